@@ -47,6 +47,19 @@ def test_the_picture_is_sound(counts: dict[tuple[str, str], int]) -> None:
     assert not sunburst(Counter())
 
 
+def test_the_outer_ring_is_whole_and_its_nouns_can_be_read() -> None:
+    counts = Counter({("write", "story"): 50, ("write", "poem"): 1, ("write", ""): 3, ("sort", "list"): 60})
+    picture = ET.fromstring(sunburst(counts))  # noqa: S314  (our own)
+    titles = {kind: [g.findtext("title") for g in picture.findall(f"g[@class='{kind}']")] for kind in KINDS}
+    assert titles["verb"] == ["sort: 60", "write: 54"]
+    assert titles["noun"] == ["list: 60", "story: 50"]
+    assert titles["rest"] == ["write, other nouns or none: 4"]
+    assert all(g.findtext("text") for g in picture.findall("g[@class='noun']"))
+
+
+KINDS = ("verb", "noun", "rest")
+
+
 def test_hostile_texts_are_escaped(tmp_path: Path) -> None:
     out = written(tmp_path / "o<b>.jsonl", Task("Write <script>alert(1)</script> twice.", "", "<img>"))
     page = write_page(out, stats_of(out), Counter({"<i>": 1}), "<u>").read_text()

@@ -55,6 +55,8 @@ def test_other_languages_may_begin_with_other_letters() -> None:
         ("", "Sorry about the noise: the works end on Friday.", None),
         ("", "I cannot wait to see you again!", None),
         ("", "As an AI language model, I have no taste.", "refusal"),
+        ("", "Unfortunately, I'm unable to assist with that.", "refusal"),
+        ("", "Unfortunately, I cannot come to the party.", None),
         ("", "The sorry state of the road delayed us.", None),
         ("", "one two three. " * 9, "repeats"),
         ("", "ha ha ha", None),

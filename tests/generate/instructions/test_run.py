@@ -292,6 +292,20 @@ def test_options_that_do_not_fit(tmp_path: Path, more: dict[str, Any], message: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_seeds_without_outputs_are_for_self_instruct_alone(tmp_path: Path) -> None:
+    """Alpaca's requests show whole tasks: they would show none."""
+    seeds = tmp_path / "seeds.jsonl"
+    seeds.write_text(
+        "".join(json.dumps({"instruction": f"Name a {word}."}) + "\n" for word in ("river", "town"))
+    )
+    engine = teacher()
+    with pytest.raises(UsageError, match=r"0 of the 2 tasks in .* have an output") as caught:
+        made(tmp_path / "out.jsonl", engine, seeds=str(seeds))
+    assert "--way self-instruct" in str(caught.value.hint)
+    assert engine.calls == []
+    assert made(tmp_path / "si.jsonl", engine, seeds=str(seeds), way="self-instruct", count=3).kept >= 3
+
+
 def test_the_output_cannot_be_its_own_seeds(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     made(out)

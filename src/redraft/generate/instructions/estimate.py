@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
+from redraft.counting import counted
 from redraft.generate.estimate import Range, Z
 
 
@@ -79,7 +80,7 @@ class Estimate:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return rows for the summary."""
-        number = f"{self.missing:,} more instructions, from {len(self.sample):,} requests"
+        number = f"{counted(self.missing, 'more instruction')}, from {counted(len(self.sample), 'request')}"
         if not any(cost.kept for cost in self.sample):
             return [("estimate", f"none of {number}: they kept nothing")]
         names = ("new", "read", "calls")

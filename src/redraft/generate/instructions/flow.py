@@ -17,18 +17,12 @@ from redraft.generate.instructions.options import Way
 from redraft.generate.instructions.pool import LAG, TaskPool, Turns, drawn
 from redraft.generate.instructions.rejects import Rejects, rejected, rejected_reply
 from redraft.generate.instructions.rules import (
-    CUT,
-    EMPTY,
-    FORMAT,
-    REFUSAL,
-    REPEATS,
     Fault,
     Found,
     check_answer,
     check_instances,
     check_instruction,
-    is_refusal,
-    repeats,
+    fault_of_reply,
 )
 from redraft.generate.instructions.tasks import Origin, Task, to_chain
 from redraft.generate.instructions.teacher import LimitReached, Reply, Teacher
@@ -80,6 +74,7 @@ class Flow:
         rejects: Where rejected tasks go.
         commits: Lets requests be written in the order of their numbers.
         claims: Lets their instructions be compared with the pool in that order.
+        sample: How many requests may begin in this run.
         barren: Requests in a row that kept nothing, those that failed included.
     """
 
@@ -92,6 +87,7 @@ class Flow:
     rejects: Rejects
     commits: Turns
     claims: Turns
+    sample: float = inf
     barren: int = field(default=0, init=False)
 
     @property
@@ -134,7 +130,8 @@ class Flow:
         while self.pool.missing and not (self.dry or self.commits.is_ended):
             ahead = number - self.commits.next
             if ahead < lag and ahead * most < self.pool.missing:
-                return True
+                self.sample -= 1
+                return self.sample >= 0
             if not await self.commits.wait(self.commits.next + 1):
                 return False
         return False
@@ -234,7 +231,7 @@ class Flow:
     def _judge_instances(self, task: Task, origin: Origin, reply: Reply, made: Made) -> None:
         found = check_instances(replies.read_instances(reply.text, task, cut=reply.cut), self.wanted)
         if not found:
-            found = [Found(replace(task, output=reply.text), fault_of(reply))]
+            found = [Found(replace(task, output=reply.text), fault_of_reply(reply.text, cut=reply.cut))]
         none_kept = all(each.fault for each in found)
         for place, each in enumerate(found, start=1):
             here = replace(origin, instance=place)
@@ -249,7 +246,9 @@ class Flow:
         """Write the rejects of a request, and return the lines of its tasks. The turn is this request's."""
         number = request.number
         if not (made.kept or made.rejects):
-            made.rejects.append(rejected_reply(reply.text, self.way, number, fault_of(reply)))
+            made.rejects.append(
+                rejected_reply(reply.text, self.way, number, fault_of_reply(reply.text, cut=reply.cut))
+            )
         self.rejects.add(*sorted(made.rejects, key=lambda record: record["number"]))
         kept = sorted(made.kept, key=lambda each: each[1].number)
         instructions = {origin.number: task.instruction for task, origin in kept}
@@ -265,19 +264,6 @@ class Flow:
 
     def _sampled(self) -> dict[str, Any]:
         return {name: getattr(self.sampling, name) for name in ("temperature", "top_p", "max_tokens", "seed")}
-
-
-def fault_of(reply: Reply) -> Fault:
-    """Return why nothing could be read in a reply."""
-    if not reply.text.strip():
-        return Fault(EMPTY, "the reply is empty")
-    if is_refusal(reply.text):
-        return Fault(REFUSAL, f"the reply refuses: {reply.text.strip()[:60]!r}")
-    if looped := repeats(reply.text):
-        return Fault(REPEATS, f"{looped[:60]!r} again and again")
-    if reply.cut:
-        return Fault(CUT, "the reply ends at the limit of tokens, before anything is whole")
-    return Fault(FORMAT, "the reply is not in the form that was asked for")
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -14,7 +14,7 @@ from math import inf
 from random import Random
 
 from redraft.collect.dedupe import rouge
-from redraft.generate.instructions.rules import SIMILAR, Fault
+from redraft.generate.instructions.rules import Fault
 from redraft.generate.instructions.tasks import Task
 
 LAG = 32
@@ -57,7 +57,7 @@ class TaskPool:
         if near is None:
             self.add(instruction)
             return None
-        return Fault(SIMILAR, f"a ROUGE-L of {near.score:.2f} with another"), self._texts[near.place]
+        return Fault("similar", f"a ROUGE-L of {near.score:.2f} with another"), self._texts[near.place]
 
     def keep(self, request: int, number: int, instruction: str) -> None:
         """Note that an instruction of the pool is kept, with its request and its place there."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from redraft.generate.instructions.rules import CUT, Fault, Found
+from redraft.generate.instructions.rules import Fault, Found
 from redraft.generate.instructions.tasks import Task
 from redraft.generate.instructions.wording import INSTANCES
 
@@ -23,6 +23,8 @@ _NUMBERED = re.compile(
     r"[\s#*>_-]*(?:instruction\s*)?\d+\s*[.:)][*_]*\s*(?:instruction\s*:\s*)?(.*)", re.IGNORECASE
 )
 _YES_OR_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+
+_CUT = Fault("cut", "the reply ends in it, at the limit of tokens")
 
 LABELS = ("instruction", "input", "output")
 """The labels of a task."""
@@ -79,7 +81,7 @@ def read_tasks(reply: str, *, cut: bool) -> list[Found]:
     """Return the tasks of a reply. The last one of a reply that was cut by length is not whole."""
     found = [_found(block) for block in read_blocks(reply, LABELS)]
     if cut and found:
-        found[-1] = Found(found[-1].task, Fault(CUT, "the reply ends in it, at the limit of tokens"))
+        found[-1] = Found(found[-1].task, _CUT)
     return found
 
 
@@ -101,7 +103,7 @@ def read_instructions(reply: str, *, cut: bool) -> list[Found]:
             texts[-1].append(line)
     found_all = [Found(Task("\n".join(lines).strip().strip("*").strip())) for lines in texts]
     if cut and found_all:
-        found_all[-1] = Found(found_all[-1].task, Fault(CUT, "the reply ends in it, at the limit of tokens"))
+        found_all[-1] = Found(found_all[-1].task, _CUT)
     return found_all
 
 

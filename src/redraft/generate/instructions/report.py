@@ -14,7 +14,7 @@ from redraft.collect.report.stats import ranked
 from redraft.errors import OutputError
 from redraft.files import replace_file
 from redraft.generate.instructions.tasks import place_of
-from redraft.generate.instructions.verbs import nouns_of, ranked_verbs, sunburst, verb_and_noun
+from redraft.generate.instructions.verbs import ranked_verbs, sunburst, verb_and_noun
 from redraft.verify.segment import count_words
 
 
@@ -113,11 +113,9 @@ def _page(name: str, stats: TaskStats, rejected: Counter[str], made: str) -> str
 def _verbs(stats: TaskStats) -> str:
     verbs = ranked_verbs(stats.verbs)
     shown = sum(number for _, number in verbs)
-    with_noun = sum(number for verb, _ in verbs for _, number in nouns_of(stats.verbs, verb))
     note = (
         f"the {len(verbs)} most frequent verbs begin {shown:,} of {stats.instructions:,} instructions; "
-        f"{with_noun:,} of these have a noun that is shown · {stats.without_verb:,} instructions begin with "
-        "no known English verb, such as questions"
+        f"{stats.without_verb:,} begin with no known English verb, such as questions"
     )
     chart = card("Verbs and nouns", note, sunburst(stats.verbs))
     return chart.replace("<figure>", '<figure class="wide">', 1)

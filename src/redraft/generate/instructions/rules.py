@@ -18,9 +18,6 @@ from redraft.generate.instructions.wording import NO_INPUT, Wanted
 from redraft.verify.language import BY_NAME
 from redraft.verify.segment import count_words
 
-CUT, FORMAT, EMPTY, REFUSAL, REPEATS, SIMILAR = "cut", "format", "empty", "refusal", "repeats", "similar"
-"""Rules that other modules name."""
-
 
 class Fault(NamedTuple):
     """The rule that rejects a text, and what it found."""
@@ -38,7 +35,8 @@ class Found(NamedTuple):
 
 _CANNOT = r"\b(?:cannot|can ?not|can'?t|won'?t|will not|unable|not able|not possible)\b"
 _REFUSAL = re.compile(
-    rf"\W*(?:(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e)\b"
+    r"\W*(?:unfortunately,? )?"
+    rf"(?:(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e)\b"
     rf"[^.!?\n]{{0,60}}{_CANNOT}|i(?: am|'m)? {_CANNOT} (?:to )?(?:help|assist|do|provide|answer|comply"
     r"|fulfil|generate|create|write|access|complete|perform|give|offer|support|engage|discuss|see|open)"
     r"|as an? (?:ai|artificial|large language|language) ?(?:intelligence|model|assistant)?\b)",
@@ -65,11 +63,24 @@ def repeats(text: str) -> str:
     return found[1] if found else ""
 
 
+def fault_of_reply(text: str, *, cut: bool) -> Fault:
+    """Return why nothing could be read in a reply. `cut` says that it ends at the limit of tokens."""
+    if not text.strip():
+        return Fault("empty", "the reply is empty")
+    if is_refusal(text):
+        return Fault("refusal", f"the reply refuses: {text.strip()[:60]!r}")
+    if looped := repeats(text):
+        return Fault("repeats", f"{looped[:60]!r} again and again")
+    if cut:
+        return Fault("cut", "the reply ends at the limit of tokens, before anything is whole")
+    return Fault("format", "the reply is not in the form that was asked for")
+
+
 def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
     """Return the first fault of an instruction, or None. Whether it is new is the pool's to say."""
     text = task.instruction
     if not text:
-        return Fault(EMPTY, "the instruction is empty")
+        return Fault("empty", "the instruction is empty")
     number = count_words(text)
     if number < wanted.least_words:
         return Fault("short", f"the instruction has {number} words, at least {wanted.least_words}")
@@ -112,11 +123,11 @@ def check_answer(task: Task, wanted: Wanted) -> Fault | None:
 
 def _answer_faults(task: Task, wanted: Wanted) -> Iterator[Fault]:
     if not task.output:
-        yield Fault(EMPTY, "the output is empty")
+        yield Fault("empty", "the output is empty")
     if is_refusal(task.output):
-        yield Fault(REFUSAL, f"the output refuses: {task.output[:60]!r}")
+        yield Fault("refusal", f"the output refuses: {task.output[:60]!r}")
     if looped := repeats(task.output) or repeats(task.input):
-        yield Fault(REPEATS, f"{looped[:60]!r} again and again")
+        yield Fault("repeats", f"{looped[:60]!r} again and again")
     if fault := _marked(f"{task.input}\n{task.output}", wanted):
         yield fault
     if task.output == task.input:

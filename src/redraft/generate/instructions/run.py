@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Container, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
@@ -35,7 +35,7 @@ from redraft.generate.instructions.flow import Flow, Request
 from redraft.generate.instructions.options import InstructionOptions, TaskOptions
 from redraft.generate.instructions.pool import TaskPool, Turns
 from redraft.generate.instructions.rejects import Rejects
-from redraft.generate.instructions.tasks import SHIPPED, Seeds, place_of, read_seeds
+from redraft.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
 from redraft.generate.instructions.teacher import Teacher
 from redraft.jobs.harness import Goal, Job, JobResult, Session
 from redraft.jobs.journal import Journal
@@ -189,7 +189,6 @@ class Generation:
     _pool: TaskPool = field(init=False)
     _rejected: Counter[str] = field(default_factory=Counter, init=False)
     _found: set[tuple[int, int, str]] = field(default_factory=set, init=False)
-    _done: Container[str] = field(default=(), init=False)
     _flow: Flow | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -208,6 +207,7 @@ class Generation:
         self._seeds = read_seeds(Path(path) if path else None)
         if self._seeds.repeats and not self.quiet:
             self.tell(f"{path}: {self._seeds.repeats:,} seeds repeat another one, and are left out.")
+        self._check_seeds()
         self._pool = TaskPool(self._seeds.tasks, self.options["count"], self.options["similar"])
         job = self._job().run(self._start)
         stats = report.stats_of(self.out)
@@ -237,6 +237,16 @@ class Generation:
                 hint = "An output is gone on with by itself. Name another file."
                 raise UsageError(f"{self.out} cannot be the {name} too.", hint=hint)
         price_of(options.get("price"))
+
+    def _check_seeds(self) -> None:
+        """Raise if Alpaca's requests would have no whole tasks to show."""
+        total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
+        if self.options["way"] == "alpaca" and solved < FEWEST:
+            raise UsageError(
+                f"{solved} of the {total} tasks in {self.options.get('seeds')} have an output, and requests "
+                f"of --way alpaca show at least {FEWEST} such tasks.",
+                hint="Add outputs, or use --way self-instruct.",
+            )
 
     def _job(self) -> Job[Request]:
         """Return the job of all requests."""
@@ -283,10 +293,8 @@ class Generation:
         return self._flow is not None and self._flow.dry
 
     def _requests(self) -> Iterator[Request]:
-        left = self.sample or inf
         for number in count():
-            left -= str(number) not in self._done
-            if left < 0 or not self._pool.missing or self._is_dry:
+            if not self._pool.missing or self._is_dry:
                 return
             ended = self._flow and self._flow.commits.is_ended
             yield Request(number)
@@ -305,7 +313,6 @@ class Generation:
         with Rejects(self.out, session.done) as rejects:
             self._rejected = rejects.counts
             self._restore(rejects)
-            self._done = session.done
             session.progress.done = self._pool.kept
             async with AsyncExitStack() as stack:
                 if self._pool.missing:
@@ -323,6 +330,7 @@ class Generation:
                 self._pool.keep(*place)
 
     async def _opened(self, stack: AsyncExitStack, session: Session, rejects: Rejects) -> Flow:
+        options = self.options
         path = self.journal or self.out.with_name(f"{self.out.name}.journal.db")
         journal = stack.enter_context(Journal(path))
         stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
@@ -335,7 +343,7 @@ class Generation:
             )
         if self.limits.usd is not None:
             budget = Budget(usd=self.limits.usd)
-            check_prices({"model": engine, "price": self.options.get("price"), "budget": budget})
+            check_prices({"model": engine, "price": options.get("price"), "budget": budget})
         teacher = Teacher(
             engine,
             identity,
@@ -343,13 +351,15 @@ class Generation:
             session,
             asyncio.Semaphore(self.parallel),
             calling,
-            price_of(self.options.get("price")) or engine.info.price,
-            1 + self.options.get("retries", RETRIES),
+            price_of(options.get("price")) or engine.info.price,
+            1 + options.get("retries", RETRIES),
             lambda: self.limits.reached(session.spent, session.progress.seconds),
         )
         return Flow(
-            way=self.options["way"],
-            wanted=wording.wanted_of(self.options),
+            way=options["way"],
+            wanted=wording.Wanted(
+                options["language"], options.get("topic") or "", options["least_words"], options["most_words"]
+            ),
             sampling=self._sampling(engine),
             pool=self._pool,
             shipped=self._seeds.tasks if self._seeds.shipped else read_seeds(None).tasks,
@@ -357,6 +367,7 @@ class Generation:
             rejects=rejects,
             commits=Turns(session.done),
             claims=Turns(session.done),
+            sample=self.sample or inf,
         )
 
     def _sampling(self, engine: Engine) -> Sampling:

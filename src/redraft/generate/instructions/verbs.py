@@ -18,37 +18,40 @@ VERBS, NOUNS = 20, 4
 """Verbs shown, and nouns of each, as in Self-Instruct's figure."""
 
 _HOLE, _MIDDLE, _RIM = 62, 148, 236  # radii in units of the drawing
+_OUTER = (_MIDDLE + 2, _RIM)
 _LEAST = 11  # units of the drawing: narrower slices have no label
 
 _VERBS_TEXT = """
-    add analyse analyze answer arrange ask assess assign assume brainstorm break build calculate
-    categorise categorize change check choose cite clarify classify combine come compare complete
-    compose compute conduct construct continue contrast convert convince copy correct count craft
-    create criticise critique debate decide decode deduce define demonstrate derive describe design
-    detect determine develop differentiate discuss distinguish divide draft edit elaborate eliminate
-    encode estimate evaluate examine expand explain explore express extend extract fill filter find
-    fix format formulate gather generate get give group guess help highlight hypothesise hypothesize
-    identify illustrate imagine implement improve infer insert interpret invent judge justify label
-    list locate look make match measure mention merge modify name narrate offer order organise
-    organize outline paraphrase parse perform persuade pick plan point predict prepare present
-    prioritise prioritize produce pronounce proofread propose prove provide put quote rank rate read
-    rearrange recall recommend reconstruct reduce refute remove rename reorder repeat rephrase
-    replace report research respond restate reverse review revise rewrite round say select sentence
-    separate set shorten show simplify simulate solve sort specify spell split standardise
-    standardize state substitute suggest summarise summarize supply support switch synthesise
-    synthesize take tell think trace transcribe transform translate turn understand update use
-    validate verify visualise visualize weigh write
+    add amend analyse analyze answer arrange ask assess assign assume brainstorm break build
+    calculate categorise categorize change check choose cite clarify classify combine come compare
+    compile complete compose compress compute conduct construct continue contrast convert convince
+    copy correct count craft create criticise critique curate debate debug decide decode deduce
+    define delete demonstrate derive describe design detect determine develop differentiate discover
+    discuss display distinguish divide draft edit elaborate eliminate encode enter estimate evaluate
+    examine expand explain explore express extend extract fill filter find fix format formulate
+    gather generate get give group guess help highlight hypothesise hypothesize identify illustrate
+    imagine implement improve include indicate infer insert interpret invent judge justify label
+    link list locate look make match measure mention merge modify name narrate normalize offer order
+    organise organize outline output paraphrase parse perform persuade pick plan point populate
+    predict prepare present print prioritise prioritize produce pronounce proofread propose prove
+    provide put quote rank rate read rearrange recall recommend reconstruct reduce reformat refute
+    remove rename reorder repeat rephrase replace reply report research respond restate return
+    reverse review revise rewrite round say schedule select sentence separate set shorten show
+    simplify simulate solve sort specify spell split standardise standardize state substitute
+    suggest summarise summarize supply support switch synthesise synthesize take tell think trace
+    train transcribe transform translate try turn understand update use validate verify visualise
+    visualize weigh write
 """
 _DETERMINERS_TEXT = """
-    a all an another any both each either every her his its many more most my no one our several
-    some such that the their these this those three two four five six seven eight nine ten up your
+    a above all an another any below both each either every her his its many more most my no one our
+    one several some such that the their these this those three two four five six seven eight nine ten up your
     following given
 """
 _ENDS_TEXT = """
     about above after against and are as at based because before below between but by can containing
-    could describing do does during for from given had has have how if in into is it of on or over
-    should so that than then through to under using was were what when where whether which while who
-    why will with within without would
+    could describing do does during for from given had has have how i if in into is it like of on or over
+    should so that than then they through to under using was we were what when where whether which
+    while who why will with within without would you
 """
 _OPENERS_TEXT = """
     can could please would you i we help me us to let's now then
@@ -98,11 +101,15 @@ def sunburst(counts: Counter[tuple[str, str]]) -> str:
         share = number / total
         colour = f"hsl({place * 360 / len(verbs):.0f} 48% 44%)"
         parts.append(_slice(verb, number, (start, share), (_HOLE, _MIDDLE), colour, "verb"))
-        begin = start
+        begin, end = start, start + share
         for noun, times in nouns_of(counts, verb):
-            width = times / total
-            parts.append(_slice(noun, times, (begin, width), (_MIDDLE + 2, _RIM), colour, "noun"))
-            begin += width
+            if _label_fits(width := times / total, _OUTER):
+                parts.append(_slice(noun, times, (begin, width), _OUTER, colour, "noun"))
+                begin += width
+                number -= times
+        if number:
+            others = f"{verb}, other nouns or none"
+            parts.append(_slice(others, number, (begin, end - begin), _OUTER, colour, "rest"))
         start += share
     size = _RIM + 4
     return (
@@ -145,6 +152,7 @@ def _slice(
     """
     start, share = turn
     share = min(share, 0.9999)  # an arc from a point to itself is nothing
+    label = _label(name, start + share / 2, radii) if kind != "rest" and _label_fits(share, radii) else ""
     inner, outer = radii
     large = int(share > 0.5)
     ends = [
@@ -155,7 +163,7 @@ def _slice(
     )
     return (
         f'<g class="{kind}"><title>{safe(name)}: {number:,}</title>'
-        f'<path d="{path}" fill="{colour}"/>{_label(name, start + share / 2, share, radii)}</g>'
+        f'<path d="{path}" fill="{colour}"/>{label}</g>'
     )
 
 
@@ -164,10 +172,12 @@ def _at(radius: float, turn: float) -> str:
     return f"{radius * cos(angle):.2f} {radius * sin(angle):.2f}"
 
 
-def _label(name: str, middle: float, share: float, radii: tuple[int, int]) -> str:
+def _label_fits(share: float, radii: tuple[int, int]) -> bool:
+    return share * pi * sum(radii) >= _LEAST
+
+
+def _label(name: str, middle: float, radii: tuple[int, int]) -> str:
     """Write a name along the radius, readable from the right or the left."""
-    if share * pi * sum(radii) < _LEAST:
-        return ""
     room = int((radii[1] - radii[0]) / 6)
     shown = name if len(name) <= room else f"{name[: room - 1]}…"
     degrees = 360 * middle - 90

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from redraft.generate.instructions.options import InstructionOptions
 from redraft.generate.instructions.tasks import Task
 
 SHOWN, LAST = 3, 20
@@ -136,13 +135,6 @@ _ALL = (ALPACA, INSTRUCTIONS, CLASSIFY, INPUT_FIRST, OUTPUT_FIRST, *_VARIETY)
 def digest() -> str:
     """Return the SHA-256 of all wordings."""
     return hashlib.sha256("\0".join(_ALL).encode()).hexdigest()
-
-
-def wanted_of(options: InstructionOptions) -> Wanted:
-    """Return what tasks are wanted by options that are all filled in."""
-    return Wanted(
-        options["language"], options.get("topic") or "", options["least_words"], options["most_words"]
-    )
 
 
 def ask_tasks(examples: Sequence[Task], wanted: Wanted) -> str:
