@@ -105,7 +105,9 @@ class Ledger(AbstractContextManager["Ledger"]):
                 self._run.check(provenance)
             self._check_own_failures()
             self._recover(on_found)
-            self._run.begin(provenance, resume=len(self.done) > 0)
+            # A run that finished no item may have paid for some: its session is kept too.
+            resume = len(self.done) > 0 or (not self.fresh and self._run.is_of(provenance))
+            self._run.begin(provenance, resume=resume)
         except BaseException:
             self._close_lines()
             raise

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from redraft.chain import Chain, read_jsonl
+from redraft.chain import Chain, Prompt, read_jsonl
 from redraft.cli import app
 from redraft.errors import UsageError
 from redraft.formats.selfee import parse, render
@@ -87,6 +87,27 @@ def test_a_chain_that_quotes_the_gold_answer_is_marked() -> None:
     leaks = [{"step": 0, "part": "feedback"}, {"step": 1, "part": "answer"}]
     assert chain.meta["generated"] == {"gold": True, "leaks": leaks}
     assert "leaks      1 chain with a quote of the gold answer" in result.output
+
+
+def from_chain(generated: Any) -> Result:
+    """Generate a chain of a record that is a chain, with a field of its own in `meta`."""
+    prompt = Prompt(instruction="Describe a bird.")
+    Path("records.json").write_text(Chain(id="a/1", prompt=prompt, meta={"generated": generated}).to_json())
+    return generate(["A bird.", GOOD], "--drop-leaks")
+
+
+def test_a_record_of_an_earlier_run_brings_no_marks_of_its_own() -> None:
+    task = {"way": "alpaca", "request": 3}
+    marks = {"leaks": [{"step": 0, "part": "feedback"}], "cleaned": {"remarks": 1}}
+    assert from_chain({**task, **marks}).exit_code == 0
+    assert chains()[0].meta["generated"] == task
+
+
+@pytest.mark.parametrize("own", ["by hand", 2024, [1]])
+def test_what_a_record_calls_generated_is_no_mark(own: Any) -> None:
+    result = from_chain(own)
+    assert result.exit_code == 0, result.output
+    assert "generated" not in chains()[0].meta
 
 
 def test_leaking_chains_can_be_dropped_and_are_not_made_again() -> None:
