@@ -184,7 +184,7 @@ def test_a_file_of_the_users_in_the_place_of_dropped_chains_is_left_alone() -> N
     Path("out.jsonl.leaks.jsonl").write_text('{"mine": 1}\n')
     result = generate(LEAKING, "--gold", "--drop-leaks")
     assert result.exit_code != 0
-    assert "out.jsonl.leaks.jsonl is the file for dropped chains, and line 1 is none" in result.output
+    assert "out.jsonl.leaks.jsonl is the file for dropped chains, and line 1 is not one" in result.output
     assert Path("out.jsonl.leaks.jsonl").read_text() == '{"mine": 1}\n'
 
 
