@@ -426,6 +426,14 @@ def test_a_card_is_written_at_the_end_of_each_run() -> None:
     assert card.read_text() == before
 
 
+def test_a_run_that_had_nothing_to_retry_is_no_killed_run() -> None:
+    generate(["A bird.", GOOD])
+    assert "nothing to retry" in generate([], "--retry-failed").output
+    card = Path("out.jsonl.card.md").read_text()
+    assert "| runs | 2, " in card
+    assert "without saying what it took" not in card
+
+
 def test_a_card_counts_the_chains_of_earlier_runs() -> None:
     birds = [{"instruction": f"Describe bird {number}.", "output": GOLD} for number in range(2)]
     records(birds)
