@@ -184,7 +184,7 @@ def test_a_file_of_the_users_in_the_place_of_dropped_chains_is_left_alone() -> N
     Path("out.jsonl.leaks.jsonl").write_text('{"mine": 1}\n')
     result = generate(LEAKING, "--gold", "--drop-leaks")
     assert result.exit_code != 0
-    assert "out.jsonl.leaks.jsonl is the file for dropped chains, and line 1 is none" in result.output
+    assert "out.jsonl.leaks.jsonl is the file for dropped chains, and line 1 is not one" in result.output
     assert Path("out.jsonl.leaks.jsonl").read_text() == '{"mine": 1}\n'
 
 
@@ -424,6 +424,14 @@ def test_a_card_is_written_at_the_end_of_each_run() -> None:
     result = generate(["A fish.", GOOD], "--seed", "3")
     assert "was made in another way" in result.stderr
     assert card.read_text() == before
+
+
+def test_a_run_that_had_nothing_to_retry_is_no_killed_run() -> None:
+    generate(["A bird.", GOOD])
+    assert "nothing to retry" in generate([], "--retry-failed").output
+    card = Path("out.jsonl.card.md").read_text()
+    assert "| runs | 2, " in card
+    assert "without saying what it took" not in card
 
 
 def test_a_card_counts_the_chains_of_earlier_runs() -> None:

@@ -305,6 +305,16 @@ def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for() -> None:
         insist_on_all(server)
 
 
+def test_a_live_run_goes_on_when_batches_are_done_and_their_journal_was_removed() -> None:
+    with BatchServer(says) as server:
+        assert answer(server).exit_code == 0
+        JOURNAL.unlink()
+        write_prompts(PROMPTS + 1)
+        done = CliRunner().invoke(app, words(server), prog_name="redraft")
+        assert done.exit_code == 0, done.output
+        assert (len(chains()), len(server.live)) == (PROMPTS + 1, CALLS)
+
+
 def test_a_batch_whose_creation_was_not_heard_of_is_found() -> None:
     """The server created it and broke off; and the process died before it could write the id."""
     with BatchServer(says, Fault(lost=True)) as server:
