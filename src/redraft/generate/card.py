@@ -23,6 +23,7 @@ from redraft.generate.chains import ChainCounts
 from redraft.jobs.causes import in_words
 from redraft.jobs.ledger import failures
 from redraft.jobs.provenance import RunFile
+from redraft.options import ChainFlags, options_of
 
 MARK = "<!-- Written by redraft at the end of each run, but for the part below Licence, which is yours. -->"
 """The first line of a card."""
@@ -33,7 +34,7 @@ _TO_FILL = (
     "what the chains may be used for."
 )
 _LONGEST = 200  # characters of a setting
-_TOLD_APART = {"model", "critic", "judge", "prompts", "seed", "gold", "first", "verify", "format", "model_id"}
+_TOLD_APART = {"model", "critic", "judge", "prompts", "seed", "format", "model_id"}
 """Settings that have a row of their own, or that have only one value."""
 
 
@@ -48,6 +49,7 @@ class Card:
         dropped: How many chains were dropped because they leak.
         failed: Failures by cause.
         usual: Settings of the verb that are not redraft's usual ones; they count as defaults.
+        of_run: Settings of the last run that may differ between runs.
     """
 
     out: Path
@@ -56,6 +58,7 @@ class Card:
     dropped: int
     failed: Counter[str]
     usual: Mapping[str, Any]
+    of_run: Mapping[str, Any]
 
     def text(self, licence: str) -> str:
         """Return the card. `licence` is the user's part."""
@@ -74,13 +77,34 @@ class Card:
         first = "A model answered each record"
         if config.get("first"):
             first = "The first answer is the record's own"
-        judge = _JUDGES.get(str(config.get("verify")), "A critic")
-        seen = ", which saw the record's gold answer," if config.get("gold") else ""
         return (
-            f"Feedback chains, made with `redraft {self.record.get('command')}`. {first}. {judge}{seen} "
+            f"Feedback chains, made with `redraft {self.record.get('command')}`. {first}. {self._judge()} "
             "judged it, and the model corrected it until it was accepted or a limit was reached. Each line "
             "is a chain: the prompt, and each answer with its feedback and verdict."
         )
+
+    def _judge(self) -> str:
+        """Return who gave the verdicts, as the beginning of a sentence."""
+        config, checks = self._config, self._config.get("check")
+        if known := _JUDGES.get(str(config.get("verify"))):
+            return f"{known}, with other checks," if checks else known
+        if config.get("mode") == "native":
+            return "The model itself"
+        seen = ", which saw the record's gold answer," if config.get("gold") else ""
+        if not checks:
+            return f"A critic{seen}"
+        critic = f" and a critic{seen}" if self._has_critic else ""
+        return f"Checks ({', '.join(map(_code, checks))}){critic}"
+
+    @property
+    def _has_critic(self) -> bool:
+        """Whether a critic was asked, as `revision.options.choose_mode` decides."""
+        config = self._config
+        mode = config.get("mode") or "auto"
+        if config.get("verify") or mode not in ("auto", "prompted"):
+            return False
+        asked_for = mode == "prompted" or config.get("critic") or config.get("gold")
+        return bool(asked_for) or not config.get("check")
 
     @property
     def _config(self) -> Mapping[str, Any]:
@@ -101,19 +125,24 @@ class Card:
             yield "records", f"{_code(source['path'])}{size}"
         writer = config.get("model") or "default"
         yield "writer", _code(writer)
-        if not config.get("verify"):
+        if self._has_critic:
             yield "critic", _code(config.get("critic") or writer)
         if config.get("judge"):
             yield "judge", _code(config["judge"])
         wording = config.get("prompts") or {}
         yield "wording", f"{_code(wording.get('name'))}, SHA-256 {_code(wording.get('sha256'))}"
         yield "seed", "none" if config.get("seed") is None else str(config["seed"])
-        settings = (f"{name} {_code(value)}" for name, value in config.items() if self._differs(name, value))
+        found = {**config, **self.of_run}.items()
+        settings = (f"{name} {_code(value)}" for name, value in found if self._differs(name, value))
         yield "settings", ", ".join(settings) or "the defaults"
         yield "redraft", "; ".join(dict.fromkeys(map(_version, self._sessions)))
 
     def _differs(self, name: str, value: Any) -> bool:
-        return name not in _TOLD_APART and value not in (None, False, []) and value != self.usual.get(name)
+        option = options_of(ChainFlags).get(name)
+        usual = self.usual.get(name, option.default if option else None)
+        if name in _TOLD_APART or value in (None, []):
+            return False
+        return value != usual and not (usual is None and value is False)
 
     def _content(self) -> Iterator[tuple[str, str]]:
         counts = self.counts
@@ -169,7 +198,9 @@ def _time(session: Mapping[str, Any]) -> timedelta:
     return datetime.fromisoformat(session["ended"]) - datetime.fromisoformat(session["started"])
 
 
-def write_card(out: Path, counts: ChainCounts, dropped: int, usual: Mapping[str, Any]) -> None:
+def write_card(
+    out: Path, counts: ChainCounts, dropped: int, usual: Mapping[str, Any], of_run: Mapping[str, Any]
+) -> None:
     """Write the card of an output whose run has ended.
 
     Args:
@@ -177,13 +208,14 @@ def write_card(out: Path, counts: ChainCounts, dropped: int, usual: Mapping[str,
         counts: What is in it.
         dropped: How many chains were dropped because they leak.
         usual: Settings that count as defaults.
+        of_run: Settings of the run that are not in `OUT.run.json`, because they may differ between runs.
 
     Raises:
         OutputError: It cannot be written, or a file that is no card has its name.
     """
     path = out.with_name(f"{out.name}.card.md")
     failed = Counter(str(record["cause"]) for record in failures(out).values())
-    card = Card(out, RunFile(out).read() or {}, counts, dropped, failed, usual)
+    card = Card(out, RunFile(out).read() or {}, counts, dropped, failed, usual, of_run)
     try:
         replace_file(path, card.text(_licence_in(path)).encode("utf-8", "replace"))
     except OSError as error:

@@ -426,6 +426,13 @@ def test_a_card_is_written_at_the_end_of_each_run() -> None:
     assert card.read_text() == before
 
 
+def test_a_card_names_the_settings_of_a_recipe() -> None:
+    generate(["A bird.", GOOD], "--recipe", "selfee_gold")
+    text = Path("out.jsonl.card.md").read_text()
+    assert "| settings | gold `true`, recipe `selfee_gold`, drop_leaks `true` |" in text
+    assert "A critic, which saw the record's gold answer, judged it" in text
+
+
 def test_a_card_counts_the_chains_of_earlier_runs() -> None:
     birds = [{"instruction": f"Describe bird {number}.", "output": GOLD} for number in range(2)]
     records(birds)

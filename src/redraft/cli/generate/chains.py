@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +51,9 @@ USUAL = {
 
 ACCEPT_SCORE = 9.0
 """SelFee's too. It is the default where a critic is asked for a score."""
+
+OF_A_RUN = ("recipe", "drop_leaks")
+"""Settings that the card names, and that may differ between two runs."""
 
 FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER)
 
@@ -127,7 +130,9 @@ def chains(
         journal=journal or out.with_name(f"{out.name}.journal.db"),
         retry_failed=retry_failed,
         quiet=quiet,
-        making=_making(making, out, sample, drop_leaks=bool(settings.get("drop_leaks"))),
+        making=_making(
+            making, out, sample, {name: flags.get(name) or settings.get(name) for name in OF_A_RUN}
+        ),
     )
 
 
@@ -172,7 +177,7 @@ class Sample:
         return Estimate(self._count, sample, self.parallel, **limits).rows()
 
 
-def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks: bool) -> Making:
+def _making(making: ChainMaking, out: Path, sample: Sample | None, of_run: Mapping[str, Any]) -> Making:
     """Return what records give to their chains, and what is done with these."""
     from redraft.cli.shell import tell
     from redraft.errors import OutputError
@@ -181,7 +186,7 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
     from redraft.generate.chains import ChainCounts, leaked
     from redraft.generate.leaks import LeakFile
 
-    file = LeakFile(out)
+    file, drop_leaks = LeakFile(out), bool(of_run["drop_leaks"])
     counts, dropped = ChainCounts(), ChainCounts()
 
     def begin(done: Container[str]) -> None:
@@ -208,7 +213,8 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
 
     def ended() -> None:
         try:
-            write_card(out, counts, sum(1 for _ in file.chains()), {**USUAL, "accept_score": ACCEPT_SCORE})
+            usual = {**USUAL, "accept_score": ACCEPT_SCORE}
+            write_card(out, counts, sum(1 for _ in file.chains()), usual, of_run)
         except OutputError as error:
             tell(error.message, error.hint)
 
