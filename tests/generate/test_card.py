@@ -58,7 +58,8 @@ def made(
             ledger.fail("a/3", RecordError("a/3 has no gold answer."))
     for _ in range(2):
         counts.add(chain(usd))
-    write_card(out, counts, 3 if dropped else 0, {"temperature": 1.0}, of_run or {})
+    of_three = ChainCounts(chains=3)
+    write_card(out, counts, of_three if dropped else ChainCounts(), {"temperature": 1.0}, of_run or {})
     text = (folder / "out.jsonl.card.md").read_text()
     rows = [line.strip("| ").split(" | ", 1) for line in text.splitlines() if line.startswith("| ")]
     return {"text": text, **{row[0]: row[1] for row in rows if len(row) == 2}}
@@ -136,7 +137,7 @@ def test_it_counts_what_is_there_and_what_it_cost(tmp_path: Path) -> None:
     assert card["leaks"] == "2 chains with a quote of the gold answer"
     assert card["failed"] == "1 record: bad prompt 1"
     assert card["these chains"] == "500 new tokens, 3,000 in prompts, 0.5000 USD"
-    assert card["paid in all"].startswith("600 new tokens, 0.5000 USD")
+    assert card["paid in all"] == "600 new tokens, 0.5000 USD; with failures, and without stored replies"
     assert card["runs"].startswith("2, 0:00:0")
 
 
@@ -156,10 +157,25 @@ def test_a_run_that_was_killed_is_told(tmp_path: Path) -> None:
     record = json.loads(run.path.read_text())
     del record["sessions"][0]["ended"]
     run.path.write_text(json.dumps(record))
-    write_card(tmp_path / "out.jsonl", ChainCounts(), 0, {}, {})
+    write_card(tmp_path / "out.jsonl", ChainCounts(), ChainCounts(), {}, {})
     text = (tmp_path / "out.jsonl.card.md").read_text()
     assert "1 more run ended without saying what it took" in text
     assert "| chains | 0 |" in text
+    assert "| paid in all | at least 300 new tokens, 0.2500 USD; runs that were killed did not say" in text
+
+
+@pytest.mark.parametrize("usd", [0.25, None])
+def test_what_was_paid_is_never_below_what_the_chains_cost(tmp_path: Path, usd: float | None) -> None:
+    """An output that was removed and made again from the journal has runs that paid nothing."""
+    out, counts, dropped = tmp_path / "out.jsonl", ChainCounts(), ChainCounts()
+    with Ledger(out, Provenance("generate chains", CONFIG)) as ledger:
+        ledger.figures = lambda: {"tokens": 0, "usd": 0.0}
+    counts.add(chain(usd))
+    dropped.add(chain(usd))
+    write_card(out, counts, dropped, {}, {})
+    text = (tmp_path / "out.jsonl.card.md").read_text()
+    cost = "no price known" if usd is None else "0.5000 USD"
+    assert f"| paid in all | at least 500 new tokens, {cost}; some of it was paid by runs that" in text
 
 
 def test_what_the_user_wrote_below_licence_stays(tmp_path: Path) -> None:
@@ -168,7 +184,7 @@ def test_what_the_user_wrote_below_licence_stays(tmp_path: Path) -> None:
     assert "Not stated: fill it in." in card.read_text()
     head = card.read_text().partition("Not stated")[0]
     card.write_text(f"{head}CC0 1.0.\n\n## Thanks\n\nTo Ann.\n")
-    write_card(out, ChainCounts(), 0, {}, {})
+    write_card(out, ChainCounts(), ChainCounts(), {}, {})
     assert card.read_text().startswith(MARK)
     assert card.read_text().endswith("## Licence\n\nCC0 1.0.\n\n## Thanks\n\nTo Ann.\n")
 
@@ -184,7 +200,7 @@ def test_something_else_of_that_name_is_left_alone(tmp_path: Path, kind: str) ->
     else:
         card.mkdir()
     with pytest.raises(OutputError, match="is not a card of redraft's"):
-        write_card(tmp_path / "out.jsonl", ChainCounts(), 0, {}, {})
+        write_card(tmp_path / "out.jsonl", ChainCounts(), ChainCounts(), {}, {})
     assert other.read_text() == f"{MARK}\nmine"
     assert kind != "notes" or card.read_text() == "# My notes"
 
@@ -194,7 +210,7 @@ def test_a_run_that_finished_nothing_has_paid_all_the_same(tmp_path: Path) -> No
     for _ in range(2):
         with Ledger(out, provenance) as ledger:
             ledger.figures = lambda: {"tokens": 300, "usd": 0.5}
-    write_card(out, ChainCounts(), 0, {}, {})
+    write_card(out, ChainCounts(), ChainCounts(), {}, {})
     assert "| paid in all | 600 new tokens, 1.0000 USD;" in (tmp_path / "out.jsonl.card.md").read_text()
     with Ledger(out, Provenance("generate chains", CONFIG | {"seed": 8})):
         assert len((RunFile(out).read() or {})["sessions"]) == 1

@@ -24,6 +24,7 @@ from redraft.jobs.causes import in_words
 from redraft.jobs.ledger import failures
 from redraft.jobs.provenance import RunFile
 from redraft.options import ChainFlags, options_of
+from redraft.revision.summary import Summary
 
 MARK = "<!-- Written by redraft at the end of each run, but for the part below Licence, which is yours. -->"
 """The first line of a card."""
@@ -46,7 +47,7 @@ class Card:
         out: The output.
         record: The content of `OUT.run.json`.
         counts: What is in the output.
-        dropped: How many chains were dropped because they leak.
+        dropped: The chains that were dropped because they leak.
         failed: Failures by cause.
         usual: Settings of the verb that are not redraft's usual ones; they count as defaults.
         of_run: Settings of the last run that may differ between runs.
@@ -55,7 +56,7 @@ class Card:
     out: Path
     record: Mapping[str, Any]
     counts: ChainCounts
-    dropped: int
+    dropped: Summary
     failed: Counter[str]
     usual: Mapping[str, Any]
     of_run: Mapping[str, Any]
@@ -151,7 +152,9 @@ class Card:
         yield "corrections", f"{counts.revisions:,}{each}"
         tables = {"verdicts": counts.verdicts, "stopped": counts.stops, "cleaned": counts.cleaned}
         yield from ((name, in_words(found)) for name, found in tables.items() if found)
-        more = f"; {counted(self.dropped, 'more chain')} dropped for one" if self.dropped else ""
+        more = (
+            f"; {counted(self.dropped.chains, 'more chain')} dropped for one" if self.dropped.chains else ""
+        )
         yield "leaks", f"{counts.leaks}{more}"
         failed = self.failed.total()
         yield "failed", f"{counted(failed, 'record')}: {in_words(self.failed)}" if failed else "none"
@@ -161,14 +164,25 @@ class Card:
         told = [session for session in sessions if "ended" in session and "tokens" in session]
         tokens = f"{used.completion_tokens:,} new tokens, {used.prompt_tokens:,} in prompts"
         yield "these chains", f"{tokens}, {_money(used.cost_usd)}"
-        paid = sum(session["usd"] for session in told)
-        usd = None if used.cost_usd is None and not paid else paid
-        tokens = f"{sum(session['tokens'] for session in told):,} new tokens"
-        yield "paid in all", f"{tokens}, {_money(usd)}; with failures, and without stored replies"
-        time = sum((_time(session) for session in told), timedelta())
         killed = len(sessions) - len(told)
+        yield "paid in all", self._paid(told, killed=bool(killed))
+        time = sum((_time(session) for session in told), timedelta())
         more = f"; {counted(killed, 'more run')} ended without saying what it took" if killed else ""
         yield "runs", f"{len(told):,}, {time} in all{more}"
+
+    def _paid(self, told: list[dict[str, Any]], *, killed: bool) -> str:
+        """Return what all runs paid: what they recorded, and never less than what the chains cost."""
+        own = self.counts.usage + self.dropped.usage
+        tokens, usd = sum(session["tokens"] for session in told), sum(session["usd"] for session in told)
+        lost = own.completion_tokens > tokens or round((own.cost_usd or 0.0) - usd, 6) > 0
+        known = own.cost_usd is not None or usd
+        money = _money(max(usd, own.cost_usd or 0.0) if known else None)
+        paid = f"{max(tokens, own.completion_tokens):,} new tokens, {money}"
+        if killed:
+            return f"at least {paid}; runs that were killed did not say what they paid"
+        if lost:
+            return f"at least {paid}; some of it was paid by runs that are not listed here"
+        return f"{paid}; with failures, and without stored replies"
 
 
 _JUDGES = {"number": "A check that knows the right number", "code": "A check with the record's unit tests"}
@@ -199,14 +213,14 @@ def _time(session: Mapping[str, Any]) -> timedelta:
 
 
 def write_card(
-    out: Path, counts: ChainCounts, dropped: int, usual: Mapping[str, Any], of_run: Mapping[str, Any]
+    out: Path, counts: ChainCounts, dropped: Summary, usual: Mapping[str, Any], of_run: Mapping[str, Any]
 ) -> None:
     """Write the card of an output whose run has ended.
 
     Args:
         out: The output.
         counts: What is in it.
-        dropped: How many chains were dropped because they leak.
+        dropped: The chains that were dropped because they leak.
         usual: Settings that count as defaults.
         of_run: Settings of the run that are not in `OUT.run.json`, because they may differ between runs.
 

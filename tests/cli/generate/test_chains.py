@@ -433,6 +433,15 @@ def test_a_card_names_the_settings_of_a_recipe() -> None:
     assert "A critic, which saw the record's gold answer, judged it" in text
 
 
+def test_a_card_of_stored_replies_names_what_they_cost() -> None:
+    generate(LEAKING, "--gold", "--price", "0,1000")
+    Path("out.jsonl").unlink()
+    generate([], "--gold", "--price", "0,1000", "--drop-leaks")
+    tokens = chains("out.jsonl.leaks.jsonl")[0].usage.completion_tokens
+    text = Path("out.jsonl.card.md").read_text()
+    assert f"| paid in all | at least {tokens} new tokens, {tokens / 1000:.4f} USD; " in text
+
+
 def test_a_card_counts_the_chains_of_earlier_runs() -> None:
     birds = [{"instruction": f"Describe bird {number}.", "output": GOLD} for number in range(2)]
     records(birds)

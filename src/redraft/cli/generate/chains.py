@@ -38,7 +38,8 @@ from redraft.options import TEACHER, ChainFlags
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.generate.chains import ChainMaking
+    from redraft.generate.chains import ChainCounts, ChainMaking
+    from redraft.generate.leaks import LeakFile
 
 USUAL = {
     "prompts": "teacher",
@@ -179,10 +180,7 @@ class Sample:
 
 def _making(making: ChainMaking, out: Path, sample: Sample | None, of_run: Mapping[str, Any]) -> Making:
     """Return what records give to their chains, and what is done with these."""
-    from redraft.cli.shell import tell
-    from redraft.errors import OutputError
     from redraft.formats.read.records import read_records
-    from redraft.generate.card import write_card
     from redraft.generate.chains import ChainCounts, leaked
     from redraft.generate.leaks import LeakFile
 
@@ -211,13 +209,6 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, of_run: Mappi
             found.append(("", f"to sort all alike, remove {out} and run this again: replies are stored"))
         return found + (sample.rows() if sample else [])
 
-    def ended() -> None:
-        try:
-            usual = {**USUAL, "accept_score": ACCEPT_SCORE}
-            write_card(out, counts, sum(1 for _ in file.chains()), usual, of_run)
-        except OutputError as error:
-            tell(error.message, error.hint)
-
     return Making(
         "generate chains",
         FLAGS,
@@ -229,8 +220,24 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, of_run: Mappi
         summary=counts,
         rows=rows,
         must_pass=False,
-        ended=ended,
+        ended=lambda: _write_card(out, counts, file, of_run),
     )
+
+
+def _write_card(out: Path, counts: ChainCounts, file: LeakFile, of_run: Mapping[str, Any]) -> None:
+    """Write the card of an output, or say why not. The run did its work either way."""
+    from redraft.cli.shell import tell
+    from redraft.errors import OutputError
+    from redraft.generate.card import write_card
+    from redraft.revision.summary import Summary
+
+    try:
+        dropped = Summary()  # a run that finds nothing to do has not read them before
+        for chain in file.chains():
+            dropped.add(chain)
+        write_card(out, counts, dropped, {**USUAL, "accept_score": ACCEPT_SCORE}, of_run)
+    except OutputError as error:
+        tell(error.message, error.hint)
 
 
 chains = takes(chains, FLAGS)
