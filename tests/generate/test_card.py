@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,16 @@ def test_a_run_that_finished_nothing_has_paid_all_the_same(tmp_path: Path) -> No
     assert "| paid in all | 600 new tokens, 1.0000 USD;" in (tmp_path / "out.jsonl.card.md").read_text()
     with Ledger(out, Provenance("generate chains", CONFIG | {"seed": 8})):
         assert len((RunFile(out).read() or {})["sessions"]) == 1
+
+
+def test_a_card_that_cannot_be_written_says_nothing_of_chains_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("redraft.generate.card.replace_file", full)
+    with pytest.raises(OutputError, match="No space left on device") as caught:
+        write_card(tmp_path / "out.jsonl", ChainCounts(), ChainCounts(), {}, {})
+    assert "complete" not in str(caught.value.hint)
+    assert "out.jsonl is safe" in str(caught.value.hint)

@@ -234,7 +234,8 @@ def write_card(
         replace_file(path, card.text(_licence_in(path)).encode("utf-8", "replace"))
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror}.", hint="The chains are complete."
+            f"cannot write {path}: {error.strerror}.",
+            hint=f"What is in {out} is safe. Make room, and run the same command again for a card.",
         ) from None
 
 
@@ -250,6 +251,6 @@ def _licence_in(path: Path) -> str:
     if not before.startswith(MARK):
         raise OutputError(
             f"{path} is not a card of redraft's, so it was left alone.",
-            hint="Move it away, and run the same command again for a card. The chains are complete.",
+            hint="Move it away, and run the same command again for a card. The chains are not touched.",
         )
     return before.partition(f"\n{_LICENCE}\n")[2].strip() or _TO_FILL
