@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -346,6 +347,17 @@ def test_a_record_without_tests_fails_alone() -> None:
     generate(["```python\ndef double(x):\n    return x + x\n```"], "--verify", "code", "--run-code")
     assert "has no tests, which --verify code needs" in Path("out.jsonl.errors.jsonl").read_text()
     assert len(chains()) == 1
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_humaneval_as_published_is_verified(shared_data: Path) -> None:
+    with gzip.open(shared_data / "code" / "HumanEval.jsonl.gz", "rt") as lines:
+        task = json.loads(next(lines))
+    records([task])
+    program = f"```python\n{task['prompt']}{task['canonical_solution']}\n```"
+    result = generate(["I cannot.", program], "--verify", "code", "--run-code", "--max-tokens", "4096")
+    assert not Path("out.jsonl.errors.jsonl").exists(), result.output
+    assert [step.verdict for step in chains()[0].steps] == ["revise", "accept"]
 
 
 def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
