@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,17 @@ def test_a_record_without_tests_fails_alone() -> None:
     assert len(chains()) == 1
 
 
+@pytest.mark.usefixtures("sandbox")
+def test_humaneval_as_published_is_verified(shared_data: Path) -> None:
+    with gzip.open(shared_data / "code" / "HumanEval.jsonl.gz", "rt") as lines:
+        task = json.loads(next(lines))
+    records([task])
+    program = f"```python\n{task['prompt']}{task['canonical_solution']}\n```"
+    result = generate(["I cannot.", program], "--verify", "code", "--run-code", "--max-tokens", "4096")
+    assert not Path("out.jsonl.errors.jsonl").exists(), result.output
+    assert [step.verdict for step in chains()[0].steps] == ["revise", "accept"]
+
+
 def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
     records([TASK])
     result = generate(["x"], "--recipe", "checked_code")
@@ -432,6 +444,22 @@ def test_a_run_that_had_nothing_to_retry_is_no_killed_run() -> None:
     card = Path("out.jsonl.card.md").read_text()
     assert "| runs | 2, " in card
     assert "without saying what it took" not in card
+
+
+def test_a_card_names_the_settings_of_a_recipe() -> None:
+    generate(["A bird.", GOOD], "--recipe", "selfee_gold")
+    text = Path("out.jsonl.card.md").read_text()
+    assert "| settings | gold `true`, recipe `selfee_gold`, drop_leaks `true` |" in text
+    assert "A critic, which saw the record's gold answer, judged it" in text
+
+
+def test_a_card_of_stored_replies_names_what_they_cost() -> None:
+    generate(LEAKING, "--gold", "--price", "0,1000")
+    Path("out.jsonl").unlink()
+    generate([], "--gold", "--price", "0,1000", "--drop-leaks")
+    tokens = chains("out.jsonl.leaks.jsonl")[0].usage.completion_tokens
+    text = Path("out.jsonl.card.md").read_text()
+    assert f"| paid in all | at least {tokens} new tokens, {tokens / 1000:.4f} USD; " in text
 
 
 def test_a_card_counts_the_chains_of_earlier_runs() -> None:
