@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from redraft.chain import ESTIMATED
 from redraft.counting import counted
 from redraft.errors import OutputError
 from redraft.files import replace_file
@@ -131,11 +132,13 @@ class Card:
         used, sessions = self.counts.usage, self._sessions
         told = [session for session in sessions if "ended" in session and "tokens" in session]
         tokens = f"{used.completion_tokens:,} new tokens, {used.prompt_tokens:,} in prompts"
-        yield "these chains", f"{tokens}, {_money(used.cost_usd)}"
+        how = f"; {ESTIMATED}" if used.estimated else ""
+        yield "these chains", f"{tokens}, {_money(used.cost_usd)}{how}"
+        how = "estimated, " if used.estimated else ""
         paid = sum(session["usd"] for session in told)
         usd = None if used.cost_usd is None and not paid else paid
         tokens = f"{sum(session['tokens'] for session in told):,} new tokens"
-        yield "paid in all", f"{tokens}, {_money(usd)}; with failures, and without stored replies"
+        yield "paid in all", f"{tokens}, {_money(usd)}; {how}with failures, and without stored replies"
         time = sum((_time(session) for session in told), timedelta())
         killed = len(sessions) - len(told)
         more = f"; {counted(killed, 'more run')} ended without saying what it took" if killed else ""

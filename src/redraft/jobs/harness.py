@@ -45,8 +45,9 @@ class Session:
     spent: Spent
     done: Container[str] = ()
 
-    def pay(self, tokens: int, usd: float | None) -> None:
+    def pay(self, tokens: int, usd: float | None, *, estimated: bool = False) -> None:
         """Book generated tokens and money, for the limits and the progress line."""
+        self.spent.estimated |= estimated
         self.spent.tokens += tokens
         self.spent.usd += usd or 0.0
         self.progress.tokens += tokens

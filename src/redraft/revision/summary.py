@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from redraft.chain import Chain, Usage
+from redraft.chain import ESTIMATED, Chain, Usage
 from redraft.counting import counted
 
 
@@ -95,8 +95,11 @@ class Summary:
         usage = self.usage
         if not usage.completion_tokens and not usage.prompt_tokens:
             return ""
+        tokens = f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
+        if usage.estimated:
+            return f"{tokens}; {ESTIMATED}"
         cached = 100 * usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
-        return f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts ({cached:.0f} % cached)"
+        return f"{tokens} ({cached:.0f} % cached)"
 
 
 def cost_by_role(chain: Chain) -> dict[str, float | None]:

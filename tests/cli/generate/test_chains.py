@@ -14,6 +14,7 @@ from redraft.cli import app
 from redraft.errors import UsageError
 from redraft.formats.selfee import parse, render
 from redraft.verify.sandbox import find_sandbox
+from tests.engines.fake_server import FakeServer, chat_reply, models_reply
 
 OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
@@ -445,3 +446,15 @@ def test_a_file_in_the_place_of_the_card_does_not_fail_the_run() -> None:
     assert "is not a card of redraft's" in result.stderr
     assert Path("out.jsonl.card.md").read_text() == "My notes."
     assert len(chains()) == 1
+
+
+def test_a_server_that_reports_no_usage_is_said_beside_the_cost() -> None:
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", chat_reply(GOOD))
+        result = generate([], "-m", server.url, "--price", "1000,1000")
+    (chain,) = chains()
+    assert chain.usage.estimated
+    assert (chain.usage.cost_usd or 0) > 0.05
+    estimated = "estimated: the server reports no usage"
+    assert f"in prompts; {estimated}" in result.output
+    assert f"USD; {estimated} |" in Path("out.jsonl.card.md").read_text()
