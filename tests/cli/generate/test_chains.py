@@ -458,3 +458,24 @@ def test_a_server_that_reports_no_usage_is_said_beside_the_cost() -> None:
     estimated = "estimated: the server reports no usage"
     assert f"in prompts; {estimated}" in result.output
     assert f"USD; {estimated} |" in Path("out.jsonl.card.md").read_text()
+
+
+def test_a_price_may_come_later_and_change() -> None:
+    records([{"instruction": f"Describe bird {n}."} for n in range(2)])
+    assert generate(["A bird.", GOOD], "--limit-tokens", "1").exit_code == 4
+    for price in ("1,2", "1.0,2.0"):
+        result = generate([], "--price", price)
+        assert result.exit_code == 0, result.output
+    before = json.loads(Path("out.jsonl.run.json").read_text())
+    before["config"]["price"] = "3,4"  # as older versions recorded it
+    Path("out.jsonl.run.json").write_text(json.dumps(before))
+    assert generate([]).exit_code == 0
+
+
+def test_starting_over_says_that_stored_replies_are_free() -> None:
+    generate(["A bird.", GOOD])
+    hint = generate([], "--temperature", "0.5").stderr
+    assert "delete out.jsonl to start over" in hint
+    assert "out.jsonl.journal.db keeps the replies: equal requests cost nothing again" in hint
+    Path("out.jsonl.journal.db").unlink()
+    assert "journal" not in generate([], "--temperature", "0.5").stderr
