@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -479,3 +480,17 @@ def test_starting_over_says_that_stored_replies_are_free() -> None:
     assert "out.jsonl.journal.db keeps the replies: equal requests cost nothing again" in hint
     Path("out.jsonl.journal.db").unlink()
     assert "journal" not in generate([], "--temperature", "0.5").stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--estimate", "2")])
+def test_records_that_do_not_fit_the_flags_are_explained(flags: tuple[str, ...]) -> None:
+    records([{"instruction": f"Describe bird {n}."} for n in range(3)])
+    result = generate(["A bird.", GOOD], "--verify", "number", *flags)
+    assert result.exit_code == 2
+    said = result.stdout
+    assert re.search(
+        r"  records/\d has no gold answer, which --verify needs. Leave out --verify for it.\n", said
+    )
+    assert "see out.jsonl.errors.jsonl" in said
+    assert "run the same command again" not in said
+    assert ("estimate   no chain of the sample was made" in said) == bool(flags)
