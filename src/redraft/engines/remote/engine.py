@@ -42,7 +42,7 @@ from redraft.engines.remote.wire import (
     read_complaint,
     tool_calls,
 )
-from redraft.engines.schemas import SchemaWatch
+from redraft.engines.schemas import UNBOUND, SchemaWatch
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
 
 _log = logging.getLogger(__name__)
@@ -270,9 +270,10 @@ class RemoteEngine:
                 raise await self._error(path, reply)
             gone = body.keys() - changed.keys()
             of_schema = bool(gone & {"response_format", "tool_choice"})
-            if of_schema:
+            refused = self._refused[schema if of_schema else ""]
+            if of_schema and not gone <= refused:  # another call may have been told the same
                 self._say_refused(gone, reply, by_tool=answers_by_tool(changed))
-            self._refused[schema if of_schema else ""] |= gone
+            refused |= gone
             body = changed
 
     def _debug(self, what: str, record: Body) -> None:
@@ -283,7 +284,7 @@ class RemoteEngine:
 
     def _say_refused(self, gone: Set[str], refusal: Refusal, *, by_tool: bool) -> None:
         """Log that the server does not take a JSON schema in this form."""
-        then = "A tool is tried instead" if by_tool else "Answers are only checked"
+        then = "A tool is tried instead" if by_tool else f"So {UNBOUND}"
         words = self._server.clean(refusal.complaint.message)[:200].rstrip(" .")
         _log.warning("%s refuses %s: %s. %s.", self._server.host, " and ".join(sorted(gone)), words, then)
 
