@@ -52,7 +52,7 @@ PATIENCE = 300.0
 """Default seconds to wait for a server that is down or busy."""
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
-NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "drop_leaks"}
+NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks"}
 """Flags that may differ when a job is resumed. `ctx` bounds prompts; `drop_leaks` says where chains go."""
 
 STDIN = "standard input"
@@ -369,7 +369,7 @@ class Answering:
         }
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
         config |= {"format": self.form.shape, "model_id": self.form.model_id}
-        return Provenance(self.making.verb, config, self.source, self.name)
+        return Provenance(self.making.verb, config, self.source, self.name, NOT_OF_THE_RESULT)
 
     def _reader(self, summary: Summary) -> Callable[[bytes], None]:
         """Return what counts the chains that are in the output already; other records cannot be counted."""

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from redraft.chain import ESTIMATED
 from redraft.counting import counted
 from redraft.errors import OutputError
 from redraft.files import replace_file
@@ -163,7 +164,8 @@ class Card:
         used, sessions = self.counts.usage, self._sessions
         told = [session for session in sessions if "ended" in session and "tokens" in session]
         tokens = f"{used.completion_tokens:,} new tokens, {used.prompt_tokens:,} in prompts"
-        yield "these chains", f"{tokens}, {_money(used.cost_usd)}"
+        how = f"; {ESTIMATED}" if used.estimated else ""
+        yield "these chains", f"{tokens}, {_money(used.cost_usd)}{how}"
         killed = len(sessions) - len(told)
         yield "paid in all", self._paid(told, killed=bool(killed))
         time = sum((_time(session) for session in told), timedelta())
@@ -177,7 +179,8 @@ class Card:
         lost = own.completion_tokens > tokens or round((own.cost_usd or 0.0) - usd, 6) > 0
         known = own.cost_usd is not None or usd
         money = _money(max(usd, own.cost_usd or 0.0) if known else None)
-        paid = f"{max(tokens, own.completion_tokens):,} new tokens, {money}"
+        how = " (estimated)" if own.estimated else ""
+        paid = f"{max(tokens, own.completion_tokens):,} new tokens, {money}{how}"
         if killed:
             return f"at least {paid}; runs that were killed did not say what they paid"
         if lost:

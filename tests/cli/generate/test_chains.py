@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from redraft.cli import app
 from redraft.errors import UsageError
 from redraft.formats.selfee import parse, render
 from redraft.verify.sandbox import find_sandbox
+from tests.engines.fake_server import FakeServer, chat_reply, models_reply
 
 OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
@@ -481,3 +483,50 @@ def test_a_file_in_the_place_of_the_card_does_not_fail_the_run() -> None:
     assert "is not a card of redraft's" in result.stderr
     assert Path("out.jsonl.card.md").read_text() == "My notes."
     assert len(chains()) == 1
+
+
+def test_a_server_that_reports_no_usage_is_said_beside_the_cost() -> None:
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", chat_reply(GOOD))
+        result = generate([], "-m", server.url, "--price", "1000,1000")
+    (chain,) = chains()
+    assert chain.usage.estimated
+    assert (chain.usage.cost_usd or 0) > 0.05
+    estimated = "estimated: the server reports no usage"
+    assert f"in prompts; {estimated}" in result.output
+    assert f"USD; {estimated} |" in Path("out.jsonl.card.md").read_text()
+
+
+def test_a_price_may_come_later_and_change() -> None:
+    records([{"instruction": f"Describe bird {n}."} for n in range(2)])
+    assert generate(["A bird.", GOOD], "--limit-tokens", "1").exit_code == 4
+    for price in ("1,2", "1.0,2.0"):
+        result = generate([], "--price", price)
+        assert result.exit_code == 0, result.output
+    before = json.loads(Path("out.jsonl.run.json").read_text())
+    before["config"]["price"] = "3,4"  # as older versions recorded it
+    Path("out.jsonl.run.json").write_text(json.dumps(before))
+    assert generate([]).exit_code == 0
+
+
+def test_starting_over_says_that_stored_replies_are_free() -> None:
+    generate(["A bird.", GOOD])
+    hint = generate([], "--temperature", "0.5").stderr
+    assert "delete out.jsonl to start over" in hint
+    assert "out.jsonl.journal.db keeps the replies: equal requests cost nothing again" in hint
+    Path("out.jsonl.journal.db").unlink()
+    assert "journal" not in generate([], "--temperature", "0.5").stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--estimate", "2")])
+def test_records_that_do_not_fit_the_flags_are_explained(flags: tuple[str, ...]) -> None:
+    records([{"instruction": f"Describe bird {n}."} for n in range(3)])
+    result = generate(["A bird.", GOOD], "--verify", "number", *flags)
+    assert result.exit_code == 2
+    said = result.stdout
+    assert re.search(
+        r"  records/\d has no gold answer, which --verify needs. Leave out --verify for it.\n", said
+    )
+    assert "see out.jsonl.errors.jsonl" in said
+    assert "run the same command again" not in said
+    assert ("estimate   no chain of the sample was made" in said) == bool(flags)

@@ -167,6 +167,8 @@ class Sample:
         files = (read_jsonl(self.out), LeakFile(self.out).chains())
         made = (chain for file in files for chain in file if chain.id in self._lengths)
         sample = sorted(made, key=lambda chain: self._lengths[chain.id])
+        if not sample:
+            return [("estimate", "no chain of the sample was made, so there is nothing to estimate from")]
         limits = {name: self.settings.get(name) for name in ("rpm", "tpm")}
         return Estimate(self._count, sample, self.parallel, **limits).rows()
 
