@@ -57,9 +57,12 @@ def evaluate(
         typer.Option(metavar="N", min=1, help="Only the first N records.", show_default=False),
     ] = None,
     run_code: Annotated[
-        bool, typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox.")
+        bool,
+        typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")
+    ] = False,
     parallel: Parallel = None,
     journal: Annotated[
         Path | None,

@@ -6,7 +6,7 @@ guided revising is not looked at here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +36,13 @@ class Share:
     def record(self) -> dict[str, Any]:
         """Return the share for JSON."""
         rate = self.rate
-        return {"value": rate.value, "low": rate.low, "high": rate.high, "hits": self.hits, "count": self.count}
+        return {
+            "value": rate.value,
+            "low": rate.low,
+            "high": rate.high,
+            "hits": self.hits,
+            "count": self.count,
+        }
 
 
 FIRST, LOOSE, SINGLE = "first answers", "loose", "constraints"
@@ -90,13 +96,18 @@ class Tally(Summary):
         rows = [("score", self.score), *(("  " + name, share) for name, share in beside.items())]
         rows += [(name, self.groups[name]) for name in sorted(self.groups)]
         width = max(len(name) for name, _ in rows)
-        return [f"{self.task}: {self.score.count:,} answers", *(_row(name.ljust(width), share) for name, share in rows)]
+        return [
+            f"{self.task}: {self.score.count:,} answers",
+            *(_row(name.ljust(width), share) for name, share in rows),
+        ]
 
     def record(self) -> dict[str, Any]:
         """Return everything for JSON."""
         groups = {name: share.record() for name, share in sorted(self.groups.items())}
         found = {"task": self.task, "score": self.score.record()}
-        found |= {name.replace(" ", "_").replace(",", ""): share.record() for name, share in self.beside.items()}
+        found |= {
+            name.replace(" ", "_").replace(",", ""): share.record() for name, share in self.beside.items()
+        }
         return {**found, "groups": groups, "wrong": self.wrong, "usage": self.usage.model_dump()}
 
 
@@ -110,4 +121,5 @@ def _count(shares: dict[str, Share], name: str, *, hit: bool) -> None:
 
 def _row(name: str, share: Share) -> str:
     rate = share.rate.times(100)
-    return f"{name}  {rate.value:>5.1f} %  {f'{rate.low:.1f} to {rate.high:.1f}':>13}  {share.hits:,} of {share.count:,}"
+    interval = f"{rate.low:.1f} to {rate.high:.1f}"
+    return f"{name}  {rate.value:>5.1f} %  {interval:>13}  {share.hits:,} of {share.count:,}"

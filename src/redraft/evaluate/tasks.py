@@ -58,12 +58,12 @@ def source_of(record: Chain) -> Source:
 def _letter(gold: str, record: Chain) -> Sequence[Check]:
     options = source_of(record).get("options") or []
     letters = "".join(str(option).strip()[:1] for option in options) or "ABCDE"
-    if gold not in set(letters):
+    if len(gold) != 1 or gold not in letters:
         raise CheckSyntaxError(f"the gold answer {gold!r:.40} is none of the options.")
     return [FinalLetter(gold, letters)]
 
 
-def _human_eval(_: str, record: Chain) -> Sequence[Check]:
+def _human_eval(_gold: str, record: Chain) -> Sequence[Check]:
     source = source_of(record)
     test, name = source.get("test"), source.get("entry_point")
     if not isinstance(test, str) or not isinstance(name, str):
@@ -97,7 +97,9 @@ def _own_checks(_: str, record: Chain) -> Sequence[Check]:
         raise CheckSyntaxError("it has no list of `checks`.")
     for check in found:
         if named := _RUNS.search(check):
-            raise CheckSyntaxError(f"the check {check!r:.60} is of a kind ({named[1]}) that no file of data may have.")
+            raise CheckSyntaxError(
+                f"the check {check!r:.60} is of a kind ({named[1]}) that no file of data may have."
+            )
     return [parse_check(check) for check in found]
 
 
@@ -131,7 +133,9 @@ TASKS = {
         _last_line("the number"),
     ),
     "aqua": Task(
-        "a `question`, `options` and the `correct` letter", _letter, _last_line("the letter of the right option")
+        "a `question`, `options` and the `correct` letter",
+        _letter,
+        _last_line("the letter of the right option"),
     ),
     "math": Task(
         "a `problem`, its `solution` and an `answer`",
@@ -166,7 +170,7 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
         if not run_code:
             raise UsageError(
                 f"{name} runs programs that a model wrote.",
-                hint="Allow it with --run-code. They run in a sandbox: docs/checks.md#code says what it covers.",
+                hint="Allow it with --run-code. docs/checks.md#code says what the sandbox covers.",
             )
         find_sandbox()
     return TASKS[name]
@@ -211,7 +215,9 @@ async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
     steps = [await run_checks(checks, step.answer, chain.prompt) for step in chain.steps]
     about["steps"] = [[result.model_dump() for result in results] for results in steps]
     if name == "ifeval":
-        about["loose"] = [[await _loosely(check, step.answer, chain.prompt) for check in checks] for step in chain.steps]
+        about["loose"] = [
+            [await _loosely(check, step.answer, chain.prompt) for check in checks] for step in chain.steps
+        ]
     return chain.model_copy(update={"meta": {**chain.meta, KEY: about}})
 
 
@@ -223,4 +229,6 @@ async def _loosely(check: Check, answer: str, prompt: Prompt) -> bool:
 def groups_of(task: Task, record: Chain) -> list[str]:
     """Return the groups of a record, such as `level 3` and `Algebra`."""
     source = source_of(record)
-    return [f"{named}{source[field]}" for field, named in task.groups if isinstance(source.get(field), str | int)]
+    return [
+        f"{named}{source[field]}" for field, named in task.groups if isinstance(source.get(field), str | int)
+    ]

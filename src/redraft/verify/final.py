@@ -1,7 +1,7 @@
-"""Checks of the final answer in a free text against a gold answer: a number, a letter, mathematics, JSON.
+r"""Checks of the final answer in a free text against a gold answer: a number, a letter, mathematics, JSON.
 
 A model that works something out writes many numbers, so the final answer has to be found first. It is the one
-behind a mark (`####`, `\\boxed{…}`, "the answer is"), and without a mark the last one that could be it. These
+behind a mark (`####`, `\boxed{…}`, "the answer is"), and without a mark the last one that could be it. These
 checks score tasks (`redraft eval`) and have no short form. As with `number=`, the name of a check holds the
 gold answer, and its message never does.
 """
@@ -25,14 +25,14 @@ from redraft.verify.numeric import Number, last_number
 from redraft.verify.structure import NotJson, read_json
 
 _WRONG = "It is not right. Work it out again."
-_ANSWER_IS = regex.compile(r"(?i)\b(?:answer|result|total)\b[*_\s]*(?:is|:|=)(?:[\s:*_]|so|then|therefore)*")
+_ANSWER_IS = regex.compile(r"(?i)\banswer\b[*_\s]*(?:is|:|=)(?:[\s:*_]|so|then|therefore)*")
 _SENTENCE_END = regex.compile(r"[.!?](?=\s|$)|\n|$")
 _NUMBER_BEGINS = regex.compile(r"(?:about|approximately|\\?[$€£(\[\s=≈])*+[-+−]?\.?\d")
 
 
 def stated(answer: str) -> Iterator[str]:
     """Yield the texts marked as the final answer, the likeliest first; each to the end of its sentence."""
-    head, mark, last = answer.rpartition("####")
+    _, mark, last = answer.rpartition("####")
     if mark:
         yield last.strip().split("\n")[0]
     if found := boxed(answer):
@@ -81,13 +81,15 @@ class FinalNumber:
         found = final_number(answer)
         if found is None:
             return failed("The answer has no number. Write the result as a number, at the end.")
-        told = f"The final answer is read as {str(found):.40}."
+        told = f"The final answer is read as {found!s:.40}."
         return passed(told) if found == self.reference else failed(f"{told} {_WRONG}")
 
 
 _LETTER = r"(?P<letter>[B-Z]|A(?!\s+(?!because|since|as\b|and\b|with\b)\p{Ll}))(?![\w'’])"
 _CHOSEN = (
-    regex.compile(rf"(?:[Aa]nswer|ANSWER)\b[\s:*_]*(?:is\b|=)?[\s:*_]*(?:[Oo]ption|[Cc]hoice)?[\s*_(\[]*{_LETTER}"),
+    regex.compile(
+        rf"(?:[Aa]nswer|ANSWER)\b[\s:*_]*(?:is\b|=)?[\s:*_]*(?:[Oo]ption|[Cc]hoice)?[\s*_(\[]*{_LETTER}"
+    ),
     regex.compile(rf"\b(?:[Oo]ption|[Cc]hoice)\s*[*_(\[]*{_LETTER}"),
     regex.compile(rf"^\W*{_LETTER}\W*$", regex.MULTILINE),
     regex.compile(rf"(?<!\w){_LETTER}\)"),

@@ -48,7 +48,9 @@ def _frequency(answer: str, values: Values) -> Finding:
 
 def _forbidden(answer: str, values: Values) -> Finding:
     found = [
-        word for word in values["forbidden_words"] if re.search(rf"\b{re.escape(word)}\b", answer, re.IGNORECASE)
+        word
+        for word in values["forbidden_words"]
+        if re.search(rf"\b{re.escape(word)}\b", answer, re.IGNORECASE)
     ]
     return not found, f"it has {_quoted(found)}" if found else "it has none of them"
 
@@ -159,7 +161,9 @@ def _two(answer: str, _: Values) -> Finding:
     found = [part for part in parts if part]
     if "" in parts[1:-1] or len(found) != 2:
         return False, f"it has {len(found)} responses separated by ******, and should have two"
-    return found[0] != found[1], f"its two responses are {'different' if found[0] != found[1] else 'the same'}"
+    return found[0] != found[
+        1
+    ], f"its two responses are {'different' if found[0] != found[1] else 'the same'}"
 
 
 def _repeated(answer: str, values: Values) -> Finding:
@@ -213,7 +217,11 @@ TYPES: dict[str, tuple[Judge, dict[str, Any], str]] = {
         {"keyword": str, "relation": _RELATION, "frequency": int},
         'Use "{keyword}" {relation} {frequency} times.',
     ),
-    "keywords:forbidden_words": (_forbidden, {"forbidden_words": list}, "Do not use these words: {forbidden_words}."),
+    "keywords:forbidden_words": (
+        _forbidden,
+        {"forbidden_words": list},
+        "Do not use these words: {forbidden_words}.",
+    ),
     "keywords:letter_frequency": (
         _letters,
         {"letter": str, "let_relation": _RELATION, "let_frequency": int},
@@ -238,8 +246,10 @@ TYPES: dict[str, tuple[Judge, dict[str, Any], str]] = {
     "length_constraints:nth_paragraph_first_word": (
         _first_word,
         {"num_paragraphs": int, "nth_paragraph": int, "first_word": str},
-        "Write exactly {num_paragraphs} paragraphs, separated by blank lines; begin number {nth_paragraph} with "
-        '"{first_word}".',
+        (
+            "Write exactly {num_paragraphs} paragraphs, separated by blank lines; the first word of number "
+            "{nth_paragraph} is {first_word}."
+        ),
     ),
     "detectable_content:number_placeholders": (
         _placeholders,
@@ -317,7 +327,9 @@ class Constraint:
             MissingExtra: The type needs a package that is not installed.
         """
         if not isinstance(kind, str) or kind not in TYPES:
-            raise CheckSyntaxError(f"IFEval has no constraint {shown(kind)}.", hint=f"It has: {' '.join(TYPES)}")
+            raise CheckSyntaxError(
+                f"IFEval has no constraint {shown(kind)}.", hint=f"It has: {' '.join(TYPES)}"
+            )
         if values is not None and not isinstance(values, dict):
             raise _misused(kind, f"{shown(values)} is no object")
         given = {name: value for name, value in (values or {}).items() if value is not None}
@@ -339,7 +351,8 @@ class Constraint:
             values = json.loads(rest) if rest.strip() else {}
         except (ValueError, RecursionError):
             raise CheckSyntaxError(
-                f"ifeval:{kind}: {rest:.60} is not JSON.", hint='Write: ifeval:keywords:existence {"keywords": ["rain"]}'
+                f"ifeval:{kind}: {rest:.60} is not JSON.",
+                hint='Write: ifeval:keywords:existence {"keywords": ["rain"]}',
             ) from None
         return cls.of(kind, values)
 
@@ -352,16 +365,20 @@ class Constraint:
     @property
     def demand(self) -> str:
         """The constraint, as a sentence."""
-        language = self.values.get("language")
+        code = str(self.values.get("language"))
         names = {code: name.capitalize() for name, code in BY_NAME.items()}
-        told = {"language": names.get(language, f"the language with the ISO 639 code {language}")}
-        texts = {name: _quoted(value) if isinstance(value, list) else value for name, value in self.values.items()}
+        told = {"language": names.get(code, f"the language with the ISO 639 code {code}")}
+        texts = {n: _quoted(value) if isinstance(value, list) else value for n, value in self.values.items()}
         return TYPES[self.kind][2].format(**(texts | told))
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the constraint is met."""
         met, found = TYPES[self.kind][0](answer, self.values)
-        return passed(f"As wanted: {found}.") if met else failed(f"{self.demand} The answer is not like that: {found}.")
+        return (
+            passed(f"As wanted: {found}.")
+            if met
+            else failed(f"{self.demand} The answer is not like that: {found}.")
+        )
 
 
 def _wrong(kind: str, given: Values) -> str:
@@ -383,7 +400,9 @@ def _wrong(kind: str, given: Values) -> str:
 def _misused(kind: str, problem: str) -> CheckSyntaxError:
     examples = {list: '["rain"]', str: '"…"', int: "3", _RELATION: '"at least"'}
     values = ", ".join(f'"{name}": {examples[form]}' for name, form in TYPES[kind][1].items())
-    return CheckSyntaxError(f"ifeval:{kind}: {problem}.", hint=f"Write ifeval:{kind}" + f" {{{values}}}" * bool(values))
+    return CheckSyntaxError(
+        f"ifeval:{kind}: {problem}.", hint=f"Write ifeval:{kind}" + f" {{{values}}}" * bool(values)
+    )
 
 
 def loosened(answer: str) -> list[str]:
@@ -391,5 +410,10 @@ def loosened(answer: str) -> list[str]:
     all of these without asterisks, since models like to add `Sure, here it is:` and markdown.
     """
     lines = answer.split("\n")
-    cut = [answer, "\n".join(lines[1:]).strip(), "\n".join(lines[:-1]).strip(), "\n".join(lines[1:-1]).strip()]
+    cut = [
+        answer,
+        "\n".join(lines[1:]).strip(),
+        "\n".join(lines[:-1]).strip(),
+        "\n".join(lines[1:-1]).strip(),
+    ]
     return [variant for text in cut for variant in (text, text.replace("*", "")) if variant.strip()]

@@ -17,11 +17,14 @@ import regex
 _BRACES = r"(?P<{0}>\{{(?:[^{{}}]|(?&{0}))*\}})"
 _A, _B = _BRACES.format("a"), _BRACES.format("b")
 _ROW = "¶"
-"""Stands for the end of a matrix's row, whose backslashes would look like other marks; ⟦ and ⟧ for its ends."""
+"""Stands for the end of a matrix's row, whose backslashes would look like other marks; ⟦ ⟧ for its ends."""
 
 _SIMPLE = (
     (r"\\\\", _ROW),
-    (r"\\(?:left|right|displaystyle|big|Big|bigl|bigr)(?![a-zA-Z])|\\[!,;: ]|~|\\quad|\\?\$|\\\(|\\\)|\\\[|\\\]", ""),
+    (
+        r"\\(?:left|right|displaystyle|big|Big|bigl|bigr)(?![a-zA-Z])|\\[!,;: ]|~|\\quad|\\?\$|\\[()\[\]]",
+        "",
+    ),
     (r"\\[dtc]frac", r"\\frac"),
     (r"\^\{?\\circ\}?|°|\\degree|\\%|%", ""),
     (r"√", r"\\sqrt"),
@@ -69,7 +72,9 @@ def _spelled(text: str) -> str:
 
 def _compact(text: str) -> str:
     """Return a formula without spaces with braces where they belong."""
-    text = regex.sub(r"\\sqrt(?:\((?P<in>[^()]*)\)|(?P<one>[^{\[(\\]))", lambda m: rf"\sqrt{{{m['in'] or m['one']}}}", text)
+    text = regex.sub(
+        r"\\sqrt(?:\((?P<in>[^()]*)\)|(?P<one>[^{\[(\\]))", lambda m: rf"\sqrt{{{m['in'] or m['one']}}}", text
+    )
     text = regex.sub(r"\\frac(?=[^{\\])(.)", r"\\frac{\1}", text)
     text = regex.sub(rf"\\frac{_A}([^{{\\])", r"\\frac\g<a>{\2}", text)
     text = regex.sub(r"(?<![\w.}^_])(\d+)/(\d+)(?![\w.{^])", r"\\frac{\1}{\2}", text)
