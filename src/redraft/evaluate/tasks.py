@@ -139,7 +139,7 @@ TASKS = {
     ),
     "math": Task(
         "a `problem`, its `solution` and an `answer`",
-        lambda gold, _: [FinalMaths(gold)],
+        lambda gold, _: [FinalMaths.of(gold)],
         _boxed,
         groups=(("level", "level "), ("subject", "")),
     ),

@@ -64,7 +64,10 @@ class FinalNumber:
         Raises:
             CheckSyntaxError: Not a number.
         """
-        return cls(Number.of(gold).reference)
+        try:
+            return cls(Number.of(gold).reference)
+        except CheckSyntaxError:
+            raise CheckSyntaxError(f"the gold answer {gold!r:.40} is no number.") from None
 
     @property
     def name(self) -> str:
@@ -164,6 +167,17 @@ class FinalMaths:
     """The final answer is this, in any usual spelling (`maths.canonical`)."""
 
     reference: str
+
+    @classmethod
+    def of(cls, gold: str) -> Self:
+        """Take a gold answer.
+
+        Raises:
+            CheckSyntaxError: It is empty.
+        """
+        if not gold.strip():
+            raise CheckSyntaxError("there is no gold answer.")
+        return cls(gold)
 
     @property
     def name(self) -> str:

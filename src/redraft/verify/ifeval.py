@@ -5,8 +5,8 @@ Models", arXiv:2311.07911), so that scores compare with published ones; names an
 data. So these are not redraft's other checks: `contains:` finds whole words, `keywords:existence` parts too.
 
 Three things are judged by other means: sentences and the words of `capital_word_frequency` are split by rules
-of `segment` and not by nltk, and languages told by fastText and not langdetect. docs/evaluate.md shows how
-much that changes.
+of `segment` and not by nltk, and languages told by fastText and not langdetect. docs/evaluate.md says
+where that differs.
 """
 
 from __future__ import annotations
@@ -392,7 +392,7 @@ def _wrong(kind: str, given: Values) -> str:
         if form is list:
             good = good and bool(value) and all(isinstance(part, str) and part for part in value)
         if not good or value == "":
-            return f"{name} is {shown(value)}"
+            return f"{name} is {json.dumps(value, ensure_ascii=False):.60}"
     unknown = [name for name in given if name not in wanted]
     return f"there is no {unknown[0]!r}" if unknown else ""
 

@@ -27,6 +27,7 @@ _SIMPLE = (
     ),
     (r"\\[dtc]frac", r"\\frac"),
     (r"\^\{?\\circ\}?|°|\\degree|\\%|%", ""),
+    (r"√\s*(\d+|[a-zA-Z])", r"\\sqrt{\1}"),
     (r"√", r"\\sqrt"),
     (r"\bsqrt\b(?<!\\sqrt)", r"\\sqrt"),
     (r"π|(?<![\\a-zA-Z])pi\b", r"\\pi"),
@@ -77,7 +78,9 @@ def _compact(text: str) -> str:
     )
     text = regex.sub(r"\\frac(?=[^{\\])(.)", r"\\frac{\1}", text)
     text = regex.sub(rf"\\frac{_A}([^{{\\])", r"\\frac\g<a>{\2}", text)
-    text = regex.sub(r"(?<![\w.}^_])(\d+)/(\d+)(?![\w.{^])", r"\\frac{\1}{\2}", text)
+    text = regex.sub(
+        r"(?<![\w.}^_\\])(\d+|\d*(?:\\pi|\\sqrt\{\d+\}|[a-zA-Z]))/(\d+)(?![\w.{^])", r"\\frac{\1}{\2}", text
+    )
     text = regex.sub(rf"\\frac\{{-([^{{}}+-]*)\}}{_B}", r"-\\frac{\1}\g<b>", text)
     text = regex.sub(r"(?:\\cdot|\\times|\*)(?=[\\a-zA-Z(])", "", text)
     text = regex.sub(r"([\^_])\{(\w)\}", r"\1\2", text)
