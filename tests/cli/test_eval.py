@@ -132,13 +132,22 @@ def test_guided_lets_the_gold_answer_guide_and_keeps_it_secret() -> None:
     assert first.steps[0].criticism == "The final answer is read as 5. It is not right. Work it out again."
 
 
-def test_an_empty_answer_is_wrong_or_listed_as_failed() -> None:
-    script("", "", "", "", "", "", "Answer: 1", "2", "3")
+def test_an_empty_answer_is_wrong_and_tried_again() -> None:
+    script("Answer: 0", "", "  ", "Answer: 3")
+    result = plain("--retries", "0", "--json")
+    assert result.exit_code == 3
+    found = json.loads(result.stdout)
+    assert (found["score"]["hits"], found["score"]["count"]) == (2, 4)
+    assert (found["wrong"], found["failed"]) == (["test/1", "test/2"], {"empty reply": 2})
+    script("Answer: 1", "Answer: 2")
+    assert "4 of 4" in plain("--retries", "0").stdout
+
+
+def test_other_failures_are_listed_and_do_not_count() -> None:
+    script("Answer: 0", {"error": "the server is on fire"}, "Answer: 2", "Answer: 3")
     result = plain("--retries", "0")
-    scored = chains()
-    failed = Path("out.jsonl.errors.jsonl")
-    assert len(scored) + (len(failed.read_text().splitlines()) if failed.exists() else 0) == 4, result.output
-    assert "Traceback" not in result.output
+    assert "3 of 3" in result.stdout
+    assert "failed     1: " in result.stdout
 
 
 def test_answers_and_questions_of_any_script() -> None:
@@ -197,7 +206,7 @@ def test_programs_run_only_with_leave() -> None:
 def test_a_program_that_prints_passed_is_wrong(a_sandbox: Path) -> None:
     fakes = [
         "print('1 passed')\nimport os\nos._exit(0)",
-        "class All:\n    def __eq__(self, other): return True\ndef twice(x):\n    print('ok')\n    return All()",
+        "class A:\n    def __eq__(self, other): return True\ndef twice(x):\n    print('ok')\n    return A()",
         "import builtins\nbuiltins.AssertionError = SystemExit\ndef twice(x): return 'passed'",
     ]
     write("test.jsonl", [PROGRAM | {"task_id": n} for n in range(4)])

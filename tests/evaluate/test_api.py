@@ -82,10 +82,18 @@ def test_what_is_refused() -> None:
     assert engine.calls == []
 
 
+def test_an_empty_answer_is_wrong() -> None:
+    found = redraft.evaluate(
+        suite(2), model=redraft.ScriptedEngine(["", "Rain."]), parallel=1, max_revisions=0
+    )
+    assert (found.tally.score.hits, found.tally.score.count) == (1, 2)
+    assert [chain.answer for chain in found.wrong] == [""]
+
+
 def test_a_failure_ends_it_and_leaves_no_thread() -> None:
     before = threading.active_count()
     records = [{"prompt": "x", "checks": [lambda answer: len(answer) / 0]}, *suite(40)]
-    with pytest.raises(CheckError, match="crashed: .*ZeroDivisionError"):
+    with pytest.raises(CheckError, match=r"crashed: .*ZeroDivisionError"):
         redraft.evaluate(records, model=redraft.ScriptedEngine(["x"] * 41), max_revisions=0)
     assert threading.active_count() <= before + 1  # redraft's own loop may have started
 

@@ -267,7 +267,7 @@ class Making:
         rows: Returns more rows of the summary.
         must_pass: Whether an answer that fails its checks makes the exit status 1.
         ended: Called when the output has been closed.
-        said: Returns what is printed at the end, given the usual summary, which --quiet leaves empty.
+        said: Returns what is printed at the end, from the result and the usual summary (empty with --quiet).
     """
 
     verb: str = "answer"
@@ -282,7 +282,7 @@ class Making:
     rows: Callable[[], list[tuple[str, str]]] = list
     must_pass: bool = True
     ended: Callable[[], None] = lambda: None
-    said: Callable[[str], str] = lambda text: text
+    said: Callable[[JobResult, str], str] = lambda _, text: text
 
 
 @dataclass(frozen=True)
@@ -318,7 +318,7 @@ class Answering:
             tell(f"{outcome.counts.failed:,} prompts failed: see {self.out}.errors.jsonl.")
         if outcome.interrupted:
             return "", status
-        return self.making.said("" if self.quiet else self._summary(outcome, summary)), status
+        return self.making.said(outcome, "" if self.quiet else self._summary(outcome, summary)), status
 
     def _check_settings(self) -> None:
         """Raise what can be found wrong before a file or a model is opened."""

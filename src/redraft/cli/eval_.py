@@ -6,9 +6,11 @@ table of scores (`evaluate.tally`).
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +40,7 @@ from redraft.options import EvalFlags
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
+    from redraft.jobs.harness import JobResult
 
 FLAGS = FlagGroup(EvalFlags)
 
@@ -88,7 +91,8 @@ def evaluate(
     is given: then the score is no measure of what revising is worth without the truth.
 
     FILE gets the chain of each record, with the truth about each answer in `eval` of its `meta`. After any
-    stop, the same command resumes. A low score is no failure: the exit status is 0.
+    stop, the same command resumes. A low score is no failure: the exit status is 0. An empty answer is
+    wrong, and tried again by the same command; other failures are listed, and do not count.
 
     Records of the task `checks` have a prompt and their own checks: {"prompt": "Describe rain.", "checks":
     ["words<=50"]}.
@@ -115,15 +119,29 @@ def evaluate(
         cache=cache,
         retry_failed=retry_failed,
         quiet=quiet or as_json,
-        making=replace(making, said=lambda text: _said(tally, text, as_json=as_json)),
+        making=replace(making, said=partial(_said, source, making, tally, as_json)),
     )
 
 
-def _said(tally: Any, text: str, *, as_json: bool) -> str:
-    """Return what is printed at the end."""
+def _said(source: Path, making: Making, tally: Any, as_json: bool, result: JobResult, text: str) -> str:
+    """Return what is printed at the end: the scores, with the empty replies among them."""
+    from redraft.evaluate.tasks import unanswered
+
+    empty = _empty(result.out)
+    for record in making.records(source) if empty and making.scored else ():
+        if record.id in empty:
+            tally.add(asyncio.run(making.scored(unanswered(record), record)))
     if as_json:
-        return json.dumps(tally.record(), ensure_ascii=False, indent=1)
+        failed = {"failed": dict(result.causes)}
+        return json.dumps({**tally.record(), **failed}, ensure_ascii=False, indent=1)
     return "\n".join([*tally.table(), "", text]) if text and tally.chains else text
+
+
+def _empty(out: Path) -> set[str]:
+    """Return the ids of the records to which the model gave an empty answer."""
+    file = out.with_name(f"{out.name}.errors.jsonl")
+    lines = map(json.loads, file.read_bytes().splitlines()) if file.exists() else ()
+    return {line["id"] for line in lines if line["error"] == "EmptyReply"}
 
 
 def _making(name: str, tally: Any, given: Any, *, guided: bool, limit: int | None) -> Making:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from redraft.chain import Chain
-from redraft.errors import RecordError, UsageError
+from redraft.errors import EmptyReply, RecordError, UsageError
 from redraft.evaluate.stats import Estimate
 from redraft.evaluate.tally import FIRST, Tally
-from redraft.evaluate.tasks import asked, checks_of, scored, task_of
+from redraft.evaluate.tasks import asked, checks_of, scored, task_of, unanswered
 from redraft.formats.read.records import chain_of, read_records
 from redraft.revision.api import revise
 from redraft.revision.options import Options
@@ -94,7 +94,7 @@ def evaluate(
     Raises:
         UsageError: The task or the options are wrong.
         RecordError: A record is none of the task, or there is none.
-        EngineError, CheckError: As for `redraft.revise`.
+        EngineError, CheckError: As for `redraft.revise`. An empty answer is wrong, and raises nothing.
     """
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one chain at once.")
@@ -110,7 +110,10 @@ def evaluate(
         own: Any = {**options, "id": item.asked.id}
         if guided:
             own["checks"] = (*options.get("checks", ()), *item.checks)
-        chain = revise(item.asked.prompt, **own)
+        try:
+            chain = revise(item.asked.prompt, **own)
+        except EmptyReply:
+            return asyncio.run(scored(unanswered(item.asked), name, item.checks))
         chain = chain.model_copy(update={"meta": {**item.asked.meta, **chain.meta}})
         return asyncio.run(scored(chain, name, item.checks))
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from redraft.chain import Chain, Prompt
+from redraft.chain import Chain, Prompt, Step
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
 from redraft.formats.gold import gold_answers
 from redraft.verify.base import Check, run_checks
@@ -203,6 +203,11 @@ def asked(task: Task, records: Iterable[Chain], limit: int | None = None) -> Ite
         checks_of(task, record)
         prompt = Prompt(instruction=task.prompt(record)) if task.prompt else record.prompt
         yield Chain(id=record.id, prompt=prompt, meta=record.meta)
+
+
+def unanswered(record: Chain) -> Chain:
+    """Return the chain of a record to which the model gave an empty answer."""
+    return record.model_copy(update={"steps": (Step(answer=""),), "best": 0})
 
 
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
