@@ -239,5 +239,5 @@ def test_the_default_model_on_gsm8k(shared_data: Path, default_model: Path) -> N
         app, [*words, "--max-tokens", "48", "--max-revisions", "0"], prog_name="redraft"
     )
     assert result.exit_code == 0, result.output
-    assert result.stdout.startswith("gsm8k: 1 answers\nscore")
+    assert result.stdout.startswith("gsm8k: 1 answer\nscore")
     assert len(chains()) == 1

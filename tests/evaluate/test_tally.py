@@ -49,7 +49,7 @@ def test_the_best_answer_scores_and_the_first_is_shown_beside_it() -> None:
 
 
 def test_first_answers_have_no_row_where_nothing_was_revised() -> None:
-    assert tally_of(chain("a", True)).table() == ["gsm8k: 1 answers", "score  100.0 %  20.7 to 100.0  1 of 1"]
+    assert tally_of(chain("a", True)).table() == ["gsm8k: 1 answer", "score  100.0 %  20.7 to 100.0  1 of 1"]
 
 
 def test_a_chain_without_an_answer_or_without_truth_is_wrong() -> None:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -40,7 +39,9 @@ from redraft.options import EvalFlags
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
+    from redraft.evaluate.tally import Tally
     from redraft.jobs.harness import JobResult
+    from redraft.verify.base import Check
 
 FLAGS = FlagGroup(EvalFlags)
 
@@ -101,12 +102,11 @@ def evaluate(
     from redraft.evaluate.tasks import task_of
 
     task_of(task, run_code=run_code)
-    settings, tally = fill_in(flags, FLAGS), Tally(task=task)
-    guided = bool(settings.get("guided"))
+    settings = fill_in(flags, FLAGS)
+    scoring = Scoring(source, task, limit, as_json, Tally(task=task))
+    guided, given = bool(settings.get("guided")), tuple(settings.get("check") or ())
     if guided:
-        given = tuple(settings.get("check") or ())
         settings = replace(settings, stand_ins={"checks": (*given, "words>=1")})
-    making = _making(task, tally, settings.get("check") or (), guided=guided, limit=limit)
     answer_file(
         source,
         out,
@@ -119,53 +119,71 @@ def evaluate(
         cache=cache,
         retry_failed=retry_failed,
         quiet=quiet or as_json,
-        making=replace(making, said=partial(_said, source, making, tally, as_json)),
+        making=Making(
+            f"eval {task}",
+            FLAGS,
+            scoring.records,
+            lambda record: {"checks": (*given, *scoring.checks(record))} if guided else {},
+            scored=scoring.scored,
+            summary=scoring.tally,
+            must_pass=False,
+            said=scoring.said,
+        ),
     )
 
 
-def _said(source: Path, making: Making, tally: Any, as_json: bool, result: JobResult, text: str) -> str:
-    """Return what is printed at the end: the scores, with the empty replies among them."""
-    from redraft.evaluate.tasks import unanswered
+@dataclass(frozen=True)
+class Scoring:
+    """How the answers of a run are scored, and what is said about it.
 
-    empty = _empty(result.out)
-    for record in making.records(source) if empty and making.scored else ():
-        if record.id in empty:
-            tally.add(asyncio.run(making.scored(unanswered(record), record)))
-    if as_json:
-        failed = {"failed": dict(result.causes)}
-        return json.dumps({**tally.record(), **failed}, ensure_ascii=False, indent=1)
-    return "\n".join([*tally.table(), "", text]) if text and tally.chains else text
+    Attributes:
+        task: A key of `evaluate.tasks.TASKS`.
+        limit: The most records.
+    """
 
+    source: Path
+    task: str
+    limit: int | None
+    as_json: bool
+    tally: Tally
 
-def _empty(out: Path) -> set[str]:
-    """Return the ids of the records to which the model gave an empty answer."""
-    file = out.with_name(f"{out.name}.errors.jsonl")
-    lines = map(json.loads, file.read_bytes().splitlines()) if file.exists() else ()
-    return {line["id"] for line in lines if line["error"] == "EmptyReply"}
+    def records(self, file: Path) -> Iterator[Chain]:
+        """Yield the records with the task's prompts."""
+        from redraft.evaluate.tasks import TASKS, asked
+        from redraft.formats.read.records import read_records
 
+        return asked(TASKS[self.task], read_records(file), self.limit)
 
-def _making(name: str, tally: Any, given: Any, *, guided: bool, limit: int | None) -> Making:
-    """Return what records give to their chains, and how these are scored."""
-    from redraft.evaluate.tasks import TASKS, asked, checks_of, scored
-    from redraft.formats.read.records import read_records
+    def checks(self, record: Chain) -> tuple[Check, ...]:
+        """Return the checks that score the answers to a record."""
+        from redraft.evaluate.tasks import TASKS, checks_of
 
-    task = TASKS[name]
+        return checks_of(TASKS[self.task], record)
 
-    def records(file: Path) -> Iterator[Chain]:
-        return asked(task, read_records(file), limit)
+    async def scored(self, chain: Chain, record: Chain) -> Chain:
+        """Return a chain with the truth about its answers."""
+        from redraft.evaluate.tasks import scored
 
-    async def truth(chain: Chain, record: Chain) -> Chain:
-        return await scored(chain, name, checks_of(task, record))
+        return await scored(chain, self.task, self.checks(record))
 
-    return Making(
-        f"eval {name}",
-        FLAGS,
-        records,
-        lambda record: {"checks": (*given, *checks_of(task, record))} if guided else {},
-        scored=truth,
-        summary=tally,
-        must_pass=False,
-    )
+    def said(self, result: JobResult, text: str) -> str:
+        """Return the scores, and the usual summary below the table."""
+        self._add_empty(result.out)
+        if self.as_json:
+            failed = {"failed": dict(result.causes)}
+            return json.dumps({**self.tally.record(), **failed}, ensure_ascii=False, indent=1)
+        return "\n".join([*self.tally.table(), "", text]) if text and self.tally.chains else text
+
+    def _add_empty(self, out: Path) -> None:
+        """Count the empty answers, which the ledger lists as failures, as wrong ones."""
+        from redraft.evaluate.tasks import unanswered
+
+        file = out.with_name(f"{out.name}.errors.jsonl")
+        lines = map(json.loads, file.read_bytes().splitlines()) if file.exists() else ()
+        empty = {line["id"] for line in lines if line["error"] == "EmptyReply"}
+        for record in self.records(self.source) if empty else ():
+            if record.id in empty:
+                self.tally.add(asyncio.run(self.scored(unanswered(record), record)))
 
 
 evaluate = takes(evaluate, FLAGS)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from redraft.chain import Chain
+from redraft.counting import counted
 from redraft.evaluate.stats import Estimate, proportion
 from redraft.evaluate.tasks import KEY
 from redraft.revision.summary import Summary
@@ -97,7 +98,7 @@ class Tally(Summary):
         rows += [(name, self.groups[name]) for name in sorted(self.groups)]
         width = max(len(name) for name, _ in rows)
         return [
-            f"{self.task}: {self.score.count:,} answers",
+            f"{self.task}: {counted(self.score.count, 'answer')}",
             *(_row(name.ljust(width), share) for name, share in rows),
         ]
 
