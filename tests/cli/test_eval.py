@@ -236,7 +236,7 @@ def test_the_default_model_on_gsm8k(shared_data: Path, default_model: Path) -> N
     file = shared_data / "gsm8k" / "test.jsonl"
     words = ["eval", "gsm8k", str(file), "-o", "out.jsonl", "-m", str(default_model), "--limit", "1"]
     result = CliRunner().invoke(
-        app, [*words, "--max-tokens", "48", "--max-revisions", "0"], prog_name="redraft"
+        app, [*words, "--max-tokens", "16", "--max-revisions", "0"], prog_name="redraft"
     )
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("gsm8k: 1 answer\nscore")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,8 @@ CASES: list[Case] = [
     (
         "detectable_content:number_placeholders",
         {"num_placeholders": 2},
-        ["[name], [address]", "[a][b][c]"],
-        ["[name]", "(name) (address)"],
+        ["[name], [address]", "[a][b][c]", "[a [b] c] [d]", "[a\n[b] [c]"],
+        ["[name]", "(name) (address)", "[[[a]", "[a\nb] [c]"],
     ),
     (
         "detectable_content:postscript",
@@ -275,3 +276,12 @@ def test_any_answer_is_judged(answer: str) -> None:
     for kind, values, *_ in CASES:
         if kind not in OF_LANGUAGE:
             assert met(kind, values, answer) in (True, False)
+
+
+@given(st.text(st.sampled_from("[]a\n"), max_size=30), st.text(st.sampled_from(" *-a\n\t"), max_size=30))
+def test_counting_in_one_pass_agrees_with_the_papers_patterns(brackets: str, lines: str) -> None:
+    count = len(re.findall(r"\[.*?\]", brackets))
+    assert met("detectable_content:number_placeholders", {"num_placeholders": count}, brackets)
+    assert not met("detectable_content:number_placeholders", {"num_placeholders": count + 1}, brackets)
+    bullets = sum(len(re.findall(pattern, lines, re.M)) for pattern in (r"^\s*\*[^\*].*$", r"^\s*-.*$"))
+    assert met("detectable_format:number_bullet_lists", {"num_bullets": bullets}, lines)

@@ -26,6 +26,9 @@ from redraft.verify.structure import NotJson, read_json
 
 _WRONG = "It is not right. Work it out again."
 _ANSWER_IS = regex.compile(r"(?i)\banswer\b[*_\s]*(?:is|:|=)(?:[\s:*_]|so|then|therefore)*")
+_MARKS = 20
+"""Most marks to look at, from the end."""
+
 _SENTENCE_END = regex.compile(r"[.!?](?=\s|$)|\n|$")
 _NUMBER_BEGINS = regex.compile(r"(?:about|approximately|\\?[$€£(\[\s=≈])*+[-+−]?\.?\d")
 
@@ -37,7 +40,7 @@ def stated(answer: str) -> Iterator[str]:
         yield last.strip().split("\n")[0]
     if found := boxed(answer):
         yield found
-    for match in reversed(list(_ANSWER_IS.finditer(answer))):
+    for match in reversed(list(_ANSWER_IS.finditer(answer))[-_MARKS:]):
         end = _SENTENCE_END.search(answer, match.end())
         yield answer[match.end() : end.start() if end else None].strip()
 
@@ -94,7 +97,7 @@ _CHOSEN = (
         rf"(?:[Aa]nswer|ANSWER)\b[\s:*_]*(?:is\b|=)?[\s:*_]*(?:[Oo]ption|[Cc]hoice)?[\s*_(\[]*{_LETTER}"
     ),
     regex.compile(rf"\b(?:[Oo]ption|[Cc]hoice)\s*[*_(\[]*{_LETTER}"),
-    regex.compile(rf"^\W*{_LETTER}\W*$", regex.MULTILINE),
+    regex.compile(rf"^[^\w\n]*{_LETTER}[^\w\n]*$", regex.MULTILINE),
     regex.compile(rf"(?<!\w){_LETTER}\)"),
 )
 """How a letter is given, the clearest first."""

@@ -100,8 +100,16 @@ def _first_word(answer: str, values: Values) -> Finding:
 
 
 def _placeholders(answer: str, values: Values) -> Finding:
-    count = len(re.findall(r"\[.*?\]", answer))
+    count = sum(map(_closed, answer.split("\n")))
     return count >= values["num_placeholders"], f"it has {count} placeholders in square brackets"
+
+
+def _closed(line: str) -> int:
+    r"""Count matches of `\[.*?\]`, in one pass however many brackets are never closed."""
+    count, end = 0, -1
+    while (begin := line.find("[", end + 1)) >= 0 and (end := line.find("]", begin)) >= 0:
+        count += 1
+    return count
 
 
 def _postscript(answer: str, values: Values) -> Finding:
@@ -112,8 +120,8 @@ def _postscript(answer: str, values: Values) -> Finding:
 
 
 def _bullets(answer: str, values: Values) -> Finding:
-    count = len(re.findall(r"^\s*\*[^\*].*$", answer, re.MULTILINE))
-    count += len(re.findall(r"^\s*-.*$", answer, re.MULTILINE))
+    count = len(re.findall(r"^[^\S\n]*\*[^\*].*$", answer, re.MULTILINE))
+    count += len(re.findall(r"^[^\S\n]*-.*$", answer, re.MULTILINE))
     return count == values["num_bullets"], f"it has {count} bullet points"
 
 

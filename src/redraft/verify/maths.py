@@ -14,6 +14,9 @@ from fractions import Fraction
 
 import regex
 
+LONGEST = 500
+"""Most characters of an answer; MATH's longest has 63. Brackets in a longer one may nest too deep."""
+
 _BRACES = r"(?P<{0}>\{{(?:[^{{}}]|(?&{0}))*\}})"
 _A, _B = _BRACES.format("a"), _BRACES.format("b")
 _ROW = "¶"
@@ -55,8 +58,8 @@ _OPEN, _CLOSE = "([{⟦", ")]}⟧"
 
 
 def canonical(text: str) -> Hashable:
-    """Return a value that is equal for spellings of the same answer."""
-    return _value(_spelled(text))
+    """Return a value that is equal for spellings of the same answer. One beyond `LONGEST` is itself."""
+    return _value(_spelled(text)) if len(text) <= LONGEST else text
 
 
 def _spelled(text: str) -> str:
