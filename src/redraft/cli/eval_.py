@@ -119,16 +119,7 @@ def evaluate(
         cache=cache,
         retry_failed=retry_failed,
         quiet=quiet or as_json,
-        making=Making(
-            f"eval {task}",
-            FLAGS,
-            scoring.records,
-            lambda record: {"checks": (*given, *scoring.checks(record))} if guided else {},
-            scored=scoring.scored,
-            summary=scoring.tally,
-            must_pass=False,
-            said=scoring.said,
-        ),
+        making=scoring.making(given if guided else None),
     )
 
 
@@ -146,6 +137,23 @@ class Scoring:
     limit: int | None
     as_json: bool
     tally: Tally
+
+    def making(self, guides: tuple[str, ...] | None) -> Making:
+        """Return what `answer_file` needs.
+
+        Args:
+            guides: Other checks that guide revising, if the task's own do; else None.
+        """
+        return Making(
+            f"eval {self.task}",
+            FLAGS,
+            self.records,
+            lambda record: {} if guides is None else {"checks": (*guides, *self.checks(record))},
+            scored=self.scored,
+            summary=self.tally,
+            must_pass=False,
+            said=self.said,
+        )
 
     def records(self, file: Path) -> Iterator[Chain]:
         """Yield the records with the task's prompts."""
@@ -177,10 +185,9 @@ class Scoring:
     def _add_empty(self, out: Path) -> None:
         """Count the empty answers, which the ledger lists as failures, as wrong ones."""
         from redraft.evaluate.tasks import unanswered
+        from redraft.jobs.ledger import failures
 
-        file = out.with_name(f"{out.name}.errors.jsonl")
-        lines = map(json.loads, file.read_bytes().splitlines()) if file.exists() else ()
-        empty = {line["id"] for line in lines if line["error"] == "EmptyReply"}
+        empty = {name for name, failure in failures(out).items() if failure["error"] == "EmptyReply"}
         for record in self.records(self.source) if empty else ():
             if record.id in empty:
                 self.tally.add(asyncio.run(self.scored(unanswered(record), record)))
