@@ -250,20 +250,24 @@ class JudgeRun:
         from redraft.evaluate.judge import items
 
         both = self.settings.get("orders") != "given"
-        return items(self.matches, self.models, both_orders=both, about=self._config)
+        return items(self.matches, self.models, both_orders=both, about=self._asked)
 
     @cached_property
-    def _config(self) -> dict[str, Any]:
-        """What decides the reviews, as JSON values."""
+    def _asked(self) -> dict[str, Any]:
+        """What decides the reply to a question, as JSON values."""
         from redraft.evaluate.judge_prompts import wording_digest
-        from redraft.jobs.provenance import fingerprint
 
-        files = {"questions": self.questions, "prompts": self.prompt_file, "reviewers": self.reviewer_file}
-        config: dict[str, Any] = {name: fingerprint([file]) for name, file in files.items() if file}
-        names = ("orders", "gold", "controls", "temperature", "max_tokens", "seed")
+        files = {"prompts": self.prompt_file, "reviewers": self.reviewer_file}
+        config: dict[str, Any] = {name: _content(file) for name, file in files.items() if file}
+        names = ("gold", "temperature", "max_tokens", "seed")
         config |= {name: self.settings.get(name) for name in names}
-        config |= {"answers": [fingerprint([file]) for file in self.answers]}
-        return config | {"way": self.prompts.way, "judges": self.models, "wording": wording_digest()}
+        return config | {"way": self.prompts.way, "wording": wording_digest()}
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        """What has to stay the same when the job is resumed: --controls and --orders may add reviews."""
+        inputs = [*self.answers, *([self.questions] if self.questions else [])]
+        return {**self._asked, "judges": self.models, "inputs": list(map(_content, inputs))}
 
     def _job(self, tally: Tally) -> Job[ReviewItem]:
         from redraft.jobs.harness import Job
@@ -363,6 +367,13 @@ class JudgeRun:
             )
         rows += outcome.pace()
         return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """Return a file's name and the hash of its content."""
+    from redraft.jobs.provenance import fingerprint
+
+    return {**fingerprint([file]), "path": file.name}
 
 
 def _note(tally: Tally, counts: ItemCounts) -> str:
