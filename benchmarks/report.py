@@ -21,7 +21,16 @@ from redraft.jobs.provenance import commit
 
 PACKAGES = (
     *("redraft", "xllamacpp", "torch", "transformers", "peft", "gguf", "trl"),
-    *("rapidfuzz", "selectolax", "tokenizers", "rouge_score", "markdownify", "beautifulsoup4", "datasketch"),
+    *(
+        "rapidfuzz",
+        "selectolax",
+        "tokenizers",
+        "rouge_score",
+        "markdownify",
+        "beautifulsoup4",
+        "datasketch",
+        "scipy",
+    ),
 )
 TITLE = "# Results\n\n<!-- Made by the scripts in benchmarks/. Do not edit: run `make bench`. -->\n\n"
 HEADER = "| measure | of | median | spread | must reach | reached |\n|---|---|---|---|---|---|"

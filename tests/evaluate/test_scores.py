@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 import pytest
@@ -74,10 +75,22 @@ def test_any_text_gives_scores_on_the_scale_or_none(text: str) -> None:
         assert all(1 <= score <= 10 for score in scores_in(text))
 
 
-def test_a_long_text_takes_no_time() -> None:
-    for text in ("Assistant 1: " * 20_000, "(1, " * 50_000, "9 " * 50_000, "[[" * 50_000, "* " * 50_000):
-        with pytest.raises(Unreadable):
-            scores_in(text)
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(part * 40_000 for part in ("Assistant 1: ", "(1, ", "9 ", "[[", "* ", "Assistant 1: 8 ")),
+        *(
+            f"{start}{' ' * 100_000}x"
+            for start in ("Assistant 1: 8", "Assistant 1", "(8,", "[[8", "9", "9 8")
+        ),
+    ],
+    ids=lambda text: text[:16],
+)
+def test_a_hostile_text_takes_no_quadratic_time(text: str) -> None:
+    start = time.process_time()
+    with pytest.raises(Unreadable):
+        scores_in(text)
+    assert time.process_time() - start < 2  # it was 40 s where the time grew with the square
 
 
 def test_all_released_scores_are_in_their_texts(shared_data: Path) -> None:

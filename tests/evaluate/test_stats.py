@@ -224,12 +224,12 @@ def of_ratio(rng: object) -> Estimate:
     ours = rng.integers(6, 11, size=40)  # type: ignore[attr-defined]
     theirs = np.clip(ours + rng.integers(-2, 3, size=40), 1, 10)  # type: ignore[attr-defined]
     rows = np.stack([ours, theirs], axis=-1)
-    return stats.Bootstrap(rows, draws=600, seed=int(rng.integers(1 << 30))).estimate(stats.ratio_of)  # type: ignore[attr-defined]
+    return stats.Bootstrap(rows, draws=300, seed=int(rng.integers(1 << 30))).estimate(stats.ratio_of)  # type: ignore[attr-defined]
 
 
 def test_intervals_of_paired_scores_hold_what_they_promise() -> None:
     truth = 8.0 / np.mean([min(max(a + d, 1), 10) for a in range(6, 11) for d in range(-2, 3)])
-    assert 0.92 <= coverage(of_ratio, truth, 600) <= 0.98
+    assert 0.92 <= coverage(of_ratio, truth, 400) <= 0.98
 
 
 def test_the_controlled_rate_holds_what_it_promises() -> None:

@@ -18,16 +18,19 @@ Winner = Literal["1", "2", "tie"]
 """A verdict: the answer that was shown first, the second, or neither."""
 
 _NUMBER = r"(-?\d{1,4}(?:\.\d{1,4})?)(?:\s?/\s?10)?+"
-_MARKS = r"[\s*_`#>]*"
-_FIRST_LINE = regex.compile(rf"{_MARKS}[(\[]?\s*{_NUMBER}(?:\s*[,;]\s*|\s+){_NUMBER}\s*[)\]]?\.?{_MARKS}")
-_NAMED = regex.compile(
-    rf"(?im)\bAssistant\s([12])(?:'s\sscore)?{_MARKS}:[ \t*_]*{_NUMBER}"
-    r"(?=[ \t*_]*(?:$|\(|\.[ \t]*$|[,;.]?\s*(?:and\s)?Assistant))"
+# Spaces are bounded and never given back: a hostile text must not cost quadratic time.
+_GAP, _MARKS = r"\s{0,8}+", r"[\s*_`#>]{0,16}+"
+_FIRST_LINE = regex.compile(
+    rf"{_MARKS}[(\[]?{_GAP}{_NUMBER}(?:\s{{0,8}}+[,;]{_GAP}|\s{{1,8}}+){_NUMBER}{_GAP}[)\]]?\.?{_MARKS}"
 )
-_TUPLE = regex.compile(rf"\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)")
+_NAMED = regex.compile(
+    rf"(?im)\bAssistant\s([12])(?:'s\sscore)?{_MARKS}:[ \t*_]{{0,8}}+{_NUMBER}"
+    rf"(?=[ \t*_]{{0,8}}+(?:$|\(|\.[ \t]{{0,8}}+$|[,;.]?{_GAP}(?:and\s)?Assistant))"
+)
+_TUPLE = regex.compile(rf"\({_GAP}{_NUMBER}{_GAP},{_GAP}{_NUMBER}{_GAP}\)")
 _ABOUT_SCORES = regex.compile(r"(?i)\b(?:scores?|tuple|ratings?)\b|^\W*output\s*:")
-_BRACKETS = regex.compile(rf"\[\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER})?\s*\]\]")
-_VERDICT = regex.compile(r"\[\[\s*([ABC])\s*\]\]")
+_BRACKETS = regex.compile(rf"\[\[{_GAP}{_NUMBER}(?:{_GAP},{_GAP}{_NUMBER})?{_GAP}\]\]")
+_VERDICT = regex.compile(rf"\[\[{_GAP}([ABC]){_GAP}\]\]")
 _WINNERS: dict[str, Winner] = {"A": "1", "B": "2", "C": "tie"}
 
 
