@@ -310,9 +310,7 @@ class JudgeRun:
             async with self.limits.opening(session.progress.seconds):
                 judges = await self._opened(stack, session, batches)
             gold = bool(self.settings.get("gold"))
-            judging = Judging(
-                judges, self.prompts, gold, given, journal, session, lambda: under_way(batches)
-            )
+            judging = Judging(judges, self.prompts, gold, given, journal, session, lambda: under_way(batches))
 
             async def work(item: ReviewItem) -> list[str]:
                 line = await judging.line(item)

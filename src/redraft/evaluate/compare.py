@@ -431,8 +431,11 @@ def compare(
         pairs[frozenset(placed.names)].append(placed)
     common = frozenset.intersection(*pairs) if len(pairs) > 1 else frozenset[str]()
     found = []
+    models = {name for names, group in pairs.items() if not group[0].review.control for name in names}
     for names, group in pairs.items():
         shown = sorted(group[0].names, key=lambda name: first.index(name) if name in first else len(first))
+        if group[0].review.control:
+            shown.sort(key=models.__contains__)
         opponent = next(iter(names & common), shown[1])
         [model] = names - {opponent}
         found.append(_comparison(model, opponent, group, draws, seed))

@@ -212,14 +212,16 @@ class Judging:
         journaled = JournaledEngine(paid, self.journal, identity=judge.identity, scope=item.id)
         engine = MeteredEngine(journaled)
         as_json = prompt.is_ours and judge.engine.info.schemas
-        messages = prompt.fill(what, as_json)
-        text = await _text(engine, messages, _with_schema(sampling, prompt.way, as_json))
+        messages = prompt.fill(what, as_json=as_json)
+        text = await _text(engine, messages, _with_schema(sampling, prompt.way, as_json=as_json))
         said = _read_or_none(text, prompt)
         if said is not None:
             return Reply(_review_of(text), said, asked_again=False, usage=engine.take())
         first: list[Message] = [{"role": "assistant", "content": text}] if text.strip() else []
         messages = [*messages, *first, again(prompt.way, as_json=as_json)]
-        last = await _text(engine, messages, _with_schema(sampling, prompt.way, as_json, review=False))
+        last = await _text(
+            engine, messages, _with_schema(sampling, prompt.way, as_json=as_json, review=False)
+        )
         return Reply(
             f"{_review_of(text)}\n\n{last}".strip(),
             _read_or_none(last, replace(prompt, is_ours=True)),
@@ -239,7 +241,7 @@ def shown(item: ReviewItem, *, gold: bool) -> Shown:
     return Shown(question.turns[: item.turn], texts, seen)
 
 
-def _with_schema(sampling: Sampling, way: Way, as_json: bool, *, review: bool = True) -> Sampling:
+def _with_schema(sampling: Sampling, way: Way, *, as_json: bool, review: bool = True) -> Sampling:
     return replace(sampling, schema=schema_of(way, review=review)) if as_json else sampling
 
 
@@ -271,7 +273,7 @@ def _review_of(reply: str) -> str:
 def _review(
     item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, reply: Reply, metadata: dict[str, Any]
 ) -> str:
-    """Return a review. One that cannot be read says so, so that its text is not searched for numbers again."""
+    """Return a review. One that cannot be read says so: its text is not searched for numbers again."""
     first, second = item.answers
     record: dict[str, Any] = {
         "review_id": item.id,

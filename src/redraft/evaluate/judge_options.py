@@ -15,13 +15,19 @@ class JudgeOptions(MachineOptions, ServerOptions, total=False):
 
     model: Annotated[
         list[str],
-        Option("a judge: default, a GGUF file, org/name, http://host/v1#name; repeatable", None, MODEL, "REF", "-m"),
+        Option(
+            "a judge: default, a GGUF file, org/name, http://host/v1#name; repeatable",
+            None,
+            MODEL,
+            "REF",
+            "-m",
+        ),
     ]
     way: Annotated[
         Literal["scores", "verdicts", "grades"],
         Option(
-            "scores: 1 to 10 for each of two answers; verdicts: the better one or a tie; grades: 1 to 10 for a "
-            "single answer [scores, with one file grades]",
+            "scores: 1 to 10 for each of two answers; verdicts: the better one or a tie; grades: 1 to 10 for "
+            "a single answer [scores, with one file grades]",
             None,
             JUDGING,
             "WAY",
@@ -34,14 +40,18 @@ class JudgeOptions(MachineOptions, ServerOptions, total=False):
     gold: Annotated[bool, Option("show the judge the gold answers, where there are some", None, JUDGING)]
     controls: Annotated[
         bool,
-        Option("judge constant answers, and A with an instruction to the judge, in A's place too", None, JUDGING),
+        Option(
+            "judge constant answers, and A with an instruction to the judge, in A's place too", None, JUDGING
+        ),
     ]
     temperature: Annotated[
         float, Option("0 is greedy [0, or as the reviewer's file says]", None, SAMPLING, "T", ge=0, lt=100)
     ]
     max_tokens: Annotated[
         int,
-        Option("most new tokens of a review [1024, or as the reviewer's file says]", None, SAMPLING, "N", gt=0),
+        Option(
+            "most new tokens of a review [1024, or as the reviewer's file says]", None, SAMPLING, "N", gt=0
+        ),
     ]
     seed: Annotated[int, Option("makes a run repeatable", None, SAMPLING, "N", ge=0, le=MAX_SEED)]
     price: Annotated[

@@ -60,14 +60,14 @@ class JudgePrompt:
     Attributes:
         id: The `reviewer_id` of reviews.
         way: What it gives.
-        fill: Returns the messages for what it sees, and whether a reply in JSON is wanted.
+        fill: Returns the messages, given what the judge sees and `as_json`: whether it replies in JSON.
         is_ours: Its replies end with the scores, or are JSON.
         sampling: Options of sampling that the prompt's file gives.
     """
 
     id: int | str
     way: Way
-    fill: Callable[[Shown, bool], list[Message]]
+    fill: Callable[..., list[Message]]
     is_ours: bool = False
     sampling: Mapping[str, Any] = field(default_factory=dict)
 
@@ -100,19 +100,19 @@ _ENDINGS: Mapping[Way, str] = {
     "scores": "First compare the answers in a few sentences. Then write two whole numbers from 1 (worst) to "
     "10 (best), alone on the last line, in double brackets: first the score of Assistant 1, then that of "
     "Assistant 2, in the form [[N, M]].",
-    "verdicts": "First compare the answers in a few sentences. Then write your verdict alone on the last "
-    "line: [[A]] if the answer of Assistant A is better, [[B]] if that of Assistant B is, or [[C]] if neither "
+    "verdicts": "First compare the answers in a few sentences. Then write your verdict alone on the last line: "
+    "[[A]] if the answer of Assistant A is better, [[B]] if that of Assistant B is, or [[C]] if neither "
     "is.",
-    "grades": "First say in a few sentences what is right and what is wrong in the answer. Then write a whole "
-    "number from 1 (worst) to 10 (best), alone on the last line, in double brackets, in the form [[N]].",
+    "grades": "First say in a few sentences what is right and what is wrong in the answer. Then write a "
+    "whole number from 1 (worst) to 10 (best), alone on the last line, in double brackets, in the form [[N]].",
 }
 _JSON_ENDINGS: Mapping[Way, str] = {
     "scores": 'Reply in JSON: "review" compares the answers in a few sentences; then "score_1" and "score_2" '
     "are the scores of Assistant 1 and Assistant 2, whole numbers from 1 (worst) to 10 (best).",
     "verdicts": 'Reply in JSON: "review" compares the answers in a few sentences; then "verdict" is "A" if '
     'the answer of Assistant A is better, "B" if that of Assistant B is, or "C" if neither is.',
-    "grades": 'Reply in JSON: "review" says in a few sentences what is right and what is wrong in the answer; '
-    'then "score" is a whole number from 1 (worst) to 10 (best).',
+    "grades": 'Reply in JSON: "review" says in a few sentences what is right and what is wrong in the '
+    'answer; then "score" is a whole number from 1 (worst) to 10 (best).',
 }
 _AGAIN: Mapping[Way, str] = {
     "scores": "Your scores are missing. Write them now, and nothing else: two numbers from 1 to 10 in double "
@@ -154,7 +154,7 @@ def own_prompt(way: Way, category: Category) -> JudgePrompt:
     return JudgePrompt(f"{way}-{category}", way, partial(_own, way, category), is_ours=True)
 
 
-def _own(way: Way, category: Category, shown: Shown, as_json: bool) -> list[Message]:
+def _own(way: Way, category: Category, shown: Shown, *, as_json: bool) -> list[Message]:
     each = "the answer" if way == "grades" else "each answer"
     tasks = [_CRITERIA[category].format(each=each)]
     tasks += [_GOLD] if shown.gold else []
@@ -167,7 +167,9 @@ def _own(way: Way, category: Category, shown: Shown, as_json: bool) -> list[Mess
 
 def _material(way: Way, shown: Shown) -> Iterator[str]:
     """Yield the question and the answers, each between marks: a hash of them, so none can contain it."""
-    everything = "\0".join([*shown.questions, *shown.gold, *(text for each in shown.answers for text in each)])
+    everything = "\0".join(
+        [*shown.questions, *shown.gold, *(text for each in shown.answers for text in each)]
+    )
     mark = "=== " + hashlib.sha256(everything.encode("utf-8", "replace")).hexdigest()[:12]
     names = {"scores": ("Assistant 1", "Assistant 2"), "verdicts": ("Assistant A", "Assistant B")}
     writers = names.get(way, ("the assistant",))
@@ -203,7 +205,7 @@ class PromptRecord:
     category: str
     several: bool
     gold: bool
-    fill: Callable[[Shown, bool], list[Message]]
+    fill: Callable[..., list[Message]]
 
 
 @dataclass(frozen=True)
@@ -267,8 +269,8 @@ def _first_of(category: str, given: Sequence[tuple[str, T]]) -> T:
 
 
 _FILES = (
-    "A prompt of FastChat has prompt_id, system_prompt, prompt_template and defaults (prompt.jsonl), or name, "
-    "type, system_prompt and prompt_template (judge_prompts.jsonl)."
+    "A prompt of FastChat has prompt_id, system_prompt, prompt_template and defaults (prompt.jsonl), or "
+    "name, type, system_prompt and prompt_template (judge_prompts.jsonl)."
 )
 
 
@@ -325,7 +327,8 @@ def _prompt_record(where: str, record: dict[str, Any]) -> PromptRecord:
     known |= _SINGLE if way == "grades" else _PAIRED
     if strange := sorted(names - known):
         raise RecordError(
-            f"{where}: {{{strange[0]}}} of the template is not known.", hint=f"Known: {', '.join(sorted(known))}"
+            f"{where}: {{{strange[0]}}} of the template is not known.",
+            hint=f"Known: {', '.join(sorted(known))}",
         )
     if not names & (_SINGLE if way == "grades" else _PAIRED):
         raise RecordError(f"{where}: the template shows no answer.", hint=_FILES)
@@ -356,9 +359,15 @@ def _fields_of(template: str, where: str) -> set[str]:
 
 
 def _filled(
-    system: str, template: str, defaults: Mapping[str, Any], way: Way, shown: Shown, _: bool
+    system: str,
+    template: str,
+    defaults: Mapping[str, Any],
+    way: Way,
+    shown: Shown,
+    *,
+    as_json: bool,  # noqa: ARG001  (the template says what to reply)
 ) -> list[Message]:
-    """Fill a template. `answer_1` is that of the first assistant in a pair, and of the first turn in a grade."""
+    """Fill a template. In a pair, `answer_1` is of the first assistant; in a grade, of the first turn."""
     values = {"question": shown.questions[0]}
     for turn, question in enumerate(shown.questions, start=1):
         values[f"question_{turn}"] = question

@@ -214,6 +214,9 @@ def _listed(keys: Sequence[str]) -> str:
     return ", ".join(keys[:_SHOWN]) + " …" * (len(keys) > _SHOWN)
 
 
+WITH_INSTRUCTION = "{} with an instruction"
+"""The name of a model's answers with an instruction to the judge."""
+
 _CONSTANT = (
     "That is a good question, and there is much to say about it. It depends on many things, and all of them "
     "have to be weighed. On the whole, a balanced view is the best one. I hope that this helps!"
@@ -228,7 +231,7 @@ def controls(matches: Sequence[Match]) -> Iterator[Match]:
     """Yield matches that test the judge: the first answer is a constant, or the same with an instruction."""
     for kind, name, make in (
         ("constant", "a constant answer", lambda _: _CONSTANT),
-        ("instruction", "{} with an instruction", lambda text: f"{text}\n\n{_NOTE}"),
+        ("instruction", WITH_INSTRUCTION, lambda text: f"{text}\n\n{_NOTE}"),
     ):
         for match in matches:
             first, *others = match.answers

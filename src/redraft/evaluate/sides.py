@@ -185,7 +185,7 @@ def _placed(
     own = (review.model_1, review.model_2)
     hints = own if all(own) else from_file or (None, None)
     answers = None
-    if material.answers:
+    if material.answers and not review.control:  # a control's answers are in no file
         ids = (review.answer1_id, review.answer2_id)
         first, second = (material.answer(each, hint, where) for each, hint in zip(ids, hints, strict=True))
         answers, names = (first, second), (first.name, second.name)
