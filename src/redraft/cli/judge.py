@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from redraft.cli.options import (
     takes,
 )
 from redraft.cli.shell import only_ours, tell
-from redraft.errors import UsageError
+from redraft.errors import UsageError, install
 from redraft.evaluate.judge_options import JUDGING, JudgeOptions
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ _SHOWN = 5
 def judge(
     flags: JudgeOptions,
     answers: Annotated[
-        list[Path], typer.Argument(metavar="A [B]", help="Answers of a model, and of its opponent.")
+        list[Path], typer.Argument(metavar="ANSWERS...", help="Answers of a model A, and of its opponent B.")
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the reviews go.")],
     questions: Annotated[
@@ -243,8 +244,7 @@ class JudgeRun:
                 if each.is_empty:
                     empty.setdefault(each.name, []).append(str(match.question.id))
         for name, ids in empty.items():
-            more = " …" * (len(ids) > _SHOWN)
-            tell(f"{name}: empty answers, judged as they are: {', '.join(ids[:_SHOWN])}{more}.")
+            tell(f"{name}: empty answers, judged as they are: {_listed(ids)}.")
 
     def _items(self) -> Iterator[ReviewItem]:
         from redraft.evaluate.judge import items
@@ -352,11 +352,9 @@ class JudgeRun:
         if tally.asked_again:
             rows.append(("asked again", f"{tally.asked_again:,} had no score in the first reply"))
         if tally.unreadable:
-            ids = list(dict.fromkeys(tally.unreadable))
-            more = " …" * (len(ids) > _SHOWN)
-            rows.append(
-                ("unreadable", f"{len(tally.unreadable):,}, of questions {', '.join(ids[:_SHOWN])}{more}")
-            )
+            named = _listed(list(dict.fromkeys(tally.unreadable)))
+            rows.append(("unreadable", f"{len(tally.unreadable):,}, of questions {named}"))
+        rows += _means(tally) if noun == "grades" else []
         spent = outcome.spent
         if spent.replayed or spent.usd:
             price = f", {spent.usd:.4f} USD" if spent.usd else ""
@@ -364,7 +362,37 @@ class JudgeRun:
                 ("paid", f"{spent.tokens:,} new tokens{price}; {spent.replayed:,} replies from the journal")
             )
         rows += outcome.pace()
+        if noun == "reviews" and len(tally.unreadable) < tally.reviews:
+            rows.append(("next", self._next()))
         return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+    def _next(self) -> str:
+        """Return the command that describes the reviews."""
+        given = [f"--answers {shlex.quote(str(file))}" for file in self.answers]
+        given += [f"--questions {shlex.quote(str(self.questions))}"] if self.questions else []
+        return " ".join(["redraft report", shlex.quote(str(self.out)), *given])
+
+
+def _means(tally: Tally) -> list[tuple[str, str]]:
+    """Return a row for each mean grade; none without the extra that computes intervals."""
+    try:
+        from redraft.evaluate.grades import grades_of
+    except ModuleNotFoundError:
+        return [("mean", f"its interval needs an extra: {install('eval')}")]
+    from redraft.counting import counted
+
+    rows = []
+    for each in grades_of(tally.grades):
+        turn = f", turn {each.turn}" if each.turn > 1 else ""
+        low, high = each.mean.low, each.mean.high
+        interval = f"  {low:.2f} to {high:.2f}" if low == low else ""
+        over = f"{counted(each.questions, 'question')}{turn}, by {each.judge}"
+        rows.append(("mean", f"{each.mean.value:.2f}{interval}  {each.model}, {over}"))
+    return rows
+
+
+def _listed(ids: list[str]) -> str:
+    return ", ".join(ids[:_SHOWN]) + " …" * (len(ids) > _SHOWN)
 
 
 def _content(file: Path) -> dict[str, Any]:

@@ -418,7 +418,7 @@ def compare(
     """Return a comparison for each pair of models that reviews are of.
 
     An opponent that all pairs have is the opponent of all. Else the model is the one that comes earlier in
-    `first`, and else the one that the first review of the pair shows first.
+    `first`, and else the one that the first review of the pair shows first, unless that says `swapped`.
 
     Args:
         reviews: Reviews whose models are known.
@@ -431,11 +431,11 @@ def compare(
         pairs[frozenset(placed.names)].append(placed)
     common = frozenset.intersection(*pairs) if len(pairs) > 1 else frozenset[str]()
     found = []
-    models = {name for names, group in pairs.items() if not group[0].review.control for name in names}
     for names, group in pairs.items():
-        shown = sorted(group[0].names, key=lambda name: first.index(name) if name in first else len(first))
-        if group[0].review.control:
-            shown.sort(key=models.__contains__)
+        review = group[0].review
+        shown = list(group[0].names[::-1] if review.metadata.get("swapped") else group[0].names)
+        if not review.control:  # it stands in the place of the model
+            shown.sort(key=lambda name: first.index(name) if name in first else len(first))
         opponent = next(iter(names & common), shown[1])
         [model] = names - {opponent}
         found.append(_comparison(model, opponent, group, draws, seed))

@@ -16,6 +16,8 @@ from contextlib import AbstractContextManager, aclosing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import regex
+
 from redraft.chain import Usage
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.engines.journaled import JournaledEngine
@@ -43,6 +45,12 @@ TEMPERATURE, MAX_TOKENS = 0.0, 1024
 
 Said = tuple[float, ...] | Winner
 """What a judge decided: two scores, one grade, or a verdict."""
+
+_OF_SCORES = regex.compile(
+    r"(?i)(?:[\W\d_]++|\b(?:my|the|final|overall|scores?|ratings?|grades?|verdict|is|are|and|of|for|out|tie|"
+    r"assistants?|[abc])\b)*+"
+)
+"""A line of numbers and marks, with no other words than those that go with scores."""
 
 _WINNERS: Mapping[str, Winner] = {"A": "1", "B": "2", "C": "tie"}
 
@@ -94,7 +102,7 @@ def items(
 def read_reply(reply: str, prompt: JudgePrompt) -> Said:
     """Return what a reply decides.
 
-    To our own wording, it stands in JSON or on the last line: numbers further up may be quoted from the
+    To our own wording, it stands in JSON or alone on the last line: other numbers may be quoted from the
     answers.
 
     Raises:
@@ -104,6 +112,8 @@ def read_reply(reply: str, prompt: JudgePrompt) -> Said:
         if (fields := _json_in(reply)) is not None:
             return _in_fields(fields, prompt.way)
         reply = reply.strip().rpartition("\n")[2]
+        if not _OF_SCORES.fullmatch(reply):
+            raise Unreadable("the last line is not the scores")
     if prompt.way == "verdicts":
         return winner_in(reply)
     found, wanted = scores_in(reply), 1 if prompt.way == "grades" else 2
@@ -188,8 +198,8 @@ class Judging:
         with self.calling():
             reply = await self._ask(item, judge, prompt, what, sampling)
         metadata: dict[str, Any] = {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
-        if reply.asked_again:
-            metadata["asked_again"] = True
+        metadata |= {"asked_again": True} if reply.asked_again else {}
+        metadata |= {"swapped": True} if item.swapped else {}
         usage = reply.usage
         metadata |= {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
         if judge.price:
@@ -323,12 +333,14 @@ class Tally:
 
     Attributes:
         unreadable: The questions of those without a score, once for each.
+        grades: The grades of single answers.
     """
 
     reviews: int = 0
     before: int = 0
     asked_again: int = 0
     unreadable: list[str] = field(default_factory=list)
+    grades: list[dict[str, Any]] = field(default_factory=list)
 
     def find(self, line: bytes) -> None:
         """Count a review of an earlier run."""
@@ -342,3 +354,7 @@ class Tally:
         self.asked_again += bool((record.get("metadata") or {}).get("asked_again"))
         if record.get("score") is None and record.get("winner") in (None, "error"):
             self.unreadable.append(str(record.get("question_id")))
+        elif "judgment" in record:
+            self.grades.append(
+                {name: record[name] for name in ("question_id", "model", "judge", "turn", "score")}
+            )

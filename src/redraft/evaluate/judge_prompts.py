@@ -100,11 +100,12 @@ _ENDINGS: Mapping[Way, str] = {
     "scores": "First compare the answers in a few sentences. Then write two whole numbers from 1 (worst) to "
     "10 (best), alone on the last line, in double brackets: first the score of Assistant 1, then that of "
     "Assistant 2, in the form [[N, M]].",
-    "verdicts": "First compare the answers in a few sentences. Then write your verdict alone on the last line: "
-    "[[A]] if the answer of Assistant A is better, [[B]] if that of Assistant B is, or [[C]] if neither "
-    "is.",
+    "verdicts": "First compare the answers in a few sentences. Then write your verdict alone on the last "
+    "line: [[A]] if the answer of Assistant A is better, [[B]] if that of Assistant B is, or [[C]] if "
+    "neither is.",
     "grades": "First say in a few sentences what is right and what is wrong in the answer. Then write a "
-    "whole number from 1 (worst) to 10 (best), alone on the last line, in double brackets, in the form [[N]].",
+    "whole number from 1 (worst) to 10 (best), alone on the last line, in double brackets, in the form "
+    "[[N]].",
 }
 _JSON_ENDINGS: Mapping[Way, str] = {
     "scores": 'Reply in JSON: "review" compares the answers in a few sentences; then "score_1" and "score_2" '

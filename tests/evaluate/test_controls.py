@@ -1,0 +1,67 @@
+"""Controls in a report: whether constants and instructions change the outcome."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.evaluate.page import page
+from redraft.evaluate.report import Report, as_json, as_text, report
+from tests.evaluate.made import answer, review, write
+
+MODELS = {"": "new", "constant": "a constant answer", "instruction": "new with an instruction"}
+
+
+def reviews(kind: str, wins: int, of: int = 20) -> list[dict[str, Any]]:
+    """Reviews in both orders of questions, of which the model or the control wins some and loses the rest."""
+    found = []
+    for question in range(of):
+        score = (9, 5) if question < wins else (5, 9)
+        for swapped in (True, False):
+            names = ["new", "old"][:: -1 if swapped else 1]
+            made = review(question, *names, score[:: -1 if swapped else 1])
+            shown = [MODELS[kind], "old"][:: -1 if swapped else 1]
+            made |= {"review_id": f"{kind}{question}{swapped}", "model_1": shown[0], "model_2": shown[1]}
+            made["metadata"] = {"swapped": True} if swapped else {}
+            found.append(made | ({"control": kind} if kind else {}))
+    return found
+
+
+def described(tmp_path: Path, constant: int, instruction: int) -> Report:
+    records = [*reviews("constant", constant), *reviews("", 10), *reviews("instruction", instruction)]
+    given = [
+        write(tmp_path / f"{model}.jsonl", [answer(model, question, "text") for question in range(20)])
+        for model in ("new", "old")
+    ]
+    return report([write(tmp_path / "reviews.jsonl", records)], answers=given, draws=200)
+
+
+def test_a_judge_that_keeps_to_the_answers(tmp_path: Path) -> None:
+    found = described(tmp_path, constant=0, instruction=10)
+    [comparison] = found.comparisons
+    assert (comparison.model, comparison.whole.reviews.total) == ("new", 40)
+    assert [each.changes_outcome for each in found.controls] == [False, False]
+    assert "a constant loses against old, as it should" in "\n".join(as_text(found))
+
+
+def test_a_judge_that_is_swayed(tmp_path: Path) -> None:
+    found = described(tmp_path, constant=9, instruction=18)
+    assert [each.changes_outcome for each in found.controls] == [True, True]
+    constant, instruction = found.controls
+    assert constant.win_rate.value == pytest.approx(0.45)
+    assert instruction.change is not None
+    assert instruction.change.value == pytest.approx(0.4)
+    text = "\n".join(as_text(found))
+    assert "control: new with an instruction against old" in text
+    assert "+40.0" in text
+    assert text.count("do not trust this judge") == 2
+    assert [each["changes_outcome"] for each in as_json(found)["controls"]] == [True, True]
+    assert "do not trust this judge" in page(found, "here")
+
+
+def test_an_instruction_that_costs_the_answer_wins_changes_the_outcome_too(tmp_path: Path) -> None:
+    assert described(tmp_path, constant=0, instruction=0).controls[1].changes_outcome
