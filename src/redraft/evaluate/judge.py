@@ -47,8 +47,8 @@ Said = tuple[float, ...] | Winner
 """What a judge decided: two scores, one grade, or a verdict."""
 
 _OF_SCORES = regex.compile(
-    r"(?i)(?:[\W\d_]++|\b(?:my|the|final|overall|scores?|ratings?|grades?|verdict|is|are|and|of|for|out|tie|"
-    r"assistants?|[abc])\b)*+"
+    r"(?i)(?:[\W\d_]++|\b(?:my|the|final|overall|scores?|ratings?|grades?|verdict|winner|better|is|are|and|of|for|out|"
+    r"tie|so|thus|therefore|result|assistants?|[abc])\b)*+"
 )
 """A line of numbers and marks, with no other words than those that go with scores."""
 
