@@ -36,7 +36,16 @@ def test_the_table_of_options_is_current(reference: ModuleType) -> None:
 
 def test_the_page_has_every_command(reference: ModuleType) -> None:
     headings = [line for line in reference.page().splitlines() if line.startswith("## ")]
-    verbs = ["ask", "answer", "show", "report", "doctor", "model", *(f"model {verb}" for verb in MODEL_VERBS)]
+    verbs = [
+        "ask",
+        "answer",
+        "show",
+        "judge",
+        "report",
+        "doctor",
+        "model",
+        *(f"model {verb}" for verb in MODEL_VERBS),
+    ]
     verbs += ["generate", "generate chains", "generate instructions"]
     verbs += ["data", *(f"data {verb}" for verb in DATA_VERBS)]
     verbs += ["weights", *(f"weights {verb}" for verb in WEIGHTS_VERBS)]

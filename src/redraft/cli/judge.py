@@ -43,37 +43,32 @@ FLAGS = FlagGroup(JudgeOptions, recipes="judge", heading=JUDGING)
 _SHOWN = 5
 
 
+def _file(text: str, *names: str) -> Any:
+    return typer.Option(*names, metavar="FILE", help=text, show_default=False)
+
+
+Answers = Annotated[
+    list[Path], typer.Argument(metavar="ANSWERS...", help="Answers of a model A, and of its opponent B.")
+]
+Out = Annotated[Path, _file("Where the reviews go.", "--out", "-o")]
+Questions = Annotated[Path | None, _file("What was asked, with categories and gold answers.")]
+PromptFile = Annotated[Path | None, _file("Prompts of FastChat: prompt.jsonl, judge_prompts.jsonl.")]
+ReviewerFile = Annotated[Path | None, _file("FastChat's reviewer.jsonl for the prompts.")]
+AtOnce = Annotated[
+    int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Reviews at once.  [{PARALLEL}]")
+]
+JournalFile = Annotated[Path | None, _file("Where replies go.  [FILE.journal.db]", "--journal")]
+
+
 def judge(
     flags: JudgeOptions,
-    answers: Annotated[
-        list[Path], typer.Argument(metavar="ANSWERS...", help="Answers of a model A, and of its opponent B.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the reviews go.")],
-    questions: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="What was asked, with categories and gold answers.", show_default=False
-        ),
-    ] = None,
-    prompt_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Prompts of FastChat: prompt.jsonl, judge_prompts.jsonl.", show_default=False
-        ),
-    ] = None,
-    reviewer_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="FastChat's reviewer.jsonl for the prompts.", show_default=False),
-    ] = None,
-    parallel: Annotated[
-        int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Reviews at once.  [{PARALLEL}]")
-    ] = None,
-    journal: Annotated[
-        Path | None,
-        typer.Option(
-            "--journal", metavar="FILE", help="Where replies go.  [FILE.journal.db]", show_default=False
-        ),
-    ] = None,
+    answers: Answers,
+    out: Out,
+    questions: Questions = None,
+    prompt_file: PromptFile = None,
+    reviewer_file: ReviewerFile = None,
+    parallel: AtOnce = None,
+    journal: JournalFile = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Only the reviews that failed before.")
     ] = False,
@@ -84,7 +79,7 @@ def judge(
     limit_tokens: LimitTokens = None,
     limit_seconds: LimitSeconds = None,
 ) -> None:
-    """Have a model judge the answers of two models, or grade those of one.
+    """Have a model judge the answers of two models, or of one.
 
     A and B are files of answers or chains, joined by question_id. FILE gets a review for each question, order
     and judge, in SelFee's and FastChat's shape: redraft report FILE. The judge sees each pair in both orders.
