@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from redraft.cli import app
 from redraft.evaluate.reviews import Review, read_reviews
 from tests.cli.test_go_on import CountingServer
+from tests.engines.batch_server import BatchServer
 from tests.engines.fake_server import FakeServer, chat_reply, models_reply
 from tests.evaluate.made import answer, write
 
@@ -372,3 +373,21 @@ def test_the_default_model_judges(default_model: Path) -> None:
     assert found["reviews"] == "1 in out.jsonl"
     [made] = reviews()
     assert made.score is None or all(1 <= score <= 10 for score in made.score)
+
+
+def test_a_servers_batches_give_the_same_reviews() -> None:
+    seen: list[Any] = []
+
+    def says(body: dict[str, Any]) -> str:
+        seen.append(body)
+        lacks = len(body["messages"]) == 2 and "drei" in body["messages"][1]["content"]
+        return "No score." if lacks else '{"review": "Fine.", "score_1": 8, "score_2": 7}'
+
+    with BatchServer(says=says, swift=True) as server:
+        result = judge(f"{server.url}#gull", "--batch", "--pause", "0.05", "-j", "9")
+        assert rows(result)["reviews"] == "6 in out.jsonl"
+        assert server.live == []
+        assert len(server.batches) == 2  # the second one asks for what was missing
+        batched = sorted(Path("out.jsonl").read_text().splitlines())
+        assert rows(judge(f"{server.url}#gull", "-o", "live.jsonl"))["asked again"].startswith("2 ")
+    assert sorted(Path("live.jsonl").read_text().splitlines()) == batched

@@ -9,8 +9,10 @@ import pytest
 
 pytest.importorskip("scipy")
 
+from redraft.evaluate.compare import compare
 from redraft.evaluate.page import page
 from redraft.evaluate.report import Report, as_json, as_text, report
+from redraft.evaluate.sides import Material, place
 from tests.evaluate.made import answer, review, write
 
 MODELS = {"": "new", "constant": "a constant answer", "instruction": "new with an instruction"}
@@ -65,3 +67,26 @@ def test_a_judge_that_is_swayed(tmp_path: Path) -> None:
 
 def test_an_instruction_that_costs_the_answer_wins_changes_the_outcome_too(tmp_path: Path) -> None:
     assert described(tmp_path, constant=0, instruction=0).controls[1].changes_outcome
+
+
+@pytest.mark.parametrize("kind", ["", "instruction"])
+def test_the_model_is_the_one_that_was_named_first_whichever_review_came_first(
+    tmp_path: Path, kind: str
+) -> None:
+    plain = reviews("", 10)
+    assert plain[0]["model_1"] == "old"
+    found = report(
+        [write(tmp_path / "reviews.jsonl", [*reviews(kind, 3), *plain] if kind else plain)], draws=200
+    )
+    assert [(each.model, each.opponent) for each in found.comparisons] == [("new", "old")]
+
+
+def test_a_control_stands_for_the_model_whatever_else_is_compared(tmp_path: Path) -> None:
+    records = [
+        *reviews("constant", 3),
+        *reviews("", 10),
+        review(1, "x", "y", (9, 8), model_1="x", model_2="y"),
+    ]
+    placed = place([write(tmp_path / "reviews.jsonl", records)], Material())
+    found = compare(placed, ("new", "old", "x", "y"), draws=200)
+    assert [each.model for each in found] == ["a constant answer", "new", "x"]

@@ -247,8 +247,7 @@ def shown(item: ReviewItem, *, gold: bool) -> Shown:
     """Return what the judge of a review sees."""
     question = item.match.question
     texts = tuple(answer.turns[: item.turn] for answer in item.answers)
-    seen = question.gold[: item.turn] if gold else ()
-    return Shown(question.turns[: item.turn], texts, seen)
+    return Shown(question.turns[: item.turn], texts, question.gold if gold else ())
 
 
 def _with_schema(sampling: Sampling, way: Way, *, as_json: bool, review: bool = True) -> Sampling:

@@ -45,7 +45,7 @@ class Shown:
     Attributes:
         questions: The turns of the question. The last one is judged.
         answers: Each answer's turns, in the order in which they are shown.
-        gold: The gold answer of each turn; empty if none is shown.
+        gold: The gold answer of each turn, later ones included; empty if none is shown.
     """
 
     questions: tuple[str, ...]
