@@ -231,7 +231,7 @@ def test_a_server_is_asked_for_json_with_the_review_first() -> None:
     ]
     assert found["asked again"].startswith("1 ")
     assert [each.score for each in reviews()] == [(8, 7), (3, 8), (8, 7)]
-    assert reviews()[0].text == "Fine."
+    assert [each.text for each in reviews()] == ["Fine.", f"Too lo\n\n{scores}", "Fine."]
     assert bodies[0]["temperature"] == 0
     assert bodies[0]["max_tokens"] == 1024 or bodies[0]["max_completion_tokens"] == 1024
 
@@ -338,6 +338,7 @@ def test_what_does_not_fit_is_refused() -> None:
     refused(
         judge(model, "--prompt-file", "questions.jsonl"), "questions.jsonl:1: is not a prompt for a judge"
     )
+    refused(judge(model, "--recipe", "strict"), "there is no recipe 'strict'. Give a YAML file.")
     refused(judge(model, "--gold"), "no question has a gold answer")
     refused(judge(model, "-m", "default", "--price", "1,2"), "several judges")
     refused(run("new.jsonl", "old.jsonl", "-o", "-"), "the output has to be a file")

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import regex
+from pydantic_core import from_json
 
 from redraft.chain import Usage
 from redraft.engines.base import Engine, Message, Sampling
@@ -123,12 +124,17 @@ def read_reply(reply: str, prompt: JudgePrompt) -> Said:
 
 
 def _json_in(reply: str) -> dict[str, Any] | None:
-    text = reply.strip().removeprefix("```json").removesuffix("```").strip()
+    text = _bare(reply)
     try:
         value = json.loads(text) if text.startswith("{") else None
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _bare(reply: str) -> str:
+    """Return JSON without the fence that some models put around it."""
+    return reply.strip().removeprefix("```json").removesuffix("```").strip()
 
 
 def _in_fields(fields: Mapping[str, Any], way: Way) -> Said:
@@ -273,9 +279,12 @@ def _read_or_none(text: str, prompt: JudgePrompt) -> Said | None:
 
 
 def _review_of(reply: str) -> str:
-    """Return the words of a reply in JSON; another reply as it is."""
-    fields = _json_in(reply)
-    review = fields.get("review") if fields else None
+    """Return the words of a reply in JSON, also of one that was cut; another reply as it is."""
+    try:
+        fields = from_json(_bare(reply), allow_partial="trailing-strings")
+    except ValueError:
+        return reply
+    review = fields.get("review") if isinstance(fields, dict) else None
     return review if isinstance(review, str) and review.strip() else reply
 
 
