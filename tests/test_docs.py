@@ -50,6 +50,8 @@ REAL = Path(sys.executable).parent
 SHARED = "<!-- shared -->"
 SANDBOX = "<!-- sandbox -->"
 MODEL = ("<!-- model -->", "<!-- model: exact -->")
+# Pages that train models and convert weights, for a minute each.
+LONG = ("train.md", "weights.md")
 # Commands that import torch.
 TORCH = ("redraft train ", "redraft weights ")
 
@@ -198,6 +200,7 @@ def as_line(ending: dict[str, Any]) -> str:
     return json.dumps(line) + "\n"
 
 
+@pytest.mark.slow
 def test_python_blocks_bear_every_end_of_a_chain(tmp_path: Path) -> None:
     ends: set[str | None] = set()
     with contextlib.chdir(tmp_path), BatchServer() as server:
@@ -254,7 +257,16 @@ def one_core() -> Iterator[None]:
 @pytest.mark.usefixtures("one_core")
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(page, marks=[pytest.mark.model] if page in having(*MODEL) else []) for page in PAGES],
+    [
+        pytest.param(
+            page,
+            marks=[
+                *([pytest.mark.model] if page in having(*MODEL) else []),
+                *([pytest.mark.slow] if page.name in LONG else []),
+            ],
+        )
+        for page in PAGES
+    ],
     ids=name_of,
 )
 def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -1,4 +1,14 @@
-"""Counts with their nouns."""
+"""Texts for people: counts with their nouns, and the words of models and servers, who are not trusted."""
+
+import re
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters except tab and line feed, and those that change the direction of writing."""
+
+
+def printable(text: str) -> str:
+    """Return a text without the characters that control a terminal or a page."""
+    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def counted(count: int, noun: str) -> str:

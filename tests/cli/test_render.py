@@ -13,8 +13,8 @@ from rich.console import Console
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage
 from redraft.cli.render import MANY, STOPS, render_chain, word_diff
-from redraft.cli.shell import printable
 from redraft.cli.watch import Watch
+from redraft.counting import printable
 from redraft.revision.ops import DraftDone, Finished, StepDone, Text
 
 CHAIN = Chain(

@@ -131,3 +131,14 @@ def test_something_else_of_that_name_is_left_alone(tmp_path: Path, kind: str) ->
         write_card(tmp_path / "out.jsonl", ChainCounts(), 0, {})
     assert other.read_text() == f"{MARK}\nmine"
     assert kind != "notes" or card.read_text() == "# My notes"
+
+
+def test_a_run_that_finished_nothing_has_paid_all_the_same(tmp_path: Path) -> None:
+    out, provenance = tmp_path / "out.jsonl", Provenance("generate chains", CONFIG)
+    for _ in range(2):
+        with Ledger(out, provenance) as ledger:
+            ledger.figures = lambda: {"tokens": 300, "usd": 0.5}
+    write_card(out, ChainCounts(), 0, {})
+    assert "| paid in all | 600 new tokens, 1.0000 USD;" in (tmp_path / "out.jsonl.card.md").read_text()
+    with Ledger(out, Provenance("generate chains", CONFIG | {"seed": 8})):
+        assert len((RunFile(out).read() or {})["sessions"]) == 1

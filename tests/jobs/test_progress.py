@@ -117,3 +117,11 @@ def test_bytes_in_lines() -> None:
             clock.now += seconds
             progress.advance(1_000_000_000)
     assert screen.getvalue() == "redraft: 2.0 of 4.0 GB · 100 MB/s · 0:20 left\n"
+
+
+def test_words_of_a_server_do_not_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    progress = ItemProgress(2)
+    progress.note = "in_progress\x1b]0;hello\x07"
+    assert "\x1b" not in progress.line()
+    progress.print("a batch\x1b[2J")
+    assert "\x1b[2J" not in capsys.readouterr().err

@@ -7,6 +7,7 @@ import contextlib
 import gc
 import gzip
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from redraft.errors import CheckError, UsageError
 from redraft.verify import sandbox
 from redraft.verify.base import Outcome
 from redraft.verify.code import MAX_STARTS, CodeCheck, code_check_of, program_of
+from redraft.verify.turns import AT_ONCE
 from tests.verify.hostile_programs import FAKES, HOSTILE, Hostile
 from tests.verify.hostile_run import KINDS, Prey, lacking, marked, none_left, using
 
@@ -516,3 +518,22 @@ def test_the_solutions_of_humaneval_pass_and_empty_ones_do_not(shared_data: Path
         right = asyncio.run(check.check(task["prompt"] + task["canonical_solution"], Prompt()))
         assert right.passed, (task["task_id"], right.message)
         assert not asyncio.run(check.check(task["prompt"] + "    return None\n", Prompt())).passed
+
+
+@needs_sandbox
+def test_a_thousand_answers_of_a_batch_wait_for_their_turn() -> None:
+    """Each check has some seven open files; many systems allow a process 1,024."""
+    answers, allowed = 3 * AT_ONCE + 10, 64 + 10 * AT_ONCE
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def check_all() -> list[Outcome]:
+        check = CodeCheck(("assert f(1) == 2",))
+        one = (check.check("def f(x): return x + 1", Prompt(instruction="?")) for _ in range(answers))
+        return await asyncio.gather(*one)
+
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    try:
+        outcomes = asyncio.run(check_all())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert all(outcome.passed for outcome in outcomes)

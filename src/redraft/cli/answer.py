@@ -63,6 +63,12 @@ Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where th
 Parallel = Annotated[
     int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]")
 ]
+OwnJournal = Annotated[
+    Path | None,
+    typer.Option(
+        "--journal", metavar="FILE", help="Where replies are stored.  [FILE.journal.db]", show_default=False
+    ),
+]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only the prompts that failed before.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 

@@ -63,7 +63,8 @@ class Batching:
     def journal(self, given: Path | None, cache: Path | None) -> Path | None:
         """Return the journal. Batches need one; a run that goes on without batches uses it too."""
         own = self.out.with_name(self.out.name + ".journal.db")
-        return given or (own if not cache and (self.wanted or own.exists()) else None)
+        needed = self.wanted or own.exists() or self.file.exists()
+        return given or (own if needed and not cache else None)
 
     def check(self, settings: FlagValues) -> None:
         """Raise what does not go together with batches.

@@ -19,8 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, content_of, other_parts
-from redraft.cli.shell import printable
-from redraft.counting import counted
+from redraft.counting import counted, printable
 from redraft.revision.summary import cost_by_role, cost_text
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")

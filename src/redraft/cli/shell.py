@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import inspect
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -23,13 +22,11 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from redraft.counting import printable
 from redraft.errors import MissingExtra, RedraftError, UsageError
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
-
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-"""Control characters except tab and line feed, and those that change the direction of writing."""
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -97,11 +94,6 @@ class Verbs(TyperGroup):
                 raise
             tell(f"{error.filename}: {error.strerror}.")
             raise typer.Exit(2) from error
-
-
-def printable(text: str) -> str:
-    """Return the text without characters that control a terminal: models and servers are not trusted."""
-    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
 
 
 def write(text: str) -> None:

@@ -11,7 +11,7 @@ from rich.text import Text as RichText
 
 from redraft.chain import Step
 from redraft.cli import render
-from redraft.cli.shell import printable
+from redraft.counting import printable
 from redraft.revision.ops import DraftDone, Event, Finished, StepDone, Text
 
 

@@ -74,6 +74,7 @@ class JournaledEngine(WrappedEngine):
     async def _deltas(self, key: str, ask: Callable[[], Replies]) -> Replies:
         stored = self._journal.get(key)
         if stored is not None:
+            self._journal.replayed += 1
             for delta in self._read(stored):
                 yield delta
             return

@@ -14,9 +14,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from redraft.collect.report.charts import clean, histogram, intervals, safe, scatter, stacks
+from redraft.collect.report.charts import histogram, intervals, safe, scatter, stacks
 from redraft.collect.report.histogram import Bin
 from redraft.collect.report.page import card, document, tiles
+from redraft.counting import printable
 from redraft.evaluate.against import Change
 from redraft.evaluate.compare import Comparison, Game, Item, Result, Tally
 from redraft.evaluate.controls import Control
@@ -193,13 +194,13 @@ def _pair(report: Report, comparison: Comparison, item: Item) -> dict[str, Any]:
     answers = None
     if placed := item.games[0].placed.answers:
         order = reversed(placed) if item.games[0].second else placed
-        answers = [clean(answer.text) for answer in order]
+        answers = [printable(answer.text) for answer in order]
     return {
-        "id": clean(item.question_id) + (f", turn {item.turn}" if item.turn > 1 else ""),
-        "category": clean(question.category) if question else "",
-        "question": clean(question.text) if question else "",
-        "model": clean(comparison.model),
-        "opponent": clean(comparison.opponent),
+        "id": printable(item.question_id) + (f", turn {item.turn}" if item.turn > 1 else ""),
+        "category": printable(question.category) if question else "",
+        "question": printable(question.text) if question else "",
+        "model": printable(comparison.model),
+        "opponent": printable(comparison.opponent),
         "sign": item.games[0].sign if item.both is None else item.both,
         "agree": None if item.both is None else item.sign(second=False) == item.sign(second=True),
         "answers": answers,
@@ -213,6 +214,6 @@ def _review(game: Game) -> dict[str, Any]:
         "first": not game.second,
         "scores": game.scores,
         "sign": game.sign,
-        "judge": clean(review.judge or ""),
-        "text": clean(review.text),
+        "judge": printable(review.judge or ""),
+        "text": printable(review.text),
     }

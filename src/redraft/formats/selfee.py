@@ -143,6 +143,15 @@ _REACH = 120
 """Characters before "revision" that are searched for a negation."""
 
 
+_SCORE = re.compile(r"(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*10(?![\d./]*\d)", re.IGNORECASE)
+
+
+def score_of(text: str) -> float | None:
+    """Return the last score out of 10 that a feedback names, as `8/10` or `8.5 out of 10`, or None."""
+    scores = [float(found) for found in _SCORE.findall(text)] if "10" in text else []
+    return next((score for score in reversed(scores) if score <= 10), None)
+
+
 def verdict_of(text: str) -> Verdict:
     """Return the verdict of a feedback's last phrase about a revision, or `unknown` without one.
 

@@ -132,7 +132,8 @@ class Card:
         told = [session for session in sessions if "ended" in session and "tokens" in session]
         tokens = f"{used.completion_tokens:,} new tokens, {used.prompt_tokens:,} in prompts"
         yield "these chains", f"{tokens}, {_money(used.cost_usd)}"
-        usd = None if used.cost_usd is None else sum(session["usd"] for session in told)
+        paid = sum(session["usd"] for session in told)
+        usd = None if used.cost_usd is None and not paid else paid
         tokens = f"{sum(session['tokens'] for session in told):,} new tokens"
         yield "paid in all", f"{tokens}, {_money(usd)}; with failures, and without stored replies"
         time = sum((_time(session) for session in told), timedelta())

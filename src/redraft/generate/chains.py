@@ -32,6 +32,9 @@ KEY = "generated"
 """The field of `meta` with what `generate chains` says about a chain."""
 
 
+_MARKS = ("gold", "first", "verify", "cleaned", "leaks")
+
+
 def leaked(chain: Chain) -> bool:
     """Return whether something in a chain quotes the gold answer."""
     return bool(chain.meta.get(KEY, {}).get("leaks"))
@@ -166,9 +169,13 @@ class ChainMaking:
         chain, counts = cleaned(chain, self.kept)
         golds = gold_texts(record) if self.gold or self.verify else []
         found = [leak._asdict() for leak in leaks(chain, golds)]
-        about = {"gold": self.gold, "first": self.first, "verify": self.verify, "cleaned": dict(counts)}
-        marks = {name: value for name, value in {**about, "leaks": found}.items() if value}
-        return chain.model_copy(update={"meta": {**chain.meta, KEY: marks}}) if marks else chain
+        values = (self.gold, self.first, self.verify, dict(counts), found)
+        marks = {name: value for name, value in zip(_MARKS, values, strict=True) if value}
+        others = {name: value for name, value in chain.meta.items() if name != KEY}
+        before = chain.meta.get(KEY)  # of the record, such as the request that its task was generated in
+        if isinstance(before, dict):
+            marks = {name: value for name, value in before.items() if name not in _MARKS} | marks
+        return chain.model_copy(update={"meta": {**others, KEY: marks} if marks else others})
 
 
 def _check_sandbox(*, allowed: bool) -> None:

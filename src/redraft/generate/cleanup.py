@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from redraft.chain import Chain, Step
 
 _SENTENCE = r"[^.!?\n]*(?:[.!?](?!\s|$)[^.!?\n]*)*[.!?:]"
-_START = re.compile(rf"\A\s*({_SENTENCE})\s+(?=\S)")
+_START = re.compile(rf"\A\s*+({_SENTENCE})\s++(?=\S)")
 _END = re.compile(rf"(?:\A|(?<=[.!?])\s|\n)\s*({_SENTENCE})\s*\Z")
 
 _APOLOGY = re.compile(

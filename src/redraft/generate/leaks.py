@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 from redraft.chain import Chain
 from redraft.errors import OutputError
 from redraft.files import replacing
-from redraft.jobs.lines import LineFile, parse_line, read_lines
+from redraft.jobs.lines import LineFile, own_lines
 
 LEAST = 8
 """Fewest characters of a gold text that is looked for: `42` stands in many texts by chance."""
@@ -78,15 +78,8 @@ class LeakFile:
             OutputError: A line is not redraft's.
             RecordError: A chain is damaged.
         """
-        for number, line in enumerate(read_lines(self.path), start=1):
-            record = parse_line(line)
-            if record and "steps" in record:
-                yield Chain.from_json(line, where=f"{self.path}:{number}")
-            elif line.endswith(b"\n"):  # otherwise a process was killed here
-                raise OutputError(
-                    f"{self.path} is the file for dropped chains, and line {number} is none.",
-                    hint="Move it away, or write to another file with -o.",
-                )
+        for number, _, line in own_lines(self.path, "dropped chains", lambda record: "steps" in record):
+            yield Chain.from_json(line, where=f"{self.path}:{number}")
 
     def tidy(self, done: Container[str]) -> Iterator[Chain]:
         """Remove the chains that are not done, and yield the others.

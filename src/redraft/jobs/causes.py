@@ -15,7 +15,8 @@ from redraft.errors import (
     ServerError,
 )
 
-_FILTER = re.compile(r"content[ _-]?(filter|policy|management)|moderation", re.I)
+FILTER = re.compile(r"content[ _-]?(filter|policy|management)|moderation", re.I)
+"""What servers say of a text that they refuse for its content."""
 
 _WORDS: dict[type[RedraftError], str] = {
     CheckError: "check crashed",
@@ -28,7 +29,7 @@ _WORDS: dict[type[RedraftError], str] = {
 
 def cause_of(error: RedraftError) -> str:
     """Return the cause of a failure, such as `rate limit` or `content filter`."""
-    if isinstance(error, ServerError | EmptyReply) and _FILTER.search(error.message):
+    if isinstance(error, ServerError | EmptyReply) and FILTER.search(error.message):
         return "content filter"
     if isinstance(error, EmptyReply) and "the budget was used up" in error.message:
         return "budget used up"

@@ -169,6 +169,8 @@ class Job(Generic[T]):
         ledger = Ledger(
             self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
         )
+        spent = Spent()
+        ledger.figures = lambda: {"tokens": spent.tokens, "usd": spent.usd}
         with ExitStack() as closing:
             closing.callback(self.on_end)
             closing.enter_context(ledger)
@@ -177,20 +179,17 @@ class Job(Generic[T]):
             ahead = ledger.failed_left if self.only_failed else total - ledger.found
             if self.only_failed and not ahead:
                 self.tell(f"{self.out}.errors.jsonl lists no failed {self.noun}: there is nothing to retry.")
-                return JobResult(ItemCounts(), Spent(), 0.0, ledger.found, self.out)
+                return JobResult(ItemCounts(), spent, 0.0, ledger.found, self.out)
             with (
                 Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh) as unfinished,
                 ItemProgress(ledger.found + ahead, self._done(ledger), quiet=self.quiet) as progress,
             ):
-                session = Session(unfinished, progress, Spent(), ledger.done)
-                ledger.figures = lambda: {"tokens": session.spent.tokens, "usd": session.spent.usd}
+                session = Session(unfinished, progress, spent, ledger.done)
                 counts = ItemCounts()
                 signal = self._run_until_signal(self._work(start, session, ledger, counts), ledger, total)
         if counts.limit:
             self.tell(f"{counts.limit}: {self._left(ledger, total)}")
-        return JobResult(
-            counts, session.spent, progress.seconds, ledger.found, self.out, signal, ledger.causes
-        )
+        return JobResult(counts, spent, progress.seconds, ledger.found, self.out, signal, ledger.causes)
 
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""

@@ -60,7 +60,7 @@ class Journal(AbstractContextManager["Journal"]):
 
     Attributes:
         path: The file.
-        replayed: How many replies it has given.
+        replayed: How many replies were taken from it instead of being paid for; its users count.
     """
 
     replayed = 0
@@ -95,7 +95,6 @@ class Journal(AbstractContextManager["Journal"]):
             found = self._db.execute("SELECT reply FROM replies WHERE key = ?", (key,)).fetchone()
         if found is None:
             return None
-        self.replayed += 1
         try:
             return json.loads(found[0])
         except (TypeError, ValueError, RecursionError):

@@ -24,7 +24,7 @@ from redraft.errors import OutputError, RecordError, RedraftError
 from redraft.files import replace_file
 from redraft.ids import IdSet
 from redraft.jobs.causes import cause_of
-from redraft.jobs.lines import LineFile, parse_line, read_lines
+from redraft.jobs.lines import LineFile, own_lines, parse_line, read_lines
 from redraft.jobs.marks import Marks
 from redraft.jobs.provenance import Provenance, RunFile
 
@@ -105,7 +105,9 @@ class Ledger(AbstractContextManager["Ledger"]):
                 self._run.check(provenance)
             self._check_own_failures()
             self._recover(on_found)
-            self._run.begin(provenance, resume=len(self.done) > 0)
+            # A run that finished no item may have paid for some: its session is kept too.
+            resume = len(self.done) > 0 or (not self.fresh and self._run.is_of(provenance))
+            self._run.begin(provenance, resume=resume)
         except BaseException:
             self._close_lines()
             raise
@@ -213,15 +215,8 @@ class Ledger(AbstractContextManager["Ledger"]):
         if not os.path.lexists(self._errors_path):
             return
         LineFile(self._errors_path, made_up=True).close()
-        for number, line in enumerate(read_lines(self._errors_path), start=1):
-            failed = (parse_line(line) or {}).get("id")
-            if isinstance(failed, str):
-                self.failed_before.add(failed)
-            elif line.endswith(b"\n"):
-                raise OutputError(
-                    f"{self._errors_path} is the file for failures, and line {number} is not one.",
-                    hint="Move it away, or write to another file with -o.",
-                )
+        listed = own_lines(self._errors_path, "failures", lambda record: isinstance(record.get("id"), str))
+        self.failed_before.update(record["id"] for _, record, _ in listed)
 
     def _tidy_failures(self) -> None:
         """Keep the last failure of each item that is not done. Remove the file if there is none."""

@@ -125,3 +125,31 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+Line = tuple[int, dict[str, Any], bytes]
+"""A line's number from 1, its record, and its bytes."""
+
+
+def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -> Iterator[Line]:
+    """Yield the records of a file whose name redraft made up; none if there is no file.
+
+    A torn last line is left out: a process was killed there.
+
+    Args:
+        path: The file.
+        what: What its records are, for the message.
+        fits: Whether an object is such a record.
+
+    Raises:
+        OutputError: There is something else in it, so it is the user's.
+    """
+    for number, line in enumerate(read_lines(path), start=1):
+        record = parse_line(line)
+        if record is not None and fits(record):
+            yield number, record, line
+        elif line.endswith(b"\n"):
+            raise OutputError(
+                f"{path} is the file for {what}, and line {number} is not one.",
+                hint="Move it away, or write to another file with -o.",
+            )

@@ -20,6 +20,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from redraft.counting import printable
+
 LINE_SECONDS = 15.0
 """Seconds between two plain lines."""
 
@@ -85,7 +87,7 @@ class ProgressLine:
 
     def line(self) -> str:
         """Return one line, such as `120 of 500 done · 310 tokens/s · 4:10 left · 96 passed`."""
-        return " · ".join(filter(None, self.parts()))
+        return printable(" · ".join(filter(None, self.parts())))  # it may show the words of a server
 
     def update(self, *, now: bool = False) -> None:
         """Show the line when it is due, or now."""
@@ -103,7 +105,7 @@ class ProgressLine:
     def print(self, text: str) -> None:
         """Print a line of its own, above the one that is redrawn."""
         if not self._quiet:
-            self._console.print(Text(f"redraft: {text}"), soft_wrap=True)
+            self._console.print(Text(printable(f"redraft: {text}")), soft_wrap=True)
 
     def open(self) -> None:
         """Begin to show the line."""

@@ -109,12 +109,21 @@ class RunFile:
                 f"{self._start_over or f'delete {self.output} to start over'}.",
             )
 
+    def is_of(self, provenance: Provenance) -> bool:
+        """Return whether there is a record, of results that are made in this way.
+
+        Raises:
+            UsageError: The input cannot be read.
+        """
+        before = self.read()
+        return before is not None and not any(_differences(before, provenance))
+
     def begin(self, provenance: Provenance, *, resume: bool, **about: Any) -> None:
         """Begin a session.
 
         Args:
             provenance: How results are made.
-            resume: Keep the earlier sessions, because the output has results of theirs.
+            resume: Keep the earlier sessions: the output has results of theirs, or they paid for some.
             about: More fields of this session, as JSON values. They are never compared.
 
         Raises:

@@ -25,6 +25,7 @@ from redraft.errors import (
     ServerError,
 )
 from redraft.ids import IdSet
+from redraft.jobs.causes import FILTER
 from redraft.jobs.ledger import Ledger
 
 PATIENCE = 3
@@ -172,7 +173,9 @@ def is_of_item(error: RedraftError) -> bool:
 
 def is_refusal(error: RedraftError) -> bool:
     """Whether a server refused a request for its content. All requests may share it: a wrong model name."""
-    return isinstance(error, ServerError) and error.status in _REFUSED
+    if not isinstance(error, ServerError):
+        return False
+    return error.status in _REFUSED or (error.status == 403 and bool(FILTER.search(error.message)))
 
 
 def is_doubtful(error: RedraftError) -> bool:

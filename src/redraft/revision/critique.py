@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redraft.chain import Verdict, whole
-from redraft.formats.selfee import verdict_of
+from redraft.formats.selfee import score_of, verdict_of
 from redraft.revision.prompts import VERDICTS
 from redraft.verify.structure import NotJson, demand_of_schema, read_json
 
@@ -42,7 +42,6 @@ AGAIN = f"Decide now. Say '{VERDICTS[0]}.' or '{VERDICTS[1]}.', and nothing else
 AGAIN_TOKENS = 32
 """Room for it."""
 
-_SCORE = re.compile(rf"(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*{MOST}(?![\d./]*\d)", re.IGNORECASE)
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?!\s|\Z)[^.!?\n]*)*[.!?]?\s*")
 _CUT = re.compile(
     r"""\s*(?:```\w*\s*)?\{\s*"feedback"\s*:\s*"((?:[^"\\]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*)"""
@@ -112,9 +111,4 @@ def _uncut(reply: str) -> str:
 
 
 def _of_text(text: str) -> Critique:
-    return Critique(text, verdict_of(text), _score_in(text))
-
-
-def _score_in(text: str) -> float | None:
-    scores = [float(score) for score in _SCORE.findall(text)]
-    return next((score for score in reversed(scores) if score <= MOST), None)
+    return Critique(text, verdict_of(text), score_of(text))

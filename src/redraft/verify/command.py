@@ -24,6 +24,7 @@ from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError
 from redraft.verify import supervisor
 from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.turns import turn
 
 SECONDS = 30.0
 """The default time limit."""
@@ -76,6 +77,10 @@ class Command:
         Raises:
             CheckError: The program could not be started or has status 126 or 127, or its supervisor died.
         """
+        async with turn():
+            return await self._checked(answer)
+
+    async def _checked(self, answer: str) -> Outcome:
         output = _Output()
         with tempfile.TemporaryFile() as given, contextlib.closing(output):
             given.write(answer.encode("utf-8", "replace"))

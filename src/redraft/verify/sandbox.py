@@ -29,6 +29,7 @@ from typing import Any
 
 from redraft.errors import CheckError, UsageError
 from redraft.verify.inside import lockdown, namespaces
+from redraft.verify.turns import turn
 
 Sandbox = Callable[..., list[str]]
 """Returns the command line that runs a program of the folder `inside` with arguments."""
@@ -62,16 +63,17 @@ async def run_job(job: Job, seconds: float) -> list[Report]:
         UsageError: There is none on this machine.
     """
     cpu = str(int(seconds * (len(job["tests"]) + 1)) + 5)
-    with contextlib.ExitStack() as stack:
-        given = stack.enter_context(tempfile.TemporaryFile())
-        given.write(json.dumps(job).encode() + b"\n")
-        given.seek(0)
-        with _pipe() as (asked, ask), _pipe() as (told, tell), _pipe() as (out, report):
-            lines = await _reader(os.dup(out), stack)
-            stack.enter_context(_jailed(["player", cpu], asked, tell))
-            command = ["referee", cpu, str(told), str(ask)]
-            stack.enter_context(_jailed(command, given.fileno(), report, (told, ask)))
-        return await _reports(lines, len(job["tests"]), seconds)
+    async with turn():
+        with contextlib.ExitStack() as stack:
+            given = stack.enter_context(tempfile.TemporaryFile())
+            given.write(json.dumps(job).encode() + b"\n")
+            given.seek(0)
+            with _pipe() as (asked, ask), _pipe() as (told, tell), _pipe() as (out, report):
+                lines = await _reader(os.dup(out), stack)
+                stack.enter_context(_jailed(["player", cpu], asked, tell))
+                command = ["referee", cpu, str(told), str(ask)]
+                stack.enter_context(_jailed(command, given.fileno(), report, (told, ask)))
+            return await _reports(lines, len(job["tests"]), seconds)
 
 
 async def _reader(pipe: int, stack: contextlib.ExitStack) -> asyncio.StreamReader:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from redraft.chain import Chain, read_jsonl
+from redraft.chain import Chain, Prompt, read_jsonl
 from redraft.cli import app
 from redraft.errors import UsageError
 from redraft.formats.selfee import parse, render
@@ -89,6 +89,27 @@ def test_a_chain_that_quotes_the_gold_answer_is_marked() -> None:
     assert "leaks      1 chain with a quote of the gold answer" in result.output
 
 
+def from_chain(generated: Any) -> Result:
+    """Generate a chain of a record that is a chain, with a field of its own in `meta`."""
+    prompt = Prompt(instruction="Describe a bird.")
+    Path("records.json").write_text(Chain(id="a/1", prompt=prompt, meta={"generated": generated}).to_json())
+    return generate(["A bird.", GOOD], "--drop-leaks")
+
+
+def test_a_record_of_an_earlier_run_brings_no_marks_of_its_own() -> None:
+    task = {"way": "alpaca", "request": 3}
+    marks = {"leaks": [{"step": 0, "part": "feedback"}], "cleaned": {"remarks": 1}}
+    assert from_chain({**task, **marks}).exit_code == 0
+    assert chains()[0].meta["generated"] == task
+
+
+@pytest.mark.parametrize("own", ["by hand", 2024, [1]])
+def test_what_a_record_calls_generated_is_no_mark(own: Any) -> None:
+    result = from_chain(own)
+    assert result.exit_code == 0, result.output
+    assert "generated" not in chains()[0].meta
+
+
 def test_leaking_chains_can_be_dropped_and_are_not_made_again() -> None:
     flags = ("--gold", "--drop-leaks")
     generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD], *flags)
@@ -163,7 +184,7 @@ def test_a_file_of_the_users_in_the_place_of_dropped_chains_is_left_alone() -> N
     Path("out.jsonl.leaks.jsonl").write_text('{"mine": 1}\n')
     result = generate(LEAKING, "--gold", "--drop-leaks")
     assert result.exit_code != 0
-    assert "out.jsonl.leaks.jsonl is the file for dropped chains, and line 1 is none" in result.output
+    assert "out.jsonl.leaks.jsonl is the file for dropped chains, and line 1 is not one" in result.output
     assert Path("out.jsonl.leaks.jsonl").read_text() == '{"mine": 1}\n'
 
 
@@ -403,6 +424,14 @@ def test_a_card_is_written_at_the_end_of_each_run() -> None:
     result = generate(["A fish.", GOOD], "--seed", "3")
     assert "was made in another way" in result.stderr
     assert card.read_text() == before
+
+
+def test_a_run_that_had_nothing_to_retry_is_no_killed_run() -> None:
+    generate(["A bird.", GOOD])
+    assert "nothing to retry" in generate([], "--retry-failed").output
+    card = Path("out.jsonl.card.md").read_text()
+    assert "| runs | 2, " in card
+    assert "without saying what it took" not in card
 
 
 def test_a_card_counts_the_chains_of_earlier_runs() -> None:

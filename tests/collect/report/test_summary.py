@@ -16,10 +16,9 @@ from redraft.collect.report.summary import (
     DataSummary,
     add_to,
     role_fault,
-    score_of,
 )
 from redraft.collect.sources.licence import UNKNOWN
-from redraft.formats.selfee import verdict_of
+from redraft.formats.selfee import score_of, verdict_of
 from redraft.formats.turns import Turn
 
 

@@ -23,7 +23,7 @@ from redraft.cli import app
 from redraft.engines.remote import batch
 from redraft.jobs.progress import ItemProgress
 from tests.engines.batch_server import FULL, Batch, BatchServer, Fault
-from tests.engines.fake_server import Reply, error_reply, json_reply
+from tests.engines.fake_server import Reply, Request, error_reply, json_reply
 
 PROMPTS = 5
 CALLS = 3
@@ -305,6 +305,16 @@ def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for() -> None:
         insist_on_all(server)
 
 
+def test_a_live_run_goes_on_when_batches_are_done_and_their_journal_was_removed() -> None:
+    with BatchServer(says) as server:
+        assert answer(server).exit_code == 0
+        JOURNAL.unlink()
+        write_prompts(PROMPTS + 1)
+        done = CliRunner().invoke(app, words(server), prog_name="redraft")
+        assert done.exit_code == 0, done.output
+        assert (len(chains()), len(server.live)) == (PROMPTS + 1, CALLS)
+
+
 def test_a_batch_whose_creation_was_not_heard_of_is_found() -> None:
     """The server created it and broke off; and the process died before it could write the id."""
     with BatchServer(says, Fault(lost=True)) as server:
@@ -529,6 +539,60 @@ def test_a_line_that_is_no_reply_counts_as_none(response: str) -> None:
         assert answer(server, *ONE_STEP).exit_code == 0
         assert server.waves == [PROMPTS, 1]
     assert len(chains()) == PROMPTS
+
+
+@pytest.mark.parametrize(
+    "half", ['"A gull \\ud83d"', '"A gull."}, "logprobs": {"content": [{"logprob": -Infinity}]']
+)
+def test_half_a_character_and_what_is_no_number_end_no_run(half: str) -> None:
+    """A reply that is cut at its limit may end within an emoji. It was paid, and is used."""
+    with BatchServer(lambda _: "A gull.") as server:
+        changed(server, lambda content: content.replace(b'"A gull."', half.encode()))
+        done = answer(server, *ONE_STEP)
+        assert done.exit_code == 0, done.output
+        assert set(server.paid.values()) == {1}
+    assert {chain.answer.rstrip("\ufffd ") for chain in chains()} <= {"A gull", "A gull."}
+
+
+@pytest.mark.parametrize("counts", [3, ["all"], {"completed": "all", "failed": [1]}])
+def test_counts_that_are_not_as_usual_are_passed_over(counts: Any) -> None:
+    with BatchServer(says) as server:
+        look = server._look
+        server._look = lambda name: (  # type: ignore[method-assign]
+            look(name),
+            json_reply({**server.batches[name].record, "request_counts": counts}),
+        )[1]
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+def test_a_lost_batch_is_found_by_a_server_that_does_not_say_when_it_was_created() -> None:
+    """It stands on a second page, and is not created, and paid, again."""
+    with BatchServer(says, Fault(lost=True)) as server:
+        others = [{"id": f"batch_{n}", "created_at": "today"} for n in range(3)] + [7]
+        found = server._list
+
+        def listed(request: Request) -> Reply:
+            if "after=" in request.path:
+                return found(Request("GET", "/v1/batches", {}, b""))
+            return json_reply({"data": others, "has_more": True})
+
+        server._list = listed  # type: ignore[method-assign]
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+@pytest.mark.parametrize("status", [["done"], None, {"code": 1}])
+def test_a_batch_without_a_status_that_can_be_read_is_an_error_of_the_server(status: Any) -> None:
+    with BatchServer(says) as server:
+        look = server._look
+        server._look = lambda name: json_reply({"id": name, "status": status})  # type: ignore[method-assign]
+        done = answer(server)
+        assert done.exit_code == 3
+        assert "answered /batches/batch_" in done.stderr
+        server._look = look  # type: ignore[method-assign]
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
 
 
 def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked() -> None:

@@ -12,6 +12,8 @@ from redraft.config import Key
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import ServerError
+from redraft.jobs.causes import cause_of
+from redraft.jobs.runner import is_doubtful, is_of_item
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply
 from tests.generate.teacher import MODEL, Teacher
 
@@ -70,3 +72,16 @@ def test_no_words_of_the_server_show_any_key() -> None:
         with pytest.raises(ServerError) as caught:
             asyncio.run(ask(server.url, 1))
     assert "Not [key], nor [key]." in str(caught.value)
+
+
+def test_a_filter_of_the_server_is_no_fault_of_the_key() -> None:
+    """OpenRouter's 403: with it, one prompt would drop all keys but one, and end the run."""
+    moderated = error_reply(403, "The model requires moderation. Your input was flagged for violence.")
+    with FakeServer() as server:
+        server.on("POST /v1/chat/completions", moderated, *[chat_reply("Hi.")] * 3)
+        with pytest.raises(ServerError, match="refuses the request") as caught:
+            asyncio.run(ask(server.url, 1))
+        assert len(server.requests) == 1
+    assert is_of_item(caught.value)
+    assert not is_doubtful(caught.value)
+    assert cause_of(caught.value) == "content filter"

@@ -125,3 +125,11 @@ def test_the_requests_under_way_shrink_once_for_a_round_and_grow_by_one() -> Non
 )
 def test_the_times_of_servers_are_read(text: str, seconds: float) -> None:
     assert seconds_of(text) == pytest.approx(seconds)
+
+
+def test_a_time_in_no_known_form_is_no_time_at_once() -> None:
+    """A count in nanoseconds would take hours if each digit could begin a part."""
+    start = time.monotonic()
+    assert seconds_of("1731945600000000000 ns of 1970") == 0
+    assert seconds_of("1" * 2000 + "?") == 0
+    assert time.monotonic() - start < 1

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.generate.instructions.replies import LABELS, input_of, read_blocks, read_tasks
+from redraft.generate.instructions.replies import LABELS, input_of, read_blocks, read_instructions, read_tasks
 from redraft.generate.instructions.tasks import Task
 from redraft.generate.instructions.wording import AFTER_TASKS, Wanted, ask_tasks
 
@@ -120,3 +122,12 @@ def test_a_request_shows_its_examples_in_the_form_that_is_read() -> None:
     for word in ("German", "bees", "5 to 40"):
         assert word in text
     assert AFTER_TASKS[0] == "\nTask 21"
+
+
+@pytest.mark.parametrize("part", [" ", "-", "*", "_", "#", "1", "task 1 "])
+def test_a_line_that_repeats_itself_costs_no_time(part: str) -> None:
+    line = part * 20_000 + "x"
+    begun = time.process_time()
+    read_tasks(f"Instruction: a\nInput: b\nOutput:\n{line}\n1{line}", cut=False)
+    read_instructions(f"1. a\n{line}", cut=False)
+    assert time.process_time() - begun < 2

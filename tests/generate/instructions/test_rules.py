@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from random import Random
 
 import pytest
@@ -88,4 +89,7 @@ def test_a_language_of_no_known_code_is_not_judged() -> None:
 def test_a_long_text_is_looked_at_quickly() -> None:
     assert repeats("ab " * 100_000)
     assert not repeats("".join(Random(1).choices("ab ", k=100_000)))
+    begun = time.process_time()
+    assert not repeats("-" * 100_000 + "x")
+    assert time.process_time() - begun < 1
     assert not is_refusal("x" * 1_000_000)

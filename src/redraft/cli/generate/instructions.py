@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.answer import PARALLEL, PATIENCE, Quiet, parallel_of
+from redraft.cli.answer import PARALLEL, PATIENCE, OwnJournal, Quiet, parallel_of
 from redraft.cli.batching import BatchFlag, Batching, PauseOption, under_way
 from redraft.cli.options import (
     FlagGroup,
@@ -40,12 +40,7 @@ def instructions(
     parallel: Annotated[
         int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Calls at once.  [{PARALLEL}]")
     ] = None,
-    journal: Annotated[
-        Path | None,
-        typer.Option(
-            "--journal", metavar="FILE", help="Where replies go.  [FILE.journal.db]", show_default=False
-        ),
-    ] = None,
+    journal: OwnJournal = None,
     quiet: Quiet = False,
     batch: BatchFlag = False,
     pause: PauseOption = None,

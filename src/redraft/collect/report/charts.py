@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
 from redraft.collect.report.histogram import Bin
+from redraft.counting import printable
 
 WIDTH, HEIGHT = 400, 150  # of a histogram, in units of the drawing
 _TOP, _FOOT = 18, 22  # space for the largest count above, and for the numbers below
 _LABEL = 40  # width of a number below the bars
 _SHOWN = 12  # most bars of names
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def clean(text: str) -> str:
-    """Replace the control and direction characters of a text."""
-    return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
-
 
 def safe(text: str) -> str:
     """Escape a text as HTML, and replace its control and direction characters."""
-    return escape(clean(text))
+    return escape(printable(text))
 
 
 def histogram(bins: Sequence[Bin], title: str) -> str:

@@ -16,12 +16,12 @@ from typing import Any, Literal, get_args
 
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop, chain_or_drop
-from redraft.collect.report.kinds import KINDS
-from redraft.collect.report.rejects import rejects
-from redraft.collect.report.summary import LONG, Count, DataSummary, add_to, hashed
+from redraft.collect.report.summary import LONG, Count, DataSummary, add_to, hashed, leaks_in
 from redraft.errors import RecordError
 from redraft.formats.read.files import name_of
 from redraft.formats.read.records import RawRecord, raw_records
+from redraft.jobs.ledger import failures
+from redraft.jobs.lines import parse_line, read_lines
 from redraft.parallel import spread
 
 _BLOCK = 1 << 16  # bytes of records to summarise at once
@@ -46,6 +46,27 @@ _NUMBERS = {
     "best answer": "best answer (0 is the draft)",
 }
 _KINDS = ("sources", "languages", "licences", "stops", "cleaned", "leaks", "failures")
+
+
+def _at_once(chain: Chain) -> bool:
+    return len(chain.steps) == 1 and chain.steps[0].verdict == "accept"
+
+
+def _corrected(chain: Chain) -> bool:
+    return len(chain.steps) > 1 and chain.steps[0].verdict == "revise" and chain.steps[-1].verdict == "accept"
+
+
+def _without_verdict(chain: Chain) -> bool:
+    return any(step.feedback and step.verdict == "unknown" for step in chain.steps)
+
+
+KINDS: dict[str, Callable[[Chain], bool]] = {
+    "accepted at once": _at_once,
+    "corrected": _corrected,
+    "leaking": leaks_in,
+    "without a verdict": _without_verdict,
+}
+"""Kinds of chains of which a page shows an example each, from good to bad. A chain may be of several."""
 
 
 @dataclass(frozen=True)
@@ -143,9 +164,31 @@ def describe(
     for part in spread(work, _blocks(lines), workers):
         total += part
     total += early
-    total += rejects(paths)
+    total += _rejects(paths)
     names = tuple(name_of(path) for path in paths)
     return DataReport(names, unit, long, total, tuple(drawn.samples()), _examples(total))
+
+
+def _rejects(paths: Sequence[Path]) -> DataSummary:
+    """Return a summary of what a run wrote beside its files: failures by cause, and dropped chains.
+
+    Lines of other programs in files of these names are passed over.
+    """
+    summary = DataSummary()
+    for path in paths:
+        for record in failures(path).values():
+            summary.name("failures", str(record["cause"]))
+            summary.warn("failed", f"{record['cause']}: {record.get('message')}")
+        _leaks(summary, path.with_name(f"{path.name}.leaks.jsonl"))
+    return summary
+
+
+def _leaks(summary: DataSummary, file: Path) -> None:
+    for number, line in enumerate(read_lines(file)):
+        record = parse_line(line)
+        if record and "steps" in record:
+            summary.warn("dropped", f"{file}:{number + 1}")
+            summary.shown.setdefault("leaking", RawRecord(f"{file}:{number + 1}", file.stem, number, line))
 
 
 def _examples(summary: DataSummary) -> dict[str, Sample]:

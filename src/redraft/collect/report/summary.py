@@ -27,14 +27,12 @@ from redraft.collect.view.shingles import normalised
 from redraft.collect.view.text import is_answered, text_of
 from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.read.records import RawRecord
+from redraft.formats.selfee import score_of
 from redraft.formats.turns import FOLLOWS, Turn, turns_of
 from redraft.formats.write import teacher_score
 
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 """The phrase that carries the verdict of a SelFee feedback."""
-
-SCORE = re.compile(r"(?<![\d.])(\d{1,2}(?:\.\d{1,3})?)\s{0,3}(?:/|out of)\s{0,3}10(?![./]?\d)", re.IGNORECASE)
-"""A score in a feedback: `8/10`, `8.5 out of 10`."""
 
 GOOD_SCORE = 9.0
 """Answers with a lower score should be revised (SelFee's instruction to the teacher)."""
@@ -70,7 +68,7 @@ class DataSummary:
         examples: Places of the first records of each warning.
         queries: A hash of each record's first question, if it has one.
         texts: A hash of all texts of each record.
-        shown: The first record of each kind of chain (`report.kinds`).
+        shown: The first record of each kind of chain (`report.stats`).
     """
 
     totals: Counter[str] = field(default_factory=Counter)
@@ -284,12 +282,6 @@ def score_in(feedback: Feedback) -> float | None:
     """Return the score that a feedback has, or else the one that it names, or None."""
     score = teacher_score(feedback)
     return score_of(feedback.text) if score is None else score
-
-
-def score_of(text: str) -> float | None:
-    """Return the last score out of 10 in a feedback, or None."""
-    scores = [float(found) for found in SCORE.findall(text)] if "10" in text else []
-    return next((score for score in reversed(scores) if score <= 10), None)
 
 
 def role_fault(turns: Sequence[Turn]) -> str | None:

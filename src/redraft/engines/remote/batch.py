@@ -60,6 +60,7 @@ _TOO_MUCH = re.compile("limit|too_(many|large)")
 """Codes of a batch that fails because of its size, such as OpenAI's `token_limit_exceeded`."""
 
 _NOT_THERE = (404, 405, 501)
+_DONE = ("completed", "failed")
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
 _NONE: Mapping[str, str] = {}
 
@@ -315,12 +316,13 @@ class BatchServer(Server):
                 if found.status in _NOT_THERE:
                     return ""
                 raise self._error_of(found, "/batches")
-            listed = self._checked(found, "/batches", "data")["data"]
+            listed = _objects(self._checked(found, "/batches", "data")["data"])
             for batch in listed:
                 if batch.get("input_file_id") == sent.file:
                     return str(batch["id"])
-            oldest = min((batch.get("created_at") or 0 for batch in listed), default=0)
-            if not found.get("has_more") or oldest < sent.at - 3600:  # clocks differ
+            told = (at for batch in listed if isinstance(at := batch.get("created_at"), int))
+            oldest = min(told, default=sent.at)
+            if not (listed and found.get("has_more")) or oldest < sent.at - 3600:  # clocks differ
                 return ""
             after = f"&after={listed[-1]['id']}"
 
@@ -345,7 +347,7 @@ class BatchServer(Server):
 
     def _send_less(self, sent: Sent, batch: Body) -> None:
         """Queue the requests of a batch that was too large. Raise if it failed otherwise, or was alone."""
-        errors = [each for each in (batch.get("errors") or {}).get("data") or [] if isinstance(each, dict)]
+        errors = [error for found in _objects([batch.get("errors")]) for error in _objects(found.get("data"))]
         others = len(self._sent.difference(sent.requests))
         most = others + len(sent.requests) // 2
         if not most or not _is_too_large(errors):
@@ -362,9 +364,12 @@ class BatchServer(Server):
         pause = min(_FIRST_PAUSE, self._batches.pause)
         said = ""
         while True:
-            batch = await self._record("GET", f"/batches/{sent.batch}", needs="status")
-            counts = batch.get("request_counts") or {}
-            done = (counts.get("completed") or 0) + (counts.get("failed") or 0)
+            path = f"/batches/{sent.batch}"
+            batch = await self._record("GET", path, needs="status")
+            if not isinstance(batch["status"], str):
+                raise self._unreadable(batch, path, "status")
+            counts = [each.get(n) for each in _objects([batch.get("request_counts")]) for n in _DONE]
+            done = sum(count for count in counts if isinstance(count, int))
             text = f"{done:,} of {len(sent.requests):,} done, {sent.batch} {batch['status']}"
             if text != said:
                 said = text
@@ -433,8 +438,11 @@ class BatchServer(Server):
     def _checked(self, found: Any, path: str, needs: str = "id") -> Body:
         if isinstance(found, dict) and needs in found:
             return found
-        raise ServerError(
-            f"{self.host} answered {path} with JSON without {needs!r}: {self.clean(str(found))[:80]}"
+        raise self._unreadable(found, path, needs)
+
+    def _unreadable(self, found: Any, path: str, needs: str) -> ServerError:
+        return ServerError(
+            f"{self.host} answered {path} with JSON without a usable {needs!r}: {self.clean(str(found))[:80]}"
         )
 
     def _error_of(self, refusal: Refusal, path: str) -> EngineError:
@@ -506,7 +514,18 @@ def _line(path: str, body: Body, call_id: str) -> bytes:
 
 def _response(body: Body) -> httpx.Response:
     """Return a reply as if it had just come."""
-    return httpx.Response(200, json=body, extensions={"asked_at": asyncio.get_running_loop().time()})
+    # httpx's own `json` refuses half a character at the end of a reply that was cut, and infinity.
+    return httpx.Response(
+        200,
+        content=json.dumps(body).encode(),
+        headers={"Content-Type": "application/json"},
+        extensions={"asked_at": asyncio.get_running_loop().time()},
+    )
+
+
+def _objects(value: Any) -> list[Body]:
+    """Return the JSON objects in a list of the server."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def _id_of(line: Any) -> str:

@@ -31,6 +31,7 @@ from redraft.engines.remote.patience import Failure, Patience, RequestPace
 from redraft.engines.remote.sse import EventParser, whole
 from redraft.engines.remote.wire import Body, Complaint, read_complaint
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
+from redraft.jobs.causes import FILTER
 
 _log = logging.getLogger(__name__)
 
@@ -71,8 +72,10 @@ class Refusal:
 
     @property
     def of_key(self) -> bool:
-        """Whether it is the key that the server refuses, or misses."""
-        return self.status in (401, 403) or (self.status == 400 and self.complaint.about_key)
+        """Whether it is the key that the server refuses, or misses. OpenRouter's 403 may be of a filter."""
+        if self.status == HTTPStatus.FORBIDDEN:
+            return not FILTER.search(self.complaint.message)
+        return self.status == HTTPStatus.UNAUTHORIZED or (self.status == 400 and self.complaint.about_key)
 
     @property
     def of_one_key(self) -> bool:

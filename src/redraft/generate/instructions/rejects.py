@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from redraft.errors import OutputError
 from redraft.files import replacing
 from redraft.generate.instructions.rules import Fault
 from redraft.generate.instructions.tasks import Origin, Task
-from redraft.jobs.lines import LineFile, parse_line, read_lines
+from redraft.jobs.lines import LineFile, own_lines
 
 _FIELDS = {"rule", "request", "number", "record"}
 
@@ -44,21 +43,10 @@ class Rejects(AbstractContextManager["Rejects"]):
         self._lines: LineFile | None = None
         if self.path.exists():
             with replacing(self.path) as file:
-                for record in self._read():
+                for _, record, _ in own_lines(self.path, "rejects", lambda found: found.keys() >= _FIELDS):
                     if str(record["request"]) in done:
                         file.write(f"{_line(record)}\n".encode())
                         self._count(record)
-
-    def _read(self) -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(read_lines(self.path), start=1):
-            record = parse_line(line)
-            if record is not None and record.keys() >= _FIELDS:
-                yield record
-            elif line.endswith(b"\n"):
-                raise OutputError(
-                    f"{self.path} is the file for rejects, and line {number} is not one.",
-                    hint="Move it away, or write to another file with -o.",
-                )
 
     def _count(self, record: dict[str, Any]) -> None:
         self.counts[str(record["rule"])] += 1

@@ -3,7 +3,8 @@
 A label counts only where the form allows it: in its order, at the start of a line. After `Output:`, a line
 `Input:` is text of the output, because only a new block can come next. Where the first block has a heading
 with a number, the others need one too: an output may show an instruction. Teachers add numbers, Markdown and
-rules around labels; these are not part of a text.
+rules around labels; these are not part of a text. The patterns are possessive: otherwise a line of ten
+thousand spaces or dashes, which weak models write, would take hours.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from redraft.generate.instructions.wording import INSTANCES
 _NO_INPUT = re.compile(
     r"[\W_]*(?:no\W?input(?: (?:is )?(?:needed|required))?|none|n/a|empty)?[\W_]*", re.IGNORECASE
 )
-_SEPARATOR = re.compile(r"[#*=_\s-]*((?:task|example)\s*\d+\s*[.:)]?)?[#*=_\s-]*", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[#*=_\s-]*+((?:task|example)\s*+\d++\s*+[.:)]?+)?+[#*=_\s-]*+", re.IGNORECASE)
 _NUMBERED = re.compile(
-    r"[\s#*>_-]*(?:instruction\s*)?\d+\s*[.:)][*_]*\s*(?:instruction\s*:\s*)?(.*)", re.IGNORECASE
+    r"[\s#*>_-]*+(?:instruction\s*+)?\d++\s*+[.:)][*_]*+\s*+(?:instruction\s*+:\s*+)?(.*)", re.IGNORECASE
 )
 _YES_OR_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
@@ -41,7 +42,7 @@ def read_blocks(text: str, labels: Sequence[str]) -> list[Block]:
         labels: The labels of a block in lower case, in their order. The first one begins a block.
     """
     label = re.compile(
-        rf"[\s#*>_-]*((?:task|example)?\s*\d+\s*[.:)]*\s*)?[*_]*({'|'.join(labels)})[*_]*\s*:[*_]*\s?(.*)",
+        rf"[\s#*>_-]*+((?:task|example)?\s*+\d++\s*+[.:)]*+\s*+)?+[*_]*+({'|'.join(labels)})[*_]*+\s*+:[*_]*+\s?(.*)",
         re.IGNORECASE,
     )
     blocks: list[dict[str, list[str]]] = []

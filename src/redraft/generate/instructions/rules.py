@@ -46,7 +46,8 @@ _MARKERS = re.compile(
     rf"{NO_INPUT}|<\|\w+\|>|\[/?INST\]|^#+ *(?:instruction|input|response|answer|feedback|revision)\b[ \d]*:",
     re.IGNORECASE | re.MULTILINE,
 )
-_LOOP = re.compile(r"(\S.{7,200}?)(?:\s*\1){4,}\s*$", re.DOTALL)
+_LOOP = range(8, 202)  # characters of what a loop repeats, with a space
+_TIMES = 5
 _LOOKED_AT = 4000  # characters at the end in which a loop is looked for
 _OPENING = "\"'“”‘’«»„¿¡("
 _PROGRAM = "write a program"
@@ -58,9 +59,10 @@ def is_refusal(text: str) -> bool:
 
 
 def repeats(text: str) -> str:
-    """Return what a text repeats at its end, five times or more; empty if nothing."""
-    found = _LOOP.search(text[-_LOOKED_AT:])
-    return found[1] if found else ""
+    """Return what a text repeats at its end, five times or more; empty if nothing. Spaces do not matter."""
+    end = " " + " ".join(text[-_LOOKED_AT:].split())
+    units = (end[-length:] for length in _LOOP)
+    return next((unit.strip() for unit in units if end.endswith(unit * _TIMES)), "")
 
 
 def fault_of_reply(text: str, *, cut: bool) -> Fault:
