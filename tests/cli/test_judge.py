@@ -365,6 +365,7 @@ def test_hostile_answers_stay_between_the_marks() -> None:
     assert f"{mark}\n{hostile}\n{mark}" in seen[0]
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_default_model_judges(default_model: Path) -> None:
     _edit("new.jsonl", lambda records: records[:1])
