@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,13 @@ def test_a_control_stands_for_the_model_whatever_else_is_compared(tmp_path: Path
     placed = place([write(tmp_path / "reviews.jsonl", records)], Material())
     found = compare(placed, ("new", "old", "x", "y"), draws=200)
     assert [each.model for each in found] == ["a constant answer", "new", "x"]
+
+
+def test_a_control_that_the_judge_refused_says_nothing(tmp_path: Path) -> None:
+    unread = [each | {"score": None, "winner": "error"} for each in reviews("instruction", 3)]
+    found = report([write(tmp_path / "reviews.jsonl", [*reviews("", 10), *unread])], draws=200)
+    assert len(found.comparisons) == 1
+    [control] = found.controls
+    assert (control.changes_outcome, control.unreadable) == (False, 40)
+    assert "no review of it can be read" in "\n".join(as_text(found))
+    json.dumps(as_json(found), allow_nan=False)

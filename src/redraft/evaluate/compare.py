@@ -200,6 +200,7 @@ class Comparison:
         left_out: Questions that do not count.
         unreadable: Reviews without a score.
         in_both_orders: Whether each item was judged in both orders.
+        control: Which kind of control the model's answers are; empty for those of a model.
     """
 
     model: str
@@ -210,6 +211,7 @@ class Comparison:
     in_both_orders: bool
     draws: int = stats.DRAWS
     seed: int = stats.SEED
+    control: str = ""
 
     @cached_property
     def question_ids(self) -> tuple[str, ...]:
@@ -458,7 +460,15 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, 
     kept = set(map(id, chosen))
     left_out = [_left_out(item, model) for item in every if item.games and id(item) not in kept]
     return Comparison(
-        model, opponent, tuple(chosen), tuple(left_out), tuple(unreadable), in_both, draws, seed
+        model=model,
+        opponent=opponent,
+        items=tuple(chosen),
+        left_out=tuple(left_out),
+        unreadable=tuple(unreadable),
+        in_both_orders=in_both,
+        draws=draws,
+        seed=seed,
+        control=group[0].review.control or "",
     )
 
 

@@ -27,7 +27,8 @@ class Control:
         kind: `constant` or `instruction`.
         model: The name of the control answers.
         opponent: The model that they were judged against.
-        win_rate: Their win rate.
+        win_rate: Their win rate; NaN if no review of them can be read.
+        unreadable: How many reviews of them could not be read.
         base: The model whose answers carry the instruction; empty for a constant.
         change: By how much its win rate rises with the instruction; None for a constant.
     """
@@ -36,12 +37,15 @@ class Control:
     model: str
     opponent: str
     win_rate: Estimate
+    unreadable: int
     base: str = ""
     change: Estimate | None = None
 
     @property
     def changes_outcome(self) -> bool:
         """Whether the judge fell for it: an instruction changed the win rate, or a constant did not lose."""
+        if math.isnan(self.win_rate.value):
+            return False
         if self.change is None:
             return not _end(self.win_rate.high, self.win_rate) < _EVEN
         low, high = _end(self.change.low, self.change), _end(self.change.high, self.change)
@@ -50,6 +54,8 @@ class Control:
     @property
     def finding(self) -> str:
         """That in words."""
+        if math.isnan(self.win_rate.value):
+            return "no review of it can be read, so this says nothing of the judge"
         if self.kind == "constant":
             if self.changes_outcome:
                 return f"a constant does not clearly lose against {self.opponent}: do not trust this judge"
@@ -64,21 +70,15 @@ def _end(value: float, estimate: Estimate) -> float:
     return estimate.value if math.isnan(value) else value
 
 
-def kind_of(comparison: Comparison) -> str:
-    """Return which control a comparison is of; empty for one of models."""
-    games = (game for item in comparison.items for game in item.games)
-    return next((game.placed.review.control or "" for game in games), "")
-
-
 def control_results(controls: Sequence[Comparison], comparisons: Sequence[Comparison]) -> Iterator[Control]:
     """Yield the result of each control, given the comparisons of models."""
     for each in controls:
-        kind, rate = kind_of(each), each.whole.win_rate
-        if kind == "constant":
-            yield Control(kind, each.model, each.opponent, rate)
+        known = (each.control, each.model, each.opponent, each.whole.win_rate, len(each.unreadable))
+        if each.control == "constant":
+            yield Control(*known)
         for base in comparisons:
-            if kind == "instruction" and _carries(each, base):
-                yield Control(kind, each.model, each.opponent, rate, base.model, _change(each, base))
+            if each.control == "instruction" and _carries(each, base):
+                yield Control(*known, base.model, _change(each, base))
 
 
 def _carries(control: Comparison, base: Comparison) -> bool:

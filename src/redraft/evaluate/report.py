@@ -25,7 +25,7 @@ from redraft.evaluate.compare import (
     difference,
     judges_agree,
 )
-from redraft.evaluate.controls import Control, control_results, kind_of
+from redraft.evaluate.controls import Control, control_results
 from redraft.evaluate.sides import Material, place
 from redraft.evaluate.stats import Estimate
 from redraft.formats.read.files import name_of
@@ -88,8 +88,8 @@ def report(
     found = compare(place(reviews, material), material.names, draws=draws, seed=seed)
     if not any(comparison.items for comparison in found):
         raise _nothing(names, [each for comparison in found for each in comparison.unreadable])
-    controls = [each for each in found if kind_of(each)]
-    found = tuple(each for each in found if not kind_of(each))
+    controls = [each for each in found if each.control]
+    found = tuple(each for each in found if not each.control)
     pairs = [(two, one) for one, two in combinations(found, 2) if one.opponent == two.opponent]
     differences = filter(None, (difference(*pair) for pair in pairs))
     since = changes(found, against) if against else ()
@@ -200,6 +200,8 @@ def control_lines(control: Control) -> Iterator[Line]:
     if control.change:
         note = f"points over {control.base}"
         yield Line("change", *_plain(control.change.times(100), 1, sign=True), note)
+    if control.unreadable:
+        yield Line("unreadable", f"{control.unreadable:,}")
     yield Line("finding", note=control.finding)
 
 
