@@ -41,6 +41,7 @@ def test_the_page_has_every_command(reference: ModuleType) -> None:
         "answer",
         "show",
         "eval",
+        "judge",
         "report",
         "doctor",
         "model",

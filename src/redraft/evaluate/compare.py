@@ -200,6 +200,7 @@ class Comparison:
         left_out: Questions that do not count.
         unreadable: Reviews without a score.
         in_both_orders: Whether each item was judged in both orders.
+        control: Which kind of control the model's answers are; empty for those of a model.
     """
 
     model: str
@@ -210,6 +211,7 @@ class Comparison:
     in_both_orders: bool
     draws: int = stats.DRAWS
     seed: int = stats.SEED
+    control: str = ""
 
     @cached_property
     def question_ids(self) -> tuple[str, ...]:
@@ -418,7 +420,7 @@ def compare(
     """Return a comparison for each pair of models that reviews are of.
 
     An opponent that all pairs have is the opponent of all. Else the model is the one that comes earlier in
-    `first`, and else the one that the first review of the pair shows first.
+    `first`, and else the one that the first review of the pair shows first, unless that says `swapped`.
 
     Args:
         reviews: Reviews whose models are known.
@@ -432,7 +434,10 @@ def compare(
     common = frozenset.intersection(*pairs) if len(pairs) > 1 else frozenset[str]()
     found = []
     for names, group in pairs.items():
-        shown = sorted(group[0].names, key=lambda name: first.index(name) if name in first else len(first))
+        review = group[0].review
+        shown = list(group[0].names[::-1] if review.metadata.get("swapped") else group[0].names)
+        if not review.control:  # it stands in the place of the model
+            shown.sort(key=lambda name: first.index(name) if name in first else len(first))
         opponent = next(iter(names & common), shown[1])
         [model] = names - {opponent}
         found.append(_comparison(model, opponent, group, draws, seed))
@@ -455,7 +460,15 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, 
     kept = set(map(id, chosen))
     left_out = [_left_out(item, model) for item in every if item.games and id(item) not in kept]
     return Comparison(
-        model, opponent, tuple(chosen), tuple(left_out), tuple(unreadable), in_both, draws, seed
+        model=model,
+        opponent=opponent,
+        items=tuple(chosen),
+        left_out=tuple(left_out),
+        unreadable=tuple(unreadable),
+        in_both_orders=in_both,
+        draws=draws,
+        seed=seed,
+        control=group[0].review.control or "",
     )
 
 

@@ -20,11 +20,13 @@ from redraft.collect.report.page import card, document, tiles
 from redraft.counting import printable
 from redraft.evaluate.against import Change
 from redraft.evaluate.compare import Comparison, Game, Item, Result, Tally
+from redraft.evaluate.controls import Control
 from redraft.evaluate.report import (
     Line,
     Report,
     change_lines,
     change_title,
+    control_lines,
     counts_of,
     difference_line,
     lines_of,
@@ -57,6 +59,7 @@ def page(report: Report, made: str) -> str:
     parts += [_change(each) for each in report.changes]
     if report.differences:
         parts.append(_differences(report))
+    parts += [_control(each) for each in report.controls]
     parts.append(_pairs(report))
     below = " · ".join(Path(name).name for name in report.files[:50])
     return document(title, below, parts, made, style=_own("page.css"), script=_own("page.js"))
@@ -105,6 +108,11 @@ def _table(rows: Sequence[Line]) -> str:
 
 def _change(change: Change) -> str:
     return f"<section><h2>{safe(change_title(change))}</h2>{_table(list(change_lines(change)))}</section>\n"
+
+
+def _control(control: Control) -> str:
+    title = f"Control: {control.model} against {control.opponent}"
+    return f"<section><h2>{safe(title)}</h2>{_table(list(control_lines(control)))}</section>\n"
 
 
 def _differences(report: Report) -> str:

@@ -25,6 +25,7 @@ from redraft.evaluate.compare import (
     difference,
     judges_agree,
 )
+from redraft.evaluate.controls import Control, control_results
 from redraft.evaluate.sides import Material, place
 from redraft.evaluate.stats import Estimate
 from redraft.formats.read.files import name_of
@@ -40,6 +41,7 @@ class Report:
         files: The files of reviews.
         material: The answers and questions that were given.
         changes: What changed since an earlier report, if one was given.
+        controls: What the judge made of control answers, if there are reviews of such.
     """
 
     files: tuple[str, ...]
@@ -47,6 +49,7 @@ class Report:
     comparisons: tuple[Comparison, ...]
     differences: tuple[Difference, ...]
     changes: tuple[Change, ...] = ()
+    controls: tuple[Control, ...] = ()
 
     def categories(self, comparison: Comparison) -> dict[str, Result]:
         """Return a comparison's result in each category; none without the questions."""
@@ -85,10 +88,13 @@ def report(
     found = compare(place(reviews, material), material.names, draws=draws, seed=seed)
     if not any(comparison.items for comparison in found):
         raise _nothing(names, [each for comparison in found for each in comparison.unreadable])
+    controls = [each for each in found if each.control]
+    found = tuple(each for each in found if not each.control)
     pairs = [(two, one) for one, two in combinations(found, 2) if one.opponent == two.opponent]
     differences = filter(None, (difference(*pair) for pair in pairs))
     since = changes(found, against) if against else ()
-    return Report(names, material, found, tuple(differences), since)
+    tested = tuple(control_results(controls, found))
+    return Report(names, material, found, tuple(differences), since, tested)
 
 
 def _nothing(files: Sequence[str], unreadable: Sequence[LeftOut]) -> RecordError:
@@ -188,6 +194,17 @@ def change_lines(change: Change) -> Iterator[Line]:
         )
 
 
+def control_lines(control: Control) -> Iterator[Line]:
+    """Yield the rows of a control."""
+    yield Line("win rate", *percent(control.win_rate, 1))
+    if control.change:
+        note = f"points over {control.base}"
+        yield Line("change", *_plain(control.change.times(100), 1, sign=True), note)
+    if control.unreadable:
+        yield Line("unreadable", f"{control.unreadable:,}")
+    yield Line("finding", note=control.finding)
+
+
 def change_title(change: Change) -> str:
     """Return the title of a change."""
     return f"{change.model} since {change.before if change.before != change.model else 'the last report'}"
@@ -246,6 +263,9 @@ def as_text(report: Report) -> Iterator[str]:
         yield from ("", change_title(change), *_table(list(change_lines(change))))
     for each in report.differences:
         yield from ("", f"{each.model} less {each.other}", *_table([difference_line(each)]))
+    for control in report.controls:
+        title = f"control: {control.model} against {control.opponent}"
+        yield from ("", title, *_table(list(control_lines(control))))
 
 
 def _categories(report: Report, comparison: Comparison) -> Iterator[Line]:
@@ -268,6 +288,10 @@ def as_json(report: Report) -> dict[str, Any]:
         "comparisons": [_comparison(report, each) for each in report.comparisons],
         "differences": [_without_nan(asdict(each)) for each in report.differences],
         "changes": [_without_nan(asdict(each)) for each in report.changes],
+        "controls": [
+            _without_nan({**asdict(each), "changes_outcome": each.changes_outcome})
+            for each in report.controls
+        ],
     }
 
 

@@ -38,6 +38,7 @@ class Review(BaseModel):
         model_2: The name of the model that gave the second answer.
         judge: The judge's model, if known.
         turn: Which turn of the question was judged.
+        control: Which kind of control an answer is, if it tests the judge: `constant` or `instruction`.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
@@ -55,6 +56,7 @@ class Review(BaseModel):
     model_2: str | None = None
     judge: str | None = None
     turn: int = 1
+    control: str | None = None
 
     @classmethod
     def of(cls, record: Mapping[str, Any], where: str = "review") -> Review:
@@ -70,7 +72,7 @@ class Review(BaseModel):
 
     def to_json(self) -> str:
         """Return the review as a line of JSON. Optional fields that it does not have are left out."""
-        optional = {"winner", "model_1", "model_2", "judge"}
+        optional = {"winner", "model_1", "model_2", "judge", "control"}
         absent = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 

@@ -66,7 +66,7 @@ class Material:
         Raises:
             RecordError: A file cannot be read, or has an id twice.
         """
-        found = cls(names=_names(answers))
+        found = cls(names=names_of(answers))
         for path, name in zip(answers, found.names, strict=True):
             for chain in read_records(path):
                 by_name = found.answers.setdefault(_source(chain, "answer_id") or chain.id, {})
@@ -117,7 +117,7 @@ def _answer(chain: Chain, name: str) -> Answer:
     return Answer(name, str(model or ""), question_id(chain), chain.answer)
 
 
-def _names(paths: Sequence[Path]) -> tuple[str, ...]:
+def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
     """Return the names of files: without folder and ending, if these differ."""
     stems = Counter(stem_of(path) for path in paths)
     return tuple(stem_of(path) if stems[stem_of(path)] == 1 else name_of(path) for path in paths)
@@ -185,7 +185,7 @@ def _placed(
     own = (review.model_1, review.model_2)
     hints = own if all(own) else from_file or (None, None)
     answers = None
-    if material.answers:
+    if material.answers and not review.control:  # a control's answers are in no file
         ids = (review.answer1_id, review.answer2_id)
         first, second = (material.answer(each, hint, where) for each, hint in zip(ids, hints, strict=True))
         answers, names = (first, second), (first.name, second.name)

@@ -51,7 +51,7 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
     if name in shipped:
         path = shipped[name]
     elif not path.exists():
-        hint = f"Give a YAML file, or one of: {', '.join(shipped)}"
+        hint = "Give a YAML file" + (f", or one of: {', '.join(shipped)}" if shipped else ".")
         raise UsageError(f"there is no recipe {name!r:.200}.", hint=hint)
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict):

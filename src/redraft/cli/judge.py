@@ -1,0 +1,403 @@
+"""`redraft judge`: files of answers become a file of reviews, resumable."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redraft.cli.answer import PARALLEL, PATIENCE, Quiet, parallel_of
+from redraft.cli.batching import BatchFlag, Batching, PauseOption, under_way
+from redraft.cli.options import (
+    FlagGroup,
+    FlagValues,
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    fill_in,
+    takes,
+)
+from redraft.cli.shell import only_ours, tell
+from redraft.errors import UsageError, install
+from redraft.evaluate.judge_options import JUDGING, JudgeOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterator
+
+    from redraft.engines.remote.batch import Batches
+    from redraft.evaluate.judge import OpenJudge, ReviewItem, Tally
+    from redraft.evaluate.judge_prompts import Prompts
+    from redraft.evaluate.pairs import Match
+    from redraft.jobs.harness import Job, JobResult, Session
+    from redraft.jobs.limits import Limits
+    from redraft.jobs.runner import ItemCounts, Work
+
+FLAGS = FlagGroup(JudgeOptions, recipes="judge", heading=JUDGING)
+
+_SHOWN = 5
+
+
+def _file(text: str, *names: str) -> Any:
+    return typer.Option(*names, metavar="FILE", help=text, show_default=False)
+
+
+Answers = Annotated[
+    list[Path], typer.Argument(metavar="ANSWERS...", help="Answers of a model A, and of its opponent B.")
+]
+Out = Annotated[Path, _file("Where the reviews go.", "--out", "-o")]
+Questions = Annotated[Path | None, _file("What was asked, with categories and gold answers.")]
+PromptFile = Annotated[Path | None, _file("Prompts of FastChat: prompt.jsonl, judge_prompts.jsonl.")]
+ReviewerFile = Annotated[Path | None, _file("FastChat's reviewer.jsonl for the prompts.")]
+AtOnce = Annotated[
+    int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Reviews at once.  [{PARALLEL}]")
+]
+JournalFile = Annotated[Path | None, _file("Where replies go.  [FILE.journal.db]", "--journal")]
+
+
+def judge(
+    flags: JudgeOptions,
+    answers: Answers,
+    out: Out,
+    questions: Questions = None,
+    prompt_file: PromptFile = None,
+    reviewer_file: ReviewerFile = None,
+    parallel: AtOnce = None,
+    journal: JournalFile = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Only the reviews that failed before.")
+    ] = False,
+    quiet: Quiet = False,
+    batch: BatchFlag = False,
+    pause: PauseOption = None,
+    limit_usd: LimitUsd = None,
+    limit_tokens: LimitTokens = None,
+    limit_seconds: LimitSeconds = None,
+) -> None:
+    """Have a model judge the answers of two models, or of one.
+
+    A and B are files of answers or chains, joined by question_id. FILE gets a review for each question, order
+    and judge, in SelFee's and FastChat's shape: redraft report FILE. The judge sees each pair in both orders.
+
+    After any stop, the same command resumes. Each reply is stored in FILE.journal.db before it is used, so
+    none is paid for twice. A reply without a score is asked for it once more; a score is never made up.
+    Failures are in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
+    """
+    from redraft.config import load_config
+    from redraft.jobs.limits import Limits
+
+    below = load_config().defaults
+    if str(out) == "-":
+        raise UsageError("the output has to be a file, not '-'.", hint="A stopped run goes on from it.")
+    if len(answers) > 2:
+        raise UsageError(
+            f"{len(answers)} files of answers were given.", hint="Judge two models at a time: A B"
+        )
+    settings = fill_in(flags, FLAGS)
+    models = _judges(settings, named="model" in flags or "recipe" in flags)
+    run = JudgeRun(
+        settings=FlagValues({**settings.values, "model": models[0]}),
+        models=models,
+        answers=answers,
+        questions=questions,
+        prompt_file=prompt_file,
+        reviewer_file=reviewer_file,
+        out=out,
+        journal=journal or out.with_name(f"{out.name}.journal.db"),
+        parallel=parallel_of(parallel, batch=batch),
+        limits=Limits(limit_usd, limit_tokens, limit_seconds),
+        batching=Batching(out, batch, pause),
+        retry_failed=retry_failed,
+        quiet=quiet or below.get("quiet", False),
+    )
+    with only_ours():
+        summary, status = run.run()
+    if summary:
+        typer.echo(summary)
+    raise typer.Exit(status)
+
+
+judge = takes(judge, FLAGS)
+
+
+def _judges(settings: FlagValues, *, named: bool) -> list[str]:
+    """Return the references of the judges: those named, or else the judge or the model of the config file."""
+    from redraft.config import load_config
+
+    given = settings.get("model") or "default"
+    if not named:
+        given = load_config().defaults.get("judge", given)
+    found = [given] if isinstance(given, str) else given
+    if len(set(found)) < len(found):
+        raise UsageError("a judge is given twice.", hint="To ask it twice, use another --seed and -o.")
+    return found
+
+
+@dataclass
+class JudgeRun:
+    """A run of the verb."""
+
+    settings: FlagValues
+    models: list[str]
+    answers: list[Path]
+    questions: Path | None
+    prompt_file: Path | None
+    reviewer_file: Path | None
+    out: Path
+    journal: Path
+    parallel: int
+    limits: Limits
+    batching: Batching
+    retry_failed: bool
+    quiet: bool
+    matches: list[Match] = field(init=False)
+    prompts: Prompts = field(init=False)
+
+    def run(self) -> tuple[str, int]:
+        """Make the reviews, and return the summary and the exit status."""
+        from redraft.evaluate.judge import Tally
+
+        self._check()
+        self._read()
+        tally = Tally()
+        outcome = self._job(tally).run(lambda session: self._start(tally, session))
+        if self.quiet or outcome.interrupted:
+            return "", outcome.exit_status
+        return self._summary(outcome, tally), outcome.exit_status
+
+    def _check(self) -> None:
+        """Raise what can be found wrong before a file or a model is opened."""
+        from redraft.engines.price import price_of
+
+        self.settings.waiting()
+        self.batching.check(self.settings)
+        if self.parallel < 1:
+            raise UsageError(f"parallel is {self.parallel}.", hint="At least one review at once.")
+        if price_of(self.settings.get("price")) and len(self.models) > 1:
+            raise UsageError(
+                "--price was given, and there are several judges.",
+                hint="Give the price of each in the config file.",
+            )
+        way, pairs = self.settings.get("way"), len(self.answers) > 1
+        if way and (way == "grades") == pairs:
+            wanted = "the answers of one model" if way == "grades" else "the answers of two models"
+            raise UsageError(f"--way {way} takes {wanted}.", hint=f"redraft judge {'A' if pairs else 'A B'}")
+        if self.reviewer_file and not self.prompt_file:
+            raise UsageError("--reviewer-file was given without --prompt-file.", hint="Give both.")
+        inputs = [*self.answers, *filter(None, (self.questions, self.prompt_file, self.reviewer_file))]
+        for path in inputs:
+            if path.resolve() in (self.out.resolve(), self.journal.resolve()):
+                raise UsageError(f"{path} is an input.", hint="Name another file for the output.")
+        if self.out.resolve() == self.journal.resolve():
+            raise UsageError(f"{self.out} cannot be the journal too.", hint="Name a file of its own.")
+        for model in self.models:
+            self._check_price(model)
+
+    def _check_price(self, model: Any) -> None:
+        """Raise if a limit of money lacks the price of a judge: a reference or an engine."""
+        from redraft.revision.budget import Budget
+        from redraft.revision.options import check_prices
+
+        if self.limits.usd is not None:
+            price = self.settings.get("price")
+            check_prices({"model": model, "price": price, "budget": Budget(usd=self.limits.usd)})
+
+    def _read(self) -> None:
+        """Read all inputs, and find out that each question has a prompt, before a model is opened."""
+        from redraft.evaluate.judge import shown
+        from redraft.evaluate.judge_prompts import Prompts, read_prompts
+        from redraft.evaluate.pairs import controls, read_matches
+
+        pairs, way = len(self.answers) > 1, self.settings.get("way")
+        if self.prompt_file:
+            self.prompts = read_prompts(self.prompt_file, way, pairs=pairs, reviewers=self.reviewer_file)
+        else:
+            self.prompts = Prompts(way or ("scores" if pairs else "grades"))
+        self.matches = read_matches(self.answers, self.questions)
+        gold = bool(self.settings.get("gold"))
+        if gold and not any(match.question.gold for match in self.matches):
+            raise UsageError(
+                "--gold was given, and no question has a gold answer.",
+                hint="Gold answers are in the file of questions: --questions FILE",
+            )
+        self._warn()
+        if self.settings.get("controls"):
+            self.matches = [*self.matches, *controls(self.matches)]
+        for item in self._items():
+            self.prompts.prompt(item.match.question.category, shown(item, gold=gold))
+
+    def _warn(self) -> None:
+        """Tell which answers are empty. They are judged as they are."""
+        empty: dict[str, list[str]] = {}
+        for match in self.matches:
+            for each in match.answers:
+                if each.is_empty:
+                    empty.setdefault(each.name, []).append(str(match.question.id))
+        for name, ids in empty.items():
+            tell(f"{name}: empty answers, judged as they are: {_listed(ids)}.")
+
+    def _items(self) -> Iterator[ReviewItem]:
+        from redraft.evaluate.judge import items
+
+        both = self.settings.get("orders") != "given"
+        return items(self.matches, self.models, both_orders=both, about=self._asked)
+
+    @cached_property
+    def _asked(self) -> dict[str, Any]:
+        """What decides the reply to a question, as JSON values."""
+        from redraft.evaluate.judge_prompts import wording_digest
+
+        files = {"prompts": self.prompt_file, "reviewers": self.reviewer_file}
+        config: dict[str, Any] = {name: _content(file) for name, file in files.items() if file}
+        names = ("gold", "temperature", "max_tokens", "seed")
+        config |= {name: self.settings.get(name) for name in names}
+        return config | {"way": self.prompts.way, "wording": wording_digest()}
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        """What has to stay the same when the job is resumed: --controls and --orders may add reviews."""
+        inputs = [*self.answers, *([self.questions] if self.questions else [])]
+        return {**self._asked, "judges": self.models, "inputs": list(map(_content, inputs))}
+
+    def _job(self, tally: Tally) -> Job[ReviewItem]:
+        from redraft.jobs.harness import Job
+        from redraft.jobs.provenance import Provenance
+
+        return Job(
+            items=self._items,
+            source=" and ".join(map(str, self.answers)),
+            out=self.out,
+            provenance=Provenance("judge", self._config),
+            key=lambda record: str(record["review_id"]),
+            noun="review",
+            parallel=self.parallel,
+            retries=self.settings.waiting().tries - 1,
+            limits=self.limits,
+            only_failed=self.retry_failed,
+            on_found=tally.find,
+            note=lambda counts: _note(tally, counts),
+            quiet=self.quiet,
+            tell=tell,
+        )
+
+    @asynccontextmanager
+    async def _start(self, tally: Tally, session: Session) -> AsyncGenerator[Work[ReviewItem]]:
+        """Open the journal and the judges, and yield the work on a review."""
+        from redraft.evaluate.judge import Judging
+        from redraft.jobs.journal import Journal
+
+        async with AsyncExitStack() as stack:
+            journal = stack.enter_context(Journal(self.journal))
+            stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
+            batches = self.batching.opened(
+                stack, journal, lambda: self.limits.reached(session.spent, session.progress.seconds)
+            )
+            given = {
+                name: self.settings.get(name)
+                for name in ("temperature", "max_tokens", "seed")
+                if self.settings.get(name) is not None
+            }
+            async with self.limits.opening(session.progress.seconds):
+                judges = await self._opened(stack, session, batches)
+            gold = bool(self.settings.get("gold"))
+            judging = Judging(judges, self.prompts, gold, given, journal, session, lambda: under_way(batches))
+
+            async def work(item: ReviewItem) -> list[str]:
+                line = await judging.line(item)
+                tally.add(line)
+                return [line]
+
+            yield work
+
+    async def _opened(
+        self, stack: AsyncExitStack, session: Session, batches: Batches | None
+    ) -> dict[str, OpenJudge]:
+        """Open the judges, by reference. Those of the same name are called by their references."""
+        from redraft.engines.journaled import identity_of
+        from redraft.engines.price import price_of
+        from redraft.engines.threads import in_daemon_thread
+        from redraft.evaluate.judge import OpenJudge
+
+        patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
+        how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
+        engines = {ref: await self.settings.load(stack, "model", ref, **how) for ref in self.models}
+        names = Counter(engine.info.name for engine in engines.values())
+        found = {}
+        for ref, engine in engines.items():
+            if not engine.info.chats:
+                raise UsageError(
+                    f"{engine.info.name} does not answer messages, and a judge has to.",
+                    hint="Use a model with a chat template.",
+                )
+            self._check_price(engine)
+            name = engine.info.name if names[engine.info.name] == 1 else ref
+            identity = await in_daemon_thread(partial(identity_of, ref))
+            price = price_of(self.settings.get("price")) or engine.info.price
+            found[ref] = OpenJudge(name, engine, identity, price)
+        return found
+
+    def _summary(self, outcome: JobResult, tally: Tally) -> str:
+        noun = "grades" if self.prompts.way == "grades" else "reviews"
+        rows = outcome.rows(noun, tally.before, tally.reviews - tally.before)
+        if tally.asked_again:
+            rows.append(("asked again", f"{tally.asked_again:,} had no score in the first reply"))
+        if tally.unreadable:
+            named = _listed(list(dict.fromkeys(tally.unreadable)))
+            rows.append(("unreadable", f"{len(tally.unreadable):,}, of questions {named}"))
+        rows += _means(tally) if noun == "grades" else []
+        spent = outcome.spent
+        if spent.replayed or spent.usd:
+            price = f", {spent.usd:.4f} USD" if spent.usd else ""
+            rows.append(
+                ("paid", f"{spent.tokens:,} new tokens{price}; {spent.replayed:,} replies from the journal")
+            )
+        rows += outcome.pace()
+        if noun == "reviews" and len(tally.unreadable) < tally.reviews:
+            rows.append(("next", self._next()))
+        return "\n".join(f"{name:<11} {text}" for name, text in rows)
+
+    def _next(self) -> str:
+        """Return the command that describes the reviews."""
+        given = [f"--answers {shlex.quote(str(file))}" for file in self.answers]
+        given += [f"--questions {shlex.quote(str(self.questions))}"] if self.questions else []
+        return " ".join(["redraft report", shlex.quote(str(self.out)), *given])
+
+
+def _means(tally: Tally) -> list[tuple[str, str]]:
+    """Return a row for each mean grade; none without the extra that computes intervals."""
+    try:
+        from redraft.evaluate.grades import grades_of
+    except ModuleNotFoundError:
+        return [("mean", f"its interval needs an extra: {install('eval')}")]
+    from redraft.counting import counted
+
+    rows = []
+    for each in grades_of(tally.grades):
+        turn = f", turn {each.turn}" if each.turn > 1 else ""
+        low, high = each.mean.low, each.mean.high
+        interval = f"  {low:.2f} to {high:.2f}" if low == low else ""
+        over = f"{counted(each.questions, 'question')}{turn}, by {each.judge}"
+        rows.append(("mean", f"{each.mean.value:.2f}{interval}  {each.model}, {over}"))
+    return rows
+
+
+def _listed(ids: list[str]) -> str:
+    return ", ".join(ids[:_SHOWN]) + " …" * (len(ids) > _SHOWN)
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """Return a file's name and the hash of its content."""
+    from redraft.jobs.provenance import fingerprint
+
+    return {**fingerprint([file]), "path": file.name}
+
+
+def _note(tally: Tally, counts: ItemCounts) -> str:
+    """Return a few words on the results so far, for the progress line."""
+    parts = [f"{len(tally.unreadable)} unreadable", *([f"{counts.failed} failed"] if counts.failed else [])]
+    return " · ".join(parts)
