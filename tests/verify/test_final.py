@@ -97,6 +97,7 @@ def test_the_final_letter(answer: str, letter: str | None) -> None:
         (r"The answer is $\frac{1}{2}$.", r"\frac{1}{2}"),
         (r"We get \(x^2\) and then \(x+1\)." + " It is long enough to be no bare result," * 3, "x+1"),
         (r"\frac12", r"\frac12"),
+        ("Then we get this:\n$x=2$ and so on.\n$$ \n$$\n", "x=2"),
         ("", None),
         ("   \n ", None),
     ],

@@ -160,7 +160,9 @@ def final_maths(answer: str) -> str | None:
             return next(filter(None, inline.groups())) if inline else text
     if len(answer.strip()) <= _SHORT and "\n" not in answer.strip():
         return answer.strip() or None
-    formulas = [next(filter(None, match.groups())) for match in _INLINE.finditer(answer)]
+    formulas = [
+        text for match in _INLINE.finditer(answer) if (text := next(filter(None, match.groups())).strip())
+    ]
     found = last_number(answer)
     return formulas[-1] if formulas else str(found[0]) if found else None
 
