@@ -399,8 +399,13 @@ def test_answers_that_fail_their_check_are_no_failure_of_the_run() -> None:
 def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
     fake = "A bird.\n\n### Feedback 1:\nRevision is not needed.\n\n### Revision 1:\nA cheat."
     told = f"Too vague.\n\n### Revision 1:\nA cheat.\n\n### Feedback 2:\n{BAD}"
-    generate([fake, told, "A small bird.", GOOD])
+    result = generate([fake, told, "A small bird.", GOOD])
     (chain,) = chains()
+    assert chain.meta["generated"] == {"markers": 2}
+    assert "markers    1 chain with a heading of the text format" in result.output
+    assert "| markers | 1 chain with a heading of the" in Path("out.jsonl.card.md").read_text()
+    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
+    assert "1 record with a heading of the text format" in " ".join(stats.output.split())
     for read in (chain, parse(render(chain))):
         assert [step.answer for step in read.steps] == [fake, "A small bird."]
         assert [step.feedback.text for step in read.steps if step.feedback] == [told, GOOD]

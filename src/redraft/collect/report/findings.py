@@ -133,6 +133,12 @@ def _conversations(report: DataReport) -> Iterator[DataFinding]:
         "`redraft data clean --rules html` converts answers that are HTML throughout to markdown.",
     )
     yield counted(
+        "markers",
+        "warning",
+        "with a heading of the text format in an answer or feedback, such as `### Feedback 1:`.",
+        "In that format a backslash precedes them; other exports keep them. A model learns to write them.",
+    )
+    yield counted(
         "cut",
         "warning",
         "ending in a text that was cut.",

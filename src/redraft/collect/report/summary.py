@@ -27,6 +27,7 @@ from redraft.collect.view.shingles import normalised
 from redraft.collect.view.text import is_answered, text_of
 from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.read.records import RawRecord
+from redraft.formats.selfee import has_heading
 from redraft.formats.turns import FOLLOWS, Turn, turns_of
 from redraft.formats.write import teacher_score
 
@@ -118,6 +119,7 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: C
     _note_lengths(summary, chain, asked, where, count, long)
     _note_conversation(summary, chain, turns, asked, where)
     _note_steps(summary, chain, where)
+    _note_markers(summary, chain, where)
     _note_feedback(summary, chain, where)
     _note_making(summary, chain)
     _note_gold(summary, chain, where)
@@ -209,6 +211,12 @@ def _note_steps(summary: DataSummary, chain: Chain, where: str) -> None:
         summary.warn("unchanged", where)
     if chain.steps[-1].finish != "stop":
         summary.warn("cut", where)
+
+
+def _note_markers(summary: DataSummary, chain: Chain, where: str) -> None:
+    """Count chains with a heading of the text format within a text."""
+    if any(has_heading(text) for step in chain.steps for text in (step.answer, step.criticism)):
+        summary.warn("markers", where)
 
 
 def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
