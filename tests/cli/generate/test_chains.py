@@ -60,6 +60,17 @@ def test_a_clean_up_rule_can_be_left_out() -> None:
     assert chains()[0].steps[1].answer == "I apologize. A small bird."
 
 
+def test_checks_of_the_config_file_do_not_replace_the_critic(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config.toml").write_text('[defaults]\ncheck = ["words<=9"]\nmax_revisions = 1\n')
+    monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
+    assert generate(["A bird.", BAD, "A small bird."]).exit_code == 0
+    (chain,) = chains()
+    assert [step.feedback.by for step in chain.steps if step.feedback] == ["model"]
+    assert chain.stop == "max_revisions"  # the other defaults hold
+    generate(["A bird."], "--check", "words<=9", out="checked.jsonl")
+    assert chains("checked.jsonl")[0].stop == "passed"
+
+
 def test_the_score_decides_from_nine_on() -> None:
     generate(["A bird.", "Fair. 8/10. Revision is not needed.", "A small bird.", GOOD])
     assert len(chains()[0].steps) == 2

@@ -56,7 +56,8 @@ ACCEPT_SCORE = 9.0
 OF_A_RUN = ("recipe", "drop_leaks")
 """Settings that the card names, and that may differ between two runs."""
 
-FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER)
+FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER, never_default=frozenset({"check"}))
+"""Checks replace the critic, so those of the config file, meant for answers, do not apply."""
 
 
 def chains(
