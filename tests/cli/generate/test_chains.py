@@ -101,6 +101,31 @@ def test_a_chain_that_quotes_the_gold_answer_is_marked() -> None:
     assert "leaks      1 chain with a quote of the gold answer" in result.output
 
 
+def test_stats_warn_of_chains_that_leak() -> None:
+    generate(LEAKING, "--gold")
+    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"]).output
+    assert "texts that quote the gold answer\n  in answer  " in stats
+    assert "warning  1 record with a quote of the gold answer" in stats
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--run-code"], "--run-code does nothing without --verify code"),
+        (["--run-code", "--verify", "number"], "--run-code does nothing without --verify code"),
+        (["--drop-leaks"], "--drop-leaks does nothing without --gold or --verify"),
+        (["--drop-leaks", "--gold"], ""),
+        (["--recipe", "selfee_gold"], ""),
+    ],
+)
+def test_flags_that_do_nothing_are_told(flags: list[str], said: str) -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    result = generate(["It is 42.", GOOD], *flags)
+    assert result.exit_code == 0, result.output
+    assert said in result.stderr
+    assert ("does nothing" in result.stderr) == bool(said)
+
+
 def from_chain(generated: Any) -> Result:
     """Generate a chain of a record that is a chain, with a field of its own in `meta`."""
     prompt = Prompt(instruction="Describe a bird.")

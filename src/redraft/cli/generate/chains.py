@@ -119,6 +119,7 @@ def chains(
     if not making.verify and wording_of(settings.values["prompts"]).scores:
         settings.values.setdefault("accept_score", ACCEPT_SCORE)
     settings = replace(settings, stand_ins=making.stand_ins)
+    _tell_idle(settings, run_code=run_code)
     at_once = parallel_of(parallel, batch=batch)
     sample = Sample(settings, out, at_once, estimate) if estimate else None
     answer_file(
@@ -136,6 +137,16 @@ def chains(
             making, out, sample, {name: flags.get(name) or settings.get(name) for name in OF_A_RUN}
         ),
     )
+
+
+def _tell_idle(settings: FlagValues, *, run_code: bool) -> None:
+    """Tell the user of flags that do nothing with these settings."""
+    from redraft.cli.shell import tell
+
+    if run_code and settings.get("verify") != "code":
+        tell("--run-code does nothing without --verify code.")
+    if settings.get("drop_leaks") and not (settings.get("gold") or settings.get("verify")):
+        tell("--drop-leaks does nothing without --gold or --verify: nobody saw the gold answer.")
 
 
 @dataclass

@@ -164,6 +164,12 @@ def _feedback(report: DataReport) -> Iterator[DataFinding]:
         "looked for.",
     )
     yield counted(
+        "quote",
+        "warning",
+        "with a quote of the gold answer, or of a part, after the critic saw it.",
+        "`redraft generate chains` marked them in `meta`; with --drop-leaks, it keeps them apart.",
+    )
+    yield counted(
         "no verdict",
         "warning",
         f"without a verdict, of {totals['written feedbacks']:,}: the phrase “revision is (not) needed”.",

@@ -18,7 +18,7 @@ from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop, chain_or_drop
 from redraft.collect.report.kinds import KINDS
 from redraft.collect.report.rejects import rejects
-from redraft.collect.report.summary import LONG, Count, DataSummary, add_to, hashed
+from redraft.collect.report.summary import LONG, QUOTES, Count, DataSummary, add_to, hashed
 from redraft.errors import RecordError
 from redraft.formats.read.files import name_of
 from redraft.formats.read.records import RawRecord, raw_records
@@ -45,7 +45,7 @@ _NUMBERS = {
     "answers a record": "answers a record",
     "best answer": "best answer (0 is the draft)",
 }
-_KINDS = ("sources", "languages", "licences", "stops", "cleaned", "leaks", "failures")
+_KINDS = ("sources", "languages", "licences", "stops", "cleaned", QUOTES, "failures")
 
 
 @dataclass(frozen=True)
