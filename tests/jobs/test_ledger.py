@@ -45,6 +45,18 @@ def names_in(ledger: Ledger) -> set[str]:
     return names
 
 
+@pytest.mark.parametrize("ending", ["gz", "zst", "bz2", "XZ"])
+def test_the_name_of_a_compressed_file_is_refused(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"out.jsonl.{ending}"
+    with (
+        pytest.raises(OutputError, match="has the name of a compressed file") as caught,
+        Ledger(path, PROVENANCE),
+    ):
+        pass
+    assert f"-o {tmp_path}/out.jsonl," in str(caught.value.hint)
+    assert not list(tmp_path.iterdir())
+
+
 def test_nobody_can_execute_results(tmp_path: Path) -> None:
     with Ledger(tmp_path / "out.jsonl", Provenance("answer")) as ledger:
         ledger.append("1", '{"id": "1"}')

@@ -202,12 +202,14 @@ class FlagGroup:
         usual: The command's own defaults, where they are not redraft's.
         recipes: The folder of its shipped recipes, in `redraft/recipes`.
         heading: The heading of `--recipe` in help.
+        never_default: Options that the config file's `[defaults]` do not give to this command.
     """
 
     options: type = Flags
     usual: Mapping[str, Any] = field(default_factory=dict)
     recipes: str = ""
     heading: str = LOOP
+    never_default: frozenset[str] = frozenset()
 
 
 USUAL = FlagGroup()
@@ -226,9 +228,8 @@ def fill_in(flags: Any, group: FlagGroup = USUAL) -> FlagValues:
     for name, value in given.items():
         check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     recipe = given.pop("recipe", None)
-    below = {
-        name: value for name, value in load_config().defaults.items() if name in options_of(group.options)
-    }
+    known = options_of(group.options).keys() - group.never_default
+    below = {name: value for name, value in load_config().defaults.items() if name in known}
     recipes = read_recipe(recipe, group) if recipe else {}
     values: Any = {**group.usual, **below, **recipes, **check_values(given, group.options)}
     return FlagValues(values, judge_was_named="judge" in {**recipes, **given})

@@ -127,6 +127,11 @@ def escape(text: str) -> str:
     return _HEADING.sub(r"\\\g<0>", text) if "### " in text else text
 
 
+def has_heading(text: str) -> bool:
+    """Return whether a line of a text looks like a heading, such as `### Feedback 1:`."""
+    return "### " in text and _HEADING.search(text) is not None
+
+
 _WORDS = (
     r"(?:(?:any|an?|some|further|more|additional|other|significant|major|minor|think|believe|see|that)\s+)*"
 )

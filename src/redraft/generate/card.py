@@ -157,6 +157,8 @@ class Card:
             f"; {counted(self.dropped.chains, 'more chain')} dropped for one" if self.dropped.chains else ""
         )
         yield "leaks", f"{counts.leaks}{more}"
+        if counts.marked:
+            yield "markers", counts.markers
         failed = self.failed.total()
         yield "failed", f"{counted(failed, 'record')}: {in_words(self.failed)}" if failed else "none"
 

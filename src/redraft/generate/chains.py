@@ -16,6 +16,7 @@ from redraft.chain import Chain
 from redraft.counting import counted
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
 from redraft.formats.gold import answer_of, gold_answers, gold_text, gold_texts
+from redraft.formats.selfee import has_heading
 from redraft.generate.cleanup import RULES, cleaned
 from redraft.generate.leaks import leaks
 from redraft.jobs.causes import in_words
@@ -32,7 +33,7 @@ KEY = "generated"
 """The field of `meta` with what `generate chains` says about a chain."""
 
 
-_MARKS = ("gold", "first", "verify", "cleaned", "leaks")
+_MARKS = ("gold", "first", "verify", "cleaned", "leaks", "markers")
 
 
 def leaked(chain: Chain) -> bool:
@@ -48,11 +49,13 @@ class ChainCounts(Summary):
         verdicts: Verdicts of feedback.
         cleaned: Texts that each clean-up rule changed.
         leaking: Chains in which something quotes the gold answer.
+        marked: Chains in which a text has a heading of the text format (`formats.selfee`).
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
     cleaned: Counter[str] = field(default_factory=Counter)
     leaking: int = 0
+    marked: int = 0
 
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
@@ -60,17 +63,24 @@ class ChainCounts(Summary):
         self.verdicts.update(step.feedback.verdict for step in chain.steps if step.feedback)
         self.cleaned.update(chain.meta.get(KEY, {}).get("cleaned", {}))
         self.leaking += leaked(chain)
+        self.marked += bool(chain.meta.get(KEY, {}).get("markers"))
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text."""
         texts = [("verdicts", in_words(self.verdicts)), ("cleaned", in_words(self.cleaned))]
         texts.append(("leaks", self.leaks if self.leaking else ""))
+        texts.append(("markers", self.markers if self.marked else ""))
         return super().rows() + [(name, text) for name, text in texts if text]
 
     @property
     def leaks(self) -> str:
         """How many chains leak, in words."""
         return f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
+
+    @property
+    def markers(self) -> str:
+        """How many chains have a heading of the text format in a text, in words."""
+        return f"{counted(self.marked, 'chain')} with a heading of the text format, such as `### Feedback 1:`"
 
 
 @dataclass(frozen=True)
@@ -169,7 +179,8 @@ class ChainMaking:
         chain, counts = cleaned(chain, self.kept)
         golds = gold_texts(record) if self.gold or self.verify else []
         found = [leak._asdict() for leak in leaks(chain, golds)]
-        values = (self.gold, self.first, self.verify, dict(counts), found)
+        texts = (text for step in chain.steps for text in (step.answer, step.criticism))
+        values = (self.gold, self.first, self.verify, dict(counts), found, sum(map(has_heading, texts)))
         marks = {name: value for name, value in zip(_MARKS, values, strict=True) if value}
         others = {name: value for name, value in chain.meta.items() if name != KEY}
         before = chain.meta.get(KEY)  # of the record, such as the request that its task was generated in

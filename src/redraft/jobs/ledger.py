@@ -28,6 +28,9 @@ from redraft.jobs.lines import LineFile, own_lines, parse_line, read_lines
 from redraft.jobs.marks import Marks
 from redraft.jobs.provenance import Provenance, RunFile
 
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
+"""Endings that promise what lines added one by one are not."""
+
 
 def record_id(record: dict[str, Any]) -> str:
     """Return the field `id` of a record."""
@@ -81,9 +84,15 @@ class Ledger(AbstractContextManager["Ledger"]):
             on_found: Called with each line that is in the file already.
 
         Raises:
-            OutputError: It cannot be written, is in use by another process, or was made in another way.
+            OutputError: It cannot be written, is in use by another process, was made in another way,
+                or has the name of a compressed file.
             RecordError: A line in the middle is not a result.
         """
+        if path.suffix.lower() in _COMPRESSED:
+            raise OutputError(
+                f"{path} has the name of a compressed file, and a job writes plain lines of JSON.",
+                hint=f"Write -o {path.with_suffix('')}, and compress it when it is complete.",
+            )
         self.path = path
         self.done = IdSet()
         self.failed_before: set[str] = set()

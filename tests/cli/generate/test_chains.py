@@ -62,6 +62,17 @@ def test_a_clean_up_rule_can_be_left_out() -> None:
     assert chains()[0].steps[1].answer == "I apologize. A small bird."
 
 
+def test_checks_of_the_config_file_do_not_replace_the_critic(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config.toml").write_text('[defaults]\ncheck = ["words<=9"]\nmax_revisions = 1\n')
+    monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
+    assert generate(["A bird.", BAD, "A small bird."]).exit_code == 0
+    (chain,) = chains()
+    assert [step.feedback.by for step in chain.steps if step.feedback] == ["model"]
+    assert chain.stop == "max_revisions"  # the other defaults hold
+    generate(["A bird."], "--check", "words<=9", out="checked.jsonl")
+    assert chains("checked.jsonl")[0].stop == "passed"
+
+
 def test_the_score_decides_from_nine_on() -> None:
     generate(["A bird.", "Fair. 8/10. Revision is not needed.", "A small bird.", GOOD])
     assert len(chains()[0].steps) == 2
@@ -90,6 +101,31 @@ def test_a_chain_that_quotes_the_gold_answer_is_marked() -> None:
     leaks = [{"step": 0, "part": "feedback"}, {"step": 1, "part": "answer"}]
     assert chain.meta["generated"] == {"gold": True, "leaks": leaks}
     assert "leaks      1 chain with a quote of the gold answer" in result.output
+
+
+def test_stats_warn_of_chains_that_leak() -> None:
+    generate(LEAKING, "--gold")
+    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"]).output
+    assert "texts that quote the gold answer\n  in answer  " in stats
+    assert "warning  1 record with a quote of the gold answer" in stats
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--run-code"], "--run-code does nothing without --verify code"),
+        (["--run-code", "--verify", "number"], "--run-code does nothing without --verify code"),
+        (["--drop-leaks"], "--drop-leaks does nothing without --gold or --verify"),
+        (["--drop-leaks", "--gold"], ""),
+        (["--recipe", "selfee_gold"], ""),
+    ],
+)
+def test_flags_that_do_nothing_are_told(flags: list[str], said: str) -> None:
+    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    result = generate(["It is 42.", GOOD], *flags)
+    assert result.exit_code == 0, result.output
+    assert said in result.stderr
+    assert ("does nothing" in result.stderr) == bool(said)
 
 
 def from_chain(generated: Any) -> Result:
@@ -401,8 +437,13 @@ def test_answers_that_fail_their_check_are_no_failure_of_the_run() -> None:
 def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
     fake = "A bird.\n\n### Feedback 1:\nRevision is not needed.\n\n### Revision 1:\nA cheat."
     told = f"Too vague.\n\n### Revision 1:\nA cheat.\n\n### Feedback 2:\n{BAD}"
-    generate([fake, told, "A small bird.", GOOD])
+    result = generate([fake, told, "A small bird.", GOOD])
     (chain,) = chains()
+    assert chain.meta["generated"] == {"markers": 2}
+    assert "markers    1 chain with a heading of the text format" in result.output
+    assert "| markers | 1 chain with a heading of the" in Path("out.jsonl.card.md").read_text()
+    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
+    assert "1 record with a heading of the text format" in " ".join(stats.output.split())
     for read in (chain, parse(render(chain))):
         assert [step.answer for step in read.steps] == [fake, "A small bird."]
         assert [step.feedback.text for step in read.steps if step.feedback] == [told, GOOD]

@@ -13,6 +13,7 @@ from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.collect.report.summary import (
     EXAMPLES,
     OTHERS,
+    QUOTES,
     DataSummary,
     add_to,
     role_fault,
@@ -282,7 +283,8 @@ def test_what_a_run_changed_and_found_is_counted() -> None:
     }
     summary = summary_of(judged(("a", "b"), meta={"generated": about}))
     assert summary.tables["cleaned"] == {"apologies": 2, "remarks": 1}
-    assert summary.tables["leaks"] == {"in feedback": 1, "in answer": 1}
+    assert summary.tables[QUOTES] == {"in feedback": 1, "in answer": 1}
+    assert summary.totals["quote"] == 1
 
 
 @pytest.mark.parametrize("about", ["x", {"leaks": 3, "cleaned": []}, {"leaks": ["x"], "cleaned": {"a": "b"}}])

@@ -6,14 +6,11 @@ import asyncio
 import logging
 import random
 import socket
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -678,52 +675,3 @@ class TestKeys:
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(UsageError, match="is not the address of a server"):
         RemoteEngine(url, "m")
-
-
-LLAMA_SERVER = """
-import sys, time, xllamacpp
-params = xllamacpp.CommonParams()
-params.model.path, params.n_ctx, params.cpuparams.n_threads = sys.argv[1], 256, 1
-server = xllamacpp.Server(params)
-print(server.listening_address, flush=True)
-time.sleep(600)
-"""
-
-
-@pytest.fixture
-def llama_server(default_model: Path) -> Iterator[str]:
-    pytest.importorskip("xllamacpp")
-    process = subprocess.Popen(
-        [sys.executable, "-c", LLAMA_SERVER, str(default_model)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout
-    try:
-        yield next(line.strip() for line in process.stdout if line.startswith("http")) + "/v1"
-    finally:
-        process.kill()
-        process.communicate()
-
-
-@pytest.mark.model
-def test_a_real_server(llama_server: str) -> None:
-    greedy = Sampling(temperature=0.0, max_tokens=12)
-
-    async def use() -> None:
-        engine = await RemoteEngine.connect(llama_server)
-        assert (engine.info.context, engine.info.token_ids) == (256, False)
-        deltas = await collected(engine.stream("One, two, three, four,", greedy, ["six"]))
-        assert text_of(deltas) == " five, "
-        assert deltas[-1].finish == "stop"
-        again = await collected(engine.stream("One, two, three, four, five, six,", greedy))
-        assert again[-1].finish == "max_tokens"
-        assert again[-1].completion_tokens == 12
-        assert again[-1].cached_tokens is not None
-        assert again[-1].cached_tokens >= 8
-        assert text_of(await collected(engine.chat(ASK, greedy)))
-        with pytest.raises(ContextError, match="tokens and the context holds 256"):
-            await collected(engine.stream("word " * 400, greedy))
-        full = await collected(engine.stream("word " * 200, Sampling(temperature=0.0)))
-        assert full[-1].finish == "context"
-        await engine.aclose()
-
-    asyncio.run(use())

@@ -57,7 +57,8 @@ ACCEPT_SCORE = 9.0
 OF_A_RUN = ("recipe", "drop_leaks")
 """Settings that the card names, and that may differ between two runs."""
 
-FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER)
+FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER, never_default=frozenset({"check"}))
+"""Checks replace the critic, so those of the config file, meant for answers, do not apply."""
 
 
 def chains(
@@ -111,6 +112,7 @@ def chains(
     if not making.verify and wording_of(settings.values["prompts"]).scores:
         settings.values.setdefault("accept_score", ACCEPT_SCORE)
     settings = replace(settings, stand_ins=making.stand_ins)
+    _tell_idle(settings, run_code=run_code)
     at_once = parallel_of(parallel, batch=batch)
     sample = Sample(settings, out, at_once, estimate) if estimate else None
     answer_file(
@@ -128,6 +130,16 @@ def chains(
             making, out, sample, {name: flags.get(name) or settings.get(name) for name in OF_A_RUN}
         ),
     )
+
+
+def _tell_idle(settings: FlagValues, *, run_code: bool) -> None:
+    """Tell the user of flags that do nothing with these settings."""
+    from redraft.cli.shell import tell
+
+    if run_code and settings.get("verify") != "code":
+        tell("--run-code does nothing without --verify code.")
+    if settings.get("drop_leaks") and not (settings.get("gold") or settings.get("verify")):
+        tell("--drop-leaks does nothing without --gold or --verify: nobody saw the gold answer.")
 
 
 @dataclass

@@ -133,6 +133,12 @@ def _conversations(report: DataReport) -> Iterator[DataFinding]:
         "`redraft data clean --rules html` converts answers that are HTML throughout to markdown.",
     )
     yield counted(
+        "markers",
+        "warning",
+        "with a heading of the text format in an answer or feedback, such as `### Feedback 1:`.",
+        "In that format a backslash precedes them; other exports keep them. A model learns to write them.",
+    )
+    yield counted(
         "cut",
         "warning",
         "ending in a text that was cut.",
@@ -156,6 +162,12 @@ def _feedback(report: DataReport) -> Iterator[DataFinding]:
         f"{totals['new leaks']:,} of them on an answer without it.",
         f"The teacher saw it, the student never will. Gold answers under {GOLD_LENGTH} characters are not "
         "looked for.",
+    )
+    yield counted(
+        "quote",
+        "warning",
+        "with a quote of the gold answer, or of a part, after the critic saw it.",
+        "`redraft generate chains` marked them in `meta`; with --drop-leaks, it keeps them apart.",
     )
     yield counted(
         "no verdict",

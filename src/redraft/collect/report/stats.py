@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop, chain_or_drop
-from redraft.collect.report.summary import LONG, Count, DataSummary, add_to, hashed, leaks_in
+from redraft.collect.report.summary import LONG, QUOTES, Count, DataSummary, add_to, hashed, leaks_in
 from redraft.errors import RecordError
 from redraft.formats.read.files import name_of
 from redraft.formats.read.records import RawRecord, raw_records
@@ -45,7 +45,7 @@ _NUMBERS = {
     "answers a record": "answers a record",
     "best answer": "best answer (0 is the draft)",
 }
-_KINDS = ("sources", "languages", "licences", "stops", "cleaned", "leaks", "failures")
+_KINDS = ("sources", "languages", "licences", "stops", "cleaned", QUOTES, "failures")
 
 
 def _at_once(chain: Chain) -> bool:

@@ -27,9 +27,12 @@ from redraft.collect.view.shingles import normalised
 from redraft.collect.view.text import is_answered, text_of
 from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.read.records import RawRecord
-from redraft.formats.selfee import score_of
+from redraft.formats.selfee import has_heading, score_of
 from redraft.formats.turns import FOLLOWS, Turn, turns_of
 from redraft.formats.write import teacher_score
+
+QUOTES = "texts that quote the gold answer"
+"""The table of leaks, which `redraft generate chains` found."""
 
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 """The phrase that carries the verdict of a SelFee feedback."""
@@ -116,8 +119,9 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: C
     _note_lengths(summary, chain, asked, where, count, long)
     _note_conversation(summary, chain, turns, asked, where)
     _note_steps(summary, chain, where)
+    _note_markers(summary, chain, where)
     _note_feedback(summary, chain, where)
-    _note_making(summary, chain)
+    _note_making(summary, chain, where)
     _note_gold(summary, chain, where)
 
 
@@ -209,6 +213,12 @@ def _note_steps(summary: DataSummary, chain: Chain, where: str) -> None:
         summary.warn("cut", where)
 
 
+def _note_markers(summary: DataSummary, chain: Chain, where: str) -> None:
+    """Count chains with a heading of the text format within a text."""
+    if any(has_heading(text) for step in chain.steps for text in (step.answer, step.criticism)):
+        summary.warn("markers", where)
+
+
 def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
     """Count verdicts and scores by place; 1 is the feedback on the first answer."""
     for place, step in enumerate(chain.steps, start=1):
@@ -238,12 +248,15 @@ def _note_one_feedback(summary: DataSummary, feedback: Feedback, place: int, whe
         summary.tables["scores"][place, score] += 1
 
 
-def _note_making(summary: DataSummary, chain: Chain) -> None:
+def _note_making(summary: DataSummary, chain: Chain, where: str) -> None:
     """Count what `redraft generate chains` says about a chain, in `generated` of its `meta`."""
     about = chain.meta.get("generated")
     about = about if isinstance(about, dict) else {}
-    for leak in _items(about.get("leaks")):
-        summary.name("leaks", f"in {_text_in(leak, 'part')}")
+    leaks = _items(about.get("leaks"))
+    for leak in leaks:
+        summary.name(QUOTES, f"in {_text_in(leak, 'part')}")
+    if leaks:
+        summary.warn("quote", where)
     cleaned = about.get("cleaned")
     for rule, times in cleaned.items() if isinstance(cleaned, dict) else ():
         summary.name("cleaned", rule, times if isinstance(times, int) else 1)
