@@ -90,3 +90,18 @@ def test_an_idle_judge_of_the_config_file_is_not_opened(
     named = CliRunner().invoke(app, [*command, "--judge", "script:script.jsonl"])
     assert named.exit_code == 2
     assert "a judge was given, and nothing asks it" in named.output
+
+
+@pytest.mark.parametrize(
+    ("verb", "defaults"),
+    [
+        (["answer"], ["[task]", "most revisions [3]", "a feedback [--max-tokens]", "greedy [0.7]", "[2048]"]),
+        (
+            ["generate", "chains"],
+            ["[teacher]", "most revisions [4]", "a feedback [256]", "greedy [1.0]", "[512]"],
+        ),
+    ],
+)
+def test_help_names_the_defaults_of_the_command(verb: list[str], defaults: list[str]) -> None:
+    text = " ".join(CliRunner().invoke(app, [*verb, "--help"], terminal_width=200).output.split())
+    assert [default for default in defaults if default not in text] == []

@@ -271,7 +271,7 @@ def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..
     options = sorted(found.items(), key=lambda o: groups.index(o[1].group))
     return with_options(
         command,
-        [_parameter(name, option) for name, option in options],
+        [_parameter(name, option, group.usual.get(name)) for name, option in options],
         lambda given: {name: value for name, value in given.items() if value is not None},
     )
 
@@ -281,11 +281,17 @@ def _place(group: str) -> int:
     return _GROUPS.index(group) if group in _GROUPS else -1
 
 
-def _parameter(name: str, option: Option) -> inspect.Parameter:
-    """Return an option as a parameter of a command. The type alone is typer's to check."""
+def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
+    """Return an option as a parameter of a command. The type alone is typer's to check.
+
+    `usual` is the command's own default, or None.
+    """
     kinds = (option.type, *get_args(option.type))
     kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)
-    text = option.text if option.default in (None, True) else f"{option.text} [{option.default}]"
+    default = option.default if usual is None else usual
+    text = option.text if usual is None else option.text.partition(" [")[0]
+    if default is not None and default is not True:
+        text = f"{text} [{default}]"
     names = ("--" + name.replace("_", "-"), option.short) if option.short else ()
     flag = typer.Option(
         *names, metavar=option.metavar, help=text, rich_help_panel=option.group, show_default=False
