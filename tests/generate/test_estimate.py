@@ -57,7 +57,7 @@ def test_what_a_run_will_cost() -> None:
     assert rows == [
         ("estimate", "all 1,000 records, from 10, with 95 % intervals"),
         ("", "100,000 (100,000 to 100,000) new tokens, 200,000 (200,000 to 200,000) in prompts"),
-        ("", "10.00 (10.00 to 10.00) USD"),
+        ("", "10.0000 (10.0000 to 10.0000) USD"),
         ("", "1.00 (1.00 to 1.00) hours, 10 chains at once"),
     ]
 

@@ -104,7 +104,7 @@ class Estimate:
         new = self.total(lambda chain: chain.usage.completion_tokens)
         read = self.total(lambda chain: chain.usage.prompt_tokens)
         usd = self.usd
-        money = f"{usd.shown(lambda x: f'{x:,.2f}')} USD" if usd else "no price is known: --price IN,OUT"
+        money = f"{usd.shown(lambda x: f'{x:,.4f}')} USD" if usd else "no price is known: --price IN,OUT"
         return [
             ("estimate", f"all {self.count:,} records, from {len(self.sample):,}, with 95 % intervals"),
             ("", f"{new.shown(_short)} new tokens, {read.shown(_short)} in prompts"),

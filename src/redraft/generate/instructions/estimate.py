@@ -85,7 +85,7 @@ class Estimate:
             return [("estimate", f"none of {number}: they kept nothing")]
         names = ("new", "read", "calls")
         new, read, calls = (self.total(attrgetter(name)).shown("{:,.0f}".format) for name in names)
-        money = f"{self.total(lambda cost: cost.usd).shown('{:,.2f}'.format)} USD"
+        money = f"{self.total(lambda cost: cost.usd).shown('{:,.4f}'.format)} USD"
         return [
             ("estimate", f"{number}, with 95 % intervals"),
             ("", f"{new} new tokens, {read} in prompts, {calls} calls"),
