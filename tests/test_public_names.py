@@ -43,6 +43,7 @@ PUBLIC = [
     "__version__",
     "arevise",
     "demands",
+    "evaluate",
     "failed",
     "load_engine",
     "parse_check",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from redraft.engines.remote.engine import RemoteEngine as RemoteEngine
     from redraft.engines.scripted import ScriptedEngine as ScriptedEngine
     from redraft.errors import RedraftError as RedraftError
+    from redraft.evaluate.api import evaluate as evaluate
     from redraft.revision.api import arevise as arevise
     from redraft.revision.api import revise as revise
     from redraft.revision.api import stream as stream
@@ -63,6 +64,7 @@ _HOMES = {
     "redraft.engines.remote.engine": ["RemoteEngine"],
     "redraft.engines.scripted": ["ScriptedEngine"],
     "redraft.errors": ["RedraftError"],
+    "redraft.evaluate": ["evaluate"],
     "redraft.revision.api": ["arevise", "revise", "stream"],
     "redraft.revision.budget": ["Budget"],
     "redraft.revision.cancel": ["CancelToken"],
@@ -84,7 +86,10 @@ if not TYPE_CHECKING:  # it would hide wrong names from type checkers
             raise AttributeError(f"module 'redraft' has no attribute {name!r}")
         from importlib import import_module
 
-        return globals().setdefault(name, getattr(import_module(_HOME_OF[name]), name))
+        home = import_module(_HOME_OF[name])
+        if name not in globals():  # `evaluate` is its own home, which can be called
+            globals()[name] = getattr(home, name)
+        return globals()[name]
 
 
 def __dir__() -> list[str]:

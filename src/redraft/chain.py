@@ -63,14 +63,31 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
 
+ESTIMATED = "estimated: the server reports no usage"
+"""What is said beside tokens and cost that `Usage.estimated` is about."""
+
+
 class Usage(_Record):
-    """Tokens, seconds and cost, over all attempts. Cached tokens are prompt tokens not computed again."""
+    """Tokens, seconds and cost, over all attempts. Cached tokens are prompt tokens not computed again.
+
+    Attributes:
+        estimated: Tokens, or some of them, are estimated from the texts, because a server did not count them.
+            It is in the record if it is true.
+    """
 
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     seconds: float = 0.0
     cost_usd: float | None = None
+    estimated: bool = False
+
+    @model_serializer(mode="wrap")
+    def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = fields(self)
+        if not self.estimated:
+            found.pop("estimated", None)
+        return found
 
     def __add__(self, other: Usage) -> Usage:
         costs = [u.cost_usd for u in (self, other) if u.cost_usd is not None]
@@ -80,6 +97,7 @@ class Usage(_Record):
             completion_tokens=self.completion_tokens + other.completion_tokens,
             seconds=self.seconds + other.seconds,
             cost_usd=sum(costs) if costs else None,
+            estimated=self.estimated or other.estimated,
         )
 
 

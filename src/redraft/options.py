@@ -218,6 +218,14 @@ class ChainFlags(Flags, total=False):
     ]
 
 
+class EvalFlags(Flags, total=False):
+    """The options of `eval`."""
+
+    guided: Annotated[
+        bool, Option("let the task's own checks guide revising too, as if the truth were known", None, LOOP)
+    ]
+
+
 class Defaults(Flags, total=False):
     """The keys of `[defaults]` in the config file."""
 

@@ -9,7 +9,16 @@ import pytest
 
 from redraft.chain import read_jsonl
 from tests.cli.test_answer import REPLIES, answer, chains, folder, script
-from tests.engines.fake_server import DONE, FakeServer, chat_event, models_reply, sse_reply, usage_event
+from tests.engines.fake_server import (
+    DONE,
+    FakeServer,
+    chat_event,
+    chat_reply,
+    json_reply,
+    models_reply,
+    sse_reply,
+    usage_event,
+)
 
 __all__ = ["folder"]
 
@@ -42,6 +51,24 @@ def test_a_limit_of_money_knows_the_prices_of_the_config_file(monkeypatch: pytes
         result = answer("-m", server.url, "--limit-usd", "1", "--parallel", "1")
     assert "the limit of 1 USD is reached" in result.stderr
     assert result.exit_code == 4
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_limit_of_money_holds_for_a_server_without_counts(streams: bool) -> None:
+    said = "A gull is a grey bird. " * 22  # 506 letters, some 130 tokens
+    record = {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
+    reply = (
+        chat_reply(*(said[at : at + 9] for at in range(0, len(said), 9))) if streams else json_reply(record)
+    )
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", reply)
+        flags = ["-m", server.url, "--max-revisions", "0", "--parallel", "1", "--price", "0,1000"]
+        result = answer(*flags, "--limit-usd", "0.3")
+    assert result.exit_code == 4, result.output
+    assert "the limit of 0.3 USD is reached (0.3" in result.stderr
+    assert 2 <= len(chains()) <= 3
+    assert all(chain.usage.estimated and chain.usage.prompt_tokens for chain in chains())
+    assert "estimated: the server reports no usage" in result.stdout
 
 
 @pytest.mark.parametrize(

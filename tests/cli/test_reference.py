@@ -40,6 +40,7 @@ def test_the_page_has_every_command(reference: ModuleType) -> None:
         "ask",
         "answer",
         "show",
+        "eval",
         "judge",
         "report",
         "doctor",

@@ -82,7 +82,8 @@ def test_a_revised_chain_in_each_format() -> None:
         "id": "x/1",
         "messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": "Bonjour"}],
     }
-    assert made(REVISED, "preference") == {
+    accepted = (judged("Salut", "revise"), judged("Bonjour", "accept"), Step(answer="Hi"))
+    assert made(REVISED.model_copy(update={"steps": accepted}), "preference") == {
         "id": "x/1",
         "prompt": [{"role": "user", "content": asked}],
         "chosen": [{"role": "assistant", "content": "Bonjour"}],
@@ -196,8 +197,13 @@ def test_a_critique_is_a_chain_again() -> None:
         ((judged("a", "revise"), judged("b", "accept")), True),
         ((judged("a", "revise"), judged("b", "revise", 5)), False),
         ((judged("a", "accept"), judged("b", "accept")), False),  # a revision that nobody asked for
-        ((judged("a", "revise"), Step(answer="b")), True),
+        ((judged("a", "revise"), Step(answer="b")), False),  # the chain ended before it was judged
+        ((judged("a", "revise", 6), Step(answer="b")), False),
+        ((judged("a", "revise", 6), judged("b", "unknown")), False),
+        ((judged("a", "revise", 6), judged("b", "accept")), True),
+        ((judged("a", "revise", 6), Step(answer="b", finish="max_tokens")), False),
         ((Step(answer="a"), Step(answer="b")), True),  # an imported pair
+        ((judged("a", "revise"), judged("b", "accept", checks=1)), True),
         ((judged("a", "revise", checks=0.2), judged("b", "revise", checks=0.8)), True),
         ((judged("a", "revise", checks=0.2), judged("b", "accept", checks=1)), True),
         ((judged("a", "revise", checks=0.2), judged("b", "revise", checks=0.2)), False),
@@ -210,6 +216,39 @@ def test_a_pair_prefers_what_was_judged_better(steps: tuple[Step, ...], pair: bo
     else:
         assert isinstance(found, Unfit)
         assert found.rule == "not-better"
+
+
+@pytest.mark.parametrize(
+    ("scores", "chosen"),
+    [
+        ((6, 8, 7, None), 1),
+        ((6, 3, 3, 6, None), None),
+        ((6, 6, None), None),
+        ((3, 7, 7, None), 2),  # the later of two equal ones
+        ((3, 5, 9), 2),
+    ],
+)
+def test_the_correction_that_was_judged_best_is_chosen(
+    scores: tuple[float | None, ...], chosen: int | None
+) -> None:
+    steps = [
+        Step(answer=str(place))
+        if score is None
+        else judged(str(place), "accept" if score >= 9 else "revise", score)
+        for place, score in enumerate(scores)
+    ]
+    found = made(of_teacher(*steps), "preference")
+    if chosen is None:
+        assert isinstance(found, Unfit)
+        assert found.rule == "not-better"
+    else:
+        assert found["chosen"][0]["content"] == str(chosen)
+
+
+def test_a_correction_that_talks_about_the_answer_or_was_cut_is_not_chosen() -> None:
+    echo = judged("b", "accept", 9).model_copy(update={"echo": True})
+    found = made(of_teacher(judged("a", "revise", 3), echo, judged("c", "revise", 5)), "preference")
+    assert found["chosen"][0]["content"] == "c"
 
 
 SUM = Prompt(instruction="6 · 7?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,14 @@ def chain(usd: float | None) -> Chain:
     return Chain(prompt=Prompt(instruction="?"), steps=steps, best=1, stop="accepted", usage=usage, meta=meta)
 
 
-def made(folder: Path, usd: float | None = 0.25, *, dropped: bool = False, **config: Any) -> dict[str, str]:
+def made(
+    folder: Path,
+    usd: float | None = 0.25,
+    *,
+    dropped: bool = False,
+    of_run: dict[str, Any] | None = None,
+    **config: Any,
+) -> dict[str, str]:
     """Make an output of one chain in two runs, with one failure. Return the rows of its card."""
     out, source, counts = folder / "out.jsonl", folder / "records.jsonl", ChainCounts()
     source.write_text("{}\n")
@@ -51,7 +59,8 @@ def made(folder: Path, usd: float | None = 0.25, *, dropped: bool = False, **con
             ledger.fail("a/3", RecordError("a/3 has no gold answer."))
     for _ in range(2):
         counts.add(chain(usd))
-    write_card(out, counts, 3 if dropped else 0, {"temperature": 1.0})
+    of_three = ChainCounts(chains=3)
+    write_card(out, counts, of_three if dropped else ChainCounts(), {"temperature": 1.0}, of_run or {})
     text = (folder / "out.jsonl.card.md").read_text()
     rows = [line.strip("| ").split(" | ", 1) for line in text.splitlines() if line.startswith("| ")]
     return {"text": text, **{row[0]: row[1] for row in rows if len(row) == 2}}
@@ -65,9 +74,58 @@ def test_it_says_how_the_chains_were_made(tmp_path: Path) -> None:
     assert card["critic"] == "`small\\|er'`"
     assert card["wording"] == "`teacher`, SHA-256 `ab12`"
     assert card["seed"] == "7"
-    assert card["settings"].startswith("max_tokens `99`, system `Be brief. Be brief.")
+    assert card["settings"].startswith("max_tokens `99`, gold `true`, system `Be brief. Be brief.")
     assert card["settings"].endswith("…`")
     assert card["redraft"].startswith("0.")
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"gold": True, "first": True}, "gold `true`, first `true`"),
+        ({"gold": None, "critic": None, "verify": "code"}, "verify `code`"),
+        ({"gold": False, "keep": ["apologies"]}, 'keep `["apologies"]`'),
+        ({"gold": None, "temperature": 0.0, "max_revisions": 0}, "temperature `0.0`, max_revisions `0`"),
+        ({"gold": None, "tell_checks": False}, "tell_checks `false`"),
+        ({"gold": None, "min_revisions": 0, "top_p": 1.0, "keep": []}, "the defaults"),
+    ],
+)
+def test_every_setting_that_is_not_the_default_is_named(
+    tmp_path: Path, config: dict[str, Any], told: str
+) -> None:
+    assert made(tmp_path, max_tokens=None, system=None, **config)["settings"] == told
+
+
+def test_settings_that_may_change_between_runs_are_named_too(tmp_path: Path) -> None:
+    of_run = {"drop_leaks": True, "recipe": "selfee_gold"}
+    settings = made(tmp_path, system=None, of_run=of_run)["settings"]
+    assert settings == "max_tokens `99`, gold `true`, drop_leaks `true`, recipe `selfee_gold`"
+
+
+@pytest.mark.parametrize(
+    ("config", "judge"),
+    [
+        ({"gold": None}, "A critic judged it"),
+        ({}, "A critic, which saw the record's gold answer, judged it"),
+        ({"gold": None, "verify": "code"}, "A check with the record's unit tests judged it"),
+        ({"gold": None, "verify": "number"}, "A check that knows the right number judged it"),
+        ({"verify": "code", "check": ["json"]}, "A check with the record's unit tests, with other checks,"),
+        ({"gold": None, "check": ["json"], "critic": None}, "Checks (`json`) judged it"),
+        (
+            {"check": ["json"], "critic": None},
+            "Checks (`json`) and a critic, which saw the record's gold answer, judged it",
+        ),
+        (
+            {"gold": None, "check": ["json"], "mode": "prompted", "critic": None},
+            "Checks (`json`) and a critic judged it",
+        ),
+        ({"gold": None, "mode": "native"}, "The model itself judged it"),
+    ],
+)
+def test_it_says_who_judged(tmp_path: Path, config: dict[str, Any], judge: str) -> None:
+    card = made(tmp_path, **config)
+    assert judge in card["text"]
+    assert ("critic" in card) == ("critic" in judge.lower())
 
 
 def test_it_counts_what_is_there_and_what_it_cost(tmp_path: Path) -> None:
@@ -80,7 +138,7 @@ def test_it_counts_what_is_there_and_what_it_cost(tmp_path: Path) -> None:
     assert card["leaks"] == "2 chains with a quote of the gold answer"
     assert card["failed"] == "1 record: bad prompt 1"
     assert card["these chains"] == "500 new tokens, 3,000 in prompts, 0.5000 USD"
-    assert card["paid in all"].startswith("600 new tokens, 0.5000 USD")
+    assert card["paid in all"] == "600 new tokens, 0.5000 USD; with failures, and without stored replies"
     assert card["runs"].startswith("2, 0:00:0")
 
 
@@ -100,10 +158,25 @@ def test_a_run_that_was_killed_is_told(tmp_path: Path) -> None:
     record = json.loads(run.path.read_text())
     del record["sessions"][0]["ended"]
     run.path.write_text(json.dumps(record))
-    write_card(tmp_path / "out.jsonl", ChainCounts(), 0, {})
+    write_card(tmp_path / "out.jsonl", ChainCounts(), ChainCounts(), {}, {})
     text = (tmp_path / "out.jsonl.card.md").read_text()
     assert "1 more run ended without saying what it took" in text
     assert "| chains | 0 |" in text
+    assert "| paid in all | at least 300 new tokens, 0.2500 USD; runs that were killed did not say" in text
+
+
+@pytest.mark.parametrize("usd", [0.25, None])
+def test_what_was_paid_is_never_below_what_the_chains_cost(tmp_path: Path, usd: float | None) -> None:
+    """An output that was removed and made again from the journal has runs that paid nothing."""
+    out, counts, dropped = tmp_path / "out.jsonl", ChainCounts(), ChainCounts()
+    with Ledger(out, Provenance("generate chains", CONFIG)) as ledger:
+        ledger.figures = lambda: {"tokens": 0, "usd": 0.0}
+    counts.add(chain(usd))
+    dropped.add(chain(usd))
+    write_card(out, counts, dropped, {}, {})
+    text = (tmp_path / "out.jsonl.card.md").read_text()
+    cost = "no price known" if usd is None else "0.5000 USD"
+    assert f"| paid in all | at least 500 new tokens, {cost}; some of it was paid by runs that" in text
 
 
 def test_what_the_user_wrote_below_licence_stays(tmp_path: Path) -> None:
@@ -112,7 +185,7 @@ def test_what_the_user_wrote_below_licence_stays(tmp_path: Path) -> None:
     assert "Not stated: fill it in." in card.read_text()
     head = card.read_text().partition("Not stated")[0]
     card.write_text(f"{head}CC0 1.0.\n\n## Thanks\n\nTo Ann.\n")
-    write_card(out, ChainCounts(), 0, {})
+    write_card(out, ChainCounts(), ChainCounts(), {}, {})
     assert card.read_text().startswith(MARK)
     assert card.read_text().endswith("## Licence\n\nCC0 1.0.\n\n## Thanks\n\nTo Ann.\n")
 
@@ -128,7 +201,7 @@ def test_something_else_of_that_name_is_left_alone(tmp_path: Path, kind: str) ->
     else:
         card.mkdir()
     with pytest.raises(OutputError, match="is not a card of redraft's"):
-        write_card(tmp_path / "out.jsonl", ChainCounts(), 0, {})
+        write_card(tmp_path / "out.jsonl", ChainCounts(), ChainCounts(), {}, {})
     assert other.read_text() == f"{MARK}\nmine"
     assert kind != "notes" or card.read_text() == "# My notes"
 
@@ -138,7 +211,20 @@ def test_a_run_that_finished_nothing_has_paid_all_the_same(tmp_path: Path) -> No
     for _ in range(2):
         with Ledger(out, provenance) as ledger:
             ledger.figures = lambda: {"tokens": 300, "usd": 0.5}
-    write_card(out, ChainCounts(), 0, {})
+    write_card(out, ChainCounts(), ChainCounts(), {}, {})
     assert "| paid in all | 600 new tokens, 1.0000 USD;" in (tmp_path / "out.jsonl.card.md").read_text()
     with Ledger(out, Provenance("generate chains", CONFIG | {"seed": 8})):
         assert len((RunFile(out).read() or {})["sessions"]) == 1
+
+
+def test_a_card_that_cannot_be_written_says_nothing_of_chains_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("redraft.generate.card.replace_file", full)
+    with pytest.raises(OutputError, match="No space left on device") as caught:
+        write_card(tmp_path / "out.jsonl", ChainCounts(), ChainCounts(), {}, {})
+    assert "complete" not in str(caught.value.hint)
+    assert "out.jsonl is safe" in str(caught.value.hint)

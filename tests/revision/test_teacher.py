@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import redraft
+from redraft.chain import Feedback
 from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.scripted import Reply
 from redraft.errors import UsageError
 from redraft.formats.selfee import verdict_of
 from redraft.formats.write import to_selfee
@@ -28,7 +30,7 @@ def in_json(feedback: str, score: Any, needed: Any) -> str:
     return json.dumps({"feedback": feedback, "score": score, "revision_needed": needed})
 
 
-def taught(*replies: str, **options: Any) -> tuple[redraft.Chain, list[str]]:
+def taught(*replies: Any, **options: Any) -> tuple[redraft.Chain, list[str]]:
     """Make a chain of canned replies. Return it with the text of each request."""
     engine = redraft.ScriptedEngine(list(replies))
     chain = redraft.revise("How much?", model=engine, prompts="teacher", **options)
@@ -285,6 +287,34 @@ def test_feedback_that_was_cut_is_asked_for_its_verdict() -> None:
     assert (chain.stop, chain.answer) == ("accepted", "Twenty.")
 
 
+def test_an_empty_criticism_is_asked_for_once_more() -> None:
+    chain, calls = taught("Ten.", "", "Good. 10/10. Revision is not needed.")
+    assert calls[1] == calls[2]
+    assert (chain.stop, chain.steps[0].verdict) == ("accepted", "accept")
+    chain, calls = taught("Ten.", "", "")
+    assert (len(calls), chain.stop, chain.answer) == (3, "ended", "Ten.")
+    assert chain.steps[0].feedback == Feedback(text="", verdict="unknown")
+    assert chain.steps[0].complete
+
+
+def test_an_empty_criticism_that_the_budget_cut_is_none() -> None:
+    chain, calls = taught("Ten.", "", budget=redraft.Budget(tokens=len("Ten.")))
+    assert (len(calls), chain.stop, chain.steps[0].feedback) == (1, "budget", None)
+
+
+def test_a_criticism_that_a_filter_took_away_is_marked() -> None:
+    gone = Reply("", finish="filtered")
+    chain, calls = taught("Ten.", gone, gone)
+    assert (len(calls), chain.stop, chain.steps[0].finish) == (3, "ended", "filtered")
+    assert chain.steps[0].feedback == Feedback(text="", verdict="unknown")
+
+
+def test_a_wording_without_a_verdict_does_not_ask_again() -> None:
+    engine = redraft.ScriptedEngine(["Ten.", ""])
+    chain = redraft.revise("How much?", model=engine)
+    assert (len(engine.calls), chain.stop, chain.steps[0].feedback) == (2, "ended", None)
+
+
 @pytest.mark.parametrize(("left", "stop"), [(0, "budget"), (5, "budget"), (23, "accepted")])
 def test_the_budget_may_end_in_the_second_question(left: int, stop: str) -> None:
     budget = redraft.Budget(tokens=len("Ten.It is fine.") + left)
@@ -311,8 +341,8 @@ def test_a_cancel_may_come_in_the_second_question() -> None:
 
 def test_without_a_criticism_the_checks_revise_alone() -> None:
     options: Any = {"checks": ["words>=2"], "mode": "prompted", "tell_checks": False}
-    chain, calls = taught("Ten.", "", "Two ships.", **options)
-    assert (chain.stop, len(calls)) == ("passed", 3)
+    chain, calls = taught("Ten.", "", "", "Two ships.", **options)
+    assert (chain.stop, len(calls)) == ("passed", 4)
     assert chain.steps[0].feedback is not None
     assert chain.steps[0].feedback.text.endswith("too few.\n\nRevision is needed.")
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import gzip
-import json
 import resource
 import signal
 import subprocess
@@ -14,12 +12,14 @@ import sys
 import time
 import uuid
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from redraft.chain import Prompt
 from redraft.errors import CheckError, UsageError
+from redraft.formats.read.records import read_records
 from redraft.verify import sandbox
 from redraft.verify.base import Outcome
 from redraft.verify.code import MAX_STARTS, CodeCheck, code_check_of, program_of
@@ -450,6 +450,7 @@ def test_a_program_dies_with_redraft(kind: str, program: str) -> None:
     script = f"""
 import asyncio
 from redraft.chain import Prompt
+from redraft.formats.read.records import read_records
 from redraft.verify import sandbox
 from redraft.verify.code import CodeCheck
 build = sandbox.SANDBOXES[{kind!r}]
@@ -511,13 +512,13 @@ def test_cancelling_at_any_moment_leaves_nothing(kind: str, milliseconds: int) -
 @needs_sandbox
 @pytest.mark.parametrize("share", [40, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_solutions_of_humaneval_pass_and_empty_ones_do_not(shared_data: Path, share: int) -> None:
-    with gzip.open(shared_data / "code" / "HumanEval.jsonl.gz", "rt", encoding="utf-8") as lines:
-        tasks = [json.loads(line) for line in lines][::share]
-    for task in tasks:
-        check = CodeCheck((f"{task['test']}\ncheck({task['entry_point']})",), seconds=30)
-        right = asyncio.run(check.check(task["prompt"] + task["canonical_solution"], Prompt()))
-        assert right.passed, (task["task_id"], right.message)
-        assert not asyncio.run(check.check(task["prompt"] + "    return None\n", Prompt())).passed
+    for task in list(read_records(shared_data / "code" / "HumanEval.jsonl.gz"))[::share]:
+        check, begin = code_check_of(task.meta), task.prompt.text
+        assert check is not None, task.id
+        check = replace(check, seconds=30)
+        right = asyncio.run(check.check(begin + task.meta["reference"], Prompt()))
+        assert right.passed, (task.id, right.message)
+        assert not asyncio.run(check.check(begin + "    return None\n", Prompt())).passed
 
 
 @needs_sandbox

@@ -268,6 +268,7 @@ def test_every_kind_is_listed_and_can_be_read(tmp_path: Path) -> None:
         "REGEX": "a",
         "A; B": "json; json",
         "module.function": "operator.not_",
+        "TYPE VALUES": "punctuation:no_comma",
     }
     (tmp_path / "s.json").write_text(json.dumps({}))
     for kind, (form, text) in CHECK_KINDS.items():

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable, Container, Iterator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -52,7 +52,7 @@ PATIENCE = 300.0
 """Default seconds to wait for a server that is down or busy."""
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
-NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "drop_leaks"}
+NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks"}
 """Flags that may differ when a job is resumed. `ctx` bounds prompts; `drop_leaks` says where chains go."""
 
 STDIN = "standard input"
@@ -266,12 +266,14 @@ class Making:
         records: Returns the records of a file.
         options: Returns more options for the chain of a record.
         finished: Returns what is written of a chain, given its record; None for nothing.
+        scored: Adds to that what checks say about it.
         may_drop: Whether it ever returns None.
         begin: Called with the ids of the finished chains before the first is made.
         summary: Counts the chains of the output, those from before included; None for the usual summary.
         rows: Returns more rows of the summary.
         must_pass: Whether an answer that fails its checks makes the exit status 1.
         ended: Called when the output has been closed.
+        said: Returns what is printed at the end, from the result and the usual summary (empty with --quiet).
     """
 
     verb: str = "answer"
@@ -279,12 +281,14 @@ class Making:
     records: Callable[[Path], Iterator[Chain]] = _records
     options: Callable[[Chain], Mapping[str, Any]] = lambda _: {}
     finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
+    scored: Callable[[Chain, Chain], Awaitable[Chain]] | None = None
     may_drop: bool = False
     begin: Callable[[Container[str]], None] = lambda _: None
     summary: Summary | None = None
     rows: Callable[[], list[tuple[str, str]]] = list
     must_pass: bool = True
     ended: Callable[[], None] = lambda: None
+    said: Callable[[JobResult, str], str] = lambda _, text: text
 
 
 @dataclass(frozen=True)
@@ -318,7 +322,9 @@ class Answering:
         status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
         if self.quiet and outcome.counts.failed:
             tell(f"{outcome.counts.failed:,} prompts failed: see {self.out}.errors.jsonl.")
-        return "" if self.quiet or outcome.interrupted else self._summary(outcome, summary), status
+        if outcome.interrupted:
+            return "", status
+        return self.making.said(outcome, "" if self.quiet else self._summary(outcome, summary)), status
 
     def _check_settings(self) -> None:
         """Raise what can be found wrong before a file or a model is opened."""
@@ -369,7 +375,7 @@ class Answering:
         }
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
         config |= {"format": self.form.shape, "model_id": self.form.model_id}
-        return Provenance(self.making.verb, config, self.source, self.name)
+        return Provenance(self.making.verb, config, self.source, self.name, NOT_OF_THE_RESULT)
 
     def _reader(self, summary: Summary) -> Callable[[bytes], None]:
         """Return what counts the chains that are in the output already; other records cannot be counted."""
@@ -406,6 +412,8 @@ class Answering:
                 chain = self.making.finished(made, item.asked)
                 if chain is None:
                     return []
+                if self.making.scored:
+                    chain = await self.making.scored(chain, item.asked)
                 summary.add(chain)
                 return [self.form.line(chain)]
 

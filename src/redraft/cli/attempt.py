@@ -117,7 +117,8 @@ class Attempt:
         """Book what a call used as soon as it ends, for the limits of the run."""
         for meter, price in self._meters:
             usage = meter.take()
-            self._session.pay(usage.completion_tokens, None if price is None else price.cost(usage))
+            usd = None if price is None else price.cost(usage)
+            self._session.pay(usage.completion_tokens, usd, estimated=usage.estimated)
 
 
 def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:

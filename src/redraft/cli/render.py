@@ -18,7 +18,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from redraft.chain import Chain, CheckResult, Feedback, Step, Stop, content_of, other_parts
+from redraft.chain import ESTIMATED, Chain, CheckResult, Feedback, Step, Stop, content_of, other_parts
 from redraft.counting import counted, printable
 from redraft.revision.summary import cost_by_role, cost_text
 
@@ -194,6 +194,8 @@ def usage_line(chain: Chain) -> str:
         parts.append(f"{used.completion_tokens / used.seconds:.0f} tokens/s")
     if used.cost_usd is not None:
         parts.append(cost_text(used.cost_usd, cost_by_role(chain), digits=6))
+    if used.estimated:
+        parts.append(ESTIMATED)
     return " · ".join(parts)
 
 

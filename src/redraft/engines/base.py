@@ -91,6 +91,7 @@ class Delta:
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
         cached_tokens: Prompt tokens that were not computed again.
         completion_tokens: Number of generated tokens.
+        estimated: The counts are estimated from the texts, because the server sent none.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
     """
@@ -105,6 +106,7 @@ class Delta:
     aside: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
     logprobs: tuple[float, ...] = ()
+    estimated: bool = False
 
 
 @dataclass(frozen=True)

@@ -110,7 +110,8 @@ def _is_final(deltas: Sequence[Delta]) -> bool:
 
 def _set_fields(delta: Delta) -> dict[str, Any]:
     """Return the fields of a delta that are not at their default."""
-    return {name: value for name, value in vars(delta).items() if value not in (None, "", ())}
+    unset = (None, "", ())
+    return {name: value for name, value in vars(delta).items() if value not in unset and value is not False}
 
 
 def identity_of(reference: str) -> Any:

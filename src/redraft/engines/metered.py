@@ -40,5 +40,6 @@ class MeteredEngine(WrappedEngine):
                 prompt_tokens=last.prompt_tokens or 0,
                 cached_tokens=last.cached_tokens or 0,
                 completion_tokens=seen if last.completion_tokens is None else last.completion_tokens,
+                estimated=last.estimated,
             )
             self._ended()

@@ -19,6 +19,10 @@ _FIRST = '{["-0123456789tfn'
 """Characters that JSON may begin with."""
 
 
+UNBOUND = "replies are only checked, or read as text"
+"""What becomes of replies that keep to no schema: answers are checked, and criticisms are read."""
+
+
 class SchemaWatch:
     """Looks at the answers of one engine, and warns in the log once."""
 
@@ -39,7 +43,7 @@ class SchemaWatch:
         if self._warned or not text or (_is_json(text) if finish == "stop" else text[0] in _FIRST):
             return
         self._warned = True
-        _log.warning("%s does not keep to the JSON schema, so answers are only checked: %.60r", name, answer)
+        _log.warning("%s does not keep to the JSON schema, so %s: %.60r", name, UNBOUND, answer)
 
 
 def _is_json(text: str) -> bool:

@@ -41,7 +41,7 @@ NO_QUESTION = Unfit("no-question", "no question")
 NO_ANSWER = Unfit("no-answer", "no answer to write")
 NOT_TEXT = Unfit("not-text", "a message with more than text, such as an image or a tool call")
 NO_PAIR = Unfit("no-pair", "the best answer is the first one, or equals it")
-NOT_BETTER = Unfit("not-better", "the best answer was not judged better than the first")
+NOT_BETTER = Unfit("not-better", "no correction was judged better than the first answer")
 NO_FEEDBACK = Unfit("no-feedback", "no feedback on an answer")
 
 _SELFEE = ("iteration_truncated", "output", "instruction", "input", "iteration", "outputs", "dataset")
@@ -113,32 +113,48 @@ def to_messages(chain: Chain) -> Record | Unfit:
 
 
 def to_preference(chain: Chain) -> Record | Unfit:
-    """Return a preference pair: the first answer is rejected, and the best is chosen.
+    """Return a preference pair: the first answer is rejected, the correction that was judged best is chosen.
 
-    `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers take them. Lost: the answers
-    between the two, feedback, cost, model, settings and `meta`. Where the feedback does not say that the
-    chosen answer is the better one, there is no pair.
+    `prompt`, `chosen` and `rejected` are lists of messages, as TRL's trainers take them. Lost: the other
+    answers, feedback, cost, model, settings and `meta`. If no correction was judged better than the first
+    answer, there is no pair. Of a chain without any feedback, such as an imported pair, the best is chosen.
     """
     if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
         return NO_PAIR if chain.steps else NO_ANSWER
-    if not _is_better(chain.steps[chain.best], chain.steps[0]):
+    chosen = _preferred(chain) if any(step.feedback for step in chain.steps) else chain.steps[chain.best]
+    if chosen is None:
         return NOT_BETTER
-    chosen, rejected = chain.answer, chain.steps[0].answer
     return {
         "id": _id(chain),
         "prompt": _asked(chain),
-        "chosen": [{"role": "assistant", "content": chosen}],
-        "rejected": [{"role": "assistant", "content": rejected}],
+        "chosen": [{"role": "assistant", "content": chosen.answer}],
+        "rejected": [{"role": "assistant", "content": chain.steps[0].answer}],
         **_tools(chain),
     }
 
 
+def _preferred(chain: Chain) -> Step | None:
+    """Return the correction that was judged best, and better than the first answer. None if there is none."""
+    first, *corrections = chain.steps
+    whole = [step for step in corrections if step.complete and not step.echo]
+    better = [
+        step for step in whole if step.answer.strip() != first.answer.strip() and _is_better(step, first)
+    ]
+    return max(reversed(better), key=_rank, default=None)
+
+
 def _is_better(chosen: Step, rejected: Step) -> bool:
-    """Whether the feedback on two answers allows the one to be preferred: by scores, or else by verdicts."""
-    one, other = (step.score if step.checks else teacher_score(step.feedback) for step in (chosen, rejected))
-    if one is not None and other is not None:
-        return (bool(chosen.passed), one) > (bool(rejected.passed), other)
-    return chosen.verdict != "revise" and rejected.verdict != "accept"
+    """Whether the one was judged better than the other: by checks, else by scores, else by verdicts."""
+    checked = (chosen.score, rejected.score)
+    for one, other in (checked, (teacher_score(chosen.feedback), teacher_score(rejected.feedback))):
+        if one is not None and other is not None:
+            return (bool(chosen.passed), one) > (bool(rejected.passed), other)
+    return chosen.verdict == "accept" and rejected.verdict != "accept"
+
+
+def _rank(step: Step) -> tuple[bool, bool, float]:
+    score = step.score if step.checks else teacher_score(step.feedback)
+    return bool(step.passed), step.verdict == "accept", 0.0 if score is None else score
 
 
 def teacher_score(feedback: Feedback | None) -> float | None:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from redraft.chain import ESTIMATED
 from redraft.counting import counted
 from redraft.errors import OutputError
 from redraft.files import replace_file
@@ -23,6 +24,8 @@ from redraft.generate.chains import ChainCounts
 from redraft.jobs.causes import in_words
 from redraft.jobs.ledger import failures
 from redraft.jobs.provenance import RunFile
+from redraft.options import ChainFlags, options_of
+from redraft.revision.summary import Summary
 
 MARK = "<!-- Written by redraft at the end of each run, but for the part below Licence, which is yours. -->"
 """The first line of a card."""
@@ -33,7 +36,7 @@ _TO_FILL = (
     "what the chains may be used for."
 )
 _LONGEST = 200  # characters of a setting
-_TOLD_APART = {"model", "critic", "judge", "prompts", "seed", "gold", "first", "verify", "format", "model_id"}
+_TOLD_APART = {"model", "critic", "judge", "prompts", "seed", "format", "model_id"}
 """Settings that have a row of their own, or that have only one value."""
 
 
@@ -45,17 +48,19 @@ class Card:
         out: The output.
         record: The content of `OUT.run.json`.
         counts: What is in the output.
-        dropped: How many chains were dropped because they leak.
+        dropped: The chains that were dropped because they leak.
         failed: Failures by cause.
         usual: Settings of the verb that are not redraft's usual ones; they count as defaults.
+        of_run: Settings of the last run that may differ between runs.
     """
 
     out: Path
     record: Mapping[str, Any]
     counts: ChainCounts
-    dropped: int
+    dropped: Summary
     failed: Counter[str]
     usual: Mapping[str, Any]
+    of_run: Mapping[str, Any]
 
     def text(self, licence: str) -> str:
         """Return the card. `licence` is the user's part."""
@@ -74,13 +79,34 @@ class Card:
         first = "A model answered each record"
         if config.get("first"):
             first = "The first answer is the record's own"
-        judge = _JUDGES.get(str(config.get("verify")), "A critic")
-        seen = ", which saw the record's gold answer," if config.get("gold") else ""
         return (
-            f"Feedback chains, made with `redraft {self.record.get('command')}`. {first}. {judge}{seen} "
+            f"Feedback chains, made with `redraft {self.record.get('command')}`. {first}. {self._judge()} "
             "judged it, and the model corrected it until it was accepted or a limit was reached. Each line "
             "is a chain: the prompt, and each answer with its feedback and verdict."
         )
+
+    def _judge(self) -> str:
+        """Return who gave the verdicts, as the beginning of a sentence."""
+        config, checks = self._config, self._config.get("check")
+        if known := _JUDGES.get(str(config.get("verify"))):
+            return f"{known}, with other checks," if checks else known
+        if config.get("mode") == "native":
+            return "The model itself"
+        seen = ", which saw the record's gold answer," if config.get("gold") else ""
+        if not checks:
+            return f"A critic{seen}"
+        critic = f" and a critic{seen}" if self._has_critic else ""
+        return f"Checks ({', '.join(map(_code, checks))}){critic}"
+
+    @property
+    def _has_critic(self) -> bool:
+        """Whether a critic was asked, as `revision.options.choose_mode` decides."""
+        config = self._config
+        mode = config.get("mode") or "auto"
+        if config.get("verify") or mode not in ("auto", "prompted"):
+            return False
+        asked_for = mode == "prompted" or config.get("critic") or config.get("gold")
+        return bool(asked_for) or not config.get("check")
 
     @property
     def _config(self) -> Mapping[str, Any]:
@@ -101,19 +127,24 @@ class Card:
             yield "records", f"{_code(source['path'])}{size}"
         writer = config.get("model") or "default"
         yield "writer", _code(writer)
-        if not config.get("verify"):
+        if self._has_critic:
             yield "critic", _code(config.get("critic") or writer)
         if config.get("judge"):
             yield "judge", _code(config["judge"])
         wording = config.get("prompts") or {}
         yield "wording", f"{_code(wording.get('name'))}, SHA-256 {_code(wording.get('sha256'))}"
         yield "seed", "none" if config.get("seed") is None else str(config["seed"])
-        settings = (f"{name} {_code(value)}" for name, value in config.items() if self._differs(name, value))
+        found = {**config, **self.of_run}.items()
+        settings = (f"{name} {_code(value)}" for name, value in found if self._differs(name, value))
         yield "settings", ", ".join(settings) or "the defaults"
         yield "redraft", "; ".join(dict.fromkeys(map(_version, self._sessions)))
 
     def _differs(self, name: str, value: Any) -> bool:
-        return name not in _TOLD_APART and value not in (None, False, []) and value != self.usual.get(name)
+        option = options_of(ChainFlags).get(name)
+        usual = self.usual.get(name, option.default if option else None)
+        if name in _TOLD_APART or value in (None, []):
+            return False
+        return value != usual and not (usual is None and value is False)
 
     def _content(self) -> Iterator[tuple[str, str]]:
         counts = self.counts
@@ -122,7 +153,9 @@ class Card:
         yield "corrections", f"{counts.revisions:,}{each}"
         tables = {"verdicts": counts.verdicts, "stopped": counts.stops, "cleaned": counts.cleaned}
         yield from ((name, in_words(found)) for name, found in tables.items() if found)
-        more = f"; {counted(self.dropped, 'more chain')} dropped for one" if self.dropped else ""
+        more = (
+            f"; {counted(self.dropped.chains, 'more chain')} dropped for one" if self.dropped.chains else ""
+        )
         yield "leaks", f"{counts.leaks}{more}"
         failed = self.failed.total()
         yield "failed", f"{counted(failed, 'record')}: {in_words(self.failed)}" if failed else "none"
@@ -131,15 +164,28 @@ class Card:
         used, sessions = self.counts.usage, self._sessions
         told = [session for session in sessions if "ended" in session and "tokens" in session]
         tokens = f"{used.completion_tokens:,} new tokens, {used.prompt_tokens:,} in prompts"
-        yield "these chains", f"{tokens}, {_money(used.cost_usd)}"
-        paid = sum(session["usd"] for session in told)
-        usd = None if used.cost_usd is None and not paid else paid
-        tokens = f"{sum(session['tokens'] for session in told):,} new tokens"
-        yield "paid in all", f"{tokens}, {_money(usd)}; with failures, and without stored replies"
-        time = sum((_time(session) for session in told), timedelta())
+        how = f"; {ESTIMATED}" if used.estimated else ""
+        yield "these chains", f"{tokens}, {_money(used.cost_usd)}{how}"
         killed = len(sessions) - len(told)
+        yield "paid in all", self._paid(told, killed=bool(killed))
+        time = sum((_time(session) for session in told), timedelta())
         more = f"; {counted(killed, 'more run')} ended without saying what it took" if killed else ""
         yield "runs", f"{len(told):,}, {time} in all{more}"
+
+    def _paid(self, told: list[dict[str, Any]], *, killed: bool) -> str:
+        """Return what all runs paid: what they recorded, and never less than what the chains cost."""
+        own = self.counts.usage + self.dropped.usage
+        tokens, usd = sum(session["tokens"] for session in told), sum(session["usd"] for session in told)
+        lost = own.completion_tokens > tokens or round((own.cost_usd or 0.0) - usd, 6) > 0
+        known = own.cost_usd is not None or usd
+        money = _money(max(usd, own.cost_usd or 0.0) if known else None)
+        how = " (estimated)" if own.estimated else ""
+        paid = f"{max(tokens, own.completion_tokens):,} new tokens, {money}{how}"
+        if killed:
+            return f"at least {paid}; runs that were killed did not say what they paid"
+        if lost:
+            return f"at least {paid}; some of it was paid by runs that are not listed here"
+        return f"{paid}; with failures, and without stored replies"
 
 
 _JUDGES = {"number": "A check that knows the right number", "code": "A check with the record's unit tests"}
@@ -169,26 +215,30 @@ def _time(session: Mapping[str, Any]) -> timedelta:
     return datetime.fromisoformat(session["ended"]) - datetime.fromisoformat(session["started"])
 
 
-def write_card(out: Path, counts: ChainCounts, dropped: int, usual: Mapping[str, Any]) -> None:
+def write_card(
+    out: Path, counts: ChainCounts, dropped: Summary, usual: Mapping[str, Any], of_run: Mapping[str, Any]
+) -> None:
     """Write the card of an output whose run has ended.
 
     Args:
         out: The output.
         counts: What is in it.
-        dropped: How many chains were dropped because they leak.
+        dropped: The chains that were dropped because they leak.
         usual: Settings that count as defaults.
+        of_run: Settings of the run that are not in `OUT.run.json`, because they may differ between runs.
 
     Raises:
         OutputError: It cannot be written, or a file that is no card has its name.
     """
     path = out.with_name(f"{out.name}.card.md")
     failed = Counter(str(record["cause"]) for record in failures(out).values())
-    card = Card(out, RunFile(out).read() or {}, counts, dropped, failed, usual)
+    card = Card(out, RunFile(out).read() or {}, counts, dropped, failed, usual, of_run)
     try:
         replace_file(path, card.text(_licence_in(path)).encode("utf-8", "replace"))
     except OSError as error:
         raise OutputError(
-            f"cannot write {path}: {error.strerror}.", hint="The chains are complete."
+            f"cannot write {path}: {error.strerror}.",
+            hint=f"What is in {out} is safe. Make room, and run the same command again for a card.",
         ) from None
 
 
@@ -204,6 +254,6 @@ def _licence_in(path: Path) -> str:
     if not before.startswith(MARK):
         raise OutputError(
             f"{path} is not a card of redraft's, so it was left alone.",
-            hint="Move it away, and run the same command again for a card. The chains are complete.",
+            hint="Move it away, and run the same command again for a card. The chains are not touched.",
         )
     return before.partition(f"\n{_LICENCE}\n")[2].strip() or _TO_FILL

@@ -196,7 +196,7 @@ def _code(record: Chain) -> Check:
     if check is None:
         raise RecordError(
             f"{record.id} has no tests, which --verify code needs.",
-            hint="They are in `tests` of `meta`, as in MBPP's records: docs/data.md.",
+            hint="They are in `tests` of `meta`, as in MBPP's and HumanEval's records: docs/checks.md#code.",
         )
     return check
 

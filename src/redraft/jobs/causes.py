@@ -18,12 +18,15 @@ from redraft.errors import (
 FILTER = re.compile(r"content[ _-]?(filter|policy|management)|moderation", re.I)
 """What servers say of a text that they refuse for its content."""
 
+UNFIT = "bad prompt"
+"""The cause of an item that fails again each time, whatever the model does."""
+
 _WORDS: dict[type[RedraftError], str] = {
     CheckError: "check crashed",
     ContextError: "prompt too long",
     EmptyReply: "empty reply",
     EngineTimeout: "timeout",
-    RecordError: "bad prompt",
+    RecordError: UNFIT,
 }
 
 

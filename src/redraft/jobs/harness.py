@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from redraft.errors import RecordError, RedraftError, UsageError
 from redraft.ids import IdSet
-from redraft.jobs.causes import in_words
+from redraft.jobs.causes import UNFIT, in_words
 from redraft.jobs.ledger import Ledger, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
 from redraft.jobs.progress import ItemProgress
@@ -45,8 +45,9 @@ class Session:
     spent: Spent
     done: Container[str] = ()
 
-    def pay(self, tokens: int, usd: float | None) -> None:
+    def pay(self, tokens: int, usd: float | None, *, estimated: bool = False) -> None:
         """Book generated tokens and money, for the limits and the progress line."""
+        self.spent.estimated |= estimated
         self.spent.tokens += tokens
         self.spent.usd += usd or 0.0
         self.progress.tokens += tokens
@@ -68,6 +69,7 @@ class JobResult:
         out: The output.
         interrupted: The exit status of the signal that ended the run; 0 if none did.
         causes: Why the items in `OUT.errors.jsonl` failed, in this run or before, counted.
+        first_failure: Message and hint of the first of them.
     """
 
     counts: ItemCounts
@@ -77,6 +79,7 @@ class JobResult:
     out: Path
     interrupted: int = 0
     causes: Counter[str] = field(default_factory=Counter)
+    first_failure: str = ""
 
     @property
     def exit_status(self) -> int:
@@ -89,7 +92,9 @@ class JobResult:
         rows = [(results, f"{before + now:,} in {self.out}{earlier}")]
         if failed := self.causes.total():
             rows.append(("failed", f"{failed:,}: {in_words(self.causes)}"))
-            rows.append(("", f"see {self.out}.errors.jsonl; {GO_ON}"))
+            unfit = set(self.causes) == {UNFIT}  # the same command would fail again
+            rows += [("", self.first_failure)] if unfit else []
+            rows.append(("", f"see {self.out}.errors.jsonl{'' if unfit else f'; {GO_ON}'}"))
         return rows
 
     def pace(self) -> list[tuple[str, str]]:
@@ -189,7 +194,16 @@ class Job(Generic[T]):
                 signal = self._run_until_signal(self._work(start, session, ledger, counts), ledger, total)
         if counts.limit:
             self.tell(f"{counts.limit}: {self._left(ledger, total)}")
-        return JobResult(counts, spent, progress.seconds, ledger.found, self.out, signal, ledger.causes)
+        return JobResult(
+            counts,
+            spent,
+            progress.seconds,
+            ledger.found,
+            self.out,
+            signal,
+            ledger.causes,
+            ledger.first_failure,
+        )
 
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""

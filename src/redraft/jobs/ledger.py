@@ -56,6 +56,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         found: Number of items that were done when it was opened.
         failed_before: IdSet of the items that were listed as failed when it was opened.
         causes: Why items that are not done failed, counted. Complete when the ledger is closed.
+        first_failure: Message and hint of the first item that is listed as failed then; empty if none is.
         torn: Bytes of a torn result that were cut off when it was opened.
         fresh: Whether the file was created.
         figures: Returns more figures of this session, for its record.
@@ -87,6 +88,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self.done = IdSet()
         self.failed_before: set[str] = set()
         self.causes: Counter[str] = Counter()
+        self.first_failure = ""
         self._failed = 0
         self.torn = 0
         self.figures: Callable[[], dict[str, float]] = dict
@@ -231,4 +233,6 @@ class Ledger(AbstractContextManager["Ledger"]):
         if not last:
             self._errors_path.unlink(missing_ok=True)
             return
+        first = parse_line(next(iter(last.values()))) or {}
+        self.first_failure = " ".join(filter(None, [first.get("message"), first.get("hint")]))
         replace_file(self._errors_path, b"".join(last.values()))

@@ -27,11 +27,13 @@ class Spent:
         tokens: Generated tokens.
         usd: Money.
         replayed: Replies that came from a journal, for free.
+        estimated: Tokens and money are estimates, at least in part.
     """
 
     tokens: int = 0
     usd: float = 0.0
     replayed: int = 0
+    estimated: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,11 @@ class Limits:
 
     def reached(self, spent: Spent, seconds: float) -> str:
         """Return which limit is reached, in words; an empty text if none is."""
+        how = ", estimated" if spent.estimated else ""
         if self.usd is not None and spent.usd >= self.usd:
-            return f"the limit of {Decimal(f'{self.usd:g}'):f} USD is reached ({spent.usd:.4f} spent)"
+            return f"the limit of {Decimal(f'{self.usd:g}'):f} USD is reached ({spent.usd:.4f} spent{how})"
         if self.tokens is not None and spent.tokens >= self.tokens:
-            return f"the limit of {self.tokens:,} tokens is reached ({spent.tokens:,} generated)"
+            return f"the limit of {self.tokens:,} tokens is reached ({spent.tokens:,} generated{how})"
         if self.seconds is not None and seconds >= self.seconds:
             return f"the limit of {self.seconds:g} seconds is reached"
         return ""

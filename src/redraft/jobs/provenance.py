@@ -13,7 +13,7 @@ import json
 import os
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,12 +33,14 @@ class Provenance:
         config: Everything that decides the results, as JSON values: model, sampling, seed, mode, checks…
         source: The file that the items come from, or None.
         name: The name of that file, if not its path.
+        free: Names of settings that decide nothing; an older record may have them.
     """
 
     command: str
     config: dict[str, Any] = field(default_factory=dict)
     source: Path | None = None
     name: str | None = None
+    free: Collection[str] = ()
 
     def fingerprint(self, length: int | None = None) -> dict[str, Any] | None:
         """Return name, size in bytes and SHA-256 of the source, or of its first `length` bytes.
@@ -106,8 +108,14 @@ class RunFile:
             raise OutputError(
                 f"{self.output} was made in another way: {'; '.join(found)}.",
                 hint=f"Run it as before{self._as_before} to go on, write {self._elsewhere}, or "
-                f"{self._start_over or f'delete {self.output} to start over'}.",
+                f"{self._start_over or f'delete {self.output} to start over'}.{self._stored()}",
             )
+
+    def _stored(self) -> str:
+        """Return what is said of the journal, if there is one under its usual name."""
+        journal = self.path.with_name(f"{self.path.name.removesuffix('.run.json')}.journal.db")
+        kept = f"\n{journal} keeps the replies: equal requests cost nothing again."
+        return kept if journal.exists() else ""
 
     def is_of(self, provenance: Provenance) -> bool:
         """Return whether there is a record, of results that are made in this way.
@@ -236,7 +244,7 @@ def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str
     if before.get("command") != provenance.command:
         yield f"by {before.get('command')}, not by {provenance.command}"
     old, new = before.get("config") or {}, _as_json(provenance.config)
-    for name in sorted(old.keys() | new.keys()):
+    for name in sorted((old.keys() | new.keys()).difference(provenance.free)):
         if old.get(name) != new.get(name):
             yield f"{name} was {_brief(old.get(name))} and is {_brief(new.get(name))}"
     yield from _source_differences(before.get("source"), provenance)

@@ -198,8 +198,11 @@ class CallMeter:
             index: Usage(completion_tokens=max(tokens, 0), seconds=round(self._seconds[index], 4))
             for index, tokens in self._tokens.items()
         }
-        prompt = Usage(prompt_tokens=last.prompt_tokens or 0, cached_tokens=last.cached_tokens or 0)
-        used[first] += prompt
+        used[first] += Usage(
+            prompt_tokens=last.prompt_tokens or 0,
+            cached_tokens=last.cached_tokens or 0,
+            estimated=last.estimated,
+        )
         return used
 
 

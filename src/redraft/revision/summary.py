@@ -9,8 +9,17 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from redraft.chain import Chain, Usage
+from redraft.chain import ESTIMATED, Chain, Usage
 from redraft.counting import counted
+
+_STOPS = {
+    "tool_calls": "tool calls",
+    "max_revisions": "out of revisions",
+    "budget": "out of budget",
+    "max_tokens": "cut at the token limit",
+    "context": "context full",
+}
+"""Stops whose names read like settings, in words. Records keep the names."""
 
 
 @dataclass
@@ -67,7 +76,7 @@ class Summary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text. Empty ones are left out."""
-        stops = " · ".join(f"{name} {count:,}" for name, count in self.stops.most_common())
+        stops = " · ".join(f"{_STOPS.get(name, name)} {count:,}" for name, count in self.stops.most_common())
         usd = self.usage.cost_usd
         cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
         rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", stops)]
@@ -95,8 +104,11 @@ class Summary:
         usage = self.usage
         if not usage.completion_tokens and not usage.prompt_tokens:
             return ""
+        tokens = f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
+        if usage.estimated:
+            return f"{tokens}; {ESTIMATED}"
         cached = 100 * usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
-        return f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts ({cached:.0f} % cached)"
+        return f"{tokens} ({cached:.0f} % cached)"
 
 
 def cost_by_role(chain: Chain) -> dict[str, float | None]:

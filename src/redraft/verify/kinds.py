@@ -20,6 +20,10 @@ CHECK_KINDS: dict[str, tuple[str, str]] = {
     "json-schema": ("json-schema:FILE", "is JSON that fits the JSON Schema in FILE"),
     "number": ("number=3.14~0.01", "its last number is this one, give or take a tolerance"),
     "language": ("language:en", "is written in this language (needs the extra 'data')"),
+    "ifeval": (
+        "ifeval:TYPE VALUES",
+        "meets a constraint of IFEval (docs/evaluate.md)",
+    ),
     "python": ("python:module.function", "a function of yours says so"),
     "command": (
         "command:PROGRAM ARGS",

@@ -93,14 +93,22 @@ class Language:
         """Pass if the language is the likeliest one. A miss scores the probability of the language."""
         if not any(char.isalpha() for char in answer):
             return failed("The answer has no words whose language could be told.")
-        found = {
-            str(item["lang"]): float(item["score"]) for item in _detector().detect(answer, k=len(LANGUAGES))
-        }
+        found = _probabilities(answer)
         best = max(found, key=found.__getitem__)
         if best == self.code:
             return passed(f"The answer is in the language {best} (probability {found[best]:.2f}).")
         message = f"The answer seems to be in the language {best} and not in {self.code}"
         return failed(f"{message} (probability {found[best]:.2f}).", score=found.get(self.code, 0.0))
+
+
+def language_of(text: str) -> str:
+    """Return the code of the likeliest language of a text."""
+    found = _probabilities(text)
+    return max(found, key=found.__getitem__)
+
+
+def _probabilities(text: str) -> dict[str, float]:
+    return {str(item["lang"]): float(item["score"]) for item in _detector().detect(text, k=len(LANGUAGES))}
 
 
 @cache

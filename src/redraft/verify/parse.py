@@ -24,6 +24,7 @@ from redraft.verify.checkset import AllOf, AnyOf
 from redraft.verify.command import Command
 from redraft.verify.function import FunctionCheck
 from redraft.verify.grammar import closing, split_parts, unbalanced, unescape
+from redraft.verify.ifeval import Constraint
 from redraft.verify.judge import Judge
 from redraft.verify.kinds import CHECK_KINDS
 from redraft.verify.language import Language
@@ -225,6 +226,7 @@ _BUILDERS: dict[str, Callable[[_Written], Check]] = {
     "json-schema": lambda written: JsonSchema.of(written.text),
     "number": _number,
     "language": lambda written: Language.of(written.text),
+    "ifeval": lambda written: Constraint.parse(written.text),
     "python": lambda written: FunctionCheck.of(written.text),
     "command": _command,
     "judge": _judge,

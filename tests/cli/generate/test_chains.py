@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from redraft.cli import app
 from redraft.errors import UsageError
 from redraft.formats.selfee import parse, render
 from redraft.verify.sandbox import find_sandbox
+from tests.engines.fake_server import FakeServer, chat_reply, models_reply
 
 OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
@@ -348,6 +351,17 @@ def test_a_record_without_tests_fails_alone() -> None:
     assert len(chains()) == 1
 
 
+@pytest.mark.usefixtures("sandbox")
+def test_humaneval_as_published_is_verified(shared_data: Path) -> None:
+    with gzip.open(shared_data / "code" / "HumanEval.jsonl.gz", "rt") as lines:
+        task = json.loads(next(lines))
+    records([task])
+    program = f"```python\n{task['prompt']}{task['canonical_solution']}\n```"
+    result = generate(["I cannot.", program], "--verify", "code", "--run-code", "--max-tokens", "4096")
+    assert not Path("out.jsonl.errors.jsonl").exists(), result.output
+    assert [step.verdict for step in chains()[0].steps] == ["revise", "accept"]
+
+
 def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
     records([TASK])
     result = generate(["x"], "--recipe", "checked_code")
@@ -434,6 +448,22 @@ def test_a_run_that_had_nothing_to_retry_is_no_killed_run() -> None:
     assert "without saying what it took" not in card
 
 
+def test_a_card_names_the_settings_of_a_recipe() -> None:
+    generate(["A bird.", GOOD], "--recipe", "selfee_gold")
+    text = Path("out.jsonl.card.md").read_text()
+    assert "| settings | gold `true`, recipe `selfee_gold`, drop_leaks `true` |" in text
+    assert "A critic, which saw the record's gold answer, judged it" in text
+
+
+def test_a_card_of_stored_replies_names_what_they_cost() -> None:
+    generate(LEAKING, "--gold", "--price", "0,1000")
+    Path("out.jsonl").unlink()
+    generate([], "--gold", "--price", "0,1000", "--drop-leaks")
+    tokens = chains("out.jsonl.leaks.jsonl")[0].usage.completion_tokens
+    text = Path("out.jsonl.card.md").read_text()
+    assert f"| paid in all | at least {tokens} new tokens, {tokens / 1000:.4f} USD; " in text
+
+
 def test_a_card_counts_the_chains_of_earlier_runs() -> None:
     birds = [{"instruction": f"Describe bird {number}.", "output": GOLD} for number in range(2)]
     records(birds)
@@ -453,3 +483,50 @@ def test_a_file_in_the_place_of_the_card_does_not_fail_the_run() -> None:
     assert "is not a card of redraft's" in result.stderr
     assert Path("out.jsonl.card.md").read_text() == "My notes."
     assert len(chains()) == 1
+
+
+def test_a_server_that_reports_no_usage_is_said_beside_the_cost() -> None:
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", chat_reply(GOOD))
+        result = generate([], "-m", server.url, "--price", "1000,1000")
+    (chain,) = chains()
+    assert chain.usage.estimated
+    assert (chain.usage.cost_usd or 0) > 0.05
+    estimated = "estimated: the server reports no usage"
+    assert f"in prompts; {estimated}" in result.output
+    assert f"USD; {estimated} |" in Path("out.jsonl.card.md").read_text()
+
+
+def test_a_price_may_come_later_and_change() -> None:
+    records([{"instruction": f"Describe bird {n}."} for n in range(2)])
+    assert generate(["A bird.", GOOD], "--limit-tokens", "1").exit_code == 4
+    for price in ("1,2", "1.0,2.0"):
+        result = generate([], "--price", price)
+        assert result.exit_code == 0, result.output
+    before = json.loads(Path("out.jsonl.run.json").read_text())
+    before["config"]["price"] = "3,4"  # as older versions recorded it
+    Path("out.jsonl.run.json").write_text(json.dumps(before))
+    assert generate([]).exit_code == 0
+
+
+def test_starting_over_says_that_stored_replies_are_free() -> None:
+    generate(["A bird.", GOOD])
+    hint = generate([], "--temperature", "0.5").stderr
+    assert "delete out.jsonl to start over" in hint
+    assert "out.jsonl.journal.db keeps the replies: equal requests cost nothing again" in hint
+    Path("out.jsonl.journal.db").unlink()
+    assert "journal" not in generate([], "--temperature", "0.5").stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--estimate", "2")])
+def test_records_that_do_not_fit_the_flags_are_explained(flags: tuple[str, ...]) -> None:
+    records([{"instruction": f"Describe bird {n}."} for n in range(3)])
+    result = generate(["A bird.", GOOD], "--verify", "number", *flags)
+    assert result.exit_code == 2
+    said = result.stdout
+    assert re.search(
+        r"  records/\d has no gold answer, which --verify needs. Leave out --verify for it.\n", said
+    )
+    assert "see out.jsonl.errors.jsonl" in said
+    assert "run the same command again" not in said
+    assert ("estimate   no chain of the sample was made" in said) == bool(flags)

@@ -152,11 +152,14 @@ def test_a_line_of_a_batch_that_fails_fails_its_record_alone() -> None:
 # The replies.
 
 
-def test_an_empty_criticism_is_none_and_ends_the_chain() -> None:
-    result, chain = scripted("A bird.", "")
+def test_an_empty_criticism_is_asked_for_once_more_and_then_marked() -> None:
+    result, chain = scripted("A bird.", "", "")
     assert result.exit_code == 0, result.output
-    assert (chain.stop, chain.steps[0].feedback, chain.answer) == ("ended", None, "A bird.")
+    assert (chain.stop, chain.steps[0].verdict, chain.answer) == ("ended", "unknown", "A bird.")
     assert "stopped    ended 1" in result.output
+    assert "verdicts   unknown 1" in result.output
+    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
+    assert "1 feedback without a verdict, of 1" in stats.output
 
 
 def test_an_empty_correction_leaves_the_answer_before() -> None:

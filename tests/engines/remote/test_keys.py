@@ -85,3 +85,17 @@ def test_a_filter_of_the_server_is_no_fault_of_the_key() -> None:
     assert is_of_item(caught.value)
     assert not is_doubtful(caught.value)
     assert cause_of(caught.value) == "content filter"
+
+
+def test_an_empty_account_of_the_last_key_ends_the_run_at_once() -> None:
+    with FakeServer() as server:
+        empty = error_reply(429, "You exceeded your quota.", type="insufficient_quota")
+        server.on("POST /v1/chat/completions", chat_reply("Hello."), empty)
+        with pytest.raises(
+            ServerError, match=r"the account of the key from MY_KEYS is empty \(429\)"
+        ) as caught:
+            asyncio.run(ask(server.url, 2))
+        assert len(server.requests) == 4  # one that answered, and one for each key
+    assert "You exceeded your quota." in caught.value.message
+    assert not is_doubtful(caught.value)
+    assert not is_of_item(caught.value)

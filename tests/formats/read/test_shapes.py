@@ -32,6 +32,7 @@ SHAPE_OF = [
     ("Self-Instruct task", {"id": "x", "instruction": "i", "instances": [{"input": "", "output": "o"}]}),
     ("Alpaca", {"instruction": "i", "input": "", "output": "o"}),
     ("GPT4All", {"prompt": "p", "response": "r", "source": "s"}),
+    ("HumanEval", {"task_id": "HumanEval/0", "prompt": "p", "entry_point": "f", "test": "t"}),
     ("prompt", {"task_id": "HumanEval/0", "prompt": "p", "canonical_solution": "c", "test": "t"}),
     ("prompt", {"key": 1, "prompt": "p", "instruction_id_list": [], "kwargs": []}),
 ]
@@ -69,6 +70,13 @@ TASKS: list[tuple[dict[str, Any], str, str, Any, dict[str, Any]]] = [
         "",
         "o",
         {"instances": [{"output": "o"}, {"output": "p"}]},
+    ),
+    (
+        {"prompt": "p", "canonical_solution": "c", "entry_point": "f", "test": "x = 1"},
+        "p",
+        "",
+        "c",
+        {"entry_point": "f", "test": "x = 1"},
     ),
     ({"prompt": "p", "canonical_solution": "c", "entry_point": "f"}, "p", "", "c", {"entry_point": "f"}),
     ({"prompt": {"instruction": "i", "input": "x"}}, "i", "x", None, {}),

@@ -137,6 +137,23 @@ class TestCode:
         )
         assert (chain.prompt.text, chain.meta["tests"]["asserts"]) == ("p", ["assert 1"])
 
+    def test_humaneval_has_its_tests(self) -> None:
+        test = "\n\nMETADATA = {}\n\n\ndef check(candidate):\n    assert candidate(1) == 2\n\n"
+        record = {
+            "task_id": "HumanEval/0",
+            "prompt": "def f(x):\n",
+            "entry_point": "f",
+            "canonical_solution": "    return x + 1\n",
+            "test": test,
+        }
+        chain = read(record)
+        assert (chain.prompt.text, chain.meta["reference"]) == ("def f(x):\n", "    return x + 1\n")
+        assert chain.meta["tests"] == {
+            "setup": "def f(x):\n",
+            "asserts": [f"{test.strip()}\n\ncheck(f)"],
+            "challenge": [],
+        }
+
     def test_code_contests_has_tests_and_a_solution_in_python(self) -> None:
         chain = read(CONTEST)
         assert chain.meta["tests"] == {

@@ -28,8 +28,8 @@ def export(
     """Write chains in the formats of other programs.
 
     alpaca and sharegpt are one JSON array; the others are JSON lines. In a preference pair, the first answer
-    is rejected and the best is chosen. A chain becomes a critique for each of its feedbacks. Everything that
-    a format cannot hold is left out and counted.
+    is rejected, and the correction that was judged best is chosen. A chain becomes a critique for each of its
+    feedbacks. Everything that a format cannot hold is left out and counted.
     """
     from collections import Counter
     from functools import partial

@@ -7,10 +7,10 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -39,7 +39,8 @@ from redraft.options import TEACHER, ChainFlags
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.generate.chains import ChainMaking
+    from redraft.generate.chains import ChainCounts, ChainMaking
+    from redraft.generate.leaks import LeakFile
 
 USUAL = {
     "prompts": "teacher",
@@ -52,6 +53,9 @@ USUAL = {
 
 ACCEPT_SCORE = 9.0
 """SelFee's too. It is the default where a critic is asked for a score."""
+
+OF_A_RUN = ("recipe", "drop_leaks")
+"""Settings that the card names, and that may differ between two runs."""
 
 FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER)
 
@@ -120,7 +124,9 @@ def chains(
         journal=journal or out.with_name(f"{out.name}.journal.db"),
         retry_failed=retry_failed,
         quiet=quiet,
-        making=_making(making, out, sample, drop_leaks=bool(settings.get("drop_leaks"))),
+        making=_making(
+            making, out, sample, {name: flags.get(name) or settings.get(name) for name in OF_A_RUN}
+        ),
     )
 
 
@@ -161,20 +167,19 @@ class Sample:
         files = (read_jsonl(self.out), LeakFile(self.out).chains())
         made = (chain for file in files for chain in file if chain.id in self._lengths)
         sample = sorted(made, key=lambda chain: self._lengths[chain.id])
+        if not sample:
+            return [("estimate", "no chain of the sample was made, so there is nothing to estimate from")]
         limits = {name: self.settings.get(name) for name in ("rpm", "tpm")}
         return Estimate(self._count, sample, self.parallel, **limits).rows()
 
 
-def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks: bool) -> Making:
+def _making(making: ChainMaking, out: Path, sample: Sample | None, of_run: Mapping[str, Any]) -> Making:
     """Return what records give to their chains, and what is done with these."""
-    from redraft.cli.shell import tell
-    from redraft.errors import OutputError
     from redraft.formats.read.records import read_records
-    from redraft.generate.card import write_card
     from redraft.generate.chains import ChainCounts, leaked
     from redraft.generate.leaks import LeakFile
 
-    file = LeakFile(out)
+    file, drop_leaks = LeakFile(out), bool(of_run["drop_leaks"])
     counts, dropped = ChainCounts(), ChainCounts()
 
     def begin(done: Container[str]) -> None:
@@ -199,12 +204,6 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
             found.append(("", f"to sort all alike, remove {out} and run this again: replies are stored"))
         return found + (sample.rows() if sample else [])
 
-    def ended() -> None:
-        try:
-            write_card(out, counts, sum(1 for _ in file.chains()), {**USUAL, "accept_score": ACCEPT_SCORE})
-        except OutputError as error:
-            tell(error.message, error.hint)
-
     return Making(
         "generate chains",
         FLAGS,
@@ -216,8 +215,24 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, *, drop_leaks
         summary=counts,
         rows=rows,
         must_pass=False,
-        ended=ended,
+        ended=lambda: _write_card(out, counts, file, of_run),
     )
+
+
+def _write_card(out: Path, counts: ChainCounts, file: LeakFile, of_run: Mapping[str, Any]) -> None:
+    """Write the card of an output, or say why not. The run did its work either way."""
+    from redraft.cli.shell import tell
+    from redraft.errors import OutputError
+    from redraft.generate.card import write_card
+    from redraft.revision.summary import Summary
+
+    try:
+        dropped = Summary()  # a run that finds nothing to do has not read them before
+        for chain in file.chains():
+            dropped.add(chain)
+        write_card(out, counts, dropped, {**USUAL, "accept_score": ACCEPT_SCORE}, of_run)
+    except OutputError as error:
+        tell(error.message, error.hint)
 
 
 chains = takes(chains, FLAGS)

@@ -153,6 +153,7 @@ def _finish(made: Generated, *, quiet: bool) -> None:
 
 def summary(made: Generated) -> str:
     """Return the figures of a run as text."""
+    from redraft.chain import ESTIMATED
     from redraft.counting import counted
 
     stats, spent = made.stats, made.job.spent
@@ -169,8 +170,9 @@ def summary(made: Generated) -> str:
         rows.append(("failed", f"{made.job.counts.failed:,} requests, see {made.out}.errors.jsonl"))
     rows += stats.rows()
     rows.append(("page", str(made.page)))
-    if spent.replayed or spent.usd:
+    if spent.replayed or spent.usd or spent.estimated:
         price = f", {spent.usd:.4f} USD" if spent.usd else ""
+        price += f", {ESTIMATED}" if spent.estimated else ""
         rows.append(
             ("paid", f"{spent.tokens:,} new tokens{price}; {spent.replayed:,} replies from the journal")
         )

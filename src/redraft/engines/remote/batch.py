@@ -31,7 +31,7 @@ import httpx
 from redraft.config import Key
 from redraft.engines.remote.batch_file import BatchFile, Sent
 from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
-from redraft.engines.remote.server import RETRIED, Refusal, Server, Upload
+from redraft.engines.remote.server import Refusal, Server, Upload
 from redraft.engines.remote.wire import Body, Complaint, read_chunk, read_complaint
 from redraft.errors import EngineError, ServerError, UsageError
 from redraft.jobs.journal import Journal, raw_key
@@ -299,7 +299,7 @@ class BatchServer(Server):
                 if not isinstance(reply, Refusal):
                     return str(self._checked(reply, "/batches")["id"])
                 failed = self._error_of(reply, "/batches")
-                if reply.status not in RETRIED:
+                if not reply.may_pass:
                     self._batches.file.ended(sent, "refused")
                     raise failed
             await asyncio.sleep(min(self.patience.backoff * 2**attempt, LONGEST_BACKOFF))
@@ -408,7 +408,7 @@ class BatchServer(Server):
         if request is None:
             return
         request.tries += 1
-        passing = isinstance(found, Refusal) and (found.status in RETRIED or not found.status)
+        passing = isinstance(found, Refusal) and (found.may_pass or not found.status)
         if passing and request.tries < self.patience.tries:
             self._queue[call_id] = request
             return

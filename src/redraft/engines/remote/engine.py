@@ -15,7 +15,6 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from math import ceil
 from typing import Any, Self
 
 import httpx
@@ -37,12 +36,13 @@ from redraft.engines.remote.wire import (
     answers_by_tool,
     chat_body,
     completion_body,
+    estimated_counts,
     in_dialect,
     read_chunk,
     read_complaint,
     tool_calls,
 )
-from redraft.engines.schemas import SchemaWatch
+from redraft.engines.schemas import UNBOUND, SchemaWatch
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
 
 _log = logging.getLogger(__name__)
@@ -209,7 +209,11 @@ class RemoteEngine:
                     if by_tool and chunk.arguments:
                         chunk = replace(chunk, text=chunk.text + chunk.arguments)
                     if not (chunk.finish or allowance.covers(chunk)):
-                        yield Delta(finish="max_tokens", completion_tokens=sampling.max_tokens)
+                        yield replace(
+                            _counted(reply.used(sent, allowance)),
+                            finish="max_tokens",
+                            completion_tokens=sampling.max_tokens,
+                        )
                         return
                     text = halves.add(chunk.text)
                     if text or chunk.tokens or chunk.logprobs:
@@ -222,7 +226,7 @@ class RemoteEngine:
                     f"{self._server.host}#{self._info.name}", reply.text, reply.finish or "stop"
                 )
             yield replace(
-                reply.last(sent, sampling),
+                reply.last(sent, sampling, allowance),
                 text=halves.end(),
                 aside=self._server.clean(reply.aside),
                 tool_calls=tool_calls(reply.calls) if sampling.tools else (),
@@ -230,9 +234,8 @@ class RemoteEngine:
         finally:
             if reply.begun or reply.finish:
                 self._debug("answers", {"text": reply.text, "tool_calls": tool_calls(reply.calls)})
-            counts = reply.counts
-            used = counts.prompt + counts.completion if counts else ceil(allowance.used)
-            self._server.pace.calls.used(used)
+            answered = reply.begun or reply.finish or reply.counts
+            self._server.pace.calls.used(reply.used(body, allowance).total if answered else 0)
 
     def _broken(self, how: str) -> ServerError:
         """Return the error of a reply that broke off, and hold back the next request for a moment."""
@@ -267,9 +270,10 @@ class RemoteEngine:
                 raise await self._error(path, reply)
             gone = body.keys() - changed.keys()
             of_schema = bool(gone & {"response_format", "tool_choice"})
-            if of_schema:
+            refused = self._refused[schema if of_schema else ""]
+            if of_schema and not gone <= refused:  # another call may have been told the same
                 self._say_refused(gone, reply, by_tool=answers_by_tool(changed))
-            self._refused[schema if of_schema else ""] |= gone
+            refused |= gone
             body = changed
 
     def _debug(self, what: str, record: Body) -> None:
@@ -280,7 +284,7 @@ class RemoteEngine:
 
     def _say_refused(self, gone: Set[str], refusal: Refusal, *, by_tool: bool) -> None:
         """Log that the server does not take a JSON schema in this form."""
-        then = "A tool is tried instead" if by_tool else "Answers are only checked"
+        then = "A tool is tried instead" if by_tool else f"So {UNBOUND}"
         words = self._server.clean(refusal.complaint.message)[:200].rstrip(" .")
         _log.warning("%s refuses %s: %s. %s.", self._server.host, " and ".join(sorted(gone)), words, then)
 
@@ -444,9 +448,11 @@ class _Reply:
     finish: Finish | None = None
     stop_text: str | None = None
     counts: TokenCounts | None = None
+    size: int = 0
 
     def add(self, chunk: Chunk, *, done: bool) -> None:
         self.text += chunk.text
+        self.size += chunk.size
         self.begun = self.begun or chunk.generated
         self.thought = self.thought or chunk.thought
         self.calls += chunk.calls
@@ -469,20 +475,27 @@ class _Reply:
         parts += ["nothing, because of the server's content filter"] if self.finish == "filtered" else []
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
-    def last(self, sent: Body, sampling: Sampling) -> Delta:
+    def used(self, sent: Body, allowance: Allowance) -> TokenCounts:
+        """Return the server's counts, or an estimate if it sent none."""
+        return self.counts or estimated_counts(sent, self.size, allowance.used)
+
+    def last(self, sent: Body, sampling: Sampling, allowance: Allowance) -> Delta:
         """Return the last delta. A reply that ended at a length below the limit filled the context."""
         counts = self.counts
         finish = self.finish or "stop"
         length = counts.completion if counts else sent.get("max_tokens", sent.get("max_completion_tokens"))
         if finish == "max_tokens" and length is not None and length < _limit(sampling):
             finish = "context"
-        return Delta(
-            finish=finish,
-            stop_text=self.stop_text,
-            prompt_tokens=counts.prompt if counts else None,
-            cached_tokens=counts.cached if counts else None,
-            completion_tokens=counts.completion if counts else None,
-        )
+        return replace(_counted(self.used(sent, allowance)), finish=finish, stop_text=self.stop_text)
+
+
+def _counted(counts: TokenCounts) -> Delta:
+    return Delta(
+        prompt_tokens=counts.prompt,
+        cached_tokens=counts.cached,
+        completion_tokens=counts.completion,
+        estimated=counts.estimated,
+    )
 
 
 def _limit(sampling: Sampling) -> int:

@@ -80,7 +80,17 @@ class Refusal:
     @property
     def of_one_key(self) -> bool:
         """Whether another key may be taken: this one is refused, or its account is empty."""
-        return self.of_key or self.status == 402 or "insufficient_quota" in self.complaint.code
+        return self.of_key or self.of_account
+
+    @property
+    def of_account(self) -> bool:
+        """Whether the account is empty. OpenAI says so with the status of a rate limit, which would pass."""
+        return self.status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in self.complaint.code
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether another try may help."""
+        return self.status in RETRIED and not self.of_account
 
 
 @dataclass(frozen=True)
@@ -280,6 +290,8 @@ class Server:
         status, reason = refusal.status, self.clean(refusal.complaint.message)
         if refusal.of_key:
             return self._key_error(status, reason)
+        if refusal.of_account:
+            return self._account_error(status, reason)
         if status in RETRIED:
             return self._busy_error(refusal, reason)
         if 300 <= status < 400:
@@ -305,6 +317,14 @@ class Server:
         else:
             verb = f"refuses the key from {self._key.source}" if self._key else "asks for a key"
         return ServerError(f"{self.host} {verb} ({status}): {reason}", hint=hint, status=status)
+
+    def _account_error(self, status: int, reason: str) -> ServerError:
+        whose = f"of the key from {self._key.source} " if self._key else ""
+        return ServerError(
+            f"{self.host}: the account {whose}is empty ({status}): {reason}",
+            hint="Add credit, raise the account's own limit, or use another key.",
+            status=HTTPStatus.PAYMENT_REQUIRED,
+        )
 
     def _busy_error(self, refusal: Refusal, reason: str) -> ServerError:
         verb = "limits requests" if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else "fails"
@@ -415,7 +435,7 @@ class Server:
         if isinstance(reply, EngineError):
             return Failure(None, None, attempt, began, silence=silence) if self._reached else None
         of_request = reply.status == HTTPStatus.INTERNAL_SERVER_ERROR and reply.complaint.about_request
-        if reply.status not in RETRIED or of_request:
+        if not reply.may_pass or of_request:
             return None
         return Failure(reply.status, reply.retry_after, attempt, began, reply.asked)
 

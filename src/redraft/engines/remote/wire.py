@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import ceil
 from typing import Any
 
-from redraft.chain import Finish, whole
+from redraft.chain import Finish, content_of, whole
 from redraft.engines.base import Message, PromptText, Sampling, Tokens
 
 Body = dict[str, Any]
@@ -35,6 +36,41 @@ class TokenCounts:
     prompt: int
     cached: int | None
     completion: int
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        """Tokens of prompt and completion."""
+        return self.prompt + self.completion
+
+
+BYTES = 3
+"""Bytes of UTF-8 in an estimated token. A token of English has four to five, one of code or numbers about
+three, and a Chinese character has three. So the estimate is rather high, and no limit is passed unseen."""
+
+PER_MESSAGE = 4
+"""Tokens that a chat's template puts around a message."""
+
+
+def estimated_counts(body: Body, written: int, least: float = 0) -> TokenCounts:
+    """Estimate the tokens of a call whose server does not count them. Images count as nothing.
+
+    Args:
+        body: The request.
+        written: Bytes that the model generated, reasoning included.
+        least: The least tokens that these can be.
+    """
+    messages, prompt, tools = body.get("messages", ()), body.get("prompt", ""), body.get("tools")
+    read = 0 if isinstance(prompt, str) else len(prompt)
+    texts = [prompt if isinstance(prompt, str) else "", *map(content_of, messages)]
+    texts += [json.dumps(part) for part in (tools, *(m.get("tool_calls") for m in messages)) if part]
+    read += PER_MESSAGE * len(messages) + ceil(sum(map(_bytes, texts)) / BYTES)
+    return TokenCounts(read, None, ceil(max(written / BYTES, least)), estimated=True)
+
+
+def _bytes(text: str) -> int:
+    """Return the length of a text in UTF-8."""
+    return len(text.encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True)
@@ -58,6 +94,7 @@ class Chunk:
         calls: Pieces of tool calls.
         refusal: The reason for a refusal, which OpenAI sends in its own field.
         logprobs: Log-probabilities of the tokens, where they were asked for.
+        size: Bytes of all that was generated, in UTF-8.
     """
 
     text: str = ""
@@ -70,6 +107,7 @@ class Chunk:
     calls: tuple[CallPiece, ...] = ()
     refusal: str = ""
     logprobs: tuple[float, ...] = ()
+    size: int = field(default=0, compare=False)
 
     @property
     def arguments(self) -> str:
@@ -148,7 +186,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     message = _table(choice.get("delta") or choice.get("message") or choice)
     text = _text(message.get("content", message.get("text")))
     tokens = tuple(token for token in _list(choice.get("token_ids")) if isinstance(token, int))
-    thought = bool(message.get("reasoning_content") or message.get("reasoning"))
+    thought = message.get("reasoning_content") or message.get("reasoning")
     calls = tuple(_call_piece(n, _table(call)) for n, call in enumerate(_list(message.get("tool_calls"))))
     refusal = _text(message.get("refusal"))
     reason = choice.get("finish_reason")
@@ -156,13 +194,14 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
         text=text,
         tokens=tokens,
         generated=bool(text or tokens or thought or calls or refusal),
-        thought=thought,
+        thought=bool(thought),
         calls=calls,
         refusal=refusal,
         finish=_FINISHES.get(str(reason), "stop") if reason else None,
         stop_text=_stop_text(record, choice),
         counts=_counts(record.get("usage")),
         logprobs=_logprobs(_table(choice.get("logprobs"))),
+        size=sum(map(_bytes, (text, _text(thought), refusal, *(c.name + c.arguments for c in calls)))),
     )
 
 

@@ -143,6 +143,7 @@ SHAPES = (
     Shape("MATH", {"problem", "solution"}, tasks.math),
     Shape("MBPP", {"text", "code"}, tasks.mbpp),
     Shape("MBPP", {"prompt", "code", "test_list"}, tasks.mbpp),
+    Shape("HumanEval", {"prompt", "entry_point", "test"}, tasks.human_eval),
     Shape("CodeContests", {"description", "public_tests"}, tasks.code_contests),
     Shape("FLAN", {"inputs", "targets"}, lambda f: task(f.text("inputs"), f.text("targets"))),
     Shape("Self-Instruct task", {"instruction", "instances"}, tasks.instances),

@@ -95,6 +95,19 @@ def mbpp(fields: Fields) -> Parts:
     return task(asked, fields.text("code"), tests=tests if any(tests.values()) else None)
 
 
+def human_eval(fields: Fields) -> Parts:
+    """Read HumanEval: the beginning of a program, and the tests, in a function `check`.
+
+    The beginning is the setup too, because some programs need its imports and helpers.
+    """
+    asked, name, test = fields.text("prompt"), fields.rest["entry_point"], fields.rest["test"]
+    tests = None
+    if isinstance(name, str) and name.isidentifier() and isinstance(test, str) and "def check(" in test:
+        call = f"check({fields.text('entry_point')})"
+        tests = {"setup": asked, "asserts": [f"{fields.text('test').strip()}\n\n{call}"], "challenge": []}
+    return task(asked, fields.text_or("canonical_solution") or None, tests=tests)
+
+
 _LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")
 """CodeContests' languages by number."""
 

@@ -107,7 +107,8 @@ class Teacher:
         return Reply("".join(pieces), cut=finish != "stop")
 
     def _pay(self, usage: Usage) -> None:
-        self.session.pay(usage.completion_tokens, self.price.cost(usage) if self.price else None)
+        usd = self.price.cost(usage) if self.price else None
+        self.session.pay(usage.completion_tokens, usd, estimated=usage.estimated)
 
     def _note(self, cost: Cost, usage: Usage, seconds: float) -> None:
         cost.calls += 1

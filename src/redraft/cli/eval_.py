@@ -1,0 +1,196 @@
+"""`redraft eval`: answer a task whose truth can be checked, and score the answers.
+
+`cli.answer` does the work. This module adds the task: its prompts and its checks (`evaluate.tasks`), and the
+table of scores (`evaluate.tally`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from redraft.cli.answer import (
+    Form,
+    Making,
+    Out,
+    Parallel,
+    Quiet,
+    RetryFailed,
+    answer_file,
+    parallel_of,
+)
+from redraft.cli.batching import BatchFlag, Batching, PauseOption
+from redraft.cli.options import (
+    CacheFile,
+    FlagGroup,
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    fill_in,
+    takes,
+)
+from redraft.options import EvalFlags
+
+if TYPE_CHECKING:
+    from redraft.chain import Chain
+    from redraft.evaluate.tally import Tally
+    from redraft.jobs.harness import JobResult
+    from redraft.verify.base import Check
+
+FLAGS = FlagGroup(EvalFlags)
+
+
+def evaluate(
+    flags: EvalFlags,
+    task: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK", help="gsm8k, aqua, math, humaneval, mbpp, ifeval, json-repair or checks."
+        ),
+    ],
+    source: Annotated[Path, typer.Argument(metavar="RECORDS", help="The task's file, as it is published.")],
+    out: Out,
+    limit: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Only the first N records.", show_default=False),
+    ] = None,
+    run_code: Annotated[
+        bool,
+        typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox."),
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")
+    ] = False,
+    parallel: Parallel = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            "--journal", metavar="FILE", help="Store replies: none is paid for twice.", show_default=False
+        ),
+    ] = None,
+    cache: CacheFile = None,
+    retry_failed: RetryFailed = False,
+    quiet: Quiet = False,
+    batch: BatchFlag = False,
+    pause: PauseOption = None,
+    limit_usd: LimitUsd = None,
+    limit_tokens: LimitTokens = None,
+    limit_seconds: LimitSeconds = None,
+) -> None:
+    """Score a model on a task whose truth can be checked.
+
+    The model answers each record and revises its answers as in `redraft answer`; --max-revisions 0 scores
+    plain answers. Prints the share of right answers with its 95 % interval, in all and by group.
+
+    --check guides revising, and does not score. The task's own checks score, and do not guide unless --guided
+    is given: then the score is no measure of what revising is worth without the truth.
+
+    FILE gets the chain of each record, with the truth about each answer in `eval` of its `meta`. After any
+    stop, the same command resumes. A low score is no failure: the exit status is 0. An empty answer is
+    wrong, and tried again by the same command; other failures are listed, and do not count.
+
+    Records of the task `checks` have a prompt and their own checks: {"prompt": "Describe rain.", "checks":
+    ["words<=50"]}.
+    """
+    from redraft.evaluate.tally import Tally
+    from redraft.evaluate.tasks import task_of
+
+    task_of(task, run_code=run_code)
+    settings = fill_in(flags, FLAGS)
+    scoring = Scoring(source, task, limit, as_json, Tally(task=task))
+    guided, given = bool(settings.get("guided")), tuple(settings.get("check") or ())
+    if guided:
+        settings = replace(settings, stand_ins={"checks": (*given, "words>=1")})
+    answer_file(
+        source,
+        out,
+        settings,
+        form=Form("chain", None),
+        parallel=parallel_of(parallel, batch=batch),
+        limits=(limit_usd, limit_tokens, limit_seconds),
+        batching=Batching(out, batch, pause),
+        journal=journal,
+        cache=cache,
+        retry_failed=retry_failed,
+        quiet=quiet or as_json,
+        making=scoring.making(given if guided else None),
+    )
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the answers of a run are scored, and what is said about it.
+
+    Attributes:
+        task: A key of `evaluate.tasks.TASKS`.
+        limit: The most records.
+    """
+
+    source: Path
+    task: str
+    limit: int | None
+    as_json: bool
+    tally: Tally
+
+    def making(self, guides: tuple[str, ...] | None) -> Making:
+        """Return what `answer_file` needs.
+
+        Args:
+            guides: Other checks that guide revising, if the task's own do; else None.
+        """
+        return Making(
+            f"eval {self.task}",
+            FLAGS,
+            self.records,
+            lambda record: {} if guides is None else {"checks": (*guides, *self.checks(record))},
+            scored=self.scored,
+            summary=self.tally,
+            must_pass=False,
+            said=self.said,
+        )
+
+    def records(self, file: Path) -> Iterator[Chain]:
+        """Yield the records with the task's prompts."""
+        from redraft.evaluate.tasks import TASKS, asked
+        from redraft.formats.read.records import read_records
+
+        return asked(TASKS[self.task], read_records(file), self.limit)
+
+    def checks(self, record: Chain) -> tuple[Check, ...]:
+        """Return the checks that score the answers to a record."""
+        from redraft.evaluate.tasks import TASKS, checks_of
+
+        return checks_of(TASKS[self.task], record)
+
+    async def scored(self, chain: Chain, record: Chain) -> Chain:
+        """Return a chain with the truth about its answers."""
+        from redraft.evaluate.tasks import scored
+
+        return await scored(chain, self.task, self.checks(record))
+
+    def said(self, result: JobResult, text: str) -> str:
+        """Return the scores, and the usual summary below the table."""
+        self._add_empty(result.out)
+        if self.as_json:
+            failed = {"failed": dict(result.causes)}
+            return json.dumps({**self.tally.record(), **failed}, ensure_ascii=False, indent=1)
+        return "\n".join([*self.tally.table(), "", text]) if text and self.tally.chains else text
+
+    def _add_empty(self, out: Path) -> None:
+        """Count the empty answers, which the ledger lists as failures, as wrong ones."""
+        from redraft.evaluate.tasks import unanswered
+        from redraft.jobs.ledger import failures
+
+        empty = {name for name, failure in failures(out).items() if failure["error"] == "EmptyReply"}
+        for record in self.records(self.source) if empty else ():
+            if record.id in empty:
+                self.tally.add(asyncio.run(self.scored(unanswered(record), record)))
+
+
+evaluate = takes(evaluate, FLAGS)

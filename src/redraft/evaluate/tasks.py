@@ -1,0 +1,239 @@
+"""Tasks with checkable truth: how their records are asked, and which checks score the answers.
+
+A task is a row of `TASKS`. Its records are read as everywhere (`formats.read`), so the published file is
+given as it is. The wording of the prompts is redraft's own, without examples. What a task's checks find of
+each answer goes to `meta["eval"]` of its chain, apart from the checks that guided revising.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from redraft.chain import Chain, Prompt, Step
+from redraft.errors import CheckSyntaxError, RecordError, UsageError
+from redraft.formats.gold import gold_answers
+from redraft.verify.base import Check, run_checks
+from redraft.verify.code import CodeCheck, program_of
+from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber, SameJson
+from redraft.verify.ifeval import Constraint, loosened
+from redraft.verify.parse import parse_check
+from redraft.verify.sandbox import find_sandbox
+
+KEY = "eval"
+"""The field of `meta` with the truth about a chain's answers."""
+
+Source = Mapping[str, Any]
+"""A record's own fields, as they were published."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task.
+
+    Attributes:
+        has: What its records have, for errors.
+        checks: Returns the checks that score, from the gold answer and the record.
+        prompt: Returns what is asked, from the record.
+        groups: Fields of a record whose values get a score of their own, each with the name it has in tables.
+        runs_code: The checks run programs that the model wrote.
+    """
+
+    has: str
+    checks: Callable[[str, Chain], Sequence[Check]]
+    prompt: Callable[[Chain], str] | None = None
+    groups: tuple[tuple[str, str], ...] = ()
+    runs_code: bool = False
+
+
+def source_of(record: Chain) -> Source:
+    """Return a record's own fields."""
+    source = record.meta.get("source")
+    return source if isinstance(source, Mapping) else {}
+
+
+def _letter(gold: str, record: Chain) -> Sequence[Check]:
+    options = source_of(record).get("options") or []
+    letters = "".join(str(option).strip()[:1] for option in options) or "ABCDE"
+    if len(gold) != 1 or gold not in letters:
+        raise CheckSyntaxError(f"the gold answer {gold!r:.40} is none of the options.")
+    return [FinalLetter(gold, letters)]
+
+
+def _human_eval(_gold: str, record: Chain) -> Sequence[Check]:
+    source = source_of(record)
+    test, name = source.get("test"), source.get("entry_point")
+    if not isinstance(test, str) or not isinstance(name, str):
+        raise CheckSyntaxError("it has no `test` and `entry_point`.")
+    given, _ = program_of(record.prompt.text)  # it may have imports and other functions that the tests need
+    return [CodeCheck((f"{test}\ncheck({name})",), given)]
+
+
+def _mbpp(_: str, record: Chain) -> Sequence[Check]:
+    tests = record.meta.get("tests")
+    if not isinstance(tests, Mapping) or not tests.get("asserts"):
+        raise CheckSyntaxError("it has no tests.")
+    return [CodeCheck(tuple(tests["asserts"]), tests.get("setup") or "")]
+
+
+def _constraints(_: str, record: Chain) -> Sequence[Check]:
+    source = source_of(record)
+    names, values = source.get("instruction_id_list"), source.get("kwargs")
+    if not isinstance(names, list) or not isinstance(values, list) or len(names) != len(values) or not names:
+        raise CheckSyntaxError("it has no `instruction_id_list` with as many `kwargs`.")
+    return [Constraint.of(name, value) for name, value in zip(names, values, strict=True)]
+
+
+_RUNS = re.compile(r"(?<![\w-])(python|command|judge)\s*(?:\[[^\]]*\]\s*)?:")
+
+
+def _own_checks(_: str, record: Chain) -> Sequence[Check]:
+    """Parse the checks that a record lists. A file of data may not start programs, or ask a judge."""
+    found = source_of(record).get("checks")
+    if not isinstance(found, list) or not found or not all(isinstance(check, str) for check in found):
+        raise CheckSyntaxError("it has no list of `checks`.")
+    for check in found:
+        if named := _RUNS.search(check):
+            raise CheckSyntaxError(
+                f"the check {check!r:.60} is of a kind ({named[1]}) that no file of data may have."
+            )
+    return [parse_check(check) for check in found]
+
+
+_STEPS = "Work it out step by step. "
+
+
+def _last_line(what: str) -> Callable[[Chain], str]:
+    end = f'{_STEPS}Write the last line as "Answer:" with {what} alone behind it.'
+    return lambda record: f"{record.prompt.text}\n\n{end}"
+
+
+def _boxed(record: Chain) -> str:
+    return f"{record.prompt.text}\n\n{_STEPS}Put the final answer in \\boxed{{}}."
+
+
+def _function(record: Chain) -> str:
+    asked = "Complete this Python function. Answer with the whole program in a ```python block."
+    return f"{asked}\n\n```python\n{record.prompt.text.rstrip()}\n```"
+
+
+def _tested(record: Chain) -> str:
+    tests = "\n".join(record.meta["tests"]["asserts"])
+    asked = "Answer with a Python program in a ```python block. It has to pass these tests:"
+    return f"{record.prompt.text}\n\n{asked}\n\n```python\n{tests}\n```"
+
+
+TASKS = {
+    "gsm8k": Task(
+        "a `question` and an `answer` that ends in `#### 42`",
+        lambda gold, _: [FinalNumber.of(gold)],
+        _last_line("the number"),
+    ),
+    "aqua": Task(
+        "a `question`, `options` and the `correct` letter",
+        _letter,
+        _last_line("the letter of the right option"),
+    ),
+    "math": Task(
+        "a `problem`, its `solution` and an `answer`",
+        lambda gold, _: [FinalMaths.of(gold)],
+        _boxed,
+        groups=(("level", "level "), ("subject", "")),
+    ),
+    "humaneval": Task("a `prompt`, a `test` and an `entry_point`", _human_eval, _function, runs_code=True),
+    "mbpp": Task("a `text`, `code` and a `test_list`", _mbpp, _tested, runs_code=True),
+    "ifeval": Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints),
+    "json-repair": Task(
+        "an instruction, and the right JSON as its gold answer", lambda gold, _: [SameJson.of(gold)]
+    ),
+    "checks": Task('a `prompt` and `checks`, such as ["words<=50"]', _own_checks, groups=(("group", ""),)),
+}
+"""The tasks by name."""
+
+
+def task_of(name: str, *, run_code: bool = False) -> Task:
+    """Return a task.
+
+    Args:
+        name: A key of `TASKS`.
+        run_code: Whether programs that the model wrote may run.
+
+    Raises:
+        UsageError: There is no such task, or it runs programs and may not, or there is no sandbox.
+    """
+    if name not in TASKS:
+        raise UsageError(f"there is no task {name!r:.40}.", hint=f"Tasks: {', '.join(TASKS)}")
+    if TASKS[name].runs_code:
+        if not run_code:
+            raise UsageError(
+                f"{name} runs programs that a model wrote.",
+                hint="Allow it with --run-code. docs/checks.md#code says what the sandbox covers.",
+            )
+        find_sandbox()
+    return TASKS[name]
+
+
+def checks_of(task: Task, record: Chain) -> tuple[Check, ...]:
+    """Return the checks that score the answers to a record.
+
+    Raises:
+        RecordError: The record is none of the task.
+        MissingExtra: A check needs a package that is not installed.
+    """
+    gold = "".join(gold_answers(record)[:1])
+    try:
+        return tuple(task.checks(gold.strip(), record))
+    except CheckSyntaxError as error:
+        problem, hint = error.message, error.hint or ""
+    except UsageError as error:
+        problem, hint = error.message, ""
+    raise RecordError(f"{record.id}: {problem}", hint=f"{hint} A record should have {task.has}.".strip())
+
+
+def asked(task: Task, records: Iterable[Chain], limit: int | None = None) -> Iterator[Chain]:
+    """Yield each record with the task's prompt, and without its answers. `limit` is the most.
+
+    Raises:
+        RecordError: A record is none of the task.
+    """
+    for record in islice(records, limit):
+        checks_of(task, record)
+        prompt = Prompt(instruction=task.prompt(record)) if task.prompt else record.prompt
+        yield Chain(id=record.id, prompt=prompt, meta=record.meta)
+
+
+def unanswered(record: Chain) -> Chain:
+    """Return the chain of a record to which the model gave an empty answer."""
+    return record.model_copy(update={"steps": (Step(answer=""),), "best": 0})
+
+
+async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
+    """Return a chain with the truth about each of its answers in `meta["eval"]`.
+
+    The field has the task, the record's groups, and for each step the results of the checks. IFEval's has for
+    each step which constraints are met by its loose score, too.
+    """
+    about: dict[str, Any] = {"task": name, "groups": groups_of(TASKS[name], chain)}
+    steps = [await run_checks(checks, step.answer, chain.prompt) for step in chain.steps]
+    about["steps"] = [[result.model_dump() for result in results] for results in steps]
+    if name == "ifeval":
+        about["loose"] = [
+            [await _loosely(check, step.answer, chain.prompt) for check in checks] for step in chain.steps
+        ]
+    return chain.model_copy(update={"meta": {**chain.meta, KEY: about}})
+
+
+async def _loosely(check: Check, answer: str, prompt: Prompt) -> bool:
+    results = [await run_checks([check], variant, prompt) for variant in loosened(answer)]
+    return any(result.passed for [result] in results)
+
+
+def groups_of(task: Task, record: Chain) -> list[str]:
+    """Return the groups of a record, such as `level 3` and `Algebra`."""
+    source = source_of(record)
+    return [
+        f"{named}{source[field]}" for field, named in task.groups if isinstance(source.get(field), str | int)
+    ]

@@ -1,0 +1,427 @@
+"""IFEval's 25 types of constraints as checks: `ifeval:keywords:existence {"keywords": ["rain"]}`.
+
+Each type decides as in the paper's program (Zhou et al., "Instruction-Following Evaluation for Large Language
+Models", arXiv:2311.07911), so that scores compare with published ones; names and values are those of its
+data. So these are not redraft's other checks: `contains:` finds whole words, `keywords:existence` parts too.
+
+Three things are judged by other means: sentences and the words of `capital_word_frequency` are split by rules
+of `segment` and not by nltk, and languages told by fastText and not langdetect. docs/evaluate.md says
+where that differs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from redraft.chain import Prompt
+from redraft.errors import CheckSyntaxError, shown
+from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.language import BY_NAME, Language, language_of
+from redraft.verify.segment import sentences, words
+
+Values = Mapping[str, Any]
+"""The arguments of a constraint, as in `kwargs` of IFEval's records."""
+
+Finding = tuple[bool, str]
+"""Whether the constraint is met, and what was found: a clause about the answer."""
+
+
+def _related(count: int, values: Values, relation: str, limit: str, what: str) -> Finding:
+    """Compare a count with a limit."""
+    few = count < values[limit]
+    return (few if values[relation] == "less than" else not few), f"it has {count} {what}"
+
+
+def _existence(answer: str, values: Values) -> Finding:
+    missing = [word for word in values["keywords"] if not _occurs(word, answer)]
+    return not missing, f"it lacks {_quoted(missing)}" if missing else "it has all of them"
+
+
+def _frequency(answer: str, values: Values) -> Finding:
+    count = _occurs(values["keyword"], answer)
+    return _related(count, values, "relation", "frequency", f"times {_quoted([values['keyword']])}")
+
+
+def _forbidden(answer: str, values: Values) -> Finding:
+    found = [
+        word
+        for word in values["forbidden_words"]
+        if re.search(rf"\b{re.escape(word)}\b", answer, re.IGNORECASE)
+    ]
+    return not found, f"it has {_quoted(found)}" if found else "it has none of them"
+
+
+def _occurs(text: str, answer: str) -> int:
+    return len(re.findall(re.escape(text), answer, re.IGNORECASE))
+
+
+def _quoted(texts: Iterable[str]) -> str:
+    return ", ".join(f'"{text}"' for text in texts)
+
+
+def _letters(answer: str, values: Values) -> Finding:
+    count = answer.lower().count(values["letter"].lower())
+    return _related(count, values, "let_relation", "let_frequency", f"times the letter {values['letter']}")
+
+
+def _language(answer: str, values: Values) -> Finding:
+    found = language_of(answer) if any(map(str.isalpha, answer)) else None
+    wanted = values["language"]
+    return found in (wanted, None), f"it seems to be in the language {found}"
+
+
+def _sentences(answer: str, values: Values) -> Finding:
+    return _related(len(sentences(answer)), values, "relation", "num_sentences", "sentences")
+
+
+def _words(answer: str, values: Values) -> Finding:
+    return _related(len(re.findall(r"\w+", answer)), values, "relation", "num_words", "words")
+
+
+def _paragraphs(answer: str, values: Values) -> Finding:
+    parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", answer)]
+    if "" in parts[1:-1]:
+        return False, "it has *** twice with nothing between"
+    count = sum(map(bool, parts))
+    return count == values["num_paragraphs"], f"it has {count} paragraphs separated by ***"
+
+
+def _first_word(answer: str, values: Values) -> Finding:
+    parts = answer.split("\n\n")
+    count, place = sum(1 for part in parts if part.strip()), values["nth_paragraph"]
+    found = parts[place - 1].split() if place <= count else []
+    word = re.split(r"[.,?!'\"]", found[0].lstrip("'").lstrip('"'))[0].lower() if found else ""
+    said = f'it has {count} paragraphs, and number {place} begins with "{word}"'
+    return count == values["num_paragraphs"] and word == values["first_word"].lower(), said
+
+
+def _placeholders(answer: str, values: Values) -> Finding:
+    count = sum(map(_closed, answer.split("\n")))
+    return count >= values["num_placeholders"], f"it has {count} placeholders in square brackets"
+
+
+def _closed(line: str) -> int:
+    r"""Count matches of `\[.*?\]`, in one pass however many brackets are never closed."""
+    count, end = 0, -1
+    while (begin := line.find("[", end + 1)) >= 0 and (end := line.find("]", begin)) >= 0:
+        count += 1
+    return count
+
+
+def _postscript(answer: str, values: Values) -> Finding:
+    marker = values["postscript_marker"]
+    usual = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
+    found = re.search(usual.get(marker, re.escape(marker.lower())), answer.lower())
+    return bool(found), f"it has {'a' if found else 'no'} postscript with {marker}"
+
+
+def _bullets(answer: str, values: Values) -> Finding:
+    count = len(re.findall(r"^[^\S\n]*\*[^\*].*$", answer, re.MULTILINE))
+    count += len(re.findall(r"^[^\S\n]*-.*$", answer, re.MULTILINE))
+    return count == values["num_bullets"], f"it has {count} bullet points"
+
+
+_CHOICES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
+
+
+def _choice(answer: str, _: Values) -> Finding:
+    found = next((choice for choice in _CHOICES if choice in answer), None)
+    return found is not None, f'it has "{found}"' if found else f"it has none of {_quoted(_CHOICES)}"
+
+
+def _highlights(answer: str, values: Values) -> Finding:
+    single, double = re.findall(r"\*[^\n\*]*\*", answer), re.findall(r"\*\*[^\n\*]*\*\*", answer)
+    count = sum(1 for text in [*single, *double] if text.strip("*").strip())
+    return count >= values["num_highlights"], f"it has {count} sections in *asterisks*"
+
+
+def _sections(answer: str, values: Values) -> Finding:
+    mark = values["section_spliter"]
+    count = len(re.findall(rf"\s?{re.escape(mark)}\s?\d+\s?", answer))
+    return count >= values["num_sections"], f"it has {count} sections that begin with {mark} and a number"
+
+
+_FENCES = ("```json", "```Json", "```JSON", "```")
+
+
+def _json(answer: str, _: Values) -> Finding:
+    text = answer.strip()
+    text = text.removeprefix(next(filter(text.startswith, _FENCES), "")).removesuffix("```")
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False, "it is not JSON"
+    return True, "it is JSON"
+
+
+def _title(answer: str, _: Values) -> Finding:
+    titles = re.findall(r"<<[^\n]+>>", answer)
+    found = any(title.lstrip("<").rstrip(">").strip() for title in titles)
+    return found, f"it has {'a' if found else 'no'} title in <<double angular brackets>>"
+
+
+def _two(answer: str, _: Values) -> Finding:
+    parts = [part.strip() for part in answer.split("******")]
+    found = [part for part in parts if part]
+    if "" in parts[1:-1] or len(found) != 2:
+        return False, f"it has {len(found)} responses separated by ******, and should have two"
+    return found[0] != found[
+        1
+    ], f"its two responses are {'different' if found[0] != found[1] else 'the same'}"
+
+
+def _repeated(answer: str, values: Values) -> Finding:
+    found = answer.strip().lower().startswith(values["prompt_to_repeat"].strip().lower())
+    return found, f"it {'begins' if found else 'does not begin'} with the request, word for word"
+
+
+def _end(answer: str, values: Values) -> Finding:
+    phrase = values["end_phrase"]
+    found = answer.strip().strip('"').lower().endswith(phrase.strip().lower())
+    return found, f'it {"ends" if found else "does not end"} with "{phrase}"'
+
+
+def _quotation(answer: str, _: Values) -> Finding:
+    text = answer.strip()
+    found = len(text) > 1 and text[0] == text[-1] == '"'
+    return found, f"it is {'' if found else 'not '}wrapped in double quotation marks"
+
+
+def _capitals(answer: str, _: Values) -> Finding:
+    return _english(answer, alike=answer.isupper(), what="capital letters")
+
+
+def _lowercase(answer: str, _: Values) -> Finding:
+    return _english(answer, alike=answer.islower(), what="small letters")
+
+
+def _english(answer: str, *, alike: bool, what: str) -> Finding:
+    if not alike:
+        return False, f"not all of it is in {what}"
+    found = language_of(answer.lower())  # fastText knows words in capitals badly
+    return found == "en", f"it is in {what}, in the language {found}"
+
+
+def _capital_words(answer: str, values: Values) -> Finding:
+    count = sum(1 for word in words(answer) if word.isupper())
+    return _related(count, values, "capital_relation", "capital_frequency", "words in capitals")
+
+
+def _no_comma(answer: str, _: Values) -> Finding:
+    count = answer.count(",")
+    return not count, f"it has {count} commas"
+
+
+_RELATION = "less than|at least"
+Judge = Callable[[str, Values], Finding]
+TYPES: dict[str, tuple[Judge, dict[str, Any], str]] = {
+    "keywords:existence": (_existence, {"keywords": list}, "Use all of these: {keywords}."),
+    "keywords:frequency": (
+        _frequency,
+        {"keyword": str, "relation": _RELATION, "frequency": int},
+        'Use "{keyword}" {relation} {frequency} times.',
+    ),
+    "keywords:forbidden_words": (
+        _forbidden,
+        {"forbidden_words": list},
+        "Do not use these words: {forbidden_words}.",
+    ),
+    "keywords:letter_frequency": (
+        _letters,
+        {"letter": str, "let_relation": _RELATION, "let_frequency": int},
+        "Use the letter {letter} {let_relation} {let_frequency} times.",
+    ),
+    "language:response_language": (_language, {"language": str}, "Write the whole answer in {language}."),
+    "length_constraints:number_sentences": (
+        _sentences,
+        {"relation": _RELATION, "num_sentences": int},
+        "Write {relation} {num_sentences} sentences.",
+    ),
+    "length_constraints:number_paragraphs": (
+        _paragraphs,
+        {"num_paragraphs": int},
+        "Write exactly {num_paragraphs} paragraphs, separated by ***",
+    ),
+    "length_constraints:number_words": (
+        _words,
+        {"relation": _RELATION, "num_words": int},
+        "Write {relation} {num_words} words.",
+    ),
+    "length_constraints:nth_paragraph_first_word": (
+        _first_word,
+        {"num_paragraphs": int, "nth_paragraph": int, "first_word": str},
+        (
+            "Write exactly {num_paragraphs} paragraphs, separated by blank lines; the first word of number "
+            "{nth_paragraph} is {first_word}."
+        ),
+    ),
+    "detectable_content:number_placeholders": (
+        _placeholders,
+        {"num_placeholders": int},
+        "Use at least {num_placeholders} placeholders in square brackets, such as [address].",
+    ),
+    "detectable_content:postscript": (
+        _postscript,
+        {"postscript_marker": str},
+        "Add a postscript that begins with {postscript_marker}",
+    ),
+    "detectable_format:number_bullet_lists": (
+        _bullets,
+        {"num_bullets": int},
+        "Write exactly {num_bullets} bullet points, each a line that begins with *",
+    ),
+    "detectable_format:constrained_response": (
+        _choice,
+        {},
+        f"Say one of these: {_quoted(_CHOICES)}.",
+    ),
+    "detectable_format:number_highlighted_sections": (
+        _highlights,
+        {"num_highlights": int},
+        "Highlight at least {num_highlights} sections, as *highlighted section*.",
+    ),
+    "detectable_format:multiple_sections": (
+        _sections,
+        {"section_spliter": str, "num_sections": int},
+        "Write at least {num_sections} sections; begin each with {section_spliter} and its number.",
+    ),
+    "detectable_format:json_format": (_json, {}, "Write the whole answer as JSON."),
+    "detectable_format:title": (_title, {}, "Give a title, wrapped as <<title>>."),
+    "combination:two_responses": (_two, {}, "Give two different responses, separated by ******"),
+    "combination:repeat_prompt": (
+        _repeated,
+        {"prompt_to_repeat": str},
+        "First repeat the request word for word, then answer it.",
+    ),
+    "startend:end_checker": (_end, {"end_phrase": str}, 'End with this exact phrase: "{end_phrase}"'),
+    "startend:quotation": (_quotation, {}, "Wrap the whole answer in double quotation marks."),
+    "change_case:english_capital": (_capitals, {}, "Write in English, in capital letters only."),
+    "change_case:english_lowercase": (_lowercase, {}, "Write in English, in small letters only."),
+    "change_case:capital_word_frequency": (
+        _capital_words,
+        {"capital_relation": _RELATION, "capital_frequency": int},
+        "Use {capital_relation} {capital_frequency} words in capitals.",
+    ),
+    "punctuation:no_comma": (_no_comma, {}, "Use no commas."),
+}
+"""Type -> (how it is judged, its values with their types, the demand)."""
+
+OF_LANGUAGE = {"language:response_language", "change_case:english_capital", "change_case:english_lowercase"}
+"""Types that need the extra `data`."""
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """`ifeval:TYPE {"name": value}`: the answer meets a constraint of IFEval.
+
+    Attributes:
+        kind: A key of `TYPES`.
+        values: Its arguments.
+    """
+
+    kind: str
+    values: Values = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, kind: object, values: object) -> Self:
+        """Check type and arguments. Arguments that are null are left out.
+
+        Raises:
+            CheckSyntaxError: There is no such type, or an argument is missing or wrong.
+            MissingExtra: The type needs a package that is not installed.
+        """
+        if not isinstance(kind, str) or kind not in TYPES:
+            raise CheckSyntaxError(
+                f"IFEval has no constraint {shown(kind)}.", hint=f"It has: {' '.join(TYPES)}"
+            )
+        if values is not None and not isinstance(values, dict):
+            raise _misused(kind, f"{shown(values)} is no object")
+        given = {name: value for name, value in (values or {}).items() if value is not None}
+        if wrong := _wrong(kind, given):
+            raise _misused(kind, wrong)
+        if kind in OF_LANGUAGE:
+            Language.of(given.get("language", "en"))
+        return cls(kind, given)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Parse `TYPE {"name": value}`.
+
+        Raises:
+            CheckSyntaxError: As `of`, or the arguments are not JSON.
+        """
+        kind, _, rest = text.partition(" ")
+        try:
+            values = json.loads(rest) if rest.strip() else {}
+        except (ValueError, RecursionError):
+            raise CheckSyntaxError(
+                f"ifeval:{kind}: {rest:.60} is not JSON.",
+                hint='Write: ifeval:keywords:existence {"keywords": ["rain"]}',
+            ) from None
+        return cls.of(kind, values)
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        values = f" {json.dumps(self.values, ensure_ascii=False)}" if self.values else ""
+        return f"ifeval:{self.kind}{values}"
+
+    @property
+    def demand(self) -> str:
+        """The constraint, as a sentence."""
+        code = str(self.values.get("language"))
+        names = {code: name.capitalize() for name, code in BY_NAME.items()}
+        told = {"language": names.get(code, f"the language with the ISO 639 code {code}")}
+        texts = {n: _quoted(value) if isinstance(value, list) else value for n, value in self.values.items()}
+        return TYPES[self.kind][2].format(**(texts | told))
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Pass if the constraint is met."""
+        met, found = TYPES[self.kind][0](answer, self.values)
+        return (
+            passed(f"As wanted: {found}.")
+            if met
+            else failed(f"{self.demand} The answer is not like that: {found}.")
+        )
+
+
+def _wrong(kind: str, given: Values) -> str:
+    """Return in words which argument is missing or wrong; empty if none is."""
+    wanted = TYPES[kind][1]
+    for name, form in wanted.items():
+        if name not in given:
+            return f"{name!r} is missing"
+        value = given[name]
+        good = value in form.split("|") if isinstance(form, str) else type(value) is form
+        if form is list:
+            good = good and bool(value) and all(isinstance(part, str) and part for part in value)
+        if not good or value == "":
+            return f"{name} is {json.dumps(value, ensure_ascii=False):.60}"
+    unknown = [name for name in given if name not in wanted]
+    return f"there is no {unknown[0]!r}" if unknown else ""
+
+
+def _misused(kind: str, problem: str) -> CheckSyntaxError:
+    examples = {list: '["rain"]', str: '"…"', int: "3", _RELATION: '"at least"'}
+    values = ", ".join(f'"{name}": {examples[form]}' for name, form in TYPES[kind][1].items())
+    return CheckSyntaxError(
+        f"ifeval:{kind}: {problem}.", hint=f"Write ifeval:{kind}" + f" {{{values}}}" * bool(values)
+    )
+
+
+def loosened(answer: str) -> list[str]:
+    """Return the variants of an answer for IFEval's loose score: without the first line, the last, both, and
+    all of these without asterisks, since models like to add `Sure, here it is:` and markdown.
+    """
+    lines = answer.split("\n")
+    cut = [
+        answer,
+        "\n".join(lines[1:]).strip(),
+        "\n".join(lines[:-1]).strip(),
+        "\n".join(lines[1:-1]).strip(),
+    ]
+    return [variant for text in cut for variant in (text, text.replace("*", "")) if variant.strip()]

@@ -1,0 +1,243 @@
+"""`redraft eval`, as a user types it: the score, the chains, going on, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+pytest.importorskip("scipy")
+
+from redraft.chain import Chain, read_jsonl
+from redraft.cli import app
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with four questions, whose answers are 0, 1, 2 and 3."""
+    monkeypatch.chdir(tmp_path)
+    write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
+    return tmp_path
+
+
+def write(name: str, records: list[Any]) -> None:
+    Path(name).write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+def script(*replies: Any) -> None:
+    write("script.jsonl", [{"settings": {}}, *replies])
+
+
+def run(*args: str, task: str = "gsm8k", file: str = "test.jsonl") -> Result:
+    words = ["eval", task, file, "-o", "out.jsonl", "-m", "script:script.jsonl", "-j", "1", *args]
+    return CliRunner().invoke(app, words, prog_name="redraft")
+
+
+def plain(*args: str, **where: str) -> Result:
+    return run("--max-revisions", "0", *args, **where)
+
+
+def chains() -> list[Chain]:
+    return list(read_jsonl(Path("out.jsonl")))
+
+
+def passed(chain: Chain) -> list[bool]:
+    return [all(result["passed"] for result in results) for results in chain.meta["eval"]["steps"]]
+
+
+def test_the_score_and_the_chains() -> None:
+    script("Answer: 0", "Answer: 5", "It is 2.", "#### 3")
+    result = plain()
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[:4] == [
+        "gsm8k: 4 answers",
+        "score   75.0 %   30.1 to 95.4  3 of 4",
+        "",
+        "answers    4 in out.jsonl",
+    ]
+    assert any(line.startswith("tokens     ") for line in lines)
+    assert [passed(chain) for chain in chains()] == [[True], [False], [True], [True]]
+    assert chains()[1].meta["reference"] == "1"
+    assert chains()[0].prompt.text.startswith("How many? (0)\n\n")
+
+
+def test_json_has_the_score_alone_on_stdout() -> None:
+    script("Answer: 0", "Answer: 5", "It is 2.", "#### 3")
+    found = json.loads(plain("--json").stdout)
+    assert (found["task"], found["score"]["hits"], found["score"]["count"]) == ("gsm8k", 3, 4)
+    assert found["wrong"] == ["test/1"]
+    assert 0 < found["score"]["low"] < 0.75 < found["score"]["high"] < 1
+    assert found["usage"]["completion_tokens"] > 0
+    assert json.loads(plain("--json").stdout) == found, "and again, from the file alone"
+
+
+def test_quiet_prints_nothing() -> None:
+    script(*["1"] * 4)
+    assert plain("--quiet").output == ""
+
+
+def test_a_low_score_is_no_failure() -> None:
+    script(*["no number"] * 4)
+    result = plain("--check", "words<=1")
+    assert result.exit_code == 0
+    assert "score    0.0 %" in result.stdout
+
+
+def test_a_run_goes_on_and_counts_what_was_there() -> None:
+    script("Answer: 0", "Answer: 1")
+    assert "2 of 2" in plain("--limit", "2").stdout
+    before = Path("out.jsonl").read_bytes()
+    script("Answer: 7", "Answer: 3")
+    result = plain()
+    assert "3 of 4" in result.stdout
+    assert "answers    4 in out.jsonl, 2 of them from before" in result.stdout
+    assert Path("out.jsonl").read_bytes().startswith(before)
+
+
+def test_an_output_of_another_task_is_left_alone() -> None:
+    script(*["Answer: 1"] * 4)
+    plain("--limit", "1")
+    before = Path("out.jsonl").read_bytes()
+    for words in (["--guided"], ["--check", "words<=3"]):
+        result = plain(*words)
+        assert result.exit_code != 0, words
+        assert "Traceback" not in result.output
+    result = plain(task="math", file="test.jsonl")
+    assert result.exit_code != 0
+    assert Path("out.jsonl").read_bytes() == before
+
+
+def test_checks_guide_and_the_gold_answer_scores() -> None:
+    script("It is surely the number 0.", "Answer: 0", *["It is surely the number 1.", "Answer: 2"], "2", "3")
+    result = run("--check", "words<=3")
+    assert "score             75.0 %" in result.stdout
+    assert "  first answers  100.0 %" in result.stdout
+    assert "checks     passed by 2 first drafts (50 %), 4 final answers (100 %)" in result.stdout
+    assert [passed(chain) for chain in chains()] == [[True, True], [True, False], [True], [True]]
+    assert {result.name for chain in chains() for step in chain.steps for result in step.checks} == {
+        "words<=3"
+    }
+
+
+def test_guided_lets_the_gold_answer_guide_and_keeps_it_secret() -> None:
+    script("Answer: 5", "Answer: 0", "1", "2", "3")
+    result = run("--guided")
+    assert "4 of 4" in result.stdout
+    [first, *_] = chains()
+    assert passed(first) == [False, True]
+    assert first.steps[0].criticism == "The final answer is read as 5. It is not right. Work it out again."
+
+
+def test_an_empty_answer_is_wrong_and_tried_again() -> None:
+    script("Answer: 0", "", "  ", "Answer: 3")
+    result = plain("--retries", "0", "--json")
+    assert result.exit_code == 3
+    found = json.loads(result.stdout)
+    assert (found["score"]["hits"], found["score"]["count"]) == (2, 4)
+    assert (found["wrong"], found["failed"]) == (["test/1", "test/2"], {"empty reply": 2})
+    script("Answer: 1", "Answer: 2")
+    assert "4 of 4" in plain("--retries", "0").stdout
+
+
+def test_other_failures_are_listed_and_do_not_count() -> None:
+    script("Answer: 0", {"error": "the server is on fire"}, "Answer: 2", "Answer: 3")
+    result = plain("--retries", "0")
+    assert "3 of 3" in result.stdout
+    assert "failed     1: " in result.stdout
+
+
+def test_answers_and_questions_of_any_script() -> None:
+    write("test.jsonl", [{"question": "何羽のカモメ？ 🐦", "answer": "雨\n#### 18"}])
+    script("答えは 18 です。 🌧️")
+    assert "1 of 1" in plain().stdout
+    assert chains()[0].prompt.text.startswith("何羽のカモメ？ 🐦")
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("", "test.jsonl: "),
+        ("\n\n", "test.jsonl: "),
+        ('{"prompt": "Describe rain."}\n', "test/0: "),
+        ('{"question": "?", "options": ["A)1"], "correct": "A"}\n', "the gold answer 'A' is no number"),
+        ("[1, 2", "test.jsonl"),
+        ('{"question": "?", "answer": "#### 1"}\n{"question": "?", "answer": "none"}\n', "test/1: "),
+    ],
+)
+def test_a_file_of_another_shape_costs_nothing(content: str, problem: str) -> None:
+    Path("test.jsonl").write_text(content)
+    script("1")
+    result = plain()
+    assert result.exit_code == 2, result.output
+    assert problem in " ".join(result.output.split())
+    assert "Traceback" not in result.output
+    assert not Path("out.jsonl").exists()
+
+
+def test_an_unknown_task_lists_the_tasks() -> None:
+    result = plain(task="gsm9k")
+    assert result.exit_code == 2
+    for name in ("gsm8k", "aqua", "math", "humaneval", "mbpp", "ifeval", "json-repair", "checks"):
+        assert name in result.output
+
+
+PROGRAM = {
+    "task_id": 1,
+    "text": "Double a number.",
+    "code": "def twice(x):\n    return 2 * x",
+    "test_setup_code": "",
+    "test_list": ["assert twice(2) == 4"],
+    "challenge_test_list": [],
+}
+
+
+def test_programs_run_only_with_leave() -> None:
+    write("test.jsonl", [PROGRAM])
+    script("x")
+    result = plain(task="mbpp")
+    assert result.exit_code == 2
+    assert "--run-code" in result.output
+
+
+def test_a_program_that_prints_passed_is_wrong(a_sandbox: Path) -> None:
+    fakes = [
+        "print('1 passed')\nimport os\nos._exit(0)",
+        "class A:\n    def __eq__(self, other): return True\ndef twice(x):\n    print('ok')\n    return A()",
+        "import builtins\nbuiltins.AssertionError = SystemExit\ndef twice(x): return 'passed'",
+    ]
+    write("test.jsonl", [PROGRAM | {"task_id": n} for n in range(4)])
+    script(*(f"```python\n{fake}\n```" for fake in fakes), "```python\ndef twice(x): return x * 2\n```")
+    result = plain("--run-code", task="mbpp")
+    assert "1 of 4" in result.stdout, result.output
+    assert [passed(chain) for chain in chains()] == [[False], [False], [False], [True]]
+
+
+def test_any_file_of_prompts_with_checks() -> None:
+    write(
+        "test.jsonl",
+        [
+            {"prompt": "Describe rain.", "checks": ["words<=3", "contains:rain"], "group": "weather"},
+            {"prompt": "Describe snow.", "checks": ["any(json; contains:snow)"], "group": "weather"},
+            {"prompt": "Describe gulls.", "checks": ["words<=3"]},
+        ],
+    )
+    script("Rain falls.", "No idea.", "Gulls.")
+    lines = plain(task="checks").stdout.splitlines()
+    assert lines[1].split() == ["score", "66.7", "%", "20.8", "to", "93.9", "2", "of", "3"]
+    assert lines[2].split() == ["weather", "50.0", "%", "9.5", "to", "90.5", "1", "of", "2"]
+
+
+@pytest.mark.model
+def test_the_default_model_on_gsm8k(shared_data: Path, default_model: Path) -> None:
+    file = shared_data / "gsm8k" / "test.jsonl"
+    words = ["eval", "gsm8k", str(file), "-o", "out.jsonl", "-m", str(default_model), "--limit", "1"]
+    result = CliRunner().invoke(
+        app, [*words, "--max-tokens", "16", "--max-revisions", "0"], prog_name="redraft"
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("gsm8k: 1 answer\nscore")
+    assert len(chains()) == 1
