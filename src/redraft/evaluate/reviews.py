@@ -124,7 +124,8 @@ def read_reviews(path: Path) -> Iterator[tuple[str, Review]]:
             yield from ((raw.where, each) for each in _mt_bench(record, raw.where))
         elif "judgment" in record and "model" in record:
             raise RecordError(
-                f"{raw.where}: is the grade of a single answer, not a review of two.", hint=_HINT
+                f"{raw.where}: is the grade of a single answer, not a review of two.",
+                hint="The mean of grades is in the summary of redraft judge: run the same command again.",
             )
         elif "answer1_id" not in record and "question_id" not in record:
             fields = ", ".join(list(map(str, record))[:6])
