@@ -46,7 +46,8 @@ def test_without_a_key_the_run_ends_at_once_and_says_where_keys_go() -> None:
         assert result.exit_code == 3
         assert "asks for a key (401)" in result.stderr
         assert "export REDRAFT_KEY_127_0_0_1_" in result.stderr
-        assert (made(), teacher.account().calls.total()) == (0, PARALLEL)
+        assert made() == 0
+        assert 1 <= teacher.account().calls.total() <= PARALLEL
         assert not Path("out.jsonl.errors.jsonl").exists()
 
 
