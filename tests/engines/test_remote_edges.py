@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redraft.config import Key
-from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import ServerError, UsageError
 from tests.engines.fake_server import (
@@ -31,10 +31,10 @@ from tests.engines.remote.test_engine import (
     collected,
     connected,
     engine,
-    llama_server,
     refused,
     text_of,
 )
+from tests.engines.remote.test_real_server import llama_server
 
 
 @pytest.fixture
@@ -70,7 +70,8 @@ def test_half_a_character_at_the_end_is_replaced(server: FakeServer) -> None:
 )
 def test_what_comes_beside_the_text(server: FakeServer, delta: dict[str, Any], aside: str) -> None:
     server.on(CHAT, sse_reply(event({"choices": [{"delta": delta}]}), chat_event("", "stop"), DONE))
-    assert chat(engine(server)) == [Delta(finish="stop", aside=aside)]
+    [made] = chat(engine(server))
+    assert (made.text, made.finish, made.aside) == ("", "stop", aside)
 
 
 def test_a_server_that_fails_at_its_list(server: FakeServer) -> None:

@@ -135,7 +135,7 @@ def test_letters_are_those_of_the_options() -> None:
         ("aqua", {"correct": "F"}, "'F' is none of the options"),
         ("aqua", {"correct": ""}, "'' is none of the options"),
         ("math", {"answer": ..., "solution": "none"}, "no gold answer"),
-        ("humaneval", {"test": ...}, "it has no `test` and `entry_point`"),
+        ("humaneval", {"test": ...}, "it has no tests"),
         ("mbpp", {"test_list": []}, "it has no tests"),
         ("mbpp", {"test_list": ["assert twice(2) =="]}, "is not Python"),
         ("ifeval", {"kwargs": [{}]}, "it has no `instruction_id_list` with as many `kwargs`"),
@@ -212,7 +212,7 @@ def test_the_solutions_of_humaneval_are_right_with_and_without_the_given_lines(
     for record in records[::share]:
         [one] = asked(TASKS["humaneval"], [record])
         whole = record.prompt.text + str(record.meta["reference"])
-        name = record.meta["source"]["entry_point"]
+        name = record.meta["tests"]["asserts"][0].rpartition("check(")[2].removesuffix(")")
         bare = f"def {name}(" + whole.split(f"def {name}(")[1]
         assert right("humaneval", f"Here it is:\n```python\n{whole}```", one), record.id
         assert right("humaneval", f"```python\n{bare}```", one), record.id

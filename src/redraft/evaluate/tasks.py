@@ -17,7 +17,7 @@ from redraft.chain import Chain, Prompt, Step
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
 from redraft.formats.gold import gold_answers
 from redraft.verify.base import Check, run_checks
-from redraft.verify.code import CodeCheck, program_of
+from redraft.verify.code import CodeCheck
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber, SameJson
 from redraft.verify.ifeval import Constraint, loosened
 from redraft.verify.parse import parse_check
@@ -63,16 +63,7 @@ def _letter(gold: str, record: Chain) -> Sequence[Check]:
     return [FinalLetter(gold, letters)]
 
 
-def _human_eval(_gold: str, record: Chain) -> Sequence[Check]:
-    source = source_of(record)
-    test, name = source.get("test"), source.get("entry_point")
-    if not isinstance(test, str) or not isinstance(name, str):
-        raise CheckSyntaxError("it has no `test` and `entry_point`.")
-    given, _ = program_of(record.prompt.text)  # it may have imports and other functions that the tests need
-    return [CodeCheck((f"{test}\ncheck({name})",), given)]
-
-
-def _mbpp(_: str, record: Chain) -> Sequence[Check]:
+def _unit_tests(_: str, record: Chain) -> Sequence[Check]:
     tests = record.meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):
         raise CheckSyntaxError("it has no tests.")
@@ -143,8 +134,8 @@ TASKS = {
         _boxed,
         groups=(("level", "level "), ("subject", "")),
     ),
-    "humaneval": Task("a `prompt`, a `test` and an `entry_point`", _human_eval, _function, runs_code=True),
-    "mbpp": Task("a `text`, `code` and a `test_list`", _mbpp, _tested, runs_code=True),
+    "humaneval": Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _function, runs_code=True),
+    "mbpp": Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True),
     "ifeval": Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints),
     "json-repair": Task(
         "an instruction, and the right JSON as its gold answer", lambda gold, _: [SameJson.of(gold)]
