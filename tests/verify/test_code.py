@@ -498,11 +498,12 @@ def test_cancelling_at_any_moment_leaves_nothing(kind: str, milliseconds: int) -
         with contextlib.suppress(asyncio.CancelledError):
             await task
 
+    gc.collect()  # what earlier tests left
     before = len([*Path("/proc/self/fd").iterdir()])
     with use(kind, mark):
         asyncio.run(asyncio.wait_for(cancelled(), 30))
     gc.collect()  # a pipe left open is a ResourceWarning, which is an error here
-    assert len([*Path("/proc/self/fd").iterdir()]) == before
+    assert len([*Path("/proc/self/fd").iterdir()]) <= before
     assert none_left(mark)
 
 
