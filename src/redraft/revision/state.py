@@ -401,7 +401,7 @@ def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
         begins = chain.steps[0].answer
         raise UsageError(
             f"the chain to resume begins with another first answer than the given one: {begins!r:.80}.",
-            hint="Leave out given=… to go on with the chain, or resume=… to begin anew.",
+            hint="Leave out given=… to go on with the chain, or resume=… to start over.",
         )
 
 
