@@ -21,8 +21,8 @@ from redraft.counting import printable
 from redraft.evaluate.against import Change
 from redraft.evaluate.compare import Comparison, Game, Item, Result, Tally
 from redraft.evaluate.controls import Control
+from redraft.evaluate.lines import Line, percent
 from redraft.evaluate.report import (
-    Line,
     Report,
     change_lines,
     change_title,
@@ -31,7 +31,6 @@ from redraft.evaluate.report import (
     difference_line,
     lines_of,
     many,
-    percent,
     title_of,
 )
 
