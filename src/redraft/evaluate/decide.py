@@ -94,7 +94,7 @@ def sentence(decision: Decision, one: str = "the first answers", other: str = "r
     if found == "worse":
         return f"Don't: {other} loses {points} against {one}; {tested}."
     if decision.needed is None:
-        return f"Undecided: {other} and {one} are right equally often; {split}. No difference is in sight."
+        return f"Undecided: {other} and {one} do equally well; {split}. No difference is in sight."
     verb = "adds" if decision.gain.value > 0 else "loses"
     more = f"About {counted(decision.more or 0, 'more item')} would decide it, if they go on like this."
     return f"Undecided: {other} {verb} {points} against {one} so far; {tested}. {more}"

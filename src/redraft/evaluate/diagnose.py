@@ -12,19 +12,33 @@ Acc < ECR/(ECR + EIR).
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from redraft.chain import Chain, Feedback
+from redraft.errors import UsageError
 from redraft.evaluate import stats
 from redraft.evaluate.decide import Decision, decide
+from redraft.evaluate.gains import kind_of, trials
 from redraft.evaluate.stats import Estimate
-from redraft.evaluate.truth import Known, Material, known
+from redraft.evaluate.truth import Known, Material, known, with_checks, with_task
+from redraft.formats.read.records import raw_records
+from redraft.verify.base import Check
+from redraft.verify.parse import parse_checks
 from redraft.verify.segment import count_words
 
 MOST = 10
 """Revisions that get figures of their own."""
+
+COLLAPSED = 0.95
+"""Share of equal verdicts, 0 to 1, from which they are said to be always the same."""
+
+Pair = tuple[bool, bool, Hashable]
+"""Whether an answer is right before and after, and the id of its item."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +46,10 @@ class Changes:
     """Answers before and after something was done to them.
 
     Attributes:
-        pairs: Whether each is right before and after, with the id of its item.
+        pairs: One for each answer.
     """
 
-    pairs: tuple[tuple[bool, bool, Hashable], ...]
+    pairs: tuple[Pair, ...]
 
     def count(self, before: bool, after: bool) -> int:  # noqa: FBT001  (right before, right after)
         """Return how many went so."""
@@ -150,16 +164,12 @@ class Verdicts:
     def collapse(self) -> str:
         """`accept` or `revise` if nearly all verdicts are this one, and answers of the other kind exist."""
         total = self.total
-        count, missed = total.wrong + total.right, total.wrong - total.rejected
-        if total.accepted + missed - self.unknown >= COLLAPSED * count and missed * 2 > total.wrong:
+        rejected = total.rejected + total.alarms
+        accepted = total.wrong + total.right - rejected - self.unknown
+        enough = COLLAPSED * (total.wrong + total.right)
+        if accepted >= enough and total.rejected * 2 < total.wrong:
             return "accept"
-        if total.rejected + total.alarms >= COLLAPSED * count and total.alarms * 2 > total.right:
-            return "revise"
-        return ""
-
-
-COLLAPSED = 0.95
-"""Share of equal verdicts, 0 to 1, from which they are said to be always the same."""
+        return "revise" if rejected >= enough and total.accepted * 2 < total.right else ""
 
 
 @dataclass(frozen=True)
@@ -171,6 +181,12 @@ class Diagnosis:
     """
 
     material: Material
+
+    def __str__(self) -> str:
+        """Return the table of `redraft diagnose`."""
+        from redraft.evaluate.diagnose_text import as_text
+
+        return "\n".join(as_text(self))
 
     @property
     def chains(self) -> tuple[Known, ...]:
@@ -253,6 +269,34 @@ class Diagnosis:
         return Verdicts(found, sum(word == "unknown" for all_ in said.values() for word, _ in all_))
 
     @cached_property
+    def kinds(self) -> Counter[str]:
+        """How many first answers that were wrong were repaired, by kind of repair."""
+        return Counter(kind_of(each) for each in self.revised if each.best and not each.first)
+
+    @cached_property
+    def groups(self) -> dict[str, Changes]:
+        """From first to best answers, by group."""
+        found: dict[str, list[Pair]] = {}
+        for each in trials(self.chains):
+            found.setdefault(each.group, []).append((each.before, each.after, each.item))
+        return {name: Changes(tuple(found[name])) for name in sorted(found)}
+
+    @cached_property
+    def drafts(self) -> Decision | None:
+        """What choosing among drafts adds: a draft at random against the chosen one; None without drafts."""
+        chains = [each for each in self.chains if each.drafts]
+        at_random = [(_mean([each.first, *each.drafts]), each.chain.id) for each in chains]
+        chosen = [(each.first, each.chain.id) for each in chains]
+        return decide(by_item(at_random), by_item(chosen)) if chains else None
+
+    @cached_property
+    def longer(self) -> Estimate:
+        """By how many words best answers are longer than first ones, of revised chains."""
+        chains = [each.chain for each in self.revised if each.chain.best is not None]
+        gaps = [count_words(chain.answer) - count_words(chain.steps[0].answer) for chain in chains]
+        return stats.mean(gaps, [chain.id for chain in chains])
+
+    @cached_property
     def length_and_truth(self) -> Estimate:
         """The correlation of length in words with being right, over all answers."""
         rows = [
@@ -265,6 +309,10 @@ class Diagnosis:
 
 
 Side = Callable[[Known], bool]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
 
 
 def _first(each: Known) -> bool:
@@ -283,15 +331,17 @@ def _level(name: str, chains: Sequence[Known], place: Callable[[Chain], int | No
     """Describe one answer of each chain. A chain without that answer is wrong."""
     places = [place(each.chain) for each in chains]
     rights = [at is not None and each.rights[at] for each, at in zip(chains, places, strict=True)]
-    steps = [(each, each.chain.steps[at]) for each, at in zip(chains, places, strict=True) if at is not None]
-    passed = [(step.passed, each.chain.id) for each, step in steps if step.passed is not None]
-    lengths = [count_words(step.answer) for _, step in steps]
+    kept = [(each, at) for each, at in zip(chains, places, strict=True) if at is not None]
+    passed = [
+        (each.guide[at], each.chain.id) for each, at in kept if each.guided and each.guide[at] is not None
+    ]
+    lengths = [count_words(each.chain.steps[at].answer) for each, at in kept]
     return Level(
         name,
         _share(rights, [each.chain.id for each in chains]),
         sum(rights),
         len(rights),
-        _share([hit for hit, _ in passed], [item for _, item in passed]) if passed else None,
+        _share([hit is True for hit, _ in passed], [item for _, item in passed]) if passed else None,
         sum(lengths) / len(lengths) if lengths else math.nan,
     )
 
@@ -306,10 +356,50 @@ def _verdicts(each: Known) -> Iterator[tuple[str, bool]]:
             yield step.feedback.verdict, right
 
 
-def diagnose(chains: Iterable[Chain]) -> Diagnosis:
-    """Diagnose chains with truth in `meta["eval"]`, or else with the results of their own checks.
+def diagnose(
+    chains: str | Path | Iterable[Chain],
+    *,
+    task: str | None = None,
+    records: str | Path | None = None,
+    score: Iterable[str | Check | Callable[..., Any]] = (),
+    run_code: bool = False,
+) -> Diagnosis:
+    """Tell from chains what revising did, and whether it pays.
+
+    What is right is said by `score`, or by the task, or by `redraft eval`, which wrote it to the chains; or
+    else by the checks that guided revising, and then a gain is nearly automatic.
+
+    Args:
+        chains: Chains, or a file of them.
+        task: The name of a task that says which answers are right, as for `redraft eval`.
+        records: The file of the task, which was answered.
+        score: Checks that say which answers are right.
+        run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
 
     Raises:
-        RecordError: No chain has truth.
+        UsageError: `task` or `records` is wrong, or lacks the other one, or is given with `score`.
+        RecordError: Nothing says which answers are right, or a file cannot be read.
+        CheckError: A check crashed.
     """
-    return Diagnosis(known(chains))
+    given = chains_in([Path(chains)]) if isinstance(chains, str | Path) else chains
+    checks = parse_checks(score)
+    if (task is None) != (records is None) or (task and checks):
+        raise UsageError(
+            "a task comes with its records, and without other checks.",
+            hint="Give task and records, such as gsm8k and test.jsonl; or score, such as words<=50.",
+        )
+    if task is not None and records is not None:
+        given = with_task(given, task, Path(records), run_code=run_code)
+    elif checks:
+        given = with_checks(given, checks)
+    return Diagnosis(known(given))
+
+
+def chains_in(files: Iterable[Path]) -> Iterator[Chain]:
+    """Yield the chains of files, with the ids that they have there: the same id is the same item.
+
+    Raises:
+        RecordError: A file cannot be read.
+    """
+    for file in files:
+        yield from (raw.chain() for raw in raw_records(file))
