@@ -6,7 +6,7 @@ folder. All share a cache, so no text is asked for twice: all ways begin with th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,6 @@ from redraft.errors import UsageError
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.evaluate.equal import Curves, Spent
     from redraft.evaluate.ways import Way
     from redraft.verify.base import Check
 
@@ -54,20 +53,16 @@ class EqualRun:
     retry_failed: bool = False
     quiet: bool = False
 
-    def run(self) -> Curves:
-        """Make every run that is not finished, and compare them.
+    def run(self) -> None:
+        """Make every run that is not finished.
 
         Raises:
             typer.Exit: A signal or a failure ended a run; the same command goes on.
         """
-        from redraft.evaluate.equal import curves
-
-        runs: dict[Way, list[Mapping[str, Spent]]] = {way: [] for way in self.ways}
-        for seed in self._seeds:
+        first = self.settings.get("seed") or 0
+        for seed in range(first, first + self.seeds):
             for way in self.ways:
                 self._make(way, seed)
-                runs[way].append(dict(self._spent(self._file(way, seed))))
-        return curves(runs)
 
     @cached_property
     def records(self) -> tuple[Chain, ...]:
@@ -86,11 +81,6 @@ class EqualRun:
             raise UsageError(f"{self.source} has no record.", hint="Give the task's file.")
         voting = reader_of(self.checks(self.records[0])) is not None
         return ways(self.settings.get("max_revisions"), self.samples, voting=voting)
-
-    @property
-    def _seeds(self) -> range:
-        first = self.settings.get("seed") or 0
-        return range(first, first + self.seeds)
 
     def _file(self, way: Way, seed: int) -> Path:
         return self.folder / f"seed-{seed}" / f"{way.name}.jsonl"
@@ -140,9 +130,9 @@ class EqualRun:
 
     def _making(self, way: Way, seed: int) -> Making:
         """Return what is special about the runs of a way."""
+        from redraft.chain import read_jsonl
         from redraft.evaluate.tasks import scored
         from redraft.evaluate.ways import reader_of, retold, strangers, voted
-        from redraft.chain import read_jsonl
 
         told: Mapping[str, str] = {}
         if way.kind == "shuffled":
@@ -174,20 +164,3 @@ class EqualRun:
             scored=with_truth,
             must_pass=False,
         )
-
-    def _spent(self, file: Path) -> Iterator[tuple[str, Spent]]:
-        """Yield what a run made of each item. An echo is wrong. So is an empty answer, whose cost is not known."""
-        from redraft.chain import read_jsonl
-        from redraft.evaluate.equal import Spent
-        from redraft.evaluate.tally import is_right, truth_of
-        from redraft.jobs.ledger import failures
-
-        for chain in read_jsonl(file):
-            usage = chain.usage
-            yield (
-                chain.id,
-                Spent(is_right(truth_of(chain)) and not chain.steps[chain.best or 0].echo, bool(chain.passed), usage.completion_tokens, usage.prompt_tokens),
-            )
-        for name, failure in failures(file).items():
-            if failure["error"] == "EmptyReply":
-                yield name, Spent(0, 0, 0, 0)

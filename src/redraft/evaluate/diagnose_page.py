@@ -12,17 +12,27 @@ from importlib.resources import files
 
 from redraft.collect.report.charts import intervals, levels, safe, stacks
 from redraft.collect.report.page import card, document, tiles
+from redraft.evaluate import equal_text
 from redraft.evaluate.diagnose import Changes, Diagnosis, Level
 from redraft.evaluate.diagnose_text import notes, sections, title, verdict
+from redraft.evaluate.equal import Curves
 from redraft.evaluate.lines import percent, plain
 from redraft.evaluate.page import line_table
 
 _KINDS = {"fixed": (False, True), "broken": (True, False), "right": (True, True), "wrong": (False, False)}
 
 
-def page(found: Diagnosis, made: str) -> str:
-    """Return the page. `made` says how the diagnosis was made."""
-    parts = [_top(found)]
+def page(found: Diagnosis, made: str, curves: Curves | None = None) -> str:
+    """Return the page.
+
+    Args:
+        found: What revising did.
+        made: How the diagnosis was made.
+        curves: How revising compares with other ways at equal tokens.
+    """
+    parts = [_top(found, equal_text.verdict(curves) if curves else verdict(found))]
+    if curves:
+        parts += _equal(curves)
     parts += [
         f"<section><h2>{safe(name)}</h2>{line_table(rows)}</section>\n"
         for name, rows in sections(found).items()
@@ -31,12 +41,21 @@ def page(found: Diagnosis, made: str) -> str:
     return document("Does revising pay?", title(found), parts, made, style=style)
 
 
-def _top(found: Diagnosis) -> str:
-    said = "".join(f"<li>{safe(note)}</li>" for note in notes(found))
+def _top(found: Diagnosis, said: str) -> str:
+    told = "".join(f"<li>{safe(note)}</li>" for note in notes(found))
     return (
-        f'<section><p class="verdict">{safe(verdict(found))}</p>{tiles(_tiles(found))}'
-        f'<ul class="notes">{said}</ul><div class="cards">{"".join(_cards(found))}</div></section>\n'
+        f'<section><p class="verdict">{safe(said)}</p>{tiles(_tiles(found))}'
+        f'<ul class="notes">{told}</ul><div class="cards">{"".join(_cards(found))}</div></section>\n'
     )
+
+
+def _equal(found: Curves) -> Iterator[str]:
+    """Yield the sections of the ways at equal tokens."""
+    note = "right answers in per cent, with 95 % bands"
+    curve = card("score over tokens", note, equal_text.drawn(found))
+    yield f"<section><h2>At equal tokens</h2>{curve}</section>\n"
+    for name, rows in equal_text.sections(found).items():
+        yield f"<section><h2>{safe(name)}</h2>{line_table(rows)}</section>\n"
 
 
 def _tiles(found: Diagnosis) -> dict[str, int | str]:

@@ -10,14 +10,20 @@ over seeds, and intervals are over items (`stats`). Nothing here asks a model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from statistics import fmean
 
+from redraft.chain import read_jsonl
+from redraft.errors import UsageError
 from redraft.evaluate import stats
+from redraft.evaluate.decide import Decision, decide
 from redraft.evaluate.stats import Estimate
+from redraft.evaluate.truth import known
 from redraft.evaluate.ways import NAMES, Kind, Way
+from redraft.jobs.ledger import failures
 
 
 @dataclass(frozen=True)
@@ -77,14 +83,12 @@ class Versus:
     Attributes:
         kind: The other way.
         at: Its tokens, which are those of revising unless its curve ends before.
-        scores: Its scores by item there.
-        difference: By how much revising scores higher.
+        decision: What its scores there and those of revising say. Revising is the second way.
     """
 
     kind: Kind
     at: float
-    scores: tuple[float, ...]
-    difference: Estimate
+    decision: Decision
 
 
 @dataclass(frozen=True)
@@ -94,16 +98,23 @@ class Curves:
     Attributes:
         seeds: Rounds over the items.
         left_out: Items that some run lacks.
+        unfinished: Seeds that lack a run.
     """
 
     points: tuple[Point, ...]
     seeds: int
     left_out: int = 0
+    unfinished: tuple[str, ...] = ()
 
     @cached_property
     def revised(self) -> Point:
         """Revising, with most revisions."""
         return next(point for point in reversed(self.points) if point.way.kind == "revise")
+
+    @property
+    def items(self) -> int:
+        """How many items every run has."""
+        return len(self.revised.spent)
 
     def curve(self, kind: Kind) -> tuple[Point, ...]:
         """Return the points of a way by their number of texts. All begin with the single answer."""
@@ -122,26 +133,57 @@ class Curves:
         low, high = below[-1], above[0]
         gap = high.tokens - low.tokens
         part = min(max((wanted - low.tokens) / gap, 0.0), 1.0) if gap > 0 else 0.0
-        scores = tuple((1 - part) * a + part * b for a, b in zip(low.scores, high.scores, strict=True))
-        at = low.tokens + part * gap
-        return Versus(kind, at, scores, stats.difference(scores, self.revised.scores))
+        scores = [(1 - part) * a + part * b for a, b in zip(low.scores, high.scores, strict=True)]
+        return Versus(kind, low.tokens + part * gap, decide(scores, self.revised.scores))
 
 
-def curves(runs: Mapping[Way, Sequence[Mapping[str, Spent]]]) -> Curves:
-    """Return the curves of runs.
+def curves_in(folder: Path) -> Curves:
+    """Return the curves of the runs in a folder: `FOLDER/seed-1/revise-2.jsonl` and so on.
 
-    Args:
-        runs: For each way, for each seed, what it made of each item, by id. Only items that every run has
-            count.
+    Ways are those of the first seed. A seed that lacks a run of these does not count, nor does an item that
+    some run lacks.
+
+    Raises:
+        UsageError: There are no runs, or none of revising.
+        RecordError: A run cannot be read.
     """
-    every = [seed for seeds in runs.values() for seed in seeds]
-    common = [name for name in every[0] if all(name in seed for seed in every)]
+    found = {seed.name: _ways_in(seed) for seed in sorted(folder.glob("seed-*"))}
+    first = next(iter(found.values()), {})
+    if not any(way.kind == "revise" for way in first):
+        raise UsageError(
+            f"{folder} has no runs to compare.",
+            hint="Make them: redraft diagnose --run ifeval ifeval.jsonl -o runs/ --model default",
+        )
+    whole = {seed: files for seed, files in found.items() if files.keys() >= first.keys()}
+    runs = {way: [dict(_spent(files[way])) for files in whole.values()] for way in first}
+    every = [run for seeds in runs.values() for run in seeds]
+    common = [item for item in every[0] if all(item in run for run in every)]
+    if not common:
+        raise UsageError(f"{folder}: no item is in every run.", hint="Run the same command again to go on.")
     points = tuple(
-        Point(way, tuple(_mean([seed[name] for seed in seeds]) for name in common))
+        Point(way, tuple(_mean([seed[item] for seed in seeds]) for item in common))
         for way, seeds in runs.items()
     )
-    known = {name for seed in every for name in seed}
-    return Curves(points, len(next(iter(runs.values()))), len(known) - len(common))
+    known = {item for run in every for item in run}
+    return Curves(points, len(whole), len(known) - len(common), tuple(found.keys() - whole.keys()))
+
+
+def _ways_in(folder: Path) -> dict[Way, Path]:
+    """Return the runs of a seed in the order of tables."""
+    found = {way: file for file in folder.glob("*.jsonl") if (way := Way.of(file.stem))}
+    order = [*NAMES]
+    return dict(sorted(found.items(), key=lambda item: (order.index(item[0].kind), item[0].texts)))
+
+
+def _spent(file: Path) -> Iterator[tuple[str, Spent]]:
+    """Yield what a run made of each item. An empty answer is wrong, and its cost is not known."""
+    for each in known(read_jsonl(file)).chains:
+        used = each.chain.usage
+        guided = float(each.chain.passed is True)
+        yield each.chain.id, Spent(each.best, guided, used.completion_tokens, used.prompt_tokens)
+    for item, failure in failures(file).items():
+        if failure["error"] == "EmptyReply":
+            yield item, Spent(0, 0, 0, 0)
 
 
 def _mean(seeds: Sequence[Spent]) -> Spent:

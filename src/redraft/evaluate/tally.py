@@ -72,14 +72,15 @@ class Tally(Summary):
         """Count a chain."""
         super().add(chain)
         truth = chain.meta.get(KEY) or {}
-        steps, best, final = truth.get("steps") or [], chain.best, truth_of(chain)
-        hit = is_right(final)
-        self.score.add(hit=hit)
-        if not hit:
+        steps, best = truth.get("steps") or [], chain.best
+        final = steps[best] if best is not None and best < len(steps) else []
+        right = _right(final)
+        self.score.add(hit=right)
+        if not right:
             self.wrong.append(chain.id)
-        _count(self.beside, FIRST, hit=bool(steps) and is_right(steps[0]))
+        _count(self.beside, FIRST, hit=bool(steps) and _right(steps[0]))
         for group in truth.get("groups", ()):
-            _count(self.groups, group, hit=hit)
+            _count(self.groups, group, hit=right)
         if self.task == "ifeval" and best is not None:
             self._add_constraints(final, truth["loose"][best])
 
@@ -111,14 +112,7 @@ class Tally(Summary):
         return {**found, "groups": groups, "wrong": self.wrong, "usage": self.usage.model_dump()}
 
 
-def truth_of(chain: Chain) -> list[Mapping[str, Any]]:
-    """Return what the task's checks found of a chain's best answer; empty if the chain was not scored."""
-    steps, best = (chain.meta.get(KEY) or {}).get("steps") or [], chain.best
-    return steps[best] if best is not None and best < len(steps) else []
-
-
-def is_right(results: list[Mapping[str, Any]]) -> bool:
-    """Return whether an answer passed all of the task's checks."""
+def _right(results: list[Mapping[str, Any]]) -> bool:
     return bool(results) and all(result["passed"] for result in results)
 
 

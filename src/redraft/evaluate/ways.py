@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from redraft.chain import Chain, Prompt
 from redraft.verify.base import Check, Outcome, Weighted, demand_of, failed, outcome_of, schema_of
@@ -48,6 +48,12 @@ class Way:
     def name(self) -> str:
         """Its name in tables, and that of its files: `best-of-4`."""
         return self.kind if self.kind == "plain" else f"{self.kind}-{self.texts}"
+
+    @classmethod
+    def of(cls, name: str) -> Self | None:
+        """Return the way with a name, or None."""
+        texts = int("".join(filter(str.isdecimal, name)) or 1)
+        return next((way for way in (cls(kind, texts) for kind in NAMES) if way.name == name), None)
 
     @property
     def options(self) -> dict[str, Any]:
