@@ -53,12 +53,19 @@ class EqualRun:
     retry_failed: bool = False
     quiet: bool = False
 
-    def run(self) -> None:
+    def run(self, *, run_code: bool) -> None:
         """Make every run that is not finished.
 
+        Args:
+            run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
+
         Raises:
+            UsageError: There is no such task, or it runs programs and may not.
             typer.Exit: A signal or a failure ended a run; the same command goes on.
         """
+        from redraft.evaluate.tasks import task_of
+
+        task_of(self.task, run_code=run_code)
         first = self.settings.get("seed") or 0
         for seed in range(first, first + self.seeds):
             for way in self.ways:
@@ -95,11 +102,15 @@ class EqualRun:
         """Return the checks that guide: those given, or the task's own."""
         return self._given or self.checks(record)
 
+    @property
+    def _checks(self) -> list[str]:
+        return self.settings.get("check") or []
+
     @cached_property
     def _given(self) -> tuple[Check, ...]:
         from redraft.verify.parse import parse_checks
 
-        return tuple(parse_checks(self.settings.get("check") or ()))
+        return parse_checks(self._checks)
 
     def _make(self, way: Way, seed: int) -> None:
         from redraft.jobs.limits import Limits
@@ -108,7 +119,7 @@ class EqualRun:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not self.quiet:
             tell(f"{way.name}, seed {seed}")
-        settings: Any = {**self.settings.values, "check": [], **way.options, "seed": seed}
+        settings: Any = {**self.settings.values, "check": self._checks, **way.options, "seed": seed}
         answering = Answering(
             settings=replace(self.settings, values=settings, stand_ins={"checks": ("words>=1",)}),
             source=self.source,

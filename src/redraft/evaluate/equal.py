@@ -150,10 +150,7 @@ def curves_in(folder: Path) -> Curves:
     found = {seed.name: _ways_in(seed) for seed in sorted(folder.glob("seed-*"))}
     first = next(iter(found.values()), {})
     if not any(way.kind == "revise" for way in first):
-        raise UsageError(
-            f"{folder} has no runs to compare.",
-            hint="Make them: redraft diagnose --run ifeval ifeval.jsonl -o runs/ --model default",
-        )
+        raise _no_runs(folder)
     whole = {seed: files for seed, files in found.items() if files.keys() >= first.keys()}
     runs = {way: [dict(_spent(files[way])) for files in whole.values()] for way in first}
     every = [run for seeds in runs.values() for run in seeds]
@@ -166,6 +163,26 @@ def curves_in(folder: Path) -> Curves:
     )
     known = {item for run in every for item in run}
     return Curves(points, len(whole), len(known) - len(common), tuple(found.keys() - whole.keys()))
+
+
+def revised_in(folder: Path) -> list[Path]:
+    """Return the runs of revising with the most revisions in a folder of runs, by seed.
+
+    Raises:
+        UsageError: There are none.
+    """
+    found = [_ways_in(seed) for seed in sorted(folder.glob("seed-*"))]
+    last = [[file for way, file in files.items() if way.kind == "revise"][-1:] for files in found]
+    if not any(last):
+        raise _no_runs(folder)
+    return [file for files in last for file in files]
+
+
+def _no_runs(folder: Path) -> UsageError:
+    return UsageError(
+        f"{folder} has no runs to compare.",
+        hint="Make them: redraft diagnose --run ifeval ifeval.jsonl -o runs/ --model default",
+    )
 
 
 def _ways_in(folder: Path) -> dict[Way, Path]:

@@ -10,11 +10,19 @@ from redraft.collect.report.charts import curves
 from redraft.counting import counted
 from redraft.evaluate.decide import Decision
 from redraft.evaluate.equal import Curves, Point, Versus
-from redraft.evaluate.lines import Line, percent, plain, without_nan
+from redraft.evaluate.lines import Line, percent, plain, table, without_nan
 from redraft.evaluate.ways import NAMES
 
 _NEAR = 0.99
 """From which share of the tokens of revising another way counts as equal."""
+
+
+def as_text(found: Curves) -> Iterator[str]:
+    """Yield the lines of a comparison for a terminal."""
+    for name, rows in sections(found).items():
+        yield from (name, *table(rows), "")
+    yield from notes(found)
+    yield verdict(found)
 
 
 def sections(found: Curves) -> dict[str, list[Line]]:
