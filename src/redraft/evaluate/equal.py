@@ -194,7 +194,8 @@ def _ways_in(folder: Path) -> dict[Way, Path]:
 
 def _spent(file: Path) -> Iterator[tuple[str, Spent]]:
     """Yield what a run made of each item. An empty answer is wrong, and its cost is not known."""
-    for each in known(read_jsonl(file)).chains:
+    chains = list(read_jsonl(file))
+    for each in known(chains).chains if chains else ():
         used = each.chain.usage
         guided = float(each.chain.passed is True)
         yield each.chain.id, Spent(each.best, guided, used.completion_tokens, used.prompt_tokens)
