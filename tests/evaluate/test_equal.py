@@ -86,6 +86,15 @@ def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:
     assert found.revised.tokens == 150
 
 
+def test_chains_that_were_made_elsewhere_are_another_way(tmp_path: Path) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "mellea-3", 200, shares(9))
+    found = curves_in(tmp_path)
+    other = found.versus[-1]
+    assert (other.kind, other.at, other.decision.gain.value) == ("mellea", 200, (30 - 9) / 40)
+    assert any(line.startswith("mellea of 3 ") for line in as_text(found))
+
+
 def test_items_and_seeds_that_lack_a_run_are_left_out_and_named(tmp_path: Path) -> None:
     runs(tmp_path, revise=30)
     write(tmp_path, "best-of-2", 150, shares(10, of=38))
@@ -123,7 +132,7 @@ def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
     assert "best-of-3: 30.0 % (" in picture
 
 
-@pytest.mark.parametrize("made", [[], ["plain"], ["notes", "revise"]])
+@pytest.mark.parametrize("made", [[], ["plain"], ["notes", "plain"]])
 def test_a_folder_without_runs_is_refused(tmp_path: Path, made: list[str]) -> None:
     for name in made:
         write(tmp_path, name, 1, [True])

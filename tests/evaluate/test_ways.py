@@ -10,12 +10,12 @@ import pytest
 
 import redraft
 from redraft.chain import Chain, Feedback, Prompt, Step
-from redraft.evaluate.ways import Way, reader_of, retold, strangers, voted, ways
+from redraft.evaluate.ways import Way, all_ways, reader_of, retold, strangers, voted
 from redraft.verify.base import demand_of, run_checks, weight_of
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber
 from redraft.verify.parse import parse_check
 
-ALL = [*ways(2, 4, voting=True)]
+ALL = [*all_ways(2, 4, voting=True)]
 
 
 def test_every_way_has_a_name_of_its_own_and_is_found_by_it() -> None:
@@ -24,11 +24,12 @@ def test_every_way_has_a_name_of_its_own_and_is_found_by_it() -> None:
     assert names[4:8] == ["best-of-3", "best-of-4", "vote-3", "vote-4"]
     assert names[8:] == ["blind-2", "blind-3", "shuffled-2", "shuffled-3"]
     assert [Way.of(name) for name in names] == ALL
-    assert [Way.of(name) for name in ("", "plain-1", "notes", "revise", "best-of-x")] == [None] * 5
+    assert Way.of("mellea-4") == Way("mellea", 4)
+    assert Way.of("notes") == Way("notes", 1)
 
 
 def test_without_short_answers_there_is_no_vote() -> None:
-    assert "vote" not in {way.kind for way in ways(1, 4, voting=False)}
+    assert "vote" not in {way.kind for way in all_ways(1, 4, voting=False)}
     assert reader_of([parse_check("words<=5")]) is None
 
 

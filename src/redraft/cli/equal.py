@@ -82,12 +82,12 @@ class EqualRun:
     @cached_property
     def ways(self) -> list[Way]:
         """The ways that suit the task."""
-        from redraft.evaluate.ways import reader_of, ways
+        from redraft.evaluate.ways import all_ways, reader_of
 
         if not self.records:
             raise UsageError(f"{self.source} has no record.", hint="Give the task's file.")
         voting = reader_of(self.checks(self.records[0])) is not None
-        return ways(self.settings.get("max_revisions"), self.samples, voting=voting)
+        return all_ways(self.settings.get("max_revisions"), self.samples, voting=voting)
 
     def _file(self, way: Way, seed: int) -> Path:
         return self.folder / f"seed-{seed}" / f"{way.name}.jsonl"

@@ -22,7 +22,7 @@ from redraft.evaluate import stats
 from redraft.evaluate.decide import Decision, decide
 from redraft.evaluate.stats import Estimate
 from redraft.evaluate.truth import known
-from redraft.evaluate.ways import NAMES, Kind, Way
+from redraft.evaluate.ways import Way
 from redraft.jobs.ledger import failures
 
 
@@ -86,7 +86,7 @@ class Versus:
         decision: What its scores there and those of revising say. Revising is the second way.
     """
 
-    kind: Kind
+    kind: str
     at: float
     decision: Decision
 
@@ -116,17 +116,17 @@ class Curves:
         """How many items every run has."""
         return len(self.revised.spent)
 
-    def curve(self, kind: Kind) -> tuple[Point, ...]:
+    def curve(self, kind: str) -> tuple[Point, ...]:
         """Return the points of a way by their number of texts. All begin with the single answer."""
         return tuple(point for point in self.points if point.way.kind in ("plain", kind))
 
     @cached_property
     def versus(self) -> tuple[Versus, ...]:
         """Revising against each other way, the single answer included."""
-        kinds = [kind for kind in NAMES if kind != "revise" and len(self.curve(kind)) > (kind != "plain")]
-        return tuple(self._against(kind) for kind in kinds)
+        kinds = dict.fromkeys(point.way.kind for point in self.points)
+        return tuple(self._against(kind) for kind in kinds if kind != "revise")
 
-    def _against(self, kind: Kind) -> Versus:
+    def _against(self, kind: str) -> Versus:
         wanted, curve = self.revised.tokens, sorted(self.curve(kind), key=lambda point: point.tokens)
         below = [point for point in curve if point.tokens <= wanted] or curve[:1]
         above = [point for point in curve if point.tokens > wanted] or below[-1:]
@@ -187,9 +187,8 @@ def _no_runs(folder: Path) -> UsageError:
 
 def _ways_in(folder: Path) -> dict[Way, Path]:
     """Return the runs of a seed in the order of tables."""
-    found = {way: file for file in folder.glob("*.jsonl") if (way := Way.of(file.stem))}
-    order = [*NAMES]
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0].kind), item[0].texts)))
+    files = {Way.of(file.stem): file for file in folder.glob("*.jsonl") if "." not in file.stem}
+    return dict(sorted(files.items(), key=lambda item: item[0].place))
 
 
 def _spent(file: Path) -> Iterator[tuple[str, Spent]]:

@@ -7,7 +7,7 @@ from dataclasses import asdict, astuple
 from typing import Any
 
 from redraft.collect.report.charts import curves
-from redraft.counting import counted
+from redraft.counting import counted, printable
 from redraft.evaluate.decide import Decision
 from redraft.evaluate.equal import Curves, Point, Versus
 from redraft.evaluate.lines import Line, percent, plain, table, without_nan
@@ -46,11 +46,11 @@ def notes(found: Curves) -> Iterator[str]:
 def drawn(found: Curves) -> str:
     """Draw the score of each way over its tokens."""
     series = {
-        NAMES[kind]: [
+        named(kind): [
             (point.tokens, *astuple(point.score.times(100)), _tooltip(point)) for point in found.curve(kind)
         ]
-        for kind in NAMES
-        if kind != "plain" and len(found.curve(kind)) > 1
+        for kind in dict.fromkeys(point.way.kind for point in found.points)
+        if kind != "plain"
     }
     return curves(series, "new tokens an item")
 
@@ -61,13 +61,14 @@ def _tooltip(point: Point) -> str:
 
 
 def _point(point: Point) -> Line:
-    texts = f" of {point.way.texts}" if point.way.kind in ("best-of", "vote") else ""
-    revised = point.way.kind in ("revise", "blind", "shuffled")
-    rounds = f", {counted(point.way.texts - 1, 'revision')}" if revised else ""
+    if point.way.kind in ("revise", "blind", "shuffled"):
+        texts = f", {counted(point.way.texts - 1, 'revision')}"
+    else:
+        texts = f" of {point.way.texts}" if point.way.texts > 1 else ""
     guided = "" if point.way.kind == "vote" else f"; {point.guided:.1%} pass what guides".replace("%", " %")
     note = f"{point.tokens:,.0f} new tokens an item, {point.prompts:,.0f} in prompts{guided}"
-    name = NAMES[point.way.kind].removesuffix(" of N")
-    return Line(f"{name}{texts}{rounds}", *percent(point.score, 1), note)
+    name = named(point.way.kind).removesuffix(" of N")
+    return Line(f"{name}{texts}", *percent(point.score, 1), note)
 
 
 def _versus(versus: Versus, revised: Point) -> Line:
@@ -76,7 +77,7 @@ def _versus(versus: Versus, revised: Point) -> Line:
     fewer = f"; it takes {versus.at:.0f} tokens at most" if short else ""
     split = f"better in {decision.better:,} items, worse in {decision.worse:,}"
     note = f"{split}, p = {decision.p:.2g}{fewer}"
-    return Line(NAMES[versus.kind], *plain(decision.gain.times(100), 1, sign=True), note)
+    return Line(named(versus.kind), *plain(decision.gain.times(100), 1, sign=True), note)
 
 
 def verdict(found: Curves) -> str:
@@ -84,25 +85,28 @@ def verdict(found: Curves) -> str:
     by = {name: [each for each in found.versus if each.decision.outcome == name] for name in _OUTCOMES}
     if lost := by["worse"]:
         best = max(lost, key=lambda each: -each.decision.gain.value)
-        more = f", {_named(best)} by {_points(best)}"
+        more = f", {named(best.kind)} by {_points(best)}"
         return f"Don't revise here: at equal tokens {_names(lost)} {_do(lost)} better{more}."
     if open_ := by["undecided"]:
         beaten = f" It beats {_names(by['better'])}." if by["better"] else ""
         return f"Undecided: revising is not shown to do better than {_names(open_)}. {_more(open_)}{beaten}"
     close = min(found.versus, key=lambda each: each.decision.gain.value)
-    least = f", the closest of them ({_named(close)}) by {_points(close)}" if len(found.versus) > 1 else ""
+    least = (
+        f", the closest of them ({named(close.kind)}) by {_points(close)}" if len(found.versus) > 1 else ""
+    )
     return f"Revise: at equal tokens it does better than {_names(by['better'])}{least}."
 
 
 _OUTCOMES = ("better", "worse", "undecided")
 
 
-def _named(versus: Versus) -> str:
-    return NAMES[versus.kind]
+def named(kind: str) -> str:
+    """Return what a kind of way is called."""
+    return printable(NAMES.get(kind, kind))
 
 
 def _names(found: list[Versus]) -> str:
-    *most, last = map(_named, found)
+    *most, last = (named(each.kind) for each in found)
     return f"{', '.join(most)} and {last}" if most else last
 
 

@@ -14,14 +14,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from redraft.chain import Chain, Prompt
 from redraft.verify.base import Check, Outcome, Weighted, demand_of, failed, outcome_of, schema_of
 
-Kind = Literal["plain", "revise", "blind", "shuffled", "best-of", "vote"]
-
-NAMES: Mapping[Kind, str] = {
+NAMES = {
     "plain": "one answer",
     "revise": "revise",
     "best-of": "best of N",
@@ -29,7 +27,7 @@ NAMES: Mapping[Kind, str] = {
     "blind": "blind retry",
     "shuffled": "shuffled feedback",
 }
-"""What each way is called in tables, in their order."""
+"""What each kind of way is called in tables, in their order. Others have their own name, and come last."""
 
 
 @dataclass(frozen=True)
@@ -37,23 +35,29 @@ class Way:
     """A way to spend tokens on an answer.
 
     Attributes:
-        kind: Which.
+        kind: A key of `NAMES`; or any other name, of chains that were made elsewhere.
         texts: The most answers to one prompt.
     """
 
-    kind: Kind
+    kind: str
     texts: int
 
     @property
     def name(self) -> str:
-        """Its name in tables, and that of its files: `best-of-4`."""
+        """The name of its files: `best-of-4`."""
         return self.kind if self.kind == "plain" else f"{self.kind}-{self.texts}"
 
     @classmethod
-    def of(cls, name: str) -> Self | None:
-        """Return the way with a name, or None."""
-        texts = int("".join(filter(str.isdecimal, name)) or 1)
-        return next((way for way in (cls(kind, texts) for kind in NAMES) if way.name == name), None)
+    def of(cls, name: str) -> Self:
+        """Return the way whose files have this name."""
+        kind, _, texts = name.rpartition("-")
+        return cls(kind, int(texts)) if kind and texts.isdecimal() else cls(name, 1)
+
+    @property
+    def place(self) -> tuple[int, str, int]:
+        """Where it comes in tables."""
+        order = [*NAMES]
+        return order.index(self.kind) if self.kind in NAMES else len(order), self.kind, self.texts
 
     @property
     def options(self) -> dict[str, Any]:
@@ -64,7 +68,7 @@ class Way:
         return revisions if self.kind in ("plain", "revise") else {"mode": "verified", **revisions}
 
 
-def ways(revisions: int, samples: int, *, voting: bool) -> list[Way]:
+def all_ways(revisions: int, samples: int, *, voting: bool) -> list[Way]:
     """Return all ways, in the order in which they have to run: shuffled feedback is that of `revise`.
 
     Args:
