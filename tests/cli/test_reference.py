@@ -43,6 +43,7 @@ def test_the_page_has_every_command(reference: ModuleType) -> None:
         "eval",
         "judge",
         "report",
+        "diagnose",
         "doctor",
         "model",
         *(f"model {verb}" for verb in MODEL_VERBS),

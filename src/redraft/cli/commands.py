@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from redraft import __version__
-from redraft.cli import answer, ask, data, doctor, eval_, generate, judge, model, report, show, train, weights
+from redraft.cli import (
+    answer,
+    ask,
+    data,
+    diagnose,
+    doctor,
+    eval_,
+    generate,
+    judge,
+    model,
+    report,
+    show,
+    train,
+    weights,
+)
 from redraft.cli.options import check_help
 from redraft.cli.shell import Verb, Verbs, debug_log
 
@@ -67,4 +81,5 @@ app.add_typer(train.app, name="train")
 app.command("eval", cls=Verb, epilog=_CHECKS)(eval_.evaluate)
 app.command("judge", cls=Verb)(judge.judge)
 app.command("report", cls=Verb)(report.report)
+app.command("diagnose", cls=Verb)(diagnose.diagnose)
 app.command("doctor", cls=Verb)(doctor.doctor)

@@ -21,8 +21,8 @@ from redraft.counting import printable
 from redraft.evaluate.against import Change
 from redraft.evaluate.compare import Comparison, Game, Item, Result, Tally
 from redraft.evaluate.controls import Control
+from redraft.evaluate.lines import Line, percent
 from redraft.evaluate.report import (
-    Line,
     Report,
     change_lines,
     change_title,
@@ -31,7 +31,6 @@ from redraft.evaluate.report import (
     difference_line,
     lines_of,
     many,
-    percent,
     title_of,
 )
 
@@ -76,7 +75,7 @@ def _section(report: Report, comparison: Comparison) -> str:
         note += f" · {many(len(unasked), 'question')} without a review"
     return (
         f'<section><h2>{safe(title_of(comparison))}</h2><p class="note">{safe(note)}</p>\n'
-        f"{tiles(_tiles(comparison))}{_table(list(lines_of(comparison)))}"
+        f"{tiles(_tiles(comparison))}{line_table(list(lines_of(comparison)))}"
         f'<div class="cards">{cards}</div></section>\n'
     )
 
@@ -97,7 +96,8 @@ def _range(estimate: Any, digits: int) -> str:
     return percent(estimate, digits)[1] or "no interval"
 
 
-def _table(rows: Sequence[Line]) -> str:
+def line_table(rows: Sequence[Line]) -> str:
+    """Return rows as a table."""
     cells = "".join(
         f"<tr><th{' class=part' if name.startswith(' ') else ''}>{safe(name.strip())}</th>"
         f"<td>{safe(value)}</td><td>{safe(interval)}</td><td>{safe(note)}</td></tr>\n"
@@ -107,19 +107,21 @@ def _table(rows: Sequence[Line]) -> str:
 
 
 def _change(change: Change) -> str:
-    return f"<section><h2>{safe(change_title(change))}</h2>{_table(list(change_lines(change)))}</section>\n"
+    return (
+        f"<section><h2>{safe(change_title(change))}</h2>{line_table(list(change_lines(change)))}</section>\n"
+    )
 
 
 def _control(control: Control) -> str:
     title = f"Control: {control.model} against {control.opponent}"
-    return f"<section><h2>{safe(title)}</h2>{_table(list(control_lines(control)))}</section>\n"
+    return f"<section><h2>{safe(title)}</h2>{line_table(list(control_lines(control)))}</section>\n"
 
 
 def _differences(report: Report) -> str:
     rows = [
         difference_line(each)._replace(name=f"{each.model} less {each.other}") for each in report.differences
     ]
-    return f"<section><h2>Differences of ratios</h2>{_table(rows)}</section>\n"
+    return f"<section><h2>Differences of ratios</h2>{line_table(rows)}</section>\n"
 
 
 def _cards(report: Report, comparison: Comparison) -> Iterator[str]:

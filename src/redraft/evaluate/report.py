@@ -5,12 +5,11 @@ Terminal and page show the same rows. JSON has null for what is not defined.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from redraft.errors import RecordError
 from redraft.evaluate import stats
@@ -26,6 +25,7 @@ from redraft.evaluate.compare import (
     judges_agree,
 )
 from redraft.evaluate.controls import Control, control_results
+from redraft.evaluate.lines import Line, percent, plain, table, without_nan
 from redraft.evaluate.sides import Material, place
 from redraft.evaluate.stats import Estimate
 from redraft.formats.read.files import name_of
@@ -106,15 +106,6 @@ def _nothing(files: Sequence[str], unreadable: Sequence[LeftOut]) -> RecordError
     )
 
 
-class Line(NamedTuple):
-    """A row of the table: what, the figure, its interval, and what it is made of. All are text."""
-
-    name: str
-    value: str = ""
-    interval: str = ""
-    note: str = ""
-
-
 def lines_of(comparison: Comparison) -> Iterator[Line]:
     """Yield the rows of a comparison."""
     whole = comparison.whole
@@ -127,7 +118,7 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
     for each in judges_agree(comparison):
         note = f"{each.first} and {each.second}, {many(each.reviews, 'review')}"
         yield Line("judges agree", *percent(each.agreement, 1), note)
-        yield Line("  kappa", *_plain(each.kappa, 2))
+        yield Line("  kappa", *plain(each.kappa, 2))
     yield from _length(comparison)
     yield from _not_counted(comparison)
 
@@ -150,18 +141,18 @@ def _order(comparison: Comparison) -> Iterator[Line]:
         return
     if bias.points:
         yield Line(
-            "gain of the first", *_plain(bias.points, 2, sign=True), f"points; {_tally(bias.shown_first)}"
+            "gain of the first", *plain(bias.points, 2, sign=True), f"points; {_tally(bias.shown_first)}"
         )
     else:
         yield Line("shown first", note=_tally(bias.shown_first))
     yield Line("orders agree", *percent(bias.agreement, 1), "of questions")
-    yield Line("  kappa", *_plain(bias.kappa, 2))
+    yield Line("  kappa", *plain(bias.kappa, 2))
 
 
 def _length(comparison: Comparison) -> Iterator[Line]:
     if bias := comparison.length_bias:
         note = f"{bias.model:,.0f} characters against {bias.opponent:,.0f}"
-        yield Line("length and score", *_plain(bias.correlation, 2), f"correlation; {note}")
+        yield Line("length and score", *plain(bias.correlation, 2), f"correlation; {note}")
         yield Line("  at equal length", *percent(bias.win_rate, 1), "win rate")
 
 
@@ -178,7 +169,7 @@ def _named(found: Sequence[LeftOut]) -> str:
 
 def difference_line(each: Difference) -> Line:
     """Return the row of a difference."""
-    figures = _plain(each.ratio.times(100), 2, sign=True)
+    figures = plain(each.ratio.times(100), 2, sign=True)
     return Line("difference of ratios", *figures, f"points; {many(each.questions, 'question')}")
 
 
@@ -186,7 +177,7 @@ def change_lines(change: Change) -> Iterator[Line]:
     """Yield the rows of a change."""
     for name, estimate in (("ratio of scores", change.ratio), ("win rate", change.win_rate)):
         if estimate:
-            yield Line(name, *_plain(estimate.times(100), 2, sign=True), "points")
+            yield Line(name, *plain(estimate.times(100), 2, sign=True), "points")
     for name, ids in (("better", change.better), ("worse", change.worse)):
         shown = ", ".join(ids[:_MANY]) + " …" * (len(ids) > _MANY)
         yield Line(
@@ -199,7 +190,7 @@ def control_lines(control: Control) -> Iterator[Line]:
     yield Line("win rate", *percent(control.win_rate, 1))
     if control.change:
         note = f"points over {control.base}"
-        yield Line("change", *_plain(control.change.times(100), 1, sign=True), note)
+        yield Line("change", *plain(control.change.times(100), 1, sign=True), note)
     if control.unreadable:
         yield Line("unreadable", f"{control.unreadable:,}")
     yield Line("finding", note=control.finding)
@@ -218,19 +209,6 @@ def category_line(name: str, result: Result) -> Line:
 
 def _tally(tally: Tally) -> str:
     return f"{tally.wins:,} won, {tally.ties:,} tied, {tally.losses:,} lost"
-
-
-def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
-    """Return an estimate in per cent, and its interval, as texts."""
-    value, interval = _plain(estimate.times(100), digits)
-    return (f"{value} %" if value != "–" else value), interval
-
-
-def _plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, str]:
-    form = f"{'+' * sign}.{digits}f"
-    value = "–" if math.isnan(estimate.value) else format(estimate.value, form)
-    interval = "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
-    return value, interval
 
 
 def title_of(comparison: Comparison) -> str:
@@ -255,17 +233,17 @@ def as_text(report: Report) -> Iterator[str]:
     for number, comparison in enumerate(report.comparisons):
         yield from [""] * (number > 0)
         yield f"{title_of(comparison)}: {counts_of(comparison)}"
-        yield from _table([*lines_of(comparison), *_categories(report, comparison)])
+        yield from table([*lines_of(comparison), *_categories(report, comparison)])
         if unasked := report.unasked(comparison):
             more = " …" * (len(unasked) > _FEW)
             yield f"{many(len(unasked), 'question')} without a review: {', '.join(unasked[:_FEW])}{more}"
     for change in report.changes:
-        yield from ("", change_title(change), *_table(list(change_lines(change))))
+        yield from ("", change_title(change), *table(list(change_lines(change))))
     for each in report.differences:
-        yield from ("", f"{each.model} less {each.other}", *_table([difference_line(each)]))
+        yield from ("", f"{each.model} less {each.other}", *table([difference_line(each)]))
     for control in report.controls:
         title = f"control: {control.model} against {control.opponent}"
-        yield from ("", title, *_table(list(control_lines(control))))
+        yield from ("", title, *table(list(control_lines(control))))
 
 
 def _categories(report: Report, comparison: Comparison) -> Iterator[Line]:
@@ -275,22 +253,15 @@ def _categories(report: Report, comparison: Comparison) -> Iterator[Line]:
         yield from (category_line(*each) for each in found.items())
 
 
-def _table(rows: Sequence[Line]) -> Iterator[str]:
-    widths = [max(len(row[place]) for row in rows) for place in range(3)]
-    for name, value, interval, note in rows:
-        yield f"{name:{widths[0]}}  {value:>{widths[1]}}  {interval:>{widths[2]}}  {note}".rstrip()
-
-
 def as_json(report: Report) -> dict[str, Any]:
     """Return the report as JSON values."""
     return {
         "files": list(report.files),
         "comparisons": [_comparison(report, each) for each in report.comparisons],
-        "differences": [_without_nan(asdict(each)) for each in report.differences],
-        "changes": [_without_nan(asdict(each)) for each in report.changes],
+        "differences": [without_nan(asdict(each)) for each in report.differences],
+        "changes": [without_nan(asdict(each)) for each in report.changes],
         "controls": [
-            _without_nan({**asdict(each), "changes_outcome": each.changes_outcome})
-            for each in report.controls
+            without_nan({**asdict(each), "changes_outcome": each.changes_outcome}) for each in report.controls
         ],
     }
 
@@ -306,7 +277,7 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "p": comparison.p,
         "order_bias": order and asdict(order),
         "length_bias": length and asdict(length),
-        "judges": [_without_nan(asdict(each)) for each in judges_agree(comparison)],
+        "judges": [without_nan(asdict(each)) for each in judges_agree(comparison)],
         "categories": {name: asdict(each) for name, each in report.categories(comparison).items()},
         "unreadable": list(map(asdict, comparison.unreadable)),
         "left_out": list(map(asdict, comparison.left_out)),
@@ -315,12 +286,5 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "draws": comparison.draws,
         "seed": comparison.seed,
     }
-    found: dict[str, Any] = _without_nan(values)
+    found: dict[str, Any] = without_nan(values)
     return found
-
-
-def _without_nan(value: Any) -> Any:
-    """Return a JSON value with null for NaN."""
-    if isinstance(value, Mapping):
-        return {name: _without_nan(each) for name, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

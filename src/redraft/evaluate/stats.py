@@ -16,7 +16,7 @@ expansion; the others stand with the functions.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from redraft.errors import MissingExtra
@@ -179,6 +179,20 @@ def proportion(hits: int, count: int) -> Estimate:
     return Estimate(share, 0.0 if share == 0 else low, 1.0 if share == 1 else high)
 
 
+def proportions(
+    hits: Sequence[float], trials: Sequence[float], clusters: Sequence[Hashable] | None = None
+) -> Estimate:
+    """Estimate the share of hits among the trials of each row.
+
+    Wilson's interval where no cluster has more than one trial; else that of the bootstrap over clusters.
+    """
+    rows = clustered(_columns(hits, trials), clusters)
+    rows = rows[rows[:, 1] > 0]
+    if (rows[:, 1] <= 1).all():
+        return proportion(round(float(rows[:, 0].sum())), len(rows))
+    return Bootstrap(rows).estimate(ratio_of)
+
+
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
     """Return McNemar's exact two-sided p: of the questions whose outcome changed, how uneven is the split?
 
@@ -194,10 +208,56 @@ def sign_test(wins: int, losses: int) -> float:
     return min(1.0, 2 * float(special.bdtr(min(wins, losses), changed, 0.5))) if changed else 1.0
 
 
-def correlation(x: Sequence[float], y: Sequence[float]) -> Estimate:
+def paired(before: Sequence[float], after: Sequence[float], *, draws: int = DRAWS, seed: int = SEED) -> float:
+    """Return the two-sided p of so great a mean difference, if each pair could as well be swapped.
+
+    Exact for pairs of 0 and 1, where it is McNemar's; else by random flips of the signs.
+
+    Source: Fisher, The Design of Experiments (1935), §21. Counting the observed flip among the random ones
+    keeps the level: Phipson and Smyth, Stat. Appl. Genet. Mol. Biol. 9 (2010), 39.
+    """
+    table = _columns(before, after)
+    if np.isin(table, (0, 1)).all():
+        return mcnemar(table[:, 0].astype(bool).tolist(), table[:, 1].astype(bool).tolist())
+    gaps = table[:, 1] - table[:, 0]
+    gaps = gaps[gaps != 0]
+    if not len(gaps):
+        return 1.0
+    rng, extreme = np.random.default_rng(seed), 1
+    for start in range(0, draws, most := max(_AT_ONCE // len(gaps), 1)):
+        signs = rng.integers(0, 2, size=(min(most, draws - start), len(gaps))) * 2.0 - 1
+        extreme += int((np.abs(signs @ gaps) >= abs(gaps.sum()) - _SAME * len(gaps)).sum())
+    return extreme / (draws + 1)
+
+
+POWER = 0.8
+"""Chance, 0 to 1, of finding a difference that is there."""
+
+
+def pairs_needed(before: Sequence[float], after: Sequence[float], *, power: float = POWER) -> int | None:
+    """Return how many pairs would show the observed difference at 5 %, with a chance of `power`.
+
+    None if there is no difference. With the mean d of the differences and the mean s of their squares (of 0
+    and 1: the share of pairs that disagree), Connor's number is (z₁ √s + z₂ √(s - d²))² / d². An exact test
+    needs 1 / |d| more: the correction for continuity takes 1 from the difference of the counts.
+
+    Source: Connor, Biometrics 43 (1987), 207; Edwards, Psychometrika 13 (1948), 185, for the correction.
+    """
+    gaps = np.subtract(after, before, dtype=np.float64)
+    mean_gap, square = (float(gaps.mean()), float((gaps**2).mean())) if len(gaps) else (0.0, 0.0)
+    if abs(mean_gap) <= _SAME:
+        return None
+    spread = math.sqrt(max(square - mean_gap**2, 0.0))
+    count = ((_Z * math.sqrt(square) + float(special.ndtri(power)) * spread) / mean_gap) ** 2
+    return math.ceil(count + 1 / abs(mean_gap))
+
+
+def correlation(
+    x: Sequence[float], y: Sequence[float], clusters: Sequence[Hashable] | None = None
+) -> Estimate:
     """Estimate Pearson's correlation."""
     table = _columns(x, y)
-    return Bootstrap(moments(table[:, 0], table[:, 1])).estimate(correlation_of)
+    return Bootstrap(clustered(moments(table[:, 0], table[:, 1]), clusters)).estimate(correlation_of)
 
 
 def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:
@@ -273,12 +333,40 @@ class Judged:
     Attributes:
         rejected: Wrong answers that were rejected, of `wrong` ones.
         accepted: Right answers that were accepted, of `right` ones.
+        alarms: Right answers that were rejected. A verdict that says neither is none of these.
     """
 
     rejected: int = 0
     wrong: int = 0
     accepted: int = 0
     right: int = 0
+    alarms: int = 0
+
+
+def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
+    """Count the verdicts on the answers of a question.
+
+    Args:
+        verdicts: For each answer `accept`, `revise` or another word, and whether it is right.
+    """
+    found = list(verdicts)
+    return Judged(
+        rejected=found.count(("revise", False)),
+        wrong=sum(not right for _, right in found),
+        accepted=found.count(("accept", True)),
+        right=sum(right for _, right in found),
+        alarms=found.count(("revise", True)),
+    )
+
+
+def precision(judged: Sequence[Judged]) -> Estimate:
+    """Estimate which share of the rejected answers is wrong."""
+    return proportions([each.rejected for each in judged], [each.rejected + each.alarms for each in judged])
+
+
+def recall(judged: Sequence[Judged]) -> Estimate:
+    """Estimate which share of the wrong answers is rejected."""
+    return proportions([each.rejected for each in judged], [each.wrong for each in judged])
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:

@@ -204,17 +204,31 @@ def unanswered(record: Chain) -> Chain:
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
     """Return a chain with the truth about each of its answers in `meta["eval"]`.
 
-    The field has the task, the record's groups, and for each step the results of the checks. IFEval's has for
-    each step which constraints are met by its loose score, too.
+    The field has the task, the record's groups, and for each step the results of the checks; the same of
+    drafts that were not chosen, if there are any. IFEval's has for each step which constraints are met by its
+    loose score, too.
     """
     about: dict[str, Any] = {"task": name, "groups": groups_of(TASKS[name], chain)}
-    steps = [await run_checks(checks, step.answer, chain.prompt) for step in chain.steps]
-    about["steps"] = [[result.model_dump() for result in results] for results in steps]
+    about["steps"] = await results_of(checks, chain.steps, chain.prompt)
+    if chain.drafts:
+        about["drafts"] = await results_of(checks, chain.drafts, chain.prompt)
     if name == "ifeval":
         about["loose"] = [
             [await _loosely(check, step.answer, chain.prompt) for check in checks] for step in chain.steps
         ]
     return chain.model_copy(update={"meta": {**chain.meta, KEY: about}})
+
+
+async def results_of(
+    checks: Sequence[Check], steps: Iterable[Step], prompt: Prompt
+) -> list[list[dict[str, Any]]]:
+    """Return what checks find of each answer, as JSON values.
+
+    Raises:
+        CheckError: A check crashed.
+    """
+    found = [await run_checks(checks, step.answer, prompt) for step in steps]
+    return [[result.model_dump() for result in results] for results in found]
 
 
 async def _loosely(check: Check, answer: str, prompt: Prompt) -> bool:

@@ -182,8 +182,11 @@ class Job(Generic[T]):
             if ledger.torn and not self.quiet:
                 self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
             ahead = ledger.failed_left if self.only_failed else total - ledger.found
-            if self.only_failed and not ahead:
-                self.tell(f"{self.out}.errors.jsonl lists no failed {self.noun}: there is nothing to retry.")
+            if not (ahead or self.goal):
+                if self.only_failed:
+                    self.tell(
+                        f"{self.out}.errors.jsonl lists no failed {self.noun}: there is nothing to retry."
+                    )
                 return JobResult(ItemCounts(), spent, 0.0, ledger.found, self.out)
             with (
                 Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh) as unfinished,

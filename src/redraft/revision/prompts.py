@@ -243,8 +243,7 @@ def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
 
 
 def complaint(results: Sequence[CheckResult], *, cut: bool) -> str:
-    """Return the feedback of checks: the messages of those that failed, as one text."""
-    messages = [result.message for result in results if not result.passed]
-    if cut:
-        messages.append(CUT)
+    """Return the feedback of checks: the messages of those that failed, each once, as one text."""
+    found = [result.message for result in results if not result.passed]
+    messages = list(dict.fromkeys(filter(None, [*found, CUT * cut])))
     return messages[0] if len(messages) == 1 else "\n".join(f"- {message}" for message in messages)

@@ -9,7 +9,7 @@ gold answer, and its message never does.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Self
@@ -82,9 +82,13 @@ class FinalNumber:
         """Where the number is looked for."""
         return "End the answer with its result, as a number in digits."
 
+    def said(self, answer: str) -> Decimal | None:
+        """Return what an answer says, for a vote; None if it says nothing."""
+        return final_number(answer)
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if it is equal, however it is written."""
-        found = final_number(answer)
+        found = self.said(answer)
         if found is None:
             return failed("The answer has no number. Write the result as a number, at the end.")
         told = f"The final answer is read as {found!s:.40}."
@@ -138,9 +142,13 @@ class FinalLetter:
         """Where the letter is looked for."""
         return "End the answer with the letter of the right option."
 
+    def said(self, answer: str) -> str | None:
+        """Return the chosen letter, for a vote; None if there is none."""
+        return final_letter(answer, self.letters)
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if it is this letter."""
-        found = final_letter(answer, self.letters)
+        found = self.said(answer)
         if found is None:
             return failed("The answer chooses no option. End with the letter of one.")
         told = f"The chosen option is read as {found}."
@@ -193,6 +201,11 @@ class FinalMaths:
     def demand(self) -> str:
         """Where the result is looked for."""
         return r"Put the final answer in \boxed{}."
+
+    def said(self, answer: str) -> Hashable:
+        """Return the result in its canonical spelling, for a vote; None if there is none."""
+        found = final_maths(answer)
+        return None if found is None else canonical(found)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if both are the same."""

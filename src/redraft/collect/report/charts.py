@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from redraft.collect.report.histogram import Bin
 from redraft.counting import printable
 
 WIDTH, HEIGHT = 400, 150  # of a histogram, in units of the drawing
+TALL = 240  # height of a chart with several curves
 _TOP, _FOOT = 18, 22  # space for the largest count above, and for the numbers below
 _LABEL = 40  # width of a number below the bars
 _SHOWN = 12  # most bars of names
@@ -148,6 +149,52 @@ def scatter(points: Sequence[tuple[float, float, str]], title: str, x_name: str,
         f'<text x="{WIDTH}" y="{HEIGHT - 5}" text-anchor="end">'
         f"{safe(x_name)}: {left:+,g} to {right:+,g}</text></svg>"
     )
+
+
+def curves(series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], x_name: str) -> str:
+    """Draw a line with its band for each series, all on one scale. The style colours the classes s0, s1 …
+
+    Args:
+        series: Name -> points: place, value, lower and upper end (NaN without a band), and a tooltip.
+        x_name: What the places are.
+    """
+    points = [point for each in series.values() for point in each]
+    ends = [end for _, *values, _ in points for end in values if math.isfinite(end)]
+    (left, right), (low, high) = _range([point[0] for point in points]), _range(ends)
+
+    def at(x: float, y: float) -> str:
+        across = (x - left) / (right - left) * (WIDTH - 16) + 8
+        return f"{across:.1f},{TALL - _FOOT - (y - low) / (high - low) * (TALL - _TOP - _FOOT):.1f}"
+
+    drawn = "".join(_curve(number, each, at) for number, each in enumerate(series.values()))
+    key = " ".join(f'<span><i class="s{n}"></i>{safe(name)}</span>' for n, name in enumerate(series))
+    return (
+        f'<p class="key">{key}</p><svg viewBox="0 0 {WIDTH} {TALL}" role="img" '
+        f'aria-label="{safe(", ".join(series))}"><line x1="0" x2="{WIDTH}" y1="{TALL - _FOOT}" '
+        f'y2="{TALL - _FOOT}"/>{drawn}<text x="0" y="12">{low:,.4g} to {high:,.4g}</text>'
+        f'<text x="{WIDTH}" y="{TALL - 5}" text-anchor="end">'
+        f"{safe(x_name)}: {left:,.4g} to {right:,.4g}</text></svg>"
+    )
+
+
+def _curve(
+    number: int, points: Sequence[tuple[float, float, float, float, str]], at: Callable[[float, float], str]
+) -> str:
+    known = [point for point in points if math.isfinite(point[2])]
+    edge = [at(x, low) for x, _, low, _, _ in known] + [at(x, high) for x, _, _, high, _ in known[::-1]]
+    dots = []
+    for x, y, _, _, name in points:
+        across, down = at(x, y).split(",")
+        dots.append(f'<g><title>{safe(name)}</title><circle cx="{across}" cy="{down}" r="3.2"/></g>')
+    line = " ".join(at(x, y) for x, y, *_ in points)
+    band = f'<polygon points="{" ".join(edge)}"/>' if len(known) > 1 else ""
+    return f'<g class="s{number}">{band}<polyline points="{line}"/>{"".join(dots)}</g>'
+
+
+def _range(values: Sequence[float]) -> tuple[float, float]:
+    """Return the range of values, with a little space if they are all the same."""
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 1, high + 1)
 
 
 def _span(values: Sequence[float]) -> tuple[float, float]:

@@ -1,0 +1,177 @@
+"""The runs of `redraft diagnose --run`: each way to spend tokens on the answers to a task, for each seed.
+
+Every run is that of `redraft eval` with other options (`evaluate.ways`), in a file of its own below one
+folder. All share a cache, so no text is asked for twice: all ways begin with the same first answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from redraft.cli.answer import Answering, Form, Making
+from redraft.cli.batching import Batching
+from redraft.cli.options import FlagGroup, FlagValues
+from redraft.cli.shell import tell
+from redraft.errors import UsageError
+
+if TYPE_CHECKING:
+    from redraft.chain import Chain
+    from redraft.evaluate.ways import Way
+    from redraft.verify.base import Check
+
+CACHE = "replies.db"
+
+
+@dataclass(frozen=True)
+class EqualRun:
+    """Runs of all ways over the records of a task.
+
+    Attributes:
+        source: The task's file.
+        task: A key of `evaluate.tasks.TASKS`.
+        folder: Where the runs go.
+        limit: The most records.
+        seeds: Rounds over the records.
+        samples: Most answers of best of N.
+    """
+
+    source: Path
+    task: str
+    folder: Path
+    settings: FlagValues
+    flags: FlagGroup
+    parallel: int
+    limit: int | None = None
+    seeds: int = 3
+    samples: int = 4
+    retry_failed: bool = False
+    quiet: bool = False
+
+    def run(self, *, run_code: bool) -> None:
+        """Make every run that is not finished.
+
+        Args:
+            run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
+
+        Raises:
+            UsageError: There is no such task, or it runs programs and may not.
+            typer.Exit: A signal or a failure ended a run; the same command goes on.
+        """
+        from redraft.evaluate.tasks import task_of
+
+        task_of(self.task, run_code=run_code)
+        first = self.settings.get("seed") or 0
+        for seed in range(first, first + self.seeds):
+            for way in self.ways:
+                self._make(way, seed)
+
+    @cached_property
+    def records(self) -> tuple[Chain, ...]:
+        """The records with the task's prompts."""
+        from redraft.evaluate.tasks import TASKS, asked
+        from redraft.formats.read.records import read_records
+
+        return tuple(asked(TASKS[self.task], read_records(self.source), self.limit))
+
+    @cached_property
+    def ways(self) -> list[Way]:
+        """The ways that suit the task."""
+        from redraft.evaluate.ways import all_ways, reader_of
+
+        if not self.records:
+            raise UsageError(f"{self.source} has no record.", hint="Give the task's file.")
+        voting = reader_of(self.checks(self.records[0])) is not None
+        return all_ways(self.settings.get("max_revisions"), self.samples, voting=voting)
+
+    def _file(self, way: Way, seed: int) -> Path:
+        return self.folder / f"seed-{seed}" / f"{way.name}.jsonl"
+
+    def checks(self, record: Chain) -> tuple[Check, ...]:
+        """Return the checks that score the answers to a record."""
+        from redraft.evaluate.tasks import TASKS, checks_of
+
+        return checks_of(TASKS[self.task], record)
+
+    def guides(self, record: Chain) -> tuple[Check, ...]:
+        """Return the checks that guide: those given, or the task's own."""
+        return self._given or self.checks(record)
+
+    @property
+    def _checks(self) -> list[str]:
+        return self.settings.get("check") or []
+
+    @cached_property
+    def _given(self) -> tuple[Check, ...]:
+        from redraft.verify.parse import parse_checks
+
+        return parse_checks(self._checks)
+
+    def _make(self, way: Way, seed: int) -> None:
+        from redraft.jobs.limits import Limits
+
+        file = self._file(way, seed)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not self.quiet:
+            tell(f"{way.name}, seed {seed}")
+        settings: Any = {**self.settings.values, "check": self._checks, **way.options, "seed": seed}
+        answering = Answering(
+            settings=replace(self.settings, values=settings, stand_ins={"checks": ("words>=1",)}),
+            source=self.source,
+            name=str(self.source),
+            out=file,
+            form=Form("chain", None),
+            parallel=self.parallel,
+            limits=Limits(),
+            journal=None,
+            cache=self.folder / CACHE,
+            batching=Batching(file, wanted=False, pause=None),
+            retry_failed=self.retry_failed,
+            quiet=self.quiet,
+            making=self._making(way, seed),
+        )
+        _, status = answering.run()
+        if status > 1:
+            raise typer.Exit(status)
+
+    def _making(self, way: Way, seed: int) -> Making:
+        """Return what is special about the runs of a way."""
+        from redraft.chain import read_jsonl
+        from redraft.evaluate.tasks import scored
+        from redraft.evaluate.ways import reader_of, retold, strangers, voted
+
+        told: Mapping[str, str] = {}
+        if way.kind == "shuffled":
+            from redraft.evaluate.ways import Way
+
+            told = strangers(read_jsonl(self._file(Way("revise", way.texts), seed)))
+
+        def guides(record: Chain) -> Mapping[str, Any]:
+            checks = self.guides(record)
+            if way.kind in ("blind", "shuffled"):
+                checks = retold(checks, told.get(record.id, ""))
+            elif way.kind == "vote":
+                checks = retold(checks, never=True)
+            return {"checks": checks}
+
+        def finished(chain: Chain, record: Chain) -> Chain:
+            said = reader_of(self.checks(record)) if way.kind == "vote" else None
+            return voted(chain, said) if said else chain
+
+        async def with_truth(chain: Chain, record: Chain) -> Chain:
+            return await scored(chain, self.task, self.checks(record))
+
+        return Making(
+            f"diagnose {self.task}",
+            self.flags,
+            lambda _: iter(self.records),
+            guides,
+            finished=finished,
+            scored=with_truth,
+            must_pass=False,
+        )

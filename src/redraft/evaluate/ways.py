@@ -1,0 +1,162 @@
+"""The ways to spend tokens on an answer that `redraft diagnose --run` compares at equal tokens.
+
+Each way is the loop of `revise` with other options, so every figure is that of a run that a user could make.
+The checks that guide are the same in all of them; a way may only hide what they complain of, or not let them
+stop it. How the runs compare is in `equal`.
+
+Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al., "When Can LLMs Actually
+Correct Their Own Mistakes?" (2024, arXiv 2406.01297); majority vote, Wang et al., "Self-Consistency Improves
+Chain of Thought Reasoning" (2022, arXiv 2203.11171).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from redraft.chain import Chain, Prompt
+from redraft.verify.base import Check, Outcome, Weighted, demand_of, failed, outcome_of, schema_of
+
+NAMES = {
+    "plain": "one answer",
+    "revise": "revise",
+    "best-of": "best of N",
+    "vote": "majority vote",
+    "blind": "blind retry",
+    "shuffled": "shuffled feedback",
+}
+"""What each kind of way is called in tables, in their order. Others have their own name, and come last."""
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way to spend tokens on an answer.
+
+    Attributes:
+        kind: A key of `NAMES`; or any other name, of chains that were made elsewhere.
+        texts: The most answers to one prompt.
+    """
+
+    kind: str
+    texts: int
+
+    @property
+    def name(self) -> str:
+        """The name of its files: `best-of-4`."""
+        return self.kind if self.kind == "plain" else f"{self.kind}-{self.texts}"
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """Return the way whose files have this name."""
+        kind, _, texts = name.rpartition("-")
+        return cls(kind, int(texts)) if kind and texts.isdecimal() else cls(name, 1)
+
+    @property
+    def place(self) -> tuple[int, str, int]:
+        """Where it comes in tables."""
+        order = [*NAMES]
+        return order.index(self.kind) if self.kind in NAMES else len(order), self.kind, self.texts
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options of the loop that make it."""
+        if self.kind in ("best-of", "vote"):
+            return {"mode": "best-of", "drafts": self.texts}
+        revisions = {"max_revisions": self.texts - 1}
+        return revisions if self.kind in ("plain", "revise") else {"mode": "verified", **revisions}
+
+
+def all_ways(revisions: int, samples: int, *, voting: bool) -> list[Way]:
+    """Return all ways, in the order in which they have to run: shuffled feedback is that of `revise`.
+
+    Args:
+        revisions: Most revisions.
+        samples: Most answers of best of N and majority vote.
+        voting: Whether answers have a short form that can be counted.
+    """
+    rounds, drawn = range(2, revisions + 2), range(2, samples + 1)
+    found = [Way("plain", 1), *(Way("revise", texts) for texts in rounds)]
+    found += [Way("best-of", texts) for texts in drawn]
+    found += [Way("vote", texts) for texts in drawn[1:] if voting]  # two votes are one answer
+    return [*found, *(Way(kind, texts) for kind in ("blind", "shuffled") for texts in rounds)]
+
+
+@dataclass(frozen=True)
+class Retold:
+    """A check that demands the same, and complains in other words.
+
+    Attributes:
+        message: Its complaint; empty for none.
+        never: No answer passes, so that all samples are drawn.
+    """
+
+    part: Check
+    message: str = ""
+    never: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the check itself."""
+        return self.part.name
+
+    @property
+    def demand(self) -> str:
+        """The demand of the check itself, so that the first request is the same in all ways."""
+        return demand_of(self.part)
+
+    @property
+    def schema(self) -> Mapping[str, Any] | None:
+        """The schema of the check itself."""
+        return schema_of(self.part)
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        """Run the check itself."""
+        if self.never:
+            return failed(self.message)
+        outcome = await outcome_of(self.part, answer, prompt)
+        return outcome if outcome.passed else replace(outcome, message=self.message)
+
+
+def retold(checks: Iterable[Check], message: str = "", *, never: bool = False) -> tuple[Check, ...]:
+    """Return checks that all complain in the same words, with their weights."""
+    return tuple(
+        Weighted(Retold(check.part, message, never), check.weight)
+        if isinstance(check, Weighted)
+        else Retold(check, message, never)
+        for check in checks
+    )
+
+
+def reader_of(checks: Sequence[Check]) -> Callable[[str], Hashable] | None:
+    """Return what reads the short form of an answer by the checks that score it; None if it has none."""
+    return next((getattr(check, "said") for check in checks if hasattr(check, "said")), None)  # noqa: B009
+
+
+def voted(chain: Chain, said: Callable[[str], Hashable]) -> Chain:
+    """Return a chain of samples whose answer is the first that says what most of them say.
+
+    Answers that say nothing have no vote. Of equally many votes, the answer that was given first wins.
+    """
+    samples = [*chain.steps[:1], *chain.drafts]
+    read = [said(step.answer) for step in samples]
+    votes = Counter(each for each in read if each is not None)
+    place = read.index(votes.most_common(1)[0][0]) if votes else 0
+    chosen = samples.pop(place)
+    return chain.model_copy(update={"steps": (chosen,), "drafts": tuple(samples), "best": 0})
+
+
+def strangers(chains: Iterable[Chain]) -> dict[str, str]:
+    """Return for each chain that was revised the feedback that another one got on its first answer, by id.
+
+    Each gets that of the next one, and the last that of the first; with a single one there is none.
+    """
+    told = {
+        chain.id: step.feedback.text
+        for chain in chains
+        for step in chain.steps[:1]
+        if step.feedback and step.feedback.verdict == "revise" and not step.echo and step.feedback.text
+    }
+    ids = list(told)
+    return {} if len(ids) < 2 else {own: told[ids[place - 1]] for place, own in enumerate(ids)}

@@ -1,0 +1,122 @@
+"""`redraft diagnose --run`, as a user types it: the runs, going on, reading them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+pytest.importorskip("scipy")
+
+from redraft.chain import Chain, read_jsonl
+from redraft.cli import app
+
+REPLIES = ["Answer: 0", "Answer: 5", "It is 2.", "#### 3"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with four questions, whose answers are 0, 1, 2 and 3, and a script."""
+    monkeypatch.chdir(tmp_path)
+    write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
+    write("script.jsonl", [{"settings": {}}, *REPLIES * 10])
+    return tmp_path
+
+
+def write(name: str, records: list[Any]) -> None:
+    Path(name).write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+def call(*args: str) -> Result:
+    return CliRunner().invoke(app, ["diagnose", *args], prog_name="redraft")
+
+
+def run(*args: str) -> Result:
+    return call("--run", "gsm8k", "test.jsonl", "-o", "runs", "-m", "script:script.jsonl", "-j", "1", *args)
+
+
+def chains(way: str, seed: int = 0) -> dict[str, Chain]:
+    return {chain.id: chain for chain in read_jsonl(Path("runs", f"seed-{seed}", f"{way}.jsonl"))}
+
+
+def test_all_ways_begin_with_the_same_first_answers_and_are_compared() -> None:
+    result = run("--seeds", "2")
+    assert result.exit_code == 0, result.output
+    assert "right answers by way: 4 items, 2 seeds" in result.stdout
+    assert result.stdout.rstrip().splitlines()[-1].startswith(("Undecided: ", "Revise: ", "Don't "))
+    for seed in (0, 1):
+        plain = {name: chain.answer for name, chain in chains("plain", seed).items()}
+        assert len(plain) == 4
+        for way in ("revise-2", "blind-2", "shuffled-2"):
+            assert {name: chain.steps[0].answer for name, chain in chains(way, seed).items()} == plain
+        for name, chain in chains("best-of-4", seed).items():
+            assert plain[name] in [step.answer for step in (*chain.steps, *chain.drafts)]
+        assert all(len(chain.drafts) == 3 for chain in chains("vote-4", seed).values())
+
+
+def test_feedback_is_hidden_or_that_of_another() -> None:
+    write("script.jsonl", [{"settings": {}}, *["Answer: 9"] * 100])
+    assert run("--seeds", "1", "--check", "contains:rain", "--limit", "2").exit_code == 0
+    own, blind, strange = (
+        {name: chain.steps[0].feedback for name, chain in chains(way).items()}
+        for way in ("revise-2", "blind-2", "shuffled-2")
+    )
+    assert all("rain" in feedback.text for feedback in own.values() if feedback)
+    assert [feedback.text for feedback in blind.values() if feedback] == ["", ""]
+    one, two = own
+    assert (strange[one], strange[two]) == (own[two], own[one])
+
+
+def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
+    first = run("--seeds", "1")
+    Path("script.jsonl").unlink()
+    again = run("--seeds", "1")
+    assert (again.exit_code, again.stdout) == (0, first.stdout), again.output
+    assert call("runs").stdout == first.stdout
+    values = json.loads(call("runs", "--json").stdout)
+    assert values["equal_tokens"]["items"] == 4
+    assert call("runs", "--html", "page.html").exit_code == 0
+    page = Path("page.html").read_text()
+    assert "At equal tokens" in page
+    assert "<polyline" in page
+
+
+def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:
+    assert run("--seeds", "1").exit_code == 0
+    whole = {file.name: file.read_bytes() for file in Path("runs", "seed-0").glob("*.jsonl")}
+    for name in ("vote-3.jsonl", "shuffled-2.jsonl"):  # as if it had been stopped there
+        Path("runs", "seed-0", name).unlink()
+    first, *_ = whole["best-of-4.jsonl"].splitlines(keepends=True)
+    Path("runs", "seed-0", "best-of-4.jsonl").write_bytes(first)
+    assert run("--seeds", "1").exit_code == 0
+    for name, before in whole.items():
+        after = Path("runs", "seed-0", name).read_bytes()
+        assert texts(after) == texts(before), name
+
+
+def texts(lines: bytes) -> list[tuple[str, list[str]]]:
+    chains = map(Chain.from_json, lines.splitlines())
+    return [(chain.id, [step.answer for step in (*chain.steps, *chain.drafts)]) for chain in chains]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--run", "gsm8k", "test.jsonl"], "--run needs a folder for its runs"),
+        (["--run", "gsm8k", "test.jsonl", "-o", "test.jsonl"], "--run needs a folder for its runs"),
+        (["--run", "gsm8k", "test.jsonl", "test.jsonl", "-o", "runs"], "--run takes one file of records"),
+        (["--run", "rain", "test.jsonl", "-o", "runs"], "there is no task 'rain'"),
+        (["--run", "humaneval", "test.jsonl", "-o", "runs"], "--run-code"),
+        (["test.jsonl", "--model", "default"], "--model is for --run"),
+        (["test.jsonl", "-o", "runs"], "--out is for --run"),
+        (["runs"], "runs"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_made(args: list[str], said: str) -> None:
+    result = call(*args)
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert not Path("runs").exists()
