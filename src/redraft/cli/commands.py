@@ -7,7 +7,21 @@ from typing import Annotated
 import typer
 
 from redraft import __version__
-from redraft.cli import answer, ask, data, doctor, eval_, generate, judge, model, report, show, train, weights
+from redraft.cli import (
+    answer,
+    ask,
+    data,
+    doctor,
+    eval_,
+    generate,
+    judge,
+    model,
+    report,
+    show,
+    train,
+    vote,
+    weights,
+)
 from redraft.cli.options import check_help
 from redraft.cli.shell import Verb, Verbs, debug_log
 
@@ -66,5 +80,6 @@ app.add_typer(generate.app, name="generate")
 app.add_typer(train.app, name="train")
 app.command("eval", cls=Verb, epilog=_CHECKS)(eval_.evaluate)
 app.command("judge", cls=Verb)(judge.judge)
+app.command("vote", cls=Verb)(vote.vote)
 app.command("report", cls=Verb)(report.report)
 app.command("doctor", cls=Verb)(doctor.doctor)

@@ -1,19 +1,10 @@
-"use strict";
-// Shows the pairs of answers, one at a time. All texts become text nodes, never markup.
+// Shows the pairs of answers, one at a time.
 (() => {
-  const byId = (id) => document.getElementById(id);
   const pairs = JSON.parse(byId("pairs").textContent);
   const list = byId("list"), shown = byId("pair"), search = byId("search"), only = byId("only");
   const READABLE = 0.4;      // smallest share of common words for marks, as in `redraft show`
   const CELLS = 4_000_000;   // largest table of two texts' words to compare
   let current = -1, marks = null, visible = [];
-
-  function element(tag, kind, ...inside) {
-    const made = document.createElement(tag);
-    if (kind) made.className = kind;
-    made.append(...inside.filter((each) => each !== null));
-    return made;
-  }
 
   const words = (text) => text.match(/\s*(?:[\p{L}\p{N}_]+|[^\s\p{L}\p{N}_])|\s+$/gu) || [];
 
@@ -44,12 +35,6 @@
       box.append(known[start] ? text : element("mark", kind, text));
       start = end;
     }
-    return box;
-  }
-
-  function plain(text) {
-    const box = element("pre", "", text.trim() ? text : element("em", "", "empty"));
-    box.dir = "auto";
     return box;
   }
 

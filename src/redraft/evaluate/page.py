@@ -1,8 +1,8 @@
 """Render a report as one HTML page: figures, pictures, and the pairs of answers with their reviews.
 
 Answers and reviews may be hostile. Those of the pairs are JSON in a block that is no script, and `page.js`
-puts them into text nodes; all others are escaped. The page's policy allows that script alone, by its hash,
-and no request. Head and charts are those of `redraft data stats`.
+puts them into text nodes (`elements.js`); all others are escaped. The page's policy allows that script alone,
+by its hash, and no request. Head and charts are those of `redraft data stats`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def page(report: Report, made: str) -> str:
     parts += [_control(each) for each in report.controls]
     parts.append(_pairs(report))
     below = " · ".join(Path(name).name for name in report.files[:50])
-    return document(title, below, parts, made, style=_own("page.css"), script=_own("page.js"))
+    script = _own("elements.js") + _own("page.js")
+    return document(title, below, parts, made, style=_own("page.css"), script=script)
 
 
 def _own(name: str) -> str:
