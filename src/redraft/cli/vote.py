@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from redraft.evaluate.vote.store import VoteStore
 
 
-_TITLES = ("Question", "First answer", "Second answer")
+_TITLES = ("Question", "Answer 1", "Answer 2")
 _HELP = dict(zip("12=snuq", ("1", "2", "=", "s(kip)", "n(ote)", "u(ndo)", "q(uit)"), strict=True))
 
 
@@ -61,7 +62,7 @@ def vote(
     booth = Booth(matches, _store(answers, questions, out, seed), seed)
     try:
         if terminal:
-            _in_terminal(booth.ballots(voter or _login()))
+            _in_terminal(booth.ballots(_login() if voter is None else voter))
         else:
             _on_page(booth, voter, port)
     except KeyboardInterrupt:  # the way to end the page
@@ -108,9 +109,12 @@ class Booth:
 
 
 def _login() -> str:
+    """Return the login name; empty if the system has none."""
     import getpass
 
-    return getpass.getuser()
+    with suppress(KeyError, OSError):
+        return getpass.getuser()
+    return ""
 
 
 def _on_page(booth: Booth, voter: str | None, port: int) -> None:
@@ -119,7 +123,7 @@ def _on_page(booth: Booth, voter: str | None, port: int) -> None:
     from redraft.evaluate.vote.page import page
     from redraft.evaluate.vote.server import VoteServer
 
-    html = page(voter_of(voter or _login()), known=voter is not None)
+    html = page(_login() if voter is None else voter_of(voter), known=voter is not None)
     with VoteServer(port, html, booth.ballots) as server:
         tell(f"vote at {server.url}", "Ctrl-C ends it and prints the report.")
         server.serve_forever()
@@ -147,12 +151,14 @@ def _show(state: State, voter: str) -> None:
 
     from redraft.cli.render import rule
 
-    console = Console(highlight=False)
+    console = Console(stderr=True, highlight=False)
     console.print()
     if pair := state.pair:
         for question, *answers in zip(pair.questions, *pair.answers, strict=True):
             for title, text in zip(_TITLES, (question, *answers), strict=True):
                 console.print(rule(title), Text(text if text.strip() else "(empty)"), sep="\n")
+        if pair.note:
+            console.print(rule("Your note"), Text(pair.note), sep="\n")
     done = f"{state.done:,} of {state.total:,} judged by {voter}"
     console.print(rule(done if state.pair else f"{done}. Thank you!"))
 
@@ -161,20 +167,20 @@ def _key(keys: str) -> str:
     """Return the next of some keys; `q` at the end of the input. In a pipe, each line is a key."""
     terminal = sys.stdin.isatty()
     while True:
-        typer.echo(f"{' '.join(_HELP[key] for key in keys)} > ", nl=False)
+        typer.echo(f"{' '.join(_HELP[key] for key in keys)} > ", nl=False, err=True)
         try:
             key = typer.getchar() if terminal else sys.stdin.readline() or "q"
         except EOFError:
             key = "q"
         key = key.strip()
-        typer.echo(printable(key))
+        typer.echo(printable(key), err=True)
         if len(key) == 1 and key in keys:
             return key
 
 
 def _line(prompt: str) -> str:
     """Return a line of the input. Bytes that are no characters are replaced."""
-    typer.echo(prompt, nl=False)
+    typer.echo(prompt, nl=False, err=True)
     return sys.stdin.readline().strip().encode(errors="replace").decode()
 
 

@@ -59,9 +59,10 @@
     const [first, second] = each.first ? [pair.model, pair.opponent] : [pair.opponent, pair.model];
     const scores = each.scores && (each.first ? each.scores : [...each.scores].reverse());
     const kind = each.sign > 0 ? "won" : each.sign < 0 ? "lost" : "tied";
-    const title = scores ? `${first} ${scores[0]} : ${scores[1]} ${second}` : `${first} first, ${second} second`;
+    const verdict = ["<", "=", ">"][1 + (each.first ? each.sign : -each.sign)];
+    const title = scores ? `${first} ${scores[0]} : ${scores[1]} ${second}` : `${first} ${verdict} ${second}`;
     const judge = each.judge ? element("small", "", each.judge) : null;
-    return element("div", `said ${kind}`, element("b", "", title), judge, plain(each.text));
+    return element("div", `said ${kind}`, element("b", "", title), judge, each.text ? plain(each.text) : null);
   }
 
   function show(index) {

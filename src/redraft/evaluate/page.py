@@ -132,8 +132,8 @@ def _cards(report: Report, comparison: Comparison) -> Iterator[str]:
         yield card("ratio of scores", "with 95 % intervals; the line is at 100 %", intervals(rows, 100))
     outcomes = {name: _counted(each.reviews) for name, each in (categories or results).items()}
     yield card("reviews", "won · tied · lost", stacks(outcomes, _OUTCOMES))
-    if bias := comparison.order_bias:
-        shown = {"shown first": _counted(bias.shown_first), **_by_order(comparison)}
+    if comparison.in_both_orders or comparison.drawn:
+        shown = {"shown first": _counted(comparison.shown_first), **_by_order(comparison)}
         yield card(
             "order", "won · tied · lost by the answer shown first, and by the model", stacks(shown, _OUTCOMES)
         )

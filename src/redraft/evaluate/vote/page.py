@@ -26,9 +26,9 @@ _BODY = """<p id="fault" role="alert"></p>
 <div id="pair"></div>
 <div id="bar">
 <div class="votes" role="group" aria-label="Which answer is better?">
-<button type="button" data-do="1"><kbd>1</kbd> First</button>
+<button type="button" data-do="1"><kbd>1</kbd> Answer 1</button>
 <button type="button" data-do="="><kbd>=</kbd> Tie</button>
-<button type="button" data-do="2"><kbd>2</kbd> Second</button>
+<button type="button" data-do="2"><kbd>2</kbd> Answer 2</button>
 </div>
 <textarea id="note" rows="1" maxlength="{note}" placeholder="Note"
  aria-label="Note on this pair. Key n, and Escape to leave"></textarea>

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from http import HTTPStatus
@@ -70,6 +71,11 @@ class VoteServer(ThreadingTCPServer):
         self._ballots_of, self._open = ballots_of, dict[str, Ballots]()
         self._lock = Lock()
 
+    def server_close(self) -> None:
+        """Stop listening. The vote that is under way is stored, and no other begins."""
+        self._lock.acquire()
+        super().server_close()
+
     def act(self, body: bytes) -> dict[str, Any]:
         """Do what a request asks for, and return the voter's state as JSON values.
 
@@ -89,8 +95,6 @@ class VoteServer(ThreadingTCPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Show a traceback, unless the browser has gone."""
-        import sys
-
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 

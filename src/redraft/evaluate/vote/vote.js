@@ -2,7 +2,7 @@
 (() => {
   const who = byId("who"), name = byId("name"), booth = byId("booth"), shown = byId("pair");
   const note = byId("note"), fault = byId("fault");
-  const token = location.hash.slice(1), ORDER = ["First answer", "Second answer"];
+  const token = location.hash.slice(1), TITLES = ["Answer 1", "Answer 2"];
   let voter = "", pair = null, busy = false;
 
   async function act(what) {
@@ -28,14 +28,15 @@
     const title = element("h2", "", last ? "Question" : "Question before");
     title.tabIndex = -1;
     const sides = answers.map((text, side) => {
-      const column = element("article", "said", element("h3", "", ORDER[side]), plain(text));
-      column.setAttribute("aria-label", ORDER[side]);
+      const column = element("article", "said", element("h3", "", TITLES[side]), plain(text));
+      column.setAttribute("aria-label", TITLES[side]);
       return column;
     });
     return [title, element("div", "asked", plain(question)), element("div", "sides", ...sides)];
   }
 
   function show(state, what) {
+    sessionStorage.setItem("voter", voter);
     who.hidden = true;
     booth.hidden = false;
     pair = state.pair;
@@ -55,7 +56,6 @@
 
   function start() {
     voter = name.value.trim();
-    sessionStorage.setItem("voter", voter);
     act("show");
   }
 
