@@ -96,9 +96,9 @@ class Browser:
             time.sleep(0.02)
 
     def press(self, key: str) -> None:
-        """Press a key: a character, or the name of a key without one."""
+        """Press a key: a character, Escape, Enter or Tab."""
         names = {"Escape": 27, "Enter": 13, "Tab": 9}
-        text = {} if key in names else {"text": key}
+        text = {"text": "\r" if key == "Enter" else key} if key not in ("Escape", "Tab") else {}
         code = names.get(key) or ord(key.upper())
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)

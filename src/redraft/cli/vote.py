@@ -129,6 +129,8 @@ def _on_page(booth: Booth, voter: str | None, port: int) -> None:
         server.serve_forever()
 
 
+_END = ("", "\x04")
+"""What is read at the end of a pipe, and for Ctrl-D in a terminal."""
 _ACTS = {"s": "skip", "u": "undo"}
 
 
@@ -165,17 +167,26 @@ def _show(state: State, voter: str) -> None:
 
 def _key(keys: str) -> str:
     """Return the next of some keys; `q` at the end of the input. In a pipe, each line is a key."""
-    terminal = sys.stdin.isatty()
     while True:
         typer.echo(f"{' '.join(_HELP[key] for key in keys)} > ", nl=False, err=True)
-        try:
-            key = typer.getchar() if terminal else sys.stdin.readline() or "q"
-        except EOFError:
-            key = "q"
-        key = key.strip()
+        key = _pressed() if sys.stdin.isatty() else sys.stdin.readline()
+        key = key.strip() if key not in _END else "q"
         typer.echo(printable(key), err=True)
         if len(key) == 1 and key in keys:
             return key
+
+
+def _pressed() -> str:
+    """Return a key of the terminal, without Enter. `typer.getchar` loses keys that were pressed before."""
+    import termios
+    import tty
+
+    before = termios.tcgetattr(sys.stdin)
+    tty.setcbreak(sys.stdin, termios.TCSADRAIN)
+    try:
+        return sys.stdin.read(1)
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
 def _line(prompt: str) -> str:

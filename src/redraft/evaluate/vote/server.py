@@ -43,6 +43,14 @@ class _Asked(BaseModel):
     note: str = Field("", max_length=LONGEST_NOTE)
 
 
+class _Refused(Exception):
+    """A request that is not answered, and why."""
+
+    def __init__(self, status: HTTPStatus, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
 class VoteServer(ThreadingTCPServer):
     """The server. Each voter has ballots, which are opened at the first request.
 
@@ -59,17 +67,17 @@ class VoteServer(ThreadingTCPServer):
         Raises:
             UsageError: The port is taken or not allowed.
         """
+        self.html, self.policy = html.encode(), policy_of(html)
+        self.token = secrets.token_urlsafe(24)
+        self._ballots_of, self._open = ballots_of, dict[str, Ballots]()
+        self._lock = Lock()
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
             raise UsageError(
                 f"port {port} cannot be used: {error.strerror}.", hint="Give another one, or no --port."
             ) from None
-        self.html, self.policy = html.encode(), policy_of(html)
-        self.token = secrets.token_urlsafe(24)
         self.url = f"http://{LOOPBACK}:{self.server_address[1]}/#{self.token}"
-        self._ballots_of, self._open = ballots_of, dict[str, Ballots]()
-        self._lock = Lock()
 
     def server_close(self) -> None:
         """Stop listening. The vote that is under way is stored, and no other begins."""
@@ -80,14 +88,16 @@ class VoteServer(ThreadingTCPServer):
         """Do what a request asks for, and return the voter's state as JSON values.
 
         Raises:
-            UsageError: The body is not a request.
+            _Refused: The body is not a request.
             OutputError: The vote cannot be stored.
         """
         try:
             asked = _Asked.model_validate_json(body)
+            voter = voter_of(asked.voter)
         except ValidationError as error:
-            raise UsageError(f"the request cannot be read: {describe(error)}.") from None
-        voter = voter_of(asked.voter)
+            raise _Refused(HTTPStatus.BAD_REQUEST, f"no request: {describe(error)}") from None
+        except UsageError as error:
+            raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
         with self._lock:
             if voter not in self._open:
                 self._open[voter] = self._ballots_of(voter)
@@ -97,14 +107,6 @@ class VoteServer(ThreadingTCPServer):
         """Show a traceback, unless the browser has gone."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
-
-
-class _Refused(Exception):
-    """A request that is not answered, and why."""
-
-    def __init__(self, status: HTTPStatus, why: str) -> None:
-        super().__init__(why)
-        self.status = status
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -129,9 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._check_origin()
             kind, data = make()
         except (_Refused, RedraftError) as error:
-            status = getattr(error, "status", None) or (
-                HTTPStatus.BAD_REQUEST if isinstance(error, UsageError) else HTTPStatus.INTERNAL_SERVER_ERROR
-            )
+            status = error.status if isinstance(error, _Refused) else HTTPStatus.INTERNAL_SERVER_ERROR
             kind, data = _as_json({"error": str(error)})
         self.send_response(status)
         for name, value in (
