@@ -42,6 +42,7 @@ def test_the_page_has_every_command(reference: ModuleType) -> None:
         "show",
         "eval",
         "judge",
+        "vote",
         "report",
         "diagnose",
         "doctor",

@@ -20,6 +20,7 @@ from redraft.cli import (
     report,
     show,
     train,
+    vote,
     weights,
 )
 from redraft.cli.options import check_help
@@ -80,6 +81,7 @@ app.add_typer(generate.app, name="generate")
 app.add_typer(train.app, name="train")
 app.command("eval", cls=Verb, epilog=_CHECKS)(eval_.evaluate)
 app.command("judge", cls=Verb)(judge.judge)
+app.command("vote", cls=Verb)(vote.vote)
 app.command("report", cls=Verb)(report.report)
 app.command("diagnose", cls=Verb)(diagnose.diagnose)
 app.command("doctor", cls=Verb)(doctor.doctor)

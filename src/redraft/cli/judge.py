@@ -251,9 +251,10 @@ class JudgeRun:
     def _asked(self) -> dict[str, Any]:
         """What decides the reply to a question, as JSON values."""
         from redraft.evaluate.judge_prompts import wording_digest
+        from redraft.jobs.provenance import content
 
         files = {"prompts": self.prompt_file, "reviewers": self.reviewer_file}
-        config: dict[str, Any] = {name: _content(file) for name, file in files.items() if file}
+        config: dict[str, Any] = {name: content(file) for name, file in files.items() if file}
         names = ("gold", "temperature", "max_tokens", "seed")
         config |= {name: self.settings.get(name) for name in names}
         return config | {"way": self.prompts.way, "wording": wording_digest()}
@@ -261,8 +262,10 @@ class JudgeRun:
     @property
     def _config(self) -> dict[str, Any]:
         """What has to stay the same when the job is resumed: --controls and --orders may add reviews."""
+        from redraft.jobs.provenance import content
+
         inputs = [*self.answers, *([self.questions] if self.questions else [])]
-        return {**self._asked, "judges": self.models, "inputs": list(map(_content, inputs))}
+        return {**self._asked, "judges": self.models, "inputs": list(map(content, inputs))}
 
     def _job(self, tally: Tally) -> Job[ReviewItem]:
         from redraft.jobs.harness import Job
@@ -388,13 +391,6 @@ def _means(tally: Tally) -> list[tuple[str, str]]:
 
 def _listed(ids: list[str]) -> str:
     return ", ".join(ids[:_SHOWN]) + " …" * (len(ids) > _SHOWN)
-
-
-def _content(file: Path) -> dict[str, Any]:
-    """Return a file's name and the hash of its content."""
-    from redraft.jobs.provenance import fingerprint
-
-    return {**fingerprint([file]), "path": file.name}
 
 
 def _note(tally: Tally, counts: ItemCounts) -> str:

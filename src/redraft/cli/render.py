@@ -118,16 +118,17 @@ def name_of(index: int) -> str:
 
 def heading(index: int, *, best: bool = False, chosen: bool = False) -> RenderableType:
     """Return the line above an answer. `chosen` is whether it is the best of several drafts."""
-    return _rule(name_of(index) + " · best draft" * chosen + " · best" * best)
+    return rule(name_of(index) + " · best draft" * chosen + " · best" * best)
 
 
-def _rule(title: str) -> Rule:
+def rule(title: str) -> Rule:
+    """Return a line with a title."""
     return Rule(Text(title, "bold"), align="left", style="dim")
 
 
 def draft(step: Step, name: str) -> Iterator[RenderableType]:
     """Render one of several drafts with its checks."""
-    yield _rule(name)
+    yield rule(name)
     yield Text(shown(step.answer))
     yield from notes(step)
     yield Padding(Group(*map(check_line, step.checks[:MANY])), (1, 0, 1, 2), expand=False)
@@ -135,7 +136,7 @@ def draft(step: Step, name: str) -> Iterator[RenderableType]:
 
 def best_draft(index: int) -> RenderableType:
     """Return the line that names the draft of several that is gone on with."""
-    return _rule(f"Draft {index + 1} · best draft")
+    return rule(f"Draft {index + 1} · best draft")
 
 
 def answer(step: Step, before: Step | None, console: Console) -> Text:

@@ -1,7 +1,8 @@
 """The figures of reviews: how a model does against its opponent, and what biases the judge shows.
 
 A question counts if it has a readable review in each order, so that the order favours neither side; the
-others are listed. Where no question has both orders, all of them count, and the report says so. Published
+others are listed. Where no question has both orders, all of them count, and the report says so. People judge
+a pair once, in an order that is drawn: such votes count as they are. Published
 ratios (SelFee's) are the sum of the model's scores over that of its opponent.
 
 An item is a question, or a turn of one. Intervals are over questions (`stats`), and all figures of a
@@ -127,6 +128,11 @@ class Game:
     sign: int
 
     @property
+    def drawn(self) -> bool:
+        """Whether the order was drawn at random."""
+        return self.placed.review.drawn
+
+    @property
     def lengths(self) -> tuple[int, int] | None:
         """Characters of the answers of model and opponent."""
         if self.placed.answers is None:
@@ -142,6 +148,11 @@ class Item:
     question_id: str
     turn: int
     games: tuple[Game, ...]
+
+    @property
+    def drawn(self) -> bool:
+        """Whether all reviews are in an order that was drawn, so that none of the orders can be missing."""
+        return bool(self.games) and all(game.drawn for game in self.games)
 
     def sign(self, *, second: bool) -> int | None:
         """Return the verdict in one order; None without a review. Several reviews vote."""
@@ -199,7 +210,7 @@ class Comparison:
         items: Items that count, with their reviews.
         left_out: Questions that do not count.
         unreadable: Reviews without a score.
-        in_both_orders: Whether each item was judged in both orders.
+        in_both_orders: Whether each item was judged in both orders, but for those whose order was drawn.
         control: Which kind of control the model's answers are; empty for those of a model.
     """
 
@@ -212,6 +223,16 @@ class Comparison:
     draws: int = stats.DRAWS
     seed: int = stats.SEED
     control: str = ""
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the order of all reviews was drawn at random."""
+        return bool(self.items) and all(item.drawn for item in self.items)
+
+    @property
+    def shown_first(self) -> Tally:
+        """Reviews that the answer shown first won, tied and lost."""
+        return _tally(self.sample.sums, "first")
 
     @cached_property
     def question_ids(self) -> tuple[str, ...]:
@@ -278,7 +299,7 @@ class Comparison:
             return None
         scored = bool(self.sample.sums[_COLUMN["scored"]])
         return OrderBias(
-            shown_first=_tally(self.sample.sums, "first"),
+            shown_first=self.shown_first,
             points=self.sample.estimate(_points) if scored else None,
             agreement=self.sample.estimate(lambda sums: stats.agreed_of(sums[..., _CROSSED])),
             kappa=self.sample.estimate(lambda sums: stats.kappa_of(sums[..., _CROSSED])),
@@ -388,7 +409,10 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
 
 @dataclass(frozen=True)
 class JudgeAgreement:
-    """How far two judges agree on the reviews that both gave: the same pair in the same order."""
+    """How far two judges agree on the reviews that both gave: the same pair in the same order.
+
+    If both saw drawn orders, as people do, the order does not matter.
+    """
 
     first: str
     second: str
@@ -399,12 +423,13 @@ class JudgeAgreement:
 
 def judges_agree(comparison: Comparison) -> Iterator[JudgeAgreement]:
     """Yield the agreement of each pair of judges that have a name and reviews in common."""
-    verdicts: defaultdict[str, dict[tuple[str, int, bool], int]] = defaultdict(dict)
+    games: defaultdict[str, list[tuple[Item, Game]]] = defaultdict(list)
     for item in comparison.items:
         for game in item.games:
-            key = (item.question_id, item.turn, game.second)
-            verdicts[game.placed.review.judge or ""][key] = game.sign
-    for (first, ours), (second, theirs) in combinations(verdicts.items(), 2):
+            games[game.placed.review.judge or ""].append((item, game))
+    for (first, our_games), (second, their_games) in combinations(games.items(), 2):
+        drawn = all(game.drawn for _, game in [*our_games, *their_games])
+        ours, theirs = (_verdicts(each, by_order=not drawn) for each in (our_games, their_games))
         common = [key for key in ours if key in theirs]
         if first and second and common:
             crossed = stats.crossed(*([said[key] for key in common] for said in (ours, theirs)))
@@ -412,6 +437,10 @@ def judges_agree(comparison: Comparison) -> Iterator[JudgeAgreement]:
             sample = Bootstrap(rows, draws=comparison.draws, seed=comparison.seed)
             agreement, kappa = sample.estimate(stats.agreed_of), sample.estimate(stats.kappa_of)
             yield JudgeAgreement(first, second, len(common), agreement, kappa)
+
+
+def _verdicts(games: Iterable[tuple[Item, Game]], *, by_order: bool) -> dict[tuple[str, int, bool], int]:
+    return {(item.question_id, item.turn, game.second and by_order): game.sign for item, game in games}
 
 
 def compare(
@@ -455,8 +484,8 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, 
         except Unreadable as error:
             unreadable.append(LeftOut(placed.where, question_id, str(error)))
     every = [Item(*key, tuple(games)) for key, games in items.items()]
-    in_both = any(item.both is not None for item in every)
-    chosen = [item for item in every if (item.both is not None if in_both else item.games)]
+    in_both = any(item.both is not None for item in every if not item.drawn)
+    chosen = [item for item in every if (item.drawn or item.both is not None if in_both else item.games)]
     kept = set(map(id, chosen))
     left_out = [_left_out(item, model) for item in every if item.games and id(item) not in kept]
     return Comparison(

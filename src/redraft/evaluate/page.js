@@ -1,19 +1,10 @@
-"use strict";
-// Shows the pairs of answers, one at a time. All texts become text nodes, never markup.
+// Shows the pairs of answers, one at a time.
 (() => {
-  const byId = (id) => document.getElementById(id);
   const pairs = JSON.parse(byId("pairs").textContent);
   const list = byId("list"), shown = byId("pair"), search = byId("search"), only = byId("only");
   const READABLE = 0.4;      // smallest share of common words for marks, as in `redraft show`
   const CELLS = 4_000_000;   // largest table of two texts' words to compare
   let current = -1, marks = null, visible = [];
-
-  function element(tag, kind, ...inside) {
-    const made = document.createElement(tag);
-    if (kind) made.className = kind;
-    made.append(...inside.filter((each) => each !== null));
-    return made;
-  }
 
   const words = (text) => text.match(/\s*(?:[\p{L}\p{N}_]+|[^\s\p{L}\p{N}_])|\s+$/gu) || [];
 
@@ -47,12 +38,6 @@
     return box;
   }
 
-  function plain(text) {
-    const box = element("pre", "", text.trim() ? text : element("em", "", "empty"));
-    box.dir = "auto";
-    return box;
-  }
-
   function answers(pair) {
     const row = element("div", "sides");
     const [one, other] = pair.answers.map(words);
@@ -74,9 +59,10 @@
     const [first, second] = each.first ? [pair.model, pair.opponent] : [pair.opponent, pair.model];
     const scores = each.scores && (each.first ? each.scores : [...each.scores].reverse());
     const kind = each.sign > 0 ? "won" : each.sign < 0 ? "lost" : "tied";
-    const title = scores ? `${first} ${scores[0]} : ${scores[1]} ${second}` : `${first} first, ${second} second`;
+    const verdict = ["<", "=", ">"][1 + (each.first ? each.sign : -each.sign)];
+    const title = scores ? `${first} ${scores[0]} : ${scores[1]} ${second}` : `${first} ${verdict} ${second}`;
     const judge = each.judge ? element("small", "", each.judge) : null;
-    return element("div", `said ${kind}`, element("b", "", title), judge, plain(each.text));
+    return element("div", `said ${kind}`, element("b", "", title), judge, each.text ? plain(each.text) : null);
   }
 
   function show(index) {

@@ -1,8 +1,8 @@
 """Render a report as one HTML page: figures, pictures, and the pairs of answers with their reviews.
 
 Answers and reviews may be hostile. Those of the pairs are JSON in a block that is no script, and `page.js`
-puts them into text nodes; all others are escaped. The page's policy allows that script alone, by its hash,
-and no request. Head and charts are those of `redraft data stats`.
+puts them into text nodes (`elements.js`); all others are escaped. The page's policy allows that script alone,
+by its hash, and no request. Head and charts are those of `redraft data stats`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ def page(report: Report, made: str) -> str:
     parts += [_control(each) for each in report.controls]
     parts.append(_pairs(report))
     below = " · ".join(Path(name).name for name in report.files[:50])
-    return document(title, below, parts, made, style=_own("page.css"), script=_own("page.js"))
+    script = _own("elements.js") + _own("page.js")
+    return document(title, below, parts, made, style=_own("page.css"), script=script)
 
 
 def _own(name: str) -> str:
@@ -133,8 +134,8 @@ def _cards(report: Report, comparison: Comparison) -> Iterator[str]:
         yield card("ratio of scores", "with 95 % intervals; the line is at 100 %", intervals(rows, 100))
     outcomes = {name: _counted(each.reviews) for name, each in (categories or results).items()}
     yield card("reviews", "won · tied · lost", stacks(outcomes, _OUTCOMES))
-    if bias := comparison.order_bias:
-        shown = {"shown first": _counted(bias.shown_first), **_by_order(comparison)}
+    if comparison.in_both_orders or comparison.drawn:
+        shown = {"shown first": _counted(comparison.shown_first), **_by_order(comparison)}
         yield card(
             "order", "won · tied · lost by the answer shown first, and by the model", stacks(shown, _OUTCOMES)
         )

@@ -135,7 +135,9 @@ def _ratio(comparison: Comparison, ratio: Estimate) -> Iterator[Line]:
 
 def _order(comparison: Comparison) -> Iterator[Line]:
     bias = comparison.order_bias
-    if bias is None and comparison.items:
+    if comparison.drawn:
+        yield Line("shown first", note=_tally(comparison.shown_first))
+    elif bias is None and comparison.items:
         yield Line("order", note="each pair was judged in one order only: the order may favour a side")
     if bias is None:
         return
@@ -219,6 +221,7 @@ def title_of(comparison: Comparison) -> str:
 def counts_of(comparison: Comparison) -> str:
     """Return how much was counted."""
     orders = "in both orders" if comparison.in_both_orders else "in one order"
+    orders = "in an order drawn at random" if comparison.drawn else orders
     whole = comparison.whole
     return f"{many(whole.questions, 'question')}, {many(whole.reviews.total, 'review')} {orders}"
 
@@ -272,6 +275,7 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "model": comparison.model,
         "opponent": comparison.opponent,
         "in_both_orders": comparison.in_both_orders,
+        "drawn_order": comparison.drawn,
         **asdict(comparison.whole),
         "sums": comparison.sums,
         "p": comparison.p,

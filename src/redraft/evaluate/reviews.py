@@ -76,6 +76,11 @@ class Review(BaseModel):
         absent = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 
+    @property
+    def drawn(self) -> bool:
+        """Whether the order of the answers was drawn at random, as in votes by people."""
+        return self.metadata.get("sides") == "drawn"
+
     def verdict(self) -> int:
         """Return 1 if the answer shown first is better, -1 if the second is, 0 for a tie.
 

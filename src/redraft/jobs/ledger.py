@@ -37,6 +37,19 @@ def record_id(record: dict[str, Any]) -> str:
     return str(record["id"])
 
 
+def check_ending(path: Path) -> None:
+    """Raise if an output has the name of a compressed file.
+
+    Raises:
+        OutputError: It has.
+    """
+    if path.suffix.lower() in _COMPRESSED:
+        raise OutputError(
+            f"{path} has the name of a compressed file, and a job writes plain lines of JSON.",
+            hint=f"Write -o {path.with_suffix('')}, and compress it when it is complete.",
+        )
+
+
 def failures(output: Path) -> dict[str, dict[str, Any]]:
     """Return the last failure of each item beside an output, by the item's id, with its cause.
 
@@ -88,11 +101,7 @@ class Ledger(AbstractContextManager["Ledger"]):
                 or has the name of a compressed file.
             RecordError: A line in the middle is not a result.
         """
-        if path.suffix.lower() in _COMPRESSED:
-            raise OutputError(
-                f"{path} has the name of a compressed file, and a job writes plain lines of JSON.",
-                hint=f"Write -o {path.with_suffix('')}, and compress it when it is complete.",
-            )
+        check_ending(path)
         self.path = path
         self.done = IdSet()
         self.failed_before: set[str] = set()

@@ -227,6 +227,15 @@ def fingerprint(
     return {"path": name, "bytes": total, "sha256": digest.hexdigest()}
 
 
+def content(file: Path) -> dict[str, Any]:
+    """Return a file's name, without folders, and the size and hash of its content.
+
+    Raises:
+        UsageError: It cannot be read.
+    """
+    return {**fingerprint([file]), "path": file.name}
+
+
 def _record(
     provenance: Provenance, source: dict[str, Any] | None, sessions: list[dict[str, Any]]
 ) -> dict[str, Any]:

@@ -54,7 +54,14 @@ def page(report: DataReport, made: str) -> str:
 
 
 def document(
-    title: str, below: str, parts: Sequence[str], made: str, *, style: str = "", script: str = ""
+    title: str,
+    below: str,
+    parts: Sequence[str],
+    made: str,
+    *,
+    style: str = "",
+    script: str = "",
+    connect: bool = False,
 ) -> str:
     """Return a whole page.
 
@@ -67,6 +74,7 @@ def document(
         made: How it was made, as text.
         style: More style sheets, of redraft's own.
         script: A script of redraft's own.
+        connect: Allow requests to the page's own server.
     """
     line = f"<p>{safe(below)}</p>" if below else ""
     style = files("redraft.collect.report").joinpath("page.css").read_text("utf-8") + style
@@ -74,6 +82,8 @@ def document(
     if script:
         digest = b64encode(sha256(script.encode()).digest()).decode()
         policy, run = f"{_POLICY}; script-src 'sha256-{digest}'", f"<script>{script}</script>\n"
+    if connect:
+        policy += "; connect-src 'self'"
     return (
         f"{_HEAD.format(policy=policy)}<title>{safe(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
         f"<header><h1>{safe(title)}</h1>{line}</header>\n<main>\n{''.join(parts)}</main>\n"

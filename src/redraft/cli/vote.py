@@ -1,0 +1,208 @@
+"""`redraft vote`: people judge the answers of two models blindly, on a web page or in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redraft.cli.shell import tell, write
+from redraft.counting import printable
+from redraft.errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from redraft.evaluate.pairs import Match
+    from redraft.evaluate.vote.ballots import Ballots, State
+    from redraft.evaluate.vote.store import VoteStore
+
+
+_TITLES = ("Question", "Answer 1", "Answer 2")
+_HELP = dict(zip("12=snuq", ("1", "2", "=", "s(kip)", "n(ote)", "u(ndo)", "q(uit)"), strict=True))
+
+
+def _file(text: str, *names: str) -> Any:
+    return typer.Option(*names, metavar="FILE", help=text, show_default=False)
+
+
+def vote(
+    answers: Annotated[
+        list[Path], typer.Argument(metavar="A B", help="Answers of a model A, and of its opponent B.")
+    ],
+    out: Annotated[Path, _file("Where the votes go.", "--out", "-o")],
+    questions: Annotated[Path | None, _file("What was asked, with categories.")] = None,
+    voter: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Who votes.  [the login name; the page asks]", show_default=False),
+    ] = None,
+    terminal: Annotated[bool, typer.Option("--terminal", help="Vote here, and not on a page.")] = False,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Of the page; 0 is any free one.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the order and the sides.")] = 1,
+) -> None:
+    """Judge the answers of two models blindly: which is better?
+
+    Shows pairs without names, in an order and with sides that are drawn for each voter. The page is on this
+    machine only, and is served until Ctrl-C. Keys, on the page and with --terminal: 1 and 2 for the better
+    answer, = for a tie, s to skip, n for a note, u to undo; q ends the terminal.
+
+    Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
+    command goes on. Several voters may share FILE. At the end, the report is printed.
+    """
+    from redraft.evaluate.pairs import read_matches
+
+    _check(answers, out, questions)
+    matches = read_matches(answers, questions)
+    booth = Booth(matches, _store(answers, questions, out, seed), seed)
+    try:
+        if terminal:
+            _in_terminal(booth.ballots(_login() if voter is None else voter))
+        else:
+            _on_page(booth, voter, port)
+    except KeyboardInterrupt:  # the way to end the page
+        typer.echo(err=True)
+    _report(answers, questions, out)
+
+
+def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
+    from redraft.jobs.ledger import check_ending
+
+    if len(answers) != 2:
+        raise UsageError(
+            f"{len(answers)} files of answers were given.", hint="Vote on two models at a time: A B"
+        )
+    if "-" in map(str, [*answers, questions, out]):
+        raise UsageError("'-' cannot be used here.", hint="Answers, questions and votes are in files.")
+    for path in filter(None, [*answers, questions]):
+        if path.resolve() == out.resolve():
+            raise UsageError(f"{path} is an input.", hint="Name another file for the votes.")
+    check_ending(out)
+
+
+def _store(answers: Sequence[Path], questions: Path | None, out: Path, seed: int) -> VoteStore:
+    from redraft.evaluate.vote.store import VoteStore
+    from redraft.jobs.provenance import Provenance, content
+
+    inputs = list(map(content, [*answers, *filter(None, [questions])]))
+    return VoteStore(out, Provenance("vote", {"inputs": inputs, "seed": seed}))
+
+
+@dataclass(frozen=True)
+class Booth:
+    """What all voters of a run share."""
+
+    matches: Sequence[Match]
+    store: VoteStore
+    seed: int
+
+    def ballots(self, voter: str) -> Ballots:
+        """Return the ballots of a voter."""
+        from redraft.evaluate.vote.ballots import Ballots, voter_of
+
+        return Ballots(self.matches, self.store, voter_of(voter), self.seed)
+
+
+def _login() -> str:
+    """Return the login name; empty if the system has none."""
+    import getpass
+
+    with suppress(KeyError, OSError):
+        return getpass.getuser()
+    return ""
+
+
+def _on_page(booth: Booth, voter: str | None, port: int) -> None:
+    """Serve the page until Ctrl-C."""
+    from redraft.evaluate.vote.ballots import voter_of
+    from redraft.evaluate.vote.page import page
+    from redraft.evaluate.vote.server import VoteServer
+
+    html = page(_login() if voter is None else voter_of(voter), known=voter is not None)
+    with VoteServer(port, html, booth.ballots) as server:
+        tell(f"vote at {server.url}", "Ctrl-C ends it and prints the report.")
+        server.serve_forever()
+
+
+_END = ("", "\x04")
+"""What is read at the end of a pipe, and for Ctrl-D in a terminal."""
+_ACTS = {"s": "skip", "u": "undo"}
+
+
+def _in_terminal(ballots: Ballots) -> None:
+    """Show pairs and read keys until all pairs are judged, or `q`."""
+    state = ballots.state()
+    while True:
+        _show(state, ballots.voter)
+        note = state.pair.note if state.pair else ""
+        while (key := _key("12=snuq" if state.pair else "uq")) == "n":
+            note = _line("note: ")
+        if key == "q":
+            return
+        state = ballots.act(_ACTS.get(key, key), state.pair.id if state.pair else "", note)
+
+
+def _show(state: State, voter: str) -> None:
+    from rich.console import Console
+    from rich.text import Text
+
+    from redraft.cli.render import rule
+
+    console = Console(stderr=True, highlight=False)
+    console.print()
+    if pair := state.pair:
+        for question, *answers in zip(pair.questions, *pair.answers, strict=True):
+            for title, text in zip(_TITLES, (question, *answers), strict=True):
+                console.print(rule(title), Text(text if text.strip() else "(empty)"), sep="\n")
+        if pair.note:
+            console.print(rule("Your note"), Text(pair.note), sep="\n")
+    done = f"{state.done:,} of {state.total:,} judged by {voter}"
+    console.print(rule(done if state.pair else f"{done}. Thank you!"))
+
+
+def _key(keys: str) -> str:
+    """Return the next of some keys; `q` at the end of the input. In a pipe, each line is a key."""
+    while True:
+        typer.echo(f"{' '.join(_HELP[key] for key in keys)} > ", nl=False, err=True)
+        key = _pressed() if sys.stdin.isatty() else sys.stdin.readline()
+        key = key.strip() if key not in _END else "q"
+        typer.echo(printable(key), err=True)
+        if len(key) == 1 and key in keys:
+            return key
+
+
+def _pressed() -> str:
+    """Return a key of the terminal, without Enter. `typer.getchar` loses keys that were pressed before."""
+    import termios
+    import tty
+
+    before = termios.tcgetattr(sys.stdin)
+    tty.setcbreak(sys.stdin, termios.TCSADRAIN)
+    try:
+        return sys.stdin.read(1)
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _line(prompt: str) -> str:
+    """Return a line of the input. Bytes that are no characters are replaced."""
+    typer.echo(prompt, nl=False, err=True)
+    return sys.stdin.readline().strip().encode(errors="replace").decode()
+
+
+def _report(answers: Sequence[Path], questions: Path | None, out: Path) -> None:
+    """Print the report on all votes, if there is one and its extra is installed."""
+    if not out.stat().st_size:
+        tell("no vote yet.")
+        return
+    try:
+        from redraft.evaluate.report import as_text, report
+    except MissingExtra as error:
+        tell(error.message, error.hint)
+        return
+    write("\n".join(as_text(report([out], answers=answers, questions=questions))))

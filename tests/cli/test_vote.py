@@ -1,0 +1,383 @@
+"""`redraft vote`, as a user types it: in the terminal, on the page, killed, by several, and refused."""
+
+from __future__ import annotations
+
+import fcntl
+import http.client
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import termios
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+pytest.importorskip("scipy")
+
+from redraft.cli import app
+from redraft.evaluate.reviews import Review, read_reviews
+from tests.evaluate.made import answer, both, write
+
+IDS = (1, 2, "drei", "四")
+COMMAND = [
+    sys.executable,
+    "-m",
+    "redraft",
+    "vote",
+    "new.jsonl",
+    "old.jsonl",
+    "--questions",
+    "questions.jsonl",
+]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(
+        Path("questions.jsonl"),
+        [{"question_id": id_, "text": f"Warum {id_}? 🌳", "category": "x"} for id_ in IDS],
+    )
+    for model, text in (("new", "Neu: Wärme 🌳"), ("old", "<b>古い</b>")):
+        write(Path(f"{model}.jsonl"), [answer(model, id_, f"{text} {id_}") for id_ in IDS])
+
+
+def run(*words: str, keys: str = "") -> Result:
+    return CliRunner().invoke(app, ["vote", *words], input=keys, prog_name="redraft")
+
+
+def vote(keys: str, *words: str, voter: str = "zoë") -> Result:
+    """Vote with keys of one character each. The better answer is that of `new` if a key is `+`."""
+    given = ["new.jsonl", "old.jsonl", "--questions", "questions.jsonl", "-o", "votes.jsonl", "--terminal"]
+    return run(*given, "--voter", voter, *words, keys="".join(f"{key}\n" for key in keys))
+
+
+def votes(path: str = "votes.jsonl") -> list[Review]:
+    return [review for _, review in read_reviews(Path(path))]
+
+
+def lines(result: Result) -> list[str]:
+    assert result.exit_code == 0, result.output
+    return [" ".join(line.split()) for line in result.stdout.splitlines()]
+
+
+def report(*words: str) -> dict[str, Any]:
+    result = CliRunner().invoke(app, ["report", *words, "--json", "--draws", "200"], prog_name="redraft")
+    assert result.exit_code == 0, result.output
+    [found] = json.loads(result.stdout)["comparisons"]
+    return dict(found)
+
+
+def for_new(review: Review) -> int:
+    """1 if the vote is for `new`, -1 if it is for `old`."""
+    return review.verdict() * (1 if review.model_1 == "new" else -1)
+
+
+def test_votes_end_in_the_report_from_the_models_side() -> None:
+    found = lines(vote("1=21"))
+    made = votes()
+    assert {each.model_1 for each in made} == {"new", "old"}, "sides are swapped"
+    assert found[0] == "new against old: 4 questions, 4 reviews in an order drawn at random"
+    counts = Counter(map(for_new, made))
+    tally = f"{counts[1]} won, {counts[0]} tied, {counts[-1]} lost"
+    assert any(line.startswith("win rate") and line.endswith(tally) for line in found)
+    assert "shown first 2 won, 1 tied, 1 lost" in found
+    assert any(line.startswith("length and score") for line in found)
+    assert not any("may favour" in line or "not counted" in line for line in found)
+
+
+def test_the_better_model_wins_whichever_side_it_was_on() -> None:
+    vote("q")
+    while len(votes()) < len(IDS):
+        shown = vote("q").stderr
+        first, second = shown.split("Answer 1")[1].split("Answer 2")
+        vote("1" if "Neu" in first else "2")
+        assert ("Neu" in first) != ("Neu" in second)
+    assert {for_new(each) for each in votes()} == {1}
+    assert {each.winner for each in votes()} == {"1", "2"}
+    found = report("votes.jsonl", "--answers", "old.jsonl", "--answers", "new.jsonl")
+    assert (found["model"], found["reviews"]) == ("old", {"wins": 0, "ties": 0, "losses": 4})
+    assert (found["drawn_order"], found["in_both_orders"], found["ratio"]) == (True, False, None)
+
+
+def test_every_voters_agreement_counts_whichever_sides_they_saw() -> None:
+    vote("====", voter="ali")
+    for key in "==1=":
+        vote(key, voter="dora")
+    assert {each.judge: each.metadata["swapped"] for each in votes()}.keys() == {"ali", "dora"}
+    sides = [
+        {each.question_id: each.metadata["swapped"] for each in votes() if each.judge == j}
+        for j in ("ali", "dora")
+    ]
+    assert sides[0] != sides[1]
+    found = report("votes.jsonl")
+    [pair] = found["judges"]
+    assert (pair["first"], pair["second"], pair["reviews"], pair["agreement"]["value"]) == (
+        "ali",
+        "dora",
+        4,
+        0.75,
+    )
+    assert found["questions"] == 4
+    assert sum(found["reviews"].values()) == 8
+
+
+def test_files_of_voters_and_reviews_of_a_model_go_together() -> None:
+    vote("1111", voter="ali")
+    vote("2222", "-o", "other.jsonl", voter="béa")
+    assert sum(report("votes.jsonl", "other.jsonl")["reviews"].values()) == 8
+    judged = [each for id_ in IDS for each in both(id_, (9, 9), (3, 3))]
+    named = [
+        {**each, "judge": "model", "model_1": each["answer1_id"][:3], "model_2": each["answer2_id"][:3]}
+        for each in judged
+    ]
+    found = report("votes.jsonl", str(write(Path("judged.jsonl"), named)))
+    [pair] = found["judges"]
+    assert pair["reviews"] == 4, "each vote is compared with the review in its order"
+    assert pair["agreement"]["value"] == sum(for_new(each) == 1 for each in votes()) / 4
+    assert found["in_both_orders"]
+    assert found["left_out"] == []
+
+
+def test_the_same_command_goes_on_and_shows_no_pair_twice() -> None:
+    first = vote("1")
+    assert "1 question, 1 review" in first.stdout
+    assert "1 of 4 judged by zoë" in first.stderr
+    assert "4 of 4" in vote("222").stderr
+    again = vote("")
+    assert "4 of 4 judged by zoë. Thank you!" in again.stderr
+    assert "Answer 1" not in again.stderr
+    assert len({each.question_id for each in votes()}) == len(votes()) == 4
+
+
+def test_notes_skip_undo_and_unknown_keys() -> None:
+    result = vote(["s", "?", "n", " gut 🌳 <b> ", "1", "u", "2", "u", "u", "n", "besser", "="])  # type: ignore[arg-type]
+    assert result.exit_code == 0, result.output
+    [made] = votes()
+    assert (made.winner, made.text) == ("tie", "besser")
+    assert "gut 🌳 <b>" in result.stderr, "an undone vote comes back with its note"
+    assert vote("u").stderr.count("0 of 4 judged") == 1
+    assert votes() == []
+
+
+def test_without_a_vote_there_is_no_report() -> None:
+    result = vote("q")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "redraft: no vote yet." in result.stderr
+
+
+def test_names_of_models_are_not_shown() -> None:
+    shown = vote("1212").stderr
+    assert "Neu: Wärme" in shown
+    assert not re.search(r"\b(new|old)\b", shown)
+
+
+def test_the_login_name_is_the_voter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOGNAME", "möwe")
+    given = ["new.jsonl", "old.jsonl", "-o", "votes.jsonl", "--terminal"]
+    assert run(*given, keys="1\n").exit_code == 2, "nothing says what was asked"
+    assert run(*given, "--questions", "questions.jsonl", keys="1\n").exit_code == 0
+    assert [each.judge for each in votes()] == ["möwe"]
+
+
+def test_the_vote_is_kept_without_the_extra_of_the_report() -> None:
+    code = "import sys; sys.modules['numpy'] = None; from redraft.cli import main; main()"
+    command = [sys.executable, "-c", code, *COMMAND[3:], "-o", "votes.jsonl", "--terminal", "--voter", "z"]
+    done = subprocess.run(command, input=b"1\nq\n", capture_output=True)
+    assert done.returncode == 0
+    assert b"pip install '.[eval]'" in done.stderr
+    assert len(votes()) == 1
+
+
+# What is refused.
+
+
+def refused(result: Result, *parts: str) -> None:
+    assert result.exit_code == 2, result.output
+    for part in parts:
+        assert part in " ".join(result.output.split()), result.output
+    assert "Traceback" not in result.output
+
+
+def test_answers_that_do_not_belong_together_are_refused_by_question() -> None:
+    records = [answer("other", id_, "x") for id_ in IDS]
+    for name, changed, why in (
+        ("missing", records[1:], "has no answer to 1 of 4 questions of questions.jsonl: 1"),
+        ("twice", [*records, records[2]], "has two answers to question drei"),
+        (
+            "stray",
+            [*records, answer("other", 77, "x")],
+            "answers to questions that are not in questions.jsonl: 77",
+        ),
+        ("none", [], "there is no answer in it"),
+    ):
+        write(Path(f"{name}.jsonl"), changed)
+        result = run(
+            f"{name}.jsonl", "old.jsonl", "--questions", "questions.jsonl", "-o", "votes.jsonl", "--terminal"
+        )
+        refused(result, f"{name}.jsonl", why)
+        assert not Path("votes.jsonl").exists()
+
+
+def test_bad_options_are_refused() -> None:
+    for words, why in (
+        (["new.jsonl", "-o", "v.jsonl"], "1 files of answers were given"),
+        (["new.jsonl", "old.jsonl", "new.jsonl", "-o", "v.jsonl"], "3 files of answers"),
+        (["new.jsonl", "new.jsonl", "-o", "v.jsonl"], "is given twice"),
+        (["new.jsonl", "-", "-o", "v.jsonl"], "'-' cannot be used"),
+        (["new.jsonl", "old.jsonl", "-o", "-"], "'-' cannot be used"),
+        (["new.jsonl", "old.jsonl", "-o", "old.jsonl"], "old.jsonl is an input"),
+        (["new.jsonl", "old.jsonl", "-o", "v.jsonl.gz"], "name of a compressed file"),
+        (["new.jsonl", "old.jsonl", "-o", "no/v.jsonl", "--questions", "questions.jsonl"], "mkdir -p no"),
+        (
+            ["new.jsonl", "old.jsonl", "-o", "v.jsonl", "--questions", "questions.jsonl", "--voter", " "],
+            "not a name",
+        ),
+    ):
+        refused(run(*words, "--terminal"), why)
+
+
+def test_other_answers_are_not_added_to_the_file() -> None:
+    vote("1")
+    write(Path("new.jsonl"), [answer("new", id_, "anders") for id_ in IDS])
+    refused(vote("1"), "votes.jsonl was made in another way: inputs", "write to another file with -o")
+    assert len(votes()) == 1
+
+
+# In a real terminal.
+
+
+def _take_terminal() -> None:
+    """Make standard input the terminal that sends this process its Ctrl-C."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@contextmanager
+def terminal(*words: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The verb in a terminal of its own; yields the process and our end."""
+    ours, theirs = pty.openpty()
+    command = [*COMMAND, "-o", "votes.jsonl", "--terminal", "--voter", "zoë", *words]
+    ends: Any = {"stdin": theirs, "stdout": theirs, "stderr": theirs}
+    with subprocess.Popen(command, **ends, start_new_session=True, preexec_fn=_take_terminal) as process:
+        os.close(theirs)
+        try:
+            yield process, ours
+        finally:
+            process.kill()
+            os.close(ours)
+
+
+def seen(ours: int, wanted: str) -> str:
+    """What the terminal shows until it shows this, or until the process ends."""
+    shown, deadline = b"", time.monotonic() + 60
+    while wanted.encode() not in shown:
+        assert time.monotonic() < deadline, shown.decode()
+        if select.select([ours], [], [], 0.1)[0]:
+            try:
+                shown += os.read(ours, 1 << 16)
+            except OSError:  # the other end is closed
+                break
+    assert wanted in shown.decode(), shown.decode()
+    return shown.decode()
+
+
+def test_in_a_terminal_one_key_is_a_vote() -> None:
+    with terminal() as (process, ours):
+        seen(ours, "q(uit) > ")
+        os.write(ours, b"1")
+        seen(ours, "1 of 4 judged")
+        os.write(ours, b"n")
+        seen(ours, "note: ")
+        os.write(ours, "schön 🌳\r".encode())
+        os.write(ours, b"=")
+        seen(ours, "2 of 4 judged")
+        os.write(ours, b"q")
+        shown = seen(ours, "win rate")
+        assert "new against old: 2 questions" in shown
+        assert process.wait(60) == 0
+    assert [(each.winner, each.text) for each in votes()] == [("1", ""), ("tie", "schön 🌳")]
+
+
+@pytest.mark.parametrize("key", [b"\x03", b"\x04"])
+def test_ctrl_c_and_ctrl_d_end_the_terminal_with_the_report(key: bytes) -> None:
+    with terminal() as (process, ours):
+        seen(ours, "q(uit) > ")
+        os.write(ours, b"2")
+        seen(ours, "1 of 4 judged")
+        os.write(ours, key)
+        seen(ours, "new against old: 1 question")
+        assert process.wait(60) == 0
+
+
+# On the page.
+
+
+@contextmanager
+def page(*words: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The verb with its page; yields the process and the address."""
+    command = [*COMMAND, "-o", "votes.jsonl", *words]
+    pipes: Any = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes) as process:
+        try:
+            assert process.stderr
+            found = re.match(
+                r"redraft: vote at (http://127\.0\.0\.1:\d+/#[\w-]{20,})\n", process.stderr.readline()
+            )
+            assert found
+            yield process, found[1]
+        finally:
+            process.kill()
+
+
+def act(url: str, do: str, item_id: str = "", voter: str = "zoë") -> dict[str, Any]:
+    """Do on the page what its script would."""
+    origin, _, token = url.partition("/#")
+    connection = http.client.HTTPConnection(origin.removeprefix("http://"), timeout=60)
+    headers = {"Content-Type": "application/json", "X-Redraft-Token": token, "Origin": origin}
+    connection.request("POST", "/act", json.dumps({"voter": voter, "do": do, "id": item_id}), headers)
+    reply = connection.getresponse()
+    found: dict[str, Any] = json.loads(reply.read())
+    connection.close()
+    assert reply.status == 200, found
+    return found
+
+
+def test_the_page_runs_until_ctrl_c_and_ends_in_the_report() -> None:
+    with page() as (process, url):
+        state = act(url, "show")
+        assert act(url, "1", state["pair"]["id"])["done"] == 1
+        process.send_signal(signal.SIGINT)
+        shown, said = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert shown.startswith("new against old: 1 question, 1 review in an order drawn at random")
+    assert url.partition("#")[2] not in shown + said
+
+
+def test_a_kill_loses_no_vote_and_two_pages_share_a_file() -> None:
+    done: dict[str, int] = {}
+    for turn in range(2):
+        with page() as (one, first), page() as (two, second):
+            for url, voter in ((first, "ali"), (second, "béa")):
+                state = act(url, "show", voter=voter)
+                assert state["done"] == done.get(voter, 0)
+                for key in "12":
+                    state = act(url, key, state["pair"]["id"], voter)
+                done[voter] = state["done"]
+            for process in (one, two):
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+        assert len(votes()) == 4 * (turn + 1)
+    assert done == {"ali": 4, "béa": 4}
+    assert len({each.review_id for each in votes()}) == 8
+    assert report("votes.jsonl")["judges"][0]["reviews"] == 4
