@@ -13,13 +13,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
+from redraft.chain import Usage
 from redraft.evaluate import stats
+from redraft.evaluate.reviews import usage_in
 from redraft.evaluate.scores import Unreadable
 from redraft.evaluate.sides import Placed, Question
 from redraft.evaluate.stats import Bootstrap, Estimate, Numbers
@@ -201,6 +203,7 @@ class Comparison:
         unreadable: Reviews without a score.
         in_both_orders: Whether each item was judged in both orders.
         control: Which kind of control the model's answers are; empty for those of a model.
+        usage: What the reviews say that they cost, unreadable ones too.
     """
 
     model: str
@@ -212,6 +215,7 @@ class Comparison:
     draws: int = stats.DRAWS
     seed: int = stats.SEED
     control: str = ""
+    usage: Usage = field(default_factory=Usage)
 
     @cached_property
     def question_ids(self) -> tuple[str, ...]:
@@ -469,6 +473,7 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, 
         draws=draws,
         seed=seed,
         control=group[0].review.control or "",
+        usage=usage_in(placed.review.metadata for placed in group),
     )
 
 

@@ -1,17 +1,14 @@
-"""The report on reviews: all comparisons, as rows for a table and as JSON values.
-
-Terminal and page show the same rows. JSON has null for what is not defined.
-"""
+"""The report on reviews: all comparisons, as sections and as JSON values."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluate import stats
 from redraft.evaluate.against import Change, changes
@@ -26,11 +23,13 @@ from redraft.evaluate.compare import (
     judges_agree,
 )
 from redraft.evaluate.controls import Control, control_results
+from redraft.evaluate.inputs import Input, opened
+from redraft.evaluate.rows import Line, Section, cost_facts, listed, percent, plain, without_nan
 from redraft.evaluate.sides import Material, place
 from redraft.evaluate.stats import Estimate
 from redraft.formats.read.files import name_of
 
-_FEW, _MANY = 5, 20  # reviews, and questions, to name in a row
+_FEW = 5  # reviews to name in a row
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,45 @@ class Report:
         known = {*comparison.question_ids, *(each.question_id for each in comparison.left_out)}
         return [question_id for question_id in self.material.questions if question_id not in known]
 
+    @property
+    def title(self) -> str:
+        """The title of the page."""
+        return f"Report on {counted(sum(each.whole.reviews.total for each in self.comparisons), 'review')}"
+
+    def sections(self) -> Iterator[Section]:
+        """Yield the sections: each comparison, what changed, differences and controls."""
+        for comparison in self.comparisons:
+            title = f"{comparison.model} against {comparison.opponent}"
+            facts = tuple(cost_facts(comparison.usage))
+            yield Section(title, _counts(comparison), tuple(_lines(self, comparison)), facts, comparison)
+        for change in self.changes:
+            yield Section(_change_title(change), "", tuple(_change_lines(change)))
+        if self.differences:
+            yield Section("differences of ratios", "", tuple(map(_difference_line, self.differences)))
+        for control in self.controls:
+            title = f"control: {control.model} against {control.opponent}"
+            yield Section(title, "", tuple(_control_lines(control)), tuple(cost_facts(control.usage)))
+
+    def record(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        found: dict[str, Any] = without_nan(
+            {
+                "files": self.files,
+                "comparisons": [_comparison(self, each) for each in self.comparisons],
+                "differences": list(map(asdict, self.differences)),
+                "changes": list(map(asdict, self.changes)),
+                "controls": [
+                    {
+                        **asdict(each),
+                        "usage": each.usage.model_dump(),
+                        "changes_outcome": each.changes_outcome,
+                    }
+                    for each in self.controls
+                ],
+            }
+        )
+        return found
+
 
 def report(
     reviews: Sequence[Path],
@@ -84,8 +122,17 @@ def report(
     Raises:
         RecordError: A file cannot be read, the files do not belong together, or no review can be read.
     """
-    material, names = Material.read(answers, questions), tuple(map(name_of, reviews))
-    found = compare(place(reviews, material), material.names, draws=draws, seed=seed)
+    return describe_reviews(
+        list(map(opened, reviews)), Material.read(answers, questions), against, draws=draws, seed=seed
+    )
+
+
+def describe_reviews(
+    inputs: Sequence[Input], material: Material, against: Path | None = None, *, draws: int, seed: int
+) -> Report:
+    """Do the same with files that are open, and answers and questions that were read."""
+    names = tuple(name_of(each.path) for each in inputs)
+    found = compare(place(inputs, material), material.names, draws=draws, seed=seed)
     if not any(comparison.items for comparison in found):
         raise _nothing(names, [each for comparison in found for each in comparison.unreadable])
     controls = [each for each in found if each.control]
@@ -101,22 +148,12 @@ def _nothing(files: Sequence[str], unreadable: Sequence[LeftOut]) -> RecordError
     if not unreadable:
         return RecordError(f"there is no review in {', '.join(files)}.")
     return RecordError(
-        f"no review can be read, of {many(len(unreadable), 'review')}: {_named(unreadable)}.",
+        f"no review can be read, of {counted(len(unreadable), 'review')}: {_named(unreadable)}.",
         hint="A judge writes two numbers from 1 to 10 on the first line, such as: 8 9",
     )
 
 
-class Line(NamedTuple):
-    """A row of the table: what, the figure, its interval, and what it is made of. All are text."""
-
-    name: str
-    value: str = ""
-    interval: str = ""
-    note: str = ""
-
-
-def lines_of(comparison: Comparison) -> Iterator[Line]:
-    """Yield the rows of a comparison."""
+def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:
     whole = comparison.whole
     if whole.ratio:
         yield from _ratio(comparison, whole.ratio)
@@ -125,11 +162,16 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
         yield Line("in both orders", "", "", f"{_tally(whole.both)}, p = {comparison.p:.2g}")
     yield from _order(comparison)
     for each in judges_agree(comparison):
-        note = f"{each.first} and {each.second}, {many(each.reviews, 'review')}"
+        note = f"{each.first} and {each.second}, {counted(each.reviews, 'review')}"
         yield Line("judges agree", *percent(each.agreement, 1), note)
-        yield Line("  kappa", *_plain(each.kappa, 2))
+        yield Line("  kappa", *plain(each.kappa, 2))
     yield from _length(comparison)
     yield from _not_counted(comparison)
+    if unasked := report.unasked(comparison):
+        yield Line("without a review", f"{len(unasked):,}", "", listed(unasked))
+    if categories := report.categories(comparison):
+        yield Line("by category")
+        yield from (_category_line(*each) for each in categories.items())
 
 
 def _ratio(comparison: Comparison, ratio: Estimate) -> Iterator[Line]:
@@ -150,18 +192,18 @@ def _order(comparison: Comparison) -> Iterator[Line]:
         return
     if bias.points:
         yield Line(
-            "gain of the first", *_plain(bias.points, 2, sign=True), f"points; {_tally(bias.shown_first)}"
+            "gain of the first", *plain(bias.points, 2, sign=True), f"points; {_tally(bias.shown_first)}"
         )
     else:
         yield Line("shown first", note=_tally(bias.shown_first))
     yield Line("orders agree", *percent(bias.agreement, 1), "of questions")
-    yield Line("  kappa", *_plain(bias.kappa, 2))
+    yield Line("  kappa", *plain(bias.kappa, 2))
 
 
 def _length(comparison: Comparison) -> Iterator[Line]:
     if bias := comparison.length_bias:
         note = f"{bias.model:,.0f} characters against {bias.opponent:,.0f}"
-        yield Line("length and score", *_plain(bias.correlation, 2), f"correlation; {note}")
+        yield Line("length and score", *plain(bias.correlation, 2), f"correlation; {note}")
         yield Line("  at equal length", *percent(bias.win_rate, 1), "win rate")
 
 
@@ -176,128 +218,53 @@ def _named(found: Sequence[LeftOut]) -> str:
     return shown + " …" * (len(found) > _FEW)
 
 
-def difference_line(each: Difference) -> Line:
-    """Return the row of a difference."""
-    figures = _plain(each.ratio.times(100), 2, sign=True)
-    return Line("difference of ratios", *figures, f"points; {many(each.questions, 'question')}")
+def _difference_line(each: Difference) -> Line:
+    figures = plain(each.ratio.times(100), 2, sign=True)
+    return Line(f"{each.model} less {each.other}", *figures, f"points; {counted(each.questions, 'question')}")
 
 
-def change_lines(change: Change) -> Iterator[Line]:
-    """Yield the rows of a change."""
+def _change_lines(change: Change) -> Iterator[Line]:
     for name, estimate in (("ratio of scores", change.ratio), ("win rate", change.win_rate)):
         if estimate:
-            yield Line(name, *_plain(estimate.times(100), 2, sign=True), "points")
+            yield Line(name, *plain(estimate.times(100), 2, sign=True), "points")
     for name, ids in (("better", change.better), ("worse", change.worse)):
-        shown = ", ".join(ids[:_MANY]) + " …" * (len(ids) > _MANY)
-        yield Line(
-            name, f"{len(ids):,}", "", f"of {many(change.questions, 'question')}{': ' * bool(ids)}{shown}"
-        )
+        of = f"of {counted(change.questions, 'question')}"
+        yield Line(name, f"{len(ids):,}", "", of + f": {listed(ids)}" * bool(ids))
 
 
-def control_lines(control: Control) -> Iterator[Line]:
-    """Yield the rows of a control."""
+def _control_lines(control: Control) -> Iterator[Line]:
     yield Line("win rate", *percent(control.win_rate, 1))
     if control.change:
         note = f"points over {control.base}"
-        yield Line("change", *_plain(control.change.times(100), 1, sign=True), note)
+        yield Line("change", *plain(control.change.times(100), 1, sign=True), note)
     if control.unreadable:
         yield Line("unreadable", f"{control.unreadable:,}")
     yield Line("finding", note=control.finding)
 
 
-def change_title(change: Change) -> str:
-    """Return the title of a change."""
+def _change_title(change: Change) -> str:
     return f"{change.model} since {change.before if change.before != change.model else 'the last report'}"
 
 
-def category_line(name: str, result: Result) -> Line:
-    """Return the row of a category: its ratio, or else its win rate."""
+def _category_line(name: str, result: Result) -> Line:
     figure = percent(result.ratio, 1) if result.ratio else percent(result.win_rate, 1)
-    return Line(f"  {name}", *figure, f"{many(result.questions, 'question')}; {_tally(result.reviews)}")
+    return Line(f"  {name}", *figure, f"{counted(result.questions, 'question')}; {_tally(result.reviews)}")
 
 
 def _tally(tally: Tally) -> str:
     return f"{tally.wins:,} won, {tally.ties:,} tied, {tally.losses:,} lost"
 
 
-def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
-    """Return an estimate in per cent, and its interval, as texts."""
-    value, interval = _plain(estimate.times(100), digits)
-    return (f"{value} %" if value != "–" else value), interval
-
-
-def _plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, str]:
-    form = f"{'+' * sign}.{digits}f"
-    value = "–" if math.isnan(estimate.value) else format(estimate.value, form)
-    interval = "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
-    return value, interval
-
-
-def title_of(comparison: Comparison) -> str:
-    """Return a comparison's title."""
-    return f"{comparison.model} against {comparison.opponent}"
-
-
-def counts_of(comparison: Comparison) -> str:
+def _counts(comparison: Comparison) -> str:
     """Return how much was counted."""
     orders = "in both orders" if comparison.in_both_orders else "in one order"
     whole = comparison.whole
-    return f"{many(whole.questions, 'question')}, {many(whole.reviews.total, 'review')} {orders}"
-
-
-def many(count: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def as_text(report: Report) -> Iterator[str]:
-    """Yield the lines of the report for a terminal."""
-    for number, comparison in enumerate(report.comparisons):
-        yield from [""] * (number > 0)
-        yield f"{title_of(comparison)}: {counts_of(comparison)}"
-        yield from _table([*lines_of(comparison), *_categories(report, comparison)])
-        if unasked := report.unasked(comparison):
-            more = " …" * (len(unasked) > _FEW)
-            yield f"{many(len(unasked), 'question')} without a review: {', '.join(unasked[:_FEW])}{more}"
-    for change in report.changes:
-        yield from ("", change_title(change), *_table(list(change_lines(change))))
-    for each in report.differences:
-        yield from ("", f"{each.model} less {each.other}", *_table([difference_line(each)]))
-    for control in report.controls:
-        title = f"control: {control.model} against {control.opponent}"
-        yield from ("", title, *_table(list(control_lines(control))))
-
-
-def _categories(report: Report, comparison: Comparison) -> Iterator[Line]:
-    found = report.categories(comparison)
-    if found:
-        yield Line("by category")
-        yield from (category_line(*each) for each in found.items())
-
-
-def _table(rows: Sequence[Line]) -> Iterator[str]:
-    widths = [max(len(row[place]) for row in rows) for place in range(3)]
-    for name, value, interval, note in rows:
-        yield f"{name:{widths[0]}}  {value:>{widths[1]}}  {interval:>{widths[2]}}  {note}".rstrip()
-
-
-def as_json(report: Report) -> dict[str, Any]:
-    """Return the report as JSON values."""
-    return {
-        "files": list(report.files),
-        "comparisons": [_comparison(report, each) for each in report.comparisons],
-        "differences": [_without_nan(asdict(each)) for each in report.differences],
-        "changes": [_without_nan(asdict(each)) for each in report.changes],
-        "controls": [
-            _without_nan({**asdict(each), "changes_outcome": each.changes_outcome})
-            for each in report.controls
-        ],
-    }
+    return f"{counted(whole.questions, 'question')}, {counted(whole.reviews.total, 'review')} {orders}"
 
 
 def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
     order, length = comparison.order_bias, comparison.length_bias
-    values = {
+    return {
         "model": comparison.model,
         "opponent": comparison.opponent,
         "in_both_orders": comparison.in_both_orders,
@@ -306,7 +273,7 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "p": comparison.p,
         "order_bias": order and asdict(order),
         "length_bias": length and asdict(length),
-        "judges": [_without_nan(asdict(each)) for each in judges_agree(comparison)],
+        "judges": list(map(asdict, judges_agree(comparison))),
         "categories": {name: asdict(each) for name, each in report.categories(comparison).items()},
         "unreadable": list(map(asdict, comparison.unreadable)),
         "left_out": list(map(asdict, comparison.left_out)),
@@ -314,13 +281,5 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "by_question": list(map(vars, comparison.by_question())),
         "draws": comparison.draws,
         "seed": comparison.seed,
+        "usage": comparison.usage.model_dump(),
     }
-    found: dict[str, Any] = _without_nan(values)
-    return found
-
-
-def _without_nan(value: Any) -> Any:
-    """Return a JSON value with null for NaN."""
-    if isinstance(value, Mapping):
-        return {name: _without_nan(each) for name, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
