@@ -50,7 +50,10 @@ def test_a_judge_that_keeps_to_the_answers(tmp_path: Path) -> None:
     [comparison] = found.comparisons
     assert (comparison.model, comparison.whole.reviews.total) == ("new", 40)
     assert [each.changes_outcome for each in found.controls] == [False, False]
-    assert "a constant loses against old, as it should" in "\n".join(as_text(found.sections()))
+    text = "\n".join(as_text(found.sections()))
+    assert "Control: a constant answer against old: a constant loses against old, as it should" in text
+    assert "not to be trusted" not in text
+    assert '"note warns"' not in page(found, "here")
 
 
 def test_a_judge_that_is_swayed(tmp_path: Path) -> None:
@@ -61,11 +64,12 @@ def test_a_judge_that_is_swayed(tmp_path: Path) -> None:
     assert instruction.change is not None
     assert instruction.change.value == pytest.approx(0.4)
     text = "\n".join(as_text(found.sections()))
-    assert "control: new with an instruction against old" in text
+    assert "Control: new with an instruction against old: an instruction" in text
     assert "+40.0" in text
     assert text.count("do not trust this judge") == 2
     assert [each["changes_outcome"] for each in found.record()["controls"]] == [True, True]
-    assert "do not trust this judge" in page(found, "here")
+    assert "not to be trusted, see Control: a constant answer, new with an instruction" in text
+    assert page(found, "here").count('<p class="note warns">') == 2
 
 
 def test_an_instruction_that_costs_the_answer_wins_changes_the_outcome_too(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_all_parts_are_there_for_the_released_reviews(shared_data: Path) -> None
         "shown first",
         "length and score",
         "scores of chatgpt",
-        "differences of ratios",
+        "Differences of ratios",
         "redraft 1 · seed 1",
     ):
         assert part in text

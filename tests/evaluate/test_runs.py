@@ -114,6 +114,8 @@ def test_groups_are_categories_of_the_questions_or_of_the_records(tmp_path: Path
     asked_file = write(tmp_path / "q.jsonl", asked)
     groups = report(path, questions=asked_file).runs[0].tally.groups
     assert {name: (share.hits, share.count) for name, share in groups.items()} == {"maths": (1, 2)}
+    tasks = kept(tmp_path / "run.jsonl", [scored("a", True), scored("b", True, groups=["level 1"])])
+    assert list(report(tasks, questions=asked_file).runs[0].tally.groups) == ["maths", "level 1"]
 
 
 def test_runs_side_by_side_are_paired_by_record(tmp_path: Path) -> None:
@@ -187,6 +189,7 @@ def test_failures_beside_the_chains_count_as_in_eval(tmp_path: Path) -> None:
     )
     found = report(path)
     assert found.runs[0].tally.score.rate == proportion(1, 2)
+    assert lines(found)[0] == "run: gsm8k, 2 answers"
     assert "failed outage 1" in lines(found)
     assert "empty 1 answer: wrong, and in none of the groups" in lines(found)
     assert "wrong 2" in lines(found)

@@ -363,8 +363,7 @@ class JudgeRun:
 
     def _next(self) -> str:
         """Return the command that describes the reviews."""
-        pairs = self.answers if self.prompts.way != "grades" else []
-        given = [f"--answers {shlex.quote(str(file))}" for file in pairs]
+        given = [f"--answers {shlex.quote(str(file))}" for file in self.answers]
         given += [f"--questions {shlex.quote(str(self.questions))}"] if self.questions else []
         return " ".join(["redraft report", shlex.quote(str(self.out)), *given])
 

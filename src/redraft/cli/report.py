@@ -43,8 +43,8 @@ def report(
     Figures are those of the model whose --answers come first, or whose answers the first review shows first.
     Questions without a readable review in each order do not count; they are listed.
 
-    Of grades (redraft judge A), prints their mean by model and judge. Of chains (redraft answer, redraft eval)
-    and of what redraft eval --json prints, the share of right answers, revisions, stops and cost. Several
+    Of grades (redraft judge A), prints their mean by model and judge. Of chains (redraft answer, eval) and
+    of what redraft eval --json prints, the share of right answers, revisions, stops and cost. Several
     files are compared record by record. All files have to be of one kind.
     """
     import json

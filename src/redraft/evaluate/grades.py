@@ -250,7 +250,6 @@ class GradedControl:
         yield Line("mean", *plain(self.mean, 2))
         if self.against:
             yield Line("change", *plain(self.against.gain, 2, sign=True), f"points over {self.base}")
-        yield Line("finding", note=self.finding)
 
 
 @dataclass(frozen=True)
@@ -292,8 +291,9 @@ class GradeReport:
         yield from sections(self.differences, self.changes, "question", as_percent=False)
         for control in self.controls:
             by = f" by {control.judge}" * bool(control.judge)
-            facts = tuple(cost_facts(control.usage))
-            yield Section(f"control: {control.model} graded{by}", "", tuple(control.lines()), facts)
+            lines, facts = tuple(control.lines()), tuple(cost_facts(control.usage))
+            title = f"Control: {control.model} graded{by}"
+            yield Section(title, control.finding, lines, facts, warns=control.changes_outcome)
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""

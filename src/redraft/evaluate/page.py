@@ -28,6 +28,7 @@ from redraft.evaluate.rows import Line, Section, percent, plain
 from redraft.evaluate.runs import Run, Shown
 from redraft.evaluate.stats import Estimate
 from redraft.evaluate.tally import outcome_of, results_of
+from redraft.revision.summary import STOPS
 
 MOST_PAIRS, _MOST_DOTS = 2_000, 1_000
 _OUTCOMES = ("won", "tied", "lost")
@@ -64,7 +65,8 @@ def _own(name: str) -> str:
 
 
 def _section(report: AnyReport, section: Section) -> str:
-    note = f'<p class="note">{safe(section.note)}</p>' * bool(section.note)
+    kind = "note warns" if section.warns else "note"
+    note = f'<p class="{kind}">{safe(section.note)}</p>' * bool(section.note)
     shown, cards = _pictures(report, section.about)
     boxes = f'<div class="cards">{"".join(cards)}</div>' if cards else ""
     return (
@@ -327,8 +329,8 @@ def _run_cards(run: Run) -> Iterator[str]:
         rows = [_interval(name, share.rate.times(100)) for name, share in sorted(tally.groups.items())]
         note = "with 95 % intervals; the line is at the whole"
         yield card(f"{tally.noun} by group", note, intervals(rows, 100 * tally.score.rate.value))
-    if tally.stops.total():
-        yield card("stopped", counted(tally.chains, "answer"), bars(tally.stops.most_common()))
+    if shown := [(STOPS.get(name, name), count) for name, count in tally.stops.most_common()]:
+        yield card("stopped", counted(tally.chains, "answer"), bars(shown))
 
 
 def _answered(record: str, shown: Shown) -> Entry:
@@ -360,7 +362,8 @@ _RIGHT_WORDS = {True: "right", False: "wrong", None: "not checked"}
 
 
 def _ended(chain: Chain) -> str:
-    return f"{counted(chain.revisions, 'revision')}, {chain.stop or 'unknown'}"
+    stop = chain.stop or "unknown"
+    return f"{counted(chain.revisions, 'revision')}, {STOPS.get(stop, stop)}"
 
 
 def _results(chain: Chain) -> Iterator[str]:

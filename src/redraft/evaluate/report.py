@@ -69,15 +69,22 @@ class Report:
         """Yield the sections: each comparison, what changed, differences and controls."""
         for comparison in self.comparisons:
             title = f"{comparison.model} against {comparison.opponent}"
-            facts = tuple(cost_facts(comparison.usage))
-            yield Section(title, _counts(comparison), tuple(_lines(self, comparison)), facts, comparison)
+            lines, facts = tuple(_lines(self, comparison)), tuple(self._facts(comparison))
+            yield Section(title, _counts(comparison), lines, facts, comparison)
+        for control in self.controls:
+            lines, facts = tuple(_control_lines(control)), tuple(cost_facts(control.usage))
+            title = f"Control: {control.model} against {control.opponent}"
+            yield Section(title, control.finding, lines, facts, warns=control.changes_outcome)
         for change in self.changes:
             yield Section(_change_title(change), "", tuple(_change_lines(change)))
         if self.differences:
-            yield Section("differences of ratios", "", tuple(map(_difference_line, self.differences)))
-        for control in self.controls:
-            title = f"control: {control.model} against {control.opponent}"
-            yield Section(title, "", tuple(_control_lines(control)), tuple(cost_facts(control.usage)))
+            yield Section("Differences of ratios", "", tuple(map(_difference_line, self.differences)))
+
+    def _facts(self, comparison: Comparison) -> Iterator[tuple[str, str]]:
+        swayed = [each.model for each in self.controls if each.changes_outcome]
+        if swayed:
+            yield "judge", f"not to be trusted, see Control: {', '.join(swayed)}"
+        yield from cost_facts(comparison.usage)
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
@@ -239,7 +246,6 @@ def _control_lines(control: Control) -> Iterator[Line]:
         yield Line("change", *plain(control.change.times(100), 1, sign=True), note)
     if control.unreadable:
         yield Line("unreadable", f"{control.unreadable:,}")
-    yield Line("finding", note=control.finding)
 
 
 def _change_title(change: Change) -> str:

@@ -31,9 +31,10 @@ class Section:
 
     Attributes:
         title: What it is about.
-        note: How much was counted.
+        note: How much was counted, or what was found.
         facts: What is no figure with an interval, such as the cost: names and texts.
         about: What it describes, for its pictures; None if it has none.
+        warns: The note is a warning.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Section:
     lines: tuple[Line, ...]
     facts: tuple[tuple[str, str], ...] = ()
     about: Any = None
+    warns: bool = False
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:

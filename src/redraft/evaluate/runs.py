@@ -105,7 +105,7 @@ class RunReport:
         """Yield the sections: each run, what changed, and differences."""
         for run in self.runs:
             task = f"{run.tally.task}, " * bool(run.tally.task)
-            note = task + counted(run.tally.chains, "answer")
+            note = task + counted(run.tally.chains + run.empty, "answer")
             lines = tuple(run.tally.lines()) if run.tally.outcomes else ()
             yield Section(run.name, note, lines, tuple(run.facts()), run)
         yield from sections(self.differences, self.changes, "record", as_percent=True)

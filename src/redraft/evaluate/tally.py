@@ -92,7 +92,7 @@ class Tally(Summary):
         return [name for name, right in self.outcomes.items() if not right]
 
     def add(self, chain: Chain, groups: Iterable[str] = ()) -> None:
-        """Count a chain. `groups` are those of a chain without a task."""
+        """Count a chain. `groups` are those of a chain whose task has none."""
         super().add(chain)
         if not self.task:
             if chain.passed is not None:
@@ -100,7 +100,7 @@ class Tally(Summary):
             return
         truth, final = truth_of(chain) or Truth(), results_of(chain)
         first = bool(truth.steps) and _right(truth.steps[0])
-        self._add(chain.id, truth.groups, right=_right(final), first=first)
+        self._add(chain.id, truth.groups or groups, right=_right(final), first=first)
         if self.task == "ifeval" and final and chain.best is not None:
             self._add_constraints(final, truth.loose[chain.best])
 
