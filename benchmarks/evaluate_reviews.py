@@ -19,6 +19,7 @@ from redraft.evaluate.compare import Comparison, Tally
 from redraft.evaluate.report import report
 from redraft.evaluate.reviews import Review, read_reviews
 from redraft.evaluate.scores import Unreadable
+from redraft.formats.read.records import raw_records
 from row_process import peak_of
 
 MISSING = "No shared data beside the checkout, so nothing is measured; REDRAFT_SHARED names its folder."
@@ -91,7 +92,7 @@ def scores(_: int, __: int) -> Row:
     every = [
         each
         for path in sorted((data / "selfee" / "reviews").glob("*.jsonl"))
-        for _, each in read_reviews(path)
+        for _, each in read_reviews(raw_records(path))
     ]
     recovered = sum(_read(each.text) == each.score for each in every)
     invented = sum(_read(_without_scores(each.text)) is not None for each in every)

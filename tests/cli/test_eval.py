@@ -55,7 +55,7 @@ def test_the_score_and_the_chains() -> None:
     lines = result.stdout.splitlines()
     assert lines[:4] == [
         "gsm8k: 4 answers",
-        "score   75.0 %   30.1 to 95.4  3 of 4",
+        "score  75.0 %  30.1 to 95.4  3 of 4",
         "",
         "answers    4 in out.jsonl",
     ]
@@ -84,7 +84,7 @@ def test_a_low_score_is_no_failure() -> None:
     script(*["no number"] * 4)
     result = plain("--check", "words<=1")
     assert result.exit_code == 0
-    assert "score    0.0 %" in result.stdout
+    assert "score  0.0 %" in result.stdout
 
 
 def test_a_run_goes_on_and_counts_what_was_there() -> None:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from redraft.cli import app
 from redraft.evaluate.reviews import Review, read_reviews
+from redraft.formats.read.records import raw_records
 from tests.cli.test_go_on import CountingServer
 from tests.engines.batch_server import BatchServer
 from tests.engines.fake_server import FakeServer, chat_reply, models_reply
@@ -52,7 +53,7 @@ def judge(model: str, *words: str, answers: tuple[str, ...] = ("new.jsonl", "old
 
 
 def reviews(path: str = "out.jsonl") -> list[Review]:
-    return [review for _, review in read_reviews(Path(path))]
+    return [review for _, review in read_reviews(raw_records(Path(path)))]
 
 
 def rows(result: Result) -> dict[str, str]:

@@ -165,7 +165,7 @@ def test_reviews_of_other_questions_are_named(tmp_path: Path, reviews: Path) -> 
 def test_questions_without_a_review_are_named(tmp_path: Path, reviews: Path) -> None:
     asked = [{"question_id": n, "text": "Why?", "category": "x"} for n in (1, 2, "drei", 77)]
     found = lines(run(reviews, "--questions", write(tmp_path / "q.jsonl", asked)))
-    assert "1 question without a review: 77" in found
+    assert "without a review 1 77" in found
     assert any(line.startswith("x 107.3 %") and "3 questions" in line for line in found)
 
 
@@ -193,7 +193,9 @@ def test_a_model_against_itself_is_refused(tmp_path: Path) -> None:
 
 def test_what_is_not_a_review_is_named(tmp_path: Path) -> None:
     refused(
-        run(write(tmp_path / "r.jsonl", [{"prompt": "Why?"}])), "r.jsonl:1: is not a review", "A review is"
+        run(write(tmp_path / "r.jsonl", [{"prompt": "Why?"}])),
+        "r.jsonl:1: is nothing that a report describes; its fields are prompt",
+        "reviews or grades (redraft judge), chains",
     )
 
 

@@ -26,7 +26,7 @@ def test_a_suite_of_prompts_and_checks() -> None:
     assert (found.rate.value, round(found.rate.low, 3), round(found.rate.high, 3)) == (0.75, 0.301, 0.954)
     assert [chain.id for chain in found.chains] == ["record 1", "record 2", "record 3", "record 4"]
     assert [chain.answer for chain in found.wrong] == ["A very long answer."]
-    assert str(found).splitlines()[1] == "score   75.0 %   30.1 to 95.4  3 of 4"
+    assert str(found).splitlines()[1] == "score  75.0 %  30.1 to 95.4  3 of 4"
     assert not (found.rate.low > 0.9)
 
 

@@ -13,6 +13,7 @@ pytest.importorskip("scipy")
 from redraft.evaluate.compare import Comparison, Tally
 from redraft.evaluate.report import Report, report
 from redraft.evaluate.reviews import read_reviews
+from redraft.formats.read.records import raw_records
 from tests.evaluate.made import answer, both, review, write
 
 # What was published, and the counts worked out from the released files: ratio, sums, reviews, both orders.
@@ -66,7 +67,7 @@ def test_categories_add_up(shared_data: Path) -> None:
 def test_the_order_is_counted_as_it_is_in_the_files(shared_data: Path) -> None:
     found = released(shared_data, 0)
     bias = found.comparisons[0].order_bias
-    every = [each for path in map(Path, found.files) for _, each in read_reviews(path)]
+    every = [each for path in map(Path, found.files) for _, each in read_reviews(raw_records(path))]
     gain = [each.scores()[0] - each.scores()[1] for each in every]
     assert bias
     assert bias.points

@@ -11,8 +11,10 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.evaluate.compare import compare
+from redraft.evaluate.inputs import opened
 from redraft.evaluate.page import page
-from redraft.evaluate.report import Report, as_json, as_text, report
+from redraft.evaluate.report import Report, report
+from redraft.evaluate.rows import as_text
 from redraft.evaluate.sides import Material, place
 from tests.evaluate.made import answer, review, write
 
@@ -48,7 +50,10 @@ def test_a_judge_that_keeps_to_the_answers(tmp_path: Path) -> None:
     [comparison] = found.comparisons
     assert (comparison.model, comparison.whole.reviews.total) == ("new", 40)
     assert [each.changes_outcome for each in found.controls] == [False, False]
-    assert "a constant loses against old, as it should" in "\n".join(as_text(found))
+    text = "\n".join(as_text(found.sections()))
+    assert "Control: a constant answer against old: a constant loses against old, as it should" in text
+    assert "not to be trusted" not in text
+    assert '"note warns"' not in page(found, "here")
 
 
 def test_a_judge_that_is_swayed(tmp_path: Path) -> None:
@@ -58,12 +63,13 @@ def test_a_judge_that_is_swayed(tmp_path: Path) -> None:
     assert constant.win_rate.value == pytest.approx(0.45)
     assert instruction.change is not None
     assert instruction.change.value == pytest.approx(0.4)
-    text = "\n".join(as_text(found))
-    assert "control: new with an instruction against old" in text
+    text = "\n".join(as_text(found.sections()))
+    assert "Control: new with an instruction against old: an instruction" in text
     assert "+40.0" in text
     assert text.count("do not trust this judge") == 2
-    assert [each["changes_outcome"] for each in as_json(found)["controls"]] == [True, True]
-    assert "do not trust this judge" in page(found, "here")
+    assert [each["changes_outcome"] for each in found.record()["controls"]] == [True, True]
+    assert "not to be trusted, see Control: a constant answer, new with an instruction" in text
+    assert page(found, "here").count('<p class="note warns">') == 2
 
 
 def test_an_instruction_that_costs_the_answer_wins_changes_the_outcome_too(tmp_path: Path) -> None:
@@ -88,7 +94,7 @@ def test_a_control_stands_for_the_model_whatever_else_is_compared(tmp_path: Path
         *reviews("", 10),
         review(1, "x", "y", (9, 8), model_1="x", model_2="y"),
     ]
-    placed = place([write(tmp_path / "reviews.jsonl", records)], Material())
+    placed = place([opened(write(tmp_path / "reviews.jsonl", records))], Material())
     found = compare(placed, ("new", "old", "x", "y"), draws=200)
     assert [each.model for each in found] == ["a constant answer", "new", "x"]
 
@@ -99,5 +105,5 @@ def test_a_control_that_the_judge_refused_says_nothing(tmp_path: Path) -> None:
     assert len(found.comparisons) == 1
     [control] = found.controls
     assert (control.changes_outcome, control.unreadable) == (False, 40)
-    assert "no review of it can be read" in "\n".join(as_text(found))
-    json.dumps(as_json(found), allow_nan=False)
+    assert "no review of it can be read" in "\n".join(as_text(found.sections()))
+    json.dumps(found.record(), allow_nan=False)

@@ -110,7 +110,8 @@ def test_no_text_becomes_markup_or_a_script(tmp_path: Path, text: str, bad: str)
     assert len(reader.scripts) == 2
     if bad == BAD:
         pair = data_of(reader)[0]
-        assert all(bad in each for each in (*pair["answers"], pair["question"], pair["reviews"][0]["text"]))
+        texts = [each["text"] for each in (*pair["answers"], *pair["notes"])]
+        assert all(bad in each for each in (*texts, pair["question"], pair["about"]))
         assert bad in "".join(reader.text)
 
 
@@ -159,9 +160,14 @@ def test_all_parts_are_there_for_the_released_reviews(shared_data: Path) -> None
     pairs = data_of(reader)
     assert len(pairs) == 160
     assert pairs[0]["question"] == "How can I improve my time management skills?"
-    assert [each["first"] for each in pairs[0]["reviews"]] == [True, False]
-    assert pairs[0]["reviews"][0]["scores"] == [9, 8]
-    assert pairs[0]["reviews"][1]["scores"] == [8.5, 9]
+    assert [each["name"] for each in pairs[0]["answers"]] == [models[0], "chatgpt"]
+    assert pairs[0]["row"] == "9–8 · 8.5–9"
+    assert [each["title"] for each in pairs[0]["notes"]] == [
+        f"{models[0]} 9 : 8 chatgpt",
+        f"chatgpt 9 : 8.5 {models[0]}",
+    ]
+    assert (pairs[0]["kind"], pairs[0]["kinds"]) == ("tied", ["tied", "disagree"])
+    assert pairs[0]["about"].endswith("tied: the orders disagree")
 
 
 @pytest.mark.parametrize("score", [True, False])
@@ -170,7 +176,7 @@ def test_there_is_a_page_without_answers_questions_or_scores_too(tmp_path: Path,
     if not score:
         records = [each | {"score": None, "text": "…", "winner": "1"} for each in records]
     reader = read(page(report([write(tmp_path / "r.jsonl", records)], draws=100), ""))
-    assert [each["answers"] for each in data_of(reader)] == [None, None]
+    assert [each["answers"] for each in data_of(reader)] == [[], []]
     assert ("ratio of scores" in "".join(reader.text)) == score
 
 

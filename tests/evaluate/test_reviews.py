@@ -11,6 +11,7 @@ import pytest
 from redraft.errors import RecordError
 from redraft.evaluate.reviews import Review, read_reviews
 from redraft.evaluate.scores import Unreadable
+from redraft.formats.read.records import raw_records
 from tests.evaluate.made import review, write
 
 PAIR = {
@@ -29,7 +30,7 @@ PAIR = {
 def test_released_reviews_survive_a_round_trip(shared_data: Path) -> None:
     path = shared_data / "selfee" / "reviews" / "chatgpt_vs_selfee_13b_enforce_0_revisions.jsonl"
     lines = path.read_text("utf-8").splitlines()
-    for line, (where, each) in zip(lines, read_reviews(path), strict=True):
+    for line, (where, each) in zip(lines, read_reviews(raw_records(path)), strict=True):
         assert where.startswith(f"{path}:")
         assert json.loads(each.to_json()) == json.loads(line)
 
@@ -58,7 +59,7 @@ def test_a_verdict_is_for_the_answer_shown_first(score: tuple[float, float], ver
 
 def test_a_line_of_mt_bench_is_a_review_in_each_order(tmp_path: Path) -> None:
     records = [PAIR, PAIR | {"g1_winner": "tie", "g2_winner": "error", "turn": 1}]
-    found = [each for _, each in read_reviews(write(tmp_path / "pairs.jsonl", records))]
+    found = [each for _, each in read_reviews(raw_records(write(tmp_path / "pairs.jsonl", records)))]
     assert [(each.answer1_id, each.answer2_id) for each in found] == [("new", "old"), ("old", "new")] * 2
     assert [(each.model_1, each.judge, each.turn) for each in found[:2]] == [
         ("new", "gpt-4", 2),
@@ -90,6 +91,6 @@ def test_a_line_of_mt_bench_is_a_review_in_each_order(tmp_path: Path) -> None:
 def test_what_is_no_review_is_named(tmp_path: Path, record: Any, message: str) -> None:
     path = write(tmp_path / "r.jsonl", [review(1, "a", "b", (9, 8)), record])
     with pytest.raises(RecordError, match=f"r.jsonl:2: {message}") as raised:
-        list(read_reviews(path))
+        list(read_reviews(raw_records(path)))
     assert raised.value.hint
-    assert ("summary of redraft judge" if "grade" in message else "A review is") in raised.value.hint
+    assert ("report of their own" if "grade" in message else "A review is") in raised.value.hint

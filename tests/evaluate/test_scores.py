@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from redraft.evaluate.reviews import read_reviews
 from redraft.evaluate.scores import Unreadable, scores_in, winner_in
+from redraft.formats.read.records import raw_records
 
 TRAP = "Assistant 1 finds the length of the segment from (2, -4) to (10, 4)."
 
@@ -95,7 +96,7 @@ def test_a_hostile_text_takes_no_quadratic_time(text: str) -> None:
 
 def test_all_released_scores_are_in_their_texts(shared_data: Path) -> None:
     files = sorted((shared_data / "selfee" / "reviews").glob("*.jsonl"))
-    reviews = [review for path in files for _, review in read_reviews(path)]
+    reviews = [review for path in files for _, review in read_reviews(raw_records(path))]
     assert len(reviews) == 320
     for review in reviews:
         assert review.model_copy(update={"score": None}).scores() == review.score

@@ -41,8 +41,8 @@ def test_the_best_answer_scores_and_the_first_is_shown_beside_it() -> None:
     )
     assert tally.table() == [
         "gsm8k: 4 answers",
-        "score             50.0 %   15.0 to 85.0  2 of 4",
-        "  first answers   50.0 %   15.0 to 85.0  2 of 4",
+        "score            50.0 %  15.0 to 85.0  2 of 4",
+        "  first answers  50.0 %  15.0 to 85.0  2 of 4",
     ]
     assert tally.wrong == ["c", "d"]
     assert tally.score.rate == proportion(2, 4)

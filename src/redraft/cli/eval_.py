@@ -178,8 +178,8 @@ class Scoring:
         """Return the scores, and the usual summary below the table."""
         self._add_empty(result.out)
         if self.as_json:
-            failed = {"failed": dict(result.causes)}
-            return json.dumps({**self.tally.record(), **failed}, ensure_ascii=False, indent=1)
+            self.tally.failed = dict(result.causes)
+            return json.dumps(self.tally.record(), ensure_ascii=False, indent=1)
         return "\n".join([*self.tally.table(), "", text]) if text and self.tally.chains else text
 
     def _add_empty(self, out: Path) -> None:

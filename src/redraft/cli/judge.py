@@ -24,7 +24,7 @@ from redraft.cli.options import (
     takes,
 )
 from redraft.cli.shell import only_ours, tell
-from redraft.errors import UsageError, install
+from redraft.errors import MissingExtra, UsageError, install
 from redraft.evaluate.judge_options import JUDGING, JudgeOptions
 
 if TYPE_CHECKING:
@@ -360,7 +360,7 @@ class JudgeRun:
                 ("paid", f"{spent.tokens:,} new tokens{price}; {spent.replayed:,} replies from the journal")
             )
         rows += outcome.pace()
-        if noun == "reviews" and len(tally.unreadable) < tally.reviews:
+        if len(tally.unreadable) < tally.reviews:
             rows.append(("next", self._next()))
         return "\n".join(f"{name:<11} {text}" for name, text in rows)
 
@@ -374,18 +374,17 @@ class JudgeRun:
 def _means(tally: Tally) -> list[tuple[str, str]]:
     """Return a row for each mean grade; none without the extra that computes intervals."""
     try:
-        from redraft.evaluate.grades import grades_of
-    except ModuleNotFoundError:
+        from redraft.evaluate.grades import Grade, graded
+    except (MissingExtra, ModuleNotFoundError):
         return [("mean", f"its interval needs an extra: {install('eval')}")]
     from redraft.counting import counted
+    from redraft.evaluate.rows import plain
 
     rows = []
-    for each in grades_of(tally.grades):
-        turn = f", turn {each.turn}" if each.turn > 1 else ""
-        low, high = each.mean.low, each.mean.high
-        interval = f"  {low:.2f} to {high:.2f}" if low == low else ""
-        over = f"{counted(each.questions, 'question')}{turn}, by {each.judge}"
-        rows.append(("mean", f"{each.mean.value:.2f}{interval}  {each.model}, {over}"))
+    for each in graded(("", Grade.model_validate(record)) for record in tally.grades):
+        figures = "  ".join(filter(None, plain(each.mean(), 2)))
+        over = f"{counted(each.questions, 'question')}, by {each.judge}"
+        rows.append(("mean", f"{figures}  {each.model}, {over}"))
     return rows
 
 

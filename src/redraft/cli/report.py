@@ -1,4 +1,4 @@
-"""`redraft report`: describe reviews as a table, a page, or JSON."""
+"""`redraft report`: describe reviews, grades or runs as a table, a page, or JSON."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from redraft.cli.shell import write
 
 
 def report(
-    reviews: Annotated[
-        list[Path], typer.Argument(metavar="REVIEWS...", help="Reviews of SelFee, FastChat or redraft.")
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES...", help="Reviews, grades, chains, or scores of a task.")
     ],
     answers: Annotated[
         list[Path] | None,
@@ -29,34 +29,37 @@ def report(
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write a page with pictures and all pairs.", show_default=False),
+        typer.Option(metavar="FILE", help="Write a page with pictures and all answers.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     draws: Annotated[int, typer.Option(metavar="N", min=100, help="Resamples of the questions.")] = 10_000,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the resamples.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")] = False,
 ) -> None:
-    """Describe what judges said about pairs of answers.
+    """Describe what judges said of answers, or how runs of a model scored.
 
-    Prints the ratio of scores and the win rate with 95 % intervals over questions, wins and losses in both
-    orders, and how far order and length of the answers sway the judge. Figures are those of the model
-    whose --answers come first, or whose answers the first review shows first. Questions without a readable
-    review in each order do not count; they are listed.
+    Of reviews (redraft judge A B), prints the ratio of scores and the win rate with 95 % intervals over
+    questions, wins and losses in both orders, and how far order and length of the answers sway the judge.
+    Figures are those of the model whose --answers come first, or whose answers the first review shows first.
+    Questions without a readable review in each order do not count; they are listed.
+
+    Of grades (redraft judge A), prints their mean by model and judge. Of chains (redraft answer, eval) and
+    of what redraft eval --json prints, the share of right answers, revisions, stops and cost. Several
+    files are compared record by record. All files have to be of one kind.
     """
     import json
     from contextlib import nullcontext
 
     from redraft import __version__
-    from redraft.evaluate.report import as_json as values_of
-    from redraft.evaluate.report import as_text
-    from redraft.evaluate.report import report as describe
+    from redraft.evaluate.describe import describe
+    from redraft.evaluate.rows import as_text
     from redraft.formats.read.files import open_output
 
-    given = [*reviews, *(answers or ()), *filter(None, [questions, against])]
+    given = [*files, *(answers or ()), *filter(None, [questions, against])]
     not_an_input({"--html": html}, given)
     with open_output(html, force=force) if html else nullcontext() as file:
         found = describe(
-            reviews, answers=answers or (), questions=questions, against=against, draws=draws, seed=seed
+            files, answers=answers or (), questions=questions, against=against, draws=draws, seed=seed
         )
         if file:
             from redraft.evaluate.page import page
@@ -66,6 +69,6 @@ def report(
             )
             file.write(page(found, made).encode())
     if as_json:
-        write(json.dumps(values_of(found), ensure_ascii=False, indent=1))
+        write(json.dumps(found.record(), ensure_ascii=False, indent=1))
     else:
-        write("\n".join(as_text(found)))
+        write("\n".join(as_text(found.sections())))

@@ -201,8 +201,9 @@ def _report(answers: Sequence[Path], questions: Path | None, out: Path) -> None:
         tell("no vote yet.")
         return
     try:
-        from redraft.evaluate.report import as_text, report
+        from redraft.evaluate.report import report
+        from redraft.evaluate.rows import as_text
     except MissingExtra as error:
         tell(error.message, error.hint)
         return
-    write("\n".join(as_text(report([out], answers=answers, questions=questions))))
+    write("\n".join(as_text(report([out], answers=answers, questions=questions).sections())))

@@ -7,6 +7,7 @@ asked for twice here either.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -63,6 +64,10 @@ class Evaluation:
         """The chains whose best answer is wrong."""
         ids = {*self.tally.wrong}
         return [chain for chain in self.chains if chain.id in ids]
+
+    def to_json(self) -> str:
+        """Return what `redraft eval --json` prints. Keep it for `redraft report --against`."""
+        return json.dumps(self.tally.record(), ensure_ascii=False, indent=1)
 
     def __str__(self) -> str:
         """Return the table of `redraft eval`."""

@@ -14,13 +14,15 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 
 import numpy as np
 
+from redraft.chain import Usage
 from redraft.evaluate import stats
+from redraft.evaluate.reviews import usage_in
 from redraft.evaluate.scores import Unreadable
 from redraft.evaluate.sides import Placed, Question
 from redraft.evaluate.stats import Bootstrap, Estimate, Numbers
@@ -212,6 +214,7 @@ class Comparison:
         unreadable: Reviews without a score.
         in_both_orders: Whether each item was judged in both orders, but for those whose order was drawn.
         control: Which kind of control the model's answers are; empty for those of a model.
+        usage: What the reviews say that they cost, unreadable ones too.
     """
 
     model: str
@@ -223,6 +226,7 @@ class Comparison:
     draws: int = stats.DRAWS
     seed: int = stats.SEED
     control: str = ""
+    usage: Usage = field(default_factory=Usage)
 
     @property
     def drawn(self) -> bool:
@@ -498,6 +502,7 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, 
         draws=draws,
         seed=seed,
         control=group[0].review.control or "",
+        usage=usage_in(placed.review.metadata for placed in group),
     )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from redraft.chain import Usage
 from redraft.evaluate.compare import Comparison
 from redraft.evaluate.pairs import WITH_INSTRUCTION
 from redraft.evaluate.stats import Bootstrap, Estimate
@@ -29,6 +30,7 @@ class Control:
         opponent: The model that they were judged against.
         win_rate: Their win rate; NaN if no review of them can be read.
         unreadable: How many reviews of them could not be read.
+        usage: What the reviews say that they cost.
         base: The model whose answers carry the instruction; empty for a constant.
         change: By how much its win rate rises with the instruction; None for a constant.
     """
@@ -38,6 +40,7 @@ class Control:
     opponent: str
     win_rate: Estimate
     unreadable: int
+    usage: Usage
     base: str = ""
     change: Estimate | None = None
 
@@ -73,7 +76,14 @@ def _end(value: float, estimate: Estimate) -> float:
 def control_results(controls: Sequence[Comparison], comparisons: Sequence[Comparison]) -> Iterator[Control]:
     """Yield the result of each control, given the comparisons of models."""
     for each in controls:
-        known = (each.control, each.model, each.opponent, each.whole.win_rate, len(each.unreadable))
+        known = (
+            each.control,
+            each.model,
+            each.opponent,
+            each.whole.win_rate,
+            len(each.unreadable),
+            each.usage,
+        )
         if each.control == "constant":
             yield Control(*known)
         for base in comparisons:

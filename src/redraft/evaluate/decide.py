@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from redraft.counting import counted
 from redraft.evaluate import stats
-from redraft.evaluate.lines import plain, without_nan
+from redraft.evaluate.rows import plain, without_nan
 from redraft.evaluate.stats import Estimate
 
 LEVEL = 0.05

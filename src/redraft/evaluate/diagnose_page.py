@@ -16,8 +16,8 @@ from redraft.evaluate import equal_text
 from redraft.evaluate.diagnose import Changes, Diagnosis, Level
 from redraft.evaluate.diagnose_text import notes, sections, title, verdict
 from redraft.evaluate.equal import Curves
-from redraft.evaluate.lines import percent, plain
 from redraft.evaluate.page import line_table
+from redraft.evaluate.rows import percent, plain
 
 _KINDS = {"fixed": (False, True), "broken": (True, False), "right": (True, True), "wrong": (False, False)}
 

@@ -12,7 +12,7 @@ from redraft.evaluate import stats
 from redraft.evaluate.decide import sentence
 from redraft.evaluate.diagnose import Changes, Diagnosis, Level
 from redraft.evaluate.gains import KINDS
-from redraft.evaluate.lines import Line, percent, plain, table, without_nan
+from redraft.evaluate.rows import Line, percent, plain, table, without_nan
 
 _FEW = 5  # ids to name
 

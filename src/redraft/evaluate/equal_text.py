@@ -10,7 +10,7 @@ from redraft.collect.report.charts import curves
 from redraft.counting import counted, printable
 from redraft.evaluate.decide import Decision
 from redraft.evaluate.equal import Curves, Point, Versus
-from redraft.evaluate.lines import Line, percent, plain, table, without_nan
+from redraft.evaluate.rows import Line, percent, plain, table, without_nan
 from redraft.evaluate.ways import NAMES
 
 _NEAR = 0.99

@@ -1,4 +1,4 @@
-// Shows the pairs of answers, one at a time.
+// Shows records with their answers and what was said of them, one at a time.
 (() => {
   const pairs = JSON.parse(byId("pairs").textContent);
   const list = byId("list"), shown = byId("pair"), search = byId("search"), only = byId("only");
@@ -39,30 +39,27 @@
   }
 
   function answers(pair) {
-    const row = element("div", "sides");
-    const [one, other] = pair.answers.map(words);
-    const found = one.length * other.length <= CELLS ? common(one, other) : null;
-    const wanted = marks === null ? found && found.share >= READABLE : marks && found;
-    const bodies = wanted
-      ? [marked(one, found.inOne, "ours"), marked(other, found.inOther, "theirs")]
-      : pair.answers.map(plain);
-    [pair.model, pair.opponent].forEach((name, side) => {
-      const about = `${pair.answers[side].length.toLocaleString("en")} characters`;
-      row.append(element("div", "said answer", element("b", "", name), element("small", "", about), bodies[side]));
+    const row = element("div", "sides"), texts = pair.answers.map((each) => each.text);
+    let found = null, bodies = texts.map(plain);
+    if (texts.length === 2) {
+      const [one, other] = texts.map(words);
+      found = one.length * other.length <= CELLS ? common(one, other) : null;
+      if (marks === null ? found && found.share >= READABLE : marks && found)
+        bodies = [marked(one, found.inOne, "ours"), marked(other, found.inOther, "theirs")];
+    }
+    pair.answers.forEach((each, side) => {
+      const about = `${each.text.length.toLocaleString("en")} characters`;
+      row.append(element("div", "said answer", element("b", "", each.name), element("small", "", about), bodies[side]));
     });
+    if (texts.length !== 2) return [row];
     const share = found ? `${Math.round(100 * found.share)} % of the words are common` : "too long to compare";
-    const key = found ? ` · d ${wanted ? "hides the marks" : "marks the others"}` : "";
+    const key = found ? ` · d ${row.querySelector("mark") ? "hides the marks" : "marks the others"}` : "";
     return [row, element("p", "note", share + key)];
   }
 
-  function review(pair, each) {
-    const [first, second] = each.first ? [pair.model, pair.opponent] : [pair.opponent, pair.model];
-    const scores = each.scores && (each.first ? each.scores : [...each.scores].reverse());
-    const kind = each.sign > 0 ? "won" : each.sign < 0 ? "lost" : "tied";
-    const verdict = ["<", "=", ">"][1 + (each.first ? each.sign : -each.sign)];
-    const title = scores ? `${first} ${scores[0]} : ${scores[1]} ${second}` : `${first} ${verdict} ${second}`;
-    const judge = each.judge ? element("small", "", each.judge) : null;
-    return element("div", `said ${kind}`, element("b", "", title), judge, each.text ? plain(each.text) : null);
+  function note(each) {
+    const by = each.by ? element("small", "", each.by) : null;
+    return element("div", `said ${each.kind}`, element("b", "", each.title), by, each.text === null ? null : plain(each.text));
   }
 
   function show(index) {
@@ -74,30 +71,22 @@
     const row = list.children[index].firstChild;
     row.setAttribute("aria-current", "true");
     row.scrollIntoView({ block: "nearest" });
-    const about = [pair.id, pair.category, `${pair.model} ${outcome(pair)}`].filter(Boolean).join(" · ");
-    shown.append(element("p", "note", about), element("h3", "", pair.question || `Question ${pair.id}`));
-    if (pair.answers) shown.append(...answers(pair));
-    shown.append(element("div", "sides", ...pair.reviews.map((each) => review(pair, each))));
+    shown.append(element("p", "note", pair.about), element("h3", "", pair.question));
+    if (pair.answers.length) shown.append(...answers(pair));
+    shown.append(element("div", "sides", ...pair.notes.map(note)));
     history.replaceState(null, "", `#pair-${index + 1}`);
   }
 
-  function outcome(pair) {
-    return pair.sign > 0 ? "won" : pair.sign < 0 ? "lost" : pair.agree ? "tied" : "tied: the orders disagree";
-  }
-
-  const kinds = {
-    all: () => true, won: (pair) => pair.sign > 0, lost: (pair) => pair.sign < 0,
-    tied: (pair) => pair.sign === 0, disagree: (pair) => pair.agree === false,
-  };
   const haystacks = pairs.map((pair) => [
-    pair.id, pair.category, pair.question, ...(pair.answers || []), ...pair.reviews.map((each) => each.text),
+    pair.about, pair.question, ...[...pair.answers, ...pair.notes].map((each) => each.text ?? ""),
   ].join("\n").toLocaleLowerCase());
 
   function filter() {
     const wanted = search.value.toLocaleLowerCase().split(/\s+/).filter(Boolean);
     visible = [];
     pairs.forEach((pair, index) => {
-      const fits = kinds[only.value](pair) && wanted.every((word) => haystacks[index].includes(word));
+      const chosen = !only.value || pair.kinds.includes(only.value);
+      const fits = chosen && wanted.every((word) => haystacks[index].includes(word));
       list.children[index].hidden = !fits;
       if (fits) visible.push(index);
     });
@@ -111,11 +100,8 @@
     if (next !== undefined) show(next);
   }
 
-  const scoresOf = (each) => (each.scores ? each.scores.join("–") : each.sign > 0 ? "won" : each.sign < 0 ? "lost" : "tied");
   list.append(...pairs.map((pair, index) => {
-    const kind = pair.sign > 0 ? "won" : pair.sign < 0 ? "lost" : "tied";
-    const text = (pair.question || `Question ${pair.id}`).slice(0, 120);
-    const row = element("button", kind, element("span", "", text), element("small", "", pair.reviews.map(scoresOf).join(" · ")));
+    const row = element("button", pair.kind, element("span", "", pair.question.slice(0, 120)), element("small", "", pair.row));
     row.type = "button";
     row.addEventListener("click", () => show(index));
     return element("li", "", row);

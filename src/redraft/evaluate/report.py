@@ -1,7 +1,4 @@
-"""The report on reviews: all comparisons, as rows for a table and as JSON values.
-
-Terminal and page show the same rows. JSON has null for what is not defined.
-"""
+"""The report on reviews: all comparisons, as sections and as JSON values."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluate import stats
 from redraft.evaluate.against import Change, changes
@@ -25,12 +23,13 @@ from redraft.evaluate.compare import (
     judges_agree,
 )
 from redraft.evaluate.controls import Control, control_results
-from redraft.evaluate.lines import Line, percent, plain, table, without_nan
+from redraft.evaluate.inputs import Input, opened
+from redraft.evaluate.rows import Line, Section, cost_facts, listed, percent, plain, without_nan
 from redraft.evaluate.sides import Material, place
 from redraft.evaluate.stats import Estimate
 from redraft.formats.read.files import name_of
 
-_FEW, _MANY = 5, 20  # reviews, and questions, to name in a row
+_FEW = 5  # reviews to name in a row
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,52 @@ class Report:
         known = {*comparison.question_ids, *(each.question_id for each in comparison.left_out)}
         return [question_id for question_id in self.material.questions if question_id not in known]
 
+    @property
+    def title(self) -> str:
+        """The title of the page."""
+        return f"Report on {counted(sum(each.whole.reviews.total for each in self.comparisons), 'review')}"
+
+    def sections(self) -> Iterator[Section]:
+        """Yield the sections: each comparison, what changed, differences and controls."""
+        for comparison in self.comparisons:
+            title = f"{comparison.model} against {comparison.opponent}"
+            lines, facts = tuple(_lines(self, comparison)), tuple(self._facts(comparison))
+            yield Section(title, _counts(comparison), lines, facts, comparison)
+        for control in self.controls:
+            lines, facts = tuple(_control_lines(control)), tuple(cost_facts(control.usage))
+            title = f"Control: {control.model} against {control.opponent}"
+            yield Section(title, control.finding, lines, facts, warns=control.changes_outcome)
+        for change in self.changes:
+            yield Section(_change_title(change), "", tuple(_change_lines(change)))
+        if self.differences:
+            yield Section("Differences of ratios", "", tuple(map(_difference_line, self.differences)))
+
+    def _facts(self, comparison: Comparison) -> Iterator[tuple[str, str]]:
+        swayed = [each.model for each in self.controls if each.changes_outcome]
+        if swayed:
+            yield "judge", f"not to be trusted, see Control: {', '.join(swayed)}"
+        yield from cost_facts(comparison.usage)
+
+    def record(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        found: dict[str, Any] = without_nan(
+            {
+                "files": self.files,
+                "comparisons": [_comparison(self, each) for each in self.comparisons],
+                "differences": list(map(asdict, self.differences)),
+                "changes": list(map(asdict, self.changes)),
+                "controls": [
+                    {
+                        **asdict(each),
+                        "usage": each.usage.model_dump(),
+                        "changes_outcome": each.changes_outcome,
+                    }
+                    for each in self.controls
+                ],
+            }
+        )
+        return found
+
 
 def report(
     reviews: Sequence[Path],
@@ -84,8 +129,17 @@ def report(
     Raises:
         RecordError: A file cannot be read, the files do not belong together, or no review can be read.
     """
-    material, names = Material.read(answers, questions), tuple(map(name_of, reviews))
-    found = compare(place(reviews, material), material.names, draws=draws, seed=seed)
+    return describe_reviews(
+        list(map(opened, reviews)), Material.read(answers, questions), against, draws=draws, seed=seed
+    )
+
+
+def describe_reviews(
+    inputs: Sequence[Input], material: Material, against: Path | None = None, *, draws: int, seed: int
+) -> Report:
+    """Do the same with files that are open, and answers and questions that were read."""
+    names = tuple(name_of(each.path) for each in inputs)
+    found = compare(place(inputs, material), material.names, draws=draws, seed=seed)
     if not any(comparison.items for comparison in found):
         raise _nothing(names, [each for comparison in found for each in comparison.unreadable])
     controls = [each for each in found if each.control]
@@ -101,13 +155,12 @@ def _nothing(files: Sequence[str], unreadable: Sequence[LeftOut]) -> RecordError
     if not unreadable:
         return RecordError(f"there is no review in {', '.join(files)}.")
     return RecordError(
-        f"no review can be read, of {many(len(unreadable), 'review')}: {_named(unreadable)}.",
+        f"no review can be read, of {counted(len(unreadable), 'review')}: {_named(unreadable)}.",
         hint="A judge writes two numbers from 1 to 10 on the first line, such as: 8 9",
     )
 
 
-def lines_of(comparison: Comparison) -> Iterator[Line]:
-    """Yield the rows of a comparison."""
+def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:
     whole = comparison.whole
     if whole.ratio:
         yield from _ratio(comparison, whole.ratio)
@@ -116,11 +169,16 @@ def lines_of(comparison: Comparison) -> Iterator[Line]:
         yield Line("in both orders", "", "", f"{_tally(whole.both)}, p = {comparison.p:.2g}")
     yield from _order(comparison)
     for each in judges_agree(comparison):
-        note = f"{each.first} and {each.second}, {many(each.reviews, 'review')}"
+        note = f"{each.first} and {each.second}, {counted(each.reviews, 'review')}"
         yield Line("judges agree", *percent(each.agreement, 1), note)
         yield Line("  kappa", *plain(each.kappa, 2))
     yield from _length(comparison)
     yield from _not_counted(comparison)
+    if unasked := report.unasked(comparison):
+        yield Line("without a review", f"{len(unasked):,}", "", listed(unasked))
+    if categories := report.categories(comparison):
+        yield Line("by category")
+        yield from (_category_line(*each) for each in categories.items())
 
 
 def _ratio(comparison: Comparison, ratio: Estimate) -> Iterator[Line]:
@@ -169,109 +227,53 @@ def _named(found: Sequence[LeftOut]) -> str:
     return shown + " …" * (len(found) > _FEW)
 
 
-def difference_line(each: Difference) -> Line:
-    """Return the row of a difference."""
+def _difference_line(each: Difference) -> Line:
     figures = plain(each.ratio.times(100), 2, sign=True)
-    return Line("difference of ratios", *figures, f"points; {many(each.questions, 'question')}")
+    return Line(f"{each.model} less {each.other}", *figures, f"points; {counted(each.questions, 'question')}")
 
 
-def change_lines(change: Change) -> Iterator[Line]:
-    """Yield the rows of a change."""
+def _change_lines(change: Change) -> Iterator[Line]:
     for name, estimate in (("ratio of scores", change.ratio), ("win rate", change.win_rate)):
         if estimate:
             yield Line(name, *plain(estimate.times(100), 2, sign=True), "points")
     for name, ids in (("better", change.better), ("worse", change.worse)):
-        shown = ", ".join(ids[:_MANY]) + " …" * (len(ids) > _MANY)
-        yield Line(
-            name, f"{len(ids):,}", "", f"of {many(change.questions, 'question')}{': ' * bool(ids)}{shown}"
-        )
+        of = f"of {counted(change.questions, 'question')}"
+        yield Line(name, f"{len(ids):,}", "", of + f": {listed(ids)}" * bool(ids))
 
 
-def control_lines(control: Control) -> Iterator[Line]:
-    """Yield the rows of a control."""
+def _control_lines(control: Control) -> Iterator[Line]:
     yield Line("win rate", *percent(control.win_rate, 1))
     if control.change:
         note = f"points over {control.base}"
         yield Line("change", *plain(control.change.times(100), 1, sign=True), note)
     if control.unreadable:
         yield Line("unreadable", f"{control.unreadable:,}")
-    yield Line("finding", note=control.finding)
 
 
-def change_title(change: Change) -> str:
-    """Return the title of a change."""
+def _change_title(change: Change) -> str:
     return f"{change.model} since {change.before if change.before != change.model else 'the last report'}"
 
 
-def category_line(name: str, result: Result) -> Line:
-    """Return the row of a category: its ratio, or else its win rate."""
+def _category_line(name: str, result: Result) -> Line:
     figure = percent(result.ratio, 1) if result.ratio else percent(result.win_rate, 1)
-    return Line(f"  {name}", *figure, f"{many(result.questions, 'question')}; {_tally(result.reviews)}")
+    return Line(f"  {name}", *figure, f"{counted(result.questions, 'question')}; {_tally(result.reviews)}")
 
 
 def _tally(tally: Tally) -> str:
     return f"{tally.wins:,} won, {tally.ties:,} tied, {tally.losses:,} lost"
 
 
-def title_of(comparison: Comparison) -> str:
-    """Return a comparison's title."""
-    return f"{comparison.model} against {comparison.opponent}"
-
-
-def counts_of(comparison: Comparison) -> str:
+def _counts(comparison: Comparison) -> str:
     """Return how much was counted."""
     orders = "in both orders" if comparison.in_both_orders else "in one order"
     orders = "in an order drawn at random" if comparison.drawn else orders
     whole = comparison.whole
-    return f"{many(whole.questions, 'question')}, {many(whole.reviews.total, 'review')} {orders}"
-
-
-def many(count: int, noun: str) -> str:
-    """Return a number with its noun."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def as_text(report: Report) -> Iterator[str]:
-    """Yield the lines of the report for a terminal."""
-    for number, comparison in enumerate(report.comparisons):
-        yield from [""] * (number > 0)
-        yield f"{title_of(comparison)}: {counts_of(comparison)}"
-        yield from table([*lines_of(comparison), *_categories(report, comparison)])
-        if unasked := report.unasked(comparison):
-            more = " …" * (len(unasked) > _FEW)
-            yield f"{many(len(unasked), 'question')} without a review: {', '.join(unasked[:_FEW])}{more}"
-    for change in report.changes:
-        yield from ("", change_title(change), *table(list(change_lines(change))))
-    for each in report.differences:
-        yield from ("", f"{each.model} less {each.other}", *table([difference_line(each)]))
-    for control in report.controls:
-        title = f"control: {control.model} against {control.opponent}"
-        yield from ("", title, *table(list(control_lines(control))))
-
-
-def _categories(report: Report, comparison: Comparison) -> Iterator[Line]:
-    found = report.categories(comparison)
-    if found:
-        yield Line("by category")
-        yield from (category_line(*each) for each in found.items())
-
-
-def as_json(report: Report) -> dict[str, Any]:
-    """Return the report as JSON values."""
-    return {
-        "files": list(report.files),
-        "comparisons": [_comparison(report, each) for each in report.comparisons],
-        "differences": [without_nan(asdict(each)) for each in report.differences],
-        "changes": [without_nan(asdict(each)) for each in report.changes],
-        "controls": [
-            without_nan({**asdict(each), "changes_outcome": each.changes_outcome}) for each in report.controls
-        ],
-    }
+    return f"{counted(whole.questions, 'question')}, {counted(whole.reviews.total, 'review')} {orders}"
 
 
 def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
     order, length = comparison.order_bias, comparison.length_bias
-    values = {
+    return {
         "model": comparison.model,
         "opponent": comparison.opponent,
         "in_both_orders": comparison.in_both_orders,
@@ -281,7 +283,7 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "p": comparison.p,
         "order_bias": order and asdict(order),
         "length_bias": length and asdict(length),
-        "judges": [without_nan(asdict(each)) for each in judges_agree(comparison)],
+        "judges": list(map(asdict, judges_agree(comparison))),
         "categories": {name: asdict(each) for name, each in report.categories(comparison).items()},
         "unreadable": list(map(asdict, comparison.unreadable)),
         "left_out": list(map(asdict, comparison.left_out)),
@@ -289,6 +291,5 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "by_question": list(map(vars, comparison.by_question())),
         "draws": comparison.draws,
         "seed": comparison.seed,
+        "usage": comparison.usage.model_dump(),
     }
-    found: dict[str, Any] = without_nan(values)
-    return found

@@ -6,17 +6,17 @@ reviews, one for each order. Grades of single answers are another record and not
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from redraft.chain import describe
+from redraft.chain import Usage, describe
 from redraft.errors import RecordError, shown
 from redraft.evaluate.scores import Unreadable, Winner, checked, scores_in
 from redraft.formats.read.files import decode
-from redraft.formats.read.records import raw_records
+from redraft.formats.read.records import RawRecord
 
 _HINT = (
     'A review is {"review_id", "question_id", "answer1_id", "answer2_id", "reviewer_id", "metadata", '
@@ -109,19 +109,30 @@ class Review(BaseModel):
         return found[0], found[1]
 
 
+def usage_in(metadata: Iterable[Mapping[str, Any]]) -> Usage:
+    """Return what reviews or grades say that they cost. Values that are no numbers do not count."""
+    found: dict[str, Any] = {}
+    for each in metadata:
+        for name in ("prompt_tokens", "completion_tokens", "cost_usd"):
+            value = each.get(name)
+            if isinstance(value, int | float) and 0 <= value < math.inf:
+                found[name] = found.get(name, 0) + value
+    return Usage.model_construct(None, **found)
+
+
 def _sign(winner: str) -> int:
     if winner == "error":
         raise Unreadable("the judge's verdict could not be read")
     return {"1": 1, "2": -1, "tie": 0}[winner]
 
 
-def read_reviews(path: Path) -> Iterator[tuple[str, Review]]:
-    """Read the place and the record of each review in a file.
+def read_reviews(records: Iterable[RawRecord]) -> Iterator[tuple[str, Review]]:
+    """Read the place and the record of each review.
 
     Raises:
         RecordError: The file cannot be read, or a record is no review.
     """
-    for raw in raw_records(path):
+    for raw in records:
         record = decode(raw.data, raw.where)
         if not isinstance(record, dict):
             raise RecordError(f"{raw.where}: is {shown(record)}, not a review.", hint=_HINT)
@@ -130,7 +141,7 @@ def read_reviews(path: Path) -> Iterator[tuple[str, Review]]:
         elif "judgment" in record and "model" in record:
             raise RecordError(
                 f"{raw.where}: is the grade of a single answer, not a review of two.",
-                hint="The mean of grades is in the summary of redraft judge: run the same command again.",
+                hint="Give grades and reviews to a report of their own.",
             )
         elif "answer1_id" not in record and "question_id" not in record:
             fields = ", ".join(list(map(str, record))[:6])

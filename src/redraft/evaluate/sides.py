@@ -14,6 +14,7 @@ from pathlib import Path
 
 from redraft.chain import Chain
 from redraft.errors import RecordError
+from redraft.evaluate.inputs import Input
 from redraft.evaluate.reviews import Review, read_reviews
 from redraft.formats.read.files import name_of, stem_of
 from redraft.formats.read.records import read_records
@@ -69,7 +70,7 @@ class Material:
         found = cls(names=names_of(answers))
         for path, name in zip(answers, found.names, strict=True):
             for chain in read_records(path):
-                by_name = found.answers.setdefault(_source(chain, "answer_id") or chain.id, {})
+                by_name = found.answers.setdefault(text_in_source(chain, "answer_id") or chain.id, {})
                 if name in by_name:
                     raise RecordError(f"{path}: has the answer {chain.id!r} twice.")
                 by_name[name] = _answer(chain, name)
@@ -77,7 +78,7 @@ class Material:
             found.where = name_of(questions)
             for chain in read_records(questions):
                 text = chain.prompt.text
-                found.questions[question_id(chain)] = Question(text, _source(chain, "category") or "")
+                found.questions[question_id(chain)] = Question(text, text_in_source(chain, "category") or "")
         return found
 
     def answer(self, answer_id: int | str, hint: str | None, where: str) -> Answer:
@@ -103,10 +104,11 @@ class Material:
 
 def question_id(chain: Chain) -> str:
     """Return the id of the question that a record asks or answers."""
-    return _source(chain, "question_id") or chain.id
+    return text_in_source(chain, "question_id") or chain.id
 
 
-def _source(chain: Chain, name: str) -> str | None:
+def text_in_source(chain: Chain, name: str) -> str | None:
+    """Return a field of the record that a chain was made from, as a text; None if it has none."""
     source = chain.meta.get("source")
     value = source.get(name) if isinstance(source, Mapping) else None
     return None if value is None else str(value)
@@ -123,7 +125,7 @@ def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(stem_of(path) if stems[stem_of(path)] == 1 else name_of(path) for path in paths)
 
 
-def place(paths: Sequence[Path], material: Material) -> Iterator[Placed]:
+def place(inputs: Iterable[Input], material: Material) -> Iterator[Placed]:
     """Read reviews, and place each.
 
     Raises:
@@ -133,9 +135,9 @@ def place(paths: Sequence[Path], material: Material) -> Iterator[Placed]:
     ids: dict[object, str] = {}
     sides: dict[str, str] = {}
     stray: defaultdict[str, list[str]] = defaultdict(list)
-    for path in paths:
+    for path, records, _ in inputs:
         from_file = _named_by(stem_of(path))
-        for where, review in read_reviews(path):
+        for where, review in read_reviews(records):
             _check_once(review, where, ids)
             if material.questions and str(review.question_id) not in material.questions:
                 stray[str(review.question_id)].append(where)

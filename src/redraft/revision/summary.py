@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from redraft.chain import ESTIMATED, Chain, Usage
 from redraft.counting import counted
 
-_STOPS = {
+STOPS = {
     "tool_calls": "tool calls",
     "max_revisions": "out of revisions",
     "budget": "out of budget",
@@ -76,7 +76,7 @@ class Summary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text. Empty ones are left out."""
-        stops = " · ".join(f"{_STOPS.get(name, name)} {count:,}" for name, count in self.stops.most_common())
+        stops = " · ".join(f"{STOPS.get(name, name)} {count:,}" for name, count in self.stops.most_common())
         usd = self.usage.cost_usd
         cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
         rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", stops)]
