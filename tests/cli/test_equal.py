@@ -112,6 +112,11 @@ def texts(lines: bytes) -> list[tuple[str, list[str]]]:
         (["--run", "humaneval", "test.jsonl", "-o", "runs"], "--run-code"),
         (["test.jsonl", "--model", "default"], "--model is for --run"),
         (["test.jsonl", "-o", "runs"], "--out is for --run"),
+        (["test.jsonl", "--seeds", "2"], "--seeds is for --run"),
+        (
+            ["--run", "gsm8k", "test.jsonl", "-o", "runs", "--score", "words<=5"],
+            "--score was given with --run",
+        ),
         (["runs"], "runs"),
     ],
 )

@@ -27,6 +27,7 @@ pytest.importorskip("scipy")
 
 from redraft.cli import app
 from redraft.evaluate.reviews import Review, read_reviews
+from redraft.formats.read.records import raw_records
 from tests.evaluate.made import answer, both, write
 
 IDS = (1, 2, "drei", "四")
@@ -64,7 +65,7 @@ def vote(keys: str, *words: str, voter: str = "zoë") -> Result:
 
 
 def votes(path: str = "votes.jsonl") -> list[Review]:
-    return [review for _, review in read_reviews(Path(path))]
+    return [review for _, review in read_reviews(raw_records(Path(path)))]
 
 
 def lines(result: Result) -> list[str]:

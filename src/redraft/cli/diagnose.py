@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ import typer
 
 from redraft.cli.answer import Parallel, Quiet, RetryFailed, parallel_of
 from redraft.cli.data.common import not_an_input
-from redraft.cli.equal import EqualRun
+from redraft.cli.equal import SAMPLES, SEEDS, EqualRun
 from redraft.cli.options import FlagGroup, fill_in, takes
 from redraft.cli.shell import write
 from redraft.errors import UsageError
@@ -21,52 +22,53 @@ from redraft.options import Flags
 FLAGS = FlagGroup(Flags, {"max_revisions": 1})
 
 
+def _truth(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, show_default=False)
+
+
 def _of_run(metavar: str, text: str, *names: str, least: int | None = None) -> Any:
     return typer.Option(
         *names, metavar=metavar, help=text, min=least, rich_help_panel="With --run", show_default=False
     )
 
 
+Chains = Annotated[
+    list[Path],
+    typer.Argument(metavar="CHAINS...", help="Chains of redraft eval or answer, or a folder of --run."),
+]
+Task = Annotated[str | None, _truth("TASK", "The task that says what is right.")]
+Records = Annotated[Path | None, _truth("FILE", "The task's file, which was answered.")]
+Score = Annotated[list[str] | None, _truth("CHECK", "A check that says what is right; repeatable.")]
+Page = Annotated[Path | None, _truth("FILE", "Write a page with pictures.")]
+RunCode = Annotated[
+    bool, typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")]
+Run = Annotated[str | None, _of_run("TASK", "Answer the task's file in several ways, and compare them.")]
+Out = Annotated[Path | None, _of_run("FOLDER", "Where the runs go.", "--out", "-o")]
+Seeds = Annotated[int | None, _of_run("N", f"Rounds over the records.  [{SEEDS}]", least=1)]
+Samples = Annotated[
+    int | None, _of_run("N", f"Most answers of best of N and of a majority vote.  [{SAMPLES}]", least=2)
+]
+Limit = Annotated[int | None, _of_run("N", "Only the first N records.", least=1)]
+
+
 def diagnose(
     flags: Flags,
-    files: Annotated[
-        list[Path],
-        typer.Argument(metavar="CHAINS...", help="Chains of redraft eval or answer, or a folder of --run."),
-    ],
-    task: Annotated[
-        str | None,
-        typer.Option(metavar="TASK", help="The task that says what is right.", show_default=False),
-    ] = None,
-    records: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The task's file, which was answered.", show_default=False),
-    ] = None,
-    score: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CHECK", help="A check that says what is right; repeatable.", show_default=False
-        ),
-    ] = None,
-    run_code: Annotated[
-        bool,
-        typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox."),
-    ] = False,
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write a page with pictures.", show_default=False),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")] = False,
-    run: Annotated[
-        str | None,
-        _of_run("TASK", "Answer the task's file in several ways, and compare them."),
-    ] = None,
-    out: Annotated[Path | None, _of_run("FOLDER", "Where the runs go.", "--out", "-o")] = None,
-    seeds: Annotated[int, _of_run("N", "Rounds over the records.  [3]", least=1)] = 3,
-    samples: Annotated[
-        int, _of_run("N", "Most answers of best of N and of a majority vote.  [4]", least=2)
-    ] = 4,
-    limit: Annotated[int | None, _of_run("N", "Only the first N records.", least=1)] = None,
+    files: Chains,
+    task: Task = None,
+    records: Records = None,
+    score: Score = None,
+    run_code: RunCode = False,
+    html: Page = None,
+    as_json: Json = False,
+    force: Force = False,
+    run: Run = None,
+    out: Out = None,
+    seeds: Seeds = None,
+    samples: Samples = None,
+    limit: Limit = None,
     parallel: Parallel = None,
     retry_failed: RetryFailed = False,
     quiet: Quiet = False,
@@ -88,13 +90,13 @@ def diagnose(
     the task's own checks do. After any stop, the same command resumes; redraft diagnose FOLDER reads the
     runs again.
     """
-    from redraft.evaluate.equal import revised_in
-
     not_an_input({"--html": html}, [*files, *filter(None, [records])])
-    if run is None and (flags or out):
-        named = "--" + next(iter(flags), "out").replace("_", "-")
-        raise UsageError(f"{named} is for --run, and chains are read.", hint="Name the task: --run ifeval")
-    if run is not None:
+    truth: dict[str, Any] = {"task": task, "records": records, "score": score}
+    of_run = {**flags, "out": out, "seeds": seeds, "samples": samples, "limit": limit, "parallel": parallel}
+    if run is None:
+        _refuse(of_run, "is for --run, and chains are read.", "Name the task: --run ifeval")
+    else:
+        _refuse(truth, "was given with --run, whose task says what is right.", "Leave it out.")
         making = EqualRun(
             source=_only(files),
             task=run,
@@ -103,16 +105,19 @@ def diagnose(
             flags=FLAGS,
             parallel=parallel_of(parallel, batch=False),
             limit=limit,
-            seeds=seeds,
-            samples=samples,
+            seeds=seeds or SEEDS,
+            samples=samples or SAMPLES,
             retry_failed=retry_failed,
             quiet=quiet or as_json,
         )
         making.run(run_code=run_code)
         files = [making.folder]
-    runs = files[0] if len(files) == 1 and files[0].is_dir() else None
-    truth: Any = {"task": task, "records": records, "score": score or (), "run_code": run_code}
-    _show(revised_in(runs) if runs else files, runs, truth, html, force=force, as_json=as_json)
+    _show(files, {**truth, "score": score or (), "run_code": run_code}, html, force=force, as_json=as_json)
+
+
+def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:
+    if names := [name for name, value in given.items() if value is not None]:
+        raise UsageError(f"--{names[0].replace('_', '-')} {why}", hint=hint)
 
 
 def _only(files: list[Path]) -> Path:
@@ -127,16 +132,8 @@ def _folder(out: Path | None) -> Path:
     return out
 
 
-def _show(
-    files: list[Path],
-    runs: Path | None,
-    truth: Any,
-    html: Path | None,
-    *,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Print what is found in chains and, if there are any, in runs of other ways; and write the page."""
+def _show(files: list[Path], truth: Any, html: Path | None, *, force: bool, as_json: bool) -> None:
+    """Print what is found in files of chains, or in a folder of runs; and write the page."""
     import json
     from contextlib import nullcontext
 
@@ -145,11 +142,12 @@ def _show(
     from redraft.evaluate import equal_text
     from redraft.evaluate.diagnose_page import page
     from redraft.evaluate.diagnose_text import as_json as values_of
-    from redraft.evaluate.equal import curves_in
+    from redraft.evaluate.equal import curves_in, revised_in
     from redraft.formats.read.files import open_output
 
+    runs = files[0] if len(files) == 1 and files[0].is_dir() else None
     with open_output(html, force=force) if html else nullcontext() as file:
-        found = diagnosing.diagnose(diagnosing.chains_in(files), **truth)
+        found = diagnosing.diagnose(diagnosing.chains_in(revised_in(runs) if runs else files), **truth)
         curves = curves_in(runs) if runs else None
         if file:
             file.write(page(found, f"redraft {__version__} · 95 % intervals", curves).encode())

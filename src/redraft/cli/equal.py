@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 CACHE = "replies.db"
 
+SEEDS, SAMPLES = 3, 4
+"""Default rounds over the records, and most answers of best of N."""
+
 
 @dataclass(frozen=True)
 class EqualRun:
@@ -48,8 +51,8 @@ class EqualRun:
     flags: FlagGroup
     parallel: int
     limit: int | None = None
-    seeds: int = 3
-    samples: int = 4
+    seeds: int = SEEDS
+    samples: int = SAMPLES
     retry_failed: bool = False
     quiet: bool = False
 

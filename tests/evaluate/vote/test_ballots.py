@@ -14,6 +14,7 @@ from redraft.evaluate.pairs import AskedQuestion, GivenAnswer, Match
 from redraft.evaluate.reviews import Review, read_reviews
 from redraft.evaluate.vote.ballots import Ballots, Pair, voter_of
 from redraft.evaluate.vote.store import VoteStore
+from redraft.formats.read.records import raw_records
 from redraft.jobs.provenance import Provenance
 
 MADE = Provenance("vote", {})
@@ -52,7 +53,7 @@ class Voting:
         return found
 
     def votes(self) -> list[Review]:
-        return [review for _, review in read_reviews(self.path)]
+        return [review for _, review in read_reviews(raw_records(self.path))]
 
 
 @pytest.fixture
