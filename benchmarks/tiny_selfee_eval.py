@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from redraft.chain import Chain, Step
-from redraft.evaluate.stats import Judged
+from redraft.evaluate.stats import Judged, judged
 from tiny_selfee_data import exercise_of
 from tiny_selfee_tasks import TASKS, plain
 
@@ -97,14 +97,10 @@ def _judged(chain: Chain, steps: Sequence[Step]) -> Judged:
     """Verdicts against what the exercise says. One that is unknown is wrong either way, and so is none on
     answer 0; a last answer that came when no more revisions were allowed was not to be judged.
     """
-    judged = [step for number, step in enumerate(steps) if step.feedback or number == 0]
-    said = [(step.feedback.verdict if step.feedback else "unknown", step.answer) for step in judged]
-    truth = [(verdict, passes(chain, answer)) for verdict, answer in said]
-    return Judged(
-        rejected=truth.count(("revise", False)),
-        wrong=sum(not right for _, right in truth),
-        accepted=truth.count(("accept", True)),
-        right=sum(right for _, right in truth),
+    return judged(
+        (step.verdict, passes(chain, step.answer))
+        for number, step in enumerate(steps)
+        if step.feedback or number == 0
     )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from measure import Goal
+from redraft.evaluate.diagnose import Changes
 from redraft.evaluate.stats import Estimate, balanced, difference, mcnemar, proportion
 from report import circumstances, number
 from tiny_selfee_eval import Outcome, Votes
@@ -51,10 +53,16 @@ class Task:
     once: Votes
     vote: Votes
 
+    @cached_property
+    def changes(self) -> Changes:
+        """From answer 0 to the answer after revising, by prompt."""
+        pairs = zip(self.chains.first, self.chains.final, strict=True)
+        return Changes(tuple((*pair, prompt) for prompt, pair in enumerate(pairs)))
+
     @property
     def gain(self) -> Estimate:
         """Points that revising adds to answer 0."""
-        return difference(self.chains.first, self.chains.final).times(100)
+        return self.changes.decision.gain.times(100)
 
     @property
     def gained(self) -> bool:
@@ -132,15 +140,14 @@ def promises(tasks: Sequence[Task], minutes: Mapping[str, float]) -> str:
 
 def _first(task: Task) -> str:
     chains = task.chains
-    pairs = list(zip(chains.first, chains.final, strict=True))
-    repaired, broken = pairs.count((False, True)), pairs.count((True, False))
+    changes = task.changes
     cells = (
         task.name,
         _percent(_share(chains.first)),
         _percent(_share(chains.final)),
         _shown(task.gain),
-        number(mcnemar(chains.first, chains.final)),
-        f"{repaired} of {chains.first.count(False)}, {broken} of {chains.first.count(True)}",
+        number(changes.decision.p),
+        f"{changes.fixed} of {changes.wrong}, {changes.broken} of {changes.right}",
         _percent(_share(chains.well_formed)),
         _percent(balanced(chains.judged)),
         _percent(balanced(chains.judged_all)),

@@ -43,6 +43,7 @@ PUBLIC = [
     "__version__",
     "arevise",
     "demands",
+    "diagnose",
     "evaluate",
     "failed",
     "load_engine",

@@ -234,7 +234,7 @@ def judged(tiny: Any, verdict: str, answer: str, more: tuple[Step, ...] = (), **
         ("revise", "7", (1, 1, 0, 0)),
         ("accept", "7", (0, 1, 0, 0)),
         ("accept", "2000", (0, 0, 1, 1)),
-        ("revise", "2000", (0, 0, 0, 1)),
+        ("revise", "2000", (0, 0, 0, 1, 1)),
         ("unknown", "2000", (0, 0, 0, 1)),
         ("none", "7", (0, 1, 0, 0)),
     ],

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from redraft.engines.scripted import ScriptedEngine as ScriptedEngine
     from redraft.errors import RedraftError as RedraftError
     from redraft.evaluate.api import evaluate as evaluate
+    from redraft.evaluate.diagnose import diagnose as diagnose
     from redraft.revision.api import arevise as arevise
     from redraft.revision.api import revise as revise
     from redraft.revision.api import stream as stream
@@ -65,6 +66,7 @@ _HOMES = {
     "redraft.engines.scripted": ["ScriptedEngine"],
     "redraft.errors": ["RedraftError"],
     "redraft.evaluate": ["evaluate"],
+    "redraft.evaluate.diagnose": ["diagnose"],
     "redraft.revision.api": ["arevise", "revise", "stream"],
     "redraft.revision.budget": ["Budget"],
     "redraft.revision.cancel": ["CancelToken"],

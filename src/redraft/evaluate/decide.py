@@ -90,14 +90,14 @@ def sentence(decision: Decision, one: str = "the first answers", other: str = "r
     tested = f"{split}, p = {decision.p:.2g}"
     points, found = _points(decision.gain), decision.outcome
     if found == "better":
-        return f"{other.capitalize()} pays here: it adds {points} to {one}; {tested}."
+        return f"{other.capitalize()} pays here: it adds {points} over {one}; {tested}."
     if found == "worse":
         return f"Don't: {other} loses {points} against {one}; {tested}."
     if decision.needed is None:
         return f"Undecided: {other} and {one} do equally well; {split}. No difference is in sight."
-    verb = "adds" if decision.gain.value > 0 else "loses"
+    verb, to = ("adds", "over") if decision.gain.value > 0 else ("loses", "against")
     more = f"About {counted(decision.more or 0, 'more item')} would decide it, if they go on like this."
-    return f"Undecided: {other} {verb} {points} against {one} so far; {tested}. {more}"
+    return f"Undecided: {other} {verb} {points} {to} {one} so far; {tested}. {more}"
 
 
 def _points(gain: Estimate) -> str:

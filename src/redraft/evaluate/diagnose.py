@@ -108,11 +108,20 @@ class Changes:
         """ECR/(ECR + EIR): while fewer than this share are right, revising pays; NaN if it is not known."""
         return self.ecr.value / total if (total := self.ecr.value + self.eir.value) else math.nan
 
+    @property
+    def _by_item(self) -> tuple[list[float], list[float]]:
+        before = by_item((was, item) for was, _, item in self.pairs)
+        return before, by_item((now, item) for _, now, item in self.pairs)
+
     @cached_property
     def decision(self) -> Decision:
         """Whether the answers are better after than before."""
-        before = by_item((was, item) for was, _, item in self.pairs)
-        return decide(before, by_item((now, item) for _, now, item in self.pairs))
+        return decide(*self._by_item)
+
+    @cached_property
+    def p(self) -> float:
+        """The p of the decision, without its interval, which takes longer."""
+        return stats.paired(*self._by_item)
 
 
 def by_item(scores: Iterable[tuple[float, Hashable]]) -> list[float]:
@@ -154,6 +163,21 @@ class Verdicts:
     judged: tuple[stats.Judged, ...]
     unknown: int
 
+    @cached_property
+    def precision(self) -> Estimate:
+        """The share of rejected answers that are wrong."""
+        return stats.precision(self.judged)
+
+    @cached_property
+    def recall(self) -> Estimate:
+        """The share of wrong answers that are rejected."""
+        return stats.recall(self.judged)
+
+    @cached_property
+    def balanced(self) -> Estimate:
+        """The mean of the shares of wrong answers rejected and right ones accepted."""
+        return stats.balanced(self.judged)
+
     @property
     def total(self) -> stats.Judged:
         """The counts of all items."""
@@ -193,7 +217,7 @@ class Diagnosis:
         """The chains that count."""
         return self.material.chains
 
-    @property
+    @cached_property
     def items(self) -> int:
         """Number of items."""
         return len({each.chain.id for each in self.chains})

@@ -8,7 +8,6 @@ from dataclasses import asdict
 from typing import Any
 
 from redraft.counting import counted, printable
-from redraft.evaluate import stats
 from redraft.evaluate.decide import sentence
 from redraft.evaluate.diagnose import Changes, Diagnosis, Level
 from redraft.evaluate.gains import KINDS
@@ -62,7 +61,7 @@ def _remarks(found: Diagnosis) -> Iterator[str]:
             for passes, step in zip(each.passes, each.chain.steps, strict=True)
         )
         only = f"{counted(echoes, 'revision')} only {'talks' if echoes == 1 else 'talk'} about the answer"
-        yield f"{only}; the scoring checks pass {passing:,} of them, and none counts as right."
+        yield f"{only}; the scoring checks pass {passing:,}, and none counts as right."
     if always := found.verdicts.collapse:
         yield f"Nearly all verdicts are {always!r}, whatever the answer: they tell nothing."
 
@@ -97,14 +96,16 @@ def _level(level: Level) -> Line:
 def _transitions(found: Diagnosis) -> Iterator[Line]:
     for number, changes in enumerate(found.revisions, start=1):
         yield from _changes(f"revision {number}", changes)
-    yield from _changes("first to best", found.of_revised)
-    yield Line("  McNemar", f"p = {found.of_revised.decision.p:.2g}")
+    if found.of_revised != found.revisions[0]:
+        yield from _changes("first to best", found.of_revised)
+    note = "first to best; the chance of so uneven a split, if revising did nothing"
+    yield Line("McNemar's p", f"{found.decision.p:.2g}", "", note)
 
 
 def _changes(name: str, changes: Changes) -> Iterator[Line]:
     cells = ((False, True), (True, False), (True, True), (False, False))
     counts = (f"{changes.count(*cell):,} {_cell(*cell)}" for cell in cells)
-    yield Line(name, f"{len(changes.pairs):,}", "", ", ".join(counts))
+    yield Line(name, f"{len(changes.pairs):,}", "answers", ", ".join(counts))
     yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
     yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
     yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
@@ -128,12 +129,11 @@ def _paying(changes: Changes) -> str:
     if not changes.fixed and not changes.broken:
         return "nothing changed"
     side = "above" if gained > 0 else "below" if gained < 0 else "equal to"
-    paid = "it gained" if gained > 0 else "it lost" if gained < 0 else "no difference"
-    text = f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {paid}"
-    if changes.fixed and changes.broken:
-        text += f"; it pays while fewer than {changes.level * 100:.0f} % are right"
-    shown = changes.decision.outcome != "undecided"
-    return text if shown or not gained else f"{text} (undecided, p = {changes.decision.p:.2g})"
+    result = "it gained" if gained > 0 else "it lost" if gained < 0 else "no difference"
+    text = f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, p = {changes.p:.2g}"
+    if not changes.fixed or not changes.broken:
+        return text
+    return f"{text}; pays while under {changes.level * 100:.0f} % are right"
 
 
 def _gains(found: Diagnosis) -> Iterator[Line]:
@@ -155,26 +155,27 @@ def _drafts(found: Diagnosis) -> Iterator[Line]:
 
 
 def _verdicts(found: Diagnosis) -> Iterator[Line]:
-    judged, total = found.verdicts.judged, found.verdicts.total
+    total = found.verdicts.total
     rejected = total.rejected + total.alarms
     yield Line(
         "precision",
-        *percent(stats.precision(judged), 1),
+        *percent(found.verdicts.precision, 1),
         f"{total.rejected:,} of {rejected:,} rejected are wrong",
     )
     yield Line(
         "recall",
-        *percent(stats.recall(judged), 1),
+        *percent(found.verdicts.recall, 1),
         f"{total.rejected:,} of {total.wrong:,} wrong are rejected",
     )
     unknown = f"; {found.verdicts.unknown:,} say neither" * bool(found.verdicts.unknown)
     note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all has 50 %"
-    yield Line("balanced accuracy", *percent(stats.balanced(judged), 1), note)
+    yield Line("balanced accuracy", *percent(found.verdicts.balanced, 1), note)
 
 
 def _lengths(found: Diagnosis) -> Iterator[Line]:
     for level in found.levels:
-        yield Line(level.name, f"{level.words:,.1f}", "", "words")
+        if not math.isnan(level.words):
+            yield Line(level.name, f"{level.words:,.1f}", "", "words")
     if found.revised:
         yield Line("first to best", *plain(found.longer, 1, sign=True), "words, where revised")
     if not math.isnan(found.length_and_truth.value):
@@ -209,7 +210,6 @@ def verdict(found: Diagnosis) -> str:
 
 def as_json(found: Diagnosis) -> dict[str, Any]:
     """Return a diagnosis as JSON values."""
-    judged = found.verdicts.judged
     return {
         "tasks": found.tasks,
         "items": found.items,
@@ -230,9 +230,9 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
             **asdict(found.verdicts.total),
             "unknown": found.verdicts.unknown,
             "always": found.verdicts.collapse or None,
-            "precision": _bare(asdict(stats.precision(judged))),
-            "recall": _bare(asdict(stats.recall(judged))),
-            "balanced_accuracy": _bare(asdict(stats.balanced(judged))),
+            "precision": _bare(asdict(found.verdicts.precision)),
+            "recall": _bare(asdict(found.verdicts.recall)),
+            "balanced_accuracy": _bare(asdict(found.verdicts.balanced)),
         },
         "longer": _bare(asdict(found.longer)),
         "length_and_truth": _bare(asdict(found.length_and_truth)),
@@ -252,4 +252,4 @@ def _changed(changes: Changes) -> dict[str, Any]:
     counts = {_cell(*cell).replace(" → ", "_to_"): changes.count(*cell) for cell in cells}
     figures = {"ecr": asdict(changes.ecr), "eir": asdict(changes.eir)}
     ratios = {"ratio": changes.ratio, "threshold": changes.threshold, "pays_below": changes.level}
-    return _bare({**counts, **figures, **ratios, "p": changes.decision.p})
+    return _bare({**counts, **figures, **ratios, "p": changes.p})

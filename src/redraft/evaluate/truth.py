@@ -130,8 +130,10 @@ def _unique(chains: Iterable[Chain]) -> tuple[list[Chain], tuple[str, ...]]:
     found: dict[str, Chain] = {}
     twice: dict[str, None] = {}
     for chain in chains:
-        if found.setdefault(chain.to_json(), chain) is not chain:
+        line = chain.to_json()
+        if line in found:
             twice[chain.id] = None
+        found[line] = chain
     return list(found.values()), tuple(twice)
 
 
