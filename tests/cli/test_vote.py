@@ -130,7 +130,7 @@ def test_every_voters_agreement_counts_whichever_sides_they_saw() -> None:
         4,
         0.75,
     )
-    assert found["questions"] == 4
+    assert (found["model"], found["questions"]) == ("new", 4)
     assert sum(found["reviews"].values()) == 8
 
 

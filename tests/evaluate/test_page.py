@@ -224,6 +224,20 @@ def test_a_browser_shows_the_pairs_and_runs_nothing_else(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+def test_votes_are_signs_between_the_models_with_the_voter(tmp_path: Path) -> None:
+    drawn = {"score": None, "text": "", "winner": "1", "metadata": {"sides": "drawn"}}
+    records = [
+        review(1, one, other, None) | drawn | {"model_1": one, "model_2": other, "judge": voter}
+        for one, other, voter in (("new", "old", "zoë"), ("old", "new", "ali"))
+    ]
+    html = page(report([write(tmp_path / "r.jsonl", records)], draws=100), "")
+    assert "by the answer shown first" in html
+    dom = opened(html, tmp_path)
+    assert "<b>new &gt; old</b><small>zoë</small></div>" in dom
+    assert "<b>old &gt; new</b><small>ali</small></div>" in dom
+
+
+@pytest.mark.slow
 def test_without_its_hash_the_script_does_not_run(tmp_path: Path) -> None:
     html = made(tmp_path)
     spoiled = html.replace('"use strict";', '"use strict"; ')
