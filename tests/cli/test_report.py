@@ -186,6 +186,44 @@ def test_an_id_in_two_files_of_answers_is_refused(
     refused(run(reviews, "--answers", twice), "twice.jsonl: has the answer", "twice")
 
 
+def test_a_question_that_is_there_twice_is_refused(tmp_path: Path, reviews: Path) -> None:
+    asked = [{"question_id": n, "text": "Why?", "category": c} for n, c in ((1, "x"), (2, "x"), (1, "y"))]
+    refused(run(reviews, "--questions", write(tmp_path / "q.jsonl", asked)), "q.jsonl: has question 1 twice")
+
+
+def test_empty_answers_have_no_length_and_count_as_they_were_judged(tmp_path: Path, reviews: Path) -> None:
+    given: list[object] = []
+    for model, text in (("new", ""), ("old", "short")):
+        records = [answer(model, question, text) for question in (1, 2, "drei")]
+        given += ["--answers", write(tmp_path / f"{model}.jsonl", records)]
+    found = lines(run(reviews, *given, "--html", tmp_path / "page.html"))
+    assert found[0] == "new against old: 3 questions, 6 reviews in both orders"
+    assert any(line.endswith("correlation; 0 characters against 5") for line in found)
+    assert '"text": ""' in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_names_may_be_of_any_script(tmp_path: Path) -> None:
+    ids = ("große Möwe", "雨", "\u202eمطر", "🐦")
+    folder = tmp_path / "Prüfung 雨"
+    folder.mkdir()
+    names = [{"model_1": "Möwe 🐦", "model_2": "カモメ"}, {"model_1": "カモメ", "model_2": "Möwe 🐦"}]
+    records = [
+        each | name for id_ in ids for each, name in zip(both(id_, (9, 8), (8, 7)), names, strict=True)
+    ]
+    path = write(folder / "Bewertungen – 評価.jsonl", [each | {"judge": "Ünal"} for each in records])
+    asked = [{"question_id": id_, "text": f"¿{id_}?", "category": f"Art {id_}"} for id_ in (*ids, "ω")]
+    questions = write(folder / "Fragen.jsonl", asked)
+    page = folder / "Bericht 📄.html"
+    found = lines(run(path, "--questions", questions, "--html", page))
+    assert found[0] == "Möwe 🐦 against カモメ: 4 questions, 8 reviews in both orders"
+    assert "without a review 1 ω" in found
+    assert any(line.startswith("Art große Möwe ") for line in found)
+    assert "¿雨?" in page.read_text("utf-8")
+    assert "\u202e" not in page.read_text("utf-8")
+    [comparison] = json.loads(run(path, "--questions", questions, "--json").stdout)["comparisons"]
+    assert [each["id"] for each in comparison["by_question"]] == list(ids)
+
+
 def test_a_model_against_itself_is_refused(tmp_path: Path) -> None:
     record = review(1, "new", "old", (9, 8)) | {"model_1": "same", "model_2": "same"}
     refused(run(write(tmp_path / "r.jsonl", [record])), "both answers, 'new-1' and 'old-1', are of same")

@@ -14,8 +14,10 @@ pytest.importorskip("scipy")
 from redraft.errors import RecordError
 from redraft.evaluate.describe import describe
 from redraft.evaluate.grades import Grade, GradeReport, graded
+from redraft.evaluate.page import page
 from redraft.evaluate.rows import as_text
 from tests.evaluate.made import answer, write
+from tests.evaluate.test_page import BAD, data_of, read
 
 
 def grade(question: int | str, score: float | None, **more: Any) -> dict[str, Any]:
@@ -126,6 +128,25 @@ def test_controls(tmp_path: Path, constant: float, instruction: float, swayed: b
     assert [each.changes_outcome for each in found.controls] == [swayed, swayed]
     assert "\n".join(lines(found)).count("do not trust this judge") == 2 * swayed
     assert [each["changes_outcome"] for each in found.record()["controls"]] == [swayed, swayed]
+
+
+def test_the_page_shows_the_grades_and_runs_nothing(tmp_path: Path) -> None:
+    records = [grade(n, 5, answer_id=f"new-{n}", judgment=BAD, judge=BAD) for n in (1, 2)] + [grade(3, None)]
+    answers = [write(tmp_path / "new.jsonl", [answer("new", n, BAD) for n in (1, 2)])]
+    asked = write(tmp_path / "q.jsonl", [{"question_id": n, "text": BAD, "category": BAD} for n in (1, 2, 3)])
+    plain = report(tmp_path, records[:2], questions=asked, answers=answers)
+    reader = read(page(plain, "made"))
+    first, _ = data_of(reader)
+    said = (
+        first["question"],
+        first["answers"][0]["text"],
+        first["notes"][0]["text"],
+        first["notes"][0]["by"],
+    )
+    assert said == (BAD,) * 4
+    assert len(reader.scripts) == 2
+    *_, last = data_of(read(page(report(tmp_path, records), "made")))
+    assert (last["kinds"], last["row"], last["answers"]) == (["unreadable"], "–", [])
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def report(
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the resamples.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")] = False,
 ) -> None:
-    """Describe what judges said, or how runs of a model did.
+    """Describe what judges said of answers, or how models scored.
 
     Of reviews (redraft judge A B), prints the ratio of scores and the win rate with 95 % intervals over
     questions, wins and losses in both orders, and how far order and length of the answers sway the judge.

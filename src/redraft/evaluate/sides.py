@@ -77,8 +77,12 @@ class Material:
         if questions:
             found.where = name_of(questions)
             for chain in read_records(questions):
-                text = chain.prompt.text
-                found.questions[question_id(chain)] = Question(text, text_in_source(chain, "category") or "")
+                key, text = question_id(chain), chain.prompt.text
+                if key in found.questions:
+                    raise RecordError(
+                        f"{found.where}: has question {key} twice.", hint="Give each its own id."
+                    )
+                found.questions[key] = Question(text, text_in_source(chain, "category") or "")
         return found
 
     def answer(self, answer_id: int | str, hint: str | None, where: str) -> Answer:
