@@ -117,6 +117,8 @@ def texts(lines: bytes) -> list[tuple[str, list[str]]]:
             ["--run", "gsm8k", "test.jsonl", "-o", "runs", "--score", "words<=5"],
             "--score was given with --run",
         ),
+        (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--drafts", "2"], "--drafts is what --run varies"),
+        (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "best-of"], "is one of the ways of --run"),
         (["runs"], "runs"),
     ],
 )

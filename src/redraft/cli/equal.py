@@ -69,6 +69,12 @@ class EqualRun:
         from redraft.evaluate.tasks import task_of
 
         task_of(self.task, run_code=run_code)
+        for name in ("drafts", "min_revisions"):
+            if self.settings.get(name) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{flag} is what --run varies.", hint="Use --samples and --max-revisions.")
+        if self.settings.get("mode") == "best-of":
+            raise UsageError("--mode best-of is one of the ways of --run.", hint="Leave it out.")
         first = self.settings.get("seed") or 0
         for seed in range(first, first + self.seeds):
             for way in self.ways:
