@@ -28,7 +28,7 @@ def as_text(found: Curves) -> Iterator[str]:
 def sections(found: Curves) -> dict[str, list[Line]]:
     """Return the rows of each part, by its title."""
     seeds = f"{counted(found.items, 'item')}, {counted(found.seeds, 'seed')}"
-    at = f"revising less each other way, at {found.revised.tokens:.0f} new tokens an item"
+    at = f"revising less each other way, at {_tokens(found.revised.tokens)} new tokens an item"
     return {
         f"right answers by way: {seeds}": [_point(point) for point in found.points],
         at: [_versus(each, found.revised) for each in found.versus],
@@ -57,7 +57,7 @@ def drawn(found: Curves) -> str:
 
 def _tooltip(point: Point) -> str:
     value, interval = percent(point.score, 1)
-    return f"{point.way.name}: {value} ({interval}), {point.tokens:.0f} tokens"
+    return f"{point.way.name}: {value} ({interval}), {_tokens(point.tokens)} tokens"
 
 
 def _point(point: Point) -> Line:
@@ -66,15 +66,19 @@ def _point(point: Point) -> Line:
     else:
         texts = f" of {point.way.texts}" if point.way.texts > 1 else ""
     guided = "" if point.way.kind == "vote" else f"; {point.guided:.1%} pass what guides".replace("%", " %")
-    note = f"{point.tokens:,.0f} new tokens an item, {point.prompts:,.0f} in prompts{guided}"
+    note = f"{_tokens(point.tokens)} new tokens an item, {point.prompts:,.0f} in prompts{guided}"
     name = named(point.way.kind).removesuffix(" of N")
     return Line(f"{name}{texts}", *percent(point.score, 1), note)
+
+
+def _tokens(count: float) -> str:
+    return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
 
 
 def _versus(versus: Versus, revised: Point) -> Line:
     decision = versus.decision
     short = versus.at < _NEAR * revised.tokens
-    fewer = f"; it takes {versus.at:.0f} tokens at most" if short else ""
+    fewer = f"; it takes {_tokens(versus.at)} tokens at most" if short else ""
     split = f"better in {decision.better:,} items, worse in {decision.worse:,}"
     note = f"{split}, p = {decision.p:.2g}{fewer}"
     return Line(named(versus.kind), *plain(decision.gain.times(100), 1, sign=True), note)
