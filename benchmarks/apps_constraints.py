@@ -1,182 +1,206 @@
-"""Which way of asking meets most constraints with the same number of texts: redraft's or mellea's."""
+"""Which way of asking meets most constraints for its tokens: redraft's ways, mellea's or instructor's.
+
+`redraft diagnose --run` makes redraft's runs, and the peers' answers are put beside them as other ways.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from statistics import mean
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-import redraft
 from apps_server import serving
 from measure import Figure, Goal, Row
-from redraft.engines.remote.engine import RemoteEngine
-from redraft.evaluate import stats
-from redraft.verify.base import demand_of, outcome_of
+from redraft.chain import Chain, Prompt, Step, Usage, write_jsonl
+from redraft.evaluate.decide import decide
+from redraft.evaluate.equal import Curves, curves_in
+from redraft.evaluate.equal_text import named
+from redraft.evaluate.tasks import TASKS, asked, checks_of, scored
+from redraft.formats.read.records import read_records
+from redraft.jobs.runner import derived_seed
+from redraft.verify.base import Check, demand_of, run_checks
 from redraft.verify.echo import echoes
-from wording import PROMPTS, prompts
+from wording import PROMPTS, SHARED, prompts
 
-MEASURE = "constraints of held-out prompts that are met, at most four texts a prompt"
-TOKENS, TEXTS, PARALLEL = 128, 4, 4
+MEASURE = "constraints of held-out prompts that are met, at equal tokens"
+TOKENS, TEXTS, PARALLEL, SEED = 128, 4, 4, 0
+OURS, THEIRS = ("best-of", "revise"), ("mellea", "instructor")
 HOW = (
-    "{prompts} IFEval prompts whose constraints are checks of redraft, without the 30 that the wording of "
-    "redraft's requests was chosen on; the default model behind one llama.cpp server, temperature 0.7, at "
-    "most {tokens} new tokens a text and {texts} texts a prompt, the same seeds. An answer counts if it "
-    "passes all checks and is no echo (of what was demanded, or talk about the answer). The prompts state "
-    "their constraints already. `told` means that the demands of the checks are listed below the prompt. "
-    "mellea: instruct with the same sentences as requirements and the same checks as validation, "
-    "RepairTemplateStrategy. Rounds with other seeds: {seeds}. Intervals are at 95 %, a bootstrap's over "
-    "prompts."
+    "{prompts} IFEval prompts whose constraints short answers can meet, without the {tuned} that the wording "
+    "of redraft's requests was chosen on; the default model behind one llama.cpp server, temperature 0.7, at "
+    "most {tokens} new tokens a text and {texts} texts a prompt. An answer counts if it passes IFEval's "
+    "checks and is no echo. All ways have the same checks and are told their demands. redraft: `redraft "
+    "diagnose --run ifeval`. mellea: instruct with requirements, the checks as validation, "
+    "RepairTemplateStrategy. instructor: a model with one text, the checks as its validator, retried with "
+    "the validation error. Differences are at equal new tokens, on the line between a way's own points; "
+    "intervals are at 95 %, a bootstrap's over prompts."
 )
-SEEDS = 1
-"""Rounds over the prompts."""
-OURS, THEIRS = "best of 4, told", ("one plain answer", "best of 4", "mellea")
-"""The way of redraft that is compared, and with what. It was the best of earlier runs on these prompts."""
-OPTIONS: dict[str, dict[str, Any]] = {
-    "one plain answer": {"max_revisions": 0, "tell_checks": False},
-    "one answer, told": {"max_revisions": 0},
-    "best of 4": {"mode": "best-of", "drafts": TEXTS, "tell_checks": False},
-    "best of 4, told": {"mode": "best-of", "drafts": TEXTS},
-    "revised, not told": {"max_revisions": TEXTS - 1, "tell_checks": False},
-    "revised, told": {"max_revisions": TEXTS - 1},
-    "best of 2 revised, told": {"drafts": 2, "max_revisions": TEXTS - 2},
-}
-Asked = tuple[str, list[str], int]
 
 
 @dataclass(frozen=True)
 class Made:
-    """An answer: whether it counts, whether the first text did, and the new tokens of all texts."""
+    """An answer of a peer, and what all its texts took."""
 
-    passed: bool
-    first: bool
-    tokens: int
-
-
-def held_out(most: int, round_: int) -> list[Asked]:
-    """Returns prompts that the wording was not chosen on, with their checks and the seeds of a round."""
-    asked = prompts(PROMPTS + most)[PROMPTS:]
-    return [
-        (prompt, checks, random.Random(f"apps/{round_}/{i}").randrange(2**31))
-        for i, (prompt, checks) in enumerate(asked)
-    ]
+    answer: str
+    usage: Usage
 
 
-async def counts(answer: str, prompt: str, checks: Sequence[str]) -> bool:
-    """Returns whether an answer passes and is no echo."""
-    parsed = [redraft.parse_check(check) for check in checks]
-    if not answer.strip() or echoes(answer, [demand_of(check) for check in parsed], prompt):
-        return False
-    return all(
-        [(await outcome_of(check, answer, redraft.Prompt(instruction=prompt))).passed for check in parsed]
-    )
+Peer = Callable[[str, Prompt, Sequence[Check], int], Made]
 
 
-async def ours(url: str, options: dict[str, Any], asked: Sequence[Asked]) -> list[Made]:
-    """Makes the chains of one way."""
-    engine, room = await RemoteEngine.connect(url), asyncio.Semaphore(PARALLEL)
-
-    async def make(prompt: str, checks: list[str], seed: int) -> Made:
-        async with room:
-            chain = await redraft.arevise(
-                prompt, model=engine, checks=checks, max_tokens=TOKENS, seed=seed, **options
-            )
-        first = (*chain.drafts, *chain.steps)[0].answer
-        return Made(
-            await counts(chain.answer, prompt, checks),
-            await counts(first, prompt, checks),
-            chain.usage.completion_tokens,
-        )
-
-    made = await asyncio.gather(*(make(*each) for each in asked))
-    await engine.aclose()
-    return made
+def held_out(most: int) -> list[dict[str, Any]]:
+    """Returns IFEval's records of prompts that the wording was not chosen on."""
+    wanted = [prompt for prompt, _ in prompts(PROMPTS + most)[PROMPTS:]]
+    with (SHARED / "data" / "constraints" / "ifeval_541.jsonl").open(encoding="utf-8") as file:
+        records = {record["prompt"]: record for record in map(json.loads, file)}
+    return [records[prompt] for prompt in wanted]
 
 
-async def mellea(url: str, _: dict[str, Any], asked: Sequence[Asked]) -> list[Made]:
-    """Makes mellea's answers, in threads of their own."""
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        loop = asyncio.get_running_loop()
-        texts = await asyncio.gather(*(loop.run_in_executor(pool, _instructed, url, *each) for each in asked))
-    return [
-        Made(await counts(answer, prompt, checks), await counts(first, prompt, checks), tokens)
-        for (answer, first, tokens), (prompt, checks, _seed) in zip(texts, asked, strict=True)
-    ]
+def found_by(checks: Sequence[Check], answer: str, prompt: Prompt) -> tuple[bool, str]:
+    """Runs the checks from a thread of a peer, whose event loop may be running."""
+    with ThreadPoolExecutor(1) as aside:
+        results = aside.submit(asyncio.run, run_checks(checks, answer, prompt)).result()
+    failed = [result.message for result in results if not result.passed]
+    return not failed, "\n".join(failed)
 
 
-def _instructed(url: str, prompt: str, checks: Sequence[str], seed: int) -> tuple[str, str, int]:
+def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> Made:
+    """Asks mellea to instruct, validate and repair."""
     from mellea import start_session
     from mellea.backends import ModelOption
     from mellea.stdlib.requirements import req, simple_validate
     from mellea.stdlib.sampling import RepairTemplateStrategy
 
-    def validation(check: redraft.Check) -> Callable[[str], tuple[bool, str]]:
-        def validate(answer: str) -> tuple[bool, str]:  # in mellea's event loop, so not in this thread
-            asked = outcome_of(check, answer, redraft.Prompt(instruction=prompt))
-            with ThreadPoolExecutor(1) as aside:
-                outcome = aside.submit(asyncio.run, asked).result()
-            return outcome.passed, outcome.message
-
-        return validate
+    def validation(check: Check) -> Callable[[str], tuple[bool, str]]:
+        return lambda answer: found_by([check], answer, prompt)
 
     options = {ModelOption.MAX_NEW_TOKENS: TOKENS, ModelOption.TEMPERATURE: 0.7, ModelOption.SEED: seed}
     session = start_session("openai", "default", base_url=url, api_key="none", model_options=options)
     result = session.instruct(
-        prompt,
+        prompt.text,
         requirements=[
-            req(demand_of(check), validation_fn=simple_validate(validation(check)))
-            for check in map(redraft.parse_check, checks)
+            req(demand_of(check), validation_fn=simple_validate(validation(check))) for check in checks
         ],
         strategy=RepairTemplateStrategy(loop_budget=TEXTS),
         return_sampling_results=True,
     )
-    made = result.sample_generations
-    tokens = sum(each.generation.usage["completion_tokens"] for each in made)
-    return str(result.result), str(made[0].value), tokens
+    used = [each.generation.usage for each in result.sample_generations]
+    return Made(str(result.result), _usage(used))
 
 
-Rounds = list[list[Made]]
+def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> Made:
+    """Asks instructor for an object with one text, retried with the validation error."""
+    import instructor
+    from instructor.core import InstructorRetryException
+    from openai import OpenAI
+    from pydantic import BaseModel, field_validator
+
+    class Answer(BaseModel):
+        text: str
+
+        @field_validator("text")
+        @classmethod
+        def _meets(cls, text: str) -> str:
+            texts.append(text)
+            passed, message = found_by(checks, text, prompt)
+            if not passed:
+                raise ValueError(message)
+            return text
+
+    texts: list[str] = []
+    used: list[dict[str, int]] = []
+    client = instructor.from_openai(OpenAI(base_url=url, api_key="none"), mode=instructor.Mode.JSON_SCHEMA)
+    client.on("completion:response", lambda reply: used.append(reply.usage.model_dump()))
+    demands = "\n".join(f"- {demand_of(check)}" for check in checks)
+    with contextlib.suppress(InstructorRetryException):
+        client.chat.completions.create(
+            model="default",
+            messages=[{"role": "user", "content": f"{prompt.text}\n\n{demands}"}],
+            response_model=Answer,
+            max_retries=TEXTS - 1,
+            max_tokens=TOKENS,
+            temperature=0.7,
+            seed=seed,
+        )
+    return Made(texts[-1] if texts else "", _usage(used))
+
+
+def _usage(used: Sequence[Any]) -> Usage:
+    return Usage(
+        prompt_tokens=sum(each["prompt_tokens"] for each in used),
+        completion_tokens=sum(each["completion_tokens"] for each in used),
+    )
+
+
+PEERS: dict[str, Peer] = {"mellea": by_mellea, "instructor": by_instructor}
+
+
+async def chains_of(peer: Peer, url: str, records: Sequence[Chain]) -> list[Chain]:
+    """Makes a peer's answers in threads of their own, as chains with truth."""
+    loop = asyncio.get_running_loop()
+
+    async def make(record: Chain) -> Chain:
+        checks = checks_of(TASKS["ifeval"], record)
+        seed = derived_seed(SEED, record.id)
+        made = await loop.run_in_executor(pool, peer, url, record.prompt, checks, seed)
+        echo = echoes(made.answer, [demand_of(check) for check in checks], record.prompt.text)
+        step = Step(answer=made.answer, echo=echo, usage=made.usage)
+        chain = record.model_copy(update={"steps": (step,), "best": 0, "usage": made.usage})
+        return await scored(chain, "ifeval", checks)
+
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        return await asyncio.gather(*map(make, records))
 
 
 async def measure(most: int) -> Row:
     """Measures every way."""
-    ways: dict[str, tuple[Callable[..., Awaitable[list[Made]]], dict[str, Any]]] = {
-        **{name: (ours, options) for name, options in OPTIONS.items()},
-        "mellea": (mellea, {}),
-    }
-    made: dict[str, Rounds] = {}
-    with serving(PARALLEL) as url:
-        for name, (make, options) in ways.items():
-            made[name] = [await make(url, options, held_out(most, round_)) for round_ in range(SEEDS)]
-            print(figure_of(name, made[name]), flush=True)
-    figures = [figure_of(name, rounds) for name, rounds in made.items()]
-    figures += [against(name, made[OURS], made[name]) for name in THEIRS]
-    how = HOW.format(prompts=most, tokens=TOKENS, texts=TEXTS, seeds=SEEDS)
-    return Row(MEASURE, how, tuple(figures))
+    with TemporaryDirectory() as folder, serving(PARALLEL) as url:
+        file, runs = Path(folder, "held_out.jsonl"), Path(folder, "runs")
+        await asyncio.to_thread(_run, most, file, runs, url)
+        records = list(asked(TASKS["ifeval"], read_records(file)))
+        for name, peer in PEERS.items():
+            write_jsonl(runs / f"seed-{SEED}" / f"{name}-{TEXTS}.jsonl", await chains_of(peer, url, records))
+        found = curves_in(runs)
+    how = HOW.format(prompts=most, tuned=PROMPTS, tokens=TOKENS, texts=TEXTS)
+    return Row(MEASURE, how, (*map(_point, found.points), *_differences(found)))
 
 
-def shares(rounds: Rounds) -> list[float]:
-    """Returns the share of seeds, in per cent, for which each prompt's answer counts."""
-    return [100 * mean(each.passed for each in made) for made in zip(*rounds, strict=True)]
-
-
-def against(name: str, ours: Rounds, theirs: Rounds) -> Figure:
-    """Returns the lower end of the difference's interval, which is above 0 if redraft's way is better."""
-    found = stats.difference(shares(theirs), shares(ours))
-    sides = f"{found.value:+.1f} points, {found.low:+.1f} to {found.high:+.1f}"
-    return Figure(f"{OURS} less {name}, lower end", (found.low,), "%", Goal("≥", 0.1), sides)
-
-
-def figure_of(name: str, rounds: Rounds) -> Figure:
-    """Returns the share of answers that count, with its interval and cost."""
-    found = stats.mean(shares(rounds))
-    answers = [each for made in rounds for each in made]
-    sides = (
-        f"{sum(each.passed for each in answers)} of {len(answers)}, interval {found.low:.0f} to "
-        f"{found.high:.0f} %; {sum(each.first for each in answers)} at first; "
-        f"{mean(each.tokens for each in answers):.0f} new tokens a prompt"
+def _run(most: int, file: Path, runs: Path, url: str) -> None:
+    """Writes the records, and makes redraft's runs of them."""
+    file.write_text("".join(json.dumps(record) + "\n" for record in held_out(most)), encoding="utf-8")
+    numbers = {"--seeds": 1, "--samples": TEXTS, "--max-revisions": TEXTS - 1, "--max-tokens": TOKENS}
+    options = [
+        str(each) for pair in {**numbers, "--seed": SEED, "--parallel": PARALLEL}.items() for each in pair
+    ]
+    command = ["diagnose", "--run", "ifeval", str(file), "-o", str(runs), "-m", f"{url}#default", *options]
+    subprocess.run(
+        [sys.executable, "-m", "redraft", *command, "--json"], check=True, stdout=subprocess.DEVNULL
     )
-    return Figure(name, (found.value,), "%", None, sides)
+
+
+def _point(point: Any) -> Figure:
+    score = point.score.times(100)
+    sides = f"interval {score.low:.0f} to {score.high:.0f} %; {point.tokens:.0f} new tokens a prompt"
+    return Figure(f"{named(point.way.kind)}, {point.way.texts} texts", (score.value,), "%", None, sides)
+
+
+def _differences(found: Curves) -> list[Figure]:
+    """Returns the lower ends of differences, which are above 0 if redraft's way is better."""
+    figures = []
+    for ours in OURS:
+        for theirs in (*THEIRS, *(kind for kind in ("plain", "best-of") if kind != ours)):
+            point = found.curve(theirs)[-1]
+            at, scores = found.at(ours, point.tokens) if theirs != "plain" else found.at(ours, float("inf"))
+            gain = decide(point.scores, scores).gain.times(100)
+            sides = f"{gain.value:+.1f} points, {gain.low:+.1f} to {gain.high:+.1f}, at {at:.0f} new tokens"
+            name = f"{named(ours)} less {named(theirs)}, lower end"
+            figures.append(Figure(name, (gain.low,), "%", Goal("≥", 0.1), sides))
+    return figures

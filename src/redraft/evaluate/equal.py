@@ -127,14 +127,18 @@ class Curves:
         return tuple(self._against(kind) for kind in kinds if kind != "revise")
 
     def _against(self, kind: str) -> Versus:
-        wanted, curve = self.revised.tokens, sorted(self.curve(kind), key=lambda point: point.tokens)
-        below = [point for point in curve if point.tokens <= wanted] or curve[:1]
-        above = [point for point in curve if point.tokens > wanted] or below[-1:]
-        low, high = below[-1], above[0]
+        at, scores = self.at(kind, self.revised.tokens)
+        return Versus(kind, at, decide(scores, self.revised.scores))
+
+    def at(self, kind: str, tokens: float) -> tuple[float, list[float]]:
+        """Return the scores of a way by item, at so many tokens or where its curve ends, and its tokens."""
+        curve = sorted(self.curve(kind), key=lambda point: point.tokens)
+        low = ([point for point in curve if point.tokens <= tokens] or curve[:1])[-1]
+        high = next((point for point in curve if point.tokens > tokens), low)
         gap = high.tokens - low.tokens
-        part = min(max((wanted - low.tokens) / gap, 0.0), 1.0) if gap > 0 else 0.0
+        part = max((tokens - low.tokens) / gap, 0.0) if gap else 0.0
         scores = [(1 - part) * a + part * b for a, b in zip(low.scores, high.scores, strict=True)]
-        return Versus(kind, low.tokens + part * gap, decide(scores, self.revised.scores))
+        return low.tokens + part * gap, scores
 
 
 def curves_in(folder: Path) -> Curves:
