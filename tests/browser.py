@@ -109,7 +109,7 @@ class Browser:
 
     def look(self, *, width: int, height: int = 900, dark: bool = False) -> None:
         """Set the size of the window, and the colours that the user prefers."""
-        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.call("Emulation.setDeviceMetricsOverride", **size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])

@@ -6,6 +6,7 @@ import http.client
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import pytest
 from redraft.errors import UsageError
 from redraft.evaluate.vote.page import page
 from redraft.evaluate.vote.server import VoteServer
+from redraft.files import locked
 from tests.evaluate.vote.test_ballots import Voting
 
 
@@ -186,6 +188,23 @@ def test_voters_at_once_get_pairs_and_votes_of_their_own(server: VoteServer, vot
     votes = voting.votes()
     assert len({each.review_id for each in votes}) == 30
     assert {each.judge: each.text for each in votes} == {name: name for name in names}
+
+
+def test_closing_waits_for_the_vote_under_way_and_begins_no_other(voting: Voting) -> None:
+    with ThreadPoolExecutor() as pool, serving(voting) as server:
+        pair = act(server, "show")["pair"]
+        with locked(voting.path.with_name("votes.jsonl.lock")):
+            voted = pool.submit(act, server, "1", pair)
+            while not server._lock.locked():
+                time.sleep(0.01)
+            closed = pool.submit(server.server_close)
+            time.sleep(0.1)
+            assert not closed.done()
+        closed.result(30)
+        assert len(voting.votes()) == 1
+        assert voted.result(30)["done"] == 1
+        with pytest.raises(Exception, match="has ended"):
+            server.act(json.dumps({"voter": "zoë", "do": "show"}).encode())
 
 
 def test_nothing_is_logged(server: VoteServer, capfd: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,13 @@ def test_a_kill_at_any_byte_loses_no_vote_before_it(tmp_path: Path, place: int) 
     assert all(json.loads(line)["judge"] == "zoë" for line in lines)
 
 
+def test_a_last_line_without_its_line_feed_is_a_vote(path: Path) -> None:
+    VoteStore(path, MADE).add(vote(1))
+    path.write_bytes(path.read_bytes().rstrip())  # an editor may save it so
+    VoteStore(path, MADE).add(vote(2))
+    assert ids(path) == ["zoë1", "zoë2"]
+
+
 def test_threads_and_processes_add_and_undo_at_once(path: Path) -> None:
     VoteStore(path, MADE)
     code = """

@@ -70,7 +70,7 @@ class VoteServer(ThreadingTCPServer):
         self.html, self.policy = html.encode(), policy_of(html)
         self.token = secrets.token_urlsafe(24)
         self._ballots_of, self._open = ballots_of, dict[str, Ballots]()
-        self._lock = Lock()
+        self._lock, self._ended = Lock(), False
         try:
             super().__init__((LOOPBACK, port), _Handler)
         except OSError as error:
@@ -81,14 +81,15 @@ class VoteServer(ThreadingTCPServer):
 
     def server_close(self) -> None:
         """Stop listening. The vote that is under way is stored, and no other begins."""
-        self._lock.acquire()
+        with self._lock:
+            self._ended = True
         super().server_close()
 
     def act(self, body: bytes) -> dict[str, Any]:
         """Do what a request asks for, and return the voter's state as JSON values.
 
         Raises:
-            _Refused: The body is not a request.
+            _Refused: The body is not a request, or the server is closed.
             OutputError: The vote cannot be stored.
         """
         try:
@@ -99,6 +100,8 @@ class VoteServer(ThreadingTCPServer):
         except UsageError as error:
             raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
         with self._lock:
+            if self._ended:
+                raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "redraft vote has ended")
             if voter not in self._open:
                 self._open[voter] = self._ballots_of(voter)
             return asdict(self._open[voter].act(asked.do, asked.id, asked.note))
