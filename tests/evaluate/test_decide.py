@@ -61,11 +61,9 @@ def test_no_difference_needs_no_number_of_items() -> None:
 
 
 def test_enough_items_that_do_not_decide_need_at_least_one_more() -> None:
-    one, other = columns(6, 1, 0)  # p is 0.125, and the formula says that few pairs are enough
-    found = decide(one, other)
-    assert found.outcome == "undecided"
-    assert found.more is not None
-    assert found.more >= 1
+    found = decide(*columns(5, 0, 0))  # p is 0.062, and the formula says that five pairs are enough
+    assert (found.outcome, found.needed, found.more) == ("undecided", 5, 1)
+    assert "About 1 more item would decide it" in sentence(found)
 
 
 def test_shares_of_several_runs_are_compared_by_item() -> None:

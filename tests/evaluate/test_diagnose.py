@@ -113,7 +113,8 @@ def test_the_guide_stands_beside_the_truth() -> None:
     assert (best.guide.value, best.right.value) == (1, pytest.approx(1 / 3))
     assert not found.same
     assert rows(found, "right answers")["best answer"][2] == "1 of 3; the guiding checks pass 100.0 %"
-    assert diagnose([told("a", "01", "ra")]).levels[0].guide is None
+    echo = told("a", "00").model_copy(update={"steps": (step("x", "r"), step("y", "r", echo=True))})
+    assert [level.guide for level in diagnose([echo]).levels] == [None] * 3, "no check guided"
 
 
 def test_a_gain_by_the_checks_that_guided_is_said_to_be_nearly_automatic() -> None:

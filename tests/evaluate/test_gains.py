@@ -61,13 +61,14 @@ def test_mixed_tasks_are_groups() -> None:
     ]
 
 
-def several(*rows: str, names: tuple[str, ...], best: int | None = -1) -> Known:
+def several(*rows: str, names: tuple[str, ...], best: int | None = -1, groups: tuple[str, ...] = ()) -> Known:
     """A chain whose answers have several checks, each of which passes where a row has a 1."""
     steps = [
         [result(name, passed=mark == "1").model_dump() for name, mark in zip(names, row, strict=True)]
         for row in rows
     ]
-    return one("a", "0" * len(rows), best=best, task="ifeval", truth={"steps": steps})
+    truth = {"steps": steps, "groups": groups}
+    return one("a", "0" * len(rows), best=best, task="ifeval", truth=truth)
 
 
 def test_constraints_are_groups_by_their_type() -> None:
@@ -79,6 +80,8 @@ def test_constraints_are_groups_by_their_type() -> None:
         Trial("words<=3", False, False, "a"),
     ]
     assert not any(each.after for each in trials([several("111", "111", names=names, best=None)]))
+    grouped = several("010", "110", names=names, groups=("level 1",))
+    assert list(trials([grouped])) == [Trial("level 1", False, False, "a")]
 
 
 def test_checks_of_single_records_are_no_groups() -> None:

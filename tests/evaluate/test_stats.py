@@ -252,3 +252,92 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "statistics (here: scipy) needs the extra 'eval'" in done.stdout
     assert "redraft[eval]" in done.stdout
+
+
+def test_a_share_of_independent_trials_is_wilsons_and_one_of_clusters_is_wider() -> None:
+    hits, trials = [1.0, 0, 1, 0, 0], [1.0, 1, 1, 0, 1]
+    assert stats.proportions(hits, trials) == stats.proportion(2, 4)
+    assert stats.proportions(hits, trials, list("abcde")) == stats.proportion(2, 4)
+    assert math.isnan(stats.proportions([0], [0]).value)
+    assert math.isnan(stats.proportions([], []).value)
+    # Thirty items with four equal trials each are thirty observations and not 120.
+    hits = [float(item % 3 == 0) for item in range(30) for _ in range(4)]
+    found = stats.proportions(hits, [1] * 120, [item for item in range(30) for _ in range(4)])
+    alone = stats.proportion(40, 120)
+    assert found.value == pytest.approx(1 / 3)
+    assert found.high - found.low > 1.6 * (alone.high - alone.low)
+
+
+def test_the_test_of_pairs_is_mcnemars_for_0_and_1_and_agrees_with_it_in_other_units() -> None:
+    before, after = [0] * 9 + [1] * 2 + [1] * 9, [1] * 9 + [0] * 2 + [1] * 9
+    exact = stats.mcnemar([bool(x) for x in before], [bool(x) for x in after])
+    assert stats.paired(before, after) == exact
+    halved = stats.paired([x / 2 for x in before], [x / 2 for x in after])
+    assert halved == pytest.approx(exact, abs=0.01)
+    assert stats.paired(after, before) == exact
+    assert stats.paired([0.5, 0.2], [0.5, 0.2]) == 1
+    assert stats.paired([], []) == 1
+
+
+def test_the_test_of_pairs_counts_differences_and_not_only_their_signs() -> None:
+    # All 2⁵ signs of 1, 2, 3, 4 and 5 tenths: 5 are as great as that of +1 +2 -3 +4 +5 or greater, each way.
+    found = stats.paired([0, 0, 0.3, 0, 0], [0.1, 0.2, 0, 0.4, 0.5])
+    assert found == pytest.approx(10 / 32, abs=0.02)
+
+
+def test_the_test_of_pairs_keeps_its_level() -> None:
+    rng = np.random.default_rng(5)
+    p = [stats.paired(*rng.beta(1, 1, size=(2, 12)), draws=400) for _ in range(600)]
+    assert 0.02 < sum(each < 0.05 for each in p) / 600 < 0.08
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0.2, 0.1), (0.12, 0.02), (0.3, 0.2), (0.05, 0.02), (0.4, 0.1)])
+def test_so_many_pairs_find_the_difference_with_the_promised_chance(wins: float, losses: float) -> None:
+    counts = [round(1000 * wins), round(1000 * losses)]
+    same = [0] * (1000 - sum(counts))
+    before, after = [0] * counts[0] + [1] * counts[1] + same, [1] * counts[0] + [0] * counts[1] + same
+    needed = stats.pairs_needed(before, after)
+    assert needed is not None
+    drawn = np.random.default_rng(6).multinomial(needed, [wins, losses, 1 - wins - losses], size=3000)
+    found = sum(stats.sign_test(int(won), int(lost)) < 0.05 for won, lost, _ in drawn) / 3000
+    assert 0.77 < found < 0.84
+    assert stats.pairs_needed(after, before) == needed
+
+
+def test_the_number_of_pairs_is_connors_with_the_correction() -> None:
+    # Connor's own formula for shares of 0.25 and 0.05: (1.96 √0.3 + 0.8416 √0.26)² / 0.04 = 56.4, and 5 more.
+    before, after = [0] * 25 + [1] * 5 + [0] * 70, [1] * 25 + [0] * 5 + [0] * 70
+    assert stats.pairs_needed(before, after) == 62
+    assert (stats.pairs_needed(before, after, power=0.95) or 0) > 62
+    assert stats.pairs_needed([0, 1], [1, 0]) is None
+    assert stats.pairs_needed([], []) is None
+
+
+def test_verdicts_are_counted_and_precision_and_recall_are_those_of_rejections() -> None:
+    said = [("revise", False), ("revise", True), ("accept", True), ("accept", False), ("unknown", False)]
+    found = stats.judged(said)
+    assert found == Judged(rejected=1, wrong=3, accepted=1, right=2, alarms=1)
+    one_each = [stats.judged([each]) for each in said]
+    assert stats.precision(one_each) == stats.proportion(1, 2)
+    assert stats.recall(one_each) == stats.proportion(1, 3)
+    assert stats.recall([found]).value == pytest.approx(1 / 3)
+    assert math.isnan(stats.precision([Judged(accepted=1, right=1)]).value)
+
+
+def test_a_correlation_within_clusters_has_the_spread_of_clusters() -> None:
+    rng = np.random.default_rng(7)
+    x, noise = rng.normal(size=(2, 25))
+    y = x + noise
+    clusters = list(range(25)) * 8
+    together = stats.correlation([*x] * 8, [*y] * 8, clusters)
+    alone = stats.correlation(x.tolist(), y.tolist())
+    assert together.value == pytest.approx(alone.value)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.05)
+
+
+def test_resamples_are_those_drawn_one_by_one() -> None:
+    table = np.random.default_rng(9).random((700, 3))
+    rng = np.random.default_rng(4)
+    one_by_one = [table[rng.integers(0, 700, size=700)].sum(axis=0) for _ in range(1500)]
+    drawn = stats.Bootstrap(table, draws=1500, seed=4).drawn
+    assert drawn == pytest.approx(np.array(one_by_one))

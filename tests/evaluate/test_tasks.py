@@ -248,6 +248,16 @@ def test_the_truth_is_kept_apart_for_each_answer() -> None:
     assert made.meta["reference"] == r"\frac12"
 
 
+def test_drafts_that_were_not_chosen_have_their_truth_too() -> None:
+    record = question("math")
+    chain = Chain(id="t/1", steps=(Step(answer="2"),), best=0, meta=record.meta)
+    checks = checks_of(TASKS["math"], record)
+    assert "drafts" not in asyncio.run(scored(chain, "math", checks)).meta[KEY]
+    drafts = (Step(answer=r"\boxed{1/2}"), Step(answer="3"))
+    made = asyncio.run(scored(chain.model_copy(update={"drafts": drafts}), "math", checks))
+    assert [[each["passed"] for each in found] for found in made.meta[KEY]["drafts"]] == [[True], [False]]
+
+
 def test_the_loose_score_of_ifeval_is_kept_too() -> None:
     record = question("ifeval")
     chain = Chain(

@@ -111,12 +111,12 @@ def _resampled(table: Numbers, draws: int, seed: int) -> Numbers:
     """Return the column sums of resamples, shape [draws, columns]."""
     rng, count = np.random.default_rng(seed), len(table)
     sums = np.empty((draws, table.shape[1]))
-    weights = np.empty((min(max(_AT_ONCE // count, 1), draws), count))
-    for start in range(0, draws, len(weights)):
-        part = weights[: draws - start]
-        for row in part:
-            row[:] = np.bincount(rng.integers(0, count, size=count), minlength=count)
-        sums[start : start + len(part)] = part @ table
+    most = max(_AT_ONCE // count, 1)
+    for start in range(0, draws, most):
+        part = min(most, draws - start)
+        drawn = rng.integers(0, count, size=(part, count)) + count * np.arange(part)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=part * count).reshape(part, count)
+        sums[start : start + part] = weights.astype(np.float64) @ table
     return sums
 
 

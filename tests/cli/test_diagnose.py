@@ -1,0 +1,102 @@
+"""`redraft diagnose`, as a user types it: the table, the JSON, the page, and where the truth comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+pytest.importorskip("scipy")
+
+from redraft.chain import Chain, write_jsonl
+from redraft.cli import app
+from tests.evaluate.made import write
+from tests.evaluate.made_chains import step, told
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with an evaluation of eight items, two of which revising repaired."""
+    monkeypatch.chdir(tmp_path)
+    write_jsonl(
+        "run.jsonl", [*(told(f"t/{n}", "01") for n in range(2)), *(told(f"t/{n}", "00") for n in range(2, 8))]
+    )
+    return tmp_path
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(app, ["diagnose", *args], prog_name="redraft")
+
+
+def said(result: Result) -> list[str]:
+    assert result.exit_code == 0, result.output
+    return [" ".join(line.split()) for line in result.stdout.splitlines()]
+
+
+def refused(result: Result, *parts: str) -> None:
+    assert result.exit_code == 2, result.output
+    for part in parts:
+        assert part in " ".join(result.output.split()), result.output
+    assert "Traceback" not in result.output
+
+
+def test_the_table_ends_in_a_sentence() -> None:
+    lines = said(run("run.jsonl"))
+    assert lines[0] == "gsm8k: 8 items, 8 revised"
+    assert "first answer 0.0 % 0.0 to 32.4 0 of 8" in lines
+    assert "revision 1 8 answers 2 wrong → right, 0 right → wrong, 0 right → right, 6 wrong → wrong" in lines
+    assert lines[-1].startswith("Undecided: revising adds 25.0 points")
+    assert lines[-1].endswith("About 25 more items would decide it, if they go on like this.")
+
+
+def test_json_has_the_figures_and_the_ids() -> None:
+    found = json.loads(run("run.jsonl", "--json").stdout)
+    assert (found["items"], found["fixed"], found["broken"]) == (8, ["t/0", "t/1"], [])
+    assert found["revisions"][0]["wrong_to_right"] == 2
+    assert found["revisions"][0]["ecr"]["value"] == 0.25
+    assert found["decision"]["outcome"] == "undecided"
+    assert found["sentence"] == said(run("run.jsonl"))[-1]
+
+
+def test_several_files_of_the_same_items_are_runs() -> None:
+    write_jsonl("second.jsonl", [told(f"t/{n}", "01") for n in range(8)])
+    assert said(run("run.jsonl", "second.jsonl"))[0] == "gsm8k: 8 items in 14 runs, 14 revised"
+
+
+def test_the_page_is_written_once_and_only_replaced_on_demand() -> None:
+    said(run("run.jsonl", "--html", "page.html"))
+    before = Path("page.html").read_bytes()
+    assert b"Does revising pay?" in before
+    result = run("run.jsonl", "--html", "page.html")
+    assert result.exit_code != 0
+    assert "Traceback" not in result.output
+    assert Path("page.html").read_bytes() == before
+    said(run("run.jsonl", "--html", "page.html", "--force"))
+    refused(run("run.jsonl", "--html", "run.jsonl", "--force"), "run.jsonl")
+
+
+def test_a_task_or_checks_say_what_is_right_of_other_chains() -> None:
+    write(Path("t.jsonl"), [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(8)])
+    steps = (step("It is 3.", guide="0"), step("It is 5", guide="1"))
+    write_jsonl("answers.jsonl", [Chain(id=f"t/{n}", steps=steps, best=1) for n in range(8)])
+    own = said(run("answers.jsonl"))
+    assert own[:2] == [
+        "own checks: 8 items, 8 revised",
+        "The checks that score guided revising, too: a gain is nearly automatic.",
+    ]
+    assert own[-1].startswith("Revising pays here")
+    task = said(run("answers.jsonl", "--task", "gsm8k", "--records", "t.jsonl"))
+    assert task[0] == "gsm8k: 8 items, 8 revised"
+    assert any(line.startswith("best answer 12.5 %") and "pass 100.0 %" in line for line in task)
+    score = said(run("answers.jsonl", "--score", "ends:.", "--score", "contains:3"))
+    assert score[-1].startswith("Don't: revising loses 100.0 points")
+
+
+def test_what_is_wrong_is_said_with_what_to_type() -> None:
+    refused(run("run.jsonl", "--task", "gsm8k"), "a task comes with its records")
+    refused(run("run.jsonl", "--score", "word<=3"), "word")
+    write_jsonl("bare.jsonl", [Chain(id="a", steps=(step("x"),), best=0)])
+    refused(run("bare.jsonl"), "nothing says which answers are right", "--score 'words<=50'")
+    refused(run("missing.jsonl"), "missing.jsonl")
