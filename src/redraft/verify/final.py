@@ -100,7 +100,7 @@ _CHOSEN = (
     regex.compile(rf"^[^\w\n]*{_LETTER}[^\w\n]*$", regex.MULTILINE),
     regex.compile(rf"(?<!\w){_LETTER}\)"),
 )
-"""How a letter is given, the clearest first. Nothing is given back, so that no hostile text costs cubic time."""
+"""How a letter is given, the clearest first. Nothing is given back: no hostile text costs cubic time."""
 
 
 def final_letter(answer: str, letters: str = "ABCDE") -> str | None:
