@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -131,6 +132,32 @@ def test_gold_answers_that_cannot_be_used() -> None:
         FinalNumber.of("many")
     with pytest.raises(CheckSyntaxError, match="not JSON"):
         SameJson.of("{a: 1}")
+
+
+@pytest.mark.parametrize("gold", ["[1]", "[" * 900 + "]" * 900])
+def test_json_that_nests_too_deep_to_be_compared_is_not_right(gold: str) -> None:
+    outcome = judged(SameJson(gold), "[" * 900 + "]" * 900)
+    assert (outcome.passed, outcome.score) == (False, 0.5)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "answer" + " " * 20_000,
+        "answer is" + " *_" * 9_000,
+        "A" + " " * 20_000,
+        "option" + " " * 20_000,
+        r"\(" * 40_000,
+    ],
+    ids=lambda answer: answer[:12].strip(),
+)
+@pytest.mark.parametrize(
+    "check", [FinalLetter("B"), FinalNumber(Decimal(3)), FinalMaths("x")], ids=lambda c: c.name
+)
+def test_a_hostile_answer_takes_no_quadratic_time(check: Check, answer: str) -> None:
+    start = time.process_time()
+    assert not judged(check, answer).passed
+    assert time.process_time() - start < 2  # `answer` with spaces took 84 s where it grew with the cube
 
 
 def test_broken_json_is_no_traceback_and_scores_by_how_far_it_goes() -> None:

@@ -278,6 +278,12 @@ def test_any_answer_is_judged(answer: str) -> None:
             assert met(kind, values, answer) in (True, False)
 
 
+@given(st.text(st.sampled_from("<> a\n"), max_size=20))
+def test_a_title_is_found_where_the_papers_pattern_finds_it(text: str) -> None:
+    titles = re.findall(r"<<[^\n]+>>", text)
+    assert met("detectable_format:title", {}, text) == any(t.lstrip("<").rstrip(">").strip() for t in titles)
+
+
 @given(st.text(st.sampled_from("[]a\n"), max_size=30), st.text(st.sampled_from(" *-a\n\t"), max_size=30))
 def test_counting_in_one_pass_agrees_with_the_papers_patterns(brackets: str, lines: str) -> None:
     count = len(re.findall(r"\[.*?\]", brackets))

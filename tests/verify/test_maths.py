@@ -120,3 +120,10 @@ def test_any_text_has_a_form(text: str) -> None:
 def test_fractions_are_compared_by_value(top: int, bottom: int) -> None:
     assert canonical(rf"\frac{{{top}}}{{{bottom}}}") == canonical(f"{2 * top}/{2 * bottom}")
     assert canonical(f"{top}/{bottom}") != canonical(f"{top}/{bottom + 1}") or top == 0
+
+
+def test_many_signs_in_one_term_are_not_multiplied_out() -> None:
+    assert canonical(r"\pm 1") == canonical("1, -1")
+    assert canonical(r"\pm 1, \pm 2") == canonical("1, -1, 2, -2")
+    assert canonical(r"1 \pm 2 \pm 3") == canonical(r"1\pm2\pm3")
+    assert canonical(r"\pm" * 160) != canonical("1"), "these would be 2 to the power of 160 numbers"

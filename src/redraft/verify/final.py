@@ -98,13 +98,13 @@ class FinalNumber:
 _LETTER = r"(?P<letter>[B-Z]|A(?!\s+(?!because|since|as\b|and\b|with\b)\p{Ll}))(?![\w'’])"
 _CHOSEN = (
     regex.compile(
-        rf"(?:[Aa]nswer|ANSWER)\b[\s:*_]*(?:is\b|=)?[\s:*_]*(?:[Oo]ption|[Cc]hoice)?[\s*_(\[]*{_LETTER}"
+        rf"(?:[Aa]nswer|ANSWER)\b[\s:*_]*+(?:is\b|=)?+[\s:*_]*+(?:[Oo]ption|[Cc]hoice)?+[\s*_(\[]*+{_LETTER}"
     ),
-    regex.compile(rf"\b(?:[Oo]ption|[Cc]hoice)\s*[*_(\[]*{_LETTER}"),
+    regex.compile(rf"\b(?:[Oo]ption|[Cc]hoice)\s*+[*_(\[]*+{_LETTER}"),
     regex.compile(rf"^[^\w\n]*{_LETTER}[^\w\n]*$", regex.MULTILINE),
     regex.compile(rf"(?<!\w){_LETTER}\)"),
 )
-"""How a letter is given, the clearest first."""
+"""How a letter is given, the clearest first. Nothing is given back: no hostile text costs cubic time."""
 
 
 def final_letter(answer: str, letters: str = "ABCDE") -> str | None:
@@ -155,7 +155,9 @@ class FinalLetter:
         return passed(told) if found == self.reference else failed(f"{told} {_WRONG}")
 
 
-_INLINE = regex.compile(r"\$\$?([^$]+)\$\$?|\\\((.+?)\\\)|\\\[(.+?)\\\]", regex.DOTALL)
+_INLINE = regex.compile(
+    r"\$\$?([^$]+)\$\$?|\\\(((?:(?!\\\().)+?)\\\)|\\\[((?:(?!\\\[).)+?)\\\]", regex.DOTALL
+)
 _SHORT = 80
 """Most characters of an answer that may be the bare result."""
 
@@ -256,7 +258,11 @@ class SameJson:
             value, _ = read_json(answer)
         except NotJson as error:
             return failed(str(error), score=error.read / 2)
-        if _typed(value) == _typed(json.loads(self.reference)):
+        try:
+            same = _typed(value) == _typed(json.loads(self.reference))
+        except RecursionError:
+            return failed("The answer is JSON that is nested too deep to be compared.", score=0.5)
+        if same:
             return passed("The JSON has the right content.")
         return failed("The answer is JSON, and its content is not what it should be.", score=0.5)
 

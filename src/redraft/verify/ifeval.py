@@ -159,9 +159,14 @@ def _json(answer: str, _: Values) -> Finding:
 
 
 def _title(answer: str, _: Values) -> Finding:
-    titles = re.findall(r"<<[^\n]+>>", answer)
-    found = any(title.lstrip("<").rstrip(">").strip() for title in titles)
+    found = any(title.lstrip("<").rstrip(">").strip() for title in map(_titled, answer.split("\n")))
     return found, f"it has {'a' if found else 'no'} title in <<double angular brackets>>"
+
+
+def _titled(line: str) -> str:
+    """Return the match of `<<.+>>`, in one pass however many brackets are never closed; empty without one."""
+    begin, end = line.find("<<"), line.rfind(">>")
+    return line[begin : end + 2] if 0 <= begin < end - 2 else ""
 
 
 def _two(answer: str, _: Values) -> Finding:

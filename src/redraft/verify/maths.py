@@ -103,7 +103,7 @@ def _value(text: str) -> Hashable:
     if text.startswith(r"\{") and text.endswith(r"\}"):
         return _unordered(text[2:-2])
     parts = _split(text)
-    if len(parts) > 1 or r"\pm" in text:
+    if len(parts) > 1 or text.count(r"\pm") == 1:
         return _unordered(text)
     if text[:1] and text[0] in "([" and text[-1] in ")]" and _split(text[1:-1])[1:]:
         return ("row", text[0], *map(_value, _split(text[1:-1])), text[-1])
@@ -120,7 +120,10 @@ def _unordered(text: str) -> Hashable:
 
 
 def _both(text: str) -> list[str]:
-    return [text.replace(r"\pm", sign, 1).removeprefix("+") for sign in "+-"] if r"\pm" in text else [text]
+    """Return the two values of a term with one plus-minus sign. A term with several stays as it is."""
+    if text.count(r"\pm") != 1:
+        return [text]
+    return [text.replace(r"\pm", sign).removeprefix("+") for sign in "+-"]
 
 
 def _split(text: str) -> list[str]:
