@@ -150,6 +150,13 @@ def test_other_failures_are_listed_and_do_not_count() -> None:
     assert "failed     1: " in result.stdout
 
 
+def test_where_everything_failed_json_has_no_nan() -> None:
+    script(*[{"error": "the server is on fire"}] * 2)
+    found = json.loads(plain("--retries", "0", "--limit", "2", "--json").stdout, parse_constant=pytest.fail)
+    assert (found["score"]["value"], found["score"]["count"], found["right"]) == (None, 0, [])
+    assert sum(found["failed"].values()) == 2
+
+
 def test_answers_and_questions_of_any_script() -> None:
     write("test.jsonl", [{"question": "何羽のカモメ？ 🐦", "answer": "雨\n#### 18"}])
     script("答えは 18 です。 🌧️")

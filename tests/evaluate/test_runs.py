@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, Usage, write_jsonl
-from redraft.errors import RecordError
+from redraft.errors import RecordError, UsageError
 from redraft.evaluate.describe import describe
 from redraft.evaluate.page import page
 from redraft.evaluate.rows import as_text
@@ -241,3 +241,9 @@ def test_a_file_has_one_score(tmp_path: Path) -> None:
         report(write(tmp_path / "run.jsonl", [score, score]))
     with pytest.raises(RecordError, match=r"run.jsonl:1: is no score of redraft eval: right"):
         report(write(tmp_path / "run.jsonl", [score | {"right": 3}]))
+
+
+def test_a_file_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    path = kept(tmp_path / "run.jsonl", [scored("a", True)])
+    with pytest.raises(UsageError, match=r"run.jsonl is given twice"):
+        report(path, path)

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from redraft.chain import Chain, describe
 from redraft.counting import counted
-from redraft.errors import RecordError
+from redraft.errors import RecordError, UsageError
 from redraft.evaluate.inputs import Input, is_result
 from redraft.evaluate.paired import HINT, Paired, Scores, sections, side_by_side, since
 from redraft.evaluate.rows import Section, listed, without_nan
@@ -136,8 +136,12 @@ def describe_runs(
         seed: Decides the resamples.
 
     Raises:
+        UsageError: A file is given twice.
         RecordError: A file cannot be read, or is of several tasks.
     """
+    for number, each in enumerate(inputs):
+        if each.path in [other.path for other in inputs[:number]]:
+            raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")
     shown: dict[str, Shown] = {}
     names = names_of([each.path for each in inputs])
     runs = tuple(_run(name, each, material, shown) for name, each in zip(names, inputs, strict=True))
