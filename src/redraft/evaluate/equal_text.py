@@ -89,8 +89,8 @@ def verdict(found: Curves) -> str:
     by = {name: [each for each in found.versus if each.decision.outcome == name] for name in _OUTCOMES}
     if lost := by["worse"]:
         best = max(lost, key=lambda each: -each.decision.gain.value)
-        more = f", {named(best.kind)} by {_points(best)}"
-        return f"Don't revise here: at equal tokens {_names(lost)} {_do(lost)} better{more}."
+        most = f"by {_points(best)}" if len(lost) == 1 else f"{named(best.kind)} by {_points(best)}"
+        return f"Don't revise here: at equal tokens {_names(lost)} {_do(lost)} better, {most}."
     if open_ := by["undecided"]:
         beaten = f" It beats {_names(by['better'])}." if by["better"] else ""
         return f"Undecided: revising is not shown to do better than {_names(open_)}. {_more(open_)}{beaten}"

@@ -169,11 +169,11 @@ def curves(series: Mapping[str, Sequence[tuple[float, float, float, float, str]]
     drawn = "".join(_curve(number, each, at) for number, each in enumerate(series.values()))
     key = " ".join(f'<span><i class="s{n}"></i>{safe(name)}</span>' for n, name in enumerate(series))
     return (
-        f'<p class="key">{key}</p><svg viewBox="0 0 {WIDTH} {TALL}" role="img" '
+        f'<p class="key">{key}</p><svg class="curves" viewBox="0 0 {WIDTH} {TALL}" role="img" '
         f'aria-label="{safe(", ".join(series))}"><line x1="0" x2="{WIDTH}" y1="{TALL - _FOOT}" '
-        f'y2="{TALL - _FOOT}"/>{drawn}<text x="0" y="12">{low:,.4g} to {high:,.4g}</text>'
+        f'y2="{TALL - _FOOT}"/>{drawn}<text x="0" y="12">{low:,.3g} to {high:,.3g}</text>'
         f'<text x="{WIDTH}" y="{TALL - 5}" text-anchor="end">'
-        f"{safe(x_name)}: {left:,.4g} to {right:,.4g}</text></svg>"
+        f"{safe(x_name)}: {left:,.3g} to {right:,.3g}</text></svg>"
     )
 
 
