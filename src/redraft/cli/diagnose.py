@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,7 +19,11 @@ from redraft.cli.shell import write
 from redraft.errors import UsageError
 from redraft.options import Flags
 
+if TYPE_CHECKING:
+    from redraft.evaluate.ways import Way
+
 FLAGS = FlagGroup(Flags, {"max_revisions": 1})
+_EXAMPLE = "--run gsm8k test.jsonl -o runs"
 
 
 def _truth(metavar: str, text: str) -> Any:
@@ -91,10 +95,15 @@ def diagnose(
     runs again.
     """
     not_an_input({"--html": html}, [*files, *filter(None, [records])])
+    ways: list[Way] = []
     truth: dict[str, Any] = {"task": task, "records": records, "score": score}
     of_run = {**flags, "out": out, "seeds": seeds, "samples": samples, "limit": limit, "parallel": parallel}
     if run is None:
-        _refuse(of_run, "is for --run, and chains are read.", "Name the task: --run ifeval")
+        _refuse(of_run, "is for --run, and chains are read.", f"Leave it out, or make runs: {_EXAMPLE}")
+        if (task is None) != (records is None):
+            raise UsageError("--task and --records go together.", hint="--task gsm8k --records test.jsonl")
+        if len(files) > 1 and (folder := next(filter(Path.is_dir, files), None)):
+            raise UsageError(f"{folder} is a folder, and other files were given too.", hint="Give it alone.")
     else:
         _refuse(truth, "was given with --run, whose task says what is right.", "Leave it out.")
         making = EqualRun(
@@ -111,8 +120,9 @@ def diagnose(
             quiet=quiet or as_json,
         )
         making.run(run_code=run_code)
-        files = [making.folder]
-    _show(files, {**truth, "score": score or (), "run_code": run_code}, html, force=force, as_json=as_json)
+        files, ways = [making.folder], making.ways
+    truth |= {"score": score or (), "run_code": run_code}
+    _show(files, ways, truth, html, force=force, as_json=as_json)
 
 
 def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:
@@ -122,18 +132,24 @@ def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:
 
 def _only(files: list[Path]) -> Path:
     if len(files) > 1:
-        raise UsageError("--run takes one file of records.", hint="Write: --run gsm8k test.jsonl -o runs/")
+        raise UsageError("--run takes one file of records.", hint=f"Write: {_EXAMPLE}")
     return files[0]
 
 
 def _folder(out: Path | None) -> Path:
-    if out is None or out.is_file():
-        raise UsageError("--run needs a folder for its runs.", hint="Name one: -o runs/")
+    if out is None:
+        raise UsageError("--run needs a folder for its runs.", hint=f"Name one: {_EXAMPLE}")
+    if out.is_file():
+        raise UsageError(
+            f"{out} is a file, and --run needs a folder for its runs.", hint="Name another: -o runs"
+        )
     return out
 
 
-def _show(files: list[Path], truth: Any, html: Path | None, *, force: bool, as_json: bool) -> None:
-    """Print what is found in files of chains, or in a folder of runs; and write the page."""
+def _show(
+    files: list[Path], ways: list[Way], truth: Any, html: Path | None, *, force: bool, as_json: bool
+) -> None:
+    """Print what is found in files of chains, or in a folder with runs of these ways; and write the page."""
     import json
     from contextlib import nullcontext
 
@@ -147,8 +163,8 @@ def _show(files: list[Path], truth: Any, html: Path | None, *, force: bool, as_j
 
     runs = files[0] if len(files) == 1 and files[0].is_dir() else None
     with open_output(html, force=force) if html else nullcontext() as file:
-        found = diagnosing.diagnose(diagnosing.chains_in(revised_in(runs) if runs else files), **truth)
-        curves = curves_in(runs) if runs else None
+        found = diagnosing.diagnose(diagnosing.chains_in(revised_in(runs, ways) if runs else files), **truth)
+        curves = curves_in(runs, ways) if runs else None
         if file:
             file.write(page(found, f"redraft {__version__} · 95 % intervals", curves).encode())
     if as_json:

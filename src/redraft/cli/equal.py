@@ -18,7 +18,7 @@ from redraft.cli.answer import Answering, Form, Making
 from redraft.cli.batching import Batching
 from redraft.cli.options import FlagGroup, FlagValues
 from redraft.cli.shell import tell
-from redraft.errors import UsageError
+from redraft.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
@@ -73,6 +73,8 @@ class EqualRun:
             if self.settings.get(name) is not None:
                 flag = f"--{name.replace('_', '-')}"
                 raise UsageError(f"{flag} is what --run varies.", hint="Use --samples and --max-revisions.")
+        if not self.settings.get("max_revisions"):
+            raise UsageError("--max-revisions is 0, and --run compares revising.", hint="Give 1 or more.")
         if self.settings.get("mode") == "best-of":
             raise UsageError("--mode best-of is one of the ways of --run.", hint="Leave it out.")
         first = self.settings.get("seed") or 0
@@ -83,10 +85,16 @@ class EqualRun:
     @cached_property
     def records(self) -> tuple[Chain, ...]:
         """The records with the task's prompts."""
-        from redraft.evaluate.tasks import TASKS, asked
+        from redraft.evaluate.tasks import KEY, TASKS, asked
         from redraft.formats.read.records import read_records
 
-        return tuple(asked(TASKS[self.task], read_records(self.source), self.limit))
+        found = tuple(asked(TASKS[self.task], read_records(self.source), self.limit))
+        if any(KEY in record.meta for record in found):
+            raise UsageError(
+                f"{self.source} has chains of redraft eval, and --run answers the task's own records.",
+                hint=f"Give the file that was answered, or diagnose the chains: redraft diagnose {self.source}",
+            )
+        return found
 
     @cached_property
     def ways(self) -> list[Way]:
@@ -144,7 +152,12 @@ class EqualRun:
             quiet=self.quiet,
             making=self._making(way, seed),
         )
-        _, status = answering.run()
+        try:
+            _, status = answering.run()
+        except OutputError as error:
+            if "to start over" in (error.hint or ""):
+                error.hint = f"Name another folder with -o, or delete {self.folder} to start over."
+            raise
         if status > 1:
             raise typer.Exit(status)
 

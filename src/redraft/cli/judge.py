@@ -348,7 +348,7 @@ class JudgeRun:
         noun = "grades" if self.prompts.way == "grades" else "reviews"
         rows = outcome.rows(noun, tally.before, tally.reviews - tally.before)
         if tally.asked_again:
-            rows.append(("asked again", f"{tally.asked_again:,} had no score in the first reply"))
+            rows.append(("asked again", f"{tally.asked_again:,} could not be read at first"))
         if tally.unreadable:
             named = _listed(list(dict.fromkeys(tally.unreadable)))
             rows.append(("unreadable", f"{len(tally.unreadable):,}, of questions {named}"))

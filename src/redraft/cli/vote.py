@@ -90,7 +90,10 @@ def _store(answers: Sequence[Path], questions: Path | None, out: Path, seed: int
     from redraft.jobs.provenance import Provenance, content
 
     inputs = list(map(content, [*answers, *filter(None, [questions])]))
-    return VoteStore(out, Provenance("vote", {"inputs": inputs, "seed": seed}))
+    return VoteStore(
+        out,
+        Provenance("vote", {"inputs": inputs, "seed": seed}),
+    )
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,8 @@ def _key(keys: str) -> str:
         typer.echo(printable(key), err=True)
         if len(key) == 1 and key in keys:
             return key
+        if key:
+            tell(f"{printable(key)!r:.40} is no key.")
 
 
 def _pressed() -> str:

@@ -10,7 +10,7 @@ over seeds, and intervals are over items (`stats`). Nothing here asks a model.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from redraft.evaluate import stats
 from redraft.evaluate.decide import Decision, decide
 from redraft.evaluate.stats import Estimate
 from redraft.evaluate.truth import known
-from redraft.evaluate.ways import Way
+from redraft.evaluate.ways import NAMES, Way
 from redraft.jobs.ledger import failures
 
 
@@ -141,18 +141,26 @@ class Curves:
         return low.tokens + part * gap, scores
 
 
-def curves_in(folder: Path) -> Curves:
+def curves_in(folder: Path, wanted: Collection[Way] = ()) -> Curves:
     """Return the curves of the runs in a folder: `FOLDER/seed-1/revise-2.jsonl` and so on.
 
     Ways are those of the first seed. A seed that lacks a run of these does not count, nor does an item that
     some run lacks.
+
+    Args:
+        folder: Where the runs are.
+        wanted: Which of `ways.all_ways` to compare; empty for all. Others that are there are compared always.
 
     Raises:
         UsageError: There are no runs, or none of revising.
         RecordError: A run cannot be read.
     """
     found = {seed.name: _ways_in(seed) for seed in sorted(folder.glob("seed-*"))}
-    first = next(iter(found.values()), {})
+    first = {
+        way: file
+        for way, file in next(iter(found.values()), {}).items()
+        if not wanted or way in wanted or way.kind not in NAMES
+    }
     if not any(way.kind == "revise" for way in first):
         raise _no_runs(folder)
     whole = {seed: files for seed, files in found.items() if files.keys() >= first.keys()}
@@ -169,14 +177,17 @@ def curves_in(folder: Path) -> Curves:
     return Curves(points, len(whole), len(known) - len(common), tuple(found.keys() - whole.keys()))
 
 
-def revised_in(folder: Path) -> list[Path]:
-    """Return the runs of revising with the most revisions in a folder of runs, by seed.
+def revised_in(folder: Path, wanted: Collection[Way] = ()) -> list[Path]:
+    """Return the runs of revising with the most revisions, by seed. Arguments as for `curves_in`.
 
     Raises:
         UsageError: There are none.
     """
     found = [_ways_in(seed) for seed in sorted(folder.glob("seed-*"))]
-    last = [[file for way, file in files.items() if way.kind == "revise"][-1:] for files in found]
+    last = [
+        [file for way, file in files.items() if way.kind == "revise" and (not wanted or way in wanted)][-1:]
+        for files in found
+    ]
     if not any(last):
         raise _no_runs(folder)
     return [file for files in last for file in files]

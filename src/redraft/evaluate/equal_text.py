@@ -49,8 +49,7 @@ def drawn(found: Curves) -> str:
         named(kind): [
             (point.tokens, *astuple(point.score.times(100)), _tooltip(point)) for point in found.curve(kind)
         ]
-        for kind in dict.fromkeys(point.way.kind for point in found.points)
-        if kind != "plain"
+        for kind in [*(each.kind for each in found.versus if each.kind != "plain"), "revise"]  # on top
     }
     return curves(series, "new tokens an item")
 

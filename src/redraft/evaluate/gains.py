@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
+from redraft.evaluate.tasks import TASKS
 from redraft.evaluate.truth import Known
 from redraft.verify.segment import words
 
@@ -24,7 +25,7 @@ def kind_of(each: Known) -> str:
     """Return the kind of a repair, of a chain whose best answer is right and whose first one is not.
 
     The form alone changed if IFEval's loose score held already, if both answers have the same words, or if
-    the first answer ended in the right result too, and was read as another one.
+    the first answer ended in the task's right result too, and was read as another one.
     """
     first = each.chain.steps[0]
     if not first.answer.strip() or not first.complete:
@@ -34,7 +35,7 @@ def kind_of(each: Known) -> str:
 
 
 def _stood(each: Known) -> bool:
-    result = _words(str(each.chain.meta.get("reference") or ""))
+    result = _words(str(each.chain.meta.get("reference") or "")) if each.task in TASKS else []
     lines = each.chain.steps[0].answer.strip().splitlines()
     return bool(result) and _words(lines[-1])[-len(result) :] == result
 

@@ -236,7 +236,9 @@ class Prompts:
             return own_prompt(self.way, category_of(category))
         fitting = [each for each in self.records if self._fits(each, shown)]
         if not fitting:
-            what = f"{self.way}, {len(shown.questions)} turns" + ", with gold answers" * bool(shown.gold)
+            what = f"{self.way}, {counted(len(shown.questions), 'turn')}" + ", with gold answers" * bool(
+                shown.gold
+            )
             raise UsageError(f"{self.where} has no prompt for: {what}.", hint="Leave out --prompt-file.")
         if self.reviewers:
             return self._by_reviewer(category, fitting)

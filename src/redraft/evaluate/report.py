@@ -56,8 +56,9 @@ class Report:
         return comparison.by_category(questions) if questions else {}
 
     def unasked(self, comparison: Comparison) -> list[str]:
-        """Return the questions that were given and have no review that counts."""
-        known = {*comparison.question_ids, *(each.question_id for each in comparison.left_out)}
+        """Return the questions that were given and have no review."""
+        without = (*comparison.left_out, *comparison.unreadable)
+        known = {*comparison.question_ids, *(each.question_id for each in without)}
         return [question_id for question_id in self.material.questions if question_id not in known]
 
     @property
