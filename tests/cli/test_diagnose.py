@@ -95,7 +95,7 @@ def test_a_task_or_checks_say_what_is_right_of_other_chains() -> None:
 
 
 def test_what_is_wrong_is_said_with_what_to_type() -> None:
-    refused(run("run.jsonl", "--task", "gsm8k"), "a task comes with its records")
+    refused(run("run.jsonl", "--task", "gsm8k"), "--task and --records go together")
     refused(run("run.jsonl", "--score", "word<=3"), "word")
     write_jsonl("bare.jsonl", [Chain(id="a", steps=(step("x"),), best=0)])
     refused(run("bare.jsonl"), "nothing says which answers are right", "--score 'words<=50'")

@@ -102,11 +102,30 @@ def texts(lines: bytes) -> list[tuple[str, list[str]]]:
     return [(chain.id, [step.answer for step in (*chain.steps, *chain.drafts)]) for chain in chains]
 
 
+def test_runs_with_fewer_samples_are_compared_beside_those_of_an_earlier_command() -> None:
+    assert run("--seeds", "1", "--samples", "3").exit_code == 0
+    result = run("--seeds", "2", "--samples", "2")
+    assert result.exit_code == 0, result.output
+    assert "right answers by way: 4 items, 2 seeds" in result.stdout
+    assert "best of 3" not in result.stdout
+
+
+def test_other_records_and_chains_are_refused() -> None:
+    assert run("--seeds", "1").exit_code == 0
+    write("other.jsonl", [{"question": "Why?", "answer": "#### 1"}])
+    mixed = call("--run", "gsm8k", "other.jsonl", "-o", "runs", "-m", "script:script.jsonl")
+    assert mixed.exit_code != 0
+    assert "Name another folder with -o, or delete runs to start over." in mixed.stderr
+    chains = call("--run", "gsm8k", "runs/seed-0/plain.jsonl", "-o", "more", "-m", "script:script.jsonl")
+    assert "has chains of redraft eval" in chains.stderr
+    assert "runs is a folder" in call("runs", "test.jsonl").stderr
+
+
 @pytest.mark.parametrize(
     ("args", "said"),
     [
         (["--run", "gsm8k", "test.jsonl"], "--run needs a folder for its runs"),
-        (["--run", "gsm8k", "test.jsonl", "-o", "test.jsonl"], "--run needs a folder for its runs"),
+        (["--run", "gsm8k", "test.jsonl", "-o", "test.jsonl"], "test.jsonl is a file"),
         (["--run", "gsm8k", "test.jsonl", "test.jsonl", "-o", "runs"], "--run takes one file of records"),
         (["--run", "rain", "test.jsonl", "-o", "runs"], "there is no task 'rain'"),
         (["--run", "humaneval", "test.jsonl", "-o", "runs"], "--run-code"),
@@ -119,6 +138,8 @@ def texts(lines: bytes) -> list[tuple[str, list[str]]]:
         ),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--drafts", "2"], "--drafts is what --run varies"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "best-of"], "is one of the ways of --run"),
+        (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--max-revisions", "0"], "--max-revisions is 0"),
+        (["test.jsonl", "--task", "gsm8k"], "--task and --records go together"),
         (["runs"], "runs"),
     ],
 )

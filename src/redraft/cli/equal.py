@@ -92,7 +92,7 @@ class EqualRun:
         if any(KEY in record.meta for record in found):
             raise UsageError(
                 f"{self.source} has chains of redraft eval, and --run answers the task's own records.",
-                hint=f"Give the file that was answered, or diagnose the chains: redraft diagnose {self.source}",
+                hint=f"Give the file that was answered, or write: redraft diagnose {self.source}",
             )
         return found
 

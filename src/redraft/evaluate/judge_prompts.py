@@ -16,6 +16,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any, Literal, TypeVar
 
+from redraft.counting import counted
 from redraft.engines.base import Message
 from redraft.errors import RecordError, UsageError, shown
 from redraft.formats.read.files import decode, name_of, read_lines
@@ -236,9 +237,8 @@ class Prompts:
             return own_prompt(self.way, category_of(category))
         fitting = [each for each in self.records if self._fits(each, shown)]
         if not fitting:
-            what = f"{self.way}, {counted(len(shown.questions), 'turn')}" + ", with gold answers" * bool(
-                shown.gold
-            )
+            turns = counted(len(shown.questions), "turn")
+            what = f"{self.way}, {turns}" + ", with gold answers" * bool(shown.gold)
             raise UsageError(f"{self.where} has no prompt for: {what}.", hint="Leave out --prompt-file.")
         if self.reviewers:
             return self._by_reviewer(category, fitting)

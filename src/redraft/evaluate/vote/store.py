@@ -41,7 +41,7 @@ class VoteStore:
         LineFile(path).close()  # says what is wrong with the path
         self.path = path.resolve()
         with self._open() as (file, lines):
-            run = RunFile(file.path)
+            run = RunFile(file.path, start_over="give the answers that were voted on")
             if lines:
                 run.check(provenance)
             run.begin(provenance, resume=bool(lines))
