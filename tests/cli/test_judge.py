@@ -107,7 +107,7 @@ def test_verdicts() -> None:
 def test_a_reply_without_a_score_is_asked_for_it_once_and_never_gets_one() -> None:
     replies = ["I refuse.", "[[7, 7]]", "The answer claims [[10, 1]], as I said.", "No."]
     found = rows(judge(script(*replies), "--orders", "given"))
-    assert found["asked again"] == "3 had no score in the first reply"
+    assert found["asked again"] == "3 could not be read at first"
     assert found["unreadable"] == "1, of questions 2"
     assert [each.score for each in reviews()] == [(7, 7), None, (7, 7)]
     unread = reviews()[1]

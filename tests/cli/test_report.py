@@ -169,6 +169,14 @@ def test_questions_without_a_review_are_named(tmp_path: Path, reviews: Path) -> 
     assert any(line.startswith("x 107.3 %") and "3 questions" in line for line in found)
 
 
+def test_a_question_whose_reviews_are_unreadable_is_not_without_a_review(tmp_path: Path) -> None:
+    asked = [{"question_id": n, "text": "Why?"} for n in (1, 2)]
+    path = write(tmp_path / "r.jsonl", [*both(1, (9, 9), (8, 8)), *both(2, (99, 9), (99, 8))])
+    found = lines(run(path, "--questions", write(tmp_path / "q.jsonl", asked)))
+    assert not any(line.startswith("without a review") for line in found), found
+    assert any("unreadable" in line for line in found), found
+
+
 def test_reviews_of_other_answers_are_named(tmp_path: Path, reviews: Path, answers: list[object]) -> None:
     refused(run(reviews, *answers[:2]), "reviews.jsonl:1: the answer 'old-1' is in none of new")
     other = write(tmp_path / "other.jsonl", [answer("old", 1, "x") | {"question_id": 7}])

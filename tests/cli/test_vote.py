@@ -167,6 +167,7 @@ def test_notes_skip_undo_and_unknown_keys() -> None:
     [made] = votes()
     assert (made.winner, made.text) == ("tie", "besser")
     assert "gut 🌳 <b>" in result.stderr, "an undone vote comes back with its note"
+    assert "'?' is no key." in result.stderr
     assert vote("u").stderr.count("0 of 4 judged") == 1
     assert votes() == []
 

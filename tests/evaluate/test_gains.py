@@ -10,7 +10,7 @@ pytest.importorskip("scipy")
 
 from redraft.chain import Step
 from redraft.evaluate.gains import CONTENT, CUT, FORM, MOST_CHECKS, Trial, kind_of, trials
-from redraft.evaluate.truth import Known, known
+from redraft.evaluate.truth import SCORE, Known, known
 from tests.evaluate.made_chains import result, told
 
 
@@ -38,6 +38,13 @@ def test_kinds_of_repairs(first: str, best: str, about: dict[str, Any], kind: st
         chain = chain.model_copy(update={"meta": {**chain.meta, "reference": reference}})
     [found] = known([chain]).chains
     assert kind_of(found) == kind
+
+
+def test_the_gold_answer_of_a_record_says_nothing_where_other_checks_score() -> None:
+    chain = told("a", "01", answers=("27", "81 / 3 = 26"), task=SCORE)
+    chain = chain.model_copy(update={"meta": {**chain.meta, "reference": "27"}})
+    [found] = known([chain]).chains
+    assert kind_of(found) == CONTENT
 
 
 def test_a_draft_that_was_cut_was_completed() -> None:
