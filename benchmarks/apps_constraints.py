@@ -99,7 +99,7 @@ def by_mellea(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> M
 def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) -> Made:
     """Asks instructor for an object with one text, retried with the validation error."""
     import instructor
-    from instructor.core import InstructorRetryException
+    from instructor.core.exceptions import InstructorError
     from openai import OpenAI
     from pydantic import BaseModel, field_validator
 
@@ -120,7 +120,7 @@ def by_instructor(url: str, prompt: Prompt, checks: Sequence[Check], seed: int) 
     client = instructor.from_openai(OpenAI(base_url=url, api_key="none"), mode=instructor.Mode.JSON_SCHEMA)
     client.on("completion:response", lambda reply: used.append(reply.usage.model_dump()))
     demands = "\n".join(f"- {demand_of(check)}" for check in checks)
-    with contextlib.suppress(InstructorRetryException):
+    with contextlib.suppress(InstructorError):  # tries used up, or a reply that was cut
         client.chat.completions.create(
             model="default",
             messages=[{"role": "user", "content": f"{prompt.text}\n\n{demands}"}],
