@@ -469,7 +469,8 @@ class Answering:
         rows += [*summary.rows(), *self.making.rows()]
         if spent.replayed:
             price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""
-            paid = f"this run paid for {spent.tokens:,} new tokens{price}"
+            how = ", estimated" if spent.estimated else ""
+            paid = f"this run paid for {spent.tokens:,} new tokens{price}{how}"
             rows.append(
                 (
                     "cache" if self.cache else "journal",

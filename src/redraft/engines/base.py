@@ -79,6 +79,8 @@ class Sampling:
 class Delta:
     """A piece of a stream. The last one has `finish` and the token counts.
 
+    Before the error of a stream that breaks off, one may have the counts without `finish`: they are paid for.
+
     Attributes:
         text: New text, possibly empty.
         tokens: Ids of the tokens of `text`, where the engine has them. Tokens of a stop string or of an

@@ -7,8 +7,9 @@ very same thing before (a second sample is another reply).
 A job's journal has its item's id as the scope, so each item gets replies of its own. A cache has no scope:
 equal requests get equal replies, whoever asks. Both are the same kind of file.
 
-Three kinds of replies are not stored: those without a text and those that filled the context, so that the
-next run can do better, and those that the caller closes early, as native revision does to force a revision.
+Some replies are not stored: those without a text, those that filled the context and those that a content
+filter cut, so that the next run can do better, and those that the caller closes early, as native revision
+does to force a revision.
 """
 
 from __future__ import annotations
@@ -105,7 +106,9 @@ _FIELDS = {field.name for field in fields(Delta)}
 
 def _is_final(deltas: Sequence[Delta]) -> bool:
     """Whether asking again would not give more than this."""
-    return deltas[-1].finish != "context" and any(delta.text.strip() or delta.tool_calls for delta in deltas)
+    return deltas[-1].finish not in ("context", "filtered") and any(
+        delta.text.strip() or delta.tool_calls for delta in deltas
+    )
 
 
 def _set_fields(delta: Delta) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from typing import Any
 
 from redraft.chain import Usage
 from redraft.engines.base import Delta, Engine
+from redraft.engines.remote.wire import estimated_counts
 from redraft.engines.wrapped import Ask, Replies, WrappedEngine
 
 
@@ -29,12 +31,17 @@ class MeteredEngine(WrappedEngine):
         return usage
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
-        seen, last = 0, Delta()
+        seen, size, last = 0, 0, Delta()
         try:
             async with aclosing(ask(request["sampling"])) as deltas:
                 async for last in deltas:
                     seen += len(last.tokens) or bool(last.text)
+                    size += len(last.text.encode("utf-8", "surrogatepass"))
                     yield last
+        except (GeneratorExit, asyncio.CancelledError):
+            if last.completion_tokens is None and self.info.engine == "remote":
+                last = _cut(request["asked"], size, seen)
+            raise
         finally:  # a reply that is cancelled counts too
             self._usage += Usage(
                 prompt_tokens=last.prompt_tokens or 0,
@@ -43,3 +50,15 @@ class MeteredEngine(WrappedEngine):
                 estimated=last.estimated,
             )
             self._ended()
+
+
+def _cut(asked: Any, size: int, seen: int) -> Delta:
+    """Return estimated counts of a call that the caller left: its server sends none, and may be paid.
+
+    Whether it had read the prompt is known only if `seen` tokens of `size` bytes had come.
+    """
+    body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}
+    counts = estimated_counts(body, size, seen)
+    return Delta(
+        prompt_tokens=counts.prompt if seen else 0, completion_tokens=counts.completion, estimated=True
+    )

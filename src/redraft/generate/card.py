@@ -181,7 +181,8 @@ class Card:
         lost = own.completion_tokens > tokens or round((own.cost_usd or 0.0) - usd, 6) > 0
         known = own.cost_usd is not None or usd
         money = _money(max(usd, own.cost_usd or 0.0) if known else None)
-        how = " (estimated)" if own.estimated else ""
+        guessed = own.estimated or any(session.get("estimated") for session in told)
+        how = " (estimated)" if guessed else ""
         paid = f"{max(tokens, own.completion_tokens):,} new tokens, {money}{how}"
         if killed:
             return f"at least {paid}; runs that were killed did not say what they paid"

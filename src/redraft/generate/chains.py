@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Step
 from redraft.counting import counted
-from redraft.errors import CheckSyntaxError, RecordError, UsageError
+from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, UsageError
 from redraft.formats.gold import answer_of, gold_answers, gold_text, gold_texts
 from redraft.formats.selfee import has_heading
 from redraft.generate.cleanup import RULES, cleaned
@@ -175,7 +175,13 @@ class ChainMaking:
         raise RecordError(f"{record.id} has no {what}, which {flag} needs.", hint=f"Leave out {flag} for it.")
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
-        """Return a chain after the clean-up, marked with what was changed and what leaked."""
+        """Return a chain after the clean-up, marked with what was changed and what leaked.
+
+        Raises:
+            EmptyReply: A content filter cut an answer.
+        """
+        if any(map(_filtered, chain.steps)):
+            raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
         chain, counts = cleaned(chain, self.kept)
         golds = gold_texts(record) if self.gold or self.verify else []
         found = [leak._asdict() for leak in leaks(chain, golds)]
@@ -187,6 +193,12 @@ class ChainMaking:
         if isinstance(before, dict):
             marks = {name: value for name, value in before.items() if name not in _MARKS} | marks
         return chain.model_copy(update={"meta": {**others, KEY: marks} if marks else others})
+
+
+def _filtered(step: Step) -> bool:
+    """Return whether a content filter cut an answer. A step may end so for its criticism, too."""
+    of_answer = step.feedback is None or step.feedback.by == "checks"
+    return step.finish == "filtered" and of_answer
 
 
 def _check_sandbox(*, allowed: bool) -> None:

@@ -175,7 +175,7 @@ class Job(Generic[T]):
             self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
         )
         spent = Spent()
-        ledger.figures = lambda: {"tokens": spent.tokens, "usd": spent.usd}
+        ledger.figures = spent.figures
         with ExitStack() as closing:
             closing.callback(self.on_end)
             closing.enter_context(ledger)

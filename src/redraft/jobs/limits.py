@@ -35,6 +35,11 @@ class Spent:
     replayed: int = 0
     estimated: bool = False
 
+    def figures(self) -> dict[str, float]:
+        """Return the fields of a session's record."""
+        said = {"estimated": True} if self.estimated else {}
+        return {"tokens": self.tokens, "usd": self.usd, **said}
+
 
 @dataclass(frozen=True)
 class Limits:

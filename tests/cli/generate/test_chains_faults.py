@@ -6,8 +6,12 @@ Faults of servers that are no matter of chains are in tests/engines/remote and t
 from __future__ import annotations
 
 import json
+import os
 import resource
+import signal
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +25,7 @@ from redraft.cli import app
 from redraft.engines.remote import batch
 from redraft.revision.critique import AGAIN
 from tests.engines.batch_server import BatchServer, Fault
-from tests.engines.fake_server import FakeServer, error_reply, models_reply
+from tests.engines.fake_server import FakeServer, chat_event, chat_reply, error_reply, models_reply, sse_reply
 from tests.generate.teacher import Teacher
 
 COUNT = 6
@@ -149,6 +153,41 @@ def test_a_line_of_a_batch_that_fails_fails_its_record_alone() -> None:
     assert not Path("out.jsonl.errors.jsonl").exists()
 
 
+CUT = {"text": "A small bi", "finish": "filtered"}
+CALL = "POST /v1/chat/completions"
+
+
+def test_a_reply_that_breaks_off_counts_for_the_limit_and_the_card_says_that_it_is_estimated() -> None:
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m"))
+        server.on(CALL, sse_reply(chat_event("A"), cut=True), chat_reply(GOOD))
+        result = generate(server.url, "--price", "1000,1000", "--limit-usd", "0.01", "--retries", "0")
+        assert len(server.asked(CALL)) == 1
+    assert result.exit_code == 4, result.output
+    assert "spent, estimated" in result.output
+    (session,) = json.loads(Path("out.jsonl.run.json").read_text())["sessions"]
+    assert session["usd"] > 0.01
+    assert session["estimated"] is True
+    assert "USD (estimated); with failures" in Path("out.jsonl.card.md").read_text()
+
+
+def test_a_run_that_was_interrupted_in_a_call_says_that_what_it_paid_is_estimated() -> None:
+    def interrupt() -> None:
+        while not server.asked(CALL):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m"))
+        server.on(CALL, sse_reply(chat_event("A"), 30.0))
+        thread = threading.Thread(target=interrupt, daemon=True)
+        thread.start()
+        result = generate(server.url, "--price", "1000,1000")
+        thread.join(10)
+    assert result.exit_code == 130
+    assert "(estimated); with failures" in Path("out.jsonl.card.md").read_text()
+
+
 # The replies.
 
 
@@ -184,9 +223,31 @@ def test_a_critic_that_refuses_is_asked_for_its_verdict_once_and_then_marked() -
     assert not any(AGAIN in step.answer for step in chain.steps)
 
 
-def test_what_a_content_filter_cut_is_marked_and_not_corrected() -> None:
-    _, chain = scripted({"text": "A bi", "finish": "filtered"})
-    assert (chain.stop, chain.steps[0].finish, len(chain.steps)) == ("ended", "filtered", 1)
+def test_an_answer_that_a_content_filter_cut_fails_its_record_and_is_asked_for_again() -> None:
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m"))
+        server.on(CALL, chat_reply("A bi", finish="content_filter"), chat_reply(GOOD))
+        result = generate(server.url)
+        assert result.exit_code == 3, result.output
+        assert [(each["id"], each["cause"]) for each in failures()] == [("records/0", "content filter")]
+        assert len(chains()) == COUNT - 1
+        again = generate(server.url)
+    assert again.exit_code == 0, again.output
+    assert len(chains()) == COUNT
+    assert not Path("out.jsonl.errors.jsonl").exists()
+
+
+def test_a_correction_that_a_content_filter_cut_fails_its_record_too() -> None:
+    Path("records.json").write_text(json.dumps([{"instruction": "Describe a bird."}]))
+    Path("script.jsonl").write_text("".join(f"{json.dumps(reply)}\n" for reply in ["A bird.", BAD, CUT]))
+    assert generate("script:script.jsonl").exit_code == 3
+    assert [each["cause"] for each in failures()] == ["content filter"]
+
+
+def test_a_criticism_that_a_content_filter_cut_leaves_the_answer() -> None:
+    result, chain = scripted("A bird.", {"text": "Too va", "finish": "filtered"})
+    assert result.exit_code == 0, result.output
+    assert (chain.stop, chain.answer) == ("ended", "A bird.")
 
 
 def test_a_teacher_that_repeats_its_answer_ends_the_chain() -> None:

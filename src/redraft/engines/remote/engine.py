@@ -179,7 +179,7 @@ class RemoteEngine:
     def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Answer messages.
+        """Answer messages. A reply that breaks off ends with a delta that has counts, and then the error.
 
         Raises:
             ServerError: The server refuses, fails, or breaks off its reply.
@@ -204,7 +204,7 @@ class RemoteEngine:
                 self._opened(path, body, sampling) as (response, sent),
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
-                by_tool = answers_by_tool(sent)
+                reply.asked, by_tool = sent, answers_by_tool(sent)
                 async for chunk in chunks:
                     if by_tool and chunk.arguments:
                         chunk = replace(chunk, text=chunk.text + chunk.arguments)
@@ -231,6 +231,10 @@ class RemoteEngine:
                 aside=self._server.clean(reply.aside),
                 tool_calls=tool_calls(reply.calls) if sampling.tools else (),
             )
+        except EngineError:
+            if reply.asked is not None:  # the server took the request: what it read and wrote is paid for
+                yield _counted(reply.used(reply.asked, allowance))
+            raise
         finally:
             if reply.begun or reply.finish:
                 self._debug("answers", {"text": reply.text, "tool_calls": tool_calls(reply.calls)})
@@ -437,8 +441,9 @@ _SEE_LOG = "The server may have been stopped, or out of memory: see its log."
 
 @dataclass
 class _Reply:
-    """A reply as far as it has come."""
+    """A reply as far as it has come. `asked` is the request, once the server has taken it."""
 
+    asked: Body | None = None
     text: str = ""
     begun: bool = False
     thought: bool = False
