@@ -10,7 +10,6 @@ import importlib
 import json
 import math
 import sys
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -693,14 +692,3 @@ def test_a_threshold_is_chosen_by_the_honest_revisions(bench: Any) -> None:
         bench.echo.hits(lambda each: score(each, "score"), made, 0.2, label) for label in ("echo", "answer")
     ]
     assert found == [(3, 3), (1, 2)]
-
-
-def test_the_runs_on_ifeval_say_what_the_results_say(tmp_path: Path) -> None:
-    pytest.importorskip("scipy")
-    from redraft.evaluate.equal import curves_in
-    from redraft.evaluate.equal_text import as_text
-
-    with tarfile.open(FOLDER / "ifeval_runs.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    shown = (FOLDER / "RESULTS.md").read_text("utf-8")
-    assert "\n".join(as_text(curves_in(tmp_path / "ifeval_runs"))) in shown

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,11 @@ def test_runs_without_a_common_item_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "plain", 1, [])
     with pytest.raises(UsageError, match="no item is in every run"):
         curves_in(tmp_path)
+
+
+def test_the_runs_on_ifeval_say_what_the_results_say(tmp_path: Path) -> None:
+    benchmarks = Path(__file__).parents[2] / "benchmarks"
+    with tarfile.open(benchmarks / "ifeval_runs.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    shown = (benchmarks / "RESULTS.md").read_text("utf-8")
+    assert "\n".join(as_text(curves_in(tmp_path / "ifeval_runs"))) in shown
