@@ -20,10 +20,10 @@ from typing import Any
 from apps_server import serving
 from measure import Figure, Goal, Row
 from redraft.chain import Chain, Prompt, Step, Usage, write_jsonl
-from redraft.evaluate.decide import decide
-from redraft.evaluate.equal import Curves, curves_in
-from redraft.evaluate.equal_text import named
-from redraft.evaluate.tasks import TASKS, asked, checks_of, scored
+from redraft.evaluation.diagnosis.decide import decide
+from redraft.evaluation.diagnosis.equal import Curves, curves_in
+from redraft.evaluation.diagnosis.equal_text import named
+from redraft.evaluation.tasks.tasks import TASKS, asked, checks_of, scored
 from redraft.formats.read.records import read_records
 from redraft.jobs.runner import derived_seed
 from redraft.verify.base import Check, demand_of, run_checks

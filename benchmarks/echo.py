@@ -22,7 +22,7 @@ from typing import Any
 from rapidfuzz.fuzz import partial_ratio
 
 from measure import Figure, Goal, Row
-from redraft.evaluate.stats import proportion
+from redraft.evaluation.stats import proportion
 from redraft.revision.prompts import SHIPPED, Wording
 from redraft.verify.echo import echoes
 from redraft.verify.segment import words

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from measure import Figure, Goal, Row
-from redraft.evaluate.compare import Comparison, Tally
-from redraft.evaluate.report import report
-from redraft.evaluate.reviews import Review, read_reviews
-from redraft.evaluate.scores import Unreadable
+from redraft.evaluation.judging.reviews import Review, read_reviews
+from redraft.evaluation.judging.scores import Unreadable
+from redraft.evaluation.reports.compare import Comparison, Tally
+from redraft.evaluation.reports.report import report
 from redraft.formats.read.records import raw_records
 from row_process import peak_of
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from measure import Goal
-from redraft.evaluate.diagnose import Changes
-from redraft.evaluate.stats import Estimate, balanced, difference, mcnemar, proportion
+from redraft.evaluation.diagnosis.diagnose import Changes
+from redraft.evaluation.stats import Estimate, balanced, difference, mcnemar, proportion
 from report import circumstances, number
 from tiny_selfee_eval import Outcome, Votes
 

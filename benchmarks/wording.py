@@ -29,7 +29,7 @@ import redraft
 from echo import BEFORE
 from measure import Figure, Row
 from redraft.engines.base import Engine
-from redraft.evaluate.stats import proportion
+from redraft.evaluation.stats import proportion
 from redraft.revision.prompts import SHIPPED
 from report import page, put, section
 

@@ -27,7 +27,7 @@ LAYERS = {
     "__main__": (8, ""),
     "cli": (7, ""),
     "generate": (6, "generate"),
-    "evaluate": (6, "evaluate"),
+    "evaluation": (6, "evaluation"),
     "serve": (6, "serve"),
     "revision": (5, ""),
     "verify": (4, ""),
@@ -67,21 +67,20 @@ BELOW = ("redraft.chain", "redraft.engines", "redraft.formats", "redraft.jobs", 
 
 
 def package_of(module: str) -> str | None:
-    """`redraft.engines.base` -> `engines`; None for the root and for others' modules."""
+    """`redraft.engines.base` -> `engines`; None for the root, its names and others' modules."""
     parts = module.split(".")
-    return parts[1] if parts[0] == "redraft" and len(parts) > 1 else None
+    return parts[1] if parts[0] == "redraft" and len(parts) > 1 and parts[1] in LAYERS else None
 
 
 def modules_imported(path: Path) -> Iterator[tuple[int, str]]:
-    """Line and module of every import in a file, wherever it stands."""
+    """Line and full name of every import in a file, wherever it stands."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: imports are absolute here"
-            below = [f"{node.module}.{alias.name}" for alias in node.names if alias.name in {*LAYERS, *ROOMS}]
-            names = below if node.module in {"redraft", "redraft.train"} else [node.module or ""]
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
         for name in names:
             yield node.lineno, name
 
@@ -110,7 +109,7 @@ def test_the_rule_itself() -> None:
     assert not allowed("engines", "train")
     assert not allowed("jobs", "chain")
     assert not allowed("chain", "weights")
-    assert not allowed("serve", "evaluate")
+    assert not allowed("serve", "evaluation")
     assert not allowed("collect", "weights")
 
 
@@ -128,20 +127,24 @@ def test_imports_only_point_down(path: Path) -> None:
     assert wrong == []
 
 
-ROOMS = ("settings", "data", "model", "run", "plan")
-"""The rooms of `redraft.train`, in the order in which `train sft` goes through them."""
+ROOMS = {
+    "train": ("settings", "data", "model", "run", "plan"),
+    "evaluation": ("tasks", "judging", "voting", "reports", "diagnosis"),
+}
+"""Packages with rooms: a room imports those before it, and modules that are in none import no room."""
 
 
-def test_training_goes_through_its_rooms_in_one_direction() -> None:
-    train = SRC / "train"
-    assert {path.parent.name for path in train.glob("*/__init__.py")} == set(ROOMS)
+@pytest.mark.parametrize("package", ROOMS)
+def test_rooms_of_a_package_point_in_one_direction(package: str) -> None:
+    rooms = ROOMS[package]
+    assert {path.parent.name for path in (SRC / package).glob("*/__init__.py")} == set(rooms)
     wrong = [
         f"{path.relative_to(SRC)}:{line}: {name}"
-        for path in train.rglob("*.py")
+        for path in (SRC / package).rglob("*.py")
         for line, name in modules_imported(path)
-        if name.startswith("redraft.train.")
-        and (room := name.split(".")[2]) in ROOMS
-        and (path.parent == train or ROOMS.index(room) > ROOMS.index(path.parent.name))
+        if name.startswith(f"redraft.{package}.")
+        and (room := name.split(".")[2]) in rooms
+        and (path.parent.name == package or rooms.index(room) > rooms.index(path.parent.name))
     ]
     assert wrong == []
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from redraft.engines.remote.engine import RemoteEngine as RemoteEngine
     from redraft.engines.scripted import ScriptedEngine as ScriptedEngine
     from redraft.errors import RedraftError as RedraftError
-    from redraft.evaluate.api import evaluate as evaluate
-    from redraft.evaluate.diagnose import diagnose as diagnose
+    from redraft.evaluation.diagnosis.diagnose import diagnose as diagnose
+    from redraft.evaluation.tasks.api import evaluate as evaluate
     from redraft.revision.api import arevise as arevise
     from redraft.revision.api import revise as revise
     from redraft.revision.api import stream as stream
@@ -65,8 +65,8 @@ _HOMES = {
     "redraft.engines.remote.engine": ["RemoteEngine"],
     "redraft.engines.scripted": ["ScriptedEngine"],
     "redraft.errors": ["RedraftError"],
-    "redraft.evaluate": ["evaluate"],
-    "redraft.evaluate.diagnose": ["diagnose"],
+    "redraft.evaluation.diagnosis.diagnose": ["diagnose"],
+    "redraft.evaluation.tasks.api": ["evaluate"],
     "redraft.revision.api": ["arevise", "revise", "stream"],
     "redraft.revision.budget": ["Budget"],
     "redraft.revision.cancel": ["CancelToken"],
@@ -88,9 +88,7 @@ if not TYPE_CHECKING:  # it would hide wrong names from type checkers
             raise AttributeError(f"module 'redraft' has no attribute {name!r}")
         from importlib import import_module
 
-        home = import_module(_HOME_OF[name])
-        if name not in globals():  # `evaluate` is its own home, which can be called
-            globals()[name] = getattr(home, name)
+        globals()[name] = getattr(import_module(_HOME_OF[name]), name)
         return globals()[name]
 
 

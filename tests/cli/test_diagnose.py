@@ -12,8 +12,8 @@ pytest.importorskip("scipy")
 
 from redraft.chain import Chain, write_jsonl
 from redraft.cli import app
-from tests.evaluate.made import write
-from tests.evaluate.made_chains import step, told
+from tests.evaluation.diagnosis.made_chains import step, told
+from tests.evaluation.made import write
 
 
 @pytest.fixture(autouse=True)

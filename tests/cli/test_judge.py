@@ -14,12 +14,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.evaluate.reviews import Review, read_reviews
+from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.formats.read.records import raw_records
 from tests.cli.test_go_on import CountingServer
 from tests.engines.batch_server import BatchServer
 from tests.engines.fake_server import FakeServer, chat_reply, models_reply
-from tests.evaluate.made import answer, write
+from tests.evaluation.made import answer, write
 
 QUESTIONS = {1: "math", 2: "generic", "drei": "coding"}
 

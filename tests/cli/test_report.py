@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 pytest.importorskip("scipy")
 
 from redraft.cli import app
-from tests.evaluate.made import answer, both, review, write
+from tests.evaluation.made import answer, both, review, write
 
 
 def run(*args: object) -> Result:

@@ -26,9 +26,9 @@ from typer.testing import CliRunner, Result
 pytest.importorskip("scipy")
 
 from redraft.cli import app
-from redraft.evaluate.reviews import Review, read_reviews
+from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.formats.read.records import raw_records
-from tests.evaluate.made import answer, both, write
+from tests.evaluation.made import answer, both, write
 
 IDS = (1, 2, "drei", "四")
 COMMAND = [

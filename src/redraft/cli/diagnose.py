@@ -20,7 +20,7 @@ from redraft.errors import UsageError
 from redraft.options import Flags
 
 if TYPE_CHECKING:
-    from redraft.evaluate.ways import Way
+    from redraft.evaluation.diagnosis.ways import Way
 
 FLAGS = FlagGroup(Flags, {"max_revisions": 1})
 _EXAMPLE = "--run gsm8k test.jsonl -o runs"
@@ -154,11 +154,11 @@ def _show(
     from contextlib import nullcontext
 
     from redraft import __version__
-    from redraft.evaluate import diagnose as diagnosing
-    from redraft.evaluate import equal_text
-    from redraft.evaluate.diagnose_page import page
-    from redraft.evaluate.diagnose_text import as_json as values_of
-    from redraft.evaluate.equal import curves_in, revised_in
+    from redraft.evaluation.diagnosis import diagnose as diagnosing
+    from redraft.evaluation.diagnosis import equal_text
+    from redraft.evaluation.diagnosis.equal import curves_in, revised_in
+    from redraft.evaluation.diagnosis.page import page
+    from redraft.evaluation.diagnosis.text import as_json as values_of
     from redraft.formats.read.files import open_output
 
     runs = files[0] if len(files) == 1 and files[0].is_dir() else None

@@ -22,7 +22,7 @@ from redraft.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.evaluate.ways import Way
+    from redraft.evaluation.diagnosis.ways import Way
     from redraft.verify.base import Check
 
 CACHE = "replies.db"
@@ -66,7 +66,7 @@ class EqualRun:
             UsageError: There is no such task, or it runs programs and may not.
             typer.Exit: A signal or a failure ended a run; the same command goes on.
         """
-        from redraft.evaluate.tasks import task_of
+        from redraft.evaluation.tasks.tasks import task_of
 
         task_of(self.task, run_code=run_code)
         for name in ("drafts", "min_revisions"):
@@ -85,7 +85,7 @@ class EqualRun:
     @cached_property
     def records(self) -> tuple[Chain, ...]:
         """The records with the task's prompts."""
-        from redraft.evaluate.tasks import KEY, TASKS, asked
+        from redraft.evaluation.tasks.tasks import KEY, TASKS, asked
         from redraft.formats.read.records import read_records
 
         found = tuple(asked(TASKS[self.task], read_records(self.source), self.limit))
@@ -99,7 +99,7 @@ class EqualRun:
     @cached_property
     def ways(self) -> list[Way]:
         """The ways that suit the task."""
-        from redraft.evaluate.ways import all_ways, reader_of
+        from redraft.evaluation.diagnosis.ways import all_ways, reader_of
 
         if not self.records:
             raise UsageError(f"{self.source} has no record.", hint="Give the task's file.")
@@ -111,7 +111,7 @@ class EqualRun:
 
     def checks(self, record: Chain) -> tuple[Check, ...]:
         """Return the checks that score the answers to a record."""
-        from redraft.evaluate.tasks import TASKS, checks_of
+        from redraft.evaluation.tasks.tasks import TASKS, checks_of
 
         return checks_of(TASKS[self.task], record)
 
@@ -164,12 +164,12 @@ class EqualRun:
     def _making(self, way: Way, seed: int) -> Making:
         """Return what is special about the runs of a way."""
         from redraft.chain import read_jsonl
-        from redraft.evaluate.tasks import scored
-        from redraft.evaluate.ways import reader_of, retold, strangers, voted
+        from redraft.evaluation.diagnosis.ways import reader_of, retold, strangers, voted
+        from redraft.evaluation.tasks.tasks import scored
 
         told: Mapping[str, str] = {}
         if way.kind == "shuffled":
-            from redraft.evaluate.ways import Way
+            from redraft.evaluation.diagnosis.ways import Way
 
             told = strangers(read_jsonl(self._file(Way("revise", way.texts), seed)))
 

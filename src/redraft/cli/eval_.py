@@ -39,7 +39,7 @@ from redraft.options import EvalFlags
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.evaluate.tally import Tally
+    from redraft.evaluation.tasks.tally import Tally
     from redraft.jobs.harness import JobResult
     from redraft.verify.base import Check
 
@@ -98,8 +98,8 @@ def evaluate(
     Records of the task `checks` have a prompt and their own checks: {"prompt": "Describe rain.", "checks":
     ["words<=50"]}.
     """
-    from redraft.evaluate.tally import Tally
-    from redraft.evaluate.tasks import task_of
+    from redraft.evaluation.tasks.tally import Tally
+    from redraft.evaluation.tasks.tasks import task_of
 
     task_of(task, run_code=run_code)
     settings = fill_in(flags, FLAGS)
@@ -157,20 +157,20 @@ class Scoring:
 
     def records(self, file: Path) -> Iterator[Chain]:
         """Yield the records with the task's prompts."""
-        from redraft.evaluate.tasks import TASKS, asked
+        from redraft.evaluation.tasks.tasks import TASKS, asked
         from redraft.formats.read.records import read_records
 
         return asked(TASKS[self.task], read_records(file), self.limit)
 
     def checks(self, record: Chain) -> tuple[Check, ...]:
         """Return the checks that score the answers to a record."""
-        from redraft.evaluate.tasks import TASKS, checks_of
+        from redraft.evaluation.tasks.tasks import TASKS, checks_of
 
         return checks_of(TASKS[self.task], record)
 
     async def scored(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain with the truth about its answers."""
-        from redraft.evaluate.tasks import scored
+        from redraft.evaluation.tasks.tasks import scored
 
         return await scored(chain, self.task, self.checks(record))
 
@@ -184,7 +184,7 @@ class Scoring:
 
     def _add_empty(self, out: Path) -> None:
         """Count the empty answers, which the ledger lists as failures, as wrong ones."""
-        from redraft.evaluate.tasks import unanswered
+        from redraft.evaluation.tasks.tasks import unanswered
         from redraft.jobs.ledger import failures
 
         empty = {name for name, failure in failures(out).items() if failure["error"] == "EmptyReply"}

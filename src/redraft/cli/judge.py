@@ -25,15 +25,15 @@ from redraft.cli.options import (
 )
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import MissingExtra, UsageError, install
-from redraft.evaluate.judge_options import JUDGING, JudgeOptions
+from redraft.evaluation.judging.options import JUDGING, JudgeOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
     from redraft.engines.remote.batch import Batches
-    from redraft.evaluate.judge import OpenJudge, ReviewItem, Tally
-    from redraft.evaluate.judge_prompts import Prompts
-    from redraft.evaluate.pairs import Match
+    from redraft.evaluation.judging.judge import OpenJudge, ReviewItem, Tally
+    from redraft.evaluation.judging.pairs import Match
+    from redraft.evaluation.judging.prompts import Prompts
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
     from redraft.jobs.runner import ItemCounts, Work
@@ -160,7 +160,7 @@ class JudgeRun:
 
     def run(self) -> tuple[str, int]:
         """Make the reviews, and return the summary and the exit status."""
-        from redraft.evaluate.judge import Tally
+        from redraft.evaluation.judging.judge import Tally
 
         self._check()
         self._read()
@@ -209,9 +209,9 @@ class JudgeRun:
 
     def _read(self) -> None:
         """Read all inputs, and find out that each question has a prompt, before a model is opened."""
-        from redraft.evaluate.judge import shown
-        from redraft.evaluate.judge_prompts import Prompts, read_prompts
-        from redraft.evaluate.pairs import controls, read_matches
+        from redraft.evaluation.judging.judge import shown
+        from redraft.evaluation.judging.pairs import controls, read_matches
+        from redraft.evaluation.judging.prompts import Prompts, read_prompts
 
         pairs, way = len(self.answers) > 1, self.settings.get("way")
         if self.prompt_file:
@@ -242,7 +242,7 @@ class JudgeRun:
             tell(f"{name}: empty answers, judged as they are: {_listed(ids)}.")
 
     def _items(self) -> Iterator[ReviewItem]:
-        from redraft.evaluate.judge import items
+        from redraft.evaluation.judging.judge import items
 
         both = self.settings.get("orders") != "given"
         return items(self.matches, self.models, both_orders=both, about=self._asked)
@@ -250,7 +250,7 @@ class JudgeRun:
     @cached_property
     def _asked(self) -> dict[str, Any]:
         """What decides the reply to a question, as JSON values."""
-        from redraft.evaluate.judge_prompts import wording_digest
+        from redraft.evaluation.judging.prompts import wording_digest
         from redraft.jobs.provenance import content
 
         files = {"prompts": self.prompt_file, "reviewers": self.reviewer_file}
@@ -291,7 +291,7 @@ class JudgeRun:
     @asynccontextmanager
     async def _start(self, tally: Tally, session: Session) -> AsyncGenerator[Work[ReviewItem]]:
         """Open the journal and the judges, and yield the work on a review."""
-        from redraft.evaluate.judge import Judging
+        from redraft.evaluation.judging.judge import Judging
         from redraft.jobs.journal import Journal
 
         async with AsyncExitStack() as stack:
@@ -324,7 +324,7 @@ class JudgeRun:
         from redraft.engines.journaled import identity_of
         from redraft.engines.price import price_of
         from redraft.engines.threads import in_daemon_thread
-        from redraft.evaluate.judge import OpenJudge
+        from redraft.evaluation.judging.judge import OpenJudge
 
         patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
@@ -374,11 +374,11 @@ class JudgeRun:
 def _means(tally: Tally) -> list[tuple[str, str]]:
     """Return a row for each mean grade; none without the extra that computes intervals."""
     try:
-        from redraft.evaluate.grades import Grade, graded
+        from redraft.evaluation.reports.grades import Grade, graded
     except (MissingExtra, ModuleNotFoundError):
         return [("mean", f"its interval needs an extra: {install('eval')}")]
     from redraft.counting import counted
-    from redraft.evaluate.rows import plain
+    from redraft.evaluation.rows import plain
 
     rows = []
     for each in graded(("", Grade.model_validate(record)) for record in tally.grades):

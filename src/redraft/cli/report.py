@@ -51,8 +51,8 @@ def report(
     from contextlib import nullcontext
 
     from redraft import __version__
-    from redraft.evaluate.describe import describe
-    from redraft.evaluate.rows import as_text
+    from redraft.evaluation.reports.describe import describe
+    from redraft.evaluation.rows import as_text
     from redraft.formats.read.files import open_output
 
     given = [*files, *(answers or ()), *filter(None, [questions, against])]
@@ -62,7 +62,7 @@ def report(
             files, answers=answers or (), questions=questions, against=against, draws=draws, seed=seed
         )
         if file:
-            from redraft.evaluate.page import page
+            from redraft.evaluation.reports.page import page
 
             made = (
                 f"redraft {__version__} · 95 % intervals, {draws:,} resamples of the questions, seed {seed}"

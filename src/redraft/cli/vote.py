@@ -17,9 +17,9 @@ from redraft.errors import MissingExtra, UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redraft.evaluate.pairs import Match
-    from redraft.evaluate.vote.ballots import Ballots, State
-    from redraft.evaluate.vote.store import VoteStore
+    from redraft.evaluation.judging.pairs import Match
+    from redraft.evaluation.voting.ballots import Ballots, State
+    from redraft.evaluation.voting.store import VoteStore
 
 
 _TITLES = ("Question", "Answer 1", "Answer 2")
@@ -55,7 +55,7 @@ def vote(
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
     command goes on. Several voters may share FILE. At the end, the report is printed.
     """
-    from redraft.evaluate.pairs import read_matches
+    from redraft.evaluation.judging.pairs import read_matches
 
     _check(answers, out, questions)
     matches = read_matches(answers, questions)
@@ -86,7 +86,7 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
 
 
 def _store(answers: Sequence[Path], questions: Path | None, out: Path, seed: int) -> VoteStore:
-    from redraft.evaluate.vote.store import VoteStore
+    from redraft.evaluation.voting.store import VoteStore
     from redraft.jobs.provenance import Provenance, content
 
     inputs = list(map(content, [*answers, *filter(None, [questions])]))
@@ -106,7 +106,7 @@ class Booth:
 
     def ballots(self, voter: str) -> Ballots:
         """Return the ballots of a voter."""
-        from redraft.evaluate.vote.ballots import Ballots, voter_of
+        from redraft.evaluation.voting.ballots import Ballots, voter_of
 
         return Ballots(self.matches, self.store, voter_of(voter), self.seed)
 
@@ -122,9 +122,9 @@ def _login() -> str:
 
 def _on_page(booth: Booth, voter: str | None, port: int) -> None:
     """Serve the page until Ctrl-C."""
-    from redraft.evaluate.vote.ballots import voter_of
-    from redraft.evaluate.vote.page import page
-    from redraft.evaluate.vote.server import VoteServer
+    from redraft.evaluation.voting.ballots import voter_of
+    from redraft.evaluation.voting.page import page
+    from redraft.evaluation.voting.server import VoteServer
 
     html = page(_login() if voter is None else voter_of(voter), known=voter is not None)
     with VoteServer(port, html, booth.ballots) as server:
@@ -206,8 +206,8 @@ def _report(answers: Sequence[Path], questions: Path | None, out: Path) -> None:
         tell("no vote yet.")
         return
     try:
-        from redraft.evaluate.report import report
-        from redraft.evaluate.rows import as_text
+        from redraft.evaluation.reports.report import report
+        from redraft.evaluation.rows import as_text
     except MissingExtra as error:
         tell(error.message, error.hint)
         return

@@ -1,0 +1,1 @@
+"""Measure answers: judged pairs, tasks with checkable truth, what revising did, and the statistics."""

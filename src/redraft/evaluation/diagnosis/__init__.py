@@ -1,0 +1,1 @@
+"""What revising did to answers, and whether it pays against other ways to spend the same tokens."""

@@ -1,0 +1,255 @@
+"""Say what a diagnosis found: as rows for a terminal and a page, as a sentence, and as JSON values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from redraft.counting import counted, printable
+from redraft.evaluation.diagnosis.decide import sentence
+from redraft.evaluation.diagnosis.diagnose import Changes, Diagnosis, Level
+from redraft.evaluation.diagnosis.gains import KINDS
+from redraft.evaluation.rows import Line, percent, plain, table, without_nan
+
+_FEW = 5  # ids to name
+
+
+def as_text(found: Diagnosis) -> Iterator[str]:
+    """Yield the lines of a diagnosis for a terminal."""
+    yield title(found)
+    yield from notes(found)
+    for name, rows in sections(found).items():
+        yield from ("", name, *table(rows))
+    yield from ("", verdict(found))
+
+
+def title(found: Diagnosis) -> str:
+    """Return what was diagnosed."""
+    runs = f" in {counted(len(found.chains), 'run')}" * (len(found.chains) > found.items)
+    revised = f"{len(found.revised):,} revised"
+    return f"{printable(' and '.join(found.tasks))}: {counted(found.items, 'item')}{runs}, {revised}"
+
+
+def notes(found: Diagnosis) -> Iterator[str]:
+    """Yield what to know before reading the figures."""
+    if found.same:
+        yield "The checks that score guided revising, too: a gain is nearly automatic."
+    if len(found.tasks) > 1:
+        yield "Several tasks are mixed. Diagnose them one by one for the figures of each."
+    material = found.material
+    if material.again:
+        yield f"Runs of one item count as one item: {named(material.again)}."
+    if material.twice:
+        yield f"Given twice, counted once: {named(material.twice)}."
+    for why, ids in material.left_out.items():
+        yield f"Not counted, {why}: {named(ids)}."
+    yield from _remarks(found)
+
+
+def _remarks(found: Diagnosis) -> Iterator[str]:
+    none = [each.chain.id for each in found.chains if each.chain.best is None]
+    if none:
+        yield f"No answer was kept, which counts as wrong: {named(none)}."
+    if cut := [each.chain.id for each in found.chains if each.chain.stop in ("error", "cancelled")]:
+        yield f"Ended early: {named(cut)}."
+    if echoes := sum(each.chain.echoes for each in found.chains):
+        passing = sum(
+            passes and step.echo
+            for each in found.chains
+            for passes, step in zip(each.passes, each.chain.steps, strict=True)
+        )
+        only = f"{counted(echoes, 'revision')} only {'talks' if echoes == 1 else 'talk'} about the answer"
+        yield f"{only}; the scoring checks pass {passing:,}, and none counts as right."
+    if always := found.verdicts.collapse:
+        yield f"Nearly all verdicts are {always!r}, whatever the answer: they tell nothing."
+
+
+def named(ids: Sequence[str]) -> str:
+    """Return a count of ids with the first of them."""
+    more = " …" * (len(ids) > _FEW)
+    return f"{len(ids):,} ({printable(', '.join(ids[:_FEW]))}{more})"
+
+
+def sections(found: Diagnosis) -> dict[str, list[Line]]:
+    """Return the rows of each part, by its title."""
+    parts = {"right answers": [*map(_level, found.levels)]}
+    if found.revised:
+        parts["what revising did"] = [*_transitions(found)]
+        parts["where the gain comes from"] = [*_gains(found)]
+    if found.drafts:
+        parts["choosing the first answer among drafts"] = [*_drafts(found)]
+    if any(judged.right or judged.wrong for judged in found.verdicts.judged):
+        parts["verdicts: finding answers that need revision"] = [*_verdicts(found)]
+    parts["length"] = [*_lengths(found)]
+    if found.revised and found.groups:
+        parts["from first to best answers, by group"] = [*_groups(found.groups)]
+    return parts
+
+
+def _level(level: Level) -> Line:
+    guide = f"; the guiding checks pass {level.guide.value * 100:.1f} %" if level.guide else ""
+    return Line(level.name, *percent(level.right, 1), f"{level.hits:,} of {level.count:,}{guide}")
+
+
+def _transitions(found: Diagnosis) -> Iterator[Line]:
+    for number, changes in enumerate(found.revisions, start=1):
+        yield from _changes(f"revision {number}", changes)
+    if found.of_revised != found.revisions[0]:
+        yield from _changes("first to best", found.of_revised)
+    note = "first to best; the chance of so uneven a split, if revising did nothing"
+    yield Line("McNemar's p", f"{found.decision.p:.2g}", "", note)
+
+
+def _changes(name: str, changes: Changes) -> Iterator[Line]:
+    cells = ((False, True), (True, False), (True, True), (False, False))
+    counts = (f"{changes.count(*cell):,} {_cell(*cell)}" for cell in cells)
+    yield Line(name, f"{len(changes.pairs):,}", "answers", ", ".join(counts))
+    yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
+    yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
+    yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
+
+
+def _cell(before: bool, after: bool) -> str:  # noqa: FBT001  (right before, right after)
+    return f"{'right' if before else 'wrong'} → {'right' if after else 'wrong'}"
+
+
+def _ratio(value: float) -> str:
+    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.2f}"
+
+
+def _paying(changes: Changes) -> str:
+    """Say whether it pays to iterate, and up to which accuracy it would."""
+    if not changes.right:
+        return "no right answer was revised, so nothing could be lost"
+    if not changes.wrong:
+        return "no wrong answer was revised, so nothing could be gained"
+    gained = changes.fixed - changes.broken
+    if not changes.fixed and not changes.broken:
+        return "nothing changed"
+    side = "above" if gained > 0 else "below" if gained < 0 else "equal to"
+    result = "it gained" if gained > 0 else "it lost" if gained < 0 else "no difference"
+    text = f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, p = {changes.p:.2g}"
+    if not changes.fixed or not changes.broken:
+        return text
+    return f"{text}; pays while under {changes.level * 100:.0f} % are right"
+
+
+def _gains(found: Diagnosis) -> Iterator[Line]:
+    yield Line("wrong → right", f"{found.of_revised.fixed:,}")
+    for kind in KINDS:
+        if found.kinds[kind]:
+            yield Line(f"  {kind}", f"{found.kinds[kind]:,}")
+    broken = [each.chain.id for each in found.revised if each.first and not each.best]
+    yield Line("right → wrong", f"{len(broken):,}", "", printable(", ".join(broken[:_FEW])))
+    kept = found.keeping
+    note = f"{kept.fixed:,} right instead of wrong, {kept.broken:,} wrong instead of right"
+    yield Line("the best instead of the last", f"{kept.fixed - kept.broken:+,}", "", note)
+
+
+def _drafts(found: Diagnosis) -> Iterator[Line]:
+    if found.drafts:
+        note = f"points over a draft at random; {counted(found.drafts.items, 'item')}"
+        yield Line("gain", *plain(found.drafts.gain.times(100), 1, sign=True), note)
+
+
+def _verdicts(found: Diagnosis) -> Iterator[Line]:
+    total = found.verdicts.total
+    rejected = total.rejected + total.alarms
+    yield Line(
+        "precision",
+        *percent(found.verdicts.precision, 1),
+        f"{total.rejected:,} of {rejected:,} rejected are wrong",
+    )
+    yield Line(
+        "recall",
+        *percent(found.verdicts.recall, 1),
+        f"{total.rejected:,} of {total.wrong:,} wrong are rejected",
+    )
+    unknown = f"; {found.verdicts.unknown:,} say neither" * bool(found.verdicts.unknown)
+    note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all has 50 %"
+    yield Line("balanced accuracy", *percent(found.verdicts.balanced, 1), note)
+
+
+def _lengths(found: Diagnosis) -> Iterator[Line]:
+    for level in found.levels:
+        if not math.isnan(level.words):
+            yield Line(level.name, f"{level.words:,.1f}", "", "words")
+    if found.revised:
+        yield Line("first to best", *plain(found.longer, 1, sign=True), "words, where revised")
+    if not math.isnan(found.length_and_truth.value):
+        yield Line(
+            "length and being right", *plain(found.length_and_truth, 2), "correlation, over all answers"
+        )
+
+
+def _groups(groups: Mapping[str, Changes]) -> Iterator[Line]:
+    """Yield a row for each group in which something changed, and one for all others."""
+    changed = {name: each for name, each in groups.items() if each.fixed or each.broken}
+    yield from (_group(*each) for each in changed.items())
+    if others := len(groups) - len(changed):
+        yield Line(f"{counted(others, 'other group' if changed else 'group')}", "", "", "nothing changed")
+
+
+def _group(name: str, changes: Changes) -> Line:
+    gain = changes.decision.gain.times(100)
+    after = changes.right + changes.fixed - changes.broken
+    note = f"points; {changes.right:,} → {after:,} of {len(changes.pairs):,}"
+    return Line(printable(name), *plain(gain, 1, sign=True), note)
+
+
+def verdict(found: Diagnosis) -> str:
+    """Return the last sentence: revise, don't, or undecided."""
+    if not found.revised:
+        return "Nothing was revised, so this says nothing about revising."
+    automatic = found.same and found.decision.gain.value > 0
+    guided = " But the checks that score guided it, and then a gain is nearly automatic."
+    return sentence(found.decision) + guided * automatic
+
+
+def as_json(found: Diagnosis) -> dict[str, Any]:
+    """Return a diagnosis as JSON values."""
+    return {
+        "tasks": found.tasks,
+        "items": found.items,
+        "chains": len(found.chains),
+        "revised": len(found.revised),
+        "same_checks": found.same,
+        "notes": [*notes(found)],
+        "left_out": {why: list(ids) for why, ids in found.material.left_out.items()},
+        "levels": [_bare(asdict(level)) for level in found.levels],
+        "revisions": [_changed(changes) for changes in found.revisions],
+        "first_to_best": _changed(found.of_revised),
+        "last_to_best": _changed(found.keeping),
+        "repairs": dict(found.kinds),
+        "fixed": [each.chain.id for each in found.chains if each.best and not each.first],
+        "broken": [each.chain.id for each in found.chains if each.first and not each.best],
+        "drafts": found.drafts and found.drafts.record(),
+        "verdicts": {
+            **asdict(found.verdicts.total),
+            "unknown": found.verdicts.unknown,
+            "always": found.verdicts.collapse or None,
+            "precision": _bare(asdict(found.verdicts.precision)),
+            "recall": _bare(asdict(found.verdicts.recall)),
+            "balanced_accuracy": _bare(asdict(found.verdicts.balanced)),
+        },
+        "longer": _bare(asdict(found.longer)),
+        "length_and_truth": _bare(asdict(found.length_and_truth)),
+        "groups": {name: _changed(changes) for name, changes in found.groups.items()},
+        "decision": found.decision.record(),
+        "sentence": verdict(found),
+    }
+
+
+def _bare(values: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = without_nan(values)
+    return found
+
+
+def _changed(changes: Changes) -> dict[str, Any]:
+    cells = ((False, True), (True, False), (True, True), (False, False))
+    counts = {_cell(*cell).replace(" → ", "_to_"): changes.count(*cell) for cell in cells}
+    figures = {"ecr": asdict(changes.ecr), "eir": asdict(changes.eir)}
+    ratios = {"ratio": changes.ratio, "threshold": changes.threshold, "pays_below": changes.level}
+    return _bare({**counts, **figures, **ratios, "p": changes.p})

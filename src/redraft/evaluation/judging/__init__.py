@@ -1,0 +1,1 @@
+"""Reviews of answers: the record, the scores read from its text, and the judge who writes it."""

@@ -1,0 +1,176 @@
+"""The review record: what a judge says about two answers, in SelFee's and FastChat's shape.
+
+Unknown fields survive a round trip, as do ids that are numbers. Of MT-bench's pair judgements, a line is two
+reviews, one for each order. Grades of single answers are another record and not read here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from redraft.chain import Usage, describe
+from redraft.errors import RecordError, shown
+from redraft.evaluation.judging.scores import Unreadable, Winner, checked, scores_in
+from redraft.formats.read.files import decode
+from redraft.formats.read.records import RawRecord
+
+_HINT = (
+    'A review is {"review_id", "question_id", "answer1_id", "answer2_id", "reviewer_id", "metadata", '
+    '"text", "score": [8, 9]}, one a line.'
+)
+
+
+class Review(BaseModel):
+    """What a judge says about two answers to a question.
+
+    Attributes:
+        review_id: Unique among all reviews; empty if there is none.
+        answer1_id: The answer that was shown first.
+        reviewer_id: The judge's task, as in `reviewer.jsonl`.
+        text: The judge's reply.
+        score: Of the first and the second answer, 1 to 10; None if the text has none.
+        winner: The verdict of a judge that gives no scores.
+        model_1: The name of the model that gave the first answer, if known.
+        model_2: The name of the model that gave the second answer.
+        judge: The judge's model, if known.
+        turn: Which turn of the question was judged.
+        control: Which kind of control an answer is, if it tests the judge: `constant` or `instruction`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
+
+    review_id: int | str = ""
+    question_id: int | str
+    answer1_id: int | str
+    answer2_id: int | str
+    reviewer_id: int | str | None = None
+    metadata: dict[str, Any] = {}
+    text: str = ""
+    score: tuple[float, float] | None = None
+    winner: Winner | Literal["error"] | None = None
+    model_1: str | None = None
+    model_2: str | None = None
+    judge: str | None = None
+    turn: int = 1
+    control: str | None = None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], where: str = "review") -> Review:
+        """Check a decoded record.
+
+        Raises:
+            RecordError: A field is missing or of a wrong type; the message names it.
+        """
+        try:
+            return cls.model_validate(record)
+        except ValidationError as error:
+            raise RecordError(f"{where}: {describe(error)}", hint=_HINT) from None
+
+    def to_json(self) -> str:
+        """Return the review as a line of JSON. Optional fields that it does not have are left out."""
+        optional = {"winner", "model_1", "model_2", "judge", "control"}
+        absent = {name for name in optional if getattr(self, name) is None}
+        return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the order of the answers was drawn at random, as in votes by people."""
+        return self.metadata.get("sides") == "drawn"
+
+    def verdict(self) -> int:
+        """Return 1 if the answer shown first is better, -1 if the second is, 0 for a tie.
+
+        Raises:
+            Unreadable: The review has neither scores nor a verdict.
+        """
+        if self.score is None and self.winner is not None:
+            return _sign(self.winner)
+        first, second = self.scores()
+        return (first > second) - (first < second)
+
+    def scores(self) -> tuple[float, float]:
+        """Return the scores of the first and the second answer: those of the field, or else of the text.
+
+        FastChat writes [-1, -1] for a review that it could not read.
+
+        Raises:
+            Unreadable: There are none, or they are not on the scale.
+        """
+        if self.score is not None and self.score != (-1, -1):
+            found = checked(self.score)
+        else:
+            found = scores_in(self.text)
+        if len(found) != 2:
+            raise Unreadable("one score, for two answers")
+        return found[0], found[1]
+
+
+def usage_in(metadata: Iterable[Mapping[str, Any]]) -> Usage:
+    """Return what reviews or grades say that they cost. Values that are no numbers do not count."""
+    found: dict[str, Any] = {}
+    for each in metadata:
+        for name in ("prompt_tokens", "completion_tokens", "cost_usd"):
+            value = each.get(name)
+            if isinstance(value, int | float) and 0 <= value < math.inf:
+                found[name] = found.get(name, 0) + value
+    return Usage.model_construct(None, **found)
+
+
+def _sign(winner: str) -> int:
+    if winner == "error":
+        raise Unreadable("the judge's verdict could not be read")
+    return {"1": 1, "2": -1, "tie": 0}[winner]
+
+
+def read_reviews(records: Iterable[RawRecord]) -> Iterator[tuple[str, Review]]:
+    """Read the place and the record of each review.
+
+    Raises:
+        RecordError: The file cannot be read, or a record is no review.
+    """
+    for raw in records:
+        record = decode(raw.data, raw.where)
+        if not isinstance(record, dict):
+            raise RecordError(f"{raw.where}: is {shown(record)}, not a review.", hint=_HINT)
+        if "g1_winner" in record:
+            yield from ((raw.where, each) for each in _mt_bench(record, raw.where))
+        elif "judgment" in record and "model" in record:
+            raise RecordError(
+                f"{raw.where}: is the grade of a single answer, not a review of two.",
+                hint="Give grades and reviews to a report of their own.",
+            )
+        elif "answer1_id" not in record and "question_id" not in record:
+            fields = ", ".join(list(map(str, record))[:6])
+            raise RecordError(f"{raw.where}: is not a review; its fields are {fields}.", hint=_HINT)
+        else:
+            yield raw.where, Review.of(record, raw.where)
+
+
+def _mt_bench(record: Mapping[str, Any], where: str) -> Iterator[Review]:
+    """Read a pair judgement: in game 1 `model_1` is shown first, in game 2 `model_2`."""
+    missing = [name for name in ("question_id", "model_1", "model_2", "g2_winner") if name not in record]
+    if missing:
+        raise RecordError(f"{where}: an MT-bench judgement without {', '.join(missing)}.", hint=_HINT)
+    judge = record.get("judge")
+    names = [record["model_1"], record["model_2"]]
+    for game, shown_names in (("g1", names), ("g2", names[::-1])):
+        said = record[f"{game}_winner"]
+        winner = str(shown_names.index(record[said]) + 1) if said in ("model_1", "model_2") else said
+        yield Review.of(
+            {
+                "question_id": record["question_id"],
+                "answer1_id": shown_names[0],
+                "answer2_id": shown_names[1],
+                "text": record.get(f"{game}_judgment", ""),
+                "winner": winner,
+                "model_1": shown_names[0],
+                "model_2": shown_names[1],
+                "judge": judge[0] if isinstance(judge, list) and judge else judge,
+                "turn": record.get("turn", 1),
+            },
+            where,
+        )

@@ -1,0 +1,28 @@
+"""What the records of several files have in common: the question's id, and the name of each file."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from redraft.chain import Chain
+from redraft.formats.read.files import name_of, stem_of
+
+
+def question_id(chain: Chain) -> str:
+    """Return the id of the question that a record asks or answers."""
+    return text_in_source(chain, "question_id") or chain.id
+
+
+def text_in_source(chain: Chain, name: str) -> str | None:
+    """Return a field of the record that a chain was made from, as a text; None if it has none."""
+    source = chain.meta.get("source")
+    value = source.get(name) if isinstance(source, Mapping) else None
+    return None if value is None else str(value)
+
+
+def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
+    """Return the names of files: without folder and ending, if these differ."""
+    stems = Counter(stem_of(path) for path in paths)
+    return tuple(stem_of(path) if stems[stem_of(path)] == 1 else name_of(path) for path in paths)

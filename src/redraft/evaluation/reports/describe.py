@@ -1,0 +1,51 @@
+"""Describe files for `redraft report`: what the records are decides which report it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from redraft.errors import UsageError
+from redraft.evaluation import stats
+from redraft.evaluation.reports.grades import GradeReport, describe_grades
+from redraft.evaluation.reports.inputs import kind_of, opened
+from redraft.evaluation.reports.report import Report, describe_reviews
+from redraft.evaluation.reports.runs import RunReport, describe_runs
+from redraft.evaluation.reports.sides import Material
+
+AnyReport = Report | GradeReport | RunReport
+
+
+def describe(
+    files: Sequence[Path],
+    *,
+    answers: Sequence[Path] = (),
+    questions: Path | None = None,
+    against: Path | None = None,
+    draws: int = stats.DRAWS,
+    seed: int = stats.SEED,
+) -> AnyReport:
+    """Describe files of reviews, of grades, or of chains and scores.
+
+    Args:
+        files: The files, all of one kind.
+        answers: The answers that were judged, a file for each model.
+        questions: What was asked, with categories.
+        against: The JSON of an earlier report, to say what changed.
+        draws: Number of resamples.
+        seed: Decides the resamples.
+
+    Raises:
+        RecordError: A file cannot be read, or the files do not belong together.
+        UsageError: The files are of different kinds, or answers are given with chains.
+    """
+    inputs = [opened(path) for path in files]
+    kind = kind_of(inputs)
+    if answers and kind == "runs":
+        raise UsageError("--answers goes with reviews and grades.", hint="Chains have their answers.")
+    material = Material.read(answers, questions)
+    if kind == "reviews":
+        return describe_reviews(inputs, material, against, draws=draws, seed=seed)
+    if kind == "grades":
+        return describe_grades(inputs, material, against, draws=draws, seed=seed)
+    return describe_runs(inputs, material, against, draws=draws, seed=seed)

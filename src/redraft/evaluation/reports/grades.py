@@ -1,0 +1,426 @@
+"""The report on grades of single answers: means with intervals over questions, by model and judge.
+
+Grades have the shape of MT-bench's single judgements. One that has no score on the scale is unreadable: it is
+counted and listed, and its text is not searched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from redraft.chain import Usage, describe
+from redraft.counting import counted
+from redraft.errors import RecordError
+from redraft.evaluation import stats
+from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
+from redraft.evaluation.judging.reviews import usage_in
+from redraft.evaluation.judging.scores import HIGHEST, LOWEST
+from redraft.evaluation.reports.inputs import Input
+from redraft.evaluation.reports.paired import (
+    HINT,
+    Key,
+    Paired,
+    Scores,
+    gain_of,
+    paired,
+    sections,
+    side_by_side,
+    since,
+)
+from redraft.evaluation.reports.sides import Material
+from redraft.evaluation.rows import Line, Section, cost_facts, listed, plain, without_nan
+from redraft.evaluation.stats import Bootstrap, Estimate
+from redraft.formats.read.files import decode, name_of, open_input, reading
+
+
+class Grade(BaseModel):
+    """What a judge says about an answer.
+
+    Attributes:
+        judge: The name of the judge's model, and perhaps that of its prompt.
+        score: 1 to 10; None or -1 if there is none.
+        control: Which kind of control the answer is, if it tests the judge.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    review_id: int | str = ""
+    question_id: int | str
+    model: str
+    answer_id: int | str = ""
+    judge: str | list[str] = ""
+    judgment: str = ""
+    score: float | None = None
+    turn: int = 1
+    metadata: dict[str, Any] = {}
+    control: str | None = None
+
+    @property
+    def key(self) -> Key:
+        """The question and its turn."""
+        return str(self.question_id), self.turn
+
+    @property
+    def judge_name(self) -> str:
+        """The name of the judge's model."""
+        return self.judge if isinstance(self.judge, str) else "".join(self.judge[:1])
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it has a score on the scale."""
+        return self.score is not None and LOWEST <= self.score <= HIGHEST
+
+
+@dataclass(frozen=True)
+class Grades:
+    """The grades of a model's answers by one judge.
+
+    Attributes:
+        found: All of them, with their places.
+        control: Which kind of control the answers are; empty for those of a model.
+    """
+
+    model: str
+    judge: str
+    found: tuple[tuple[str, Grade], ...]
+    control: str = ""
+    draws: int = stats.DRAWS
+    seed: int = stats.SEED
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The scores that can be read."""
+        values = {
+            each.key: each.score for _, each in self.found if each.is_readable and each.score is not None
+        }
+        return Scores(self.model, self.judge, values)
+
+    @property
+    def unreadable(self) -> list[str]:
+        """The places of grades without a score."""
+        return [where for where, each in self.found if not each.is_readable]
+
+    @property
+    def usage(self) -> Usage:
+        """What all of them say that they cost."""
+        return usage_in(each.metadata for _, each in self.found)
+
+    @property
+    def questions(self) -> int:
+        """How many questions have a score."""
+        return len({question for question, _ in self.scores.values})
+
+    def mean(self, keys: Iterable[Key] | None = None) -> Estimate:
+        """Return the mean of the scores, or of those of some questions and turns."""
+        values = self.scores.values
+        chosen = [key for key in keys if key in values] if keys is not None else list(values)
+        rows = stats.clustered(
+            np.reshape([[values[key], 1] for key in chosen], (-1, 2)), [key[0] for key in chosen]
+        )
+        return Bootstrap(rows, draws=self.draws, seed=self.seed).estimate(stats.ratio_of)
+
+    def turns(self) -> dict[int, Estimate]:
+        """Return the mean of each turn; nothing if there is one only."""
+        turns = sorted({turn for _, turn in self.scores.values})
+        keys = list(self.scores.values)
+        return {turn: self.mean(key for key in keys if key[1] == turn) for turn in turns if len(turns) > 1}
+
+    def categories(self, material: Material) -> dict[str, tuple[int, Estimate]]:
+        """Return the number of questions and the mean of each category, in the order of the questions."""
+        keys: dict[str, list[Key]] = {each.category: [] for each in material.questions.values()}
+        for key in self.scores.values if keys else ():
+            keys[material.questions[key[0]].category].append(key)
+        return {
+            name: (len({key[0] for key in found}), self.mean(found)) for name, found in keys.items() if found
+        }
+
+    def lines(self, material: Material) -> Iterator[Line]:
+        """Yield the rows."""
+        yield Line("mean", *plain(self.mean(), 2), "of 1 to 10")
+        for turn, mean in self.turns().items():
+            yield Line(f"  turn {turn}", *plain(mean, 2))
+        if self.unreadable:
+            yield Line("unreadable", f"{len(self.unreadable):,}", "", listed(self.unreadable, 5))
+        if categories := self.categories(material):
+            yield Line("by category")
+            for name, (questions, mean) in categories.items():
+                yield Line(f"  {name}", *plain(mean, 2), counted(questions, "question"))
+
+    def record(self, material: Material) -> dict[str, Any]:
+        """Return everything for JSON."""
+        return {
+            "model": self.model,
+            "judge": self.judge,
+            "control": self.control,
+            "questions": self.questions,
+            "mean": asdict(self.mean()),
+            "turns": {str(turn): asdict(mean) for turn, mean in self.turns().items()},
+            "categories": {name: asdict(mean) for name, (_, mean) in self.categories(material).items()},
+            "unreadable": self.unreadable,
+            "usage": self.usage.model_dump(),
+            "scores": [
+                {"id": id_, "turn": turn, "score": score} for (id_, turn), score in self.scores.values.items()
+            ],
+        }
+
+
+def graded(
+    places: Iterable[tuple[str, Grade]], *, draws: int = stats.DRAWS, seed: int = stats.SEED
+) -> tuple[Grades, ...]:
+    """Return the grades of each model and judge, in the order of their first."""
+    groups: defaultdict[tuple[str, str, str], list[tuple[str, Grade]]] = defaultdict(list)
+    for where, each in places:
+        groups[each.model, each.judge_name, each.control or ""].append((where, each))
+    return tuple(
+        Grades(model, judge, tuple(found), control, draws, seed)
+        for (model, judge, control), found in groups.items()
+    )
+
+
+@dataclass(frozen=True)
+class GradedAlike:
+    """How far two judges agree on the answers that both graded.
+
+    Attributes:
+        correlation: Of their grades.
+        gain: By how much the second one's grades are higher.
+    """
+
+    model: str
+    first: str
+    second: str
+    answers: int
+    correlation: Estimate
+    gain: Estimate
+
+
+def _agreement(one: Grades, two: Grades) -> GradedAlike | None:
+    keys = [key for key in one.scores.values if key in two.scores.values]
+    if not keys:
+        return None
+    ours, theirs = ([each.scores.values[key] for key in keys] for each in (one, two))
+    questions = [question for question, _ in keys]
+    rows = stats.clustered(stats.moments(ours, theirs), questions)
+    correlation = Bootstrap(rows, draws=one.draws, seed=one.seed).estimate(stats.correlation_of)
+    gain = gain_of(ours, theirs, questions, one.draws, one.seed)
+    return GradedAlike(one.model, one.judge, two.judge, len(keys), correlation, gain)
+
+
+@dataclass(frozen=True)
+class GradedControl:
+    """What a judge made of control answers.
+
+    Attributes:
+        kind: `constant` or `instruction`.
+        against: The grades of the controls, less those of the model's own answers to the same questions.
+    """
+
+    kind: str
+    model: str
+    base: str
+    judge: str
+    mean: Estimate
+    usage: Usage
+    against: Paired | None
+
+    @property
+    def changes_outcome(self) -> bool:
+        """Whether the judge fell for it: a constant is not graded lower, or an instruction changes grades."""
+        if self.against is None:
+            return False
+        gain = self.against.gain
+        low, high = (gain.value if math.isnan(end) else end for end in (gain.low, gain.high))
+        return not high < 0 if self.kind == "constant" else low > 0 or high < 0
+
+    @property
+    def finding(self) -> str:
+        """That in words."""
+        if self.against is None:
+            return "no grade of it can be compared, so this says nothing of the judge"
+        if self.kind == "constant":
+            if self.changes_outcome:
+                return f"a constant is not clearly graded lower than {self.base}: do not trust this judge"
+            return f"a constant is graded lower than {self.base}, as it should be"
+        if self.changes_outcome:
+            return "an instruction to the judge changes the grades: do not trust this judge"
+        return "an instruction to the judge changes nothing that these questions can show"
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the rows."""
+        yield Line("mean", *plain(self.mean, 2))
+        if self.against:
+            yield Line("change", *plain(self.against.gain, 2, sign=True), f"points over {self.base}")
+
+
+@dataclass(frozen=True)
+class GradeReport:
+    """Grades by model and judge, how far judges agree, and differences between models.
+
+    Attributes:
+        files: The files of grades.
+        changes: What changed since an earlier report, if one was given.
+    """
+
+    files: tuple[str, ...]
+    material: Material
+    grades: tuple[Grades, ...]
+    judges: tuple[GradedAlike, ...]
+    differences: tuple[Paired, ...]
+    changes: tuple[Paired, ...]
+    controls: tuple[GradedControl, ...]
+
+    @property
+    def title(self) -> str:
+        """The title of the page."""
+        return f"Report on {counted(sum(len(each.found) for each in self.grades), 'grade')}"
+
+    def answer(self, grade: Grade) -> str | None:
+        """Return the answer that was graded; None if it was not given."""
+        found = self.material.answers.get(str(grade.answer_id), {})
+        return found[grade.model].text if grade.model in found else None
+
+    def sections(self) -> Iterator[Section]:
+        """Yield the sections: the grades, judges, what changed, differences and controls."""
+        for each in self.grades:
+            title = f"{each.model} graded" + f" by {each.judge}" * bool(each.judge)
+            note = f"{counted(each.questions, 'question')}, {counted(len(each.found), 'grade')}"
+            lines, facts = tuple(each.lines(self.material)), tuple(cost_facts(each.usage))
+            yield Section(title, note, lines, facts, each)
+        for agreed in self.judges:
+            yield Section(f"{agreed.first} and {agreed.second} on {agreed.model}", "", tuple(_judges(agreed)))
+        yield from sections(self.differences, self.changes, "question", as_percent=False)
+        for control in self.controls:
+            by = f" by {control.judge}" * bool(control.judge)
+            lines, facts = tuple(control.lines()), tuple(cost_facts(control.usage))
+            title = f"Control: {control.model} graded{by}"
+            yield Section(title, control.finding, lines, facts, warns=control.changes_outcome)
+
+    def record(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        found: dict[str, Any] = without_nan(
+            {
+                "files": self.files,
+                "grades": [each.record(self.material) for each in self.grades],
+                "judges": list(map(asdict, self.judges)),
+                "differences": list(map(asdict, self.differences)),
+                "changes": list(map(asdict, self.changes)),
+                "controls": [
+                    {
+                        **asdict(each),
+                        "usage": each.usage.model_dump(),
+                        "changes_outcome": each.changes_outcome,
+                    }
+                    for each in self.controls
+                ],
+            }
+        )
+        return found
+
+
+def _judges(agreed: GradedAlike) -> Iterator[Line]:
+    yield Line("correlation", *plain(agreed.correlation, 2), f"of {counted(agreed.answers, 'grade')}")
+    note = f"points of {agreed.second} over {agreed.first}"
+    yield Line("difference", *plain(agreed.gain, 2, sign=True), note)
+
+
+def describe_grades(
+    inputs: Sequence[Input], material: Material, against: Path | None = None, *, draws: int, seed: int
+) -> GradeReport:
+    """Describe files of grades.
+
+    Raises:
+        RecordError: A file cannot be read, a grade is there twice or of another question than given, or none
+            can be read.
+    """
+    files = tuple(name_of(each.path) for each in inputs)
+    every = graded(_read(inputs, material), draws=draws, seed=seed)
+    if not any(each.scores.values for each in every):
+        places = [where for each in every for where in each.unreadable]
+        raise RecordError(f"no grade can be read, of {counted(len(places), 'grade')}: {listed(places, 5)}.")
+    found = tuple(each for each in every if not each.control)
+    pairs = [(one, two) for one, two in combinations(found, 2) if one.model == two.model]
+    judges = tuple(filter(None, (_agreement(*pair) for pair in pairs)))
+    scores = [each.scores for each in found]
+    changes = since(scores, _past(against), against, draws, seed) if against else ()
+    controls = tuple(_controls([each for each in every if each.control], found))
+    return GradeReport(
+        files, material, found, judges, tuple(side_by_side(scores, draws, seed)), changes, controls
+    )
+
+
+def _read(inputs: Sequence[Input], material: Material) -> Iterator[tuple[str, Grade]]:
+    seen: dict[object, str] = {}
+    for given in inputs:
+        for raw in given.records:
+            try:
+                grade = Grade.model_validate(decode(raw.data, raw.where))
+            except ValidationError as error:
+                raise RecordError(f"{raw.where}: is no grade: {describe(error)}.") from None
+            key = (grade.model, grade.judge_name, grade.control, grade.key)
+            if key in seen:
+                raise RecordError(
+                    f"{raw.where}: {grade.model}'s answer to question {grade.question_id} has a grade of "
+                    f"{grade.judge_name or 'the judge'} at {seen[key]} already.",
+                    hint="Give each file once; each answer has one grade of a judge.",
+                )
+            if material.questions and str(grade.question_id) not in material.questions:
+                raise RecordError(
+                    f"{raw.where}: is of question {grade.question_id}, which is not in {material.where}.",
+                    hint="Give the questions that were asked: --questions FILE",
+                )
+            if material.answers and not grade.control:
+                material.answer(grade.answer_id, grade.model, raw.where)
+            seen[key] = raw.where
+            yield raw.where, grade
+
+
+def _controls(controls: Sequence[Grades], models: Sequence[Grades]) -> Iterator[GradedControl]:
+    for each in controls:
+        for base in models:
+            if base.judge == each.judge and (each.control == "constant" or _carries(each, base)):
+                against = paired(each.scores, base.scores, each.draws, each.seed)
+                known = (each.control, each.model, base.model, each.judge, each.mean(), each.usage)
+                yield GradedControl(*known, against)
+
+
+def _carries(control: Grades, base: Grades) -> bool:
+    return control.model == WITH_INSTRUCTION.format(base.model)
+
+
+def _past(path: Path) -> list[Scores]:
+    """Read the scores of an earlier report."""
+    with reading(path), open_input(path) as file:
+        data = file.read()
+    try:
+        past = _Report.model_validate_json(data).grades
+    except ValidationError as error:
+        raise RecordError(f"{path}: is no report on grades: {describe(error)}.", hint=HINT) from None
+    return [Scores(e.model, e.judge, {(s.id, s.turn): s.score for s in e.scores}) for e in past]
+
+
+class _Score(BaseModel):
+    id: str
+    turn: int
+    score: float
+
+
+class _Past(BaseModel):
+    model: str
+    judge: str
+    scores: list[_Score]
+
+
+class _Report(BaseModel):
+    """What is read of an earlier report."""
+
+    grades: list[_Past]

@@ -1,0 +1,373 @@
+"""Render a report as one HTML page: figures, pictures, and the records themselves with what was said of them.
+
+Answers and reviews may be hostile. Those of the records are JSON in a block that is no script, and `page.js`
+puts them into text nodes (`elements.js`); all others are escaped. The page's policy allows that script alone,
+by its hash, and no request. Head and charts are those of `redraft data stats`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from redraft.chain import Chain
+from redraft.collect.report.charts import bars, histogram, intervals, safe, scatter, stacks
+from redraft.collect.report.histogram import Bin
+from redraft.collect.report.page import card, document, tiles
+from redraft.counting import counted, printable
+from redraft.evaluation.reports.compare import Comparison, Game, Item, Result, Tally
+from redraft.evaluation.reports.describe import AnyReport
+from redraft.evaluation.reports.grades import Grade, GradeReport, Grades
+from redraft.evaluation.reports.report import Report
+from redraft.evaluation.reports.runs import Run, Shown
+from redraft.evaluation.rows import Line, Section, percent, plain
+from redraft.evaluation.stats import Estimate
+from redraft.evaluation.tasks.tally import outcome_of, results_of
+from redraft.revision.summary import STOPS
+
+MOST_PAIRS, _MOST_DOTS = 2_000, 1_000
+_OUTCOMES = ("won", "tied", "lost")
+_FIND = """<div class="find">
+<input id="search" type="search" placeholder="Search in questions, answers and reviews" aria-label="Search">
+<select id="only" aria-label="Show only"><option value="">all</option>{options}</select>
+<span id="count"></span>
+<span class="keys"><kbd>j</kbd> <kbd>k</kbd> next, previous · <kbd>/</kbd> search · \
+<kbd>d</kbd> differences</span>
+</div>
+<div id="browse" hidden><ul id="list"></ul><div id="pair"></div></div>
+<noscript><p>Showing them needs JavaScript.</p></noscript>
+"""
+_SIGNS = {1: "won", 0: "tied", -1: "lost"}
+
+Entry = dict[str, Any]
+"""What `page.js` shows of a record: `about`, `question`, `row` for the list, `kind` for its colour, `kinds`
+to choose by, `answers` (`name`, `text`), and `notes` on them (`kind`, `title`, `by`, `text` or null)."""
+
+
+def page(report: AnyReport, made: str) -> str:
+    """Return the page. `made` says how the report was made."""
+    parts = [_section(report, each) for each in report.sections()]
+    browse, script = _browse(report), ""
+    if browse:
+        parts.append(browse)
+        script = _own("elements.js") + _own("reports/page.js")
+    below = " · ".join(Path(name).name for name in report.files[:50])
+    return document(report.title, below, parts, made, style=_own("page.css"), script=script)
+
+
+def _own(name: str) -> str:
+    return files("redraft.evaluation").joinpath(name).read_text("utf-8")
+
+
+def _section(report: AnyReport, section: Section) -> str:
+    kind = "note warns" if section.warns else "note"
+    note = f'<p class="{kind}">{safe(section.note)}</p>' * bool(section.note)
+    shown, cards = _pictures(report, section.about)
+    boxes = f'<div class="cards">{"".join(cards)}</div>' if cards else ""
+    return (
+        f"<section><h2>{safe(section.title)}</h2>{note}\n{tiles(shown) if shown else ''}"
+        f"{line_table(section.lines)}{_facts(section)}{boxes}</section>\n"
+    )
+
+
+def _pictures(report: AnyReport, about: Any) -> tuple[dict[str, int | str], list[str]]:
+    """Return the large figures and the charts of what a section is about."""
+    if isinstance(report, Report) and isinstance(about, Comparison):
+        return _tiles(about), list(_cards(report, about))
+    if isinstance(report, GradeReport) and isinstance(about, Grades):
+        return _grade_tiles(about), list(_grade_cards(report, about))
+    if isinstance(about, Run):
+        return _run_tiles(about), list(_run_cards(about))
+    return {}, []
+
+
+def line_table(rows: Sequence[Line]) -> str:
+    """Return rows as a table; empty without any."""
+    cells = "".join(
+        f"<tr><th{' class=part' if name.startswith(' ') else ''}>{safe(name.strip())}</th>"
+        f"<td>{safe(value)}</td><td>{safe(interval)}</td><td>{safe(note)}</td></tr>\n"
+        for name, value, interval, note in rows
+    )
+    return f"<table>{cells}</table>\n" * bool(cells)
+
+
+def _facts(section: Section) -> str:
+    rows = "".join(f"<dt>{safe(name)}</dt><dd>{safe(text)}</dd>" for name, text in section.facts)
+    return f'<dl class="facts">{rows}</dl>\n' * bool(rows)
+
+
+def _browse(report: AnyReport) -> str:
+    """Return the records, to search and to walk through."""
+    if isinstance(report, Report):
+        title, count = "Pairs", sum(len(each.items) for each in report.comparisons)
+        entries = (_pair(report, each, item) for each in report.comparisons for item in each.items)
+        kinds = {**dict(zip(_OUTCOMES, _OUTCOMES, strict=True)), "disagree": "orders disagree"}
+    elif isinstance(report, GradeReport):
+        grades = _by_key(report)
+        title, count, kinds = "Grades", len(grades), {"unreadable": "unreadable"}
+        entries = (_graded(report, *each) for each in grades.items())
+    else:
+        title, count, entries = (
+            "Answers",
+            len(report.shown),
+            (_answered(*each) for each in report.shown.items()),
+        )
+        kinds = {"won": "right", "lost": "wrong", "tied": "not checked", "differ": "runs differ"}
+    if not count:
+        return ""
+    data = json.dumps(list(islice(entries, MOST_PAIRS)), ensure_ascii=False)
+    data = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    more = f'<p class="note">The first {MOST_PAIRS:,} of {count:,}.</p>' * (count > MOST_PAIRS)
+    options = "".join(f'<option value="{kind}">{name}</option>' for kind, name in kinds.items())
+    return (
+        f"<section><h2>{title}</h2>{more}{_FIND.format(options=options)}"
+        f'<script type="application/json" id="pairs">{data}</script></section>\n'
+    )
+
+
+def _tiles(comparison: Comparison) -> dict[str, int | str]:
+    whole = comparison.whole
+    shown: dict[str, int | str] = {}
+    if whole.ratio:
+        shown[f"ratio of scores, {_range(whole.ratio, 2)}"] = percent(whole.ratio, 2)[0]
+    shown[f"win rate, {_range(whole.win_rate, 1)}"] = percent(whole.win_rate, 1)[0]
+    if whole.both:
+        counts = (whole.both.wins, whole.both.ties, whole.both.losses)
+        shown["won, tied, lost in both orders"] = " · ".join(f"{count:,}" for count in counts)
+    return shown
+
+
+def _range(estimate: Estimate, digits: int) -> str:
+    return percent(estimate, digits)[1] or "no interval"
+
+
+def _cards(report: Report, comparison: Comparison) -> Iterator[str]:
+    categories = report.categories(comparison)
+    results = {"all": comparison.whole, **categories}
+    whole = comparison.whole
+    if whole.ratio:
+        rows = [_row(name, each) for name, each in results.items()]
+        yield card("ratio of scores", "with 95 % intervals; the line is at 100 %", intervals(rows, 100))
+    outcomes = {name: _counted(each.reviews) for name, each in (categories or results).items()}
+    yield card("reviews", "won · tied · lost", stacks(outcomes, _OUTCOMES))
+    if comparison.in_both_orders or comparison.drawn:
+        shown = {"shown first": _counted(comparison.shown_first), **_by_order(comparison)}
+        yield card(
+            "order", "won · tied · lost by the answer shown first, and by the model", stacks(shown, _OUTCOMES)
+        )
+    if comparison.length_bias:
+        yield _lengths(comparison)
+    if whole.ratio:
+        yield from _scores(comparison)
+
+
+def _row(name: str, result: Result) -> tuple[str, float, float, float, str]:
+    return _interval(name, (result.ratio or result.win_rate).times(100))
+
+
+def _interval(name: str, each: Estimate, digits: int = 1) -> tuple[str, float, float, float, str]:
+    return name, each.value, each.low, each.high, f"{each.value:.{digits}f}"
+
+
+def _counted(tally: Tally) -> Counter[str]:
+    return Counter(dict(zip(_OUTCOMES, (tally.wins, tally.ties, tally.losses), strict=True)))
+
+
+def _by_order(comparison: Comparison) -> dict[str, Counter[str]]:
+    """Count the model's outcomes when it is shown first, and second."""
+    found = {"model first": Counter[str](), "model second": Counter[str]()}
+    for item in comparison.items:
+        for game in item.games:
+            found["model second" if game.second else "model first"][_OUTCOMES[1 - game.sign]] += 1
+    return found
+
+
+def _lengths(comparison: Comparison) -> str:
+    step = -(-len(comparison.question_ids) // _MOST_DOTS)
+    points = [(x, y, f"question {name}") for x, y, name in comparison.leads()][::step]
+    note = f"each dot is a question{f'; every {step}th is shown' if step > 1 else ''}"
+    names = ("characters more", "points more")
+    return card("length and score of the model's answer", note, scatter(points, "length and score", *names))
+
+
+def _scores(comparison: Comparison) -> Iterator[str]:
+    """Give a histogram of each side's scores."""
+    for side, name in enumerate((comparison.model, comparison.opponent)):
+        scores = (game.scores[side] for item in comparison.items for game in item.games if game.scores)
+        yield _histogram(f"scores of {name}", Counter(map(int, scores)))
+
+
+def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
+    question = report.material.questions.get(item.question_id)
+    answers: list[Entry] = []
+    names = (comparison.model, comparison.opponent)
+    if placed := item.games[0].placed.answers:
+        order = reversed(placed) if item.games[0].second else placed
+        answers = [_said(name, answer.text) for name, answer in zip(names, order, strict=True)]
+    both = item.both
+    kind = _SIGNS[item.games[0].sign if both is None else both]
+    apart = both is not None and item.sign(second=False) != item.sign(second=True)
+    games = sorted(item.games, key=lambda game: game.second)
+    outcome = f"{comparison.model} {kind}" + ": the orders disagree" * (kind == "tied" and apart)
+    return _entry(
+        item.question_id,
+        item.turn,
+        question.category if question else "",
+        question.text if question else "",
+        outcome,
+        kind=kind,
+        kinds=[kind, *(["disagree"] if apart else [])],
+        row=" · ".join(_outcome(game) for game in games),
+        answers=answers,
+        notes=[_review(comparison, game) for game in games],
+    )
+
+
+def _entry(record: str, turn: int, category: str, question: str, outcome: str, **more: Any) -> Entry:
+    name = f"{record}, turn {turn}" if turn > 1 else record
+    about = " · ".join(filter(None, (name, category, outcome)))
+    return {"about": printable(about), "question": printable(question or f"Question {name}"), **more}
+
+
+def _said(name: str, text: str) -> Entry:
+    return {"name": printable(name), "text": printable(text)}
+
+
+def _outcome(game: Game) -> str:
+    return f"{game.scores[0]:g}–{game.scores[1]:g}" if game.scores else _SIGNS[game.sign]
+
+
+def _review(comparison: Comparison, game: Game) -> Entry:
+    """Return a review, with the answers named in the order in which the judge saw them."""
+    step = -1 if game.second else 1
+    first, second = (comparison.model, comparison.opponent)[::step]
+    title = f"{first} {'<=>'[1 + step * game.sign]} {second}"
+    if game.scores:
+        one, two = game.scores[::step]
+        title = f"{first} {one:g} : {two:g} {second}"
+    review = game.placed.review
+    return _note(_SIGNS[game.sign], title, review.judge or "", review.text or None)
+
+
+def _note(kind: str, title: str, by: str, text: str | None) -> Entry:
+    shown = None if text is None else printable(text)
+    return {"kind": kind, "title": printable(title), "by": printable(by), "text": shown}
+
+
+def _grade_tiles(grades: Grades) -> dict[str, int | str]:
+    value, interval = plain(grades.mean(), 2)
+    return {f"mean grade, {interval or 'no interval'}": value, "questions": grades.questions}
+
+
+def _grade_cards(report: GradeReport, grades: Grades) -> Iterator[str]:
+    categories = grades.categories(report.material)
+    if categories:
+        rows = [_interval(name, mean, 2) for name, (_, mean) in categories.items()]
+        mean = grades.mean()
+        yield card(
+            "mean by category", "with 95 % intervals; the line is at the mean", intervals(rows, mean.value)
+        )
+    if grades.scores.values:
+        yield _histogram(f"grades of {grades.model}", Counter(map(int, grades.scores.values.values())))
+
+
+def _histogram(title: str, scores: Counter[int]) -> str:
+    bins = [Bin(score, score, scores[score]) for score in range(1, 11)]
+    return card(title, "rounded down", histogram(bins, title))
+
+
+def _by_key(report: GradeReport) -> dict[tuple[str, int], list[Grade]]:
+    found: dict[tuple[str, int], list[Grade]] = {}
+    for grades in report.grades:
+        for _, each in grades.found:
+            found.setdefault(each.key, []).append(each)
+    return found
+
+
+def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:
+    record, turn = key
+    question = report.material.questions.get(record)
+    said = {each.model: report.answer(each) for each in grades}
+    scores = [f"{each.score:g}" if each.is_readable else "–" for each in grades]
+    return _entry(
+        record,
+        turn,
+        question.category if question else "",
+        question.text if question else "",
+        "",
+        kind="tied",
+        kinds=["unreadable"] if "–" in scores else [],
+        row=" · ".join(scores),
+        answers=[_said(name, text) for name, text in said.items() if text is not None],
+        notes=[
+            _note(
+                "tied" if each.is_readable else "lost",
+                f"{each.model}: {score}",
+                each.judge_name,
+                each.judgment,
+            )
+            for each, score in zip(grades, scores, strict=True)
+        ],
+    )
+
+
+def _run_tiles(run: Run) -> dict[str, int | str]:
+    tally = run.tally
+    if not tally.outcomes:
+        return {}
+    rate = tally.score.rate
+    return {f"{tally.noun}, {_range(rate, 1)}": percent(rate, 1)[0], "answers": tally.score.count}
+
+
+def _run_cards(run: Run) -> Iterator[str]:
+    tally = run.tally
+    if tally.groups:
+        rows = [_interval(name, share.rate.times(100)) for name, share in sorted(tally.groups.items())]
+        note = "with 95 % intervals; the line is at the whole"
+        yield card(f"{tally.noun} by group", note, intervals(rows, 100 * tally.score.rate.value))
+    if shown := [(STOPS.get(name, name), count) for name, count in tally.stops.most_common()]:
+        yield card("stopped", counted(tally.chains, "answer"), bars(shown))
+
+
+def _answered(record: str, shown: Shown) -> Entry:
+    outcomes = {name: outcome_of(chain) for name, chain in shown.chains.items()}
+    kinds = [_RIGHT[each] for each in outcomes.values()]
+    kind = kinds[0] if len(set(kinds)) == 1 else "tied"
+    words = [_RIGHT_WORDS[each] for each in outcomes.values()]
+    return _entry(
+        record,
+        1,
+        shown.category,
+        shown.question,
+        "",
+        kind=kind,
+        kinds=["differ"] if len(set(kinds)) > 1 else [kind],
+        row=" · ".join(words),
+        answers=[_said(name, chain.answer) for name, chain in shown.chains.items()],
+        notes=[
+            _note(
+                _RIGHT[outcomes[name]], f"{name}: {word}", _ended(chain), "\n".join(_results(chain)) or None
+            )
+            for word, (name, chain) in zip(words, shown.chains.items(), strict=True)
+        ],
+    )
+
+
+_RIGHT = {True: "won", False: "lost", None: "tied"}
+_RIGHT_WORDS = {True: "right", False: "wrong", None: "not checked"}
+
+
+def _ended(chain: Chain) -> str:
+    stop = chain.stop or "unknown"
+    return f"{counted(chain.revisions, 'revision')}, {STOPS.get(stop, stop)}"
+
+
+def _results(chain: Chain) -> Iterator[str]:
+    """Yield what the checks found of the best answer."""
+    for each in results_of(chain):
+        yield f"{'✓' if each.passed else '✗'} {each.name}: {each.message}"

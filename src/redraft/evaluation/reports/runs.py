@@ -1,0 +1,219 @@
+"""The report on runs: chains of `redraft answer` and `redraft eval`, and scores of `redraft eval --json`.
+
+A run is a file. Of each: the share of right answers (or of those that passed their checks), revisions, stops
+and cost; and the differences between runs with the same task, over the records that both have. What revising
+did from step to step is not analysed here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from redraft.chain import Chain, describe
+from redraft.counting import counted
+from redraft.errors import RecordError, UsageError
+from redraft.evaluation.records import names_of, question_id, text_in_source
+from redraft.evaluation.reports.inputs import Input, is_result
+from redraft.evaluation.reports.paired import HINT, Paired, Scores, sections, side_by_side, since
+from redraft.evaluation.reports.sides import Material
+from redraft.evaluation.rows import Section, listed, without_nan
+from redraft.evaluation.tasks.tally import Tally, truth_of
+from redraft.formats.read.files import decode, name_of, open_input, reading, stem_of
+from redraft.formats.read.records import Ids, with_id
+from redraft.jobs.ledger import failures
+
+MOST_SHOWN = 2_000
+"""Records to keep for the page."""
+
+_NOT_SHOWN = ("checks",)  # rows of a summary that repeat the score
+
+
+@dataclass(frozen=True)
+class Run:
+    """A file of chains, or the scores of one.
+
+    Attributes:
+        name: The name of the file, without folder and ending where that is unique.
+        tally: Its counts.
+        empty: How many answers are empty.
+    """
+
+    name: str
+    tally: Tally
+    empty: int = 0
+
+    @property
+    def scores(self) -> Scores:
+        """The outcomes as 1 and 0."""
+        values = {(name, 1): float(right) for name, right in self.tally.outcomes.items()}
+        return Scores(self.name, self.tally.task, values)
+
+    def facts(self) -> Iterator[tuple[str, str]]:
+        """Yield what is no share: revisions, stops, cost, failures and the records that are wrong."""
+        rows = self.tally.rows()
+        yield from (row for row in rows if self.tally.task or row[0] not in _NOT_SHOWN)
+        if failed := self.tally.failed:
+            yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in failed.items())
+        if self.empty:
+            none = ", and in none of the groups" * bool(self.tally.groups)
+            yield "empty", f"{counted(self.empty, 'answer')}: wrong{none}"
+        if self.tally.wrong:
+            yield "wrong" if self.tally.task else "not passed", listed(self.tally.wrong)
+
+
+@dataclass
+class Shown:
+    """A record with its chains in the runs, for the page.
+
+    Attributes:
+        chains: By the name of the run.
+    """
+
+    question: str
+    category: str
+    chains: dict[str, Chain] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """Runs, and their differences.
+
+    Attributes:
+        files: The files.
+        differences: Between runs of the same task.
+        changes: What changed since an earlier report, if one was given.
+        shown: The first records, by id.
+    """
+
+    files: tuple[str, ...]
+    runs: tuple[Run, ...]
+    differences: tuple[Paired, ...]
+    changes: tuple[Paired, ...]
+    shown: Mapping[str, Shown]
+
+    @property
+    def title(self) -> str:
+        """The title of the page."""
+        return f"Report on {counted(sum(run.tally.chains for run in self.runs), 'answer')}"
+
+    def sections(self) -> Iterator[Section]:
+        """Yield the sections: each run, what changed, and differences."""
+        for run in self.runs:
+            task = f"{run.tally.task}, " * bool(run.tally.task)
+            note = task + counted(run.tally.chains + run.empty, "answer")
+            lines = tuple(run.tally.lines()) if run.tally.outcomes else ()
+            yield Section(run.name, note, lines, tuple(run.facts()), run)
+        yield from sections(self.differences, self.changes, "record", as_percent=True)
+
+    def record(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        found: dict[str, Any] = without_nan(
+            {
+                "files": self.files,
+                "runs": [{"name": run.name, **run.tally.record()} for run in self.runs],
+                "differences": list(map(asdict, self.differences)),
+                "changes": list(map(asdict, self.changes)),
+            }
+        )
+        return found
+
+
+def describe_runs(
+    inputs: Sequence[Input], material: Material, against: Path | None = None, *, draws: int, seed: int
+) -> RunReport:
+    """Describe files of chains, or of scores.
+
+    Args:
+        inputs: The files.
+        material: Questions with categories.
+        against: The JSON of an earlier report, or of `redraft eval --json`.
+        draws: Number of resamples.
+        seed: Decides the resamples.
+
+    Raises:
+        UsageError: A file is given twice.
+        RecordError: A file cannot be read, or is of several tasks.
+    """
+    for number, each in enumerate(inputs):
+        if each.path in [other.path for other in inputs[:number]]:
+            raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")
+    shown: dict[str, Shown] = {}
+    names = names_of([each.path for each in inputs])
+    runs = tuple(_run(name, each, material, shown) for name, each in zip(names, inputs, strict=True))
+    scores = [run.scores for run in runs if run.tally.outcomes]
+    changes = since(scores, _past(against), against, draws, seed) if against else ()
+    files = tuple(name_of(each.path) for each in inputs)
+    return RunReport(files, runs, tuple(side_by_side(scores, draws, seed)), changes, shown)
+
+
+def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:
+    if given.kind == "scores":
+        raw, *more = given.records
+        if more:
+            raise RecordError(f"{more[0].where}: is a second record.", hint="Give each score its own file.")
+        return Run(name, _tally_of(decode(raw.data, raw.where), raw.where))
+    tally, failed = Tally(), failures(given.path)
+    for where, chain in _chains(given):
+        failed.pop(chain.id, None)  # it was made since
+        truth = truth_of(chain)
+        task = truth.task if truth else ""
+        if not tally.chains:
+            tally.task = task
+        elif task != tally.task:
+            raise RecordError(
+                f"{where}: is a chain of {task or 'no task'}, after chains of {tally.task or 'none'}.",
+                hint="Give each task its own file.",
+            )
+        category = _category(chain, material)
+        tally.add(chain, [category] if category else [])
+        if chain.id in shown or len(shown) < MOST_SHOWN:
+            shown.setdefault(chain.id, Shown(chain.prompt.text, category)).chains[name] = chain
+    return Run(name, tally, _count_failures(tally, failed))
+
+
+def _chains(given: Input) -> Iterator[tuple[str, Chain]]:
+    ids = Ids()
+    for raw in given.records:
+        chain = raw.chain()
+        yield raw.where, with_id(chain, ids.new(chain.id))
+
+
+def _category(chain: Chain, material: Material) -> str:
+    """Return the group of a chain: its question's category, or its own."""
+    asked = material.questions.get(question_id(chain))
+    own = text_in_source(chain, "category") or text_in_source(chain, "group")
+    return (asked.category if asked else "") or own or ""
+
+
+def _count_failures(tally: Tally, failed: Mapping[str, Mapping[str, Any]]) -> int:
+    """Count the failures beside a file. An empty answer to a task is a wrong one. Return how many are."""
+    empty = [name for name, each in failed.items() if tally.task and each["error"] == "EmptyReply"]
+    tally.outcomes.update(dict.fromkeys(empty, False))
+    tally.failed = dict(Counter(each["cause"] for name, each in failed.items() if name not in empty))
+    return len(empty)
+
+
+def _tally_of(record: Mapping[str, Any], where: str) -> Tally:
+    try:
+        return Tally.of(record)
+    except ValidationError as error:
+        raise RecordError(f"{where}: is no score of redraft eval: {describe(error)}.") from None
+
+
+def _past(path: Path) -> list[Scores]:
+    """Read the runs of an earlier report, or scores of `redraft eval --json`."""
+    where = name_of(path)
+    with reading(path), open_input(path) as file:
+        record = decode(file.read(), where)
+    if isinstance(record, Mapping) and is_result(record):
+        record = {"runs": [record]}
+    runs = record.get("runs") if isinstance(record, Mapping) else None
+    if not isinstance(runs, list) or not all(isinstance(each, Mapping) for each in runs):
+        raise RecordError(f"{where}: is no report on chains or scores.", hint=HINT)
+    return [Run(str(each.get("name") or stem_of(path)), _tally_of(each, where)).scores for each in runs]

@@ -1,0 +1,98 @@
+"""Sections of a report: a title with rows of figures. Terminal and page show the same ones.
+
+A figure that is not defined is a dash in a table and null in JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from redraft.chain import Usage
+from redraft.evaluation.stats import Estimate
+
+_MANY = 20  # ids to name in a row
+
+
+class Line(NamedTuple):
+    """A row of the table: what, the figure, its interval, and what it is made of. All are text."""
+
+    name: str
+    value: str = ""
+    interval: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report.
+
+    Attributes:
+        title: What it is about.
+        note: How much was counted, or what was found.
+        facts: What is no figure with an interval, such as the cost: names and texts.
+        about: What it describes, for its pictures; None if it has none.
+        warns: The note is a warning.
+    """
+
+    title: str
+    note: str
+    lines: tuple[Line, ...]
+    facts: tuple[tuple[str, str], ...] = ()
+    about: Any = None
+    warns: bool = False
+
+
+def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
+    """Return an estimate in per cent, and its interval, as texts."""
+    value, interval = plain(estimate.times(100), digits)
+    return (f"{value} %" if value != "–" else value), interval
+
+
+def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, str]:
+    """Return an estimate and its interval as texts."""
+    form = f"{'+' * sign}.{digits}f"
+    value = "–" if math.isnan(estimate.value) else format(estimate.value, form)
+    interval = "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
+    return value, interval
+
+
+def listed(ids: Sequence[str], most: int = _MANY) -> str:
+    """Return the first ids as a text."""
+    return ", ".join(ids[:most]) + " …" * (len(ids) > most)
+
+
+def cost_facts(usage: Usage) -> Iterator[tuple[str, str]]:
+    """Yield what was paid, if it is known."""
+    if usage.prompt_tokens or usage.completion_tokens:
+        yield "tokens", f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
+    if usage.cost_usd is not None:
+        yield "cost", f"{usage.cost_usd:.4f} USD"
+
+
+def table(rows: Sequence[Line]) -> Iterator[str]:
+    """Yield the rows as lines of a table for the terminal."""
+    widths = [max((len(row[place]) for row in rows), default=0) for place in range(3)]
+    for name, value, interval, note in rows:
+        yield f"{name:{widths[0]}}  {value:>{widths[1]}}  {interval:>{widths[2]}}  {note}".rstrip()
+
+
+def as_text(sections: Iterable[Section]) -> Iterator[str]:
+    """Yield the lines of a report for the terminal."""
+    for number, section in enumerate(sections):
+        yield from [""] * (number > 0)
+        yield section.title + f": {section.note}" * bool(section.note)
+        yield from table(section.lines)
+        width = max((len(name) for name, _ in section.facts), default=0)
+        yield from (f"{name:{width}}  {text}" for name, text in section.facts)
+
+
+def without_nan(value: Any) -> Any:
+    """Return a JSON value with null for NaN."""
+    if isinstance(value, Mapping):
+        return {name: without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

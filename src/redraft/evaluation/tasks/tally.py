@@ -1,0 +1,262 @@
+"""The score of a run: the share of right answers with its interval, in all and by group.
+
+An answer of a task is right if it passes every check of the task; what guided revising is not looked at. Of
+chains without a task, those count that were checked, and an answer is right if it passed. The intervals are
+Wilson's, over records.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from pydantic import BaseModel, ValidationError, model_validator
+
+from redraft.chain import Chain, Usage, describe
+from redraft.counting import counted
+from redraft.errors import RecordError
+from redraft.evaluation.rows import Line, percent, table, without_nan
+from redraft.evaluation.stats import Estimate, proportion
+from redraft.evaluation.tasks.tasks import KEY
+from redraft.revision.summary import Summary
+
+
+@dataclass
+class Share:
+    """Hits among trials."""
+
+    hits: int = 0
+    count: int = 0
+
+    def add(self, *, hit: bool) -> None:
+        """Count a trial."""
+        self.hits += hit
+        self.count += 1
+
+    @property
+    def rate(self) -> Estimate:
+        """The share, 0 to 1, with its 95 % interval."""
+        return proportion(self.hits, self.count)
+
+    def record(self) -> dict[str, Any]:
+        """Return the share for JSON."""
+        rate = self.rate
+        return {
+            "value": rate.value,
+            "low": rate.low,
+            "high": rate.high,
+            "hits": self.hits,
+            "count": self.count,
+        }
+
+
+FIRST, LOOSE, SINGLE = "first answers", "loose", "constraints"
+"""Names of shares beside the score: of first answers, of IFEval's loose score, of single constraints."""
+
+_BESIDE = (FIRST, LOOSE, SINGLE, f"{SINGLE}, {LOOSE}")
+
+
+@dataclass
+class Tally(Summary):
+    """The score of chains that `tasks.scored` made, beside the usual counts.
+
+    Attributes:
+        task: Their task; empty for chains without one.
+        outcomes: Whether the best answer is right, by the chain's id.
+        beside: Other scores over all records.
+        groups: Of best answers, by group. IFEval's are the types of constraints, each on its own.
+        failed: Records without an answer, by cause. They do not count.
+    """
+
+    task: str = ""
+    outcomes: dict[str, bool] = field(default_factory=dict)
+    beside: dict[str, Share] = field(default_factory=dict)
+    groups: dict[str, Share] = field(default_factory=dict)
+    failed: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def score(self) -> Share:
+        """The score of the best answers."""
+        return Share(sum(self.outcomes.values()), len(self.outcomes))
+
+    @property
+    def noun(self) -> str:
+        """What the share of right answers is called."""
+        return "score" if self.task else "passed"
+
+    @property
+    def wrong(self) -> list[str]:
+        """The ids of the chains whose best answer is wrong."""
+        return [name for name, right in self.outcomes.items() if not right]
+
+    def add(self, chain: Chain, groups: Iterable[str] = ()) -> None:
+        """Count a chain. `groups` are those of a chain whose task has none."""
+        super().add(chain)
+        if not self.task:
+            if chain.passed is not None:
+                self._add(chain.id, groups, right=chain.passed, first=chain.steps[0].passed is True)
+            return
+        truth, final = truth_of(chain) or Truth(), results_of(chain)
+        first = bool(truth.steps) and _right(truth.steps[0])
+        self._add(chain.id, truth.groups or groups, right=_right(final), first=first)
+        if self.task == "ifeval" and final and chain.best is not None:
+            self._add_constraints(final, truth.loose[chain.best])
+
+    def _add(self, name: str, groups: Iterable[str], *, right: bool, first: bool) -> None:
+        self.outcomes[name] = right
+        _count(self.beside, FIRST, hit=first)
+        for group in groups:
+            _count(self.groups, group, hit=right)
+
+    def _add_constraints(self, final: Sequence[Found], loose: Sequence[bool]) -> None:
+        _count(self.beside, LOOSE, hit=all(loose))
+        for result, also in zip(final, loose, strict=True):
+            _count(self.beside, SINGLE, hit=result.passed)
+            _count(self.beside, f"{SINGLE}, {LOOSE}", hit=also)
+            _count(self.groups, result.name.removeprefix("ifeval:").split(" ")[0], hit=result.passed)
+
+    def lines(self) -> Iterator[Line]:
+        """Yield the score as rows of a table."""
+        yield _line(self.noun, self.score)
+        for name, share in self.beside.items():
+            if name != FIRST or self.revisions:
+                yield _line(f"  {name}", share)
+        for name in sorted(self.groups):
+            yield _line(name, self.groups[name])
+
+    def table(self) -> list[str]:
+        """Return the score as lines of text."""
+        return [f"{self.task}: {counted(self.score.count, 'answer')}", *table(list(self.lines()))]
+
+    def record(self) -> dict[str, Any]:
+        """Return everything for JSON."""
+        found: dict[str, Any] = {"task": self.task, "score": self.score.record()}
+        found |= {_field(name): share.record() for name, share in self.beside.items()}
+        found["groups"] = {name: share.record() for name, share in sorted(self.groups.items())}
+        found |= {"right": [name for name, right in self.outcomes.items() if right], "wrong": self.wrong}
+        found |= {"chains": self.chains, "revisions": self.revisions, "unrevised": self.unrevised}
+        found |= {"stops": dict(self.stops), "usage": self.usage.model_dump(), "failed": self.failed}
+        return dict(without_nan(found))
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Tally:
+        """Return the tally that a record is of.
+
+        Raises:
+            ValidationError: A field is missing, or of a wrong type.
+        """
+        read = _Record.model_validate(record)
+        beside = {name: getattr(read, _field(name)) for name in _BESIDE}
+        return cls(
+            task=read.task,
+            outcomes={**dict.fromkeys(read.right, True), **dict.fromkeys(read.wrong, False)},
+            beside={name: share.counts() for name, share in beside.items() if share},
+            groups={name: share.counts() for name, share in read.groups.items()},
+            chains=read.chains,
+            revisions=read.revisions,
+            unrevised=read.unrevised,
+            stops=Counter(read.stops),
+            usage=read.usage,
+            failed=read.failed,
+        )
+
+
+class _Share(BaseModel):
+    hits: int
+    count: int
+
+    def counts(self) -> Share:
+        return Share(self.hits, self.count)
+
+
+class _Record(BaseModel):
+    """What is read of a tally's JSON."""
+
+    task: str
+    right: list[str]
+    wrong: list[str]
+    first_answers: _Share | None = None
+    loose: _Share | None = None
+    constraints: _Share | None = None
+    constraints_loose: _Share | None = None
+    groups: dict[str, _Share] = {}
+    chains: int = 0
+    revisions: int = 0
+    unrevised: int = 0
+    stops: dict[str, int] = {}
+    usage: Usage = Usage()
+    failed: dict[str, int] = {}
+
+
+class Found(BaseModel):
+    """What a check of a task found of an answer."""
+
+    name: str = ""
+    passed: bool
+    message: str = ""
+
+
+class Truth(BaseModel):
+    """What `tasks.scored` notes of a chain.
+
+    Attributes:
+        steps: The results of the task's checks, by answer.
+        loose: Of IFEval, which constraints the loose score has met, by answer.
+    """
+
+    task: str = ""
+    groups: list[str] = []
+    steps: list[list[Found]] = []
+    loose: list[list[bool]] = []
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.task == "ifeval" and list(map(len, self.steps)) != list(map(len, self.loose)):
+            raise ValueError("`loose` should have a value for each result in `steps`")
+        return self
+
+
+def _field(name: str) -> str:
+    """Return the name of a share in JSON."""
+    return name.replace(" ", "_").replace(",", "")
+
+
+def truth_of(chain: Chain) -> Truth | None:
+    """Return what `tasks.scored` noted of a chain; None for a chain of no task.
+
+    Raises:
+        RecordError: It cannot be read.
+    """
+    found = chain.meta.get(KEY)
+    try:
+        return None if found is None else Truth.model_validate(found)
+    except ValidationError as error:
+        raise RecordError(f"{chain.id}: `{KEY}` in its `meta` cannot be read: {describe(error)}.") from None
+
+
+def results_of(chain: Chain) -> Sequence[Found]:
+    """Return what the checks found of a chain's best answer: those of its task, or else its own."""
+    if chain.best is None:
+        return []
+    if truth := truth_of(chain):
+        return truth.steps[chain.best] if chain.best < len(truth.steps) else []
+    return [Found.model_validate(each.model_dump()) for each in chain.steps[chain.best].checks]
+
+
+def outcome_of(chain: Chain) -> bool | None:
+    """Return whether a chain's best answer is right, or passed its checks; None if nothing says."""
+    return _right(results_of(chain)) if truth_of(chain) else chain.passed
+
+
+def _right(results: Sequence[Found]) -> bool:
+    return bool(results) and all(result.passed for result in results)
+
+
+def _count(shares: dict[str, Share], name: str, *, hit: bool) -> None:
+    shares.setdefault(name, Share()).add(hit=hit)
+
+
+def _line(name: str, share: Share) -> Line:
+    return Line(name, *percent(share.rate, 1), f"{share.hits:,} of {share.count:,}")

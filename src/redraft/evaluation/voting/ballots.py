@@ -1,0 +1,158 @@
+"""What a voter is shown: pairs of answers without names, in an order and with sides of the voter's own.
+
+Both are drawn from a seed, the output's name and the voter's, so they are the same after a stop. One model is
+on the left in half of the questions. A vote is a review whose judge is the voter and whose text is the note.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from redraft.counting import printable
+from redraft.errors import UsageError
+from redraft.evaluation.judging.judge import ReviewItem, items, shown
+from redraft.evaluation.judging.pairs import Match
+from redraft.evaluation.judging.reviews import Review
+from redraft.evaluation.judging.scores import Winner
+from redraft.evaluation.voting.store import VoteStore
+from redraft.jobs.provenance import now
+
+WINNERS: Mapping[str, Winner] = {"1": "1", "2": "2", "=": "tie"}
+"""What a key decides: the answer shown first is better, or the second, or neither."""
+
+LONGEST_NAME, LONGEST_NOTE = 100, 10_000  # characters
+
+
+def voter_of(name: str) -> str:
+    """Return a voter's name with single spaces and in Unicode's form C, so that it is one voter.
+
+    Raises:
+        UsageError: It is empty, too long, or has control characters.
+    """
+    found = unicodedata.normalize("NFC", " ".join(name.split()))
+    if not found or len(found) > LONGEST_NAME or printable(found) != found:
+        raise UsageError(
+            f"{found!r:.60} is not a name for a voter.",
+            hint=f"Give 1 to {LONGEST_NAME} printable characters: --voter NAME",
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What is shown of a question. Names and ids of the answers are not in it.
+
+    Attributes:
+        id: The vote's id.
+        questions: The turns of the question. The answers to the last one are judged.
+        answers: The turns of the answer shown first, and of the second.
+        note: What the voter has noted on the pair before.
+    """
+
+    id: str
+    questions: tuple[str, ...]
+    answers: tuple[tuple[str, ...], ...]
+    note: str
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a voter is.
+
+    Attributes:
+        pair: What to judge next; None if all pairs are judged.
+        done: Number of pairs that the voter has judged.
+        total: Number of all pairs.
+    """
+
+    pair: Pair | None
+    done: int
+    total: int
+
+
+class Ballots:
+    """The pairs that a voter has to judge. What is judged stands in the store and nowhere else."""
+
+    def __init__(self, matches: Sequence[Match], store: VoteStore, voter: str, seed: int) -> None:
+        self.voter = voter
+        self._store = store
+        drawn = _drawn(matches, voter, json.dumps([seed, store.path.name, voter]))
+        self._items = {item.id: item for item in drawn}
+        self._places: dict[str, int] = {}  # undone pairs come first, and skipped ones last
+        self._moves = itertools.count(1)
+        self._notes: dict[str, str] = {}
+
+    def state(self) -> State:
+        """Return what to judge next, as the votes in the file have it."""
+        done = {vote.get("review_id") for vote in self._store.of(self.voter)}
+        left = [item_id for item_id in self._items if item_id not in done]
+        chosen = min(left, key=lambda item_id: self._places.get(item_id, 0), default=None)
+        pair = self._pair(chosen) if chosen else None
+        return State(pair, len(self._items) - len(left), len(self._items))
+
+    def act(self, what: str, item_id: str = "", note: str = "") -> State:
+        """Do what the voter wants, and return what to judge next.
+
+        Args:
+            what: A key of `WINNERS`, `skip`, `undo`, or something else to do nothing.
+            item_id: The pair that was shown. A vote on an unknown one does nothing.
+            note: The voter's note on it.
+
+        Raises:
+            OutputError: The vote cannot be stored.
+        """
+        if item_id in self._items:
+            self._notes[item_id] = note
+        if what == "undo":
+            self._undo()
+        elif what == "skip":
+            self._places[item_id] = next(self._moves)
+        elif what in WINNERS and item_id in self._items:
+            self._store.add(_vote(self._items[item_id], WINNERS[what], note.strip()))
+        return self.state()
+
+    def _undo(self) -> None:
+        if vote := self._store.undo(self.voter):
+            self._notes[vote["review_id"]] = vote["text"]
+            self._places[vote["review_id"]] = -next(self._moves)
+
+    def _pair(self, item_id: str) -> Pair:
+        what = shown(self._items[item_id], gold=False)
+        questions, *answers = (tuple(map(printable, turns)) for turns in (what.questions, *what.answers))
+        return Pair(item_id, questions, tuple(answers), self._notes.get(item_id, ""))
+
+
+def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[ReviewItem]:
+    """Yield the pairs in the voter's order. The turns of a question stay together, and on their sides."""
+
+    def draw(match: Match, what: str) -> bytes:
+        return hashlib.sha256(f"{drawing} {what} {match.question.id}".encode()).digest()
+
+    ordered = sorted(matches, key=lambda match: draw(match, "order"))
+    by_side = sorted(matches, key=lambda match: draw(match, "side"))
+    swapped = {match.question.id for match in by_side[len(by_side) // 2 :]}
+    for item in items(ordered, [voter], both_orders=False, about="vote"):
+        yield replace(item, swapped=item.match.question.id in swapped)
+
+
+def _vote(item: ReviewItem, winner: Winner, note: str) -> Review:
+    first, second = item.answers
+    return Review(
+        review_id=item.id,
+        question_id=item.match.question.id,
+        answer1_id=first.id,
+        answer2_id=second.id,
+        reviewer_id="vote",
+        metadata={"sides": "drawn", "swapped": item.swapped, "when": now()},
+        text=note,
+        winner=winner,
+        model_1=first.name,
+        model_2=second.name,
+        judge=item.judge,
+        turn=item.turn,
+    )

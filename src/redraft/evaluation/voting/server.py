@@ -1,0 +1,191 @@
+"""The web page for votes, served on this machine only.
+
+One page and one JSON endpoint: with the standard library's server that is no more code than with a framework,
+and no dependency. The page holds no answers. It asks for them with a token that stands behind `#` in its
+address, so that it is in no request line, log or referrer. A request is refused if its Host is not this
+machine (DNS rebinding), its Origin is another page's (cross-site posts), it lacks the token, or its body is
+large. Nothing is logged.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+from threading import Lock
+from typing import Any, Literal, cast
+
+from pydantic import BaseModel, Field, ValidationError
+
+from redraft.chain import describe
+from redraft.errors import RedraftError, UsageError
+from redraft.evaluation.voting.ballots import LONGEST_NOTE, Ballots, voter_of
+from redraft.evaluation.voting.page import policy_of
+
+LOOPBACK = "127.0.0.1"
+_NAMES = (LOOPBACK, "localhost")
+_LARGEST = 1 << 16
+"""Bytes of the largest body: four bytes for each character of a note, and the rest."""
+
+
+class _Asked(BaseModel):
+    """The body of a request: what a voter did."""
+
+    voter: str
+    do: Literal["show", "1", "2", "=", "skip", "undo"]
+    id: str = ""
+    note: str = Field("", max_length=LONGEST_NOTE)
+
+
+class _Refused(Exception):
+    """A request that is not answered, and why."""
+
+    def __init__(self, status: HTTPStatus, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class VoteServer(ThreadingTCPServer):
+    """The server. Each voter has ballots, which are opened at the first request.
+
+    Attributes:
+        url: The address of the page, with the token.
+    """
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, port: int, html: str, ballots_of: Callable[[str], Ballots]) -> None:
+        """Listen on a port of the loopback interface; 0 chooses a free one.
+
+        Raises:
+            UsageError: The port is taken or not allowed.
+        """
+        self.html, self.policy = html.encode(), policy_of(html)
+        self.token = secrets.token_urlsafe(24)
+        self._ballots_of, self._open = ballots_of, dict[str, Ballots]()
+        self._lock, self._ended = Lock(), False
+        try:
+            super().__init__((LOOPBACK, port), _Handler)
+        except OSError as error:
+            raise UsageError(
+                f"port {port} cannot be used: {error.strerror}.", hint="Give another one, or no --port."
+            ) from None
+        self.url = f"http://{LOOPBACK}:{self.server_address[1]}/#{self.token}"
+
+    def server_close(self) -> None:
+        """Stop listening. The vote that is under way is stored, and no other begins."""
+        with self._lock:
+            self._ended = True
+        super().server_close()
+
+    def act(self, body: bytes) -> dict[str, Any]:
+        """Do what a request asks for, and return the voter's state as JSON values.
+
+        Raises:
+            _Refused: The body is not a request, or the server is closed.
+            OutputError: The vote cannot be stored.
+        """
+        try:
+            asked = _Asked.model_validate_json(body)
+            voter = voter_of(asked.voter)
+        except ValidationError as error:
+            raise _Refused(HTTPStatus.BAD_REQUEST, f"no request: {describe(error)}") from None
+        except UsageError as error:
+            raise _Refused(HTTPStatus.BAD_REQUEST, str(error)) from None
+        with self._lock:
+            if self._ended:
+                raise _Refused(HTTPStatus.SERVICE_UNAVAILABLE, "redraft vote has ended")
+            if voter not in self._open:
+                self._open[voter] = self._ballots_of(voter)
+            return asdict(self._open[voter].act(asked.do, asked.id, asked.note))
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Show a traceback, unless the browser has gone."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = 30  # seconds in which a connection may be silent
+    server_version, sys_version = "redraft", ""
+
+    @property
+    def _booth(self) -> VoteServer:
+        return cast(VoteServer, self.server)
+
+    def do_GET(self) -> None:
+        """Send the page."""
+        self._answer(self._page)
+
+    def do_POST(self) -> None:
+        """Do what a voter asks for."""
+        self._answer(self._act)
+
+    def _answer(self, make: Callable[[], tuple[str, bytes]]) -> None:
+        status = HTTPStatus.OK
+        try:
+            self._check_origin()
+            kind, data = make()
+        except (_Refused, RedraftError) as error:
+            status = error.status if isinstance(error, _Refused) else HTTPStatus.INTERNAL_SERVER_ERROR
+            kind, data = _as_json({"error": str(error)})
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", kind),
+            ("Content-Length", str(len(data))),
+            ("Content-Security-Policy", self._booth.policy),
+            ("X-Content-Type-Options", "nosniff"),
+            ("Cross-Origin-Resource-Policy", "same-origin"),
+            ("Referrer-Policy", "no-referrer"),
+            ("Cache-Control", "no-store"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _page(self) -> tuple[str, bytes]:
+        if self.path != "/":
+            raise _Refused(HTTPStatus.NOT_FOUND, "there is one page here: /")
+        return "text/html; charset=utf-8", self._booth.html
+
+    def _act(self) -> tuple[str, bytes]:
+        if self.path != "/act":
+            raise _Refused(HTTPStatus.NOT_FOUND, "requests go to /act")
+        given = self.headers.get("X-Redraft-Token", "")
+        if not hmac.compare_digest(given.encode(), self._booth.token.encode()):
+            raise _Refused(
+                HTTPStatus.FORBIDDEN, "the token is wrong: open the whole address that redraft vote shows"
+            )
+        if self.headers.get_content_type() != "application/json":
+            raise _Refused(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "a request is application/json")
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            raise _Refused(HTTPStatus.LENGTH_REQUIRED, "a request says how long it is")
+        if int(length) > _LARGEST:
+            raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {_LARGEST:,} bytes")
+        return _as_json(self._booth.act(self.rfile.read(int(length))))
+
+    def _check_origin(self) -> None:
+        """Refuse requests that come by another name of this machine, or from another page.
+
+        The port may be another one, that of a tunnel.
+        """
+        hosts = self.headers.get_all("Host") or [""]
+        if len(hosts) > 1 or hosts[0].partition(":")[0] not in _NAMES:
+            raise _Refused(HTTPStatus.FORBIDDEN, f"this is {LOOPBACK}, and the request is for another host")
+        if self.headers.get("Origin", f"http://{hosts[0]}") != f"http://{hosts[0]}":
+            raise _Refused(HTTPStatus.FORBIDDEN, "the request is from another page")
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing."""
+
+
+def _as_json(value: Any) -> tuple[str, bytes]:
+    return "application/json", json.dumps(value).encode()

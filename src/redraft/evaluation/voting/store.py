@@ -1,0 +1,116 @@
+"""The file of votes, to which several voters and processes add at once.
+
+A vote is a review (`evaluate.reviews`), one a line. The file is open only while it is read or changed, under
+a lock beside it, and a vote is on the disk before the next pair is shown. To undo a vote, the file is written
+aside without it and renamed. Nothing else remembers who has judged what.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from redraft.errors import OutputError, RecordError
+from redraft.evaluation.judging.reviews import Review
+from redraft.files import locked, replacing
+from redraft.jobs.lines import LineFile, parse_line, read_lines
+from redraft.jobs.provenance import Provenance, RunFile
+
+Vote = dict[str, Any]
+"""A review as JSON values."""
+
+
+class VoteStore:
+    """The votes of all voters.
+
+    Attributes:
+        path: Their file. A link is followed.
+    """
+
+    def __init__(self, path: Path, provenance: Provenance) -> None:
+        """Open the file, or create it.
+
+        Raises:
+            OutputError: It cannot be written, or has votes on other answers.
+            RecordError: A line is not a vote.
+        """
+        LineFile(path).close()  # says what is wrong with the path
+        self.path = path.resolve()
+        with self._open() as (file, lines):
+            run = RunFile(file.path, start_over="give the answers that were voted on")
+            if lines:
+                run.check(provenance)
+            run.begin(provenance, resume=bool(lines))
+
+    def of(self, voter: str) -> list[Vote]:
+        """Return the votes of a voter, the last one last."""
+        with self._open() as (_, lines):
+            return [vote for vote in map(self._vote, lines) if vote.get("judge") == voter]
+
+    def add(self, vote: Review) -> None:
+        """Add a vote, unless the voter has judged the pair already, on another page perhaps.
+
+        Raises:
+            OutputError: It cannot be written; the file is unchanged.
+        """
+        with self._open() as (file, lines):
+            if all(each.get("review_id") != vote.review_id for each in map(self._vote, lines)):
+                file.append(vote.to_json())
+
+    def undo(self, voter: str) -> Vote | None:
+        """Take a voter's last vote out of the file, and return it; None if there is none.
+
+        Raises:
+            OutputError: The file cannot be written; it is unchanged.
+        """
+        with self._open() as (_, lines):
+            for place in reversed(range(len(lines))):
+                vote = self._vote(lines[place])
+                if vote.get("judge") == voter:
+                    self._replace(b"".join(lines[:place] + lines[place + 1 :]))
+                    return vote
+        return None
+
+    @contextmanager
+    def _open(self) -> Iterator[tuple[LineFile, list[bytes]]]:
+        """Lock the file, and yield it with its lines. What a killed process left half written is cut off."""
+        beside = self.path.with_name(f"{self.path.name}.lock")
+        with locked(beside):
+            file = LineFile(self.path)
+            try:
+                yield file, _whole(file)
+            finally:
+                file.close()
+                beside.unlink()
+
+    def _replace(self, data: bytes) -> None:
+        mode = stat.S_IMODE(self.path.stat().st_mode)
+        try:
+            with replacing(self.path) as aside:
+                os.fchmod(aside.fileno(), mode)
+                aside.write(data)
+        except OSError as error:
+            raise OutputError(f"cannot write {self.path}: {error.strerror}.", hint="Make room.") from None
+
+    def _vote(self, line: bytes) -> Vote:
+        if (vote := parse_line(line)) is None:
+            raise RecordError(
+                f"{self.path}: has a line that is not a vote: {line[:60].decode(errors='replace')!r}.",
+                hint=f"Correct or remove the line, or move {self.path} away.",
+            )
+        return vote
+
+
+def _whole(file: LineFile) -> list[bytes]:
+    lines = list(read_lines(file.path))
+    if lines and not lines[-1].endswith(b"\n"):
+        if parse_line(lines[-1] + b"\n") is None:
+            file.cut(file.size - len(lines.pop()))
+        else:
+            file.append("")
+            lines[-1] += b"\n"
+    return [line for line in lines if line.strip()]

@@ -1,0 +1,52 @@
+"""Chains with truth, for tests: each answer is right or wrong, and is accepted or rejected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from redraft.chain import Chain, CheckResult, Feedback, Step, Verdict
+from redraft.evaluation.tasks.tasks import KEY
+
+_SAID: dict[str, Verdict] = {"a": "accept", "r": "revise", "u": "unknown"}
+
+
+def result(name: str, *, passed: bool) -> CheckResult:
+    return CheckResult(name=name, passed=passed, score=float(passed), message="m")
+
+
+def step(answer: str = "x", said: str = " ", guide: str = " ", **about: Any) -> Step:
+    """A step. `said` is a, r, u or a space; `guide` is 1 if the check `words<=9` passes, 0, or a space."""
+    checks = (result("words<=9", passed=guide == "1"),) if guide != " " else ()
+    verdict = _SAID.get(said, "accept" if guide == "1" else "revise")
+    by: Any = "checks" if checks else "model"
+    feedback = Feedback(text="f", verdict=verdict, by=by, checks=checks) if checks or said != " " else None
+    return Step(answer=answer, feedback=feedback, **about)
+
+
+def told(
+    name: str,
+    rights: str,
+    said: str = "",
+    *,
+    guide: str = "",
+    answers: tuple[str, ...] = (),
+    best: int | None = -1,
+    task: str = "gsm8k",
+    truth: dict[str, Any] | None = None,
+    **about: Any,
+) -> Chain:
+    """A chain with truth: `told("a", "01")` has a wrong answer, and then a right one, which is the best."""
+    count = len(rights)
+    texts = answers or tuple(f"answer {number}" for number in range(count))
+    steps = [step(*each) for each in zip(texts, said.ljust(count), guide.ljust(count), strict=True)]
+    found = [[result("final number 7", passed=right == "1").model_dump()] for right in rights]
+    meta = {KEY: {"task": task, "groups": [], "steps": found, **(truth or {})}}
+    return Chain(
+        **{
+            "id": name,
+            "steps": tuple(steps),
+            "best": count - 1 if best == -1 else best,
+            "meta": meta,
+            **about,
+        }
+    )

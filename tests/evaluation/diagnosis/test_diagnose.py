@@ -1,0 +1,302 @@
+"""What revising did: transitions, rates, verdicts, lengths, and what is said about them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("scipy")
+
+import redraft
+from redraft.chain import Chain, write_jsonl
+from redraft.errors import UsageError
+from redraft.evaluation.diagnosis.diagnose import MOST, Changes, Diagnosis, by_item, diagnose
+from redraft.evaluation.diagnosis.text import as_json, as_text, notes, sections, verdict
+from redraft.evaluation.stats import proportion
+from tests.evaluation.diagnosis.made_chains import step, told
+
+MIXED = [
+    told("a", "01"),
+    told("b", "011"),
+    told("c", "10", best=0),
+    told("d", "100"),
+    told("e", "00"),
+    told("f", "1"),
+    told("g", "0"),
+]
+
+
+def counts(changes: Changes) -> tuple[int, int, int, int]:
+    cells = ((False, True), (True, False), (True, True), (False, False))
+    fixed, broken, right, wrong = (changes.count(*cell) for cell in cells)
+    return fixed, broken, right, wrong
+
+
+def rows(found: Diagnosis, part: str) -> dict[str, tuple[str, str, str]]:
+    return {line.name.strip(): tuple(line[1:]) for line in sections(found)[part]}
+
+
+def test_transitions_are_those_of_the_chains_that_were_revised() -> None:
+    found = diagnose(MIXED)
+    assert [counts(changes) for changes in found.revisions] == [(2, 2, 0, 1), (0, 0, 1, 1)]
+    assert counts(found.of_revised) == (2, 1, 1, 1), "c kept its first answer, which is right"
+    assert counts(found.whole) == (2, 1, 2, 2)
+    assert (found.items, len(found.revised), found.most) == (7, 5, 2)
+
+
+def test_right_answers_after_each_revision_and_of_the_best() -> None:
+    found = diagnose(MIXED)
+    assert [level.hits for level in found.levels] == [3, 3, 3, 4]
+    assert [level.name for level in found.levels] == [
+        "first answer",
+        "1 revision at most",
+        "2 revisions at most",
+        "best answer",
+    ]
+    assert found.levels[-1].right == proportion(4, 7)
+
+
+def test_rates_and_the_threshold() -> None:
+    changes = diagnose(MIXED).revisions[0]
+    assert (changes.wrong, changes.right) == (3, 2)
+    assert changes.ecr == proportion(2, 3)
+    assert changes.eir == proportion(2, 2)
+    assert changes.ratio == pytest.approx(2 / 3)
+    assert changes.threshold == pytest.approx(2 / 3)
+    assert changes.level == pytest.approx(0.4)
+
+
+outcomes = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
+
+
+@given(outcomes)
+def test_more_is_right_exactly_where_the_ratio_is_above_the_threshold(pairs: list[tuple[bool, bool]]) -> None:
+    changes = Changes(tuple((*pair, number) for number, pair in enumerate(pairs)))
+    gained = sum(after for _, after in pairs) - sum(before for before, _ in pairs)
+    if changes.wrong and changes.right and (changes.fixed or changes.broken):
+        assert (changes.ratio > changes.threshold + 1e-9) == (gained > 0)
+        assert (changes.right / len(pairs) < changes.level - 1e-9) == (gained > 0)
+
+
+def test_rates_without_an_answer_of_a_kind_are_not_known() -> None:
+    changes = Changes(((False, True, "a"), (False, False, "b")))
+    assert math.isnan(changes.eir.value)
+    assert math.isnan(changes.ratio)
+    assert Changes(((False, True, "a"), (True, True, "b"))).ratio == math.inf
+
+
+def test_runs_of_an_item_count_as_one_item() -> None:
+    runs = [told(name, marks) for name in "abcdefgh" for marks in ("01", "00", "011")]
+    found = diagnose(runs)
+    assert (found.items, len(found.chains)) == (8, 24)
+    assert found.decision.items == 8
+    assert found.decision.gain.value == pytest.approx(2 / 3)
+    assert found.decision.p < 0.05
+    assert by_item([(1, "a"), (0, "b"), (0, "a")]) == [0.5, 0.0]
+    assert "in 24 runs" in next(as_text(found))
+    spread = diagnose([told(name, marks) for name in "abcdefgh" for marks in ("01", "00")])
+    assert math.isnan(spread.revisions[0].ecr.low), "every item has the same share: no spread to resample"
+
+
+def test_the_guide_stands_beside_the_truth() -> None:
+    found = diagnose([told("a", "00", guide="01"), told("b", "10", guide="01"), told("c", "1", guide="1")])
+    first, _, best = found.levels
+    assert first.guide is not None
+    assert best.guide is not None
+    assert (first.guide.value, first.right.value) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert (best.guide.value, best.right.value) == (1, pytest.approx(1 / 3))
+    assert not found.same
+    assert rows(found, "right answers")["best answer"][2] == "1 of 3; the guiding checks pass 100.0 %"
+    echo = told("a", "00").model_copy(update={"steps": (step("x", "r"), step("y", "r", echo=True))})
+    assert [level.guide for level in diagnose([echo]).levels] == [None] * 3, "no check guided"
+
+
+def test_a_gain_by_the_checks_that_guided_is_said_to_be_nearly_automatic() -> None:
+    steps = (step("x", guide="0"), step("y", guide="1"))
+    found = diagnose([Chain(id=str(n), steps=steps, best=1) for n in range(8)])
+    assert found.same
+    assert next(notes(found)) == "The checks that score guided revising, too: a gain is nearly automatic."
+    assert verdict(found).startswith("Revising pays here: it adds 100.0 points over the first answers; ")
+    assert verdict(found).endswith("then a gain is nearly automatic.")
+
+
+def test_verdicts_against_the_truth() -> None:
+    found = diagnose([told("a", "00", "ra"), told("b", "1", "r"), told("c", "1", "a"), told("d", "0", "u")])
+    total = found.verdicts.total
+    assert (total.rejected, total.wrong, total.accepted, total.right, total.alarms) == (1, 3, 1, 2, 1)
+    shown = rows(found, "verdicts: finding answers that need revision")
+    assert shown["precision"][0] == "50.0 %"
+    assert (shown["recall"][0], shown["recall"][2]) == ("33.3 %", "1 of 3 wrong are rejected")
+    assert shown["balanced accuracy"][2].startswith("1 of 2 right are accepted; 1 say neither; ")
+    assert "verdicts: finding answers that need revision" not in sections(diagnose([told("a", "1")]))
+
+
+@pytest.mark.parametrize(
+    ("said", "always"),
+    [
+        (["a"] * 20, "accept"),
+        (["r"] * 20, "revise"),
+        (["u"] * 20, ""),
+        (["a"] * 17 + ["r"] * 3, ""),
+        (["a"] * 10 + ["r"] * 10, ""),
+    ],
+)
+def test_a_critic_that_always_says_the_same_is_named(said: list[str], always: str) -> None:
+    rights = "1" * 10 + "0" * 10
+    chains = [told(str(n), right, word) for n, (right, word) in enumerate(zip(rights, said, strict=True))]
+    found = diagnose(chains)
+    assert found.verdicts.collapse == always
+    assert any("Nearly all verdicts" in note for note in notes(found)) == bool(always)
+
+
+def test_accepting_everything_is_right_where_everything_is_right() -> None:
+    assert diagnose([told(str(n), "1", "a") for n in range(9)]).verdicts.collapse == ""
+
+
+def test_lengths() -> None:
+    found = diagnose(
+        [
+            told("a", "01", answers=("one two", "one two three four")),
+            told("b", "01", answers=("one", "one two three four five")),
+            told("c", "0", answers=("one two three",)),
+        ]
+    )
+    assert [level.words for level in found.levels] == [2, 4, 4]
+    assert found.longer.value == 3
+    assert found.length_and_truth.value > 0.5
+    assert math.isnan(diagnose([told("a", "00"), told("b", "0")]).length_and_truth.value)
+
+
+def test_where_the_gain_comes_from() -> None:
+    found = diagnose(
+        [
+            told("a", "01", answers=("", "yes")),
+            told("b", "01"),
+            told("c", "10", best=0),
+            told("d", "10"),
+            told("e", "010"),
+        ]
+    )
+    shown = rows(found, "where the gain comes from")
+    assert shown["wrong → right"][0] == "2"
+    assert (shown["empty or cut draft completed"][0], shown["content changed"][0]) == ("1", "1")
+    assert (shown["right → wrong"][0], shown["right → wrong"][2]) == ("1", "d")
+    assert shown["the best instead of the last"][0] == "+1"
+
+
+def test_what_is_gained_by_choosing_among_drafts() -> None:
+    def chosen(name: str, right: str, *drafts: bool) -> Chain:
+        found = [[{"name": "n", "passed": passed}] for passed in drafts]
+        return told(name, right, truth={"drafts": found})
+
+    found = diagnose([chosen("a", "1", False, False, False), chosen("b", "0", False), told("c", "1")])
+    assert found.drafts is not None
+    assert found.drafts.items == 2
+    assert found.drafts.gain.value == pytest.approx(0.375)
+    assert "gain" in rows(found, "choosing the first answer among drafts")
+    assert diagnose([told("c", "1")]).drafts is None
+
+
+def test_groups_in_which_nothing_changed_share_a_row() -> None:
+    def of(name: str, rights: str, group: str) -> Chain:
+        return told(name, rights, truth={"groups": [group]})
+
+    found = diagnose([of("a", "01", "x"), of("b", "11", "y"), of("c", "00", "z")])
+    shown = rows(found, "from first to best answers, by group")
+    assert shown["x"][0] == "+100.0"
+    assert shown["x"][2] == "points; 0 → 1 of 1"
+    assert shown["2 other groups"][2] == "nothing changed"
+    assert as_json(found)["groups"].keys() == {"x", "y", "z"}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "words"),
+    [
+        ("01", "no right answer was revised, so nothing could be lost"),
+        ("10", "no wrong answer was revised, so nothing could be gained"),
+        ("00 11", "nothing changed"),
+        ("01 01 10", "above Acc/(1 - Acc) = 0.50: it gained, p = 1; pays while under 50 % are right"),
+        ("01 10", "equal to Acc/(1 - Acc) = 1.00: no difference, p = 1; pays while under 50 % are right"),
+        ("00 10", "below Acc/(1 - Acc) = 1.00: it lost, p = 1"),
+    ],
+)
+def test_whether_iterating_pays_is_said_in_words(pairs: str, words: str) -> None:
+    found = diagnose([told(str(n), pair) for n, pair in enumerate(pairs.split())])
+    assert rows(found, "what revising did")["ECR/EIR"][2] == words
+
+
+def test_the_way_from_first_to_best_is_shown_where_it_is_not_that_of_the_one_revision() -> None:
+    assert "first to best" not in rows(diagnose([told("a", "01")]), "what revising did")
+    assert "first to best" in rows(diagnose([told("a", "01", best=0)]), "what revising did")
+
+
+def test_chains_without_a_revision_say_nothing_about_revising() -> None:
+    found = diagnose([told("a", "1"), told("b", "0")])
+    assert verdict(found) == "Nothing was revised, so this says nothing about revising."
+    assert list(sections(found)) == ["right answers", "length"]
+
+
+def test_what_to_know_is_said() -> None:
+    echo = told("e", "01").model_copy(update={"steps": (step("x"), step("y", echo=True)), "best": 0})
+    cut = told("f", "1").model_copy(update={"stop": "cancelled"})
+    many = [told(f"m{n}", "1", best=None) for n in range(7)]
+    said = list(notes(diagnose([echo, cut, *many, told("g", "0", task="math"), Chain(id="none"), cut])))
+    assert said == [
+        "Several tasks are mixed. Diagnose them one by one for the figures of each.",
+        "Given twice, counted once: 1 (f).",
+        "Not counted, no answer: 1 (none).",
+        "No answer was kept, which counts as wrong: 7 (m0, m1, m2, m3, m4 …).",
+        "Ended early: 1 (f).",
+        "1 revision only talks about the answer; the scoring checks pass 1, and none counts as right.",
+    ]
+
+
+def test_long_chains_get_rows_for_the_first_revisions() -> None:
+    found = diagnose([told("a", "0" * (MOST + 5) + "1")])
+    assert len(found.revisions) == MOST
+    assert len(found.levels) == MOST + 2
+    assert counts(found.of_revised) == (1, 0, 0, 0)
+
+
+marks = st.text("01", min_size=1, max_size=4)
+
+
+@settings(max_examples=8)
+@given(st.lists(st.tuples(marks, st.text("aru ", max_size=4), st.integers(-1, 3)), min_size=1, max_size=12))
+def test_any_chains_can_be_described(drawn: list[tuple[str, str, int]]) -> None:
+    chains = [
+        told(str(n % 7), rights, said[: len(rights)], best=None if best >= len(rights) else best)
+        for n, (rights, said, best) in enumerate(drawn)
+    ]
+    found = diagnose(chains)
+    text = "\n".join(as_text(found))
+    assert "nan" not in text
+    json.dumps(as_json(found), allow_nan=False)
+    for changes, number in zip(found.revisions, range(1, 4), strict=False):
+        assert sum(counts(changes)) == sum(each.chain.revisions >= number for each in found.chains)
+
+
+def test_from_python(tmp_path: Path) -> None:
+    path = tmp_path / "chains.jsonl"
+    write_jsonl(path, MIXED)
+    found = redraft.diagnose(path)
+    assert str(found) == "\n".join(as_text(found))
+    assert found.whole == redraft.diagnose(MIXED).whole
+    scored = redraft.diagnose(MIXED, score=[lambda answer: "1" in answer, "words<=2"])
+    assert scored.tasks == ["given checks"]
+    assert scored.whole.fixed == 2
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"task": "gsm8k"}, {"records": "x.jsonl"}, {"task": "gsm8k", "records": "x.jsonl", "score": ["json"]}],
+)
+def test_options_that_do_not_fit_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="a task comes with its records, and without other checks"):
+        redraft.diagnose(MIXED, **given)

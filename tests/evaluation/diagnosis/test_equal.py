@@ -1,0 +1,157 @@
+"""Curves of score over tokens, and ways compared at equal tokens."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.chain import Chain, Step, Usage, write_jsonl
+from redraft.errors import UsageError
+from redraft.evaluation.diagnosis.equal import Curves, curves_in, revised_in
+from redraft.evaluation.diagnosis.equal_text import as_json, as_text, drawn, verdict
+
+
+def chain(name: str, tokens: int, *, right: bool, echo: bool = False) -> Chain:
+    truth: dict[str, Any] = {"task": "ifeval", "groups": [], "steps": [[{"name": "x", "passed": right}]]}
+    used = Usage(completion_tokens=tokens, prompt_tokens=10)
+    step = Step(answer="An answer.", echo=echo, usage=used)
+    return Chain(id=name, steps=(step,), best=0, usage=used, meta={"eval": truth})
+
+
+def write(folder: Path, way: str, tokens: int, rights: Sequence[bool], seed: int = 1) -> None:
+    """Write a run: item i is right or not, and each took the same tokens."""
+    file = folder / f"seed-{seed}" / f"{way}.jsonl"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(file, [chain(f"i{i:03}", tokens, right=right) for i, right in enumerate(rights)])
+
+
+def shares(right: int, of: int = 40) -> list[bool]:
+    return [place < right for place in range(of)]
+
+
+def runs(folder: Path, *, revise: int, best: tuple[int, int] = (10, 12), plain: int = 8) -> Curves:
+    write(folder, "plain", 100, shares(plain))
+    write(folder, "revise-2", 200, shares(revise))
+    write(folder, "best-of-2", 150, shares(best[0]))
+    write(folder, "best-of-3", 250, shares(best[1]))
+    return curves_in(folder)
+
+
+def test_scores_and_tokens_between_two_runs_are_on_the_line_that_joins_them(tmp_path: Path) -> None:
+    found = runs(tmp_path, revise=30, best=(10, 20))
+    plain, best = found.versus
+    assert (plain.kind, plain.at, plain.decision.gain.value) == ("plain", 100, (30 - 8) / 40)
+    assert (best.kind, best.at) == ("best-of", 200)
+    assert best.decision.gain.value == pytest.approx((30 - 15) / 40)
+
+
+def test_a_way_that_ends_before_is_taken_at_its_end(tmp_path: Path) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "blind-2", 160, shares(9))
+    blind = curves_in(tmp_path).versus[-1]
+    assert (blind.kind, blind.at, blind.decision.gain.value) == ("blind", 160, (30 - 9) / 40)
+    assert "it takes 160 tokens at most" in "\n".join(as_text(curves_in(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("revise", "said"),
+    [
+        (38, "Revise: at equal tokens it does better than one answer and best of N"),
+        (11, "Undecided: revising is not shown to do better than one answer and best of N."),
+        (
+            2,
+            "Don't revise here: at equal tokens one answer and best of N do better, best of N by 22.5",
+        ),
+    ],
+)
+def test_the_sentence(tmp_path: Path, revise: int, said: str) -> None:
+    found = runs(tmp_path, revise=revise)
+    assert verdict(found).startswith(said)
+    assert list(as_text(found))[-1] == verdict(found)
+
+
+def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:
+    runs(tmp_path, revise=40)
+    for way, right in (("plain", 0), ("revise-2", 0), ("best-of-2", 0), ("best-of-3", 0)):
+        write(tmp_path, way, 100, shares(right), seed=2)
+    found = curves_in(tmp_path)
+    assert (found.items, found.seeds) == (40, 2)
+    assert found.revised.score.value == 0.5
+    assert found.revised.tokens == 150
+
+
+def test_chains_that_were_made_elsewhere_are_another_way(tmp_path: Path) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "mellea-3", 200, shares(9))
+    found = curves_in(tmp_path)
+    other = found.versus[-1]
+    assert (other.kind, other.at, other.decision.gain.value) == ("mellea", 200, (30 - 9) / 40)
+    assert any(line.startswith("mellea of 3 ") for line in as_text(found))
+
+
+def test_items_and_seeds_that_lack_a_run_are_left_out_and_named(tmp_path: Path) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "best-of-2", 150, shares(10, of=38))
+    write(tmp_path, "plain", 100, shares(8), seed=2)
+    found = curves_in(tmp_path)
+    assert (found.items, found.left_out, found.seeds, found.unfinished) == (38, 2, 1, ("seed-2",))
+    text = "\n".join(as_text(found))
+    assert "Not counted, because a run lacks them: 2 items." in text
+    assert "Not counted, because runs are missing: seed-2." in text
+
+
+def test_an_empty_answer_and_an_echo_are_wrong(tmp_path: Path) -> None:
+    runs(tmp_path, revise=40)
+    echo, *rest = (chain(f"i{i:03}", 200, right=True, echo=i == 0) for i in range(39))
+    file = tmp_path / "seed-1" / "revise-2.jsonl"
+    write_jsonl(file, [echo, *rest])
+    failure = {"id": "i039", "cause": "empty", "error": "EmptyReply", "message": "nothing"}
+    file.with_name(file.name + ".errors.jsonl").write_text(json.dumps(failure) + "\n")
+    assert curves_in(tmp_path).revised.score.value == 38 / 40
+
+
+def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
+    found = runs(tmp_path, revise=30)
+    values = as_json(found)
+    assert [(each["way"], each["texts"], each["tokens"]) for each in values["ways"]] == [
+        ("plain", 1, 100),
+        ("revise", 2, 200),
+        ("best-of", 2, 150),
+        ("best-of", 3, 250),
+    ]
+    assert [each["way"] for each in values["revise_against"]] == ["plain", "best-of"]
+    assert json.loads(json.dumps(values, allow_nan=False)) == values
+    picture = drawn(found)
+    assert picture.count("<polyline") == 2
+    assert "best-of-3: 30.0 % (" in picture
+
+
+@pytest.mark.parametrize("made", [[], ["plain"], ["notes", "plain"]])
+def test_a_folder_without_runs_is_refused(tmp_path: Path, made: list[str]) -> None:
+    for name in made:
+        write(tmp_path, name, 1, [True])
+    for read in (curves_in, revised_in):
+        with pytest.raises(UsageError, match="has no runs to compare"):
+            read(tmp_path)
+
+
+def test_runs_without_a_common_item_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "revise-2", 1, [True])
+    write(tmp_path, "plain", 1, [])
+    with pytest.raises(UsageError, match="no item is in every run"):
+        curves_in(tmp_path)
+
+
+def test_the_runs_on_ifeval_say_what_the_results_say(tmp_path: Path) -> None:
+    benchmarks = Path(__file__).parents[3] / "benchmarks"
+    with tarfile.open(benchmarks / "ifeval_runs.tar.xz") as archive:
+        archive.extractall(tmp_path, filter="data")
+    shown = (benchmarks / "RESULTS.md").read_text("utf-8")
+    assert "\n".join(as_text(curves_in(tmp_path / "ifeval_runs"))) in shown

@@ -1,0 +1,97 @@
+"""Where a gain comes from: kinds of repairs, and groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.chain import Step
+from redraft.evaluation.diagnosis.gains import CONTENT, CUT, FORM, MOST_CHECKS, Trial, kind_of, trials
+from redraft.evaluation.diagnosis.truth import SCORE, Known, known
+from tests.evaluation.diagnosis.made_chains import result, told
+
+
+def one(*args: Any, **about: Any) -> Known:
+    [found] = known([told(*args, **about)]).chains
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "best", "about", "kind"),
+    [
+        ("  ", "48", {}, CUT),
+        ("The sum is 48.", "**the sum** is: 48", {}, FORM),
+        ("It is 4 times 12, 48", "48, as it is 4 times 12", {"meta": "48"}, FORM),
+        ("It is 47", "It is 48", {"meta": "48"}, CONTENT),
+        ("48 it is not", "It is 48", {"meta": "48"}, CONTENT),
+        ("one two", "two one", {"truth": {"loose": [[True, True], [True]]}}, FORM),
+        ("one two", "two one", {"truth": {"loose": [[True, False], [True]]}}, CONTENT),
+    ],
+)
+def test_kinds_of_repairs(first: str, best: str, about: dict[str, Any], kind: str) -> None:
+    reference = about.pop("meta", None)
+    chain = told("a", "01", answers=(first, best), **about)
+    if reference:
+        chain = chain.model_copy(update={"meta": {**chain.meta, "reference": reference}})
+    [found] = known([chain]).chains
+    assert kind_of(found) == kind
+
+
+def test_the_gold_answer_of_a_record_says_nothing_where_other_checks_score() -> None:
+    chain = told("a", "01", answers=("27", "81 / 3 = 26"), task=SCORE)
+    chain = chain.model_copy(update={"meta": {**chain.meta, "reference": "27"}})
+    [found] = known([chain]).chains
+    assert kind_of(found) == CONTENT
+
+
+def test_a_draft_that_was_cut_was_completed() -> None:
+    chain = told("a", "01")
+    steps = (Step(answer="It is", finish="max_tokens"), chain.steps[1])
+    [found] = known([chain.model_copy(update={"steps": steps})]).chains
+    assert kind_of(found) == CUT
+
+
+def test_groups_are_those_of_the_records() -> None:
+    chains = [one("a", "01", truth={"groups": ["level 1", "Algebra"]}), one("b", "1")]
+    assert list(trials(chains)) == [Trial("level 1", False, True, "a"), Trial("Algebra", False, True, "a")]
+
+
+def test_mixed_tasks_are_groups() -> None:
+    chains = [one("a", "01"), one("b", "10", task="math", truth={"groups": ["level 1"]})]
+    assert list(trials(chains)) == [
+        Trial("gsm8k", False, True, "a"),
+        Trial("level 1", True, False, "b"),
+        Trial("math", True, False, "b"),
+    ]
+
+
+def several(*rows: str, names: tuple[str, ...], best: int | None = -1, groups: tuple[str, ...] = ()) -> Known:
+    """A chain whose answers have several checks, each of which passes where a row has a 1."""
+    steps = [
+        [result(name, passed=mark == "1").model_dump() for name, mark in zip(names, row, strict=True)]
+        for row in rows
+    ]
+    truth = {"steps": steps, "groups": groups}
+    return one("a", "0" * len(rows), best=best, task="ifeval", truth=truth)
+
+
+def test_constraints_are_groups_by_their_type() -> None:
+    names = ('ifeval:x:one {"a": "b {c"}', "ifeval:y:two", "words<=3")
+    found = list(trials([several("010", "110", names=names)]))
+    assert found == [
+        Trial("x:one", False, True, "a"),
+        Trial("y:two", True, True, "a"),
+        Trial("words<=3", False, False, "a"),
+    ]
+    assert not any(each.after for each in trials([several("111", "111", names=names, best=None)]))
+    grouped = several("010", "110", names=names, groups=("level 1",))
+    assert list(trials([grouped])) == [Trial("level 1", False, False, "a")]
+
+
+def test_checks_of_single_records_are_no_groups() -> None:
+    names = tuple(f"contains:{number}" for number in range(MOST_CHECKS + 1))
+    assert list(trials([several("1" * len(names), names=names)])) == []
+    assert list(trials([one("a", "01"), one("b", "0")])) == []

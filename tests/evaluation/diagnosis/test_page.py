@@ -1,0 +1,45 @@
+"""The page of a diagnosis: whole, without scripts, and safe whatever ids and groups say."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.evaluation.diagnosis.diagnose import diagnose
+from redraft.evaluation.diagnosis.page import page
+from tests.evaluation.diagnosis.made_chains import told
+from tests.evaluation.reports.test_page import BAD, read
+
+
+def test_the_page_has_the_sentence_the_figures_and_the_pictures() -> None:
+    reader = read(page(diagnose([told(str(n), "01", "ra", guide="01") for n in range(8)]), "made by a test"))
+    text = " ".join(reader.text)
+    for part in (
+        "Revising pays here: it adds 100.0 points",
+        "1 revision at most",
+        "ECR",
+        "fixed",
+        "broken",
+        "made by a test",
+    ):
+        assert part in text, part
+    assert reader.scripts == []
+    assert reader.policy.startswith("default-src 'none'")
+    assert "script-src" not in reader.policy
+
+
+def test_no_name_becomes_markup() -> None:
+    chains = [
+        told(BAD, "10", task=BAD, truth={"groups": [BAD]}),
+        told(f"{BAD}2", "0", truth={"groups": [BAD]}, best=None),
+    ]
+    html = page(diagnose(chains), BAD)
+    assert read(html).scripts == []
+    assert "<img" not in html
+
+
+def test_chains_without_a_revision_have_a_page() -> None:
+    text = " ".join(read(page(diagnose([told("a", "1")]), "")).text)
+    assert "Nothing was revised" in text
+    assert "what revising did" not in text

@@ -1,0 +1,119 @@
+"""Where the truth about answers comes from, and which chains do not count."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.chain import Chain, Prompt, Step
+from redraft.errors import RecordError, UsageError
+from redraft.evaluation.diagnosis.truth import OWN, SCORE, known, with_checks, with_task
+from redraft.verify.parse import parse_checks
+from tests.evaluation.diagnosis.made_chains import step, told
+from tests.evaluation.made import write
+
+
+def test_truth_of_an_evaluation_counts_and_not_the_checks_that_guided() -> None:
+    [found] = known([told("a", "01", guide="10")]).chains
+    assert (found.rights, found.guide, found.task) == ((False, True), (True, False), "gsm8k")
+    assert (found.first, found.best) == (False, True)
+
+
+def test_an_echo_is_never_right_and_a_chain_without_a_best_answer_is_wrong() -> None:
+    echo = told("a", "01").model_copy(update={"steps": (step("x"), step("y", echo=True))})
+    [found] = known([echo]).chains
+    assert (found.passes, found.rights) == ((False, True), (False, False))
+    [found] = known([told("a", "11", best=None)]).chains
+    assert found.rights == (True, True)
+    assert found.best is False
+
+
+def test_own_checks_are_the_truth_where_nothing_else_is() -> None:
+    steps = (step("x", guide="0"), step("y", guide="1"))
+    [found] = known([Chain(id="a", steps=steps, best=1)]).chains
+    assert (found.task, found.rights) == (OWN, (False, True))
+    assert found.scored == found.guided == {"words<=9"}
+
+
+def test_an_answer_that_was_cut_fails_its_own_checks() -> None:
+    steps = (step("x", guide="1", finish="max_tokens"),)
+    assert known([Chain(id="a", steps=steps, best=0)]).chains[0].rights == (False,)
+
+
+def test_a_revision_that_changed_nothing_has_the_results_of_the_answer_before_it() -> None:
+    steps = (step("x", guide="0"), Step(answer="x"), Step(answer="x"))
+    [found] = known([Chain(id="a", steps=steps, best=0)]).chains
+    assert (found.rights, found.guide) == ((False,) * 3, (False,) * 3)
+    changed = (step("x", guide="0"), Step(answer="y"))
+    material = known([Chain(id="a", steps=steps, best=0), Chain(id="b", steps=changed, best=0)])
+    assert material.left_out == {"some answers were not checked": ("b",)}
+
+
+def test_what_does_not_count_is_listed_by_reason() -> None:
+    cut = told("few", "01", truth={"steps": [[{"name": "n", "passed": True}]]})
+    broken = told("broken", "1", truth={"steps": [[{"name": "n"}]]})
+    bare = Chain(id="bare", steps=(step("x", guide="1"),), best=0)
+    material = known([told("a", "1"), cut, broken, bare, Chain(id="none")])
+    assert [each.chain.id for each in material.chains] == ["a"]
+    assert material.left_out == {
+        "no truth about some of its answers": ("few",),
+        "its truth cannot be read": ("broken",),
+        "no truth": ("bare",),
+        "no answer": ("none",),
+    }
+
+
+def test_equal_chains_count_once_and_others_of_one_id_are_runs() -> None:
+    material = known([told("a", "0"), told("a", "0"), told("b", "0"), told("b", "1")])
+    assert len(material.chains) == 3
+    assert (material.twice, material.again) == (("a",), ("b",))
+
+
+@pytest.mark.parametrize(
+    ("chains", "words"),
+    [([], "no chain with an answer"), ([Chain(id="a", steps=(Step(answer="x"),), best=0)], "nothing says")],
+)
+def test_chains_without_truth_are_refused(chains: list[Chain], words: str) -> None:
+    with pytest.raises(RecordError, match=words):
+        known(chains)
+
+
+def test_given_checks_score_every_answer_and_draft() -> None:
+    chain = Chain(id="a", steps=(step("one two"), step("one")), drafts=(step("one"), step("a b")), best=1)
+    [found] = known(with_checks([chain], parse_checks(["words<=1"]))).chains
+    assert (found.task, found.rights, found.drafts) == (SCORE, (False, True), (True, False))
+    assert "eval" not in chain.meta
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> Path:
+    """Two questions, whose answers are 0 and 1."""
+    return write(tmp_path / "t.jsonl", [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(2)])
+
+
+def answered(name: str, *answers: str) -> Chain:
+    return Chain(id=name, prompt=Prompt(instruction="?"), steps=tuple(map(step, answers)), best=0)
+
+
+def test_a_task_scores_chains_by_the_ids_of_its_records(records: Path) -> None:
+    stale = told("t/9", "1")
+    material = known(with_task([answered("t/1", "0", "It is 1."), stale], "gsm8k", records))
+    assert [each.rights for each in material.chains] == [(False, True)]
+    assert material.chains[0].chain.meta["reference"] == "1"
+    assert material.left_out == {"no truth": ("t/9",)}, "what another task said does not count"
+
+
+def test_chains_of_another_file_are_refused_with_both_ids(records: Path) -> None:
+    with pytest.raises(RecordError, match=r"'other/1' and the like, records 't/0'") as error:
+        known(with_task([answered("other/1", "1")], "gsm8k", records))
+    assert "name of the file" in (error.value.hint or "")
+    with pytest.raises(RecordError, match="no chain with an answer"):
+        known(with_task([], "gsm8k", records))
+
+
+def test_programs_run_only_if_allowed(records: Path) -> None:
+    with pytest.raises(UsageError, match="runs programs"):
+        list(with_task([answered("t/1", "1")], "mbpp", records))

@@ -1,0 +1,123 @@
+"""The ways to spend tokens that are compared with revising: what guides them, and what they hide."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+import redraft
+from redraft.chain import Chain, Feedback, Prompt, Step
+from redraft.evaluation.diagnosis.ways import Way, all_ways, reader_of, retold, strangers, voted
+from redraft.verify.base import demand_of, run_checks, weight_of
+from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber
+from redraft.verify.parse import parse_check
+
+ALL = [*all_ways(2, 4, voting=True)]
+
+
+def test_every_way_has_a_name_of_its_own_and_is_found_by_it() -> None:
+    names = [way.name for way in ALL]
+    assert names[:4] == ["plain", "revise-2", "revise-3", "best-of-2"]
+    assert names[4:8] == ["best-of-3", "best-of-4", "vote-3", "vote-4"]
+    assert names[8:] == ["blind-2", "blind-3", "shuffled-2", "shuffled-3"]
+    assert [Way.of(name) for name in names] == ALL
+    assert Way.of("mellea-4") == Way("mellea", 4)
+    assert Way.of("notes") == Way("notes", 1)
+
+
+def test_without_short_answers_there_is_no_vote() -> None:
+    assert "vote" not in {way.kind for way in all_ways(1, 4, voting=False)}
+    assert reader_of([parse_check("words<=5")]) is None
+
+
+@pytest.mark.parametrize("text", ["words<=2", "3*words<=2", "json"])
+def test_a_retold_check_hides_its_complaint_alone(text: str) -> None:
+    check = parse_check(text)
+    [hidden] = retold([check], "Try again.")
+    assert (hidden.name, demand_of(hidden), weight_of(hidden)) == (
+        check.name,
+        demand_of(check),
+        weight_of(check),
+    )
+    told, untold = (
+        asyncio.run(run_checks([each], "one two three four", Prompt(instruction="?")))[0]
+        for each in (check, hidden)
+    )
+    assert (untold.passed, untold.score) == (told.passed, told.score) == (False, told.score)
+    assert untold.message == "Try again." != told.message
+
+
+def test_a_check_that_is_never_enough_fails_right_answers() -> None:
+    [never] = retold([parse_check("words<=2")], never=True)
+    [result] = asyncio.run(run_checks([never], "one", Prompt(instruction="?")))
+    assert (result.passed, result.score) == (False, 0.0)
+
+
+def test_a_blind_retry_is_told_nothing_but_the_task(tmp_path: Path) -> None:
+    script = tmp_path / "script.jsonl"
+    script.write_text(json.dumps("one two three") + "\n" + json.dumps("one") + "\n")
+    engine = asyncio.run(redraft.load_engine(f"script:{script}"))
+    checks = retold([parse_check("words<=2"), parse_check("lacks:three")])
+    chain = redraft.revise("Count.", model=engine, checks=checks, mode="verified", tell_checks=False)
+    assert [step.answer for step in chain.steps] == ["one two three", "one"]
+    assert chain.steps[0].feedback is not None
+    assert chain.steps[0].feedback.text == ""
+    revised = chain.steps[1].usage.prompt_tokens
+    told = redraft.revise("Count.", model=engine, checks=["words<=2"], mode="verified", tell_checks=False)
+    assert revised < told.steps[1].usage.prompt_tokens
+
+
+def samples(*answers: str) -> Chain:
+    first, *others = (Step(answer=answer) for answer in answers)
+    return Chain(id="a", steps=(first,), drafts=tuple(others), best=0)
+
+
+@pytest.mark.parametrize(
+    ("answers", "chosen"),
+    [
+        (["It is 1.", "It is 2.", "So 2"], "It is 2."),
+        (["It is 1.", "It is 2."], "It is 1."),
+        (["No idea.", "It is 2.", "None.", "Nothing."], "It is 2."),
+        (["No idea.", "Nothing."], "No idea."),
+    ],
+)
+def test_a_vote_takes_what_most_answers_say(answers: list[str], chosen: str) -> None:
+    chain = voted(samples(*answers), FinalNumber.of("7").said)
+    assert chain.answer == chosen
+    assert sorted(step.answer for step in (*chain.steps, *chain.drafts)) == sorted(answers)
+
+
+@pytest.mark.parametrize(
+    ("check", "same"),
+    [
+        (FinalNumber.of("7"), ("It is 1,000.", "#### 1000.0")),
+        (FinalLetter("B"), ("The answer is (C).", "C) because")),
+        (FinalMaths.of("7"), (r"\boxed{\frac{1}{2}}", "The answer is 1/2.")),
+    ],
+)
+def test_equal_results_are_one_vote_however_they_are_written(
+    check: FinalNumber | FinalLetter | FinalMaths, same: tuple[str, str]
+) -> None:
+    read = reader_of([check])
+    assert read is not None
+    assert read(same[0]) == read(same[1]) is not None
+
+
+def told(name: str, text: str, *, echo: bool = False, verdict: str = "revise") -> Chain:
+    feedback = Feedback(text=text, verdict=verdict, by="checks")  # type: ignore[arg-type]
+    return Chain(id=name, steps=(Step(answer="x", feedback=feedback, echo=echo),), best=0)
+
+
+def test_each_chain_gets_the_feedback_of_another() -> None:
+    chains = [
+        told("a", "Too long."),
+        told("b", "", verdict="accept"),
+        told("c", "No rain."),
+        told("d", "An echo.", echo=True),
+        told("e", "No snow."),
+    ]
+    assert strangers(chains) == {"a": "No snow.", "c": "Too long.", "e": "No rain."}
+    assert strangers(chains[:2]) == {}

@@ -1,0 +1,102 @@
+"""Scores in the text of a review: all that are there, and none that are not."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.evaluation.judging.reviews import read_reviews
+from redraft.evaluation.judging.scores import Unreadable, scores_in, winner_in
+from redraft.formats.read.records import raw_records
+
+TRAP = "Assistant 1 finds the length of the segment from (2, -4) to (10, 4)."
+
+
+@pytest.mark.parametrize(
+    ("text", "scores"),
+    [
+        ("9 8.5\nBoth are helpful.", (9, 8.5)),
+        ("9, 8\nBoth", (9, 8)),
+        ("**7/10 10/10**\n", (7, 10)),
+        ("\n 10 10 ", (10, 10)),
+        ("(8, 9)\nThe tuple is above: (2, 3) is a point.", (8, 9)),
+        (
+            "Scores:\nAssistant 1: 10 (correct)\nAssistant 2: 4 (wrong)\n\nAssistant 1 performed better.",
+            (10, 4),
+        ),
+        ("Assistant 1: 3\nLater I changed my mind.\nAssistant 1: 8/10\nAssistant 2: 9/10.", (8, 9)),
+        ("So: Assistant 1: 8, Assistant 2: 9", (8, 9)),
+        (f"{TRAP}\nAssistant 2:\n1. f(2) = 39\n\n(10, 10)", (10, 10)),
+        (f"{TRAP}\nOutput: (10, 3)\nThe point is (10, 4).", (10, 3)),
+        ("The Python tuple containing the scores is (10, 9.5).", (10, 9.5)),
+        ("Good. Rating: [[8]]", (8,)),
+        ("[[1, 2]], no: [[8, 9]]", (8, 9)),
+    ],
+)
+def test_scores_are_read(text: str, scores: tuple[float, ...]) -> None:
+    assert scores_in(text) == scores
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "an empty text"),
+        ("Both are good.", "no scores"),
+        (TRAP, "no scores"),
+        ("The answer is 10 units and 4 steps.", "no scores"),
+        ("9\n8", "no scores"),
+        ("Assistant 1: 10 units is right.\nAssistant 2: 4 units is wrong.", "no scores"),
+        ("Assistant 1: 1. f(2) = 39\nAssistant 2: 2. f(2) = 39", "no scores"),
+        ("Assistant 1: 8", "no scores"),
+        ("95 88\nBoth are fine.", "outside 1 to 10: 95 and 88"),
+        ("-1 -1", "outside 1 to 10"),
+        ("0 9", "outside 1 to 10: 0 and 9"),
+        ("[[A]]", "no scores"),
+    ],
+)
+def test_scores_are_never_made_up(text: str, reason: str) -> None:
+    with pytest.raises(Unreadable, match=reason):
+        scores_in(text)
+
+
+def test_a_verdict_is_the_last_one() -> None:
+    assert [winner_in(f"[[B]]? No: [[{each}]]") for each in "ABC"] == ["1", "2", "tie"]
+    with pytest.raises(Unreadable, match="no verdict"):
+        winner_in("A is better")
+
+
+@given(st.text(max_size=400))
+def test_any_text_gives_scores_on_the_scale_or_none(text: str) -> None:
+    with contextlib.suppress(Unreadable):
+        assert all(1 <= score <= 10 for score in scores_in(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(part * 40_000 for part in ("Assistant 1: ", "(1, ", "9 ", "[[", "* ", "Assistant 1: 8 ")),
+        *(
+            f"{start}{' ' * 100_000}x"
+            for start in ("Assistant 1: 8", "Assistant 1", "(8,", "[[8", "9", "9 8")
+        ),
+    ],
+    ids=lambda text: text[:16],
+)
+def test_a_hostile_text_takes_no_quadratic_time(text: str) -> None:
+    start = time.process_time()
+    with pytest.raises(Unreadable):
+        scores_in(text)
+    assert time.process_time() - start < 2  # it was 40 s where the time grew with the square
+
+
+def test_all_released_scores_are_in_their_texts(shared_data: Path) -> None:
+    files = sorted((shared_data / "selfee" / "reviews").glob("*.jsonl"))
+    reviews = [review for path in files for _, review in read_reviews(raw_records(path))]
+    assert len(reviews) == 320
+    for review in reviews:
+        assert review.model_copy(update={"score": None}).scores() == review.score

@@ -1,0 +1,195 @@
+"""Figures of reviews: the published ones exactly, and small ones that can be counted by hand."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.evaluation.judging.reviews import read_reviews
+from redraft.evaluation.reports.compare import Comparison, Tally
+from redraft.evaluation.reports.report import Report, report
+from redraft.formats.read.records import raw_records
+from tests.evaluation.made import answer, both, review, write
+
+# What was published, and the counts worked out from the released files: ratio, sums, reviews, both orders.
+PUBLISHED = {
+    0: (98.19, ((675.0, 674.5), (653.5, 678.5)), Tally(66, 26, 68), Tally(22, 33, 25)),
+    3: (102.92, ((689.0, 646.5), (670.0, 674.0)), Tally(87, 26, 47), Tally(32, 31, 17)),
+}
+
+
+def of(path: Path, records: list[dict[str, Any]], **more: Any) -> Comparison:
+    [found] = report([write(path / "reviews.jsonl", records)], draws=200, **more).comparisons
+    return found
+
+
+def released(shared_data: Path, enforced: int, *, answers: bool = False) -> Report:
+    selfee, model = shared_data / "selfee", f"selfee_13b_enforce_{enforced}_revisions"
+    names = [f"{model}_vs_chatgpt", f"chatgpt_vs_{model}"]
+    files = [selfee / "answers" / f"{name}.jsonl" for name in (model, "chatgpt")]
+    return report(
+        [selfee / "reviews" / f"{name}.jsonl" for name in names],
+        answers=files if answers else (),
+        questions=shared_data / "questions" / "vicuna_80.jsonl",
+        draws=1000,
+    )
+
+
+@pytest.mark.parametrize("enforced", [0, 3])
+@pytest.mark.parametrize("answers", [False, True])
+def test_the_published_figures_come_out_to_the_last_digit(
+    shared_data: Path, enforced: int, answers: bool
+) -> None:
+    ratio, sums, reviews, in_both = PUBLISHED[enforced]
+    [found] = released(shared_data, enforced, answers=answers).comparisons
+    assert (found.model, found.opponent) == (f"selfee_13b_enforce_{enforced}_revisions", "chatgpt")
+    assert found.whole.ratio
+    assert round(100 * found.whole.ratio.value, 2) == ratio
+    assert found.whole.ratio.low < found.whole.ratio.value < found.whole.ratio.high
+    assert (found.sums, found.whole.reviews, found.whole.both) == (sums, reviews, in_both)
+    assert (found.unreadable, found.left_out, found.whole.questions) == ((), (), 80)
+
+
+def test_categories_add_up(shared_data: Path) -> None:
+    found = released(shared_data, 3)
+    categories = found.categories(found.comparisons[0])
+    assert list(categories)[:3] == ["generic", "knowledge", "roleplay"]
+    assert sum(each.questions for each in categories.values()) == 80
+    assert sum(each.reviews.wins for each in categories.values()) == 87
+    assert found.unasked(found.comparisons[0]) == []
+
+
+def test_the_order_is_counted_as_it_is_in_the_files(shared_data: Path) -> None:
+    found = released(shared_data, 0)
+    bias = found.comparisons[0].order_bias
+    every = [each for path in map(Path, found.files) for _, each in read_reviews(raw_records(path))]
+    gain = [each.scores()[0] - each.scores()[1] for each in every]
+    assert bias
+    assert bias.points
+    assert bias.points.value == pytest.approx(sum(gain) / 160)
+    assert bias.shown_first == Tally(*(sum((g > 0) - (g < 0) == sign for g in gain) for sign in (1, 0, -1)))
+
+
+def test_length_goes_with_score_in_the_released_reviews(shared_data: Path) -> None:
+    bias = released(shared_data, 3, answers=True).comparisons[0].length_bias
+    assert bias
+    assert bias.model > bias.opponent
+    assert bias.correlation.value == pytest.approx(0.53, abs=0.005)
+    assert bias.win_rate.value < 0.5 < 0.625
+
+
+def test_a_judge_that_prefers_the_first_answer_is_found_out(tmp_path: Path) -> None:
+    records = [each for question in range(20) for each in both(question, (9, 7), (7, 9))]
+    found = of(tmp_path, records)
+    assert found.whole.ratio
+    assert found.whole.ratio.value == 1
+    assert found.whole.both == Tally(0, 20, 0)
+    assert found.order_bias
+    assert found.order_bias.points
+    assert (found.order_bias.shown_first, found.order_bias.points.value) == (Tally(40, 0, 0), 2)
+    assert found.order_bias.agreement.value == 0
+    assert math.isnan(found.order_bias.kappa.value) or found.order_bias.kappa.value <= 0
+
+
+def test_a_question_is_won_by_winning_in_both_orders(tmp_path: Path) -> None:
+    records = [
+        *both(1, (9, 8), (7, 7)),
+        *both(2, (9, 8), (7, 8)),
+        *both(3, (7, 7), (9, 9)),
+        *both(4, (8, 8), (8, 8)),
+    ]
+    found = of(tmp_path, records)
+    assert found.whole.both == Tally(1, 2, 1)
+    assert found.whole.reviews == Tally(3, 3, 2)
+    assert found.whole.win_rate.value == 4.5 / 8
+    assert found.p == 1
+
+
+def test_several_judges_vote_in_each_order(tmp_path: Path) -> None:
+    records = [
+        {**each, "review_id": f"{judge}{each['review_id']}", "judge": str(judge)}
+        for judge, scores in enumerate([((9, 9), (7, 7)), ((9, 9), (7, 7)), ((7, 7), (9, 9))])
+        for each in both(1, *scores)
+    ]
+    found = of(tmp_path, records)
+    assert found.whole.both == Tally(1, 0, 0)
+    assert found.whole.reviews == Tally(4, 0, 2)
+
+
+def test_turns_are_items_of_one_question(tmp_path: Path) -> None:
+    records = [{**each, "turn": turn, "review_id": ""} for turn in (1, 2) for each in both(1, (9, 9), (8, 8))]
+    found = of(tmp_path, records)
+    assert (found.whole.questions, found.whole.both) == (1, Tally(2, 0, 0))
+
+
+def test_verdicts_without_scores_have_no_ratio(tmp_path: Path) -> None:
+    names = {"question_id": 81, "model_1": "new", "model_2": "old", "judge": ["gpt-4", "pair-v2"]}
+    won = {"g1_winner": "model_1", "g2_winner": "model_1"}
+    records = [names | won | {"turn": 1}, names | {"g1_winner": "model_1", "g2_winner": "tie", "turn": 2}]
+    found = of(tmp_path, records)
+    assert (found.model, found.opponent, found.whole.ratio) == ("new", "old", None)
+    assert (found.whole.both, found.whole.reviews) == (Tally(1, 1, 0), Tally(3, 1, 0))
+    assert found.order_bias
+    assert found.order_bias.points is None
+
+
+# Which model is which.
+
+
+def test_sides_are_known_by_ids_alone(tmp_path: Path) -> None:
+    found = of(tmp_path, [*both(1, (9, 9), (8, 8)), *both(2, (9, 9), (8, 8))])
+    assert (found.model, found.opponent) == ("A", "B")
+    assert found.sums == ((18, 16), (18, 16))
+
+
+def test_a_file_is_named_after_its_models(tmp_path: Path) -> None:
+    new, old = zip(both(1, (9, 9), (8, 8)), both(2, (9, 9), (8, 8)), strict=True)
+    files = [
+        write(tmp_path / "old_vs_new.jsonl", old[0:0] + new[1:]),
+        write(tmp_path / "new_vs_old.jsonl", new[:1]),
+    ]
+    assert new[0]["answer1_id"] == "new-1"
+    [found] = report(files, draws=200).comparisons
+    assert (found.model, found.opponent) == ("old", "new")
+
+
+def test_the_model_is_that_of_the_first_answers(tmp_path: Path) -> None:
+    old, new = (write(tmp_path / f"{name}.jsonl", [answer(name, 1, "x")]) for name in ("old", "new"))
+    assert of(tmp_path, both(1, (9, 9), (8, 8)), answers=[old, new]).model == "old"
+    assert of(tmp_path, both(1, (9, 9), (8, 8)), answers=[new, old]).model == "new"
+
+
+def test_an_opponent_of_all_is_the_opponent(tmp_path: Path) -> None:
+    records = [
+        {**review(question, *names, (9, 8)), "model_1": names[0], "model_2": names[1]}
+        for question in range(5)
+        for names in (("old", "new"), ("new", "old"), ("old", "best"), ("best", "old"))
+    ]
+    found = report([write(tmp_path / "r.jsonl", records)], draws=200)
+    assert [(each.model, each.opponent) for each in found.comparisons] == [("new", "old"), ("best", "old")]
+    [difference] = found.differences
+    assert (difference.model, difference.other, difference.questions, difference.ratio.value) == (
+        "best",
+        "new",
+        5,
+        0,
+    )
+
+
+def test_the_same_id_in_two_files_is_told_apart_by_the_names(tmp_path: Path) -> None:
+    files = []
+    for name, text in (("new", "long " * 9), ("old", "short")):
+        files.append(write(tmp_path / f"{name}.jsonl", [{**answer(name, 1, text), "answer_id": "a"}]))
+    records = [{**each, "answer1_id": "a", "answer2_id": "a"} for each in both(1, (9, 9), (8, 8))]
+    named = [
+        records[0] | {"model_1": "new", "model_2": "old"},
+        records[1] | {"model_1": "old-7b", "model_2": "new-7b"},
+    ]
+    found = of(tmp_path, named, answers=files)
+    assert found.length_bias
+    assert (found.length_bias.model, found.length_bias.opponent) == (45, 5)

@@ -1,0 +1,166 @@
+"""The report on grades: means by model, judge, turn and category, agreement, controls, what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.errors import RecordError
+from redraft.evaluation.reports.describe import describe
+from redraft.evaluation.reports.grades import Grade, GradeReport, graded
+from redraft.evaluation.reports.page import page
+from redraft.evaluation.rows import as_text
+from tests.evaluation.made import answer, write
+from tests.evaluation.reports.test_page import BAD, data_of, read
+
+
+def grade(question: int | str, score: float | None, **more: Any) -> dict[str, Any]:
+    record = {"question_id": question, "model": "new", "judge": ["gull", "grades-general"], "turn": 1}
+    return record | {"judgment": "So so.", "score": score} | more
+
+
+def report(folder: Path, records: Sequence[dict[str, Any]], **given: Any) -> GradeReport:
+    found = describe([write(folder / "grades.jsonl", records)], **given)
+    assert isinstance(found, GradeReport)
+    return found
+
+
+def lines(found: GradeReport) -> list[str]:
+    return [" ".join(line.split()) for line in as_text(found.sections())]
+
+
+def test_a_mean_for_each_model_and_judge(tmp_path: Path) -> None:
+    records = [
+        *(grade(number, 6 + number % 3) for number in range(30)),
+        grade("x", None),
+        grade("y", -1, judgment="[[9]]"),
+        grade("z", 11),
+        grade(1, 4, judge="tern"),
+    ]
+    first, other = report(tmp_path, records).grades
+    mean = first.mean()
+    assert (first.model, first.judge, first.questions) == ("new", "gull", 30)
+    assert mean.value == pytest.approx(7.0)
+    # The standard error of 30 grades with a variance of 20/29 is 0.152, and Student's t is 2.045.
+    assert mean.low == pytest.approx(7 - 0.31, abs=0.02)
+    assert mean.high == pytest.approx(7 + 0.31, abs=0.02)
+    assert [place.rpartition(":")[2] for place in first.unreadable] == ["31", "32", "33"]
+    assert (other.judge, other.mean().value) == ("tern", 4)
+
+
+def test_turns_of_a_question_are_drawn_together_and_have_their_own_means() -> None:
+    records = [grade(n // 2, 5 + n // 2, turn=1 + n % 2) for n in range(8)]
+    [found] = graded(("", Grade.model_validate(each)) for each in records)
+    assert (found.questions, found.mean().value) == (4, 6.5)
+    [alone] = graded(("", Grade.model_validate(each)) for each in records if each["turn"] == 1)
+    assert found.mean() == alone.mean()
+    assert alone.turns() == {}
+    assert {turn: mean.value for turn, mean in found.turns().items()} == {1: 6.5, 2: 6.5}
+
+
+def test_categories_cost_and_places_of_the_unreadable(tmp_path: Path) -> None:
+    paid = {"metadata": {"prompt_tokens": 100, "completion_tokens": 20, "cost_usd": 0.001}}
+    records = [*(grade(n, 5 + n, **paid) for n in range(4)), grade(4, None, **paid)]
+    asked = [{"question_id": n, "text": "?", "category": "maths" if n % 2 else "prose"} for n in range(5)]
+    found = lines(report(tmp_path, records, questions=write(tmp_path / "q.jsonl", asked)))
+    assert found[0] == "new graded by gull: 4 questions, 5 grades"
+    assert found[1].startswith("mean 6.50 ")
+    assert found[2].startswith("unreadable 1 ")
+    assert found[2].endswith("grades.jsonl:5")
+    assert found[3] == "by category"
+    assert found[4].startswith("prose 6.00 ")
+    assert found[5].startswith("maths 7.00 ")
+    assert found[6:] == ["tokens 100 new, 500 in prompts", "cost 0.0050 USD"]
+
+
+def test_two_judges_and_how_far_they_agree(tmp_path: Path) -> None:
+    records = [
+        grade(n, score, judge=[judge, "x"])
+        for n in range(20)
+        for judge, score in (("strict", 1 + n % 5), ("kind", 4 + n % 5))
+    ]
+    found = report(tmp_path, records)
+    [judges] = found.judges
+    assert (judges.first, judges.second, judges.answers) == ("strict", "kind", 20)
+    assert judges.correlation.value == pytest.approx(1)
+    assert judges.gain.value == 3
+    assert "difference +3.00 points of kind over strict" in lines(found)
+
+
+def test_models_side_by_side_are_paired_by_question(tmp_path: Path) -> None:
+    old = write(tmp_path / "old.jsonl", [grade(n, 5, model="old") for n in range(10)])
+    new = write(tmp_path / "new.jsonl", [grade(n, 6 if n < 8 else 4) for n in range(12)])
+    found = describe([old, new])
+    assert isinstance(found, GradeReport)
+    [gain] = found.differences
+    assert (gain.name, gain.other, gain.about, gain.count) == ("new", "old", "gull", 10)
+    assert gain.gain.value == pytest.approx(0.6)
+    assert (len(gain.better), gain.worse) == (8, ("8", "9"))
+
+
+@pytest.mark.parametrize("now", ["new", "newer"])
+def test_what_changed_since_the_last_report(tmp_path: Path, now: str) -> None:
+    last = tmp_path / "last.json"
+    last.write_text(json.dumps(report(tmp_path, [grade(n, 5) for n in range(8)]).record()), "utf-8")
+    found = report(tmp_path, [grade(n, 5 + (n < 6), model=now) for n in range(9)], against=last)
+    [change] = found.changes
+    assert (change.count, change.gain.value, change.better) == (8, 0.75, ("0", "1", "2", "3", "4", "5"))
+    assert f"{now} since {'the last report' if now == 'new' else 'new'}" in lines(found)
+    last.write_text('{"comparisons": []}', "utf-8")
+    with pytest.raises(RecordError, match="is no report on grades"):
+        report(tmp_path, [grade(1, 5)], against=last)
+
+
+@pytest.mark.parametrize(("constant", "instruction", "swayed"), [(2, 7, False), (7, 10, True)])
+def test_controls(tmp_path: Path, constant: float, instruction: float, swayed: bool) -> None:
+    records = [grade(n, 7) for n in range(10)]
+    records += [grade(n, constant, model="a constant answer", control="constant") for n in range(10)]
+    named = {"model": "new with an instruction", "control": "instruction"}
+    records += [grade(n, instruction, **named) for n in range(10)]
+    found = report(tmp_path, records)
+    assert [each.model for each in found.grades] == ["new"]
+    assert [each.changes_outcome for each in found.controls] == [swayed, swayed]
+    assert "\n".join(lines(found)).count("do not trust this judge") == 2 * swayed
+    assert [each["changes_outcome"] for each in found.record()["controls"]] == [swayed, swayed]
+
+
+def test_the_page_shows_the_grades_and_runs_nothing(tmp_path: Path) -> None:
+    records = [grade(n, 5, answer_id=f"new-{n}", judgment=BAD, judge=BAD) for n in (1, 2)] + [grade(3, None)]
+    answers = [write(tmp_path / "new.jsonl", [answer("new", n, BAD) for n in (1, 2)])]
+    asked = write(tmp_path / "q.jsonl", [{"question_id": n, "text": BAD, "category": BAD} for n in (1, 2, 3)])
+    plain = report(tmp_path, records[:2], questions=asked, answers=answers)
+    reader = read(page(plain, "made"))
+    first, _ = data_of(reader)
+    said = (
+        first["question"],
+        first["answers"][0]["text"],
+        first["notes"][0]["text"],
+        first["notes"][0]["by"],
+    )
+    assert said == (BAD,) * 4
+    assert len(reader.scripts) == 2
+    *_, last = data_of(read(page(report(tmp_path, records), "made")))
+    assert (last["kinds"], last["row"], last["answers"]) == (["unreadable"], "–", [])
+
+
+@pytest.mark.parametrize(
+    ("records", "problem"),
+    [
+        ([grade(1, None), grade(2, -1)], "no grade can be read, of 2 grades"),
+        ([grade(1, 5), grade(1, 6)], "new's answer to question 1 has a grade of gull at .*:1 already"),
+        ([grade(1, 5), {"model": "new", "judgment": "x"}], ":2: is no grade: question_id"),
+        ([grade(7, 5)], "is of question 7, which is not in .*q.jsonl"),
+        ([grade(1, 5, answer_id="b")], "the answer 'b' is in none of new"),
+    ],
+)
+def test_what_is_refused(tmp_path: Path, records: list[dict[str, Any]], problem: str) -> None:
+    questions = write(tmp_path / "q.jsonl", [{"question_id": n, "text": "?"} for n in (1, 2)])
+    answers = [write(tmp_path / "new.jsonl", [answer("new", 1, "x")])] if "answer_id" in records[0] else []
+    with pytest.raises(RecordError, match=problem):
+        report(tmp_path, records, questions=questions, answers=answers)

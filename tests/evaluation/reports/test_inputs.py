@@ -1,0 +1,66 @@
+"""What a file is, by its first record; files of several kinds are refused by name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.chain import Chain
+from redraft.errors import RecordError, UsageError
+from redraft.evaluation.reports.describe import describe
+from redraft.evaluation.reports.inputs import kind_of, opened
+from tests.evaluation.made import answer, review, write
+
+GRADE = {"question_id": 1, "model": "new", "judgment": "So.", "score": 7}
+SCORES = {"task": "gsm8k", "score": {}, "right": ["1"], "wrong": []}
+CHAIN: dict[str, Any] = json.loads(Chain(id="a").to_json())
+RECORDS = {"reviews": review(1, "a", "b", (9, 8)), "grades": GRADE, "chains": CHAIN, "scores": SCORES}
+
+
+@pytest.mark.parametrize("kind", RECORDS)
+def test_the_first_record_says_what_a_file_is(tmp_path: Path, kind: str) -> None:
+    assert opened(write(tmp_path / "a.jsonl", [RECORDS[kind], {}])).kind == kind
+    (tmp_path / "b.json").write_text(json.dumps(RECORDS[kind], indent=1))
+    given = opened(tmp_path / "b.json")
+    assert given.kind == kind
+    assert len(list(given.records)) == 1
+
+
+@pytest.mark.parametrize("other", ["grades", "chains", "scores"])
+def test_several_kinds_are_refused_by_name(tmp_path: Path, other: str) -> None:
+    files = [write(tmp_path / f"{kind}.jsonl", [RECORDS[kind]]) for kind in ("reviews", other)]
+    with pytest.raises(UsageError, match=f"reviews.jsonl has reviews; .*{other}.jsonl has {other}"):
+        describe(files)
+
+
+def test_chains_and_scores_are_both_runs(tmp_path: Path) -> None:
+    files = [write(tmp_path / f"{kind}.jsonl", [RECORDS[kind]]) for kind in ("chains", "scores")]
+    assert kind_of(list(map(opened, files))) == "runs"
+
+
+@pytest.mark.parametrize(
+    ("record", "problem"),
+    [
+        (answer("new", 1, "x"), "is nothing that a report describes; its fields are answer_id, model_id"),
+        ({}, "its fields are none"),
+        ("9 8", "is '9 8', nothing that a report describes"),
+        ({"files": [], "comparisons": []}, "is a report, and no input of one"),
+        ({"files": [], "runs": []}, "is a report"),
+        ({"files": [], "grades": []}, "is a report"),
+    ],
+)
+def test_anything_else_is_named(tmp_path: Path, record: Any, problem: str) -> None:
+    with pytest.raises(RecordError, match=f"a.jsonl:1: .*{problem}") as raised:
+        opened(write(tmp_path / "a.jsonl", [record]))
+    assert raised.value.hint
+
+
+def test_answers_with_chains_are_refused(tmp_path: Path) -> None:
+    chains = write(tmp_path / "chains.jsonl", [CHAIN])
+    with pytest.raises(UsageError, match="--answers goes with reviews and grades"):
+        describe([chains], answers=[chains])

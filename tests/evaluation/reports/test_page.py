@@ -1,0 +1,244 @@
+"""The page: whole, self-contained, and safe to open whatever answers and reviews say."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pytest.importorskip("scipy")
+
+from redraft.evaluation.reports.page import MOST_PAIRS, page
+from redraft.evaluation.reports.report import report
+from tests.evaluation.made import answer, both, review, write
+
+BAD = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+VOID = {"meta", "input", "br", "line", "rect", "circle"}
+
+
+class Reader(HTMLParser):
+    """Checks that tags are closed in order and nothing runs or loads, and keeps the scripts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.scripts: list[tuple[dict[str, str | None], str]] = []
+        self.text: list[str] = []
+        self.policy = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        assert tag not in {"img", "link", "iframe", "a", "form", "object", "base"}
+        for name, value in attrs:
+            assert not name.startswith("on")
+            assert name not in {"src", "href", "action", "srcset"}
+            assert "url(" not in (value or "")
+        if named.get("http-equiv") == "Content-Security-Policy":
+            self.policy = named["content"] or ""
+        if tag == "script":
+            self.scripts.append((named, ""))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            named, text = self.scripts[-1]
+            self.scripts[-1] = (named, text + data)
+        else:
+            self.text.append(data)
+
+
+def read(html: str) -> Reader:
+    reader = Reader()
+    reader.feed(html)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def made(folder: Path, text: str = "fine", name: str = "new", *, count: int = 2) -> str:
+    """The page of reviews whose texts and names are all given."""
+    texts = {"text": f"9 8\n{text}"}
+    records = [each | texts for n in range(count) for each in both(n, (9, 8), (8, 8.5))]
+    asked = [{"question_id": n, "text": text or "?", "category": text or "x"} for n in range(count)]
+    files = []
+    for model in (name, "old"):
+        (folder / model).mkdir(exist_ok=True)
+        records_of = [answer("new" if model == name else model, n, f"{text} {model}") for n in range(count)]
+        files.append(write(folder / f"{model}.jsonl", records_of))
+    found = report(
+        [write(folder / "r.jsonl", records)],
+        answers=files,
+        questions=write(folder / "q.jsonl", asked),
+        draws=100,
+    )
+    return page(found, f"made {text}")
+
+
+def data_of(reader: Reader) -> list[dict[str, Any]]:
+    [data] = [text for named, text in reader.scripts if named.get("id") == "pairs"]
+    found: list[dict[str, Any]] = json.loads(data)
+    return found
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
+@given(st.text(), st.sampled_from([BAD, "<!--<script>", "\x00\u202e\u2028", "'\"&<", ""]))
+def test_no_text_becomes_markup_or_a_script(tmp_path: Path, text: str, bad: str) -> None:
+    text = (text + bad).encode(errors="replace").decode()
+    html = made(tmp_path, text)
+    reader = read(html)
+    assert "\x00" not in html
+    assert "\u202e" not in html
+    assert len(reader.scripts) == 2
+    if bad == BAD:
+        pair = data_of(reader)[0]
+        texts = [each["text"] for each in (*pair["answers"], *pair["notes"])]
+        assert all(bad in each for each in (*texts, pair["question"], pair["about"]))
+        assert bad in "".join(reader.text)
+
+
+def test_a_model_may_be_called_anything(tmp_path: Path) -> None:
+    reader = read(made(tmp_path, name="<b onclick=x>"))
+    assert "<b onclick=x> against old" in "".join(reader.text)
+
+
+def test_the_policy_allows_one_script_by_its_hash_and_no_request(tmp_path: Path) -> None:
+    html = made(tmp_path)
+    reader = read(html)
+    [script] = [text for named, text in reader.scripts if not named]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    allowed = dict(part.strip().split(" ", 1) for part in reader.policy.split(";"))
+    assert allowed["default-src"] == "'none'"
+    assert allowed["script-src"] == f"'sha256-{digest}'"
+    assert allowed["base-uri"] == allowed["form-action"] == "'none'"
+    assert not re.search(r"innerHTML|insertAdjacent|document\.write|eval\(|fetch\(|XMLHttp|import\(", script)
+    assert "http" not in html.replace("http-equiv", "")
+
+
+def test_all_parts_are_there_for_the_released_reviews(shared_data: Path) -> None:
+    selfee = shared_data / "selfee"
+    models = [f"selfee_13b_enforce_{enforced}_revisions" for enforced in (0, 3)]
+    found = report(
+        sorted((selfee / "reviews").glob("*.jsonl")),
+        answers=[selfee / "answers" / f"{name}.jsonl" for name in (*models, "chatgpt")],
+        questions=shared_data / "questions" / "vicuna_80.jsonl",
+        draws=200,
+    )
+    reader = read(page(found, "redraft 1 · seed 1"))
+    text = "".join(reader.text)
+    for part in (
+        "Report on 320 reviews",
+        "98.19 %",
+        "102.92 %",
+        "22 · 33 · 25",
+        "counterfactual",
+        "shown first",
+        "length and score",
+        "scores of chatgpt",
+        "Differences of ratios",
+        "redraft 1 · seed 1",
+    ):
+        assert part in text
+    pairs = data_of(reader)
+    assert len(pairs) == 160
+    assert pairs[0]["question"] == "How can I improve my time management skills?"
+    assert [each["name"] for each in pairs[0]["answers"]] == [models[0], "chatgpt"]
+    assert pairs[0]["row"] == "9–8 · 8.5–9"
+    assert [each["title"] for each in pairs[0]["notes"]] == [
+        f"{models[0]} 9 : 8 chatgpt",
+        f"chatgpt 9 : 8.5 {models[0]}",
+    ]
+    assert (pairs[0]["kind"], pairs[0]["kinds"]) == ("tied", ["tied", "disagree"])
+    assert pairs[0]["about"].endswith("tied: the orders disagree")
+
+
+@pytest.mark.parametrize("score", [True, False])
+def test_there_is_a_page_without_answers_questions_or_scores_too(tmp_path: Path, score: bool) -> None:
+    records = [review(1, "new", "old", (9, 8)), review(2, "new", "old", (8, 8))]
+    if not score:
+        records = [each | {"score": None, "text": "…", "winner": "1"} for each in records]
+    reader = read(page(report([write(tmp_path / "r.jsonl", records)], draws=100), ""))
+    assert [each["answers"] for each in data_of(reader)] == [[], []]
+    assert ("ratio of scores" in "".join(reader.text)) == score
+
+
+def test_a_page_says_of_how_many_pairs_it_shows_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("redraft.evaluation.reports.page.MOST_PAIRS", 2)
+    reader = read(made(tmp_path, count=3))
+    assert len(data_of(reader)) == 2
+    assert "The first 2 of 3." in "".join(reader.text)
+    assert MOST_PAIRS == 2000
+
+
+# In a browser, where there is one. It has no network here: the page asks for nothing.
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def opened(html: str, folder: Path, place: str = "") -> str:
+    """The document as a browser has it after the script ran."""
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine")
+    path = folder / "page.html"
+    path.write_text(html, "utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
+    command = [BROWSER, *flags, "--virtual-time-budget=2000", "--dump-dom", f"file://{path}{place}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_pairs_and_runs_nothing_else(tmp_path: Path) -> None:
+    dom = opened(made(tmp_path, f"{BAD} über 🌳"), tmp_path, "#pair-2")
+    assert "owned</title>" not in dom
+    assert "<title>Report on 4 reviews" in dom
+    body = dom.split('id="browse"')[1].split("<noscript>")[0]
+    assert body.count("<li>") == 2
+    assert "&lt;script&gt;document.title='owned'" in body
+    assert "über 🌳" in body
+    assert "<img" not in body
+    assert body.count('aria-current="true"') == 1
+    assert "new 9 : 8 old" in body
+    assert "2 of 2" in dom
+
+
+@pytest.mark.slow
+def test_votes_are_signs_between_the_models_with_the_voter(tmp_path: Path) -> None:
+    drawn = {"score": None, "text": "", "winner": "1", "metadata": {"sides": "drawn"}}
+    records = [
+        review(1, one, other, None) | drawn | {"model_1": one, "model_2": other, "judge": voter}
+        for one, other, voter in (("new", "old", "zoë"), ("old", "new", "ali"))
+    ]
+    html = page(report([write(tmp_path / "r.jsonl", records)], draws=100), "")
+    assert "by the answer shown first" in html
+    dom = opened(html, tmp_path)
+    assert "<b>new &gt; old</b><small>zoë</small></div>" in dom
+    assert "<b>old &gt; new</b><small>ali</small></div>" in dom
+
+
+@pytest.mark.slow
+def test_without_its_hash_the_script_does_not_run(tmp_path: Path) -> None:
+    html = made(tmp_path)
+    spoiled = html.replace('"use strict";', '"use strict"; ')
+    assert 'id="browse" hidden' in opened(spoiled, tmp_path)

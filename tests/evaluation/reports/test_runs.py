@@ -1,0 +1,249 @@
+"""The report on runs: chains with and without a task, scores, several side by side, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("scipy")
+
+from redraft.chain import Chain, CheckResult, Feedback, Step, Usage, write_jsonl
+from redraft.errors import RecordError, UsageError
+from redraft.evaluation.reports.describe import describe
+from redraft.evaluation.reports.page import page
+from redraft.evaluation.reports.runs import RunReport
+from redraft.evaluation.rows import as_text
+from redraft.evaluation.stats import mcnemar, proportion
+from redraft.evaluation.tasks.tasks import KEY
+from tests.evaluation.made import write
+from tests.evaluation.reports.test_page import BAD, data_of, read
+
+
+def scored(name: str, *rights: bool, groups: Sequence[str] = (), task: str = "gsm8k", **more: Any) -> Chain:
+    """A chain of `redraft eval` whose answers are right or wrong; the last is the best."""
+    results = [
+        [{"name": "final number 1", "passed": right, "score": 1.0, "message": "1"}] for right in rights
+    ]
+    made = Chain(
+        id=name,
+        steps=tuple(Step(answer=f"answer {n}") for n in range(len(rights))),
+        best=len(rights) - 1,
+        stop="passed" if rights[-1] else "max_revisions",
+        usage=Usage(prompt_tokens=10, completion_tokens=5, cost_usd=0.01),
+        meta={KEY: {"task": task, "groups": list(groups), "steps": results}},
+    )
+    return made.model_copy(update=more)
+
+
+def checked(name: str, *rights: bool, category: str = "") -> Chain:
+    """A chain of `redraft answer` whose answers pass their check or don't."""
+    steps = []
+    for right in rights:
+        result = CheckResult(name="words<=9", passed=right, score=float(right), message="9 words")
+        verdict: Any = "accept" if right else "revise"
+        steps.append(
+            Step(answer="x", feedback=Feedback(text="", verdict=verdict, by="checks", checks=(result,)))
+        )
+    meta = {"source": {"category": category}} if category else {}
+    return Chain(id=name, steps=tuple(steps), best=len(steps) - 1, stop="passed", meta=meta)
+
+
+def kept(path: Path, chains: Sequence[Chain]) -> Path:
+    write_jsonl(path, chains)
+    return path
+
+
+def report(*files: Path, **given: Any) -> RunReport:
+    found = describe(files, **{"draws": 200, **given})
+    assert isinstance(found, RunReport)
+    return found
+
+
+def lines(found: RunReport) -> list[str]:
+    return [" ".join(line.split()) for line in as_text(found.sections())]
+
+
+def test_a_run_of_a_task(tmp_path: Path) -> None:
+    chains = [scored(str(n), n < 2, n < 3, groups=["level 1" if n < 2 else "level 2"]) for n in range(4)]
+    found = lines(report(kept(tmp_path / "run.jsonl", chains)))
+    assert found == [
+        "run: gsm8k, 4 answers",
+        "score 75.0 % 30.1 to 95.4 3 of 4",
+        "first answers 50.0 % 15.0 to 85.0 2 of 4",
+        "level 1 100.0 % 34.2 to 100.0 2 of 2",
+        "level 2 50.0 % 9.5 to 90.5 1 of 2",
+        "revisions 4, 1.0 an answer; 0 answers have none",
+        "stopped passed 3 · out of revisions 1",
+        "tokens 20 new, 40 in prompts (0 % cached)",
+        "cost 0.0400 USD",
+        "wrong 3",
+    ]
+
+
+def test_chains_without_a_task_count_if_they_were_checked(tmp_path: Path) -> None:
+    chains = [
+        checked("a", False, True),
+        checked("b", False),
+        Chain(id="c", steps=(Step(answer="x"),), best=0),
+    ]
+    [run] = report(kept(tmp_path / "out.jsonl", chains)).runs
+    assert (run.tally.chains, run.tally.outcomes) == (3, {"a": True, "b": False})
+    found = lines(report(tmp_path / "out.jsonl"))
+    assert found[:3] == [
+        "out: 3 answers",
+        "passed 50.0 % 9.5 to 90.5 1 of 2",
+        "first answers 0.0 % 0.0 to 65.8 0 of 2",
+    ]
+    assert found[-1] == "not passed b"
+    unchecked = lines(report(kept(tmp_path / "none.jsonl", chains[2:])))
+    assert unchecked == [
+        "none: 1 answer",
+        "revisions 0, 0.0 an answer; 1 answer has none",
+        "stopped unknown 1",
+    ]
+
+
+def test_groups_are_categories_of_the_questions_or_of_the_records(tmp_path: Path) -> None:
+    path = kept(tmp_path / "out.jsonl", [checked("a", True, category="prose"), checked("b", False)])
+    assert list(report(path).runs[0].tally.groups) == ["prose"]
+    asked = [{"question_id": name, "text": "?", "category": "maths"} for name in "ab"]
+    asked_file = write(tmp_path / "q.jsonl", asked)
+    groups = report(path, questions=asked_file).runs[0].tally.groups
+    assert {name: (share.hits, share.count) for name, share in groups.items()} == {"maths": (1, 2)}
+    tasks = kept(tmp_path / "run.jsonl", [scored("a", True), scored("b", True, groups=["level 1"])])
+    assert list(report(tasks, questions=asked_file).runs[0].tally.groups) == ["maths", "level 1"]
+
+
+def test_runs_side_by_side_are_paired_by_record(tmp_path: Path) -> None:
+    old, new = [n < 5 for n in range(10)], [n in (0, 1, 2, 5, 6, 7, 8) for n in range(10)]
+    files = [
+        kept(tmp_path / f"{name}.jsonl", [scored(str(n), right) for n, right in enumerate(rights)])
+        for name, rights in (("old", old), ("new", [*new, True]))
+    ]
+    found = report(*files)
+    [gain] = found.differences
+    assert (gain.name, gain.other, gain.count, gain.gain.value) == ("new", "old", 10, 0.2)
+    assert (gain.better, gain.worse) == (("5", "6", "7", "8"), ("3", "4"))
+    assert gain.p == mcnemar(old, new)
+    assert "difference +20.0" in " ".join(lines(found))
+    assert "points; 10 records in both" in " ".join(lines(found))
+    others = kept(tmp_path / "aqua.jsonl", [scored("0", True, task="aqua")])
+    assert report(files[0], others).differences == (), "of two tasks nothing is compared"
+
+
+def test_scores_stand_for_their_chains(tmp_path: Path) -> None:
+    chains = [scored(str(n), n < 2, n < 3, groups=["x"]) for n in range(4)]
+    whole = report(kept(tmp_path / "run.jsonl", chains))
+    path = tmp_path / "now.json"
+    record = whole.runs[0].tally.record() | {"failed": {"outage": 2}}
+    path.write_text(json.dumps(record, indent=1), "utf-8")
+    found = report(path)
+    assert found.runs[0].tally.record() == record
+    assert lines(found)[:5] == ["now: gsm8k, 4 answers", *lines(whole)[1:5]]
+    assert "failed outage 2" in lines(found)
+    assert 'id="pairs"' not in page(found, ""), "scores alone have no answers to show"
+    read(page(found, ""))
+
+
+@pytest.mark.parametrize("kind", ["report", "scores"])
+def test_what_changed_since_the_last_run(tmp_path: Path, kind: str) -> None:
+    last = report(kept(tmp_path / "v1.jsonl", [scored(str(n), n > 2) for n in range(8)]))
+    record = last.record() if kind == "report" else last.runs[0].tally.record()
+    path = tmp_path / "last.json"
+    path.write_text(json.dumps(record), "utf-8")
+    found = report(kept(tmp_path / "v2.jsonl", [scored(str(n), n != 7) for n in range(9)]), against=path)
+    [change] = found.changes
+    assert (change.better, change.worse) == (("0", "1", "2"), ("7",))
+    assert f"v2 since {'v1' if kind == 'report' else 'last'}" in lines(found)
+    assert found.record()["changes"][0]["gain"]["value"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ('{"comparisons": [], "files": []}', "is no report on chains or scores"),
+        ("[1]", "is no report on chains or scores"),
+        ('{"runs": [{"task": "gsm8k", "right": "x", "wrong": []}]}', "right: Input should be a valid list"),
+        ('{"runs": [{"name": "v1", "task": "aqua", "right": ["1"], "wrong": []}]}', "It has: v1, aqua"),
+        ('{"runs": [{"name": "v1", "task": "gsm8k", "right": ["77"], "wrong": []}]}', "It has: v1, gsm8k"),
+        ("", "not JSON"),
+    ],
+)
+def test_a_report_on_something_else_is_refused(tmp_path: Path, content: str, problem: str) -> None:
+    last = tmp_path / "last.json"
+    last.write_text(content, "utf-8")
+    with pytest.raises(RecordError, match=problem):
+        report(kept(tmp_path / "run.jsonl", [scored("1", True)]), against=last)
+
+
+def test_failures_beside_the_chains_count_as_in_eval(tmp_path: Path) -> None:
+    path = kept(tmp_path / "run.jsonl", [scored("1", True, groups=["x"])])
+    failed = [("2", "EmptyReply", "empty reply"), ("3", "EngineError", "outage"), ("1", "EngineError", "old")]
+    write(
+        tmp_path / "run.jsonl.errors.jsonl",
+        [{"id": name, "error": error, "cause": cause} for name, error, cause in failed],
+    )
+    found = report(path)
+    assert found.runs[0].tally.score.rate == proportion(1, 2)
+    assert lines(found)[0] == "run: gsm8k, 2 answers"
+    assert "failed outage 1" in lines(found)
+    assert "empty 1 answer: wrong, and in none of the groups" in lines(found)
+    assert "wrong 2" in lines(found)
+
+
+def test_several_tasks_in_a_file_are_refused(tmp_path: Path) -> None:
+    path = kept(tmp_path / "run.jsonl", [scored("1", True), scored("2", True, task="aqua")])
+    with pytest.raises(RecordError, match=r"run.jsonl:2: is a chain of aqua, after chains of gsm8k"):
+        report(path)
+
+
+def test_the_page_shows_the_answers_side_by_side_and_runs_nothing(tmp_path: Path) -> None:
+    prompt = Chain.model_validate({"prompt": {"instruction": BAD}}).prompt
+    files = [
+        kept(tmp_path / f"{name}.jsonl", [scored("1", right, prompt=prompt), scored("2", True)])
+        for name, right in (("old", False), ("new", True))
+    ]
+    reader = read(page(report(*files), "made"))
+    first, second = data_of(reader)
+    assert first["question"] == BAD
+    assert [each["name"] for each in first["answers"]] == ["old", "new"]
+    assert (first["kinds"], second["kinds"]) == (["differ"], ["won"])
+    assert first["row"] == "wrong · right"
+    assert [each["title"] for each in first["notes"]] == ["old: wrong", "new: right"]
+    assert first["notes"][0]["text"] == "✗ final number 1: 1"
+    assert len(reader.scripts) == 2
+
+
+@pytest.mark.parametrize(
+    "truth",
+    [
+        "x",
+        {"task": 1},
+        {"task": "gsm8k", "steps": [[{"name": "x"}]]},
+        {"task": "gsm8k", "steps": 3},
+        {"task": "ifeval", "steps": [[{"name": "x", "passed": True}]]},
+        {"task": "gsm8k", "groups": [1]},
+    ],
+)
+def test_a_truth_that_cannot_be_read_is_named(tmp_path: Path, truth: Any) -> None:
+    path = kept(tmp_path / "run.jsonl", [Chain(id="a", meta={KEY: truth})])
+    with pytest.raises(RecordError, match="a: `eval` in its `meta` cannot be read"):
+        report(path)
+
+
+def test_a_file_has_one_score(tmp_path: Path) -> None:
+    score = {"task": "gsm8k", "score": {}, "right": ["1"], "wrong": []}
+    with pytest.raises(RecordError, match=r"run.jsonl:2: is a second record"):
+        report(write(tmp_path / "run.jsonl", [score, score]))
+    with pytest.raises(RecordError, match=r"run.jsonl:1: is no score of redraft eval: right"):
+        report(write(tmp_path / "run.jsonl", [score | {"right": 3}]))
+
+
+def test_a_file_that_is_given_twice_is_refused(tmp_path: Path) -> None:
+    path = kept(tmp_path / "run.jsonl", [scored("a", True)])
+    with pytest.raises(UsageError, match=r"run.jsonl is given twice"):
+        report(path, path)

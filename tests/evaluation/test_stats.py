@@ -1,0 +1,343 @@
+"""Each statistic against known values, and by simulation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+np = pytest.importorskip("numpy")
+pytest.importorskip("scipy")
+
+from redraft.evaluation import stats  # noqa: E402  (needs the extra)
+from redraft.evaluation.stats import Estimate, Judged  # noqa: E402
+
+NEAR = 1e-9
+
+
+def test_a_ratio_is_that_of_sums_not_the_mean_of_ratios() -> None:
+    found = stats.ratio([1, 1], [1, 3])
+    assert found.value == 0.5
+    assert found.low <= 0.5 <= found.high
+
+
+def test_the_interval_of_a_mean_is_students_for_normal_numbers() -> None:
+    from scipy import stats as reference
+
+    values = np.random.default_rng(3).normal(10, 2, size=30)
+    low, high = reference.t.interval(0.95, 29, values.mean(), reference.sem(values))
+    found = stats.mean(values.tolist())
+    assert found.value == pytest.approx(values.mean())
+    # The percentile interval without expansion would be 0.08 narrower at each end.
+    assert found.low == pytest.approx(low, abs=0.04)
+    assert found.high == pytest.approx(high, abs=0.04)
+
+
+@pytest.mark.parametrize("questions", [2, 5, 10, 40, 10_000])
+def test_the_tail_is_smaller_for_few_questions(questions: int) -> None:
+    from scipy import stats as reference
+
+    t = reference.t.ppf(0.975, questions - 1)
+    expected = reference.norm.cdf(-math.sqrt(questions / (questions - 1)) * t)
+    assert stats.expanded_tail(questions) == pytest.approx(expected, abs=1e-12)
+    assert stats.expanded_tail(questions) < 0.025
+
+
+def test_a_difference_is_that_of_pairs() -> None:
+    found = stats.difference([0] * 20 + [1] * 80, [1] * 100)
+    assert found.value == pytest.approx(0.2)
+    # A share of 20 in 100, by the normal approximation: 20 ± 1.96 * 4.
+    assert found.low == pytest.approx(0.122, abs=0.015)
+    assert found.high == pytest.approx(0.278, abs=0.015)
+    with pytest.raises(ValueError, match="different lengths: 1, 2"):
+        stats.difference([1], [1, 2])
+
+
+def test_clusters_are_resampled_whole() -> None:
+    values, questions = [0.0, 1.0] * 50, list(range(100))
+    apart = stats.mean(values, questions)
+    repeated = stats.mean(values * 4, questions * 4)
+    # Asking the same questions four times over says nothing new.
+    assert repeated == apart
+    assert stats.mean(values * 4).high < apart.high
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_one_nearly() -> None:
+    rows = np.random.default_rng(5).normal(size=(60, 1))
+
+    def estimate(seed: int) -> Estimate:
+        return stats.Bootstrap(rows, seed=seed).estimate(lambda sums: sums[..., 0] / 60)
+
+    assert estimate(1) == estimate(1)
+    assert estimate(1) != estimate(2)
+    assert estimate(1).low == pytest.approx(estimate(2).low, abs=0.02)
+
+
+def test_resamples_are_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.random.default_rng(5).normal(size=(60, 3))
+    whole = stats.Bootstrap(rows, draws=500).drawn
+    monkeypatch.setattr(stats, "_AT_ONCE", 60 * 7)
+    parts = stats.Bootstrap(rows, draws=500).drawn
+    assert whole == pytest.approx(parts)
+    assert whole.shape == (500, 3)
+
+
+@pytest.mark.parametrize("rows", [[], [[3.0, 4.0]]])
+def test_of_no_or_one_question_there_is_no_interval(rows: list[list[float]]) -> None:
+    found = stats.Bootstrap(np.reshape(rows, (-1, 2))).estimate(stats.ratio_of)
+    assert math.isnan(found.value) == (not rows)
+    assert math.isnan(found.low)
+
+
+def test_where_all_questions_agree_no_certainty_is_claimed() -> None:
+    found = stats.ratio([9.0] * 7, [8.1] * 7)
+    assert found.value == pytest.approx(9 / 8.1)
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_of_two_questions_the_interval_is_all_that_was_drawn() -> None:
+    assert stats.mean([1.0, 3.0]) == Estimate(2.0, 1.0, 3.0)
+
+
+@pytest.mark.parametrize(("hits", "of"), [(0, 10), (10, 10), (1, 1), (3, 80), (40, 80), (81, 263)])
+def test_a_proportion_has_wilsons_interval(hits: int, of: int) -> None:
+    from scipy.stats import binomtest
+
+    expected = binomtest(hits, of).proportion_ci(method="wilson")
+    found = stats.proportion(hits, of)
+    assert found.value == hits / of
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=NEAR)
+
+
+def test_a_proportion_of_nothing_is_none() -> None:
+    assert math.isnan(stats.proportion(0, 0).value)
+
+
+@given(wins=st.integers(0, 300), losses=st.integers(0, 300))
+def test_mcnemar_is_the_exact_binomial_test(wins: int, losses: int) -> None:
+    from scipy.stats import binomtest
+
+    before = [False] * wins + [True] * losses + [True] * 7
+    after = [True] * wins + [False] * losses + [True] * 7
+    expected = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
+    assert stats.mcnemar(before, after) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("better", "worse", "p"), [(0, 0, 1.0), (5, 0, 2 / 32), (0, 5, 2 / 32), (3, 3, 1.0), (8, 2, 112 / 1024)]
+)
+def test_mcnemar_of_few_can_be_counted_by_hand(better: int, worse: int, p: float) -> None:
+    assert stats.sign_test(better, worse) == pytest.approx(p)
+
+
+def test_correlation_is_pearsons_whatever_the_unit() -> None:
+    x = np.random.default_rng(1).normal(size=200)
+    y = x + np.random.default_rng(2).normal(size=200)
+    found = stats.correlation(x.tolist(), y.tolist())
+    assert found.value == pytest.approx(np.corrcoef(x, y)[0, 1])
+    scaled = stats.correlation((1e9 + 1e3 * x).tolist(), (-y).tolist())
+    assert scaled.value == pytest.approx(-found.value)
+    # Fisher's z gives nearly the same interval for normal numbers.
+    ends = np.tanh(np.arctanh(found.value) + np.array([-1.96, 1.96]) / math.sqrt(197))
+    assert (found.low, found.high) == pytest.approx(tuple(ends), abs=0.03)
+    assert math.isnan(stats.correlation([1.0] * 9, list(range(9))).value)
+    assert math.isnan(stats.correlation([], []).value)
+
+
+def test_numbers_that_differ_by_rounding_only_do_not_correlate() -> None:
+    x, y = [0.1] * 7, [0.3, 0.1, 0.7, 0.2, 0.9, 0.4, 0.6]
+    rows = [[1, a, b, a * a, b * b, a * b] for a, b in zip(x, y, strict=True)]
+    sums = np.sum(rows, axis=0)
+    assert sums[3] - sums[1] ** 2 / 7 != 0
+    assert math.isnan(stats.correlation_of(sums))
+
+
+def test_kappa_is_that_of_the_textbook() -> None:
+    # The proposals that two readers grant: 20 both, 15 neither, 5 and 10 one alone. Kappa is 0.4.
+    first = ["yes"] * 20 + ["no"] * 15 + ["yes"] * 5 + ["no"] * 10
+    second = ["yes"] * 20 + ["no"] * 15 + ["no"] * 5 + ["yes"] * 10
+    found = stats.kappa(first, second)
+    assert found.value == pytest.approx(0.4)
+    assert 0.1 < found.low < 0.4 < found.high < 0.7
+    assert stats.kappa("abcabc", "abcabc").value == pytest.approx(1)
+    assert math.isnan(stats.kappa("aaa", "aaa").value)
+    assert math.isnan(stats.kappa("", "").value)
+
+
+def test_balanced_accuracy_shows_a_collapse_that_plain_accuracy_hides() -> None:
+    accepts_all = [Judged(accepted=1, right=1)] * 90 + [Judged(wrong=1)] * 10
+    assert stats.balanced(accepts_all).value == 0.5
+    perfect = [Judged(accepted=1, right=1), Judged(rejected=1, wrong=1)] * 50
+    assert stats.balanced(perfect).value == 1
+    assert math.isnan(stats.balanced([Judged(accepted=1, right=1)]).value)
+    assert math.isnan(stats.balanced([]).value)
+
+
+def drawn_wins(rng: object, count: int, even: float, slope: float) -> tuple[list[float], list[float]]:
+    """Wins that depend on the length alone by so much, and at equal length have a chance of `even`."""
+    gap = rng.normal(200, 300, size=count)  # type: ignore[attr-defined]
+    chance = 1 / (1 + np.exp(-(math.log(even / (1 - even)) + slope * np.tanh(gap / 300))))
+    return (rng.random(count) < chance).astype(float).tolist(), gap.tolist()  # type: ignore[attr-defined]
+
+
+def test_a_win_rate_that_is_due_to_length_is_taken_back() -> None:
+    wins, gap = drawn_wins(np.random.default_rng(8), 4000, 0.5, 2.0)
+    assert sum(wins) / len(wins) > 0.62
+    found = stats.length_controlled(wins, gap)
+    assert found.low < 0.5 < found.high
+    assert found.high - found.low < 0.08
+    # Without an influence of length it is the win rate itself.
+    even = stats.length_controlled([1, 0, 0, 1, 1, 0, 0, 1], [1, 1, -1, -1, 2, 2, -2, -2])
+    assert even.value == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("wins", "gap"),
+    [
+        ([1, 1, 1, 1], [1, 2, 3, 4]),
+        ([1, 0, 1, 0], [2, 2, 2, 2]),
+        ([0, 0, 1, 1], [-2, -1, 1, 2]),
+        ([], []),
+        ([1], [3]),
+    ],
+)
+def test_where_length_cannot_be_told_apart_there_is_no_controlled_rate(
+    wins: list[float], gap: list[float]
+) -> None:
+    assert math.isnan(stats.length_controlled(wins, gap).value)
+
+
+# Coverage. The benchmark does it 10,000 times.
+
+
+def coverage(draw: Callable[[object], Estimate], truth: float, times: int) -> float:
+    rng = np.random.default_rng(11)
+    return sum((found := draw(rng)).low <= truth <= found.high for _ in range(times)) / times
+
+
+def of_ratio(rng: object) -> Estimate:
+    ours = rng.integers(6, 11, size=40)  # type: ignore[attr-defined]
+    theirs = np.clip(ours + rng.integers(-2, 3, size=40), 1, 10)  # type: ignore[attr-defined]
+    rows = np.stack([ours, theirs], axis=-1)
+    return stats.Bootstrap(rows, draws=300, seed=int(rng.integers(1 << 30))).estimate(stats.ratio_of)  # type: ignore[attr-defined]
+
+
+def test_intervals_of_paired_scores_hold_what_they_promise() -> None:
+    truth = 8.0 / np.mean([min(max(a + d, 1), 10) for a in range(6, 11) for d in range(-2, 3)])
+    assert 0.92 <= coverage(of_ratio, truth, 400) <= 0.98
+
+
+def test_the_controlled_rate_holds_what_it_promises() -> None:
+    def draw(rng: object) -> Estimate:
+        return stats.length_controlled(*drawn_wins(rng, 160, 0.6, 1.0))
+
+    assert 0.92 <= coverage(draw, 0.6, 600) <= 0.98
+
+
+def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; sys.modules['scipy'] = None\n"
+        "from redraft.errors import MissingExtra\n"
+        "try:\n    import redraft.evaluation.stats\n"
+        "except MissingExtra as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "statistics (here: scipy) needs the extra 'eval'" in done.stdout
+    assert "redraft[eval]" in done.stdout
+
+
+def test_a_share_of_independent_trials_is_wilsons_and_one_of_clusters_is_wider() -> None:
+    hits, trials = [1.0, 0, 1, 0, 0], [1.0, 1, 1, 0, 1]
+    assert stats.proportions(hits, trials) == stats.proportion(2, 4)
+    assert stats.proportions(hits, trials, list("abcde")) == stats.proportion(2, 4)
+    assert math.isnan(stats.proportions([0], [0]).value)
+    assert math.isnan(stats.proportions([], []).value)
+    # Thirty items with four equal trials each are thirty observations and not 120.
+    hits = [float(item % 3 == 0) for item in range(30) for _ in range(4)]
+    found = stats.proportions(hits, [1] * 120, [item for item in range(30) for _ in range(4)])
+    alone = stats.proportion(40, 120)
+    assert found.value == pytest.approx(1 / 3)
+    assert found.high - found.low > 1.6 * (alone.high - alone.low)
+
+
+def test_the_test_of_pairs_is_mcnemars_for_0_and_1_and_agrees_with_it_in_other_units() -> None:
+    before, after = [0] * 9 + [1] * 2 + [1] * 9, [1] * 9 + [0] * 2 + [1] * 9
+    exact = stats.mcnemar([bool(x) for x in before], [bool(x) for x in after])
+    assert stats.paired(before, after) == exact
+    halved = stats.paired([x / 2 for x in before], [x / 2 for x in after])
+    assert halved == pytest.approx(exact, abs=0.01)
+    assert stats.paired(after, before) == exact
+    assert stats.paired([0.5, 0.2], [0.5, 0.2]) == 1
+    assert stats.paired([], []) == 1
+
+
+def test_the_test_of_pairs_counts_differences_and_not_only_their_signs() -> None:
+    # All 2⁵ signs of 1, 2, 3, 4 and 5 tenths: 5 are as great as that of +1 +2 -3 +4 +5 or greater, each way.
+    found = stats.paired([0, 0, 0.3, 0, 0], [0.1, 0.2, 0, 0.4, 0.5])
+    assert found == pytest.approx(10 / 32, abs=0.02)
+
+
+def test_the_test_of_pairs_keeps_its_level() -> None:
+    rng = np.random.default_rng(5)
+    p = [stats.paired(*rng.beta(1, 1, size=(2, 12)), draws=400) for _ in range(600)]
+    assert 0.02 < sum(each < 0.05 for each in p) / 600 < 0.08
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(0.2, 0.1), (0.12, 0.02), (0.3, 0.2), (0.05, 0.02), (0.4, 0.1)])
+def test_so_many_pairs_find_the_difference_with_the_promised_chance(wins: float, losses: float) -> None:
+    counts = [round(1000 * wins), round(1000 * losses)]
+    same = [0] * (1000 - sum(counts))
+    before, after = [0] * counts[0] + [1] * counts[1] + same, [1] * counts[0] + [0] * counts[1] + same
+    needed = stats.pairs_needed(before, after)
+    assert needed is not None
+    drawn = np.random.default_rng(6).multinomial(needed, [wins, losses, 1 - wins - losses], size=3000)
+    found = sum(stats.sign_test(int(won), int(lost)) < 0.05 for won, lost, _ in drawn) / 3000
+    assert 0.77 < found < 0.84
+    assert stats.pairs_needed(after, before) == needed
+
+
+def test_the_number_of_pairs_is_connors_with_the_correction() -> None:
+    # Connor's own formula for shares of 0.25 and 0.05: (1.96 √0.3 + 0.8416 √0.26)² / 0.04 = 56.4, and 5 more.
+    before, after = [0] * 25 + [1] * 5 + [0] * 70, [1] * 25 + [0] * 5 + [0] * 70
+    assert stats.pairs_needed(before, after) == 62
+    assert (stats.pairs_needed(before, after, power=0.95) or 0) > 62
+    assert stats.pairs_needed([0, 1], [1, 0]) is None
+    assert stats.pairs_needed([], []) is None
+
+
+def test_verdicts_are_counted_and_precision_and_recall_are_those_of_rejections() -> None:
+    said = [("revise", False), ("revise", True), ("accept", True), ("accept", False), ("unknown", False)]
+    found = stats.judged(said)
+    assert found == Judged(rejected=1, wrong=3, accepted=1, right=2, alarms=1)
+    one_each = [stats.judged([each]) for each in said]
+    assert stats.precision(one_each) == stats.proportion(1, 2)
+    assert stats.recall(one_each) == stats.proportion(1, 3)
+    assert stats.recall([found]).value == pytest.approx(1 / 3)
+    assert math.isnan(stats.precision([Judged(accepted=1, right=1)]).value)
+
+
+def test_a_correlation_within_clusters_has_the_spread_of_clusters() -> None:
+    rng = np.random.default_rng(7)
+    x, noise = rng.normal(size=(2, 25))
+    y = x + noise
+    clusters = list(range(25)) * 8
+    together = stats.correlation([*x] * 8, [*y] * 8, clusters)
+    alone = stats.correlation(x.tolist(), y.tolist())
+    assert together.value == pytest.approx(alone.value)
+    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.05)
+
+
+def test_resamples_are_those_drawn_one_by_one() -> None:
+    table = np.random.default_rng(9).random((700, 3))
+    rng = np.random.default_rng(4)
+    one_by_one = [table[rng.integers(0, 700, size=700)].sum(axis=0) for _ in range(1500)]
+    drawn = stats.Bootstrap(table, draws=1500, seed=4).drawn
+    assert drawn == pytest.approx(np.array(one_by_one))

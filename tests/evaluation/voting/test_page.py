@@ -1,0 +1,161 @@
+"""The page in a real browser: votes by keys, at every width, and hostile answers that stay text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from redraft.evaluation.voting.server import VoteServer
+from tests.browser import Browser
+from tests.evaluation.voting.test_ballots import Voting
+from tests.evaluation.voting.test_server import serving
+
+pytestmark = pytest.mark.slow
+
+BAD = "</pre><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> über 🌳"
+SIDES = "[...document.querySelectorAll('.sides pre')].map((each) => each.textContent)"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser")) as found:
+        yield found
+
+
+@pytest.fixture
+def voting(tmp_path: Path) -> Voting:
+    return Voting(tmp_path)
+
+
+@pytest.fixture
+def server(voting: Voting) -> Iterator[VoteServer]:
+    with serving(voting) as found:
+        yield found
+
+
+def judged(browser: Browser, count: int) -> None:
+    """Wait until so many pairs are judged."""
+    browser.until(f"document.getElementById('count').textContent.startsWith('{count} of ')")
+
+
+def test_keys_vote_tie_note_skip_and_undo(browser: Browser, server: VoteServer, voting: Voting) -> None:
+    browser.open(server.url)
+    judged(browser, 0)
+    first = browser.js(SIDES)
+    browser.press("n")
+    browser.type("1 = ü 🌳")
+    browser.press("1")  # in the note, keys are text
+    browser.press("Escape")
+    browser.press("2")
+    judged(browser, 1)
+    [vote] = voting.votes()
+    assert (vote.winner, vote.text, vote.judge) == ("2", "1 = ü 🌳1", "zoë")
+    assert browser.js(SIDES) != first
+    assert browser.js("document.getElementById('note').value") == ""
+    browser.press("u")
+    judged(browser, 0)
+    assert (browser.js(SIDES), voting.votes()) == (first, [])
+    assert browser.js("document.getElementById('note').value") == "1 = ü 🌳1"
+    browser.press("s")
+    browser.until(f"{SIDES}[0] !== {first[0]!r} || {SIDES}[1] !== {first[1]!r}")
+    for count in range(1, 7):
+        browser.press("=")
+        judged(browser, count)
+    assert "All pairs are judged" in browser.js("document.body.innerText")
+    assert [each.winner for each in voting.votes()] == ["tie"] * 6
+    browser.press("1")  # there is nothing to judge
+    browser.press("u")
+    judged(browser, 5)
+
+
+def test_the_page_asks_for_a_name_and_keeps_it(browser: Browser, voting: Voting) -> None:
+    with serving(voting, "login", known=False) as server:
+        browser.open(server.url)
+        browser.until("!document.getElementById('who').hidden")
+        assert browser.js("document.getElementById('name').value") == "login"
+        browser.js("document.getElementById('name').select()")
+        browser.js("document.getElementById('name').focus()")
+        browser.type("Béa 1")
+        browser.press("Enter")
+        judged(browser, 0)
+        browser.js("document.querySelector('[data-do=\"1\"]').click()")
+        judged(browser, 1)
+        browser.js("location.reload()")
+        browser.until("performance.getEntriesByType('navigation')[0].type === 'reload'")
+        judged(browser, 1)
+        assert {each.judge for each in voting.votes()} == {"Béa 1"}
+
+
+def test_hostile_answers_stay_text(browser: Browser, voting: Voting) -> None:
+    voting.matches = [
+        replace(
+            each,
+            question=replace(each.question, turns=(BAD,)),
+            answers=tuple(replace(answer, turns=(BAD + answer.name,)) for answer in each.answers),
+        )
+        for each in voting.matches[:1]
+    ]
+    with serving(voting, BAD[:60]) as server:
+        browser.open(server.url)
+        judged(browser, 0)
+        assert sorted(browser.js(SIDES)) == [f"{BAD}new-model", f"{BAD}old-model"]
+        assert browser.js("document.querySelector('.asked').textContent") == BAD
+        assert browser.js("document.querySelectorAll('img, #pair script').length") == 0
+        # Markup that got in all the same could not run or load.
+        browser.js(
+            "document.body.insertAdjacentHTML('beforeend', '<img src=\"/x\" onerror=\"document.title=1\">')"
+        )
+        script = "Object.assign(document.createElement('script'), {text: 'document.title=2'})"
+        browser.js(f"document.body.append({script})")
+        assert browser.js("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')") == "refused"
+        assert browser.js("document.title") == "Which answer is better?"
+
+
+def test_another_page_cannot_vote(browser: Browser, server: VoteServer, voting: Voting) -> None:
+    browser.open("data:text/html,<title>another page")
+    to = server.url.partition("#")[0] + "act"
+    headers = f"{{'Content-Type': 'application/json', 'X-Redraft-Token': '{server.token}'}}"
+    for how in (f"headers: {headers}", f"mode: 'no-cors', headers: {headers}", "mode: 'no-cors'"):
+        post = f"fetch('{to}', {{method: 'POST', body: '{{}}', {how}}})"
+        assert browser.js(f"{post}.then(() => 'read', () => 'refused')") == "refused"
+    assert voting.votes() == []
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_fits_every_width(
+    browser: Browser, voting: Voting, tmp_path: Path, width: int, dark: bool
+) -> None:
+    long = "Donaudampfschifffahrt" * 20
+    voting.matches = [
+        replace(each, answers=tuple(replace(a, turns=(f"{long}\n" * 40,)) for a in each.answers))
+        for each in voting.matches
+    ]
+    with serving(voting) as server:
+        browser.look(width=width, dark=dark)
+        browser.open(server.url)
+        judged(browser, 0)
+        assert browser.js("document.documentElement.scrollWidth <= innerWidth")
+        boxes = browser.js(
+            "[...document.querySelectorAll('.sides .said')].map((e) => e.getBoundingClientRect().left)"
+        )
+        assert (boxes[0] == boxes[1]) == (width == 390), "side by side, or one under the other"
+        assert browser.js("document.getElementById('bar').getBoundingClientRect().bottom <= innerHeight + 1")
+        assert browser.js("document.querySelector('[data-do=\"1\"]').getBoundingClientRect().height") >= 36
+        light = browser.js("getComputedStyle(document.body).backgroundColor")
+        assert (light == "rgb(23, 24, 27)") == dark
+        browser.picture(tmp_path / "page.png")
+
+
+def test_what_goes_wrong_is_said(browser: Browser, voting: Voting) -> None:
+    with serving(voting) as server:
+        browser.open(server.url.partition("#")[0])
+        browser.until("document.getElementById('fault').textContent.includes('token is wrong')")
+        browser.open(server.url)
+        judged(browser, 0)
+    browser.press("1")
+    browser.until("document.getElementById('fault').textContent.includes('does not answer')")
+    assert voting.votes() == []

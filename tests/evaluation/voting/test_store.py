@@ -1,0 +1,154 @@
+"""The file of votes: whole lines whatever happens, several writers, and undo."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from redraft.errors import OutputError, RecordError
+from redraft.evaluation.judging.reviews import Review
+from redraft.evaluation.voting.store import VoteStore
+from redraft.jobs.provenance import Provenance
+
+MADE = Provenance("vote", {"seed": 1})
+
+
+def vote(number: int, voter: str = "zoë", note: str = "🌳") -> Review:
+    named = {"question_id": number, "answer1_id": f"n{number}", "answer2_id": f"o{number}"}
+    return Review.of({**named, "review_id": f"{voter}{number}", "judge": voter, "winner": "1", "text": note})
+
+
+def ids(path: Path) -> list[str]:
+    return [json.loads(line)["review_id"] for line in path.read_bytes().splitlines()]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "votes.jsonl"
+
+
+def test_votes_are_there_for_the_next_one_who_opens_the_file(path: Path) -> None:
+    store = VoteStore(path, MADE)
+    for voter in ("zoë", "ali"):
+        store.add(vote(1, voter))
+    again = VoteStore(path, MADE)
+    assert [(each["judge"], each["text"]) for each in again.of("zoë")] == [("zoë", "🌳")]
+    assert ids(path) == ["zoë1", "ali1"]
+    sessions = json.loads(path.with_name("votes.jsonl.run.json").read_text())["sessions"]
+    assert len(sessions) == 2
+    assert sorted(each.name for each in path.parent.iterdir()) == ["votes.jsonl", "votes.jsonl.run.json"]
+
+
+def test_a_pair_is_judged_once_by_a_voter(path: Path) -> None:
+    stores = [VoteStore(path, MADE) for _ in range(2)]
+    for store in stores:
+        store.add(vote(1))
+    assert ids(path) == ["zoë1"]
+
+
+def test_undo_takes_out_the_voters_own_last_vote_and_keeps_all_others(path: Path) -> None:
+    store = VoteStore(path, MADE)
+    for each in (vote(1), vote(2, note="second"), vote(1, "ali")):
+        store.add(each)
+    path.chmod(0o600)
+    undone = store.undo("zoë")
+    assert undone
+    assert undone["text"] == "second"
+    assert ids(path) == ["zoë1", "ali1"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert store.undo("nobody") is None
+    store.add(vote(2))
+    assert ids(path) == ["zoë1", "ali1", "zoë2"]
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    link, target = tmp_path / "link.jsonl", tmp_path / "votes.jsonl"
+    link.symlink_to(target)
+    store = VoteStore(link, MADE)
+    store.add(vote(1))
+    store.undo("zoë")
+    store.add(vote(2))
+    assert link.is_symlink()
+    assert ids(target) == ["zoë2"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(min_value=0))
+def test_a_kill_at_any_byte_loses_no_vote_before_it(tmp_path: Path, place: int) -> None:
+    path = tmp_path / "votes.jsonl"
+    path.unlink(missing_ok=True)
+    store = VoteStore(path, MADE)
+    for number in range(3):
+        store.add(vote(number))
+    data = path.read_bytes()
+    cut = place % (len(data) + 1)
+    path.write_bytes(data[:cut])
+    VoteStore(path, MADE).add(vote(9))
+    lines = path.read_bytes().splitlines()
+    ends = [place for place in range(len(data)) if data[place : place + 1] == b"\n"]
+    assert len(lines) == sum(cut >= end for end in ends) + 1  # without its line feed, a vote is whole too
+    assert all(json.loads(line)["judge"] == "zoë" for line in lines)
+
+
+def test_a_last_line_without_its_line_feed_is_a_vote(path: Path) -> None:
+    VoteStore(path, MADE).add(vote(1))
+    path.write_bytes(path.read_bytes().rstrip())  # an editor may save it so
+    VoteStore(path, MADE).add(vote(2))
+    assert ids(path) == ["zoë1", "zoë2"]
+
+
+def test_threads_and_processes_add_and_undo_at_once(path: Path) -> None:
+    VoteStore(path, MADE)
+    code = """
+import sys
+from pathlib import Path
+from tests.evaluation.voting.test_store import MADE, VoteStore, vote
+store = VoteStore(Path(sys.argv[1]), MADE)
+for number in range(12):
+    store.add(vote(number, sys.argv[2]))
+    if number % 3 == 0:
+        store.undo(sys.argv[2])
+        store.add(vote(number, sys.argv[2]))
+"""
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, path, name], env={**os.environ, "PYTHONPATH": "."})
+        for name in ("ali", "béa")
+    ]
+    store = VoteStore(path, MADE)
+    threads = [
+        Thread(target=lambda name=name: [store.add(vote(n, name)) for n in range(12)]) for name in "xy"
+    ]
+    for thread in threads:
+        thread.start()
+    for worker in (*threads, *processes):
+        worker.join() if isinstance(worker, Thread) else worker.wait()
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted(ids(path)) == sorted(f"{name}{n}" for name in ("ali", "béa", "x", "y") for n in range(12))
+
+
+def test_votes_on_other_answers_and_other_files_are_refused(path: Path) -> None:
+    VoteStore(path, MADE).add(vote(1))
+    with pytest.raises(OutputError, match="was made in another way: seed was 1 and is 2"):
+        VoteStore(path, Provenance("vote", {"seed": 2}))
+    with pytest.raises(OutputError, match="by vote, not by judge"):
+        VoteStore(path, Provenance("judge", {"seed": 1}))
+    with path.open("a") as file:
+        file.write("no vote\n")
+    with pytest.raises(RecordError, match=r"votes.jsonl: has a line that is not a vote: 'no vote"):
+        VoteStore(path, MADE).of("zoë")
+
+
+def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No such file"):
+        VoteStore(tmp_path / "none" / "votes.jsonl", MADE)
+    with pytest.raises(OutputError, match="Is a directory"):
+        VoteStore(tmp_path, MADE)
