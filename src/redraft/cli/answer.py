@@ -16,18 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import typer
 
-from redraft.cli.batching import IN_BATCHES, BatchFlag, Batching, PauseOption, under_way
-from redraft.cli.options import (
-    USUAL,
-    CacheFile,
-    FlagGroup,
-    FlagValues,
-    LimitSeconds,
-    LimitTokens,
-    LimitUsd,
-    fill_in,
-    takes,
-)
+from redraft.cli.batching import Batching, under_way
+from redraft.cli.options import USUAL, CacheFile, FlagGroup, FlagValues, fill_in, takes
+from redraft.cli.running import Journal, RetryFailed, RunFlags, check_out
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import RedraftError, UsageError
 from redraft.options import Flags, options_of
@@ -45,9 +36,6 @@ if TYPE_CHECKING:
 
 Shape = Literal["chain", "selfee", "fastchat"]
 
-PARALLEL = 4
-"""Default number of chains at once. More is faster on a GPU or a server."""
-
 PATIENCE = 300.0
 """Default seconds to wait for a server that is down or busy."""
 
@@ -60,17 +48,6 @@ STDIN = "standard input"
 
 
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
-Parallel = Annotated[
-    int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Chains at once.  [{PARALLEL}]")
-]
-OwnJournal = Annotated[
-    Path | None,
-    typer.Option(
-        "--journal", metavar="FILE", help="Where replies are stored.  [FILE.journal.db]", show_default=False
-    ),
-]
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only the prompts that failed before.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 
 
 @takes
@@ -80,26 +57,15 @@ def answer(
         Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape; '-' is stdin.")
     ],
     out: Out,
+    run: RunFlags,
     shape: Annotated[Shape, typer.Option("--format", help="What to write.")] = "chain",
     model_id: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="The model's name in answer records.", show_default=False),
     ] = None,
-    parallel: Parallel = None,
-    journal: Annotated[
-        Path | None,
-        typer.Option(
-            "--journal", metavar="FILE", help="Store replies: none is paid for twice.", show_default=False
-        ),
-    ] = None,
+    journal: Journal = None,
     cache: CacheFile = None,
     retry_failed: RetryFailed = False,
-    quiet: Quiet = False,
-    batch: BatchFlag = False,
-    pause: PauseOption = None,
-    limit_usd: LimitUsd = None,
-    limit_tokens: LimitTokens = None,
-    limit_seconds: LimitSeconds = None,
 ) -> None:
     """Answer a file of prompts; check and revise each answer.
 
@@ -128,24 +94,11 @@ def answer(
         out,
         fill_in(flags),
         form=Form(shape, model_id),
-        parallel=parallel_of(parallel, batch=batch),
-        limits=(limit_usd, limit_tokens, limit_seconds),
-        batching=Batching(out, batch, pause),
+        run=run,
         journal=journal,
         cache=cache,
         retry_failed=retry_failed,
-        quiet=quiet,
     )
-
-
-def parallel_of(given: int | None, *, batch: bool) -> int:
-    """Return how many chains to make at once: as given, many in batches, or as the config file says."""
-    from redraft.config import load_config
-
-    if given is not None:
-        return given
-    found: int = IN_BATCHES if batch else load_config().defaults.get("parallel", PARALLEL)
-    return found
 
 
 def answer_file(
@@ -154,23 +107,15 @@ def answer_file(
     settings: FlagValues,
     *,
     form: Form,
-    parallel: int,
-    limits: tuple[float | None, int | None, float | None],
-    batching: Batching,
+    run: RunFlags,
     journal: Path | None,
     cache: Path | None = None,
     retry_failed: bool,
-    quiet: bool,
     making: Making | None = None,
 ) -> NoReturn:
     """Make a chain of each record of a file, print the summary, and exit."""
-    from redraft.config import load_config
-    from redraft.jobs.limits import Limits
-
-    below = load_config().defaults
-    if str(out) == "-":
-        hint = "A stopped job resumes from it. Write -o out.jsonl, then: redraft show out.jsonl --json"
-        raise UsageError("the output has to be a file, not '-'.", hint=hint)
+    check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
+    batching = run.batching(out)
     with _plain_file(source) as file:
         answering = Answering(
             settings=settings,
@@ -178,13 +123,13 @@ def answer_file(
             name=STDIN if str(source) == "-" else str(source),
             out=out,
             form=form,
-            parallel=parallel,
-            limits=Limits(*limits),
+            parallel=run.at_once,
+            limits=run.limits,
             journal=batching.journal(journal, cache),
             cache=cache,
             batching=batching,
             retry_failed=retry_failed,
-            quiet=quiet or below.get("quiet", False),
+            quiet=run.silent,
             making=making or Making(),
         )
         with only_ours():

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.answer import Parallel, Quiet, RetryFailed, parallel_of
 from redraft.cli.data.common import not_an_input
 from redraft.cli.equal import SAMPLES, SEEDS, EqualRun
 from redraft.cli.options import FlagGroup, fill_in, takes
+from redraft.cli.running import Parallel, Quiet, RetryFailed, parallel_of
 from redraft.cli.shell import write
 from redraft.errors import UsageError
 from redraft.options import Flags
@@ -112,7 +112,7 @@ def diagnose(
             folder=_folder(out),
             settings=fill_in(flags, FLAGS),
             flags=FLAGS,
-            parallel=parallel_of(parallel, batch=False),
+            parallel=parallel_of(parallel),
             limit=limit,
             seeds=seeds or SEEDS,
             samples=samples or SAMPLES,

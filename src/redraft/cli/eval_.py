@@ -15,26 +15,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.answer import (
-    Form,
-    Making,
-    Out,
-    Parallel,
-    Quiet,
-    RetryFailed,
-    answer_file,
-    parallel_of,
-)
-from redraft.cli.batching import BatchFlag, Batching, PauseOption
-from redraft.cli.options import (
-    CacheFile,
-    FlagGroup,
-    LimitSeconds,
-    LimitTokens,
-    LimitUsd,
-    fill_in,
-    takes,
-)
+from redraft.cli.answer import Form, Making, Out, answer_file
+from redraft.cli.options import CacheFile, FlagGroup, fill_in, takes
+from redraft.cli.running import Journal, RetryFailed, RunFlags
 from redraft.options import EvalFlags
 
 if TYPE_CHECKING:
@@ -56,6 +39,7 @@ def evaluate(
     ],
     source: Annotated[Path, typer.Argument(metavar="RECORDS", help="The task's file, as it is published.")],
     out: Out,
+    run: RunFlags,
     limit: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Only the first N records.", show_default=False),
@@ -67,21 +51,9 @@ def evaluate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")
     ] = False,
-    parallel: Parallel = None,
-    journal: Annotated[
-        Path | None,
-        typer.Option(
-            "--journal", metavar="FILE", help="Store replies: none is paid for twice.", show_default=False
-        ),
-    ] = None,
+    journal: Journal = None,
     cache: CacheFile = None,
     retry_failed: RetryFailed = False,
-    quiet: Quiet = False,
-    batch: BatchFlag = False,
-    pause: PauseOption = None,
-    limit_usd: LimitUsd = None,
-    limit_tokens: LimitTokens = None,
-    limit_seconds: LimitSeconds = None,
 ) -> None:
     """Score a model on a task whose truth can be checked.
 
@@ -112,13 +84,10 @@ def evaluate(
         out,
         settings,
         form=Form("chain", None),
-        parallel=parallel_of(parallel, batch=batch),
-        limits=(limit_usd, limit_tokens, limit_seconds),
-        batching=Batching(out, batch, pause),
+        run=replace(run, quiet=run.quiet or as_json),
         journal=journal,
         cache=cache,
         retry_failed=retry_failed,
-        quiet=quiet or as_json,
         making=scoring.making(given if guided else None),
     )
 

@@ -12,17 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.answer import PARALLEL, PATIENCE, Quiet, parallel_of
-from redraft.cli.batching import BatchFlag, Batching, PauseOption, under_way
-from redraft.cli.options import (
-    FlagGroup,
-    FlagValues,
-    LimitSeconds,
-    LimitTokens,
-    LimitUsd,
-    fill_in,
-    takes,
-)
+from redraft.cli.answer import PATIENCE
+from redraft.cli.batching import Batching, under_way
+from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
+from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, check_out, own_journal
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import MissingExtra, UsageError, install
 from redraft.evaluation.judging.options import JUDGING, JudgeOptions
@@ -54,30 +47,18 @@ Out = Annotated[Path, _file("Where the reviews go.", "--out", "-o")]
 Questions = Annotated[Path | None, _file("What was asked, with categories and gold answers.")]
 PromptFile = Annotated[Path | None, _file("Prompts of FastChat: prompt.jsonl, judge_prompts.jsonl.")]
 ReviewerFile = Annotated[Path | None, _file("FastChat's reviewer.jsonl for the prompts.")]
-AtOnce = Annotated[
-    int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Reviews at once.  [{PARALLEL}]")
-]
-JournalFile = Annotated[Path | None, _file("Where replies go.  [FILE.journal.db]", "--journal")]
 
 
 def judge(
     flags: JudgeOptions,
     answers: Answers,
     out: Out,
+    run: RunFlags,
     questions: Questions = None,
     prompt_file: PromptFile = None,
     reviewer_file: ReviewerFile = None,
-    parallel: AtOnce = None,
-    journal: JournalFile = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Only the reviews that failed before.")
-    ] = False,
-    quiet: Quiet = False,
-    batch: BatchFlag = False,
-    pause: PauseOption = None,
-    limit_usd: LimitUsd = None,
-    limit_tokens: LimitTokens = None,
-    limit_seconds: LimitSeconds = None,
+    journal: OwnJournal = None,
+    retry_failed: RetryFailed = False,
 ) -> None:
     """Have a model judge the answers of two models, or of one.
 
@@ -88,19 +69,14 @@ def judge(
     none is paid for twice. A reply without a score is asked for it once more; a score is never made up.
     Failures are in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
     """
-    from redraft.config import load_config
-    from redraft.jobs.limits import Limits
-
-    below = load_config().defaults
-    if str(out) == "-":
-        raise UsageError("the output has to be a file, not '-'.", hint="A stopped run goes on from it.")
+    check_out(out, "-o reviews.jsonl")
     if len(answers) > 2:
         raise UsageError(
             f"{len(answers)} files of answers were given.", hint="Judge two models at a time: A B"
         )
     settings = fill_in(flags, FLAGS)
     models = _judges(settings, named="model" in flags or "recipe" in flags)
-    run = JudgeRun(
+    judging = JudgeRun(
         settings=FlagValues({**settings.values, "model": models[0]}),
         models=models,
         answers=answers,
@@ -108,15 +84,15 @@ def judge(
         prompt_file=prompt_file,
         reviewer_file=reviewer_file,
         out=out,
-        journal=journal or out.with_name(f"{out.name}.journal.db"),
-        parallel=parallel_of(parallel, batch=batch),
-        limits=Limits(limit_usd, limit_tokens, limit_seconds),
-        batching=Batching(out, batch, pause),
+        journal=own_journal(journal, out),
+        parallel=run.at_once,
+        limits=run.limits,
+        batching=run.batching(out),
         retry_failed=retry_failed,
-        quiet=quiet or below.get("quiet", False),
+        quiet=run.silent,
     )
     with only_ours():
-        summary, status = run.run()
+        summary, status = judging.run()
     if summary:
         typer.echo(summary)
     raise typer.Exit(status)

@@ -43,17 +43,6 @@ if TYPE_CHECKING:
     from redraft.revision.api import Role
     from redraft.revision.options import Options
 
-_LIMITS = "Limits of this run"
-
-
-def _limit(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
-
-
-LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
-LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
-LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
-
 CacheFile = Annotated[
     Path | None,
     typer.Option("--cache", metavar="FILE", help="Send no request whose reply is there.", show_default=False),

@@ -16,6 +16,7 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import is_dataclass
 from functools import wraps
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -136,21 +137,30 @@ def with_options(
 ) -> Callable[..., None]:
     """Give a command more options for typer to read.
 
+    A parameter of the command whose type is a dataclass becomes an option for each of its fields.
+
     Args:
         command: Receives the options together, as `flags`.
         options: The options as parameters, with their annotations and defaults.
         gather: Makes the value of `flags` from the options by name.
     """
     hints = get_type_hints(command, include_extras=True)
-    own = inspect.signature(command).parameters.values()
+    own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
+    groups = {p.name: hints[p.name] for p in own if is_dataclass(hints[p.name])}
+    fields = {name: inspect.signature(group).parameters for name, group in groups.items()}
+    spread = [each for p in own for each in (fields[p.name].values() if p.name in fields else [p])]
+    for group in groups.values():
+        hints |= get_type_hints(group, include_extras=True)
     parameters = [
-        *(p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in own if p.name != "flags"),
+        *(p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in spread),
         *(p.replace(kind=p.KEYWORD_ONLY) for p in options),
     ]
 
     @wraps(command)
     def wrapper(**values: Any) -> None:
         flags = gather({p.name: values.pop(p.name) for p in options})
+        for name, group in groups.items():
+            values[name] = group(**{field: values.pop(field) for field in fields[name]})
         command(flags=flags, **values)
 
     wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]

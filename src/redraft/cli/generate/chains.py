@@ -14,27 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.answer import (
-    Form,
-    Making,
-    Out,
-    OwnJournal,
-    Parallel,
-    Quiet,
-    RetryFailed,
-    answer_file,
-    parallel_of,
-)
-from redraft.cli.batching import BatchFlag, Batching, PauseOption
-from redraft.cli.options import (
-    FlagGroup,
-    FlagValues,
-    LimitSeconds,
-    LimitTokens,
-    LimitUsd,
-    fill_in,
-    takes,
-)
+from redraft.cli.answer import Form, Making, Out, answer_file
+from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
+from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, own_journal
 from redraft.options import TEACHER, ChainFlags
 
 if TYPE_CHECKING:
@@ -67,15 +49,9 @@ def chains(
         Path, typer.Argument(metavar="RECORDS", help="A file of records, of any known shape; '-' is stdin.")
     ],
     out: Out,
-    parallel: Parallel = None,
+    run: RunFlags,
     journal: OwnJournal = None,
     retry_failed: RetryFailed = False,
-    quiet: Quiet = False,
-    batch: BatchFlag = False,
-    pause: PauseOption = None,
-    limit_usd: LimitUsd = None,
-    limit_tokens: LimitTokens = None,
-    limit_seconds: LimitSeconds = None,
     run_code: Annotated[
         bool,
         typer.Option(
@@ -113,19 +89,15 @@ def chains(
         settings.values.setdefault("accept_score", ACCEPT_SCORE)
     settings = replace(settings, stand_ins=making.stand_ins)
     _tell_idle(settings, run_code=run_code)
-    at_once = parallel_of(parallel, batch=batch)
-    sample = Sample(settings, out, at_once, estimate) if estimate else None
+    sample = Sample(settings, out, run.at_once, estimate) if estimate else None
     answer_file(
         source,
         out,
         settings,
         form=Form("chain", None),
-        parallel=at_once,
-        limits=(limit_usd, limit_tokens, limit_seconds),
-        batching=Batching(out, batch, pause),
-        journal=journal or out.with_name(f"{out.name}.journal.db"),
+        run=run,
+        journal=own_journal(journal, out),
         retry_failed=retry_failed,
-        quiet=quiet,
         making=_making(
             making, out, sample, {name: flags.get(name) or settings.get(name) for name in OF_A_RUN}
         ),

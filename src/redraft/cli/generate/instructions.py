@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.answer import PARALLEL, PATIENCE, OwnJournal, Quiet, parallel_of
-from redraft.cli.batching import BatchFlag, Batching, PauseOption, under_way
-from redraft.cli.options import (
-    FlagGroup,
-    FlagValues,
-    LimitSeconds,
-    LimitTokens,
-    LimitUsd,
-    fill_in,
-    takes,
-)
+from redraft.cli.answer import PATIENCE
+from redraft.cli.batching import Batching, under_way
+from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
+from redraft.cli.running import OwnJournal, RunFlags, check_out
 from redraft.cli.shell import only_ours, tell
 from redraft.generate.instructions.options import TASKS, InstructionOptions
 
@@ -37,16 +30,8 @@ FLAGS = FlagGroup(InstructionOptions, recipes="generate", heading=TASKS)
 def instructions(
     flags: InstructionOptions,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the tasks go, as chains.")],
-    parallel: Annotated[
-        int | None, typer.Option("--parallel", "-j", metavar="N", help=f"Calls at once.  [{PARALLEL}]")
-    ] = None,
+    run: RunFlags,
     journal: OwnJournal = None,
-    quiet: Quiet = False,
-    batch: BatchFlag = False,
-    pause: PauseOption = None,
-    limit_usd: LimitUsd = None,
-    limit_tokens: LimitTokens = None,
-    limit_seconds: LimitSeconds = None,
     estimate: Annotated[
         int | None,
         typer.Option(
@@ -72,26 +57,22 @@ def instructions(
     The run ends when there are enough instructions, at a limit (exit status 4), or when 25 requests in a row
     give nothing that is new and sound (exit status 3).
     """
-    from redraft.config import load_config
     from redraft.errors import UsageError
     from redraft.generate.instructions.run import Generation
-    from redraft.jobs.limits import Limits
 
-    if str(out) == "-":
-        raise UsageError("the output has to be a file, not '-'.", hint="A stopped run goes on from it.")
-    quiet = quiet or load_config().defaults.get("quiet", False)
+    check_out(out, "-o tasks.jsonl")
     settings = fill_in(flags, FLAGS)
     settings.waiting()
-    at_once, batching = parallel_of(parallel, batch=batch), Batching(out, batch, pause)
+    at_once, batching = run.at_once, run.batching(out)
     batching.check(settings)
-    if batch and settings.get("way") == "self-instruct":
+    if run.batch and settings.get("way") == "self-instruct":
         raise UsageError(
             "--batch is for --way alpaca: requests of self-instruct wait for each other, a thousand times "
             "for a large set.",
             hint="Leave out --batch, or use --way alpaca.",
         )
     values: Any = settings.values
-    limits = Limits(limit_usd, limit_tokens, limit_seconds)
+    limits = run.limits
     with only_ours():
         generation = Generation(
             options=values,
@@ -100,12 +81,12 @@ def instructions(
             parallel=at_once,
             journal=journal,
             limits=limits,
-            quiet=quiet,
+            quiet=run.silent,
             tell=tell,
             sample=estimate,
         )
         made = generation.run()
-    _finish(made, quiet=quiet)
+    _finish(made, quiet=run.silent)
 
 
 instructions = takes(instructions, FLAGS)

@@ -1,0 +1,67 @@
+"""The flags of a long run: as a verb gets them, and what stands in for those that are not given."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from redraft.cli.batching import IN_BATCHES
+from redraft.cli.options import takes
+from redraft.cli.running import PARALLEL, RunFlags, check_out, own_journal
+from redraft.errors import UsageError
+from redraft.jobs.limits import Limits
+from redraft.options import Flags
+
+
+def given(*words: str) -> tuple[Flags, RunFlags, bool]:
+    """What a verb receives for these words."""
+    got: list[tuple[Flags, RunFlags, bool]] = []
+    app = typer.Typer()
+
+    @app.command()
+    @takes
+    def verb(flags: Flags, run: RunFlags, again: bool = False) -> None:
+        got.append((flags, run, again))
+
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    return got[0]
+
+
+def test_a_verb_gets_the_flags_of_a_run_together() -> None:
+    flags, run, again = given("-j", "7", "--again", "--limit-usd", "2.5", "--batch", "--max-tokens", "9")
+    assert flags == {"max_tokens": 9}
+    assert run == RunFlags(parallel=7, batch=True, limit_usd=2.5)
+    assert again
+    assert given() == ({}, RunFlags(), False)
+
+
+def test_what_is_not_given_comes_from_the_config_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (RunFlags().at_once, RunFlags(batch=True).at_once) == (PARALLEL, IN_BATCHES)
+    assert not RunFlags().silent
+    config = tmp_path / "config.toml"
+    config.write_text("[defaults]\nparallel = 3\nquiet = true\n", encoding="utf-8")
+    monkeypatch.setenv("REDRAFT_CONFIG", str(config))
+    assert (RunFlags().at_once, RunFlags(parallel=8).at_once) == (3, 8)
+    assert RunFlags(batch=True).at_once == IN_BATCHES
+    assert RunFlags().silent
+
+
+def test_limits_and_batches_are_those_given(tmp_path: Path) -> None:
+    run = RunFlags(limit_usd=1.5, limit_tokens=20, limit_seconds=3.0, batch=True, pause=2.0)
+    assert run.limits == Limits(1.5, 20, 3.0)
+    batching = run.batching(tmp_path / "out.jsonl")
+    assert (batching.wanted, batching.pause, batching.out.name) == (True, 2.0, "out.jsonl")
+
+
+def test_a_run_needs_a_file_and_keeps_its_journal_beside_it(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has to be a file") as caught:
+        check_out(Path("-"), "-o out.jsonl")
+    assert caught.value.hint == "A stopped run resumes from it. Write -o out.jsonl"
+    assert own_journal(None, tmp_path / "out.jsonl") == tmp_path / "out.jsonl.journal.db"
+    assert own_journal(Path("mine.db"), tmp_path / "out.jsonl") == Path("mine.db")
