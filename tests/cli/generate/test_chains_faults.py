@@ -202,8 +202,13 @@ def test_an_empty_criticism_is_asked_for_once_more_and_then_marked() -> None:
 
 
 def test_an_empty_correction_leaves_the_answer_before() -> None:
-    _, chain = scripted("A bird.", BAD, "")
+    result, chain = scripted("A bird.", BAD, "")
     assert (chain.stop, chain.best, chain.answer) == ("ended", 0, "A bird.")
+    assert [step.answer for step in chain.steps] == ["A bird."]
+    assert "cleaned    empty 1" in result.output
+    Path("out.jsonl").unlink()
+    _, chain = scripted("A bird.", BAD, "", flags=("--keep", "empty"))
+    assert [step.answer for step in chain.steps] == ["A bird.", ""]
 
 
 REFUSAL = "I'm sorry, but I can't help with that request. Ask me for something else."
