@@ -66,6 +66,16 @@ def failures() -> list[dict[str, Any]]:
 # The server.
 
 
+def test_a_reply_of_garbage_is_asked_for_again_like_one_that_breaks_off() -> None:
+    with Teacher(plan=["json", "ok", "json", "json", "cut"]) as teacher:
+        result = generate(teacher.model)
+        assert teacher.account().faults == {"json": 3, "cut": 1}
+        assert not teacher.account().twice
+    assert result.exit_code == 0, result.output
+    assert len(chains()) == COUNT
+    assert "failed" not in result.output
+
+
 def test_without_a_key_the_run_ends_at_once_and_says_where_to_put_one() -> None:
     with Teacher(keys={"sk-good": None}) as teacher:
         result = generate(teacher.model)

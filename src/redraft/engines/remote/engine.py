@@ -25,7 +25,7 @@ from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Samplin
 from redraft.engines.price import Price
 from redraft.engines.remote.listing import choose, has, models, root
 from redraft.engines.remote.patience import Patience
-from redraft.engines.remote.server import Refusal, Server
+from redraft.engines.remote.server import ADDRESS_HINT, Refusal, Server
 from redraft.engines.remote.sse import Halves
 from redraft.engines.remote.wire import (
     Body,
@@ -221,6 +221,7 @@ class RemoteEngine:
             if reply.finish == "error" or not (reply.finish or (reply.done and reply.counts)):
                 how = "gave the answer up" if reply.finish else "broke the stream off"
                 raise self._broken(f"{how} after {reply.characters} characters.")
+            self._server.worked = True
             if "response_format" in sent:
                 self._schemas.look(
                     f"{self._server.host}#{self._info.name}", reply.text, reply.finish or "stop"
@@ -322,10 +323,10 @@ class RemoteEngine:
             try:
                 return read_chunk(record)
             except ValueError as error:
-                raise self._not_the_protocol(f"{record}: {error}") from None
+                raise self._server.unreadable(self._not_the_protocol(f"{record}: {error}")) from None
         complaint = read_complaint(record)
         if complaint is None:
-            raise self._not_the_protocol(str(record))
+            raise self._server.unreadable(self._not_the_protocol(str(record)))
         raise self._broken(f"failed while it answered: {self._server.clean(complaint.message)}")
 
     async def _error(self, path: str, refusal: Refusal) -> EngineError:
@@ -370,7 +371,8 @@ class RemoteEngine:
     def _not_the_protocol(self, record: str) -> ServerError:
         shown = self._server.clean(record)[:80]
         return ServerError(
-            f"{self._server.host} answered with JSON that is not of the OpenAI protocol: {shown}"
+            f"{self._server.host} answered with JSON that is not of the OpenAI protocol: {shown}",
+            hint=ADDRESS_HINT,
         )
 
     def _silence(self, reply: _Reply) -> EngineTimeout:

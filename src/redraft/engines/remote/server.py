@@ -48,7 +48,7 @@ SLOWEST = 1e6
 """Bytes a second at which a large file is sent at least."""
 
 _NONE: Mapping[str, str] = {}
-_ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
+ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or correct host and port in --model."
 
 
@@ -110,7 +110,10 @@ class Server:
         host: Host and port, for messages.
         patience: Time-outs and retries.
         pace: The schedule of requests.
+        worked: Whether it has given a whole reply. One that is unreadable may then be a fault that passes.
     """
+
+    worked = False
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
         """Check the address; send nothing yet.
@@ -243,22 +246,36 @@ class Server:
         Raises:
             ServerError: The reply is not JSON.
         """
-        if "json" in response.headers.get("content-type", ""):
-            yield self._decoded(await self._read(response))
+        kind = response.headers.get("content-type", "")
+        if "json" in kind:
+            yield self._read_record(await self._read(response))
             return
         parser, start, empty = EventParser(), b"", True
         async for piece in self._pieces(response):
             start = (start + piece)[:4096] if empty else b""
             for data in parser.feed(piece):
                 empty = False
-                yield None if data.strip() == "[DONE]" else self._decoded(data)
+                yield None if data.strip() == "[DONE]" else self._read_record(data, kind)
         for data in parser.close():
             empty = False
             record = None if data.strip() == "[DONE]" else _from_json(data)
             if record is not _BAD:  # a bad one was cut off, and then the finish reason is missing too
                 yield record
         if empty and not _PINGS.fullmatch(start):
-            raise self._not_json(start.decode(errors="replace"))
+            raise self.unreadable(self._not_json(start.decode(errors="replace")))
+
+    def _read_record(self, data: str | bytes, kind: str = "") -> Any:
+        try:
+            return self._decoded(data)
+        except ServerError as error:
+            raise self.unreadable(error, known="event-stream" in kind) from None
+
+    def unreadable(self, error: ServerError, *, known: bool = False) -> ServerError:
+        """Return the error for a reply that cannot be read: it may pass if the server is known to work."""
+        if known or self.worked:
+            error.passing, error.hint = True, _UNREADABLE_HINT
+            self.pace.broken()
+        return error
 
     def clean(self, text: str) -> str:
         """Prepare a text of the server for a message: one short line, without the key."""
@@ -303,7 +320,7 @@ class Server:
         if status in (404, 405, 501):
             return ServerError(
                 f"{self.url}{path} does not exist ({status}): {reason}",
-                hint=_ADDRESS_HINT,
+                hint=ADDRESS_HINT,
                 status=status,
             )
         return ServerError(f"{self.host} refuses the request ({status}): {reason}", status=status)
@@ -493,11 +510,12 @@ class Server:
 
     def _not_json(self, text: str) -> ServerError:
         shown = self.clean(text)[:80]
-        return ServerError(f"{self.host} did not answer with JSON: {shown!r}", hint=_ADDRESS_HINT)
+        return ServerError(f"{self.host} did not answer with JSON: {shown!r}", hint=ADDRESS_HINT)
 
 
 _ENDS = (".", "!", "?", "…")
 _LOG_HINT = "See the log of the server."
+_UNREADABLE_HINT = "It may pass: try again. If it does not, see the log of the server, or of a proxy."
 _SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you gave it."
 _LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 
