@@ -264,22 +264,35 @@ class RemoteEngine:
             body = {**body, "return_token_ids": True}
         schema = repr(sampling.schema)
         body = in_dialect(body, self._refused[""] | self._refused.get(schema, set()))
+        refusals: list[tuple[Set[str], Refusal, Body]] = []
         while True:
             self._debug(f"is sent to {path}", body)
             async with self._server.asked(path, {**body, **extra}, headers, sampling.call_id) as reply:
                 if isinstance(reply, httpx.Response):
+                    self._remember(schema, refusals)
                     yield reply, body
                     return
             changed = adapted(body, reply.complaint) if reply.status in (400, 422, 500) else None
             if changed is None:
                 raise await self._error(path, reply)
-            gone = body.keys() - changed.keys()
+            refusals.append((body.keys() - changed.keys(), reply, changed))
+            body = changed
+
+    def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal, Body]]) -> None:
+        """Leave fields out of later requests, now that the server takes one without them.
+
+        A complaint may name a field and mean another: then the request without it is refused as well.
+
+        Args:
+            schema: The schema of the request.
+            refusals: The fields that were left out, the refusal that named them, and the next request.
+        """
+        for gone, refusal, changed in refusals:
             of_schema = bool(gone & {"response_format", "tool_choice"})
             refused = self._refused[schema if of_schema else ""]
             if of_schema and not gone <= refused:  # another call may have been told the same
-                self._say_refused(gone, reply, by_tool=answers_by_tool(changed))
+                self._say_refused(gone, refusal, by_tool=answers_by_tool(changed))
             refused |= gone
-            body = changed
 
     def _debug(self, what: str, record: Body) -> None:
         """Log a request or reply on one line, without keys, `extra_body` and `extra_headers`."""
