@@ -19,6 +19,13 @@ from redraft.engines.remote.pace import Pace
 LONGEST_BACKOFF = 15.0
 """Most seconds between two tries where the server names no time, so that a restart is noticed soon."""
 
+LONGEST_ASKED = 3600.0
+"""Most seconds that a job waits where the server names the time: a limit of the hour passes, one of the day
+ends the job."""
+
+_TOLD = 1.0
+"""Fewest seconds of a wait that is told."""
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -31,7 +38,8 @@ class Patience:
             Pings are no tokens.
         tries: Most tries of a request. While `outage` lasts, a server that fails all requests gets more.
         backoff: Pause before the second try where the server names no time; doubled each time, with jitter.
-        longest_wait: The longest `Retry-After` to obey, unless `outage` is longer.
+        longest_wait: The longest `Retry-After` to obey without `outage`. With it, that is `LONGEST_ASKED`, or
+            `outage` if that is longer.
         outage: How long a server that has answered before may be down, busy or silent. With 0, only `tries`
             counts, and a silent server is not asked again.
         rpm: Most requests a minute; None for no limit.
@@ -49,6 +57,11 @@ class Patience:
     rpm: int | None = None
     tpm: int | None = None
     tell: Callable[[str], None] = field(default=lambda _: None, repr=False, compare=False)
+
+    @property
+    def longest_asked(self) -> float:
+        """The longest `Retry-After` to obey, in seconds."""
+        return max(self.outage, LONGEST_ASKED) if self.outage else self.longest_wait
 
     def within(self, seconds: float | None) -> Patience:
         """Return the same, but with no longer wait for a connection or a small reply than these seconds."""
@@ -135,7 +148,7 @@ class RequestPace:
         patience, now = self._patience, _now()
         self._down_since = now - failure.silence if self._down_since is None else self._down_since
         lasted = now - self._down_since
-        if (failure.retry_after or 0) > max(patience.longest_wait, patience.outage):
+        if (failure.retry_after or 0) > patience.longest_asked:
             return None
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
         if limited:
@@ -149,8 +162,10 @@ class RequestPace:
         jittered = self._jittered(failure.attempt)
         after = failure.retry_after
         seconds = jittered if after is None else after + 0.1 * jittered
-        limit = f" of {in_words(patience.outage)}" if patience.outage else ""
-        patience.tell(f"{self._host} {failure.words}, waiting {lasted + seconds:.0f} s{limit}")
+        if (whole := lasted + seconds) >= _TOLD:
+            limit = f", at most {in_words(patience.outage)}" if patience.outage else ""
+            limit = ", as it asks" if whole > patience.outage and after else limit
+            patience.tell(f"{self._host} {failure.words}, waiting {whole:.0f} s{limit}")
         return seconds
 
     def _jittered(self, attempt: int) -> float:
