@@ -329,14 +329,20 @@ class Server:
         variable = key_variable(self.host)
         hint = f'export {variable}=…, or under [keys] of {config_path()}: "{self.host}" = "env:NAME"'
         if status == HTTPStatus.FORBIDDEN:
-            verb = f"gives the key from {self._key.source} no access" if self._key else "gives no access"
+            verb = f"gives {self._last_key} no access" if self._key else "gives no access"
             hint = f"Use a model or a key that has access: {hint}"
         else:
-            verb = f"refuses the key from {self._key.source}" if self._key else "asks for a key"
+            verb = f"refuses {self._last_key}" if self._key else "asks for a key"
         return ServerError(f"{self.host} {verb} ({status}): {reason}", hint=hint, status=status)
 
+    @property
+    def _last_key(self) -> str:
+        """The key after which none is left to try, in words."""
+        assert self._key  # noqa: S101  (it has one)
+        return f"{self._keys.left} from {self._key.source}"
+
     def _account_error(self, status: int, reason: str) -> ServerError:
-        whose = f"of the key from {self._key.source} " if self._key else ""
+        whose = f"of {self._last_key} " if self._key else ""
         return ServerError(
             f"{self.host}: the account {whose}is empty ({status}): {reason}",
             hint="Add credit, raise the account's own limit, or use another key.",
