@@ -212,9 +212,21 @@ def test_a_run_that_finished_nothing_has_paid_all_the_same(tmp_path: Path) -> No
         with Ledger(out, provenance) as ledger:
             ledger.figures = lambda: {"tokens": 300, "usd": 0.5}
     write_card(out, ChainCounts(), ChainCounts(), {}, {})
-    assert "| paid in all | 600 new tokens, 1.0000 USD;" in (tmp_path / "out.jsonl.card.md").read_text()
+    text = (tmp_path / "out.jsonl.card.md").read_text()
+    assert "| these chains | none |" in text
+    assert "| paid in all | 600 new tokens, 1.0000 USD;" in text
     with Ledger(out, Provenance("generate chains", CONFIG | {"seed": 8})):
         assert len((RunFile(out).read() or {})["sessions"]) == 1
+
+
+def test_a_run_that_paid_nothing_does_not_say_that_a_price_is_missing(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with Ledger(out, Provenance("generate chains", CONFIG)) as ledger:
+        ledger.figures = lambda: {"tokens": 0, "usd": 0.0}
+    write_card(out, ChainCounts(), ChainCounts(), {}, {})
+    text = (tmp_path / "out.jsonl.card.md").read_text()
+    assert "price" not in text
+    assert "| paid in all | nothing |" in text
 
 
 def test_a_card_that_cannot_be_written_says_nothing_of_chains_to_come(

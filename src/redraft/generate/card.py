@@ -167,7 +167,7 @@ class Card:
         told = [session for session in sessions if "ended" in session and "tokens" in session]
         tokens = f"{used.completion_tokens:,} new tokens, {used.prompt_tokens:,} in prompts"
         how = f"; {ESTIMATED}" if used.estimated else ""
-        yield "these chains", f"{tokens}, {_money(used.cost_usd)}{how}"
+        yield "these chains", f"{tokens}, {_money(used.cost_usd)}{how}" if self.counts.chains else "none"
         killed = len(sessions) - len(told)
         yield "paid in all", self._paid(told, killed=bool(killed))
         time = sum((_time(session) for session in told), timedelta())
@@ -180,14 +180,17 @@ class Card:
         tokens, usd = sum(session["tokens"] for session in told), sum(session["usd"] for session in told)
         lost = own.completion_tokens > tokens or round((own.cost_usd or 0.0) - usd, 6) > 0
         known = own.cost_usd is not None or usd
-        money = _money(max(usd, own.cost_usd or 0.0) if known else None)
+        most = max(tokens, own.completion_tokens)
+        money = f", {_money(max(usd, own.cost_usd or 0.0) if known else None)}" if most or known else ""
         guessed = own.estimated or any(session.get("estimated") for session in told)
         how = " (estimated)" if guessed else ""
-        paid = f"{max(tokens, own.completion_tokens):,} new tokens, {money}{how}"
+        paid = f"{most:,} new tokens{money}{how}"
         if killed:
             return f"at least {paid}; runs that were killed did not say what they paid"
         if lost:
             return f"at least {paid}; some of it was paid by runs that are not listed here"
+        if not (most or known):
+            return "nothing"
         return f"{paid}; with failures, and without stored replies"
 
 
