@@ -600,7 +600,10 @@ def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked
         changed(server, lambda content: content[:-40])
         done = answer(server, *ONE_STEP)
         assert (done.exit_code, server.waves) == (3, [PROMPTS])
-        assert "did not answer with JSON" in done.stderr
+        said = done.stderr.replace("\n  ", " ")
+        assert f"line {PROMPTS} of /files/" in said
+        assert "is cut off or damaged: '{" in said
+        assert "The lines before it are stored." in said
         assert f"remove the lines of the batch from {FILE}" in done.stderr.replace("\n  ", " ")
         FILE.unlink()
         assert answer(server, *ONE_STEP, "-j", "1").exit_code == 3

@@ -389,7 +389,7 @@ class BatchServer(Server):
                     self._store(lines)
                     lines = []
         except ServerError as error:
-            error.hint = f"Try again later. {self._forget}"
+            error.hint = f"The lines before it are stored. Try again later. {self._forget}"
             raise
         finally:
             self._store(lines)

@@ -215,7 +215,7 @@ class Server:
                     number += 1
                     if number > seen:
                         seen = number
-                        yield self._decoded(line)
+                        yield self._line(line, f"line {number:,} of {path}")
             except (httpx.RequestError, TimeoutError) as error:
                 reason = self.clean(str(error)) or "it is silent"
             else:
@@ -223,6 +223,13 @@ class Server:
             finally:
                 await self._close(reply)
         raise ServerError(f"{self.host} broke off {path} after {seen:,} lines: {reason}", passing=True)
+
+    def _line(self, line: bytes, name: str) -> Any:
+        record = _from_json(line)
+        if record is _BAD:
+            shown = self.clean(line.decode(errors="replace"))[:80]
+            raise ServerError(f"{self.host}: {name} is cut off or damaged: {shown!r}")
+        return record
 
     async def _split(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield whole lines. Only a line feed ends one: JSON may hold the others that `splitlines` knows."""
