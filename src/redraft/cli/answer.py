@@ -474,7 +474,7 @@ class Answering:
             rows.append(
                 (
                     "cache" if self.cache else "journal",
-                    f"{counted(spent.replayed, 'stored text')} used; {paid}",
+                    f"{counted(spent.replayed, 'text')} taken from it, not paid again; {paid}",
                 )
             )
         rows += outcome.pace()

@@ -124,7 +124,10 @@ def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_wa
         assert (server.live, list(map(told, chains("live.jsonl")))) == ([], before)
         Path("out.jsonl").unlink()
         again = answer(server)
-        assert f"{PROMPTS * CALLS} stored texts used; this run paid for 0 new tokens" in again.stdout
+        assert (
+            f"{PROMPTS * CALLS} texts taken from it, not paid again; this run paid for 0 new tokens"
+            in again.stdout
+        )
         assert len(server.waves) == CALLS
         live = words(server, "--journal", "live.db", out="other.jsonl")
         assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
