@@ -151,8 +151,9 @@ class Card:
         yield "chains", f"{counts.chains:,}"
         each = f", {counts.revisions / counts.chains:.2f} a chain" if counts.chains else ""
         yield "corrections", f"{counts.revisions:,}{each}"
-        tables = {"verdicts": counts.verdicts, "stopped": counts.stops, "cleaned": counts.cleaned}
-        yield from ((name, in_words(found)) for name, found in tables.items() if found)
+        texts = [("verdicts", in_words(counts.verdicts)), ("stopped", counts.stopped)]
+        texts.append(("cleaned", in_words(counts.cleaned)))
+        yield from ((name, text) for name, text in texts if text)
         more = (
             f"; {counted(self.dropped.chains, 'more chain')} dropped for one" if self.dropped.chains else ""
         )

@@ -205,7 +205,8 @@ def test_an_empty_criticism_is_asked_for_once_more_and_then_marked() -> None:
     result, chain = scripted("A bird.", "", "")
     assert result.exit_code == 0, result.output
     assert (chain.stop, chain.steps[0].verdict, chain.answer) == ("ended", "unknown", "A bird.")
-    assert "stopped    ended 1" in result.output
+    assert "stopped    ended 1 (no verdict 1)\n" in result.output
+    assert "| stopped | ended 1 (no verdict 1) |" in Path("out.jsonl.card.md").read_text()
     assert "verdicts   unknown 1" in result.output
     stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
     assert "1 feedback without a verdict, of 1" in stats.output
@@ -216,6 +217,7 @@ def test_an_empty_correction_leaves_the_answer_before() -> None:
     assert (chain.stop, chain.best, chain.answer) == ("ended", 0, "A bird.")
     assert [step.answer for step in chain.steps] == ["A bird."]
     assert "cleaned    empty 1" in result.output
+    assert "stopped    ended 1 (no correction 1)\n" in result.output
     Path("out.jsonl").unlink()
     _, chain = scripted("A bird.", BAD, "", flags=("--keep", "empty"))
     assert [step.answer for step in chain.steps] == ["A bird.", ""]
