@@ -25,7 +25,15 @@ from redraft.cli import app
 from redraft.engines.remote import batch
 from redraft.revision.critique import AGAIN
 from tests.engines.batch_server import BatchServer, Fault
-from tests.engines.fake_server import FakeServer, chat_event, chat_reply, error_reply, models_reply, sse_reply
+from tests.engines.fake_server import (
+    FakeServer,
+    Reply,
+    chat_event,
+    chat_reply,
+    error_reply,
+    models_reply,
+    sse_reply,
+)
 from tests.generate.teacher import Teacher
 
 COUNT = 6
@@ -74,6 +82,16 @@ def test_a_reply_of_garbage_is_asked_for_again_like_one_that_breaks_off() -> Non
     assert result.exit_code == 0, result.output
     assert len(chains()) == COUNT
     assert "failed" not in result.output
+
+
+def test_the_first_reply_may_be_garbage_too() -> None:
+    page = Reply(200, {"Content-Type": "text/html"}, [b"<html>Back soon</html>"])
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m"))
+        server.on(CALL, page, chat_reply(GOOD))
+        result = generate(server.url)
+    assert result.exit_code == 0, result.output
+    assert len(chains()) == COUNT
 
 
 def test_without_a_key_the_run_ends_at_once_and_says_where_to_put_one() -> None:

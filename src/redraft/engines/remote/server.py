@@ -188,7 +188,9 @@ class Server:
             return reply
         try:
             async with asyncio.timeout(limit):
-                return self._decoded(await self._read(reply))
+                found = self._decoded(await self._read(reply))
+            self.worked = True
+            return found
         except TimeoutError:
             message = f"{self.host} did not finish its reply within {limit:g} s."
             raise EngineTimeout(message, hint=_SILENT_HINT) from None
