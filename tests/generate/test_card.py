@@ -152,6 +152,19 @@ def test_without_a_price_no_money_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_chains_that_were_made_before_a_price_was_given_are_told(tmp_path: Path) -> None:
+    made(tmp_path)
+    counts = ChainCounts()
+    for usd in (0.5, None, None):
+        counts.add(chain(usd))
+    write_card(tmp_path / "out.jsonl", counts, ChainCounts(), {}, {})
+    text = (tmp_path / "out.jsonl.card.md").read_text()
+    said = "0.5000 USD; 2 chains were made without a price"
+    assert f"| these chains | 750 new tokens, 4,500 in prompts, {said} |" in text
+    assert f"| paid in all | at least 750 new tokens, {said}; some of it was paid by" in text
+    assert ("cost", said) in counts.rows()
+
+
 def test_a_run_that_was_killed_is_told(tmp_path: Path) -> None:
     made(tmp_path)
     run = RunFile(tmp_path / "out.jsonl")

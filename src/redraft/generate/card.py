@@ -168,7 +168,8 @@ class Card:
         told = [session for session in sessions if "ended" in session and "tokens" in session]
         tokens = f"{used.completion_tokens:,} new tokens, {used.prompt_tokens:,} in prompts"
         how = f"; {ESTIMATED}" if used.estimated else ""
-        yield "these chains", f"{tokens}, {_money(used.cost_usd)}{how}" if self.counts.chains else "none"
+        money = f"{_money(used.cost_usd)}{self.counts.without_price}"
+        yield "these chains", f"{tokens}, {money}{how}" if self.counts.chains else "none"
         killed = len(sessions) - len(told)
         yield "paid in all", self._paid(told, killed=bool(killed))
         time = sum((_time(session) for session in told), timedelta())
@@ -186,13 +187,12 @@ class Card:
         guessed = own.estimated or any(session.get("estimated") for session in told)
         how = " (estimated)" if guessed else ""
         paid = f"{most:,} new tokens{money}{how}"
-        if killed:
-            return f"at least {paid}; runs that were killed did not say what they paid"
-        if lost:
-            return f"at least {paid}; some of it was paid by runs that are not listed here"
-        if not (most or known):
-            return "nothing"
-        return f"{paid}; with failures, and without stored replies"
+        lacks = "; runs that were killed did not say what they paid" if killed else self.counts.without_price
+        if lost and not killed:
+            lacks += "; some of it was paid by runs that are not listed here"
+        if lacks:
+            return f"at least {paid}{lacks}"
+        return f"{paid}; with failures, and without stored replies" if most or known else "nothing"
 
 
 _JUDGES = {"number": "A check that knows the right number", "code": "A check with the record's unit tests"}

@@ -37,6 +37,7 @@ class Summary:
         passed: Best answers that passed every check.
         ended: Why chains whose stop is `ended` ended, in words, where the chain tells.
         costs: USD by role; None for a model without a price.
+        unpriced: Chains whose cost is not known.
     """
 
     with_checks: bool = False
@@ -53,6 +54,7 @@ class Summary:
     ended: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
     costs: dict[str, float | None] = field(default_factory=dict)
+    unpriced: int = 0
 
     def add(self, chain: Chain) -> None:
         """Count a chain."""
@@ -64,6 +66,8 @@ class Summary:
         if chain.stop == "ended" and chain.steps and (why := _why_ended(chain.steps[-1])):
             self.ended[why] += 1
         self.usage = self.usage + chain.usage
+        used = chain.usage
+        self.unpriced += used.cost_usd is None and bool(used.prompt_tokens or used.completion_tokens)
         for role, cost in cost_by_role(chain).items():
             before = self.costs.get(role)
             self.costs[role] = before if cost is None else cost + (before or 0)
@@ -81,10 +85,18 @@ class Summary:
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text. Empty ones are left out."""
         usd = self.usage.cost_usd
-        cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
+        cost = "" if usd is None else cost_text(usd, self.costs, digits=4) + self.without_price
         rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", self.stopped)]
         rows += [("tokens", self._tokens()), ("cost", cost)]
         return [(name, text) for name, text in rows if text]
+
+    @property
+    def without_price(self) -> str:
+        """What the cost leaves out, in words after it; empty if that is nothing."""
+        if not self.unpriced or self.usage.cost_usd is None:
+            return ""
+        verb = "was" if self.unpriced == 1 else "were"
+        return f"; {counted(self.unpriced, 'chain')} {verb} made without a price"
 
     @property
     def stopped(self) -> str:

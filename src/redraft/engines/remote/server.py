@@ -189,13 +189,13 @@ class Server:
         try:
             async with asyncio.timeout(limit):
                 found = self._decoded(await self._read(reply))
-            self.worked = True
-            return found
         except TimeoutError:
             message = f"{self.host} did not finish its reply within {limit:g} s."
             raise EngineTimeout(message, hint=_SILENT_HINT) from None
         finally:
             await self._close(reply)
+        self.worked = True
+        return found
 
     async def lines(self, path: str) -> AsyncGenerator[Any, None]:
         """Yield the JSON lines of a file. One that breaks off is asked for again.
