@@ -188,7 +188,7 @@ class Server:
             return reply
         try:
             async with asyncio.timeout(limit):
-                found = self._decoded(await self._read(reply))
+                found = self._read_record(await self._read(reply))
         except TimeoutError:
             message = f"{self.host} did not finish its reply within {limit:g} s."
             raise EngineTimeout(message, hint=_SILENT_HINT) from None
