@@ -196,6 +196,16 @@ def test_values_that_do_not_fit_are_refused(args: list[str], said: str) -> None:
     assert said in result.stderr
 
 
+@pytest.mark.parametrize(("args", "asks"), [(["--limit-seconds", "60"], 900), ([], 4000)])
+def test_a_run_does_not_wait_past_its_limit_or_for_another_day(args: list[str], asks: int) -> None:
+    busy = error_reply(429, "Come back later.", headers={"Retry-After": f"{asks}"})
+    with FakeServer() as server:
+        server.on(MODELS, models_reply("m")).on(CHAT, chat_reply(WHOLE), busy)
+        result = answer(f"{server.url}#m", "-j", "1", *args)
+    assert result.exit_code == 3
+    assert f"It asks to wait {asks} s." in result.stderr
+
+
 def test_waiting_is_no_part_of_how_an_output_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("config.toml").write_text(
         "[defaults]\npatience = 30\nretries = 2\ntimeout = 9\nrpm = 600\ntpm = 9000\n"

@@ -38,8 +38,8 @@ class Patience:
             Pings are no tokens.
         tries: Most tries of a request. While `outage` lasts, a server that fails all requests gets more.
         backoff: Pause before the second try where the server names no time; doubled each time, with jitter.
-        longest_wait: The longest `Retry-After` to obey without `outage`. With it, that is `LONGEST_ASKED`, or
-            `outage` if that is longer.
+        longest_wait: The longest `Retry-After` to obey without `outage`.
+        longest_asked: The same with `outage`, unless that is longer.
         outage: How long a server that has answered before may be down, busy or silent. With 0, only `tries`
             counts, and a silent server is not asked again.
         rpm: Most requests a minute; None for no limit.
@@ -53,15 +53,11 @@ class Patience:
     tries: int = 5
     backoff: float = 0.5
     longest_wait: float = 60.0
+    longest_asked: float = LONGEST_ASKED
     outage: float = 0.0
     rpm: int | None = None
     tpm: int | None = None
     tell: Callable[[str], None] = field(default=lambda _: None, repr=False, compare=False)
-
-    @property
-    def longest_asked(self) -> float:
-        """The longest `Retry-After` to obey, in seconds."""
-        return max(self.outage, LONGEST_ASKED) if self.outage else self.longest_wait
 
     def within(self, seconds: float | None) -> Patience:
         """Return the same, but with no longer wait for a connection or a small reply than these seconds."""
@@ -148,7 +144,8 @@ class RequestPace:
         patience, now = self._patience, _now()
         self._down_since = now - failure.silence if self._down_since is None else self._down_since
         lasted = now - self._down_since
-        if (failure.retry_after or 0) > patience.longest_asked:
+        longest = max(patience.outage, patience.longest_asked) if patience.outage else patience.longest_wait
+        if (failure.retry_after or 0) > longest:
             return None
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
         if limited:
