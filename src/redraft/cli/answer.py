@@ -385,7 +385,9 @@ class Answering:
         A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may
         take longer, because it happens once for all chains.
         """
-        patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
+        patience = self.settings.waiting(
+            usual=PATIENCE, limit_seconds=self.limits.seconds, tell=session.progress.wait
+        )
         patience = patience.within(self.settings.get("budget_seconds"))
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
         async with self.limits.opening(session.progress.seconds):
@@ -419,7 +421,7 @@ class Answering:
             rows.append(
                 (
                     "cache" if self.cache else "journal",
-                    f"{counted(spent.replayed, 'stored text')} used; {paid}",
+                    f"{counted(spent.replayed, 'text')} taken from it, not paid again; {paid}",
                 )
             )
         rows += outcome.pace()
