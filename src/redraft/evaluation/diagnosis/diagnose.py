@@ -24,9 +24,8 @@ from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.decide import Decision, decide
 from redraft.evaluation.diagnosis.gains import kind_of, trials
-from redraft.evaluation.diagnosis.truth import Known, Material, known, with_checks, with_task
+from redraft.evaluation.diagnosis.truth import Known, Material, chains_in, known, with_checks, with_task
 from redraft.evaluation.stats import Estimate
-from redraft.formats.read.records import raw_records
 from redraft.verify.base import Check
 from redraft.verify.parse import parse_checks
 from redraft.verify.segment import count_words
@@ -353,11 +352,14 @@ def _place_after(revisions: int) -> Callable[[Chain], int]:
 
 def _level(name: str, chains: Sequence[Known], place: Callable[[Chain], int | None]) -> Level:
     """Describe one answer of each chain. A chain without that answer is wrong."""
+    guided = any(each.guided for each in chains)
     places = [place(each.chain) for each in chains]
     rights = [at is not None and each.rights[at] for each, at in zip(chains, places, strict=True)]
     kept = [(each, at) for each, at in zip(chains, places, strict=True) if at is not None]
     passed = [
-        (each.guide[at], each.chain.id) for each, at in kept if each.guided and each.guide[at] is not None
+        (each.guide[at] is True, each.chain.id)
+        for each, at in kept
+        if guided and (each.empty or each.guide[at] is not None)
     ]
     lengths = [count_words(each.chain.steps[at].answer) for each, at in kept]
     return Level(
@@ -365,7 +367,7 @@ def _level(name: str, chains: Sequence[Known], place: Callable[[Chain], int | No
         _share(rights, [each.chain.id for each in chains]),
         sum(rights),
         len(rights),
-        _share([hit is True for hit, _ in passed], [item for _, item in passed]) if passed else None,
+        _share([hit for hit, _ in passed], [item for _, item in passed]) if passed else None,
         sum(lengths) / len(lengths) if lengths else math.nan,
     )
 
@@ -417,13 +419,3 @@ def diagnose(
     elif checks:
         given = with_checks(given, checks)
     return Diagnosis(known(given))
-
-
-def chains_in(files: Iterable[Path]) -> Iterator[Chain]:
-    """Yield the chains of files, with the ids that they have there: the same id is the same item.
-
-    Raises:
-        RecordError: A file cannot be read.
-    """
-    for file in files:
-        yield from (raw.chain() for raw in raw_records(file))

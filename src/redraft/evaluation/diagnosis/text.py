@@ -52,7 +52,10 @@ def _remarks(found: Diagnosis) -> Iterator[str]:
     none = [each.chain.id for each in found.chains if each.chain.best is None]
     if none:
         yield f"No answer was kept, which counts as wrong: {named(none)}."
-    if cut := [each.chain.id for each in found.chains if each.chain.stop in ("error", "cancelled")]:
+    if empty := [each.chain.id for each in found.chains if each.empty]:
+        yield f"An empty answer is wrong: {named(empty)}."
+    stopped = (each for each in found.chains if each.chain.stop in ("error", "cancelled"))
+    if cut := [each.chain.id for each in stopped if not each.empty]:
         yield f"Ended early: {named(cut)}."
     if echoes := sum(each.chain.echoes for each in found.chains):
         passing = sum(
