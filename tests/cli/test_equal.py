@@ -102,6 +102,39 @@ def texts(lines: bytes) -> list[tuple[str, list[str]]]:
     return [(chain.id, [step.answer for step in (*chain.steps, *chain.drafts)]) for chain in chains]
 
 
+def test_an_empty_answer_is_wrong_and_the_run_goes_on() -> None:
+    write("script.jsonl", [{"settings": {}}, "Answer: 0", "", *["Answer: 2"] * 50])
+    result = run("--seeds", "1", "--samples", "2")
+    assert "runs/seed-0/plain.jsonl: 1 prompt failed: empty reply 1." in result.stderr
+    assert result.exit_code == 3, result.output
+    assert "right answers by way: 4 items, 1 seed" in result.stdout
+    assert "one answer                     50.0 %" in result.stdout
+
+
+def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
+    write("script.jsonl", [{"settings": {}}, *["Answer: 9"] * 500])
+    full = run("--seeds", "1", "--samples", "2", "-o", "full", "--price", "0,1000000")
+    assert full.exit_code == 0, full.output
+    limited = ("--seeds", "1", "--samples", "2", "--price", "0,1000000", "--limit-usd")
+    one = run(*limited, "60")
+    assert one.exit_code == 4, one.output
+    assert "the limit of 60 USD is reached (63.0000 spent): 3 of 4 done" in one.stderr
+    assert not one.stdout
+    lines = {file.name: len(file.read_bytes().splitlines()) for file in Path("runs").glob("*/*-2.jsonl")}
+    assert lines == {"revise-2.jsonl": 3}
+    assert run(*limited, "60").exit_code == 4
+    two = run(*limited, "60")
+    assert two.exit_code == 0, two.output
+    assert two.stdout == full.stdout
+
+
+@pytest.mark.parametrize("limit", [("--limit-tokens", "20"), ("--limit-seconds", "0.0001")])
+def test_tokens_and_time_have_limits_too(limit: tuple[str, str]) -> None:
+    result = run("--seeds", "1", *limit)
+    assert result.exit_code == 4, result.output
+    assert "is reached" in result.stderr
+
+
 def test_runs_with_fewer_samples_are_compared_beside_those_of_an_earlier_command() -> None:
     assert run("--seeds", "1", "--samples", "3").exit_code == 0
     result = run("--seeds", "2", "--samples", "2")
@@ -132,6 +165,7 @@ def test_other_records_and_chains_are_refused() -> None:
         (["test.jsonl", "--model", "default"], "--model is for --run"),
         (["test.jsonl", "-o", "runs"], "--out is for --run"),
         (["test.jsonl", "--seeds", "2"], "--seeds is for --run"),
+        (["test.jsonl", "--limit-usd", "2"], "--limit-usd is for --run"),
         (
             ["--run", "gsm8k", "test.jsonl", "-o", "runs", "--score", "words<=5"],
             "--score was given with --run",

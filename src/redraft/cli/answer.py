@@ -29,6 +29,7 @@ from redraft.cli.options import (
     takes,
 )
 from redraft.cli.shell import only_ours, tell
+from redraft.counting import counted
 from redraft.errors import RedraftError, UsageError
 from redraft.options import Flags, options_of
 
@@ -311,20 +312,23 @@ class Answering:
 
     def run(self) -> tuple[str, int]:
         """Run the job, and return its summary and the exit status."""
+        outcome, summary = self.made()
+        status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
+        if self.quiet and outcome.counts.failed:
+            tell(f"{counted(outcome.counts.failed, 'prompt')} failed: see {self.out}.errors.jsonl.")
+        if outcome.interrupted:
+            return "", status
+        return self.making.said(outcome, "" if self.quiet else self._summary(outcome, summary)), status
+
+    def made(self) -> tuple[JobResult, Summary]:
+        """Run the job, and return what it came to, and what is in the output."""
         from redraft.revision.summary import Summary
 
         self._check_settings()
         checked = self.settings.get("check") or self.settings.get("verify")
         summary = self.making.summary or Summary()
         summary.with_checks = bool(checked)
-        job = self._job(summary)
-        outcome = job.run(partial(self._start, summary))
-        status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
-        if self.quiet and outcome.counts.failed:
-            tell(f"{outcome.counts.failed:,} prompts failed: see {self.out}.errors.jsonl.")
-        if outcome.interrupted:
-            return "", status
-        return self.making.said(outcome, "" if self.quiet else self._summary(outcome, summary)), status
+        return self._job(summary).run(partial(self._start, summary)), summary
 
     def _check_settings(self) -> None:
         """Raise what can be found wrong before a file or a model is opened."""
@@ -457,8 +461,6 @@ class Answering:
             check_prices({**options, "budget": Budget(usd=self.limits.usd)})
 
     def _summary(self, outcome: JobResult, summary: Summary) -> str:
-        from redraft.counting import counted
-
         spent, added = outcome.spent, outcome.counts.added
         before, now = outcome.found, added
         if self.form.shape == "chain":

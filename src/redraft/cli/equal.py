@@ -23,6 +23,8 @@ from redraft.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.evaluation.diagnosis.ways import Way
+    from redraft.jobs.harness import JobResult
+    from redraft.jobs.limits import Limits
     from redraft.verify.base import Check
 
 CACHE = "replies.db"
@@ -42,6 +44,7 @@ class EqualRun:
         limit: The most records.
         seeds: Rounds over the records.
         samples: Most answers of best of N.
+        limits: Of all ways together, in this command.
     """
 
     source: Path
@@ -50,21 +53,22 @@ class EqualRun:
     settings: FlagValues
     flags: FlagGroup
     parallel: int
+    limits: Limits
     limit: int | None = None
     seeds: int = SEEDS
     samples: int = SAMPLES
     retry_failed: bool = False
     quiet: bool = False
 
-    def run(self, *, run_code: bool) -> None:
-        """Make every run that is not finished.
+    def run(self, *, run_code: bool) -> int:
+        """Make every run that is not finished, and return the exit status: that of failed items, or 0.
 
         Args:
             run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
 
         Raises:
             UsageError: There is no such task, or it runs programs and may not.
-            typer.Exit: A signal or a failure ended a run; the same command goes on.
+            typer.Exit: A signal or a limit ended a run; the same command goes on.
         """
         from redraft.evaluation.tasks.tasks import task_of
 
@@ -77,10 +81,13 @@ class EqualRun:
             raise UsageError("--max-revisions is 0, and --run compares revising.", hint="Give 1 or more.")
         if self.settings.get("mode") == "best-of":
             raise UsageError("--mode best-of is one of the ways of --run.", hint="Leave it out.")
-        first = self.settings.get("seed") or 0
+        first, limits, status = self.settings.get("seed") or 0, self.limits, 0
         for seed in range(first, first + self.seeds):
             for way in self.ways:
-                self._make(way, seed)
+                result = self._make(way, seed, limits)
+                limits = limits.after(result.spent, result.seconds)
+                status = max(status, result.exit_status)
+        return status
 
     @cached_property
     def records(self) -> tuple[Chain, ...]:
@@ -129,8 +136,10 @@ class EqualRun:
 
         return parse_checks(self._checks)
 
-    def _make(self, way: Way, seed: int) -> None:
-        from redraft.jobs.limits import Limits
+    def _make(self, way: Way, seed: int, limits: Limits) -> JobResult:
+        """Make a run. Items that failed do not end it: the comparison leaves them out, or they are wrong."""
+        from redraft.counting import counted
+        from redraft.jobs.causes import in_words
 
         file = self._file(way, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +153,7 @@ class EqualRun:
             out=file,
             form=Form("chain", None),
             parallel=self.parallel,
-            limits=Limits(),
+            limits=limits,
             journal=None,
             cache=self.folder / CACHE,
             batching=Batching(file, wanted=False, pause=None),
@@ -153,13 +162,16 @@ class EqualRun:
             making=self._making(way, seed),
         )
         try:
-            _, status = answering.run()
+            result, _ = answering.made()
         except OutputError as error:
             if "to start over" in (error.hint or ""):
                 error.hint = f"Name another folder with -o, or delete {self.folder} to start over."
             raise
-        if status > 1:
-            raise typer.Exit(status)
+        if result.interrupted or result.counts.limit:
+            raise typer.Exit(result.exit_status)
+        if result.causes:
+            tell(f"{file}: {counted(result.causes.total(), 'prompt')} failed: {in_words(result.causes)}.")
+        return result
 
     def _making(self, way: Way, seed: int) -> Making:
         """Return what is special about the runs of a way."""
