@@ -172,7 +172,7 @@ def _show(
     from redraft.formats.read.files import open_output
 
     runs = files[0] if len(files) == 1 and files[0].is_dir() else None
-    with open_output(html, force=force) if html else nullcontext() as file:
+    with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
         found = diagnosed(chains_in(revised_in(runs, ways) if runs else files), **truth)
         curves = curves_in(runs, ways) if runs else None
         if file:

@@ -23,7 +23,7 @@ from redraft.chain import Chain, Feedback
 from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.decide import Decision, decide
-from redraft.evaluation.diagnosis.gains import kind_of, trials
+from redraft.evaluation.diagnosis.gains import kind_of, trials, type_of
 from redraft.evaluation.diagnosis.truth import Known, Material, chains_in, known, with_checks, with_task
 from redraft.evaluation.stats import Estimate
 from redraft.verify.base import Check
@@ -230,6 +230,11 @@ class Diagnosis:
     def revised(self) -> tuple[Known, ...]:
         """The chains with a revision."""
         return tuple(each for each in self.chains if each.chain.revisions)
+
+    @cached_property
+    def guides(self) -> list[str]:
+        """The names of the checks that guided revising; of IFEval's, their types."""
+        return list(dict.fromkeys(type_of(name) for each in self.chains for name in each.guided))
 
     @property
     def same(self) -> bool:

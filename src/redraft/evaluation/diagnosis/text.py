@@ -36,6 +36,8 @@ def notes(found: Diagnosis) -> Iterator[str]:
     """Yield what to know before reading the figures."""
     if found.same:
         yield "The checks that score guided revising, too: a gain is nearly automatic."
+    if found.revised and found.guides:
+        yield f"Guided by {_few(found.guides)}."
     if len(found.tasks) > 1:
         yield "Several tasks are mixed. Diagnose them one by one for the figures of each."
     material = found.material
@@ -71,8 +73,11 @@ def _remarks(found: Diagnosis) -> Iterator[str]:
 
 def named(ids: Sequence[str]) -> str:
     """Return a count of ids with the first of them."""
-    more = " …" * (len(ids) > _FEW)
-    return f"{len(ids):,} ({printable(', '.join(ids[:_FEW]))}{more})"
+    return f"{len(ids):,} ({_few(ids)})"
+
+
+def _few(names: Sequence[str]) -> str:
+    return printable(", ".join(names[:_FEW])) + " …" * (len(names) > _FEW)
 
 
 def sections(found: Diagnosis) -> dict[str, list[Line]]:
@@ -219,6 +224,7 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
         "chains": len(found.chains),
         "revised": len(found.revised),
         "same_checks": found.same,
+        "guided_by": found.guides,
         "notes": [*notes(found)],
         "left_out": {why: list(ids) for why, ids in found.material.left_out.items()},
         "levels": [_bare(asdict(level)) for level in found.levels],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -92,14 +92,14 @@ class Known:
         return tuple(step.passed for step in _checked_steps(self.chain))
 
     @property
-    def guided(self) -> set[str]:
-        """The names of the checks that guided revising."""
-        return {result.name for step in self.chain.steps for result in step.checks}
+    def guided(self) -> Set[str]:
+        """The names of the checks that guided revising, in their order."""
+        return dict.fromkeys(result.name for step in self.chain.steps for result in step.checks).keys()
 
     @property
-    def scored(self) -> set[str]:
-        """The names of the checks that say what is right."""
-        return {name for found in self.results for name, _ in found}
+    def scored(self) -> Set[str]:
+        """The names of the checks that say what is right, in their order."""
+        return dict.fromkeys(name for found in self.results for name, _ in found).keys()
 
 
 @dataclass(frozen=True)
