@@ -111,6 +111,14 @@ def test_an_empty_answer_is_wrong_and_the_run_goes_on() -> None:
     assert "one answer                     50.0 %" in result.stdout
 
 
+def test_what_a_check_prints_is_not_in_the_output() -> None:
+    Path("rules.py").write_text("def short(answer):\n    print('here')\n    return len(answer) < 20\n")
+    result = run("--seeds", "1", "--check", "python:rules.short", "--json")
+    assert result.exit_code == 0, result.output
+    assert "here" in result.stderr
+    assert json.loads(result.stdout)["guided_by"] == ["python:rules.short"]
+
+
 def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
     write("script.jsonl", [{"settings": {}}, *["Answer: 9"] * 500])
     full = run("--seeds", "1", "--samples", "2", "-o", "full", "--price", "0,1000000")
@@ -149,6 +157,12 @@ def test_other_records_and_chains_are_refused() -> None:
     mixed = call("--run", "gsm8k", "other.jsonl", "-o", "runs", "-m", "script:script.jsonl")
     assert mixed.exit_code != 0
     assert "Name another folder with -o, or delete runs to start over." in mixed.stderr
+    write("more.jsonl", [{"settings": {}}, *["Answer: 3"] * 90])
+    seeds = call("--run", "gsm8k", "test.jsonl", "-o", "runs", "-m", "script:more.jsonl", "--seed", "5")
+    assert "model was script:script.jsonl and is script:more.jsonl" in seeds.stderr
+    assert "Name another folder with -o, or delete runs to start over." in seeds.stderr
+    assert not Path("runs", "seed-5").exists()
+    assert "--score was given with the runs in runs" in call("runs", "--score", "words<=5").stderr
     chains = call("--run", "gsm8k", "runs/seed-0/plain.jsonl", "-o", "more", "-m", "script:script.jsonl")
     assert "has chains of redraft eval" in chains.stderr
     assert "runs is a folder" in call("runs", "test.jsonl").stderr

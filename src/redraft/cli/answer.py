@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
+    from redraft.jobs.provenance import Provenance
     from redraft.jobs.runner import ItemCounts, Work
     from redraft.revision.api import Role
     from redraft.revision.options import Options
@@ -352,7 +353,7 @@ class Answering:
             items=lambda: map(self.form.item, self.making.records(self.source)),
             source=str(self.source),
             out=self.out,
-            provenance=self._provenance(),
+            provenance=self.provenance(),
             key=self.form.key,
             many_lines=self.making.may_drop,
             noun="prompt",
@@ -368,7 +369,8 @@ class Answering:
             tell=tell,
         )
 
-    def _provenance(self) -> Any:
+    def provenance(self) -> Provenance:
+        """Return how the output is made."""
         from redraft.jobs.provenance import Provenance
         from redraft.revision.prompts import DEFAULT, wording_of
 

@@ -15,7 +15,7 @@ from redraft.cli.answer import Parallel, Quiet, RetryFailed, parallel_of
 from redraft.cli.data.common import not_an_input
 from redraft.cli.equal import SAMPLES, SEEDS, EqualRun
 from redraft.cli.options import FlagGroup, LimitSeconds, LimitTokens, LimitUsd, fill_in, takes
-from redraft.cli.shell import write
+from redraft.cli.shell import only_ours, write
 from redraft.errors import UsageError
 from redraft.options import Flags
 
@@ -100,17 +100,13 @@ def diagnose(
     from redraft.jobs.limits import Limits
 
     not_an_input({"--html": html}, [*files, *filter(None, [records])])
+    limits = {"limit_usd": limit_usd, "limit_tokens": limit_tokens, "limit_seconds": limit_seconds}
+    of_run = {"out": out, "seeds": seeds, "samples": samples, "limit": limit, "parallel": parallel}
+    truth: dict[str, Any] = {"task": task, "records": records, "score": score}
     ways: list[Way] = []
     status = 0
-    truth: dict[str, Any] = {"task": task, "records": records, "score": score}
-    of_run = {**flags, "out": out, "seeds": seeds, "samples": samples, "limit": limit, "parallel": parallel}
-    of_run |= {"limit_usd": limit_usd, "limit_tokens": limit_tokens, "limit_seconds": limit_seconds}
     if run is None:
-        _refuse(of_run, "is for --run, and chains are read.", f"Leave it out, or make runs: {_EXAMPLE}")
-        if (task is None) != (records is None):
-            raise UsageError("--task and --records go together.", hint="--task gsm8k --records test.jsonl")
-        if len(files) > 1 and (folder := next(filter(Path.is_dir, files), None)):
-            raise UsageError(f"{folder} is a folder, and other files were given too.", hint="Give it alone.")
+        _check_reading(files, truth, {**flags, **of_run, **limits})
     else:
         _refuse(truth, "was given with --run, whose task says what is right.", "Leave it out.")
         making = EqualRun(
@@ -127,11 +123,25 @@ def diagnose(
             retry_failed=retry_failed,
             quiet=quiet or as_json,
         )
-        status = making.run(run_code=run_code)
+        with only_ours():
+            status = making.run(run_code=run_code)
         files, ways = [making.folder], making.ways
     truth |= {"score": score or (), "run_code": run_code}
     _show(files, ways, truth, html, force=force, as_json=as_json)
     raise typer.Exit(status)
+
+
+def _check_reading(files: list[Path], truth: Mapping[str, Any], of_run: Mapping[str, Any]) -> None:
+    """Raise if chains are read, and what was given does not fit."""
+    _refuse(of_run, "is for --run, and chains are read.", f"Leave it out, or make runs: {_EXAMPLE}")
+    if (truth["task"] is None) != (truth["records"] is None):
+        raise UsageError("--task and --records go together.", hint="--task gsm8k --records test.jsonl")
+    if folder := next(filter(Path.is_dir, files), None):
+        _refuse(
+            truth, f"was given with the runs in {folder}, whose task says what is right.", "Leave it out."
+        )
+        if len(files) > 1:
+            raise UsageError(f"{folder} is a folder, and other files were given too.", hint="Give it alone.")
 
 
 def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:
@@ -173,7 +183,8 @@ def _show(
 
     runs = files[0] if len(files) == 1 and files[0].is_dir() else None
     with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
-        found = diagnosed(chains_in(revised_in(runs, ways) if runs else files), **truth)
+        with only_ours():
+            found = diagnosed(chains_in(revised_in(runs, ways) if runs else files), **truth)
         curves = curves_in(runs, ways) if runs else None
         if file:
             file.write(page(found, f"redraft {__version__} · 95 % intervals", curves).encode())

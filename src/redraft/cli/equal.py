@@ -6,9 +6,10 @@ folder. All share a cache, so no text is asked for twice: all ways begin with th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,11 @@ class EqualRun:
             raise UsageError("--max-revisions is 0, and --run compares revising.", hint="Give 1 or more.")
         if self.settings.get("mode") == "best-of":
             raise UsageError("--mode best-of is one of the ways of --run.", hint="Leave it out.")
+        with self._other_folder():
+            self._check_folder()
+            return self._make_all()
+
+    def _make_all(self) -> int:
         first, limits, status = self.settings.get("seed") or 0, self.limits, 0
         for seed in range(first, first + self.seeds):
             for way in self.ways:
@@ -88,6 +94,16 @@ class EqualRun:
                 limits = limits.after(result.spent, result.seconds)
                 status = max(status, result.exit_status)
         return status
+
+    @contextmanager
+    def _other_folder(self) -> Iterator[None]:
+        """Say in errors that the folder is one output."""
+        try:
+            yield
+        except OutputError as error:
+            if "to start over" in (error.hint or ""):
+                error.hint = f"Name another folder with -o, or delete {self.folder} to start over."
+            raise
 
     @cached_property
     def records(self) -> tuple[Chain, ...]:
@@ -145,8 +161,27 @@ class EqualRun:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not self.quiet:
             tell(f"{way.name}, seed {seed}")
+        result, _ = self._answering(way, seed, limits).made()
+        if result.interrupted or result.counts.limit:
+            raise typer.Exit(result.exit_status)
+        if result.causes:
+            tell(f"{file}: {counted(result.causes.total(), 'prompt')} failed: {in_words(result.causes)}.")
+        return result
+
+    def _check_folder(self) -> None:
+        """Raise if a run in the folder was made in another way, of another seed too: all are compared."""
+        from redraft.jobs.provenance import RunFile
+
+        for way in self.ways:
+            for file in sorted(self.folder.glob(f"seed-*/{way.name}.jsonl")):
+                seed = file.parent.name.removeprefix("seed-")
+                if seed.isdecimal() and file.stat().st_size:
+                    RunFile(file).check(self._answering(way, int(seed), self.limits).provenance())
+
+    def _answering(self, way: Way, seed: int, limits: Limits) -> Answering:
+        file = self._file(way, seed)
         settings: Any = {**self.settings.values, "check": self._checks, **way.options, "seed": seed}
-        answering = Answering(
+        return Answering(
             settings=replace(self.settings, values=settings, stand_ins={"checks": ("words>=1",)}),
             source=self.source,
             name=str(self.source),
@@ -161,17 +196,6 @@ class EqualRun:
             quiet=self.quiet,
             making=self._making(way, seed),
         )
-        try:
-            result, _ = answering.made()
-        except OutputError as error:
-            if "to start over" in (error.hint or ""):
-                error.hint = f"Name another folder with -o, or delete {self.folder} to start over."
-            raise
-        if result.interrupted or result.counts.limit:
-            raise typer.Exit(result.exit_status)
-        if result.causes:
-            tell(f"{file}: {counted(result.causes.total(), 'prompt')} failed: {in_words(result.causes)}.")
-        return result
 
     def _making(self, way: Way, seed: int) -> Making:
         """Return what is special about the runs of a way."""
@@ -179,16 +203,15 @@ class EqualRun:
         from redraft.evaluation.diagnosis.ways import reader_of, retold, strangers, voted
         from redraft.evaluation.tasks.tasks import scored
 
-        told: Mapping[str, str] = {}
-        if way.kind == "shuffled":
-            from redraft.evaluation.diagnosis.ways import Way
-
-            told = strangers(read_jsonl(self._file(Way("revise", way.texts), seed)))
+        @cache
+        def told() -> Mapping[str, str]:
+            source = self._file(replace(way, kind="revise"), seed)
+            return strangers(read_jsonl(source)) if way.kind == "shuffled" else {}
 
         def guides(record: Chain) -> Mapping[str, Any]:
             checks = self.guides(record)
             if way.kind in ("blind", "shuffled"):
-                checks = retold(checks, told.get(record.id, ""))
+                checks = retold(checks, told().get(record.id, ""))
             elif way.kind == "vote":
                 checks = retold(checks, never=True)
             return {"checks": checks}
