@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +59,19 @@ def test_all_ways_begin_with_the_same_first_answers_and_are_compared() -> None:
         for name, chain in chains("best-of-4", seed).items():
             assert plain[name] in [step.answer for step in (*chain.steps, *chain.drafts)]
         assert all(len(chain.drafts) == 3 for chain in chains("vote-4", seed).values())
+    drawn = [chain.sampling["seed"] for seed in (0, 1) for chain in chains("plain", seed).values()]
+    assert len(set(drawn)) == 8
+
+
+def test_long_answers_have_no_majority_and_an_empty_file_is_refused() -> None:
+    write("own.jsonl", [{"prompt": f"Describe rain. ({n})", "checks": ["contains:rain"]} for n in range(2)])
+    write("script.jsonl", [{"settings": {}}, *["rain", "sun"] * 20])
+    result = call("--run", "checks", "own.jsonl", "-o", "runs", "-m", "script:script.jsonl", "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert not list(Path("runs").glob("*/vote-*"))
+    Path("empty.jsonl").touch()
+    result = call("--run", "checks", "empty.jsonl", "-o", "runs", "-m", "script:script.jsonl")
+    assert "empty.jsonl has no record." in result.stderr
 
 
 def test_feedback_is_hidden_or_that_of_another() -> None:
@@ -82,6 +99,12 @@ def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
     page = Path("page.html").read_text()
     assert "At equal tokens" in page
     assert "<polyline" in page
+    assert "runs are missing" not in page
+    write("script.jsonl", [{"settings": {}}, *REPLIES * 10])
+    assert run("--seeds", "1", "--seed", "7", "--limit-tokens", "1").exit_code == 4
+    assert sorted(folder.name for folder in Path("runs").glob("seed-*")) == ["seed-0", "seed-7"]
+    assert call("runs", "--html", "page.html", "--force").exit_code == 0
+    assert "Not counted, because runs are missing: seed-7." in Path("page.html").read_text()
 
 
 def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:
@@ -143,6 +166,43 @@ def test_tokens_and_time_have_limits_too(limit: tuple[str, str]) -> None:
     assert "is reached" in result.stderr
 
 
+def test_only_failed_items_are_tried_again_on_demand() -> None:
+    write("script.jsonl", [{"settings": {}}, "", *["Answer: 9"] * 50])
+    assert run("--seeds", "1", "--limit-tokens", "5").exit_code == 4
+    assert list(chains("plain")) == ["test/1"]
+    run("--seeds", "1", "--retry-failed")
+    assert list(chains("plain")) == ["test/1", "test/0"]
+
+
+def test_a_signal_ends_all_ways_and_the_next_command_goes_on() -> None:
+    write("script.jsonl", [{"settings": {"delay": 0.05}}, *["Answer: 9"] * 500])
+
+    def interrupt() -> None:
+        while not (file := Path("runs/seed-0/revise-2.jsonl")).exists() or not file.read_bytes():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    result = run("--seeds", "1", "--samples", "2")
+    thread.join(10)
+    assert result.exit_code == 130, result.output
+    assert "run the same command again to go on" in result.stderr
+    assert sorted(file.name for file in Path("runs/seed-0").glob("*.jsonl")) == [
+        "plain.jsonl",
+        "revise-2.jsonl",
+    ]
+    assert run("--seeds", "1", "--samples", "2").exit_code == 0
+
+
+def test_quiet_says_nothing_but_the_result() -> None:
+    result = run("--seeds", "1", "--samples", "2", "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert run("--seeds", "1", "--samples", "2").stderr.splitlines() == [
+        f"redraft: {way}, seed 0" for way in ("plain", "revise-2", "best-of-2", "blind-2", "shuffled-2")
+    ]
+
+
 def test_runs_with_fewer_samples_are_compared_beside_those_of_an_earlier_command() -> None:
     assert run("--seeds", "1", "--samples", "3").exit_code == 0
     result = run("--seeds", "2", "--samples", "2")
@@ -185,6 +245,7 @@ def test_other_records_and_chains_are_refused() -> None:
             "--score was given with --run",
         ),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--drafts", "2"], "--drafts is what --run varies"),
+        (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--min-revisions", "1"], "--min-revisions is what"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "best-of"], "is one of the ways of --run"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--max-revisions", "0"], "--max-revisions is 0"),
         (["test.jsonl", "--task", "gsm8k"], "--task and --records go together"),

@@ -230,5 +230,4 @@ class EqualRun:
             guides,
             finished=finished,
             scored=with_truth,
-            must_pass=False,
         )

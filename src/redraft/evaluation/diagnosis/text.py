@@ -37,7 +37,7 @@ def notes(found: Diagnosis) -> Iterator[str]:
     if found.same:
         yield "The checks that score guided revising, too: a gain is nearly automatic."
     if found.revised and found.guides:
-        yield f"Guided by {_few(found.guides)}."
+        yield f"Guided by {_few(found.guides)}" + "." * (len(found.guides) <= _FEW)
     if len(found.tasks) > 1:
         yield "Several tasks are mixed. Diagnose them one by one for the figures of each."
     material = found.material
