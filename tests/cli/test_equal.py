@@ -75,16 +75,18 @@ def test_long_answers_have_no_majority_and_an_empty_file_is_refused() -> None:
 
 
 def test_feedback_is_hidden_or_that_of_another() -> None:
-    write("script.jsonl", [{"settings": {}}, *["Answer: 9"] * 100])
-    assert run("--seeds", "1", "--check", "contains:rain", "--limit", "2").exit_code == 0
+    write("script.jsonl", [{"settings": {}}, *["So 9.", "It is 9."] * 50])
+    assert run("--seeds", "1", "--check", "words<=1", "--limit", "2").exit_code == 0
     own, blind, strange = (
-        {name: chain.steps[0].feedback for name, chain in chains(way).items()}
+        {name: chain.steps[0].feedback.text for name, chain in chains(way).items() if chain.steps[0].feedback}
         for way in ("revise-2", "blind-2", "shuffled-2")
     )
-    assert all("rain" in feedback.text for feedback in own.values() if feedback)
-    assert [feedback.text for feedback in blind.values() if feedback] == ["", ""]
     one, two = own
-    assert (strange[one], strange[two]) == (own[two], own[one])
+    assert own[one] != own[two]
+    assert blind == {one: "", two: ""}
+    assert strange == {one: own[two], two: own[one]}
+    scored = [chain.meta["eval"]["steps"][0][0]["name"] for chain in chains("plain").values()]
+    assert scored == ["final number 0", "final number 1"]  # and not what guides
 
 
 def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
@@ -170,6 +172,7 @@ def test_only_failed_items_are_tried_again_on_demand() -> None:
     write("script.jsonl", [{"settings": {}}, "", *["Answer: 9"] * 50])
     assert run("--seeds", "1", "--limit-tokens", "5").exit_code == 4
     assert list(chains("plain")) == ["test/1"]
+    write("script.jsonl", [{"settings": {}}, *["Answer: 9"] * 50])
     run("--seeds", "1", "--retry-failed")
     assert list(chains("plain")) == ["test/1", "test/0"]
 
