@@ -16,7 +16,9 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from redraft.chain import Chain, Feedback
@@ -128,7 +130,7 @@ def by_item(scores: Iterable[tuple[float, Hashable]]) -> list[float]:
     found: dict[Hashable, list[float]] = {}
     for score, item in scores:
         found.setdefault(item, []).append(float(score))
-    return [sum(runs) / len(runs) for runs in found.values()]
+    return [fmean(runs) for runs in found.values()]
 
 
 @dataclass(frozen=True)
@@ -313,7 +315,7 @@ class Diagnosis:
     def drafts(self) -> Decision | None:
         """What choosing among drafts adds: a draft at random against the chosen one; None without drafts."""
         chains = [each for each in self.chains if each.drafts]
-        at_random = [(_mean([each.first, *each.drafts]), each.chain.id) for each in chains]
+        at_random = [(fmean([each.first, *each.drafts]), each.chain.id) for each in chains]
         chosen = [(each.first, each.chain.id) for each in chains]
         return decide(by_item(at_random), by_item(chosen)) if chains else None
 
@@ -339,16 +341,8 @@ class Diagnosis:
 Side = Callable[[Known], bool]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _first(each: Known) -> bool:
-    return each.first
-
-
-def _best(each: Known) -> bool:
-    return each.best
+_first: Side = attrgetter("first")
+_best: Side = attrgetter("best")
 
 
 def _place_after(revisions: int) -> Callable[[Chain], int]:
@@ -373,7 +367,7 @@ def _level(name: str, chains: Sequence[Known], place: Callable[[Chain], int | No
         sum(rights),
         len(rights),
         _share([hit for hit, _ in passed], [item for _, item in passed]) if passed else None,
-        sum(lengths) / len(lengths) if lengths else math.nan,
+        fmean(lengths) if lengths else math.nan,
     )
 
 

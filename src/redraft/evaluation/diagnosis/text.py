@@ -14,6 +14,7 @@ from redraft.evaluation.diagnosis.gains import KINDS
 from redraft.evaluation.rows import Line, percent, plain, table, without_nan
 
 _FEW = 5  # ids to name
+_CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after
 
 
 def as_text(found: Diagnosis) -> Iterator[str]:
@@ -111,8 +112,7 @@ def _transitions(found: Diagnosis) -> Iterator[Line]:
 
 
 def _changes(name: str, changes: Changes) -> Iterator[Line]:
-    cells = ((False, True), (True, False), (True, True), (False, False))
-    counts = (f"{changes.count(*cell):,} {_cell(*cell)}" for cell in cells)
+    counts = (f"{changes.count(*cell):,} {_cell(*cell)}" for cell in _CELLS)
     yield Line(name, f"{len(changes.pairs):,}", "answers", ", ".join(counts))
     yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
     yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
@@ -257,8 +257,7 @@ def _bare(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changed(changes: Changes) -> dict[str, Any]:
-    cells = ((False, True), (True, False), (True, True), (False, False))
-    counts = {_cell(*cell).replace(" → ", "_to_"): changes.count(*cell) for cell in cells}
+    counts = {_cell(*cell).replace(" → ", "_to_"): changes.count(*cell) for cell in _CELLS}
     figures = {"ecr": asdict(changes.ecr), "eir": asdict(changes.eir)}
     ratios = {"ratio": changes.ratio, "threshold": changes.threshold, "pays_below": changes.level}
     return _bare({**counts, **figures, **ratios, "p": changes.p})
