@@ -57,7 +57,7 @@ def report(
 
     given = [*files, *(answers or ()), *filter(None, [questions, against])]
     not_an_input({"--html": html}, given)
-    with open_output(html, force=force) if html else nullcontext() as file:
+    with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
         found = describe(
             files, answers=answers or (), questions=questions, against=against, draws=draws, seed=seed
         )

@@ -112,6 +112,7 @@ def test_the_guide_stands_beside_the_truth() -> None:
     assert (first.guide.value, first.right.value) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert (best.guide.value, best.right.value) == (1, pytest.approx(1 / 3))
     assert not found.same
+    assert list(notes(found)) == ["Guided by words<=9."]
     assert rows(found, "right answers")["best answer"][2] == "1 of 3; the guiding checks pass 100.0 %"
     echo = told("a", "00").model_copy(update={"steps": (step("x", "r"), step("y", "r", echo=True))})
     assert [level.guide for level in diagnose([echo]).levels] == [None] * 3, "no check guided"
@@ -121,7 +122,10 @@ def test_a_gain_by_the_checks_that_guided_is_said_to_be_nearly_automatic() -> No
     steps = (step("x", guide="0"), step("y", guide="1"))
     found = diagnose([Chain(id=str(n), steps=steps, best=1) for n in range(8)])
     assert found.same
-    assert next(notes(found)) == "The checks that score guided revising, too: a gain is nearly automatic."
+    assert list(notes(found)) == [
+        "The checks that score guided revising, too: a gain is nearly automatic.",
+        "Guided by words<=9.",
+    ]
     assert verdict(found).startswith("Revising pays here: it adds 100.0 points over the first answers; ")
     assert verdict(found).endswith("then a gain is nearly automatic.")
 

@@ -16,6 +16,7 @@ from redraft.chain import Chain, Step, Usage, write_jsonl
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal import Curves, curves_in, revised_in
 from redraft.evaluation.diagnosis.equal_text import as_json, as_text, drawn, verdict
+from redraft.evaluation.diagnosis.ways import all_ways
 
 
 def chain(name: str, tokens: int, *, right: bool, echo: bool = False) -> Chain:
@@ -50,6 +51,18 @@ def test_scores_and_tokens_between_two_runs_are_on_the_line_that_joins_them(tmp_
     assert (plain.kind, plain.at, plain.decision.gain.value) == ("plain", 100, (30 - 8) / 40)
     assert (best.kind, best.at) == ("best-of", 200)
     assert best.decision.gain.value == pytest.approx((30 - 15) / 40)
+
+
+def test_the_most_revisions_are_compared_and_curves_go_by_tokens(tmp_path: Path) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "revise-3", 220, shares(36))
+    write(tmp_path, "best-of-2", 260, shares(20))
+    write(tmp_path, "best-of-3", 180, shares(12))
+    found = curves_in(tmp_path)
+    assert (found.revised.way.texts, found.revised.tokens) == (3, 220)
+    best = found.versus[-1]
+    assert (best.kind, best.at) == ("best-of", 220)
+    assert best.decision.gain.value == pytest.approx((36 - 16) / 40)
 
 
 def test_a_way_that_ends_before_is_taken_at_its_end(tmp_path: Path) -> None:
@@ -94,6 +107,15 @@ def test_chains_that_were_made_elsewhere_are_another_way(tmp_path: Path) -> None
     other = found.versus[-1]
     assert (other.kind, other.at, other.decision.gain.value) == ("mellea", 200, (30 - 9) / 40)
     assert any(line.startswith("mellea of 3 ") for line in as_text(found))
+
+
+def test_revisions_of_an_earlier_command_are_not_those_wanted(tmp_path: Path) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "revise-3", 300, shares(36))
+    files = [tmp_path / "seed-1" / f"revise-{texts}.jsonl" for texts in (2, 3)]
+    assert revised_in(tmp_path) == files[1:]
+    assert revised_in(tmp_path, all_ways(1, 2, voting=False)) == files[:1]
+    assert curves_in(tmp_path, all_ways(1, 2, voting=False)).revised.tokens == 200
 
 
 def test_items_and_seeds_that_lack_a_run_are_left_out_and_named(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from redraft.evaluation.reports.report import report
 from tests.evaluation.made import answer, both, review, write
 
 BAD = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-VOID = {"meta", "input", "br", "line", "rect", "circle"}
+VOID = {"meta", "input", "br", "wbr", "line", "rect", "circle"}
 
 
 class Reader(HTMLParser):

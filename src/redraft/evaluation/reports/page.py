@@ -89,11 +89,16 @@ def _pictures(report: AnyReport, about: Any) -> tuple[dict[str, int | str], list
 def line_table(rows: Sequence[Line]) -> str:
     """Return rows as a table; empty without any."""
     cells = "".join(
-        f"<tr><th{' class=part' if name.startswith(' ') else ''}>{safe(name.strip())}</th>"
+        f"<tr><th{' class=part' if name.startswith(' ') else ''}>{_breakable(name.strip())}</th>"
         f"<td>{safe(value)}</td><td>{safe(interval)}</td><td>{safe(note)}</td></tr>\n"
         for name, value, interval, note in rows
     )
     return f"<table>{cells}</table>\n" * bool(cells)
+
+
+def _breakable(name: str) -> str:
+    """Return a name that may be broken at its joints, such as `keywords:letter_frequency` on a phone."""
+    return safe(name).replace(":", ":<wbr>").replace("_", "_<wbr>")
 
 
 def _facts(section: Section) -> str:
