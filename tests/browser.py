@@ -107,12 +107,6 @@ class Browser:
         """Put a text where the cursor is, as an input method does."""
         self.call("Input.insertText", text=text)
 
-    def offline(self, off: bool) -> None:
-        """Cut the page off from every server, or let it reach them again."""
-        limits = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
-        self.call("Network.enable")
-        self.call("Network.emulateNetworkConditions", offline=off, **limits)
-
     def look(self, *, width: int, height: int = 900, dark: bool = False) -> None:
         """Set the size of the window, and the colours that the user prefers."""
         size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}

@@ -28,6 +28,7 @@ pytest.importorskip("scipy")
 from redraft.cli import app
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.formats.read.records import raw_records
+from tests.browser import Browser
 from tests.evaluation.made import answer, both, write
 
 IDS = (1, 2, "drei", "四")
@@ -363,6 +364,20 @@ def test_the_page_runs_until_ctrl_c_and_ends_in_the_report() -> None:
     assert process.returncode == 0
     assert shown.startswith("new against old: 1 question, 1 review in an order drawn at random")
     assert url.partition("#")[2] not in shown + said
+
+
+@pytest.mark.slow
+def test_a_page_whose_command_is_gone_says_so(tmp_path: Path) -> None:
+    # By a kill: a server that only stopped may still answer on a connection that the browser keeps to spare.
+    with Browser(tmp_path) as browser, page("--voter", "zoë") as (process, url):
+        browser.open(url)
+        browser.until("document.getElementById('count').textContent.startsWith('0 of 4')")
+        process.kill()
+        process.wait()
+        browser.press("1")
+        browser.until("document.getElementById('fault').textContent.includes('does not answer')")
+        browser.until("document.getElementById('count').textContent.startsWith('0 of 4')")
+    assert votes() == []
 
 
 def test_a_kill_loses_no_vote_and_two_pages_share_a_file() -> None:
