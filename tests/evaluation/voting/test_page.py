@@ -72,6 +72,22 @@ def test_keys_vote_tie_note_skip_and_undo(browser: Browser, server: VoteServer, 
     judged(browser, 5)
 
 
+def test_a_double_click_is_one_vote(browser: Browser, server: VoteServer, voting: Voting) -> None:
+    browser.open(server.url)
+    judged(browser, 0)
+    box = browser.js("document.querySelector('[data-do=\"1\"]').getBoundingClientRect().toJSON()")
+    spot = {"x": box["left"] + 9, "y": box["top"] + 9, "button": "left"}
+    for count in (1, 2):
+        browser.call("Input.dispatchMouseEvent", type="mousePressed", clickCount=count, **spot)
+        browser.call("Input.dispatchMouseEvent", type="mouseReleased", clickCount=count, **spot)
+        judged(browser, 1)
+    browser.press("u")
+    judged(browser, 0)
+    assert voting.votes() == []
+    browser.press("u")
+    browser.until("document.getElementById('fault').textContent === 'You have no vote to undo.'")
+
+
 def test_the_page_asks_for_a_name_and_keeps_it(browser: Browser, voting: Voting) -> None:
     with serving(voting, "login", known=False) as server:
         browser.open(server.url)
