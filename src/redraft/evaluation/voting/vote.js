@@ -84,6 +84,7 @@
   if (!token) fault.textContent = "The address is not whole: open the one that redraft vote shows.";
   const before = sessionStorage.getItem("voter");
   if (before && !("known" in name.dataset)) name.value = before;
-  if (before || "known" in name.dataset) start();
-  else who.hidden = false;
+  if (before || "known" in name.dataset) return void start();
+  who.hidden = false;
+  name.focus();
 })();
