@@ -197,6 +197,12 @@ def test_names_of_models_are_not_shown() -> None:
     assert not re.search(r"\b(new|old)\b", shown)
 
 
+def test_empty_answers_are_shown_as_such() -> None:
+    write(Path("new.jsonl"), [answer("new", id_, " \n" if id_ == 1 else "") for id_ in IDS])
+    assert vote("====").stderr.count("(empty)") == 4
+    assert [each.winner for each in votes()] == ["tie"] * 4
+
+
 def test_the_login_name_is_the_voter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "möwe")
     given = ["new.jsonl", "old.jsonl", "-o", "votes.jsonl", "--terminal"]

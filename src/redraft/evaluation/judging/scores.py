@@ -53,9 +53,9 @@ def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
 def scores_in(text: str) -> tuple[float, ...]:
     """Return the scores in a review's text: two, or one for `[[8]]`.
 
-    Read are, in this order: MT-bench's `[[8]]` and `[[8, 9]]` on the last line that has some; a first line of
-    two numbers; the last `Assistant 1: 8` with the last `Assistant 2: 9`; the last tuple `(8, 9)` on a line of
-    its own or one about scores.
+    Read are, in this order: MT-bench's `[[8]]` and `[[8, 9]]` on the last line that has some; a first line
+    of two numbers; the last `Assistant 1: 8` with the last `Assistant 2: 9`; the last tuple `(8, 9)` on a
+    line of its own or one about scores.
 
     Raises:
         Unreadable: There are none, they are not on the scale, or a line has several, as `[[8]] or [[9]]`.
@@ -67,7 +67,7 @@ def scores_in(text: str) -> tuple[float, ...]:
 
 
 def winner_in(text: str) -> Winner:
-    """Return the `[[A]]`, `[[B]]` or `[[C]]` (a tie) on the last line that has one, as MT-bench's judges write.
+    """Return MT-bench's verdict: the `[[A]]`, `[[B]]` or `[[C]]` (a tie) on the last line that has one.
 
     FastChat takes A wherever `[[A]]` is, even where a judge repeats what it was asked for.
 
