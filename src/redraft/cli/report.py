@@ -32,7 +32,9 @@ def report(
         typer.Option(metavar="FILE", help="Write a page with pictures and all answers.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    draws: Annotated[int, typer.Option(metavar="N", min=100, help="Resamples of the questions.")] = 10_000,
+    draws: Annotated[
+        int, typer.Option(metavar="N", min=100, max=1_000_000, help="Resamples of the questions.")
+    ] = 10_000,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the resamples.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")] = False,
 ) -> None:
