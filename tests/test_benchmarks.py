@@ -316,15 +316,8 @@ def test_a_script_writes_its_own_part_and_leaves_the_others(bench: Any, tmp_path
         bench.report.put(
             results, f"benchmarks/{script}.py", bench.report.page(rows, f"benchmarks/{script}.py", 1)
         )
-    headings = [line for line in results.read_text("utf-8").splitlines() if line.startswith("#")]
-    assert headings == [
-        "# Results",
-        "## benchmarks/a.py",
-        "### New",
-        "## redraft diagnose",
-        "## benchmarks/b.py",
-        "### Other",
-    ]
+    headings = [line.strip("# ") for line in results.read_text("utf-8").splitlines() if line.startswith("#")]
+    assert headings == ["Results", "benchmarks/a.py", "New", "redraft diagnose", "benchmarks/b.py", "Other"]
     assert "By hand." in results.read_text("utf-8")
 
 
