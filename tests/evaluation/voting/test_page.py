@@ -93,6 +93,7 @@ def test_the_page_asks_for_a_name_and_keeps_it(browser: Browser, voting: Voting)
         browser.open(server.url)
         browser.until("!document.getElementById('who').hidden")
         assert browser.js("document.getElementById('name').value") == "login"
+        assert browser.js("document.activeElement.id") == "name"
         browser.js("document.getElementById('name').select()")
         browser.type("Béa 1")
         browser.press("Enter")

@@ -214,8 +214,9 @@ def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
     if placed := item.games[0].placed.answers:
         order = reversed(placed) if item.games[0].second else placed
         answers = [_said(name, answer.text) for name, answer in zip(names, order, strict=True)]
-    both = item.both
-    kind = _SIGNS[item.games[0].sign if both is None else both]
+    both = None if item.drawn else item.both
+    votes = sum(game.sign for game in item.games)
+    kind = _SIGNS[(votes > 0) - (votes < 0) if both is None else both]
     apart = both is not None and item.sign(second=False) != item.sign(second=True)
     games = sorted(item.games, key=lambda game: game.second)
     outcome = f"{comparison.model} {kind}" + ": the orders disagree" * (kind == "tied" and apart)
