@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -61,6 +62,22 @@ def test_all_ways_begin_with_the_same_first_answers_and_are_compared() -> None:
         assert all(len(chain.drafts) == 3 for chain in chains("vote-4", seed).values())
     drawn = [chain.sampling["seed"] for seed in (0, 1) for chain in chains("plain", seed).values()]
     assert len(set(drawn)) == 8
+
+
+def test_a_majority_outvotes_the_first_answer() -> None:
+    write("script.jsonl", [{"settings": {}}, "Answer: 0", *["Answer: 9"] * 60])  # each way begins with the 0
+    assert run("--seeds", "1", "--samples", "3").exit_code == 0
+    assert chains("plain")["test/1"].answer == "Answer: 9"
+    vote = chains("vote-3")["test/1"]
+    assert (vote.answer, [draft.answer for draft in vote.drafts]) == ("Answer: 0", ["Answer: 9", "Answer: 0"])
+
+
+def test_other_folders_of_seeds_do_no_harm() -> None:
+    assert run("--seeds", "1", "--samples", "2").exit_code == 0
+    shutil.copytree("runs/seed-0", "runs/seed-old")
+    assert run("--seeds", "1", "--samples", "2").exit_code == 0
+    none_at_once = run("--seeds", "1", "-j", "0")
+    assert "parallel is 0" in none_at_once.stderr
 
 
 def test_long_answers_have_no_majority_and_an_empty_file_is_refused() -> None:

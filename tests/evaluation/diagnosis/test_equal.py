@@ -65,6 +65,12 @@ def test_the_most_revisions_are_compared_and_curves_go_by_tokens(tmp_path: Path)
     assert best.decision.gain.value == pytest.approx((36 - 16) / 40)
 
 
+def test_a_way_that_begins_after_is_taken_at_its_beginning(tmp_path: Path) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "revise-2", 90, shares(30))
+    assert [(each.kind, each.at) for each in curves_in(tmp_path).versus] == [("plain", 100), ("best-of", 100)]
+
+
 def test_a_way_that_ends_before_is_taken_at_its_end(tmp_path: Path) -> None:
     runs(tmp_path, revise=30)
     write(tmp_path, "blind-2", 160, shares(9))
@@ -115,7 +121,9 @@ def test_revisions_of_an_earlier_command_are_not_those_wanted(tmp_path: Path) ->
     files = [tmp_path / "seed-1" / f"revise-{texts}.jsonl" for texts in (2, 3)]
     assert revised_in(tmp_path) == files[1:]
     assert revised_in(tmp_path, all_ways(1, 2, voting=False)) == files[:1]
-    assert curves_in(tmp_path, all_ways(1, 2, voting=False)).revised.tokens == 200
+    write(tmp_path, "mellea-3", 200, shares(9))
+    found = curves_in(tmp_path, all_ways(1, 2, voting=False))
+    assert [point.way.name for point in found.points] == ["plain", "revise-2", "best-of-2", "mellea-3"]
 
 
 def test_items_and_seeds_that_lack_a_run_are_left_out_and_named(tmp_path: Path) -> None:
