@@ -108,6 +108,7 @@ def diagnose(
     from redraft.jobs.limits import Limits
 
     not_an_input({"--html": html}, [*files, *filter(None, [records])])
+    _refuse_judges([*(score or ()), *(flags.get("check") or ())])
     limits = {"limit_usd": limit_usd, "limit_tokens": limit_tokens, "limit_seconds": limit_seconds}
     of_run = {"out": out, "seeds": seeds, "samples": samples, "limit": limit, "parallel": parallel}
     truth: dict[str, Any] = {"task": task, "records": records, "score": score}
@@ -155,6 +156,14 @@ def _check_reading(files: list[Path], truth: Mapping[str, Any], of_run: Mapping[
 def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:
     if names := [name for name, value in given.items() if value is not None]:
         raise UsageError(f"--{names[0].replace('_', '-')} {why}", hint=hint)
+
+
+def _refuse_judges(checks: list[str]) -> None:
+    for check in checks:
+        if "judge" in check.partition(":")[0]:
+            raise UsageError(
+                f"the check {check!r:.60} asks a judge, and here there is none.", hint="Leave it out."
+            )
 
 
 def _only(files: list[Path]) -> Path:
