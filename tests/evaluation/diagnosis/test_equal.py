@@ -96,6 +96,13 @@ def test_the_sentence(tmp_path: Path, revise: int, said: str) -> None:
     assert list(as_text(found))[-1] == verdict(found)
 
 
+def test_a_way_that_does_equally_well_is_named(tmp_path: Path) -> None:
+    said = verdict(runs(tmp_path, revise=9, best=(9, 9)))
+    assert said.endswith("one answer and best of N. No difference from best of N is in sight.")
+    assert "better in 1 item, worse in 0" in "\n".join(as_text(curves_in(tmp_path)))
+    assert verdict(runs(tmp_path, revise=8, best=(8, 8))).endswith("best of N. No difference is in sight.")
+
+
 def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:
     runs(tmp_path, revise=40)
     for way, right in (("plain", 0), ("revise-2", 0), ("best-of-2", 0), ("best-of-3", 0)):

@@ -8,7 +8,6 @@ from typing import Any
 
 from redraft.collect.report.charts import curves
 from redraft.counting import counted, printable
-from redraft.evaluation.diagnosis.decide import Decision
 from redraft.evaluation.diagnosis.equal import Curves, Point, Versus
 from redraft.evaluation.diagnosis.ways import NAMES
 from redraft.evaluation.rows import Line, percent, plain, table, without_nan
@@ -78,7 +77,7 @@ def _versus(versus: Versus, revised: Point) -> Line:
     decision = versus.decision
     short = versus.at < _NEAR * revised.tokens
     fewer = f"; it takes {_tokens(versus.at)} tokens at most" if short else ""
-    split = f"better in {decision.better:,} items, worse in {decision.worse:,}"
+    split = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}"
     note = f"{split}, p = {decision.p:.2g}{fewer}"
     return Line(named(versus.kind), *plain(decision.gain.times(100), 1, sign=True), note)
 
@@ -123,10 +122,10 @@ def _points(versus: Versus) -> str:
 
 def _more(found: list[Versus]) -> str:
     """Return how many more items would decide against all of these ways."""
-    wanted: list[Decision] = [each.decision for each in found]
-    counts = [decision.more for decision in wanted if decision.more]
-    if len(counts) < len(wanted):
-        return "No difference is in sight."
+    counts = [each.decision.more or 0 for each in found]
+    if equal := [each for each, more in zip(found, counts, strict=True) if not more]:
+        which = f" from {_names(equal)}" * (len(equal) < len(found))
+        return f"No difference{which} is in sight."
     return f"About {counted(max(counts), 'more item')} would decide it, if they go on like this."
 
 
