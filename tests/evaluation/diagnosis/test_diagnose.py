@@ -159,6 +159,14 @@ def test_a_critic_that_always_says_the_same_is_named(said: list[str], always: st
     assert any("Nearly all verdicts" in note for note in notes(found)) == bool(always)
 
 
+@pytest.mark.parametrize(("said", "right", "other"), [("r", "0", "1"), ("a", "1", "0")])
+def test_few_answers_of_the_other_kind_tell_nothing_about_verdicts(said: str, right: str, other: str) -> None:
+    chains = [told(str(n), right, said) for n in range(95)]
+    others = [told(f"other {n}", other, said) for n in range(5)]
+    assert diagnose([*chains, *others[:4]]).verdicts.collapse == ""
+    assert diagnose([*chains, *others]).verdicts.collapse == {"r": "revise", "a": "accept"}[said]
+
+
 def test_accepting_everything_is_right_where_everything_is_right() -> None:
     assert diagnose([told(str(n), "1", "a") for n in range(9)]).verdicts.collapse == ""
 

@@ -38,6 +38,9 @@ MOST = 10
 COLLAPSED = 0.95
 """Share of equal verdicts, 0 to 1, from which they are said to be always the same."""
 
+OTHERS = 5
+"""Answers of the other kind without which equal verdicts say nothing about who gave them."""
+
 Pair = tuple[bool, bool, Hashable]
 """Whether an answer is right before and after, and the id of its item."""
 
@@ -187,14 +190,15 @@ class Verdicts:
 
     @property
     def collapse(self) -> str:
-        """`accept` or `revise` if nearly all verdicts are this one, and answers of the other kind exist."""
+        """`accept` or `revise` if nearly all verdicts are this one, though some answers need the other."""
         total = self.total
         rejected = total.rejected + total.alarms
         accepted = total.wrong + total.right - rejected - self.unknown
         enough = COLLAPSED * (total.wrong + total.right)
-        if accepted >= enough and total.rejected * 2 < total.wrong:
+        if accepted >= enough and total.wrong >= OTHERS and total.rejected * 2 < total.wrong:
             return "accept"
-        return "revise" if rejected >= enough and total.accepted * 2 < total.right else ""
+        always = rejected >= enough and total.right >= OTHERS and total.accepted * 2 < total.right
+        return "revise" if always else ""
 
 
 @dataclass(frozen=True)
