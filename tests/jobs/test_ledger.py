@@ -168,7 +168,7 @@ def test_another_way_of_making_is_refused_with_the_differences(tmp_path: Path) -
         ([], 1.5, "x was none and is 1.5"),
         ("", "ein Wort", 'x was "" and is "ein Wort"'),
         ({"name": "task", "sha256": "a"}, {"name": "own", "sha256": "b"}, "x was task and is own"),
-        ({"name": "own", "sha256": "a"}, {"name": "own", "sha256": "b"}, r"x \(own\) has changed"),
+        ({"name": "own", "sha256": "a"}, {"name": "own", "sha256": "b"}, r"x \(own\) changed"),
         ([{"path": "a.jsonl", "bytes": 1}], [{"path": "b.jsonl"}], "x was a.jsonl and is b.jsonl"),
         ({"top": 1}, {"top": None}, "x was top 1 and is top not set"),
         ("a" * 99, 1, f"x was {'a' * 59}… and is 1"),

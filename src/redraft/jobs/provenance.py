@@ -258,7 +258,7 @@ def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str
     for name in sorted((old.keys() | new.keys()).difference(provenance.free)):
         if old.get(name) != new.get(name):
             was, now_is = _in_words(old.get(name)), _in_words(new.get(name))
-            yield f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) has changed"
+            yield f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
     yield from _source_differences(before.get("source"), provenance)
 
 
