@@ -96,6 +96,17 @@ def test_the_sentence(tmp_path: Path, revise: int, said: str) -> None:
     assert list(as_text(found))[-1] == verdict(found)
 
 
+def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
+    """6 of 6 items alone have p = 0.031; as the best of two tests, by Holm's procedure, 0.062."""
+    unsure = runs(tmp_path, plain=6, revise=6, best=(12, 12))
+    assert [each.decision.outcome for each in unsure.versus] == ["undecided", "worse"]
+    assert verdict(unsure) == (
+        "Undecided: revising is not shown to do better than one answer and best of N. "
+        "Best of N may do better, which is not sure among so many ways."
+    )
+    assert verdict(runs(tmp_path, plain=6, revise=6, best=(13, 13))).startswith("Don't revise here")
+
+
 def test_a_way_that_does_equally_well_is_named(tmp_path: Path) -> None:
     said = verdict(runs(tmp_path, revise=9, best=(9, 9)))
     assert said.endswith("one answer and best of N. No difference from best of N is in sight.")
