@@ -148,8 +148,10 @@ def test_items_and_seeds_that_lack_a_run_are_left_out_and_named(tmp_path: Path) 
     runs(tmp_path, revise=30)
     write(tmp_path, "best-of-2", 150, shares(10, of=38))
     write(tmp_path, "plain", 100, shares(8), seed=2)
+    write(tmp_path, "revise-2", 200, shares(8), seed=2)
     found = curves_in(tmp_path)
     assert (found.items, found.left_out, found.seeds, found.unfinished) == (38, 2, 1, ("seed-2",))
+    assert [file.parent.name for file in revised_in(tmp_path)] == ["seed-1"]
     text = "\n".join(as_text(found))
     assert "Not counted, because a run lacks them: 2 items." in text
     assert "Not counted, because runs are missing: seed-2." in text

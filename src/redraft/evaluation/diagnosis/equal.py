@@ -153,42 +153,43 @@ def curves_in(folder: Path, wanted: Collection[Way] = ()) -> Curves:
         UsageError: There are no runs, or none of revising.
         RecordError: A run cannot be read.
     """
-    found = {seed.name: _ways_in(seed) for seed in sorted(folder.glob("seed-*"))}
-    first = {
-        way: file
-        for way, file in next(iter(found.values()), {}).items()
-        if not wanted or way in wanted or way.kind not in NAMES
-    }
-    if not any(way.kind == "revise" for way in first):
-        raise _no_runs(folder)
-    whole = {seed: files for seed, files in found.items() if files.keys() >= first.keys()}
-    runs = {way: [dict(_spent(files[way])) for files in whole.values()] for way in first}
-    every = [run for seeds in runs.values() for run in seeds]
+    seeds, unfinished = _seeds_in(folder, wanted)
+    runs = {way: [dict(_spent(files[way])) for files in seeds] for way in seeds[0]}
+    every = [run for of_way in runs.values() for run in of_way]
     common = [item for item in every[0] if all(item in run for run in every)]
     if not common:
         raise UsageError(f"{folder}: no item is in every run.", hint="Run the same command again to go on.")
     points = tuple(
-        Point(way, tuple(_mean([seed[item] for seed in seeds]) for item in common))
-        for way, seeds in runs.items()
+        Point(way, tuple(_mean([run[item] for run in of_way]) for item in common))
+        for way, of_way in runs.items()
     )
     known = {item for run in every for item in run}
-    return Curves(points, len(whole), len(known) - len(common), tuple(found.keys() - whole.keys()))
+    return Curves(points, len(seeds), len(known) - len(common), unfinished)
 
 
 def revised_in(folder: Path, wanted: Collection[Way] = ()) -> list[Path]:
-    """Return the runs of revising with the most revisions, by seed. Arguments as for `curves_in`.
+    """Return the runs of revising with the most revisions, of the same seeds as the curves.
+
+    Arguments as for `curves_in`.
 
     Raises:
         UsageError: There are none.
     """
-    found = [_ways_in(seed) for seed in sorted(folder.glob("seed-*"))]
-    last = [
-        [file for way, file in files.items() if way.kind == "revise" and (not wanted or way in wanted)][-1:]
-        for files in found
+    seeds, _ = _seeds_in(folder, wanted)
+    return [[file for way, file in files.items() if way.kind == "revise"][-1] for files in seeds]
+
+
+def _seeds_in(folder: Path, wanted: Collection[Way]) -> tuple[list[dict[Way, Path]], tuple[str, ...]]:
+    """Return the runs of each seed that has all ways of the first one, and the names of the other seeds."""
+    found = {seed.name: _ways_in(seed) for seed in sorted(folder.glob("seed-*"))}
+    first = [
+        way for way in next(iter(found.values()), {}) if not wanted or way in wanted or way.kind not in NAMES
     ]
-    if not any(last):
+    if not any(way.kind == "revise" for way in first):
         raise _no_runs(folder)
-    return [file for files in last for file in files]
+    whole = {seed: files for seed, files in found.items() if files.keys() >= set(first)}
+    seeds = [{way: files[way] for way in first} for files in whole.values()]
+    return seeds, tuple(seed for seed in found if seed not in whole)
 
 
 def _no_runs(folder: Path) -> UsageError:
