@@ -1,0 +1,158 @@
+"""One chat request and its reply, streamed or not.
+
+A client that leaves ends the work: its chain is cancelled, and with it the call in the engine. The status of a
+stream is sent with the first piece, so that an error before it has a status of its own; if nothing comes for a
+while, the stream begins with a comment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from redraft.engines.base import Engine
+from redraft.revision.api import Role, make
+from redraft.revision.ops import Event
+from redraft.serve.errors import refusal_of
+from redraft.serve.gate import Gate
+from redraft.serve.replies import PING, Reply, error_event
+from redraft.serve.requests import Asked
+
+SILENCE = 15.0
+"""Seconds without a piece after which a comment is sent, because proxies close quiet connections."""
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx passes each piece on at once
+]
+
+
+class ClientGone(Exception):
+    """The client closed its connection."""
+
+
+class Exchange(Response):
+    """Answers a checked request.
+
+    Args:
+        asked: The request.
+        gate: Gives it its turn.
+        silence: See `SILENCE`.
+    """
+
+    def __init__(self, asked: Asked, gate: Gate, silence: float = SILENCE) -> None:
+        super().__init__()
+        self._asked, self._gate, self._silence = asked, gate, silence
+        self._reply = Reply(asked)
+        self._begun = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, until the client leaves."""
+        scope["state"]["model"] = self._asked.model
+        with suppress(ClientGone):
+            await unless_gone(receive, self._answer(scope, receive, send))
+        chains = [message.chain for message in self._reply.messages if message.chain]
+        if chains:
+            scope["state"]["stop"] = chains[-1].stop
+            scope["state"]["tokens"] = sum(chain.usage.completion_tokens for chain in chains)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer when it is its turn. An error becomes a reply, or the end of the stream."""
+        try:
+            async with self._gate.entered():
+                await (self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
+        except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
+            refusal = refusal_of(error)
+            if self._begun:
+                await self._send(send, error_event(refusal.body), more=False)
+            else:
+                await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send)
+
+    async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events()) as events:
+            async for index, event in events:
+                for _ in self._reply.messages[index].take(event):
+                    pass
+        await JSONResponse(self._reply.completion())(scope, receive, send)
+
+    async def _stream(self, send: Send) -> None:
+        async with aclosing(self._lines()) as lines, aclosing(with_pings(lines, self._silence)) as pieces:
+            async for piece in pieces:
+                await self._send(send, piece)
+        await self._send(send, b"".join(self._reply.end()), more=False)
+
+    async def _lines(self) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._events()) as events:
+            async for index, event in events:
+                if lines := b"".join(self._reply.events(index, event)):
+                    yield lines
+
+    async def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
+        """Make one chain after the other, and yield their events."""
+        for index in range(self._asked.answers):
+            options = self._asked.options_of(index)
+            options["cancel"] = self._gate.cancel
+            async with aclosing(make(self._asked.prompt, options, _load)) as events:
+                async for event in events:
+                    yield index, event
+
+    async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
+        if not self._begun:
+            self._begun = True
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def _load(_role: Role, reference: str) -> Engine:
+    raise AssertionError(f"the engine of {reference} is not open")
+
+
+async def with_pings(lines: AsyncGenerator[bytes, None], silence: float) -> AsyncGenerator[bytes, None]:
+    """Yield lines, and a comment whenever none came for `silence` seconds."""
+    while True:
+        next_line = asyncio.ensure_future(anext(lines, None))
+        try:
+            while not (await asyncio.wait({next_line}, timeout=silence))[0]:
+                yield PING
+            line = next_line.result()
+        finally:
+            await _ended(next_line)
+        if line is None:
+            return
+        yield line
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do work for a client, whose request was read.
+
+    Raises:
+        ClientGone: It left before the end. The work was cancelled, and has ended.
+    """
+    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientGone
+        doing.result()
+    finally:
+        await _ended(doing)
+        await _ended(leaving)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Cancel a task, and wait until it has cleaned up."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

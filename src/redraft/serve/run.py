@@ -1,0 +1,122 @@
+"""Run the server: listen, load the models, serve, and drain at a signal.
+
+It listens before its models are loaded, so that `/health` and `/ready` tell what goes on. The first SIGTERM
+or Ctrl-C drains, as `gate` says; the second cancels what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from redraft.errors import UsageError
+from redraft.serve.gate import Gate
+from redraft.serve.keys import Keys
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_BACKLOG = 512
+_IDLE = 30
+"""Seconds that a connection may be idle between two requests."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to `run`."""
+
+    def capture_signals(self) -> Any:
+        """Capture none."""
+        return nullcontext()
+
+
+def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
+    """Return a socket that listens; port 0 chooses a free one.
+
+    Raises:
+        UsageError: The address cannot be used, or it is not this machine's own and there are no keys.
+    """
+    if keys is None and not _is_loopback(host):
+        raise UsageError(
+            f"{host} can be reached from other machines, and there are no keys.",
+            hint="Add --api-key-file FILE, or listen to this machine alone: --host 127.0.0.1",
+        )
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise UsageError(
+            f"{host}, port {port}, cannot be used: {error.strerror}.", hint="Give another one: --port N"
+        ) from None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+async def run(
+    app: ASGIApp, gate: Gate, sock: socket.socket, load: Callable[[], Awaitable[None]], *, drain: float
+) -> None:
+    """Serve until a signal.
+
+    Args:
+        app: The application.
+        gate: Its gate.
+        sock: Listens.
+        load: Loads the models. Its error ends the server, and is raised.
+        drain: Seconds for requests to finish.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        timeout_keep_alive=_IDLE,
+        timeout_graceful_shutdown=1,
+    )
+    server, told = _Server(config), asyncio.Event()
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    loading, ending = asyncio.ensure_future(load()), asyncio.create_task(told.wait())
+    try:
+        with _signals(told, gate):
+            await asyncio.wait({loading, ending, serving}, return_when=asyncio.FIRST_COMPLETED)
+            if loading.done():
+                loading.result()
+                await asyncio.wait({ending, serving}, return_when=asyncio.FIRST_COMPLETED)
+            await gate.drain(drain)
+    finally:
+        server.should_exit = True
+        for task in (loading, ending):
+            task.cancel()
+        await serving
+        with suppress(asyncio.CancelledError):
+            await loading
+
+
+@contextmanager
+def _signals(told: asyncio.Event, gate: Gate) -> Iterator[None]:
+    """Let the first signal set the event, and the second cancel all chains."""
+    loop = asyncio.get_running_loop()
+
+    def signalled() -> None:
+        if told.is_set():
+            gate.cancel.cancel()
+        told.set()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, signalled)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
