@@ -22,6 +22,8 @@ from redraft.options import (
 )
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from redraft.engines.base import Engine
     from redraft.serve.models import Model
 
@@ -71,30 +73,33 @@ def serve(
     from redraft.serve.keys import Keys
     from redraft.serve.limits import Limits
     from redraft.serve.models import Models
-    from redraft.serve.run import listen, run
+    from redraft.serve.run import listen, run, until_signal
 
     entries = _of_file(models, flags) if models else _of_flags(fill_in(flags))
     for _, settings in entries:
         settings.options()
     keys = None if api_key_file is None else Keys.read(api_key_file)
     offered, gate = Models(), Gate(parallel, queue)
-    limits = Limits(at_once=parallel, queue=queue, seconds=max_seconds)
-    app = make_app(offered, gate, limits, keys)
+    app = make_app(offered, gate, Limits(seconds=max_seconds), keys)
 
-    async def serving() -> None:
+    async def serving(sock: socket) -> None:
         async with AsyncExitStack() as stack:
-            with listen(host, port, keys) as sock:
-                address = f"http://{host if ':' not in host else f'[{host}]'}:{sock.getsockname()[1]}/v1"
 
-                async def load() -> None:
-                    offered.offer(await _opened(stack, entries, parallel))
-                    names = [model.name for model in offered.all()]
-                    tell(f"serving {' and '.join(names)} at {address}")
+            async def load() -> None:
+                offered.offer(await _opened(stack, entries, parallel))
+                names = [model.name for model in offered.all()]
+                tell(f"serving {' and '.join(names)} at {_address(host, sock)}")
 
-                await run(app, gate, sock, load, drain=drain)
+            with until_signal(gate) as told:
+                await run(app, gate, sock, load, told, drain=drain)
 
-    with request_log():
-        asyncio.run(serving())
+    with listen(host, port, keys) as sock, request_log():
+        asyncio.run(serving(sock))
+
+
+def _address(host: str, sock: socket) -> str:
+    """Return the base address for clients."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}/v1"
 
 
 def _of_flags(settings: FlagValues) -> Entries:
@@ -105,7 +110,8 @@ def _of_flags(settings: FlagValues) -> Entries:
         for name, value in settings.values.items()
         if name in _KEPT or (known[name].group != LOOP and name not in ("critic", "judge"))
     }
-    return [("", FlagValues({**plain, "max_revisions": 0})), ("-revise", settings)]
+    plain["max_revisions"] = 0
+    return [("", FlagValues(plain)), ("-revise", settings)]
 
 
 def _of_file(path: Path, flags: Flags) -> Entries:

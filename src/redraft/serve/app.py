@@ -122,4 +122,4 @@ async def _no_route(request: Request, error: Exception) -> Response:
     status = HTTPStatus(found.status_code)
     message = f"{request.method} {request.url.path} is not served here: {status.phrase}."
     refusal = Refusal(status, "not_found" if status == 404 else "method_not_allowed", f"{message:.300}")
-    return JSONResponse(refusal.body, status, {**(found.headers or {})})
+    return JSONResponse(refusal.body, status, {**(found.headers or {}), "Connection": "close"})

@@ -25,6 +25,16 @@ from redraft.errors import (
 _log = logging.getLogger(__name__)
 
 
+_BEFORE_THE_BODY = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+)
+"""Refusals of requests whose body was not read."""
+
+
 class Refusal(RedraftError):
     """A request that gets an error for an answer.
 
@@ -59,6 +69,8 @@ class Refusal(RedraftError):
     def headers(self) -> dict[str, str]:
         """The headers that go with it."""
         headers = {} if self.wait is None else {"Retry-After": str(self.wait)}
+        if self.status in _BEFORE_THE_BODY:
+            headers["Connection"] = "close"  # or a client could go on sending for ever
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         return headers

@@ -1,8 +1,8 @@
 """One chat request and its reply, streamed or not.
 
-A client that leaves ends the work: its chain is cancelled, and with it the call in the engine. The status of a
-stream is sent with the first piece, so that an error before it has a status of its own; if nothing comes for a
-while, the stream begins with a comment.
+A client that leaves ends the work: its chain is cancelled, and with it the call in the engine. The status of
+a stream is sent with the first piece, so that an error before it has a status of its own; if nothing comes
+for a while, the stream begins with a comment.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class Guard:
 
     Attributes:
         app: It answers the requests that pass.
-        keys: Those that clients may use; None if there are none, and the server listens to this machine alone.
+        keys: Those that clients may use; None for a server that listens to this machine alone.
     """
 
     app: ASGIApp
@@ -62,9 +62,7 @@ class Guard:
             response = JSONResponse(refusal.body, refusal.status, refusal.headers)
             await response(scope, receive, noting)
         finally:
-            _log.info(
-                "%s", " ".join(_facts(scope["method"], scope["path"], seen, time.monotonic() - began))
-            )
+            _log.info("%s", " ".join(_facts(scope["method"], scope["path"], seen, time.monotonic() - began)))
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)

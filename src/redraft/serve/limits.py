@@ -1,4 +1,4 @@
-"""What a server takes from its clients at most. A request beyond a limit is refused; it is never cut quietly."""
+"""What a server takes from its clients at most. What is beyond a limit is refused, and never cut quietly."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ class Limits:
     """The limits of a server.
 
     Attributes:
-        at_once: Requests that are answered at the same time.
-        queue: Requests that may wait for their turn.
         seconds: The longest that one chain may take.
         body: Bytes of a request's body.
         body_seconds: Seconds in which the body has to come.
@@ -22,8 +20,6 @@ class Limits:
         tokens: New tokens of one answer or feedback.
     """
 
-    at_once: int = 4
-    queue: int = 64
     seconds: float = 600.0
     body: int = 8 << 20
     body_seconds: float = 30.0

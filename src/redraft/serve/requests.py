@@ -80,7 +80,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """A lone surrogate in JSON. It may also be half of a pair, which is a character."""
 
 _SEEDS_APART = 1000
-"""Between the seeds of the answers to one request: more than a chain has calls, each of which takes the next."""
+"""Between the seeds of the answers to one request. Each call of a chain takes the next seed."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,7 @@ def object_of(body: bytes) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise invalid(f"the body is not UTF-8 at byte {error.start + 1}.", code="invalid_json") from None
     except UnicodeEncodeError:
-        raise invalid(
-            "the body has a lone surrogate, half of a character.", code="invalid_json"
-        ) from None
+        raise invalid("the body has a lone surrogate, half of a character.", code="invalid_json") from None
     except (ValueError, RecursionError) as error:
         raise invalid(f"the body is not JSON: {fault_of(error)}.", code="invalid_json") from None
     if not isinstance(value, dict):
@@ -155,7 +153,9 @@ def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Ask
     _check_unsupported(body)
     model = models.named(_typed(body, "model", str, "the name of a model"))
     stream_options = _typed(body, "stream_options", dict, "an object", {})
-    _check_names(stream_options, ("include_usage", "include_obfuscation"), "stream_options", "stream_options.")
+    _check_names(
+        stream_options, ("include_usage", "include_obfuscation"), "stream_options", "stream_options."
+    )
     asked = Asked(
         model.name,
         _prompt(body),
@@ -241,7 +241,7 @@ def _options(body: Mapping[str, Any], model: Model, limits: Limits) -> Options:
     }
     _check_limits(given, limits)
     found: dict[str, Any] = {**own, **_checked(given)}
-    checks = [*_checks(given.get("checks", ()), limits), *_format(body)]
+    checks = [*_checks(given.get("checks", ())), *_format(body)]
     if checks:
         found["checks"] = [*own.get("checks", ()), *checks]
     found["budget"] = _budget(own.get("budget"), found.get("budget"), limits.seconds)
@@ -276,25 +276,25 @@ def _checked(given: Mapping[str, Any]) -> Options:
 
 
 def _check_limits(given: Mapping[str, Any], limits: Limits) -> None:
-    most = {
-        "max_tokens": ("max_tokens", given.get("max_tokens", 0), limits.tokens),
-        "max_revisions": ("revision.max", given.get("max_revisions", 0), limits.revisions),
-        "min_revisions": ("revision.min", given.get("min_revisions", 0), limits.revisions),
-        "stop": ("stop", len(given.get("stop", ())), limits.stops),
-    }
-    for param, found, limit in most.values():
-        if found > limit:
-            what = "texts" if param == "stop" else "at most"
-            said = f"{param} has {found} texts" if what == "texts" else f"{param} is {shown(found)}"
-            raise invalid(f"{said}, and this server allows {limit:,} at most.", param)
+    for option, param, most in (
+        ("max_tokens", "max_tokens", limits.tokens),
+        ("max_revisions", "revision.max", limits.revisions),
+        ("min_revisions", "revision.min", limits.revisions),
+    ):
+        if given.get(option, 0) > most:
+            message = f"{param} is {shown(given[option])}, and this server allows {most:,} at most."
+            raise invalid(message, param)
+    for option, param, most in (
+        ("stop", "stop", limits.stops),
+        ("checks", "revision.checks", limits.checks),
+    ):
+        if len(given.get(option, ())) > most:
+            message = f"{param} has {len(given[option])} texts, and this server allows {most} at most."
+            raise invalid(message, param)
 
 
-def _checks(texts: Sequence[Any], limits: Limits) -> list[Check]:
+def _checks(texts: Sequence[Any]) -> list[Check]:
     """Read the checks of a request. Those that could run or read something are not known here."""
-    if len(texts) > limits.checks:
-        raise invalid(
-            f"there are {len(texts)} checks, and this server allows {limits.checks} at most.", "revision.checks"
-        )
     try:
         return [parse_check(text, kinds=COMPUTED) for text in texts]
     except UsageError as error:
@@ -325,7 +325,7 @@ def _format(body: Mapping[str, Any]) -> list[Check]:
 
 
 def _budget(own: Any, asked: Any, seconds: float) -> Budget:
-    """Return the budget of a chain: what the request asks for, and no more than the model and server allow."""
+    """Return the budget of a chain: what the request asks for, within that of the model and the server."""
     budget = Budget(seconds=seconds)
     for other in filter(None, (budget_of(own), budget_of(asked))):
         parts = {name: _least(getattr(budget, name), getattr(other, name)) for name in vars(budget)}

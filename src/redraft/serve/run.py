@@ -63,15 +63,22 @@ def _is_loopback(host: str) -> bool:
 
 
 async def run(
-    app: ASGIApp, gate: Gate, sock: socket.socket, load: Callable[[], Awaitable[None]], *, drain: float
+    app: ASGIApp,
+    gate: Gate,
+    sock: socket.socket,
+    load: Callable[[], Awaitable[None]],
+    told: asyncio.Event,
+    *,
+    drain: float,
 ) -> None:
-    """Serve until a signal.
+    """Serve until told to end.
 
     Args:
         app: The application.
         gate: Its gate.
         sock: Listens.
         load: Loads the models. Its error ends the server, and is raised.
+        told: Is set when the server has to end.
         drain: Seconds for requests to finish.
     """
     config = uvicorn.Config(
@@ -84,16 +91,15 @@ async def run(
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=1,
     )
-    server, told = _Server(config), asyncio.Event()
+    server = _Server(config)
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     loading, ending = asyncio.ensure_future(load()), asyncio.create_task(told.wait())
     try:
-        with _signals(told, gate):
-            await asyncio.wait({loading, ending, serving}, return_when=asyncio.FIRST_COMPLETED)
-            if loading.done():
-                loading.result()
-                await asyncio.wait({ending, serving}, return_when=asyncio.FIRST_COMPLETED)
-            await gate.drain(drain)
+        await asyncio.wait({loading, ending, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+            await asyncio.wait({ending, serving}, return_when=asyncio.FIRST_COMPLETED)
+        await gate.drain(drain)
     finally:
         server.should_exit = True
         for task in (loading, ending):
@@ -104,9 +110,9 @@ async def run(
 
 
 @contextmanager
-def _signals(told: asyncio.Event, gate: Gate) -> Iterator[None]:
-    """Let the first signal set the event, and the second cancel all chains."""
-    loop = asyncio.get_running_loop()
+def until_signal(gate: Gate) -> Iterator[asyncio.Event]:
+    """Yield an event that the first signal sets. The second one cancels all chains."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
 
     def signalled() -> None:
         if told.is_set():
@@ -116,7 +122,7 @@ def _signals(told: asyncio.Event, gate: Gate) -> Iterator[None]:
     for number in _SIGNALS:
         loop.add_signal_handler(number, signalled)
     try:
-        yield
+        yield told
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)

@@ -35,8 +35,20 @@ CHECK_KINDS: dict[str, tuple[str, str]] = {
 }
 """Kind -> (form, description). The order is the order in which help lists them."""
 
-COMPUTED = frozenset(
-    "words sentences characters paragraphs contains lacks matches starts ends json number any all".split()
+COMPUTED = (
+    "words",
+    "sentences",
+    "characters",
+    "paragraphs",
+    "contains",
+    "lacks",
+    "matches",
+    "starts",
+    "ends",
+    "json",
+    "number",
+    "any",
+    "all",
 )
 """The kinds that compute on the answer's text alone: they run nothing, read no file and ask no model.
 

@@ -152,9 +152,7 @@ def _not_allowed(kind: str, kinds: Container[str]) -> CheckSyntaxError:
     return CheckSyntaxError(f"the check {kind!r} cannot be used here.", hint=f"checks: {usable}")
 
 
-def _parse_group(
-    kind: str, rest: str, judge: Engine | None, kinds: Container[str], depth: int
-) -> Check:
+def _parse_group(kind: str, rest: str, judge: Engine | None, kinds: Container[str], depth: int) -> Check:
     written = _Written(kind, None, rest, judge)
     if not rest.startswith("("):
         raise written.error(f"{kind} needs its checks in parentheses")
