@@ -43,12 +43,11 @@ class Exchange(Response):
     Args:
         asked: The request.
         gate: Gives it its turn.
-        silence: See `SILENCE`.
     """
 
-    def __init__(self, asked: Asked, gate: Gate, silence: float = SILENCE) -> None:
+    def __init__(self, asked: Asked, gate: Gate) -> None:
         super().__init__()
-        self._asked, self._gate, self._silence = asked, gate, silence
+        self._asked, self._gate = asked, gate
         self._reply = Reply(asked)
         self._begun = False
 
@@ -82,7 +81,7 @@ class Exchange(Response):
         await JSONResponse(self._reply.completion())(scope, receive, send)
 
     async def _stream(self, send: Send) -> None:
-        async with aclosing(self._lines()) as lines, aclosing(with_pings(lines, self._silence)) as pieces:
+        async with aclosing(self._lines()) as lines, aclosing(with_pings(lines, SILENCE)) as pieces:
             async for piece in pieces:
                 await self._send(send, piece)
         await self._send(send, b"".join(self._reply.end()), more=False)

@@ -32,13 +32,14 @@ class Gate:
     Attributes:
         cancel: Ends all chains of the server. Each chain takes it as its option.
         draining: No new request is let in.
+        inside: Requests that are answered or wait.
     """
 
     def __init__(self, at_once: int, queue: int) -> None:
         self.cancel = CancelToken()
         self.draining = False
         self._most = at_once + queue
-        self._inside = 0
+        self.inside = 0
         self._turns = asyncio.Semaphore(at_once)
         self._empty = asyncio.Event()
         self._empty.set()
@@ -52,18 +53,18 @@ class Gate:
         """
         if self.draining:
             raise unavailable("draining", "the server is about to end, and takes no new requests.")
-        if self._inside >= self._most:
+        if self.inside >= self._most:
             raise Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS, "queue_full", "too many requests are waiting.", wait=WAIT
             )
-        self._inside += 1
+        self.inside += 1
         self._empty.clear()
         try:
             async with self._turns:
                 yield
         finally:
-            self._inside -= 1
-            if not self._inside:
+            self.inside -= 1
+            if not self.inside:
                 self._empty.set()
 
     async def drain(self, seconds: float) -> None:

@@ -69,6 +69,8 @@ class Guard:
         host = headers.getlist("host")
         if len(host) != 1:
             raise _forbidden("a request names one host.")
+        if "content-length" in headers and "transfer-encoding" in headers:
+            raise _forbidden("a request says its length once.")  # a proxy could read another one than we do
         if self.keys is None and _name_of(host[0]) not in LOCAL:
             raise _forbidden("this server is for this machine alone, and the request is for another host.")
         origins = headers.getlist("origin")
