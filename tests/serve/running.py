@@ -1,7 +1,7 @@
 """The server of `redraft serve` in a thread, on a real port of 127.0.0.1.
 
-    with served({"one": {"model": ScriptedEngine(["Hi."]), "max_revisions": 0}}) as server:
-        httpx.get(f"{server.root}/health")
+with served({"one": {"model": ScriptedEngine(["Hi."]), "max_revisions": 0}}) as server:
+    httpx.get(f"{server.root}/health")
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from openai import OpenAI
 
 from redraft.engines.base import Engine
 from redraft.engines.scripted import ScriptedEngine
+from redraft.engines.threads import in_daemon_thread
 from redraft.revision.options import check_options
 from redraft.serve.app import make_app
 from redraft.serve.gate import Gate
@@ -108,8 +109,8 @@ def served(
         up = threading.Event()
 
         async def load() -> None:
-            while loading and not server.load.is_set():
-                await asyncio.sleep(0.01)
+            if loading:
+                await in_daemon_thread(server.load.wait)
             named = (models or both()).items()
             offered.offer(Model(name, check_options(options)) for name, options in named)
             up.set()

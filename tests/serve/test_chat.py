@@ -16,7 +16,7 @@ from redraft.chain import Chain
 from redraft.engines.base import Sampling
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, ServerError
-from tests.serve.running import HI, LONG, SHORT, both, events_of, plain, served, short
+from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 
 ASK: list[Any] = [{"role": "user", "content": "Describe rain."}]
 COMPLAINT = "The answer has 11 words, and at most 5 are allowed: 6 too many."
@@ -48,11 +48,13 @@ def test_usage_counts_all_attempts() -> None:
     with served() as server, server.client() as client:
         usage = client.chat.completions.create(model="short", messages=ASK).usage
         alone = client.chat.completions.create(model="plain", messages=ASK).usage
-    assert usage and usage.completion_tokens_details
+    assert usage
+    assert usage.completion_tokens_details
     assert usage.completion_tokens == len(LONG) + len(SHORT)  # a scripted token is a character
     assert usage.completion_tokens_details.reasoning_tokens == len(LONG)
     assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
-    assert alone and alone.completion_tokens_details
+    assert alone
+    assert alone.completion_tokens_details
     assert alone.completion_tokens_details.reasoning_tokens == 0
 
 
@@ -115,7 +117,9 @@ def test_the_only_answer_is_content_while_it_is_written() -> None:
 def test_the_usage_ends_a_stream_if_it_is_asked_for() -> None:
     asked = {"model": "short", "stream": True}
     with served() as server:
-        *chunks, usage, done = events_of(server.post({**asked, "stream_options": {"include_usage": True}}).text)
+        *chunks, usage, done = events_of(
+            server.post({**asked, "stream_options": {"include_usage": True}}).text
+        )
         without = events_of(server.post(asked).text)
         whole = server.post({"model": "short"}).json()
     assert json.loads(usage)["choices"] == []
@@ -177,7 +181,10 @@ def test_a_models_own_checks_stay() -> None:
     with served() as server:
         body = {"model": "short", "revision": {"checks": ["contains:rain"]}, "redraft": True}
         chain = server.post(body).json()["redraft"]
-    assert [check["name"] for check in chain["steps"][0]["feedback"]["checks"]] == ["words<=5", "contains:rain"]
+    assert [check["name"] for check in chain["steps"][0]["feedback"]["checks"]] == [
+        "words<=5",
+        "contains:rain",
+    ]
 
 
 def test_a_request_cannot_spend_more_than_the_model_allows() -> None:
@@ -245,7 +252,10 @@ class Person(BaseModel):
 
 
 def test_an_answer_that_does_not_fit_the_schema_is_revised() -> None:
-    with served(both('{"name": "Ada"}', '{"name": "Ada", "born": 1815}')) as server, server.client() as client:
+    with (
+        served(both('{"name": "Ada"}', '{"name": "Ada", "born": 1815}')) as server,
+        server.client() as client,
+    ):
         reply = client.chat.completions.parse(
             model="plain", messages=ASK, response_format=Person, extra_body={"revision": {"max": 1}}
         )
@@ -309,9 +319,13 @@ def test_an_error_within_a_stream_is_its_last_event() -> None:
 
 
 def test_the_lack_of_room_has_both_numbers() -> None:
-    with served(both(context=50)) as server, server.client() as client:
-        with pytest.raises(openai.BadRequestError) as caught:
-            client.chat.completions.create(model="plain", messages=[{"role": "user", "content": "x" * 60}])
+    long: Any = [{"role": "user", "content": "x" * 60}]
+    with (
+        served(both(context=50)) as server,
+        server.client() as client,
+        pytest.raises(openai.BadRequestError) as caught,
+    ):
+        client.chat.completions.create(model="plain", messages=long)
     assert caught.value.code == "context_length_exceeded"
     assert "60 tokens" in str(caught.value)
     assert "holds 50" in str(caught.value)
@@ -343,3 +357,19 @@ def test_the_api_is_described() -> None:
     assert set(body["schema"]["properties"]["revision"]["properties"]) == {"min", "max", "checks", "budget"}
 
 
+CRITICISM = "Too long. Revision is needed."
+NATIVE = (
+    f"{LONG}\n\n### Feedback 1:\n{CRITICISM}\n\n### Revision 1:\n{SHORT}"
+    "\n\n### Feedback 2:\nNo revision is needed."
+)
+
+
+def test_a_native_model_is_streamed_and_revised_too() -> None:
+    engine = ScriptedEngine([NATIVE], native=True)
+    with served({"plain": plain(engine), "native": {"model": engine}}) as server:
+        alone = events_of(server.post({"stream": True}).text)
+        message = server.post({"model": "native"}).json()["choices"][0]["message"]
+    pieces = [json.loads(line)["choices"][0]["delta"].get("content", "") for line in alone[:-1]]
+    assert (len(pieces) > 3, "".join(pieces)) == (True, LONG)
+    assert message["content"] == SHORT
+    assert message["reasoning_content"].startswith(f"Draft:\n{LONG}\n\nFeedback:\n{CRITICISM}\n\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import threading
 from collections.abc import AsyncGenerator, Iterator
@@ -15,6 +14,7 @@ import pytest
 
 from redraft.engines.base import Delta
 from redraft.engines.scripted import ScriptedEngine
+from redraft.engines.threads import in_daemon_thread
 from redraft.serve import exchange
 from redraft.serve.limits import Limits
 from tests.serve.running import HI, LONG, Server, events_of, plain, served, short
@@ -38,8 +38,8 @@ class Held(ScriptedEngine):
         held, free = not self.first, len(self.calls) < self.free
         try:
             async for delta in super().chat(*asked):
-                while held and not free and not self.go.is_set():
-                    await asyncio.sleep(0.005)
+                if held and not free:
+                    await in_daemon_thread(self.go.wait)
                 held = True
                 yield delta
         finally:
@@ -56,6 +56,13 @@ def streams(server: Server, **body: Any) -> Any:
     """An open stream."""
     asked = {"model": "plain", "messages": HI, "stream": True, **body}
     return httpx.stream("POST", f"{server.url}/chat/completions", json=asked, timeout=WAIT)
+
+
+def leave(server: Server, **body: Any) -> None:
+    """Ask, and close the connection before a reply has come."""
+    asked = {"model": "plain", "messages": HI, **body}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/chat/completions", json=asked, timeout=httpx.Timeout(WAIT, read=0.2))
 
 
 def is_true(condition: Any) -> bool:
@@ -78,9 +85,7 @@ def test_a_client_that_leaves_a_stream_ends_the_work() -> None:
 def test_a_client_that_leaves_before_anything_came_ends_the_work(stream: bool) -> None:
     engine = Held(first=False)
     with served({"plain": plain(engine)}) as server:
-        with pytest.raises(httpx.ReadTimeout):
-            asked = {"model": "plain", "messages": HI, "stream": stream}
-            httpx.post(f"{server.url}/chat/completions", json=asked, timeout=httpx.Timeout(WAIT, read=0.2))
+        leave(server, stream=stream)
         assert engine.ended.acquire(timeout=WAIT)
         assert is_true(lambda: not server.gate.inside)
 
@@ -89,9 +94,7 @@ def test_a_client_that_leaves_the_queue_is_never_answered() -> None:
     engine = Held()
     with served({"plain": plain(engine)}, at_once=1) as server, streams(server):
         assert engine.begun.acquire(timeout=WAIT)
-        with pytest.raises(httpx.ReadTimeout):
-            asked = {"model": "plain", "messages": HI}
-            httpx.post(f"{server.url}/chat/completions", json=asked, timeout=httpx.Timeout(WAIT, read=0.2))
+        leave(server)
         assert is_true(lambda: server.gate.inside == 1)
         engine.go.set()
     assert len(engine.calls) == 1
@@ -169,7 +172,10 @@ def test_a_chain_that_takes_too_long_ends_with_its_best_answer() -> None:
     with served({"plain": plain(engine)}, limits=Limits(seconds=0.2)) as server:
         reply = server.post({"redraft": True}).json()
     assert reply["redraft"]["stop"] == "budget"
-    assert (reply["choices"][0]["message"]["content"], reply["choices"][0]["finish_reason"]) == ("Rain", "length")
+    assert (reply["choices"][0]["message"]["content"], reply["choices"][0]["finish_reason"]) == (
+        "Rain",
+        "length",
+    )
 
 
 def test_a_silent_stream_has_comments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from redraft.engines.base import Engine
     from redraft.serve.models import Model
 
-Entries = list[tuple[str, FlagValues]]
-"""Names with their flags. A name that begins with a dash comes behind the name of its engine."""
+Entries = list[tuple[str | None, str, FlagValues]]
+"""A name, or None for that of the model's reference; what comes behind it; and the flags."""
 
 _KEPT = ("system",)
 """Flags about revising that a model has even if it does not revise."""
@@ -68,6 +68,7 @@ def serve(
     The server listens to this machine alone, unless there are keys. SIGTERM or Ctrl-C lets requests finish
     and ends it.
     """
+    from redraft.revision.budget import Budget
     from redraft.serve.app import make_app
     from redraft.serve.gate import Gate
     from redraft.serve.keys import Keys
@@ -76,8 +77,9 @@ def serve(
     from redraft.serve.run import listen, run, until_signal
 
     entries = _of_file(models, flags) if models else _of_flags(fill_in(flags))
-    for _, settings in entries:
+    for _, _, settings in entries:
         settings.options()
+    Budget(seconds=max_seconds)
     keys = None if api_key_file is None else Keys.read(api_key_file)
     offered, gate = Models(), Gate(parallel, queue)
     app = make_app(offered, gate, Limits(seconds=max_seconds), keys)
@@ -111,7 +113,7 @@ def _of_flags(settings: FlagValues) -> Entries:
         if name in _KEPT or (known[name].group != LOOP and name not in ("critic", "judge"))
     }
     plain["max_revisions"] = 0
-    return [("", FlagValues(plain)), ("-revise", settings)]
+    return [(None, "", FlagValues(plain)), (None, "-revise", settings)]
 
 
 def _of_file(path: Path, flags: Flags) -> Entries:
@@ -132,7 +134,7 @@ def _of_file(path: Path, flags: Flags) -> Entries:
                 f"{path}: {name!r:.80} is no name with keys.", hint="A model reads: name: {model: default}"
             )
         found: Any = check_file(keys, Flags, where=f"{path}: {name}: ")
-        entries.append((name, fill_in({**flags, **found})))
+        entries.append((name, "", fill_in({**flags, **found})))
     return entries
 
 
@@ -143,7 +145,7 @@ async def _opened(stack: AsyncExitStack, entries: Entries, parallel: int) -> lis
 
     engines: dict[tuple[Any, ...], Engine] = {}
     models = []
-    for name, settings in entries:
+    for name, behind, settings in entries:
         options = settings.options()
         for role, reference in settings.references().items():
             how = [*options_of(ServerOptions), *(options_of(MachineOptions) if role == "model" else ())]
@@ -154,16 +156,14 @@ async def _opened(stack: AsyncExitStack, entries: Entries, parallel: int) -> lis
                 )
             options[role] = engines[key]
         check_prices(options)
-        models.append(Model(_named(name, settings, options["model"]), options))
+        models.append(Model((name or _name_of(settings, options["model"])) + behind, options))
     return models
 
 
-def _named(name: str, settings: FlagValues, engine: Any) -> str:
-    """Return the name of a model; one of flags begins with that of its reference."""
-    if name and not name.startswith("-"):
-        return name
+def _name_of(settings: FlagValues, engine: Any) -> str:
+    """Return the name of a model by its reference."""
     reference = settings.references()["model"]
     if "://" in reference:
-        return f"{engine.info.name}{name}"
+        return str(engine.info.name)
     base = Path(reference.removeprefix("script:")).name
-    return f"{base.removesuffix('.gguf').removesuffix('.jsonl')}{name}"
+    return base.removesuffix(".gguf").removesuffix(".jsonl")

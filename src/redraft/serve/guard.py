@@ -9,6 +9,7 @@ The log has a line a request, and never a text of it.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import time
 from collections.abc import Iterator
@@ -23,9 +24,6 @@ from redraft.serve.errors import Refusal
 from redraft.serve.keys import Keys
 
 _log = logging.getLogger(__name__)
-
-LOCAL = ("127.0.0.1", "localhost", "[::1]")
-"""Names of this machine in `Host`."""
 
 OPEN = ("/health", "/ready")
 """Routes that need no key."""
@@ -71,7 +69,7 @@ class Guard:
             raise _forbidden("a request names one host.")
         if "content-length" in headers and "transfer-encoding" in headers:
             raise _forbidden("a request says its length once.")  # a proxy could read another one than we do
-        if self.keys is None and _name_of(host[0]) not in LOCAL:
+        if self.keys is None and not is_loopback(_name_of(host[0])):
             raise _forbidden("this server is for this machine alone, and the request is for another host.")
         origins = headers.getlist("origin")
         if any(origin.partition("://")[2] != host[0] for origin in origins):
@@ -89,7 +87,16 @@ class Guard:
 
 def _name_of(host: str) -> str:
     """Return the name in `Host`, without the port: a tunnel may have another one."""
-    return host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+    return name[1:-1] if name.startswith("[") and name.endswith("]") else name
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address is always this machine. Another name may be made to mean anything."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _forbidden(message: str) -> Refusal:

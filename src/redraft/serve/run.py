@@ -7,7 +7,6 @@ or Ctrl-C drains, as `gate` says; the second cancels what is left.
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -19,6 +18,7 @@ from starlette.types import ASGIApp
 
 from redraft.errors import UsageError
 from redraft.serve.gate import Gate
+from redraft.serve.guard import is_loopback
 from redraft.serve.keys import Keys
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -41,7 +41,7 @@ def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
     Raises:
         UsageError: The address cannot be used, or it is not this machine's own and there are no keys.
     """
-    if keys is None and not _is_loopback(host):
+    if keys is None and not is_loopback(host):
         raise UsageError(
             f"{host} can be reached from other machines, and there are no keys.",
             hint="Add --api-key-file FILE, or listen to this machine alone: --host 127.0.0.1",
@@ -53,13 +53,6 @@ def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
         raise UsageError(
             f"{host}, port {port}, cannot be used: {error.strerror}.", hint="Give another one: --port N"
         ) from None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 async def run(
