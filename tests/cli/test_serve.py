@@ -79,7 +79,7 @@ def test_a_model_has_two_names_and_a_signal_ends_the_server(number: int) -> None
     assert "reasoning_content" not in plain
     assert status == 0
     assert len(log.splitlines()) == 2
-    assert "status=200 model='rain-revise' stop='passed'" in log
+    assert "status=200 model='rain-revise' stop=passed" in log
     assert "Traceback" not in log
 
 

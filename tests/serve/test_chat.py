@@ -70,6 +70,13 @@ def test_a_models_feedback_is_reasoning_and_no_part_of_the_answer() -> None:
     assert details["reasoning_tokens"] == reply["usage"]["completion_tokens"] - len(SHORT)
 
 
+def test_feedback_of_a_model_and_of_checks_is_reasoning() -> None:
+    engine = ScriptedEngine([LONG, "It is dull. Revision is needed.", SHORT, "No revision is needed."])
+    with served({"both": short(engine, mode="prompted")}) as server:
+        thought = server.post({"model": "both"}).json()["choices"][0]["message"]["reasoning_content"]
+    assert thought == f"Draft:\n{LONG}\n\nFeedback:\nIt is dull. Revision is needed.\n{COMPLAINT}"
+
+
 def test_drafts_that_were_not_chosen_are_reasoning() -> None:
     engine = ScriptedEngine(["One two three four five six.", "One two three.", "One two three four."])
     with served({"best": short(engine, mode="best-of", drafts=3, checks=["words==3"])}) as server:

@@ -63,6 +63,7 @@ ROUTES = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/plain"),
     ("GET", "/openapi.json"),
+    ("GET", "/metrics"),
     ("POST", "/v1/chat/completions"),
     ("GET", "/nothing"),
     ("GET", "/health/"),
@@ -100,7 +101,7 @@ def test_each_key_is_known_and_a_wrong_one_is_the_sdks_own_error(keys: Keys) -> 
 
 
 def test_two_keys_in_one_request_are_refused(keys: Keys) -> None:
-    headers = [("Authorization", "Bearer x"), ("Authorization", f"Bearer {KEY}")]
+    headers = [("Authorization", f"Bearer {KEY}"), ("Authorization", "Bearer x")]
     with served(keys=keys) as server:
         assert httpx.get(f"{server.url}/models", headers=headers).status_code == 401
 
@@ -252,7 +253,7 @@ def test_the_log_has_no_text_of_a_request(caplog: pytest.LogCaptureFixture, keys
     lines = [record.getMessage() for record in caplog.records if record.name.startswith("redraft.serve")]
     assert len(lines) == 5
     assert lines[0].startswith(
-        "method='POST' path='/v1/chat/completions' status=200 model='plain' stop='max_revisions' tokens=13 "
+        "method='POST' path='/v1/chat/completions' status=200 model='plain' stop=max_revisions tokens=13 "
     )
     assert "path='/a\\nb' status=404" in lines[4]
     assert not [line for line in lines if "SECRET" in line or KEY in line]

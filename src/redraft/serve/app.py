@@ -24,6 +24,7 @@ from redraft.serve.gate import Gate, unavailable
 from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys
 from redraft.serve.limits import Limits
+from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
 from redraft.serve.openapi import CHAT
 from redraft.serve.requests import chat_request, object_of
@@ -38,6 +39,7 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
         limits: What a request may ask for.
         keys: Those that clients may use; None for a server of this machine alone.
     """
+    metrics = Metrics(lambda: gate.inside)
     app = FastAPI(title="redraft", version=__version__, docs_url=None, redoc_url=None)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Refusal, _refused)
@@ -46,14 +48,11 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
     async def chat(request: Request) -> Response:
         """Answer a conversation, and revise the answer as the model or the request says."""
         body = object_of(await _body(request, limits))
-        asked = await in_daemon_thread(lambda: _told(body))
-        return Exchange(asked, gate)
-
-    def _told(body: dict[str, Any]) -> Any:
         try:
-            return chat_request(body, models, limits)
+            asked = await in_daemon_thread(lambda: chat_request(body, models, limits))
         except Exception as error:
             raise refusal_of(error) from error
+        return Exchange(asked, gate)
 
     @app.get("/v1/models")
     async def list_models() -> dict[str, Any]:
@@ -78,7 +77,12 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
             raise unavailable("draining", "the server is about to end.")
         return {"status": "ready"}
 
-    return Guard(app, keys)
+    @app.get("/metrics")
+    async def show_metrics() -> Response:
+        """Return the figures of the server for Prometheus."""
+        return Response(metrics.text(), media_type=CONTENT_TYPE)
+
+    return Guard(app, keys, metrics)
 
 
 async def _body(request: Request, limits: Limits) -> bytes:

@@ -56,10 +56,7 @@ class Exchange(Response):
         scope["state"]["model"] = self._asked.model
         with suppress(ClientGone):
             await unless_gone(receive, self._answer(scope, receive, send))
-        chains = [message.chain for message in self._reply.messages if message.chain]
-        if chains:
-            scope["state"]["stop"] = chains[-1].stop
-            scope["state"]["tokens"] = sum(chain.usage.completion_tokens for chain in chains)
+        scope["state"]["chains"] = [message.chain for message in self._reply.messages if message.chain]
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer when it is its turn. An error becomes a reply, or the end of the stream."""

@@ -12,9 +12,10 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
@@ -22,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redraft.serve.errors import Refusal
 from redraft.serve.keys import Keys
+from redraft.serve.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
@@ -36,10 +38,12 @@ class Guard:
     Attributes:
         app: It answers the requests that pass.
         keys: Those that clients may use; None for a server that listens to this machine alone.
+        metrics: Count the requests.
     """
 
     app: ASGIApp
     keys: Keys | None
+    metrics: Metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it. Write a line into the log."""
@@ -60,7 +64,9 @@ class Guard:
             response = JSONResponse(refusal.body, refusal.status, refusal.headers)
             await response(scope, receive, noting)
         finally:
-            _log.info("%s", " ".join(_facts(scope["method"], scope["path"], seen, time.monotonic() - began)))
+            seconds = time.monotonic() - began
+            self.metrics.note(seen, seconds)
+            _log.info("%s", " ".join(_facts(scope["method"], scope["path"], seen, seconds)))
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -103,10 +109,11 @@ def _forbidden(message: str) -> Refusal:
     return Refusal(HTTPStatus.FORBIDDEN, "forbidden", message)
 
 
-def _facts(method: str, path: str, seen: dict[str, object], seconds: float) -> Iterator[str]:
+def _facts(method: str, path: str, seen: Mapping[str, Any], seconds: float) -> Iterator[str]:
     """Yield the parts of a line of the log. A path is a client's text: it is quoted and cut."""
     yield f"method={method!a:.20} path={path!a:.80} status={seen.get('status', '-')}"
-    for name in ("model", "stop", "tokens"):
-        if name in seen:
-            yield f"{name}={seen[name]!a:.80}"
+    if "model" in seen:
+        yield f"model={seen['model']!a:.80}"
+    if chains := seen.get("chains"):
+        yield f"stop={chains[-1].stop} tokens={sum(chain.usage.completion_tokens for chain in chains)}"
     yield f"seconds={seconds:.3f}"
