@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import logging
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,12 @@ def test_other_machines_need_keys(host: str) -> None:
 def test_this_machine_needs_none(host: str) -> None:
     with listen(host, 0, None) as sock:
         assert sock.getsockname()[0].startswith("127.")
+
+
+def test_accepted_connections_send_small_pieces_at_once() -> None:
+    """Asyncio sets TCP_NODELAY for sockets of this protocol alone."""
+    with listen("127.0.0.1", 0, None) as sock:
+        assert sock.proto == socket.IPPROTO_TCP
 
 
 def test_with_keys_any_address_is_listened_to(keys: Keys) -> None:
