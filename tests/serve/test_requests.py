@@ -49,6 +49,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"max_tokens": 2.5}, "max_tokens"),
     ({"max_tokens": 10**30}, "max_tokens"),
     ({"max_completion_tokens": "9"}, "max_completion_tokens"),
+    ({"max_completion_tokens": 10**5}, "max_completion_tokens"),
     ({"seed": -1}, "seed"),
     ({"seed": 10**400}, "seed"),
     ({"stop": 5}, "stop"),
@@ -147,7 +148,8 @@ def test_what_cannot_be_met_is_refused(server: Server, body: dict[str, Any]) -> 
 
 def test_what_asks_for_nothing_is_allowed(server: Server) -> None:
     body = {"logprobs": False, "presence_penalty": 0, "logit_bias": {}, "user": "ann", "metadata": {"a": "b"}}
-    nothing = dict.fromkeys(set(FIELDS) - {"model", "messages"})
+    nothing: dict[str, Any] = dict.fromkeys(set(FIELDS) - {"model", "messages"})
+    assert server.post({"stream_options": {"include_usage": None}}).status_code == 200
     assert server.post({**nothing, **body}).status_code == 200
 
 

@@ -149,28 +149,26 @@ def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Ask
     Raises:
         Refusal: A field is wrong; `param` names it. Or there is no such model.
     """
-    _check_names(body, FIELDS, "a chat request")
-    _check_unsupported(body)
-    model = models.named(_typed(body, "model", str, "the name of a model"))
-    stream_options = _typed(body, "stream_options", dict, "an object", {})
-    _check_names(
-        stream_options, ("include_usage", "include_obfuscation"), "stream_options", "stream_options."
-    )
+    check_names(body, FIELDS, "a chat request")
+    check_unsupported(body, UNSUPPORTED)
+    model = models.named(typed(body, "model", str, "the name of a model"))
+    stream_options = typed(body, "stream_options", dict, "an object", {})
+    check_names(stream_options, ("include_usage", "include_obfuscation"), "stream_options", "stream_options.")
     asked = Asked(
         model.name,
-        _prompt(body),
-        _options(body, model, limits),
+        prompt_in(typed(body, "messages", list, _MESSAGES), "messages"),
+        chain_options(body, model, limits, _format(body)),
         answers=_answers(body, limits),
-        stream=_flag(body, "stream"),
-        with_usage=_flag(stream_options, "include_usage", "stream_options."),
-        with_chain=_flag(body, "redraft"),
+        stream=flag(body, "stream"),
+        with_usage=flag(stream_options, "include_usage", "stream_options."),
+        with_chain=flag(body, "redraft"),
     )
     if asked.with_chain and asked.answers > 1:
         raise invalid("redraft gives the chain of one answer, and n asks for more.", "redraft")
     return asked
 
 
-def _check_names(part: Mapping[str, Any], known: Sequence[str], what: str, before: str = "") -> None:
+def check_names(part: Mapping[str, Any], known: Sequence[str], what: str, before: str = "") -> None:
     """Check that all fields are known.
 
     Args:
@@ -187,8 +185,9 @@ def _check_names(part: Mapping[str, Any], known: Sequence[str], what: str, befor
             raise invalid(message, f"{before}{name}"[:80], code="unknown_field")
 
 
-def _check_unsupported(body: Mapping[str, Any]) -> None:
-    for name, neutral in UNSUPPORTED.items():
+def check_unsupported(body: Mapping[str, Any], unsupported: Mapping[str, Sequence[Any]]) -> None:
+    """Check that fields which cannot be met ask for what happens anyway."""
+    for name, neutral in unsupported.items():
         if name in body and body[name] not in neutral:
             usual = f" It may be {' or '.join(map(json.dumps, neutral))}." if neutral else ""
             message = f"{name} is not supported. Leave it out.{usual}"
@@ -198,7 +197,7 @@ def _check_unsupported(body: Mapping[str, Any]) -> None:
 _NOTHING: Any = object()
 
 
-def _typed(body: Mapping[str, Any], name: str, kind: type, what: str, default: Any = _NOTHING) -> Any:
+def typed(body: Mapping[str, Any], name: str, kind: type, what: str, default: Any = _NOTHING) -> Any:
     """Return a field of a type. `what` describes it; without a default it is required."""
     if name not in body and default is not _NOTHING:
         return default
@@ -209,40 +208,60 @@ def _typed(body: Mapping[str, Any], name: str, kind: type, what: str, default: A
     return value
 
 
-def _flag(body: Mapping[str, Any], name: str, before: str = "") -> bool:
-    return bool(_typed({before + name: body.get(name, False)}, before + name, bool, "true or false"))
+def flag(body: Mapping[str, Any], name: str, before: str = "") -> bool:
+    """Return a field that is true or false; false if it is not there."""
+    value = body.get(name)
+    return value is not None and bool(typed({before + name: value}, before + name, bool, "true or false"))
 
 
 def _answers(body: Mapping[str, Any], limits: Limits) -> int:
-    count = _typed(body, "n", int, "a whole number", 1)
+    count = typed(body, "n", int, "a whole number", 1)
     if not 1 <= count <= limits.answers:
         raise invalid(f"n is {shown(count)}. It should be from 1 to {limits.answers}.", "n")
     return int(count)
 
 
-def _prompt(body: Mapping[str, Any]) -> Prompt:
-    messages = _typed(body, "messages", list, "a list of messages: [{'role': 'user', 'content': '…'}]")
+_MESSAGES = "a list of messages: [{'role': 'user', 'content': '…'}]"
+
+
+def prompt_in(messages: list[Any], param: str) -> Prompt:
+    """Return messages as a prompt. Errors name the field `param`."""
     try:
         return prompt_of(messages)
     except UsageError as error:
-        raise invalid(told(error), "messages") from None
+        raise invalid(told(error), param) from None
 
 
-def _options(body: Mapping[str, Any], model: Model, limits: Limits) -> Options:
-    """Return the options of a chain: the model's own, and over them those of the request."""
-    revision = _typed(body, "revision", dict, "an object", {})
-    _check_names(revision, tuple(REVISION), "revision", "revision.")
+def chain_options(
+    body: Mapping[str, Any],
+    model: Model,
+    limits: Limits,
+    wanted: Sequence[Check],
+    names: Mapping[str, str] = OPTIONS,
+) -> Options:
+    """Return the options of a chain: the model's own, and over them those of the request.
+
+    Args:
+        body: The request, with `revision`.
+        model: The model that is asked.
+        limits: What a request may ask for.
+        wanted: Checks that other fields ask for.
+        names: The fields that are options, with the option's name.
+
+    Raises:
+        Refusal: A field is wrong; `param` names it.
+    """
+    revision = typed(body, "revision", dict, "an object", {})
+    check_names(revision, tuple(REVISION), "revision", "revision.")
+    revision = {name: value for name, value in revision.items() if value is not None}
     own: dict[str, Any] = dict(model.options)
     if "revision" in body and own.get("max_revisions") == 0 and "max" not in revision:
         own = {name: value for name, value in own.items() if name not in ("max_revisions", "min_revisions")}
-    given = {
-        **_given(body, OPTIONS, ""),
-        **_given({n: v for n, v in revision.items() if v is not None}, REVISION, "revision."),
-    }
-    _check_limits(given, limits)
+    _check_limits(body, names, limits)
+    _check_limits(revision, REVISION, limits, "revision.")
+    given = {**_given(body, names, ""), **_given(revision, REVISION, "revision.")}
     found: dict[str, Any] = {**own, **_checked(given)}
-    checks = [*_checks(given.get("checks", ())), *_format(body)]
-    if checks:
+    if checks := [*_checks(given.get("checks", ())), *wanted]:
         found["checks"] = [*own.get("checks", ()), *checks]
     found["budget"] = _budget(own.get("budget"), found.get("budget"), limits.seconds)
     try:
@@ -275,22 +294,24 @@ def _checked(given: Mapping[str, Any]) -> Options:
         raise invalid(told(error), "revision") from None
 
 
-def _check_limits(given: Mapping[str, Any], limits: Limits) -> None:
-    for option, param, most in (
-        ("max_tokens", "max_tokens", limits.tokens),
-        ("max_revisions", "revision.max", limits.revisions),
-        ("min_revisions", "revision.min", limits.revisions),
-    ):
-        if given.get(option, 0) > most:
-            message = f"{param} is {shown(given[option])}, and this server allows {most:,} at most."
-            raise invalid(message, param)
-    for option, param, most in (
-        ("stop", "stop", limits.stops),
-        ("checks", "revision.checks", limits.checks),
-    ):
-        if len(given.get(option, ())) > most:
-            message = f"{param} has {len(given[option])} texts, and this server allows {most} at most."
-            raise invalid(message, param)
+def _check_limits(
+    part: Mapping[str, Any], names: Mapping[str, str], limits: Limits, before: str = ""
+) -> None:
+    """Check numbers and lengths of lists. What is of another type is left to the options."""
+    most = {
+        "max_tokens": limits.tokens,
+        "max_revisions": limits.revisions,
+        "min_revisions": limits.revisions,
+        "stop": limits.stops,
+        "checks": limits.checks,
+    }
+    for name, option in names.items():
+        value = part.get(name)
+        size = len(value) if isinstance(value, list) else value
+        if option in most and isinstance(size, int) and size > most[option]:
+            found = f"has {size} texts" if isinstance(value, list) else f"is {shown(value)}"
+            message = f"{before}{name} {found}, and this server allows {most[option]:,} at most."
+            raise invalid(message, f"{before}{name}")
 
 
 def _checks(texts: Sequence[Any]) -> list[Check]:
@@ -302,26 +323,38 @@ def _checks(texts: Sequence[Any]) -> list[Check]:
 
 
 def _format(body: Mapping[str, Any]) -> list[Check]:
-    """Return `response_format` as a check."""
-    wanted = _typed(body, "response_format", dict, "an object", {"type": "text"})
-    kind = wanted.get("type")
+    """Return `response_format` as checks."""
+    wanted = typed(body, "response_format", dict, "an object", {"type": "text"})
+    named = wanted.get("json_schema")
+    schema = named.get("schema") if isinstance(named, dict) else None
+    return format_checks(wanted.get("type"), schema, "response_format", "response_format.json_schema.schema")
+
+
+def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]:
+    """Return the format that an answer must have as checks.
+
+    Args:
+        kind: text, json_object or json_schema.
+        schema: The schema, for json_schema.
+        param: The field that says it.
+        place: The field with the schema.
+
+    Raises:
+        Refusal: It is another kind, or no schema.
+    """
     if kind == "text":
         return []
     if kind == "json_object":
         return [Json()]
     if kind != "json_schema":
-        raise invalid(
-            f"response_format.type is {shown(kind)}. It should be text, json_object or json_schema.",
-            "response_format.type",
-        )
-    named = wanted.get("json_schema")
-    schema = named.get("schema") if isinstance(named, dict) else None
+        found = f"{param}.type is {shown(kind)}"
+        raise invalid(f"{found}. It should be text, json_object or json_schema.", f"{param}.type")
     if not isinstance(schema, dict):
-        raise invalid("response_format has no schema.", "response_format.json_schema.schema")
+        raise invalid(f"{param} has no schema.", place)
     try:
-        return [JsonSchema("response_format", validator_of(schema, "response_format"))]
+        return [JsonSchema(param, validator_of(schema, param))]
     except UsageError as error:
-        raise invalid(error.message, "response_format.json_schema.schema") from None
+        raise invalid(error.message, place) from None
 
 
 def _budget(own: Any, asked: Any, seconds: float) -> Budget:
