@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +17,19 @@ from hypothesis import strategies as st
 
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
+from redraft.serve import responses
 from redraft.serve.errors import Refusal
 from redraft.serve.limits import Limits
 from redraft.serve.models import Model, Models
-from redraft.serve.requests import FIELDS, chat_request, object_of
+from redraft.serve.requests import (
+    FIELDS,
+    OPTIONS,
+    OWN,
+    REVISION,
+    WITHOUT_EFFECT,
+    chat_request,
+    object_of,
+)
 from redraft.verify.kinds import CHECK_KINDS, COMPUTED
 from tests.serve.running import HI, Server, both, plain, served
 
@@ -256,6 +266,18 @@ def test_other_paths_have_errors_of_the_same_shape(
     reply = httpx.request(method, server.root + path)
     assert reply.status_code == status
     assert refused(reply)["type"] == "invalid_request_error"
+
+
+def test_every_field_and_code_is_told() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
+    fields = {*OWN, *OPTIONS, *WITHOUT_EFFECT, *responses.OWN, *responses.OPTIONS, *REVISION}
+    codes = {"unknown_field", "unsupported", "invalid_value", "invalid_json", "context_length_exceeded"}
+    codes |= {"invalid_api_key", "forbidden", "model_not_found", "not_found", "check_failed", "queue_full"}
+    codes |= {"engine_error", "loading", "draining"}
+    told = set(re.findall(r"`([a-z_]+)[`.]", page))
+    assert fields | codes <= told
+    source = "".join(path.read_text("utf-8") for path in Path(responses.__file__).parent.glob("*.py"))
+    assert not [code for code in codes if f'"{code}"' not in source]
 
 
 # Checks of strangers

@@ -7,10 +7,11 @@ off, because they load scripts from elsewhere; `/openapi.json` is there.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, cast
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -26,8 +27,10 @@ from redraft.serve.keys import Keys
 from redraft.serve.limits import Limits
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
-from redraft.serve.openapi import CHAT
-from redraft.serve.requests import chat_request, object_of
+from redraft.serve.openapi import CHAT, RESPONSES
+from redraft.serve.replies import Reply
+from redraft.serve.requests import Asked, chat_request, object_of
+from redraft.serve.responses import ResponseReply, responses_request
 
 
 def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = None) -> ASGIApp:
@@ -43,33 +46,55 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
     app = FastAPI(title="redraft", version=__version__, docs_url=None, redoc_url=None)
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Refusal, _refused)
+    app.include_router(_asking(models, gate, limits))
+    app.include_router(_watching(models, gate, metrics))
+    return Guard(app, keys, metrics)
 
-    @app.post("/v1/chat/completions", openapi_extra=CHAT)
-    async def chat(request: Request) -> Response:
-        """Answer a conversation, and revise the answer as the model or the request says."""
+
+def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
+    """Return the routes that ask models."""
+    router = APIRouter(prefix="/v1")
+
+    async def asked(request: Request, read: Callable[..., Asked]) -> Asked:
         body = object_of(await _body(request, limits))
         try:
-            asked = await in_daemon_thread(lambda: chat_request(body, models, limits))
+            return await in_daemon_thread(lambda: read(body, models, limits))
         except Exception as error:
             raise refusal_of(error) from error
-        return Exchange(asked, gate)
 
-    @app.get("/v1/models")
+    @router.post("/chat/completions", openapi_extra=CHAT)
+    async def chat(request: Request) -> Response:
+        """Answer a conversation, and revise the answer as the model or the request says."""
+        return Exchange(Reply(await asked(request, chat_request)), gate)
+
+    @router.post("/responses", openapi_extra=RESPONSES)
+    async def respond(request: Request) -> Response:
+        """Do the same in OpenAI's newer form."""
+        return Exchange(ResponseReply(await asked(request, responses_request)), gate)
+
+    return router
+
+
+def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
+    """Return the routes that say what there is, and how it goes."""
+    router = APIRouter()
+
+    @router.get("/v1/models")
     async def list_models() -> dict[str, Any]:
         """List the models."""
         return {"object": "list", "data": [model.record for model in models.all()]}
 
-    @app.get("/v1/models/{name:path}")
+    @router.get("/v1/models/{name:path}")
     async def one_model(name: str) -> dict[str, Any]:
         """Describe a model."""
         return models.named(name).record
 
-    @app.get("/health")
+    @router.get("/health")
     async def health() -> dict[str, str]:
         """Say that the server runs."""
         return {"status": "ok"}
 
-    @app.get("/ready")
+    @router.get("/ready")
     async def ready() -> dict[str, str]:
         """Say whether requests are answered: the models are loaded, and the server does not end."""
         models.all()
@@ -77,12 +102,12 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
             raise unavailable("draining", "the server is about to end.")
         return {"status": "ready"}
 
-    @app.get("/metrics")
+    @router.get("/metrics")
     async def show_metrics() -> Response:
         """Return the figures of the server for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
-    return Guard(app, keys, metrics)
+    return router
 
 
 async def _body(request: Request, limits: Limits) -> bytes:

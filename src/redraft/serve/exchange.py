@@ -1,4 +1,4 @@
-"""One chat request and its reply, streamed or not.
+"""One request to a model and its reply, streamed or not.
 
 A client that leaves ends the work: its chain is cancelled, and with it the call in the engine. The status of
 a stream is sent with the first piece, so that an error before it has a status of its own; if nothing comes
@@ -20,8 +20,8 @@ from redraft.revision.api import Role, make
 from redraft.revision.ops import Event
 from redraft.serve.errors import refusal_of
 from redraft.serve.gate import Gate
-from redraft.serve.replies import PING, Reply, error_event
-from redraft.serve.requests import Asked
+from redraft.serve.replies import PING, Reply
+from redraft.serve.responses import ResponseReply
 
 SILENCE = 15.0
 """Seconds without a piece after which a comment is sent, because proxies close quiet connections."""
@@ -41,14 +41,13 @@ class Exchange(Response):
     """Answers a checked request.
 
     Args:
-        asked: The request.
+        reply: Knows the request, and becomes its reply.
         gate: Gives it its turn.
     """
 
-    def __init__(self, asked: Asked, gate: Gate) -> None:
+    def __init__(self, reply: Reply | ResponseReply, gate: Gate) -> None:
         super().__init__()
-        self._asked, self._gate = asked, gate
-        self._reply = Reply(asked)
+        self._reply, self._gate, self._asked = reply, gate, reply.asked
         self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,7 +65,7 @@ class Exchange(Response):
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
             refusal = refusal_of(error)
             if self._begun:
-                await self._send(send, error_event(refusal.body), more=False)
+                await self._send(send, self._reply.failed(refusal), more=False)
             else:
                 await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""The chat request in OpenAPI, from the same options that check it."""
+"""The requests in OpenAPI, from the same options that check them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from redraft.options import PlainOptions, json_schema_of
+from redraft.serve import responses
 from redraft.serve.requests import OPTIONS, REVISION, WITHOUT_EFFECT
 
 
@@ -22,7 +23,13 @@ _MESSAGE = {
     "properties": {"role": {"type": "string"}, "content": {}},
 }
 
-_REQUEST = {
+_REVISION = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {**_properties(REVISION), "checks": _TEXTS, "budget": {"type": "object"}},
+}
+
+_CHAT = {
     "type": "object",
     "required": ["model", "messages"],
     "properties": {
@@ -35,11 +42,23 @@ _REQUEST = {
         "n": {"type": "integer", "minimum": 1},
         "stop": {"anyOf": [{"type": "string"}, _TEXTS]},
         "response_format": {"type": "object"},
-        "revision": {
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {**_properties(REVISION), "checks": _TEXTS, "budget": {"type": "object"}},
-        },
+        "revision": _REVISION,
+        "redraft": {"type": "boolean"},
+    },
+}
+
+_RESPONSES = {
+    "type": "object",
+    "required": ["model", "input"],
+    "properties": {
+        **_properties(responses.OPTIONS),
+        **{name: {} for name in responses.WITHOUT_EFFECT},
+        "model": {"type": "string"},
+        "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
+        "instructions": {"type": "string"},
+        "stream": {"type": "boolean"},
+        "text": {"type": "object"},
+        "revision": _REVISION,
         "redraft": {"type": "boolean"},
     },
 }
@@ -61,14 +80,20 @@ _ERROR = {
     },
 }
 
-CHAT: dict[str, Any] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": _REQUEST}}},
-    "responses": {
-        "200": {
-            "description": "The reply; a stream of events if `stream` is true.",
-            "content": {"application/json": {}, "text/event-stream": {}},
+
+def _described(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what FastAPI adds to its description of a route."""
+    return {
+        "requestBody": {"required": True, "content": {"application/json": {"schema": request}}},
+        "responses": {
+            "200": {
+                "description": "The reply; a stream of events if `stream` is true.",
+                "content": {"application/json": {}, "text/event-stream": {}},
+            },
+            "default": {"description": "An error.", "content": {"application/json": {"schema": _ERROR}}},
         },
-        "default": {"description": "An error.", "content": {"application/json": {"schema": _ERROR}}},
-    },
-}
-"""What FastAPI adds to its description of the chat route."""
+    }
+
+
+CHAT, RESPONSES = _described(_CHAT), _described(_RESPONSES)
+"""The descriptions of the two routes that ask models."""

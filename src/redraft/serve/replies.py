@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Chain, Feedback, Finish, Usage
 from redraft.revision.ops import DraftDone, Event, Finished, Progress, StepDone, Text
+from redraft.serve.errors import Refusal
 from redraft.serve.requests import Asked
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
@@ -201,7 +202,12 @@ class Reply:
             }
             for index, message in enumerate(self.messages)
         ]
-        return {**self._head("chat.completion"), "choices": choices, "usage": self.usage(), **self._chain()}
+        return {
+            **self._head("chat.completion"),
+            "choices": choices,
+            "usage": usage_of(self.messages),
+            **self._chain(),
+        }
 
     def events(self, index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain of an answer, and yield what is streamed for it."""
@@ -217,20 +223,14 @@ class Reply:
     def end(self) -> Iterator[bytes]:
         """Yield the end of a stream."""
         if self.asked.with_usage:
-            yield _event({**self._head("chat.completion.chunk"), "choices": [], "usage": self.usage()})
+            yield _event(
+                {**self._head("chat.completion.chunk"), "choices": [], "usage": usage_of(self.messages)}
+            )
         yield DONE
 
-    def usage(self) -> dict[str, Any]:
-        """Return the usage of all attempts of all answers."""
-        used = sum((message.finished.usage for message in self.messages), Usage())
-        thought = sum(message.reasoning_tokens for message in self.messages)
-        return {
-            "prompt_tokens": used.prompt_tokens,
-            "completion_tokens": used.completion_tokens,
-            "total_tokens": used.prompt_tokens + used.completion_tokens,
-            "prompt_tokens_details": {"cached_tokens": used.cached_tokens},
-            "completion_tokens_details": {"reasoning_tokens": thought},
-        }
+    def failed(self, refusal: Refusal) -> bytes:
+        """Return the event of an error after the stream has begun."""
+        return _event(refusal.body)
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created, "model": self.asked.model}
@@ -251,6 +251,15 @@ def _event(record: Mapping[str, Any]) -> bytes:
     return b"data: " + json.dumps(record, ensure_ascii=False).encode() + b"\n\n"
 
 
-def error_event(body: Mapping[str, Any]) -> bytes:
-    """Return the event of an error after a stream has begun."""
-    return _event(body)
+def usage_of(messages: Sequence[Message]) -> dict[str, Any]:
+    """Return the usage of all attempts of all answers, as chat replies have it."""
+    used = sum((message.finished.usage for message in messages), Usage())
+    return {
+        "prompt_tokens": used.prompt_tokens,
+        "completion_tokens": used.completion_tokens,
+        "total_tokens": used.prompt_tokens + used.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": used.cached_tokens},
+        "completion_tokens_details": {
+            "reasoning_tokens": sum(message.reasoning_tokens for message in messages)
+        },
+    }
