@@ -224,6 +224,7 @@ def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
         reply = connection.makefile("rb").read()
     assert reply.startswith(b"HTTP/1.1 413 ")
     assert b'"code":"body_too_large"' in reply
+    assert b"\r\nconnection: close\r\n" in reply
 
 
 def test_a_body_in_chunks_is_counted_too(server: Server) -> None:
@@ -254,6 +255,7 @@ def test_a_slow_body_is_refused_and_its_connection_closed() -> None:
         reply = connection.makefile("rb").read()  # until it is closed
     assert reply.startswith(b"HTTP/1.1 408 ")
     assert b'"code":"body_too_slow"' in reply
+    assert b"\r\nconnection: close\r\n" in reply
 
 
 @pytest.mark.parametrize(

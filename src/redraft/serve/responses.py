@@ -160,7 +160,7 @@ class ResponseReply:
         return iter(())
 
     def failed(self, refusal: Refusal) -> bytes:
-        """Return the event of an error after the stream has begun. SDKs raise an exception for its `error`."""
+        """Return the event of an error after the stream has begun. SDKs raise what stands in `error`."""
         error = refusal.body["error"]
         return self._event("error", **{**error, "type": "error"}, error=error)
 
