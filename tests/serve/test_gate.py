@@ -186,3 +186,17 @@ def test_a_silent_stream_has_comments(monkeypatch: pytest.MonkeyPatch) -> None:
         assert next(lines) == ": still at work"
         engine.go.set()
         assert list(lines)[-2] == "data: [DONE]"
+
+
+def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "PATIENCE", 0.05)
+    engine = ScriptedEngine(["x" * (1 << 24)], chunk=1 << 20)
+    body = json.dumps({"model": "plain", "messages": HI, "stream": True}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    limits = Limits(tokens=1 << 30)
+    models = {"plain": {**plain(engine), "max_tokens": 1 << 25}}
+    with served(models, limits=limits, at_once=1) as server, server.connection() as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert is_true(lambda: engine.calls)
+        assert is_true(lambda: not server.gate.inside)
+        assert connection.recv(8) == b"HTTP/1.1"

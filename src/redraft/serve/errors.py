@@ -109,7 +109,7 @@ def refusal_of(error: Exception) -> Refusal:
 
 
 def _of_engine(error: EngineError) -> Refusal:
-    _log.warning("a model failed: %s", error.message)
+    _log.warning("a model failed: %s", type(error).__name__)  # its message may quote a prompt
     if isinstance(error, ServerError) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "engine_busy", error.message, wait=5)
     late = isinstance(error, EngineTimeout)

@@ -13,7 +13,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from redraft.engines.base import Engine
 from redraft.revision.api import Role, make
@@ -26,6 +26,9 @@ from redraft.serve.responses import ResponseReply
 SILENCE = 15.0
 """Seconds without a piece after which a comment is sent, because proxies close quiet connections."""
 
+PATIENCE = 60.0
+"""Seconds in which a client has to take a piece, or it counts as gone: it would keep its turn for ever."""
+
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -34,7 +37,7 @@ _HEADERS = [
 
 
 class ClientGone(Exception):
-    """The client closed its connection."""
+    """The client closed its connection, or does not read."""
 
 
 class Exchange(Response):
@@ -54,7 +57,7 @@ class Exchange(Response):
         """Answer, until the client leaves."""
         scope["state"]["model"] = self._asked.model
         with suppress(ClientGone):
-            await unless_gone(receive, self._answer(scope, receive, send))
+            await unless_gone(receive, self._answer(scope, receive, patient(send)))
         scope["state"]["chains"] = [message.chain for message in self._reply.messages if message.chain]
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -62,6 +65,8 @@ class Exchange(Response):
         try:
             async with self._gate.entered():
                 await (self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
+        except ClientGone:
+            raise
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
             refusal = refusal_of(error)
             if self._begun:
@@ -106,6 +111,19 @@ class Exchange(Response):
 
 async def _load(_role: Role, reference: str) -> Engine:
     raise AssertionError(f"the engine of {reference} is not open")
+
+
+def patient(send: Send) -> Send:
+    """Return a `send` that raises `ClientGone` if the client does not read."""
+
+    async def sending(message: Message) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await send(message)
+        except TimeoutError:
+            raise ClientGone from None
+
+    return sending
 
 
 async def with_pings(lines: AsyncGenerator[bytes, None], silence: float) -> AsyncGenerator[bytes, None]:

@@ -23,6 +23,9 @@ from redraft.serve.keys import Keys
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 512
+_CONNECTIONS = 2048
+"""Most connections. The body of a request is read before its turn, and so takes memory on each of them."""
+
 _IDLE = 30
 """Seconds that a connection may be idle between two requests."""
 
@@ -88,6 +91,7 @@ async def run(
         server_header=False,
         proxy_headers=False,
         ws="none",
+        limit_concurrency=_CONNECTIONS,
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=1,
     )
