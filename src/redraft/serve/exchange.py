@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from redraft.engines.base import Engine
 from redraft.revision.api import Role, make
 from redraft.revision.ops import Event
+from redraft.revision.options import Options
 from redraft.serve.errors import refusal_of
 from redraft.serve.gate import Gate
 from redraft.serve.replies import PING, Reply
@@ -96,8 +97,7 @@ class Exchange(Response):
     async def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
         """Make one chain after the other, and yield their events."""
         for index in range(self._asked.answers):
-            options = self._asked.options_of(index)
-            options["cancel"] = self._gate.cancel
+            options: Options = {**self._asked.options_of(index), "cancel": self._gate.cancel}
             async with aclosing(make(self._asked.prompt, options, _load)) as events:
                 async for event in events:
                     yield index, event
