@@ -69,8 +69,8 @@ def put(results: Path, script: str, part: str) -> None:
 
 
 def _parts(text: str) -> Iterator[tuple[str, str]]:
-    """Script and part, of every part of a page."""
-    for part in re.split(r"^(?=## benchmarks/)", text, flags=re.MULTILINE)[1:]:
+    """Heading and part, of every part of a page. Those of no script are written by hand."""
+    for part in re.split(r"^(?=## )", text, flags=re.MULTILINE)[1:]:
         heading, _, _ = part.partition("\n")
         yield heading.removeprefix("## "), part.rstrip("\n") + "\n"
 

@@ -308,13 +308,17 @@ def test_the_page_names_its_making_and_every_goal(bench: Any) -> None:
 
 def test_a_script_writes_its_own_part_and_leaves_the_others(bench: Any, tmp_path: Path) -> None:
     results = tmp_path / "RESULTS.md"
+    results.write_text(
+        "# Results\n\n## benchmarks/a.py\n\n### Oldest\n\n## redraft diagnose\n\nBy hand.\n", "utf-8"
+    )
     for script, measure in (("a", "old"), ("b", "other"), ("a", "new")):
         rows = [bench.measure.Row(measure, "How.", ())]
         bench.report.put(
             results, f"benchmarks/{script}.py", bench.report.page(rows, f"benchmarks/{script}.py", 1)
         )
-    headings = [line for line in results.read_text("utf-8").splitlines() if line.startswith("#")]
-    assert headings == ["# Results", "## benchmarks/a.py", "### New", "## benchmarks/b.py", "### Other"]
+    headings = [line.strip("# ") for line in results.read_text("utf-8").splitlines() if line.startswith("#")]
+    assert headings == ["Results", "benchmarks/a.py", "New", "redraft diagnose", "benchmarks/b.py", "Other"]
+    assert "By hand." in results.read_text("utf-8")
 
 
 def test_rows_are_those_of_the_promise(bench: Any) -> None:

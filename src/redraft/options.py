@@ -211,7 +211,12 @@ class ChainFlags(Flags, total=False):
     ]
     keep: Annotated[
         list[str],
-        Option("leave out a clean-up rule: apologies, remarks, verdicts; repeatable", None, TEACHER, "RULE"),
+        Option(
+            "leave out a clean-up rule: apologies, remarks, verdicts, empty; repeatable",
+            None,
+            TEACHER,
+            "RULE",
+        ),
     ]
     drop_leaks: Annotated[
         bool, Option("drop chains that quote the gold answer, into FILE.leaks.jsonl", None, TEACHER)

@@ -132,7 +132,7 @@ def test_other_settings_are_refused() -> None:
     assert result.exit_code == 2
     assert result.stderr == (
         "redraft: out.jsonl was made in another way: "
-        'check was null and is ["words<=9"]; seed was 1 and is 2.\n'
+        "check was not set and is words<=9; seed was 1 and is 2.\n"
         "  Run it as before to go on, write to another file with -o, or delete out.jsonl to start over.\n"
     )
     assert answer("--seed", "1", "--parallel", "2", "--ctx", "9000").exit_code == 0

@@ -35,11 +35,11 @@ def test_failures_are_counted_by_cause_in_words() -> None:
     with Teacher(plan=["empty", "ok", "cut", "ok", "empty", "ok", "json", "ok"]) as teacher:
         result = answer(teacher, "--retries", "0")
         assert result.exit_code == 3
-        said = "failed     4: empty reply 2, reply cut off 1, no usable reply 1\n"
+        said = "failed     4: empty reply 2, broken reply 2\n"
         assert said + "           see out.jsonl.errors.jsonl; run the same" in result.stdout
         assert answer(teacher, "--limit-tokens", "1").exit_code == 4
     causes = [json.loads(line)["cause"] for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
-    assert sorted(causes) == ["empty reply", "no usable reply", "reply cut off"]  # one was done meanwhile
+    assert sorted(causes) == ["broken reply", "broken reply", "empty reply"]  # one was done meanwhile
 
 
 def test_only_failed_prompts_are_tried_again() -> None:

@@ -65,7 +65,10 @@ def test_a_replay_is_free_and_no_limit_counts_it() -> None:
         Path("out.jsonl").unlink()
         again = run(server, "--limit-tokens", "1")
         assert (again.exit_code, len(server.asked)) == (0, 2 * CALLS)
-    assert f"journal    {2 * CALLS} stored texts used; this run paid for 0 new tokens\n" in again.stdout
+    assert (
+        f"journal    {2 * CALLS} texts taken from it, not paid again; this run paid for 0 new tokens\n"
+        in again.stdout
+    )
     assert sorted(before) == sorted(chain.answer for chain in read_jsonl(Path("out.jsonl")))
 
 

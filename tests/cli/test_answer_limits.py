@@ -89,7 +89,7 @@ def test_a_limit_of_money_counts_each_model_at_its_own_price(
         unpriced = answer(*flags)
         Path("config.toml").write_text(f'{prices}[prices."{other.host}#m"]\nprompt = 0\ncompletion = 1e6\n')
         result = answer(*flags)
-    assert f"a budget of 10.0 USD needs the price of the {role} 'm'" in unpriced.stderr
+    assert f"a limit of 10.0 USD needs the price of the {role} 'm'" in unpriced.stderr
     assert (unpriced.exit_code, result.exit_code) == (2, 4)
     # Seven tokens of each: 0.70 USD for the answer, 7 USD for what is said of it.
     assert "the limit of 10 USD is reached (15.4000 spent): 2 of 10 done" in result.stderr
@@ -136,7 +136,7 @@ def test_limits_are_no_part_of_how_an_output_was_made() -> None:
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--limit-usd", "1"], "a budget of 1.0 USD needs the price"),
+        (["--limit-usd", "1"], "a limit of 1.0 USD needs the price"),
         (["--limit-tokens", "0"], "the limit of tokens is 0"),
         (["--limit-seconds", "nan"], "the limit of seconds is nan"),
     ],

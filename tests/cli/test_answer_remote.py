@@ -65,7 +65,7 @@ def test_a_restart_with_streams_in_flight_loses_nothing() -> None:
     assert job.returncode == 0, out + said
     insist_on_all()
     assert f"127.0.0.1:{server.port} is down, waiting " in said
-    assert " s of 1 min" in said
+    assert " s, at most 1 min" in said
 
 
 def test_a_server_that_stays_down_ends_the_job_when_the_patience_is_over() -> None:
@@ -194,6 +194,16 @@ def test_values_that_do_not_fit_are_refused(args: list[str], said: str) -> None:
     result = answer("script:none.jsonl", *args)
     assert result.exit_code == 2
     assert said in result.stderr
+
+
+@pytest.mark.parametrize(("args", "asks"), [(["--limit-seconds", "60"], 900), ([], 4000)])
+def test_a_run_does_not_wait_past_its_limit_or_for_another_day(args: list[str], asks: int) -> None:
+    busy = error_reply(429, "Come back later.", headers={"Retry-After": f"{asks}"})
+    with FakeServer() as server:
+        server.on(MODELS, models_reply("m")).on(CHAT, chat_reply(WHOLE), busy)
+        result = answer(f"{server.url}#m", "-j", "1", *args)
+    assert result.exit_code == 3
+    assert f"It asks to wait {asks} s." in result.stderr
 
 
 def test_waiting_is_no_part_of_how_an_output_was_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_the_page_is_written_once_and_only_replaced_on_demand() -> None:
     assert b"Does revising pay?" in before
     result = run("run.jsonl", "--html", "page.html")
     assert result.exit_code != 0
-    assert "Traceback" not in result.output
+    assert "Write to another file with --html, or replace it with --force." in result.stderr
     assert Path("page.html").read_bytes() == before
     said(run("run.jsonl", "--html", "page.html", "--force"))
     refused(run("run.jsonl", "--html", "run.jsonl", "--force"), "run.jsonl")
@@ -82,9 +82,10 @@ def test_a_task_or_checks_say_what_is_right_of_other_chains() -> None:
     steps = (step("It is 3.", guide="0"), step("It is 5", guide="1"))
     write_jsonl("answers.jsonl", [Chain(id=f"t/{n}", steps=steps, best=1) for n in range(8)])
     own = said(run("answers.jsonl"))
-    assert own[:2] == [
+    assert own[:3] == [
         "own checks: 8 items, 8 revised",
         "The checks that score guided revising, too: a gain is nearly automatic.",
+        "Guided by words<=9.",
     ]
     assert own[-1].startswith("Revising pays here")
     task = said(run("answers.jsonl", "--task", "gsm8k", "--records", "t.jsonl"))
@@ -97,6 +98,35 @@ def test_a_task_or_checks_say_what_is_right_of_other_chains() -> None:
 def test_what_is_wrong_is_said_with_what_to_type() -> None:
     refused(run("run.jsonl", "--task", "gsm8k"), "--task and --records go together")
     refused(run("run.jsonl", "--score", "word<=3"), "word")
+    refused(run("run.jsonl", "--score", "judge:Is it kind?"), "asks a judge, and here there is none")
+    kind = ("--check", "3*judge[7]:Is it kind?", "--judge", "default")
+    refused(run("--run", "checks", "run.jsonl", "-o", "runs", *kind), "asks a judge")
     write_jsonl("bare.jsonl", [Chain(id="a", steps=(step("x"),), best=0)])
     refused(run("bare.jsonl"), "nothing says which answers are right", "--score 'words<=50'")
     refused(run("missing.jsonl"), "missing.jsonl")
+
+
+def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:
+    Path("empty.jsonl").touch()
+    refused(run("empty.jsonl"), "empty.jsonl: is empty.", "the output of redraft eval or redraft answer")
+    write(Path("prompts.jsonl"), [{"prompt": "Why?"}, {"prompt": "Où ?"}])
+    asked = "prompts.jsonl: has 2 records, and none has an answer."
+    refused(run("prompts.jsonl"), asked, "redraft eval TASK prompts.jsonl -o chains.jsonl")
+    write(Path("reviews.jsonl"), [{"question_id": 1, "answer1_id": "a", "answer2_id": "b", "text": "8 8"}])
+    refused(run("reviews.jsonl"), "reviews.jsonl:1: has reviews", "redraft report reviews.jsonl")
+    scores: dict[str, object] = {"task": "gsm8k", "score": {}, "right": [], "wrong": []}
+    write(Path("scores.jsonl"), [scores])
+    refused(run("scores.jsonl"), "has scores, and no chains", "redraft report scores.jsonl")
+    Path("notes.jsonl").write_text("hello\n")
+    refused(run("notes.jsonl"), "notes.jsonl:1: not JSON", "the output of redraft eval or redraft answer")
+
+
+def test_empty_answers_are_wrong_as_in_eval_and_report() -> None:
+    failure = {"id": "t/8", "cause": "empty reply", "error": "EmptyReply", "message": "none", "chain": None}
+    write(Path("run.jsonl.errors.jsonl"), [failure])
+    lines = said(run("run.jsonl"))
+    assert lines[:2] == ["gsm8k: 9 items, 8 revised", "An empty answer is wrong: 1 (t/8)."]
+    assert any(line.startswith("best answer 22.2 %") and line.endswith("2 of 9") for line in lines)
+    reported = CliRunner().invoke(app, ["report", "run.jsonl"], prog_name="redraft").stdout.split()
+    assert reported[reported.index("score") + 1] == "22.2"
+    assert " ".join(reported).count("of 9") == 2  # of first answers, too

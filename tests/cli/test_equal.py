@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,19 +60,50 @@ def test_all_ways_begin_with_the_same_first_answers_and_are_compared() -> None:
         for name, chain in chains("best-of-4", seed).items():
             assert plain[name] in [step.answer for step in (*chain.steps, *chain.drafts)]
         assert all(len(chain.drafts) == 3 for chain in chains("vote-4", seed).values())
+    drawn = [chain.sampling["seed"] for seed in (0, 1) for chain in chains("plain", seed).values()]
+    assert len(set(drawn)) == 8
+
+
+def test_a_majority_outvotes_the_first_answer() -> None:
+    write("script.jsonl", [{"settings": {}}, "Answer: 0", *["Answer: 9"] * 60])  # each way begins with the 0
+    assert run("--seeds", "1", "--samples", "3").exit_code == 0
+    assert chains("plain")["test/1"].answer == "Answer: 9"
+    vote = chains("vote-3")["test/1"]
+    assert (vote.answer, [draft.answer for draft in vote.drafts]) == ("Answer: 0", ["Answer: 9", "Answer: 0"])
+
+
+def test_other_folders_of_seeds_do_no_harm() -> None:
+    assert run("--seeds", "1", "--samples", "2").exit_code == 0
+    shutil.copytree("runs/seed-0", "runs/seed-old")
+    assert run("--seeds", "1", "--samples", "2").exit_code == 0
+    none_at_once = run("--seeds", "1", "-j", "0")
+    assert "parallel is 0" in none_at_once.stderr
+
+
+def test_long_answers_have_no_majority_and_an_empty_file_is_refused() -> None:
+    write("own.jsonl", [{"prompt": f"Describe rain. ({n})", "checks": ["contains:rain"]} for n in range(2)])
+    write("script.jsonl", [{"settings": {}}, *["rain", "sun"] * 20])
+    result = call("--run", "checks", "own.jsonl", "-o", "runs", "-m", "script:script.jsonl", "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert not list(Path("runs").glob("*/vote-*"))
+    Path("empty.jsonl").touch()
+    result = call("--run", "checks", "empty.jsonl", "-o", "runs", "-m", "script:script.jsonl")
+    assert "empty.jsonl has no record." in result.stderr
 
 
 def test_feedback_is_hidden_or_that_of_another() -> None:
-    write("script.jsonl", [{"settings": {}}, *["Answer: 9"] * 100])
-    assert run("--seeds", "1", "--check", "contains:rain", "--limit", "2").exit_code == 0
+    write("script.jsonl", [{"settings": {}}, *["So 9.", "It is 9."] * 50])
+    assert run("--seeds", "1", "--check", "words<=1", "--limit", "2").exit_code == 0
     own, blind, strange = (
-        {name: chain.steps[0].feedback for name, chain in chains(way).items()}
+        {name: chain.steps[0].feedback.text for name, chain in chains(way).items() if chain.steps[0].feedback}
         for way in ("revise-2", "blind-2", "shuffled-2")
     )
-    assert all("rain" in feedback.text for feedback in own.values() if feedback)
-    assert [feedback.text for feedback in blind.values() if feedback] == ["", ""]
     one, two = own
-    assert (strange[one], strange[two]) == (own[two], own[one])
+    assert own[one] != own[two]
+    assert blind == {one: "", two: ""}
+    assert strange == {one: own[two], two: own[one]}
+    scored = [chain.meta["eval"]["steps"][0][0]["name"] for chain in chains("plain").values()]
+    assert scored == ["final number 0", "final number 1"]  # and not what guides
 
 
 def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
@@ -82,6 +118,12 @@ def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
     page = Path("page.html").read_text()
     assert "At equal tokens" in page
     assert "<polyline" in page
+    assert "runs are missing" not in page
+    write("script.jsonl", [{"settings": {}}, *REPLIES * 10])
+    assert run("--seeds", "1", "--seed", "7", "--limit-tokens", "1").exit_code == 4
+    assert sorted(folder.name for folder in Path("runs").glob("seed-*")) == ["seed-0", "seed-7"]
+    assert call("runs", "--html", "page.html", "--force").exit_code == 0
+    assert "Not counted, because runs are missing: seed-7." in Path("page.html").read_text()
 
 
 def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:
@@ -102,6 +144,85 @@ def texts(lines: bytes) -> list[tuple[str, list[str]]]:
     return [(chain.id, [step.answer for step in (*chain.steps, *chain.drafts)]) for chain in chains]
 
 
+def test_an_empty_answer_is_wrong_and_the_run_goes_on() -> None:
+    write("script.jsonl", [{"settings": {}}, "Answer: 0", "", *["Answer: 2"] * 50])
+    result = run("--seeds", "1", "--samples", "2")
+    assert "runs/seed-0/plain.jsonl: 1 prompt failed: empty reply 1." in result.stderr
+    assert result.exit_code == 3, result.output
+    assert "right answers by way: 4 items, 1 seed" in result.stdout
+    assert "one answer                     50.0 %" in result.stdout
+
+
+def test_what_a_check_prints_is_not_in_the_output() -> None:
+    Path("rules.py").write_text("def short(answer):\n    print('here')\n    return len(answer) < 20\n")
+    result = run("--seeds", "1", "--check", "python:rules.short", "--json")
+    assert result.exit_code == 0, result.output
+    assert "here" in result.stderr
+    assert json.loads(result.stdout)["guided_by"] == ["python:rules.short"]
+
+
+def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
+    write("script.jsonl", [{"settings": {}}, *["Answer: 9"] * 500])
+    full = run("--seeds", "1", "--samples", "2", "-o", "full", "--price", "0,1000000")
+    assert full.exit_code == 0, full.output
+    limited = ("--seeds", "1", "--samples", "2", "--price", "0,1000000", "--limit-usd")
+    one = run(*limited, "60")
+    assert one.exit_code == 4, one.output
+    assert "the limit of 60 USD is reached (63.0000 spent): 3 of 4 done" in one.stderr
+    assert not one.stdout
+    lines = {file.name: len(file.read_bytes().splitlines()) for file in Path("runs").glob("*/*-2.jsonl")}
+    assert lines == {"revise-2.jsonl": 3}
+    assert run(*limited, "60").exit_code == 4
+    two = run(*limited, "60")
+    assert two.exit_code == 0, two.output
+    assert two.stdout == full.stdout
+
+
+@pytest.mark.parametrize("limit", [("--limit-tokens", "20"), ("--limit-seconds", "0.0001")])
+def test_tokens_and_time_have_limits_too(limit: tuple[str, str]) -> None:
+    result = run("--seeds", "1", *limit)
+    assert result.exit_code == 4, result.output
+    assert "is reached" in result.stderr
+
+
+def test_only_failed_items_are_tried_again_on_demand() -> None:
+    write("script.jsonl", [{"settings": {}}, "", *["Answer: 9"] * 50])
+    assert run("--seeds", "1", "--limit-tokens", "5").exit_code == 4
+    assert list(chains("plain")) == ["test/1"]
+    write("script.jsonl", [{"settings": {}}, *["Answer: 9"] * 50])
+    run("--seeds", "1", "--retry-failed")
+    assert list(chains("plain")) == ["test/1", "test/0"]
+
+
+def test_a_signal_ends_all_ways_and_the_next_command_goes_on() -> None:
+    write("script.jsonl", [{"settings": {"delay": 0.05}}, *["Answer: 9"] * 500])
+
+    def interrupt() -> None:
+        while not (file := Path("runs/seed-0/revise-2.jsonl")).exists() or not file.read_bytes():
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    result = run("--seeds", "1", "--samples", "2")
+    thread.join(10)
+    assert result.exit_code == 130, result.output
+    assert "run the same command again to go on" in result.stderr
+    assert sorted(file.name for file in Path("runs/seed-0").glob("*.jsonl")) == [
+        "plain.jsonl",
+        "revise-2.jsonl",
+    ]
+    assert run("--seeds", "1", "--samples", "2").exit_code == 0
+
+
+def test_quiet_says_nothing_but_the_result() -> None:
+    result = run("--seeds", "1", "--samples", "2", "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert run("--seeds", "1", "--samples", "2").stderr.splitlines() == [
+        f"redraft: {way}, seed 0" for way in ("plain", "revise-2", "best-of-2", "blind-2", "shuffled-2")
+    ]
+
+
 def test_runs_with_fewer_samples_are_compared_beside_those_of_an_earlier_command() -> None:
     assert run("--seeds", "1", "--samples", "3").exit_code == 0
     result = run("--seeds", "2", "--samples", "2")
@@ -116,6 +237,12 @@ def test_other_records_and_chains_are_refused() -> None:
     mixed = call("--run", "gsm8k", "other.jsonl", "-o", "runs", "-m", "script:script.jsonl")
     assert mixed.exit_code != 0
     assert "Name another folder with -o, or delete runs to start over." in mixed.stderr
+    write("more.jsonl", [{"settings": {}}, *["Answer: 3"] * 90])
+    seeds = call("--run", "gsm8k", "test.jsonl", "-o", "runs", "-m", "script:more.jsonl", "--seed", "5")
+    assert "model was script:script.jsonl and is script:more.jsonl" in seeds.stderr
+    assert "Name another folder with -o, or delete runs to start over." in seeds.stderr
+    assert not Path("runs", "seed-5").exists()
+    assert "--score was given with the runs in runs" in call("runs", "--score", "words<=5").stderr
     chains = call("--run", "gsm8k", "runs/seed-0/plain.jsonl", "-o", "more", "-m", "script:script.jsonl")
     assert "has chains of redraft eval" in chains.stderr
     assert "runs is a folder" in call("runs", "test.jsonl").stderr
@@ -132,11 +259,13 @@ def test_other_records_and_chains_are_refused() -> None:
         (["test.jsonl", "--model", "default"], "--model is for --run"),
         (["test.jsonl", "-o", "runs"], "--out is for --run"),
         (["test.jsonl", "--seeds", "2"], "--seeds is for --run"),
+        (["test.jsonl", "--limit-usd", "2"], "--limit-usd is for --run"),
         (
             ["--run", "gsm8k", "test.jsonl", "-o", "runs", "--score", "words<=5"],
             "--score was given with --run",
         ),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--drafts", "2"], "--drafts is what --run varies"),
+        (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--min-revisions", "1"], "--min-revisions is what"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "best-of"], "is one of the ways of --run"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--max-revisions", "0"], "--max-revisions is 0"),
         (["test.jsonl", "--task", "gsm8k"], "--task and --records go together"),

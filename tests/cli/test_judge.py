@@ -276,11 +276,11 @@ def test_a_killed_run_goes_on() -> None:
 def test_other_answers_or_settings_are_not_mixed_into_an_output() -> None:
     model = script("[[9, 6]]")
     judge(model)
-    assert 'way was "scores" and is "verdicts"' in judge(model, "--way", "verdicts").output
+    assert "way was scores and is verdicts" in judge(model, "--way", "verdicts").output
     write(Path("old.jsonl"), [answer("old", id_, "Other.") for id_ in QUESTIONS])
     result = judge(model)
     assert result.exit_code != 0
-    assert "inputs was" in result.output
+    assert "inputs (new.jsonl, old.jsonl, questions.jsonl) changed" in result.output
 
 
 def test_prices_and_limits_of_money() -> None:

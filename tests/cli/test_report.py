@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,11 @@ def test_the_seed_decides_the_interval(reviews: Path) -> None:
     assert run(reviews).stdout == run(reviews).stdout
 
 
+@pytest.mark.parametrize("draws", ["0", "99", "1000001", "100000000000", "many"])
+def test_a_number_of_resamples_that_no_memory_holds_is_refused(reviews: Path, draws: str) -> None:
+    refused(run(reviews, "--draws", draws), "Invalid value for '--draws'")
+
+
 def test_two_judges_and_their_agreement(tmp_path: Path) -> None:
     scores = {"strict": (7, 7), "kind": (9, 8), "": (6, 6)}
     records = [
@@ -125,7 +131,7 @@ def test_unreadable_scores_are_counted_listed_and_never_made_up(tmp_path: Path) 
     assert "not counted 2" in found
 
 
-@pytest.mark.parametrize("score", [None, [-1, -1], [0, 0]])
+@pytest.mark.parametrize("score", [None, [-1, -1], [0, 0], [math.nan, 8], [8, math.inf]])
 def test_where_nothing_can_be_read_there_is_no_figure(tmp_path: Path, score: Any) -> None:
     path = write(
         tmp_path / "r.jsonl", [{**each, "score": score, "text": "…"} for each in both(1, (9, 9), (8, 8))]

@@ -28,6 +28,7 @@ pytest.importorskip("scipy")
 from redraft.cli import app
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.formats.read.records import raw_records
+from tests.browser import Browser
 from tests.evaluation.made import answer, both, write
 
 IDS = (1, 2, "drei", "四")
@@ -151,9 +152,7 @@ def test_files_of_voters_and_reviews_of_a_model_go_together() -> None:
 
 
 def test_the_same_command_goes_on_and_shows_no_pair_twice() -> None:
-    first = vote("1")
-    assert "1 question, 1 review" in first.stdout
-    assert "1 of 4 judged by zoë" in first.stderr
+    assert "1 of 4 judged by zoë" in vote("1").stderr
     assert "4 of 4" in vote("222").stderr
     again = vote("")
     assert "4 of 4 judged by zoë. Thank you!" in again.stderr
@@ -168,8 +167,22 @@ def test_notes_skip_undo_and_unknown_keys() -> None:
     assert (made.winner, made.text) == ("tie", "besser")
     assert "gut 🌳 <b>" in result.stderr, "an undone vote comes back with its note"
     assert "'?' is no key." in result.stderr
-    assert vote("u").stderr.count("0 of 4 judged") == 1
+    undone = vote("uu").stderr
+    assert undone.count("0 of 4 judged") == 2
+    assert undone.count("You have no vote to undo.") == 1
     assert votes() == []
+
+
+def test_the_report_does_not_tell_which_model_is_which_before_all_is_judged() -> None:
+    vote("11", voter="ali")
+    result = vote("12=1")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert "not all pairs are judged: ali 2 of 4. The same command goes on." in result.stderr
+    command = "redraft report votes.jsonl --answers new.jsonl --answers old.jsonl --questions questions.jsonl"
+    assert command in result.stderr
+    shown = CliRunner().invoke(app, command.split()[1:], prog_name="redraft").stdout
+    assert "6 reviews in an order drawn at random" in shown
+    assert lines(vote("1=", voter="ali"))[0].endswith("8 reviews in an order drawn at random")
 
 
 def test_without_a_vote_there_is_no_report() -> None:
@@ -184,6 +197,12 @@ def test_names_of_models_are_not_shown() -> None:
     assert not re.search(r"\b(new|old)\b", shown)
 
 
+def test_empty_answers_are_shown_as_such() -> None:
+    write(Path("new.jsonl"), [answer("new", id_, " \n" if id_ == 1 else "") for id_ in IDS])
+    assert vote("====").stderr.count("(empty)") == 4
+    assert [each.winner for each in votes()] == ["tie"] * 4
+
+
 def test_the_login_name_is_the_voter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "möwe")
     given = ["new.jsonl", "old.jsonl", "-o", "votes.jsonl", "--terminal"]
@@ -195,10 +214,21 @@ def test_the_login_name_is_the_voter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_vote_is_kept_without_the_extra_of_the_report() -> None:
     code = "import sys; sys.modules['numpy'] = None; from redraft.cli import main; main()"
     command = [sys.executable, "-c", code, *COMMAND[3:], "-o", "votes.jsonl", "--terminal", "--voter", "z"]
-    done = subprocess.run(command, input=b"1\nq\n", capture_output=True)
+    done = subprocess.run(command, input=b"1\n2\n1\n=\n", capture_output=True)
     assert done.returncode == 0
     assert b"pip install '.[eval]'" in done.stderr
-    assert len(votes()) == 1
+    assert len(votes()) == 4
+
+
+def test_a_pipe_is_told_what_to_do_instead_and_gets_no_prompts() -> None:
+    piped = ["--terminal", "--voter", "zoë", "-o", "votes.jsonl"]
+    done = subprocess.run([*COMMAND, *piped], input=b"1\n\xff\nn\nB\xc3n\n2\n", capture_output=True)
+    said = done.stderr.decode()
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert "the input is not a terminal, so each line of it is a key.\n  To be asked for keys, run it" in said
+    assert "q(uit)" not in said
+    assert "note:" not in said
+    assert [(each.winner, each.text) for each in votes()] == [("1", ""), ("2", "B?n")]
 
 
 # What is refused.
@@ -303,21 +333,37 @@ def test_in_a_terminal_one_key_is_a_vote() -> None:
         os.write(ours, "schön 🌳\r".encode())
         os.write(ours, b"=")
         seen(ours, "2 of 4 judged")
+        os.write(ours, b"21")
+        seen(ours, "4 of 4 judged")
         os.write(ours, b"q")
         shown = seen(ours, "win rate")
-        assert "new against old: 2 questions" in shown
+        assert "new against old: 4 questions" in shown
         assert process.wait(60) == 0
-    assert [(each.winner, each.text) for each in votes()] == [("1", ""), ("tie", "schön 🌳")]
+    found = [(each.winner, each.text) for each in votes()]
+    assert found == [("1", ""), ("tie", "schön 🌳"), ("2", ""), ("1", "")]
+
+
+def test_a_key_that_sends_digits_is_no_vote() -> None:
+    with terminal() as (process, ours):
+        seen(ours, "q(uit) > ")
+        home, f2, shift_up, escape = b"\x1b[1~", b"\x1b[12~", b"\x1b[1;2A", b"\x1b"
+        for sent in (home, f2, shift_up, b"\x1bO2", "ü".encode(), escape):
+            os.write(ours, sent)
+            assert "is no key." in seen(ours, "q(uit) > ")
+        os.write(ours, b"=q")
+        seen(ours, "not all pairs are judged: zoë 1 of 4")
+        assert process.wait(60) == 0
+    assert [each.winner for each in votes()] == ["tie"]
 
 
 @pytest.mark.parametrize("key", [b"\x03", b"\x04"])
-def test_ctrl_c_and_ctrl_d_end_the_terminal_with_the_report(key: bytes) -> None:
+def test_ctrl_c_and_ctrl_d_end_the_terminal(key: bytes) -> None:
     with terminal() as (process, ours):
         seen(ours, "q(uit) > ")
-        os.write(ours, b"2")
-        seen(ours, "1 of 4 judged")
+        os.write(ours, b"2121")
+        seen(ours, "4 of 4 judged")
         os.write(ours, key)
-        seen(ours, "new against old: 1 question")
+        seen(ours, "new against old: 4 questions")
         assert process.wait(60) == 0
 
 
@@ -357,12 +403,27 @@ def act(url: str, do: str, item_id: str = "", voter: str = "zoë") -> dict[str, 
 def test_the_page_runs_until_ctrl_c_and_ends_in_the_report() -> None:
     with page() as (process, url):
         state = act(url, "show")
-        assert act(url, "1", state["pair"]["id"])["done"] == 1
+        while state["pair"]:
+            state = act(url, "1", state["pair"]["id"])
         process.send_signal(signal.SIGINT)
         shown, said = process.communicate(timeout=60)
     assert process.returncode == 0
-    assert shown.startswith("new against old: 1 question, 1 review in an order drawn at random")
+    assert shown.startswith("new against old: 4 questions, 4 reviews in an order drawn at random")
     assert url.partition("#")[2] not in shown + said
+
+
+@pytest.mark.slow
+def test_a_page_whose_command_is_gone_says_so(tmp_path: Path) -> None:
+    # By a kill: a server that only stopped may still answer on a connection that the browser keeps to spare.
+    with Browser(tmp_path) as browser, page("--voter", "zoë") as (process, url):
+        browser.open(url)
+        browser.until("document.getElementById('count').textContent.startsWith('0 of 4')")
+        process.kill()
+        process.wait()
+        browser.press("1")
+        browser.until("document.getElementById('fault').textContent.includes('does not answer')")
+        browser.until("document.getElementById('count').textContent.startsWith('0 of 4')")
+    assert votes() == []
 
 
 def test_a_kill_loses_no_vote_and_two_pages_share_a_file() -> None:

@@ -152,6 +152,19 @@ def test_without_a_price_no_money_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_chains_that_were_made_before_a_price_was_given_are_told(tmp_path: Path) -> None:
+    made(tmp_path)
+    counts = ChainCounts()
+    for usd in (0.5, None, None):
+        counts.add(chain(usd))
+    write_card(tmp_path / "out.jsonl", counts, ChainCounts(), {}, {})
+    text = (tmp_path / "out.jsonl.card.md").read_text()
+    said = "0.5000 USD; 2 chains were made without a price"
+    assert f"| these chains | 750 new tokens, 4,500 in prompts, {said} |" in text
+    assert f"| paid in all | at least 750 new tokens, {said}; some of it was paid by" in text
+    assert ("cost", said) in counts.rows()
+
+
 def test_a_run_that_was_killed_is_told(tmp_path: Path) -> None:
     made(tmp_path)
     run = RunFile(tmp_path / "out.jsonl")
@@ -212,9 +225,21 @@ def test_a_run_that_finished_nothing_has_paid_all_the_same(tmp_path: Path) -> No
         with Ledger(out, provenance) as ledger:
             ledger.figures = lambda: {"tokens": 300, "usd": 0.5}
     write_card(out, ChainCounts(), ChainCounts(), {}, {})
-    assert "| paid in all | 600 new tokens, 1.0000 USD;" in (tmp_path / "out.jsonl.card.md").read_text()
+    text = (tmp_path / "out.jsonl.card.md").read_text()
+    assert "| these chains | none |" in text
+    assert "| paid in all | 600 new tokens, 1.0000 USD;" in text
     with Ledger(out, Provenance("generate chains", CONFIG | {"seed": 8})):
         assert len((RunFile(out).read() or {})["sessions"]) == 1
+
+
+def test_a_run_that_paid_nothing_does_not_say_that_a_price_is_missing(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with Ledger(out, Provenance("generate chains", CONFIG)) as ledger:
+        ledger.figures = lambda: {"tokens": 0, "usd": 0.0}
+    write_card(out, ChainCounts(), ChainCounts(), {}, {})
+    text = (tmp_path / "out.jsonl.card.md").read_text()
+    assert "price" not in text
+    assert "| paid in all | nothing |" in text
 
 
 def test_a_card_that_cannot_be_written_says_nothing_of_chains_to_come(

@@ -81,7 +81,7 @@ def chain() -> Chain:
         answer="I apologize. B. I have revised it.",
         feedback=Feedback(text="A, but revision is needed.", verdict="revise", by="checks"),
     )
-    return Chain(prompt=Prompt(instruction="?"), steps=(first, second))
+    return Chain(prompt=Prompt(instruction="?"), steps=(first, second, Step(answer=" ")), best=1)
 
 
 def test_a_chain_is_cleaned_but_for_its_first_answer_and_the_words_of_checks() -> None:
@@ -91,7 +91,30 @@ def test_a_chain_is_cleaned_but_for_its_first_answer_and_the_words_of_checks() -
         "Good. Revision is needed.",
         "A, but revision is needed.",
     ]
-    assert counts == {"apologies": 1, "remarks": 1, "verdicts": 1}
+    assert counts == {"apologies": 1, "remarks": 1, "verdicts": 1, "empty": 1}
+    assert made.best == 1
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        Step(answer="", tool_calls=({"id": "1"},)),
+        Step(answer="", feedback=Feedback(text="Empty.", verdict="revise", by="checks")),
+    ],
+)
+def test_only_an_empty_answer_without_anything_else_is_dropped(last: Step) -> None:
+    made = Chain(steps=(Step(answer="A."), last), best=0)
+    assert cleaned(made)[0].steps == made.steps
+
+
+def test_a_first_answer_is_never_dropped() -> None:
+    made = Chain(steps=(Step(answer=""),))
+    assert cleaned(made) == (made, {})
+
+
+def test_the_best_answer_is_one_that_is_left() -> None:
+    made = Chain(steps=(Step(answer="Ha.", echo=True), Step(answer="")), best=1)
+    assert (cleaned(made)[0].best, cleaned(made)[0].answer) == (0, "Ha.")
 
 
 @pytest.mark.parametrize("rule", RULES)

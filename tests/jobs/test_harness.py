@@ -290,3 +290,32 @@ def test_a_job_with_a_goal_takes_items_until_it_is_reached(tmp_path: Path) -> No
         left.clear()
         assert result.counts.failed == 0
     assert made == ["0", "1", "2", "4", "5", "3", "6"]
+
+
+def test_a_job_whose_goal_is_reached_is_not_ended_by_a_limit(tmp_path: Path) -> None:
+    """Another worker may take an item, and look at the limits, before it is told that none is needed."""
+    done = 0
+
+    @asynccontextmanager
+    async def start(session: Session) -> AsyncGenerator[Work[Item]]:
+        async def work(item: Item) -> list[str]:
+            nonlocal done
+            done += 1
+            session.pay(100, None)
+            return [item.id]
+
+        yield work
+
+    told: list[str] = []
+    result = Job(
+        items=lambda: iter([Item("0"), Item("1")]),
+        source="nowhere",
+        out=tmp_path / "out.jsonl",
+        provenance=Provenance("test"),
+        many_lines=True,
+        goal=Goal(1, lambda: done),
+        limits=Limits(tokens=50),
+        quiet=True,
+        tell=told.append,
+    ).run(start)
+    assert (result.exit_status, told) == (0, [])

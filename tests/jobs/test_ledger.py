@@ -150,7 +150,7 @@ def test_another_way_of_making_is_refused_with_the_differences(tmp_path: Path) -
     with pytest.raises(OutputError) as caught:
         Ledger(out, other)
     assert str(caught.value) == (
-        f'{out} was made in another way: mode was null and is "native"; seed was 1 and is 2.\n'
+        f"{out} was made in another way: mode was not set and is native; seed was 1 and is 2.\n"
         f"  Run it as before to go on, write to another file with -o, or delete {out} to start over."
     )
     with pytest.raises(OutputError, match="by answer, not by generate"):
@@ -158,6 +158,28 @@ def test_another_way_of_making_is_refused_with_the_differences(tmp_path: Path) -
     out.unlink()
     with Ledger(out, other) as ledger:
         assert len(ledger.done) == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (None, ["words<=9", "lacks:a b"], 'x was not set and is words<=9, "lacks:a b"'),
+        (True, False, "x was on and is off"),
+        ([], 1.5, "x was none and is 1.5"),
+        ("", "ein Wort", 'x was "" and is "ein Wort"'),
+        ({"name": "task", "sha256": "a"}, {"name": "own", "sha256": "b"}, "x was task and is own"),
+        ({"name": "own", "sha256": "a"}, {"name": "own", "sha256": "b"}, r"x \(own\) changed"),
+        ([{"path": "a.jsonl", "bytes": 1}], [{"path": "b.jsonl"}], "x was a.jsonl and is b.jsonl"),
+        ({"top": 1}, {"top": None}, "x was top 1 and is top not set"),
+        ("a" * 99, 1, f"x was {'a' * 59}… and is 1"),
+    ],
+)
+def test_differences_are_said_in_plain_words(tmp_path: Path, before: object, now: object, said: str) -> None:
+    out = tmp_path / "out.jsonl"
+    with Ledger(out, Provenance("answer", {"x": before})) as ledger:
+        ledger.append("a", line("a"))
+    with pytest.raises(OutputError, match=rf"was made in another way: {said}\.$|: {said}\.\n"):
+        Ledger(out, Provenance("answer", {"x": now}))
 
 
 def test_input_may_grow_but_not_change(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_the_mode_is_chosen_by_model_and_checks() -> None:
             ),
         ),
         ({"critic": 3}, "critic is 3."),
-        ({"budget": redraft.Budget(usd=1)}, "a budget of 1 USD needs the price of the model 'scripted'."),
+        ({"budget": redraft.Budget(usd=1)}, "a limit of 1 USD needs the price of the model 'scripted'."),
     ],
 )
 def test_what_does_not_fit_is_said(options: dict[str, object], message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from redraft.chain import Chain, CheckResult, Feedback, RoleUsage, Step, Stop, Usage
+from redraft.chain import Chain, CheckResult, Feedback, RoleUsage, Step, Stop, Usage, Verdict
 from redraft.revision.summary import Summary
 
 
@@ -34,6 +34,27 @@ def test_what_came_of_some_chains() -> None:
         ("tokens", "2,468 new, 4,000 in prompts (75 % cached)"),
         ("cost", "0.5000 USD"),
     ]
+
+
+def test_chains_that_ended_by_themselves_are_told_with_the_reason() -> None:
+    summary = Summary()
+    verdicts: tuple[Verdict, ...] = ("unknown", "revise")
+    unknown, revise = (Feedback(text="Hm.", verdict=verdict) for verdict in verdicts)
+    steps = [
+        Step(answer="a", feedback=unknown),
+        Step(answer="a", feedback=unknown),
+        Step(answer="a", feedback=unknown, finish="filtered"),
+        Step(answer="a", feedback=revise),
+        Step(answer=""),
+        Step(answer="a"),
+    ]
+    for last in steps:
+        summary.add(chain([last], 0, "ended"))
+    summary.add(chain([Step(answer="a")], 0, "accepted"))
+    said = "ended 6 (no verdict 2, no correction 2, content filter 1) · accepted 1"
+    assert summary.stopped == said
+    assert ("stopped", said) in summary.rows()
+    assert summary.stops["ended"] == 6
 
 
 def test_one_is_no_plural() -> None:

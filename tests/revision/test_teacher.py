@@ -219,7 +219,7 @@ def test_a_server_gives_the_verdict_as_a_field() -> None:
         ),
         ('{"feedback": "Du', "Du", "unknown", None),
         ('```json\n{"feedback": "Du {", "score": 3', "Du {", "unknown", None),
-        ('{"feedback": "A "b" c", "score": 3}', '{"feedback": "A "b" c", "score": 3}', "unknown", None),
+        ('{"feedback": "A "b" c", "score": 3}', "", "unknown", None),
         (
             f"So:\n```json\n{in_json('Use {x}.', 4, needed=True)}\n```",
             "Use {x}. Revision is needed.",
@@ -295,6 +295,28 @@ def test_an_empty_criticism_is_asked_for_once_more() -> None:
     assert (len(calls), chain.stop, chain.answer) == (3, "ended", "Ten.")
     assert chain.steps[0].feedback == Feedback(text="", verdict="unknown")
     assert chain.steps[0].complete
+
+
+@pytest.mark.parametrize(
+    "cut", ['{"fee', "{", '```json\n{"score": 3, "feed', '{"score": 3}', '{"feedback": "']
+)
+def test_a_criticism_in_json_without_a_text_is_asked_for_once_more_and_then_marked(cut: str) -> None:
+    gone = Reply(cut, finish="max_tokens")
+    chain, calls = taught("Ten.", gone, "Good. 10/10. Revision is not needed.")
+    assert (len(calls), calls[1]) == (3, calls[2])
+    assert (chain.stop, chain.steps[0].verdict) == ("accepted", "accept")
+    chain, calls = taught("Ten.", gone, gone)
+    assert (len(calls), chain.stop, chain.answer) == (3, "max_tokens", "Ten.")
+    assert chain.steps[0].feedback == Feedback(text="", verdict="unknown")
+    chain, _ = taught("Ten.", cut, cut)
+    assert (chain.stop, chain.steps[0].feedback) == ("ended", Feedback(text="", verdict="unknown"))
+
+
+def test_a_criticism_that_quotes_braces_is_no_json() -> None:
+    chain, _ = taught(
+        "Ten.", "{x} is unset.", "Revision is needed.", "Twenty.", "10/10. No revision is needed."
+    )
+    assert chain.steps[0].criticism == "{x} is unset. Revision is needed."
 
 
 def test_an_empty_criticism_that_the_budget_cut_is_none() -> None:

@@ -20,6 +20,7 @@ from redraft.cli.batching import Batching, under_way
 from redraft.cli.options import USUAL, CacheFile, FlagGroup, FlagValues, fill_in, takes
 from redraft.cli.running import Journal, RetryFailed, RunFlags, check_out
 from redraft.cli.shell import only_ours, tell
+from redraft.counting import counted
 from redraft.errors import RedraftError, UsageError
 from redraft.options import Flags, options_of
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
+    from redraft.jobs.provenance import Provenance
     from redraft.jobs.runner import ItemCounts, Work
     from redraft.revision.api import Role
     from redraft.revision.options import Options
@@ -256,20 +258,23 @@ class Answering:
 
     def run(self) -> tuple[str, int]:
         """Run the job, and return its summary and the exit status."""
+        outcome, summary = self.made()
+        status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
+        if self.quiet and outcome.counts.failed:
+            tell(f"{counted(outcome.counts.failed, 'prompt')} failed: see {self.out}.errors.jsonl.")
+        if outcome.interrupted:
+            return "", status
+        return self.making.said(outcome, "" if self.quiet else self._summary(outcome, summary)), status
+
+    def made(self) -> tuple[JobResult, Summary]:
+        """Run the job, and return what it came to, and what is in the output."""
         from redraft.revision.summary import Summary
 
         self._check_settings()
         checked = self.settings.get("check") or self.settings.get("verify")
         summary = self.making.summary or Summary()
         summary.with_checks = bool(checked)
-        job = self._job(summary)
-        outcome = job.run(partial(self._start, summary))
-        status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
-        if self.quiet and outcome.counts.failed:
-            tell(f"{outcome.counts.failed:,} prompts failed: see {self.out}.errors.jsonl.")
-        if outcome.interrupted:
-            return "", status
-        return self.making.said(outcome, "" if self.quiet else self._summary(outcome, summary)), status
+        return self._job(summary).run(partial(self._start, summary)), summary
 
     def _check_settings(self) -> None:
         """Raise what can be found wrong before a file or a model is opened."""
@@ -293,7 +298,7 @@ class Answering:
             items=lambda: map(self.form.item, self.making.records(self.source)),
             source=str(self.source),
             out=self.out,
-            provenance=self._provenance(),
+            provenance=self.provenance(),
             key=self.form.key,
             many_lines=self.making.may_drop,
             noun="prompt",
@@ -309,7 +314,8 @@ class Answering:
             tell=tell,
         )
 
-    def _provenance(self) -> Any:
+    def provenance(self) -> Provenance:
+        """Return how the output is made."""
         from redraft.jobs.provenance import Provenance
         from redraft.revision.prompts import DEFAULT, wording_of
 
@@ -385,7 +391,9 @@ class Answering:
         A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may
         take longer, because it happens once for all chains.
         """
-        patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
+        patience = self.settings.waiting(
+            usual=PATIENCE, limit_seconds=self.limits.seconds, tell=session.progress.wait
+        )
         patience = patience.within(self.settings.get("budget_seconds"))
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
         async with self.limits.opening(session.progress.seconds):
@@ -402,8 +410,6 @@ class Answering:
             check_prices({**options, "budget": Budget(usd=self.limits.usd)})
 
     def _summary(self, outcome: JobResult, summary: Summary) -> str:
-        from redraft.counting import counted
-
         spent, added = outcome.spent, outcome.counts.added
         before, now = outcome.found, added
         if self.form.shape == "chain":
@@ -419,7 +425,7 @@ class Answering:
             rows.append(
                 (
                     "cache" if self.cache else "journal",
-                    f"{counted(spent.replayed, 'stored text')} used; {paid}",
+                    f"{counted(spent.replayed, 'text')} taken from it, not paid again; {paid}",
                 )
             )
         rows += outcome.pace()

@@ -14,8 +14,16 @@ import typer
 from redraft.cli.data.common import not_an_input
 from redraft.cli.equal import SAMPLES, SEEDS, EqualRun
 from redraft.cli.options import FlagGroup, fill_in, takes
-from redraft.cli.running import Parallel, Quiet, RetryFailed, parallel_of
-from redraft.cli.shell import write
+from redraft.cli.running import (
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    Parallel,
+    Quiet,
+    RetryFailed,
+    parallel_of,
+)
+from redraft.cli.shell import only_ours, write
 from redraft.errors import UsageError
 from redraft.options import Flags
 
@@ -76,6 +84,9 @@ def diagnose(
     parallel: Parallel = None,
     retry_failed: RetryFailed = False,
     quiet: Quiet = False,
+    limit_usd: LimitUsd = None,
+    limit_tokens: LimitTokens = None,
+    limit_seconds: LimitSeconds = None,
 ) -> None:
     """Tell from chains what revising did, and whether it pays.
 
@@ -92,18 +103,19 @@ def diagnose(
     best of several with the same checks, by majority vote where answers are short, and revised without
     feedback or with that on another answer. These are compared at equal tokens. --check guides; without it,
     the task's own checks do. After any stop, the same command resumes; redraft diagnose FOLDER reads the
-    runs again.
+    runs again. The limits are of all ways together; one that is reached ends the command with exit status 4.
     """
+    from redraft.jobs.limits import Limits
+
     not_an_input({"--html": html}, [*files, *filter(None, [records])])
-    ways: list[Way] = []
+    _refuse_judges([*(score or ()), *(flags.get("check") or ())])
+    limits = {"limit_usd": limit_usd, "limit_tokens": limit_tokens, "limit_seconds": limit_seconds}
+    of_run = {"out": out, "seeds": seeds, "samples": samples, "limit": limit, "parallel": parallel}
     truth: dict[str, Any] = {"task": task, "records": records, "score": score}
-    of_run = {**flags, "out": out, "seeds": seeds, "samples": samples, "limit": limit, "parallel": parallel}
+    ways: list[Way] = []
+    status = 0
     if run is None:
-        _refuse(of_run, "is for --run, and chains are read.", f"Leave it out, or make runs: {_EXAMPLE}")
-        if (task is None) != (records is None):
-            raise UsageError("--task and --records go together.", hint="--task gsm8k --records test.jsonl")
-        if len(files) > 1 and (folder := next(filter(Path.is_dir, files), None)):
-            raise UsageError(f"{folder} is a folder, and other files were given too.", hint="Give it alone.")
+        _check_reading(files, truth, {**flags, **of_run, **limits})
     else:
         _refuse(truth, "was given with --run, whose task says what is right.", "Leave it out.")
         making = EqualRun(
@@ -113,21 +125,45 @@ def diagnose(
             settings=fill_in(flags, FLAGS),
             flags=FLAGS,
             parallel=parallel_of(parallel),
+            limits=Limits(limit_usd, limit_tokens, limit_seconds),
             limit=limit,
             seeds=seeds or SEEDS,
             samples=samples or SAMPLES,
             retry_failed=retry_failed,
             quiet=quiet or as_json,
         )
-        making.run(run_code=run_code)
+        with only_ours():
+            status = making.run(run_code=run_code)
         files, ways = [making.folder], making.ways
     truth |= {"score": score or (), "run_code": run_code}
     _show(files, ways, truth, html, force=force, as_json=as_json)
+    raise typer.Exit(status)
+
+
+def _check_reading(files: list[Path], truth: Mapping[str, Any], of_run: Mapping[str, Any]) -> None:
+    """Raise if chains are read, and what was given does not fit."""
+    _refuse(of_run, "is for --run, and chains are read.", f"Leave it out, or make runs: {_EXAMPLE}")
+    if (truth["task"] is None) != (truth["records"] is None):
+        raise UsageError("--task and --records go together.", hint="--task gsm8k --records test.jsonl")
+    if folder := next(filter(Path.is_dir, files), None):
+        _refuse(
+            truth, f"was given with the runs in {folder}, whose task says what is right.", "Leave it out."
+        )
+        if len(files) > 1:
+            raise UsageError(f"{folder} is a folder, and other files were given too.", hint="Give it alone.")
 
 
 def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:
     if names := [name for name, value in given.items() if value is not None]:
         raise UsageError(f"--{names[0].replace('_', '-')} {why}", hint=hint)
+
+
+def _refuse_judges(checks: list[str]) -> None:
+    for check in checks:
+        if "judge" in check.partition(":")[0]:
+            raise UsageError(
+                f"the check {check!r:.60} asks a judge, and here there is none.", hint="Leave it out."
+            )
 
 
 def _only(files: list[Path]) -> Path:
@@ -154,16 +190,18 @@ def _show(
     from contextlib import nullcontext
 
     from redraft import __version__
-    from redraft.evaluation.diagnosis import diagnose as diagnosing
     from redraft.evaluation.diagnosis import equal_text
+    from redraft.evaluation.diagnosis.diagnose import diagnose as diagnosed
     from redraft.evaluation.diagnosis.equal import curves_in, revised_in
     from redraft.evaluation.diagnosis.page import page
     from redraft.evaluation.diagnosis.text import as_json as values_of
+    from redraft.evaluation.diagnosis.truth import chains_in
     from redraft.formats.read.files import open_output
 
     runs = files[0] if len(files) == 1 and files[0].is_dir() else None
-    with open_output(html, force=force) if html else nullcontext() as file:
-        found = diagnosing.diagnose(diagnosing.chains_in(revised_in(runs, ways) if runs else files), **truth)
+    with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
+        with only_ours():
+            found = diagnosed(chains_in(revised_in(runs, ways) if runs else files), **truth)
         curves = curves_in(runs, ways) if runs else None
         if file:
             file.write(page(found, f"redraft {__version__} · 95 % intervals", curves).encode())

@@ -6,9 +6,10 @@ folder. All share a cache, so no text is asked for twice: all ways begin with th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ from redraft.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.evaluation.diagnosis.ways import Way
+    from redraft.jobs.harness import JobResult
+    from redraft.jobs.limits import Limits
     from redraft.verify.base import Check
 
 CACHE = "replies.db"
@@ -42,6 +45,7 @@ class EqualRun:
         limit: The most records.
         seeds: Rounds over the records.
         samples: Most answers of best of N.
+        limits: Of all ways together, in this command.
     """
 
     source: Path
@@ -50,21 +54,22 @@ class EqualRun:
     settings: FlagValues
     flags: FlagGroup
     parallel: int
+    limits: Limits
     limit: int | None = None
     seeds: int = SEEDS
     samples: int = SAMPLES
     retry_failed: bool = False
     quiet: bool = False
 
-    def run(self, *, run_code: bool) -> None:
-        """Make every run that is not finished.
+    def run(self, *, run_code: bool) -> int:
+        """Make every run that is not finished, and return the exit status: that of failed items, or 0.
 
         Args:
             run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
 
         Raises:
             UsageError: There is no such task, or it runs programs and may not.
-            typer.Exit: A signal or a failure ended a run; the same command goes on.
+            typer.Exit: A signal or a limit ended a run; the same command goes on.
         """
         from redraft.evaluation.tasks.tasks import task_of
 
@@ -77,10 +82,28 @@ class EqualRun:
             raise UsageError("--max-revisions is 0, and --run compares revising.", hint="Give 1 or more.")
         if self.settings.get("mode") == "best-of":
             raise UsageError("--mode best-of is one of the ways of --run.", hint="Leave it out.")
-        first = self.settings.get("seed") or 0
+        with self._other_folder():
+            self._check_folder()
+            return self._make_all()
+
+    def _make_all(self) -> int:
+        first, limits, status = self.settings.get("seed") or 0, self.limits, 0
         for seed in range(first, first + self.seeds):
             for way in self.ways:
-                self._make(way, seed)
+                result = self._make(way, seed, limits)
+                limits = limits.after(result.spent, result.seconds)
+                status = max(status, result.exit_status)
+        return status
+
+    @contextmanager
+    def _other_folder(self) -> Iterator[None]:
+        """Say in errors that the folder is one output."""
+        try:
+            yield
+        except OutputError as error:
+            if "to start over" in (error.hint or ""):
+                error.hint = f"Name another folder with -o, or delete {self.folder} to start over."
+            raise
 
     @cached_property
     def records(self) -> tuple[Chain, ...]:
@@ -129,22 +152,43 @@ class EqualRun:
 
         return parse_checks(self._checks)
 
-    def _make(self, way: Way, seed: int) -> None:
-        from redraft.jobs.limits import Limits
+    def _make(self, way: Way, seed: int, limits: Limits) -> JobResult:
+        """Make a run. Items that failed do not end it: the comparison leaves them out, or they are wrong."""
+        from redraft.counting import counted
+        from redraft.jobs.causes import in_words
 
         file = self._file(way, seed)
         file.parent.mkdir(parents=True, exist_ok=True)
         if not self.quiet:
             tell(f"{way.name}, seed {seed}")
+        result, _ = self._answering(way, seed, limits).made()
+        if result.interrupted or result.counts.limit:
+            raise typer.Exit(result.exit_status)
+        if result.causes:
+            tell(f"{file}: {counted(result.causes.total(), 'prompt')} failed: {in_words(result.causes)}.")
+        return result
+
+    def _check_folder(self) -> None:
+        """Raise if a run in the folder was made in another way, of another seed too: all are compared."""
+        from redraft.jobs.provenance import RunFile
+
+        for way in self.ways:
+            for file in sorted(self.folder.glob(f"seed-*/{way.name}.jsonl")):
+                seed = file.parent.name.removeprefix("seed-")
+                if seed.isdecimal() and file.stat().st_size:
+                    RunFile(file).check(self._answering(way, int(seed), self.limits).provenance())
+
+    def _answering(self, way: Way, seed: int, limits: Limits) -> Answering:
+        file = self._file(way, seed)
         settings: Any = {**self.settings.values, "check": self._checks, **way.options, "seed": seed}
-        answering = Answering(
+        return Answering(
             settings=replace(self.settings, values=settings, stand_ins={"checks": ("words>=1",)}),
             source=self.source,
             name=str(self.source),
             out=file,
             form=Form("chain", None),
             parallel=self.parallel,
-            limits=Limits(),
+            limits=limits,
             journal=None,
             cache=self.folder / CACHE,
             batching=Batching(file, wanted=False, pause=None),
@@ -152,14 +196,6 @@ class EqualRun:
             quiet=self.quiet,
             making=self._making(way, seed),
         )
-        try:
-            _, status = answering.run()
-        except OutputError as error:
-            if "to start over" in (error.hint or ""):
-                error.hint = f"Name another folder with -o, or delete {self.folder} to start over."
-            raise
-        if status > 1:
-            raise typer.Exit(status)
 
     def _making(self, way: Way, seed: int) -> Making:
         """Return what is special about the runs of a way."""
@@ -167,16 +203,15 @@ class EqualRun:
         from redraft.evaluation.diagnosis.ways import reader_of, retold, strangers, voted
         from redraft.evaluation.tasks.tasks import scored
 
-        told: Mapping[str, str] = {}
-        if way.kind == "shuffled":
-            from redraft.evaluation.diagnosis.ways import Way
-
-            told = strangers(read_jsonl(self._file(Way("revise", way.texts), seed)))
+        @cache
+        def told() -> Mapping[str, str]:
+            source = self._file(replace(way, kind="revise"), seed)
+            return strangers(read_jsonl(source)) if way.kind == "shuffled" else {}
 
         def guides(record: Chain) -> Mapping[str, Any]:
             checks = self.guides(record)
             if way.kind in ("blind", "shuffled"):
-                checks = retold(checks, told.get(record.id, ""))
+                checks = retold(checks, told().get(record.id, ""))
             elif way.kind == "vote":
                 checks = retold(checks, never=True)
             return {"checks": checks}
@@ -195,5 +230,4 @@ class EqualRun:
             guides,
             finished=finished,
             scored=with_truth,
-            must_pass=False,
         )

@@ -302,7 +302,9 @@ class JudgeRun:
         from redraft.engines.threads import in_daemon_thread
         from redraft.evaluation.judging.judge import OpenJudge
 
-        patience = self.settings.waiting(usual=PATIENCE, tell=session.progress.wait)
+        patience = self.settings.waiting(
+            usual=PATIENCE, limit_seconds=self.limits.seconds, tell=session.progress.wait
+        )
         how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
         engines = {ref: await self.settings.load(stack, "model", ref, **how) for ref in self.models}
         names = Counter(engine.info.name for engine in engines.values())

@@ -90,11 +90,18 @@ class FlagValues:
             given[role] = reference
         return check_options({**given, **self.stand_ins})
 
-    def waiting(self, *, usual: float = 0.0, tell: Callable[[str], None] | None = None) -> Patience:
+    def waiting(
+        self,
+        *,
+        usual: float = 0.0,
+        limit_seconds: float | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> Patience:
         """Return how long to wait for servers, and how fast to ask them.
 
         Args:
             usual: Default seconds to wait for a server that is down.
+            limit_seconds: The limit of the run. It does not wait for longer because a server asks for it.
             tell: Called with a reason when a wait begins, and with an empty text when it ends.
 
         Raises:
@@ -106,6 +113,8 @@ class FlagValues:
         known: Any = {name: values[name] for name in ("rpm", "tpm") if name in values}
         if tell:
             known["tell"] = tell
+        if limit_seconds is not None:
+            known["longest_asked"] = min(limit_seconds, Patience.longest_asked)
         if (limit := values.get("timeout")) is not None:
             known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
         return Patience(

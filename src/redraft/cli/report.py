@@ -32,7 +32,9 @@ def report(
         typer.Option(metavar="FILE", help="Write a page with pictures and all answers.", show_default=False),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    draws: Annotated[int, typer.Option(metavar="N", min=100, help="Resamples of the questions.")] = 10_000,
+    draws: Annotated[
+        int, typer.Option(metavar="N", min=100, max=1_000_000, help="Resamples of the questions.")
+    ] = 10_000,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the resamples.")] = 1,
     force: Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")] = False,
 ) -> None:
@@ -57,7 +59,7 @@ def report(
 
     given = [*files, *(answers or ()), *filter(None, [questions, against])]
     not_an_input({"--html": html}, given)
-    with open_output(html, force=force) if html else nullcontext() as file:
+    with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
         found = describe(
             files, answers=answers or (), questions=questions, against=against, draws=draws, seed=seed
         )

@@ -37,6 +37,9 @@ Parallel = Annotated[
         "--parallel", "-j", metavar="N", help=f"How many to make at once.  [{PARALLEL}]", show_default=False
     ),
 ]
+LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
+LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
+LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only what failed before.")]
 Journal = Annotated[Path | None, _journal("Store replies: none is paid for twice.")]
@@ -51,9 +54,9 @@ class RunFlags:
     quiet: Quiet = False
     batch: BatchFlag = False
     pause: PauseOption = None
-    limit_usd: Annotated[float | None, _limit("USD", "money; needs a price")] = None
-    limit_tokens: Annotated[int | None, _limit("N", "generated tokens")] = None
-    limit_seconds: Annotated[float | None, _limit("S", "wall-clock time")] = None
+    limit_usd: LimitUsd = None
+    limit_tokens: LimitTokens = None
+    limit_seconds: LimitSeconds = None
 
     @property
     def at_once(self) -> int:

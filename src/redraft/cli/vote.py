@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import select
+import shlex
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +19,7 @@ from redraft.counting import printable
 from redraft.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from redraft.evaluation.judging.pairs import Match
     from redraft.evaluation.voting.ballots import Ballots, State
@@ -53,7 +57,8 @@ def vote(
     answer, = for a tie, s to skip, n for a note, u to undo; q ends the terminal.
 
     Each vote is stored in FILE at once, as a review that redraft report reads. After any stop, the same
-    command goes on. Several voters may share FILE. At the end, the report is printed.
+    command goes on. Several voters may share FILE. At the end, if all pairs are judged, it prints
+    the report.
     """
     from redraft.evaluation.judging.pairs import read_matches
 
@@ -67,7 +72,7 @@ def vote(
             _on_page(booth, voter, port)
     except KeyboardInterrupt:  # the way to end the page
         typer.echo(err=True)
-    _report(answers, questions, out)
+    _report(booth, answers, questions, out)
 
 
 def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
@@ -128,7 +133,7 @@ def _on_page(booth: Booth, voter: str | None, port: int) -> None:
 
     html = page(_login() if voter is None else voter_of(voter), known=voter is not None)
     with VoteServer(port, html, booth.ballots) as server:
-        tell(f"vote at {server.url}", "Ctrl-C ends it and prints the report.")
+        tell(f"vote at {server.url}", "Ctrl-C ends it, and prints the report if all pairs are judged.")
         server.serve_forever()
 
 
@@ -139,12 +144,17 @@ _ACTS = {"s": "skip", "u": "undo"}
 
 def _in_terminal(ballots: Ballots) -> None:
     """Show pairs and read keys until all pairs are judged, or `q`."""
+    if not sys.stdin.isatty():
+        tell(
+            "the input is not a terminal, so each line of it is a key.",
+            "To be asked for keys, run it in a terminal (over ssh: ssh -t), or leave out --terminal.",
+        )
     state = ballots.state()
     while True:
         _show(state, ballots.voter)
         note = state.pair.note if state.pair else ""
         while (key := _key("12=snuq" if state.pair else "uq")) == "n":
-            note = _line("note: ")
+            note = _asked("note: ", sys.stdin.readline).strip()
         if key == "q":
             return
         state = ballots.act(_ACTS.get(key, key), state.pair.id if state.pair else "", note)
@@ -158,10 +168,13 @@ def _show(state: State, voter: str) -> None:
 
     console = Console(stderr=True, highlight=False)
     console.print()
+    if state.remark:
+        tell(state.remark)
     if pair := state.pair:
-        for question, *answers in zip(pair.questions, *pair.answers, strict=True):
-            for title, text in zip(_TITLES, (question, *answers), strict=True):
-                console.print(rule(title), Text(text if text.strip() else "(empty)"), sep="\n")
+        for turn, texts in enumerate(zip(pair.questions, *pair.answers, strict=True), start=1):
+            before = "" if turn == len(pair.questions) else " before"
+            for title, text in zip(_TITLES, texts, strict=True):
+                console.print(rule(title + before), Text(text if text.strip() else "(empty)"), sep="\n")
         if pair.note:
             console.print(rule("Your note"), Text(pair.note), sep="\n")
     done = f"{state.done:,} of {state.total:,} judged by {voter}"
@@ -169,16 +182,31 @@ def _show(state: State, voter: str) -> None:
 
 
 def _key(keys: str) -> str:
-    """Return the next of some keys; `q` at the end of the input. In a pipe, each line is a key."""
+    """Return the next of some keys; `q` at the end of the input."""
     while True:
-        typer.echo(f"{' '.join(_HELP[key] for key in keys)} > ", nl=False, err=True)
-        key = _pressed() if sys.stdin.isatty() else sys.stdin.readline()
+        key = _asked(f"{' '.join(_HELP[key] for key in keys)} > ", _pressed)
         key = key.strip() if key not in _END else "q"
-        typer.echo(printable(key), err=True)
+        typer.echo(key, err=True)
         if len(key) == 1 and key in keys:
             return key
         if key:
-            tell(f"{printable(key)!r:.40} is no key.")
+            tell(f"{key!r:.40} is no key.")
+
+
+def _asked(prompt: str, read: Callable[[], str]) -> str:
+    """Return what is read at a terminal after a prompt; in a pipe, a line. It is printable, except Ctrl-D."""
+    if sys.stdin.isatty():
+        typer.echo(prompt, nl=False, err=True)
+        text = read()
+    else:
+        text = sys.stdin.readline()
+    text = text.encode(errors="replace").decode()  # bytes that are no characters
+    return text if text in _END else printable(text)
+
+
+_PRESSED = re.compile(r"[^\x1b]|\x1b(\[[ -?]*[@-~]|O.|[^\[O])", re.DOTALL)
+"""What a key sends: a character, or several for arrows and the like: `ESC [ 1 ~` is Home, and not a vote."""
+_MEANWHILE = 0.05  # seconds between bytes of one key
 
 
 def _pressed() -> str:
@@ -186,23 +214,40 @@ def _pressed() -> str:
     import termios
     import tty
 
-    before = termios.tcgetattr(sys.stdin)
-    tty.setcbreak(sys.stdin, termios.TCSADRAIN)
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    tty.setcbreak(terminal, termios.TCSADRAIN)
     try:
-        return sys.stdin.read(1)
+        sent = os.read(terminal, 1)  # not more: what follows may be the next key, or a note
+        while not _PRESSED.fullmatch(sent.decode(errors="ignore")) and (more := _read_soon(terminal)):
+            sent += more
+        return sent.decode(errors="replace")
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
-def _line(prompt: str) -> str:
-    """Return a line of the input. Bytes that are no characters are replaced."""
-    typer.echo(prompt, nl=False, err=True)
-    return sys.stdin.readline().strip().encode(errors="replace").decode()
+def _read_soon(terminal: int) -> bytes:
+    """Return a byte that follows at once; none otherwise."""
+    return os.read(terminal, 1) if select.select([terminal], [], [], _MEANWHILE)[0] else b""
 
 
-def _report(answers: Sequence[Path], questions: Path | None, out: Path) -> None:
-    """Print the report on all votes, if there is one and its extra is installed."""
-    if not out.stat().st_size:
+def _report(booth: Booth, answers: Sequence[Path], questions: Path | None, out: Path) -> None:
+    """Print the report on all votes, if all are there and its extra is installed.
+
+    Before that, it would tell a voter which model is which, and when to stop.
+    """
+    pairs = sum(len(match.question.turns) for match in booth.matches)
+    counts = booth.store.counts()
+    if short := [f"{voter} {count:,} of {pairs:,}" for voter, count in counts.items() if count < pairs]:
+        given = [word for file in answers for word in ("--answers", str(file))]
+        given += ["--questions", str(questions)] if questions else []
+        tell(
+            f"not all pairs are judged: {', '.join(short)}. The same command goes on.",
+            "The report would tell which model is which, so it is printed at the end. To have it now:\n"
+            + shlex.join(["redraft", "report", str(out), *given]),
+        )
+        return
+    if not counts:
         tell("no vote yet.")
         return
     try:

@@ -151,8 +151,9 @@ class Card:
         yield "chains", f"{counts.chains:,}"
         each = f", {counts.revisions / counts.chains:.2f} a chain" if counts.chains else ""
         yield "corrections", f"{counts.revisions:,}{each}"
-        tables = {"verdicts": counts.verdicts, "stopped": counts.stops, "cleaned": counts.cleaned}
-        yield from ((name, in_words(found)) for name, found in tables.items() if found)
+        texts = [("verdicts", in_words(counts.verdicts)), ("stopped", counts.stopped)]
+        texts.append(("cleaned", in_words(counts.cleaned)))
+        yield from ((name, text) for name, text in texts if text)
         more = (
             f"; {counted(self.dropped.chains, 'more chain')} dropped for one" if self.dropped.chains else ""
         )
@@ -167,7 +168,8 @@ class Card:
         told = [session for session in sessions if "ended" in session and "tokens" in session]
         tokens = f"{used.completion_tokens:,} new tokens, {used.prompt_tokens:,} in prompts"
         how = f"; {ESTIMATED}" if used.estimated else ""
-        yield "these chains", f"{tokens}, {_money(used.cost_usd)}{how}"
+        money = f"{_money(used.cost_usd)}{self.counts.without_price}"
+        yield "these chains", f"{tokens}, {money}{how}" if self.counts.chains else "none"
         killed = len(sessions) - len(told)
         yield "paid in all", self._paid(told, killed=bool(killed))
         time = sum((_time(session) for session in told), timedelta())
@@ -180,15 +182,17 @@ class Card:
         tokens, usd = sum(session["tokens"] for session in told), sum(session["usd"] for session in told)
         lost = own.completion_tokens > tokens or round((own.cost_usd or 0.0) - usd, 6) > 0
         known = own.cost_usd is not None or usd
-        money = _money(max(usd, own.cost_usd or 0.0) if known else None)
+        most = max(tokens, own.completion_tokens)
+        money = f", {_money(max(usd, own.cost_usd or 0.0) if known else None)}" if most or known else ""
         guessed = own.estimated or any(session.get("estimated") for session in told)
         how = " (estimated)" if guessed else ""
-        paid = f"{max(tokens, own.completion_tokens):,} new tokens, {money}{how}"
-        if killed:
-            return f"at least {paid}; runs that were killed did not say what they paid"
-        if lost:
-            return f"at least {paid}; some of it was paid by runs that are not listed here"
-        return f"{paid}; with failures, and without stored replies"
+        paid = f"{most:,} new tokens{money}{how}"
+        lacks = "; runs that were killed did not say what they paid" if killed else self.counts.without_price
+        if lost and not killed:
+            lacks += "; some of it was paid by runs that are not listed here"
+        if lacks:
+            return f"at least {paid}{lacks}"
+        return f"{paid}; with failures, and without stored replies" if most or known else "nothing"
 
 
 _JUDGES = {"number": "A check that knows the right number", "code": "A check with the record's unit tests"}

@@ -116,7 +116,8 @@ class ChainMaking:
         kept = frozenset(values.get("keep") or ())
         if unknown := kept - set(RULES):
             raise UsageError(
-                f"there is no clean-up rule {min(unknown)!r:.40}.", hint=f"Rules: {', '.join(RULES)}"
+                f"there is no clean-up rule {min(unknown)!r:.40}.",
+                hint=f"Rules: {', '.join(RULES)}. Repeat --keep for several.",
             )
         asking = {"--gold": values.get("gold"), "--critic": values.get("critic")}
         asking["--accept-score"] = values.get("accept_score") is not None

@@ -1,7 +1,8 @@
 """Clean up what teachers add to revisions and feedback: remarks on the revision, apologies, joined verdicts.
 
-The rules are SelFee's (reference/selfee.md). Each looks for a few English phrases and can be left out. A rule
-never leaves a text empty, and never touches a first answer.
+The rules for texts are SelFee's (reference/selfee.md). Each looks for a few English phrases, and never leaves
+a text empty. One more rule drops a last correction that is empty. Each can be left out, and none touches a
+first answer.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from redraft.chain import Chain, Step
+from redraft.revision.state import best_step
 
 _SENTENCE = r"[^.!?\n]*(?:[.!?](?!\s|$)[^.!?\n]*)*[.!?:]"
 _START = re.compile(rf"\A\s*+({_SENTENCE})\s++(?=\S)")
@@ -73,7 +75,8 @@ def with_verdict_apart(text: str) -> str:
 
 OF_ANSWERS: Mapping[str, Callable[[str], str]] = {"apologies": without_apologies, "remarks": without_remarks}
 OF_FEEDBACK: Mapping[str, Callable[[str], str]] = {"verdicts": with_verdict_apart}
-RULES = (*OF_ANSWERS, *OF_FEEDBACK)
+EMPTY = "empty"
+RULES = (*OF_ANSWERS, *OF_FEEDBACK, EMPTY)
 """The names of the rules, in the order in which they are applied."""
 
 
@@ -98,4 +101,13 @@ def cleaned(chain: Chain, kept: frozenset[str] = frozenset()) -> tuple[Chain, Co
         return step.model_copy(update=changes)
 
     steps = tuple(clean(index, step) for index, step in enumerate(chain.steps))
-    return chain.model_copy(update={"steps": steps}), +counts
+    best = chain.best
+    if EMPTY not in kept and len(steps) > 1 and _is_empty(steps[-1]):
+        counts[EMPTY] += 1
+        steps = steps[:-1]
+        best = best_step(steps)
+    return chain.model_copy(update={"steps": steps, "best": best}), +counts
+
+
+def _is_empty(step: Step) -> bool:
+    return not (step.answer.strip() or step.tool_calls or step.feedback)

@@ -43,7 +43,7 @@ def cause_of(error: RedraftError) -> str:
 
 def _of_server(error: ServerError) -> str:
     if error.status is None:
-        return "reply cut off" if error.passing else "no usable reply"
+        return "broken reply" if error.passing else "no usable reply"
     if error.status == 429:
         return "rate limit"
     return "server error" if error.status >= 500 else "request refused"

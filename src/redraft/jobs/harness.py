@@ -256,12 +256,16 @@ class Job(Generic[T]):
                 counts,
                 parallel=self.parallel,
                 retries=self.retries,
-                limit=lambda: self.limits.reached(session.spent, progress.seconds),
+                limit=lambda: "" if self._reached else self.limits.reached(session.spent, progress.seconds),
                 on_step=step,
             ).run()
 
     def _done(self, ledger: Ledger) -> int:
         return self.goal.done() if self.goal else len(ledger.done)
+
+    @property
+    def _reached(self) -> bool:
+        return self.goal is not None and self.goal.done() >= self.goal.total
 
     def _left(self, ledger: Ledger, total: int) -> str:
         return f"{self._done(ledger)} of {total} done; {GO_ON}."

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from math import inf
 
@@ -35,6 +35,15 @@ class Spent:
     replayed: int = 0
     estimated: bool = False
 
+    def plus(self, other: Spent) -> Spent:
+        """Return what both have paid for."""
+        return Spent(
+            self.tokens + other.tokens,
+            self.usd + other.usd,
+            self.replayed + other.replayed,
+            self.estimated or other.estimated,
+        )
+
     def figures(self) -> dict[str, float]:
         """Return the fields of a session's record."""
         said = {"estimated": True} if self.estimated else {}
@@ -49,19 +58,25 @@ class Limits:
         usd: Money.
         tokens: Generated tokens.
         seconds: Wall-clock time since the run began.
+        spent_before: What earlier jobs of the same run paid for.
+        seconds_before: How long they took.
     """
 
     usd: float | None = None
     tokens: int | None = None
     seconds: float | None = None
+    spent_before: Spent = field(default_factory=Spent)
+    seconds_before: float = 0.0
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
+        for name in ("usd", "tokens", "seconds"):
+            value = getattr(self, name)
             if value is not None and not 0 < value < inf:
                 raise UsageError(f"the limit of {name} is {value}.", hint="Give a number above zero.")
 
     def reached(self, spent: Spent, seconds: float) -> str:
         """Return which limit is reached, in words; an empty text if none is."""
+        spent, seconds = self.spent_before.plus(spent), self.seconds_before + seconds
         how = ", estimated" if spent.estimated else ""
         if self.usd is not None and spent.usd >= self.usd:
             return f"the limit of {Decimal(f'{self.usd:g}'):f} USD is reached ({spent.usd:.4f} spent{how})"
@@ -71,6 +86,14 @@ class Limits:
             return f"the limit of {self.seconds:g} seconds is reached"
         return ""
 
+    def after(self, spent: Spent, seconds: float) -> Limits:
+        """Return the limits of the run's next job, after one that paid for so much and took so long."""
+        return replace(
+            self,
+            spent_before=self.spent_before.plus(spent),
+            seconds_before=self.seconds_before + seconds,
+        )
+
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
         """Let a run that has taken so many seconds open its models, until the limit of seconds.
@@ -78,8 +101,9 @@ class Limits:
         Raises:
             EngineTimeout: The limit is reached.
         """
+        left = None if self.seconds is None else self.seconds - self.seconds_before - seconds
         try:
-            async with asyncio.timeout(None if self.seconds is None else self.seconds - seconds) as opening:
+            async with asyncio.timeout(left) as opening:
                 yield
         except TimeoutError:
             if not opening.expired():

@@ -23,6 +23,8 @@ import redraft
 from redraft.errors import OutputError, UsageError
 from redraft.files import replace_file
 
+_BRIEF = 60  # characters of a setting to show
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -255,7 +257,8 @@ def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str
     old, new = before.get("config") or {}, _as_json(provenance.config)
     for name in sorted((old.keys() | new.keys()).difference(provenance.free)):
         if old.get(name) != new.get(name):
-            yield f"{name} was {_brief(old.get(name))} and is {_brief(new.get(name))}"
+            was, now_is = _in_words(old.get(name)), _in_words(new.get(name))
+            yield f"{name} was {was} and is {now_is}" if was != now_is else f"{name} ({was}) changed"
     yield from _source_differences(before.get("source"), provenance)
 
 
@@ -273,9 +276,19 @@ def _source_differences(old: dict[str, Any] | None, provenance: Provenance) -> I
         yield f"the input ({name}) has changed (lines may only be added at its end)"
 
 
-def _brief(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:59] + "…"
+def _in_words(value: Any) -> str:
+    """Return a setting as a user would say it. Of a file or a wording, that is its name."""
+    if isinstance(value, bool | None):
+        return {True: "on", False: "off", None: "not set"}[value]
+    if isinstance(value, list):
+        text = ", ".join(map(_in_words, value)) or "none"
+    elif isinstance(value, dict):
+        named = value.get("name") or value.get("path")
+        text = str(named or ", ".join(f"{key} {_in_words(each)}" for key, each in value.items()) or "none")
+    else:
+        text = str(value)
+        text = text if text and not any(map(str.isspace, text)) else json.dumps(text, ensure_ascii=False)
+    return text if len(text) <= _BRIEF else text[: _BRIEF - 1] + "…"
 
 
 def _as_json(config: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 Wordings with the place `{verdict}` ask for it (`Wording.scores`). A reply that is no such JSON is read as a
 text: the last score named as `8/10` or `8 out of 10`, and the verdict in the phrases of `VERDICTS`. Of JSON
-that was cut the criticism is read as far as it goes.
+that was cut the criticism is read as far as it goes. JSON that says neither a criticism nor a verdict is read
+as an empty reply.
 """
 
 from __future__ import annotations
@@ -49,6 +50,9 @@ _CUT = re.compile(
     re.DOTALL,
 )
 """JSON that ends within its first text, or after it."""
+
+_JSON = re.compile(r"""\s*(?:```\w*\s*)?\{\s*(?:"|\Z)""")
+"""The beginning of an object in JSON."""
 
 
 @dataclass(frozen=True)
@@ -111,4 +115,7 @@ def _uncut(reply: str) -> str:
 
 
 def _of_text(text: str) -> Critique:
-    return Critique(text, verdict_of(text), score_of(text))
+    verdict = verdict_of(text)
+    if verdict == "unknown" and _JSON.match(text):
+        return Critique("", verdict)
+    return Critique(text, verdict, score_of(text))

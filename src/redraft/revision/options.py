@@ -353,7 +353,7 @@ def check_prices(options: Mapping[str, Any]) -> None:
                 "--price PROMPT,COMPLETION, price=Price(prompt, completion), or " if role == "model" else ""
             )
             raise UsageError(
-                f"a budget of {usd} USD needs the price of the {role} {name!r}.",
+                f"a limit of {usd} USD needs the price of the {role} {name!r}.",
                 hint=f'Give USD per million tokens: {give}[prices."host#model"] in the config file.',
             )
 

@@ -188,7 +188,8 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     reply, found = yield from _criticism(state, faults)
     cut_stop = state.stop_of(reply.finish, role)
     verdict: Verdict = "revise" if failed or state.forced(state.revisions) else found.verdict
-    if not reply.text and (cut_stop is not None or verdict == "unknown") and not _no_criticism(state, reply):
+    said_nothing = state.plan.wording.scores and _had_its_say(state, reply)
+    if not reply.text and (cut_stop is not None or verdict == "unknown") and not said_nothing:
         return cut_stop or "ended"
     said = found.text if verdict == found.verdict else critique.saying(found.text, verdict)
     feedback = Feedback(
@@ -209,7 +210,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
 
 
 def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
-    """Ask for a criticism, and read it. If a teacher's is empty or lacks a verdict, ask once more."""
+    """Ask for a criticism, and read it. If a teacher's lacks a text or a verdict, ask once more."""
     plan, role = state.plan, state.plan.critic_role
     schema = critique.SCHEMA if plan.wording.scores and plan.models[role].schemas else None
     demand = critique.IN_JSON if schema else critique.IN_WORDS
@@ -218,23 +219,19 @@ def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
     reply = yield from ask_model(state, ask, "feedback", state.revisions)
     if not plan.wording.scores:
         return reply, Critique(reply.text, verdict_of(reply.text))
-    if _no_criticism(state, reply):
-        second = yield from ask_model(state, ask, "feedback", state.revisions)
-        return replace(second, usage=reply.usage + second.usage), critique.read_critique(
-            second.text, plan.accept_score
-        )
     found = critique.read_critique(reply.text, plan.accept_score)
-    if found.verdict == "unknown" and reply.text and reply.finish in ("stop", "max_tokens"):
+    if not found.text and _had_its_say(state, reply):
+        second = yield from ask_model(state, ask, "feedback", state.revisions)
+        found = critique.read_critique(second.text, plan.accept_score)
+        return replace(second, usage=reply.usage + second.usage), found
+    if found.verdict == "unknown" and found.text and reply.finish in ("stop", "max_tokens"):
         return (yield from _decided(state, messages, reply, found))
     return reply, found
 
 
-def _no_criticism(state: State, reply: Generated) -> bool:
-    """Return whether a teacher had its say and said nothing, as when a filter of its server took it away."""
-    had_its_say = reply.finish in ("stop", "max_tokens", "filtered") and not state.spent(
-        state.plan.critic_role
-    )
-    return state.plan.wording.scores and not reply.text and had_its_say
+def _had_its_say(state: State, reply: Generated) -> bool:
+    """Return whether a teacher ended by itself, by its limit, or by a filter, and may be asked again."""
+    return reply.finish in ("stop", "max_tokens", "filtered") and not state.spent(state.plan.critic_role)
 
 
 def _decided(

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from redraft.chain import ESTIMATED, Chain, Usage
+from redraft.chain import ESTIMATED, Chain, Step, Usage
 from redraft.counting import counted
 
 STOPS = {
@@ -35,7 +35,9 @@ class Summary:
         unjudged: Checked chains that ended before the checks of the best answer were done.
         passed_first: First answers that passed every check.
         passed: Best answers that passed every check.
+        ended: Why chains whose stop is `ended` ended, in words, where the chain tells.
         costs: USD by role; None for a model without a price.
+        unpriced: Chains whose cost is not known.
     """
 
     with_checks: bool = False
@@ -49,8 +51,10 @@ class Summary:
     passed_first: int = 0
     passed: int = 0
     stops: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
     costs: dict[str, float | None] = field(default_factory=dict)
+    unpriced: int = 0
 
     def add(self, chain: Chain) -> None:
         """Count a chain."""
@@ -59,7 +63,11 @@ class Summary:
         self.unrevised += chain.revisions == 0
         self.echoes += chain.echoes
         self.stops[chain.stop or "unknown"] += 1
+        if chain.stop == "ended" and chain.steps and (why := _why_ended(chain.steps[-1])):
+            self.ended[why] += 1
         self.usage = self.usage + chain.usage
+        used = chain.usage
+        self.unpriced += used.cost_usd is None and bool(used.prompt_tokens or used.completion_tokens)
         for role, cost in cost_by_role(chain).items():
             before = self.costs.get(role)
             self.costs[role] = before if cost is None else cost + (before or 0)
@@ -76,12 +84,27 @@ class Summary:
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text. Empty ones are left out."""
-        stops = " · ".join(f"{STOPS.get(name, name)} {count:,}" for name, count in self.stops.most_common())
         usd = self.usage.cost_usd
-        cost = "" if usd is None else cost_text(usd, self.costs, digits=4)
-        rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", stops)]
+        cost = "" if usd is None else cost_text(usd, self.costs, digits=4) + self.without_price
+        rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", self.stopped)]
         rows += [("tokens", self._tokens()), ("cost", cost)]
         return [(name, text) for name, text in rows if text]
+
+    @property
+    def without_price(self) -> str:
+        """What the cost leaves out, in words after it; empty if that is nothing."""
+        if not self.unpriced or self.usage.cost_usd is None:
+            return ""
+        verb = "was" if self.unpriced == 1 else "were"
+        return f"; {counted(self.unpriced, 'chain')} {verb} made without a price"
+
+    @property
+    def stopped(self) -> str:
+        """How the chains ended, in words."""
+        whys = ", ".join(f"{why} {count:,}" for why, count in self.ended.most_common())
+        more = {"ended": f" ({whys})"} if whys else {}
+        found = self.stops.most_common()
+        return " · ".join(f"{STOPS.get(name, name)} {count:,}{more.get(name, '')}" for name, count in found)
 
     def _revisions(self) -> str:
         if not self.chains:
@@ -109,6 +132,15 @@ class Summary:
             return f"{tokens}; {ESTIMATED}"
         cached = 100 * usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
         return f"{tokens} ({cached:.0f} % cached)"
+
+
+def _why_ended(last: Step) -> str:
+    """Return why a chain ended without a limit or a verdict, by its last step; empty if it does not tell."""
+    if last.finish == "filtered":
+        return "content filter"
+    if last.feedback is None:
+        return "" if last.answer.strip() else "no correction"
+    return {"unknown": "no verdict", "revise": "no correction"}.get(last.verdict, "")
 
 
 def cost_by_role(chain: Chain) -> dict[str, float | None]:

@@ -91,7 +91,7 @@ def test_replies_are_paid_for_once() -> None:
     first = chains()
     Path("out.jsonl").unlink()
     result = generate([])
-    assert "2 stored texts used" in result.output
+    assert "2 texts taken from it, not paid again" in result.output
     assert [chain.answer for chain in chains()] == [chain.answer for chain in first] == ["A bird."]
 
 
@@ -319,7 +319,11 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
 @pytest.mark.parametrize(
     ("flags", "said", "hint"),
     [
-        (["--keep", "apology"], "no clean-up rule 'apology'", "apologies, remarks, verdicts"),
+        (
+            ["--keep", "apology"],
+            "no clean-up rule 'apology'",
+            "apologies, remarks, verdicts, empty. Repeat --keep",
+        ),
         (["--verify", "number", "--gold"], "--verify was given, and --gold", "leave out one"),
         (["--gold", "--prompts", "task"], "the wording 'task' has no place for it", "teacher"),
         (["--accept-score", "8", "--prompts", "task"], "the wording 'task' asks for no score", "teacher"),
@@ -464,7 +468,9 @@ def test_replies_to_another_wording_are_not_used() -> None:
     generate(["A bird.", GOOD])
     journal = ["--journal", "out.jsonl.journal.db"]
     result = generate([], "--prompts", "own.yaml", *journal, out="other.jsonl")
-    assert "1 stored text used" in result.output  # that of the first answer, for which nothing changed
+    assert (
+        "1 text taken from it, not paid again" in result.output
+    )  # that of the first answer, for which nothing changed
     result = generate([], "--prompts", "own.yaml")
     assert result.exit_code == 2
     assert "out.jsonl was made in another way: prompts" in result.output

@@ -25,7 +25,15 @@ from redraft.cli import app
 from redraft.engines.remote import batch
 from redraft.revision.critique import AGAIN
 from tests.engines.batch_server import BatchServer, Fault
-from tests.engines.fake_server import FakeServer, chat_event, chat_reply, error_reply, models_reply, sse_reply
+from tests.engines.fake_server import (
+    FakeServer,
+    Reply,
+    chat_event,
+    chat_reply,
+    error_reply,
+    models_reply,
+    sse_reply,
+)
 from tests.generate.teacher import Teacher
 
 COUNT = 6
@@ -64,6 +72,26 @@ def failures() -> list[dict[str, Any]]:
 
 
 # The server.
+
+
+def test_a_reply_of_garbage_is_asked_for_again_like_one_that_breaks_off() -> None:
+    with Teacher(plan=["json", "ok", "json", "json", "cut"]) as teacher:
+        result = generate(teacher.model)
+        assert teacher.account().faults == {"json": 3, "cut": 1}
+        assert not teacher.account().twice
+    assert result.exit_code == 0, result.output
+    assert len(chains()) == COUNT
+    assert "failed" not in result.output
+
+
+def test_the_first_reply_may_be_garbage_too() -> None:
+    page = Reply(200, {"Content-Type": "text/html"}, [b"<html>Back soon</html>"])
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m"))
+        server.on(CALL, page, chat_reply(GOOD))
+        result = generate(server.url)
+    assert result.exit_code == 0, result.output
+    assert len(chains()) == COUNT
 
 
 def test_without_a_key_the_run_ends_at_once_and_says_where_to_put_one() -> None:
@@ -195,15 +223,22 @@ def test_an_empty_criticism_is_asked_for_once_more_and_then_marked() -> None:
     result, chain = scripted("A bird.", "", "")
     assert result.exit_code == 0, result.output
     assert (chain.stop, chain.steps[0].verdict, chain.answer) == ("ended", "unknown", "A bird.")
-    assert "stopped    ended 1" in result.output
+    assert "stopped    ended 1 (no verdict 1)\n" in result.output
+    assert "| stopped | ended 1 (no verdict 1) |" in Path("out.jsonl.card.md").read_text()
     assert "verdicts   unknown 1" in result.output
     stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
     assert "1 feedback without a verdict, of 1" in stats.output
 
 
 def test_an_empty_correction_leaves_the_answer_before() -> None:
-    _, chain = scripted("A bird.", BAD, "")
+    result, chain = scripted("A bird.", BAD, "")
     assert (chain.stop, chain.best, chain.answer) == ("ended", 0, "A bird.")
+    assert [step.answer for step in chain.steps] == ["A bird."]
+    assert "cleaned    empty 1" in result.output
+    assert "stopped    ended 1 (no correction 1)\n" in result.output
+    Path("out.jsonl").unlink()
+    _, chain = scripted("A bird.", BAD, "", flags=("--keep", "empty"))
+    assert [step.answer for step in chain.steps] == ["A bird.", ""]
 
 
 REFUSAL = "I'm sorry, but I can't help with that request. Ask me for something else."

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.collect.report.charts import HEIGHT, WIDTH, intervals, safe, scatter
+from redraft.collect.report.charts import HEIGHT, TALL, WIDTH, curves, intervals, safe, scatter
 from redraft.counting import printable
 
 numbers = st.floats(-1e6, 1e6)
@@ -55,3 +55,31 @@ def test_dots_stay_inside_and_the_origin_is_shown(points: list[tuple[float, floa
 def test_control_characters_are_replaced(text: str) -> None:
     assert printable(text)[0] == "\ufffd"
     assert safe("<" + text).startswith("&lt;\ufffd")
+
+
+@given(
+    st.lists(st.lists(st.tuples(numbers, numbers, st.floats(0, 1e6)), min_size=1), min_size=1, max_size=12)
+)
+def test_curves_stay_inside_and_have_colours(series: list[list[tuple[float, float, float]]]) -> None:
+    made = {
+        f"<b>{number}": [(x, y, y - half, y + half, "<i>") for x, y, half in points]
+        for number, points in enumerate(series)
+    }
+    html = f"<div>{curves(made, '<u>')}</div>"
+    assert all(tag not in html for tag in ("<b>", "<i>", "<u>"))
+    for svg in drawn(html, "svg"):
+        places = [
+            tuple(map(float, place.split(",")))
+            for tag in ("polyline", "polygon")
+            for line in svg.iter(tag)
+            for place in line.attrib["points"].split()
+        ]
+        assert all(0 <= x <= WIDTH and 0 <= y <= TALL for x, y in places)
+        colours = [group.attrib["class"] for group in svg.findall("g")]
+        assert colours == [f"s{number % 8}" for number in range(len(series))]
+
+
+def test_a_point_without_a_band_and_a_single_value_are_drawn() -> None:
+    html = f"<div>{curves({'a': [(5, 20, math.nan, math.nan, 'x')]}, 'tokens')}</div>"
+    assert "nan" not in html
+    assert [span.text for span in drawn(html, "span")][-5:] == ["21", "19", "4", "tokens", "6"]

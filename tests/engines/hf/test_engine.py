@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import math
+import weakref
 from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
@@ -22,6 +23,7 @@ from tokenizers import processors
 from redraft.chain import Chain
 from redraft.engines.base import Delta, Message, PromptText, Sampling, Tokens
 from redraft.engines.hf.batch import READ, draw
+from redraft.engines.hf.cache import Slots
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
@@ -342,6 +344,23 @@ def test_closing_twice_ends_what_runs() -> None:
 
 
 # What goes wrong
+
+
+def test_engine_and_cache_are_freed_at_once() -> None:
+    """The garbage collector counts objects, and gigabytes in a few of them could wait for long."""
+    gc.collect()
+    gc.disable()
+    try:
+        engine = made()
+        run(continued(engine, prompt(1, 5)))
+        run(engine.aclose())
+        filled = [s for s in gc.get_objects() if type(s) is Slots and s.layers[0].is_initialized]
+        assert filled == []
+        left = weakref.ref(engine)
+        del engine
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_a_model_that_diverged_is_named() -> None:

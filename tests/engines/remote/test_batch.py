@@ -124,7 +124,10 @@ def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_wa
         assert (server.live, list(map(told, chains("live.jsonl")))) == ([], before)
         Path("out.jsonl").unlink()
         again = answer(server)
-        assert f"{PROMPTS * CALLS} stored texts used; this run paid for 0 new tokens" in again.stdout
+        assert (
+            f"{PROMPTS * CALLS} texts taken from it, not paid again; this run paid for 0 new tokens"
+            in again.stdout
+        )
         assert len(server.waves) == CALLS
         live = words(server, "--journal", "live.db", out="other.jsonl")
         assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
@@ -595,12 +598,26 @@ def test_a_batch_without_a_status_that_can_be_read_is_an_error_of_the_server(sta
         insist_on_all(server)
 
 
+def test_a_look_at_a_batch_that_gives_a_web_page_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "LONGEST_BACKOFF", 0.05)
+    page = Reply(200, {"Content-Type": "text/html"}, [b"<html>Back soon</html>"])
+    with BatchServer(says) as server:
+        look, pages = server._look, [page, page]
+        server._look = lambda name: pages.pop() if pages else look(name)  # type: ignore[method-assign]
+        done = answer(server)
+        assert done.exit_code == 0, done.stderr
+        insist_on_all(server)
+
+
 def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked() -> None:
     with BatchServer(says) as server:
         changed(server, lambda content: content[:-40])
         done = answer(server, *ONE_STEP)
         assert (done.exit_code, server.waves) == (3, [PROMPTS])
-        assert "did not answer with JSON" in done.stderr
+        said = done.stderr.replace("\n  ", " ")
+        assert f"line {PROMPTS} of /files/" in said
+        assert "is cut off or damaged: '{" in said
+        assert "The lines before it are stored." in said
         assert f"remove the lines of the batch from {FILE}" in done.stderr.replace("\n  ", " ")
         FILE.unlink()
         assert answer(server, *ONE_STEP, "-j", "1").exit_code == 3

@@ -442,11 +442,44 @@ class TestFaults:
         server.on(CHAT, Reply(200, {"Content-Type": "text/html"}, [b"<html>Welcome</html>"]))
         error = refused(engine(server))
         assert error.message == (f"{server.host} did not answer with JSON: '<html>Welcome</html>'")
+        assert isinstance(error, ServerError)
+        assert not error.passing
+        assert "usually ends in /v1" in str(error.hint)
+
+    @pytest.mark.parametrize(
+        "garbage",
+        [
+            Reply(200, {"Content-Type": "text/html"}, [b"<html>Back soon</html>"]),
+            Reply(200, {"Content-Type": "application/json"}, [b'{"choices": [']),
+            json_reply({"hello": "world"}),
+            json_reply({"choices": 3}),
+        ],
+    )
+    def test_a_server_that_worked_before_is_worth_another_try(
+        self, server: FakeServer, garbage: Reply
+    ) -> None:
+        remote = engine(server)
+
+        async def twice() -> EngineError:
+            assert text_of(await collected(remote.chat(ASK, SAMPLING))) == "Hello"
+            with pytest.raises(EngineError) as caught:
+                await collected(remote.chat(ASK, SAMPLING))
+            return caught.value
+
+        server.on(CHAT, chat_reply("Hello"), garbage)
+        error = asyncio.run(closing(remote, twice()))
+        assert error.passing
+        assert (
+            error.hint == "It may pass: try again. If it does not, see the log of the server, or of a proxy."
+        )
 
     def test_not_json_inside_of_a_stream(self, server: FakeServer) -> None:
         server.on(CHAT, sse_reply(chat_event("a"), b"data: {oops}\n\n", DONE))
         error = refused(engine(server))
         assert error.message == f"{server.host} did not answer with JSON: '{{oops}}'"
+        assert isinstance(error, ServerError)
+        assert error.passing
+        assert "try again" in str(error.hint)
 
     def test_json_that_is_something_else(self, server: FakeServer) -> None:
         server.on(CHAT, json_reply({"hello": "world"}))

@@ -47,7 +47,7 @@ def test_a_revoked_key_is_dropped_and_said_once_without_its_text(caplog: pytest.
 
 def test_the_run_ends_when_no_key_is_left() -> None:
     with Teacher(keys={FIRST: 1, SECOND: 1, THIRD: 1}) as teacher:
-        with pytest.raises(ServerError, match="refuses the key from MY_KEYS") as caught:
+        with pytest.raises(ServerError, match=r"refuses key 3 of 3 from MY_KEYS \(") as caught:
             asyncio.run(ask(teacher.url, 20))
         assert teacher.account().statuses == {"200": 3, "401": 3}
     assert not [key for key in KEYS if key in str(caught.value)]
@@ -92,7 +92,7 @@ def test_an_empty_account_of_the_last_key_ends_the_run_at_once() -> None:
         empty = error_reply(429, "You exceeded your quota.", type="insufficient_quota")
         server.on("POST /v1/chat/completions", chat_reply("Hello."), empty)
         with pytest.raises(
-            ServerError, match=r"the account of the key from MY_KEYS is empty \(429\)"
+            ServerError, match=r"the account of key 1 of 3 from MY_KEYS is empty \(429\)"
         ) as caught:
             asyncio.run(ask(server.url, 2))
         assert len(server.requests) == 4  # one that answered, and one for each key

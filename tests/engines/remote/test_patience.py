@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 import time
 from contextlib import aclosing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.patience import Patience
+from redraft.engines.remote.patience import Failure, Patience, RequestPace
 from redraft.errors import ServerError
 from tests.engines.fake_server import (
     DONE,
@@ -69,6 +71,38 @@ def test_a_reply_that_is_left_early_counts_as_far_as_it_came() -> None:
         started = time.monotonic()
         asyncio.run(leave_and_ask_again())
     assert time.monotonic() - started > 0.99
+
+
+def waited(patience: Patience, *failures: Failure) -> tuple[list[bool], bool, list[str]]:
+    """Return which failures are tried again, whether other requests are held back, and what is told."""
+    told: list[str] = []
+
+    async def wait() -> tuple[list[bool], bool]:
+        pace = RequestPace(replace(patience, tell=told.append), "host")
+        again = [await pace.waited(failure) for failure in failures]
+        turn = asyncio.create_task(pace.calls.turn(1))
+        await asyncio.wait([turn], timeout=0.05)
+        held = not turn.done()
+        turn.cancel()
+        return again, held
+
+    return *asyncio.run(wait()), told
+
+
+def test_a_run_waits_as_long_as_the_server_asks_and_holds_back_all_requests() -> None:
+    job = Patience(outage=300.0)
+    again, held, told = waited(job, Failure(429, 900.0, 1, 0.0))
+    assert (again, held) == ([True], True)
+    assert told == ["host limits requests, waiting 900 s, as it asks"]
+    assert waited(job, Failure(429, 4000.0, 1, 0.0)) == ([False], False, [])
+    assert waited(replace(job, outage=5000.0), Failure(429, 4000.0, 1, 0.0))[0] == [True]
+    assert waited(Patience(), Failure(429, 900.0, 1, 0.0)) == ([False], False, [])
+
+
+def test_waits_of_less_than_a_second_are_not_told() -> None:
+    assert waited(Patience(outage=300.0, backoff=0.1), Failure(429, None, 1, 0.0))[2] == []
+    told = waited(Patience(outage=300.0, backoff=100.0), Failure(503, None, 1, 0.0))[2]
+    assert re.fullmatch(r"host fails \(503\), waiting \d+ s, at most 5 min", told[0])
 
 
 def answering(model: str, *args: str) -> subprocess.Popen[str]:
@@ -129,5 +163,5 @@ def test_ask_says_on_a_terminal_that_it_waits(tmp_path: Path) -> None:
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path, timeout=60)
     os.close(theirs)
     assert (done.returncode, done.stdout) == (0, b"Rain falls.\n")
-    assert f"redraft: {server.host} limits requests, waiting 1 s." in os.read(ours, 4096).decode()
+    assert f"redraft: {server.host} limits requests, waiting 1 s, as it asks." in os.read(ours, 4096).decode()
     os.close(ours)

@@ -137,6 +137,25 @@ def test_a_refusal_is_said_once_however_many_ask_at_once(
     assert len(caplog.records) == 1
 
 
+def test_a_refusal_that_was_not_for_the_schema_leaves_it_on(
+    server: FakeServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Some servers repeat the whole request in a complaint about something else in it."""
+    refusal = error_reply(400, "Bad prompt: {'messages': [], 'response_format': {}, 'tools': []}")
+    server.on(CHAT, refusal, refusal, refusal, chat_reply(GOOD))
+
+    async def twice() -> None:
+        async with aclosing(engine(server)) as one:
+            with pytest.raises(ServerError, match="Bad prompt"):
+                _ = [delta async for delta in one.chat(ASK, Sampling(schema=SCHEMA))]
+            _ = [delta async for delta in one.chat(ASK, Sampling(schema=SCHEMA))]
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(twice())
+    assert "response_format" in bodies(server)[-1]
+    assert not caplog.records
+
+
 def test_a_server_that_takes_neither_is_asked_plainly_and_it_is_said(
     server: FakeServer, caplog: pytest.LogCaptureFixture
 ) -> None:

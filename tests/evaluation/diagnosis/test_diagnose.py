@@ -112,6 +112,7 @@ def test_the_guide_stands_beside_the_truth() -> None:
     assert (first.guide.value, first.right.value) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
     assert (best.guide.value, best.right.value) == (1, pytest.approx(1 / 3))
     assert not found.same
+    assert list(notes(found)) == ["Guided by words<=9."]
     assert rows(found, "right answers")["best answer"][2] == "1 of 3; the guiding checks pass 100.0 %"
     echo = told("a", "00").model_copy(update={"steps": (step("x", "r"), step("y", "r", echo=True))})
     assert [level.guide for level in diagnose([echo]).levels] == [None] * 3, "no check guided"
@@ -121,7 +122,10 @@ def test_a_gain_by_the_checks_that_guided_is_said_to_be_nearly_automatic() -> No
     steps = (step("x", guide="0"), step("y", guide="1"))
     found = diagnose([Chain(id=str(n), steps=steps, best=1) for n in range(8)])
     assert found.same
-    assert next(notes(found)) == "The checks that score guided revising, too: a gain is nearly automatic."
+    assert list(notes(found)) == [
+        "The checks that score guided revising, too: a gain is nearly automatic.",
+        "Guided by words<=9.",
+    ]
     assert verdict(found).startswith("Revising pays here: it adds 100.0 points over the first answers; ")
     assert verdict(found).endswith("then a gain is nearly automatic.")
 
@@ -153,6 +157,14 @@ def test_a_critic_that_always_says_the_same_is_named(said: list[str], always: st
     found = diagnose(chains)
     assert found.verdicts.collapse == always
     assert any("Nearly all verdicts" in note for note in notes(found)) == bool(always)
+
+
+@pytest.mark.parametrize(("said", "right", "other"), [("r", "0", "1"), ("a", "1", "0")])
+def test_few_answers_of_the_other_kind_tell_nothing_about_verdicts(said: str, right: str, other: str) -> None:
+    chains = [told(str(n), right, said) for n in range(95)]
+    others = [told(f"other {n}", other, said) for n in range(5)]
+    assert diagnose([*chains, *others[:4]]).verdicts.collapse == ""
+    assert diagnose([*chains, *others]).verdicts.collapse == {"r": "revise", "a": "accept"}[said]
 
 
 def test_accepting_everything_is_right_where_everything_is_right() -> None:

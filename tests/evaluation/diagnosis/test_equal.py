@@ -16,6 +16,7 @@ from redraft.chain import Chain, Step, Usage, write_jsonl
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal import Curves, curves_in, revised_in
 from redraft.evaluation.diagnosis.equal_text import as_json, as_text, drawn, verdict
+from redraft.evaluation.diagnosis.ways import all_ways
 
 
 def chain(name: str, tokens: int, *, right: bool, echo: bool = False) -> Chain:
@@ -52,6 +53,24 @@ def test_scores_and_tokens_between_two_runs_are_on_the_line_that_joins_them(tmp_
     assert best.decision.gain.value == pytest.approx((30 - 15) / 40)
 
 
+def test_the_most_revisions_are_compared_and_curves_go_by_tokens(tmp_path: Path) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "revise-3", 220, shares(36))
+    write(tmp_path, "best-of-2", 210, shares(20))
+    write(tmp_path, "best-of-3", 180, shares(12))
+    found = curves_in(tmp_path)
+    assert (found.revised.way.texts, found.revised.tokens) == (3, 220)
+    best = found.versus[-1]
+    assert (best.kind, best.at) == ("best-of", 210)
+    assert best.decision.gain.value == pytest.approx((36 - 20) / 40)
+
+
+def test_a_way_that_begins_after_is_taken_at_its_beginning(tmp_path: Path) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "revise-2", 90, shares(30))
+    assert [(each.kind, each.at) for each in curves_in(tmp_path).versus] == [("plain", 100), ("best-of", 100)]
+
+
 def test_a_way_that_ends_before_is_taken_at_its_end(tmp_path: Path) -> None:
     runs(tmp_path, revise=30)
     write(tmp_path, "blind-2", 160, shares(9))
@@ -77,6 +96,24 @@ def test_the_sentence(tmp_path: Path, revise: int, said: str) -> None:
     assert list(as_text(found))[-1] == verdict(found)
 
 
+def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
+    """6 of 6 items alone have p = 0.031; as the best of two tests, by Holm's procedure, 0.062."""
+    unsure = runs(tmp_path, plain=6, revise=6, best=(12, 12))
+    assert [each.decision.outcome for each in unsure.versus] == ["undecided", "worse"]
+    assert verdict(unsure) == (
+        "Undecided: revising is not shown to do better than one answer and best of N. "
+        "Best of N may do better, which is not sure among so many ways."
+    )
+    assert verdict(runs(tmp_path, plain=6, revise=6, best=(13, 13))).startswith("Don't revise here")
+
+
+def test_a_way_that_does_equally_well_is_named(tmp_path: Path) -> None:
+    said = verdict(runs(tmp_path, revise=9, best=(9, 9)))
+    assert said.endswith("one answer and best of N. No difference from best of N is in sight.")
+    assert "better in 1 item, worse in 0" in "\n".join(as_text(curves_in(tmp_path)))
+    assert verdict(runs(tmp_path, revise=8, best=(8, 8))).endswith("best of N. No difference is in sight.")
+
+
 def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:
     runs(tmp_path, revise=40)
     for way, right in (("plain", 0), ("revise-2", 0), ("best-of-2", 0), ("best-of-3", 0)):
@@ -94,6 +131,17 @@ def test_chains_that_were_made_elsewhere_are_another_way(tmp_path: Path) -> None
     other = found.versus[-1]
     assert (other.kind, other.at, other.decision.gain.value) == ("mellea", 200, (30 - 9) / 40)
     assert any(line.startswith("mellea of 3 ") for line in as_text(found))
+
+
+def test_revisions_of_an_earlier_command_are_not_those_wanted(tmp_path: Path) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "revise-3", 300, shares(36))
+    files = [tmp_path / "seed-1" / f"revise-{texts}.jsonl" for texts in (2, 3)]
+    assert revised_in(tmp_path) == files[1:]
+    assert revised_in(tmp_path, all_ways(1, 2, voting=False)) == files[:1]
+    write(tmp_path, "mellea-3", 200, shares(9))
+    found = curves_in(tmp_path, all_ways(1, 2, voting=False))
+    assert [point.way.name for point in found.points] == ["plain", "revise-2", "best-of-2", "mellea-3"]
 
 
 def test_items_and_seeds_that_lack_a_run_are_left_out_and_named(tmp_path: Path) -> None:

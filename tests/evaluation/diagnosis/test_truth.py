@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from redraft.chain import Chain, Prompt, Step
+from redraft.chain import Chain, Prompt, Step, write_jsonl
 from redraft.errors import RecordError, UsageError
-from redraft.evaluation.diagnosis.truth import OWN, SCORE, known, with_checks, with_task
+from redraft.evaluation.diagnosis.truth import OWN, SCORE, chains_in, known, with_checks, with_task
 from redraft.verify.parse import parse_checks
 from tests.evaluation.diagnosis.made_chains import step, told
 from tests.evaluation.made import write
@@ -50,6 +50,35 @@ def test_a_revision_that_changed_nothing_has_the_results_of_the_answer_before_it
     changed = (step("x", guide="0"), Step(answer="y"))
     material = known([Chain(id="a", steps=steps, best=0), Chain(id="b", steps=changed, best=0)])
     assert material.left_out == {"some answers were not checked": ("b",)}
+
+
+def test_empty_answers_beside_a_file_are_wrong_unless_they_were_made_since(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    write_jsonl(file, [told("t/0", "01"), told("t/1", "1")])
+    usage = {"prompt_tokens": 7, "completion_tokens": 0}
+    kept = {"version": 1, "steps": [], "stop": "error", "usage": usage}
+    failed = [
+        {"id": "t/1", "cause": "empty reply", "error": "EmptyReply"},
+        {"id": "t/2", "cause": "empty reply", "error": "EmptyReply", "message": "none", "chain": kept},
+        {"id": "t/3", "cause": "timeout", "error": "EngineTimeout", "message": "none", "chain": None},
+    ]
+    write(tmp_path / "t.jsonl.errors.jsonl", failed)
+    found = known(chains_in([file])).chains
+    assert [(each.chain.id, each.task, each.first, each.best, each.empty) for each in found] == [
+        ("t/0", "gsm8k", False, True, False),
+        ("t/1", "gsm8k", True, True, False),
+        ("t/2", "gsm8k", False, False, True),
+    ]
+    assert found[-1].chain.usage.prompt_tokens == 7
+    scored = known(with_checks(chains_in([file]), parse_checks(["lacks:rain"]))).chains
+    assert [each.best for each in scored] == [True, True, False]
+
+
+def test_an_empty_answer_does_not_count_where_only_own_checks_tell(tmp_path: Path) -> None:
+    file = tmp_path / "t.jsonl"
+    write_jsonl(file, [Chain(id="t/0", steps=(step("x", guide="1"),), best=0)])
+    write(tmp_path / "t.jsonl.errors.jsonl", [{"id": "t/1", "cause": "empty reply", "error": "EmptyReply"}])
+    assert known(chains_in([file])).left_out == {"empty": ("t/1",)}
 
 
 def test_what_does_not_count_is_listed_by_reason() -> None:

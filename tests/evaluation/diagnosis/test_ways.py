@@ -11,7 +11,7 @@ import pytest
 import redraft
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.evaluation.diagnosis.ways import Way, all_ways, reader_of, retold, strangers, voted
-from redraft.verify.base import demand_of, run_checks, weight_of
+from redraft.verify.base import demand_of, run_checks, schema_of, weight_of
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber
 from redraft.verify.parse import parse_check
 
@@ -48,6 +48,24 @@ def test_a_retold_check_hides_its_complaint_alone(text: str) -> None:
     )
     assert (untold.passed, untold.score) == (told.passed, told.score) == (False, told.score)
     assert untold.message == "Try again." != told.message
+
+
+def test_a_retold_check_keeps_its_schema_and_what_it_says_of_a_right_answer(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"type": "integer"}')
+    check = parse_check(f"json-schema:{tmp_path / 'schema.json'}")
+    [hidden] = retold([check], "Try again.")
+    assert schema_of(hidden) == schema_of(check) is not None
+    one, other = (
+        asyncio.run(run_checks([each], "7", Prompt(instruction="?")))[0] for each in (check, hidden)
+    )
+    assert one.passed
+    assert one == other
+
+
+def test_what_the_writer_is_not_told_does_not_ask_a_critic_either() -> None:
+    hidden = {way.name: way.options.get("mode") for way in ALL if way.kind in ("blind", "shuffled")}
+    assert set(hidden.values()) == {"verified"}
+    assert Way("revise", 3).options == {"max_revisions": 2}
 
 
 def test_a_check_that_is_never_enough_fails_right_answers() -> None:

@@ -35,7 +35,8 @@ TRAP = "Assistant 1 finds the length of the segment from (2, -4) to (10, 4)."
         (f"{TRAP}\nOutput: (10, 3)\nThe point is (10, 4).", (10, 3)),
         ("The Python tuple containing the scores is (10, 9.5).", (10, 9.5)),
         ("Good. Rating: [[8]]", (8,)),
-        ("[[1, 2]], no: [[8, 9]]", (8, 9)),
+        ("[[1, 2]]? No.\n[[8, 9]], so [[8, 9]]", (8, 9)),
+        ("So [[8,\n9]]", (8, 9)),
     ],
 )
 def test_scores_are_read(text: str, scores: tuple[float, ...]) -> None:
@@ -57,6 +58,8 @@ def test_scores_are_read(text: str, scores: tuple[float, ...]) -> None:
         ("-1 -1", "outside 1 to 10"),
         ("0 9", "outside 1 to 10: 0 and 9"),
         ("[[A]]", "no scores"),
+        ("[[8]] out of [[10]]", r"\[\[8\]\] and \[\[10\]\] on one line"),
+        ("[[1, 2]], no: [[8, 9]]", "on one line"),
     ],
 )
 def test_scores_are_never_made_up(text: str, reason: str) -> None:
@@ -64,10 +67,18 @@ def test_scores_are_never_made_up(text: str, reason: str) -> None:
         scores_in(text)
 
 
-def test_a_verdict_is_the_last_one() -> None:
-    assert [winner_in(f"[[B]]? No: [[{each}]]") for each in "ABC"] == ["1", "2", "tie"]
-    with pytest.raises(Unreadable, match="no verdict"):
-        winner_in("A is better")
+def test_a_verdict_is_that_on_the_last_line_with_one() -> None:
+    asked = 'I write "[[A]]" if A is better, "[[B]]" if B is, and "[[C]]" for a tie.'
+    for each, winner in (("A", "1"), ("B", "2"), ("C", "tie")):
+        assert winner_in(f"{asked}\nB quotes [[B]].\n[[{each}]], so [[{each}]]\nThat is all.") == winner
+    for text, why in (
+        ("A is better", "no verdict"),
+        ("[[A]] or [[B]]", r"\[\[A\]\] and \[\[B\]\] on one line"),
+        (f"[[A]]\n{asked}", "on one line"),
+        ("", "empty"),
+    ):
+        with pytest.raises(Unreadable, match=why):
+            winner_in(text)
 
 
 @given(st.text(max_size=400))

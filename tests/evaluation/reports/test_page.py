@@ -23,7 +23,7 @@ from redraft.evaluation.reports.report import report
 from tests.evaluation.made import answer, both, review, write
 
 BAD = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-VOID = {"meta", "input", "br", "line", "rect", "circle"}
+VOID = {"meta", "input", "br", "wbr", "line", "rect", "circle"}
 
 
 class Reader(HTMLParser):
@@ -235,6 +235,27 @@ def test_votes_are_signs_between_the_models_with_the_voter(tmp_path: Path) -> No
     dom = opened(html, tmp_path)
     assert "<b>new &gt; old</b><small>zoë</small></div>" in dom
     assert "<b>old &gt; new</b><small>ali</small></div>" in dom
+
+
+def test_a_pair_of_votes_has_the_outcome_of_all_voters(tmp_path: Path) -> None:
+    drawn = {"score": None, "text": "", "metadata": {"sides": "drawn"}}
+    sides = {1: ("new", "old"), 2: ("old", "new")}
+    votes = {1: ((1, "1"), (2, "1")), 2: ((1, "1"), (1, "2"), (1, "2")), 3: ((1, "tie"), (2, "2"))}
+    records = [
+        review(question, *sides[first], None)
+        | drawn
+        | dict(zip(("model_1", "model_2"), sides[first], strict=True))
+        | {"review_id": f"{question}-{voter}", "judge": f"voter {voter}", "winner": winner}
+        for question, given in votes.items()
+        for voter, (first, winner) in enumerate(given)
+    ]
+    path = write(tmp_path / "r.jsonl", records)
+    found = report([path], draws=100)
+    pairs = data_of(read(page(found, "")))
+    assert [each["kinds"] for each in pairs] == [["tied"], ["lost"], ["won"]]
+    assert pairs[0]["about"].endswith("new tied"), "voters disagree, and not a judge with itself"
+    [comparison] = found.comparisons
+    assert [each.outcome for each in comparison.by_question()] == [0, -1, 1]
 
 
 @pytest.mark.slow

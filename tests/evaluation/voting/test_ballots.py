@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,19 @@ def test_nothing_that_is_shown_names_a_model_or_an_answer(voting: Voting) -> Non
     assert not any(part in shown for part in ("-model", "-id", "new", "old"))
 
 
+def test_the_same_is_shown_of_a_model_whatever_its_place_and_name(tmp_path: Path) -> None:
+    """Nothing but the answers differs if the models change places, names and ids."""
+    shown = []
+    for number, (name, place) in enumerate(itertools.product(("a-much-longer-name", "b"), (0, 1))):
+        (folder := tmp_path / str(number)).mkdir()
+        voting = Voting(folder, 9)
+        answers = (GivenAnswer(f"{name}-7", name, ("same",)), GivenAnswer("other", "other", ("same",)))
+        voting.matches = [replace(each, answers=answers[:: 1 - 2 * place]) for each in voting.matches]
+        shown.append([replace(each, id=each.id.partition("-")[0]) for each in voting.all_pairs()])
+    assert all(each == shown[0] for each in shown)
+    assert len({len(each.id) for each in voting.all_pairs("ali")}) == 1
+
+
 def test_order_and_sides_are_drawn_by_seed_and_voter_and_stay(tmp_path: Path) -> None:
     def drawn(folder: str, voter: str = "zoë", seed: int = 1) -> list[tuple[str, ...]]:
         (tmp_path / folder).mkdir()
@@ -80,6 +95,29 @@ def test_order_and_sides_are_drawn_by_seed_and_voter_and_stay(tmp_path: Path) ->
         assert set(other) != set(first)
     assert Counter(each[1][0] for each in first) == {"n": 20, "o": 20}
     assert sorted(each[0] for each in first) == sorted(f"Why {n}, turn 0?" for n in range(40))
+
+
+def test_over_many_seeds_and_voters_sides_and_places_tell_nothing(tmp_path: Path) -> None:
+    voting, draws = Voting(tmp_path, 8), 600
+    counts = Counter[tuple[object, ...]]()
+    before: dict[object, bool] = {}
+    for number in range(draws):
+        voter, seed = ("zoë", number // 2) if number % 2 else ("ali", number // 2)
+        items = voting.ballots(voter, seed)._items.values()
+        for place, item in enumerate(items):
+            question = item.match.question.id
+            counts["place", question, place] += 1
+            counts["side at place", place] += item.swapped
+            counts["side of question", question] += item.swapped
+            counts["side as in the draw before", question] += item.swapped == before.get(question)
+            before[question] = item.swapped
+        for place, (one, two) in enumerate(itertools.pairwise(items)):
+            counts["side as of the pair before", place] += one.swapped == two.swapped
+    assert len(counts) == 8 * 8 + 3 * 8 + 7
+    for what, count in counts.items():
+        share = {"place": 1 / 8, "side as of the pair before": 3 / 7}.get(str(what[0]), 1 / 2)
+        error = (count - draws * share) / math.sqrt(draws * share * (1 - share))
+        assert abs(error) < 4, (what, count)  # standard errors: of 95 figures, chance alone passes 0.6 %
 
 
 def test_a_vote_is_a_review_that_says_who_was_shown_first(voting: Voting) -> None:

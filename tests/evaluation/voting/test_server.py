@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -128,6 +128,7 @@ def test_the_page_comes_with_a_strict_policy_and_without_answers(server: VoteSer
         ({"Content_Length": "-1"}, 411, "how long"),
         ({"Content_Length": "1_0"}, 411, "how long"),
         ({"Content_Length": "99999999999"}, 413, "at most"),
+        ({"Content_Length": "9" * 6000}, 413, "at most"),
         ({"path": "/etc/passwd"}, 404, "/act"),
     ],
 )
@@ -172,6 +173,29 @@ def test_a_body_that_is_no_request_is_refused(server: VoteServer, body: bytes) -
     reply, data = ask(server, body=body or b" ")
     assert reply.status == 400
     assert json.loads(data)["error"]
+
+
+def test_what_changes_nothing_is_said(server: VoteServer, voting: Voting) -> None:
+    assert act(server, "undo")["remark"] == "You have no vote to undo."
+    pair = act(server, "show")["pair"]  # on two pages
+    assert act(server, "1", pair)["remark"] == ""
+    after = act(server, "2", pair)
+    assert (after["done"], after["remark"]) == (
+        1,
+        "You had judged that pair elsewhere, and that vote stands.",
+    )
+    assert [each.winner for each in voting.votes()] == ["1"]
+    voting.path.unlink()
+    reply, data = ask(server)
+    assert (reply.status, "votes.jsonl is gone" in json.loads(data)["error"]) == (500, True)
+
+
+def test_silent_connections_hold_up_no_voter(server: VoteServer) -> None:
+    with ExitStack() as stack:
+        for part in (b"", b"POST /act HT", b"POST /act HTTP/1.1\r\nHost: 127.0.0.1\r\nX") * 30:
+            silent = stack.enter_context(socket.create_connection(("127.0.0.1", server.server_address[1])))
+            silent.sendall(part)
+        assert act(server, "show")["total"] == 6
 
 
 def test_voters_at_once_get_pairs_and_votes_of_their_own(server: VoteServer, voting: Voting) -> None:

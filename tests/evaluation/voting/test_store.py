@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -136,15 +137,23 @@ for number in range(12):
 
 
 def test_votes_on_other_answers_and_other_files_are_refused(path: Path) -> None:
-    VoteStore(path, MADE).add(vote(1))
+    store = VoteStore(path, MADE)
+    store.add(vote(1))
     with pytest.raises(OutputError, match="was made in another way: seed was 1 and is 2"):
         VoteStore(path, Provenance("vote", {"seed": 2}))
     with pytest.raises(OutputError, match="by vote, not by judge"):
         VoteStore(path, Provenance("judge", {"seed": 1}))
-    with path.open("a") as file:
-        file.write("no vote\n")
-    with pytest.raises(RecordError, match=r"votes.jsonl: has a line that is not a vote: 'no vote"):
-        VoteStore(path, MADE).of("zoë")
+    before = path.read_text()
+    for line in ("no vote", "[]", '{"judge": "zoë"}', '{"judge": "zoë", "review_id": "x"}'):
+        path.write_text(f"{before}{line}\n")
+        for act in (
+            store.counts,
+            lambda: store.of("zoë"),
+            lambda: store.undo("zoë"),
+            lambda: store.add(vote(2)),
+        ):
+            with pytest.raises(RecordError, match=r"votes.jsonl: has a line that is not a vote: "):
+                act()
 
 
 def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -152,3 +161,53 @@ def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         VoteStore(tmp_path / "none" / "votes.jsonl", MADE)
     with pytest.raises(OutputError, match="Is a directory"):
         VoteStore(tmp_path, MADE)
+
+
+def test_a_file_or_folder_that_is_gone_meanwhile_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "folder" / "votes.jsonl"
+    path.parent.mkdir()
+    store = VoteStore(path, MADE)
+    store.add(vote(1))
+    moved = path.rename(tmp_path / "moved.jsonl")
+    for act in (lambda: store.of("zoë"), lambda: store.add(vote(2)), lambda: store.undo("zoë")):
+        with pytest.raises(OutputError, match=r"votes.jsonl is gone"):
+            act()
+    assert not path.exists(), "no second file begins"
+    assert ids(moved.rename(path)) == ["zoë1"]
+    store.add(vote(2))
+    assert ids(path) == ["zoë1", "zoë2"]
+    shutil.rmtree(path.parent)
+    with pytest.raises(OutputError, match=r"votes.jsonl is gone"):
+        store.add(vote(3))
+
+
+def test_a_lock_that_cannot_be_made_is_said(path: Path) -> None:
+    store = VoteStore(path, MADE)
+    path.with_name("votes.jsonl.lock").mkdir()  # as in a folder that takes no files; the superuser has none
+    with pytest.raises(OutputError, match=r"cannot change .*votes.jsonl: Is a directory"):
+        store.add(vote(1))
+
+
+def test_a_full_disk_changes_nothing(path: Path) -> None:
+    store = VoteStore(path, MADE)
+    for each in (vote(1), vote(1, "ali")):
+        store.add(each)
+    before = path.read_bytes()
+    code = """
+import resource, sys
+from pathlib import Path
+from tests.evaluation.voting.test_store import MADE, OutputError, VoteStore, vote
+store = VoteStore(Path(sys.argv[1]), MADE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+for act in (lambda: store.add(vote(2)), lambda: store.undo("zoë")):
+    try:
+        act()
+    except OutputError as error:
+        print(error.message)
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code, path], env={**os.environ, "PYTHONPATH": "."}, stdout=subprocess.PIPE
+    )
+    assert found.stdout.count(b"File too large") == 2
+    assert path.read_bytes() == before
+    assert {each.name for each in path.parent.iterdir()} == {"votes.jsonl", "votes.jsonl.run.json"}

@@ -250,7 +250,11 @@ def writing(
     size = size_of([source or STDIO] if reads is None else reads)
     with open_output(out, force=flags.force) as sink:
         with ExitStack() as stack:
-            aside = open_output(flags.dropped, force=flags.force) if flags.dropped else nullcontext()
+            aside = (
+                open_output(flags.dropped, force=flags.force, flag="--dropped")
+                if flags.dropped
+                else nullcontext()
+            )
             gone = Dropped(stack.enter_context(aside), None if flags.quiet else tell)
             progress = stack.enter_context(RecordProgress(size, out, quiet=flags.quiet))
             output = DataOutput(sink, gone, progress, source, flags)

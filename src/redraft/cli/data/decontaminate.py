@@ -67,7 +67,9 @@ def decontaminate(
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
         items.save(folder)
         output = stack.enter_context(writer)
-        found = stack.enter_context(open_output(report, force=flags.force)) if report else None
+        found = (
+            stack.enter_context(open_output(report, force=flags.force, flag="--report")) if report else None
+        )
         checked = output.spread(partial(check, folder=folder, strict=flags.strict), lines)
         output.sink.writelines(output.passing(_judged(checked, items, seen, found)))
     output.tell_counts()

@@ -70,7 +70,7 @@ def stats(
     for path in files:
         check_records(path)
     count = token_count(tokenizer) if tokenizer else count_words
-    with open_output(html, force=force) if html else nullcontext() as file:
+    with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
         with RecordProgress(size_of(files)) as progress:
             report = describe(
                 files,

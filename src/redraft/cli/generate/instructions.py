@@ -111,7 +111,7 @@ async def _opened(
         batches = batching.opened(
             stack, journal, lambda: limits.reached(session.spent, session.progress.seconds)
         )
-        patience = settings.waiting(usual=PATIENCE, tell=session.progress.wait)
+        patience = settings.waiting(usual=PATIENCE, limit_seconds=limits.seconds, tell=session.progress.wait)
         how: Any = {"parallel": parallel, "patience": patience, "batches": batches}
         engine = await settings.load(stack, "model", reference, **how)
         identity = await in_daemon_thread(lambda: identity_of(reference))

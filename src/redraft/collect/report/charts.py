@@ -11,7 +11,8 @@ from redraft.collect.report.histogram import Bin
 from redraft.counting import printable
 
 WIDTH, HEIGHT = 400, 150  # of a histogram, in units of the drawing
-TALL = 240  # height of a chart with several curves
+TALL, _EDGE = 200, 8  # height of a chart with several curves, and the space around them
+_COLOURS = 8  # of curves, before they begin again
 _TOP, _FOOT = 18, 22  # space for the largest count above, and for the numbers below
 _LABEL = 40  # width of a number below the bars
 _SHOWN = 12  # most bars of names
@@ -152,7 +153,7 @@ def scatter(points: Sequence[tuple[float, float, str]], title: str, x_name: str,
 
 
 def curves(series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], x_name: str) -> str:
-    """Draw a line with its band for each series, all on one scale. The style colours the classes s0, s1 …
+    """Draw a line with its band for each series, all on one scale. The style colours the classes s0 to s7.
 
     Args:
         series: Name -> points: place, value, lower and upper end (NaN without a band), and a tooltip.
@@ -163,17 +164,19 @@ def curves(series: Mapping[str, Sequence[tuple[float, float, float, float, str]]
     (left, right), (low, high) = _range([point[0] for point in points]), _range(ends)
 
     def at(x: float, y: float) -> str:
-        across = (x - left) / (right - left) * (WIDTH - 16) + 8
-        return f"{across:.1f},{TALL - _FOOT - (y - low) / (high - low) * (TALL - _TOP - _FOOT):.1f}"
+        across, up = (x - left) / (right - left), (y - low) / (high - low)
+        return f"{across * (WIDTH - 2 * _EDGE) + _EDGE:.1f},{TALL - _EDGE - up * (TALL - 2 * _EDGE):.1f}"
 
-    drawn = "".join(_curve(number, each, at) for number, each in enumerate(series.values()))
-    key = " ".join(f'<span><i class="s{n}"></i>{safe(name)}</span>' for n, name in enumerate(series))
+    drawn = "".join(_curve(n % _COLOURS, each, at) for n, each in enumerate(series.values()))
+    key = " ".join(
+        f'<span><i class="s{n % _COLOURS}"></i>{safe(name)}</span>' for n, name in enumerate(series)
+    )
     return (
-        f'<p class="key">{key}</p><svg class="curves" viewBox="0 0 {WIDTH} {TALL}" role="img" '
-        f'aria-label="{safe(", ".join(series))}"><line x1="0" x2="{WIDTH}" y1="{TALL - _FOOT}" '
-        f'y2="{TALL - _FOOT}"/>{drawn}<text x="0" y="12">{low:,.3g} to {high:,.3g}</text>'
-        f'<text x="{WIDTH}" y="{TALL - 5}" text-anchor="end">'
-        f"{safe(x_name)}: {left:,.3g} to {right:,.3g}</text></svg>"
+        f'<p class="key">{key}</p><div class="curves"><span>{high:,.3g}</span>'
+        f'<svg viewBox="0 0 {WIDTH} {TALL}" role="img" aria-label="{safe(", ".join(series))}">'
+        f'<line x1="0" x2="0" y1="0" y2="{TALL}"/><line x1="0" x2="{WIDTH}" y1="{TALL}" y2="{TALL}"/>'
+        f"{drawn}</svg><span>{low:,.3g}</span>"
+        f"<p><span>{left:,.3g}</span> <span>{safe(x_name)}</span> <span>{right:,.3g}</span></p></div>"
     )
 
 

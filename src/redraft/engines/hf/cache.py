@@ -63,12 +63,23 @@ class Pass:
         )
 
 
+@dataclass
+class _Now:
+    """The pass that runs. Layers hold this and not the cache: a cycle would keep gigabytes in memory."""
+
+    step: Pass
+
+
 class Slots(Cache):
-    """The slots of all layers. Set `step` before each pass."""
+    """The slots of all layers."""
 
     def __init__(self, layers: int, slots: int, context: int) -> None:
-        self.step = Pass((0,), (0,), 1)
-        super().__init__(layers=[_Layer(self, slots, context) for _ in range(layers)])
+        self._now = _Now(Pass((0,), (0,), 1))
+        super().__init__(layers=[_Layer(self._now, slots, context) for _ in range(layers)])
+
+    def begin(self, step: Pass) -> None:
+        """Say which slots and positions the next pass of the model fills."""
+        self._now.step = step
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -76,9 +87,9 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     is_sliding = False
 
-    def __init__(self, cache: Slots, slots: int, context: int) -> None:
+    def __init__(self, now: _Now, slots: int, context: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.cache, self.slots, self.context = cache, slots, context
+        self.now, self.slots, self.context = now, slots, context
 
     def update(
         self,
@@ -90,7 +101,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Store states of shape (sequences, heads, count, width). Return the states of all positions."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        step = self.cache.step
+        step = self.now.step
         self.keys = self._with_room(self.keys, step.length)
         self.values = self._with_room(self.values, step.length)
         rows = torch.tensor(step.slots, device=key_states.device)[:, None]
@@ -125,7 +136,7 @@ class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
 
     def get_seq_length(self) -> int:
         """Return the length of the longest sequence before the pass."""
-        return max(self.cache.step.starts)
+        return max(self.now.step.starts)
 
     def get_max_length(self) -> int:
         """Return the most tokens of a sequence."""
@@ -154,7 +165,7 @@ def forward(
     Returns:
         Logits, shape (sequences, keep, vocabulary).
     """
-    cache.step = step
+    cache.begin(step)
     masks = {kind: step.mask(model.dtype, model.device, window) for kind, window in windows.items()}
     logits: torch.Tensor = model(
         input_ids=torch.tensor(ids, device=model.device),

@@ -267,7 +267,8 @@ class HfEngine(LocalEngine):
             except RuntimeError:  # the loop is closed, and nobody reads the stream
                 request.cancelled = True
 
-        spelling = Spelling.after(prompt, lambda ids: self._tokenizer.decode(ids, control=False), stop)
+        tokenizer = self._tokenizer  # not self: `deliver` and `request` hold each other, and would keep it
+        spelling = Spelling.after(prompt, lambda ids: tokenizer.decode(ids, control=False), stop)
         request = Request(list(prompt), sampling, room.tokens, room.limit, spelling, deliver)
         self._batch.add(request)
         try:

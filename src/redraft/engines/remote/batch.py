@@ -389,7 +389,7 @@ class BatchServer(Server):
                     self._store(lines)
                     lines = []
         except ServerError as error:
-            error.hint = f"Try again later. {self._forget}"
+            error.hint = f"The lines before it are stored. Try again later. {self._forget}"
             raise
         finally:
             self._store(lines)
@@ -428,8 +428,20 @@ class BatchServer(Server):
         self.patience.tell(self._batches.line(sent, ""))
 
     async def _record(self, method: str, path: str, body: Any = None, needs: str = "id") -> Body:
-        """Return a JSON object of the server with a field that is needed."""
-        found = await self.fetch(method, self.url + path, body)
+        """Return a JSON object of the server with a field that is needed.
+
+        A reply that cannot be read is asked for again where that changes nothing.
+        """
+        tries = self.patience.tries if method == "GET" else 1
+        for attempt in range(1, tries + 1):
+            try:
+                found = await self.fetch(method, self.url + path, body)
+            except EngineError as error:
+                if not error.passing or attempt == tries:
+                    raise
+                await asyncio.sleep(min(self.patience.backoff * 2**attempt, LONGEST_BACKOFF))
+            else:
+                break
         if isinstance(found, Refusal):
             raise self._error_of(found, path)
         self.pace.served()

@@ -25,7 +25,7 @@ from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Samplin
 from redraft.engines.price import Price
 from redraft.engines.remote.listing import choose, has, models, root
 from redraft.engines.remote.patience import Patience
-from redraft.engines.remote.server import Refusal, Server
+from redraft.engines.remote.server import ADDRESS_HINT, Refusal, Server
 from redraft.engines.remote.sse import Halves
 from redraft.engines.remote.wire import (
     Body,
@@ -221,6 +221,7 @@ class RemoteEngine:
             if reply.finish == "error" or not (reply.finish or (reply.done and reply.counts)):
                 how = "gave the answer up" if reply.finish else "broke the stream off"
                 raise self._broken(f"{how} after {reply.characters} characters.")
+            self._server.worked = True
             if "response_format" in sent:
                 self._schemas.look(
                     f"{self._server.host}#{self._info.name}", reply.text, reply.finish or "stop"
@@ -263,22 +264,35 @@ class RemoteEngine:
             body = {**body, "return_token_ids": True}
         schema = repr(sampling.schema)
         body = in_dialect(body, self._refused[""] | self._refused.get(schema, set()))
+        refusals: list[tuple[Set[str], Refusal, Body]] = []
         while True:
             self._debug(f"is sent to {path}", body)
             async with self._server.asked(path, {**body, **extra}, headers, sampling.call_id) as reply:
                 if isinstance(reply, httpx.Response):
+                    self._remember(schema, refusals)
                     yield reply, body
                     return
             changed = adapted(body, reply.complaint) if reply.status in (400, 422, 500) else None
             if changed is None:
                 raise await self._error(path, reply)
-            gone = body.keys() - changed.keys()
+            refusals.append((body.keys() - changed.keys(), reply, changed))
+            body = changed
+
+    def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal, Body]]) -> None:
+        """Leave fields out of later requests, now that the server takes one without them.
+
+        A complaint may name a field and mean another: then the request without it is refused as well.
+
+        Args:
+            schema: The schema of the request.
+            refusals: The fields that were left out, the refusal that named them, and the next request.
+        """
+        for gone, refusal, changed in refusals:
             of_schema = bool(gone & {"response_format", "tool_choice"})
             refused = self._refused[schema if of_schema else ""]
             if of_schema and not gone <= refused:  # another call may have been told the same
-                self._say_refused(gone, reply, by_tool=answers_by_tool(changed))
+                self._say_refused(gone, refusal, by_tool=answers_by_tool(changed))
             refused |= gone
-            body = changed
 
     def _debug(self, what: str, record: Body) -> None:
         """Log a request or reply on one line, without keys, `extra_body` and `extra_headers`."""
@@ -322,10 +336,10 @@ class RemoteEngine:
             try:
                 return read_chunk(record)
             except ValueError as error:
-                raise self._not_the_protocol(f"{record}: {error}") from None
+                raise self._server.unreadable(self._not_the_protocol(f"{record}: {error}")) from None
         complaint = read_complaint(record)
         if complaint is None:
-            raise self._not_the_protocol(str(record))
+            raise self._server.unreadable(self._not_the_protocol(str(record)))
         raise self._broken(f"failed while it answered: {self._server.clean(complaint.message)}")
 
     async def _error(self, path: str, refusal: Refusal) -> EngineError:
@@ -370,7 +384,8 @@ class RemoteEngine:
     def _not_the_protocol(self, record: str) -> ServerError:
         shown = self._server.clean(record)[:80]
         return ServerError(
-            f"{self._server.host} answered with JSON that is not of the OpenAI protocol: {shown}"
+            f"{self._server.host} answered with JSON that is not of the OpenAI protocol: {shown}",
+            hint=ADDRESS_HINT,
         )
 
     def _silence(self, reply: _Reply) -> EngineTimeout:

@@ -34,6 +34,12 @@ class KeyRing:
         self._left.remove(value)
         return self._all.index(value) + 1
 
+    @property
+    def left(self) -> str:
+        """The key that is left, in words for a message: its number, if there were several."""
+        number = self._all.index(self._left[0]) + 1
+        return "the key" if len(self._all) == 1 else f"key {number} of {len(self._all)}"
+
     def has_other(self, value: str | None) -> bool:
         """Whether another key is left to try."""
         return any(each != value for each in self._left)

@@ -19,6 +19,13 @@ from redraft.engines.remote.pace import Pace
 LONGEST_BACKOFF = 15.0
 """Most seconds between two tries where the server names no time, so that a restart is noticed soon."""
 
+LONGEST_ASKED = 3600.0
+"""Most seconds that a job waits where the server names the time: a limit of the hour passes, one of the day
+ends the job."""
+
+_TOLD = 1.0
+"""Fewest seconds of a wait that is told."""
+
 
 @dataclass(frozen=True)
 class Patience:
@@ -31,7 +38,8 @@ class Patience:
             Pings are no tokens.
         tries: Most tries of a request. While `outage` lasts, a server that fails all requests gets more.
         backoff: Pause before the second try where the server names no time; doubled each time, with jitter.
-        longest_wait: The longest `Retry-After` to obey, unless `outage` is longer.
+        longest_wait: The longest `Retry-After` to obey without `outage`.
+        longest_asked: The same with `outage`, unless that is longer.
         outage: How long a server that has answered before may be down, busy or silent. With 0, only `tries`
             counts, and a silent server is not asked again.
         rpm: Most requests a minute; None for no limit.
@@ -45,6 +53,7 @@ class Patience:
     tries: int = 5
     backoff: float = 0.5
     longest_wait: float = 60.0
+    longest_asked: float = LONGEST_ASKED
     outage: float = 0.0
     rpm: int | None = None
     tpm: int | None = None
@@ -135,7 +144,8 @@ class RequestPace:
         patience, now = self._patience, _now()
         self._down_since = now - failure.silence if self._down_since is None else self._down_since
         lasted = now - self._down_since
-        if (failure.retry_after or 0) > max(patience.longest_wait, patience.outage):
+        longest = max(patience.outage, patience.longest_asked) if patience.outage else patience.longest_wait
+        if (failure.retry_after or 0) > longest:
             return None
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
         if limited:
@@ -149,8 +159,10 @@ class RequestPace:
         jittered = self._jittered(failure.attempt)
         after = failure.retry_after
         seconds = jittered if after is None else after + 0.1 * jittered
-        limit = f" of {in_words(patience.outage)}" if patience.outage else ""
-        patience.tell(f"{self._host} {failure.words}, waiting {lasted + seconds:.0f} s{limit}")
+        if (whole := lasted + seconds) >= _TOLD:
+            limit = f", at most {in_words(patience.outage)}" if patience.outage else ""
+            limit = ", as it asks" if whole > patience.outage and after else limit
+            patience.tell(f"{self._host} {failure.words}, waiting {whole:.0f} s{limit}")
         return seconds
 
     def _jittered(self, attempt: int) -> float:

@@ -48,7 +48,7 @@ SLOWEST = 1e6
 """Bytes a second at which a large file is sent at least."""
 
 _NONE: Mapping[str, str] = {}
-_ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
+ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or correct host and port in --model."
 
 
@@ -110,7 +110,10 @@ class Server:
         host: Host and port, for messages.
         patience: Time-outs and retries.
         pace: The schedule of requests.
+        worked: Whether it has given a whole reply. One that is unreadable may then be a fault that passes.
     """
+
+    worked = False
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
         """Check the address; send nothing yet.
@@ -185,12 +188,14 @@ class Server:
             return reply
         try:
             async with asyncio.timeout(limit):
-                return self._decoded(await self._read(reply))
+                found = self._read_record(await self._read(reply))
         except TimeoutError:
             message = f"{self.host} did not finish its reply within {limit:g} s."
             raise EngineTimeout(message, hint=_SILENT_HINT) from None
         finally:
             await self._close(reply)
+        self.worked = True
+        return found
 
     async def lines(self, path: str) -> AsyncGenerator[Any, None]:
         """Yield the JSON lines of a file. One that breaks off is asked for again.
@@ -212,7 +217,7 @@ class Server:
                     number += 1
                     if number > seen:
                         seen = number
-                        yield self._decoded(line)
+                        yield self._line(line, f"line {number:,} of {path}")
             except (httpx.RequestError, TimeoutError) as error:
                 reason = self.clean(str(error)) or "it is silent"
             else:
@@ -220,6 +225,13 @@ class Server:
             finally:
                 await self._close(reply)
         raise ServerError(f"{self.host} broke off {path} after {seen:,} lines: {reason}", passing=True)
+
+    def _line(self, line: bytes, name: str) -> Any:
+        record = _from_json(line)
+        if record is _BAD:
+            shown = self.clean(line.decode(errors="replace"))[:80]
+            raise ServerError(f"{self.host}: {name} is cut off or damaged: {shown!r}")
+        return record
 
     async def _split(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield whole lines. Only a line feed ends one: JSON may hold the others that `splitlines` knows."""
@@ -243,22 +255,36 @@ class Server:
         Raises:
             ServerError: The reply is not JSON.
         """
-        if "json" in response.headers.get("content-type", ""):
-            yield self._decoded(await self._read(response))
+        kind = response.headers.get("content-type", "")
+        if "json" in kind:
+            yield self._read_record(await self._read(response))
             return
         parser, start, empty = EventParser(), b"", True
         async for piece in self._pieces(response):
             start = (start + piece)[:4096] if empty else b""
             for data in parser.feed(piece):
                 empty = False
-                yield None if data.strip() == "[DONE]" else self._decoded(data)
+                yield None if data.strip() == "[DONE]" else self._read_record(data, kind)
         for data in parser.close():
             empty = False
             record = None if data.strip() == "[DONE]" else _from_json(data)
             if record is not _BAD:  # a bad one was cut off, and then the finish reason is missing too
                 yield record
         if empty and not _PINGS.fullmatch(start):
-            raise self._not_json(start.decode(errors="replace"))
+            raise self.unreadable(self._not_json(start.decode(errors="replace")))
+
+    def _read_record(self, data: str | bytes, kind: str = "") -> Any:
+        try:
+            return self._decoded(data)
+        except ServerError as error:
+            raise self.unreadable(error, known="event-stream" in kind) from None
+
+    def unreadable(self, error: ServerError, *, known: bool = False) -> ServerError:
+        """Return the error for a reply that cannot be read: it may pass if the server is known to work."""
+        if known or self.worked:
+            error.passing, error.hint = True, _UNREADABLE_HINT
+            self.pace.broken()
+        return error
 
     def clean(self, text: str) -> str:
         """Prepare a text of the server for a message: one short line, without the key."""
@@ -303,7 +329,7 @@ class Server:
         if status in (404, 405, 501):
             return ServerError(
                 f"{self.url}{path} does not exist ({status}): {reason}",
-                hint=_ADDRESS_HINT,
+                hint=ADDRESS_HINT,
                 status=status,
             )
         return ServerError(f"{self.host} refuses the request ({status}): {reason}", status=status)
@@ -312,14 +338,20 @@ class Server:
         variable = key_variable(self.host)
         hint = f'export {variable}=…, or under [keys] of {config_path()}: "{self.host}" = "env:NAME"'
         if status == HTTPStatus.FORBIDDEN:
-            verb = f"gives the key from {self._key.source} no access" if self._key else "gives no access"
+            verb = f"gives {self._last_key} no access" if self._key else "gives no access"
             hint = f"Use a model or a key that has access: {hint}"
         else:
-            verb = f"refuses the key from {self._key.source}" if self._key else "asks for a key"
+            verb = f"refuses {self._last_key}" if self._key else "asks for a key"
         return ServerError(f"{self.host} {verb} ({status}): {reason}", hint=hint, status=status)
 
+    @property
+    def _last_key(self) -> str:
+        """The key after which none is left to try, in words."""
+        assert self._key  # noqa: S101  (it has one)
+        return f"{self._keys.left} from {self._key.source}"
+
     def _account_error(self, status: int, reason: str) -> ServerError:
-        whose = f"of the key from {self._key.source} " if self._key else ""
+        whose = f"of {self._last_key} " if self._key else ""
         return ServerError(
             f"{self.host}: the account {whose}is empty ({status}): {reason}",
             hint="Add credit, raise the account's own limit, or use another key.",
@@ -493,11 +525,12 @@ class Server:
 
     def _not_json(self, text: str) -> ServerError:
         shown = self.clean(text)[:80]
-        return ServerError(f"{self.host} did not answer with JSON: {shown!r}", hint=_ADDRESS_HINT)
+        return ServerError(f"{self.host} did not answer with JSON: {shown!r}", hint=ADDRESS_HINT)
 
 
 _ENDS = (".", "!", "?", "…")
 _LOG_HINT = "See the log of the server."
+_UNREADABLE_HINT = "It may pass: try again. If it does not, see the log of the server, or of a proxy."
 _SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you gave it."
 _LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 

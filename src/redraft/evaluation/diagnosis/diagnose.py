@@ -16,17 +16,18 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from redraft.chain import Chain, Feedback
 from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.decide import Decision, decide
-from redraft.evaluation.diagnosis.gains import kind_of, trials
-from redraft.evaluation.diagnosis.truth import Known, Material, known, with_checks, with_task
+from redraft.evaluation.diagnosis.gains import kind_of, trials, type_of
+from redraft.evaluation.diagnosis.truth import Known, Material, chains_in, known, with_checks, with_task
 from redraft.evaluation.stats import Estimate
-from redraft.formats.read.records import raw_records
 from redraft.verify.base import Check
 from redraft.verify.parse import parse_checks
 from redraft.verify.segment import count_words
@@ -36,6 +37,9 @@ MOST = 10
 
 COLLAPSED = 0.95
 """Share of equal verdicts, 0 to 1, from which they are said to be always the same."""
+
+OTHERS = 5
+"""Answers of the other kind without which equal verdicts say nothing about who gave them."""
 
 Pair = tuple[bool, bool, Hashable]
 """Whether an answer is right before and after, and the id of its item."""
@@ -129,7 +133,7 @@ def by_item(scores: Iterable[tuple[float, Hashable]]) -> list[float]:
     found: dict[Hashable, list[float]] = {}
     for score, item in scores:
         found.setdefault(item, []).append(float(score))
-    return [sum(runs) / len(runs) for runs in found.values()]
+    return [fmean(runs) for runs in found.values()]
 
 
 @dataclass(frozen=True)
@@ -186,14 +190,15 @@ class Verdicts:
 
     @property
     def collapse(self) -> str:
-        """`accept` or `revise` if nearly all verdicts are this one, and answers of the other kind exist."""
+        """`accept` or `revise` if nearly all verdicts are this one, though some answers need the other."""
         total = self.total
         rejected = total.rejected + total.alarms
         accepted = total.wrong + total.right - rejected - self.unknown
         enough = COLLAPSED * (total.wrong + total.right)
-        if accepted >= enough and total.rejected * 2 < total.wrong:
+        if accepted >= enough and total.wrong >= OTHERS and total.rejected * 2 < total.wrong:
             return "accept"
-        return "revise" if rejected >= enough and total.accepted * 2 < total.right else ""
+        always = rejected >= enough and total.right >= OTHERS and total.accepted * 2 < total.right
+        return "revise" if always else ""
 
 
 @dataclass(frozen=True)
@@ -231,6 +236,11 @@ class Diagnosis:
     def revised(self) -> tuple[Known, ...]:
         """The chains with a revision."""
         return tuple(each for each in self.chains if each.chain.revisions)
+
+    @cached_property
+    def guides(self) -> list[str]:
+        """The names of the checks that guided revising; of IFEval's, their types."""
+        return list(dict.fromkeys(type_of(name) for each in self.chains for name in each.guided))
 
     @property
     def same(self) -> bool:
@@ -309,7 +319,7 @@ class Diagnosis:
     def drafts(self) -> Decision | None:
         """What choosing among drafts adds: a draft at random against the chosen one; None without drafts."""
         chains = [each for each in self.chains if each.drafts]
-        at_random = [(_mean([each.first, *each.drafts]), each.chain.id) for each in chains]
+        at_random = [(fmean([each.first, *each.drafts]), each.chain.id) for each in chains]
         chosen = [(each.first, each.chain.id) for each in chains]
         return decide(by_item(at_random), by_item(chosen)) if chains else None
 
@@ -335,16 +345,8 @@ class Diagnosis:
 Side = Callable[[Known], bool]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _first(each: Known) -> bool:
-    return each.first
-
-
-def _best(each: Known) -> bool:
-    return each.best
+_first: Side = attrgetter("first")
+_best: Side = attrgetter("best")
 
 
 def _place_after(revisions: int) -> Callable[[Chain], int]:
@@ -353,11 +355,14 @@ def _place_after(revisions: int) -> Callable[[Chain], int]:
 
 def _level(name: str, chains: Sequence[Known], place: Callable[[Chain], int | None]) -> Level:
     """Describe one answer of each chain. A chain without that answer is wrong."""
+    guided = any(each.guided for each in chains)
     places = [place(each.chain) for each in chains]
     rights = [at is not None and each.rights[at] for each, at in zip(chains, places, strict=True)]
     kept = [(each, at) for each, at in zip(chains, places, strict=True) if at is not None]
     passed = [
-        (each.guide[at], each.chain.id) for each, at in kept if each.guided and each.guide[at] is not None
+        (each.guide[at] is True, each.chain.id)
+        for each, at in kept
+        if guided and (each.empty or each.guide[at] is not None)
     ]
     lengths = [count_words(each.chain.steps[at].answer) for each, at in kept]
     return Level(
@@ -365,8 +370,8 @@ def _level(name: str, chains: Sequence[Known], place: Callable[[Chain], int | No
         _share(rights, [each.chain.id for each in chains]),
         sum(rights),
         len(rights),
-        _share([hit is True for hit, _ in passed], [item for _, item in passed]) if passed else None,
-        sum(lengths) / len(lengths) if lengths else math.nan,
+        _share([hit for hit, _ in passed], [item for _, item in passed]) if passed else None,
+        fmean(lengths) if lengths else math.nan,
     )
 
 
@@ -417,13 +422,3 @@ def diagnose(
     elif checks:
         given = with_checks(given, checks)
     return Diagnosis(known(given))
-
-
-def chains_in(files: Iterable[Path]) -> Iterator[Chain]:
-    """Yield the chains of files, with the ids that they have there: the same id is the same item.
-
-    Raises:
-        RecordError: A file cannot be read.
-    """
-    for file in files:
-        yield from (raw.chain() for raw in raw_records(file))

@@ -16,14 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
-from redraft.chain import read_jsonl
 from redraft.errors import UsageError
 from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.decide import Decision, decide
-from redraft.evaluation.diagnosis.truth import known
+from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.diagnosis.ways import NAMES, Way
 from redraft.evaluation.stats import Estimate
-from redraft.jobs.ledger import failures
 
 
 @dataclass(frozen=True)
@@ -207,15 +205,12 @@ def _ways_in(folder: Path) -> dict[Way, Path]:
 
 
 def _spent(file: Path) -> Iterator[tuple[str, Spent]]:
-    """Yield what a run made of each item. An empty answer is wrong, and its cost is not known."""
-    chains = list(read_jsonl(file))
+    """Yield what a run made of each item."""
+    chains = list(chains_of(file))
     for each in known(chains).chains if chains else ():
         used = each.chain.usage
         guided = float(each.chain.passed is True)
         yield each.chain.id, Spent(each.best, guided, used.completion_tokens, used.prompt_tokens)
-    for item, failure in failures(file).items():
-        if failure["error"] == "EmptyReply":
-            yield item, Spent(0, 0, 0, 0)
 
 
 def _mean(seeds: Sequence[Spent]) -> Spent:

@@ -8,7 +8,7 @@ from typing import Any
 
 from redraft.collect.report.charts import curves
 from redraft.counting import counted, printable
-from redraft.evaluation.diagnosis.decide import Decision
+from redraft.evaluation.diagnosis.decide import LEVEL
 from redraft.evaluation.diagnosis.equal import Curves, Point, Versus
 from redraft.evaluation.diagnosis.ways import NAMES
 from redraft.evaluation.rows import Line, percent, plain, table, without_nan
@@ -78,29 +78,40 @@ def _versus(versus: Versus, revised: Point) -> Line:
     decision = versus.decision
     short = versus.at < _NEAR * revised.tokens
     fewer = f"; it takes {_tokens(versus.at)} tokens at most" if short else ""
-    split = f"better in {decision.better:,} items, worse in {decision.worse:,}"
+    split = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}"
     note = f"{split}, p = {decision.p:.2g}{fewer}"
     return Line(named(versus.kind), *plain(decision.gain.times(100), 1, sign=True), note)
 
 
 def verdict(found: Curves) -> str:
     """Say in plain words whether to revise, at equal tokens."""
-    by = {name: [each for each in found.versus if each.decision.outcome == name] for name in _OUTCOMES}
-    if lost := by["worse"]:
+    if lost := _lost(found):
         best = max(lost, key=lambda each: -each.decision.gain.value)
         most = f"by {_points(best)}" if len(lost) == 1 else f"{named(best.kind)} by {_points(best)}"
         return f"Don't revise here: at equal tokens {_names(lost)} {_do(lost)} better, {most}."
-    if open_ := by["undecided"]:
-        beaten = f" It beats {_names(by['better'])}." if by["better"] else ""
-        return f"Undecided: revising is not shown to do better than {_names(open_)}. {_more(open_)}{beaten}"
+    beaten = [each for each in found.versus if each.decision.outcome == "better"]
+    if open_ := [each for each in found.versus if each not in beaten]:
+        beats = f" It beats {_names(beaten)}." if beaten else ""
+        return f"Undecided: revising is not shown to do better than {_names(open_)}. {_more(open_)}{beats}"
     close = min(found.versus, key=lambda each: each.decision.gain.value)
     least = (
         f", the closest of them ({named(close.kind)}) by {_points(close)}" if len(found.versus) > 1 else ""
     )
-    return f"Revise: at equal tokens it does better than {_names(by['better'])}{least}."
+    return f"Revise: at equal tokens it does better than {_names(beaten)}{least}."
 
 
-_OUTCOMES = ("better", "worse", "undecided")
+def _lost(found: Curves) -> list[Versus]:
+    """Return the ways that do better than revising, in their order.
+
+    Each of them alone would speak against revising, so their p-values are corrected by Holm's procedure
+    (Holm, 1979, Scandinavian Journal of Statistics 6).
+    """
+    lost = []
+    for number, each in enumerate(sorted(found.versus, key=lambda each: each.decision.p)):
+        if each.decision.p * (len(found.versus) - number) >= LEVEL:
+            break
+        lost.append(each)
+    return [each for each in found.versus if each in lost and each.decision.gain.value < 0]
 
 
 def named(kind: str) -> str:
@@ -123,10 +134,13 @@ def _points(versus: Versus) -> str:
 
 def _more(found: list[Versus]) -> str:
     """Return how many more items would decide against all of these ways."""
-    wanted: list[Decision] = [each.decision for each in found]
-    counts = [decision.more for decision in wanted if decision.more]
-    if len(counts) < len(wanted):
-        return "No difference is in sight."
+    if unsure := [each for each in found if each.decision.outcome == "worse"]:
+        names = _names(unsure)
+        return f"{names[0].upper()}{names[1:]} may do better, which is not sure among so many ways."
+    counts = [each.decision.more or 0 for each in found]
+    if equal := [each for each, more in zip(found, counts, strict=True) if not more]:
+        which = f" from {_names(equal)}" * (len(equal) < len(found))
+        return f"No difference{which} is in sight."
     return f"About {counted(max(counts), 'more item')} would decide it, if they go on like this."
 
 

@@ -66,7 +66,7 @@ def trials(chains: Sequence[Known]) -> Iterator[Trial]:
         for group in (*each.groups, *([each.task] if mixed else [])):
             yield Trial(group, each.first, each.best, each.chain.id)
     several = any(len(found) > 1 for each in chains for found in each.results)
-    names = {_type(name) for each in chains for name in each.scored}
+    names = {type_of(name) for each in chains for name in each.scored}
     if several and not grouped and not mixed and len(names) <= MOST_CHECKS:
         for each in chains:
             yield from _by_check(each)
@@ -76,9 +76,9 @@ def _by_check(each: Known) -> Iterator[Trial]:
     best = each.chain.best
     for place, (name, before) in enumerate(each.results[0]):
         after = best is not None and each.results[best][place][1]
-        yield Trial(_type(name), before, after, each.chain.id)
+        yield Trial(type_of(name), before, after, each.chain.id)
 
 
-def _type(check: str) -> str:
+def type_of(check: str) -> str:
     """Return the type of one of IFEval's constraints, or the name of another check."""
     return check.removeprefix("ifeval:").split(" {")[0] if check.startswith("ifeval:") else check

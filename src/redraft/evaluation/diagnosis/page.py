@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.resources import files
 
 from redraft.collect.report.charts import intervals, levels, safe, stacks
@@ -42,18 +42,21 @@ def page(found: Diagnosis, made: str, curves: Curves | None = None) -> str:
 
 
 def _top(found: Diagnosis, said: str) -> str:
-    told = "".join(f"<li>{safe(note)}</li>" for note in notes(found))
     return (
-        f'<section><p class="verdict">{safe(said)}</p>{tiles(_tiles(found))}'
-        f'<ul class="notes">{told}</ul><div class="cards">{"".join(_cards(found))}</div></section>\n'
+        f'<section><p class="verdict">{safe(said)}</p>{tiles(_tiles(found))}{_told(notes(found))}'
+        f'<div class="cards">{"".join(_cards(found))}</div></section>\n'
     )
+
+
+def _told(notes: Iterable[str]) -> str:
+    return f'<ul class="notes">{"".join(f"<li>{safe(note)}</li>" for note in notes)}</ul>'
 
 
 def _equal(found: Curves) -> Iterator[str]:
     """Yield the sections of the ways at equal tokens."""
     note = "right answers in per cent, with 95 % bands"
     curve = card("score over tokens", note, equal_text.drawn(found))
-    yield f"<section><h2>At equal tokens</h2>{curve}</section>\n"
+    yield f"<section><h2>At equal tokens</h2>{curve}{_told(equal_text.notes(found))}</section>\n"
     for name, rows in equal_text.sections(found).items():
         yield f"<section><h2>{safe(name)}</h2>{line_table(rows)}</section>\n"
 

@@ -14,6 +14,7 @@ from redraft.evaluation.diagnosis.gains import KINDS
 from redraft.evaluation.rows import Line, percent, plain, table, without_nan
 
 _FEW = 5  # ids to name
+_CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after
 
 
 def as_text(found: Diagnosis) -> Iterator[str]:
@@ -36,6 +37,8 @@ def notes(found: Diagnosis) -> Iterator[str]:
     """Yield what to know before reading the figures."""
     if found.same:
         yield "The checks that score guided revising, too: a gain is nearly automatic."
+    if found.revised and found.guides:
+        yield f"Guided by {_few(found.guides)}" + "." * (len(found.guides) <= _FEW)
     if len(found.tasks) > 1:
         yield "Several tasks are mixed. Diagnose them one by one for the figures of each."
     material = found.material
@@ -52,7 +55,10 @@ def _remarks(found: Diagnosis) -> Iterator[str]:
     none = [each.chain.id for each in found.chains if each.chain.best is None]
     if none:
         yield f"No answer was kept, which counts as wrong: {named(none)}."
-    if cut := [each.chain.id for each in found.chains if each.chain.stop in ("error", "cancelled")]:
+    if empty := [each.chain.id for each in found.chains if each.empty]:
+        yield f"An empty answer is wrong: {named(empty)}."
+    stopped = (each for each in found.chains if each.chain.stop in ("error", "cancelled"))
+    if cut := [each.chain.id for each in stopped if not each.empty]:
         yield f"Ended early: {named(cut)}."
     if echoes := sum(each.chain.echoes for each in found.chains):
         passing = sum(
@@ -68,8 +74,11 @@ def _remarks(found: Diagnosis) -> Iterator[str]:
 
 def named(ids: Sequence[str]) -> str:
     """Return a count of ids with the first of them."""
-    more = " …" * (len(ids) > _FEW)
-    return f"{len(ids):,} ({printable(', '.join(ids[:_FEW]))}{more})"
+    return f"{len(ids):,} ({_few(ids)})"
+
+
+def _few(names: Sequence[str]) -> str:
+    return printable(", ".join(names[:_FEW])) + " …" * (len(names) > _FEW)
 
 
 def sections(found: Diagnosis) -> dict[str, list[Line]]:
@@ -103,8 +112,7 @@ def _transitions(found: Diagnosis) -> Iterator[Line]:
 
 
 def _changes(name: str, changes: Changes) -> Iterator[Line]:
-    cells = ((False, True), (True, False), (True, True), (False, False))
-    counts = (f"{changes.count(*cell):,} {_cell(*cell)}" for cell in cells)
+    counts = (f"{changes.count(*cell):,} {_cell(*cell)}" for cell in _CELLS)
     yield Line(name, f"{len(changes.pairs):,}", "answers", ", ".join(counts))
     yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
     yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
@@ -216,6 +224,7 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
         "chains": len(found.chains),
         "revised": len(found.revised),
         "same_checks": found.same,
+        "guided_by": found.guides,
         "notes": [*notes(found)],
         "left_out": {why: list(ids) for why, ids in found.material.left_out.items()},
         "levels": [_bare(asdict(level)) for level in found.levels],
@@ -248,8 +257,7 @@ def _bare(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changed(changes: Changes) -> dict[str, Any]:
-    cells = ((False, True), (True, False), (True, True), (False, False))
-    counts = {_cell(*cell).replace(" → ", "_to_"): changes.count(*cell) for cell in cells}
+    counts = {_cell(*cell).replace(" → ", "_to_"): changes.count(*cell) for cell in _CELLS}
     figures = {"ecr": asdict(changes.ecr), "eir": asdict(changes.eir)}
     ratios = {"ratio": changes.ratio, "threshold": changes.threshold, "pays_below": changes.level}
     return _bare({**counts, **figures, **ratios, "p": changes.p})

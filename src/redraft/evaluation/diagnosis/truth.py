@@ -8,16 +8,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain, Step
+from redraft.counting import counted
 from redraft.errors import RecordError
-from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, results_of, scored, task_of
-from redraft.formats.read.records import read_records
+from redraft.evaluation.reports.inputs import record_kind
+from redraft.evaluation.tasks.tasks import (
+    KEY,
+    asked,
+    checks_of,
+    results_of,
+    scored,
+    task_of,
+    unanswered,
+)
+from redraft.formats.read.files import decode
+from redraft.formats.read.records import RawRecord, chain_of, raw_records, read_records
+from redraft.jobs.ledger import failures
 from redraft.verify.base import Check
 
 OWN = "own checks"
@@ -68,20 +81,25 @@ class Known:
         """Whether the best answer is right. Where there is none, it is not."""
         return self.chain.best is not None and self.rights[self.chain.best]
 
+    @property
+    def empty(self) -> bool:
+        """Whether the model gave no answer at all."""
+        return not any(step.answer.strip() for step in self.chain.steps)
+
     @cached_property
     def guide(self) -> tuple[bool | None, ...]:
         """Whether each answer passes the checks that guided revising; None where it was not checked."""
         return tuple(step.passed for step in _checked_steps(self.chain))
 
     @property
-    def guided(self) -> set[str]:
-        """The names of the checks that guided revising."""
-        return {result.name for step in self.chain.steps for result in step.checks}
+    def guided(self) -> Set[str]:
+        """The names of the checks that guided revising, in their order."""
+        return dict.fromkeys(result.name for step in self.chain.steps for result in step.checks).keys()
 
     @property
-    def scored(self) -> set[str]:
-        """The names of the checks that say what is right."""
-        return {name for found in self.results for name, _ in found}
+    def scored(self) -> Set[str]:
+        """The names of the checks that say what is right, in their order."""
+        return dict.fromkeys(name for found in self.results for name, _ in found).keys()
 
 
 @dataclass(frozen=True)
@@ -99,6 +117,69 @@ class Material:
     left_out: Mapping[str, tuple[str, ...]]
     again: tuple[str, ...] = ()
     twice: tuple[str, ...] = ()
+
+
+def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
+    """Yield the chains of files, with the ids that they have there: the same id is the same item.
+
+    Raises:
+        RecordError: A file cannot be read, or no file has an answer.
+    """
+    count, answered = 0, False
+    for file in files:
+        for chain in chains_of(file):
+            count, answered = count + 1, answered or bool(chain.steps)
+            yield chain
+    if not answered:
+        raise _no_answer(files, count)
+
+
+def chains_of(file: Path) -> Iterator[Chain]:
+    """Yield the chains of a file, then the empty answers that its `.errors.jsonl` lists.
+
+    Empty answers are wrong, as for `redraft eval`.
+
+    Raises:
+        RecordError: The file cannot be read, or is of another kind.
+    """
+    done, about = set[str](), dict[str, Any]()
+    for raw in raw_records(file):
+        chain = raw.chain() if raw.number else _first_chain(raw, file)
+        done.add(chain.id)
+        about = about or {**_about(chain)}
+        yield chain
+    truth: dict[str, Any] = {KEY: {"task": about.get("task"), "steps": [[]]}} if about else {}
+    for name, failure in failures(file).items():
+        if failure["error"] == "EmptyReply" and name not in done:
+            chain = unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
+            yield chain.model_copy(update={"meta": {**chain.meta, **truth}})
+
+
+def _first_chain(raw: RawRecord, file: Path) -> Chain:
+    """Decode the first record of a file. If it is no chain, say what may be meant."""
+    kind = ""
+    with suppress(RecordError):
+        kind = record_kind(decode(raw.data, raw.where), raw.where)
+    if kind not in ("", "chains"):
+        hint = f"{_GIVE} For {kind}: redraft report {file}"
+        raise RecordError(f"{raw.where}: has {kind}, and no chains.", hint=hint)
+    try:
+        return raw.chain()
+    except RecordError as error:
+        error.hint = _GIVE
+        raise
+
+
+_GIVE = "Give chains: the output of redraft eval or redraft answer."
+
+
+def _no_answer(files: Sequence[Path], count: int) -> RecordError:
+    names = ", ".join(map(str, files))
+    if not count:
+        return RecordError(f"{names}: is empty.", hint=_GIVE)
+    found = f"{counted(count, 'record')}, and none has an answer"
+    ask = f"Or answer these: redraft eval TASK {files[0]} -o chains.jsonl"
+    return RecordError(f"{names}: has {found}.", hint=f"{_GIVE} {ask}")
 
 
 def known(chains: Iterable[Chain]) -> Material:
@@ -138,7 +219,7 @@ def _unique(chains: Iterable[Chain]) -> tuple[list[Chain], tuple[str, ...]]:
 
 
 def _nothing(chains: Sequence[Chain]) -> RecordError:
-    if not any(chain.steps for chain in chains):
+    if not any(step.answer.strip() for chain in chains for step in chain.steps):
         return RecordError("there is no chain with an answer.", hint="Give a file that redraft answer made.")
     return RecordError(
         "nothing says which answers are right: the chains have no truth and no checks.",
@@ -172,6 +253,8 @@ def _told(chain: Chain) -> Known | str:
 def _own(chain: Chain) -> Known | str:
     """Return the chain with its own checks as truth, or why they cannot tell. A cut answer is wrong."""
     checked = list(_checked_steps(chain))
+    if not any(step.answer.strip() for step in chain.steps):
+        return "empty"
     if not all(step.checks or step.echo for step in checked):
         return "some answers were not checked" if checked[0].checks else "not checked"
     drafts = [step.passed for step in chain.drafts]

@@ -53,12 +53,12 @@ def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
 def scores_in(text: str) -> tuple[float, ...]:
     """Return the scores in a review's text: two, or one for `[[8]]`.
 
-    Read are, in this order: MT-bench's `[[8]]` and `[[8, 9]]`, the last one; a first line of two numbers; the
-    last `Assistant 1: 8` with the last `Assistant 2: 9`; the last tuple `(8, 9)` on a line of its own or one
-    about scores.
+    Read are, in this order: MT-bench's `[[8]]` and `[[8, 9]]` on the last line that has some; a first line
+    of two numbers; the last `Assistant 1: 8` with the last `Assistant 2: 9`; the last tuple `(8, 9)` on a
+    line of its own or one about scores.
 
     Raises:
-        Unreadable: There are none, or they are not on the scale.
+        Unreadable: There are none, they are not on the scale, or a line has several, as `[[8]] or [[9]]`.
     """
     for read in (_bracketed, _on_first_line, _named, _last_tuple):
         if found := read(text):
@@ -67,19 +67,32 @@ def scores_in(text: str) -> tuple[float, ...]:
 
 
 def winner_in(text: str) -> Winner:
-    """Return the last `[[A]]`, `[[B]]` or `[[C]]` (a tie) of a review's text, as MT-bench's judges write.
+    """Return MT-bench's verdict: the `[[A]]`, `[[B]]` or `[[C]]` (a tie) on the last line that has one.
+
+    FastChat takes A wherever `[[A]]` is, even where a judge repeats what it was asked for.
 
     Raises:
-        Unreadable: There is none.
+        Unreadable: There is none, or the line has several, as `[[A]] or [[B]]`.
     """
-    if found := _VERDICT.findall(text):
-        return _WINNERS[found[-1]]
+    if found := _on_last_line(_VERDICT, text):
+        return _WINNERS[found[0]]
     raise Unreadable("no verdict in the text" if text.strip() else "an empty text")
 
 
+def _on_last_line(pattern: regex.Pattern[str], text: str) -> tuple[str, ...]:
+    """Return the groups of the last match, which must be alone on its line; none without a match."""
+    found = list(pattern.finditer(text))
+    if not found:
+        return ()
+    line = text.rfind("\n", 0, found[-1].start())
+    shown = {match.groups(): match[0] for match in found if match.start() > line}
+    if len(shown) > 1:
+        raise Unreadable(f"{' and '.join(shown.values())} on one line")
+    return found[-1].groups("")
+
+
 def _bracketed(text: str) -> list[str]:
-    found = _BRACKETS.findall(text)
-    return [score for score in found[-1] if score] if found else []
+    return [score for score in _on_last_line(_BRACKETS, text) if score]
 
 
 def _on_first_line(text: str) -> list[str]:

@@ -39,10 +39,15 @@ def opened(path: Path) -> Input:
     first = next(records, None)
     if first is None:
         return Input(path, (), None)
-    return Input(path, chain([first], records), _kind(decode(first.data, first.where), first.where))
+    return Input(path, chain([first], records), record_kind(decode(first.data, first.where), first.where))
 
 
-def _kind(record: Any, where: str) -> Kind:
+def record_kind(record: Any, where: str) -> Kind:
+    """Return the kind of a file by its first record.
+
+    Raises:
+        RecordError: It is none that a report describes.
+    """
     if not isinstance(record, Mapping):
         raise RecordError(f"{where}: is {shown(record)}, nothing that a report describes.", hint=_HINT)
     if record.keys() >= {"files", "comparisons"} or record.keys() & {"runs", "grades"}:

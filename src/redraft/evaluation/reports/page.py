@@ -89,11 +89,16 @@ def _pictures(report: AnyReport, about: Any) -> tuple[dict[str, int | str], list
 def line_table(rows: Sequence[Line]) -> str:
     """Return rows as a table; empty without any."""
     cells = "".join(
-        f"<tr><th{' class=part' if name.startswith(' ') else ''}>{safe(name.strip())}</th>"
+        f"<tr><th{' class=part' if name.startswith(' ') else ''}>{_breakable(name.strip())}</th>"
         f"<td>{safe(value)}</td><td>{safe(interval)}</td><td>{safe(note)}</td></tr>\n"
         for name, value, interval, note in rows
     )
     return f"<table>{cells}</table>\n" * bool(cells)
+
+
+def _breakable(name: str) -> str:
+    """Return a name that may be broken at its joints, such as `keywords:letter_frequency` on a phone."""
+    return safe(name).replace(":", ":<wbr>").replace("_", "_<wbr>")
 
 
 def _facts(section: Section) -> str:
@@ -209,8 +214,9 @@ def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
     if placed := item.games[0].placed.answers:
         order = reversed(placed) if item.games[0].second else placed
         answers = [_said(name, answer.text) for name, answer in zip(names, order, strict=True)]
-    both = item.both
-    kind = _SIGNS[item.games[0].sign if both is None else both]
+    both = None if item.drawn else item.both
+    votes = sum(game.sign for game in item.games)
+    kind = _SIGNS[(votes > 0) - (votes < 0) if both is None else both]
     apart = both is not None and item.sign(second=False) != item.sign(second=True)
     games = sorted(item.games, key=lambda game: game.second)
     outcome = f"{comparison.model} {kind}" + ": the orders disagree" * (kind == "tied" and apart)

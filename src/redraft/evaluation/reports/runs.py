@@ -23,7 +23,7 @@ from redraft.evaluation.reports.inputs import Input, is_result
 from redraft.evaluation.reports.paired import HINT, Paired, Scores, sections, side_by_side, since
 from redraft.evaluation.reports.sides import Material
 from redraft.evaluation.rows import Section, listed, without_nan
-from redraft.evaluation.tasks.tally import Tally, truth_of
+from redraft.evaluation.tasks.tally import FIRST, LOOSE, Tally, truth_of
 from redraft.formats.read.files import decode, name_of, open_input, reading, stem_of
 from redraft.formats.read.records import Ids, with_id
 from redraft.jobs.ledger import failures
@@ -195,6 +195,8 @@ def _count_failures(tally: Tally, failed: Mapping[str, Mapping[str, Any]]) -> in
     """Count the failures beside a file. An empty answer to a task is a wrong one. Return how many are."""
     empty = [name for name, each in failed.items() if tally.task and each["error"] == "EmptyReply"]
     tally.outcomes.update(dict.fromkeys(empty, False))
+    for share in (tally.beside[name] for name in (FIRST, LOOSE) if name in tally.beside):
+        share.count += len(empty)
     tally.failed = dict(Counter(each["cause"] for name, each in failed.items() if name not in empty))
     return len(empty)
 

@@ -68,11 +68,13 @@ class State:
         pair: What to judge next; None if all pairs are judged.
         done: Number of pairs that the voter has judged.
         total: Number of all pairs.
+        remark: Why what the voter did changed nothing, if it did not.
     """
 
     pair: Pair | None
     done: int
     total: int
+    remark: str = ""
 
 
 class Ballots:
@@ -89,7 +91,7 @@ class Ballots:
 
     def state(self) -> State:
         """Return what to judge next, as the votes in the file have it."""
-        done = {vote.get("review_id") for vote in self._store.of(self.voter)}
+        done = {vote["review_id"] for vote in self._store.of(self.voter)}
         left = [item_id for item_id in self._items if item_id not in done]
         chosen = min(left, key=lambda item_id: self._places.get(item_id, 0), default=None)
         pair = self._pair(chosen) if chosen else None
@@ -108,18 +110,23 @@ class Ballots:
         """
         if item_id in self._items:
             self._notes[item_id] = note
+        remark = ""
         if what == "undo":
-            self._undo()
+            remark = self._undo()
         elif what == "skip":
             self._places[item_id] = next(self._moves)
         elif what in WINNERS and item_id in self._items:
-            self._store.add(_vote(self._items[item_id], WINNERS[what], note.strip()))
-        return self.state()
+            is_new = self._store.add(_vote(self._items[item_id], WINNERS[what], note.strip()))
+            remark = "" if is_new else "You had judged that pair elsewhere, and that vote stands."
+        return replace(self.state(), remark=remark)
 
-    def _undo(self) -> None:
-        if vote := self._store.undo(self.voter):
-            self._notes[vote["review_id"]] = vote["text"]
-            self._places[vote["review_id"]] = -next(self._moves)
+    def _undo(self) -> str:
+        """Undo the last vote, or return why not."""
+        if (vote := self._store.undo(self.voter)) is None:
+            return "You have no vote to undo."
+        self._notes[vote["review_id"]] = vote["text"]
+        self._places[vote["review_id"]] = -next(self._moves)
+        return ""
 
     def _pair(self, item_id: str) -> Pair:
         what = shown(self._items[item_id], gold=False)

@@ -60,6 +60,7 @@ class VoteServer(ThreadingTCPServer):
 
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 128  # connections that wait to be accepted; browsers open some to spare
 
     def __init__(self, port: int, html: str, ballots_of: Callable[[str], Ballots]) -> None:
         """Listen on a port of the loopback interface; 0 chooses a free one.
@@ -168,7 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
             raise _Refused(HTTPStatus.LENGTH_REQUIRED, "a request says how long it is")
-        if int(length) > _LARGEST:
+        if len(length) > len(str(_LARGEST)) or int(length) > _LARGEST:
             raise _Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a request has at most {_LARGEST:,} bytes")
         return _as_json(self._booth.act(self.rfile.read(int(length))))
 

@@ -1,6 +1,6 @@
 """The file of votes, to which several voters and processes add at once.
 
-A vote is a review (`evaluate.reviews`), one a line. The file is open only while it is read or changed, under
+A vote is a review (`judging.reviews`), one a line. The file is open only while it is read or changed, under
 a lock beside it, and a vote is on the disk before the next pair is shown. To undo a vote, the file is written
 aside without it and renamed. Nothing else remembers who has judged what.
 """
@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,24 @@ class VoteStore:
     def of(self, voter: str) -> list[Vote]:
         """Return the votes of a voter, the last one last."""
         with self._open() as (_, lines):
-            return [vote for vote in map(self._vote, lines) if vote.get("judge") == voter]
+            return [vote for vote in map(self._vote, lines) if vote["judge"] == voter]
 
-    def add(self, vote: Review) -> None:
-        """Add a vote, unless the voter has judged the pair already, on another page perhaps.
+    def counts(self) -> Counter[str]:
+        """Return the number of votes of each voter."""
+        with self._open() as (_, lines):
+            return Counter(vote["judge"] for vote in map(self._vote, lines))
+
+    def add(self, vote: Review) -> bool:
+        """Add a vote. Return False if the voter has judged the pair before: that vote stands.
 
         Raises:
             OutputError: It cannot be written; the file is unchanged.
         """
         with self._open() as (file, lines):
-            if all(each.get("review_id") != vote.review_id for each in map(self._vote, lines)):
+            is_new = all(each["review_id"] != vote.review_id for each in map(self._vote, lines))
+            if is_new:
                 file.append(vote.to_json())
+        return is_new
 
     def undo(self, voter: str) -> Vote | None:
         """Take a voter's last vote out of the file, and return it; None if there is none.
@@ -70,7 +78,7 @@ class VoteStore:
         with self._open() as (_, lines):
             for place in reversed(range(len(lines))):
                 vote = self._vote(lines[place])
-                if vote.get("judge") == voter:
+                if vote["judge"] == voter:
                     self._replace(b"".join(lines[:place] + lines[place + 1 :]))
                     return vote
         return None
@@ -79,25 +87,30 @@ class VoteStore:
     def _open(self) -> Iterator[tuple[LineFile, list[bytes]]]:
         """Lock the file, and yield it with its lines. What a killed process left half written is cut off."""
         beside = self.path.with_name(f"{self.path.name}.lock")
-        with locked(beside):
-            file = LineFile(self.path)
-            try:
-                yield file, _whole(file)
-            finally:
-                file.close()
-                beside.unlink()
+        try:
+            if not self.path.exists():
+                raise OutputError(f"{self.path} is gone.", hint="Put it back, or run the same command again.")
+            with locked(beside):
+                try:
+                    with closing(LineFile(self.path)) as file:
+                        yield file, _whole(file)
+                finally:
+                    beside.unlink()
+        except OSError as error:
+            raise OutputError(
+                f"cannot change {self.path}: {error.strerror}.",
+                hint="Its folder must be there, have room, and let you write.",
+            ) from None
 
     def _replace(self, data: bytes) -> None:
         mode = stat.S_IMODE(self.path.stat().st_mode)
-        try:
-            with replacing(self.path) as aside:
-                os.fchmod(aside.fileno(), mode)
-                aside.write(data)
-        except OSError as error:
-            raise OutputError(f"cannot write {self.path}: {error.strerror}.", hint="Make room.") from None
+        with replacing(self.path) as aside:
+            os.fchmod(aside.fileno(), mode)
+            aside.write(data)
 
     def _vote(self, line: bytes) -> Vote:
-        if (vote := parse_line(line)) is None:
+        vote = parse_line(line)
+        if vote is None or not vote.keys() >= {"review_id", "judge", "text"}:
             raise RecordError(
                 f"{self.path}: has a line that is not a vote: {line[:60].decode(errors='replace')!r}.",
                 hint=f"Correct or remove the line, or move {self.path} away.",

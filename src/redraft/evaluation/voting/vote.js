@@ -15,7 +15,7 @@
         headers: { "Content-Type": "application/json", "X-Redraft-Token": token },
       });
       const said = await reply.json();
-      fault.textContent = reply.ok ? "" : said.error;
+      fault.textContent = reply.ok ? said.remark : said.error;
       if (reply.ok) show(said, what);
     } catch {
       fault.textContent = "redraft vote does not answer: does it still run? This was not stored, all before it was.";
@@ -73,7 +73,9 @@
     }
   });
   for (const button of booth.querySelectorAll("[data-do]"))
-    button.addEventListener("click", () => act(button.dataset.do));
+    button.addEventListener("click", (event) => {
+      if (event.detail < 2) act(button.dataset.do); // a double click is one vote
+    });
   who.addEventListener("submit", (event) => {
     event.preventDefault();
     start();
@@ -82,6 +84,7 @@
   if (!token) fault.textContent = "The address is not whole: open the one that redraft vote shows.";
   const before = sessionStorage.getItem("voter");
   if (before && !("known" in name.dataset)) name.value = before;
-  if (before || "known" in name.dataset) start();
-  else who.hidden = false;
+  if (before || "known" in name.dataset) return void start();
+  who.hidden = false;
+  name.focus();
 })();

@@ -118,10 +118,15 @@ def _ending(raw: IO[bytes]) -> str:
 
 
 @contextmanager
-def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
+def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
     """Open a new file, or standard output. The file gets its name when all of it is on the disk.
 
     Special files, such as /dev/null or a named pipe, are written directly.
+
+    Args:
+        path: The file, or `-`.
+        force: Replace the file if it exists.
+        flag: What names the file on the command line, for hints.
 
     Raises:
         OutputError: The file exists and `force` is not set, or it cannot be written.
@@ -131,14 +136,14 @@ def open_output(path: Path, *, force: bool = False) -> Iterator[IO[bytes]]:
         sys.stdout.buffer.flush()
         return
     if path.is_dir():
-        raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"-o {path}/NAME")
+        raise OutputError(f"{path} is a folder, and the output is a file.", hint=f"{flag} {path}/NAME")
     if path.exists() and not path.is_file():
         with _opened(path, path) as raw, _packed(raw, path.suffix, "wb") as file:
             yield file
         return
     if path.exists() and not force:
         raise OutputError(
-            f"{path} exists.", hint="Write to another file with -o, or replace it with --force."
+            f"{path} exists.", hint=f"Write to another file with {flag}, or replace it with --force."
         )
     with _writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
