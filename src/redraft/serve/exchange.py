@@ -52,7 +52,7 @@ class Exchange(Response):
     def __init__(self, reply: Reply | ResponseReply, gate: Gate) -> None:
         super().__init__()
         self._reply, self._gate, self._asked = reply, gate, reply.asked
-        self._begun = False
+        self._sent, self._sending = 0, asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves."""
@@ -70,7 +70,7 @@ class Exchange(Response):
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
             refusal = refusal_of(error)
-            if self._begun:
+            if self._sent:
                 await self._send(send, self._reply.failed(refusal), more=False)
             else:
                 await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send)
@@ -83,16 +83,23 @@ class Exchange(Response):
         await JSONResponse(self._reply.completion())(scope, receive, send)
 
     async def _stream(self, send: Send) -> None:
-        async with aclosing(self._lines()) as lines, aclosing(with_pings(lines, SILENCE)) as pieces:
-            async for piece in pieces:
-                await self._send(send, piece)
+        pinging = asyncio.ensure_future(self._ping(send))
+        try:
+            async with aclosing(self._events()) as events:
+                async for index, event in events:
+                    if lines := b"".join(self._reply.events(index, event)):
+                        await self._send(send, lines)
+        finally:
+            await _ended(pinging)
         await self._send(send, b"".join(self._reply.end()), more=False)
 
-    async def _lines(self) -> AsyncGenerator[bytes, None]:
-        async with aclosing(self._events()) as events:
-            async for index, event in events:
-                if lines := b"".join(self._reply.events(index, event)):
-                    yield lines
+    async def _ping(self, send: Send) -> None:
+        """Send a comment whenever nothing was sent for a while."""
+        while True:
+            before = self._sent
+            await asyncio.sleep(SILENCE)
+            if self._sent == before:
+                await self._send(send, PING)
 
     async def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
         """Make one chain after the other, and yield their events."""
@@ -103,10 +110,11 @@ class Exchange(Response):
                     yield index, event
 
     async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
-        if not self._begun:
-            self._begun = True
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await send({"type": "http.response.body", "body": data, "more_body": more})
+        async with self._sending:
+            if not self._sent:
+                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            self._sent += 1
+            await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 async def _load(_role: Role, reference: str) -> Engine:
@@ -124,21 +132,6 @@ def patient(send: Send) -> Send:
             raise ClientGone from None
 
     return sending
-
-
-async def with_pings(lines: AsyncGenerator[bytes, None], silence: float) -> AsyncGenerator[bytes, None]:
-    """Yield lines, and a comment whenever none came for `silence` seconds."""
-    while True:
-        next_line = asyncio.ensure_future(anext(lines, None))
-        try:
-            while not (await asyncio.wait({next_line}, timeout=silence))[0]:
-                yield PING
-            line = next_line.result()
-        finally:
-            await _ended(next_line)
-        if line is None:
-            return
-        yield line
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
