@@ -32,7 +32,7 @@ help:
 .venv/.stamp: pyproject.toml constraints.txt
 	$(call need_python)
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP) --editable '.[local,data,train,eval,dev]'
+	$(BIN)/$(PIP) --editable '.[local,data,train,serve,eval,dev]'
 	@touch $@
 
 $(DEMO)/.stamp: pyproject.toml constraints.txt $(shell find src -type f ! -path '*/__pycache__/*')
@@ -80,7 +80,7 @@ docs: .venv/.stamp
 # The peers that the benchmarks run beside redraft come on top; they are large. Something that is not reached in
 # one script does not keep the next one from being run.
 bench: model
-	$(BIN)/$(PIP) datasketch trl instructor mellea openai playwright
+	$(BIN)/$(PIP) datasketch trl instructor mellea playwright
 	@status=0; for script in revise echo weights data train apps apps_hf generate evaluate; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status
 

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DIRECTIVES = ("no test", "model", "shared", "sandbox", "replies", "file", "exit", "output")
+DIRECTIVES = ("no test", "model", "shared", "sandbox", "replies", "file", "exit", "serve", "output")
 SHELL = ("console", "sh", "bash")
 _BLOCK = re.compile(
     r"(?P<before>(?:^<!--.*?-->\n+)*)^```(?P<language>[\w-]*)\n(?P<body>.*?)^```$", re.M | re.S
@@ -51,10 +51,10 @@ class Block:
 
     @property
     def runs(self) -> bool:
-        """Whether a test runs it: Python, or a shell block in which redraft is called."""
+        """Whether a test runs it: Python, or a shell block in which redraft or curl is called."""
         if "no test" in self.directives:
             return False
-        calls = any(re.search(r"\bredraft\b", command.line) for command in self.commands)
+        calls = any(re.search(r"\b(redraft|curl)\b", command.line) for command in self.commands)
         return self.language == "python" or (self.language in SHELL and calls)
 
     @property

@@ -45,6 +45,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 # What a page calls its server; in the test it is one that gives the page's canned replies.
 SERVER = "http://localhost:8000"
+# What a page calls the server of `redraft serve`; in the test it has a free port.
+SERVED = "http://127.0.0.1:8321"
 # Where `redraft` and `python` are.
 REAL = Path(sys.executable).parent
 SHARED = "<!-- shared -->"
@@ -65,6 +67,8 @@ class PageRun:
         self.commands = commands
         self.printed = ""
         self.names: dict[str, Any] = {}
+        self.serving: subprocess.Popen[str] | None = None
+        self.served = SERVED
 
     def run(self, block: Block) -> None:
         """Does what a reader would do with the block: types it, saves it, or compares it with the output."""
@@ -76,7 +80,9 @@ class PageRun:
             self.server.on("POST /v1/chat/completions", *map(chat_reply, block.replies))
             replies = itertools.chain(block.replies, itertools.repeat(block.replies[-1]))
             self.server.says = lambda _: next(replies)
-        if "output" in block.directives:
+        if "serve" in block.directives:
+            self.serve(block)
+        elif "output" in block.directives:
             self.compare(block, block.body)
         elif block.runs and block.language == "python":
             self.python(block)
@@ -84,8 +90,31 @@ class PageRun:
             for command in block.commands:
                 self.shell(block, command)
 
+    def real(self, text: str) -> str:
+        """The text with the real addresses of both servers."""
+        return text.replace(SERVER, self.server.root).replace(SERVED, self.served)
+
+    def serve(self, block: Block) -> None:
+        """Starts `redraft serve` for the rest of the page."""
+        (command,) = block.commands
+        line = f"exec {self.real(command.line)} --port 0"
+        env = {**os.environ, "PATH": os.pathsep.join([str(REAL), os.environ["PATH"]])}
+        self.serving = subprocess.Popen(["bash", "-c", line], env=env, stderr=subprocess.PIPE, text=True)
+        assert self.serving.stderr
+        said = self.serving.stderr.readline()
+        found = re.search(r" at (http://\S+)/v1$", said.rstrip())
+        assert found, f"{block.where}: {said}{self.serving.stderr.read()}"
+        self.served = found[1]
+
+    def close(self) -> None:
+        """Ends the server of the page."""
+        if self.serving:
+            self.serving.terminate()
+            log = self.serving.communicate(timeout=60)[1]
+            assert self.serving.returncode == 0, log
+
     def python(self, block: Block) -> None:
-        code = compile(block.body.replace(SERVER, self.server.root), block.where, "exec")
+        code = compile(self.real(block.body), block.where, "exec")
         self.names = {"__name__": "__main__"}
         with contextlib.redirect_stdout(io.StringIO()) as stdout:
             exec(code, self.names)  # noqa: S102  (running the page is the test)
@@ -94,7 +123,7 @@ class PageRun:
     def shell(self, block: Block, command: Command) -> None:
         path = os.pathsep.join([str(self.commands), str(REAL), os.environ["PATH"]])
         done = subprocess.run(
-            ["bash", "-o", "pipefail", "-c", command.line.replace(SERVER, self.server.root)],
+            ["bash", "-o", "pipefail", "-c", self.real(command.line)],
             cwd=self.folder,
             env={**os.environ, "PATH": path},
             stdin=subprocess.DEVNULL,
@@ -131,9 +160,10 @@ def run_page(
         (folder / "data").symlink_to(shared)
     with contextlib.chdir(folder), BatchServer(swift=True) as server:
         run = PageRun(folder, server, commands)
-        for block in blocks_of(page):
-            if not lacking & block.directives.keys():
-                run.run(block)
+        with contextlib.closing(run):
+            for block in blocks_of(page):
+                if not lacking & block.directives.keys():
+                    run.run(block)
 
 
 PYTHON = [block for page in PAGES for block in blocks_of(page) if block.language == "python"]

@@ -295,6 +295,11 @@ def check_values(
     return {name: getattr(model, name) for name in values}
 
 
+def json_schema_of(group: type) -> dict[str, Any]:
+    """Return the JSON Schema of a class of options, for descriptions of an API."""
+    return _model_of(group).model_json_schema()
+
+
 def check_file(values: Mapping[Any, Any], group: type, *, where: str, table: str = "") -> dict[str, Any]:
     """Check the values of a file, which may write names with hyphens. Arguments as for `check_values`.
 

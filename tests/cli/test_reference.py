@@ -39,6 +39,7 @@ def test_the_page_has_every_command(reference: ModuleType) -> None:
     verbs = [
         "ask",
         "answer",
+        "serve",
         "show",
         "eval",
         "judge",

@@ -22,7 +22,7 @@ from redraft.verify.checkset import AllOf, AnyOf
 from redraft.verify.command import Command
 from redraft.verify.function import FunctionCheck
 from redraft.verify.judge import Judge
-from redraft.verify.kinds import CHECK_KINDS
+from redraft.verify.kinds import CHECK_KINDS, COMPUTED
 from redraft.verify.language import Language
 from redraft.verify.numeric import Number
 from redraft.verify.parse import _BUILDERS, MAX_DEPTH, parse_check, parse_checks
@@ -326,3 +326,16 @@ def test_every_kind_is_on_the_page() -> None:
 def test_a_check_that_is_no_text_is_refused() -> None:
     with pytest.raises(CheckSyntaxError, match="not 5"):
         parse_check(5)  # type: ignore[arg-type]
+
+
+def test_only_the_kinds_that_are_allowed_are_parsed(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    for text in (
+        f"command:touch {made}",
+        f"2*any(words<=5; all(command:touch {made}))",
+        "python:no.such.module",
+    ):
+        with pytest.raises(CheckSyntaxError, match="cannot be used here") as caught:
+            parse_check(text, kinds=COMPUTED)
+        assert caught.value.hint == "checks: " + " ".join(COMPUTED)
+    assert parse_check("any(words<=5; json)", kinds=COMPUTED).name == "any(words<=5; json)"

@@ -18,6 +18,7 @@ from redraft.cli import (
     judge,
     model,
     report,
+    serve,
     show,
     train,
     vote,
@@ -72,6 +73,7 @@ _CHECKS = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as
 
 app.command("ask", cls=Verb, epilog=_CHECKS)(ask.ask)
 app.command("answer", cls=Verb, epilog=_CHECKS)(answer.answer)
+app.command("serve", cls=Verb, epilog=_CHECKS)(serve.serve)
 app.command("show", cls=Verb)(show.show)
 app.add_typer(model.app, name="model")
 app.add_typer(generate.app, name="generate")

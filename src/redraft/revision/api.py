@@ -22,7 +22,7 @@ from redraft.engines.messages import ROLES
 from redraft.engines.metered import MeteredEngine
 from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import UsageError
+from redraft.errors import UsageError, shown
 from redraft.jobs.journal import Journal
 from redraft.options import options_of
 from redraft.revision.background import Background
@@ -154,7 +154,7 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
         load: Opens the engine of a reference.
     """
     options = check_options(options)
-    asked = _prompt(prompt)
+    asked = prompt_of(prompt)
     with ExitStack() as stack:
         if path := options.get("cache"):
             load = _cached(load, stack.enter_context(Journal(Path(path))), options.get("resume"))
@@ -230,7 +230,7 @@ def _unopened(made: Chain, options: Options, stop: Stop) -> Chain:
     return made.model_copy(update={"id": options.get("id", ""), **changes})
 
 
-def _prompt(prompt: Asked) -> Prompt:
+def prompt_of(prompt: Asked) -> Prompt:
     """Return the prompt as a record.
 
     Raises:
@@ -261,17 +261,25 @@ def _is_whole(value: Any) -> bool:
 
 
 def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
-    if not isinstance(prompt, Sequence) or not all(map(_is_message, prompt)):
-        raise UsageError(
-            f"the prompt is {prompt!r:.80}.",
-            hint="It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]",
-        )
+    if not isinstance(prompt, Sequence):
+        raise UsageError(f"the prompt is {prompt!r:.80}.", hint=_FORMS)
+    for number, message in enumerate(prompt, start=1):
+        if fault := _fault_of_message(message):
+            raise UsageError(f"the prompt is no conversation: message {number} {fault}.", hint=_FORMS)
     return tuple(dict(message) for message in prompt)
 
 
-def _is_message(message: Any) -> bool:
-    known = isinstance(message, Mapping) and message.get("role") in ROLES
-    return known and isinstance(message.get("content"), str | list | None)
+def _fault_of_message(message: Any) -> str:
+    """Return what is wrong with a message, in words; empty if nothing is."""
+    if not isinstance(message, Mapping):
+        return f"is {shown(message)}"
+    if (role := message.get("role")) not in ROLES:
+        return f"has the role {shown(role)}, and not one of {', '.join(ROLES)}"
+    content = message.get("content")
+    return "" if isinstance(content, str | list | None) else f"has the content {shown(content)}"
+
+
+_FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
 
 def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:

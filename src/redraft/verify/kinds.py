@@ -34,3 +34,23 @@ CHECK_KINDS: dict[str, tuple[str, str]] = {
     "all": ("all(A; B)", "every one of these checks passes; 2*A gives a check twice the weight"),
 }
 """Kind -> (form, description). The order is the order in which help lists them."""
+
+COMPUTED = (
+    "words",
+    "sentences",
+    "characters",
+    "paragraphs",
+    "contains",
+    "lacks",
+    "matches",
+    "starts",
+    "ends",
+    "json",
+    "number",
+    "any",
+    "all",
+)
+"""The kinds that compute on the answer's text alone: they run nothing, read no file and ask no model.
+
+Only these are taken from a stranger. `language` and `ifeval` open a model, `json-schema` and `judge` files.
+"""

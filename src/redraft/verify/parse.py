@@ -11,7 +11,7 @@ modules.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -71,15 +71,18 @@ class _Written:
         return CheckSyntaxError(f"{problem}.", hint=f"Write {CHECK_KINDS[self.kind][0]}. {_SEE}")
 
 
-def parse_check(text: str, *, judge: Engine | None = None) -> Check:
+def parse_check(
+    text: str, *, judge: Engine | None = None, kinds: Container[str] = CHECK_KINDS.keys()
+) -> Check:
     """Parse a check.
 
     Args:
         text: The short form, such as `words<=50` or `any(json; contains:no data)`.
         judge: The model of `judge:` checks.
+        kinds: The kinds that may be used. Nothing is read or imported for another one.
 
     Raises:
-        CheckSyntaxError: An unknown kind, or a wrong form of a kind.
+        CheckSyntaxError: An unknown kind, one that is not allowed, or a wrong form of a kind.
         MissingExtra: A check needs a package that is not installed.
         CheckError: Importing a module of `python:` failed.
     """
@@ -87,7 +90,7 @@ def parse_check(text: str, *, judge: Engine | None = None) -> Check:
         raise CheckSyntaxError(f"a check is a text, not {shown(text)}.", hint=_SEE)
     if text != whole(text):
         raise CheckSyntaxError(f"the check {text!a:.80} holds half of a character.", hint=_SEE)
-    return _parse(text.strip(), judge, depth=0)
+    return _parse(text.strip(), judge, kinds, depth=0)
 
 
 def parse_checks(
@@ -107,26 +110,28 @@ def _as_check(check: str | Check | Callable[..., Any], judge: Engine | None) -> 
     raise CheckSyntaxError(f"a check is a text, a Check or a function, not {check!r:.60}.", hint=_SEE)
 
 
-def _parse(text: str, judge: Engine | None, depth: int) -> Check:
+def _parse(text: str, judge: Engine | None, kinds: Container[str], depth: int) -> Check:
     if weight := _WEIGHT.match(text):
-        check, number = _parse_body(text[weight.end() :], judge, depth), float(weight["weight"])
+        check, number = _parse_body(text[weight.end() :], judge, kinds, depth), float(weight["weight"])
         if not 0 < number < float("inf"):
             raise CheckSyntaxError(
                 f"{text}: a weight must be more than 0.", hint=f"Write 2*words<=50. {_SEE}"
             )
         return Weighted(check, number)
-    return _parse_body(text, judge, depth)
+    return _parse_body(text, judge, kinds, depth)
 
 
-def _parse_body(text: str, judge: Engine | None, depth: int) -> Check:
+def _parse_body(text: str, judge: Engine | None, kinds: Container[str], depth: int) -> Check:
     head = _HEAD.match(text)
     if not head or head["kind"] not in CHECK_KINDS:
         raise _unknown(head["kind"] if head else text[:30])
     kind, rest = head["kind"], text[head.end() :]
+    if kind not in kinds:
+        raise _not_allowed(kind, kinds)
     if head["option"] is not None and kind not in {"command", "judge"}:
         raise _Written(kind, None, rest, None).error(f"{kind} has no option in brackets")
     if kind in {"any", "all"}:
-        return _parse_group(kind, rest.strip(), judge, depth)
+        return _parse_group(kind, rest.strip(), judge, kinds, depth)
     if depth and kind != "matches":
         rest = unescape(rest)
     return _BUILDERS[kind](_Written(kind, head["option"], rest.strip(), judge))
@@ -142,7 +147,12 @@ def _unknown(kind: str) -> CheckSyntaxError:
     )
 
 
-def _parse_group(kind: str, rest: str, judge: Engine | None, depth: int) -> Check:
+def _not_allowed(kind: str, kinds: Container[str]) -> CheckSyntaxError:
+    usable = " ".join(name for name in CHECK_KINDS if name in kinds)
+    return CheckSyntaxError(f"the check {kind!r} cannot be used here.", hint=f"checks: {usable}")
+
+
+def _parse_group(kind: str, rest: str, judge: Engine | None, kinds: Container[str], depth: int) -> Check:
     written = _Written(kind, None, rest, judge)
     if not rest.startswith("("):
         raise written.error(f"{kind} needs its checks in parentheses")
@@ -156,7 +166,7 @@ def _parse_group(kind: str, rest: str, judge: Engine | None, depth: int) -> Chec
     parts = split_parts(rest[1:end])
     if "" in parts:
         raise written.error(f"part {parts.index('') + 1} of {kind}(…) is empty")
-    checks = tuple(_parse(part, judge, depth + 1) for part in parts)
+    checks = tuple(_parse(part, judge, kinds, depth + 1) for part in parts)
     if kind == "any" and any(isinstance(check, Weighted) for check in checks):
         raise written.error("any(…) takes no weights, because its best part counts")
     return AllOf(checks) if kind == "all" else AnyOf(checks)

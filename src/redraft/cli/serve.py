@@ -1,0 +1,169 @@
+"""`redraft serve`: models behind an API like OpenAI's, with drafts and feedback as reasoning."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redraft.cli.options import FlagValues, fill_in, takes
+from redraft.cli.shell import request_log, tell
+from redraft.errors import UsageError
+from redraft.options import (
+    LOOP,
+    Flags,
+    MachineOptions,
+    ServerOptions,
+    check_file,
+    options_of,
+)
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from redraft.engines.base import Engine
+    from redraft.serve.models import Model
+
+Entries = list[tuple[str | None, str, FlagValues]]
+"""A name, or None for that of the model's reference; what comes behind it; and the flags."""
+
+_KEPT = ("system",)
+"""Flags about revising that a model has even if it does not revise."""
+
+
+@takes
+def serve(
+    flags: Flags,
+    models: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Names, each with the keys of a recipe.", show_default=False),
+    ] = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(metavar="N", min=0, max=65535, help="Where to listen; 0 is any free one.")
+    ] = 8321,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="API keys, one a line. Needed for other addresses.", show_default=False
+        ),
+    ] = None,
+    parallel: Annotated[int, typer.Option(metavar="N", min=1, help="Chains at once.")] = 4,
+    queue: Annotated[int, typer.Option(metavar="N", min=0, help="Requests that may wait.")] = 64,
+    max_seconds: Annotated[
+        float, typer.Option(metavar="S", min=0.001, help="The longest that a chain may take.")
+    ] = 600.0,
+    drain: Annotated[
+        float, typer.Option(metavar="S", min=0, help="Time for requests to finish at the end.")
+    ] = 60.0,
+) -> None:
+    """Serve models with an API like OpenAI's.
+
+    A model has two names: NAME gives one answer, and NAME-revise revises it as the flags say. Drafts and
+    feedback are reasoning_content, the final answer is content.
+
+    The server listens to this machine alone, unless there are keys. SIGTERM or Ctrl-C lets requests finish
+    and ends it.
+    """
+    from redraft.revision.budget import Budget
+    from redraft.serve.app import make_app
+    from redraft.serve.gate import Gate
+    from redraft.serve.keys import Keys
+    from redraft.serve.limits import Limits
+    from redraft.serve.models import Models
+    from redraft.serve.run import listen, run, until_signal
+
+    entries = _of_file(models, flags) if models else _of_flags(fill_in(flags))
+    for _, _, settings in entries:
+        settings.options()
+    Budget(seconds=max_seconds)
+    keys = None if api_key_file is None else Keys.read(api_key_file)
+    offered, gate = Models(), Gate(parallel, queue)
+    app = make_app(offered, gate, Limits(seconds=max_seconds), keys)
+
+    async def serving(sock: socket) -> None:
+        async with AsyncExitStack() as stack:
+
+            async def load() -> None:
+                offered.offer(await _opened(stack, entries, parallel))
+                names = [model.name for model in offered.all()]
+                tell(f"serving {' and '.join(names)} at {_address(host, sock)}")
+
+            with until_signal(gate) as told:
+                await run(app, gate, sock, load, told, drain=drain)
+
+    with listen(host, port, keys) as sock, request_log():
+        asyncio.run(serving(sock))
+
+
+def _address(host: str, sock: socket) -> str:
+    """Return the base address for clients."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}/v1"
+
+
+def _of_flags(settings: FlagValues) -> Entries:
+    """Return a model that gives one answer, and one that revises it."""
+    known = options_of(Flags)
+    plain: Any = {
+        name: value
+        for name, value in settings.values.items()
+        if name in _KEPT or (known[name].group != LOOP and name not in ("critic", "judge"))
+    }
+    plain["max_revisions"] = 0
+    return [(None, "", FlagValues(plain)), (None, "-revise", settings)]
+
+
+def _of_file(path: Path, flags: Flags) -> Entries:
+    """Return the models of a file. Flags hold for those that do not say otherwise.
+
+    Raises:
+        UsageError: It cannot be read, or has something else. The message names the model.
+    """
+    from redraft.formats.documents import text_of_settings, yaml_of
+
+    document = yaml_of(text_of_settings(path), path)
+    if not isinstance(document, dict) or not document:
+        raise UsageError(f"{path} has no models.", hint="A model reads: name: {model: default}")
+    entries: Entries = []
+    for name, keys in document.items():
+        if not isinstance(name, str) or not isinstance(keys, dict):
+            raise UsageError(
+                f"{path}: {name!r:.80} is no name with keys.", hint="A model reads: name: {model: default}"
+            )
+        found: Any = check_file(keys, Flags, where=f"{path}: {name}: ")
+        entries.append((name, "", fill_in({**flags, **found})))
+    return entries
+
+
+async def _opened(stack: AsyncExitStack, entries: Entries, parallel: int) -> list[Model]:
+    """Open the models, each engine once."""
+    from redraft.revision.options import check_prices
+    from redraft.serve.models import Model
+
+    engines: dict[tuple[Any, ...], Engine] = {}
+    models = []
+    for name, behind, settings in entries:
+        options = settings.options()
+        for role, reference in settings.references().items():
+            how = [*options_of(ServerOptions), *(options_of(MachineOptions) if role == "model" else ())]
+            key = (reference, *map(settings.get, how))
+            if key not in engines:
+                engines[key] = await settings.load(
+                    stack, role, reference, parallel=parallel, patience=settings.waiting()
+                )
+            options[role] = engines[key]
+        check_prices(options)
+        models.append(Model((name or _name_of(settings, options["model"])) + behind, options))
+    return models
+
+
+def _name_of(settings: FlagValues, engine: Any) -> str:
+    """Return the name of a model by its reference."""
+    reference = settings.references()["model"]
+    if "://" in reference:
+        return str(engine.info.name)
+    base = Path(reference.removeprefix("script:")).name
+    return base.removesuffix(".gguf").removesuffix(".jsonl")

@@ -1,0 +1,117 @@
+"""Errors as OpenAI's API sends them, so that its SDKs raise their own exceptions.
+
+    {"error": {"message": …, "type": …, "param": …, "code": …}}
+
+Hints of redraft's errors are for people at a shell. A client gets those about its own request alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from redraft.errors import (
+    CheckError,
+    CheckSyntaxError,
+    ContextError,
+    EngineError,
+    EngineTimeout,
+    RedraftError,
+    ServerError,
+    UsageError,
+)
+
+_log = logging.getLogger(__name__)
+
+
+_BEFORE_THE_BODY = (
+    HTTPStatus.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN,
+    HTTPStatus.REQUEST_TIMEOUT,
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+)
+"""Refusals of requests whose body was not read."""
+
+
+class Refusal(RedraftError):
+    """A request that gets an error for an answer.
+
+    Attributes:
+        status: Of the HTTP response.
+        code: A word for programs, as in docs/serve.md.
+        param: The field that is wrong.
+        wait: Seconds for `Retry-After`.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        code: str,
+        message: str,
+        *,
+        param: str | None = None,
+        wait: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.code, self.param, self.wait = status, code, param, wait
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The error in OpenAI's shape."""
+        kind = "server_error" if self.status >= 500 else "invalid_request_error"
+        if self.status == HTTPStatus.TOO_MANY_REQUESTS:
+            kind = "rate_limit_error"
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers that go with it."""
+        headers = {} if self.wait is None else {"Retry-After": str(self.wait)}
+        if self.status in _BEFORE_THE_BODY:
+            headers["Connection"] = "close"  # or a client could go on sending for ever
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = "Bearer"
+        return headers
+
+
+def invalid(message: str, param: str | None = None, *, code: str = "invalid_value") -> Refusal:
+    """Return the refusal of a request whose field `param` is wrong."""
+    return Refusal(HTTPStatus.BAD_REQUEST, code, message, param=param)
+
+
+def told(error: RedraftError) -> str:
+    """Return message and hint on one line."""
+    return f"{error.message} {error.hint}" if error.hint else error.message
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Return what a client is told about an error. A bug goes into the log, and the client learns no more."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, ContextError):
+        return invalid(error.message, "messages", code="context_length_exceeded")
+    if isinstance(error, CheckSyntaxError):
+        return invalid(told(error), "revision.checks")
+    if isinstance(error, UsageError):
+        return invalid(told(error))
+    if isinstance(error, CheckError):
+        return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "check_failed", error.message)
+    if isinstance(error, EngineError):
+        return _of_engine(error)
+    if isinstance(error, RecursionError):
+        return invalid("the request is nested too deeply.", code="invalid_json")
+    _log.error("a request failed through a fault of redraft's own", exc_info=error)
+    return Refusal(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the server failed; its log says more."
+    )
+
+
+def _of_engine(error: EngineError) -> Refusal:
+    _log.warning("a model failed: %s", type(error).__name__)  # its message may quote a prompt
+    if isinstance(error, ServerError) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "engine_busy", error.message, wait=5)
+    late = isinstance(error, EngineTimeout)
+    status = HTTPStatus.GATEWAY_TIMEOUT if late else HTTPStatus.BAD_GATEWAY
+    return Refusal(status, "engine_error", error.message)

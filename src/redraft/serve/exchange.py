@@ -1,0 +1,164 @@
+"""One request to a model and its reply, streamed or not.
+
+A client that leaves ends the work: its chain is cancelled, and with it the call in the engine. The status of
+a stream is sent with the first piece, so that an error before it has a status of its own; if nothing comes
+for a while, the stream begins with a comment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing, suppress
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from redraft.engines.base import Engine
+from redraft.revision.api import Role, make
+from redraft.revision.ops import Event
+from redraft.revision.options import Options
+from redraft.serve.errors import refusal_of
+from redraft.serve.gate import Gate
+from redraft.serve.replies import PING, Reply
+from redraft.serve.responses import ResponseReply
+
+SILENCE = 15.0
+"""Seconds without a piece after which a comment is sent, because proxies close quiet connections."""
+
+PATIENCE = 60.0
+"""Seconds in which a client has to take a piece, or it counts as gone: it would keep its turn for ever."""
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # nginx passes each piece on at once
+]
+
+
+class ClientGone(Exception):
+    """The client closed its connection, or does not read."""
+
+
+class Exchange(Response):
+    """Answers a checked request.
+
+    Args:
+        reply: Knows the request, and becomes its reply.
+        gate: Gives it its turn.
+    """
+
+    def __init__(self, reply: Reply | ResponseReply, gate: Gate) -> None:
+        super().__init__()
+        self._reply, self._gate, self._asked = reply, gate, reply.asked
+        self._sent, self._sending = 0, asyncio.Lock()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, until the client leaves."""
+        scope["state"]["model"] = self._asked.model
+        with suppress(ClientGone):
+            await unless_gone(receive, self._answer(scope, receive, patient(send)))
+        scope["state"]["chains"] = [message.chain for message in self._reply.messages if message.chain]
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer when it is its turn. An error becomes a reply, or the end of the stream."""
+        try:
+            async with self._gate.entered():
+                await (self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
+        except ClientGone:
+            raise
+        except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
+            refusal = refusal_of(error)
+            if self._sent:
+                await self._send(send, self._reply.failed(refusal), more=False)
+            else:
+                await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send)
+
+    async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._events()) as events:
+            async for index, event in events:
+                for _ in self._reply.messages[index].take(event):
+                    pass
+        await JSONResponse(self._reply.completion())(scope, receive, send)
+
+    async def _stream(self, send: Send) -> None:
+        pinging = asyncio.ensure_future(self._ping(send))
+        try:
+            async with aclosing(self._events()) as events:
+                async for index, event in events:
+                    if lines := b"".join(self._reply.events(index, event)):
+                        await self._send(send, lines)
+        finally:
+            await _ended(pinging)
+        await self._send(send, b"".join(self._reply.end()), more=False)
+
+    async def _ping(self, send: Send) -> None:
+        """Send a comment whenever nothing was sent for a while."""
+        while True:
+            before = self._sent
+            await asyncio.sleep(SILENCE)
+            if self._sent == before:
+                await self._send(send, PING)
+
+    async def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
+        """Make one chain after the other, and yield their events."""
+        for index in range(self._asked.answers):
+            options: Options = {**self._asked.options_of(index), "cancel": self._gate.cancel}
+            async with aclosing(make(self._asked.prompt, options, _load)) as events:
+                async for event in events:
+                    yield index, event
+
+    async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
+        async with self._sending:
+            if not self._sent:
+                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            self._sent += 1
+            await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def _load(_role: Role, reference: str) -> Engine:
+    raise AssertionError(f"the engine of {reference} is not open")
+
+
+def patient(send: Send) -> Send:
+    """Return a `send` that raises `ClientGone` if the client does not read."""
+
+    async def sending(message: Message) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await send(message)
+        except TimeoutError:
+            raise ClientGone from None
+
+    return sending
+
+
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Do work for a client, whose request was read.
+
+    Raises:
+        ClientGone: It left before the end. The work was cancelled, and has ended.
+    """
+    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            raise ClientGone
+        doing.result()
+    finally:
+        await _ended(doing)
+        await _ended(leaving)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Cancel a task, and wait until it has cleaned up."""
+    task.cancel()
+    await asyncio.wait({task})
+    if not task.cancelled():
+        task.exception()

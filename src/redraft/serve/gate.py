@@ -1,0 +1,82 @@
+"""How many requests are answered at once, how many wait, and the end of the server.
+
+A request passes the gate before its model is asked. When too many wait, it is turned away with 429. Once the
+server drains, those inside are finished and new ones get 503. Chains that take longer than the drain may are
+cancelled, and so end with their best answer so far.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+from redraft.revision.cancel import CancelToken
+from redraft.serve.errors import Refusal
+
+WAIT = 5
+"""Seconds after which a client that was turned away may try again (`Retry-After`)."""
+
+GRACE = 5.0
+"""Seconds that cancelled chains have to send what they have."""
+
+
+class Gate:
+    """Lets a bounded number of requests in.
+
+    Args:
+        at_once: Requests that are answered at the same time.
+        queue: Requests that may wait.
+
+    Attributes:
+        cancel: Ends all chains of the server. Each chain takes it as its option.
+        draining: No new request is let in.
+        inside: Requests that are answered or wait.
+    """
+
+    def __init__(self, at_once: int, queue: int) -> None:
+        self.cancel = CancelToken()
+        self.draining = False
+        self._most = at_once + queue
+        self.inside = 0
+        self._turns = asyncio.Semaphore(at_once)
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @asynccontextmanager
+    async def entered(self) -> AsyncIterator[None]:
+        """Wait for a turn, and hold it in the body.
+
+        Raises:
+            Refusal: Too many wait, or the server drains.
+        """
+        if self.draining:
+            raise unavailable("draining", "the server is about to end, and takes no new requests.")
+        if self.inside >= self._most:
+            raise Refusal(
+                HTTPStatus.TOO_MANY_REQUESTS, "queue_full", "too many requests are waiting.", wait=WAIT
+            )
+        self.inside += 1
+        self._empty.clear()
+        try:
+            async with self._turns:
+                yield
+        finally:
+            self.inside -= 1
+            if not self.inside:
+                self._empty.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Let nobody in, and wait until all have left; those that take too long are cancelled."""
+        self.draining = True
+        try:
+            await asyncio.wait_for(self._empty.wait(), seconds)
+        except TimeoutError:
+            self.cancel.cancel()
+            await asyncio.wait({asyncio.ensure_future(self._empty.wait())}, timeout=GRACE)
+
+
+def unavailable(code: str, message: str) -> Refusal:
+    """Return the refusal of a server that does not answer now."""
+    return Refusal(HTTPStatus.SERVICE_UNAVAILABLE, code, message, wait=WAIT)

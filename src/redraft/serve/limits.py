@@ -1,0 +1,30 @@
+"""What a server takes from its clients at most. What is beyond a limit is refused, and never cut quietly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a server.
+
+    Attributes:
+        seconds: The longest that one chain may take.
+        body: Bytes of a request's body.
+        body_seconds: Seconds in which the body has to come.
+        answers: Answers to one request (`n`).
+        stops: Stop strings.
+        checks: Checks of one request.
+        revisions: Revisions of a chain.
+        tokens: New tokens of one answer or feedback.
+    """
+
+    seconds: float = 600.0
+    body: int = 8 << 20
+    body_seconds: float = 30.0
+    answers: int = 8
+    stops: int = 16
+    checks: int = 32
+    revisions: int = 16
+    tokens: int = 16_384

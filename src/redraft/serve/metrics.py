@@ -1,0 +1,69 @@
+"""What Prometheus reads at `/metrics`: requests, tokens, and how chains end, by model.
+
+Labels are names of models that are served, and redraft's own words. There are few, because none is a text
+of a client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
+"""Bounds of the histogram: from a short answer to the longest chain."""
+
+
+class Metrics:
+    """The figures of one server.
+
+    Args:
+        inside: Returns how many requests are answered or wait.
+    """
+
+    def __init__(self, inside: Callable[[], int]) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter("redraft_requests", "HTTP requests", ["status"], registry=registry)
+        self._tokens = Counter(
+            "redraft_tokens", "Tokens of all attempts", ["model", "kind"], registry=registry
+        )
+        self._chains = Counter(
+            "redraft_chains", "Chains, by why they ended", ["model", "stop"], registry=registry
+        )
+        self._revisions = Counter(
+            "redraft_revisions", "Answers after the first", ["model"], registry=registry
+        )
+        self._seconds = Histogram(
+            "redraft_request_seconds",
+            "Chat requests, from the first byte to the last",
+            ["model"],
+            registry=registry,
+            buckets=_SECONDS,
+        )
+        Gauge(
+            "redraft_requests_inside", "Requests that are answered or wait", registry=registry
+        ).set_function(inside)
+
+    def note(self, seen: Mapping[str, Any], seconds: float) -> None:
+        """Count a request.
+
+        Args:
+            seen: What is known of it: `status`, and of a chat request `model` and `chains`.
+            seconds: How long it took.
+        """
+        self._requests.labels(str(seen.get("status", "gone"))).inc()
+        if (model := seen.get("model")) is None:
+            return
+        self._seconds.labels(model).observe(seconds)
+        for chain in seen.get("chains", ()):
+            self._chains.labels(model, str(chain.stop)).inc()
+            self._revisions.labels(model).inc(chain.revisions)
+            self._tokens.labels(model, "prompt").inc(chain.usage.prompt_tokens)
+            self._tokens.labels(model, "completion").inc(chain.usage.completion_tokens)
+
+    def text(self) -> bytes:
+        """Return all figures in Prometheus' text format."""
+        return generate_latest(self._registry)

@@ -1,0 +1,73 @@
+"""The models that a server offers: names, each with its engines and the options of its chains."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from http import HTTPStatus
+from typing import Any
+
+from redraft.revision.options import Options
+from redraft.serve.errors import Refusal
+from redraft.serve.gate import unavailable
+
+
+@dataclass(frozen=True)
+class Model:
+    """A name that clients ask.
+
+    Attributes:
+        options: The options of its chains, checked. Its engines are open.
+        created: Seconds since 1970 at which it was opened.
+    """
+
+    name: str
+    options: Options
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The model as `/v1/models` lists it."""
+        return {"id": self.name, "object": "model", "created": self.created, "owned_by": "redraft"}
+
+
+class Models:
+    """The models by name. There are none until they are loaded."""
+
+    def __init__(self) -> None:
+        self._by_name: Mapping[str, Model] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the models are loaded."""
+        return self._by_name is not None
+
+    def offer(self, models: Iterable[Model]) -> None:
+        """Offer these models from now on."""
+        self._by_name = {model.name: model for model in models}
+
+    def all(self) -> list[Model]:
+        """Return the models.
+
+        Raises:
+            Refusal: They are not loaded yet.
+        """
+        if self._by_name is None:
+            raise unavailable("loading", "the models are still being loaded.")
+        return list(self._by_name.values())
+
+    def named(self, name: str) -> Model:
+        """Return the model of a name.
+
+        Raises:
+            Refusal: There is none, or the models are not loaded yet.
+        """
+        found = {model.name: model for model in self.all()}
+        if name in found:
+            return found[name]
+        near = get_close_matches(name, found, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"The models: {', '.join(found)}"
+        message = f"the model {name!r:.100} does not exist. {hint}"
+        raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param="model")

@@ -1,0 +1,265 @@
+"""From the events of a chain to the objects of OpenAI's API.
+
+Drafts and feedback are reasoning, the best answer is content. A client cannot take content back, so a text is
+content while it is written only if it is certain to be the answer: otherwise it is reasoning first, and the
+best answer follows as content at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from redraft.chain import Chain, Feedback, Finish, Usage
+from redraft.revision.ops import DraftDone, Event, Finished, Progress, StepDone, Text
+from redraft.serve.errors import Refusal
+from redraft.serve.requests import Asked
+
+FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
+"""Why an answer ended, in OpenAI's words. Every other reason cut it: `length`."""
+
+DONE = b"data: [DONE]\n\n"
+PING = b": still at work\n\n"
+
+
+class Piece(NamedTuple):
+    """New text of an answer's message."""
+
+    field: Literal["reasoning_content", "content"]
+    text: str
+
+
+@dataclass
+class _Section:
+    """A draft, a feedback or a revision, with its place in the chain."""
+
+    place: tuple[str, int, int]
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def heading(self) -> str:
+        kind, index, _ = self.place
+        return "Feedback" if kind == "feedback" else f"Revision {index}" if index else "Draft"
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts).strip()
+
+
+@dataclass
+class Message:
+    """The message that one chain becomes.
+
+    Attributes:
+        sure: The first answer is certain to be the final one.
+        chain: The chain, once it is finished.
+    """
+
+    sure: bool
+    chain: Chain | None = None
+    _sections: list[_Section] = field(default_factory=list)
+    _sent: str = ""
+    _held: str = ""
+    _drafts: int = 0
+    _tokens: dict[int, int] = field(default_factory=dict)
+
+    def take(self, event: Event) -> Iterator[Piece]:
+        """Take an event of the chain, and yield the new text of the message."""
+        if isinstance(event, Text):
+            yield from self._answer(event.text) if self._live(event) else self._think(event)
+        elif isinstance(event, DraftDone):
+            self._drafts += 1
+        elif isinstance(event, StepDone) and event.step.feedback is not None:
+            if said := _said_by_checks(event.step.feedback):
+                yield from self._think(Text("feedback", event.index, said))
+        elif isinstance(event, Finished):
+            self.chain = event.chain
+            yield from self._rest(answer_of(event.chain))
+        self._count(event)
+
+    def _live(self, event: Text) -> bool:
+        return self.sure and event.kind == "answer"
+
+    def _think(self, event: Text) -> Iterator[Piece]:
+        place = (event.kind, event.index, self._drafts)
+        if not self._sections or self._sections[-1].place != place:
+            between = "\n\n" if self._sections else ""
+            self._sections.append(_Section(place))
+            yield Piece("reasoning_content", f"{between}{self._sections[-1].heading}:\n")
+        self._sections[-1].texts.append(event.text)
+        yield Piece("reasoning_content", event.text)
+
+    def _answer(self, text: str) -> Iterator[Piece]:
+        """Send content without the white space around the whole answer, which is not part of it."""
+        text = self._held + text
+        text = text if self._sent else text.lstrip()
+        new = text.rstrip()
+        self._held = text[len(new) :]
+        if new:
+            self._sent += new
+            yield Piece("content", new)
+
+    def _rest(self, answer: str) -> Iterator[Piece]:
+        """Send what is missing of the final answer."""
+        if answer.startswith(self._sent) and (rest := answer[len(self._sent) :]):
+            yield Piece("content", rest)
+
+    def _count(self, event: Event) -> None:
+        """Note the tokens of each answer alone, before feedback and checks are added to its step."""
+        steps = event.chain.steps if isinstance(event, Progress | Finished) else ()
+        for index, step in enumerate(steps):
+            self._tokens.setdefault(index, step.usage.completion_tokens)
+
+    @property
+    def finished(self) -> Chain:
+        """The chain. Only once it is finished."""
+        assert self.chain is not None  # noqa: S101  (`make` always ends with `Finished`)
+        return self.chain
+
+    @property
+    def reasoning(self) -> str:
+        """What came before the answer: the same as was streamed, without the answer itself."""
+        answer = answer_of(self.finished)
+        shown = [section for section in self._sections if section.text != answer]
+        return "\n\n".join(f"{section.heading}:\n{section.text}" for section in shown)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """The tokens of all but the final answer."""
+        chain = self.finished
+        final = self._tokens.get(_final(chain) or 0, 0)
+        return max(chain.usage.completion_tokens - final, 0)
+
+    @property
+    def finish_reason(self) -> str:
+        """Why the answer ended, in OpenAI's words."""
+        chain = self.finished
+        index = _final(chain)
+        if index is None:
+            return "length"
+        step = chain.steps[index]
+        return "tool_calls" if step.tool_calls else FINISHES.get(step.finish, "length")
+
+    @property
+    def tool_calls(self) -> tuple[dict[str, Any], ...]:
+        """The calls of tools by the answer."""
+        index = _final(self.finished)
+        return () if index is None else self.finished.steps[index].tool_calls
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the whole message."""
+        answer = answer_of(self.finished)
+        calls = [dict(call) for call in self.tool_calls]
+        message: dict[str, Any] = {"role": "assistant", "content": answer or (None if calls else "")}
+        message["refusal"] = None
+        if reasoning := self.reasoning:
+            message["reasoning_content"] = reasoning
+        if calls:
+            message["tool_calls"] = calls
+        return message
+
+
+def _final(chain: Chain) -> int | None:
+    """Return the index of the final answer: the best one, or the last if none is complete."""
+    return chain.best if chain.best is not None else (len(chain.steps) - 1 if chain.steps else None)
+
+
+def answer_of(chain: Chain) -> str:
+    """Return the final answer. It may be cut, and empty."""
+    index = _final(chain)
+    return "" if index is None else chain.steps[index].answer.strip()
+
+
+def _said_by_checks(feedback: Feedback) -> str:
+    """Return the words of checks. Those of a model were streamed."""
+    if feedback.by == "checks":
+        return feedback.text
+    failed = [check.message for check in feedback.checks if not check.passed]
+    return "\n" + "\n".join(failed) if failed else ""
+
+
+class Reply:
+    """The objects that answer one chat request."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.messages = [Message(asked.sure) for _ in range(asked.answers)]
+        self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+        self._begun: set[int] = set()
+
+    def completion(self) -> dict[str, Any]:
+        """Return the whole reply."""
+        choices = [
+            {
+                "index": index,
+                "message": message.as_json(),
+                "logprobs": None,
+                "finish_reason": message.finish_reason,
+            }
+            for index, message in enumerate(self.messages)
+        ]
+        return {
+            **self._head("chat.completion"),
+            "choices": choices,
+            "usage": usage_of(self.messages),
+            **self._chain(),
+        }
+
+    def events(self, index: int, event: Event) -> Iterator[bytes]:
+        """Take an event of the chain of an answer, and yield what is streamed for it."""
+        message = self.messages[index]
+        for piece in message.take(event):
+            yield self._chunk(index, {piece.field: piece.text})
+        if isinstance(event, Finished):
+            if message.tool_calls:
+                calls = [{"index": number, **call} for number, call in enumerate(message.tool_calls)]
+                yield self._chunk(index, {"tool_calls": calls})
+            yield self._chunk(index, {}, message.finish_reason, **self._chain())
+
+    def end(self) -> Iterator[bytes]:
+        """Yield the end of a stream."""
+        if self.asked.with_usage:
+            yield _event(
+                {**self._head("chat.completion.chunk"), "choices": [], "usage": usage_of(self.messages)}
+            )
+        yield DONE
+
+    def failed(self, refusal: Refusal) -> bytes:
+        """Return the event of an error after the stream has begun."""
+        return _event(refusal.body)
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {"id": self._id, "object": kind, "created": self._created, "model": self.asked.model}
+
+    def _chain(self) -> dict[str, Any]:
+        return {"redraft": json.loads(self.messages[0].finished.to_json())} if self.asked.with_chain else {}
+
+    def _chunk(self, index: int, delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> bytes:
+        if index not in self._begun:
+            self._begun.add(index)
+            delta = {"role": "assistant", **delta}
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        usage = {"usage": None} if self.asked.with_usage else {}
+        return _event({**self._head("chat.completion.chunk"), "choices": [choice], **usage, **more})
+
+
+def _event(record: Mapping[str, Any]) -> bytes:
+    return b"data: " + json.dumps(record, ensure_ascii=False).encode() + b"\n\n"
+
+
+def usage_of(messages: Sequence[Message]) -> dict[str, Any]:
+    """Return the usage of all attempts of all answers, as chat replies have it."""
+    used = sum((message.finished.usage for message in messages), Usage())
+    return {
+        "prompt_tokens": used.prompt_tokens,
+        "completion_tokens": used.completion_tokens,
+        "total_tokens": used.prompt_tokens + used.completion_tokens,
+        "prompt_tokens_details": {"cached_tokens": used.cached_tokens},
+        "completion_tokens_details": {
+            "reasoning_tokens": sum(message.reasoning_tokens for message in messages)
+        },
+    }

@@ -1,0 +1,370 @@
+"""From the body of a request to the options of a chain.
+
+A field that is an option of redraft is checked by the options that flags and Python share, and by nothing
+else. Here stand the names that OpenAI gives to them, what a stranger may not ask for, and the rest of a
+request: how many answers, streamed or not. Fields that would be ignored are refused, unless they ask for what
+happens anyway.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import Any, NoReturn, cast
+
+from redraft.chain import Prompt
+from redraft.errors import UsageError, fault_of, shown
+from redraft.options import MAX_SEED, check_values
+from redraft.revision.api import prompt_of
+from redraft.revision.budget import Budget
+from redraft.revision.options import Options, budget_of, check_options, drafts_of, from_json
+from redraft.serve.errors import invalid, told
+from redraft.serve.limits import Limits
+from redraft.serve.models import Model, Models
+from redraft.verify.base import Check
+from redraft.verify.kinds import COMPUTED
+from redraft.verify.parse import parse_check
+from redraft.verify.schema import validator_of
+from redraft.verify.structure import Json, JsonSchema
+
+OPTIONS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",
+    "max_completion_tokens": "max_tokens",
+    "seed": "seed",
+    "stop": "stop",
+    "tools": "tools",
+}
+"""Fields that are options, with the option's name."""
+
+REVISION = {
+    "min": "min_revisions",
+    "max": "max_revisions",
+    "checks": "checks",
+    "budget": "budget",
+}
+"""The same for the parts of `revision`."""
+
+OWN = ("model", "messages", "stream", "stream_options", "n", "response_format", "revision", "redraft")
+"""Fields that are read here."""
+
+WITHOUT_EFFECT = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
+"""Fields that say nothing about the answer."""
+
+UNSUPPORTED: Mapping[str, Sequence[Any]] = {
+    "frequency_penalty": [0],
+    "presence_penalty": [0],
+    "logit_bias": [{}],
+    "logprobs": [False],
+    "top_logprobs": [0],
+    "modalities": [["text"]],
+    "parallel_tool_calls": [True],
+    "tool_choice": ["auto"],
+    "functions": [[]],
+    "function_call": ["none"],
+    "audio": [],
+    "prediction": [],
+    "reasoning_effort": [],
+    "verbosity": [],
+    "web_search_options": [],
+}
+"""Fields that cannot be met, with the values that ask for what happens anyway."""
+
+FIELDS = (*OWN, *OPTIONS, *WITHOUT_EFFECT, *UNSUPPORTED)
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""A lone surrogate in JSON. It may also be half of a pair, which is a character."""
+
+_SEEDS_APART = 1000
+"""Between the seeds of the answers to one request. Each call of a chain takes the next seed."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that was checked.
+
+    Attributes:
+        model: The name that was asked.
+        prompt: The conversation.
+        options: Those of its chains, the model's own included.
+        answers: How many chains.
+        stream: Send each piece as it comes.
+        with_usage: Send the usage at the end of the stream.
+        with_chain: Send the whole chain.
+    """
+
+    model: str
+    prompt: Prompt
+    options: Options
+    answers: int = 1
+    stream: bool = False
+    with_usage: bool = False
+    with_chain: bool = False
+
+    @property
+    def sure(self) -> bool:
+        """Whether the first answer is certain to be the final one."""
+        return self.options.get("max_revisions") == 0 and drafts_of(self.options) == 1
+
+    def options_of(self, index: int) -> Options:
+        """Return the options of an answer. Each has its own seeds."""
+        seed = self.options.get("seed")
+        if seed is None or not index:
+            return self.options
+        return {**self.options, "seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)}
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in the body of a request, without fields that are null.
+
+    Raises:
+        Refusal: It is not UTF-8, not JSON, not an object, or has half of a character.
+    """
+    try:
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        if _SURROGATE.search(body):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise invalid(f"the body is not UTF-8 at byte {error.start + 1}.", code="invalid_json") from None
+    except UnicodeEncodeError:
+        raise invalid("the body has a lone surrogate, half of a character.", code="invalid_json") from None
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"the body is not JSON: {fault_of(error)}.", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise invalid(f"the body is {shown(value)}, and should be a JSON object.", code="invalid_json")
+    return {name: part for name, part in value.items() if part is not None}
+
+
+def _no_number(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value")
+
+
+def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Asked:
+    """Check the body of a chat request. It may take seconds if it has a large schema: not for the event loop.
+
+    Raises:
+        Refusal: A field is wrong; `param` names it. Or there is no such model.
+    """
+    check_names(body, FIELDS, "a chat request")
+    check_unsupported(body, UNSUPPORTED)
+    model = models.named(typed(body, "model", str, "the name of a model"))
+    stream_options = typed(body, "stream_options", dict, "an object", {})
+    check_names(stream_options, ("include_usage", "include_obfuscation"), "stream_options", "stream_options.")
+    asked = Asked(
+        model.name,
+        prompt_in(typed(body, "messages", list, _MESSAGES), "messages"),
+        chain_options(body, model, limits, _format(body)),
+        answers=_answers(body, limits),
+        stream=flag(body, "stream"),
+        with_usage=flag(stream_options, "include_usage", "stream_options."),
+        with_chain=flag(body, "redraft"),
+    )
+    if asked.with_chain and asked.answers > 1:
+        raise invalid("redraft gives the chain of one answer, and n asks for more.", "redraft")
+    return asked
+
+
+def check_names(part: Mapping[str, Any], known: Sequence[str], what: str, before: str = "") -> None:
+    """Check that all fields are known.
+
+    Args:
+        part: The body, or an object in it.
+        known: The fields that it may have.
+        what: Its name for messages.
+        before: What stands before the field in `param`.
+    """
+    for name in part:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else f" It may have: {', '.join(known)}."
+            message = f"there is no field {name!r:.80} in {what}.{hint}"
+            raise invalid(message, f"{before}{name}"[:80], code="unknown_field")
+
+
+def check_unsupported(body: Mapping[str, Any], unsupported: Mapping[str, Sequence[Any]]) -> None:
+    """Check that fields which cannot be met ask for what happens anyway."""
+    for name, neutral in unsupported.items():
+        if name in body and body[name] not in neutral:
+            usual = f" It may be {' or '.join(map(json.dumps, neutral))}." if neutral else ""
+            message = f"{name} is not supported. Leave it out.{usual}"
+            raise invalid(message, name, code="unsupported")
+
+
+_NOTHING: Any = object()
+
+
+def typed(body: Mapping[str, Any], name: str, kind: type, what: str, default: Any = _NOTHING) -> Any:
+    """Return a field of a type. `what` describes it; without a default it is required."""
+    if name not in body and default is not _NOTHING:
+        return default
+    value = body.get(name)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        found = shown(value) if name in body else "missing"
+        raise invalid(f"{name} is {found}. It should be {what}.", name)
+    return value
+
+
+def flag(body: Mapping[str, Any], name: str, before: str = "") -> bool:
+    """Return a field that is true or false; false if it is not there."""
+    value = body.get(name)
+    return value is not None and bool(typed({before + name: value}, before + name, bool, "true or false"))
+
+
+def _answers(body: Mapping[str, Any], limits: Limits) -> int:
+    count = typed(body, "n", int, "a whole number", 1)
+    if not 1 <= count <= limits.answers:
+        raise invalid(f"n is {shown(count)}. It should be from 1 to {limits.answers}.", "n")
+    return int(count)
+
+
+_MESSAGES = "a list of messages: [{'role': 'user', 'content': '…'}]"
+
+
+def prompt_in(messages: list[Any], param: str) -> Prompt:
+    """Return messages as a prompt. Errors name the field `param`."""
+    try:
+        return prompt_of(messages)
+    except UsageError as error:
+        raise invalid(told(error), param) from None
+
+
+def chain_options(
+    body: Mapping[str, Any],
+    model: Model,
+    limits: Limits,
+    wanted: Sequence[Check],
+    names: Mapping[str, str] = OPTIONS,
+) -> Options:
+    """Return the options of a chain: the model's own, and over them those of the request.
+
+    Args:
+        body: The request, with `revision`.
+        model: The model that is asked.
+        limits: What a request may ask for.
+        wanted: Checks that other fields ask for.
+        names: The fields that are options, with the option's name.
+
+    Raises:
+        Refusal: A field is wrong; `param` names it.
+    """
+    revision = typed(body, "revision", dict, "an object", {})
+    check_names(revision, tuple(REVISION), "revision", "revision.")
+    revision = {name: value for name, value in revision.items() if value is not None}
+    own: dict[str, Any] = dict(model.options)
+    if "revision" in body and own.get("max_revisions") == 0 and "max" not in revision:
+        own = {name: value for name, value in own.items() if name not in ("max_revisions", "min_revisions")}
+    _check_limits(body, names, limits)
+    _check_limits(revision, REVISION, limits, "revision.")
+    given = {**_given(body, names, ""), **_given(revision, REVISION, "revision.")}
+    found: dict[str, Any] = {**own, **_checked(given)}
+    if checks := [*_checks(given.get("checks", ())), *wanted]:
+        found["checks"] = [*own.get("checks", ()), *checks]
+    found["budget"] = _budget(own.get("budget"), found.get("budget"), limits.seconds)
+    try:
+        return check_options(found)
+    except UsageError as error:
+        raise invalid(told(error), "revision") from None
+
+
+def _given(part: Mapping[str, Any], names: Mapping[str, str], before: str) -> dict[str, Any]:
+    """Return the options in a part of a request, each checked by itself, so that errors name the field."""
+    found: dict[str, Any] = {}
+    for name, option in names.items():
+        if name not in part:
+            continue
+        value = [part[name]] if option == "stop" and isinstance(part[name], str) else part[name]
+        try:
+            check_values({option: value}, Options)
+        except UsageError as error:
+            message = told(error).replace(option, f"{before}{name}", 1)
+            raise invalid(message, f"{before}{name}") from None
+        found[option] = value
+    return found
+
+
+def _checked(given: Mapping[str, Any]) -> Options:
+    """Check the options of a request together. Checks are read by themselves, because few are allowed."""
+    try:
+        return from_json({name: value for name, value in given.items() if name != "checks"})
+    except UsageError as error:
+        raise invalid(told(error), "revision") from None
+
+
+def _check_limits(
+    part: Mapping[str, Any], names: Mapping[str, str], limits: Limits, before: str = ""
+) -> None:
+    """Check numbers and lengths of lists. What is of another type is left to the options."""
+    most = {
+        "max_tokens": limits.tokens,
+        "max_revisions": limits.revisions,
+        "min_revisions": limits.revisions,
+        "stop": limits.stops,
+        "checks": limits.checks,
+    }
+    for name, option in names.items():
+        value = part.get(name)
+        size = len(value) if isinstance(value, list) else value
+        if option in most and isinstance(size, int) and size > most[option]:
+            found = f"has {size} texts" if isinstance(value, list) else f"is {shown(value)}"
+            message = f"{before}{name} {found}, and this server allows {most[option]:,} at most."
+            raise invalid(message, f"{before}{name}")
+
+
+def _checks(texts: Sequence[Any]) -> list[Check]:
+    """Read the checks of a request. Those that could run or read something are not known here."""
+    try:
+        return [parse_check(text, kinds=COMPUTED) for text in texts]
+    except UsageError as error:
+        raise invalid(told(error), "revision.checks") from None
+
+
+def _format(body: Mapping[str, Any]) -> list[Check]:
+    """Return `response_format` as checks."""
+    wanted = typed(body, "response_format", dict, "an object", {"type": "text"})
+    named = wanted.get("json_schema")
+    schema = named.get("schema") if isinstance(named, dict) else None
+    return format_checks(wanted.get("type"), schema, "response_format", "response_format.json_schema.schema")
+
+
+def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]:
+    """Return the format that an answer must have as checks.
+
+    Args:
+        kind: text, json_object or json_schema.
+        schema: The schema, for json_schema.
+        param: The field that says it.
+        place: The field with the schema.
+
+    Raises:
+        Refusal: It is another kind, or no schema.
+    """
+    if kind == "text":
+        return []
+    if kind == "json_object":
+        return [Json()]
+    if kind != "json_schema":
+        found = f"{param}.type is {shown(kind)}"
+        raise invalid(f"{found}. It should be text, json_object or json_schema.", f"{param}.type")
+    if not isinstance(schema, dict):
+        raise invalid(f"{param} has no schema.", place)
+    try:
+        return [JsonSchema(param, validator_of(schema, param))]
+    except UsageError as error:
+        raise invalid(error.message, place) from None
+
+
+def _budget(own: Any, asked: Any, seconds: float) -> Budget:
+    """Return the budget of a chain: what the request asks for, within that of the model and the server."""
+    budget = Budget(seconds=seconds)
+    for other in filter(None, (budget_of(own), budget_of(asked))):
+        parts = {name: _least(getattr(budget, name), getattr(other, name)) for name in vars(budget)}
+        budget = replace(budget, **cast("Any", parts))
+    return budget
+
+
+def _least(*values: float | None) -> float | None:
+    return min((value for value in values if value is not None), default=None)

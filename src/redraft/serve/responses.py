@@ -1,0 +1,265 @@
+"""`/v1/responses`, OpenAI's newer API, for texts: drafts and feedback are reasoning, the answer a message.
+
+Nothing is stored, so a conversation is sent whole each time. Tools, images and files belong to chat requests.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from redraft.chain import Chain
+from redraft.errors import shown
+from redraft.revision.ops import Event, Finished
+from redraft.serve.errors import Refusal, invalid
+from redraft.serve.limits import Limits
+from redraft.serve.models import Models
+from redraft.serve.replies import Message, Piece, answer_of, usage_of
+from redraft.serve.requests import (
+    Asked,
+    chain_options,
+    check_names,
+    check_unsupported,
+    flag,
+    format_checks,
+    prompt_in,
+    typed,
+)
+from redraft.verify.base import Check
+
+OPTIONS = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": "max_tokens"}
+"""Fields that are options, with the option's name."""
+
+OWN = ("model", "input", "instructions", "stream", "text", "revision", "redraft")
+"""Fields that are read here."""
+
+WITHOUT_EFFECT = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
+"""Fields that say nothing about the answer."""
+
+UNSUPPORTED: Mapping[str, Sequence[Any]] = {
+    "background": [False],
+    "conversation": [],
+    "include": [[]],
+    "max_tool_calls": [],
+    "parallel_tool_calls": [True],
+    "previous_response_id": [],
+    "prompt": [],
+    "reasoning": [{}, {"summary": "auto"}],
+    "tool_choice": ["auto", "none"],
+    "tools": [[]],
+    "top_logprobs": [0],
+    "truncation": ["disabled"],
+}
+"""Fields that cannot be met, with the values that ask for what happens anyway."""
+
+FIELDS = (*OWN, *OPTIONS, *WITHOUT_EFFECT, *UNSUPPORTED)
+
+_TEXTS = ("input_text", "output_text", "text")
+"""Types of the parts of a message that are text."""
+
+_CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Why an answer is incomplete, by its `finish_reason`."""
+
+
+def responses_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Asked:
+    """Check the body of a request. It may take seconds, as for `chat_request`.
+
+    Raises:
+        Refusal: A field is wrong; `param` names it. Or there is no such model.
+    """
+    check_names(body, FIELDS, "a request for a response")
+    check_unsupported(body, UNSUPPORTED)
+    model = models.named(typed(body, "model", str, "the name of a model"))
+    return Asked(
+        model.name,
+        prompt_in(_messages(body), "input"),
+        chain_options(body, model, limits, _format(body), OPTIONS),
+        stream=flag(body, "stream"),
+        with_chain=flag(body, "redraft"),
+    )
+
+
+def _messages(body: Mapping[str, Any]) -> list[Any]:
+    """Return instructions and input as messages. Reasoning of earlier turns is left out."""
+    given = body.get("input")
+    if isinstance(given, str):
+        given = [{"role": "user", "content": given}]
+    if not isinstance(given, list):
+        found = shown(given) if "input" in body else "missing"
+        raise invalid(f"input is {found}. It should be a text or a list of messages.", "input")
+    instructions = typed(body, "instructions", str, "a text", "")
+    messages = [{"role": "system", "content": instructions}] if instructions else []
+    kept = [item for item in given if not (isinstance(item, Mapping) and item.get("type") == "reasoning")]
+    return [*messages, *map(_message, kept)]
+
+
+def _message(item: Any) -> Any:
+    """Return an item of the input as a message. What is no message is left to the check of messages."""
+    if not isinstance(item, Mapping):
+        return item
+    if (kind := item.get("type", "message")) != "message":
+        raise invalid(f"input has an item of the type {shown(kind)}, and takes messages only.", "input")
+    content = item.get("content")
+    if isinstance(content, list):
+        content = [_part(part) for part in content]
+    return {"role": item.get("role"), "content": content}
+
+
+def _part(part: Any) -> dict[str, Any]:
+    """Return the part of a message as in chat requests."""
+    if isinstance(part, Mapping) and part.get("type") in _TEXTS and isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    kind = part.get("type") if isinstance(part, Mapping) else part
+    raise invalid(f"a message of input has a part of the type {shown(kind)}, and takes text only.", "input")
+
+
+def _format(body: Mapping[str, Any]) -> list[Check]:
+    """Return `text.format` as checks."""
+    text = typed(body, "text", dict, "an object", {})
+    check_names(text, ("format", "verbosity"), "text", "text.")
+    check_unsupported(text, {"verbosity": ["medium"]})
+    wanted = typed(text, "format", dict, "an object", {"type": "text"})
+    return format_checks(wanted.get("type"), wanted.get("schema"), "text.format", "text.format.schema")
+
+
+class ResponseReply:
+    """The objects that answer one request. Its methods are those of `replies.Reply`."""
+
+    def __init__(self, asked: Asked) -> None:
+        self.asked = asked
+        self.messages = [Message(asked.sure)]
+        self._id, self._created = _id("resp"), int(time.time())
+        self._items: list[dict[str, Any]] = []
+        self._open: Piece | None = None
+        self._number = 0
+
+    def completion(self) -> dict[str, Any]:
+        """Return the whole reply."""
+        message = self.messages[0]
+        texts = [("reasoning_content", message.reasoning), ("content", answer_of(message.finished))]
+        self._items = [_item(field, text) for field, text in texts if text or field == "content"]
+        return self._response(message.finished)
+
+    def events(self, _index: int, event: Event) -> Iterator[bytes]:
+        """Take an event of the chain, and yield what is streamed for it."""
+        yield from self._begin()
+        for piece in self.messages[0].take(event):
+            yield from self._add(piece)
+        if isinstance(event, Finished):
+            if self._open is None or self._open.field != "content":
+                yield from self._add(Piece("content", ""))
+            yield from self._close()
+            response = self._response(event.chain)
+            yield self._event(f"response.{response['status']}", response=response)
+
+    def end(self) -> Iterator[bytes]:
+        """Yield nothing: the last event is the end."""
+        return iter(())
+
+    def failed(self, refusal: Refusal) -> bytes:
+        """Return the event of an error after the stream has begun. SDKs raise what stands in `error`."""
+        error = refusal.body["error"]
+        return self._event("error", **{**error, "type": "error"}, error=error)
+
+    def _begin(self) -> Iterator[bytes]:
+        if not self._number:
+            yield self._event("response.created", response=self._response(None))
+            yield self._event("response.in_progress", response=self._response(None))
+
+    def _add(self, piece: Piece) -> Iterator[bytes]:
+        """Yield the events of new text, and of the item that it begins."""
+        if self._open is None or self._open.field != piece.field:
+            yield from self._close()
+            item = {**_item(piece.field, ""), "status": "in_progress"}
+            self._items.append(item)
+            self._open = piece
+            empty = {**item, "content": []} if piece.field == "content" else {**item, "summary": []}
+            yield self._event("response.output_item.added", output_index=len(self._items) - 1, item=empty)
+            yield self._of_part("part.added", part=_part_of(item))
+        if piece.text:
+            _part_of(self._items[-1])["text"] += piece.text
+            yield self._of_part("delta", delta=piece.text, **self._probabilities(piece.field))
+
+    def _close(self) -> Iterator[bytes]:
+        """Yield the events of the end of an item."""
+        if self._open is None:
+            return
+        item = self._items[-1]
+        item["status"] = "completed"
+        text = _part_of(item)["text"]
+        yield self._of_part("done", text=text, **self._probabilities(self._open.field))
+        yield self._of_part("part.done", part=_part_of(item))
+        yield self._event("response.output_item.done", output_index=len(self._items) - 1, item=item)
+        self._open = None
+
+    def _of_part(self, what: str, **more: Any) -> bytes:
+        """Return an event of the one part of the open item."""
+        item = self._items[-1]
+        answers, of_part = item["type"] == "message", what.startswith("part.")
+        kinds = ("content_", "output_text.") if answers else ("reasoning_summary_", "reasoning_summary_text.")
+        index = "content_index" if answers else "summary_index"
+        where = {"item_id": item["id"], "output_index": len(self._items) - 1, index: 0}
+        return self._event(f"response.{kinds[0] if of_part else kinds[1]}{what}", **where, **more)
+
+    @staticmethod
+    def _probabilities(field: str) -> dict[str, Any]:
+        return {"logprobs": []} if field == "content" else {}
+
+    def _response(self, chain: Chain | None) -> dict[str, Any]:
+        """Return the response as it is: with a chain, it is finished."""
+        message = self.messages[0]
+        cut = _CUT.get(message.finish_reason) if chain else None
+        more = {"redraft": json.loads(chain.to_json())} if chain and self.asked.with_chain else {}
+        return {
+            "id": self._id,
+            "object": "response",
+            "created_at": self._created,
+            "status": ("incomplete" if cut else "completed") if chain else "in_progress",
+            "error": None,
+            "incomplete_details": {"reason": cut} if cut else None,
+            "model": self.asked.model,
+            "output": self._items,
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": self._usage() if chain else None,
+            **more,
+        }
+
+    def _usage(self) -> dict[str, Any]:
+        usage = usage_of(self.messages)
+        return {
+            "input_tokens": usage["prompt_tokens"],
+            "input_tokens_details": {**usage["prompt_tokens_details"], "cache_write_tokens": 0},
+            "output_tokens": usage["completion_tokens"],
+            "output_tokens_details": usage["completion_tokens_details"],
+            "total_tokens": usage["total_tokens"],
+        }
+
+    def _event(self, kind: str, **more: Any) -> bytes:
+        record = {"type": kind, "sequence_number": self._number, **more}
+        self._number += 1
+        return f"event: {kind}\ndata: {json.dumps(record, ensure_ascii=False)}\n\n".encode()
+
+
+def _item(field: str, text: str) -> dict[str, Any]:
+    """Return an item of the output."""
+    if field == "content":
+        part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+        message = {"id": _id("msg"), "type": "message", "status": "completed", "role": "assistant"}
+        return {**message, "content": [part]}
+    part = {"type": "summary_text", "text": text}
+    return {"id": _id("rs"), "type": "reasoning", "status": "completed", "summary": [part]}
+
+
+def _part_of(item: dict[str, Any]) -> dict[str, Any]:
+    """Return the one part of an item of the output."""
+    part: dict[str, Any] = item["content" if item["type"] == "message" else "summary"][0]
+    return part
+
+
+def _id(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(16)}"

@@ -1,0 +1,132 @@
+"""Run the server: listen, load the models, serve, and drain at a signal.
+
+It listens before its models are loaded, so that `/health` and `/ready` tell what goes on. The first SIGTERM
+or Ctrl-C drains, as `gate` says; the second cancels what is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from redraft.errors import UsageError
+from redraft.serve.gate import Gate
+from redraft.serve.guard import is_loopback
+from redraft.serve.keys import Keys
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_BACKLOG = 512
+_CONNECTIONS = 2048
+"""Most connections. The body of a request is read before its turn, and so takes memory on each of them."""
+
+_IDLE = 30
+"""Seconds that a connection may be idle between two requests."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server, which leaves signals to `run`."""
+
+    def capture_signals(self) -> Any:
+        """Capture none."""
+        return nullcontext()
+
+
+def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
+    """Return a socket that listens; port 0 chooses a free one.
+
+    Raises:
+        UsageError: The address cannot be used, or it is not this machine's own and there are no keys.
+    """
+    if keys is None and not is_loopback(host):
+        raise UsageError(
+            f"{host} can be reached from other machines, and there are no keys.",
+            hint="Add --api-key-file FILE, or listen to this machine alone: --host 127.0.0.1",
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small pieces at once (TCP_NODELAY) on sockets that name their protocol only. Without that,
+    # the second write of a reply waits 40 ms for the client's delayed acknowledgement.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise UsageError(
+            f"{host}, port {port}, cannot be used: {error.strerror}.", hint="Give another one: --port N"
+        ) from None
+    return sock
+
+
+async def run(
+    app: ASGIApp,
+    gate: Gate,
+    sock: socket.socket,
+    load: Callable[[], Awaitable[None]],
+    told: asyncio.Event,
+    *,
+    drain: float,
+) -> None:
+    """Serve until told to end.
+
+    Args:
+        app: The application.
+        gate: Its gate.
+        sock: Listens.
+        load: Loads the models. Its error ends the server, and is raised.
+        told: Is set when the server has to end.
+        drain: Seconds for requests to finish.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws="none",
+        limit_concurrency=_CONNECTIONS,
+        timeout_keep_alive=_IDLE,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[sock]))
+    loading, ending = asyncio.ensure_future(load()), asyncio.create_task(told.wait())
+    try:
+        await asyncio.wait({loading, ending, serving}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+            await asyncio.wait({ending, serving}, return_when=asyncio.FIRST_COMPLETED)
+        await gate.drain(drain)
+    finally:
+        server.should_exit = True
+        for task in (loading, ending):
+            task.cancel()
+        await serving
+        with suppress(asyncio.CancelledError):
+            await loading
+
+
+@contextmanager
+def until_signal(gate: Gate) -> Iterator[asyncio.Event]:
+    """Yield an event that the first signal sets. The second one cancels all chains."""
+    loop, told = asyncio.get_running_loop(), asyncio.Event()
+
+    def signalled() -> None:
+        if told.is_set():
+            gate.cancel.cancel()
+        told.set()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, signalled)
+    try:
+        yield told
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)

@@ -1,0 +1,205 @@
+"""`redraft serve`, as a user starts and ends it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from openai import OpenAI
+from typer.testing import CliRunner, Result
+
+from redraft.cli import app
+
+LONG, SHORT = "Rain is water, and it is wet, and it is cold.", "Rain is water that falls."
+COMMAND = [sys.executable, "-m", "redraft", "serve", "--port", "0"]
+WAIT = 60
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rain.jsonl").write_text(f"{json.dumps(LONG)}\n{json.dumps(SHORT)}\n")
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[str]
+    said: str
+    url: str = ""
+
+    def ask(self, model: str, **more: Any) -> Any:
+        messages = [{"role": "user", "content": "Describe rain."}]
+        body = {"model": model, "messages": messages, **more}
+        return httpx.post(f"{self.url}/chat/completions", json=body, timeout=WAIT).json()
+
+    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal. Return the exit status, and what was written to standard error until then."""
+        self.process.send_signal(number)
+        log = self.process.communicate(timeout=WAIT)[1]
+        return self.process.returncode, log
+
+
+@contextmanager
+def running(*words: str) -> Iterator[Running]:
+    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            said = process.stderr.readline()
+            found = re.search(r" at (http://\S+)$", said)
+            yield Running(process, said, found[1] if found else "")
+        finally:
+            process.kill()
+
+
+def refused(*words: str) -> Result:
+    result = CliRunner().invoke(app, ["serve", *words], prog_name="redraft")
+    assert result.exit_code == 2
+    return result
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_model_has_two_names_and_a_signal_ends_the_server(number: int) -> None:
+    with running("--model", "script:rain.jsonl", "--check", "words<=5") as server:
+        assert server.said.startswith("redraft: serving rain and rain-revise at http://127.0.0.1:")
+        revised = server.ask("rain-revise")["choices"][0]["message"]
+        plain = server.ask("rain")["choices"][0]["message"]
+        status, log = server.end(number)
+    assert (revised["content"], plain["content"]) == (SHORT, LONG)
+    assert "reasoning_content" in revised
+    assert "reasoning_content" not in plain
+    assert status == 0
+    assert len(log.splitlines()) == 2
+    assert "status=200 model='rain-revise' stop=passed" in log
+    assert "Traceback" not in log
+
+
+def test_flags_that_do_not_revise_hold_for_both_names() -> None:
+    words = ("--system", "Be brief.", "--max-tokens", "4", "--min-revisions", "1")
+    with running("--model", "script:rain.jsonl", *words) as server:
+        reply = server.ask("rain", redraft=True)
+    chain = reply["redraft"]
+    assert (reply["choices"][0]["message"]["content"], len(chain["steps"])) == ("Rain", 1)
+    assert reply["usage"]["prompt_tokens"] == len("Be brief.") + len("Describe rain.")
+
+
+def test_a_second_signal_ends_what_is_under_way() -> None:
+    Path("slow.jsonl").write_text('{"text": "Rain", "stall": 600}\n')
+    body = {"model": "slow", "messages": [{"role": "user", "content": "Hi."}], "stream": True}
+    with running("--model", "script:slow.jsonl", "--drain", "600") as server:
+        with httpx.stream("POST", f"{server.url}/chat/completions", json=body, timeout=WAIT) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            server.process.send_signal(signal.SIGTERM)
+            while httpx.get(f"{server.url.removesuffix('/v1')}/ready").status_code == 200:
+                pass
+            server.process.send_signal(signal.SIGTERM)
+            rest = "".join(lines)
+        assert server.process.wait(WAIT) == 0
+    assert '"finish_reason": "length"' in rest
+    assert rest.endswith("[DONE]")
+
+
+MODELS = """\
+rain: {model: script:rain.jsonl, max-revisions: 0}
+-short:
+  check: [words<=5]
+  budget-tokens: 2000
+"""
+
+
+def test_models_of_a_file_share_their_engines_and_take_flags() -> None:
+    Path("models.yaml").write_text(MODELS)
+    with running("--models", "models.yaml", "--model", "script:rain.jsonl") as server:
+        assert server.said.startswith("redraft: serving rain and -short at ")
+        names = [model["id"] for model in httpx.get(f"{server.url}/models").json()["data"]]
+        first, second = server.ask("rain"), server.ask("-short")
+    assert names == ["rain", "-short"]
+    assert first["choices"][0]["message"]["content"] == LONG
+    assert "reasoning_content" not in second["choices"][0]["message"]  # it is the second reply of one script
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "models.yaml has no models"),
+        ("- rain", "models.yaml has no models"),
+        ("rain: script:rain.jsonl", "'rain' is no name with keys"),
+        ("5: {model: default}", "5 is no name with keys"),
+        ("rain: {modle: default}", "models.yaml: rain: there is no option 'modle'"),
+        ("rain: {min-revisions: 3, max-revisions: 1}", "min_revisions is 3 and max_revisions is 1"),
+        ("rain: {}\nrain: {}", "'rain' is there twice"),
+        ("{", "models.yaml is not YAML"),
+    ],
+)
+def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
+    Path("models.yaml").write_text(text)
+    assert said in refused("--models", "models.yaml").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--models", "none.yaml"], "none.yaml cannot be read"),
+        (["--host", "0.0.0.0"], "0.0.0.0 can be reached from other machines, and there are no keys"),  # noqa: S104
+        (["--api-key-file", "none.txt"], "the keys in none.txt cannot be read"),
+        (["--check", "word<=5"], "no check is called 'word'"),
+        (["--temperature", "-1"], "temperature is -1"),
+        (["--max-seconds", "inf"], "the budget of seconds is inf"),
+    ],
+)
+def test_wrong_flags_are_refused_before_anything_is_loaded(words: list[str], said: str) -> None:
+    assert said in refused("--model", "script:rain.jsonl", *words).stderr
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_server() -> None:
+    with running("--model", "script:none.jsonl") as server:
+        log = server.process.communicate(timeout=WAIT)[1]
+    assert server.process.returncode == 2
+    assert "none.jsonl" in server.said
+    assert "Traceback" not in log
+
+
+def test_a_server_without_its_extra_names_the_command() -> None:
+    code = "import sys; sys.modules['uvicorn'] = None\nfrom redraft.cli import app\napp(['serve'])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "redraft serve (here: uvicorn) needs the extra 'serve'" in done.stderr
+    assert "redraft[serve]" in done.stderr
+
+
+def test_keys_are_needed_once_they_are_given() -> None:
+    Path("keys.txt").write_text("a-key-of-ann-for-tests\n")
+    with running("--model", "script:rain.jsonl", "--api-key-file", "keys.txt") as server:
+        assert httpx.get(f"{server.url}/models").status_code == 401
+        with OpenAI(base_url=server.url, api_key="a-key-of-ann-for-tests") as client:
+            assert len(client.models.list().data) == 2
+
+
+@pytest.mark.model
+def test_the_default_model_streams_and_revises(default_model: Path) -> None:
+    words = ("--model", str(default_model), "--max-tokens", "24", "--seed", "1", "--ctx", "1024")
+    with running(*words, "--check", "words<=6", "--max-revisions", "1") as server:
+        base = re.findall(r"serving (.*) and (.*) at", server.said)[0]
+        with OpenAI(base_url=server.url, api_key="none") as client:
+            stream = client.chat.completions.create(
+                model=base[0], messages=[{"role": "user", "content": "Describe rain."}], stream=True
+            )
+            pieces = [chunk.choices[0].delta.content or "" for chunk in stream]
+        revised = server.ask(base[1], redraft=True)
+        long = server.ask(base[0], messages=[{"role": "user", "content": "rain " * 3000}])
+        assert server.end()[0] == 0
+    assert len([piece for piece in pieces if piece]) > 3
+    assert revised["choices"][0]["message"]["content"]
+    assert revised["usage"]["completion_tokens"] == revised["redraft"]["usage"]["completion_tokens"] > 0
+    assert long["error"]["code"] == "context_length_exceeded"
+    assert "the context holds 1024" in long["error"]["message"]

@@ -1,0 +1,382 @@
+"""Chat requests, as the openai SDK and plain HTTP send them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import AsyncOpenAI
+from pydantic import BaseModel
+
+from redraft.chain import Chain
+from redraft.engines.base import Sampling
+from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.errors import EngineError, EngineTimeout, ServerError
+from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
+
+ASK: list[Any] = [{"role": "user", "content": "Describe rain."}]
+COMPLAINT = "The answer has 11 words, and at most 5 are allowed: 6 too many."
+STEPS = f"Draft:\n{LONG}\n\nFeedback:\n{COMPLAINT}"
+
+
+def extra(part: Any, name: str) -> Any:
+    return (part.model_extra or {}).get(name)
+
+
+def test_a_plain_model_gives_one_answer() -> None:
+    with served() as server, server.client() as client:
+        reply = client.chat.completions.create(model="plain", messages=ASK)
+    (choice,) = reply.choices
+    assert (choice.message.content, choice.finish_reason) == (LONG, "stop")
+    assert extra(choice.message, "reasoning_content") is None
+    assert (reply.model, reply.object) == ("plain", "chat.completion")
+
+
+def test_a_revised_answer_has_its_steps_as_reasoning() -> None:
+    with served() as server, server.client() as client:
+        reply = client.chat.completions.create(model="short", messages=ASK)
+    message = reply.choices[0].message
+    assert message.content == SHORT
+    assert extra(message, "reasoning_content") == STEPS
+
+
+def test_usage_counts_all_attempts() -> None:
+    with served() as server, server.client() as client:
+        usage = client.chat.completions.create(model="short", messages=ASK).usage
+        alone = client.chat.completions.create(model="plain", messages=ASK).usage
+    assert usage
+    assert usage.completion_tokens_details
+    assert usage.completion_tokens == len(LONG) + len(SHORT)  # a scripted token is a character
+    assert usage.completion_tokens_details.reasoning_tokens == len(LONG)
+    assert usage.total_tokens == usage.prompt_tokens + usage.completion_tokens
+    assert alone
+    assert alone.completion_tokens_details
+    assert alone.completion_tokens_details.reasoning_tokens == 0
+
+
+def test_a_models_feedback_is_reasoning_and_no_part_of_the_answer() -> None:
+    engine = ScriptedEngine([LONG, "Too long. Revision is needed.", SHORT, "No revision is needed."])
+    with served({"critic": {"model": engine}}) as server:
+        reply = server.post({"model": "critic"}).json()
+    message, details = reply["choices"][0]["message"], reply["usage"]["completion_tokens_details"]
+    assert message["content"] == SHORT
+    assert message["reasoning_content"] == (
+        f"Draft:\n{LONG}\n\nFeedback:\nToo long. Revision is needed.\n\nFeedback:\nNo revision is needed."
+    )
+    assert details["reasoning_tokens"] == reply["usage"]["completion_tokens"] - len(SHORT)
+
+
+def test_feedback_of_a_model_and_of_checks_is_reasoning() -> None:
+    engine = ScriptedEngine([LONG, "It is dull. Revision is needed.", SHORT, "No revision is needed."])
+    with served({"both": short(engine, mode="prompted")}) as server:
+        thought = server.post({"model": "both"}).json()["choices"][0]["message"]["reasoning_content"]
+    assert thought == f"Draft:\n{LONG}\n\nFeedback:\nIt is dull. Revision is needed.\n{COMPLAINT}"
+
+
+def test_drafts_that_were_not_chosen_are_reasoning() -> None:
+    engine = ScriptedEngine(["One two three four five six.", "One two three.", "One two three four."])
+    with served({"best": short(engine, mode="best-of", drafts=3, checks=["words==3"])}) as server:
+        reply = server.post({"model": "best"}).json()
+    message = reply["choices"][0]["message"]
+    assert message["content"] == "One two three."
+    assert "Draft:\nOne two three four five six." in message["reasoning_content"]
+
+
+def test_the_best_answer_is_sent_and_not_the_last() -> None:
+    with served(both("a b c d e f", "a b c d e f g h i", "a b c d e f g h")) as server:
+        whole = server.post({"model": "short", "revision": {"max": 2}}).json()
+        stream = server.post({"model": "short", "stream": True, "revision": {"max": 2}}).text
+    assert whole["choices"][0]["message"]["content"] == "a b c d e f"
+    deltas = [json.loads(line)["choices"][0]["delta"] for line in events_of(stream)[:-1]]
+    assert [delta["content"] for delta in deltas if "content" in delta] == ["a b c d e f"]
+
+
+# Streaming
+
+
+def test_a_stream_has_the_steps_and_then_the_answer() -> None:
+    thought, said = "", []
+    with served() as server, server.client() as client:
+        for chunk in client.chat.completions.create(model="short", messages=ASK, stream=True):
+            delta = chunk.choices[0].delta
+            thought += extra(delta, "reasoning_content") or ""
+            said += [delta.content] if delta.content else []
+    assert thought == f"{STEPS}\n\nRevision 1:\n{SHORT}"
+    assert said == [SHORT]
+
+
+def test_the_only_answer_is_content_while_it_is_written() -> None:
+    with served(both("\n\n Rain  falls.\n\n Down. \n ")) as server, server.client() as client:
+        stream = client.chat.completions.create(model="plain", messages=ASK, stream=True)
+        chunks = [chunk.choices[0] for chunk in stream]
+        whole = client.chat.completions.create(model="plain", messages=ASK)
+    pieces = [chunk.delta.content for chunk in chunks if chunk.delta.content]
+    assert len(pieces) > 3
+    assert "".join(pieces) == whole.choices[0].message.content == "Rain  falls.\n\n Down."
+    assert chunks[0].delta.role == "assistant"
+    assert [chunk.finish_reason for chunk in chunks] == [None] * (len(chunks) - 1) + ["stop"]
+
+
+def test_the_usage_ends_a_stream_if_it_is_asked_for() -> None:
+    asked = {"model": "short", "stream": True}
+    with served() as server:
+        *chunks, usage, done = events_of(
+            server.post({**asked, "stream_options": {"include_usage": True}}).text
+        )
+        without = events_of(server.post(asked).text)
+        whole = server.post({"model": "short"}).json()
+    assert json.loads(usage)["choices"] == []
+    assert json.loads(usage)["usage"] == whole["usage"]
+    assert {json.loads(chunk)["usage"] for chunk in chunks} == {None}
+    assert done == "[DONE]"
+    assert "usage" not in "".join(without)
+
+
+def test_the_async_client_streams_many_at_once() -> None:
+    async def ask(client: AsyncOpenAI) -> str:
+        stream = await client.chat.completions.create(model="plain", messages=ASK, stream=True)
+        return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+    async def main(url: str) -> list[str]:
+        async with AsyncOpenAI(base_url=url, api_key="none") as client:
+            return await asyncio.gather(*(ask(client) for _ in range(20)))
+
+    with served(both(LONG)) as server:
+        assert asyncio.run(main(server.url)) == [LONG] * 20
+
+
+def test_a_stream_is_utf8() -> None:
+    with served(both("Wärme 🌳")) as server:
+        text = server.post({"stream": True}).content
+    deltas = [json.loads(line)["choices"][0]["delta"] for line in events_of(text.decode())[:-1]]
+    assert "".join(delta.get("content", "") for delta in deltas) == "Wärme 🌳"
+
+
+# What a request asks for
+
+
+def test_a_request_sets_how_it_is_revised_and_gets_the_chain() -> None:
+    revision = {"max": 1, "checks": ["words<=5"]}
+    with served() as server:
+        reply = server.post({"revision": revision, "redraft": True}).json()
+        stream = events_of(server.post({"revision": revision, "redraft": True, "stream": True}).text)
+    chain = Chain.from_json(json.dumps(reply["redraft"]))
+    assert [step.answer for step in chain.steps] == [LONG, SHORT]
+    assert chain.stop == "passed"
+    chains = [found for line in stream[:-1] if (found := json.loads(line).get("redraft"))]
+    assert [found["steps"][1]["answer"] for found in chains] == [SHORT]
+
+
+def test_a_plain_model_revises_with_an_empty_revision_up_to_three_times() -> None:
+    engine = ScriptedEngine([f"{n} {reply}" for n in range(9) for reply in ("A.", "Revision is needed.")])
+    with served({"plain": plain(engine)}) as server:
+        chain = server.post({"revision": {}, "redraft": True}).json()["redraft"]
+    assert (len(chain["steps"]), chain["stop"]) == (4, "max_revisions")
+
+
+def test_revising_can_be_turned_off() -> None:
+    with served() as server:
+        reply = server.post({"model": "short", "revision": {"max": 0}}).json()
+    assert reply["choices"][0]["message"]["content"] == LONG
+
+
+def test_a_models_own_checks_stay() -> None:
+    with served() as server:
+        body = {"model": "short", "revision": {"checks": ["contains:rain"]}, "redraft": True}
+        chain = server.post(body).json()["redraft"]
+    assert [check["name"] for check in chain["steps"][0]["feedback"]["checks"]] == [
+        "words<=5",
+        "contains:rain",
+    ]
+
+
+def test_a_request_cannot_spend_more_than_the_model_allows() -> None:
+    engine = ScriptedEngine([LONG])
+    models = {"frugal": {"model": engine, "max_revisions": 0, "budget": {"tokens": 10}}}
+    with served(models) as server:
+        whole = server.post({"model": "frugal", "revision": {"max": 0, "budget": {"tokens": 400}}}).json()
+        less = server.post({"model": "frugal", "revision": {"max": 0, "budget": {"tokens": 4}}}).json()
+    assert [reply["usage"]["completion_tokens"] for reply in (whole, less)] == [10, 4]
+    assert whole["choices"][0]["finish_reason"] == "length"
+
+
+def test_the_budget_ends_a_chain_with_its_best_answer() -> None:
+    revision = {"max": 2, "checks": ["contains:snow"], "budget": {"tokens": len(LONG) + 5}}
+    with served(both(LONG)) as server:
+        reply = server.post({"revision": revision, "redraft": True}).json()
+    assert reply["redraft"]["stop"] == "budget"
+    assert reply["choices"][0]["message"]["content"] == LONG
+
+
+def test_sampling_reaches_the_engine() -> None:
+    seen: list[tuple[Sampling, Any]] = []
+
+    class Noting(ScriptedEngine):
+        def chat(self, messages: Any, sampling: Sampling, stop: Any = ()) -> Any:
+            seen.append((sampling, tuple(stop)))
+            return super().chat(messages, sampling, stop)
+
+    body = {"temperature": 0, "top_p": 0.5, "seed": 7, "max_completion_tokens": 9, "n": 2, "stop": "END"}
+    with served({"plain": plain(Noting(["One", "Two"]))}) as server:
+        reply = server.post(body).json()
+    assert [choice["message"]["content"] for choice in reply["choices"]] == ["One", "Two"]
+    first, second = (sampling for sampling, _ in seen)
+    assert (first.temperature, first.top_p, first.max_tokens, first.seed) == (0, 0.5, 9, 7)
+    assert second.seed not in (7, None)
+    assert {stop for _, stop in seen} == {("END",)}
+    assert reply["usage"]["completion_tokens"] == 6
+
+
+def test_a_stop_string_and_max_tokens_end_an_answer() -> None:
+    with served(both("One. END Two.")) as server:
+        stopped = server.post({"stop": ["END"]}).json()["choices"][0]
+        cut = server.post({"max_tokens": 3}).json()["choices"][0]
+    assert (stopped["message"]["content"], stopped["finish_reason"]) == ("One.", "stop")
+    assert (cut["message"]["content"], cut["finish_reason"]) == ("One", "length")
+
+
+def test_earlier_turns_enter_the_prompt_as_final_answers() -> None:
+    engine = ScriptedEngine(["Fine."])
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "One?"},
+        {"role": "assistant", "content": "Two.", "reasoning_content": "Draft:\nThree."},
+        {"role": "user", "content": [{"type": "text", "text": "Four?"}]},
+    ]
+    with served({"plain": plain(engine)}) as server:
+        assert server.post({"messages": turns}).status_code == 200
+    assert "Three" not in str(engine.calls[0])
+    assert [message["content"] for message in engine.calls[0]][:3] == ["Be brief.", "One?", "Two."]  # type: ignore[index, union-attr]
+
+
+class Person(BaseModel):
+    name: str
+    born: int
+
+
+def test_an_answer_that_does_not_fit_the_schema_is_revised() -> None:
+    with (
+        served(both('{"name": "Ada"}', '{"name": "Ada", "born": 1815}')) as server,
+        server.client() as client,
+    ):
+        reply = client.chat.completions.parse(
+            model="plain", messages=ASK, response_format=Person, extra_body={"revision": {"max": 1}}
+        )
+    assert reply.choices[0].message.parsed == Person(name="Ada", born=1815)
+    assert "'born' is a required property" in extra(reply.choices[0].message, "reasoning_content")
+
+
+def test_json_object_is_a_check() -> None:
+    body = {"response_format": {"type": "json_object"}, "revision": {"max": 1}, "redraft": True}
+    with served(both("No.", "{}")) as server:
+        reply = server.post(body).json()
+    assert reply["choices"][0]["message"]["content"] == "{}"
+    assert reply["redraft"]["steps"][0]["feedback"]["checks"][0]["name"] == "json"
+
+
+CALL = {"id": "call_1", "type": "function", "function": {"name": "search", "arguments": "{}"}}
+TOOL: Any = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+
+
+def test_tool_calls_come_back_as_they_are() -> None:
+    engine = ScriptedEngine([Reply("", tool_calls=[CALL])])
+    with served({"plain": plain(engine), "short": short(engine)}) as server, server.client() as client:
+        whole = client.chat.completions.create(model="short", messages=ASK, tools=[TOOL]).choices[0]
+        stream = client.chat.completions.create(model="short", messages=ASK, tools=[TOOL], stream=True)
+        chunks = [chunk.choices[0] for chunk in stream]
+    assert (whole.message.content, whole.finish_reason) == (None, "tool_calls")
+    assert whole.message.tool_calls
+    assert whole.message.tool_calls[0].model_dump() == CALL
+    streamed = [call for chunk in chunks for call in chunk.delta.tool_calls or ()]
+    assert [call.id for call in streamed] == ["call_1"]
+    assert chunks[-1].finish_reason == "tool_calls"
+
+
+# Errors that a model makes
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (EngineError("it broke"), 502),
+        (EngineTimeout("it hangs"), 504),
+        (ServerError("slow down", status=429), 429),
+        (ServerError("no", status=500), 502),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_error_before_the_first_piece_has_a_status(error: EngineError, status: int, stream: bool) -> None:
+    with served(both(Reply(error=error))) as server:
+        reply = server.post({"stream": stream})
+    assert reply.status_code == status
+    assert reply.json()["error"]["message"] == error.message
+
+
+def test_an_error_within_a_stream_is_its_last_event() -> None:
+    with served(both(Reply("Rain is", error=EngineError("it broke")))) as server:
+        events = events_of(server.post({"stream": True}).text)
+        with server.client() as client, pytest.raises(openai.APIError, match="it broke"):
+            list(client.chat.completions.create(model="plain", messages=ASK, stream=True))
+    assert "[DONE]" not in events
+    assert json.loads(events[-1])["error"]["code"] == "engine_error"
+
+
+def test_the_lack_of_room_has_both_numbers() -> None:
+    long: Any = [{"role": "user", "content": "x" * 60}]
+    with (
+        served(both(context=50)) as server,
+        server.client() as client,
+        pytest.raises(openai.BadRequestError) as caught,
+    ):
+        client.chat.completions.create(model="plain", messages=long)
+    assert caught.value.code == "context_length_exceeded"
+    assert "60 tokens" in str(caught.value)
+    assert "holds 50" in str(caught.value)
+
+
+def test_a_crash_of_a_check_is_no_fault_of_the_server() -> None:
+    def crashing(answer: str) -> bool:
+        raise KeyError(answer)
+
+    with served({"bad": {"model": ScriptedEngine(["x"]), "checks": [crashing]}}) as server:
+        reply = server.post({"model": "bad"})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (422, "check_failed")
+
+
+def test_the_models_are_listed() -> None:
+    with served() as server, server.client() as client:
+        assert [model.id for model in client.models.list()] == ["plain", "short"]
+        assert client.models.retrieve("short").owned_by == "redraft"
+        with pytest.raises(openai.NotFoundError):
+            client.models.retrieve("long")
+
+
+def test_the_api_is_described() -> None:
+    with served() as server:
+        document = httpx.get(f"{server.root}/openapi.json").json()
+        assert httpx.get(f"{server.root}/docs").status_code == 404
+    body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
+    assert body["schema"]["properties"]["temperature"]["minimum"] == 0
+    assert set(body["schema"]["properties"]["revision"]["properties"]) == {"min", "max", "checks", "budget"}
+
+
+CRITICISM = "Too long. Revision is needed."
+NATIVE = (
+    f"{LONG}\n\n### Feedback 1:\n{CRITICISM}\n\n### Revision 1:\n{SHORT}"
+    "\n\n### Feedback 2:\nNo revision is needed."
+)
+
+
+def test_a_native_model_is_streamed_and_revised_too() -> None:
+    engine = ScriptedEngine([NATIVE], native=True)
+    with served({"plain": plain(engine), "native": {"model": engine}}) as server:
+        alone = events_of(server.post({"stream": True}).text)
+        message = server.post({"model": "native"}).json()["choices"][0]["message"]
+    pieces = [json.loads(line)["choices"][0]["delta"].get("content", "") for line in alone[:-1]]
+    assert (len(pieces) > 3, "".join(pieces)) == (True, LONG)
+    assert message["content"] == SHORT
+    assert message["reasoning_content"].startswith(f"Draft:\n{LONG}\n\nFeedback:\n{CRITICISM}\n\n")

@@ -1,0 +1,202 @@
+"""Many requests at once, clients that leave, and the end of the server."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from redraft.engines.base import Delta
+from redraft.engines.scripted import ScriptedEngine
+from redraft.engines.threads import in_daemon_thread
+from redraft.serve import exchange
+from redraft.serve.limits import Limits
+from tests.serve.running import HI, LONG, Server, events_of, plain, served, short
+
+WAIT = 30
+"""Seconds after which a test gives up."""
+
+
+class Held(ScriptedEngine):
+    """Says the first piece, and the rest once it is let go."""
+
+    def __init__(self, *replies: str, first: bool = True, free: int = 0) -> None:
+        """With `first` false, not even the first piece is said. The first calls, `free`, are not held."""
+        super().__init__(list(replies) or [LONG])
+        self.first, self.free = first, free
+        self.begun, self.ended = threading.Semaphore(0), threading.Semaphore(0)
+        self.go = threading.Event()
+
+    async def chat(self, *asked: Any) -> AsyncGenerator[Delta, None]:  # type: ignore[override]
+        self.begun.release()
+        held, free = not self.first, len(self.calls) < self.free
+        try:
+            async for delta in super().chat(*asked):
+                if held and not free:
+                    await in_daemon_thread(self.go.wait)
+                held = True
+                yield delta
+        finally:
+            self.ended.release()
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as threads:
+        yield threads
+
+
+def streams(server: Server, **body: Any) -> Any:
+    """An open stream."""
+    asked = {"model": "plain", "messages": HI, "stream": True, **body}
+    return httpx.stream("POST", f"{server.url}/chat/completions", json=asked, timeout=WAIT)
+
+
+def leave(server: Server, **body: Any) -> None:
+    """Ask, and close the connection before a reply has come."""
+    asked = {"model": "plain", "messages": HI, **body}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/chat/completions", json=asked, timeout=httpx.Timeout(WAIT, read=0.2))
+
+
+def is_true(condition: Any) -> bool:
+    """Wait until a condition holds, for `WAIT` seconds at most."""
+    paused = threading.Event()
+    return any(condition() or paused.wait(0.005) for _ in range(WAIT * 200))
+
+
+def test_a_client_that_leaves_a_stream_ends_the_work() -> None:
+    engine = Held()
+    with served({"plain": plain(engine)}) as server:
+        with streams(server) as reply:
+            assert next(reply.iter_lines()).startswith("data: ")
+        assert engine.ended.acquire(timeout=WAIT)
+        assert is_true(lambda: not server.gate.inside)
+        assert not engine.go.is_set()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_leaves_before_anything_came_ends_the_work(stream: bool) -> None:
+    engine = Held(first=False)
+    with served({"plain": plain(engine)}) as server:
+        leave(server, stream=stream)
+        assert engine.ended.acquire(timeout=WAIT)
+        assert is_true(lambda: not server.gate.inside)
+
+
+def test_a_client_that_leaves_the_queue_is_never_answered() -> None:
+    engine = Held()
+    with served({"plain": plain(engine)}, at_once=1) as server, streams(server):
+        assert engine.begun.acquire(timeout=WAIT)
+        leave(server)
+        assert is_true(lambda: server.gate.inside == 1)
+        engine.go.set()
+    assert len(engine.calls) == 1
+
+
+def test_a_full_queue_turns_requests_away(pool: ThreadPoolExecutor) -> None:
+    engine = Held()
+    with served({"plain": plain(engine)}, at_once=1, queue=1) as server:
+        waiting: list[Future[httpx.Response]] = [pool.submit(server.post) for _ in range(2)]
+        assert is_true(lambda: server.gate.inside == 2)
+        refused = server.post()
+        with server.client() as client, pytest.raises(openai.RateLimitError):
+            client.chat.completions.create(model="plain", messages=[{"role": "user", "content": "Hi."}])
+        engine.go.set()
+        answered = [each.result(WAIT) for each in waiting]
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
+    assert refused.json()["error"]["code"] == "queue_full"
+    assert [reply.status_code for reply in answered] == [200, 200]
+
+
+def test_requests_run_at_the_same_time_up_to_the_limit(pool: ThreadPoolExecutor) -> None:
+    engine = Held()
+    with served({"plain": plain(engine)}, at_once=2) as server:
+        waiting = [pool.submit(server.post) for _ in range(3)]
+        assert is_true(lambda: server.gate.inside == 3)
+        assert all(engine.begun.acquire(timeout=WAIT) for _ in range(2))
+        assert not engine.begun.acquire(timeout=0.1)
+        engine.go.set()
+        assert [each.result(WAIT).status_code for each in waiting] == [200] * 3
+
+
+def test_models_that_are_being_loaded(pool: ThreadPoolExecutor) -> None:
+    with served(loading=True) as server:
+        assert is_true(lambda: httpx.get(f"{server.root}/health").status_code == 200)
+        replies = [httpx.get(f"{server.root}/ready"), httpx.get(f"{server.url}/models"), server.post()]
+        server.load.set()
+        assert is_true(lambda: httpx.get(f"{server.root}/ready").status_code == 200)
+        assert server.post().status_code == 200
+    assert [reply.status_code for reply in replies] == [503] * 3
+    assert {reply.json()["error"]["code"] for reply in replies} == {"loading"}
+    assert {reply.headers["Retry-After"] for reply in replies} == {"5"}
+
+
+def test_draining_finishes_streams_and_takes_no_new_requests() -> None:
+    engine = Held()
+    with served({"plain": plain(engine)}) as server, streams(server) as reply:
+        lines = reply.iter_lines()
+        next(lines)
+        server.drain()
+        assert is_true(lambda: server.gate.draining)
+        refused, ready = server.post(), httpx.get(f"{server.root}/ready")
+        assert httpx.get(f"{server.root}/health").status_code == 200
+        engine.go.set()
+        rest = events_of("\n".join(lines))
+    assert [each.status_code for each in (refused, ready)] == [503, 503]
+    assert (refused.json()["error"]["code"], refused.headers["Retry-After"]) == ("draining", "5")
+    said = [json.loads(line)["choices"][0]["delta"].get("content", "") for line in rest[:-1]]
+    assert LONG.endswith("".join(said))
+    assert rest[-1] == "[DONE]"
+
+
+def test_a_drain_that_takes_too_long_sends_the_best_answer_so_far() -> None:
+    engine = Held(LONG, "It is held back for ever.", free=1)
+    with served({"plain": short(engine)}, drain=0.01) as server, streams(server, redraft=True) as reply:
+        assert all(engine.begun.acquire(timeout=WAIT) for _ in range(2))
+        server.drain()
+        events = events_of("\n".join(reply.iter_lines()))
+    content = [json.loads(line)["choices"][0]["delta"].get("content") for line in events[:-1]]
+    assert list(filter(None, content)) == [LONG]
+    assert json.loads(events[-2])["redraft"]["stop"] == "cancelled"
+
+
+def test_a_chain_that_takes_too_long_ends_with_its_best_answer() -> None:
+    engine = Held()
+    with served({"plain": plain(engine)}, limits=Limits(seconds=0.2)) as server:
+        reply = server.post({"redraft": True}).json()
+    assert reply["redraft"]["stop"] == "budget"
+    assert (reply["choices"][0]["message"]["content"], reply["choices"][0]["finish_reason"]) == (
+        "Rain",
+        "length",
+    )
+
+
+def test_a_silent_stream_has_comments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "SILENCE", 0.01)
+    engine = Held(first=False)
+    with served({"plain": plain(engine)}) as server, streams(server) as reply:
+        lines = reply.iter_lines()
+        assert next(lines) == ": still at work"
+        engine.go.set()
+        assert list(lines)[-2] == "data: [DONE]"
+
+
+def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "PATIENCE", 0.05)
+    engine = ScriptedEngine(["x" * (1 << 24)], chunk=1 << 20)
+    body = json.dumps({"model": "plain", "messages": HI, "stream": True}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    limits = Limits(tokens=1 << 30)
+    models = {"plain": {**plain(engine), "max_tokens": 1 << 25}}
+    with served(models, limits=limits, at_once=1) as server, server.connection() as connection:
+        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        assert is_true(lambda: engine.calls)
+        assert is_true(lambda: not server.gate.inside)
+        assert connection.recv(8) == b"HTTP/1.1"

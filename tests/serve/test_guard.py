@@ -1,0 +1,285 @@
+"""Who may ask: each line under "Security" that is about requests and not their fields."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.errors import ServerError, UsageError
+from redraft.serve.guard import OPEN
+from redraft.serve.keys import Keys
+from redraft.serve.run import listen
+from tests.serve.running import HI, Server, both, served
+
+KEY, OTHER = "the-first-key-of-two", "the-second-key-of-two"
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    path = tmp_path / "keys.txt"
+    path.write_text(f"# of Ann\n{KEY}\n\nsha256:{hashlib.sha256(OTHER.encode()).hexdigest()}\n")
+    return Keys.read(path)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with served(both("Fine.")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com"])  # noqa: S104
+def test_other_machines_need_keys(host: str) -> None:
+    with pytest.raises(UsageError, match="there are no keys"):
+        listen(host, 0, None)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost"])
+def test_this_machine_needs_none(host: str) -> None:
+    with listen(host, 0, None) as sock:
+        assert sock.getsockname()[0].startswith("127.")
+
+
+def test_accepted_connections_send_small_pieces_at_once() -> None:
+    """Asyncio sets TCP_NODELAY for sockets of this protocol alone."""
+    with listen("127.0.0.1", 0, None) as sock:
+        assert sock.proto == socket.IPPROTO_TCP
+
+
+def test_with_keys_any_address_is_listened_to(keys: Keys) -> None:
+    with listen("0.0.0.0", 0, keys) as sock:  # noqa: S104
+        assert sock.getsockname()[0] == "0.0.0.0"  # noqa: S104
+
+
+def test_a_port_that_is_taken_is_an_error() -> None:
+    with listen("127.0.0.1", 0, None) as sock, pytest.raises(UsageError, match="cannot be used"):
+        listen("127.0.0.1", sock.getsockname()[1], None)
+
+
+ROUTES = [
+    ("GET", "/v1/models"),
+    ("GET", "/v1/models/plain"),
+    ("GET", "/openapi.json"),
+    ("GET", "/metrics"),
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/responses"),
+    ("GET", "/nothing"),
+    ("GET", "/health/"),
+    ("GET", "//health"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+@pytest.mark.parametrize("given", [{}, {"Authorization": "Bearer x"}, {"Authorization": KEY}])
+def test_every_route_needs_a_key(keys: Keys, method: str, path: str, given: dict[str, str]) -> None:
+    with served(keys=keys) as server:
+        reply = httpx.request(method, server.root + path, headers=given)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key")
+
+
+def test_the_list_of_routes_is_whole(server: Server) -> None:
+    document = httpx.get(f"{server.root}/openapi.json").json()
+    tested = {path for _, path in ROUTES} | {"/v1/models/{name}"}
+    assert set(document["paths"]) - tested == set(OPEN)
+
+
+@pytest.mark.parametrize("path", OPEN)
+def test_health_needs_none(keys: Keys, path: str) -> None:
+    with served(keys=keys) as server:
+        assert httpx.get(server.root + path).status_code == 200
+
+
+def test_each_key_is_known_and_a_wrong_one_is_the_sdks_own_error(keys: Keys) -> None:
+    with served(keys=keys) as server:
+        for key in (KEY, OTHER):
+            with server.client(key) as client:
+                assert len(client.models.list().data) == 2
+        with server.client("wrong") as client, pytest.raises(openai.AuthenticationError):
+            client.models.list()
+
+
+def test_two_keys_in_one_request_are_refused(keys: Keys) -> None:
+    headers = [("Authorization", f"Bearer {KEY}"), ("Authorization", "Bearer x")]
+    with served(keys=keys) as server:
+        assert httpx.get(f"{server.url}/models", headers=headers).status_code == 401
+
+
+def test_keys_are_kept_as_digests_and_all_compared_in_constant_time(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert KEY not in repr(keys) + repr(vars(keys))
+    compared = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda *both: bool(compared.append(both)) or compare(*both))
+    assert keys.known(f"Bearer {KEY}")
+    assert not keys.known("Bearer \udcff")
+    assert {len(part) for pair in compared for part in pair} == {32}
+    assert len(compared) == 2 * len(keys.digests)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("", "has no key"), ("# none\n", "has no key"), ("short\n", "keys.txt:1: the key has 5 characters")],
+)
+def test_a_file_without_good_keys_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "keys.txt"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=said) as caught:
+        Keys.read(path)
+    assert "short" not in str(caught.value)
+
+
+def test_a_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        Keys.read(tmp_path / "keys.txt")
+
+
+# Names that mean this machine, and pages of other sites
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8321", "127.0.0.1.evil.example", "", "[::2]", "192.0.2.1", "2130706433"],
+)
+def test_a_request_for_another_host_is_refused(server: Server, host: str) -> None:
+    reply = server.post(headers={"Host": host})
+    assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1:9", "[::1]:9", "[::1]", "localhost:8000", "127.0.0.2"]
+)
+def test_every_name_of_this_machine_is_taken(server: Server, host: str) -> None:
+    assert server.post(headers={"Host": host}).status_code == 200
+
+
+def test_two_hosts_in_one_request_are_refused(server: Server) -> None:
+    with server.connection() as connection:
+        connection.sendall(b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
+        assert connection.recv(100).split()[1] in (b"400", b"403")
+
+
+def test_with_keys_a_name_on_the_network_is_taken(keys: Keys) -> None:
+    with served(keys=keys) as server:
+        headers = {"Host": "models.example.com", "Authorization": f"Bearer {KEY}"}
+        assert server.post(headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1", "http://localhost:1"])
+@pytest.mark.parametrize("with_keys", [False, True])
+def test_a_page_of_another_site_is_refused(keys: Keys, origin: str, with_keys: bool) -> None:
+    with served(keys=keys if with_keys else None) as server:
+        headers = {"Origin": origin, "Authorization": f"Bearer {KEY}"}
+        reply = server.post(headers=headers)
+        simple = server.post(b"{}", headers={**headers, "Content-Type": "text/plain"})
+    assert [each.status_code for each in (reply, simple)] == [403, 403]
+
+
+def test_a_page_of_the_server_itself_is_taken(server: Server) -> None:
+    assert server.post(headers={"Origin": server.root}).status_code == 200
+
+
+def test_cors_is_off(server: Server) -> None:
+    asks = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "content-type"}
+    replies = [
+        httpx.options(f"{server.url}/chat/completions", headers={"Origin": origin, **asks})
+        for origin in ("https://evil.example", server.root)
+    ]
+    replies.append(server.post())
+    assert not [name for reply in replies for name in reply.headers if name.startswith("access-control")]
+    assert {reply.status_code for reply in replies[:2]} == {403, 405}
+
+
+# Shapes of requests that proxies and servers could read differently
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 3\r\nContent-Length: 5\r\n",
+        b"Content-Length: -1\r\n",
+        b"Content-Length: 0x5\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Content-Length : 5\r\n",
+        b"X: a\x00b\r\n",
+        b"X-Long: " + b"x" * (1 << 20) + b"\r\n",
+    ],
+    ids=lambda head: repr(head[:40]),
+)
+def test_a_malformed_head_is_refused(server: Server, head: bytes) -> None:
+    with server.connection() as connection:
+        try:
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n")
+            reply = connection.recv(1000)
+        except ConnectionError:
+            return
+    assert not reply or reply.split()[1] in (b"400", b"431", b"501")
+
+
+def test_a_body_with_both_lengths_does_not_hide_a_second_request(server: Server) -> None:
+    hidden = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    lengths = b"Transfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n" % (5 + len(hidden))
+    with server.connection() as connection:
+        connection.sendall(head + lengths + b"0\r\n\r\n" + hidden)
+        connection.shutdown(1)
+        reply = connection.makefile("rb").read()
+    assert reply.startswith(b"HTTP/1.1 403")
+    assert b'"status":"ok"' not in reply
+
+
+def test_requests_in_a_row_are_answered_in_order(server: Server) -> None:
+    one = b"GET /v1/models/%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
+    with server.connection() as connection:
+        connection.sendall(one % (b"plain", b"") + one % (b"short", b"Connection: close\r\n"))
+        reply = connection.makefile("rb").read()
+    assert reply.index(b'"id":"plain"') < reply.index(b'"id":"short"')
+
+
+# What is logged
+
+
+def test_the_log_has_no_text_of_a_request(caplog: pytest.LogCaptureFixture, keys: Keys) -> None:
+    caplog.set_level(logging.INFO, "redraft.serve")
+    with served(both("SECRET answer"), keys=keys) as server:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        messages = [{"role": "user", "content": "SECRET prompt"}]
+        for body in ({}, {"stream": True}, {"SECRET": 1}, {"model": "SECRET"}):
+            server.post({"messages": messages, **body}, headers=headers)
+        httpx.get(f"{server.root}/a%0Ab", headers=headers)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("redraft.serve")]
+    assert len(lines) == 5
+    assert lines[0].startswith(
+        "method='POST' path='/v1/chat/completions' status=200 model='plain' stop=max_revisions tokens=13 "
+    )
+    assert "path='/a\\nb' status=404" in lines[4]
+    assert not [line for line in lines if "SECRET" in line or KEY in line]
+
+
+def test_the_error_of_a_server_behind_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    with served(both(Reply(error=ServerError("refused: SECRET", status=400)))) as server:
+        assert "SECRET" in server.post().text
+    assert "ServerError" in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+def test_a_bug_tells_the_client_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    def reply(asked: Any) -> str:
+        raise ZeroDivisionError("SECRET")
+
+    with served({"plain": {"model": ScriptedEngine(reply), "max_revisions": 0}}) as server:
+        replies = [server.post({"messages": HI, "stream": stream}) for stream in (False, True)]
+    assert [reply.status_code for reply in replies] == [500, 500]
+    assert "SECRET" not in json.dumps([reply.json() for reply in replies])
+    assert "ZeroDivisionError" in caplog.text

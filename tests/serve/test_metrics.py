@@ -1,0 +1,41 @@
+"""What `/metrics` counts."""
+
+from __future__ import annotations
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families as families
+
+from tests.serve.running import LONG, SHORT, Server, served
+
+
+def figures(server: Server) -> dict[tuple[str, ...], float]:
+    """Each figure by its name and the values of its labels, in the order of the labels' names."""
+    reply = httpx.get(f"{server.root}/metrics")
+    assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, *sample.labels.values()): sample.value
+        for family in families(reply.text)
+        for sample in family.samples
+    }
+
+
+def test_requests_tokens_and_chains_are_counted() -> None:
+    with served() as server:
+        server.post({"model": "short"})
+        server.post({"model": "short", "stream": True})
+        server.post({"model": "long"})
+        found = figures(server)
+    assert found["redraft_requests_total", "200"] == 2
+    assert found["redraft_requests_total", "404"] == 1
+    assert found["redraft_chains_total", "short", "passed"] == 2
+    assert found["redraft_revisions_total", "short"] == 2
+    assert found["redraft_tokens_total", "completion", "short"] == 2 * len(LONG + SHORT)
+    assert found["redraft_request_seconds_count", "short"] == 2
+    assert found[("redraft_requests_inside",)] == 0
+
+
+def test_a_clients_text_is_no_label() -> None:
+    with served() as server:
+        server.post({"model": "SECRET"})
+        httpx.get(f"{server.root}/SECRET")
+        assert "SECRET" not in httpx.get(f"{server.root}/metrics").text

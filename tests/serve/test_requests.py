@@ -1,0 +1,340 @@
+"""Requests that are wrong, and how the server says so. None may be answered with 500."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from redraft.engines.scripted import ScriptedEngine
+from redraft.revision.options import check_options
+from redraft.serve import responses
+from redraft.serve.errors import Refusal
+from redraft.serve.limits import Limits
+from redraft.serve.models import Model, Models
+from redraft.serve.requests import (
+    FIELDS,
+    OPTIONS,
+    OWN,
+    REVISION,
+    WITHOUT_EFFECT,
+    chat_request,
+    object_of,
+)
+from redraft.verify.kinds import CHECK_KINDS, COMPUTED
+from tests.serve.running import HI, Server, both, plain, served
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with served(both("Fine."), limits=Limits(body=1 << 20)) as running:
+        yield running
+
+
+def refused(reply: httpx.Response) -> dict[str, Any]:
+    """The error of a reply, in OpenAI's shape."""
+    (error,) = reply.json().values()
+    assert list(error) == ["message", "type", "param", "code"]
+    assert error["message"]
+    return dict(error)
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"temperature": "hot"}, "temperature"),
+    ({"temperature": -1}, "temperature"),
+    ({"temperature": 1e308}, "temperature"),
+    ({"temperature": True}, "temperature"),
+    ({"top_p": 0}, "top_p"),
+    ({"max_tokens": 0}, "max_tokens"),
+    ({"max_tokens": -5}, "max_tokens"),
+    ({"max_tokens": 2.5}, "max_tokens"),
+    ({"max_tokens": 10**30}, "max_tokens"),
+    ({"max_completion_tokens": "9"}, "max_completion_tokens"),
+    ({"max_completion_tokens": 10**5}, "max_completion_tokens"),
+    ({"seed": -1}, "seed"),
+    ({"seed": 10**400}, "seed"),
+    ({"stop": 5}, "stop"),
+    ({"stop": [""]}, "stop"),
+    ({"stop": ["a"] * 17}, "stop"),
+    ({"n": 0}, "n"),
+    ({"n": 9}, "n"),
+    ({"n": True}, "n"),
+    ({"n": "2"}, "n"),
+    ({"stream": "yes"}, "stream"),
+    ({"stream_options": []}, "stream_options"),
+    ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+    ({"redraft": 1}, "redraft"),
+    ({"redraft": True, "n": 2}, "redraft"),
+    ({"model": 5}, "model"),
+    ({"tools": "search"}, "tools"),
+    ({"messages": "Hi."}, "messages"),
+    ({"messages": []}, "messages"),
+    ({"messages": [5]}, "messages"),
+    ({"messages": [{"role": "wizard", "content": "Hi."}]}, "messages"),
+    ({"messages": [{"role": ["user"], "content": "Hi."}]}, "messages"),
+    ({"messages": [{"role": "user", "content": 5}]}, "messages"),
+    ({"messages": [{"role": "user", "content": "  "}]}, "messages"),
+    ({"messages": [{"role": "system", "content": "Be kind."}]}, "messages"),
+    ({"response_format": "json"}, "response_format"),
+    ({"response_format": {"type": "xml"}}, "response_format.type"),
+    ({"response_format": {"type": ["text"]}}, "response_format.type"),
+    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
+    (
+        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "no"}}}},
+        "response_format.json_schema.schema",
+    ),
+    (
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "x", "schema": {"$ref": "http://169.254.169.254/x"}},
+            }
+        },
+        "response_format.json_schema.schema",
+    ),
+    ({"revision": 3}, "revision"),
+    ({"revision": {"max": -1}}, "revision.max"),
+    ({"revision": {"max": 17}}, "revision.max"),
+    ({"revision": {"min": 2, "max": 1}}, "revision"),
+    ({"revision": {"budget": {"tokens": 0}}}, "revision.budget"),
+    ({"revision": {"budget": {"minutes": 3}}}, "revision.budget"),
+    ({"revision": {"budget": {"usd": 1}}}, "revision"),
+    ({"revision": {"checks": "words<=5"}}, "revision.checks"),
+    ({"revision": {"checks": [5]}}, "revision.checks"),
+    ({"revision": {"checks": ["words<=5"] * 33}}, "revision.checks"),
+    ({"revision": {"checks": ["word<=5"]}}, "revision.checks"),
+    ({"revision": {"checks": ["matches:("]}}, "revision.checks"),
+]
+
+
+@pytest.mark.parametrize(("body", "param"), WRONG, ids=lambda part: json.dumps(part)[:60])
+def test_a_wrong_value_is_named(server: Server, body: dict[str, Any], param: str) -> None:
+    reply = server.post(body)
+    error = refused(reply)
+    assert (reply.status_code, error["param"], error["type"]) == (400, param, "invalid_request_error")
+    assert error["code"] == "invalid_value"
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "guess"),
+    [
+        ({"temprature": 1}, "temprature", "'temperature'"),
+        ({"revision": {"maximum": 1}}, "revision.maximum", "'max'"),
+        ({"revision": {"drafts": 2}}, "revision.drafts", "It may have: min, max"),
+        ({"stream_options": {"usage": True}}, "stream_options.usage", "include_usage"),
+        ({"extra_body": {"top_k": 3}}, "extra_body", ""),
+        ({"cache": "/etc/passwd"}, "cache", ""),
+        ({"prompts": "task"}, "prompts", ""),
+    ],
+)
+def test_an_unknown_field_is_named(server: Server, body: dict[str, Any], param: str, guess: str) -> None:
+    error = refused(server.post(body))
+    assert (error["param"], error["code"]) == (param, "unknown_field")
+    assert guess in error["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"logprobs": True},
+        {"presence_penalty": 0.5},
+        {"reasoning_effort": "high"},
+        {"tool_choice": "required"},
+    ],
+)
+def test_what_cannot_be_met_is_refused(server: Server, body: dict[str, Any]) -> None:
+    error = refused(server.post(body))
+    assert (error["param"], error["code"]) == (next(iter(body)), "unsupported")
+
+
+def test_what_asks_for_nothing_is_allowed(server: Server) -> None:
+    body = {"logprobs": False, "presence_penalty": 0, "logit_bias": {}, "user": "ann", "metadata": {"a": "b"}}
+    nothing: dict[str, Any] = dict.fromkeys(set(FIELDS) - {"model", "messages"})
+    assert server.post({"stream_options": {"include_usage": None}}).status_code == 200
+    assert server.post({**nothing, **body}).status_code == 200
+
+
+def test_an_unknown_model_is_the_sdks_own_error(server: Server) -> None:
+    with server.client() as client, pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="plian", messages=[{"role": "user", "content": "Hi."}])
+    assert caught.value.code == "model_not_found"
+    assert "Did you mean 'plain'?" in str(caught.value)
+
+
+CHAT = b'{"model": "plain", "messages": [{"role": "user", "content": "Hi."}]'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b'"text"',
+        CHAT,
+        CHAT + b', "temperature": NaN}',
+        CHAT + b', "metadata": {"a": -Infinity}}',
+        CHAT + b', "seed": ' + b"9" * 5000 + b"}",
+        b'{"model": "\xff"}',
+        b"\xff\xfe{\x00}\x00",
+        CHAT.replace(b"Hi", rb"\ud800") + b"}",
+        CHAT + b', "metadata": {"\\udfff": 1}}',
+        b"[" * 100_000,
+        b'{"metadata":' * 50_000 + b"1" + b"}" * 50_000,
+    ],
+    ids=lambda body: repr(body[:60]),
+)
+def test_a_body_that_is_no_json_object(server: Server, body: bytes) -> None:
+    reply = server.post(body)
+    assert (reply.status_code, refused(reply)["code"]) == (400, "invalid_json")
+
+
+@pytest.mark.parametrize("depth", [50, 400, 900, 5000])
+@pytest.mark.parametrize("place", ["content", "schema", "metadata", "tools"])
+def test_deep_json_is_answered_or_refused(server: Server, depth: int, place: str) -> None:
+    text = '{"items":' * depth + "1" + "}" * depth
+    where = {
+        "content": f'"messages": [{{"role": "user", "content": [{text}]}}]',
+        "schema": f'"response_format": {{"type": "json_schema", "json_schema": {{"schema": {text}}}}}',
+        "metadata": f'"metadata": {text}',
+        "tools": f'"tools": [{text}]',
+    }[place]
+    lacking = "" if place == "content" else '"messages": [{"role": "user", "content": "Hi."}], '
+    reply = server.post(f'{{"model": "plain", {lacking}{where}}}'.encode())
+    assert reply.status_code in (200, 400)
+
+
+def test_a_pair_of_surrogates_is_a_character(server: Server) -> None:
+    assert server.post(CHAT.replace(b"Hi", rb"\ud83c\udf33") + b"}").status_code == 200
+
+
+def test_a_large_body_is_refused_before_it_is_read(server: Server) -> None:
+    with server.connection() as connection:
+        connection.sendall(HEAD + b"Content-Length: 10485760\r\n\r\n" + b"x" * (1 << 20) + b"x")
+        reply = connection.makefile("rb").read()
+    assert reply.startswith(b"HTTP/1.1 413 ")
+    assert b'"code":"body_too_large"' in reply
+    assert b"\r\nconnection: close\r\n" in reply
+
+
+def test_a_body_in_chunks_is_counted_too(server: Server) -> None:
+    with server.connection() as connection:
+        connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        connection.sendall((b"10001\r\n" + b"x" * 65_537 + b"\r\n") * 16)
+        reply = connection.makefile("rb").read()
+    assert reply.startswith(b"HTTP/1.1 413 ")
+
+
+def test_ten_thousand_messages_are_answered(server: Server) -> None:
+    turns = [{"role": role, "content": "x"} for _ in range(5000) for role in ("user", "assistant")]
+    assert server.post({"messages": [*turns, *HI]}).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
+def test_a_body_of_another_type_is_refused(server: Server, kind: str) -> None:
+    reply = server.post(CHAT + b"}", headers={"Content-Type": kind})
+    assert (reply.status_code, refused(reply)["code"]) == (415, "unsupported_media_type")
+
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def test_a_slow_body_is_refused_and_its_connection_closed() -> None:
+    with served(limits=Limits(body_seconds=0.05)) as server, server.connection() as connection:
+        connection.sendall(HEAD + b"Content-Length: 100\r\n\r\n{")
+        reply = connection.makefile("rb").read()  # until it is closed
+    assert reply.startswith(b"HTTP/1.1 408 ")
+    assert b'"code":"body_too_slow"' in reply
+    assert b"\r\nconnection: close\r\n" in reply
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/v1/chat/completions", 405), ("POST", "/v1/nothing", 404)],
+)
+def test_other_paths_have_errors_of_the_same_shape(
+    server: Server, method: str, path: str, status: int
+) -> None:
+    reply = httpx.request(method, server.root + path)
+    assert reply.status_code == status
+    assert refused(reply)["type"] == "invalid_request_error"
+
+
+def test_every_field_and_code_is_told() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
+    fields = {*OWN, *OPTIONS, *WITHOUT_EFFECT, *responses.OWN, *responses.OPTIONS, *REVISION}
+    codes = {"unknown_field", "unsupported", "invalid_value", "invalid_json", "context_length_exceeded"}
+    codes |= {"invalid_api_key", "forbidden", "model_not_found", "not_found", "check_failed", "queue_full"}
+    codes |= {"engine_error", "loading", "draining"}
+    told = set(re.findall(r"`([a-z_]+)[`.]", page))
+    assert fields | codes <= told
+    source = "".join(path.read_text("utf-8") for path in Path(responses.__file__).parent.glob("*.py"))
+    assert not [code for code in codes if f'"{code}"' not in source]
+
+
+# Checks of strangers
+
+
+@pytest.mark.parametrize("kind", sorted(set(CHECK_KINDS) - set(COMPUTED)))
+@pytest.mark.parametrize("form", ["{}", "2*{}", "any(words<=5; {})", "all(any({}))", " {}", "all(2 * {})"])
+def test_checks_that_run_or_read_something_are_never_taken(
+    server: Server, kind: str, form: str, tmp_path: Path
+) -> None:
+    made = tmp_path / "made"
+    argument = {"command": f"touch {made}", "python": "tests.serve.never.imported"}.get(kind, "/etc/passwd")
+    error = refused(server.post({"revision": {"checks": [form.format(f"{kind}:{argument}")]}}))
+    assert f"the check {kind!r} cannot be used here" in error["message"]
+    assert error["param"] == "revision.checks"
+    assert not made.exists()
+
+
+def test_every_kind_of_check_was_decided_on() -> None:
+    """A new kind is not taken from strangers until somebody puts it on the list."""
+    refused_kinds = {"json-schema", "language", "ifeval", "python", "command", "judge"}
+    assert set(COMPUTED) | refused_kinds == set(CHECK_KINDS)
+    assert not set(COMPUTED) & refused_kinds
+
+
+def test_checks_that_compute_are_taken(server: Server) -> None:
+    checks = ["words<=5", "2*contains:fine", "any(json; matches:^F)", "lacks:no", "number=3"]
+    chain = server.post({"revision": {"max": 0, "checks": checks}, "redraft": True}).json()["redraft"]
+    assert [check["passed"] for check in chain["steps"][0]["feedback"]["checks"]] == [True] * 4 + [False]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda part: st.lists(part, max_size=3) | st.dictionaries(st.text(max_size=8), part, max_size=3),
+    max_leaves=8,
+)
+
+
+def offered() -> Models:
+    models = Models()
+    models.offer([Model("plain", check_options(plain(ScriptedEngine(["x"]))))])
+    return models
+
+
+@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), JSON, max_size=4))
+def test_any_body_is_a_request_or_a_refusal(body: dict[str, Any]) -> None:
+    whole = {"model": "plain", "messages": HI, **body}
+    try:
+        answers = chat_request(object_of(json.dumps(whole).encode()), offered(), Limits()).answers
+    except Refusal as refusal:
+        answers = {400: 1, 404: 1}[refusal.status]
+    assert 1 <= answers <= 8
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_object_or_a_refusal(body: bytes) -> None:
+    with suppress(Refusal):
+        assert isinstance(object_of(body), dict)

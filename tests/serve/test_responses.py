@@ -1,0 +1,189 @@
+"""`/v1/responses`, as the openai SDK uses it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai import AsyncOpenAI
+from openai.types.responses import Response
+from pydantic import BaseModel
+
+from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.errors import EngineError
+from redraft.serve.responses import FIELDS
+from tests.serve.running import LONG, SHORT, Server, both, plain, served
+
+COMPLAINT = "The answer has 11 words, and at most 5 are allowed: 6 too many."
+STEPS = f"Draft:\n{LONG}\n\nFeedback:\n{COMPLAINT}"
+
+
+def post(server: Server, **body: Any) -> httpx.Response:
+    asked = {"model": "plain", "input": "Describe rain.", **body}
+    return httpx.post(f"{server.url}/responses", json=asked, timeout=30)
+
+
+def test_steps_are_a_reasoning_item_and_the_answer_a_message() -> None:
+    with served() as server, server.client() as client:
+        reply = client.responses.create(model="short", input="Describe rain.")
+    assert reply.output_text == SHORT
+    reasoning, message = reply.output
+    assert reasoning.type == "reasoning"
+    assert reasoning.summary[0].text == STEPS
+    assert (message.type, reply.status, reply.model) == ("message", "completed", "short")
+    assert reply.usage
+    assert reply.usage.output_tokens == len(LONG) + len(SHORT)
+    assert reply.usage.output_tokens_details.reasoning_tokens == len(LONG)
+
+
+def test_a_plain_model_gives_a_message_alone() -> None:
+    with served() as server:
+        reply = post(server).json()
+    assert [item["type"] for item in reply["output"]] == ["message"]
+    Response.model_validate(reply, strict=False)
+
+
+def test_a_stream_builds_the_same_response() -> None:
+    with served() as server, server.client() as client:
+        whole = client.responses.create(model="short", input="Describe rain.")
+        with client.responses.stream(model="short", input="Describe rain.") as stream:
+            events = list(stream)
+            final = stream.get_final_response()
+    assert final.output_text == whole.output_text == SHORT
+    reasoning = final.output[0]
+    assert reasoning.type == "reasoning"
+    assert reasoning.summary[0].text == f"{STEPS}\n\nRevision 1:\n{SHORT}"
+    assert final.usage == whole.usage
+    said = [event.delta for event in events if event.type == "response.output_text.delta"]
+    assert said == [SHORT]
+
+
+def test_the_events_of_a_stream_are_in_order() -> None:
+    with served() as server:
+        text = post(server, stream=True).text
+    events = [
+        json.loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data")
+    ]
+    kinds = [event["type"].removeprefix("response.") for event in events]
+    deltas = [event["delta"] for event in events if event["type"].endswith("text.delta")]
+    assert [kind for kind in kinds if kind != "output_text.delta"] == [
+        "created",
+        "in_progress",
+        "output_item.added",
+        "content_part.added",
+        "output_text.done",
+        "content_part.done",
+        "output_item.done",
+        "completed",
+    ]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert (len(deltas) > 3, "".join(deltas)) == (True, LONG)
+    assert text.count("event: ") == len(events)
+
+
+def test_the_async_client_streams() -> None:
+    async def main(url: str) -> str:
+        async with AsyncOpenAI(base_url=url, api_key="none") as client:
+            stream = await client.responses.create(model="plain", input="Describe rain.", stream=True)
+            events = [event async for event in stream]
+        return "".join(event.delta for event in events if event.type == "response.output_text.delta")
+
+    with served() as server:
+        assert asyncio.run(main(server.url)) == LONG
+
+
+class Person(BaseModel):
+    name: str
+    born: int
+
+
+def test_a_schema_is_a_check() -> None:
+    with (
+        served(both('{"name": "Ada"}', '{"name": "Ada", "born": 1815}')) as server,
+        server.client() as client,
+    ):
+        reply = client.responses.parse(
+            model="plain", input="Who?", text_format=Person, extra_body={"revision": {"max": 1}}
+        )
+    assert reply.output_parsed == Person(name="Ada", born=1815)
+
+
+def test_earlier_turns_enter_as_final_answers() -> None:
+    engine = ScriptedEngine(["Fine."])
+    turns = [
+        {"role": "user", "content": "One?"},
+        {"type": "reasoning", "id": "rs_1", "summary": [{"type": "summary_text", "text": "Three."}]},
+        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Two."}]},
+        {"role": "user", "content": [{"type": "input_text", "text": "Four?"}]},
+    ]
+    with served({"plain": plain(engine)}) as server:
+        assert post(server, input=turns, instructions="Be brief.").status_code == 200
+    (messages,) = engine.calls
+    said = [json.dumps(message["content"]) for message in messages]  # type: ignore[index]
+    assert [word in text for word, text in zip(("brief", "One", "Two", "Four"), said, strict=True)] == [
+        True
+    ] * 4
+
+
+def test_an_answer_that_is_cut_is_incomplete() -> None:
+    with served() as server:
+        whole = post(server, max_output_tokens=4).json()
+        events = post(server, max_output_tokens=4, stream=True).text.split("\n\n")
+    assert (whole["status"], whole["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
+    assert events[-2].startswith("event: response.incomplete\n")
+
+
+def test_the_chain_comes_on_request() -> None:
+    with served() as server:
+        reply = post(server, model="short", redraft=True).json()
+    assert [step["answer"] for step in reply["redraft"]["steps"]] == [LONG, SHORT]
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code"),
+    [
+        ({"inputs": "Hi."}, "inputs", "unknown_field"),
+        ({"input": 5}, "input", "invalid_value"),
+        ({"input": None}, "input", "invalid_value"),
+        ({"input": []}, "input", "invalid_value"),
+        ({"input": [5]}, "input", "invalid_value"),
+        ({"input": [{"role": "wizard", "content": "Hi."}]}, "input", "invalid_value"),
+        ({"input": [{"type": "function_call_output"}]}, "input", "invalid_value"),
+        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input", "invalid_value"),
+        ({"input": [{"role": "user", "content": [5]}]}, "input", "invalid_value"),
+        ({"max_output_tokens": -1}, "max_output_tokens", "invalid_value"),
+        ({"max_output_tokens": 10**6}, "max_output_tokens", "invalid_value"),
+        ({"temperature": "hot"}, "temperature", "invalid_value"),
+        ({"instructions": 5}, "instructions", "invalid_value"),
+        ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value"),
+        ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema", "invalid_value"),
+        ({"text": {"form": 1}}, "text.form", "unknown_field"),
+        ({"previous_response_id": "resp_1"}, "previous_response_id", "unsupported"),
+        ({"tools": [{"type": "web_search"}]}, "tools", "unsupported"),
+        ({"revision": {"checks": ["command:true"]}}, "revision.checks", "invalid_value"),
+    ],
+    ids=lambda part: json.dumps(part)[:60],
+)
+def test_a_wrong_field_is_named(body: dict[str, Any], param: str, code: str) -> None:
+    with served() as server:
+        reply = post(server, **body)
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"], error["code"]) == (400, param, code)
+
+
+def test_every_field_may_be_null() -> None:
+    with served() as server:
+        assert post(server, **dict.fromkeys(set(FIELDS) - {"model", "input"})).status_code == 200
+
+
+def test_an_error_within_a_stream_is_its_last_event() -> None:
+    with served(both(Reply("Rain is", error=EngineError("it broke")))) as server:
+        last = post(server, stream=True).text.strip().split("\n\n")[-1]
+        with server.client() as client, pytest.raises(openai.APIError, match="it broke"):
+            list(client.responses.create(model="plain", input="Hi.", stream=True))
+    assert last.startswith("event: error\n")
+    assert json.loads(last.partition("data: ")[2])["code"] == "engine_error"
