@@ -143,6 +143,20 @@ def test_a_critic_writes_the_feedback() -> None:
     assert played.shown("feedback", 0) == "Vague. Revision is needed."
 
 
+@pytest.mark.parametrize("answer", ["###", "# Rain\n### Rev", "Rain.\n#"])
+def test_an_end_that_could_begin_a_heading_is_part_of_the_answer(answer: str) -> None:
+    checked = play(plan(mode="native", checks=("toy",)), [answer, "Good."], lambda text: text == "Good.")
+    assert [op.answer for op in checked.ops if isinstance(op, RunChecks)] == [answer, "Good."]
+    judged = play(plan(mode="native", critic=NATIVE), [answer, "Revision is needed.", "Better.", "Accepted."])
+    assert [step.answer for step in judged.chain.steps] == [answer, "Better."]
+
+
+def test_an_end_that_could_begin_a_heading_is_part_of_the_feedback() -> None:
+    streams = ["First.\n\n### Feedback 1:\nShort.\n#", "Second."]
+    played = play(plan(mode="native", min_revisions=1, max_revisions=1), streams)
+    assert played.chain.steps[0].criticism == "Short.\n# Revision is needed."
+
+
 def test_the_text_of_an_enforced_chain_reads_as_the_chain() -> None:
     streams = [
         "First.\n\n### Feedback 1:\nGood. No revision is needed",

@@ -109,9 +109,13 @@ class Stream:
 
     def close(self, finish: Finish) -> Loop[None]:
         """Parse the rest, and announce the last step, which ended with `finish`."""
-        yield from self._emit(self.parser.close())
+        yield from self.flush()
         self.keep(finish)
         yield from self._announce(len(self.state.steps))
+
+    def flush(self) -> Loop[None]:
+        """Yield events for what could have begun a heading: the section ends here."""
+        yield from self._emit(self.parser.close())
 
     def force(self, text: str, *, show: bool = True) -> Loop[None]:
         """Append a text in place of the model, and yield its events unless they were shown already."""
@@ -328,6 +332,7 @@ def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     if stop_text is not None and not _is_due(stream, stop_text):
         yield from stream.force(stop_text)
         return None
+    yield from stream.flush()
     if stream.judged:
         return (yield from _judge(stream))
     if stream.index >= stream.state.plan.max_revisions:
@@ -349,6 +354,8 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     if stop_text is not None and not (forced and stop_text in DONE_PHRASES):
         yield from stream.force(stop_text)
         return None
+    if stop_text is None:
+        yield from stream.flush()
     feedback = stream.steps()[-1].criticism
     verdict = verdict_of(feedback)
     if not forced:
