@@ -73,13 +73,17 @@ class Terminal:
         self.child.wait()
         os.close(self.master)
 
-    def see(self, text: str, seconds: float = 60) -> str:
-        """Wait until a text is shown; return what was shown up to it since the last call."""
+    def see(self, text: str, seconds: float = 60, *, press: str = "") -> str:
+        """Wait until a text is shown; return what was shown up to it since the last call.
+
+        `press` is a key to press each second: Python's `input` may miss a Ctrl-C just as it starts to wait.
+        """
         end = time.monotonic() + seconds
         while text not in (shown := CONTROL.sub("", self.raw)):
             left = end - time.monotonic()
             assert left > 0, f"{text!r} is not shown, but: {shown}"
-            assert self._read(left), f"it ended without {text!r}: {shown}"
+            self.type(press)
+            assert self._read(min(left, 1)), f"it ended without {text!r}: {shown}"
         before, _, self.raw = shown.partition(text)
         return before
 
@@ -191,6 +195,20 @@ def test_another_model_goes_on_with_the_conversation() -> None:
     assert "/model REF" in done.stderr
 
 
+def test_a_price_is_that_of_the_model_it_was_given_for() -> None:
+    lines = f"Rain?\n/model {script('Ice.', name='other')}\nSnow?\n/save chat.jsonl\n"
+    chat(lines, "-m", script("Water."), "--max-revisions", "0", "--price", "1,1")
+    assert [chain.usage.cost_usd is None for chain in saved()] == [False, True]
+
+
+def test_the_judge_that_chose_the_draft_judges_its_revision() -> None:
+    judge = script("[[5]]", "[[4]]", "[[10]]", name="judge")
+    args = ("-m", script("Water.", "Ice.", "Drops."), "--judge", judge, "--drafts", "2")
+    done = chat("Rain?\n/revise\n/save chat.jsonl\n", *args, "--max-revisions", "0")
+    assert done.stdout == "Water.\nDrops.\n"
+    assert [step.passed for step in saved()[0].steps] == [False, True]
+
+
 def test_several_lines_between_quotes_are_one_turn() -> None:
     lines = '"""\n/etc\n\ntwo\n"""\n"""one line"""\n /help\n/save chat.jsonl\n"""open\nend'
     done = chat(lines, "-m", script("Water."), "--max-revisions", "0")
@@ -257,15 +275,24 @@ def test_a_terminal_shows_steps_and_diffs_and_what_it_is_told() -> None:
     assert [step.answer for step in saved()[0].steps][1] == "Rain is water that falls."
 
 
+def test_a_terminal_shows_the_new_steps_alone_when_it_revises_again() -> None:
+    model = script("Rain is cold water.", "Too long. Revision is needed.", "Rain is water.")
+    with Terminal("-m", model, "-c", "words<=5") as terminal:
+        terminal.see("> ")
+        assert "Answer ───" in terminal.say("Describe rain.")
+        shown = terminal.say("/revise")
+        assert "Answer ───" not in shown.partition("Revision 1 ───")[0]
+        assert "Feedback 1 · to be revised" in shown
+
+
 def test_ctrl_c_stops_the_answer_and_keeps_its_steps(slow: Terminal) -> None:
     slow.type("Rain?\r")
     slow.see("Revision 1 …")
     slow.type("\x03")
     slow.type("\x03")
-    slow.see("cancelled (cancelled)")
+    assert "^C" not in slow.see("cancelled (cancelled)")
     slow.see("> ")
-    slow.type("\x03")
-    slow.see("Ctrl-D or /quit leaves.")
+    slow.see("Ctrl-D or /quit leaves.", press="\x03")
     assert "1 question in chat.jsonl" in slow.say("/save chat.jsonl")
     [chain] = saved()
     assert [step.finish for step in chain.steps] == ["stop", "cancelled"]
@@ -318,3 +345,25 @@ def test_the_default_model_hears_what_was_said_before(default_model: Path) -> No
     assert second.answer
     assert len(second.prompt.messages or ()) == 3
     assert second.usage.prompt_tokens > first.usage.prompt_tokens + 10
+
+
+@pytest.mark.model
+def test_a_model_whose_process_was_killed_is_started_again_by_model(default_model: Path) -> None:
+    args = ("--max-tokens", "8", "--max-revisions", "0", "--temperature", "0")
+    with Terminal("-m", str(default_model), *args) as terminal:
+        terminal.see("\n> ")
+        for process in children(terminal.child.pid):
+            os.kill(process, signal.SIGKILL)
+        terminal.type("Describe rain.\r")
+        shown = terminal.see("the question is not kept")
+        assert "was killed by SIGKILL" in shown
+        assert f"To start it again: /model {default_model}\n" in shown
+        terminal.see("\n> ")
+        terminal.type(f"/model {default_model}\r")
+        terminal.see("is ready.")
+        assert "Answer ───" in terminal.say("Describe rain.")
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process started."""
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]

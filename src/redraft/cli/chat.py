@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from redraft.cli.ask import say_faults, say_wait, status_of
 from redraft.cli.options import FlagValues, check_utf8, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.counting import counted
-from redraft.errors import RedraftError, UsageError
+from redraft.errors import EngineCrash, RedraftError, UsageError
 from redraft.options import Flags
 
 if TYPE_CHECKING:
@@ -174,10 +174,17 @@ class Session:
                 self._answer(self.talk.prompt(asked))
         except RedraftError as error:
             self.status = self.status or error.exit_status
-            tell(error.message, error.hint)
+            tell(error.message, self._hint(error))
             if error.chain is not None:
                 self._keep(error.chain)
         return True
+
+    def _hint(self, error: RedraftError) -> str | None:
+        """Return an error's hint. An engine whose process has ended has to be opened again."""
+        if not isinstance(error, EngineCrash):
+            return error.hint
+        again = f"To start it again: /model {self.settings.references()['model']}"
+        return f"{error.hint}\n{again}" if error.hint else again
 
     def _obey(self, command: str, value: str) -> bool:
         value = value.strip()
@@ -231,10 +238,13 @@ class Session:
             write(chain.answer)
 
     def _revise(self) -> None:
+        from redraft.revision.api import CHOOSING
+        from redraft.verify.judge import MAX_SCORE
+
         again: Any = self.talk.again()
+        if self.options.get("judge") and not self.options.get("checks"):  # it chose the draft, and judges on
+            again["checks"] = [f"judge[{MAX_SCORE}]:{CHOOSING}"]
         last = self.talk.turns[-1]
-        if not self.options.get("checks"):
-            again["judge"] = None  # it chose among drafts
         self._answer(last.prompt, **again, id=last.id)
 
     def _limit(self, command: str, value: str) -> None:
@@ -270,13 +280,14 @@ class Session:
         """
         from redraft.revision.options import check_prices
 
-        values: Any = {name: value for name, value in self.settings.values.items() if name != "price"}
-        settings = FlagValues({**values, "model": reference}, judge_was_named=self.settings.judge_was_named)
+        values: Any = {**self.settings.values, "model": reference}
+        values.pop("price", None)
+        settings = replace(self.settings, values=values)
         options: Any = {**self.options, "model": reference, "price": None}
         check_prices(options)
         opening = settings.load(self.stack, "model", reference, patience=_patience(settings))
-        engine, before = self.runner.run(opening), cast("Engine", self.options["model"])
-        self.settings, self.options = settings, {**options, "model": engine}
+        options["model"], before = self.runner.run(opening), cast("Engine", self.options["model"])
+        self.settings, self.options = settings, options
         self.runner.run(before.aclose())
         tell(f"{self.name} is ready.")
 
