@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, read_jsonl
 from redraft.cli import app
+from redraft.cli.chat import LEAVING
 
 REDRAFT = [sys.executable, "-m", "redraft"]
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\r")
@@ -49,7 +51,7 @@ def saved(name: str = "chat.jsonl") -> list[Chain]:
 
 
 class Terminal:
-    """`redraft chat` on a pseudo-terminal, with what it shows so far."""
+    """`redraft chat` on a pseudo-terminal: what it shows since the last look, and all of it."""
 
     def __init__(self, *args: str) -> None:
         self.master, slave = pty.openpty()
@@ -63,7 +65,7 @@ class Terminal:
             preexec_fn=own_terminal,
         )
         os.close(slave)
-        self.raw = ""
+        self.raw = self.all = ""
 
     def __enter__(self) -> Self:
         return self
@@ -78,11 +80,13 @@ class Terminal:
 
         `press` is a key to press each second: Python's `input` may miss a Ctrl-C just as it starts to wait.
         """
-        end = time.monotonic() + seconds
+        end, pressed = time.monotonic() + seconds, 0.0
         while text not in (shown := CONTROL.sub("", self.raw)):
             left = end - time.monotonic()
             assert left > 0, f"{text!r} is not shown, but: {shown}"
-            self.type(press)
+            if time.monotonic() > pressed + 1:
+                self.type(press)
+                pressed = time.monotonic()
             assert self._read(min(left, 1)), f"it ended without {text!r}: {shown}"
         before, _, self.raw = shown.partition(text)
         return before
@@ -91,9 +95,10 @@ class Terminal:
         """Read what is there. Return False at the end."""
         if select.select([self.master], [], [], seconds)[0]:
             try:
-                self.raw += os.read(self.master, 65536).decode(errors="replace")
+                piece = os.read(self.master, 65536).decode(errors="replace")
             except OSError:
                 return False
+            self.raw, self.all = self.raw + piece, self.all + piece
         return True
 
     def type(self, text: str) -> None:
@@ -292,8 +297,9 @@ def test_ctrl_c_stops_the_answer_and_keeps_its_steps(slow: Terminal) -> None:
     slow.type("\x03")
     assert "^C" not in slow.see("cancelled (cancelled)")
     slow.see("> ")
-    slow.see("Ctrl-D or /quit leaves.", press="\x03")
-    assert "1 question in chat.jsonl" in slow.say("/save chat.jsonl")
+    slow.see(LEAVING, press="\x03")
+    slow.type("/save chat.jsonl\r")
+    slow.see("1 question in chat.jsonl")
     [chain] = saved()
     assert [step.finish for step in chain.steps] == ["stop", "cancelled"]
     assert (chain.stop, chain.answer) == ("cancelled", "one two three four")
@@ -301,8 +307,28 @@ def test_ctrl_c_stops_the_answer_and_keeps_its_steps(slow: Terminal) -> None:
     assert slow.status() == 0
 
 
+def test_ctrl_c_keeps_the_model_if_another_does_not_open(slow: Terminal) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        slow.type(f"/model http://127.0.0.1:{silent.getsockname()[1]}/v1\r")
+        silent.accept()
+        slow.see(LEAVING, press="\x03")
+        slow.type("/max 0\r")
+        slow.see("max_revisions is 0")
+        slow.type("Rain?\r")
+        slow.see("one two three four")
+
+
+def test_many_ctrl_c_at_the_prompt_end_nothing(slow: Terminal) -> None:
+    for _ in range(200):
+        slow.type("\x03")
+        time.sleep(0.001)
+    slow.see(LEAVING, press="\x03")
+    slow.see("nothing to undo", press="/undo\r")
+
+
 def test_pasted_lines_are_one_question(slow: Terminal) -> None:
     slow.say("/max 0")
+    assert "\x1b[?2004h" in slow.all, "the terminal is not told to mark what is pasted"
     slow.type("\x1b[200~/one\r\ttwo\r\x1b[201~\r")
     slow.see("all allowed revisions made")
     slow.see("\n> ")
@@ -350,8 +376,9 @@ def test_the_default_model_hears_what_was_said_before(default_model: Path) -> No
 @pytest.mark.model
 def test_a_model_whose_process_was_killed_is_started_again_by_model(default_model: Path) -> None:
     args = ("--max-tokens", "8", "--max-revisions", "0", "--temperature", "0")
-    with Terminal("-m", str(default_model), *args) as terminal:
-        terminal.see("\n> ")
+    with Terminal("-m", script("Water."), *args) as terminal:
+        terminal.see("> ")
+        terminal.say(f"/model {default_model}")
         for process in children(terminal.child.pid):
             os.kill(process, signal.SIGKILL)
         terminal.type("Describe rain.\r")

@@ -28,7 +28,7 @@ from redraft.errors import EngineCrash, RedraftError, UsageError
 from redraft.options import Flags
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 
     from redraft.chain import Chain, Prompt, Step
     from redraft.engines.base import Engine
@@ -100,25 +100,39 @@ def _on_terminal(session: Session) -> int:
     while True:
         try:
             text = _typed()
-            if text is None:
-                typer.echo()
-                return 0
-            if not session.do(text):
+            if text is None or not session.do(text):
                 return 0
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, _ignore)
             typer.echo()
             tell(LEAVING)
 
 
 def _typed() -> str | None:
-    """Return what is typed at the prompt; None at its end."""
+    """Return what is typed at the prompt; None at its end. Ctrl-C raises here, and is ignored afterwards."""
     try:
-        text = input("> ")
-        while _unclosed(text):
-            text += "\n" + input(". ")
+        with _interrupts(signal.default_int_handler, then=_ignore):
+            text = input("> ")
+            while _unclosed(text):
+                text += "\n" + input(". ")
     except EOFError:
+        typer.echo()
         return None
     return text
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing about Ctrl-C. Child processes would inherit signal.SIG_IGN."""
+
+
+@contextmanager
+def _interrupts(handler: Callable[..., object], *, then: Any = None) -> Iterator[None]:
+    """Handle Ctrl-C in another way, and `then` (or afterwards as before) again."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, then or before)
 
 
 def _in_pipe(session: Session) -> int:
@@ -238,13 +252,7 @@ class Session:
             write(chain.answer)
 
     def _revise(self) -> None:
-        from redraft.revision.api import CHOOSING
-        from redraft.verify.judge import MAX_SCORE
-
-        again: Any = self.talk.again()
-        if self.options.get("judge") and not self.options.get("checks"):  # it chose the draft, and judges on
-            again["checks"] = [f"judge[{MAX_SCORE}]:{CHOOSING}"]
-        last = self.talk.turns[-1]
+        again, last = self.talk.again(), self.talk.turns[-1]
         self._answer(last.prompt, **again, id=last.id)
 
     def _limit(self, command: str, value: str) -> None:
@@ -280,13 +288,13 @@ class Session:
         """
         from redraft.revision.options import check_prices
 
-        values: Any = {**self.settings.values, "model": reference}
-        values.pop("price", None)
-        settings = replace(self.settings, values=values)
+        settings = replace(self.settings, values={**self.settings.values, "model": reference})
         options: Any = {**self.options, "model": reference, "price": None}
         check_prices(options)
         opening = settings.load(self.stack, "model", reference, patience=_patience(settings))
-        options["model"], before = self.runner.run(opening), cast("Engine", self.options["model"])
+        before = cast("Engine", self.options["model"])
+        with _interrupts(signal.default_int_handler):
+            options["model"] = self.runner.run(opening)
         self.settings, self.options = settings, options
         self.runner.run(before.aclose())
         tell(f"{self.name} is ready.")
@@ -319,14 +327,9 @@ async def _shown(events: AsyncGenerator[Event, None], cancel: CancelToken, earli
     from redraft.cli.watch import Watch
     from redraft.revision.api import finished
 
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, cancel.cancel)
-    try:
-        async with aclosing(events):
-            with _without_echo(), Watch(earlier=earlier) as watch:
-                return await finished(events, watch.show)
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
+    async with aclosing(events):
+        with _interrupts(lambda *_: cancel.cancel()), _without_echo(), Watch(earlier=earlier) as watch:
+            return await finished(events, watch.show)
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class Conversation:
             raise UsageError("there is no answer to revise.", hint="Ask something first.")
         last = self.turns[-1]
         chain = last if last.stop in CUT else last.model_copy(update={"stop": None})
-        options: Options = {"resume": chain, "drafts": 1}
+        options: Options = {"resume": chain}
         if complete := len(complete_steps(chain)):
             options |= {"min_revisions": complete, "max_revisions": complete}
         return options
