@@ -310,12 +310,12 @@ def test_ctrl_c_stops_the_answer_and_keeps_its_steps(slow: Terminal) -> None:
 def test_ctrl_c_keeps_the_model_if_another_does_not_open(slow: Terminal) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         slow.type(f"/model http://127.0.0.1:{silent.getsockname()[1]}/v1\r")
-        silent.accept()
-        slow.see(LEAVING, press="\x03")
-        slow.type("/max 0\r")
-        slow.see("max_revisions is 0")
-        slow.type("Rain?\r")
-        slow.see("one two three four")
+        with silent.accept()[0]:
+            slow.see(LEAVING, press="\x03")
+            slow.type("/max 0\r")
+            slow.see("max_revisions is 0")
+            slow.type("Rain?\r")
+            slow.see("one two three four")
 
 
 def test_many_ctrl_c_at_the_prompt_end_nothing(slow: Terminal) -> None:
