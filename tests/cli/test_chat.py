@@ -388,6 +388,7 @@ def test_a_model_whose_process_was_killed_is_started_again_by_model(default_mode
         terminal.see("\n> ")
         terminal.type(f"/model {default_model}\r")
         terminal.see("is ready.")
+        terminal.see("\n> ")
         assert "Answer ───" in terminal.say("Describe rain.")
 
 

@@ -96,6 +96,7 @@ def _on_terminal(session: Session) -> int:
         readline.parse_and_bind("set enable-bracketed-paste on")  # off in Python: each line would be a turn
     sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     session.watching = True
+    signal.signal(signal.SIGINT, _ignore)
     tell(f"{session.name} is ready.", f"/help lists the commands; {LEAVING}")
     while True:
         try:
@@ -103,15 +104,15 @@ def _on_terminal(session: Session) -> int:
             if text is None or not session.do(text):
                 return 0
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, _ignore)
+            signal.signal(signal.SIGINT, _ignore)  # it may have come before `_interrupts` could do that
             typer.echo()
             tell(LEAVING)
 
 
 def _typed() -> str | None:
-    """Return what is typed at the prompt; None at its end. Ctrl-C raises here, and is ignored afterwards."""
+    """Return what is typed at the prompt; None at its end. Ctrl-C raises KeyboardInterrupt here."""
     try:
-        with _interrupts(signal.default_int_handler, then=_ignore):
+        with _interrupts(signal.default_int_handler):
             text = input("> ")
             while _unclosed(text):
                 text += "\n" + input(". ")
@@ -126,13 +127,13 @@ def _ignore(*_: object) -> None:
 
 
 @contextmanager
-def _interrupts(handler: Callable[..., object], *, then: Any = None) -> Iterator[None]:
-    """Handle Ctrl-C in another way, and `then` (or afterwards as before) again."""
+def _interrupts(handler: Callable[..., object]) -> Iterator[None]:
+    """Handle Ctrl-C in another way, and afterwards as before."""
     before = signal.signal(signal.SIGINT, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, then or before)
+        signal.signal(signal.SIGINT, before)
 
 
 def _in_pipe(session: Session) -> int:
