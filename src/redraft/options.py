@@ -1,8 +1,8 @@
 """The options that flags, the config file, recipes, Python and JSON share, each defined once.
 
 A class lists options: the type of each, and an `Option` with its range, default and help. The classes build
-on each other: `PlainOptions` (for all), `Flags` (`ask`, `answer` and recipes), `Defaults` (the config file),
-and `revision.options.Options` (Python and JSON). `check_values` checks values against one of them.
+on each other: `PlainOptions` (for all), `Flags` (`ask`, `chat`, `answer`, recipes), `Defaults` (the config
+file), and `revision.options.Options` (Python and JSON). `check_values` checks values against one of them.
 
 pydantic does the checking. It is imported on first use, because `redraft --help` reads this module.
 """
@@ -184,7 +184,7 @@ class ServerOptions(TypedDict, total=False):
 
 
 class Flags(PlainOptions, ModelOptions, MachineOptions, ServerOptions, total=False):
-    """The options of `ask` and `answer`, and of recipes."""
+    """The options of `ask`, `chat` and `answer`, and of recipes."""
 
     check: Annotated[list[str], Option("what the answer must meet; repeatable", None, LOOP, "CHECK", "-c")]
     budget_tokens: Annotated[int, Option("generated tokens", None, BUDGET, "N", gt=0)]

@@ -38,6 +38,7 @@ def test_the_page_has_every_command(reference: ModuleType) -> None:
     headings = [line for line in reference.page().splitlines() if line.startswith("## ")]
     verbs = [
         "ask",
+        "chat",
         "answer",
         "serve",
         "show",

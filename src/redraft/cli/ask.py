@@ -56,8 +56,8 @@ def ask(
     if not watch:
         if json or chain.answer.strip():
             write(chain.to_json() if json else chain.answer)
-        _say(chain, with_checks=bool(settings.get("check")))
-    raise typer.Exit(_status(chain, with_checks=bool(settings.get("check"))))
+        say_faults(chain, with_checks=bool(settings.get("check")))
+    raise typer.Exit(status_of(chain, with_checks=bool(settings.get("check"))))
 
 
 def _prompt(prompt: str | None) -> str:
@@ -82,7 +82,7 @@ async def _make(settings: FlagValues, prompt: str, cache: Path | None, *, watch:
 
     cancel = CancelToken()
     async with AsyncExitStack() as stack:
-        patience = settings.waiting(tell=_say_wait if sys.stderr.isatty() else None)
+        patience = settings.waiting(tell=say_wait if sys.stderr.isatty() else None)
         load = partial(settings.load, stack, patience=patience)
         options: Options = {**settings.options(), "cancel": cancel, "cache": cache}
         _on_interrupt(cancel)
@@ -90,7 +90,8 @@ async def _make(settings: FlagValues, prompt: str, cache: Path | None, *, watch:
         return await (finished(events, stack.enter_context(Watch()).show) if watch else finished(events))
 
 
-def _say_wait(reason: str) -> None:
+def say_wait(reason: str) -> None:
+    """Write to standard error why a server is waited for, when a wait begins."""
     if reason:
         tell(f"{reason}.")
 
@@ -106,7 +107,8 @@ def _on_interrupt(cancel: CancelToken) -> None:
     loop.add_signal_handler(signal.SIGINT, stop)
 
 
-def _status(chain: Chain, *, with_checks: bool) -> int:
+def status_of(chain: Chain, *, with_checks: bool) -> int:
+    """Return the exit status of a chain."""
     if chain.stop == "cancelled":
         return 130
     if not chain.answer.strip():
@@ -114,7 +116,7 @@ def _status(chain: Chain, *, with_checks: bool) -> int:
     return 0 if chain.passed or not with_checks else 1
 
 
-def _say(chain: Chain, *, with_checks: bool) -> None:
+def say_faults(chain: Chain, *, with_checks: bool) -> None:
     """Write to standard error what is wrong with the best answer, if it was not shown."""
     from redraft.cli.render import why_cut
 

@@ -10,6 +10,7 @@ from redraft import __version__
 from redraft.cli import (
     answer,
     ask,
+    chat,
     data,
     diagnose,
     doctor,
@@ -72,6 +73,7 @@ def _options(
 _CHECKS = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as they are
 
 app.command("ask", cls=Verb, epilog=_CHECKS)(ask.ask)
+app.command("chat", cls=Verb, epilog=_CHECKS)(chat.chat)
 app.command("answer", cls=Verb, epilog=_CHECKS)(answer.answer)
 app.command("serve", cls=Verb, epilog=_CHECKS)(serve.serve)
 app.command("show", cls=Verb)(show.show)

@@ -211,7 +211,7 @@ class FlagGroup:
 
 
 USUAL = FlagGroup()
-"""The flags of `ask` and `answer`."""
+"""The flags of `ask`, `chat` and `answer`."""
 
 
 def fill_in(flags: Any, group: FlagGroup = USUAL) -> FlagValues:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 from rich.console import Console
@@ -16,15 +17,18 @@ from redraft.revision.ops import DraftDone, Event, Finished, StepDone, Text
 
 
 class Watch:
-    """A context manager that shows events of `redraft.stream` on standard output."""
+    """A context manager that shows events of `redraft.stream` on standard output.
 
-    def __init__(self, console: Console | None = None) -> None:
+    `earlier` are steps of the chain that were shown before.
+    """
+
+    def __init__(self, console: Console | None = None, *, earlier: Sequence[Step] = ()) -> None:
         self.console = console or Console(highlight=False)
         self._live: Live | None = None
         self._place: tuple[str, int] | None = None
         self._pieces: list[str] = []
-        self._before: Step | None = None
-        self._answers_shown = 0
+        self._before: Step | None = earlier[-1] if earlier else None
+        self._answers_shown = len(earlier)
         self._drafts: list[str] = []
 
     def __enter__(self) -> Self:

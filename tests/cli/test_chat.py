@@ -1,0 +1,397 @@
+"""`redraft chat`: a conversation on a real terminal, and with lines from a pipe."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from redraft.chain import Chain, read_jsonl
+from redraft.cli import app
+from redraft.cli.chat import LEAVING
+
+REDRAFT = [sys.executable, "-m", "redraft"]
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\r")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def script(*replies: object, name: str = "replies", **settings: object) -> str:
+    lines = [{"settings": settings}, *replies] if settings else replies
+    path = Path(f"{name}.jsonl")
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return f"script:{path}"
+
+
+def chat(text: str, *args: str, verb: str = "chat") -> Result:
+    done = CliRunner().invoke(app, [verb, *args], input=text, prog_name="redraft")
+    if not isinstance(done.exception, SystemExit | None):
+        raise done.exception
+    return done
+
+
+def saved(name: str = "chat.jsonl") -> list[Chain]:
+    return list(read_jsonl(name))
+
+
+class Terminal:
+    """`redraft chat` on a pseudo-terminal: what it shows since the last look, and all of it."""
+
+    def __init__(self, *args: str) -> None:
+        self.master, slave = pty.openpty()
+        env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
+        self.child = subprocess.Popen(
+            [*REDRAFT, "chat", *args],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env=env,
+            preexec_fn=own_terminal,
+        )
+        os.close(slave)
+        self.raw = self.all = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.child.kill()
+        self.child.wait()
+        os.close(self.master)
+
+    def see(self, text: str, seconds: float = 60, *, press: str = "") -> str:
+        """Wait until a text is shown; return what was shown up to it since the last call.
+
+        `press` is a key to press each second: Python's `input` may miss a Ctrl-C just as it starts to wait.
+        """
+        end, pressed = time.monotonic() + seconds, 0.0
+        while text not in (shown := CONTROL.sub("", self.raw)):
+            left = end - time.monotonic()
+            assert left > 0, f"{text!r} is not shown, but: {shown}"
+            if time.monotonic() > pressed + 1:
+                self.type(press)
+                pressed = time.monotonic()
+            assert self._read(min(left, 1)), f"it ended without {text!r}: {shown}"
+        before, _, self.raw = shown.partition(text)
+        return before
+
+    def _read(self, seconds: float) -> bool:
+        """Read what is there. Return False at the end."""
+        if select.select([self.master], [], [], seconds)[0]:
+            try:
+                piece = os.read(self.master, 65536).decode(errors="replace")
+            except OSError:
+                return False
+            self.raw, self.all = self.raw + piece, self.all + piece
+        return True
+
+    def type(self, text: str) -> None:
+        os.write(self.master, text.encode())
+
+    def say(self, text: str) -> str:
+        """Type a line at the prompt; return what is shown until the next prompt."""
+        self.type(f"{text}\r")
+        self.see(text)
+        return self.see("\n> ")
+
+    def status(self) -> int:
+        """The exit status, once it has ended."""
+        while self._read(60):
+            pass
+        return self.child.wait(60)
+
+
+def own_terminal() -> None:
+    """Make the slave the child's terminal, so that Ctrl-C reaches it."""
+    import fcntl
+    import termios
+
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def slow() -> Iterator[Terminal]:
+    """A terminal with a model that takes some 3 s for its second answer."""
+    model = script("one two three four", "one two " * 50, delay=0.03)
+    with Terminal("-m", model, "-c", "words<=2", "--max-revisions", "1") as terminal:
+        terminal.see("> ")
+        yield terminal
+
+
+def test_each_line_of_a_pipe_is_a_turn_and_answers_alone_are_printed() -> None:
+    done = chat("Rain?\n\nSnow?\n", "-m", script("Too many words.", "Water.", "Ice."), "-c", "words<=1")
+    assert (done.stdout, done.stderr, done.exit_code) == ("Water.\nIce.\n", "", 0)
+
+
+def test_a_saved_conversation_has_a_chain_for_each_turn() -> None:
+    model = script("Too many words.", "Water.", "Ice.")
+    done = chat("Rain?\nSnow?\n/save chat.jsonl\n", "-m", model, "-c", "words<=1")
+    assert done.stderr == "redraft: 2 questions in chat.jsonl\n  redraft show chat.jsonl\n"
+    first, second = saved()
+    assert [step.answer for step in first.steps] == ["Too many words.", "Water."]
+    assert [m["content"] for m in second.prompt.messages or ()] == ["Rain?", "Water.", "Snow?"]
+    shown = chat("", "chat.jsonl", verb="show").stdout
+    assert "turn-1" in shown
+    assert "assistant: Water.\nuser: Snow?" in shown
+
+
+def test_a_file_that_is_there_is_not_lost() -> None:
+    Path("mine.txt").write_text("mine")
+    model = script("Water.")
+    lines = (
+        "/save a.jsonl\nRain?\n/save mine.txt\n/save\n/save no/a.jsonl\n/save a.jsonl\nSnow?\n/save a.jsonl\n"
+    )
+    done = chat(lines, "-m", model, "--max-revisions", "0")
+    assert Path("mine.txt").read_text() == "mine"
+    assert len(saved("a.jsonl")) == 2
+    for said in ("nothing to save", "mine.txt is already there", "/save FILE", "cannot write no/a.jsonl"):
+        assert said in done.stderr
+    assert done.exit_code == 2
+
+
+def test_limits_hold_from_then_on_and_wrong_ones_are_refused() -> None:
+    model = script("Fine. Revision is not needed.")
+    lines = "/max 0\nRain?\n/min 2\n/max 2\n/min 2\nSnow?\n/min\n/max -1\n/save chat.jsonl\n"
+    done = chat(lines, "-m", model, "-c", "words<=9")
+    assert [chain.revisions for chain in saved()] in ([0, 2], [0, 1])
+    assert "min_revisions is 2 and max_revisions is 0." in done.stderr
+    assert "/min is ''.\n  It takes a number of revisions: /min 2" in done.stderr
+    assert "/max is '-1'." in done.stderr
+
+
+def test_revise_goes_on_with_the_last_answer_and_undo_takes_it_back() -> None:
+    model = script("Water.", "Too short. Revision is needed.", "Drops.")
+    lines = "/revise\n/undo\nRain?\n/revise\n/save a.jsonl\n/undo\n/save b.jsonl\n"
+    done = chat(lines, "-m", model, "-c", "words<=9")
+    assert done.stdout == "Water.\nWater.\n", "the best answer is the first that passes"
+    assert "there is no answer to revise" in done.stderr
+    assert "there is nothing to undo" in done.stderr
+    assert [[step.answer for step in chain.steps] for chain in saved("a.jsonl")] == [["Water.", "Drops."]]
+    assert [[step.answer for step in chain.steps] for chain in saved("b.jsonl")] == [["Water."]]
+    assert {chain.id for name in "ab" for chain in saved(f"{name}.jsonl")} == {"turn-1"}
+
+
+def test_another_model_goes_on_with_the_conversation() -> None:
+    one, other = script("Water."), script("Ice.", name="other")
+    lines = f"Rain?\n/model nothing.gguf\n/model {other}\nSnow?\n/model\n/save chat.jsonl\n"
+    done = chat(lines, "-m", one, "--max-revisions", "0")
+    assert done.stdout == "Water.\nIce.\n"
+    assert [chain.model["name"] for chain in saved()] == ["replies", "other"]
+    assert len(saved()[1].prompt.messages or ()) == 3
+    assert "nothing.gguf" in done.stderr
+    assert "redraft: other is ready." in done.stderr
+    assert "/model REF" in done.stderr
+
+
+def test_a_price_is_that_of_the_model_it_was_given_for() -> None:
+    lines = f"Rain?\n/model {script('Ice.', name='other')}\nSnow?\n/save chat.jsonl\n"
+    chat(lines, "-m", script("Water."), "--max-revisions", "0", "--price", "1,1")
+    assert [chain.usage.cost_usd is None for chain in saved()] == [False, True]
+
+
+def test_the_judge_that_chose_the_draft_judges_its_revision() -> None:
+    judge = script("[[5]]", "[[4]]", "[[10]]", name="judge")
+    args = ("-m", script("Water.", "Ice.", "Drops."), "--judge", judge, "--drafts", "2")
+    done = chat("Rain?\n/revise\n/save chat.jsonl\n", *args, "--max-revisions", "0")
+    assert done.stdout == "Water.\nDrops.\n"
+    assert [step.passed for step in saved()[0].steps] == [False, True]
+
+
+def test_several_lines_between_quotes_are_one_turn() -> None:
+    lines = '"""\n/etc\n\ntwo\n"""\n"""one line"""\n /help\n/save chat.jsonl\n"""open\nend'
+    done = chat(lines, "-m", script("Water."), "--max-revisions", "0")
+    assert [chain.prompt.text for chain in saved()] == ["/etc\n\ntwo", "one line", "/help"]
+    assert done.stdout == "Water.\n" * 4
+
+
+def test_an_error_of_the_engine_ends_the_turn_alone() -> None:
+    model = script("Water.", {"text": "Half", "error": "the server is down"}, {"error": "down"}, "Ice.")
+    done = chat("Rain?\nSnow?\nHail?\nFog?\n/save chat.jsonl\n", "-m", model, "--max-revisions", "0")
+    assert (done.stdout, done.exit_code) == ("Water.\nHalf\nIce.\n", 3)
+    assert "redraft: the server is down" in done.stderr
+    assert [chain.stop for chain in saved()] == ["max_revisions", "error", "max_revisions"]
+    assert [m["content"] for m in saved()[2].prompt.messages or ()][-3:] == ["Snow?", "Half", "Fog?"]
+
+
+def test_checks_that_fail_are_said_and_are_status_1() -> None:
+    done = chat("Rain?\n", "-m", script("Too many words."), "-c", "words<=1", "--max-revisions", "0")
+    assert (done.stdout, done.exit_code) == ("Too many words.\n", 1)
+    assert "the answer fails 1 of 1 checks" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (["-m", "nothing.gguf"], 3, "nothing.gguf"),
+        (["--min-revisions", "3", "--max-revisions", "1"], 2, "min_revisions is 3"),
+    ],
+)
+def test_what_cannot_start_ends_with_its_message(args: list[str], status: int, said: str) -> None:
+    done = chat("Rain?\n", *args)
+    assert (done.stdout, done.exit_code) == ("", status)
+    assert said in done.stderr
+
+
+def test_bytes_that_are_not_utf8_end_the_turn_alone() -> None:
+    command = [*REDRAFT, "chat", "-m", script("Water."), "--max-revisions", "0"]
+    done = subprocess.run(command, input=b"caf\xe9\nRain?\n/save a\0b\n", capture_output=True, timeout=60)
+    assert (done.stdout, done.returncode) == (b"Water.\n", 2)
+    assert b"the prompt is not UTF-8 at character 4" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_unknown_command_is_no_question() -> None:
+    done = chat("/reverse\n/help\n/quit\nRain?\n", "-m", script("Water."))
+    assert "Water." not in done.stdout
+    assert done.stderr.startswith("redraft: there is no command '/reverse'.\n  Did you mean /revise?")
+    assert "/save FILE" in done.stdout
+
+
+def test_a_terminal_shows_steps_and_diffs_and_what_it_is_told() -> None:
+    model = script("Rain is cold water that falls.", "Rain is water that falls.")
+    with Terminal("-m", model, "-c", "words<=5", "-c", "lacks:snow") as terminal:
+        assert "replies is ready" in terminal.see("> ")
+        terminal.type("Describe rain.\r")
+        terminal.see("Feedback 1 · to be revised")
+        terminal.see("Revision 1 ───")
+        terminal.see("every check passed")
+        terminal.see("\n> ")
+        assert "there is no command '/x'" in terminal.say("/x")
+        assert "1 question in chat.jsonl" in terminal.say("/save chat.jsonl")
+        terminal.type("\x04")
+        assert terminal.status() == 0
+    assert [step.answer for step in saved()[0].steps][1] == "Rain is water that falls."
+
+
+def test_a_terminal_shows_the_new_steps_alone_when_it_revises_again() -> None:
+    model = script("Rain is cold water.", "Too long. Revision is needed.", "Rain is water.")
+    with Terminal("-m", model, "-c", "words<=5") as terminal:
+        terminal.see("> ")
+        assert "Answer ───" in terminal.say("Describe rain.")
+        shown = terminal.say("/revise")
+        assert "Answer ───" not in shown.partition("Revision 1 ───")[0]
+        assert "Feedback 1 · to be revised" in shown
+
+
+def test_ctrl_c_stops_the_answer_and_keeps_its_steps(slow: Terminal) -> None:
+    slow.type("Rain?\r")
+    slow.see("Revision 1 …")
+    slow.type("\x03")
+    slow.type("\x03")
+    assert "^C" not in slow.see("cancelled (cancelled)")
+    slow.see("> ")
+    slow.see(LEAVING, press="\x03")
+    slow.type("/save chat.jsonl\r")
+    slow.see("1 question in chat.jsonl")
+    [chain] = saved()
+    assert [step.finish for step in chain.steps] == ["stop", "cancelled"]
+    assert (chain.stop, chain.answer) == ("cancelled", "one two three four")
+    slow.type("/quit\r")
+    assert slow.status() == 0
+
+
+def test_ctrl_c_keeps_the_model_if_another_does_not_open(slow: Terminal) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        slow.type(f"/model http://127.0.0.1:{silent.getsockname()[1]}/v1\r")
+        with silent.accept()[0]:
+            slow.see(LEAVING, press="\x03")
+            slow.type("/max 0\r")
+            slow.see("max_revisions is 0")
+            slow.type("Rain?\r")
+            slow.see("one two three four")
+
+
+def test_many_ctrl_c_at_the_prompt_end_nothing(slow: Terminal) -> None:
+    for _ in range(200):
+        slow.type("\x03")
+        time.sleep(0.001)
+    slow.see(LEAVING, press="\x03")
+    slow.see("nothing to undo", press="/undo\r")
+
+
+def test_pasted_lines_are_one_question(slow: Terminal) -> None:
+    slow.say("/max 0")
+    assert "\x1b[?2004h" in slow.all, "the terminal is not told to mark what is pasted"
+    slow.type("\x1b[200~/one\r\ttwo\r\x1b[201~\r")
+    slow.see("all allowed revisions made")
+    slow.see("\n> ")
+    slow.say("/save chat.jsonl")
+    assert [chain.prompt.text for chain in saved()] == ["/one\n\ttwo"]
+
+
+def test_history_brings_back_a_line(slow: Terminal) -> None:
+    slow.say("/undo")
+    slow.type("\x1b[A\r")
+    slow.see("/undo")
+    slow.see("nothing to undo")
+
+
+def test_ctrl_c_ends_a_pipe() -> None:
+    model = script("one " * 1000, delay=0.05)
+    child = subprocess.Popen(
+        [*REDRAFT, "chat", "-m", model], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert child.stdin
+    assert child.stdout
+    child.stdin.write(b"/help\nRain?\nSnow?\n")
+    child.stdin.flush()
+    assert child.stdout.readline().startswith(b"/revise")
+    child.send_signal(signal.SIGINT)
+    _, stderr = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert b"Traceback" not in stderr
+
+
+@pytest.mark.model
+def test_the_default_model_hears_what_was_said_before(default_model: Path) -> None:
+    lines = "Describe rain in one sentence.\nAnd snow?\n/save chat.jsonl\n"
+    done = chat(
+        lines, "-m", str(default_model), "--max-tokens", "24", "--max-revisions", "0", "--temperature", "0"
+    )
+    assert done.exit_code == 0, done.stderr
+    first, second = saved()
+    assert first.answer
+    assert second.answer
+    assert len(second.prompt.messages or ()) == 3
+    assert second.usage.prompt_tokens > first.usage.prompt_tokens + 10
+
+
+@pytest.mark.model
+def test_a_model_whose_process_was_killed_is_started_again_by_model(default_model: Path) -> None:
+    args = ("--max-tokens", "8", "--max-revisions", "0", "--temperature", "0")
+    with Terminal("-m", script("Water."), *args) as terminal:
+        terminal.see("> ")
+        terminal.say(f"/model {default_model}")
+        for process in children(terminal.child.pid):
+            os.kill(process, signal.SIGKILL)
+        terminal.type("Describe rain.\r")
+        shown = terminal.see("the question is not kept")
+        assert "was killed by SIGKILL" in shown
+        assert f"To start it again: /model {default_model}\n" in shown
+        terminal.see("\n> ")
+        terminal.type(f"/model {default_model}\r")
+        terminal.see("is ready.")
+        terminal.see("\n> ")
+        assert "Answer ───" in terminal.say("Describe rain.")
+
+
+def children(process: int) -> list[int]:
+    """The processes that a process started."""
+    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
