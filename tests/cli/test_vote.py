@@ -367,6 +367,14 @@ def test_ctrl_c_and_ctrl_d_end_the_terminal(key: bytes) -> None:
         assert process.wait(60) == 0
 
 
+def test_ctrl_d_may_come_before_it_is_asked_for() -> None:
+    with terminal() as (process, ours):
+        seen(ours, "q(uit) > ")
+        os.write(ours, b"2121\x04")
+        seen(ours, "new against old: 4 questions")
+        assert process.wait(60) == 0
+
+
 # On the page.
 
 

@@ -7,7 +7,7 @@ import re
 import select
 import shlex
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ from redraft.counting import printable
 from redraft.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from redraft.evaluation.judging.pairs import Match
     from redraft.evaluation.voting.ballots import Ballots, State
@@ -149,15 +149,43 @@ def _in_terminal(ballots: Ballots) -> None:
             "the input is not a terminal, so each line of it is a key.",
             "To be asked for keys, run it in a terminal (over ssh: ssh -t), or leave out --terminal.",
         )
+    with _lines(wanted=False):
+        _ask_keys(ballots)
+
+
+def _ask_keys(ballots: Ballots) -> None:
     state = ballots.state()
     while True:
         _show(state, ballots.voter)
         note = state.pair.note if state.pair else ""
         while (key := _key("12=snuq" if state.pair else "uq")) == "n":
-            note = _asked("note: ", sys.stdin.readline).strip()
+            with _lines(wanted=True):
+                note = _asked("note: ", sys.stdin.readline).strip()
         if key == "q":
             return
         state = ballots.act(_ACTS.get(key, key), state.pair.id if state.pair else "", note)
+
+
+@contextmanager
+def _lines(*, wanted: bool) -> Iterator[None]:
+    """Let the terminal give whole lines, or each key at once.
+
+    Keys come at once between two questions too: a Ctrl-D in a terminal of lines would later be a byte 0.
+    """
+    if not sys.stdin.isatty():
+        yield
+        return
+    import termios
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    flags = termios.ICANON | termios.ECHO
+    after = [*before[:3], before[3] | flags if wanted else before[3] & ~flags, *before[4:]]
+    termios.tcsetattr(terminal, termios.TCSADRAIN, after)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
 
 
 def _show(state: State, voter: str) -> None:
@@ -211,19 +239,11 @@ _MEANWHILE = 0.05  # seconds between bytes of one key
 
 def _pressed() -> str:
     """Return a key of the terminal, without Enter. `typer.getchar` loses keys that were pressed before."""
-    import termios
-    import tty
-
     terminal = sys.stdin.fileno()
-    before = termios.tcgetattr(terminal)
-    tty.setcbreak(terminal, termios.TCSADRAIN)
-    try:
-        sent = os.read(terminal, 1)  # not more: what follows may be the next key, or a note
-        while not _PRESSED.fullmatch(sent.decode(errors="ignore")) and (more := _read_soon(terminal)):
-            sent += more
-        return sent.decode(errors="replace")
-    finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+    sent = os.read(terminal, 1)  # not more: what follows may be the next key, or a note
+    while not _PRESSED.fullmatch(sent.decode(errors="ignore")) and (more := _read_soon(terminal)):
+        sent += more
+    return sent.decode(errors="replace")
 
 
 def _read_soon(terminal: int) -> bytes:
