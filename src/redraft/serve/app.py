@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, cast
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
@@ -27,7 +27,7 @@ from redraft.serve.keys import Keys
 from redraft.serve.limits import Limits
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
-from redraft.serve.openapi import CHAT, RESPONSES
+from redraft.serve.openapi import CHAT, ERROR, RESPONSES
 from redraft.serve.replies import Reply
 from redraft.serve.requests import Asked, chat_request, object_of
 from redraft.serve.responses import ResponseReply, responses_request
@@ -43,7 +43,9 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
         keys: Those that clients may use; None for a server of this machine alone.
     """
     metrics = Metrics(lambda: gate.inside)
-    app = FastAPI(title="redraft", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
+    )
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Refusal, _refused)
     app.include_router(_asking(models, gate, limits))
@@ -102,7 +104,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
             raise unavailable("draining", "the server is about to end.")
         return {"status": "ready"}
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         """Return the figures of the server for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)
