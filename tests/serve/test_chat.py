@@ -16,6 +16,7 @@ from redraft.chain import Chain
 from redraft.engines.base import Sampling
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, ServerError
+from redraft.serve import openapi, requests, responses
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 
 ASK: list[Any] = [{"role": "user", "content": "Describe rain."}]
@@ -360,8 +361,26 @@ def test_the_api_is_described() -> None:
         document = httpx.get(f"{server.root}/openapi.json").json()
         assert httpx.get(f"{server.root}/docs").status_code == 404
     body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
-    assert body["schema"]["properties"]["temperature"]["minimum"] == 0
-    assert set(body["schema"]["properties"]["revision"]["properties"]) == {"min", "max", "checks", "budget"}
+    properties = {
+        name: part["anyOf"][0] for name, part in body["schema"]["properties"].items() if "anyOf" in part
+    }
+    assert properties["temperature"]["minimum"] == 0
+    assert set(properties["revision"]["properties"]) == {"min", "max", "checks", "budget"}
+    assert document["paths"]["/metrics"]["get"]["responses"]["200"]["content"].keys() == {"text/plain"}
+    assert all(
+        "default" in each["responses"] for path in document["paths"].values() for each in path.values()
+    )
+
+
+def test_exactly_the_fields_that_are_described_are_taken() -> None:
+    for schema, fields, unsupported in (
+        (openapi.CHAT, requests.FIELDS, requests.UNSUPPORTED),
+        (openapi.RESPONSES, responses.FIELDS, responses.UNSUPPORTED),
+    ):
+        described = schema["requestBody"]["content"]["application/json"]["schema"]
+        never = {name for name, neutral in unsupported.items() if not neutral}
+        assert set(described["properties"]) == set(fields) - never
+        assert described["additionalProperties"] is False
 
 
 CRITICISM = "Too long. Revision is needed."

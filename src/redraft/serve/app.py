@@ -31,6 +31,7 @@ from redraft.serve.openapi import CHAT, ERROR, RESPONSES
 from redraft.serve.replies import Reply
 from redraft.serve.requests import Asked, chat_request, object_of
 from redraft.serve.responses import ResponseReply, responses_request
+from redraft.verify.pattern import within
 
 
 def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = None) -> ASGIApp:
@@ -59,8 +60,13 @@ def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
 
     async def asked(request: Request, read: Callable[..., Asked]) -> Asked:
         body = object_of(await _body(request, limits))
+
+        def work() -> Asked:
+            with within(limits.reading):
+                return read(body, models, limits)
+
         try:
-            return await in_daemon_thread(lambda: read(body, models, limits))
+            return await in_daemon_thread(work)
         except Exception as error:
             raise refusal_of(error) from error
 

@@ -13,6 +13,8 @@ class Limits:
         seconds: The longest that one chain may take.
         body: Bytes of a request's body.
         body_seconds: Seconds in which the body has to come.
+        reading: Seconds in which the checks and the schema of a request have to be read.
+        schema: Characters of a JSON schema.
         answers: Answers to one request (`n`).
         stops: Stop strings.
         checks: Checks of one request.
@@ -23,6 +25,8 @@ class Limits:
     seconds: float = 600.0
     body: int = 8 << 20
     body_seconds: float = 30.0
+    reading: float = 5.0
+    schema: int = 65_536
     answers: int = 8
     stops: int = 16
     checks: int = 32

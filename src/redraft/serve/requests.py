@@ -157,7 +157,7 @@ def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Ask
     asked = Asked(
         model.name,
         prompt_in(typed(body, "messages", list, _MESSAGES), "messages"),
-        chain_options(body, model, limits, _format(body)),
+        chain_options(body, model, limits, _format(body, limits)),
         answers=_answers(body, limits),
         stream=flag(body, "stream"),
         with_usage=flag(stream_options, "include_usage", "stream_options."),
@@ -188,10 +188,15 @@ def check_names(part: Mapping[str, Any], known: Sequence[str], what: str, before
 def check_unsupported(body: Mapping[str, Any], unsupported: Mapping[str, Sequence[Any]]) -> None:
     """Check that fields which cannot be met ask for what happens anyway."""
     for name, neutral in unsupported.items():
-        if name in body and body[name] not in neutral:
+        if name in body and not any(_same(body[name], each) for each in neutral):
             usual = f" It may be {' or '.join(map(json.dumps, neutral))}." if neutral else ""
             message = f"{name} is not supported. Leave it out.{usual}"
             raise invalid(message, name, code="unsupported")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two values are equal in JSON, where true is not 1."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 _NOTHING: Any = object()
@@ -322,20 +327,22 @@ def _checks(texts: Sequence[Any]) -> list[Check]:
         raise invalid(told(error), "revision.checks") from None
 
 
-def _format(body: Mapping[str, Any]) -> list[Check]:
+def _format(body: Mapping[str, Any], limits: Limits) -> list[Check]:
     """Return `response_format` as checks."""
     wanted = typed(body, "response_format", dict, "an object", {"type": "text"})
     named = wanted.get("json_schema")
     schema = named.get("schema") if isinstance(named, dict) else None
-    return format_checks(wanted.get("type"), schema, "response_format", "response_format.json_schema.schema")
+    place = "response_format.json_schema.schema"
+    return format_checks(wanted.get("type"), schema, limits, "response_format", place)
 
 
-def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]:
+def format_checks(kind: Any, schema: Any, limits: Limits, param: str, place: str) -> list[Check]:
     """Return the format that an answer must have as checks.
 
     Args:
         kind: text, json_object or json_schema.
         schema: The schema, for json_schema.
+        limits: What a request may ask for.
         param: The field that says it.
         place: The field with the schema.
 
@@ -351,6 +358,9 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         raise invalid(f"{found}. It should be text, json_object or json_schema.", f"{param}.type")
     if not isinstance(schema, dict):
         raise invalid(f"{param} has no schema.", place)
+    if (size := len(json.dumps(schema, ensure_ascii=False))) > limits.schema:
+        found = f"the schema has {size:,} characters"
+        raise invalid(f"{found}, and this server allows {limits.schema:,} at most.", place)
     try:
         return [JsonSchema(param, validator_of(schema, param))]
     except UsageError as error:
