@@ -16,7 +16,7 @@ from redraft.chain import Chain
 from redraft.engines.base import Sampling
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, ServerError
-from redraft.serve import openapi, requests, responses
+from redraft.serve import completions, openapi, requests, responses
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 
 ASK: list[Any] = [{"role": "user", "content": "Describe rain."}]
@@ -375,6 +375,7 @@ def test_the_api_is_described() -> None:
 def test_exactly_the_fields_that_are_described_are_taken() -> None:
     for schema, fields, unsupported in (
         (openapi.CHAT, requests.FIELDS, requests.UNSUPPORTED),
+        (openapi.COMPLETIONS, completions.FIELDS, completions.UNSUPPORTED),
         (openapi.RESPONSES, responses.FIELDS, responses.UNSUPPORTED),
     ):
         described = schema["requestBody"]["content"]["application/json"]["schema"]

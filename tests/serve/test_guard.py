@@ -72,6 +72,7 @@ ROUTES = [
     ("GET", "/openapi.json"),
     ("GET", "/metrics"),
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
     ("POST", "/v1/responses"),
     ("GET", "/nothing"),
     ("GET", "/health/"),

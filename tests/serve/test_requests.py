@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
-from redraft.serve import responses
+from redraft.serve import completions, responses
 from redraft.serve.errors import Refusal
 from redraft.serve.limits import Limits
 from redraft.serve.models import Model, Models
@@ -273,7 +273,15 @@ def test_other_paths_have_errors_of_the_same_shape(
 
 def test_every_field_and_code_is_told() -> None:
     page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
-    fields = {*OWN, *OPTIONS, *WITHOUT_EFFECT, *responses.OWN, *responses.OPTIONS, *REVISION}
+    fields = {
+        *OWN,
+        *OPTIONS,
+        *WITHOUT_EFFECT,
+        *responses.OWN,
+        *responses.OPTIONS,
+        *REVISION,
+        *completions.OWN,
+    }
     codes = {"unknown_field", "unsupported", "invalid_value", "invalid_json", "context_length_exceeded"}
     codes |= {"invalid_api_key", "forbidden", "model_not_found", "not_found", "check_failed", "queue_full"}
     codes |= {"engine_error", "loading", "draining"}

@@ -80,6 +80,7 @@ def test_llm(llm: Any, stream: list[str]) -> None:
     assert llm("-m", "plain", *stream, "-s", "Be brief.", "-o", "temperature", "0", "Describe rain.") == LONG
     assert llm("-m", "json", *stream, "--schema", "name,born:int", "Who?") == ADA
     assert llm("-c", *stream, "And now?") == ADA
+    assert llm("-m", "text", *stream, "Rain") == LONG
 
 
 def test_schemathesis(server: Server) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from redraft.engines.messages import ROLES
 from redraft.options import PlainOptions, json_schema_of
-from redraft.serve import responses
+from redraft.serve import completions, responses
 from redraft.serve.limits import Limits
 from redraft.serve.requests import OPTIONS, REVISION, UNSUPPORTED, WITHOUT_EFFECT
 
@@ -62,10 +62,13 @@ _REVISION = _object(
         "budget": _object(_BUDGET),
     }
 )
-_SHARED = {
+_ALWAYS: dict[str, Any] = {
     **{name: {} for name in WITHOUT_EFFECT},
     "model": {"type": "string"},
     "stream": {"type": "boolean"},
+}
+_SHARED = {
+    **_ALWAYS,
     "revision": _REVISION,
     "redraft": {"type": "boolean"},
 }
@@ -73,6 +76,7 @@ _STREAM_OPTIONS = _object(
     {"include_usage": {"type": "boolean"}, "include_obfuscation": {}},
 )
 _STOP = {"anyOf": [{"type": "string", "minLength": 1}, {**_TEXTS, "maxItems": _LIMITS.stops}]}
+_COUNT = {"type": "integer", "minimum": 1, "maximum": _LIMITS.answers}
 _FORMAT = {
     "type": "object",
     "required": ["type"],
@@ -86,13 +90,32 @@ _CHAT = _object(
         **_SHARED,
         "messages": {"type": "array", "items": _MESSAGE, "minItems": 1},
         "stream_options": _STREAM_OPTIONS,
-        "n": {"type": "integer", "minimum": 1, "maximum": _LIMITS.answers},
+        "n": _COUNT,
         "stop": _STOP,
         "tools": {"type": "array", "items": {"type": "object"}},
         "response_format": _FORMAT,
     },
     "model",
     "messages",
+)
+
+_COMPLETIONS = _object(
+    {
+        **_properties(completions.NAMES),
+        **_unsupported(completions.UNSUPPORTED),
+        **_ALWAYS,
+        "prompt": {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {**_TEXTS, "minItems": 1, "maxItems": _LIMITS.answers},
+            ]
+        },
+        "stream_options": _STREAM_OPTIONS,
+        "n": _COUNT,
+        "stop": _STOP,
+    },
+    "model",
+    "prompt",
 )
 
 _RESPONSES = _object(
@@ -143,5 +166,5 @@ def _described(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-CHAT, RESPONSES = _described(_CHAT), _described(_RESPONSES)
-"""The descriptions of the two routes that ask models."""
+CHAT, COMPLETIONS, RESPONSES = map(_described, (_CHAT, _COMPLETIONS, _RESPONSES))
+"""The descriptions of the three routes that ask models."""

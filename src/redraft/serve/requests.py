@@ -111,11 +111,16 @@ class Asked:
         return self.options.get("max_revisions") == 0 and drafts_of(self.options) == 1
 
     def options_of(self, index: int) -> Options:
-        """Return the options of an answer. Each has its own seeds."""
-        seed = self.options.get("seed")
-        if seed is None or not index:
-            return self.options
-        return {**self.options, "seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)}
+        """Return the options of an answer."""
+        return options_at(self.options, index)
+
+
+def options_at(options: Options, index: int) -> Options:
+    """Return the options of an answer. Each has its own seeds."""
+    seed = options.get("seed")
+    if seed is None or not index:
+        return options
+    return {**options, "seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)}
 
 
 def object_of(body: bytes) -> dict[str, Any]:
@@ -152,15 +157,13 @@ def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Ask
     check_names(body, FIELDS, "a chat request")
     check_unsupported(body, UNSUPPORTED)
     model = models.named(typed(body, "model", str, "the name of a model"))
-    stream_options = typed(body, "stream_options", dict, "an object", {})
-    check_names(stream_options, ("include_usage", "include_obfuscation"), "stream_options", "stream_options.")
     asked = Asked(
         model.name,
         prompt_in(typed(body, "messages", list, _MESSAGES), "messages"),
         chain_options(body, model, limits, _format(body, limits)),
-        answers=_answers(body, limits),
+        answers=answers_in(body, limits),
         stream=flag(body, "stream"),
-        with_usage=flag(stream_options, "include_usage", "stream_options."),
+        with_usage=usage_wanted(body),
         with_chain=flag(body, "redraft"),
     )
     if asked.with_chain and asked.answers > 1:
@@ -219,7 +222,15 @@ def flag(body: Mapping[str, Any], name: str, before: str = "") -> bool:
     return value is not None and bool(typed({before + name: value}, before + name, bool, "true or false"))
 
 
-def _answers(body: Mapping[str, Any], limits: Limits) -> int:
+def usage_wanted(body: Mapping[str, Any]) -> bool:
+    """Return whether `stream_options` asks for the usage."""
+    given = typed(body, "stream_options", dict, "an object", {})
+    check_names(given, ("include_usage", "include_obfuscation"), "stream_options", "stream_options.")
+    return flag(given, "include_usage", "stream_options.")
+
+
+def answers_in(body: Mapping[str, Any], limits: Limits) -> int:
+    """Return how many answers `n` asks for."""
     count = typed(body, "n", int, "a whole number", 1)
     if not 1 <= count <= limits.answers:
         raise invalid(f"n is {shown(count)}. It should be from 1 to {limits.answers}.", "n")
