@@ -150,6 +150,18 @@ def test_the_async_client_streams_many_at_once() -> None:
         assert asyncio.run(main(server.url)) == [LONG] * 20
 
 
+def test_markup_in_an_answer_is_data() -> None:
+    markup = "<script>alert(1)</script> [x](javascript:y) \\u2028 \u2028\r\ndata: [DONE]\n\n"
+    with served(both(markup)) as server:
+        whole, streamed = server.post(), server.post({"stream": True})
+        events = streamed.text.split("\n\n")
+    assert whole.headers["content-type"] == "application/json"
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    assert whole.json()["choices"][0]["message"]["content"] == markup.strip()
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events if event.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == markup.strip()
+
+
 def test_a_stream_is_utf8() -> None:
     with served(both("Wärme 🌳")) as server:
         text = server.post({"stream": True}).content
