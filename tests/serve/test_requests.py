@@ -114,6 +114,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"revision": {"checks": ["words<=5"] * 33}}, "revision.checks"),
     ({"revision": {"checks": ["word<=5"]}}, "revision.checks"),
     ({"revision": {"checks": ["matches:("]}}, "revision.checks"),
+    ({"revision": {"checks": ["contains:" + "a" * 200_000]}}, "revision.checks"),
+    ({"revision": {"checks": ["any(" * 1000 + "json" + ")" * 1000]}}, "revision.checks"),
 ]
 
 

@@ -18,6 +18,7 @@ class Limits:
         answers: Answers to one request (`n`).
         stops: Stop strings.
         checks: Checks of one request.
+        check: Characters of a check. To read one takes quadratic time.
         revisions: Revisions of a chain.
         tokens: New tokens of one answer or feedback.
     """
@@ -30,5 +31,6 @@ class Limits:
     answers: int = 8
     stops: int = 16
     checks: int = 32
+    check: int = 4096
     revisions: int = 16
     tokens: int = 16_384

@@ -58,7 +58,11 @@ _BUDGET = {
 _REVISION = _object(
     {
         **_properties(REVISION),
-        "checks": {**_TEXTS, "maxItems": _LIMITS.checks},
+        "checks": {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1, "maxLength": _LIMITS.check},
+            "maxItems": _LIMITS.checks,
+        },
         "budget": _object(_BUDGET),
     }
 )

@@ -277,7 +277,7 @@ def chain_options(
     _check_limits(revision, REVISION, limits, "revision.")
     given = {**_given(body, names, ""), **_given(revision, REVISION, "revision.")}
     found: dict[str, Any] = {**own, **_checked(given)}
-    if checks := [*_checks(given.get("checks", ())), *wanted]:
+    if checks := [*_checks(given.get("checks", ()), limits), *wanted]:
         found["checks"] = [*own.get("checks", ()), *checks]
     found["budget"] = _budget(own.get("budget"), found.get("budget"), limits.seconds)
     try:
@@ -330,8 +330,11 @@ def _check_limits(
             raise invalid(message, f"{before}{name}")
 
 
-def _checks(texts: Sequence[Any]) -> list[Check]:
+def _checks(texts: Sequence[Any], limits: Limits) -> list[Check]:
     """Read the checks of a request. Those that could run or read something are not known here."""
+    if (size := max((len(text) for text in texts if isinstance(text, str)), default=0)) > limits.check:
+        message = f"a check has {size:,} characters, and this server allows {limits.check:,} at most."
+        raise invalid(message, "revision.checks")
     try:
         return [parse_check(text, kinds=COMPUTED) for text in texts]
     except UsageError as error:
