@@ -34,6 +34,7 @@ from tests.engines.fake_server import (
     chat_event,
     chat_reply,
     error_reply,
+    raw_reply,
     sse_reply,
     usage_event,
 )
@@ -78,6 +79,7 @@ class PageRun:
             lines = "".join(json.dumps(reply) + "\n" for reply in block.replies)
             (self.folder / "replies.jsonl").write_text(lines, encoding="utf-8")
             self.server.on("POST /v1/chat/completions", *map(chat_reply, block.replies))
+            self.server.on("POST /v1/completions", *map(raw_reply, block.replies))
             replies = itertools.chain(block.replies, itertools.repeat(block.replies[-1]))
             self.server.says = lambda _: next(replies)
         if "serve" in block.directives:

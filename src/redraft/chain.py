@@ -227,6 +227,11 @@ class Prompt(_Record):
         return "\n\n".join(map(content_of, self.messages)) if self.messages else self.text
 
 
+def is_system(message: Mapping[str, Any]) -> bool:
+    """Return whether a message is the system's. OpenAI's newer name of the role is `developer`."""
+    return message.get("role") in ("system", "developer")
+
+
 def content_of(message: Mapping[str, Any]) -> str:
     """Return a message's text. OpenAI's clients may send it as a list of parts."""
     content = message.get("content") or ""

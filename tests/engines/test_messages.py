@@ -95,7 +95,6 @@ def test_the_form_of_the_output_does_not_become_the_word_of_a_tool(server: FakeS
         ({"role": "user", "content": "Hi", "name": "ann"}, "'name'"),
         ({"role": "assistant", "content": None, "tool_calls": [CALL]}, "'tool_calls'"),
         ({"role": "tool", "content": "A gull.", "tool_call_id": "c1"}, "the role 'tool'"),
-        ({"role": "developer", "content": "Be brief."}, "the role 'developer'"),
         ({"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}, "'input_audio'"),
     ],
 )
@@ -108,6 +107,20 @@ def test_an_engine_that_takes_text_alone_refuses_the_rest(message: dict[str, Any
     assert part in caught.value.message
     assert "http://host/v1#model" in str(caught.value.hint)
     assert engine.calls == []
+
+
+def test_the_role_developer_is_that_of_the_system_for_an_engine_that_takes_text_alone() -> None:
+    message: Message = {"role": "developer", "content": "Be brief."}
+    assert plain([message], LOCAL) == [{"role": "system", "content": "Be brief."}]
+    assert revise([message, {"role": "user", "content": "Hi."}], model=Local(["Hm."]), max_revisions=0).answer
+
+
+def test_the_role_developer_is_that_of_the_system_for_native_revision() -> None:
+    engine = ScriptedEngine(["A gull.\n\n### Feedback 1:\nRevision is not needed."], native=True)
+    talk = [{"role": "developer", "content": "Be brief."}, {"role": "user", "content": "What is this?"}]
+    revise(talk, model=engine, system="Be kind.")
+    prompt = engine.calls[0] if isinstance(engine.calls[0], str) else bytes(engine.calls[0]).decode()
+    assert "### Instruction:\nBe brief.\n\nWhat is this?\n" in prompt
 
 
 def test_native_revision_refuses_them_too() -> None:

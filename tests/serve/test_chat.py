@@ -16,6 +16,7 @@ from redraft.chain import Chain
 from redraft.engines.base import Sampling
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import EngineError, EngineTimeout, ServerError
+from redraft.serve import completions, openapi, requests, responses
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 
 ASK: list[Any] = [{"role": "user", "content": "Describe rain."}]
@@ -147,6 +148,18 @@ def test_the_async_client_streams_many_at_once() -> None:
 
     with served(both(LONG)) as server:
         assert asyncio.run(main(server.url)) == [LONG] * 20
+
+
+def test_markup_in_an_answer_is_data() -> None:
+    markup = "<script>alert(1)</script> [x](javascript:y) \\u2028 \u2028\r\ndata: [DONE]\n\n"
+    with served(both(markup)) as server:
+        whole, streamed = server.post(), server.post({"stream": True})
+        events = streamed.text.split("\n\n")
+    assert whole.headers["content-type"] == "application/json"
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    assert whole.json()["choices"][0]["message"]["content"] == markup.strip()
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events if event.startswith("data: {")]
+    assert "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks) == markup.strip()
 
 
 def test_a_stream_is_utf8() -> None:
@@ -360,8 +373,27 @@ def test_the_api_is_described() -> None:
         document = httpx.get(f"{server.root}/openapi.json").json()
         assert httpx.get(f"{server.root}/docs").status_code == 404
     body = document["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]
-    assert body["schema"]["properties"]["temperature"]["minimum"] == 0
-    assert set(body["schema"]["properties"]["revision"]["properties"]) == {"min", "max", "checks", "budget"}
+    properties = {
+        name: part["anyOf"][0] for name, part in body["schema"]["properties"].items() if "anyOf" in part
+    }
+    assert properties["temperature"]["minimum"] == 0
+    assert set(properties["revision"]["properties"]) == {"min", "max", "checks", "budget"}
+    assert document["paths"]["/metrics"]["get"]["responses"]["200"]["content"].keys() == {"text/plain"}
+    assert all(
+        "default" in each["responses"] for path in document["paths"].values() for each in path.values()
+    )
+
+
+def test_exactly_the_fields_that_are_described_are_taken() -> None:
+    for schema, fields, unsupported in (
+        (openapi.CHAT, requests.FIELDS, requests.UNSUPPORTED),
+        (openapi.COMPLETIONS, completions.FIELDS, completions.UNSUPPORTED),
+        (openapi.RESPONSES, responses.FIELDS, responses.UNSUPPORTED),
+    ):
+        described = schema["requestBody"]["content"]["application/json"]["schema"]
+        never = {name for name, neutral in unsupported.items() if not neutral}
+        assert set(described["properties"]) == set(fields) - never
+        assert described["additionalProperties"] is False
 
 
 CRITICISM = "Too long. Revision is needed."

@@ -17,6 +17,7 @@ import pytest
 
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import ServerError, UsageError
+from redraft.serve import run
 from redraft.serve.guard import OPEN
 from redraft.serve.keys import Keys
 from redraft.serve.run import listen
@@ -72,6 +73,7 @@ ROUTES = [
     ("GET", "/openapi.json"),
     ("GET", "/metrics"),
     ("POST", "/v1/chat/completions"),
+    ("POST", "/v1/completions"),
     ("POST", "/v1/responses"),
     ("GET", "/nothing"),
     ("GET", "/health/"),
@@ -237,6 +239,73 @@ def test_a_body_with_both_lengths_does_not_hide_a_second_request(server: Server)
         reply = connection.makefile("rb").read()
     assert reply.startswith(b"HTTP/1.1 403")
     assert b'"status":"ok"' not in reply
+
+
+HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    "begun", [b"", HEALTH, HEALTH + b"\r\n" + HEALTH, b"GET /health HTTP/1.1\rHost: x\r\r"]
+)
+def test_a_connection_whose_request_does_not_go_on_is_closed(
+    begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Slow heads would otherwise use up the connections, and need no key."""
+    monkeypatch.setattr(run, "HEAD_SECONDS", 0.2)
+    monkeypatch.setattr(run, "_IDLE", 1)
+    with served() as server, server.connection() as connection:
+        connection.sendall(begun)
+        reply = connection.makefile("rb").read()  # until it is closed
+    assert reply.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
+
+
+def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "HEAD_SECONDS", 0.1)
+    with served(both(Reply("Fine.", stall=0.5))) as server, httpx.Client() as client:
+        for _ in range(2):
+            body = {"model": "plain", "messages": HI}
+            assert client.post(f"{server.url}/chat/completions", json=body).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        b"Transfer-Encoding: \x0bchunked\r\n",
+        b"Transfer-Encoding:\r\n chunked\r\nContent-Length: 5\r\n",
+        b"Content-Length: +5\r\n",
+        b"Content-Length: 99999999999999999999999\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n",
+        b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcXX0\r\n",
+    ],
+    ids=repr,
+)
+def test_other_shapes_of_a_length_end_the_connection(server: Server, lines: bytes) -> None:
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    with server.connection() as connection:
+        connection.sendall(head + lines + b"\r\n" + HEALTH + b"\r\n")
+        connection.shutdown(1)
+        reply = connection.makefile("rb").read()
+    assert reply.split()[1] in (b"400", b"403")
+    assert b'"status":"ok"' not in reply
+
+
+@pytest.mark.parametrize(
+    "path", [b"http://evil.example/health", b"//evil.example/health", b"/v1/models/../../health"]
+)
+def test_a_path_is_taken_as_it_is(server: Server, path: bytes) -> None:
+    with server.connection() as connection:
+        connection.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://localhost http://evil", "http://127.0.0.1@evil", "", "null", "//{}", "x://{}.evil"]
+)
+def test_an_origin_that_only_looks_like_ours_is_refused(server: Server, origin: str) -> None:
+    host = server.root.removeprefix("http://")
+    assert server.post(headers={"Origin": origin.format(host)}).status_code == 403
 
 
 def test_requests_in_a_row_are_answered_in_order(server: Server) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
-from redraft.serve import responses
+from redraft.serve import completions, responses
 from redraft.serve.errors import Refusal
 from redraft.serve.limits import Limits
 from redraft.serve.models import Model, Models
@@ -30,6 +30,7 @@ from redraft.serve.requests import (
     chat_request,
     object_of,
 )
+from redraft.verify import pattern
 from redraft.verify.kinds import CHECK_KINDS, COMPUTED
 from tests.serve.running import HI, Server, both, plain, served
 
@@ -113,6 +114,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"revision": {"checks": ["words<=5"] * 33}}, "revision.checks"),
     ({"revision": {"checks": ["word<=5"]}}, "revision.checks"),
     ({"revision": {"checks": ["matches:("]}}, "revision.checks"),
+    ({"revision": {"checks": ["contains:" + "a" * 200_000]}}, "revision.checks"),
+    ({"revision": {"checks": ["any(" * 1000 + "json" + ")" * 1000]}}, "revision.checks"),
 ]
 
 
@@ -272,7 +275,15 @@ def test_other_paths_have_errors_of_the_same_shape(
 
 def test_every_field_and_code_is_told() -> None:
     page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
-    fields = {*OWN, *OPTIONS, *WITHOUT_EFFECT, *responses.OWN, *responses.OPTIONS, *REVISION}
+    fields = {
+        *OWN,
+        *OPTIONS,
+        *WITHOUT_EFFECT,
+        *responses.OWN,
+        *responses.OPTIONS,
+        *REVISION,
+        *completions.OWN,
+    }
     codes = {"unknown_field", "unsupported", "invalid_value", "invalid_json", "context_length_exceeded"}
     codes |= {"invalid_api_key", "forbidden", "model_not_found", "not_found", "check_failed", "queue_full"}
     codes |= {"engine_error", "loading", "draining"}
@@ -282,7 +293,76 @@ def test_every_field_and_code_is_told() -> None:
     assert not [code for code in codes if f'"{code}"' not in source]
 
 
-# Checks of strangers
+# Checks and schemas of strangers
+
+
+def schema_of(schema: Any) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+
+
+DOUBLING = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(60)} | {"a60": {}}
+ANCHORS = {f"a{n}": {"$anchor": f"a{n}", "$ref": f"#a{n}"} for n in range(900)}
+COSTLY = "matches:(a|b){{19000}}{}"
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": "#/$defs/a0", "$defs": DOUBLING},
+        {"$defs": ANCHORS},
+        {"properties": {f"a{n}": {"pattern": f"(a|b){{19000}}{n}"} for n in range(900)}},
+        {"patternProperties": {f"(a|b){{19000}}{n}": {} for n in range(900)}},
+    ],
+    ids=["references that double", "anchors", "patterns", "patterns of names"],
+)
+def test_a_schema_that_would_take_minutes_is_refused(schema: Any) -> None:
+    with served(both("Fine."), limits=Limits(reading=0.2)) as server:
+        error = refused(server.post(schema_of(schema)))
+    assert error["param"] == "response_format.json_schema.schema"
+    assert "took longer than 0.2 s" in error["message"]
+
+
+def test_checks_that_would_take_minutes_are_refused() -> None:
+    with served(both("Fine."), limits=Limits(reading=0.2)) as server:
+        for checks in (
+            [COSTLY.format(n) for n in range(32)],
+            [f"any({'; '.join(COSTLY.format(n) for n in range(99))})"],
+        ):
+            error = refused(server.post({"revision": {"checks": checks}}))
+            assert error["param"] == "revision.checks"
+            assert "took longer than 0.2 s" in error["message"]
+
+
+def test_a_schema_that_is_too_large_is_refused(server: Server) -> None:
+    error = refused(server.post(schema_of({"description": "x" * 65_537})))
+    assert "at most" in error["message"]
+    assert error["param"] == "response_format.json_schema.schema"
+
+
+def test_many_items_that_differ_are_compared_in_linear_time(server: Server) -> None:
+    error = refused(server.post(schema_of({"required": [{"a": n} for n in range(2000)]})))
+    assert "is not of type 'string'" in error["message"]
+
+
+BACKTRACKING = "^(a|a)+$"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"revision": {"max": 0, "checks": [f"matches:{BACKTRACKING}"]}},
+        schema_of({"additionalProperties": {"pattern": BACKTRACKING}}),
+        schema_of({"patternProperties": {BACKTRACKING: False}}),
+    ],
+)
+def test_a_pattern_that_backtracks_ends_the_request(
+    body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pattern, "REGEX_SECONDS", 0.2)
+    answer = "a" * 40 + "!"
+    with served(both(answer if "revision" in body else json.dumps({answer: answer}))) as server:
+        reply = server.post(body)
+    assert (reply.status_code, refused(reply)["code"]) == (422, "check_failed")
 
 
 @pytest.mark.parametrize("kind", sorted(set(CHECK_KINDS) - set(COMPUTED)))

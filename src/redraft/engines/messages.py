@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from redraft.chain import content_of, other_parts
+from redraft.chain import content_of, is_system, other_parts
 from redraft.engines.base import EngineInfo, Message
 from redraft.errors import RecordError
 
@@ -19,7 +19,7 @@ ROLES = ("system", "developer", "user", "assistant", "tool", "function")
 FIELDS = ("name", "tool_calls", "tool_call_id", "function_call", "refusal", "audio")
 """Fields of a message beside role and content. Other fields are not sent."""
 
-_PLAIN_ROLES = ("system", "user", "assistant")
+_PLAIN_ROLES = ("user", "assistant")
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
@@ -31,7 +31,7 @@ def message_of(record: Mapping[str, Any]) -> Message:
 
 
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
-    """Return messages for an engine that takes only text. Text parts are joined.
+    """Return messages for an engine that takes only text. Text parts are joined, and `developer` is `system`.
 
     Raises:
         RecordError: A message has something else; the error names the engine and the part.
@@ -43,13 +43,16 @@ def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
                 f"the engine {info.engine} takes only text, and message {number} has {more}.",
                 hint="Use a server that takes it: --model http://host/v1#model. Or leave it out.",
             )
-    return [{"role": message["role"], "content": content_of(message)} for message in found]
+    return [
+        {"role": "system" if is_system(message) else message["role"], "content": content_of(message)}
+        for message in found
+    ]
 
 
 def beyond_text(message: Mapping[str, Any]) -> str:
     """Describe a part of a message other than text; empty if there is none."""
     role = str(message.get("role"))
-    if role not in _PLAIN_ROLES:
+    if role not in _PLAIN_ROLES and not is_system(message):
         return f"the role {role!r:.40}"
     if kinds := other_parts(message):
         return f"a part of the type {kinds[0]!r:.40}"

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_of
+from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_of, is_system
 
 Kind = Literal["answer", "feedback"]
 
@@ -86,8 +86,8 @@ def instruction_of(prompt: Prompt) -> str:
     """
     if not prompt.messages:
         return prompt.instruction
-    system = [content_of(m) for m in prompt.messages if m.get("role") == "system"]
-    turns = [m for m in prompt.messages if m.get("role") != "system"]
+    system = [content_of(m) for m in prompt.messages if is_system(m)]
+    turns = [m for m in prompt.messages if not is_system(m)]
     if len(turns) == 1:
         return "\n\n".join([*system, content_of(turns[0])])
     transcript = [f"{str(m.get('role')).capitalize()}: {content_of(m)}" for m in turns]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from redraft.chain import CheckResult, Feedback, Finish, Prompt, Role, Step, Stop, Usage
+from redraft.chain import CheckResult, Feedback, Finish, Prompt, Role, Step, Stop, Usage, is_system
 from redraft.engines.base import Delta, Message
 from redraft.errors import ContextError
 from redraft.formats.selfee import (
@@ -257,7 +257,7 @@ def _with_system(prompt: Prompt, system: str | None) -> Prompt:
         return prompt
     if not prompt.messages:
         return prompt.model_copy(update={"instruction": f"{system}\n\n{prompt.instruction}"})
-    if prompt.messages[0].get("role") == "system":
+    if is_system(prompt.messages[0]):
         return prompt
     own = {"role": "system", "content": system}
     return prompt.model_copy(update={"messages": (own, *prompt.messages)})

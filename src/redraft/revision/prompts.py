@@ -18,7 +18,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from redraft.chain import CheckResult, Prompt, whole
+from redraft.chain import CheckResult, Prompt, is_system, whole
 from redraft.engines.base import Message
 from redraft.engines.messages import message_of
 from redraft.errors import UsageError
@@ -237,7 +237,7 @@ def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
     """Return the messages that ask for the first answer. A prompt's own system message replaces `system`."""
     asked: Message = {"role": "user", "content": prompt.text}
     messages = [message_of(record) for record in prompt.messages or ()] or [asked]
-    if system and messages[0]["role"] not in ("system", "developer"):
+    if system and not is_system(messages[0]):
         messages.insert(0, {"role": "system", "content": system})
     return tuple(messages)
 

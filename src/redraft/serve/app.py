@@ -9,28 +9,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from redraft import __version__
 from redraft.engines.threads import in_daemon_thread
+from redraft.serve.completions import CompletionReply, completion_request, continuations
 from redraft.serve.errors import Refusal, invalid, refusal_of
-from redraft.serve.exchange import Exchange
+from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate, unavailable
 from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys
 from redraft.serve.limits import Limits
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
-from redraft.serve.openapi import CHAT, RESPONSES
+from redraft.serve.openapi import CHAT, COMPLETIONS, ERROR, RESPONSES
 from redraft.serve.replies import Reply
-from redraft.serve.requests import Asked, chat_request, object_of
+from redraft.serve.requests import chat_request, object_of
 from redraft.serve.responses import ResponseReply, responses_request
+from redraft.verify.pattern import within
+
+T = TypeVar("T")
 
 
 def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = None) -> ASGIApp:
@@ -43,7 +47,9 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
         keys: Those that clients may use; None for a server of this machine alone.
     """
     metrics = Metrics(lambda: gate.inside)
-    app = FastAPI(title="redraft", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
+    )
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Refusal, _refused)
     app.include_router(_asking(models, gate, limits))
@@ -55,22 +61,32 @@ def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
     """Return the routes that ask models."""
     router = APIRouter(prefix="/v1")
 
-    async def asked(request: Request, read: Callable[..., Asked]) -> Asked:
+    async def asked(request: Request, read: Callable[..., T]) -> T:
         body = object_of(await _body(request, limits))
+
+        def work() -> T:
+            with within(limits.reading):
+                return read(body, models, limits)
+
         try:
-            return await in_daemon_thread(lambda: read(body, models, limits))
+            return await in_daemon_thread(work)
         except Exception as error:
             raise refusal_of(error) from error
 
     @router.post("/chat/completions", openapi_extra=CHAT)
     async def chat(request: Request) -> Response:
         """Answer a conversation, and revise the answer as the model or the request says."""
-        return Exchange(Reply(await asked(request, chat_request)), gate)
+        return Exchange(Reply(await asked(request, chat_request)), gate, chains)
+
+    @router.post("/completions", openapi_extra=COMPLETIONS)
+    async def complete(request: Request) -> Response:
+        """Continue a text, without revising it."""
+        return Exchange(CompletionReply(await asked(request, completion_request)), gate, continuations)
 
     @router.post("/responses", openapi_extra=RESPONSES)
     async def respond(request: Request) -> Response:
         """Do the same in OpenAI's newer form."""
-        return Exchange(ResponseReply(await asked(request, responses_request)), gate)
+        return Exchange(ResponseReply(await asked(request, responses_request)), gate, chains)
 
     return router
 
@@ -102,7 +118,7 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
             raise unavailable("draining", "the server is about to end.")
         return {"status": "ready"}
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:
         """Return the figures of the server for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE)

@@ -8,7 +8,7 @@ for a while, the stream begins with a comment.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
 
@@ -17,12 +17,17 @@ from starlette.types import Message, Receive, Scope, Send
 
 from redraft.engines.base import Engine
 from redraft.revision.api import Role, make
+from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event
 from redraft.revision.options import Options
+from redraft.serve.completions import CompletionReply
 from redraft.serve.errors import refusal_of
 from redraft.serve.gate import Gate
 from redraft.serve.replies import PING, Reply
+from redraft.serve.requests import Asked
 from redraft.serve.responses import ResponseReply
+
+Source = Callable[[Any, CancelToken], AsyncGenerator[tuple[int, Any], None]]
 
 SILENCE = 15.0
 """Seconds without a piece after which a comment is sent, because proxies close quiet connections."""
@@ -47,11 +52,13 @@ class Exchange(Response):
     Args:
         reply: Knows the request, and becomes its reply.
         gate: Gives it its turn.
+        source: Makes the answers to the request, and yields their events with the index of the answer.
     """
 
-    def __init__(self, reply: Reply | ResponseReply, gate: Gate) -> None:
+    def __init__(self, reply: Reply | ResponseReply | CompletionReply, gate: Gate, source: Source) -> None:
         super().__init__()
-        self._reply, self._gate, self._asked = reply, gate, reply.asked
+        self._reply: Any = reply
+        self._gate, self._asked, self._source = gate, reply.asked, source
         self._sent, self._sending = 0, asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +83,7 @@ class Exchange(Response):
                 await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send)
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self._events()) as events:
+        async with aclosing(self._source(self._asked, self._gate.cancel)) as events:
             async for index, event in events:
                 for _ in self._reply.messages[index].take(event):
                     pass
@@ -85,7 +92,7 @@ class Exchange(Response):
     async def _stream(self, send: Send) -> None:
         pinging = asyncio.ensure_future(self._ping(send))
         try:
-            async with aclosing(self._events()) as events:
+            async with aclosing(self._source(self._asked, self._gate.cancel)) as events:
                 async for index, event in events:
                     if lines := b"".join(self._reply.events(index, event)):
                         await self._send(send, lines)
@@ -101,20 +108,21 @@ class Exchange(Response):
             if self._sent == before:
                 await self._send(send, PING)
 
-    async def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
-        """Make one chain after the other, and yield their events."""
-        for index in range(self._asked.answers):
-            options: Options = {**self._asked.options_of(index), "cancel": self._gate.cancel}
-            async with aclosing(make(self._asked.prompt, options, _load)) as events:
-                async for event in events:
-                    yield index, event
-
     async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
         async with self._sending:
             if not self._sent:
                 await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
             self._sent += 1
             await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
+    """Make one chain after the other, and yield their events."""
+    for index in range(asked.answers):
+        options: Options = {**asked.options_of(index), "cancel": cancel}
+        async with aclosing(make(asked.prompt, options, _load)) as events:
+            async for event in events:
+                yield index, event
 
 
 async def _load(_role: Role, reference: str) -> Engine:

@@ -13,9 +13,12 @@ class Limits:
         seconds: The longest that one chain may take.
         body: Bytes of a request's body.
         body_seconds: Seconds in which the body has to come.
+        reading: Seconds in which the checks and the schema of a request have to be read.
+        schema: Characters of a JSON schema.
         answers: Answers to one request (`n`).
         stops: Stop strings.
         checks: Checks of one request.
+        check: Characters of a check. To read one takes quadratic time.
         revisions: Revisions of a chain.
         tokens: New tokens of one answer or feedback.
     """
@@ -23,8 +26,11 @@ class Limits:
     seconds: float = 600.0
     body: int = 8 << 20
     body_seconds: float = 30.0
+    reading: float = 5.0
+    schema: int = 65_536
     answers: int = 8
     stops: int = 16
     checks: int = 32
+    check: int = 4096
     revisions: int = 16
     tokens: int = 16_384

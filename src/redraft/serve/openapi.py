@@ -2,68 +2,140 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from redraft.engines.messages import ROLES
 from redraft.options import PlainOptions, json_schema_of
-from redraft.serve import responses
-from redraft.serve.requests import OPTIONS, REVISION, WITHOUT_EFFECT
+from redraft.serve import completions, responses
+from redraft.serve.limits import Limits
+from redraft.serve.requests import OPTIONS, REVISION, UNSUPPORTED, WITHOUT_EFFECT
+
+_LIMITS = Limits()
+_MOST = {
+    "max_tokens": _LIMITS.tokens,
+    "max_revisions": _LIMITS.revisions,
+    "min_revisions": _LIMITS.revisions,
+}
 
 
 def _properties(names: Mapping[str, str]) -> dict[str, Any]:
-    """Return the schemas of fields that are options. Those that only Python has are left open."""
+    """Return the schemas of fields that are options, within the limits of a server."""
     known = json_schema_of(PlainOptions)["properties"]
-    return {name: known.get(option, {}) for name, option in names.items()}
+    found = {name: dict(known.get(option, {})) for name, option in names.items()}
+    for name, option in names.items():
+        found[name].pop("default", None)  # that of the model may be another
+        if option in _MOST:
+            found[name]["maximum"] = _MOST[option]
+    return found
 
 
-_TEXTS = {"type": "array", "items": {"type": "string"}}
+def _unsupported(names: Mapping[str, Sequence[Any]]) -> dict[str, Any]:
+    return {name: {"enum": list(neutral)} for name, neutral in names.items() if neutral}
+
+
+def _object(properties: Mapping[str, Any], *required: str) -> dict[str, Any]:
+    """Return the schema of an object that has no other fields. Those that are not required may be null."""
+    parts = {
+        name: part if name in required or not part else {"anyOf": [part, {"type": "null"}]}
+        for name, part in properties.items()
+    }
+    found: dict[str, Any] = {"type": "object", "properties": parts, "additionalProperties": False}
+    return {**found, "required": list(required)} if required else found
+
+
+_TEXTS = {"type": "array", "items": {"type": "string", "minLength": 1}}
 _MESSAGE = {
     "type": "object",
     "required": ["role"],
-    "properties": {"role": {"type": "string"}, "content": {}},
+    "properties": {"role": {"enum": list(ROLES)}, "content": {"type": ["string", "array", "null"]}},
+}
+_BUDGET = {
+    "tokens": {"type": "integer", "exclusiveMinimum": 0},
+    "seconds": {"type": "number", "exclusiveMinimum": 0},
+    "usd": {"type": "number", "exclusiveMinimum": 0},
+}
+_REVISION = _object(
+    {
+        **_properties(REVISION),
+        "checks": {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1, "maxLength": _LIMITS.check},
+            "maxItems": _LIMITS.checks,
+        },
+        "budget": _object(_BUDGET),
+    }
+)
+_ALWAYS: dict[str, Any] = {
+    **{name: {} for name in WITHOUT_EFFECT},
+    "model": {"type": "string"},
+    "stream": {"type": "boolean"},
+}
+_SHARED = {
+    **_ALWAYS,
+    "revision": _REVISION,
+    "redraft": {"type": "boolean"},
+}
+_STREAM_OPTIONS = _object(
+    {"include_usage": {"type": "boolean"}, "include_obfuscation": {}},
+)
+_STOP = {"anyOf": [{"type": "string", "minLength": 1}, {**_TEXTS, "maxItems": _LIMITS.stops}]}
+_COUNT = {"type": "integer", "minimum": 1, "maximum": _LIMITS.answers}
+_FORMAT = {
+    "type": "object",
+    "required": ["type"],
+    "properties": {"type": {"enum": ["text", "json_object", "json_schema"]}},
 }
 
-_REVISION = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {**_properties(REVISION), "checks": _TEXTS, "budget": {"type": "object"}},
-}
-
-_CHAT = {
-    "type": "object",
-    "required": ["model", "messages"],
-    "properties": {
+_CHAT = _object(
+    {
         **_properties(OPTIONS),
-        **{name: {} for name in WITHOUT_EFFECT},
-        "model": {"type": "string"},
+        **_unsupported(UNSUPPORTED),
+        **_SHARED,
         "messages": {"type": "array", "items": _MESSAGE, "minItems": 1},
-        "stream": {"type": "boolean"},
-        "stream_options": {"type": "object", "properties": {"include_usage": {"type": "boolean"}}},
-        "n": {"type": "integer", "minimum": 1},
-        "stop": {"anyOf": [{"type": "string"}, _TEXTS]},
-        "response_format": {"type": "object"},
-        "revision": _REVISION,
-        "redraft": {"type": "boolean"},
+        "stream_options": _STREAM_OPTIONS,
+        "n": _COUNT,
+        "stop": _STOP,
+        "tools": {"type": "array", "items": {"type": "object"}},
+        "response_format": _FORMAT,
     },
-}
+    "model",
+    "messages",
+)
 
-_RESPONSES = {
-    "type": "object",
-    "required": ["model", "input"],
-    "properties": {
+_COMPLETIONS = _object(
+    {
+        **_properties(completions.NAMES),
+        **_unsupported(completions.UNSUPPORTED),
+        **_ALWAYS,
+        "prompt": {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {**_TEXTS, "minItems": 1, "maxItems": _LIMITS.answers},
+            ]
+        },
+        "stream_options": _STREAM_OPTIONS,
+        "n": _COUNT,
+        "stop": _STOP,
+    },
+    "model",
+    "prompt",
+)
+
+_RESPONSES = _object(
+    {
         **_properties(responses.OPTIONS),
-        **{name: {} for name in responses.WITHOUT_EFFECT},
-        "model": {"type": "string"},
+        **_unsupported(responses.UNSUPPORTED),
+        **_SHARED,
         "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
         "instructions": {"type": "string"},
-        "stream": {"type": "boolean"},
-        "text": {"type": "object"},
-        "revision": _REVISION,
-        "redraft": {"type": "boolean"},
+        "text": _object({"format": _FORMAT, "verbosity": {"enum": ["medium"]}}),
     },
-}
+    "model",
+    "input",
+)
 
-_ERROR = {
+_ERROR_BODY = {
     "type": "object",
     "required": ["error"],
     "properties": {
@@ -81,6 +153,10 @@ _ERROR = {
 }
 
 
+ERROR = {"description": "An error.", "content": {"application/json": {"schema": _ERROR_BODY}}}
+"""The description of an error on any route."""
+
+
 def _described(request: Mapping[str, Any]) -> dict[str, Any]:
     """Return what FastAPI adds to its description of a route."""
     return {
@@ -90,10 +166,9 @@ def _described(request: Mapping[str, Any]) -> dict[str, Any]:
                 "description": "The reply; a stream of events if `stream` is true.",
                 "content": {"application/json": {}, "text/event-stream": {}},
             },
-            "default": {"description": "An error.", "content": {"application/json": {"schema": _ERROR}}},
         },
     }
 
 
-CHAT, RESPONSES = _described(_CHAT), _described(_RESPONSES)
-"""The descriptions of the two routes that ask models."""
+CHAT, COMPLETIONS, RESPONSES = map(_described, (_CHAT, _COMPLETIONS, _RESPONSES))
+"""The descriptions of the three routes that ask models."""

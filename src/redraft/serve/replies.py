@@ -223,14 +223,14 @@ class Reply:
     def end(self) -> Iterator[bytes]:
         """Yield the end of a stream."""
         if self.asked.with_usage:
-            yield _event(
+            yield event_of(
                 {**self._head("chat.completion.chunk"), "choices": [], "usage": usage_of(self.messages)}
             )
         yield DONE
 
     def failed(self, refusal: Refusal) -> bytes:
         """Return the event of an error after the stream has begun."""
-        return _event(refusal.body)
+        return event_of(refusal.body)
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": self._id, "object": kind, "created": self._created, "model": self.asked.model}
@@ -244,10 +244,11 @@ class Reply:
             delta = {"role": "assistant", **delta}
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
         usage = {"usage": None} if self.asked.with_usage else {}
-        return _event({**self._head("chat.completion.chunk"), "choices": [choice], **usage, **more})
+        return event_of({**self._head("chat.completion.chunk"), "choices": [choice], **usage, **more})
 
 
-def _event(record: Mapping[str, Any]) -> bytes:
+def event_of(record: Mapping[str, Any]) -> bytes:
+    """Return an event of a stream."""
     return b"data: " + json.dumps(record, ensure_ascii=False).encode() + b"\n\n"
 
 

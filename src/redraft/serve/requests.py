@@ -111,11 +111,16 @@ class Asked:
         return self.options.get("max_revisions") == 0 and drafts_of(self.options) == 1
 
     def options_of(self, index: int) -> Options:
-        """Return the options of an answer. Each has its own seeds."""
-        seed = self.options.get("seed")
-        if seed is None or not index:
-            return self.options
-        return {**self.options, "seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)}
+        """Return the options of an answer."""
+        return options_at(self.options, index)
+
+
+def options_at(options: Options, index: int) -> Options:
+    """Return the options of an answer. Each has its own seeds."""
+    seed = options.get("seed")
+    if seed is None or not index:
+        return options
+    return {**options, "seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)}
 
 
 def object_of(body: bytes) -> dict[str, Any]:
@@ -152,15 +157,13 @@ def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Ask
     check_names(body, FIELDS, "a chat request")
     check_unsupported(body, UNSUPPORTED)
     model = models.named(typed(body, "model", str, "the name of a model"))
-    stream_options = typed(body, "stream_options", dict, "an object", {})
-    check_names(stream_options, ("include_usage", "include_obfuscation"), "stream_options", "stream_options.")
     asked = Asked(
         model.name,
         prompt_in(typed(body, "messages", list, _MESSAGES), "messages"),
-        chain_options(body, model, limits, _format(body)),
-        answers=_answers(body, limits),
+        chain_options(body, model, limits, _format(body, limits)),
+        answers=answers_in(body, limits),
         stream=flag(body, "stream"),
-        with_usage=flag(stream_options, "include_usage", "stream_options."),
+        with_usage=usage_wanted(body),
         with_chain=flag(body, "redraft"),
     )
     if asked.with_chain and asked.answers > 1:
@@ -188,10 +191,15 @@ def check_names(part: Mapping[str, Any], known: Sequence[str], what: str, before
 def check_unsupported(body: Mapping[str, Any], unsupported: Mapping[str, Sequence[Any]]) -> None:
     """Check that fields which cannot be met ask for what happens anyway."""
     for name, neutral in unsupported.items():
-        if name in body and body[name] not in neutral:
+        if name in body and not any(_same(body[name], each) for each in neutral):
             usual = f" It may be {' or '.join(map(json.dumps, neutral))}." if neutral else ""
             message = f"{name} is not supported. Leave it out.{usual}"
             raise invalid(message, name, code="unsupported")
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two values are equal in JSON, where true is not 1."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
 
 
 _NOTHING: Any = object()
@@ -214,7 +222,15 @@ def flag(body: Mapping[str, Any], name: str, before: str = "") -> bool:
     return value is not None and bool(typed({before + name: value}, before + name, bool, "true or false"))
 
 
-def _answers(body: Mapping[str, Any], limits: Limits) -> int:
+def usage_wanted(body: Mapping[str, Any]) -> bool:
+    """Return whether `stream_options` asks for the usage."""
+    given = typed(body, "stream_options", dict, "an object", {})
+    check_names(given, ("include_usage", "include_obfuscation"), "stream_options", "stream_options.")
+    return flag(given, "include_usage", "stream_options.")
+
+
+def answers_in(body: Mapping[str, Any], limits: Limits) -> int:
+    """Return how many answers `n` asks for."""
     count = typed(body, "n", int, "a whole number", 1)
     if not 1 <= count <= limits.answers:
         raise invalid(f"n is {shown(count)}. It should be from 1 to {limits.answers}.", "n")
@@ -261,7 +277,7 @@ def chain_options(
     _check_limits(revision, REVISION, limits, "revision.")
     given = {**_given(body, names, ""), **_given(revision, REVISION, "revision.")}
     found: dict[str, Any] = {**own, **_checked(given)}
-    if checks := [*_checks(given.get("checks", ())), *wanted]:
+    if checks := [*_checks(given.get("checks", ()), limits), *wanted]:
         found["checks"] = [*own.get("checks", ()), *checks]
     found["budget"] = _budget(own.get("budget"), found.get("budget"), limits.seconds)
     try:
@@ -314,28 +330,33 @@ def _check_limits(
             raise invalid(message, f"{before}{name}")
 
 
-def _checks(texts: Sequence[Any]) -> list[Check]:
+def _checks(texts: Sequence[Any], limits: Limits) -> list[Check]:
     """Read the checks of a request. Those that could run or read something are not known here."""
+    if (size := max((len(text) for text in texts if isinstance(text, str)), default=0)) > limits.check:
+        message = f"a check has {size:,} characters, and this server allows {limits.check:,} at most."
+        raise invalid(message, "revision.checks")
     try:
         return [parse_check(text, kinds=COMPUTED) for text in texts]
     except UsageError as error:
         raise invalid(told(error), "revision.checks") from None
 
 
-def _format(body: Mapping[str, Any]) -> list[Check]:
+def _format(body: Mapping[str, Any], limits: Limits) -> list[Check]:
     """Return `response_format` as checks."""
     wanted = typed(body, "response_format", dict, "an object", {"type": "text"})
     named = wanted.get("json_schema")
     schema = named.get("schema") if isinstance(named, dict) else None
-    return format_checks(wanted.get("type"), schema, "response_format", "response_format.json_schema.schema")
+    place = "response_format.json_schema.schema"
+    return format_checks(wanted.get("type"), schema, limits, "response_format", place)
 
 
-def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]:
+def format_checks(kind: Any, schema: Any, limits: Limits, param: str, place: str) -> list[Check]:
     """Return the format that an answer must have as checks.
 
     Args:
         kind: text, json_object or json_schema.
         schema: The schema, for json_schema.
+        limits: What a request may ask for.
         param: The field that says it.
         place: The field with the schema.
 
@@ -351,6 +372,9 @@ def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]
         raise invalid(f"{found}. It should be text, json_object or json_schema.", f"{param}.type")
     if not isinstance(schema, dict):
         raise invalid(f"{param} has no schema.", place)
+    if (size := len(json.dumps(schema, ensure_ascii=False))) > limits.schema:
+        found = f"the schema has {size:,} characters"
+        raise invalid(f"{found}, and this server allows {limits.schema:,} at most.", place)
     try:
         return [JsonSchema(param, validator_of(schema, param))]
     except UsageError as error:

@@ -76,7 +76,7 @@ def responses_request(body: Mapping[str, Any], models: Models, limits: Limits) -
     return Asked(
         model.name,
         prompt_in(_messages(body), "input"),
-        chain_options(body, model, limits, _format(body), OPTIONS),
+        chain_options(body, model, limits, _format(body, limits), OPTIONS),
         stream=flag(body, "stream"),
         with_chain=flag(body, "redraft"),
     )
@@ -116,13 +116,14 @@ def _part(part: Any) -> dict[str, Any]:
     raise invalid(f"a message of input has a part of the type {shown(kind)}, and takes text only.", "input")
 
 
-def _format(body: Mapping[str, Any]) -> list[Check]:
+def _format(body: Mapping[str, Any], limits: Limits) -> list[Check]:
     """Return `text.format` as checks."""
     text = typed(body, "text", dict, "an object", {})
     check_names(text, ("format", "verbosity"), "text", "text.")
     check_unsupported(text, {"verbosity": ["medium"]})
     wanted = typed(text, "format", dict, "an object", {"type": "text"})
-    return format_checks(wanted.get("type"), wanted.get("schema"), "text.format", "text.format.schema")
+    schema = wanted.get("schema")
+    return format_checks(wanted.get("type"), schema, limits, "text.format", "text.format.schema")
 
 
 class ResponseReply:

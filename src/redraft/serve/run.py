@@ -15,6 +15,7 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from redraft.errors import UsageError
 from redraft.serve.gate import Gate
@@ -28,6 +29,41 @@ _CONNECTIONS = 2048
 
 _IDLE = 30
 """Seconds that a connection may be idle between two requests."""
+
+HEAD_SECONDS = 15.0
+"""Seconds in which the head of a request has to come. Slow ones would use up the connections."""
+
+
+class _Protocol(H11Protocol):
+    """uvicorn's protocol, which leaves connections open for ever whose request does not begin or go on."""
+
+    _late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Take data, and wait for the rest if it is part of a head."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no longer."""
+        super().connection_lost(exc)
+        self._unwatch()
+
+    def _watch(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._unwatch()
+        elif self._late is None:
+            self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _unwatch(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
 
 class _Server(uvicorn.Server):
@@ -86,6 +122,7 @@ async def run(
     """
     config = uvicorn.Config(
         app,
+        http=_Protocol,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -6,6 +6,10 @@ so neither Ctrl-C nor a budget can stop it. The module `regex` has a time limit 
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 
 import regex
@@ -22,6 +26,29 @@ BACKTRACKS = "The pattern backtracks without end: look for a repeat within a rep
 _TOKEN = regex.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*+\]|\{(?P<count>\d{1,9})(?:,\d*)?\}|.", regex.DOTALL)
 
 
+_limit: ContextVar[tuple[float, float]] = ContextVar("limit", default=(float("inf"), 0))
+"""The time when `within` is over, and its seconds."""
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Limit the time in which patterns are compiled and schemas are checked and applied.
+
+    A pattern takes up to a second, and a text may hold thousands. An outer limit holds inside too.
+    """
+    before = _limit.set(min(_limit.get(), (time.monotonic() + seconds, seconds)))
+    try:
+        yield
+    finally:
+        _limit.reset(before)
+
+
+def late() -> str:
+    """Return that the time of `within` is over, as a clause; empty if it is not."""
+    deadline, seconds = _limit.get()
+    return f"it took longer than {seconds:g} s" if time.monotonic() > deadline else ""
+
+
 class BadPattern(ValueError):
     """An unusable pattern. The message is a clause without a full stop."""
 
@@ -31,8 +58,11 @@ def compiled(pattern: str) -> regex.Pattern[str]:
     """Compile a pattern.
 
     Raises:
-        BadPattern: The pattern is invalid, nested too deeply, or would need too much memory.
+        BadPattern: The pattern is invalid, nested too deeply, or would need too much memory. Or the time of
+            `within` is over.
     """
+    if reason := late():
+        raise BadPattern(f"{reason} to compile it and what is before it")
     try:
         if _expanded(pattern) > MAX_EXPANDED:
             raise BadPattern(f"it is too long with its counts expanded ({MAX_EXPANDED} characters at most)")

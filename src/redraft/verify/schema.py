@@ -6,16 +6,14 @@ A model's answer may be hostile. Searches for patterns and whole validations hav
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from contextvars import ContextVar
 from fractions import Fraction
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from redraft.errors import CheckSyntaxError
 from redraft.verify import pattern as patterns
-from redraft.verify.pattern import BACKTRACKS, BadPattern, compiled, search
+from redraft.verify.pattern import BACKTRACKS, BadPattern, compiled, late, search, within
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from referencing.jsonschema import Schema, SchemaResource
 
 SCHEMA_SECONDS = 10.0
-"""Time limit of a validation, checked before each keyword."""
+"""Time limit of a validation, and of the check of a schema, looked at before each keyword."""
 
 MAX_UNEVALUATED = 10_000
 """Most entries for `unevaluatedItems` and `unevaluatedProperties`, which take quadratic time."""
@@ -32,8 +30,6 @@ _WITHOUT_LIMIT = {"unevaluatedProperties", "patternProperties"}
 """Keywords that together make jsonschema search for patterns without a time limit."""
 
 Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
-
-_deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
 
 
 class GivenUp(Exception):
@@ -57,22 +53,13 @@ def validator_of(schema: Schema, name: str) -> Validator:
     """
     from jsonschema import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
-    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
     from referencing.exceptions import NoSuchAnchor, Unresolvable
-    from referencing.jsonschema import DRAFT202012, SchemaResource
 
     hint = "Give a schema that is complete in one file."
     try:
         kind = validator_for(schema, default=Draft202012Validator)
-        kind.check_schema(schema)  # type: ignore[arg-type]  # a schema may be true or false
-        resource = SchemaResource.from_contents(schema, default_specification=DRAFT202012)
-        if _inspect(resource, REGISTRY.resolver_with_root(resource)) >= _WITHOUT_LIMIT:
-            raise CheckSyntaxError(
-                f"{name}: unevaluatedProperties together with patternProperties is not supported.",
-                hint="Write additionalProperties instead, or list the names in properties.",
-            )
-        validator: Validator = _limited(kind)(schema, registry=REGISTRY)
-        _ = faults(validator, {}, 1), faults(validator, [], 1), faults(validator, "", 1)
+        with within(SCHEMA_SECONDS):
+            return _checked(kind, schema, name)
     except SchemaError as error:
         problem = f"not a JSON Schema: {error.json_path}: {error.message}"
     except Unresolvable as error:
@@ -81,12 +68,30 @@ def validator_of(schema: Schema, name: str) -> Validator:
     except RecursionError:
         problem = "it refers to itself without end"
     except GivenUp as error:
-        problem = f"even an empty answer takes too long: {error.reason}"
+        problem = f"to check it takes too long: {error.reason}"
     except BadPattern as error:
         problem, hint = str(error), "Patterns have the syntax of the Python package 'regex'."
-    else:
-        return validator
     raise CheckSyntaxError(f"{name}: {problem}.", hint=hint)
+
+
+def _checked(kind: Any, schema: Schema, name: str) -> Validator:
+    """Return the validator of a schema, which was checked in every part, and tried on empty values."""
+    from jsonschema.exceptions import SchemaError
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
+    from referencing.jsonschema import DRAFT202012, SchemaResource
+
+    limited = _limited(kind)
+    for fault in limited(kind.META_SCHEMA, registry=REGISTRY).iter_errors(schema):
+        raise SchemaError.create_from(fault)
+    resource = SchemaResource.from_contents(schema, default_specification=DRAFT202012)
+    if _inspect(resource, REGISTRY.resolver_with_root(resource)) >= _WITHOUT_LIMIT:
+        raise CheckSyntaxError(
+            f"{name}: unevaluatedProperties together with patternProperties is not supported.",
+            hint="Write additionalProperties instead, or list the names in properties.",
+        )
+    validator: Validator = limited(schema, registry=REGISTRY)
+    _ = faults(validator, {}, 1), faults(validator, [], 1), faults(validator, "", 1)
+    return validator
 
 
 def faults(validator: Validator, value: Any, most: int) -> list[Any]:
@@ -96,15 +101,13 @@ def faults(validator: Validator, value: Any, most: int) -> list[Any]:
         GivenUp: The validation took longer than `SCHEMA_SECONDS`, or a search longer than `REGEX_SECONDS`.
         RecursionError: The value is nested too deeply.
     """
-    before = _deadline.set(time.monotonic() + SCHEMA_SECONDS)
-    try:
+    with within(SCHEMA_SECONDS):
         return list(islice(validator.iter_errors(value), most))
-    finally:
-        _deadline.reset(before)
 
 
 def _inspect(resource: SchemaResource, resolver: Resolver[Schema]) -> set[str]:
     """Resolve every reference and compile every pattern. Return the keywords of the schema."""
+    _check_time()
     contents, keywords = resource.contents, set[str]()
     if isinstance(contents, Mapping):
         for key in ("$ref", "$dynamicRef"):
@@ -143,16 +146,17 @@ def _limited(kind: Any) -> Any:
     return extend(kind, timed)  # type: ignore[no-untyped-call]
 
 
+def _check_time() -> None:
+    if reason := late():
+        raise GivenUp(reason, "Look for nested anyOf, allOf and $ref in the schema.")
+
+
 def _timed(name: str, keyword: Keyword) -> Keyword:
     """Wrap a keyword to raise `GivenUp` after the deadline."""
     unevaluated = name.startswith("unevaluated")
 
     def within(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
-        if time.monotonic() > _deadline.get():
-            raise GivenUp(
-                f"it took longer than {SCHEMA_SECONDS:g} s",
-                "Look for nested anyOf, allOf and $ref in the schema.",
-            )
+        _check_time()
         if unevaluated and isinstance(instance, list | dict) and len(instance) > MAX_UNEVALUATED:
             raise GivenUp(
                 f"{name} takes {MAX_UNEVALUATED} entries at most",
