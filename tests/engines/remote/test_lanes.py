@@ -13,10 +13,6 @@ import pytest
 from redraft.engines.remote.lanes import Lanes
 from tests.engines.fake_server import FakeServer, models_reply
 
-needs_none = pytest.mark.skipif(
-    importlib.util.find_spec("sniffio") is not None, reason="sniffio is installed"
-)
-
 
 async def ask(url: str) -> object:
     """Return what stands for the missing package while lanes are open."""
@@ -27,8 +23,13 @@ async def ask(url: str) -> object:
         return sys.modules.get("sniffio", "not tried")
 
 
-@needs_none
-def test_a_package_that_is_missing_is_not_searched_for_while_lanes_are_open_and_no_longer() -> None:
+def test_a_package_that_is_missing_is_not_searched_for_while_lanes_are_open_and_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    search = importlib.util.find_spec
+    missing = {"sniffio"}  # the SDK of OpenAI installs it
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in missing else search(name))
+    monkeypatch.delitem(sys.modules, "sniffio", raising=False)
     with FakeServer() as server:
         server.on("GET /v1/models", models_reply("m"))
         assert asyncio.run(ask(server.url)) is None
