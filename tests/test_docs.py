@@ -53,8 +53,8 @@ REAL = Path(sys.executable).parent
 SHARED = "<!-- shared -->"
 SANDBOX = "<!-- sandbox -->"
 MODEL = ("<!-- model -->", "<!-- model: exact -->")
-# Pages that train models and convert weights, for a minute each.
-LONG = ("train.md", "weights.md")
+# Pages that train models, convert weights, work on real data or load several engines, for a minute each.
+LONG = ("train.md", "weights.md", "data.md", "engines.md")
 # Commands that import torch.
 TORCH = ("redraft train ", "redraft weights ")
 
