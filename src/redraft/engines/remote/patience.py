@@ -150,7 +150,9 @@ class RequestPace:
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
         if limited:
             self.calls.shrink(failure.asked)
-        of_request = not limited and (self._served_at or 0) > failure.began  # others were served meanwhile
+        # Others were served meanwhile. One that is down may have served some after the first try began.
+        since = failure.asked if failure.status is None else failure.began
+        of_request = not limited and (self._served_at or 0) > since
         never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None
         over = of_request or never_worked or lasted >= patience.outage
         if over and (failure.silence or failure.attempt >= patience.tries):

@@ -381,7 +381,7 @@ class Server:
         self._check_loop()
         began = asyncio.get_running_loop().time()
         for attempt in count(1):
-            silence = 0.0
+            silence, asked = 0.0, asyncio.get_running_loop().time()
             try:
                 reply = await self._with_a_key(method, address, body, headers, limit)
             except TimeoutError:
@@ -389,7 +389,7 @@ class Server:
                 reply = EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_SILENT_HINT)
             if isinstance(reply, httpx.Response):
                 return reply
-            failure = self._failure(reply, attempt, began, silence)
+            failure = self._failure(reply, Failure(None, None, attempt, began, asked, silence))
             if failure is None or not patient or not await self.pace.waited(failure):
                 if isinstance(reply, EngineError):
                     raise reply
@@ -460,16 +460,14 @@ class Server:
             reason = self.clean(str(error)) or type(error).__name__
             return ServerError(f"no server answers at {self.url}: {reason}", hint=_DOWN_HINT)
 
-    def _failure(
-        self, reply: Refusal | EngineError, attempt: int, began: float, silence: float
-    ) -> Failure | None:
+    def _failure(self, reply: Refusal | EngineError, failed: Failure) -> Failure | None:
         """Return a failure that may pass, or None. A server that never answered may have a wrong address."""
         if isinstance(reply, EngineError):
-            return Failure(None, None, attempt, began, silence=silence) if self._reached else None
+            return failed if self._reached else None
         of_request = reply.status == HTTPStatus.INTERNAL_SERVER_ERROR and reply.complaint.about_request
         if not reply.may_pass or of_request:
             return None
-        return Failure(reply.status, reply.retry_after, attempt, began, reply.asked)
+        return replace(failed, status=reply.status, retry_after=reply.retry_after, asked=reply.asked)
 
     async def _refusal(self, response: httpx.Response) -> Refusal:
         try:
