@@ -105,12 +105,13 @@ def test_waits_of_less_than_a_second_are_not_told() -> None:
     assert re.fullmatch(r"host fails \(503\), waiting \d+ s, at most 5 min", told[0])
 
 
-def test_a_server_that_served_others_just_before_it_went_down_is_waited_for() -> None:
+@pytest.mark.parametrize("status", [None, 503])
+def test_a_server_that_served_others_just_before_it_went_down_is_waited_for(status: int | None) -> None:
     async def again(asked: float) -> bool:
         now = asyncio.get_running_loop().time()
         pace = RequestPace(Patience(tries=2, outage=300.0, backoff=0.01), "host")
         pace.served()
-        return await pace.waited(Failure(None, None, 2, now - 1, now + asked))
+        return await pace.waited(Failure(status, None, 2, now - 1, now + asked))
 
     assert asyncio.run(again(+0.1)), "nobody was served after the last try"
     assert not asyncio.run(again(-0.1)), "others were served, so it is this request"

@@ -151,7 +151,7 @@ class RequestPace:
         if limited:
             self.calls.shrink(failure.asked)
         # Others were served meanwhile. One that is down may have served some after the first try began.
-        since = failure.asked if failure.status is None else failure.began
+        since = failure.asked if failure.of_everybody else failure.began
         of_request = not limited and (self._served_at or 0) > since
         never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None
         over = of_request or never_worked or lasted >= patience.outage
