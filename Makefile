@@ -32,7 +32,7 @@ help:
 .venv/.stamp: pyproject.toml constraints.txt
 	$(call need_python)
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP) --editable '.[local,data,train,serve,eval,dev]'
+	$(BIN)/$(PIP) --editable '.[local,data,train,web,otel,eval,dev]'
 	@touch $@
 
 $(DEMO)/.stamp: pyproject.toml constraints.txt $(shell find src -type f ! -path '*/__pycache__/*')
