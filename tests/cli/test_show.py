@@ -207,7 +207,10 @@ def test_a_run_is_followed_from_before_its_beginning_to_its_end(slow: list[str])
             assert follower.stdout is not None
             first = follower.stdout.readline()
             assert run.poll() is None, "the first chain came only when all were done"
-            rest, told = follower.communicate(timeout=60)
+            rest, told = (
+                follower.stdout.read(),
+                follower.stderr.read(),
+            )  # communicate() forgets what was buffered
     assert [json.loads(line)["id"] for line in [first, *rest.splitlines()]] == [
         f"prompts/{number}" for number in range(6)
     ]
