@@ -24,7 +24,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from redraft.engines.base import Delta, Engine
-from redraft.engines.load import local_file, parse_reference
+from redraft.engines.load import local_file, parse_reference, references_of
 from redraft.engines.wrapped import Ask, Replies, WrappedEngine
 from redraft.jobs.journal import Journal, key_of
 
@@ -127,11 +127,20 @@ def identity_of(reference: str) -> Any:
         UsageError: It is no model reference.
         ModelError: The default model is damaged.
     """
+    if len(parts := references_of(reference)) > 1:
+        found = [_of_several(part) for part in parts]
+        return found[0] if all(each == found[0] for each in found) else found
     named = parse_reference(reference)
     if named.kind == "remote":
         return {"server": named.target, "model": named.selects}
     path = Path(named.target) if named.kind in ("folder", "script") else local_file(named)
     return {"kind": named.kind, "files": [_files_of(each) for each in (path, *named.adapters)]}
+
+
+def _of_several(reference: str) -> Any:
+    """Return what tells the model of one of several engines apart. Which server it is does not matter."""
+    found = identity_of(reference)
+    return {"servers": "several", "model": found["model"]} if "server" in found else found
 
 
 def _files_of(path: Path) -> list[tuple[str, int, int]]:
