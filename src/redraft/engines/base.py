@@ -220,7 +220,7 @@ class Health:
 
 
 @runtime_checkable
-class Watched(Protocol):
+class Watched(Engine, Protocol):
     """An engine that says how it is."""
 
     @property
