@@ -272,7 +272,8 @@ async def load_engine(
 async def _pool(parts: Sequence[str], patience: Patience, how: Mapping[str, Any]) -> Engine:
     from redraft.engines.pool import PoolEngine
 
-    once = replace(patience, tries=1, outage=0.0)  # the pool waits, if no other member works
+    # The pool waits and tells of it, and only if no member works.
+    once = replace(patience, tries=1, outage=0.0, tell=lambda _: None)
     each = [(part, partial(load_engine, part, patience=once, **how)) for part in parts]
     return await PoolEngine.start(each, patience)
 
