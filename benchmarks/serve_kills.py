@@ -27,14 +27,13 @@ from report import main
 
 MEASURE = "kill -9 of the engine process, {kills} times under load"
 HOW = (
-    "`redraft serve --model default` answers {streams} clients at once, which stream chains of three answers "
-    "and two criticisms. The process of the model is killed once each stream has got {between} pieces since "
-    "the last kill. A step is complete once the stream shows the heading of the next one, and is lost if the "
-    "chain at the end lacks it. A chain is lost if its stream ends in an error. `/health` is asked every "
-    "50 ms and has to answer within 2 s."
+    "`redraft serve --model default` answers {streams} clients at once, which stream chains of up to three "
+    "answers of 40 tokens, with the feedback of a check that they fail. The process of the model is killed "
+    "once each stream has got {between} pieces since the last kill. A step is complete once the stream shows "
+    "the heading of the next one, and is lost if the chain at the end lacks it. A chain is lost if its "
+    "stream ends without it. `/health` is asked every 50 ms and has to answer within 2 s."
 )
 BETWEEN = 8
-REVISIONS = 2
 HEADING = re.compile(r"\n*(Draft|Feedback|Revision \d+):\n")
 PROMPTS = ("Describe rain.", "Describe snow.", "Describe a river.", "Describe the sea.")
 
@@ -93,7 +92,7 @@ async def _killed(kills: int, streams: int) -> Found:
 @contextmanager
 def _serving(streams: int) -> Iterator[tuple[str, int]]:
     """Start the server, and yield its address and process id."""
-    revisions = ("--min-revisions", str(REVISIONS), "--max-revisions", str(REVISIONS))
+    revisions = ("--check", "words<=3", "--max-revisions", "2")
     machine = ("--parallel", str(streams), "--max-tokens", "40", "--threads", "2")
     command = [sys.executable, "-m", "redraft", "serve", "--port", "0", "--model", "default"]
     with subprocess.Popen([*command, *machine, *revisions], stderr=subprocess.PIPE, text=True) as process:
@@ -141,7 +140,7 @@ async def _client(client: httpx.AsyncClient, number: int, found: Found, over: as
         ]
         found.steps += len(shown)
         found.steps_lost += sum(text.strip() not in "\n".join(filter(None, texts)) for text in shown)
-        found.lost += len(chain["steps"]) != 1 + REVISIONS
+        found.lost += chain["stop"] in ("error", "cancelled", "budget")
 
 
 def _count(found: Found, number: int) -> None:

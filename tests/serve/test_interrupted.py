@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +13,7 @@ import openai
 import pytest
 
 from redraft.engines.base import Health
+from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import EngineError
 from tests.serve.running import LONG, SHORT, Server, events_of, plain, served, short
@@ -126,3 +129,20 @@ def test_a_server_without_a_model_that_works_is_not_ready() -> None:
         reply = httpx.get(f"{server.root}/ready")
     assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_down")
     assert reply.headers["Retry-After"]
+
+
+@pytest.mark.model
+def test_a_kill_of_the_models_process_is_not_noticed(default_model: Path) -> None:
+    engine = asyncio.run(LlamaCppEngine.start(default_model, ctx=256, threads=1))
+    asked: Any = {"temperature": 0, "max_tokens": 40, "messages": ASK}
+    with served({"plain": plain(engine)}) as server, server.client() as client:
+        whole = client.chat.completions.create(model="plain", **asked).choices[0].message.content
+        pieces: list[str] = []
+        for chunk in client.chat.completions.create(model="plain", stream=True, **asked):
+            pieces.append(chunk.choices[0].delta.content or "")
+            if len(pieces) == 10:
+                engine._kept.child._process.kill()
+        found = figures(server)
+    asyncio.run(engine.aclose())
+    assert "".join(pieces) == whole
+    assert found["redraft_engine_restarts_total", engine.info.name] == 1
