@@ -46,7 +46,7 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
         limits: What a request may ask for.
         keys: Those that clients may use; None for a server of this machine alone.
     """
-    metrics = Metrics(lambda: gate.inside)
+    metrics = Metrics(lambda: gate.inside, models.watched)
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
     )
@@ -112,11 +112,13 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/ready")
     async def ready() -> dict[str, str]:
-        """Say whether requests are answered: the models are loaded, and the server does not end."""
-        models.all()
+        """Say whether requests are answered: models are loaded and work, and the server does not end."""
+        offered, engines = models.all(), models.watched().values()
         if gate.draining:
             raise unavailable("draining", "the server is about to end.")
-        return {"status": "ready"}
+        if offered and all(model.down for model in offered):
+            raise unavailable("engine_down", "no model works.")
+        return {"status": "degraded" if any(each.trouble for each in engines) else "ready"}
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics() -> Response:

@@ -8,6 +8,7 @@ for a while, the stream begins with a comment.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
@@ -18,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from redraft.engines.base import Engine
 from redraft.revision.api import Role, make
 from redraft.revision.cancel import CancelToken
-from redraft.revision.ops import Event
+from redraft.revision.ops import Event, Interrupted
 from redraft.revision.options import Options
 from redraft.serve.completions import CompletionReply
 from redraft.serve.errors import refusal_of
@@ -26,6 +27,8 @@ from redraft.serve.gate import Gate
 from redraft.serve.replies import PING, Reply
 from redraft.serve.requests import Asked
 from redraft.serve.responses import ResponseReply
+
+_log = logging.getLogger(__name__)
 
 Source = Callable[[Any, CancelToken], AsyncGenerator[tuple[int, Any], None]]
 
@@ -122,6 +125,8 @@ async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int,
         options: Options = {**asked.options_of(index), "cancel": cancel}
         async with aclosing(make(asked.prompt, options, _load)) as events:
             async for event in events:
+                if isinstance(event, Interrupted):
+                    _log.warning("a reply broke off (%s), and its chain goes on", type(event.error).__name__)
                 yield index, event
 
 
