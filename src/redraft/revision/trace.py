@@ -68,6 +68,15 @@ class ChainSpan:
         _set(self._span, found)
 
 
+def traced(engine: Engine, provider: TracerProvider | Literal[True]) -> Engine:
+    """Return an engine whose calls are spans below the current one."""
+    return TracedEngine(engine, _tracer(provider), None, "writer")
+
+
+def _tracer(provider: TracerProvider | Literal[True]) -> Tracer:
+    return trace.get_tracer("redraft", __version__, None if provider is True else provider)
+
+
 @contextmanager
 def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
     """Open the span of a chain, below the current one. An error ends it with its type, which shows no text.
@@ -75,7 +84,7 @@ def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
     Args:
         provider: Takes the spans; True for the provider of the program.
     """
-    tracer = trace.get_tracer("redraft", __version__, None if provider is True else provider)
+    tracer = _tracer(provider)
     names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "redraft"}
     span = tracer.start_span("invoke_workflow redraft", kind=SpanKind.INTERNAL, attributes=names)
     opened = ChainSpan(span, tracer)
