@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -80,22 +81,30 @@ def script(tmp_path: Path) -> str:
 
 
 @contextmanager
-def serving(script: str, endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def serving(
+    script: str, endpoint: str, monkeypatch: pytest.MonkeyPatch, *more: str
+) -> Iterator[tuple[str, list[str]]]:
+    """The address of a server, and its log, which is complete at the end."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     command = [sys.executable, "-m", "redraft", "serve", "--port", "0", "--otel", "--check", "words<=5"]
-    with subprocess.Popen([*command, "--model", script], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, "--model", script, *more], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
-            yield process.stderr.readline().rpartition(" at ")[2].strip()
+            address = re.search(r" at (http\S+/v1)", process.stderr.readline())
+            assert address
+            log: list[str] = []
+            yield address[1], log
             process.terminate()
-            assert process.wait(60) == 0
+            log += process.communicate(timeout=60)[1].splitlines()
+            assert process.returncode == 0
         finally:
             process.kill()
 
 
 def test_the_chains_of_a_server_reach_a_collector(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     body = {"model": "rain-revise", "messages": [{"role": "user", "content": "Describe rain."}]}
-    with collecting() as collector, serving(script, collector.root, monkeypatch) as url:
+    with collecting() as collector, serving(script, collector.root, monkeypatch) as (url, _):
         httpx.post(f"{url}/chat/completions", json=body, headers={**PARENT, "x-request-id": "mine"})
         httpx.post(f"{url}/completions", json={"model": "rain", "prompt": "Rain"}, headers=PARENT)
     assert collector.services == {"redraft"}
@@ -116,6 +125,8 @@ def test_the_chains_of_a_server_reach_a_collector(script: str, monkeypatch: pyte
 
 def test_a_collector_that_is_away_stops_nothing(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     body = {"model": "rain", "messages": [{"role": "user", "content": "Hi."}]}
-    with serving(script, "http://127.0.0.1:9", monkeypatch) as url:
+    with serving(script, "http://127.0.0.1:9", monkeypatch, "--log-json") as (url, log):
         reply = httpx.post(f"{url}/chat/completions", json=body)
     assert reply.json()["choices"][0]["message"]["content"] == LONG
+    lines = [json.loads(line) for line in log]  # warnings of the exporter too
+    assert {line["level"] for line in lines} > {"info"}
