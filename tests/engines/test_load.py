@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -382,3 +383,21 @@ def test_a_misspelt_default_is_named(ref: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_reference(ref)
     assert caught.value.hint == "Did you mean 'default'?"
+
+
+@pytest.mark.parametrize(
+    ("ref", "settings", "said"),
+    [
+        ("http://localhost:1/v1#m", {"chat_template": "vicuna"}, "a server writes its prompts itself"),
+        ("script:replies.jsonl", {"chat_template": "vicuna"}, "a server writes its prompts itself"),
+        ("m.gguf", {"load_8bit": True}, "load_8bit is for folders of transformers"),
+        ("http://localhost:1/v1#m", {"load_8bit": True}, "load_8bit is for folders of transformers"),
+        ("m.gguf", {"device": "cpu", "gpu_layers": 4}, "device is cpu, and gpu_layers is 4"),
+        ("m.gguf", {"device": "tpu"}, "device is 'tpu'"),
+        ("m.gguf", {"chat_template": "vicunia"}, "chat_template is 'vicunia'"),
+    ],
+)
+def test_settings_that_the_model_does_not_have(ref: str, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        asyncio.run(load_engine(ref, **settings))
+    assert caught.value.hint

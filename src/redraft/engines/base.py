@@ -133,6 +133,7 @@ class EngineInfo:
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         price: What its tokens cost; None if unknown.
         dtype: What it computes in, if that was asked for; empty for the usual.
+        template: The format of its conversations, if one was asked for; empty for the model's own.
     """
 
     name: str
@@ -150,6 +151,7 @@ class EngineInfo:
     native: bool = False
     price: Price | None = None
     dtype: str = ""
+    template: str = ""
 
 
 class Engine(Protocol):

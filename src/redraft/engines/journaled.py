@@ -49,6 +49,8 @@ class JournaledEngine(WrappedEngine):
         self._about = {"identity": identity, "model": engine.info.name, "scope": scope}
         if engine.info.dtype:  # left out otherwise, so that journals of older versions still fit
             self._about["dtype"] = engine.info.dtype
+        if engine.info.template:
+            self._about["template"] = engine.info.template
         self._asked: Counter[str] = Counter()
 
     def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:

@@ -37,7 +37,8 @@ from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
-from redraft.options import Dtype, MachineOptions, check_values
+from redraft.formats.render.templates import TEMPLATES
+from redraft.options import Device, Dtype, MachineOptions, check_values
 
 if TYPE_CHECKING:
     from redraft.engines.hf.engine import HfEngine
@@ -219,6 +220,9 @@ async def load_engine(
     threads: int | None = None,
     gpu_layers: int | None = None,
     dtype: Dtype | None = None,
+    device: Device | None = None,
+    load_8bit: bool | None = None,
+    chat_template: str | None = None,
     parallel: int = 1,
     speculate: bool | None = None,
     config: Config | None = None,
@@ -234,6 +238,9 @@ async def load_engine(
         gpu_layers: For llama.cpp; None for its default. 0 keeps a folder off the GPU too.
         dtype: What a folder of transformers computes in: float32, bfloat16 or float16; None for what suits
             weights and machine.
+        device: cpu, cuda or mps; None for a GPU if there is one.
+        load_8bit: Keep most weights of a folder of transformers in 8 bits.
+        chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
         parallel: Streams at once, for models on this machine.
         speculate: Speculative decoding from earlier drafts, for llama.cpp; None where it pays off.
         config: Holds keys and prices; None for the user's file.
@@ -244,7 +251,15 @@ async def load_engine(
         UsageError: A wrong reference or setting, or a part that is not installed.
         EngineError: The model cannot be loaded, or its server does not answer.
     """
-    machine: Any = {"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers, "dtype": dtype}
+    machine: Any = {
+        "ctx": ctx,
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "dtype": dtype,
+        "device": device,
+        "load_8bit": load_8bit,
+        "chat_template": chat_template,
+    }
     check_values(machine, MachineOptions)
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
@@ -254,6 +269,7 @@ async def load_engine(
         how = {**machine, "parallel": ceil(parallel / len(parts)), "speculate": speculate, "config": config}
         return await _pool(parts, patience or Patience(), how)
     named = parse_reference(ref)
+    _check_machine(named, device, gpu_layers, load_8bit, chat_template)
     if named.kind == "remote":
         return await _remote(named, config or load_config(), patience or Patience(), batches)
     if named.kind == "script":
@@ -261,9 +277,14 @@ async def load_engine(
     settings: dict[str, Any] = {"ctx": ctx, "threads": threads, "parallel": parallel}
     engine: LlamaCppEngine | HfEngine
     if named.kind == "folder":
-        engine = await _folder(named, gpu=gpu_layers != 0, dtype=dtype, **settings)
+        more: dict[str, Any] = {"dtype": dtype, "device": device, "load_8bit": bool(load_8bit)}
+        engine = await _folder(named, gpu=gpu_layers != 0, **more, **settings)
     else:
-        engine = await _llamacpp(named, gpu_layers=gpu_layers, speculate=speculate, **settings)
+        layers = 0 if device == "cpu" else gpu_layers
+        gpu = device in ("cuda", "mps")
+        engine = await _llamacpp(named, gpu_layers=layers, gpu=gpu, speculate=speculate, **settings)
+    if chat_template:
+        engine.converse(TEMPLATES[chat_template])
     if price := price_of((config or load_config()).prices.get(ref)):
         engine.charge(price)
     return engine
@@ -276,6 +297,28 @@ async def _pool(parts: Sequence[str], patience: Patience, how: Mapping[str, Any]
     once = replace(patience, tries=1, outage=0.0, tell=lambda _: None)
     each = [(part, partial(load_engine, part, patience=once, **how)) for part in parts]
     return await PoolEngine.start(each, patience)
+
+
+def _check_machine(
+    named: ModelReference,
+    device: Device | None,
+    gpu_layers: int | None,
+    load_8bit: bool | None,  # noqa: FBT001  (as in `load_engine`)
+    chat_template: str | None,
+) -> None:
+    """Refuse settings that contradict each other, or that this kind of model does not have."""
+    if device == "cpu" and gpu_layers:
+        raise UsageError(f"device is cpu, and gpu_layers is {gpu_layers}.", hint="Leave out one of the two.")
+    if chat_template and named.kind in ("remote", "script"):
+        raise UsageError(
+            f"chat_template is {chat_template!r}, and a server writes its prompts itself.",
+            hint="Give the template to the server. Or load the model here: --model path/model.gguf",
+        )
+    if load_8bit and named.kind != "folder":
+        raise UsageError(
+            "load_8bit is for folders of transformers.",
+            hint="Make a GGUF file of 8 bits: redraft weights gguf FOLDER -o FILE.gguf --quant q8_0",
+        )
 
 
 async def _llamacpp(named: ModelReference, **settings: Any) -> LlamaCppEngine:

@@ -22,11 +22,13 @@ from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event, Interrupted
 from redraft.revision.options import Options
 from redraft.serve.completions import CompletionReply
-from redraft.serve.errors import refusal_of
+from redraft.serve.errors import refusal_of, reply_of
 from redraft.serve.gate import Gate
+from redraft.serve.log import REQUEST
 from redraft.serve.replies import PING, Reply
 from redraft.serve.requests import Asked
 from redraft.serve.responses import ResponseReply
+from redraft.serve.tracing import parent_of
 
 _log = logging.getLogger(__name__)
 
@@ -66,24 +68,29 @@ class Exchange(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves."""
-        scope["state"]["model"] = self._asked.model
-        with suppress(ClientGone):
+        seen, messages = scope["state"], self._reply.messages
+        seen["model"] = self._asked.model
+        with suppress(ClientGone), parent_of(self._asked.options, scope):
             await unless_gone(receive, self._answer(scope, receive, patient(send)))
-        scope["state"]["chains"] = [message.chain for message in self._reply.messages if message.chain]
+        seen["chains"] = [message.chain for message in messages if message.chain]
+        seen["tokens"] = tuple(map(sum, zip(*(message.tokens for message in messages), strict=True)))
+        seen["key"].pay(sum(seen["tokens"]))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer when it is its turn. An error becomes a reply, or the end of the stream."""
         try:
-            async with self._gate.entered():
-                await (self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
+            with scope["state"]["key"].entered():
+                async with self._gate.entered():
+                    await (self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
         except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
             refusal = refusal_of(error)
             if self._sent:
+                scope["state"]["error"] = refusal.code
                 await self._send(send, self._reply.failed(refusal), more=False)
             else:
-                await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send)
+                await reply_of(refusal, scope)(scope, receive, send)
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._source(self._asked, self._gate.cancel)) as events:
@@ -122,7 +129,8 @@ class Exchange(Response):
 async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
     """Make one chain after the other, and yield their events."""
     for index in range(asked.answers):
-        options: Options = {**asked.options_of(index), "cancel": cancel}
+        name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
+        options: Options = {**asked.options_of(index), "cancel": cancel, "id": name}
         async with aclosing(make(asked.prompt, options, _load)) as events:
             async for event in events:
                 if isinstance(event, Interrupted):

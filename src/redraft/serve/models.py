@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from http import HTTPStatus
@@ -59,6 +59,13 @@ class Models:
     def offer(self, models: Iterable[Model]) -> None:
         """Offer these models from now on."""
         self._by_name = {model.name: model for model in models}
+
+    def within(self, allowed: Callable[[str], bool]) -> Models:
+        """Return those whose names are allowed, as if there were no others."""
+        found = Models()
+        if self._by_name is not None:
+            found.offer(model for model in self._by_name.values() if allowed(model.name))
+        return found
 
     def all(self) -> list[Model]:
         """Return the models.

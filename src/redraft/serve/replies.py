@@ -60,10 +60,12 @@ class Message:
     Attributes:
         sure: The first answer is certain to be the final one.
         chain: The chain, once it is finished.
+        tokens: The tokens read and written so far, by all attempts.
     """
 
     sure: bool
     chain: Chain | None = None
+    tokens: tuple[int, int] = (0, 0)
     _sections: list[_Section] = field(default_factory=list)
     _sent: str = ""
     _held: str = ""
@@ -129,10 +131,13 @@ class Message:
             yield Piece("content", rest)
 
     def _count(self, event: Event) -> None:
-        """Note the tokens of each answer alone, before feedback and checks are added to its step."""
-        steps = event.chain.steps if isinstance(event, Progress | Finished) else ()
-        for index, step in enumerate(steps):
-            self._tokens.setdefault(index, step.usage.completion_tokens)
+        """Note all tokens, and those of each answer before feedback and checks are added to its step."""
+        if isinstance(event, Text):
+            self.tokens = self.tokens[0], self.tokens[1] + 1
+        elif isinstance(event, Progress | Finished):
+            self.tokens = event.chain.usage.prompt_tokens, event.chain.usage.completion_tokens
+            for index, step in enumerate(event.chain.steps):
+                self._tokens.setdefault(index, step.usage.completion_tokens)
 
     @property
     def finished(self) -> Chain:

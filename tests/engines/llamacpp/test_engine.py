@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from redraft.engines.base import Delta, Message, PromptText, Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.engines.load import load_engine
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
 from tests.gguf_files import lora, tiny_model
 
@@ -602,3 +603,32 @@ def test_a_process_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
         child.wait(30)
     finally:
         child.kill()
+
+
+@pytest.mark.model
+def test_messages_in_another_format_end_answers_with_the_models_own_token(default_model: Path) -> None:
+    async def asked() -> str:
+        opened = await load_engine(str(default_model), ctx=256, threads=1, chat_template="vicuna")
+        turns: list[Message] = [
+            {"role": "system", "content": "Obey."},
+            {"role": "user", "content": "Say A."},
+            {"role": "assistant", "content": "A"},
+            {"role": "user", "content": "Say B."},
+        ]
+        try:
+            assert isinstance(opened, LlamaCppEngine)
+            return await opened.decode(await opened._chat_tokens(turns))
+        finally:
+            await opened.aclose()
+
+    assert run(asked()) == "Obey. USER: Say A. ASSISTANT: A<|im_end|>USER: Say B. ASSISTANT:"
+
+
+@pytest.mark.model
+def test_without_a_gpu_the_device_cuda_is_an_error(default_model: Path) -> None:
+    import xllamacpp
+
+    if any(each["type"].name.endswith("_GPU") for each in xllamacpp.get_device_info()):
+        pytest.skip("there is a GPU")
+    with pytest.raises(ModelError, match="it finds no GPU here, but CPU; --device cpu does without"):
+        run(load_engine(str(default_model), ctx=64, device="cuda"))

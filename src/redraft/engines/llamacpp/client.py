@@ -97,8 +97,9 @@ class Child:
     def _not_loaded(self, error: str) -> EngineError | MissingExtra:
         if error.startswith("ModuleNotFoundError"):
             return MissingExtra("A llama.cpp model", "local")
+        said = error.removeprefix("RuntimeError: ")
         reason = _REASON.search(self._last_words())
-        return ModelError(f"llama.cpp could not load {self.model}: {reason[1].strip() if reason else error}.")
+        return ModelError(f"llama.cpp could not load {self.model}: {reason[1].strip() if reason else said}.")
 
     def _keep_stderr(self) -> None:
         assert self._process.stderr is not None  # noqa: S101  (it is a pipe)

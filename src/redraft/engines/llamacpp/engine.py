@@ -38,11 +38,18 @@ class LlamaCppEngine(LocalEngine):
     """A GGUF model behind the engine protocol. Create it with `start`."""
 
     def __init__(
-        self, info: EngineInfo, context: int, kept: KeptChild, *, spaced: bool, trained: int | None = None
+        self,
+        info: EngineInfo,
+        context: int,
+        kept: KeptChild,
+        *,
+        spaced: bool,
+        trained: int | None = None,
+        end: int | None = None,
     ) -> None:
         super().__init__(info, context, trained)
         self._kept = kept
-        self._spaced = spaced
+        self._spaced, self._end_token = spaced, end
 
     @property
     def health(self) -> Health:
@@ -59,6 +66,7 @@ class LlamaCppEngine(LocalEngine):
         parallel: int = 1,
         threads: int | None = None,
         gpu_layers: int | None = None,
+        gpu: bool = False,
         speculate: bool | None = None,
     ) -> LlamaCppEngine:
         """Load a model in a new process.
@@ -70,6 +78,7 @@ class LlamaCppEngine(LocalEngine):
             parallel: Streams at once. More wait.
             threads: CPU threads; None for llama.cpp's default.
             gpu_layers: Layers on the GPU; None for llama.cpp's default.
+            gpu: Fail if llama.cpp finds no GPU.
             speculate: Try n-grams of the text so far as drafts; None where it pays off.
 
         Raises:
@@ -83,7 +92,7 @@ class LlamaCppEngine(LocalEngine):
         headers = await asyncio.to_thread(_checked_headers, model, adapters)
         trained = trained_context(headers[0])
         context = context_of(model, ctx, trained)
-        if not gpu_layers:
+        if not (gpu_layers or gpu):
             check_memory(model, headers[0], context, parallel)
         machine: ChildSettings = {
             "model": str(model),
@@ -92,12 +101,18 @@ class LlamaCppEngine(LocalEngine):
             "parallel": parallel,
             "threads": threads,
             "gpu_layers": gpu_layers,
+            "gpu": gpu,
             "speculate": parallel <= SPECULATES_UP_TO if speculate is None else speculate,
             "key": "",
         }
         kept = KeptChild(await Child.start(machine), machine)
         return cls(
-            _info(model, headers, context), context, kept, spaced=_adds_space(headers[0]), trained=trained
+            _info(model, headers, context),
+            context,
+            kept,
+            spaced=_adds_space(headers[0]),
+            trained=trained,
+            end=headers[0].number("tokenizer.ggml.eos_token_id"),
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -216,6 +231,9 @@ class LlamaCppEngine(LocalEngine):
     async def _render(self, messages: Sequence[Message]) -> str:
         reply = await self._post("/apply-template", {"messages": list(messages)})
         return str(reply["prompt"])
+
+    async def _end(self) -> str:
+        return "" if self._end_token is None else await self.decode([self._end_token])
 
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
         body = {"content": text, "add_special": start, "parse_special": control}
