@@ -20,7 +20,7 @@ from redraft.engines.base import Delta, Engine, Sampling
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError
 from redraft.revision import native, prompted
-from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.hook import Hook
 from redraft.revision.ops import (
     Ask,
@@ -98,14 +98,15 @@ class Driver:
             # Set after the loop has started its clock, so that the loop agrees that the time is over.
             left = plan.seconds_left
             deadline = None if left is None else asyncio.get_running_loop().time() + left
-            while True:
-                if isinstance(step, Event):
-                    event = with_value(step, self.output)
-                    await self._call_hook(steps, event, deadline)
-                    yield event
-                    step = steps.send(None)
-                else:
-                    step = await self._perform(steps, step, plan, deadline)
+            with self.cancel.limit(deadline) as limit:
+                while True:
+                    if isinstance(step, Event):
+                        event = with_value(step, self.output)
+                        await self._call_hook(steps, event, deadline)
+                        yield event
+                        step = steps.send(None)
+                    else:
+                        step = await self._perform(steps, step, plan, limit)
         except StopIteration:
             return
         finally:
@@ -121,12 +122,12 @@ class Driver:
         except HookError as error:
             steps.throw(error)
 
-    async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, deadline: float | None) -> Op | Event:
+    async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, limit: Limit) -> Op | Event:
         """Perform an operation and send the outcome into the loop. Return what the loop yields next."""
         try:
             if self._over:
                 return steps.send(self._given_up(op))
-            async with self.cancel.until(deadline):
+            with limit:
                 reply = await self._do(op, plan)
         except OutOfTime:
             self._over = True
@@ -166,7 +167,8 @@ class Driver:
         delta = await anext(self._stream, None) if self._stream is not None else None
         if delta is None:
             raise EngineError(f"the engine {self.writer.info.name!r} ended a reply without saying why.")
-        return replace(delta, text=whole(delta.text)) if delta.text else delta
+        text = whole(delta.text)
+        return delta if text == delta.text else replace(delta, text=text)
 
     async def _close(self) -> None:
         stream, self._stream = self._stream, None

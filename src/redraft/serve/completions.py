@@ -16,7 +16,7 @@ from typing import Any
 from redraft.chain import Chain, Finish
 from redraft.engines.base import Delta, Engine
 from redraft.errors import shown
-from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.options import Options, budget_of, sampling_of
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.limits import Limits
@@ -130,18 +130,17 @@ async def continuations(asked: AskedTexts, cancel: CancelToken) -> AsyncGenerato
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         asking = _engine(options).stream(prompt, sampling_of(options), tuple(options.get("stop", ())))
         async with aclosing(asking) as deltas:
-            while (delta := await _next(deltas, cancel, deadline)) is not None:
-                yield index, delta
-                if delta.finish:
-                    break
+            with cancel.limit(deadline) as limit:
+                while (delta := await _next(deltas, limit)) is not None:
+                    yield index, delta
+                    if delta.finish:
+                        break
 
 
-async def _next(
-    deltas: AsyncGenerator[Delta, None], cancel: CancelToken, deadline: float | None
-) -> Delta | None:
+async def _next(deltas: AsyncGenerator[Delta, None], limit: Limit) -> Delta | None:
     """Return the next piece; None at the end. One that does not come in time is the end."""
     try:
-        async with cancel.until(deadline):
+        with limit:
             return await anext(deltas, None)
     except OutOfTime:
         return Delta(finish="cancelled")

@@ -190,6 +190,7 @@ class Reply:
         self.messages = [Message(asked.sure) for _ in range(asked.answers)]
         self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
         self._begun: set[int] = set()
+        self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
 
     def completion(self) -> dict[str, Any]:
         """Return the whole reply."""
@@ -213,7 +214,7 @@ class Reply:
         """Take an event of the chain of an answer, and yield what is streamed for it."""
         message = self.messages[index]
         for piece in message.take(event):
-            yield self._chunk(index, {piece.field: piece.text})
+            yield self._said(index, piece)
         if isinstance(event, Finished):
             if message.tool_calls:
                 calls = [{"index": number, **call} for number, call in enumerate(message.tool_calls)]
@@ -238,6 +239,18 @@ class Reply:
     def _chain(self) -> dict[str, Any]:
         return {"redraft": json.loads(self.messages[0].finished.to_json())} if self.asked.with_chain else {}
 
+    def _said(self, index: int, piece: Piece) -> bytes:
+        """Return the chunk of a piece. Most are equal but for their text, so that is put into one of them."""
+        if index not in self._begun:
+            return self._chunk(index, {piece.field: piece.text})
+        place = (index, piece.field)
+        if place not in self._frames:
+            empty = f'"{piece.field}": "'.encode()
+            before, _, after = self._chunk(index, {piece.field: ""}).partition(empty + b'"')
+            self._frames[place] = (before + empty[:-1], after)
+        before, after = self._frames[place]
+        return before + encoded(piece.text) + after
+
     def _chunk(self, index: int, delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> bytes:
         if index not in self._begun:
             self._begun.add(index)
@@ -247,9 +260,17 @@ class Reply:
         return event_of({**self._head("chat.completion.chunk"), "choices": [choice], **usage, **more})
 
 
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def encoded(value: Any) -> bytes:
+    """Return a value as JSON."""
+    return _encode(value).encode()
+
+
 def event_of(record: Mapping[str, Any]) -> bytes:
     """Return an event of a stream."""
-    return b"data: " + json.dumps(record, ensure_ascii=False).encode() + b"\n\n"
+    return b"data: " + encoded(record) + b"\n\n"
 
 
 def usage_of(messages: Sequence[Message]) -> dict[str, Any]:
