@@ -21,7 +21,7 @@ from report import main
 
 SIZES = {
     "rate": (serve_bare.rate, (8, serve_bare.TOKENS), (1, 8)),
-    "first": (serve_bare.first, (3, 100), (1, 8)),
+    "first": (serve_bare.first, (3, 67), (1, 8)),
     "load": (serve_load.measure, (500, 60), (20, 1)),
     "cut": (serve_times.cut, (20, 20), (2, 5)),
     "ready": (serve_times.ready, (6, 1), (2, 1)),

@@ -36,6 +36,12 @@ from redraft.verify.pattern import within
 
 T = TypeVar("T")
 
+LIGHT = 16_384
+"""Most bytes of a body that is read at once. A thread for each of hundreds of requests costs time and memory."""
+
+HEAVY = {"revision", "response_format", "text", "tools"}
+"""Fields with checks and schemas, which may take seconds to read."""
+
 
 def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = None) -> ASGIApp:
     """Return the application.
@@ -62,14 +68,16 @@ def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     async def asked(request: Request, read: Callable[..., T]) -> T:
-        body = object_of(await _body(request, limits))
+        raw = await _body(request, limits)
+        body = object_of(raw)
 
         def work() -> T:
             with within(limits.reading):
                 return read(body, models, limits)
 
         try:
-            return await in_daemon_thread(work)
+            light = len(raw) <= LIGHT and not body.keys() & HEAVY
+            return work() if light else await in_daemon_thread(work)
         except Exception as error:
             raise refusal_of(error) from error
 
