@@ -24,16 +24,16 @@ TOKENS = 96
 """Most new tokens of an answer."""
 
 SIDES = (
-    "The bare side is the process that redraft itself starts for a model, with the same settings, asked at its "
-    "own `/v1/chat/completions` with the same bodies by the same client. Both are loaded during the whole run, "
-    "and take turns."
+    "The bare side is the process that redraft itself starts for a model, with the same settings, asked at "
+    "its own `/v1/chat/completions` with the same bodies by the same client. Both are loaded during the "
+    "whole run, and take turns."
 )
 RATE = "tokens/s through our API at 8 concurrent streams against the bare engine"
 RATE_HOW = f"Greedy answers of at most {TOKENS} tokens to 8 questions at once, {{rounds}} pairs. {SIDES}"
 FIRST = "added latency to the first token, at 1 stream"
 FIRST_HOW = (
-    "One question after the other, each asked on both sides, {rounds} rounds of {pairs} pairs; added is what a "
-    f"pair differs by. Prompts are cached on both sides, which leaves what a server costs. {SIDES}"
+    "One question after the other, each asked on both sides, {rounds} rounds of {pairs} pairs; added is what "
+    f"a pair differs by. Prompts are cached on both sides, which leaves what a server costs. {SIDES}"
 )
 
 
@@ -52,9 +52,7 @@ def bare() -> Iterator[Address]:
     }
     command = [sys.executable, "-P", "-m", "redraft.engines.llamacpp.child"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
-    ) as process:
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(f"{json.dumps(settings)}\n")
@@ -106,7 +104,12 @@ def first(rounds: int, pairs: int) -> Row:
     told = "redraft serve {:.1f} ms; bare {:.1f} ms".format(*each_side)
     figures = (
         Figure("median", tuple(map(statistics.median, added)), "ms", Goal("≤", 5.0), told),
-        Figure("99th percentile", tuple(sorted(each)[int(len(each) * 0.99)] for each in added), "ms", Goal("≤", 15.0)),
+        Figure(
+            "99th percentile",
+            tuple(sorted(each)[int(len(each) * 0.99)] for each in added),
+            "ms",
+            Goal("≤", 15.0),
+        ),
     )
     return Row(FIRST, FIRST_HOW.format(rounds=rounds, pairs=pairs), figures)
 
@@ -125,5 +128,7 @@ async def _firsts(sides: tuple[Address, Address], rounds: int, pairs: int) -> li
 
 
 async def _pair(sides: tuple[Address, Address], question: str, pair: int) -> tuple[float, float]:
-    found = {our_turn: await timed(sides[0 if our_turn else 1], chat(question, 2)) for our_turn in in_turn(pair)}
+    found = {
+        our_turn: await timed(sides[0 if our_turn else 1], chat(question, 2)) for our_turn in in_turn(pair)
+    }
     return found[True].first, found[False].first

@@ -1,4 +1,4 @@
-"""A client of an OpenAI-compatible server that costs next to nothing, so that servers are measured and not it."""
+"""A client of servers like OpenAI's that costs next to nothing, so that they are measured and not it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hundreds of streams at once from a server with a scripted engine, which writes as fast as they are taken."""
+"""Hundreds of streams at once, with a scripted engine that writes as fast as they are taken."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ WORD, WORDS = " rain", 200
 
 MEASURE = "scripted engine, {streams} concurrent streams, {seconds:g} s: errors, tokens/s, memory growth"
 HOW = (
-    f"The engine writes a reply of {WORDS} words with no delay; each word is a delta, counts as one token, and "
-    "is one event of the stream: nothing is joined. Each connection asks again as soon as its answer has "
-    "ended. The client that makes this load and counts is a process on the same two cores. An error is an "
-    "answer that does not have all its words, another status than 200, or a connection that is lost. Memory is "
-    "that of the server before the first request, and the most during the load."
+    f"The engine writes a reply of {WORDS} words with no delay; each word is a delta, counts as one token, "
+    "and is one event of the stream: nothing is joined. Each connection asks again as soon as its answer has "
+    "ended. The client that makes this load and counts is a process on the same cores. An error is an answer "
+    "that does not have all its words, another status than 200, or a connection that is lost. Memory is that "
+    "of the server before the first request, and the most during the load."
 )
 END = b"\r\n0\r\n\r\n"
 
@@ -106,7 +106,9 @@ def measure(streams: int, seconds: float) -> Row:
 async def _load(server: Serving, streams: int, seconds: float) -> Count:
     loop = asyncio.get_running_loop()
     count = Count(loop.time() + seconds)
-    request = Address(server.port).request(chat("Describe it.", 10 * WORDS * len(WORD), "script"), close=False)
+    request = Address(server.port).request(
+        chat("Describe it.", 10 * WORDS * len(WORD), "script"), close=False
+    )
     await asyncio.gather(
         *(
             loop.create_connection(lambda: Stream(request, count), "127.0.0.1", server.port)

@@ -16,8 +16,8 @@ PORT = 8393
 CUT = "closing a client mid-stream: time until the engine's slot is free"
 CUT_HOW = (
     "The default model through llama.cpp, with one slot. A stream of up to 2,000 tokens is closed after some "
-    "pieces, and another request is sent at once: timed until its first token, which the slot has to write. So "
-    "the time that the second request itself takes is in it; on a free server it takes as long as said."
+    "pieces, and another request is sent at once: timed until its first token, which the slot has to write. "
+    "So the time of the second request itself is in it; on a free server it takes as long as said."
 )
 READY = "start to ready with the default model"
 READY_HOW = (

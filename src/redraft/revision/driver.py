@@ -39,6 +39,9 @@ from redraft.revision.state import Plan, State
 from redraft.verify.base import Check, run_checks
 from redraft.verify.output import OutputCheck, parse_output
 
+_OF_TOOLS = ("tool_choice", "parallel_tool_calls")
+"""Fields of a request that belong to its tools."""
+
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
     """Make one chain.
@@ -158,6 +161,9 @@ class Driver:
         if isinstance(op, Continue):
             return self.writer.stream(op.prompt, sampling, op.stop)
         sampling = replace(sampling, schema=op.schema, tools=op.tools)
+        if sampling.extra_body and not op.tools:  # servers refuse these without tools
+            extra = {name: part for name, part in sampling.extra_body.items() if name not in _OF_TOOLS}
+            sampling = replace(sampling, extra_body=extra)
         if op.who == "critic" and self.critic is not None:
             # It may be on another server, which must not see the headers.
             return self.critic.chat(op.messages, replace(sampling, extra_body=None, extra_headers=None))

@@ -37,7 +37,7 @@ from redraft.verify.pattern import within
 T = TypeVar("T")
 
 LIGHT = 16_384
-"""Most bytes of a body that is read at once. A thread for each of hundreds of requests costs time and memory."""
+"""Most bytes of a body that is read without a thread: one for each of hundreds of requests costs time."""
 
 HEAVY = {"revision", "response_format", "text", "tools"}
 """Fields with checks and schemas, which may take seconds to read."""

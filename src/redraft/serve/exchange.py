@@ -15,10 +15,12 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from redraft.chain import Step, Usage
 from redraft.engines.base import Engine
+from redraft.errors import EmptyReply
 from redraft.revision.api import Role, make
 from redraft.revision.cancel import CancelToken
-from redraft.revision.ops import Event
+from redraft.revision.ops import Event, Finished
 from redraft.revision.options import Options
 from redraft.serve.completions import CompletionReply
 from redraft.serve.errors import refusal_of
@@ -67,6 +69,7 @@ class Exchange(Response):
         with suppress(ClientGone):
             await unless_gone(receive, self._answer(scope, receive, patient(send)))
         scope["state"]["chains"] = [message.chain for message in self._reply.messages if message.chain]
+        scope["state"]["usage"] = sum((message.usage for message in self._reply.messages), Usage())
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer when it is its turn. An error becomes a reply, or the end of the stream."""
@@ -76,7 +79,7 @@ class Exchange(Response):
         except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
-            refusal = refusal_of(error)
+            refusal = refusal_of(error, self._reply.asked_in)
             if self._sent:
                 await self._send(send, self._reply.failed(refusal), more=False)
             else:
@@ -117,12 +120,21 @@ class Exchange(Response):
 
 
 async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
-    """Make one chain after the other, and yield their events."""
+    """Make one chain after the other, and yield their events.
+
+    A model that says nothing has given an empty answer, as for OpenAI's clients. It cannot be revised.
+    """
     for index in range(asked.answers):
         options: Options = {**asked.options_of(index), "cancel": cancel}
-        async with aclosing(make(asked.prompt, options, _load)) as events:
-            async for event in events:
-                yield index, event
+        try:
+            async with aclosing(make(asked.prompt, options, _load)) as events:
+                async for event in events:
+                    yield index, event
+        except EmptyReply as error:
+            if not (asked.sure and error.by_itself and error.chain):
+                raise
+            empty = Step(answer="", usage=error.chain.usage)
+            yield index, Finished(error.chain.model_copy(update={"steps": (empty,), "stop": "ended"}))
 
 
 async def _load(_role: Role, reference: str) -> Engine:

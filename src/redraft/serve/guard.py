@@ -102,7 +102,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower().removesuffix(".") == "localhost"
 
 
 def _forbidden(message: str) -> Refusal:
@@ -115,5 +115,7 @@ def _facts(method: str, path: str, seen: Mapping[str, Any], seconds: float) -> I
     if "model" in seen:
         yield f"model={seen['model']!a:.80}"
     if chains := seen.get("chains"):
-        yield f"stop={chains[-1].stop} tokens={sum(chain.usage.completion_tokens for chain in chains)}"
+        yield f"stop={chains[-1].stop}"
+    if usage := seen.get("usage"):
+        yield f"tokens={usage.completion_tokens}"
     yield f"seconds={seconds:.3f}"

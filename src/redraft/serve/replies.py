@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -17,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from redraft.chain import Chain, Feedback, Finish, Usage
 from redraft.revision.ops import DraftDone, Event, Finished, Progress, StepDone, Text
 from redraft.serve.errors import Refusal
+from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Asked
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
@@ -121,6 +123,11 @@ class Message:
         return self.chain
 
     @property
+    def usage(self) -> Usage:
+        """The usage of all attempts; none before the chain is finished."""
+        return self.chain.usage if self.chain else Usage()
+
+    @property
     def reasoning(self) -> str:
         """What came before the answer: the same as was streamed, without the answer itself."""
         answer = answer_of(self.finished)
@@ -183,7 +190,13 @@ def _said_by_checks(feedback: Feedback) -> str:
 
 
 class Reply:
-    """The objects that answer one chat request."""
+    """The objects that answer one chat request.
+
+    Attributes:
+        asked_in: The field of the request that has the prompt.
+    """
+
+    asked_in = "messages"
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
@@ -191,6 +204,7 @@ class Reply:
         self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
         self._begun: set[int] = set()
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+        self._noted: Counter[int] = Counter()
 
     def completion(self) -> dict[str, Any]:
         """Return the whole reply."""
@@ -198,7 +212,7 @@ class Reply:
             {
                 "index": index,
                 "message": message.as_json(),
-                "logprobs": None,
+                "logprobs": self._new_logprobs(index),
                 "finish_reason": message.finish_reason,
             }
             for index, message in enumerate(self.messages)
@@ -239,9 +253,17 @@ class Reply:
     def _chain(self) -> dict[str, Any]:
         return {"redraft": json.loads(self.messages[0].finished.to_json())} if self.asked.with_chain else {}
 
+    def _new_logprobs(self, index: int) -> dict[str, Any] | None:
+        """Return the log-probabilities that came since the last time, if they were asked for."""
+        if self.asked.noted is None:
+            return None
+        tokens = self.asked.noted.calls[index][self._noted[index] :]
+        self._noted[index] += len(tokens)
+        return of_chat(tokens)
+
     def _said(self, index: int, piece: Piece) -> bytes:
         """Return the chunk of a piece. Most are equal but for their text, so that is put into one of them."""
-        if index not in self._begun:
+        if index not in self._begun or self.asked.noted:
             return self._chunk(index, {piece.field: piece.text})
         place = (index, piece.field)
         if place not in self._frames:
@@ -255,7 +277,8 @@ class Reply:
         if index not in self._begun:
             self._begun.add(index)
             delta = {"role": "assistant", **delta}
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        logprobs = self._new_logprobs(index)
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         usage = {"usage": None} if self.asked.with_usage else {}
         return event_of({**self._head("chat.completion.chunk"), "choices": [choice], **usage, **more})
 

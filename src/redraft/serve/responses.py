@@ -129,6 +129,8 @@ def _format(body: Mapping[str, Any], limits: Limits) -> list[Check]:
 class ResponseReply:
     """The objects that answer one request. Its methods are those of `replies.Reply`."""
 
+    asked_in = "input"
+
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
         self.messages = [Message(asked.sure)]
