@@ -32,8 +32,8 @@ RATE = "tokens/s through our API at 8 concurrent streams against the bare engine
 RATE_HOW = f"Greedy answers of at most {TOKENS} tokens to 8 questions at once, {{rounds}} pairs. {SIDES}"
 FIRST = "added latency to the first token, at 1 stream"
 FIRST_HOW = (
-    "One question after the other, each asked on both sides, {rounds} rounds of {pairs} pairs; added is what "
-    f"a pair differs by. Prompts are cached on both sides, which leaves what a server costs. {SIDES}"
+    "One question, asked on both sides in turn, {rounds} rounds of {pairs} pairs; added is what a pair "
+    f"differs by. It is cached on both sides, which leaves what a server costs. {SIDES}"
 )
 
 
@@ -116,19 +116,14 @@ def first(rounds: int, pairs: int) -> Row:
 
 async def _firsts(sides: tuple[Address, Address], rounds: int, pairs: int) -> list[list[tuple[float, float]]]:
     """Return the seconds of both sides, pair by pair, for each round."""
-    questions = QUESTIONS[:STREAMS]
-    for _ in range(2):
-        for question in questions:
-            for side in sides:
-                await timed(side, chat(question, 2))
-    return [
-        [await _pair(sides, questions[pair % len(questions)], pair) for pair in range(pairs)]
-        for _ in range(rounds)
-    ]
+    for pair in range(4):
+        await _pair(sides, pair)  # warms them up
+    return [[await _pair(sides, pair) for pair in range(pairs)] for _ in range(rounds)]
 
 
-async def _pair(sides: tuple[Address, Address], question: str, pair: int) -> tuple[float, float]:
+async def _pair(sides: tuple[Address, Address], pair: int) -> tuple[float, float]:
     found = {
-        our_turn: await timed(sides[0 if our_turn else 1], chat(question, 2)) for our_turn in in_turn(pair)
+        our_turn: await timed(sides[0 if our_turn else 1], chat(QUESTIONS[0], 2))
+        for our_turn in in_turn(pair)
     }
     return found[True].first, found[False].first

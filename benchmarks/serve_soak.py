@@ -26,12 +26,12 @@ WARM_UP = 0.2
 
 MEASURE = "a soak of {seconds:g} s: wrong replies, and memory"
 HOW = (
-    "Workers ask without a break: streamed chats, chats that are revised, completions, responses, "
-    "streams that are closed after three pieces, requests with eight kinds of faults, bytes that are no HTTP, and the "
-    "default model through llama.cpp. A reply is wrong if it is not the one that belongs to its request. "
-    "Memory is read every second; growth is from the mean of the tenth after the warm-up (a fifth of "
-    "the time) to the mean of the last tenth. One of the faults is a body of 9 MB, which comes and goes: {most} MB "
-    "are flat."
+    "Workers ask without a break: streamed chats, chats that are revised, completions, responses, streams "
+    "that are closed after three pieces, requests with eight kinds of faults, bytes that are no HTTP, and "
+    "the default model through llama.cpp. A reply is wrong if it is not the one that belongs to its "
+    "request. Memory is read every second; growth is from the mean of the tenth after the warm-up (a fifth "
+    "of the time) to the mean of the last tenth. One of the faults is a body of 9 MB, which comes and goes: "
+    "{most} MB are flat."
 )
 LONG, SHORT = "Rain is water, and it is wet, and it is cold. " * 8, "Rain is water."
 MOST = 8
