@@ -174,7 +174,13 @@ class ServerError(EngineError):
 
 
 class EmptyReply(EngineError):
-    """A model ended without an answer: it called a tool, only thought, or generated nothing."""
+    """A model ended without an answer: it called a tool, only thought, or generated nothing.
+
+    Attributes:
+        by_itself: It generated nothing and ended by itself: an empty answer, where those are allowed.
+    """
+
+    by_itself = False
 
 
 class EngineTimeout(EngineError):

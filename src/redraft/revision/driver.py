@@ -22,7 +22,7 @@ from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError
 from redraft.options import RETRIES
 from redraft.revision import native, prompted
-from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.hook import Hook
 from redraft.revision.ops import (
     Ask,
@@ -41,6 +41,9 @@ from redraft.revision.ops import (
 from redraft.revision.state import Plan, State
 from redraft.verify.base import Check, run_checks
 from redraft.verify.output import OutputCheck, parse_output
+
+_OF_TOOLS = ("tool_choice", "parallel_tool_calls")
+"""Fields of a request that belong to its tools."""
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
@@ -122,17 +125,18 @@ class Driver:
             # Set after the loop has started its clock, so that the loop agrees that the time is over.
             left = plan.seconds_left
             deadline = None if left is None else asyncio.get_running_loop().time() + left
-            if broken is not None:
-                await self._call_hook(steps, broken, deadline)
-                yield broken
-            while True:
-                if isinstance(step, Event):
-                    event = with_value(step, self.output)
-                    await self._call_hook(steps, event, deadline)
-                    yield event
-                    step = steps.send(None)
-                else:
-                    step = await self._perform(steps, step, plan, deadline)
+            with self.cancel.limit(deadline) as limit:
+                if broken is not None:
+                    await self._call_hook(steps, broken, deadline)
+                    yield broken
+                while True:
+                    if isinstance(step, Event):
+                        event = with_value(step, self.output)
+                        await self._call_hook(steps, event, deadline)
+                        yield event
+                        step = steps.send(None)
+                    else:
+                        step = await self._perform(steps, step, plan, limit)
         except StopIteration:
             return
         finally:
@@ -148,12 +152,12 @@ class Driver:
         except HookError as error:
             steps.throw(error)
 
-    async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, deadline: float | None) -> Op | Event:
+    async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, limit: Limit) -> Op | Event:
         """Perform an operation and send the outcome into the loop. Return what the loop yields next."""
         try:
             if self._over:
                 return steps.send(self._given_up(op))
-            async with self.cancel.until(deadline):
+            with limit:
                 reply = await self._do(op, plan)
         except OutOfTime:
             self._over = True
@@ -184,6 +188,9 @@ class Driver:
         if isinstance(op, Continue):
             return self.writer.stream(op.prompt, sampling, op.stop)
         sampling = replace(sampling, schema=op.schema, tools=op.tools)
+        if sampling.extra_body and not op.tools:  # servers refuse these without tools
+            extra = {name: part for name, part in sampling.extra_body.items() if name not in _OF_TOOLS}
+            sampling = replace(sampling, extra_body=extra)
         if op.who == "critic" and self.critic is not None:
             # It may be on another server, which must not see the headers.
             return self.critic.chat(op.messages, replace(sampling, extra_body=None, extra_headers=None))
@@ -193,7 +200,8 @@ class Driver:
         delta = await anext(self._stream, None) if self._stream is not None else None
         if delta is None:
             raise EngineError(f"the engine {self.writer.info.name!r} ended a reply without saying why.")
-        return replace(delta, text=whole(delta.text)) if delta.text else delta
+        text = whole(delta.text)
+        return delta if text == delta.text else replace(delta, text=text)
 
     async def _close(self) -> None:
         stream, self._stream = self._stream, None

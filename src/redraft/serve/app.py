@@ -37,6 +37,12 @@ from redraft.verify.pattern import within
 
 T = TypeVar("T")
 
+LIGHT = 16_384
+"""Most bytes of a body that is read without a thread: one for each of hundreds of requests costs time."""
+
+HEAVY = {"revision", "response_format", "text", "tools"}
+"""Fields with checks and schemas, which may take seconds to read."""
+
 
 def make_app(
     models: Models,
@@ -70,14 +76,16 @@ def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     async def asked(request: Request, read: Callable[..., T]) -> T:
-        body = object_of(await _body(request, limits))
+        raw = await _body(request, limits)
+        body = object_of(raw)
 
         def work() -> T:
             with within(limits.reading):
                 return read(body, models.within(request.state.key.allows), limits)
 
         try:
-            return await in_daemon_thread(work)
+            light = len(raw) <= LIGHT and not body.keys() & HEAVY
+            return work() if light else await in_daemon_thread(work)
         except Exception as error:
             raise refusal_of(error) from error
 

@@ -77,7 +77,7 @@ class Metrics:
         """Count a request.
 
         Args:
-            seen: What is known of it: `status`, and of a chat request `model` and `chains`.
+            seen: What is known of it: `status`, and of one that asks a model `model`, `chains` and `usage`.
             seconds: How long it took.
         """
         self._requests.labels(str(seen.get("status", "gone"))).inc()
@@ -87,8 +87,9 @@ class Metrics:
         for chain in seen.get("chains", ()):
             self._chains.labels(model, str(chain.stop)).inc()
             self._revisions.labels(model).inc(chain.revisions)
-            self._tokens.labels(model, "prompt").inc(chain.usage.prompt_tokens)
-            self._tokens.labels(model, "completion").inc(chain.usage.completion_tokens)
+        if usage := seen.get("usage"):
+            self._tokens.labels(model, "prompt").inc(usage.prompt_tokens)
+            self._tokens.labels(model, "completion").inc(usage.completion_tokens)
 
     def text(self) -> bytes:
         """Return all figures in Prometheus' text format."""

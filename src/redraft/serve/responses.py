@@ -17,7 +17,7 @@ from redraft.revision.ops import Event, Finished
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.limits import Limits
 from redraft.serve.models import Models
-from redraft.serve.replies import Message, Piece, answer_of, refuse_twice, usage_of
+from redraft.serve.replies import Message, Piece, answer_of, event_of, refuse_twice, usage_of
 from redraft.serve.requests import (
     Asked,
     chain_options,
@@ -128,6 +128,8 @@ def _format(body: Mapping[str, Any], limits: Limits) -> list[Check]:
 
 class ResponseReply:
     """The objects that answer one request. Its methods are those of `replies.Reply`."""
+
+    asked_in = "input"
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
@@ -244,7 +246,7 @@ class ResponseReply:
     def _event(self, kind: str, **more: Any) -> bytes:
         record = {"type": kind, "sequence_number": self._number, **more}
         self._number += 1
-        return f"event: {kind}\ndata: {json.dumps(record, ensure_ascii=False)}\n\n".encode()
+        return f"event: {kind}\n".encode() + event_of(record)
 
 
 def _item(field: str, text: str) -> dict[str, Any]:
