@@ -13,7 +13,23 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
-Unit = Literal["×", "s", "ms", "MB", "%", "nats", "differ", "texts", "tokens", "calls", "chains", "programs"]
+Unit = Literal[
+    "×",
+    "s",
+    "ms",
+    "MB",
+    "MB an hour",
+    "%",
+    "nats",
+    "differ",
+    "texts",
+    "tokens",
+    "tokens/s",
+    "calls",
+    "chains",
+    "programs",
+    "errors",
+]
 
 
 @dataclass(frozen=True)

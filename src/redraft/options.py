@@ -123,7 +123,14 @@ class ModelOption(TypedDict, total=False):
     """Which model is asked."""
 
     model: Annotated[
-        str, Option("default, a GGUF file, org/name, http://host/v1#name …", None, MODEL, "REF", "-m")
+        str,
+        Option(
+            "default, a GGUF file, org/name, http://host/v1#name …; several with commas",
+            None,
+            MODEL,
+            "REF",
+            "-m",
+        ),
     ]
 
 

@@ -25,7 +25,9 @@ from redraft.engines.load import (
     lacks_adapter,
     load_engine,
     local_file,
+    model_of,
     parse_reference,
+    references_of,
 )
 from redraft.errors import EngineError, ModelError, RedraftError, UsageError
 from tests.engines.fake_server import FakeServer, Reply, chat_reply, json_reply, models_reply
@@ -60,6 +62,40 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )  # fmt: skip
 def test_forms(here: Path, ref: str, parsed: ModelReference) -> None:
     assert parse_reference(ref) == parsed
+
+
+@pytest.mark.parametrize(
+    ("ref", "parts"),
+    [
+        ("http://a/v1#m,http://b/v1#m", ["http://a/v1#m", "http://b/v1#m"]),
+        ("http://a/v1#m, https://b/v1#m ,HTTP://c/v1#m", ["http://a/v1#m", "https://b/v1#m", "HTTP://c/v1#m"]),
+        ("default,default", ["default", "default"]),
+        ("default,default+a.gguf", ["default", "default+a.gguf"]),
+        ("script:a.jsonl,script:b.jsonl", ["script:a.jsonl", "script:b.jsonl"]),
+        ("one,two.gguf", ["one,two.gguf"]),
+        ("http://a/x,y/v1#m,n", ["http://a/x,y/v1#m,n"]),
+        ("missing.gguf,defaults", ["missing.gguf,defaults"]),
+        ("here.gguf,", ["here.gguf,"]),
+        ("", [""]),
+    ],
+)  # fmt: skip
+def test_several_references_are_split_at_commas_before_a_reference(
+    here: Path, ref: str, parts: list[str]
+) -> None:
+    for name in ("here.gguf", "one,two.gguf", "two.gguf"):
+        (here / name).touch()
+    assert list(references_of(ref)) == parts
+
+
+def test_one_reference_is_needed_where_one_model_is(here: Path) -> None:
+    with pytest.raises(UsageError, match="names several engines, and one is needed"):
+        parse_reference("http://a/v1#m,http://b/v1#m")
+
+
+def test_records_of_runs_leave_out_which_servers_there_were(here: Path) -> None:
+    assert model_of("http://a/v1#m,http://b/v1#m") == model_of("http://c/v1#m,http://a/v1#m") == "#m"
+    assert model_of("default,default") == "default"
+    assert model_of("http://a/v1#m") == "http://a/v1#m"
 
 
 def test_what_is_on_the_disk_comes_before_the_hub(here: Path) -> None:

@@ -135,4 +135,4 @@ def served(
 
 def events_of(text: str) -> list[str]:
     """The data of a stream's events."""
-    return [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]
+    return [line.removeprefix("data: ") for line in text.split("\n") if line.startswith("data: ")]

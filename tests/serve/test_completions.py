@@ -91,7 +91,7 @@ def test_a_text_that_takes_too_long_ends_with_what_there_is() -> None:
         ({"prompt": ["a"] * 3, "n": 3}, "prompt", "invalid_value"),
         ({"max_tokens": 10**6}, "max_tokens", "invalid_value"),
         ({"echo": True}, "echo", "unsupported"),
-        ({"logprobs": 1}, "logprobs", "unsupported"),
+        ({"logprobs": True}, "logprobs", "invalid_value"),
         ({"revision": {}}, "revision", "unknown_field"),
         ({"model": "short"}, "model", "unsupported"),
     ],

@@ -152,7 +152,10 @@ def test_a_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "evil.example:8321", "127.0.0.1.evil.example", "", "[::2]", "192.0.2.1", "2130706433"],
+    [
+        *("evil.example", "evil.example:8321", "127.0.0.1.evil.example", "", "[::2]", "192.0.2.1"),
+        *("2130706433", "localhost..", "localhost.evil.example", "localhost.localdomain", "127.0.0.1."),
+    ],
 )
 def test_a_request_for_another_host_is_refused(server: Server, host: str) -> None:
     reply = server.post(headers={"Host": host})
@@ -160,7 +163,11 @@ def test_a_request_for_another_host_is_refused(server: Server, host: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "host", ["localhost", "127.0.0.1:9", "[::1]:9", "[::1]", "localhost:8000", "127.0.0.2"]
+    "host",
+    [
+        *("localhost", "127.0.0.1:9", "[::1]:9", "[::1]", "localhost:8000", "127.0.0.2"),
+        *("LOCALHOST", "localhost.", "LocalHost.:8321"),
+    ],
 )
 def test_every_name_of_this_machine_is_taken(server: Server, host: str) -> None:
     assert server.post(headers={"Host": host}).status_code == 200

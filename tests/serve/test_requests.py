@@ -53,6 +53,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"temperature": "hot"}, "temperature"),
     ({"temperature": -1}, "temperature"),
     ({"temperature": 1e308}, "temperature"),
+    ({"logprobs": 1}, "logprobs"),
     ({"temperature": True}, "temperature"),
     ({"top_p": 0}, "top_p"),
     ({"max_tokens": 0}, "max_tokens"),
@@ -148,10 +149,9 @@ def test_an_unknown_field_is_named(server: Server, body: dict[str, Any], param: 
 @pytest.mark.parametrize(
     "body",
     [
-        {"logprobs": True},
         {"presence_penalty": 0.5},
         {"reasoning_effort": "high"},
-        {"tool_choice": "required"},
+        {"top_logprobs": 3},
     ],
 )
 def test_what_cannot_be_met_is_refused(server: Server, body: dict[str, Any]) -> None:
@@ -192,6 +192,10 @@ CHAT = b'{"model": "plain", "messages": [{"role": "user", "content": "Hi."}]'
         b"\xff\xfe{\x00}\x00",
         CHAT.replace(b"Hi", rb"\ud800") + b"}",
         CHAT + b', "metadata": {"\\udfff": 1}}',
+        CHAT + b', "n": 1, "n": 2}',
+        CHAT + b', "model": "short"}',
+        CHAT + b', "metadata": {"a": 1, "a": 1}}',
+        b"{" + b",".join(b'"a%d": 0, "a%d": 0' % (n, n) for n in range(9000)) + b"}",
         b"[" * 100_000,
         b'{"metadata":' * 50_000 + b"1" + b"}" * 50_000,
     ],

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from redraft.engines.scripted import ScriptedEngine
+from redraft.engines.scripted import Reply, ScriptedEngine
 from tests.serve.running import LONG, SHORT, Server, plain, served, short
 from tests.servers.environments import environment
 
@@ -23,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 CLIENTS = Path(__file__).parent / "clients"
 ADA = '{"name": "Ada", "born": 1815}'
+CALL = {"id": "call_1", "type": "function", "function": {"name": "Person", "arguments": ADA}}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +33,7 @@ def server() -> Iterator[Server]:
         "plain": plain(ScriptedEngine([LONG] * 10_000)),
         "short": short(ScriptedEngine([LONG, SHORT] * 20)),
         "json": plain(ScriptedEngine([ADA] * 20)),
+        "tool": plain(ScriptedEngine([Reply(tool_calls=[CALL])])),
     }
     with served(models) as running:
         yield running
@@ -57,7 +59,8 @@ def test_langchain(server: Server) -> None:
     assert found.pop("reasoning") > 0
     assert found.pop("async") == [LONG] * 4
     assert found.pop("stream") == [SHORT]
-    assert found.pop("structured") == found.pop("json_mode") == json.loads(ADA)
+    structured = [found.pop(way) for way in ("structured", "function", "json_mode")]
+    assert structured == [json.loads(ADA)] * 3
     assert set(found.values()) == {SHORT}
 
 

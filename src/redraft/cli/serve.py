@@ -205,7 +205,9 @@ async def _opened(
 
 def _name_of(settings: FlagValues, engine: Any) -> str:
     """Return the name of a model by its reference."""
-    reference = settings.references()["model"]
+    from redraft.engines.load import references_of
+
+    reference, *_ = references_of(settings.references()["model"])
     if "://" in reference:
         return str(engine.info.name)
     base = Path(reference.removeprefix("script:")).name

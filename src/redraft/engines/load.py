@@ -8,6 +8,9 @@
     http://host/v1#model        a server that speaks the OpenAI protocol
     script:replies.jsonl        canned replies, for tests
 
+Several with commas between them are one name for engines of the same model (`pool`). A comma is part of a
+path or address unless `http://`, `https://`, `script:`, `default` or an existing file or folder follows it.
+
 `+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter.
 Existing files and folders go before models of the hub.
 """
@@ -17,9 +20,11 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,6 +52,9 @@ FORMS = (
     "script:replies.jsonl; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 )
 
+_BEGINS = re.compile(r"https?://|script:|default(\+|$)", re.IGNORECASE)
+"""How a reference begins that may follow a comma."""
+
 _ADAPTER = "adapter_config.json"
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
 
@@ -68,13 +76,52 @@ class ModelReference:
     adapters: tuple[Path, ...] = ()
 
 
+def references_of(ref: str) -> tuple[str, ...]:
+    """Return the references in a reference: several if it names several engines of one model."""
+    if _exists(ref.strip()):
+        return (ref.strip(),)
+    first, *rest = ref.split(",")
+    found = [first]
+    for part in rest:
+        if _BEGINS.match(part.strip()) or _exists(part.strip()):
+            found.append(part)
+        else:
+            found[-1] += f",{part}"
+    return tuple(part.strip() for part in found)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return bool(text) and _path(text).exists()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return False
+
+
+def model_of(ref: str) -> str:
+    """Return a reference as records of runs have it.
+
+    Of several servers it is the model's name alone, because the same run may go on with others.
+    """
+    parts = references_of(ref)
+    if len(parts) == 1:
+        return ref
+    names = [f"#{each.partition('#')[2]}" if _is_address(each) else each for each in parts]
+    return ",".join(sorted(set(names)))
+
+
+def _is_address(ref: str) -> bool:
+    return re.match(r"https?://", ref, re.IGNORECASE) is not None
+
+
 def parse_reference(ref: str) -> ModelReference:
-    """Parse a model reference. Uses the disk, but not the network.
+    """Parse a reference of one model. Uses the disk, but not the network.
 
     Raises:
-        UsageError: It has no known form; the hint lists the forms.
+        UsageError: It has no known form, and the hint lists the forms; or it names several engines.
     """
     try:
+        if len(references_of(ref)) > 1:
+            raise UsageError(f"{ref!r:.120} names several engines, and one is needed.", hint="Name one.")
         return _parsed(ref.strip())
     except OSError as error:
         message = f"the model reference {ref!r:.80} cannot be looked up: {error.strerror}."
@@ -82,7 +129,7 @@ def parse_reference(ref: str) -> ModelReference:
 
 
 def _parsed(ref: str) -> ModelReference:
-    if re.match(r"https?://", ref, re.IGNORECASE):
+    if _is_address(ref):
         address, _, model = ref.partition("#")
         return ModelReference("remote", address, model or None)
     if ref.startswith("script:"):
@@ -204,10 +251,23 @@ async def load_engine(
         UsageError: A wrong reference or setting, or a part that is not installed.
         EngineError: The model cannot be loaded, or its server does not answer.
     """
-    machine = {"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers, "dtype": dtype, "device": device}
-    check_values({**machine, "load_8bit": load_8bit, "chat_template": chat_template}, MachineOptions)
+    machine: Any = {
+        "ctx": ctx,
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "dtype": dtype,
+        "device": device,
+        "load_8bit": load_8bit,
+        "chat_template": chat_template,
+    }
+    check_values(machine, MachineOptions)
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
+    if len(parts := references_of(ref)) > 1:
+        if batches:
+            raise UsageError("batches are sent to one server.", hint="Name one, or leave out --batch.")
+        how = {**machine, "parallel": ceil(parallel / len(parts)), "speculate": speculate, "config": config}
+        return await _pool(parts, patience or Patience(), how)
     named = parse_reference(ref)
     _check_machine(named, device, gpu_layers, load_8bit, chat_template)
     if named.kind == "remote":
@@ -228,6 +288,15 @@ async def load_engine(
     if price := price_of((config or load_config()).prices.get(ref)):
         engine.charge(price)
     return engine
+
+
+async def _pool(parts: Sequence[str], patience: Patience, how: Mapping[str, Any]) -> Engine:
+    from redraft.engines.pool import PoolEngine
+
+    # The pool waits and tells of it, and only if no member works.
+    once = replace(patience, tries=1, outage=0.0, tell=lambda _: None)
+    each = [(part, partial(load_engine, part, patience=once, **how)) for part in parts]
+    return await PoolEngine.start(each, patience)
 
 
 def _check_machine(
@@ -341,6 +410,8 @@ def lacks_adapter(ref: str) -> str | None:
         UsageError: `ref` is not a reference.
         ModelError: The adapter cannot be read.
     """
+    if len(references_of(ref)) > 1:
+        return None
     named = parse_reference(ref)
     if len(named.adapters) != 1:
         return None

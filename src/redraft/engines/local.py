@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from abc import ABC, abstractmethod
@@ -139,9 +140,13 @@ class LocalEngine(ABC):
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
         """Render messages as token ids. Only the template's text may become control tokens."""
         contents = "\n".join(map(content_of, messages))
-        as_text = await self._tokenize(contents, control=False)
-        if await self._tokenize(contents, control=True) == as_text:
-            return await self._tokenize(await self._written(messages), start=True, control=True)
+        as_text, as_control, written = await asyncio.gather(
+            self._tokenize(contents, control=False),
+            self._tokenize(contents, control=True),
+            self._written(messages),
+        )
+        if as_text == as_control:
+            return await self._tokenize(written, start=True, control=True)
         return await self._pieced(messages)
 
     async def _written(self, messages: Sequence[Message]) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import TracebackType
 
 
 class OutOfTime(Exception):
@@ -16,18 +17,29 @@ class CancelToken:
 
     def __init__(self) -> None:
         self.cancelled = False
-        self._waits: dict[asyncio.Timeout, asyncio.AbstractEventLoop] = {}
+        self._limits: dict[Limit, asyncio.AbstractEventLoop] = {}
 
     def cancel(self) -> None:
         """End the chains now. Any thread may call it; calling it twice is harmless."""
         self.cancelled = True
-        for wait, loop in list(self._waits.items()):
+        for limit, loop in list(self._limits.items()):
             with suppress(RuntimeError):  # the loop was closed in the meantime
-                loop.call_soon_threadsafe(self._end, wait)
+                loop.call_soon_threadsafe(limit.end)
 
-    def _end(self, wait: asyncio.Timeout) -> None:
-        if wait in self._waits and not wait.expired():
-            wait.reschedule(0)
+    @contextmanager
+    def limit(self, deadline: float | None) -> Iterator[Limit]:
+        """Yield a limit for bodies one after the other. A timer for each of many pieces would cost more."""
+        loop, limit = asyncio.get_running_loop(), Limit()
+        timer = None if deadline is None else loop.call_at(deadline, limit.end)
+        self._limits[limit] = loop
+        if self.cancelled:  # tested after `cancel` can see this limit, so that none is missed
+            limit.end()
+        try:
+            yield limit
+        finally:
+            del self._limits[limit]
+            if timer is not None:
+                timer.cancel()
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
@@ -36,16 +48,42 @@ class CancelToken:
         Raises:
             OutOfTime: The body was cancelled.
         """
-        wait = asyncio.timeout_at(deadline)
-        self._waits[wait] = asyncio.get_running_loop()
-        try:
-            async with wait:
-                if self.cancelled:  # tested after `cancel` can see this wait, so that none is missed
-                    wait.reschedule(0)
-                yield
-        except TimeoutError:
-            if not wait.expired():
-                raise
-            raise OutOfTime from None
-        finally:
-            del self._waits[wait]
+        with self.limit(deadline) as limit, limit:
+            yield
+
+
+class Limit:
+    """Cancels its body when it ends, and each later body before it begins: they raise `OutOfTime`.
+
+    The rules are those of `asyncio.timeout`, which holds for one body only.
+    """
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[object] | None = None
+        self._over = self._cancelled = False
+        self._before = 0
+
+    def end(self) -> None:
+        """Cancel the body."""
+        self._over = True
+        if self._task is not None and not self._cancelled:
+            self._cancelled = True
+            self._task.cancel()
+
+    def __enter__(self) -> None:
+        """Begin a body."""
+        if self._over:
+            raise OutOfTime
+        self._task = task = asyncio.current_task()
+        assert task is not None  # noqa: S101  (bodies are coroutines)
+        self._before = task.cancelling()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End a body. A cancellation from elsewhere stays one."""
+        task, self._task = self._task, None
+        if self._cancelled and task is not None:
+            self._cancelled = False
+            if task.uncancel() <= self._before and kind is asyncio.CancelledError:
+                raise OutOfTime from error

@@ -13,14 +13,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from redraft.chain import Chain, Stop, Usage, whole
 from redraft.engines.base import Delta, Engine, Sampling
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError
+from redraft.options import RETRIES
 from redraft.revision import native, prompted
-from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.hook import Hook
 from redraft.revision.ops import (
     Ask,
@@ -29,6 +31,7 @@ from redraft.revision.ops import (
     Encode,
     Event,
     Finished,
+    Interrupted,
     Loop,
     More,
     Op,
@@ -38,6 +41,9 @@ from redraft.revision.ops import (
 from redraft.revision.state import Plan, State
 from redraft.verify.base import Check, run_checks
 from redraft.verify.output import OutputCheck, parse_output
+
+_OF_TOOLS = ("tool_choice", "parallel_tool_calls")
+"""Fields of a request that belong to its tools."""
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
@@ -86,9 +92,30 @@ class Driver:
     async def run(self, plan: Plan) -> AsyncGenerator[Event, None]:
         """Make one chain and yield its events; the last one is `Finished`.
 
+        A chain whose reply broke off goes on if its engine is ready for the same request again.
+
         Raises:
             RedraftError: The engine, a check or the hook failed. Its `chain` holds all that was generated.
         """
+        in_a_row, broken = 0, None
+        while True:
+            try:
+                async with aclosing(self._run(plan, broken)) as events:
+                    async for event in events:
+                        yield event
+            except EngineError as error:
+                if not error.ready or error.chain is None:
+                    raise
+                before, plan = plan, replace(plan, earlier=error.chain)
+                in_a_row = in_a_row + 1 if _texts(plan) == _texts(before) else 1
+                if in_a_row > RETRIES:
+                    raise
+                broken = Interrupted(error.chain, error)
+            else:
+                return
+
+    async def _run(self, plan: Plan, broken: Interrupted | None) -> AsyncGenerator[Event, None]:
+        """Go on with one chain until a reply breaks off. `broken` is the event of one that did."""
         criticised = [step for step in plan.made if step.feedback and step.feedback.by != "checks"]
         self._calls = len(plan.drafted) + len(plan.made) + len(criticised)  # one a text, for the seeds
         self._over = False
@@ -98,14 +125,18 @@ class Driver:
             # Set after the loop has started its clock, so that the loop agrees that the time is over.
             left = plan.seconds_left
             deadline = None if left is None else asyncio.get_running_loop().time() + left
-            while True:
-                if isinstance(step, Event):
-                    event = with_value(step, self.output)
-                    await self._call_hook(steps, event, deadline)
-                    yield event
-                    step = steps.send(None)
-                else:
-                    step = await self._perform(steps, step, plan, deadline)
+            with self.cancel.limit(deadline) as limit:
+                if broken is not None:
+                    await self._call_hook(steps, broken, deadline)
+                    yield broken
+                while True:
+                    if isinstance(step, Event):
+                        event = with_value(step, self.output)
+                        await self._call_hook(steps, event, deadline)
+                        yield event
+                        step = steps.send(None)
+                    else:
+                        step = await self._perform(steps, step, plan, limit)
         except StopIteration:
             return
         finally:
@@ -121,12 +152,12 @@ class Driver:
         except HookError as error:
             steps.throw(error)
 
-    async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, deadline: float | None) -> Op | Event:
+    async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, limit: Limit) -> Op | Event:
         """Perform an operation and send the outcome into the loop. Return what the loop yields next."""
         try:
             if self._over:
                 return steps.send(self._given_up(op))
-            async with self.cancel.until(deadline):
+            with limit:
                 reply = await self._do(op, plan)
         except OutOfTime:
             self._over = True
@@ -157,6 +188,9 @@ class Driver:
         if isinstance(op, Continue):
             return self.writer.stream(op.prompt, sampling, op.stop)
         sampling = replace(sampling, schema=op.schema, tools=op.tools)
+        if sampling.extra_body and not op.tools:  # servers refuse these without tools
+            extra = {name: part for name, part in sampling.extra_body.items() if name not in _OF_TOOLS}
+            sampling = replace(sampling, extra_body=extra)
         if op.who == "critic" and self.critic is not None:
             # It may be on another server, which must not see the headers.
             return self.critic.chat(op.messages, replace(sampling, extra_body=None, extra_headers=None))
@@ -166,7 +200,8 @@ class Driver:
         delta = await anext(self._stream, None) if self._stream is not None else None
         if delta is None:
             raise EngineError(f"the engine {self.writer.info.name!r} ended a reply without saying why.")
-        return replace(delta, text=whole(delta.text)) if delta.text else delta
+        text = whole(delta.text)
+        return delta if text == delta.text else replace(delta, text=text)
 
     async def _close(self) -> None:
         stream, self._stream = self._stream, None
@@ -182,6 +217,12 @@ class Driver:
         if isinstance(op, RunChecks):
             return Checked(given_up=True, usage=self._judged())
         return () if isinstance(op, Encode) else Delta(finish="cancelled")
+
+
+def _texts(plan: Plan) -> tuple[int, int]:
+    """Return how many answers and feedbacks of an earlier attempt are complete."""
+    steps = (*plan.drafted, *plan.made)
+    return len(steps), sum(step.feedback is not None for step in steps)
 
 
 def with_value(event: Event, output: OutputCheck | None) -> Event:

@@ -111,7 +111,7 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
         return "tool_calls"
     cut = state.stop_of(reply.finish)
     if not (state.steps or reply.text) and state.plan.drafts == 1:
-        state.check_answered(cut, reply.aside)
+        state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
     state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps))
     if state.unchanged() and state.revisions > state.plan.min_revisions:
         return cut or "unchanged"

@@ -294,12 +294,13 @@ class State:
         content = filled(template, found=found, prompt=self.plan.asked.text, **more)
         return {"role": "user", "content": content}
 
-    def check_answered(self, stop: Stop | None, aside: str = "") -> None:
+    def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:
         """Refuse a chain without any answer: it would count as done.
 
         Args:
             stop: Why it ends. A budget or a cancel may end it without an answer.
             aside: What came instead of a text (`Delta.aside`).
+            by_itself: The model ended its text by itself.
 
         Raises:
             EmptyReply: There is none (`has_answer`).
@@ -311,10 +312,12 @@ class State:
             "context": ", and then the context was full",
         }
         received = f"{aside or 'nothing'}{cut.get(stop or '', '')}"
-        raise EmptyReply(
+        error = EmptyReply(
             f"{self.plan.info.name!r} gave no answer. What came: {received}.",
             hint="Give it more room: --max-tokens N" if stop == "max_tokens" else None,
         )
+        error.by_itself = by_itself and not aside
+        raise error
 
     def chain(self, stop: Stop | None) -> Chain:
         """Return the chain as it stands; `stop` is None while it goes on."""

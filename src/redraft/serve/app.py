@@ -37,6 +37,12 @@ from redraft.verify.pattern import within
 
 T = TypeVar("T")
 
+LIGHT = 16_384
+"""Most bytes of a body that is read without a thread: one for each of hundreds of requests costs time."""
+
+HEAVY = {"revision", "response_format", "text", "tools"}
+"""Fields with checks and schemas, which may take seconds to read."""
+
 
 def make_app(
     models: Models,
@@ -54,7 +60,7 @@ def make_app(
         keys: Those that clients may use; None for a server of this machine alone.
         request_log: Keeps requests to models; None for no such log.
     """
-    metrics = Metrics(lambda: gate.inside)
+    metrics = Metrics(lambda: gate.inside, models.watched)
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
     )
@@ -70,14 +76,16 @@ def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     async def asked(request: Request, read: Callable[..., T]) -> T:
-        body = object_of(await _body(request, limits))
+        raw = await _body(request, limits)
+        body = object_of(raw)
 
         def work() -> T:
             with within(limits.reading):
                 return read(body, models.within(request.state.key.allows), limits)
 
         try:
-            return await in_daemon_thread(work)
+            light = len(raw) <= LIGHT and not body.keys() & HEAVY
+            return work() if light else await in_daemon_thread(work)
         except Exception as error:
             raise refusal_of(error) from error
 
@@ -121,11 +129,13 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/ready")
     async def ready() -> dict[str, str]:
-        """Say whether requests are answered: the models are loaded, and the server does not end."""
-        models.all()
+        """Say whether requests are answered: models are loaded and work, and the server does not end."""
+        offered, engines = models.all(), models.watched().values()
         if gate.draining:
             raise unavailable("draining", "the server is about to end.")
-        return {"status": "ready"}
+        if offered and all(model.down for model in offered):
+            raise unavailable("engine_down", "no model works.")
+        return {"status": "degraded" if any(each.trouble for each in engines) else "ready"}
 
     @router.get("/metrics", response_class=PlainTextResponse)
     async def show_metrics(request: Request) -> Response:

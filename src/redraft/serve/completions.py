@@ -8,18 +8,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from redraft.chain import Chain, Finish
+from redraft.chain import Chain, Finish, Usage
 from redraft.engines.base import Delta, Engine
 from redraft.errors import shown
-from redraft.revision.cancel import CancelToken, OutOfTime
+from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.options import Options, budget_of, sampling_of
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.limits import Limits
+from redraft.serve.logprobs import Noting, noting, of_completion
 from redraft.serve.models import Model, Models
 from redraft.serve.replies import DONE, FINISHES, event_of
 from redraft.serve.requests import (
@@ -38,7 +40,7 @@ from redraft.serve.requests import (
 NAMES = {name: OPTIONS[name] for name in ("temperature", "top_p", "max_tokens", "seed", "stop")}
 """Fields that are options, with the option's name."""
 
-OWN = ("model", "prompt", "stream", "stream_options", "n")
+OWN = ("model", "prompt", "stream", "stream_options", "n", "logprobs")
 """Fields that are read here."""
 
 UNSUPPORTED: Mapping[str, Sequence[Any]] = {
@@ -46,7 +48,6 @@ UNSUPPORTED: Mapping[str, Sequence[Any]] = {
     "echo": [False],
     "frequency_penalty": [0],
     "logit_bias": [{}],
-    "logprobs": [],
     "presence_penalty": [0],
     "suffix": [""],
 }
@@ -65,6 +66,7 @@ class AskedTexts:
         options: The sampling, the budget and the open engine.
         stream: Send each piece as it comes.
         with_usage: Send the usage at the end of the stream.
+        noted: Has the log-probabilities of each answer; None if they were not asked for.
     """
 
     model: str
@@ -72,6 +74,7 @@ class AskedTexts:
     options: Options
     stream: bool = False
     with_usage: bool = False
+    noted: Noting | None = None
 
 
 def completion_request(body: Mapping[str, Any], models: Models, limits: Limits) -> AskedTexts:
@@ -84,13 +87,16 @@ def completion_request(body: Mapping[str, Any], models: Models, limits: Limits) 
     check_unsupported(body, UNSUPPORTED)
     model = models.named(typed(body, "model", str, "the name of a model"))
     _check_continues(model)
-    return AskedTexts(
-        model.name,
-        _prompts(body, answers_in(body, limits), limits),
-        chain_options(body, model, limits, (), NAMES),
-        flag(body, "stream"),
-        usage_wanted(body),
-    )
+    options, noted = chain_options(body, model, limits, (), NAMES), None
+    if "logprobs" in body:
+        if typed(body, "logprobs", int, "0") != 0:
+            message = (
+                f"logprobs is {shown(body['logprobs'])}, and this server has no alternatives to a token."
+            )
+            raise invalid(f"{message} It may be 0.", "logprobs", code="unsupported")
+        options, noted = noting(options, model.name)
+    prompts = _prompts(body, answers_in(body, limits), limits)
+    return AskedTexts(model.name, prompts, options, flag(body, "stream"), usage_wanted(body), noted)
 
 
 def _check_continues(model: Model) -> None:
@@ -134,18 +140,17 @@ async def continuations(asked: AskedTexts, cancel: CancelToken) -> AsyncGenerato
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
         asking = _engine(options).stream(prompt, sampling_of(options), tuple(options.get("stop", ())))
         async with aclosing(asking) as deltas:
-            while (delta := await _next(deltas, cancel, deadline)) is not None:
-                yield index, delta
-                if delta.finish:
-                    break
+            with cancel.limit(deadline) as limit:
+                while (delta := await _next(deltas, limit)) is not None:
+                    yield index, delta
+                    if delta.finish:
+                        break
 
 
-async def _next(
-    deltas: AsyncGenerator[Delta, None], cancel: CancelToken, deadline: float | None
-) -> Delta | None:
+async def _next(deltas: AsyncGenerator[Delta, None], limit: Limit) -> Delta | None:
     """Return the next piece; None at the end. One that does not come in time is the end."""
     try:
-        async with cancel.until(deadline):
+        with limit:
             return await anext(deltas, None)
     except OutOfTime:
         return Delta(finish="cancelled")
@@ -179,9 +184,13 @@ class Continuation:
             yield delta.text
 
     @property
-    def tokens(self) -> tuple[int, int]:
-        """The tokens read and written."""
-        return self.prompt_tokens, self.completion_tokens
+    def usage(self) -> Usage:
+        """The tokens so far."""
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self.completion_tokens,
+            cached_tokens=self.cached_tokens,
+        )
 
     @property
     def finish_reason(self) -> str:
@@ -192,15 +201,18 @@ class Continuation:
 class CompletionReply:
     """The objects that answer one request. Its methods are those of `replies.Reply`."""
 
+    asked_in = "prompt"
+
     def __init__(self, asked: AskedTexts) -> None:
         self.asked = asked
         self.messages = [Continuation() for _ in asked.prompts]
+        self._noted: Counter[int] = Counter()
         self._id, self._created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
 
     def completion(self) -> dict[str, Any]:
         """Return the whole reply."""
         choices = [
-            _choice(index, "".join(each.texts), each.finish_reason)
+            _choice(index, "".join(each.texts), each.finish_reason, self._new_logprobs(index))
             for index, each in enumerate(self.messages)
         ]
         return self._object(choices, usage=self._usage())
@@ -212,7 +224,8 @@ class CompletionReply:
         if texts or delta.finish:
             finish = message.finish_reason if delta.finish else None
             more = {"usage": None} if self.asked.with_usage else {}
-            yield event_of(self._object([_choice(index, "".join(texts), finish)], **more))
+            choice = _choice(index, "".join(texts), finish, self._new_logprobs(index))
+            yield event_of(self._object([choice], **more))
 
     def end(self) -> Iterator[bytes]:
         """Yield the end of a stream."""
@@ -224,17 +237,24 @@ class CompletionReply:
         """Return the event of an error after the stream has begun."""
         return event_of(refusal.body)
 
+    def _new_logprobs(self, index: int) -> dict[str, Any] | None:
+        """Return the log-probabilities that came since the last time, if they were asked for."""
+        if self.asked.noted is None:
+            return None
+        tokens, sent = self.asked.noted.calls[index], self._noted[index]
+        self._noted[index] = len(tokens)
+        return of_completion(tokens[sent:], sum(len(token.text) for token in tokens[:sent]))
+
     def _object(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         head = {"id": self._id, "object": "text_completion", "created": self._created}
         return {**head, "model": self.asked.model, "choices": choices, **more}
 
     def _usage(self) -> dict[str, Any]:
-        read = sum(each.prompt_tokens for each in self.messages)
-        written = sum(each.completion_tokens for each in self.messages)
-        cached = sum(each.cached_tokens for each in self.messages)
+        used = sum((each.usage for each in self.messages), Usage())
+        read, written = used.prompt_tokens, used.completion_tokens
         counts = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-        return {**counts, "prompt_tokens_details": {"cached_tokens": cached}}
+        return {**counts, "prompt_tokens_details": {"cached_tokens": used.cached_tokens}}
 
 
-def _choice(index: int, text: str, finish: str | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": finish}
+def _choice(index: int, text: str, finish: str | None, logprobs: dict[str, Any] | None) -> dict[str, Any]:
+    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}

@@ -96,12 +96,17 @@ def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
     return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
 
-def refusal_of(error: Exception) -> Refusal:
-    """Return what a client is told about an error. A bug goes into the log, and the client learns no more."""
+def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
+    """Return what a client is told about an error. A bug goes into the log, and the client learns no more.
+
+    Args:
+        error: It ended the request.
+        asked_in: The field of the request that has the prompt.
+    """
     if isinstance(error, Refusal):
         return error
     if isinstance(error, ContextError):
-        return invalid(error.message, "messages", code="context_length_exceeded")
+        return invalid(error.message, asked_in, code="context_length_exceeded")
     if isinstance(error, CheckSyntaxError):
         return invalid(told(error), "revision.checks")
     if isinstance(error, UsageError):

@@ -8,6 +8,7 @@ for a while, the stream begins with a comment.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
@@ -15,10 +16,12 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
+from redraft.chain import Step, Usage
 from redraft.engines.base import Engine
+from redraft.errors import EmptyReply
 from redraft.revision.api import Role, make
 from redraft.revision.cancel import CancelToken
-from redraft.revision.ops import Event
+from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.revision.options import Options
 from redraft.serve.completions import CompletionReply
 from redraft.serve.errors import refusal_of, reply_of
@@ -28,6 +31,8 @@ from redraft.serve.replies import PING, Reply
 from redraft.serve.requests import Asked
 from redraft.serve.responses import ResponseReply
 from redraft.serve.tracing import parent_of
+
+_log = logging.getLogger(__name__)
 
 Source = Callable[[Any, CancelToken], AsyncGenerator[tuple[int, Any], None]]
 
@@ -70,8 +75,8 @@ class Exchange(Response):
         with suppress(ClientGone), parent_of(self._asked.options, scope):
             await unless_gone(receive, self._answer(scope, receive, patient(send)))
         seen["chains"] = [message.chain for message in messages if message.chain]
-        seen["tokens"] = tuple(map(sum, zip(*(message.tokens for message in messages), strict=True)))
-        seen["key"].pay(sum(seen["tokens"]))
+        seen["usage"] = sum((message.usage for message in messages), Usage())
+        seen["key"].pay(seen["usage"].prompt_tokens + seen["usage"].completion_tokens)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer when it is its turn. An error becomes a reply, or the end of the stream."""
@@ -82,7 +87,7 @@ class Exchange(Response):
         except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
-            refusal = refusal_of(error)
+            refusal = refusal_of(error, self._reply.asked_in)
             if self._sent:
                 scope["state"]["error"] = refusal.code
                 await self._send(send, self._reply.failed(refusal), more=False)
@@ -124,13 +129,24 @@ class Exchange(Response):
 
 
 async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
-    """Make one chain after the other, and yield their events."""
+    """Make one chain after the other, and yield their events.
+
+    A model that says nothing has given an empty answer, as for OpenAI's clients. It cannot be revised.
+    """
     for index in range(asked.answers):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
         options: Options = {**asked.options_of(index), "cancel": cancel, "id": name}
-        async with aclosing(make(asked.prompt, options, _load)) as events:
-            async for event in events:
-                yield index, event
+        try:
+            async with aclosing(make(asked.prompt, options, _load)) as events:
+                async for event in events:
+                    if isinstance(event, Interrupted):
+                        _log.warning("a reply broke off (%s), its chain goes on", type(event.error).__name__)
+                    yield index, event
+        except EmptyReply as error:
+            if not (asked.sure and error.by_itself and error.chain):
+                raise
+            empty = Step(answer="", usage=error.chain.usage)
+            yield index, Finished(error.chain.model_copy(update={"steps": (empty,), "stop": "ended"}))
 
 
 async def _load(_role: Role, reference: str) -> Engine:

@@ -59,7 +59,7 @@ class Entry:
         """Return the entry of a request, from what was noted in its state."""
         seen = scope["state"]
         chains, key = seen.get("chains") or (), seen.get("key")
-        read, written = seen.get("tokens", (None, None))
+        usage = seen.get("usage")
         return cls(
             id=seen["id"],
             key=(key and key.name) or None,
@@ -69,8 +69,8 @@ class Entry:
             model=seen.get("model"),
             stop=chains[-1].stop if chains else None,
             revisions=sum(chain.revisions for chain in chains) if chains else None,
-            prompt_tokens=read,
-            completion_tokens=written,
+            prompt_tokens=usage and usage.prompt_tokens,
+            completion_tokens=usage and usage.completion_tokens,
             error=seen.get("error"),
             seconds=round(seconds, 3),
         )

@@ -10,19 +10,24 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Chain, Feedback, Finish, Usage
-from redraft.revision.ops import DraftDone, Event, Finished, Progress, StepDone, Text
+from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text
+from redraft.revision.state import complete_drafts, complete_steps
 from redraft.serve.errors import Refusal
+from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Asked
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
 """Why an answer ended, in OpenAI's words. Every other reason cut it: `length`."""
 
 DONE = b"data: [DONE]\n\n"
+BROKEN_OFF = "\n\n(This text broke off, and is written again.)"
+
 PING = b": still at work\n\n"
 
 
@@ -57,17 +62,18 @@ class Message:
     Attributes:
         sure: The first answer is certain to be the final one.
         chain: The chain, once it is finished.
-        tokens: The tokens read and written so far, by all attempts.
     """
 
     sure: bool
     chain: Chain | None = None
-    tokens: tuple[int, int] = (0, 0)
+    _counted: Usage = field(default_factory=Usage)
+    _pieces: int = 0
     _sections: list[_Section] = field(default_factory=list)
     _sent: str = ""
     _held: str = ""
     _drafts: int = 0
     _tokens: dict[int, int] = field(default_factory=dict)
+    _thought: bool = False
 
     def take(self, event: Event) -> Iterator[Piece]:
         """Take an event of the chain, and yield the new text of the message."""
@@ -78,6 +84,8 @@ class Message:
         elif isinstance(event, StepDone) and event.step.feedback is not None:
             if said := _said_by_checks(event.step.feedback):
                 yield from self._think(Text("feedback", event.index, said))
+        elif isinstance(event, Interrupted):
+            yield from self._begin_again(event.chain)
         elif isinstance(event, Finished):
             self.chain = event.chain
             yield from self._rest(answer_of(event.chain))
@@ -86,11 +94,25 @@ class Message:
     def _live(self, event: Text) -> bool:
         return self.sure and event.kind == "answer"
 
+    @property
+    def answering(self) -> bool:
+        """Whether some of the answer was content already."""
+        return bool(self._sent)
+
+    def _begin_again(self, chain: Chain) -> Iterator[Piece]:
+        """Drop what is written again, and say so. What was streamed as reasoning comes twice."""
+        self._sent, self._held = "", ""
+        while self._sections and _is_void(self._sections[-1].place, chain):
+            self._sections.pop()
+        if self._thought:
+            yield Piece("reasoning_content", BROKEN_OFF)
+
     def _think(self, event: Text) -> Iterator[Piece]:
         place = (event.kind, event.index, self._drafts)
         if not self._sections or self._sections[-1].place != place:
-            between = "\n\n" if self._sections else ""
+            between = "\n\n" if self._thought else ""
             self._sections.append(_Section(place))
+            self._thought = True
             yield Piece("reasoning_content", f"{between}{self._sections[-1].heading}:\n")
         self._sections[-1].texts.append(event.text)
         yield Piece("reasoning_content", event.text)
@@ -113,9 +135,9 @@ class Message:
     def _count(self, event: Event) -> None:
         """Note all tokens, and those of each answer before feedback and checks are added to its step."""
         if isinstance(event, Text):
-            self.tokens = self.tokens[0], self.tokens[1] + 1
+            self._pieces += 1
         elif isinstance(event, Progress | Finished):
-            self.tokens = event.chain.usage.prompt_tokens, event.chain.usage.completion_tokens
+            self._counted, self._pieces = event.chain.usage, 0
             for index, step in enumerate(event.chain.steps):
                 self._tokens.setdefault(index, step.usage.completion_tokens)
 
@@ -124,6 +146,11 @@ class Message:
         """The chain. Only once it is finished."""
         assert self.chain is not None  # noqa: S101  (`make` always ends with `Finished`)
         return self.chain
+
+    @property
+    def usage(self) -> Usage:
+        """The usage of all attempts so far. A piece that the engine has not counted is a token."""
+        return self._counted + Usage(completion_tokens=self._pieces)
 
     @property
     def reasoning(self) -> str:
@@ -168,6 +195,15 @@ class Message:
         return message
 
 
+def _is_void(place: tuple[str, int, int], chain: Chain) -> bool:
+    """Return whether a chain that broke off writes a section again."""
+    kind, index, drafts = place
+    steps = complete_steps(chain)
+    if kind == "answer":
+        return index + drafts >= len(steps) + len(complete_drafts(chain))
+    return index >= len(steps) or steps[index].feedback is None
+
+
 def _final(chain: Chain) -> int | None:
     """Return the index of the final answer: the best one, or the last if none is complete."""
     return chain.best if chain.best is not None else (len(chain.steps) - 1 if chain.steps else None)
@@ -188,13 +224,21 @@ def _said_by_checks(feedback: Feedback) -> str:
 
 
 class Reply:
-    """The objects that answer one chat request."""
+    """The objects that answer one chat request.
+
+    Attributes:
+        asked_in: The field of the request that has the prompt.
+    """
+
+    asked_in = "messages"
 
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
         self.messages = [Message(asked.sure) for _ in range(asked.answers)]
         self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
         self._begun: set[int] = set()
+        self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
+        self._noted: Counter[int] = Counter()
 
     def completion(self) -> dict[str, Any]:
         """Return the whole reply."""
@@ -202,7 +246,7 @@ class Reply:
             {
                 "index": index,
                 "message": message.as_json(),
-                "logprobs": None,
+                "logprobs": self._new_logprobs(index),
                 "finish_reason": message.finish_reason,
             }
             for index, message in enumerate(self.messages)
@@ -217,8 +261,9 @@ class Reply:
     def events(self, index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain of an answer, and yield what is streamed for it."""
         message = self.messages[index]
+        refuse_twice(message, event)
         for piece in message.take(event):
-            yield self._chunk(index, {piece.field: piece.text})
+            yield self._said(index, piece)
         if isinstance(event, Finished):
             if message.tool_calls:
                 calls = [{"index": number, **call} for number, call in enumerate(message.tool_calls)]
@@ -243,18 +288,53 @@ class Reply:
     def _chain(self) -> dict[str, Any]:
         return {"redraft": json.loads(self.messages[0].finished.to_json())} if self.asked.with_chain else {}
 
+    def _new_logprobs(self, index: int) -> dict[str, Any] | None:
+        """Return the log-probabilities that came since the last time, if they were asked for."""
+        if self.asked.noted is None:
+            return None
+        tokens = self.asked.noted.calls[index][self._noted[index] :]
+        self._noted[index] += len(tokens)
+        return of_chat(tokens)
+
+    def _said(self, index: int, piece: Piece) -> bytes:
+        """Return the chunk of a piece. Most are equal but for their text, so that is put into one of them."""
+        if index not in self._begun or self.asked.noted:
+            return self._chunk(index, {piece.field: piece.text})
+        place = (index, piece.field)
+        if place not in self._frames:
+            empty = f'"{piece.field}": "'.encode()
+            before, _, after = self._chunk(index, {piece.field: ""}).partition(empty + b'"')
+            self._frames[place] = (before + empty[:-1], after)
+        before, after = self._frames[place]
+        return before + encoded(piece.text) + after
+
     def _chunk(self, index: int, delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> bytes:
         if index not in self._begun:
             self._begun.add(index)
             delta = {"role": "assistant", **delta}
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        logprobs = self._new_logprobs(index)
+        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         usage = {"usage": None} if self.asked.with_usage else {}
         return event_of({**self._head("chat.completion.chunk"), "choices": [choice], **usage, **more})
 
 
+def refuse_twice(message: Message, event: Event) -> None:
+    """Raise the error of a stream whose content would begin again: a client cannot take content back."""
+    if isinstance(event, Interrupted) and message.answering:
+        raise event.error
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def encoded(value: Any) -> bytes:
+    """Return a value as JSON."""
+    return _encode(value).encode()
+
+
 def event_of(record: Mapping[str, Any]) -> bytes:
     """Return an event of a stream."""
-    return b"data: " + json.dumps(record, ensure_ascii=False).encode() + b"\n\n"
+    return b"data: " + encoded(record) + b"\n\n"
 
 
 def usage_of(messages: Sequence[Message]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -23,6 +24,7 @@ from redraft.revision.budget import Budget
 from redraft.revision.options import Options, budget_of, check_options, drafts_of, from_json
 from redraft.serve.errors import invalid, told
 from redraft.serve.limits import Limits
+from redraft.serve.logprobs import Noting, noting
 from redraft.serve.models import Model, Models
 from redraft.verify.base import Check
 from redraft.verify.kinds import COMPUTED
@@ -49,7 +51,10 @@ REVISION = {
 }
 """The same for the parts of `revision`."""
 
-OWN = ("model", "messages", "stream", "stream_options", "n", "response_format", "revision", "redraft")
+OWN = (
+    *("model", "messages", "stream", "stream_options", "n", "response_format", "revision", "redraft"),
+    *("logprobs", "tool_choice", "parallel_tool_calls"),
+)
 """Fields that are read here."""
 
 WITHOUT_EFFECT = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
@@ -59,11 +64,8 @@ UNSUPPORTED: Mapping[str, Sequence[Any]] = {
     "frequency_penalty": [0],
     "presence_penalty": [0],
     "logit_bias": [{}],
-    "logprobs": [False],
     "top_logprobs": [0],
     "modalities": [["text"]],
-    "parallel_tool_calls": [True],
-    "tool_choice": ["auto"],
     "functions": [[]],
     "function_call": ["none"],
     "audio": [],
@@ -95,6 +97,7 @@ class Asked:
         stream: Send each piece as it comes.
         with_usage: Send the usage at the end of the stream.
         with_chain: Send the whole chain.
+        noted: Has the log-probabilities of each answer; None if they were not asked for.
     """
 
     model: str
@@ -104,6 +107,7 @@ class Asked:
     stream: bool = False
     with_usage: bool = False
     with_chain: bool = False
+    noted: Noting | None = None
 
     @property
     def sure(self) -> bool:
@@ -127,10 +131,11 @@ def object_of(body: bytes) -> dict[str, Any]:
     """Return the JSON object in the body of a request, without fields that are null.
 
     Raises:
-        Refusal: It is not UTF-8, not JSON, not an object, or has half of a character.
+        Refusal: It is not UTF-8, not JSON, not an object, or has half of a character or a name twice: a proxy
+            could read the other one.
     """
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_number)
+        value = json.loads(body.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_once)
         if _SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
@@ -142,6 +147,14 @@ def object_of(body: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise invalid(f"the body is {shown(value)}, and should be a JSON object.", code="invalid_json")
     return {name: part for name, part in value.items() if part is not None}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{twice!r:.80} is there twice in one object")
+    return found
 
 
 def _no_number(constant: str) -> NoReturn:
@@ -157,14 +170,19 @@ def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Ask
     check_names(body, FIELDS, "a chat request")
     check_unsupported(body, UNSUPPORTED)
     model = models.named(typed(body, "model", str, "the name of a model"))
+    prompt = prompt_in(typed(body, "messages", list, _MESSAGES), "messages")
+    options, noted = chain_options(body, model, limits, _format(body, limits)) | _of_tools(body, model), None
+    if flag(body, "logprobs"):
+        options, noted = noting(options, model.name)
     asked = Asked(
         model.name,
-        prompt_in(typed(body, "messages", list, _MESSAGES), "messages"),
-        chain_options(body, model, limits, _format(body, limits)),
+        prompt,
+        options,
         answers=answers_in(body, limits),
         stream=flag(body, "stream"),
         with_usage=usage_wanted(body),
         with_chain=flag(body, "redraft"),
+        noted=noted,
     )
     if asked.with_chain and asked.answers > 1:
         raise invalid("redraft gives the chain of one answer, and n asks for more.", "redraft")
@@ -339,6 +357,22 @@ def _checks(texts: Sequence[Any], limits: Limits) -> list[Check]:
         return [parse_check(text, kinds=COMPUTED) for text in texts]
     except UsageError as error:
         raise invalid(told(error), "revision.checks") from None
+
+
+def _of_tools(body: Mapping[str, Any], model: Model) -> Options:
+    """Return the fields beside `tools`, which go to the model's server as they are, as options."""
+    found = {name: body[name] for name in ("tool_choice", "parallel_tool_calls") if name in body}
+    choice = found.get("tool_choice", "auto")
+    named = isinstance(choice, dict) and isinstance(choice.get("type"), str)
+    if not (named or choice in ("none", "auto", "required")):
+        message = f"tool_choice is {shown(choice)}. It should be none, auto, required or a tool's name."
+        raise invalid(message, "tool_choice")
+    flag(body, "parallel_tool_calls")
+    if body.get("tools"):
+        return {"extra_body": {**(model.options.get("extra_body") or {}), **found}} if found else {}
+    if choice not in ("none", "auto"):
+        raise invalid("tool_choice needs tools, and the request has none.", "tool_choice")
+    return {}
 
 
 def _format(body: Mapping[str, Any], limits: Limits) -> list[Check]:

@@ -17,7 +17,7 @@ from redraft.revision.ops import Event, Finished
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.limits import Limits
 from redraft.serve.models import Models
-from redraft.serve.replies import Message, Piece, answer_of, usage_of
+from redraft.serve.replies import Message, Piece, answer_of, event_of, refuse_twice, usage_of
 from redraft.serve.requests import (
     Asked,
     chain_options,
@@ -129,6 +129,8 @@ def _format(body: Mapping[str, Any], limits: Limits) -> list[Check]:
 class ResponseReply:
     """The objects that answer one request. Its methods are those of `replies.Reply`."""
 
+    asked_in = "input"
+
     def __init__(self, asked: Asked) -> None:
         self.asked = asked
         self.messages = [Message(asked.sure)]
@@ -147,6 +149,7 @@ class ResponseReply:
     def events(self, _index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain, and yield what is streamed for it."""
         yield from self._begin()
+        refuse_twice(self.messages[0], event)
         for piece in self.messages[0].take(event):
             yield from self._add(piece)
         if isinstance(event, Finished):
@@ -243,7 +246,7 @@ class ResponseReply:
     def _event(self, kind: str, **more: Any) -> bytes:
         record = {"type": kind, "sequence_number": self._number, **more}
         self._number += 1
-        return f"event: {kind}\ndata: {json.dumps(record, ensure_ascii=False)}\n\n".encode()
+        return f"event: {kind}\n".encode() + event_of(record)
 
 
 def _item(field: str, text: str) -> dict[str, Any]:

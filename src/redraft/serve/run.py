@@ -7,6 +7,7 @@ or Ctrl-C drains, as `gate` says; the second cancels what is left.
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -32,6 +33,10 @@ _IDLE = 30
 
 HEAD_SECONDS = 15.0
 """Seconds in which the head of a request has to come. Slow ones would use up the connections."""
+
+
+logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
+"""Its warnings are a line for each malformed request or upgrade: any stranger could fill a disk with them."""
 
 
 class _Protocol(H11Protocol):

@@ -25,6 +25,10 @@ async def at_once() -> list[Any]:
     return [*(reply.content for reply in replies), "".join(pieces)]
 
 
+def as_function(asked: ChatOpenAI) -> Any:
+    return asked.with_structured_output(Person, method="function_calling").invoke("Who?").model_dump()
+
+
 def answers() -> dict[str, Any]:
     short, responses = model("short"), model("short", use_responses_api=True)
     reply = short.invoke("Describe rain.")
@@ -36,6 +40,7 @@ def answers() -> dict[str, Any]:
         "stream": [piece for piece in pieces if piece],
         "conversation": short.invoke(conversation).content,
         "structured": model("json").with_structured_output(Person).invoke("Who?").model_dump(),
+        "function": as_function(model("tool")),
         "json_mode": model("json").with_structured_output(method="json_mode").invoke("Who?"),
         "async": asyncio.run(at_once()),
         "responses": responses.invoke("Describe rain.").text,

@@ -1,0 +1,121 @@
+"""Hundreds of streams at once, with a scripted engine that writes as fast as they are taken."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from measure import Figure, Goal, Row
+from serve_client import Address, chat
+from serve_server import Serving, memory, serving
+
+PORT = 8392
+WORD, WORDS = " rain", 200
+"""An answer is so many words. Each is a token, and one delta of the engine."""
+
+MEASURE = "scripted engine, {streams} concurrent streams, {seconds:g} s: errors, tokens/s, memory growth"
+HOW = (
+    f"The engine writes a reply of {WORDS} words with no delay; each word is a delta, counts as one token, "
+    "and is one event of the stream: nothing is joined. Each connection asks again as soon as its answer has "
+    "ended. The client that makes this load and counts is a process on the same cores. An error is an answer "
+    "that does not have all its words, another status than 200, or a connection that is lost. Memory is that "
+    "of the server before the first request, and the most during the load."
+)
+END = b"\r\n0\r\n\r\n"
+
+
+@dataclass
+class Count:
+    """What all streams have counted.
+
+    Attributes:
+        until: When the load ends, on the loop's clock.
+    """
+
+    until: float
+    tokens: int = 0
+    events: int = 0
+    answers: int = 0
+    errors: int = 0
+    peaks: list[float] = field(default_factory=list)
+
+
+class Stream(asyncio.Protocol):
+    """A connection that asks again and again, and counts without reading JSON."""
+
+    def __init__(self, request: bytes, count: Count) -> None:
+        self._request, self._count = request, count
+        self._tail, self._words, self._going = b"", 0, True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        """Count, and ask again at the end of an answer."""
+        word = WORD.strip().encode()
+        if not self._tail and not data.startswith(b"HTTP/1.1 200"):
+            self._count.errors += 1
+        seen = self._tail[1 - len(word) :] + data
+        found = seen.count(word)
+        self._words += found
+        self._count.tokens += found
+        self._count.events += data.count(b"data: {")
+        self._tail = (self._tail + data)[-len(END) :]
+        if self._tail == END:
+            self._ended()
+
+    def _ended(self) -> None:
+        self._count.answers += 1
+        self._count.errors += self._words != WORDS
+        self._tail, self._words = b"", 0
+        self._going = asyncio.get_running_loop().time() < self._count.until
+        self._transport.write(self._request) if self._going else self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """A connection that the server closes is an error."""
+        self._count.errors += self._going and asyncio.get_running_loop().time() < self._count.until
+
+
+def measure(streams: int, seconds: float) -> Row:
+    """Measure the row."""
+    with tempfile.TemporaryDirectory() as name:
+        script = Path(name) / "script.jsonl"
+        script.write_text(f'{{"settings": {{"chunk": {len(WORD)}}}}}\n{json.dumps(WORD * WORDS)}\n')
+        words = ("--model", f"script:{script}", "--parallel", str(streams))
+        with serving(*words, port=PORT) as server:
+            before = memory(server.pid)
+            start = time.perf_counter()
+            count = asyncio.run(_load(server, streams, seconds))
+            took = time.perf_counter() - start
+    told = f"{count.events / took:,.0f} events/s, {count.answers:,} whole answers, {count.tokens:,} tokens"
+    figures = (
+        Figure("errors", (float(count.errors),), "errors", Goal("≤", 0)),
+        Figure("rate", (count.tokens / took,), "tokens/s", Goal("≥", 10_000), told),
+        Figure("memory growth", (max(count.peaks) - before,), "MB", Goal("≤", 50), f"from {before:.0f} MB"),
+    )
+    return Row(MEASURE.format(streams=streams, seconds=seconds), HOW, figures)
+
+
+async def _load(server: Serving, streams: int, seconds: float) -> Count:
+    loop = asyncio.get_running_loop()
+    count = Count(loop.time() + seconds)
+    request = Address(server.port).request(
+        chat("Describe it.", 10 * WORDS * len(WORD), "script"), close=False
+    )
+    await asyncio.gather(
+        *(
+            loop.create_connection(lambda: Stream(request, count), "127.0.0.1", server.port)
+            for _ in range(streams)
+        )
+    )
+    while loop.time() < count.until:
+        count.peaks.append(memory(server.pid))
+        await asyncio.sleep(0.5)
+    return count

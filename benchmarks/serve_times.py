@@ -1,0 +1,68 @@
+"""How fast a server starts, and how fast it frees the engine when a client leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from contextlib import aclosing
+
+from material import QUESTIONS
+from measure import Figure, Goal, Row
+from serve_client import Address, chat, events, timed
+from serve_server import serving
+
+PORT = 8393
+CUT = "closing a client mid-stream: time until the engine's slot is free"
+CUT_HOW = (
+    "The default model through llama.cpp, with one slot. A stream of up to 2,000 tokens is closed after some "
+    "pieces, and another request is sent at once: timed until its first token, which the slot has to write. "
+    "So the time of the second request itself is in it; on a free server it takes as long as said."
+)
+READY = "start to ready with the default model"
+READY_HOW = (
+    "A new process each time, until `/ready` answers with 200. In the first, Python has compiled no module "
+    "yet: its cache of compiled modules begins empty."
+)
+
+
+def cut(times: int, pieces: int) -> Row:
+    """Measure how long an abandoned stream keeps its slot."""
+    with serving("--model", "default", "--parallel", "1", "--queue", "1", port=PORT) as server:
+        freed, alone = asyncio.run(_cuts(Address(server.port), times, pieces))
+    figure = Figure("to the next request's first token", tuple(freed), "s", Goal("≤", 1.0))
+    return Row(CUT, CUT_HOW, (figure, Figure("on a free server", tuple(alone), "s")))
+
+
+async def _cuts(address: Address, times: int, pieces: int) -> tuple[list[float], list[float]]:
+    freed, alone = [], []
+    for number in range(times):
+        question = QUESTIONS[number % len(QUESTIONS)]
+        await _abandon(address, question, pieces)
+        freed.append((await timed(address, chat("Say yes.", 2))).first)
+        alone.append((await timed(address, chat("Say yes.", 2))).first)
+    return freed, alone
+
+
+async def _abandon(address: Address, question: str, pieces: int) -> None:
+    """Take some pieces of a long answer, and close the connection."""
+    body = chat(f"{question} Answer at great length.", 2000, temperature=1)
+    async with aclosing(events(address, body)) as stream:
+        for _ in range(pieces):
+            await anext(stream)
+
+
+def ready(times: int, _tries: int) -> Row:
+    """Measure how long a server takes to start."""
+    seconds = []
+    with tempfile.TemporaryDirectory() as cache:
+        for _ in range(times):
+            env = {"PYTHONPYCACHEPREFIX": cache, "PYTHONDONTWRITEBYTECODE": ""}
+            with serving("--model", "default", port=PORT, **env) as server:
+                seconds.append(server.seconds)
+            time.sleep(0.2)
+    figures = (
+        Figure("nothing compiled", (seconds[0],), "s", Goal("≤", 5.0)),
+        Figure("again", tuple(seconds[1:]), "s", Goal("≤", 5.0)),
+    )
+    return Row(READY, READY_HOW, figures)

@@ -1,0 +1,238 @@
+"""Fields that go through to the engine and come back: log-probabilities, tools; and empty answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from redraft.engines.base import Delta, EngineInfo, Sampling
+from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.errors import EngineError
+from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
+from tests.serve.test_chat import ASK, CALL, TOOL
+from tests.serve.test_metrics import figures
+
+
+class Probable(ScriptedEngine):
+    """Has the log-probability -0.5 for each token, and notes how it was asked."""
+
+    def __init__(self, replies: Any, **more: Any) -> None:
+        super().__init__(replies, **more)
+        self.asked: list[Sampling] = []
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, logprobs=True)
+
+    async def _reply(self, *asked: Any) -> AsyncGenerator[Delta, None]:  # type: ignore[override]
+        sampling: Sampling = asked[2]
+        self.asked.append(sampling)
+        async for delta in super()._reply(*asked):
+            logprobs = (-0.5,) * len(delta.text) if sampling.logprobs else ()
+            yield replace(delta, logprobs=logprobs)
+
+
+@pytest.mark.parametrize("token_ids", [True, False])
+def test_a_chat_has_the_log_probability_of_each_token(token_ids: bool) -> None:
+    engine = Probable([LONG], token_ids=token_ids)
+    with served({"plain": plain(engine)}) as server, server.client() as client:
+        whole = client.chat.completions.create(model="plain", messages=ASK, logprobs=True).choices[0]
+        stream = client.chat.completions.create(model="plain", messages=ASK, logprobs=True, stream=True)
+        chunks = [chunk.choices[0] for chunk in stream]
+    assert whole.logprobs
+    assert whole.logprobs.content
+    tokens = [each for chunk in chunks if chunk.logprobs for each in chunk.logprobs.content or ()]
+    assert tokens == whole.logprobs.content
+    assert "".join(token.token for token in tokens) == LONG
+    assert bytes(byte for token in tokens for byte in token.bytes or ()).decode() == LONG
+    assert {token.logprob for token in tokens} == {-0.5}
+    assert len(tokens) == len(LONG)
+    assert len(chunks[1].logprobs.content or ()) == 4 if chunks[1].logprobs else False  # with their piece
+
+
+def test_each_answer_has_its_own_and_none_is_asked_for_otherwise() -> None:
+    engine = Probable(["One.", "Three."])
+    with served({"plain": plain(engine)}) as server:
+        choices = server.post({"logprobs": True, "n": 2}).json()["choices"]
+        without = server.post({"logprobs": False}).json()["choices"][0]
+    texts = ["".join(token["token"] for token in choice["logprobs"]["content"]) for choice in choices]
+    assert texts == ["One.", "Three."]
+    assert without["logprobs"] is None
+    assert [sampling.logprobs for sampling in engine.asked] == [True, True, False]
+
+
+def test_a_completion_has_them_in_its_own_shape() -> None:
+    with served({"plain": plain(Probable(["a bc"], chunk=2))}) as server, server.client() as client:
+        whole = client.completions.create(model="plain", prompt="Rain", logprobs=0).choices[0].logprobs
+        chunks = list(client.completions.create(model="plain", prompt="Rain", logprobs=0, stream=True))
+    assert whole
+    assert (whole.tokens, whole.token_logprobs) == ([*"a bc"], [-0.5] * 4)
+    assert whole.text_offset == [0, 1, 2, 3]
+    offsets = [chunk.choices[0].logprobs.text_offset for chunk in chunks if chunk.choices[0].logprobs]
+    assert offsets == [[0, 1], [2, 3], []]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("chat/completions", {"model": "short", "logprobs": True}, "logprobs"),
+        ("chat/completions", {"revision": {"max": 1}, "logprobs": True}, "logprobs"),
+        ("chat/completions", {"model": "none", "logprobs": True}, "logprobs"),
+        ("chat/completions", {"logprobs": True, "top_logprobs": 2}, "top_logprobs"),
+        ("completions", {"logprobs": 1}, "logprobs"),
+        ("completions", {"model": "none", "logprobs": 0}, "logprobs"),
+    ],
+)
+def test_log_probabilities_that_there_are_not_are_refused(path: str, body: Any, param: str) -> None:
+    engine = Probable([LONG, SHORT])
+    models = {"plain": plain(engine), "short": short(engine), "none": plain(ScriptedEngine([LONG]))}
+    asked = {"messages": ASK} if path.startswith("chat") else {"prompt": "Rain"}
+    with served(models) as server:
+        reply = httpx.post(f"{server.url}/{path}", json={"model": "plain", **asked, **body})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"], error["code"]) == (400, param, "unsupported")
+
+
+# Tools
+
+
+def test_the_choice_of_a_tool_goes_to_the_model() -> None:
+    engine = Probable([Reply(tool_calls=[CALL])])
+    named = {"type": "function", "function": {"name": "search"}}
+    own = {"extra_body": {"top_k": 3}}
+    with served({"plain": {**plain(engine), **own}}) as server, server.client() as client:
+        for choice in ("required", named):
+            reply = client.chat.completions.create(
+                model="plain",
+                messages=ASK,
+                tools=[TOOL],
+                tool_choice=choice,  # type: ignore[arg-type]
+                parallel_tool_calls=False,
+            )
+            assert reply.choices[0].message.tool_calls
+    assert [sampling.extra_body for sampling in engine.asked] == [
+        {"top_k": 3, "tool_choice": choice, "parallel_tool_calls": False} for choice in ("required", named)
+    ]
+
+
+def test_a_criticism_has_no_tools_and_no_choice_of_one() -> None:
+    engine = Probable([LONG, "Too long. Revision is needed.", SHORT, "No revision is needed."])
+    with served({"critic": {"model": engine}}) as server:
+        body = {"model": "critic", "tools": [TOOL], "tool_choice": "auto"}
+        assert server.post(body).json()["choices"][0]["message"]["content"] == SHORT
+    asked = [(bool(sampling.tools), sampling.extra_body) for sampling in engine.asked]
+    assert asked == [(True, {"tool_choice": "auto"}), (False, {})] * 2
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tool_choice": {"type": "function", "function": {"name": "search"}}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": "search"}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
+        ({"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
+    ],
+)
+def test_a_wrong_choice_is_named(body: dict[str, Any], param: str) -> None:
+    with served() as server:
+        reply = server.post(body)
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
+
+
+def test_a_choice_that_asks_for_nothing_needs_no_tools() -> None:
+    with served() as server:
+        for choice in ("auto", "none"):
+            assert server.post({"tool_choice": choice, "parallel_tool_calls": True}).status_code == 200
+
+
+# Answers without a text
+
+
+@pytest.mark.parametrize("text", ["", " \n"])
+def test_a_plain_model_may_say_nothing(text: str) -> None:
+    with served(both(text)) as server, server.client() as client:
+        whole = client.chat.completions.create(model="plain", messages=ASK)
+        chunks = list(client.chat.completions.create(model="plain", messages=ASK, stream=True))
+        response = client.responses.create(model="plain", input="Rain?")
+        chain = server.post({"redraft": True}).json()["redraft"]
+    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == ("", "stop")
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert (response.output_text, response.status) == ("", "completed")
+    assert (chain["stop"], chain["best"]) == ("ended", None)
+
+
+@pytest.mark.parametrize("reply", [Reply("", finish="filtered"), Reply("", finish="context")])
+def test_an_answer_that_was_kept_back_is_an_error(reply: Reply) -> None:
+    with served(both(reply)) as server:
+        assert server.post().status_code == 502
+
+
+def test_an_empty_draft_is_an_error_of_a_model_that_revises() -> None:
+    with served(both("")) as server:
+        assert server.post({"model": "short"}).status_code == 502
+
+
+# Errors and figures of all routes
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("chat/completions", {"messages": [{"role": "user", "content": "x" * 99}]}, "messages"),
+        ("completions", {"prompt": "x" * 99}, "prompt"),
+        ("responses", {"input": "x" * 99}, "input"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_is_too_long_is_named_with_both_lengths(
+    path: str, body: dict[str, Any], param: str, stream: bool
+) -> None:
+    with served(both(LONG, context=50)) as server:
+        reply = httpx.post(f"{server.url}/{path}", json={"model": "plain", "stream": stream, **body})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"], error["code"]) == (400, param, "context_length_exceeded")
+    assert "99" in error["message"]
+    assert "50" in error["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tokens_of_completions_are_counted(stream: bool) -> None:
+    with served() as server:
+        body = {"model": "plain", "prompt": "Rain", "stream": stream}
+        reply = httpx.post(f"{server.url}/completions", json=body)
+        found = figures(server)
+    assert reply.status_code == 200
+    assert found["redraft_tokens_total", "completion", "plain"] == len(LONG)
+    assert found["redraft_tokens_total", "prompt", "plain"] == 4
+
+
+def test_errors_are_the_sdks_own() -> None:
+    with served(both(Reply(error=EngineError("it broke")))) as server, server.client() as client:
+        with pytest.raises(openai.InternalServerError, match="it broke"):
+            client.chat.completions.create(model="plain", messages=ASK)
+        with pytest.raises(openai.BadRequestError) as caught:
+            client.chat.completions.create(model="plain", messages=ASK, temperature=-1)
+        assert caught.value.param == "temperature"
+        client.base_url = server.url.replace("127.0.0.1", "localhost")  # still this machine
+        with pytest.raises(openai.PermissionDeniedError):
+            client.models.list(extra_headers={"Origin": "https://evil.example"})
+
+
+def test_a_stream_has_any_text() -> None:
+    """The chunks of a stream are equal but for their texts, whatever is in them."""
+    text = 'a "b" \\ {"content": ""} \u2028 Wärme 🌳 </script>'
+    with served(both(text, chunk=[1, 3, 2])) as server:
+        events = events_of(server.post({"stream": True, "stream_options": {"include_usage": True}}).text)
+    chunks = [json.loads(event) for event in events[:-1]]
+    said = "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"])
+    assert said == text
+    assert {(chunk["id"], chunk["object"], chunk["usage"] is None) for chunk in chunks[:-1]} == {
+        (chunks[0]["id"], "chat.completion.chunk", True)
+    }
