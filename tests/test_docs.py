@@ -425,6 +425,15 @@ def test_a_page_is_run_as_described(tmp_path: Path) -> None:
     run_page(page, tmp_path, with_model=False)
 
 
+def test_without_node_the_blocks_of_javascript_are_left_out_with_their_outputs(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("```js\nthrow 1;\n```\n\n<!-- output -->\n```text\nnothing\n```\n\n" + PAGE)
+    run_page(page, tmp_path, with_model=False, node=False)
+    if shutil.which("node"):
+        with pytest.raises(AssertionError, match="exit status 1"):
+            run_page(page, tmp_path, with_model=False)
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [("2 replies\n", "3 replies\n"), ("exit: 2", "exit: 1"), ("…\nhello", "…\nbye"), ("len(", "missing(")],

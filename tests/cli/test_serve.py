@@ -46,8 +46,9 @@ class Running:
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
         """Send a signal. Return the exit status, and what was written to standard error until then."""
         self.process.send_signal(number)
-        log = self.process.communicate(timeout=WAIT)[1]
-        return self.process.returncode, log
+        assert self.process.stderr
+        log = self.process.stderr.read()  # `communicate` would lose what `readline` has buffered
+        return self.process.wait(WAIT), log
 
 
 @contextmanager

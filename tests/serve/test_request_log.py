@@ -159,6 +159,7 @@ def test_a_slow_disk_holds_up_nothing(
         other.close()
     assert statuses == {200}
     assert caplog.text.count("requests are not written") == 1
+    assert "its disk is too slow" in caplog.text
     assert 0 < len(rows(path)) < 8
 
 

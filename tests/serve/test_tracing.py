@@ -96,8 +96,8 @@ def serving(
             log: list[str] = []
             yield address[1], log
             process.terminate()
-            log += process.communicate(timeout=60)[1].splitlines()
-            assert process.returncode == 0
+            log += process.stderr.read().splitlines()
+            assert process.wait(60) == 0
         finally:
             process.kill()
 
