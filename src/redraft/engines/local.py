@@ -128,14 +128,16 @@ class LocalEngine(ABC):
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
         """Render messages as token ids. Only the template's text may become control tokens."""
         contents = "\n".join(map(content_of, messages))
-        as_text, as_control, rendered = await asyncio.gather(
+        as_text, as_control, tokens = await asyncio.gather(
             self._tokenize(contents, control=False),
             self._tokenize(contents, control=True),
-            self._render(messages),
+            self._rendered(messages),
         )
-        if as_text == as_control:
-            return await self._tokenize(rendered, start=True, control=True)
-        return await self._pieced(messages)
+        return tokens if as_text == as_control else await self._pieced(messages)
+
+    async def _rendered(self, messages: Sequence[Message]) -> Tokens:
+        """Render with the contents in their places, and encode it all alike."""
+        return await self._tokenize(await self._render(messages), start=True, control=True)
 
     async def _pieced(self, messages: Sequence[Message]) -> Tokens:
         """Render with marks in place of the contents, and encode the contents as plain text."""
