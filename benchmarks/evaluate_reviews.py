@@ -18,7 +18,8 @@ from measure import Figure, Goal, Row
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.judging.scores import Unreadable
 from redraft.evaluation.reports.compare import Comparison, Tally
-from redraft.evaluation.reports.report import report
+from redraft.evaluation.reports.describe import describe
+from redraft.evaluation.reports.report import Report
 from redraft.formats.read.records import raw_records
 from row_process import peak_of
 
@@ -65,7 +66,9 @@ def figures(_: int, __: int) -> Row:
     if data is None:
         return Row(FIGURES, FIGURES_HOW, (), (MISSING,))
     files = sorted((data / "selfee" / "reviews").glob("*.jsonl"))
-    found = {each.model: each for each in report(files, draws=100).comparisons}
+    report = describe(files, draws=100)
+    assert isinstance(report, Report)
+    found = {each.model: each for each in report.comparisons}
     differ = sum(
         _differing(found[f"selfee_13b_enforce_{enforced}_revisions"], *expected)
         for enforced, expected in PUBLISHED.items()

@@ -51,11 +51,11 @@ class Block:
 
     @property
     def runs(self) -> bool:
-        """Whether a test runs it: Python, or a shell block in which redraft or curl is called."""
+        """Whether a test runs it: Python, JavaScript, or a shell block in which redraft or curl is called."""
         if "no test" in self.directives:
             return False
         calls = any(re.search(r"\b(redraft|curl)\b", command.line) for command in self.commands)
-        return self.language == "python" or (self.language in SHELL and calls)
+        return self.language in ("python", "js") or (self.language in SHELL and calls)
 
     @property
     def compared(self) -> bool:

@@ -60,8 +60,26 @@ def test_evaluation_is_measured_in_little(shared_data: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.model
+def test_twenty_kills_of_the_engine_cost_the_clients_of_the_server_nothing(default_model: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, FOLDER / "serve_kills.py", "--only", "kills"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for figure in (
+        "chains lost: 0 ",
+        "complete steps lost: 0 ",
+        "server down: 0 ",
+        "restarts of the process: 20.0 ",
+    ):
+        assert figure in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.model
 def test_the_server_is_measured_in_little() -> None:
-    rows = [word for row in ("rate", "first", "load", "cut", "ready", "soak") for word in ("--only", row)]
+    rows = [
+        word for row in ("rate", "first", "load", "cut", "kills", "ready", "soak") for word in ("--only", row)
+    ]
     script = [sys.executable, FOLDER / "serve.py", "--quick", *rows]
     done = subprocess.run(script, capture_output=True, text=True)
     assert done.returncode in (0, 1), done.stderr  # tests are not timed

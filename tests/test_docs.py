@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -88,6 +89,9 @@ class PageRun:
             self.compare(block, block.body)
         elif block.runs and block.language == "python":
             self.python(block)
+        elif block.runs and block.language == "js":
+            (self.folder / "block.mjs").write_text(self.real(block.body), encoding="utf-8")
+            self.shell(block, Command("node block.mjs"))
         elif block.runs:
             for command in block.commands:
                 self.shell(block, command)
@@ -154,8 +158,9 @@ def run_page(
     shared: Path | None = None,
     commands: Path = REAL,
     sandbox: bool = True,
+    node: bool = True,
 ) -> None:
-    """Runs a page's blocks in order, with or without those that need the default model or the shared data."""
+    """Runs a page's blocks in order, without those that need something that is not there."""
     needs = (("model", with_model), ("shared", shared), ("sandbox", sandbox))
     lacking = {name for name, there in needs if not there}
     if shared:
@@ -163,8 +168,10 @@ def run_page(
     with contextlib.chdir(folder), BatchServer(swift=True) as server:
         run = PageRun(folder, server, commands)
         with contextlib.closing(run):
+            skipped = False
             for block in blocks_of(page):
-                if not lacking & block.directives.keys():
+                skipped = (skipped and "output" in block.directives) or (block.language == "js" and not node)
+                if not (skipped or lacking & block.directives.keys()):
                     run.run(block)
 
 
@@ -273,6 +280,12 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield process.folder
 
 
+@pytest.fixture(scope="session")
+def node() -> str:
+    """Node.js, which pages for JavaScript run in."""
+    return shutil.which("node") or pytest.skip("node is not installed (Debian: apt install nodejs)")
+
+
 @pytest.fixture
 def one_core() -> Iterator[None]:
     """Commands that start no processes of their own, and models that compute on one thread.
@@ -322,7 +335,10 @@ def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureReques
     model, shared = needed("default_model", *MODEL), needed("shared_data", SHARED)
     commands = request.getfixturevalue("warm") if model and page in having(*TORCH) else REAL
     sandbox = bool(needed("a_sandbox", SANDBOX))
-    run_page(page, tmp_path, with_model=bool(model), shared=shared, commands=commands, sandbox=sandbox)
+    node = bool(needed("node", "```js"))
+    run_page(
+        page, tmp_path, with_model=bool(model), shared=shared, commands=commands, sandbox=sandbox, node=node
+    )
     if missing:
         pytest.skip("; ".join(missing))
 

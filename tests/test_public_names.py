@@ -27,6 +27,7 @@ PUBLIC = [
     "Feedback",
     "Finished",
     "HfEngine",
+    "Interrupted",
     "LlamaCppEngine",
     "Outcome",
     "Price",

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from redraft.revision.ops import DraftDone as DraftDone
     from redraft.revision.ops import Event as Event
     from redraft.revision.ops import Finished as Finished
+    from redraft.revision.ops import Interrupted as Interrupted
     from redraft.revision.ops import Progress as Progress
     from redraft.revision.ops import StepDone as StepDone
     from redraft.revision.ops import Text as Text
@@ -70,7 +71,7 @@ _HOMES = {
     "redraft.revision.api": ["arevise", "revise", "stream"],
     "redraft.revision.budget": ["Budget"],
     "redraft.revision.cancel": ["CancelToken"],
-    "redraft.revision.ops": ["DraftDone", "Event", "Finished", "Progress", "StepDone", "Text"],
+    "redraft.revision.ops": ["DraftDone", "Event", "Finished", "Interrupted", "Progress", "StepDone", "Text"],
     "redraft.verify.base": ["Check", "Outcome", "failed", "passed"],
     "redraft.verify.function": ["demands"],
     "redraft.verify.parse": ["parse_check"],

@@ -119,9 +119,11 @@ class EngineError(RedraftError):
 
     Attributes:
         passing: The same request may succeed: its reply broke off, or the user waits longer for a server.
+        ready: It can be made again at once: another server, or a new process, stands ready.
     """
 
     exit_status = 3
+    ready = False
 
     def __init__(self, message: str, *, hint: str | None = None, passing: bool = False) -> None:
         super().__init__(message, hint=hint)
@@ -159,7 +161,10 @@ class ServerError(EngineError):
 
     Attributes:
         status: The HTTP status, or None if there was no reply.
+        retry_after: Seconds that the server asks to wait, or None.
     """
+
+    retry_after: float | None = None
 
     def __init__(
         self, message: str, *, hint: str | None = None, status: int | None = None, passing: bool = False

@@ -123,7 +123,14 @@ class ModelOption(TypedDict, total=False):
     """Which model is asked."""
 
     model: Annotated[
-        str, Option("default, a GGUF file, org/name, http://host/v1#name …", None, MODEL, "REF", "-m")
+        str,
+        Option(
+            "default, a GGUF file, org/name, http://host/v1#name …; several with commas",
+            None,
+            MODEL,
+            "REF",
+            "-m",
+        ),
     ]
 
 
@@ -136,6 +143,10 @@ class ModelOptions(ModelOption, total=False):
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 """The number format that a transformers folder computes in, as torch names it."""
+
+
+Device = Literal["cpu", "cuda", "mps"]
+"""Where a model on this machine computes, as torch names it: mps is the GPU of a Mac."""
 
 
 class MachineOptions(TypedDict, total=False):
@@ -152,6 +163,23 @@ class MachineOptions(TypedDict, total=False):
             MODEL,
             "DTYPE",
             what="float32, bfloat16 or float16",
+        ),
+    ]
+    device: Annotated[
+        Device | None,
+        Option("cpu, cuda or mps [a GPU if there is one]", None, MODEL, "DEVICE", what="cpu, cuda or mps"),
+    ]
+    load_8bit: Annotated[
+        bool | None, Option("keep most weights of a folder in 8 bits: half the memory, slower", None, MODEL)
+    ]
+    chat_template: Annotated[
+        Literal["vicuna", "stablevicuna", "selfee"] | None,
+        Option(
+            "the format of conversations: vicuna, stablevicuna or selfee [the model's own]",
+            None,
+            MODEL,
+            "NAME",
+            what="vicuna, stablevicuna or selfee",
         ),
     ]
 

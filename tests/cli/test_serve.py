@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -203,3 +204,29 @@ def test_the_default_model_streams_and_revises(default_model: Path) -> None:
     assert revised["usage"]["completion_tokens"] == revised["redraft"]["usage"]["completion_tokens"] > 0
     assert long["error"]["code"] == "context_length_exceeded"
     assert "the context holds 1024" in long["error"]["message"]
+
+
+def test_what_is_noted_of_a_request() -> None:
+    words = ("--model", "script:rain.jsonl", "--request-log", "requests.db", "--log-text", "--log-json")
+    with running(*words) as server:
+        first = json.loads(server.said)
+        url = first["message"].rpartition(" ")[2]
+        httpx.post(f"{url}/chat/completions", json={"model": "rain"}, headers={"x-request-id": "mine"})
+        status, log = server.end()
+    assert (status, first["level"]) == (0, "info")
+    (line,) = map(json.loads, log.splitlines())
+    assert (line["id"], line["status"], line["error"]) == ("mine", 400, "invalid_value")
+    with closing(sqlite3.connect("requests.db")) as file:
+        assert file.execute("SELECT id, status FROM requests").fetchall() == [("mine", 400)]
+
+
+def test_text_is_kept_in_a_request_log_alone() -> None:
+    assert "--request-log FILE" in refused("--model", "script:rain.jsonl", "--log-text").stderr
+
+
+def test_a_key_for_a_model_that_is_not_served_is_named() -> None:
+    Path("keys.txt").write_text("a-key-that-is-long-enough models=rain,rian\n")
+    with running("--model", "script:rain.jsonl", "--api-key-file", "keys.txt") as server:
+        status, log = server.end()
+    assert status == 0
+    assert "a key of keys.txt is for 'rian', which is not served." in log

@@ -191,3 +191,23 @@ def test_a_number_format_that_was_asked_for_has_replies_of_its_own(tmp_path: Pat
 
     answers = [asyncio.run(ask(*each)) for each in (("a", ""), ("b", "float32"), ("c", ""), ("d", "float32"))]
     assert answers == ["a", "b", "a", "b"]
+
+
+def test_a_call_that_is_repeated_has_the_place_of_the_one_that_broke_off(journal: Journal) -> None:
+    """So that a later run, in which nothing breaks off, finds the reply."""
+    engine = journaled(ScriptedEngine([Reply("Half", ServerError("gone")), "Whole.", "Second."]), journal)
+    with pytest.raises(ServerError):
+        ask(engine)
+    assert [text_of(ask(engine)) for _ in range(2)] == ["Whole.", "Second."]
+    later = journaled(ScriptedEngine(["New."]), journal)
+    assert [text_of(ask(later)) for _ in range(3)] == ["Whole.", "Second.", "New."]
+
+
+def test_a_model_of_several_servers_is_the_same_whichever_they_are(tmp_path: Path) -> None:
+    two, other = "http://a/v1#m,http://b/v1#m", "http://c/v1#m,http://b/v1#m,http://a/v1#m"
+    assert identity_of(two) == identity_of(other)
+    assert identity_of(two) != identity_of("http://a/v1#n,http://b/v1#n")
+    assert identity_of(two) != identity_of("http://a/v1#m")
+    script = tmp_path / "s.jsonl"
+    script.write_text('"Hi."\n')
+    assert identity_of(f"script:{script},script:{script}") == identity_of(f"script:{script}")

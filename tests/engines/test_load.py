@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given
@@ -24,7 +25,9 @@ from redraft.engines.load import (
     lacks_adapter,
     load_engine,
     local_file,
+    model_of,
     parse_reference,
+    references_of,
 )
 from redraft.errors import EngineError, ModelError, RedraftError, UsageError
 from tests.engines.fake_server import FakeServer, Reply, chat_reply, json_reply, models_reply
@@ -59,6 +62,40 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )  # fmt: skip
 def test_forms(here: Path, ref: str, parsed: ModelReference) -> None:
     assert parse_reference(ref) == parsed
+
+
+@pytest.mark.parametrize(
+    ("ref", "parts"),
+    [
+        ("http://a/v1#m,http://b/v1#m", ["http://a/v1#m", "http://b/v1#m"]),
+        ("http://a/v1#m, https://b/v1#m ,HTTP://c/v1#m", ["http://a/v1#m", "https://b/v1#m", "HTTP://c/v1#m"]),
+        ("default,default", ["default", "default"]),
+        ("default,default+a.gguf", ["default", "default+a.gguf"]),
+        ("script:a.jsonl,script:b.jsonl", ["script:a.jsonl", "script:b.jsonl"]),
+        ("one,two.gguf", ["one,two.gguf"]),
+        ("http://a/x,y/v1#m,n", ["http://a/x,y/v1#m,n"]),
+        ("missing.gguf,defaults", ["missing.gguf,defaults"]),
+        ("here.gguf,", ["here.gguf,"]),
+        ("", [""]),
+    ],
+)  # fmt: skip
+def test_several_references_are_split_at_commas_before_a_reference(
+    here: Path, ref: str, parts: list[str]
+) -> None:
+    for name in ("here.gguf", "one,two.gguf", "two.gguf"):
+        (here / name).touch()
+    assert list(references_of(ref)) == parts
+
+
+def test_one_reference_is_needed_where_one_model_is(here: Path) -> None:
+    with pytest.raises(UsageError, match="names several engines, and one is needed"):
+        parse_reference("http://a/v1#m,http://b/v1#m")
+
+
+def test_records_of_runs_leave_out_which_servers_there_were(here: Path) -> None:
+    assert model_of("http://a/v1#m,http://b/v1#m") == model_of("http://c/v1#m,http://a/v1#m") == "#m"
+    assert model_of("default,default") == "default"
+    assert model_of("http://a/v1#m") == "http://a/v1#m"
 
 
 def test_what_is_on_the_disk_comes_before_the_hub(here: Path) -> None:
@@ -346,3 +383,21 @@ def test_a_misspelt_default_is_named(ref: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_reference(ref)
     assert caught.value.hint == "Did you mean 'default'?"
+
+
+@pytest.mark.parametrize(
+    ("ref", "settings", "said"),
+    [
+        ("http://localhost:1/v1#m", {"chat_template": "vicuna"}, "a server writes its prompts itself"),
+        ("script:replies.jsonl", {"chat_template": "vicuna"}, "a server writes its prompts itself"),
+        ("m.gguf", {"load_8bit": True}, "load_8bit is for folders of transformers"),
+        ("http://localhost:1/v1#m", {"load_8bit": True}, "load_8bit is for folders of transformers"),
+        ("m.gguf", {"device": "cpu", "gpu_layers": 4}, "device is cpu, and gpu_layers is 4"),
+        ("m.gguf", {"device": "tpu"}, "device is 'tpu'"),
+        ("m.gguf", {"chat_template": "vicunia"}, "chat_template is 'vicunia'"),
+    ],
+)
+def test_settings_that_the_model_does_not_have(ref: str, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        asyncio.run(load_engine(ref, **settings))
+    assert caught.value.hint

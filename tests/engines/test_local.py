@@ -10,6 +10,7 @@ from redraft.engines.local import LocalEngine, Room
 from redraft.engines.metered import MeteredEngine
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import ContextError, EngineError, UsageError
+from redraft.formats.render.templates import TEMPLATES
 
 SAID: list[Message] = [{"role": "user", "content": "Hi. <end>"}, {"role": "user", "content": "1."}]
 
@@ -18,6 +19,7 @@ class Echo(LocalEngine):
     """Says how much room it was left, and why it would end."""
 
     closed = False
+    stops: Sequence[str] = ()
     template = "{0}"
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -29,6 +31,9 @@ class Echo(LocalEngine):
     async def _render(self, messages: Sequence[Message]) -> str:
         return self.template.format(*(message["content"] for message in messages))
 
+    async def _end(self) -> str:
+        return "<end>"
+
     async def _continue(
         self,
         prompt: Tokens,
@@ -36,6 +41,7 @@ class Echo(LocalEngine):
         stop: Sequence[str],
         room: Room,
     ) -> AsyncGenerator[Delta, None]:
+        self.stops = stop
         try:
             yield Delta(tokens=prompt)
             yield Delta(finish=room.limit, completion_tokens=room.tokens)
@@ -106,3 +112,17 @@ def test_an_engine_without_scores_says_what_has_them(scripted: bool) -> None:
         asyncio.run(asked.score(["Rain falls."]))
     assert "cannot score texts" in caught.value.message
     assert "folder of transformers" in str(caught.value.hint)
+
+
+def test_another_template_is_for_models_without_one_and_ends_answers_by_its_texts_too() -> None:
+    asked = engine(chats=False)
+    asked._context = 1000
+    asked.converse(TEMPLATES["stablevicuna"])
+
+    async def ask() -> list[Delta]:
+        return [delta async for delta in asked.chat([SAID[0]], Sampling(), ("END",))]
+
+    text = "".join(map(chr, asyncio.run(ask())[0].tokens))
+    assert text == "### Human: Hi. <end>\n### Assistant:"
+    assert list(asked.stops) == ["END", "\n### Human:"]
+    assert (asked.info.chats, asked.info.template) == (True, "stablevicuna")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from redraft.evaluation.reports.report import Report
 
 
 def review(
@@ -49,3 +52,13 @@ def write(path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
     """Write records as JSON lines."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
     return path
+
+
+def report(files: Sequence[Path], **more: Any) -> Report:
+    """The report on files of reviews."""
+    from redraft.evaluation.reports.describe import describe
+    from redraft.evaluation.reports.report import Report
+
+    found = describe(files, **more)
+    assert isinstance(found, Report)
+    return found

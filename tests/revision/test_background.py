@@ -20,7 +20,7 @@ PROGRAM = """
 import sys, redraft
 from redraft.revision.api import _background
 redraft.revise("a b", model=sys.argv[1], mode=sys.argv[2], max_tokens=4, max_revisions=0, seed=1)
-print(*(engine._child._process.pid for engine in _background._engines.values()))
+print(*(engine._kept.child._process.pid for engine in _background._engines.values()))
 """
 
 

@@ -26,6 +26,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.limits import Limits
 from redraft.serve.models import Model, Models
+from redraft.serve.request_log import RequestLog
 from redraft.serve.run import listen, run
 
 LONG = "Rain is water, and it is wet, and it is cold."
@@ -100,10 +101,11 @@ def served(
     loading: bool = False,
     drain: float = 30.0,
     host: str = "127.0.0.1",
+    request_log: RequestLog | None = None,
 ) -> Iterator[Server]:
     """Serve models, given by their names and options, while the context is open."""
     offered, gate = Models(), Gate(at_once, queue)
-    app = make_app(offered, gate, limits or Limits(), keys)
+    app = make_app(offered, gate, limits or Limits(), keys, request_log)
     with listen(host, 0, keys) as sock:
         server = Server(f"http://127.0.0.1:{sock.getsockname()[1]}", gate)
         up = threading.Event()

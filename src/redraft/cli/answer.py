@@ -316,6 +316,7 @@ class Answering:
 
     def provenance(self) -> Provenance:
         """Return how the output is made."""
+        from redraft.engines.load import model_of
         from redraft.jobs.provenance import Provenance
         from redraft.revision.prompts import DEFAULT, wording_of
 
@@ -324,6 +325,9 @@ class Answering:
             for name in options_of(self.making.flags.options)
             if name not in NOT_OF_THE_RESULT
         }
+        for role in ("model", "critic", "judge"):
+            if config.get(role):
+                config[role] = model_of(config[role])
         config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
         config |= {"format": self.form.shape, "model_id": self.form.model_id}
         return Provenance(self.making.verb, config, self.source, self.name, NOT_OF_THE_RESULT)

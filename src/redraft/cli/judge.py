@@ -238,10 +238,15 @@ class JudgeRun:
     @property
     def _config(self) -> dict[str, Any]:
         """What has to stay the same when the job is resumed: --controls and --orders may add reviews."""
+        from redraft.engines.load import model_of
         from redraft.jobs.provenance import content
 
         inputs = [*self.answers, *([self.questions] if self.questions else [])]
-        return {**self._asked, "judges": self.models, "inputs": list(map(content, inputs))}
+        return {
+            **self._asked,
+            "judges": list(map(model_of, self.models)),
+            "inputs": list(map(content, inputs)),
+        }
 
     def _job(self, tally: Tally) -> Job[ReviewItem]:
         from redraft.jobs.harness import Job

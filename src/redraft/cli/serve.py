@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AsyncExitStack
+import logging
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from redraft.cli.options import FlagValues, fill_in, takes
-from redraft.cli.shell import request_log, tell
+from redraft.cli.shell import server_log, tell
 from redraft.errors import UsageError
 from redraft.options import (
     LOOP,
@@ -24,8 +25,11 @@ from redraft.options import (
 if TYPE_CHECKING:
     from socket import socket
 
+    from opentelemetry.sdk.trace import TracerProvider
+
     from redraft.engines.base import Engine
     from redraft.serve.models import Model
+    from redraft.serve.request_log import RequestLog
 
 Entries = list[tuple[str | None, str, FlagValues]]
 """A name, or None for that of the model's reference; what comes behind it; and the flags."""
@@ -59,6 +63,15 @@ def serve(
     drain: Annotated[
         float, typer.Option(metavar="S", min=0, help="Time for requests to finish at the end.")
     ] = 60.0,
+    request_log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Add a row a request to this SQLite file.", show_default=False),
+    ] = None,
+    log_text: Annotated[
+        bool, typer.Option("--log-text", help="Keep chains there too, with prompts and answers.")
+    ] = False,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log objects of JSON, one a line.")] = False,
+    otel: Annotated[bool, typer.Option("--otel", help="Report chains to OpenTelemetry.")] = False,
 ) -> None:
     """Serve models with an API like OpenAI's.
 
@@ -81,22 +94,49 @@ def serve(
         settings.options()
     Budget(seconds=max_seconds)
     keys = None if api_key_file is None else Keys.read(api_key_file)
-    offered, gate = Models(), Gate(parallel, queue)
-    app = make_app(offered, gate, Limits(seconds=max_seconds), keys)
+    if log_text and request_log is None:
+        raise UsageError("--log-text says what a request log keeps.", hint="Add --request-log FILE.")
 
-    async def serving(sock: socket) -> None:
+    async def serving(sock: socket, exits: ExitStack) -> None:
+        written = _log_at(request_log, log_text, exits)
+        provider = _provider(exits) if otel else None
+        offered, gate = Models(), Gate(parallel, queue)
+        app = make_app(offered, gate, Limits(seconds=max_seconds), keys, written)
         async with AsyncExitStack() as stack:
 
             async def load() -> None:
-                offered.offer(await _opened(stack, entries, parallel))
+                offered.offer(await _opened(stack, entries, parallel, provider))
                 names = [model.name for model in offered.all()]
-                tell(f"serving {' and '.join(names)} at {_address(host, sock)}")
+                say(f"serving {' and '.join(names)} at {_address(host, sock)}")
+                for name in keys.lacking(names) if keys else ():
+                    say(f"a key of {api_key_file} is for {name!r:.80}, which is not served.")
 
             with until_signal(gate) as told:
                 await run(app, gate, sock, load, told, drain=drain)
 
-    with listen(host, port, keys) as sock, request_log():
-        asyncio.run(serving(sock))
+    say = logging.getLogger("redraft.serve").info if log_json else tell
+    with server_log(as_json=log_json), ExitStack() as exits, listen(host, port, keys) as sock:
+        asyncio.run(serving(sock, exits))
+
+
+def _log_at(path: Path | None, with_text: bool, exits: ExitStack) -> RequestLog | None:
+    """Open the request log, if there is one. It is closed with `exits`."""
+    from redraft.serve.request_log import RequestLog
+
+    if path is None:
+        return None
+    log = RequestLog(path, with_text=with_text)
+    exits.callback(log.close)
+    return log
+
+
+def _provider(exits: ExitStack) -> TracerProvider:
+    """Return a provider that sends spans away, the last of them with `exits`."""
+    from redraft.serve.tracing import otlp_provider
+
+    provider = otlp_provider()
+    exits.callback(provider.shutdown)
+    return provider
 
 
 def _address(host: str, sock: socket) -> str:
@@ -138,7 +178,9 @@ def _of_file(path: Path, flags: Flags) -> Entries:
     return entries
 
 
-async def _opened(stack: AsyncExitStack, entries: Entries, parallel: int) -> list[Model]:
+async def _opened(
+    stack: AsyncExitStack, entries: Entries, parallel: int, provider: TracerProvider | None
+) -> list[Model]:
     """Open the models, each engine once."""
     from redraft.revision.options import check_prices
     from redraft.serve.models import Model
@@ -147,6 +189,7 @@ async def _opened(stack: AsyncExitStack, entries: Entries, parallel: int) -> lis
     models = []
     for name, behind, settings in entries:
         options = settings.options()
+        options["trace"] = provider
         for role, reference in settings.references().items():
             how = [*options_of(ServerOptions), *(options_of(MachineOptions) if role == "model" else ())]
             key = (reference, *map(settings.get, how))
@@ -162,7 +205,9 @@ async def _opened(stack: AsyncExitStack, entries: Entries, parallel: int) -> lis
 
 def _name_of(settings: FlagValues, engine: Any) -> str:
     """Return the name of a model by its reference."""
-    reference = settings.references()["model"]
+    from redraft.engines.load import references_of
+
+    reference, *_ = references_of(settings.references()["model"])
     if "://" in reference:
         return str(engine.info.name)
     base = Path(reference.removeprefix("script:")).name

@@ -109,21 +109,27 @@ def command_line() -> str:
 
 
 @contextmanager
-def request_log() -> Iterator[None]:
-    """Write the server's log to standard error: a line a request, and its own faults."""
+def server_log(*, as_json: bool) -> Iterator[None]:
+    """Write the server's log to standard error: a line a request, its own faults, and warnings of others."""
     import logging
 
-    log, handler = logging.getLogger("redraft.serve"), logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    from redraft.serve.log import JsonFormatter, LineFormatter
+
+    log, root = logging.getLogger("redraft.serve"), logging.getLogger()
+    own, others = logging.StreamHandler(), logging.StreamHandler()
+    others.setLevel(logging.WARNING)
+    for logger, handler in ((log, own), (root, others)):
+        handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
+        logger.addHandler(handler)
     before = log.level, log.propagate
-    log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
     try:
         yield
     finally:
         log.level, log.propagate = before
-        log.removeHandler(handler)
+        log.removeHandler(own)
+        root.removeHandler(others)
 
 
 @contextmanager

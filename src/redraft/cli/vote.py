@@ -271,9 +271,9 @@ def _report(booth: Booth, answers: Sequence[Path], questions: Path | None, out: 
         tell("no vote yet.")
         return
     try:
-        from redraft.evaluation.reports.report import report
+        from redraft.evaluation.reports.describe import describe
         from redraft.evaluation.rows import as_text
     except MissingExtra as error:
         tell(error.message, error.hint)
         return
-    write("\n".join(as_text(report([out], answers=answers, questions=questions).sections())))
+    write("\n".join(as_text(describe([out], answers=answers, questions=questions).sections())))

@@ -13,7 +13,7 @@ from rich.text import Text as RichText
 from redraft.chain import Step
 from redraft.cli import render
 from redraft.counting import printable
-from redraft.revision.ops import DraftDone, Event, Finished, StepDone, Text
+from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, StepDone, Text
 
 
 class Watch:
@@ -46,6 +46,8 @@ class Watch:
             self._draft(event)
         elif isinstance(event, StepDone):
             self._step(event.index, event.step)
+        elif isinstance(event, Interrupted):
+            self._interrupt(event)
         elif isinstance(event, Finished):
             self._finish(event)
 
@@ -104,6 +106,12 @@ class Watch:
             self.console.print(note)
         if step.feedback is not None:
             self.console.print(render.feedback(step.feedback, index))
+
+    def _interrupt(self, event: Interrupted) -> None:
+        """Remove the moving text, which is written again."""
+        self._place = None
+        self._settle()
+        self.console.print(RichText(f"Written again: {printable(event.error.message)}", "yellow"))
 
     def _finish(self, event: Finished) -> None:
         self._settle()

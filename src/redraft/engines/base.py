@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from redraft.chain import Finish
 from redraft.engines.price import Price
@@ -133,6 +133,7 @@ class EngineInfo:
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         price: What its tokens cost; None if unknown.
         dtype: What it computes in, if that was asked for; empty for the usual.
+        template: The format of its conversations, if one was asked for; empty for the model's own.
     """
 
     name: str
@@ -150,6 +151,7 @@ class EngineInfo:
     native: bool = False
     price: Price | None = None
     dtype: str = ""
+    template: str = ""
 
 
 class Engine(Protocol):
@@ -201,6 +203,31 @@ class Engine(Protocol):
 
     async def aclose(self) -> None:
         """Release the engine's resources. May be called twice."""
+        ...
+
+
+@dataclass(frozen=True)
+class Health:
+    """How an engine is that can lose its process or a server, and go on.
+
+    Attributes:
+        restarts: How often a process was started again.
+        trouble: What does not work now, in words; empty if everything does.
+        down: Nothing works now.
+    """
+
+    restarts: int = 0
+    trouble: str = ""
+    down: bool = False
+
+
+@runtime_checkable
+class Watched(Engine, Protocol):
+    """An engine that says how it is."""
+
+    @property
+    def health(self) -> Health:
+        """How it is now."""
         ...
 
 

@@ -24,8 +24,9 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from redraft.engines.base import Delta, Engine
-from redraft.engines.load import local_file, parse_reference
+from redraft.engines.load import local_file, parse_reference, references_of
 from redraft.engines.wrapped import Ask, Replies, WrappedEngine
+from redraft.errors import EngineError
 from redraft.jobs.journal import Journal, key_of
 
 
@@ -48,12 +49,22 @@ class JournaledEngine(WrappedEngine):
         self._about = {"identity": identity, "model": engine.info.name, "scope": scope}
         if engine.info.dtype:  # left out otherwise, so that journals of older versions still fit
             self._about["dtype"] = engine.info.dtype
+        if engine.info.template:
+            self._about["template"] = engine.info.template
         self._asked: Counter[str] = Counter()
 
     def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
-        # The key is made now, because it counts the calls in the order in which they are made.
-        key = self._key(request)
-        return self._deltas(key, lambda: ask(replace(request["sampling"], call_id=key)))
+        # The number is taken now, because it counts the calls in the order in which they are made.
+        equal = self._key(request)
+        number = self._asked[equal]
+        self._asked[equal] += 1
+        key = key_of([equal, self._used + number])
+
+        def failed() -> None:  # the next equal call stands in for it
+            if self._asked[equal] == number + 1:
+                self._asked[equal] = number
+
+        return self._deltas(key, lambda: ask(replace(request["sampling"], call_id=key)), failed)
 
     def _key(self, request: dict[str, Any]) -> str:
         sampling = asdict(request["sampling"])
@@ -61,10 +72,7 @@ class JournaledEngine(WrappedEngine):
         for name in ("schema", "tools", "extra_body", "logprobs"):
             if not sampling[name]:
                 del sampling[name]  # so that journals of older versions still fit
-        key = key_of({**self._about, **request, "sampling": sampling})
-        number = self._used + self._asked[key]
-        self._asked[key] += 1
-        return key_of([key, number])
+        return key_of({**self._about, **request, "sampling": sampling})
 
     def _read(self, stored: Any) -> tuple[Delta, ...]:
         try:
@@ -72,7 +80,7 @@ class JournaledEngine(WrappedEngine):
         except ValueError:
             raise self._journal.unusable("a reply in it is damaged, or of another redraft") from None
 
-    async def _deltas(self, key: str, ask: Callable[[], Replies]) -> Replies:
+    async def _deltas(self, key: str, ask: Callable[[], Replies], failed: Callable[[], None]) -> Replies:
         stored = self._journal.get(key)
         if stored is not None:
             self._journal.replayed += 1
@@ -80,12 +88,16 @@ class JournaledEngine(WrappedEngine):
                 yield delta
             return
         deltas: list[Delta] = []
-        async with aclosing(ask()) as stream:
-            async for delta in stream:
-                deltas.append(delta)
-                if delta.finish and _is_final(deltas):
-                    await self._journal.store(key, [_set_fields(each) for each in deltas])
-                yield delta
+        try:
+            async with aclosing(ask()) as stream:
+                async for delta in stream:
+                    deltas.append(delta)
+                    if delta.finish and _is_final(deltas):
+                        await self._journal.store(key, [_set_fields(each) for each in deltas])
+                    yield delta
+        except EngineError:
+            failed()
+            raise
 
 
 def _read_deltas(stored: Any) -> tuple[Delta, ...]:
@@ -127,11 +139,20 @@ def identity_of(reference: str) -> Any:
         UsageError: It is no model reference.
         ModelError: The default model is damaged.
     """
+    if len(parts := references_of(reference)) > 1:
+        found = [_of_several(part) for part in parts]
+        return found[0] if all(each == found[0] for each in found) else found
     named = parse_reference(reference)
     if named.kind == "remote":
         return {"server": named.target, "model": named.selects}
     path = Path(named.target) if named.kind in ("folder", "script") else local_file(named)
     return {"kind": named.kind, "files": [_files_of(each) for each in (path, *named.adapters)]}
+
+
+def _of_several(reference: str) -> Any:
+    """Return what tells the model of one of several engines apart. Which server it is does not matter."""
+    found = identity_of(reference)
+    return {"servers": "several", "model": found["model"]} if "server" in found else found
 
 
 def _files_of(path: Path) -> list[tuple[str, int, int]]:

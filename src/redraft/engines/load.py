@@ -8,6 +8,9 @@
     http://host/v1#model        a server that speaks the OpenAI protocol
     script:replies.jsonl        canned replies, for tests
 
+Several with commas between them are one name for engines of the same model (`pool`). A comma is part of a
+path or address unless `http://`, `https://`, `script:`, `default` or an existing file or folder follows it.
+
 `+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter.
 Existing files and folders go before models of the hub.
 """
@@ -17,9 +20,11 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -32,7 +37,8 @@ from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
-from redraft.options import Dtype, MachineOptions, check_values
+from redraft.formats.render.templates import TEMPLATES
+from redraft.options import Device, Dtype, MachineOptions, check_values
 
 if TYPE_CHECKING:
     from redraft.engines.hf.engine import HfEngine
@@ -45,6 +51,9 @@ FORMS = (
     "default · path/model.gguf · path/folder · org/name[:quantisation] · http://host/v1#model · "
     "script:replies.jsonl; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
 )
+
+_BEGINS = re.compile(r"https?://|script:|default(\+|$)", re.IGNORECASE)
+"""How a reference begins that may follow a comma."""
 
 _ADAPTER = "adapter_config.json"
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
@@ -67,13 +76,52 @@ class ModelReference:
     adapters: tuple[Path, ...] = ()
 
 
+def references_of(ref: str) -> tuple[str, ...]:
+    """Return the references in a reference: several if it names several engines of one model."""
+    if _exists(ref.strip()):
+        return (ref.strip(),)
+    first, *rest = ref.split(",")
+    found = [first]
+    for part in rest:
+        if _BEGINS.match(part.strip()) or _exists(part.strip()):
+            found.append(part)
+        else:
+            found[-1] += f",{part}"
+    return tuple(part.strip() for part in found)
+
+
+def _exists(text: str) -> bool:
+    try:
+        return bool(text) and _path(text).exists()
+    except (OSError, ValueError):  # a name that is too long, or has a zero byte
+        return False
+
+
+def model_of(ref: str) -> str:
+    """Return a reference as records of runs have it.
+
+    Of several servers it is the model's name alone, because the same run may go on with others.
+    """
+    parts = references_of(ref)
+    if len(parts) == 1:
+        return ref
+    names = [f"#{each.partition('#')[2]}" if _is_address(each) else each for each in parts]
+    return ",".join(sorted(set(names)))
+
+
+def _is_address(ref: str) -> bool:
+    return re.match(r"https?://", ref, re.IGNORECASE) is not None
+
+
 def parse_reference(ref: str) -> ModelReference:
-    """Parse a model reference. Uses the disk, but not the network.
+    """Parse a reference of one model. Uses the disk, but not the network.
 
     Raises:
-        UsageError: It has no known form; the hint lists the forms.
+        UsageError: It has no known form, and the hint lists the forms; or it names several engines.
     """
     try:
+        if len(references_of(ref)) > 1:
+            raise UsageError(f"{ref!r:.120} names several engines, and one is needed.", hint="Name one.")
         return _parsed(ref.strip())
     except OSError as error:
         message = f"the model reference {ref!r:.80} cannot be looked up: {error.strerror}."
@@ -81,7 +129,7 @@ def parse_reference(ref: str) -> ModelReference:
 
 
 def _parsed(ref: str) -> ModelReference:
-    if re.match(r"https?://", ref, re.IGNORECASE):
+    if _is_address(ref):
         address, _, model = ref.partition("#")
         return ModelReference("remote", address, model or None)
     if ref.startswith("script:"):
@@ -172,6 +220,9 @@ async def load_engine(
     threads: int | None = None,
     gpu_layers: int | None = None,
     dtype: Dtype | None = None,
+    device: Device | None = None,
+    load_8bit: bool | None = None,
+    chat_template: str | None = None,
     parallel: int = 1,
     speculate: bool | None = None,
     config: Config | None = None,
@@ -187,6 +238,9 @@ async def load_engine(
         gpu_layers: For llama.cpp; None for its default. 0 keeps a folder off the GPU too.
         dtype: What a folder of transformers computes in: float32, bfloat16 or float16; None for what suits
             weights and machine.
+        device: cpu, cuda or mps; None for a GPU if there is one.
+        load_8bit: Keep most weights of a folder of transformers in 8 bits.
+        chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
         parallel: Streams at once, for models on this machine.
         speculate: Speculative decoding from earlier drafts, for llama.cpp; None where it pays off.
         config: Holds keys and prices; None for the user's file.
@@ -197,10 +251,25 @@ async def load_engine(
         UsageError: A wrong reference or setting, or a part that is not installed.
         EngineError: The model cannot be loaded, or its server does not answer.
     """
-    check_values({"ctx": ctx, "threads": threads, "gpu_layers": gpu_layers, "dtype": dtype}, MachineOptions)
+    machine: Any = {
+        "ctx": ctx,
+        "threads": threads,
+        "gpu_layers": gpu_layers,
+        "dtype": dtype,
+        "device": device,
+        "load_8bit": load_8bit,
+        "chat_template": chat_template,
+    }
+    check_values(machine, MachineOptions)
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
+    if len(parts := references_of(ref)) > 1:
+        if batches:
+            raise UsageError("batches are sent to one server.", hint="Name one, or leave out --batch.")
+        how = {**machine, "parallel": ceil(parallel / len(parts)), "speculate": speculate, "config": config}
+        return await _pool(parts, patience or Patience(), how)
     named = parse_reference(ref)
+    _check_machine(named, device, gpu_layers, load_8bit, chat_template)
     if named.kind == "remote":
         return await _remote(named, config or load_config(), patience or Patience(), batches)
     if named.kind == "script":
@@ -208,12 +277,48 @@ async def load_engine(
     settings: dict[str, Any] = {"ctx": ctx, "threads": threads, "parallel": parallel}
     engine: LlamaCppEngine | HfEngine
     if named.kind == "folder":
-        engine = await _folder(named, gpu=gpu_layers != 0, dtype=dtype, **settings)
+        more: dict[str, Any] = {"dtype": dtype, "device": device, "load_8bit": bool(load_8bit)}
+        engine = await _folder(named, gpu=gpu_layers != 0, **more, **settings)
     else:
-        engine = await _llamacpp(named, gpu_layers=gpu_layers, speculate=speculate, **settings)
+        layers = 0 if device == "cpu" else gpu_layers
+        gpu = device in ("cuda", "mps")
+        engine = await _llamacpp(named, gpu_layers=layers, gpu=gpu, speculate=speculate, **settings)
+    if chat_template:
+        engine.converse(TEMPLATES[chat_template])
     if price := price_of((config or load_config()).prices.get(ref)):
         engine.charge(price)
     return engine
+
+
+async def _pool(parts: Sequence[str], patience: Patience, how: Mapping[str, Any]) -> Engine:
+    from redraft.engines.pool import PoolEngine
+
+    # The pool waits and tells of it, and only if no member works.
+    once = replace(patience, tries=1, outage=0.0, tell=lambda _: None)
+    each = [(part, partial(load_engine, part, patience=once, **how)) for part in parts]
+    return await PoolEngine.start(each, patience)
+
+
+def _check_machine(
+    named: ModelReference,
+    device: Device | None,
+    gpu_layers: int | None,
+    load_8bit: bool | None,  # noqa: FBT001  (as in `load_engine`)
+    chat_template: str | None,
+) -> None:
+    """Refuse settings that contradict each other, or that this kind of model does not have."""
+    if device == "cpu" and gpu_layers:
+        raise UsageError(f"device is cpu, and gpu_layers is {gpu_layers}.", hint="Leave out one of the two.")
+    if chat_template and named.kind in ("remote", "script"):
+        raise UsageError(
+            f"chat_template is {chat_template!r}, and a server writes its prompts itself.",
+            hint="Give the template to the server. Or load the model here: --model path/model.gguf",
+        )
+    if load_8bit and named.kind != "folder":
+        raise UsageError(
+            "load_8bit is for folders of transformers.",
+            hint="Make a GGUF file of 8 bits: redraft weights gguf FOLDER -o FILE.gguf --quant q8_0",
+        )
 
 
 async def _llamacpp(named: ModelReference, **settings: Any) -> LlamaCppEngine:
@@ -305,6 +410,8 @@ def lacks_adapter(ref: str) -> str | None:
         UsageError: `ref` is not a reference.
         ModelError: The adapter cannot be read.
     """
+    if len(references_of(ref)) > 1:
+        return None
     named = parse_reference(ref)
     if len(named.adapters) != 1:
         return None

@@ -11,12 +11,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import NamedTuple
 
-from redraft.chain import Finish, content_of
+from redraft.chain import Finish, Prompt, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens, no_scores
 from redraft.engines.messages import plain
 from redraft.engines.price import Price
 from redraft.engines.schemas import SchemaWatch
 from redraft.errors import ContextError, UsageError
+from redraft.formats.render.templates import ConversationTemplate
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class LocalEngine(ABC):
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
         self._info, self._context, self._trained = info, context, trained
         self._schemas = SchemaWatch()
+        self._template: ConversationTemplate | None = None
 
     @property
     def info(self) -> EngineInfo:
@@ -52,6 +54,11 @@ class LocalEngine(ABC):
     def charge(self, price: Price) -> None:
         """Set what the tokens of this model cost."""
         self._info = replace(self._info, price=price)
+
+    def converse(self, template: ConversationTemplate) -> None:
+        """Render messages in this format from now on, and not with the model's own template."""
+        self._template = template
+        self._info = replace(self._info, chats=True, template=template.name)
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -68,6 +75,10 @@ class LocalEngine(ABC):
     @abstractmethod
     async def _render(self, messages: Sequence[Message]) -> str:
         """Render messages of plain text with the model's template."""
+
+    @abstractmethod
+    async def _end(self) -> str:
+        """Return the text of the token that ends an answer; empty if there is none."""
 
     @abstractmethod
     def _continue(
@@ -93,7 +104,7 @@ class LocalEngine(ABC):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
-        """Answer messages with the model's template. Same deltas as `stream`.
+        """Answer messages with the model's template, or that of `converse`. Same deltas as `stream`.
 
         Raises:
             UsageError: The model has no template.
@@ -104,6 +115,7 @@ class LocalEngine(ABC):
         if not self._info.chats:
             raise no_template(self._info.name)
         tokens = await self._chat_tokens(plain(messages, self._info))
+        stop = [*stop, *self._template.stops] if self._template else stop
         async with aclosing(self._reply(messages, tokens, sampling, stop)) as deltas:
             async for delta in deltas:
                 yield delta
@@ -137,7 +149,12 @@ class LocalEngine(ABC):
 
     async def _rendered(self, messages: Sequence[Message]) -> Tokens:
         """Render with the contents in their places, and encode it all alike."""
-        return await self._tokenize(await self._render(messages), start=True, control=True)
+        return await self._tokenize(await self._written(messages), start=True, control=True)
+
+    async def _written(self, messages: Sequence[Message]) -> str:
+        if self._template is None:
+            return await self._render(messages)
+        return self._template.text(Prompt(messages=tuple(map(dict, messages))), await self._end())
 
     async def _pieced(self, messages: Sequence[Message]) -> Tokens:
         """Render with marks in place of the contents, and encode the contents as plain text."""
@@ -146,7 +163,7 @@ class LocalEngine(ABC):
             {"role": message["role"], "content": f"{mark}{number}."}
             for number, message in enumerate(messages)
         ]
-        first, *rest = (await self._render(marked)).split(mark)
+        first, *rest = (await self._written(marked)).split(mark)
         tokens = await self._tokenize(first, start=True, control=True)
         for piece in rest:
             number, _, after = piece.partition(".")

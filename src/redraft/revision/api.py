@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack, aclosing
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, aclosing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from redraft.chain import Chain, Prompt, Stop
 from redraft.engines.base import Engine
@@ -22,7 +22,7 @@ from redraft.engines.messages import ROLES
 from redraft.engines.metered import MeteredEngine
 from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import UsageError, shown
+from redraft.errors import MissingExtra, UsageError, shown
 from redraft.jobs.journal import Journal
 from redraft.options import options_of
 from redraft.revision.background import Background
@@ -51,6 +51,9 @@ from redraft.verify.base import Check, demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks
 from redraft.verify.structure import Json
+
+if TYPE_CHECKING:
+    from redraft.revision.trace import ChainSpan
 
 Asked = str | Prompt | Sequence[Mapping[str, Any]]
 """A prompt: a text, a `Prompt`, or chat messages."""
@@ -158,9 +161,22 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
     with ExitStack() as stack:
         if path := options.get("cache"):
             load = _cached(load, stack.enter_context(Journal(Path(path))), options.get("resume"))
-        async with aclosing(_make(asked, options, load)) as events:
+        span = stack.enter_context(_traced(options))
+        async with aclosing(_make(asked, options, load, span)) as events:
             async for event in events:
+                if span is not None:
+                    span.note(event)
                 yield event
+
+
+def _traced(options: Options) -> AbstractContextManager[ChainSpan | None]:
+    if not (provider := options.get("trace")):
+        return nullcontext()
+    try:
+        from redraft.revision.trace import chain_span
+    except ImportError:
+        raise MissingExtra("a trace", "otel") from None
+    return chain_span(provider)
 
 
 def _cached(load: Load, cache: Journal, made: Chain | None) -> Load:
@@ -176,7 +192,9 @@ def _cached(load: Load, cache: Journal, made: Chain | None) -> Load:
     return cached
 
 
-async def _make(asked: Prompt, options: Options, load: Load) -> AsyncGenerator[Event, None]:
+async def _make(
+    asked: Prompt, options: Options, load: Load, span: ChainSpan | None
+) -> AsyncGenerator[Event, None]:
     clock = asyncio.get_running_loop().time
     made = options.get("resume") or Chain(prompt=asked)
     check_resumable(made, asked, options.get("given", ""))
@@ -187,7 +205,7 @@ async def _make(asked: Prompt, options: Options, load: Load) -> AsyncGenerator[E
     limit = None if budget.seconds is None else begun + budget.seconds - made.usage.seconds
     try:
         async with cancel.until(limit):
-            driver = replace(await _driver(options, load), cancel=cancel, hook=hook)
+            driver = replace(await _driver(options, load, span), cancel=cancel, hook=hook)
     except OutOfTime:
         unopened = _unopened(made, options, "cancelled" if cancel.cancelled else "budget")
         event = with_value(Finished(unopened), options.get("output"))
@@ -204,11 +222,12 @@ async def _make(asked: Prompt, options: Options, load: Load) -> AsyncGenerator[E
             yield event
 
 
-async def _driver(options: Options, load: Load) -> Driver:
+async def _driver(options: Options, load: Load, span: ChainSpan | None) -> Driver:
     """Open the engines and read the checks."""
 
     async def opened(role: Role, model: str | Engine | None) -> Any:
-        return await load(role, model) if isinstance(model, str) else model
+        engine = await load(role, model) if isinstance(model, str) else model
+        return engine if span is None or engine is None else span.around(role, engine)
 
     judging = await opened("judge", options.get("judge"))
     judge = MeteredEngine(judging) if judging is not None else None

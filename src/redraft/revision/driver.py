@@ -13,12 +13,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from redraft.chain import Chain, Stop, Usage, whole
 from redraft.engines.base import Delta, Engine, Sampling
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError
+from redraft.options import RETRIES
 from redraft.revision import native, prompted
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.hook import Hook
@@ -29,6 +31,7 @@ from redraft.revision.ops import (
     Encode,
     Event,
     Finished,
+    Interrupted,
     Loop,
     More,
     Op,
@@ -89,9 +92,30 @@ class Driver:
     async def run(self, plan: Plan) -> AsyncGenerator[Event, None]:
         """Make one chain and yield its events; the last one is `Finished`.
 
+        A chain whose reply broke off goes on if its engine is ready for the same request again.
+
         Raises:
             RedraftError: The engine, a check or the hook failed. Its `chain` holds all that was generated.
         """
+        in_a_row, broken = 0, None
+        while True:
+            try:
+                async with aclosing(self._run(plan, broken)) as events:
+                    async for event in events:
+                        yield event
+            except EngineError as error:
+                if not error.ready or error.chain is None:
+                    raise
+                before, plan = plan, replace(plan, earlier=error.chain)
+                in_a_row = in_a_row + 1 if _texts(plan) == _texts(before) else 1
+                if in_a_row > RETRIES:
+                    raise
+                broken = Interrupted(error.chain, error)
+            else:
+                return
+
+    async def _run(self, plan: Plan, broken: Interrupted | None) -> AsyncGenerator[Event, None]:
+        """Go on with one chain until a reply breaks off. `broken` is the event of one that did."""
         criticised = [step for step in plan.made if step.feedback and step.feedback.by != "checks"]
         self._calls = len(plan.drafted) + len(plan.made) + len(criticised)  # one a text, for the seeds
         self._over = False
@@ -102,6 +126,9 @@ class Driver:
             left = plan.seconds_left
             deadline = None if left is None else asyncio.get_running_loop().time() + left
             with self.cancel.limit(deadline) as limit:
+                if broken is not None:
+                    await self._call_hook(steps, broken, deadline)
+                    yield broken
                 while True:
                     if isinstance(step, Event):
                         event = with_value(step, self.output)
@@ -190,6 +217,12 @@ class Driver:
         if isinstance(op, RunChecks):
             return Checked(given_up=True, usage=self._judged())
         return () if isinstance(op, Encode) else Delta(finish="cancelled")
+
+
+def _texts(plan: Plan) -> tuple[int, int]:
+    """Return how many answers and feedbacks of an earlier attempt are complete."""
+    steps = (*plan.drafted, *plan.made)
+    return len(steps), sum(step.feedback is not None for step in steps)
 
 
 def with_value(event: Event, output: OutputCheck | None) -> Event:

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar
 
 from redraft.chain import Chain, CheckResult, Finish, Step, Usage
 from redraft.engines.base import Delta, Message, PromptText, Tokens
-from redraft.errors import ContextError, RedraftError
+from redraft.errors import ContextError, EngineError, RedraftError
 from redraft.revision.state import State
 
 Kind = Literal["answer", "feedback"]
@@ -129,13 +129,28 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Interrupted:
+    """Event: a reply broke off, and the chain goes on from its last complete step.
+
+    Text after that step is void, and is written again.
+
+    Attributes:
+        chain: The chain with the text that broke off.
+        error: What happened.
+    """
+
+    chain: Chain
+    error: EngineError
+
+
+@dataclass(frozen=True)
 class Finished:
     """Event: the chain is complete. Always the last one."""
 
     chain: Chain
 
 
-Event = Text | DraftDone | StepDone | Progress | Finished
+Event = Text | DraftDone | StepDone | Progress | Interrupted | Finished
 Op = Continue | Ask | More | RunChecks | Encode
 Reply = Delta | Checked | Tokens | None
 T = TypeVar("T")

@@ -247,6 +247,15 @@ class OtherOptions(PlainOptions, total=False):
             what="a plain function of one argument, not an async one: on_event=print",
         ),
     ]
+    trace: Annotated[
+        Any,
+        Option(
+            "report the chain to OpenTelemetry: True, or a provider of its SDK (docs/python.md)",
+            False,  # noqa: FBT003
+            read=_or_none(lambda v: isinstance(v, bool) or hasattr(v, "get_tracer")),
+            what="True, False or a TracerProvider",
+        ),
+    ]
     resume: Annotated[
         Chain | None,
         Option(
@@ -271,7 +280,7 @@ class Options(OtherOptions, total=False):
     ]
 
 
-OF_PYTHON = ("output", "cancel", "on_event", "resume", "cache", "extra_body", "extra_headers")
+OF_PYTHON = ("output", "cancel", "on_event", "trace", "resume", "cache", "extra_body", "extra_headers")
 """Options that JSON cannot hold, or that a request of somebody else must not set."""
 
 

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 from fastapi import APIRouter, FastAPI, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
@@ -20,7 +20,7 @@ from starlette.types import ASGIApp
 from redraft import __version__
 from redraft.engines.threads import in_daemon_thread
 from redraft.serve.completions import CompletionReply, completion_request, continuations
-from redraft.serve.errors import Refusal, invalid, refusal_of
+from redraft.serve.errors import Refusal, invalid, refusal_of, reply_of
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate, unavailable
 from redraft.serve.guard import Guard
@@ -30,6 +30,7 @@ from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
 from redraft.serve.openapi import CHAT, COMPLETIONS, ERROR, RESPONSES
 from redraft.serve.replies import Reply
+from redraft.serve.request_log import RequestLog
 from redraft.serve.requests import chat_request, object_of
 from redraft.serve.responses import ResponseReply, responses_request
 from redraft.verify.pattern import within
@@ -43,7 +44,13 @@ HEAVY = {"revision", "response_format", "text", "tools"}
 """Fields with checks and schemas, which may take seconds to read."""
 
 
-def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = None) -> ASGIApp:
+def make_app(
+    models: Models,
+    gate: Gate,
+    limits: Limits,
+    keys: Keys | None = None,
+    request_log: RequestLog | None = None,
+) -> ASGIApp:
     """Return the application.
 
     Args:
@@ -51,8 +58,9 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
         gate: Lets requests in.
         limits: What a request may ask for.
         keys: Those that clients may use; None for a server of this machine alone.
+        request_log: Keeps requests to models; None for no such log.
     """
-    metrics = Metrics(lambda: gate.inside)
+    metrics = Metrics(lambda: gate.inside, models.watched)
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
     )
@@ -60,7 +68,7 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
     app.add_exception_handler(Refusal, _refused)
     app.include_router(_asking(models, gate, limits))
     app.include_router(_watching(models, gate, metrics))
-    return Guard(app, keys, metrics)
+    return Guard(app, keys, metrics, request_log)
 
 
 def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
@@ -73,7 +81,7 @@ def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
 
         def work() -> T:
             with within(limits.reading):
-                return read(body, models, limits)
+                return read(body, models.within(request.state.key.allows), limits)
 
         try:
             light = len(raw) <= LIGHT and not body.keys() & HEAVY
@@ -104,14 +112,15 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
     router = APIRouter()
 
     @router.get("/v1/models")
-    async def list_models() -> dict[str, Any]:
-        """List the models."""
-        return {"object": "list", "data": [model.record for model in models.all()]}
+    async def list_models(request: Request) -> dict[str, Any]:
+        """List the models that the key may use."""
+        found = models.within(request.state.key.allows).all()
+        return {"object": "list", "data": [model.record for model in found]}
 
     @router.get("/v1/models/{name:path}")
-    async def one_model(name: str) -> dict[str, Any]:
+    async def one_model(request: Request, name: str) -> dict[str, Any]:
         """Describe a model."""
-        return models.named(name).record
+        return models.within(request.state.key.allows).named(name).record
 
     @router.get("/health")
     async def health() -> dict[str, str]:
@@ -120,15 +129,19 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
 
     @router.get("/ready")
     async def ready() -> dict[str, str]:
-        """Say whether requests are answered: the models are loaded, and the server does not end."""
-        models.all()
+        """Say whether requests are answered: models are loaded and work, and the server does not end."""
+        offered, engines = models.all(), models.watched().values()
         if gate.draining:
             raise unavailable("draining", "the server is about to end.")
-        return {"status": "ready"}
+        if offered and all(model.down for model in offered):
+            raise unavailable("engine_down", "no model works.")
+        return {"status": "degraded" if any(each.trouble for each in engines) else "ready"}
 
     @router.get("/metrics", response_class=PlainTextResponse)
-    async def show_metrics() -> Response:
-        """Return the figures of the server for Prometheus."""
+    async def show_metrics(request: Request) -> Response:
+        """Return the figures of the server for Prometheus. They name all models."""
+        if request.state.key.models is not None:
+            raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", "figures are for keys that may use all models.")
         return Response(metrics.text(), media_type=CONTENT_TYPE)
 
     return router
@@ -164,9 +177,8 @@ async def _body(request: Request, limits: Limits) -> bytes:
     return b"".join(parts)
 
 
-async def _refused(_request: Request, error: Exception) -> Response:
-    refusal = cast("Refusal", error)
-    return JSONResponse(refusal.body, refusal.status, refusal.headers)
+async def _refused(request: Request, error: Exception) -> Response:
+    return reply_of(cast("Refusal", error), request.scope)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
@@ -175,4 +187,6 @@ async def _no_route(request: Request, error: Exception) -> Response:
     status = HTTPStatus(found.status_code)
     message = f"{request.method} {request.url.path} is not served here: {status.phrase}."
     refusal = Refusal(status, "not_found" if status == 404 else "method_not_allowed", f"{message:.300}")
-    return JSONResponse(refusal.body, status, {**(found.headers or {}), "Connection": "close"})
+    reply = reply_of(refusal, request.scope)
+    reply.headers.update({**(found.headers or {}), "Connection": "close"})
+    return reply

@@ -111,7 +111,11 @@ def _check_continues(model: Model) -> None:
 def _engine(options: Options) -> Engine:
     engine = options["model"]
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
-    return engine
+    if not (provider := options.get("trace")):
+        return engine
+    from redraft.revision.trace import traced
+
+    return traced(engine, provider)
 
 
 def _prompts(body: Mapping[str, Any], count: int, limits: Limits) -> tuple[str, ...]:

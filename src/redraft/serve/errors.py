@@ -11,6 +11,9 @@ import logging
 from http import HTTPStatus
 from typing import Any
 
+from starlette.responses import JSONResponse
+from starlette.types import Scope
+
 from redraft.errors import (
     CheckError,
     CheckSyntaxError,
@@ -21,6 +24,7 @@ from redraft.errors import (
     ServerError,
     UsageError,
 )
+from redraft.serve.log import REQUEST
 
 _log = logging.getLogger(__name__)
 
@@ -86,6 +90,12 @@ def told(error: RedraftError) -> str:
     return f"{error.message} {error.hint}" if error.hint else error.message
 
 
+def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
+    """Return the reply to a request that is refused. Its code is noted for the log."""
+    scope["state"]["error"] = refusal.code
+    return JSONResponse(refusal.body, refusal.status, refusal.headers)
+
+
 def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
     """Return what a client is told about an error. A bug goes into the log, and the client learns no more.
 
@@ -109,7 +119,9 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
         return invalid("the request is nested too deeply.", code="invalid_json")
     _log.error("a request failed through a fault of redraft's own", exc_info=error)
     return Refusal(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "internal_error", "the server failed; its log says more."
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "internal_error",
+        f"the server failed; its log says more about the request {REQUEST.get('')}.",
     )
 
 

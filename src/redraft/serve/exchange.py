@@ -8,6 +8,7 @@ for a while, the stream begins with a comment.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from typing import Any
@@ -20,14 +21,18 @@ from redraft.engines.base import Engine
 from redraft.errors import EmptyReply
 from redraft.revision.api import Role, make
 from redraft.revision.cancel import CancelToken
-from redraft.revision.ops import Event, Finished
+from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.revision.options import Options
 from redraft.serve.completions import CompletionReply
-from redraft.serve.errors import refusal_of
+from redraft.serve.errors import refusal_of, reply_of
 from redraft.serve.gate import Gate
+from redraft.serve.log import REQUEST
 from redraft.serve.replies import PING, Reply
 from redraft.serve.requests import Asked
 from redraft.serve.responses import ResponseReply
+from redraft.serve.tracing import parent_of
+
+_log = logging.getLogger(__name__)
 
 Source = Callable[[Any, CancelToken], AsyncGenerator[tuple[int, Any], None]]
 
@@ -65,25 +70,29 @@ class Exchange(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves."""
-        scope["state"]["model"] = self._asked.model
-        with suppress(ClientGone):
+        seen, messages = scope["state"], self._reply.messages
+        seen["model"] = self._asked.model
+        with suppress(ClientGone), parent_of(self._asked.options, scope):
             await unless_gone(receive, self._answer(scope, receive, patient(send)))
-        scope["state"]["chains"] = [message.chain for message in self._reply.messages if message.chain]
-        scope["state"]["usage"] = sum((message.usage for message in self._reply.messages), Usage())
+        seen["chains"] = [message.chain for message in messages if message.chain]
+        seen["usage"] = sum((message.usage for message in messages), Usage())
+        seen["key"].pay(seen["usage"].prompt_tokens + seen["usage"].completion_tokens)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer when it is its turn. An error becomes a reply, or the end of the stream."""
         try:
-            async with self._gate.entered():
-                await (self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
+            with scope["state"]["key"].entered():
+                async with self._gate.entered():
+                    await (self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
         except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
             refusal = refusal_of(error, self._reply.asked_in)
             if self._sent:
+                scope["state"]["error"] = refusal.code
                 await self._send(send, self._reply.failed(refusal), more=False)
             else:
-                await JSONResponse(refusal.body, refusal.status, refusal.headers)(scope, receive, send)
+                await reply_of(refusal, scope)(scope, receive, send)
 
     async def _whole(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._source(self._asked, self._gate.cancel)) as events:
@@ -125,10 +134,13 @@ async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int,
     A model that says nothing has given an empty answer, as for OpenAI's clients. It cannot be revised.
     """
     for index in range(asked.answers):
-        options: Options = {**asked.options_of(index), "cancel": cancel}
+        name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
+        options: Options = {**asked.options_of(index), "cancel": cancel, "id": name}
         try:
             async with aclosing(make(asked.prompt, options, _load)) as events:
                 async for event in events:
+                    if isinstance(event, Interrupted):
+                        _log.warning("a reply broke off (%s), its chain goes on", type(event.error).__name__)
                     yield index, event
         except EmptyReply as error:
             if not (asked.sure and error.by_itself and error.chain):

@@ -4,7 +4,8 @@ Without keys the server is for this machine alone. A page of another site could 
 here: by a name that it made to mean 127.0.0.1 (DNS rebinding), or by a plain cross-site request. Both are
 refused, by `Host` and by `Origin`. With keys, a page would lack the key. There are no CORS headers.
 
-The log has a line a request, and never a text of it.
+Each request has an id, the client's own `x-request-id` or a new one, which its reply has too. When it ended,
+it is noted in the log, and in the request log if there is one.
 """
 
 from __future__ import annotations
@@ -12,18 +13,17 @@ from __future__ import annotations
 import ipaddress
 import logging
 import time
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from redraft.serve.errors import Refusal
-from redraft.serve.keys import Keys
+from redraft.serve.errors import Refusal, reply_of
+from redraft.serve.keys import ANYONE, Key, Keys
+from redraft.serve.log import REQUEST, Entry, id_of
 from redraft.serve.metrics import Metrics
+from redraft.serve.request_log import RequestLog
 
 _log = logging.getLogger(__name__)
 
@@ -39,37 +39,49 @@ class Guard:
         app: It answers the requests that pass.
         keys: Those that clients may use; None for a server that listens to this machine alone.
         metrics: Count the requests.
+        request_log: Keeps requests to models; None for no such log.
     """
 
     app: ASGIApp
     keys: Keys | None
     metrics: Metrics
+    request_log: RequestLog | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it. Write a line into the log."""
+        """Answer a request, or refuse it. Note it when it ended."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        began, seen = time.monotonic(), scope.setdefault("state", {})
+        began, seen, headers = time.monotonic(), scope.setdefault("state", {}), Headers(scope=scope)
+        seen["id"] = id_of(headers.get("x-request-id"))
+        before = REQUEST.set(seen["id"])
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen["status"] = message["status"]
+                named = (b"x-request-id", seen["id"].encode())
+                message = {**message, "headers": [*message.get("headers", ()), named]}
             await send(message)
 
         try:
-            self._check(scope)
+            seen["key"] = self._checked(scope["path"], headers)
             await self.app(scope, receive, noting)
         except Refusal as refusal:
-            response = JSONResponse(refusal.body, refusal.status, refusal.headers)
-            await response(scope, receive, noting)
+            await reply_of(refusal, scope)(scope, receive, noting)
         finally:
-            seconds = time.monotonic() - began
-            self.metrics.note(seen, seconds)
-            _log.info("%s", " ".join(_facts(scope["method"], scope["path"], seen, seconds)))
+            self._note(scope, time.monotonic() - began)
+            REQUEST.reset(before)
 
-    def _check(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
+    def _note(self, scope: Scope, seconds: float) -> None:
+        seen = scope["state"]
+        self.metrics.note(seen, seconds)
+        entry = Entry.of(scope, seconds)
+        _log.info(entry)
+        if self.request_log is not None and scope["method"] == "POST":
+            self.request_log.note(entry, seen.get("chains", ()))
+
+    def _checked(self, path: str, headers: Headers) -> Key:
+        """Return the key of a request that may pass."""
         host = headers.getlist("host")
         if len(host) != 1:
             raise _forbidden("a request names one host.")
@@ -80,15 +92,16 @@ class Guard:
         origins = headers.getlist("origin")
         if any(origin.partition("://")[2] != host[0] for origin in origins):
             raise _forbidden("the request is from a page of another site.")
-        if self.keys is None or scope["path"] in OPEN:
-            return
+        if self.keys is None or path in OPEN:
+            return ANYONE
         given = headers.getlist("authorization")
-        if len(given) != 1 or not self.keys.known(given[0]):
-            raise Refusal(
-                HTTPStatus.UNAUTHORIZED,
-                "invalid_api_key",
-                "the API key is wrong." if given else "there is no API key. Send: Authorization: Bearer KEY",
-            )
+        if len(given) == 1 and (key := self.keys.find(given[0])):
+            return key
+        raise Refusal(
+            HTTPStatus.UNAUTHORIZED,
+            "invalid_api_key",
+            "the API key is wrong." if given else "there is no API key. Send: Authorization: Bearer KEY",
+        )
 
 
 def _name_of(host: str) -> str:
@@ -107,15 +120,3 @@ def is_loopback(host: str) -> bool:
 
 def _forbidden(message: str) -> Refusal:
     return Refusal(HTTPStatus.FORBIDDEN, "forbidden", message)
-
-
-def _facts(method: str, path: str, seen: Mapping[str, Any], seconds: float) -> Iterator[str]:
-    """Yield the parts of a line of the log. A path is a client's text: it is quoted and cut."""
-    yield f"method={method!a:.20} path={path!a:.80} status={seen.get('status', '-')}"
-    if "model" in seen:
-        yield f"model={seen['model']!a:.80}"
-    if chains := seen.get("chains"):
-        yield f"stop={chains[-1].stop}"
-    if usage := seen.get("usage"):
-        yield f"tokens={usage.completion_tokens}"
-    yield f"seconds={seconds:.3f}"

@@ -6,10 +6,14 @@ of a client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from redraft.engines.base import Health
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -17,15 +21,37 @@ _SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 """Bounds of the histogram: from a short answer to the longest chain."""
 
 
+class _Engines(Collector):
+    """Reads how the engines are whenever it is asked."""
+
+    def __init__(self, engines: Callable[[], Mapping[str, Health]]) -> None:
+        self._engines = engines
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the figures of the engines."""
+        restarts = CounterMetricFamily(
+            "redraft_engine_restarts", "Processes of models that were started again", labels=["engine"]
+        )
+        trouble = GaugeMetricFamily(
+            "redraft_engine_trouble", "1 while a process is started or a server set aside", labels=["engine"]
+        )
+        for name, health in self._engines().items():
+            restarts.add_metric([name], health.restarts)
+            trouble.add_metric([name], bool(health.trouble))
+        yield from (restarts, trouble)
+
+
 class Metrics:
     """The figures of one server.
 
     Args:
         inside: Returns how many requests are answered or wait.
+        engines: Returns how the engines are, by the names of their models.
     """
 
-    def __init__(self, inside: Callable[[], int]) -> None:
+    def __init__(self, inside: Callable[[], int], engines: Callable[[], Mapping[str, Health]] = dict) -> None:
         self._registry = registry = CollectorRegistry()
+        registry.register(_Engines(engines))
         self._requests = Counter("redraft_requests", "HTTP requests", ["status"], registry=registry)
         self._tokens = Counter(
             "redraft_tokens", "Tokens of all attempts", ["model", "kind"], registry=registry

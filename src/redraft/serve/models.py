@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any
 
+from redraft.engines.base import Health, Watched
 from redraft.revision.options import Options
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import unavailable
@@ -26,6 +27,17 @@ class Model:
     name: str
     options: Options
     created: int = field(default_factory=lambda: int(time.time()))
+
+    @property
+    def watched(self) -> dict[str, Health]:
+        """How its engines are that can lose a process or a server, by the names of their models."""
+        engines: list[Any] = [self.options.get(role) for role in ("model", "critic", "judge")]
+        return {engine.info.name: engine.health for engine in engines if isinstance(engine, Watched)}
+
+    @property
+    def down(self) -> bool:
+        """Whether an engine that it needs does not work at all."""
+        return any(health.down for health in self.watched.values())
 
     @property
     def record(self) -> dict[str, Any]:
@@ -48,6 +60,13 @@ class Models:
         """Offer these models from now on."""
         self._by_name = {model.name: model for model in models}
 
+    def within(self, allowed: Callable[[str], bool]) -> Models:
+        """Return those whose names are allowed, as if there were no others."""
+        found = Models()
+        if self._by_name is not None:
+            found.offer(model for model in self._by_name.values() if allowed(model.name))
+        return found
+
     def all(self) -> list[Model]:
         """Return the models.
 
@@ -57,6 +76,11 @@ class Models:
         if self._by_name is None:
             raise unavailable("loading", "the models are still being loaded.")
         return list(self._by_name.values())
+
+    def watched(self) -> dict[str, Health]:
+        """Return how the engines are that can lose a process or a server, by the names of their models."""
+        models = (self._by_name or {}).values()
+        return {name: health for model in models for name, health in model.watched.items()}
 
     def named(self, name: str) -> Model:
         """Return the model of a name.

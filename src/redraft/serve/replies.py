@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Chain, Feedback, Finish, Usage
-from redraft.revision.ops import DraftDone, Event, Finished, Progress, StepDone, Text
+from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text
+from redraft.revision.state import complete_drafts, complete_steps
 from redraft.serve.errors import Refusal
 from redraft.serve.logprobs import of_chat
 from redraft.serve.requests import Asked
@@ -25,6 +26,8 @@ FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
 """Why an answer ended, in OpenAI's words. Every other reason cut it: `length`."""
 
 DONE = b"data: [DONE]\n\n"
+BROKEN_OFF = "\n\n(This text broke off, and is written again.)"
+
 PING = b": still at work\n\n"
 
 
@@ -63,11 +66,14 @@ class Message:
 
     sure: bool
     chain: Chain | None = None
+    _counted: Usage = field(default_factory=Usage)
+    _pieces: int = 0
     _sections: list[_Section] = field(default_factory=list)
     _sent: str = ""
     _held: str = ""
     _drafts: int = 0
     _tokens: dict[int, int] = field(default_factory=dict)
+    _thought: bool = False
 
     def take(self, event: Event) -> Iterator[Piece]:
         """Take an event of the chain, and yield the new text of the message."""
@@ -78,6 +84,8 @@ class Message:
         elif isinstance(event, StepDone) and event.step.feedback is not None:
             if said := _said_by_checks(event.step.feedback):
                 yield from self._think(Text("feedback", event.index, said))
+        elif isinstance(event, Interrupted):
+            yield from self._begin_again(event.chain)
         elif isinstance(event, Finished):
             self.chain = event.chain
             yield from self._rest(answer_of(event.chain))
@@ -86,11 +94,25 @@ class Message:
     def _live(self, event: Text) -> bool:
         return self.sure and event.kind == "answer"
 
+    @property
+    def answering(self) -> bool:
+        """Whether some of the answer was content already."""
+        return bool(self._sent)
+
+    def _begin_again(self, chain: Chain) -> Iterator[Piece]:
+        """Drop what is written again, and say so. What was streamed as reasoning comes twice."""
+        self._sent, self._held = "", ""
+        while self._sections and _is_void(self._sections[-1].place, chain):
+            self._sections.pop()
+        if self._thought:
+            yield Piece("reasoning_content", BROKEN_OFF)
+
     def _think(self, event: Text) -> Iterator[Piece]:
         place = (event.kind, event.index, self._drafts)
         if not self._sections or self._sections[-1].place != place:
-            between = "\n\n" if self._sections else ""
+            between = "\n\n" if self._thought else ""
             self._sections.append(_Section(place))
+            self._thought = True
             yield Piece("reasoning_content", f"{between}{self._sections[-1].heading}:\n")
         self._sections[-1].texts.append(event.text)
         yield Piece("reasoning_content", event.text)
@@ -111,10 +133,13 @@ class Message:
             yield Piece("content", rest)
 
     def _count(self, event: Event) -> None:
-        """Note the tokens of each answer alone, before feedback and checks are added to its step."""
-        steps = event.chain.steps if isinstance(event, Progress | Finished) else ()
-        for index, step in enumerate(steps):
-            self._tokens.setdefault(index, step.usage.completion_tokens)
+        """Note all tokens, and those of each answer before feedback and checks are added to its step."""
+        if isinstance(event, Text):
+            self._pieces += 1
+        elif isinstance(event, Progress | Finished):
+            self._counted, self._pieces = event.chain.usage, 0
+            for index, step in enumerate(event.chain.steps):
+                self._tokens.setdefault(index, step.usage.completion_tokens)
 
     @property
     def finished(self) -> Chain:
@@ -124,8 +149,8 @@ class Message:
 
     @property
     def usage(self) -> Usage:
-        """The usage of all attempts; none before the chain is finished."""
-        return self.chain.usage if self.chain else Usage()
+        """The usage of all attempts so far. A piece that the engine has not counted is a token."""
+        return self._counted + Usage(completion_tokens=self._pieces)
 
     @property
     def reasoning(self) -> str:
@@ -168,6 +193,15 @@ class Message:
         if calls:
             message["tool_calls"] = calls
         return message
+
+
+def _is_void(place: tuple[str, int, int], chain: Chain) -> bool:
+    """Return whether a chain that broke off writes a section again."""
+    kind, index, drafts = place
+    steps = complete_steps(chain)
+    if kind == "answer":
+        return index + drafts >= len(steps) + len(complete_drafts(chain))
+    return index >= len(steps) or steps[index].feedback is None
 
 
 def _final(chain: Chain) -> int | None:
@@ -227,6 +261,7 @@ class Reply:
     def events(self, index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain of an answer, and yield what is streamed for it."""
         message = self.messages[index]
+        refuse_twice(message, event)
         for piece in message.take(event):
             yield self._said(index, piece)
         if isinstance(event, Finished):
@@ -281,6 +316,12 @@ class Reply:
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
         usage = {"usage": None} if self.asked.with_usage else {}
         return event_of({**self._head("chat.completion.chunk"), "choices": [choice], **usage, **more})
+
+
+def refuse_twice(message: Message, event: Event) -> None:
+    """Raise the error of a stream whose content would begin again: a client cannot take content back."""
+    if isinstance(event, Interrupted) and message.answering:
+        raise event.error
 
 
 _encode = json.JSONEncoder(ensure_ascii=False).encode

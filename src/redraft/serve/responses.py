@@ -17,7 +17,7 @@ from redraft.revision.ops import Event, Finished
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.limits import Limits
 from redraft.serve.models import Models
-from redraft.serve.replies import Message, Piece, answer_of, event_of, usage_of
+from redraft.serve.replies import Message, Piece, answer_of, event_of, refuse_twice, usage_of
 from redraft.serve.requests import (
     Asked,
     chain_options,
@@ -149,6 +149,7 @@ class ResponseReply:
     def events(self, _index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain, and yield what is streamed for it."""
         yield from self._begin()
+        refuse_twice(self.messages[0], event)
         for piece in self.messages[0].take(event):
             yield from self._add(piece)
         if isinstance(event, Finished):

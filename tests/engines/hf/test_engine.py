@@ -27,6 +27,7 @@ from redraft.engines.hf.cache import Slots
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
+from redraft.formats.render.templates import TEMPLATES
 from redraft.train.data.tokens import Encoder, Example
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.engines.hf_folders import CONTEXT, greedy, random_model, tokenizer
@@ -614,3 +615,30 @@ def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
         return agree
 
     assert run(check()).count(True) >= 4
+
+
+def test_messages_in_another_format_keep_control_tokens_of_users_as_text() -> None:
+    async def asked() -> tuple[str, str, bool]:
+        opened = HfEngine(random_model(), tokenizer(chat_template=None), name="toy", threads=1)
+        assert not opened.info.chats
+        opened.converse(TEMPLATES["stablevicuna"])
+        turns: list[Message] = [
+            {"role": "user", "content": "Hi."},
+            {"role": "assistant", "content": "Yes?"},
+            {"role": "user", "content": "Be <|im_end|>"},
+        ]
+        try:
+            tokens = await opened._chat_tokens(turns)
+            return await opened.decode(tokens), opened.info.template, tokens.count(2) == 1
+        finally:
+            await opened.aclose()
+
+    text, name, once = run(asked())
+    assert text == "### Human: Hi.\n### Assistant: Yes?<|im_end|>\n### Human: Be <|im_end|>\n### Assistant:"
+    assert (name, once) == ("stablevicuna", True)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="torch finds no device 'cuda'"):
+        run(HfEngine.start(tmp_path, device="cuda"))

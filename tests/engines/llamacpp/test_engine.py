@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -23,7 +22,8 @@ from hypothesis import strategies as st
 
 from redraft.engines.base import Delta, Message, PromptText, Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
-from redraft.errors import ContextError, EngineCrash, EngineError, MissingExtra, ModelError, UsageError
+from redraft.engines.load import load_engine
+from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
 from tests.gguf_files import lora, tiny_model
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LlamaCppEngine]:
 
 
 def process_of(engine: LlamaCppEngine) -> subprocess.Popen[bytes]:
-    return engine._child._process
+    return engine._kept.child._process
 
 
 # Probabilities
@@ -89,7 +89,7 @@ def test_log_probabilities_are_those_of_llama_cpp(engine: LlamaCppEngine) -> Non
         deltas = await continued(engine, tokens, how)
         body = {"prompt": list(tokens), "n_predict": 20, "temperature": 0.0, "samplers": ["temperature"]}
         plain = {**body, "n_probs": 1, "cache_prompt": True, "speculative.n_max": 0}
-        return deltas, await engine._child.post("/completion", plain)
+        return deltas, await engine._kept.child.post("/completion", plain)
 
     deltas, reply = run(both())
     expected = [(each["id"], each["logprob"]) for each in reply["completion_probabilities"]]
@@ -466,25 +466,6 @@ def test_without_xllamacpp_the_extra_is_named(tmp_path: Path, monkeypatch: pytes
 # The process
 
 
-@pytest.mark.model
-def test_a_crash_in_the_middle_of_a_stream_is_named(default_model: Path) -> None:
-    async def check() -> None:
-        engine = await LlamaCppEngine.start(default_model, ctx=512, threads=1)
-        said_it = f"the process of {default_model} was killed by SIGSEGV."
-        deltas = engine.stream("Once upon a time", Sampling(1.0, max_tokens=400))
-        await anext(deltas)
-        process_of(engine).send_signal(signal.SIGSEGV)
-        with pytest.raises(EngineCrash) as caught:
-            await collect(deltas)
-        assert caught.value.message == said_it
-        with pytest.raises(EngineCrash) as caught:
-            await engine.encode("still there?")
-        assert caught.value.message == said_it
-        await engine.aclose()
-
-    run(check())
-
-
 def test_closing_twice_leaves_no_process_and_says_so(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     model = tiny_model(tmp_path / "m.gguf")
@@ -546,7 +527,7 @@ from pathlib import Path
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 async def main():
     engine = await LlamaCppEngine.start(Path(sys.argv[1]), threads=1)
-    print(engine._child._process.pid, flush=True)
+    print(engine._kept.child._process.pid, flush=True)
     await asyncio.sleep(600)
 asyncio.run(main())
 """
@@ -577,7 +558,7 @@ def _alive(pid: int) -> bool:
 
 def test_requests_without_the_key_are_refused(tiny: LlamaCppEngine) -> None:
     async def unlocked() -> bytes:
-        reader, writer = await asyncio.open_connection(tiny._child._host, tiny._child._port)
+        reader, writer = await asyncio.open_connection(tiny._kept.child._host, tiny._kept.child._port)
         writer.write(b"GET /props HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         head = await reader.readline()
         writer.close()
@@ -622,3 +603,32 @@ def test_a_process_that_loads_ends_with_its_parent(tmp_path: Path) -> None:
         child.wait(30)
     finally:
         child.kill()
+
+
+@pytest.mark.model
+def test_messages_in_another_format_end_answers_with_the_models_own_token(default_model: Path) -> None:
+    async def asked() -> str:
+        opened = await load_engine(str(default_model), ctx=256, threads=1, chat_template="vicuna")
+        turns: list[Message] = [
+            {"role": "system", "content": "Obey."},
+            {"role": "user", "content": "Say A."},
+            {"role": "assistant", "content": "A"},
+            {"role": "user", "content": "Say B."},
+        ]
+        try:
+            assert isinstance(opened, LlamaCppEngine)
+            return await opened.decode(await opened._chat_tokens(turns))
+        finally:
+            await opened.aclose()
+
+    assert run(asked()) == "Obey. USER: Say A. ASSISTANT: A<|im_end|>USER: Say B. ASSISTANT:"
+
+
+@pytest.mark.model
+def test_without_a_gpu_the_device_cuda_is_an_error(default_model: Path) -> None:
+    import xllamacpp
+
+    if any(each["type"].name.endswith("_GPU") for each in xllamacpp.get_device_info()):
+        pytest.skip("there is a GPU")
+    with pytest.raises(ModelError, match="it finds no GPU here, but CPU; --device cpu does without"):
+        run(load_engine(str(default_model), ctx=64, device="cuda"))

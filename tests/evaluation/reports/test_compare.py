@@ -12,9 +12,9 @@ pytest.importorskip("scipy")
 
 from redraft.evaluation.judging.reviews import read_reviews
 from redraft.evaluation.reports.compare import Comparison, Tally
-from redraft.evaluation.reports.report import Report, report
+from redraft.evaluation.reports.report import Report
 from redraft.formats.read.records import raw_records
-from tests.evaluation.made import answer, both, review, write
+from tests.evaluation.made import answer, both, report, review, write
 
 # What was published, and the counts worked out from the released files: ratio, sums, reviews, both orders.
 PUBLISHED = {

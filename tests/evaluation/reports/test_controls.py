@@ -13,10 +13,10 @@ pytest.importorskip("scipy")
 from redraft.evaluation.reports.compare import compare
 from redraft.evaluation.reports.inputs import opened
 from redraft.evaluation.reports.page import page
-from redraft.evaluation.reports.report import Report, report
+from redraft.evaluation.reports.report import Report
 from redraft.evaluation.reports.sides import Material, place
 from redraft.evaluation.rows import as_text
-from tests.evaluation.made import answer, review, write
+from tests.evaluation.made import answer, report, review, write
 
 MODELS = {"": "new", "constant": "a constant answer", "instruction": "new with an instruction"}
 

@@ -19,8 +19,7 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy")
 
 from redraft.evaluation.reports.page import MOST_PAIRS, page
-from redraft.evaluation.reports.report import report
-from tests.evaluation.made import answer, both, review, write
+from tests.evaluation.made import answer, both, report, review, write
 
 BAD = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 VOID = {"meta", "input", "br", "wbr", "line", "rect", "circle"}

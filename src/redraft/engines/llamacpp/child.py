@@ -50,6 +50,7 @@ class ChildSettings(TypedDict):
         parallel: Streams at once; more wait in llama.cpp's queue.
         threads: CPU threads; None for llama.cpp's default.
         gpu_layers: Layers on the GPU; None for llama.cpp's default.
+        gpu: Fail if there is no GPU.
         speculate: Try n-grams of the text so far as drafts.
         key: The secret that every request must carry.
     """
@@ -60,6 +61,7 @@ class ChildSettings(TypedDict):
     parallel: int
     threads: int | None
     gpu_layers: int | None
+    gpu: bool
     speculate: bool
     key: str
 
@@ -122,6 +124,8 @@ def _serve(settings: ChildSettings) -> Any:
     params.n_ctx = settings["context"] * settings["parallel"]
     params.kv_unified = False
     params.cache_ram_mib = CACHE_MIB
+    if settings["gpu"]:
+        _find_gpu(xllamacpp.get_device_info())
     _set_machine(params, settings)
     _set_closed_door(params, settings["key"])
     if settings["speculate"]:
@@ -129,6 +133,12 @@ def _serve(settings: ChildSettings) -> Any:
         params.speculative.ngram_simple.size_n = NGRAM_SIZE
         params.speculative.ngram_simple.size_m = DRAFT_SIZE
     return xllamacpp.Server(params)
+
+
+def _find_gpu(devices: list[Any]) -> None:
+    names = [str(device["name"]) for device in devices]
+    if all(device["type"].name.endswith(("_CPU", "_ACCEL")) for device in devices):
+        raise RuntimeError(f"it finds no GPU here, but {', '.join(names)}; --device cpu does without")
 
 
 def _set_machine(params: Any, settings: ChildSettings) -> None:

@@ -39,7 +39,11 @@ class ChildRefusal(Exception):
 
 
 class Child:
-    """A running model process. Make one with `start`."""
+    """A running model process. Make one with `start`.
+
+    Attributes:
+        mourning: Held while another process is started in place of this one, which died.
+    """
 
     def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
         self.model = model
@@ -47,6 +51,7 @@ class Child:
         self._key = key
         self._host, self._port = "", 0
         self._closed = False
+        self.mourning = asyncio.Lock()
         self._stderr = bytearray()
         self._drain = threading.Thread(target=self._keep_stderr, daemon=True)
         self._drain.start()
@@ -92,8 +97,9 @@ class Child:
     def _not_loaded(self, error: str) -> EngineError | MissingExtra:
         if error.startswith("ModuleNotFoundError"):
             return MissingExtra("A llama.cpp model", "local")
+        said = error.removeprefix("RuntimeError: ")
         reason = _REASON.search(self._last_words())
-        return ModelError(f"llama.cpp could not load {self.model}: {reason[1].strip() if reason else error}.")
+        return ModelError(f"llama.cpp could not load {self.model}: {reason[1].strip() if reason else said}.")
 
     def _keep_stderr(self) -> None:
         assert self._process.stderr is not None  # noqa: S101  (it is a pipe)
@@ -134,7 +140,7 @@ class Child:
     async def _exchange(self, path: str, body: dict[str, Any]) -> AsyncIterator[asyncio.StreamReader]:
         """Send a request, and yield the body of a reply with status 200."""
         if self._closed:
-            raise EngineError(f"the engine of {self.model} was closed.", hint="Load the model again.")
+            raise self._was_closed()
         try:
             async with _connection(self._host, self._port) as (reader, writer):
                 writer.write(self._request(path, json.dumps(body).encode()))
@@ -144,6 +150,8 @@ class Child:
                     raise ChildRefusal(status, _error_of(raw))
                 yield reader
         except (OSError, EOFError) as error:
+            if self._closed:
+                raise self._was_closed() from None
             raise await asyncio.to_thread(self._crash) from error
 
     def _request(self, path: str, body: bytes) -> bytes:
@@ -153,6 +161,9 @@ class Child:
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
+
+    def _was_closed(self) -> EngineError:
+        return EngineError(f"the engine of {self.model} was closed.", hint="Load the model again.")
 
     def _crash(self) -> EngineError:
         """Return the error for a broken connection, with the process's status and last output."""
@@ -186,15 +197,17 @@ class Child:
                     while self._process.poll() is None:  # noqa: ASYNC110  (a process has no event for its end)
                         await asyncio.sleep(0.01)
         finally:
-            self._end()
+            self.bury()
 
-    def _end(self) -> None:
+    def bury(self) -> None:
+        """Release what a process holds that has ended. One that has not is killed."""
         self._process.kill()  # no-op if it has ended
         self._process.wait()
         self._drain.join()
-        for pipe in (self._process.stdout, self._process.stderr):
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
-                pipe.close()
+                with suppress(BrokenPipeError):
+                    pipe.close()
 
 
 @asynccontextmanager

@@ -13,16 +13,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from redraft.chain import Finish
-from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
+from redraft.engines.base import Delta, EngineInfo, Health, Message, Sampling, Tokens
 from redraft.engines.fit import check_memory, check_settings, context_of, trained_context
+from redraft.engines.llamacpp.child import ChildSettings
 from redraft.engines.llamacpp.client import Child, ChildRefusal
 from redraft.engines.llamacpp.grammar import expressible
+from redraft.engines.llamacpp.restart import KeptChild
 from redraft.engines.local import LocalEngine, Room
-from redraft.errors import EngineError, ModelError
+from redraft.errors import EngineCrash, EngineError, ModelError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 
@@ -35,11 +38,23 @@ class LlamaCppEngine(LocalEngine):
     """A GGUF model behind the engine protocol. Create it with `start`."""
 
     def __init__(
-        self, info: EngineInfo, context: int, child: Child, *, spaced: bool, trained: int | None = None
+        self,
+        info: EngineInfo,
+        context: int,
+        kept: KeptChild,
+        *,
+        spaced: bool,
+        trained: int | None = None,
+        end: int | None = None,
     ) -> None:
         super().__init__(info, context, trained)
-        self._child = child
-        self._spaced = spaced
+        self._kept = kept
+        self._spaced, self._end_token = spaced, end
+
+    @property
+    def health(self) -> Health:
+        """How its process is, and how often it was started again."""
+        return self._kept.health
 
     @classmethod
     async def start(
@@ -51,6 +66,7 @@ class LlamaCppEngine(LocalEngine):
         parallel: int = 1,
         threads: int | None = None,
         gpu_layers: int | None = None,
+        gpu: bool = False,
         speculate: bool | None = None,
     ) -> LlamaCppEngine:
         """Load a model in a new process.
@@ -62,6 +78,7 @@ class LlamaCppEngine(LocalEngine):
             parallel: Streams at once. More wait.
             threads: CPU threads; None for llama.cpp's default.
             gpu_layers: Layers on the GPU; None for llama.cpp's default.
+            gpu: Fail if llama.cpp finds no GPU.
             speculate: Try n-grams of the text so far as drafts; None where it pays off.
 
         Raises:
@@ -75,22 +92,27 @@ class LlamaCppEngine(LocalEngine):
         headers = await asyncio.to_thread(_checked_headers, model, adapters)
         trained = trained_context(headers[0])
         context = context_of(model, ctx, trained)
-        if not gpu_layers:
+        if not (gpu_layers or gpu):
             check_memory(model, headers[0], context, parallel)
-        child = await Child.start(
-            {
-                "model": str(model),
-                "adapters": [str(path) for path in adapters],
-                "context": context,
-                "parallel": parallel,
-                "threads": threads,
-                "gpu_layers": gpu_layers,
-                "speculate": parallel <= SPECULATES_UP_TO if speculate is None else speculate,
-                "key": "",
-            }
-        )
+        machine: ChildSettings = {
+            "model": str(model),
+            "adapters": [str(path) for path in adapters],
+            "context": context,
+            "parallel": parallel,
+            "threads": threads,
+            "gpu_layers": gpu_layers,
+            "gpu": gpu,
+            "speculate": parallel <= SPECULATES_UP_TO if speculate is None else speculate,
+            "key": "",
+        }
+        kept = KeptChild(await Child.start(machine), machine)
         return cls(
-            _info(model, headers, context), context, child, spaced=_adds_space(headers[0]), trained=trained
+            _info(model, headers, context),
+            context,
+            kept,
+            spaced=_adds_space(headers[0]),
+            trained=trained,
+            end=headers[0].number("tokenizer.ggml.eos_token_id"),
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -110,22 +132,57 @@ class LlamaCppEngine(LocalEngine):
 
     async def aclose(self) -> None:
         """End the process. May be called twice."""
-        await self._child.aclose()
+        await self._kept.aclose()
 
     async def _continue(
         self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
     ) -> AsyncGenerator[Delta, None]:
+        """Continue token ids. If the process dies, another one goes on where it was.
+
+        A JSON Schema cannot be kept to from the middle on: the error is raised then, with `ready`.
+        """
+        said: list[int] = []
+        crashes = 0
+        while room.tokens > len(said):
+            before = len(said)
+            child, left = self._kept.child, room._replace(tokens=room.tokens - before)
+            try:
+                async with aclosing(self._once(child, (*prompt, *said), sampling, stop, left)) as deltas:
+                    async for delta in deltas:
+                        crashes = 0
+                        self._kept.worked()
+                        yield _after(delta, len(prompt), before) if delta.finish and before else delta
+                        if delta.finish:
+                            return
+                        said += delta.tokens
+            except EngineCrash as crash:
+                crashes += 1
+                await self._kept.replace(child, crash, crashes)
+                if said and sampling.schema is not None:
+                    crash.passing = crash.ready = True
+                    raise
+        yield Delta(finish=room.limit, prompt_tokens=len(prompt), completion_tokens=len(said))
+
+    async def _once(
+        self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
+    ) -> AsyncGenerator[Delta, None]:
+        """Continue token ids in a process. Tokens whose text is held back come when it is certain."""
         request = _request(prompt, sampling, stop, room.tokens)
         if sampling.schema is not None:
             request["json_schema"], left = expressible(sampling.schema)
             self._schemas.leave(self._info.name, left)
+        held: list[Delta] = []
         try:
             async with (
-                aclosing(self._child.events("/completion", request)) as events,
+                aclosing(child.events("/completion", request)) as events,
                 aclosing(self._deltas(events, room.limit)) as deltas,
             ):
                 async for delta in deltas:
-                    yield delta
+                    held.append(delta)
+                    if delta.text or delta.finish:
+                        for each in held:
+                            yield each
+                        held.clear()
         except ChildRefusal as refusal:
             raise self._refused(refusal) from None
 
@@ -175,15 +232,24 @@ class LlamaCppEngine(LocalEngine):
         reply = await self._post("/apply-template", {"messages": list(messages)})
         return str(reply["prompt"])
 
+    async def _end(self) -> str:
+        return "" if self._end_token is None else await self.decode([self._end_token])
+
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
         body = {"content": text, "add_special": start, "parse_special": control}
         return tuple((await self._post("/tokenize", body))["tokens"])
 
     async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        try:
-            return await self._child.post(path, body)
-        except ChildRefusal as refusal:
-            raise self._refused(refusal) from None
+        crashes = 0
+        while True:
+            child = self._kept.child
+            try:
+                return await child.post(path, body)
+            except ChildRefusal as refusal:
+                raise self._refused(refusal) from None
+            except EngineCrash as crash:
+                crashes += 1
+                await self._kept.replace(child, crash, crashes)
 
     def _refused(self, refusal: ChildRefusal) -> EngineError:
         return ModelError(f"{self._info.name}: llama.cpp refuses: {refusal} (status {refusal.status}).")
@@ -238,6 +304,17 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
     if sampling.seed is not None:
         request["seed"] = sampling.seed % 2**31
     return request
+
+
+def _after(last: Delta, prompt: int, said: int) -> Delta:
+    """Return the last delta of a reply whose first tokens came from another process."""
+    read, cached = last.prompt_tokens or 0, last.cached_tokens or 0
+    return replace(
+        last,
+        prompt_tokens=read - said,
+        cached_tokens=min(cached, prompt),
+        completion_tokens=(last.completion_tokens or 0) + said,
+    )
 
 
 def _message(error: Any) -> str:

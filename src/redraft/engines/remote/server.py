@@ -364,9 +364,11 @@ class Server:
         after = refusal.retry_after
         asks = f"{'' if reason.endswith(_ENDS) else '.'} It asks to wait {after:.10g} s." if after else ""
         hint = _LIMIT_HINT if verb == "limits requests" else _LOG_HINT
-        return ServerError(
+        error = ServerError(
             f"{self.host} {verb} ({refusal.status}{tries}): {reason}{asks}", hint=hint, status=refusal.status
         )
+        error.retry_after = after
+        return error
 
     async def _settled(
         self,

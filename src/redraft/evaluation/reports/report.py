@@ -10,7 +10,6 @@ from typing import Any
 
 from redraft.counting import counted
 from redraft.errors import RecordError
-from redraft.evaluation import stats
 from redraft.evaluation.reports.against import Change, changes
 from redraft.evaluation.reports.compare import (
     Comparison,
@@ -23,7 +22,7 @@ from redraft.evaluation.reports.compare import (
     judges_agree,
 )
 from redraft.evaluation.reports.controls import Control, control_results
-from redraft.evaluation.reports.inputs import Input, opened
+from redraft.evaluation.reports.inputs import Input
 from redraft.evaluation.reports.sides import Material, place
 from redraft.evaluation.rows import Line, Section, cost_facts, listed, percent, plain, without_nan
 from redraft.evaluation.stats import Estimate
@@ -108,37 +107,21 @@ class Report:
         return found
 
 
-def report(
-    reviews: Sequence[Path],
-    *,
-    answers: Sequence[Path] = (),
-    questions: Path | None = None,
-    against: Path | None = None,
-    draws: int = stats.DRAWS,
-    seed: int = stats.SEED,
+def describe_reviews(
+    inputs: Sequence[Input], material: Material, against: Path | None = None, *, draws: int, seed: int
 ) -> Report:
     """Describe files of reviews.
 
     Args:
-        reviews: The files; each order may have its own.
-        answers: The answers that were judged, a file for each model.
-        questions: What was asked, with categories.
+        inputs: The files; each order may have its own.
+        material: The answers that were judged, and what was asked.
         against: The JSON of an earlier report, to say what changed.
         draws: Number of resamples.
         seed: Decides the resamples.
 
     Raises:
-        RecordError: A file cannot be read, the files do not belong together, or no review can be read.
+        RecordError: The files do not belong together, or no review can be read.
     """
-    return describe_reviews(
-        list(map(opened, reviews)), Material.read(answers, questions), against, draws=draws, seed=seed
-    )
-
-
-def describe_reviews(
-    inputs: Sequence[Input], material: Material, against: Path | None = None, *, draws: int, seed: int
-) -> Report:
-    """Do the same with files that are open, and answers and questions that were read."""
     names = tuple(name_of(each.path) for each in inputs)
     found = compare(place(inputs, material), material.names, draws=draws, seed=seed)
     if not any(comparison.items for comparison in found):

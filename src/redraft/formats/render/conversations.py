@@ -102,19 +102,29 @@ def answered(turns: Sequence[Turn], last: Sequence[Span]) -> list[Turn]:
 def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Span]:
     last = last_turn(chain, objective)
     turns = answered(turns_of(chain.prompt), last)
+    spans = _before(turns, style, answered=bool(last), trained=objective in WHOLE)
+    return spans + (led_by_space(last) if last else [])
+
+
+def _asked(prompt: Prompt, style: _Style) -> list[Span]:
+    return _before(turns_of(prompt), style, answered=True, trained=False)
+
+
+def _before(turns: Sequence[Turn], style: _Style, *, answered: bool, trained: bool) -> list[Span]:
+    """Return turns; `answered` if the assistant's follows, which is not among them."""
     system = "\n\n".join(turn.text for turn in turns if turn.role == "system")
-    conversation = _in_turn([turn for turn in turns if turn.role != "system"], answered=bool(last))
+    conversation = _in_turn([turn for turn in turns if turn.role != "system"], answered=answered)
     if system:
         spans = [asked(system), framed(style.after_system)]
     else:
         spans = [framed(style.system + style.after_system)] if style.system else []
     for number, turn in enumerate(conversation):
         if turn.role == "assistant":
-            spans += led_by_space(answer_spans(turn.text, trained=objective in WHOLE))
+            spans += led_by_space(answer_spans(turn.text, trained=trained))
         else:
             spans += [framed(style.again if number else style.user), asked(turn.text)]
             spans.append(framed(style.assistant))
-    return spans + (led_by_space(last) if last else [])
+    return spans
 
 
 def _in_turn(turns: list[Turn], *, answered: bool) -> list[Turn]:
@@ -136,3 +146,9 @@ vicuna = partial(_conversation, style=_VICUNA)
 
 stable_vicuna = partial(_conversation, style=_STABLE_VICUNA)
 """Render StableVicuna's format."""
+
+vicuna_prompt = partial(_asked, style=_VICUNA)
+"""Render a prompt in Vicuna's format, up to the answer."""
+
+stable_vicuna_prompt = partial(_asked, style=_STABLE_VICUNA)
+"""Render a prompt in StableVicuna's format, up to the answer."""

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple, Unpack, cast
 from redraft.chain import Chain
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.journaled import identity_of
-from redraft.engines.load import load_engine
+from redraft.engines.load import load_engine, model_of
 from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import UsageError
@@ -284,6 +284,7 @@ class Generation:
         values: Any = self.options
         seeds = {"name": Path(self.options.get("seeds") or SHIPPED).name, "sha256": self._seeds.digest}
         return {name: values.get(name) for name in OF_THE_RESULT} | {
+            "model": model_of(values["model"]),
             "seeds": seeds,
             "wording": wording.digest(),
         }

@@ -1,8 +1,9 @@
 """Converts the tokenizer in a GGUF file's metadata to the files that transformers loads.
 
-The result makes the same ids as llama.cpp with two exceptions: texts are normalised to NFC if the models with
-that pre-tokenizer do so, and SentencePiece tokens of equal score, which llama.cpp merges from the left, are
-merged by id. Rows without a token (`[PAD…]`, never used) stay without one.
+The result makes the same ids as llama.cpp with three exceptions: texts are normalised to NFC if the models
+with that pre-tokenizer do so; SentencePiece tokens of equal score, which llama.cpp merges from the left, are
+merged by id; and what stands on both sides of a byte that is not in the vocabulary may be merged, as the
+library tokenizers does. Rows without a token (`[PAD…]`, never used) stay without one.
 
 Metadata is untrusted: types, lengths and ids are checked, and anything inconsistent is a `ModelError`.
 """

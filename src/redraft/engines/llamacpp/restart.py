@@ -1,0 +1,114 @@
+"""Start the process of a model again when it dies, with back-off.
+
+The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row the error
+is raised; from then on a call tries one more start, and calls during the pause after that fail at once. What
+to do with the text so far is decided in `engine`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from redraft.engines.base import Health
+from redraft.engines.llamacpp.child import ChildSettings
+from redraft.engines.llamacpp.client import Child
+from redraft.errors import EngineCrash, EngineError
+
+_log = logging.getLogger(__name__)
+
+TRIES = 5
+"""Crashes in a row after which to give up."""
+
+PAUSE, LONGEST_PAUSE = 0.5, 15.0
+"""Seconds before the second restart in a row, doubled each time, and at most."""
+
+
+class KeptChild:
+    """A model process, and the next one when it dies.
+
+    Args:
+        child: The first process.
+        settings: How it was started.
+
+    Attributes:
+        child: The process now. It may be dead.
+    """
+
+    def __init__(self, child: Child, settings: ChildSettings) -> None:
+        self.child, self._settings = child, settings
+        self._restarts, self._crashes, self._not_before = 0, 0, 0.0
+        self._trouble = ""
+        self._closed = False
+
+    @property
+    def health(self) -> Health:
+        """How the process is."""
+        return Health(self._restarts, self._trouble, down=bool(self._trouble) and self._crashes >= TRIES)
+
+    def worked(self) -> None:
+        """Record that the process generated a token."""
+        self._crashes = 0
+
+    async def replace(self, dead: Child, crash: EngineCrash, crashes: int) -> None:
+        """Start a process in place of one that died, unless another call has done so.
+
+        Args:
+            dead: The process that died.
+            crash: Its error.
+            crashes: How often this call has seen it crash without a new token.
+
+        Raises:
+            EngineCrash: There were too many crashes in a row.
+            EngineError: The model cannot be loaded any more, or the engine was closed.
+        """
+        if crashes >= TRIES:
+            self._crashes, self._trouble = max(crashes, self._crashes), _brief(crash)
+            raise _given_up(crash, crashes)
+        async with dead.mourning:
+            if self.child is dead:
+                await self._start(crash)
+
+    async def _start(self, error: EngineError) -> None:
+        while not self._closed:
+            self._crashes += 1
+            if self._crashes > TRIES and time.monotonic() < self._not_before:
+                raise _given_up(error, self._crashes - 1)
+            pause = min(PAUSE * 2.0 ** min(self._crashes - 2, 10), LONGEST_PAUSE) if self._crashes > 1 else 0
+            self._trouble = _brief(error)
+            _log.warning("%s It is started again%s.", self._trouble, f" in {pause:g} s" if pause else "")
+            await asyncio.sleep(pause if self._crashes <= TRIES else 0)
+            self._not_before = time.monotonic() + pause
+            try:
+                await self._put(await Child.start(self._settings))
+            except EngineError as again:
+                error = again
+                if self._crashes >= TRIES:
+                    raise _given_up(error, self._crashes) from None
+            else:
+                return
+        raise error
+
+    async def _put(self, child: Child) -> None:
+        dead, self.child = self.child, child
+        self._restarts, self._trouble = self._restarts + 1, ""
+        await asyncio.to_thread(dead.bury)
+        if self._closed:
+            await child.aclose()
+
+    async def aclose(self) -> None:
+        """End the process. May be called twice."""
+        self._closed = True
+        await self.child.aclose()
+
+
+def _brief(error: EngineError) -> str:
+    return error.message.splitlines()[0]
+
+
+def _given_up(error: EngineError, crashes: int) -> EngineError:
+    """Return the error for a process that crashes again and again."""
+    first, *output = error.message.splitlines()
+    message = "\n".join([f"{first.removesuffix('.')}, {crashes} times in a row.", *output])
+    return type(error)(message, hint=error.hint)

@@ -1,0 +1,434 @@
+"""Several engines behind one name: `http://a/v1#m,http://b/v1#m`.
+
+A call goes to the member that has the fewest under way. One that continues an earlier call goes where that
+was answered, because its prompt is cached there. A member that fails is set aside, and tried again by a
+single call, after a pause that grows with each failure.
+
+A call that fails before its first piece is made again elsewhere, and nobody notices. One that fails later
+raises its error with `ready`: text that was passed on cannot be taken back here, and the chain goes on from
+its last complete step (`revision.driver`). Rates, keys and time-outs belong to the members; only the wait for
+a member to come back is in this module.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, fields, replace
+from itertools import accumulate
+from typing import Self, TypeVar
+
+from redraft.engines.base import (
+    Delta,
+    Engine,
+    EngineInfo,
+    Health,
+    Message,
+    PromptText,
+    Sampling,
+    Tokens,
+    Watched,
+)
+from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
+from redraft.errors import EngineCrash, EngineError, EngineTimeout, ModelError, ServerError
+from redraft.jobs.runner import is_refusal
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Open = Callable[[], Awaitable[Engine]]
+
+SLACK = 4
+"""Calls that a member may have under way more than another before a chain leaves it: reading a prompt again
+is cheaper than waiting for four replies."""
+
+HOMES = 10_000
+"""Prompts whose member is remembered."""
+
+BLOCK = 16
+"""Characters, or tokens, by which two raw prompts are compared, as vLLM's cache of prefixes does."""
+
+_PASSING = frozenset({None, 429, 500, 502, 503, 504})
+"""HTTP statuses after which a server may work again."""
+
+
+@dataclass
+class Member:
+    """One engine of several.
+
+    Attributes:
+        name: Its reference.
+        open: Opens it.
+        engine: The engine, once it is open.
+        busy: Calls under way.
+        calls: Calls so far.
+        failures: Failures in a row.
+        aside_until: When it may be tried again, on the event loop's clock.
+        trouble: What was wrong the last time, in words; empty if it works.
+    """
+
+    name: str
+    open: Open
+    engine: Engine | None = None
+    busy: int = 0
+    calls: int = 0
+    failures: int = 0
+    aside_until: float = 0.0
+    trouble: str = ""
+
+    def takes(self, now: float) -> bool:
+        """Return whether it takes a call. One that failed gets a single call, to see if it works again."""
+        return not self.failures or (now >= self.aside_until and not self.busy)
+
+
+class PoolEngine:
+    """Engines of one model. `start` opens them; closing the pool closes them."""
+
+    def __init__(self, members: Sequence[Member], patience: Patience) -> None:
+        self._members, self._patience = members, patience
+        self._info = next(member.engine.info for member in members if member.engine)
+        self._homes: OrderedDict[int, Member] = OrderedDict()
+        self._changed = asyncio.Event()
+        self._telling = False
+
+    @classmethod
+    async def start(cls, opens: Sequence[tuple[str, Open]], patience: Patience) -> Self:
+        """Open the engines, all at once. One whose server does not answer is set aside.
+
+        Args:
+            opens: The reference of each engine, and what opens it.
+            patience: How long to wait while none works.
+
+        Raises:
+            UsageError: A reference is wrong.
+            ModelError: The engines do not have the same model, or not in the same way.
+            EngineError: None can be opened, or a server refuses.
+        """
+        members = [Member(name, open_) for name, open_ in opens]
+        try:
+            errors = await asyncio.gather(*map(_opened, members))
+            return cls._of(members, errors, patience)
+        except BaseException:
+            await _close(members)
+            raise
+
+    @classmethod
+    def _of(cls, members: Sequence[Member], errors: Sequence[EngineError | None], patience: Patience) -> Self:
+        if all(errors):
+            raise next(filter(None, errors))
+        pool = cls(members, patience)
+        for member, error in zip(members, errors, strict=True):
+            if error:
+                pool._set_aside(member, error)
+            elif member.engine and (fault := pool._unlike(member.name, member.engine.info)):
+                raise fault
+        return pool
+
+    @property
+    def info(self) -> EngineInfo:
+        """The model and its capabilities, which all members have."""
+        able = all(member.engine.info.continues for member in self._members if member.engine)
+        return replace(self._info, continues=able)
+
+    @property
+    def health(self) -> Health:
+        """How the members are."""
+        engines: list[object] = [member.engine for member in self._members]
+        found = [engine.health for engine in engines if isinstance(engine, Watched)]
+        troubles = [f"{member.name}: {member.trouble}" for member in self._members if member.trouble]
+        return Health(
+            restarts=sum(each.restarts for each in found),
+            trouble="; ".join([*troubles, *(each.trouble for each in found if each.trouble)]),
+            down=all(member.trouble for member in self._members),
+        )
+
+    async def encode(self, text: str, *, special: bool = False) -> Tokens:
+        """Return the token ids of a text, from any member."""
+        return await self._any(lambda engine: engine.encode(text, special=special))
+
+    async def decode(self, tokens: Sequence[int]) -> str:
+        """Return the text of token ids, from any member."""
+        return await self._any(lambda engine: engine.decode(tokens))
+
+    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
+        """Score texts with any member."""
+        return await self._any(lambda engine: engine.score(texts))
+
+    def stream(
+        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Continue raw text with a member. Raises what the member raises, as described above."""
+        end = len(prompt) - len(prompt) % BLOCK
+        parts: list[Hashable] = [prompt[start : start + BLOCK] for start in range(0, end, BLOCK)]
+        return self._reply(parts, lambda engine: engine.stream(prompt, sampling, stop))
+
+    def chat(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Answer messages with a member. Raises what the member raises, as described above."""
+        return self._reply(list(map(repr, messages)), lambda engine: engine.chat(messages, sampling, stop))
+
+    async def aclose(self) -> None:
+        """Close the members."""
+        await _close(self._members)
+
+    async def _any(self, ask: Callable[[Engine], Awaitable[T]]) -> T:
+        """Return what a member gives for a small request."""
+
+        async def once(engine: Engine) -> AsyncGenerator[T, None]:
+            yield await ask(engine)
+
+        async with aclosing(self._asked((), once, lambda _: False)) as results:
+            return await anext(results)
+
+    def _reply(
+        self, parts: Sequence[Hashable], ask: Callable[[Engine], AsyncGenerator[Delta, None]]
+    ) -> AsyncGenerator[Delta, None]:
+        return _with_lost(self._asked(parts, ask, _is_count))
+
+    async def _asked(
+        self,
+        parts: Sequence[Hashable],
+        ask: Callable[[Engine], AsyncGenerator[T, None]],
+        is_count: Callable[[T], bool],
+    ) -> AsyncGenerator[T, None]:
+        """Ask members until one replies.
+
+        Args:
+            parts: The prompt in parts: a later call that begins with the same ones goes to the same member.
+            ask: Asks an engine.
+            is_count: Whether a piece only counts what a failed reply has cost.
+        """
+        prefixes = list(accumulate(parts, lambda before, part: hash((before, part)), initial=0))[1:]
+        trial = _Trial(self._patience, len(self._members))
+        while True:
+            member, begun, continues = await self._chosen(prefixes, trial), False, True
+            member.busy, member.calls = member.busy + 1, member.calls + 1
+            try:
+                engine = await self._engine(member)
+                continues = engine.info.continues
+                async with aclosing(ask(engine)) as pieces:
+                    async for piece in pieces:
+                        if not begun and not is_count(piece):
+                            begun = True
+                            self._works(member, prefixes)
+                        yield piece
+            except EngineError as error:
+                of_request = member.engine is not None and continues and not member.engine.info.continues
+                if of_request or not is_of_member(error):
+                    raise
+                self._set_aside(member, error)
+                trial.failed(member, error)
+                if begun:
+                    error.passing = error.ready = True
+                    raise
+            else:
+                return
+            finally:
+                member.busy -= 1
+                self._wake()
+
+    async def _chosen(self, prefixes: Sequence[int], trial: _Trial) -> Member:
+        """Return the member to ask. While there is none, wait.
+
+        Raises:
+            EngineError: None came back in time. It is the last failure.
+        """
+        while True:
+            now = _now()
+            able = [each for each in self._members if each.takes(now) and each.name not in trial.asked]
+            if able:
+                least = min(able, key=lambda member: (member.busy, member.calls))
+                home = next((self._homes[key] for key in reversed(prefixes) if key in self._homes), least)
+                return home if home in able and home.busy - least.busy <= SLACK else least
+            await self._wait(trial, now)
+
+    async def _wait(self, trial: _Trial, now: float) -> None:
+        """Wait until a member may be asked again, or another call has ended.
+
+        Raises:
+            EngineError: There is no use in that.
+        """
+        aside = [member.aside_until - now for member in self._members if member.failures and not member.busy]
+        pause = max(min(aside, default=LONGEST_BACKOFF), trial.pause, 0.0)
+        if not trial.may_wait(pause, now):
+            raise trial.error or self._down()
+        if not self._telling and self.health.down:
+            self._telling = True
+            self._patience.tell(f"no server of {self._info.name} works, waiting {max(pause, 1):.0f} s")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._changed.wait()
+
+    def _down(self) -> EngineError:
+        """Return the error of a call that no member could take."""
+        return ServerError(f"no server of {self._info.name} works. {self.health.trouble}", hint=_HINT)
+
+    async def _engine(self, member: Member) -> Engine:
+        """Return the engine of a member. One that could not be opened at the start is opened now."""
+        if member.engine is None:
+            engine = await member.open()
+            if fault := self._unlike(member.name, engine.info):
+                await engine.aclose()
+                fault.passing = True  # it is of this member alone
+                raise fault
+            member.engine = engine
+        return member.engine
+
+    def _unlike(self, other: str, info: EngineInfo) -> ModelError | None:
+        """Return the error for a member that is not like the first one; None if it is."""
+        for name in (each.name for each in fields(EngineInfo)):
+            ours, its = getattr(self._info, name), getattr(info, name)
+            if ours != its:
+                first = next(each.name for each in self._members if each.engine)
+                return ModelError(
+                    f"{first} and {other} are not alike: {name} is {ours!r} and {its!r}.",
+                    hint="Behind one name, each server has the same model with the same settings.",
+                )
+        return None
+
+    def _works(self, member: Member, prefixes: Sequence[int]) -> None:
+        """Record that a member replies, and that it has this prompt."""
+        if member.failures:
+            _log.warning("%s works again.", member.name)
+        member.failures, member.trouble = 0, ""
+        if self._telling:
+            self._telling = False
+            self._patience.tell("")
+        for key in prefixes[-1:]:
+            self._homes[key] = member
+            self._homes.move_to_end(key)
+            if len(self._homes) > HOMES:
+                self._homes.popitem(last=False)
+
+    def _set_aside(self, member: Member, error: EngineError) -> None:
+        """Give a member no calls for a while.
+
+        Calls that were under way fail with it, and count as one failure. A 500 may be of one request alone.
+        """
+        if _now() < member.aside_until or (isinstance(error, ServerError) and error.status == 500):
+            return
+        if not member.failures:
+            _log.warning("%s is set aside: %s", member.name, error.message)
+        member.failures += 1
+        member.trouble = error.message
+        longest = self._patience.backoff * 2.0 ** min(member.failures - 1, 10)
+        pause = min(longest, LONGEST_BACKOFF) * random.uniform(0.5, 1.0)  # noqa: S311
+        asked = error.retry_after if isinstance(error, ServerError) else None
+        member.aside_until = _now() + max(pause, asked or 0.0)
+
+    def _wake(self) -> None:
+        """Let calls that wait look again. A new event, because one belongs to the loop that waited for it."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+@dataclass
+class _Trial:
+    """One call's tries.
+
+    Attributes:
+        asked: Names of the members that failed since the last wait.
+        error: The last failure.
+        pause: Seconds to wait before members that failed are asked again.
+    """
+
+    patience: Patience
+    members: int
+    asked: set[str] = field(default_factory=set)
+    error: EngineError | None = None
+    pause: float = 0.0
+    _rounds: int = 0
+    _since: float | None = None
+
+    def failed(self, member: Member, error: EngineError) -> None:
+        """Record that a member failed."""
+        self.asked.add(member.name)
+        self.error = error
+        self.pause = self.patience.backoff * 2.0 ** min(self._rounds, 5) * random.uniform(0.5, 1.0)  # noqa: S311
+
+    def may_wait(self, pause: float, now: float) -> bool:
+        """Return whether to wait for so long. If so, another round begins."""
+        patience = self.patience
+        self._since = now if self._since is None else self._since
+        longest = max(patience.outage, patience.longest_asked) if patience.outage else patience.longest_wait
+        limit = max(patience.outage, patience.backoff * 2.0 ** (patience.tries - 1))
+        all_failed = len(self.asked) == self.members and self.error is not None
+        if pause > longest or now - self._since >= limit or (all_failed and self._is_lasting()):
+            return False
+        self._rounds += bool(self.asked)
+        self.asked.clear()
+        self.pause = 0.0
+        return True
+
+    def _is_lasting(self) -> bool:
+        """Return whether the last failure will not pass: a refused key, or a silence as long as allowed."""
+        if isinstance(self.error, ServerError):
+            return self.error.status not in _PASSING
+        return isinstance(self.error, EngineTimeout) and not self.patience.outage
+
+
+def is_of_member(error: EngineError) -> bool:
+    """Return whether an engine failed, and not what it was asked."""
+    if isinstance(error, ServerError):
+        return not is_refusal(error)
+    return error.passing or isinstance(error, EngineTimeout | EngineCrash)
+
+
+async def _opened(member: Member) -> EngineError | None:
+    """Open a member. Return the error of one that may work later."""
+    try:
+        member.engine = await member.open()
+    except EngineError as error:
+        down = isinstance(error, ServerError) and error.status in _PASSING
+        if down or isinstance(error, EngineTimeout):
+            return error
+        raise
+    return None
+
+
+async def _close(members: Sequence[Member]) -> None:
+    await asyncio.gather(*(member.engine.aclose() for member in members if member.engine))
+
+
+async def _with_lost(deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+    """Add what failed tries have cost to the counts of the last delta."""
+    lost: list[Delta] = []
+    try:
+        async with aclosing(deltas):
+            async for delta in deltas:
+                if _is_count(delta):
+                    lost.append(delta)
+                else:
+                    yield _sum(delta, lost) if delta.finish and lost else delta
+    except EngineError:
+        if lost:
+            yield _sum(Delta(), lost)
+        raise
+
+
+def _is_count(delta: Delta) -> bool:
+    """Return whether a delta has nothing but the counts of a reply that broke off."""
+    return delta.completion_tokens is not None and not (delta.finish or delta.text or delta.tokens)
+
+
+def _sum(last: Delta, lost: Sequence[Delta]) -> Delta:
+    every = (last, *lost)
+    return replace(
+        last,
+        prompt_tokens=sum(each.prompt_tokens or 0 for each in every),
+        cached_tokens=sum(each.cached_tokens or 0 for each in every),
+        completion_tokens=sum(each.completion_tokens or 0 for each in every),
+        estimated=any(each.estimated for each in every),
+    )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+_HINT = "Start one of them, or wait longer: --patience SECONDS"

@@ -1,0 +1,195 @@
+"""Traces for OpenTelemetry: a span a chain, and below it a span for each call of a model.
+
+The names are those of the GenAI semantic conventions; what these have no name for begins with `redraft.`.
+Prompts and answers are left out, unless `CAPTURE` asks for them, as in other instrumentations. Where spans go
+is up to the caller: a provider of the SDK. The caller's current span is the parent. No span is made current
+here, because a generator must not change the context of whoever reads it.
+
+Usage stands at the calls alone, so that a sum over all spans counts each token once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
+from typing import Any, Literal
+
+from opentelemetry import context, trace
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
+
+from redraft import __version__
+from redraft.chain import Chain, Finish, content_of
+from redraft.engines.base import Delta, Engine
+from redraft.engines.wrapped import Ask, WrappedEngine
+from redraft.errors import RedraftError
+from redraft.revision.ops import Event, Finished
+
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+"""The variable that asks for texts in spans: `true` or, newer, `span_only` or `span_and_event`."""
+
+_FINISHES: Mapping[Finish, str] = {"max_tokens": "length", "context": "length", "filtered": "content_filter"}
+"""Why a text ended, in the words of the conventions. Other reasons are called the same."""
+
+
+class ChainSpan:
+    """The span of a chain."""
+
+    def __init__(self, span: Span, tracer: Tracer) -> None:
+        self._span, self._tracer = span, tracer
+
+    def around(self, role: Literal["model", "critic", "judge"], engine: Engine) -> Engine:
+        """Return an engine whose calls are spans below this one."""
+        named = "writer" if role == "model" else role
+        return TracedEngine(engine, self._tracer, trace.set_span_in_context(self._span), named)
+
+    def note(self, event: Event) -> None:
+        """Note how the chain ended."""
+        if isinstance(event, Finished):
+            self.ended(event.chain)
+
+    def ended(self, chain: Chain) -> None:
+        """Note a chain: why it stopped, and the verdict and score of each step (-1 without checks)."""
+        scores = [-1.0 if step.score is None else step.score for step in chain.steps]
+        found = {
+            "gen_ai.request.model": chain.model.get("name"),
+            "redraft.chain.id": chain.id or None,
+            "redraft.mode": chain.model.get("revision_mode"),
+            "redraft.stop": chain.stop,
+            "redraft.passed": chain.passed,
+            "redraft.revisions": chain.revisions,
+            "redraft.best": chain.best,
+            "redraft.verdicts": [step.verdict for step in chain.steps],
+            "redraft.scores": scores,
+            "redraft.cost_usd": chain.usage.cost_usd,
+        }
+        _set(self._span, found)
+
+
+def traced(engine: Engine, provider: TracerProvider | Literal[True]) -> Engine:
+    """Return an engine whose calls are spans below the current one."""
+    return TracedEngine(engine, _tracer(provider), None, "writer")
+
+
+def _tracer(provider: TracerProvider | Literal[True]) -> Tracer:
+    return trace.get_tracer("redraft", __version__, None if provider is True else provider)
+
+
+@contextmanager
+def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
+    """Open the span of a chain, below the current one. An error ends it with its type, which shows no text.
+
+    Args:
+        provider: Takes the spans; True for the provider of the program.
+    """
+    tracer = _tracer(provider)
+    names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "redraft"}
+    span = tracer.start_span("invoke_workflow redraft", kind=SpanKind.INTERNAL, attributes=names)
+    opened = ChainSpan(span, tracer)
+    with _ending(span):
+        try:
+            yield opened
+        except RedraftError as error:
+            if error.chain is not None:
+                opened.ended(error.chain)
+            raise
+
+
+class TracedEngine(WrappedEngine):
+    """An engine whose calls are spans.
+
+    Args:
+        engine: The engine.
+        tracer: Makes the spans.
+        parent: The context of the span above; None for the caller's own.
+        role: writer, critic or judge.
+    """
+
+    def __init__(self, engine: Engine, tracer: Tracer, parent: context.Context | None, role: str) -> None:
+        super().__init__(engine)
+        self._tracer, self._parent, self._role = tracer, parent, role
+
+    async def _reply(self, request: dict[str, Any], ask: Ask) -> AsyncGenerator[Delta, None]:
+        name = "chat" if request["way"] == "chat" else "text_completion"
+        span = self._tracer.start_span(
+            f"{name} {self.info.name}", self._parent, SpanKind.CLIENT, self._asked(name, request)
+        )
+        began, tokens = time.monotonic(), 0
+        pieces: list[str] = []
+        with _ending(span):
+            async with aclosing(ask(request["sampling"])) as deltas:
+                async for delta in deltas:
+                    if delta.text and not pieces:
+                        span.set_attribute("gen_ai.response.time_to_first_chunk", time.monotonic() - began)
+                    pieces += [delta.text] if delta.text else []
+                    tokens += len(delta.tokens) or bool(delta.text)
+                    if delta.finish:
+                        _set(span, _replied(delta, tokens, pieces))
+                    yield delta
+
+    def _asked(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the attributes of a call that are known when it begins."""
+        info, sampling = self.info, request["sampling"]
+        found = {
+            "gen_ai.operation.name": operation,
+            "gen_ai.provider.name": "openai" if info.engine == "remote" else info.engine,  # its protocol
+            "gen_ai.request.model": info.name,
+            "gen_ai.request.temperature": sampling.temperature,
+            "gen_ai.request.top_p": sampling.top_p,
+            "gen_ai.request.max_tokens": sampling.max_tokens,
+            "gen_ai.request.seed": sampling.seed,
+            "gen_ai.request.stop_sequences": request["stop"] or None,
+            "gen_ai.output.type": "json" if sampling.schema is not None else "text",
+            "redraft.role": self._role,
+        }
+        if _texts_wanted():
+            found["gen_ai.input.messages"] = _input(request["asked"])
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _replied(last: Delta, seen: int, pieces: Sequence[str]) -> dict[str, Any]:
+    """Return the attributes of a reply by its last delta."""
+    finish = _FINISHES.get(last.finish or "stop", last.finish)
+    found: dict[str, Any] = {
+        "gen_ai.response.finish_reasons": ["tool_calls" if last.tool_calls else finish],
+        "gen_ai.usage.input_tokens": last.prompt_tokens,
+        "gen_ai.usage.cache_read.input_tokens": last.cached_tokens,
+        "gen_ai.usage.output_tokens": seen if last.completion_tokens is None else last.completion_tokens,
+    }
+    if _texts_wanted():
+        message = {**_message("assistant", "".join(pieces)), "finish_reason": finish}
+        found["gen_ai.output.messages"] = json.dumps([message], ensure_ascii=False)
+    return found
+
+
+def _input(asked: Any) -> str:
+    """Return a prompt as the conventions write messages. Token ids are left as they are."""
+    messages = asked if isinstance(asked, list) else [{"role": "user", "content": str(asked)}]
+    return json.dumps([_message(each["role"], content_of(each)) for each in messages], ensure_ascii=False)
+
+
+def _message(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "parts": [{"type": "text", "content": text}]}
+
+
+def _texts_wanted() -> bool:
+    return os.environ.get(CAPTURE, "").lower() in ("true", "span_only", "span_and_event")
+
+
+def _set(span: Span, found: Mapping[str, Any]) -> None:
+    span.set_attributes({name: value for name, value in found.items() if value is not None})
+
+
+@contextmanager
+def _ending(span: Span) -> Iterator[None]:
+    """End a span with the body. What the caller cancels or leaves is no error."""
+    try:
+        yield
+    except Exception as error:
+        span.set_attribute("error.type", type(error).__name__)
+        span.set_status(StatusCode.ERROR)
+        raise
+    finally:
+        span.end()

@@ -1,0 +1,116 @@
+"""What is written down of each request: a line of the log, for people or as JSON, without its texts."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import secrets
+import traceback
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+REQUEST: ContextVar[str] = ContextVar("request")
+"""The id of the request that is answered. Every line of the log that is written meanwhile has it."""
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+_CLIENTS = ("method", "path", "model")
+"""Facts that are texts of a client: they are quoted and cut."""
+
+
+def id_of(given: str | None) -> str:
+    """Return the id of a request: the client's own if it is well formed, and else a new one."""
+    return given if given and _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A request that has ended. What is unknown or does not apply is None.
+
+    Attributes:
+        id: As in the header `x-request-id`.
+        key: The name of its key.
+        status: None if the client left before there was one.
+        stop: Why the last chain ended.
+        revisions: Of all its chains.
+        prompt_tokens: Of all attempts of its chains, as are `completion_tokens`.
+        error: The code of the error that it got.
+    """
+
+    id: str
+    key: str | None
+    method: str
+    path: str
+    status: int | None
+    model: str | None
+    stop: str | None
+    revisions: int | None
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    error: str | None
+    seconds: float
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any], seconds: float) -> Self:
+        """Return the entry of a request, from what was noted in its state."""
+        seen = scope["state"]
+        chains, key = seen.get("chains") or (), seen.get("key")
+        usage = seen.get("usage")
+        return cls(
+            id=seen["id"],
+            key=(key and key.name) or None,
+            method=f"{scope['method']:.20}",
+            path=f"{scope['path']:.80}",
+            status=seen.get("status"),
+            model=seen.get("model"),
+            stop=chains[-1].stop if chains else None,
+            revisions=sum(chain.revisions for chain in chains) if chains else None,
+            prompt_tokens=usage and usage.prompt_tokens,
+            completion_tokens=usage and usage.completion_tokens,
+            error=seen.get("error"),
+            seconds=round(seconds, 3),
+        )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def __str__(self) -> str:
+        """Return it as a line."""
+        found = {"status": "-", **self.facts}
+        order = [name for name in vars(self) if name in found]
+        return " ".join(f"{n}={found[n]!a:.82}" if n in _CLIENTS else f"{n}={found[n]}" for n in order)
+
+
+class LineFormatter(logging.Formatter):
+    """A line for people."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        """Return the line, with the id of the request unless it is there."""
+        line, request = super().formatMessage(record), REQUEST.get("")
+        return f"{line} id={request}" if request and not isinstance(record.msg, Entry) else line
+
+
+class JsonFormatter(logging.Formatter):
+    """An object of JSON a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the facts of a request, or a message with the id of its request."""
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        found: dict[str, Any] = {"time": when, "level": record.levelname.lower()}
+        if isinstance(record.msg, Entry):
+            found |= record.msg.facts
+        else:
+            found |= {"message": record.getMessage()}
+            found |= {"id": request} if (request := REQUEST.get("")) else {}
+            if record.exc_info:
+                found["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        return json.dumps(found, ensure_ascii=False)

@@ -1,0 +1,148 @@
+"""A record of requests in SQLite: a row a request, and its chains if that was asked for.
+
+Rows wait in a bounded queue for a thread of their own, so that a slow or full disk holds up no request: rows
+are lost instead, with a warning. Others may read the file meanwhile (write-ahead log).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import fields
+from datetime import UTC, datetime
+from pathlib import Path
+
+from redraft.chain import Chain
+from redraft.errors import OutputError
+from redraft.serve.log import Entry
+
+_log = logging.getLogger(__name__)
+
+QUEUE = 1000
+"""Rows that may wait. More are dropped: their chains would fill the memory."""
+
+AT_ONCE = 200
+"""Rows of one transaction."""
+
+SECONDS = 5.0
+"""The longest that the end of the server waits for the last rows."""
+
+_VERSION = 1
+_COLUMNS = tuple(field.name for field in fields(Entry))
+_SCHEMA = """
+CREATE TABLE requests (
+  number INTEGER PRIMARY KEY,
+  time TEXT NOT NULL,
+  id TEXT NOT NULL,
+  key TEXT,
+  method TEXT NOT NULL,
+  path TEXT NOT NULL,
+  status INTEGER,
+  model TEXT,
+  stop TEXT,
+  revisions INTEGER,
+  prompt_tokens INTEGER,
+  completion_tokens INTEGER,
+  error TEXT,
+  seconds REAL NOT NULL
+);
+CREATE INDEX requests_by_time ON requests (time);
+CREATE TABLE chains (request INTEGER NOT NULL REFERENCES requests (number), chain TEXT NOT NULL);
+"""
+
+_Row = tuple[str, Entry, Sequence[Chain]]
+
+
+class RequestLog:
+    """Writes rows until it is closed.
+
+    Args:
+        path: The file. If it is there, rows are added.
+        with_text: Keep chains too, with prompts and answers.
+
+    Raises:
+        OutputError: It cannot be written, or is something else.
+    """
+
+    def __init__(self, path: Path, *, with_text: bool = False) -> None:
+        self._path, self._with_text = path, with_text
+        self._file = _opened(path)
+        self._rows: queue.Queue[_Row | None] = queue.Queue(QUEUE)
+        self._failing = False
+        self._thread = threading.Thread(target=self._work, name="redraft-request-log", daemon=True)
+        self._thread.start()
+
+    def note(self, entry: Entry, chains: Sequence[Chain]) -> None:
+        """Add a row. Returns at once."""
+        row = (datetime.now(UTC).isoformat(timespec="milliseconds"), entry, chains if self._with_text else ())
+        try:
+            self._rows.put_nowait(row)
+        except queue.Full:
+            self._warn("its disk is too slow")
+
+    def close(self) -> None:
+        """Write the rows that wait, within `SECONDS`."""
+        with suppress(queue.Full):
+            self._rows.put(None, timeout=SECONDS)
+        self._thread.join(SECONDS)
+
+    def _work(self) -> None:
+        with closing(self._file):
+            while (row := self._rows.get()) is not None:
+                rows: list[_Row | None] = [row]
+                with suppress(queue.Empty):
+                    while rows[-1] is not None and len(rows) < AT_ONCE:
+                        rows.append(self._rows.get_nowait())
+                self._write([row for row in rows if row is not None])
+                if rows[-1] is None:
+                    return
+
+    def _write(self, rows: Sequence[_Row]) -> None:
+        try:
+            with self._file:
+                for row in rows:
+                    self._insert(*row)
+        except sqlite3.Error as error:
+            self._warn(str(error))
+        else:
+            self._failing = False
+
+    def _insert(self, when: str, entry: Entry, chains: Sequence[Chain]) -> None:
+        names = ", ".join(("time", *_COLUMNS))
+        marks = ", ".join("?" * (1 + len(_COLUMNS)))
+        number = self._file.execute(
+            f"INSERT INTO requests ({names}) VALUES ({marks})",  # noqa: S608  (our own names)
+            (when, *(getattr(entry, name) for name in _COLUMNS)),
+        ).lastrowid
+        lines = [(number, chain.to_json()) for chain in chains]
+        self._file.executemany("INSERT INTO chains VALUES (?, ?)", lines)
+
+    def _warn(self, why: str) -> None:
+        """Say that rows are lost, once until they are written again."""
+        if not self._failing:
+            self._failing = True
+            _log.warning("requests are not written to %s: %s. They are answered.", self._path, why)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    """Open the file, which only its owner can read: it may have prompts."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        file = sqlite3.connect(path, check_same_thread=False)
+        file.execute("PRAGMA journal_mode=WAL")
+        file.execute("PRAGMA synchronous=NORMAL")
+        (version,) = file.execute("PRAGMA user_version").fetchone()
+        (tables,) = file.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if not (version or tables):
+            file.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")
+        elif version != _VERSION:
+            raise OutputError(f"{path} is no request log of this redraft.", hint="Name another file.")
+    except (OSError, sqlite3.Error) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise OutputError(f"the request log {path} cannot be written: {reason}.") from None
+    return file

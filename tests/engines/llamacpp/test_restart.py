@@ -1,0 +1,198 @@
+"""A model's process that dies is started again, and replies go on where they were."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.llamacpp import restart
+from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.errors import EngineCrash, EngineError
+from tests.gguf_files import tiny_model
+
+GREEDY = Sampling(temperature=0.0, max_tokens=60)
+TALE: list[Message] = [{"role": "user", "content": "Tell me a tale of a fox."}]
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 20}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+def kill(engine: LlamaCppEngine, number: signal.Signals = signal.SIGKILL) -> None:
+    process = engine._kept.child._process
+    process.send_signal(number)
+    process.wait()
+
+
+@asynccontextmanager
+async def opened(model: Path, **how: Any) -> AsyncGenerator[LlamaCppEngine]:
+    engine = await LlamaCppEngine.start(model, threads=1, ctx=256, **how)
+    try:
+        yield engine
+    finally:
+        await engine.aclose()
+
+
+async def heard(
+    deltas: AsyncGenerator[Delta, None], after: Callable[[int], None] = lambda _: None
+) -> list[Delta]:
+    """All deltas. `after` is called with the number of those that came, each time."""
+    found = []
+    async for delta in deltas:
+        found.append(delta)
+        after(len(found))
+    return found
+
+
+def said(deltas: list[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(restart, "PAUSE", 0.01)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("stop", [(), ("the",)])
+def test_a_reply_goes_on_token_for_token_after_kills(default_model: Path, stop: tuple[str, ...]) -> None:
+    async def check() -> None:
+        async with opened(default_model) as engine:
+            whole = await heard(engine.chat(TALE, GREEDY, stop))
+            broken = await heard(
+                engine.chat(TALE, GREEDY, stop), lambda n: kill(engine) if n in (1, 9, 10) else None
+            )
+            assert said(broken) == said(whole)
+            assert [t for d in broken for t in d.tokens] == [t for d in whole for t in d.tokens]
+            ends = [
+                (d.finish, d.stop_text, d.prompt_tokens, d.completion_tokens) for d in (whole[-1], broken[-1])
+            ]
+            assert ends[0] == ends[1]
+            assert engine.health.restarts == 3
+            assert not engine.health.trouble
+
+    asyncio.run(check())
+
+
+@pytest.mark.model
+def test_all_streams_go_on_and_one_process_is_started(default_model: Path) -> None:
+    async def check() -> None:
+        async with opened(default_model, parallel=3) as engine:
+            whole = said(await heard(engine.chat(TALE, GREEDY)))
+            killing = asyncio.Event()
+
+            async def one() -> str:
+                return said(
+                    await heard(engine.chat(TALE, GREEDY), lambda n: killing.set() if n == 5 else None)
+                )
+
+            replies = [asyncio.create_task(one()) for _ in range(3)]
+            await killing.wait()
+            kill(engine)
+            assert await asyncio.gather(*replies) == [whole] * 3
+            assert engine.health.restarts == 1
+
+    asyncio.run(check())
+
+
+@pytest.mark.model
+def test_an_answer_that_has_to_fit_a_schema_is_asked_for_again(default_model: Path) -> None:
+    async def check() -> None:
+        async with opened(default_model) as engine:
+            sampling = Sampling(temperature=0.0, max_tokens=60, schema=PERSON)
+            with pytest.raises(EngineCrash, match="was killed by SIGKILL") as caught:
+                await heard(engine.chat(TALE, sampling), lambda n: kill(engine) if n == 2 else None)
+            assert caught.value.ready
+            reply = said(
+                await heard(engine.chat(TALE, Sampling(temperature=0.0, max_tokens=200, schema=PERSON)))
+            )
+            assert list(json.loads(reply)) == ["name"]
+
+    asyncio.run(check())
+
+
+def test_small_requests_do_not_notice(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+
+    async def check() -> None:
+        async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
+            before = await engine.encode("abc")
+            kill(engine, signal.SIGSEGV)
+            assert await engine.encode("abc") == before
+            assert engine.health.restarts == 1
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_path: Path) -> None:
+    """The file is damaged after the start, and then made whole again."""
+    pytest.importorskip("xllamacpp")
+    model = tiny_model(tmp_path / "m.gguf")
+    content = model.read_bytes()
+
+    async def check() -> None:
+        async with opened(model) as engine:
+            model.write_bytes(content[:200])
+            kill(engine)
+            with pytest.raises(EngineError, match="5 times in a row") as caught:
+                await engine.encode("abc")
+            assert str(model) in caught.value.message
+            assert engine.health.down
+            with pytest.raises(EngineError, match="in a row"):  # at once, during the pause
+                await engine.encode("abc")
+            model.write_bytes(content)
+            await asyncio.sleep(0.5)
+            assert await engine.encode("abc")
+            assert not engine.health.down
+
+    asyncio.run(check())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_process_that_dies_at_each_request_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("xllamacpp")
+
+    async def check() -> None:
+        async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
+            start = restart.Child.start
+
+            async def started(settings: Any) -> Any:
+                child = await start(settings)
+                child._process.kill()
+                return child
+
+            monkeypatch.setattr(restart.Child, "start", started)
+            kill(engine)
+            with pytest.raises(EngineCrash, match="was killed by SIGKILL, 5 times in a row"):
+                await engine.encode("abc")
+            assert engine.health == restart.Health(4, engine.health.trouble, down=True)
+
+    asyncio.run(check())
+
+
+def test_closing_during_a_reply_starts_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+
+    async def check() -> None:
+        async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
+            deltas = engine.stream("a", Sampling(max_tokens=200))
+            await anext(deltas)
+            await engine.aclose()
+            with pytest.raises(EngineError, match="was closed"):
+                await heard(deltas)
+            assert engine.health.restarts == 0
+
+    asyncio.run(check())

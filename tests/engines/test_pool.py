@@ -1,0 +1,365 @@
+"""Several engines behind one name: real servers of 127.0.0.1, and scripted engines that fail in any order."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import signal
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import redraft
+from redraft.chain import Chain
+from redraft.config import Config, KeyEntry
+from redraft.engines.base import Engine, Message, Sampling
+from redraft.engines.load import load_engine
+from redraft.engines.pool import BLOCK, SLACK, PoolEngine
+from redraft.engines.remote.patience import Patience
+from redraft.engines.scripted import Call, Reply, ScriptedEngine
+from redraft.errors import EngineError, ModelError, ServerError, UsageError
+from redraft.revision.api import finished
+from redraft.revision.ops import Interrupted
+from tests.engines.fake_server import (
+    FakeServer,
+    chat_event,
+    chat_reply,
+    error_reply,
+    models_reply,
+    sse_reply,
+    usage_event,
+)
+from tests.engines.flaky_server import WORDS, FlakyServer
+
+CHAT, MODELS = "POST /v1/chat/completions", "GET /v1/models"
+HI: list[Message] = [{"role": "user", "content": "Hi."}]
+WHOLE = "".join(f"Word {number}. " for number in range(WORDS)).strip()
+QUICK = Patience(backoff=0.01, tries=5)
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(work)
+
+
+def server(*replies: Any, **about: Any) -> FakeServer:
+    return FakeServer().on(MODELS, models_reply("m", **about)).on(CHAT, *(replies or [chat_reply("Hello.")]))
+
+
+def named(*servers: FakeServer) -> str:
+    return ",".join(f"{each.url}#m" for each in servers)
+
+
+@asynccontextmanager
+async def opened(*servers: FakeServer, patience: Patience = QUICK, **more: Any) -> AsyncGenerator[Engine]:
+    engine = await load_engine(named(*servers), patience=patience, **more)
+    try:
+        yield engine
+    finally:
+        await engine.aclose()
+
+
+async def said(engine: Engine, *messages: str) -> str:
+    asked: list[Message] = [{"role": "user", "content": text} for text in messages or ["Hi."]]
+    return "".join([delta.text async for delta in engine.chat(asked, Sampling())])
+
+
+def calls(*servers: FakeServer) -> list[int]:
+    return [len(each.asked(CHAT)) for each in servers]
+
+
+# Who is asked
+
+
+def test_calls_are_spread_over_the_least_busy() -> None:
+    async def check(slow: FakeServer, fast: FakeServer) -> None:
+        async with opened(slow, fast) as engine:
+            first = asyncio.create_task(said(engine, "0"))
+            await asyncio.sleep(0.1)
+            second = asyncio.create_task(said(engine, "1"))
+            await asyncio.sleep(0.1)
+            assert calls(slow, fast) == [1, 1]
+            for number in range(3):  # one of the two is done at once each time
+                await said(engine, f"more {number}")
+            await asyncio.gather(first, second)
+            assert calls(slow, fast) == [1, 4]
+
+    with server(sse_reply(1.0, chat_event("Hello.", "stop"))) as slow, server() as fast:
+        run(check(slow, fast))
+
+
+def test_a_chain_stays_where_its_prompt_is_cached() -> None:
+    async def check(one: FakeServer, two: FakeServer) -> None:
+        async with opened(one, two) as engine:
+            for number in range(6):
+                prompt = f"Question {number}?"
+                await finished(redraft.stream(prompt, model=engine, min_revisions=2, max_revisions=2))
+            asked = [{each.json["messages"][0]["content"] for each in s.asked(CHAT)} for s in (one, two)]
+            assert asked[0] & asked[1] == set()
+            assert calls(one, two) == [15, 15]
+
+    with server() as one, server() as two:
+        run(check(one, two))
+
+
+def test_raw_text_that_goes_on_stays_where_it_was() -> None:
+    async def check() -> None:
+        members = [ScriptedEngine(["text"]) for _ in range(2)]
+        pool = await of_engines(*members)
+        for number in range(4):
+            prompt = f"{number} {'x' * 5 * BLOCK}"
+            for _ in range(3):
+                async for delta in pool.stream(prompt, Sampling()):
+                    prompt += delta.text
+        begun = [{str(call)[0] for call in each.calls} for each in members]
+        assert begun == [{"0", "2"}, {"1", "3"}]
+
+    run(check())
+
+
+def test_a_chain_leaves_a_server_that_is_much_busier() -> None:
+    async def check(one: FakeServer, two: FakeServer) -> None:
+        async with opened(one, two) as engine:
+            at_home = [asyncio.create_task(said(engine, "Same.")) for _ in range(2 * SLACK + 4)]
+            await asyncio.gather(*at_home)
+            assert min(calls(one, two)) >= 2
+
+    slow = sse_reply(0.3, chat_event("a", "stop"))
+    with server(slow) as one, server(slow) as two:
+        run(check(one, two))
+
+
+# Failures
+
+
+def test_a_server_that_fails_is_set_aside_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    async def check(bad: FakeServer, good: FakeServer) -> None:
+        async with opened(bad, good) as engine:
+            for number in range(4):
+                assert await said(engine, str(number)) == "Hello."
+            assert calls(bad, good) == [1, 4]
+            await asyncio.sleep(0.05)
+            await said(engine, "again")
+            assert calls(bad, good) == [2, 4]
+
+    with server(error_reply(503, "busy"), chat_reply("Hello.")) as bad, server() as good:
+        run(check(bad, good))
+        address = f"{bad.url}#m"
+    told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert told[0].startswith(f"{address} is set aside: ")
+    assert told[1] == f"{address} works again."
+
+
+def test_a_pause_that_a_server_asks_for_is_kept() -> None:
+    async def check(limited: FakeServer, other: FakeServer) -> None:
+        async with opened(limited, other) as engine:
+            for number in range(4):
+                await said(engine, str(number))
+                await asyncio.sleep(0.03)
+            assert calls(limited, other) == [1, 4]
+
+    with server(error_reply(429, "slow down", headers={"Retry-After": "30"})) as limited, server() as other:
+        run(check(limited, other))
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_what_is_wrong_with_a_request_is_said_at_once(status: int) -> None:
+    async def check(one: FakeServer, two: FakeServer) -> None:
+        async with opened(one, two) as engine:
+            with pytest.raises(ServerError, match="never heard of it"):
+                await said(engine)
+            assert sum(calls(one, two)) == 1
+
+    reply = error_reply(status, "never heard of it")
+    with server(reply) as one, server(reply) as two:
+        run(check(one, two))
+
+
+def test_a_key_that_one_server_refuses_leaves_the_others() -> None:
+    async def check(one: FakeServer, two: FakeServer) -> None:
+        async with opened(one, two) as engine:
+            assert [await said(engine, str(number)) for number in range(3)] == ["Hello."] * 3
+
+    with server(error_reply(401, "wrong key")) as one, server() as two:
+        run(check(one, two))
+
+
+def test_keys_and_rates_are_of_each_server() -> None:
+    async def check(one: FakeServer, two: FakeServer) -> None:
+        keys = {each.host: KeyEntry((f"key-{number}",)) for number, each in enumerate((one, two))}
+        async with opened(one, two, config=Config(Path(), keys=keys)) as engine:
+            await asyncio.gather(said(engine, "1"), said(engine, "2"))
+        sent = [each.headers["authorization"] for s in (one, two) for each in s.asked(CHAT)]
+        assert sent == ["Bearer key-0", "Bearer key-1"]
+
+    with server() as one, server() as two:
+        run(check(one, two))
+
+
+def test_when_all_are_down_the_call_waits_and_the_wait_is_told() -> None:
+    told: list[str] = []
+
+    async def check(one: FakeServer, two: FakeServer) -> None:
+        async with opened(one, two, patience=Patience(backoff=0.2, outage=30, tell=told.append)) as engine:
+            assert await said(engine) == "Hello."
+
+    replies = [error_reply(503, "busy")] * 2 + [chat_reply("Hello.")]
+    with server(*replies) as one, server(*replies) as two:
+        run(check(one, two))
+    assert told == ["no server of m works, waiting 1 s", ""]
+
+
+def test_when_all_stay_down_the_last_error_is_raised() -> None:
+    async def check(one: FakeServer, two: FakeServer) -> None:
+        async with opened(one, two) as engine:
+            for _ in range(2):  # the second call finds all of them aside
+                with pytest.raises(ServerError, match="no room") as caught:
+                    await said(engine)
+                assert caught.value.status == 503
+            assert engine.health.down  # type: ignore[attr-defined]
+
+    with server(error_reply(503, "no room")) as one, server(error_reply(503, "no room")) as two:
+        run(check(one, two))
+
+
+def test_tries_that_failed_are_paid_for() -> None:
+    async def check(bad: FakeServer, good: FakeServer) -> None:
+        async with opened(bad, good) as engine:
+            *_, last = [delta async for delta in engine.chat(HI, Sampling())]
+        assert (last.finish, last.prompt_tokens, last.completion_tokens) == ("stop", 7 + 5, 0 + 2)
+
+    broken = sse_reply(usage_event(7, 0), cut=True)
+    whole = sse_reply(chat_event("Hello.", "stop"), usage_event(5, 2))
+    with server(broken) as bad, server(whole) as good:
+        run(check(bad, good))
+
+
+# Opening
+
+
+def test_a_server_that_is_down_at_the_start_joins_when_it_is_up() -> None:
+    async def check() -> None:
+        late = FlakyServer()
+        with server() as one:
+            engine = await load_engine(f"{late.model},{one.url}#m", patience=Patience(backoff=0.05))
+            assert await said(engine, "1") == "Hello."
+            with late:
+                await asyncio.sleep(0.1)
+                assert (await said(engine, "2")).strip() == WHOLE
+                await engine.aclose()
+
+    run(check())
+
+
+def test_when_none_is_up_at_the_start_that_is_an_error() -> None:
+    ref = f"{FlakyServer().model},{FlakyServer().model}"
+    with pytest.raises(ServerError, match="no server answers at"):
+        asyncio.run(load_engine(ref))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (FakeServer().on(MODELS, models_reply("n")), "name is 'm' and 'n'"),
+        (server(max_model_len=2048), "context is 4096 and 2048"),
+    ],
+    ids=["name", "context"],
+)
+def test_servers_that_differ_are_refused(other: FakeServer, message: str) -> None:
+    with server(max_model_len=4096) as one, other, pytest.raises(ModelError) as caught:
+        asyncio.run(load_engine(f"{one.url}#m,{other.url}"))
+    assert message in caught.value.message
+    assert other.url in caught.value.message
+
+
+def test_batches_go_to_one_server() -> None:
+    with pytest.raises(UsageError, match="one server"):
+        asyncio.run(load_engine("http://a/v1#m,http://b/v1#m", batches=object()))  # type: ignore[arg-type]
+
+
+# Chains
+
+
+def test_chains_go_on_from_their_last_complete_step_on_another_server() -> None:
+    async def check() -> None:
+        with FlakyServer(delay=0.03) as one, FlakyServer(delay=0.03) as two:
+            engine = await load_engine(f"{one.model},{two.model}", patience=Patience(backoff=0.1))
+
+            async def chain(number: int) -> tuple[Chain, int]:
+                broken = 0
+                options: Any = {"model": engine, "min_revisions": 2, "max_revisions": 2}
+                async for event in redraft.stream(f"{number}?", **options):
+                    broken += isinstance(event, Interrupted)
+                return event.chain, broken  # type: ignore[union-attr]
+
+            chains = [asyncio.create_task(chain(number)) for number in range(6)]
+            await asyncio.sleep(0.5)
+            one.send(signal.SIGKILL)
+            done = await asyncio.gather(*chains)
+            assert [step.answer for made, _ in done for step in made.steps] == [WHOLE] * 18
+            assert sum(broken for _, broken in done) == 3
+            await engine.aclose()
+
+    run(check())
+
+
+Fate = Literal["answers", "fails", "breaks off"]
+
+
+@dataclass
+class Unsteady(ScriptedEngine):
+    """A member whose calls meet their fates in order, and then answer."""
+
+    replies: Any = field(default_factory=lambda: ["unused"])
+    fates: list[Fate] = field(default_factory=list)
+    given: list[str] = field(default_factory=list)
+
+    def _next(self, asked: Call) -> Reply:
+        fate = self.fates.pop(0) if self.fates else "answers"
+        if fate == "answers":
+            words = hashlib.sha256(str(len(self.given)).encode()).hexdigest()  # no echo of one another
+            asks = " Revision is needed." if len(self.given) % 2 else ""
+            self.given.append(f"{words[:8]} {words[8:16]} {words[16:24]}.{asks}")
+            return Reply(self.given[-1])
+        down, cut = ServerError("it is down", status=503), EngineError("it broke off", passing=True)
+        return Reply("Half a te", cut) if fate == "breaks off" else Reply("", down)
+
+
+async def of_engines(*engines: Engine, patience: Patience = QUICK) -> PoolEngine:
+    def opening(engine: Engine) -> Callable[[], Coroutine[Any, Any, Engine]]:
+        async def open_() -> Engine:
+            return engine
+
+        return open_
+
+    return await PoolEngine.start([(str(n), opening(each)) for n, each in enumerate(engines)], patience)
+
+
+FATES = st.lists(st.sampled_from(["answers", "fails", "breaks off"]), max_size=8)
+
+
+@given(st.lists(FATES, min_size=1, max_size=3))
+def test_whatever_fails_no_step_is_lost_or_made_twice(schedules: Sequence[list[Fate]]) -> None:
+    async def made(pool: PoolEngine) -> Chain:
+        try:
+            return await redraft.arevise("Write.", model=pool, min_revisions=2, max_revisions=2)
+        except EngineError as error:
+            return error.chain  # type: ignore[no-any-return]
+
+    async def check() -> None:
+        given: list[str] = []  # by any member, in order
+        members = [Unsteady(fates=list(fates), given=given) for fates in schedules]
+        pool = await of_engines(*members, patience=Patience(backoff=0.001, tries=4))
+        chain = await made(pool)
+        steps = [step for step in chain.steps if step.finish == "stop"]
+        assert [text for step in steps for text in (step.answer, step.criticism) if text] == given
+        assert len(given) == 5 if chain.stop == "max_revisions" else chain.stop == "error"
+        assert all(member.busy == 0 for member in pool._members)
+
+    run(check())

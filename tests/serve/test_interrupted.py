@@ -1,0 +1,148 @@
+"""Replies that break off while another server or a new process stands ready: the chain goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from redraft.engines.base import Health
+from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.errors import EngineError
+from tests.serve.running import LONG, SHORT, Server, events_of, plain, served, short
+from tests.serve.test_metrics import figures
+
+ASK: list[Any] = [{"role": "user", "content": "Describe rain."}]
+AGAIN = "\n\n(This text broke off, and is written again.)"
+
+
+class Watched(ScriptedEngine):
+    """A scripted engine that says how it is."""
+
+    health = Health()
+
+
+def broken(text: str = "") -> Reply:
+    error = EngineError("the process died", passing=True)
+    error.ready = True
+    return Reply(text, error=error)
+
+
+def streamed(server: Server, model: str) -> tuple[str, str, Any]:
+    """What came as reasoning and as content, and the last event."""
+    thought = said = ""
+    sent = events_of(server.post({"model": model, "stream": True}).text)
+    *events, last = [json.loads(each) for each in sent if each != "[DONE]"]
+    for event in events:
+        delta = event["choices"][0]["delta"]
+        thought += delta.get("reasoning_content", "")
+        said += delta.get("content", "")
+    return thought, said, last
+
+
+def test_a_revising_model_shows_the_text_again_and_goes_on(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "redraft.serve")
+    with served({"short": short(ScriptedEngine([LONG, broken("Rain is"), broken("Rain"), SHORT]))}) as server:
+        thought, said, last = streamed(server, "short")
+    assert said == SHORT
+    assert last["choices"][0]["finish_reason"] == "stop"
+    assert thought.count(f"Draft:\n{LONG}") == 1
+    revised = f"Revision 1:\nRain is{AGAIN}\n\nRevision 1:\nRain{AGAIN}\n\nRevision 1:\n{SHORT}"
+    assert thought.endswith(f"\n\n{revised}")
+    told = "a reply broke off (EngineError), and its chain goes on"
+    assert [record.getMessage() for record in caplog.records] == [told] * 2
+
+
+def test_a_whole_reply_shows_only_what_counts() -> None:
+    replies = [broken("Rain, "), LONG, broken("Rain is"), SHORT]
+    with served({"short": short(ScriptedEngine(replies))}) as server:
+        whole = server.post({"model": "short", "redraft": True}).json()
+    message, chain = whole["choices"][0]["message"], whole["redraft"]
+    assert message["content"] == SHORT
+    assert message["reasoning_content"].startswith(f"Draft:\n{LONG}\n\nFeedback:\n")
+    assert "broke off" not in message["reasoning_content"]
+    assert [step["answer"] for step in chain["steps"]] == [LONG, SHORT]
+    spent = len("Rain, " + LONG + "Rain is" + SHORT)  # what broke off is paid for
+    assert whole["usage"]["completion_tokens"] == spent
+
+
+def test_a_plain_answer_that_was_streamed_cannot_be_taken_back() -> None:
+    engine = ScriptedEngine([broken("Rain"), LONG])
+    with served({"plain": plain(engine)}) as server:
+        text, error = (json.loads(each) for each in events_of(server.post({"stream": True}).text))
+        assert server.post().json()["choices"][0]["message"]["content"] == LONG
+        with server.client() as client, pytest.raises(openai.APIError, match="the process died"):
+            list(client.chat.completions.create(model="plain", messages=ASK, stream=True))
+    assert text["choices"][0]["delta"]["content"] == "Rain"
+    assert error["error"]["code"] == "engine_error"
+
+
+def test_a_plain_answer_that_is_not_streamed_is_written_again() -> None:
+    with served({"plain": plain(ScriptedEngine([broken("Rain is"), LONG]))}) as server:
+        reply = server.post()
+    assert (reply.status_code, reply.json()["choices"][0]["message"]["content"]) == (200, LONG)
+
+
+def test_responses_do_the_same() -> None:
+    engine = ScriptedEngine([LONG, broken("Rain is"), SHORT, broken("Rain is")])
+    with served({"short": short(engine), "plain": plain(engine)}) as server, server.client() as client:
+        events = list(client.responses.create(model="short", input="Describe rain.", stream=True))
+        assert events[-1].type == "response.completed"
+        assert events[-1].response.output_text == SHORT
+        with pytest.raises(openai.APIError, match="the process died"):
+            list(client.responses.create(model="plain", input="Describe rain.", stream=True))
+
+
+def test_an_engine_that_never_recovers_is_an_error() -> None:
+    with served({"plain": plain(ScriptedEngine([broken("Rain is")]))}) as server:
+        reply = server.post()
+    assert (reply.status_code, reply.json()["error"]["code"]) == (502, "engine_error")
+
+
+def test_what_an_engine_says_of_itself_is_told() -> None:
+    engine, other = Watched([LONG], name="one"), ScriptedEngine([LONG])
+    with served({"one": plain(engine), "other": plain(other)}) as server:
+
+        def ready() -> tuple[int, Any]:
+            reply = httpx.get(f"{server.root}/ready")
+            return reply.status_code, reply.json()
+
+        assert ready() == (200, {"status": "ready"})
+        engine.health = Health(restarts=3, trouble="/secret/path.gguf was killed", down=True)
+        assert ready() == (200, {"status": "degraded"})  # the other model answers
+        found = figures(server)
+    assert found["redraft_engine_restarts_total", "one"] == 3
+    assert found["redraft_engine_trouble", "one"] == 1
+
+
+def test_a_server_without_a_model_that_works_is_not_ready() -> None:
+    engine = Watched([LONG])
+    engine.health = Health(trouble="it crashes", down=True)
+    with served({"one": plain(engine)}) as server:
+        reply = httpx.get(f"{server.root}/ready")
+    assert (reply.status_code, reply.json()["error"]["code"]) == (503, "engine_down")
+    assert reply.headers["Retry-After"]
+
+
+@pytest.mark.model
+def test_a_kill_of_the_models_process_is_not_noticed(default_model: Path) -> None:
+    engine = asyncio.run(LlamaCppEngine.start(default_model, ctx=256, threads=1))
+    asked: Any = {"temperature": 0, "max_tokens": 40, "messages": ASK}
+    with served({"plain": plain(engine)}) as server, server.client() as client:
+        whole = client.chat.completions.create(model="plain", **asked).choices[0].message.content
+        pieces: list[str] = []
+        for chunk in client.chat.completions.create(model="plain", stream=True, **asked):
+            pieces.append(chunk.choices[0].delta.content or "")
+            if len(pieces) == 10:
+                engine._kept.child._process.kill()
+        found = figures(server)
+    asyncio.run(engine.aclose())
+    assert "".join(pieces) == whole
+    assert found["redraft_engine_restarts_total", engine.info.name] == 1

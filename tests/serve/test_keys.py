@@ -1,0 +1,182 @@
+"""Keys: what each may use and see, and how much."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.errors import UsageError
+from redraft.serve import keys as module
+from redraft.serve.keys import ANYONE, Key, Keys
+from tests.serve.running import Server, both, plain, served
+
+ALICE, BOB = "the-long-key-of-alice", "the-long-key-of-bob"
+
+
+def read(text: str, folder: Path) -> Keys:
+    path = folder / "keys.txt"
+    path.write_text(text)
+    return Keys.read(path)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    """Alice may use one of two models, Bob both."""
+    with served(both("Fine."), keys=read(f"{ALICE} name=alice models=plain\n{BOB}\n", tmp_path)) as running:
+        yield running
+
+
+def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) -> None:
+    digest = hashlib.sha256(ALICE.encode())
+    numbers = "requests-per-minute=60 tokens-per-minute=9000 parallel=4"
+    line = f"sha256:{digest.hexdigest()}  name=alice\tmodels=a,b {numbers}"
+    (alice, bob) = read(f"# keys\n\n{line}\n  {BOB}\n", tmp_path).all
+    assert alice == Key(digest.digest(), "alice", frozenset("ab"), requests=60, tokens=9000, parallel=4)
+    assert (bob.name, bob.models) == (hashlib.sha256(BOB.encode()).hexdigest()[:8], None)
+
+
+@pytest.mark.parametrize(
+    ("line", "said", "hint"),
+    [
+        (f"{ALICE} model=plain", "keys.txt:1: a key has no setting 'model=plain'", "Did you mean models=…?"),
+        (f"{ALICE} plain", "a key has no setting 'plain'", "It may have: name=… models=…"),
+        (f"{ALICE} models=", "a key has no setting 'models='", "Did you mean models=…?"),
+        (f"{ALICE} parallel=0", "parallel is '0'", "a number above 0"),
+        (f"{ALICE} requests-per-minute=many", "requests-per-minute is 'many'", "a number above 0"),
+        (f"{ALICE}\n{ALICE} name=alice", "keys.txt:2: the key is there twice", "Keep one"),
+    ],
+)
+def test_a_wrong_line_is_named_without_its_key(line: str, said: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        read(line, tmp_path)
+    assert hint in str(caught.value.hint)
+    assert ALICE not in f"{caught.value} {caught.value.hint}"
+
+
+def test_a_key_sees_its_own_models_alone(server: Server) -> None:
+    with server.client(ALICE) as alice, server.client(BOB) as bob:
+        assert [model.id for model in alice.models.list()] == ["plain"]
+        assert [model.id for model in bob.models.list()] == ["plain", "short"]
+        assert alice.models.retrieve("plain").id == "plain"
+        with pytest.raises(openai.NotFoundError):
+            alice.models.retrieve("short")
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions", "responses"])
+def test_a_model_of_others_does_not_exist(server: Server, path: str) -> None:
+    body = {"model": "short", "messages": [{"role": "user", "content": "Hi."}]}
+    body |= {"prompt": "Hi."} if path == "completions" else {}
+    body = {"model": "short", "input": "Hi."} if path == "responses" else body
+    body.pop("messages") if path == "completions" else None
+    reply = httpx.post(f"{server.url}/{path}", json=body, headers=bearer(ALICE))
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["param"]) == (404, "model_not_found", "model")
+    assert "The models: plain" in error["message"]
+
+
+def test_figures_of_all_models_are_for_keys_of_all_models(server: Server) -> None:
+    assert httpx.get(f"{server.root}/metrics", headers=bearer(ALICE)).status_code == 403
+    assert httpx.get(f"{server.root}/metrics", headers=bearer(BOB)).status_code == 200
+
+
+def test_each_key_has_its_own_requests_a_minute(tmp_path: Path) -> None:
+    keys = read(f"{ALICE} name=alice requests-per-minute=2\n{BOB} requests-per-minute=2\n", tmp_path)
+    with served(both("Fine."), keys=keys) as server:
+        replies = [server.post(headers=bearer(ALICE)) for _ in range(3)]
+        other = server.post(headers=bearer(BOB))
+    assert [reply.status_code for reply in replies] == [200, 200, 429]
+    assert other.status_code == 200
+    error = replies[2].json()["error"]
+    assert error["message"] == "the limit of the key 'alice' is 2 requests a minute."
+    assert (error["code"], error["type"]) == ("rate_limit_exceeded", "rate_limit_error")
+    assert 50 <= int(replies[2].headers["Retry-After"]) <= 60
+
+
+def test_the_openai_sdk_waits_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MINUTE", 0.5)
+    keys = read(f"{ALICE} requests-per-minute=1\n", tmp_path)
+    with served(both("Fine."), keys=keys) as server, server.client(ALICE) as client:
+        for _ in range(2):
+            reply = client.with_options(max_retries=2).models.with_raw_response.list()
+            assert reply.status_code == 200
+            chat = client.with_options(max_retries=2).chat.completions
+            assert chat.create(model="plain", messages=[{"role": "user", "content": "Hi."}]).choices
+
+
+def test_tokens_of_the_last_minute_count_when_they_were_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = read(f"{ALICE} tokens-per-minute=20\n", tmp_path)
+    now = [1000.0]
+    with served(both("12345678"), keys=keys) as server:
+        monkeypatch.setattr(module, "monotonic", lambda: now[0])
+        # Each reads 3 and writes 8 characters, which are tokens here.
+        assert server.post(headers=bearer(ALICE)).status_code == 200
+        now[0] += 30
+        assert server.post(headers=bearer(ALICE)).status_code == 200
+        refused = server.post(headers=bearer(ALICE))
+        now[0] += 31
+        again = server.post(headers=bearer(ALICE))
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "30")
+    assert "20 tokens a minute" in refused.text
+    assert again.status_code == 200
+
+
+def test_a_client_that_leaves_pays_for_what_was_written(tmp_path: Path) -> None:
+    keys = read(f"{ALICE} tokens-per-minute=5\n", tmp_path)
+    engine = ScriptedEngine([Reply("12345678", stall=60)], chunk=1)
+    with served({"plain": plain(engine)}, keys=keys) as server:
+        body = {"model": "plain", "messages": [{"role": "user", "content": "Hi."}], "stream": True}
+        url = f"{server.url}/chat/completions"
+        with httpx.stream("POST", url, json=body, headers=bearer(ALICE)) as reply:
+            lines = reply.iter_lines()
+            while '"8"' not in next(lines):
+                pass
+        while not keys.all[0]._used:
+            time.sleep(0.01)
+        refused = server.post(headers=bearer(ALICE))
+    assert "5 tokens a minute" in refused.text
+
+
+def test_a_key_has_so_many_requests_at_once(tmp_path: Path) -> None:
+    keys = read(f"{ALICE} parallel=1\n{BOB}\n", tmp_path)
+    held = threading.Event()
+
+    def reply(_: object) -> Reply:
+        held.set()
+        return Reply("Fine.", stall=1)
+
+    with served({"plain": plain(ScriptedEngine(reply))}, keys=keys) as server:
+        first = threading.Thread(target=server.post, kwargs={"headers": bearer(ALICE)})
+        first.start()
+        assert held.wait(10)
+        refused = server.post(headers=bearer(ALICE))
+        other = server.post(headers=bearer(BOB))
+        first.join()
+        again = server.post(headers=bearer(ALICE))
+    assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
+    assert (other.status_code, again.status_code) == (200, 200)
+
+
+def test_names_that_are_not_served_are_known(tmp_path: Path) -> None:
+    keys = read(f"{ALICE} models=plain,plane\n{BOB}\n", tmp_path)
+    assert keys.lacking(["plain", "short"]) == ["plane"]
+
+
+def test_without_keys_all_is_allowed() -> None:
+    assert ANYONE.allows("anything")
+    for _ in range(3):
+        with ANYONE.entered():
+            ANYONE.pay(10**9)

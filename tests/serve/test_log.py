@@ -1,0 +1,104 @@
+"""The log: a line or an object a request, with the id that the reply has too."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import openai
+import pytest
+
+from redraft.engines.scripted import ScriptedEngine
+from redraft.serve.log import JsonFormatter, LineFormatter
+from tests.serve.running import HI, Server, both, plain, served
+
+
+@contextmanager
+def logged(formatter: logging.Formatter) -> Iterator[io.StringIO]:
+    """What is logged by the server while the context is open."""
+    log, text = logging.getLogger("redraft.serve"), io.StringIO()
+    handler, before = logging.StreamHandler(text), log.level
+    handler.setFormatter(formatter)
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield text
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with served(both("Fine.")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("path", ["/health", "/v1/models", "/nothing", "/v1/chat/completions"])
+def test_every_reply_has_an_id_and_no_two_the_same(server: Server, path: str) -> None:
+    ids = [httpx.get(server.root + path).headers["x-request-id"] for _ in range(2)]
+    assert len({*ids}) == 2
+    assert all(name.startswith("req_") for name in ids)
+
+
+def test_an_id_of_the_client_is_kept(server: Server) -> None:
+    for stream in (False, True):
+        reply = server.post({"stream": stream}, headers={"x-request-id": "mine-1.A_b"})
+        assert reply.headers.get_list("x-request-id") == ["mine-1.A_b"]
+
+
+@pytest.mark.parametrize("wrong", ["", "two words", "a" * 129, "é".encode(), "a;b", 'a"b'])
+def test_an_id_that_is_not_well_formed_is_replaced(server: Server, wrong: str | bytes) -> None:
+    reply = httpx.get(f"{server.root}/health", headers=[(b"x-request-id", wrong)])  # type: ignore[list-item]
+    assert reply.headers["x-request-id"].startswith("req_")
+
+
+def test_the_openai_sdk_names_the_request_that_failed(server: Server) -> None:
+    with server.client() as client, pytest.raises(openai.NotFoundError) as caught:
+        client.chat.completions.create(model="none", messages=[{"role": "user", "content": "Hi."}])
+    assert str(caught.value.request_id).startswith("req_")
+
+
+def test_lines_of_json() -> None:
+    with logged(JsonFormatter()) as text, served(both("A SECRET answer.")) as server:
+        headers = {"x-request-id": "mine"}
+        server.post({"model": "short", "messages": [{"role": "user", "content": "a\nb"}]}, headers=headers)
+        server.post({"temprature": 0}, headers=headers)
+    answered, refused = map(json.loads, text.getvalue().splitlines())
+    assert answered.pop("seconds") > 0
+    assert answered.pop("time").endswith("+00:00")
+    assert answered == {
+        "level": "info",
+        "id": "mine",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "status": 200,
+        "model": "short",
+        "stop": "passed",
+        "revisions": 0,
+        "prompt_tokens": answered["prompt_tokens"],
+        "completion_tokens": len("A SECRET answer."),
+    }
+    assert (refused["status"], refused["error"]) == (400, "unknown_field")
+    assert "SECRET" not in text.getvalue()
+
+
+def broken(_: object) -> str:
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("formatter", [JsonFormatter(), LineFormatter()])
+def test_a_fault_of_our_own_has_the_id_that_the_client_is_told(formatter: logging.Formatter) -> None:
+    with logged(formatter) as text, served({"plain": plain(ScriptedEngine(broken))}) as server:
+        error = server.post({"messages": HI}).json()["error"]
+    name = error["message"].rpartition(" ")[2].rstrip(".")
+    assert name.startswith("req_")
+    fault = text.getvalue().splitlines()[0]
+    assert name in fault
+    assert "ZeroDivisionError" in text.getvalue()
+    if isinstance(formatter, JsonFormatter):
+        assert "ZeroDivisionError" in json.loads(fault)["traceback"]

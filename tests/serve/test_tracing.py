@@ -1,0 +1,132 @@
+"""`redraft serve --otel`: spans reach a collector by OTLP, below the span of the client."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.serve.running import LONG, SHORT
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+PARENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+
+
+class Collector:
+    """A collector of OTLP over HTTP.
+
+    Attributes:
+        services: The names of the services that sent something.
+        spans: The spans that came, as messages of the protocol.
+    """
+
+    def __init__(self) -> None:
+        self.services: set[str] = set()
+        self.spans: list[Any] = []
+        self.root = ""
+
+    def take(self, body: bytes) -> None:
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            named = {each.key: each.value.string_value for each in resource.resource.attributes}
+            self.services.add(named["service.name"])
+            self.spans += [span for scope in resource.scope_spans for span in scope.spans]
+
+    def of(self, name: str) -> dict[str, Any]:
+        """The attributes of the one span of this name."""
+        (span,) = [span for span in self.spans if span.name == name]
+        return {each.key: each.value for each in span.attributes}
+
+
+@contextmanager
+def collecting() -> Iterator[Collector]:
+    collector = Collector()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            assert self.path == "/v1/traces"
+            collector.take(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        collector.root = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield collector
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> str:
+    path = tmp_path / "rain.jsonl"
+    path.write_text(f"{json.dumps(LONG)}\n{json.dumps(SHORT)}\n")
+    return f"script:{path}"
+
+
+@contextmanager
+def serving(
+    script: str, endpoint: str, monkeypatch: pytest.MonkeyPatch, *more: str
+) -> Iterator[tuple[str, list[str]]]:
+    """The address of a server, and its log, which is complete at the end."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    command = [sys.executable, "-m", "redraft", "serve", "--port", "0", "--otel", "--check", "words<=5"]
+    with subprocess.Popen([*command, "--model", script, *more], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            address = re.search(r" at (http\S+/v1)", process.stderr.readline())
+            assert address
+            log: list[str] = []
+            yield address[1], log
+            process.terminate()
+            log += process.communicate(timeout=60)[1].splitlines()
+            assert process.returncode == 0
+        finally:
+            process.kill()
+
+
+def test_the_chains_of_a_server_reach_a_collector(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"model": "rain-revise", "messages": [{"role": "user", "content": "Describe rain."}]}
+    with collecting() as collector, serving(script, collector.root, monkeypatch) as (url, _):
+        httpx.post(f"{url}/chat/completions", json=body, headers={**PARENT, "x-request-id": "mine"})
+        httpx.post(f"{url}/completions", json={"model": "rain", "prompt": "Rain"}, headers=PARENT)
+    assert collector.services == {"redraft"}
+    names = sorted(span.name for span in collector.spans)
+    assert names == ["chat rain", "chat rain", "invoke_workflow redraft", "text_completion rain"]
+    assert {span.trace_id.hex() for span in collector.spans} == {TRACE}
+    above = {span.name: span.parent_span_id.hex() for span in collector.spans}
+    assert above["invoke_workflow redraft"] == above["text_completion rain"] == SPAN
+    chain = collector.of("invoke_workflow redraft")
+    assert chain["redraft.stop"].string_value == "passed"
+    assert chain["redraft.chain.id"].string_value == "mine"
+    assert [each.string_value for each in chain["redraft.verdicts"].array_value.values] == [
+        "revise",
+        "accept",
+    ]
+    assert "Rain" not in str(collector.spans)
+
+
+def test_a_collector_that_is_away_stops_nothing(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    body = {"model": "rain", "messages": [{"role": "user", "content": "Hi."}]}
+    with serving(script, "http://127.0.0.1:9", monkeypatch, "--log-json") as (url, log):
+        reply = httpx.post(f"{url}/chat/completions", json=body)
+    assert reply.json()["choices"][0]["message"]["content"] == LONG
+    lines = [json.loads(line) for line in log]  # warnings of the exporter too
+    assert {line["level"] for line in lines} > {"info"}

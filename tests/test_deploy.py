@@ -1,0 +1,139 @@
+"""`deploy/`: the unit and the image say what redraft understands, and nothing that is not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+UNIT, DOCKERFILE = ROOT / "deploy" / "redraft.service", ROOT / "deploy" / "Dockerfile"
+REDRAFT = [sys.executable, "-m", "redraft"]
+KEY = "a-key-that-is-long-enough"
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rain.jsonl").write_text('"Rain is water."\n')
+    Path("models.yaml").write_text("rain: {model: script:rain.jsonl, max-revisions: 0}\n")
+    Path("redraft.keys").write_text(f"{KEY} name=alice\n")
+
+
+def settings(name: str) -> list[str]:
+    """The values of a setting of the unit."""
+    return re.findall(rf"^{name}=(.*)$", UNIT.read_text(), re.M)
+
+
+def instructions(name: str) -> list[str]:
+    """What follows an instruction of the Dockerfile, in all stages."""
+    text = DOCKERFILE.read_text().replace("\\\n", " ")
+    return [
+        line.partition(" ")[2].strip() for line in text.splitlines() if line.strip().startswith(f"{name} ")
+    ]
+
+
+@contextmanager
+def started(words: list[str]) -> Iterator[str]:
+    """The address of the server that a command starts, with the script instead of the model."""
+    with subprocess.Popen([*REDRAFT, *words], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            said = process.stderr.readline()
+            found = re.search(r" at http://[^:]+:(\d+)/v1", said)
+            assert found, said + process.stderr.read()
+            yield f"http://127.0.0.1:{found[1]}"
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+
+
+def test_the_unit_starts_a_server_that_keeps_its_state() -> None:
+    (line,) = settings("ExecStart")
+    for what, here in (
+        ("/etc/redraft/", ""),
+        ("%d/", ""),
+        ("%S/redraft/", ""),
+        ("--port 8321", "--port 0"),
+    ):
+        assert what in line
+        line = line.replace(what, here)
+    command, *words = shlex.split(line)
+    assert command == "/opt/redraft/bin/redraft"
+    with started(words) as root:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        body = {"model": "rain", "messages": [{"role": "user", "content": "Hi."}]}
+        assert httpx.get(f"{root}/v1/models").status_code == 401
+        assert httpx.post(f"{root}/v1/chat/completions", headers=headers, json=body).status_code == 200
+    assert Path("requests.db").stat().st_size > 0
+
+
+def test_the_unit_waits_longer_than_the_server_drains() -> None:
+    (line,), (patience,), (kill,) = settings("ExecStart"), settings("TimeoutStopSec"), settings("KillMode")
+    words = shlex.split(line)
+    assert int(patience) > int(words[words.index("--drain") + 1]) + 5
+    assert kill == "mixed"  # SIGTERM to the models would cut their answers
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd is not installed")
+def test_systemd_takes_the_unit_and_finds_it_hardened() -> None:
+    unit = Path("redraft.service")
+    unit.write_text(UNIT.read_text().replace("/opt/redraft/bin/redraft", shutil.which("true") or ""))
+    for command in (["verify", "--man=no"], ["security", "--offline=yes", "--threshold=20"]):
+        done = subprocess.run(
+            ["systemd-analyze", *command, f"./{unit}"], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+
+
+def test_the_image_has_pinned_versions_and_only_what_is_in_the_repository() -> None:
+    copied = [line.split()[:-1] for line in instructions("COPY") if not line.startswith("--from")]
+    files = {name for names in copied for name in names}
+    assert {name for name in files if not (ROOT / name).exists()} == set()
+    assert files == {"pyproject.toml", "constraints.txt", "README.md", "LICENSE", "src"}  # no key, no model
+    (install,) = [line for line in instructions("RUN") if "pip install" in line]
+    assert "--constraint constraints.txt" in install
+
+
+def test_the_image_has_no_root_rights() -> None:
+    assert instructions("USER") == ["10001"]
+
+
+@pytest.mark.skipif(not shutil.which("hadolint"), reason="hadolint is not installed")
+def test_hadolint_finds_no_fault() -> None:
+    done = subprocess.run(["hadolint", DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_image_serves_and_knows_whether_it_is_healthy() -> None:
+    (entry,), (model,) = map(json.loads, instructions("ENTRYPOINT")), map(json.loads, instructions("CMD")[:1])
+    command, *words = entry
+    assert (command, model) == ("redraft", ["--model", "default"])
+    words = [word.replace("/run/secrets/", "").replace("8321", "0") for word in words]
+    (health,) = [re.search(r'CMD (\["python".*\])', line) for line in instructions("HEALTHCHECK")]
+    assert health
+    _, *check = json.loads(health[1])
+    check = [sys.executable, *check]
+    with started([*words, "--model", "script:rain.jsonl"]) as root:
+        check[-1] = check[-1].replace("http://127.0.0.1:8321", root)
+        assert subprocess.run(check, check=False).returncode == 0
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 1
+
+
+def test_without_keys_the_image_does_not_start() -> None:
+    os.unlink("redraft.keys")  # noqa: PTH108
+    (entry,) = map(json.loads, instructions("ENTRYPOINT"))
+    words = [word.replace("/run/secrets/", "") for word in entry[1:]]
+    done = subprocess.run([*REDRAFT, *words, "--model", "script:rain.jsonl"], capture_output=True, text=True)
+    assert (done.returncode, "redraft.keys cannot be read" in done.stderr) == (2, True)
