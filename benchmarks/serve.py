@@ -13,6 +13,7 @@ import sys
 from functools import partial
 
 import serve_bare
+import serve_kills
 import serve_load
 import serve_soak
 import serve_times
@@ -24,6 +25,7 @@ SIZES = {
     "first": (serve_bare.first, (3, 67), (1, 8)),
     "load": (serve_load.measure, (500, 60), (20, 1)),
     "cut": (serve_times.cut, (20, 20), (2, 5)),
+    "kills": (serve_kills.measure, (20, 4), (2, 2)),
     "ready": (serve_times.ready, (6, 1), (2, 1)),
     "soak": (serve_soak.measure, (900, 1), (20, 1)),
 }

@@ -53,6 +53,7 @@ def test_a_chat_has_the_log_probability_of_each_token(token_ids: bool) -> None:
     assert bytes(byte for token in tokens for byte in token.bytes or ()).decode() == LONG
     assert {token.logprob for token in tokens} == {-0.5}
     assert len(tokens) == len(LONG)
+    assert {len(token.token) for token in tokens} == ({1} if token_ids else {0, 4, len(LONG) % 4})
     assert len(chunks[1].logprobs.content or ()) == 4 if chunks[1].logprobs else False  # with their piece
 
 

@@ -91,11 +91,11 @@ def test_ten_thousand_messages_or_prompts_are_answered_or_refused(server: Server
 
 
 @EACH
-def test_deep_input_is_answered_or_refused(server: Server, path: str) -> None:
+def test_deep_input_is_refused(server: Server, path: str) -> None:
     (field,) = ROUTES[path]
     deep = "[" * 900 + "1" + "]" * 900
     reply = send(server, path, f'{{"model": "plain", "{field}": {deep}}}'.encode())
-    assert (reply.status_code, refused(reply)["param"]) == (400, field)
+    assert (reply.status_code, refused(reply)["type"]) == (400, "invalid_request_error")
 
 
 HOST = b"Host: localhost\r\n"
@@ -131,13 +131,13 @@ def test_what_is_no_http_is_refused_without_a_line_in_the_log(
 def test_an_upgrade_is_ignored_without_a_line_in_the_log(
     server: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.WARNING)
     for protocol in (b"websocket", b"h2c"):
         upgrade = b"Connection: Upgrade, close\r\nUpgrade: %s\r\n\r\n" % protocol
         with server.connection() as connection:
             connection.sendall(b"GET /health HTTP/1.1\r\n" + HOST + upgrade)
             assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
-    assert {record.name for record in caplog.records} == {"redraft.serve.guard"}
+    assert not caplog.records
 
 
 def test_a_body_that_comes_byte_by_byte_is_read(server: Server) -> None:

@@ -140,14 +140,16 @@ class LocalEngine(ABC):
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
         """Render messages as token ids. Only the template's text may become control tokens."""
         contents = "\n".join(map(content_of, messages))
-        as_text, as_control, written = await asyncio.gather(
+        as_text, as_control, tokens = await asyncio.gather(
             self._tokenize(contents, control=False),
             self._tokenize(contents, control=True),
-            self._written(messages),
+            self._rendered(messages),
         )
-        if as_text == as_control:
-            return await self._tokenize(written, start=True, control=True)
-        return await self._pieced(messages)
+        return tokens if as_text == as_control else await self._pieced(messages)
+
+    async def _rendered(self, messages: Sequence[Message]) -> Tokens:
+        """Render with the contents in their places, and encode it all alike."""
+        return await self._tokenize(await self._written(messages), start=True, control=True)
 
     async def _written(self, messages: Sequence[Message]) -> str:
         if self._template is None:
