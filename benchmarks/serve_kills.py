@@ -28,12 +28,12 @@ from report import main
 MEASURE = "kill -9 of the engine process, {kills} times under load"
 HOW = (
     "`redraft serve --model default` answers {streams} clients at once, which stream chains of up to three "
-    "answers of 40 tokens, with the feedback of a check that they fail. The process of the model is killed "
+    "answers of 24 tokens, with the feedback of a check that they fail. The process of the model is killed "
     "once each stream has got {between} pieces since the last kill. A step is complete once the stream shows "
     "the heading of the next one, and is lost if the chain at the end lacks it. A chain is lost if its "
     "stream ends without it. `/health` is asked every 50 ms and has to answer within 2 s."
 )
-BETWEEN = 8
+BETWEEN = 4
 HEADING = re.compile(r"\n*(Draft|Feedback|Revision \d+):\n")
 PROMPTS = ("Describe rain.", "Describe snow.", "Describe a river.", "Describe the sea.")
 
@@ -93,7 +93,7 @@ async def _killed(kills: int, streams: int) -> Found:
 def _serving(streams: int) -> Iterator[tuple[str, int]]:
     """Start the server, and yield its address and process id."""
     revisions = ("--check", "words<=3", "--max-revisions", "2")
-    machine = ("--parallel", str(streams), "--max-tokens", "40", "--threads", "2")
+    machine = ("--parallel", str(streams), "--max-tokens", "24", "--threads", "2")
     command = [sys.executable, "-m", "redraft", "serve", "--port", "0", "--model", "default"]
     with subprocess.Popen([*command, *machine, *revisions], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -15,10 +16,11 @@ from redraft.chain import Chain, Prompt
 from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import CheckError, ServerError
+from redraft.options import RETRIES
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
 from redraft.revision.driver import Driver
-from redraft.revision.ops import Finished, Text
+from redraft.revision.ops import Event, Finished, Interrupted, Text
 from redraft.revision.state import Plan
 from redraft.verify.base import Outcome, failed, passed
 
@@ -296,3 +298,70 @@ def test_a_timeout_inside_an_engine_is_not_the_end_of_the_budget(budget: Budget)
     engine = Impatient(["An answer."])
     with pytest.raises(TimeoutError, match="no reply for 30 s"):
         asyncio.run(finish(Driver(engine), plan(engine, budget=budget)))
+
+
+# Replies that break off while the engine stands ready
+
+
+def broken(text: str) -> Reply:
+    error = ServerError("it went down", passing=True)
+    error.ready = True
+    return Reply(text, error=error)
+
+
+def watched(engine: ScriptedEngine, **options: Any) -> tuple[list[Event], Chain]:
+    async def check() -> list[Event]:
+        return [event async for event in redraft.stream("Write.", model=engine, **options)]
+
+    events = asyncio.run(check())
+    assert isinstance(events[-1], Finished)
+    return events, events[-1].chain
+
+
+def test_a_chain_goes_on_from_its_last_complete_step() -> None:
+    criticism = "Too short. Revision is needed."
+    replies = [broken("One wo"), "One word.", criticism, broken("Two"), broken("Tw"), "Two of them."]
+    engine = ScriptedEngine(replies)
+    events, chain = watched(engine, max_revisions=1, min_revisions=1)
+    assert [step.answer for step in chain.steps] == ["One word.", "Two of them."]
+    assert chain.steps[0].criticism == criticism
+    cut = [event for event in events if isinstance(event, Interrupted)]
+    assert [event.chain.steps[-1].answer for event in cut] == ["One wo", "Two", "Tw"]
+    assert cut[0].error.message == "it went down"
+    assert len(engine.calls) == len(replies)
+    spent = sum(len(each if isinstance(each, str) else each.text) for each in replies)
+    assert chain.usage.completion_tokens == spent
+
+
+def test_a_native_chain_goes_on_too() -> None:
+    feedback = "### Feedback 1:\nToo short. Revision is needed.\n\n### Revision 1:\n"
+    replies = [f"One word.\n\n{feedback}", "Two of them."]
+    whole = watched(ScriptedEngine(["".join(replies)], native=True), mode="native", max_revisions=1)[1]
+    events, chain = watched(
+        ScriptedEngine([broken(f"{replies[0]}Two o"), replies[1]], native=True),
+        mode="native",
+        max_revisions=1,
+    )
+    assert [step.answer for step in chain.steps] == [step.answer for step in whole.steps]
+    assert len(chain.steps) == 2
+    assert sum(isinstance(event, Interrupted) for event in events) == 1
+
+
+def test_the_same_text_is_not_begun_for_ever() -> None:
+    engine = ScriptedEngine(["One word.", *[broken("Two")] * 20])
+    with pytest.raises(ServerError, match="it went down") as caught:
+        watched(engine, mode="prompted")
+    assert [step.answer for step in caught.value.chain.steps] == ["One word."]
+    assert len(engine.calls) == 1 + 1 + RETRIES
+
+
+def test_an_engine_that_is_not_ready_ends_the_chain() -> None:
+    engine = ScriptedEngine([Reply("One", error=ServerError("it went down", passing=True)), "One word."])
+    with pytest.raises(ServerError, match="it went down"):
+        watched(engine, max_revisions=0)
+
+
+def test_the_budget_counts_what_broke_off() -> None:
+    _, chain = watched(ScriptedEngine([broken("x" * 30)]), max_revisions=0, budget=Budget(tokens=50))
+    assert chain.stop == "budget"
+    assert chain.usage.completion_tokens == 50

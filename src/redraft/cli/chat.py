@@ -24,7 +24,7 @@ from redraft.cli.ask import say_faults, say_wait, status_of
 from redraft.cli.options import FlagValues, check_utf8, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.counting import counted
-from redraft.errors import EngineCrash, RedraftError, UsageError
+from redraft.errors import RedraftError, UsageError
 from redraft.options import Flags
 
 if TYPE_CHECKING:
@@ -189,17 +189,10 @@ class Session:
                 self._answer(self.talk.prompt(asked))
         except RedraftError as error:
             self.status = self.status or error.exit_status
-            tell(error.message, self._hint(error))
+            tell(error.message, error.hint)
             if error.chain is not None:
                 self._keep(error.chain)
         return True
-
-    def _hint(self, error: RedraftError) -> str | None:
-        """Return an error's hint. An engine whose process has ended has to be opened again."""
-        if not isinstance(error, EngineCrash):
-            return error.hint
-        again = f"To start it again: /model {self.settings.references()['model']}"
-        return f"{error.hint}\n{again}" if error.hint else again
 
     def _obey(self, command: str, value: str) -> bool:
         value = value.strip()

@@ -56,7 +56,7 @@ _PASSING = frozenset({None, 429, 500, 502, 503, 504})
 """HTTP statuses after which a server may work again."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Member:
     """One engine of several.
 
@@ -240,7 +240,7 @@ class PoolEngine:
         """
         while True:
             now = _now()
-            able = [each for each in self._members if each.takes(now) and each.name not in trial.asked]
+            able = [each for each in self._members if each.takes(now) and each not in trial.asked]
             if able:
                 least = min(able, key=lambda member: (member.busy, member.calls))
                 home = next((self._homes[key] for key in reversed(prefixes) if key in self._homes), least)
@@ -254,15 +254,18 @@ class PoolEngine:
             EngineError: There is no use in that.
         """
         aside = [member.aside_until - now for member in self._members if member.failures and not member.busy]
-        pause = max(min(aside, default=LONGEST_BACKOFF), trial.pause, 0.0)
+        own = trial.pause
+        pause = max(min(aside, default=LONGEST_BACKOFF), own, 0.0)
         if not trial.may_wait(pause, now):
             raise trial.error or self._down()
         if not self._telling and self.health.down:
             self._telling = True
             self._patience.tell(f"no server of {self._info.name} works, waiting {max(pause, 1):.0f} s")
+        changed = self._changed
+        await asyncio.sleep(own)  # it has just failed everywhere
         with suppress(TimeoutError):
-            async with asyncio.timeout(pause):
-                await self._changed.wait()
+            async with asyncio.timeout(pause - own):
+                await changed.wait()
 
     def _down(self) -> EngineError:
         """Return the error of a call that no member could take."""
@@ -295,6 +298,7 @@ class PoolEngine:
         """Record that a member replies, and that it has this prompt."""
         if member.failures:
             _log.warning("%s works again.", member.name)
+            self._wake()
         member.failures, member.trouble = 0, ""
         if self._telling:
             self._telling = False
@@ -332,14 +336,14 @@ class _Trial:
     """One call's tries.
 
     Attributes:
-        asked: Names of the members that failed since the last wait.
+        asked: The members that failed since the last wait.
         error: The last failure.
         pause: Seconds to wait before members that failed are asked again.
     """
 
     patience: Patience
     members: int
-    asked: set[str] = field(default_factory=set)
+    asked: set[Member] = field(default_factory=set)
     error: EngineError | None = None
     pause: float = 0.0
     _rounds: int = 0
@@ -347,7 +351,7 @@ class _Trial:
 
     def failed(self, member: Member, error: EngineError) -> None:
         """Record that a member failed."""
-        self.asked.add(member.name)
+        self.asked.add(member)
         self.error = error
         self.pause = self.patience.backoff * 2.0 ** min(self._rounds, 5) * random.uniform(0.5, 1.0)  # noqa: S311
 
