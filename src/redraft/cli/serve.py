@@ -11,7 +11,7 @@ import typer
 
 from redraft.cli.options import FlagValues, fill_in, takes
 from redraft.cli.shell import request_log, tell
-from redraft.errors import UsageError
+from redraft.errors import UsageError, install
 from redraft.options import (
     LOOP,
     Flags,
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from redraft.engines.base import Engine
     from redraft.serve.models import Model
+    from redraft.serve.page.compare import Store
 
 Entries = list[tuple[str | None, str, FlagValues]]
 """A name, or None for that of the model's reference; what comes behind it; and the flags."""
@@ -56,6 +57,13 @@ def serve(
     max_seconds: Annotated[
         float, typer.Option(metavar="S", min=0.001, help="The longest that a chain may take.")
     ] = 600.0,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve a web page too, at /.")] = True,
+    votes: Annotated[Path, typer.Option(metavar="FILE", help="Where the votes of the page go.")] = Path(
+        "votes.jsonl"
+    ),
+    share: Annotated[
+        bool, typer.Option("--share", help="Give the page a public address, by Gradio's tunnel.")
+    ] = False,
     drain: Annotated[
         float, typer.Option(metavar="S", min=0, help="Time for requests to finish at the end.")
     ] = 60.0,
@@ -82,7 +90,8 @@ def serve(
     Budget(seconds=max_seconds)
     keys = None if api_key_file is None else Keys.read(api_key_file)
     offered, gate = Models(), Gate(parallel, queue)
-    app = make_app(offered, gate, Limits(seconds=max_seconds), keys)
+    store = _page_votes(votes, wanted=page)
+    app = make_app(offered, gate, Limits(seconds=max_seconds), keys, store)
 
     async def serving(sock: socket) -> None:
         async with AsyncExitStack() as stack:
@@ -90,13 +99,34 @@ def serve(
             async def load() -> None:
                 offered.offer(await _opened(stack, entries, parallel))
                 names = [model.name for model in offered.all()]
-                tell(f"serving {' and '.join(names)} at {_address(host, sock)}")
+                tell(
+                    f"serving {' and '.join(names)} at {_address(host, sock)}",
+                    _page_hint(host, sock, store, wanted=page),
+                )
 
             with until_signal(gate) as told:
                 await run(app, gate, sock, load, told, drain=drain)
 
     with listen(host, port, keys) as sock, request_log():
         asyncio.run(serving(sock))
+
+
+def _page_votes(path: Path, *, wanted: bool) -> Store | None:
+    """Return what stores the page's votes; None if there is no page."""
+    from importlib.util import find_spec
+
+    if not wanted or find_spec("gradio") is None:
+        return None
+    from redraft.evaluation.voting.compared import PageVotes
+
+    return PageVotes(path).add
+
+
+def _page_hint(host: str, sock: socket, store: Store | None, *, wanted: bool) -> str | None:
+    """Return where the page is, or how to get one."""
+    if store is not None:
+        return f"The page: {_address(host, sock).removesuffix('v1')}"
+    return f"For a web page too: {install('web')}" if wanted else None
 
 
 def _address(host: str, sock: socket) -> str:

@@ -29,6 +29,10 @@ from redraft.serve.limits import Limits
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
 from redraft.serve.openapi import CHAT, COMPLETIONS, ERROR, RESPONSES
+from redraft.serve.page.compare import Store
+from redraft.serve.page.login import Logins
+from redraft.serve.page.mount import Page
+from redraft.serve.page.work import Service
 from redraft.serve.replies import Reply
 from redraft.serve.requests import chat_request, object_of
 from redraft.serve.responses import ResponseReply, responses_request
@@ -37,7 +41,9 @@ from redraft.verify.pattern import within
 T = TypeVar("T")
 
 
-def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = None) -> ASGIApp:
+def make_app(
+    models: Models, gate: Gate, limits: Limits, keys: Keys | None = None, store: Store | None = None
+) -> ASGIApp:
     """Return the application.
 
     Args:
@@ -45,6 +51,7 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
         gate: Lets requests in.
         limits: What a request may ask for.
         keys: Those that clients may use; None for a server of this machine alone.
+        store: Stores the votes of the web page; None for the API without a page.
     """
     metrics = Metrics(lambda: gate.inside)
     app = FastAPI(
@@ -54,7 +61,10 @@ def make_app(models: Models, gate: Gate, limits: Limits, keys: Keys | None = Non
     app.add_exception_handler(Refusal, _refused)
     app.include_router(_asking(models, gate, limits))
     app.include_router(_watching(models, gate, metrics))
-    return Guard(app, keys, metrics)
+    page = None
+    if store is not None:
+        page = Page(Service(models, gate, limits, metrics), None if keys is None else Logins(keys), store)
+    return Guard(app, keys, metrics, page)
 
 
 def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:

@@ -120,12 +120,13 @@ async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int,
     """Make one chain after the other, and yield their events."""
     for index in range(asked.answers):
         options: Options = {**asked.options_of(index), "cancel": cancel}
-        async with aclosing(make(asked.prompt, options, _load)) as events:
+        async with aclosing(make(asked.prompt, options, no_engine)) as events:
             async for event in events:
                 yield index, event
 
 
-async def _load(_role: Role, reference: str) -> Engine:
+async def no_engine(_role: Role, reference: str) -> Engine:
+    """Open no engine: those of a server are open."""
     raise AssertionError(f"the engine of {reference} is not open")
 
 

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from redraft.serve.errors import Refusal
 from redraft.serve.keys import Keys
 from redraft.serve.metrics import Metrics
+from redraft.serve.page.mount import Page
 
 _log = logging.getLogger(__name__)
 
@@ -39,11 +40,13 @@ class Guard:
         app: It answers the requests that pass.
         keys: Those that clients may use; None for a server that listens to this machine alone.
         metrics: Count the requests.
+        page: The web page. It looks after the keys of its visitors by itself.
     """
 
     app: ASGIApp
     keys: Keys | None
     metrics: Metrics
+    page: Page | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it. Write a line into the log."""
@@ -57,18 +60,20 @@ class Guard:
                 seen["status"] = message["status"]
             await send(message)
 
+        of_page = self.page if self.page is not None and self.page.has(scope["path"]) else None
         try:
-            self._check(scope)
-            await self.app(scope, receive, noting)
+            self._check(scope, with_key=of_page is None)
+            await (of_page or self.app)(scope, receive, noting)
         except Refusal as refusal:
             response = JSONResponse(refusal.body, refusal.status, refusal.headers)
             await response(scope, receive, noting)
         finally:
             seconds = time.monotonic() - began
             self.metrics.note(seen, seconds)
-            _log.info("%s", " ".join(_facts(scope["method"], scope["path"], seen, seconds)))
+            level = logging.DEBUG if of_page else logging.INFO  # the page's chains have lines of their own
+            _log.log(level, "%s", " ".join(_facts(scope["method"], scope["path"], seen, seconds)))
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope, *, with_key: bool) -> None:
         headers = Headers(scope=scope)
         host = headers.getlist("host")
         if len(host) != 1:
@@ -80,7 +85,7 @@ class Guard:
         origins = headers.getlist("origin")
         if any(origin.partition("://")[2] != host[0] for origin in origins):
             raise _forbidden("the request is from a page of another site.")
-        if self.keys is None or scope["path"] in OPEN:
+        if self.keys is None or scope["path"] in OPEN or not with_key:
             return
         given = headers.getlist("authorization")
         if len(given) != 1 or not self.keys.known(given[0]):

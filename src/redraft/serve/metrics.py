@@ -6,10 +6,12 @@ of a client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from redraft.chain import Chain
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -55,10 +57,13 @@ class Metrics:
             seconds: How long it took.
         """
         self._requests.labels(str(seen.get("status", "gone"))).inc()
-        if (model := seen.get("model")) is None:
-            return
+        if (model := seen.get("model")) is not None:
+            self.asked(model, seen.get("chains", ()), seconds)
+
+    def asked(self, model: str, chains: Sequence[Chain], seconds: float) -> None:
+        """Count chains that a client, or a person on the page, asked a model for."""
         self._seconds.labels(model).observe(seconds)
-        for chain in seen.get("chains", ()):
+        for chain in chains:
             self._chains.labels(model, str(chain.stop)).inc()
             self._revisions.labels(model).inc(chain.revisions)
             self._tokens.labels(model, "prompt").inc(chain.usage.prompt_tokens)

@@ -77,7 +77,7 @@ class Making:
             return f"Writing {'the draft' if not self._index else name_of(self._index).lower()}{number}"
         return f"Checking {name_of(len(self.steps) - 1).lower()}" if self.steps else "Thinking"
 
-    def html(self, turn: str, question: str) -> str:
+    def html(self, turn: str, question: str, waiting: str = "") -> str:
         """Return the turn as it is now. `turn` is its id in the page."""
         parts = [_question(question), *_steps(self.steps, turn)]
         if self._answer:
@@ -86,7 +86,7 @@ class Making:
             parts.append(
                 f'<div class="feedback"><p class="label">Feedback</p>{html_of(self._feedback)}</div>'
             )
-        parts.append(status(self.doing))
+        parts.append(waiting or status(self.doing))
         return f'<div class="turn" id="{turn}">{"".join(parts)}</div>'
 
 
@@ -151,7 +151,7 @@ def _pills(step: Step, *, best: bool, stop: Stop | None) -> Iterator[str]:
 
 
 def _pill(kind: str, text: str) -> str:
-    return f'<span class="pill {kind}">{safe(text)}</span>'
+    return f' <span class="pill {kind}">{safe(text)}</span>'
 
 
 def _body(step: Step, before: Step | None, *, best: bool) -> Iterator[str]:
@@ -198,7 +198,12 @@ def _end(chain: Chain) -> str:
     used, parts = chain.usage, []
     if chain.stop == "cancelled":
         parts.append("stopped")
-    elif chain.stop and len(chain.steps) > 1 or chain.stop in ("budget", "max_tokens", "context", "malformed"):
+    elif (chain.stop and len(chain.steps) > 1) or chain.stop in (
+        "budget",
+        "max_tokens",
+        "context",
+        "malformed",
+    ):
         parts.append(STOPS[chain.stop])
     if len(chain.steps) > 1:
         parts.append(counted(chain.revisions, "revision"))
