@@ -82,6 +82,7 @@ def serve(
     from redraft.serve.keys import Keys
     from redraft.serve.limits import Limits
     from redraft.serve.models import Models
+    from redraft.serve.page.share import check_share
     from redraft.serve.run import listen, run, until_signal
 
     entries = _of_file(models, flags) if models else _of_flags(fill_in(flags))
@@ -90,7 +91,9 @@ def serve(
     Budget(seconds=max_seconds)
     keys = None if api_key_file is None else Keys.read(api_key_file)
     offered, gate = Models(), Gate(parallel, queue)
-    store = _page_votes(votes, wanted=page)
+    store = _page_votes(votes) if page else None
+    if share:
+        check_share(page=store is not None, keys=keys is not None)
     app = make_app(offered, gate, Limits(seconds=max_seconds), keys, store)
 
     async def serving(sock: socket) -> None:
@@ -103,6 +106,8 @@ def serve(
                     f"serving {' and '.join(names)} at {_address(host, sock)}",
                     _page_hint(host, sock, store, wanted=page),
                 )
+                if share:
+                    await _share(sock)
 
             with until_signal(gate) as told:
                 await run(app, gate, sock, load, told, drain=drain)
@@ -111,15 +116,13 @@ def serve(
         asyncio.run(serving(sock))
 
 
-def _page_votes(path: Path, *, wanted: bool) -> Store | None:
-    """Return what stores the page's votes; None if there is no page."""
+def _page_votes(path: Path) -> Store | None:
+    """Return what stores the page's votes; None if there is no page, because Gradio is not installed."""
     from importlib.util import find_spec
 
-    if not wanted or find_spec("gradio") is None:
-        return None
     from redraft.evaluation.voting.compared import PageVotes
 
-    return PageVotes(path).add
+    return None if find_spec("gradio") is None else PageVotes(path).add
 
 
 def _page_hint(host: str, sock: socket, store: Store | None, *, wanted: bool) -> str | None:
@@ -127,6 +130,14 @@ def _page_hint(host: str, sock: socket, store: Store | None, *, wanted: bool) ->
     if store is not None:
         return f"The page: {_address(host, sock).removesuffix('v1')}"
     return f"For a web page too: {install('web')}" if wanted else None
+
+
+async def _share(sock: socket) -> None:
+    from redraft.engines.threads import in_daemon_thread
+    from redraft.serve.page.share import open_tunnel
+
+    port: int = sock.getsockname()[1]
+    tell(f"the page for everybody who has a key: {await in_daemon_thread(lambda: open_tunnel(port))}")
 
 
 def _address(host: str, sock: socket) -> str:

@@ -7,7 +7,6 @@ which are nowhere else.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
 
 from redraft.chain import Chain
 from redraft.evaluation.judging.reviews import Review
@@ -17,25 +16,6 @@ from redraft.evaluation.voting.store import VoteStore
 from redraft.jobs.provenance import Provenance, now
 
 
-class Compared(Protocol):
-    """A vote: see `redraft.serve.page.compare.Vote`."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def question(self) -> str: ...
-    @property
-    def chains(self) -> tuple[Chain, Chain]: ...
-    @property
-    def names(self) -> tuple[str, str]: ...
-    @property
-    def swapped(self) -> bool: ...
-    @property
-    def winner(self) -> Winner: ...
-    @property
-    def voter(self) -> str: ...
-
-
 class PageVotes:
     """The file of votes. It is made when the first vote comes."""
 
@@ -43,37 +23,51 @@ class PageVotes:
         self._path = path
         self._store: VoteStore | None = None
 
-    def add(self, vote: Compared) -> None:
+    def add(
+        self,
+        *,
+        id: str,  # noqa: A002
+        question: str,
+        chains: tuple[Chain, Chain],
+        names: tuple[str, str],
+        winner: Winner,
+        voter: str,
+        swapped: bool,
+    ) -> None:
         """Store a vote.
+
+        Args:
+            id: Of the question, unlike any other.
+            question: Its text.
+            chains: The answers, in the order in which they were shown. The sides were drawn.
+            names: Of the models that gave them, in the same order.
+            winner: Which is better.
+            voter: Who says so.
+            swapped: Whether the first model that was chosen is shown second.
 
         Raises:
             OutputError: The file cannot be written, or holds votes on other answers.
             RecordError: It holds something else.
             UsageError: The voter has no name that can be stored.
         """
-        review = _review(vote)
+        review = Review(
+            review_id=f"page/{id}",
+            question_id=id,
+            answer1_id=f"{id}/1",
+            answer2_id=f"{id}/2",
+            reviewer_id="page",
+            metadata={
+                "sides": "drawn",
+                "swapped": swapped,
+                "when": now(),
+                "question": question,
+                "answers": [chain.answer for chain in chains],
+            },
+            winner=winner,
+            model_1=names[0],
+            model_2=names[1],
+            judge=voter_of(voter),
+        )
         if self._store is None:
             self._store = VoteStore(self._path, Provenance("serve", {"votes": "page"}))
         self._store.add(review)
-
-
-def _review(vote: Compared) -> Review:
-    metadata: dict[str, Any] = {
-        "sides": "drawn",
-        "swapped": vote.swapped,
-        "when": now(),
-        "question": vote.question,
-        "answers": [chain.answer for chain in vote.chains],
-    }
-    return Review(
-        review_id=f"page/{vote.id}",
-        question_id=vote.id,
-        answer1_id=f"{vote.id}/1",
-        answer2_id=f"{vote.id}/2",
-        reviewer_id="page",
-        metadata=metadata,
-        winner=vote.winner,
-        model_1=vote.names[0],
-        model_2=vote.names[1],
-        judge=voter_of(vote.voter),
-    )

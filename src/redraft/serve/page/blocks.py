@@ -33,16 +33,19 @@ Updates = dict[Any, Any]
 
 def make_page(service: Service, store: Store) -> FastAPI:
     """Return the page as an application, still to be started."""
-    with gr.Blocks(title="redraft", analytics_enabled=False, fill_width=True) as blocks:
-        with gr.Tabs(elem_id="tabs"):
-            with gr.Tab("Chat", id="chat"):
-                Chat(service, blocks)
-            with gr.Tab("Compare", id="compare"):
-                Compare(service, store, blocks)
+    blocks = gr.Blocks(title="redraft", analytics_enabled=False, fill_width=True)
+    with blocks, gr.Tabs(elem_id="tabs"):
+        with gr.Tab("Chat"):
+            Chat(service, blocks)
+        with gr.Tab("Compare"):
+            Compare(service, store, blocks)
     blocks.queue(default_concurrency_limit=None, api_open=False)
+    queue = blocks._queue  # noqa: SLF001  (it would look for something to do 1,000 times a second)
+    queue.sleep_when_free = queue.progress_update_sleep_when_free = 0.02
     theme = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    return gr.mount_gradio_app(
-        FastAPI(openapi_url=None),
+    app = FastAPI(openapi_url=None)
+    gr.mount_gradio_app(
+        app,
         blocks,
         "/",
         theme=theme,
@@ -54,6 +57,7 @@ def make_page(service: Service, store: Store) -> FastAPI:
         pwa=False,
         show_error=False,
     )
+    return app
 
 
 class Choice:
@@ -103,6 +107,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 def key_of(request: gr.Request) -> bytes | None:
     """Return the digest of the key that a visitor came with; None on a server without keys."""
+    assert request.request is not None  # noqa: S101  (events come from requests)
     found: bytes | None = request.request.scope["state"].get("key")
     return found
 
@@ -209,8 +214,7 @@ class Chat:
                 yield {self.live: alert(told(error))}
                 return
             yield {
-                **self._settled(talk, without_last=do != "ask"),
-                **self._busy(True),
+                **self._settled(talk, without_last=do != "ask", busy=True),
                 self.box: gr.Textbox(value="") if do == "ask" else gr.skip(),
             }
             async for html in talk.answer(self._service, str(request.session_hash), work):
@@ -218,7 +222,6 @@ class Chat:
             lost = do == "ask" and work.making.chain is None
             yield {
                 **self._settled(talk),
-                **self._busy(False),
                 self.box: gr.Textbox(value=text) if lost else gr.skip(),
             }
 
@@ -238,22 +241,18 @@ class Chat:
 
         return changed
 
-    def _settled(self, talk: Talk, *, without_last: bool = False) -> Updates:
-        """Return the page with the turns as they stand."""
+    def _settled(self, talk: Talk, *, without_last: bool = False, busy: bool = False) -> Updates:
+        """Return the page with the turns as they stand, for a visitor who waits or one who may go on."""
         empty = not talk.turns.turns
         return {
-            self.done: EMPTY if empty else talk.html(without_last=without_last),
+            self.done: EMPTY if empty and not busy else talk.html(without_last=without_last),
             self.live: talk.wrong,
-            self.examples: gr.Row(visible=empty),
-            self.actions: gr.Row(visible=not empty),
+            self.examples: gr.Row(visible=empty and not busy),
+            self.actions: gr.Row(visible=not empty and not busy),
+            self.send: gr.Button(visible=not busy),
+            self.stop: gr.Button(visible=busy),
             self.save: "" if empty else SAVE.format(talk.token),
         }
-
-    def _busy(self, busy: bool) -> Updates:
-        found: Updates = {self.send: gr.Button(visible=not busy), self.stop: gr.Button(visible=busy)}
-        if busy:
-            found |= {self.actions: gr.Row(visible=False), self.examples: gr.Row(visible=False)}
-        return found
 
 
 EMPTY = (
@@ -308,7 +307,11 @@ class Compare:
             self.first = gr.Markdown(elem_id="first", latex_delimiters=[])
             self.second = gr.Markdown(elem_id="second", latex_delimiters=[])
         with gr.Row(elem_id="votes", visible=False) as self.votes:
-            labels = {"1": "Answer 1 is better", "tie": "Equally good", "2": "Answer 2 is better"}
+            labels: dict[Winner, str] = {
+                "1": "Answer 1 is better",
+                "tie": "Equally good",
+                "2": "Answer 2 is better",
+            }
             self.buttons = {gr.Button(label): winner for winner, label in labels.items()}
             self.voter = gr.Textbox(
                 label="Your name, kept with the vote", placeholder="anonymous", max_lines=1, min_width=200
@@ -334,13 +337,13 @@ class Compare:
     def _stop(self, request: gr.Request) -> None:
         self._service.leave(str(request.session_hash))
 
-    async def _answer(
-        self, duel: Duel, text: str, *chosen: Any, request: gr.Request
+    async def _answer(  # Gradio passes the values of `given` one by one
+        self, duel: Duel, text: str, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, request: gr.Request
     ) -> AsyncIterator[Updates]:
         if not text.strip():
             yield {}
             return
-        both = wanted_of(*chosen[:3]), wanted_of(*chosen[3:6])
+        both = wanted_of(a, b, c), wanted_of(d, e, f)
         tab, key = str(request.session_hash), key_of(request)
         yield {self.ask: gr.Button(visible=False), self.stop: gr.Button(visible=True)}
         async for line in duel.answer(self._service, tab, key, text, both):
@@ -367,6 +370,7 @@ class Compare:
         }
 
 
+VERDICTS: dict[Winner, str] = {"1": "Answer 1 is better", "tie": "Equally good", "2": "Answer 2 is better"}
 INTRODUCTION = (
     '<p class="intro">Two models answer the same question. You vote without knowing which is which, then the '
     "names are shown.</p>"

@@ -7,9 +7,9 @@ that neither speed nor revisions tell which is which. After the vote, both are n
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 from redraft.chain import Chain, Prompt
 from redraft.counting import counted
@@ -21,31 +21,21 @@ from redraft.serve.page.work import Service, Wanted
 Winner = Literal["1", "2", "tie"]
 
 
-@dataclass(frozen=True)
-class Vote:
-    """A vote of a person on two answers.
+class Store(Protocol):
+    """Stores a vote, or raises a RedraftError."""
 
-    Attributes:
-        id: Of the question, unlike any other.
-        question: Its text.
-        chains: The answers, in the order in which they were shown.
-        names: Of the models that gave them, in the same order.
-        swapped: Whether the first choice was shown second.
-        winner: Which is better.
-        voter: Who says so.
-    """
-
-    id: str
-    question: str
-    chains: tuple[Chain, Chain]
-    names: tuple[str, str]
-    swapped: bool
-    winner: Winner
-    voter: str
-
-
-Store = Callable[[Vote], None]
-"""Stores a vote, or raises a RedraftError."""
+    def __call__(
+        self,
+        *,
+        id: str,  # noqa: A002
+        question: str,
+        chains: tuple[Chain, Chain],
+        names: tuple[str, str],
+        winner: Winner,
+        voter: str,
+        swapped: bool,
+    ) -> None:
+        """Store it. See `redraft.evaluation.voting.compared`."""
 
 
 @dataclass
@@ -115,10 +105,15 @@ class Duel:
         """Store the vote. What goes wrong is in `wrong`; then the vote can be tried again."""
         if not self.open or self.chains is None:
             return
-        name = " ".join(voter.split())[:100] or "anonymous"
         try:
             store(
-                Vote(secrets.token_hex(8), self.question, self.chains, self.names, self.swapped, winner, name)
+                id=secrets.token_hex(8),
+                question=self.question,
+                chains=self.chains,
+                names=self.names,
+                winner=winner,
+                voter=" ".join(voter.split()) or "anonymous",
+                swapped=self.swapped,
             )
             self.voted, self.wrong = True, ""
         except RedraftError as error:

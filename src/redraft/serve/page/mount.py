@@ -1,8 +1,8 @@
 """The page in front of the API: its few routes, its policy, and the login.
 
 Gradio brings some sixty routes: uploads, files, a proxy, its own API, MCP, monitoring. Those that the page
-needs are let through, and all others do not exist. Nothing of it is open without a login if there are keys. The
-policy lets the page load from this server alone and run no script but its own. Gradio sets styles in
+needs are let through, and all others do not exist. Nothing of it is open without a login if there are keys.
+The policy lets the page load from this server alone and run no script but its own. Gradio sets styles in
 attributes, so those are allowed.
 
 Gradio is imported when the page is opened for the first time: that takes seconds, which servers of the API
@@ -39,8 +39,9 @@ _OF_GRADIO = re.compile(
 )
 _PARTS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
 _POLICY = (
-    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
-    "font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'self'; "
+    "frame-ancestors 'none'"
 )
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -100,16 +101,14 @@ class Page:
         cookies = headers.get("cookie", "")
         if self.logins is not None:
             if asked == "POST /login":
-                return await _enter(self.logins, headers, receive, nonce)
+                return await _enter(self.logins, headers, receive)
             if asked == "GET /logout":
                 return RedirectResponse("/", 303, {"Set-Cookie": self.logins.leave(cookies)})
             key = self.logins.key_of(cookies)
             if key is None and asked == "GET /":
-                return _login_page(nonce)
+                return _login_page()
             if key is None:
-                raise Refusal(
-                    HTTPStatus.UNAUTHORIZED, "not_logged_in", "you are not logged in: open / again."
-                )
+                raise Refusal(HTTPStatus.UNAUTHORIZED, "not_logged_in", "there is no login: open /")
             scope["state"]["key"] = key
         part = scope["path"].removeprefix("/page/")
         if part in _PARTS and scope["method"] == "GET":
@@ -134,7 +133,7 @@ class Page:
         if scope["path"] == "/":
             await asyncio.wait({self._gradio}, timeout=0.2)
             if not self._gradio.done() or not self.service.models.ready:
-                return _small_page("wait", nonce)
+                return _small_page("wait")
         gradio = await asyncio.shield(self._gradio)
         if scope["path"] == "/":
             return _changed(gradio, nonce)
@@ -193,7 +192,7 @@ def _bounded(app: ASGIApp, most: int) -> ASGIApp:
                 raise Refusal(
                     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                     "body_too_large",
-                    f"a request has at most {most:,} bytes.",
+                    f"a body has at most {most:,} bytes.",
                 )
             return message
 
@@ -209,7 +208,7 @@ _HEAD = """<title>redraft</title>
 
 
 def _changed(app: ASGIApp, nonce: str) -> ASGIApp:
-    """Return Gradio's document without links to other hosts, with our parts, and with the nonce for its scripts."""
+    """Return Gradio's document without other hosts, with our parts, and with the nonce for scripts."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         body, status = [], 200
@@ -228,7 +227,7 @@ def _changed(app: ASGIApp, nonce: str) -> ASGIApp:
     return answer
 
 
-async def _enter(logins: Logins, headers: Headers, receive: Receive, nonce: str) -> Response:
+async def _enter(logins: Logins, headers: Headers, receive: Receive) -> Response:
     """Log a visitor in with the key that the form sends."""
     body, more = b"", True
     while more and len(body) <= _ENTRY:
@@ -237,15 +236,15 @@ async def _enter(logins: Logins, headers: Headers, receive: Receive, nonce: str)
     given = parse_qs(body[:_ENTRY].decode("latin-1")).get("key", [""])[0]
     secure = headers.get("origin", "").startswith("https:")
     if (cookie := logins.enter(given, secure=secure)) is None:
-        return _login_page(nonce, '<p class="alert" role="alert">That key is not right.</p>')
+        return _login_page('<p class="alert" role="alert">That key is not right.</p>')
     return RedirectResponse("/", 303, {"Set-Cookie": cookie})
 
 
-def _login_page(nonce: str, wrong: str = "") -> Response:
-    return _small_page("login", nonce, wrong)
+def _login_page(wrong: str = "") -> Response:
+    return _small_page("login", wrong)
 
 
-def _small_page(name: str, nonce: str, wrong: str = "") -> Response:
+def _small_page(name: str, wrong: str = "") -> Response:
     """Return a page that stands without Gradio: its style is in it."""
     html = text_of(f"{name}.html").replace("{{style}}", text_of("small.css")).replace("{{wrong}}", wrong)
     return HTMLResponse(html, HTTPStatus.UNAUTHORIZED if name == "login" else HTTPStatus.OK)

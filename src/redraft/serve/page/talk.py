@@ -61,9 +61,9 @@ class Talk:
         return f"turn-{len(self.turns.turns) + more}"
 
     async def answer(self, service: Service, tab: str, work: Work) -> AsyncIterator[str]:
-        """Make a chain, and yield the turn as HTML while it is made. At the end it is a turn, if it has an answer.
+        """Make a chain, and yield the turn as HTML while it is made.
 
-        What goes wrong is in `wrong`.
+        At the end it is a turn, if it has an answer. What goes wrong is in `wrong`.
         """
         self.wrong = ""
         question = work.prompt.text

@@ -19,6 +19,7 @@ from redraft.serve.page.markdown import LONGEST, as_is, html_of, one_line
 MANY = 50
 """Most checks of an answer that are listed."""
 
+_CUT = ("budget", "max_tokens", "context", "malformed", "error")
 _SIGNS = {"accept": "good", "revise": "bad", "unknown": "plain"}
 
 
@@ -71,11 +72,10 @@ class Making:
     def doing(self) -> str:
         """What is going on, in words."""
         if self._feedback:
-            return f"Criticising the {name_of(self._index).lower()}"
-        if self._answer:
-            number = f" {len(self.drafts) + 1}" if self.drafts and not self.steps else ""
-            return f"Writing {'the draft' if not self._index else name_of(self._index).lower()}{number}"
-        return f"Checking {name_of(len(self.steps) - 1).lower()}" if self.steps else "Thinking"
+            return f"Criticising {name_of(self._index).lower()}"
+        index = self._index if self._answer else len(self.steps)
+        number = f" {len(self.drafts) + 1}" if self.drafts and not index else ""
+        return f"Writing {name_of(index).lower()}{number}" if index else f"Writing a draft{number}"
 
     def html(self, turn: str, question: str, waiting: str = "") -> str:
         """Return the turn as it is now. `turn` is its id in the page."""
@@ -130,7 +130,8 @@ def _steps(steps: Sequence[Step], turn: str, chain: Chain | None = None) -> Iter
         body = "".join(_body(step, before, best=best))
         yield (
             f'<details class="step" id="{turn}-{index}"><summary>'
-            f'<span class="name">{name_of(index)}</span>{pills}</summary><div class="body">{body}</div></details>'
+            f'<span class="name">{name_of(index)}</span>{pills}</summary>'
+            f'<div class="body">{body}</div></details>'
         )
 
 
