@@ -98,19 +98,24 @@ class Browsing:
 
     browser: Any
 
+    def close(self) -> None:
+        """Close all windows."""
+        for context in self.browser.contexts:
+            context.close()
+
     def open(self, url: str, *, ready: str = "#box textarea", **how: Any) -> Visit:
         """Open the page in a window of its own, and wait until it can be used."""
         page = self.browser.new_context(**{"viewport": {"width": 1200, "height": 850}, **how}).new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(30_000)
         visit = Visit(page)
         page.on("request", lambda request: visit.requests.append(request.url))
         page.on("console", lambda said: visit.faults.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: visit.faults.append(str(error)))
         page.goto(url)
-        page.wait_for_selector(ready)
+        page.wait_for_selector(ready, timeout=60_000)
         if ready == "#box textarea":
             expect = pytest.importorskip("playwright.sync_api").expect
-            expect(page.get_by_role("combobox", name="Model", exact=True)).not_to_have_value("")
+            expect(page.get_by_label("Model", exact=True)).not_to_have_value("")
         return visit
 
 

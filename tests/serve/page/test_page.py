@@ -56,9 +56,15 @@ def url(folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browsing]:
+def chromium() -> Iterator[Browsing]:
     with browsing() as each:
         yield each
+
+
+@pytest.fixture
+def browser(chromium: Browsing) -> Iterator[Browsing]:
+    yield chromium
+    chromium.close()
 
 
 def test_an_answer_is_drafted_revised_changed_and_saved(browser: Browsing, url: str) -> None:
