@@ -113,9 +113,9 @@ def test_errors_are_messages_on_the_page(browser: Browsing, url: str) -> None:
         other.choose("slow")
         other.ask("Wait.")
         other.page.locator("#live .status").wait_for()
-    others[1].page.get_by_text("Waiting for a free place").wait_for()
+    others[1].page.get_by_text("Waiting for a free place").first.wait_for()
     visit.ask("Is there room?")
-    page.get_by_text("too many requests are waiting").wait_for()
+    page.get_by_text("too many requests are waiting").first.wait_for()
     assert page.input_value("#box textarea") == "Is there room?"
     for other in others:
         other.page.close()
@@ -141,7 +141,7 @@ def test_two_models_are_compared_blindly_and_the_vote_is_a_review(
     first = "1" if "falls" in page.inner_text("#first") else "2"
     page.get_by_label("Your name, kept with the vote").fill("Ada")
     page.get_by_role("button", name=f"Answer {first} is better").click()
-    page.get_by_text("the vote is stored").wait_for()
+    page.get_by_text("the vote is stored").first.wait_for()
     assert "rain, 0 to 3 revisions" in page.inner_text("#answers")
     [vote] = [json.loads(line) for line in (folder / "votes.jsonl").read_text().splitlines()]
     assert (vote["winner"], vote["judge"]) == (first, "Ada")
@@ -159,7 +159,7 @@ def test_two_models_are_compared_blindly_and_the_vote_is_a_review(
     assert page.is_visible("#votes")
     visit.choose("rain", "The other model")
     visit.ask("Twice?", "#question")
-    page.get_by_text("both sides are the same").wait_for()
+    page.get_by_text("both sides are the same").first.wait_for()
     assert visit.faults == []
 
 
@@ -255,7 +255,7 @@ def test_with_keys_the_page_asks_for_one_and_nothing_is_open_before(
         page = visit.page
         page.get_by_label("API key").fill("a-key-that-is-wrong")
         page.keyboard.press("Enter")
-        page.get_by_text("That key is not right").wait_for()
+        page.get_by_text("That key is not right").first.wait_for()
         page.get_by_label("API key").fill(KEY)
         page.keyboard.press("Enter")
         page.wait_for_selector("#box textarea")

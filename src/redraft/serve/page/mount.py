@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
@@ -52,6 +53,8 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
+GRACE = 0.5
+"""Seconds without a stream of events after which a tab counts as closed."""
 _ENTRY = 4096
 """Most bytes of a login."""
 
@@ -70,6 +73,7 @@ class Page:
     logins: Logins | None
     store: Store
     _gradio: asyncio.Task[ASGIApp] | None = field(default=None, init=False)
+    _streams: Counter[str] = field(default_factory=Counter, init=False)
 
     def has(self, path: str) -> bool:
         """Return whether a path is the page's."""
@@ -156,26 +160,26 @@ class Page:
         return app
 
     def _until_left(self, app: ASGIApp) -> ASGIApp:
-        """Stop the chains of a tab when its stream of events breaks off: the tab was closed."""
+        """Stop the chains of a tab when it is closed: then no stream of events is open any more.
+
+        Gradio's script may close one stream and open the next, so a tab without any has a moment's grace.
+        """
 
         async def answer(scope: Scope, receive: Receive, send: Send) -> None:
             tab = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-            ended = False
-
-            async def sending(message: Message) -> None:
-                nonlocal ended
-                ended = message["type"] == "http.response.body" and not message.get("more_body")
-                await send(message)
-
-            async def receiving() -> Message:
-                message = await receive()
-                if message["type"] == "http.disconnect" and not ended:
-                    self.service.leave(tab)
-                return message
-
-            await app(scope, receiving, sending)
+            self._streams[tab] += 1
+            try:
+                await app(scope, receive, send)
+            finally:
+                self._streams[tab] -= 1
+                asyncio.get_running_loop().call_later(GRACE, self._left, tab)
 
         return answer
+
+    def _left(self, tab: str) -> None:
+        if not self._streams[tab]:
+            del self._streams[tab]
+            self.service.leave(tab)
 
 
 def _bounded(app: ASGIApp, most: int) -> ASGIApp:
