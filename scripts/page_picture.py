@@ -19,7 +19,7 @@ from playwright.sync_api import sync_playwright
 
 PROMPT = "Describe a lighthouse."
 COMMAND = ["serve", "--model", "default", "--check", "words<=30", "--check", "lacks:light", "--port", "0"]
-SIZE = {"width": 1000, "height": 640}
+SIZE = {"width": 1000, "height": 720}
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "page.png"
 
 

@@ -170,7 +170,7 @@ def _diff(before: str, after: str) -> str:
     if before == after:
         return '<p class="label">Nothing was changed.</p>'
     if (parts := changes(printable(before), printable(after)) if short else None) is None:
-        return f'<p class="label">Written anew.</p><div class="text">{html_of(after)}</div>'
+        return f'<p class="label">Rewritten as a whole.</p><div class="text">{html_of(after)}</div>'
     tags = {"same": "{}", "gone": "<del>{}</del>", "new": "<ins>{}</ins>"}
     diff = "".join(tags[kind].format(safe(part)) for kind, part in parts)
     key = '<p class="label">Changes: <ins>added</ins> <del>removed</del></p>'
