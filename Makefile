@@ -56,7 +56,9 @@ demo:
 	echo && printf '$$ %s\n' '$(subst ','\'',$(DEMO_ASK))' && \
 	{ $(DEMO)/bin/$(DEMO_ASK) || test $$? = 1; } && \
 	echo && echo "$$(( $$(date +%s) - start )) s in all (at most $(DEMO_SECONDS) with a warm package cache)," \
-	  "$$(du -sm $(DEMO) | cut -f1) MB installed beside the model (at most $(DEMO_MB))."
+	  "$$(du -sm $(DEMO) | cut -f1) MB installed beside the model (at most $(DEMO_MB))." && \
+	echo "To watch it in a browser: $(DEMO)/bin/pip install '.[local,web]' && $(DEMO)/bin/redraft serve --model default" && \
+	echo "  and open http://127.0.0.1:8321/"
 
 model: .venv/.stamp
 	@$(BIN)/redraft model get default

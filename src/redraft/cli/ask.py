@@ -118,7 +118,7 @@ def status_of(chain: Chain, *, with_checks: bool) -> int:
 
 def say_faults(chain: Chain, *, with_checks: bool) -> None:
     """Write to standard error what is wrong with the best answer, if it was not shown."""
-    from redraft.cli.render import why_cut
+    from redraft.revision.words import why_cut
 
     if chain.stop == "cancelled":
         return

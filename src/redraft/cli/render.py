@@ -6,10 +6,7 @@ colours, a diff is written with `[-gone-]` and `{+new+}`.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from difflib import SequenceMatcher
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -18,83 +15,33 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from redraft.chain import ESTIMATED, Chain, CheckResult, Feedback, Step, Stop, content_of, other_parts
+from redraft.chain import ESTIMATED, Chain, CheckResult, Feedback, Step, content_of, other_parts
 from redraft.counting import counted, printable
 from redraft.revision.summary import cost_by_role, cost_text
+from redraft.revision.words import STOPS, VERDICTS, changes, name_of, why_cut
 
-_WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
-READABLE = 0.4
-"""Smallest share of common words for a diff. Below it, the new text reads better whole."""
-COMPARABLE = 100_000
-"""Most pairs of equal words, one of each text, for a diff. Its time grows with their number, to half
-a second. Two answers of 2,000 English words have some 80,000."""
 LONGEST = 100_000
 """Most characters of one text that are shown. Laying out 200 MB took minutes."""
 MANY = 1_000
 """Most messages, answers, and checks of one answer, that are shown."""
-ISLAND = 2
-"""Fewest words in a row that count as common."""
-_VERDICTS = {
-    "accept": ("accepted", "green"),
-    "revise": ("to be revised", "yellow"),
-    "unknown": ("no verdict", "dim"),
-}
-STOPS = {
-    "accepted": "the feedback accepted it",
-    "passed": "every check passed",
-    "ended": "the model ended without a verdict",
-    "tool_calls": "the model calls a tool",
-    "max_revisions": "all allowed revisions made",
-    "budget": "the budget is used up",
-    "unchanged": "a revision changed nothing",
-    "max_tokens": "the limit of new tokens was reached",
-    "context": "the context is full",
-    "malformed": "the model left the format",
-    "cancelled": "cancelled",
-    "error": "an error",
-}
-"""The stop reasons of a chain, in words."""
+_MARKS = {"same": ("{}", ""), "gone": ("[-{}-]", "red strike"), "new": ("{{+{}+}}", "bold green")}
+"""Of the parts of a diff: the form without colours, and the style."""
+_STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}
 
 
 def word_diff(before: str, after: str, *, colour: bool = True) -> Text:
     """Return `after` with added and removed words marked.
 
-    If the texts have little in common, or are too long and repetitive to compare, all of `after` is marked as
-    new and `before` is not shown.
+    If they cannot be compared well (`changes`), all of `after` is marked as new and `before` is not shown.
     """
-    if max(len(before), len(after)) > LONGEST:
+    parts = changes(printable(before), printable(after)) if max(len(before), len(after)) <= LONGEST else None
+    if parts is None:
         return Text(shown(after), "green" if colour else "")
-    old, new = _WORDS.findall(printable(before)), _WORDS.findall(printable(after))
-    matcher = SequenceMatcher(None, old, new, autojunk=False)
-    if _equal_pairs(old, new) > COMPARABLE or matcher.ratio() < READABLE:
-        return Text(printable(after), "green" if colour else "")
     text = Text()
-    i = k = 0
-    for j, m, size in _common_runs(matcher, len(old), len(new)):
-        gone, added = "".join(old[i:j]), "".join(new[k:m])
-        if gone.strip():
-            text.append(gone if colour else f"[-{gone}-]", "red strike")
-        if added:
-            text.append(added if colour else f"{{+{added}+}}", "bold green")
-        text.append("".join(new[m : m + size]))
-        i, k = j + size, m + size
+    for kind, part in parts:
+        form, style = _MARKS[kind]
+        text.append(part if colour else form.format(part), style)
     return text
-
-
-def _equal_pairs(old: Sequence[str], new: Sequence[str]) -> int:
-    seen = Counter(old)
-    return sum(count * seen[word] for word, count in Counter(new).items())
-
-
-def _common_runs(matcher: SequenceMatcher[str], old: int, new: int) -> Iterator[tuple[int, int, int]]:
-    """Yield runs of common words: their places in both texts, and their length.
-
-    Single words between two changes are left out, because they read badly.
-    """
-    for i, k, size in matcher.get_matching_blocks():
-        at_an_end = i == 0 or k == 0 or i + size == old or k + size == new
-        if size >= ISLAND or at_an_end:
-            yield i, k, size
 
 
 def shown(text: str) -> str:
@@ -109,11 +56,6 @@ def _left_out(count: int, what: str) -> list[Text]:
     """Return a line with the number of items that are not shown, if any."""
     more = count - MANY
     return [Text(f"… and {more:,} more {what}. To see them: redraft show --json", "dim")] if more > 0 else []
-
-
-def name_of(index: int) -> str:
-    """Return the name of an answer."""
-    return "Answer" if index == 0 else f"Revision {index}"
 
 
 def heading(index: int, *, best: bool = False, chosen: bool = False) -> RenderableType:
@@ -158,16 +100,9 @@ def notes(step: Step) -> list[Text]:
     return [Text(text, "yellow") for text in texts]
 
 
-def why_cut(step: Step, stop: Stop | None = None) -> str:
-    """Return why a step was cut, in words. `stop` is the chain's, if the step is its last."""
-    if stop in ("budget", "malformed"):
-        return STOPS[stop]
-    return "the server filtered it" if step.finish == "filtered" else STOPS.get(step.finish, step.finish)
-
-
 def feedback(given: Feedback, index: int) -> RenderableType:
     """Render the feedback on an answer, with the verdict."""
-    verdict, style = _VERDICTS[given.verdict]
+    verdict, style = VERDICTS[given.verdict], _STYLES[given.verdict]
     title = Text.assemble((f"Feedback {index + 1}", "bold"), " · ", (verdict, style))
     parts: list[RenderableType] = [title]
     if given.text and (given.by != "checks" or not given.checks):  # else the lines of the checks say it

@@ -12,7 +12,7 @@ import typer
 
 from redraft.cli.options import FlagValues, fill_in, takes
 from redraft.cli.shell import server_log, tell
-from redraft.errors import UsageError
+from redraft.errors import UsageError, install
 from redraft.options import (
     LOOP,
     Flags,
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from redraft.engines.base import Engine
     from redraft.serve.models import Model
+    from redraft.serve.page.compare import Store
     from redraft.serve.request_log import RequestLog
 
 Entries = list[tuple[str | None, str, FlagValues]]
@@ -60,6 +61,13 @@ def serve(
     max_seconds: Annotated[
         float, typer.Option(metavar="S", min=0.001, help="The longest that a chain may take.")
     ] = 600.0,
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve a web page too, at /.")] = True,
+    votes: Annotated[Path, typer.Option(metavar="FILE", help="Where the votes of the page go.")] = Path(
+        "votes.jsonl"
+    ),
+    share: Annotated[
+        bool, typer.Option("--share", help="Give the page a public address, by Gradio's tunnel.")
+    ] = False,
     drain: Annotated[
         float, typer.Option(metavar="S", min=0, help="Time for requests to finish at the end.")
     ] = 60.0,
@@ -87,6 +95,7 @@ def serve(
     from redraft.serve.keys import Keys
     from redraft.serve.limits import Limits
     from redraft.serve.models import Models
+    from redraft.serve.page.share import check_share
     from redraft.serve.run import listen, run, until_signal
 
     entries = _of_file(models, flags) if models else _of_flags(fill_in(flags))
@@ -96,27 +105,37 @@ def serve(
     keys = None if api_key_file is None else Keys.read(api_key_file)
     if log_text and request_log is None:
         raise UsageError("--log-text says what a request log keeps.", hint="Add --request-log FILE.")
+    store = _page_votes(votes) if page else None
+    if share:
+        check_share(page=store is not None, keys=keys is not None)
 
     async def serving(sock: socket, exits: ExitStack) -> None:
         written = _log_at(request_log, log_text, exits)
         provider = _provider(exits) if otel else None
         offered, gate = Models(), Gate(parallel, queue)
-        app = make_app(offered, gate, Limits(seconds=max_seconds), keys, written)
+        app = make_app(offered, gate, Limits(seconds=max_seconds), keys, written, store)
         async with AsyncExitStack() as stack:
 
             async def load() -> None:
                 offered.offer(await _opened(stack, entries, parallel, provider))
                 names = [model.name for model in offered.all()]
-                say(f"serving {' and '.join(names)} at {_address(host, sock)}")
+                hint = _page_hint(host, sock, store, wanted=page)
+                say(f"serving {' and '.join(names)} at {_address(host, sock)}", hint)
                 for name in keys.lacking(names) if keys else ():
                     say(f"a key of {api_key_file} is for {name!r:.80}, which is not served.")
+                if share:
+                    await _share(sock)
 
             with until_signal(gate) as told:
                 await run(app, gate, sock, load, told, drain=drain)
 
-    say = logging.getLogger("redraft.serve").info if log_json else tell
+    say = _say_as_json if log_json else tell
     with server_log(as_json=log_json), ExitStack() as exits, listen(host, port, keys) as sock:
         asyncio.run(serving(sock, exits))
+
+
+def _say_as_json(message: str, hint: str | None = None) -> None:
+    logging.getLogger("redraft.serve").info(". ".join(filter(None, (message, hint))))
 
 
 def _log_at(path: Path | None, with_text: bool, exits: ExitStack) -> RequestLog | None:
@@ -137,6 +156,30 @@ def _provider(exits: ExitStack) -> TracerProvider:
     provider = otlp_provider()
     exits.callback(provider.shutdown)
     return provider
+
+
+def _page_votes(path: Path) -> Store | None:
+    """Return what stores the page's votes; None if there is no page, because Gradio is not installed."""
+    from importlib.util import find_spec
+
+    from redraft.evaluation.voting.compared import PageVotes
+
+    return None if find_spec("gradio") is None else PageVotes(path).add
+
+
+def _page_hint(host: str, sock: socket, store: Store | None, *, wanted: bool) -> str | None:
+    """Return where the page is, or how to get one."""
+    if store is not None:
+        return f"The page: {_address(host, sock).removesuffix('v1')}"
+    return f"For a web page too: {install('web')}" if wanted else None
+
+
+async def _share(sock: socket) -> None:
+    from redraft.engines.threads import in_daemon_thread
+    from redraft.serve.page.share import open_tunnel
+
+    port: int = sock.getsockname()[1]
+    tell(f"the page for everybody who has a key: {await in_daemon_thread(lambda: open_tunnel(port))}")
 
 
 def _address(host: str, sock: socket) -> str:

@@ -14,6 +14,7 @@ from redraft.chain import Step
 from redraft.cli import render
 from redraft.counting import printable
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, StepDone, Text
+from redraft.revision.words import name_of
 
 
 class Watch:
@@ -64,7 +65,7 @@ class Watch:
     def _moving(self) -> Padding:
         """Return the end of the new text, as much as the screen holds."""
         kind, index = self._place or ("answer", 0)
-        name = f"Feedback {index + 1}" if kind == "feedback" else render.name_of(index)
+        name = f"Feedback {index + 1}" if kind == "feedback" else name_of(index)
         lines = printable("".join(self._pieces)).splitlines()
         room = max(self.console.height - 4, 3)
         tail = RichText("\n".join(lines[-room:]))

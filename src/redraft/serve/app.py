@@ -29,6 +29,10 @@ from redraft.serve.limits import Limits
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
 from redraft.serve.openapi import CHAT, COMPLETIONS, ERROR, RESPONSES
+from redraft.serve.page.compare import Store
+from redraft.serve.page.login import Logins
+from redraft.serve.page.mount import Page
+from redraft.serve.page.work import Service
 from redraft.serve.replies import Reply
 from redraft.serve.request_log import RequestLog
 from redraft.serve.requests import chat_request, object_of
@@ -50,6 +54,7 @@ def make_app(
     limits: Limits,
     keys: Keys | None = None,
     request_log: RequestLog | None = None,
+    store: Store | None = None,
 ) -> ASGIApp:
     """Return the application.
 
@@ -59,6 +64,7 @@ def make_app(
         limits: What a request may ask for.
         keys: Those that clients may use; None for a server of this machine alone.
         request_log: Keeps requests to models; None for no such log.
+        store: Stores the votes of the web page; None for the API without a page.
     """
     metrics = Metrics(lambda: gate.inside, models.watched)
     app = FastAPI(
@@ -68,7 +74,11 @@ def make_app(
     app.add_exception_handler(Refusal, _refused)
     app.include_router(_asking(models, gate, limits))
     app.include_router(_watching(models, gate, metrics))
-    return Guard(app, keys, metrics, request_log)
+    page = None
+    if store is not None:
+        service = Service(models, gate, limits, metrics, request_log)
+        page = Page(service, None if keys is None else Logins(keys), store)
+    return Guard(app, keys, metrics, request_log, page)
 
 
 def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:

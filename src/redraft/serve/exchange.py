@@ -137,7 +137,7 @@ async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int,
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
         options: Options = {**asked.options_of(index), "cancel": cancel, "id": name}
         try:
-            async with aclosing(make(asked.prompt, options, _load)) as events:
+            async with aclosing(make(asked.prompt, options, no_engine)) as events:
                 async for event in events:
                     if isinstance(event, Interrupted):
                         _log.warning("a reply broke off (%s), its chain goes on", type(event.error).__name__)
@@ -149,7 +149,8 @@ async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int,
             yield index, Finished(error.chain.model_copy(update={"steps": (empty,), "stop": "ended"}))
 
 
-async def _load(_role: Role, reference: str) -> Engine:
+async def no_engine(_role: Role, reference: str) -> Engine:
+    """Open no engine: those of a server are open."""
     raise AssertionError(f"the engine of {reference} is not open")
 
 

@@ -23,6 +23,7 @@ from redraft.serve.errors import Refusal, reply_of
 from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.log import REQUEST, Entry, id_of
 from redraft.serve.metrics import Metrics
+from redraft.serve.page.mount import Page
 from redraft.serve.request_log import RequestLog
 
 _log = logging.getLogger(__name__)
@@ -40,12 +41,14 @@ class Guard:
         keys: Those that clients may use; None for a server that listens to this machine alone.
         metrics: Count the requests.
         request_log: Keeps requests to models; None for no such log.
+        page: The web page. It looks after the keys of its visitors by itself.
     """
 
     app: ASGIApp
     keys: Keys | None
     metrics: Metrics
     request_log: RequestLog | None = None
+    page: Page | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it. Note it when it ended."""
@@ -63,24 +66,25 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), named]}
             await send(message)
 
+        of_page = self.page if self.page is not None and self.page.has(scope["path"]) else None
         try:
-            seen["key"] = self._checked(scope["path"], headers)
-            await self.app(scope, receive, noting)
+            seen["key"] = self._checked(scope, headers, with_key=of_page is None)
+            await (of_page or self.app)(scope, receive, noting)
         except Refusal as refusal:
             await reply_of(refusal, scope)(scope, receive, noting)
         finally:
-            self._note(scope, time.monotonic() - began)
+            self._note(scope, time.monotonic() - began, of_page=of_page is not None)
             REQUEST.reset(before)
 
-    def _note(self, scope: Scope, seconds: float) -> None:
+    def _note(self, scope: Scope, seconds: float, *, of_page: bool) -> None:
         seen = scope["state"]
         self.metrics.note(seen, seconds)
         entry = Entry.of(scope, seconds)
-        _log.info(entry)
-        if self.request_log is not None and scope["method"] == "POST":
+        _log.log(logging.DEBUG if of_page else logging.INFO, entry)  # the page's chains have their own lines
+        if self.request_log is not None and scope["method"] == "POST" and not of_page:
             self.request_log.note(entry, seen.get("chains", ()))
 
-    def _checked(self, path: str, headers: Headers) -> Key:
+    def _checked(self, scope: Scope, headers: Headers, *, with_key: bool) -> Key:
         """Return the key of a request that may pass."""
         host = headers.getlist("host")
         if len(host) != 1:
@@ -92,7 +96,7 @@ class Guard:
         origins = headers.getlist("origin")
         if any(origin.partition("://")[2] != host[0] for origin in origins):
             raise _forbidden("the request is from a page of another site.")
-        if self.keys is None or path in OPEN:
+        if self.keys is None or scope["path"] in OPEN or not with_key:
             return ANYONE
         given = headers.getlist("authorization")
         if len(given) == 1 and (key := self.keys.find(given[0])):

@@ -6,13 +6,14 @@ of a client.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from redraft.chain import Chain, Usage
 from redraft.engines.base import Health
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -81,15 +82,17 @@ class Metrics:
             seconds: How long it took.
         """
         self._requests.labels(str(seen.get("status", "gone"))).inc()
-        if (model := seen.get("model")) is None:
-            return
+        if (model := seen.get("model")) is not None:
+            self.asked(model, seen.get("chains", ()), seen.get("usage", Usage()), seconds)
+
+    def asked(self, model: str, chains: Sequence[Chain], usage: Usage, seconds: float) -> None:
+        """Count chains that a client, or a person on the page, asked a model for."""
         self._seconds.labels(model).observe(seconds)
-        for chain in seen.get("chains", ()):
+        for chain in chains:
             self._chains.labels(model, str(chain.stop)).inc()
             self._revisions.labels(model).inc(chain.revisions)
-        if usage := seen.get("usage"):
-            self._tokens.labels(model, "prompt").inc(usage.prompt_tokens)
-            self._tokens.labels(model, "completion").inc(usage.completion_tokens)
+        self._tokens.labels(model, "prompt").inc(usage.prompt_tokens)
+        self._tokens.labels(model, "completion").inc(usage.completion_tokens)
 
     def text(self) -> bytes:
         """Return all figures in Prometheus' text format."""

@@ -1,0 +1,378 @@
+"""The layout of the page in Gradio, and what happens at each click.
+
+What is shown of models is HTML of `view` in Markdown components, which sanitise it once more in the browser.
+Scripts in strings, as `gr.HTML` and `js=` take them, would need a policy that allows `eval`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+
+import gradio as gr
+from fastapi import FastAPI
+
+from redraft.errors import RedraftError
+from redraft.serve.errors import told
+from redraft.serve.keys import Key
+from redraft.serve.models import Model
+from redraft.serve.page.compare import Duel, Store, Winner
+from redraft.serve.page.talk import Talk
+from redraft.serve.page.view import alert, safe
+from redraft.serve.page.work import Service, Wanted, own
+
+EXAMPLES = (
+    "Describe a lighthouse in two sentences.",
+    "Explain to a child why the sky is blue.",
+    "Write a polite mail that asks for a refund.",
+)
+Updates = dict[Any, Any]
+
+
+def make_page(service: Service, store: Store) -> FastAPI:
+    """Return the page as an application, still to be started."""
+    blocks = gr.Blocks(title="redraft", analytics_enabled=False, fill_width=True)
+    with blocks, gr.Tabs(elem_id="tabs"):
+        with gr.Tab("Chat"):
+            Chat(service, blocks)
+        with gr.Tab("Compare"):
+            Compare(service, store, blocks)
+    blocks.queue(default_concurrency_limit=None, api_open=False)
+    queue = blocks._queue  # noqa: SLF001  (it would look for something to do 1,000 times a second)
+    queue.sleep_when_free = queue.progress_update_sleep_when_free = 0.02
+    theme = gr.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    app = FastAPI(openapi_url=None)
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        "/",
+        theme=theme,
+        footer_links=[],
+        run_history=False,
+        ssr_mode=False,
+        mcp_server=False,
+        enable_monitoring=False,
+        pwa=False,
+        show_error=False,
+    )
+    return app
+
+
+class Choice:
+    """A model and how often it revises, as a visitor chooses them.
+
+    Args:
+        service: Its models can be chosen.
+        label: Of the model.
+    """
+
+    def __init__(self, service: Service, label: str) -> None:
+        self._service = service
+        most = service.limits.revisions
+        self.model = gr.Dropdown([], label=label, interactive=True, filterable=False)
+        self.about = gr.Markdown(elem_classes="about", latex_delimiters=[])
+        with gr.Row(elem_classes="sliders"):
+            self.least = gr.Slider(0, most, 0, step=1, label="Revisions, at least")
+            self.most = gr.Slider(0, most, 0, step=1, label="Revisions, at most")
+        self.model.input(self._chosen, self.model, [self.about, self.least, self.most], **QUIET)
+
+    @property
+    def inputs(self) -> list[Any]:
+        """What a handler takes: model, fewest and most revisions."""
+        return [self.model, self.least, self.most]
+
+    def updates(self, request: gr.Request, place: int) -> Updates:
+        """Return the models of this visitor; the one at this place of the list is chosen."""
+        models = self._service.choices(key_of(request))
+        models = sorted(models, key=lambda model: own(model).most == 0)  # those that revise come first
+        chosen = models[min(place, len(models) - 1)]
+        about, least, most = about_of(chosen)
+        names = [model.name for model in models]
+        return {
+            self.model: gr.Dropdown(choices=names, value=chosen.name),
+            self.about: about,
+            self.least: least,
+            self.most: most,
+        }
+
+    def _chosen(self, name: str, request: gr.Request) -> tuple[str, int, int]:
+        models = {model.name: model for model in self._service.choices(key_of(request))}
+        return about_of(models[name])
+
+
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+
+
+def key_of(request: gr.Request) -> Key:
+    """Return the key that a visitor came with."""
+    assert request.request is not None  # noqa: S101  (events come from requests)
+    found: Key = request.request.scope["state"]["key"]
+    return found
+
+
+def about_of(model: Model) -> tuple[str, int, int]:
+    """Return what a model does by itself: in words, and its fewest and most revisions."""
+    wanted, checks = own(model), [getattr(check, "name", check) for check in model.options.get("checks", ())]
+    does = "Answers once." if not wanted.most else "Drafts, criticises and rewrites."
+    listed = "".join(f"<code>{safe(str(check))}</code> " for check in checks)
+    return f"<div>{does}{' Checks: ' * bool(listed)}{listed}</div>", wanted.least, wanted.most
+
+
+def wanted_of(model: Any, least: Any, most: Any) -> Wanted:
+    """Return a visitor's choice."""
+    return Wanted(str(model), int(least), int(most))
+
+
+class Chat:
+    """The tab with a conversation."""
+
+    def __init__(self, service: Service, blocks: gr.Blocks) -> None:
+        self._service = service
+        self.talk = gr.State()
+        gr.Button("Settings", size="sm", elem_id="settings-button")
+        with gr.Row(elem_id="chat", equal_height=False):
+            with gr.Column(scale=1, min_width=240, elem_id="settings"):
+                self.choice = Choice(service, "Model")
+                self.new = gr.Button("New conversation", size="sm")
+                self.save = gr.Markdown(elem_id="save", latex_delimiters=[])
+                gr.Button("Light or dark", size="sm", elem_id="look")
+            with gr.Column(scale=4, min_width=300, elem_id="main"):
+                self._conversation()
+        self._events(blocks)
+
+    def _conversation(self) -> None:
+        self.done = gr.Markdown(EMPTY, elem_id="done", latex_delimiters=[])
+        with gr.Row(elem_id="examples") as self.examples:
+            self.tries = [gr.Button(text, size="sm") for text in EXAMPLES]
+        self.live = gr.Markdown(elem_id="live", latex_delimiters=[])
+        with gr.Row(elem_id="actions", visible=False) as self.actions:
+            self.revise = gr.Button("Revise again", size="sm", elem_id="revise")
+            self.retry = gr.Button("Retry", size="sm", elem_id="retry")
+            self.edit = gr.Button("Edit", size="sm", elem_id="edit")
+            self.undo = gr.Button("Undo", size="sm", elem_id="undo")
+        with gr.Row(elem_id="composer"):
+            self.box = gr.Textbox(
+                label="Your message",
+                show_label=False,
+                placeholder="Ask something",
+                lines=1,
+                max_lines=10,
+                autofocus=True,
+                container=False,
+                scale=8,
+                elem_id="box",
+            )
+            self.send = gr.Button("Send", variant="primary", elem_id="send", min_width=80, scale=0)
+            self.stop = gr.Button(
+                "Stop", variant="stop", visible=False, elem_id="stop", min_width=80, scale=0
+            )
+
+    def _events(self, blocks: gr.Blocks) -> None:
+        everything = [
+            self.done, self.live, self.examples, self.actions, self.box, self.send, self.stop, self.save,
+            self.talk, *self.choice.inputs, self.choice.about,
+        ]  # fmt: skip
+        given = [self.talk, self.box, *self.choice.inputs]
+        for do, triggers in {
+            "ask": [self.box.submit, self.send.click],
+            "revise": [self.revise.click],
+            "retry": [self.retry.click],
+        }.items():
+            gr.on(triggers, self._answering(do), given, everything, **QUIET)
+        for button, text in zip(self.tries, EXAMPLES, strict=True):
+            button.click(self._answering("ask", text), given, everything, **QUIET)
+        for button, change in {self.undo: _undo, self.edit: _edit, self.new: _new}.items():
+            button.click(self._changing(change), self.talk, everything, **QUIET)
+        self.stop.click(self._stop, **QUIET)
+        blocks.load(self._open, None, everything, **QUIET)
+
+    def _open(self, request: gr.Request) -> Updates:
+        """Begin an empty conversation with what this visitor may choose."""
+        talk = Talk()
+        self._service.talks[talk.token] = talk
+        return {self.talk: talk, **self.choice.updates(request, 0)}
+
+    def _stop(self, request: gr.Request) -> None:
+        self._service.leave(str(request.session_hash))
+
+    def _answering(self, do: str, example: str = "") -> Callable[..., AsyncIterator[Updates]]:
+        """Return what happens when an answer is wanted."""
+
+        async def answer(
+            talk: Talk, text: str, model: Any, least: Any, most: Any, request: gr.Request
+        ) -> AsyncIterator[Updates]:
+            text = example or text
+            if do == "ask" and not text.strip():
+                yield {}
+                return
+            try:
+                wanted = wanted_of(model, least, most)
+                work = talk.work(self._service, key_of(request), wanted, do, text)
+            except RedraftError as error:
+                yield {self.live: alert(told(error))}
+                return
+            yield {
+                **self._settled(talk, without_last=do != "ask", busy=True),
+                self.box: gr.Textbox(value="") if do == "ask" else gr.skip(),
+            }
+            async for html in talk.answer(self._service, str(request.session_hash), work):
+                yield {self.live: html}
+            lost = do == "ask" and work.making.chain is None
+            yield {
+                **self._settled(talk),
+                self.box: gr.Textbox(value=text) if lost else gr.skip(),
+            }
+
+        return answer
+
+    def _changing(self, change: Callable[[Talk], str | None]) -> Callable[[Talk], Updates]:
+        """Return what happens when a conversation is changed. `change` returns a new text for the box."""
+
+        def changed(talk: Talk) -> Updates:
+            talk.wrong = ""
+            try:
+                text = change(talk)
+            except RedraftError as error:
+                talk.wrong, text = alert(told(error)), None
+            box = gr.skip() if text is None else gr.Textbox(value=text)
+            return {**self._settled(talk), self.box: box}
+
+        return changed
+
+    def _settled(self, talk: Talk, *, without_last: bool = False, busy: bool = False) -> Updates:
+        """Return the page with the turns as they stand, for a visitor who waits or one who may go on."""
+        empty = not talk.turns.turns
+        return {
+            self.done: EMPTY if empty and not busy else talk.html(without_last=without_last),
+            self.live: talk.wrong,
+            self.examples: gr.Row(visible=empty and not busy),
+            self.actions: gr.Row(visible=not empty and not busy),
+            self.send: gr.Button(visible=not busy),
+            self.stop: gr.Button(visible=busy),
+            self.save: "" if empty else SAVE.format(talk.token),
+        }
+
+
+EMPTY = (
+    '<div class="empty"><h2>What would you like to know?</h2>'
+    "<p>The model drafts an answer, criticises it and rewrites it. You can open each step.</p></div>"
+)
+SAVE = '<a class="button" href="page/{}/conversation.jsonl">Save conversation</a>'
+
+
+def _undo(talk: Talk) -> None:
+    talk.turns.undo()
+
+
+def _edit(talk: Talk) -> str:
+    return talk.turns.take_back()
+
+
+def _new(talk: Talk) -> str:
+    talk.turns = type(talk.turns)()
+    return ""
+
+
+class Compare:
+    """The tab that compares two models."""
+
+    def __init__(self, service: Service, store: Store, blocks: gr.Blocks) -> None:
+        self._service, self._store = service, store
+        self.duel = gr.State()
+        gr.Markdown(INTRODUCTION, latex_delimiters=[])
+        with gr.Row(elem_id="sides"):
+            with gr.Column(min_width=280):
+                self.left = Choice(service, "One model")
+            with gr.Column(min_width=280):
+                self.right = Choice(service, "The other model")
+        with gr.Row(elem_id="asking"):
+            self.box = gr.Textbox(
+                label="Question for both",
+                show_label=False,
+                placeholder="A question for both",
+                lines=1,
+                max_lines=10,
+                container=False,
+                scale=8,
+                elem_id="question",
+            )
+            self.ask = gr.Button("Compare", variant="primary", elem_id="ask", min_width=100, scale=0)
+            self.stop = gr.Button(
+                "Stop", variant="stop", visible=False, elem_id="stop-both", min_width=80, scale=0
+            )
+        self.status = gr.Markdown(elem_id="both", latex_delimiters=[])
+        with gr.Row(elem_id="answers"):
+            self.first = gr.Markdown(elem_id="first", latex_delimiters=[])
+            self.second = gr.Markdown(elem_id="second", latex_delimiters=[])
+        with gr.Row(elem_id="votes", visible=False) as self.votes:
+            labels: dict[Winner, str] = {
+                "1": "Answer 1 is better",
+                "tie": "Equally good",
+                "2": "Answer 2 is better",
+            }
+            self.buttons = {gr.Button(label): winner for winner, label in labels.items()}
+            self.voter = gr.Textbox(
+                label="Your name, kept with the vote", placeholder="anonymous", max_lines=1, min_width=200
+            )
+        self._events(blocks)
+
+    def _events(self, blocks: gr.Blocks) -> None:
+        everything = [
+            self.duel, self.status, self.first, self.second, self.votes, self.ask, self.stop,
+            *self.left.inputs, self.left.about, *self.right.inputs, self.right.about,
+        ]  # fmt: skip
+        given = [self.duel, self.box, *self.left.inputs, *self.right.inputs]
+        gr.on([self.ask.click, self.box.submit], self._answer, given, everything, **QUIET)
+        for button, winner in self.buttons.items():
+            button.click(self._voting(winner), [self.duel, self.voter], everything, **QUIET)
+        self.stop.click(self._stop, **QUIET)
+        blocks.load(self._open, None, everything, **QUIET)
+
+    def _open(self, request: gr.Request) -> Updates:
+        sides = {**self.left.updates(request, 0), **self.right.updates(request, 1)}
+        return {self.duel: Duel(), **sides}
+
+    def _stop(self, request: gr.Request) -> None:
+        self._service.leave(str(request.session_hash))
+
+    async def _answer(  # Gradio passes the values of `given` one by one
+        self, duel: Duel, text: str, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, request: gr.Request
+    ) -> AsyncIterator[Updates]:
+        if not text.strip():
+            yield {}
+            return
+        both = wanted_of(a, b, c), wanted_of(d, e, f)
+        tab, key = str(request.session_hash), key_of(request)
+        yield {self.ask: gr.Button(visible=False), self.stop: gr.Button(visible=True)}
+        async for line in duel.answer(self._service, tab, key, text, both):
+            yield {self.status: line, self.first: "", self.second: "", self.votes: gr.Row(visible=False)}
+        yield {**self._shown(duel), self.ask: gr.Button(visible=True), self.stop: gr.Button(visible=False)}
+
+    def _voting(self, winner: Winner) -> Callable[[Duel, str], Updates]:
+        def vote(duel: Duel, voter: str) -> Updates:
+            duel.vote(winner, voter, self._store)
+            return self._shown(duel)
+
+        return vote
+
+    def _shown(self, duel: Duel) -> Updates:
+        first, second = duel.html()
+        said = (
+            '<p class="done">Thank you, the vote is stored. Ask the next question.</p>' if duel.voted else ""
+        )
+        return {
+            self.status: duel.wrong or said,
+            self.first: first,
+            self.second: second,
+            self.votes: gr.Row(visible=duel.open),
+        }
+
+
+VERDICTS: dict[Winner, str] = {"1": "Answer 1 is better", "tie": "Equally good", "2": "Answer 2 is better"}
+INTRODUCTION = (
+    '<p class="intro">Two models answer the same question. You vote without knowing which is which, then the '
+    "names are shown.</p>"
+)

@@ -1,0 +1,260 @@
+"""The page in front of the API: its few routes, its policy, and the login.
+
+Gradio brings some sixty routes: uploads, files, a proxy, its own API, MCP, monitoring. Those that the page
+needs are let through, and all others do not exist. Nothing of it is open without a login if there are keys.
+The policy lets the page load from this server alone and run no script but its own. Gradio sets styles in
+attributes, so those are allowed.
+
+Gradio is imported when the page is opened for the first time: that takes seconds, which servers of the API
+alone should not wait for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cache
+from http import HTTPStatus
+from importlib.resources import files
+from urllib.parse import parse_qs
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from redraft.engines.threads import in_daemon_thread
+from redraft.serve.errors import Refusal
+from redraft.serve.page.compare import Store
+from redraft.serve.page.login import Logins
+from redraft.serve.page.work import Service
+
+OURS = ("/", "/login", "/logout", "/page/", "/assets/", "/static/", "/theme.css", "/gradio_api/")
+"""Paths of the page; those that end in a slash with all below them."""
+
+_OF_GRADIO = re.compile(
+    r"GET /|GET /theme\.css|GET /(assets|static)/.+|POST /gradio_api/queue/join|"
+    r"GET /gradio_api/queue/data|GET /gradio_api/heartbeat/\w+"
+)
+_PARTS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_POLICY = (
+    "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'self'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-DNS-Prefetch-Control": "off",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+}
+GRACE = 0.5
+"""Seconds without a stream of events after which a tab counts as closed."""
+_ENTRY = 4096
+"""Most bytes of a login."""
+
+
+@dataclass
+class Page:
+    """The page.
+
+    Attributes:
+        service: What visitors share.
+        logins: Who is logged in; None for a server without keys.
+        store: Stores votes.
+    """
+
+    service: Service
+    logins: Logins | None
+    store: Store
+    _gradio: asyncio.Task[ASGIApp] | None = field(default=None, init=False)
+    _streams: Counter[str] = field(default_factory=Counter, init=False)
+
+    def has(self, path: str) -> bool:
+        """Return whether a path is the page's."""
+        return any(path.startswith(each) if each[1:].endswith("/") else path == each for each in OURS)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request for the page.
+
+        Raises:
+            Refusal: There is nothing at its path, or it needs a login.
+        """
+        nonce = secrets.token_urlsafe(16)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers["Content-Security-Policy"] = _POLICY.format(nonce=nonce)
+                if not scope["path"].startswith(("/assets/", "/static/")):
+                    headers["Cache-Control"] = "no-store"
+            await send(message)
+
+        app = await self._app(scope, receive, nonce)
+        await app(scope, receive, sending)
+
+    async def _app(self, scope: Scope, receive: Receive, nonce: str) -> ASGIApp:
+        """Return what answers a request."""
+        headers, asked = Headers(scope=scope), f"{scope['method']} {scope['path']}"
+        cookies = headers.get("cookie", "")
+        if self.logins is not None:
+            if asked == "POST /login":
+                return await _enter(self.logins, headers, receive)
+            if asked == "GET /logout":
+                return RedirectResponse("/", 303, {"Set-Cookie": self.logins.leave(cookies)})
+            key = self.logins.key_of(cookies)
+            if key is None and asked == "GET /":
+                return _login_page()
+            if key is None:
+                raise Refusal(HTTPStatus.UNAUTHORIZED, "not_logged_in", "there is no login: open /")
+            scope["state"]["key"] = key
+        part = scope["path"].removeprefix("/page/")
+        if part in _PARTS and scope["method"] == "GET":
+            return Response(text_of(part), media_type=_PARTS[part])
+        if asked.startswith("GET /page/"):
+            return self._saved(part)
+        if not _OF_GRADIO.fullmatch(asked):
+            raise Refusal(HTTPStatus.NOT_FOUND, "not_found", f"there is no {asked!a:.100} here.")
+        return await self._of_gradio(scope, nonce)
+
+    def _saved(self, part: str) -> Response:
+        talk = self.service.talks.get(part.removesuffix("/conversation.jsonl"))
+        if talk is None:
+            raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "that conversation is no longer here.")
+        name = {"Content-Disposition": 'attachment; filename="conversation.jsonl"'}
+        return Response(talk.saved(), media_type="application/jsonl", headers=name)
+
+    async def _of_gradio(self, scope: Scope, nonce: str) -> ASGIApp:
+        """Return Gradio with what it leaves to us; a page that waits while it is not there yet."""
+        if self._gradio is None:
+            self._gradio = asyncio.ensure_future(self._begin())
+        if scope["path"] == "/":
+            await asyncio.wait({self._gradio}, timeout=0.2)
+            if not self._gradio.done() or not self.service.models.ready:
+                return _small_page("wait")
+        gradio = await asyncio.shield(self._gradio)
+        if scope["path"] == "/":
+            return _changed(gradio, nonce)
+        if scope["path"] == "/gradio_api/queue/data":
+            return self._until_left(gradio)
+        if scope["method"] == "POST":
+            return _bounded(gradio, self.service.limits.body)
+        return gradio
+
+    async def _begin(self) -> ASGIApp:
+        """Import Gradio in a thread, and start it."""
+
+        def build() -> ASGIApp:
+            from redraft.serve.page.blocks import make_page
+
+            return make_page(self.service, self.store)
+
+        app = await in_daemon_thread(build)
+        await app.router.lifespan_context(app).__aenter__()  # type: ignore[attr-defined]  # until the process ends
+        return app
+
+    def _until_left(self, app: ASGIApp) -> ASGIApp:
+        """Stop the chains of a tab when it is closed: then no stream of events is open any more.
+
+        Gradio's script may close one stream and open the next, so a tab without any has a moment's grace.
+        """
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            tab = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
+            self._streams[tab] += 1
+            try:
+                await app(scope, receive, send)
+            finally:
+                self._streams[tab] -= 1
+                asyncio.get_running_loop().call_later(GRACE, self._left, tab)
+
+        return answer
+
+    def _left(self, tab: str) -> None:
+        if not self._streams[tab]:
+            del self._streams[tab]
+            self.service.leave(tab)
+
+
+def _bounded(app: ASGIApp, most: int) -> ASGIApp:
+    """Refuse bodies of more bytes than that."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        size = 0
+
+        async def receiving() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > most:
+                raise Refusal(
+                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+                    "body_too_large",
+                    f"a body has at most {most:,} bytes.",
+                )
+            return message
+
+        await app(scope, receiving, send)
+
+    return answer
+
+
+_DROPPED = re.compile(r'<link rel="manifest"[^>]*>|<meta\s+(?:property="og:|name="twitter:)[^>]*>')
+_HEAD = """<title>redraft</title>
+<link rel="icon" href="page/icon.svg"><link rel="stylesheet" href="page/page.css">
+<script src="page/page.js" defer></script></head>"""
+
+
+def _changed(app: ASGIApp, nonce: str) -> ASGIApp:
+    """Return Gradio's document without other hosts, with our parts, and with the nonce for scripts."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        body, status = [], 200
+
+        async def keep(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            body.append(message.get("body", b""))
+
+        headers = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        await app({**scope, "headers": headers}, receive, keep)
+        html = _DROPPED.sub("", b"".join(body).decode())
+        html = html.replace("</head>", _HEAD, 1).replace("<script", f'<script nonce="{nonce}"')
+        await HTMLResponse(html, status)(scope, receive, send)
+
+    return answer
+
+
+async def _enter(logins: Logins, headers: Headers, receive: Receive) -> Response:
+    """Log a visitor in with the key that the form sends."""
+    body, more = b"", True
+    while more and len(body) <= _ENTRY:
+        message = await receive()
+        body, more = body + message.get("body", b""), message.get("more_body", False)
+    given = parse_qs(body[:_ENTRY].decode("latin-1")).get("key", [""])[0]
+    secure = headers.get("origin", "").startswith("https:")
+    if (cookie := logins.enter(given, secure=secure)) is None:
+        return _login_page('<p class="alert" role="alert">That key is not right.</p>')
+    return RedirectResponse("/", 303, {"Set-Cookie": cookie})
+
+
+def _login_page(wrong: str = "") -> Response:
+    return _small_page("login", wrong)
+
+
+def _small_page(name: str, wrong: str = "") -> Response:
+    """Return a page that stands without Gradio: its style is in it."""
+    html = text_of(f"{name}.html").replace("{{style}}", text_of("small.css")).replace("{{wrong}}", wrong)
+    return HTMLResponse(html, HTTPStatus.UNAUTHORIZED if name == "login" else HTTPStatus.OK)
+
+
+@cache
+def text_of(name: str) -> str:
+    """Return the text of a file of the page."""
+    return files("redraft.serve.page").joinpath(name).read_text("utf-8")

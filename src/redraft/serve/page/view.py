@@ -1,0 +1,224 @@
+"""Turns of a conversation as HTML: the question, each step folded in its place, and the final answer.
+
+Everything is on one line, and every text of a person or model is escaped or rendered by `markdown`. Gradio
+keeps the attributes class, id, role and href alone, so hints for screen readers are hidden texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from html import escape
+
+from redraft.chain import ESTIMATED, Chain, CheckResult, Feedback, Step, Stop
+from redraft.counting import counted, printable
+from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, StepDone, Text
+from redraft.revision.state import complete_drafts, complete_steps
+from redraft.revision.words import STOPS, VERDICTS, changes, why_cut
+from redraft.serve.page.markdown import LONGEST, as_is, html_of, one_line
+
+MANY = 50
+"""Most checks of an answer that are listed."""
+
+_CUT = ("budget", "max_tokens", "context", "malformed", "error")
+_SIGNS = {"accept": "good", "revise": "bad", "unknown": "plain"}
+
+
+def safe(text: str) -> str:
+    """Escape a text, on one line."""
+    return one_line(escape(printable(text)))
+
+
+def name_of(index: int) -> str:
+    """Return the name of an answer on the page."""
+    return "Draft" if index == 0 else f"Revision {index}"
+
+
+@dataclass
+class Making:
+    """A turn while it is made: what is complete, and what is being written.
+
+    Attributes:
+        steps: Complete answers.
+        drafts: Drafts of which one is to be chosen.
+        chain: The chain, once it is finished.
+    """
+
+    steps: list[Step] = field(default_factory=list)
+    drafts: list[Step] = field(default_factory=list)
+    chain: Chain | None = None
+    _answer: str = ""
+    _feedback: str = ""
+    _index: int = 0
+
+    def take(self, event: Event) -> None:
+        """Take an event of the chain."""
+        match event:
+            case Text(kind="answer"):
+                if event.index != self._index or self._feedback:
+                    self._answer = self._feedback = ""
+                self._index, self._answer = event.index, self._answer + event.text
+            case Text():
+                self._index, self._feedback = event.index, self._feedback + event.text
+            case DraftDone():
+                self.drafts.append(event.step)
+                self._answer = ""
+            case StepDone():
+                self.steps = [*self.steps[: event.index], event.step]
+                self._answer = self._feedback = ""
+            case Interrupted():
+                self.steps, self.drafts = (
+                    list(complete_steps(event.chain)),
+                    list(complete_drafts(event.chain)),
+                )
+                self._answer = self._feedback = ""
+            case Finished():
+                self.chain = event.chain
+
+    @property
+    def doing(self) -> str:
+        """What is going on, in words."""
+        if self._feedback:
+            return f"Criticising {name_of(self._index).lower()}"
+        index = self._index if self._answer else len(self.steps)
+        number = f" {len(self.drafts) + 1}" if self.drafts and not index else ""
+        return f"Writing {name_of(index).lower()}{number}" if index else f"Writing a draft{number}"
+
+    def html(self, turn: str, question: str, waiting: str = "") -> str:
+        """Return the turn as it is now. `turn` is its id in the page."""
+        parts = [_question(question), *_steps(self.steps, turn)]
+        if self._answer:
+            parts.append(f'<div class="writing">{html_of(self._answer)}</div>')
+        if self._feedback:
+            parts.append(
+                f'<div class="feedback"><p class="label">Feedback</p>{html_of(self._feedback)}</div>'
+            )
+        parts.append(waiting or status(self.doing))
+        return f'<div class="turn" id="{turn}">{"".join(parts)}</div>'
+
+
+def status(text: str) -> str:
+    """Return a line that says what is going on."""
+    return f'<p class="status"><span class="dots"></span>{safe(text)} …</p>'
+
+
+def alert(text: str) -> str:
+    """Return an error message."""
+    return f'<div class="alert" role="alert"><span class="sr">Error: </span>{safe(text)}</div>'
+
+
+def turn_of(chain: Chain, turn: str, *, question: bool = True) -> str:
+    """Return a finished turn. `turn` is its id in the page."""
+    parts = [_question(chain.prompt.text)] if question else []
+    if len(chain.steps) > 1 or any(step.feedback for step in chain.steps):
+        parts += _steps(chain.steps, turn, chain)
+    parts += [final(chain), f'<p class="meta">{safe(_end(chain))}</p>']
+    return f'<div class="turn" id="{turn}">{"".join(parts)}</div>'
+
+
+def final(chain: Chain) -> str:
+    """Return the final answer of a chain."""
+    if not chain.answer.strip():
+        return alert("There is no answer.")
+    return f'<div class="final"><p class="sr">Answer</p>{html_of(chain.answer)}</div>'
+
+
+def _question(text: str) -> str:
+    return f'<div class="you"><p class="sr">You asked</p>{as_is(text)}</div>'
+
+
+def _steps(steps: Sequence[Step], turn: str, chain: Chain | None = None) -> Iterator[str]:
+    """Yield the steps, folded. With the chain, the one that became the answer is marked."""
+    for index, step in enumerate(steps):
+        before = steps[index - 1] if index else None
+        best = chain is not None and index == chain.best
+        last = chain.stop if chain is not None and index == len(steps) - 1 else None
+        pills = "".join(_pills(step, best=best and len(steps) > 1, stop=last))
+        body = "".join(_body(step, before, best=best))
+        yield (
+            f'<details class="step" id="{turn}-{index}"><summary>'
+            f'<span class="name">{name_of(index)}</span>{pills}</summary>'
+            f'<div class="body">{body}</div></details>'
+        )
+
+
+def _pills(step: Step, *, best: bool, stop: Stop | None) -> Iterator[str]:
+    """Yield short remarks on a step."""
+    if step.echo:
+        yield _pill("bad", "talks about the answer")
+    if step.finish != "stop":
+        yield _pill("bad", f"cut: {why_cut(step, stop)}")
+    if step.checks:
+        missed = sum(not check.passed for check in step.checks)
+        every = counted(len(step.checks), "check")
+        yield _pill("bad", f"failed {missed} of {every}") if missed else _pill("good", f"passed {every}")
+    elif step.feedback:
+        yield _pill(_SIGNS[step.verdict], VERDICTS[step.verdict])
+    if best:
+        yield _pill("best", "the answer")
+
+
+def _pill(kind: str, text: str) -> str:
+    return f' <span class="pill {kind}">{safe(text)}</span>'
+
+
+def _body(step: Step, before: Step | None, *, best: bool) -> Iterator[str]:
+    if before is not None:
+        yield _diff(before.answer, step.answer)
+    elif not best:
+        yield f'<div class="text">{html_of(step.answer)}</div>'
+    if step.feedback is not None:
+        yield from _feedback(step.feedback)
+
+
+def _diff(before: str, after: str) -> str:
+    """Return what a revision changed: by words, or as a whole if little is common."""
+    short = max(len(before), len(after)) <= LONGEST
+    if before == after:
+        return '<p class="label">Nothing was changed.</p>'
+    if (parts := changes(printable(before), printable(after)) if short else None) is None:
+        return f'<p class="label">Rewritten as a whole.</p><div class="text">{html_of(after)}</div>'
+    tags = {"same": "{}", "gone": "<del>{}</del>", "new": "<ins>{}</ins>"}
+    diff = "".join(tags[kind].format(safe(part)) for kind, part in parts)
+    key = '<p class="label">Changes: <ins>added</ins> <del>removed</del></p>'
+    return f'{key}<p class="diff asis">{diff}</p>'
+
+
+def _feedback(given: Feedback) -> Iterator[str]:
+    if given.text and (given.by != "checks" or not given.checks):  # else the lines of the checks say it
+        yield f'<div class="feedback"><p class="label">Feedback</p>{html_of(given.text)}</div>'
+    if given.checks:
+        yield f'<ul class="checks">{"".join(map(_check, given.checks[:MANY]))}</ul>'
+    if len(given.checks) > MANY:
+        yield f'<p class="label">… and {counted(len(given.checks) - MANY, "more check")}.</p>'
+
+
+def _check(result: CheckResult) -> str:
+    kind, said = ("pass", "passed") if result.passed else ("fail", "failed")
+    return (
+        f'<li class="{kind}"><span class="sr">{said}: </span>'
+        f"<code>{safe(result.name)}</code> {safe(result.message)}</li>"
+    )
+
+
+def _end(chain: Chain) -> str:
+    """Return how a turn ended and what it cost, in words."""
+    used, parts = chain.usage, []
+    if chain.stop == "cancelled":
+        parts.append("stopped")
+    elif (chain.stop and len(chain.steps) > 1) or chain.stop in (
+        "budget",
+        "max_tokens",
+        "context",
+        "malformed",
+    ):
+        parts.append(STOPS[chain.stop])
+    if len(chain.steps) > 1:
+        parts.append(counted(chain.revisions, "revision"))
+    parts.append(f"{used.seconds:.1f} s")
+    if used.completion_tokens:
+        tokens = counted(used.completion_tokens, "token")
+        parts.append(f"{tokens} ({ESTIMATED})" if used.estimated else tokens)
+    if used.cost_usd:
+        parts.append(f"{used.cost_usd:.4f} USD")
+    return " · ".join(parts)

@@ -1,0 +1,219 @@
+"""Chains that people on the page ask for. They pass the same gate as requests to the API, and are counted.
+
+A chain runs in a task of its own, so that it ends, and frees its place, at once when it is stopped: by the
+person, by the end of the server, or because the tab was closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+from redraft.chain import Prompt, Usage
+from redraft.engines.threads import in_daemon_thread
+from redraft.revision.api import make, prompt_of
+from redraft.revision.cancel import CancelToken
+from redraft.revision.options import MAX_REVISIONS, Options
+from redraft.serve.errors import invalid, refusal_of
+from redraft.serve.exchange import no_engine
+from redraft.serve.gate import Gate
+from redraft.serve.keys import Key
+from redraft.serve.limits import Limits
+from redraft.serve.log import Entry, id_of
+from redraft.serve.metrics import Metrics
+from redraft.serve.models import Model, Models
+from redraft.serve.page.view import Making
+from redraft.serve.request_log import RequestLog
+from redraft.serve.requests import chain_options
+
+if TYPE_CHECKING:
+    from redraft.serve.page.talk import Talk
+
+_log = logging.getLogger("redraft.serve")
+
+PAUSE = 0.1
+"""Fewest seconds between two pictures of an answer that is being written."""
+
+SHARE = 4
+"""How many times as long as a picture took to draw nothing is drawn: long answers are drawn less often."""
+
+LONGEST = 1_000_000
+"""Most characters of a question."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a person chose: a model, and how often it revises.
+
+    Attributes:
+        model: Its name.
+        least: Fewest revisions.
+        most: Most revisions.
+    """
+
+    model: str
+    least: int
+    most: int
+
+    @property
+    def label(self) -> str:
+        """The choice in words, for votes."""
+        revisions = f"{self.least}" if self.least >= self.most else f"{self.least} to {self.most}"
+        return f"{self.model}, {revisions} revision{'s' * (revisions != '1')}"
+
+
+def own(model: Model) -> Wanted:
+    """Return how often a model revises by itself."""
+    least = model.options.get("min_revisions", 0)
+    return Wanted(model.name, least, max(least, model.options.get("max_revisions", MAX_REVISIONS)))
+
+
+@dataclass
+class Work:
+    """A chain that is made.
+
+    Attributes:
+        key: Who asks.
+        model: The name of the model.
+        prompt: The conversation.
+        options: Those of the chain.
+        making: What there is of it.
+        waiting: Whether it waits for its turn.
+    """
+
+    key: Key
+    model: str
+    prompt: Prompt
+    options: Options
+    making: Making
+    waiting: bool = True
+    _cancel: CancelToken = field(default_factory=CancelToken)
+    _task: asyncio.Task[None] | None = None
+
+    def begin(self, service: Service) -> asyncio.Task[None]:
+        """Begin, and return the task. It raises what the chain raises."""
+        self._task = asyncio.ensure_future(self._run(service))
+        return self._task
+
+    def stop(self) -> None:
+        """End now. The steps so far are kept."""
+        self._cancel.cancel()
+        if self.waiting and self._task is not None:
+            self._task.cancel()
+
+    async def _run(self, service: Service) -> None:
+        began = time.monotonic()
+        try:
+            with self.key.entered():
+                async with service.gate.entered():
+                    self.waiting = False
+                    options: Options = {**self.options, "cancel": self._cancel}
+                    async with aclosing(make(self.prompt, options, no_engine)) as events:
+                        async for event in events:
+                            self.making.take(event)
+        except Exception as error:
+            self.making.chain = getattr(error, "chain", None)
+            raise
+        finally:
+            service.note(self, time.monotonic() - began)
+
+
+@dataclass(frozen=True)
+class Service:
+    """What all visitors of the page share.
+
+    Attributes:
+        models: Those that are served.
+        gate: Lets chains in.
+        limits: What a visitor may ask for.
+        metrics: Count the chains.
+        request_log: Keeps them; None for no such log.
+        at_work: The chains of each tab that is being answered.
+        talks: Conversations by their names, as long as a tab holds them.
+    """
+
+    models: Models
+    gate: Gate
+    limits: Limits
+    metrics: Metrics
+    request_log: RequestLog | None = None
+    at_work: dict[str, Sequence[Work]] = field(default_factory=dict)
+    talks: WeakValueDictionary[str, Talk] = field(default_factory=WeakValueDictionary)
+
+    def choices(self, key: Key) -> list[Model]:
+        """Return the models that a visitor may use."""
+        return self.models.within(key.allows).all()
+
+    def work(self, key: Key, wanted: Wanted, prompt: Prompt, **more: Any) -> Work:
+        """Return a chain to make. `more` are options besides those that were chosen.
+
+        Raises:
+            Refusal: The model, or a number, is not allowed; or the question is empty or too long.
+        """
+        if len(prompt.text) > LONGEST:
+            raise invalid(f"the question has {len(prompt.text):,} characters; {LONGEST:,} are allowed.")
+        model = self.models.within(key.allows).named(wanted.model)
+        asked: Mapping[str, Any] = {}
+        if wanted != own(model):
+            asked = {"revision": {"min": wanted.least, "max": max(wanted.least, wanted.most)}}
+        options: Options = {**chain_options(asked, model, self.limits, ()), **more}  # type: ignore[typeddict-item]
+        return Work(key, model.name, prompt_of(prompt), options, Making())
+
+    async def watch(self, tab: str, works: Sequence[Work], draw: Callable[[], str]) -> AsyncIterator[str]:
+        """Make chains, and yield pictures of them while they are made.
+
+        Args:
+            tab: The id of the visitor's tab. Its end stops the chains.
+            works: The chains.
+            draw: Draws them.
+
+        Raises:
+            Refusal: The tab is being answered already, or a chain failed.
+        """
+        with self._working(tab, works):
+            tasks = {work.begin(self) for work in works}
+            pause = PAUSE
+            while pending := [task for task in tasks if not task.done()]:
+                await asyncio.wait(pending, timeout=pause)
+                if self.gate.cancel.cancelled:
+                    self.leave(tab)
+                began = time.monotonic()
+                yield await in_daemon_thread(draw)
+                pause = max(PAUSE, SHARE * (time.monotonic() - began))
+            for task in tasks:
+                with suppress(asyncio.CancelledError):  # it was stopped before its turn came
+                    if error := task.exception():
+                        raise refusal_of(error) if isinstance(error, Exception) else error
+
+    @contextmanager
+    def _working(self, tab: str, works: Sequence[Work]) -> Iterator[None]:
+        if tab in self.at_work:
+            raise invalid("another answer is being written. Stop it first.")
+        self.at_work[tab] = works
+        try:
+            yield
+        finally:
+            self.leave(tab)
+
+    def leave(self, tab: str) -> None:
+        """Stop the chains of a tab, if there are any."""
+        for work in self.at_work.pop(tab, ()):
+            work.stop()
+
+    def note(self, work: Work, seconds: float) -> None:
+        """Count a chain, and note it in the logs."""
+        chains = [work.making.chain] if work.making.chain else []
+        usage = sum((chain.usage for chain in chains), Usage())
+        work.key.pay(usage.prompt_tokens + usage.completion_tokens)
+        self.metrics.asked(work.model, chains, usage, seconds)
+        seen = {"id": id_of(None), "key": work.key, "model": work.model, "chains": chains, "usage": usage}
+        entry = Entry.of({"method": "PAGE", "path": "/", "state": seen}, seconds)
+        _log.info(entry)
+        if self.request_log is not None:
+            self.request_log.note(entry, chains)

@@ -1,0 +1,134 @@
+"""The page in a real browser: `redraft serve` in a process of its own, with scripted models, and Chromium.
+
+with serving(tmp_path, {"rain": ["Rain is wet."]}) as url, browsing() as browser:
+    page = browser.open(url)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.browser import CHROMIUM
+
+WAIT = 60
+KEY = "a-key-of-the-tests-1"
+
+
+@contextmanager
+def serving(
+    folder: Path, models: Mapping[str, Mapping[str, Any] | Sequence[Any]], *words: str
+) -> Iterator[str]:
+    """Serve scripted models, given by their replies, or by these and keys of a recipe. Yield the address."""
+    pytest.importorskip("gradio", reason="the page needs Gradio")
+    entries = {}
+    for name, given in models.items():
+        settings = dict(given) if isinstance(given, Mapping) else {"replies": given}
+        lines = [json.dumps(reply) for reply in settings.pop("replies")]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        entries[name] = {"model": f"script:{name}.jsonl", **settings}
+    (folder / "models.yaml").write_text(json.dumps(entries))
+    command = [sys.executable, "-m", "redraft", "serve", "--port", "0", "--models", "models.yaml", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder) as process:
+        try:
+            assert process.stderr
+            said = process.stderr.readline() + process.stderr.readline()
+            found = re.search(r"The page: (\S+)", said)
+            assert found, said
+            with (folder / "log").open("w") as log:
+                reading = subprocess.Popen(["cat"], stdin=process.stderr, stdout=log)
+            yield found[1]
+        finally:
+            process.terminate()
+            assert process.wait(WAIT) == 0
+            reading.wait(WAIT)
+
+
+def inside(url: str) -> float:
+    """How many requests the server answers now."""
+    text = httpx.get(f"{url}metrics").text
+    return float(text.split("\nredraft_requests_inside ")[1].split()[0])
+
+
+@dataclass
+class Visit:
+    """A browser's window on the page.
+
+    Attributes:
+        page: Playwright's page.
+        requests: The addresses that were asked for.
+        faults: What the console and uncaught errors say.
+    """
+
+    page: Any
+    requests: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def ask(self, text: str, box: str = "#box") -> None:
+        self.page.fill(f"{box} textarea", text)
+        self.page.press(f"{box} textarea", "Enter")
+
+    def answered(self, text: str = "") -> Any:
+        """Wait until the last answer is complete, and has a text."""
+        self.page.locator("#done .final").last.filter(has_text=text).wait_for()
+        self.page.wait_for_selector("#actions", state="visible")
+        return self.page.locator("#done .turn").last
+
+    def choose(self, name: str, label: str = "Model") -> None:
+        box = self.page.get_by_role("combobox", name=label, exact=True)
+        box.click()
+        self.page.get_by_role("option", name=name, exact=True).click()
+        self.page.wait_for_timeout(150)  # what it does comes from the server
+
+
+@dataclass
+class Browsing:
+    """A browser that runs."""
+
+    browser: Any
+
+    def close(self) -> None:
+        """Close all windows."""
+        for context in self.browser.contexts:
+            context.close()
+
+    def open(self, url: str, *, ready: str = "#box textarea", **how: Any) -> Visit:
+        """Open the page in a window of its own, and wait until it can be used."""
+        page = self.browser.new_context(**{"viewport": {"width": 1200, "height": 850}, **how}).new_page()
+        page.set_default_timeout(30_000)
+        visit = Visit(page)
+        page.on("request", lambda request: visit.requests.append(request.url))
+        page.on("console", lambda said: visit.faults.append(said.text) if said.type == "error" else None)
+        page.on("pageerror", lambda error: visit.faults.append(str(error)))
+        page.goto(url)
+        page.wait_for_selector(ready, timeout=60_000)
+        if ready == "#box textarea":
+            expect = pytest.importorskip("playwright.sync_api").expect
+            expect(page.get_by_label("Model", exact=True)).not_to_have_value("")
+        return visit
+
+
+@contextmanager
+def browsing() -> Iterator[Browsing]:
+    """Start Chromium, or skip the test where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], env=env)
+        try:
+            yield Browsing(browser)
+        finally:
+            browser.close()

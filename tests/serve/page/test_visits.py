@@ -1,0 +1,271 @@
+"""More of what people do on the page: they stop, edit, compare, use a phone or the keyboard, and log in."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.serve.page.browsing import KEY, Browsing, Visit, browsing, inside, serving
+from tests.serve.page.test_page import DRAFT, MODELS, SHORT
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("visits")
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    with serving(folder, MODELS, "--parallel", "1", "--queue", "1") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browsing]:
+    with browsing() as each:
+        yield each
+
+
+@pytest.fixture
+def browser(chromium: Browsing) -> Iterator[Browsing]:
+    yield chromium
+    chromium.close()
+
+
+def steps(visit: Visit) -> int:
+    return int(visit.page.locator("#done .turn").last.locator("details.step").count())
+
+
+def test_revise_retry_undo_and_edit(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    page = visit.page
+    visit.ask("Describe rain.")
+    visit.answered(SHORT.replace("*", ""))
+    page.click("#revise")
+    page.locator("#turn-1-3").wait_for()
+    visit.answered()
+    assert steps(visit) == 4
+    page.click("#undo")
+    page.locator("#turn-1-3").wait_for(state="detached")
+    page.click("#retry")
+    page.locator("#done #turn-1-2").wait_for(state="detached")
+    visit.answered()
+    visit.ask("And snow?")
+    page.locator("#turn-2").wait_for()
+    visit.answered()
+    page.click("#edit")
+    page.locator("#turn-2").wait_for(state="detached")
+    assert page.input_value("#box textarea") == "And snow?"
+    page.click("#undo")
+    page.locator("#turn-2").wait_for()
+    page.get_by_role("button", name="New conversation").click()
+    page.locator(".empty").wait_for()
+    page.get_by_role("button", name="Describe a lighthouse").click()
+    turn = visit.answered()
+    assert "Describe a lighthouse" in turn.locator(".you").inner_text()
+    assert visit.faults == []
+
+
+def test_stop_keeps_what_there_is_and_revise_goes_on(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.choose("slow")
+    visit.ask("Wait.")
+    visit.page.locator("#live .writing").wait_for()
+    visit.page.keyboard.press("Escape")
+    turn = visit.answered("Rain")
+    assert "stopped" in turn.locator(".meta").inner_text()
+    assert inside(url) == 0
+
+
+def test_sliders_decide_how_often_a_model_revises(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    for name, value in (("at most", "0"), ("at least", "0")):
+        visit.page.get_by_role("spinbutton", name=f"number input for Revisions, {name}").first.fill(value)
+    visit.page.keyboard.press("Tab")
+    visit.page.wait_for_timeout(300)
+    visit.ask("Describe rain.")
+    visit.answered()
+    assert steps(visit) == 1
+
+
+def test_errors_are_messages_on_the_page(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    page = visit.page
+    visit.choose("broken")
+    visit.ask("Fail.")
+    alert = page.locator("#live [role=alert]")
+    alert.wait_for()
+    assert "the model fell over" in alert.inner_text()
+    assert "Traceback" not in page.inner_text("body")
+    assert "Rain is" in page.inner_text("#done")
+    others = [browser.open(url), browser.open(url)]
+    for other in others:
+        other.choose("slow")
+        other.ask("Wait.")
+        other.page.locator("#live .status").wait_for()
+    others[1].page.get_by_text("Waiting for a free place").first.wait_for()
+    visit.ask("Is there room?")
+    page.get_by_text("too many requests are waiting").first.wait_for()
+    assert page.input_value("#box textarea") == "Is there room?"
+    for other in others:
+        other.page.close()
+    deadline = time.monotonic() + 1
+    while inside(url) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert inside(url) == 0
+
+
+def test_two_models_are_compared_blindly_and_the_vote_is_a_review(
+    browser: Browsing, url: str, folder: Path
+) -> None:
+    visit = browser.open(url)
+    page = visit.page
+    page.get_by_role("tab", name="Compare").click()
+    visit.choose("rain", "One model")
+    visit.choose("long", "The other model")
+    visit.ask("Describe rain.", "#question")
+    page.locator("#votes").wait_for()
+    shown = page.inner_text("#answers")
+    assert "revisions" not in shown
+    assert "details" not in page.inner_html("#answers")
+    first = "1" if "falls" in page.inner_text("#first") else "2"
+    page.get_by_label("Your name, kept with the vote").fill("Ada")
+    page.get_by_role("button", name=f"Answer {first} is better").click()
+    page.get_by_text("the vote is stored").first.wait_for()
+    assert "rain, 0 to 3 revisions" in page.inner_text("#answers")
+    [vote] = [json.loads(line) for line in (folder / "votes.jsonl").read_text().splitlines()]
+    assert (vote["winner"], vote["judge"]) == (first, "Ada")
+    assert vote["metadata"]["question"] == "Describe rain."
+    report = [sys.executable, "-m", "redraft", "report", "votes.jsonl"]
+    said = subprocess.run(report, cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert "1 won, 0 tied, 0 lost" in said or "0 won, 0 tied, 1 lost" in said
+
+    (folder / "votes.jsonl").rename(folder / "old.jsonl")
+    (folder / "votes.jsonl").mkdir()
+    visit.ask("Again?", "#question")
+    page.locator("#votes").wait_for()
+    page.get_by_role("button", name="Equally good").click()
+    page.locator("#both [role=alert]").wait_for()
+    assert page.is_visible("#votes")
+    visit.choose("rain", "The other model")
+    visit.ask("Twice?", "#question")
+    page.get_by_text("both sides are the same").first.wait_for()
+    assert visit.faults == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_never_scrolls_sideways(browser: Browsing, url: str, scheme: str) -> None:
+    phone = {"viewport": {"width": 390, "height": 780}, "is_mobile": True, "has_touch": True}
+    visit = browser.open(url, color_scheme=scheme, **phone)
+    page = visit.page
+    wide = "document.documentElement.scrollWidth > 390"
+    page.click("#settings-button")
+    assert page.get_by_role("button", name="Settings").get_attribute("aria-expanded") == "true"
+    visit.choose("long")
+    visit.ask("x" * 300)
+    visit.answered("Rain")
+    assert not page.evaluate(wide)
+    visit.choose("rain")
+    visit.ask("Describe rain.")
+    page.locator("#turn-2-1 summary").click()
+    assert not page.evaluate(wide)
+    page.get_by_role("tab", name="Compare").click()
+    page.locator("#question").wait_for()
+    assert not page.evaluate(wide)
+    assert ("dark" in (page.locator("body").get_attribute("class") or "")) == (scheme == "dark")
+
+
+def test_the_keyboard_reaches_everything(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    page = visit.page
+    page.locator("#box textarea").focus()
+    page.keyboard.type("Describe rain.")
+    page.keyboard.press("Enter")
+    visit.answered()
+    page.locator("#save a").focus()
+    reached = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.textContent.trim()"))
+    names = " | ".join(reached)
+    for name in ("Draft", "Revision 1", "Revise again", "Retry", "Edit", "Undo", "Send"):
+        assert name in names
+    page.locator("#turn-1-0 summary").focus()
+    page.keyboard.press("Enter")
+    page.locator("#turn-1-0[open]").wait_for()
+    page.get_by_role("tab", name="Chat").focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.locator("#question").wait_for()
+
+
+def test_all_controls_have_names_for_screen_readers(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.ask("Describe rain.")
+    visit.answered()
+    nameless = """() => [...document.querySelectorAll('button, input, textarea, select, a')]
+        .filter(e => e.offsetParent && !(e.innerText || '').trim() && !e.getAttribute('aria-label')
+            && !(e.labels && e.labels.length)).map(e => e.outerHTML)"""
+    assert visit.page.evaluate(nameless) == []
+    assert (
+        visit.page.locator("[role=status][aria-live=polite]").first.inner_text() == "The answer is complete."
+    )
+    for said in ("You asked", "Answer", "failed: "):
+        assert visit.page.locator("#done .sr", has_text=said).count()
+
+
+def test_an_opened_step_stays_open_while_the_next_is_written(browser: Browsing, tmp_path: Path) -> None:
+    slow = {"replies": [{"settings": {"delay": 0.05}}, DRAFT, DRAFT + DRAFT], "check": ["words<=5"]}
+    with serving(tmp_path, {"slow": slow}) as url:
+        visit = browser.open(url)
+        visit.ask("Describe rain.")
+        visit.page.locator("#live #turn-1-0 summary").click()
+        visit.page.locator("#live .writing").wait_for()
+        visit.page.wait_for_timeout(500)
+        assert visit.page.locator("#live #turn-1-0[open]").count()
+
+
+def test_with_keys_the_page_asks_for_one_and_nothing_is_open_before(
+    browser: Browsing, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text(KEY)
+    with serving(tmp_path, {"rain": MODELS["rain"]}, "--api-key-file", "keys") as url:
+        for path in (
+            "assets/x.js",
+            "theme.css",
+            "gradio_api/queue/data",
+            "page/page.js",
+            "static/x",
+            "config",
+        ):
+            assert httpx.get(url + path).status_code == 401
+        assert httpx.post(f"{url}gradio_api/queue/join", json={}).status_code == 401
+        assert httpx.get(url).status_code == 401
+        visit = browser.open(url, ready="#key")
+        page = visit.page
+        page.get_by_label("API key").fill("a-key-that-is-wrong")
+        page.keyboard.press("Enter")
+        page.get_by_text("That key is not right").first.wait_for()
+        page.get_by_label("API key").fill(KEY)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#box textarea")
+        [cookie] = page.context.cookies()
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+        assert page.evaluate("document.cookie") == ""
+        visit.ask("Describe rain.")
+        visit.answered("falls")
+        page.goto(f"{url}logout")
+        page.wait_for_selector("#key")
+        assert {each for each in visit.requests if not each.startswith((url, "data:", "blob:"))} == set()
+        shutil.copy(tmp_path / "log", tmp_path / "seen")
+        assert KEY not in (tmp_path / "seen").read_text()
