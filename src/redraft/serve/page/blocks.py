@@ -21,7 +21,7 @@ from redraft.serve.keys import Key
 from redraft.serve.models import Model
 from redraft.serve.page.compare import Duel, Store, Winner
 from redraft.serve.page.talk import Talk
-from redraft.serve.page.view import alert, safe
+from redraft.serve.page.view import alert, safe, status
 from redraft.serve.page.work import Service, Wanted, own
 
 EXAMPLES = (
@@ -247,7 +247,7 @@ class Chat:
         empty = not talk.turns.turns
         return {
             self.done: EMPTY if empty and not busy else talk.html(without_last=without_last),
-            self.live: talk.wrong,
+            self.live: status("Thinking") if busy else talk.wrong,
             self.examples: gr.Row(visible=empty and not busy),
             self.actions: gr.Row(visible=not empty and not busy),
             self.send: gr.Button(visible=not busy),

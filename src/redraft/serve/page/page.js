@@ -45,8 +45,8 @@ function changed() {
   }
   const alert = find("#live .alert, #both .alert");
   const state = alert || find("#live .status, #both .status, #both .done");
-  const text = state ? state.textContent : busy ? "The answer is complete." : "";
-  if (said.textContent !== text) said.textContent = text;
+  const text = state ? state.textContent : busy && "The answer is complete.";
+  if (text && said.textContent !== text) said.textContent = text;
   const working = Boolean(find("#live .status"));
   if (working || busy) {
     if (following) window.scrollTo(0, document.documentElement.scrollHeight);
