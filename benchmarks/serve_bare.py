@@ -47,6 +47,7 @@ def bare() -> Iterator[Address]:
         "parallel": STREAMS,
         "threads": None,
         "gpu_layers": None,
+        "gpu": False,
         "speculate": False,
         "key": "bare",
     }
