@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+HADOLINT = shutil.which("hadolint", path=Path(sys.executable).parent)  # a package of [dev]
 UNIT, DOCKERFILE = ROOT / "deploy" / "redraft.service", ROOT / "deploy" / "Dockerfile"
 REDRAFT = [sys.executable, "-m", "redraft"]
 KEY = "a-key-that-is-long-enough"
@@ -110,9 +111,9 @@ def test_the_image_has_no_root_rights() -> None:
     assert instructions("USER") == ["10001"]
 
 
-@pytest.mark.skipif(not shutil.which("hadolint"), reason="hadolint is not installed")
+@pytest.mark.skipif(not HADOLINT, reason="hadolint is not installed")
 def test_hadolint_finds_no_fault() -> None:
-    done = subprocess.run(["hadolint", DOCKERFILE], capture_output=True, text=True, check=False)
+    done = subprocess.run([HADOLINT, DOCKERFILE], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
 

@@ -53,7 +53,7 @@ class Running:
 
 @contextmanager
 def running(*words: str) -> Iterator[Running]:
-    with subprocess.Popen([*COMMAND, *words], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*COMMAND, *words, "--no-page"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr
         try:
             said = process.stderr.readline()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from redraft.engines.base import Engine
+    from redraft.serve.keys import Keys
     from redraft.serve.models import Model
     from redraft.serve.page.compare import Store
     from redraft.serve.request_log import RequestLog
@@ -39,9 +42,92 @@ _KEPT = ("system",)
 """Flags about revising that a model has even if it does not revise."""
 
 
+def _page(text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="Web page", **more)
+
+
+def _log(text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel="Logs and traces", **more)
+
+
+@dataclass(frozen=True)
+class PageFlags:
+    """What a user said of the web page."""
+
+    page: Annotated[bool, _page("Serve a web page too, at /.", "--page/--no-page")] = True
+    votes: Annotated[Path, _page("Where the votes of the page go.", metavar="FILE")] = Path("votes.jsonl")
+    share: Annotated[bool, _page("Give the page a public address, by Gradio's tunnel.", "--share")] = False
+
+    def store(self, keys: Keys | None) -> Store | None:
+        """Return what stores votes; None if there is no page: Gradio is not installed, or it is not wanted.
+
+        Raises:
+            UsageError: The page is to be shared, and there is none, or it has no login.
+        """
+        from redraft.evaluation.voting.compared import PageVotes
+        from redraft.serve.page.share import check_share
+
+        there = self.page and find_spec("gradio") is not None
+        if self.share:
+            check_share(page=there, keys=keys is not None)
+        return PageVotes(self.votes).add if there else None
+
+    def hint(self, address: str, store: Store | None) -> str | None:
+        """Return where the page is, or how to get one."""
+        if store is not None:
+            return f"The page: {address.removesuffix('v1')}"
+        return f"For a web page too: {install('web')}" if self.page else None
+
+
+@dataclass(frozen=True)
+class LogFlags:
+    """What a user said of logs and traces."""
+
+    request_log: Annotated[
+        Path | None, _log("Add a row a request to this SQLite file.", metavar="FILE", show_default=False)
+    ] = None
+    log_text: Annotated[bool, _log("Keep chains there too, with prompts and answers.", "--log-text")] = False
+    log_json: Annotated[bool, _log("Log objects of JSON, one a line.", "--log-json")] = False
+    otel: Annotated[bool, _log("Report chains to OpenTelemetry.", "--otel")] = False
+
+    def check(self) -> None:
+        """Check that they go together."""
+        if self.log_text and self.request_log is None:
+            raise UsageError("--log-text says what a request log keeps.", hint="Add --request-log FILE.")
+
+    def opened(self, exits: ExitStack) -> RequestLog | None:
+        """Open the request log, if there is one. It is closed with `exits`."""
+        from redraft.serve.request_log import RequestLog
+
+        if self.request_log is None:
+            return None
+        log = RequestLog(self.request_log, with_text=self.log_text)
+        exits.callback(log.close)
+        return log
+
+    def provider(self, exits: ExitStack) -> TracerProvider | None:
+        """Return a provider that sends spans away, the last of them with `exits`."""
+        from redraft.serve.tracing import otlp_provider
+
+        if not self.otel:
+            return None
+        provider = otlp_provider()
+        exits.callback(provider.shutdown)
+        return provider
+
+    def say(self, message: str, hint: str | None = None) -> None:
+        """Say something to people, or write it into a log for programs."""
+        if self.log_json:
+            logging.getLogger("redraft.serve").info(message)
+        else:
+            tell(message, hint)
+
+
 @takes
 def serve(
     flags: Flags,
+    page: PageFlags,
+    logs: LogFlags,
     models: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Names, each with the keys of a recipe.", show_default=False),
@@ -61,25 +147,9 @@ def serve(
     max_seconds: Annotated[
         float, typer.Option(metavar="S", min=0.001, help="The longest that a chain may take.")
     ] = 600.0,
-    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve a web page too, at /.")] = True,
-    votes: Annotated[Path, typer.Option(metavar="FILE", help="Where the votes of the page go.")] = Path(
-        "votes.jsonl"
-    ),
-    share: Annotated[
-        bool, typer.Option("--share", help="Give the page a public address, by Gradio's tunnel.")
-    ] = False,
     drain: Annotated[
         float, typer.Option(metavar="S", min=0, help="Time for requests to finish at the end.")
     ] = 60.0,
-    request_log: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Add a row a request to this SQLite file.", show_default=False),
-    ] = None,
-    log_text: Annotated[
-        bool, typer.Option("--log-text", help="Keep chains there too, with prompts and answers.")
-    ] = False,
-    log_json: Annotated[bool, typer.Option("--log-json", help="Log objects of JSON, one a line.")] = False,
-    otel: Annotated[bool, typer.Option("--otel", help="Report chains to OpenTelemetry.")] = False,
 ) -> None:
     """Serve models with an API like OpenAI's.
 
@@ -95,91 +165,45 @@ def serve(
     from redraft.serve.keys import Keys
     from redraft.serve.limits import Limits
     from redraft.serve.models import Models
-    from redraft.serve.page.share import check_share
     from redraft.serve.run import listen, run, until_signal
 
     entries = _of_file(models, flags) if models else _of_flags(fill_in(flags))
     for _, _, settings in entries:
         settings.options()
     Budget(seconds=max_seconds)
+    logs.check()
     keys = None if api_key_file is None else Keys.read(api_key_file)
-    if log_text and request_log is None:
-        raise UsageError("--log-text says what a request log keeps.", hint="Add --request-log FILE.")
-    store = _page_votes(votes) if page else None
-    if share:
-        check_share(page=store is not None, keys=keys is not None)
+    store = page.store(keys)
 
     async def serving(sock: socket, exits: ExitStack) -> None:
-        written = _log_at(request_log, log_text, exits)
-        provider = _provider(exits) if otel else None
+        written, provider = logs.opened(exits), logs.provider(exits)
         offered, gate = Models(), Gate(parallel, queue)
         app = make_app(offered, gate, Limits(seconds=max_seconds), keys, written, store)
         async with AsyncExitStack() as stack:
 
             async def load() -> None:
                 offered.offer(await _opened(stack, entries, parallel, provider))
-                names = [model.name for model in offered.all()]
-                hint = _page_hint(host, sock, store, wanted=page)
-                say(f"serving {' and '.join(names)} at {_address(host, sock)}", hint)
+                names, address = [model.name for model in offered.all()], _address(host, sock)
+                logs.say(f"serving {' and '.join(names)} at {address}", page.hint(address, store))
                 for name in keys.lacking(names) if keys else ():
-                    say(f"a key of {api_key_file} is for {name!r:.80}, which is not served.")
-                if share:
-                    await _share(sock)
+                    logs.say(f"a key of {api_key_file} is for {name!r:.80}, which is not served.")
+                if page.share:
+                    logs.say(f"the page for everybody who has a key: {await _shared(sock)}")
 
             with until_signal(gate) as told:
                 await run(app, gate, sock, load, told, drain=drain)
 
-    say = _say_as_json if log_json else tell
-    with server_log(as_json=log_json), ExitStack() as exits, listen(host, port, keys) as sock:
+    with server_log(as_json=logs.log_json), ExitStack() as exits, listen(host, port, keys) as sock:
         asyncio.run(serving(sock, exits))
 
 
-def _say_as_json(message: str, hint: str | None = None) -> None:
-    logging.getLogger("redraft.serve").info(". ".join(filter(None, (message, hint))))
-
-
-def _log_at(path: Path | None, with_text: bool, exits: ExitStack) -> RequestLog | None:
-    """Open the request log, if there is one. It is closed with `exits`."""
-    from redraft.serve.request_log import RequestLog
-
-    if path is None:
-        return None
-    log = RequestLog(path, with_text=with_text)
-    exits.callback(log.close)
-    return log
-
-
-def _provider(exits: ExitStack) -> TracerProvider:
-    """Return a provider that sends spans away, the last of them with `exits`."""
-    from redraft.serve.tracing import otlp_provider
-
-    provider = otlp_provider()
-    exits.callback(provider.shutdown)
-    return provider
-
-
-def _page_votes(path: Path) -> Store | None:
-    """Return what stores the page's votes; None if there is no page, because Gradio is not installed."""
-    from importlib.util import find_spec
-
-    from redraft.evaluation.voting.compared import PageVotes
-
-    return None if find_spec("gradio") is None else PageVotes(path).add
-
-
-def _page_hint(host: str, sock: socket, store: Store | None, *, wanted: bool) -> str | None:
-    """Return where the page is, or how to get one."""
-    if store is not None:
-        return f"The page: {_address(host, sock).removesuffix('v1')}"
-    return f"For a web page too: {install('web')}" if wanted else None
-
-
-async def _share(sock: socket) -> None:
+async def _shared(sock: socket) -> str:
+    """Return the public address of the page."""
     from redraft.engines.threads import in_daemon_thread
     from redraft.serve.page.share import open_tunnel
 
     port: int = sock.getsockname()[1]
-    tell(f"the page for everybody who has a key: {await in_daemon_thread(lambda: open_tunnel(port))}")
+    return await in_daemon_thread(lambda: open_tunnel(port))
 
 
 def _address(host: str, sock: socket) -> str:
