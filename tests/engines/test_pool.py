@@ -141,12 +141,11 @@ def test_a_chain_leaves_a_server_that_is_much_busier() -> None:
 def test_a_server_that_fails_is_set_aside_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     async def check(bad: FakeServer, good: FakeServer) -> None:
         async with opened(bad, good) as engine:
-            for number in range(4):
-                assert await said(engine, str(number)) == "Hello."
-            assert calls(bad, good) == [1, 4]
+            assert await said(engine, "first") == "Hello."
+            assert calls(bad, good) == [1, 1]
             await asyncio.sleep(0.05)
-            await said(engine, "again")
-            assert calls(bad, good) == [2, 4]
+            assert await said(engine, "again") == "Hello."
+            assert calls(bad, good) == [2, 1]
 
     with server(error_reply(503, "busy"), chat_reply("Hello.")) as bad, server() as good:
         run(check(bad, good))
