@@ -78,6 +78,7 @@ def test_html_is_of_a_few_tags_whatever_the_text(text: str) -> None:
         ("![what](https://evil.example/x.png)", "<p>[picture: what]</p>"),
         ("[x](javascript:alert(1))", "<p>[x](javascript:alert(1))</p>"),
         ("[x](/v1/models)", "<p>x</p>"),
+        ("[x](ftp://evil.example/x)", "<p>x</p>"),
         ("<b>x</b>", "<p>&lt;b&gt;x&lt;/b&gt;</p>"),
     ],
 )

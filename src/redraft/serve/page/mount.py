@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cache
 from http import HTTPStatus
@@ -53,8 +52,6 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-GRACE = 0.5
-"""Seconds without a stream of events after which a tab counts as closed."""
 _ENTRY = 4096
 """Most bytes of a login."""
 
@@ -73,7 +70,6 @@ class Page:
     logins: Logins | None
     store: Store
     _gradio: asyncio.Task[ASGIApp] | None = field(default=None, init=False)
-    _streams: Counter[str] = field(default_factory=Counter, init=False)
 
     def has(self, path: str) -> bool:
         """Return whether a path is the page's."""
@@ -141,8 +137,6 @@ class Page:
         gradio = await asyncio.shield(self._gradio)
         if scope["path"] == "/":
             return _changed(gradio, nonce)
-        if scope["path"] == "/gradio_api/queue/data":
-            return self._until_left(gradio)
         if scope["method"] == "POST":
             return _bounded(gradio, self.service.limits.body)
         return gradio
@@ -158,28 +152,6 @@ class Page:
         app = await in_daemon_thread(build)
         await app.router.lifespan_context(app).__aenter__()  # type: ignore[attr-defined]  # until the process ends
         return app
-
-    def _until_left(self, app: ASGIApp) -> ASGIApp:
-        """Stop the chains of a tab when it is closed: then no stream of events is open any more.
-
-        Gradio's script may close one stream and open the next, so a tab without any has a moment's grace.
-        """
-
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            tab = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])[0]
-            self._streams[tab] += 1
-            try:
-                await app(scope, receive, send)
-            finally:
-                self._streams[tab] -= 1
-                asyncio.get_running_loop().call_later(GRACE, self._left, tab)
-
-        return answer
-
-    def _left(self, tab: str) -> None:
-        if not self._streams[tab]:
-            del self._streams[tab]
-            self.service.leave(tab)
 
 
 def _bounded(app: ASGIApp, most: int) -> ASGIApp:

@@ -169,7 +169,7 @@ class Service:
         """Make chains, and yield pictures of them while they are made.
 
         Args:
-            tab: The id of the visitor's tab. Its end stops the chains.
+            tab: The id of the visitor's tab. When it is closed, Gradio closes this generator.
             works: The chains.
             draw: Draws them.
 
