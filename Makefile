@@ -68,9 +68,11 @@ lint: .venv/.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-# Each process of pytest computes on one thread: they share the cores.
+# Each process of pytest computes on one thread. Many tests wait for other processes, so there is one more than cores.
+WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) + 1 )))
+
 test: lint model
-	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' --numprocesses auto --dist worksteal
+	REDRAFT_REQUIRE_MODEL=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q -m 'not slow' --numprocesses $(WORKERS) --dist worksteal
 
 test-slow: model
 	REDRAFT_REQUIRE_MODEL=1 $(BIN)/pytest -q -m slow
