@@ -41,6 +41,9 @@ class LocalEngine(ABC):
         trained: The context that the model was trained for, in tokens; None if unknown.
     """
 
+    _marks: frozenset[str] | None = None
+    """Characters of which any control token has one, where they are known."""
+
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
         self._info, self._context, self._trained = info, context, trained
         self._schemas = SchemaWatch()
@@ -138,8 +141,13 @@ class LocalEngine(ABC):
             _log.debug("%s answers: %r", self._info.name, "".join(pieces))
 
     async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
-        """Render messages as token ids. Only the template's text may become control tokens."""
+        """Render messages as token ids. Only the template's text may become control tokens.
+
+        Contents without any of `_marks` are safe, which saves two calls of the tokenizer.
+        """
         contents = "\n".join(map(content_of, messages))
+        if self._marks is not None and self._marks.isdisjoint(contents):
+            return await self._rendered(messages)
         as_text, as_control, tokens = await asyncio.gather(
             self._tokenize(contents, control=False),
             self._tokenize(contents, control=True),

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator, Coroutine, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,9 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.engines.base import Delta, Message, PromptText, Sampling
-from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.engines.llamacpp.engine import LlamaCppEngine, _marks_of
 from redraft.engines.load import load_engine
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
+from redraft.weights.gguf.reader import read_header
 from tests.gguf_files import lora, tiny_model
 
 T = TypeVar("T")
@@ -362,6 +364,18 @@ def test_a_message_cannot_bring_control_tokens(engine: LlamaCppEngine) -> None:
     control = [token for token in tokens if token < 17]
     assert control == [token for token in run(encoded(harmless))[0] if token < 17]
     assert text == rendered
+
+
+@pytest.mark.model
+def test_the_careful_way_is_taken_for_whatever_begins_a_control_token(default_model: Path) -> None:
+    header = read_header(default_model)
+    for kinds, marks in (((1, 3, 4, 6), {"<", "[", "#"}), ((1, 1, 1, 1), {"<"}), ((1,), None)):
+        vocabulary = {
+            "tokenizer.ggml.tokens": ("a", "[INST]", "###", "<0x0A>"),
+            "tokenizer.ggml.token_type": kinds,
+        }
+        found = _marks_of(replace(header, metadata={**header.metadata, **vocabulary}))
+        assert found == (None if marks is None else frozenset(marks))
 
 
 @pytest.mark.model

@@ -28,6 +28,7 @@ from redraft.engines.local import LocalEngine, Room
 from redraft.errors import EngineCrash, EngineError, ModelError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
+from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
 SPECULATES_UP_TO = 4
 """Most streams at which drafts are tried by default. Drafts slow down a batch of eight fresh texts, and speed
@@ -42,14 +43,14 @@ class LlamaCppEngine(LocalEngine):
         info: EngineInfo,
         context: int,
         kept: KeptChild,
+        header: GGUFHeader,
         *,
-        spaced: bool,
         trained: int | None = None,
-        end: int | None = None,
     ) -> None:
         super().__init__(info, context, trained)
-        self._kept = kept
-        self._spaced, self._end_token = spaced, end
+        self._kept, self._spaced = kept, _adds_space(header)
+        self._end_token = header.number("tokenizer.ggml.eos_token_id")
+        self._marks = _marks_of(header)
 
     @property
     def health(self) -> Health:
@@ -105,14 +106,12 @@ class LlamaCppEngine(LocalEngine):
             "speculate": parallel <= SPECULATES_UP_TO if speculate is None else speculate,
             "key": "",
         }
-        kept = KeptChild(await Child.start(machine), machine)
         return cls(
             _info(model, headers, context),
             context,
-            kept,
-            spaced=_adds_space(headers[0]),
+            KeptChild(await Child.start(machine), machine),
+            headers[0],
             trained=trained,
-            end=headers[0].number("tokenizer.ggml.eos_token_id"),
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -257,13 +256,27 @@ class LlamaCppEngine(LocalEngine):
 
 def _checked_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
     """Read the headers of a model and its adapters, and check that they fit."""
-    base = read_header(model)
+    base = read_header(model, whole=True)
     check_model(model, base)
     headers = [base]
     for path in adapters:
         headers.append(read_header(path))
         check_adapter(path, headers[-1], model, base)
     return headers
+
+
+def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
+    """Return characters of which any control token has one; None if the vocabulary cannot tell.
+
+    llama.cpp overrides the types of known names, such as `<|im_end|>`, which have a `<` all of them
+    (`special_eog_ids` in src/llama-vocab.cpp).
+    """
+    texts = header.metadata.get("tokenizer.ggml.tokens")
+    kinds = header.metadata.get("tokenizer.ggml.token_type")
+    if not isinstance(texts, tuple) or not isinstance(kinds, tuple) or len(texts) != len(kinds):
+        return None
+    special = (text for text, kind in zip(texts, kinds, strict=True) if kind not in (NORMAL, BYTE))
+    return frozenset({"<", *(str(text)[:1] for text in special)}) - {""}
 
 
 def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
