@@ -37,6 +37,8 @@ function atBottom() {
 
 let following = true;
 let busy = false;
+let turns = 0;
+let until = 0; // when to stop following: Gradio draws the end of an answer a moment after it
 window.addEventListener("scroll", () => { following = atBottom(); }, { passive: true });
 
 function changed() {
@@ -48,9 +50,10 @@ function changed() {
   const text = state ? state.textContent : busy && "The answer is complete.";
   if (text && said.textContent !== text) said.textContent = text;
   const working = Boolean(find("#live .status"));
-  if (working || busy) {
-    if (following) window.scrollTo(0, document.documentElement.scrollHeight);
-  }
+  const count = document.querySelectorAll(".turn").length;
+  if (working || busy || count > turns) until = Date.now() + 1000;
+  turns = count;
+  if (following && Date.now() < until) window.scrollTo(0, document.documentElement.scrollHeight);
   if (busy && !working && document.activeElement === document.body) find("#box textarea")?.focus();
   if (working && !busy) following = true;
   busy = working;
