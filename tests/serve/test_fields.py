@@ -16,6 +16,7 @@ from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import EngineError
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 from tests.serve.test_chat import ASK, CALL, TOOL
+from tests.serve.test_interrupted import broken
 from tests.serve.test_metrics import figures
 
 
@@ -55,6 +56,23 @@ def test_a_chat_has_the_log_probability_of_each_token(token_ids: bool) -> None:
     assert len(tokens) == len(LONG)
     assert {len(token.token) for token in tokens} == ({1} if token_ids else {0, 4, len(LONG) % 4})
     assert len(chunks[1].logprobs.content or ()) == 4 if chunks[1].logprobs else False  # with their piece
+
+
+def test_a_reply_that_broke_off_leaves_none() -> None:
+    with served({"plain": plain(Probable([broken("Rain is"), SHORT, broken("Ra"), LONG]))}) as server:
+        choices = server.post({"logprobs": True, "n": 2}).json()["choices"]
+    texts = ["".join(token["token"] for token in choice["logprobs"]["content"]) for choice in choices]
+    assert texts == [choice["message"]["content"] for choice in choices] == [SHORT, LONG]
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_that_never_began_has_none(stream: bool) -> None:
+    asked = {"logprobs": True, "revision": {"max": 0, "budget": {"seconds": 1e-9}}, "stream": stream}
+    with served({"plain": plain(Probable([LONG]))}) as server:
+        reply = server.post(asked)
+    record = json.loads(events_of(reply.text)[-2]) if stream else reply.json()
+    assert record["choices"][0]["finish_reason"] == "length"
+    assert record["choices"][0]["logprobs"] == {"content": [], "refusal": None}
 
 
 def test_each_answer_has_its_own_and_none_is_asked_for_otherwise() -> None:

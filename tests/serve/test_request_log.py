@@ -9,6 +9,7 @@ import sqlite3
 import stat
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,13 @@ def test_a_file_that_can_no_longer_be_written_gives_one_warning_until_it_can(
     assert len(warnings) == 2
     assert "database or disk is full" in warnings[0]
     assert [row["model"] for row in rows(path)] == ["plain"]
+
+
+def test_a_count_that_sqlite_cannot_hold_loses_its_row_alone(path: Path) -> None:
+    with closing(RequestLog(path)) as log:
+        for tokens in (1 << 70, 3):
+            log._write([("now", replace(ENTRY, prompt_tokens=tokens), ())])
+    assert [row["prompt_tokens"] for row in rows(path)] == [3]
 
 
 def test_a_slow_disk_holds_up_nothing(

@@ -6,7 +6,6 @@ off, because they load scripts from elsewhere; `/openapi.json` is there.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, TypeVar, cast
@@ -14,18 +13,17 @@ from typing import Any, TypeVar, cast
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from redraft import __version__
 from redraft.engines.threads import in_daemon_thread
 from redraft.serve.completions import CompletionReply, completion_request, continuations
-from redraft.serve.errors import Refusal, invalid, refusal_of, reply_of
+from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate, unavailable
 from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys
-from redraft.serve.limits import Limits
+from redraft.serve.limits import Limits, body_of
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
 from redraft.serve.openapi import CHAT, COMPLETIONS, ERROR, RESPONSES
@@ -86,7 +84,8 @@ def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     async def asked(request: Request, read: Callable[..., T]) -> T:
-        raw = await _body(request, limits)
+        _check_type(request)
+        raw = await body_of(request, limits)
         body = object_of(raw)
 
         def work() -> T:
@@ -157,34 +156,12 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
     return router
 
 
-async def _body(request: Request, limits: Limits) -> bytes:
-    """Return the body of a request.
-
-    Raises:
-        Refusal: It is too large or too slow, or not JSON by its `Content-Type`.
-    """
+def _check_type(request: Request) -> None:
+    """Refuse a body that is not JSON by its `Content-Type`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         message = f"the body is {kind or 'of no type'!a:.80}, and should be application/json."
         raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
-    parts, size = [], 0
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            async for part in request.stream():
-                parts.append(part)
-                size += len(part)
-                if size > limits.body:
-                    raise Refusal(
-                        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                        "body_too_large",
-                        f"the body has more than {limits.body:,} bytes.",
-                    )
-    except TimeoutError:
-        message = f"the body did not come within {limits.body_seconds:g} seconds."
-        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", message) from None
-    except ClientDisconnect:
-        raise invalid("the body broke off.", code="invalid_json") from None
-    return b"".join(parts)
 
 
 async def _refused(request: Request, error: Exception) -> Response:

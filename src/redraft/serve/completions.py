@@ -241,7 +241,7 @@ class CompletionReply:
         """Return the log-probabilities that came since the last time, if they were asked for."""
         if self.asked.noted is None:
             return None
-        tokens, sent = self.asked.noted.calls[index], self._noted[index]
+        tokens, sent = self.asked.noted.tokens(index), self._noted[index]
         self._noted[index] = len(tokens)
         return of_completion(tokens[sent:], sum(len(token.text) for token in tokens[:sent]))
 

@@ -70,20 +70,26 @@ class Exchange(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves."""
-        seen, messages = scope["state"], self._reply.messages
-        seen["model"] = self._asked.model
+        scope["state"]["model"] = self._asked.model
         with suppress(ClientGone), parent_of(self._asked.options, scope):
             await unless_gone(receive, self._answer(scope, receive, patient(send)))
+        self._settle(scope["state"])
+
+    def _settle(self, seen: dict[str, Any]) -> None:
+        """Note what was made, and let the key pay for what it has not paid yet."""
+        messages, paid = self._reply.messages, seen.get("usage", Usage())
         seen["chains"] = [message.chain for message in messages if message.chain]
-        seen["usage"] = sum((message.usage for message in messages), Usage())
-        seen["key"].pay(seen["usage"].prompt_tokens + seen["usage"].completion_tokens)
+        seen["usage"] = used = sum((message.usage for message in messages), Usage())
+        seen["key"].pay(
+            used.prompt_tokens + used.completion_tokens - paid.prompt_tokens - paid.completion_tokens
+        )
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer when it is its turn. An error becomes a reply, or the end of the stream."""
         try:
             with scope["state"]["key"].entered():
                 async with self._gate.entered():
-                    await (self._stream(send) if self._asked.stream else self._whole(scope, receive, send))
+                    await (self._stream if self._asked.stream else self._whole)(scope, receive, send)
         except ClientGone:
             raise
         except Exception as error:  # noqa: BLE001  (whatever it is, the client gets a reply)
@@ -99,9 +105,10 @@ class Exchange(Response):
             async for index, event in events:
                 for _ in self._reply.messages[index].take(event):
                     pass
+        self._settle(scope["state"])  # before the end of the reply: the next request may come at once
         await JSONResponse(self._reply.completion())(scope, receive, send)
 
-    async def _stream(self, send: Send) -> None:
+    async def _stream(self, scope: Scope, _receive: Receive, send: Send) -> None:
         pinging = asyncio.ensure_future(self._ping(send))
         try:
             async with aclosing(self._source(self._asked, self._gate.cancel)) as events:
@@ -110,6 +117,7 @@ class Exchange(Response):
                         await self._send(send, lines)
         finally:
             await _ended(pinging)
+        self._settle(scope["state"])
         await self._send(send, b"".join(self._reply.end()), more=False)
 
     async def _ping(self, send: Send) -> None:

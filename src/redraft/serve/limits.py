@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
+
+from starlette.requests import ClientDisconnect, Request
+
+from redraft.serve.errors import Refusal, invalid
 
 
 @dataclass(frozen=True)
@@ -34,3 +40,26 @@ class Limits:
     check: int = 4096
     revisions: int = 16
     tokens: int = 16_384
+
+
+async def body_of(request: Request, limits: Limits) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        Refusal: It is too large or too slow, or broke off.
+    """
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for part in request.stream():
+                parts.append(part)
+                size += len(part)
+                if size > limits.body:
+                    message = f"the body has more than {limits.body:,} bytes."
+                    raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message)
+    except TimeoutError:
+        message = f"the body did not come within {limits.body_seconds:g} seconds."
+        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", message) from None
+    except ClientDisconnect:
+        raise invalid("the body broke off.", code="invalid_json") from None
+    return b"".join(parts)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from redraft.chain import whole
 from redraft.engines.base import Delta, Engine
 from redraft.engines.wrapped import Ask, Replies, WrappedEngine
+from redraft.errors import EngineError
 from redraft.revision.options import Options
 from redraft.serve.errors import invalid
 
@@ -27,23 +28,27 @@ class Token(NamedTuple):
 
 
 class Noting(WrappedEngine):
-    """An engine that notes the log-probabilities of each call.
-
-    Attributes:
-        calls: The tokens of each call, in the order in which they began.
-    """
+    """An engine that notes the log-probabilities of each answer. Answers are written one after the other."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self.calls: list[list[Token]] = []
+        self._answers: list[list[Token]] = []
+
+    def tokens(self, index: int) -> list[Token]:
+        """Return the tokens of an answer so far; none if it never began."""
+        return self._answers[index] if index < len(self._answers) else []
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
         tokens: list[Token] = []
-        self.calls.append(tokens)
-        async with aclosing(ask(replace(request["sampling"], logprobs=True))) as deltas:
-            async for delta in deltas:
-                tokens += await self._of(delta)
-                yield delta
+        self._answers.append(tokens)
+        try:
+            async with aclosing(ask(replace(request["sampling"], logprobs=True))) as deltas:
+                async for delta in deltas:
+                    tokens += await self._of(delta)
+                    yield delta
+        except EngineError:
+            self._answers.pop()  # it broke off, and may be written again
+            raise
 
     async def _of(self, delta: Delta) -> list[Token]:
         """Return the tokens of a delta. Without ids, the first one has the text of them all."""

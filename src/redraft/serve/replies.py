@@ -292,7 +292,7 @@ class Reply:
         """Return the log-probabilities that came since the last time, if they were asked for."""
         if self.asked.noted is None:
             return None
-        tokens = self.asked.noted.calls[index][self._noted[index] :]
+        tokens = self.asked.noted.tokens(index)[self._noted[index] :]
         self._noted[index] += len(tokens)
         return of_chat(tokens)
 

@@ -107,7 +107,7 @@ class RequestLog:
             with self._file:
                 for row in rows:
                     self._insert(*row)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:  # a server may report any number of tokens
             self._warn(str(error))
         else:
             self._failing = False

@@ -134,6 +134,53 @@ def test_small_requests_do_not_notice(tmp_path: Path) -> None:
     asyncio.run(check())
 
 
+def test_a_restart_outlives_the_call_that_began_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients may be less patient than a large model takes to load."""
+    pytest.importorskip("xllamacpp")
+
+    async def check() -> None:
+        async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
+            start, starting, starts = restart.Child.start, asyncio.Event(), []
+
+            async def started(settings: Any) -> Any:
+                starts.append(settings)
+                starting.set()
+                return await start(settings)
+
+            monkeypatch.setattr(restart.Child, "start", started)
+            kill(engine)
+            impatient = asyncio.create_task(engine.encode("abc"))
+            await starting.wait()
+            impatient.cancel()
+            assert await engine.encode("abc")
+            assert impatient.cancelled()
+            assert len(starts) == engine.health.restarts == 1
+
+    asyncio.run(check())
+
+
+def test_a_restart_ends_with_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xllamacpp")
+
+    async def check() -> None:
+        async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
+            starting = asyncio.Event()
+
+            async def started(_settings: Any) -> Any:
+                starting.set()
+                await asyncio.Event().wait()
+
+            monkeypatch.setattr(restart.Child, "start", started)
+            kill(engine)
+            waiting = asyncio.create_task(engine.encode("abc"))
+            await starting.wait()
+            await engine.aclose()
+            with pytest.raises(EngineCrash, match="SIGKILL"):
+                await waiting
+
+    asyncio.run(asyncio.wait_for(check(), 20))
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_path: Path) -> None:
     """The file is damaged after the start, and then made whole again."""

@@ -87,6 +87,19 @@ def test_stop_keeps_what_there_is_and_revise_goes_on(browser: Browsing, url: str
     assert inside(url) == 0
 
 
+def test_a_new_conversation_ends_the_answer_and_does_not_have_it(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.choose("slow")
+    visit.ask("Wait.")
+    visit.page.locator("#live .writing").wait_for()
+    visit.page.get_by_role("button", name="New conversation").click()
+    visit.page.locator(".empty").wait_for()
+    visit.page.locator("#live .writing").wait_for(state="detached")
+    assert inside(url) == 0
+    visit.page.locator("#send").wait_for()
+    assert visit.page.locator("#done .turn").count() == 0
+
+
 def test_sliders_decide_how_often_a_model_revises(browser: Browsing, url: str) -> None:
     visit = browser.open(url)
     for name, value in (("at most", "0"), ("at least", "0")):

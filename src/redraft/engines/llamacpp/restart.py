@@ -41,6 +41,7 @@ class KeptChild:
         self._restarts, self._crashes, self._not_before = 0, 0, 0.0
         self._trouble = ""
         self._closed = False
+        self._starting: asyncio.Task[None] | None = None
 
     @property
     def health(self) -> Health:
@@ -68,7 +69,17 @@ class KeptChild:
             raise _given_up(crash, crashes)
         async with dead.mourning:
             if self.child is dead:
-                await self._start(crash)
+                await self._started(crash)
+
+    async def _started(self, crash: EngineCrash) -> None:
+        """Wait for another process. If this call is cancelled, the start goes on: it may take minutes."""
+        if self._starting is None or self._starting.done():
+            self._starting = asyncio.ensure_future(self._start(crash))
+            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait({self._starting})
+        if self._starting.cancelled():  # the engine was closed
+            raise crash
+        self._starting.result()
 
     async def _start(self, error: EngineError) -> None:
         while not self._closed:
@@ -94,12 +105,13 @@ class KeptChild:
         dead, self.child = self.child, child
         self._restarts, self._trouble = self._restarts + 1, ""
         await asyncio.to_thread(dead.bury)
-        if self._closed:
-            await child.aclose()
 
     async def aclose(self) -> None:
         """End the process. May be called twice."""
         self._closed = True
+        if self._starting is not None and not self._starting.done():
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
         await self.child.aclose()
 
 

@@ -15,6 +15,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 import gradio as gr
 from fastapi import FastAPI
 
+from redraft.engines.threads import in_daemon_thread
 from redraft.errors import RedraftError
 from redraft.serve.errors import told
 from redraft.serve.keys import Key
@@ -87,6 +88,8 @@ class Choice:
     def updates(self, request: gr.Request, place: int) -> Updates:
         """Return the models of this visitor; the one at this place of the list is chosen."""
         models = self._service.choices(key_of(request))
+        if not models:
+            return {self.about: alert("Your key is for no model that is served.")}
         models = sorted(models, key=lambda model: own(model).most == 0)  # those that revise come first
         chosen = models[min(place, len(models) - 1)]
         about, least, most = about_of(chosen)
@@ -215,23 +218,24 @@ class Chat:
                 yield {self.live: alert(told(error))}
                 return
             yield {
-                **self._settled(talk, without_last=do != "ask", busy=True),
+                **await in_daemon_thread(lambda: self._settled(talk, without_last=do != "ask", busy=True)),
                 self.box: gr.Textbox(value="") if do == "ask" else gr.skip(),
             }
             async for html in talk.answer(self._service, str(request.session_hash), work):
                 yield {self.live: html}
             lost = do == "ask" and work.making.chain is None
             yield {
-                **self._settled(talk),
+                **await in_daemon_thread(lambda: self._settled(talk)),
                 self.box: gr.Textbox(value=text) if lost else gr.skip(),
             }
 
         return answer
 
-    def _changing(self, change: Callable[[Talk], str | None]) -> Callable[[Talk], Updates]:
+    def _changing(self, change: Callable[[Talk], str | None]) -> Callable[[Talk, gr.Request], Updates]:
         """Return what happens when a conversation is changed. `change` returns a new text for the box."""
 
-        def changed(talk: Talk) -> Updates:
+        def changed(talk: Talk, request: gr.Request) -> Updates:
+            self._stop(request)
             talk.wrong = ""
             try:
                 text = change(talk)
@@ -243,7 +247,10 @@ class Chat:
         return changed
 
     def _settled(self, talk: Talk, *, without_last: bool = False, busy: bool = False) -> Updates:
-        """Return the page with the turns as they stand, for a visitor who waits or one who may go on."""
+        """Return the page with the turns as they stand, for a visitor who waits or one who may go on.
+
+        Long turns take seconds to render: not for the event loop.
+        """
         empty = not talk.turns.turns
         return {
             self.done: EMPTY if empty and not busy else talk.html(without_last=without_last),
@@ -308,12 +315,7 @@ class Compare:
             self.first = gr.Markdown(elem_id="first", latex_delimiters=[])
             self.second = gr.Markdown(elem_id="second", latex_delimiters=[])
         with gr.Row(elem_id="votes", visible=False) as self.votes:
-            labels: dict[Winner, str] = {
-                "1": "Answer 1 is better",
-                "tie": "Equally good",
-                "2": "Answer 2 is better",
-            }
-            self.buttons = {gr.Button(label): winner for winner, label in labels.items()}
+            self.buttons = {gr.Button(label): winner for winner, label in VERDICTS.items()}
             self.voter = gr.Textbox(
                 label="Your name, kept with the vote", placeholder="anonymous", max_lines=1, min_width=200
             )
@@ -349,7 +351,8 @@ class Compare:
         yield {self.ask: gr.Button(visible=False), self.stop: gr.Button(visible=True)}
         async for line in duel.answer(self._service, tab, key, text, both):
             yield {self.status: line, self.first: "", self.second: "", self.votes: gr.Row(visible=False)}
-        yield {**self._shown(duel), self.ask: gr.Button(visible=True), self.stop: gr.Button(visible=False)}
+        shown = await in_daemon_thread(lambda: self._shown(duel))
+        yield {**shown, self.ask: gr.Button(visible=True), self.stop: gr.Button(visible=False)}
 
     def _voting(self, winner: Winner) -> Callable[[Duel, str], Updates]:
         def vote(duel: Duel, voter: str) -> Updates:

@@ -14,18 +14,20 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redraft.engines.threads import in_daemon_thread
 from redraft.serve.errors import Refusal
+from redraft.serve.limits import Limits, body_of
 from redraft.serve.page.compare import Store
 from redraft.serve.page.login import Logins
 from redraft.serve.page.work import Service
@@ -101,7 +103,7 @@ class Page:
         cookies = headers.get("cookie", "")
         if self.logins is not None:
             if asked == "POST /login":
-                return await _enter(self.logins, headers, receive)
+                return await _enter(self.logins, Request(scope, receive), self.service.limits)
             if asked == "GET /logout":
                 return RedirectResponse("/", 303, {"Set-Cookie": self.logins.leave(cookies)})
             key = self.logins.key_of(cookies)
@@ -117,7 +119,7 @@ class Page:
             return self._saved(part)
         if not _OF_GRADIO.fullmatch(asked):
             raise Refusal(HTTPStatus.NOT_FOUND, "not_found", f"there is no {asked!a:.100} here.")
-        return await self._of_gradio(scope, nonce)
+        return await self._of_gradio(scope, receive, nonce)
 
     def _saved(self, part: str) -> Response:
         talk = self.service.talks.get(part.removesuffix("/conversation.jsonl"))
@@ -126,7 +128,7 @@ class Page:
         name = {"Content-Disposition": 'attachment; filename="conversation.jsonl"'}
         return Response(talk.saved(), media_type="application/jsonl", headers=name)
 
-    async def _of_gradio(self, scope: Scope, nonce: str) -> ASGIApp:
+    async def _of_gradio(self, scope: Scope, receive: Receive, nonce: str) -> ASGIApp:
         """Return Gradio with what it leaves to us; a page that waits while it is not there yet."""
         if self._gradio is None:
             self._gradio = asyncio.ensure_future(self._begin())
@@ -138,7 +140,7 @@ class Page:
         if scope["path"] == "/":
             return _changed(gradio, nonce)
         if scope["method"] == "POST":
-            return _bounded(gradio, self.service.limits.body)
+            return _with_body(gradio, await body_of(Request(scope, receive), self.service.limits))
         return gradio
 
     async def _begin(self) -> ASGIApp:
@@ -154,23 +156,14 @@ class Page:
         return app
 
 
-def _bounded(app: ASGIApp, most: int) -> ASGIApp:
-    """Refuse bodies of more bytes than that."""
+def _with_body(app: ASGIApp, body: bytes) -> ASGIApp:
+    """Give Gradio the body of a request that was read."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        size = 0
+        whole = iter([{"type": "http.request", "body": body, "more_body": False}])
 
         async def receiving() -> Message:
-            nonlocal size
-            message = await receive()
-            size += len(message.get("body", b""))
-            if size > most:
-                raise Refusal(
-                    HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                    "body_too_large",
-                    f"a body has at most {most:,} bytes.",
-                )
-            return message
+            return next(whole, None) or await receive()
 
         await app(scope, receiving, send)
 
@@ -203,14 +196,11 @@ def _changed(app: ASGIApp, nonce: str) -> ASGIApp:
     return answer
 
 
-async def _enter(logins: Logins, headers: Headers, receive: Receive) -> Response:
+async def _enter(logins: Logins, request: Request, limits: Limits) -> Response:
     """Log a visitor in with the key that the form sends."""
-    body, more = b"", True
-    while more and len(body) <= _ENTRY:
-        message = await receive()
-        body, more = body + message.get("body", b""), message.get("more_body", False)
-    given = parse_qs(body[:_ENTRY].decode("latin-1")).get("key", [""])[0]
-    secure = headers.get("origin", "").startswith("https:")
+    body = await body_of(request, replace(limits, body=_ENTRY))
+    given = parse_qs(body.decode("latin-1")).get("key", [""])[0]
+    secure = request.headers.get("origin", "").startswith("https:")
     if (cookie := logins.enter(given, secure=secure)) is None:
         return _login_page('<p class="alert" role="alert">That key is not right.</p>')
     return RedirectResponse("/", 303, {"Set-Cookie": cookie})

@@ -66,7 +66,7 @@ class Talk:
 
         At the end it is a turn, if it has an answer. What goes wrong is in `wrong`.
         """
-        self.wrong = ""
+        self.wrong, turns = "", self.turns  # the visitor may begin another conversation meanwhile
         question = work.prompt.text
         waiting = status("Waiting for a free place")
 
@@ -80,4 +80,4 @@ class Talk:
             self.wrong = alert(told(error))
         finally:
             if work.making.chain is not None:
-                self.turns.add(work.making.chain)
+                turns.add(work.making.chain)

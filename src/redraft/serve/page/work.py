@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -20,7 +20,7 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.revision.api import make, prompt_of
 from redraft.revision.cancel import CancelToken
 from redraft.revision.options import MAX_REVISIONS, Options
-from redraft.serve.errors import invalid, refusal_of
+from redraft.serve.errors import Refusal, invalid, refusal_of
 from redraft.serve.exchange import no_engine
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Key
@@ -85,6 +85,7 @@ class Work:
         options: Those of the chain.
         making: What there is of it.
         waiting: Whether it waits for its turn.
+        refusal: What a visitor is told of the error that ended it.
     """
 
     key: Key
@@ -93,19 +94,24 @@ class Work:
     options: Options
     making: Making
     waiting: bool = True
+    refusal: Refusal | None = None
     _cancel: CancelToken = field(default_factory=CancelToken)
     _task: asyncio.Task[None] | None = None
 
     def begin(self, service: Service) -> asyncio.Task[None]:
-        """Begin, and return the task. It raises what the chain raises."""
+        """Begin, and return the task."""
         self._task = asyncio.ensure_future(self._run(service))
         return self._task
 
     def stop(self) -> None:
-        """End now. The steps so far are kept."""
+        """End now. The steps so far are kept. Any thread may call it: Gradio's handlers have their own."""
         self._cancel.cancel()
-        if self.waiting and self._task is not None:
-            self._task.cancel()
+        if self._task is not None:
+            self._task.get_loop().call_soon_threadsafe(self._wait_no_more, self._task)
+
+    def _wait_no_more(self, task: asyncio.Task[None]) -> None:
+        if self.waiting:
+            task.cancel()
 
     async def _run(self, service: Service) -> None:
         began = time.monotonic()
@@ -117,9 +123,9 @@ class Work:
                     async with aclosing(make(self.prompt, options, no_engine)) as events:
                         async for event in events:
                             self.making.take(event)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001  (whatever it is, the visitor is told)
             self.making.chain = getattr(error, "chain", None)
-            raise
+            self.refusal = refusal_of(error)
         finally:
             service.note(self, time.monotonic() - began)
 
@@ -186,10 +192,9 @@ class Service:
                 began = time.monotonic()
                 yield await in_daemon_thread(draw)
                 pause = max(PAUSE, SHARE * (time.monotonic() - began))
-            for task in tasks:
-                with suppress(asyncio.CancelledError):  # it was stopped before its turn came
-                    if error := task.exception():
-                        raise refusal_of(error) if isinstance(error, Exception) else error
+            for work in works:
+                if work.refusal:
+                    raise work.refusal
 
     @contextmanager
     def _working(self, tab: str, works: Sequence[Work]) -> Iterator[None]:
@@ -199,7 +204,10 @@ class Service:
         try:
             yield
         finally:
-            self.leave(tab)
+            if self.at_work.get(tab) is works:  # and not those of the next question, after a stop
+                del self.at_work[tab]
+            for work in works:
+                work.stop()
 
     def leave(self, tab: str) -> None:
         """Stop the chains of a tab, if there are any."""
@@ -213,6 +221,7 @@ class Service:
         work.key.pay(usage.prompt_tokens + usage.completion_tokens)
         self.metrics.asked(work.model, chains, usage, seconds)
         seen = {"id": id_of(None), "key": work.key, "model": work.model, "chains": chains, "usage": usage}
+        seen["error"] = work.refusal and work.refusal.code
         entry = Entry.of({"method": "PAGE", "path": "/", "state": seen}, seconds)
         _log.info(entry)
         if self.request_log is not None:

@@ -1,0 +1,53 @@
+"""Bodies that strangers send to the page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from starlette.types import Message
+
+from redraft.serve.errors import Refusal
+from redraft.serve.keys import Keys
+from redraft.serve.limits import Limits
+from redraft.serve.page.login import Logins
+from redraft.serve.page.mount import Page
+from tests.serve.page.test_login import KEY
+from tests.serve.page.test_work import service
+
+
+def asked(folder: Path, path: str, pieces: Iterable[bytes], limits: Limits | None = None) -> list[Message]:
+    """What the page sends to a visitor without a login who sends pieces of a body, and then nothing."""
+    (folder / "keys").write_text(KEY)
+    logins = Logins(Keys.read(folder / "keys"))
+    page = Page(replace(service("Rain."), limits=limits or Limits()), logins, cast("Any", None))
+    scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b"", "state": {}}
+    left, sent = iter(pieces), list[Message]()
+
+    async def receive() -> Message:
+        if (piece := next(left, None)) is None:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": piece, "more_body": True}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    asyncio.run(asyncio.wait_for(page(scope, receive, send), 10))
+    return sent
+
+
+def test_a_slow_login_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal) as refused:
+        asked(tmp_path, "/login", [b"key="], Limits(body_seconds=0.05))
+    assert refused.value.status == HTTPStatus.REQUEST_TIMEOUT
+
+
+def test_a_large_login_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Refusal) as refused:
+        asked(tmp_path, "/login", [b"x" * 5000] * 3)
+    assert refused.value.code == "body_too_large"

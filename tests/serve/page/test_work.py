@@ -1,0 +1,99 @@
+"""Chains of the page: stopped, failed, and left behind by a new conversation."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import pytest
+
+from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.errors import EngineError
+from redraft.revision.conversation import Conversation
+from redraft.revision.options import check_options
+from redraft.serve.errors import Refusal
+from redraft.serve.gate import Gate
+from redraft.serve.keys import ANYONE
+from redraft.serve.limits import Limits
+from redraft.serve.metrics import Metrics
+from redraft.serve.models import Model, Models
+from redraft.serve.page.talk import Talk
+from redraft.serve.page.work import Service, Wanted, Work
+from tests.serve.running import SHORT
+
+ONCE = Wanted("rain", 0, 0)
+
+
+def service(*replies: Any, at_once: int = 4, **engine: Any) -> Service:
+    models, gate = Models(), Gate(at_once, 4)
+    options: Any = {"model": ScriptedEngine(list(replies), **engine), "max_revisions": 0}
+    models.offer([Model("rain", check_options(options))])
+    return Service(models, gate, Limits(), Metrics(lambda: gate.inside))
+
+
+def asked(shared: Service) -> Work:
+    return Talk().work(shared, ANYONE, ONCE, "ask", "Describe rain.")
+
+
+async def watched(shared: Service, *works: Work) -> None:
+    async for _ in shared.watch("tab", works, str):
+        pass
+
+
+def test_an_answer_that_was_stopped_does_not_end_the_next_one() -> None:
+    async def main() -> None:
+        shared = service(SHORT, delay=0.02)
+        first, second = asked(shared), asked(shared)
+        watching = shared.watch("tab", [first], str)
+        await anext(watching)
+        with pytest.raises(Refusal, match="another answer"):
+            await watched(shared, second)
+        shared.leave("tab")
+        following = asyncio.ensure_future(watched(shared, second))
+        await asyncio.sleep(0)
+        await watching.aclose()
+        await following
+        assert second.making.chain
+        assert second.making.chain.answer == SHORT
+        assert not shared.at_work
+
+    asyncio.run(main())
+
+
+def test_the_log_says_why_a_chain_failed(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "redraft.serve")
+    shared = service(Reply("Rain", error=EngineError("the model fell over")))
+    with pytest.raises(Refusal, match="fell over"):
+        asyncio.run(watched(shared, asked(shared)))
+    [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
+    assert "error=engine_error" in line
+
+
+def test_an_answer_is_no_turn_of_a_conversation_that_was_begun_after_it() -> None:
+    async def main() -> None:
+        shared, talk = service(SHORT, delay=0.02), Talk()
+        work = talk.work(shared, ANYONE, ONCE, "ask", "Describe rain.")
+        async for _ in talk.answer(shared, "tab", work):
+            talk.turns = Conversation()
+        assert work.making.chain
+        assert talk.turns.turns == ()
+
+    asyncio.run(main())
+
+
+def test_a_question_that_waits_can_be_stopped_from_a_thread() -> None:
+    async def main() -> None:
+        shared = service(SHORT, at_once=1, delay=0.1)
+        works = asked(shared), asked(shared)
+        watching = shared.watch("tab", works, str)
+        await anext(watching)
+        assert [work.waiting for work in works] == [False, True]
+        await asyncio.to_thread(shared.leave, "tab")
+        async for _ in watching:
+            pass
+        assert works[0].making.chain
+        assert works[1].making.chain is None
+        assert shared.gate.inside == 0
+
+    asyncio.run(main(), debug=True)
