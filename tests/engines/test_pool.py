@@ -26,7 +26,7 @@ from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import Call, Reply, ScriptedEngine
 from redraft.errors import EngineError, ModelError, ServerError, UsageError
 from redraft.revision.api import finished
-from redraft.revision.ops import Interrupted
+from redraft.revision.ops import Interrupted, Text
 from tests.engines.fake_server import (
     FakeServer,
     chat_event,
@@ -152,6 +152,7 @@ def test_a_server_that_fails_is_set_aside_and_tried_again(caplog: pytest.LogCapt
         address = f"{bad.url}#m"
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert told[0].startswith(f"{address} is set aside: ")
+    assert "busy" not in told[0], "what a server says may quote a prompt"
     assert told[1] == f"{address} works again."
 
 
@@ -295,14 +296,16 @@ def test_chains_go_on_from_their_last_complete_step_on_another_server() -> None:
                 options: Any = {"model": engine, "min_revisions": 2, "max_revisions": 2}
                 async for event in redraft.stream(f"{number}?", **options):
                     broken += isinstance(event, Interrupted)
+                    if isinstance(event, Text) and event.kind == "feedback":
+                        criticised.add(number)
+                        if len(criticised) == 6:
+                            one.send(signal.SIGKILL)
                 return event.chain, broken  # type: ignore[union-attr]
 
-            chains = [asyncio.create_task(chain(number)) for number in range(6)]
-            await asyncio.sleep(0.5)
-            one.send(signal.SIGKILL)
-            done = await asyncio.gather(*chains)
+            criticised: set[int] = set()
+            done = await asyncio.gather(*map(chain, range(6)))
             assert [step.answer for made, _ in done for step in made.steps] == [WHOLE] * 18
-            assert sum(broken for _, broken in done) == 3
+            assert sum(broken for _, broken in done) >= 1
             await engine.aclose()
 
     run(check())
