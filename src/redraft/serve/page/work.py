@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -20,12 +20,12 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.revision.api import make, prompt_of
 from redraft.revision.cancel import CancelToken
 from redraft.revision.options import MAX_REVISIONS, Options
-from redraft.serve.errors import invalid, refusal_of
+from redraft.serve.errors import Refusal, invalid, refusal_of
 from redraft.serve.exchange import no_engine
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Key
 from redraft.serve.limits import Limits
-from redraft.serve.log import Entry, id_of
+from redraft.serve.log import REQUEST, Entry, id_of
 from redraft.serve.metrics import Metrics
 from redraft.serve.models import Model, Models
 from redraft.serve.page.view import Making
@@ -85,6 +85,8 @@ class Work:
         options: Those of the chain.
         making: What there is of it.
         waiting: Whether it waits for its turn.
+        refusal: What the person is told if it failed.
+        id: Of the request, in the logs. The chain's own is that of a turn, as in other conversations.
     """
 
     key: Key
@@ -93,6 +95,8 @@ class Work:
     options: Options
     making: Making
     waiting: bool = True
+    refusal: Refusal | None = None
+    id: str = field(default_factory=lambda: id_of(None))
     _cancel: CancelToken = field(default_factory=CancelToken)
     _task: asyncio.Task[None] | None = None
 
@@ -109,6 +113,7 @@ class Work:
 
     async def _run(self, service: Service) -> None:
         began = time.monotonic()
+        REQUEST.set(self.id)  # of this task alone
         try:
             with self.key.entered():
                 async with service.gate.entered():
@@ -119,7 +124,8 @@ class Work:
                             self.making.take(event)
         except Exception as error:
             self.making.chain = getattr(error, "chain", None)
-            raise
+            self.refusal = refusal_of(error)
+            raise self.refusal from error
         finally:
             service.note(self, time.monotonic() - began)
 
@@ -186,10 +192,9 @@ class Service:
                 began = time.monotonic()
                 yield await in_daemon_thread(draw)
                 pause = max(PAUSE, SHARE * (time.monotonic() - began))
-            for task in tasks:
-                with suppress(asyncio.CancelledError):  # it was stopped before its turn came
-                    if error := task.exception():
-                        raise refusal_of(error) if isinstance(error, Exception) else error
+            errors = [task.exception() for task in tasks if not task.cancelled()]  # all are looked at
+            for error in filter(None, errors):
+                raise error
 
     @contextmanager
     def _working(self, tab: str, works: Sequence[Work]) -> Iterator[None]:
@@ -208,11 +213,15 @@ class Service:
 
     def note(self, work: Work, seconds: float) -> None:
         """Count a chain, and note it in the logs."""
-        chains = [work.making.chain] if work.making.chain else []
+        chains = [chain.model_copy(update={"id": work.id})] if (chain := work.making.chain) else []
         usage = sum((chain.usage for chain in chains), Usage())
         work.key.pay(usage.prompt_tokens + usage.completion_tokens)
         self.metrics.asked(work.model, chains, usage, seconds)
-        seen = {"id": id_of(None), "key": work.key, "model": work.model, "chains": chains, "usage": usage}
+        seen = {"id": work.id, "key": work.key, "model": work.model, "chains": chains, "usage": usage}
+        if work.refusal:
+            seen |= {"status": work.refusal.status.value, "error": work.refusal.code}
+        elif chains:
+            seen["status"] = 200
         entry = Entry.of({"method": "PAGE", "path": "/", "state": seen}, seconds)
         _log.info(entry)
         if self.request_log is not None:
