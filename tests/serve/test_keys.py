@@ -55,6 +55,8 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
         (f"{ALICE} models=", "a key has no setting 'models='", "Did you mean models=…?"),
         (f"{ALICE} parallel=0", "parallel is '0'", "a number above 0"),
         (f"{ALICE} requests-per-minute=many", "requests-per-minute is 'many'", "a number above 0"),
+        (f"{ALICE} name=a name=b", "keys.txt:1: name is there twice", "Keep one"),
+        (f"sha256:{'0' * 63}", "keys.txt:1: behind sha256: there are 63 characters", "hex, of 64"),
         (f"{ALICE}\n{ALICE} name=alice", "keys.txt:2: the key is there twice", "Keep one"),
     ],
 )

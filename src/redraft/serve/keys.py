@@ -172,6 +172,8 @@ def _key(words: list[str], where: str) -> Key:
             near = get_close_matches(name, _SETTINGS, n=1)
             hint = f"Did you mean {near[0]}=…?" if near else f"It may have: {'=… '.join(_SETTINGS)}=…"
             raise UsageError(f"{where}: a key has no setting {word!r:.40}.", hint=hint)
+        if name in found:
+            raise UsageError(f"{where}: {name} is there twice.", hint="Keep one.")
         if name in _NUMBERS and not (value.isdecimal() and int(value)):
             raise UsageError(f"{where}: {name} is {value!r:.40}.", hint="It should be a number above 0.")
         found[name] = value
@@ -183,6 +185,11 @@ def _key(words: list[str], where: str) -> Key:
 def _digest(word: str, where: str) -> bytes:
     if digest := _DIGEST.fullmatch(word):
         return bytes.fromhex(digest[1])
+    if word.lower().startswith("sha256:"):
+        raise UsageError(
+            f"{where}: behind sha256: there are {len(word) - 7} characters.",
+            hint="It should be a digest in hex, of 64: printf %s KEY | sha256sum",
+        )
     if len(word) < SHORTEST:
         raise UsageError(
             f"{where}: the key has {len(word)} characters, and at least {SHORTEST} are needed.",

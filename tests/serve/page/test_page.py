@@ -40,6 +40,7 @@ MODELS: dict[str, Any] = {
     "bad": {"replies": [BAD], "max-revisions": 0},
     "slow": {"replies": [{"text": "Rain", "stall": 600}], "max-revisions": 0},
     "broken": {"replies": [{"text": "Rain is", "error": "the model fell over"}], "max-revisions": 0},
+    "silent": {"replies": [""], "max-revisions": 1},
     "long": {"replies": ["# Rain\n\n" + "Rain is water, and it is wet. " * 400], "max-revisions": 0},
 }
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -136,6 +139,63 @@ def test_errors_are_messages_on_the_page(browser: Browsing, url: str) -> None:
     while inside(url) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert inside(url) == 0
+
+
+def test_a_question_without_an_answer_is_back_in_the_box(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.ask("Describe rain.")
+    visit.answered()
+    visit.choose("silent")
+    visit.ask("Say something.")
+    visit.page.locator("#live [role=alert]").wait_for()
+    visit.page.wait_for_selector("#actions", state="visible")
+    assert visit.page.input_value("#box textarea") == "Say something."
+    assert "Say something" not in visit.page.inner_text("#done")
+
+
+def test_the_request_log_has_what_people_asked_and_each_chain_has_its_own_id(
+    browser: Browsing, tmp_path: Path
+) -> None:
+    models = {name: MODELS[name] for name in ("rain", "broken")}
+    with serving(tmp_path, models, "--request-log", "requests.db", "--log-text") as url:
+        for model in ("rain", "rain", "broken"):
+            visit = browser.open(url)
+            visit.choose(model)
+            visit.ask("Describe rain.")
+            visit.page.wait_for_selector("#actions", state="visible")
+    with closing(sqlite3.connect(tmp_path / "requests.db")) as log:
+        rows = log.execute("SELECT id, status, error FROM requests WHERE method = 'PAGE'").fetchall()
+        chains = log.execute("SELECT chain FROM chains").fetchall()
+    assert [row[1:] for row in rows] == [(200, None), (200, None), (502, "engine_error")]
+    assert [json.loads(chain)["id"] for (chain,) in chains] == [row[0] for row in rows]
+
+
+def test_two_models_that_fail_are_two_warnings_with_the_ids_of_their_lines(
+    browser: Browsing, tmp_path: Path
+) -> None:
+    broken = {name: {**MODELS["broken"], "max-revisions": most} for name, most in (("one", 0), ("two", 1))}
+    with serving(tmp_path, broken) as url:
+        visit = browser.open(url)
+        visit.page.get_by_role("tab", name="Compare").click()
+        visit.choose("one", "One model")
+        visit.choose("two", "The other model")
+        visit.ask("Fail.", "#question")
+        visit.page.locator("#both [role=alert]").wait_for()
+    log = (tmp_path / "log").read_text()
+    warned = set(re.findall(r"WARNING a model failed: .*id=(\S+)", log))
+    assert warned == set(re.findall(r"id=(\S+) method='PAGE'", log))
+    assert len(warned) == 2
+    assert "the model fell over" not in log
+
+
+def test_an_empty_question_is_not_asked(browser: Browsing, url: str, folder: Path) -> None:
+    visit = browser.open(url)
+    visit.ask(" ")
+    visit.page.get_by_role("tab", name="Compare").click()
+    visit.ask(" ", "#question")
+    visit.page.wait_for_timeout(500)
+    assert "Error" not in visit.page.locator("body").inner_text()
+    assert "Traceback" not in (folder / "log").read_text()
 
 
 def test_two_models_are_compared_blindly_and_the_vote_is_a_review(

@@ -209,7 +209,7 @@ class Chat:
         ) -> AsyncIterator[Updates]:
             text = example or text
             if do == "ask" and not text.strip():
-                yield {}
+                yield {self.box: gr.skip()}  # Gradio takes an empty dict for a value
                 return
             try:
                 wanted = wanted_of(model, least, most)
@@ -221,9 +221,10 @@ class Chat:
                 **await in_daemon_thread(lambda: self._settled(talk, without_last=do != "ask", busy=True)),
                 self.box: gr.Textbox(value="") if do == "ask" else gr.skip(),
             }
+            before = len(talk.turns.turns)
             async for html in talk.answer(self._service, str(request.session_hash), work):
                 yield {self.live: html}
-            lost = do == "ask" and work.making.chain is None
+            lost = do == "ask" and len(talk.turns.turns) == before
             yield {
                 **await in_daemon_thread(lambda: self._settled(talk)),
                 self.box: gr.Textbox(value=text) if lost else gr.skip(),
@@ -344,7 +345,7 @@ class Compare:
         self, duel: Duel, text: str, a: Any, b: Any, c: Any, d: Any, e: Any, f: Any, request: gr.Request
     ) -> AsyncIterator[Updates]:
         if not text.strip():
-            yield {}
+            yield {self.status: gr.skip()}
             return
         both = wanted_of(a, b, c), wanted_of(d, e, f)
         tab, key = str(request.session_hash), key_of(request)
