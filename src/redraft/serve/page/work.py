@@ -85,12 +85,8 @@ class Work:
         options: Those of the chain.
         making: What there is of it.
         waiting: Whether it waits for its turn.
-<<<<<<< HEAD
-        refusal: What a visitor is told of the error that ended it.
-=======
         refusal: What the person is told if it failed.
         id: Of the request, in the logs. The chain's own is that of a turn, as in other conversations.
->>>>>>> user17
     """
 
     key: Key
@@ -100,10 +96,7 @@ class Work:
     making: Making
     waiting: bool = True
     refusal: Refusal | None = None
-<<<<<<< HEAD
-=======
     id: str = field(default_factory=lambda: id_of(None))
->>>>>>> user17
     _cancel: CancelToken = field(default_factory=CancelToken)
     _task: asyncio.Task[None] | None = None
 
@@ -136,10 +129,6 @@ class Work:
         except Exception as error:  # noqa: BLE001  (whatever it is, the visitor is told)
             self.making.chain = getattr(error, "chain", None)
             self.refusal = refusal_of(error)
-<<<<<<< HEAD
-=======
-            raise self.refusal from error
->>>>>>> user17
         finally:
             service.note(self, time.monotonic() - began)
 
@@ -206,15 +195,9 @@ class Service:
                 began = time.monotonic()
                 yield await in_daemon_thread(draw)
                 pause = max(PAUSE, SHARE * (time.monotonic() - began))
-<<<<<<< HEAD
             for work in works:
                 if work.refusal:
                     raise work.refusal
-=======
-            errors = [task.exception() for task in tasks if not task.cancelled()]  # all are looked at
-            for error in filter(None, errors):
-                raise error
->>>>>>> user17
 
     @contextmanager
     def _working(self, tab: str, works: Sequence[Work]) -> Iterator[None]:
@@ -240,16 +223,11 @@ class Service:
         usage = sum((chain.usage for chain in chains), Usage())
         work.key.pay(usage.prompt_tokens + usage.completion_tokens)
         self.metrics.asked(work.model, chains, usage, seconds)
-<<<<<<< HEAD
-        seen = {"id": id_of(None), "key": work.key, "model": work.model, "chains": chains, "usage": usage}
-        seen["error"] = work.refusal and work.refusal.code
-=======
         seen = {"id": work.id, "key": work.key, "model": work.model, "chains": chains, "usage": usage}
         if work.refusal:
             seen |= {"status": work.refusal.status.value, "error": work.refusal.code}
         elif chains:
             seen["status"] = 200
->>>>>>> user17
         entry = Entry.of({"method": "PAGE", "path": "/", "state": seen}, seconds)
         _log.info(entry)
         if self.request_log is not None:
