@@ -129,6 +129,11 @@ class EngineError(RedraftError):
         super().__init__(message, hint=hint)
         self.passing = passing
 
+    @property
+    def for_log(self) -> str:
+        """The message up to its first colon. Behind it are a server's words, which may quote a prompt."""
+        return self.message.partition(": ")[0]
+
 
 class ModelError(EngineError):
     """A model file or adapter is missing, damaged, or does not fit."""

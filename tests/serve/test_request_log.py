@@ -7,22 +7,24 @@ import logging
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from redraft.chain import Chain
-from redraft.engines.scripted import Reply
+from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import OutputError, ServerError
 from redraft.serve import request_log
 from redraft.serve.keys import Keys
 from redraft.serve.log import Entry
 from redraft.serve.request_log import RequestLog
-from tests.serve.running import LONG, SHORT, Server, both, served
+from tests.serve.running import HI, LONG, SHORT, Server, both, plain, served
 
 KEY = "the-long-key-of-alice"
 
@@ -93,6 +95,31 @@ def test_completions_errors_and_streams_are_rows_too(path: Path) -> None:
         4,
     )
     assert (broken["status"], broken["error"]) == (200, "engine_error")
+
+
+def test_a_client_that_left_is_told_from_one_that_stayed(path: Path) -> None:
+    with logging_to(path, Reply("Rain", stall=60)) as server:
+        with httpx.stream(
+            "POST", f"{server.url}/chat/completions", json={"model": "plain", "messages": HI, "stream": True}
+        ) as reply:
+            next(reply.iter_lines())
+        while not (found := rows(path)):
+            time.sleep(0.01)
+    assert [(row["status"], row["error"]) for row in found] == [(200, "client_left")]
+
+
+@pytest.mark.parametrize(("status", "expected"), [(400, "engine_refused"), (403, "engine_error")])
+def test_what_the_server_behind_says_is_not_in_the_log(
+    status: int, expected: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = ServerError(f"host refuses the request ({status}): your prompt says hush", status=status)
+    with served({"plain": plain(ScriptedEngine([Reply("", error=error)]))}) as server:
+        reply = server.post()
+    assert reply.status_code == (400 if status == 400 else 502)
+    assert reply.json()["error"]["code"] == expected
+    assert "hush" in reply.text
+    assert f"a model failed: host refuses the request ({status})" in caplog.text
+    assert "hush" not in caplog.text
 
 
 def test_texts_are_kept_if_that_was_asked_for(path: Path, tmp_path: Path) -> None:

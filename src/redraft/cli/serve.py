@@ -62,11 +62,16 @@ class PageFlags:
         """Return what stores votes; None if there is no page: Gradio is not installed, or it is not wanted.
 
         Raises:
-            UsageError: The page is to be shared, and there is none, or it has no login.
+            UsageError: Votes cannot be stored. Or the page is to be shared, and there is none or no login.
         """
         from redraft.evaluation.voting.compared import PageVotes
         from redraft.serve.page.share import check_share
 
+        if self.page and not self.votes.parent.is_dir():
+            raise UsageError(
+                f"{self.votes.parent} is no folder, so votes cannot go to {self.votes.name} there.",
+                hint="Name another file: --votes FILE. Or leave the page out: --no-page",
+            )
         there = self.page and find_spec("gradio") is not None
         if self.share:
             check_share(page=there, keys=keys is not None)
@@ -117,10 +122,11 @@ class LogFlags:
 
     def say(self, message: str, hint: str | None = None) -> None:
         """Say something to people, or write it into a log for programs."""
-        if self.log_json:
-            logging.getLogger("redraft.serve").info(message)
-        else:
+        if not self.log_json:
             tell(message, hint)
+            return
+        for line in filter(None, (message, hint)):
+            logging.getLogger("redraft.serve").info(line)
 
 
 @takes

@@ -317,9 +317,7 @@ class PoolEngine:
         if _now() < member.aside_until or (isinstance(error, ServerError) and error.status == 500):
             return
         if not member.failures:
-            # Behind a colon is what a server says. That could quote a prompt, and the log has no texts.
-            why = error.message.partition(": ")[0]
-            _log.warning("%s is set aside: %s", member.name, why)
+            _log.warning("%s is set aside: %s", member.name, error.for_log)
         member.failures += 1
         member.trouble = error.message
         longest = self._patience.backoff * 2.0 ** min(member.failures - 1, 10)

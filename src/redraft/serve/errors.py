@@ -125,10 +125,16 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
     )
 
 
+_CLIENTS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
+"""Statuses by which a server behind us says that the request is wrong: asking again is no use."""
+
+
 def _of_engine(error: EngineError) -> Refusal:
-    _log.warning("a model failed: %s", type(error).__name__)  # its message may quote a prompt
+    _log.warning("a model failed: %s", error.for_log)
     if isinstance(error, ServerError) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "engine_busy", error.message, wait=5)
+    if isinstance(error, ServerError) and error.status in _CLIENTS:
+        return invalid(error.message, code="engine_refused")
     late = isinstance(error, EngineTimeout)
     status = HTTPStatus.GATEWAY_TIMEOUT if late else HTTPStatus.BAD_GATEWAY
     return Refusal(status, "engine_error", error.message)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any
 
 from starlette.responses import JSONResponse, Response
@@ -71,8 +71,11 @@ class Exchange(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves."""
         scope["state"]["model"] = self._asked.model
-        with suppress(ClientGone), parent_of(self._asked.options, scope):
-            await unless_gone(receive, self._answer(scope, receive, patient(send)))
+        with parent_of(self._asked.options, scope):
+            try:
+                await unless_gone(receive, self._answer(scope, receive, patient(send)))
+            except ClientGone:
+                scope["state"]["error"] = "client_left"
         self._settle(scope["state"])
 
     def _settle(self, seen: dict[str, Any]) -> None:

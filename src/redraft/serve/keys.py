@@ -24,6 +24,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any, Self
 
+from redraft.counting import counted
 from redraft.errors import UsageError
 from redraft.serve.errors import Refusal
 
@@ -77,7 +78,7 @@ class Key:
         """
         now = monotonic()
         if self.parallel is not None and self._inside >= self.parallel:
-            raise self._too_many(f"{self.parallel} at once", WAIT)
+            raise self._too_many(f"{counted(self.parallel, 'request')} at once", WAIT)
         for what, most, past in (
             ("requests", self.requests, self._begun),
             ("tokens", self.tokens, self._used),
