@@ -101,6 +101,7 @@ async def _in_llamacpp(
             "parallel": 1,
             "threads": None,
             "gpu_layers": 0,
+            "gpu": False,
             "speculate": False,
             "key": "",
         }
