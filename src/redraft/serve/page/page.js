@@ -50,7 +50,7 @@ window.fetch = async (what, how) => {
 const copied = new WeakSet(); // what has a button
 async function copy(of, button) {
   const parts = of.matches("pre") ? [of] : [...of.children].filter((each) => !each.matches(".sr, .copy"));
-  await navigator.clipboard.writeText(parts.map((each) => each.innerText).join("\n\n"));
+  await navigator.clipboard.writeText(parts.map((each) => each.innerText.trimEnd()).join("\n\n"));
   said.textContent = "Copied.";
   button.classList.add("copied");
   setTimeout(() => button.classList.remove("copied"), 1500);
