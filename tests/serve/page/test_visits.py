@@ -218,10 +218,9 @@ def test_on_a_phone_a_comparison_is_in_sight(browser: Browsing, url: str) -> Non
     page = visit.page
     page.get_by_role("tab", name="Compare").click()
     visit.choose("long", "One model")
-    visit.choose("code", "The other model")
     visit.ask("Describe rain.", "#question")
     page.locator("#votes").wait_for()
-    page.wait_for_timeout(300)
+    page.wait_for_timeout(800)
     assert 0 < page.locator("#answers").bounding_box()["y"] < 300
 
 

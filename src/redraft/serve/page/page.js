@@ -128,7 +128,7 @@ function changed() {
   if (working && !busy) following = true;
   busy = working;
   const both = Boolean(find("#both .status"));
-  if (both !== comparing) find("#asking").scrollIntoView();
+  if (both !== comparing) setTimeout(() => find("#asking").scrollIntoView(), 300); // what it shows is drawn by then
   comparing = both;
   offerCopies();
 }
