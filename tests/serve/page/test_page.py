@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from redraft.chain import Chain
-from tests.serve.page.browsing import Browsing, browsing, inside, serving
+from tests.serve.page.browsing import Browsing, inside, serving
 
 DRAFT = "Rain is **water**, and it is wet, and it is cold, and it falls from the sky."
 MIDDLE = "Rain is **water**, and it falls from the sky."
@@ -40,6 +40,8 @@ MODELS: dict[str, Any] = {
     "bad": {"replies": [BAD], "max-revisions": 0},
     "slow": {"replies": [{"text": "Rain", "stall": 600}], "max-revisions": 0},
     "broken": {"replies": [{"text": "Rain is", "error": "the model fell over"}], "max-revisions": 0},
+    "same": {"replies": [DRAFT], "check": ["words<=5"]},
+    "code": {"replies": ["Run **this**:\n\n```\nprint(1)\n```\n\nThat is all."], "max-revisions": 0},
     "silent": {"replies": [""], "max-revisions": 1},
     "long": {"replies": ["# Rain\n\n" + "Rain is water, and it is wet. " * 400], "max-revisions": 0},
 }
@@ -54,18 +56,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(folder: Path) -> Iterator[str]:
     with serving(folder, MODELS, "--parallel", "2", "--queue", "1") as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browsing]:
-    with browsing() as each:
-        yield each
-
-
-@pytest.fixture
-def browser(chromium: Browsing) -> Iterator[Browsing]:
-    yield chromium
-    chromium.close()
 
 
 def test_an_answer_is_drafted_revised_changed_and_saved(browser: Browsing, url: str) -> None:
@@ -100,11 +90,11 @@ def test_nothing_in_an_answer_does_anything(browser: Browsing, url: str) -> None
     assert visit.page.title() == "redraft"
     assert (
         final.locator(
-            "img, script, svg, style, iframe, form, button, input, object, math, pre.mermaid"
+            "img, script, svg, style, iframe, form, button:not(.copy), input, object, math, pre.mermaid"
         ).count()
         == 0
     )
-    names = "e => [...e.querySelectorAll('*')].flatMap(x => x.getAttributeNames())"
+    names = "e => [...e.querySelectorAll('*:not(.copy)')].flatMap(x => x.getAttributeNames())"
     assert set(final.evaluate(names)) == {"href", "rel", "target", "class"}
     link = final.locator("a")
     assert link.get_attribute("href") == "https://evil.example/page"
@@ -126,6 +116,27 @@ def test_a_closed_tab_frees_the_engine(browser: Browsing, url: str) -> None:
     while inside(url) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert inside(url) == 0
+
+
+def test_the_answer_and_its_code_are_copied(browser: Browsing, url: str) -> None:
+    visit = browser.open(url, permissions=["clipboard-read", "clipboard-write"])
+    visit.choose("code")
+    visit.ask("How?")
+    visit.answered("That is all")
+    copied = {"Copy the code": "print(1)", "Copy the answer": "Run this:\n\nprint(1)\n\nThat is all."}
+    for label, text in copied.items():
+        visit.page.get_by_role("button", name=label).click()
+        visit.page.locator(f"button.copied[aria-label='{label}']").wait_for()
+        assert visit.page.evaluate("navigator.clipboard.readText()").strip() == text
+    assert visit.faults == []
+
+
+def test_a_revision_without_a_change_says_so(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.choose("same")
+    visit.ask("Describe rain.")
+    summaries = visit.answered().locator("details.step summary").all_inner_texts()
+    assert ["unchanged" in text for text in summaries] == [False, True]
 
 
 CLOSED = (

@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.serve.page.browsing import KEY, Browsing, Visit, browsing, inside, serving
+from tests.serve.page.browsing import KEY, Browsing, Visit, inside, serving
 from tests.serve.page.test_page import DRAFT, MODELS, SHORT
 
 pytestmark = pytest.mark.slow
@@ -31,18 +31,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(folder: Path) -> Iterator[str]:
     with serving(folder, MODELS, "--parallel", "1", "--queue", "1") as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browsing]:
-    with browsing() as each:
-        yield each
-
-
-@pytest.fixture
-def browser(chromium: Browsing) -> Iterator[Browsing]:
-    yield chromium
-    chromium.close()
 
 
 def steps(visit: Visit) -> int:
@@ -77,6 +65,33 @@ def test_revise_retry_undo_and_edit(browser: Browsing, url: str) -> None:
     turn = visit.answered()
     assert "Describe a lighthouse" in turn.locator(".you").inner_text()
     assert visit.faults == []
+
+
+def test_undo_brings_back_the_only_question(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    page = visit.page
+    visit.ask("Describe rain.")
+    visit.answered()
+    page.click("#edit")
+    page.locator("#turn-1").wait_for(state="detached")
+    assert [page.is_visible(f"#{name}") for name in ("revise", "retry", "edit", "undo")] == [False] * 3 + [
+        True
+    ]
+    page.click("#undo")
+    visit.answered("falls")
+    page.wait_for_selector("#revise")
+
+
+def test_a_long_question_is_folded_and_its_answer_is_in_sight(browser: Browsing, url: str) -> None:
+    visit = browser.open(url)
+    visit.ask("Is this rain?\n" * 100)
+    turn = visit.answered("falls")
+    asked = turn.locator(".you")
+    assert asked.bounding_box()["height"] < 250
+    visit.page.wait_for_timeout(300)
+    assert 0 < turn.locator(".final").bounding_box()["y"] < 850
+    turn.get_by_text("Show all").click()
+    assert asked.bounding_box()["height"] > 1500
 
 
 def test_stop_keeps_what_there_is_and_revise_goes_on(browser: Browsing, url: str) -> None:
@@ -196,6 +211,17 @@ def test_an_empty_question_is_not_asked(browser: Browsing, url: str, folder: Pat
     visit.page.wait_for_timeout(500)
     assert "Error" not in visit.page.locator("body").inner_text()
     assert "Traceback" not in (folder / "log").read_text()
+
+
+def test_on_a_phone_a_comparison_is_in_sight(browser: Browsing, url: str) -> None:
+    visit = browser.open(url, viewport={"width": 390, "height": 800})
+    page = visit.page
+    page.get_by_role("tab", name="Compare").click()
+    visit.choose("long", "One model")
+    visit.ask("Describe rain.", "#question")
+    page.locator("#votes").wait_for()
+    page.wait_for_timeout(800)
+    assert 0 < page.locator("#answers").bounding_box()["y"] < 300
 
 
 def test_two_models_are_compared_blindly_and_the_vote_is_a_review(
@@ -334,7 +360,10 @@ def test_with_keys_the_page_asks_for_one_and_nothing_is_open_before(
         assert page.evaluate("document.cookie") == ""
         visit.ask("Describe rain.")
         visit.answered("falls")
-        page.goto(f"{url}logout")
+        assert page.request.get(f"{url}logout").status == 404  # a link from elsewhere ends no login
+        page.get_by_role("button", name="Log out", exact=True).click()
+        page.wait_for_selector("#key")
+        page.goto(url)
         page.wait_for_selector("#key")
         assert {each for each in visit.requests if not each.startswith((url, "data:", "blob:"))} == set()
         shutil.copy(tmp_path / "log", tmp_path / "seen")

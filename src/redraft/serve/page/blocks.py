@@ -18,7 +18,7 @@ from fastapi import FastAPI
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import RedraftError
 from redraft.serve.errors import told
-from redraft.serve.keys import Key
+from redraft.serve.keys import ANYONE, Key
 from redraft.serve.models import Model
 from redraft.serve.page.compare import Duel, Store, Winner
 from redraft.serve.page.talk import Talk
@@ -142,6 +142,7 @@ class Chat:
                 self.new = gr.Button("New conversation", size="sm")
                 self.save = gr.Markdown(elem_id="save", latex_delimiters=[])
                 gr.Button("Light or dark", size="sm", elem_id="look")
+                self.leave = gr.Button(visible=False, size="sm", elem_id="logout")
             with gr.Column(scale=4, min_width=300, elem_id="main"):
                 self._conversation()
         self._events(blocks)
@@ -156,6 +157,7 @@ class Chat:
             self.retry = gr.Button("Retry", size="sm", elem_id="retry")
             self.edit = gr.Button("Edit", size="sm", elem_id="edit")
             self.undo = gr.Button("Undo", size="sm", elem_id="undo")
+        self._of_a_turn = self.revise, self.retry, self.edit
         with gr.Row(elem_id="composer"):
             self.box = gr.Textbox(
                 label="Your message",
@@ -176,7 +178,7 @@ class Chat:
     def _events(self, blocks: gr.Blocks) -> None:
         everything = [
             self.done, self.live, self.examples, self.actions, self.box, self.send, self.stop, self.save,
-            self.talk, *self.choice.inputs, self.choice.about,
+            self.talk, *self.choice.inputs, self.choice.about, *self._of_a_turn, self.leave,
         ]  # fmt: skip
         given = [self.talk, self.box, *self.choice.inputs]
         for do, triggers in {
@@ -196,7 +198,10 @@ class Chat:
         """Begin an empty conversation with what this visitor may choose."""
         talk = Talk()
         self._service.talks[talk.token] = talk
-        return {self.talk: talk, **self.choice.updates(request, 0)}
+        key = key_of(request)
+        name = f" · {key.name}" * (key.name != key.digest.hex()[:8])
+        leave = gr.Button(f"Log out{name}", visible=key is not ANYONE)
+        return {self.talk: talk, self.leave: leave, **self.choice.updates(request, 0)}
 
     def _stop(self, request: gr.Request) -> None:
         self._service.leave(str(request.session_hash))
@@ -243,21 +248,25 @@ class Chat:
             except RedraftError as error:
                 talk.wrong, text = alert(told(error)), None
             box = gr.skip() if text is None else gr.Textbox(value=text)
-            return {**self._settled(talk), self.box: box}
+            return {**self._settled(talk, edited=bool(text)), self.box: box}
 
         return changed
 
-    def _settled(self, talk: Talk, *, without_last: bool = False, busy: bool = False) -> Updates:
+    def _settled(
+        self, talk: Talk, *, without_last: bool = False, busy: bool = False, edited: bool = False
+    ) -> Updates:
         """Return the page with the turns as they stand, for a visitor who waits or one who may go on.
 
-        Long turns take seconds to render: not for the event loop.
+        Whoever edits the only question has no turn, and may undo that. Long turns take seconds to render: not
+        for the event loop.
         """
         empty = not talk.turns.turns
         return {
             self.done: EMPTY if empty and not busy else talk.html(without_last=without_last),
             self.live: status("Thinking") if busy else talk.wrong,
             self.examples: gr.Row(visible=empty and not busy),
-            self.actions: gr.Row(visible=not empty and not busy),
+            self.actions: gr.Row(visible=(edited or not empty) and not busy),
+            **{button: gr.Button(visible=not empty) for button in self._of_a_turn},
             self.send: gr.Button(visible=not busy),
             self.stop: gr.Button(visible=busy),
             self.save: "" if empty else SAVE.format(talk.token),

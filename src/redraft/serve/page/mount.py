@@ -104,7 +104,7 @@ class Page:
         if self.logins is not None:
             if asked == "POST /login":
                 return await _enter(self.logins, Request(scope, receive), self.service.limits)
-            if asked == "GET /logout":
+            if asked == "POST /logout":
                 return RedirectResponse("/", 303, {"Set-Cookie": self.logins.leave(cookies)})
             key = self.logins.key_of(cookies)
             if key is None and asked == "GET /":

@@ -1,8 +1,9 @@
-/* What Gradio does not do: keep opened steps open while an answer is written, follow the text, say aloud what
-   goes on, Escape to stop, settings on a phone, and a switch between light and dark. */
+/* What Gradio does not do: keep what was opened open while an answer is written, follow the text, say aloud what
+   goes on, say that the server is gone or the login ended, Escape to stop, buttons that copy, log out, settings on a
+   phone, and a switch between light and dark. */
 "use strict";
 
-const opened = new Map(); // what a person opened or closed, by id of the step
+const opened = new Map(); // what a person opened or closed, by id
 const said = document.createElement("div"); // read aloud by screen readers
 said.className = "sr";
 said.setAttribute("role", "status");
@@ -11,13 +12,81 @@ said.setAttribute("aria-live", "polite");
 const find = (selector) => document.querySelector(selector);
 const shown = (element) => element && element.offsetParent !== null;
 
+const GONE = "The connection to the server was lost. Copy what you need, then reload the page.";
+const LEFT = "You are logged out. Log in in another tab, then ask again.";
+const warning = document.createElement("div");
+warning.id = "warning";
+warning.setAttribute("role", "alert");
+
+function warn(text) {
+  if (warning.textContent !== GONE && warning.textContent !== text) warning.textContent = text;
+}
+
+async function watch(stream) { // a stream that breaks off ended without saying so; the heartbeat never ends
+  const reader = stream.pipeThrough(new TextDecoderStream()).getReader();
+  let end = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    end = (end + value).slice(-200);
+  }
+  if (!end.includes('"close_stream"')) throw new Error("it broke off");
+}
+
+const lost = (error) => {
+  if (error.name !== "AbortError") setTimeout(warn, 300, GONE); // a person who leaves the page need not know
+};
+const ask = window.fetch.bind(window);
+window.fetch = async (what, how) => {
+  const path = new URL(what.url || what, location.href).pathname;
+  if (!path.startsWith("/gradio_api/")) return ask(what, how);
+  if (warning.textContent === GONE) throw new TypeError(GONE); // this conversation is no longer on the server
+  const reply = await ask(what, how).catch((error) => { lost(error); throw error; });
+  warn(reply.status === 401 ? LEFT : "");
+  if (reply.ok && /\/(data|heartbeat\/\w+)$/.test(path)) watch(reply.clone().body).catch(lost);
+  return reply;
+};
+
+const copied = new WeakSet(); // what has a button
+async function copy(of, button) {
+  const parts = of.matches("pre") ? [of] : [...of.children].filter((each) => !each.matches(".sr, .copy"));
+  await navigator.clipboard.writeText(parts.map((each) => each.innerText.trimEnd()).join("\n\n"));
+  said.textContent = "Copied.";
+  button.classList.add("copied");
+  setTimeout(() => button.classList.remove("copied"), 1500);
+}
+
+function offerCopies() {
+  if (!navigator.clipboard) return; // browsers have it for https and this machine alone
+  for (const of of document.querySelectorAll("#done .final, #answers .final, #done pre, #answers pre")) {
+    if (copied.has(of)) continue;
+    const code = of.matches("pre");
+    const button = document.createElement("button");
+    button.className = "copy";
+    button.setAttribute("aria-label", code ? "Copy the code" : "Copy the answer");
+    button.onclick = () => copy(of, button);
+    if (code) of.before(button);
+    else of.after(button);
+    copied.add(of);
+  }
+}
+
+function logOut() {
+  const form = document.createElement("form");
+  form.method = "post";
+  form.action = "logout";
+  document.body.append(form);
+  form.submit();
+}
+
 document.addEventListener("click", (event) => {
-  const summary = event.target.closest("details.step > summary");
+  const summary = event.target.closest("details[id] > summary");
   if (summary) opened.set(summary.parentElement.id, !summary.parentElement.open);
   if (event.target.closest("#settings-button")) {
     const open = find("#settings").classList.toggle("open");
     find("#settings-button").setAttribute("aria-expanded", open);
   }
+  if (event.target.closest("#logout")) logOut();
   if (event.target.closest("#look")) choose(!document.body.classList.contains("dark"));
 });
 
@@ -37,12 +106,13 @@ function atBottom() {
 
 let following = true;
 let busy = false;
+let comparing = false;
 let turns = 0;
 let until = 0; // when to stop following: Gradio draws the end of an answer a moment after it
 window.addEventListener("scroll", () => { following = atBottom(); }, { passive: true });
 
 function changed() {
-  for (const step of document.querySelectorAll("details.step")) {
+  for (const step of document.querySelectorAll("details[id]")) {
     if (opened.has(step.id) && step.open !== opened.get(step.id)) step.open = opened.get(step.id);
   }
   const alert = find("#live .alert, #both .alert");
@@ -57,10 +127,14 @@ function changed() {
   if (busy && !working && document.activeElement === document.body) find("#box textarea")?.focus();
   if (working && !busy) following = true;
   busy = working;
+  const both = Boolean(find("#both .status"));
+  if (both !== comparing) setTimeout(() => find("#asking").scrollIntoView(), 300); // what it shows is drawn by then
+  comparing = both;
+  offerCopies();
 }
 
 document.addEventListener("DOMContentLoaded", () => {
-  document.body.append(said);
+  document.body.append(said, warning);
   new MutationObserver(changed).observe(find("gradio-app"), { childList: true, subtree: true, characterData: true });
   const kept = localStorage.getItem("redraft-dark");
   if (kept) {

@@ -20,6 +20,9 @@ from redraft.serve.page.markdown import LONGEST, as_is, html_of, one_line
 MANY = 50
 """Most checks of an answer that are listed."""
 
+LONG = 1500
+"""Most characters of a question that is shown as a whole."""
+
 _CUT = ("budget", "max_tokens", "context", "malformed", "error")
 _SIGNS = {"accept": "good", "revise": "bad", "unknown": "plain"}
 
@@ -86,7 +89,7 @@ class Making:
 
     def html(self, turn: str, question: str, waiting: str = "") -> str:
         """Return the turn as it is now. `turn` is its id in the page."""
-        parts = [_question(question), *_steps(self.steps, turn)]
+        parts = [_question(question, turn), *_steps(self.steps, turn)]
         if self._answer:
             parts.append(f'<div class="writing">{html_of(self._answer)}</div>')
         if self._feedback:
@@ -109,7 +112,7 @@ def alert(text: str) -> str:
 
 def turn_of(chain: Chain, turn: str, *, question: bool = True) -> str:
     """Return a finished turn. `turn` is its id in the page."""
-    parts = [_question(chain.prompt.text)] if question else []
+    parts = [_question(chain.prompt.text, turn)] if question else []
     if len(chain.steps) > 1 or any(step.feedback for step in chain.steps):
         parts += _steps(chain.steps, turn, chain)
     parts += [final(chain), f'<p class="meta">{safe(_end(chain))}</p>']
@@ -123,8 +126,11 @@ def final(chain: Chain) -> str:
     return f'<div class="final"><p class="sr">Answer</p>{html_of(chain.answer)}</div>'
 
 
-def _question(text: str) -> str:
-    return f'<div class="you"><p class="sr">You asked</p>{as_is(text)}</div>'
+def _question(text: str, turn: str) -> str:
+    """Return the question; of a long one, the style sheet shows the first lines until `more` is opened."""
+    long = len(text) > LONG or text.count("\n") > LONG // 100
+    more = f'<details class="more" id="{turn}-asked"><summary>Show all</summary></details>' * long
+    return f'<div class="you"><p class="sr">You asked</p>{more}{as_is(text)}</div>'
 
 
 def _steps(steps: Sequence[Step], turn: str, chain: Chain | None = None) -> Iterator[str]:
@@ -133,7 +139,7 @@ def _steps(steps: Sequence[Step], turn: str, chain: Chain | None = None) -> Iter
         before = steps[index - 1] if index else None
         best = chain is not None and index == chain.best
         last = chain.stop if chain is not None and index == len(steps) - 1 else None
-        pills = "".join(_pills(step, best=best and len(steps) > 1, stop=last))
+        pills = "".join(_pills(step, before, best=best and len(steps) > 1, stop=last))
         body = "".join(_body(step, before, best=best))
         yield (
             f'<details class="step" id="{turn}-{index}"><summary>'
@@ -142,7 +148,7 @@ def _steps(steps: Sequence[Step], turn: str, chain: Chain | None = None) -> Iter
         )
 
 
-def _pills(step: Step, *, best: bool, stop: Stop | None) -> Iterator[str]:
+def _pills(step: Step, before: Step | None, *, best: bool, stop: Stop | None) -> Iterator[str]:
     """Yield short remarks on a step."""
     if step.echo:
         yield _pill("bad", "talks about the answer")
@@ -154,6 +160,8 @@ def _pills(step: Step, *, best: bool, stop: Stop | None) -> Iterator[str]:
         yield _pill("bad", f"failed {missed} of {every}") if missed else _pill("good", f"passed {every}")
     elif step.feedback:
         yield _pill(_SIGNS[step.verdict], VERDICTS[step.verdict])
+    if before is not None and before.answer == step.answer:
+        yield _pill("plain", "unchanged")
     if best:
         yield _pill("best", "the answer")
 
