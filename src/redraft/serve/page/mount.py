@@ -95,7 +95,11 @@ class Page:
             await send(message)
 
         app = await self._app(scope, receive, nonce)
-        await app(scope, receive, sending)
+        try:
+            await app(scope, receive, sending)
+        except asyncio.CancelledError:  # open tabs have streams, which end with the server
+            if not self.service.gate.draining:
+                raise
 
     async def _app(self, scope: Scope, receive: Receive, nonce: str) -> ASGIApp:
         """Return what answers a request."""

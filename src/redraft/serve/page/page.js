@@ -109,6 +109,7 @@ let busy = false;
 let comparing = false;
 let turns = 0;
 let until = 0; // when to stop following: Gradio draws the end of an answer a moment after it
+document.addEventListener("pointerdown", () => { until = 0; }, { passive: true });
 window.addEventListener("scroll", () => { following = atBottom(); }, { passive: true });
 
 function changed() {
