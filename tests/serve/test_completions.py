@@ -115,7 +115,7 @@ def test_a_model_that_cannot_continue_texts_says_so() -> None:
 
 
 def test_errors_before_and_within_a_stream() -> None:
-    error = ServerError("refused", status=400)
+    error = ServerError("refused", status=403)
     with served(both(Reply(error=error), Reply("Rain", error=error))) as server:
         before = complete(server, stream=True)
         within = events_of(complete(server, stream=True).text)
