@@ -197,7 +197,7 @@ class Chat:
     def _open(self, request: gr.Request) -> Updates:
         """Begin an empty conversation with what this visitor may choose."""
         talk = Talk()
-        self._service.talks[talk.token] = talk
+        self._service.conversations[talk.token] = talk
         key = key_of(request)
         name = f" · {key.name}" * (key.name != key.digest.hex()[:8])
         leave = gr.Button(f"Log out{name}", visible=key is not ANYONE)

@@ -126,7 +126,7 @@ class Page:
         return await self._of_gradio(scope, receive, nonce)
 
     def _saved(self, part: str) -> Response:
-        talk = self.service.talks.get(part.removesuffix("/conversation.jsonl"))
+        talk = self.service.conversations.get(part.removesuffix("/conversation.jsonl"))
         if talk is None:
             raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "that conversation is no longer here.")
         name = {"Content-Disposition": 'attachment; filename="conversation.jsonl"'}

@@ -144,7 +144,7 @@ class Service:
         metrics: Count the chains.
         request_log: Keeps them; None for no such log.
         at_work: The chains of each tab that is being answered.
-        talks: Conversations by their names, as long as a tab holds them.
+        conversations: Conversations by their names, as long as a tab holds them.
     """
 
     models: Models
@@ -153,7 +153,7 @@ class Service:
     metrics: Metrics
     request_log: RequestLog | None = None
     at_work: dict[str, Sequence[Work]] = field(default_factory=dict)
-    talks: WeakValueDictionary[str, Talk] = field(default_factory=WeakValueDictionary)
+    conversations: WeakValueDictionary[str, Talk] = field(default_factory=WeakValueDictionary)
 
     def choices(self, key: Key) -> list[Model]:
         """Return the models that a visitor may use."""
