@@ -151,7 +151,7 @@ def _steps(steps: Sequence[Step], turn: str, chain: Chain | None = None) -> Iter
 def _pills(step: Step, before: Step | None, *, best: bool, stop: Stop | None) -> Iterator[str]:
     """Yield short remarks on a step."""
     if step.echo:
-        yield _pill("bad", "conversations about the answer")
+        yield _pill("bad", "talks about the answer")
     if step.finish != "stop":
         yield _pill("bad", f"cut: {why_cut(step, stop)}")
     if step.checks:
