@@ -18,6 +18,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -157,7 +158,7 @@ class Journal(AbstractContextManager["Journal"]):
             raise self.unusable("it is a database of another program")
         if not empty and version != VERSION:
             raise self.unusable(f"its version is {version}, and this redraft reads version {VERSION}")
-        self._db.execute("PRAGMA journal_mode = WAL")
+        self._use_wal()
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
@@ -165,6 +166,19 @@ class Journal(AbstractContextManager["Journal"]):
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
         )
+
+    def _use_wal(self) -> None:
+        """Switch to the log. SQLite's own timeout does not wait here for others who switch the same file."""
+        until = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     @contextmanager
     def _usable(self) -> Iterator[None]:
