@@ -29,11 +29,11 @@ LAYERS = {
     "generate": (6, "generate"),
     "evaluation": (6, "evaluation"),
     "serve": (6, "serve"),
+    "train": (6, "train"),
     "revision": (5, ""),
     "verify": (4, ""),
     "engines": (3, "engines"),
     "collect": (3, "collect"),
-    "train": (3, "train"),
     "chain": (2, "chain, formats"),
     "formats": (2, "chain, formats"),
     "weights": (2, "weights"),
@@ -110,6 +110,7 @@ def test_the_rule_itself() -> None:
     assert not allowed("jobs", "chain")
     assert not allowed("chain", "weights")
     assert not allowed("serve", "evaluation")
+    assert not allowed("serve", "train")
     assert not allowed("collect", "weights")
 
 
@@ -128,7 +129,7 @@ def test_imports_only_point_down(path: Path) -> None:
 
 
 ROOMS = {
-    "train": ("settings", "data", "model", "run", "plan"),
+    "train": ("settings", "data", "model", "run", "plan", "reward", "rl"),
     "evaluation": ("tasks", "judging", "voting", "reports", "diagnosis"),
 }
 """Packages with rooms: a room imports those before it, and modules that are in none import no room."""

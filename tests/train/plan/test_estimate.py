@@ -29,7 +29,7 @@ def ready(model: str, folder: Path, *words: str) -> Ready:
 
 def test_a_few_steps_say_what_all_of_them_take(model: str, tmp_path: Path) -> None:
     made = ready(model, tmp_path, "--gradient_accumulation_steps", "3", "--price_per_hour", "36")
-    steps, whole = made.steps, int(made.loop.data.rows.rows.lengths.sum())
+    steps, whole = made.steps, int(made.data.rows.rows.lengths.sum())
     found = estimate(made)
     assert (found.steps, found.tokens) == (steps, 2 * whole)
     assert found.pace
@@ -71,7 +71,7 @@ def test_what_does_not_fit_is_not_tried(model: str, tmp_path: Path, monkeypatch:
 def test_steps_that_are_given_count(model: str, tmp_path: Path) -> None:
     made = ready(model, tmp_path, "--max_steps", "1000")
     found = estimate(made)
-    rows = made.loop.data.rows.rows
+    rows = made.data.rows.rows
     assert found.steps == 1000
     assert found.tokens == pytest.approx(1000 * 2 * rows.lengths.mean(), rel=0.1)
 
@@ -99,11 +99,11 @@ def test_processes_that_load_the_whole_model_each_need_the_machines_memory(
 
 def test_padding_is_no_pace(model: str, tmp_path: Path) -> None:
     made = ready(model, tmp_path, "--packing", "False", "--max_steps", "4")
-    made.loop.data.loader.collate_fn = partial(padded, pad=0)
+    made.data.loader.collate_fn = partial(padded, pad=0)
     estimate(made)
     lines = [json.loads(line) for line in (tmp_path / "aside" / "log.jsonl").read_text().splitlines()]
-    read = [made.loop.data.order.batch(0, step) for step in range(4)]
-    lengths = made.loop.data.rows.rows.lengths
+    read = [made.data.order.batch(0, step) for step in range(4)]
+    lengths = made.data.rows.rows.lengths
     assert [line["tokens"] for line in lines] == [int(lengths[batch].sum()) for batch in read]
 
 

@@ -14,7 +14,7 @@ from redraft.errors import UsageError
 from redraft.formats.documents import shipped_recipes
 from redraft.train.settings import machine, renamed
 from redraft.train.settings.args import TrainSettings, convert, kinds, parse
-from redraft.train.settings.options import DEFAULTS, NAMES, TrainOptions
+from redraft.train.settings.options import DEFAULTS, TrainOptions
 
 VICUNA = r"""
     --model_name_or_path ~/model_weights/llama-7b  \
@@ -274,7 +274,12 @@ def test_every_argument_of_trainer_is_a_name() -> None:
     assert theirs <= kinds().keys()
     assert {*renamed.RENAMED, *renamed.SPECIAL}.isdisjoint(theirs - set(RENAMED_FIELDS))
     assert renamed.DROPPED.keys().isdisjoint(
-        {*renamed.RENAMED, *renamed.SPECIAL, *renamed.UNSUPPORTED, *NAMES}
+        {
+            *renamed.RENAMED,
+            *renamed.SPECIAL,
+            *renamed.UNSUPPORTED,
+            *(each.name for each in fields(TrainOptions)),
+        }
     )
 
 

@@ -13,7 +13,8 @@ Labels are not shifted: whoever computes the loss does that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -142,29 +143,59 @@ class Loader(DataLoader[Row]):
         super().__init__(rows, batch_sampler=order, collate_fn=collate, num_workers=workers, generator=own)
 
 
-def tokens_in(batch: Batch) -> int:
-    """Return the tokens of a batch, without padding."""
-    return int(batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel())
-
-
 def trained_in(batch: Batch) -> int:
     """Return the tokens of a batch that carry loss."""
     return int((batch["labels"][..., 1:] != IGNORED).sum())
 
 
-class Data(NamedTuple):
-    """What a process reads: rows of examples, their order, and a loader of batches.
+class Source(Protocol):
+    """What a loop trains on: epochs of batches. Every rank has the same number of them."""
 
-    Attributes:
-        tokens: Counts the tokens of a batch.
-        counted: Counts what the loss of a step is divided by.
-    """
+    def __len__(self) -> int:
+        """Return the batches of an epoch."""
+        ...
+
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch of this rank, from batch `first`."""
+        ...
+
+    def names(self, epoch: int, number: int) -> list[str]:
+        """Return the ids of the records in a batch."""
+        ...
+
+    def tokens(self, batch: Batch) -> int:
+        """Return the tokens of a batch, without padding."""
+        ...
+
+    def counted(self, batch: Batch) -> int:
+        """Return what the loss of a step is divided by: the sum of this over its batches."""
+        ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """Rows of examples, their order, and a loader of batches."""
 
     rows: RowsOf
     order: Order
     loader: Loader
-    tokens: Callable[[Batch], int] = tokens_in
     counted: Callable[[Batch], int] = trained_in
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """Yield the batches of an epoch, from batch `first`."""
+        self.order.begin(epoch, first)
+        yield from self.loader
+
+    def names(self, epoch: int, number: int) -> list[str]:
+        """Return the ids of the records in a batch."""
+        return self.rows.names(self.order.batch(epoch, number))
+
+    def tokens(self, batch: Batch) -> int:
+        """Return the tokens of a batch, without padding."""
+        return int(batch["attention_mask"].sum() if "attention_mask" in batch else batch["input_ids"].numel())
 
 
 def joined(rows: Sequence[Row]) -> Batch:

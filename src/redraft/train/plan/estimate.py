@@ -166,7 +166,7 @@ def estimate(ready: Ready) -> Estimate:
     Raises:
         ModelError: The trial ran out of memory, or its loss is not finite.
     """
-    rows, model = ready.loop.data.rows.rows, ready.loop.trained.model
+    rows, model = ready.data.rows.rows, ready.loop.trained.model
     sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
     weights = sum(each.numel() * each.element_size() for each in model.parameters())
     args = ready.args

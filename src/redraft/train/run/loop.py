@@ -1,8 +1,8 @@
 """The loop of a run: steps, guards, evaluations, checkpoints, and what is logged.
 
 A step sums the loss of its batches and divides it by the trained tokens in them, over all processes. So the
-result does not depend on how its rows are divided among batches and processes. `Data` holds the rows and
-counts their tokens, and the model computes its own loss. `trained` sets up accelerate, and `checkpoints`
+result does not depend on how its rows are divided among batches and processes. A `Source` gives the batches
+and counts their tokens, and the model computes its own loss. `trained` sets up accelerate, and `checkpoints`
 saves folders atomically. transformers' callbacks decide what is due after a step (`DefaultFlowCallback`) and
 report to TensorBoard and others.
 """
@@ -32,7 +32,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 
 from redraft.errors import ModelError
 from redraft.jobs.signals import Signals
-from redraft.train.data.batches import Batch, Data
+from redraft.train.data.batches import Batch, Source
 from redraft.train.model.folder import contents
 from redraft.train.model.lora import leave_inputs_to_autocast
 from redraft.train.processes import Say
@@ -73,8 +73,8 @@ class Loop:
         self,
         model: Any,
         args: TrainingArguments,
-        data: Data,
-        eval_data: Data | None = None,
+        data: Source,
+        eval_data: Source | None = None,
         *,
         tokenizer: Any = None,
         divergence_steps: int = 0,
@@ -106,7 +106,7 @@ class Loop:
     @property
     def steps_an_epoch(self) -> int:
         """Steps of the optimizer in an epoch."""
-        return -(-len(self.data.order) // self.args.gradient_accumulation_steps)
+        return -(-len(self.data) // self.args.gradient_accumulation_steps)
 
     @property
     def steps(self) -> int:
@@ -180,8 +180,7 @@ class Loop:
         times = self.args.gradient_accumulation_steps
         epoch, step = divmod(self.state.global_step, self.steps_an_epoch)
         while True:
-            self.data.order.begin(epoch, first=step * times)
-            read = iter(self.data.loader)
+            read = self.data.batches(epoch, first=step * times)
             while batches := list(islice(read, times)):
                 yield batches
             epoch, step = epoch + 1, 0
@@ -205,8 +204,8 @@ class Loop:
         self.trained.wrapped.zero_grad()
         epoch, done = divmod(self.state.global_step, self.steps_an_epoch)
         self.state.global_step += 1
-        read = min((done + 1) * self.args.gradient_accumulation_steps, len(self.data.order))
-        self.state.epoch = epoch + read / len(self.data.order)
+        read = min((done + 1) * self.args.gradient_accumulation_steps, len(self.data))
+        self.state.epoch = epoch + read / len(self.data)
 
     def _count(self, batches: list[Batch]) -> torch.Tensor:
         """Return the trained tokens of a step, over all processes. The last step's loss is checked here too,
@@ -285,10 +284,10 @@ class Loop:
 
     def records(self, step: int) -> list[str]:
         """Return the ids of the records that this process reads at a step. Steps count from 1."""
-        order, times = self.data.order, self.args.gradient_accumulation_steps
+        times = self.args.gradient_accumulation_steps
         epoch, number = divmod(step - 1, self.steps_an_epoch)
-        batches = range(number * times, min((number + 1) * times, len(order)))
-        return [name for batch in batches for name in self.data.rows.names(order.batch(epoch, batch))]
+        batches = range(number * times, min((number + 1) * times, len(self.data)))
+        return [name for batch in batches for name in self.data.names(epoch, batch)]
 
     # After a step.
 
@@ -344,10 +343,9 @@ class Loop:
         if self.eval_data is None:
             return math.inf
         model, total, count = self.trained.model, 0.0, 0
-        self.eval_data.order.begin(0)
         model.eval()
         with torch.no_grad():
-            for batch in self.eval_data.loader:
+            for batch in self.eval_data.batches(0):
                 total += float(model(**self._on_device(batch), num_items_in_batch=1).loss)
                 count += self.eval_data.counted(batch)
         model.train()

@@ -23,7 +23,7 @@ from transformers.utils import logging
 
 from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
-from redraft.train.data.batches import check_enough_rows, joined
+from redraft.train.data.batches import Data, check_enough_rows, joined
 from redraft.train.data.store import ABOUT, TOKENS, Prepared
 from redraft.train.model.load import load_tokenizer
 from redraft.train.model.memory import MemoryPlan, plan_of
@@ -105,6 +105,7 @@ class Ready:
         args: transformers' arguments, fitted to this machine.
         loop: The loop of its steps.
         prepared: The data.
+        data: Its rows.
         checkpoint: The checkpoint to resume from, or None.
     """
 
@@ -113,6 +114,7 @@ class Ready:
     args: TrainingArguments
     loop: Loop
     prepared: Prepared
+    data: Data
     checkpoint: SavedCheckpoint | None
 
     @property
@@ -135,10 +137,10 @@ class Ready:
         """The memory of the run, or None if FSDP or DeepSpeed shard the model."""
         if self.loop.trained.sharded:
             return None
-        rows, report = self.loop.data.rows.rows, self.prepared.report
+        rows, report = self.data.rows.rows, self.prepared.report
         batch = np.argsort(rows.lengths)[-self.args.train_batch_size :]
         lengths = rows.lengths[batch]
-        padded = self.loop.data.loader.collate_fn is not joined
+        padded = self.data.loader.collate_fn is not joined
         tokens = int(lengths.max() * len(batch) if padded else lengths.sum())
         share = report.trained / max(report.tokens, 1)
         examples = self.prepared.lengths[np.concatenate([rows[row] for row in batch])].tolist()
@@ -178,7 +180,7 @@ class Ready:
 
     def lines(self) -> list[str]:
         """Return the plan of the run as lines of text."""
-        rows, data = self.loop.data.rows.rows, self.prepared.report
+        rows, data = self.data.rows.rows, self.prepared.report
         kind = counted(len(rows), "row") + (
             f", {rows.efficiency:.1%} full" if self.settings.own.packing else ""
         )
@@ -217,7 +219,7 @@ class Ready:
         """
         with alone(self.loop.folder) if self.args.should_save else nullcontext():
             step = self.checkpoint.step if self.checkpoint else 0
-            mine = (step, self.config["tokens_sha256"][:12], len(self.loop.data.rows.rows))
+            mine = (step, self.config["tokens_sha256"][:12], len(self.data.rows.rows))
             found: list[Any] = [mine] * self.args.world_size
             if self.args.world_size > 1:
                 distributed.all_gather_object(found, mine)
@@ -322,7 +324,7 @@ def get_ready(settings: TrainSettings, model: str, cache: Path, *, say: Say) -> 
         quiet=own.quiet,
         say=tell,
     )
-    return Ready(replace(settings, own=own), model, args, loop, prepared, checkpoint)
+    return Ready(replace(settings, own=own), model, args, loop, prepared, data, checkpoint)
 
 
 def _begin(args: TrainingArguments, own: TrainOptions, say: Say) -> SavedCheckpoint | None:

@@ -1,6 +1,6 @@
 """Read a run's settings from a recipe and flags: redraft's own, and those of transformers' TrainingArguments.
 
-    redraft train sft RECIPE --name value --switch --list a b
+    redraft train VERB RECIPE --name value --switch --list a b
 
 The recipe is a shipped one, by name, or a YAML file with the same names as the flags. Flags override it. Old
 names are translated (`settings.renamed`). An unknown name is an error that suggests the nearest one.
@@ -19,13 +19,25 @@ from enum import Enum
 from functools import cache
 from math import isfinite, nan
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    TypedDict,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from redraft.errors import UsageError, shown
 from redraft.formats.documents import json_of, recipe_of, shipped_recipes
 from redraft.options import Option, check_values, options_of
 from redraft.train.settings import renamed
-from redraft.train.settings.options import DEFAULTS, NAMES, TrainOptions
+from redraft.train.settings.options import SFT, RunOptions, TrainOptions, TrainVerb
 
 _PARTS = 1000
 """The most parts of a setting that is a mapping."""
@@ -40,8 +52,11 @@ _PATHS = {
 """Settings that may be paths."""
 
 
+Own = TypeVar("Own", bound=RunOptions, covariant=True)
+
+
 @dataclass(frozen=True)
-class TrainSettings:
+class RunSettings(Generic[Own]):
     """All settings of a run.
 
     Attributes:
@@ -50,37 +65,52 @@ class TrainSettings:
         remarks: What to print, such as names that were translated.
     """
 
-    own: TrainOptions
+    own: Own
     theirs: Mapping[str, Any]
     remarks: tuple[str, ...] = ()
+
+
+TrainSettings = RunSettings[TrainOptions]
 
 
 def parse(words: Sequence[str]) -> TrainSettings:
     """Parse the words after `redraft train sft`.
 
     Raises:
+        UsageError: As for `parse_for`.
+    """
+    return cast(TrainSettings, parse_for(SFT, words))
+
+
+def parse_for(verb: TrainVerb, words: Sequence[str]) -> RunSettings[RunOptions]:
+    """Parse the words after a verb of `redraft train`.
+
+    Raises:
         UsageError: A name is unknown, a value has the wrong type, or the recipe cannot be read.
     """
     recipe, words = (words[0], words[1:]) if words and not words[0].startswith("--") else (None, words)
-    layers = [read_recipe(recipe)] if recipe else []
+    layers = [read_recipe(recipe, verb)] if recipe else []
     merged: dict[str, Any] = {}
     remarks: list[str] = []
-    for values in [*layers, read_flags(words)]:
+    for values in [*layers, read_flags(words, verb)]:
         translated, more = renamed.translate(values)
         remarks += more
         for name, value in translated.items():
-            converted = _at_home(name, convert(name, value))
+            if name not in kinds(verb):  # what an old name stands for
+                raise _no_setting(name, verb)
+            converted = _at_home(name, convert(name, value, verb))
             before = merged.get(name)
             both = isinstance(converted, dict) and isinstance(before, dict)
             merged[name] = {**before, **converted} if both else converted  # type: ignore[dict-item]
     _refuse_unsupported(merged)
     ranged = {name: merged[name] for name in options_of(_Ranges) if merged.get(name) is not None}
     check_values(ranged, _Ranges, table="--")
-    own = TrainOptions(**{name: value for name, value in merged.items() if name in NAMES})
+    names = {each.name for each in fields(verb.options)}
+    own = verb.options(**{name: value for name, value in merged.items() if name in names})
     if own.price_per_hour is not None and not own.estimate:
         remarks.append("--price_per_hour has no effect without --estimate.")
-    theirs = {name: value for name, value in merged.items() if name not in NAMES}
-    return TrainSettings(own, {**DEFAULTS, **theirs}, tuple(remarks))
+    theirs = {name: value for name, value in merged.items() if name not in names}
+    return RunSettings(own, {**verb.defaults, **theirs}, tuple(remarks))
 
 
 def _at_home(name: str, value: Any) -> Any:
@@ -92,7 +122,7 @@ def _at_home(name: str, value: Any) -> Any:
     return tuple(map(os.path.expanduser, value)) if isinstance(value, tuple) else value
 
 
-def read_flags(words: Sequence[str]) -> dict[str, Any]:
+def read_flags(words: Sequence[str], verb: TrainVerb) -> dict[str, Any]:
     """Return name to value. A flag takes the words that follow it; without any it is a switch.
 
     A repeated flag adds to a list, or replaces a single value.
@@ -105,64 +135,71 @@ def read_flags(words: Sequence[str]) -> dict[str, Any]:
     for word in words:
         if word.startswith("--") and word != "--":
             flag, equals, value = word[2:].partition("=")
-            flag, off = _known(flag.replace("-", "_"))
+            flag, off = _known(flag.replace("-", "_"), verb)
             given = [value] if equals else ["False"] if off else []
-            before = values.get(flag, []) if _takes_several(flag) else []  # else the last one counts
+            before = values.get(flag, []) if _takes_several(flag, verb) else []  # else the last one counts
             values[flag] = [*before, *given]
         elif not flag:
             raise UsageError(
-                f"{word!r} belongs to no flag.", hint="redraft train sft [RECIPE] --name value …"
+                f"{word!r} belongs to no flag.", hint=f"redraft train {verb.name} [RECIPE] --name value …"
             )
         else:
             values[flag].append(word)
     for name, several in values.items():
-        if len(several) > 1 and name in kinds() and not _takes_several(name):
-            raise _too_many(name, several)
-        if not several and not _is_switch(name):
-            raise UsageError(f"--{name} has no value, and should be {_in_words(_wanted(name))}.")
+        if len(several) > 1 and name in kinds(verb) and not _takes_several(name, verb):
+            raise _too_many(name, several, verb)
+        if not several and not _is_switch(name, verb):
+            raise UsageError(f"--{name} has no value, and should be {_in_words(_wanted(name, verb))}.")
     # A switch stands alone.
     return {name: each[0] if len(each) == 1 else each or True for name, each in values.items()}
 
 
-def _too_many(name: str, words: Sequence[str]) -> UsageError:
+def _too_many(name: str, words: Sequence[str], verb: TrainVerb) -> UsageError:
     last = words[-1]
     is_recipe = last in shipped_recipes("train") or Path(last).suffix in (".yaml", ".yml")
     return UsageError(
         f"--{name} takes one value, and has {len(words)}: {' '.join(words):.60}.",
-        hint=f"The recipe comes first: redraft train sft {last} --{name} {words[0]}" if is_recipe else None,
+        hint=f"The recipe comes first: redraft train {verb.name} {last} --{name} {words[0]}"
+        if is_recipe
+        else None,
     )
 
 
-def _takes_several(name: str) -> bool:
-    return any(_plain(each) in (tuple, list) for each in _wanted(name))
+def _takes_several(name: str, verb: TrainVerb) -> bool:
+    return any(_plain(each) in (tuple, list) for each in _wanted(name, verb))
 
 
-def _is_switch(name: str) -> bool:
+def _is_switch(name: str, verb: TrainVerb) -> bool:
     """Whether a flag may stand without a value."""
-    wanted = _wanted(name)
+    wanted = _wanted(name, verb)
     return not wanted or bool in wanted or name == "resume_from_checkpoint"
 
 
-def _wanted(name: str) -> list[Any]:
+def _wanted(name: str, verb: TrainVerb) -> list[Any]:
     """Return the types of a setting by any of its names; none if its value is translated or ignored."""
     now = renamed.RENAMED.get(name, name)
-    return _members(kinds()[now]) if now in kinds() else []
+    return _members(kinds(verb)[now]) if now in kinds(verb) else []
 
 
-def _known(name: str) -> tuple[str, bool]:
+def _known(name: str, verb: TrainVerb) -> tuple[str, bool]:
     """Return a known name, and whether it is turned off (`--no_NAME`)."""
-    if name in names_known():
+    if name in names_known(verb):
         return name, False
-    if name.removeprefix("no_") in names_known():
+    if name.removeprefix("no_") in names_known(verb):
         return name.removeprefix("no_"), True
-    raise UsageError(f"there is no setting --{name:.60}.", hint=nearest(name, prefix="--"))
+    raise _no_setting(name, verb)
 
 
-def read_recipe(ref: str) -> dict[str, Any]:
+def _no_setting(name: str, verb: TrainVerb) -> UsageError:
+    return UsageError(f"there is no setting --{name:.60}.", hint=nearest(name, verb, prefix="--"))
+
+
+def read_recipe(ref: str, verb: TrainVerb) -> dict[str, Any]:
     """Return name to value of a recipe, without its `about`.
 
     Args:
         ref: The name of a shipped recipe, or the path of a YAML file.
+        verb: The verb whose settings it has.
 
     Raises:
         UsageError: There is no such recipe, it is not a YAML mapping, or a name in it is unknown.
@@ -171,24 +208,26 @@ def read_recipe(ref: str) -> dict[str, Any]:
         raise UsageError(f"{ref} is a data file by its name, not a recipe.", hint=f"--data_path {ref}")
     _, document = recipe_of(ref, "train")
     for name in document:
-        if name not in names_known():
-            raise UsageError(f"{ref}: there is no setting {name!r:.60}.", hint=nearest(str(name)))
+        if name not in names_known(verb):
+            raise UsageError(f"{ref}: there is no setting {name!r:.60}.", hint=nearest(str(name), verb))
     return document
 
 
-def names_known() -> frozenset[str]:
+def names_known(verb: TrainVerb) -> frozenset[str]:
     """Return all names that a flag or a recipe may use: current and old ones."""
-    return frozenset({*kinds(), *renamed.RENAMED, *renamed.DROPPED, *renamed.SPECIAL})
+    return frozenset({*kinds(verb), *renamed.RENAMED, *renamed.DROPPED, *renamed.SPECIAL})
 
 
-def nearest(name: str, prefix: str = "") -> str:
+def nearest(name: str, verb: TrainVerb, prefix: str = "") -> str:
     """Return a hint at the nearest known name."""
-    near = difflib.get_close_matches(name, names_known(), n=1)
-    return f"Did you mean {prefix}{near[0]}?" if near else "redraft train sft --help lists the names."
+    near = difflib.get_close_matches(name, names_known(verb), n=1)
+    return (
+        f"Did you mean {prefix}{near[0]}?" if near else f"redraft train {verb.name} --help lists the names."
+    )
 
 
 @cache
-def kinds() -> Mapping[str, Any]:
+def kinds(verb: TrainVerb = SFT) -> Mapping[str, Any]:
     """Return name to type of every current setting: redraft's own, and the fields of `TrainingArguments`."""
     from transformers import TrainingArguments
 
@@ -196,10 +235,10 @@ def kinds() -> Mapping[str, Any]:
     theirs = {each.name: hints[each.name] for each in fields(TrainingArguments) if each.init}
     theirs.pop("parallelism_config")  # only Python code can make one
     braces = dict.fromkeys(("lr_scheduler_kwargs", "activation_checkpointing_kwargs"), dict | None)
-    return {**theirs, **braces, "fsdp": bool, "logging_dir": str, **get_type_hints(TrainOptions)}
+    return {**theirs, **braces, "fsdp": bool, "logging_dir": str, **get_type_hints(verb.options)}
 
 
-def convert(name: str, value: Any) -> Any:
+def convert(name: str, value: Any, verb: TrainVerb = SFT) -> Any:
     """Convert a setting's value to its type. Flags give texts, and so does `1e-5` in YAML.
 
     Raises:
@@ -209,7 +248,7 @@ def convert(name: str, value: Any) -> Any:
         value = "no"  # YAML reads a plain no as False
     if isinstance(value, bool) and name == "resume_from_checkpoint":
         value = str(value)  # a switch, or the path of a checkpoint
-    wanted = _members(kinds()[name])
+    wanted = _members(kinds(verb)[name])
     if isinstance(value, str) and value.lstrip().startswith("{") and dict in map(_plain, wanted):
         wanted = [dict]  # not a file name
     for kind in wanted:

@@ -6,6 +6,7 @@ prints them. Nothing heavy is imported here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -17,31 +18,17 @@ def _own(group: str, help: str, default: Any) -> Any:  # noqa: A002  (its name i
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """redraft's settings of a run. The help texts describe each."""
+class RunOptions:
+    """redraft's settings of any run. The help texts describe each."""
 
     model_name_or_path: str = _own(
         MODEL, "a folder, a .gguf file, org/name, or default; +FOLDER merges an adapter first", "default"
     )
     data_path: tuple[str, ...] = _own(DATA, "files of records in any shape that redraft reads", ())
-    eval_data_path: tuple[str, ...] = _own(DATA, "files for the evaluation loss (--eval_strategy)", ())
     format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = _own(
         DATA, "the training text (chat: the model's own template)", "selfee"
     )
-    training_objective: Literal["accepted", "full", "answer", "revision", "critic"] = _own(
-        DATA,
-        "what carries loss (all but rejected answers, all, one answer, all but answer 0, feedback)",
-        "accepted",
-    )
-    answer: Literal["accepted", "first"] = _own(
-        DATA,
-        "the one that --training_objective answer learns (first: answer 0 even if rejected, as in SelFee)",
-        "accepted",
-    )
     model_max_length: int = _own(DATA, "the most tokens of a record, and of a packed row", 2048)
-    packing: bool = _own(
-        DATA, "fill rows with several records; otherwise a batch counts records", default=True
-    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = _own(
         MODEL, "number format of the weights during training", "auto"
     )
@@ -61,13 +48,6 @@ class TrainOptions:
         "start over: delete the checkpoints and the result in --output_dir",
         default=False,
     )
-    divergence_steps: int = _own(
-        RUN, "stop after this many steps in a row with a loss far too high; 0: never", 20
-    )
-    gguf: str | None = _own(RUN, "also write the result to this GGUF file", None)
-    gguf_quant: Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = _own(
-        RUN, "number format of --gguf, for a whole model", "f16"
-    )
     preview: int | None = _own(RUN, "show this many training examples, and exit", None)
     estimate: bool = _own(RUN, "estimate the memory and time of the run, and exit", default=False)
     price_per_hour: float | None = _own(RUN, "price of all machines together, for --estimate", None)
@@ -75,7 +55,32 @@ class TrainOptions:
     quiet: bool = _own(RUN, "hide progress and remarks", default=False)
 
 
-NAMES: tuple[str, ...] = tuple(each.name for each in fields(TrainOptions))
+@dataclass(frozen=True)
+class TrainOptions(RunOptions):
+    """redraft's settings of supervised fine-tuning."""
+
+    eval_data_path: tuple[str, ...] = _own(DATA, "files for the evaluation loss (--eval_strategy)", ())
+    training_objective: Literal["accepted", "full", "answer", "revision", "critic"] = _own(
+        DATA,
+        "what carries loss (all but rejected answers, all, one answer, all but answer 0, feedback)",
+        "accepted",
+    )
+    answer: Literal["accepted", "first"] = _own(
+        DATA,
+        "the one that --training_objective answer learns (first: answer 0 even if rejected, as in SelFee)",
+        "accepted",
+    )
+    packing: bool = _own(
+        DATA, "fill rows with several records; otherwise a batch counts records", default=True
+    )
+    divergence_steps: int = _own(
+        RUN, "stop after this many steps in a row with a loss far too high; 0: never", 20
+    )
+    gguf: str | None = _own(RUN, "also write the result to this GGUF file", None)
+    gguf_quant: Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = _own(
+        RUN, "number format of --gguf, for a whole model", "f16"
+    )
+
 
 OUTPUTS = frozenset({"gguf", "gguf_quant", "preview", "estimate", "price_per_hour", "dry_run", "quiet"})
 """Settings that do not affect the trained weights."""
@@ -117,12 +122,30 @@ LEARNING_RATE = {"full": 2e-5, "lora": 2e-4}
 Without Regret", 2025)."""
 
 
-def help_records() -> dict[str, list[tuple[str, str]]]:
+@dataclass(frozen=True, eq=False)
+class TrainVerb:
+    """What the settings of a verb of `redraft train` are.
+
+    Attributes:
+        name: The verb.
+        options: redraft's settings.
+        defaults: Defaults that differ from those of transformers.
+    """
+
+    name: str
+    options: type[RunOptions]
+    defaults: Mapping[str, Any]
+
+
+SFT = TrainVerb("sft", TrainOptions, DEFAULTS)
+
+
+def help_records(verb: TrainVerb = SFT) -> dict[str, list[tuple[str, str]]]:
     """Return the flags of each group with their help texts, for `--help`."""
     groups: dict[str, list[tuple[str, str]]] = {MODEL: [], DATA: [], STEPS: [], RUN: []}
     groups[STEPS] = [*((f"--{name}", text) for name, text in FIRST.items()), ("--…", REST)]
-    kinds = get_type_hints(TrainOptions)
-    for each in fields(TrainOptions):
+    kinds = get_type_hints(verb.options)
+    for each in fields(verb.options):
         shown, kind = _shown(each.default), kinds[each.name]
         choices = f": {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
         text = f"{each.metadata['help']}{choices}{f'  [{shown}]' if shown else ''}"
