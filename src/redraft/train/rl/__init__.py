@@ -1,0 +1,1 @@
+"""Train by reinforcement: the algorithm as pure functions, and what runs it."""
