@@ -129,11 +129,7 @@ def test_imports_only_point_down(path: Path) -> None:
 
 
 ROOMS = {
-<<<<<<< HEAD
     "train": ("settings", "data", "model", "run", "plan", "reward", "rl"),
-=======
-    "train": ("settings", "data", "model", "run", "rl", "plan"),
->>>>>>> algo
     "evaluation": ("tasks", "judging", "voting", "reports", "diagnosis"),
 }
 """Packages with rooms: a room imports those before it, and modules that are in none import no room."""
