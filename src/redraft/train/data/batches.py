@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -171,6 +171,18 @@ class Source(Protocol):
         """Return what the loss of a step is divided by: the sum of this over its batches."""
         ...
 
+    def metrics(self) -> dict[str, float]:
+        """Return what else the next line of the log says, since the last call."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold to read on; empty if step and seed are enough."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        ...
+
 
 @dataclass(frozen=True)
 class Data:
@@ -192,6 +204,17 @@ class Data:
     def names(self, epoch: int, number: int) -> list[str]:
         """Return the ids of the records in a batch."""
         return self.rows.names(self.order.batch(epoch, number))
+
+    def metrics(self) -> dict[str, float]:
+        """Return nothing: the loop knows the loss."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: any batch can be computed from its number."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Do nothing."""
 
     def tokens(self, batch: Batch) -> int:
         """Return the tokens of a batch, without padding."""

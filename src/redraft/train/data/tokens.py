@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Prompt, Step
 from redraft.chain import whole as without_surrogates
 from redraft.errors import RecordError, UsageError
 from redraft.formats.render.spans import TrainingFormat, check, leaves_answers, spans_of
@@ -160,6 +160,21 @@ class Encoder:
             return self._example(chain, draft, self._tokens(draft))
         except RecordError as error:
             return Skipped(error.message)
+
+    def prompt(self, prompt: Prompt) -> NDArray[np.uint32] | Skipped:
+        """Return the tokens of a prompt up to where the model writes, or why there are none.
+
+        Raises:
+            UsageError: The model's chat template cannot be trained on.
+        """
+        chain = Chain(prompt=prompt, steps=(Step(answer="a"),))
+        try:
+            draft = _draft(spans_of(chain, self.format, "answer", self.vocabulary.template), self.vocabulary)
+            ids = self.vocabulary.encode(draft.text[: draft.borders[-1]]).ids
+        except RecordError as error:
+            return Skipped(error.message)
+        first = self.vocabulary.first
+        return ids if np.array_equal(ids[: len(first)], first) else np.concatenate([first, ids])
 
     def _try_template(self) -> None:
         """Raise if the chat template is unusable, before any record is read."""

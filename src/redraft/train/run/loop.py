@@ -51,6 +51,9 @@ STATE = "trainer_state.json"
 UNLOGGED = "unlogged.safetensors"
 """What the next line of the log will say about steps already done, in a checkpoint between two lines."""
 
+SOURCE = "source.safetensors"
+"""What the source of batches keeps in a checkpoint. Of each process, if there are several."""
+
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask to stop. If processes got different ones, SIGTERM decides: its sender starts a new run."""
 
@@ -76,6 +79,7 @@ class Loop:
         data: Source,
         eval_data: Source | None = None,
         *,
+        around: Any = None,
         tokenizer: Any = None,
         divergence_steps: int = 0,
         quiet: bool = False,
@@ -83,7 +87,7 @@ class Loop:
     ) -> None:
         (enable_full_determinism if args.full_determinism else set_seed)(args.seed)
         self.args, self.data, self.eval_data = args, data, eval_data
-        self.trained = Trained(model, args, tokenizer)
+        self.trained = Trained(model, args, tokenizer, around=around)
         self.folder = Path(str(args.output_dir))
         self.state, self.control = TrainerState(), TrainerControl()
         self.callbacks: list[TrainerCallback] = [
@@ -169,6 +173,8 @@ class Loop:
         self.trained.load_model(checkpoint.folder)
         self.trained.load_states(checkpoint.folder)
         self._load_unlogged(checkpoint.folder / UNLOGGED)
+        if (kept := checkpoint.folder / SOURCE).is_file():
+            self.data.load_state_dict(load_state(kept))
         name = _random(self.args.process_index)
         if (checkpoint.folder / name).is_file() or self.args.world_size == 1:  # else it is a new process
             set_random_state(load_state(part_of(checkpoint.folder, name)))
@@ -253,7 +259,7 @@ class Loop:
         loss = self._last_loss()
         if not math.isfinite(loss) or self._not_finite > (SEARCH if searches else 0):
             moment = self._moment(self.state.global_step + 1, loss)
-            raise no_number(moment, unsound(self.trained.model))
+            raise no_number(moment, unsound(self.trained.around))
 
     def _check_end(self) -> None:
         """Raise `ModelError` if the last losses are too high, before the last checkpoint is saved.
@@ -327,7 +333,7 @@ class Loop:
         logs = {"loss": loss / (self.state.global_step - self._logged)}
         if self._grad_norm is not None:
             logs["grad_norm"] = self._grad_norm
-        self._report({**logs, "learning_rate": self._learning_rate, **self.counts.take()})
+        self._report({**logs, "learning_rate": self._learning_rate, **self.counts.take(), **self.data.metrics()})
         self._unlogged.zero_()
         self._logged, self._logged_loss = self.state.global_step, self._logged_loss + loss
 
@@ -387,6 +393,8 @@ class Loop:
                 self.trained.save_states(to)
                 save_state(to / _random(args.process_index), random_state())
                 self._save_unlogged(to / UNLOGGED)
+                if kept := self.data.state_dict():
+                    save_state(to / SOURCE, kept)
             if args.should_save:
                 state.save_to_json(str(to / STATE))
         if args.should_save:

@@ -47,6 +47,8 @@ class Trained:
 
     Attributes:
         model: The model, to evaluate and to save.
+        around: The module that computes the loss: the model, or one around it with weights of its own, such
+            as a value head. Those are saved with the states, because the result does not need them.
         wrapped: The model to call for gradients: DDP or DeepSpeed may be around it.
         accelerator: accelerate's, for the backward pass and for clipping.
         optimizer: From `prepare`.
@@ -56,8 +58,11 @@ class Trained:
     optimizer: Any
     schedule: Any
 
-    def __init__(self, model: Any, args: TrainingArguments, tokenizer: Any = None) -> None:
-        self.model, self.wrapped, self.args, self.tokenizer = model, model, args, tokenizer
+    def __init__(
+        self, model: Any, args: TrainingArguments, tokenizer: Any = None, *, around: Any = None
+    ) -> None:
+        self.model, self.args, self.tokenizer = model, args, tokenizer
+        self.around = self.wrapped = around or model
         self.accelerator = _accelerator(args)
         model.config.use_cache = False
         if args.bf16 or args.fp16:
@@ -86,8 +91,8 @@ class Trained:
             _recompute_activations(self.model, self.args.activation_checkpointing_kwargs)
         if self.deepspeed:
             self.deepspeed.hf_ds_config.trainer_config_finalize(self.args, self.model, steps)
-        optimizer = make_optimizer(self.model, self.args)
-        self.wrapped, self.optimizer = self.accelerator.prepare(self.model, optimizer)
+        optimizer = make_optimizer(self.around, self.args)
+        self.wrapped, self.optimizer = self.accelerator.prepare(self.around, optimizer)
         self.schedule = make_schedule(self.optimizer, self.args, steps)
         if self.fsdp:
             self.model = self.wrapped
@@ -128,6 +133,7 @@ class Trained:
         else:
             states["optimizer"] = self.optimizer.state_dict()
         states["schedule"] = self.schedule.state_dict()
+        states["around"] = {name: each.data for name, each in self._own_weights().items()}
         if self.accelerator.scaler is not None:
             states["scaler"] = self.accelerator.scaler.state_dict()
         if self.args.should_save:
@@ -147,8 +153,14 @@ class Trained:
         elif not self.deepspeed:  # which loads the optimizer with the weights
             self.optimizer.load_state_dict(states["optimizer"])
         self.schedule.load_state_dict(states["schedule"])
+        self.around.load_state_dict(states.get("around", {}), strict=False)
         if self.accelerator.scaler is not None and "scaler" in states:
             self.accelerator.scaler.load_state_dict(states["scaler"])
+
+    def _own_weights(self) -> dict[str, torch.nn.Parameter]:
+        """Return the weights around the model."""
+        inside = {id(each) for each in self.model.parameters()}
+        return {name: each for name, each in self.around.named_parameters() if id(each) not in inside}
 
     def load_model(self, folder: Path) -> None:
         """Load the weights of a checkpoint.

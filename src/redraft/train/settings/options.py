@@ -13,7 +13,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
 
-def _own(group: str, help: str, default: Any) -> Any:  # noqa: A002  (its name in the metadata)
+def own_setting(group: str, help: str, default: Any) -> Any:  # noqa: A002  (its name in the metadata)
+    """Return a field of settings with its help text and the group that it is listed in."""
     return field(default=default, metadata={"help": help, "group": group})
 
 
@@ -21,63 +22,63 @@ def _own(group: str, help: str, default: Any) -> Any:  # noqa: A002  (its name i
 class RunOptions:
     """redraft's settings of any run. The help texts describe each."""
 
-    model_name_or_path: str = _own(
+    model_name_or_path: str = own_setting(
         MODEL, "a folder, a .gguf file, org/name, or default; +FOLDER merges an adapter first", "default"
     )
-    data_path: tuple[str, ...] = _own(DATA, "files of records in any shape that redraft reads", ())
-    format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = _own(
+    data_path: tuple[str, ...] = own_setting(DATA, "files of records in any shape that redraft reads", ())
+    format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = own_setting(
         DATA, "the training text (chat: the model's own template)", "selfee"
     )
-    model_max_length: int = _own(DATA, "the most tokens of a record, and of a packed row", 2048)
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = _own(
+    model_max_length: int = own_setting(DATA, "the most tokens of a record, and of a packed row", 2048)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = own_setting(
         MODEL, "number format of the weights during training", "auto"
     )
-    lora: bool | None = _own(MODEL, "train an adapter; by default if full training does not fit", None)
-    qlora: bool = _own(
+    lora: bool | None = own_setting(MODEL, "train an adapter; by default if full training does not fit", None)
+    qlora: bool = own_setting(
         MODEL, "train an adapter on 4-bit weights; needs a GPU and bitsandbytes", default=False
     )
-    lora_r: int = _own(MODEL, "rank of the adapter", 16)
-    lora_alpha: float = _own(MODEL, "scale of the adapter", 32.0)
-    lora_dropout: float = _own(MODEL, "dropout before the adapter", 0.0)
-    lora_target_modules: tuple[str, ...] = _own(MODEL, "layers that get an adapter", ("all-linear",))
-    pad_token: str | None = _own(MODEL, "a token to add, as SelFee and Alpaca add [PAD]", None)
-    workers: int | None = _own(DATA, "processes that tokenise; by default one per core", None)
-    cache_dir: str | None = _own(DATA, "folder for prepared data", None)
-    overwrite_output_dir: bool = _own(
+    lora_r: int = own_setting(MODEL, "rank of the adapter", 16)
+    lora_alpha: float = own_setting(MODEL, "scale of the adapter", 32.0)
+    lora_dropout: float = own_setting(MODEL, "dropout before the adapter", 0.0)
+    lora_target_modules: tuple[str, ...] = own_setting(MODEL, "layers that get an adapter", ("all-linear",))
+    pad_token: str | None = own_setting(MODEL, "a token to add, as SelFee and Alpaca add [PAD]", None)
+    workers: int | None = own_setting(DATA, "processes that tokenise; by default one per core", None)
+    cache_dir: str | None = own_setting(DATA, "folder for prepared data", None)
+    overwrite_output_dir: bool = own_setting(
         RUN,
         "start over: delete the checkpoints and the result in --output_dir",
         default=False,
     )
-    preview: int | None = _own(RUN, "show this many training examples, and exit", None)
-    estimate: bool = _own(RUN, "estimate the memory and time of the run, and exit", default=False)
-    price_per_hour: float | None = _own(RUN, "price of all machines together, for --estimate", None)
-    dry_run: bool = _own(RUN, "do everything except the steps", default=False)
-    quiet: bool = _own(RUN, "hide progress and remarks", default=False)
+    preview: int | None = own_setting(RUN, "show this many training examples, and exit", None)
+    estimate: bool = own_setting(RUN, "estimate the memory and time of the run, and exit", default=False)
+    price_per_hour: float | None = own_setting(RUN, "price of all machines together, for --estimate", None)
+    dry_run: bool = own_setting(RUN, "do everything except the steps", default=False)
+    quiet: bool = own_setting(RUN, "hide progress and remarks", default=False)
 
 
 @dataclass(frozen=True)
 class TrainOptions(RunOptions):
     """redraft's settings of supervised fine-tuning."""
 
-    eval_data_path: tuple[str, ...] = _own(DATA, "files for the evaluation loss (--eval_strategy)", ())
-    training_objective: Literal["accepted", "full", "answer", "revision", "critic"] = _own(
+    eval_data_path: tuple[str, ...] = own_setting(DATA, "files for the evaluation loss (--eval_strategy)", ())
+    training_objective: Literal["accepted", "full", "answer", "revision", "critic"] = own_setting(
         DATA,
         "what carries loss (all but rejected answers, all, one answer, all but answer 0, feedback)",
         "accepted",
     )
-    answer: Literal["accepted", "first"] = _own(
+    answer: Literal["accepted", "first"] = own_setting(
         DATA,
         "the one that --training_objective answer learns (first: answer 0 even if rejected, as in SelFee)",
         "accepted",
     )
-    packing: bool = _own(
+    packing: bool = own_setting(
         DATA, "fill rows with several records; otherwise a batch counts records", default=True
     )
-    divergence_steps: int = _own(
+    divergence_steps: int = own_setting(
         RUN, "stop after this many steps in a row with a loss far too high; 0: never", 20
     )
-    gguf: str | None = _own(RUN, "also write the result to this GGUF file", None)
-    gguf_quant: Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = _own(
+    gguf: str | None = own_setting(RUN, "also write the result to this GGUF file", None)
+    gguf_quant: Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = own_setting(
         RUN, "number format of --gguf, for a whole model", "f16"
     )
 
@@ -149,7 +150,7 @@ def help_records(verb: TrainVerb = SFT) -> dict[str, list[tuple[str, str]]]:
         shown, kind = _shown(each.default), kinds[each.name]
         choices = f": {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
         text = f"{each.metadata['help']}{choices}{f'  [{shown}]' if shown else ''}"
-        groups[each.metadata["group"]].append((f"--{each.name}", text))
+        groups.setdefault(each.metadata["group"], []).append((f"--{each.name}", text))
     return groups
 
 

@@ -1,0 +1,58 @@
+"""The settings of `redraft train ppo`, by the names that PPO trainers use. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from redraft.train.settings.options import DEFAULTS, RunOptions, TrainVerb, own_setting
+
+ROLLOUTS, REWARD, ALGORITHM = "Rollouts", "Reward", "Algorithm"
+
+@dataclass(frozen=True)
+class PpoOptions(RunOptions):
+    """redraft's settings of a run of PPO. The help texts describe each."""
+
+    algorithm: Literal["ppo", "ppo-trlx", "rloo", "grpo"] = own_setting(
+        ALGORITHM, "how advantages are made (ppo-trlx: as StableVicuna was trained, faults included)", "ppo"
+    )
+    reward: tuple[str, ...] = own_setting(
+        REWARD, "what judges an answer: a check or python:module.function; 2*A weighs, several add up", ()
+    )
+    num_rollouts: int = own_setting(ROLLOUTS, "answers in a rollout batch, over all processes", 128)
+    chunk_size: int = own_setting(ROLLOUTS, "answers that are written and judged together", 16)
+    num_generations: int = own_setting(ROLLOUTS, "answers to each prompt, for rloo and grpo", 4)
+    max_new_tokens: int = own_setting(ROLLOUTS, "the most tokens of an answer", 128)
+    temperature: float = own_setting(ROLLOUTS, "temperature of the answers", 1.0)
+    top_p: float = own_setting(ROLLOUTS, "nucleus of the answers", 1.0)
+    missing_eos_penalty: float = own_setting(
+        REWARD, "subtracted from the reward of an answer that does not end by itself", 0.0
+    )
+    scale_reward: Literal["none", "running", "ref"] = own_setting(
+        REWARD, "divide by the deviation of all rewards so far (running), or of the first (ref)", "none"
+    )
+    cliprange_reward: float = own_setting(REWARD, "clip rewards to plus or minus this", 10.0)
+    ppo_epochs: int = own_setting(ALGORITHM, "passes over a rollout batch", 4)
+    init_kl_coef: float = own_setting(ALGORITHM, "price of a nat of KL from the reference policy, at first", 0.05)
+    target: float | None = own_setting(
+        ALGORITHM, "KL of an answer in nats that the price is adapted to; without it, the price stays", None
+    )
+    horizon: int = own_setting(ALGORITHM, "answers over which the price adapts", 10_000)
+    gamma: float = own_setting(ALGORITHM, "discount of later rewards", 1.0)
+    lam: float = own_setting(ALGORITHM, "lambda of generalised advantage estimation", 0.95)
+    cliprange: float = own_setting(ALGORITHM, "clip the ratio of probabilities to 1 plus or minus this", 0.2)
+    cliprange_value: float = own_setting(ALGORITHM, "clip the change of values to plus or minus this", 0.2)
+    vf_coef: float = own_setting(ALGORITHM, "weight of the value loss", 0.1)
+
+PPO_DEFAULTS: dict[str, Any] = {
+    **DEFAULTS,
+    "per_device_train_batch_size": 16,
+    "lr_scheduler_type": "constant",
+    "warmup_steps": 0,
+    "num_train_epochs": 1,
+}
+"""A rollout batch is a new problem, so the learning rate stays."""
+
+PPO = TrainVerb("ppo", PpoOptions, PPO_DEFAULTS)
+
+__all__ = ["PPO", "RUN", "PpoOptions"]

@@ -1,0 +1,180 @@
+"""The policy with its value head, the reference policy, and how both see a batch of rollouts.
+
+The value head reads the policy's own last hidden state (a shared trunk), and the reference policy is the same
+model with its adapter switched off, so that no weights are held twice. `merged` puts the adapter into the
+weights while rollouts are written, as an engine without adapters would run them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from peft import PeftModel
+from peft.tuners.lora import LoraLayer
+from torch import Tensor, nn
+from transformers.modeling_outputs import CausalLMOutput
+
+from redraft.train.rl.algorithm import (
+    explained_variance,
+    kl_k1,
+    kl_k3,
+    log_probs_and_entropy,
+    masked_mean,
+    policy_loss,
+    value_loss,
+)
+from redraft.train.rl.options import PpoOptions
+
+
+class Seen(NamedTuple):
+    """What a policy says of given responses: each [sequences, tokens], 0 at padding."""
+
+    log_probs: Tensor
+    entropy: Tensor
+    values: Tensor
+
+
+class Policy(nn.Module):
+    """A policy that is trained, with a value head. Called with a minibatch, it returns its loss.
+
+    Args:
+        model: The model with its adapter.
+        own: The settings.
+
+    Attributes:
+        config: The model's configuration.
+        kl_coef: β, of the KL that is part of the loss; 0 if it is part of the reward.
+    """
+
+    def __init__(self, model: PeftModel, own: PpoOptions) -> None:
+        super().__init__()
+        self.model, self.own, self.config = model, own, model.config
+        width = model.config.get_text_config().hidden_size
+        # Zeros: an untrained head then changes no advantage.
+        self.value_head = nn.Linear(width, 1, dtype=torch.float32)
+        nn.init.zeros_(self.value_head.weight)
+        nn.init.zeros_(self.value_head.bias)
+        self.kl_coef = 0.0
+        self._sums: dict[str, Tensor] = {}
+
+    def see(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Seen:
+        """Compute log-probabilities, entropy and values of responses.
+
+        Args:
+            input_ids: Prompts and responses, [sequences, length], padded on the right. A causal model sees no
+                padding behind a token, so no attention mask is needed.
+            starts: Where each response begins, [sequences].
+            mask: Real tokens of the responses, bool [sequences, tokens].
+        """
+        bare: Any = self.model.get_base_model()
+        hidden = bare.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
+        places = starts[:, None] + torch.arange(mask.shape[1], device=mask.device)
+        rows = torch.arange(len(mask), device=mask.device)[:, None].expand_as(places)
+        before = hidden[rows[mask], places[mask] - 1]  # the state that each real token was drawn from
+        tokens = input_ids[rows[mask], places[mask]]
+        logits = bare.get_output_embeddings()(before)
+        log_probs, entropy = log_probs_and_entropy(logits[None], tokens[None], self.own.temperature)
+        values = self.value_head(before.to(self.value_head.weight.dtype))[:, 0]
+        return Seen(*(_scattered(each.float(), mask) for each in (log_probs[0], entropy[0], values)))
+
+    def see_reference(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
+        """Return the log-probabilities of the policy as it was before training."""
+        with self.model.disable_adapter():
+            return self.see(input_ids, starts, mask).log_probs
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        starts: Tensor,
+        mask: Tensor,
+        log_probs: Tensor,
+        ref_log_probs: Tensor,
+        values: Tensor,
+        advantages: Tensor,
+        returns: Tensor,
+        num_items_in_batch: Any,
+    ) -> CausalLMOutput:
+        """Return the loss of a minibatch: its sum over real tokens, divided by those of the whole step."""
+        own, count = self.own, max(int(num_items_in_batch), 1)
+        now = self.see(input_ids, starts, mask)
+        loss, clipped = policy_loss(now.log_probs, log_probs, advantages, mask, own.cliprange)
+        self._add("steps", mask.sum() / count)
+        self._add("policy_loss", loss / count)
+        self._add("clip_fraction", clipped / count)
+        self._add("entropy", now.entropy.sum() / count)
+        # Of the policy before its steps to now: its tokens are samples of the first.
+        self._add("step_kl", kl_k3(log_probs, now.log_probs, mask).sum() / count)
+        if own.algorithm.startswith("ppo"):
+            of_values, clipped = value_loss(now.values, values, returns, mask, own.cliprange_value)
+            self._add("value_loss", of_values / count)
+            self._add("value_clip_fraction", clipped / count)
+            loss = loss + own.vf_coef * of_values
+        if self.kl_coef:
+            loss = loss + self.kl_coef * kl_k3(now.log_probs, ref_log_probs, mask).sum()
+        return CausalLMOutput(loss=loss / count)
+
+    def _add(self, name: str, value: Tensor) -> None:
+        self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
+
+    def take(self) -> dict[str, float]:
+        """Return the means over the steps since the last call."""
+        sums = {name: float(each) for name, each in self._sums.items()}
+        self._sums = {}
+        steps = sums.pop("steps", 0.0)
+        return {name: each / steps for name, each in sums.items()} if steps else {}
+
+
+def _scattered(values: Tensor, mask: Tensor) -> Tensor:
+    """Put the values of real tokens into their places, with 0 at padding."""
+    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)
+
+
+@contextmanager
+def merged(model: PeftModel) -> Iterator[Any]:
+    """Yield the bare model with its adapter in its weights. At the end it is as before, to the last bit.
+
+    The merged matrices are copies for the time of the block, when no activations are held.
+    """
+    bare: Any = model.get_base_model()
+    replaced: list[tuple[nn.Module, str, nn.Module]] = []
+    for name, layer in [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]:
+        parent, _, own = name.rpartition(".")
+        holder = bare.get_submodule(parent)
+        replaced.append((holder, own, layer))
+        setattr(holder, own, _plain(layer))
+    try:
+        yield bare
+    finally:
+        for holder, own, layer in replaced:
+            setattr(holder, own, layer)
+
+
+@torch.no_grad()
+def _plain(layer: Any) -> nn.Linear:
+    """Return a linear layer with an adapter merged into a copy of its weight."""
+    base = layer.get_base_layer()
+    weight = base.weight.float()
+    for name in layer.active_adapters:
+        weight = weight + layer.get_delta_weight(name).float()
+    plain = nn.Linear(1, 1, bias=False, device="meta")
+    plain.weight = nn.Parameter(weight.to(base.weight.dtype), requires_grad=False)
+    plain.bias = base.bias
+    return plain
+
+
+def watched(seen: Seen, ref: Tensor, returns: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return what a rollout batch says of the policy that wrote it.
+
+    `kl` is that of an answer in nats (k1), `kl_k3` the same by the other estimator, `entropy` that of a
+    token in nats.
+    """
+    found = {
+        "kl": kl_k1(seen.log_probs, ref, mask).sum(1).mean(),
+        "kl_k3": kl_k3(seen.log_probs, ref, mask).sum(1).mean(),
+        "rollout_entropy": masked_mean(seen.entropy, mask),
+        "explained_variance": explained_variance(seen.values, returns, mask),
+    }
+    return {name: float(each) for name, each in found.items()}

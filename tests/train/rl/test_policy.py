@@ -1,0 +1,77 @@
+"""The policy, its value head and its reference."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from redraft.train.rl.policy import merged
+from tests.train.rl.tiny_policy import policy, prompts, shaken
+
+
+def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Three prompts with responses of 3, 0 and 2 tokens, padded with a token that stands elsewhere too."""
+    ids = torch.full((3, 9), 7)
+    ids[0, :8] = torch.arange(20, 28)
+    ids[1, :4] = torch.arange(30, 34)
+    ids[2, :6] = torch.arange(40, 46)
+    mask = torch.tensor([[1, 1, 1], [0, 0, 0], [1, 1, 0]]).bool()
+    return ids, torch.tensor([5, 4, 4]), mask
+
+
+def test_what_it_says_of_a_response_is_what_the_model_says_of_each_row_alone() -> None:
+    made = shaken(policy())
+    ids, starts, mask = batch()
+    seen = made.see(ids, starts, mask)
+    for row, (start, count) in enumerate(zip(starts.tolist(), mask.sum(1).tolist(), strict=True)):
+        out = made.model(ids[row : row + 1, : start + count], output_hidden_states=True)
+        chances = out.logits[0].log_softmax(-1)
+        for place in range(mask.shape[1]):
+            if place >= count:
+                assert seen.log_probs[row, place] == seen.values[row, place] == seen.entropy[row, place] == 0
+                continue
+            at = start + place - 1
+            expected = chances[at, ids[row, at + 1]]
+            assert seen.log_probs[row, place].item() == pytest.approx(expected.item(), abs=1e-5)
+            entropy = -(chances[at].exp() * chances[at]).sum()
+            assert seen.entropy[row, place].item() == pytest.approx(entropy.item(), abs=1e-4)
+            value = made.value_head(out.hidden_states[-1][0, at])
+            assert seen.values[row, place].item() == pytest.approx(value.item(), abs=1e-5)
+
+
+def test_the_reference_is_the_model_without_its_adapter() -> None:
+    made, before = policy(), policy()
+    shaken(made)
+    assert torch.allclose(made.see_reference(*batch()), before.see(*batch()).log_probs, atol=1e-6)
+    assert not torch.allclose(made.see_reference(*batch()), made.see(*batch()).log_probs, atol=1e-2)
+
+
+def test_an_adapter_in_the_weights_computes_the_same_and_leaves_them_as_they_were() -> None:
+    made = shaken(policy())
+    ids = torch.tensor([list(prompts()[0].tokens)])
+    with torch.no_grad():
+        wanted = made.model(ids).logits
+        before = {name: each.clone() for name, each in made.state_dict().items()}
+        with merged(made.model) as bare:
+            assert not any("lora" in name for name, _ in bare.named_parameters())
+            assert torch.allclose(bare(ids).logits, wanted, atol=1e-5)
+        assert torch.equal(made.model(ids).logits, wanted)
+    assert all(torch.equal(before[name], each) for name, each in made.state_dict().items())
+
+
+def test_a_minibatch_in_parts_has_the_gradient_of_the_whole() -> None:
+    def gradients(parts: list[list[int]]) -> dict[str, torch.Tensor]:
+        made = shaken(policy())
+        ids, starts, mask = batch()
+        torch.manual_seed(5)
+        drawn = {name: torch.randn(mask.shape) for name in ("log_probs", "values", "advantages", "returns")}
+        tensors = {"input_ids": ids, "starts": starts, "mask": mask, "ref_log_probs": torch.zeros(3, 3), **drawn}
+        for rows in parts:
+            made(**{name: each[rows] for name, each in tensors.items()}, num_items_in_batch=5).loss.backward()
+        return {name: each.grad for name, each in made.named_parameters() if each.grad is not None}
+
+    whole, parts = gradients([[0, 1, 2]]), gradients([[2], [0, 1]])
+    assert whole.keys() == parts.keys()
+    assert any("value_head" in name for name in whole)
+    for name, each in whole.items():
+        assert torch.allclose(each, parts[name], atol=1e-6), name

@@ -1,0 +1,96 @@
+"""A policy of two small layers that answers prompts, and a loop that trains it on a reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
+
+from redraft.chain import Prompt
+from redraft.train.model.lora import add_adapter
+from redraft.train.rl.options import PpoOptions
+from redraft.train.rl.policy import Policy
+from redraft.train.rl.rollouts import Asked, Reward, Rollouts
+from redraft.train.run.loop import Loop
+from tests.train.tiny import SHAPE
+from tests.train.tokenizer_kinds import tokenizer
+
+TOKENIZER = tokenizer("bytes")
+SETTINGS: dict[str, Any] = {
+    "num_rollouts": 8,
+    "chunk_size": 4,
+    "ppo_epochs": 2,
+    "max_new_tokens": 6,
+    "lora_r": 4,
+    "reward": ("contains:e",),
+}
+
+
+async def share_of_e(prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+    """How much of each answer is the letter e."""
+    assert len(prompts) == len(answers)
+    return [answer.count("e") / max(len(answer), 1) for answer in answers]
+
+
+def policy(**settings: Any) -> Policy:
+    """A model of random weights with an adapter and a value head, always the same."""
+    torch.manual_seed(1)
+    made = TOKENIZER
+    config = LlamaConfig(
+        vocab_size=len(made),
+        **SHAPE,
+        max_position_embeddings=128,
+        bos_token_id=made.bos_token_id,
+        eos_token_id=made.eos_token_id,
+        pad_token_id=made.eos_token_id,
+    )
+    own = PpoOptions(**(SETTINGS | settings))
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        model.lm_head.weight.mul_(20)  # else all tokens are nearly as likely, whatever the layers say
+    return Policy(add_adapter(model, own, redraft_format=None), own)
+
+
+def shaken(made: Policy) -> Policy:
+    """The policy with an adapter and a value head that are not zero."""
+    torch.manual_seed(2)
+    for name, each in made.named_parameters():
+        if each.requires_grad:
+            with torch.no_grad():
+                each.add_(torch.randn_like(each) * (0.3 if "lora" in name else 0.1))
+    return made
+
+
+def prompts(count: int = 6) -> list[Asked]:
+    """Prompts of different lengths."""
+    texts = [f"Sort {'the list ' * (number % 3)}{number}." for number in range(count)]
+    return [
+        Asked(f"p/{number}", Prompt(instruction=text), tuple(TOKENIZER.encode(text)))
+        for number, text in enumerate(texts)
+    ]
+
+
+def rollouts(made: Policy, reward: Reward = share_of_e, *, size: int = 4) -> Rollouts:
+    """Rollout batches of the policy."""
+    return Rollouts(made, TOKENIZER, prompts(), reward, made.own, size=size, seed=3, bf16=False)
+
+
+def loop(folder: Path, read: Rollouts, **more: Any) -> Loop:
+    """A run of four rollout batches, with a checkpoint every 3 of 16 steps."""
+    settings: dict[str, Any] = {
+        "output_dir": str(folder),
+        "use_cpu": True,
+        "max_steps": 16,
+        "save_steps": 3,
+        "save_total_limit": 10,
+        "per_device_train_batch_size": 4,
+        "learning_rate": 1e-2,
+        "lr_scheduler_type": "constant",
+        "logging_steps": 1,
+        "report_to": "none",
+    }
+    args = TrainingArguments(**(settings | more))
+    return Loop(read.policy.model, args, read, around=read.policy, tokenizer=TOKENIZER, quiet=True)
