@@ -53,7 +53,7 @@ class FunctionCheck:
             raise CheckSyntaxError(f"{self.name}: this is a class.", hint=hint)
         with suppress(ValueError):  # some C functions have no signature
             try:
-                inspect.signature(self.function).bind(*["text"] * (1 + _takes_prompt(self.function)))
+                inspect.signature(self.function).bind(*["text"] * (1 + takes_prompt(self.function)))
             except TypeError as error:
                 raise CheckSyntaxError(f"{self.name}: called with an answer: {error}.", hint=hint) from None
 
@@ -99,7 +99,7 @@ class FunctionCheck:
         Raises:
             CheckError: The result has another type or value than listed above.
         """
-        result = self.function(answer, prompt) if _takes_prompt(self.function) else self.function(answer)
+        result = self.function(answer, prompt) if takes_prompt(self.function) else self.function(answer)
         return self._later(result) if inspect.isawaitable(result) else self._outcome(result)
 
     async def _later(self, result: Awaitable[Any]) -> Outcome:
@@ -169,7 +169,7 @@ def _import(name: str, path: str) -> ModuleType:
     )
 
 
-def _takes_prompt(function: Callable[..., Any]) -> bool:
+def takes_prompt(function: Callable[..., Any]) -> bool:
     """Return whether a function takes the prompt: its second parameter is required, or named `prompt`."""
     try:
         parameters = list(inspect.signature(function).parameters.values())

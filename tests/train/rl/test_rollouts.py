@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from redraft.train.rl.samples import SAMPLES
 from redraft.train.run import checkpoints
 from redraft.train.run.logs import LOG
-from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollouts, shaken
+from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollouts, shaken, share_of_e
 
 LEARNS: dict[str, Any] = {"num_rollouts": 32, "chunk_size": 32, "init_kl_coef": 0.0}
 
@@ -26,56 +28,92 @@ def curve(folder: Path) -> list[dict[str, Any]]:
 
 def numbers(folder: Path, name: str, **settings: Any) -> list[float]:
     """A number of each rollout batch of a run that learns to write the letter e."""
-    source = rollouts(policy(**LEARNS | settings), size=16)
+    source = rollouts(folder, policy(**LEARNS | settings), size=16)
     loop(folder, source, max_steps=40, save_strategy="no", per_device_train_batch_size=16).run()
     return [line[name] for line in curve(folder) if name in line]
 
 
-def test_a_batch_has_what_the_policy_said_when_it_wrote() -> None:
+def test_a_batch_has_what_the_policy_said_when_it_wrote(tmp_path: Path) -> None:
     made = shaken(policy())
-    (first, *_) = rollouts(made).batches(0)
+    (first, *_) = rollouts(tmp_path, made).batches(0)
     seen = made.see(first["input_ids"], first["starts"], first["mask"])
     assert torch.allclose(seen.log_probs, first["log_probs"], atol=1e-5)
     assert torch.allclose(seen.values, first["values"], atol=1e-5)
     assert first["advantages"].shape == first["returns"].shape == first["mask"].shape
 
 
-def test_a_pass_reads_each_response_once_and_passes_differ() -> None:
-    source = rollouts(policy())
+def test_a_pass_reads_each_response_once_and_passes_differ(tmp_path: Path) -> None:
+    source = rollouts(tmp_path, policy())
     a_pass = len(source) // source.own.ppo_epochs
     rows = [source._rows(0, number) for number in range(len(source))]
-    one, two = (sum(rows[start : start + a_pass], []) for start in (0, a_pass))
+    one, two = ([*chain.from_iterable(rows[start : start + a_pass])] for start in (0, a_pass))
     assert sorted(one) == sorted(two) == list(range(8))
     assert one != two
     assert [source._rows(1, number) for number in range(len(source))] != rows
 
 
-def test_all_prompts_are_asked_before_any_is_asked_again() -> None:
-    source = rollouts(policy())
+def test_all_prompts_are_asked_before_any_is_asked_again(tmp_path: Path) -> None:
+    source = rollouts(tmp_path, policy())
     asked = [each.name for epoch in range(3) for each in source._asked(epoch)]
     names = sorted(each.name for each in prompts())
     for start in range(0, len(asked), len(names)):
         assert sorted(asked[start : start + len(names)]) == names
 
 
-def test_the_names_of_a_minibatch_are_those_of_its_rows() -> None:
-    source = rollouts(policy())
+def test_the_names_of_a_minibatch_are_those_of_its_rows(tmp_path: Path) -> None:
+    source = rollouts(tmp_path, policy())
     batch = next(source.batches(0))
     tokens = {each.name: list(each.tokens) for each in prompts()}
     for name, ids, start in zip(source.names(0, 0), batch["input_ids"], batch["starts"], strict=True):
         assert ids[:start].tolist() == tokens[name]
 
 
-def test_a_response_ends_with_the_stop_token_or_at_the_limit() -> None:
-    source = rollouts(policy(max_new_tokens=100))
+def samples(folder: Path) -> list[dict[str, Any]]:
+    """The responses of a run."""
+    return [json.loads(line) for line in (folder / SAMPLES).read_text("utf-8").splitlines()]
+
+
+def test_a_response_ends_with_the_stop_token_or_at_the_limit(tmp_path: Path) -> None:
+    source = rollouts(tmp_path, policy(max_new_tokens=100))
     list(source.batches(0))
-    ended = [response.ended for _, response, _ in source.samples]
-    assert set(ended) == {True, False}
-    for _, response, _ in source.samples:
-        assert (response.tokens[-1] == TOKENIZER.eos_token_id) == response.ended
-        assert response.ended or len(response.tokens) == 100
-        assert TOKENIZER.eos_token_id not in response.tokens[:-1]
-    assert source.metrics()["ended"] == mean(ended)
+    written, end = samples(tmp_path), TOKENIZER.eos_token_id
+    assert {each["ended"] for each in written} == {True, False}
+    for each in written:
+        assert (each["tokens"][-1] == end) == each["ended"]
+        assert each["ended"] or len(each["tokens"]) == 100
+        assert end not in each["tokens"][:-1]
+    assert source.metrics()["ended"] == mean(each["ended"] for each in written)
+
+
+def test_a_sample_has_its_prompt_answer_and_reward(tmp_path: Path) -> None:
+    source = rollouts(tmp_path, policy())
+    list(source.batches(0))
+    asked = {each.name: each.prompt.said for each in prompts()}
+    for number, each in enumerate(samples(tmp_path)):
+        assert (each["rollout"], each["row"]) == (0, number)
+        assert each["prompt"] == asked[each["id"]]
+        assert each["reward"] == each["answer"].count("e") / max(len(each["answer"]), 1)
+
+
+def test_chunks_that_were_judged_before_a_stop_are_not_judged_again(tmp_path: Path) -> None:
+    judged: list[str] = []
+
+    async def counted(prompts: Any, answers: Any) -> list[float]:
+        judged.extend(answers)
+        return await share_of_e(prompts, answers)
+
+    asked = iter([False, True])
+    assert list(rollouts(tmp_path, policy(), counted).batches(0, stops=lambda: next(asked))) == []
+    assert len(judged) == 4
+    with (tmp_path / SAMPLES).open("a") as file:
+        file.write('{"rollout": 0, "row": 4, "torn')
+    again = list(rollouts(tmp_path, policy(), counted).batches(0))
+    assert len(judged) == 8
+    whole = list(rollouts(tmp_path / "whole", policy()).batches(0))
+    for one, other in zip(again, whole, strict=True):
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    assert [each["row"] for each in samples(tmp_path)] == list(range(8))
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
@@ -94,8 +132,8 @@ def test_a_run_that_resumes_at_any_checkpoint_has_the_curve_of_an_unbroken_one(
     tmp_path: Path, step: int
 ) -> None:
     settings = {"target": 1.0, "scale_reward": "running"}
-    loop(tmp_path / "whole", rollouts(policy(**settings))).run()
-    again = loop(tmp_path / "again", rollouts(policy(**settings)))
+    loop(tmp_path / "whole", rollouts(tmp_path / "whole", policy(**settings))).run()
+    again = loop(tmp_path / "again", rollouts(tmp_path / "again", policy(**settings)))
     again.folder.mkdir()
     (again.folder / LOG).write_bytes((tmp_path / "whole" / LOG).read_bytes())
     kept = again.folder / f"checkpoint-{step}"

@@ -13,7 +13,8 @@ from redraft.chain import Prompt
 from redraft.train.model.lora import add_adapter
 from redraft.train.rl.options import PpoOptions
 from redraft.train.rl.policy import Policy
-from redraft.train.rl.rollouts import Asked, Reward, Rollouts
+from redraft.train.rl.rewards import Reward
+from redraft.train.rl.rollouts import Asked, Rollouts
 from redraft.train.run.loop import Loop
 from tests.train.tiny import SHAPE
 from tests.train.tokenizer_kinds import tokenizer
@@ -73,9 +74,10 @@ def prompts(count: int = 6) -> list[Asked]:
     ]
 
 
-def rollouts(made: Policy, reward: Reward = share_of_e, *, size: int = 4) -> Rollouts:
+def rollouts(folder: Path, made: Policy, reward: Reward = share_of_e, *, size: int = 4) -> Rollouts:
     """Rollout batches of the policy."""
-    return Rollouts(made, TOKENIZER, prompts(), reward, made.own, size=size, seed=3, bf16=False)
+    settings: dict[str, Any] = {"size": size, "seed": 3, "bf16": False, "folder": folder}
+    return Rollouts(made, TOKENIZER, prompts(), reward, made.own, **settings)
 
 
 def loop(folder: Path, read: Rollouts, **more: Any) -> Loop:

@@ -155,8 +155,11 @@ class Source(Protocol):
         """Return the batches of an epoch."""
         ...
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch of this rank, from batch `first`."""
+    def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
+        """Yield the batches of an epoch of this rank, from batch `first`.
+
+        One whose batches take minutes asks `stops` now and then, and ends early if it is true.
+        """
         ...
 
     def names(self, epoch: int, number: int) -> list[str]:
@@ -196,7 +199,12 @@ class Data:
     def __len__(self) -> int:
         return len(self.order)
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+    def batches(
+        self,
+        epoch: int,
+        first: int = 0,
+        stops: Callable[[], bool] = lambda: False,  # noqa: ARG002  (reading is quick)
+    ) -> Iterator[Batch]:
         """Yield the batches of an epoch, from batch `first`."""
         self.order.begin(epoch, first)
         yield from self.loader

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redraft.train.settings.options import DEFAULTS, RunOptions, TrainVerb, own_setting
+from redraft.train.settings.options import DEFAULTS, RUN, RunOptions, TrainVerb, own_setting
 
 ROLLOUTS, REWARD, ALGORITHM = "Rollouts", "Reward", "Algorithm"
+
 
 @dataclass(frozen=True)
 class PpoOptions(RunOptions):
@@ -33,7 +34,9 @@ class PpoOptions(RunOptions):
     )
     cliprange_reward: float = own_setting(REWARD, "clip rewards to plus or minus this", 10.0)
     ppo_epochs: int = own_setting(ALGORITHM, "passes over a rollout batch", 4)
-    init_kl_coef: float = own_setting(ALGORITHM, "price of a nat of KL from the reference policy, at first", 0.05)
+    init_kl_coef: float = own_setting(
+        ALGORITHM, "price of a nat of KL from the reference policy, at first", 0.05
+    )
     target: float | None = own_setting(
         ALGORITHM, "KL of an answer in nats that the price is adapted to; without it, the price stays", None
     )
@@ -42,7 +45,10 @@ class PpoOptions(RunOptions):
     lam: float = own_setting(ALGORITHM, "lambda of generalised advantage estimation", 0.95)
     cliprange: float = own_setting(ALGORITHM, "clip the ratio of probabilities to 1 plus or minus this", 0.2)
     cliprange_value: float = own_setting(ALGORITHM, "clip the change of values to plus or minus this", 0.2)
+    stop_kl: float | None = own_setting(RUN, "end the run when an answer has more nats of KL", None)
+    stop_entropy: float | None = own_setting(RUN, "end the run when a token has fewer nats of entropy", None)
     vf_coef: float = own_setting(ALGORITHM, "weight of the value loss", 0.1)
+
 
 PPO_DEFAULTS: dict[str, Any] = {
     **DEFAULTS,

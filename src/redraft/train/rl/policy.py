@@ -139,10 +139,11 @@ def merged(model: PeftModel) -> Iterator[Any]:
     The merged matrices are copies for the time of the block, when no activations are held.
     """
     bare: Any = model.get_base_model()
-    replaced: list[tuple[nn.Module, str, nn.Module]] = []
-    for name, layer in [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]:
+    replaced: list[tuple[nn.Module, str, Any]] = []
+    adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
+    for name, layer in adapted:
         parent, _, own = name.rpartition(".")
-        holder = bare.get_submodule(parent)
+        holder: nn.Module = bare.get_submodule(parent)
         replaced.append((holder, own, layer))
         setattr(holder, own, _plain(layer))
     try:

@@ -8,8 +8,9 @@ of a checkpoint, so a run resumes in the middle of a batch.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,15 @@ from torch import Tensor
 from redraft.chain import Prompt
 from redraft.engines.base import Sampling, Tokens
 from redraft.train.data.batches import Batch
+from redraft.train.processes import Say
 from redraft.train.rl import algorithm
 from redraft.train.rl.algorithm import RunningMoments
 from redraft.train.rl.options import PpoOptions
 from redraft.train.rl.policy import Policy, Seen, merged, watched
+from redraft.train.rl.rewards import Reward
 from redraft.train.rl.sampler import Response, Sampler
-
-Reward = Callable[[Sequence[Prompt], Sequence[str]], Awaitable[Sequence[float]]]
-"""Judges answers to prompts: a number for each."""
+from redraft.train.rl.samples import Samples
+from redraft.train.rl.watch import Watch
 
 _AT_ONCE = 16
 """Sequences of a forward pass without gradients."""
@@ -53,6 +55,8 @@ class Rollouts:
         size: Sequences of a minibatch.
         seed: Of the order of prompts and minibatches, and of sampling.
         bf16: Whether layers compute in bf16.
+        folder: Where `samples.jsonl` is written.
+        say: Called when the run goes wrong.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class Rollouts:
         size: int,
         seed: int,
         bf16: bool,
+        folder: Path,
+        say: Say = lambda _: None,
     ) -> None:
         self.policy, self.prompts, self.reward, self.own = policy, prompts, reward, own
         self._tokenizer, self._size, self._seed, self._bf16 = tokenizer, size, seed, bf16
@@ -76,7 +82,8 @@ class Rollouts:
         self._epoch = -1
         self._batch: Batch = {}
         self._metrics: dict[str, float] = {}
-        self.samples: list[tuple[Asked, Response, float]] = []
+        self._samples, self._say = Samples(folder), say
+        self._watch = Watch(own.target, own.stop_kl, own.stop_entropy)
 
     def __len__(self) -> int:
         return self.own.ppo_epochs * self.own.num_rollouts // self._size
@@ -94,16 +101,27 @@ class Rollouts:
         asked = self._asked(epoch)
         return [asked[row].name for row in self._rows(epoch, number)]
 
-    def batches(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the minibatches of a rollout batch, which is written first if it is not there."""
-        if self._epoch != epoch:
-            self._write(epoch)
+    def batches(
+        self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
+    ) -> Iterator[Batch]:
+        """Yield the minibatches of a rollout batch, which is written first if it is not there.
+
+        Args:
+            epoch: The rollout batch.
+            first: The first minibatch.
+            stops: Asked between chunks of responses: whether to end without a minibatch.
+        """
+        if self._epoch != epoch and not self._write(epoch, stops):
+            return
         for number in range(first, len(self)):
             yield self._minibatch(self._rows(epoch, number))
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers of the policy's steps, and of a rollout batch that is new."""
         taken, self._metrics = {**self._metrics, **self.policy.take()}, {}
+        if "reward" in taken:
+            for line in self._watch.add(taken):
+                self._say(line)
         return taken
 
     def state_dict(self) -> dict[str, Any]:
@@ -114,12 +132,16 @@ class Rollouts:
             "beta": self.beta,
             "moments": asdict(self._moments),
             "first_std": self._first_std,
+            "metrics": self._metrics,
+            "watch": self._watch.state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._epoch, self._batch, self.beta = state["epoch"], state["batch"], state["beta"]
         self._moments, self._first_std = RunningMoments(**state["moments"]), state["first_std"]
+        self._metrics = state["metrics"]
+        self._watch.restore(state["watch"])
 
     # Minibatches.
 
@@ -136,7 +158,11 @@ class Rollouts:
         longest = max(int(taken["mask"].sum(1).max()), 1)
         length = int((taken["starts"] + taken["mask"].sum(1)).max())
         ids, starts = taken.pop("input_ids")[:, :length], taken.pop("starts")
-        return {"input_ids": ids, "starts": starts, **{name: each[:, :longest] for name, each in taken.items()}}
+        return {
+            "input_ids": ids,
+            "starts": starts,
+            **{name: each[:, :longest] for name, each in taken.items()},
+        }
 
     # A rollout batch.
 
@@ -150,20 +176,26 @@ class Rollouts:
             found += [self.prompts[order[number]]] * self._groups
         return found
 
-    def _write(self, epoch: int) -> None:
+    def _write(self, epoch: int, stops: Callable[[], bool]) -> bool:
+        """Write a rollout batch. Return False if it is to stop before all responses are there."""
         asked = self._asked(epoch)
+        self._samples.open(epoch)
         training = self.policy.training
         try:
-            responses, scores = asyncio.run(self._respond(epoch, asked))
+            responses, scores = asyncio.run(self._respond(epoch, asked, stops))
+            if len(responses) < len(asked):
+                return False
             self.policy.eval()
             self._batch = self._complete(asked, responses, scores)
         finally:
             self.policy.train(training)
         self._epoch = epoch
-        self.samples = list(zip(asked, responses, scores, strict=True))
+        return True
 
-    async def _respond(self, epoch: int, asked: Sequence[Asked]) -> tuple[list[Response], list[float]]:
-        """Write and judge all responses of a rollout batch, a chunk at a time."""
+    async def _respond(
+        self, epoch: int, asked: Sequence[Asked], stops: Callable[[], bool]
+    ) -> tuple[list[Response], list[float]]:
+        """Write and judge the responses of a rollout batch, a chunk at a time."""
         responses: list[Response] = []
         scores: list[float] = []
         own, size = self.own, self.own.chunk_size
@@ -172,16 +204,28 @@ class Rollouts:
             sampler = Sampler(bare, self._tokenizer, ctx=longest + own.max_new_tokens, parallel=size)
             try:
                 for start in range(0, len(asked), size):
-                    chunk = asked[start : start + size]
-                    samplings = [self._sampling(epoch, start + row) for row in range(len(chunk))]
-                    written = await sampler.chunk([each.tokens for each in chunk], samplings)
+                    if stops():
+                        break
+                    written, judged = await self._chunk(sampler, epoch, start, asked[start : start + size])
                     responses += written
-                    scores += await self.reward(
-                        [each.prompt for each in chunk], [each.text for each in written]
-                    )
+                    scores += judged
             finally:
                 await sampler.aclose()
         return responses, scores
+
+    async def _chunk(
+        self, sampler: Sampler, epoch: int, start: int, asked: Sequence[Asked]
+    ) -> tuple[list[Response], list[float]]:
+        rows = range(start, start + len(asked))
+        if kept := self._samples.kept(epoch, rows, [each.name for each in asked]):
+            return kept
+        written = await sampler.chunk(
+            [each.tokens for each in asked], [self._sampling(epoch, row) for row in rows]
+        )
+        judged = list(await self.reward([each.prompt for each in asked], [each.text for each in written]))
+        texts = [(each.name, each.prompt.said) for each in asked]
+        self._samples.add(epoch, rows, texts, written, judged)
+        return written, judged
 
     def _sampling(self, epoch: int, row: int) -> Sampling:
         seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
@@ -199,7 +243,7 @@ class Rollouts:
         seen, ref = self._seen(batch)
         mask = batch["mask"]
         rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, self._reward_beta)
-        advantages, returns = self._advantages(rewards, seen, shaped, mask)
+        advantages, returns = self._advantages(rewards, seen.values, mask)
         self._note(judged, ended, seen, ref, returns, mask)
         return {
             **batch,
@@ -232,7 +276,7 @@ class Rollouts:
         device = self.policy.value_head.weight.device
         order = torch.argsort(batch["starts"] + batch["mask"].sum(1))
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
-            for rows in order.split(_AT_ONCE):
+            for rows in torch.split(order, _AT_ONCE):
                 length = int((batch["starts"][rows] + batch["mask"][rows].sum(1)).max())
                 part = (batch["input_ids"][rows, :length], batch["starts"][rows], batch["mask"][rows])
                 on_device = [each.to(device) for each in part]
@@ -242,7 +286,7 @@ class Rollouts:
         seen = Seen(*(torch.cat(each)[back] for each in zip(*parts, strict=True)))
         return seen, torch.cat(refs)[back]
 
-    def _advantages(self, rewards: Tensor, seen: Seen, scores: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _advantages(self, rewards: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return advantages, whitened over the rollout batch, and returns."""
         own = self.own
         if own.algorithm in ("rloo", "grpo"):
@@ -250,7 +294,7 @@ class Rollouts:
             of = algorithm.rloo_advantages if own.algorithm == "rloo" else algorithm.grpo_advantages
             advantages = of(whole).view(-1, 1) * mask
             return advantages, advantages
-        advantages, returns = algorithm.gae(rewards, seen.values, mask, own.gamma, own.lam)
+        advantages, returns = algorithm.gae(rewards, values, mask, own.gamma, own.lam)
         return algorithm.whiten(advantages, mask), returns
 
     def _note(
@@ -262,6 +306,7 @@ class Rollouts:
             "reward": float(scores.mean()),
             "reward_std": float(scores.std()),
             "response_tokens": float(mask.sum(1).float().mean()),
+            "reward_length_correlation": _correlation(scores, mask.sum(1)),
             "ended": float(ended.float().mean()),
             "beta": self.beta,
             **watched(seen, ref, returns, mask),
@@ -271,6 +316,12 @@ class Rollouts:
             self.beta = algorithm.adaptive_beta(
                 self.beta, self._metrics["kl"], target=own.target, n=len(scores), horizon=own.horizon
             )
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    """Return Pearson's correlation, or 0 if one of them does not vary."""
+    found = torch.corrcoef(torch.stack([one.double(), other.double()]))[0, 1]
+    return float(found.nan_to_num())
 
 
 def _padded(asked: Sequence[Asked], responses: Sequence[Response]) -> Batch:

@@ -133,10 +133,11 @@ class Loop:
             with self._log.opened(checkpoint.step if checkpoint else 0), self.signals:
                 self.contention.check()  # from here on: a step on busy cores may take minutes
                 self._begin(checkpoint)
-                batches = self._batches()
-                while not self.control.should_training_stop:
-                    self._step(next(batches))
+                for batches in self._batches():
+                    self._step(batches)
                     self._after_step()
+                    if self.control.should_training_stop:
+                        break
                 self._end()
         finally:
             leave_inputs_to_autocast(self.trained.model, leave=False)
@@ -182,14 +183,25 @@ class Loop:
     # A step.
 
     def _batches(self) -> Iterator[list[Batch]]:
-        """Yield the batches of each step that is not done, epoch after epoch."""
+        """Yield the batches of each step that is not done, epoch after epoch.
+
+        A signal while they are made ends this with a checkpoint.
+        """
         times = self.args.gradient_accumulation_steps
         epoch, step = divmod(self.state.global_step, self.steps_an_epoch)
-        while True:
-            read = self.data.batches(epoch, first=step * times)
+        while self.state.global_step < self.steps and self.stopped is None:
+            read = self.data.batches(epoch, first=step * times, stops=self._stops)
             while batches := list(islice(read, times)):
                 yield batches
             epoch, step = epoch + 1, 0
+        if self.stopped is not None:
+            self._save_checkpoint()
+            self._tell("save")
+
+    def _stops(self) -> bool:
+        """Return whether a signal came, and stop at the step that is done."""
+        self.stopped = self._asked()
+        return self.stopped is not None
 
     def _step(self, batches: list[Batch]) -> None:
         self.control = TrainerControl()
@@ -333,7 +345,9 @@ class Loop:
         logs = {"loss": loss / (self.state.global_step - self._logged)}
         if self._grad_norm is not None:
             logs["grad_norm"] = self._grad_norm
-        self._report({**logs, "learning_rate": self._learning_rate, **self.counts.take(), **self.data.metrics()})
+        self._report(
+            {**logs, "learning_rate": self._learning_rate, **self.counts.take(), **self.data.metrics()}
+        )
         self._unlogged.zero_()
         self._logged, self._logged_loss = self.state.global_step, self._logged_loss + loss
 
@@ -393,8 +407,8 @@ class Loop:
                 self.trained.save_states(to)
                 save_state(to / _random(args.process_index), random_state())
                 self._save_unlogged(to / UNLOGGED)
-                if kept := self.data.state_dict():
-                    save_state(to / SOURCE, kept)
+                if of_source := self.data.state_dict():
+                    save_state(to / SOURCE, of_source)
             if args.should_save:
                 state.save_to_json(str(to / STATE))
         if args.should_save:

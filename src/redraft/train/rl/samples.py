@@ -1,0 +1,99 @@
+"""`samples.jsonl`: every response with its reward, a line each, written when its chunk is judged.
+
+It is for reading, and for going on: a run that is stopped in the middle of a rollout batch does not write and
+judge again what is there. A resumed run repeats its steps, and so comes to the same rollout batches.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from redraft.jobs.lines import LineFile, parse_line, read_lines
+from redraft.train.rl.sampler import Response
+
+SAMPLES = "samples.jsonl"
+"""The file's name, in the output folder. Of other processes, their number is part of it."""
+
+
+class Samples:
+    """The responses of a run.
+
+    Args:
+        folder: The output folder of the run.
+        rank: This process, from 0.
+    """
+
+    def __init__(self, folder: Path, rank: int = 0) -> None:
+        self._path = folder / (f"samples-{rank}.jsonl" if rank else SAMPLES)
+        self._file: LineFile | None = None
+        self._kept: dict[tuple[int, int], dict[str, Any]] = {}
+
+    def open(self, since: int) -> None:
+        """Open the file, and read what an earlier session wrote for rollout batches from `since` on.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        if self._file is not None:
+            return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        whole = 0
+        for line in read_lines(self._path):
+            whole += len(line) if line.endswith(b"\n") else 0
+            with suppress(KeyError, TypeError, ValueError):
+                each = parse_line(line) or {}
+                if int(each["rollout"]) >= since:
+                    self._kept[int(each["rollout"]), int(each["row"])] = each
+        self._file = LineFile(self._path, made_up=True)
+        self._file.cut(whole)
+
+    def kept(
+        self, rollout: int, rows: Sequence[int], names: Sequence[str]
+    ) -> tuple[list[Response], list[float]] | None:
+        """Return responses and rewards of a chunk if all of them are there, to these prompts."""
+        found = [self._kept.get((rollout, row)) for row in rows]
+        whole = [each for each, name in zip(found, names, strict=True) if each and each.get("id") == name]
+        if len(whole) < len(rows):
+            return None
+        responses = [Response(tuple(each["tokens"]), each["answer"], each["ended"]) for each in whole]
+        return responses, [float(each["reward"]) for each in whole]
+
+    def add(
+        self,
+        rollout: int,
+        rows: Sequence[int],
+        asked: Sequence[tuple[str, str]],
+        responses: Sequence[Response],
+        rewards: Sequence[float],
+    ) -> None:
+        """Write a chunk.
+
+        Args:
+            rollout: The number of the rollout batch, from 0.
+            rows: The numbers of the responses in it.
+            asked: Id and text of each prompt.
+            responses: What was written.
+            rewards: The reward of each.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        lines = [
+            {
+                "rollout": rollout,
+                "row": row,
+                "id": name,
+                "prompt": text,
+                "answer": response.text,
+                "reward": reward,
+                "ended": response.ended,
+                "tokens": response.tokens,
+            }
+            for row, (name, text), response, reward in zip(rows, asked, responses, rewards, strict=True)
+        ]
+        assert self._file is not None  # noqa: S101  (it is open)
+        self._file.append(*(json.dumps(line, ensure_ascii=False) for line in lines))

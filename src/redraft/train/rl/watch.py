@@ -1,0 +1,130 @@
+"""Notice when a run goes wrong, and say so in words: each fault once, until it has passed.
+
+What is watched are the numbers of rollout batches. A rule that the user set (`--stop_kl`, `--stop_entropy`)
+ends the run instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from redraft.errors import ModelError
+
+LATE = 3
+"""Rollout batches in a row that a fault lasts before it is said: a single one may be chance."""
+
+RUNAWAY = 3.0
+"""KL above this many times the target. Adaptive control keeps it within twice the target otherwise."""
+
+FAR = 30.0
+"""Nats of KL in an answer that are far without a target: its samples are e^30 times likelier than before."""
+
+COLLAPSED = 0.2
+"""Share of the first entropy under which a policy writes nearly the same again and again."""
+
+TIED = 0.8
+"""Correlation of reward and length from which the reward is mostly a matter of length."""
+
+EXPLODED = 10.0
+"""Times the value loss of the first rollout batches."""
+
+Numbers = Mapping[str, float]
+
+
+@dataclass
+class Watch:
+    """The faults of a run.
+
+    Attributes:
+        target: The KL that β is adapted to, or None.
+        stop_kl: Nats of KL in an answer at which the run ends, or None.
+        stop_entropy: Nats of entropy of a token under which the run ends, or None.
+    """
+
+    target: float | None = None
+    stop_kl: float | None = None
+    stop_entropy: float | None = None
+    _first: dict[str, float] = field(default_factory=dict)
+    _lasted: dict[str, int] = field(default_factory=dict)
+
+    def add(self, numbers: Numbers) -> list[str]:
+        """Add the numbers of a rollout batch. Return what is to be said.
+
+        Raises:
+            ModelError: A rule of the user ends the run.
+        """
+        self._check_rules(numbers)
+        for name, value in numbers.items():
+            self._first.setdefault(name, value)
+        faults = {
+            "kl": self._of_kl(numbers),
+            "entropy": self._of_entropy(numbers),
+            "length": self._of_length(numbers),
+            "values": self._of_values(numbers),
+        }
+        return [line for name, line in faults.items() if self._lasts(name, there=bool(line))]
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """Return what a checkpoint keeps."""
+        return {"first": dict(self._first), "lasted": dict(self._lasted)}
+
+    def restore(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Restore what `state` returned."""
+        self._first = dict(state["first"])
+        self._lasted = {name: int(count) for name, count in state["lasted"].items()}
+
+    def _lasts(self, name: str, *, there: bool) -> bool:
+        self._lasted[name] = self._lasted.get(name, 0) + 1 if there else 0
+        return self._lasted[name] == LATE
+
+    def _check_rules(self, numbers: Numbers) -> None:
+        kl, entropy = numbers.get("kl", 0.0), numbers.get("rollout_entropy", float("inf"))
+        if self.stop_kl is not None and kl > self.stop_kl:
+            raise ModelError(
+                f"the KL of an answer is {kl:.3g} nats, above --stop_kl {self.stop_kl:g}.",
+                hint="The checkpoints are there. Try a higher --init_kl_coef or a lower --learning_rate.",
+            )
+        if self.stop_entropy is not None and entropy < self.stop_entropy:
+            raise ModelError(
+                f"the entropy of a token is {entropy:.3g} nats, below --stop_entropy {self.stop_entropy:g}.",
+                hint="The checkpoints are there. Try a higher --init_kl_coef or a lower --learning_rate.",
+            )
+
+    def _of_kl(self, numbers: Numbers) -> str:
+        limit = RUNAWAY * self.target if self.target else FAR
+        if numbers["kl"] <= limit:
+            return ""
+        return (
+            f"the policy runs away from its reference: an answer has {numbers['kl']:.3g} nats of KL. "
+            "Raise --init_kl_coef, or lower --learning_rate."
+        )
+
+    def _of_entropy(self, numbers: Numbers) -> str:
+        first = self._first["rollout_entropy"]
+        if numbers["rollout_entropy"] >= COLLAPSED * first:
+            return ""
+        return (
+            f"the policy writes nearly the same each time: the entropy of a token fell from {first:.3g} to "
+            f"{numbers['rollout_entropy']:.3g} nats. Raise --init_kl_coef, or lower --learning_rate."
+        )
+
+    def _of_length(self, numbers: Numbers) -> str:
+        tied, tokens = numbers.get("reward_length_correlation", 0.0), numbers["response_tokens"]
+        grew = tokens / max(self._first["response_tokens"], 1.0)
+        if abs(tied) < TIED or 2 / 3 < grew < 3 / 2:
+            return ""
+        way = "longer" if tied > 0 else "shorter"
+        return (
+            f"the reward follows the length: {way} answers get more (correlation {tied:.2f}), and answers "
+            f"have {tokens:.0f} tokens after {self._first['response_tokens']:.0f}. Read some samples."
+        )
+
+    def _of_values(self, numbers: Numbers) -> str:
+        first, now = self._first.get("value_loss", 0.0), numbers.get("value_loss", 0.0)
+        if not first or now <= EXPLODED * first:
+            return ""
+        return (
+            f"the value loss exploded: {now:.3g} after {first:.3g}. Lower --vf_coef or --learning_rate, or "
+            "try --scale_reward running."
+        )

@@ -1,0 +1,155 @@
+"""What judges answers: checks, functions, a server, and sums of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from redraft.chain import Prompt
+from redraft.errors import CheckError, CheckSyntaxError, UsageError
+from redraft.train.rl import rewards
+from redraft.train.rl.rewards import parse_rewards
+
+PROMPTS = [Prompt(instruction="Say a."), Prompt(instruction="Say b.", input="Loudly.")]
+
+
+def judged(*forms: str, answers: tuple[str, ...] = ("a", "b b")) -> list[float]:
+    """The rewards of two answers."""
+    return asyncio.run(parse_rewards(forms)(PROMPTS, answers))
+
+
+@pytest.fixture
+def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module of the user."""
+    (tmp_path / "mine_of_rewards.py").write_text(
+        "import numpy as np\n"
+        "def length(answer): return len(answer)\n"
+        "def minus(answer, prompt): return -len(prompt.text)\n"
+        "async def later(answer): return 0.5\n"
+        "def numpy(answer): return np.float32(0.25)\n"
+        "def nan(answer): return float('nan')\n"
+        "def text(answer): return 'good'\n"
+        "def nothing(answer): return None\n"
+        "def crash(answer): return 1 / 0\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("mine_of_rewards", None)
+    return "python:mine_of_rewards"
+
+
+@contextmanager
+def server(*replies: tuple[int, Any]) -> Iterator[tuple[str, list[Any]]]:
+    """A server with these statuses and bodies, the last one again and again. It notes what it was asked."""
+    asked: list[Any] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            asked.append(json.loads(body))
+            status, reply = replies[min(len(asked), len(replies)) - 1]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(reply if isinstance(reply, bytes) else json.dumps(reply).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{made.server_port}/judge", asked
+    finally:
+        made.shutdown()
+        made.server_close()
+
+
+def test_a_check_gives_its_score() -> None:
+    assert judged("words<=1") == [1.0, pytest.approx(judged("words<=1")[1])]
+    assert judged("contains:b") == [0.0, 1.0]
+
+
+def test_an_empty_answer_has_no_reward_from_a_check_that_only_forbids() -> None:
+    assert judged("lacks:z", answers=("", "b")) == [0.0, 1.0]
+
+
+def test_a_function_may_return_any_number(mine: str) -> None:
+    assert judged(f"{mine}.length") == [1.0, 3.0]
+    assert judged(f"{mine}.minus") == [-6.0, -15.0]
+    assert judged(f"{mine}.later") == [0.5, 0.5]
+    assert judged(f"{mine}.numpy") == [0.25, 0.25]
+
+
+def test_rewards_add_up_with_their_weights(mine: str) -> None:
+    assert judged(f"2*{mine}.length", "contains:b", "0.5 * contains:a") == [2.5, 7.0]
+
+
+@pytest.mark.parametrize("name", ["nan", "text", "nothing"])
+def test_what_is_no_finite_number_stops(mine: str, name: str) -> None:
+    with pytest.raises(CheckError, match=rf"{name} is .* for the answer 'a'"):
+        judged(f"{mine}.{name}")
+
+
+def test_a_crash_says_where(mine: str) -> None:
+    with pytest.raises(CheckError, match=r"crashed: mine_of_rewards\.py:9, in crash: ZeroDivisionError"):
+        judged(f"{mine}.crash")
+
+
+def test_a_server_judges_a_batch() -> None:
+    with server((200, {"rewards": [0.5, -2]})) as (url, asked):
+        assert judged(url) == [0.5, -2.0]
+        assert judged(f"2*{url}") == [1.0, -4.0]
+    assert asked[0] == {"prompts": ["Say a.", "Say b.\n\nLoudly."], "answers": ["a", "b b"]}
+
+
+def test_a_server_that_is_down_for_a_while_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewards, "_WAITS", (0.0,))
+    with server((503, {}), (429, {}), (200, [1, 2])) as (url, asked):
+        assert judged(url) == [1.0, 2.0]
+    assert len(asked) == 3
+
+
+def test_a_server_that_stays_down_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewards, "PATIENCE", 0.0)
+    with server((200, [])) as (url, _):
+        pass
+    with pytest.raises(CheckError, match=r"no reward from http://127\.0\.0\.1") as raised:
+        judged(url)
+    assert "it resumes" in (raised.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "reply", "said"),
+    [
+        (200, {"rewards": [1]}, "1 reward for 2 answers"),
+        (200, {"score": 1}, "for 2 answers"),
+        (200, b"hello", "not JSON"),
+        (200, {"rewards": [1, "x"]}, "is 'x' for the answer 'b b'"),
+        (200, b'{"rewards": [1, NaN]}', "is nan for the answer 'b b'"),
+        (404, {"detail": "no such page"}, "status 404: .*no such page"),
+    ],
+)
+def test_what_a_server_should_not_reply_is_said(status: int, reply: Any, said: str) -> None:
+    with server((status, reply)) as (url, _), pytest.raises(CheckError, match=said):
+        judged(url)
+
+
+def test_no_reward_and_an_unknown_one_are_errors() -> None:
+    with pytest.raises(UsageError, match="nothing that judges"):
+        parse_rewards(())
+    with pytest.raises(CheckSyntaxError, match="no check is called"):
+        parse_rewards(("wrods<=3",))
+
+
+def test_numbers_of_libraries_are_numbers() -> None:
+    assert math.isfinite(rewards._number(np.float32(1), "x", "a"))
