@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from redraft.formats.read.records import RawRecord, raw_records
+from redraft.formats.tokens.encoder import Cut, Encoder, Skipped
 from redraft.parallel import spread
 from redraft.train.data.store import pair
-from redraft.train.data.tokens import Cut, Encoder, Skipped
 
 BATCH = 256
 """The most records of a batch…"""

@@ -6,8 +6,8 @@ bytes, not times: a copied or touched file is the same data, and hashing takes a
 tokenising. It uses the code itself, because nobody remembers to raise a version number.
 
 When several processes want the same data, as the ranks of a run do, one prepares it and the others wait. The
-folder gets its name when it is complete; incomplete or damaged folders are replaced. `data.tokens` turns a
-record into tokens, and `data.packing` makes rows of them.
+folder gets its name when it is complete; incomplete or damaged folders are replaced. `formats.tokens`
+turns a record into tokens, and `data.packing` makes rows of them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pathlib import Path
 from redraft.errors import OutputError, UsageError
 from redraft.files import locked, open_locked, sync_folder
 from redraft.formats.read.files import STDIO, name_of, reading
+from redraft.formats.tokens.encoder import NO_ROOM, Encoder
 from redraft.train.data.encoding import EncodedBatch, encode_files
 from redraft.train.data.store import DamagedData, DataReport, Prepared, Writer, open_prepared
-from redraft.train.data.tokens import NO_ROOM, Encoder
 from redraft.train.processes import Say, leads
 
 SECONDS = 15.0
@@ -37,7 +37,7 @@ SECONDS = 15.0
 _PACKAGES = ("redraft", "tokenizers", "transformers")
 _SOURCES = (
     *("chain.py", "formats/**/*.py"),
-    *(f"train/data/{name}.py" for name in ("encoding", "store", "tokens", "vocabulary")),
+    *(f"train/data/{name}.py" for name in ("encoding", "store")),
 )
 
 

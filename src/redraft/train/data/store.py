@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from redraft.counting import counted
+from redraft.formats.tokens.encoder import Cut
 from redraft.train.data.packing import Ints
-from redraft.train.data.tokens import Cut
 
 TRAINED = np.uint32(1 << 31)
 """The bit of a token with loss. No vocabulary is that large."""

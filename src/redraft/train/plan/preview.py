@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
+from redraft.formats.tokens.encoder import Cut
 from redraft.train.data.batches import Order, RowsOf
 from redraft.train.data.store import Stored
-from redraft.train.data.tokens import Cut
 from redraft.train.model.load import load_tokenizer
 from redraft.train.processes import Say, ranks
 from redraft.train.run.components import in_rows, prepare_all

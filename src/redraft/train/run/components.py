@@ -18,12 +18,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 
 from redraft.errors import ModelError, UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.formats.tokens.encoder import Encoder
 from redraft.machine import all_cores
 from redraft.train.data.batches import Data, Loader, Order, RowsOf, joined, padded
 from redraft.train.data.packing import Rows, one_a_row, pack
 from redraft.train.data.prepare import prepare
 from redraft.train.data.store import Prepared
-from redraft.train.data.tokens import Encoder
 from redraft.train.model.attention import use_segments
 from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, skeleton, weights_dtype
 from redraft.train.model.lora import Method, add_adapter, default_method, mark_native

@@ -18,8 +18,8 @@ from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.errors import ModelError, UsageError
 from redraft.formats.render.spans import TrainingFormat, spans_of
 from redraft.formats.render.targets import Objective
-from redraft.train.data.tokens import LONGEST, SHORTEST, Cut, Encoder, Example, Skipped, _fitted
-from redraft.train.data.vocabulary import Vocabulary
+from redraft.formats.tokens.encoder import LONGEST, SHORTEST, Cut, Encoder, Example, Skipped, _fitted
+from redraft.formats.tokens.vocabulary import Vocabulary
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 from tests.weights.tokenizer_files import save
 

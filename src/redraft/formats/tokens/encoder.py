@@ -27,7 +27,7 @@ from redraft.chain import whole as without_surrogates
 from redraft.errors import RecordError, UsageError
 from redraft.formats.render.spans import TrainingFormat, check, leaves_answers, spans_of
 from redraft.formats.render.targets import Objective, Span, first_alone, learns_later
-from redraft.train.data.vocabulary import OPEN, Tokens, Vocabulary
+from redraft.formats.tokens.vocabulary import OPEN, Tokens, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
