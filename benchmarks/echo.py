@@ -22,8 +22,8 @@ from typing import Any
 from rapidfuzz.fuzz import partial_ratio
 
 from measure import Figure, Goal, Row
-from redraft.evaluation.stats import proportion
 from redraft.revision.prompts import SHIPPED, Wording
+from redraft.stats import proportion
 from redraft.verify.echo import echoes
 from redraft.verify.segment import words
 from report import page, put, section

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from redraft.chain import Chain, Step
-from redraft.evaluation.stats import Judged, judged
+from redraft.stats import Judged, judged
 from tiny_selfee_data import exercise_of
 from tiny_selfee_tasks import TASKS, plain
 

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from measure import Goal
 from redraft.evaluation.diagnosis.diagnose import Changes
-from redraft.evaluation.stats import Estimate, balanced, difference, mcnemar, proportion
+from redraft.stats import Estimate, balanced, difference, mcnemar, proportion
 from report import circumstances, number
 from tiny_selfee_eval import Outcome, Votes
 

@@ -17,11 +17,11 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from redraft.formats.tokens.encoder import Encoder
 from redraft.train.data.batches import IGNORED, RowsOf, joined
 from redraft.train.data.packing import pack
 from redraft.train.data.prepare import prepare
 from redraft.train.data.store import Stored
-from redraft.train.data.tokens import Encoder
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse
 

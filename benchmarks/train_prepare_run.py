@@ -6,9 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
+from redraft.formats.tokens.encoder import Encoder
 from redraft.train.data.packing import pack
 from redraft.train.data.prepare import prepare
-from redraft.train.data.tokens import Encoder
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ import redraft
 from echo import BEFORE
 from measure import Figure, Row
 from redraft.engines.base import Engine
-from redraft.evaluation.stats import proportion
 from redraft.revision.prompts import SHIPPED
+from redraft.stats import proportion
 from report import page, put, section
 
 SCRIPT = "benchmarks/wording.py"

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from redraft import Chain, Step, Usage, read_jsonl, write_jsonl
 from redraft.chain import Feedback
-from redraft.evaluation.stats import Judged
 from redraft.formats.selfee import parse, render, render_steps, verdict_of
+from redraft.stats import Judged
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "benchmarks"

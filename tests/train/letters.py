@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redraft.chain import Chain
-from redraft.train.data.tokens import Cut, Example, Skipped
+from redraft.formats.tokens.encoder import Cut, Example, Skipped
 
 END = 0
 

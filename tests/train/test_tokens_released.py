@@ -28,7 +28,7 @@ from transformers import PreTrainedTokenizerBase
 from redraft.formats.read.records import chain_of
 from redraft.formats.render.spans import TrainingFormat
 from redraft.formats.render.targets import Objective
-from redraft.train.data.tokens import Encoder, Example, Skipped
+from redraft.formats.tokens.encoder import Encoder, Example, Skipped
 from tests.train.tokenizer_kinds import tokenizer
 
 RECORDS = 200

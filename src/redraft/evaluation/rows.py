@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redraft.chain import Usage
-from redraft.evaluation.stats import Estimate
+from redraft.stats import Estimate
 
 _MANY = 20  # ids to name in a row
 

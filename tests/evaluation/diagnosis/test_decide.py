@@ -7,7 +7,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.evaluation.diagnosis.decide import decide, sentence
-from redraft.evaluation.stats import mcnemar, pairs_needed
+from redraft.stats import mcnemar, pairs_needed
 
 
 def columns(better: int, worse: int, same: int) -> tuple[list[float], list[float]]:

@@ -18,7 +18,7 @@ from redraft.chain import Chain, write_jsonl
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.diagnose import MOST, Changes, Diagnosis, by_item, diagnose
 from redraft.evaluation.diagnosis.text import as_json, as_text, notes, sections, verdict
-from redraft.evaluation.stats import proportion
+from redraft.stats import proportion
 from tests.evaluation.diagnosis.made_chains import step, told
 
 MIXED = [

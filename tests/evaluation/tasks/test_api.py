@@ -98,7 +98,7 @@ def test_a_failure_ends_it_and_leaves_no_thread() -> None:
     assert threading.active_count() <= before + 1  # redraft's own loop may have started
 
 
-@pytest.mark.parametrize("before", ["", "import redraft.evaluation.stats; redraft.evaluate"])
+@pytest.mark.parametrize("before", ["", "import redraft.stats; redraft.evaluate"])
 def test_evaluate_can_be_called_whatever_was_imported_before(before: str) -> None:
     code = f"""
 import redraft

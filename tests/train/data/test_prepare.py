@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from redraft import parallel
 from redraft.chain import Chain
 from redraft.errors import OutputError, RecordError, RedraftError, UsageError
+from redraft.formats.tokens.encoder import NO_ROOM, SHORTEST, Cut, Encoder
 from redraft.train.data import encoding
 from redraft.train.data import prepare as module
 from redraft.train.data.prepare import key_of, prepare
 from redraft.train.data.store import DataReport, Prepared, RecordTally
-from redraft.train.data.tokens import NO_ROOM, SHORTEST, Cut, Encoder
 from tests.train.letters import END, Letters
 from tests.train.tokenizer_kinds import tokenizer
 

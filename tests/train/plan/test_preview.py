@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from redraft.chain import Chain
+from redraft.formats.tokens.encoder import Encoder, Example
 from redraft.train.data.store import Stored
-from redraft.train.data.tokens import Encoder, Example
 from redraft.train.plan.preview import CLOSE, OPEN, Decoder, ShownToken, preview, shown, visible
 from redraft.train.settings.args import parse
 from tests.train.tiny import chains, model_folder

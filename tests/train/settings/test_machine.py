@@ -74,7 +74,7 @@ def test_with_several_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(
 def test_on_one_gpu_fsdp_has_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     assert machine._with_gpus({"fsdp": True, "bf16": True}, said.append) == {"fsdp": None, "bf16": True}
-    assert "torchrun --nproc_per_node=N -m redraft train sft …" in said[0]
+    assert "torchrun --nproc_per_node=N -m redraft train …" in said[0]
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert machine._with_gpus({"fsdp": True}, said.append) == {"fsdp": True}
     assert len(said) == 1

@@ -7,28 +7,30 @@ from typing import TYPE_CHECKING
 import typer
 
 from redraft.cli.shell import Verb
-from redraft.cli.train import sft
-from redraft.train.settings.options import help_records
+from redraft.cli.train import reward, sft
+from redraft.train.settings.options import REWARD, SFT, TrainVerb, help_records
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
-app = typer.Typer(help="Train models on chains.", no_args_is_help=True)
+app = typer.Typer(help="Train models on chains, and reward models on pairs of answers.", no_args_is_help=True)
 
 
-class _Sft(Verb):
-    """The command, whose flags are not typer's: they are names of a recipe as well."""
+def _takes_words(verb: TrainVerb) -> type[Verb]:
+    class Trains(Verb):
+        """A command whose flags are not typer's: they are names of a recipe as well."""
 
-    def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
-        """Writes the settings by groups, after the options."""
-        super().format_options(ctx, formatter)
-        for title, records in help_records().items():
-            with formatter.section(title):
-                formatter.write_dl(records)
+        def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
+            """Writes the settings by groups, after the options."""
+            super().format_options(ctx, formatter)
+            for title, records in help_records(verb).items():
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+    return Trains
 
 
-app.command(
-    "sft",
-    cls=_Sft,
-    context_settings={"ignore_unknown_options": True},
-)(sft.sft)
+for _verb, _function in ((SFT, sft.sft), (REWARD, reward.reward)):
+    app.command(_verb.name, cls=_takes_words(_verb), context_settings={"ignore_unknown_options": True})(
+        _function
+    )

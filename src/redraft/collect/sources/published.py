@@ -27,7 +27,7 @@ from redraft.errors import RecordError, UsageError
 from redraft.formats.read.conversations import asks
 from redraft.formats.read.files import decode, name_of, stem_of
 from redraft.formats.read.records import ID_FIELDS, Damage, Ids, chain_of, id_of, read_records
-from redraft.formats.read.shapes import SHAPES, Shape, is_chain, known_shape, names, read_as, read_tree
+from redraft.formats.read.shapes import SHAPES, TREE, Shape, is_chain, known_shape, names, read_as, read_tree
 from redraft.parallel import spread
 
 EMPTY = "empty"
@@ -36,7 +36,6 @@ EMPTY = "empty"
 NO_QUESTION = "no-question"
 """The rule that drops answers without a known question."""
 
-TREE = "OASST1 tree"
 """The shape whose records give several chains."""
 
 Record = Mapping[str, Any]

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from redraft import stats
 from redraft.counting import counted
-from redraft.evaluation import stats
 from redraft.evaluation.rows import plain, without_nan
-from redraft.evaluation.stats import Estimate
+from redraft.stats import Estimate
 
 LEVEL = 0.05
 """A difference counts if p is below."""

@@ -21,13 +21,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from redraft import stats
 from redraft.chain import Chain, Feedback
 from redraft.errors import UsageError
-from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.decide import Decision, decide
 from redraft.evaluation.diagnosis.gains import kind_of, trials, type_of
 from redraft.evaluation.diagnosis.truth import Known, Material, chains_in, known, with_checks, with_task
-from redraft.evaluation.stats import Estimate
+from redraft.stats import Estimate
 from redraft.verify.base import Check
 from redraft.verify.parse import parse_checks
 from redraft.verify.segment import count_words

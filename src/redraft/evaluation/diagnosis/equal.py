@@ -16,12 +16,12 @@ from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 
+from redraft import stats
 from redraft.errors import UsageError
-from redraft.evaluation import stats
 from redraft.evaluation.diagnosis.decide import Decision, decide
 from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.diagnosis.ways import NAMES, Way
-from redraft.evaluation.stats import Estimate
+from redraft.stats import Estimate
 
 
 @dataclass(frozen=True)

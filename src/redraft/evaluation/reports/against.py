@@ -17,8 +17,8 @@ from pydantic import BaseModel, ValidationError
 from redraft.chain import describe
 from redraft.errors import RecordError
 from redraft.evaluation.reports.compare import Comparison, JudgedQuestion
-from redraft.evaluation.stats import Bootstrap, Estimate, Numbers, ratio_of
 from redraft.formats.read.files import open_input, reading
+from redraft.stats import Bootstrap, Estimate, Numbers, ratio_of
 
 _HINT = "Keep the JSON of a run for the next one: redraft report REVIEWS --json > last.json"
 

@@ -20,12 +20,12 @@ from itertools import combinations
 
 import numpy as np
 
+from redraft import stats
 from redraft.chain import Usage
-from redraft.evaluation import stats
 from redraft.evaluation.judging.reviews import usage_in
 from redraft.evaluation.judging.scores import Unreadable
 from redraft.evaluation.reports.sides import Placed, Question
-from redraft.evaluation.stats import Bootstrap, Estimate, Numbers
+from redraft.stats import Bootstrap, Estimate, Numbers
 
 _NAMES = (
     *("model_1", "opponent_1", "model_2", "opponent_2"),

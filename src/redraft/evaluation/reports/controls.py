@@ -15,7 +15,7 @@ import numpy as np
 from redraft.chain import Usage
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
 from redraft.evaluation.reports.compare import Comparison
-from redraft.evaluation.stats import Bootstrap, Estimate
+from redraft.stats import Bootstrap, Estimate
 
 _EVEN = 0.5
 

@@ -18,10 +18,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from redraft import stats
 from redraft.chain import Usage, describe
 from redraft.counting import counted
 from redraft.errors import RecordError
-from redraft.evaluation import stats
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
 from redraft.evaluation.judging.reviews import usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
@@ -39,8 +39,8 @@ from redraft.evaluation.reports.paired import (
 )
 from redraft.evaluation.reports.sides import Material
 from redraft.evaluation.rows import Line, Section, cost_facts, listed, plain, without_nan
-from redraft.evaluation.stats import Bootstrap, Estimate
 from redraft.formats.read.files import decode, name_of, open_input, reading
+from redraft.stats import Bootstrap, Estimate
 
 
 class Grade(BaseModel):

@@ -26,9 +26,9 @@ from redraft.evaluation.reports.grades import Grade, GradeReport, Grades
 from redraft.evaluation.reports.report import Report
 from redraft.evaluation.reports.runs import Run, Shown
 from redraft.evaluation.rows import Line, Section, percent, plain
-from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tasks.tally import outcome_of, results_of
 from redraft.revision.summary import STOPS
+from redraft.stats import Estimate
 
 MOST_PAIRS, _MOST_DOTS = 2_000, 1_000
 _OUTCOMES = ("won", "tied", "lost")

@@ -16,7 +16,7 @@ from pathlib import Path
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.rows import Line, Section, listed, plain
-from redraft.evaluation.stats import Bootstrap, Estimate, clustered, ratio_of, sign_test
+from redraft.stats import Bootstrap, Estimate, clustered, ratio_of, sign_test
 
 HINT = "Keep the JSON of a report for the next one: redraft report FILE --json > last.json"
 

@@ -25,8 +25,8 @@ from redraft.evaluation.reports.controls import Control, control_results
 from redraft.evaluation.reports.inputs import Input
 from redraft.evaluation.reports.sides import Material, place
 from redraft.evaluation.rows import Line, Section, cost_facts, listed, percent, plain, without_nan
-from redraft.evaluation.stats import Estimate
 from redraft.formats.read.files import name_of
+from redraft.stats import Estimate
 
 _FEW = 5  # reviews to name in a row
 

@@ -17,12 +17,12 @@ from typing import Any, Unpack
 
 from redraft.chain import Chain
 from redraft.errors import EmptyReply, RecordError, UsageError
-from redraft.evaluation.stats import Estimate
 from redraft.evaluation.tasks.tally import FIRST, Tally
 from redraft.evaluation.tasks.tasks import asked, checks_of, scored, task_of, unanswered
 from redraft.formats.read.records import chain_of, read_records
 from redraft.revision.api import revise
 from redraft.revision.options import Options
+from redraft.stats import Estimate
 from redraft.verify.base import Check
 from redraft.verify.parse import parse_checks
 

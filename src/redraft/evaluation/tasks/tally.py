@@ -18,9 +18,9 @@ from redraft.chain import Chain, Usage, describe
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.rows import Line, percent, table, without_nan
-from redraft.evaluation.stats import Estimate, proportion
 from redraft.evaluation.tasks.tasks import KEY
 from redraft.revision.summary import Summary
+from redraft.stats import Estimate, proportion
 
 
 @dataclass

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import combinations
+from math import inf
 from typing import Any
 
-from redraft.chain import Prompt, content_of, other_parts
+from redraft.chain import Prompt, Step, content_of, other_parts
 from redraft.formats.read.fields import Fields, Parts, answered
 
 _ROLES = {
@@ -130,6 +132,23 @@ def every_path(fields: Fields) -> Iterator[tuple[str, Parts]]:
     """
     for path in _paths(_grown(fields)):
         yield path[-1].id, _path_parts(fields, path)
+
+
+def ranked(fields: Fields) -> Iterator[tuple[str, Parts]]:
+    """Read each pair of answers to one message of an OASST1 tree that people ranked, with both ids.
+
+    The better one is the best. Prompts of users are ranked too, and left out.
+    """
+    waiting = [(root,) for root in (_grown(fields),)]
+    while waiting:
+        path = waiting.pop()
+        answers = [each for each in path[-1].replies if each.role == "assistant" and each.rank < inf]
+        for better, worse in combinations(answers, 2):
+            if better.rank < worse.rank:
+                asked_ = asked([{"role": each.role, "content": each.text} for each in path])
+                steps = (Step(answer=worse.text), Step(answer=better.text))
+                yield f"{better.id}>{worse.id}", Parts(asked_, steps, best=1, meta={"preference": True})
+        waiting += [(*path, each) for each in reversed(path[-1].replies)]
 
 
 def _paths(root: TreeMessage) -> Iterator[tuple[TreeMessage, ...]]:

@@ -15,7 +15,7 @@ from pydantic_core import from_json, to_json
 from redraft.chain import VERSION, Chain
 from redraft.errors import RecordError
 from redraft.formats.read.files import decode, name_of, read_lines, stem_of, twice
-from redraft.formats.read.shapes import is_chain, read_shape
+from redraft.formats.read.shapes import TREE, is_chain, read_as, read_ranked, read_shape, shape_of
 from redraft.ids import IdSet, digest_of
 
 _DEEP = 150
@@ -60,6 +60,23 @@ class RawRecord(NamedTuple):
         if _depth(record) > _DEEP:
             _check_writing(chain, self.where)
         return chain if chain.id else with_id(chain, id_of(record, self.stem, self.number))
+
+    def pairs(self) -> Iterator[Chain]:
+        """Decode the record as chains that may be preference pairs: several for an OASST1 tree, else one.
+
+        Raises:
+            RecordError: As for `chain`.
+        """
+        record = None if self.damage else decode(self.data, self.where)
+        shape = shape_of(record) if isinstance(record, dict) and not is_chain(record) else None
+        if shape and shape.name == TREE:
+            for ids, chain in read_ranked(record, self.where):
+                yield with_id(chain, f"{self.stem}/{ids}")
+        elif shape and shape.refused:  # as a prompt or an answer
+            name = id_of(record, self.stem, self.number)
+            yield with_id(read_as(shape, record, self.where), name)
+        else:
+            yield self.chain()
 
 
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:

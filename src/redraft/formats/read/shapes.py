@@ -121,6 +121,7 @@ class Shape:
     refused: str = ""
 
 
+TREE = "OASST1 tree"
 _PAIR = "a pair of answers for preference training"
 
 SHAPES = (
@@ -136,7 +137,7 @@ SHAPES = (
     Shape("question", {"question_id", "text"}, lambda f: task(f.text("text"), None)),
     Shape("ShareGPT conversation", {"conversations"}, conversations.conversation),
     Shape("messages", {"messages"}, conversations.messages),
-    Shape("OASST1 tree", {"message_tree_id", "prompt"}, conversations.best_path),
+    Shape(TREE, {"message_tree_id", "prompt"}, conversations.best_path),
     Shape("AQuA", {"question", "options"}, tasks.aqua),
     Shape("OpenOrca", {"system_prompt", "question", "response"}, tasks.with_system),
     Shape("GSM8K", {"question"}, tasks.question),
@@ -232,6 +233,16 @@ def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chai
     fields = Fields(dict(record), where)
     for leaf, parts in conversations.every_path(fields):
         yield leaf, chain_from(parts, fields.rest)
+
+
+def read_ranked(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
+    """Read the ranked answers of an OASST1 tree as pairs without an id, with the ids of both messages.
+
+    Raises:
+        RecordError: A field is wrong.
+    """
+    for ids, parts in conversations.ranked(Fields(dict(record), where)):
+        yield ids, chain_from(parts, {})
 
 
 def names(record: Mapping[str, Any]) -> str:

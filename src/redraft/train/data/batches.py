@@ -53,7 +53,8 @@ class RowsOf(Dataset[Row]):
 
     def names(self, rows: Sequence[int]) -> list[str]:
         """Return the ids of the records in some rows."""
-        return [self.prepared.name(int(example)) for row in rows for example in self.rows[row]]
+        names = (self.prepared.name(int(example)) for row in rows for example in self.rows[row])
+        return list(dict.fromkeys(names))  # both examples of a pair have the same
 
 
 class Order(Sampler[list[int]]):

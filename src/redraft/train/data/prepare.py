@@ -6,8 +6,8 @@ bytes, not times: a copied or touched file is the same data, and hashing takes a
 tokenising. It uses the code itself, because nobody remembers to raise a version number.
 
 When several processes want the same data, as the ranks of a run do, one prepares it and the others wait. The
-folder gets its name when it is complete; incomplete or damaged folders are replaced. `data.tokens` turns a
-record into tokens, and `data.packing` makes rows of them.
+folder gets its name when it is complete; incomplete or damaged folders are replaced. `formats.tokens`
+turns a record into tokens, and `data.packing` makes rows of them.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pathlib import Path
 from redraft.errors import OutputError, UsageError
 from redraft.files import locked, open_locked, sync_folder
 from redraft.formats.read.files import STDIO, name_of, reading
-from redraft.train.data.encoding import EncodedBatch, encode_files
+from redraft.formats.tokens.encoder import NO_ROOM
+from redraft.train.data.encoding import EncodedBatch, Encodes, encode_files
 from redraft.train.data.store import DamagedData, DataReport, Prepared, Writer, open_prepared
-from redraft.train.data.tokens import NO_ROOM, Encoder
 from redraft.train.processes import Say, leads
 
 SECONDS = 15.0
@@ -37,12 +37,12 @@ SECONDS = 15.0
 _PACKAGES = ("redraft", "tokenizers", "transformers")
 _SOURCES = (
     *("chain.py", "formats/**/*.py"),
-    *(f"train/data/{name}.py" for name in ("encoding", "store", "tokens", "vocabulary")),
+    *(f"train/data/{name}.py" for name in ("encoding", "store")),
 )
 
 
 def prepare(
-    paths: Sequence[Path], encoder: Encoder, cache: Path, *, workers: int = 1, say: Say = lambda _: None
+    paths: Sequence[Path], encoder: Encodes, cache: Path, *, workers: int = 1, say: Say = lambda _: None
 ) -> Prepared:
     """Return the records of some files as tokens, from the cache if possible.
 
@@ -93,7 +93,7 @@ def _refuse_beginning() -> None:
 # The key.
 
 
-def key_of(paths: Sequence[Path], encoder: Encoder) -> str:
+def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
     """Return the hash of all that decides the prepared data, in hexadecimal.
 
     Raises:
@@ -207,7 +207,7 @@ def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], say: Say) -> 
 def _written(writer: Writer, batches: Iterable[EncodedBatch], say: Say) -> DataReport:
     report, due = DataReport(), time.monotonic() + SECONDS
     for batch in batches:
-        writer.add(batch.names, batch.lengths, batch.tokens, batch.cuts)
+        writer.add(batch.names, batch.lengths, batch.tokens, batch.cuts, batch.margins)
         _count(report, batch)
         if time.monotonic() >= due:
             say(f"{report.records:,} records tokenised so far.")
@@ -216,14 +216,13 @@ def _written(writer: Writer, batches: Iterable[EncodedBatch], say: Say) -> DataR
 
 
 def _count(report: DataReport, batch: EncodedBatch) -> None:
-    report.records += len(batch.names) + len(batch.skipped)
-    report.examples += len(batch.names)
+    report.records += batch.records
+    report.examples += batch.records - len(batch.skipped)
     report.tokens += len(batch.tokens)
     report.trained += batch.trained
     report.longest = max(report.longest, *batch.lengths, 0)
-    for name, cut in zip(batch.names, batch.cuts, strict=True):
-        if cut.tokens:
-            report.shorten(name, cut)
+    for name, cut in batch.shortened:
+        report.shorten(name, cut)
     report.leaves.add(*batch.leaves)
     report.later.add(*batch.later)
     for name, reason in batch.skipped:

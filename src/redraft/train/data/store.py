@@ -1,6 +1,6 @@
 """Tokenised examples on disk: written once, read by any number of processes through the page cache.
 
-A folder holds four arrays and `prepared.json`, which has a hash of each, so that incomplete and damaged
+A folder holds five arrays and `prepared.json`, which has a hash of each, so that incomplete and damaged
 folders are recognised. The highest bit of a token says whether it carries loss. `data.prepare` names the
 folders.
 """
@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from redraft.counting import counted
+from redraft.formats.tokens.encoder import Cut
 from redraft.train.data.packing import Ints
-from redraft.train.data.tokens import Cut
 
 TRAINED = np.uint32(1 << 31)
 """The bit of a token with loss. No vocabulary is that large."""
 
 TOKENS, OFFSETS, CUTS, NAMES = "tokens.bin", "offsets.bin", "cuts.bin", "names.bin"
+MARGINS = "margins.bin"
+_FILES = (TOKENS, OFFSETS, CUTS, NAMES, MARGINS)
 ABOUT = "prepared.json"
 FIRST = 5
 """Ids that a line of the report names."""
@@ -43,10 +45,12 @@ class Stored(NamedTuple):
     Attributes:
         ids: uint32 [tokens].
         trained: bool [tokens].
+        margin: By how much the first of a pair should be better.
     """
 
     ids: NDArray[Any]
     trained: NDArray[np.bool_]
+    margin: float = 0.0
 
 
 @dataclass
@@ -71,7 +75,7 @@ class DataReport:
 
     Attributes:
         records: Records read.
-        examples: Examples to train on.
+        examples: Records to train on. Each is one example, or one pair.
         tokens: Tokens of all examples.
         trained: Tokens with loss.
         longest: Tokens of the longest example.
@@ -105,7 +109,7 @@ class DataReport:
         self.skipped.setdefault(reason if known else "other reasons", RecordTally()).add(name)
 
     def shorten(self, name: str, cut: Cut) -> None:
-        """Count an example that was cut."""
+        """Count a record that was cut."""
         self.cut.add(name)
         self.cut_tokens += cut.tokens
         self.cut_prompt += cut.prompt
@@ -114,11 +118,11 @@ class DataReport:
         if cut.broken:
             self.broken.add(name)
 
-    def lines(self) -> list[str]:
-        """Return the report as lines of text."""
+    def lines(self, marked: str = "with loss") -> list[str]:
+        """Return the report as lines of text. `marked` says what the marked tokens are."""
         share = self.trained / max(self.tokens, 1)
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
-        loss = f"{self.tokens:,} tokens, {self.trained:,} of them with loss ({share:.0%})"
+        loss = f"{self.tokens:,} tokens, {self.trained:,} of them {marked} ({share:.0%})"
         of_prompts = f" ({self.cut_prompt:,} of prompts)" if self.cut_prompt else ""
         skipped = sorted(self.skipped.items(), key=lambda item: -item[1].count)
         tallies = [
@@ -149,6 +153,7 @@ class Prepared:
         self._offsets = np.memmap(folder / OFFSETS, np.int64, "r").reshape(-1, 2)
         self.lengths: Ints = np.diff(self._offsets[:, 0])
         self.cuts: Ints = np.memmap(folder / CUTS, np.int64, "r").reshape(-1, len(Cut._fields))
+        self._margins = np.memmap(folder / MARGINS, np.float64, "r")
 
     def __reduce__(self) -> tuple[type[Prepared], tuple[Path, DataReport]]:
         """Pickle the path alone: another process maps the files itself."""
@@ -160,7 +165,7 @@ class Prepared:
     def __getitem__(self, number: int) -> Stored:
         start, end = self._offsets[number : number + 2, 0]
         raw = self._tokens[start:end]
-        return Stored(raw & ~TRAINED, raw >= TRAINED)
+        return Stored(raw & ~TRAINED, raw >= TRAINED, float(self._margins[number]))
 
     def name(self, number: int) -> str:
         """Return the id of an example's record."""
@@ -184,7 +189,7 @@ def open_prepared(folder: Path, key: str) -> Prepared:
         about = json.loads((folder / ABOUT).read_bytes())
         if about["key"] != key:
             raise DamagedData(f"{folder} has another key")
-        for name in (TOKENS, OFFSETS, CUTS, NAMES):
+        for name in _FILES:
             if about["files"][name] != _sum(folder / name):
                 raise DamagedData(f"{folder / name} has changed")
         return Prepared(folder, TypeAdapter(DataReport).validate_python(about["report"]))
@@ -207,7 +212,7 @@ class Writer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._files = {name: (folder / name).open("xb") for name in (TOKENS, OFFSETS, CUTS, NAMES)}
+        self._files = {name: (folder / name).open("xb") for name in _FILES}
         self._sums = {name: hashlib.sha256() for name in self._files}
         self._ends = np.zeros((1, 2), np.int64)
         self._put(OFFSETS, self._ends.tobytes())
@@ -218,6 +223,7 @@ class Writer:
         lengths: Sequence[int],
         tokens: NDArray[np.uint32],
         cuts: Sequence[Cut] = (),
+        margins: Sequence[float] = (),
     ) -> None:
         """Add examples.
 
@@ -226,6 +232,7 @@ class Writer:
             lengths: Tokens of each.
             tokens: All tokens from `pair`, example after example.
             cuts: What each lost. By default, nothing.
+            margins: Of each. By default, 0.
         """
         encoded = [name.encode() for name in names]
         sizes = np.array([lengths, [len(name) for name in encoded]], np.int64).T
@@ -233,6 +240,7 @@ class Writer:
         self._put(TOKENS, tokens.tobytes())
         self._put(OFFSETS, offsets.tobytes())
         self._put(CUTS, np.array(cuts or [Cut()] * len(names), np.int64).tobytes())
+        self._put(MARGINS, np.array(margins or [0.0] * len(names), np.float64).tobytes())
         self._put(NAMES, b"".join(encoded))
         self._ends = offsets[-1:] if len(offsets) else self._ends
 

@@ -8,7 +8,7 @@ nonsense. These are errors here. A model's own code is never run.
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
     BitsAndBytesConfig,
     PreTrainedModel,
@@ -36,11 +37,16 @@ _ENDS = ("</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "
 _PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>", "<|endoftext|>")
 """Common padding tokens, and tokens that nothing else uses."""
 
+_HEADS = ("score.weight", "score.bias")
+"""The head of a reward model, which a language model lacks."""
+
 _SPARE = 1024
 """Rows of an embedding beyond the tokenizer's ids that count as padding of the matrix."""
 
 
-def load_tokenizer(ref: str, *, pad_token: str | None = None, say: Say) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    ref: str, *, pad_token: str | None = None, apart: bool = False, say: Say
+) -> PreTrainedTokenizerBase:
     """Load a tokenizer with an end-of-text and a padding token.
 
     If it has no padding token, it gets one of its vocabulary, so that no row is added. Padding never carries
@@ -49,10 +55,12 @@ def load_tokenizer(ref: str, *, pad_token: str | None = None, say: Say) -> PreTr
     Args:
         ref: A folder, or org/name on the hub.
         pad_token: A token to add if there is no padding token, as SelFee and Alpaca do.
+        apart: Whether padding must be another token than end-of-text. transformers finds the last token of a
+            text as the last that is not padding, so a reward would be read before the stop token.
         say: Called with the chosen padding token.
 
     Raises:
-        ModelError: It is missing or damaged, or has no end-of-text token.
+        ModelError: It is missing or damaged, has no end-of-text token, or none to pad with.
         UsageError: `ref` is neither a folder nor org/name.
     """
     folder = model_folder(ref)
@@ -61,10 +69,17 @@ def load_tokenizer(ref: str, *, pad_token: str | None = None, say: Say) -> PreTr
     with _library_errors(ref, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(ref, **_closed(folder))
     _check_end(tokenizer, ref)
-    if tokenizer.pad_token is None:
+    same = apart and tokenizer.pad_token_id == tokenizer.eos_token_id
+    if tokenizer.pad_token is None or same:
         chosen = pad_token or _spare_token(tokenizer)
+        if apart and chosen == tokenizer.eos_token:
+            raise ModelError(
+                f"the tokenizer of {ref} has no token to pad with but its end-of-text token.",
+                hint="Add one: --pad_token '[PAD]'",
+            )
         added = tokenizer.add_special_tokens({"pad_token": chosen})
-        say(f"the tokenizer has no padding token: {chosen!r} is {'added' if added else 'taken'}")
+        has = f"pads with {tokenizer.eos_token!r}, its end-of-text" if same else "has no padding token"
+        say(f"the tokenizer {has}: {chosen!r} is {'added' if added else 'taken'}")
     return tokenizer
 
 
@@ -111,13 +126,16 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
     return torch.bfloat16 if lora and computes_bf16(gpu=gpu) else torch.float32
 
 
-def load_model(ref: str, *, dtype: torch.dtype, four_bits: bool = False) -> PreTrainedModel:
+def load_model(
+    ref: str, *, dtype: torch.dtype, four_bits: bool = False, scores: bool = False
+) -> PreTrainedModel:
     """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to it.
 
     Args:
         ref: A folder, or org/name on the hub.
         dtype: Of the weights; with `four_bits`, of computation and of what is not quantised.
         four_bits: Quantise the weights for QLoRA (NF4, Dettmers et al. 2023).
+        scores: Load a reward model: a classifier with one label. Its head may be new, with random values.
 
     Raises:
         ModelError: Files are missing or damaged, or weights are missing.
@@ -127,12 +145,14 @@ def load_model(ref: str, *, dtype: torch.dtype, four_bits: bool = False) -> PreT
     if folder:
         check_weights(folder)
     more: dict[str, Any] = _quantised(dtype) if four_bits else {}
-    loader: Any = AutoModelForCausalLM
+    loader: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
+    if scores:
+        more["num_labels"] = 1
     with _library_errors(ref, "model"):
         model, info = loader.from_pretrained(
             ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
         )
-    _check_loaded(info, ref)
+    _check_loaded(info, ref, but=_HEADS if scores else ())
     if getattr(model, "is_quantized", False) and not four_bits:
         raise ModelError(
             f"{ref} is quantised, and its numbers cannot be trained.",
@@ -179,9 +199,9 @@ def _quantised(dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
-def _check_loaded(info: dict[str, Any], ref: str) -> None:
-    """Raise `ModelError` if transformers initialised weights that the files lack."""
-    missing = sorted(info["missing_keys"])
+def _check_loaded(info: dict[str, Any], ref: str, but: Collection[str]) -> None:
+    """Raise `ModelError` if transformers initialised weights that the files lack; `but` may be new."""
+    missing = sorted(set(info["missing_keys"]).difference(but))
     if missing:
         raise ModelError(
             f"{ref} lacks {len(missing)} of the weights that its config.json describes, such as "
@@ -236,7 +256,7 @@ def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *
         _grow(model, needed)
     elif rows - needed > max(_SPARE, needed // 20):
         say(f"the tokenizer knows {needed:,} of the model's {rows:,} tokens: is it the right one?")
-    for config in (model.config, model.generation_config):
+    for config in (model.config, getattr(model, "generation_config", None)):
         if config is not None:
             config.pad_token_id = tokenizer.pad_token_id
     return grows
@@ -247,8 +267,9 @@ def _grow(model: PreTrainedModel, rows: int) -> None:
     before = _table(model.get_input_embeddings()).shape[0]
     model.resize_token_embeddings(rows, mean_resizing=False)
     head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    modules = [each for each in (model.get_input_embeddings(), head) if each is not None]
     with torch.no_grad():
-        for table in {id(each): each for each in map(_table, (model.get_input_embeddings(), head))}.values():
+        for table in {id(each): each for each in map(_table, modules)}.values():
             table[before:] = table[:before].mean(0, dtype=torch.float32).to(table.dtype)
 
 

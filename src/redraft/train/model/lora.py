@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
@@ -17,8 +18,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from redraft.errors import UsageError
-from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.train.settings.options import TrainOptions
+from redraft.train.settings.options import RunOptions
 
 ALL = "all-linear"
 """Every linear layer except the head."""
@@ -62,16 +62,18 @@ def default_method(parameters: int, gpu_bytes: int | None, *, can_four_bits: boo
 
 @dataclass
 class _Config(LoraConfig):
-    """peft's config, with redraft's format of chains, which peft ignores."""
+    """peft's config, with redraft's notes on the result, which peft ignores."""
 
     redraft_format: str | None = field(default=None)
+    redraft_reward: dict[str, Any] | None = field(default=None)
 
 
 def add_adapter(
     model: PreTrainedModel,
-    own: TrainOptions,
+    own: RunOptions,
     *,
-    redraft_format: str | None,
+    task: str = "CAUSAL_LM",
+    note: Mapping[str, Any],
     whole_vocabulary: bool = False,
 ) -> PeftModel:
     """Add an adapter to a model, in 32 bits, and freeze everything else.
@@ -81,7 +83,8 @@ def add_adapter(
     Args:
         model: The model. It is changed in place.
         own: The settings: `lora_*`, and the name of the base model for the adapter's config.
-        redraft_format: `NATIVE_FORMAT` if it learns chains in that format, else None.
+        task: The task, in peft's words. Of SEQ_CLS the whole head is trained too.
+        note: `redraft_format` if it learns chains, or `redraft_reward`.
         whole_vocabulary: Save the vocabulary's matrices too, because rows were added.
 
     Raises:
@@ -97,8 +100,8 @@ def add_adapter(
         lora_alpha=own.lora_alpha,  # type: ignore[arg-type]  # any number will do
         lora_dropout=own.lora_dropout,
         target_modules=ALL if ALL in own.lora_target_modules else list(own.lora_target_modules),
-        task_type="CAUSAL_LM",
-        redraft_format=redraft_format,
+        task_type=task,
+        **note,
     )
     with warnings.catch_warnings():
         # peft 0.21 asks for a property that transformers 5.23 has renamed.
@@ -121,11 +124,6 @@ def leave_inputs_to_autocast(model: nn.Module, *, leave: bool = True) -> None:
     for module in model.modules():
         if isinstance(module, LoraLayer):
             module.cast_input_dtype_enabled = not leave
-
-
-def mark_native(model: PreTrainedModel) -> None:
-    """Record in the model's config that it was trained on chains."""
-    model.config.redraft_format = NATIVE_FORMAT
 
 
 def _check_layers(model: PreTrainedModel, targets: tuple[str, ...]) -> None:

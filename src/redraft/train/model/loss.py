@@ -54,7 +54,7 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
     ) -> Any:
         if labels is None:
             return whole(input_ids, **inputs)
-        inputs = _inputs(self, input_ids, inputs)
+        inputs = inputs_of(self, input_ids, inputs)
         targets = functional.pad(labels, (0, 1), value=IGNORED)[:, 1:]
         head = _head_of(self)
         # FSDP shards the matrix as a DTensor. ZeRO is not supported here: it handles gradients itself.
@@ -65,12 +65,12 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
         count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
         return CausalLMOutputWithPast(loss=loss / max(int(count), 1))
 
-    forward.__signature__ = _signature(whole)  # type: ignore[attr-defined]
+    forward.__signature__ = signature_of(whole)  # type: ignore[attr-defined]
     inner.forward = MethodType(forward, inner)
     return plain
 
 
-def _signature(whole: Callable[..., Any]) -> Signature:
+def signature_of(whole: Callable[..., Any]) -> Signature:
     """Return the signature of the new forward. Libraries look there for the argument of positions."""
     more = [
         Parameter("num_items_in_batch", Parameter.KEYWORD_ONLY, default=None),
@@ -84,7 +84,7 @@ def _signature(whole: Callable[..., Any]) -> Signature:
     return Signature([Parameter("self", Parameter.POSITIONAL_OR_KEYWORD), *own, *more])
 
 
-def _inputs(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
+def inputs_of(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
     """Return the inputs of the model: no cache, and the bounds of a packed row's examples."""
     found: dict[str, Any] = {}
     positions = inputs.get("position_ids")

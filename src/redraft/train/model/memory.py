@@ -184,7 +184,8 @@ def plan_of(
     # After the trial: some libraries are loaded in the first pass.
     libraries = 0 if device.type == "cuda" else max(resident() - weights, 0)
     gradients = _bytes(trained)
-    head = bare.get_output_embeddings().weight
+    embedding = bare.get_input_embeddings().weight
+    head = getattr(bare.get_output_embeddings(), "weight", embedding.detach()[:0])  # a reward model has none
     computed = _computed_bytes(args, head)
     matrix = head.numel() * (_WIDE + computed) if head.requires_grad else 0
     count = min(max(config.hidden_size // 2, 16), max(int(tokens * share), 1))

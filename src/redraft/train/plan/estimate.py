@@ -23,7 +23,8 @@ from redraft.train.model.memory import MemoryPlan, peak_memory, room, size
 from redraft.train.run.guards import smaller
 from redraft.train.run.logs import LOG
 from redraft.train.run.run import Ready
-from redraft.train.settings.args import TrainSettings
+from redraft.train.settings.args import RunSettings
+from redraft.train.settings.options import DataOptions
 
 STEPS = 4
 """Trial steps. The first does not count: it allocates and compiles."""
@@ -154,9 +155,9 @@ class Estimate:
         return [*lines, f"busy        {self.busy}"] if self.busy else lines
 
 
-def thrown_away(settings: TrainSettings, folder: Path) -> TrainSettings:
+def thrown_away(settings: RunSettings[DataOptions], folder: Path) -> RunSettings[DataOptions]:
     """Return the settings changed so that the run writes only to `folder`."""
-    own = replace(settings.own, quiet=True, gguf=None, divergence_steps=0, overwrite_output_dir=False)
+    own = replace(settings.own, quiet=True, eval_data_path=(), divergence_steps=0, overwrite_output_dir=False)
     return replace(settings, own=own, theirs={**settings.theirs, **_THROWN_AWAY, "output_dir": str(folder)})
 
 

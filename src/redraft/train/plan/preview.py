@@ -1,8 +1,9 @@
-"""Show training data as the model will see it: tokens, which of them carry loss, and where examples meet.
+"""Show training data as the model will see it: tokens, which of them are marked, and where examples meet.
 
 It decodes the stored tokens one by one, not the text they came from. So a missing stop token, a prompt with
 loss, or a control token that is only text cannot hide. In colour, neighbouring tokens alternate in shade, and
-tokens with loss are bright. Without colour, ⟦ and ⟧ enclose them. No model is loaded.
+tokens with loss are bright. Without colour, ⟦ and ⟧ enclose them. Of a pair, the same is done to the tokens
+from where its answers part. No model is loaded.
 """
 
 from __future__ import annotations
@@ -17,13 +18,15 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
+from redraft.formats.tokens.encoder import Cut
 from redraft.train.data.batches import Order, RowsOf
 from redraft.train.data.store import Stored
-from redraft.train.data.tokens import Cut
-from redraft.train.model.load import load_tokenizer
 from redraft.train.processes import Say, ranks
-from redraft.train.run.components import in_rows, prepare_all
-from redraft.train.settings.args import TrainSettings
+from redraft.train.run.components import prepare_all
+from redraft.train.run.sft import SFT_STAGES
+from redraft.train.run.stages import Stages
+from redraft.train.settings.args import RunSettings
+from redraft.train.settings.options import DataOptions
 
 OPEN, CLOSE = "⟦", "⟧"
 """Around text with loss, without colour."""
@@ -126,7 +129,15 @@ def shown(pieces: Sequence[ShownToken], *, colour: bool) -> Text:
     return text
 
 
-def preview(settings: TrainSettings, model: str, cache: Path, console: Console, *, say: Say) -> None:
+def preview(
+    settings: RunSettings[DataOptions],
+    model: str,
+    cache: Path,
+    console: Console,
+    *,
+    stages: Stages[Any] = SFT_STAGES,
+    say: Say,
+) -> None:
     """Show the first examples that a run would read.
 
     Args:
@@ -134,18 +145,19 @@ def preview(settings: TrainSettings, model: str, cache: Path, console: Console, 
         model: A folder, or org/name on the hub. Only its tokenizer is loaded.
         cache: The folder for prepared data, unless the settings name one.
         console: The console to print to.
+        stages: What the verb does differently from others.
         say: Called with remarks, a line each.
 
     Raises:
         RedraftError: Anything is missing or damaged, or there is nothing to show.
     """
     own, theirs = settings.own, settings.theirs
-    tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=say)
-    prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
-    for line in prepared.report.lines():
+    tokenizer = stages.tokenizer(own, model, say=say)
+    prepared = prepare_all(own.data_path, own, tokenizer, stages, cache, say=say)
+    for line in prepared.report.lines(stages.marked[0]):
         say(line)
     seed = theirs["data_seed"] if theirs.get("data_seed") is not None else theirs.get("seed", 42)
-    packed = in_rows(prepared, own, seed)
+    packed = stages.rows(prepared, own, seed)
     order = Order(
         packed.lengths,
         theirs["per_device_train_batch_size"],
@@ -155,7 +167,16 @@ def preview(settings: TrainSettings, model: str, cache: Path, console: Console, 
         grouped=theirs.get("train_sampling_strategy") == "group_by_length",
     )
     first = order.rows(0).tolist()
-    show(console, RowsOf(prepared, packed), first, tokenizer, own.preview or 1, packed=own.packing)
+    show(
+        console,
+        RowsOf(prepared, packed),
+        first,
+        tokenizer,
+        (own.preview or 1) * max(len(stages.parts), 1),
+        packed=stages.packs(own),
+        marked=stages.marked,
+        parts=stages.parts,
+    )
 
 
 def show(
@@ -166,6 +187,8 @@ def show(
     count: int,
     *,
     packed: bool = True,
+    marked: tuple[str, str] = SFT_STAGES.marked,
+    parts: Sequence[str] = (),
 ) -> None:
     """Show the first examples of some rows.
 
@@ -176,18 +199,21 @@ def show(
         tokenizer: The tokenizer of the data.
         count: The number of examples.
         packed: Whether to show which examples share a row.
+        marked: What to call tokens with and without the mark.
+        parts: What to call the examples of a row.
     """
     colour = console.is_terminal and not console.no_color and console.color_system is not None
     decoder = Decoder(tokenizer)
-    console.print(_legend(colour=colour), soft_wrap=True)
+    console.print(_legend(marked, colour=colour), soft_wrap=True)
     for row, examples in _first(rows, order, count):
         console.print()
         if packed:
             console.print(_row_line(rows, row, len(examples)), style="bold" if colour else "", soft_wrap=True)
-        for number in examples:
+        for part, number in enumerate(examples):
             example, name = rows.prepared[number], rows.prepared.name(number)
             cut = Cut(*rows.prepared.cuts[number].tolist())
-            heading = Text(_heading(name, example, cut), "yellow" if colour else "")
+            name = f"{name} {parts[part]}" if parts else name
+            heading = Text(_heading(name, example, cut, marked[0]), "yellow" if colour else "")
             console.print(heading, soft_wrap=True)
             console.print(shown(list(decoder.pieces(example)), colour=colour), soft_wrap=True)
 
@@ -202,11 +228,11 @@ def _first(rows: RowsOf, order: Sequence[int], count: int) -> Iterator[tuple[int
         yield int(row), examples
 
 
-def _legend(*, colour: bool) -> Text:
+def _legend(marked: tuple[str, str], *, colour: bool) -> Text:
     if not colour:
-        return Text(f"{OPEN}with loss{CLOSE}, without loss, ⟨control token⟩, ↵ line end")
+        return Text(f"{OPEN}{marked[0]}{CLOSE}, {marked[1]}, ⟨control token⟩, ↵ line end")
     text = Text("Each shade is a token: ")
-    for says, trained in (("with loss", True), ("without loss", False)):
+    for says, trained in zip(marked, (True, False), strict=True):
         words = [ShownToken(f"{word} ", trained=trained) for word in says.split()]
         text.append(
             shown([*words, ShownToken("⟨control token⟩", trained, special=True)], colour=True)
@@ -221,9 +247,9 @@ def _row_line(rows: RowsOf, row: int, shown_here: int) -> Text:
     return Text(f"━━ row {row}: {length:,} of {rows.rows.capacity:,} tokens, {examples}{more}")
 
 
-def _heading(name: str, example: Stored, cut: Cut) -> str:
+def _heading(name: str, example: Stored, cut: Cut, marked: str) -> str:
     carrying = int(example.trained[1:].sum())
-    return f"── {visible(name)}: {len(example.ids):,} tokens, {carrying:,} with loss{_lost(cut)}"
+    return f"── {visible(name)}: {len(example.ids):,} tokens, {carrying:,} {marked}{_lost(cut)}"
 
 
 def _lost(cut: Cut) -> str:

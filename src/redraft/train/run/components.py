@@ -5,35 +5,33 @@ Each is made from the settings alone, so that a preview or an estimate needs no 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
-from redraft.errors import ModelError, UsageError
-from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.errors import UsageError
 from redraft.machine import all_cores
-from redraft.train.data.batches import Data, Loader, Order, RowsOf, joined, padded
-from redraft.train.data.packing import Rows, one_a_row, pack
+from redraft.train.data.batches import Data, Loader, Order, RowsOf
 from redraft.train.data.prepare import prepare
 from redraft.train.data.store import Prepared
-from redraft.train.data.tokens import Encoder
-from redraft.train.model.attention import use_segments
-from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, skeleton, weights_dtype
-from redraft.train.model.lora import Method, add_adapter, default_method, mark_native
-from redraft.train.model.loss import fuse
+from redraft.train.model.load import skeleton, weights_dtype
+from redraft.train.model.lora import Method, add_adapter, default_method
 from redraft.train.processes import Say, ranks
-from redraft.train.settings.args import TrainSettings
-from redraft.train.settings.options import TrainOptions
+from redraft.train.run.stages import Stages
+from redraft.train.settings.args import RunSettings
+from redraft.train.settings.options import DataOptions, RunOptions
+
+Opts = TypeVar("Opts", bound=RunOptions)
 
 
-def choose_method(settings: TrainSettings, model: str, *, say: Say) -> Method:
+def choose_method(settings: RunSettings[RunOptions], model: str, *, say: Say) -> Method:
     """Return what to train: as the settings say, or what fits the machine.
 
     Raises:
@@ -55,7 +53,7 @@ def choose_method(settings: TrainSettings, model: str, *, say: Say) -> Method:
     return method
 
 
-def _gpu_bytes(settings: TrainSettings) -> int | None:
+def _gpu_bytes(settings: RunSettings[RunOptions]) -> int | None:
     """Return the memory of the GPU, or of all GPUs that shard the model; None without a GPU."""
     if not torch.cuda.is_available() or settings.theirs.get("use_cpu"):
         return None
@@ -63,7 +61,7 @@ def _gpu_bytes(settings: TrainSettings) -> int | None:
     return int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if shared else 1)
 
 
-def settled(own: TrainOptions, method: Method, *, gpu: bool) -> TrainOptions:
+def settled(own: Opts, method: Method, *, gpu: bool) -> Opts:
     """Resolve every `auto`, so that another machine can resume the run.
 
     Args:
@@ -78,93 +76,66 @@ def settled(own: TrainOptions, method: Method, *, gpu: bool) -> TrainOptions:
     return replace(own, lora=method.lora, qlora=method.four_bits, dtype=dtype)
 
 
-def describe(own: TrainOptions) -> str:
+def describe(own: RunOptions) -> str:
     """Describe what is trained, from settings that are `settled`."""
     if not own.lora:
         return f"all weights in {own.dtype}"
     return f"an adapter of rank {own.lora_r} on weights in {'4 bits' if own.qlora else own.dtype}"
 
 
-def load_trained(
-    own: TrainOptions, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
+def adapted(
+    model: PreTrainedModel,
+    own: RunOptions,
+    *,
+    seed: int,
+    task: str = "CAUSAL_LM",
+    note: Mapping[str, Any],
+    whole_vocabulary: bool,
 ) -> PreTrainedModel | PeftModel:
-    """Load the model to train, with an adapter if the settings say so.
+    """Return a model with an adapter, or the model itself if all of its weights are trained.
 
     Args:
+        model: The model. It is changed in place.
         own: The settings, `settled`.
-        model: A folder, or org/name on the hub.
-        tokenizer: Its tokenizer.
         seed: Seed of the adapter's initial values.
-        say: Called with remarks.
+        task: The task in the adapter's configuration, in peft's words.
+        note: redraft's fields for the configuration of the result.
+        whole_vocabulary: Save the vocabulary's matrices too, because rows were added.
 
     Raises:
-        ModelError: The model is incomplete, or does not fit its tokenizer.
-        UsageError: Settings contradict each other.
+        UsageError: No layer has one of the names.
     """
-    loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora)
-    grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
-    native = own.format == "selfee" and own.training_objective != "answer"
     if not own.lora:
-        if native:
-            mark_native(loaded)
-        return loaded
-    if grown and own.gguf:
-        raise UsageError(
-            f"--gguf: a GGUF adapter cannot hold the token {own.pad_token!r} that --pad_token adds.",
-            hint="Leave --pad_token out: padding then uses a token of the vocabulary, without loss.",
-        )
+        model.config.update(note)
+        return model
     set_seed(seed)
-    return add_adapter(
-        loaded,
-        own,
-        redraft_format=NATIVE_FORMAT if native else None,
-        whole_vocabulary=grown,
-    )
-
-
-def can_join(model: PreTrainedModel | PeftModel, own: TrainOptions, say: Say) -> bool:
-    """Set up the loss, and attention that keeps joined examples apart. Return False if rows need padding."""
-    bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-    if getattr(bare.config, "output_router_logits", False):
-        say("output_router_logits: the loss that spreads tokens over experts is left out.")
-    fuse(bare)
-    try:
-        use_segments(bare)
-    except ModelError as error:
-        if own.packing:
-            raise
-        say(f"batches are padded: {error.message}")
-        return False
-    return True
+    return add_adapter(model, own, task=task, note=note, whole_vocabulary=whole_vocabulary)
 
 
 def prepare_all(
-    paths: Sequence[str], own: TrainOptions, tokenizer: PreTrainedTokenizerBase, cache: Path, *, say: Say
+    paths: Sequence[str],
+    own: DataOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    stages: Stages[Any],
+    cache: Path,
+    *,
+    say: Say,
 ) -> Prepared:
     """Prepare the data, by the settings. `say` is called with progress."""
-    encoder = Encoder(
-        tokenizer, own.format, own.training_objective, own.model_max_length, first=own.answer == "first"
-    )
     return prepare(
         [Path(path) for path in paths],
-        encoder,
+        stages.encoder(own, tokenizer),
         Path(own.cache_dir) if own.cache_dir else cache,
         workers=own.workers or all_cores(),
         say=say,
     )
 
 
-def in_rows(prepared: Prepared, own: TrainOptions, seed: int) -> Rows:
-    """Assign examples to rows: as many as fit, or one each."""
-    if own.packing:
-        return pack(prepared.lengths, own.model_max_length, seed)
-    return one_a_row(prepared.lengths, own.model_max_length)
-
-
 def rows_of(
     prepared: Prepared,
-    own: TrainOptions,
+    own: DataOptions,
     args: TrainingArguments,
+    stages: Stages[Any],
     *,
     pad: int | None,
     size: int | None = None,
@@ -175,11 +146,12 @@ def rows_of(
         prepared: The data.
         own: The settings.
         args: transformers' arguments.
+        stages: Those of the verb.
         pad: The token to pad with, or None to join examples without padding.
         size: Rows of a process's batch; by default as in training.
     """
     seed = args.seed if args.data_seed is None else args.data_seed
-    packed = in_rows(prepared, own, seed)
+    packed = stages.rows(prepared, own, seed)
     order = Order(
         packed.lengths,
         size or args.train_batch_size,
@@ -190,14 +162,16 @@ def rows_of(
         grouped=args.train_sampling_strategy == "group_by_length",
     )
     rows = RowsOf(prepared, packed)
-    collate = joined if pad is None else partial(padded, pad=pad)
-    return Data(rows, order, Loader(rows, order, collate, args.dataloader_num_workers))
+    collate = partial(stages.collate, pad=pad)
+    loader = Loader(rows, order, collate, args.dataloader_num_workers)
+    return Data(rows, order, loader, stages.counted)
 
 
 def eval_rows(
-    own: TrainOptions,
+    own: DataOptions,
     tokenizer: PreTrainedTokenizerBase,
     args: TrainingArguments,
+    stages: Stages[Any],
     cache: Path,
     *,
     pad: int | None,
@@ -209,12 +183,14 @@ def eval_rows(
         UsageError: There is no data to evaluate on.
     """
     strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
+    if strategy == "no" and not stages.measures:
+        return None
+    if own.eval_data_path:
+        prepared = prepare_all(own.eval_data_path, own, tokenizer, stages, cache, say=say)
+        return rows_of(prepared, own, args, stages, pad=pad, size=args.eval_batch_size)
     if strategy == "no":
         return None
-    if not own.eval_data_path:
-        raise UsageError(
-            f"--eval_strategy {strategy} needs data to evaluate on.",
-            hint="--eval_data_path FILE, or --eval_strategy no",
-        )
-    prepared = prepare_all(own.eval_data_path, own, tokenizer, cache, say=say)
-    return rows_of(prepared, own, args, pad=pad, size=args.eval_batch_size)
+    raise UsageError(
+        f"--eval_strategy {strategy} needs data to evaluate on.",
+        hint="--eval_data_path FILE, or --eval_strategy no",
+    )

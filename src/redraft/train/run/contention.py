@@ -63,5 +63,5 @@ def _notice(share: float, threads: int) -> str:
     return (
         f"other processes use the cores: with {threads} threads, the run waited for one {share:.0%} of the "
         "time. Fewer threads may be several times as fast. Stop with Ctrl-C, which saves, and resume with: "
-        f"OMP_NUM_THREADS={fewer} redraft train sft …"
+        f"OMP_NUM_THREADS={fewer} redraft train …"
     )

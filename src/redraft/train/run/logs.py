@@ -127,7 +127,8 @@ class StepProgress(ProgressLine):
     def step(self, step: int, total: int, logs: Mapping[str, Any]) -> None:
         """Show a line of the log: a step, or an evaluation, which stays."""
         if "loss" not in logs:
-            self.print(f"step {step} of {total} · eval_loss {logs['eval_loss']:.4f}")
+            found = (f"{name} {each:.4f}" for name, each in logs.items() if name.startswith("eval_"))
+            self.print(" · ".join((f"step {step} of {total}", *found)))
             return
         first = self.total is None
         if first:

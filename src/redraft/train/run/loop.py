@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -326,10 +326,10 @@ class Loop:
             self._log_step()
         better = False
         if self.control.should_evaluate:
-            loss = self.evaluate()
-            better = self._is_better(loss)
+            found = self.evaluate()
+            better = self._is_better(found)
             if self._schedule_is_measured:
-                self.trained.schedule.step(loss)
+                self.trained.schedule.step(found["eval_loss"])
         if self.control.should_save or stops or (better and self.args.save_strategy == "best"):
             self._save_checkpoint()
             self._tell("save")
@@ -358,36 +358,45 @@ class Loop:
         self._tell("log", logs=logs)
         self._log.write(self.state.global_step, self.steps, logs)
 
-    def evaluate(self) -> float:
-        """Return the mean loss of a trained token of the evaluation data, over all processes."""
+    def evaluate(self) -> dict[str, float]:
+        """Return the mean loss of the evaluation data over all processes, as `eval_loss`.
+
+        A model may give other sums (`sums` of its output), which become means in the same way.
+        """
         if self.eval_data is None:
-            return math.inf
-        model, total, count = self.trained.model, 0.0, 0
+            return {"eval_loss": math.inf}
+        model, count = self.trained.model, 0
+        totals: dict[str, float] = {"eval_loss": 0.0}
         model.eval()
         with torch.no_grad():
             for batch in self.eval_data.batches(0):
-                total += float(model(**self._on_device(batch), num_items_in_batch=1).loss)
+                output = model(**self._on_device(batch), num_items_in_batch=1)
+                more = getattr(output, "sums", None) or {}
+                for name, total in {"loss": output.loss, **more}.items():
+                    totals[f"eval_{name}"] = totals.get(f"eval_{name}", 0.0) + float(total)
                 count += self.eval_data.counted(batch)
         model.train()
-        total, counted = self.trained.sums([total, count])
-        loss = total / max(counted, 1)
-        self._report({"eval_loss": loss})
-        self._tell("evaluate", metrics={"eval_loss": loss})
-        return loss
+        *sums, counted = self.trained.sums([*totals.values(), count])
+        found = {name: each / max(counted, 1) for name, each in zip(totals, sums, strict=True)}
+        self._report(found)
+        self._tell("evaluate", metrics=found)
+        return found
 
     @property
     def _schedule_is_measured(self) -> bool:
         return isinstance(self.trained.schedule, MEASURED)
 
-    def _is_better(self, loss: float) -> bool:
+    def _is_better(self, found: Mapping[str, float]) -> bool:
         """Return whether an evaluation is the best so far, and remember it."""
         if self.args.metric_for_best_model is None:
             return False
+        name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
+        value = found.get(name, found["eval_loss"])
         sign = -1 if self.args.greater_is_better else 1
         best = self.state.best_metric
-        if not sign * loss < (math.inf if best is None else sign * best):
+        if not sign * value < (math.inf if best is None else sign * best):
             return False
-        self.state.best_metric = loss
+        self.state.best_metric = value
         if self.args.save_strategy != "no":
             self.state.best_global_step = self.state.global_step
         return True

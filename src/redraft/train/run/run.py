@@ -18,24 +18,21 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 from torch import distributed
-from transformers import TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils import logging
 
 from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
-from redraft.train.data.batches import Data, check_enough_rows, joined
+from redraft.train.data.batches import Data, check_enough_rows
 from redraft.train.data.store import ABOUT, TOKENS, Prepared
-from redraft.train.model.load import load_tokenizer
 from redraft.train.model.memory import MemoryPlan, plan_of
 from redraft.train.processes import Say, check_same_start, leads
 from redraft.train.run import checkpoints
 from redraft.train.run.checkpoints import SavedCheckpoint
 from redraft.train.run.components import (
-    can_join,
     choose_method,
     describe,
     eval_rows,
-    load_trained,
     prepare_all,
     rows_of,
     settled,
@@ -51,9 +48,11 @@ from redraft.train.run.output import (
     remove_result,
     save,
 )
-from redraft.train.settings.args import TrainSettings
+from redraft.train.run.sft import SFT_STAGES
+from redraft.train.run.stages import Stages
+from redraft.train.settings.args import RunSettings
 from redraft.train.settings.machine import training_arguments
-from redraft.train.settings.options import OUTPUTS, TrainOptions
+from redraft.train.settings.options import OUTPUTS, DataOptions, RunOptions
 
 _DECIDING = (
     "learning_rate",
@@ -106,15 +105,23 @@ class Ready:
         loop: The loop of its steps.
         prepared: The data.
         data: Its rows.
+        eval_data: The rows to evaluate on, or None.
+        stages: What the verb does differently from others.
+        padded: Whether batches are padded.
+        tokenizer: The model's, with a token to pad with.
         checkpoint: The checkpoint to resume from, or None.
     """
 
-    settings: TrainSettings
+    settings: RunSettings[DataOptions]
     base: str
     args: TrainingArguments
     loop: Loop
     prepared: Prepared
     data: Data
+    eval_data: Data | None
+    stages: Stages[Any]
+    padded: bool
+    tokenizer: PreTrainedTokenizerBase
     checkpoint: SavedCheckpoint | None
 
     @property
@@ -140,8 +147,7 @@ class Ready:
         rows, report = self.data.rows.rows, self.prepared.report
         batch = np.argsort(rows.lengths)[-self.args.train_batch_size :]
         lengths = rows.lengths[batch]
-        padded = self.data.loader.collate_fn is not joined
-        tokens = int(lengths.max() * len(batch) if padded else lengths.sum())
+        tokens = int(lengths.max() * len(batch) if self.padded else lengths.sum())
         share = report.trained / max(report.tokens, 1)
         examples = self.prepared.lengths[np.concatenate([rows[row] for row in batch])].tolist()
         with self._memory():
@@ -181,14 +187,13 @@ class Ready:
     def lines(self) -> list[str]:
         """Return the plan of the run as lines of text."""
         rows, data = self.data.rows.rows, self.prepared.report
-        kind = counted(len(rows), "row") + (
-            f", {rows.efficiency:.1%} full" if self.settings.own.packing else ""
-        )
+        full = f", {rows.efficiency:.1%} full" if self.stages.packs(self.settings.own) else ""
         plan = (
-            f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, 'row')} (of {kind}), learning rate "
+            f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, self.stages.row)} "
+            f"(of {counted(len(rows), self.stages.row)}{full}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
-        return [*data.lines(), plan, *self._warm_up(), *self._begun()]
+        return [*data.lines(self.stages.marked[0]), plan, *self._warm_up(), *self._begun()]
 
     def _warm_up(self) -> list[str]:
         warm_up = int(self.args.get_warmup_steps(self.steps))
@@ -277,13 +282,21 @@ class Ready:
         return checkpoint.step
 
 
-def get_ready(settings: TrainSettings, model: str, cache: Path, *, say: Say) -> Ready:
+def get_ready(
+    settings: RunSettings[DataOptions],
+    model: str,
+    cache: Path,
+    *,
+    stages: Stages[Any] = SFT_STAGES,
+    say: Say,
+) -> Ready:
     """Do everything except the steps, quick checks first.
 
     Args:
         settings: The settings.
         model: A folder, or org/name on the hub.
         cache: The folder for prepared data, unless the settings name one.
+        stages: What the verb does differently from others; by default, `redraft train sft`.
         say: Called with remarks in the first process, and with progress in the one that prepares data.
 
     Raises:
@@ -298,11 +311,11 @@ def get_ready(settings: TrainSettings, model: str, cache: Path, *, say: Say) -> 
     output = Path(str(args.output_dir))
     check_output(output, model, own.model_name_or_path)
     checkpoint = _begin(args, own, tell)
-    tokenizer = load_tokenizer(model, pad_token=own.pad_token, say=tell)
-    prepared = prepare_all(own.data_path, own, tokenizer, cache, say=say)
-    trained = load_trained(own, model, tokenizer, seed=args.seed, say=tell)
-    pad = None if can_join(trained, own, tell) else int(tokenizer.pad_token_id)
-    data = rows_of(prepared, own, args, pad=pad)
+    tokenizer = stages.tokenizer(own, model, say=tell)
+    prepared = prepare_all(own.data_path, own, tokenizer, stages, cache, say=say)
+    trained = stages.model(own, model, tokenizer, seed=args.seed, say=tell)
+    pad = None if stages.joins(trained, own, say=tell) else int(tokenizer.pad_token_id)
+    data = rows_of(prepared, own, args, stages, pad=pad)
     check_enough_rows(
         data.rows.rows,
         size=args.train_batch_size,
@@ -314,20 +327,33 @@ def get_ready(settings: TrainSettings, model: str, cache: Path, *, say: Say) -> 
     except OSError as error:
         why = f"{output} cannot be created: {error.strerror}."
         raise OutputError(why, hint="--output_dir FOLDER") from None
+    eval_data = eval_rows(own, tokenizer, args, stages, cache, pad=pad, say=say)
     loop = Loop(
         trained,
         args,
         data,
-        eval_rows(own, tokenizer, args, cache, pad=pad, say=say),
+        eval_data,
         tokenizer=tokenizer,
         divergence_steps=own.divergence_steps,
         quiet=own.quiet,
         say=tell,
     )
-    return Ready(replace(settings, own=own), model, args, loop, prepared, data, checkpoint)
+    return Ready(
+        replace(settings, own=own),
+        model,
+        args,
+        loop,
+        prepared,
+        data,
+        eval_data,
+        stages,
+        pad is not None,
+        tokenizer,
+        checkpoint,
+    )
 
 
-def _begin(args: TrainingArguments, own: TrainOptions, say: Say) -> SavedCheckpoint | None:
+def _begin(args: TrainingArguments, own: RunOptions, say: Say) -> SavedCheckpoint | None:
     """Return the checkpoint to resume from, or None for a new run.
 
     Raises:

@@ -24,8 +24,8 @@ from transformers.integrations.integration_utils import (
 from redraft.errors import MissingExtra, UsageError
 from redraft.formats.documents import json_of
 from redraft.train.processes import Say, ranks
-from redraft.train.settings.args import TrainSettings
-from redraft.train.settings.options import LEARNING_RATE
+from redraft.train.settings.args import RunSettings
+from redraft.train.settings.options import LEARNING_RATE, RunOptions
 
 _WHOLE = "FULL_STATE_DICT"
 """How FSDP saves a model that others can load: transformers' default."""
@@ -43,7 +43,7 @@ def computes_bf16(*, gpu: bool = True) -> bool:
     return bool(can.get("avx512_bf16") or can.get("amx_bf16") or can.get("bf16"))
 
 
-def training_arguments(settings: TrainSettings, *, lora: bool, say: Say) -> TrainingArguments:
+def training_arguments(settings: RunSettings[RunOptions], *, lora: bool, say: Say) -> TrainingArguments:
     """Return transformers' arguments, fitted to this machine.
 
     Args:
@@ -187,7 +187,7 @@ def _without_fsdp(fitted: dict[str, Any], say: Say, why: str) -> dict[str, Any]:
 
 
 def _all_gpus(count: int | None) -> str:
-    return f"torchrun --nproc_per_node={count or 'N'} -m redraft train sft …"
+    return f"torchrun --nproc_per_node={count or 'N'} -m redraft train …"
 
 
 def _check_libraries(fitted: Mapping[str, Any]) -> None:

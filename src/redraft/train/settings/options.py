@@ -57,10 +57,19 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class TrainOptions(RunOptions):
-    """redraft's settings of supervised fine-tuning."""
+class DataOptions(RunOptions):
+    """redraft's settings of a run whose loss is that of given data."""
 
     eval_data_path: tuple[str, ...] = own_setting(DATA, "files for the evaluation loss (--eval_strategy)", ())
+    divergence_steps: int = own_setting(
+        RUN, "stop after this many steps in a row with a loss far too high; 0: never", 20
+    )
+
+
+@dataclass(frozen=True)
+class TrainOptions(DataOptions):
+    """redraft's settings of supervised fine-tuning."""
+
     training_objective: Literal["accepted", "full", "answer", "revision", "critic"] = own_setting(
         DATA,
         "what carries loss (all but rejected answers, all, one answer, all but answer 0, feedback)",
@@ -74,13 +83,30 @@ class TrainOptions(RunOptions):
     packing: bool = own_setting(
         DATA, "fill rows with several records; otherwise a batch counts records", default=True
     )
-    divergence_steps: int = own_setting(
-        RUN, "stop after this many steps in a row with a loss far too high; 0: never", 20
-    )
     gguf: str | None = own_setting(RUN, "also write the result to this GGUF file", None)
     gguf_quant: Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = own_setting(
         RUN, "number format of --gguf, for a whole model", "f16"
     )
+
+
+@dataclass(frozen=True)
+class RewardOptions(DataOptions):
+    """redraft's settings of reward models."""
+
+    eval_data_path: tuple[str, ...] = own_setting(DATA, "files of pairs that the result is measured on", ())
+    format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = own_setting(
+        DATA, "the text of a prompt and its answer (chat: the model's own template)", "chat"
+    )
+    model_max_length: int = own_setting(DATA, "the most tokens of a prompt with its answer", 2048)
+    loss: Literal["pairwise", "pairwise-tokens"] = own_setting(
+        STEPS,
+        "compare at the last token, or at each token from where the answers part, as in trlX",
+        "pairwise",
+    )
+    margin: float | str = own_setting(
+        DATA, "by how much the chosen reward should be higher: a number, or a field of the records", 0.0
+    )
+    label_smoothing: float = own_setting(STEPS, "the share of pairs whose labels are wrong", 0.0)
 
 
 OUTPUTS = frozenset({"gguf", "gguf_quant", "preview", "estimate", "price_per_hour", "dry_run", "quiet"})
@@ -131,20 +157,34 @@ class TrainVerb:
         name: The verb.
         options: redraft's settings.
         defaults: Defaults that differ from those of transformers.
+        first: Help texts of the settings of transformers that users need first.
     """
 
     name: str
     options: type[RunOptions]
     defaults: Mapping[str, Any]
+    first: Mapping[str, str]
 
 
-SFT = TrainVerb("sft", TrainOptions, DEFAULTS)
+SFT = TrainVerb("sft", TrainOptions, DEFAULTS, FIRST)
+
+REWARD = TrainVerb(
+    "reward",
+    RewardOptions,
+    {**DEFAULTS, "num_train_epochs": 1},
+    {
+        **FIRST,
+        "num_train_epochs": "passes over the data: a second one mostly learns the pairs by heart  [1]",
+        "per_device_train_batch_size": "pairs in a batch of a process  [4]",
+        "seed": "seed of the new head, the order of pairs, and all other randomness  [42]",
+    },
+)
 
 
 def help_records(verb: TrainVerb = SFT) -> dict[str, list[tuple[str, str]]]:
     """Return the flags of each group with their help texts, for `--help`."""
     groups: dict[str, list[tuple[str, str]]] = {MODEL: [], DATA: [], STEPS: [], RUN: []}
-    groups[STEPS] = [*((f"--{name}", text) for name, text in FIRST.items()), ("--…", REST)]
+    groups[STEPS] = [*((f"--{name}", text) for name, text in verb.first.items()), ("--…", REST)]
     kinds = get_type_hints(verb.options)
     for each in fields(verb.options):
         shown, kind = _shown(each.default), kinds[each.name]

@@ -9,12 +9,15 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from redraft.cli.shell import command_line
 from redraft.errors import ModelError, UsageError
 
 
-def folder_for(ref: str) -> str:
+def folder_for(ref: str, *, command: str = "") -> str:
     """Return the folder, or org/name on the hub, for a `--model_name_or_path`.
+
+    Args:
+        ref: A folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter.
+        command: What the user typed, for the record of a folder that is made.
 
     Raises:
         ModelError: A file is missing or damaged.
@@ -26,17 +29,19 @@ def folder_for(ref: str) -> str:
     cache = cache_folder() / "train" / "models"
     cache.mkdir(parents=True, exist_ok=True)
     with locked(cache / "lock"):  # processes of a run start together and want the same folder
-        return _folder_for(ref, cache)
+        return _folder_for(ref, cache, command)
 
 
-def _folder_for(ref: str, cache: Path) -> str:
+def _folder_for(ref: str, cache: Path, command: str) -> str:
     from redraft.engines.load import local_file, parse_reference
 
     base, adapter = _split(ref)
     if adapter is not None:
-        return str(_merged(Path(_folder_for(base, cache)).expanduser(), adapter, cache))
+        return str(_merged(Path(_folder_for(base, cache, command)).expanduser(), adapter, cache, command))
     file = str(local_file(parse_reference(ref))) if ref == "default" else ref
-    return str(_converted(Path(file).expanduser(), cache)) if file.lower().endswith(".gguf") else file
+    return (
+        str(_converted(Path(file).expanduser(), cache, command)) if file.lower().endswith(".gguf") else file
+    )
 
 
 def _split(ref: str) -> tuple[str, Path | None]:
@@ -54,7 +59,7 @@ def _split(ref: str) -> tuple[str, Path | None]:
     )
 
 
-def _merged(base: Path, adapter: Path, cache: Path) -> Path:
+def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
     """Return the cached folder of a model merged with an adapter. It depends on the files of both."""
     from redraft.weights.lora.merge import merge_lora
     from redraft.weights.output import Run
@@ -67,11 +72,11 @@ def _merged(base: Path, adapter: Path, cache: Path) -> Path:
     files = [path for folder in (base, adapter) for path in sorted(folder.resolve().iterdir())]
     target = _target(cache, adapter.resolve().name, [path for path in files if path.is_file()])
     if not target.exists():
-        merge_lora(base, adapter, target, Run(command=command_line()))
+        merge_lora(base, adapter, target, Run(command=command))
     return target
 
 
-def _converted(file: Path, cache: Path) -> Path:
+def _converted(file: Path, cache: Path, command: str) -> Path:
     """Return the cached folder of a GGUF file.
 
     transformers' own reader drops the RoPE frequencies of long contexts and guesses pre-tokenizers.
@@ -84,7 +89,7 @@ def _converted(file: Path, cache: Path) -> Path:
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}.") from None
     if not target.exists():
-        import_gguf(file.resolve(), target, Run(command=command_line()))
+        import_gguf(file.resolve(), target, Run(command=command))
     return target
 
 

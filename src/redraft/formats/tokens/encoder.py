@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from redraft.chain import Chain, Prompt, Step
 from redraft.chain import whole as without_surrogates
 from redraft.errors import RecordError, UsageError
+from redraft.formats.read.records import RawRecord
 from redraft.formats.render.spans import TrainingFormat, check, leaves_answers, spans_of
 from redraft.formats.render.targets import Objective, Span, first_alone, learns_later
-from redraft.train.data.vocabulary import OPEN, Tokens, Vocabulary
+from redraft.formats.tokens.vocabulary import OPEN, Tokens, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,6 +37,10 @@ SHORTEST = 16
 """The smallest length limit, in tokens, and the tokens that a shortened question keeps."""
 
 NO_ROOM = "the prompt leaves no room for an answer"
+
+
+Place = tuple[int, int]
+"""Start and end."""
 
 
 class Cut(NamedTuple):
@@ -64,6 +69,7 @@ class Example:
         cut: What the length limit removed.
         leaves: Whether earlier answers of the conversation carry no loss, because the format has one turn.
         later: Whether the example trains on one answer, and not the first.
+        margin: By how much the first of a pair should be better.
     """
 
     ids: NDArray[np.uint32]
@@ -71,6 +77,7 @@ class Example:
     cut: Cut = field(default_factory=Cut)
     leaves: bool = False
     later: bool = False
+    margin: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,10 +85,6 @@ class Skipped:
     """A chain that gives no example, and why."""
 
     reason: str
-
-
-Place = tuple[int, int]
-"""Start and end."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,69 @@ class _Draft:
     asked: list[Place]
     answers: list[Place]
     turns: list[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Uncut:
+    """An example before the length limit. Places are in tokens.
+
+    Attributes:
+        ids: Token ids, shape [n].
+        trained: Which tokens carry loss, shape [n].
+        asked: Places of the texts of users and systems before the first answer with loss.
+        answers: Places of the answers.
+        turns: Where the model's turns end.
+    """
+
+    ids: NDArray[np.uint32]
+    trained: NDArray[np.bool_]
+    asked: Sequence[Place]
+    answers: Sequence[Place]
+    turns: Sequence[int]
+
+    @property
+    def first(self) -> int:
+        """The first token with loss. Nothing predicts token 0."""
+        return int(np.argmax(self.trained[1:])) + 1
+
+    @property
+    def learnt(self) -> int:
+        """Tokens of the first turn with loss, from the first with loss to the last."""
+        turn = next(end for end in self.turns if end > self.first)
+        return int(np.flatnonzero(self.trained[self.first : turn])[-1]) + 1
+
+    def fitted(self, limit: int, learnt: int | None = None) -> Example | Skipped:
+        """Cut it to at most `limit` tokens.
+
+        Args:
+            limit: The most tokens.
+            learnt: Tokens that the prompt makes room for, if they are fewer than half of the limit; by
+                default those of the first turn with loss.
+        """
+        if not self.trained[1:].any():
+            return Skipped("no token carries loss")
+        over = max(0, self.first + min(self.learnt if learnt is None else learnt, limit // 2) - limit)
+        size = len(self.ids)
+        if not over and size <= limit:
+            return Example(self.ids, self.trained)
+        kept = np.arange(size)
+        if over:
+            start, end = max(self.asked, key=lambda place: place[1] - place[0], default=(0, 0))
+            if end - start - over < SHORTEST:
+                return Skipped(NO_ROOM)
+            middle = start + (end - start - over) // 2
+            kept = np.r_[0:middle, middle + over : size]
+        kept, last = kept[:limit], limit + over  # the new end, in tokens of the uncut text
+        return Example(
+            self.ids[kept],
+            self.trained[kept],
+            Cut(
+                tokens=size - len(kept),
+                prompt=over,
+                lost=sum(last <= start < end for start, end in self.answers),
+                broken=sum(start < last < end for start, end in self.answers),
+            ),
+        )
 
 
 class Encoder:
@@ -147,6 +213,14 @@ class Encoder:
         parts = [self.vocabulary.fingerprint, self.format, self.objective, self.max_length, self.first]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
+    def chains(self, record: RawRecord) -> Iterable[Chain]:
+        """Return the chains of a record that become examples.
+
+        Raises:
+            RecordError: The record is damaged or no chain.
+        """
+        return (record.chain(),)
+
     def encode(self, chain: Chain) -> Example | Skipped:
         """Return the example of a chain, or why there is none.
 
@@ -156,8 +230,11 @@ class Encoder:
         chain = first_alone(chain) if self.first else chain
         try:
             spans = spans_of(chain, self.format, self.objective, self.vocabulary.template)
-            draft = _draft(spans, self.vocabulary)
-            return self._example(chain, draft, self._tokens(draft))
+            found = self.uncut(spans).fitted(self.max_length)
+            if isinstance(found, Skipped):
+                return found
+            leaves = leaves_answers(chain, self.format, self.objective)
+            return replace(found, leaves=leaves, later=learns_later(chain, self.objective))
         except RecordError as error:
             return Skipped(error.message)
 
@@ -175,6 +252,31 @@ class Encoder:
             return Skipped(error.message)
         first = self.vocabulary.first
         return ids if np.array_equal(ids[: len(first)], first) else np.concatenate([first, ids])
+
+    def uncut(self, spans: Sequence[Span]) -> Uncut:
+        """Return rendered spans as tokens, whatever their number.
+
+        Raises:
+            RecordError: A text cannot be tokenised.
+        """
+        draft = _draft(spans, self.vocabulary)
+        tokens, first = self._tokens(draft), self.vocabulary.first
+        if np.array_equal(tokens.ids[: len(first)], first):  # a chat template has written it
+            first = first[:0]
+        trained = np.zeros(len(tokens.ids), np.bool_)
+        for start, end in draft.trained:
+            trained[slice(*_inside(tokens, start, end))] = True
+
+        def moved(places: Iterable[Place]) -> list[Place]:
+            return [(len(first) + a, len(first) + b) for a, b in (_inside(tokens, *each) for each in places)]
+
+        return Uncut(
+            np.concatenate([first, tokens.ids]),
+            np.concatenate([first < 0, trained]),
+            asked=moved(draft.asked),
+            answers=moved(draft.answers),
+            turns=[end for _, end in moved((0, end) for end in draft.turns)],
+        )
 
     def _try_template(self) -> None:
         """Raise if the chat template is unusable, before any record is read."""
@@ -206,26 +308,6 @@ class Encoder:
             return False
         alone = self.vocabulary.encode(text[start:border])
         return np.array_equal(alone.ids, whole.ids[first:end])
-
-    def _example(self, chain: Chain, draft: _Draft, tokens: Tokens) -> Example | Skipped:
-        first = self.vocabulary.first
-        if np.array_equal(tokens.ids[: len(first)], first):  # a chat template has written it
-            first = first[:0]
-        trained = np.zeros(len(tokens.ids), np.bool_)
-        for start, end in draft.trained:
-            trained[slice(*_inside(tokens, start, end))] = True
-        whole = Example(
-            np.concatenate([first, tokens.ids]),
-            np.concatenate([first < 0, trained]),
-            leaves=leaves_answers(chain, self.format, self.objective),
-            later=learns_later(chain, self.objective),
-        )
-
-        def moved(places: Iterable[Place]) -> list[Place]:
-            return [(len(first) + a, len(first) + b) for a, b in (_inside(tokens, *each) for each in places)]
-
-        turns = [end for _, end in moved((0, end) for end in draft.turns)]
-        return _fitted(whole, moved(draft.asked), moved(draft.answers), turns, self.max_length)
 
 
 LONGEST = 1 << 20
@@ -282,45 +364,3 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
     """Return the tokens that lie entirely in a range of the text."""
     first = int(np.searchsorted(tokens.starts, start))
     return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
-
-
-def _fitted(
-    example: Example, asked: Sequence[Place], answers: Sequence[Place], turns: Sequence[int], limit: int
-) -> Example | Skipped:
-    """Cut an example to at most `limit` tokens.
-
-    Args:
-        example: The uncut example.
-        asked: Places of the user's and system's texts, in tokens.
-        answers: Places of the answers, in tokens.
-        turns: Where the model's turns end.
-        limit: The most tokens.
-    """
-    ids, trained = example.ids, example.trained
-    if not trained[1:].any():  # nothing predicts the first token
-        return Skipped("no token carries loss")
-    if len(ids) <= limit:
-        return example
-    first = int(np.argmax(trained[1:])) + 1
-    turn = next(end for end in turns if end > first)
-    learnt = int(np.flatnonzero(trained[first:turn])[-1]) + 1  # from the first token with loss to the last
-    over = max(0, first + min(learnt, limit // 2) - limit)
-    if over:
-        start, end = max(asked, key=lambda place: place[1] - place[0], default=(0, 0))
-        if end - start - over < SHORTEST:
-            return Skipped(NO_ROOM)
-        middle = start + (end - start - over) // 2
-        kept = np.r_[0:middle, middle + over : len(ids)]
-        ids, trained = ids[kept], trained[kept]
-    last = limit + over  # the new end, in tokens of the uncut text
-    return replace(
-        example,
-        ids=ids[:limit],
-        trained=trained[:limit],
-        cut=Cut(
-            tokens=len(example.ids) - limit,
-            prompt=over,
-            lost=sum(last <= start < end for start, end in answers),
-            broken=sum(start < last < end for start, end in answers),
-        ),
-    )

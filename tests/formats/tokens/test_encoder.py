@@ -18,8 +18,8 @@ from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.errors import ModelError, UsageError
 from redraft.formats.render.spans import TrainingFormat, spans_of
 from redraft.formats.render.targets import Objective
-from redraft.train.data.tokens import LONGEST, SHORTEST, Cut, Encoder, Example, Skipped, _fitted
-from redraft.train.data.vocabulary import Vocabulary
+from redraft.formats.tokens.encoder import LONGEST, SHORTEST, Cut, Encoder, Example, Skipped, Uncut
+from redraft.formats.tokens.vocabulary import Vocabulary
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 from tests.weights.tokenizer_files import save
 
@@ -387,8 +387,8 @@ def test_the_answer_that_is_learnt_is_told_and_can_be_the_first() -> None:
 @pytest.mark.parametrize("first", [False, True])
 def test_without_a_token_with_loss_there_is_no_example(first: bool) -> None:
     """Nothing predicts the first one."""
-    whole = Example(np.zeros(40, np.uint32), np.arange(40) < first)
-    assert _fitted(whole, [], [], [40], limit=16) == Skipped("no token carries loss")
+    whole = Uncut(np.zeros(40, np.uint32), np.arange(40) < first, [], [], [40])
+    assert whole.fitted(16) == Skipped("no token carries loss")
 
 
 def test_a_prompt_that_cannot_be_shortened_enough() -> None:

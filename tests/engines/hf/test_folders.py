@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from redraft.cli.train.base import folder_for
+from redraft.engines.hf.folders import folder_for
 from redraft.errors import ModelError
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
-from redraft.evaluation import stats  # noqa: E402  (needs the extra)
-from redraft.evaluation.stats import Estimate, Judged  # noqa: E402
+from redraft import stats  # noqa: E402  (needs the extra)
+from redraft.stats import Estimate, Judged  # noqa: E402
 
 NEAR = 1e-9
 
@@ -246,7 +246,7 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
     code = (
         "import sys; sys.modules['scipy'] = None\n"
         "from redraft.errors import MissingExtra\n"
-        "try:\n    import redraft.evaluation.stats\n"
+        "try:\n    import redraft.stats\n"
         "except MissingExtra as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

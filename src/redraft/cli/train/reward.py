@@ -1,0 +1,43 @@
+"""`redraft train reward`: a reward model from pairs of answers, of which one is better."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from redraft.cli.train.running import TrainCommand, Words, run
+from redraft.train.processes import Say
+from redraft.train.settings.options import REWARD
+
+if TYPE_CHECKING:
+    from redraft.train.run.run import Ready
+    from redraft.train.run.stages import Stages
+
+
+def reward(words: Words = None) -> None:
+    """Train a reward model: a number for an answer, higher for the one that people or checks preferred.
+
+    The data are pairs of answers to a prompt: HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and
+    rejected, or redraft's chains, whose rejected drafts stand against their accepted revisions. With
+    --eval_data_path, the result is measured on held-out pairs. Recipes, flags and resuming are as in
+    `redraft train sft`.
+    """
+    run(TrainCommand(REWARD, _stages, lambda *_: None, _finish), words)
+
+
+def _stages() -> Stages[Any]:
+    from redraft.train.reward.stages import REWARD_STAGES
+
+    return REWARD_STAGES
+
+
+def _finish(ready: Ready, say: Say) -> str:
+    """Measure the result on held-out pairs, and return what to type next."""
+    from redraft.train.reward.measure import measured
+
+    if found := measured(ready):
+        for line in found.lines():
+            say(line)
+    own, output = ready.settings.own, str(ready.loop.folder)
+    path = f"{own.model_name_or_path}+{output}" if own.lora else output
+    return f"Try it: redraft ask … --mode best-of --check {shlex.quote(f'reward:{path}')}"

@@ -1,0 +1,1 @@
+"""Texts as token ids, as a model reads and writes them."""
