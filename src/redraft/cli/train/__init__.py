@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from redraft.cli.shell import Verb
-from redraft.cli.train import reward, sft
+from redraft.cli.train import ppo, reward, sft
+from redraft.train.rl.options import PPO
 from redraft.train.settings.options import REWARD, SFT, TrainVerb, help_records
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def _takes_words(verb: TrainVerb) -> type[Verb]:
     return Trains
 
 
-for _verb, _function in ((SFT, sft.sft), (REWARD, reward.reward)):
+for _verb, _function in ((SFT, sft.sft), (REWARD, reward.reward), (PPO, ppo.ppo)):
     app.command(_verb.name, cls=_takes_words(_verb), context_settings={"ignore_unknown_options": True})(
         _function
     )

@@ -5,15 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redraft.train.settings.options import DEFAULTS, RUN, RunOptions, TrainVerb, own_setting
+from redraft.train.settings.options import (
+    DATA,
+    DEFAULTS,
+    FIRST,
+    RUN,
+    DataOptions,
+    TrainVerb,
+    own_setting,
+)
 
 ROLLOUTS, REWARD, ALGORITHM = "Rollouts", "Reward", "Algorithm"
 
 
 @dataclass(frozen=True)
-class PpoOptions(RunOptions):
+class PpoOptions(DataOptions):
     """redraft's settings of a run of PPO. The help texts describe each."""
 
+    format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = own_setting(
+        DATA, "the text of a prompt (chat: the model's own template)", "chat"
+    )
+    model_max_length: int = own_setting(DATA, "the most tokens of a prompt with its answer", 1024)
+    divergence_steps: int = own_setting(RUN, "the loss of PPO does not fall, so it is not watched", 0)
     algorithm: Literal["ppo", "ppo-trlx", "rloo", "grpo"] = own_setting(
         ALGORITHM, "how advantages are made (ppo-trlx: as StableVicuna was trained, faults included)", "ppo"
     )
@@ -59,6 +72,18 @@ PPO_DEFAULTS: dict[str, Any] = {
 }
 """A rollout batch is a new problem, so the learning rate stays."""
 
-PPO = TrainVerb("ppo", PpoOptions, PPO_DEFAULTS)
+PPO = TrainVerb(
+    "ppo",
+    PpoOptions,
+    PPO_DEFAULTS,
+    {
+        **FIRST,
+        "max_steps": "steps of the optimizer; by default --num_train_epochs decides",
+        "num_train_epochs": "passes over the prompts  [1]",
+        "per_device_train_batch_size": "answers in a minibatch  [16]",
+        "warmup_steps": "steps of warm-up, or below 1 their share of all steps  [0]",
+        "seed": "seed of the order of prompts, of sampling, and of all other randomness  [42]",
+    },
+)
 
 __all__ = ["PPO", "RUN", "PpoOptions"]

@@ -328,11 +328,13 @@ def get_ready(
         why = f"{output} cannot be created: {error.strerror}."
         raise OutputError(why, hint="--output_dir FOLDER") from None
     eval_data = eval_rows(own, tokenizer, args, stages, cache, pad=pad, say=say)
+    source, around = stages.source(trained, data, own, args, tokenizer, say=tell)
     loop = Loop(
         trained,
         args,
-        data,
+        source,
         eval_data,
+        around=around,
         tokenizer=tokenizer,
         divergence_steps=own.divergence_steps,
         quiet=own.quiet,

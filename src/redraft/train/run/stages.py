@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol, TypeVar
 
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from redraft.train.data.batches import Batch, Row
+from redraft.train.data.batches import Batch, Data, Row, Source
 from redraft.train.data.encoding import Encodes
 from redraft.train.data.packing import Rows
 from redraft.train.data.store import Prepared
@@ -65,4 +65,17 @@ class Stages(Protocol[Own]):
 
     def counted(self, batch: Batch) -> int:
         """Return what the loss of a step is divided by: the sum of this over its batches."""
+        ...
+
+    def source(
+        self,
+        model: Any,
+        data: Data,
+        own: Own,
+        args: TrainingArguments,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        say: Say,
+    ) -> tuple[Source, Any]:
+        """Return what the loop reads, and the module around the model that computes the loss, or None."""
         ...

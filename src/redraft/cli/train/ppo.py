@@ -1,0 +1,36 @@
+"""`redraft train ppo`: a policy answers prompts, a reward judges the answers, and the policy learns from that."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from redraft.cli.train.running import TrainCommand, Words, run
+from redraft.train.processes import Say
+from redraft.train.rl.options import PPO
+
+if TYPE_CHECKING:
+    from redraft.train.run.run import Ready
+    from redraft.train.run.stages import Stages
+
+
+def ppo(words: Words = None) -> None:
+    """Train a model with reinforcement learning on any reward.
+
+    The model answers prompts, --reward judges the answers, and PPO, RLOO or GRPO (--algorithm) makes the
+    good ones likelier. The reward is a check, a Python function, a server, or a sum of several. All answers
+    are in samples.jsonl. Recipes, flags and resuming are as in `redraft train sft`.
+    """
+    run(TrainCommand(PPO, _stages, lambda *_: None, _finish), words)
+
+
+def _stages() -> Stages[Any]:
+    from redraft.train.rl.stages import PPO_STAGES
+
+    return PPO_STAGES
+
+
+def _finish(ready: Ready, say: Say) -> str:  # noqa: ARG001  (of all verbs)
+    """Return what to type next."""
+    path = f"{ready.settings.own.model_name_or_path}+{ready.loop.folder}"
+    return f"Try it: redraft ask … --model {shlex.quote(path)}"

@@ -1,0 +1,158 @@
+"""The stages of PPO: prompts, a policy with an adapter, and rollout batches in place of given data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase, TrainingArguments
+
+from redraft.chain import Prompt
+from redraft.counting import counted
+from redraft.errors import UsageError
+from redraft.formats.read.records import read_records
+from redraft.formats.tokens.prompts import PromptEncoder
+from redraft.train.data.batches import Batch, Data, Row, padded
+from redraft.train.data.packing import Rows, one_a_row
+from redraft.train.data.store import Prepared
+from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_tokenizer
+from redraft.train.processes import Say
+from redraft.train.rl.options import PpoOptions
+from redraft.train.rl.policy import Policy
+from redraft.train.rl.rewards import parse_rewards
+from redraft.train.rl.rollouts import Asked, Rollouts
+from redraft.train.run.components import adapted
+
+
+class PpoStages:
+    """What PPO does differently from training on given data."""
+
+    row = "prompt"
+    marked = ("written by the policy", "given")
+    parts: tuple[str, ...] = ()
+    measures = False
+
+    def tokenizer(self, own: PpoOptions, model: str, *, say: Say) -> PreTrainedTokenizerBase:
+        """Load the tokenizer."""
+        return load_tokenizer(model, pad_token=own.pad_token, say=say)
+
+    def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
+        """Return the encoder of prompts."""
+        if own.max_new_tokens >= own.model_max_length:
+            raise UsageError(
+                f"--max_new_tokens {own.max_new_tokens} leaves no room for a prompt in --model_max_length "
+                f"{own.model_max_length}.",
+                hint=f"--model_max_length {2 * own.max_new_tokens}",
+            )
+        return PromptEncoder(tokenizer, own.format, own.model_max_length, own.max_new_tokens)
+
+    def rows(self, prepared: Prepared, own: PpoOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
+        """Put each prompt into a row."""
+        return one_a_row(prepared.lengths, own.model_max_length)
+
+    def packs(self, own: PpoOptions) -> bool:  # noqa: ARG002  (of all stages)
+        """Return that a row holds one prompt."""
+        return False
+
+    def model(
+        self, own: PpoOptions, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
+    ) -> PeftModel:
+        """Load a causal language model with an adapter.
+
+        Raises:
+            ModelError: The model is incomplete, or does not fit its tokenizer.
+            UsageError: All weights would be trained.
+        """
+        if not own.lora:
+            raise UsageError(
+                "--lora False: the reference policy is the model without its adapter.", hint="--lora True"
+            )
+        loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora)
+        grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
+        made = adapted(loaded, own, seed=seed, note={}, whole_vocabulary=grown)
+        assert isinstance(made, PeftModel)  # noqa: S101  (--lora is on)
+        return made
+
+    def joins(self, model: PeftModel, own: PpoOptions, *, say: Say) -> bool:  # noqa: ARG002  (of all stages)
+        """Return that rows need padding."""
+        return False
+
+    def collate(self, rows: Sequence[Row], *, pad: int | None) -> Batch:
+        """Pad prompts."""
+        return padded(rows, pad=pad or 0)
+
+    def counted(self, batch: Batch) -> int:
+        """Return the sequences."""
+        return len(batch["input_ids"])
+
+    def source(
+        self,
+        model: PeftModel,
+        data: Data,
+        own: PpoOptions,
+        args: TrainingArguments,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        say: Say,
+    ) -> tuple[Rollouts, Policy]:
+        """Return rollout batches of the prompts, and the policy that writes them.
+
+        Raises:
+            UsageError: A rollout batch cannot be divided, or nothing judges the answers.
+        """
+        _check_sizes(own, args)
+        policy = Policy(model, own)
+        read = Rollouts(
+            policy,
+            tokenizer,
+            list(_asked(data.rows.prepared, own.data_path)),
+            parse_rewards(own.reward),
+            own,
+            size=args.train_batch_size,
+            seed=args.seed,
+            bf16=bool(args.bf16),
+            folder=Path(str(args.output_dir)),
+            say=say,
+        )
+        if args.max_steps <= 0:
+            batches = -(-args.num_train_epochs * len(data.rows) * _samples(own) // own.num_rollouts)
+            args.max_steps = int(batches * len(read) // args.gradient_accumulation_steps)
+        if args.logging_steps <= 1:
+            args.logging_steps = len(read) // args.gradient_accumulation_steps  # a line for a rollout batch
+        return read, policy
+
+
+PPO_STAGES = PpoStages()
+
+
+def _samples(own: PpoOptions) -> int:
+    """Return how many answers a prompt gets in a rollout batch."""
+    return own.num_generations if own.algorithm in ("rloo", "grpo") else 1
+
+
+def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
+    """Raise `UsageError` unless a rollout batch divides into chunks, groups and steps."""
+    step = args.train_batch_size * args.gradient_accumulation_steps
+    sizes = {
+        "--chunk_size": own.chunk_size,
+        "--per_device_train_batch_size × --gradient_accumulation_steps": step,
+        **({"--num_generations": _samples(own)} if _samples(own) > 1 else {}),
+    }
+    for name, size in sizes.items():
+        if own.num_rollouts % size:
+            raise UsageError(
+                f"--num_rollouts {own.num_rollouts} is no multiple of {name}, {size}.",
+                hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
+            )
+    if args.world_size > 1:
+        raise UsageError(f"PPO runs in one process, and there are {counted(args.world_size, 'process')}.")
+
+
+def _asked(prepared: Prepared, paths: Iterable[str]) -> Iterable[Asked]:
+    """Yield each prepared prompt with its record's text. Records without one were skipped."""
+    records = (chain for path in paths for chain in read_records(Path(path)))
+    for number in range(len(prepared)):
+        name = prepared.name(number)
+        prompt: Prompt = next(chain.prompt for chain in records if chain.id == name)
+        yield Asked(name, prompt, tuple(int(each) for each in prepared[number].ids))
