@@ -91,7 +91,7 @@ class Models:
         found = {model.name: model for model in self.all()}
         if name in found:
             return found[name]
-        near = get_close_matches(name, found, n=1)
+        near = get_close_matches(name[:200], found, n=1)  # a long text takes 40 times its memory
         hint = f"Did you mean {near[0]!r}?" if near else f"The models: {', '.join(found)}"
         message = f"the model {name!r:.100} does not exist. {hint}"
         raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param="model")
