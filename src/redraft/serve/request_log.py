@@ -106,8 +106,11 @@ class RequestLog:
         try:
             with self._file:
                 for row in rows:
-                    self._insert(*row)
-        except (sqlite3.Error, OverflowError) as error:  # a server may report any number of tokens
+                    try:
+                        self._insert(*row)
+                    except (OverflowError, ValueError) as error:  # a server may report any number of tokens
+                        self._warn(str(error))
+        except sqlite3.Error as error:
             self._warn(str(error))
         else:
             self._failing = False
