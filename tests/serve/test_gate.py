@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -16,6 +18,8 @@ from redraft.engines.base import Delta
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.threads import in_daemon_thread
 from redraft.serve import exchange
+from redraft.serve import gate as module
+from redraft.serve.gate import Gate
 from redraft.serve.limits import Limits
 from tests.serve.running import HI, LONG, Server, events_of, plain, served, short
 
@@ -167,6 +171,22 @@ def test_a_drain_that_takes_too_long_sends_the_best_answer_so_far() -> None:
     assert json.loads(events[-2])["redraft"]["stop"] == "cancelled"
 
 
+def test_a_second_signal_ends_the_wait_for_a_client_that_does_not_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.01)
+
+    async def main() -> None:
+        gate = Gate(1, 0)
+        async with gate.entered():
+            draining = asyncio.create_task(gate.drain(600))
+            gate.cut()
+            await asyncio.wait_for(draining, WAIT)
+        assert gate.cancel.cancelled
+
+    asyncio.run(main())
+
+
 def test_a_chain_that_takes_too_long_ends_with_its_best_answer() -> None:
     engine = Held()
     with served({"plain": plain(engine)}, limits=Limits(seconds=0.2)) as server:
@@ -188,15 +208,34 @@ def test_a_silent_stream_has_comments(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(lines)[-2] == "data: [DONE]"
 
 
-def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "PATIENCE", 0.05)
+@contextmanager
+def unread(drain: float = WAIT) -> Iterator[Server]:
+    """A server whose only place is taken by a client that does not read its answer."""
     engine = ScriptedEngine(["x" * (1 << 24)], chunk=1 << 20)
     body = json.dumps({"model": "plain", "messages": HI, "stream": True}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    limits = Limits(tokens=1 << 30)
     models = {"plain": {**plain(engine), "max_tokens": 1 << 25}}
-    with served(models, limits=limits, at_once=1) as server, server.connection() as connection:
+    with (
+        served(models, limits=Limits(tokens=1 << 30), at_once=1, drain=drain) as server,
+        server.connection() as connection,
+    ):
         connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         assert is_true(lambda: engine.calls)
-        assert is_true(lambda: not server.gate.inside)
+        yield server
         assert connection.recv(8) == b"HTTP/1.1"
+
+
+def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "PATIENCE", 0.05)
+    with unread() as server:
+        assert is_true(lambda: not server.gate.inside)
+
+
+def test_a_client_that_does_not_read_is_no_traceback_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.01)
+    with unread(drain=0.01) as server:
+        server.drain()
+        assert is_true(lambda: server._loop.is_closed())
+    assert not [record for record in caplog.records if record.exc_info]

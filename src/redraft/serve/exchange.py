@@ -76,6 +76,9 @@ class Exchange(Response):
                 await unless_gone(receive, self._answer(scope, receive, patient(send)))
             except ClientGone:
                 scope["state"]["error"] = "client_left"
+            except asyncio.CancelledError:  # the server has ended
+                if not self._gate.draining:
+                    raise
         self._settle(scope["state"])
 
     def _settle(self, seen: dict[str, Any]) -> None:
