@@ -165,6 +165,19 @@ def test_a_wrong_choice_is_named(body: dict[str, Any], param: str) -> None:
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
 
 
+def test_a_model_that_takes_no_tools_says_so() -> None:
+    class Toolless(ScriptedEngine):
+        @property
+        def info(self) -> EngineInfo:
+            return replace(super().info, any_request=False)
+
+    with served({"plain": plain(Toolless([LONG]))}) as server:
+        error = server.post({"tools": [TOOL]}).json()["error"]
+        assert server.post({"tools": []}).status_code == 200
+    assert (error["param"], error["code"]) == ("tools", "unsupported")
+    assert error["message"] == "the model 'plain' takes no tools. Leave them out."
+
+
 def test_a_choice_that_asks_for_nothing_needs_no_tools() -> None:
     with served() as server:
         for choice in ("auto", "none"):

@@ -18,6 +18,7 @@ from math import isfinite
 from typing import Any, cast
 
 from redraft.chain import Prompt
+from redraft.engines.base import Engine
 from redraft.errors import UsageError, fault_of, shown
 from redraft.options import MAX_SEED, check_values
 from redraft.revision.api import prompt_of
@@ -373,6 +374,9 @@ def _of_tools(body: Mapping[str, Any], model: Model) -> Options:
         raise invalid(message, "tool_choice")
     flag(body, "parallel_tool_calls")
     if body.get("tools"):
+        if not cast("Engine", model.options["model"]).info.any_request:
+            message = f"the model {model.name!r} takes no tools. Leave them out."
+            raise invalid(message, "tools", code="unsupported")
         return {"extra_body": {**(model.options.get("extra_body") or {}), **found}} if found else {}
     if choice not in ("none", "auto"):
         raise invalid("tool_choice needs tools, and the request has none.", "tool_choice")
