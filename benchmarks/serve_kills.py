@@ -1,4 +1,4 @@
-"""Kills the model's process under `redraft serve`, again and again, and counts what that costs the clients."""
+"""Kills the model's process under `redraft serve`, again and again: what that costs the clients."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ import redraft
 from redraft.chain import Chain
 from redraft.config import Config, KeyEntry
 from redraft.engines import pool
-from redraft.engines.base import Engine, Health, Message, Sampling
+from redraft.engines.base import Engine, Message, Sampling, Watched
 from redraft.engines.load import load_engine
 from redraft.engines.pool import BLOCK, SLACK, PoolEngine
 from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
@@ -233,17 +233,17 @@ def test_servers_are_down_until_one_may_be_tried_and_what_they_said_stays_with_i
 ) -> None:
     async def check(one: FakeServer, two: FakeServer) -> None:
         async with opened(one, two, patience=Patience(backoff=1000, longest_wait=1)) as engine:
-            health: Callable[[], Health] = lambda: engine.health  # type: ignore[attr-defined]
+            assert isinstance(engine, Watched)
             with pytest.raises(ServerError, match="your prompt says hush"):
                 await said(engine)
             with pytest.raises(ServerError, match="no server of m works") as caught:
                 await said(engine)
             assert "hush" not in str(caught.value)
-            assert health().down
+            assert engine.health.down
             later = pool._now() + LONGEST_BACKOFF
             monkeypatch.setattr(pool, "_now", lambda: later)
-            assert not health().down  # or a balancer would send no request again, and none would be tried
-            assert health().trouble
+            assert not engine.health.down  # or a balancer would send no request again
+            assert engine.health.trouble
 
     reply = error_reply(503, "your prompt says hush")
     with server(reply) as one, server(reply) as two:

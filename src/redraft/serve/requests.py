@@ -116,10 +116,6 @@ class Asked:
         """Whether the first answer is certain to be the final one."""
         return self.options.get("max_revisions") == 0 and drafts_of(self.options) == 1
 
-    def options_of(self, index: int) -> Options:
-        """Return the options of an answer."""
-        return options_at(self.options, index)
-
 
 def options_at(options: Options, index: int) -> Options:
     """Return the options of an answer. Each has its own seeds."""

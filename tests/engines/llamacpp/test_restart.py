@@ -199,7 +199,7 @@ def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_path: 
             with pytest.raises(EngineError, match="5 times in a row"):  # at once, during the pause
                 await engine.encode("abc")
             model.write_bytes(content)
-            while engine.health.down:  # not for ever, or a balancer would send no request again
+            while engine.health.down:  # noqa: ASYNC110  (not for ever: a balancer would send no request)
                 await asyncio.sleep(0.01)
             assert engine.health.trouble
             assert await engine.encode("abc")
