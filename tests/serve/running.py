@@ -10,7 +10,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,8 +72,7 @@ class Server:
 
     def drain(self) -> None:
         """Do what the first signal does."""
-        with suppress(RuntimeError):  # it has ended
-            self._loop.call_soon_threadsafe(self._told.set)
+        self._loop.call_soon_threadsafe(self._told.set)
 
 
 def plain(engine: Engine) -> dict[str, Any]:
@@ -121,11 +120,7 @@ def served(
         async def main() -> None:
             await run(app, gate, sock, load, server._told, drain=drain)
 
-        def work() -> None:
-            with asyncio.Runner(loop_factory=lambda: server._loop) as runner:  # as `asyncio.run` ends
-                runner.run(main())
-
-        thread = threading.Thread(target=work)
+        thread = threading.Thread(target=server._loop.run_until_complete, args=(main(),))
         thread.start()
         try:
             assert loading or up.wait(10)
@@ -135,6 +130,7 @@ def served(
             server.drain()
             thread.join(30)
             assert not thread.is_alive()
+            server._loop.close()
 
 
 def events_of(text: str) -> list[str]:

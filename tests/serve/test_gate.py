@@ -7,7 +7,6 @@ import json
 import threading
 from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import httpx
@@ -17,10 +16,15 @@ import pytest
 from redraft.engines.base import Delta
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.threads import in_daemon_thread
+from redraft.revision.api import prompt_of
 from redraft.serve import exchange
 from redraft.serve import gate as module
+from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate
+from redraft.serve.keys import ANYONE
 from redraft.serve.limits import Limits
+from redraft.serve.replies import Reply
+from redraft.serve.requests import Asked
 from tests.serve.running import HI, LONG, Server, events_of, plain, served, short
 
 WAIT = 30
@@ -208,34 +212,32 @@ def test_a_silent_stream_has_comments(monkeypatch: pytest.MonkeyPatch) -> None:
         assert list(lines)[-2] == "data: [DONE]"
 
 
-@contextmanager
-def unread(drain: float = WAIT) -> Iterator[Server]:
-    """A server whose only place is taken by a client that does not read its answer."""
+def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "PATIENCE", 0.05)
     engine = ScriptedEngine(["x" * (1 << 24)], chunk=1 << 20)
     body = json.dumps({"model": "plain", "messages": HI, "stream": True}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    limits = Limits(tokens=1 << 30)
     models = {"plain": {**plain(engine), "max_tokens": 1 << 25}}
-    with (
-        served(models, limits=Limits(tokens=1 << 30), at_once=1, drain=drain) as server,
-        server.connection() as connection,
-    ):
+    with served(models, limits=limits, at_once=1) as server, server.connection() as connection:
         connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         assert is_true(lambda: engine.calls)
-        yield server
+        assert is_true(lambda: not server.gate.inside)
         assert connection.recv(8) == b"HTTP/1.1"
 
 
-def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "PATIENCE", 0.05)
-    with unread() as server:
-        assert is_true(lambda: not server.gate.inside)
+def test_a_client_that_does_not_read_is_no_error_at_the_end_of_the_server() -> None:
+    async def silent(*_: Any) -> Any:
+        await asyncio.Event().wait()
 
+    async def main() -> None:
+        gate = Gate(1, 0)
+        gate.draining = True
+        asked = Asked("plain", prompt_of("Hi."), {"model": ScriptedEngine([LONG])})
+        scope = {"type": "http", "headers": [], "state": {"key": ANYONE}}
+        answering = asyncio.create_task(Exchange(Reply(asked), gate, chains)(scope, silent, silent))
+        await asyncio.sleep(0)
+        answering.cancel()
+        await answering
 
-def test_a_client_that_does_not_read_is_no_traceback_at_the_end(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(module, "GRACE", 0.01)
-    with unread(drain=0.01) as server:
-        server.drain()
-        assert is_true(lambda: server._loop.is_closed())
-    assert not [record for record in caplog.records if record.exc_info]
+    asyncio.run(main())
