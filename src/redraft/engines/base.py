@@ -213,7 +213,7 @@ class Health:
     Attributes:
         restarts: How often a process was started again.
         trouble: What does not work now, in words; empty if everything does.
-        down: Nothing works now.
+        down: Nothing works now, and a call would not try either: that is for some seconds after each failure.
     """
 
     restarts: int = 0

@@ -14,7 +14,7 @@ from redraft.revision.conversation import Conversation
 from redraft.revision.options import check_options
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate
-from redraft.serve.keys import ANYONE
+from redraft.serve.keys import ANYONE, Key
 from redraft.serve.limits import Limits
 from redraft.serve.metrics import Metrics
 from redraft.serve.models import Model, Models
@@ -32,8 +32,8 @@ def service(*replies: Any, at_once: int = 4, **engine: Any) -> Service:
     return Service(models, gate, Limits(), Metrics(lambda: gate.inside))
 
 
-def asked(shared: Service) -> Work:
-    return Talk().work(shared, ANYONE, ONCE, "ask", "Describe rain.")
+def asked(shared: Service, key: Key = ANYONE) -> Work:
+    return Talk().work(shared, key, ONCE, "ask", "Describe rain.")
 
 
 async def watched(shared: Service, *works: Work) -> None:
@@ -68,6 +68,14 @@ def test_the_log_says_why_a_chain_failed(caplog: pytest.LogCaptureFixture) -> No
         asyncio.run(watched(shared, asked(shared)))
     [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
     assert "error=engine_error" in line
+
+
+def test_with_a_key_for_one_request_at_once_two_answers_are_compared_one_after_the_other() -> None:
+    shared = service(SHORT, delay=0.01)
+    key = Key(parallel=1)
+    works = asked(shared, key), asked(shared, key)
+    asyncio.run(watched(shared, *works))
+    assert [work.making.chain.answer for work in works if work.making.chain] == [SHORT] * 2
 
 
 def test_an_answer_is_no_turn_of_a_conversation_that_was_begun_after_it() -> None:

@@ -100,9 +100,9 @@ class Work:
     _cancel: CancelToken = field(default_factory=CancelToken)
     _task: asyncio.Task[None] | None = None
 
-    def begin(self, service: Service) -> asyncio.Task[None]:
-        """Begin, and return the task."""
-        self._task = asyncio.ensure_future(self._run(service))
+    def begin(self, service: Service, after: Sequence[asyncio.Task[None]] = ()) -> asyncio.Task[None]:
+        """Begin when the tasks `after` have ended, and return the task."""
+        self._task = asyncio.ensure_future(self._run(service, after))
         return self._task
 
     def stop(self) -> None:
@@ -115,10 +115,12 @@ class Work:
         if self.waiting:
             task.cancel()
 
-    async def _run(self, service: Service) -> None:
+    async def _run(self, service: Service, after: Sequence[asyncio.Task[None]]) -> None:
         began = time.monotonic()
         REQUEST.set(self.id)  # of this task alone
         try:
+            if after:
+                await asyncio.wait(after)
             with self.key.entered():
                 async with service.gate.entered():
                     self.waiting = False
@@ -186,7 +188,9 @@ class Service:
             Refusal: The tab is being answered already, or a chain failed.
         """
         with self._working(tab, works):
-            tasks = {work.begin(self) for work in works}
+            tasks: list[asyncio.Task[None]] = []
+            for work in works:
+                tasks.append(work.begin(self, after=tasks[:] if work.key.parallel == 1 else ()))
             pause = PAUSE
             while pending := [task for task in tasks if not task.done()]:
                 await asyncio.wait(pending, timeout=pause)
