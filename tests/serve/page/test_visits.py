@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from redraft.chain import Chain
 from tests.serve.page.browsing import KEY, Browsing, Visit, inside, serving
 from tests.serve.page.test_page import DRAFT, MODELS, SHORT
 
@@ -83,15 +84,25 @@ def test_undo_brings_back_the_only_question(browser: Browsing, url: str) -> None
 
 
 def test_a_long_question_is_folded_and_its_answer_is_in_sight(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.ask("Is this rain?\n" * 100)
+    visit = browser.open(url, permissions=["clipboard-read", "clipboard-write"])
+    page = visit.page
+    question = "\n".join(f"{number:03} Is <b>this</b>   *rain* & snow?" for number in range(600))
+    page.evaluate("text => navigator.clipboard.writeText(text)", question)
+    page.focus("#box textarea")
+    page.keyboard.press("Control+v")
+    page.keyboard.press("Enter")
     turn = visit.answered("falls")
     asked = turn.locator(".you")
     assert asked.bounding_box()["height"] < 250
-    visit.page.wait_for_timeout(300)
+    page.wait_for_timeout(300)
     assert 0 < turn.locator(".final").bounding_box()["y"] < 850
     turn.get_by_text("Show all").click()
-    assert asked.bounding_box()["height"] > 1500
+    assert asked.bounding_box()["height"] > 9000
+    address = page.get_by_role("link", name="Save conversation").get_attribute("href")
+    assert Chain.from_json(httpx.get(url + address).text.splitlines()[0]).prompt.text == question
+    asked.locator(".asis").evaluate("text => getSelection().selectAllChildren(text)")
+    page.keyboard.press("Control+c")
+    assert page.evaluate("navigator.clipboard.readText()") == question
 
 
 def test_stop_keeps_what_there_is_and_revise_goes_on(browser: Browsing, url: str) -> None:
