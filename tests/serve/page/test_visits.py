@@ -174,6 +174,7 @@ def test_a_question_without_an_answer_is_back_in_the_box(browser: Browsing, url:
     visit.choose("silent")
     visit.ask("Say something.")
     visit.page.locator("#live [role=alert]").wait_for()
+    assert "Error" not in visit.page.locator("div.sr[role=status]").inner_text()  # an alert is read by itself
     visit.page.wait_for_selector("#actions", state="visible")
     assert visit.page.input_value("#box textarea") == "Say something."
     assert "Say something" not in visit.page.inner_text("#done")
@@ -233,6 +234,10 @@ def test_on_a_phone_a_comparison_is_in_sight(browser: Browsing, url: str) -> Non
     page.locator("#votes").wait_for()
     page.wait_for_timeout(800)
     assert 0 < page.locator("#answers").bounding_box()["y"] < 300
+    page.get_by_role("button", name="Equally good").click()
+    page.get_by_text("the vote is stored").first.wait_for()
+    page.wait_for_timeout(800)
+    assert 0 < page.get_by_role("heading", name="Answer 1 · ").bounding_box()["y"] < 300
 
 
 def test_two_models_are_compared_blindly_and_the_vote_is_a_review(
