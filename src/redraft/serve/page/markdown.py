@@ -40,9 +40,9 @@ def html_of(text: str) -> str:
     return one_line("".join(safe.parts) + "".join(f"</{tag}>" for tag in reversed(safe.open)))
 
 
-def as_is(text: str) -> str:
+def as_is(text: str, kind: str = "asis") -> str:
     """Return a text that is not rendered, as HTML on one line."""
-    return f'<p class="asis">{one_line(escape(printable(text)))}</p>'
+    return f'<p class="{kind}">{one_line(escape(printable(text)))}</p>'
 
 
 def one_line(html: str) -> str:

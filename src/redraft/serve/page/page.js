@@ -48,9 +48,12 @@ window.fetch = async (what, how) => {
 };
 
 const copied = new WeakSet(); // what has a button
-async function copy(of, button) {
-  const parts = of.matches("pre") ? [of] : [...of.children].filter((each) => !each.matches(".sr, .copy"));
-  await navigator.clipboard.writeText(parts.map((each) => each.innerText.trimEnd()).join("\n\n"));
+async function copy(of, button) { // an answer with its formatting for editors that have it, else in Markdown
+  const source = of.querySelector(".source"), bare = of.cloneNode(true);
+  for (const each of bare.querySelectorAll(".sr, .copy, .source")) each.remove();
+  const forms = { "text/plain": (source || of).textContent.trimEnd(), ...(source && { "text/html": bare.innerHTML }) };
+  const blobs = Object.entries(forms).map(([type, text]) => [type, new Blob([text], { type })]);
+  await navigator.clipboard.write([new ClipboardItem(Object.fromEntries(blobs))]);
   said.textContent = "Copied.";
   button.classList.add("copied");
   setTimeout(() => button.classList.remove("copied"), 1500);

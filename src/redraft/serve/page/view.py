@@ -120,10 +120,11 @@ def turn_of(chain: Chain, turn: str, *, question: bool = True) -> str:
 
 
 def final(chain: Chain) -> str:
-    """Return the final answer of a chain."""
+    """Return the final answer of a chain, and its Markdown unseen, for Copy."""
     if not chain.answer.strip():
         return alert("There is no answer.")
-    return f'<div class="final"><p class="sr">Answer</p>{html_of(chain.answer)}</div>'
+    source = as_is(chain.answer, "source")
+    return f'<div class="final">{source}<p class="sr">Answer</p>{html_of(chain.answer)}</div>'
 
 
 def _question(text: str, turn: str) -> str:
