@@ -70,7 +70,7 @@ class _Safe(HTMLParser):
         self._hosts: list[tuple[str, int]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take an allowed tag without its attributes, save where a link leads."""
+        """Take an allowed tag without its attributes, save where a link leads or a list begins to count."""
         given = {name: value or "" for name, value in attrs}
         if tag == "img":
             self.handle_data(f"[picture: {given.get('alt') or 'without a description'}]")
@@ -79,7 +79,8 @@ class _Safe(HTMLParser):
         elif tag in _VOID:
             self.parts.append(f"<{tag}>")
         elif tag in _TAGS:
-            self.parts.append(f"<{tag}>")
+            first = given.get("start", "")
+            self.parts.append(f'<ol start="{first}">' if tag == "ol" and first.isdecimal() else f"<{tag}>")
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

@@ -1,7 +1,7 @@
 """Turns of a conversation as HTML: the question, each step folded in its place, and the final answer.
 
 Everything is on one line, and every text of a person or model is escaped or rendered by `markdown`. Gradio
-keeps the attributes class, id, role and href alone, so hints for screen readers are hidden texts.
+keeps the attributes class, id, role, href and start alone, so hints for screen readers are hidden texts.
 """
 
 from __future__ import annotations
