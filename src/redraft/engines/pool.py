@@ -140,10 +140,12 @@ class PoolEngine:
         engines: list[object] = [member.engine for member in self._members]
         found = [engine.health for engine in engines if isinstance(engine, Watched)]
         troubles = [f"{member.name}: {member.trouble}" for member in self._members if member.trouble]
+        down = all(member.trouble for member in self._members)
         return Health(
             restarts=sum(each.restarts for each in found),
             trouble="; ".join([*troubles, *(each.trouble for each in found if each.trouble)]),
-            down=all(member.trouble for member in self._members),
+            down=down,
+            stalled=down,
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:

@@ -41,7 +41,10 @@ MODELS: dict[str, Any] = {
     "slow": {"replies": [{"text": "Rain", "stall": 600}], "max-revisions": 0},
     "broken": {"replies": [{"text": "Rain is", "error": "the model fell over"}], "max-revisions": 0},
     "same": {"replies": [DRAFT], "check": ["words<=5"]},
-    "code": {"replies": ["1. Run **this**:\n\n   ```\n   print(1)\n   ```\n\n2. That is all."], "max-revisions": 0},
+    "code": {
+        "replies": ["1. **Run**:\n\n   ```\n   print(1)\n   ```\n\n2. That is all."],
+        "max-revisions": 0,
+    },
     "silent": {"replies": [""], "max-revisions": 1},
     "long": {"replies": ["# Rain\n\n" + "Rain is water, and it is wet. " * 400], "max-revisions": 0},
 }
@@ -131,7 +134,7 @@ def test_the_answer_and_its_code_are_copied(browser: Browsing, url: str) -> None
         assert visit.page.evaluate("navigator.clipboard.readText()") == text
     rich = "navigator.clipboard.read().then(all => all[0].getType('text/html')).then(html => html.text())"
     html = visit.page.evaluate(rich)
-    assert "<strong>this</strong>" in html
+    assert "<strong>Run</strong>" in html
     assert ">Answer<" not in html
     assert "button" not in html
     assert visit.faults == []

@@ -46,7 +46,8 @@ class KeptChild:
     @property
     def health(self) -> Health:
         """How the process is."""
-        return Health(self._restarts, self._trouble, down=bool(self._trouble) and self._crashes >= TRIES)
+        stalled = bool(self._trouble)
+        return Health(self._restarts, self._trouble, stalled and self._crashes >= TRIES, stalled)
 
     def worked(self) -> None:
         """Record that the process generated a token."""
