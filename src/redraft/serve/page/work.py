@@ -220,7 +220,7 @@ class Service:
                 work.stop()
 
     def leave(self, tab: str) -> None:
-        """Stop the chains of a tab, if there are any. Those that wait are first, or they take a place that is free now."""
+        """Stop the chains of a tab, if there are any. Those that wait are first, or they get the others' places."""
         for work in sorted(self.at_work.pop(tab, ()), key=lambda work: not work.waiting):
             work.stop()
 
