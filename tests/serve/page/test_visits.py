@@ -238,6 +238,7 @@ def test_on_a_phone_a_comparison_is_in_sight(browser: Browsing, url: str) -> Non
     page.get_by_text("the vote is stored").first.wait_for()
     page.wait_for_timeout(800)
     assert 0 < page.get_by_role("heading", name="Answer 1 · ").bounding_box()["y"] < 300
+    assert page.get_by_role("button", name="Copy the answer").count() == 2
 
 
 def test_two_models_are_compared_blindly_and_the_vote_is_a_review(
@@ -377,6 +378,8 @@ def test_with_keys_the_page_asks_for_one_and_nothing_is_open_before(
         visit.ask("Describe rain.")
         visit.answered("falls")
         assert page.request.get(f"{url}logout").status == 404  # a link from elsewhere ends no login
+        elsewhere = {"Origin": "https://evil.example"}
+        assert page.request.post(f"{url}logout", headers=elsewhere).status == 403
         page.get_by_role("button", name="Log out", exact=True).click()
         page.wait_for_selector("#key")
         page.goto(url)

@@ -220,7 +220,7 @@ class Service:
                 work.stop()
 
     def leave(self, tab: str) -> None:
-        """Stop the chains of a tab, if there are any. Those that wait are first, or they get the others' places."""
+        """Stop the chains of a tab, if there are any: first those that wait, or they get a place now free."""
         for work in sorted(self.at_work.pop(tab, ()), key=lambda work: not work.waiting):
             work.stop()
 
