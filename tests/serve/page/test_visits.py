@@ -225,21 +225,20 @@ def test_an_empty_question_is_not_asked(browser: Browsing, url: str, folder: Pat
     assert "Traceback" not in (folder / "log").read_text()
 
 
-def test_on_a_phone_a_comparison_is_in_sight(browser: Browsing, url: str, folder: Path) -> None:
-    visit = browser.open(url, viewport={"width": 390, "height": 800})
-    page = visit.page
-    page.get_by_role("tab", name="Compare").click()
-    visit.choose("long", "One model")
-    visit.ask("Describe rain.", "#question")
-    page.locator("#votes").wait_for()
-    page.wait_for_timeout(800)
-    assert 0 < page.locator("#answers").bounding_box()["y"] < 300
-    page.get_by_role("button", name="Equally good").click()
-    page.get_by_text("the vote is stored").first.wait_for()
-    page.wait_for_timeout(800)
-    assert 0 < page.get_by_role("heading", name="Answer 1 · ").bounding_box()["y"] < 300
-    assert page.get_by_role("button", name="Copy the answer").count() == 2
-    (folder / "votes.jsonl").unlink()
+def test_on_a_phone_a_comparison_is_in_sight(browser: Browsing, tmp_path: Path) -> None:
+    with serving(tmp_path, {name: MODELS[name] for name in ("rain", "long")}) as url:
+        visit = browser.open(url, viewport={"width": 390, "height": 800})
+        page = visit.page
+        page.get_by_role("tab", name="Compare").click()
+        visit.ask("Describe rain.", "#question")
+        page.locator("#votes").wait_for()
+        page.wait_for_timeout(800)
+        assert 0 < page.locator("#answers").bounding_box()["y"] < 300
+        page.get_by_role("button", name="Equally good").click()
+        page.get_by_text("the vote is stored").first.wait_for()
+        page.wait_for_timeout(800)
+        assert 0 < page.get_by_role("heading", name="Answer 1 · ").bounding_box()["y"] < 300
+        assert page.get_by_role("button", name="Copy the answer").count() == 2
 
 
 def test_two_models_are_compared_blindly_and_the_vote_is_a_review(
