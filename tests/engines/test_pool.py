@@ -223,6 +223,7 @@ def test_when_all_stay_down_the_last_error_is_raised() -> None:
                 with pytest.raises(ServerError, match="no room") as caught:
                     await said(engine)
                 assert caught.value.status == 503
+            assert engine.health.stalled  # type: ignore[attr-defined]
 
     with server(error_reply(503, "no room")) as one, server(error_reply(503, "no room")) as two:
         run(check(one, two))

@@ -144,6 +144,7 @@ class PoolEngine:
             restarts=sum(each.restarts for each in found),
             trouble="; ".join([*troubles, *(each.trouble for each in found if each.trouble)]),
             down=all(member.trouble and not member.takes(_now()) for member in self._members),
+            stalled=all(member.trouble for member in self._members),
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:

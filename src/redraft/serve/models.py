@@ -40,6 +40,11 @@ class Model:
         return any(engine.health.down for engine in self.watched)
 
     @property
+    def stalled(self) -> bool:
+        """Whether an engine that it needs writes nothing until it works again."""
+        return any(health.stalled for health in self.watched.values())
+
+    @property
     def record(self) -> dict[str, Any]:
         """The model as `/v1/models` lists it."""
         return {"id": self.name, "object": "model", "created": self.created, "owned_by": "redraft"}

@@ -227,7 +227,7 @@ def test_a_process_that_dies_at_each_request_is_given_up(
             kill(engine)
             with pytest.raises(EngineCrash, match="was killed by SIGKILL, 5 times in a row"):
                 await engine.encode("abc")
-            assert engine.health == restart.Health(4, engine.health.trouble, down=True)
+            assert engine.health == restart.Health(4, engine.health.trouble, down=True, stalled=True)
 
     asyncio.run(check())
 

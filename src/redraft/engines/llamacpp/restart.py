@@ -46,7 +46,8 @@ class KeptChild:
     @property
     def health(self) -> Health:
         """How the process is."""
-        return Health(self._restarts, self._trouble, down=bool(self._trouble) and self._resting)
+        stalled = bool(self._trouble)
+        return Health(self._restarts, self._trouble, down=stalled and self._resting, stalled=stalled)
 
     @property
     def _resting(self) -> bool:

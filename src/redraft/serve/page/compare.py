@@ -87,7 +87,8 @@ class Duel:
     def _side(self, index: int, chain: Chain) -> str:
         title = f"Answer {index + 1}" + f" · {self.names[index]}" * self.voted
         shown = turn_of(chain, f"side-{index}", question=False) if self.voted else final(chain)
-        return f'<h3 class="side">{safe(title)}</h3>{shown}'
+        # In one element, so that Gradio also replaces what the script adds.
+        return f'<div><h3 class="side">{safe(title)}</h3>{shown}</div>'
 
     def vote(self, winner: Winner, voter: str, store: Store) -> None:
         """Store the vote. What goes wrong is in `wrong`; then the vote can be tried again."""
