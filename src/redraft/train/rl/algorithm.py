@@ -9,8 +9,8 @@ and true at real tokens; the EOS token is real. Padding may hold anything, NaN t
 results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64. Log-probabilities and KL are
 in nats.
 
-The names `*_trlx` are trlX 0.6 as published, with its departures, to reproduce StableVicuna. Use the function
-beside each for anything else.
+The names `*_trlx` are trlX as published, with its departures, to reproduce StableVicuna. Use the function beside
+each for anything else.
 
 Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
 "Approximating KL Divergence" (2020).
@@ -55,8 +55,6 @@ def log_probs_and_entropy(
         temperature: The one that the tokens were sampled with, above 0.
         chunk: How many tokens' rows are held in 32 bits at once.
     """
-    if not tokens.numel():
-        return (empty := _wide(logits).new_zeros(tokens.shape)), empty
     rows = zip(torch.split(logits.flatten(0, 1), chunk), torch.split(tokens.flatten(), chunk), strict=True)
     parts = [
         checkpoint(_chunk, part, chosen, temperature, use_reentrant=False, preserve_rng_state=False)
@@ -141,7 +139,7 @@ def kl_k1(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
     Schulman (2020), k1: unbiased for KL(π ‖ π_ref), but noisy, and negative for some tokens. The KL of a
     sequence is the sum over its tokens.
     """
-    return _real(_wide(log_probs) - _wide(ref_log_probs), mask)
+    return _log_ratio(log_probs, ref_log_probs, mask)
 
 
 def kl_k3(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
@@ -150,8 +148,8 @@ def kl_k3(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
     Schulman (2020), k3, and 2402.03300 equation 4: unbiased for KL(π ‖ π_ref) with samples from π, and less
     noisy than k1. An lr below −20 counts as −20 (`MAX_LOG_RATIO`). verl also clamps the result to ±10.
     """
-    ratio = kl_k1(log_probs, ref_log_probs, mask).clamp(min=-MAX_LOG_RATIO)
-    return (torch.expm1(-ratio) + ratio).clamp(min=0)
+    ratio = _log_ratio(log_probs, ref_log_probs, mask).clamp(min=-MAX_LOG_RATIO)
+    return torch.expm1(-ratio) + ratio
 
 
 def kl_trlx(log_probs: Tensor, ref_log_probs: Tensor, attention_mask: Tensor) -> Tensor:
@@ -159,7 +157,8 @@ def kl_trlx(log_probs: Tensor, ref_log_probs: Tensor, attention_mask: Tensor) ->
 
     Wrong with it: with samples from π its mean is χ²(π ‖ π_ref) − KL(π ‖ π_ref). It would estimate the KL of
     samples from π_ref. The prompt's tokens were not sampled at all. trlX then averages its root over chunks
-    of rollouts and squares that. An lr above 20 counts as 20.
+    of rollouts and squares that; before its version 0.7 it took the mean over all places, padding too. An lr
+    above 20 counts as 20.
 
     Args:
         log_probs: Of prompt and response, [sequences, tokens]. Padding may be on either side.
@@ -273,8 +272,8 @@ def token_rewards(
     1909.08593 equation 2, with its KL term spread over tokens as in its code. A sequence without real tokens
     gets nothing, and its score is lost.
 
-    trlX adds the score to the last place that it kept, which is often padding after EOS; TRL's PPOv2 adds it
-    one place after the last real token.
+    trlX adds the score one or two places after EOS, except in the longest response of a chunk; V of those
+    places is never trained. TRL's PPOv2 adds it one place after EOS, unless the response fills the width.
 
     Args:
         scores: [sequences].
@@ -284,7 +283,7 @@ def token_rewards(
         beta: The KL coefficient, per nat.
     """
     last = mask & ~pad(mask[:, 1:], (0, 1))
-    return -beta * kl_k1(log_probs, ref_log_probs, mask) + _real(_wide(scores)[:, None], last)
+    return -beta * _log_ratio(log_probs, ref_log_probs, mask) + _real(_wide(scores)[:, None], last)
 
 
 # Advantages.
@@ -367,7 +366,7 @@ def policy_loss(
     responses.
     """
     advantages = _real(advantages, mask)
-    ratio = kl_k1(log_probs, old_log_probs, mask).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    ratio = _log_ratio(log_probs, old_log_probs, mask).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     return _larger(-advantages * ratio, -advantages * ratio.clamp(1 - cliprange, 1 + cliprange))
 
 
@@ -376,8 +375,7 @@ def value_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return ½·Σ max((V − R)², (clip(V, V_old ± c) − R)²), and how many tokens were clipped; scalars.
 
-    Not in the PPO paper: from OpenAI's baselines (`ppo2`), with its ½. An infinite c clips nothing, which
-    many prefer.
+    Not in the PPO paper: from OpenAI's baselines (`ppo2`), with its ½. An infinite c clips nothing.
     """
     values, old_values, returns = (_real(each, mask) for each in (values, old_values, returns))
     clipped = values.clamp(old_values - cliprange_value, old_values + cliprange_value)
@@ -388,6 +386,10 @@ def value_loss(
 def _larger(plain: Tensor, clipped: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sum of the larger of both, and how often that is the clipped one."""
     return torch.maximum(plain, clipped).sum(), (clipped > plain).sum()
+
+
+def _log_ratio(log_probs: Tensor, others: Tensor, mask: Tensor) -> Tensor:
+    return _real(_wide(log_probs) - _wide(others), mask)
 
 
 def _real(values: Tensor, mask: Tensor) -> Tensor:
