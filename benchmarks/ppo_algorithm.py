@@ -41,14 +41,14 @@ ROUNDING = (
 TRL = "formulas against TRL 0.11.4, random padded batches"
 HOW_TRL = (
     "{count:,} batches as above in 64 bits, without empty sequences, which TRL cannot take. TRL runs in an "
-    "environment of its own (`ppo_peer.py`): its functions, and of PPOv2 and RLOO, which have none, the lines "
-    "of their `train`, as they stand. The figure is the largest difference of any real token, sum or mean."
+    "environment of its own (`ppo_peer.py`): its functions, and the lines of `train` of PPOv2 and RLOO, which "
+    "have none, as they stand. The figure is the largest difference of any real token, sum or mean."
 )
 DIFFERENT = (
     """TRL differs in three places:
 
-- It whitens with the variance of n − 1, redraft with that of n. What has no goal is the plain difference; \
-the others are after multiplying with √((n − 1) / n).
+- It whitens with the variance of n − 1, redraft with that of n. The figure without a goal is the plain \
+difference; others are after multiplying with √((n − 1) / n).
 - PPOv2 puts the score one place after the last real token, so GAE discounts it by γλ once more, unless the \
 response fills the width. Compared are redraft's advantages of the score times γλ.
 - PPOv2 counts that place in its value loss. Compared is redraft's sum over tokens plus sequences.""",

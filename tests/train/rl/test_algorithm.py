@@ -225,6 +225,12 @@ def test_with_both_discounts_1_an_advantage_is_the_return_less_the_value(batch: 
     check(advantages, loops.log_ratios(monte_carlo, values))
 
 
+def test_advantages_and_returns_are_constants() -> None:
+    values = torch.ones(1, 2, requires_grad=True)
+    found = algorithm.gae(values, values, torch.ones(1, 2, dtype=torch.bool))
+    assert [each.requires_grad for each in found] == [False, False]
+
+
 @given(batches().filter(lambda batch: batch.tokens > 1))
 def test_whitened_values_have_mean_0_and_deviation_1(batch: Batch) -> None:
     mask = mask_of(batch.values)

@@ -9,8 +9,8 @@ and true at real tokens; the EOS token is real. Padding may hold anything, NaN t
 results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64. Log-probabilities and KL are
 in nats.
 
-The names `*_trlx` are trlX as published, with its departures, to reproduce StableVicuna. Use the function beside
-each for anything else.
+The names `*_trlx` are trlX as published, with its departures, to reproduce StableVicuna. For anything else
+use the function beside each.
 
 Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
 "Approximating KL Divergence" (2020).
@@ -157,8 +157,8 @@ def kl_trlx(log_probs: Tensor, ref_log_probs: Tensor, attention_mask: Tensor) ->
 
     Wrong with it: with samples from π its mean is χ²(π ‖ π_ref) − KL(π ‖ π_ref). It would estimate the KL of
     samples from π_ref. The prompt's tokens were not sampled at all. trlX then averages its root over chunks
-    of rollouts and squares that; before its version 0.7 it took the mean over all places, padding too. An lr
-    above 20 counts as 20.
+    of rollouts and squares that; earlier it took the mean over all places, padding too. An lr above 20
+    counts as 20.
 
     Args:
         log_probs: Of prompt and response, [sequences, tokens]. Padding may be on either side.
@@ -172,8 +172,7 @@ def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: flo
     """Return β·(1 + clip(KL / target − 1, ±0.2)·n / horizon), the coefficient for the next rollout batch.
 
     1909.08593 section 2.2, with K_β = n / horizon as in its code. n / horizon above 1 counts as 1, so that β
-    never turns negative. A KL of NaN changes nothing. Call it once a rollout batch: trlX does it more often
-    (`adaptive_beta_trlx`).
+    never turns negative. A KL of NaN changes nothing. Call it once a rollout batch.
 
     Args:
         beta: β so far.
@@ -249,7 +248,7 @@ class RunningMoments:
         """
         if not (count := scores.numel()):
             return self
-        scores = scores.double()
+        scores = scores.to("cpu", torch.float64)
         mean, total = scores.mean().item(), self.count + count
         squares, apart = (scores - mean).square().sum().item(), mean - self.mean
         return RunningMoments(
@@ -272,8 +271,8 @@ def token_rewards(
     1909.08593 equation 2, with its KL term spread over tokens as in its code. A sequence without real tokens
     gets nothing, and its score is lost.
 
-    trlX adds the score one or two places after EOS, except in the longest response of a chunk; V of those
-    places is never trained. TRL's PPOv2 adds it one place after EOS, unless the response fills the width.
+    trlX adds the score up to two places after EOS, where V is never trained. TRL's PPOv2 adds it one place
+    after EOS, unless the response fills the width.
 
     Args:
         scores: [sequences].
@@ -296,8 +295,7 @@ def gae(
     """Return advantages (not whitened) and returns, both [sequences, tokens].
 
     A_t = δ_t + γλ·A_{t+1} with δ_t = r_t + γ·V_{t+1} − V_t, and R_t = A_t + V_t: 1506.02438 equation 16,
-    1707.06347 equations 11 and 12. V and A after the last real token are 0, for a response that was cut off
-    too.
+    1707.06347 equations 11 and 12. V and A are 0 after the last real token, also if the response was cut off.
 
     TRL's PPOv2 keeps V of the place after the last real token, where it also puts the score.
 
@@ -331,7 +329,7 @@ def rloo_advantages(scores: Tensor) -> Tensor:
 
 
 def grpo_advantages(scores: Tensor) -> Tensor:
-    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; 0 where all are equal.
+    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; about 0 if all are equal.
 
     2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. Dr. GRPO
     (2503.20783) leaves the division out, because it gives prompts that are nearly always or never solved too
