@@ -41,8 +41,8 @@ ROUNDING = (
 TRL = "formulas against TRL 0.11.4, random padded batches"
 HOW_TRL = (
     "{count:,} batches as above in 64 bits, without empty sequences, which TRL cannot take. TRL runs in an "
-    "environment of its own (`ppo_peer.py`): its functions, and the lines of `train` of PPOv2 and RLOO, which "
-    "have none, as they stand. The figure is the largest difference of any real token, sum or mean."
+    "environment of its own (`ppo_peer.py`): its functions, and the lines of `train` of PPOv2 and RLOO, "
+    "which have none, as they stand. The figure is the largest difference of any real token, sum or mean."
 )
 DIFFERENT = (
     """TRL differs in three places:
@@ -55,7 +55,7 @@ response fills the width. Compared are redraft's advantages of the score times Î
 )
 PEER = Path(__file__).with_name("ppo_peer.py")
 TORCH = torch.__version__.split("+")[0]
-PACKAGES = ("trl==0.11.4", "transformers==4.45.2", "datasets<4", f"torch=={TORCH}")
+PACKAGES = ("trl==0.11.4", "rich", "transformers==4.45.2", "datasets<4", f"torch=={TORCH}")
 Numbers = dict[str, list[float]]
 
 

@@ -98,12 +98,14 @@ def variance(numbers: list[float], without: int = 0) -> float:
 def whiten(rows: Ragged) -> Ragged:
     if not (numbers := flat(rows)):
         return rows
-    return [[(each - mean(numbers)) / math.sqrt(variance(numbers) + 1e-8) for each in row] for row in rows]
+    middle, spread = mean(numbers), math.sqrt(variance(numbers) + 1e-8)
+    return [[(each - middle) / spread for each in row] for row in rows]
 
 
 def whiten_trlx(rows: Ragged) -> Ragged:
     numbers = flat(padded(rows, max(map(len, rows)), 0.0))
-    return [[(each - mean(numbers)) / math.sqrt(variance(numbers, 1) + 1e-8) for each in row] for row in rows]
+    middle, spread = mean(numbers), math.sqrt(variance(numbers, 1) + 1e-8)
+    return [[(each - middle) / spread for each in row] for row in rows]
 
 
 def rewards(scores: list[float], log_probs: Ragged, ref_log_probs: Ragged, beta: float) -> Ragged:
