@@ -86,7 +86,7 @@ docs: .venv/.stamp
 # one script does not keep the next one from being run.
 bench: model
 	$(BIN)/$(PIP) datasketch trl instructor mellea playwright
-	@status=0; for script in revise echo weights data train apps apps_hf generate evaluate serve; do \
+	@status=0; for script in revise echo weights data train ppo apps apps_hf generate evaluate serve; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status
 
 clean:

@@ -1,1 +1,1 @@
-"""Reinforcement learning: a policy writes answers, a reward judges them, and the policy learns from that."""
+"""Train by reinforcement: the algorithm as pure functions, and what runs it."""

@@ -1,0 +1,399 @@
+"""PPO, RLOO and GRPO as pure functions: tensors in, tensors out.
+
+In the order of a step: scores of whole texts become rewards of tokens, rewards and values become advantages,
+and advantages weigh the losses. There is no model, no state and no file here; who calls these functions holds
+β, the running moments and the optimizer.
+
+Tensors of tokens are [sequences, tokens]. They hold response tokens only, padded on the right. `mask` is bool
+and true at real tokens; the EOS token is real. Padding may hold anything, NaN too: it is never read, and
+results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64. Log-probabilities and KL are
+in nats.
+
+The names `*_trlx` are trlX as published, with its departures, to reproduce StableVicuna. For anything else
+use the function beside each.
+
+Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
+"Approximating KL Divergence" (2020).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+from torch.utils.checkpoint import checkpoint
+
+MIN_LOG_PROB = -1e3
+"""Log-probabilities are raised to this. A forbidden token (logit −inf) then costs a lot, but not NaN."""
+
+MAX_LOG_RATIO = 20.0
+"""Before `exp`, log-ratios are clamped to this, as in verl. e^20 is 5e8; e^89 overflows 32 bits."""
+
+EPSILON = 1e-8
+"""Added to a variance before the division, as in all trainers that came from Ziegler et al."""
+
+
+# Log-probabilities.
+
+
+def log_probs_and_entropy(
+    logits: Tensor, tokens: Tensor, temperature: float = 1.0, chunk: int = 128
+) -> tuple[Tensor, Tensor]:
+    """Return log π of the given tokens and the policy's entropy, both [sequences, tokens].
+
+    log π is differentiable; the entropy is for watching and is not. `chunk` tokens are computed at a time,
+    again in the backward pass, so the 32-bit softmax of all tokens is never held.
+
+    TRL divides by temperature + 1e-7. trlX does not divide: its ratios are those of temperature 1.
+
+    Args:
+        logits: [sequences, tokens, vocabulary]; each row predicts the token at the same place in `tokens`.
+        tokens: The tokens that were chosen, [sequences, tokens].
+        temperature: The one that the tokens were sampled with, above 0.
+        chunk: How many tokens' rows are held in 32 bits at once.
+    """
+    rows = zip(torch.split(logits.flatten(0, 1), chunk), torch.split(tokens.flatten(), chunk), strict=True)
+    parts = [
+        checkpoint(_chunk, part, chosen, temperature, use_reentrant=False, preserve_rng_state=False)
+        for part, chosen in rows
+    ]
+    log_probs, entropy = (torch.cat(each).view(tokens.shape) for each in zip(*parts, strict=True))
+    return log_probs, entropy
+
+
+def _chunk(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    logits = _wide(logits) / temperature
+    total = logits.logsumexp(-1)
+    log_probs = logits.gather(-1, tokens[:, None]).squeeze(-1) - total
+    with torch.no_grad():
+        shares = (logits - total[:, None]).exp()
+        # −Σ p·log p = log Z − Σ p·z. Finite logits, because 0 · −inf is NaN.
+        entropy = total - (shares * logits.clamp(min=torch.finfo(logits.dtype).min)).sum(-1)
+    return log_probs.clamp(min=MIN_LOG_PROB), entropy
+
+
+# Statistics of real tokens.
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean over real tokens, a scalar; 0 if there are none."""
+    return _real(values, mask).sum() / mask.sum().clamp(min=1)
+
+
+def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
+    """Return (x − μ) / √(σ² + 1e-8) of real tokens; with `shift_mean=False`, μ is added again.
+
+    μ and σ² (population) are those of the given tensor: give the whole rollout batch, of all processes. One
+    real token gives 0. From Ziegler et al.'s code (`whiten` in lm-human-preferences).
+
+    TRL and verl divide by n − 1, OpenRLHF by n. trlX counts padding: see `whiten_trlx`.
+    """
+    mean = masked_mean(values, mask)
+    centred = _real(values - mean, mask)
+    whitened = centred * (masked_mean(centred.square(), mask) + EPSILON).rsqrt()
+    return whitened if shift_mean else _real(whitened + mean, mask)
+
+
+def whiten_trlx(values: Tensor, *, shift_mean: bool = True) -> Tensor:
+    """Return values whitened as trlX does it, over all places of a minibatch.
+
+    Wrong with it: padding counts. Its zeros pull μ towards 0 and change σ, so the longest response of a
+    minibatch changes the advantages of all others. The few sequences of a minibatch also make μ and σ noisy.
+    Padding is not 0 afterwards. The variance is divided by n − 1.
+
+    Args:
+        values: Of one minibatch, [sequences, tokens], 0 at padding.
+        shift_mean: Whether the mean is left out.
+    """
+    values = _wide(values)
+    if values.numel() < 2:
+        return torch.zeros_like(values)
+    variance, mean = torch.var_mean(values)
+    whitened = (values - mean) * (variance + EPSILON).rsqrt()
+    return whitened if shift_mean else whitened + mean
+
+
+def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
+    """Return 1 − Var(R − V) / Var(R) over real tokens, a scalar: 1 is perfect, 0 no better than a constant.
+
+    0 if the returns do not vary, where others return NaN.
+    """
+    spread = _variance(returns, mask)
+    left = _variance(_wide(returns) - _wide(values), mask)
+    return torch.where(spread > EPSILON, 1 - left / spread.clamp(min=EPSILON), 0)
+
+
+def _variance(values: Tensor, mask: Tensor) -> Tensor:
+    return masked_mean((values - masked_mean(values, mask)).square(), mask)
+
+
+# KL from the reference policy, of tokens sampled from π.
+
+
+def kl_k1(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
+    """Return lr = log π − log π_ref of each token, [sequences, tokens].
+
+    Schulman (2020), k1: unbiased for KL(π ‖ π_ref), but noisy, and negative for some tokens. The KL of a
+    sequence is the sum over its tokens.
+    """
+    return _log_ratio(log_probs, ref_log_probs, mask)
+
+
+def kl_k3(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
+    """Return e^(−lr) − 1 + lr of each token, [sequences, tokens]; never negative.
+
+    Schulman (2020), k3, and 2402.03300 equation 4: unbiased for KL(π ‖ π_ref) with samples from π, and less
+    noisy than k1. An lr below −20 counts as −20 (`MAX_LOG_RATIO`). verl also clamps the result to ±10.
+    """
+    ratio = _log_ratio(log_probs, ref_log_probs, mask).clamp(min=-MAX_LOG_RATIO)
+    return torch.expm1(-ratio) + ratio
+
+
+def kl_trlx(log_probs: Tensor, ref_log_probs: Tensor, attention_mask: Tensor) -> Tensor:
+    """Return trlX's KL, a scalar: e^lr − 1 − lr, summed over the prompt too, mean over sequences.
+
+    Wrong with it: with samples from π its mean is χ²(π ‖ π_ref) − KL(π ‖ π_ref). It would estimate the KL of
+    samples from π_ref. The prompt's tokens were not sampled at all. trlX then averages its root over chunks
+    of rollouts and squares that; earlier it took the mean over all places, padding too. An lr above 20
+    counts as 20.
+
+    Args:
+        log_probs: Of prompt and response, [sequences, tokens]. Padding may be on either side.
+        ref_log_probs: The same of the reference policy.
+        attention_mask: Whether a token is neither padding of the prompt nor of the response.
+    """
+    return kl_k3(ref_log_probs, log_probs, attention_mask).sum() / max(len(log_probs), 1)
+
+
+def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: float) -> float:
+    """Return β·(1 + clip(KL / target − 1, ±0.2)·n / horizon), the coefficient for the next rollout batch.
+
+    1909.08593 section 2.2, with K_β = n / horizon as in its code. n / horizon above 1 counts as 1, so that β
+    never turns negative. A KL of NaN changes nothing. Call it once a rollout batch.
+
+    Args:
+        beta: β so far.
+        kl: The measured KL of a sequence, in nats: `kl_k1(…).sum(1).mean()` over the rollout batch.
+        target: The KL to hold, above 0.
+        n: Sequences in the rollout batch, of all processes.
+        horizon: In sequences.
+    """
+    if math.isnan(kl):
+        return beta
+    error = min(max(kl / target - 1, -0.2), 0.2)
+    return beta * (1 + error * min(n / horizon, 1))
+
+
+def adaptive_beta_trlx(
+    beta: float, kl: float, *, target: float, batch_size: int, horizon: float, ppo_epochs: int
+) -> float:
+    """Return β after a rollout batch in trlX, which updates it after every inner epoch.
+
+    Wrong with it: one measurement counts `ppo_epochs` times, and n is the optimizer's batch size, not the
+    number of sequences that were measured. So β moves faster or slower than its horizon says.
+    """
+    for _ in range(ppo_epochs):
+        beta = adaptive_beta(beta, kl, target=target, n=batch_size, horizon=horizon)
+    return beta
+
+
+# Scores of sequences, and rewards of tokens.
+
+
+def penalise_missing_eos(scores: Tensor, has_eos: Tensor, penalty: float) -> Tensor:
+    """Return scores, less `penalty` where a sequence has no EOS, [sequences].
+
+    As TRL's `missing_eos_penalty`. Others give such sequences one fixed score instead.
+
+    Args:
+        scores: [sequences].
+        has_eos: Whether a sequence ended by itself, bool, [sequences].
+        penalty: In units of the score, usually above 0.
+    """
+    return torch.where(has_eos, _wide(scores), _wide(scores) - penalty)
+
+
+def clip_scores(scores: Tensor, cliprange_reward: float) -> Tensor:
+    """Return scores within ±`cliprange_reward`; infinity clips nothing.
+
+    trlX clips first, and updates the running moments with clipped scores. TRL clips after scaling.
+    """
+    return _wide(scores).clamp(-cliprange_reward, cliprange_reward)
+
+
+@dataclass(frozen=True)
+class RunningMoments:
+    """Mean and spread of all scores so far; `scores / moments.std` is trlX's `scale_reward=running`.
+
+    With `ref`, trlX divides by the deviation of the first rollouts instead: keep the first moments.
+
+    Attributes:
+        count: How many scores.
+        mean: Their mean.
+        squares: The sum of their squared distances from the mean.
+    """
+
+    count: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+
+    def updated(self, scores: Tensor) -> RunningMoments:
+        """Return the moments with more scores, of any shape, merged in.
+
+        Chan, Golub & LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances"
+        (1979), equation 2.1. Give the scores of all processes.
+        """
+        if not (count := scores.numel()):
+            return self
+        scores = scores.to("cpu", torch.float64)
+        mean, total = scores.mean().item(), self.count + count
+        squares, apart = (scores - mean).square().sum().item(), mean - self.mean
+        return RunningMoments(
+            count=total,
+            mean=self.mean + apart * count / total,
+            squares=self.squares + squares + apart**2 * self.count * count / total,
+        )
+
+    @property
+    def std(self) -> float:
+        """The sample deviation (n − 1), to divide by; 1 while scores do not vary."""
+        return math.sqrt(self.squares / (self.count - 1)) if self.squares > 0 else 1.0
+
+
+def token_rewards(
+    scores: Tensor, log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor, beta: float
+) -> Tensor:
+    """Return r_t = −β·(log π − log π_ref), plus the score on the last real token, [sequences, tokens].
+
+    1909.08593 equation 2, with its KL term spread over tokens as in its code. A sequence without real tokens
+    gets nothing, and its score is lost.
+
+    trlX adds the score up to two places after EOS, where V is never trained. TRL's PPOv2 adds it one place
+    after EOS, unless the response fills the width.
+
+    Args:
+        scores: [sequences].
+        log_probs: Of the policy that sampled the tokens.
+        ref_log_probs: Of the reference policy.
+        mask: Real tokens.
+        beta: The KL coefficient, per nat.
+    """
+    last = mask & ~pad(mask[:, 1:], (0, 1))
+    return -beta * _log_ratio(log_probs, ref_log_probs, mask) + _real(_wide(scores)[:, None], last)
+
+
+# Advantages.
+
+
+@torch.no_grad()
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float = 1.0, lam: float = 0.95
+) -> tuple[Tensor, Tensor]:
+    """Return advantages (not whitened) and returns, both [sequences, tokens].
+
+    A_t = δ_t + γλ·A_{t+1} with δ_t = r_t + γ·V_{t+1} − V_t, and R_t = A_t + V_t: 1506.02438 equation 16,
+    1707.06347 equations 11 and 12. V and A are 0 after the last real token, also if the response was cut off.
+
+    TRL's PPOv2 keeps V of the place after the last real token, where it also puts the score.
+
+    Args:
+        rewards: From `token_rewards`.
+        values: V of the state before each token, from the policy that sampled.
+        mask: Real tokens.
+        gamma: The discount.
+        lam: 1 gives the Monte-Carlo return less V, 0 the error of one step.
+    """
+    rewards, values = _real(rewards, mask), _real(values, mask)
+    advantages = rewards + gamma * pad(values[:, 1:], (0, 1)) - values
+    for t in reversed(range(mask.shape[1] - 1)):
+        advantages[:, t] += gamma * lam * advantages[:, t + 1]
+    return advantages, advantages + values
+
+
+def rloo_advantages(scores: Tensor) -> Tensor:
+    """Return each score less the mean of the prompt's other scores, [prompts, samples].
+
+    2402.14740, the RLOO estimator. There, as in TRL, β times the summed log-ratio of the sequence is
+    subtracted from its score first; the paper's loss is not clipped, TRL's is. All tokens of a sequence get
+    its advantage.
+
+    Raises:
+        ValueError: With one sample a prompt, there are no others.
+    """
+    others = _samples(scores) - 1
+    scores = _wide(scores)
+    return scores - (scores.sum(1, keepdim=True) - scores) / others
+
+
+def grpo_advantages(scores: Tensor) -> Tensor:
+    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; about 0 if all are equal.
+
+    2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. Dr. GRPO
+    (2503.20783) leaves the division out, because it gives prompts that are nearly always or never solved too
+    much weight. All tokens of a sequence get its advantage. The paper's KL term is `kl_k3`, added to the
+    loss, not to the reward.
+
+    Raises:
+        ValueError: With one sample a prompt, there is no deviation.
+    """
+    _samples(scores)
+    scores = _wide(scores)
+    return (scores - scores.mean(1, keepdim=True)) / (scores.std(1, keepdim=True) + 1e-6)
+
+
+def _samples(scores: Tensor) -> int:
+    if (count := scores.shape[1]) < 2:
+        raise ValueError(f"RLOO and GRPO compare samples of one prompt: {count} is too few, give 2 or more.")
+    return count
+
+
+# Losses: sums over tokens. Divide by the real tokens of the whole step, over all micro-batches and processes:
+# then a step does not depend on how it is split. trlX and TRL divide by those of each micro-batch.
+
+
+def policy_loss(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, cliprange: float = 0.2
+) -> tuple[Tensor, Tensor]:
+    """Return Σ max(−A·ρ, −A·clip(ρ, 1 ± ε)) with ρ = π / π_old, and how many tokens were clipped; scalars.
+
+    1707.06347 equation 7, with the sign of a loss. A log-ratio beyond ±20 has no gradient (`MAX_LOG_RATIO`).
+    GRPO as published takes the mean over the tokens of each sequence first, which favours short correct
+    responses.
+    """
+    advantages = _real(advantages, mask)
+    ratio = _log_ratio(log_probs, old_log_probs, mask).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    return _larger(-advantages * ratio, -advantages * ratio.clamp(1 - cliprange, 1 + cliprange))
+
+
+def value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, cliprange_value: float = 0.2
+) -> tuple[Tensor, Tensor]:
+    """Return ½·Σ max((V − R)², (clip(V, V_old ± c) − R)²), and how many tokens were clipped; scalars.
+
+    Not in the PPO paper: from OpenAI's baselines (`ppo2`), with its ½. An infinite c clips nothing.
+    """
+    values, old_values, returns = (_real(each, mask) for each in (values, old_values, returns))
+    clipped = values.clamp(old_values - cliprange_value, old_values + cliprange_value)
+    total, count = _larger((values - returns).square(), (clipped - returns).square())
+    return 0.5 * total, count
+
+
+def _larger(plain: Tensor, clipped: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sum of the larger of both, and how often that is the clipped one."""
+    return torch.maximum(plain, clipped).sum(), (clipped > plain).sum()
+
+
+def _log_ratio(log_probs: Tensor, others: Tensor, mask: Tensor) -> Tensor:
+    return _real(_wide(log_probs) - _wide(others), mask)
+
+
+def _real(values: Tensor, mask: Tensor) -> Tensor:
+    """Return values in 32 bits or more, and 0 at padding."""
+    return torch.where(mask, _wide(values), 0)
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values.to(torch.promote_types(values.dtype, torch.float32))
