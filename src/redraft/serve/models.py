@@ -42,7 +42,7 @@ class Model:
     @property
     def stalled(self) -> bool:
         """Whether an engine that it needs writes nothing until it works again."""
-        return any(health.stalled for health in self.watched.values())
+        return any(engine.health.stalled for engine in self.watched)
 
     @property
     def record(self) -> dict[str, Any]:
