@@ -28,11 +28,12 @@ help:
 	@echo 'make bench      the benchmarks; writes benchmarks/RESULTS.md'
 	@echo 'make clean      remove environments, caches and builds; the model stays in the cache of its user'
 
-# A folder is made once, and again when what it holds has changed.
+# A folder is made once, and again when what it holds has changed. pip would compile its files on one core.
 .venv/.stamp: pyproject.toml constraints.txt
 	$(call need_python)
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP) --editable '.[local,data,train,web,otel,eval,dev]'
+	$(BIN)/$(PIP) --no-compile --editable '.[local,data,train,web,otel,eval,dev]'
+	@$(BIN)/python -m compileall -qq -j 0 .venv/lib src || true  # some packages hold templates of files
 	@touch $@
 
 $(DEMO)/.stamp: pyproject.toml constraints.txt $(shell find src -type f ! -path '*/__pycache__/*')
@@ -85,7 +86,7 @@ docs: .venv/.stamp
 # one script does not keep the next one from being run.
 bench: model
 	$(BIN)/$(PIP) datasketch trl instructor mellea playwright
-	@status=0; for script in revise echo weights data train apps apps_hf generate evaluate serve; do \
+	@status=0; for script in revise echo weights data train ppo apps apps_hf generate evaluate serve; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status
 
 clean:

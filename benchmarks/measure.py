@@ -29,6 +29,7 @@ Unit = Literal[
     "chains",
     "programs",
     "errors",
+    "",
 ]
 
 

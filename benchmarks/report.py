@@ -128,7 +128,7 @@ def spread(figure: Figure) -> str:
 
 def shown(value: float, unit: str) -> str:
     """A value with its unit."""
-    return f"{number(value)}{unit}" if unit == "×" else f"{number(value)} {unit}"
+    return f"{number(value)}{unit}" if unit == "×" else f"{number(value)} {unit}".rstrip()
 
 
 def number(value: float) -> str:

@@ -1,20 +1,13 @@
-"""Kills the model's process under `redraft serve`, again and again, and counts what that costs the clients.
-
-python benchmarks/serve_kills.py          20 kills under 4 streams of chains
-python benchmarks/serve_kills.py --quick  2 kills
-"""
+"""Kills the model's process under `redraft serve`, again and again: what that costs the clients."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,8 +16,10 @@ from typing import Any
 import httpx
 
 from measure import Figure, Goal, Row
-from report import main
+from serve_client import Address, chat, events
+from serve_server import Serving, children, serving
 
+PORT = 8395
 MEASURE = "kill -9 of the engine process, {kills} times under load"
 HOW = (
     "`redraft serve --model default` answers {streams} clients at once, which stream chains of up to three "
@@ -54,7 +49,10 @@ class Found:
 
 def measure(kills: int, streams: int) -> Row:
     """Kill the model's process so many times under so many streams."""
-    found = asyncio.run(_killed(kills, streams))
+    revisions = ("--check", "words<=3", "--max-revisions", "2")
+    machine = ("--parallel", str(streams), "--max-tokens", "24", "--threads", "2")
+    with serving("--model", "default", *machine, *revisions, port=PORT) as server:
+        found = asyncio.run(_killed(server, kills, streams))
     figures = (
         Figure("chains lost", (float(found.lost),), "chains", Goal("≤", 0.0), f"of {found.chains:,}"),
         Figure(
@@ -69,70 +67,45 @@ def measure(kills: int, streams: int) -> Row:
     return Row(MEASURE.format(kills=kills), how, figures)
 
 
-async def _killed(kills: int, streams: int) -> Found:
-    found = Found(pieces=[0] * streams)
-    with _serving(streams) as (address, pid):
-        async with httpx.AsyncClient(base_url=address, timeout=httpx.Timeout(120)) as client:
-            over = asyncio.Event()
-            clients = [asyncio.create_task(_client(client, number, found, over)) for number in range(streams)]
-            watch = asyncio.create_task(_watch(client, found, over))
-            for _ in range(kills):
-                due = [pieces + BETWEEN for pieces in found.pieces]
-                while any(map(int.__lt__, found.pieces, due)):  # noqa: ASYNC110  (an event a piece costs more)
-                    await asyncio.sleep(0.02)
-                os.kill(_model_of(pid), signal.SIGKILL)
-            over.set()
-            await asyncio.gather(*clients, watch)
-            figures = (await client.get("/metrics")).text
-    restarts = re.search(r"^redraft_engine_restarts_total\{.*\} ([\d.]+)$", figures, re.MULTILINE)
+async def _killed(server: Serving, kills: int, streams: int) -> Found:
+    found, over, address = Found(pieces=[0] * streams), asyncio.Event(), Address(server.port)
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}") as watcher:
+        clients = [asyncio.create_task(_client(address, number, found, over)) for number in range(streams)]
+        watch = asyncio.create_task(_watch(watcher, found, over))
+        for _ in range(kills):
+            due = [pieces + BETWEEN for pieces in found.pieces]
+            while any(map(int.__lt__, found.pieces, due)):  # noqa: ASYNC110  (an event a piece costs more)
+                await asyncio.sleep(0.02)
+            os.kill(_model_of(server.pid), signal.SIGKILL)
+        over.set()
+        await asyncio.gather(*clients, watch)
+    restarts = re.search(
+        r"^redraft_engine_restarts_total\{.*\} ([\d.]+)$", server.get("/metrics"), re.MULTILINE
+    )
     found.restarts = int(float(restarts[1])) if restarts else 0
     return found
-
-
-@contextmanager
-def _serving(streams: int) -> Iterator[tuple[str, int]]:
-    """Start the server, and yield its address and process id."""
-    revisions = ("--check", "words<=3", "--max-revisions", "2")
-    machine = ("--parallel", str(streams), "--max-tokens", "24", "--threads", "2")
-    command = [sys.executable, "-m", "redraft", "serve", "--port", "0", "--model", "default"]
-    with subprocess.Popen([*command, *machine, *revisions], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        said = process.stderr.readline()
-        address = re.search(r" at (http://\S+)/v1$", said)
-        assert address, said
-        reading = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)  # its log
-        try:
-            yield address[1], process.pid
-        finally:
-            process.terminate()
-            process.wait(30)
-            reading.wait()
 
 
 def _model_of(pid: int) -> int:
     """Return the process of the model that a server has now. It may be starting."""
     while True:
-        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text("utf-8").split():
-            if b"redraft.engines.llamacpp.child" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return int(child)
+        with suppress(FileNotFoundError):
+            for child in children(pid):
+                if b"redraft.engines.llamacpp.child" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    return child
 
 
-async def _client(client: httpx.AsyncClient, number: int, found: Found, over: asyncio.Event) -> None:
+async def _client(address: Address, number: int, found: Found, over: asyncio.Event) -> None:
     """Ask for one chain after the other, until it is over."""
     while not over.is_set():
-        body = {
-            "model": "default-revise",
-            "messages": [{"role": "user", "content": PROMPTS[number % len(PROMPTS)]}],
-            "seed": found.chains,
-            "stream": True,
-            "redraft": True,
-        }
+        prompt, seed = PROMPTS[number % len(PROMPTS)], found.chains
+        body = chat(prompt, 24, "default-revise", seed=seed, temperature=0.7, redraft=True)
         found.chains += 1
         shown: list[str] = []
         try:
-            async with aclosing(_events(client, body)) as events:
-                chain = await _chain_of(events, shown, partial(_count, found, number))
-        except (httpx.HTTPError, ValueError):
+            async with aclosing(events(address, body)) as stream:
+                chain = await _chain_of(stream, shown, partial(_count, found, number))
+        except (OSError, EOFError, RuntimeError, ValueError):
             found.lost += 1
             continue
         texts = [
@@ -145,14 +118,6 @@ async def _client(client: httpx.AsyncClient, number: int, found: Found, over: as
 
 def _count(found: Found, number: int) -> None:
     found.pieces[number] += 1
-
-
-async def _events(client: httpx.AsyncClient, body: Any) -> AsyncGenerator[dict[str, Any], None]:
-    async with client.stream("POST", "/v1/chat/completions", json=body) as reply:
-        reply.raise_for_status()
-        async for line in reply.aiter_lines():
-            if line.startswith("data: {"):
-                yield json.loads(line.removeprefix("data: "))
 
 
 async def _chain_of(
@@ -192,12 +157,3 @@ async def _watch(client: httpx.AsyncClient, found: Found, over: asyncio.Event) -
         except httpx.HTTPError:
             found.down += 1
         await asyncio.sleep(0.05)
-
-
-def kills(*, quick: bool) -> Row:
-    """Measure the row."""
-    return measure(*((2, 2) if quick else (20, 4)))
-
-
-if __name__ == "__main__":
-    sys.exit(main("benchmarks/serve_kills.py", __doc__, {"kills": kills}))

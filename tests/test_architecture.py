@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.cli import app
+from redraft.cli.commands import VERBS
 
 ROOT = Path(__file__).resolve().parent.parent
 SRC = ROOT / "src" / "redraft"
@@ -219,7 +219,6 @@ try:
 except SystemExit as end:
     assert end.code == 0
 """
-VERBS = [str(info.name) for info in [*app.registered_commands, *app.registered_groups]]
 
 
 def test_help_imports_nothing_heavy() -> None:

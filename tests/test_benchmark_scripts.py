@@ -62,7 +62,7 @@ def test_evaluation_is_measured_in_little(shared_data: Path) -> None:
 @pytest.mark.model
 def test_twenty_kills_of_the_engine_cost_the_clients_of_the_server_nothing(default_model: Path) -> None:
     done = subprocess.run(
-        [sys.executable, FOLDER / "serve_kills.py", "--only", "kills"], capture_output=True, text=True
+        [sys.executable, FOLDER / "serve.py", "--only", "kills"], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stdout + done.stderr
     for figure in (

@@ -1,6 +1,6 @@
-"""One process that has imported torch, and forks for each command that a page types.
+"""One process that has imported what commands use, and forks for each command that a page types.
 
-Importing torch and transformers takes longer than most commands. `Warm` makes a folder for PATH with a
+Importing takes longer than what most commands do. `Warm` makes a folder for PATH with a
 `redraft` and a `python`. They pass their arguments, environment, working folder and standard streams to the
 process. Its fork runs the command, and they exit as the fork exits. How a real `redraft` starts, and what
 it imports, is tested in `tests/cli` and `tests/test_package.py`.
@@ -18,12 +18,25 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from typer.main import get_group
+
+from redraft.cli import app
+
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = (
-    "redraft.cli.commands",
+USUAL = (
+    "redraft.engines.remote.engine",
+    "redraft.evaluation.diagnosis.diagnose",
+    "redraft.evaluation.reports.describe",
+    "redraft.evaluation.tasks.tasks",
+    "redraft.generate.chains",
+    "redraft.jobs.runner",
+    "redraft.revision.api",
+)
+TORCH = (
     "redraft.engines.hf.engine",
     "redraft.engines.remote.engine",
     "redraft.train.run.run",
@@ -50,10 +63,11 @@ class Warm:
 
     Attributes:
         folder: The folder for PATH.
+        modules: What it imports, besides the commands.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, modules: Sequence[str]) -> None:
+        self.folder, self.modules = folder, modules
 
     def __enter__(self) -> Self:
         address = str(self.folder / "socket")
@@ -62,7 +76,7 @@ class Warm:
             command.write_text(COMMAND.format(python=sys.executable, address=address, name=name))
             command.chmod(0o755)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.warm", address],
+            [sys.executable, "-m", "tests.warm", address, *self.modules],
             cwd=ROOT,
             stdin=subprocess.PIPE,  # when it closes, the process ends
             stdout=subprocess.PIPE,
@@ -75,10 +89,11 @@ class Warm:
         self._process.communicate()
 
 
-def serve(address: str) -> None:
+def serve(address: str, *modules: str) -> None:
     """Fork for each request until standard input closes."""
-    for name in HEAVY:
+    for name in modules:
         importlib.import_module(name)
+    list(get_group(app).commands.values())  # imports each command
     gc.freeze()
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
@@ -116,7 +131,9 @@ def do(argv: list[str], cwd: str, env: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(env)
     name, *sys.argv = argv if argv[0] == "python" else ["", *argv]
-    if name == "python":
+    if name == "python" and sys.argv[0].startswith("-"):
+        os.execv(sys.executable, ["python", *sys.argv])  # noqa: S606  (as typed)
+    elif name == "python":
         sys.path[0] = str(Path(sys.argv[0]).parent)
         runpy.run_path(sys.argv[0], run_name="__main__")
     else:
@@ -124,4 +141,4 @@ def do(argv: list[str], cwd: str, env: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1])
+    serve(*sys.argv[1:])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -243,12 +244,16 @@ def test_ctrl_c_keeps_what_there_is_and_is_status_130(phase: str, tmp_path: Path
 
 
 def test_ctrl_c_before_the_model_is_there(tmp_path: Path) -> None:
-    child = subprocess.Popen(
-        [*REDRAFT, "ask", "-m", script(tmp_path, "x")], stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    time.sleep(1)
+    """While it waits for the rest of its prompt: the beginning has been taken out of the pipe."""
+    prompt, end = os.pipe()
+    command = [*REDRAFT, "ask", "-m", script(tmp_path, "x")]
+    child = subprocess.Popen(command, stdin=prompt, stderr=subprocess.PIPE)
+    os.write(end, b"Describe")
+    wait_until(lambda: not select.select([prompt], [], [], 0)[0])
     child.send_signal(signal.SIGINT)
     _, err = child.communicate(timeout=30)
+    os.close(prompt)
+    os.close(end)
     assert child.returncode == 130
     assert b"Traceback" not in err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 from types import ModuleType
+from typing import cast
 
 import pytest
 
@@ -24,9 +25,14 @@ def reference() -> ModuleType:
     return module
 
 
-def test_the_page_is_current(reference: ModuleType) -> None:
+@pytest.fixture(scope="module")
+def page(reference: ModuleType) -> str:
+    return cast("str", reference.page())
+
+
+def test_the_page_is_current(page: str) -> None:
     written = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    assert written == reference.page(), "docs/cli.md is not what --help says; run: make docs"
+    assert written == page, "docs/cli.md is not what --help says; run: make docs"
 
 
 def test_the_table_of_options_is_current(reference: ModuleType) -> None:
@@ -34,8 +40,8 @@ def test_the_table_of_options_is_current(reference: ModuleType) -> None:
     assert written == reference.python_page(), "the options of docs/python.md are others; run: make docs"
 
 
-def test_the_page_has_every_command(reference: ModuleType) -> None:
-    headings = [line for line in reference.page().splitlines() if line.startswith("## ")]
+def test_the_page_has_every_command(page: str) -> None:
+    headings = [line for line in page.splitlines() if line.startswith("## ")]
     verbs = [
         "ask",
         "chat",
@@ -58,9 +64,9 @@ def test_the_page_has_every_command(reference: ModuleType) -> None:
     assert headings == ["## redraft", *(f"## redraft {verb}" for verb in verbs)]
 
 
-def test_the_text_fits_a_terminal(reference: ModuleType) -> None:
-    shown = reference.page().splitlines()
+def test_the_text_fits_a_terminal(page: str) -> None:
+    shown = page.splitlines()
     assert [line for line in shown[5:] if len(line) > 80] == []
     cut = [line for line in shown if line.startswith("  ") and line.endswith("...")]
     assert cut == [], "the first sentence of a help text is too long for the list of commands"
-    assert "\x1b" not in "".join(shown)
+    assert "\x1b" not in page

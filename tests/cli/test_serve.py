@@ -229,5 +229,5 @@ def test_a_key_for_a_model_that_is_not_served_is_named() -> None:
     Path("keys.txt").write_text("a-key-that-is-long-enough models=rain,rian\n")
     with running("--model", "script:rain.jsonl", "--api-key-file", "keys.txt") as server:
         status, log = server.end()
-    assert status == 0
-    assert "a key of keys.txt is for 'rian', which is not served." in log
+    assert (status, server.said) == (0, "redraft: a key of keys.txt is for 'rian', which is not served.\n")
+    assert "redraft: serving rain" in log

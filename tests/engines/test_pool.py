@@ -19,10 +19,11 @@ from hypothesis import strategies as st
 import redraft
 from redraft.chain import Chain
 from redraft.config import Config, KeyEntry
-from redraft.engines.base import Engine, Message, Sampling
+from redraft.engines import pool
+from redraft.engines.base import Engine, Message, Sampling, Watched
 from redraft.engines.load import load_engine
 from redraft.engines.pool import BLOCK, SLACK, PoolEngine
-from redraft.engines.remote.patience import Patience
+from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
 from redraft.engines.scripted import Call, Reply, ScriptedEngine
 from redraft.errors import EngineError, ModelError, ServerError, UsageError
 from redraft.revision.api import finished
@@ -222,9 +223,31 @@ def test_when_all_stay_down_the_last_error_is_raised() -> None:
                 with pytest.raises(ServerError, match="no room") as caught:
                     await said(engine)
                 assert caught.value.status == 503
-            assert engine.health.down  # type: ignore[attr-defined]
+            assert engine.health.stalled  # type: ignore[attr-defined]
 
     with server(error_reply(503, "no room")) as one, server(error_reply(503, "no room")) as two:
+        run(check(one, two))
+
+
+def test_servers_are_down_until_one_may_be_tried_and_what_they_said_stays_with_its_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def check(one: FakeServer, two: FakeServer) -> None:
+        async with opened(one, two, patience=Patience(backoff=1000, longest_wait=1)) as engine:
+            assert isinstance(engine, Watched)
+            with pytest.raises(ServerError, match="your prompt says hush"):
+                await said(engine)
+            with pytest.raises(ServerError, match="no server of m works") as caught:
+                await said(engine)
+            assert "hush" not in str(caught.value)
+            assert engine.health.down
+            later = pool._now() + LONGEST_BACKOFF
+            monkeypatch.setattr(pool, "_now", lambda: later)
+            assert not engine.health.down  # or a balancer would send no request again
+            assert engine.health.trouble
+
+    reply = error_reply(503, "your prompt says hush")
+    with server(reply) as one, server(reply) as two:
         run(check(one, two))
 
 

@@ -165,6 +165,31 @@ def test_a_wrong_choice_is_named(body: dict[str, Any], param: str) -> None:
     assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
 
 
+class OfText(ScriptedEngine):
+    """Takes texts alone."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return replace(super().info, any_request=False, any_message=False)
+
+
+def test_a_model_that_takes_no_tools_says_so() -> None:
+    with served({"plain": plain(OfText([LONG]))}) as server:
+        error = server.post({"tools": [TOOL]}).json()["error"]
+        assert server.post({"tools": []}).status_code == 200
+    assert (error["param"], error["code"]) == ("tools", "unsupported")
+    assert error["message"] == "the model 'plain' takes no tools. Leave them out."
+
+
+def test_a_model_that_takes_no_pictures_says_so_without_hints_for_a_shell() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    with served({"plain": plain(OfText([LONG]))}) as server:
+        reply = server.post({"messages": [{"role": "user", "content": [picture]}]})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"]) == (400, "messages")
+    assert error["message"].endswith("message 1 has a part of the type 'image_url'.")
+
+
 def test_a_choice_that_asks_for_nothing_needs_no_tools() -> None:
     with served() as server:
         for choice in ("auto", "none"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncGenerator, Iterator
@@ -15,8 +16,15 @@ import pytest
 from redraft.engines.base import Delta
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.threads import in_daemon_thread
+from redraft.revision.api import prompt_of
 from redraft.serve import exchange
+from redraft.serve import gate as module
+from redraft.serve.exchange import Exchange, chains
+from redraft.serve.gate import Gate
+from redraft.serve.keys import ANYONE
 from redraft.serve.limits import Limits
+from redraft.serve.replies import Reply
+from redraft.serve.requests import Asked
 from tests.serve.running import HI, LONG, Server, events_of, plain, served, short
 
 WAIT = 30
@@ -167,6 +175,22 @@ def test_a_drain_that_takes_too_long_sends_the_best_answer_so_far() -> None:
     assert json.loads(events[-2])["redraft"]["stop"] == "cancelled"
 
 
+def test_a_second_signal_ends_the_wait_for_a_client_that_does_not_leave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "GRACE", 0.01)
+
+    async def main() -> None:
+        gate = Gate(1, 0)
+        async with gate.entered():
+            draining = asyncio.create_task(gate.drain(600))
+            gate.cut()
+            await asyncio.wait_for(draining, WAIT)
+        assert gate.cancel.cancelled
+
+    asyncio.run(main())
+
+
 def test_a_chain_that_takes_too_long_ends_with_its_best_answer() -> None:
     engine = Held()
     with served({"plain": plain(engine)}, limits=Limits(seconds=0.2)) as server:
@@ -200,3 +224,20 @@ def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPa
         assert is_true(lambda: engine.calls)
         assert is_true(lambda: not server.gate.inside)
         assert connection.recv(8) == b"HTTP/1.1"
+
+
+def test_a_client_that_does_not_read_is_no_error_at_the_end_of_the_server() -> None:
+    async def silent(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def main() -> None:
+        gate = Gate(1, 0)
+        gate.draining = True
+        asked = Asked("plain", prompt_of("Hi."), {"model": ScriptedEngine([LONG])})
+        scope = {"type": "http", "headers": [], "state": {"key": ANYONE}}
+        answering = asyncio.create_task(Exchange(Reply(asked), gate, chains)(scope, silent, silent))
+        await asyncio.sleep(0)
+        answering.cancel()
+        await answering
+
+    asyncio.run(main())

@@ -122,6 +122,16 @@ def test_what_an_engine_says_of_itself_is_told() -> None:
     assert found["redraft_engine_trouble", "one"] == 1
 
 
+def test_engines_of_one_name_are_added_up_and_each_counts_once() -> None:
+    one, two = Watched([LONG]), Watched([LONG])
+    one.health, two.health = Health(restarts=3, trouble="it was killed"), Health(restarts=1)
+    with served({"plain": plain(one), "short": short(one), "other": plain(two)}) as server:
+        ready, found = httpx.get(f"{server.root}/ready").json(), figures(server)
+    assert ready == {"status": "degraded"}
+    assert found["redraft_engine_restarts_total", "scripted"] == 4
+    assert found["redraft_engine_trouble", "scripted"] == 1
+
+
 def test_a_server_without_a_model_that_works_is_not_ready() -> None:
     engine = Watched([LONG])
     engine.health = Health(trouble="it crashes", down=True)

@@ -42,6 +42,8 @@ def send(server: Server, path: str, body: Any) -> httpx.Response:
         b"\xff\xfe",
         b'{"model": "plain", "temperature": NaN}',
         b'{"model": "plain", "temperature": -Infinity}',
+        b'{"model": "plain", "temperature": 1e999}',
+        b'{"model": "plain", "response_format": {"schema": {"maximum": -1e999}}}',
         b'{"model": "plain", "model": "short"}',
         b'{"model": "\\ud800"}',
         b"[" * 100_000,
@@ -55,7 +57,7 @@ def test_no_route_takes_what_is_no_json_object(server: Server, path: str, body: 
 
 
 @EACH
-@pytest.mark.parametrize("number", ["1e999", "-1e999", "-5", "1" + "0" * 400])
+@pytest.mark.parametrize("number", ["1e308", "-5", "1" + "0" * 400])
 def test_numbers_that_are_too_large_are_named_on_every_route(server: Server, path: str, number: str) -> None:
     whole = json.dumps({"model": "plain", **ROUTES[path]})
     reply = send(server, path, f'{whole[:-1]}, "temperature": {number}}}'.encode())

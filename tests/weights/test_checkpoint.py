@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError, UsageError
@@ -71,7 +71,6 @@ class TestDtypes:
 
 
 class TestReading:
-    @settings(max_examples=50)
     @given(
         shapes=st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=4),
         dtypes=st.lists(st.sampled_from(NAMES), min_size=4, max_size=4),
@@ -212,7 +211,6 @@ class TestHeader:
             file.truncate(MAX_HEADER * 100)  # a sparse file: it takes no room
         assert "its header claims 67,108,865 bytes" in refused(tmp_path)
 
-    @settings(max_examples=300)
     @given(
         at=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=4),
         length=st.integers(0, 300),
@@ -488,7 +486,6 @@ class TestPickles:
         message = refused(self.at(tmp_path, raw), allow_pickle=True)
         assert message.startswith(str(tmp_path / "pytorch_model.bin"))
 
-    @settings(max_examples=200)
     @given(
         places=st.lists(st.tuples(st.integers(0, 10_000), st.integers(0, 255)), min_size=1, max_size=4),
         newer=st.booleans(),

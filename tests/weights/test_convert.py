@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -39,7 +39,6 @@ from tests.weights.model_files import (
 )
 
 
-@settings(max_examples=60)
 @given(data=st.data())
 def test_every_value_is_as_torch_rounds_it(data: st.DataObject) -> None:
     shapes = st.lists(st.integers(0, 9), max_size=3)

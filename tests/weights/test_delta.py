@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError, OutputError, UsageError
@@ -44,7 +44,6 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checkpoint, "CHUNK", 96)
 
 
-@settings(max_examples=60)
 @given(data=st.data())
 def test_an_exact_delta_gives_any_target_back_bit_for_bit(data: st.DataObject) -> None:
     names = [f"t{i}.weight" for i in range(data.draw(st.integers(1, 5), "tensors"))]

@@ -76,7 +76,6 @@ async def _make(settings: FlagValues, prompt: str, cache: Path | None, *, watch:
     """Make the chain. Ctrl-C ends it early and keeps its steps; a second one ends the program."""
     from contextlib import AsyncExitStack
 
-    from redraft.cli.watch import Watch
     from redraft.revision.api import finished, make
     from redraft.revision.cancel import CancelToken
 
@@ -87,7 +86,12 @@ async def _make(settings: FlagValues, prompt: str, cache: Path | None, *, watch:
         options: Options = {**settings.options(), "cancel": cancel, "cache": cache}
         _on_interrupt(cancel)
         events = await stack.enter_async_context(aclosing(make(prompt, options, load)))
-        return await (finished(events, stack.enter_context(Watch()).show) if watch else finished(events))
+        if not watch:
+            return await finished(events)
+
+        from redraft.cli.watch import Watch
+
+        return await finished(events, stack.enter_context(Watch()).show)
 
 
 def say_wait(reason: str) -> None:

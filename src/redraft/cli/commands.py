@@ -1,36 +1,69 @@
-"""The command line: all commands in one app."""
+"""The command line: all commands in one app. A command is imported when it is called or its help is shown."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.main import get_group
 
 from redraft import __version__
-from redraft.cli import (
-    answer,
-    ask,
-    chat,
-    data,
-    diagnose,
-    doctor,
-    eval_,
-    generate,
-    judge,
-    model,
-    report,
-    serve,
-    show,
-    train,
-    vote,
-    weights,
-)
 from redraft.cli.options import check_help
 from redraft.cli.shell import Verb, Verbs, debug_log
 
+if TYPE_CHECKING:
+    from typer._click import Command
+
+VERBS = (
+    *("ask", "chat", "answer", "serve", "show", "eval", "judge", "vote", "report", "diagnose", "doctor"),
+    *("model", "generate", "data", "weights", "train"),
+)
+"""The commands in the order of the help: verbs, then groups of verbs."""
+
+_MODULES = {"eval": ("eval_", "evaluate")}
+"""Where a command is that has not the name of its module."""
+
+
+class _Commands(Mapping[str, "Command"]):
+    """The commands by name. Only the one that is asked for is imported: each start is that much shorter."""
+
+    def __getitem__(self, name: str) -> Command:
+        if name not in VERBS:
+            raise KeyError(name)
+        return _command(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(VERBS)
+
+    def __len__(self) -> int:
+        return len(VERBS)
+
+
+@cache
+def _command(name: str) -> Command:
+    module, function = _MODULES.get(name, (name, name))
+    found = import_module(f"redraft.cli.{module}")
+    app = typer.Typer(rich_markup_mode=None)
+    if hasattr(found, "app"):
+        app.add_typer(found.app, name=name)
+    else:
+        checks = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as they are
+        epilog = checks if name in ("ask", "chat", "answer", "serve", "eval") else None
+        app.command(name, cls=Verb, epilog=epilog)(getattr(found, function))
+    return get_group(app).commands[name]
+
+
+class _App(Verbs):
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**{**attributes, "commands": _Commands()})
+
+
 app = typer.Typer(
     name="redraft",
-    cls=Verbs,
+    cls=_App,
     help="Models that check and rewrite their own answers.",
     epilog="Exit status: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 4 limit of a run reached, "
     "130 interrupted.",
@@ -68,23 +101,3 @@ def _options(
     ] = False,
 ) -> None:
     pass
-
-
-_CHECKS = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as they are
-
-app.command("ask", cls=Verb, epilog=_CHECKS)(ask.ask)
-app.command("chat", cls=Verb, epilog=_CHECKS)(chat.chat)
-app.command("answer", cls=Verb, epilog=_CHECKS)(answer.answer)
-app.command("serve", cls=Verb, epilog=_CHECKS)(serve.serve)
-app.command("show", cls=Verb)(show.show)
-app.add_typer(model.app, name="model")
-app.add_typer(generate.app, name="generate")
-app.add_typer(data.app, name="data")
-app.add_typer(weights.app, name="weights")
-app.add_typer(train.app, name="train")
-app.command("eval", cls=Verb, epilog=_CHECKS)(eval_.evaluate)
-app.command("judge", cls=Verb)(judge.judge)
-app.command("vote", cls=Verb)(vote.vote)
-app.command("report", cls=Verb)(report.report)
-app.command("diagnose", cls=Verb)(diagnose.diagnose)
-app.command("doctor", cls=Verb)(doctor.doctor)

@@ -190,9 +190,9 @@ def serve(
             async def load() -> None:
                 offered.offer(await _opened(stack, entries, parallel, provider))
                 names, address = [model.name for model in offered.all()], _address(host, sock)
-                logs.say(f"serving {' and '.join(names)} at {address}", page.hint(address, store))
                 for name in keys.lacking(names) if keys else ():
                     logs.say(f"a key of {api_key_file} is for {name!r:.80}, which is not served.")
+                logs.say(f"serving {' and '.join(names)} at {address}", page.hint(address, store))
                 if page.share:
                     logs.say(f"the page for everybody who has a key: {await _shared(sock)}")
 

@@ -213,12 +213,14 @@ class Health:
     Attributes:
         restarts: How often a process was started again.
         trouble: What does not work now, in words; empty if everything does.
-        down: Nothing works now.
+        down: Nothing works now, and a call would not try either: that is for some seconds after each failure.
+        stalled: Nothing is written until a process is started again, or a server works again.
     """
 
     restarts: int = 0
     trouble: str = ""
     down: bool = False
+    stalled: bool = False
 
 
 @runtime_checkable

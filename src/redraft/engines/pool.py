@@ -143,7 +143,8 @@ class PoolEngine:
         return Health(
             restarts=sum(each.restarts for each in found),
             trouble="; ".join([*troubles, *(each.trouble for each in found if each.trouble)]),
-            down=all(member.trouble for member in self._members),
+            down=all(member.trouble and not member.takes(_now()) for member in self._members),
+            stalled=all(member.trouble for member in self._members),
         )
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -258,7 +259,7 @@ class PoolEngine:
         pause = max(min(aside, default=LONGEST_BACKOFF), own, 0.0)
         if not trial.may_wait(pause, now):
             raise trial.error or self._down()
-        if not self._telling and self.health.down:
+        if not self._telling and all(member.trouble for member in self._members):
             self._telling = True
             self._patience.tell(f"no server of {self._info.name} works, waiting {max(pause, 1):.0f} s")
         changed = self._changed
@@ -319,7 +320,7 @@ class PoolEngine:
         if not member.failures:
             _log.warning("%s is set aside: %s", member.name, error.for_log)
         member.failures += 1
-        member.trouble = error.message
+        member.trouble = error.for_log  # others are told, and the rest may quote this call's prompt
         longest = self._patience.backoff * 2.0 ** min(member.failures - 1, 10)
         pause = min(longest, LONGEST_BACKOFF) * random.uniform(0.5, 1.0)  # noqa: S311
         asked = error.retry_after if isinstance(error, ServerError) else None

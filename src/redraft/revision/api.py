@@ -16,14 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
 from redraft.chain import Chain, Prompt, Stop
 from redraft.engines.base import Engine
-from redraft.engines.journaled import JournaledEngine, identity_of
 from redraft.engines.load import load_engine
 from redraft.engines.messages import ROLES
 from redraft.engines.metered import MeteredEngine
 from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, UsageError, shown
-from redraft.jobs.journal import Journal
 from redraft.options import options_of
 from redraft.revision.background import Background
 from redraft.revision.budget import Budget
@@ -160,7 +158,7 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
     asked = prompt_of(prompt)
     with ExitStack() as stack:
         if path := options.get("cache"):
-            load = _cached(load, stack.enter_context(Journal(Path(path))), options.get("resume"))
+            load = _cached(load, stack, Path(path), options.get("resume"))
         span = stack.enter_context(_traced(options))
         async with aclosing(_make(asked, options, load, span)) as events:
             async for event in events:
@@ -179,8 +177,15 @@ def _traced(options: Options) -> AbstractContextManager[ChainSpan | None]:
     return chain_span(provider)
 
 
-def _cached(load: Load, cache: Journal, made: Chain | None) -> Load:
-    """Return a `load` whose engines take replies from a cache. The writer takes none that `made` has."""
+def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Load:
+    """Return a `load` whose engines take replies from a cache. The writer takes none that `made` has.
+
+    SQLite is imported here: most chains are made without a cache.
+    """
+    from redraft.engines.journaled import JournaledEngine, identity_of
+    from redraft.jobs.journal import Journal
+
+    cache = stack.enter_context(Journal(path))
     written = 0 if made is None else len(complete_steps(made)) + len(complete_drafts(made))
 
     async def cached(role: Role, reference: str) -> Engine:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from redraft.serve.errors import Refusal, invalid
 from redraft.serve.limits import Limits
 from redraft.serve.logprobs import Noting, noting, of_completion
 from redraft.serve.models import Model, Models
-from redraft.serve.replies import DONE, FINISHES, event_of
+from redraft.serve.replies import DONE, FINISHES, counts_of, event_of
 from redraft.serve.requests import (
     OPTIONS,
     WITHOUT_EFFECT,
@@ -206,7 +205,6 @@ class CompletionReply:
     def __init__(self, asked: AskedTexts) -> None:
         self.asked = asked
         self.messages = [Continuation() for _ in asked.prompts]
-        self._noted: Counter[int] = Counter()
         self._id, self._created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
 
     def completion(self) -> dict[str, Any]:
@@ -239,21 +237,14 @@ class CompletionReply:
 
     def _new_logprobs(self, index: int) -> dict[str, Any] | None:
         """Return the log-probabilities that came since the last time, if they were asked for."""
-        if self.asked.noted is None:
-            return None
-        tokens, sent = self.asked.noted.tokens(index), self._noted[index]
-        self._noted[index] = len(tokens)
-        return of_completion(tokens[sent:], sum(len(token.text) for token in tokens[:sent]))
+        return of_completion(*self.asked.noted.take(index)) if self.asked.noted else None
 
     def _object(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
         head = {"id": self._id, "object": "text_completion", "created": self._created}
         return {**head, "model": self.asked.model, "choices": choices, **more}
 
     def _usage(self) -> dict[str, Any]:
-        used = sum((each.usage for each in self.messages), Usage())
-        read, written = used.prompt_tokens, used.completion_tokens
-        counts = {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
-        return {**counts, "prompt_tokens_details": {"cached_tokens": used.cached_tokens}}
+        return counts_of(sum((each.usage for each in self.messages), Usage()))
 
 
 def _choice(index: int, text: str, finish: str | None, logprobs: dict[str, Any] | None) -> dict[str, Any]:

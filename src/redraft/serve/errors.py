@@ -20,6 +20,7 @@ from redraft.errors import (
     ContextError,
     EngineError,
     EngineTimeout,
+    RecordError,
     RedraftError,
     ServerError,
     UsageError,
@@ -109,8 +110,10 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
         return invalid(error.message, asked_in, code="context_length_exceeded")
     if isinstance(error, CheckSyntaxError):
         return invalid(told(error), "revision.checks")
+    if isinstance(error, RecordError):
+        return invalid(error.message, asked_in)
     if isinstance(error, UsageError):
-        return invalid(told(error))
+        return invalid(error.message if asked_in else told(error))
     if isinstance(error, CheckError):
         return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "check_failed", error.message)
     if isinstance(error, EngineError):

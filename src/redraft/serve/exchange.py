@@ -28,7 +28,7 @@ from redraft.serve.errors import refusal_of, reply_of
 from redraft.serve.gate import Gate
 from redraft.serve.log import REQUEST
 from redraft.serve.replies import PING, Reply
-from redraft.serve.requests import Asked
+from redraft.serve.requests import Asked, options_at
 from redraft.serve.responses import ResponseReply
 from redraft.serve.tracing import parent_of
 
@@ -76,6 +76,9 @@ class Exchange(Response):
                 await unless_gone(receive, self._answer(scope, receive, patient(send)))
             except ClientGone:
                 scope["state"]["error"] = "client_left"
+            except asyncio.CancelledError:  # the server has ended
+                if not self._gate.draining:
+                    raise
         self._settle(scope["state"])
 
     def _settle(self, seen: dict[str, Any]) -> None:
@@ -146,7 +149,7 @@ async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int,
     """
     for index in range(asked.answers):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
-        options: Options = {**asked.options_of(index), "cancel": cancel, "id": name}
+        options: Options = {**options_at(asked.options, index), "cancel": cancel, "id": name}
         try:
             async with aclosing(make(asked.prompt, options, no_engine)) as events:
                 async for event in events:

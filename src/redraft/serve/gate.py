@@ -41,7 +41,7 @@ class Gate:
         self._most = at_once + queue
         self.inside = 0
         self._turns = asyncio.Semaphore(at_once)
-        self._empty = asyncio.Event()
+        self._empty, self._cut = asyncio.Event(), asyncio.Event()
         self._empty.set()
 
     @asynccontextmanager
@@ -70,11 +70,16 @@ class Gate:
     async def drain(self, seconds: float) -> None:
         """Let nobody in, and wait until all have left; those that take too long are cancelled."""
         self.draining = True
-        try:
-            await asyncio.wait_for(self._empty.wait(), seconds)
-        except TimeoutError:
-            self.cancel.cancel()
-            await asyncio.wait({asyncio.ensure_future(self._empty.wait())}, timeout=GRACE)
+        empty, cut = (asyncio.ensure_future(event.wait()) for event in (self._empty, self._cut))
+        await asyncio.wait({empty, cut}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        self.cut()
+        await asyncio.wait({empty}, timeout=GRACE)
+        empty.cancel()
+
+    def cut(self) -> None:
+        """Cancel all chains, and let `drain` wait for their last words alone."""
+        self.cancel.cancel()
+        self._cut.set()
 
 
 def unavailable(code: str, message: str) -> Refusal:

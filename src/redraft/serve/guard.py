@@ -81,7 +81,8 @@ class Guard:
         self.metrics.note(seen, seconds)
         entry = Entry.of(scope, seconds)
         _log.log(logging.DEBUG if of_page else logging.INFO, entry)  # the page's chains have their own lines
-        if self.request_log is not None and scope["method"] == "POST" and not of_page:
+        known = "key" in seen and not of_page  # strangers could fill the disk
+        if self.request_log is not None and scope["method"] == "POST" and known:
             self.request_log.note(entry, seen.get("chains", ()))
 
     def _checked(self, scope: Scope, headers: Headers, *, with_key: bool) -> Key:

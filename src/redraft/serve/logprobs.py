@@ -33,10 +33,14 @@ class Noting(WrappedEngine):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
         self._answers: list[list[Token]] = []
+        self._taken: dict[int, tuple[int, int]] = {}
 
-    def tokens(self, index: int) -> list[Token]:
-        """Return the tokens of an answer so far; none if it never began."""
-        return self._answers[index] if index < len(self._answers) else []
+    def take(self, index: int) -> tuple[int, list[Token]]:
+        """Return the new tokens of an answer, and the length of the text of those that were taken before."""
+        taken, before = self._taken.get(index, (0, 0))
+        tokens = self._answers[index][taken:] if index < len(self._answers) else []  # it may never have begun
+        self._taken[index] = taken + len(tokens), before + sum(len(token.text) for token in tokens)
+        return before, tokens
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
         tokens: list[Token] = []
@@ -85,7 +89,7 @@ def of_chat(tokens: Sequence[Token]) -> dict[str, Any]:
     return {"content": content, "refusal": None}
 
 
-def of_completion(tokens: Sequence[Token], before: int = 0) -> dict[str, Any]:
+def of_completion(before: int, tokens: Sequence[Token]) -> dict[str, Any]:
     """Return tokens as a choice of a completion has them. `before` is the length of the text before them."""
     return {
         "tokens": [token.text for token in tokens],

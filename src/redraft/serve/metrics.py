@@ -65,7 +65,7 @@ class Metrics:
         )
         self._seconds = Histogram(
             "redraft_request_seconds",
-            "Chat requests, from the first byte to the last",
+            "Requests to models, from the first byte to the last",
             ["model"],
             registry=registry,
             buckets=_SECONDS,

@@ -29,15 +29,20 @@ class Model:
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
-    def watched(self) -> dict[str, Health]:
-        """How its engines are that can lose a process or a server, by the names of their models."""
+    def watched(self) -> list[Watched]:
+        """Its engines that can lose a process or a server."""
         engines: list[Any] = [self.options.get(role) for role in ("model", "critic", "judge")]
-        return {engine.info.name: engine.health for engine in engines if isinstance(engine, Watched)}
+        return [engine for engine in engines if isinstance(engine, Watched)]
 
     @property
     def down(self) -> bool:
         """Whether an engine that it needs does not work at all."""
-        return any(health.down for health in self.watched.values())
+        return any(engine.health.down for engine in self.watched)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether an engine that it needs writes nothing until it works again."""
+        return any(engine.health.stalled for engine in self.watched)
 
     @property
     def record(self) -> dict[str, Any]:
@@ -78,9 +83,13 @@ class Models:
         return list(self._by_name.values())
 
     def watched(self) -> dict[str, Health]:
-        """Return how the engines are that can lose a process or a server, by the names of their models."""
+        """Return restarts and trouble of engines by the names of their models. Equal names are added up."""
         models = (self._by_name or {}).values()
-        return {name: health for model in models for name, health in model.watched.items()}
+        found: dict[str, Health] = {}
+        for engine in {id(engine): engine for model in models for engine in model.watched}.values():
+            before, now = found.get(engine.info.name, Health()), engine.health
+            found[engine.info.name] = Health(before.restarts + now.restarts, before.trouble or now.trouble)
+        return found
 
     def named(self, name: str) -> Model:
         """Return the model of a name.
@@ -91,7 +100,7 @@ class Models:
         found = {model.name: model for model in self.all()}
         if name in found:
             return found[name]
-        near = get_close_matches(name, found, n=1)
+        near = get_close_matches(name[:200], found, n=1)  # a long text takes 40 times its memory
         hint = f"Did you mean {near[0]!r}?" if near else f"The models: {', '.join(found)}"
         message = f"the model {name!r:.100} does not exist. {hint}"
         raise Refusal(HTTPStatus.NOT_FOUND, "model_not_found", message, param="model")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -238,7 +237,6 @@ class Reply:
         self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
         self._begun: set[int] = set()
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
-        self._noted: Counter[int] = Counter()
 
     def completion(self) -> dict[str, Any]:
         """Return the whole reply."""
@@ -290,11 +288,7 @@ class Reply:
 
     def _new_logprobs(self, index: int) -> dict[str, Any] | None:
         """Return the log-probabilities that came since the last time, if they were asked for."""
-        if self.asked.noted is None:
-            return None
-        tokens = self.asked.noted.tokens(index)[self._noted[index] :]
-        self._noted[index] += len(tokens)
-        return of_chat(tokens)
+        return of_chat(self.asked.noted.take(index)[1]) if self.asked.noted else None
 
     def _said(self, index: int, piece: Piece) -> bytes:
         """Return the chunk of a piece. Most are equal but for their text, so that is put into one of them."""
@@ -339,13 +333,16 @@ def event_of(record: Mapping[str, Any]) -> bytes:
 
 def usage_of(messages: Sequence[Message]) -> dict[str, Any]:
     """Return the usage of all attempts of all answers, as chat replies have it."""
+    thought = sum(message.reasoning_tokens for message in messages)
     used = sum((message.finished.usage for message in messages), Usage())
+    return {**counts_of(used), "completion_tokens_details": {"reasoning_tokens": thought}}
+
+
+def counts_of(used: Usage) -> dict[str, Any]:
+    """Return usage in OpenAI's words."""
     return {
         "prompt_tokens": used.prompt_tokens,
         "completion_tokens": used.completion_tokens,
         "total_tokens": used.prompt_tokens + used.completion_tokens,
         "prompt_tokens_details": {"cached_tokens": used.cached_tokens},
-        "completion_tokens_details": {
-            "reasoning_tokens": sum(message.reasoning_tokens for message in messages)
-        },
     }

@@ -34,6 +34,7 @@ SECONDS = 5.0
 
 _VERSION = 1
 _COLUMNS = tuple(field.name for field in fields(Entry))
+_INSERT = f"INSERT INTO requests (time, {', '.join(_COLUMNS)}) VALUES (?{', ?' * len(_COLUMNS)})"  # noqa: S608
 _SCHEMA = """
 CREATE TABLE requests (
   number INTEGER PRIMARY KEY,
@@ -106,19 +107,18 @@ class RequestLog:
         try:
             with self._file:
                 for row in rows:
-                    self._insert(*row)
-        except (sqlite3.Error, OverflowError) as error:  # a server may report any number of tokens
+                    try:
+                        self._insert(*row)
+                    except (OverflowError, ValueError) as error:  # a server may report any number of tokens
+                        self._warn(str(error))
+        except sqlite3.Error as error:
             self._warn(str(error))
         else:
             self._failing = False
 
     def _insert(self, when: str, entry: Entry, chains: Sequence[Chain]) -> None:
-        names = ", ".join(("time", *_COLUMNS))
-        marks = ", ".join("?" * (1 + len(_COLUMNS)))
-        number = self._file.execute(
-            f"INSERT INTO requests ({names}) VALUES ({marks})",  # noqa: S608  (our own names)
-            (when, *(getattr(entry, name) for name in _COLUMNS)),
-        ).lastrowid
+        values = (when, *(getattr(entry, name) for name in _COLUMNS))
+        number = self._file.execute(_INSERT, values).lastrowid
         lines = [(number, chain.to_json()) for chain in chains]
         self._file.executemany("INSERT INTO chains VALUES (?, ?)", lines)
 

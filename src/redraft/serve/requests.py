@@ -14,9 +14,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any, NoReturn, cast
+from math import isfinite
+from typing import Any, cast
 
 from redraft.chain import Prompt
+from redraft.engines.base import Engine
 from redraft.errors import UsageError, fault_of, shown
 from redraft.options import MAX_SEED, check_values
 from redraft.revision.api import prompt_of
@@ -114,10 +116,6 @@ class Asked:
         """Whether the first answer is certain to be the final one."""
         return self.options.get("max_revisions") == 0 and drafts_of(self.options) == 1
 
-    def options_of(self, index: int) -> Options:
-        """Return the options of an answer."""
-        return options_at(self.options, index)
-
 
 def options_at(options: Options, index: int) -> Options:
     """Return the options of an answer. Each has its own seeds."""
@@ -135,7 +133,8 @@ def object_of(body: bytes) -> dict[str, Any]:
             could read the other one.
     """
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_no_number, object_pairs_hook=_once)
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
         if _SURROGATE.search(body):
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
@@ -157,8 +156,10 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _no_number(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON value")
+def _finite(number: str) -> float:
+    if not isfinite(value := float(number)):
+        raise ValueError(f"{number:.40} is no finite number")
+    return value
 
 
 def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Asked:
@@ -200,7 +201,7 @@ def check_names(part: Mapping[str, Any], known: Sequence[str], what: str, before
     """
     for name in part:
         if name not in known:
-            near = get_close_matches(name, known, n=1)
+            near = get_close_matches(name[:80], known, n=1)  # a long text takes 40 times its memory
             hint = f" Did you mean {near[0]!r}?" if near else f" It may have: {', '.join(known)}."
             message = f"there is no field {name!r:.80} in {what}.{hint}"
             raise invalid(message, f"{before}{name}"[:80], code="unknown_field")
@@ -369,6 +370,9 @@ def _of_tools(body: Mapping[str, Any], model: Model) -> Options:
         raise invalid(message, "tool_choice")
     flag(body, "parallel_tool_calls")
     if body.get("tools"):
+        if not cast("Engine", model.options["model"]).info.any_request:
+            message = f"the model {model.name!r} takes no tools. Leave them out."
+            raise invalid(message, "tools", code="unsupported")
         return {"extra_body": {**(model.options.get("extra_body") or {}), **found}} if found else {}
     if choice not in ("none", "auto"):
         raise invalid("tool_choice needs tools, and the request has none.", "tool_choice")

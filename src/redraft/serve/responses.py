@@ -19,6 +19,7 @@ from redraft.serve.limits import Limits
 from redraft.serve.models import Models
 from redraft.serve.replies import Message, Piece, answer_of, event_of, refuse_twice, usage_of
 from redraft.serve.requests import (
+    WITHOUT_EFFECT,
     Asked,
     chain_options,
     check_names,
@@ -35,9 +36,6 @@ OPTIONS = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": 
 
 OWN = ("model", "input", "instructions", "stream", "text", "revision", "redraft")
 """Fields that are read here."""
-
-WITHOUT_EFFECT = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
-"""Fields that say nothing about the answer."""
 
 UNSUPPORTED: Mapping[str, Sequence[Any]] = {
     "background": [False],

@@ -162,7 +162,7 @@ def until_signal(gate: Gate) -> Iterator[asyncio.Event]:
 
     def signalled() -> None:
         if told.is_set():
-            gate.cancel.cancel()
+            gate.cut()
         told.set()
 
     for number in _SIGNALS:

@@ -17,6 +17,7 @@ TAGS = (
 TEXTS = (
     *("<script>", "</p>", "[a](", "javascript:", "](x)", "![", "`", "```\n", "**", "&#x3c;", '"', "onerror="),
     *(
+        "\n2. ",
         "|-|\n",
         "<img src=x>",
         "<!--",
@@ -48,6 +49,7 @@ class Reader(HTMLParser):
                 ("a", "rel"),
                 ("span", "class"),
                 ("p", "class"),
+                ("ol", "start"),
             }
             if name == "href":
                 assert (value or "").startswith(("http://", "https://", "mailto:"))
@@ -79,6 +81,7 @@ def test_html_is_of_a_few_tags_whatever_the_text(text: str) -> None:
         ("[x](javascript:alert(1))", "<p>[x](javascript:alert(1))</p>"),
         ("[x](/v1/models)", "<p>x</p>"),
         ("[x](ftp://evil.example/x)", "<p>x</p>"),
+        ("2. b", '<ol start="2">&#10;<li>b</li>&#10;</ol>'),
         ("<b>x</b>", "<p>&lt;b&gt;x&lt;/b&gt;</p>"),
     ],
 )

@@ -1,8 +1,9 @@
-"""Bodies that strangers send to the page."""
+"""What strangers send to the page: bodies that are slow or large, and wrong keys."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from http import HTTPStatus
@@ -27,12 +28,13 @@ def asked(folder: Path, path: str, pieces: Iterable[bytes], limits: Limits | Non
     logins = Logins(Keys.read(folder / "keys"))
     page = Page(replace(service("Rain."), limits=limits or Limits()), logins, cast("Any", None))
     scope = {"type": "http", "method": "POST", "path": path, "headers": [], "query_string": b"", "state": {}}
+    scope["client"] = ("192.0.2.7", 4000)
     left, sent = iter(pieces), list[Message]()
 
     async def receive() -> Message:
         if (piece := next(left, None)) is None:
             await asyncio.Event().wait()
-        return {"type": "http.request", "body": piece, "more_body": True}
+        return {"type": "http.request", "body": piece, "more_body": bool(piece)}
 
     async def send(message: Message) -> None:
         sent.append(message)
@@ -51,3 +53,16 @@ def test_a_large_login_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal) as refused:
         asked(tmp_path, "/login", [b"x" * 5000] * 3)
     assert refused.value.code == "body_too_large"
+
+
+def test_a_login_with_a_wrong_key_is_in_the_log_without_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    [begin, _] = asked(tmp_path, "/login", [b"key=a-key-that-is-wrong", b""])
+    assert begin["status"] == HTTPStatus.UNAUTHORIZED
+    [line] = caplog.records
+    assert line.levelno == logging.WARNING
+    assert "192.0.2.7" in line.getMessage()
+    assert "a-key" not in line.getMessage()
+    asked(tmp_path, "/login", [f"key={KEY}".encode(), b""])
+    assert len(caplog.records) == 1

@@ -41,7 +41,10 @@ MODELS: dict[str, Any] = {
     "slow": {"replies": [{"text": "Rain", "stall": 600}], "max-revisions": 0},
     "broken": {"replies": [{"text": "Rain is", "error": "the model fell over"}], "max-revisions": 0},
     "same": {"replies": [DRAFT], "check": ["words<=5"]},
-    "code": {"replies": ["Run **this**:\n\n```\nprint(1)\n```\n\nThat is all."], "max-revisions": 0},
+    "code": {
+        "replies": ["1. **Run**:\n\n   ```\n   print(1)\n   ```\n\n2. That is all."],
+        "max-revisions": 0,
+    },
     "silent": {"replies": [""], "max-revisions": 1},
     "long": {"replies": ["# Rain\n\n" + "Rain is water, and it is wet. " * 400], "max-revisions": 0},
 }
@@ -123,11 +126,17 @@ def test_the_answer_and_its_code_are_copied(browser: Browsing, url: str) -> None
     visit.choose("code")
     visit.ask("How?")
     visit.answered("That is all")
-    copied = {"Copy the code": "print(1)", "Copy the answer": "Run this:\n\nprint(1)\n\nThat is all."}
+    answer = MODELS["code"]["replies"][0]
+    copied = {"Copy the code": "print(1)", "Copy the answer": answer}
     for label, text in copied.items():
         visit.page.get_by_role("button", name=label).click()
         visit.page.locator(f"button.copied[aria-label='{label}']").wait_for()
-        assert visit.page.evaluate("navigator.clipboard.readText()").strip() == text
+        assert visit.page.evaluate("navigator.clipboard.readText()") == text
+    rich = "navigator.clipboard.read().then(all => all[0].getType('text/html')).then(html => html.text())"
+    html = visit.page.evaluate(rich)
+    assert "<strong>Run</strong>" in html
+    assert ">Answer<" not in html
+    assert "button" not in html
     assert visit.faults == []
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from redraft.chain import Chain
 from tests.serve.page.browsing import KEY, Browsing, Visit, inside, serving
 from tests.serve.page.test_page import DRAFT, MODELS, SHORT
 
@@ -83,15 +84,25 @@ def test_undo_brings_back_the_only_question(browser: Browsing, url: str) -> None
 
 
 def test_a_long_question_is_folded_and_its_answer_is_in_sight(browser: Browsing, url: str) -> None:
-    visit = browser.open(url)
-    visit.ask("Is this rain?\n" * 100)
+    visit = browser.open(url, permissions=["clipboard-read", "clipboard-write"])
+    page = visit.page
+    question = "\n".join(f"{number:03} Is <b>this</b>   *rain* & snow?" for number in range(600))
+    page.evaluate("text => navigator.clipboard.writeText(text)", question)
+    page.focus("#box textarea")
+    page.keyboard.press("Control+v")
+    page.keyboard.press("Enter")
     turn = visit.answered("falls")
     asked = turn.locator(".you")
     assert asked.bounding_box()["height"] < 250
-    visit.page.wait_for_timeout(300)
+    page.wait_for_timeout(300)
     assert 0 < turn.locator(".final").bounding_box()["y"] < 850
     turn.get_by_text("Show all").click()
-    assert asked.bounding_box()["height"] > 1500
+    assert asked.bounding_box()["height"] > 9000
+    address = page.get_by_role("link", name="Save conversation").get_attribute("href")
+    assert Chain.from_json(httpx.get(url + address).text.splitlines()[0]).prompt.text == question
+    asked.locator(".asis").evaluate("text => getSelection().selectAllChildren(text)")
+    page.keyboard.press("Control+c")
+    assert page.evaluate("navigator.clipboard.readText()") == question
 
 
 def test_stop_keeps_what_there_is_and_revise_goes_on(browser: Browsing, url: str) -> None:
@@ -163,6 +174,7 @@ def test_a_question_without_an_answer_is_back_in_the_box(browser: Browsing, url:
     visit.choose("silent")
     visit.ask("Say something.")
     visit.page.locator("#live [role=alert]").wait_for()
+    assert "Error" not in visit.page.locator("div.sr[role=status]").inner_text()  # an alert is read by itself
     visit.page.wait_for_selector("#actions", state="visible")
     assert visit.page.input_value("#box textarea") == "Say something."
     assert "Say something" not in visit.page.inner_text("#done")
@@ -213,15 +225,20 @@ def test_an_empty_question_is_not_asked(browser: Browsing, url: str, folder: Pat
     assert "Traceback" not in (folder / "log").read_text()
 
 
-def test_on_a_phone_a_comparison_is_in_sight(browser: Browsing, url: str) -> None:
-    visit = browser.open(url, viewport={"width": 390, "height": 800})
-    page = visit.page
-    page.get_by_role("tab", name="Compare").click()
-    visit.choose("long", "One model")
-    visit.ask("Describe rain.", "#question")
-    page.locator("#votes").wait_for()
-    page.wait_for_timeout(800)
-    assert 0 < page.locator("#answers").bounding_box()["y"] < 300
+def test_on_a_phone_a_comparison_is_in_sight(browser: Browsing, tmp_path: Path) -> None:
+    with serving(tmp_path, {name: MODELS[name] for name in ("rain", "long")}) as url:
+        visit = browser.open(url, viewport={"width": 390, "height": 800})
+        page = visit.page
+        page.get_by_role("tab", name="Compare").click()
+        visit.ask("Describe rain.", "#question")
+        page.locator("#votes").wait_for()
+        page.wait_for_timeout(800)
+        assert 0 < page.locator("#answers").bounding_box()["y"] < 300
+        page.get_by_role("button", name="Equally good").click()
+        page.get_by_text("the vote is stored").first.wait_for()
+        page.wait_for_timeout(800)
+        assert 0 < page.get_by_role("heading", name="Answer 1 · ").bounding_box()["y"] < 300
+        assert page.get_by_role("button", name="Copy the answer").count() == 2
 
 
 def test_two_models_are_compared_blindly_and_the_vote_is_a_review(
@@ -256,6 +273,7 @@ def test_two_models_are_compared_blindly_and_the_vote_is_a_review(
     page.get_by_role("button", name="Equally good").click()
     page.locator("#both [role=alert]").wait_for()
     assert page.is_visible("#votes")
+    page.wait_for_timeout(500)  # it scrolls to the alert
     visit.choose("rain", "The other model")
     visit.ask("Twice?", "#question")
     page.get_by_text("both sides are the same").first.wait_for()
@@ -361,6 +379,8 @@ def test_with_keys_the_page_asks_for_one_and_nothing_is_open_before(
         visit.ask("Describe rain.")
         visit.answered("falls")
         assert page.request.get(f"{url}logout").status == 404  # a link from elsewhere ends no login
+        elsewhere = {"Origin": "https://evil.example"}
+        assert page.request.post(f"{url}logout", headers=elsewhere).status == 403
         page.get_by_role("button", name="Log out", exact=True).click()
         page.wait_for_selector("#key")
         page.goto(url)

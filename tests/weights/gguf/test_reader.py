@@ -7,7 +7,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError
@@ -105,7 +105,6 @@ def test_every_shorter_file_is_refused(tmp_path: Path) -> None:
         refused(written(tmp_path, raw[:length]))
 
 
-@settings(max_examples=300)
 @given(data=st.data())
 def test_a_damaged_file_is_read_or_refused_and_nothing_else(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory

@@ -13,7 +13,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
@@ -303,7 +303,6 @@ class TestFaults:
         with pytest.raises(ModelError, match="holds no weights"):
             verify(tmp_path)
 
-    @settings(max_examples=60)
     @given(at=st.integers(0, 10_000), bit=st.integers(0, 7))
     def test_any_flipped_bit_is_found(
         self, tmp_path_factory: pytest.TempPathFactory, at: int, bit: int

@@ -46,7 +46,18 @@ class KeptChild:
     @property
     def health(self) -> Health:
         """How the process is."""
-        return Health(self._restarts, self._trouble, down=bool(self._trouble) and self._crashes >= TRIES)
+        stalled = bool(self._trouble)
+        return Health(self._restarts, self._trouble, down=stalled and self._resting, stalled=stalled)
+
+    @property
+    def _resting(self) -> bool:
+        """Whether it was given up, and may not be started yet."""
+        return self._crashes >= TRIES and time.monotonic() < self._not_before
+
+    @property
+    def _pause(self) -> float:
+        """Seconds between the last crash and the next start."""
+        return min(PAUSE * 2.0 ** min(self._crashes - 2, 10), LONGEST_PAUSE) if self._crashes > 1 else 0.0
 
     def worked(self) -> None:
         """Record that the process generated a token."""
@@ -65,8 +76,8 @@ class KeptChild:
             EngineError: The model cannot be loaded any more, or the engine was closed.
         """
         if crashes >= TRIES:
-            self._crashes, self._trouble = max(crashes, self._crashes), _brief(crash)
-            raise _given_up(crash, crashes)
+            self._crashes = max(crashes, self._crashes)
+            raise self._given_up(crash)
         async with dead.mourning:
             if self.child is dead:
                 await self._started(crash)
@@ -83,23 +94,29 @@ class KeptChild:
 
     async def _start(self, error: EngineError) -> None:
         while not self._closed:
-            self._crashes += 1
-            if self._crashes > TRIES and time.monotonic() < self._not_before:
-                raise _given_up(error, self._crashes - 1)
-            pause = min(PAUSE * 2.0 ** min(self._crashes - 2, 10), LONGEST_PAUSE) if self._crashes > 1 else 0
             self._trouble = _brief(error)
+            if self._resting:
+                raise _in_a_row(error, self._crashes)
+            self._crashes += 1
+            pause = self._pause if self._crashes <= TRIES else 0
             _log.warning("%s It is started again%s.", self._trouble, f" in {pause:g} s" if pause else "")
-            await asyncio.sleep(pause if self._crashes <= TRIES else 0)
-            self._not_before = time.monotonic() + pause
+            await asyncio.sleep(pause)
+            self._not_before = time.monotonic() + self._pause
             try:
                 await self._put(await Child.start(self._settings))
             except EngineError as again:
                 error = again
                 if self._crashes >= TRIES:
-                    raise _given_up(error, self._crashes) from None
+                    raise self._given_up(error) from None
             else:
                 return
         raise error
+
+    def _given_up(self, error: EngineError) -> EngineError:
+        """Return the error for calls until the next start is allowed."""
+        self._trouble = _brief(error)
+        self._not_before = time.monotonic() + self._pause
+        return _in_a_row(error, self._crashes)
 
     async def _put(self, child: Child) -> None:
         dead, self.child = self.child, child
@@ -119,7 +136,7 @@ def _brief(error: EngineError) -> str:
     return error.message.splitlines()[0]
 
 
-def _given_up(error: EngineError, crashes: int) -> EngineError:
+def _in_a_row(error: EngineError, crashes: int) -> EngineError:
     """Return the error for a process that crashes again and again."""
     first, *output = error.message.splitlines()
     message = "\n".join([f"{first.removesuffix('.')}, {crashes} times in a row.", *output])

@@ -106,6 +106,29 @@ class Choice:
         return about_of(models[name])
 
 
+def composer(
+    ids: tuple[str, str, str, str], label: str, hint: str, send: str, **more: Any
+) -> tuple[gr.Textbox, gr.Button, gr.Button]:
+    """Make a row (the first id) with a box for questions, and buttons that send and stop."""
+    row, box, send_id, stop_id = ids
+    with gr.Row(elem_id=row):
+        return (
+            gr.Textbox(
+                label=label,
+                show_label=False,
+                placeholder=hint,
+                lines=1,
+                max_lines=10,
+                container=False,
+                scale=8,
+                elem_id=box,
+                **more,
+            ),
+            gr.Button(send, variant="primary", elem_id=send_id, min_width=80, scale=0),
+            gr.Button("Stop", variant="stop", visible=False, elem_id=stop_id, min_width=80, scale=0),
+        )
+
+
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -158,22 +181,9 @@ class Chat:
             self.edit = gr.Button("Edit", size="sm", elem_id="edit")
             self.undo = gr.Button("Undo", size="sm", elem_id="undo")
         self._of_a_turn = self.revise, self.retry, self.edit
-        with gr.Row(elem_id="composer"):
-            self.box = gr.Textbox(
-                label="Your message",
-                show_label=False,
-                placeholder="Ask something",
-                lines=1,
-                max_lines=10,
-                autofocus=True,
-                container=False,
-                scale=8,
-                elem_id="box",
-            )
-            self.send = gr.Button("Send", variant="primary", elem_id="send", min_width=80, scale=0)
-            self.stop = gr.Button(
-                "Stop", variant="stop", visible=False, elem_id="stop", min_width=80, scale=0
-            )
+        self.box, self.send, self.stop = composer(
+            ("composer", "box", "send", "stop"), "Your message", "Ask something", "Send", autofocus=True
+        )
 
     def _events(self, blocks: gr.Blocks) -> None:
         everything = [
@@ -305,21 +315,9 @@ class Compare:
                 self.left = Choice(service, "One model")
             with gr.Column(min_width=280):
                 self.right = Choice(service, "The other model")
-        with gr.Row(elem_id="asking"):
-            self.box = gr.Textbox(
-                label="Question for both",
-                show_label=False,
-                placeholder="A question for both",
-                lines=1,
-                max_lines=10,
-                container=False,
-                scale=8,
-                elem_id="question",
-            )
-            self.ask = gr.Button("Compare", variant="primary", elem_id="ask", min_width=100, scale=0)
-            self.stop = gr.Button(
-                "Stop", variant="stop", visible=False, elem_id="stop-both", min_width=80, scale=0
-            )
+        self.box, self.ask, self.stop = composer(
+            ("asking", "question", "ask", "stop-both"), "Question for both", "A question for both", "Compare"
+        )
         self.status = gr.Markdown(elem_id="both", latex_delimiters=[])
         with gr.Row(elem_id="answers"):
             self.first = gr.Markdown(elem_id="first", latex_delimiters=[])

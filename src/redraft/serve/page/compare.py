@@ -7,9 +7,9 @@ that neither speed nor revisions tell which is which. After the vote, both are n
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from redraft.chain import Chain, Prompt
 from redraft.counting import counted
@@ -22,21 +22,8 @@ from redraft.serve.page.work import Service, Wanted
 Winner = Literal["1", "2", "tie"]
 
 
-class Store(Protocol):
-    """Stores a vote, or raises a RedraftError."""
-
-    def __call__(
-        self,
-        *,
-        id: str,  # noqa: A002
-        question: str,
-        chains: tuple[Chain, Chain],
-        names: tuple[str, str],
-        winner: Winner,
-        voter: str,
-        swapped: bool,
-    ) -> None:
-        """Store it. See `redraft.evaluation.voting.compared`."""
+Store = Callable[..., None]
+"""Stores a vote, as `redraft.evaluation.voting.compared.PageVotes.add` does, or raises a RedraftError."""
 
 
 @dataclass
@@ -100,7 +87,8 @@ class Duel:
     def _side(self, index: int, chain: Chain) -> str:
         title = f"Answer {index + 1}" + f" · {self.names[index]}" * self.voted
         shown = turn_of(chain, f"side-{index}", question=False) if self.voted else final(chain)
-        return f'<h3 class="side">{safe(title)}</h3>{shown}'
+        # In one element, so that Gradio also replaces what the script adds.
+        return f'<div><h3 class="side">{safe(title)}</h3>{shown}</div>'
 
     def vote(self, winner: Winner, voter: str, store: Store) -> None:
         """Store the vote. What goes wrong is in `wrong`; then the vote can be tried again."""

@@ -40,9 +40,9 @@ def html_of(text: str) -> str:
     return one_line("".join(safe.parts) + "".join(f"</{tag}>" for tag in reversed(safe.open)))
 
 
-def as_is(text: str) -> str:
+def as_is(text: str, kind: str = "asis") -> str:
     """Return a text that is not rendered, as HTML on one line."""
-    return f'<p class="asis">{one_line(escape(printable(text)))}</p>'
+    return f'<p class="{kind}">{one_line(escape(printable(text)))}</p>'
 
 
 def one_line(html: str) -> str:
@@ -70,7 +70,7 @@ class _Safe(HTMLParser):
         self._hosts: list[tuple[str, int]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take an allowed tag without its attributes, save where a link leads."""
+        """Take an allowed tag without its attributes, save where a link leads or a list begins to count."""
         given = {name: value or "" for name, value in attrs}
         if tag == "img":
             self.handle_data(f"[picture: {given.get('alt') or 'without a description'}]")
@@ -79,7 +79,8 @@ class _Safe(HTMLParser):
         elif tag in _VOID:
             self.parts.append(f"<{tag}>")
         elif tag in _TAGS:
-            self.parts.append(f"<{tag}>")
+            first = given.get("start", "")
+            self.parts.append(f'<ol start="{first}">' if tag == "ol" and first.isdecimal() else f"<{tag}>")
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

@@ -12,6 +12,7 @@ alone should not wait for.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import secrets
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,8 @@ from redraft.serve.limits import Limits, body_of
 from redraft.serve.page.compare import Store
 from redraft.serve.page.login import Logins
 from redraft.serve.page.work import Service
+
+_log = logging.getLogger(__name__)
 
 OURS = ("/", "/login", "/logout", "/page/", "/assets/", "/static/", "/theme.css", "/gradio_api/")
 """Paths of the page; those that end in a slash with all below them."""
@@ -201,11 +204,12 @@ def _changed(app: ASGIApp, nonce: str) -> ASGIApp:
 
 
 async def _enter(logins: Logins, request: Request, limits: Limits) -> Response:
-    """Log a visitor in with the key that the form sends."""
+    """Log a visitor in with the key that the form sends. A wrong one is noted, without the key."""
     body = await body_of(request, replace(limits, body=_ENTRY))
     given = parse_qs(body.decode("latin-1")).get("key", [""])[0]
     secure = request.headers.get("origin", "").startswith("https:")
     if (cookie := logins.enter(given, secure=secure)) is None:
+        _log.warning("a login failed, from %s", request.client.host if request.client else "nowhere known")
         return _login_page('<p class="alert" role="alert">That key is not right.</p>')
     return RedirectResponse("/", 303, {"Set-Cookie": cookie})
 

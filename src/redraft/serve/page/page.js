@@ -48,9 +48,12 @@ window.fetch = async (what, how) => {
 };
 
 const copied = new WeakSet(); // what has a button
-async function copy(of, button) {
-  const parts = of.matches("pre") ? [of] : [...of.children].filter((each) => !each.matches(".sr, .copy"));
-  await navigator.clipboard.writeText(parts.map((each) => each.innerText.trimEnd()).join("\n\n"));
+async function copy(of, button) { // an answer with its formatting for editors that have it, else in Markdown
+  const source = of.querySelector(".source"), bare = of.cloneNode(true);
+  for (const each of bare.querySelectorAll(".sr, .copy, .source")) each.remove();
+  const forms = { "text/plain": (source || of).textContent.trimEnd(), ...(source && { "text/html": bare.innerHTML }) };
+  const blobs = Object.entries(forms).map(([type, text]) => [type, new Blob([text], { type })]);
+  await navigator.clipboard.write([new ClipboardItem(Object.fromEntries(blobs))]);
   said.textContent = "Copied.";
   button.classList.add("copied");
   setTimeout(() => button.classList.remove("copied"), 1500);
@@ -106,7 +109,7 @@ function atBottom() {
 
 let following = true;
 let busy = false;
-let comparing = false;
+let comparing; // how far a comparison is
 let turns = 0;
 let until = 0; // when to stop following: Gradio draws the end of an answer a moment after it
 document.addEventListener("pointerdown", () => { until = 0; }, { passive: true });
@@ -116,9 +119,8 @@ function changed() {
   for (const step of document.querySelectorAll("details[id]")) {
     if (opened.has(step.id) && step.open !== opened.get(step.id)) step.open = opened.get(step.id);
   }
-  const alert = find("#live .alert, #both .alert");
-  const state = alert || find("#live .status, #both .status, #both .done");
-  const text = state ? state.textContent : busy && "The answer is complete.";
+  const state = find("#live .alert, #live .status, #both .alert, #both .status, #both .done");
+  const text = state ? !state.matches(".alert") && state.textContent : busy && "The answer is complete."; // alerts say themselves
   if (text && said.textContent !== text) said.textContent = text;
   const working = Boolean(find("#live .status"));
   const count = document.querySelectorAll(".turn").length;
@@ -128,7 +130,7 @@ function changed() {
   if (busy && !working && document.activeElement === document.body) find("#box textarea")?.focus();
   if (working && !busy) following = true;
   busy = working;
-  const both = Boolean(find("#both .status"));
+  const both = find("#both p, #both .alert")?.className;
   if (both !== comparing) setTimeout(() => find("#asking").scrollIntoView(), 300); // what it shows is drawn by then
   comparing = both;
   offerCopies();

@@ -14,7 +14,7 @@ from redraft.revision.conversation import Conversation
 from redraft.revision.state import complete_steps
 from redraft.serve.errors import told
 from redraft.serve.keys import Key
-from redraft.serve.page.view import alert, status, turn_of
+from redraft.serve.page.view import alert, turn_of
 from redraft.serve.page.work import Service, Wanted, Work
 
 
@@ -68,10 +68,9 @@ class Talk:
         """
         self.wrong, turns = "", self.turns  # the visitor may begin another conversation meanwhile
         question = work.prompt.text
-        waiting = status("Waiting for a free place")
 
         def draw() -> str:
-            return work.making.html(work.options["id"], question, waiting if work.waiting else "")
+            return work.making.html(work.options["id"], question, work.held_up)
 
         try:
             async for html in service.watch(tab, [work], draw):

@@ -1,7 +1,7 @@
 """Turns of a conversation as HTML: the question, each step folded in its place, and the final answer.
 
 Everything is on one line, and every text of a person or model is escaped or rendered by `markdown`. Gradio
-keeps the attributes class, id, role and href alone, so hints for screen readers are hidden texts.
+keeps the attributes class, id, role, href and start alone, so hints for screen readers are hidden texts.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Making:
     _answer: str = ""
     _feedback: str = ""
     _index: int = 0
+    _again: str = ""
 
     def take(self, event: Event) -> None:
         """Take an event of the chain."""
@@ -65,30 +66,34 @@ class Making:
                 self._index, self._feedback = event.index, self._feedback + event.text
             case DraftDone():
                 self.drafts.append(event.step)
-                self._answer = ""
+                self._answer = self._again = ""
             case StepDone():
                 self.steps = [*self.steps[: event.index], event.step]
-                self._answer = self._feedback = ""
+                self._answer = self._feedback = self._again = ""
             case Interrupted():
                 self.steps, self.drafts = (
                     list(complete_steps(event.chain)),
                     list(complete_drafts(event.chain)),
                 )
                 self._answer = self._feedback = ""
+                self._again = " again: a reply broke off"
             case Finished():
                 self.chain = event.chain
 
     @property
     def doing(self) -> str:
         """What is going on, in words."""
+        if self.chain is not None:
+            return "Finishing"
         if self._feedback:
-            return f"Criticising {name_of(self._index).lower()}"
+            return f"Criticising {name_of(self._index).lower()}{self._again}"
         index = self._index if self._answer else len(self.steps)
         number = f" {len(self.drafts) + 1}" if self.drafts and not index else ""
-        return f"Writing {name_of(index).lower()}{number}" if index else f"Writing a draft{number}"
+        name = name_of(index).lower() if index else "a draft"
+        return f"Writing {name}{number}{self._again}"
 
-    def html(self, turn: str, question: str, waiting: str = "") -> str:
-        """Return the turn as it is now. `turn` is its id in the page."""
+    def html(self, turn: str, question: str, held_up: str = "") -> str:
+        """Return the turn as it is now. `turn` is its id in the page, `held_up` says what it waits for."""
         parts = [_question(question, turn), *_steps(self.steps, turn)]
         if self._answer:
             parts.append(f'<div class="writing">{html_of(self._answer)}</div>')
@@ -96,7 +101,7 @@ class Making:
             parts.append(
                 f'<div class="feedback"><p class="label">Feedback</p>{html_of(self._feedback)}</div>'
             )
-        parts.append(waiting or status(self.doing))
+        parts.append(status(held_up or self.doing))
         return f'<div class="turn" id="{turn}">{"".join(parts)}</div>'
 
 
@@ -120,10 +125,11 @@ def turn_of(chain: Chain, turn: str, *, question: bool = True) -> str:
 
 
 def final(chain: Chain) -> str:
-    """Return the final answer of a chain."""
+    """Return the final answer of a chain, and its Markdown unseen, for Copy."""
     if not chain.answer.strip():
         return alert("There is no answer.")
-    return f'<div class="final"><p class="sr">Answer</p>{html_of(chain.answer)}</div>'
+    source = as_is(chain.answer, "source")
+    return f'<div class="final">{source}<p class="sr">Answer</p>{html_of(chain.answer)}</div>'
 
 
 def _question(text: str, turn: str) -> str:

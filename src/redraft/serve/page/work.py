@@ -80,7 +80,7 @@ class Work:
 
     Attributes:
         key: Who asks.
-        model: The name of the model.
+        model: The model.
         prompt: The conversation.
         options: Those of the chain.
         making: What there is of it.
@@ -90,7 +90,7 @@ class Work:
     """
 
     key: Key
-    model: str
+    model: Model
     prompt: Prompt
     options: Options
     making: Making
@@ -100,9 +100,16 @@ class Work:
     _cancel: CancelToken = field(default_factory=CancelToken)
     _task: asyncio.Task[None] | None = None
 
-    def begin(self, service: Service) -> asyncio.Task[None]:
-        """Begin, and return the task."""
-        self._task = asyncio.ensure_future(self._run(service))
+    @property
+    def held_up(self) -> str:
+        """What it waits for, in words; empty if nothing holds it up."""
+        if self.waiting:
+            return "Waiting for a free place"
+        return "The model failed. Trying again" if self.model.stalled else ""
+
+    def begin(self, service: Service, after: Sequence[asyncio.Task[None]] = ()) -> asyncio.Task[None]:
+        """Begin when the tasks `after` have ended, and return the task."""
+        self._task = asyncio.ensure_future(self._run(service, after))
         return self._task
 
     def stop(self) -> None:
@@ -115,10 +122,12 @@ class Work:
         if self.waiting:
             task.cancel()
 
-    async def _run(self, service: Service) -> None:
+    async def _run(self, service: Service, after: Sequence[asyncio.Task[None]]) -> None:
         began = time.monotonic()
         REQUEST.set(self.id)  # of this task alone
         try:
+            if after:
+                await asyncio.wait(after)
             with self.key.entered():
                 async with service.gate.entered():
                     self.waiting = False
@@ -172,7 +181,7 @@ class Service:
         if wanted != own(model):
             asked = {"revision": {"min": wanted.least, "max": max(wanted.least, wanted.most)}}
         options: Options = {**chain_options(asked, model, self.limits, ()), **more}  # type: ignore[typeddict-item]
-        return Work(key, model.name, prompt_of(prompt), options, Making())
+        return Work(key, model, prompt_of(prompt), options, Making())
 
     async def watch(self, tab: str, works: Sequence[Work], draw: Callable[[], str]) -> AsyncIterator[str]:
         """Make chains, and yield pictures of them while they are made.
@@ -186,7 +195,9 @@ class Service:
             Refusal: The tab is being answered already, or a chain failed.
         """
         with self._working(tab, works):
-            tasks = {work.begin(self) for work in works}
+            tasks: list[asyncio.Task[None]] = []
+            for work in works:
+                tasks.append(work.begin(self, after=tasks[:] if work.key.parallel == 1 else ()))
             pause = PAUSE
             while pending := [task for task in tasks if not task.done()]:
                 await asyncio.wait(pending, timeout=pause)
@@ -213,8 +224,8 @@ class Service:
                 work.stop()
 
     def leave(self, tab: str) -> None:
-        """Stop the chains of a tab, if there are any."""
-        for work in self.at_work.pop(tab, ()):
+        """Stop the chains of a tab, if there are any: first those that wait, or they get a place now free."""
+        for work in sorted(self.at_work.pop(tab, ()), key=lambda work: not work.waiting):
             work.stop()
 
     def note(self, work: Work, seconds: float) -> None:
@@ -222,8 +233,8 @@ class Service:
         chains = [chain.model_copy(update={"id": work.id})] if (chain := work.making.chain) else []
         usage = sum((chain.usage for chain in chains), Usage())
         work.key.pay(usage.prompt_tokens + usage.completion_tokens)
-        self.metrics.asked(work.model, chains, usage, seconds)
-        seen = {"id": work.id, "key": work.key, "model": work.model, "chains": chains, "usage": usage}
+        self.metrics.asked(work.model.name, chains, usage, seconds)
+        seen = {"id": work.id, "key": work.key, "model": work.model.name, "chains": chains, "usage": usage}
         if work.refusal:
             seen |= {"status": work.refusal.status.value, "error": work.refusal.code}
         elif chains:

@@ -9,8 +9,8 @@ and true at real tokens; the EOS token is real. Padding may hold anything, NaN t
 results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64. Log-probabilities and KL are
 in nats.
 
-The names `*_trlx` are trlX 0.6 as published, with its departures, to reproduce StableVicuna. Use the function
-beside each for anything else.
+The names `*_trlx` are trlX as published, with its departures, to reproduce StableVicuna. For anything else
+use the function beside each.
 
 Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
 "Approximating KL Divergence" (2020).
@@ -55,8 +55,6 @@ def log_probs_and_entropy(
         temperature: The one that the tokens were sampled with, above 0.
         chunk: How many tokens' rows are held in 32 bits at once.
     """
-    if not tokens.numel():
-        return (empty := _wide(logits).new_zeros(tokens.shape)), empty
     rows = zip(torch.split(logits.flatten(0, 1), chunk), torch.split(tokens.flatten(), chunk), strict=True)
     parts = [
         checkpoint(_chunk, part, chosen, temperature, use_reentrant=False, preserve_rng_state=False)
@@ -141,7 +139,7 @@ def kl_k1(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
     Schulman (2020), k1: unbiased for KL(π ‖ π_ref), but noisy, and negative for some tokens. The KL of a
     sequence is the sum over its tokens.
     """
-    return _real(_wide(log_probs) - _wide(ref_log_probs), mask)
+    return _log_ratio(log_probs, ref_log_probs, mask)
 
 
 def kl_k3(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
@@ -150,8 +148,8 @@ def kl_k3(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
     Schulman (2020), k3, and 2402.03300 equation 4: unbiased for KL(π ‖ π_ref) with samples from π, and less
     noisy than k1. An lr below −20 counts as −20 (`MAX_LOG_RATIO`). verl also clamps the result to ±10.
     """
-    ratio = kl_k1(log_probs, ref_log_probs, mask).clamp(min=-MAX_LOG_RATIO)
-    return (torch.expm1(-ratio) + ratio).clamp(min=0)
+    ratio = _log_ratio(log_probs, ref_log_probs, mask).clamp(min=-MAX_LOG_RATIO)
+    return torch.expm1(-ratio) + ratio
 
 
 def kl_trlx(log_probs: Tensor, ref_log_probs: Tensor, attention_mask: Tensor) -> Tensor:
@@ -159,7 +157,8 @@ def kl_trlx(log_probs: Tensor, ref_log_probs: Tensor, attention_mask: Tensor) ->
 
     Wrong with it: with samples from π its mean is χ²(π ‖ π_ref) − KL(π ‖ π_ref). It would estimate the KL of
     samples from π_ref. The prompt's tokens were not sampled at all. trlX then averages its root over chunks
-    of rollouts and squares that. An lr above 20 counts as 20.
+    of rollouts and squares that; earlier it took the mean over all places, padding too. An lr above 20
+    counts as 20.
 
     Args:
         log_probs: Of prompt and response, [sequences, tokens]. Padding may be on either side.
@@ -173,8 +172,7 @@ def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: flo
     """Return β·(1 + clip(KL / target − 1, ±0.2)·n / horizon), the coefficient for the next rollout batch.
 
     1909.08593 section 2.2, with K_β = n / horizon as in its code. n / horizon above 1 counts as 1, so that β
-    never turns negative. A KL of NaN changes nothing. Call it once a rollout batch: trlX does it more often
-    (`adaptive_beta_trlx`).
+    never turns negative. A KL of NaN changes nothing. Call it once a rollout batch.
 
     Args:
         beta: β so far.
@@ -250,7 +248,7 @@ class RunningMoments:
         """
         if not (count := scores.numel()):
             return self
-        scores = scores.double()
+        scores = scores.to("cpu", torch.float64)
         mean, total = scores.mean().item(), self.count + count
         squares, apart = (scores - mean).square().sum().item(), mean - self.mean
         return RunningMoments(
@@ -273,8 +271,8 @@ def token_rewards(
     1909.08593 equation 2, with its KL term spread over tokens as in its code. A sequence without real tokens
     gets nothing, and its score is lost.
 
-    trlX adds the score to the last place that it kept, which is often padding after EOS; TRL's PPOv2 adds it
-    one place after the last real token.
+    trlX adds the score up to two places after EOS, where V is never trained. TRL's PPOv2 adds it one place
+    after EOS, unless the response fills the width.
 
     Args:
         scores: [sequences].
@@ -284,7 +282,7 @@ def token_rewards(
         beta: The KL coefficient, per nat.
     """
     last = mask & ~pad(mask[:, 1:], (0, 1))
-    return -beta * kl_k1(log_probs, ref_log_probs, mask) + _real(_wide(scores)[:, None], last)
+    return -beta * _log_ratio(log_probs, ref_log_probs, mask) + _real(_wide(scores)[:, None], last)
 
 
 # Advantages.
@@ -297,8 +295,7 @@ def gae(
     """Return advantages (not whitened) and returns, both [sequences, tokens].
 
     A_t = δ_t + γλ·A_{t+1} with δ_t = r_t + γ·V_{t+1} − V_t, and R_t = A_t + V_t: 1506.02438 equation 16,
-    1707.06347 equations 11 and 12. V and A after the last real token are 0, for a response that was cut off
-    too.
+    1707.06347 equations 11 and 12. V and A are 0 after the last real token, also if the response was cut off.
 
     TRL's PPOv2 keeps V of the place after the last real token, where it also puts the score.
 
@@ -332,7 +329,7 @@ def rloo_advantages(scores: Tensor) -> Tensor:
 
 
 def grpo_advantages(scores: Tensor) -> Tensor:
-    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; 0 where all are equal.
+    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; about 0 if all are equal.
 
     2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. Dr. GRPO
     (2503.20783) leaves the division out, because it gives prompts that are nearly always or never solved too
@@ -367,7 +364,7 @@ def policy_loss(
     responses.
     """
     advantages = _real(advantages, mask)
-    ratio = kl_k1(log_probs, old_log_probs, mask).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
+    ratio = _log_ratio(log_probs, old_log_probs, mask).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp()
     return _larger(-advantages * ratio, -advantages * ratio.clamp(1 - cliprange, 1 + cliprange))
 
 
@@ -376,8 +373,7 @@ def value_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return ½·Σ max((V − R)², (clip(V, V_old ± c) − R)²), and how many tokens were clipped; scalars.
 
-    Not in the PPO paper: from OpenAI's baselines (`ppo2`), with its ½. An infinite c clips nothing, which
-    many prefer.
+    Not in the PPO paper: from OpenAI's baselines (`ppo2`), with its ½. An infinite c clips nothing.
     """
     values, old_values, returns = (_real(each, mask) for each in (values, old_values, returns))
     clipped = values.clamp(old_values - cliprange_value, old_values + cliprange_value)
@@ -388,6 +384,10 @@ def value_loss(
 def _larger(plain: Tensor, clipped: Tensor) -> tuple[Tensor, Tensor]:
     """Return the sum of the larger of both, and how often that is the clipped one."""
     return torch.maximum(plain, clipped).sum(), (clipped > plain).sum()
+
+
+def _log_ratio(log_probs: Tensor, others: Tensor, mask: Tensor) -> Tensor:
+    return _real(_wide(log_probs) - _wide(others), mask)
 
 
 def _real(values: Tensor, mask: Tensor) -> Tensor:
