@@ -11,10 +11,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from redraft.chain import Prompt
 from redraft.train.model.lora import add_adapter
+from redraft.train.rl.experience import Asked
 from redraft.train.rl.options import PpoOptions
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.rewards import Reward
-from redraft.train.rl.rollouts import Asked, Rollouts
+from redraft.train.rl.rollouts import Rollouts
 from redraft.train.run.loop import Loop
 from tests.train.tiny import SHAPE
 from tests.train.tokenizer_kinds import tokenizer
@@ -52,7 +53,7 @@ def policy(**settings: Any) -> Policy:
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         model.lm_head.weight.mul_(20)  # else all tokens are nearly as likely, whatever the layers say
-    return Policy(add_adapter(model, own, redraft_format=None), own)
+    return Policy(add_adapter(model, own, note={}), own)
 
 
 def shaken(made: Policy) -> Policy:

@@ -11,6 +11,7 @@ Sampling is temperature and then top-p, as in the other engines.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 from collections.abc import Callable, Sequence
@@ -77,6 +78,11 @@ class Request:
         """Tokens that the model has not read yet; 1 while it generates."""
         return len(self.tokens) - len(self.slot.tokens)
 
+    @property
+    def made(self) -> int:
+        """Tokens generated so far."""
+        return len(self.tokens) - self.asked
+
     def take(self, token: int, logprob: float | None, *, ends: bool) -> bool:
         """Add a token, and deliver the text that is now final. Return whether the sequence is complete.
 
@@ -85,7 +91,7 @@ class Request:
         self.tokens.append(token)
         if logprob is not None and self.sampling.logprobs:
             self._logprobs.append(logprob)
-        made = len(self.tokens) - self.asked
+        made = self.made
         piece = self.spelling.end(token) if ends else self.spelling.add(token)
         finish: Finish | None = "stop" if ends or piece.stop_text is not None else None
         if finish is None and made >= self.room:
@@ -123,6 +129,7 @@ class Batch:
         size: Size of the tokenizer's vocabulary. Further tokens of the model are never drawn.
         windows: Visible tokens by kind of attention; None for all.
         threads: CPU threads; None for torch's default.
+        least: Tokens that a sequence generates before it may end.
     """
 
     def __init__(
@@ -135,7 +142,9 @@ class Batch:
         size: int,
         windows: dict[str, int | None],
         threads: int | None = None,
+        least: int = 0,
     ) -> None:
+        self._least = least
         self._model, self._ends, self._size, self._windows = model, ends, size, windows
         self._context, self._threads = context, threads
         self._slots = [Slot(number) for number in range(slots)]
@@ -277,6 +286,8 @@ class Batch:
         """Read the last token of some sequences, and draw one more for each."""
         parts = [request.tokens[-1:] for request in requests]
         logits = self._forward(requests, parts)[:, -1, : self._size].float()
+        if early := [row for row, request in enumerate(requests) if request.made < self._least]:
+            logits[torch.tensor(early)[:, None], torch.tensor(sorted(self._ends))] = -math.inf
         drawn = draw(
             logits,
             [request.sampling for request in requests],

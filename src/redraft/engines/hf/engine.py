@@ -51,6 +51,7 @@ class HfEngine(LocalEngine):
         threads: CPU threads; None for torch's default.
         native: Whether it was trained on chains.
         ends: Tokens that end a text; None for those of model and tokenizer.
+        least: Tokens that a text has at least: those that would end it sooner are not drawn.
 
     Raises:
         UsageError: The model was trained for shorter contexts than `ctx`.
@@ -68,6 +69,7 @@ class HfEngine(LocalEngine):
         threads: int | None = None,
         native: bool = False,
         ends: frozenset[int] | None = None,
+        least: int = 0,
     ) -> None:
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._model, self._tokenizer = model.eval(), Tokenizer(tokenizer, name)
@@ -96,6 +98,7 @@ class HfEngine(LocalEngine):
             size=self._tokenizer.size,
             windows=windows,
             threads=threads,
+            least=least,
         )
 
     @classmethod

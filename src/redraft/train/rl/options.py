@@ -37,6 +37,7 @@ class PpoOptions(DataOptions):
     chunk_size: int = own_setting(ROLLOUTS, "answers that are written and judged together", 16)
     num_generations: int = own_setting(ROLLOUTS, "answers to each prompt, for rloo and grpo", 4)
     max_new_tokens: int = own_setting(ROLLOUTS, "the most tokens of an answer", 128)
+    min_new_tokens: int = own_setting(ROLLOUTS, "the fewest tokens of an answer", 0)
     temperature: float = own_setting(ROLLOUTS, "temperature of the answers", 1.0)
     top_p: float = own_setting(ROLLOUTS, "nucleus of the answers", 1.0)
     missing_eos_penalty: float = own_setting(
@@ -87,3 +88,8 @@ PPO = TrainVerb(
 )
 
 __all__ = ["PPO", "RUN", "PpoOptions"]
+
+
+def samples_each(own: PpoOptions) -> int:
+    """Return how many answers a prompt gets in a rollout batch."""
+    return own.num_generations if own.algorithm in ("rloo", "grpo") else 1

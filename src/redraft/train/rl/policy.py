@@ -18,11 +18,8 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutput
 
 from redraft.train.rl.algorithm import (
-    explained_variance,
-    kl_k1,
     kl_k3,
     log_probs_and_entropy,
-    masked_mean,
     policy_loss,
     value_loss,
 )
@@ -164,18 +161,3 @@ def _plain(layer: Any) -> nn.Linear:
     plain.weight = nn.Parameter(weight.to(base.weight.dtype), requires_grad=False)
     plain.bias = base.bias
     return plain
-
-
-def watched(seen: Seen, ref: Tensor, returns: Tensor, mask: Tensor) -> dict[str, float]:
-    """Return what a rollout batch says of the policy that wrote it.
-
-    `kl` is that of an answer in nats (k1), `kl_k3` the same by the other estimator, `entropy` that of a
-    token in nats.
-    """
-    found = {
-        "kl": kl_k1(seen.log_probs, ref, mask).sum(1).mean(),
-        "kl_k3": kl_k3(seen.log_probs, ref, mask).sum(1).mean(),
-        "rollout_entropy": masked_mean(seen.entropy, mask),
-        "explained_variance": explained_variance(seen.values, returns, mask),
-    }
-    return {name: float(each) for name, each in found.items()}

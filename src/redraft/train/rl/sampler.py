@@ -40,12 +40,13 @@ class Sampler:
         tokenizer: Its tokenizer.
         ctx: The most tokens of prompt and response.
         parallel: Responses at once.
+        least: Tokens that a response has at least.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int) -> None:
+    def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
         end = int(tokenizer.eos_token_id)
         self._engine = HfEngine(
-            model, tokenizer, name="policy", ctx=ctx, parallel=parallel, ends=frozenset({end})
+            model, tokenizer, name="policy", ctx=ctx, parallel=parallel, ends=frozenset({end}), least=least
         )
 
     async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:

@@ -18,10 +18,11 @@ from redraft.train.data.packing import Rows, one_a_row
 from redraft.train.data.store import Prepared
 from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_tokenizer
 from redraft.train.processes import Say
-from redraft.train.rl.options import PpoOptions
+from redraft.train.rl.experience import Asked
+from redraft.train.rl.options import PpoOptions, samples_each
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.rewards import parse_rewards
-from redraft.train.rl.rollouts import Asked, Rollouts
+from redraft.train.rl.rollouts import Rollouts
 from redraft.train.run.components import adapted
 
 
@@ -116,7 +117,7 @@ class PpoStages:
             say=say,
         )
         if args.max_steps <= 0:
-            batches = -(-args.num_train_epochs * len(data.rows) * _samples(own) // own.num_rollouts)
+            batches = -(-args.num_train_epochs * len(data.rows) * samples_each(own) // own.num_rollouts)
             args.max_steps = int(batches * len(read) // args.gradient_accumulation_steps)
         if args.logging_steps <= 1:
             args.logging_steps = len(read) // args.gradient_accumulation_steps  # a line for a rollout batch
@@ -126,18 +127,13 @@ class PpoStages:
 PPO_STAGES = PpoStages()
 
 
-def _samples(own: PpoOptions) -> int:
-    """Return how many answers a prompt gets in a rollout batch."""
-    return own.num_generations if own.algorithm in ("rloo", "grpo") else 1
-
-
 def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
     """Raise `UsageError` unless a rollout batch divides into chunks, groups and steps."""
     step = args.train_batch_size * args.gradient_accumulation_steps
     sizes = {
         "--chunk_size": own.chunk_size,
         "--per_device_train_batch_size × --gradient_accumulation_steps": step,
-        **({"--num_generations": _samples(own)} if _samples(own) > 1 else {}),
+        **({"--num_generations": samples_each(own)} if samples_each(own) > 1 else {}),
     }
     for name, size in sizes.items():
         if own.num_rollouts % size:

@@ -1,0 +1,210 @@
+"""From responses and scores to tensors: what a policy learns of a rollout batch.
+
+Log-probabilities and values are those of the policy that wrote the responses, computed once. `--algorithm`
+decides what becomes of the scores: see `algorithm` for each formula. β, the price of KL, is adapted after
+each rollout batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from redraft.chain import Prompt
+from redraft.engines.base import Tokens
+from redraft.train.data.batches import Batch
+from redraft.train.rl import algorithm
+from redraft.train.rl.algorithm import RunningMoments
+from redraft.train.rl.options import PpoOptions, samples_each
+from redraft.train.rl.policy import Policy, Seen
+from redraft.train.rl.sampler import Response
+
+AT_ONCE = 16
+"""Sequences of a forward pass without gradients."""
+
+BETA = (1e-8, 1e8)
+"""β stays within these, so that one that is driven to an end can come back."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A prompt to train on: its record's id, the prompt, and its tokens up to where the model writes."""
+
+    name: str
+    prompt: Prompt
+    tokens: Tokens
+
+
+class Experience:
+    """Makes tensors of rollout batches, and keeps what they need of earlier ones.
+
+    Args:
+        policy: The policy that writes the responses.
+        own: The settings.
+        size: Sequences of a minibatch.
+        bf16: Whether layers compute in bf16.
+
+    Attributes:
+        beta: β, for the next rollout batch.
+        metrics: The numbers of the last one.
+    """
+
+    def __init__(self, policy: Policy, own: PpoOptions, *, size: int, bf16: bool) -> None:
+        self._policy, self._own, self._size, self._bf16 = policy, own, size, bf16
+        self.beta = own.init_kl_coef
+        self.metrics: dict[str, float] = {}
+        self._moments = RunningMoments()
+        self._first_std: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {
+            "beta": self.beta,
+            "kl_coef": self._policy.kl_coef,
+            "moments": asdict(self._moments),
+            "first_std": self._first_std,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.beta, self._policy.kl_coef = state["beta"], state["kl_coef"]
+        self._moments, self._first_std = RunningMoments(**state["moments"]), state["first_std"]
+
+    def complete(
+        self, asked: Sequence[Asked], responses: Sequence[Response], scores: Sequence[float]
+    ) -> Batch:
+        """Return the tensors of a rollout batch: what `Policy` takes, without its last argument."""
+        batch = padded(asked, responses)
+        ended = torch.tensor([each.ended for each in responses])
+        judged = torch.tensor(scores, dtype=torch.float64)
+        seen, ref = self._seen(batch["input_ids"], batch["starts"], batch["mask"])
+        mask = batch["mask"]
+        in_loss = self._own.algorithm == "grpo"
+        price = 0.0 if in_loss else self.beta
+        rewards = algorithm.token_rewards(self._shaped(judged, ended), seen.log_probs, ref, mask, price)
+        advantages, returns = self._advantages(rewards, seen.values, mask)
+        self.metrics = {
+            **_of_scores(judged, ended, mask),
+            "beta": self.beta,
+            **_of_policy(seen, ref, returns, mask),
+        }
+        self._policy.kl_coef = self.beta if in_loss else 0.0
+        self._adapt(batch, len(judged))
+        return {
+            **batch,
+            "log_probs": seen.log_probs,
+            "ref_log_probs": ref,
+            "values": seen.values,
+            "advantages": advantages,
+            "returns": returns,
+        }
+
+    def _shaped(self, scores: Tensor, ended: Tensor) -> Tensor:
+        """Return scores after the penalty, clipping and scaling."""
+        own = self._own
+        penalised = algorithm.penalise_missing_eos(scores, ended, own.missing_eos_penalty)
+        clipped = algorithm.clip_scores(penalised, own.cliprange_reward)
+        self._moments = self._moments.updated(clipped)
+        self._first_std = self._first_std or self._moments.std
+        scale = {"none": 1.0, "running": self._moments.std, "ref": self._first_std}[own.scale_reward]
+        return (clipped / scale).float()
+
+    def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
+        """Return what the policy and its reference say of all responses, those of a length together."""
+        parts: list[Seen] = []
+        refs: list[Tensor] = []
+        device = self._policy.value_head.weight.device
+        lengths = starts + mask.sum(1)
+        order = torch.argsort(lengths)
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            for rows in torch.split(order, AT_ONCE):
+                longest = int(lengths[rows].max())
+                part = [each.to(device) for each in (input_ids[rows, :longest], starts[rows], mask[rows])]
+                parts.append(Seen(*(each.cpu() for each in self._policy.see(*part))))
+                refs.append(self._policy.see_reference(*part).cpu())
+        back = torch.argsort(order)
+        return Seen(*(torch.cat(each)[back] for each in zip(*parts, strict=True))), torch.cat(refs)[back]
+
+    def _advantages(self, rewards: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Return advantages and returns. Those of trlX are whitened later, in each minibatch."""
+        own = self._own
+        if (samples := samples_each(own)) > 1:
+            of = algorithm.rloo_advantages if own.algorithm == "rloo" else algorithm.grpo_advantages
+            whole = of(rewards.sum(1).view(-1, samples)).view(-1, 1) * mask  # the score, less what KL costs
+            return whole, whole
+        advantages, returns = algorithm.gae(rewards, values, mask, own.gamma, own.lam)
+        return advantages if own.algorithm == "ppo-trlx" else algorithm.whiten(advantages, mask), returns
+
+    def _adapt(self, batch: Batch, count: int) -> None:
+        """Adapt β to the KL of a rollout batch, if it has a target."""
+        own = self._own
+        if own.target is None:
+            return
+        if own.algorithm == "ppo-trlx":
+            beta = algorithm.adaptive_beta_trlx(
+                self.beta,
+                self._kl_trlx(batch),
+                target=own.target,
+                batch_size=self._size,
+                horizon=own.horizon,
+                ppo_epochs=own.ppo_epochs,
+            )
+        else:
+            beta = algorithm.adaptive_beta(
+                self.beta, self.metrics["kl"], target=own.target, n=count, horizon=own.horizon
+            )
+        self.beta = min(max(beta, BETA[0]), BETA[1]) if self.beta else 0.0
+
+    def _kl_trlx(self, batch: Batch) -> float:
+        """Return trlX's KL, which counts the prompt's tokens too."""
+        lengths = batch["starts"] + batch["mask"].sum(1)
+        tokens = torch.arange(1, batch["input_ids"].shape[1]) < lengths[:, None]
+        seen, ref = self._seen(batch["input_ids"], torch.ones_like(lengths), tokens)
+        return float(algorithm.kl_trlx(seen.log_probs, ref, tokens))
+
+
+def padded(asked: Sequence[Asked], responses: Sequence[Response]) -> Batch:
+    """Return prompts and responses as tensors, padded on the right.
+
+    Returns:
+        `input_ids`, int64 [sequences, length]; `starts`, where each response begins, int64 [sequences]; and
+        `mask`, the real tokens of the responses, bool [sequences, tokens].
+    """
+    rows = [(*each.tokens, *response.tokens) for each, response in zip(asked, responses, strict=True)]
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+    counts = torch.tensor([len(each.tokens) for each in responses])
+    return {
+        "input_ids": ids,
+        "starts": torch.tensor([len(each.tokens) for each in asked]),
+        "mask": torch.arange(max(int(counts.max()), 1)) < counts[:, None],
+    }
+
+
+def _of_scores(scores: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return what a rollout batch says of the answers."""
+    tokens = mask.sum(1)
+    tied = torch.corrcoef(torch.stack([scores, tokens.double()]))[0, 1]  # NaN if one of them is the same
+    return {
+        "reward": float(scores.mean()),
+        "reward_std": float(scores.std(unbiased=False)),
+        "response_tokens": float(tokens.double().mean()),
+        "reward_length_correlation": float(tied.nan_to_num()),
+        "ended": float(ended.double().mean()),
+    }
+
+
+def _of_policy(seen: Seen, ref: Tensor, returns: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return what a rollout batch says of the policy: KL of an answer and entropy of a token, in nats."""
+    found = {
+        "kl": algorithm.kl_k1(seen.log_probs, ref, mask).sum(1).mean(),
+        "kl_k3": algorithm.kl_k3(seen.log_probs, ref, mask).sum(1).mean(),
+        "rollout_entropy": algorithm.masked_mean(seen.entropy, mask),
+        "explained_variance": algorithm.explained_variance(seen.values, returns, mask),
+    }
+    return {name: float(each) for name, each in found.items()}
