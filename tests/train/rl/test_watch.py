@@ -1,0 +1,79 @@
+"""Faults of a run, said in words."""
+
+from __future__ import annotations
+
+import pytest
+
+from redraft.errors import ModelError
+from redraft.train.rl.watch import LATE, Watch
+
+SOUND = {
+    "reward": 0.5,
+    "kl": 1.0,
+    "rollout_entropy": 2.0,
+    "response_tokens": 20.0,
+    "reward_length_correlation": 0.1,
+    "value_loss": 0.1,
+}
+
+
+def said(watch: Watch, times: int = LATE, **numbers: float) -> list[str]:
+    """What is said of so many rollout batches with these numbers."""
+    return [line for _ in range(times) for line in watch.add({**SOUND, **numbers})]
+
+
+def test_of_a_sound_run_nothing_is_said() -> None:
+    assert said(Watch(target=6.0), times=20) == []
+
+
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [
+        ({"kl": 19.0}, "runs away from its reference: an answer has 19 nats"),
+        ({"rollout_entropy": 0.3}, "fell from 2 to 0.3 nats"),
+        ({"reward_length_correlation": 0.9, "response_tokens": 40.0}, "longer answers get more"),
+        ({"reward_length_correlation": -0.9, "response_tokens": 9.0}, "shorter answers get more"),
+        ({"value_loss": 1.1}, "the value loss exploded: 1.1 after 0.1"),
+    ],
+)
+def test_a_fault_that_lasts_is_said_once_until_it_has_passed(numbers: dict[str, float], words: str) -> None:
+    watch = Watch(target=6.0)
+    assert said(watch, times=1) == []
+    assert said(watch, times=LATE - 1, **numbers) == []
+    (line,) = said(watch, times=10, **numbers)
+    assert words in line
+    assert said(watch) == []
+    assert len(said(watch, **numbers)) == 1
+
+
+def test_without_a_target_kl_is_far_at_thirty_nats() -> None:
+    assert said(Watch(), kl=29.0) == []
+    assert len(said(Watch(), kl=31.0)) == 1
+
+
+def test_long_answers_that_were_always_long_are_no_fault() -> None:
+    assert said(Watch(), times=9, reward_length_correlation=0.9) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "numbers", "words"),
+    [
+        ({"stop_kl": 10.0}, {"kl": 10.5}, "10.5 nats, above --stop_kl 10"),
+        ({"stop_entropy": 0.5}, {"rollout_entropy": 0.4}, "0.4 nats, below --stop_entropy 0.5"),
+    ],
+)
+def test_a_rule_of_the_user_ends_the_run(
+    rule: dict[str, float], numbers: dict[str, float], words: str
+) -> None:
+    watch = Watch(**rule)
+    assert said(watch) == []
+    with pytest.raises(ModelError, match=words):
+        said(watch, times=1, **numbers)
+
+
+def test_a_resumed_run_remembers() -> None:
+    watch, again = Watch(), Watch()
+    said(watch, times=1)
+    said(watch, times=LATE - 1, rollout_entropy=0.1)
+    again.restore(watch.state())
+    assert len(said(again, times=1, rollout_entropy=0.1)) == 1
