@@ -60,7 +60,7 @@ class Rollouts:
         self._experience = Experience(policy, own, size=size, bf16=bf16)
         self._epoch = -1
         self._batch: Batch = {}
-        self._samples, self._say = Samples(folder), say
+        self._samples, self._say = Samples(folder, afresh=own.overwrite_output_dir), say
         self._watch = Watch(own.target, own.stop_kl, own.stop_entropy)
 
     def __len__(self) -> int:

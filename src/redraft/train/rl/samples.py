@@ -16,7 +16,7 @@ from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.train.rl.sampler import Response
 
 SAMPLES = "samples.jsonl"
-"""The file's name, in the output folder. Of other processes, their number is part of it."""
+"""The file's name, in the output folder."""
 
 
 class Samples:
@@ -24,11 +24,11 @@ class Samples:
 
     Args:
         folder: The output folder of the run.
-        rank: This process, from 0.
+        afresh: Whether what is there is thrown away.
     """
 
-    def __init__(self, folder: Path, rank: int = 0) -> None:
-        self._path = folder / (f"samples-{rank}.jsonl" if rank else SAMPLES)
+    def __init__(self, folder: Path, *, afresh: bool = False) -> None:
+        self._path, self._afresh = folder / SAMPLES, afresh
         self._file: LineFile | None = None
         self._kept: dict[tuple[int, int], dict[str, Any]] = {}
 
@@ -42,7 +42,7 @@ class Samples:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
-        for line in read_lines(self._path):
+        for line in () if self._afresh else read_lines(self._path):
             whole += len(line) if line.endswith(b"\n") else 0
             with suppress(KeyError, TypeError, ValueError):
                 each = parse_line(line) or {}

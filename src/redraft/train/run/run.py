@@ -316,12 +316,6 @@ def get_ready(
     trained = stages.model(own, model, tokenizer, seed=args.seed, say=tell)
     pad = None if stages.joins(trained, own, say=tell) else int(tokenizer.pad_token_id)
     data = rows_of(prepared, own, args, stages, pad=pad)
-    check_enough_rows(
-        data.rows.rows,
-        size=args.train_batch_size,
-        accumulation=args.gradient_accumulation_steps,
-        ranks=args.world_size,
-    )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -329,6 +323,13 @@ def get_ready(
         raise OutputError(why, hint="--output_dir FOLDER") from None
     eval_data = eval_rows(own, tokenizer, args, stages, cache, pad=pad, say=say)
     source, around = stages.source(trained, data, own, args, tokenizer, say=tell)
+    if source is data:
+        check_enough_rows(
+            data.rows.rows,
+            size=args.train_batch_size,
+            accumulation=args.gradient_accumulation_steps,
+            ranks=args.world_size,
+        )
     loop = Loop(
         trained,
         args,

@@ -1,0 +1,110 @@
+"""`redraft train ppo`, from the words to an adapter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from redraft.cli import app
+from tests.train.tiny import model_folder
+
+SMALL = (
+    *("--reward", "characters<=20", "--num_rollouts", "4", "--chunk_size", "4", "--max_new_tokens", "6"),
+    *("--per_device_train_batch_size", "4", "--ppo_epochs", "2", "--max_steps", "4", "--use_cpu", "True"),
+    *("--report_to", "none", "--dtype", "float32", "--bf16", "False"),
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of random weights."""
+    return model_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Prompts without answers."""
+    path = tmp_path / "prompts.jsonl"
+    lines = [{"id": f"p{number}", "instruction": f"Sort {number}."} for number in range(6)]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def ppo(model: Path, data: Path, output: Path, *words: str) -> tuple[int, str]:
+    """Run the verb. Return its exit status and what it printed."""
+    given = ("--model_name_or_path", str(model), "--data_path", str(data), "--output_dir", str(output))
+    result = CliRunner().invoke(app, ["train", "ppo", *given, *SMALL, *words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+def test_a_run_writes_an_adapter_a_log_and_samples(model: Path, data: Path, tmp_path: Path) -> None:
+    status, printed = ppo(model, data, tmp_path / "out")
+    assert status == 0, printed
+    assert f"Try it: redraft ask … --model {model}+{tmp_path / 'out'}" in "".join(printed.split("\n"))
+    weights = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert weights
+    assert not any("value_head" in name for name in weights)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [2, 4]  # a line a rollout batch
+    assert {"reward", "kl", "kl_k3", "entropy", "clip_fraction", "value_loss"} <= lines[0].keys()
+    samples = [json.loads(line) for line in (tmp_path / "out" / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) == 8
+    assert {each["prompt"] for each in samples} <= {f"Sort {number}." for number in range(6)}
+
+
+def test_the_same_command_again_finds_all_steps_done(model: Path, data: Path, tmp_path: Path) -> None:
+    ppo(model, data, tmp_path / "out")
+    before = (tmp_path / "out" / "adapter_model.safetensors").read_bytes()
+    status, printed = ppo(model, data, tmp_path / "out")
+    assert status == 0
+    assert "all steps are done" in printed
+    assert (tmp_path / "out" / "adapter_model.safetensors").read_bytes() == before
+
+
+def test_starting_over_writes_new_samples(model: Path, data: Path, tmp_path: Path) -> None:
+    ppo(model, data, tmp_path / "out")
+    ppo(model, data, tmp_path / "out", "--overwrite_output_dir", "True", "--seed", "7")
+    assert len((tmp_path / "out" / "samples.jsonl").read_text().splitlines()) == 8
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        (("--num_rollouts", "6"), "--num_rollouts 6 is no multiple of --chunk_size, 4", "--num_rollouts 8"),
+        (("--lora", "False"), "the reference policy is the model without its adapter", "--lora True"),
+        (("--reward", "wrods<=3"), "no check is called", "checks:"),
+        (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
+        (("--temperature", "0"), "--temperature", ""),
+        (("--target", "-1"), "--target", ""),
+        (("--algorithm", "grpo", "--num_generations", "1"), "--num_generations", ""),
+        (("--ppo_epoch", "2"), "there is no setting --ppo_epoch", "--ppo_epochs"),
+    ],
+)
+def test_a_mistake_is_said_before_the_model_writes(
+    model: Path, data: Path, tmp_path: Path, words: tuple[str, ...], said: str, hint: str
+) -> None:
+    status, printed = ppo(model, data, tmp_path / "out", *words)
+    assert status == 2
+    flat = " ".join(printed.split())
+    assert said in flat
+    assert hint in flat
+    assert not (tmp_path / "out" / "samples.jsonl").exists()
+
+
+def test_without_a_reward_nothing_is_trained(model: Path, data: Path, tmp_path: Path) -> None:
+    given = [
+        "--model_name_or_path",
+        str(model),
+        "--data_path",
+        str(data),
+        "--output_dir",
+        str(tmp_path / "o"),
+    ]
+    result = CliRunner().invoke(app, ["train", "ppo", *given])
+    assert result.exit_code == 2
+    assert "nothing that judges the answers" in " ".join(result.output.split())
