@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from redraft.cli.train.running import TrainCommand, Words, run
+from redraft.counting import counted
 from redraft.train.processes import Say
 from redraft.train.settings.options import REWARD
 
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def reward(words: Words = None) -> None:
-    """Train a reward model: a number for an answer, higher for the one that people or checks preferred.
+    """Train a reward model: a number for an answer.
 
-    The data are pairs of answers to a prompt: HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and
+    It is higher for the answer that people, or checks, preferred. The data are pairs of answers to a prompt: HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and
     rejected, or redraft's chains, whose rejected drafts stand against their accepted revisions. With
     --eval_data_path, the result is measured on held-out pairs. Recipes, flags and resuming are as in
     `redraft train sft`.
@@ -35,6 +36,8 @@ def _finish(ready: Ready, say: Say) -> str:
     """Measure the result on held-out pairs, and return what to type next."""
     from redraft.train.reward.measure import measured
 
+    if ready.eval_data:
+        say(f"the result is measured on {counted(len(ready.eval_data.rows), 'held-out pair')}.")
     if found := measured(ready):
         for line in found.lines():
             say(line)

@@ -9,6 +9,7 @@ have another. The reward is read at the last token. No code of a folder is run, 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -220,7 +221,10 @@ def _model(folder: Path, adapter: Path | None, tokens: int) -> Any:
         if model.get_input_embeddings().weight.shape[0] < tokens:  # a padding token was added
             model.resize_token_embeddings(tokens, mean_resizing=False)
         model.score.float()  # before the adapter's head is copied from it
-        model = PeftModel.from_pretrained(model, adapter)
+        with warnings.catch_warnings():
+            # peft warns of redraft's fields in the adapter's configuration.
+            warnings.filterwarnings("ignore", "Unexpected keyword arguments", UserWarning)
+            model = PeftModel.from_pretrained(model, adapter)
         model.get_base_model().score.float()
     else:
         model.score.float()

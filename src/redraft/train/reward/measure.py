@@ -87,15 +87,15 @@ class Measured:
             f"{each.said:.0%} sure, {each.right.value:.0%} right ({each.pairs:,} pairs)"
             for each in self.calibration
         )
-        longer = (
-            f"preferred in {self.prefers_longer.value:.1%} and chosen in {self.longer_is_chosen.value:.1%}"
-        )
+        right, length = self.accuracy, self.length
+        share = f"accuracy {right.value:.1%} ({right.low:.1%} to {right.high:.1%})"
+        span = f"{length.value:.2f} ({length.low:.2f} to {length.high:.2f})"
+        preferred, chosen = self.prefers_longer.value, self.longer_is_chosen.value
+        longer = f"the longer answer is preferred in {preferred:.1%} and chosen in {chosen:.1%} of pairs"
         lines = [
-            f"held out: {self.pairs:,} pairs, accuracy {self.accuracy.value:.1%} ({self.accuracy.low:.1%} to "
-            f"{self.accuracy.high:.1%}), loss {self.loss:.3f} (a coin: 0.693)",
+            f"held out: {self.pairs:,} pairs, {share}, loss {self.loss:.3f} (a coin: 0.693)",
             f"calibration: {said}; off by {self.miscalibration:.1%}",
-            f"length: its correlation with the reward is {self.length.value:.2f} ({self.length.low:.2f} to "
-            f"{self.length.high:.2f}); the longer answer is {longer} of pairs",
+            f"length: its correlation with the reward is {span}; {longer}",
         ]
         if self.accuracy.high < CHANCE:
             lines.append(
