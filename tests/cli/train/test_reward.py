@@ -19,7 +19,8 @@ from tests.train.tiny import model_folder
 
 USUAL = (
     "--model_name_or_path model --data_path pairs.jsonl --output_dir out --model_max_length 128 "
-    "--max_steps 4 --save_steps 2 --cache_dir cache --bf16 False --dtype float32 --format stablevicuna --lora False"
+    "--max_steps 4 --save_steps 2 --cache_dir cache --bf16 False --dtype float32 "
+    "--format stablevicuna --lora False"
 )
 
 

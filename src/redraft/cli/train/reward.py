@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def reward(words: Words = None) -> None:
     """Train a reward model: a number for an answer.
 
-    It is higher for the answer that people, or checks, preferred. The data are pairs of answers to a prompt: HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and
-    rejected, or redraft's chains, whose rejected drafts stand against their accepted revisions. With
-    --eval_data_path, the result is measured on held-out pairs. Recipes, flags and resuming are as in
-    `redraft train sft`.
+    It is higher for the answer that people, or checks, preferred. The data are pairs of answers to a prompt:
+    HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and rejected, or redraft's chains, whose
+    rejected drafts stand against their accepted revisions. With --eval_data_path, the result is measured on
+    held-out pairs. Recipes, flags and resuming are as in `redraft train sft`.
     """
-    run(TrainCommand(REWARD, _stages, lambda *_: None, _finish), words)
+    run(TrainCommand(REWARD, _stages, lambda *_: None, _measure, _finish), words)
 
 
 def _stages() -> Stages[Any]:
@@ -32,8 +32,8 @@ def _stages() -> Stages[Any]:
     return REWARD_STAGES
 
 
-def _finish(ready: Ready, say: Say) -> str:
-    """Measure the result on held-out pairs, and return what to type next."""
+def _measure(ready: Ready, say: Say) -> None:
+    """Measure the result on held-out pairs."""
     from redraft.train.reward.measure import measured
 
     if ready.eval_data:
@@ -41,6 +41,10 @@ def _finish(ready: Ready, say: Say) -> str:
     if found := measured(ready):
         for line in found.lines():
             say(line)
+
+
+def _finish(ready: Ready) -> str:
+    """Return what to type next."""
     own, output = ready.settings.own, str(ready.loop.folder)
     path = f"{own.model_name_or_path}+{output}" if own.lora else output
     return f"Try it: redraft ask … --mode best-of --check {shlex.quote(f'reward:{path}')}"
