@@ -64,7 +64,7 @@ def test_it_picks_the_best_of_several_answers(model: str) -> None:
             PROMPT.instruction,
             model=ScriptedEngine(drafts),
             mode="best-of",
-            samples=2,
+            drafts=2,
             checks=[f"reward[0.999999]:{model}"],
         )
         assert chain.answer == GOOD

@@ -105,7 +105,6 @@ def test_an_estimate_takes_a_few_steps(here: Path) -> None:
         ("--packing True", "there is no setting --packing"),
         ("--loss listwise", "should be one of pairwise, pairwise-tokens"),
         ("--label_smoothing 0.5", "label_smoothing"),
-        ("--format chat", "no chat template"),
     ],
 )
 def test_what_is_wrong_is_a_message(words: str, said: str) -> None:

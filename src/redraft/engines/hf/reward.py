@@ -222,8 +222,9 @@ def _model(folder: Path, adapter: Path | None, tokens: int) -> Any:
             model.resize_token_embeddings(tokens, mean_resizing=False)
         model.score.float()  # before the adapter's head is copied from it
         with warnings.catch_warnings():
-            # peft warns of redraft's fields in the adapter's configuration.
+            # peft 0.21 warns of redraft's fields, and asks for a property that transformers 5.23 has renamed.
             warnings.filterwarnings("ignore", "Unexpected keyword arguments", UserWarning)
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
             model = PeftModel.from_pretrained(model, adapter)
         model.get_base_model().score.float()
     else:
