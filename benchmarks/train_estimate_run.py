@@ -34,7 +34,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     config = AutoConfig.from_pretrained(asked.config)
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, asked.dtype)).to(device)
-    trained = add_adapter(model, TrainOptions(), redraft_format=None) if asked.lora else model
+    trained = add_adapter(model, TrainOptions(), note={}) if asked.lora else model
     use_segments(model)
     fuse(trained)
     trained.train()

@@ -36,7 +36,7 @@ def main() -> None:
     torch.manual_seed(SEED)
     config = AutoConfig.from_pretrained(asked.config)
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, asked.dtype))
-    trained = add_adapter(model, TrainOptions(), redraft_format=None) if asked.lora else model
+    trained = add_adapter(model, TrainOptions(), note={}) if asked.lora else model
     if asked.side == "ours":
         use_segments(model)
         fuse(trained)

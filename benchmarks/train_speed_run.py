@@ -22,8 +22,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, default_da
 
 from redraft.train.data.store import Prepared
 from redraft.train.model.load import load_tokenizer
-from redraft.train.run.components import can_join, choose_method, load_trained, prepare_all, rows_of, settled
+from redraft.train.run.components import choose_method, prepare_all, rows_of, settled
 from redraft.train.run.loop import Loop
+from redraft.train.run.sft import SFT_STAGES
 from redraft.train.settings.args import TrainSettings, parse
 from redraft.train.settings.machine import training_arguments
 
@@ -76,9 +77,11 @@ def main() -> None:
     settings = settings_of(asked)
     args = training_arguments(settings, lora=asked.lora, say=note)
     tokenizer = load_tokenizer(asked.model, say=note)
-    prepared = prepare_all([asked.data], settings.own, tokenizer, Path(asked.work, "cache"), say=note)
+    prepared = prepare_all(
+        [asked.data], settings.own, tokenizer, SFT_STAGES, Path(asked.work, "cache"), say=note
+    )
     own = settled(settings.own, choose_method(settings, asked.model, say=note), gpu=not args.use_cpu)
-    model: Any = load_trained(own, asked.model, tokenizer, seed=args.seed, say=note)
+    model: Any = SFT_STAGES.model(own, asked.model, tokenizer, seed=args.seed, say=note)
     watch = Watch(model)
     make = {"ours": ours, "selfee": selfee, "trl": trl}[asked.side]
     made = make(settings, args, model, tokenizer, prepared)
@@ -114,8 +117,8 @@ def ours(
     settings: TrainSettings, args: TrainingArguments, model: Any, tokenizer: Any, data: Prepared
 ) -> Loop:
     """Redraft's loop."""
-    assert can_join(model, settings.own, note)
-    rows = rows_of(data, settings.own, args, pad=None)
+    assert SFT_STAGES.joins(model, settings.own, say=note)
+    rows = rows_of(data, settings.own, args, SFT_STAGES, pad=None)
     return Loop(model, args, rows, None, tokenizer=tokenizer, quiet=True)
 
 

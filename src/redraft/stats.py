@@ -163,8 +163,8 @@ def difference(
     return mean((pairs[:, 1] - pairs[:, 0]).tolist(), clusters)
 
 
-def proportion(hits: int, count: int) -> Estimate:
-    """Estimate a proportion of independent hits by Wilson's score interval.
+def proportion(hits: float, count: int) -> Estimate:
+    """Estimate a proportion of independent hits by Wilson's score interval. A hit may be half a one: a tie.
 
     Source: Wilson, JASA 22 (1927), 209; recommended by Brown, Cai and DasGupta, Statistical Science 16
     (2001), 101. Hits that come in clusters, such as two reviews of a question, need `mean`.

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redraft.chain import Chain
+from redraft.formats.read.records import RawRecord
 from redraft.formats.tokens.encoder import Cut, Example, Skipped
 
 END = 0
@@ -29,6 +30,9 @@ class Letters:
     @property
     def fingerprint(self) -> str:
         return f"letters {self.longest}"
+
+    def chains(self, record: RawRecord) -> tuple[Chain]:
+        return (record.chain(),)
 
     def encode(self, chain: Chain) -> Example | Skipped:
         if self.deadly and chain.prompt.instruction == self.deadly:

@@ -30,6 +30,10 @@ CHECK_KINDS: dict[str, tuple[str, str]] = {
         "a program that reads it exits with 0; command[10s]: sets the time limit",
     ),
     "judge": ("judge:RUBRIC", "a judge model gives it at least 7 of 10; judge[8]: sets the bar"),
+    "reward": (
+        "reward:MODEL",
+        "a reward model (docs/rlhf.md) scores it at least 0.5; reward[0.7]: sets the bar",
+    ),
     "any": ("any(A; B)", "at least one of these checks passes"),
     "all": ("all(A; B)", "every one of these checks passes; 2*A gives a check twice the weight"),
 }
@@ -52,5 +56,6 @@ COMPUTED = (
 )
 """The kinds that compute on the answer's text alone: they run nothing, read no file and ask no model.
 
-Only these are taken from a stranger. `language` and `ifeval` open a model, `json-schema` and `judge` files.
+Only these are taken from a stranger. `language` and `ifeval` open a model, `json-schema`, `judge`
+and `reward` files.
 """

@@ -29,6 +29,7 @@ from redraft.verify.judge import Judge
 from redraft.verify.kinds import CHECK_KINDS
 from redraft.verify.language import Language
 from redraft.verify.numeric import Number
+from redraft.verify.reward import Reward
 from redraft.verify.structure import Json, JsonSchema
 from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Matches, Starts
 
@@ -128,7 +129,7 @@ def _parse_body(text: str, judge: Engine | None, kinds: Container[str], depth: i
     kind, rest = head["kind"], text[head.end() :]
     if kind not in kinds:
         raise _not_allowed(kind, kinds)
-    if head["option"] is not None and kind not in {"command", "judge"}:
+    if head["option"] is not None and kind not in {"command", "judge", "reward"}:
         raise _Written(kind, None, rest, None).error(f"{kind} has no option in brackets")
     if kind in {"any", "all"}:
         return _parse_group(kind, rest.strip(), judge, kinds, depth)
@@ -225,6 +226,17 @@ def _judge(written: _Written) -> Check:
     return Judge.of(written.text, written.judge, int(written.option))
 
 
+def _reward(written: _Written) -> Check:
+    if written.option is None:
+        return Reward.of(written.text)
+    try:
+        return Reward.of(written.text, float(written.option))
+    except ValueError:
+        raise written.error(
+            f"reward[{written.option}]: write the score that passes like reward[0.7]:"
+        ) from None
+
+
 _BUILDERS: dict[str, Callable[[_Written], Check]] = {
     **dict.fromkeys(COUNTERS, _count),
     "contains": lambda written: Contains(written.text),
@@ -240,4 +252,5 @@ _BUILDERS: dict[str, Callable[[_Written], Check]] = {
     "python": lambda written: FunctionCheck.of(written.text),
     "command": _command,
     "judge": _judge,
+    "reward": _reward,
 }

@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 
 from redraft.errors import UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.train.model.lora import add_adapter, default_method, mark_native
+from redraft.train.model.lora import add_adapter, default_method
 from redraft.train.settings.options import TrainOptions
 from tests.train.tiny_models import VOCABULARY, packed, tiny
 
 
 def added(model: Any, redraft_format: str | None = None, **settings: Any) -> PeftModel:
     own = TrainOptions("some/base", **{"lora_r": 4, **settings})
-    return add_adapter(model, own, redraft_format=redraft_format)
+    return add_adapter(model, own, note={"redraft_format": redraft_format})
 
 
 def test_an_adapter_alone_is_trained_in_32_bits() -> None:
@@ -84,7 +84,7 @@ def test_peft_loads_a_saved_adapter(tmp_path: Path) -> None:
     expected = model(row.input_ids).logits
     model.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "adapter_config.json").read_text())
-    del config["redraft_format"]  # peft warns of keys that are not its own
+    del config["redraft_format"], config["redraft_reward"]  # peft warns of keys that are not its own
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     assert isinstance(LoraConfig.from_pretrained(tmp_path), LoraConfig)
     torch.testing.assert_close(PeftModel.from_pretrained(tiny(), tmp_path)(row.input_ids).logits, expected)
@@ -94,17 +94,10 @@ def test_peft_loads_a_saved_adapter(tmp_path: Path) -> None:
 def test_the_vocabulary_is_saved_where_rows_were_added(tmp_path: Path, whole: bool) -> None:
     model = tiny()
     model.resize_token_embeddings(VOCABULARY + 1, mean_resizing=False)
-    made = add_adapter(model, TrainOptions(), redraft_format=None, whole_vocabulary=whole)
+    made = add_adapter(model, TrainOptions(), note={}, whole_vocabulary=whole)
     made.save_pretrained(tmp_path)
     saved = load_file(tmp_path / "adapter_model.safetensors")
     assert any("embed_tokens" in name for name in saved) is whole
-
-
-def test_a_whole_model_says_it_in_its_config(tmp_path: Path) -> None:
-    model = tiny()
-    mark_native(model)
-    model.save_pretrained(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["redraft_format"] == NATIVE_FORMAT
 
 
 GB = 10**9

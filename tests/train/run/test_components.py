@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from redraft.errors import ModelError
-from redraft.train.run import components
 from redraft.train.run.run import get_ready
+from redraft.train.run.sft import SFT_STAGES
 from redraft.train.settings.args import parse
 from redraft.train.settings.options import TrainOptions
 from tests.train.tiny import chains, model_folder
@@ -18,9 +18,8 @@ from tests.train.tiny_models import EXPERTS, tiny
 @pytest.mark.parametrize("asked", [False, True])
 def test_a_loss_of_experts_that_is_left_out_is_said(asked: bool) -> None:
     said: list[str] = []
-    assert components.can_join(
-        tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS), TrainOptions(), said.append
-    )
+    model = tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS)
+    assert SFT_STAGES.joins(model, TrainOptions(), say=said.append)
     assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
 
 
@@ -30,7 +29,7 @@ def test_without_packing_a_model_that_cannot_join_has_padded_batches(packing: bo
     model._supports_flash_attn = False  # what transformers says of it
     said: list[str] = []
     with pytest.raises(ModelError, match="its own attention") if packing else nullcontext():
-        assert not components.can_join(model, TrainOptions(packing=packing), said.append)
+        assert not SFT_STAGES.joins(model, TrainOptions(packing=packing), say=said.append)
     assert len(said) == (not packing)
     assert all(line.startswith("batches are padded: ") for line in said)
     ids = torch.tensor([[1, 2, 3]])

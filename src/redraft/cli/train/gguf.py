@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from redraft.cli.shell import command_line, tell
 from redraft.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from redraft.train.run.run import Ready
-    from redraft.train.settings.args import TrainSettings
+    from redraft.train.settings.args import RunSettings
 
 
-def check_gguf(settings: TrainSettings, model: str) -> None:
+def check_gguf(settings: RunSettings[Any], model: str) -> None:
     """Raise if the file of `--gguf` cannot be written, or cannot hold the result.
 
     Raises:
@@ -80,7 +80,7 @@ def export_result(ready: Ready, output: Path) -> None:
     """
     from redraft.weights.output import Run
 
-    own = ready.settings.own
+    own: Any = ready.settings.own  # those of fine-tuning
     target = Path(own.gguf or "")
     run = Run(force=True, command=command_line(), warn=tell)
     if ready.settings.own.lora:

@@ -6,6 +6,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from redraft.cli.train.running import TrainCommand, Words, run
+from redraft.counting import counted
 from redraft.train.processes import Say
 from redraft.train.settings.options import REWARD
 
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def reward(words: Words = None) -> None:
-    """Train a reward model: a number for an answer, higher for the one that people or checks preferred.
+    """Train a reward model: a number for an answer.
 
-    The data are pairs of answers to a prompt: HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and
-    rejected, or redraft's chains, whose rejected drafts stand against their accepted revisions. With
-    --eval_data_path, the result is measured on held-out pairs. Recipes, flags and resuming are as in
-    `redraft train sft`.
+    It is higher for the answer that people, or checks, preferred. The data are pairs of answers to a prompt:
+    HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and rejected, or redraft's chains, whose
+    rejected drafts stand against their accepted revisions. With --eval_data_path, the result is measured on
+    held-out pairs. Recipes, flags and resuming are as in `redraft train sft`.
     """
-    run(TrainCommand(REWARD, _stages, lambda *_: None, _finish), words)
+    run(TrainCommand(REWARD, _stages, lambda *_: None, _measure, _finish), words)
 
 
 def _stages() -> Stages[Any]:
@@ -31,13 +32,19 @@ def _stages() -> Stages[Any]:
     return REWARD_STAGES
 
 
-def _finish(ready: Ready, say: Say) -> str:
-    """Measure the result on held-out pairs, and return what to type next."""
+def _measure(ready: Ready, say: Say) -> None:
+    """Measure the result on held-out pairs."""
     from redraft.train.reward.measure import measured
 
+    if ready.eval_data:
+        say(f"the result is measured on {counted(len(ready.eval_data.rows), 'held-out pair')}.")
     if found := measured(ready):
         for line in found.lines():
             say(line)
+
+
+def _finish(ready: Ready) -> str:
+    """Return what to type next."""
     own, output = ready.settings.own, str(ready.loop.folder)
     path = f"{own.model_name_or_path}+{output}" if own.lora else output
     return f"Try it: redraft ask … --mode best-of --check {shlex.quote(f'reward:{path}')}"

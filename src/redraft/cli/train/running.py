@@ -44,13 +44,15 @@ class TrainCommand:
         verb: Its settings.
         stages: Returns how it reads records and loads models.
         check: Called with the settings and the model's folder before anything is loaded.
-        finish: Called with the run in every process when its result is saved. Returns what to type next.
+        measure: Called in every process when the result is saved.
+        finish: Called when the processes have parted. Returns what to type next.
     """
 
     verb: TrainVerb
     stages: Callable[[], Stages[Any]]
     check: Callable[[RunSettings[DataOptions], str], None]
-    finish: Callable[[Ready, Say], str]
+    measure: Callable[[Ready, Say], None]
+    finish: Callable[[Ready], str]
 
 
 def run(command: TrainCommand, words: list[str] | None) -> None:
@@ -81,7 +83,9 @@ def run(command: TrainCommand, words: list[str] | None) -> None:
         command.check(settings, model)
         ready = _ready(command, settings, model)
         done = _train(command, ready, say)
-        _leave(command, ready, done, say)
+        if done is not None and not ready.stopped_early(done):
+            command.measure(ready, say)
+    _leave(command, ready, done, say)
 
 
 def _folder(settings: RunSettings[DataOptions]) -> str:
@@ -164,7 +168,7 @@ def _leave(command: TrainCommand, ready: Ready, done: int | None, say: Say) -> N
     if (stopped := ready.loop.stopped) is not None and ready.stopped_early(done):
         say(f"stopped after step {done:,} of {ready.steps:,}. {_again(ready)}")
         raise typer.Exit(exit_status(stopped))
-    following = command.finish(ready, say)
+    following = command.finish(ready)
     say(f"{output} holds {ready.method}. {following}")
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from redraft.cli.train.running import TrainCommand, Words, run
-from redraft.train.processes import Say
 from redraft.train.settings.options import SFT
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def sft(words: Words = None) -> None:
     """
     from redraft.cli.train.gguf import check_gguf
 
-    run(TrainCommand(SFT, _stages, check_gguf, _finish), words)
+    run(TrainCommand(SFT, _stages, check_gguf, lambda *_: None, _finish), words)
 
 
 def _stages() -> Stages[Any]:
@@ -33,7 +32,7 @@ def _stages() -> Stages[Any]:
     return SFT_STAGES
 
 
-def _finish(ready: Ready, say: Say) -> str:  # noqa: ARG001  (of all verbs)
+def _finish(ready: Ready) -> str:
     """Write the GGUF file of the result, and return what to type next."""
     from redraft.cli.train.gguf import export_result
 

@@ -78,7 +78,7 @@ def load(
     plan = plan_merge(checkpoint, lora, None) if lora is not None else None
     if lora is not None:
         check_finite(lora)
-    with _quiet():
+    with quiet():
         own = adapter if adapter is not None and has_tokenizer(adapter) else folder
         tokenizer = load_tokenizer(own)
         _check_layers(checkpoint)
@@ -282,8 +282,8 @@ def _check_complete(folder: Path, missing: Iterable[str]) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence progress bars and warnings of transformers; missing tensors are errors here."""
+def quiet() -> Iterator[None]:
+    """Silence progress bars and warnings of transformers; missing tensors are errors of redraft's."""
     logging: Any = transformers.utils.logging
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()

@@ -139,15 +139,15 @@ def ranked(fields: Fields) -> Iterator[tuple[str, Parts]]:
 
     The better one is the best. Prompts of users are ranked too, and left out.
     """
-    waiting = [(root,) for root in (_grown(fields),)]
+    waiting: list[tuple[TreeMessage, ...]] = [(_grown(fields),)]
     while waiting:
         path = waiting.pop()
         answers = [each for each in path[-1].replies if each.role == "assistant" and each.rank < inf]
         for better, worse in combinations(answers, 2):
             if better.rank < worse.rank:
-                asked_ = asked([{"role": each.role, "content": each.text} for each in path])
+                prompt = asked([{"role": each.role, "content": each.text} for each in path])
                 steps = (Step(answer=worse.text), Step(answer=better.text))
-                yield f"{better.id}>{worse.id}", Parts(asked_, steps, best=1, meta={"preference": True})
+                yield f"{better.id}>{worse.id}", Parts(prompt, steps, best=1, meta={"preference": True})
         waiting += [(*path, each) for each in reversed(path[-1].replies)]
 
 

@@ -67,7 +67,7 @@ class RawRecord(NamedTuple):
         Raises:
             RecordError: As for `chain`.
         """
-        record = None if self.damage else decode(self.data, self.where)
+        record: Any = None if self.damage else decode(self.data, self.where)
         shape = shape_of(record) if isinstance(record, dict) and not is_chain(record) else None
         if shape and shape.name == TREE:
             for ids, chain in read_ranked(record, self.where):

@@ -25,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from redraft.engines.hf.load import quiet
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.train.model.folder import check_config, check_tokenizer, check_weights, model_folder
 from redraft.train.processes import Say
@@ -148,7 +149,7 @@ def load_model(
     loader: Any = AutoModelForSequenceClassification if scores else AutoModelForCausalLM
     if scores:
         more["num_labels"] = 1
-    with _library_errors(ref, "model"):
+    with _library_errors(ref, "model"), quiet():
         model, info = loader.from_pretrained(
             ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
         )

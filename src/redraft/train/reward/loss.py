@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 from redraft.errors import ModelError
 from redraft.train.data.batches import IGNORED

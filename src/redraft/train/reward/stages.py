@@ -32,7 +32,7 @@ class RewardStages:
 
     row = "pair"
     marked = ("from where the answers part", "the same in both")
-    parts = ("chosen", "rejected")
+    parts: tuple[str, ...] = ("chosen", "rejected")
     measures = True
 
     def tokenizer(self, own: RewardOptions, model: str, *, say: Say) -> PreTrainedTokenizerBase:

@@ -106,7 +106,7 @@ def adapted(
         UsageError: No layer has one of the names.
     """
     if not own.lora:
-        model.config.update(note)
+        model.config.update(dict(note))
         return model
     set_seed(seed)
     return add_adapter(model, own, task=task, note=note, whole_vocabulary=whole_vocabulary)

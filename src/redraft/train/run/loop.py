@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
@@ -327,7 +327,7 @@ class Loop:
         better = False
         if self.control.should_evaluate:
             found = self.evaluate()
-            better = self._is_better(found)
+            better = self._is_better(found["eval_loss"])
             if self._schedule_is_measured:
                 self.trained.schedule.step(found["eval_loss"])
         if self.control.should_save or stops or (better and self.args.save_strategy == "best"):
@@ -386,17 +386,15 @@ class Loop:
     def _schedule_is_measured(self) -> bool:
         return isinstance(self.trained.schedule, MEASURED)
 
-    def _is_better(self, found: Mapping[str, float]) -> bool:
+    def _is_better(self, loss: float) -> bool:
         """Return whether an evaluation is the best so far, and remember it."""
         if self.args.metric_for_best_model is None:
             return False
-        name = f"eval_{self.args.metric_for_best_model.removeprefix('eval_')}"
-        value = found.get(name, found["eval_loss"])
         sign = -1 if self.args.greater_is_better else 1
         best = self.state.best_metric
-        if not sign * value < (math.inf if best is None else sign * best):
+        if not sign * loss < (math.inf if best is None else sign * best):
             return False
-        self.state.best_metric = value
+        self.state.best_metric = loss
         if self.args.save_strategy != "no":
             self.state.best_global_step = self.state.global_step
         return True

@@ -1,0 +1,245 @@
+"""Reward models: a number for an answer to a prompt, higher for a better one.
+
+A model is a folder of transformers whose head `score` has one label, or an adapter of peft with such a head.
+Texts are written as in training: the folder's configuration says how (`redraft_reward`; without it, by the
+chat template). They are tokenised by the reward model's own tokenizer, so the model that wrote the answer may
+have another. The reward is read at the last token. No code of a folder is run, and nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+import transformers
+from torch import Tensor
+
+from redraft.chain import Prompt
+from redraft.engines.hf.folders import folder_for
+from redraft.engines.hf.load import load_tokenizer, quiet, usual_dtype
+from redraft.errors import ModelError, RedraftError, UsageError
+from redraft.files import check_model_links
+from redraft.formats.render.spans import TrainingFormat
+from redraft.formats.tokens.pairs import PairEncoder
+from redraft.weights.checkpoint import read_json
+
+BATCH_TOKENS = 4096
+"""The most tokens of a pass, with padding, if it has more than one text."""
+
+_ADAPTER = "adapter_config.json"
+_FORMS = "A reward model is FOLDER, ADAPTER or BASE+ADAPTER, as redraft train reward writes it."
+
+
+@dataclass(eq=False)
+class _Asked:
+    """An answer that waits for its reward."""
+
+    prompt: Prompt
+    answer: str
+    reward: float | None = None
+
+
+class RewardModel:
+    """A reward model in memory. Several threads may use it.
+
+    Args:
+        model: A classifier with a head `score` of one label, perhaps wrapped by peft.
+        encoder: Writes prompt and answer as tokens.
+        name: The name for messages.
+    """
+
+    def __init__(self, model: Any, encoder: PairEncoder, name: str) -> None:
+        self.name, self._encoder = name, encoder
+        self._model = model.get_base_model().eval() if hasattr(model, "get_base_model") else model.eval()
+        self._waiting: list[_Asked] = []
+        self._pass = threading.Lock()
+
+    @classmethod
+    def load(cls, ref: str) -> RewardModel:
+        """Load a reward model; the last few are kept.
+
+        Args:
+            ref: The folder of a model or of an adapter, or BASE+ADAPTER.
+
+        Raises:
+            ModelError: It is damaged, or no reward model.
+            UsageError: It does not exist.
+        """
+        base, adapter = _parts(ref)
+        described = Path(ref).expanduser() if adapter is None else adapter
+        state = tuple((str(each), each.stat().st_mtime_ns) for each in sorted(described.glob("*.json")))
+        return _loaded(base, adapter, ref, state)
+
+    def score(self, asked: Sequence[tuple[Prompt, str]]) -> list[float]:
+        """Return the reward of each answer to its prompt. Texts of a similar length are computed together.
+
+        Raises:
+            RecordError: An answer or a prompt is empty, the template refuses it, or it leaves no room.
+        """
+        texts = [self._encoder.read(prompt, answer).ids.astype("int64") for prompt, answer in asked]
+        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
+        found = [0.0] * len(texts)
+        for batch in _batches(order, [len(text) for text in texts]):
+            rewards = self._rewards([torch.from_numpy(texts[number]) for number in batch])
+            for number, reward in zip(batch, rewards.tolist(), strict=True):
+                found[number] = reward
+        return found
+
+    def reward(self, prompt: Prompt, answer: str) -> float:
+        """Return the reward of one answer. Threads that ask at the same time share a pass of the model.
+
+        Raises:
+            RecordError: As for `score`.
+        """
+        mine = _Asked(prompt, answer)
+        self._waiting.append(mine)
+        with self._pass:
+            if mine.reward is None:
+                shared = [each for each in self._take() if each is not mine]
+                try:
+                    rewards = self.score([(each.prompt, each.answer) for each in (mine, *shared)])
+                except RedraftError:  # of another's text, perhaps
+                    return self.score([(prompt, answer)])[0]
+                for each, found in zip((mine, *shared), rewards, strict=True):
+                    each.reward = found
+        return float(mine.reward or 0.0)
+
+    def _take(self) -> list[_Asked]:
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    @torch.inference_mode()
+    def _rewards(self, texts: Sequence[Tensor]) -> Tensor:
+        """Return the reward of each text: float32 [texts]."""
+        model, lengths = self._model, torch.tensor([len(text) for text in texts])
+        ids = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
+        mask = torch.arange(ids.shape[1]) < lengths[:, None]
+        hidden = model.base_model(
+            input_ids=ids.to(model.device), attention_mask=mask.long().to(model.device), use_cache=False
+        ).last_hidden_state
+        last = hidden[torch.arange(len(texts)), (lengths - 1).to(model.device)]
+        rewards: Tensor = model.score(last.float()).flatten().float().cpu()
+        return rewards
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield texts, given from short to long, in batches of at most `BATCH_TOKENS`."""
+    batch: list[int] = []
+    for number in order:
+        if batch and (len(batch) + 1) * lengths[number] > BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(number)
+    if batch:
+        yield batch
+
+
+def _parts(ref: str) -> tuple[str, Path | None]:
+    """Return the base and the adapter of a reference.
+
+    Raises:
+        UsageError: There is no such folder.
+        ModelError: An adapter names no base.
+    """
+    path = Path(ref).expanduser()
+    if (path / _ADAPTER).is_file():
+        base = read_json(path / _ADAPTER).get("base_model_name_or_path")
+        if not isinstance(base, str) or not base:
+            raise ModelError(f"{path} does not name its base.", hint=f"Name it: reward:BASE+{ref}")
+        return base, path
+    if path.is_dir():
+        return ref, None
+    base, plus, last = ref.rpartition("+")
+    if plus and (Path(last).expanduser() / _ADAPTER).is_file():
+        return base, Path(last).expanduser()
+    raise UsageError(f"there is no reward model {ref!r:.120}.", hint=_FORMS)
+
+
+@lru_cache(maxsize=4)
+def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardModel:  # noqa: ARG001  (the key)
+    """Load a reward model. Its cached value is used while the files of `state` are unchanged."""
+    folder = Path(folder_for(base))
+    if not folder.is_dir():
+        raise ModelError(f"{base}, the base of {ref}, is not on this machine.", hint=_FORMS)
+    described = adapter or folder
+    for each in (folder, described):
+        check_model_links(each)
+    note = _checked(described, adapter=adapter is not None)
+    with _errors(ref):
+        tokenizer = load_tokenizer(described)
+        encoder = PairEncoder(tokenizer, note["format"], note["max_length"])
+        model = _model(folder, adapter, len(tokenizer))
+    return RewardModel(model, encoder, described.resolve().name)
+
+
+def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:
+    """Return how texts are written, from the configuration of a reward model.
+
+    Raises:
+        ModelError: It is of another kind of model.
+    """
+    config = read_json(folder / (_ADAPTER if adapter else "config.json"))
+    found = config.get("task_type") if adapter else ", ".join(map(str, config.get("architectures") or ()))
+    if not str(found).endswith("SEQ_CLS" if adapter else "ForSequenceClassification"):
+        raise ModelError(f"{folder} is no reward model: its kind is {found or 'unknown'}.", hint=_FORMS)
+    if (labels := len(config.get("id2label") or "1")) != 1 and not adapter:
+        raise ModelError(f"{folder} has {labels} labels, and a reward model has one.", hint=_FORMS)
+    note = config.get("redraft_reward") or {}
+    length = note.get("max_length", config.get("max_position_embeddings") or 2048)
+    if note.get("format", "chat") not in get_args(TrainingFormat) or not isinstance(length, int):
+        raise ModelError(f"{folder}: its redraft_reward is {note!r:.80}, which is not known.", hint=_FORMS)
+    return {"format": note.get("format", "chat"), "max_length": length}
+
+
+def _model(folder: Path, adapter: Path | None, tokens: int) -> Any:
+    """Load the classifier, with the adapter beside its weights as in training."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    loader: Any = transformers.AutoModelForSequenceClassification
+    model, report = loader.from_pretrained(
+        folder,
+        num_labels=1,
+        dtype=usual_dtype(config.dtype, device),
+        local_files_only=True,
+        trust_remote_code=False,
+        use_safetensors=True,
+        output_loading_info=True,
+    )
+    missing = [name for name in report["missing_keys"] if adapter is None or not name.startswith("score.")]
+    if missing or not isinstance(getattr(model, "score", None), torch.nn.Module):
+        raise ModelError(f"{folder} has no {min(missing, default='head score')}.", hint=_FORMS)
+    if adapter is not None:
+        from peft import PeftModel
+
+        if model.get_input_embeddings().weight.shape[0] < tokens:  # a padding token was added
+            model.resize_token_embeddings(tokens, mean_resizing=False)
+        model.score.float()  # before the adapter's head is copied from it
+        with warnings.catch_warnings():
+            # peft 0.21 warns of redraft's fields, and asks for a property that transformers 5.23 has renamed.
+            warnings.filterwarnings("ignore", "Unexpected keyword arguments", UserWarning)
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
+            model = PeftModel.from_pretrained(model, adapter)
+        model.get_base_model().score.float()
+    else:
+        model.score.float()
+    return model.to(device)
+
+
+@contextmanager
+def _errors(ref: str) -> Iterator[None]:
+    """Turn any exception of a library into an error that names the model, and silence its reports."""
+    try:
+        with quiet():
+            yield
+    except RedraftError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"the reward model {ref} cannot be loaded: {first:.300}", hint=_FORMS) from error

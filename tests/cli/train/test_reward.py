@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import DefaultFlowCallback
+from typer.testing import CliRunner, Result
+
+from redraft.cli import app
+from redraft.jobs.signals import AGAIN
+from redraft.train.settings.args import parse_for
+from redraft.train.settings.options import REWARD
+from tests.train.reward.rewards import pairs
+from tests.train.tiny import model_folder
+
+USUAL = (
+    "--model_name_or_path model --data_path pairs.jsonl --output_dir out --model_max_length 128 "
+    "--max_steps 4 --save_steps 2 --cache_dir cache --bf16 False --dtype float32 "
+    "--format stablevicuna --lora False"
+)
+
+
+def train(*words: str) -> Result:
+    return CliRunner().invoke(app, ["train", "reward", *words], prog_name="redraft")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_folder(tmp_path_factory.mktemp("cli") / "model")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
+    Path("model").symlink_to(model)
+    pairs(Path("pairs.jsonl"))
+    return tmp_path
+
+
+def test_from_pairs_to_a_check(here: Path) -> None:
+    done = train(
+        *USUAL.split(), "--learning_rate", "1e-2", "--max_steps", "12", "--eval_data_path", "pairs.jsonl"
+    )
+    assert done.exit_code == 0, done.output
+    assert "held out: 24 pairs, accuracy 100.0%" in done.stderr
+    assert "Try it: redraft ask … --mode best-of --check reward:out" in done.stderr
+    assert json.loads(Path("out/eval.json").read_text())["pairs"] == 24
+    record = json.loads(Path("out.run.json").read_text())
+    assert record["command"] == "train reward"
+    assert record["config"]["loss"] == "pairwise"
+    Path("replies.jsonl").write_text('"It is 6."\n')
+    words = ["ask", "Add 3 and 3.", "--model", "script:replies.jsonl", "--check", "reward:out", "--json"]
+    asked = CliRunner().invoke(app, words, prog_name="redraft")
+    (check,) = json.loads(asked.stdout)["steps"][0]["feedback"]["checks"]
+    assert check["name"] == "reward:out"
+    assert 0 < check["score"] < 1
+
+
+def test_sigterm_saves_and_the_same_command_resumes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def send(_: Any, __: Any, state: Any, ___: Any, **____: Any) -> None:
+        if state.global_step + 1 == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DefaultFlowCallback, "on_step_begin", send)
+        assert train(*USUAL.split()).exit_code == AGAIN
+    done = train(*USUAL.split())
+    assert done.exit_code == 0, done.output
+    assert "resumes from out/checkpoint-3" in done.stderr
+    other = train(*USUAL.split(), "--loss", "pairwise-tokens")
+    assert other.exit_code == 2
+    assert "loss" in other.stderr
+
+
+def test_a_preview_shows_both_answers_from_where_they_part(here: Path) -> None:
+    done = train(*USUAL.split(), "--preview", "1")
+    assert done.exit_code == 0, done.output
+    assert "⟦from where the answers part⟧, the same in both" in done.stdout
+    chosen, rejected = done.stdout.split("── ")[1:]
+    assert " chosen: " in chosen
+    assert " rejected: " in rejected
+    assert "### Assistant: I⟦t is" in chosen
+    assert "### Assistant: I⟦ do not know" in rejected
+    assert not Path("out").exists()
+
+
+def test_an_estimate_takes_a_few_steps(here: Path) -> None:
+    done = train(*USUAL.split(), "--estimate")
+    assert done.exit_code == 0, done.output
+    assert "parameters " in done.stdout
+    assert "time " in done.stdout
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--data_path nothing.jsonl", "nothing.jsonl"),
+        ("--margins 1", "Did you mean --margin?"),
+        ("--packing True", "there is no setting --packing"),
+        ("--loss listwise", "should be one of pairwise, pairwise-tokens"),
+        ("--label_smoothing 0.5", "label_smoothing"),
+    ],
+)
+def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
+    done = train(*USUAL.split(), *words.split())
+    assert done.exit_code == 2
+    assert said in done.stderr
+
+
+def test_help_has_its_own_settings() -> None:
+    shown = train("--help").stdout
+    assert "--margin" in shown
+    assert "--packing" not in shown
+    assert "pairs in a batch of a process" in shown
+
+
+def test_the_shipped_recipe_is_read() -> None:
+    settings = parse_for(REWARD, ["reward_hh", "--data_path", "x"])
+    assert settings.own.model_max_length == 192
+    assert len(settings.own.lora_target_modules) == 70

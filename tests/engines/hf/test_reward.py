@@ -1,0 +1,172 @@
+"""Reward models as they are used: the rewards of training, in any batch, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+
+from redraft.chain import Prompt
+from redraft.engines.hf import reward
+from redraft.engines.hf.reward import RewardModel
+from redraft.errors import ModelError, RecordError, UsageError
+from redraft.train.data.batches import joined
+from tests.train.reward.rewards import pairs, ready
+from tests.train.tiny import model_folder
+
+SUMS = [
+    (Prompt(instruction=f"Add {n} and {n}."), answer)
+    for n in range(9)
+    for answer in ("It is 4.", "No! " * n + "No")
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a base, an adapter and a whole reward model."""
+    folder = tmp_path_factory.mktemp("reward")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        patched.setenv("REDRAFT_CACHE", str(folder / "cache"))
+        model_folder(folder / "base")
+        pairs(folder / "pairs.jsonl")
+        for name, lora in (("adapter", "True"), ("whole", "False")):
+            words = [
+                "--model_name_or_path",
+                str(folder / "base"),
+                "--output_dir",
+                name,
+                "--learning_rate",
+                "1e-2",
+            ]
+            ready(str(folder / "base"), *words, "--lora", lora, "--max_steps", "8").train()
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def cache(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDRAFT_CACHE", str(made / "cache"))
+
+
+@pytest.mark.parametrize("name", ["adapter", "whole"])
+def test_rewards_are_those_of_training(made: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made)
+    words = ["--model_name_or_path", str(made / "base"), "--output_dir", name, "--learning_rate", "1e-2"]
+    run = ready(str(made / "base"), *words, "--lora", str(name == "adapter"), "--max_steps", "8")
+    run.train()  # all steps are done: the weights of the checkpoint are loaded
+    run.loop.trained.model.eval()
+    rows = [run.data.rows[number] for number in range(4)]
+    with torch.no_grad():
+        batch = {**joined(rows), "margins": torch.zeros(4)}
+        expected = run.loop.trained.model(**batch).rewards
+    asked = [
+        (Prompt(instruction=f"Add {n} and {n}."), answer)
+        for n in range(4)
+        for answer in (f"It is {2 * n}.", f"I do not know {n}!")
+    ]
+    found = torch.tensor(RewardModel.load(str(made / name)).score(asked)).reshape(4, 2)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_reward_does_not_depend_on_what_is_scored_beside_it(
+    made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = RewardModel.load(str(made / "adapter"))
+    alone = [model.score([each])[0] for each in SUMS]
+    assert model.score(SUMS) == pytest.approx(alone, abs=1e-5)
+    monkeypatch.setattr(reward, "BATCH_TOKENS", 60)
+    assert model.score(SUMS) == pytest.approx(alone, abs=1e-5)
+    assert model.score([]) == []
+
+
+def test_threads_that_ask_at_the_same_time_share_a_pass(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = RewardModel.load(str(made / "adapter"))
+    expected = model.score(SUMS)
+    passes: list[int] = []
+    whole = RewardModel._rewards
+
+    def counted(self: RewardModel, texts: list[torch.Tensor]) -> torch.Tensor:
+        passes.append(len(texts))
+        return whole(self, texts)
+
+    monkeypatch.setattr(RewardModel, "_rewards", counted)
+    with model._pass, ThreadPoolExecutor(len(SUMS)) as pool:
+        waiting = [pool.submit(model.reward, *each) for each in SUMS]
+        while len(model._waiting) < len(SUMS):
+            pass
+        model._pass.release()
+        found = [each.result() for each in waiting]
+        model._pass.acquire()
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert len(passes) == 1
+
+
+def test_a_text_that_cannot_be_read_fails_alone(made: Path) -> None:
+    model = RewardModel.load(str(made / "adapter"))
+    with model._pass, ThreadPoolExecutor(2) as pool:
+        good, bad = pool.submit(model.reward, *SUMS[0]), pool.submit(model.reward, Prompt(), "No question.")
+        while len(model._waiting) < 2:
+            pass
+        model._pass.release()
+        assert good.result() == pytest.approx(model.score([SUMS[0]])[0], abs=1e-5)
+        with pytest.raises(RecordError, match="no question"):
+            bad.result()
+        model._pass.acquire()
+
+
+def test_an_adapter_finds_its_base_or_is_told(made: Path) -> None:
+    by_itself = RewardModel.load(str(made / "adapter")).score(SUMS)
+    told = RewardModel.load(f"{made / 'base'}+{made / 'adapter'}").score(SUMS)
+    assert told == pytest.approx(by_itself, abs=1e-6)
+
+
+def test_a_model_that_was_trained_again_is_loaded_again(made: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made / "whole", tmp_path / "whole")
+    first = RewardModel.load(str(folder))
+    assert RewardModel.load(str(folder)) is first
+    (folder / "config.json").touch()
+    assert RewardModel.load(str(folder)) is not first
+
+
+def changed(folder: Path, name: str, **fields: object) -> None:
+    path = folder / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+
+def test_what_is_no_reward_model_is_refused(made: Path, tmp_path: Path) -> None:
+    for ref in (str(tmp_path / "nothing"), f"{made / 'base'}+{tmp_path}"):
+        with pytest.raises(UsageError, match="there is no reward model"):
+            RewardModel.load(ref)
+    with pytest.raises(ModelError, match="is no reward model: its kind is LlamaForCausalLM"):
+        RewardModel.load(str(made / "base"))
+    with pytest.raises(ModelError, match="is no reward model: its kind is unknown"):
+        RewardModel.load(str(tmp_path))
+    adapter = shutil.copytree(made / "adapter", tmp_path / "adapter")
+    changed(adapter, "adapter_config.json", task_type="CAUSAL_LM")
+    with pytest.raises(ModelError, match="is no reward model: its kind is CAUSAL_LM"):
+        RewardModel.load(str(adapter))
+    changed(adapter, "adapter_config.json", base_model_name_or_path=None)
+    with pytest.raises(ModelError, match="does not name its base"):
+        RewardModel.load(str(adapter))
+
+
+def test_damaged_reward_models_are_refused(made: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(made / "whole", tmp_path / "whole")
+    changed(folder, "config.json", redraft_reward={"format": "latin"})
+    with pytest.raises(ModelError, match=r"redraft_reward is .* which is not known"):
+        RewardModel.load(str(folder))
+    changed(folder, "config.json", redraft_reward=None, id2label={"0": "a", "1": "b"})
+    with pytest.raises(ModelError, match="has 2 labels, and a reward model has one"):
+        RewardModel.load(str(folder))
+    shutil.copy(made / "whole" / "config.json", folder)
+    (folder / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        RewardModel.load(str(folder))
+    headless = shutil.copytree(made / "base", tmp_path / "headless")
+    changed(headless, "config.json", architectures=["LlamaForSequenceClassification"])
+    with pytest.raises(ModelError, match=r"has no score\.weight"):
+        RewardModel.load(str(headless))
