@@ -1,4 +1,4 @@
-"""`redraft train ppo`: a policy answers prompts, a reward judges the answers, and the policy learns from that."""
+"""`redraft train ppo`: a model answers prompts, and learns from the reward of each answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from redraft.cli.train.running import TrainCommand, Words, run
-from redraft.train.processes import Say
 from redraft.train.rl.options import PPO
 
 if TYPE_CHECKING:
@@ -18,10 +17,10 @@ def ppo(words: Words = None) -> None:
     """Train a model with reinforcement learning on any reward.
 
     The model answers prompts, --reward judges the answers, and PPO, RLOO or GRPO (--algorithm) makes the
-    good ones likelier. The reward is a check, a Python function, a server, or a sum of several. All answers
-    are in samples.jsonl. Recipes, flags and resuming are as in `redraft train sft`.
+    good ones likelier. The reward is a check, a reward model, a Python function, a server, or a sum of
+    several. All answers are in samples.jsonl. Recipes, flags and resuming are as in `redraft train sft`.
     """
-    run(TrainCommand(PPO, _stages, lambda *_: None, _finish), words)
+    run(TrainCommand(PPO, _stages, lambda *_: None, lambda *_: None, _finish), words)
 
 
 def _stages() -> Stages[Any]:
@@ -30,7 +29,10 @@ def _stages() -> Stages[Any]:
     return PPO_STAGES
 
 
-def _finish(ready: Ready, say: Say) -> str:  # noqa: ARG001  (of all verbs)
+def _finish(ready: Ready) -> str:
     """Return what to type next."""
-    path = f"{ready.settings.own.model_name_or_path}+{ready.loop.folder}"
-    return f"Try it: redraft ask … --model {shlex.quote(path)}"
+    named, output = ready.settings.own.model_name_or_path, str(ready.loop.folder)
+    if named == "default" or named.lower().endswith(".gguf"):
+        words = shlex.join(["--base", named, "-o", "adapter.gguf"])
+        return f"For llama.cpp: redraft weights lora-gguf {shlex.quote(output)} {words}"
+    return f"Try it: redraft ask … --model {shlex.quote(f'{named}+{output}')}"

@@ -31,7 +31,9 @@ class PpoOptions(DataOptions):
         ALGORITHM, "how advantages are made (ppo-trlx: as StableVicuna was trained, faults included)", "ppo"
     )
     reward: tuple[str, ...] = own_setting(
-        REWARD, "what judges an answer: a check or python:module.function; 2*A weighs, several add up", ()
+        REWARD,
+        "what judges an answer: a check, reward:MODEL, python:module.function or https://…; several add up",
+        (),
     )
     num_rollouts: int = own_setting(ROLLOUTS, "answers in a rollout batch, over all processes", 128)
     chunk_size: int = own_setting(ROLLOUTS, "answers that are written and judged together", 16)

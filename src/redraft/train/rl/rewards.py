@@ -3,6 +3,7 @@
 | form | the reward |
 |---|---|
 | a check, such as `words<=50` | its score, 0 to 1 (`verify`) |
+| `reward:MODEL` | the number of a reward model (`redraft train reward`), which may be negative |
 | `python:module.function` | what the function returns for the answer, or for the answer and its `Prompt` |
 | `https://host/path` | what a server replies for a batch of answers |
 | `2*FORM` | twice as much |
@@ -30,6 +31,7 @@ import httpx
 
 from redraft.chain import Prompt
 from redraft.counting import counted
+from redraft.engines.hf.reward import RewardModel
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, UsageError, shown
 from redraft.verify.base import Check, Outcome, crash_of, run_check, together
@@ -51,7 +53,7 @@ _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of a server that may do better later."""
 
 _WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*\*\s*")
-_HINT = "--reward words<=50, python:module.function or https://host/path; 2*A weighs, several add up."
+_HINT = "--reward words<=50, reward:MODEL, python:module.function or https://host/path; 2*A weighs."
 
 
 class Reward(Protocol):
@@ -78,6 +80,23 @@ class Checked:
 
     async def _one(self, prompt: Prompt, answer: str) -> float:
         return (await run_check(self.check, answer, prompt)).score if answer.strip() else 0.0
+
+
+@dataclass(frozen=True)
+class Modelled:
+    """The number of a reward model. It reads texts, so its tokenizer may be another than the policy's."""
+
+    model: RewardModel
+
+    async def __call__(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+        """Judge a batch in one thread.
+
+        Raises:
+            RecordError: The model's template refuses a prompt, or it leaves no room.
+        """
+        asked = list(zip(prompts, answers, strict=True))
+        found = await in_daemon_thread(lambda: self.model.score(asked))
+        return [_number(each, self.model.name, answer) for each, answer in zip(found, answers, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -203,6 +222,8 @@ def _weighted(form: str) -> tuple[float, Reward]:
 def _parsed(form: str) -> Reward:
     if form.startswith(("http://", "https://")):
         return Served(form)
+    if form.startswith("reward:"):
+        return Modelled(RewardModel.load(form.removeprefix("reward:").strip()))
     if form.startswith("python:"):
         return Called(FunctionCheck.of(form.removeprefix("python:").strip()))
     return Checked(parse_check(form))
