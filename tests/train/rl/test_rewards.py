@@ -15,11 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from redraft.chain import Prompt
+from redraft.engines.hf.reward import RewardModel
 from redraft.errors import CheckError, CheckSyntaxError, UsageError
 from redraft.train.rl import rewards
 from redraft.train.rl.rewards import parse_rewards
+from tests.train.tiny import SHAPE
+from tests.train.tokenizer_kinds import tokenizer
 
 PROMPTS = [Prompt(instruction="Say a."), Prompt(instruction="Say b.", input="Loudly.")]
 
@@ -153,3 +157,13 @@ def test_no_reward_and_an_unknown_one_are_errors() -> None:
 
 def test_numbers_of_libraries_are_numbers() -> None:
     assert math.isfinite(rewards._number(np.float32(1), "x", "a"))
+
+
+def test_a_reward_model_gives_its_number(tmp_path: Path) -> None:
+    made = tokenizer("bytes")
+    config = LlamaConfig(vocab_size=len(made), **SHAPE, num_labels=1, pad_token_id=0)
+    LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    made.save_pretrained(tmp_path)
+    expected = RewardModel.load(str(tmp_path)).score(list(zip(PROMPTS, ("a", "b b"), strict=True)))
+    assert judged(f"2*reward:{tmp_path}") == pytest.approx([2 * each for each in expected])
+    assert expected[0] != expected[1]
