@@ -163,7 +163,7 @@ def trl(
 def examples(data: Prepared) -> list[dict[str, list[int]]]:
     """The tokens of each example and its labels, as other trainers take them."""
     made = []
-    for ids, trained in (data[number] for number in range(len(data))):
+    for ids, trained, _ in (data[number] for number in range(len(data))):
         labels = [each if learnt else -100 for each, learnt in zip(ids.tolist(), trained, strict=True)]
         made.append({"input_ids": ids.tolist(), "labels": labels})
     return made

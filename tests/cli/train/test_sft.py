@@ -16,7 +16,7 @@ from transformers import DefaultFlowCallback, TrainingArguments
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.cli.train import sft
+from redraft.cli.train import running, sft
 from redraft.jobs.signals import AGAIN
 from redraft.train.model.memory import size
 from redraft.train.run import run
@@ -209,7 +209,7 @@ def test_what_begins_anew_goes_on_without_that(here: Path, monkeypatch: pytest.M
 def test_what_goes_on_from_a_given_one_goes_on_without_that(asked: str, said: str) -> None:
     settings = parse(["--resume_from_checkpoint", asked])
     made: Any = SimpleNamespace(settings=settings, args=SimpleNamespace(**settings.theirs))
-    assert sft._again(made) == said
+    assert running._again(made) == said
 
 
 def test_an_estimate_may_be_interrupted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,9 +327,9 @@ def test_any_process_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(run, "get_ready", lambda *_, say: say("so far"))
+    monkeypatch.setattr(run, "get_ready", lambda *_, say, **__: say("so far"))
     for words in ([], ["--quiet"]):
-        sft._ready(parse([*USUAL.split(), *words]))
+        running._ready(sft.COMMAND, parse([*USUAL.split(), *words]), "model")
     assert capsys.readouterr().err == "redraft: so far\n"
 
 

@@ -57,7 +57,7 @@ def texts(prepared: Prepared) -> list[tuple[str, str, str]]:
     """Id, text without loss and text with loss of each example."""
     found = []
     for number in range(len(prepared)):
-        ids, trained = prepared[number]
+        ids, trained, _ = prepared[number]
         letters = ["." if each == END else chr(each) for each in ids.tolist()]
         begin = int(np.argmax(trained))
         assert trained[begin:].all()

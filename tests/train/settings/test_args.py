@@ -240,7 +240,7 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--push_to_hub True", "--push_to_hub True is not supported.", "hf upload"),
         ("--label_smoothing_factor 0.1", "is not supported", "loss"),
         ("--neftune_noise_alpha 5", "is not supported", "packed row"),
-        ("recipe-that-is-not", "there is no recipe 'recipe-that-is-not'.", "alpaca, selfee"),
+        ("recipe-that-is-not", "there is no recipe 'recipe-that-is-not'.", "one of: alpaca, "),
         ("--lora_r 8 stray", "--lora_r takes one value", None),
         (
             "--gradient_accumulation_steps 0",

@@ -23,7 +23,7 @@ def reward(words: Words = None) -> None:
     rejected drafts stand against their accepted revisions. With --eval_data_path, the result is measured on
     held-out pairs. Recipes, flags and resuming are as in `redraft train sft`.
     """
-    run(TrainCommand(REWARD, _stages, lambda *_: None, _measure, _finish), words)
+    run(COMMAND, words)
 
 
 def _stages() -> Stages[Any]:
@@ -48,3 +48,6 @@ def _finish(ready: Ready) -> str:
     own, output = ready.settings.own, str(ready.loop.folder)
     path = f"{own.model_name_or_path}+{output}" if own.lora else output
     return f"Try it: redraft ask … --mode best-of --check {shlex.quote(f'reward:{path}')}"
+
+
+COMMAND = TrainCommand(REWARD, _stages, lambda *_: None, _measure, _finish)

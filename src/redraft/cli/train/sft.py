@@ -12,6 +12,7 @@ from redraft.train.settings.options import SFT
 if TYPE_CHECKING:
     from redraft.train.run.run import Ready
     from redraft.train.run.stages import Stages
+    from redraft.train.settings.args import RunSettings
 
 
 def sft(words: Words = None) -> None:
@@ -21,15 +22,19 @@ def sft(words: Words = None) -> None:
     All fields of transformers' TrainingArguments are flags too, and those of older versions are translated.
     To resume a stopped run, type the same command again.
     """
-    from redraft.cli.train.gguf import check_gguf
-
-    run(TrainCommand(SFT, _stages, check_gguf, lambda *_: None, _finish), words)
+    run(COMMAND, words)
 
 
 def _stages() -> Stages[Any]:
     from redraft.train.run.sft import SFT_STAGES
 
     return SFT_STAGES
+
+
+def _check(settings: RunSettings[Any], model: str) -> None:
+    from redraft.cli.train.gguf import check_gguf
+
+    check_gguf(settings, model)
 
 
 def _finish(ready: Ready) -> str:
@@ -39,13 +44,14 @@ def _finish(ready: Ready) -> str:
     own: Any = ready.settings.own
     if ready.args.should_save and own.gguf:
         export_result(ready, ready.loop.folder)
-    return _next(ready, own.gguf)
+    return _next(ready, ready.loop.folder)
 
 
-def _next(ready: Ready, gguf: str | None) -> str:
+def _next(ready: Ready, output: Path) -> str:
     """Return what to type next."""
-    own, result = ready.settings.own, str(ready.loop.folder)
-    if not ready.settings.own.lora:
+    own: Any = ready.settings.own
+    result, gguf = str(output), own.gguf
+    if not own.lora:
         return _try(gguf or result)
     named = own.model_name_or_path
     if named != "default" and not named.lower().endswith(".gguf"):
@@ -69,3 +75,6 @@ def _beside_folder(base: str, result: str, gguf: str | None) -> str:
 
 def _try(model: str) -> str:
     return f"Try it: redraft ask … --model {shlex.quote(model)}"
+
+
+COMMAND = TrainCommand(SFT, _stages, _check, lambda *_: None, _finish)

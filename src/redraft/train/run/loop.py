@@ -326,10 +326,10 @@ class Loop:
             self._log_step()
         better = False
         if self.control.should_evaluate:
-            found = self.evaluate()
-            better = self._is_better(found["eval_loss"])
+            loss = self.evaluate()
+            better = self._is_better(loss)
             if self._schedule_is_measured:
-                self.trained.schedule.step(found["eval_loss"])
+                self.trained.schedule.step(loss)
         if self.control.should_save or stops or (better and self.args.save_strategy == "best"):
             self._save_checkpoint()
             self._tell("save")
@@ -358,13 +358,13 @@ class Loop:
         self._tell("log", logs=logs)
         self._log.write(self.state.global_step, self.steps, logs)
 
-    def evaluate(self) -> dict[str, float]:
-        """Return the mean loss of the evaluation data over all processes, as `eval_loss`.
+    def evaluate(self) -> float:
+        """Return the mean loss of what the evaluation data count, over all processes.
 
-        A model may give other sums (`sums` of its output), which become means in the same way.
+        Other sums that the model's output has (`sums`) become means in the same way, and are logged.
         """
         if self.eval_data is None:
-            return {"eval_loss": math.inf}
+            return math.inf
         model, count = self.trained.model, 0
         totals: dict[str, float] = {"eval_loss": 0.0}
         model.eval()
@@ -380,7 +380,7 @@ class Loop:
         found = {name: each / max(counted, 1) for name, each in zip(totals, sums, strict=True)}
         self._report(found)
         self._tell("evaluate", metrics=found)
-        return found
+        return found["eval_loss"]
 
     @property
     def _schedule_is_measured(self) -> bool:
