@@ -55,7 +55,7 @@ SHARED = "<!-- shared -->"
 SANDBOX = "<!-- sandbox -->"
 MODEL = ("<!-- model -->", "<!-- model: exact -->")
 # Pages that train models, convert weights, work on real data or load several engines, for a minute each.
-LONG = ("train.md", "weights.md", "data.md", "engines.md")
+LONG = ("train.md", "weights.md", "data.md", "engines.md", "rlhf.md")
 # Commands that import torch.
 WITH_TORCH = ("redraft train ", "redraft weights ")
 
