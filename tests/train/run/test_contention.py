@@ -27,7 +27,7 @@ def test_waiting_is_said_once_with_what_to_type(tmp_path: Path) -> None:
     assert (first, third) == (None, None)
     assert second
     assert "with 4 threads, the run waited for one 50% of the time" in second
-    assert "OMP_NUM_THREADS=2 redraft train sft" in second
+    assert "OMP_NUM_THREADS=2 redraft train …" in second
 
 
 @pytest.mark.parametrize(
