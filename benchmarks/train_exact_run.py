@@ -59,7 +59,7 @@ def loss_of_parts(model: Any, examples: list[Stored]) -> float:
     """
     total, count = 0.0, 0
     for example in examples:
-        ids, trained = (torch.from_numpy(each.copy()).long() for each in example)
+        ids, trained = (torch.from_numpy(each.copy()).long() for each in (example.ids, example.trained))
         logits = model(input_ids=ids[None]).logits[0, :-1].double()
         targets = ids[1:].masked_fill(trained[1:] == 0, IGNORED)
         total += float(cross_entropy(logits, targets, reduction="sum"))
