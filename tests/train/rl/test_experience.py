@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from redraft.train.rl import algorithm
+from redraft.train.rl.chains import Score
 from redraft.train.rl.experience import BETA, Experience, padded
 from redraft.train.rl.sampler import Response
 from tests.train.rl.tiny_policy import policy, prompts, rollouts, shaken
@@ -28,7 +29,8 @@ def experience(**settings: Any) -> Experience:
 
 def completed(made: Experience, scores: tuple[float, ...], *lengths: int) -> dict[str, torch.Tensor]:
     """The tensors of responses of these lengths, with these scores."""
-    return made.complete(prompts(len(lengths)), responses(*lengths), scores)
+    judged = [Score(score, score, length) for score, length in zip(scores, lengths, strict=True)]
+    return made.complete(prompts(len(lengths)), responses(*lengths), judged)
 
 
 def test_rows_are_prompt_and_response() -> None:

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from redraft.chain import Prompt
+from redraft.chain import Chain, Prompt, Step
 from redraft.engines.hf.reward import RewardModel
 from redraft.errors import CheckError, CheckSyntaxError, UsageError
 from redraft.train.rl import rewards
@@ -30,7 +30,11 @@ PROMPTS = [Prompt(instruction="Say a."), Prompt(instruction="Say b.", input="Lou
 
 def judged(*forms: str, answers: tuple[str, ...] = ("a", "b b")) -> list[float]:
     """The rewards of two answers."""
-    return asyncio.run(parse_rewards(forms)(PROMPTS, answers))
+    chains = [
+        Chain(prompt=prompt, steps=(Step(answer=answer),), best=0, meta={"reference": "b"})
+        for prompt, answer in zip(PROMPTS, answers, strict=True)
+    ]
+    return asyncio.run(parse_rewards(forms)(chains))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from statistics import mean
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from redraft.chain import Chain
 from redraft.train.rl.samples import SAMPLES
 from redraft.train.run import checkpoints
 from redraft.train.run.logs import LOG
@@ -54,8 +56,8 @@ def test_a_pass_reads_each_response_once_and_passes_differ(tmp_path: Path) -> No
 
 def test_all_prompts_are_asked_before_any_is_asked_again(tmp_path: Path) -> None:
     source = rollouts(tmp_path, policy())
-    asked = [each.name for epoch in range(3) for each in source._asked(epoch)]
-    names = sorted(each.name for each in prompts())
+    asked = [each.record.id for epoch in range(3) for each in source._asked(epoch)]
+    names = sorted(each.record.id for each in prompts())
     for start in range(0, len(asked), len(names)):
         assert sorted(asked[start : start + len(names)]) == names
 
@@ -63,7 +65,7 @@ def test_all_prompts_are_asked_before_any_is_asked_again(tmp_path: Path) -> None
 def test_the_names_of_a_minibatch_are_those_of_its_rows(tmp_path: Path) -> None:
     source = rollouts(tmp_path, policy())
     batch = next(source.batches(0))
-    tokens = {each.name: list(each.tokens) for each in prompts()}
+    tokens = {each.record.id: list(each.tokens) for each in prompts()}
     for name, ids, start in zip(source.names(0, 0), batch["input_ids"], batch["starts"], strict=True):
         assert ids[:start].tolist() == tokens[name]
 
@@ -88,7 +90,7 @@ def test_a_response_ends_with_the_stop_token_or_at_the_limit(tmp_path: Path) -> 
 def test_a_sample_has_its_prompt_answer_and_reward(tmp_path: Path) -> None:
     source = rollouts(tmp_path, policy())
     list(source.batches(0))
-    asked = {each.name: each.prompt.said for each in prompts()}
+    asked = {each.record.id: each.record.prompt.said for each in prompts()}
     for number, each in enumerate(samples(tmp_path)):
         assert (each["rollout"], each["row"]) == (0, number)
         assert each["prompt"] == asked[each["id"]]
@@ -98,9 +100,9 @@ def test_a_sample_has_its_prompt_answer_and_reward(tmp_path: Path) -> None:
 def test_chunks_that_were_judged_before_a_stop_are_not_judged_again(tmp_path: Path) -> None:
     judged: list[str] = []
 
-    async def counted(prompts: Any, answers: Any) -> list[float]:
-        judged.extend(answers)
-        return await share_of_e(prompts, answers)
+    async def counted(chains: Sequence[Chain]) -> list[float]:
+        judged.extend(each.answer for each in chains)
+        return await share_of_e(chains)
 
     asked = iter([False, True])
     assert list(rollouts(tmp_path, policy(), counted).batches(0, stops=lambda: next(asked))) == []

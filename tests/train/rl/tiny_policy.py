@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from redraft.chain import Prompt
+from redraft.chain import Chain, Prompt
 from redraft.train.model.lora import add_adapter
 from redraft.train.rl.experience import Asked
 from redraft.train.rl.options import PpoOptions
@@ -31,10 +31,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-async def share_of_e(prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+async def share_of_e(chains: Sequence[Chain]) -> list[float]:
     """How much of each answer is the letter e."""
-    assert len(prompts) == len(answers)
-    return [answer.count("e") / max(len(answer), 1) for answer in answers]
+    return [each.answer.count("e") / max(len(each.answer), 1) for each in chains]
 
 
 def policy(**settings: Any) -> Policy:
@@ -70,7 +69,7 @@ def prompts(count: int = 6) -> list[Asked]:
     """Prompts of different lengths."""
     texts = [f"Sort {'the list ' * (number % 3)}{number}." for number in range(count)]
     return [
-        Asked(f"p/{number}", Prompt(instruction=text), tuple(TOKENIZER.encode(text)))
+        Asked(Chain(id=f"p/{number}", prompt=Prompt(instruction=text)), tuple(TOKENIZER.encode(text)))
         for number, text in enumerate(texts)
     ]
 

@@ -264,7 +264,7 @@ class RunningMoments:
 
 
 def token_rewards(
-    scores: Tensor, log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor, beta: float
+    scores: Tensor, log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor, beta: float | Tensor
 ) -> Tensor:
     """Return r_t = −β·(log π − log π_ref), plus the score on the last real token, [sequences, tokens].
 
@@ -279,10 +279,34 @@ def token_rewards(
         log_probs: Of the policy that sampled the tokens.
         ref_log_probs: Of the reference policy.
         mask: Real tokens.
-        beta: The KL coefficient, per nat.
+        beta: The KL coefficient, per nat: one, or one for each token, [sequences, tokens].
     """
-    last = mask & ~pad(mask[:, 1:], (0, 1))
-    return -beta * _log_ratio(log_probs, ref_log_probs, mask) + _real(_wide(scores)[:, None], last)
+    ratios = _log_ratio(log_probs, ref_log_probs, mask)
+    return -beta * ratios + _real(_wide(scores)[:, None], _last(mask))
+
+
+def revision_rewards(bonus: Tensor, mask: Tensor, later: Tensor) -> Tensor:
+    """Return rewards that credit `bonus` to the text after answer 0 alone, [sequences, tokens].
+
+    +bonus on the last real token, and −bonus on the last one of answer 0. Without discount the returns in
+    answer 0 are then as without it, and those after it are higher by the bonus. Were all of a chain credited
+    with it, a wrong answer 0 that is corrected would be worth more than one that is right at once.
+
+    SCoRe (2409.12917, section 5.2) adds α·(r(y₂) − r(y₁)) to the reward of the second attempt alone, and sums
+    the rewards of both attempts.
+
+    Args:
+        bonus: [sequences].
+        mask: Real tokens.
+        later: Those of them that come after answer 0. A sequence without any gets nothing.
+    """
+    bonus = torch.where(later.any(1), _wide(bonus), 0)[:, None]
+    return _real(bonus, _last(mask)) - _real(bonus, _last(mask & ~later))
+
+
+def _last(mask: Tensor) -> Tensor:
+    """Return the last real token of each sequence, bool [sequences, tokens]."""
+    return mask & ~pad(mask[:, 1:], (0, 1))
 
 
 # Advantages.

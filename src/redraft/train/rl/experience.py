@@ -14,11 +14,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from redraft.chain import Prompt
+from redraft.chain import Chain
 from redraft.engines.base import Tokens
 from redraft.train.data.batches import Batch
 from redraft.train.rl import algorithm
 from redraft.train.rl.algorithm import RunningMoments
+from redraft.train.rl.chains import Score
 from redraft.train.rl.options import PpoOptions, samples_each
 from redraft.train.rl.policy import Policy, Seen
 from redraft.train.rl.sampler import Response
@@ -32,10 +33,9 @@ BETA = (1e-8, 1e8)
 
 @dataclass(frozen=True)
 class Asked:
-    """A prompt to train on: its record's id, the prompt, and its tokens up to where the model writes."""
+    """A prompt to train on: its record, without answers, and its tokens up to where the model writes."""
 
-    name: str
-    prompt: Prompt
+    record: Chain
     tokens: Tokens
 
 
@@ -75,25 +75,31 @@ class Experience:
         self._moments, self._first_std = RunningMoments(**state["moments"]), state["first_std"]
 
     def complete(
-        self, asked: Sequence[Asked], responses: Sequence[Response], scores: Sequence[float]
+        self, asked: Sequence[Asked], responses: Sequence[Response], scores: Sequence[Score]
     ) -> Batch:
         """Return the tensors of a rollout batch: what `Policy` takes, without its last argument."""
         batch = padded(asked, responses)
         ended = torch.tensor([each.ended for each in responses])
-        judged = torch.tensor(scores, dtype=torch.float64)
+        finals, firsts = torch.tensor([(each.reward, each.first) for each in scores], dtype=torch.float64).T
+        openings = torch.tensor([each.opening for each in scores])
         seen, ref = self._seen(batch["input_ids"], batch["starts"], batch["mask"])
         mask = batch["mask"]
         in_loss = self._own.algorithm == "grpo"
-        price = 0.0 if in_loss else self.beta
-        rewards = algorithm.token_rewards(self._shaped(judged, ended), seen.log_probs, ref, mask, price)
-        advantages, returns = self._advantages(rewards, seen.values, mask)
+        later = mask & (torch.arange(mask.shape[1]) >= openings[:, None])
+        prices = 0.0 if in_loss else self._prices(later)
+        shaped, scale = self._shaped(finals, ended)
+        rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, prices)
+        bonus = self._own.revision_bonus * (finals - firsts).float() / scale
+        rewards = rewards + algorithm.revision_rewards(bonus, mask, later)
+        advantages, returns = self._advantages(rewards, seen.values, mask, later)
         self.metrics = {
-            **_of_scores(judged, ended, mask),
+            **_of_scores(finals, ended, mask),
+            **(_of_chains(finals, firsts, openings, mask) if self._own.chains else {}),
             "beta": self.beta,
             **_of_policy(seen, ref, returns, mask),
         }
         self._policy.kl_coef = self.beta if in_loss else 0.0
-        self._adapt(batch, len(judged))
+        self._adapt(batch, len(scores))
         return {
             **batch,
             "log_probs": seen.log_probs,
@@ -103,15 +109,20 @@ class Experience:
             "returns": returns,
         }
 
-    def _shaped(self, scores: Tensor, ended: Tensor) -> Tensor:
-        """Return scores after the penalty, clipping and scaling."""
+    def _prices(self, later: Tensor) -> Tensor:
+        """Return the price of KL of each token, [sequences, tokens]. That of answer 0 may be its own."""
+        first = self._own.first_kl_coef
+        return torch.where(later, self.beta, self.beta if first is None else first)
+
+    def _shaped(self, scores: Tensor, ended: Tensor) -> tuple[Tensor, float]:
+        """Return scores after the penalty, clipping and scaling, and what they were divided by."""
         own = self._own
         penalised = algorithm.penalise_missing_eos(scores, ended, own.missing_eos_penalty)
         clipped = algorithm.clip_scores(penalised, own.cliprange_reward)
         self._moments = self._moments.updated(clipped)
         self._first_std = self._first_std or self._moments.std
         scale = {"none": 1.0, "running": self._moments.std, "ref": self._first_std}[own.scale_reward]
-        return (clipped / scale).float()
+        return (clipped / scale).float(), scale
 
     def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
         """Return what the policy and its reference say of all responses, those of a length together."""
@@ -129,13 +140,18 @@ class Experience:
         back = torch.argsort(order)
         return Seen(*(torch.cat(each)[back] for each in zip(*parts, strict=True))), torch.cat(refs)[back]
 
-    def _advantages(self, rewards: Tensor, values: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _advantages(
+        self, rewards: Tensor, values: Tensor, mask: Tensor, later: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return advantages and returns. Those of trlX are whitened later, in each minibatch."""
         own = self._own
         if (samples := samples_each(own)) > 1:
             of = algorithm.rloo_advantages if own.algorithm == "rloo" else algorithm.grpo_advantages
-            whole = of(rewards.sum(1).view(-1, samples)).view(-1, 1) * mask  # the score, less what KL costs
-            return whole, whole
+            whole = rewards.sum(1)  # the score, less what KL costs
+            rest = torch.where(later.any(1), (rewards * later).sum(1), whole)
+            first, second = (of(each.view(-1, samples)).view(-1, 1) for each in (whole, rest))
+            advantages = torch.where(later, second, first) * mask
+            return advantages, advantages
         advantages, returns = algorithm.gae(rewards, values, mask, own.gamma, own.lam)
         return advantages if own.algorithm == "ppo-trlx" else algorithm.whiten(advantages, mask), returns
 
@@ -197,6 +213,17 @@ def _of_scores(scores: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
         "reward_length_correlation": float(tied.nan_to_num()),
         "ended": float(ended.double().mean()),
     }
+
+
+def _of_chains(finals: Tensor, firsts: Tensor, openings: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return what revising changed: the mean reward of answer 0, and shares of responses."""
+    found = {
+        "first_reward": firsts,
+        "with_feedback": openings < mask.sum(1),
+        "improved": finals > firsts,
+        "harmed": finals < firsts,
+    }
+    return {name: float(each.double().mean()) for name, each in found.items()}
 
 
 def _of_policy(seen: Seen, ref: Tensor, returns: Tensor, mask: Tensor) -> dict[str, float]:

@@ -35,6 +35,12 @@ class PpoOptions(DataOptions):
         "what judges an answer: a check, reward:MODEL, python:module.function or https://…; several add up",
         (),
     )
+    revision_bonus: float = own_setting(
+        REWARD, "what --chains adds for the text after answer 0: this, times what revising changed", 0.0
+    )
+    chains: bool = own_setting(
+        ROLLOUTS, "let the policy write chains (--format selfee); the final answer is judged", default=False
+    )
     num_rollouts: int = own_setting(ROLLOUTS, "answers in a rollout batch, over all processes", 128)
     chunk_size: int = own_setting(ROLLOUTS, "answers that are written and judged together", 16)
     num_generations: int = own_setting(ROLLOUTS, "answers to each prompt, for rloo and grpo", 4)
@@ -55,6 +61,9 @@ class PpoOptions(DataOptions):
     )
     target: float | None = own_setting(
         ALGORITHM, "KL of an answer in nats that the price is adapted to; without it, the price stays", None
+    )
+    first_kl_coef: float | None = own_setting(
+        ALGORITHM, "price of KL in answer 0 of --chains, if it is not that of the rest", None
     )
     horizon: int = own_setting(ALGORITHM, "answers over which the price adapts", 10_000)
     gamma: float = own_setting(ALGORITHM, "discount of later rewards", 1.0)

@@ -1,5 +1,7 @@
 """Rewards: what judges an answer. Several are added up, each with its weight.
 
+An answer comes as a record: its prompt, the answer as its best step, and the fields of the data in `meta`.
+
 | form | the reward |
 |---|---|
 | a check, such as `words<=50` | its score, 0 to 1 (`verify`) |
@@ -7,6 +9,8 @@
 | `python:module.function` | what the function returns for the answer, or for the answer and its `Prompt` |
 | `https://host/path` | what a server replies for a batch of answers |
 | `2*FORM` | twice as much |
+
+A function that has one parameter, with the name `chain`, gets the whole record instead.
 
 A server gets `{"prompts": […], "answers": […]}`, with texts, and replies `{"rewards": […]}`, with a number
 for each answer. It has `SECONDS` for a batch, and is asked again for `PATIENCE` seconds while it is down.
@@ -22,14 +26,15 @@ import logging
 import math
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Protocol
 
 import httpx
 
-from redraft.chain import Prompt
+from redraft.chain import Chain
 from redraft.counting import counted
 from redraft.engines.hf.reward import RewardModel
 from redraft.engines.threads import in_daemon_thread
@@ -57,9 +62,9 @@ _HINT = "--reward words<=50, reward:MODEL, python:module.function or https://hos
 
 
 class Reward(Protocol):
-    """Judges answers to prompts."""
+    """Judges the answers of records."""
 
-    async def __call__(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> Sequence[float]:
+    async def __call__(self, chains: Sequence[Chain]) -> Sequence[float]:
         """Return a number for each answer."""
         ...
 
@@ -70,16 +75,17 @@ class Checked:
 
     check: Check
 
-    async def __call__(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
         """Run the check on all answers.
 
         Raises:
             CheckError: It crashed.
         """
-        return await together([self._one(*pair) for pair in zip(prompts, answers, strict=True)])
+        return await together([self._one(each) for each in chains])
 
-    async def _one(self, prompt: Prompt, answer: str) -> float:
-        return (await run_check(self.check, answer, prompt)).score if answer.strip() else 0.0
+    async def _one(self, chain: Chain) -> float:
+        answer = chain.answer
+        return (await run_check(self.check, answer, chain.prompt)).score if answer.strip() else 0.0
 
 
 @dataclass(frozen=True)
@@ -88,15 +94,15 @@ class Modelled:
 
     model: RewardModel
 
-    async def __call__(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
         """Judge a batch in one thread.
 
         Raises:
             RecordError: The model's template refuses a prompt, or it leaves no room.
         """
-        asked = list(zip(prompts, answers, strict=True))
+        asked = [(each.prompt, each.answer) for each in chains]
         found = await in_daemon_thread(lambda: self.model.score(asked))
-        return [_number(each, self.model.name, answer) for each, answer in zip(found, answers, strict=True)]
+        return [_number(each, self.model.name, chain) for each, chain in zip(found, chains, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -105,17 +111,17 @@ class Called:
 
     function: FunctionCheck
 
-    async def __call__(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
         """Call the function for each answer.
 
         Raises:
             CheckError: It crashed, or returned no number.
         """
-        return [await self._one(*pair) for pair in zip(prompts, answers, strict=True)]
+        return [await self._one(each) for each in chains]
 
-    async def _one(self, prompt: Prompt, answer: str) -> float:
+    async def _one(self, chain: Chain) -> float:
         function = self.function.function
-        given = (answer, prompt) if takes_prompt(function) else (answer,)
+        given = _given(function, chain)
         try:
             found = await in_daemon_thread(lambda: function(*given))
             found = await found if inspect.isawaitable(found) else found
@@ -124,7 +130,17 @@ class Called:
                 f"the reward {self.function.name} crashed: {crash_of(error)}",
                 hint="Fix the function, and type the same command again: it resumes.",
             ) from error
-        return _number(found.score if isinstance(found, Outcome) else found, self.function.name, answer)
+        return _number(found.score if isinstance(found, Outcome) else found, self.function.name, chain)
+
+
+def _given(function: Callable[..., Any], chain: Chain) -> tuple[Any, ...]:
+    """Return what a function is called with: the record if it asks for that by name."""
+    if takes_prompt(function):
+        return chain.answer, chain.prompt
+    with suppress(ValueError, TypeError):  # some C functions have no signature
+        if "chain" in inspect.signature(function).parameters:
+            return (chain,)
+    return (chain.answer,)
 
 
 @dataclass(frozen=True)
@@ -133,22 +149,25 @@ class Served:
 
     url: str
 
-    async def __call__(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
         """Ask the server for a batch of answers.
 
         Raises:
             CheckError: It is down for too long, refuses, or replies otherwise than in the form above.
         """
-        asked = {"prompts": [each.said for each in prompts], "answers": list(answers)}
+        asked = {
+            "prompts": [each.prompt.said for each in chains],
+            "answers": [each.answer for each in chains],
+        }
         reply = await self._asked(asked)
         found = reply.get("rewards") if isinstance(reply, dict) else reply
-        if not isinstance(found, list) or len(found) != len(answers):
+        if not isinstance(found, list) or len(found) != len(chains):
             listed = counted(len(found), "reward") if isinstance(found, list) else shown(reply)
             raise CheckError(
-                f"{self.url} replied with {listed} for {len(answers)} answers.",
+                f"{self.url} replied with {listed} for {len(chains)} answers.",
                 hint='Reply with {"rewards": [0.5, …]}, a number for each answer.',
             )
-        return [_number(each, self.url, answer) for each, answer in zip(found, answers, strict=True)]
+        return [_number(each, self.url, chain) for each, chain in zip(found, chains, strict=True)]
 
     async def _asked(self, body: dict[str, Any]) -> Any:
         until = time.monotonic() + PATIENCE
@@ -186,9 +205,9 @@ class Sum:
 
     parts: tuple[tuple[float, Reward], ...]
 
-    async def __call__(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
         """Return the sum for each answer. Raises as the parts do."""
-        found = await together([_judged(reward, prompts, answers) for _, reward in self.parts])
+        found = await together([_judged(reward, chains) for _, reward in self.parts])
         weights = [weight for weight, _ in self.parts]
         return [
             sum(weight * score for weight, score in zip(weights, scores, strict=True))
@@ -196,8 +215,8 @@ class Sum:
         ]
 
 
-async def _judged(reward: Reward, prompts: Sequence[Prompt], answers: Sequence[str]) -> Sequence[float]:
-    return await reward(prompts, answers)
+async def _judged(reward: Reward, chains: Sequence[Chain]) -> Sequence[float]:
+    return await reward(chains)
 
 
 def parse_rewards(forms: Sequence[str]) -> Sum:
@@ -229,11 +248,11 @@ def _parsed(form: str) -> Reward:
     return Checked(parse_check(form))
 
 
-def _number(found: object, name: str, answer: str) -> float:
+def _number(found: object, name: str, chain: Chain) -> float:
     """Return a reward as a finite number."""
     if isinstance(found, Real) and math.isfinite(found):
         return float(found)
     raise CheckError(
-        f"the reward {name} is {shown(found)} for the answer {answer!r:.60}.",
+        f"the reward {name} is {shown(found)} for the answer {chain.answer!r:.60}.",
         hint="A reward is a finite number: fix what gives it, and type the same command again.",
     )

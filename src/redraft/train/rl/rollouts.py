@@ -16,6 +16,7 @@ import numpy as np
 from redraft.engines.base import Sampling
 from redraft.train.data.batches import Batch
 from redraft.train.processes import Say
+from redraft.train.rl.chains import Score, recorded, scored
 from redraft.train.rl.experience import Asked, Experience
 from redraft.train.rl.options import PpoOptions, samples_each
 from redraft.train.rl.policy import Policy, merged
@@ -77,7 +78,7 @@ class Rollouts:
     def names(self, epoch: int, number: int) -> list[str]:
         """Return the ids of the prompts of a minibatch."""
         asked = self._asked(epoch)
-        return [asked[row].name for row in self._rows(epoch, number)]
+        return [asked[row].record.id for row in self._rows(epoch, number)]
 
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
@@ -171,10 +172,10 @@ class Rollouts:
 
     async def _respond(
         self, epoch: int, asked: Sequence[Asked], stops: Callable[[], bool]
-    ) -> tuple[list[Response], list[float]]:
+    ) -> tuple[list[Response], list[Score]]:
         """Write and judge the responses of a rollout batch, a chunk at a time."""
         responses: list[Response] = []
-        scores: list[float] = []
+        scores: list[Score] = []
         own, size = self.own, self.own.chunk_size
         longest = max(len(each.tokens) for each in asked)
         with merged(self.policy.model) as bare:
@@ -198,15 +199,17 @@ class Rollouts:
 
     async def _chunk(
         self, sampler: Sampler, epoch: int, start: int, asked: Sequence[Asked]
-    ) -> tuple[list[Response], list[float]]:
+    ) -> tuple[list[Response], list[Score]]:
         rows = range(start, start + len(asked))
-        if kept := self._samples.kept(epoch, rows, [each.name for each in asked]):
+        if kept := self._samples.kept(epoch, rows, [each.record.id for each in asked]):
             return kept
         written = await sampler.chunk(
             [each.tokens for each in asked], [self._sampling(epoch, row) for row in rows]
         )
-        judged = list(await self.reward([each.prompt for each in asked], [each.text for each in written]))
-        texts = [(each.name, each.prompt.said) for each in asked]
+        pairs = zip(asked, written, strict=True)
+        records = [recorded(each.record, response, chains=self.own.chains) for each, response in pairs]
+        judged = await scored(self.reward, records, written, self._tokenizer)
+        texts = [(each.id, each.prompt.said) for each in records]
         self._samples.add(epoch, rows, texts, written, judged)
         return written, judged
 

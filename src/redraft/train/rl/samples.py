@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.jobs.lines import LineFile, parse_line, read_lines
+from redraft.train.rl.chains import Score
 from redraft.train.rl.sampler import Response
 
 SAMPLES = "samples.jsonl"
@@ -53,14 +54,14 @@ class Samples:
 
     def kept(
         self, rollout: int, rows: Sequence[int], names: Sequence[str]
-    ) -> tuple[list[Response], list[float]] | None:
+    ) -> tuple[list[Response], list[Score]] | None:
         """Return responses and rewards of a chunk if all of them are there, to these prompts."""
         found = [self._kept.get((rollout, row)) for row in rows]
         whole = [each for each, name in zip(found, names, strict=True) if each and each.get("id") == name]
         if len(whole) < len(rows):
             return None
         responses = [Response(tuple(each["tokens"]), each["answer"], each["ended"]) for each in whole]
-        return responses, [float(each["reward"]) for each in whole]
+        return responses, [_score(each) for each in whole]
 
     def add(
         self,
@@ -68,7 +69,7 @@ class Samples:
         rows: Sequence[int],
         asked: Sequence[tuple[str, str]],
         responses: Sequence[Response],
-        rewards: Sequence[float],
+        scores: Sequence[Score],
     ) -> None:
         """Write a chunk.
 
@@ -77,7 +78,7 @@ class Samples:
             rows: The numbers of the responses in it.
             asked: Id and text of each prompt.
             responses: What was written.
-            rewards: The reward of each.
+            scores: What each is worth.
 
         Raises:
             OutputError: It cannot be written.
@@ -89,11 +90,25 @@ class Samples:
                 "id": name,
                 "prompt": text,
                 "answer": response.text,
-                "reward": reward,
+                "reward": score.reward,
+                **_of_chain(score, response),
                 "ended": response.ended,
                 "tokens": response.tokens,
             }
-            for row, (name, text), response, reward in zip(rows, asked, responses, rewards, strict=True)
+            for row, (name, text), response, score in zip(rows, asked, responses, scores, strict=True)
         ]
         assert self._file is not None  # noqa: S101  (it is open)
         self._file.append(*(json.dumps(line, ensure_ascii=False) for line in lines))
+
+
+def _of_chain(score: Score, response: Response) -> dict[str, Any]:
+    """Return the fields of a chain with feedback."""
+    if score.opening == len(response.tokens):
+        return {}
+    return {"first_reward": score.first, "first_tokens": score.opening}
+
+
+def _score(line: dict[str, Any]) -> Score:
+    reward = float(line["reward"])
+    first, opening = line.get("first_reward", reward), line.get("first_tokens", len(line["tokens"]))
+    return Score(reward, float(first), int(opening))

@@ -8,7 +8,6 @@ from pathlib import Path
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
-from redraft.chain import Prompt
 from redraft.counting import counted
 from redraft.errors import UsageError
 from redraft.formats.read.records import read_records
@@ -46,6 +45,7 @@ class PpoStages:
                 f"{own.model_max_length}.",
                 hint=f"--model_max_length {2 * own.max_new_tokens}",
             )
+        _check_chains(own)
         return PromptEncoder(tokenizer, own.format, own.model_max_length, own.max_new_tokens)
 
     def rows(self, prepared: Prepared, own: PpoOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
@@ -127,6 +127,22 @@ class PpoStages:
 PPO_STAGES = PpoStages()
 
 
+def _check_chains(own: PpoOptions) -> None:
+    """Raise `UsageError` unless the settings of chains fit together."""
+    if own.chains and own.format != "selfee":
+        raise UsageError(
+            f"--chains: the policy writes chains in the format selfee, not {own.format}.",
+            hint="--format selfee, with a model that was trained on chains (redraft train sft).",
+        )
+    if own.chains and own.algorithm == "grpo" and own.first_kl_coef is not None:
+        raise UsageError(
+            "--first_kl_coef: the KL of GRPO is part of the loss, with one price.", hint="--algorithm rloo"
+        )
+    for name, value in (("revision_bonus", own.revision_bonus), ("first_kl_coef", own.first_kl_coef)):
+        if value and not own.chains:
+            raise UsageError(f"--{name} is for chains.", hint="Add --chains True, or leave it out.")
+
+
 def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
     """Raise `UsageError` unless a rollout batch divides into chunks, groups and steps."""
     step = args.train_batch_size * args.gradient_accumulation_steps
@@ -150,5 +166,6 @@ def _asked(prepared: Prepared, paths: Iterable[str]) -> Iterable[Asked]:
     records = (chain for path in paths for chain in read_records(Path(path)))
     for number in range(len(prepared)):
         name = prepared.name(number)
-        prompt: Prompt = next(chain.prompt for chain in records if chain.id == name)
-        yield Asked(name, prompt, tuple(int(each) for each in prepared[number].ids))
+        record = next(chain for chain in records if chain.id == name)
+        bare = record.model_copy(update={"steps": (), "drafts": (), "best": None})
+        yield Asked(bare, tuple(int(each) for each in prepared[number].ids))

@@ -1,0 +1,72 @@
+"""What the policy writes, as the loop's own record, and the score of each record.
+
+With `--chains`, the policy writes native chains: an answer, feedback, and revisions. The reward is then that
+of the final answer, and `--revision_bonus` times what revising changed is added for the text after answer 0:
+above 0 from wrong to right, below 0 from right to wrong. Without `--chains`, a record has one answer.
+
+SCoRe (2409.12917) shows why: trained on given chains alone, a model sees mistakes that are not its own; and
+when only the final answer counts, it learns to answer well at once and to change nothing.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redraft.chain import Chain, Step
+from redraft.formats.selfee import Parser, parse
+from redraft.train.rl.rewards import Reward
+from redraft.train.rl.sampler import Response
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a response is worth.
+
+    Attributes:
+        reward: The reward of its final answer.
+        first: The reward of answer 0; without a revision, the same.
+        opening: Its tokens up to where feedback begins; all, if there is none.
+    """
+
+    reward: float
+    first: float
+    opening: int
+
+
+def recorded(record: Chain, response: Response, *, chains: bool) -> Chain:
+    """Return a record with what was written for its prompt."""
+    if not chains:
+        return record.model_copy(update={"steps": (Step(answer=response.text),), "best": 0})
+    read = parse(response.text, record.prompt)
+    return record.model_copy(update={"steps": read.steps, "best": read.best, "stop": read.stop})
+
+
+async def scored(
+    reward: Reward, records: Sequence[Chain], responses: Sequence[Response], tokenizer: Any
+) -> list[Score]:
+    """Judge records: the final answer of each, and answer 0 of those that have others. Raises as `reward`."""
+    revised = [each for each in records if each.revisions]
+    firsts = [each.model_copy(update={"steps": each.steps[:1], "best": 0}) for each in revised]
+    found = await reward([*records, *firsts])
+    rest = iter(found[len(records) :])
+    return [
+        Score(final, next(rest) if record.revisions else final, opening(record, response, tokenizer))
+        for final, record, response in zip(found[: len(records)], records, responses, strict=True)
+    ]
+
+
+def opening(record: Chain, response: Response, tokenizer: Any) -> int:
+    """Return how many tokens of a response come before its feedback, with the heading of that."""
+    count = len(response.tokens)
+    if not record.steps or record.steps[0].feedback is None:
+        return count
+
+    def opened(tokens: int) -> bool:
+        parser = Parser()
+        parser.feed(tokenizer.decode(response.tokens[:tokens]))
+        return parser.kind == "feedback" or parser.index > 0
+
+    return bisect_left(range(count), 1, key=opened)

@@ -1,0 +1,133 @@
+"""Records of what a policy wrote, and their scores."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from redraft.chain import Chain, Prompt
+from redraft.train.rl import algorithm
+from redraft.train.rl.chains import Score, opening, recorded, scored
+from redraft.train.rl.experience import Experience
+from redraft.train.rl.sampler import Response
+from redraft.train.rl.samples import SAMPLES, Samples
+from tests.train.rl.test_experience import responses
+from tests.train.rl.tiny_policy import TOKENIZER, policy, prompts, shaken
+
+RECORD = Chain(id="p", prompt=Prompt(instruction="Add 2 and 2."), meta={"reference": "4"})
+REVISED = "5\n### Feedback 1:\n2 + 2 is 4. Revision is needed.\n### Revision 1:\n4"
+ACCEPTED = "4\n### Feedback 1:\nRevision is not needed."
+
+
+def written(text: str) -> Response:
+    """A text as the policy writes it, which ends by itself."""
+    return Response((*TOKENIZER.encode(text), TOKENIZER.eos_token_id), text, ended=True)
+
+
+async def is_4(chains: Sequence[Chain]) -> list[float]:
+    """1 for the answer 4."""
+    return [float(each.answer.strip() == each.meta["reference"]) for each in chains]
+
+
+def scores(*texts: str) -> list[Score]:
+    """The scores of chains as texts."""
+    made = [written(text) for text in texts]
+    records = [recorded(RECORD, each, chains=True) for each in made]
+    return asyncio.run(scored(is_4, records, made, TOKENIZER))
+
+
+def test_a_record_has_the_steps_that_were_written_and_its_own_fields() -> None:
+    chain = recorded(RECORD, written(REVISED), chains=True)
+    assert [step.answer for step in chain.steps] == ["5", "4"]
+    assert (chain.id, chain.answer, chain.meta) == ("p", "4", {"reference": "4"})
+    assert recorded(RECORD, written(REVISED), chains=False).answer == REVISED
+
+
+def test_a_score_has_the_reward_of_the_final_answer_and_of_the_first() -> None:
+    found = scores(REVISED, ACCEPTED, "4", "", REVISED.replace("5", "6").replace("1:\n4", "1:\n7"))
+    assert [(each.reward, each.first) for each in found] == [(1, 0), (1, 1), (1, 1), (0, 0), (0, 0)]
+
+
+@pytest.mark.parametrize("text", [REVISED, ACCEPTED])
+def test_the_opening_ends_with_the_heading_of_the_feedback(text: str) -> None:
+    made = written(text)
+    place = opening(recorded(RECORD, made, chains=True), made, TOKENIZER)
+    assert "### Feedback 1:" in TOKENIZER.decode(made.tokens[:place])
+    assert "### Feedback 1:" not in TOKENIZER.decode(made.tokens[: place - 1])
+
+
+def test_an_answer_without_feedback_is_all_opening() -> None:
+    assert [each.opening for each in scores("4", "")] == [2, 1]
+
+
+def test_a_text_with_a_cut_character_has_an_opening_too() -> None:
+    text = "4 é\n### Feedback 1:\nGood ☃"
+    tokens = tuple(TOKENIZER.encode(text))[:-1]
+    made = Response(tokens, TOKENIZER.decode(tokens), ended=False)
+    assert 0 < opening(recorded(RECORD, made, chains=True), made, TOKENIZER) < len(tokens)
+
+
+def returns(*found: Score, **settings: float | str | int) -> dict[str, torch.Tensor]:
+    """The tensors of responses of five tokens, without a price on KL."""
+    own = {"chains": True, "init_kl_coef": 0.0, "lam": 1.0} | settings
+    made = shaken(policy(**own))
+    texts = responses(*[5] * len(found))
+    return Experience(made, made.own, size=2, bf16=False).complete(prompts(len(found)), texts, found)
+
+
+def test_a_bonus_is_credited_to_the_text_after_answer_0() -> None:
+    batch = returns(Score(1.0, 0.0, 2), Score(0.0, 1.0, 3), Score(1.0, 1.0, 3), revision_bonus=0.5)
+    assert torch.allclose(batch["returns"][0], torch.tensor([1.0, 1.0, 1.5, 1.5, 1.5]))
+    assert torch.allclose(batch["returns"][1], torch.tensor([0.0, 0.0, 0.0, -0.5, -0.5]))
+    assert torch.allclose(batch["returns"][2], torch.ones(5))
+
+
+@pytest.mark.parametrize("name", ["rloo", "grpo"])
+def test_answer_0_and_what_follows_are_compared_apart(name: str) -> None:
+    pair = (Score(1.0, 0.0, 2), Score(1.0, 1.0, 3))
+    batch = returns(*pair, algorithm=name, num_generations=2, revision_bonus=0.5)
+    corrected, right_at_once = batch["advantages"]
+    assert torch.allclose(corrected[:2], torch.zeros(2), atol=1e-6)
+    assert torch.allclose(right_at_once[:3], torch.zeros(3), atol=1e-6)
+    assert corrected[2] == -right_at_once[3] > 0
+
+
+def test_without_a_bonus_chains_are_as_answers() -> None:
+    chains, answers = (
+        returns(Score(1.0, 0.0, first), Score(0.0, 0.0, first), algorithm="rloo", num_generations=2)
+        for first in (2, 5)
+    )
+    assert torch.allclose(chains["advantages"], answers["advantages"])
+
+
+def test_answer_0_may_have_a_price_of_its_own() -> None:
+    batch = returns(Score(0.0, 0.0, 2), Score(0.0, 0.0, 5), init_kl_coef=0.1, first_kl_coef=2.0)
+    ratios = algorithm.kl_k1(batch["log_probs"], batch["ref_log_probs"], batch["mask"])[0]
+    prices = torch.tensor([2.0, 2.0, 0.1, 0.1, 0.1])
+    expected = (-prices * ratios).flip(0).cumsum(0).flip(0)
+    assert torch.allclose(batch["returns"][0], expected, atol=1e-5)
+
+
+def test_metrics_say_what_revising_changed() -> None:
+    made = policy(chains=True)
+    experience = Experience(made, made.own, size=2, bf16=False)
+    found = [Score(1, 0, 2), Score(0, 1, 2), Score(1, 1, 2), Score(1, 1, 5)]
+    experience.complete(prompts(4), responses(5, 5, 5, 5), found)
+    expected = {"reward": 0.75, "first_reward": 0.75, "improved": 0.25, "harmed": 0.25, "with_feedback": 0.75}
+    assert {name: experience.metrics[name] for name in expected} == expected
+
+
+def test_samples_keep_the_score_of_a_chain(tmp_path: Path) -> None:
+    made, found = [written(REVISED), written("4")], scores(REVISED, "4")
+    samples = Samples(tmp_path)
+    samples.open(0)
+    samples.add(0, range(2), [("p", "Add."), ("p", "Add.")], made, found)
+    assert "first_reward" not in json.loads((tmp_path / SAMPLES).read_text().splitlines()[1])
+    again = Samples(tmp_path)
+    again.open(0)
+    assert again.kept(0, range(2), ["p", "p"]) == (made, found)
