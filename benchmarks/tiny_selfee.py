@@ -103,8 +103,8 @@ def _named(prefix: str, exercises: Iterable[Exercise]) -> Iterator[Chain]:
 def learn_answers(run: Run) -> None:
     """Trains on right answers."""
     _train(run, "answers", base="default", steps=run.scale.steps[0])
-    _redraft("weights", "from-gguf", _default(), "-o", run.path("base"), "--dtype", "fp32", "--force")
-    _redraft(
+    redraft("weights", "from-gguf", _default(), "-o", run.path("base"), "--dtype", "fp32", "--force")
+    redraft(
         "weights", "merge-lora", run.path("base"), run.path("answers"), "-o", run.path("merged"), "--force"
     )
 
@@ -133,10 +133,10 @@ def learn_control(run: Run) -> None:
     _train(run, "control", base=run.path("merged"), steps=run.scale.steps[1])
 
 
-def revise_held_out(run: Run) -> None:
+def revise_held_out(run: Run, to: str = "revised", adapters: Sequence[str] = ("answers", "chains")) -> None:
     """Lets the model answer and revise held-out prompts."""
     settings = ("--temperature", 0, "--max-revisions", 3, "--max-tokens", LONGEST_CHAIN)
-    _answer(run, "held-out", "revised", run.model("answers", "chains"), *settings)
+    _answer(run, "held-out", to, run.model(*adapters), *settings)
 
 
 def answer_held_out(run: Run) -> None:
@@ -190,7 +190,7 @@ STAGES: Mapping[str, Callable[[Run], None]] = {
 
 def _train(run: Run, name: str, *, base: object, steps: int) -> None:
     """`redraft train sft` with the recipe on NAME.jsonl, to the folder NAME and NAME.gguf."""
-    _redraft(
+    redraft(
         *("train", "sft", "tiny_selfee", "--model_name_or_path", base, "--max_steps", steps),
         *("--data_path", run.path(f"{name}.jsonl"), "--output_dir", run.path(name)),
         *("--gguf", run.path(f"{name}.gguf")),
@@ -199,13 +199,13 @@ def _train(run: Run, name: str, *, base: object, steps: int) -> None:
 
 def _answer(run: Run, asked: str, to: str, model: str, *settings: object) -> None:
     """`redraft answer` in native mode."""
-    _redraft(
+    redraft(
         *("answer", run.path(f"{asked}.jsonl"), "-o", run.path(f"{to}.jsonl"), "--model", model),
         *("--mode", "native", "--seed", 1, "--parallel", PARALLEL, "--ctx", 1024, *settings),
     )
 
 
-def _redraft(*arguments: object) -> None:
+def redraft(*arguments: object) -> None:
     """A command of redraft's. At Ctrl-C it saves what it has and ends by itself, so it is waited for.
 
     Raises:

@@ -73,7 +73,7 @@ class Task:
 
 def formed(tasks: Sequence[Task]) -> Estimate:
     """Chains of all tasks that keep to the format."""
-    return _share([each for task in tasks for each in task.chains.well_formed]).times(100)
+    return share([each for task in tasks for each in task.chains.well_formed]).times(100)
 
 
 def making(minutes: Mapping[str, float]) -> float:
@@ -115,7 +115,7 @@ def promises(tasks: Sequence[Task], minutes: Mapping[str, float]) -> str:
     rows = (
         (
             "native chains well-formed",
-            _shown(formed(tasks), "%"),
+            shown(formed(tasks), "%"),
             "≥ 95 %",
             WELL_FORMED.reached(formed(tasks).value),
         ),
@@ -143,14 +143,14 @@ def _first(task: Task) -> str:
     changes = task.changes
     cells = (
         task.name,
-        _percent(_share(chains.first)),
-        _percent(_share(chains.final)),
-        _shown(task.gain),
+        percent(share(chains.first)),
+        percent(share(chains.final)),
+        shown(task.gain),
         number(changes.decision.p),
         f"{changes.fixed} of {changes.wrong}, {changes.broken} of {changes.right}",
-        _percent(_share(chains.well_formed)),
-        _percent(balanced(chains.judged)),
-        _percent(balanced(chains.judged_all)),
+        percent(share(chains.well_formed)),
+        percent(balanced(chains.judged)),
+        percent(balanced(chains.judged_all)),
         str(chains.echoes),
     )
     return f"| {' | '.join(cells)} |"
@@ -160,13 +160,13 @@ def _second(task: Task) -> str:
     chains, once, vote = task.chains, task.once, task.vote
     cells = (
         task.name,
-        _percent(_share(chains.final)),
+        percent(share(chains.final)),
         _mean(chains.tokens),
-        _percent(_share(once.right)),
+        percent(share(once.right)),
         _mean(once.tokens),
-        f"{_percent(_share(vote.right))}, of {vote.samples}",
+        f"{percent(share(vote.right))}, of {vote.samples}",
         _mean(vote.tokens),
-        _shown(difference(vote.right, chains.final).times(100)),
+        shown(difference(vote.right, chains.final).times(100)),
         number(mcnemar(vote.right, chains.final)),
     )
     return f"| {' | '.join(cells)} |"
@@ -176,15 +176,17 @@ def _mean(tokens: Sequence[int]) -> str:
     return number(sum(tokens) / len(tokens))
 
 
-def _share(hits: Sequence[bool]) -> Estimate:
+def share(hits: Sequence[bool]) -> Estimate:
+    """The share of hits."""
     return proportion(sum(hits), len(hits))
 
 
-def _percent(estimate: Estimate) -> str:
-    return _shown(estimate.times(100), "%")
+def percent(estimate: Estimate) -> str:
+    """A share with its interval, in per cent."""
+    return shown(estimate.times(100), "%")
 
 
-def _shown(estimate: Estimate, unit: str = "") -> str:
+def shown(estimate: Estimate, unit: str = "") -> str:
     """A figure with its interval; that nothing could be counted is said."""
     if math.isnan(estimate.value):
         return "none to count"

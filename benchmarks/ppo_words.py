@@ -1,0 +1,294 @@
+"""Trains the default model with PPO on a reward that a program computes, and measures what came of it.
+
+    python benchmarks/ppo_words.py --work DIR            two seeds; writes its part of RESULTS.md
+    python benchmarks/ppo_words.py --work DIR --quick    a few steps, to see that it works; no results
+
+The task: write about a subject, and use a given word. A third of the reward is for the word, a third for at
+most 12 words, and a third for a full stop at the end. The model is told of the word alone. Held-out prompts
+have words that are in no prompt of training. Whatever stops it, the same command resumes. Needs
+redraft[train,local]. Exit status 1 if what was promised was not reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from measure import Goal
+from redraft.chain import Chain, Prompt, read_jsonl, write_jsonl
+from redraft.stats import Estimate, difference, mean
+from report import circumstances, number, put
+from revise import RESULTS
+
+SCRIPT = "benchmarks/ppo_words.py"
+WORDS = [
+    "river",
+    "lamp",
+    "garden",
+    "window",
+    "bread",
+    "ocean",
+    "pencil",
+    "forest",
+    "bottle",
+    "music",
+    "winter",
+    "candle",
+    "bridge",
+    "mirror",
+    "basket",
+    "storm",
+    "engine",
+    "market",
+    "silver",
+    "yellow",
+    "dragon",
+    "pocket",
+    "island",
+    "paper",
+    "kitchen",
+    "mountain",
+    "rabbit",
+    "shadow",
+    "ticket",
+    "violin",
+    "apple",
+    "castle",
+    "desert",
+    "feather",
+    "hammer",
+    "insect",
+    "jacket",
+    "ladder",
+    "needle",
+    "orange",
+    "pepper",
+    "queen",
+    "ribbon",
+    "saddle",
+    "tunnel",
+    "village",
+    "whistle",
+    "blanket",
+    "coffee",
+    "diamond",
+]
+HELD_OUT = tuple(WORDS[::5])
+SUBJECTS = (
+    *("a holiday", "a cat", "a school day", "a train journey", "an old house", "a football match"),
+    *("a birthday", "a small town", "a doctor", "a farmer", "a rainy evening", "a new job", "a lost key"),
+    *("a long walk", "a good friend", "a summer morning", "a library", "a wedding", "a teacher", "a boat"),
+)
+MOST_WORDS = 12
+LONGEST = 32
+"""Tokens. A sentence of 12 words has about 16."""
+TARGET = 6.0
+"""Nats of KL of an answer."""
+RISE = Goal("≥", 0.15)
+SAMPLES = 10
+NAMES = {
+    "reward": "reward",
+    "kl": "KL",
+    "beta": "β",
+    "rollout_entropy": "entropy of a token",
+    "response_tokens": "tokens",
+    "ended": "ended",
+    "explained_variance": "explained variance",
+}
+SETTINGS: Mapping[str, Any] = {
+    "--num_rollouts": 64,
+    "--chunk_size": 32,
+    "--per_device_train_batch_size": 16,
+    "--ppo_epochs": 2,
+    "--max_new_tokens": LONGEST,
+    "--learning_rate": 3e-4,
+    "--init_kl_coef": 0.05,
+    "--target": TARGET,
+    "--horizon": 500,
+    "--vf_coef": 0.5,
+    "--save_steps": 40,
+    "--save_total_limit": 1,
+}
+
+
+def reward(answer: str, prompt: Prompt) -> float:
+    """Return how many of the three demands an answer meets, 0 to 1. `redraft train ppo` calls this."""
+    word = re.findall(r'"(\w+)"', prompt.instruction)[-1]
+    has_word = re.search(rf"\b{word}\b", answer, re.IGNORECASE) is not None
+    return (has_word + (0 < len(answer.split()) <= MOST_WORDS) + answer.rstrip().endswith(".")) / 3
+
+
+def prompts(words: Sequence[str], count: int, name: str) -> list[Chain]:
+    """Return so many prompts, the same ones every time."""
+    pairs = [(subject, word) for subject in SUBJECTS for word in words]
+    chosen = Random(name).sample(pairs, count)
+    return [
+        Chain(
+            id=f"{name}/{n:04}", prompt=Prompt(instruction=f'Write about {subject}. Use the word "{word}".')
+        )
+        for n, (subject, word) in enumerate(chosen)
+    ]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: where it works, how many steps it has, and how many prompts are held out."""
+
+    work: Path
+    steps: int
+    held_out: int
+
+    def prepare(self) -> None:
+        """Write the prompts, and answer those that are held out."""
+        others = [word for word in WORDS if word not in HELD_OUT]
+        write_jsonl(self.work / "train.jsonl", prompts(others, 600, "train"))
+        write_jsonl(self.work / "held-out.jsonl", prompts(HELD_OUT, self.held_out, "held-out"))
+        self._answer("before", "default")
+
+    def train(self, seed: int) -> float:
+        """Train with a seed, and answer the held-out prompts. Return the minutes of training."""
+        folder, book = self.work / f"seed-{seed}", self.work / f"seed-{seed}.minutes"
+        started = time.monotonic()
+        settings = {**SETTINGS, "--max_steps": self.steps, "--seed": seed, "--output_dir": folder}
+        flags = [word for pair in settings.items() for word in pair]
+        where = ("--data_path", self.work / "train.jsonl", "--reward", "python:ppo_words.reward")
+        _redraft("train", "ppo", *where, *flags)
+        if not book.exists():
+            book.write_text(str((time.monotonic() - started) / 60), "utf-8")
+        adapter = folder.with_suffix(".gguf")
+        _redraft("weights", "lora-gguf", folder, "--base", "default", "-o", adapter, "--force")
+        self._answer(f"after-{seed}", f"default+{adapter}")
+        return float(book.read_text("utf-8"))
+
+    def _answer(self, name: str, model: str) -> None:
+        _redraft(
+            *("answer", self.work / "held-out.jsonl", "-o", self.work / f"{name}.jsonl", "--model", model),
+            *("--mode", "prompted", "--max-revisions", 0, "--seed", 1, "--temperature", 1),
+            *("--max-tokens", LONGEST, "--quiet"),
+        )
+
+    def log(self, seed: int) -> Path:
+        """Return the log of a run."""
+        return self.work / f"seed-{seed}" / "log.jsonl"
+
+    def answers(self, name: str) -> list[Chain]:
+        """Return answers to the held-out prompts, in their order."""
+        return sorted(read_jsonl(self.work / f"{name}.jsonl"), key=lambda chain: chain.id)
+
+
+def _redraft(*words: object) -> None:
+    # Where a reward is imported from is the working directory.
+    command = [sys.executable, "-m", "redraft", *map(str, words)]
+    subprocess.run(command, check=True, cwd=Path(__file__).parent)
+
+
+def scores(chains: Sequence[Chain]) -> list[float]:
+    """Return the reward of each answer."""
+    return [reward(chain.answer, chain.prompt) for chain in chains]
+
+
+def part(run: Run, minutes: Mapping[int, float]) -> tuple[str, bool]:
+    """Return this script's part of RESULTS.md, and whether the goals were reached."""
+    before = run.answers("before")
+    rows, reached = [], True
+    for seed in minutes:
+        rise = difference(scores(before), scores(run.answers(f"after-{seed}")))
+        most = max(line["kl"] for line in numbers(run.log(seed)))
+        good = RISE.reached(rise.value) and rise.low > 0 and most < 2 * TARGET
+        reached = reached and good
+        rows.append(_row(seed, before, run, rise, most, minutes[seed], good=good))
+    lines = [f"- {each}" for each in circumstances(f"python {SCRIPT} --work DIR", sum(minutes.values()))]
+    head = (
+        "| seed | before | after | rise | must reach | largest KL of a rollout batch | must be below "
+        "| minutes | reached |\n|---|---|---|---|---|---|---|---|---|"
+    )
+    blocks = [
+        f"## {SCRIPT}",
+        "\n".join(lines),
+        HOW.format(count=len(before)),
+        "\n".join([head, *rows]),
+        *(f"Rollout batches, seed {seed}:\n\n{curve(run.log(seed), NAMES)}" for seed in minutes),
+        *_samples(run, min(minutes)),
+    ]
+    return "\n\n".join(blocks) + "\n", reached
+
+
+HOW = (
+    "The default model learns by PPO to write about a subject with a given word: a third of the reward is "
+    "for the word, a third for at most 12 words, a third for a full stop at the end. Of these, the prompt "
+    "names the word alone. {count} held-out prompts, with words that training does not have, are answered "
+    "before and after, at temperature 1 and with at most 32 tokens. Intervals are 95 %, paired by prompt, "
+    "by bootstrap. KL is in nats of an answer. Minutes are of the wall clock."
+)
+
+
+def _row(
+    seed: int, before: Sequence[Chain], run: Run, rise: Estimate, most: float, minutes: float, *, good: bool
+) -> str:
+    was, now = mean(scores(before)), mean(scores(run.answers(f"after-{seed}")))
+    cells = (
+        *(seed, *(f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (was, now, rise))),
+        *(f"≥ {RISE.value:g}", number(most), f"{2 * TARGET:g}", number(minutes), "yes" if good else "**no**"),
+    )
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def numbers(log: Path) -> list[dict[str, float]]:
+    """Return the lines of a log that end a rollout batch."""
+    return [line for line in map(json.loads, log.read_text("utf-8").splitlines()) if "reward" in line]
+
+
+def curve(log: Path, names: Mapping[str, str]) -> str:
+    """Return the numbers of every third rollout batch, and of the last one, as a table."""
+    lines = list(enumerate(numbers(log), start=1))
+    rows = [
+        f"| {n} | {' | '.join(number(line[name]) for name in names)} |"
+        for n, line in lines
+        if n % 3 == 1 or n == len(lines)
+    ]
+    head = f"| rollout batch | {' | '.join(names.values())} |"
+    return "\n".join([head, "|---" * (len(names) + 1) + "|", *rows])
+
+
+def _samples(run: Run, seed: int) -> Iterator[str]:
+    yield f"The first {SAMPLES} held-out prompts, before and after (seed {seed}):"
+    pairs = list(zip(run.answers("before"), run.answers(f"after-{seed}"), strict=True))[:SAMPLES]
+    lines = ["| prompt | before | reward | after | reward |", "|---|---|---|---|---|"]
+    for old, new in pairs:
+        cells = (
+            *(old.prompt.instruction, old.answer, number(reward(old.answer, old.prompt))),
+            *(new.answer, number(reward(new.answer, new.prompt))),
+        )
+        lines.append("| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |")
+    yield "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do what is left of a run, and return the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="a folder of the run's own")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2], help="a run for each  [1 2]")
+    parser.add_argument("--steps", type=int, default=104, help="steps of the optimizer  [104]")
+    parser.add_argument("--quick", action="store_true", help="a few steps, and no results written")
+    asked = parser.parse_args(arguments)
+    run = Run(asked.work.resolve(), 8 if asked.quick else asked.steps, 4 if asked.quick else 200)
+    run.work.mkdir(parents=True, exist_ok=True)
+    run.prepare()
+    text, reached = part(run, {seed: run.train(seed) for seed in asked.seeds})
+    print(text)
+    if not asked.quick:
+        put(RESULTS, SCRIPT, text)
+    return int(not (reached or asked.quick))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
