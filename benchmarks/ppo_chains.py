@@ -1,12 +1,12 @@
-"""Rewards on chains: trains the model of tiny_selfee further with the check as reward, and measures what changed.
+"""Rewards on chains: trains the model of tiny_selfee further, with the check as reward, and measures it.
 
     python benchmarks/ppo_chains.py --work DIR          everything; writes its part of RESULTS.md
     python benchmarks/ppo_chains.py --work DIR --quick  a few steps, to see that it works; no results
 
 First the default model learns chains for adding and counting, as tiny_selfee does for five tasks: two fifths
 of its steps. Then it writes chains on other exercises, and the reward is whether the final answer is right,
-with a bonus for what revising changed. Whatever stops it, the same command resumes. Needs redraft[train,local].
-There is no goal: whatever comes out is reported.
+with a bonus for what revising changed. Whatever stops it, the same command resumes. Needs
+redraft[train,local]. There is no goal: whatever comes out is reported.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ HOW = (
     "Minutes are of the wall clock."
 )
 HEAD = (
-    "| task | | answer 0 | final answer | wrong → right | right → wrong (harm) | verdicts on answer 0 | on all answers "
-    "| well-formed | tokens |\n|---|---|---|---|---|---|---|---|---|---|"
+    "| task | | answer 0 | final answer | wrong → right | right → wrong (harm) | verdicts on answer 0 "
+    "| on all answers | well-formed | tokens |\n|---|---|---|---|---|---|---|---|---|---|"
 )
 NAMES = {
     "reward": "final answer right",
