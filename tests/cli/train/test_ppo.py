@@ -108,3 +108,30 @@ def test_without_a_reward_nothing_is_trained(model: Path, data: Path, tmp_path: 
     result = CliRunner().invoke(app, ["train", "ppo", *given])
     assert result.exit_code == 2
     assert "nothing that judges the answers" in " ".join(result.output.split())
+
+
+def test_a_policy_writes_chains_in_their_format(model: Path, data: Path, tmp_path: Path) -> None:
+    words = ("--format", "selfee", "--chains", "True", "--revision_bonus", "0.5", "--max_steps", "2")
+    status, printed = ppo(model, data, tmp_path / "out", *words)
+    assert status == 0, printed
+    line = json.loads((tmp_path / "out" / "log.jsonl").read_text().splitlines()[0])
+    assert (line["first_reward"], line["with_feedback"], line["harmed"]) == (line["reward"], 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--chains", "True"), "--chains: the policy writes chains in the format selfee, not chat."),
+        (("--revision_bonus", "1"), "--revision_bonus is for chains."),
+        (("--first_kl_coef", "1"), "--first_kl_coef is for chains."),
+        (
+            ("--chains", "True", "--format", "selfee", "--algorithm", "grpo", "--first_kl_coef", "1"),
+            "the KL of GRPO is part of the loss",
+        ),
+    ],
+)
+def test_settings_of_chains_have_to_fit(
+    model: Path, data: Path, tmp_path: Path, words: tuple[str, ...], expected: str
+) -> None:
+    status, printed = ppo(model, data, tmp_path / "out", *words)
+    assert (status, expected in " ".join(printed.split())) == (2, True), printed

@@ -50,6 +50,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def text(answer): return 'good'\n"
         "def nothing(answer): return None\n"
         "def crash(answer): return 1 / 0\n"
+        "def gold(chain): return chain.answer == chain.meta['reference']\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     sys.modules.pop("mine_of_rewards", None)
@@ -96,6 +97,10 @@ def test_a_function_may_return_any_number(mine: str) -> None:
     assert judged(f"{mine}.minus") == [-6.0, -15.0]
     assert judged(f"{mine}.later") == [0.5, 0.5]
     assert judged(f"{mine}.numpy") == [0.25, 0.25]
+
+
+def test_a_function_may_ask_for_the_record(mine: str) -> None:
+    assert judged(f"{mine}.gold", answers=("a", "b")) == [0.0, 1.0]
 
 
 def test_rewards_add_up_with_their_weights(mine: str) -> None:
