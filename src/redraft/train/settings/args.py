@@ -376,6 +376,7 @@ class _Ranges(TypedDict, total=False):
     seed: Annotated[int, Option("", ge=0, le=_MOST_OF_A_SEED)]
     data_seed: Annotated[int, Option("", ge=0)]
     dataloader_num_workers: Annotated[int, Option("", ge=0)]
+    beta: Annotated[float, Option("", gt=0)]
     label_smoothing: Annotated[float, Option("", ge=0, lt=0.5)]
     lora_r: Annotated[int, Option("", ge=1)]
     lora_alpha: Annotated[float, Option("", gt=0)]
