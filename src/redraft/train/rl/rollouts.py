@@ -17,7 +17,7 @@ from redraft.engines.base import Sampling
 from redraft.train.data.batches import Batch
 from redraft.train.processes import Say
 from redraft.train.rl.experience import Asked, Experience
-from redraft.train.rl.options import PpoOptions, samples_each
+from redraft.train.rl.options import PpoOptions, room, samples_each
 from redraft.train.rl.policy import Policy, merged
 from redraft.train.rl.rewards import Reward
 from redraft.train.rl.sampler import Response, Sampler
@@ -176,12 +176,12 @@ class Rollouts:
         responses: list[Response] = []
         scores: list[float] = []
         own, size = self.own, self.own.chunk_size
-        longest = max(len(each.tokens) for each in asked)
+        longest = max(len(each.tokens) + room(own, len(each.tokens)) for each in asked)
         with merged(self.policy.model) as bare:
             sampler = Sampler(
                 bare,
                 self._tokenizer,
-                ctx=longest + own.max_new_tokens,
+                ctx=longest,
                 parallel=size,
                 least=own.min_new_tokens,
             )
@@ -203,14 +203,15 @@ class Rollouts:
         if kept := self._samples.kept(epoch, rows, [each.name for each in asked]):
             return kept
         written = await sampler.chunk(
-            [each.tokens for each in asked], [self._sampling(epoch, row) for row in rows]
+            [each.tokens for each in asked],
+            [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)],
         )
         judged = list(await self.reward([each.prompt for each in asked], [each.text for each in written]))
         texts = [(each.name, each.prompt.said) for each in asked]
         self._samples.add(epoch, rows, texts, written, judged)
         return written, judged
 
-    def _sampling(self, epoch: int, row: int) -> Sampling:
+    def _sampling(self, epoch: int, row: int, asked: Asked) -> Sampling:
         seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
         own = self.own
-        return Sampling(own.temperature, own.top_p, own.max_new_tokens, seed)
+        return Sampling(own.temperature, own.top_p, room(own, len(asked.tokens)), seed)

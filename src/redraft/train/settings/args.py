@@ -386,6 +386,7 @@ class _Ranges(TypedDict, total=False):
     chunk_size: Annotated[int, Option("", ge=1)]
     num_generations: Annotated[int, Option("", ge=2)]
     max_new_tokens: Annotated[int, Option("", ge=1)]
+    max_length: Annotated[int, Option("", ge=2)]
     min_new_tokens: Annotated[int, Option("", ge=0)]
     temperature: Annotated[float, Option("", gt=0)]
     top_p: Annotated[float, Option("", gt=0, le=1)]
