@@ -32,7 +32,7 @@ help:
 .venv/.stamp: pyproject.toml constraints.txt
 	$(call need_python)
 	$(PYTHON) -m venv .venv
-	$(BIN)/$(PIP) --no-compile --editable '.[local,data,train,web,otel,eval,dev]'
+	$(BIN)/$(PIP) --no-compile --editable '.[local,data,train,dpo,web,otel,eval,dev]'
 	@$(BIN)/python -m compileall -qq -j 0 .venv/lib src || true  # some packages hold templates of files
 	@touch $@
 
@@ -85,7 +85,7 @@ docs: .venv/.stamp
 # The peers that the benchmarks run beside redraft come on top; they are large. Something that is not reached in
 # one script does not keep the next one from being run.
 bench: model
-	$(BIN)/$(PIP) datasketch trl instructor mellea playwright
+	$(BIN)/$(PIP) datasketch instructor mellea playwright
 	@status=0; for script in revise echo weights data train ppo apps apps_hf generate evaluate serve; do \
 	  $(BIN)/python benchmarks/$$script.py || status=$$?; done; exit $$status
 

@@ -130,7 +130,7 @@ def test_imports_only_point_down(path: Path) -> None:
 
 
 ROOMS = {
-    "train": ("settings", "data", "model", "run", "plan", "reward", "rl"),
+    "train": ("settings", "data", "model", "run", "plan", "reward", "dpo", "rl"),
     "evaluation": ("tasks", "judging", "voting", "reports", "diagnosis"),
 }
 """Packages with rooms: a room imports those before it, and modules that are in none import no room."""

@@ -56,7 +56,7 @@ def test_the_command() -> None:
 
 def test_every_extra_is_told_with_what_installs_it() -> None:
     assert extras()["local"] == ["xllamacpp"]
-    assert {"data", "eval", "local", "serve", "train", "weights"} == set(USED) < set(extras())
+    assert {"data", "dpo", "eval", "local", "serve", "train", "weights"} == set(USED) < set(extras())
     for extra in USED:
         finding = found(f"[{extra}]")
         assert finding.well or finding.type_next.startswith(f"pip install 'redraft[{extra}]'")

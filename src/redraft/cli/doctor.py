@@ -48,7 +48,7 @@ def doctor() -> None:
 
 _MARKS = {True: "ok", None: "-", False: "no"}
 
-USED = ("local", "data", "weights", "train", "serve", "eval")
+USED = ("local", "data", "weights", "train", "dpo", "serve", "eval")
 """The extras that a command uses. The others are for commands still to come."""
 
 

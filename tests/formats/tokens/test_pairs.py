@@ -221,3 +221,12 @@ def test_published_pairs_are_read(tmp_path: Path) -> None:
     first, second, third = read(tmp_path, shp, hh, plain)
     assert (first.answer, second.answer, third.answer) == ("B", "Good", "C")
     assert (first.id, second.id, third.id) == ("data/0", "data/1", "data/7")
+
+
+def test_whole_answers_may_stay_marked() -> None:
+    good, bad = pair(chosen_over("Red, it is.", "Red!"), whole=True)
+    for example, answer in ((good, "Red, it is."), (bad, "Red!")):
+        start = int(np.argmax(example.trained))
+        assert example.trained[start:].all()
+        assert text(example, start=start).strip() == answer + tokenizer("bytes").eos_token
+    assert encoder(whole=True).fingerprint != encoder().fingerprint

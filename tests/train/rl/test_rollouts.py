@@ -142,3 +142,13 @@ def test_a_run_that_resumes_at_any_checkpoint_has_the_curve_of_an_unbroken_one(
     kept.symlink_to(tmp_path / "whole" / kept.name)
     again.run(checkpoints.named(kept, again.folder))
     assert curve(tmp_path / "again") == curve(tmp_path / "whole")
+
+
+def test_a_length_may_count_the_prompt_too(tmp_path: Path) -> None:
+    most = max(len(each.tokens) for each in prompts()) + 9
+    source = rollouts(tmp_path, policy(max_length=most))
+    list(source.batches(0))
+    lengths = {each.name: len(each.tokens) for each in prompts()}
+    cut = [each for each in samples(tmp_path) if not each["ended"]]
+    assert cut
+    assert all(lengths[each["id"]] + len(each["tokens"]) == most for each in cut)

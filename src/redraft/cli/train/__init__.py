@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from redraft.cli.shell import Verb
-from redraft.cli.train import ppo, reward, sft
+from redraft.cli.train import dpo, ppo, reward, sft
 from redraft.train.rl.options import PPO
-from redraft.train.settings.options import REWARD, SFT, TrainVerb, help_records
+from redraft.train.settings.options import DPO, REWARD, SFT, TrainVerb, help_records
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -31,7 +31,8 @@ def _takes_words(verb: TrainVerb) -> type[Verb]:
     return Trains
 
 
-for _verb, _function in ((SFT, sft.sft), (REWARD, reward.reward), (PPO, ppo.ppo)):
+_VERBS = ((SFT, sft.sft), (REWARD, reward.reward), (PPO, ppo.ppo), (DPO, dpo.dpo))
+for _verb, _function in _VERBS:
     app.command(_verb.name, cls=_takes_words(_verb), context_settings={"ignore_unknown_options": True})(
         _function
     )

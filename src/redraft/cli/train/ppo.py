@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
-from redraft.cli.train.running import TrainCommand, Words, run
+from redraft.cli.train.running import TrainCommand, Words, run, try_result
 from redraft.train.rl.options import PPO
 
 if TYPE_CHECKING:
-    from redraft.train.run.run import Ready
     from redraft.train.run.stages import Stages
 
 
@@ -20,19 +18,10 @@ def ppo(words: Words = None) -> None:
     good ones likelier. The reward is a check, a reward model, a Python function, a server, or a sum of
     several. All answers are in samples.jsonl. Recipes, flags and resuming are as in `redraft train sft`.
     """
-    run(TrainCommand(PPO, _stages, lambda *_: None, lambda *_: None, _finish), words)
+    run(TrainCommand(PPO, _stages, lambda *_: None, lambda *_: None, try_result), words)
 
 
 def _stages() -> Stages[Any]:
     from redraft.train.rl.stages import PPO_STAGES
 
     return PPO_STAGES
-
-
-def _finish(ready: Ready) -> str:
-    """Return what to type next."""
-    named, output = ready.settings.own.model_name_or_path, str(ready.loop.folder)
-    if named == "default" or named.lower().endswith(".gguf"):
-        words = shlex.join(["--base", named, "-o", "adapter.gguf"])
-        return f"For llama.cpp: redraft weights lora-gguf {shlex.quote(output)} {words}"
-    return f"Try it: redraft ask … --model {shlex.quote(f'{named}+{output}')}"

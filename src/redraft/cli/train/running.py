@@ -172,6 +172,16 @@ def _leave(command: TrainCommand, ready: Ready, done: int | None, say: Say) -> N
     say(f"{output} holds {ready.method}. {following}")
 
 
+def try_result(ready: Ready) -> str:
+    """Return what to type next with a model or an adapter."""
+    own, output = ready.settings.own, str(ready.loop.folder)
+    named = own.model_name_or_path
+    if own.lora and (named == "default" or named.lower().endswith(".gguf")):
+        words = shlex.join(["--base", named, "-o", "adapter.gguf"])
+        return f"For llama.cpp: redraft weights lora-gguf {shlex.quote(output)} {words}"
+    return f"Try it: redraft ask … --model {shlex.quote(f'{named}+{output}' if own.lora else output)}"
+
+
 def _again(ready: Ready) -> str:
     """Return how to resume a stopped run."""
     from redraft.train.run.run import NEWEST

@@ -43,6 +43,7 @@ class PairEncoder:
         max_length: int = 2048,
         *,
         margin: float | str = 0.0,
+        whole: bool = False,
     ) -> None:
         """Read the tokenizer.
 
@@ -51,17 +52,20 @@ class PairEncoder:
             format: The text of a prompt and its answer.
             max_length: The most tokens of prompt and answer.
             margin: By how much the chosen answer should be better, or the field of records that says it.
+            whole: Mark both answers as a whole, not from where they part.
 
         Raises:
             UsageError: `max_length` is too short, or the model's chat template is missing or cannot be used.
             ModelError: The tokenizer has no usable stop token.
         """
         self._encoder, self._margin = Encoder(tokenizer, format, "answer", max_length), margin
+        self._whole = whole
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides a chain's pair, apart from the code."""
-        return hashlib.sha256(f"pairs {self._encoder.fingerprint} {self._margin}".encode()).hexdigest()
+        parts = ["pairs", self._encoder.fingerprint, self._margin, self._whole]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
         """Return the chains of a record that become pairs: each pair of ranked replies of an OASST1 tree.
@@ -83,7 +87,7 @@ class PairEncoder:
             return Skipped(error.message)
         if skipped := next((each for each in found if isinstance(each, Skipped)), None):
             return skipped
-        return _parted(*found, margin=margin)  # type: ignore[arg-type]  # none is skipped
+        return _parted(*found, margin=margin, whole=self._whole)  # type: ignore[arg-type]  # none is skipped
 
     def read(self, prompt: Prompt, answer: str) -> Example:
         """Return a prompt with one answer, as in a pair.
@@ -136,14 +140,15 @@ def _last_answer(spans: Sequence[Span]) -> list[Span]:
     return [*(replace(span, trained=False, given=True) for span in spans[:start]), *spans[start:end]]
 
 
-def _parted(chosen: Example, rejected: Example, *, margin: float) -> Pair | Skipped:
-    """Mark the tokens from where the two part."""
+def _parted(chosen: Example, rejected: Example, *, margin: float, whole: bool) -> Pair | Skipped:
+    """Mark the tokens from where the two part, unless the whole answers stay marked."""
     shorter = min(len(chosen.ids), len(rejected.ids))
     differs = np.flatnonzero(chosen.ids[:shorter] != rejected.ids[:shorter])
     if not len(differs) and len(chosen.ids) == len(rejected.ids):
         return Skipped(EQUAL_WHEN_CUT)
     parts = int(differs[0]) if len(differs) else shorter
     marked = (
-        replace(each, trained=np.arange(len(each.ids)) >= parts, margin=margin) for each in (chosen, rejected)
+        replace(each, trained=each.trained if whole else np.arange(len(each.ids)) >= parts, margin=margin)
+        for each in (chosen, rejected)
     )
     return next(marked), next(marked)

@@ -97,6 +97,17 @@ def one_a_row(lengths: Ints, capacity: int) -> Rows:
     return Rows(np.arange(count, dtype=np.int64), np.arange(count + 1, dtype=np.int64), lengths, capacity)
 
 
+def two_a_row(lengths: Ints, capacity: int) -> Rows:
+    """Put each two examples, a pair, into a row of their own, in order.
+
+    Raises:
+        UsageError: An example is longer than `capacity`.
+    """
+    single = one_a_row(lengths, capacity)
+    starts = np.arange(0, len(single) + 1, 2)
+    return Rows(single.members, starts, lengths.reshape(-1, 2).sum(1), 2 * capacity)
+
+
 def _check_lengths(lengths: Ints, capacity: int) -> None:
     longest = int(lengths.max(initial=0))
     if longest > capacity:

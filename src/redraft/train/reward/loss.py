@@ -40,12 +40,13 @@ class PairOutput(ModelOutput):
     Attributes:
         loss: The summed loss over `num_items_in_batch`, in nats.
         rewards: [pairs, 2]: of the chosen and the rejected answer.
-        sums: `accuracy`: the pairs whose chosen answer has the higher reward. A tie counts half.
+        sums: `accuracy`: the pairs whose chosen answer has the higher reward. A tie counts half;
+            of DPO, the means of TRL, times the pairs.
     """
 
     loss: Tensor | None = None
     rewards: Tensor | None = None
-    sums: dict[str, Tensor] | None = None
+    sums: dict[str, Tensor] | dict[str, float] | None = None
 
 
 def pairwise(chosen: Tensor, rejected: Tensor, margin: Tensor, smoothing: float = 0.0) -> Tensor:

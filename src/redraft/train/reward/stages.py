@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from redraft.formats.tokens.pairs import PairEncoder
 from redraft.train.data.batches import Batch, Data, Row, Source, joined, padded
-from redraft.train.data.packing import Rows, one_a_row
+from redraft.train.data.packing import Rows, two_a_row
 from redraft.train.data.store import Prepared
 from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_tokenizer
 from redraft.train.processes import Say
@@ -45,9 +44,7 @@ class RewardStages:
 
     def rows(self, prepared: Prepared, own: RewardOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
         """Put the two examples of a pair into a row."""
-        single = one_a_row(prepared.lengths, own.model_max_length)
-        starts, lengths = np.arange(0, len(single) + 1, 2), prepared.lengths.reshape(-1, 2).sum(1)
-        return Rows(single.members, starts, lengths, 2 * own.model_max_length)
+        return two_a_row(prepared.lengths, own.model_max_length)
 
     def packs(self, own: RewardOptions) -> bool:  # noqa: ARG002  (of all stages)
         """Return that a row holds one pair."""

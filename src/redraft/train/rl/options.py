@@ -45,6 +45,9 @@ class PpoOptions(DataOptions):
     chunk_size: int = own_setting(ROLLOUTS, "answers that are written and judged together", 16)
     num_generations: int = own_setting(ROLLOUTS, "answers to each prompt, for rloo and grpo", 4)
     max_new_tokens: int = own_setting(ROLLOUTS, "the most tokens of an answer", 128)
+    max_length: int | None = own_setting(
+        ROLLOUTS, "the most tokens of a prompt with its answer, in place of --max_new_tokens", None
+    )
     min_new_tokens: int = own_setting(ROLLOUTS, "the fewest tokens of an answer", 0)
     temperature: float = own_setting(ROLLOUTS, "temperature of the answers", 1.0)
     top_p: float = own_setting(ROLLOUTS, "nucleus of the answers", 1.0)
@@ -99,6 +102,11 @@ PPO = TrainVerb(
 )
 
 __all__ = ["PPO", "RUN", "PpoOptions"]
+
+
+def room(own: PpoOptions, prompt: int) -> int:
+    """Return the most tokens of an answer to a prompt of so many tokens."""
+    return own.max_new_tokens if own.max_length is None else own.max_length - prompt
 
 
 def samples_each(own: PpoOptions) -> int:

@@ -18,7 +18,7 @@ from redraft.train.data.batches import Batch
 from redraft.train.processes import Say
 from redraft.train.rl.chains import Score, recorded, scored
 from redraft.train.rl.experience import Asked, Experience
-from redraft.train.rl.options import PpoOptions, samples_each
+from redraft.train.rl.options import PpoOptions, room, samples_each
 from redraft.train.rl.policy import Policy, merged
 from redraft.train.rl.rewards import Reward
 from redraft.train.rl.sampler import Response, Sampler
@@ -177,12 +177,12 @@ class Rollouts:
         responses: list[Response] = []
         scores: list[Score] = []
         own, size = self.own, self.own.chunk_size
-        longest = max(len(each.tokens) for each in asked)
+        longest = max(len(each.tokens) + room(own, len(each.tokens)) for each in asked)
         with merged(self.policy.model) as bare:
             sampler = Sampler(
                 bare,
                 self._tokenizer,
-                ctx=longest + own.max_new_tokens,
+                ctx=longest,
                 parallel=size,
                 least=own.min_new_tokens,
             )
@@ -204,7 +204,8 @@ class Rollouts:
         if kept := self._samples.kept(epoch, rows, [each.record.id for each in asked]):
             return kept
         written = await sampler.chunk(
-            [each.tokens for each in asked], [self._sampling(epoch, row) for row in rows]
+            [each.tokens for each in asked],
+            [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)],
         )
         pairs = zip(asked, written, strict=True)
         records = [recorded(each.record, response, chains=self.own.chains) for each, response in pairs]
@@ -213,7 +214,7 @@ class Rollouts:
         self._samples.add(epoch, rows, texts, written, judged)
         return written, judged
 
-    def _sampling(self, epoch: int, row: int) -> Sampling:
+    def _sampling(self, epoch: int, row: int, asked: Asked) -> Sampling:
         seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
         own = self.own
-        return Sampling(own.temperature, own.top_p, own.max_new_tokens, seed)
+        return Sampling(own.temperature, own.top_p, room(own, len(asked.tokens)), seed)

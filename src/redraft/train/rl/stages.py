@@ -39,6 +39,8 @@ class PpoStages:
 
     def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
         """Return the encoder of prompts."""
+        if own.max_length is not None:
+            return PromptEncoder(tokenizer, own.format, own.max_length, max(own.min_new_tokens, 1))
         if own.max_new_tokens >= own.model_max_length:
             raise UsageError(
                 f"--max_new_tokens {own.max_new_tokens} leaves no room for a prompt in --model_max_length "

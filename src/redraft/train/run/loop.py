@@ -365,7 +365,8 @@ class Loop:
         """
         if self.eval_data is None:
             return math.inf
-        model, count = self.trained.model, 0
+        trained, count = self.trained, 0
+        model = trained.model if trained.fsdp else trained.around
         totals: dict[str, float] = {"eval_loss": 0.0}
         model.eval()
         with torch.no_grad():

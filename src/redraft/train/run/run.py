@@ -323,7 +323,7 @@ def get_ready(
         raise OutputError(why, hint="--output_dir FOLDER") from None
     eval_data = eval_rows(own, tokenizer, args, stages, cache, pad=pad, say=say)
     source, around = stages.source(trained, data, own, args, tokenizer, say=tell)
-    if source is data:
+    if isinstance(source, Data):
         check_enough_rows(
             data.rows.rows,
             size=args.train_batch_size,

@@ -25,7 +25,7 @@ from redraft.errors import MissingExtra, UsageError
 from redraft.formats.documents import json_of
 from redraft.train.processes import Say, ranks
 from redraft.train.settings.args import RunSettings
-from redraft.train.settings.options import LEARNING_RATE, RunOptions
+from redraft.train.settings.options import RunOptions
 
 _WHOLE = "FULL_STATE_DICT"
 """How FSDP saves a model that others can load: transformers' default."""
@@ -55,7 +55,7 @@ def training_arguments(settings: RunSettings[RunOptions], *, lora: bool, say: Sa
         UsageError: Values contradict each other, or a library is missing.
     """
     asked = dict(settings.theirs)
-    asked.setdefault("learning_rate", LEARNING_RATE["lora" if lora else "full"])
+    asked.setdefault("learning_rate", settings.own.usual_rate(lora=lora))
     asked.setdefault("per_device_eval_batch_size", asked["per_device_train_batch_size"])
     _check_evaluation(asked)
     if asked.get("deepspeed"):

@@ -55,6 +55,10 @@ class RunOptions:
     dry_run: bool = own_setting(RUN, "do everything except the steps", default=False)
     quiet: bool = own_setting(RUN, "hide progress and remarks", default=False)
 
+    def usual_rate(self, *, lora: bool) -> float:
+        """Return the default learning rate."""
+        return LEARNING_RATE["lora" if lora else "full"]
+
 
 @dataclass(frozen=True)
 class DataOptions(RunOptions):
@@ -107,6 +111,39 @@ class RewardOptions(DataOptions):
         DATA, "by how much the chosen reward should be higher: a number, or a field of the records", 0.0
     )
     label_smoothing: float = own_setting(STEPS, "the share of pairs whose labels are wrong", 0.0)
+
+
+@dataclass(frozen=True)
+class DpoOptions(DataOptions):
+    """redraft's settings of DPO. TRL computes the loss, so its settings have TRL's names."""
+
+    eval_data_path: tuple[str, ...] = own_setting(DATA, "files of pairs for --eval_strategy", ())
+    format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = own_setting(
+        DATA, "the text of a prompt and its answer (chat: the model's own template)", "chat"
+    )
+    model_max_length: int = own_setting(DATA, "the most tokens of a prompt with its answer", 2048)
+    beta: float = own_setting(STEPS, "how strongly the model is held to what it was before", 0.1)
+    loss_type: Literal[
+        "sigmoid",
+        "sigmoid_norm",
+        "hinge",
+        "ipo",
+        "robust",
+        "exo_pair",
+        "nca_pair",
+        "bco_pair",
+        "sppo_hard",
+        "apo_zero",
+        "apo_down",
+        "discopop",
+    ] = own_setting(STEPS, "the loss, in TRL's names; sigmoid is that of the paper", "sigmoid")
+    label_smoothing: float = own_setting(
+        STEPS, "the share of pairs whose labels are wrong, for robust and exo_pair", 0.0
+    )
+
+    def usual_rate(self, *, lora: bool) -> float:
+        """Return the default learning rate: TRL's, and as everywhere ten times as much for an adapter."""
+        return 1e-5 if lora else 1e-6
 
 
 OUTPUTS = frozenset({"gguf", "gguf_quant", "preview", "estimate", "price_per_hour", "dry_run", "quiet"})
@@ -177,6 +214,17 @@ REWARD = TrainVerb(
         "num_train_epochs": "passes over the data: a second one mostly learns the pairs by heart  [1]",
         "per_device_train_batch_size": "pairs in a batch of a process  [4]",
         "seed": "seed of the new head, the order of pairs, and all other randomness  [42]",
+    },
+)
+
+DPO = TrainVerb(
+    "dpo",
+    DpoOptions,
+    REWARD.defaults,
+    {
+        **REWARD.first,
+        "learning_rate": "the peak of the schedule; by default 1e-6 for all weights and 1e-5 for an adapter",
+        "seed": FIRST["seed"],
     },
 )
 

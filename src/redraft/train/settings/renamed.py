@@ -222,6 +222,20 @@ def _switch(name: str, now: str, wanted: str) -> _Special:
     return put
 
 
+def _only(name: str, neutral: frozenset[str]) -> _Special:
+    """Take a setting of rollouts at its neutral value alone."""
+
+    def check(_: MutableMapping[str, Any], value: Any, __: Mapping[str, Any]) -> str:
+        if str(value).lower() not in neutral:
+            raise UsageError(
+                f"--{name} {value} is not supported.",
+                hint="Leave it out: an answer is drawn from all tokens, whose probabilities the loss reads.",
+            )
+        return ""
+
+    return check
+
+
 _FSDP_WORDS: Mapping[str, Mapping[str, bool]] = {
     "full_shard": {"reshard_after_forward": True},
     "shard_grad_op": {"reshard_after_forward": False},
@@ -238,4 +252,6 @@ SPECIAL: Mapping[str, _Special] = {
     "fsdp_min_num_params": _inside_fsdp("min_num_params"),
     "group_by_length": _switch("group_by_length", "train_sampling_strategy", "group_by_length"),
     "adafactor": _switch("adafactor", "optim", "adafactor"),
+    "top_k": _only("top_k", frozenset({"0", "0.0"})),
+    "do_sample": _only("do_sample", YES),
 }

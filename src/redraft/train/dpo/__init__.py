@@ -1,0 +1,1 @@
+"""DPO: preferences without a reward model, with the loss of TRL."""

@@ -1,0 +1,235 @@
+"""The stages of DPO: pairs of answers, a causal language model, and the loss of TRL's `DPOTrainer`.
+
+TRL is asked for the loss of each batch and nothing else. Texts and tokens are those of a reward model's
+pairs, and steps, checkpoints, signals and logs are those of `run.loop`. The reference is the model without
+its adapter; if all weights are trained, it is a second copy of them.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from huggingface_hub import constants
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
+from trl import DPOConfig, DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+from redraft.errors import UsageError
+from redraft.formats.tokens.pairs import PairEncoder
+from redraft.train.data.batches import Batch, Data, Row
+from redraft.train.data.packing import Rows, two_a_row
+from redraft.train.data.store import Prepared
+from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_tokenizer
+from redraft.train.processes import Say
+from redraft.train.reward.loss import PairOutput
+from redraft.train.run.components import adapted
+from redraft.train.settings.options import DpoOptions
+
+_LOGGED = ("rewards/", "logps/")
+"""How the names begin of those of TRL's metrics that are logged."""
+
+
+_NO_DATA = Dataset.from_list([{"prompt": ""}])
+"""TRL wants to have some."""
+
+
+class _Trainer(DPOTrainer):  # type: ignore[misc]  # mypy does not read TRL
+    """TRL's trainer, which tokenises nothing."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        return dataset
+
+
+@contextmanager
+def _old_names() -> Iterator[None]:
+    """Ignore that TRL 1.16 uses names that transformers 5.23 has replaced."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing` is deprecated", FutureWarning)
+        yield
+
+
+class DpoLoss(nn.Module):
+    """A model that is called with pairs and returns TRL's loss of them.
+
+    Args:
+        model: The model. Its forward pass is changed in place, as TRL needs it.
+        own: The settings.
+        args: transformers' arguments.
+        tokenizer: The model's.
+
+    Raises:
+        UsageError: TRL does not take the settings.
+    """
+
+    def __init__(
+        self, model: Any, own: DpoOptions, args: TrainingArguments, tokenizer: PreTrainedTokenizerBase
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._sums: defaultdict[str, float] = defaultdict(float)
+        constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL reports the making of a trainer to the hub
+        reference = None if own.lora else copy.deepcopy(model)
+        try:
+            with _old_names():
+                config = _config(own, args)
+                trainer = _Trainer(
+                    model, reference, config, train_dataset=_NO_DATA, processing_class=tokenizer
+                )
+        except ValueError as error:
+            raise UsageError(f"TRL does not take these settings: {error!s:.300}") from None
+        trainer.remove_callback(PrinterCallback)
+        # The loop adds up what the processes find. TRL would gather it, which needs batches of one size.
+        trainer.accelerator.gather = trainer.accelerator.gather_for_metrics = lambda each: each
+        if own.lora:
+            model.delete_adapter("ref")  # TRL's copy of the new adapter: the reference has none
+        self._trainer = trainer
+
+    def forward(self, num_items_in_batch: Any, **inputs: Tensor) -> PairOutput:
+        """Return the summed loss over `num_items_in_batch`, and sums of TRL's metrics.
+
+        Args:
+            num_items_in_batch: The pairs to divide by.
+            inputs: A batch of `DpoStages.collate`.
+        """
+        count = _pairs(inputs)
+        with _old_names():
+            loss = self._trainer.compute_loss(self.model, inputs)
+        logs: dict[str, float] = {}
+        self._trainer.log(logs)  # which adds its metrics of this batch
+        self._trainer.state.log_history.clear()
+        named = {name.removeprefix("eval_"): count * each for name, each in logs.items()}
+        sums = {name: each for name, each in named.items() if name.startswith(_LOGGED)}
+        if self.training:
+            for name, each in {**sums, "pairs": count}.items():
+                self._sums[name] += each
+        return PairOutput(loss * count / num_items_in_batch, None, sums)
+
+    def take(self) -> dict[str, float]:
+        """Return the means of TRL's metrics since the last call, of this process."""
+        sums, self._sums = self._sums, defaultdict(float)
+        pairs = sums.pop("pairs", 0)
+        return {name: each / pairs for name, each in sums.items()} if pairs else {}
+
+
+def _config(own: DpoOptions, args: TrainingArguments) -> Any:
+    """Return TRL's settings: those that its loss depends on, and the machine's."""
+    config = DPOConfig(
+        output_dir=str(args.output_dir),
+        beta=own.beta,
+        loss_type=[own.loss_type],
+        label_smoothing=own.label_smoothing,
+        max_length=None,
+        disable_dropout=not own.lora_dropout,
+        gradient_checkpointing=False,
+        disable_tqdm=True,
+        report_to="none",
+        **{name: getattr(args, name) for name in ("bf16", "fp16", "use_cpu", "seed")},
+    )
+    config._n_gpu = args.n_gpu  # noqa: SLF001  (of several GPUs, one process uses one)
+    return config
+
+
+class DpoStages:
+    """What DPO does differently from other training."""
+
+    row = "pair"
+    marked = ("in answers", "in prompts")
+    parts: tuple[str, ...] = ("chosen", "rejected")
+    measures = False
+
+    def tokenizer(self, own: DpoOptions, model: str, *, say: Say) -> PreTrainedTokenizerBase:
+        """Load the tokenizer."""
+        return load_tokenizer(model, pad_token=own.pad_token, say=say)
+
+    def encoder(self, own: DpoOptions, tokenizer: PreTrainedTokenizerBase) -> PairEncoder:
+        """Return the encoder of pairs, which marks their answers."""
+        return PairEncoder(tokenizer, own.format, own.model_max_length, whole=True)
+
+    def rows(self, prepared: Prepared, own: DpoOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
+        """Put the two examples of a pair into a row."""
+        return two_a_row(prepared.lengths, own.model_max_length)
+
+    def packs(self, own: DpoOptions) -> bool:  # noqa: ARG002  (of all stages)
+        """Return that a row holds one pair."""
+        return False
+
+    def model(
+        self, own: DpoOptions, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
+    ) -> PreTrainedModel | PeftModel:
+        """Load a causal language model.
+
+        Raises:
+            ModelError: The model is incomplete, or does not fit its tokenizer.
+            UsageError: Settings contradict each other.
+        """
+        loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora)
+        grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
+        return adapted(loaded, own, seed=seed, note={}, whole_vocabulary=grown)
+
+    def joins(self, model: Any, own: DpoOptions, *, say: Say) -> bool:  # noqa: ARG002  (of all stages)
+        """Return that rows need padding."""
+        return False
+
+    def collate(self, rows: Sequence[Row], *, pad: int | None) -> Batch:
+        """Return pairs as TRL pads them: all chosen texts, then all rejected ones.
+
+        Returns:
+            `input_ids`, `attention_mask` and `completion_mask`, which is 1 for answers, each int64
+            [2 pairs, longest]. No rows give a pair without answers.
+        """
+        nothing: dict[str, Any] = {"prompt_ids": [pad, pad], "chosen_ids": [], "rejected_ids": []}
+        batch: Batch = DataCollatorForPreference(pad)([_of(row) for row in rows] or [nothing])
+        return batch
+
+    def counted(self, batch: Batch) -> int:
+        """Return the pairs."""
+        return _pairs(batch)
+
+    def source(
+        self,
+        model: Any,
+        data: Data,
+        own: DpoOptions,
+        args: TrainingArguments,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        say: Say,  # noqa: ARG002  (of all stages)
+    ) -> tuple[Data, DpoLoss]:
+        """Return the data, and the module around the model that computes the loss.
+
+        Raises:
+            UsageError: TRL does not take the settings, or the model would be sharded.
+        """
+        if args.fsdp or args.deepspeed:
+            raise UsageError("DPO does not shard the model.", hint="--fsdp False, without --deepspeed")
+        loss = DpoLoss(model, own, args, tokenizer)
+        return replace(data, metrics=loss.take), loss
+
+
+DPO_STAGES = DpoStages()
+
+
+def _of(row: Row) -> dict[str, list[int]]:
+    """Return a pair in TRL's names. Both texts have the same prompt."""
+    chosen, rejected = row
+    start = int(np.argmax(chosen.trained))
+    return {
+        "prompt_ids": chosen.ids[:start].tolist(),
+        "chosen_ids": chosen.ids[start:].tolist(),
+        "rejected_ids": rejected.ids[start:].tolist(),
+    }
+
+
+def _pairs(batch: Batch) -> int:
+    """Return the pairs of a batch that have answers."""
+    return int(batch["completion_mask"].any(1).sum()) // 2

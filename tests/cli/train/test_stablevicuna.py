@@ -1,0 +1,100 @@
+"""The commands of docs/rlhf.md that make StableVicuna: with all settings of the card, and scaled down."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from safetensors.torch import load_file
+from typer.testing import CliRunner
+
+from redraft.cli import app
+from redraft.errors import UsageError
+from redraft.train.rl.options import PPO, PpoOptions
+from redraft.train.settings.args import parse, parse_for
+from redraft.train.settings.options import REWARD
+from tests.train.reward.rewards import pairs
+from tests.train.tiny import model_folder
+
+ROOT = Path(__file__).resolve().parents[3]
+SMALL = {
+    "sft": "--per_device_train_batch_size 2 --gradient_accumulation_steps 1",
+    "reward": "--per_device_train_batch_size 2 --gradient_accumulation_steps 1",
+    "ppo": "--num_rollouts 4 --chunk_size 4 --per_device_train_batch_size 4 --max_length 128 --min_new_tokens 4",
+}
+ALL = "--max_steps 1 --bf16 False --dtype float32 --quiet"
+
+
+def commands() -> list[list[str]]:
+    """Those of the page."""
+    section = (
+        (ROOT / "docs" / "rlhf.md").read_text("utf-8").partition("### StableVicuna, from the mix to PPO")[2]
+    )
+    block = section.partition("```sh\n")[2].partition("```")[0]
+    return [shlex.split(line) for line in block.splitlines()]
+
+
+def test_the_recipe_has_every_setting_of_the_card() -> None:
+    settings = parse_for(PPO, ["stablevicuna", "--data_path", "x"])
+    own: Any = settings.own
+    assert isinstance(own, PpoOptions)
+    card = {
+        "num_rollouts": 128,
+        "chunk_size": 16,
+        "ppo_epochs": 4,
+        "init_kl_coef": 0.1,
+        "target": 6,
+        "horizon": 10_000,
+        "gamma": 1,
+        "lam": 0.95,
+        "cliprange": 0.2,
+        "cliprange_value": 0.2,
+        "vf_coef": 1.0,
+        "scale_reward": "none",
+        "cliprange_reward": 10,
+        "max_length": 512,
+        "min_new_tokens": 48,
+        "top_p": 1.0,
+        "temperature": 1.0,
+    }
+    assert {name: getattr(own, name) for name in card} == card
+    recipe = yaml.safe_load((ROOT / "src/redraft/recipes/train/stablevicuna.yaml").read_text("utf-8"))
+    assert (recipe["top_k"], recipe["do_sample"]) == (0, True)
+    assert (own.format, own.algorithm, own.lora, settings.remarks) == ("stablevicuna", "ppo", True, ())
+
+
+@pytest.mark.parametrize("words", ["--top_k 50", "--do_sample False"])
+def test_answers_are_drawn_from_all_tokens(words: str) -> None:
+    with pytest.raises(UsageError, match=f"{words} is not supported") as caught:
+        parse_for(PPO, ["stablevicuna", *words.split()])
+    assert "drawn from all tokens" in str(caught.value.hint)
+
+
+def test_the_commands_parse() -> None:
+    parsed = {words[2]: words[3:] for words in commands() if words[1] == "train"}
+    assert parse(parsed["sft"]).own.format == "stablevicuna"
+    assert parse_for(REWARD, parsed["reward"]).own.format == "stablevicuna"
+    own: Any = parse_for(PPO, parsed["ppo"]).own
+    assert own.reward == ("reward:sft+reward",)
+
+
+def test_the_commands_run_one_after_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
+    for name in ("vicuna-13b", "llama-13b"):
+        model_folder(Path(name))
+    records = [{"instruction": f"Add {n} and {n}.", "output": f"It is {2 * n}."} for n in range(8)]
+    for name in ("oasst1", "gpt4all", "alpaca"):
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in records))
+    for name in ("oasst1_trees", "hh", "shp"):
+        pairs(Path(f"{name}.jsonl"), 4)
+    for words in commands():
+        more = f"{SMALL[words[2]]} {ALL}".split() if words[1] == "train" else []
+        more += ["--skip-missing"] if words[2] == "merge" else []
+        done = CliRunner().invoke(app, [*words[1:], *more], prog_name="redraft")
+        assert done.exit_code == 0, f"{words}: {done.output}"
+    assert load_file("stable-vicuna-delta/model.safetensors")
