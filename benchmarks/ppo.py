@@ -1,11 +1,12 @@
-"""Measures what reinforcement learning in redraft promises about its formulas.
+"""Measures what reinforcement learning in redraft promises: its formulas, memory, speed and resuming.
 
     python benchmarks/ppo.py               everything; writes its part of RESULTS.md
     python benchmarks/ppo.py --only loops  one row, shown and not written
-    python benchmarks/ppo.py --quick       few batches, to see that it works
+    python benchmarks/ppo.py --quick       tiny numbers, to see that it works
 
-The row `trl` installs TRL 0.11 in an environment of its own (1.5 GB, removed at the end). Exit status 1 if a
-goal was not reached.
+The row `trl` installs TRL 0.11 in an environment of its own (1.5 GB, removed at the end). `memory`,
+`rollouts` and `resumed` run the default model, on a machine that has nothing else to do. Linux only. Exit
+status 1 if a goal was not reached.
 """
 
 from __future__ import annotations
@@ -13,9 +14,18 @@ from __future__ import annotations
 import sys
 
 import ppo_algorithm
+import ppo_exact
+import ppo_memory
+import ppo_speed
 from report import main
 
-ROWS = {"loops": ppo_algorithm.run_loops, "trl": ppo_algorithm.run_trl}
+ROWS = {
+    "loops": ppo_algorithm.run_loops,
+    "trl": ppo_algorithm.run_trl,
+    "memory": ppo_memory.run,
+    "rollouts": ppo_speed.run,
+    "resumed": ppo_exact.run,
+}
 
 if __name__ == "__main__":
     sys.exit(main("benchmarks/ppo.py", __doc__, ROWS))

@@ -76,6 +76,7 @@ def test_starting_over_writes_new_samples(model: Path, data: Path, tmp_path: Pat
     ("words", "said", "hint"),
     [
         (("--num_rollouts", "6"), "--num_rollouts 6 is no multiple of --chunk_size, 4", "--num_rollouts 8"),
+        (("--min_new_tokens", "9"), "--min_new_tokens 9 is above --max_new_tokens 6", "--max_new_tokens 9"),
         (("--lora", "False"), "the reference policy is the model without its adapter", "--lora True"),
         (("--reward", "wrods<=3"), "no check is called", "checks:"),
         (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
@@ -135,3 +136,36 @@ def test_settings_of_chains_have_to_fit(
 ) -> None:
     status, printed = ppo(model, data, tmp_path / "out", *words)
     assert (status, expected in " ".join(printed.split())) == (2, True), printed
+
+
+def test_a_prompt_without_room_for_an_answer_is_left_out_and_counted(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    long = {"id": "long", "instruction": "Sort the list. " * 100}
+    data.write_text(data.read_text() + json.dumps(long) + "\n")
+    status, printed = ppo(model, data, tmp_path / "out", "--model_max_length", "200")
+    assert status == 0, printed
+    flat = " ".join(printed.split())
+    assert "7 records read, 6 to train on" in flat
+    assert "1 skipped, the prompt leaves no room for an answer: prompts/long" in flat
+    written = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
+    assert "prompts/long" not in {json.loads(line)["id"] for line in written}
+
+
+def test_prompts_longer_than_the_model_can_read_are_said_before_it_writes(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    data.write_text(json.dumps({"id": "long", "instruction": "a b c d e f g h " * 80}) + "\n")
+    for words, said, hint in (
+        ((), "the prompt leaves no room for an answer", "Raise --model_max_length"),
+        (
+            ("--model_max_length", "4096"),
+            "longer than the 1,024 tokens that the model was trained for",
+            "--model_max_length 1024",
+        ),
+    ):
+        status, printed = ppo(model, data, tmp_path / "out", *words)
+        flat = " ".join(printed.split())
+        assert status == 2, printed
+        assert said in flat
+        assert hint in flat

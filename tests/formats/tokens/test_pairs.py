@@ -160,9 +160,20 @@ def test_what_decides_a_pair_decides_the_fingerprint() -> None:
     assert encoder().fingerprint == encoder().fingerprint
 
 
-def test_an_answer_that_cannot_be_read_is_an_error() -> None:
-    with pytest.raises(RecordError, match="no answer"):
-        encoder().read(Prompt(instruction="Q"), " ")
+def test_a_prompt_that_cannot_be_read_is_an_error() -> None:
+    with pytest.raises(RecordError, match="no question"):
+        encoder().read(Prompt(instruction=" "), "A.")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_empty_answer_is_read_as_the_stop_token(kind: str) -> None:
+    made, asked = encoder(kind=kind), Prompt(instruction="Why?")
+    full = made.read(asked, "Because.").ids.tolist()
+    for empty in ("", " \n"):
+        found = made.read(asked, empty).ids.tolist()
+        assert found[-1] == full[-1] == tokenizer(kind).eos_token_id
+        assert found[:-1] == full[: len(found) - 1]
+        assert len(found) < len(full)
 
 
 TREE = {

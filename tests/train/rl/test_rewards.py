@@ -58,15 +58,22 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 @contextmanager
-def server(*replies: tuple[int, Any]) -> Iterator[tuple[str, list[Any]]]:
-    """A server with these statuses and bodies, the last one again and again. It notes what it was asked."""
+def server(*replies: tuple[int, Any], port: int = 0) -> Iterator[tuple[str, list[Any]]]:
+    """A server with these statuses and bodies, the last one again and again. It notes what it was asked.
+
+    With None as a body, it says nothing until it is closed.
+    """
     asked: list[Any] = []
+    closed = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
             asked.append(json.loads(body))
             status, reply = replies[min(len(asked), len(replies)) - 1]
+            if reply is None:
+                closed.wait(10)
+                return
             self.send_response(status)
             self.end_headers()
             self.wfile.write(reply if isinstance(reply, bytes) else json.dumps(reply).encode())
@@ -74,11 +81,12 @@ def server(*replies: tuple[int, Any]) -> Iterator[tuple[str, list[Any]]]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     threading.Thread(target=made.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{made.server_port}/judge", asked
     finally:
+        closed.set()
         made.shutdown()
         made.server_close()
 
@@ -130,6 +138,29 @@ def test_a_server_that_is_down_for_a_while_is_asked_again(monkeypatch: pytest.Mo
     with server((503, {}), (429, {}), (200, [1, 2])) as (url, asked):
         assert judged(url) == [1.0, 2.0]
     assert len(asked) == 3
+
+
+def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewards, "_WAITS", (0.05,))
+    with server((200, [])) as (url, _):
+        pass
+
+    async def down_and_then_up() -> list[float]:
+        waiting = asyncio.ensure_future(parse_rewards([url])(PROMPTS, ("a", "b b")))
+        await asyncio.sleep(0.3)
+        assert not waiting.done()
+        with server((200, [1, 2]), port=int(url.split(":")[2].split("/")[0])):
+            return await waiting
+
+    assert asyncio.run(down_and_then_up()) == [1.0, 2.0]
+
+
+def test_a_server_that_says_nothing_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rewards, "_WAITS", (0.0,))
+    monkeypatch.setattr(rewards, "SECONDS", 0.3)
+    with server((200, None), (200, [1, 2])) as (url, asked):
+        assert judged(url) == [1.0, 2.0]
+    assert len(asked) == 2
 
 
 def test_a_server_that_stays_down_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,12 +11,20 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Prompt
+from redraft.engines.hf.reward import RewardModel
+from redraft.train.rl.experience import BETA
+from redraft.train.rl.policy import Policy
+from redraft.train.rl.rewards import parse_rewards
 from redraft.train.rl.samples import SAMPLES
 from redraft.train.run import checkpoints
 from redraft.train.run.logs import LOG
 from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollouts, shaken, share_of_e
+from tests.train.tiny import SHAPE
+from tests.train.tokenizer_kinds import tokenizer
 
 LEARNS: dict[str, Any] = {"num_rollouts": 32, "chunk_size": 32, "init_kl_coef": 0.0}
 
@@ -148,7 +156,92 @@ def test_a_length_may_count_the_prompt_too(tmp_path: Path) -> None:
     most = max(len(each.tokens) for each in prompts()) + 9
     source = rollouts(tmp_path, policy(max_length=most))
     list(source.batches(0))
-    lengths = {each.name: len(each.tokens) for each in prompts()}
+    lengths = {each.record.id: len(each.tokens) for each in prompts()}
     cut = [each for each in samples(tmp_path) if not each["ended"]]
     assert cut
     assert all(lengths[each["id"]] + len(each["tokens"]) == most for each in cut)
+
+
+# What a policy or a reward should not do.
+
+
+def silent() -> Policy:
+    """A policy that ends every answer at once."""
+    made = policy()
+    head: Any = made.model.get_base_model().get_output_embeddings()
+    head.bias = nn.Parameter(torch.zeros(len(TOKENIZER)), requires_grad=False)
+    head.bias[TOKENIZER.eos_token_id] = 1e3
+    return made
+
+
+def finite(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a log, all of whose numbers are finite."""
+    lines = curve(folder)
+    assert lines
+    assert all(isinstance(each, float | int) for line in lines for each in line.values())  # not null
+    return lines
+
+
+def reward_model(folder: Path, kind: str) -> str:
+    """A reward model of random weights with a tokenizer of a kind, as a form of `--reward`."""
+    made = tokenizer(kind)
+    LlamaForSequenceClassification(
+        LlamaConfig(vocab_size=len(made), **SHAPE, num_labels=1, pad_token_id=0)
+    ).save_pretrained(folder)
+    made.save_pretrained(folder)
+    return f"reward:{folder}"
+
+
+@pytest.mark.parametrize("judge", ["contains:e", "reward"])
+def test_a_run_whose_answers_are_all_empty_goes_on(tmp_path: Path, judge: str) -> None:
+    form = reward_model(tmp_path / "judge", "bytes") if judge == "reward" else judge
+    loop(tmp_path, rollouts(tmp_path, silent(), parse_rewards([form])), max_steps=8).run()
+    lines = finite(tmp_path)
+    assert {line["response_tokens"] for line in lines if "reward" in line} == {1.0}
+    for each in samples(tmp_path):
+        assert (each["answer"], each["tokens"], each["ended"]) == ("", [TOKENIZER.eos_token_id], True)
+        assert judge == "reward" or each["reward"] == 0.0
+
+
+def test_a_run_whose_answers_never_end_pays_for_each(tmp_path: Path) -> None:
+    never = {
+        "min_new_tokens": 6,
+        "max_new_tokens": 6,
+        "missing_eos_penalty": 3.0,
+        "init_kl_coef": 0.0,
+        "lam": 1.0,
+    }
+    source = rollouts(tmp_path, policy(**never))
+    loop(tmp_path, source, max_steps=8).run()
+    lines = [line for line in finite(tmp_path) if "reward" in line]
+    assert {(line["ended"], line["response_tokens"]) for line in lines} == {(0.0, 6.0)}
+    written = samples(tmp_path)
+    assert not any(each["ended"] or TOKENIZER.eos_token_id in each["tokens"] for each in written)
+    batch = next(rollouts(tmp_path / "again", policy(**never)).batches(0))
+    first = {tuple(each["tokens"]): each["reward"] - 3.0 for each in samples(tmp_path / "again")}
+    for ids, start, back in zip(batch["input_ids"], batch["starts"], batch["returns"], strict=True):
+        assert back[0].item() == pytest.approx(first[tuple(ids[start : start + 6].tolist())], abs=1e-5)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "ppo-trlx", "grpo"])
+@pytest.mark.parametrize(("start", "target", "end"), [(1.1e-8, 1e9, BETA[0]), (9.9e7, 1e-9, BETA[1])])
+def test_a_price_that_is_driven_to_an_end_stays_there_and_the_run_goes_on(
+    tmp_path: Path, algorithm: str, start: float, target: float, end: float
+) -> None:
+    settings = {"init_kl_coef": start, "target": target, "horizon": 1, "algorithm": algorithm}
+    source = rollouts(tmp_path, shaken(policy(**settings)))
+    loop(tmp_path, source, learning_rate=1e-4).run()
+    assert source._experience.beta == end
+    assert [line["beta"] for line in finite(tmp_path) if "beta" in line] == [start, end, end, end]
+
+
+def test_a_reward_model_with_another_tokenizer_reads_the_text_of_the_answer(tmp_path: Path) -> None:
+    form = reward_model(tmp_path / "judge", "llama")
+    assert tokenizer("llama").get_vocab() != TOKENIZER.get_vocab()
+    next(rollouts(tmp_path, policy(), parse_rewards([form])).batches(0))
+    judge, written = RewardModel.load(form.removeprefix("reward:")), samples(tmp_path)
+    asked = {each.record.id: each.record.prompt for each in prompts()}
+    for each in written:
+        prompt: Prompt = asked[each["id"]]
+        assert each["reward"] == pytest.approx(judge.score([(prompt, each["answer"])])[0], abs=1e-5)
+    assert len({each["reward"] for each in written}) > 1

@@ -81,7 +81,7 @@ class RewardModel:
         """Return the reward of each answer to its prompt. Texts of a similar length are computed together.
 
         Raises:
-            RecordError: An answer or a prompt is empty, the template refuses it, or it leaves no room.
+            RecordError: A prompt is empty, the template refuses it or the answer, or it leaves no room.
         """
         texts = [self._encoder.read(prompt, answer).ids.astype("int64") for prompt, answer in asked]
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))

@@ -90,16 +90,22 @@ class PairEncoder:
         return _parted(*found, margin=margin, whole=self._whole)  # type: ignore[arg-type]  # none is skipped
 
     def read(self, prompt: Prompt, answer: str) -> Example:
-        """Return a prompt with one answer, as in a pair.
+        """Return a prompt with one answer, as in a pair. Of an empty answer, that is its stop token.
 
         Raises:
-            RecordError: There is no question or no answer, the template refuses them, or the prompt leaves no
+            RecordError: There is no question, the template refuses it or the answer, or the prompt leaves no
                 room.
         """
-        found = self._uncut(prompt, answer).fitted(self._encoder.max_length)
+        uncut = self._uncut(prompt, answer) if answer.strip() else self._unanswered(prompt)
+        found = uncut.fitted(self._encoder.max_length)
         if isinstance(found, Skipped):
             raise RecordError(found.reason)
         return found
+
+    def _unanswered(self, prompt: Prompt) -> Uncut:
+        uncut = self._uncut(prompt, "a")  # an empty turn is no answer to the formats
+        place = slice(*uncut.answers[-1])
+        return replace(uncut, ids=np.delete(uncut.ids, place), trained=np.delete(uncut.trained, place))
 
     def _uncut(self, prompt: Prompt, answer: str) -> Uncut:
         chain = Chain(prompt=prompt, steps=(Step(answer=answer),), best=0)

@@ -154,9 +154,10 @@ def merged(model: PeftModel) -> Iterator[Any]:
 def _plain(layer: Any) -> nn.Linear:
     """Return a linear layer with an adapter merged into a copy of its weight."""
     base = layer.get_base_layer()
-    weight = base.weight.float()
-    for name in layer.active_adapters:
-        weight = weight + layer.get_delta_weight(name).float()
+    weight = base.weight.to(torch.float32, copy=True)
+    for name in layer.active_adapters:  # in place, since making the whole of a delta takes twice as long
+        up, down = layer.lora_B[name].weight.float(), layer.lora_A[name].weight.float()
+        weight.addmm_(up, down, alpha=layer.scaling[name])
     plain = nn.Linear(1, 1, bias=False, device="meta")
     plain.weight = nn.Parameter(weight.to(base.weight.dtype), requires_grad=False)
     plain.bias = base.bias

@@ -48,6 +48,11 @@ class PpoStages:
                 hint=f"--model_max_length {2 * own.max_new_tokens}",
             )
         _check_chains(own)
+        if own.min_new_tokens > own.max_new_tokens:
+            raise UsageError(
+                f"--min_new_tokens {own.min_new_tokens} is above --max_new_tokens {own.max_new_tokens}.",
+                hint=f"--max_new_tokens {own.min_new_tokens}",
+            )
         return PromptEncoder(tokenizer, own.format, own.model_max_length, own.max_new_tokens)
 
     def rows(self, prepared: Prepared, own: PpoOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
@@ -102,9 +107,11 @@ class PpoStages:
         """Return rollout batches of the prompts, and the policy that writes them.
 
         Raises:
-            UsageError: A rollout batch cannot be divided, or nothing judges the answers.
+            UsageError: A rollout batch cannot be divided, nothing judges the answers, or they would reach
+                beyond the length that the model was trained for.
         """
         _check_sizes(own, args)
+        _check_length(model, int(data.rows.rows.lengths.max()), own)
         policy = Policy(model, own)
         read = Rollouts(
             policy,
@@ -161,6 +168,17 @@ def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
             )
     if args.world_size > 1:
         raise UsageError(f"PPO runs in one process, and there are {counted(args.world_size, 'process')}.")
+
+
+def _check_length(model: PeftModel, longest: int, own: PpoOptions) -> None:
+    """Raise `UsageError` if the longest prompt leaves no room for an answer in what the model can read."""
+    trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if trained and longest + own.max_new_tokens > trained:
+        raise UsageError(
+            f"a prompt of {longest:,} tokens and an answer of --max_new_tokens {own.max_new_tokens} are "
+            f"longer than the {trained:,} tokens that the model was trained for.",
+            hint=f"--model_max_length {trained} leaves out prompts that are too long.",
+        )
 
 
 def _asked(prepared: Prepared, paths: Iterable[str]) -> Iterable[Asked]:

@@ -1,0 +1,98 @@
+"""How much more memory PPO takes than supervised fine-tuning of the same policy."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoTokenizer
+
+from measure import Figure, Goal, Row
+from ppo_material import command
+from redraft.engines.hf.folders import folder_for
+from weights_run import MB, run_command
+
+MEASURE = "memory of PPO over that of SFT of the same policy, an adapter"
+HOW = (
+    "`redraft train sft` and `redraft train ppo` as a user types them, each in processes of its own, with"
+    " the default model and what it chooses on this machine: {batch} sequences a batch, each of a prompt "
+    "of {half} tokens and an answer of {half}, which carries the loss. Both make two steps. PPO writes "
+    "two chunks of {batch} answers first, judges them with a check, and computes values and log-"
+    "probabilities of policy and reference; the answers may not end sooner. Taken is the most anonymous "
+    'memory of all processes of a side (`RssAnon` and `RssShmem`, read every 10 ms). "Extra memory" may '
+    "be read in two ways: the first figure compares whole runs, with Python, its libraries and the "
+    "weights, which both have alike. The second compares what is above a run that loads all of this and "
+    "ends (`--dry_run`): gradients, optimizer and activations, and with PPO the merged weights and the "
+    "cache of the answers too."
+)
+GOAL = Goal("≤", 1.5)
+BATCH, HALF = 16, 128
+
+
+def run(*, quick: bool) -> Row:
+    """Measures the row."""
+    with tempfile.TemporaryDirectory(prefix="redraft-bench-") as work:
+        return compared(Path(work), folder_for("default"), *((2, 64) if quick else (BATCH, HALF)))
+
+
+def compared(work: Path, model: str, batch: int, half: int) -> Row:
+    """Measures a model, with prompts and answers of `half` tokens."""
+    data = write_records(work / "data.jsonl", model, 2 * batch, half)
+    sft = peak("sft", work, model, data, batch, half)
+    loaded = peak("sft", work, model, data, batch, half, dry_run=True)
+    ppo = peak("ppo", work, model, data, batch, half, **_of_ppo(batch, half))
+    sides = f"PPO {ppo / MB:,.0f} MB; SFT {sft / MB:,.0f} MB; loaded {loaded / MB:,.0f} MB"
+    figures = (
+        Figure("whole runs", (ppo / sft,), "×", GOAL, sides),
+        Figure("above the loaded model", ((ppo - loaded) / (sft - loaded),), "×"),
+    )
+    return Row(MEASURE, HOW.format(batch=batch, half=half), figures)
+
+
+def write_records(path: Path, model: str, count: int, half: int) -> Path:
+    """Write records whose prompts have `half` tokens, and their answers too, with the stop token."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+
+    def asked(words: int) -> int:
+        said = [{"role": "user", "content": "sea" + " sea" * words}]
+        return len(tokenizer.apply_chat_template(said, add_generation_prompt=True, return_dict=False))
+
+    words = next(number for number in range(half) if asked(number) == half)
+    record = {"instruction": "sea" + " sea" * words, "output": "sea" + " sea" * (half - 2)}
+    path.write_text("".join(json.dumps({"id": f"r{n}", **record}) + "\n" for n in range(count)), "utf-8")
+    return path
+
+
+def peak(verb: str, work: Path, model: str, data: Path, batch: int, half: int, **more: object) -> int:
+    """Return the most anonymous memory of a run of two steps, in bytes."""
+    output = work / f"{verb}{len(more)}"
+    words = command(
+        verb,
+        model_name_or_path=model,
+        data_path=data,
+        output_dir=output,
+        cache_dir=work / "cache",
+        format="chat",
+        model_max_length=2 * half,
+        per_device_train_batch_size=batch,
+        max_steps=2,
+        lora=True,
+        save_strategy="no",
+        report_to="none",
+        **{"training_objective": "answer", "packing": False} if verb == "sft" else {},
+        **more,
+    )
+    return run_command(words).anonymous
+
+
+def _of_ppo(batch: int, half: int) -> dict[str, object]:
+    return {
+        "reward": "words<=5",
+        "num_rollouts": 2 * batch,
+        "chunk_size": batch,
+        "ppo_epochs": 1,
+        "max_new_tokens": half,
+        "min_new_tokens": half,
+    }

@@ -1,0 +1,127 @@
+"""How fast rollouts are written, beside the engine alone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, cast
+
+from measure import Goal, Rates, Row, in_turn
+from ppo_material import command, write_prompts
+from redraft.chain import Prompt
+from redraft.engines.hf.engine import HfEngine
+from redraft.engines.hf.folders import folder_for
+from redraft.train.rl.options import PPO
+from redraft.train.rl.policy import merged
+from redraft.train.rl.rollouts import Rollouts
+from redraft.train.rl.stages import PPO_STAGES
+from redraft.train.run.run import Ready, get_ready
+from redraft.train.settings.args import parse_for
+
+MEASURE = "rollout tokens/s of PPO over those of the transformers engine alone"
+HOW = (
+    "The default model with an adapter, as `redraft train ppo` loads it on this machine: {rollouts} "
+    "everyday questions, {chunk} answers at once, at most {tokens} tokens, temperature 1, the same seeds."
+    " redraft's rollouts merge the adapter, start the engine, write chunk after chunk, judge (in no time)"
+    " and write down the samples; the time ends when the last answer is judged. The engine alone "
+    "(`engines/hf`) has the merged model, gets all prompts at once, and fills a place as soon as an "
+    "answer ends. In one process, {rounds} pairs in turn after a first one."
+)
+GOAL = Goal("≥", 0.9)
+
+
+def run(*, quick: bool) -> Row:
+    """Measures the row."""
+    rollouts, chunk, tokens, rounds = (4, 2, 8, 1) if quick else (32, 16, 128, 4)
+    how = HOW.format(rollouts=rollouts, chunk=chunk, tokens=tokens, rounds=rounds)
+    kinds = {"answers that end by themselves": (0, GOAL), "answers of one length": (tokens, None)}
+    figures = []
+    for what, (least, goal) in kinds.items():
+        with tempfile.TemporaryDirectory(prefix="redraft-bench-") as work:
+            ready = get(Path(work), folder_for("default"), rollouts, chunk, least, tokens)
+            figures.append(compared(ready, rounds).figure(what, goal, "rollouts", "engine"))
+    return Row(MEASURE, how, tuple(figures))
+
+
+def get(work: Path, model: str, rollouts: int, chunk: int, least: int, most: int) -> Ready:
+    """Return a run of PPO that has everything but its steps."""
+    words = command(
+        "ppo",
+        model_name_or_path=model,
+        data_path=write_prompts(work / "prompts.jsonl", rollouts),
+        output_dir=work / "out",
+        reward="words<=5",
+        num_rollouts=rollouts,
+        chunk_size=chunk,
+        per_device_train_batch_size=chunk,
+        min_new_tokens=least,
+        max_new_tokens=most,
+        report_to="none",
+    )
+    settings: Any = parse_for(PPO, words[5:])
+    return get_ready(settings, model, work / "cache", stages=PPO_STAGES, say=lambda _: None)
+
+
+def compared(ready: Ready, rounds: int) -> Rates:
+    """Measure both in turn, each pair with its own answers. A first pair does not count."""
+    rates = Rates()
+    for pair in range(rounds + 1):
+        for our_turn in in_turn(pair):
+            (rates.ours if our_turn else rates.theirs).append(
+                (by_rollouts if our_turn else by_engine)(ready, pair)
+            )
+    return Rates(rates.ours[1:], rates.theirs[1:])
+
+
+def by_rollouts(ready: Ready, epoch: int) -> tuple[int, float]:
+    """Return tokens and seconds of a rollout batch."""
+    source, judged = cast(Rollouts, ready.loop.data), [0.0]
+
+    async def reward(_: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+        judged[0] = time.perf_counter()
+        return [0.0] * len(answers)
+
+    source.reward = reward
+    start = time.perf_counter()
+    next(source.batches(epoch))
+    lines = (ready.loop.folder / "samples.jsonl").read_text("utf-8").splitlines()[-source.own.num_rollouts :]
+    return sum(len(json.loads(line)["tokens"]) for line in lines), judged[0] - start
+
+
+def by_engine(ready: Ready, epoch: int) -> tuple[int, float]:
+    """Return tokens and seconds of the engine for the same answers."""
+    source = cast(Rollouts, ready.loop.data)
+    own, asked = source.own, source._asked(epoch)  # noqa: SLF001  (the same prompts and seeds)
+
+    async def one(engine: HfEngine, row: int) -> int:
+        made = 0
+        async with aclosing(engine.stream(asked[row].tokens, source._sampling(epoch, row))) as deltas:  # noqa: SLF001
+            async for delta in deltas:
+                made += len(delta.tokens)
+        return made
+
+    async def all_of(engine: HfEngine) -> tuple[int, float]:
+        start = time.perf_counter()
+        made = await asyncio.gather(*(one(engine, row) for row in range(len(asked))))
+        seconds = time.perf_counter() - start
+        await engine.aclose()
+        return sum(made), seconds
+
+    with merged(source.policy.model) as bare:
+        ctx = max(len(each.tokens) for each in asked) + own.max_new_tokens
+        ends = frozenset({int(ready.tokenizer.eos_token_id)})
+        engine = HfEngine(
+            bare,
+            ready.tokenizer,
+            name="policy",
+            ctx=ctx,
+            parallel=own.chunk_size,
+            ends=ends,
+            least=own.min_new_tokens,
+        )
+        return asyncio.run(all_of(engine))
