@@ -7,9 +7,13 @@ from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
+from transformers import TrainingArguments
 from typer.testing import CliRunner
 
 from redraft.cli import app
+from redraft.errors import UsageError
+from redraft.train.rl.options import PpoOptions
+from redraft.train.rl.stages import _check_sizes
 from tests.train.tiny import model_folder
 
 SMALL = (
@@ -108,3 +112,10 @@ def test_without_a_reward_nothing_is_trained(model: Path, data: Path, tmp_path: 
     result = CliRunner().invoke(app, ["train", "ppo", *given])
     assert result.exit_code == 2
     assert "nothing that judges the answers" in " ".join(result.output.split())
+
+
+def test_weights_that_are_shared_among_processes_are_refused(tmp_path: Path) -> None:
+    """The stage is asked itself, because on a CPU nothing is shared."""
+    args = TrainingArguments(str(tmp_path), use_cpu=True, fsdp=True, per_device_train_batch_size=4)
+    with pytest.raises(UsageError, match="PPO writes with whole ones"):
+        _check_sizes(PpoOptions(), args)

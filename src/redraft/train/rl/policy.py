@@ -7,8 +7,9 @@ weights while rollouts are written, as an engine without adapters would run them
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -17,12 +18,8 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from transformers.modeling_outputs import CausalLMOutput
 
-from redraft.train.rl.algorithm import (
-    kl_k3,
-    log_probs_and_entropy,
-    policy_loss,
-    value_loss,
-)
+from redraft.train.processes import gathered, place
+from redraft.train.rl.algorithm import kl_k3, log_probs_and_entropy, policy_loss, value_loss
 from redraft.train.rl.options import PpoOptions
 
 
@@ -54,8 +51,9 @@ class Policy(nn.Module):
         self.value_head = nn.Linear(width, 1, dtype=torch.float32)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
+        self.value_head.requires_grad_(own.algorithm.startswith("ppo"))  # others have no value loss
         self.kl_coef = 0.0
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}  # over the steps since `take`, of this process's tokens
 
     def see(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Seen:
         """Compute log-probabilities, entropy and values of responses.
@@ -117,11 +115,21 @@ class Policy(nn.Module):
         self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
 
     def take(self) -> dict[str, float]:
-        """Return the means over the steps since the last call."""
-        sums = {name: float(each) for name, each in self._sums.items()}
-        self._sums = {}
+        """Return the means over the steps since the last call, and over all processes."""
+        parts, self._sums = self.sums(), {}
+        sums = {name: sum(part.get(name, 0.0) for part in parts) for part in parts for name in part}
         steps = sums.pop("steps", 0.0)
         return {name: each / steps for name, each in sums.items()} if steps else {}
+
+    def sums(self) -> list[dict[str, float]]:
+        """Return what each process has added up since the last `take`."""
+        return gathered({name: float(each) for name, each in self._sums.items()})
+
+    def restore(self, sums: Sequence[Mapping[str, float]]) -> None:
+        """Take over this process's part of what `sums` returned, from perhaps other processes."""
+        rank, count = place()
+        for name, each in chain.from_iterable(part.items() for part in sums[rank::count]):
+            self._add(name, torch.tensor(each))
 
 
 def _scattered(values: Tensor, mask: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from peft import PeftModel
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from redraft.chain import Prompt
-from redraft.counting import counted
 from redraft.errors import UsageError
 from redraft.formats.read.records import read_records
 from redraft.formats.tokens.prompts import PromptEncoder
@@ -129,10 +128,11 @@ PPO_STAGES = PpoStages()
 
 def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
     """Raise `UsageError` unless a rollout batch divides into chunks, groups and steps."""
-    step = args.train_batch_size * args.gradient_accumulation_steps
+    step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    processes = f" × {args.world_size} processes" if args.world_size > 1 else ""
     sizes = {
         "--chunk_size": own.chunk_size,
-        "--per_device_train_batch_size × --gradient_accumulation_steps": step,
+        f"--per_device_train_batch_size × --gradient_accumulation_steps{processes}": step,
         **({"--num_generations": samples_each(own)} if samples_each(own) > 1 else {}),
     }
     for name, size in sizes.items():
@@ -141,8 +141,11 @@ def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
                 f"--num_rollouts {own.num_rollouts} is no multiple of {name}, {size}.",
                 hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
             )
-    if args.world_size > 1:
-        raise UsageError(f"PPO runs in one process, and there are {counted(args.world_size, 'process')}.")
+    if args.fsdp or args.deepspeed:
+        raise UsageError(
+            "--fsdp and --deepspeed share the weights among processes, and PPO writes with whole ones.",
+            hint="Leave them out: each process then holds the model.",
+        )
 
 
 def _asked(prepared: Prepared, paths: Iterable[str]) -> Iterable[Asked]:
