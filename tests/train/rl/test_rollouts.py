@@ -42,6 +42,12 @@ def test_a_batch_has_what_the_policy_said_when_it_wrote(tmp_path: Path) -> None:
     assert first["advantages"].shape == first["returns"].shape == first["mask"].shape
 
 
+def test_minibatches_of_trlx_are_whitened_by_themselves(tmp_path: Path) -> None:
+    for batch in rollouts(tmp_path, shaken(policy(algorithm="ppo-trlx"))).batches(0):
+        assert float(batch["advantages"].mean()) == pytest.approx(0, abs=1e-5)  # with padding
+        assert float(batch["advantages"].std()) == pytest.approx(1, abs=1e-4)
+
+
 def test_a_pass_reads_each_response_once_and_passes_differ(tmp_path: Path) -> None:
     source = rollouts(tmp_path, policy())
     a_pass = len(source) // source.own.ppo_epochs

@@ -19,6 +19,7 @@ import numpy as np
 from redraft.engines.base import Sampling
 from redraft.train.data.batches import Batch
 from redraft.train.processes import Say, gathered, place
+from redraft.train.rl.algorithm import whiten_trlx
 from redraft.train.rl.experience import Asked, Experience
 from redraft.train.rl.options import PpoOptions, samples_each
 from redraft.train.rl.policy import Policy, merged
@@ -141,6 +142,10 @@ class Rollouts:
 
     def _minibatch(self, rows: list[int]) -> Batch:
         taken = {name: each[self._mine(rows)] for name, each in self._batch.items()}
+        if self.own.algorithm == "ppo-trlx":  # all processes' rows, which trlX whitens together too
+            longest = max(int(self._batch["mask"][rows].sum(1).max()), 1)
+            whole = whiten_trlx(self._batch["advantages"][rows, :longest])
+            taken["advantages"] = whole[self._rank :: self._ranks]
         longest = max(int(taken["mask"].sum(1).max()), 1)
         length = int((taken["starts"] + taken["mask"].sum(1)).max())
         ids, starts = taken.pop("input_ids")[:, :length], taken.pop("starts")
