@@ -28,6 +28,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "ppo": {"target": 1.0, "scale_reward": "running", "num_rollouts": 16},
     "ppo-trlx": {"algorithm": "ppo-trlx", "target": 1.0},
     "grpo": {"algorithm": "grpo"},
+    "top": {"lora": False, "num_layers_unfrozen": 1},
 }
 CHUNKS = 16 // 4
 """Chunks of a rollout batch of the first kind."""

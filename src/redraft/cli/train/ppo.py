@@ -31,8 +31,9 @@ def _stages() -> Stages[Any]:
 
 def _finish(ready: Ready) -> str:
     """Return what to type next."""
-    named, output = ready.settings.own.model_name_or_path, str(ready.loop.folder)
-    if named == "default" or named.lower().endswith(".gguf"):
+    own, output = ready.settings.own, str(ready.loop.folder)
+    named = own.model_name_or_path
+    if own.lora and (named == "default" or named.lower().endswith(".gguf")):
         words = shlex.join(["--base", named, "-o", "adapter.gguf"])
         return f"For llama.cpp: redraft weights lora-gguf {shlex.quote(output)} {words}"
-    return f"Try it: redraft ask … --model {shlex.quote(f'{named}+{output}')}"
+    return f"Try it: redraft ask … --model {shlex.quote(f'{named}+{output}' if own.lora else output)}"

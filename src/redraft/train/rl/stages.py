@@ -1,4 +1,4 @@
-"""The stages of PPO: prompts, a policy with an adapter, and rollout batches in place of given data."""
+"""The stages of PPO: prompts, a policy, and rollout batches in place of given data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from redraft.chain import Prompt
+from redraft.counting import counted
 from redraft.errors import UsageError
 from redraft.formats.read.records import read_records
 from redraft.formats.tokens.prompts import PromptEncoder
@@ -18,7 +19,8 @@ from redraft.train.data.store import Prepared
 from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_tokenizer
 from redraft.train.processes import Say
 from redraft.train.rl.experience import Asked
-from redraft.train.rl.options import PpoOptions, samples_each
+from redraft.train.rl.layers import unfreeze_top
+from redraft.train.rl.options import PpoOptions, layers_unfrozen, samples_each
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.rewards import parse_rewards
 from redraft.train.rl.rollouts import Rollouts
@@ -57,24 +59,24 @@ class PpoStages:
 
     def model(
         self, own: PpoOptions, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
-    ) -> PeftModel:
-        """Load a causal language model with an adapter.
+    ) -> PreTrainedModel | PeftModel:
+        """Load a causal language model with an adapter, or with its top layers unfrozen.
 
         Raises:
             ModelError: The model is incomplete, or does not fit its tokenizer.
-            UsageError: All weights would be trained.
+            UsageError: It has fewer layers than are to be trained.
         """
-        if not own.lora:
-            raise UsageError(
-                "--lora False: the reference policy is the model without its adapter.", hint="--lora True"
-            )
+        if own.lora and own.num_layers_unfrozen is not None:
+            say("--num_layers_unfrozen has no effect with an adapter, which all layers get (--lora False).")
         loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora)
         grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
         made = adapted(loaded, own, seed=seed, note={}, whole_vocabulary=grown)
-        assert isinstance(made, PeftModel)  # noqa: S101  (--lora is on)
+        if not own.lora:
+            unfreeze_top(made, layers_unfrozen(own))
+            say(f"the top {counted(layers_unfrozen(own), 'layer')} and what follows are trained.")
         return made
 
-    def joins(self, model: PeftModel, own: PpoOptions, *, say: Say) -> bool:  # noqa: ARG002  (of all stages)
+    def joins(self, model: PreTrainedModel | PeftModel, own: PpoOptions, *, say: Say) -> bool:  # noqa: ARG002  (of all stages)
         """Return that rows need padding."""
         return False
 
@@ -88,7 +90,7 @@ class PpoStages:
 
     def source(
         self,
-        model: PeftModel,
+        model: PreTrainedModel | PeftModel,
         data: Data,
         own: PpoOptions,
         args: TrainingArguments,
@@ -101,7 +103,7 @@ class PpoStages:
         Raises:
             UsageError: A rollout batch cannot be divided, or nothing judges the answers.
         """
-        _check_sizes(own, args)
+        _check(own, args)
         policy = Policy(model, own)
         read = Rollouts(
             policy,
@@ -126,8 +128,8 @@ class PpoStages:
 PPO_STAGES = PpoStages()
 
 
-def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
-    """Raise `UsageError` unless a rollout batch divides into chunks, groups and steps."""
+def _check(own: PpoOptions, args: TrainingArguments) -> None:
+    """Raise `UsageError` unless a rollout batch divides into chunks, groups and steps, and can be written."""
     step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     processes = f" × {args.world_size} processes" if args.world_size > 1 else ""
     sizes = {
