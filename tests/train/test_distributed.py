@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.train import sharded
 from tests.train.tiny import curve, prepared
+from tests.train.together import run_together
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which two processes ran `sharded`. It fails if one of them fails."""
     made = tmp_path_factory.mktemp("sharded")
-    ours = {"WORLD_SIZE": str(sharded.RANKS), "OMP_NUM_THREADS": "1"}
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    command = [sys.executable, "-m", "tests.train.sharded", str(made)]
-    with subprocess.Popen(
-        command,
-        env={**os.environ, **ours, **meeting},
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        process_group=0,
-    ) as job:
-        try:
-            said, _ = job.communicate(timeout=300)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(job.pid, signal.SIGKILL)
+    said = run_together("tests.train.sharded", sharded.RANKS, made)
     assert all(sharded.done(made, rank).exists() for rank in range(sharded.RANKS)), said
     return made
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 
 from redraft.counting import counted
 from redraft.errors import ModelError, UsageError
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 Say = Callable[[str], None]
 """Prints a line for the user."""
@@ -55,6 +59,34 @@ def parting() -> Iterator[None]:
         if distributed.is_initialized():
             with suppress(RuntimeError):
                 distributed.destroy_process_group()
+
+
+def place() -> tuple[int, int]:
+    """Return the number of this process in its group, from 0, and how many there are; (0, 1) without one."""
+    from torch import distributed
+
+    grouped = distributed.is_initialized()
+    return (distributed.get_rank(), distributed.get_world_size()) if grouped else (0, 1)
+
+
+def gathered(mine: T) -> list[T]:
+    """Return what each process gives, in their order. All processes call it, and have the same result.
+
+    Objects are pickled between the processes of a run, which trust each other.
+    """
+    from torch import distributed
+
+    found = [mine] * place()[1]
+    if len(found) > 1:
+        distributed.all_gather_object(found, mine)
+    return found
+
+
+def shared_out(items: Sequence[T], compute: Callable[[T], R]) -> list[R]:
+    """Compute each item in one of the processes, in turns, and return all results in all of them."""
+    rank, count = place()
+    parts = gathered([compute(each) for each in items[rank::count]])
+    return [parts[number % count][number // count] for number in range(len(items))]
 
 
 def check_same_start(found: Sequence[tuple[int, str, int]]) -> None:

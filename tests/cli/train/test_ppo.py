@@ -6,10 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, TrainingArguments
 from typer.testing import CliRunner
 
 from redraft.cli import app
+from redraft.errors import UsageError
+from redraft.train.rl.options import PpoOptions
+from redraft.train.rl.stages import _check
 from tests.train.tiny import model_folder
 
 SMALL = (
@@ -57,6 +62,22 @@ def test_a_run_writes_an_adapter_a_log_and_samples(model: Path, data: Path, tmp_
     assert {each["prompt"] for each in samples} <= {f"Sort {number}." for number in range(6)}
 
 
+def test_a_whole_model_is_trained_and_loads(model: Path, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    status, printed = ppo(model, data, out, "--lora", "False", "--num_layers_unfrozen", "1")
+    assert status == 0, printed
+    assert "the top 1 layer and what follows are trained" in printed
+    assert f"redraft ask … --model {out}" in "".join(printed.split("\n"))
+    trained, before = (AutoModelForCausalLM.from_pretrained(each).state_dict() for each in (out, model))
+    assert trained.keys() == before.keys()
+    assert not torch.equal(trained["model.norm.weight"], before["model.norm.weight"])
+
+
+def test_layers_to_unfreeze_say_that_an_adapter_has_none(model: Path, data: Path, tmp_path: Path) -> None:
+    _, printed = ppo(model, data, tmp_path / "out", "--num_layers_unfrozen", "1")
+    assert "--num_layers_unfrozen has no effect with an adapter" in " ".join(printed.split())
+
+
 def test_the_same_command_again_finds_all_steps_done(model: Path, data: Path, tmp_path: Path) -> None:
     ppo(model, data, tmp_path / "out")
     before = (tmp_path / "out" / "adapter_model.safetensors").read_bytes()
@@ -77,7 +98,11 @@ def test_starting_over_writes_new_samples(model: Path, data: Path, tmp_path: Pat
     [
         (("--num_rollouts", "6"), "--num_rollouts 6 is no multiple of --chunk_size, 4", "--num_rollouts 8"),
         (("--min_new_tokens", "9"), "--min_new_tokens 9 is above --max_new_tokens 6", "--max_new_tokens 9"),
-        (("--lora", "False"), "the reference policy is the model without its adapter", "--lora True"),
+        (
+            ("--lora", "False", "--num_layers_unfrozen", "9"),
+            "--num_layers_unfrozen 9: the model has 2 layers",
+            "--num_layers_unfrozen 2",
+        ),
         (("--reward", "wrods<=3"), "no check is called", "checks:"),
         (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
         (("--temperature", "0"), "--temperature", ""),
@@ -169,3 +194,10 @@ def test_prompts_longer_than_the_model_can_read_are_said_before_it_writes(
         assert status == 2, printed
         assert said in flat
         assert hint in flat
+
+
+def test_weights_that_are_shared_among_processes_are_refused(tmp_path: Path) -> None:
+    """The stage is asked itself, because on a CPU nothing is shared."""
+    args = TrainingArguments(str(tmp_path), use_cpu=True, fsdp=True, per_device_train_batch_size=4)
+    with pytest.raises(UsageError, match="PPO writes with whole ones"):
+        _check(PpoOptions(), args)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
-from redraft.train.rl.policy import merged
+from redraft.train.rl.layers import unfreeze_top
+from redraft.train.rl.options import PpoOptions
+from redraft.train.rl.policy import Policy, merged
 from tests.train.rl.tiny_policy import policy, prompts, shaken
 
 
@@ -57,6 +61,29 @@ def test_an_adapter_in_the_weights_computes_the_same_and_leaves_them_as_they_wer
             assert torch.allclose(bare(ids).logits, wanted, atol=1e-5)
         assert torch.equal(made.model(ids).logits, wanted)
     assert all(torch.equal(before[name], each) for name, each in made.state_dict().items())
+
+
+def test_the_reference_of_a_whole_model_is_the_model_before_training() -> None:
+    made, before = policy(lora=False, num_layers_unfrozen=1), policy(lora=False)
+    shaken(made)
+    weights = {name: each.clone() for name, each in made.state_dict().items()}
+    assert torch.equal(made.see_reference(*batch()), before.see(*batch()).log_probs)
+    assert not torch.allclose(made.see_reference(*batch()), made.see(*batch()).log_probs, atol=1e-2)
+    assert all(torch.equal(weights[name], each) for name, each in made.state_dict().items())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_the_reference_of_a_whole_model_holds_the_trained_parts_alone(*, tied: bool) -> None:
+    model: Any = policy(lora=False).model
+    if tied:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    unfreeze_top(model, 1)
+    made = Policy(model, PpoOptions(lora=False, num_layers_unfrozen=1))
+    top = sum(each.numel() for each in model.model.layers[1].parameters()) + model.model.norm.weight.numel()
+    top += 0 if tied else model.lm_head.weight.numel()
+    head = sum(each.numel() for each in made.value_head.parameters())
+    assert sum(each.numel() for each in made.parameters()) == head + model.num_parameters() + top
+    assert sum(each.numel() for each in made.parameters() if each.requires_grad) == head + top
 
 
 def test_a_minibatch_in_parts_has_the_gradient_of_the_whole() -> None:

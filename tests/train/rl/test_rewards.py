@@ -28,13 +28,17 @@ from tests.train.tokenizer_kinds import tokenizer
 PROMPTS = [Prompt(instruction="Say a."), Prompt(instruction="Say b.", input="Loudly.")]
 
 
-def judged(*forms: str, answers: tuple[str, ...] = ("a", "b b")) -> list[float]:
-    """The rewards of two answers."""
-    chains = [
+def chains(*answers: str) -> list[Chain]:
+    """Answers to the prompts."""
+    return [
         Chain(prompt=prompt, steps=(Step(answer=answer),), best=0, meta={"reference": "b"})
         for prompt, answer in zip(PROMPTS, answers, strict=True)
     ]
-    return asyncio.run(parse_rewards(forms)(chains))
+
+
+def judged(*forms: str, answers: tuple[str, ...] = ("a", "b b")) -> list[float]:
+    """The rewards of two answers."""
+    return asyncio.run(parse_rewards(forms)(chains(*answers)))
 
 
 @pytest.fixture
@@ -146,7 +150,7 @@ def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch
         pass
 
     async def down_and_then_up() -> list[float]:
-        waiting = asyncio.ensure_future(parse_rewards([url])(PROMPTS, ("a", "b b")))
+        waiting = asyncio.ensure_future(parse_rewards([url])(chains("a", "b b")))
         await asyncio.sleep(0.3)
         assert not waiting.done()
         with server((200, [1, 2]), port=int(url.split(":")[2].split("/")[0])):

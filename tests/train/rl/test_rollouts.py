@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForSequenceClassification
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
 
 from redraft.chain import Chain, Prompt
 from redraft.engines.hf.reward import RewardModel
@@ -26,6 +26,7 @@ from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollout
 from tests.train.tiny import SHAPE
 from tests.train.tokenizer_kinds import tokenizer
 
+TOP: dict[str, Any] = {"lora": False, "num_layers_unfrozen": 1}
 LEARNS: dict[str, Any] = {"num_rollouts": 32, "chunk_size": 32, "init_kl_coef": 0.0}
 
 
@@ -50,6 +51,12 @@ def test_a_batch_has_what_the_policy_said_when_it_wrote(tmp_path: Path) -> None:
     assert torch.allclose(seen.log_probs, first["log_probs"], atol=1e-5)
     assert torch.allclose(seen.values, first["values"], atol=1e-5)
     assert first["advantages"].shape == first["returns"].shape == first["mask"].shape
+
+
+def test_minibatches_of_trlx_are_whitened_by_themselves(tmp_path: Path) -> None:
+    for batch in rollouts(tmp_path, shaken(policy(algorithm="ppo-trlx"))).batches(0):
+        assert float(batch["advantages"].mean()) == pytest.approx(0, abs=1e-5)  # with padding
+        assert float(batch["advantages"].std()) == pytest.approx(1, abs=1e-4)
 
 
 def test_a_pass_reads_each_response_once_and_passes_differ(tmp_path: Path) -> None:
@@ -137,11 +144,23 @@ def test_a_price_on_kl_keeps_the_policy_near_its_reference(tmp_path: Path) -> No
     assert dear[-1] < 0.7 * numbers(tmp_path / "free", "kl")[-1]
 
 
+def test_only_the_top_layers_of_a_whole_model_are_trained(tmp_path: Path) -> None:
+    made = policy(**TOP)
+    before = {name: each.clone() for name, each in made.model.state_dict().items()}
+    loop(tmp_path, rollouts(tmp_path, made)).run()
+    saved = AutoModelForCausalLM.from_pretrained(tmp_path / "checkpoint-15").state_dict()
+    changed = {name for name, each in before.items() if not torch.equal(saved[name], each)}
+    assert changed == {
+        name for name in before if name.startswith(("model.layers.1.", "model.norm", "lm_head"))
+    }
+
+
+@pytest.mark.parametrize("method", [{}, TOP])
 @pytest.mark.parametrize("step", [3, 6, 9, 12])
 def test_a_run_that_resumes_at_any_checkpoint_has_the_curve_of_an_unbroken_one(
-    tmp_path: Path, step: int
+    tmp_path: Path, step: int, method: dict[str, Any]
 ) -> None:
-    settings = {"target": 1.0, "scale_reward": "running"}
+    settings = {"target": 1.0, "scale_reward": "running", **method}
     loop(tmp_path / "whole", rollouts(tmp_path / "whole", policy(**settings))).run()
     again = loop(tmp_path / "again", rollouts(tmp_path / "again", policy(**settings)))
     again.folder.mkdir()

@@ -12,7 +12,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 from redraft.chain import Chain, Prompt
 from redraft.train.model.lora import add_adapter
 from redraft.train.rl.experience import Asked
-from redraft.train.rl.options import PpoOptions
+from redraft.train.rl.layers import unfreeze_top
+from redraft.train.rl.options import PpoOptions, layers_unfrozen
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.rewards import Reward
 from redraft.train.rl.rollouts import Rollouts
@@ -37,7 +38,7 @@ async def share_of_e(chains: Sequence[Chain]) -> list[float]:
 
 
 def policy(**settings: Any) -> Policy:
-    """A model of random weights with an adapter and a value head, always the same."""
+    """A model of random weights with a value head, and an adapter unless `lora=False`; always the same."""
     torch.manual_seed(1)
     made = TOKENIZER
     config = LlamaConfig(
@@ -52,6 +53,9 @@ def policy(**settings: Any) -> Policy:
     model = LlamaForCausalLM(config)
     with torch.no_grad():
         model.lm_head.weight.mul_(20)  # else all tokens are nearly as likely, whatever the layers say
+    if own.lora is False:
+        unfreeze_top(model, layers_unfrozen(own))
+        return Policy(model, own)
     return Policy(add_adapter(model, own, note={}), own)
 
 

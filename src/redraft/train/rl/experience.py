@@ -17,6 +17,7 @@ from torch import Tensor
 from redraft.chain import Chain
 from redraft.engines.base import Tokens
 from redraft.train.data.batches import Batch
+from redraft.train.processes import shared_out
 from redraft.train.rl import algorithm
 from redraft.train.rl.algorithm import RunningMoments
 from redraft.train.rl.chains import Score
@@ -125,20 +126,24 @@ class Experience:
         return (clipped / scale).float(), scale
 
     def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
-        """Return what the policy and its reference say of all responses, those of a length together."""
-        parts: list[Seen] = []
-        refs: list[Tensor] = []
+        """Return what the policy and its reference say of all responses, those of a length together.
+
+        The processes share them.
+        """
         device = self._policy.value_head.weight.device
         lengths = starts + mask.sum(1)
         order = torch.argsort(lengths)
+
+        def see(rows: Tensor) -> list[Tensor]:
+            longest = int(lengths[rows].max())
+            part = [each.to(device) for each in (input_ids[rows, :longest], starts[rows], mask[rows])]
+            return [each.cpu() for each in (*self._policy.see(*part), self._policy.see_reference(*part))]
+
         with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
-            for rows in torch.split(order, AT_ONCE):
-                longest = int(lengths[rows].max())
-                part = [each.to(device) for each in (input_ids[rows, :longest], starts[rows], mask[rows])]
-                parts.append(Seen(*(each.cpu() for each in self._policy.see(*part))))
-                refs.append(self._policy.see_reference(*part).cpu())
+            parts = shared_out(torch.split(order, AT_ONCE), see)
         back = torch.argsort(order)
-        return Seen(*(torch.cat(each)[back] for each in zip(*parts, strict=True))), torch.cat(refs)[back]
+        *seen, ref = (torch.cat(each)[back] for each in zip(*parts, strict=True))
+        return Seen(*seen), ref
 
     def _advantages(
         self, rewards: Tensor, values: Tensor, mask: Tensor, later: Tensor

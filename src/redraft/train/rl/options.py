@@ -9,6 +9,7 @@ from redraft.train.settings.options import (
     DATA,
     DEFAULTS,
     FIRST,
+    MODEL,
     RUN,
     DataOptions,
     TrainVerb,
@@ -27,6 +28,9 @@ class PpoOptions(DataOptions):
     )
     model_max_length: int = own_setting(DATA, "the most tokens of a prompt with its answer", 1024)
     divergence_steps: int = own_setting(RUN, "the loss of PPO does not fall, so it is not watched", 0)
+    num_layers_unfrozen: int | None = own_setting(
+        MODEL, "with --lora False, how many of the top layers are trained  [2]", None
+    )
     algorithm: Literal["ppo", "ppo-trlx", "rloo", "grpo"] = own_setting(
         ALGORITHM, "how advantages are made (ppo-trlx: as StableVicuna was trained, faults included)", "ppo"
     )
@@ -112,3 +116,8 @@ def room(own: PpoOptions, prompt: int) -> int:
 def samples_each(own: PpoOptions) -> int:
     """Return how many answers a prompt gets in a rollout batch."""
     return own.num_generations if own.algorithm in ("rloo", "grpo") else 1
+
+
+def layers_unfrozen(own: PpoOptions) -> int:
+    """Return how many layers are trained without an adapter: by default as many as in trlX's default."""
+    return 2 if own.num_layers_unfrozen is None else own.num_layers_unfrozen

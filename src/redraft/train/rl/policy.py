@@ -1,29 +1,30 @@
 """The policy with its value head, the reference policy, and how both see a batch of rollouts.
 
-The value head reads the policy's own last hidden state (a shared trunk), and the reference policy is the same
-model with its adapter switched off, so that no weights are held twice. `merged` puts the adapter into the
-weights while rollouts are written, as an engine without adapters would run them.
+The value head reads the policy's own last hidden state (a shared trunk). The reference policy is the same
+model with its adapter switched off, so that no weights are held twice; without an adapter, it has copies of
+the top layers, which alone are trained (`layers`). `merged` puts the adapter into the weights while rollouts
+are written, as an engine without adapters would run them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
+from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
-from redraft.train.rl.algorithm import (
-    kl_k3,
-    log_probs_and_entropy,
-    policy_loss,
-    value_loss,
-)
-from redraft.train.rl.options import PpoOptions
+from redraft.train.processes import gathered, place
+from redraft.train.rl.algorithm import kl_k3, log_probs_and_entropy, policy_loss, value_loss
+from redraft.train.rl.layers import swapped, top_of
+from redraft.train.rl.options import PpoOptions, layers_unfrozen
 
 
 class Seen(NamedTuple):
@@ -38,15 +39,16 @@ class Policy(nn.Module):
     """A policy that is trained, with a value head. Called with a minibatch, it returns its loss.
 
     Args:
-        model: The model with its adapter.
+        model: The model with its adapter, or with its top layers unfrozen, before any training.
         own: The settings.
 
     Attributes:
         config: The model's configuration.
         kl_coef: β, of the KL that is part of the loss; 0 if it is part of the reward.
+        frozen: The reference's copies of what is trained without an adapter.
     """
 
-    def __init__(self, model: PeftModel, own: PpoOptions) -> None:
+    def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
         super().__init__()
         self.model, self.own, self.config = model, own, model.config
         width = model.config.get_text_config().hidden_size
@@ -54,8 +56,13 @@ class Policy(nn.Module):
         self.value_head = nn.Linear(width, 1, dtype=torch.float32)
         nn.init.zeros_(self.value_head.weight)
         nn.init.zeros_(self.value_head.bias)
+        self.value_head.requires_grad_(own.algorithm.startswith("ppo"))  # others have no value loss
+        top = {} if isinstance(model, PeftModel) else top_of(model, layers_unfrozen(own))
+        self._top = tuple(top)
+        self.frozen = nn.ModuleList(map(deepcopy, top.values()))
+        self.frozen.requires_grad_(requires_grad=False)
         self.kl_coef = 0.0
-        self._sums: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}  # over the steps since `take`, of this process's tokens
 
     def see(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Seen:
         """Compute log-probabilities, entropy and values of responses.
@@ -66,7 +73,7 @@ class Policy(nn.Module):
             starts: Where each response begins, [sequences].
             mask: Real tokens of the responses, bool [sequences, tokens].
         """
-        bare: Any = self.model.get_base_model()
+        bare = bare_of(self.model)
         hidden = bare.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         places = starts[:, None] + torch.arange(mask.shape[1], device=mask.device)
         rows = torch.arange(len(mask), device=mask.device)[:, None].expand_as(places)
@@ -79,8 +86,13 @@ class Policy(nn.Module):
 
     def see_reference(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
         """Return the log-probabilities of the policy as it was before training."""
-        with self.model.disable_adapter():
+        with self._as_reference():
             return self.see(input_ids, starts, mask).log_probs
+
+    def _as_reference(self) -> AbstractContextManager[Any]:
+        if isinstance(self.model, PeftModel):
+            return self.model.disable_adapter()
+        return swapped(self.model, dict(zip(self._top, self.frozen, strict=True)))
 
     def forward(
         self,
@@ -117,11 +129,21 @@ class Policy(nn.Module):
         self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
 
     def take(self) -> dict[str, float]:
-        """Return the means over the steps since the last call."""
-        sums = {name: float(each) for name, each in self._sums.items()}
-        self._sums = {}
+        """Return the means over the steps since the last call, and over all processes."""
+        parts, self._sums = self.sums(), {}
+        sums = {name: sum(part.get(name, 0.0) for part in parts) for part in parts for name in part}
         steps = sums.pop("steps", 0.0)
         return {name: each / steps for name, each in sums.items()} if steps else {}
+
+    def sums(self) -> list[dict[str, float]]:
+        """Return what each process has added up since the last `take`."""
+        return gathered({name: float(each) for name, each in self._sums.items()})
+
+    def restore(self, sums: Sequence[Mapping[str, float]]) -> None:
+        """Take over this process's part of what `sums` returned, from perhaps other processes."""
+        rank, count = place()
+        for name, each in chain.from_iterable(part.items() for part in sums[rank::count]):
+            self._add(name, torch.tensor(each))
 
 
 def _scattered(values: Tensor, mask: Tensor) -> Tensor:
@@ -130,24 +152,20 @@ def _scattered(values: Tensor, mask: Tensor) -> Tensor:
 
 
 @contextmanager
-def merged(model: PeftModel) -> Iterator[Any]:
-    """Yield the bare model with its adapter in its weights. At the end it is as before, to the last bit.
+def merged(model: Any) -> Iterator[Any]:
+    """Yield the bare model with any adapter in its weights. At the end it is as before, to the last bit.
 
     The merged matrices are copies for the time of the block, when no activations are held.
     """
-    bare: Any = model.get_base_model()
-    replaced: list[tuple[nn.Module, str, Any]] = []
+    bare = bare_of(model)
     adapted = [(name, each) for name, each in bare.named_modules() if isinstance(each, LoraLayer)]
-    for name, layer in adapted:
-        parent, _, own = name.rpartition(".")
-        holder: nn.Module = bare.get_submodule(parent)
-        replaced.append((holder, own, layer))
-        setattr(holder, own, _plain(layer))
-    try:
+    with swapped(bare, {name: _plain(each) for name, each in adapted}):
         yield bare
-    finally:
-        for holder, own, layer in replaced:
-            setattr(holder, own, layer)
+
+
+def bare_of(model: Any) -> Any:
+    """Return a model of transformers without what peft puts around it."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 @torch.no_grad()

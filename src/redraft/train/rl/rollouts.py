@@ -2,6 +2,9 @@
 
 An epoch of the loop is a rollout batch: `--ppo_epochs` passes over its responses. `experience` makes
 tensors of them once all are there. They are part of a checkpoint, so a run resumes in the middle of a batch.
+
+Several processes write and judge chunks in turns. All have the same rollout batch then, and each takes its
+share of every minibatch. A chunk is computed in the same batches as with one process.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import numpy as np
 
 from redraft.engines.base import Sampling
 from redraft.train.data.batches import Batch
-from redraft.train.processes import Say
+from redraft.train.processes import Say, gathered, place
+from redraft.train.rl.algorithm import whiten_trlx
 from redraft.train.rl.chains import Score, recorded, scored
 from redraft.train.rl.experience import Asked, Experience
 from redraft.train.rl.options import PpoOptions, room, samples_each
@@ -35,7 +39,7 @@ class Rollouts:
         prompts: The prompts, asked in an order set by the seed.
         reward: Judges the answers.
         own: The settings.
-        size: Sequences of a minibatch.
+        size: Sequences of a minibatch, of this process.
         seed: Of the order of prompts and minibatches, and of sampling.
         bf16: Whether layers compute in bf16.
         folder: Where `samples.jsonl` is written.
@@ -57,11 +61,12 @@ class Rollouts:
         say: Say = lambda _: None,
     ) -> None:
         self.policy, self.prompts, self.reward, self.own = policy, prompts, reward, own
-        self._tokenizer, self._size, self._seed, self._bf16 = tokenizer, size, seed, bf16
-        self._experience = Experience(policy, own, size=size, bf16=bf16)
+        self._rank, self._ranks = place()
+        self._tokenizer, self._size, self._seed, self._bf16 = tokenizer, size * self._ranks, seed, bf16
+        self._experience = Experience(policy, own, size=self._size, bf16=bf16)
         self._epoch = -1
         self._batch: Batch = {}
-        self._samples, self._say = Samples(folder, afresh=own.overwrite_output_dir), say
+        self._samples, self._say = Samples(folder, afresh=own.overwrite_output_dir, leads=not self._rank), say
         self._watch = Watch(own.target, own.stop_kl, own.stop_entropy)
 
     def __len__(self) -> int:
@@ -78,7 +83,7 @@ class Rollouts:
     def names(self, epoch: int, number: int) -> list[str]:
         """Return the ids of the prompts of a minibatch."""
         asked = self._asked(epoch)
-        return [asked[row].record.id for row in self._rows(epoch, number)]
+        return [asked[row].record.id for row in self._mine(self._rows(epoch, number))]
 
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
@@ -110,6 +115,7 @@ class Rollouts:
             "batch": self._batch,
             "metrics": self._experience.metrics,
             "experience": self._experience.state_dict(),
+            "sums": self.policy.sums(),
             "watch": self._watch.state(),
         }
 
@@ -118,20 +124,29 @@ class Rollouts:
         self._epoch, self._batch = state["epoch"], state["batch"]
         self._experience.metrics = state["metrics"]
         self._experience.load_state_dict(state["experience"])
+        self.policy.restore(state["sums"])
         self._watch.restore(state["watch"])
 
     # Minibatches.
 
     def _rows(self, epoch: int, number: int) -> list[int]:
-        """Return the responses of a minibatch. Each pass over a rollout batch has an order of its own."""
+        """Return the responses of a minibatch, over all processes. Each pass has an order of its own."""
         a_pass = len(self) // self.own.ppo_epochs
         of_pass, number = divmod(number, a_pass)
         order = np.random.default_rng((self._seed, epoch, of_pass)).permutation(self.own.num_rollouts)
         rows: list[int] = order[number * self._size : (number + 1) * self._size].tolist()
         return rows
 
+    def _mine(self, rows: list[int]) -> list[int]:
+        """Return this process's share of a minibatch."""
+        return rows[self._rank :: self._ranks]
+
     def _minibatch(self, rows: list[int]) -> Batch:
-        taken = {name: each[rows] for name, each in self._batch.items()}
+        taken = {name: each[self._mine(rows)] for name, each in self._batch.items()}
+        if self.own.algorithm == "ppo-trlx":  # all processes' rows, which trlX whitens together too
+            longest = max(int(self._batch["mask"][rows].sum(1).max()), 1)
+            whole = whiten_trlx(self._batch["advantages"][rows, :longest])
+            taken["advantages"] = whole[self._rank :: self._ranks]
         longest = max(int(taken["mask"].sum(1).max()), 1)
         length = int((taken["starts"] + taken["mask"].sum(1)).max())
         ids, starts = taken.pop("input_ids")[:, :length], taken.pop("starts")
@@ -148,8 +163,8 @@ class Rollouts:
         samples, count = samples_each(self.own), len(self.prompts)
         wanted = self.own.num_rollouts // samples
         found = []
-        for place in range(epoch * wanted, (epoch + 1) * wanted):
-            a_pass, number = divmod(place, count)
+        for turn in range(epoch * wanted, (epoch + 1) * wanted):
+            a_pass, number = divmod(turn, count)
             order = np.random.default_rng((self._seed, a_pass)).permutation(count)
             found += [self.prompts[order[number]]] * samples
         return found
@@ -173,7 +188,7 @@ class Rollouts:
     async def _respond(
         self, epoch: int, asked: Sequence[Asked], stops: Callable[[], bool]
     ) -> tuple[list[Response], list[Score]]:
-        """Write and judge the responses of a rollout batch, a chunk at a time."""
+        """Write and judge the responses of a rollout batch, a chunk at a time in each process."""
         responses: list[Response] = []
         scores: list[Score] = []
         own, size = self.own, self.own.chunk_size
@@ -187,12 +202,15 @@ class Rollouts:
                 least=own.min_new_tokens,
             )
             try:
-                for start in range(0, len(asked), size):
+                for first in range(0, len(asked), size * self._ranks):
                     if stops():
                         break
-                    written, judged = await self._chunk(sampler, epoch, start, asked[start : start + size])
-                    responses += written
-                    scores += judged
+                    start = first + size * self._rank
+                    mine = await self._chunk(sampler, epoch, start, asked[start : start + size])
+                    for written, judged in gathered(mine):
+                        self._keep(epoch, len(scores), asked, written, judged)
+                        responses += written
+                        scores += judged
             finally:
                 await sampler.aclose()
         return responses, scores
@@ -209,10 +227,15 @@ class Rollouts:
         )
         pairs = zip(asked, written, strict=True)
         records = [recorded(each.record, response, chains=self.own.chains) for each, response in pairs]
-        judged = await scored(self.reward, records, written, self._tokenizer)
+        return written, await scored(self.reward, records, written, self._tokenizer)
+
+    def _keep(
+        self, epoch: int, start: int, asked: Sequence[Asked], written: list[Response], judged: list[Score]
+    ) -> None:
+        rows = range(start, start + len(judged))
+        records = [asked[row].record for row in rows]
         texts = [(each.id, each.prompt.said) for each in records]
         self._samples.add(epoch, rows, texts, written, judged)
-        return written, judged
 
     def _sampling(self, epoch: int, row: int, asked: Asked) -> Sampling:
         seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])

@@ -26,11 +26,13 @@ class Samples:
     Args:
         folder: The output folder of the run.
         afresh: Whether what is there is thrown away.
+        leads: Whether this process writes. The others only read what an earlier session wrote.
     """
 
-    def __init__(self, folder: Path, *, afresh: bool = False) -> None:
-        self._path, self._afresh = folder / SAMPLES, afresh
+    def __init__(self, folder: Path, *, afresh: bool = False, leads: bool = True) -> None:
+        self._path, self._afresh, self._leads = folder / SAMPLES, afresh, leads
         self._file: LineFile | None = None
+        self._opened = False
         self._kept: dict[tuple[int, int], dict[str, Any]] = {}
 
     def open(self, since: int) -> None:
@@ -39,8 +41,9 @@ class Samples:
         Raises:
             OutputError: It cannot be written.
         """
-        if self._file is not None:
+        if self._opened:
             return
+        self._opened = True
         self._path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
         for line in () if self._afresh else read_lines(self._path):
@@ -49,8 +52,9 @@ class Samples:
                 each = parse_line(line) or {}
                 if int(each["rollout"]) >= since:
                     self._kept[int(each["rollout"]), int(each["row"])] = each
-        self._file = LineFile(self._path, made_up=True)
-        self._file.cut(whole)
+        if self._leads:
+            self._file = LineFile(self._path, made_up=True)
+            self._file.cut(whole)
 
     def kept(
         self, rollout: int, rows: Sequence[int], names: Sequence[str]
@@ -71,7 +75,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Score],
     ) -> None:
-        """Write a chunk.
+        """Write a chunk that is not there yet.
 
         Args:
             rollout: The number of the rollout batch, from 0.
@@ -97,8 +101,8 @@ class Samples:
             }
             for row, (name, text), response, score in zip(rows, asked, responses, scores, strict=True)
         ]
-        assert self._file is not None  # noqa: S101  (it is open)
-        self._file.append(*(json.dumps(line, ensure_ascii=False) for line in lines))
+        if self._file and self.kept(rollout, rows, [name for name, _ in asked]) is None:
+            self._file.append(*(json.dumps(line, ensure_ascii=False) for line in lines))
 
 
 def _of_chain(score: Score, response: Response) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stages of PPO: prompts, a policy with an adapter, and rollout batches in place of given data."""
+"""The stages of PPO: prompts, a policy, and rollout batches in place of given data."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from peft import PeftModel
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from redraft.counting import counted
 from redraft.errors import UsageError
@@ -18,7 +18,8 @@ from redraft.train.data.store import Prepared
 from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_tokenizer
 from redraft.train.processes import Say
 from redraft.train.rl.experience import Asked
-from redraft.train.rl.options import PpoOptions, samples_each
+from redraft.train.rl.layers import unfreeze_top
+from redraft.train.rl.options import PpoOptions, layers_unfrozen, samples_each
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.rewards import parse_rewards
 from redraft.train.rl.rollouts import Rollouts
@@ -65,24 +66,24 @@ class PpoStages:
 
     def model(
         self, own: PpoOptions, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
-    ) -> PeftModel:
-        """Load a causal language model with an adapter.
+    ) -> PreTrainedModel | PeftModel:
+        """Load a causal language model with an adapter, or with its top layers unfrozen.
 
         Raises:
             ModelError: The model is incomplete, or does not fit its tokenizer.
-            UsageError: All weights would be trained.
+            UsageError: It has fewer layers than are to be trained.
         """
-        if not own.lora:
-            raise UsageError(
-                "--lora False: the reference policy is the model without its adapter.", hint="--lora True"
-            )
+        if own.lora and own.num_layers_unfrozen is not None:
+            say("--num_layers_unfrozen has no effect with an adapter, which all layers get (--lora False).")
         loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora)
         grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
         made = adapted(loaded, own, seed=seed, note={}, whole_vocabulary=grown)
-        assert isinstance(made, PeftModel)  # noqa: S101  (--lora is on)
+        if not own.lora:
+            unfreeze_top(made, layers_unfrozen(own))
+            say(f"the top {counted(layers_unfrozen(own), 'layer')} and what follows are trained.")
         return made
 
-    def joins(self, model: PeftModel, own: PpoOptions, *, say: Say) -> bool:  # noqa: ARG002  (of all stages)
+    def joins(self, model: PreTrainedModel | PeftModel, own: PpoOptions, *, say: Say) -> bool:  # noqa: ARG002  (of all stages)
         """Return that rows need padding."""
         return False
 
@@ -96,7 +97,7 @@ class PpoStages:
 
     def source(
         self,
-        model: PeftModel,
+        model: PreTrainedModel | PeftModel,
         data: Data,
         own: PpoOptions,
         args: TrainingArguments,
@@ -110,7 +111,7 @@ class PpoStages:
             UsageError: A rollout batch cannot be divided, nothing judges the answers, or they would reach
                 beyond the length that the model was trained for.
         """
-        _check_sizes(own, args)
+        _check(own, args)
         _check_length(model, int(data.rows.rows.lengths.max()), own)
         policy = Policy(model, own)
         read = Rollouts(
@@ -152,12 +153,13 @@ def _check_chains(own: PpoOptions) -> None:
             raise UsageError(f"--{name} is for chains.", hint="Add --chains True, or leave it out.")
 
 
-def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
-    """Raise `UsageError` unless a rollout batch divides into chunks, groups and steps."""
-    step = args.train_batch_size * args.gradient_accumulation_steps
+def _check(own: PpoOptions, args: TrainingArguments) -> None:
+    """Raise `UsageError` unless a rollout batch divides into chunks, groups and steps, and can be written."""
+    step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+    processes = f" × {args.world_size} processes" if args.world_size > 1 else ""
     sizes = {
         "--chunk_size": own.chunk_size,
-        "--per_device_train_batch_size × --gradient_accumulation_steps": step,
+        f"--per_device_train_batch_size × --gradient_accumulation_steps{processes}": step,
         **({"--num_generations": samples_each(own)} if samples_each(own) > 1 else {}),
     }
     for name, size in sizes.items():
@@ -166,11 +168,14 @@ def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
                 f"--num_rollouts {own.num_rollouts} is no multiple of {name}, {size}.",
                 hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
             )
-    if args.world_size > 1:
-        raise UsageError(f"PPO runs in one process, and there are {counted(args.world_size, 'process')}.")
+    if args.fsdp or args.deepspeed:
+        raise UsageError(
+            "--fsdp and --deepspeed share the weights among processes, and PPO writes with whole ones.",
+            hint="Leave them out: each process then holds the model.",
+        )
 
 
-def _check_length(model: PeftModel, longest: int, own: PpoOptions) -> None:
+def _check_length(model: PreTrainedModel | PeftModel, longest: int, own: PpoOptions) -> None:
     """Raise `UsageError` if the longest prompt leaves no room for an answer in what the model can read."""
     trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if trained and longest + own.max_new_tokens > trained:

@@ -52,7 +52,7 @@ UNLOGGED = "unlogged.safetensors"
 """What the next line of the log will say about steps already done, in a checkpoint between two lines."""
 
 SOURCE = "source.safetensors"
-"""What the source of batches keeps in a checkpoint. Of each process, if there are several."""
+"""What the source of batches keeps in a checkpoint: the same in all processes."""
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask to stop. If processes got different ones, SIGTERM decides: its sender starts a new run."""
@@ -415,7 +415,8 @@ class Loop:
                 self.trained.save_states(to)
                 save_state(to / _random(args.process_index), random_state())
                 self._save_unlogged(to / UNLOGGED)
-                if of_source := self.data.state_dict():
+                of_source = self.data.state_dict()  # which all processes make together
+                if of_source and args.should_save:
                     save_state(to / SOURCE, of_source)
             if args.should_save:
                 state.save_to_json(str(to / STATE))

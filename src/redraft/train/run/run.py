@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
-from torch import distributed
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils import logging
 
@@ -26,7 +25,7 @@ from redraft.errors import OutputError, UsageError
 from redraft.train.data.batches import Data, check_enough_rows
 from redraft.train.data.store import ABOUT, TOKENS, Prepared
 from redraft.train.model.memory import MemoryPlan, plan_of
-from redraft.train.processes import Say, check_same_start, leads
+from redraft.train.processes import Say, check_same_start, gathered, leads
 from redraft.train.run import checkpoints
 from redraft.train.run.checkpoints import SavedCheckpoint
 from redraft.train.run.components import (
@@ -225,10 +224,7 @@ class Ready:
         with alone(self.loop.folder) if self.args.should_save else nullcontext():
             step = self.checkpoint.step if self.checkpoint else 0
             mine = (step, self.config["tokens_sha256"][:12], len(self.data.rows.rows))
-            found: list[Any] = [mine] * self.args.world_size
-            if self.args.world_size > 1:
-                distributed.all_gather_object(found, mine)
-            check_same_start(found)
+            check_same_start(gathered(mine))
             if self.settings.own.overwrite_output_dir and self.args.should_save:
                 checkpoints.remove_all(self.loop.folder)
                 remove_result(self.loop.folder)

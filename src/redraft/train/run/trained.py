@@ -48,7 +48,7 @@ class Trained:
     Attributes:
         model: The model, to evaluate and to save.
         around: The module that computes the loss: the model, or one around it with weights of its own, such
-            as a value head. Those are saved with the states, because the result does not need them.
+            as a value head. What is trained of those is saved with the states: the result does not need it.
         wrapped: The model to call for gradients: DDP or DeepSpeed may be around it.
         accelerator: accelerate's, for the backward pass and for clipping.
         optimizer: From `prepare`.
@@ -158,9 +158,10 @@ class Trained:
             self.accelerator.scaler.load_state_dict(states["scaler"])
 
     def _own_weights(self) -> dict[str, torch.nn.Parameter]:
-        """Return the weights around the model."""
+        """Return the trained weights around the model."""
         inside = {id(each) for each in self.model.parameters()}
-        return {name: each for name, each in self.around.named_parameters() if id(each) not in inside}
+        trained = (pair for pair in self.around.named_parameters() if pair[1].requires_grad)
+        return {name: each for name, each in trained if id(each) not in inside}
 
     def load_model(self, folder: Path) -> None:
         """Load the weights of a checkpoint.

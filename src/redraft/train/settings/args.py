@@ -382,6 +382,7 @@ class _Ranges(TypedDict, total=False):
     lora_alpha: Annotated[float, Option("", gt=0)]
     lora_dropout: Annotated[float, Option("", ge=0, lt=1)]
     preview: Annotated[int, Option("", ge=1)]
+    num_layers_unfrozen: Annotated[int, Option("", ge=1)]
     num_rollouts: Annotated[int, Option("", ge=1)]
     chunk_size: Annotated[int, Option("", ge=1)]
     num_generations: Annotated[int, Option("", ge=2)]

@@ -1,0 +1,127 @@
+"""The two processes of `test_two_processes`: PPO by DDP on a CPU.
+
+A module of its own, so that processes can be started with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import distributed
+from transformers.utils import logging
+
+from redraft.chain import Chain
+from redraft.errors import CheckError, ModelError
+from redraft.train.processes import parting, place
+from redraft.train.rl.rewards import Reward
+from redraft.train.run.checkpoints import named
+from redraft.train.run.loop import Loop
+from tests.train.rl.tiny_policy import loop, policy, rollouts, share_of_e
+
+RANKS = 2
+KINDS: dict[str, dict[str, Any]] = {
+    "ppo": {"target": 1.0, "scale_reward": "running", "num_rollouts": 16},
+    "ppo-trlx": {"algorithm": "ppo-trlx", "target": 1.0},
+    "grpo": {"algorithm": "grpo"},
+    "top": {"lora": False, "num_layers_unfrozen": 1},
+}
+CHUNKS = 16 // 4
+"""Chunks of a rollout batch of the first kind."""
+
+HALF = 5
+"""A step in the middle of a rollout batch, with a checkpoint."""
+
+
+def made(folder: Path, kind: str, reward: Reward = share_of_e) -> Loop:
+    """A run of 16 steps, with a checkpoint every 5 and a line of the log every 2. Steps have 4 responses."""
+    size = 4 // place()[1]
+    read = rollouts(folder, policy(**KINDS[kind]), reward, size=size)
+    return loop(
+        folder, read, per_device_train_batch_size=size, save_steps=HALF, learning_rate=1e-3, logging_steps=2
+    )
+
+
+class Stops:
+    """A reward during which this process gets SIGTERM, when it judges so many chunks."""
+
+    def __init__(self, chunks: int) -> None:
+        self._left = chunks
+
+    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
+        """Judge a chunk."""
+        self._left -= 1
+        if not self._left:
+            self.at_last()
+        return await share_of_e(chains)
+
+    def at_last(self) -> None:
+        """Be told to stop."""
+        signal.raise_signal(signal.SIGTERM)
+
+
+class Fails(Stops):
+    """A reward that fails."""
+
+    def at_last(self) -> None:
+        """Fail."""
+        raise CheckError("the reward is broken")
+
+
+def stopped_and_resumed(folder: Path) -> None:
+    """One process is told to stop in the middle of the second rollout batch. Both do, and go on."""
+    own = CHUNKS // RANKS
+    told = made(folder, "ppo", Stops(own + 1) if place()[0] else share_of_e)
+    a_batch = told.steps_an_epoch
+    assert told.run() == a_batch
+    assert told.stopped == signal.SIGTERM
+    assert len((folder / "samples.jsonl").read_text().splitlines()) == 16 + 4 * RANKS
+    distributed.barrier()
+    judged = Fails(own)  # it judges what was not, and no more
+    again = made(folder, "ppo", judged)
+    assert again.run(named(folder / f"checkpoint-{a_batch}", folder)) == 16
+
+
+def resumed(folder: Path, whole: Path) -> None:
+    """Go on from a checkpoint in the middle of a rollout batch, and between two lines of the log."""
+    if not place()[0]:
+        folder.mkdir()
+        (folder / "log.jsonl").write_bytes((whole / "log.jsonl").read_bytes())
+        (folder / f"checkpoint-{HALF}").symlink_to(whole / f"checkpoint-{HALF}")
+    distributed.barrier()
+    made(folder, "ppo").run(named(folder / f"checkpoint-{HALF}", folder))
+
+
+def one_fails(folder: Path) -> str:
+    """The reward fails in one process. Return what this process says."""
+    try:
+        with parting():
+            made(folder, "ppo", Fails(2) if place()[0] else share_of_e).run()
+    except (CheckError, ModelError) as error:
+        return str(error)
+    return "nothing"
+
+
+def main() -> None:
+    """Run all. Torch is imported once: the last process forks the others."""
+    folder = Path(sys.argv[1])
+    rank = next((rank for rank in range(RANKS - 1) if os.fork() == 0), RANKS - 1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=RANKS
+    )
+    logging.disable_progress_bar()
+    for kind in KINDS:
+        made(folder / kind, kind).run()
+    stopped_and_resumed(folder / "stopped")
+    resumed(folder / "resumed", folder / "ppo")
+    distributed.barrier()
+    (folder / f"said-{rank}").write_text(one_fails(folder / "fails"))
+
+
+if __name__ == "__main__":
+    main()
