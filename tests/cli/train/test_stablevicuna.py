@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[3]
 SMALL = {
     "sft": "--per_device_train_batch_size 2 --gradient_accumulation_steps 1",
     "reward": "--per_device_train_batch_size 2 --gradient_accumulation_steps 1",
-    "ppo": "--num_rollouts 4 --chunk_size 4 --per_device_train_batch_size 4 --max_length 128 --min_new_tokens 4",
+    "ppo": "--num_rollouts 4 --chunk_size 4 --per_device_train_batch_size 4 --max_length 128",
 }
 ALL = "--max_steps 1 --bf16 False --dtype float32 --quiet"
 
