@@ -20,6 +20,8 @@ from tests.cli.train.test_ranks import TORCHRUN, ended
 from tests.train.reward.rewards import pairs
 from tests.train.tiny import curve, model_folder
 
+pytest.importorskip("trl", reason="TRL is not installed (the extra 'dpo')")
+
 USUAL = (
     "--model_name_or_path model --data_path pairs.jsonl --output_dir out --model_max_length 128 "
     "--max_steps 4 --save_steps 2 --cache_dir cache --bf16 False --dtype float32 --format stablevicuna"

@@ -23,7 +23,6 @@ from redraft.errors import UsageError
 from redraft.formats.tokens.encoder import Example
 from redraft.formats.tokens.pairs import PairEncoder
 from redraft.formats.tokens.prompts import PromptEncoder
-from redraft.train.dpo.stages import DPO_STAGES
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.settings.args import parse_for
 from redraft.train.settings.options import DPO
@@ -31,6 +30,9 @@ from tests.train.reward.rewards import USUAL, pairs
 from tests.train.run.test_run import losses
 from tests.train.tiny import model_folder
 from tests.train.tokenizer_kinds import CHATML
+
+pytest.importorskip("trl", reason="TRL is not installed (the extra 'dpo')")
+from redraft.train.dpo.stages import DPO_STAGES
 
 FASTER = ("--learning_rate", "1e-2", "--warmup_steps", "0")
 
@@ -182,6 +184,15 @@ def test_what_trl_does_not_take_is_a_message(model: str, here: Path, words: str,
     with pytest.raises(UsageError, match="TRL does not take these settings") as caught:
         ready(model, *words.split())
     assert said in caught.value.message
+
+
+def test_a_model_is_not_sharded(model: str, here: Path) -> None:
+    made: Any = ready(model)
+    made.args.fsdp = True
+    with pytest.raises(UsageError, match="DPO does not shard the model"):
+        DPO_STAGES.source(
+            made.loop.trained.model, made.data, made.settings.own, made.args, made.tokenizer, say=print
+        )
 
 
 def test_nothing_is_reported_to_the_hub(model: str, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

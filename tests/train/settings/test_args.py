@@ -416,7 +416,7 @@ def test_a_recipe_that_cannot_be_read(tmp_path: Path) -> None:
         parse([str(tmp_path / "big.yaml")])
 
 
-@pytest.mark.parametrize("name", ["selfee", "alpaca", "vicuna"])
+@pytest.mark.parametrize("name", ["selfee", "alpaca", "vicuna", "stablevicuna_sft"])
 def test_shipped_recipes(name: str) -> None:
     settings = parse([name, "--data_path", "x"])
     assert name in shipped_recipes("train")
