@@ -143,6 +143,12 @@ def _check(own: PpoOptions, args: TrainingArguments) -> None:
                 f"--num_rollouts {own.num_rollouts} is no multiple of {name}, {size}.",
                 hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
             )
+    if own.rollout_url and not own.lora:
+        raise UsageError("--rollout_url needs an adapter, which a server can load.", hint="--lora True")
+    if own.rollout_url and not own.rollout_url.startswith(("http://", "https://")):
+        raise UsageError(
+            f"--rollout_url {own.rollout_url} is no address.", hint="--rollout_url http://127.0.0.1:8000/v1"
+        )
     if args.fsdp or args.deepspeed:
         raise UsageError(
             "--fsdp and --deepspeed share the weights among processes, and PPO writes with whole ones.",
