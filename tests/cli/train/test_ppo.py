@@ -103,6 +103,8 @@ def test_starting_over_writes_new_samples(model: Path, data: Path, tmp_path: Pat
             "--num_layers_unfrozen 9: the model has 2 layers",
             "--num_layers_unfrozen 2",
         ),
+        (("--lora", "False", "--rollout_url", "http://127.0.0.1:1/v1"), "needs an adapter", "--lora True"),
+        (("--rollout_url", "127.0.0.1:8000"), "is no address", "http://127.0.0.1:8000/v1"),
         (("--reward", "wrods<=3"), "no check is called", "checks:"),
         (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
         (("--temperature", "0"), "--temperature", ""),

@@ -19,8 +19,8 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.engines.hf.reward import RewardModel
-from redraft.errors import CheckError, CheckSyntaxError, UsageError
-from redraft.train.rl import rewards
+from redraft.errors import CheckError, CheckSyntaxError, ServerError, UsageError
+from redraft.train.rl import posting, rewards
 from redraft.train.rl.rewards import parse_rewards
 from tests.train.tiny import SHAPE
 from tests.train.tokenizer_kinds import tokenizer
@@ -138,7 +138,7 @@ def test_a_server_judges_a_batch() -> None:
 
 
 def test_a_server_that_is_down_for_a_while_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewards, "_WAITS", (0.0,))
+    monkeypatch.setattr(posting, "_WAITS", (0.0,))
     with server((503, {}), (429, {}), (200, [1, 2])) as (url, asked):
         assert judged(url) == [1.0, 2.0]
     assert len(asked) == 3
@@ -168,10 +168,10 @@ def test_a_server_that_says_nothing_is_asked_again(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_server_that_stays_down_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewards, "PATIENCE", 0.0)
+    monkeypatch.setattr(posting, "PATIENCE", 0.0)
     with server((200, [])) as (url, _):
         pass
-    with pytest.raises(CheckError, match=r"no reward from http://127\.0\.0\.1") as raised:
+    with pytest.raises(ServerError, match=r"no reward from http://127\.0\.0\.1") as raised:
         judged(url)
     assert "it resumes" in (raised.value.hint or "")
 
@@ -188,7 +188,7 @@ def test_a_server_that_stays_down_stops_the_run(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_what_a_server_should_not_reply_is_said(status: int, reply: Any, said: str) -> None:
-    with server((status, reply)) as (url, _), pytest.raises(CheckError, match=said):
+    with server((status, reply)) as (url, _), pytest.raises((CheckError, ServerError), match=said):
         judged(url)
 
 

@@ -53,6 +53,11 @@ class PpoOptions(DataOptions):
         ROLLOUTS, "the most tokens of a prompt with its answer, in place of --max_new_tokens", None
     )
     min_new_tokens: int = own_setting(ROLLOUTS, "the fewest tokens of an answer", 0)
+    rollout_url: str | None = own_setting(
+        ROLLOUTS,
+        "let a server of vLLM write the answers, such as http://127.0.0.1:8000/v1; it loads each adapter",
+        None,
+    )
     temperature: float = own_setting(ROLLOUTS, "temperature of the answers", 1.0)
     top_p: float = own_setting(ROLLOUTS, "nucleus of the answers", 1.0)
     missing_eos_penalty: float = own_setting(

@@ -13,49 +13,31 @@ An answer comes as a record: its prompt, the answer as its best step, and the fi
 A function that has one parameter, with the name `chain`, gets the whole record instead.
 
 A server gets `{"prompts": […], "answers": […]}`, with texts, and replies `{"rewards": […]}`, with a number
-for each answer. It has `SECONDS` for a batch, and is asked again for `PATIENCE` seconds while it is down.
+for each answer. It has a minute for a batch, and is asked again for ten while it is down (`posting`).
 
 A reward that is no finite number stops the run: a model that is trained on NaN is lost.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
 import math
 import re
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Protocol
 
-import httpx
-
 from redraft.chain import Chain
 from redraft.counting import counted
 from redraft.engines.hf.reward import RewardModel
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, UsageError, shown
+from redraft.train.rl.posting import content, posted
 from redraft.verify.base import Check, Outcome, crash_of, run_check, together
 from redraft.verify.function import FunctionCheck, takes_prompt
 from redraft.verify.parse import parse_check
-
-_log = logging.getLogger(__name__)
-
-SECONDS = 60.0
-"""The time limit of one request to a server."""
-
-PATIENCE = 600.0
-"""How long a server may be down before the run stops."""
-
-_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between tries; the last one repeats."""
-
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses of a server that may do better later."""
 
 _WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*\*\s*")
 _HINT = "--reward words<=50, reward:MODEL, python:module.function or https://host/path; 2*A weighs."
@@ -153,13 +135,14 @@ class Served:
         """Ask the server for a batch of answers.
 
         Raises:
-            CheckError: It is down for too long, refuses, or replies otherwise than in the form above.
+            ServerError: It is down for too long, or refuses.
+            CheckError: It replies otherwise than in the form above.
         """
         asked = {
             "prompts": [each.prompt.said for each in chains],
             "answers": [each.answer for each in chains],
         }
-        reply = await self._asked(asked)
+        reply = content(await posted(self.url, asked, wanted="reward"))
         found = reply.get("rewards") if isinstance(reply, dict) else reply
         if not isinstance(found, list) or len(found) != len(chains):
             listed = counted(len(found), "reward") if isinstance(found, list) else shown(reply)
@@ -168,35 +151,6 @@ class Served:
                 hint='Reply with {"rewards": [0.5, …]}, a number for each answer.',
             )
         return [_number(each, self.url, chain) for each, chain in zip(found, chains, strict=True)]
-
-    async def _asked(self, body: dict[str, Any]) -> Any:
-        until = time.monotonic() + PATIENCE
-        async with httpx.AsyncClient(timeout=SECONDS) as client:
-            for number in range(1_000_000):
-                try:
-                    response = await client.post(self.url, json=body)
-                    if response.status_code not in _AGAIN:
-                        return self._read(response)
-                    fault = f"it replied with status {response.status_code}"
-                except httpx.TransportError as error:
-                    fault = str(error) or type(error).__name__
-                wait = _WAITS[min(number, len(_WAITS) - 1)]
-                if time.monotonic() + wait > until:
-                    raise CheckError(
-                        f"no reward from {self.url} for {PATIENCE:g} s: {fault}.",
-                        hint="Start the server, and type the same command again: it resumes.",
-                    )
-                _log.warning("no reward from %s: %s. Trying again in %g s.", self.url, fault, wait)
-                await asyncio.sleep(wait)
-        raise AssertionError
-
-    def _read(self, response: httpx.Response) -> Any:
-        if response.status_code != httpx.codes.OK:
-            raise CheckError(f"{self.url} replied with status {response.status_code}: {response.text:.200}")
-        try:
-            return response.json()
-        except ValueError:
-            raise CheckError(f"{self.url} replied with what is not JSON: {response.text!r:.100}.") from None
 
 
 @dataclass(frozen=True)

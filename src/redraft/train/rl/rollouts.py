@@ -10,7 +10,8 @@ share of every minibatch. A chunk is computed in the same batches as with one pr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from redraft.train.rl.policy import Policy, merged
 from redraft.train.rl.rewards import Reward
 from redraft.train.rl.sampler import Response, Sampler
 from redraft.train.rl.samples import Samples
+from redraft.train.rl.server import Server
 from redraft.train.rl.watch import Watch
 
 
@@ -42,7 +44,7 @@ class Rollouts:
         size: Sequences of a minibatch, of this process.
         seed: Of the order of prompts and minibatches, and of sampling.
         bf16: Whether layers compute in bf16.
-        folder: Where `samples.jsonl` is written.
+        folder: Where `samples.jsonl` is written, and adapters for a server.
         say: Called when the run goes wrong.
     """
 
@@ -67,6 +69,7 @@ class Rollouts:
         self._epoch = -1
         self._batch: Batch = {}
         self._samples, self._say = Samples(folder, afresh=own.overwrite_output_dir, leads=not self._rank), say
+        self._server = Server(own.rollout_url, folder, least=own.min_new_tokens) if own.rollout_url else None
         self._watch = Watch(own.target, own.stop_kl, own.stop_entropy)
 
     def __len__(self) -> int:
@@ -193,30 +196,37 @@ class Rollouts:
         scores: list[Score] = []
         own, size = self.own, self.own.chunk_size
         longest = max(len(each.tokens) + room(own, len(each.tokens)) for each in asked)
-        with merged(self.policy.model) as bare:
-            sampler = Sampler(
-                bare,
-                self._tokenizer,
-                ctx=longest,
-                parallel=size,
-                least=own.min_new_tokens,
-            )
-            try:
-                for first in range(0, len(asked), size * self._ranks):
-                    if stops():
-                        break
-                    start = first + size * self._rank
-                    mine = await self._chunk(sampler, epoch, start, asked[start : start + size])
-                    for written, judged in gathered(mine):
-                        self._keep(epoch, len(scores), asked, written, judged)
-                        responses += written
-                        scores += judged
-            finally:
-                await sampler.aclose()
+        async with self._sampler(longest) as sampler:
+            for first in range(0, len(asked), size * self._ranks):
+                if stops():
+                    break
+                start = first + size * self._rank
+                mine = await self._chunk(sampler, epoch, start, asked[start : start + size])
+                for written, judged in gathered(mine):
+                    self._keep(epoch, len(scores), asked, written, judged)
+                    responses += written
+                    scores += judged
         return responses, scores
 
+    @asynccontextmanager
+    async def _sampler(self, ctx: int) -> AsyncIterator[Sampler | Server]:
+        """Yield what writes responses with the policy as it is now."""
+        if self._server is not None:
+            await self._server.load(self.policy.model)
+            yield self._server
+            return
+        own = self.own
+        with merged(self.policy.model) as bare:
+            sampler = Sampler(
+                bare, self._tokenizer, ctx=ctx, parallel=own.chunk_size, least=own.min_new_tokens
+            )
+            try:
+                yield sampler
+            finally:
+                await sampler.aclose()
+
     async def _chunk(
-        self, sampler: Sampler, epoch: int, start: int, asked: Sequence[Asked]
+        self, sampler: Sampler | Server, epoch: int, start: int, asked: Sequence[Asked]
     ) -> tuple[list[Response], list[Score]]:
         rows = range(start, start + len(asked))
         if kept := self._samples.kept(epoch, rows, [each.record.id for each in asked]):

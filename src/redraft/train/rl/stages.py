@@ -19,7 +19,7 @@ from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_to
 from redraft.train.processes import Say
 from redraft.train.rl.experience import Asked
 from redraft.train.rl.layers import unfreeze_top
-from redraft.train.rl.options import PpoOptions, layers_unfrozen, samples_each
+from redraft.train.rl.options import PpoOptions, layers_unfrozen, room, samples_each
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.rewards import parse_rewards
 from redraft.train.rl.rollouts import Rollouts
@@ -40,6 +40,7 @@ class PpoStages:
 
     def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
         """Return the encoder of prompts."""
+        _check_chains(own)
         if own.max_length is not None:
             return PromptEncoder(tokenizer, own.format, own.max_length, max(own.min_new_tokens, 1))
         if own.max_new_tokens >= own.model_max_length:
@@ -48,7 +49,6 @@ class PpoStages:
                 f"{own.model_max_length}.",
                 hint=f"--model_max_length {2 * own.max_new_tokens}",
             )
-        _check_chains(own)
         if own.min_new_tokens > own.max_new_tokens:
             raise UsageError(
                 f"--min_new_tokens {own.min_new_tokens} is above --max_new_tokens {own.max_new_tokens}.",
@@ -168,6 +168,12 @@ def _check(own: PpoOptions, args: TrainingArguments) -> None:
                 f"--num_rollouts {own.num_rollouts} is no multiple of {name}, {size}.",
                 hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
             )
+    if own.rollout_url and not own.lora:
+        raise UsageError("--rollout_url needs an adapter, which a server can load.", hint="--lora True")
+    if own.rollout_url and not own.rollout_url.startswith(("http://", "https://")):
+        raise UsageError(
+            f"--rollout_url {own.rollout_url} is no address.", hint="--rollout_url http://127.0.0.1:8000/v1"
+        )
     if args.fsdp or args.deepspeed:
         raise UsageError(
             "--fsdp and --deepspeed share the weights among processes, and PPO writes with whole ones.",
@@ -178,11 +184,11 @@ def _check(own: PpoOptions, args: TrainingArguments) -> None:
 def _check_length(model: PreTrainedModel | PeftModel, longest: int, own: PpoOptions) -> None:
     """Raise `UsageError` if the longest prompt leaves no room for an answer in what the model can read."""
     trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if trained and longest + own.max_new_tokens > trained:
+    if trained and longest + (answer := room(own, longest)) > trained:
         raise UsageError(
-            f"a prompt of {longest:,} tokens and an answer of --max_new_tokens {own.max_new_tokens} are "
-            f"longer than the {trained:,} tokens that the model was trained for.",
-            hint=f"--model_max_length {trained} leaves out prompts that are too long.",
+            f"a prompt of {longest:,} tokens and an answer of {answer:,} are longer than the {trained:,} tokens "
+            "that the model was trained for.",
+            hint=f"--{'model_max_length' if own.max_length is None else 'max_length'} {trained} leaves out prompts that are too long.",
         )
 
 

@@ -82,6 +82,7 @@ _ELSEWHERE = OUTPUTS | {
     "workers",
     "overwrite_output_dir",
     "divergence_steps",
+    "rollout_url",
 }
 """redraft's settings that do not decide the weights, or are recorded in another form."""
 

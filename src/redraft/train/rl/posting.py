@@ -1,0 +1,77 @@
+"""Ask a server that may be down for a while: post JSON, and wait for it to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from redraft.errors import ServerError
+
+_log = logging.getLogger(__name__)
+
+SECONDS = 60.0
+"""The time limit of one request to a server."""
+
+PATIENCE = 600.0
+"""How long a server may be down before the run stops."""
+
+_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0)
+"""Seconds between tries; the last one repeats."""
+
+_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""Statuses of a server that may do better later."""
+
+
+async def posted(
+    url: str, body: Mapping[str, Any], *, wanted: str, seconds: float = SECONDS
+) -> httpx.Response:
+    """Post JSON, again and again while the server is down, and return its reply with any other status.
+
+    Args:
+        url: Where to.
+        body: What is asked.
+        wanted: What is hoped for, for messages.
+        seconds: The time limit of one request.
+
+    Raises:
+        ServerError: It is down for `PATIENCE` seconds.
+    """
+    until = time.monotonic() + PATIENCE
+    async with httpx.AsyncClient(timeout=seconds) as client:
+        for number in range(1_000_000):
+            try:
+                response = await client.post(url, json=body)
+                if response.status_code not in _AGAIN:
+                    return response
+                fault = f"it replied with status {response.status_code}"
+            except httpx.TransportError as error:
+                fault = str(error) or type(error).__name__
+            wait = _WAITS[min(number, len(_WAITS) - 1)]
+            if time.monotonic() + wait > until:
+                raise ServerError(
+                    f"no {wanted} from {url} for {PATIENCE:g} s: {fault}.",
+                    hint="Start the server, and type the same command again: it resumes.",
+                )
+            _log.warning("no %s from %s: %s. Trying again in %g s.", wanted, url, fault, wait)
+            await asyncio.sleep(wait)
+    raise AssertionError
+
+
+def content(response: httpx.Response) -> Any:
+    """Return the JSON of a reply.
+
+    Raises:
+        ServerError: It has another status than 200, or no JSON.
+    """
+    url, status = response.url, response.status_code
+    if status != httpx.codes.OK:
+        raise ServerError(f"{url} replied with status {status}: {response.text:.200}", status=status)
+    try:
+        return response.json()
+    except ValueError:
+        raise ServerError(f"{url} replied with what is not JSON: {response.text!r:.100}.") from None

@@ -1,0 +1,122 @@
+"""Write responses with a server that is told to load the adapter, for models that are slow in transformers.
+
+The server speaks the API of vLLM. At each rollout batch, the adapter is written into a folder that the server
+must see, and `POST /v1/load_lora_adapter` names it. `POST /v1/completions` then takes prompts as token ids,
+and must return the ids that it drew: a text has other tokens than were drawn, now and then, and those would
+be trained. A server without them is refused.
+
+Each adapter has a name of its own, by its weights. A server that loads another one under the same name may go
+on with prompts that it has cached for the first (vLLM issue 42125).
+
+Log-probabilities are those of the policy in this process, as for all responses. A server computes in another
+order and number format, so a resumed run does not repeat its responses to the last token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from redraft.engines.base import Sampling, Tokens
+from redraft.errors import ServerError, shown
+from redraft.train.processes import gathered, place
+from redraft.train.rl.posting import content, posted
+from redraft.train.rl.sampler import Response
+from redraft.weights.replace import replace_folder
+
+ADAPTER = "rollout-adapter"
+"""The folder of the adapter, in the output folder."""
+
+SECONDS = 600.0
+"""The time limit of a response."""
+
+
+class Server:
+    """Writes responses to prompts that are given as tokens.
+
+    Args:
+        url: Where the API is, such as http://127.0.0.1:8000/v1.
+        folder: The output folder of the run.
+        least: Tokens that a response has at least.
+    """
+
+    def __init__(self, url: str, folder: Path, *, least: int = 0) -> None:
+        self._url, self._folder, self._least = url.rstrip("/"), folder.resolve() / ADAPTER, least
+        self._name = ""
+
+    async def load(self, model: Any) -> None:
+        """Load the adapter of a model, in place of an earlier one. The first process does it for all.
+
+        Raises:
+            ServerError: The server is down for too long, or does not load it.
+            OSError: The adapter cannot be written.
+        """
+        self._name = gathered(self._name if place()[0] else await self._loaded(model))[0]
+
+    async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
+        """Write a response to each prompt.
+
+        Raises:
+            ServerError: The server is down for too long, refuses, or returns no token ids.
+        """
+        return await asyncio.gather(*map(self._one, prompts, samplings))
+
+    async def _loaded(self, model: Any) -> str:
+        name = self._saved(model)
+        for earlier in {self._name, name} - {""}:
+            await self._told("unload_lora_adapter", lora_name=earlier)
+        response = await self._told("load_lora_adapter", lora_name=name, lora_path=str(self._folder))
+        if response.status_code != httpx.codes.OK:
+            raise ServerError(
+                f"{self._url} does not load the adapter: status {response.status_code}, {response.text:.200}",
+                hint="Start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora and a high enough "
+                f"--max-lora-rank, where it sees {self._folder}.",
+            )
+        return name
+
+    def _saved(self, model: Any) -> str:
+        """Write the adapter, and return a name for it."""
+        aside = self._folder.with_name(f".saving-{ADAPTER}")
+        shutil.rmtree(aside, ignore_errors=True)  # left by a run that died
+        model.save_pretrained(aside)
+        digest = hashlib.sha256((aside / "adapter_model.safetensors").read_bytes()).hexdigest()
+        replace_folder(aside, self._folder)
+        return f"redraft-{digest[:16]}"
+
+    async def _told(self, what: str, **body: str) -> httpx.Response:
+        return await posted(f"{self._url}/{what}", body, wanted="adapter")
+
+    async def _one(self, prompt: Tokens, sampling: Sampling) -> Response:
+        body = {
+            "model": self._name,
+            "prompt": list(prompt),
+            "max_tokens": sampling.max_tokens,
+            "min_tokens": self._least,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "seed": sampling.seed,
+            "return_token_ids": True,
+            # Else vLLM takes them from the model's folder, and draws from another distribution than π.
+            "top_k": -1,
+            "min_p": 0.0,
+            "repetition_penalty": 1.0,
+        }
+        reply = content(await posted(f"{self._url}/completions", body, wanted="answer", seconds=SECONDS))
+        try:
+            (choice,) = reply["choices"]
+            text, ended = str(choice["text"]), choice["finish_reason"] == "stop"
+            tokens = choice.get("token_ids")
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise ServerError(f"{self._url} replied with no completion: {shown(reply)}.") from None
+        if not isinstance(tokens, list):
+            raise ServerError(
+                f"{self._url} replied without the token ids that it drew.",
+                hint="vLLM returns them from 0.10.2 on (return_token_ids). A text may have other tokens.",
+            )
+        return Response(tuple(tokens), text, ended)

@@ -1,0 +1,169 @@
+"""Rollouts from a server: a small one over HTTP, which loads adapters with peft and generates greedily."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import PeftModel
+
+from redraft.engines.base import Sampling
+from redraft.errors import ServerError
+from redraft.train.rl import posting
+from redraft.train.rl.server import ADAPTER, Server
+from tests.train.rl.tiny_policy import TOKENIZER, policy, rollouts, shaken
+
+Reply = tuple[int, Any]
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is down is not waited for."""
+    monkeypatch.setattr(posting, "PATIENCE", 0.0)
+
+
+@contextmanager
+def serving(reply: Callable[[str, Any], Reply]) -> Iterator[str]:
+    """A server with these replies to a path and a body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            status, said = reply(self.path, body)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(said.encode() if isinstance(said, str) else json.dumps(said).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{made.server_port}/v1"
+    finally:
+        made.shutdown()
+        made.server_close()
+
+
+class Served:
+    """The tiny model with the adapters that it was told to load. It draws the likeliest tokens."""
+
+    def __init__(self) -> None:
+        self.loaded: dict[str, Any] = {}
+        self.asked: list[Any] = []
+        self._lock = threading.Lock()
+
+    def __call__(self, path: str, body: Any) -> Reply:
+        """Reply as vLLM does."""
+        with self._lock:
+            return getattr(self, path.removeprefix("/v1/"))(body)  # type: ignore[no-any-return]
+
+    def load_lora_adapter(self, body: Any) -> Reply:
+        """Load an adapter, unless one of its name is there."""
+        if body["lora_name"] in self.loaded:
+            return 400, "already loaded"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft does not know redraft's fields
+            made = PeftModel.from_pretrained(policy(lora=False).model, body["lora_path"])
+        self.loaded[body["lora_name"]] = made.eval()
+        return 200, "Success"
+
+    def unload_lora_adapter(self, body: Any) -> Reply:
+        """Forget an adapter."""
+        return (200, "Success") if self.loaded.pop(body["lora_name"], None) else (404, "not found")
+
+    def completions(self, body: Any) -> Reply:
+        """Write a response."""
+        self.asked.append(body)
+        ids, end = list(body["prompt"]), TOKENIZER.eos_token_id
+        drawn: list[int] = []
+        with torch.no_grad():
+            while len(drawn) < body["max_tokens"] and drawn[-1:] != [end]:
+                logits = self.loaded[body["model"]](torch.tensor([ids + drawn])).logits[0, -1]
+                drawn.append(int(logits.argmax()))
+        finish = "stop" if drawn[-1] == end else "length"
+        text = TOKENIZER.decode(drawn, skip_special_tokens=True)
+        return 200, {"choices": [{"text": text, "token_ids": drawn, "finish_reason": finish}]}
+
+
+def test_the_server_writes_with_the_adapter_of_each_rollout_batch(tmp_path: Path) -> None:
+    served = Served()
+    with serving(served) as url:
+        made = policy(rollout_url=url, min_new_tokens=2)
+        source = rollouts(tmp_path, made)
+        names = []
+        for epoch in range(3):
+            shaken(made)
+            for batch in source.batches(epoch):
+                for ids, start, mask in zip(batch["input_ids"], batch["starts"], batch["mask"], strict=True):
+                    end = int(start + mask.sum())
+                    likeliest = made.model(ids[None, : end - 1]).logits[0, start - 1 :].argmax(-1)
+                    assert likeliest.tolist() == ids[start:end].tolist()
+            names += served.loaded
+    assert len(set(names)) == 3  # one at a time, each under a name of its own
+    sent = served.asked[0]
+    assert (sent["temperature"], sent["top_p"], sent["top_k"], sent["min_tokens"]) == (1.0, 1.0, -1, 2)
+    assert len({each["seed"] for each in served.asked}) == len(served.asked) == 24
+    assert sorted(path.name for path in tmp_path.iterdir()) == [ADAPTER, "samples.jsonl"]
+
+
+def test_an_adapter_that_the_server_has_already_is_loaded_again(tmp_path: Path) -> None:
+    served = Served()
+    with serving(served) as url:
+        for _ in range(2):
+            asyncio.run(Server(url, tmp_path).load(policy().model))
+    assert len(served.loaded) == 1
+
+
+def completed(url: str, folder: Path) -> None:
+    """Load an adapter and ask for a response."""
+
+    async def both() -> None:
+        server = Server(url, folder)
+        await server.load(policy().model)
+        await server.chunk([(1, 2)], [Sampling(max_tokens=2, seed=1)])
+
+    asyncio.run(both())
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_server_that_loads_no_adapters_says_how_to_start_it(tmp_path: Path, status: int) -> None:
+    with (
+        serving(lambda *_: (status, "no LoRA")) as url,
+        pytest.raises(ServerError, match=f"status {status}, no LoRA") as raised,
+    ):
+        completed(url, tmp_path)
+    assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora" in str(raised.value.hint)
+    assert str(tmp_path / ADAPTER) in str(raised.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("reply", "said"),
+    [
+        ({"choices": [{"text": "a", "finish_reason": "stop"}]}, "without the token ids"),
+        ({"choices": []}, "no completion"),
+        ([1], "no completion"),
+        ("hello", "not JSON"),
+    ],
+)
+def test_what_a_server_should_not_reply_is_said(tmp_path: Path, reply: Any, said: str) -> None:
+    with serving(lambda *_: (200, reply)) as url, pytest.raises(ServerError, match=said):
+        completed(url, tmp_path)
+
+
+def test_a_server_that_is_down_stops_the_run(tmp_path: Path) -> None:
+    with serving(lambda *_: (200, "")) as url:
+        pass
+    with pytest.raises(ServerError, match="no adapter from") as raised:
+        completed(url, tmp_path)
+    assert "it resumes" in str(raised.value.hint)
