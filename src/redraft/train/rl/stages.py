@@ -185,10 +185,11 @@ def _check_length(model: PreTrainedModel | PeftModel, longest: int, own: PpoOpti
     """Raise `UsageError` if the longest prompt leaves no room for an answer in what the model can read."""
     trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     if trained and longest + (answer := room(own, longest)) > trained:
+        flag = "--model_max_length" if own.max_length is None else "--max_length"
         raise UsageError(
-            f"a prompt of {longest:,} tokens and an answer of {answer:,} are longer than the {trained:,} tokens "
-            "that the model was trained for.",
-            hint=f"--{'model_max_length' if own.max_length is None else 'max_length'} {trained} leaves out prompts that are too long.",
+            f"a prompt of {longest:,} tokens and an answer of {answer:,} are longer than the {trained:,} "
+            "tokens that the model was trained for.",
+            hint=f"{flag} {trained} leaves out prompts that are too long.",
         )
 
 
