@@ -145,7 +145,7 @@ def test_a_server_that_is_down_for_a_while_is_asked_again(monkeypatch: pytest.Mo
 
 
 def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewards, "_WAITS", (0.05,))
+    monkeypatch.setattr(posting, "_WAITS", (0.05,))
     with server((200, [])) as (url, _):
         pass
 
@@ -160,8 +160,8 @@ def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_server_that_says_nothing_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewards, "_WAITS", (0.0,))
-    monkeypatch.setattr(rewards, "SECONDS", 0.3)
+    monkeypatch.setattr(posting, "_WAITS", (0.0,))
+    monkeypatch.setattr(posting, "SECONDS", 0.3)
     with server((200, None), (200, [1, 2])) as (url, asked):
         assert judged(url) == [1.0, 2.0]
     assert len(asked) == 2
