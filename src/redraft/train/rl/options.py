@@ -32,7 +32,8 @@ class PpoOptions(DataOptions):
     )
     reward: tuple[str, ...] = own_setting(
         REWARD,
-        "what judges an answer: a check, reward:MODEL, python:module.function or https://…; several add up",
+        "what judges an answer: a check, reward:MODEL, python:module.function, score:PROGRAM or https://…; "
+        "several add up",
         (),
     )
     num_rollouts: int = own_setting(ROLLOUTS, "answers in a rollout batch, over all processes", 128)

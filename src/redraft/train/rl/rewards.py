@@ -5,8 +5,12 @@
 | a check, such as `words<=50` | its score, 0 to 1 (`verify`) |
 | `reward:MODEL` | the number of a reward model (`redraft train reward`), which may be negative |
 | `python:module.function` | what the function returns for the answer, or for the answer and its `Prompt` |
+| `score:PROGRAM ARGS` | the number that a program prints as its last line |
 | `https://host/path` | what a server replies for a batch of answers |
 | `2*FORM` | twice as much |
+
+A program reads the answer on standard input, as that of the check `command:` does, and exits with 0 within
+30 s, or the limit of `score[10s]:…`.
 
 A server gets `{"prompts": […], "answers": […]}`, with texts, and replies `{"rewards": […]}`, with a number
 for each answer. It has `SECONDS` for a batch, and is asked again for `PATIENCE` seconds while it is down.
@@ -35,6 +39,7 @@ from redraft.engines.hf.reward import RewardModel
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, UsageError, shown
 from redraft.verify.base import Check, Outcome, crash_of, run_check, together
+from redraft.verify.command import Command
 from redraft.verify.function import FunctionCheck, takes_prompt
 from redraft.verify.parse import parse_check
 
@@ -53,7 +58,10 @@ _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of a server that may do better later."""
 
 _WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*\*\s*")
-_HINT = "--reward words<=50, reward:MODEL, python:module.function or https://host/path; 2*A weighs."
+_HINT = (
+    "--reward words<=50, reward:MODEL, python:module.function, score:PROGRAM or https://host/path; "
+    "2*A weighs."
+)
 
 
 class Reward(Protocol):
@@ -125,6 +133,38 @@ class Called:
                 hint="Fix the function, and type the same command again: it resumes.",
             ) from error
         return _number(found.score if isinstance(found, Outcome) else found, self.function.name, answer)
+
+
+@dataclass(frozen=True)
+class Printed:
+    """The number that a program prints as its last line."""
+
+    program: Command
+
+    async def __call__(self, prompts: Sequence[Prompt], answers: Sequence[str]) -> list[float]:  # noqa: ARG002
+        """Run the program for each answer.
+
+        Raises:
+            CheckError: It could not run, failed, took too long, or printed no number.
+        """
+        ran = await together([self.program.run(answer) for answer in answers])
+        return [self._read(answer, *each) for answer, each in zip(answers, ran, strict=True)]
+
+    def _read(self, answer: str, status: int | None, output: str) -> float:
+        name, seconds = f"score:{self.program.line}", self.program.seconds
+        if status != 0:
+            how = f"took longer than {seconds:g} s" if status is None else f"ended with exit status {status}"
+            raise CheckError(
+                f"the reward {name} {how} for the answer {answer!r:.60}. It printed:\n{output or 'nothing'}",
+                hint="Fix the program, and type the same command again: it resumes. "
+                "A new run may give it more time: score[60s]:PROGRAM.",
+            )
+        last = output.rpartition("\n")[2]
+        try:
+            found: object = float(last)
+        except ValueError:
+            found = last
+        return _number(found, name, answer)
 
 
 @dataclass(frozen=True)
@@ -224,6 +264,10 @@ def _parsed(form: str) -> Reward:
         return Served(form)
     if form.startswith("reward:"):
         return Modelled(RewardModel.load(form.removeprefix("reward:").strip()))
+    if form.startswith(("score:", "score[")):
+        program = parse_check(f"command{form.removeprefix('score')}")
+        assert isinstance(program, Command)  # noqa: S101  (the kind)
+        return Printed(program)
     if form.startswith("python:"):
         return Called(FunctionCheck.of(form.removeprefix("python:").strip()))
     return Checked(parse_check(form))

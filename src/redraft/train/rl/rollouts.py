@@ -7,6 +7,7 @@ tensors of them once all are there. They are part of a checkpoint, so a run resu
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ class Rollouts:
         self._experience = Experience(policy, own, size=size, bf16=bf16)
         self._epoch = -1
         self._batch: Batch = {}
-        self._samples, self._say = Samples(folder, afresh=own.overwrite_output_dir), say
+        self._samples = Samples(folder, afresh=own.overwrite_output_dir, settings=_settings(own, seed))
+        self._say = say
         self._watch = Watch(own.target, own.stop_kl, own.stop_entropy)
 
     def __len__(self) -> int:
@@ -214,3 +216,16 @@ class Rollouts:
         seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
         own = self.own
         return Sampling(own.temperature, own.top_p, own.max_new_tokens, seed)
+
+
+_DECIDING = (
+    *("model_name_or_path", "reward", "algorithm", "num_generations", "num_rollouts", "chunk_size"),
+    *("max_new_tokens", "min_new_tokens", "temperature", "top_p"),
+)
+"""Settings that decide the first rollout batch. A run that has steps keeps all of its settings."""
+
+
+def _settings(own: PpoOptions, seed: int) -> str:
+    """Return a short hash of what decides responses and rewards, next to the prompts."""
+    deciding = [seed, *(getattr(own, name) for name in _DECIDING)]
+    return hashlib.sha256(repr(deciding).encode()).hexdigest()[:8]

@@ -25,15 +25,18 @@ class Samples:
     Args:
         folder: The output folder of the run.
         afresh: Whether what is there is thrown away.
+        settings: Of what decides responses and rewards. What was written with others is not used again.
     """
 
-    def __init__(self, folder: Path, *, afresh: bool = False) -> None:
-        self._path, self._afresh = folder / SAMPLES, afresh
+    def __init__(self, folder: Path, *, afresh: bool = False, settings: str = "") -> None:
+        self._path, self._afresh, self._settings = folder / SAMPLES, afresh, settings
         self._file: LineFile | None = None
         self._kept: dict[tuple[int, int], dict[str, Any]] = {}
 
     def open(self, since: int) -> None:
         """Open the file, and read what an earlier session wrote for rollout batches from `since` on.
+
+        What it wrote with other settings is cut off.
 
         Raises:
             OutputError: It cannot be written.
@@ -43,11 +46,13 @@ class Samples:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
         for line in () if self._afresh else read_lines(self._path):
-            whole += len(line) if line.endswith(b"\n") else 0
             with suppress(KeyError, TypeError, ValueError):
                 each = parse_line(line) or {}
                 if int(each["rollout"]) >= since:
+                    if each.get("settings") != self._settings:
+                        break  # rollout batches stand in order
                     self._kept[int(each["rollout"]), int(each["row"])] = each
+            whole += len(line) if line.endswith(b"\n") else 0
         self._file = LineFile(self._path, made_up=True)
         self._file.cut(whole)
 
@@ -92,6 +97,7 @@ class Samples:
                 "reward": reward,
                 "ended": response.ended,
                 "tokens": response.tokens,
+                "settings": self._settings,
             }
             for row, (name, text), response, reward in zip(rows, asked, responses, rewards, strict=True)
         ]
