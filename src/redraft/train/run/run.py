@@ -193,8 +193,9 @@ class Ready:
         """Return the plan of the run as lines of text."""
         rows, data = self.data.rows.rows, self.prepared.report
         full = f", {rows.efficiency:.1%} full" if self.stages.packs(self.settings.own) else ""
+        row = "answer" if self.writes else self.stages.row
         plan = (
-            f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, self.stages.row)} "
+            f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, row)} "
             f"(of {counted(len(rows), self.stages.row)}{full}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
