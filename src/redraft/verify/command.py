@@ -77,10 +77,25 @@ class Command:
         Raises:
             CheckError: The program could not be started or has status 126 or 127, or its supervisor died.
         """
-        async with turn():
-            return await self._checked(answer)
+        status, output = await self.run(answer)
+        if status is None:
+            limit = f"{self.seconds:g} s"
+            return failed(f"The check command was stopped: it took longer than {limit} on this answer.")
+        return self._outcome(status, output)
 
-    async def _checked(self, answer: str) -> Outcome:
+    async def run(self, answer: str) -> tuple[int | None, str]:
+        """Run the program.
+
+        Returns:
+            Its exit status, None if it was stopped at the time limit, and the end of its output.
+
+        Raises:
+            CheckError: It could not be started, or its supervisor died.
+        """
+        async with turn():
+            return await self._run(answer)
+
+    async def _run(self, answer: str) -> tuple[int | None, str]:
         output = _Output()
         with tempfile.TemporaryFile() as given, contextlib.closing(output):
             given.write(answer.encode("utf-8", "replace"))
@@ -91,12 +106,11 @@ class Command:
                 async with asyncio.timeout(self.seconds):
                     result = await _result(process)
             except TimeoutError:
-                limit = f"{self.seconds:g} s"
-                return failed(f"The check command was stopped: it took longer than {limit} on this answer.")
+                return None, str(output)
             finally:
                 await _end(process)
                 await output.end()
-        return self._outcome(self._status(result), str(output))
+        return self._status(result), str(output)
 
     async def _start(self, given: IO[bytes], pipe: int) -> Process:
         supervised = [sys.executable, "-I", "-S", supervisor.__file__, str(given.fileno())]

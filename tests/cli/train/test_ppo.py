@@ -87,6 +87,13 @@ def test_the_same_command_again_finds_all_steps_done(model: Path, data: Path, tm
     assert (tmp_path / "out" / "adapter_model.safetensors").read_bytes() == before
 
 
+def test_another_reward_is_another_run(model: Path, data: Path, tmp_path: Path) -> None:
+    ppo(model, data, tmp_path / "out")
+    status, printed = ppo(model, data, tmp_path / "out", "--reward", "words<=1")
+    assert status == 2
+    assert "reward was characters<=20 and is characters<=20, words<=1" in " ".join(printed.split())
+
+
 def test_starting_over_writes_new_samples(model: Path, data: Path, tmp_path: Path) -> None:
     ppo(model, data, tmp_path / "out")
     ppo(model, data, tmp_path / "out", "--overwrite_output_dir", "True", "--seed", "7")
@@ -203,3 +210,25 @@ def test_weights_that_are_shared_among_processes_are_refused(tmp_path: Path) -> 
     args = TrainingArguments(str(tmp_path), use_cpu=True, fsdp=True, per_device_train_batch_size=4)
     with pytest.raises(UsageError, match="PPO writes with whole ones"):
         _check(PpoOptions(), args)
+
+
+def test_a_preview_shows_prompts_up_to_where_the_model_writes(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    status, printed = ppo(model, data, tmp_path / "out", "--preview", "2")
+    assert status == 0, printed
+    assert "6 records read, 6 to train on: 104 tokens; the longest has 18" in " ".join(printed.split())
+    assert "a prompt, up to where the model writes, ⟨control token⟩, ↵ line end" in printed
+    assert printed.count("assistant↵") == printed.count(" tokens\n") == 2
+    assert not {"⟦", "loss"} & set(printed.split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_estimate_counts_the_writing_of_answers(model: Path, data: Path, tmp_path: Path) -> None:
+    status, printed = ppo(model, data, tmp_path / "out", "--estimate", "True")
+    assert status == 0, printed
+    assert "for 4 steps with" in printed
+    assert "of it to write and judge answers" in printed
+    assert "measured " in printed
+    assert "memory  " not in printed  # no plan knows of rollouts
+    assert not (tmp_path / "out").exists()

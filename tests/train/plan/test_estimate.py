@@ -85,6 +85,16 @@ def test_memory_that_is_shared_is_not_estimated() -> None:
     assert replace(shared, pace=None).hours is None
 
 
+def test_the_hours_count_answers_that_are_written_between_steps() -> None:
+    pace = TrialPace(1, 2.0, 1, writing=60.0)
+    found = Estimate(1, 1, None, 1, 1, 1, 1, 1, 7200, pace, {}, rollouts=60)
+    assert found.hours == 2.0
+    assert (
+        found.lines()[-1].strip() == "1:00:00 of it to write and judge answers, 1:00 for each rollout batch"
+    )
+    assert not any("memory" in line for line in found.lines())
+
+
 def test_processes_that_load_the_whole_model_each_need_the_machines_memory(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import shlex
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -199,8 +200,55 @@ def test_no_reward_and_an_unknown_one_are_errors() -> None:
         parse_rewards(("wrods<=3",))
 
 
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[[str], str]:
+    """Write a Python program of the user, whose answer is in `text`. Return its command line."""
+
+    def written(body: str) -> str:
+        path = tmp_path / "judge.py"
+        path.write_text(f"import sys, time\ntext = sys.stdin.read()\n{body}\n")
+        return f"{shlex.quote(sys.executable)} {shlex.quote(str(path))}"
+
+    return written
+
+
+def test_a_program_prints_the_reward_as_its_last_line(program: Callable[[str], str]) -> None:
+    judge = program("print('tokens: 7', file=sys.stderr)\nprint(f'{-len(text) / 2}\\n')")
+    assert judged(f"score:{judge}") == [-0.5, -1.5]
+    assert judged(f"2 * score[20s]:{judge}") == [-1.0, -3.0]
+    assert judged(f"command:{judge}") == [1.0, 1.0]  # as everywhere, its exit status
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("print('nan')", "is nan for the answer 'a'"),
+        ("print('good')", "is 'good' for the answer 'a'"),
+        ("pass", "is '' for the answer 'a'"),
+        ("print(1); sys.exit(text == 'a' and 3)", "exit status 3.*for the answer 'a'.*\n1"),
+        ("print(text.nothing)", "exit status 1.*for the answer 'a'(.*\n)*AttributeError"),
+    ],
+)
+def test_a_program_that_gives_no_number_stops_the_run(
+    program: Callable[[str], str], body: str, said: str
+) -> None:
+    with pytest.raises(CheckError, match=said):
+        judged(f"score:{program(body)}", answers=("a", "a"))
+
+
+def test_a_program_that_hangs_stops_the_run(program: Callable[[str], str]) -> None:
+    with pytest.raises(CheckError, match=r"longer than 0\.3 s for the answer 'a'") as raised:
+        judged(f"score[0.3s]:{program('time.sleep(60)')}", answers=("a", "a"))
+    assert "score[60s]:" in (raised.value.hint or "")
+
+
+def test_a_program_that_is_not_there_is_said_at_once() -> None:
+    with pytest.raises(CheckSyntaxError, match="there is no program 'no-such-judge'"):
+        parse_rewards(("score:no-such-judge",))
+
+
 def test_numbers_of_libraries_are_numbers() -> None:
-    assert math.isfinite(rewards._number(np.float32(1), "x", "a"))
+    assert math.isfinite(rewards._number(np.float32(1), "x", Chain()))
 
 
 def test_a_reward_model_gives_its_number(tmp_path: Path) -> None:

@@ -133,6 +133,20 @@ def test_chunks_that_were_judged_before_a_stop_are_not_judged_again(tmp_path: Pa
     assert [each["row"] for each in samples(tmp_path)] == list(range(8))
 
 
+@pytest.mark.parametrize("settings", [{"reward": ("lacks:e",)}, {"temperature": 0.5}])
+def test_chunks_that_were_judged_with_other_settings_are_written_again(
+    tmp_path: Path, settings: dict[str, Any]
+) -> None:
+    asked = iter([False, True])
+    assert list(rollouts(tmp_path, policy()).batches(0, stops=lambda: next(asked))) == []
+    before = (tmp_path / SAMPLES).read_bytes()
+    assert before
+    list(rollouts(tmp_path, policy(**settings)).batches(0))
+    list(rollouts(tmp_path / "other", policy(**settings)).batches(0))
+    assert samples(tmp_path) == samples(tmp_path / "other")
+    assert not (tmp_path / SAMPLES).read_bytes().startswith(before)
+
+
 @pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
 def test_the_reward_rises(tmp_path: Path, algorithm: str) -> None:
     rewards = numbers(tmp_path, "reward", algorithm=algorithm)
@@ -179,6 +193,27 @@ def test_a_length_may_count_the_prompt_too(tmp_path: Path) -> None:
     cut = [each for each in samples(tmp_path) if not each["ended"]]
     assert cut
     assert all(lengths[each["id"]] + len(each["tokens"]) == most for each in cut)
+
+
+def test_tensorboard_gets_the_numbers_of_the_log(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    source = rollouts(tmp_path, policy())
+    loop(tmp_path, source, report_to="tensorboard", max_steps=8, save_strategy="no").run()
+    (path,) = tmp_path.rglob("events.out.tfevents.*")
+    sent = accumulator.EventAccumulator(str(path)).Reload()
+    for name in (
+        "reward",
+        "kl",
+        "kl_k3",
+        "entropy",
+        "clip_fraction",
+        "explained_variance",
+        "response_tokens",
+    ):
+        numbers = {each.step: each.value for each in sent.Scalars(f"train/{name}")}
+        assert numbers == pytest.approx(
+            {line["step"]: line[name] for line in curve(tmp_path) if name in line}
+        )
 
 
 # What a policy or a reward should not do.

@@ -78,6 +78,12 @@ def test_counts_go_on(clock: list[float]) -> None:
     assert after.longest == 30
 
 
+def test_a_line_shows_the_reward_and_the_kl_of_a_rollout_batch(clock: list[float]) -> None:
+    screen, console = screen_of(terminal=False)
+    StepProgress(console=console, clock=lambda: clock[0]).step(1, 4, NUMBERS | {"reward": 0.25, "kl": 1.5})
+    assert "step 1 of 4 · reward 0.250 · KL 1.5 · loss 1.2346" in screen.getvalue()
+
+
 def shown(terminal: bool, clock: list[float], steps: int = 20, seconds: float = 2.0) -> str:
     screen, console = screen_of(terminal)
     progress = StepProgress(console=console, clock=lambda: clock[0])

@@ -119,10 +119,11 @@ class DataReport:
             self.broken.add(name)
 
     def lines(self, marked: str = "with loss") -> list[str]:
-        """Return the report as lines of text. `marked` says what the marked tokens are."""
+        """Return the report as lines of text. `marked` says what the marked tokens are, if any are."""
         share = self.trained / max(self.tokens, 1)
+        of_them = f", {self.trained:,} of them {marked} ({share:.0%})" if marked else ""
         read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
-        loss = f"{self.tokens:,} tokens, {self.trained:,} of them {marked} ({share:.0%})"
+        loss = f"{self.tokens:,} tokens{of_them}"
         of_prompts = f" ({self.cut_prompt:,} of prompts)" if self.cut_prompt else ""
         skipped = sorted(self.skipped.items(), key=lambda item: -item[1].count)
         tallies = [

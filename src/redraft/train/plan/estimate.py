@@ -1,7 +1,8 @@
 """Estimate a run: parameters, memory, the largest batch, tokens/s, hours and money.
 
 Memory is computed (`model.memory`). Speed is measured in a few real steps, in a temporary folder. The
-hours do not include evaluations and checkpoints.
+hours do not include evaluations and checkpoints. A run that writes its own data (rollouts) writes one whole
+batch of them first, and judges it; its memory is what that took.
 """
 
 from __future__ import annotations
@@ -51,11 +52,15 @@ class TrialPace:
         steps: The steps that count.
         tokens_per_second: The median, over all processes.
         memory: Peak bytes of this process, or of its GPU.
+        tokens: Tokens of a batch of each process, in the mean.
+        writing: Seconds for a batch of rollouts before the first step.
     """
 
     steps: int
     tokens_per_second: float
     memory: int
+    tokens: float = 0.0
+    writing: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Estimate:
         weights: Bytes of the loaded model.
         processes: Processes on this machine.
         busy: A notice that other processes use the cores, or None.
+        rollouts: How often a batch of rollouts is written.
     """
 
     parameters: int
@@ -95,6 +101,7 @@ class Estimate:
     weights: int = 0
     processes: int = 1
     busy: str | None = None
+    rollouts: int = 0
 
     @property
     def fits(self) -> bool:
@@ -104,7 +111,9 @@ class Estimate:
     @property
     def hours(self) -> float | None:
         """The hours of all steps."""
-        return None if self.pace is None else self.tokens / self.pace.tokens_per_second / 3600
+        if self.pace is None:
+            return None
+        return (self.tokens / self.pace.tokens_per_second + self.rollouts * self.pace.writing) / 3600
 
     def lines(self) -> list[str]:
         """Return the estimate as lines of text."""
@@ -126,6 +135,8 @@ class Estimate:
         ]
 
     def _of_memory(self) -> list[str]:
+        if self.rollouts:
+            return []  # measured
         if self.plan is None:
             return ["memory      not estimated: it is shared among processes"]
         parts = ", ".join(f"{name} {size(count)}" for name, count in self.plan.parts().items())
@@ -150,6 +161,11 @@ class Estimate:
             f"measured    {pace} and {size(self.pace.memory)} at most, in {counted(self.pace.steps, 'step')}",
             f"time        {clock} for {counted(self.steps, 'step')} with {self.tokens:,} tokens",
         ]
+        if self.rollouts:
+            one, whole = (clock_time(count * self.pace.writing) for count in (1, self.rollouts))
+            lines.append(
+                f"            {whole} of it to write and judge answers, {one} for each rollout batch"
+            )
         if self.price is not None:
             lines.append(f"cost        {self.hours * self.price:,.2f}, at {self.price:g} an hour")
         return [*lines, f"busy        {self.busy}"] if self.busy else lines
@@ -189,8 +205,12 @@ def estimate(ready: Ready) -> Estimate:
     )
     if not found.fits:
         return found
+    times, epoch = args.gradient_accumulation_steps, ready.loop.steps_an_epoch
     pace = _pace(ready)
-    return replace(found, pace=pace, busy=ready.loop.contention.notice)
+    found = replace(found, pace=pace, busy=ready.loop.contention.notice)
+    if not (ready.writes and pace):
+        return found
+    return replace(found, tokens=round(found.steps * times * pace.tokens), rollouts=-(-found.steps // epoch))
 
 
 class _Patience(TrainerCallback):
@@ -216,7 +236,15 @@ def _pace(ready: Ready) -> TrialPace | None:
     if not ready.args.should_save:
         return None
     lines = (ready.loop.folder / LOG).read_text("utf-8").splitlines()
-    paces = [json.loads(line)["tokens_per_second"] for line in lines if '"loss"' in line]
-    if len(paces) < 2:
+    steps = [json.loads(line) for line in lines if '"loss"' in line]
+    if len(steps) < 2:
         return None  # stopped by a signal
-    return TrialPace(len(paces) - 1, median(paces[1:]), peak_memory())
+    paces = [step["tokens_per_second"] for step in steps]
+    pace, tokens = median(paces[1:]), [step["tokens"] for step in steps]
+    return TrialPace(
+        len(paces) - 1,
+        pace,
+        peak_memory(),
+        tokens=sum(tokens) / len(tokens) / args.gradient_accumulation_steps,
+        writing=max(0.0, tokens[0] / paces[0] - tokens[0] / pace) if ready.writes else 0.0,
+    )

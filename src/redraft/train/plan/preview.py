@@ -230,9 +230,11 @@ def _first(rows: RowsOf, order: Sequence[int], count: int) -> Iterator[tuple[int
 
 def _legend(marked: tuple[str, str], *, colour: bool) -> Text:
     if not colour:
-        return Text(f"{OPEN}{marked[0]}{CLOSE}, {marked[1]}, ⟨control token⟩, ↵ line end")
+        enclosed = f"{OPEN}{marked[0]}{CLOSE}, " if marked[0] else ""
+        return Text(f"{enclosed}{marked[1]}, ⟨control token⟩, ↵ line end")
     text = Text("Each shade is a token: ")
-    for says, trained in zip(marked, (True, False), strict=True):
+    kinds = zip(marked, (True, False), strict=True)
+    for says, trained in ((says, trained) for says, trained in kinds if says):
         words = [ShownToken(f"{word} ", trained=trained) for word in says.split()]
         text.append(
             shown([*words, ShownToken("⟨control token⟩", trained, special=True)], colour=True)
@@ -248,8 +250,8 @@ def _row_line(rows: RowsOf, row: int, shown_here: int) -> Text:
 
 
 def _heading(name: str, example: Stored, cut: Cut, marked: str) -> str:
-    carrying = int(example.trained[1:].sum())
-    return f"── {visible(name)}: {len(example.ids):,} tokens, {carrying:,} {marked}{_lost(cut)}"
+    carrying = f", {int(example.trained[1:].sum()):,} {marked}" if marked else ""
+    return f"── {visible(name)}: {len(example.ids):,} tokens{carrying}{_lost(cut)}"
 
 
 def _lost(cut: Cut) -> str:

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from redraft.formats.tokens.pairs import PairEncoder
-from redraft.train.data.batches import Batch, Data, Row, Source, joined, padded
+from redraft.train.data.batches import Batch, Row, joined, padded
 from redraft.train.data.packing import Rows, two_a_row
 from redraft.train.data.store import Prepared
 from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_tokenizer
@@ -23,10 +23,11 @@ from redraft.train.processes import Say
 from redraft.train.reward.loss import compare
 from redraft.train.run.components import adapted
 from redraft.train.run.sft import can_join
+from redraft.train.run.stages import Stages
 from redraft.train.settings.options import RewardOptions
 
 
-class RewardStages:
+class RewardStages(Stages[RewardOptions]):
     """What a reward model does differently from other training."""
 
     row = "pair"
@@ -79,19 +80,6 @@ class RewardStages:
     def counted(self, batch: Batch) -> int:
         """Return the pairs."""
         return len(batch["margins"])
-
-    def source(
-        self,
-        model: Any,  # noqa: ARG002  (of all stages)
-        data: Data,
-        own: RewardOptions,  # noqa: ARG002
-        args: TrainingArguments,  # noqa: ARG002
-        tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
-        *,
-        say: Say,  # noqa: ARG002
-    ) -> tuple[Source, None]:
-        """Return the data itself: the model computes its own loss."""
-        return data, None
 
 
 REWARD_STAGES = RewardStages()

@@ -36,7 +36,8 @@ class PpoOptions(DataOptions):
     )
     reward: tuple[str, ...] = own_setting(
         REWARD,
-        "what judges an answer: a check, reward:MODEL, python:module.function or https://…; several add up",
+        "what judges an answer: a check, reward:MODEL, python:module.function, score:PROGRAM or https://…; "
+        "several add up",
         (),
     )
     revision_bonus: float = own_setting(

@@ -7,10 +7,14 @@ An answer comes as a record: its prompt, the answer as its best step, and the fi
 | a check, such as `words<=50` | its score, 0 to 1 (`verify`) |
 | `reward:MODEL` | the number of a reward model (`redraft train reward`), which may be negative |
 | `python:module.function` | what the function returns for the answer, or for the answer and its `Prompt` |
+| `score:PROGRAM ARGS` | the number that a program prints as its last line |
 | `https://host/path` | what a server replies for a batch of answers |
 | `2*FORM` | twice as much |
 
 A function that has one parameter, with the name `chain`, gets the whole record instead.
+
+A program reads the answer on standard input, as that of the check `command:` does, and exits with 0 within
+30 s, or the limit of `score[10s]:…`.
 
 A server gets `{"prompts": […], "answers": […]}`, with texts, and replies `{"rewards": […]}`, with a number
 for each answer. It has a minute for a batch, and is asked again for ten while it is down (`posting`).
@@ -36,11 +40,15 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, UsageError, shown
 from redraft.train.rl.posting import content, posted
 from redraft.verify.base import Check, Outcome, crash_of, run_check, together
+from redraft.verify.command import Command
 from redraft.verify.function import FunctionCheck, takes_prompt
 from redraft.verify.parse import parse_check
 
 _WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*\*\s*")
-_HINT = "--reward words<=50, reward:MODEL, python:module.function or https://host/path; 2*A weighs."
+_HINT = (
+    "--reward words<=50, reward:MODEL, python:module.function, score:PROGRAM or https://host/path; "
+    "2*A weighs."
+)
 
 
 class Reward(Protocol):
@@ -126,6 +134,39 @@ def _given(function: Callable[..., Any], chain: Chain) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True)
+class Printed:
+    """The number that a program prints as its last line."""
+
+    program: Command
+
+    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
+        """Run the program for each answer.
+
+        Raises:
+            CheckError: It could not run, failed, took too long, or printed no number.
+        """
+        ran = await together([self.program.run(each.answer) for each in chains])
+        return [self._read(chain, *each) for chain, each in zip(chains, ran, strict=True)]
+
+    def _read(self, chain: Chain, status: int | None, output: str) -> float:
+        name, seconds = f"score:{self.program.line}", self.program.seconds
+        if status != 0:
+            how = f"took longer than {seconds:g} s" if status is None else f"ended with exit status {status}"
+            raise CheckError(
+                f"the reward {name} {how} for the answer {chain.answer!r:.60}. "
+                f"It printed:\n{output or 'nothing'}",
+                hint="Fix the program, and type the same command again: it resumes. "
+                "A new run may give it more time: score[60s]:PROGRAM.",
+            )
+        last = output.rpartition("\n")[2]
+        try:
+            found: object = float(last)
+        except ValueError:
+            found = last
+        return _number(found, name, chain)
+
+
+@dataclass(frozen=True)
 class Served:
     """What a server replies."""
 
@@ -197,6 +238,10 @@ def _parsed(form: str) -> Reward:
         return Served(form)
     if form.startswith("reward:"):
         return Modelled(RewardModel.load(form.removeprefix("reward:").strip()))
+    if form.startswith(("score:", "score[")):
+        program = parse_check(f"command{form.removeprefix('score')}")
+        assert isinstance(program, Command)  # noqa: S101  (the kind)
+        return Printed(program)
     if form.startswith("python:"):
         return Called(FunctionCheck.of(form.removeprefix("python:").strip()))
     return Checked(parse_check(form))

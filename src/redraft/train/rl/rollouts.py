@@ -10,6 +10,7 @@ share of every minibatch. A chunk is computed in the same batches as with one pr
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,8 +69,12 @@ class Rollouts:
         self._experience = Experience(policy, own, size=self._size, bf16=bf16)
         self._epoch = -1
         self._batch: Batch = {}
-        self._samples, self._say = Samples(folder, afresh=own.overwrite_output_dir, leads=not self._rank), say
+        leads = not self._rank
+        self._samples = Samples(
+            folder, afresh=own.overwrite_output_dir, settings=_settings(own, seed), leads=leads
+        )
         self._server = Server(own.rollout_url, folder, least=own.min_new_tokens) if own.rollout_url else None
+        self._say = say
         self._watch = Watch(own.target, own.stop_kl, own.stop_entropy)
 
     def __len__(self) -> int:
@@ -251,3 +256,16 @@ class Rollouts:
         seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
         own = self.own
         return Sampling(own.temperature, own.top_p, room(own, len(asked.tokens)), seed)
+
+
+_DECIDING = (
+    *("model_name_or_path", "reward", "algorithm", "num_generations", "num_rollouts", "chunk_size"),
+    *("chains", "max_length", "max_new_tokens", "min_new_tokens", "temperature", "top_p"),
+)
+"""Settings that decide the first rollout batch. A run that has steps keeps all of its settings."""
+
+
+def _settings(own: PpoOptions, seed: int) -> str:
+    """Return a short hash of what decides responses and rewards, next to the prompts."""
+    deciding = [seed, *(getattr(own, name) for name in _DECIDING)]
+    return hashlib.sha256(repr(deciding).encode()).hexdigest()[:8]

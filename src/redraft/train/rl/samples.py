@@ -26,17 +26,20 @@ class Samples:
     Args:
         folder: The output folder of the run.
         afresh: Whether what is there is thrown away.
+        settings: Of what decides responses and rewards. What was written with others is not used again.
         leads: Whether this process writes. The others only read what an earlier session wrote.
     """
 
-    def __init__(self, folder: Path, *, afresh: bool = False, leads: bool = True) -> None:
-        self._path, self._afresh, self._leads = folder / SAMPLES, afresh, leads
+    def __init__(self, folder: Path, *, afresh: bool = False, settings: str = "", leads: bool = True) -> None:
+        self._path, self._afresh, self._leads, self._settings = folder / SAMPLES, afresh, leads, settings
         self._file: LineFile | None = None
         self._opened = False
         self._kept: dict[tuple[int, int], dict[str, Any]] = {}
 
     def open(self, since: int) -> None:
         """Open the file, and read what an earlier session wrote for rollout batches from `since` on.
+
+        What it wrote with other settings is cut off.
 
         Raises:
             OutputError: It cannot be written.
@@ -47,11 +50,13 @@ class Samples:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         whole = 0
         for line in () if self._afresh else read_lines(self._path):
-            whole += len(line) if line.endswith(b"\n") else 0
             with suppress(KeyError, TypeError, ValueError):
                 each = parse_line(line) or {}
                 if int(each["rollout"]) >= since:
+                    if each.get("settings") != self._settings:
+                        break  # rollout batches stand in order
                     self._kept[int(each["rollout"]), int(each["row"])] = each
+            whole += len(line) if line.endswith(b"\n") else 0
         if self._leads:
             self._file = LineFile(self._path, made_up=True)
             self._file.cut(whole)
@@ -98,6 +103,7 @@ class Samples:
                 **_of_chain(score, response),
                 "ended": response.ended,
                 "tokens": response.tokens,
+                "settings": self._settings,
             }
             for row, (name, text), response, score in zip(rows, asked, responses, scores, strict=True)
         ]

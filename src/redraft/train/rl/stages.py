@@ -30,7 +30,7 @@ class PpoStages:
     """What PPO does differently from training on given data."""
 
     row = "prompt"
-    marked = ("written by the policy", "given")
+    marked = ("", "a prompt, up to where the model writes")
     parts: tuple[str, ...] = ()
     measures = False
 

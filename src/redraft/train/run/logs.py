@@ -138,10 +138,12 @@ class StepProgress(ProgressLine):
         self.update(now=first or step == total)
 
     def parts(self) -> list[str]:
-        """Return the step, the loss, the learning rate, tokens a second, the memory, and the time left."""
+        """Return the step, what it was like, tokens a second, the memory, and the time left."""
         logs = self._logs
         return [
             f"step {self.done} of {self.total}",
+            f"reward {logs['reward']:.3f}" if "reward" in logs else "",
+            f"KL {logs['kl']:.3g}" if "kl" in logs else "",
             f"loss {logs['loss']:.4f}",
             f"lr {logs['learning_rate']:.2e}" if "learning_rate" in logs else "",
             f"{logs['tokens_per_second']:.0f} tokens/s",

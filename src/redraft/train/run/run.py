@@ -139,10 +139,15 @@ class Ready:
         """Rows per step of the optimizer, over all processes."""
         return int(self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size)
 
+    @property
+    def writes(self) -> bool:
+        """Whether the run writes what it learns from (rollouts)."""
+        return self.loop.data is not self.data
+
     @cached_property
     def plan(self) -> MemoryPlan | None:
-        """The memory of the run, or None if FSDP or DeepSpeed shard the model."""
-        if self.loop.trained.sharded:
+        """The memory of the run, or None if FSDP or DeepSpeed shard the model, or it writes its own data."""
+        if self.loop.trained.sharded or self.writes:
             return None
         rows, report = self.data.rows.rows, self.prepared.report
         batch = np.argsort(rows.lengths)[-self.args.train_batch_size :]
@@ -188,8 +193,9 @@ class Ready:
         """Return the plan of the run as lines of text."""
         rows, data = self.data.rows.rows, self.prepared.report
         full = f", {rows.efficiency:.1%} full" if self.stages.packs(self.settings.own) else ""
+        row = "answer" if self.writes else self.stages.row
         plan = (
-            f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, self.stages.row)} "
+            f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, row)} "
             f"(of {counted(len(rows), self.stages.row)}{full}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )

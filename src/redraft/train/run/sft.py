@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from redraft.errors import ModelError, UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.formats.tokens.encoder import Encoder
-from redraft.train.data.batches import Batch, Data, Row, Source, joined, padded, trained_in
+from redraft.train.data.batches import Batch, Row, joined, padded, trained_in
 from redraft.train.data.packing import Rows, one_a_row, pack
 from redraft.train.data.store import Prepared
 from redraft.train.model.attention import use_segments
@@ -19,10 +19,11 @@ from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_to
 from redraft.train.model.loss import fuse
 from redraft.train.processes import Say
 from redraft.train.run.components import adapted
+from redraft.train.run.stages import Stages
 from redraft.train.settings.options import TrainOptions
 
 
-class SftStages:
+class SftStages(Stages[TrainOptions]):
     """What fine-tuning on chains does differently from other training."""
 
     row = "row"
@@ -85,19 +86,6 @@ class SftStages:
     def counted(self, batch: Batch) -> int:
         """Return the tokens with loss."""
         return trained_in(batch)
-
-    def source(
-        self,
-        model: Any,  # noqa: ARG002  (of all stages)
-        data: Data,
-        own: TrainOptions,  # noqa: ARG002
-        args: TrainingArguments,  # noqa: ARG002
-        tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
-        *,
-        say: Say,  # noqa: ARG002
-    ) -> tuple[Source, None]:
-        """Return the data itself: the model computes its own loss."""
-        return data, None
 
 
 SFT_STAGES = SftStages()

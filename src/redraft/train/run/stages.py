@@ -25,7 +25,8 @@ class Stages(Protocol[Own]):
 
     Attributes:
         row: What a row is called.
-        marked: What a preview says of tokens with and without the mark of the prepared data.
+        marked: What a preview says of tokens with and without the mark of the prepared data. The first is
+            empty if no tokens have it.
         parts: What the examples of a row are called in a preview; empty if they have no names.
         measures: Whether the result is measured on the evaluation data, whatever `--eval_strategy` is.
     """
@@ -69,13 +70,16 @@ class Stages(Protocol[Own]):
 
     def source(
         self,
-        model: Any,
+        model: Any,  # noqa: ARG002  (the default needs none of them)
         data: Data,
-        own: Own,
-        args: TrainingArguments,
-        tokenizer: PreTrainedTokenizerBase,
+        own: Own,  # noqa: ARG002
+        args: TrainingArguments,  # noqa: ARG002
+        tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
         *,
-        say: Say,
+        say: Say,  # noqa: ARG002
     ) -> tuple[Source, Any]:
-        """Return what the loop reads, and the module around the model that computes the loss, or None."""
-        ...
+        """Return what the loop reads, and the module around the model that computes the loss, or None.
+
+        By default, that is the data itself, and the model computes its own loss.
+        """
+        return data, None
