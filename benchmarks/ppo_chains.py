@@ -37,9 +37,9 @@ PROMPTS = 800
 """Exercises a task for PPO."""
 SETTINGS: tuple[object, ...] = (
     *("--format", "selfee", "--chains", True, "--reward", "python:ppo_chains.right"),
-    *("--algorithm", "rloo", "--num_generations", 4, "--num_rollouts", 64, "--chunk_size", 64),
-    *("--per_device_train_batch_size", 16, "--ppo_epochs", 1, "--max_new_tokens", 320),
-    *("--model_max_length", 512, "--learning_rate", 2e-4, "--init_kl_coef", 0.01),
+    *("--algorithm", "rloo", "--num_generations", 4, "--num_rollouts", 32, "--chunk_size", 32),
+    *("--per_device_train_batch_size", 8, "--ppo_epochs", 1, "--max_new_tokens", 320),
+    *("--model_max_length", 512, "--learning_rate", 1e-4, "--init_kl_coef", 0.01),
     *("--revision_bonus", 1.0, "--save_steps", 4, "--save_total_limit", 1, "--seed", 1),
 )
 
@@ -140,7 +140,7 @@ def part(run: Run, minutes: float) -> str:
         f"## {SCRIPT}",
         "\n".join(lines),
         HOW,
-        f"{run.steps} steps of PPO, {count} rollout batches of 64 chains, in {minutes:.0f} minutes.",
+        f"{run.steps} steps of PPO, {count} rollout batches of 32 chains, in {minutes:.0f} minutes.",
         "\n".join([HEAD, *rows]),
         f"Rollout batches (chains that are sampled, at temperature 1):\n\n{curve(log, NAMES)}",
     ]
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--work", type=Path, required=True, help="a folder of the run's own, with 2 GB of room"
     )
-    parser.add_argument("--steps", type=int, default=60, help="steps of PPO, four to a rollout batch  [60]")
+    parser.add_argument("--steps", type=int, default=64, help="steps of PPO, four to a rollout batch  [64]")
     parser.add_argument("--quick", action="store_true", help="a few steps, and no results written")
     given = parser.parse_args(arguments)
     for task in [name for name in TASKS if name not in TAUGHT]:
