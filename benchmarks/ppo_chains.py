@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import tiny_selfee
-from ppo_words import curve
+from ppo_words import Minutes, curve, minutes_of, told
 from redraft.chain import Chain, read_jsonl, write_jsonl
 from redraft.evaluation.diagnosis.diagnose import Changes
 from redraft.stats import balanced
@@ -69,19 +68,18 @@ class Run:
             parts = (self.work / "merged", self.work / "chains", "-o", self.work / "policy")
             tiny_selfee.redraft("weights", "merge-lora", *parts)
 
-    def train(self) -> float:
+    def train(self) -> Minutes:
         """Train, and let the result answer and revise the same prompts. Return the minutes of training."""
-        book, started = self.work / "ppo.minutes", time.monotonic()
         write_jsonl(self.work / "ppo.jsonl", self._prompts())
         where = ("--data_path", self.work / "ppo.jsonl", "--output_dir", self.work / "ppo")
         model = ("--model_name_or_path", self.work / "policy", "--max_steps", self.steps)
-        tiny_selfee.redraft("train", "ppo", *model, *where, *SETTINGS)
-        if not book.exists():
-            book.write_text(str((time.monotonic() - started) / 60), "utf-8")
+        minutes = minutes_of(
+            self.work / "ppo.minutes", lambda: tiny_selfee.redraft("train", "ppo", *model, *where, *SETTINGS)
+        )
         adapter = ("-o", self.work / "ppo.gguf", "--base", self.work / "policy", "--force")
         tiny_selfee.redraft("weights", "lora-gguf", self.work / "ppo", *adapter)
         tiny_selfee.revise_held_out(self.taught, "rewarded", ("answers", "chains", "ppo"))
-        return float(book.read_text("utf-8"))
+        return minutes
 
     def _prompts(self) -> list[Chain]:
         """Return exercises that are in no other part of the run's data."""
@@ -107,7 +105,7 @@ HOW = (
     "text after answer 0 gets 1 more from wrong to right and 1 less from right to wrong. Held-out prompts "
     "are in no part of training. Chains are greedy, by `redraft answer` in native mode with at most three "
     "revisions. Verdicts are given as balanced accuracy: accepting everything is 50 %. Intervals are 95 %. "
-    "Minutes are of the wall clock."
+    "Other work ran beside it."
 )
 HEAD = (
     "| task | | answer 0 | final answer | wrong → right | right → wrong (harm) | verdicts on answer 0 "
@@ -125,7 +123,7 @@ NAMES = {
 }
 
 
-def part(run: Run, minutes: float) -> str:
+def part(run: Run, minutes: Minutes) -> str:
     """Return this script's part of RESULTS.md."""
     before, after = run.outcomes("revised"), run.outcomes("rewarded")
     rows = [
@@ -133,14 +131,15 @@ def part(run: Run, minutes: float) -> str:
         for task in before
         for when, found in (("before", before), ("after", after))
     ]
-    lines = [f"- {each}" for each in circumstances(f"python {SCRIPT} --work DIR", minutes)]
+    lines = [f"- {each}" for each in circumstances(f"python {SCRIPT} --work DIR", minutes.wall)]
     log = run.work / "ppo" / "log.jsonl"
     count = len(log.read_text("utf-8").splitlines())
     blocks = [
         f"## {SCRIPT}",
         "\n".join(lines),
         HOW,
-        f"{run.steps} steps of PPO, {count} rollout batches of 32 chains, in {minutes:.0f} minutes.",
+        f"{run.steps} steps of PPO, {count} rollout batches of 32 chains. "
+        f"Minutes of the wall clock, and of one core: {told(minutes)}.",
         "\n".join([HEAD, *rows]),
         f"Rollout batches (chains that are sampled, at temperature 1):\n\n{curve(log, NAMES)}",
     ]

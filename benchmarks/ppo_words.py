@@ -14,14 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from measure import Goal
 from redraft.chain import Chain, Prompt, read_jsonl, write_jsonl
@@ -96,6 +97,28 @@ def prompts(words: Sequence[str], count: int, name: str) -> list[Chain]:
     ]
 
 
+class Minutes(NamedTuple):
+    """What a run took: minutes of the wall clock, and of processors if that is known."""
+
+    wall: float
+    cpu: float | None
+
+
+def minutes_of(book: Path, work: Callable[[], None]) -> Minutes:
+    """Do work that starts processes, if there is no book of it. Return the minutes that it took."""
+    if not book.exists():
+        wall, cpu = time.monotonic(), _processors()
+        work()
+        book.write_text(json.dumps([(time.monotonic() - wall) / 60, (_processors() - cpu) / 60]), "utf-8")
+    return Minutes(*json.loads(book.read_text("utf-8")))
+
+
+def _processors() -> float:
+    """Seconds of processors that ended processes of this one used."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @dataclass(frozen=True)
 class Run:
     """A run: where it works, how many steps it has, and how many prompts are held out."""
@@ -111,20 +134,19 @@ class Run:
         write_jsonl(self.work / "held-out.jsonl", prompts(HELD_OUT, self.held_out, "held-out"))
         self._answer("before", "default")
 
-    def train(self, seed: int) -> float:
+    def train(self, seed: int) -> Minutes:
         """Train with a seed, and answer the held-out prompts. Return the minutes of training."""
-        folder, book = self.work / f"seed-{seed}", self.work / f"seed-{seed}.minutes"
-        started = time.monotonic()
+        folder = self.work / f"seed-{seed}"
         settings = {**SETTINGS, "--max_steps": self.steps, "--seed": seed, "--output_dir": folder}
         flags = [word for pair in settings.items() for word in pair]
         where = ("--data_path", self.work / "train.jsonl", "--reward", "python:ppo_words.reward")
-        _redraft("train", "ppo", *where, *flags)
-        if not book.exists():
-            book.write_text(str((time.monotonic() - started) / 60), "utf-8")
+        minutes = minutes_of(
+            self.work / f"seed-{seed}.minutes", lambda: _redraft("train", "ppo", *where, *flags)
+        )
         adapter = folder.with_suffix(".gguf")
         _redraft("weights", "lora-gguf", folder, "--base", "default", "-o", adapter, "--force")
         self._answer(f"after-{seed}", f"default+{adapter}")
-        return float(book.read_text("utf-8"))
+        return minutes
 
     def _answer(self, name: str, model: str) -> None:
         _redraft(
@@ -153,7 +175,7 @@ def scores(chains: Sequence[Chain]) -> list[float]:
     return [reward(chain.answer, chain.prompt) for chain in chains]
 
 
-def part(run: Run, minutes: Mapping[int, float]) -> tuple[str, bool]:
+def part(run: Run, minutes: Mapping[int, Minutes]) -> tuple[str, bool]:
     """Return this script's part of RESULTS.md, and whether the goals were reached."""
     before = run.answers("before")
     rows, reached = [], True
@@ -163,10 +185,13 @@ def part(run: Run, minutes: Mapping[int, float]) -> tuple[str, bool]:
         good = RISE.reached(rise.value) and rise.low > 0 and most < 2 * TARGET
         reached = reached and good
         rows.append(_row(seed, before, run, rise, most, minutes[seed], good=good))
-    lines = [f"- {each}" for each in circumstances(f"python {SCRIPT} --work DIR", sum(minutes.values()))]
+    lines = [
+        f"- {each}"
+        for each in circumstances(f"python {SCRIPT} --work DIR", sum(each.wall for each in minutes.values()))
+    ]
     head = (
         "| seed | before | after | rise | must reach | largest KL of a rollout batch | must be below "
-        "| minutes | reached |\n|---|---|---|---|---|---|---|---|---|"
+        "| minutes, of one core | reached |\n|---|---|---|---|---|---|---|---|---|"
     )
     blocks = [
         f"## {SCRIPT}",
@@ -184,19 +209,25 @@ HOW = (
     "for the word, a third for at most 12 words, a third for a full stop at the end. Of these, the prompt "
     "names the word alone. {count} held-out prompts, with words that training does not have, are answered "
     "before and after, at temperature 1 and with at most 32 tokens. Intervals are 95 %, paired by prompt, "
-    "by bootstrap. KL is in nats of an answer. Minutes are of the wall clock."
+    "by bootstrap. KL is in nats of an answer. Minutes are of the wall clock, beside other work, and of one"
+    " core."
 )
 
 
 def _row(
-    seed: int, before: Sequence[Chain], run: Run, rise: Estimate, most: float, minutes: float, *, good: bool
+    seed: int, before: Sequence[Chain], run: Run, rise: Estimate, most: float, minutes: Minutes, *, good: bool
 ) -> str:
     was, now = mean(scores(before)), mean(scores(run.answers(f"after-{seed}")))
     cells = (
         *(seed, *(f"{each.value:.3f} ({each.low:.3f} to {each.high:.3f})" for each in (was, now, rise))),
-        *(f"≥ {RISE.value:g}", number(most), f"{2 * TARGET:g}", number(minutes), "yes" if good else "**no**"),
+        *(f"≥ {RISE.value:g}", number(most), f"{2 * TARGET:g}", told(minutes), "yes" if good else "**no**"),
     )
     return f"| {' | '.join(map(str, cells))} |"
+
+
+def told(minutes: Minutes) -> str:
+    """Return minutes of the wall clock and of a core."""
+    return f"{minutes.wall:.0f}, {'not measured' if minutes.cpu is None else f'{minutes.cpu:.0f}'}"
 
 
 def numbers(log: Path) -> list[dict[str, float]]:
