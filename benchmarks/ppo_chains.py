@@ -138,8 +138,10 @@ def part(run: Run, minutes: Minutes) -> str:
         f"## {SCRIPT}",
         "\n".join(lines),
         HOW,
-        f"{run.steps} steps of PPO, {count} rollout batches of 32 chains. "
-        f"Minutes of the wall clock, and of one core: {told(minutes)}.",
+        (
+            f"{run.steps} steps of PPO, {count} rollout batches of 32 chains. "
+            f"Minutes of the wall clock, and of one core: {told(minutes)}."
+        ),
         "\n".join([HEAD, *rows]),
         f"Rollout batches (chains that are sampled, at temperature 1):\n\n{curve(log, NAMES)}",
     ]
