@@ -85,10 +85,12 @@ def test_a_preview_marks_the_answers() -> None:
     assert not Path("out").exists()
 
 
-def test_an_estimate_takes_a_few_steps() -> None:
+def test_an_estimate_plans_the_memory_and_takes_a_few_steps() -> None:
     done = train("--estimate")
     assert done.exit_code == 0, done.output
+    assert "memory " in done.stdout
     assert "time " in done.stdout
+    assert "write and judge answers" not in done.output  # as in PPO
     assert not Path("out").exists()
 
 

@@ -111,9 +111,15 @@ def test_starting_over_writes_new_samples(model: Path, data: Path, tmp_path: Pat
             "--num_layers_unfrozen 2",
         ),
         (("--lora", "False", "--rollout_url", "http://127.0.0.1:1/v1"), "needs an adapter", "--lora True"),
-        (("--rollout_url", "127.0.0.1:8000"), "is no address", "http://127.0.0.1:8000/v1"),
+        (("--rollout_url", "127.0.0.1:8000"), "is not the address", "http://127.0.0.1:8000/v1"),
         (("--reward", "wrods<=3"), "no check is called", "checks:"),
         (("--max_new_tokens", "1024"), "leaves no room for a prompt", "--model_max_length 2048"),
+        (
+            ("--max_length", "9", "--min_new_tokens", "9"),
+            "no room for a prompt in --max_length 9",
+            "--max_length 18",
+        ),
+        (("--reward", "http://host:port/x"), "is not the address", "https://host/path"),
         (("--temperature", "0"), "--temperature", ""),
         (("--target", "-1"), "--target", ""),
         (("--algorithm", "grpo", "--num_generations", "1"), "--num_generations", ""),
@@ -205,11 +211,26 @@ def test_prompts_longer_than_the_model_can_read_are_said_before_it_writes(
         assert hint in flat
 
 
+def test_a_length_with_the_prompt_may_be_above_the_usual_one(model: Path, data: Path, tmp_path: Path) -> None:
+    data.write_text(data.read_text() + json.dumps({"id": "long", "instruction": "a b " * 14}) + "\n")
+    words = ("--model_max_length", "20", "--max_length", "90")
+    status, printed = ppo(model, data, tmp_path / "out", *words, "--dry_run", "True")
+    assert status == 0, printed
+    assert "7 records read, 7 to train on" in " ".join(printed.split())
+
+
 def test_weights_that_are_shared_among_processes_are_refused(tmp_path: Path) -> None:
     """The stage is asked itself, because on a CPU nothing is shared."""
     args = TrainingArguments(str(tmp_path), use_cpu=True, fsdp=True, per_device_train_batch_size=4)
     with pytest.raises(UsageError, match="PPO writes with whole ones"):
         _check(PpoOptions(), args)
+
+
+def test_an_adapter_is_not_merged_into_weights_of_4_bits(tmp_path: Path) -> None:
+    args = TrainingArguments(str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
+    with pytest.raises(UsageError, match="weights of 4 bits"):
+        _check(PpoOptions(lora=True, qlora=True), args)
+    _check(PpoOptions(lora=True, qlora=True, rollout_url="http://127.0.0.1:8000/v1"), args)
 
 
 def test_a_preview_shows_prompts_up_to_where_the_model_writes(

@@ -130,4 +130,5 @@ def test_samples_keep_the_score_of_a_chain(tmp_path: Path) -> None:
     assert "first_reward" not in json.loads((tmp_path / SAMPLES).read_text().splitlines()[1])
     again = Samples(tmp_path)
     again.open(0)
-    assert again.kept(0, range(2), ["p", "p"]) == (made, found)
+    assert again.kept(0, range(2), [("p", "Add.")] * 2) == (made, found)
+    assert again.kept(0, range(2), [("p", "Add!")] * 2) is None

@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GraniteConfig, GraniteForCausalLM
 
 from redraft.train.rl.layers import unfreeze_top
 from redraft.train.rl.options import PpoOptions
 from redraft.train.rl.policy import Policy, merged
 from tests.train.rl.tiny_policy import policy, prompts, shaken
+from tests.train.tiny import SHAPE
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -41,6 +43,19 @@ def test_what_it_says_of_a_response_is_what_the_model_says_of_each_row_alone() -
             assert seen.entropy[row, place].item() == pytest.approx(entropy.item(), abs=1e-4)
             value = made.value_head(out.hidden_states[-1][0, at])
             assert seen.values[row, place].item() == pytest.approx(value.item(), abs=1e-5)
+
+
+def test_a_model_that_scales_its_logits_does_so_in_training_too() -> None:
+    torch.manual_seed(1)
+    config = GraniteConfig(vocab_size=100, **SHAPE, logits_scaling=0.05)
+    model, (ids, starts, mask) = GraniteForCausalLM(config), batch()
+    seen = Policy(model, PpoOptions(lora=False)).see(ids, starts, mask)
+    chances = model(ids).logits.log_softmax(-1)
+    for row, place in mask.nonzero().tolist():
+        at = int(starts[row]) + place
+        assert seen.log_probs[row, place].item() == pytest.approx(
+            chances[row, at - 1, ids[row, at]].item(), abs=1e-4
+        )
 
 
 def test_the_reference_is_the_model_without_its_adapter() -> None:

@@ -185,6 +185,7 @@ def test_a_server_that_stays_down_stops_the_run(monkeypatch: pytest.MonkeyPatch)
         (200, b"hello", "not JSON"),
         (200, {"rewards": [1, "x"]}, "is 'x' for the answer 'b b'"),
         (200, b'{"rewards": [1, NaN]}', "is nan for the answer 'b b'"),
+        (200, b'{"rewards": [1, 1%s]}' % (b"0" * 400), "is 1000.* for the answer 'b b'"),
         (404, {"detail": "no such page"}, "status 404: .*no such page"),
     ],
 )
@@ -198,6 +199,14 @@ def test_no_reward_and_an_unknown_one_are_errors() -> None:
         parse_rewards(())
     with pytest.raises(CheckSyntaxError, match="no check is called"):
         parse_rewards(("wrods<=3",))
+    with pytest.raises(UsageError, match="too large"):
+        parse_rewards(("1e999*words<=3",))
+
+
+@pytest.mark.parametrize("url", ["http://", "https://host:port/x"])
+def test_what_is_no_address_is_said_at_once(url: str) -> None:
+    with pytest.raises(UsageError, match="is not the address"):
+        parse_rewards((url,))
 
 
 @pytest.fixture

@@ -133,7 +133,9 @@ def test_chunks_that_were_judged_before_a_stop_are_not_judged_again(tmp_path: Pa
     assert [each["row"] for each in samples(tmp_path)] == list(range(8))
 
 
-@pytest.mark.parametrize("settings", [{"reward": ("lacks:e",)}, {"temperature": 0.5}])
+@pytest.mark.parametrize(
+    "settings", [{"reward": ("lacks:e",)}, {"temperature": 0.5}, {"format": "stablevicuna"}]
+)
 def test_chunks_that_were_judged_with_other_settings_are_written_again(
     tmp_path: Path, settings: dict[str, Any]
 ) -> None:
@@ -145,6 +147,18 @@ def test_chunks_that_were_judged_with_other_settings_are_written_again(
     list(rollouts(tmp_path / "other", policy(**settings)).batches(0))
     assert samples(tmp_path) == samples(tmp_path / "other")
     assert not (tmp_path / SAMPLES).read_bytes().startswith(before)
+
+
+def test_without_a_checkpoint_a_policy_learns_only_from_what_it_wrote_itself(tmp_path: Path) -> None:
+    killed = rollouts(tmp_path, policy())
+    list(killed.batches(0))
+    shaken(killed.policy)  # as steps of another learning rate would
+    list(killed.batches(1))
+    again, fresh = rollouts(tmp_path, policy()), rollouts(tmp_path / "fresh", policy())
+    for source in (again, fresh):
+        list(source.batches(0))
+        list(source.batches(1))
+    assert samples(tmp_path) == samples(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])

@@ -151,6 +151,11 @@ def test_a_server_that_loads_no_adapters_says_how_to_start_it(tmp_path: Path, st
     ("reply", "said"),
     [
         ({"choices": [{"text": "a", "finish_reason": "stop"}]}, "without the token ids"),
+        (
+            {"choices": [{"text": "a", "finish_reason": "stop", "token_ids": ["token_id:5"]}]},
+            "without the token ids",
+        ),
+        ({"choices": [{"text": None, "finish_reason": "stop", "token_ids": [5]}]}, "no completion"),
         ({"choices": []}, "no completion"),
         ([1], "no completion"),
         ("hello", "not JSON"),

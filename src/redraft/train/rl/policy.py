@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
+from redraft.train.model.loss import has_plain_head
 from redraft.train.processes import gathered, place
 from redraft.train.rl.algorithm import kl_k3, log_probs_and_entropy, policy_loss, value_loss
 from redraft.train.rl.layers import swapped, top_of
@@ -51,6 +52,7 @@ class Policy(nn.Module):
     def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
         super().__init__()
         self.model, self.own, self.config = model, own, model.config
+        self._plain = has_plain_head(bare_of(model))  # else the model changes its logits: a bound, a scale
         width = model.config.get_text_config().hidden_size
         # Zeros: an untrained head then changes no advantage.
         self.value_head = nn.Linear(width, 1, dtype=torch.float32)
@@ -73,16 +75,23 @@ class Policy(nn.Module):
             starts: Where each response begins, [sequences].
             mask: Real tokens of the responses, bool [sequences, tokens].
         """
-        bare = bare_of(self.model)
-        hidden = bare.base_model(input_ids=input_ids, use_cache=False).last_hidden_state
         places = starts[:, None] + torch.arange(mask.shape[1], device=mask.device)
         rows = torch.arange(len(mask), device=mask.device)[:, None].expand_as(places)
-        before = hidden[rows[mask], places[mask] - 1]  # the state that each real token was drawn from
         tokens = input_ids[rows[mask], places[mask]]
-        logits = bare.get_output_embeddings()(before)
+        # the state that each real token was drawn from
+        before, logits = self._computed(input_ids, (rows[mask], places[mask] - 1))
         log_probs, entropy = log_probs_and_entropy(logits[None], tokens[None], self.own.temperature)
         values = self.value_head(before.to(self.value_head.weight.dtype))[:, 0]
         return Seen(*(_scattered(each.float(), mask) for each in (log_probs[0], entropy[0], values)))
+
+    def _computed(self, input_ids: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the last hidden states and the logits at some places."""
+        bare = bare_of(self.model)
+        if self._plain:
+            hidden = bare.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[at]
+            return hidden, bare.get_output_embeddings()(hidden)
+        whole = bare(input_ids=input_ids, use_cache=False, output_hidden_states=True)
+        return whole.hidden_states[-1][at], whole.logits[at]
 
     def see_reference(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
         """Return the log-probabilities of the policy as it was before training."""

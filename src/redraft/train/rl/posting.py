@@ -6,11 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from itertools import chain, repeat
 from typing import Any
 
 import httpx
 
-from redraft.errors import ServerError
+from redraft.errors import ServerError, UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +28,16 @@ _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Statuses of a server that may do better later."""
 
 
+def check_address(url: str, *, hint: str) -> None:
+    """Raise `UsageError` unless a text is the address of a server."""
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        parts = httpx.URL()
+    if not (parts.scheme in ("http", "https") and parts.host):
+        raise UsageError(f"{url} is not the address of a server.", hint=hint)
+
+
 async def posted(
     url: str, body: Mapping[str, Any], *, wanted: str, seconds: float = SECONDS
 ) -> httpx.Response:
@@ -41,25 +52,23 @@ async def posted(
     Raises:
         ServerError: It is down for `PATIENCE` seconds.
     """
-    until = time.monotonic() + PATIENCE
+    until, waits = time.monotonic() + PATIENCE, chain(_WAITS, repeat(_WAITS[-1]))
     async with httpx.AsyncClient(timeout=seconds) as client:
-        for number in range(1_000_000):
+        while True:
             try:
                 response = await client.post(url, json=body)
                 if response.status_code not in _AGAIN:
                     return response
                 fault = f"it replied with status {response.status_code}"
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 fault = str(error) or type(error).__name__
-            wait = _WAITS[min(number, len(_WAITS) - 1)]
-            if time.monotonic() + wait > until:
+            if time.monotonic() + (wait := next(waits)) > until:
                 raise ServerError(
                     f"no {wanted} from {url} for {PATIENCE:g} s: {fault}.",
                     hint="Start the server, and type the same command again: it resumes.",
                 )
             _log.warning("no %s from %s: %s. Trying again in %g s.", wanted, url, fault, wait)
             await asyncio.sleep(wait)
-    raise AssertionError
 
 
 def content(response: httpx.Response) -> Any:

@@ -38,7 +38,7 @@ from redraft.counting import counted
 from redraft.engines.hf.reward import RewardModel
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, UsageError, shown
-from redraft.train.rl.posting import content, posted
+from redraft.train.rl.posting import check_address, content, posted
 from redraft.verify.base import Check, Outcome, crash_of, run_check, together
 from redraft.verify.command import Command
 from redraft.verify.function import FunctionCheck, takes_prompt
@@ -218,7 +218,7 @@ def parse_rewards(forms: Sequence[str]) -> Sum:
     """Parse the forms of `--reward`.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is none, a weight is too large, or an address is none.
         CheckSyntaxError: A form is not known.
         CheckError: Importing a module failed.
     """
@@ -228,13 +228,16 @@ def parse_rewards(forms: Sequence[str]) -> Sum:
 
 
 def _weighted(form: str) -> tuple[float, Reward]:
-    weight = _WEIGHT.match(form)
-    rest = form[weight.end() :] if weight else form
-    return (float(weight["weight"]) if weight else 1.0), _parsed(rest)
+    found = _WEIGHT.match(form)
+    weight = float(found["weight"]) if found else 1.0
+    if not math.isfinite(weight):
+        raise UsageError(f"{form} has a weight that is too large.", hint=_HINT)
+    return weight, _parsed(form[found.end() :] if found else form)
 
 
 def _parsed(form: str) -> Reward:
     if form.startswith(("http://", "https://")):
+        check_address(form, hint="--reward https://host/path")
         return Served(form)
     if form.startswith("reward:"):
         return Modelled(RewardModel.load(form.removeprefix("reward:").strip()))
@@ -249,8 +252,9 @@ def _parsed(form: str) -> Reward:
 
 def _number(found: object, name: str, chain: Chain) -> float:
     """Return a reward as a finite number."""
-    if isinstance(found, Real) and math.isfinite(found):
-        return float(found)
+    with suppress(OverflowError):  # an integer of 400 digits
+        if isinstance(found, Real) and math.isfinite(found):
+            return float(found)
     raise CheckError(
         f"the reward {name} is {shown(found)} for the answer {chain.answer!r:.60}.",
         hint="A reward is a finite number: fix what gives it, and type the same command again.",

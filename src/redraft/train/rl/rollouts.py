@@ -234,7 +234,7 @@ class Rollouts:
         self, sampler: Sampler | Server, epoch: int, start: int, asked: Sequence[Asked]
     ) -> tuple[list[Response], list[Score]]:
         rows = range(start, start + len(asked))
-        if kept := self._samples.kept(epoch, rows, [each.record.id for each in asked]):
+        if kept := self._samples.kept(epoch, rows, _said(asked)):
             return kept
         written = await sampler.chunk(
             [each.tokens for each in asked],
@@ -248,9 +248,7 @@ class Rollouts:
         self, epoch: int, start: int, asked: Sequence[Asked], written: list[Response], judged: list[Score]
     ) -> None:
         rows = range(start, start + len(judged))
-        records = [asked[row].record for row in rows]
-        texts = [(each.id, each.prompt.said) for each in records]
-        self._samples.add(epoch, rows, texts, written, judged)
+        self._samples.add(epoch, rows, _said([asked[row] for row in rows]), written, judged)
 
     def _sampling(self, epoch: int, row: int, asked: Asked) -> Sampling:
         seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
@@ -258,8 +256,13 @@ class Rollouts:
         return Sampling(own.temperature, own.top_p, room(own, len(asked.tokens)), seed)
 
 
+def _said(asked: Sequence[Asked]) -> list[tuple[str, str]]:
+    """Return the id and the text of each prompt."""
+    return [(each.record.id, each.record.prompt.said) for each in asked]
+
+
 _DECIDING = (
-    *("model_name_or_path", "reward", "algorithm", "num_generations", "num_rollouts", "chunk_size"),
+    *("model_name_or_path", "format", "reward", "algorithm", "num_generations", "num_rollouts", "chunk_size"),
     *("chains", "max_length", "max_new_tokens", "min_new_tokens", "temperature", "top_p"),
 )
 """Settings that decide the first rollout batch. A run that has steps keeps all of its settings."""

@@ -39,7 +39,7 @@ class Samples:
     def open(self, since: int) -> None:
         """Open the file, and read what an earlier session wrote for rollout batches from `since` on.
 
-        What it wrote with other settings is cut off.
+        What it wrote with other settings is cut off; without a checkpoint, all but the first rollout batch.
 
         Raises:
             OutputError: It cannot be written.
@@ -53,7 +53,8 @@ class Samples:
             with suppress(KeyError, TypeError, ValueError):
                 each = parse_line(line) or {}
                 if int(each["rollout"]) >= since:
-                    if each.get("settings") != self._settings:
+                    # Without a checkpoint, later ones may be of a policy that was trained otherwise.
+                    if each.get("settings") != self._settings or int(each["rollout"]) > 0 == since:
                         break  # rollout batches stand in order
                     self._kept[int(each["rollout"]), int(each["row"])] = each
             whole += len(line) if line.endswith(b"\n") else 0
@@ -62,11 +63,11 @@ class Samples:
             self._file.cut(whole)
 
     def kept(
-        self, rollout: int, rows: Sequence[int], names: Sequence[str]
+        self, rollout: int, rows: Sequence[int], asked: Sequence[tuple[str, str]]
     ) -> tuple[list[Response], list[Score]] | None:
-        """Return responses and rewards of a chunk if all of them are there, to these prompts."""
-        found = [self._kept.get((rollout, row)) for row in rows]
-        whole = [each for each, name in zip(found, names, strict=True) if each and each.get("id") == name]
+        """Return responses and rewards of a chunk if all are there, to these prompts (id and text)."""
+        pairs = zip((self._kept.get((rollout, row)) for row in rows), asked, strict=True)
+        whole = [each for each, said in pairs if each and (each.get("id"), each.get("prompt")) == said]
         if len(whole) < len(rows):
             return None
         responses = [Response(tuple(each["tokens"]), each["answer"], each["ended"]) for each in whole]
@@ -107,7 +108,7 @@ class Samples:
             }
             for row, (name, text), response, score in zip(rows, asked, responses, scores, strict=True)
         ]
-        if self._file and self.kept(rollout, rows, [name for name, _ in asked]) is None:
+        if self._file and self.kept(rollout, rows, asked) is None:
             self._file.append(*(json.dumps(line, ensure_ascii=False) for line in lines))
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import httpx
 
+from redraft.chain import whole
 from redraft.engines.base import Sampling, Tokens
 from redraft.errors import ServerError, shown
 from redraft.train.processes import gathered, place
@@ -110,11 +111,11 @@ class Server:
         reply = content(await posted(f"{self._url}/completions", body, wanted="answer", seconds=SECONDS))
         try:
             (choice,) = reply["choices"]
-            text, ended = str(choice["text"]), choice["finish_reason"] == "stop"
+            text, ended = whole(choice["text"]), choice["finish_reason"] == "stop"
             tokens = choice.get("token_ids")
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ServerError(f"{self._url} replied with no completion: {shown(reply)}.") from None
-        if not isinstance(tokens, list):
+        if not (isinstance(tokens, list) and all(isinstance(each, int) for each in tokens)):
             raise ServerError(
                 f"{self._url} replied without the token ids that it drew.",
                 hint="vLLM returns them from 0.10.2 on (return_token_ids). A text may have other tokens.",

@@ -21,6 +21,7 @@ from redraft.train.rl.experience import Asked
 from redraft.train.rl.layers import unfreeze_top
 from redraft.train.rl.options import PpoOptions, layers_unfrozen, room, samples_each
 from redraft.train.rl.policy import Policy
+from redraft.train.rl.posting import check_address
 from redraft.train.rl.rewards import parse_rewards
 from redraft.train.rl.rollouts import Rollouts
 from redraft.train.run.components import adapted
@@ -41,24 +42,24 @@ class PpoStages:
     def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
         """Return the encoder of prompts."""
         _check_chains(own)
+        flag, most, least = "--model_max_length", own.model_max_length, own.max_new_tokens
         if own.max_length is not None:
-            return PromptEncoder(tokenizer, own.format, own.max_length, max(own.min_new_tokens, 1))
-        if own.max_new_tokens >= own.model_max_length:
-            raise UsageError(
-                f"--max_new_tokens {own.max_new_tokens} leaves no room for a prompt in --model_max_length "
-                f"{own.model_max_length}.",
-                hint=f"--model_max_length {2 * own.max_new_tokens}",
-            )
-        if own.min_new_tokens > own.max_new_tokens:
+            flag, most, least = "--max_length", own.max_length, max(own.min_new_tokens, 1)
+        elif own.min_new_tokens > own.max_new_tokens:
             raise UsageError(
                 f"--min_new_tokens {own.min_new_tokens} is above --max_new_tokens {own.max_new_tokens}.",
                 hint=f"--max_new_tokens {own.min_new_tokens}",
             )
-        return PromptEncoder(tokenizer, own.format, own.model_max_length, own.max_new_tokens)
+        if least >= most:
+            raise UsageError(
+                f"an answer of {least} tokens leaves no room for a prompt in {flag} {most}.",
+                hint=f"{flag} {2 * least}",
+            )
+        return PromptEncoder(tokenizer, own.format, most, least)
 
     def rows(self, prepared: Prepared, own: PpoOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
         """Put each prompt into a row."""
-        return one_a_row(prepared.lengths, own.model_max_length)
+        return one_a_row(prepared.lengths, own.max_length or own.model_max_length)
 
     def packs(self, own: PpoOptions) -> bool:  # noqa: ARG002  (of all stages)
         """Return that a row holds one prompt."""
@@ -170,9 +171,12 @@ def _check(own: PpoOptions, args: TrainingArguments) -> None:
             )
     if own.rollout_url and not own.lora:
         raise UsageError("--rollout_url needs an adapter, which a server can load.", hint="--lora True")
-    if own.rollout_url and not own.rollout_url.startswith(("http://", "https://")):
+    if own.rollout_url:
+        check_address(own.rollout_url, hint="--rollout_url http://127.0.0.1:8000/v1")
+    elif own.qlora:
         raise UsageError(
-            f"--rollout_url {own.rollout_url} is no address.", hint="--rollout_url http://127.0.0.1:8000/v1"
+            "--qlora: answers are written with the adapter merged, which weights of 4 bits cannot hold.",
+            hint="--qlora False, or let a server write them (--rollout_url).",
         )
     if args.fsdp or args.deepspeed:
         raise UsageError(

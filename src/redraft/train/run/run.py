@@ -142,7 +142,7 @@ class Ready:
     @property
     def writes(self) -> bool:
         """Whether the run writes what it learns from (rollouts)."""
-        return self.loop.data is not self.data
+        return not isinstance(self.loop.data, Data)
 
     @cached_property
     def plan(self) -> MemoryPlan | None:
