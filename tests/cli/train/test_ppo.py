@@ -151,6 +151,27 @@ def test_without_a_reward_nothing_is_trained(model: Path, data: Path, tmp_path: 
     assert "nothing that judges the answers" in " ".join(result.output.split())
 
 
+def test_held_out_data_has_no_loss(model: Path, data: Path, tmp_path: Path) -> None:
+    words = ("--eval_strategy", "steps", "--eval_data_path", str(data))
+    status, printed = ppo(model, data, tmp_path / "out", *words)
+    assert (status, "PPO has no loss on held-out data" in " ".join(printed.split())) == (2, True), printed
+
+
+def test_records_of_one_id_are_told_apart(model: Path, data: Path, tmp_path: Path) -> None:
+    """The first is left out. The second is judged with its own prompt."""
+    long = {"id": "q", "instruction": "Sort the list. " * 100}
+    data.write_text("".join(json.dumps(each) + "\n" for each in (long, {"id": "q", "instruction": "Sort."})))
+    status, printed = ppo(model, data, tmp_path / "out", "--model_max_length", "200", "--max_steps", "2")
+    assert status == 0, printed
+    written = (tmp_path / "out" / "samples.jsonl").read_text().splitlines()
+    assert {json.loads(line)["prompt"] for line in written} == {"Sort."}
+
+
+def test_a_chunk_is_no_larger_than_a_rollout_batch(model: Path, data: Path, tmp_path: Path) -> None:
+    status, printed = ppo(model, data, tmp_path / "out", "--chunk_size", "16", "--max_steps", "2")
+    assert status == 0, printed
+
+
 def test_a_policy_writes_chains_in_their_format(model: Path, data: Path, tmp_path: Path) -> None:
     words = ("--format", "selfee", "--chains", "True", "--revision_bonus", "0.5", "--max_steps", "2")
     status, printed = ppo(model, data, tmp_path / "out", *words)

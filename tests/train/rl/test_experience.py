@@ -66,6 +66,11 @@ def test_advantages_of_ppo_are_whitened_over_the_batch_and_those_of_trlx_are_not
     assert torch.allclose(algorithm.whiten(raw["advantages"], raw["mask"]), batch["advantages"], atol=1e-5)
 
 
+def test_rewards_are_not_clipped_unless_it_is_asked_for() -> None:
+    batch = completed(experience(init_kl_coef=0.0, lam=1.0), (20.0, 30.0), 2, 2)
+    assert torch.allclose(batch["returns"][:, 0], torch.tensor([20.0, 30.0]))
+
+
 @pytest.mark.parametrize("name", ["rloo", "grpo"])
 def test_answers_to_one_prompt_are_compared(name: str) -> None:
     made = experience(algorithm=name, num_generations=2, init_kl_coef=0.0)

@@ -112,6 +112,16 @@ def test_a_function_may_return_any_number(mine: str) -> None:
     assert judged(f"{mine}.numpy") == [0.25, 0.25]
 
 
+def test_a_penalty_has_a_negative_weight() -> None:
+    assert judged("contains:b", "-.5*contains:a") == [-0.5, 1.0]
+
+
+def test_a_program_that_is_not_there_is_named_as_it_was_given() -> None:
+    with pytest.raises(CheckSyntaxError, match="score:./nope") as raised:
+        judged("score:./nope")
+    assert "score:PROGRAM" in str(raised.value.hint)
+
+
 def test_a_function_may_ask_for_the_record(mine: str) -> None:
     assert judged(f"{mine}.gold", answers=("a", "b")) == [0.0, 1.0]
 

@@ -22,6 +22,11 @@ def said(watch: Watch, times: int = LATE, **numbers: float) -> list[str]:
     return [line for _ in range(times) for line in watch.add({**SOUND, **numbers})]
 
 
+def test_rewards_that_are_all_the_same_are_said() -> None:
+    (line,) = said(Watch(), times=2 * LATE, reward_std=0.0)
+    assert "the same reward, 0.5, so there is nothing to learn" in line
+
+
 def test_of_a_sound_run_nothing_is_said() -> None:
     assert said(Watch(target=6.0), times=20) == []
 

@@ -9,16 +9,24 @@ from redraft.train.rl.options import PPO
 
 if TYPE_CHECKING:
     from redraft.train.run.stages import Stages
+    from redraft.train.settings.args import RunSettings
 
 
 def ppo(words: Words = None) -> None:
     """Train a model with reinforcement learning on any reward.
 
     The model answers prompts, --reward judges the answers, and PPO, RLOO or GRPO (--algorithm) makes the
-    good ones likelier. The reward is a check, a reward model, a Python function, a server, or a sum of
-    several. All answers are in samples.jsonl. Recipes, flags and resuming are as in `redraft train sft`.
+    good ones likelier. The reward is a check, a reward model, a Python function, a program, a server, or a
+    sum of several. All answers are in samples.jsonl. Recipes, flags and resuming are as in
+    `redraft train sft`.
     """
-    run(TrainCommand(PPO, _stages, lambda *_: None, lambda *_: None, try_result), words)
+    run(TrainCommand(PPO, _stages, _check, lambda *_: None, try_result), words)
+
+
+def _check(settings: RunSettings[Any], model: str) -> None:  # noqa: ARG001  (of all verbs)
+    from redraft.train.rl.rewards import parse_rewards
+
+    parse_rewards(settings.own.reward)  # before hours of preparing
 
 
 def _stages() -> Stages[Any]:

@@ -7,6 +7,7 @@ each rollout batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -119,7 +120,7 @@ class Experience:
         """Return scores after the penalty, clipping and scaling, and what they were divided by."""
         own = self._own
         penalised = algorithm.penalise_missing_eos(scores, ended, own.missing_eos_penalty)
-        clipped = algorithm.clip_scores(penalised, own.cliprange_reward)
+        clipped = algorithm.clip_scores(penalised, own.cliprange_reward or math.inf)
         self._moments = self._moments.updated(clipped)
         self._first_std = self._first_std or self._moments.std
         scale = {"none": 1.0, "running": self._moments.std, "ref": self._first_std}[own.scale_reward]

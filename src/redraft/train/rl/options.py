@@ -37,7 +37,7 @@ class PpoOptions(DataOptions):
     reward: tuple[str, ...] = own_setting(
         REWARD,
         "what judges an answer: a check, reward:MODEL, python:module.function, score:PROGRAM or https://…; "
-        "several add up",
+        "several add up: A 2*B",
         (),
     )
     revision_bonus: float = own_setting(
@@ -67,7 +67,9 @@ class PpoOptions(DataOptions):
     scale_reward: Literal["none", "running", "ref"] = own_setting(
         REWARD, "divide by the deviation of all rewards so far (running), or of the first (ref)", "none"
     )
-    cliprange_reward: float = own_setting(REWARD, "clip rewards to plus or minus this", 10.0)
+    cliprange_reward: float | None = own_setting(
+        REWARD, "clip rewards to plus or minus this (trlX: 10)", None
+    )
     ppo_epochs: int = own_setting(ALGORITHM, "passes over a rollout batch", 4)
     init_kl_coef: float = own_setting(
         ALGORITHM, "price of a nat of KL from the reference policy, at first", 0.05

@@ -9,7 +9,7 @@ An answer comes as a record: its prompt, the answer as its best step, and the fi
 | `python:module.function` | what the function returns for the answer, or for the answer and its `Prompt` |
 | `score:PROGRAM ARGS` | the number that a program prints as its last line |
 | `https://host/path` | what a server replies for a batch of answers |
-| `2*FORM` | twice as much |
+| `2*FORM`, `-0.5*FORM` | twice as much; half as much, as a penalty |
 
 A function that has one parameter, with the name `chain`, gets the whole record instead.
 
@@ -37,17 +37,17 @@ from redraft.chain import Chain
 from redraft.counting import counted
 from redraft.engines.hf.reward import RewardModel
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import CheckError, UsageError, shown
+from redraft.errors import CheckError, CheckSyntaxError, UsageError, shown
 from redraft.train.rl.posting import check_address, content, posted
 from redraft.verify.base import Check, Outcome, crash_of, run_check, together
 from redraft.verify.command import Command
 from redraft.verify.function import FunctionCheck, takes_prompt
 from redraft.verify.parse import parse_check
 
-_WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*\*\s*")
+_WEIGHT = re.compile(r"(?P<weight>-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\s*\*\s*")
 _HINT = (
     "--reward words<=50, reward:MODEL, python:module.function, score:PROGRAM or https://host/path; "
-    "2*A weighs."
+    "several add up: --reward A 2*B."
 )
 
 
@@ -107,7 +107,7 @@ class Called:
         Raises:
             CheckError: It crashed, or returned no number.
         """
-        return [await self._one(each) for each in chains]
+        return await together([self._one(each) for each in chains])
 
     async def _one(self, chain: Chain) -> float:
         function = self.function.function
@@ -242,7 +242,13 @@ def _parsed(form: str) -> Reward:
     if form.startswith("reward:"):
         return Modelled(RewardModel.load(form.removeprefix("reward:").strip()))
     if form.startswith(("score:", "score[")):
-        program = parse_check(f"command{form.removeprefix('score')}")
+        try:
+            program = parse_check(f"command{form.removeprefix('score')}")
+        except CheckSyntaxError as error:
+            raise CheckSyntaxError(
+                error.message.replace("command", "score", 1),
+                hint="score:PROGRAM ARGS, or score[10s]:PROGRAM ARGS.",
+            ) from None
         assert isinstance(program, Command)  # noqa: S101  (the kind)
         return Printed(program)
     if form.startswith("python:"):

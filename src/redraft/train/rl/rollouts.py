@@ -170,11 +170,11 @@ class Rollouts:
         """Return the prompts of a rollout batch. Each pass over the data has an order of its own."""
         samples, count = samples_each(self.own), len(self.prompts)
         wanted = self.own.num_rollouts // samples
-        found = []
-        for turn in range(epoch * wanted, (epoch + 1) * wanted):
-            a_pass, number = divmod(turn, count)
+        found: list[Asked] = []
+        for a_pass in range(epoch * wanted // count, ((epoch + 1) * wanted - 1) // count + 1):
             order = np.random.default_rng((self._seed, a_pass)).permutation(count)
-            found += [self.prompts[order[number]]] * samples
+            start, end = epoch * wanted - a_pass * count, (epoch + 1) * wanted - a_pass * count
+            found += [self.prompts[number] for number in order[max(start, 0) : end] for _ in range(samples)]
         return found
 
     def _write(self, epoch: int, stops: Callable[[], bool]) -> bool:
@@ -199,7 +199,7 @@ class Rollouts:
         """Write and judge the responses of a rollout batch, a chunk at a time in each process."""
         responses: list[Response] = []
         scores: list[Score] = []
-        own, size = self.own, self.own.chunk_size
+        own, size = self.own, min(self.own.chunk_size, self.own.num_rollouts)
         longest = max(len(each.tokens) + room(own, len(each.tokens)) for each in asked)
         async with self._sampler(longest) as sampler:
             for first in range(0, len(asked), size * self._ranks):

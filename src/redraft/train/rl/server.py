@@ -86,6 +86,8 @@ class Server:
         aside = self._folder.with_name(f".saving-{ADAPTER}")
         shutil.rmtree(aside, ignore_errors=True)  # left by a run that died
         model.save_pretrained(aside)
+        for file in aside.iterdir():
+            file.chmod(0o644)  # safetensors writes files for this user alone, and the server may be another
         digest = hashlib.sha256((aside / "adapter_model.safetensors").read_bytes()).hexdigest()
         replace_folder(aside, self._folder)
         return f"redraft-{digest[:16]}"

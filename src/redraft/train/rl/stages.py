@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from redraft.counting import counted
 from redraft.errors import UsageError
-from redraft.formats.read.records import read_records
+from redraft.formats.read.records import raw_records
+from redraft.formats.tokens.encoder import Example, Skipped
 from redraft.formats.tokens.prompts import PromptEncoder
 from redraft.train.data.batches import Batch, Data, Row, padded
 from redraft.train.data.packing import Rows, one_a_row
@@ -118,7 +121,7 @@ class PpoStages:
         read = Rollouts(
             policy,
             tokenizer,
-            list(_asked(data.rows.prepared, own.data_path)),
+            list(_asked(data.rows.prepared, own.data_path, self.encoder(own, tokenizer))),
             parse_rewards(own.reward),
             own,
             size=args.train_batch_size,
@@ -159,7 +162,7 @@ def _check(own: PpoOptions, args: TrainingArguments) -> None:
     step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     processes = f" × {args.world_size} processes" if args.world_size > 1 else ""
     sizes = {
-        "--chunk_size": own.chunk_size,
+        "--chunk_size": min(own.chunk_size, own.num_rollouts),
         f"--per_device_train_batch_size × --gradient_accumulation_steps{processes}": step,
         **({"--num_generations": samples_each(own)} if samples_each(own) > 1 else {}),
     }
@@ -169,6 +172,11 @@ def _check(own: PpoOptions, args: TrainingArguments) -> None:
                 f"--num_rollouts {own.num_rollouts} is no multiple of {name}, {size}.",
                 hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
             )
+    if args.eval_strategy != "no":
+        raise UsageError(
+            "--eval_strategy: PPO has no loss on held-out data.",
+            hint="Leave it out: the log has the reward of each rollout batch.",
+        )
     if own.rollout_url and not own.lora:
         raise UsageError("--rollout_url needs an adapter, which a server can load.", hint="--lora True")
     if own.rollout_url:
@@ -197,11 +205,15 @@ def _check_length(model: PreTrainedModel | PeftModel, longest: int, own: PpoOpti
         )
 
 
-def _asked(prepared: Prepared, paths: Iterable[str]) -> Iterable[Asked]:
-    """Yield each prepared prompt with its record's text. Records without one were skipped."""
-    records = (chain for path in paths for chain in read_records(Path(path)))
+def _asked(prepared: Prepared, paths: Iterable[str], encoder: PromptEncoder) -> Iterable[Asked]:
+    """Yield each prepared prompt with its record. Those that were skipped have other tokens, or none."""
+    records = (raw.chain() for path in paths for raw in raw_records(Path(path)))
     for number in range(len(prepared)):
-        name = prepared.name(number)
-        record = next(chain for chain in records if chain.id == name)
+        ids = prepared[number].ids
+        record = next(each for each in records if _encodes(encoder.encode(each), ids))
         bare = record.model_copy(update={"steps": (), "drafts": (), "best": None})
-        yield Asked(bare, tuple(int(each) for each in prepared[number].ids))
+        yield Asked(bare, tuple(int(each) for each in ids))
+
+
+def _encodes(found: Example | Skipped, ids: NDArray[np.uint32]) -> bool:
+    return isinstance(found, Example) and np.array_equal(found.ids, ids)

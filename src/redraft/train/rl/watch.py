@@ -62,6 +62,7 @@ class Watch:
             "entropy": self._of_entropy(numbers),
             "length": self._of_length(numbers),
             "values": self._of_values(numbers),
+            "same": self._of_same(numbers),
         }
         return [line for name, line in faults.items() if self._lasts(name, there=bool(line))]
 
@@ -118,6 +119,14 @@ class Watch:
         return (
             f"the reward follows the length: {way} answers get more (correlation {tied:.2f}), and answers "
             f"have {tokens:.0f} tokens after {self._first['response_tokens']:.0f}. Read some samples."
+        )
+
+    def _of_same(self, numbers: Numbers) -> str:
+        if numbers.get("reward_std", 1.0) > 0:
+            return ""
+        return (
+            f"all answers of a rollout batch have the same reward, {numbers['reward']:.3g}, so there is "
+            "nothing to learn. Read some samples: the task may be too easy or too hard."
         )
 
     def _of_values(self, numbers: Numbers) -> str:
