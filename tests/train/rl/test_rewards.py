@@ -117,7 +117,7 @@ def test_a_penalty_has_a_negative_weight() -> None:
 
 
 def test_a_program_that_is_not_there_is_named_as_it_was_given() -> None:
-    with pytest.raises(CheckSyntaxError, match="score:./nope") as raised:
+    with pytest.raises(CheckSyntaxError, match=r"score:\./nope") as raised:
         judged("score:./nope")
     assert "score:PROGRAM" in str(raised.value.hint)
 
