@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import resource
 import signal
 import subprocess
@@ -526,7 +525,7 @@ def test_the_solutions_of_humaneval_pass_and_empty_ones_do_not(shared_data: Path
 @needs_sandbox
 def test_a_thousand_answers_of_a_batch_wait_for_their_turn() -> None:
     """Each check has some seven open files; many systems allow a process 1,024."""
-    opened = len(os.listdir("/proc/self/fd"))  # by other tests of this process
+    opened = len(list(Path("/proc/self/fd").iterdir()))  # by other tests of this process
     answers, allowed = 3 * AT_ONCE + 10, opened + 64 + 10 * AT_ONCE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 
