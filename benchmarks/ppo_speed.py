@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from measure import Goal, Rates, Row, in_turn
 from ppo_material import command, write_prompts
-from redraft.chain import Prompt
+from redraft.chain import Chain
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.folders import folder_for
 from redraft.train.rl.options import PPO
@@ -82,9 +82,9 @@ def by_rollouts(ready: Ready, epoch: int) -> tuple[int, float]:
     """Return tokens and seconds of a rollout batch."""
     source, judged = cast(Rollouts, ready.loop.data), [0.0]
 
-    async def reward(_: Sequence[Prompt], answers: Sequence[str]) -> list[float]:
+    async def reward(chains: Sequence[Chain]) -> list[float]:
         judged[0] = time.perf_counter()
-        return [0.0] * len(answers)
+        return [0.0] * len(chains)
 
     source.reward = reward
     start = time.perf_counter()
