@@ -102,7 +102,7 @@ def by_engine(ready: Ready, epoch: int) -> tuple[int, float]:
         made = 0
         async with aclosing(
             engine.stream(asked[row].tokens, source._sampling(epoch, row, asked[row]))
-        ) as deltas:  # noqa: SLF001
+        ) as deltas:
             async for delta in deltas:
                 made += len(delta.tokens)
         return made
