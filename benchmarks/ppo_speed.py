@@ -100,9 +100,8 @@ def by_engine(ready: Ready, epoch: int) -> tuple[int, float]:
 
     async def one(engine: HfEngine, row: int) -> int:
         made = 0
-        async with aclosing(
-            engine.stream(asked[row].tokens, source._sampling(epoch, row, asked[row]))
-        ) as deltas:
+        sampling = source._sampling(epoch, row, asked[row])  # noqa: SLF001
+        async with aclosing(engine.stream(asked[row].tokens, sampling)) as deltas:
             async for delta in deltas:
                 made += len(delta.tokens)
         return made
