@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 
@@ -31,3 +32,9 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
     except (OSError, ValueError, KeyError, StopIteration):
         pass  # not Linux, or no such group
     return max(free, 0)
+
+
+def trim_heap() -> None:
+    """Return freed memory in the heap to the system, where the C library can (glibc)."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

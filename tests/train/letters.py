@@ -24,6 +24,8 @@ class Letters:
         deadly: An instruction that kills the process.
     """
 
+    wanted = "A record has an answer."
+
     longest: int = 1000
     deadly: str = ""
 

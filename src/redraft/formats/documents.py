@@ -7,6 +7,7 @@ YAML merge (`<<`) may be overridden: that is its purpose. Readers check the name
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,9 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
     if name in shipped:
         path = shipped[name]
     elif not path.exists():
-        hint = "Give a YAML file" + (f", or one of: {', '.join(shipped)}" if shipped else ".")
+        near = get_close_matches(name, shipped, n=1)
+        known = f", or one of: {', '.join(shipped)}" if shipped else "."
+        hint = f"Did you mean {near[0]}?" if near else f"Give a YAML file{known}"
         raise UsageError(f"there is no recipe {name!r:.200}.", hint=hint)
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict):

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from redraft.cli import app
 from redraft.errors import UsageError
 from redraft.train.rl.options import PpoOptions
-from redraft.train.rl.stages import _check
+from redraft.train.rl.stages import PPO_STAGES
 from tests.train.tiny import model_folder
 
 SMALL = (
@@ -137,6 +137,11 @@ def test_a_mistake_is_said_before_the_model_writes(
     assert not (tmp_path / "out" / "samples.jsonl").exists()
 
 
+def test_sizes_that_do_not_divide_are_said_before_the_data_are_read(model: Path, tmp_path: Path) -> None:
+    status, printed = ppo(model, tmp_path / "missing.jsonl", tmp_path / "out", "--num_rollouts", "6")
+    assert (status, "is no multiple of --chunk_size" in printed) == (2, True), printed
+
+
 def test_without_a_reward_nothing_is_trained(model: Path, data: Path, tmp_path: Path) -> None:
     given = [
         "--model_name_or_path",
@@ -244,14 +249,14 @@ def test_weights_that_are_shared_among_processes_are_refused(tmp_path: Path) -> 
     """The stage is asked itself, because on a CPU nothing is shared."""
     args = TrainingArguments(str(tmp_path), use_cpu=True, fsdp=True, per_device_train_batch_size=4)
     with pytest.raises(UsageError, match="PPO writes with whole ones"):
-        _check(PpoOptions(), args)
+        PPO_STAGES.check(PpoOptions(), args)
 
 
 def test_an_adapter_is_not_merged_into_weights_of_4_bits(tmp_path: Path) -> None:
     args = TrainingArguments(str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
     with pytest.raises(UsageError, match="weights of 4 bits"):
-        _check(PpoOptions(lora=True, qlora=True), args)
-    _check(PpoOptions(lora=True, qlora=True, rollout_url="http://127.0.0.1:8000/v1"), args)
+        PPO_STAGES.check(PpoOptions(lora=True, qlora=True), args)
+    PPO_STAGES.check(PpoOptions(lora=True, qlora=True, rollout_url="http://127.0.0.1:8000/v1"), args)
 
 
 def test_a_preview_shows_prompts_up_to_where_the_model_writes(

@@ -129,8 +129,9 @@ def test_the_chosen_answers_become_likelier(model: str, here: Path, lora: bool) 
 @pytest.mark.parametrize("lora", [True, False])
 def test_a_run_that_was_stopped_resumes_as_if_it_had_not(model: str, here: Path, lora: bool) -> None:
     """Against the model as it was before the first step, not before the resumed one."""
-    words = [*FASTER, "--save_steps", "1", "--save_total_limit", "9"]
+    words = [*FASTER, "--save_steps", "1", "--save_total_limit", "9", "--logging_steps", "2"]
     ready(model, *words, lora=lora).train()
+    margins = [line["rewards/margins"] for line in log()]
     kind = "adapter_model" if lora else "model"
     expected, weights = losses(), load_file(f"out/{kind}.safetensors")
     for step in (2, 3):
@@ -140,6 +141,7 @@ def test_a_run_that_was_stopped_resumes_as_if_it_had_not(model: str, here: Path,
     assert made.checkpoint.step == 1
     made.train()
     assert losses() == expected
+    assert [line["rewards/margins"] for line in log()] == margins
     found = load_file(f"out/{kind}.safetensors")
     assert all(torch.equal(found[name], each) for name, each in weights.items())
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from redraft.errors import ModelError, UsageError
-from redraft.train.model.folder import check_tokenizer, check_weights, model_folder
+from redraft.train.model.folder import check_tokenizer, check_weights, model_folder, save_weights
+from tests.train.tiny import SHAPE
 
 
 def folder(path: Path, *names: str) -> Path:
@@ -102,3 +105,15 @@ def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(UsageError, match="is a file") as caught:
         model_folder("model.gguf")
     assert "redraft weights from-gguf model.gguf" in str(caught.value)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_weights_are_as_readable_as_other_new_files(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        save_weights(LlamaForCausalLM(LlamaConfig(vocab_size=8, **SHAPE)), tmp_path)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes["model.safetensors"] == 0o666 & ~mask
+    assert len(set(modes.values())) == 1

@@ -158,6 +158,7 @@ def test_data_without_pairs_says_why(model: str, here: Path) -> None:
         ready(model)
     assert "chosen and rejected are equal" in caught.value.message
     assert "an empty answer" in caught.value.message
+    assert "A pair is" in str(caught.value.hint)
 
 
 def test_a_tokenizer_that_pads_with_its_stop_token_gets_another_one(model: str, here: Path) -> None:

@@ -39,7 +39,7 @@ def chains(*answers: str) -> list[Chain]:
 
 def judged(*forms: str, answers: tuple[str, ...] = ("a", "b b")) -> list[float]:
     """The rewards of two answers."""
-    return asyncio.run(parse_rewards(forms)(chains(*answers)))
+    return [sum(each.values()) for each in asyncio.run(parse_rewards(forms)(chains(*answers)))]
 
 
 @pytest.fixture
@@ -51,6 +51,9 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "def minus(answer, prompt): return -len(prompt.text)\n"
         "async def later(answer): return 0.5\n"
         "def numpy(answer): return np.float32(0.25)\n"
+        "def tensor(answer): import torch; return torch.tensor([0.5])\n"
+        "def truth(answer): return np.bool_(True)\n"
+        "def several(answer): return np.ones(2)\n"
         "def nan(answer): return float('nan')\n"
         "def text(answer): return 'good'\n"
         "def nothing(answer): return None\n"
@@ -126,11 +129,22 @@ def test_a_function_may_ask_for_the_record(mine: str) -> None:
     assert judged(f"{mine}.gold", answers=("a", "b")) == [0.0, 1.0]
 
 
+def test_a_reward_may_be_a_scalar_of_torch_or_numpy(mine: str) -> None:
+    assert judged(f"{mine}.tensor") == [0.5, 0.5]
+    assert judged(f"{mine}.truth") == [1.0, 1.0]
+
+
+def test_a_reward_is_not_added_twice() -> None:
+    with pytest.raises(UsageError, match="words<=3 is there twice") as raised:
+        parse_rewards(("words<=3", " words<=3"))
+    assert "2*words<=3" in str(raised.value.hint)
+
+
 def test_rewards_add_up_with_their_weights(mine: str) -> None:
     assert judged(f"2*{mine}.length", "contains:b", "0.5 * contains:a") == [2.5, 7.0]
 
 
-@pytest.mark.parametrize("name", ["nan", "text", "nothing"])
+@pytest.mark.parametrize("name", ["nan", "text", "nothing", "several"])
 def test_what_is_no_finite_number_stops(mine: str, name: str) -> None:
     with pytest.raises(CheckError, match=rf"{name} is .* for the answer 'a'"):
         judged(f"{mine}.{name}")
@@ -160,14 +174,14 @@ def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch
     with server((200, [])) as (url, _):
         pass
 
-    async def down_and_then_up() -> list[float]:
+    async def down_and_then_up() -> list[dict[str, float]]:
         waiting = asyncio.ensure_future(parse_rewards([url])(chains("a", "b b")))
         await asyncio.sleep(0.3)
         assert not waiting.done()
         with server((200, [1, 2]), port=int(url.split(":")[2].split("/")[0])):
             return await waiting
 
-    assert asyncio.run(down_and_then_up()) == [1.0, 2.0]
+    assert asyncio.run(down_and_then_up()) == [{url: 1.0}, {url: 2.0}]
 
 
 def test_a_server_that_says_nothing_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +190,21 @@ def test_a_server_that_says_nothing_is_asked_again(monkeypatch: pytest.MonkeyPat
     with server((200, None), (200, [1, 2])) as (url, asked):
         assert judged(url) == [1.0, 2.0]
     assert len(asked) == 2
+
+
+def test_what_a_server_says_of_its_fault_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "PATIENCE", 0.0)
+    with (
+        server((500, b"KeyError: 'texts'")) as (url, _),
+        pytest.raises(ServerError, match="status 500, \"KeyError: 'texts'\""),
+    ):
+        judged(url)
+
+
+def test_an_address_that_is_not_there_says_what_should_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    with server((404, {})) as (url, _), pytest.raises(ServerError, match="status 404") as raised:
+        judged(url)
+    assert "POST of prompts and answers" in str(raised.value.hint)
 
 
 def test_a_server_that_stays_down_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,6 +133,31 @@ def test_chunks_that_were_judged_before_a_stop_are_not_judged_again(tmp_path: Pa
     assert [each["row"] for each in samples(tmp_path)] == list(range(8))
 
 
+def test_a_sum_of_rewards_shows_its_parts_also_after_a_stop(tmp_path: Path) -> None:
+    forms = ("2*contains:e", "-.5*contains:a")
+    asked = iter([False, True])
+    assert not list(rollouts(tmp_path, policy(), parse_rewards(forms)).batches(0, stops=lambda: next(asked)))
+    source = rollouts(tmp_path, policy(), parse_rewards(forms))
+    list(source.batches(0))
+    written, means = samples(tmp_path), source.metrics()
+    for each in written:
+        expected = {
+            "2*contains:e": 2.0 * ("e" in each["answer"]),
+            "-.5*contains:a": -0.5 * ("a" in each["answer"]),
+        }
+        assert each["rewards"] == expected
+        assert each["reward"] == sum(expected.values())
+    for form in forms:
+        assert means[f"reward/{form}"] == mean(each["rewards"][form] for each in written)
+
+
+def test_only_a_value_head_explains_variance(tmp_path: Path) -> None:
+    for algorithm, has in (("ppo", True), ("rloo", False), ("grpo", False)):
+        source = rollouts(tmp_path / algorithm, policy(algorithm=algorithm))
+        list(source.batches(0))
+        assert ("explained_variance" in source.metrics()) == has
+
+
 @pytest.mark.parametrize(
     "settings", [{"reward": ("lacks:e",)}, {"temperature": 0.5}, {"format": "stablevicuna"}]
 )

@@ -71,7 +71,7 @@ class Served:
     def load_lora_adapter(self, body: Any) -> Reply:
         """Load an adapter, unless one of its name is there."""
         if body["lora_name"] in self.loaded:
-            return 400, "already loaded"
+            return 400, {"message": f"The lora adapter '{body['lora_name']}' has already been loaded."}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft does not know redraft's fields
             made = PeftModel.from_pretrained(policy(lora=False).model, body["lora_path"])
@@ -117,11 +117,28 @@ def test_the_server_writes_with_the_adapter_of_each_rollout_batch(tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == [ADAPTER, "samples.jsonl"]
 
 
-def test_an_adapter_that_the_server_has_already_is_loaded_again(tmp_path: Path) -> None:
+def test_a_run_that_is_resumed_unloads_the_adapter_of_the_session_before(tmp_path: Path) -> None:
     served = Served()
     with serving(served) as url:
-        for _ in range(2):
-            asyncio.run(Server(url, tmp_path).load(policy().model))
+        for made in (policy(), policy(), shaken(policy()), policy(lora_alpha=99)):
+            asyncio.run(Server(url, tmp_path).load(made.model))
+            (name,) = served.loaded
+            served.asked.append(name)
+    first, again, *others = served.asked
+    assert first == again
+    assert len({first, *others}) == 3  # by the weights, and by what they are multiplied with
+
+
+def test_a_load_whose_reply_was_lost_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(posting, "PATIENCE", 5.0)
+    served, lost = Served(), iter([True])
+
+    def reply(path: str, body: Any) -> Reply:
+        found = served(path, body)
+        return (504, "gateway timeout") if "/load" in path and next(lost, False) else found
+
+    with serving(reply) as url:
+        asyncio.run(Server(url, tmp_path).load(policy().model))
     assert len(served.loaded) == 1
 
 

@@ -15,7 +15,7 @@ from redraft.train.rl.experience import Asked
 from redraft.train.rl.layers import unfreeze_top
 from redraft.train.rl.options import PpoOptions, layers_unfrozen
 from redraft.train.rl.policy import Policy
-from redraft.train.rl.rewards import Reward
+from redraft.train.rl.rewards import Reward, Sum
 from redraft.train.rl.rollouts import Rollouts
 from redraft.train.run.loop import Loop
 from tests.train.tiny import SHAPE
@@ -78,10 +78,11 @@ def prompts(count: int = 6) -> list[Asked]:
     ]
 
 
-def rollouts(folder: Path, made: Policy, reward: Reward = share_of_e, *, size: int = 4) -> Rollouts:
+def rollouts(folder: Path, made: Policy, reward: Reward | Sum = share_of_e, *, size: int = 4) -> Rollouts:
     """Rollout batches of the policy."""
     settings: dict[str, Any] = {"size": size, "seed": 3, "bf16": False, "folder": folder}
-    return Rollouts(made, TOKENIZER, prompts(), reward, made.own, **settings)
+    judge = reward if isinstance(reward, Sum) else Sum({"a reward": (1.0, reward)})
+    return Rollouts(made, TOKENIZER, prompts(), judge, made.own, **settings)
 
 
 def loop(folder: Path, read: Rollouts, **more: Any) -> Loop:

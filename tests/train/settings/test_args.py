@@ -241,6 +241,8 @@ def test_a_flag_that_comes_again_adds_a_value_or_replaces_it() -> None:
         ("--label_smoothing_factor 0.1", "is not supported", "loss"),
         ("--neftune_noise_alpha 5", "is not supported", "packed row"),
         ("recipe-that-is-not", "there is no recipe 'recipe-that-is-not'.", "one of: alpaca, "),
+        ("stablevicunna", "there is no recipe 'stablevicunna'.", "Did you mean stablevicuna?"),
+        ("stablevicuna", "there is no setting 'num_rollouts'.", "redraft train ppo stablevicuna"),
         ("--lora_r 8 stray", "--lora_r takes one value", None),
         (
             "--gradient_accumulation_steps 0",

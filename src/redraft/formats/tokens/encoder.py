@@ -173,6 +173,11 @@ class Uncut:
 class Encoder:
     """Turn chains into examples, deterministically. An encoder can be pickled."""
 
+    wanted = (
+        "Choose a --format and a --training_objective that fit the data. A record with an answer is "
+        '{"instruction": "…", "output": "…"}.'
+    )
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,

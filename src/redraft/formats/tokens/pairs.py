@@ -36,6 +36,8 @@ Pair = tuple[Example, Example]
 class PairEncoder:
     """Turn chains into pairs, deterministically. An encoder can be pickled."""
 
+    wanted = 'A pair is {"prompt": "…", "chosen": "…", "rejected": "…"}.'
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,

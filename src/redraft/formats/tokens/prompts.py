@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 class PromptEncoder:
     """Turn chains into the tokens of their prompts. Answers are not read. An encoder can be pickled."""
 
+    wanted = 'A record is {"instruction": "…"}, or a conversation.'
+
     def __init__(
         self,
         tokenizer: PreTrainedTokenizerBase,

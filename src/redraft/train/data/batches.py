@@ -25,6 +25,7 @@ from redraft.counting import counted
 from redraft.errors import UsageError
 from redraft.train.data.packing import Ints, Rows
 from redraft.train.data.store import Prepared, Stored
+from redraft.train.sums import Sums
 
 IGNORED = -100
 """The label of a token without loss, in PyTorch and transformers."""
@@ -190,13 +191,17 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """Rows of examples, their order, and a loader of batches."""
+    """Rows of examples, their order, and a loader of batches.
+
+    Attributes:
+        sums: What the module around the model says of the steps, if it says more than the loss.
+    """
 
     rows: RowsOf
     order: Order
     loader: Loader
     counted: Callable[[Batch], int] = trained_in
-    metrics: Callable[[], dict[str, float]] = dict  # the loop knows the loss
+    sums: Sums | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -215,12 +220,18 @@ class Data:
         """Return the ids of the records in a batch."""
         return self.rows.names(self.order.batch(epoch, number))
 
+    def metrics(self) -> dict[str, float]:
+        """Return the means of `sums` since the last call."""
+        return self.sums.take() if self.sums else {}
+
     def state_dict(self) -> dict[str, Any]:
-        """Return nothing: any batch can be computed from its number."""
-        return {}
+        """Return `sums`, if there are any. Each batch can be computed from its number."""
+        return {"sums": self.sums.parts()} if self.sums else {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Do nothing."""
+        """Restore what `state_dict` returned."""
+        if self.sums:
+            self.sums.restore(state["sums"])
 
     def tokens(self, batch: Batch) -> int:
         """Return the tokens of a batch, without padding."""

@@ -32,7 +32,13 @@ WORTH_A_PROCESS = 1 << 22
 
 
 class Encodes(Protocol):
-    """Turns records into examples. It can be pickled."""
+    """Turns records into examples. It can be pickled.
+
+    Attributes:
+        wanted: What a record should be, for a hint.
+    """
+
+    wanted: str
 
     @property
     def fingerprint(self) -> str:

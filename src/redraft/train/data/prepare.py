@@ -75,7 +75,7 @@ def prepare(
         except DamagedData:
             _remove_left(cache)
             batches = _unchanged(paths, before, encode_files(paths, encoder, workers))
-            return _make(folder, key, batches, say)
+            return _make(folder, key, batches, encoder.wanted, say)
 
 
 def _refuse_beginning() -> None:
@@ -184,7 +184,7 @@ def _remove_left(cache: Path) -> None:
             os.close(handle)
 
 
-def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], say: Say) -> Prepared:
+def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], wanted: str, say: Say) -> Prepared:
     aside = folder.with_name(f"{folder.name}.partial")
     for left in (aside, folder):  # incomplete, damaged
         shutil.rmtree(left, ignore_errors=True)
@@ -192,7 +192,7 @@ def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], say: Say) -> 
     writer = Writer(aside)
     try:
         report = _written(writer, batches, say)
-        _check_examples(report)
+        _check_examples(report, wanted)
         writer.finish(key, report)
     except BaseException:
         writer.close()
@@ -229,7 +229,7 @@ def _count(report: DataReport, batch: EncodedBatch) -> None:
         report.skip(name, reason)
 
 
-def _check_examples(report: DataReport) -> None:
+def _check_examples(report: DataReport, wanted: str) -> None:
     if not report.records:
         raise UsageError("the data has no records.", hint="--data_path FILE, with a record a line")
     if not report.examples:
@@ -237,11 +237,5 @@ def _check_examples(report: DataReport) -> None:
         no_room = NO_ROOM in report.skipped
         raise UsageError(
             f"none of the {report.records:,} records has anything to train on: {reasons}.",
-            hint="Raise --model_max_length: prompt and answer must fit." if no_room else _FITTING,
+            hint="Raise --model_max_length: prompt and answer must fit." if no_room else wanted,
         )
-
-
-_FITTING = (
-    "Choose a --format and a --training_objective that fit the data. A record with an answer is "
-    '{"instruction": "…", "output": "…"}.'
-)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -34,6 +33,7 @@ from redraft.train.processes import Say
 from redraft.train.reward.loss import PairOutput
 from redraft.train.run.components import adapted
 from redraft.train.settings.options import DpoOptions
+from redraft.train.sums import Sums
 
 _LOGGED = ("rewards/", "logps/")
 """How the names begin of those of TRL's metrics that are logged."""
@@ -67,6 +67,9 @@ class DpoLoss(nn.Module):
         args: transformers' arguments.
         tokenizer: The model's.
 
+    Attributes:
+        sums: TRL's metrics of the pairs since the last line of the log.
+
     Raises:
         UsageError: TRL does not take the settings.
     """
@@ -76,7 +79,7 @@ class DpoLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self._sums: defaultdict[str, float] = defaultdict(float)
+        self.sums = Sums()
         constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL reports the making of a trainer to the hub
         reference = None if own.lora else copy.deepcopy(model)
         try:
@@ -110,15 +113,9 @@ class DpoLoss(nn.Module):
         named = {name.removeprefix("eval_"): count * each for name, each in logs.items()}
         sums = {name: each for name, each in named.items() if name.startswith(_LOGGED)}
         if self.training:
-            for name, each in {**sums, "pairs": count}.items():
-                self._sums[name] += each
+            for name, each in {**sums, "count": count}.items():
+                self.sums.add(name, each)
         return PairOutput(loss * count / num_items_in_batch, None, sums)
-
-    def take(self) -> dict[str, float]:
-        """Return the means of TRL's metrics since the last call, of this process."""
-        sums, self._sums = self._sums, defaultdict(float)
-        pairs = sums.pop("pairs", 0)
-        return {name: each / pairs for name, each in sums.items()} if pairs else {}
 
 
 def _config(own: DpoOptions, args: TrainingArguments) -> Any:
@@ -146,6 +143,11 @@ class DpoStages:
     marked = ("in answers", "in prompts")
     parts: tuple[str, ...] = ("chosen", "rejected")
     measures = False
+
+    def check(self, own: DpoOptions, args: TrainingArguments) -> None:  # noqa: ARG002  (of all stages)
+        """Raise `UsageError` if the model would be sharded."""
+        if args.fsdp or args.deepspeed:
+            raise UsageError("DPO does not shard the model.", hint="--fsdp False, without --deepspeed")
 
     def tokenizer(self, own: DpoOptions, model: str, *, say: Say) -> PreTrainedTokenizerBase:
         """Load the tokenizer."""
@@ -208,12 +210,10 @@ class DpoStages:
         """Return the data, and the module around the model that computes the loss.
 
         Raises:
-            UsageError: TRL does not take the settings, or the model would be sharded.
+            UsageError: TRL does not take the settings.
         """
-        if args.fsdp or args.deepspeed:
-            raise UsageError("DPO does not shard the model.", hint="--fsdp False, without --deepspeed")
         loss = DpoLoss(model, own, args, tokenizer)
-        return replace(data, metrics=loss.take), loss
+        return replace(data, sums=loss.sums), loss
 
 
 DPO_STAGES = DpoStages()

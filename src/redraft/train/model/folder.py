@@ -1,4 +1,4 @@
-"""Check a model's folder before anything is loaded.
+"""Checks the folder of a model before anything is loaded, and saves models and adapters into one.
 
 Files are opened by `redraft.weights`, with its checks; pickled weights are not read.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from redraft.errors import ModelError, UsageError
 from redraft.files import check_model_links
@@ -86,3 +87,18 @@ def check_config(folder: Path) -> None:
         files = sorted(folder.glob("*.gguf"))
         hint = f"--model_name_or_path {files[0]}" if files else "Name the folder that has config.json in it."
         raise ModelError(f"{folder} is not a model: it has no config.json ({contents(folder)}).", hint=hint)
+
+
+def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
+    """Save a model or an adapter, as `from_pretrained` loads it, with the modes of other new files.
+
+    Args:
+        model: transformers' or peft's.
+        folder: The folder. It is created if it is missing.
+        weights: What to save in place of the model's own.
+    """
+    model.save_pretrained(folder, state_dict=weights)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
+    mode = next(folder.glob("*config.json")).stat().st_mode
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)  # safetensors 0.8 writes them for this user alone

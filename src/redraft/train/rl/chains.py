@@ -11,13 +11,13 @@ when only the final answer counts, it learns to answer well at once and to chang
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from redraft.chain import Chain, Step
 from redraft.formats.selfee import Parser, parse
-from redraft.train.rl.rewards import Reward
+from redraft.train.rl.rewards import Sum
 from redraft.train.rl.sampler import Response
 
 
@@ -29,11 +29,13 @@ class Score:
         reward: The reward of its final answer.
         first: The reward of answer 0; without a revision, the same.
         opening: Its tokens up to where feedback begins; all, if there is none.
+        parts: What each form of `--reward` adds to `reward`.
     """
 
     reward: float
     first: float
     opening: int
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 def recorded(record: Chain, response: Response, *, chains: bool) -> Chain:
@@ -45,16 +47,21 @@ def recorded(record: Chain, response: Response, *, chains: bool) -> Chain:
 
 
 async def scored(
-    reward: Reward, records: Sequence[Chain], responses: Sequence[Response], tokenizer: Any
+    reward: Sum, records: Sequence[Chain], responses: Sequence[Response], tokenizer: Any
 ) -> list[Score]:
     """Judge records: the final answer of each, and answer 0 of those that have others. Raises as `reward`."""
     revised = [each for each in records if each.revisions]
     firsts = [each.model_copy(update={"steps": each.steps[:1], "best": 0}) for each in revised]
     found = await reward([*records, *firsts])
-    rest = iter(found[len(records) :])
+    parts, rest = found[: len(records)], iter(found[len(records) :])
     return [
-        Score(final, next(rest) if record.revisions else final, opening(record, response, tokenizer))
-        for final, record, response in zip(found[: len(records)], records, responses, strict=True)
+        Score(
+            sum(final.values()),
+            sum((next(rest) if record.revisions else final).values()),
+            opening(record, response, tokenizer),
+            final,
+        )
+        for final, record, response in zip(parts, records, responses, strict=True)
     ]
 
 

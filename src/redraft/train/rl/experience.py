@@ -96,9 +96,11 @@ class Experience:
         advantages, returns = self._advantages(rewards, seen.values, mask, later)
         self.metrics = {
             **_of_scores(finals, ended, mask),
+            **_of_parts(scores),
             **(_of_chains(finals, firsts, openings, mask) if self._own.chains else {}),
             "beta": self.beta,
-            **_of_policy(seen, ref, returns, mask),
+            **_of_policy(seen, ref, mask),
+            **self._of_values(seen.values, returns, mask),
         }
         self._policy.kl_coef = self.beta if in_loss else 0.0
         self._adapt(batch, len(scores))
@@ -110,6 +112,12 @@ class Experience:
             "advantages": advantages,
             "returns": returns,
         }
+
+    def _of_values(self, values: Tensor, returns: Tensor, mask: Tensor) -> dict[str, float]:
+        """Return how well the value head does, if there is one."""
+        if not self._own.algorithm.startswith("ppo"):
+            return {}
+        return {"explained_variance": float(algorithm.explained_variance(values, returns, mask))}
 
     def _prices(self, later: Tensor) -> Tensor:
         """Return the price of KL of each token, [sequences, tokens]. That of answer 0 may be its own."""
@@ -221,6 +229,12 @@ def _of_scores(scores: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
     }
 
 
+def _of_parts(scores: Sequence[Score]) -> dict[str, float]:
+    """Return the mean of what each of several rewards adds."""
+    forms = scores[0].parts if len(scores[0].parts) > 1 else {}
+    return {f"reward/{form}": sum(each.parts[form] for each in scores) / len(scores) for form in forms}
+
+
 def _of_chains(finals: Tensor, firsts: Tensor, openings: Tensor, mask: Tensor) -> dict[str, float]:
     """Return what revising changed: the mean reward of answer 0, and shares of responses."""
     found = {
@@ -232,12 +246,11 @@ def _of_chains(finals: Tensor, firsts: Tensor, openings: Tensor, mask: Tensor) -
     return {name: float(each.double().mean()) for name, each in found.items()}
 
 
-def _of_policy(seen: Seen, ref: Tensor, returns: Tensor, mask: Tensor) -> dict[str, float]:
+def _of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
     """Return what a rollout batch says of the policy: KL of an answer and entropy of a token, in nats."""
     found = {
         "kl": algorithm.kl_k1(seen.log_probs, ref, mask).sum(1).mean(),
         "kl_k3": algorithm.kl_k3(seen.log_probs, ref, mask).sum(1).mean(),
         "rollout_entropy": algorithm.masked_mean(seen.entropy, mask),
-        "explained_variance": algorithm.explained_variance(seen.values, returns, mask),
     }
     return {name: float(each) for name, each in found.items()}

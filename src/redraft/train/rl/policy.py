@@ -8,10 +8,9 @@ are written, as an engine without adapters would run them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
-from itertools import chain
 from typing import Any, NamedTuple
 
 import torch
@@ -22,10 +21,10 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutput
 
 from redraft.train.model.loss import has_plain_head
-from redraft.train.processes import gathered, place
 from redraft.train.rl.algorithm import kl_k3, log_probs_and_entropy, policy_loss, value_loss
 from redraft.train.rl.layers import swapped, top_of
 from redraft.train.rl.options import PpoOptions, layers_unfrozen
+from redraft.train.sums import Sums
 
 
 class Seen(NamedTuple):
@@ -47,6 +46,7 @@ class Policy(nn.Module):
         config: The model's configuration.
         kl_coef: β, of the KL that is part of the loss; 0 if it is part of the reward.
         frozen: The reference's copies of what is trained without an adapter.
+        sums: The numbers of the steps since the last line of the log.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
@@ -64,7 +64,7 @@ class Policy(nn.Module):
         self.frozen = nn.ModuleList(map(deepcopy, top.values()))
         self.frozen.requires_grad_(requires_grad=False)
         self.kl_coef = 0.0
-        self._sums: dict[str, Tensor] = {}  # over the steps since `take`, of this process's tokens
+        self.sums = Sums()
 
     def see(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Seen:
         """Compute log-probabilities, entropy and values of responses.
@@ -119,40 +119,20 @@ class Policy(nn.Module):
         own, count = self.own, max(int(num_items_in_batch), 1)
         now = self.see(input_ids, starts, mask)
         loss, clipped = policy_loss(now.log_probs, log_probs, advantages, mask, own.cliprange)
-        self._add("steps", mask.sum() / count)
-        self._add("policy_loss", loss / count)
-        self._add("clip_fraction", clipped / count)
-        self._add("entropy", now.entropy.sum() / count)
+        self.sums.add("count", mask.sum() / count)
+        self.sums.add("policy_loss", loss / count)
+        self.sums.add("clip_fraction", clipped / count)
+        self.sums.add("entropy", now.entropy.sum() / count)
         # Of the policy before its steps to now: its tokens are samples of the first.
-        self._add("step_kl", kl_k3(log_probs, now.log_probs, mask).sum() / count)
+        self.sums.add("step_kl", kl_k3(log_probs, now.log_probs, mask).sum() / count)
         if own.algorithm.startswith("ppo"):
             of_values, clipped = value_loss(now.values, values, returns, mask, own.cliprange_value)
-            self._add("value_loss", of_values / count)
-            self._add("value_clip_fraction", clipped / count)
+            self.sums.add("value_loss", of_values / count)
+            self.sums.add("value_clip_fraction", clipped / count)
             loss = loss + own.vf_coef * of_values
         if self.kl_coef:
             loss = loss + self.kl_coef * kl_k3(now.log_probs, ref_log_probs, mask).sum()
         return CausalLMOutput(loss=loss / count)
-
-    def _add(self, name: str, value: Tensor) -> None:
-        self._sums[name] = self._sums.get(name, torch.zeros((), device=value.device)) + value.detach()
-
-    def take(self) -> dict[str, float]:
-        """Return the means over the steps since the last call, and over all processes."""
-        parts, self._sums = self.sums(), {}
-        sums = {name: sum(part.get(name, 0.0) for part in parts) for part in parts for name in part}
-        steps = sums.pop("steps", 0.0)
-        return {name: each / steps for name, each in sums.items()} if steps else {}
-
-    def sums(self) -> list[dict[str, float]]:
-        """Return what each process has added up since the last `take`."""
-        return gathered({name: float(each) for name, each in self._sums.items()})
-
-    def restore(self, sums: Sequence[Mapping[str, float]]) -> None:
-        """Take over this process's part of what `sums` returned, from perhaps other processes."""
-        rank, count = place()
-        for name, each in chain.from_iterable(part.items() for part in sums[rank::count]):
-            self._add(name, torch.tensor(each))
 
 
 def _scattered(values: Tensor, mask: Tensor) -> Tensor:

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping
+from functools import cache
 from itertools import chain, repeat
+from ssl import SSLContext
 from typing import Any
 
 import httpx
@@ -53,13 +55,13 @@ async def posted(
         ServerError: It is down for `PATIENCE` seconds.
     """
     until, waits = time.monotonic() + PATIENCE, chain(_WAITS, repeat(_WAITS[-1]))
-    async with httpx.AsyncClient(timeout=seconds) as client:
+    async with httpx.AsyncClient(timeout=seconds, verify=_certificates()) as client:
         while True:
             try:
                 response = await client.post(url, json=body)
                 if response.status_code not in _AGAIN:
                     return response
-                fault = f"it replied with status {response.status_code}"
+                fault = f"it replied with status {response.status_code}, {response.text!r:.200}"
             except httpx.RequestError as error:
                 fault = str(error) or type(error).__name__
             if time.monotonic() + (wait := next(waits)) > until:
@@ -71,15 +73,23 @@ async def posted(
             await asyncio.sleep(wait)
 
 
-def content(response: httpx.Response) -> Any:
-    """Return the JSON of a reply.
+@cache
+def _certificates() -> SSLContext:
+    """Return what connections are checked with. They take longer to read than a small request."""
+    return httpx.create_ssl_context()
+
+
+def content(response: httpx.Response, *, hint: str | None = None) -> Any:
+    """Return the JSON of a reply. `hint` says what to do about another status.
 
     Raises:
         ServerError: It has another status than 200, or no JSON.
     """
     url, status = response.url, response.status_code
     if status != httpx.codes.OK:
-        raise ServerError(f"{url} replied with status {status}: {response.text:.200}", status=status)
+        raise ServerError(
+            f"{url} replied with status {status}: {response.text:.200}", status=status, hint=hint
+        )
     try:
         return response.json()
     except ValueError:

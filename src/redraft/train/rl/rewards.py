@@ -27,7 +27,7 @@ from __future__ import annotations
 import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
@@ -183,7 +183,8 @@ class Served:
             "prompts": [each.prompt.said for each in chains],
             "answers": [each.answer for each in chains],
         }
-        reply = content(await posted(self.url, asked, wanted="reward"))
+        hint = "A reward server takes POST of prompts and answers at this address: docs/rlhf.md."
+        reply = content(await posted(self.url, asked, wanted="reward"), hint=hint)
         found = reply.get("rewards") if isinstance(reply, dict) else reply
         if not isinstance(found, list) or len(found) != len(chains):
             listed = counted(len(found), "reward") if isinstance(found, list) else shown(reply)
@@ -196,38 +197,43 @@ class Served:
 
 @dataclass(frozen=True)
 class Sum:
-    """The weighted sum of rewards."""
+    """A weighted sum of rewards.
 
-    parts: tuple[tuple[float, Reward], ...]
+    Attributes:
+        parts: The weight and the reward of each form.
+    """
 
-    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Return the sum for each answer. Raises as the parts do."""
-        found = await together([_judged(reward, chains) for _, reward in self.parts])
-        weights = [weight for weight, _ in self.parts]
-        return [
-            sum(weight * score for weight, score in zip(weights, scores, strict=True))
-            for scores in zip(*found, strict=True)
-        ]
+    parts: Mapping[str, tuple[float, Reward]]
+
+    async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
+        """Return what each form adds to the reward of each answer. Raises as the parts do."""
+        found = await together([_weighted(*part, chains) for part in self.parts.values()])
+        return [dict(zip(self.parts, each, strict=True)) for each in zip(*found, strict=True)]
 
 
-async def _judged(reward: Reward, chains: Sequence[Chain]) -> Sequence[float]:
-    return await reward(chains)
+async def _weighted(weight: float, reward: Reward, chains: Sequence[Chain]) -> list[float]:
+    return [weight * score for score in await reward(chains)]
 
 
 def parse_rewards(forms: Sequence[str]) -> Sum:
     """Parse the forms of `--reward`.
 
     Raises:
-        UsageError: There is none, a weight is too large, or an address is none.
+        UsageError: There is none, one is there twice, a weight is too large, or an address is none.
         CheckSyntaxError: A form is not known.
         CheckError: Importing a module failed.
     """
     if not forms:
         raise UsageError("there is nothing that judges the answers.", hint=_HINT)
-    return Sum(tuple(_weighted(form.strip()) for form in forms))
+    parts: dict[str, tuple[float, Reward]] = {}
+    for form in map(str.strip, forms):
+        if form in parts:
+            raise UsageError(f"the reward {form} is there twice.", hint=f"Give it a weight: 2*{form}")
+        parts[form] = _parsed_part(form)
+    return Sum(parts)
 
 
-def _weighted(form: str) -> tuple[float, Reward]:
+def _parsed_part(form: str) -> tuple[float, Reward]:
     found = _WEIGHT.match(form)
     weight = float(found["weight"]) if found else 1.0
     if not math.isfinite(weight):
@@ -257,10 +263,11 @@ def _parsed(form: str) -> Reward:
 
 
 def _number(found: object, name: str, chain: Chain) -> float:
-    """Return a reward as a finite number."""
-    with suppress(OverflowError):  # an integer of 400 digits
-        if isinstance(found, Real) and math.isfinite(found):
-            return float(found)
+    """Return a reward as a finite number. It may be a scalar of numpy or torch."""
+    with suppress(OverflowError, ValueError):  # an integer of 400 digits, an array of two
+        plain = found.item() if hasattr(found, "item") else found
+        if isinstance(plain, Real) and math.isfinite(plain):
+            return float(plain)
     raise CheckError(
         f"the reward {name} is {shown(found)} for the answer {chain.answer!r:.60}.",
         hint="A reward is a finite number: fix what gives it, and type the same command again.",

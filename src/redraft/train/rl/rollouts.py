@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from redraft.engines.base import Sampling
+from redraft.machine import trim_heap
 from redraft.train.data.batches import Batch
 from redraft.train.processes import Say, gathered, place
 from redraft.train.rl.algorithm import whiten_trlx
@@ -26,7 +27,7 @@ from redraft.train.rl.chains import Score, recorded, scored
 from redraft.train.rl.experience import Asked, Experience
 from redraft.train.rl.options import PpoOptions, room, samples_each
 from redraft.train.rl.policy import Policy, merged
-from redraft.train.rl.rewards import Reward
+from redraft.train.rl.rewards import Sum
 from redraft.train.rl.sampler import Response, Sampler
 from redraft.train.rl.samples import Samples
 from redraft.train.rl.server import Server
@@ -54,7 +55,7 @@ class Rollouts:
         policy: Policy,
         tokenizer: Any,
         prompts: Sequence[Asked],
-        reward: Reward,
+        reward: Sum,
         own: PpoOptions,
         *,
         size: int,
@@ -110,7 +111,7 @@ class Rollouts:
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers of the policy's steps, and of a rollout batch that is new."""
-        taken, self._experience.metrics = {**self._experience.metrics, **self.policy.take()}, {}
+        taken, self._experience.metrics = {**self._experience.metrics, **self.policy.sums.take()}, {}
         if "reward" in taken:
             for line in self._watch.add(taken):
                 self._say(line)
@@ -123,7 +124,7 @@ class Rollouts:
             "batch": self._batch,
             "metrics": self._experience.metrics,
             "experience": self._experience.state_dict(),
-            "sums": self.policy.sums(),
+            "sums": self.policy.sums.parts(),
             "watch": self._watch.state(),
         }
 
@@ -132,7 +133,7 @@ class Rollouts:
         self._epoch, self._batch = state["epoch"], state["batch"]
         self._experience.metrics = state["metrics"]
         self._experience.load_state_dict(state["experience"])
-        self.policy.restore(state["sums"])
+        self.policy.sums.restore(state["sums"])
         self._watch.restore(state["watch"])
 
     # Minibatches.
@@ -190,6 +191,7 @@ class Rollouts:
             self._batch = self._experience.complete(asked, responses, scores)
         finally:
             self.policy.train(training)
+            trim_heap()
         self._epoch = epoch
         return True
 

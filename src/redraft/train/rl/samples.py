@@ -101,6 +101,7 @@ class Samples:
                 "prompt": text,
                 "answer": response.text,
                 "reward": score.reward,
+                **({"rewards": score.parts} if len(score.parts) > 1 else {}),
                 **_of_chain(score, response),
                 "ended": response.ended,
                 "tokens": response.tokens,
@@ -122,4 +123,4 @@ def _of_chain(score: Score, response: Response) -> dict[str, Any]:
 def _score(line: dict[str, Any]) -> Score:
     reward = float(line["reward"])
     first, opening = line.get("first_reward", reward), line.get("first_tokens", len(line["tokens"]))
-    return Score(reward, float(first), int(opening))
+    return Score(reward, float(first), int(opening), line.get("rewards", {}))

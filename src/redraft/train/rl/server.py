@@ -5,7 +5,7 @@ must see, and `POST /v1/load_lora_adapter` names it. `POST /v1/completions` then
 and must return the ids that it drew: a text has other tokens than were drawn, now and then, and those would
 be trained. A server without them is refused.
 
-Each adapter has a name of its own, by its weights. A server that loads another one under the same name may go
+Each adapter has a name of its own, by its content. A server that loads another one under the same name may go
 on with prompts that it has cached for the first (vLLM issue 42125).
 
 Log-probabilities are those of the policy in this process, as for all responses. A server computes in another
@@ -26,6 +26,7 @@ import httpx
 from redraft.chain import whole
 from redraft.engines.base import Sampling, Tokens
 from redraft.errors import ServerError, shown
+from redraft.train.model.folder import save_weights
 from redraft.train.processes import gathered, place
 from redraft.train.rl.posting import content, posted
 from redraft.train.rl.sampler import Response
@@ -69,11 +70,13 @@ class Server:
         return await asyncio.gather(*map(self._one, prompts, samplings))
 
     async def _loaded(self, model: Any) -> str:
-        name = self._saved(model)
-        for earlier in {self._name, name} - {""}:
-            await self._told("unload_lora_adapter", lora_name=earlier)
+        if self._folder.is_dir():  # of the rollout batch before, or of a run that is resumed
+            await self._told("unload_lora_adapter", lora_name=_name(self._folder))
+        self._save(model)
+        name = _name(self._folder)
         response = await self._told("load_lora_adapter", lora_name=name, lora_path=str(self._folder))
-        if response.status_code != httpx.codes.OK:
+        # It has these weights already if the reply to a request that succeeded was lost.
+        if response.status_code != httpx.codes.OK and "already" not in response.text:
             raise ServerError(
                 f"{self._url} does not load the adapter: status {response.status_code}, {response.text:.200}",
                 hint="Start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora and a high enough "
@@ -81,16 +84,11 @@ class Server:
             )
         return name
 
-    def _saved(self, model: Any) -> str:
-        """Write the adapter, and return a name for it."""
+    def _save(self, model: Any) -> None:
         aside = self._folder.with_name(f".saving-{ADAPTER}")
         shutil.rmtree(aside, ignore_errors=True)  # left by a run that died
-        model.save_pretrained(aside)
-        for file in aside.iterdir():
-            file.chmod(0o644)  # safetensors writes files for this user alone, and the server may be another
-        digest = hashlib.sha256((aside / "adapter_model.safetensors").read_bytes()).hexdigest()
+        save_weights(model, aside)
         replace_folder(aside, self._folder)
-        return f"redraft-{digest[:16]}"
 
     async def _told(self, what: str, **body: str) -> httpx.Response:
         return await posted(f"{self._url}/{what}", body, wanted="adapter")
@@ -123,3 +121,11 @@ class Server:
                 hint="vLLM returns them from 0.10.2 on (return_token_ids). A text may have other tokens.",
             )
         return Response(tuple(tokens), text, ended)
+
+
+def _name(folder: Path) -> str:
+    """Return the name of an adapter, by its weights and settings."""
+    digest = hashlib.sha256()
+    for name in ("adapter_model.safetensors", "adapter_config.json"):
+        digest.update((folder / name).read_bytes())
+    return f"redraft-{digest.hexdigest()[:16]}"

@@ -38,6 +38,11 @@ class PpoStages:
     parts: tuple[str, ...] = ()
     measures = False
 
+    def check(self, own: PpoOptions, args: TrainingArguments) -> None:
+        """Raise `UsageError` if rollout batches cannot be divided, or not be written."""
+        _check_sizes(own, args)
+        _check_writer(own, args)
+
     def tokenizer(self, own: PpoOptions, model: str, *, say: Say) -> PreTrainedTokenizerBase:
         """Load the tokenizer."""
         return load_tokenizer(model, pad_token=own.pad_token, say=say)
@@ -112,10 +117,9 @@ class PpoStages:
         """Return rollout batches of the prompts, and the policy that writes them.
 
         Raises:
-            UsageError: A rollout batch cannot be divided, nothing judges the answers, or they would reach
-                beyond the length that the model was trained for.
+            UsageError: Nothing judges the answers, or they would reach beyond the length that the model was
+                trained for.
         """
-        _check(own, args)
         _check_length(model, int(data.rows.rows.lengths.max()), own)
         policy = Policy(model, own)
         read = Rollouts(
@@ -157,8 +161,7 @@ def _check_chains(own: PpoOptions) -> None:
             raise UsageError(f"--{name} is for chains.", hint="Add --chains True, or leave it out.")
 
 
-def _check(own: PpoOptions, args: TrainingArguments) -> None:
-    """Raise `UsageError` unless a rollout batch divides into chunks, groups and steps, and can be written."""
+def _check_sizes(own: PpoOptions, args: TrainingArguments) -> None:
     step = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
     processes = f" × {args.world_size} processes" if args.world_size > 1 else ""
     sizes = {
@@ -172,6 +175,9 @@ def _check(own: PpoOptions, args: TrainingArguments) -> None:
                 f"--num_rollouts {own.num_rollouts} is no multiple of {name}, {size}.",
                 hint=f"--num_rollouts {-(-own.num_rollouts // size) * size}",
             )
+
+
+def _check_writer(own: PpoOptions, args: TrainingArguments) -> None:
     if args.eval_strategy != "no":
         raise UsageError(
             "--eval_strategy: PPO has no loss on held-out data.",

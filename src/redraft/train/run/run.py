@@ -311,6 +311,7 @@ def get_ready(
     args = training_arguments(settings, lora=method.lora, say=tell)
     check_optimizer(args)
     own = settled(settings.own, method, gpu=not args.use_cpu)
+    stages.check(own, args)
     output = Path(str(args.output_dir))
     check_output(output, model, own.model_name_or_path)
     checkpoint = _begin(args, own, tell)

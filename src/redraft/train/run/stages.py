@@ -36,6 +36,10 @@ class Stages(Protocol[Own]):
     parts: tuple[str, ...]
     measures: bool
 
+    def check(self, own: Own, args: TrainingArguments) -> None:  # noqa: ARG002  (the default needs none)
+        """Raise `UsageError` if settings contradict each other, before anything is loaded."""
+        return
+
     def tokenizer(self, own: Own, model: str, *, say: Say) -> PreTrainedTokenizerBase:
         """Load the tokenizer of a model: a folder, or org/name on the hub."""
         ...

@@ -29,7 +29,7 @@ from transformers import TrainingArguments
 from transformers.trainer_utils import align_special_tokens
 
 from redraft.errors import ModelError
-from redraft.train.model.folder import contents
+from redraft.train.model.folder import contents, save_weights
 from redraft.train.model.lora import leave_inputs_to_autocast
 from redraft.train.run.optimizer import make_optimizer, make_schedule
 from redraft.train.run.state import load_state, save_state, unreadable
@@ -115,8 +115,7 @@ class Trained:
         if not self.args.should_save:
             return
         model: Any = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        model.save_pretrained(folder, state_dict=weights)
-        (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
+        save_weights(model, folder, weights)
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
 

@@ -37,7 +37,7 @@ from redraft.errors import UsageError, shown
 from redraft.formats.documents import json_of, recipe_of, shipped_recipes
 from redraft.options import Option, check_values, options_of
 from redraft.train.settings import renamed
-from redraft.train.settings.options import SFT, RunOptions, TrainOptions, TrainVerb
+from redraft.train.settings.options import DPO, REWARD, SFT, RunOptions, TrainOptions, TrainVerb
 
 _PARTS = 1000
 """The most parts of a setting that is a mapping."""
@@ -209,8 +209,18 @@ def read_recipe(ref: str, verb: TrainVerb) -> dict[str, Any]:
     _, document = recipe_of(ref, "train")
     for name in document:
         if name not in names_known(verb):
-            raise UsageError(f"{ref}: there is no setting {name!r:.60}.", hint=nearest(str(name), verb))
+            verbs = [f"redraft train {each.name} {ref}" for each in _of_others(str(name), verb)]
+            hint = f"Another verb has it: {' · '.join(verbs)}" if verbs else nearest(str(name), verb)
+            raise UsageError(f"{ref}: there is no setting {name!r:.60}.", hint=hint)
     return document
+
+
+def _of_others(name: str, verb: TrainVerb) -> list[TrainVerb]:
+    """Return the other verbs that have a setting of their own with this name."""
+    from redraft.train.rl.options import PPO
+
+    others = [each for each in (SFT, REWARD, DPO, PPO) if each != verb]
+    return [each for each in others if name in {field.name for field in fields(each.options)}]
 
 
 def names_known(verb: TrainVerb) -> frozenset[str]:
