@@ -38,18 +38,15 @@ GOAL = Goal("≥", 0.9)
 
 def run(*, quick: bool) -> Row:
     """Measures the row."""
-    rollouts, chunk, tokens, rounds = (4, 2, 8, 1) if quick else (32, 16, 128, 4)
+    rollouts, chunk, tokens, rounds = (4, 2, 8, 1) if quick else (32, 16, 128, 8)
     how = HOW.format(rollouts=rollouts, chunk=chunk, tokens=tokens, rounds=rounds)
-    kinds = {"answers that end by themselves": (0, GOAL), "answers of one length": (tokens, None)}
-    figures = []
-    for what, (least, goal) in kinds.items():
-        with tempfile.TemporaryDirectory(prefix="redraft-bench-") as work:
-            ready = get(Path(work), folder_for("default"), rollouts, chunk, least, tokens)
-            figures.append(compared(ready, rounds).figure(what, goal, "rollouts", "engine"))
-    return Row(MEASURE, how, tuple(figures))
+    with tempfile.TemporaryDirectory(prefix="redraft-bench-") as work:
+        ready = get(Path(work), folder_for("default"), rollouts, chunk, tokens)
+        figure = compared(ready, rounds).figure("all answers", GOAL, "rollouts", "engine")
+    return Row(MEASURE, how, (figure,))
 
 
-def get(work: Path, model: str, rollouts: int, chunk: int, least: int, most: int) -> Ready:
+def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:
     """Return a run of PPO that has everything but its steps."""
     words = command(
         "ppo",
@@ -60,7 +57,6 @@ def get(work: Path, model: str, rollouts: int, chunk: int, least: int, most: int
         num_rollouts=rollouts,
         chunk_size=chunk,
         per_device_train_batch_size=chunk,
-        min_new_tokens=least,
         max_new_tokens=most,
         report_to="none",
     )
@@ -124,6 +120,5 @@ def by_engine(ready: Ready, epoch: int) -> tuple[int, float]:
             ctx=ctx,
             parallel=own.chunk_size,
             ends=ends,
-            least=own.min_new_tokens,
         )
         return asyncio.run(all_of(engine))
