@@ -32,13 +32,13 @@ from tiny_selfee_tasks import TASKS
 SCRIPT = "benchmarks/ppo_chains.py"
 TAUGHT = ("add", "count")
 FULL = tiny_selfee.Scale(answers=1600, chains=700, held_out=200, steps=(90, 120))
-PROMPTS = 800
-"""Exercises a task for PPO."""
+PROMPTS = {"add": 1200, "count": 400}
+"""Exercises for PPO: more sums, because a taught model counts right nearly always, which teaches nothing."""
 SETTINGS: tuple[object, ...] = (
     *("--format", "selfee", "--chains", True, "--reward", "python:ppo_chains.right"),
     *("--algorithm", "rloo", "--num_generations", 4, "--num_rollouts", 32, "--chunk_size", 32),
     *("--per_device_train_batch_size", 8, "--ppo_epochs", 1, "--max_new_tokens", 320),
-    *("--model_max_length", 512, "--learning_rate", 1e-4, "--init_kl_coef", 0.01),
+    *("--model_max_length", 512, "--learning_rate", 3e-4, "--init_kl_coef", 0.01),
     *("--revision_bonus", 1.0, "--save_steps", 4, "--save_total_limit", 1, "--seed", 1),
 )
 
@@ -87,7 +87,7 @@ class Run:
             asked(exercise, f"{task}/ppo/{number:04}")
             for task in TASKS
             for number, exercise in enumerate(
-                training(task, "ppo", PROMPTS, held_out(task, self.taught.scale.held_out))
+                training(task, "ppo", PROMPTS[task], held_out(task, self.taught.scale.held_out))
             )
         ]
 
@@ -101,8 +101,8 @@ class Run:
 
 HOW = (
     "The default model learns chains for adding and counting (as in tiny_selfee, with two fifths of its "
-    "steps). Then RLOO with four chains to a prompt: the reward is 1 if the final answer is right, and the "
-    "text after answer 0 gets 1 more from wrong to right and 1 less from right to wrong. Held-out prompts "
+    "steps). Then RLOO with four chains to a prompt, on three sums to a count: the reward is 1 if the final "
+    "answer is right, and the text after answer 0 gets 1 more from wrong to right and 1 less from right to wrong. Held-out prompts "
     "are in no part of training. Chains are greedy, by `redraft answer` in native mode with at most three "
     "revisions. Verdicts are given as balanced accuracy: accepting everything is 50 %. Intervals are 95 %. "
     "Other work ran beside it."
