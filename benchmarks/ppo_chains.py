@@ -102,7 +102,8 @@ class Run:
 HOW = (
     "The default model learns chains for adding and counting (as in tiny_selfee, with two fifths of its "
     "steps). Then RLOO with four chains to a prompt, on three sums to a count: the reward is 1 if the final "
-    "answer is right, and the text after answer 0 gets 1 more from wrong to right and 1 less from right to wrong. Held-out prompts "
+    "answer is right, and the text after answer 0 gets 1 more from wrong to right "
+    "and 1 less from right to wrong. Held-out prompts "
     "are in no part of training. Chains are greedy, by `redraft answer` in native mode with at most three "
     "revisions. Verdicts are given as balanced accuracy: accepting everything is 50 %. Intervals are 95 %. "
     "Other work ran beside it."
