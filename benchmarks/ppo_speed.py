@@ -16,13 +16,13 @@ from ppo_material import command, write_prompts
 from redraft.chain import Chain
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.folders import folder_for
-from redraft.train.rl.options import PPO
 from redraft.train.rl.policy import merged
-from redraft.train.rl.rewards import Sum
+from redraft.train.rl.rewards import Rewards
 from redraft.train.rl.rollouts import Rollouts
 from redraft.train.rl.stages import PPO_STAGES
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.settings.args import parse_for
+from redraft.train.settings.ppo import PPO
 
 MEASURE = "rollout tokens/s of PPO over those of the transformers engine alone"
 HOW = (
@@ -83,7 +83,7 @@ def by_rollouts(ready: Ready, epoch: int) -> tuple[int, float]:
         judged[0] = time.perf_counter()
         return [0.0] * len(chains)
 
-    source.reward = Sum({"nothing": (1.0, reward)})
+    source.reward = Rewards({"nothing": (1.0, reward)})
     start = time.perf_counter()
     next(source.batches(epoch))
     lines = (ready.loop.folder / "samples.jsonl").read_text("utf-8").splitlines()[-source.own.num_rollouts :]

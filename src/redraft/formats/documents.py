@@ -52,7 +52,7 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
     if name in shipped:
         path = shipped[name]
     elif not path.exists():
-        near = get_close_matches(name, shipped, n=1)
+        near = () if path.suffix else get_close_matches(name, shipped, n=1)
         known = f", or one of: {', '.join(shipped)}" if shipped else "."
         hint = f"Did you mean {near[0]}?" if near else f"Give a YAML file{known}"
         raise UsageError(f"there is no recipe {name!r:.200}.", hint=hint)

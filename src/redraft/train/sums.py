@@ -10,9 +10,6 @@ from torch import Tensor
 
 from redraft.train.processes import gathered, place
 
-Parts = list[dict[str, float]]
-"""What each process has added up."""
-
 
 class Sums:
     """Sums by name, of this process. They stay on their device until they are read.
@@ -35,7 +32,7 @@ class Sums:
         count = whole.pop("count", 0.0)
         return {name: each / count for name, each in whole.items()} if count else {}
 
-    def parts(self) -> Parts:
+    def parts(self) -> list[dict[str, float]]:
         """Return what each process has added up since the last `take`."""
         return gathered({name: float(each) for name, each in self._sums.items()})
 

@@ -132,3 +132,7 @@ def test_two_processes_train_as_one_does(monkeypatch: pytest.MonkeyPatch) -> Non
     assert two.returncode == 0, two.stderr
     for each, other in zip(curve(Path("out")), curve(Path("two")), strict=True):
         assert each == pytest.approx(other, rel=1e-5)
+    logs = [Path(folder, "log.jsonl").read_text().splitlines() for folder in ("out", "two")]
+    for line, same in zip(*(map(json.loads, each) for each in logs), strict=True):
+        for name in ("rewards/margins", "rewards/accuracies"):
+            assert line[name] == pytest.approx(same[name], abs=1e-5)

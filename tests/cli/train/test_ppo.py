@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from redraft.cli import app
 from redraft.errors import UsageError
-from redraft.train.rl.options import PpoOptions
 from redraft.train.rl.stages import PPO_STAGES
+from redraft.train.settings.ppo import PpoOptions
 from tests.train.tiny import model_folder
 
 SMALL = (
@@ -256,7 +256,9 @@ def test_an_adapter_is_not_merged_into_weights_of_4_bits(tmp_path: Path) -> None
     args = TrainingArguments(str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
     with pytest.raises(UsageError, match="weights of 4 bits"):
         PPO_STAGES.check(PpoOptions(lora=True, qlora=True), args)
-    PPO_STAGES.check(PpoOptions(lora=True, qlora=True, rollout_url="http://127.0.0.1:8000/v1"), args)
+    PPO_STAGES.check(
+        PpoOptions(reward=("words<=3",), lora=True, qlora=True, rollout_url="http://127.0.0.1:8000/v1"), args
+    )
 
 
 def test_a_preview_shows_prompts_up_to_where_the_model_writes(

@@ -14,7 +14,7 @@ from redraft.chain import Chain, Prompt
 from redraft.train.rl import algorithm
 from redraft.train.rl.chains import Score, opening, recorded, scored
 from redraft.train.rl.experience import Experience
-from redraft.train.rl.rewards import Sum
+from redraft.train.rl.rewards import Rewards
 from redraft.train.rl.sampler import Response
 from redraft.train.rl.samples import SAMPLES, Samples
 from tests.train.rl.test_experience import responses
@@ -39,7 +39,7 @@ def scores(*texts: str) -> list[Score]:
     """The scores of chains as texts."""
     made = [written(text) for text in texts]
     records = [recorded(RECORD, each, chains=True) for each in made]
-    return asyncio.run(scored(Sum({"is_4": (1.0, is_4)}), records, made, TOKENIZER))
+    return asyncio.run(scored(Rewards({"is_4": (1.0, is_4)}), records, made, TOKENIZER))
 
 
 def test_a_record_has_the_steps_that_were_written_and_its_own_fields() -> None:

@@ -9,8 +9,8 @@ import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
 from redraft.train.rl.layers import unfreeze_top
-from redraft.train.rl.options import PpoOptions
 from redraft.train.rl.policy import Policy, merged
+from redraft.train.settings.ppo import PpoOptions
 from tests.train.rl.tiny_policy import policy, prompts, shaken
 from tests.train.tiny import SHAPE
 

@@ -18,7 +18,7 @@ from redraft.chain import Chain, Prompt
 from redraft.engines.hf.reward import RewardModel
 from redraft.train.rl.experience import BETA
 from redraft.train.rl.policy import Policy
-from redraft.train.rl.rewards import parse_rewards
+from redraft.train.rl.rewards import Rewards, parse_rewards
 from redraft.train.rl.samples import SAMPLES
 from redraft.train.run import checkpoints
 from redraft.train.run.logs import LOG
@@ -134,20 +134,21 @@ def test_chunks_that_were_judged_before_a_stop_are_not_judged_again(tmp_path: Pa
 
 
 def test_a_sum_of_rewards_shows_its_parts_also_after_a_stop(tmp_path: Path) -> None:
-    forms = ("2*contains:e", "-.5*contains:a")
+    async def length(chains: Sequence[Chain]) -> list[float]:
+        return [float(len(each.answer)) for each in chains]
+
+    summed = Rewards({"2*e": (2.0, share_of_e), "-.5*length": (-0.5, length)})
     asked = iter([False, True])
-    assert not list(rollouts(tmp_path, policy(), parse_rewards(forms)).batches(0, stops=lambda: next(asked)))
-    source = rollouts(tmp_path, policy(), parse_rewards(forms))
+    assert not list(rollouts(tmp_path, policy(), summed).batches(0, stops=lambda: next(asked)))
+    source = rollouts(tmp_path, policy(), summed)
     list(source.batches(0))
     written, means = samples(tmp_path), source.metrics()
     for each in written:
-        expected = {
-            "2*contains:e": 2.0 * ("e" in each["answer"]),
-            "-.5*contains:a": -0.5 * ("a" in each["answer"]),
-        }
-        assert each["rewards"] == expected
-        assert each["reward"] == sum(expected.values())
-    for form in forms:
+        answer = each["answer"]
+        share = answer.count("e") / max(len(answer), 1)
+        assert each["rewards"] == {"2*e": 2 * share, "-.5*length": -len(answer) / 2}
+        assert each["reward"] == sum(each["rewards"].values())
+    for form in summed.parts:
         assert means[f"reward/{form}"] == mean(each["rewards"][form] for each in written)
 
 

@@ -61,6 +61,7 @@ class Served:
     def __init__(self) -> None:
         self.loaded: dict[str, Any] = {}
         self.asked: list[Any] = []
+        self.paths: list[str] = []
         self._lock = threading.Lock()
 
     def __call__(self, path: str, body: Any) -> Reply:
@@ -76,6 +77,7 @@ class Served:
             warnings.simplefilter("ignore")  # peft does not know redraft's fields
             made = PeftModel.from_pretrained(policy(lora=False).model, body["lora_path"])
         self.loaded[body["lora_name"]] = made.eval()
+        self.paths.append(body["lora_path"])
         return 200, "Success"
 
     def unload_lora_adapter(self, body: Any) -> Reply:
@@ -129,6 +131,16 @@ def test_a_run_that_is_resumed_unloads_the_adapter_of_the_session_before(tmp_pat
     assert len({first, *others}) == 3  # by the weights, and by what they are multiplied with
 
 
+def test_an_adapter_is_loaded_from_the_folder_of_this_run(tmp_path: Path) -> None:
+    """The server may go on reading it there, and an estimate before had a folder that is gone."""
+    served = Served()
+    with serving(served) as url:
+        for folder in (tmp_path / "a", tmp_path / "b"):
+            asyncio.run(Server(url, folder).load(policy().model))
+    assert served.paths == [str(tmp_path / each / ADAPTER) for each in "ab"]
+    assert len(served.loaded) == 1
+
+
 def test_a_load_whose_reply_was_lost_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posting, "PATIENCE", 5.0)
     served, lost = Served(), iter([True])
@@ -156,8 +168,8 @@ def completed(url: str, folder: Path) -> None:
 @pytest.mark.parametrize("status", [400, 404])
 def test_a_server_that_loads_no_adapters_says_how_to_start_it(tmp_path: Path, status: int) -> None:
     with (
-        serving(lambda *_: (status, "no LoRA")) as url,
-        pytest.raises(ServerError, match=f"status {status}, no LoRA") as raised,
+        serving(lambda *_: (status, "no LoRA, already")) as url,
+        pytest.raises(ServerError, match=f"status {status}, no LoRA, already") as raised,
     ):
         completed(url, tmp_path)
     assert "VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora" in str(raised.value.hint)

@@ -13,11 +13,11 @@ from redraft.chain import Chain, Prompt
 from redraft.train.model.lora import add_adapter
 from redraft.train.rl.experience import Asked
 from redraft.train.rl.layers import unfreeze_top
-from redraft.train.rl.options import PpoOptions, layers_unfrozen
 from redraft.train.rl.policy import Policy
-from redraft.train.rl.rewards import Reward, Sum
+from redraft.train.rl.rewards import Reward, Rewards
 from redraft.train.rl.rollouts import Rollouts
 from redraft.train.run.loop import Loop
+from redraft.train.settings.ppo import PpoOptions, layers_unfrozen
 from tests.train.tiny import SHAPE
 from tests.train.tokenizer_kinds import tokenizer
 
@@ -78,10 +78,10 @@ def prompts(count: int = 6) -> list[Asked]:
     ]
 
 
-def rollouts(folder: Path, made: Policy, reward: Reward | Sum = share_of_e, *, size: int = 4) -> Rollouts:
+def rollouts(folder: Path, made: Policy, reward: Reward | Rewards = share_of_e, *, size: int = 4) -> Rollouts:
     """Rollout batches of the policy."""
     settings: dict[str, Any] = {"size": size, "seed": 3, "bf16": False, "folder": folder}
-    judge = reward if isinstance(reward, Sum) else Sum({"a reward": (1.0, reward)})
+    judge = reward if isinstance(reward, Rewards) else Rewards({"a reward": (1.0, reward)})
     return Rollouts(made, TOKENIZER, prompts(), judge, made.own, **settings)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from redraft.cli.train.running import TrainCommand, Words, run, try_result
-from redraft.train.rl.options import PPO
+from redraft.train.settings.ppo import PPO
 
 if TYPE_CHECKING:
     from redraft.train.run.stages import Stages
-    from redraft.train.settings.args import RunSettings
 
 
 def ppo(words: Words = None) -> None:
@@ -20,13 +19,7 @@ def ppo(words: Words = None) -> None:
     sum of several. All answers are in samples.jsonl. Recipes, flags and resuming are as in
     `redraft train sft`.
     """
-    run(TrainCommand(PPO, _stages, _check, lambda *_: None, try_result), words)
-
-
-def _check(settings: RunSettings[Any], model: str) -> None:  # noqa: ARG001  (of all verbs)
-    from redraft.train.rl.rewards import parse_rewards
-
-    parse_rewards(settings.own.reward)  # before hours of preparing
+    run(TrainCommand(PPO, _stages, lambda *_: None, lambda *_: None, try_result), words)
 
 
 def _stages() -> Stages[Any]:

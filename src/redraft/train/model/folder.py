@@ -101,4 +101,5 @@ def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
     (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
     mode = next(folder.glob("*config.json")).stat().st_mode
     for path in folder.glob("*.safetensors"):
-        path.chmod(mode)  # safetensors 0.8 writes them for this user alone
+        if path.stat().st_mode != mode:  # some file systems have one mode for all
+            path.chmod(mode)  # safetensors 0.8 writes them for this user alone

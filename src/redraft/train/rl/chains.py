@@ -17,7 +17,7 @@ from typing import Any
 
 from redraft.chain import Chain, Step
 from redraft.formats.selfee import Parser, parse
-from redraft.train.rl.rewards import Sum
+from redraft.train.rl.rewards import Rewards
 from redraft.train.rl.sampler import Response
 
 
@@ -29,7 +29,7 @@ class Score:
         reward: The reward of its final answer.
         first: The reward of answer 0; without a revision, the same.
         opening: Its tokens up to where feedback begins; all, if there is none.
-        parts: What each form of `--reward` adds to `reward`.
+        parts: What each form of `--reward` adds to `reward`, if there are several.
     """
 
     reward: float
@@ -47,7 +47,7 @@ def recorded(record: Chain, response: Response, *, chains: bool) -> Chain:
 
 
 async def scored(
-    reward: Sum, records: Sequence[Chain], responses: Sequence[Response], tokenizer: Any
+    reward: Rewards, records: Sequence[Chain], responses: Sequence[Response], tokenizer: Any
 ) -> list[Score]:
     """Judge records: the final answer of each, and answer 0 of those that have others. Raises as `reward`."""
     revised = [each for each in records if each.revisions]
@@ -59,7 +59,7 @@ async def scored(
             sum(final.values()),
             sum((next(rest) if record.revisions else final).values()),
             opening(record, response, tokenizer),
-            final,
+            final if len(final) > 1 else {},
         )
         for final, record, response in zip(parts, records, responses, strict=True)
     ]

@@ -22,9 +22,9 @@ from redraft.train.processes import shared_out
 from redraft.train.rl import algorithm
 from redraft.train.rl.algorithm import RunningMoments
 from redraft.train.rl.chains import Score
-from redraft.train.rl.options import PpoOptions, samples_each
 from redraft.train.rl.policy import Policy, Seen
 from redraft.train.rl.sampler import Response
+from redraft.train.settings.ppo import PpoOptions, samples_each
 
 AT_ONCE = 16
 """Sequences of a forward pass without gradients."""
@@ -231,7 +231,7 @@ def _of_scores(scores: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
 
 def _of_parts(scores: Sequence[Score]) -> dict[str, float]:
     """Return the mean of what each of several rewards adds."""
-    forms = scores[0].parts if len(scores[0].parts) > 1 else {}
+    forms = scores[0].parts
     return {f"reward/{form}": sum(each.parts[form] for each in scores) / len(scores) for form in forms}
 
 

@@ -23,7 +23,7 @@ from transformers.modeling_outputs import CausalLMOutput
 from redraft.train.model.loss import has_plain_head
 from redraft.train.rl.algorithm import kl_k3, log_probs_and_entropy, policy_loss, value_loss
 from redraft.train.rl.layers import swapped, top_of
-from redraft.train.rl.options import PpoOptions, layers_unfrozen
+from redraft.train.settings.ppo import PpoOptions, layers_unfrozen
 from redraft.train.sums import Sums
 
 

@@ -31,13 +31,16 @@ _AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 def check_address(url: str, *, hint: str) -> None:
-    """Raise `UsageError` unless a text is the address of a server."""
+    """Raise `UsageError` unless a text is the address of a server, without a password."""
     try:
         parts = httpx.URL(url)
     except httpx.InvalidURL:
         parts = httpx.URL()
     if not (parts.scheme in ("http", "https") and parts.host):
         raise UsageError(f"{url} is not the address of a server.", hint=hint)
+    if parts.userinfo:
+        said = f"the address of {parts.host} holds a name or password, which would show in logs."
+        raise UsageError(said, hint=hint)
 
 
 async def posted(

@@ -196,7 +196,7 @@ class Served:
 
 
 @dataclass(frozen=True)
-class Sum:
+class Rewards:
     """A weighted sum of rewards.
 
     Attributes:
@@ -215,7 +215,7 @@ async def _weighted(weight: float, reward: Reward, chains: Sequence[Chain]) -> l
     return [weight * score for score in await reward(chains)]
 
 
-def parse_rewards(forms: Sequence[str]) -> Sum:
+def parse_rewards(forms: Sequence[str]) -> Rewards:
     """Parse the forms of `--reward`.
 
     Raises:
@@ -228,9 +228,11 @@ def parse_rewards(forms: Sequence[str]) -> Sum:
     parts: dict[str, tuple[float, Reward]] = {}
     for form in map(str.strip, forms):
         if form in parts:
-            raise UsageError(f"the reward {form} is there twice.", hint=f"Give it a weight: 2*{form}")
+            raise UsageError(
+                f"the reward {form} is there twice.", hint="Give it once, with the weight of both."
+            )
         parts[form] = _parsed_part(form)
-    return Sum(parts)
+    return Rewards(parts)
 
 
 def _parsed_part(form: str) -> tuple[float, Reward]:
@@ -264,7 +266,7 @@ def _parsed(form: str) -> Reward:
 
 def _number(found: object, name: str, chain: Chain) -> float:
     """Return a reward as a finite number. It may be a scalar of numpy or torch."""
-    with suppress(OverflowError, ValueError):  # an integer of 400 digits, an array of two
+    with suppress(OverflowError, ValueError, RuntimeError, TypeError):  # 400 digits, an array of two
         plain = found.item() if hasattr(found, "item") else found
         if isinstance(plain, Real) and math.isfinite(plain):
             return float(plain)

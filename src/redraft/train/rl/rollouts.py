@@ -25,13 +25,13 @@ from redraft.train.processes import Say, gathered, place
 from redraft.train.rl.algorithm import whiten_trlx
 from redraft.train.rl.chains import Score, recorded, scored
 from redraft.train.rl.experience import Asked, Experience
-from redraft.train.rl.options import PpoOptions, room, samples_each
 from redraft.train.rl.policy import Policy, merged
-from redraft.train.rl.rewards import Sum
+from redraft.train.rl.rewards import Rewards
 from redraft.train.rl.sampler import Response, Sampler
 from redraft.train.rl.samples import Samples
 from redraft.train.rl.server import Server
 from redraft.train.rl.watch import Watch
+from redraft.train.settings.ppo import PpoOptions, room, samples_each
 
 
 class Rollouts:
@@ -55,7 +55,7 @@ class Rollouts:
         policy: Policy,
         tokenizer: Any,
         prompts: Sequence[Asked],
-        reward: Sum,
+        reward: Rewards,
         own: PpoOptions,
         *,
         size: int,

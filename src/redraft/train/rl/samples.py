@@ -101,7 +101,7 @@ class Samples:
                 "prompt": text,
                 "answer": response.text,
                 "reward": score.reward,
-                **({"rewards": score.parts} if len(score.parts) > 1 else {}),
+                **({"rewards": score.parts} if score.parts else {}),
                 **_of_chain(score, response),
                 "ended": response.ended,
                 "tokens": response.tokens,

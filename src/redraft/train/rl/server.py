@@ -35,6 +35,9 @@ from redraft.weights.replace import replace_folder
 ADAPTER = "rollout-adapter"
 """The folder of the adapter, in the output folder."""
 
+_LOADED = "already been loaded"
+"""What vLLM says of an adapter that it has."""
+
 SECONDS = 600.0
 """The time limit of a response."""
 
@@ -70,13 +73,14 @@ class Server:
         return await asyncio.gather(*map(self._one, prompts, samplings))
 
     async def _loaded(self, model: Any) -> str:
-        if self._folder.is_dir():  # of the rollout batch before, or of a run that is resumed
-            await self._told("unload_lora_adapter", lora_name=_name(self._folder))
+        before = {_name(self._folder)} if self._folder.is_dir() else set()  # perhaps of an earlier session
         self._save(model)
         name = _name(self._folder)
+        for earlier in before | {name}:  # the server may have it from another folder
+            await self._told("unload_lora_adapter", lora_name=earlier)
         response = await self._told("load_lora_adapter", lora_name=name, lora_path=str(self._folder))
         # It has these weights already if the reply to a request that succeeded was lost.
-        if response.status_code != httpx.codes.OK and "already" not in response.text:
+        if response.status_code != httpx.codes.OK and _LOADED not in response.text:
             raise ServerError(
                 f"{self._url} does not load the adapter: status {response.status_code}, {response.text:.200}",
                 hint="Start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora and a high enough "

@@ -22,12 +22,12 @@ from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_to
 from redraft.train.processes import Say
 from redraft.train.rl.experience import Asked
 from redraft.train.rl.layers import unfreeze_top
-from redraft.train.rl.options import PpoOptions, layers_unfrozen, room, samples_each
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.posting import check_address
 from redraft.train.rl.rewards import parse_rewards
 from redraft.train.rl.rollouts import Rollouts
 from redraft.train.run.components import adapted
+from redraft.train.settings.ppo import PpoOptions, layers_unfrozen, room, samples_each
 
 
 class PpoStages:
@@ -39,9 +39,10 @@ class PpoStages:
     measures = False
 
     def check(self, own: PpoOptions, args: TrainingArguments) -> None:
-        """Raise `UsageError` if rollout batches cannot be divided, or not be written."""
+        """Raise `RedraftError` if rollout batches cannot be divided, written or judged."""
         _check_sizes(own, args)
         _check_writer(own, args)
+        parse_rewards(own.reward)
 
     def tokenizer(self, own: PpoOptions, model: str, *, say: Say) -> PreTrainedTokenizerBase:
         """Load the tokenizer."""
@@ -117,8 +118,7 @@ class PpoStages:
         """Return rollout batches of the prompts, and the policy that writes them.
 
         Raises:
-            UsageError: Nothing judges the answers, or they would reach beyond the length that the model was
-                trained for.
+            UsageError: Answers would reach beyond the length that the model was trained for.
         """
         _check_length(model, int(data.rows.rows.lengths.max()), own)
         policy = Policy(model, own)

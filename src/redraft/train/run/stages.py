@@ -37,7 +37,7 @@ class Stages(Protocol[Own]):
     measures: bool
 
     def check(self, own: Own, args: TrainingArguments) -> None:  # noqa: ARG002  (the default needs none)
-        """Raise `UsageError` if settings contradict each other, before anything is loaded."""
+        """Raise `RedraftError` if settings do not fit together, before data and model are loaded."""
         return
 
     def tokenizer(self, own: Own, model: str, *, say: Say) -> PreTrainedTokenizerBase:

@@ -210,14 +210,15 @@ def read_recipe(ref: str, verb: TrainVerb) -> dict[str, Any]:
     for name in document:
         if name not in names_known(verb):
             verbs = [f"redraft train {each.name} {ref}" for each in _of_others(str(name), verb)]
-            hint = f"Another verb has it: {' · '.join(verbs)}" if verbs else nearest(str(name), verb)
+            theirs = f"\nAnother verb has it: {' · '.join(verbs)}" if verbs else ""
+            hint = f"{nearest(str(name), verb)}{theirs}"
             raise UsageError(f"{ref}: there is no setting {name!r:.60}.", hint=hint)
     return document
 
 
 def _of_others(name: str, verb: TrainVerb) -> list[TrainVerb]:
     """Return the other verbs that have a setting of their own with this name."""
-    from redraft.train.rl.options import PPO
+    from redraft.train.settings.ppo import PPO
 
     others = [each for each in (SFT, REWARD, DPO, PPO) if each != verb]
     return [each for each in others if name in {field.name for field in fields(each.options)}]
