@@ -206,13 +206,15 @@ def _answer(run: Run, asked: str, to: str, model: str, *settings: object) -> Non
 
 
 def redraft(*arguments: object) -> None:
-    """A command of redraft's. At Ctrl-C it saves what it has and ends by itself, so it is waited for.
+    """A command of redraft's, in the folder of benchmarks, from where it imports a reward.
+
+    At Ctrl-C it saves what it has and ends by itself, so it is waited for.
 
     Raises:
         CalledProcessError: It did not end with 0.
     """
     command = [sys.executable, "-m", "redraft", *map(str, arguments)]
-    with subprocess.Popen(command) as process:
+    with subprocess.Popen(command, cwd=Path(__file__).parent) as process:
         while process.returncode is None:
             with suppress(KeyboardInterrupt):
                 process.wait()
@@ -259,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--until", choices=STAGES, help="the last stage to do")
     parser.add_argument("--quick", action="store_true", help="a few steps, and no results written")
     asked = parser.parse_args(arguments)
-    run = Run(asked.work, QUICK if asked.quick else FULL)
+    run = Run(asked.work.resolve(), QUICK if asked.quick else FULL)
     run.work.mkdir(parents=True, exist_ok=True)
     try:
         minutes = go(run, asked.until)
