@@ -19,7 +19,7 @@ def test_sigterm_asks_to_be_started_again(capfd: pytest.CaptureFixture[str]) -> 
         send(signal.SIGTERM)  # schedulers repeat it
         assert signals.received == signal.SIGTERM
     assert exit_status(signal.SIGTERM) == AGAIN == os.EX_TEMPFAIL
-    assert capfd.readouterr().err == "\nredraft: SIGTERM: saving after this step. Ctrl-C stops at once.\n"
+    assert capfd.readouterr().err == "\nredraft: SIGTERM: finishing what is under way, then saving. Ctrl-C stops at once.\n"
 
 
 def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> None:
@@ -30,7 +30,7 @@ def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> Non
             send(signal.SIGINT)
     assert exit_status(signal.SIGINT) == 130
     assert capfd.readouterr().err == (
-        "\nredraft: SIGINT: saving after this step. Ctrl-C again stops at once.\n"
+        "\nredraft: SIGINT: finishing what is under way, then saving. Ctrl-C again stops at once.\n"
     )
 
 

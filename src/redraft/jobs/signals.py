@@ -95,7 +95,7 @@ class Signals(ExitStack):
         self.received = signum
         name = signal.Signals(signum).name
         again = " again" if signum == signal.SIGINT else ""
-        line = f"\nredraft: {name}: saving after this step. Ctrl-C{again} stops at once.\n"
+        line = f"\nredraft: {name}: finishing what is under way, then saving. Ctrl-C{again} stops at once.\n"
         os.write(2, line.encode())  # not print: the signal may interrupt one
 
 
