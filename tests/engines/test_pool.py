@@ -75,6 +75,13 @@ def calls(*servers: FakeServer) -> list[int]:
     return [len(each.asked(CHAT)) for each in servers]
 
 
+async def called(expected: list[int], *servers: FakeServer) -> None:
+    """Wait until each server was asked so often."""
+    async with asyncio.timeout(10):
+        while calls(*servers) != expected:
+            await asyncio.sleep(0.01)
+
+
 # Who is asked
 
 
@@ -82,16 +89,15 @@ def test_calls_are_spread_over_the_least_busy() -> None:
     async def check(slow: FakeServer, fast: FakeServer) -> None:
         async with opened(slow, fast) as engine:
             first = asyncio.create_task(said(engine, "0"))
-            await asyncio.sleep(0.1)
+            await called([1, 0], slow, fast)
             second = asyncio.create_task(said(engine, "1"))
-            await asyncio.sleep(0.1)
-            assert calls(slow, fast) == [1, 1]
+            await called([1, 1], slow, fast)
             for number in range(3):  # one of the two is done at once each time
                 await said(engine, f"more {number}")
             await asyncio.gather(first, second)
             assert calls(slow, fast) == [1, 4]
 
-    with server(sse_reply(1.0, chat_event("Hello.", "stop"))) as slow, server() as fast:
+    with server(sse_reply(2.0, chat_event("Hello.", "stop"))) as slow, server() as fast:
         run(check(slow, fast))
 
 

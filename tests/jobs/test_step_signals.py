@@ -19,7 +19,10 @@ def test_sigterm_asks_to_be_started_again(capfd: pytest.CaptureFixture[str]) -> 
         send(signal.SIGTERM)  # schedulers repeat it
         assert signals.received == signal.SIGTERM
     assert exit_status(signal.SIGTERM) == AGAIN == os.EX_TEMPFAIL
-    assert capfd.readouterr().err == "\nredraft: SIGTERM: finishing what is under way, then saving. Ctrl-C stops at once.\n"
+    assert (
+        capfd.readouterr().err
+        == "\nredraft: SIGTERM: finishing what is under way, then saving. Ctrl-C stops at once.\n"
+    )
 
 
 def test_a_second_ctrl_c_stops_at_once(capfd: pytest.CaptureFixture[str]) -> None:

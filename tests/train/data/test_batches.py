@@ -188,6 +188,7 @@ def test_an_epoch_draws_nothing_from_the_generator_of_dropout(data: RowsOf) -> N
     assert torch.equal(before, torch.get_rng_state())
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on a machine with one core
 def test_worker_processes_read_the_same(data: RowsOf) -> None:
     order = Order(data.rows.lengths, 4, seed=3)
     assert epoch_of(Loader(data, order, joined, workers=2), 1) == epoch_of(Loader(data, order, joined), 1)
