@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--work", type=Path, required=True, help="a folder of the run's own, with 2 GB of room"
     )
-    parser.add_argument("--steps", type=int, default=64, help="steps of PPO, four to a rollout batch  [64]")
+    parser.add_argument("--steps", type=int, default=60, help="steps of PPO, four to a rollout batch  [60]")
     parser.add_argument("--quick", action="store_true", help="a few steps, and no results written")
     given = parser.parse_args(arguments)
     for task in [name for name in TASKS if name not in TAUGHT]:
