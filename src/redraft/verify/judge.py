@@ -27,7 +27,7 @@ MAX_SCORE = 10
 _SHOWN = 60
 _SAMPLING = Sampling(temperature=0.0, max_tokens=1024)
 _SCORE = regex.compile(
-    r"[\W_]*+(?:(?i:final|overall)\s++)?+(?i:score)?+[\W_]*+(?P<score>10|[1-9])(?:\s*/\s*10)?[\W_]*+"
+    r"[\W_]*+(?:(?i:final|overall)\s++)?+(?i:score)?+[\W_]*+(?P<score>10|[1-9])(?:[\s*_]*+(?:/|out\sof)[\s*_]*+10)?[\W_]*+"
 )
 _HINT = "Write judge:RUBRIC, where RUBRIC is a text or a file, and say which model judges: --judge MODEL."
 

@@ -37,6 +37,21 @@ TRAP = "Assistant 1 finds the length of the segment from (2, -4) to (10, 4)."
         ("Good. Rating: [[8]]", (8,)),
         ("[[1, 2]]? No.\n[[8, 9]], so [[8, 9]]", (8, 9)),
         ("So [[8,\n9]]", (8, 9)),
+        ("9 3\nAssistant 2 ends with [[1, 2]], which is no matrix.", (9, 3)),
+        ("9 3\nThe list [[1]] is wrong, and so is (1, 2).\n(1, 2)", (9, 3)),
+        ("**8** **9**\nBoth", (8, 9)),
+        ("**8**, *9*", (8, 9)),
+        ("Score: 8 9\nBoth", (8, 9)),
+        ("**Scores:** 8, 9", (8, 9)),
+        ("Final scores: 8 and 9.", (8, 9)),
+        ("8 out of 10, 9 out of 10", (8, 9)),
+        ("**8**/10 **9**/10", (8, 9)),
+        ("Assistant 1: 8 out of 10\nAssistant 2: **9** out of 10", (8, 9)),
+        ("\ufeff9 8\nBoth", (9, 8)),
+        ("8 out of 10", (8,)),
+        ("It is good.\n\nRating: 8/10", (8,)),
+        ("Score: **8**\nIt is good.", (8,)),
+        ("Good. [[8 out of 10]]", (8,)),
     ],
 )
 def test_scores_are_read(text: str, scores: tuple[float, ...]) -> None:
@@ -51,6 +66,11 @@ def test_scores_are_read(text: str, scores: tuple[float, ...]) -> None:
         (TRAP, "no scores"),
         ("The answer is 10 units and 4 steps.", "no scores"),
         ("9\n8", "no scores"),
+        ("8", "no scores"),
+        ("8 out of 12 tests pass.", "no scores"),
+        ("8 out of 100", "no scores"),
+        ("Score: 8 points less than 9", "no scores"),
+        ("It scores 8 out of 10 in my view, I think.", "no scores"),
         ("Assistant 1: 10 units is right.\nAssistant 2: 4 units is wrong.", "no scores"),
         ("Assistant 1: 1. f(2) = 39\nAssistant 2: 2. f(2) = 39", "no scores"),
         ("Assistant 1: 8", "no scores"),
@@ -93,7 +113,17 @@ def test_any_text_gives_scores_on_the_scale_or_none(text: str) -> None:
         *(part * 40_000 for part in ("Assistant 1: ", "(1, ", "9 ", "[[", "* ", "Assistant 1: 8 ")),
         *(
             f"{start}{' ' * 100_000}x"
-            for start in ("Assistant 1: 8", "Assistant 1", "(8,", "[[8", "9", "9 8")
+            for start in (
+                "Assistant 1: 8",
+                "Assistant 1",
+                "(8,",
+                "[[8",
+                "9",
+                "9 8",
+                "Score",
+                "8 out of 10",
+                "**8**",
+            )
         ),
     ],
     ids=lambda text: text[:16],

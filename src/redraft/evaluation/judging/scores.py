@@ -17,12 +17,16 @@ LOWEST, HIGHEST = 1.0, 10.0
 Winner = Literal["1", "2", "tie"]
 """A verdict: the answer that was shown first, the second, or neither."""
 
-_NUMBER = r"(-?\d{1,4}(?:\.\d{1,4})?)(?:\s?/\s?10)?+"
 # Spaces are bounded and never given back: a hostile text must not cost quadratic time.
-_GAP, _MARKS = r"\s{0,8}+", r"[\s*_`#>]{0,16}+"
-_FIRST_LINE = regex.compile(
-    rf"{_MARKS}[(\[]?{_GAP}{_NUMBER}(?:\s{{0,8}}+[,;]{_GAP}|\s{{1,8}}+){_NUMBER}{_GAP}[)\]]?\.?{_MARKS}"
-)
+_GAP, _MARKS, _BOLD = r"\s{0,8}+", r"[\s\ufeff*_`#>]{0,16}+", r"[*_`]{0,3}+"
+_VALUE = rf"{_BOLD}(-?\d{{1,4}}(?:\.\d{{1,4}})?){_BOLD}"
+_OUT_OF = rf"\s?(?:/|out\sof)\s?{_BOLD}10(?!\.?\d){_BOLD}"
+_NUMBER = rf"{_VALUE}(?:{_OUT_OF})?+"
+_LABEL = rf"(?:final\s|overall\s)?(?:score|rating)s?{_MARKS}:?{_MARKS}"
+_BETWEEN = rf"(?:{_GAP}[,;]{_GAP}|\s{{1,8}}+(?:and\s{{1,8}}+)?+)"
+_END = rf"{_GAP}[)\]]?\.?{_MARKS}"
+_FIRST_LINE = regex.compile(rf"(?i){_MARKS}(?:{_LABEL})?+[(\[]?{_GAP}{_NUMBER}{_BETWEEN}{_NUMBER}{_END}")
+_ALONE = regex.compile(rf"(?i){_MARKS}(?:{_LABEL}[(\[]?{_NUMBER}|{_VALUE}{_OUT_OF}){_END}")
 _NAMED = regex.compile(
     rf"(?im)\bAssistant\s([12])(?:'s\sscore)?{_MARKS}:[ \t*_]{{0,8}}+{_NUMBER}"
     rf"(?=[ \t*_]{{0,8}}+(?:$|\(|\.[ \t]{{0,8}}+$|[,;.]?{_GAP}(?:and\s)?Assistant))"
@@ -30,6 +34,7 @@ _NAMED = regex.compile(
 _TUPLE = regex.compile(rf"\({_GAP}{_NUMBER}{_GAP},{_GAP}{_NUMBER}{_GAP}\)")
 _ABOUT_SCORES = regex.compile(r"(?i)\b(?:scores?|tuple|ratings?)\b|^\W*output\s*:")
 _BRACKETS = regex.compile(rf"\[\[{_GAP}{_NUMBER}(?:{_GAP},{_GAP}{_NUMBER})?{_GAP}\]\]")
+_BLANK = " \t\r\n\ufeff"
 _VERDICT = regex.compile(rf"\[\[{_GAP}([ABC]){_GAP}\]\]")
 _WINNERS: dict[str, Winner] = {"A": "1", "B": "2", "C": "tie"}
 
@@ -51,16 +56,17 @@ def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def scores_in(text: str) -> tuple[float, ...]:
-    """Return the scores in a review's text: two, or one for `[[8]]`.
+    """Return the scores in a review's text: two, or one for a grade.
 
-    Read are, in this order: MT-bench's `[[8]]` and `[[8, 9]]` on the last line that has some; a first line
-    of two numbers; the last `Assistant 1: 8` with the last `Assistant 2: 9`; the last tuple `(8, 9)` on a
-    line of its own or one about scores.
+    Read are, in this order: a first line of two numbers, which all that follows may quote others; MT-bench's
+    `[[8]]` and `[[8, 9]]` on the last line that has some; the last `Assistant 1: 8` with the last
+    `Assistant 2: 9`; the last tuple `(8, 9)` on a line of its own or one about scores; a first or last line
+    that is one score and says so, as `Score: 8` and `8 out of 10` do.
 
     Raises:
         Unreadable: There are none, they are not on the scale, or a line has several, as `[[8]] or [[9]]`.
     """
-    for read in (_bracketed, _on_first_line, _named, _last_tuple):
+    for read in (_on_first_line, _bracketed, _named, _last_tuple, _alone):
         if found := read(text):
             return checked(tuple(map(float, found)))
     raise Unreadable("no scores in the text" if text.strip() else "an empty text")
@@ -96,9 +102,14 @@ def _bracketed(text: str) -> list[str]:
 
 
 def _on_first_line(text: str) -> list[str]:
-    first = text.strip().partition("\n")[0]
-    match = _FIRST_LINE.fullmatch(first)
+    match = _FIRST_LINE.fullmatch(text.strip(_BLANK).partition("\n")[0])
     return list(match.groups()) if match else []
+
+
+def _alone(text: str) -> list[str]:
+    text = text.strip(_BLANK)
+    matches = map(_ALONE.fullmatch, (text.partition("\n")[0], text.rpartition("\n")[2]))
+    return next(([match[1] or match[2]] for match in matches if match), [])
 
 
 def _named(text: str) -> list[str]:
