@@ -152,6 +152,19 @@ def test_ties_alone_are_a_ratio_of_one(tmp_path: Path) -> None:
     assert "kappa –" in found
 
 
+def test_a_bad_file_is_named_and_the_others_are_described(tmp_path: Path, reviews: Path) -> None:
+    bad, page = tmp_path / "bad.jsonl", tmp_path / "report.html"
+    bad.write_text('{"question_id": 1')
+    result = run(bad, reviews, "--html", page)
+    assert result.exit_code == 2
+    assert result.stdout.startswith("new against old: 3 questions") or result.stdout.startswith("A against B")
+    assert f"left out: {bad}:1: not JSON" in " ".join(result.stderr.split())
+    assert "bad.jsonl" in page.read_text().partition("left out")[2]
+    found = json.loads(run(bad, reviews, "--json").stdout)
+    assert ["bad.jsonl" in each for each in found["left_out_files"]] == [True]
+    assert "left_out_files" not in json.loads(run(reviews, "--json").stdout)
+
+
 def test_a_review_that_is_there_twice_is_refused(tmp_path: Path, reviews: Path) -> None:
     refused(run(reviews, reviews), "the review 'new>old:1' is also at", "reviews.jsonl:1")
     without_ids = [{**each, "review_id": ""} for each in both(1, (9, 9), (8, 8))]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from redraft.cli.data.common import not_an_input
-from redraft.cli.shell import write
+from redraft.cli.shell import tell, write
 
 
 def report(
@@ -43,7 +43,8 @@ def report(
     Of reviews (redraft judge A B), prints the ratio of scores and the win rate with 95 % intervals over
     questions, wins and losses in both orders, and how far order and length of the answers sway the judge.
     Figures are those of the model whose --answers come first, or whose answers the first review shows first.
-    Questions without a readable review in each order do not count; they are listed.
+    Questions without a readable review in each order do not count; they are listed. A file that cannot be
+    read is left out and named, and the exit status is 2.
 
     Of grades (redraft judge A), prints their mean by model and judge. Of chains (redraft answer, eval) and
     of what redraft eval --json prints, the share of right answers, revisions, stops and cost. Several
@@ -54,23 +55,29 @@ def report(
 
     from redraft import __version__
     from redraft.evaluation.reports.describe import describe
+    from redraft.evaluation.reports.inputs import BadFiles
     from redraft.evaluation.rows import as_text
     from redraft.formats.read.files import open_output
 
     given = [*files, *(answers or ()), *filter(None, [questions, against])]
     not_an_input({"--html": html}, given)
     with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
-        found = describe(
-            files, answers=answers or (), questions=questions, against=against, draws=draws, seed=seed
-        )
+        bad, material = BadFiles(), {"answers": answers or (), "questions": questions}
+        found = describe(files, **material, against=against, draws=draws, seed=seed, bad=bad)
+        for reason in bad.reasons:
+            tell(f"left out: {reason.message}", reason.hint)
         if file:
             from redraft.evaluation.reports.page import page
 
             made = (
                 f"redraft {__version__} · 95 % intervals, {draws:,} resamples of the questions, seed {seed}"
             )
+            made += "".join(f" · left out: {reason.message}" for reason in bad.reasons)
             file.write(page(found, made).encode())
     if as_json:
-        write(json.dumps(found.record(), ensure_ascii=False, indent=1))
+        left_out = {"left_out_files": [reason.message for reason in bad.reasons]} if bad.reasons else {}
+        write(json.dumps(found.record() | left_out, ensure_ascii=False, indent=1))
     else:
         write("\n".join(as_text(found.sections())))
+    if bad.reasons:
+        raise typer.Exit(bad.reasons[0].exit_status)

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.evaluation.reports.compare import compare
-from redraft.evaluation.reports.inputs import opened
+from redraft.evaluation.reports.inputs import BadFiles, opened
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.report import Report
 from redraft.evaluation.reports.sides import Material, place
@@ -94,7 +94,7 @@ def test_a_control_stands_for_the_model_whatever_else_is_compared(tmp_path: Path
         *reviews("", 10),
         review(1, "x", "y", (9, 8), model_1="x", model_2="y"),
     ]
-    placed = place([opened(write(tmp_path / "reviews.jsonl", records))], Material())
+    placed = place([opened(write(tmp_path / "reviews.jsonl", records))], Material(), BadFiles())
     found = compare(placed, ("new", "old", "x", "y"), draws=200)
     assert [each.model for each in found] == ["a constant answer", "new", "x"]
 

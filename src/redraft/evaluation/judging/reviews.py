@@ -22,6 +22,7 @@ _HINT = (
     'A review is {"review_id", "question_id", "answer1_id", "answer2_id", "reviewer_id", "metadata", '
     '"text", "score": [8, 9]}, one a line.'
 )
+_IDS = ("answer1_id", "answer2_id")
 
 
 class Review(BaseModel):
@@ -29,7 +30,8 @@ class Review(BaseModel):
 
     Attributes:
         review_id: Unique among all reviews; empty if there is none.
-        answer1_id: The answer that was shown first.
+        answer1_id: The answer that was shown first; None if the review does not say which it was.
+        answer2_id: The other; None with `answer1_id` alone.
         reviewer_id: The judge's task, as in `reviewer.jsonl`.
         text: The judge's reply.
         score: Of the first and the second answer, 1 to 10; None if the text has none.
@@ -45,8 +47,8 @@ class Review(BaseModel):
 
     review_id: int | str = ""
     question_id: int | str
-    answer1_id: int | str
-    answer2_id: int | str
+    answer1_id: int | str | None = None
+    answer2_id: int | str | None = None
     reviewer_id: int | str | None = None
     metadata: dict[str, Any] = {}
     text: str = ""
@@ -60,11 +62,14 @@ class Review(BaseModel):
 
     @classmethod
     def of(cls, record: Mapping[str, Any], where: str = "review") -> Review:
-        """Check a decoded record.
+        """Check a decoded record. It has the ids of both answers or of none, as two of SelFee's files have.
 
         Raises:
             RecordError: A field is missing or of a wrong type; the message names it.
         """
+        without = [name for name in _IDS if record.get(name) is None]
+        if len(without) == 1 or (without and record.keys().isdisjoint(("text", "score", "winner"))):
+            raise RecordError(f"{where}: {without[0]}: Field required.", hint=_HINT)
         try:
             return cls.model_validate(record)
         except ValidationError as error:
@@ -72,7 +77,7 @@ class Review(BaseModel):
 
     def to_json(self) -> str:
         """Return the review as a line of JSON. Optional fields that it does not have are left out."""
-        optional = {"winner", "model_1", "model_2", "judge", "control"}
+        optional = {*_IDS, "winner", "model_1", "model_2", "judge", "control"}
         absent = {name for name in optional if getattr(self, name) is None}
         return self.model_dump_json(exclude=absent | ({"turn"} if self.turn == 1 else set()))
 

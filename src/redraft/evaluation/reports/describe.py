@@ -8,7 +8,7 @@ from pathlib import Path
 from redraft import stats
 from redraft.errors import UsageError
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
-from redraft.evaluation.reports.inputs import kind_of, opened
+from redraft.evaluation.reports.inputs import BadFiles, kind_of, opened
 from redraft.evaluation.reports.report import Report, describe_reviews
 from redraft.evaluation.reports.runs import RunReport, describe_runs
 from redraft.evaluation.reports.sides import Material
@@ -24,6 +24,7 @@ def describe(
     against: Path | None = None,
     draws: int = stats.DRAWS,
     seed: int = stats.SEED,
+    bad: BadFiles | None = None,
 ) -> AnyReport:
     """Describe files of reviews, of grades, or of chains and scores.
 
@@ -34,18 +35,20 @@ def describe(
         against: The JSON of an earlier report, to say what changed.
         draws: Number of resamples.
         seed: Decides the resamples.
+        bad: Takes the files that cannot be read. Without it, the first of them is an error.
 
     Raises:
         RecordError: A file cannot be read, or the files do not belong together.
         UsageError: The files are of different kinds, or answers are given with chains.
     """
-    inputs = [opened(path) for path in files]
+    bad = bad or BadFiles(strict=True)
+    inputs = bad.read(files, opened)
     kind = kind_of(inputs)
     if answers and kind == "runs":
         raise UsageError("--answers goes with reviews and grades.", hint="Chains have their answers.")
     material = Material.read(answers, questions)
     if kind == "reviews":
-        return describe_reviews(inputs, material, against, draws=draws, seed=seed)
+        return describe_reviews(inputs, material, bad, against, draws=draws, seed=seed)
     if kind == "grades":
-        return describe_grades(inputs, material, against, draws=draws, seed=seed)
-    return describe_runs(inputs, material, against, draws=draws, seed=seed)
+        return describe_grades(inputs, material, bad, against, draws=draws, seed=seed)
+    return describe_runs(inputs, material, bad, against, draws=draws, seed=seed)

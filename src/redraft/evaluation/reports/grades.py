@@ -10,8 +10,8 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
-from itertools import combinations
+from functools import cached_property, partial
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from redraft.errors import RecordError
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
 from redraft.evaluation.judging.reviews import usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
-from redraft.evaluation.reports.inputs import Input
+from redraft.evaluation.reports.inputs import BadFiles, Input
 from redraft.evaluation.reports.paired import (
     HINT,
     Key,
@@ -334,7 +334,13 @@ def _judges(agreed: GradedAlike) -> Iterator[Line]:
 
 
 def describe_grades(
-    inputs: Sequence[Input], material: Material, against: Path | None = None, *, draws: int, seed: int
+    inputs: Sequence[Input],
+    material: Material,
+    bad: BadFiles,
+    against: Path | None = None,
+    *,
+    draws: int,
+    seed: int,
 ) -> GradeReport:
     """Describe files of grades.
 
@@ -343,7 +349,9 @@ def describe_grades(
             can be read.
     """
     files = tuple(name_of(each.path) for each in inputs)
-    every = graded(_read(inputs, material), draws=draws, seed=seed)
+    seen: dict[object, str] = {}
+    read = bad.read(inputs, partial(_read, material=material, seen=seen))
+    every = graded(chain.from_iterable(read), draws=draws, seed=seed)
     if not any(each.scores.values for each in every):
         places = [where for each in every for where in each.unreadable]
         raise RecordError(f"no grade can be read, of {counted(len(places), 'grade')}: {listed(places, 5)}.")
@@ -358,30 +366,31 @@ def describe_grades(
     )
 
 
-def _read(inputs: Sequence[Input], material: Material) -> Iterator[tuple[str, Grade]]:
-    seen: dict[object, str] = {}
-    for given in inputs:
-        for raw in given.records:
-            try:
-                grade = Grade.model_validate(decode(raw.data, raw.where))
-            except ValidationError as error:
-                raise RecordError(f"{raw.where}: is no grade: {describe(error)}.") from None
-            key = (grade.model, grade.judge_name, grade.control, grade.key)
-            if key in seen:
-                raise RecordError(
-                    f"{raw.where}: {grade.model}'s answer to question {grade.question_id} has a grade of "
-                    f"{grade.judge_name or 'the judge'} at {seen[key]} already.",
-                    hint="Give each file once; each answer has one grade of a judge.",
-                )
-            if material.questions and str(grade.question_id) not in material.questions:
-                raise RecordError(
-                    f"{raw.where}: is of question {grade.question_id}, which is not in {material.where}.",
-                    hint="Give the questions that were asked: --questions FILE",
-                )
-            if material.answers and not grade.control:
-                material.answer(grade.answer_id, grade.model, raw.where)
-            seen[key] = raw.where
-            yield raw.where, grade
+def _read(given: Input, material: Material, seen: dict[object, str]) -> list[tuple[str, Grade]]:
+    """Return the grades of a file. `seen` says where those of other files are, and then where these are."""
+    found: dict[object, tuple[str, Grade]] = {}
+    for raw in given.records:
+        try:
+            grade = Grade.model_validate(decode(raw.data, raw.where))
+        except ValidationError as error:
+            raise RecordError(f"{raw.where}: is no grade: {describe(error)}.") from None
+        key = (grade.model, grade.judge_name, grade.control, grade.key)
+        if earlier := found[key][0] if key in found else seen.get(key):
+            raise RecordError(
+                f"{raw.where}: {grade.model}'s answer to question {grade.question_id} has a grade of "
+                f"{grade.judge_name or 'the judge'} at {earlier} already.",
+                hint="Give each file once; each answer has one grade of a judge.",
+            )
+        if material.questions and str(grade.question_id) not in material.questions:
+            raise RecordError(
+                f"{raw.where}: is of question {grade.question_id}, which is not in {material.where}.",
+                hint="Give the questions that were asked: --questions FILE",
+            )
+        if material.answers and not grade.control:
+            material.answer(grade.answer_id, grade.model, raw.where)
+        found[key] = raw.where, grade
+    seen |= {key: where for key, (where, _) in found.items()}
+    return list(found.values())
 
 
 def _controls(controls: Sequence[Grades], models: Sequence[Grades]) -> Iterator[GradedControl]:

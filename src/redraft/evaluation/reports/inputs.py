@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from redraft.errors import RecordError, UsageError, shown
 from redraft.formats.read.files import decode, name_of
@@ -19,6 +20,41 @@ _HINT = (
     "A report is on reviews or grades (redraft judge), chains (redraft answer, redraft eval), or scores "
     "(redraft eval --json)."
 )
+
+
+T = TypeVar("T")
+Found = TypeVar("Found")
+
+
+@dataclass
+class BadFiles:
+    """The files that a report leaves out: one that cannot be read does not stop the others.
+
+    Attributes:
+        strict: Leave none out, and raise.
+        reasons: What is wrong with each.
+    """
+
+    strict: bool = False
+    reasons: list[RecordError] = field(default_factory=list)
+
+    def read(self, files: Iterable[T], read: Callable[[T], Found]) -> list[Found]:
+        """Return what is found in each file that can be read.
+
+        Raises:
+            RecordError: What is wrong with the first, if none can be read.
+        """
+        found = []
+        for file in files:
+            try:
+                found.append(read(file))
+            except RecordError as error:
+                if self.strict:
+                    raise
+                self.reasons.append(error)
+        if self.reasons and not found:
+            raise self.reasons[0]
+        return found
 
 
 class Input(NamedTuple):

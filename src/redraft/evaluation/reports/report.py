@@ -22,7 +22,7 @@ from redraft.evaluation.reports.compare import (
     judges_agree,
 )
 from redraft.evaluation.reports.controls import Control, control_results
-from redraft.evaluation.reports.inputs import Input
+from redraft.evaluation.reports.inputs import BadFiles, Input
 from redraft.evaluation.reports.sides import Material, place
 from redraft.evaluation.rows import Line, Section, cost_facts, listed, percent, plain, without_nan
 from redraft.formats.read.files import name_of
@@ -108,13 +108,20 @@ class Report:
 
 
 def describe_reviews(
-    inputs: Sequence[Input], material: Material, against: Path | None = None, *, draws: int, seed: int
+    inputs: Sequence[Input],
+    material: Material,
+    bad: BadFiles,
+    against: Path | None = None,
+    *,
+    draws: int,
+    seed: int,
 ) -> Report:
     """Describe files of reviews.
 
     Args:
         inputs: The files; each order may have its own.
         material: The answers that were judged, and what was asked.
+        bad: Takes the files that cannot be read.
         against: The JSON of an earlier report, to say what changed.
         draws: Number of resamples.
         seed: Decides the resamples.
@@ -123,7 +130,7 @@ def describe_reviews(
         RecordError: The files do not belong together, or no review can be read.
     """
     names = tuple(name_of(each.path) for each in inputs)
-    found = compare(place(inputs, material), material.names, draws=draws, seed=seed)
+    found = compare(place(inputs, material, bad), material.names, draws=draws, seed=seed)
     if not any(comparison.items for comparison in found):
         raise _nothing(names, [each for comparison in found for each in comparison.unreadable])
     controls = [each for each in found if each.control]

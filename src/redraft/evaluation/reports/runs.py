@@ -8,7 +8,7 @@ did from step to step is not analysed here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from redraft.chain import Chain, describe
 from redraft.counting import counted
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.records import names_of, question_id, text_in_source
-from redraft.evaluation.reports.inputs import Input, is_result
+from redraft.evaluation.reports.inputs import BadFiles, Input, is_result
 from redraft.evaluation.reports.paired import HINT, Paired, Scores, sections, side_by_side, since
 from redraft.evaluation.reports.sides import Material
 from redraft.evaluation.rows import Section, listed, without_nan
@@ -125,13 +125,20 @@ class RunReport:
 
 
 def describe_runs(
-    inputs: Sequence[Input], material: Material, against: Path | None = None, *, draws: int, seed: int
+    inputs: Sequence[Input],
+    material: Material,
+    bad: BadFiles,
+    against: Path | None = None,
+    *,
+    draws: int,
+    seed: int,
 ) -> RunReport:
     """Describe files of chains, or of scores.
 
     Args:
         inputs: The files.
         material: Questions with categories.
+        bad: Takes the files that cannot be read.
         against: The JSON of an earlier report, or of `redraft eval --json`.
         draws: Number of resamples.
         seed: Decides the resamples.
@@ -145,11 +152,19 @@ def describe_runs(
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")
     shown: dict[str, Shown] = {}
     names = names_of([each.path for each in inputs])
-    runs = tuple(_run(name, each, material, shown) for name, each in zip(names, inputs, strict=True))
+    runs = tuple(bad.read(zip(names, inputs, strict=True), lambda each: _run(*each, material, shown)))
+    shown = _of_runs(shown, {run.name for run in runs})
     scores = [run.scores for run in runs if run.tally.outcomes]
     changes = since(scores, _past(against), against, draws, seed) if against else ()
     files = tuple(name_of(each.path) for each in inputs)
     return RunReport(files, runs, tuple(side_by_side(scores, draws, seed)), changes, shown)
+
+
+def _of_runs(shown: Mapping[str, Shown], names: Container[str]) -> dict[str, Shown]:
+    """Return the records without the chains of files that could be read in part only."""
+    for each in shown.values():
+        each.chains = {name: chain for name, chain in each.chains.items() if name in names}
+    return {key: each for key, each in shown.items() if each.chains}
 
 
 def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:
