@@ -134,16 +134,35 @@ def test_a_doubtful_failure_is_forgiven_until_it_goes_on(tmp_path: Path, error: 
 
 
 @pytest.mark.parametrize(
-    "error", [EngineCrash("died"), ServerError("key", status=401), OutputError("full"), UsageError("bad")]
+    ("error", "kept"),
+    [
+        (EngineCrash("died"), 7),
+        (ServerError("key", status=401), 7),
+        (ServerError("no credit", status=402), 7),
+        (OutputError("full"), 5),  # what the others give cannot be kept either
+        (UsageError("bad"), 5),
+    ],
 )
-def test_a_fatal_failure_ends_the_job_and_keeps_what_is_done(tmp_path: Path, error: RedraftError) -> None:
+def test_a_fatal_failure_ends_the_job_and_keeps_what_is_done_and_under_way(
+    tmp_path: Path, error: RedraftError, kept: int
+) -> None:
     worker, out = Worker(), tmp_path / "out.jsonl"
     with pytest.raises(type(error)) as caught:
-        run(out, jobs(20, {5: error}), worker, 2)
+        run(out, jobs(20, {5: error}), worker, 3)
     assert caught.value is error
-    assert ids(out) == ["0", "1", "2", "3", "4"]
+    assert ids(out) == [str(number) for number in range(8) if number != 5][:kept]
     assert worker.now == 0
-    assert len(worker.calls) <= 7
+    assert len(worker.calls) <= 8
+
+
+def test_what_is_under_way_at_the_end_of_a_job_is_not_tried_again(tmp_path: Path) -> None:
+    errors: dict[int, RedraftError] = {0: ServerError("key", status=401)}
+    worker, broken = Worker(), ServerError("broke off", passing=True)
+    counts = ItemCounts()
+    with Ledger(tmp_path / "out.jsonl", PROVENANCE) as ledger, pytest.raises(ServerError):
+        items = jobs(2, {**errors, 1: broken})
+        asyncio.run(Runner(items, worker, ledger, counts, parallel=2, retries=4).run())
+    assert worker.calls == ["0", "1"]
 
 
 def test_a_fault_of_ours_is_not_hidden(tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from redraft.errors import (
     ServerError,
 )
 
-FILTER = re.compile(r"content[ _-]?(filter|policy|management)|moderation", re.I)
-"""What servers say of a text that they refuse for its content."""
+FILTER = re.compile(
+    r"content[ _-]?(filter|policy|management|exists risk)|moderation|usage polic|inappropriate content", re.I
+)
+"""What servers say of a text that they refuse for its content: Azure, OpenAI, OpenRouter, DeepSeek, Alibaba."""
 
 UNFIT = "bad prompt"
 """The cause of an item that fails again each time, whatever the model does."""

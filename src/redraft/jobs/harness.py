@@ -38,12 +38,14 @@ class Session:
 
     Attributes:
         done: Ids of finished items.
+        counts: Items of this run. An `error` in it ends the run when what is under way is finished.
     """
 
     unfinished: Unfinished
     progress: ItemProgress
     spent: Spent
-    done: Container[str] = ()
+    done: Container[str]
+    counts: ItemCounts
 
     def pay(self, tokens: int, usd: float | None, *, estimated: bool = False) -> None:
         """Book generated tokens and money, for the limits and the progress line."""
@@ -192,9 +194,9 @@ class Job(Generic[T]):
                 Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh) as unfinished,
                 ItemProgress(ledger.found + ahead, self._done(ledger), quiet=self.quiet) as progress,
             ):
-                session = Session(unfinished, progress, spent, ledger.done)
                 counts = ItemCounts()
-                signal = self._run_until_signal(self._work(start, session, ledger, counts), ledger, total)
+                session = Session(unfinished, progress, spent, ledger.done, counts)
+                signal = self._run_until_signal(self._work(start, session, ledger), ledger, total)
         if counts.limit:
             self.tell(f"{counts.limit}: {self._left(ledger, total)}")
         return JobResult(
@@ -240,8 +242,8 @@ class Job(Generic[T]):
             raise
         return 0
 
-    async def _work(self, start: Start[T], session: Session, ledger: Ledger, counts: ItemCounts) -> None:
-        progress = session.progress
+    async def _work(self, start: Start[T], session: Session, ledger: Ledger) -> None:
+        progress, counts = session.progress, session.counts
 
         def step() -> None:
             progress.done = self._done(ledger) + (0 if self.goal else counts.failed)

@@ -2,8 +2,9 @@
 
 Items are taken only when there is room for them, so memory does not grow with their number. An error concerns
 its item alone (a prompt that is too long), is doubtful (a server that fails: the job ends if the next items
-fail too), or ends the job (a crashed engine, a full disk). An item whose reply broke off is tried again at
-once. Waiting for a server is left to the engine (`engines.remote.patience`).
+fail too), or ends the job (an empty account, a full disk). Where a model or its server ends the job, items under
+way are finished first: they may be paid. An item whose reply broke off is tried again at once. Waiting for a
+server is left to the engine (`engines.remote.patience`).
 """
 
 from __future__ import annotations
@@ -63,12 +64,14 @@ class ItemCounts:
         failed: Failed in this run. The next run tries them again.
         exit_status: The highest exit status of a failure.
         limit: Which limit was reached while there were items left, in words.
+        error: What ended the job while items were under way.
     """
 
     added: int = 0
     failed: int = 0
     exit_status: int = 0
     limit: str = ""
+    error: RedraftError | None = None
 
 
 @dataclass
@@ -113,6 +116,8 @@ class Runner(Generic[T]):
                     group.create_task(self._worker(items))
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
+        if self.counts.error:
+            raise self.counts.error
 
     async def _worker(self, items: Iterator[T]) -> None:
         for item in items:
@@ -120,9 +125,12 @@ class Runner(Generic[T]):
             if item.id in self.ledger.done:
                 continue
             self.counts.limit = self.counts.limit or self.limit()
-            if self.counts.limit:
+            if self.counts.limit or self.counts.error:
                 return
-            await self._do(item)
+            try:
+                await self._do(item)
+            except (EngineError, CheckError) as error:
+                self.counts.error = self.counts.error or error
             self.on_step()
 
     def _take(self, item_id: str) -> None:
@@ -145,7 +153,7 @@ class Runner(Generic[T]):
             try:
                 return await self.work(item)
             except EngineError as error:
-                if not error.passing:
+                if not error.passing or self.counts.error:
                     raise
         return await self.work(item)
 
@@ -157,7 +165,7 @@ class Runner(Generic[T]):
         self.counts.failed += 1
         self.counts.exit_status = max(self.counts.exit_status, error.exit_status)
         self._doubts += doubtful
-        self._refusals += is_refusal(error)
+        self._refusals += is_refusal(error) and not is_filtered(error)
         patience = max(self.parallel, PATIENCE)
         if self._doubts >= patience:
             raise error
@@ -175,7 +183,12 @@ def is_refusal(error: RedraftError) -> bool:
     """Whether a server refused a request for its content. All requests may share it: a wrong model name."""
     if not isinstance(error, ServerError):
         return False
-    return error.status in _REFUSED or (error.status == 403 and bool(FILTER.search(error.message)))
+    return error.status in _REFUSED or (error.status == 403 and is_filtered(error))
+
+
+def is_filtered(error: RedraftError) -> bool:
+    """Whether a content filter refused a request: no other request shares that."""
+    return isinstance(error, ServerError) and bool(FILTER.search(error.message))
 
 
 def is_doubtful(error: RedraftError) -> bool:

@@ -146,7 +146,7 @@ def test_a_reply_that_came_at_the_second_try_is_used_by_the_next_run(tmp_path: P
 
 def test_a_request_that_failed_is_made_by_the_next_run(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
-    engine = uneven(c2=ServerError("bad request", status=400))
+    engine = uneven(c2=ServerError("out of luck", status=500))
     first = made(out, engine, way="self-instruct", count=12, parallel=1)
     assert first.job.counts.failed == 1
     assert first.exit_status == 3

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from random import Random
 from typing import Any
 
 from redraft.engines.base import Sampling
-from redraft.errors import RedraftError
+from redraft.errors import EngineError, RedraftError
 from redraft.generate.instructions import replies, wording
 from redraft.generate.instructions.options import Way
 from redraft.generate.instructions.pool import LAG, TaskPool, Turns, drawn
@@ -27,7 +26,8 @@ from redraft.generate.instructions.rules import (
 from redraft.generate.instructions.tasks import Origin, Task, to_chain
 from redraft.generate.instructions.teacher import LimitReached, Reply, Teacher
 from redraft.generate.instructions.wording import Wanted
-from redraft.jobs.runner import derived_seed, is_doubtful, is_of_item
+from redraft.jobs.runner import derived_seed, is_doubtful, is_filtered, is_of_item
+from redraft.verify.base import together
 
 DRY = 25
 """Requests in a row that keep nothing, after which no more are sent. At 17 tasks each, that is 425 tasks."""
@@ -50,10 +50,11 @@ class Request:
 
 @dataclass
 class Made:
-    """What a request has made so far: kept tasks with their origins, and records of rejects."""
+    """What a request has made so far: kept tasks with their origins, records of rejects, and refusals."""
 
     kept: list[tuple[Task, Origin]] = field(default_factory=list)
     rejects: list[dict[str, Any]] = field(default_factory=list)
+    refused: list[EngineError] = field(default_factory=list)
 
     def reject(self, task: Task, origin: Origin, fault: Fault, **more: Any) -> None:
         """Add a reject. Further arguments are those of `rejected`."""
@@ -144,7 +145,7 @@ class Flow:
     async def _alpaca(self, request: Request) -> list[str] | None:
         solved = [task for task in self.pool.seeds if task.output]
         text = wording.ask_tasks(drawn(solved, wording.SHOWN, self._rng(request.id)), self.wanted)
-        reply = await self.teacher.ask(request.id, text, self.sampling, wording.AFTER_TASKS)
+        reply = await self._listed(request, text, wording.AFTER_TASKS)
         if not await self.commits.wait(request.number):
             return None
         made = Made()
@@ -175,7 +176,7 @@ class Flow:
     async def _self_instruct(self, request: Request) -> list[str] | None:
         shown = self._shown(request)
         text, stop = wording.ask_instructions(shown, self.wanted), [f"\n{len(shown) + wording.NEW + 1}."]
-        reply = await self.teacher.ask(request.id, text, self.sampling, stop)
+        reply = await self._listed(request, text, stop)
         if not await self.claims.wait(request.number):
             return None
         made, works = Made(), []
@@ -185,7 +186,9 @@ class Flow:
             if self._claims(each.task, origin, each.fault or self._fault(each.task), made):
                 works.append(self._solve(each.task, origin, made))
         self.claims.passed(request.number)
-        await _all(works)
+        await together(works)
+        if made.refused and len(made.refused) == len(works) and not any(map(is_filtered, made.refused)):
+            raise made.refused[0]  # it may be a setting that the server refuses, and not these instructions
         if not await self.commits.wait(request.number):
             return None
         return self._commit(request, reply, made)
@@ -212,6 +215,8 @@ class Flow:
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0, extra_body=None)
         text = wording.ask_kind(task.instruction, drawn(seeds, wording.KINDS_SHOWN, rng))
         reply = await self.teacher.ask(scope, text, replace(greedy, max_tokens=_KIND_TOKENS), ["\n\n"])
+        if _is_refused(task, origin, reply, made):
+            return
         kind = replies.read_kind(reply.text)
         if kind is None:
             said = f"neither yes nor no to whether it is a classification: {reply.text[:60]!r}"
@@ -221,7 +226,8 @@ class Flow:
         alike = [each for each in seeds if each.is_classification == kind and each.output]
         text = wording.ask_instances(task, drawn(alike, wording.INSTANCES_SHOWN, rng), self.wanted)
         reply = await self.teacher.ask(scope, text, greedy, wording.AFTER_INSTANCES)
-        self._judge_instances(task, origin, reply, made)
+        if not _is_refused(task, origin, reply, made):
+            self._judge_instances(task, origin, reply, made)
 
     def _of_known_kind(self) -> Sequence[Task]:
         """Return tasks of both kinds: the seeds if they say which is which, or else the shipped ones."""
@@ -242,13 +248,23 @@ class Flow:
 
     # Both ways.
 
+    async def _listed(self, request: Request, text: str, stop: Sequence[str]) -> Reply:
+        """Ask for the tasks of a request. There are none if a content filter refuses it.
+
+        Raises:
+            EngineError: The model or its server failed, or refuses the request for another reason.
+        """
+        reply = await self.teacher.ask(request.id, text, self.sampling, stop)
+        if reply.refused and not is_filtered(reply.refused):
+            raise reply.refused
+        return reply
+
     def _commit(self, request: Request, reply: Reply, made: Made) -> list[str]:
         """Write the rejects of a request, and return the lines of its tasks. The turn is this request's."""
         number = request.number
         if not (made.kept or made.rejects):
-            made.rejects.append(
-                rejected_reply(reply.text, self.way, number, fault_of_reply(reply.text, cut=reply.cut))
-            )
+            fault = _refusal(reply) or fault_of_reply(reply.text, cut=reply.cut)
+            made.rejects.append(rejected_reply(reply.text, self.way, number, fault))
         self.rejects.add(*sorted(made.rejects, key=lambda record: record["number"]))
         kept = sorted(made.kept, key=lambda each: each[1].number)
         instructions = {origin.number: task.instruction for task, origin in kept}
@@ -266,11 +282,14 @@ class Flow:
         return {name: getattr(self.sampling, name) for name in ("temperature", "top_p", "max_tokens", "seed")}
 
 
-async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run coroutines together. The first error ends all."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            for work in works:
-                group.create_task(work)
-    except BaseExceptionGroup as several:
-        raise several.exceptions[0] from None
+def _refusal(reply: Reply) -> Fault | None:
+    """Return the fault of what the server refused to answer."""
+    return Fault("refused", reply.refused.message) if reply.refused else None
+
+
+def _is_refused(task: Task, origin: Origin, reply: Reply, made: Made) -> bool:
+    """Whether the server refused to answer an instruction. Then it is rejected alone, and stays in the pool."""
+    if reply.refused and (fault := _refusal(reply)):
+        made.refused.append(reply.refused)
+        made.reject(task, origin, fault, claimed=True)
+    return reply.refused is not None

@@ -19,19 +19,25 @@ from redraft.errors import EmptyReply, EngineError
 from redraft.generate.instructions.estimate import Cost
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
-from redraft.jobs.runner import derived_seed
+from redraft.jobs.runner import derived_seed, is_doubtful, is_of_item
 
 
 class LimitReached(Exception):
-    """A limit of the run was reached before a call."""
+    """A limit of the run, or an error that ends it, came before a call."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply of the teacher, and whether it was cut before its end."""
+    """A reply of the teacher.
+
+    Attributes:
+        cut: It was cut before its end.
+        refused: Why the server refused the text that was asked; then there is no reply.
+    """
 
     text: str
     cut: bool
+    refused: EngineError | None = None
 
 
 @dataclass(frozen=True)
@@ -73,19 +79,24 @@ class Teacher:
 
         Raises:
             EngineError: The model or its server failed.
-            LimitReached: A limit of the run is reached.
+            LimitReached: A limit of the run is reached, or an error has ended it.
         """
         seed = derived_seed(sampling.seed or 0, f"{scope}: {text}")
         async with self.slots:
             for left in reversed(range(self.tries)):
-                if self.limit():
+                if self.session.counts.error or self.limit():
                     raise LimitReached
                 try:
                     with self.calling():
                         return await self._try(scope, text, replace(sampling, seed=seed), stop)
                 except EngineError as error:
-                    if not (error.passing and left):
-                        raise
+                    if error.passing and left:
+                        continue
+                    if is_of_item(error):
+                        return Reply("", cut=False, refused=error)
+                    if not is_doubtful(error):
+                        self.session.counts.error = self.session.counts.error or error
+                    raise
         raise AssertionError("there is at least one try")
 
     async def _try(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str]) -> Reply:
