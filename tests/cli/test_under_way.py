@@ -161,9 +161,10 @@ def test_a_request_whose_calls_are_all_refused_for_another_reason_fails() -> Non
         result = run(server, "self-instruct")
         assert result.exit_code == 3
         assert "top_k is not known" in result.stderr
-    assert not Path("out.jsonl.rejected.jsonl").exists() or "refused" not in Path(
-        "out.jsonl.rejected.jsonl"
-    ).read_text()
+    assert (
+        not Path("out.jsonl.rejected.jsonl").exists()
+        or "refused" not in Path("out.jsonl.rejected.jsonl").read_text()
+    )
 
 
 def test_prompts_that_the_filter_refuses_do_not_end_the_run_if_they_are_the_first() -> None:

@@ -159,9 +159,10 @@ def test_what_is_under_way_at_the_end_of_a_job_is_not_tried_again(tmp_path: Path
     errors: dict[int, RedraftError] = {0: ServerError("key", status=401)}
     worker, broken = Worker(), ServerError("broke off", passing=True)
     counts = ItemCounts()
-    with Ledger(tmp_path / "out.jsonl", PROVENANCE) as ledger, pytest.raises(ServerError):
-        items = jobs(2, {**errors, 1: broken})
-        asyncio.run(Runner(items, worker, ledger, counts, parallel=2, retries=4).run())
+    with Ledger(tmp_path / "out.jsonl", PROVENANCE) as ledger:
+        runner = Runner(jobs(2, {**errors, 1: broken}), worker, ledger, counts, parallel=2, retries=4)
+        with pytest.raises(ServerError):
+            asyncio.run(runner.run())
     assert worker.calls == ["0", "1"]
 
 

@@ -18,7 +18,7 @@ from redraft.errors import (
 FILTER = re.compile(
     r"content[ _-]?(filter|policy|management|exists risk)|moderation|usage polic|inappropriate content", re.I
 )
-"""What servers say of a text that they refuse for its content: Azure, OpenAI, OpenRouter, DeepSeek, Alibaba."""
+"""What servers say of a text that they refuse for its content."""
 
 UNFIT = "bad prompt"
 """The cause of an item that fails again each time, whatever the model does."""

@@ -2,9 +2,9 @@
 
 Items are taken only when there is room for them, so memory does not grow with their number. An error concerns
 its item alone (a prompt that is too long), is doubtful (a server that fails: the job ends if the next items
-fail too), or ends the job (an empty account, a full disk). Where a model or its server ends the job, items under
-way are finished first: they may be paid. An item whose reply broke off is tried again at once. Waiting for a
-server is left to the engine (`engines.remote.patience`).
+fail too), or ends the job (an empty account, a full disk). Where a model or its server ends the job, items
+under way are finished first: they may be paid. An item whose reply broke off is tried again at once. Waiting
+for a server is left to the engine (`engines.remote.patience`).
 """
 
 from __future__ import annotations

@@ -204,8 +204,8 @@ async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tu
 async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Run coroutines concurrently, and return their results in order.
 
-    If one fails, the others are finished first: a call of a model may be paid. If the caller is cancelled, they
-    are cancelled and have ended on return.
+    If one fails, the others are finished first: a call of a model may be paid. If the caller is cancelled,
+    they are cancelled and have ended on return.
     """
     tasks = [asyncio.ensure_future(piece) for piece in work]
     try:

@@ -288,7 +288,7 @@ def _refusal(reply: Reply) -> Fault | None:
 
 
 def _is_refused(task: Task, origin: Origin, reply: Reply, made: Made) -> bool:
-    """Whether the server refused to answer an instruction. Then it is rejected alone, and stays in the pool."""
+    """Whether the server refused an instruction. Then it is rejected alone, and stays in the pool."""
     if reply.refused and (fault := _refusal(reply)):
         made.refused.append(reply.refused)
         made.reject(task, origin, fault, claimed=True)
