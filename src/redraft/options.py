@@ -111,10 +111,19 @@ class PlainOptions(TypedDict, total=False):
         bool, Option("tell the writer beforehand what the checks demand", True, LOOP)  # noqa: FBT003
     ]
     system: Annotated[str | None, Option("a system message", None, LOOP, "TEXT")]
-    temperature: Annotated[float, Option("0 is greedy", 0.7, SAMPLING, "T", ge=0, lt=100)]
-    top_p: Annotated[float, Option("nucleus size", 1.0, SAMPLING, "P", gt=0, le=1)]
+    temperature: Annotated[
+        float, Option("0 is greedy [0.7; a server's own]", None, SAMPLING, "T", ge=0, lt=100)
+    ]
+    top_p: Annotated[float, Option("nucleus size [1; a server's own]", None, SAMPLING, "P", gt=0, le=1)]
     max_tokens: Annotated[
-        int, Option("most new tokens of an answer or feedback; native: of a chain", 2048, SAMPLING, "N", gt=0)
+        int,
+        Option(
+            "most new tokens of an answer or feedback; native: of a chain [2048; a server's own]",
+            None,
+            SAMPLING,
+            "N",
+            gt=0,
+        ),
     ]
     seed: Annotated[int | None, Option("makes a run repeatable", None, SAMPLING, "N", ge=0, le=MAX_SEED)]
 

@@ -59,6 +59,8 @@ class Sampling:
         extra_body: More fields of a request, over ours. Needs `any_request`. Never logged or recorded.
         extra_headers: More headers of a request. As for `extra_body`.
         logprobs: Report the log-probability of each token, from engines with `EngineInfo.logprobs`.
+        unset: Which of `temperature`, `top_p` and `max_tokens` nobody asked for: a server's own hold in
+            their place (`EngineInfo.own_sampling`). A `top_p` other than 1 was asked for.
         call_id: Names this call in every run of a job, so that a batch that was sent before a stop is
             recognised after it. `JournaledEngine` sets it.
     """
@@ -72,7 +74,13 @@ class Sampling:
     extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
     logprobs: bool = False
+    unset: frozenset[str] = frozenset({"top_p"})
     call_id: str = field(default="", repr=False, compare=False)
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """The parameters that a request leaves to a server."""
+        return self.unset - {"top_p"} if self.top_p != 1.0 else self.unset
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,7 @@ class EngineInfo:
         any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
             `system`, `user` and `assistant` (`engines.messages`).
         any_request: Takes `Sampling.tools`, `extra_body` and `extra_headers`.
+        own_sampling: Has sampling parameters of its own, which hold for those in `Sampling.left_out`.
         schemas: Generates JSON that fits `Sampling.schema`.
         logprobs: Reports log-probabilities of tokens for `Sampling.logprobs`.
         scores: Scores given texts (`score`).
@@ -145,6 +154,7 @@ class EngineInfo:
     chats: bool = True
     any_message: bool = False
     any_request: bool = False
+    own_sampling: bool = False
     schemas: bool = False
     logprobs: bool = False
     scores: bool = False

@@ -69,6 +69,10 @@ class JournaledEngine(WrappedEngine):
     def _key(self, request: dict[str, Any]) -> str:
         sampling = asdict(request["sampling"])
         del sampling["extra_headers"], sampling["call_id"]
+        del sampling["unset"]
+        if self.info.own_sampling:
+            for name in request["sampling"].left_out - {"top_p"}:  # as for journals of older versions
+                del sampling[name]
         for name in ("schema", "tools", "extra_body", "logprobs"):
             if not sampling[name]:
                 del sampling[name]  # so that journals of older versions still fit

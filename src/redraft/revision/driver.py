@@ -183,7 +183,9 @@ class Driver:
 
     def _open(self, op: Continue | Ask, sampling: Sampling) -> AsyncGenerator[Delta, None]:
         seed = None if sampling.seed is None else sampling.seed + self._calls
-        sampling = replace(sampling, max_tokens=op.max_tokens, seed=seed)
+        sampling = replace(sampling, seed=seed)
+        if op.max_tokens is not None:
+            sampling = replace(sampling, max_tokens=op.max_tokens, unset=sampling.unset - {"max_tokens"})
         self._calls += 1
         if isinstance(op, Continue):
             return self.writer.stream(op.prompt, sampling, op.stop)

@@ -415,7 +415,7 @@ def _ask_critic(stream: Stream) -> Loop[Stop | None]:
         {"role": "assistant", "content": state.steps[-1].answer},
         state.request("criticise", verdict=IN_WORDS),
     )
-    ask = Ask(messages + request, state.room("critic", most=state.plan.feedback_tokens), "critic")
+    ask = Ask(messages + request, state.length("critic", most=state.plan.feedback_tokens), "critic")
     reply = yield from ask_model(state, ask, "feedback", index)
     stream.usage[index] = stream.usage.get(index, Usage()) + reply.usage
     verdict, cut = verdict_of(reply.text), state.stop_of(reply.finish, "critic")

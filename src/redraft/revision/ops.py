@@ -41,13 +41,14 @@ class Ask:
     """Ask the writer or the critic to answer messages.
 
     Attributes:
+        max_tokens: The most new tokens; None for as many as its server gives.
         schema: The JSON Schema that the answer must fit.
         stop: Texts that end the answer.
         tools: Tools that the answer may call.
     """
 
     messages: tuple[Message, ...]
-    max_tokens: int
+    max_tokens: int | None
     who: Literal["writer", "critic"] = "writer"
     schema: Mapping[str, Any] | None = None
     stop: tuple[str, ...] = ()

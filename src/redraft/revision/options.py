@@ -564,4 +564,5 @@ def check_request(plan: Plan) -> None:
 def sampling_of(options: Options) -> Sampling:
     """Return the sampling that options ask for."""
     names = (*RECORDED, "extra_body", "extra_headers")
-    return Sampling(**{name: value for name, value in options.items() if name in names})  # type: ignore[arg-type]
+    given: Any = {name: value for name, value in options.items() if name in names}
+    return Sampling(**given, unset=frozenset({"temperature", "top_p", "max_tokens"} - given.keys()))

@@ -104,7 +104,7 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     A tool call ends the chain: the caller runs the tool.
     """
     plan = state.plan
-    ask = Ask(messages, state.room(), schema=plan.schema, stop=plan.stop, tools=plan.tools)
+    ask = Ask(messages, state.length(), schema=plan.schema, stop=plan.stop, tools=plan.tools)
     reply = yield from ask_model(state, ask, "answer", len(state.steps))
     if reply.tool_calls:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=reply.tool_calls)
@@ -215,7 +215,7 @@ def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
     schema = critique.SCHEMA if plan.wording.scores and plan.models[role].schemas else None
     demand = critique.IN_JSON if schema else critique.IN_WORDS
     messages = _conversation(state, state.request("criticise", faults, gold=plan.gold, verdict=demand))
-    ask = Ask(messages, state.room(role, most=plan.feedback_tokens), role, schema=schema)
+    ask = Ask(messages, state.length(role, most=plan.feedback_tokens), role, schema=schema)
     reply = yield from ask_model(state, ask, "feedback", state.revisions)
     if not plan.wording.scores:
         return reply, Critique(reply.text, verdict_of(reply.text))
@@ -243,7 +243,7 @@ def _decided(
         return replace(reply, finish="max_tokens"), found
     said: Message = {"role": "assistant", "content": reply.text}
     again = joined([*messages, said, {"role": "user", "content": critique.AGAIN}])
-    ask = Ask(again, state.room(role, most=critique.AGAIN_TOKENS), role)
+    ask = Ask(again, state.length(role, most=critique.AGAIN_TOKENS), role)
     second = yield from ask_model(state, ask, "feedback", state.revisions)
     verdict = verdict_of(second.text)
     cut = verdict == "unknown" and state.stop_of(second.finish, role) not in (None, "max_tokens")

@@ -120,6 +120,14 @@ class Plan:
         return {role: info for role, info in zip(ROLES, infos, strict=True) if info}
 
     @property
+    def recorded_sampling(self) -> dict[str, Any]:
+        """The sampling parameters, None for those that the writer's server has of its own."""
+        own = self.sampling.left_out if self.info.own_sampling else frozenset[str]()
+        if self.mode == "native":  # a raw text has a length always
+            own -= {"max_tokens"}
+        return {name: None if name in own else getattr(self.sampling, name) for name in RECORDED}
+
+    @property
     def seconds_left(self) -> float | None:
         """Seconds of the budget left when the chain begins; None for no limit."""
         limit = self.budget.seconds
@@ -214,6 +222,18 @@ class State:
         wanted = (most or self.plan.sampling.max_tokens) - used
         left = self.plan.budget.tokens_left(self.usage, self.plan.models[role].price)
         return wanted if left is None else min(wanted, left)
+
+    def length(self, role: Role = "writer", *, most: int | None = None) -> int | None:
+        """Return the most tokens of a reply to messages; None for as many as its server gives.
+
+        `most` stands in for `max_tokens`.
+        """
+        plan = self.plan
+        info = plan.models[role]
+        asked = most or plan.chain_tokens or "max_tokens" not in plan.sampling.unset
+        if asked or not info.own_sampling:
+            return self.room(role, most=most)
+        return plan.budget.tokens_left(self.usage, info.price)
 
     def spent(self, role: Role = "writer") -> bool:
         """Return whether the budget is too small for another call of a role."""
@@ -334,7 +354,7 @@ class State:
             best=best_step(self.steps),
             stop=stop,
             model={"name": plan.info.name, "engine": plan.info.engine, "revision_mode": plan.mode},
-            sampling={name: getattr(plan.sampling, name) for name in RECORDED},
+            sampling=plan.recorded_sampling,
             usage=self.usage.model_copy(update={"seconds": round(self.seconds, 4)}),
             usage_by_role=self._usage_by_role(),
             meta={"prompts": plan.wording.record} if plan.asks else {},

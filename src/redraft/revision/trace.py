@@ -146,7 +146,8 @@ class TracedEngine(WrappedEngine):
         }
         if _texts_wanted():
             found["gen_ai.input.messages"] = _input(request["asked"])
-        return {name: value for name, value in found.items() if value is not None}
+        unsent = {f"gen_ai.request.{name}" for name in sampling.left_out if info.own_sampling}
+        return {name: value for name, value in found.items() if value is not None and name not in unsent}
 
 
 def _replied(last: Delta, seen: int, pieces: Sequence[str]) -> dict[str, Any]:

@@ -28,10 +28,12 @@ from tests.engines.fake_server import (
     error_reply,
     event,
     json_reply,
+    raw_reply,
     sse_reply,
+    usage_event,
 )
 
-CHAT = "POST /v1/chat/completions"
+CHAT, RAW = "POST /v1/chat/completions", "POST /v1/completions"
 WEATHER = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"town": {}}}},
@@ -296,3 +298,49 @@ def test_a_server_that_refuses_log_probabilities_answers_without(server: FakeSer
     deltas = logged(server)
     assert [(delta.text, delta.logprobs) for delta in deltas] == [("a", ()), ("", ())]
     assert ["logprobs" in request.json for request in server.requests] == [True, False]
+
+
+def test_a_server_keeps_its_own_temperature_and_length_unless_the_user_asked_for_others(
+    server: FakeServer,
+) -> None:
+    server.on(CHAT, chat_reply("It rains."))
+    chain = revise(server, max_revisions=0)
+    assert {"temperature", "max_tokens"}.isdisjoint(server.requests[-1].json)
+    assert (chain.sampling["temperature"], chain.sampling["max_tokens"]) == (None, None)
+    assert "top_p" not in server.requests[-1].json
+    chain = revise(server, max_revisions=0, temperature=0.7, top_p=1, max_tokens=2048)
+    sent = server.requests[-1].json
+    assert (sent["temperature"], sent["top_p"], sent["max_tokens"]) == (0.7, 1, 2048)
+    assert (chain.sampling["temperature"], chain.sampling["max_tokens"]) == (0.7, 2048)
+
+
+def test_a_limit_of_tokens_is_sent_although_no_length_was_asked_for(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply("It rains."))
+    revise(server, max_revisions=0, budget={"tokens": 5000})
+    assert server.requests[-1].json["max_tokens"] == 5000
+    revise(server, max_revisions=0, chain_tokens=5000)
+    assert server.requests[-1].json["max_tokens"] == 2048
+
+
+def test_raw_text_has_a_length_always_because_servers_end_it_after_16_tokens(server: FakeServer) -> None:
+    server.on(RAW, raw_reply("It rains.\n\n"))
+    revise(server, mode="native", max_revisions=0)
+    sent = server.requests[-1].json
+    assert sent["max_tokens"] == 2048
+    assert "temperature" not in sent
+
+
+def test_a_critic_on_a_server_keeps_its_own_too(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply("No revision is needed."))
+
+    async def revised() -> redraft.Chain:
+        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tries=1))) as critic:
+            return await redraft.arevise("Rain?", model=ScriptedEngine(["It rains."]), critic=critic)
+
+    asyncio.run(revised())
+    assert {"temperature", "max_tokens"}.isdisjoint(server.requests[-1].json)
+
+
+def test_a_reply_that_ends_at_the_servers_own_length_is_cut_by_it(server: FakeServer) -> None:
+    server.on(CHAT, sse_reply(chat_event("It rains", "length"), usage_event(3, 2), DONE))
+    assert revise(server, max_revisions=0).stop == "max_tokens"

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, Self
 
 import httpx
@@ -97,6 +98,7 @@ class RemoteEngine:
             aligned=False,
             any_message=True,
             any_request=True,
+            own_sampling=True,
             schemas=True,
             logprobs=True,
         )
@@ -198,7 +200,8 @@ class RemoteEngine:
 
     async def _deltas(self, path: str, body: Body, sampling: Sampling) -> AsyncGenerator[Delta, None]:
         self._check(path, body)
-        reply, halves, allowance = _Reply(), Halves(), Allowance(sampling.max_tokens)
+        limit = _limit(body, sampling)
+        reply, halves, allowance = _Reply(), Halves(), Allowance(body.get("max_tokens", inf))
         try:
             async with (
                 self._opened(path, body, sampling) as (response, sent),
@@ -227,7 +230,7 @@ class RemoteEngine:
                     f"{self._server.host}#{self._info.name}", reply.text, reply.finish or "stop"
                 )
             yield replace(
-                reply.last(sent, sampling, allowance),
+                reply.last(sent, limit, self._info.context, allowance),
                 text=halves.end(),
                 aside=self._server.clean(reply.aside),
                 tool_calls=tool_calls(reply.calls) if sampling.tools else (),
@@ -422,11 +425,11 @@ class Allowance:
     sends several words at a time is cut at about three times the limit.
 
     Attributes:
-        tokens: The limit.
+        tokens: The limit; infinity if the request has none.
         used: Tokens so far, counted or estimated.
     """
 
-    tokens: int
+    tokens: float
     used: float = 0.0
 
     def covers(self, chunk: Chunk) -> bool:
@@ -499,12 +502,18 @@ class _Reply:
         """Return the server's counts, or an estimate if it sent none."""
         return self.counts or estimated_counts(sent, self.size, allowance.used)
 
-    def last(self, sent: Body, sampling: Sampling, allowance: Allowance) -> Delta:
-        """Return the last delta. A reply that ended at a length below the limit filled the context."""
+    def last(self, sent: Body, limit: float, context: int | None, allowance: Allowance) -> Delta:
+        """Return the last delta. A reply that ended at a length below the limit filled the context.
+
+        Without a limit of the request, it may also have ended at one that the server has.
+        """
         counts = self.counts
         finish = self.finish or "stop"
         length = counts.completion if counts else sent.get("max_tokens", sent.get("max_completion_tokens"))
-        if finish == "max_tokens" and length is not None and length < _limit(sampling):
+        full = length is not None and length < limit
+        if limit == inf:
+            full = counts is not None and context is not None and counts.total >= context
+        if finish == "max_tokens" and full:
             finish = "context"
         return replace(_counted(self.used(sent, allowance)), finish=finish, stop_text=self.stop_text)
 
@@ -518,8 +527,8 @@ def _counted(counts: TokenCounts) -> Delta:
     )
 
 
-def _limit(sampling: Sampling) -> int:
+def _limit(body: Body, sampling: Sampling) -> float:
     """Return the most tokens that a request asks for: `extra_body` may ask for fewer than `max_tokens`."""
     extra = sampling.extra_body or {}
-    asked = [extra.get(name) for name in ("max_tokens", "max_completion_tokens")]
-    return min([sampling.max_tokens, *(n for n in asked if isinstance(n, int))])
+    asked = [body.get("max_tokens"), *map(extra.get, ("max_tokens", "max_completion_tokens"))]
+    return min((n for n in asked if isinstance(n, int)), default=inf)

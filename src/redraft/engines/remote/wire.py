@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import Any
 
@@ -116,15 +116,11 @@ class Chunk:
 
 
 def sampling_fields(sampling: Sampling, stop: Sequence[str]) -> Body:
-    """Return the fields of a request that control generation, without those at their default."""
-    fields: Body = {
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        "temperature": sampling.temperature,
-        "max_tokens": sampling.max_tokens,
-    }
-    if sampling.top_p != 1.0:
-        fields["top_p"] = sampling.top_p
+    """Return the fields of a request that control generation, without those at the server's default."""
+    fields: Body = {"stream": True, "stream_options": {"include_usage": True}}
+    for name in ("temperature", "top_p", "max_tokens"):
+        if name not in sampling.left_out:
+            fields[name] = getattr(sampling, name)
     if sampling.seed is not None:
         fields["seed"] = sampling.seed
     if stop:
@@ -167,7 +163,9 @@ def answers_by_tool(body: Body) -> bool:
 def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Sequence[str]) -> Body:
     """Return a request to `/completions`, for a text or token ids."""
     raw = prompt if isinstance(prompt, str) else list(prompt)
-    body = {"model": model, "prompt": raw, **sampling_fields(sampling, stop)}
+    # Servers end a raw text after 16 tokens if no length is given.
+    fields = sampling_fields(replace(sampling, unset=sampling.unset - {"max_tokens"}), stop)
+    body = {"model": model, "prompt": raw, **fields}
     # A number of alternatives here, in place of true and false; llama.cpp takes 0 for none at all.
     return {**body, "logprobs": 1} if sampling.logprobs else body
 
