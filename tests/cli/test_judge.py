@@ -116,10 +116,42 @@ def test_a_reply_without_a_score_is_asked_for_it_once_and_never_gets_one() -> No
         unread.verdict()
 
 
-def test_a_judge_that_refuses_everything_is_counted() -> None:
-    found = rows(judge(script("I'm sorry, but I can't help with that.")))
-    assert found["unreadable"] == "6, of questions 1, 2, drei"
-    assert "next" not in found
+def test_a_judge_that_refuses_everything_is_counted_and_is_a_failure() -> None:
+    result = judge(script("I'm sorry, but I can't help with that."))
+    assert result.exit_code == 3, "nothing came of it"
+    assert "unreadable  6, of questions 1, 2, drei" in result.stdout
+    assert "next" not in result.stdout
+
+
+def many(count: int) -> tuple[str, str]:
+    """Answers of two models to so many questions."""
+    for name in ("a", "b"):
+        write(Path(f"{name}.jsonl"), [answer(name, n, f"Because {n}.") for n in range(count)])
+    return "a.jsonl", "b.jsonl"
+
+
+def test_after_the_first_20_reviews_of_which_most_cannot_be_read_it_stops_with_the_reason() -> None:
+    asked = write(Path("asked.jsonl"), [{"question_id": n, "text": "Why?"} for n in range(40)])
+    words = ("--questions", str(asked))
+    result = judge(script("I'm sorry, but I can't help."), *words, answers=many(40))
+    assert result.exit_code == 3
+    said = " ".join(result.stderr.split())
+    assert "20 of the first 20 reviews cannot be read: the last reply ends with " in said
+    assert "but I can't help." in said
+    assert "20 of 80 done" in said
+    assert len(reviews()) == 20
+    assert "unreadable  20, of questions 0, 1, 2, 3, 4 …" in result.stdout
+    assert judge(script("[[9, 8]]"), *words, answers=many(40)).exit_code == 2, "another judge is another file"
+    again = judge("script:judge.jsonl", *words, "--quiet", answers=many(40))
+    assert (again.exit_code, len(reviews())) == (3, 40), "the same command goes on for 20 more"
+
+
+@pytest.mark.parametrize("unreadable", [9, 10])
+def test_half_of_the_first_20_is_not_most(unreadable: int) -> None:
+    asked = write(Path("asked.jsonl"), [{"question_id": n, "text": "Why?"} for n in range(12)])
+    replies = ["No."] * 2 * unreadable + ["[[9, 8]]"] * (24 - unreadable)
+    result = judge(script(*replies), "--questions", str(asked), answers=many(12))
+    assert (result.exit_code, len(reviews())) == (0, 24)
 
 
 def test_grades_of_a_single_model() -> None:
@@ -360,8 +392,8 @@ def test_hostile_answers_stay_between_the_marks() -> None:
     _edit("new.jsonl", lambda records: [{**each, "text": hostile} for each in records])
     seen: list[str] = []
     with asked_server(seen, "not a score") as server:
-        found = rows(judge(url(server), "--orders", "given"))
-    assert found["unreadable"].startswith("3, ")
+        assert judge(url(server), "--orders", "given").exit_code == 3
+    assert [each.score for each in reviews()] == [None] * 3
     mark = seen[0].splitlines()[1]
     assert f"{mark}\n{hostile}\n{mark}" in seen[0]
 

@@ -17,7 +17,7 @@ from redraft.cli.batching import Batching, under_way
 from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
 from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, check_out, own_journal
 from redraft.cli.shell import only_ours, tell
-from redraft.errors import MissingExtra, UsageError, install
+from redraft.errors import EngineError, MissingExtra, UsageError, install
 from redraft.evaluation.judging.options import JUDGING, JudgeOptions
 
 if TYPE_CHECKING:
@@ -66,7 +66,8 @@ def judge(
     and judge, in SelFee's and FastChat's shape: redraft report FILE. The judge sees each pair in both orders.
 
     After any stop, the same command resumes. Each reply is stored in FILE.journal.db before it is used, so
-    none is paid for twice. A reply without a score is asked for it once more; a score is never made up.
+    none is paid for twice. A reply without a score is asked for it once more; a score is never made up. If
+    most of the first 20 reviews cannot be read, the run stops and says why; the exit status is 3.
     Failures are in FILE.errors.jsonl, and FILE.run.json records how FILE was made.
     """
     check_out(out, "-o reviews.jsonl")
@@ -142,9 +143,10 @@ class JudgeRun:
         self._read()
         tally = Tally()
         outcome = self._job(tally).run(lambda session: self._start(tally, session))
+        status = outcome.interrupted or (EngineError.exit_status if tally.hopeless else outcome.exit_status)
         if self.quiet or outcome.interrupted:
-            return "", outcome.exit_status
-        return self._summary(outcome, tally), outcome.exit_status
+            return "", status
+        return self._summary(outcome, tally), status
 
     def _check(self) -> None:
         """Raise what can be found wrong before a file or a model is opened."""
@@ -262,6 +264,7 @@ class JudgeRun:
             parallel=self.parallel,
             retries=self.settings.waiting().tries - 1,
             limits=self.limits,
+            stop=tally.stop,
             only_failed=self.retry_failed,
             on_found=tally.find,
             note=lambda counts: _note(tally, counts),

@@ -62,8 +62,9 @@ def report(
     given = [*files, *(answers or ()), *filter(None, [questions, against])]
     not_an_input({"--html": html}, given)
     with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
-        bad, material = BadFiles(), {"answers": answers or (), "questions": questions}
-        found = describe(files, **material, against=against, draws=draws, seed=seed, bad=bad)
+        bad, given_answers = BadFiles(), answers or ()
+        how = {"questions": questions, "against": against}
+        found = describe(files, answers=given_answers, **how, draws=draws, seed=seed, bad=bad)
         for reason in bad.reasons:
             tell(f"left out: {reason.message}", reason.hint)
         if file:

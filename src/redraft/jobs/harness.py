@@ -137,6 +137,7 @@ class Job(Generic[T]):
         parallel: Items at once.
         retries: How often an item is tried again whose reply broke off.
         limits: Limits of this run.
+        stop: Called before each new item. A text ends the job as a limit does: it says why.
         only_failed: Do the items that failed before, and no others.
         on_found: Called with each line that is in the output already.
         on_end: Called when the output has been closed, whatever ended the run.
@@ -157,6 +158,7 @@ class Job(Generic[T]):
     parallel: int = 1
     retries: int = 0
     limits: Limits = field(default_factory=Limits)
+    stop: Callable[[], str] = str
     only_failed: bool = False
     on_found: Callable[[bytes], None] = lambda _: None
     on_end: Callable[[], None] = lambda: None
@@ -245,6 +247,10 @@ class Job(Generic[T]):
     async def _work(self, start: Start[T], session: Session, ledger: Ledger) -> None:
         progress, counts = session.progress, session.counts
 
+        def limit() -> str:
+            reached = self.limits.reached(session.spent, progress.seconds)
+            return "" if self._reached else self.stop() or reached
+
         def step() -> None:
             progress.done = self._done(ledger) + (0 if self.goal else counts.failed)
             progress.note = self.note(counts)
@@ -258,7 +264,7 @@ class Job(Generic[T]):
                 counts,
                 parallel=self.parallel,
                 retries=self.retries,
-                limit=lambda: "" if self._reached else self.limits.reached(session.spent, progress.seconds),
+                limit=limit,
                 on_step=step,
             ).run()
 

@@ -44,6 +44,9 @@ from redraft.jobs.runner import derived_seed
 TEMPERATURE, MAX_TOKENS = 0.0, 1024
 """Default sampling: greedy, so that a review can be repeated. The length is that of FastChat's reviewers."""
 
+TRIED = 20
+"""Reviews after which a run stops if most of them cannot be read."""
+
 Said = tuple[float, ...] | Winner
 """What a judge decided: two scores, one grade, or a verdict."""
 
@@ -341,6 +344,8 @@ class Tally:
 
     Attributes:
         unreadable: The questions of those without a score, once for each.
+        unreadable_before: How many of them are from before.
+        last: The text of the last one of this run.
         grades: The grades of single answers.
     """
 
@@ -348,12 +353,30 @@ class Tally:
     before: int = 0
     asked_again: int = 0
     unreadable: list[str] = field(default_factory=list)
+    unreadable_before: int = 0
+    last: str = ""
     grades: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether most reviews cannot be read."""
+        return 2 * len(self.unreadable) > self.reviews
+
+    def stop(self) -> str:
+        """Return why this run is not worth its cost, if most of its reviews cannot be read; else nothing."""
+        made, bad = self.reviews - self.before, len(self.unreadable) - self.unreadable_before
+        if made < TRIED or 2 * bad <= made:
+            return ""
+        return (
+            f"{bad} of the first {made} reviews cannot be read: the last reply ends with "
+            f"{self.last[-60:]!r}. Another judge may keep to the form (-m MODEL, and another -o)"
+        )
 
     def find(self, line: bytes) -> None:
         """Count a review of an earlier run."""
         self.before += 1
         self.add(line)
+        self.unreadable_before = len(self.unreadable)
 
     def add(self, line: str | bytes) -> None:
         """Count a review."""
@@ -362,6 +385,7 @@ class Tally:
         self.asked_again += bool((record.get("metadata") or {}).get("asked_again"))
         if record.get("score") is None and record.get("winner") in (None, "error"):
             self.unreadable.append(str(record.get("question_id")))
+            self.last = " ".join(str(record.get("text", record.get("judgment"))).split())
         elif "judgment" in record:
             self.grades.append(
                 {name: record[name] for name in ("question_id", "model", "judge", "turn", "score")}
