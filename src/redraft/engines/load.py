@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from redraft import hub
-from redraft.config import Config, load_config
+from redraft.config import Config, Key, load_config
 from redraft.engines.base import Engine
 from redraft.engines.llamacpp import default_model
 from redraft.engines.price import price_of
@@ -271,7 +271,7 @@ async def load_engine(
     named = parse_reference(ref)
     _check_machine(named, device, gpu_layers, load_8bit, chat_template)
     if named.kind == "remote":
-        return await _remote(named, config or load_config(), patience or Patience(), batches)
+        return await _remote(named, config, patience or Patience(), batches)
     if named.kind == "script":
         return read_script(Path(named.target))
     settings: dict[str, Any] = {"ctx": ctx, "threads": threads, "parallel": parallel}
@@ -347,18 +347,23 @@ def local_file(named: ModelReference) -> Path:
 
 
 async def _remote(
-    named: ModelReference, config: Config, patience: Patience, batches: Batches | None
+    named: ModelReference, config: Config | None, patience: Patience, batches: Batches | None
 ) -> Engine:
     from redraft.engines.remote.engine import RemoteEngine
     from redraft.engines.remote.server import Server
 
-    key = config.key_for(named.target)
+    prices = config or load_config()
+
+    def find_key() -> Key | None:
+        return (config or load_config()).key_for(named.target)
+
     return await RemoteEngine.connect(
         named.target,
         named.selects,
-        key=key,
+        key=find_key(),
         patience=patience,
-        price_of=lambda model: price_of(config.price_for(named.target, model)),
+        find_key=find_key,
+        price_of=lambda model: price_of(prices.price_for(named.target, model)),
         reach=batches.reach if batches else Server,
     )
 

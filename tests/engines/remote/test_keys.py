@@ -8,13 +8,14 @@ from contextlib import aclosing
 
 import pytest
 
-from redraft.config import Key
+import redraft
+from redraft.config import Key, key_variable
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import ServerError
 from redraft.jobs.causes import cause_of
 from redraft.jobs.runner import is_doubtful, is_of_item
-from tests.engines.fake_server import FakeServer, chat_reply, error_reply
+from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
 from tests.generate.teacher import MODEL, Teacher
 
 FIRST, SECOND, THIRD = KEYS = ("sk-first-secret", "sk-second-secret", "sk-third-secret")
@@ -99,3 +100,41 @@ def test_an_empty_account_of_the_last_key_ends_the_run_at_once() -> None:
     assert "You exceeded your quota." in caught.value.message
     assert not is_doubtful(caught.value)
     assert not is_of_item(caught.value)
+
+
+@pytest.mark.parametrize("before", ["", FIRST, f"{FIRST},{SECOND}"])
+def test_a_key_that_is_set_after_a_401_is_used_in_the_same_process(
+    before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = error_reply(401, "Invalid API key.")
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m"))
+        server.on("POST /v1/chat/completions", refused)
+        monkeypatch.setenv(key_variable(server.host), before)
+
+        def asked() -> redraft.Chain:
+            return redraft.revise("Hi", model=f"{server.url}#m", max_revisions=0)
+
+        with pytest.raises(ServerError, match="401") as caught:
+            asked()
+        assert f"export {key_variable(server.host)}=" in str(caught.value.hint)
+        monkeypatch.setenv(key_variable(server.host), THIRD)
+        server.on("POST /v1/chat/completions", refused, chat_reply("It rains."))
+        assert asked().answer == "It rains."
+        assert server.requests[-1].headers["authorization"] == f"Bearer {THIRD}"
+
+
+def test_a_key_that_was_only_taken_away_is_no_other_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeServer() as server:
+        server.on("GET /v1/models", models_reply("m"))
+        server.on("POST /v1/chat/completions", error_reply(401, "Invalid API key."))
+        monkeypatch.setenv(key_variable(server.host), FIRST)
+
+        async def asked() -> None:
+            async with aclosing(await redraft.load_engine(f"{server.url}#m")) as engine:
+                monkeypatch.delenv(key_variable(server.host))
+                _ = [delta async for delta in engine.chat(ASK, Sampling())]
+
+        with pytest.raises(ServerError, match="refuses the key"):
+            asyncio.run(asked())
+        assert len(server.asked("POST /v1/chat/completions")) == 1

@@ -116,6 +116,7 @@ class RemoteEngine:
         patience: Patience = Patience(),  # noqa: B008  (frozen)
         price_of: Callable[[str], Price | None] = lambda _: None,
         reach: Reach = Server,
+        find_key: Callable[[], Key | None] | None = None,
     ) -> Self:
         """Ask the server about a model, and return its engine.
 
@@ -126,12 +127,14 @@ class RemoteEngine:
             patience: As above.
             price_of: Gives the price of the model by its name.
             reach: As above.
+            find_key: Looks the key up again when the server refuses it.
 
         Raises:
             UsageError: No model is named, and the server has none or several.
             ServerError: The server is down, refuses the key, or does not speak the protocol.
         """
         engine = cls(url, model or "", key=key, patience=patience, reach=reach)
+        engine._server.find_key = find_key
         try:
             found = await choose(engine._server, model)
         except BaseException:

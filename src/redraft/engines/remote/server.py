@@ -12,7 +12,7 @@ import ipaddress
 import json
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -111,9 +111,11 @@ class Server:
         patience: Time-outs and retries.
         pace: The schedule of requests.
         worked: Whether it has given a whole reply. One that is unreadable may then be a fault that passes.
+        find_key: Looks the key up again after the last one was refused: the user may have set another.
     """
 
     worked = False
+    find_key: Callable[[], Key | None] | None = None
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
         """Check the address; send nothing yet.
@@ -421,10 +423,30 @@ class Server:
             finally:
                 if not isinstance(reply, httpx.Response):
                     self.pace.calls.over(turn)
-            if not (isinstance(reply, Refusal) and reply.of_one_key and self._keys.has_other(key)):
+            if not (isinstance(reply, Refusal) and reply.of_one_key):
+                return reply
+            if not self._keys.has_other(key):
+                if self._take_new_key():
+                    continue
                 return reply
             if number := self._keys.drop(key):
                 self._say_dropped(number, reply)
+
+    def _take_new_key(self) -> bool:
+        """Look the key up again. Return whether there is another one than before, which is used from now on.
+
+        If it cannot be looked up, the server's refusal is what the user should read.
+        """
+        try:
+            found = self.find_key() if self.find_key else None
+            if found is None or (self._key and found.values == self._key.values):
+                return False
+            _check_key(self.url, found)
+        except UsageError:
+            return False
+        self.hide(self._key.values if self._key else ())
+        self._key, self._keys = found, KeyRing(found)
+        return True
 
     async def _once(
         self,
