@@ -94,8 +94,9 @@ class LineFormatter(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
-        """Return the line, with the id of the request unless it is there."""
+        """Return one line, with the id of the request unless it is there."""
         line, request = super().formatMessage(record), REQUEST.get("")
+        line = line.rstrip().replace("\r", r"\r").replace("\n", r"\n")  # or a text could forge a line
         return f"{line} id={request}" if request and not isinstance(record.msg, Entry) else line
 
 

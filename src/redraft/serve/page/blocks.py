@@ -6,7 +6,10 @@ Scripts in strings, as `gr.HTML` and `js=` take them, would need a policy that a
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+import traceback
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -14,6 +17,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 
 import gradio as gr
 from fastapi import FastAPI
+from gradio import queueing
 
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import RedraftError
@@ -24,6 +28,8 @@ from redraft.serve.page.compare import Duel, Store, Winner
 from redraft.serve.page.talk import Talk
 from redraft.serve.page.view import alert, safe, status
 from redraft.serve.page.work import Service, Wanted, own
+
+_log = logging.getLogger(__name__)
 
 EXAMPLES = (
     "Describe a lighthouse in two sentences.",
@@ -59,7 +65,21 @@ def make_page(service: Service, store: Store) -> FastAPI:
         pwa=False,
         show_error=False,
     )
+    app.state.inputs = {number: len(handler.inputs) for number, handler in blocks.fns.items()}
+    queueing.traceback = _Faults  # type: ignore[attr-defined]  # it would print what the visitor sent
     return app
+
+
+class _Faults:
+    """Stands for the module `traceback` in Gradio's queue. Messages of errors have texts of the visitor."""
+
+    @staticmethod
+    def print_exc() -> None:
+        """Log the kind of the error that is handled, and where it was raised."""
+        kind, error, _ = sys.exc_info()
+        places = traceback.extract_tb(error.__traceback__)[-3:] if error else []
+        where = ", ".join(f"{place.name} ({place.filename}:{place.lineno})" for place in places)
+        _log.warning("a request of the page failed: %s in %s", kind and kind.__name__, where)
 
 
 class Choice:

@@ -15,10 +15,12 @@ import asyncio
 import logging
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
+from typing import Any
 from urllib.parse import parse_qs
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -27,11 +29,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redraft.engines.threads import in_daemon_thread
-from redraft.serve.errors import Refusal
+from redraft.errors import shown
+from redraft.serve.errors import Refusal, invalid
 from redraft.serve.limits import Limits, body_of
 from redraft.serve.page.compare import Store
 from redraft.serve.page.login import Logins
 from redraft.serve.page.work import Service
+from redraft.serve.requests import object_of, typed
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +63,8 @@ _HEADERS = {
 }
 _ENTRY = 4096
 """Most bytes of a login."""
+
+_TAB = re.compile(r"\w{1,64}", re.ASCII)
 
 
 @dataclass
@@ -147,7 +153,9 @@ class Page:
         if scope["path"] == "/":
             return _changed(gradio, nonce)
         if scope["method"] == "POST":
-            return _with_body(gradio, await body_of(Request(scope, receive), self.service.limits))
+            body = await body_of(Request(scope, receive), self.service.limits)
+            _check_event(object_of(body), gradio.state.inputs)  # type: ignore[attr-defined]
+            return _with_body(gradio, body)
         return gradio
 
     async def _begin(self) -> ASGIApp:
@@ -161,6 +169,25 @@ class Page:
         app = await in_daemon_thread(build)
         await app.router.lifespan_context(app).__aenter__()  # type: ignore[attr-defined]  # until the process ends
         return app
+
+
+def _check_event(event: Mapping[str, Any], inputs: Mapping[int, int]) -> None:
+    """Check the body of a request to Gradio's queue, which answers 500 where it does not expect a value.
+
+    Args:
+        event: The body.
+        inputs: How many values each handler takes, by its number.
+
+    Raises:
+        Refusal: There is no such handler, or it has too few values, or there is no tab.
+    """
+    number = typed(event, "fn_index", int, "the number of a handler")
+    if number not in inputs:
+        raise invalid(f"the page has no handler {shown(number)}.", "fn_index")
+    if len(values := typed(event, "data", list, "a list")) < inputs[number]:
+        raise invalid(f"data has {len(values)} values; this handler takes {inputs[number]}.", "data")
+    if not _TAB.fullmatch(typed(event, "session_hash", str, "the name of a tab")):
+        raise invalid("session_hash is no name of a tab: letters and digits, 64 at most.", "session_hash")
 
 
 def _with_body(app: ASGIApp, body: bytes) -> ASGIApp:
