@@ -141,7 +141,6 @@ def test_after_the_first_20_reviews_of_which_most_cannot_be_read_it_stops_with_t
     assert "20 of 80 done" in said
     assert len(reviews()) == 20
     assert "unreadable  20, of questions 0, 1, 2, 3, 4 …" in result.stdout
-    assert judge(script("[[9, 8]]"), *words, answers=many(40)).exit_code == 2, "another judge is another file"
     again = judge("script:judge.jsonl", *words, "--quiet", answers=many(40))
     assert (again.exit_code, len(reviews())) == (3, 40), "the same command goes on for 20 more"
 
