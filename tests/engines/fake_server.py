@@ -10,6 +10,7 @@ Replies of a route are used in order, and the last one again and again. `server.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -24,7 +25,7 @@ _SSE = {"Content-Type": "text/event-stream; charset=utf-8"}
 class Reply:
     """What the server answers. In `pieces`, bytes are sent one by one, and a number is seconds of silence.
 
-    `cut` ends the connection in the middle. Status 0 ends it before anything was said.
+    `cut` ends the connection in the middle. Status 0 ends it before anything was said, after the silence.
     """
 
     status: int = 200
@@ -182,6 +183,9 @@ class FakeServer:
     async def _answer(self, reply: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection can be used again."""
         if not reply.status:
+            silence = sum(piece for piece in reply.pieces if not isinstance(piece, bytes))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(reader.read(1), silence)
             return False
         writer.write(_head(reply, {"Transfer-Encoding": "chunked"}))
         leaving = asyncio.ensure_future(reader.read(1))

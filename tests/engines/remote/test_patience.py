@@ -9,8 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
-from contextlib import aclosing, nullcontext
+from contextlib import aclosing, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,11 +20,12 @@ import pytest
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.patience import Failure, Patience, RequestPace
-from redraft.errors import ServerError
+from redraft.errors import EngineError, ServerError
 from tests.engines.fake_server import (
     DONE,
     FakeServer,
     Reply,
+    Request,
     chat_event,
     chat_reply,
     error_reply,
@@ -149,6 +151,90 @@ def test_a_server_that_hangs_for_a_while_loses_nothing(
         out, said = job.communicate(timeout=120)
     assert job.returncode == 0, out + said
     assert lines() == 8
+
+
+class Odd(FakeServer):
+    """A server that treats some prompts oddly, so many times each, and answers all others."""
+
+    def __init__(self, reply: Reply, times: int, *prompts: str) -> None:
+        super().__init__()
+        self.reply, self.left, self.failed = reply, dict.fromkeys(prompts, times), threading.Event()
+
+    def _next(self, request: Request) -> Reply:
+        if request.method == "GET":
+            return models_reply("m")
+        asked = request.json["messages"][-1]["content"]
+        name = next((name for name, left in self.left.items() if left and name in asked), "")
+        if not name:
+            return sse_reply(0.02, chat_event("Fine.", "stop"), usage_event(1, 1), DONE)
+        self.left[name] -= 1
+        self.failed.set()
+        return self.reply
+
+
+HANGS, RESETS = Reply(0, pieces=[60.0]), Reply(0)
+
+
+@pytest.mark.parametrize("reply", [HANGS, sse_reply(60.0)])
+def test_a_request_that_hangs_is_asked_again_while_others_are_served(
+    reply: Reply, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Odd(reply, 2, "thing 1", "thing 4", "thing 5") as server:
+        with answering(f"{server.url}#m", "-j", "4", "--timeout", "0.5", "--patience", "60") as job:
+            out, said = job.communicate(timeout=120)
+        assert job.returncode == 0, out + said
+        assert len(server.asked(CHAT)) == 8 + 3 * 2
+    assert lines() == 8
+
+
+@pytest.mark.parametrize(("patience", "calls"), [("0", 1), ("60", 3)])
+def test_a_request_that_hangs_each_time_fails_alone(
+    patience: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    more = ["-j", "2", "--timeout", "0.5", "--patience", patience, "--retries", "2"]
+    with Odd(HANGS, 99, "thing 1.") as server:
+        with answering(f"{server.url}#m", *more) as job:
+            out, said = job.communicate(timeout=120)
+        assert job.returncode == 3, out + said
+        asked = [request for request in server.asked(CHAT) if b"thing 1." in request.body]
+        # What is asked again after all others are done is not bounded by the number of tries.
+        assert len(asked) == calls if patience == "0" else len(asked) >= calls
+    assert lines() == 7
+
+
+@pytest.mark.parametrize("reply", [RESETS, error_reply(503, "Busy."), sse_reply(chat_event("Fi"), cut=True)])
+def test_a_request_that_fails_once_does_not_hold_back_the_others(reply: Reply) -> None:
+    """It waits for seconds before it is asked again, or its error is told, while the others go on."""
+
+    async def asked(engine: RemoteEngine, prompt: str, times: int = 1) -> None:
+        for _ in range(times):
+            messages: list[Message] = [{"role": "user", "content": prompt}]
+            with suppress(EngineError):
+                _ = [delta async for delta in engine.chat(messages, Sampling())]
+
+    async def both() -> bool:
+        patience = Patience(outage=300.0, backoff=60.0)
+        async with aclosing(RemoteEngine(server.url, "m", patience=patience)) as engine:
+            await asked(engine, "First")
+            failing = asyncio.create_task(asked(engine, "Odd"))
+            await asyncio.to_thread(server.failed.wait)
+            going_on = asyncio.create_task(asked(engine, "Even", 20))
+            await asyncio.wait([failing, going_on], return_when=asyncio.FIRST_COMPLETED)
+            failing.cancel()
+            return going_on.done()
+
+    with Odd(reply, 1, "Odd") as server:
+        assert asyncio.run(both())
+        assert len(server.asked(CHAT)) == 22
+
+
+def test_a_server_that_is_down_is_asked_by_one_request_at_a_time() -> None:
+    """Where two tries fail and nobody is served in between, it is the server: all requests wait."""
+    assert waited(Patience(outage=300.0), Failure(None, None, 1, 0.0))[1] is False
+    assert waited(Patience(outage=300.0), Failure(None, None, 2, 0.0))[1] is True
+    assert waited(Patience(outage=300.0), Failure(503, 2.0, 1, 0.0))[1] is True
 
 
 def test_a_server_that_hangs_for_good_ends_the_job_when_the_patience_is_over(

@@ -238,9 +238,10 @@ class RemoteEngine:
                 aside=self._server.clean(reply.aside),
                 tool_calls=tool_calls(reply.calls) if sampling.tools else (),
             )
-        except EngineError:
+        except EngineError as error:
             if reply.asked is not None:  # the server took the request: what it read and wrote is paid for
                 yield _counted(reply.used(reply.asked, allowance))
+            await self._server.pace.after(error)
             raise
         finally:
             if reply.begun or reply.finish:
@@ -249,8 +250,7 @@ class RemoteEngine:
             self._server.pace.calls.used(reply.used(body, allowance).total if answered else 0)
 
     def _broken(self, how: str) -> ServerError:
-        """Return the error of a reply that broke off, and hold back the next request for a moment."""
-        self._server.pace.broken()
+        """Return the error of a reply that broke off."""
         return ServerError(f"{self._server.host} {how}", hint=_SEE_LOG, passing=True)
 
     def _check(self, path: str, body: Body) -> None:

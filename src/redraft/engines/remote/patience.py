@@ -1,8 +1,8 @@
 """Time-outs and retries: all waiting for a server happens here. `pace` schedules the requests.
 
 All streams to a server share one `RequestPace`. When the server is down, overloaded or limits requests, all
-of them wait; the first success ends that. `jobs.runner` decides how often a prompt is tried, and never waits
-itself.
+of them wait; the first success ends that. A request that fails while others are served waits alone.
+`jobs.runner` decides how often a prompt is tried, and never waits itself.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from http import HTTPStatus
 from math import inf
 
 from redraft.engines.remote.pace import Pace
+from redraft.errors import EngineError, ServerError
 
 LONGEST_BACKOFF = 15.0
 """Most seconds between two tries where the server names no time, so that a restart is noticed soon."""
@@ -41,7 +42,7 @@ class Patience:
         longest_wait: The longest `Retry-After` to obey without `outage`.
         longest_asked: The same with `outage`, unless that is longer.
         outage: How long a server that has answered before may be down, busy or silent. With 0, only `tries`
-            counts, and a silent server is not asked again.
+            counts, and a silent server is not asked again. While it serves others, both count.
         rpm: Most requests a minute; None for no limit.
         tpm: Most tokens a minute, of prompts and replies; None for no limit.
         tell: Called with the reason for waiting, and with an empty text when the wait is over.
@@ -86,9 +87,15 @@ class Failure:
     silence: float = 0.0
 
     @property
-    def of_everybody(self) -> bool:
-        """Whether other requests would fail as well."""
+    def of_server(self) -> bool:
+        """Whether it may be the server that fails: other requests would then fail as well."""
         return self.status in (None, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the server says that it wants no requests now."""
+        busy = self.status == HTTPStatus.SERVICE_UNAVAILABLE and self.retry_after is not None
+        return busy or self.status == HTTPStatus.TOO_MANY_REQUESTS
 
     @property
     def words(self) -> str:
@@ -125,16 +132,19 @@ class RequestPace:
             self._down_since = None
             self._patience.tell("")
 
-    def broken(self) -> None:
-        """Record that a reply broke off: the server may be shutting down."""
-        self.calls.hold(self._jittered(1))
+    async def after(self, error: EngineError) -> None:
+        """Wait a moment if a reply broke off, before that is told: the server may be shutting down."""
+        if error.passing and isinstance(error, ServerError):
+            await asyncio.sleep(self._jittered(1))
 
     async def waited(self, failure: Failure) -> bool:
         """Wait before the next try of a failed request. Return False if it should not be tried again."""
         seconds = self._delay(failure)
         if seconds is None:
             return False
-        if failure.of_everybody:
+        # One reset may be a matter of its connection. After two, with nobody served since, it is the server.
+        is_down = failure.of_server and failure.attempt > 1 and (self._served_at or 0) <= failure.began
+        if failure.is_told or is_down:
             self.calls.hold(seconds)
         else:
             await asyncio.sleep(seconds)
@@ -151,11 +161,12 @@ class RequestPace:
         if limited:
             self.calls.shrink(failure.asked)
         # Others were served meanwhile. One that is down may have served some after the first try began.
-        since = failure.asked if failure.of_everybody else failure.began
+        since = failure.asked if failure.of_server else failure.began
         of_request = not limited and (self._served_at or 0) > since
         never_worked = failure.status == HTTPStatus.INTERNAL_SERVER_ERROR and self._served_at is None
         over = of_request or never_worked or lasted >= patience.outage
-        if over and (failure.silence or failure.attempt >= patience.tries):
+        too_long = failure.silence and (not of_request or now - failure.began >= patience.outage)
+        if over and (too_long or failure.attempt >= patience.tries):
             return None
         # A little longer than the server asks for, so that waiting streams do not return all at once.
         jittered = self._jittered(failure.attempt)

@@ -285,7 +285,6 @@ class Server:
         """Return the error for a reply that cannot be read: it may pass if the server is known to work."""
         if known or self.worked:
             error.passing, error.hint = True, _UNREADABLE_HINT
-            self.pace.broken()
         return error
 
     def clean(self, text: str) -> str:
