@@ -204,7 +204,7 @@ def test_the_default_model_streams_and_revises(default_model: Path) -> None:
     assert revised["choices"][0]["message"]["content"]
     assert revised["usage"]["completion_tokens"] == revised["redraft"]["usage"]["completion_tokens"] > 0
     assert long["error"]["code"] == "context_length_exceeded"
-    assert "the context holds 1024" in long["error"]["message"]
+    assert "maximum context length is 1024 tokens" in long["error"]["message"]
 
 
 def test_what_is_noted_of_a_request() -> None:

@@ -36,7 +36,8 @@ class Probable(ScriptedEngine):
         self.asked.append(sampling)
         async for delta in super()._reply(*asked):
             logprobs = (-0.5,) * len(delta.text) if sampling.logprobs else ()
-            yield replace(delta, logprobs=logprobs)
+            likeliest = ((("r", -0.5), (111, -0.9), ("x", -3.0))[: sampling.top_logprobs],) * len(logprobs)
+            yield replace(delta, logprobs=logprobs, likeliest=likeliest if sampling.top_logprobs else ())
 
 
 @pytest.mark.parametrize("token_ids", [True, False])
@@ -103,8 +104,6 @@ def test_a_completion_has_them_in_its_own_shape() -> None:
         ("chat/completions", {"model": "short", "logprobs": True}, "logprobs"),
         ("chat/completions", {"revision": {"max": 1}, "logprobs": True}, "logprobs"),
         ("chat/completions", {"model": "none", "logprobs": True}, "logprobs"),
-        ("chat/completions", {"logprobs": True, "top_logprobs": 2}, "top_logprobs"),
-        ("completions", {"logprobs": 1}, "logprobs"),
         ("completions", {"model": "none", "logprobs": 0}, "logprobs"),
     ],
 )
@@ -116,6 +115,34 @@ def test_log_probabilities_that_there_are_not_are_refused(path: str, body: Any, 
         reply = httpx.post(f"{server.url}/{path}", json={"model": "plain", **asked, **body})
     error = reply.json()["error"]
     assert (reply.status_code, error["param"], error["code"]) == (400, param, "unsupported")
+
+
+def test_the_likeliest_tokens_in_the_place_of_each() -> None:
+    """One of them comes as an id, as from engines of token ids."""
+    with served({"plain": plain(Probable(["ab"]))}) as server, server.client() as client:
+        chat = client.chat.completions.create(model="plain", messages=ASK, logprobs=True, top_logprobs=2)
+        text = client.completions.create(model="plain", prompt="Rain", logprobs=2).choices[0].logprobs
+    assert chat.choices[0].logprobs
+    tops = [token.top_logprobs for token in chat.choices[0].logprobs.content or ()]
+    assert [[(top.token, top.logprob, top.bytes) for top in each] for each in tops] == [
+        [("r", -0.5, [114]), ("o", -0.9, [111])]
+    ] * 2
+    assert text
+    assert text.top_logprobs == [{"r": -0.5, "o": -0.9}] * 2
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"logprobs": True, "top_logprobs": 21}, "invalid_value"),
+        ({"logprobs": True, "top_logprobs": True}, "invalid_value"),
+        ({"top_logprobs": 1}, "invalid_value"),
+    ],
+)
+def test_a_wrong_number_of_likeliest_tokens(body: Any, code: str) -> None:
+    with served({"plain": plain(Probable([LONG]))}) as server:
+        error = server.post(body).json()["error"]
+    assert (error["param"], error["code"]) == ("top_logprobs", code)
 
 
 # Tools
@@ -242,6 +269,8 @@ def test_a_prompt_that_is_too_long_is_named_with_both_lengths(
         reply = httpx.post(f"{server.url}/{path}", json={"model": "plain", "stream": stream, **body})
     error = reply.json()["error"]
     assert (reply.status_code, error["param"], error["code"]) == (400, param, "context_length_exceeded")
+    said = f"This model's maximum context length is 50 tokens. However, your {param} resulted in 99 tokens."
+    assert error["message"].startswith(said)  # OpenAI's words, which litellm reads
     assert "99" in error["message"]
     assert "50" in error["message"]
 

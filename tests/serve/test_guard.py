@@ -87,7 +87,14 @@ ROUTES = [
 def test_every_route_needs_a_key(keys: Keys, method: str, path: str, given: dict[str, str]) -> None:
     with served(keys=keys) as server:
         reply = httpx.request(method, server.root + path, headers=given)
-    assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key")
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["type"]) == (
+        401,
+        "invalid_api_key",
+        "authentication_error",
+    )
+    said = "Incorrect API key provided" if given else "You didn't provide an API key"
+    assert said in error["message"]  # OpenAI's words, which litellm reads
 
 
 def test_the_list_of_routes_is_whole(server: Server) -> None:
@@ -159,7 +166,8 @@ def test_a_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
 )
 def test_a_request_for_another_host_is_refused(server: Server, host: str) -> None:
     reply = server.post(headers={"Host": host})
-    assert (reply.status_code, reply.json()["error"]["code"]) == (403, "forbidden")
+    error = reply.json()["error"]
+    assert (reply.status_code, error["code"], error["type"]) == (403, "forbidden", "permission_error")
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,6 @@ def test_an_unknown_field_is_named(server: Server, body: dict[str, Any], param: 
     [
         {"presence_penalty": 0.5},
         {"reasoning_effort": "high"},
-        {"top_logprobs": 3},
     ],
 )
 def test_what_cannot_be_met_is_refused(server: Server, body: dict[str, Any]) -> None:

@@ -18,6 +18,9 @@ from redraft.engines.price import Price
 from redraft.errors import EngineError
 
 Tokens = tuple[int, ...]
+Likeliest = tuple[tuple[str | int, float], ...]
+"""Tokens at one place, each its text or its id, with the logarithms of their probabilities, best first."""
+
 PromptText = str | Tokens
 """A prompt for `Engine.stream`: a text, or token ids where `EngineInfo.token_ids`."""
 
@@ -61,6 +64,7 @@ class Sampling:
         logprobs: Report the log-probability of each token, from engines with `EngineInfo.logprobs`.
         unset: Which of `temperature`, `top_p` and `max_tokens` nobody asked for: a server's own hold in
             their place (`EngineInfo.own_sampling`). A `top_p` other than 1 was asked for.
+        top_logprobs: Report the likeliest tokens at each place too, so many, with `logprobs`.
         call_id: Names this call in every run of a job, so that a batch that was sent before a stop is
             recognised after it. `JournaledEngine` sets it.
     """
@@ -74,6 +78,7 @@ class Sampling:
     extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
     logprobs: bool = False
+    top_logprobs: int = 0
     unset: frozenset[str] = frozenset({"top_p"})
     call_id: str = field(default="", repr=False, compare=False)
 
@@ -96,6 +101,7 @@ class Delta:
         logprobs: The natural logarithm of the probability of each token, before temperature and top-p, if
             `Sampling.logprobs` asks for it and the engine has it. One for each of `tokens`, where there are
             ids. A server may send them without ids. llama.cpp has none for a character of several tokens.
+        likeliest: For each of `logprobs` the likeliest tokens at its place, if `Sampling.top_logprobs` asks.
         finish: The reason for the end; None before the end.
         stop_text: The stop string that ended the stream. It is not part of `text`.
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
@@ -116,6 +122,7 @@ class Delta:
     aside: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
     logprobs: tuple[float, ...] = ()
+    likeliest: tuple[Likeliest, ...] = ()
     estimated: bool = False
 
 

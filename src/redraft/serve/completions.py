@@ -26,6 +26,7 @@ from redraft.serve.replies import DONE, FINISHES, counts_of, event_of
 from redraft.serve.requests import (
     OPTIONS,
     WITHOUT_EFFECT,
+    alternatives,
     answers_in,
     chain_options,
     check_names,
@@ -88,12 +89,7 @@ def completion_request(body: Mapping[str, Any], models: Models, limits: Limits) 
     _check_continues(model)
     options, noted = chain_options(body, model, limits, (), NAMES), None
     if "logprobs" in body:
-        if typed(body, "logprobs", int, "0") != 0:
-            message = (
-                f"logprobs is {shown(body['logprobs'])}, and this server has no alternatives to a token."
-            )
-            raise invalid(f"{message} It may be 0.", "logprobs", code="unsupported")
-        options, noted = noting(options, model.name)
+        options, noted = noting(options, model.name, alternatives(body, "logprobs"))
     prompts = _prompts(body, answers_in(body, limits), limits)
     return AskedTexts(model.name, prompts, options, flag(body, "stream"), usage_wanted(body), noted)
 

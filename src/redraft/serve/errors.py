@@ -40,6 +40,14 @@ _BEFORE_THE_BODY = (
 """Refusals of requests whose body was not read."""
 
 
+_KINDS = {
+    HTTPStatus.UNAUTHORIZED: "authentication_error",
+    HTTPStatus.FORBIDDEN: "permission_error",
+    HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
+}
+"""Words for `type` beside those for faults of the request and of the server. litellm goes by them."""
+
+
 class Refusal(RedraftError):
     """A request that gets an error for an answer.
 
@@ -65,9 +73,7 @@ class Refusal(RedraftError):
     @property
     def body(self) -> dict[str, Any]:
         """The error in OpenAI's shape."""
-        kind = "server_error" if self.status >= 500 else "invalid_request_error"
-        if self.status == HTTPStatus.TOO_MANY_REQUESTS:
-            kind = "rate_limit_error"
+        kind = _KINDS.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
     @property
@@ -107,7 +113,7 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, ContextError):
-        return invalid(error.message, asked_in, code="context_length_exceeded")
+        return invalid(_too_long(error, asked_in), asked_in, code="context_length_exceeded")
     if isinstance(error, CheckSyntaxError):
         return invalid(told(error), "revision.checks")
     if isinstance(error, RecordError):
@@ -125,6 +131,15 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal_error",
         f"the server failed; its log says more about the request {REQUEST.get('')}.",
+    )
+
+
+def _too_long(error: ContextError, asked_in: str | None) -> str:
+    """Say it in OpenAI's words, by which clients know it."""
+    what = asked_in or "messages"
+    return (
+        f"This model's maximum context length is {error.context} tokens. However, your {what} resulted in "
+        f"{error.prompt_tokens} tokens. Please reduce the length of the {what}."
     )
 
 

@@ -105,7 +105,9 @@ class Guard:
         raise Refusal(
             HTTPStatus.UNAUTHORIZED,
             "invalid_api_key",
-            "the API key is wrong." if given else "there is no API key. Send: Authorization: Bearer KEY",
+            "Incorrect API key provided."  # as OpenAI says it: litellm reads it
+            if given
+            else "You didn't provide an API key. Send: Authorization: Bearer KEY",
         )
 
 

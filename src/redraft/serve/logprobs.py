@@ -1,7 +1,7 @@
 """Log-probabilities of the tokens of an answer, in OpenAI's shapes.
 
 An engine around the model's own asks for them and notes them, so that chains need not carry them. An answer
-that is revised has none: it is several calls. Alternatives (`top_logprobs`) are not known here.
+that is revised has none: it is several calls.
 """
 
 from __future__ import annotations
@@ -13,25 +13,35 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from redraft.chain import whole
-from redraft.engines.base import Delta, Engine
+from redraft.engines.base import Delta, Engine, Likeliest
 from redraft.engines.wrapped import Ask, Replies, WrappedEngine
 from redraft.errors import EngineError
 from redraft.revision.options import Options
 from redraft.serve.errors import invalid
 
+MOST_LIKELY = 20
+"""Most alternatives to a token that a request may ask for, as in OpenAI's API."""
+
 
 class Token(NamedTuple):
-    """A token's text, and the natural logarithm of its probability."""
+    """A token's text, the natural logarithm of its probability, and the likeliest tokens in its place."""
 
     text: str
     logprob: float
+    likeliest: tuple[tuple[str, float], ...] = ()
 
 
 class Noting(WrappedEngine):
-    """An engine that notes the log-probabilities of each answer. Answers are written one after the other."""
+    """An engine that notes the log-probabilities of each answer. Answers are written one after the other.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: The model's own.
+        most: How many of the likeliest tokens to note at each place.
+    """
+
+    def __init__(self, engine: Engine, most: int = 0) -> None:
         super().__init__(engine)
+        self._most = most
         self._answers: list[list[Token]] = []
         self._taken: dict[int, tuple[int, int]] = {}
 
@@ -44,9 +54,10 @@ class Noting(WrappedEngine):
 
     async def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
         tokens: list[Token] = []
+        sampling = replace(request["sampling"], logprobs=True, top_logprobs=self._most)
         self._answers.append(tokens)
         try:
-            async with aclosing(ask(replace(request["sampling"], logprobs=True))) as deltas:
+            async with aclosing(ask(sampling)) as deltas:
                 async for delta in deltas:
                     tokens += await self._of(delta)
                     yield delta
@@ -59,11 +70,26 @@ class Noting(WrappedEngine):
         texts = [delta.text, *[""] * (len(delta.logprobs) - 1)]
         if len(delta.tokens) == len(delta.logprobs) > 1:
             texts = [await self.decode([token]) for token in delta.tokens]
-        return [Token(whole(text), number) for text, number in zip(texts, delta.logprobs, strict=False)]
+        others = [await self._likeliest(each) for each in delta.likeliest] or [()] * len(texts)
+        return [
+            Token(whole(text), number, likeliest)
+            for text, number, likeliest in zip(texts, delta.logprobs, others, strict=False)
+        ]
+
+    async def _likeliest(self, found: Likeliest) -> tuple[tuple[str, float], ...]:
+        """Return the tokens as texts. A server may send more than were asked for."""
+        return tuple(
+            [
+                (whole(token if isinstance(token, str) else await self.decode([token])), number)
+                for token, number in found[: self._most]
+            ]
+        )
 
 
-def noting(options: Options, model: str) -> tuple[Options, Noting]:
+def noting(options: Options, model: str, most: int = 0) -> tuple[Options, Noting]:
     """Return options whose engine notes log-probabilities, and that engine.
+
+    `most` is how many of the likeliest tokens it notes at each place.
 
     Raises:
         Refusal: The answer is revised, or the engine has none.
@@ -76,17 +102,21 @@ def noting(options: Options, model: str) -> tuple[Options, Noting]:
     if not engine.info.logprobs:
         message = f"the engine of {model!r:.100} has no logprobs. Leave them out."
         raise invalid(message, "logprobs", code="unsupported")
-    found = Noting(engine)
+    found = Noting(engine, most)
     return {**options, "model": found}, found
 
 
 def of_chat(tokens: Sequence[Token]) -> dict[str, Any]:
     """Return tokens as a choice of a chat has them."""
     content = [
-        {"token": text, "logprob": number, "bytes": list(text.encode()), "top_logprobs": []}
-        for text, number in tokens
+        {**_named(text, number), "top_logprobs": [_named(*each) for each in likeliest]}
+        for text, number, likeliest in tokens
     ]
     return {"content": content, "refusal": None}
+
+
+def _named(text: str, number: float) -> dict[str, Any]:
+    return {"token": text, "logprob": number, "bytes": list(text.encode())}
 
 
 def of_completion(before: int, tokens: Sequence[Token]) -> dict[str, Any]:
@@ -94,7 +124,7 @@ def of_completion(before: int, tokens: Sequence[Token]) -> dict[str, Any]:
     return {
         "tokens": [token.text for token in tokens],
         "token_logprobs": [token.logprob for token in tokens],
-        "top_logprobs": None,
+        "top_logprobs": tops if any(tops := [dict(token.likeliest) for token in tokens]) else None,
         "text_offset": list(accumulate((len(token.text) for token in tokens[:-1]), initial=before))
         if tokens
         else [],

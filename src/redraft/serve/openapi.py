@@ -9,6 +9,7 @@ from redraft.engines.messages import ROLES
 from redraft.options import PlainOptions, json_schema_of
 from redraft.serve import completions, responses
 from redraft.serve.limits import Limits
+from redraft.serve.logprobs import MOST_LIKELY
 from redraft.serve.requests import OPTIONS, REVISION, UNSUPPORTED, WITHOUT_EFFECT
 
 _LIMITS = Limits()
@@ -81,6 +82,7 @@ _STREAM_OPTIONS = _object(
 )
 _STOP = {"anyOf": [{"type": "string", "minLength": 1}, {**_TEXTS, "maxItems": _LIMITS.stops}]}
 _COUNT = {"type": "integer", "minimum": 1, "maximum": _LIMITS.answers}
+_ALTERNATIVES = {"type": "integer", "minimum": 0, "maximum": MOST_LIKELY}
 _FORMAT = {
     "type": "object",
     "required": ["type"],
@@ -100,6 +102,7 @@ _CHAT = _object(
         "tool_choice": {"anyOf": [{"enum": ["none", "auto", "required"]}, {"type": "object"}]},
         "parallel_tool_calls": {"type": "boolean"},
         "logprobs": {"type": "boolean"},
+        "top_logprobs": _ALTERNATIVES,
         "response_format": _FORMAT,
     },
     "model",
@@ -120,7 +123,7 @@ _COMPLETIONS = _object(
         "stream_options": _STREAM_OPTIONS,
         "n": _COUNT,
         "stop": _STOP,
-        "logprobs": {"enum": [0]},
+        "logprobs": _ALTERNATIVES,
     },
     "model",
     "prompt",

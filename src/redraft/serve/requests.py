@@ -26,7 +26,7 @@ from redraft.revision.budget import Budget
 from redraft.revision.options import Options, budget_of, check_options, drafts_of, from_json
 from redraft.serve.errors import invalid, told
 from redraft.serve.limits import Limits
-from redraft.serve.logprobs import Noting, noting
+from redraft.serve.logprobs import MOST_LIKELY, Noting, noting
 from redraft.serve.models import Model, Models
 from redraft.verify.base import Check
 from redraft.verify.kinds import COMPUTED
@@ -55,7 +55,7 @@ REVISION = {
 
 OWN = (
     *("model", "messages", "stream", "stream_options", "n", "response_format", "revision", "redraft"),
-    *("logprobs", "tool_choice", "parallel_tool_calls"),
+    *("logprobs", "top_logprobs", "tool_choice", "parallel_tool_calls"),
 )
 """Fields that are read here."""
 
@@ -66,7 +66,6 @@ UNSUPPORTED: Mapping[str, Sequence[Any]] = {
     "frequency_penalty": [0],
     "presence_penalty": [0],
     "logit_bias": [{}],
-    "top_logprobs": [0],
     "modalities": [["text"]],
     "functions": [[]],
     "function_call": ["none"],
@@ -173,8 +172,11 @@ def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Ask
     model = models.named(typed(body, "model", str, "the name of a model"))
     prompt = prompt_in(typed(body, "messages", list, _MESSAGES), "messages")
     options, noted = chain_options(body, model, limits, _format(body, limits)) | _of_tools(body, model), None
+    most = alternatives(body, "top_logprobs")
     if flag(body, "logprobs"):
-        options, noted = noting(options, model.name)
+        options, noted = noting(options, model.name, most)
+    elif most:
+        raise invalid("top_logprobs needs logprobs to be true.", "top_logprobs")
     asked = Asked(
         model.name,
         prompt,
@@ -253,6 +255,14 @@ def answers_in(body: Mapping[str, Any], limits: Limits) -> int:
     count = typed(body, "n", int, "a whole number", 1)
     if not 1 <= count <= limits.answers:
         raise invalid(f"n is {shown(count)}. It should be from 1 to {limits.answers}.", "n")
+    return int(count)
+
+
+def alternatives(body: Mapping[str, Any], name: str) -> int:
+    """Return how many of the likeliest tokens a field asks for at each place; 0 if it is not there."""
+    count = typed(body, name, int, f"a number from 0 to {MOST_LIKELY}", 0)
+    if not 0 <= count <= MOST_LIKELY:
+        raise invalid(f"{name} is {shown(count)}. It should be from 0 to {MOST_LIKELY}.", name)
     return int(count)
 
 

@@ -513,7 +513,7 @@ def test_a_template_that_refuses_says_why() -> None:
 
 def test_tokens_come_with_the_logarithms_of_their_probabilities() -> None:
     model = random_model()
-    how = Sampling(0.7, top_p=0.9, max_tokens=40, seed=3, logprobs=True)
+    how = Sampling(0.7, top_p=0.9, max_tokens=40, seed=3, logprobs=True, top_logprobs=2)
 
     async def check() -> None:
         engine = made(model, parallel=3)
@@ -530,6 +530,9 @@ def test_tokens_come_with_the_logarithms_of_their_probabilities() -> None:
             ids = torch.tensor([[*before, *tokens_of(deltas)]])
             with torch.inference_mode():
                 expected = torch.log_softmax(model(input_ids=ids).logits[0, :-1, :271].float(), dim=-1)
+            likeliest = [each for delta in deltas for each in delta.likeliest]
+            best = expected[len(before) - 1 :].topk(2)
+            assert [[token for token, _ in each] for each in likeliest] == best.indices.tolist()
             expected = expected.gather(-1, ids[0, 1:, None])[len(before) - 1 :, 0]
             assert (found - expected).abs().max() <= 1e-4
 

@@ -83,14 +83,14 @@ def process_of(engine: LlamaCppEngine) -> subprocess.Popen[bytes]:
 def test_log_probabilities_are_those_of_llama_cpp(engine: LlamaCppEngine) -> None:
     # Words that repeat, so that drafts would be tried: a drafted token has no probability.
     asked = "a b c d a b c d a b c d a b c"
-    how = Sampling(temperature=0.0, max_tokens=20, logprobs=True)
+    how = Sampling(temperature=0.0, max_tokens=20, logprobs=True, top_logprobs=3)
 
     async def both() -> tuple[list[Delta], Any]:
         tokens = await engine.encode(asked, special=True)
         await continued(engine, tokens, how)  # from here on the prompt is in the cache
         deltas = await continued(engine, tokens, how)
         body = {"prompt": list(tokens), "n_predict": 20, "temperature": 0.0, "samplers": ["temperature"]}
-        plain = {**body, "n_probs": 1, "cache_prompt": True, "speculative.n_max": 0}
+        plain = {**body, "n_probs": 3, "cache_prompt": True, "speculative.n_max": 0}
         return deltas, await engine._kept.child.post("/completion", plain)
 
     deltas, reply = run(both())
@@ -99,6 +99,8 @@ def test_log_probabilities_are_those_of_llama_cpp(engine: LlamaCppEngine) -> Non
     assert engine.info.logprobs
     assert found == expected
     assert len(found) == 20
+    likeliest = [each for delta in deltas for each in delta.likeliest]
+    assert [(len(each), each[0][1]) for each in likeliest] == [(3, number) for _, number in found]  # greedy
     assert all(number < 0 for _, number in found)
 
 

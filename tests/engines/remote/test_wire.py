@@ -42,6 +42,20 @@ def test_logarithms_of_probabilities_are_asked_for_in_the_words_of_each_route() 
     how = Sampling(logprobs=True)
     assert chat_body("m", [{"role": "user", "content": "Hi"}], how, [])["logprobs"] is True
     assert completion_body("m", "Hi", how, [])["logprobs"] == 1
+    how = Sampling(logprobs=True, top_logprobs=3)
+    assert chat_body("m", [{"role": "user", "content": "Hi"}], how, [])["top_logprobs"] == 3
+    assert completion_body("m", "Hi", how, [])["logprobs"] == 3
+
+
+@pytest.mark.parametrize(
+    "logprobs",
+    [
+        {"content": [{"token": "a", "logprob": -0.5, "top_logprobs": [{"token": "b", "logprob": -0.1}, 3]}]},
+        {"tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"b": -0.1, "c": None}]},
+    ],
+)
+def test_the_likeliest_tokens_of_either_route(logprobs: Any) -> None:
+    assert read_chunk({"choices": [{"text": "a", "logprobs": logprobs}]}).likeliest == ((("b", -0.1),),)
 
 
 @pytest.mark.parametrize(

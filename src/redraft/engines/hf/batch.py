@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from redraft.chain import Finish
-from redraft.engines.base import Delta, Sampling
+from redraft.engines.base import Delta, Likeliest, Sampling
 from redraft.engines.hf.cache import Pass, Slots, common_start, forward, layers_of
 from redraft.engines.hf.text import FinalText, Spelling
 from redraft.errors import EngineError
@@ -31,6 +31,10 @@ READ = 512
 
 _PADDING = 0
 """The token behind shorter prompts of a pass. Nothing sees it, and the next pass writes over it."""
+
+
+Chances = tuple[float, Likeliest]
+"""The logarithm of a token's probability, and the likeliest tokens in its place."""
 
 
 @dataclass
@@ -70,7 +74,7 @@ class Request:
 
     def __post_init__(self) -> None:
         self.asked = len(self.tokens)
-        self._logprobs: list[float] = []
+        self._chances: list[Chances] = []
         self.random = random.Random(self.sampling.seed)  # noqa: S311  (not for secrets)
 
     @property
@@ -83,14 +87,14 @@ class Request:
         """Tokens generated so far."""
         return len(self.tokens) - self.asked
 
-    def take(self, token: int, logprob: float | None, *, ends: bool) -> bool:
+    def take(self, token: int, chances: Chances | None, *, ends: bool) -> bool:
         """Add a token, and deliver the text that is now final. Return whether the sequence is complete.
 
-        `logprob` is delivered with the token if the caller asked for it.
+        `chances` are delivered with the token if the caller asked for it.
         """
         self.tokens.append(token)
-        if logprob is not None and self.sampling.logprobs:
-            self._logprobs.append(logprob)
+        if chances is not None and self.sampling.logprobs:
+            self._chances.append(chances)
         made = self.made
         piece = self.spelling.end(token) if ends else self.spelling.add(token)
         finish: Finish | None = "stop" if ends or piece.stop_text is not None else None
@@ -99,9 +103,12 @@ class Request:
             piece = FinalText(piece.text + rest.text, piece.tokens + rest.tokens, rest.stop_text)
             finish = self.limit if rest.stop_text is None else "stop"
         # Tokens are released in order, so theirs are the oldest that are left.
-        logprobs = tuple(self._logprobs[: len(piece.tokens)])
-        del self._logprobs[: len(piece.tokens)]
-        delta = Delta(piece.text, piece.tokens, logprobs=logprobs)
+        released = self._chances[: len(piece.tokens)]
+        del self._chances[: len(piece.tokens)]
+        most = self.sampling.top_logprobs
+        likeliest = tuple(each[:most] for _, each in released) if most else ()
+        logprobs = tuple(number for number, _ in released)
+        delta = Delta(piece.text, piece.tokens, logprobs=logprobs, likeliest=likeliest)
         if finish:
             self.deliver(
                 replace(
@@ -294,11 +301,12 @@ class Batch:
             [request.random.random() for request in requests],
         )
         wanted = any(request.sampling.logprobs for request in requests)
-        logprobs = _logprobs(logits, drawn) if wanted else [None] * len(requests)
-        for request, token, logprob in zip(requests, drawn, logprobs, strict=True):
+        most = max(request.sampling.top_logprobs for request in requests)
+        found = _chances(logits, drawn, most) if wanted else [None] * len(requests)
+        for request, token, chances in zip(requests, drawn, found, strict=True):
             if token is None:
                 self._drop(request, _diverged(request))
-            elif request.take(token, logprob, ends=token in self._ends):
+            elif request.take(token, chances, ends=token in self._ends):
                 self._running.remove(request)
 
     def _forward(self, requests: Sequence[Request], parts: Sequence[list[int]]) -> torch.Tensor:
@@ -430,11 +438,17 @@ def _drawn(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequenc
     return (at if ids is None else ids.gather(-1, at))[:, 0]
 
 
-def _logprobs(logits: torch.Tensor, drawn: Sequence[int | None]) -> list[float]:
-    """Return the logarithm of the probability of each drawn token; of 0 where none could be drawn."""
+def _chances(logits: torch.Tensor, drawn: Sequence[int | None], most: int) -> list[Chances]:
+    """Return the logarithm of the probability of each drawn token, and the likeliest tokens, `most` of them.
+
+    Where none could be drawn, it is that of token 0.
+    """
     ids = torch.tensor([token or 0 for token in drawn], device=logits.device)
-    chosen: list[float] = torch.log_softmax(logits, dim=-1).gather(-1, ids[:, None])[:, 0].tolist()
-    return chosen
+    logs = torch.log_softmax(logits, dim=-1)
+    chosen: list[float] = logs.gather(-1, ids[:, None])[:, 0].tolist()
+    best = logs.topk(min(most, logs.shape[-1]))
+    tops = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [(number, tuple(zip(*top, strict=True))) for number, top in zip(chosen, tops, strict=True)]
 
 
 def _diverged(request: Request) -> EngineError:

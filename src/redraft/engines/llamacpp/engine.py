@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Finish
-from redraft.engines.base import Delta, EngineInfo, Health, Message, Sampling, Tokens
+from redraft.engines.base import Delta, EngineInfo, Health, Likeliest, Message, Sampling, Tokens
 from redraft.engines.fit import check_memory, check_settings, context_of, trained_context
 from redraft.engines.llamacpp.child import ChildSettings
 from redraft.engines.llamacpp.client import Child, ChildRefusal
@@ -174,7 +174,7 @@ class LlamaCppEngine(LocalEngine):
         try:
             async with (
                 aclosing(child.events("/completion", request)) as events,
-                aclosing(self._deltas(events, room.limit)) as deltas,
+                aclosing(self._deltas(events, room.limit, sampling)) as deltas,
             ):
                 async for delta in deltas:
                     held.append(delta)
@@ -186,7 +186,7 @@ class LlamaCppEngine(LocalEngine):
             raise self._refused(refusal) from None
 
     async def _deltas(
-        self, events: AsyncGenerator[dict[str, Any], None], limit: Finish
+        self, events: AsyncGenerator[dict[str, Any], None], limit: Finish, sampling: Sampling
     ) -> AsyncGenerator[Delta, None]:
         """Turn events into deltas. Add held text and tokens of split characters, which llama.cpp omits."""
         counted, gap = 0, False
@@ -202,11 +202,13 @@ class LlamaCppEngine(LocalEngine):
             text, tokens = event["content"], event["tokens"]
             gap = gap or event["tokens_predicted"] > counted + len(tokens)
             counted = event["tokens_predicted"]
-            logprobs = tuple(each["logprob"] for each in event.get("completion_probabilities", ()))
+            chances = event.get("completion_probabilities", ())
             if gap:  # the tokens are unknown until their text comes, and their probabilities stay unknown
-                tokens, logprobs = await self._tokens_of(text, held) if text else [], ()
+                tokens, chances = await self._tokens_of(text, held) if text else [], ()
             held, gap = ([], False) if text else (held + tokens, gap)
-            yield Delta(text=text, tokens=tuple(tokens), logprobs=logprobs)
+            logprobs = tuple(each["logprob"] for each in chances)
+            likeliest = tuple(map(_likeliest, chances)) if sampling.top_logprobs else ()
+            yield Delta(text=text, tokens=tuple(tokens), logprobs=logprobs, likeliest=likeliest)
         raise EngineError(f"{self._info.name}: the stream ended without its last event.", hint="Try again.")
 
     async def _unsaid(self, stop_type: str, held: list[int]) -> str:
@@ -313,10 +315,14 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
     }
     if sampling.logprobs:
         # A token that is drafted comes without its probability.
-        request |= {"n_probs": 1, "speculative.n_max": 0}
+        request |= {"n_probs": max(1, sampling.top_logprobs), "speculative.n_max": 0}
     if sampling.seed is not None:
         request["seed"] = sampling.seed % 2**31
     return request
+
+
+def _likeliest(chances: dict[str, Any]) -> Likeliest:
+    return tuple((each["token"], each["logprob"]) for each in chances["top_logprobs"])
 
 
 def _after(last: Delta, prompt: int, said: int) -> Delta:

@@ -223,7 +223,7 @@ class RemoteEngine:
                         return
                     text = halves.add(chunk.text)
                     if text or chunk.tokens or chunk.logprobs:
-                        yield Delta(text=text, tokens=chunk.tokens, logprobs=chunk.logprobs)
+                        yield Delta(text, chunk.tokens, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
             if reply.finish == "error" or not (reply.finish or (reply.done and reply.counts)):
                 how = "gave the answer up" if reply.finish else "broke the stream off"
                 raise self._broken(f"{how} after {reply.characters} characters.")

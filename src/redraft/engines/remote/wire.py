@@ -12,11 +12,12 @@ import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from math import ceil
 from typing import Any
 
 from redraft.chain import Finish, content_of, whole
-from redraft.engines.base import Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Likeliest, Message, PromptText, Sampling, Tokens
 
 Body = dict[str, Any]
 
@@ -94,6 +95,7 @@ class Chunk:
         calls: Pieces of tool calls.
         refusal: The reason for a refusal, which OpenAI sends in its own field.
         logprobs: Log-probabilities of the tokens, where they were asked for.
+        likeliest: The likeliest tokens in the place of each, where they were asked for.
         size: Bytes of all that was generated, in UTF-8.
     """
 
@@ -107,6 +109,7 @@ class Chunk:
     calls: tuple[CallPiece, ...] = ()
     refusal: str = ""
     logprobs: tuple[float, ...] = ()
+    likeliest: tuple[Likeliest, ...] = ()
     size: int = field(default=0, compare=False)
 
     @property
@@ -137,6 +140,8 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
         body["tools"] = list(sampling.tools)
     if sampling.logprobs:
         body["logprobs"] = True
+        if sampling.top_logprobs:
+            body["top_logprobs"] = sampling.top_logprobs
     return body
 
 
@@ -167,7 +172,7 @@ def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Se
     fields = sampling_fields(replace(sampling, unset=sampling.unset - {"max_tokens"}), stop)
     body = {"model": model, "prompt": raw, **fields}
     # A number of alternatives here, in place of true and false; llama.cpp takes 0 for none at all.
-    return {**body, "logprobs": 1} if sampling.logprobs else body
+    return {**body, "logprobs": max(1, sampling.top_logprobs)} if sampling.logprobs else body
 
 
 def read_chunk(record: Mapping[str, Any]) -> Chunk:
@@ -188,6 +193,7 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
     calls = tuple(_call_piece(n, _table(call)) for n, call in enumerate(_list(message.get("tool_calls"))))
     refusal = _text(message.get("refusal"))
     reason = choice.get("finish_reason")
+    chances = _chances(_table(choice.get("logprobs")))
     return Chunk(
         text=text,
         tokens=tokens,
@@ -198,7 +204,8 @@ def read_chunk(record: Mapping[str, Any]) -> Chunk:
         finish=_FINISHES.get(str(reason), "stop") if reason else None,
         stop_text=_stop_text(record, choice),
         counts=_counts(record.get("usage")),
-        logprobs=_logprobs(_table(choice.get("logprobs"))),
+        logprobs=tuple(number for number, _ in chances),
+        likeliest=tuple(each for _, each in chances) if any(each for _, each in chances) else (),
         size=sum(map(_bytes, (text, _text(thought), refusal, *(c.name + c.arguments for c in calls)))),
     )
 
@@ -249,14 +256,28 @@ def _text(content: Any) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _logprobs(found: Mapping[str, Any]) -> tuple[float, ...]:
-    """Return the numbers of `content` (chats, and all of llama.cpp) or `token_logprobs` (completions)."""
-    listed = [_table(each).get("logprob") for each in _list(found.get("content"))]
-    numbers = listed or _list(found.get("token_logprobs"))
-    # Infinity is no JSON, but Python reads it.
-    return tuple(
-        float(number) for number in numbers if isinstance(number, int | float) and abs(number) < _MOST
-    )
+def _chances(found: Mapping[str, Any]) -> list[tuple[float, Likeliest]]:
+    """Return the number and the likeliest tokens of each place.
+
+    They are in `content` (chats, and all of llama.cpp), or in `token_logprobs` and `top_logprobs`.
+    """
+    listed = [_table(each) for each in _list(found.get("content"))]
+    numbers = [each.get("logprob") for each in listed] or _list(found.get("token_logprobs"))
+    tops: list[Any] = [
+        [(_table(top).get("token"), _table(top).get("logprob")) for top in _list(each.get("top_logprobs"))]
+        for each in listed
+    ] or [list(_table(each).items()) for each in _list(found.get("top_logprobs"))]
+    places: Iterable[Any] = zip_longest(numbers, tops[: len(numbers)], fillvalue=())
+    return [
+        (float(number), tuple((token, log) for token, log in top if isinstance(token, str) and _is_log(log)))
+        for number, top in places
+        if _is_log(number)
+    ]
+
+
+def _is_log(number: Any) -> bool:
+    """Return whether it is a number. Infinity is no JSON, but Python reads it."""
+    return isinstance(number, int | float) and abs(number) < _MOST
 
 
 def _stop_text(record: Mapping[str, Any], choice: Mapping[str, Any]) -> str | None:
@@ -397,7 +418,7 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
         return in_dialect(body, {"response_format"})
     if "tool_choice" in body and _OF_TOOLS.search(complaint.message):
         return in_dialect(body, {"tools", "tool_choice"})
-    for extra in ("stream_options", "return_token_ids", "logprobs"):
+    for extra in ("stream_options", "return_token_ids", "top_logprobs", "logprobs"):
         if extra in body and extra in complaint.message:
             return in_dialect(body, {extra})
     if "max_tokens" in body and "max_completion_tokens" in complaint.message and complaint.context is None:

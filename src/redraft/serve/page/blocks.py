@@ -66,7 +66,7 @@ def make_page(service: Service, store: Store) -> FastAPI:
         show_error=False,
     )
     app.state.inputs = {number: len(handler.inputs) for number, handler in blocks.fns.items()}
-    queueing.traceback = _Faults  # type: ignore[attr-defined]  # it would print what the visitor sent
+    queueing.traceback = _Faults  # type: ignore[attr-defined,assignment]  # it would print what the visitor sent
     return app
 
 
