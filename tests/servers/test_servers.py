@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from typer.testing import CliRunner, Result
 
 import redraft
@@ -58,6 +58,10 @@ def typed(*words: str) -> Result:
     return CliRunner().invoke(app, words, prog_name="redraft")
 
 
+class Birth(BaseModel):
+    year: str = Field(pattern=r"^\d{4}$")
+
+
 def revised(prompt: Any, model: str, **options: Any) -> Chain:
     few = {"max_tokens": 40, "max_revisions": 0, "temperature": 0}
     return redraft.revise(prompt, model=model, **(few | options))
@@ -84,6 +88,14 @@ def test_a_revision(server: ServerProcess) -> None:
 def test_a_value_is_valid_at_once(server: ServerProcess) -> None:
     chain = revised("Name a mathematician.", server.model, output=Person)
     assert isinstance(chain.value, Person)
+    assert len(chain.steps) == 1
+
+
+@LLAMA
+def test_a_value_keeps_to_a_pattern_at_once(server: ServerProcess) -> None:
+    asked = {"temperature": 1, "seed": 1}  # without the pattern this gives "2002-01-01"
+    chain = revised("When was Ada Lovelace born?", server.model, output=Birth, **asked)
+    assert isinstance(chain.value, Birth)
     assert len(chain.steps) == 1
 
 

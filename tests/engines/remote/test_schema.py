@@ -11,14 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 import redraft
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.patience import Patience
 from redraft.errors import ServerError
-from tests.engines.fake_server import DONE, FakeServer, chat_event, chat_reply, error_reply, event, sse_reply
+from tests.engines.fake_server import (
+    DONE,
+    FakeServer,
+    chat_event,
+    chat_reply,
+    error_reply,
+    event,
+    models_reply,
+    sse_reply,
+)
 
 CHAT = "POST /v1/chat/completions"
 ASK: list[Message] = [{"role": "user", "content": "Who?"}]
@@ -222,3 +231,30 @@ def test_criticism_is_free_text(server: FakeServer) -> None:
     revise(server, output=Person, mode="prompted", min_revisions=1, max_revisions=1)
     formats = ["response_format" in body for body in bodies(server)]
     assert formats[:3] == [True, False, True]
+
+
+class Dated(BaseModel):
+    year: str = Field(pattern=r"^\d{4}$")
+    name: str = Field(pattern=r"\w")
+
+
+def test_patterns_are_written_out_and_checked_as_they_are(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply('{"year": "1815", "name": "Ada"}'))
+    assert revise(server, output=Dated, max_revisions=0).passed
+    (body,) = bodies(server)
+    sent = body["response_format"]["json_schema"]["schema"]["properties"]
+    assert sent["year"]["pattern"] == "^[0-9]{4}$"
+    server.on(CHAT, chat_reply('{"year": "815", "name": "Ada"}'))
+    chain = revise(server, output=Dated, max_revisions=0)
+    assert r"String should match pattern '^\d{4}$'" in chain.steps[0].checks[0].message
+
+
+@pytest.mark.parametrize("name", ["one", "another"])
+def test_a_pattern_gets_its_anchors_for_llamacpp_under_any_name(server: FakeServer, name: str) -> None:
+    server.on("GET /v1/models", models_reply("one", owned_by="llamacpp"))
+    server.on(CHAT, chat_reply('{"year": "1815", "name": "Ada"}'))
+    chain = redraft.revise("Who?", model=f"{server.url}#{name}", output=Dated, max_revisions=0)
+    assert chain.passed
+    (body,) = bodies(server)
+    sent = body["response_format"]["json_schema"]["schema"]["properties"]
+    assert sent["name"]["pattern"].startswith("^[^")

@@ -26,6 +26,7 @@ from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Samplin
 from redraft.engines.price import Price
 from redraft.engines.remote.listing import choose, has, models, root
 from redraft.engines.remote.patience import Patience
+from redraft.engines.remote.patterns import with_plain_patterns
 from redraft.engines.remote.server import ADDRESS_HINT, Refusal, Server
 from redraft.engines.remote.sse import Halves
 from redraft.engines.remote.wire import (
@@ -104,7 +105,7 @@ class RemoteEngine:
         )
         # Fields that the server refuses: with one schema, or, under the empty key, in every request.
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
-        self._schemas = SchemaWatch()
+        self._schemas, self._llamacpp = SchemaWatch(), False
 
     @classmethod
     async def connect(
@@ -140,6 +141,7 @@ class RemoteEngine:
         except BaseException:
             await engine.aclose()
             raise
+        engine._llamacpp = found.owner == "llamacpp"
         engine._info = replace(
             engine._info,
             name=found.name,
@@ -191,6 +193,9 @@ class RemoteEngine:
             EngineTimeout: The server is silent for longer than `patience` allows.
             ContextError: The prompt is longer than the context.
         """
+        if sampling.schema is not None:
+            schema = with_plain_patterns(sampling.schema, llamacpp=self._llamacpp)
+            sampling = replace(sampling, schema=schema)
         return self._deltas(_CHAT, chat_body(self._info.name, messages, sampling, stop), sampling)
 
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:  # noqa: ARG002

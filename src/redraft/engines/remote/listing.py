@@ -91,7 +91,9 @@ def _listed(entry: dict[str, Any]) -> Listed:
 
 def _pick(server: Server, listed: Sequence[Listed], name: str | None) -> Listed:
     if name is not None:
-        return next((model for model in listed if model.name == name), Listed(name))
+        # llama.cpp answers to every name.
+        owner = "llamacpp" if any(model.owner == "llamacpp" for model in listed) else ""
+        return next((model for model in listed if model.name == name), Listed(name, owner=owner))
     if len(listed) == 1:
         return listed[0]
     names = [model.name for model in listed]
