@@ -163,7 +163,7 @@ def test_the_chain_comes_on_request() -> None:
         ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema", "invalid_value"),
         ({"text": {"form": 1}}, "text.form", "unknown_field"),
         ({"previous_response_id": "resp_1"}, "previous_response_id", "unsupported"),
-        ({"tools": [{"type": "web_search"}]}, "tools", "unsupported"),
+        ({"tools": [{"type": "web_search"}]}, "tools", "invalid_value"),
         ({"revision": {"checks": ["command:true"]}}, "revision.checks", "invalid_value"),
     ],
     ids=lambda part: json.dumps(part)[:60],
@@ -187,3 +187,86 @@ def test_an_error_within_a_stream_is_its_last_event() -> None:
             list(client.responses.create(model="plain", input="Hi.", stream=True))
     assert last.startswith("event: error\n")
     assert json.loads(last.partition("data: ")[2])["code"] == "engine_error"
+
+
+# Tools
+
+SEARCH: Any = {
+    "type": "function",
+    "name": "search",
+    "description": "Searches.",
+    "parameters": {"type": "object"},
+    "strict": True,
+}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "search", "arguments": '{"q": "rain"}'}}
+
+
+def test_calls_of_tools_are_items_and_come_back_with_what_they_gave() -> None:
+    engine = ScriptedEngine([Reply(tool_calls=[CALL]), "It is wet."])
+    with served({"plain": plain(engine)}) as server, server.client() as client:
+        choice: Any = {"type": "function", "name": "search"}
+        first = client.responses.create(
+            model="plain", input="Is rain wet?", tools=[SEARCH], tool_choice=choice, parallel_tool_calls=False
+        )
+        (call,) = first.output
+        assert call.type == "function_call"
+        asked: Any = [
+            {"role": "user", "content": "Is rain wet?"},
+            *[item.model_dump() for item in first.output],
+            {"type": "function_call_output", "call_id": call.call_id, "output": "Yes."},
+        ]
+        second = client.responses.create(model="plain", input=asked, tools=[SEARCH])
+    assert (call.call_id, call.name, call.arguments) == ("call_1", "search", '{"q": "rain"}')
+    assert (first.tools[0].model_dump(exclude_unset=True), first.tool_choice.model_dump()) == (SEARCH, choice)  # type: ignore[union-attr]
+    assert not first.parallel_tool_calls
+    assert second.output_text == "It is wet."
+    assert engine.calls[1] == (
+        {"role": "user", "content": "Is rain wet?"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "content": "Yes.", "tool_call_id": "call_1"},
+    )
+
+
+def test_several_calls_of_one_turn_are_one_message() -> None:
+    engine = ScriptedEngine(["It is wet."])
+    items = [
+        {"type": "function_call", "call_id": name, "name": "search", "arguments": "{}"} for name in ("a", "b")
+    ]
+    given = [
+        {"type": "function_call_output", "call_id": name, "output": [{"type": "input_text", "text": "Yes."}]}
+        for name in ("a", "b")
+    ]
+    with served({"plain": plain(engine)}) as server:
+        assert post(server, input=[{"role": "user", "content": "Wet?"}, *items, *given]).status_code == 200
+    _, message, *outputs = engine.calls[0]
+    assert isinstance(message, dict)
+    assert [call["id"] for call in message["tool_calls"]] == ["a", "b"]
+    assert len(outputs) == 2
+
+
+def test_a_stream_has_the_calls_of_tools() -> None:
+    engine = ScriptedEngine([Reply("Wait.", tool_calls=[CALL])])
+    with (
+        served({"plain": plain(engine)}) as server,
+        server.client() as client,
+        client.responses.stream(model="plain", input="Is rain wet?", tools=[SEARCH]) as stream,
+    ):
+        kinds = [event.type for event in stream]
+        final = stream.get_final_response()
+    assert [item.type for item in final.output] == ["message", "function_call"]
+    assert "response.function_call_arguments.done" in kinds
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ({"type": "function_call", "name": "search", "arguments": "{}"}, "function_call whose call_id"),
+        ({"type": "function_call", "call_id": "a", "name": "search", "arguments": {}}, "whose arguments"),
+        ({"type": "function_call_output", "output": "Yes."}, "function_call_output whose call_id"),
+    ],
+)
+def test_a_wrong_item_of_a_tool_is_named(item: Any, said: str) -> None:
+    with served() as server:
+        error = post(server, input=[item]).json()["error"]
+    assert (error["param"], error["code"]) == ("input", "invalid_value")
+    assert said in error["message"]

@@ -77,6 +77,11 @@ _SHARED = {
     "revision": _REVISION,
     "redraft": {"type": "boolean"},
 }
+_TOOLS = {
+    "tools": {"type": "array", "items": {"type": "object"}},
+    "tool_choice": {"anyOf": [{"enum": ["none", "auto", "required"]}, {"type": "object"}]},
+    "parallel_tool_calls": {"type": "boolean"},
+}
 _STREAM_OPTIONS = _object(
     {"include_usage": {"type": "boolean"}, "include_obfuscation": {}},
 )
@@ -98,9 +103,7 @@ _CHAT = _object(
         "stream_options": _STREAM_OPTIONS,
         "n": _COUNT,
         "stop": _STOP,
-        "tools": {"type": "array", "items": {"type": "object"}},
-        "tool_choice": {"anyOf": [{"enum": ["none", "auto", "required"]}, {"type": "object"}]},
-        "parallel_tool_calls": {"type": "boolean"},
+        **_TOOLS,
         "logprobs": {"type": "boolean"},
         "top_logprobs": _ALTERNATIVES,
         "response_format": _FORMAT,
@@ -136,6 +139,7 @@ _RESPONSES = _object(
         **_SHARED,
         "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
         "instructions": {"type": "string"},
+        **_TOOLS,
         "text": _object({"format": _FORMAT, "verbosity": {"enum": ["medium"]}}),
     },
     "model",

@@ -171,7 +171,7 @@ def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Ask
     check_unsupported(body, UNSUPPORTED)
     model = models.named(typed(body, "model", str, "the name of a model"))
     prompt = prompt_in(typed(body, "messages", list, _MESSAGES), "messages")
-    options, noted = chain_options(body, model, limits, _format(body, limits)) | _of_tools(body, model), None
+    options, noted = chain_options(body, model, limits, _format(body, limits)) | of_tools(body, model), None
     most = alternatives(body, "top_logprobs")
     if flag(body, "logprobs"):
         options, noted = noting(options, model.name, most)
@@ -370,7 +370,7 @@ def _checks(texts: Sequence[Any], limits: Limits) -> list[Check]:
         raise invalid(told(error), "revision.checks") from None
 
 
-def _of_tools(body: Mapping[str, Any], model: Model) -> Options:
+def of_tools(body: Mapping[str, Any], model: Model) -> Options:
     """Return the fields beside `tools`, which go to the model's server as they are, as options."""
     found = {name: body[name] for name in ("tool_choice", "parallel_tool_calls") if name in body}
     choice = found.get("tool_choice", "auto")

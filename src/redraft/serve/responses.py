@@ -1,6 +1,7 @@
 """`/v1/responses`, OpenAI's newer API, for texts: drafts and feedback are reasoning, the answer a message.
 
-Nothing is stored, so a conversation is sent whole each time. Tools, images and files belong to chat requests.
+Nothing is stored, so a conversation is sent whole each time. Tools are functions of the client. Images and
+files belong to chat requests.
 """
 
 from __future__ import annotations
@@ -26,15 +27,24 @@ from redraft.serve.requests import (
     check_unsupported,
     flag,
     format_checks,
+    of_tools,
     prompt_in,
     typed,
 )
 from redraft.verify.base import Check
 
-OPTIONS = {"temperature": "temperature", "top_p": "top_p", "max_output_tokens": "max_tokens"}
+OPTIONS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_output_tokens": "max_tokens",
+    "tools": "tools",
+}
 """Fields that are options, with the option's name."""
 
-OWN = ("model", "input", "instructions", "stream", "text", "revision", "redraft")
+OWN = (
+    *("model", "input", "instructions", "stream", "text", "revision", "redraft"),
+    *("tool_choice", "parallel_tool_calls"),
+)
 """Fields that are read here."""
 
 UNSUPPORTED: Mapping[str, Sequence[Any]] = {
@@ -42,12 +52,9 @@ UNSUPPORTED: Mapping[str, Sequence[Any]] = {
     "conversation": [],
     "include": [[]],
     "max_tool_calls": [],
-    "parallel_tool_calls": [True],
     "previous_response_id": [],
     "prompt": [],
     "reasoning": [{}, {"summary": "auto"}],
-    "tool_choice": ["auto", "none"],
-    "tools": [[]],
     "top_logprobs": [0],
     "truncation": ["disabled"],
 }
@@ -57,6 +64,8 @@ FIELDS = (*OWN, *OPTIONS, *WITHOUT_EFFECT, *UNSUPPORTED)
 
 _TEXTS = ("input_text", "output_text", "text")
 """Types of the parts of a message that are text."""
+
+_OF_FUNCTION = ("name", "description", "parameters", "strict")
 
 _CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Why an answer is incomplete, by its `finish_reason`."""
@@ -71,13 +80,34 @@ def responses_request(body: Mapping[str, Any], models: Models, limits: Limits) -
     check_names(body, FIELDS, "a request for a response")
     check_unsupported(body, UNSUPPORTED)
     model = models.named(typed(body, "model", str, "the name of a model"))
+    body = _with_tools(body)
     return Asked(
         model.name,
         prompt_in(_messages(body), "input"),
-        chain_options(body, model, limits, _format(body, limits), OPTIONS),
+        chain_options(body, model, limits, _format(body, limits), OPTIONS) | of_tools(body, model),
         stream=flag(body, "stream"),
         with_chain=flag(body, "redraft"),
     )
+
+
+def _with_tools(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the body with `tools` and `tool_choice` as in chats, where functions have their own object."""
+    tools = [_tool(tool) for tool in typed(body, "tools", list, "a list of tools", [])]
+    choice = body.get("tool_choice")
+    if isinstance(choice, dict):
+        choice = {"type": "function", "function": {"name": choice.get("name")}}
+    found = {"tools": tools or None, "tool_choice": choice}
+    body = {name: value for name, value in body.items() if name not in found}
+    return {**body, **{name: value for name, value in found.items() if value is not None}}
+
+
+def _tool(tool: Any) -> dict[str, Any]:
+    if not isinstance(tool, dict) or tool.get("type") != "function" or not isinstance(tool.get("name"), str):
+        kind = tool.get("type") if isinstance(tool, dict) else tool
+        raise invalid(
+            f"tools has one of the type {shown(kind)}, and may have functions with a name.", "tools"
+        )
+    return {"type": "function", "function": {name: tool[name] for name in _OF_FUNCTION if name in tool}}
 
 
 def _messages(body: Mapping[str, Any]) -> list[Any]:
@@ -91,19 +121,45 @@ def _messages(body: Mapping[str, Any]) -> list[Any]:
     instructions = typed(body, "instructions", str, "a text", "")
     messages = [{"role": "system", "content": instructions}] if instructions else []
     kept = [item for item in given if not (isinstance(item, Mapping) and item.get("type") == "reasoning")]
-    return [*messages, *map(_message, kept)]
+    for item in kept:
+        message = _message(item)
+        if _calls(message) and messages and messages[-1].get("role") == "assistant":
+            messages[-1]["tool_calls"] = [*messages[-1].get("tool_calls", ()), *message["tool_calls"]]
+        else:
+            messages.append(message)
+    return messages
+
+
+def _calls(message: Any) -> bool:
+    return isinstance(message, dict) and "tool_calls" in message
 
 
 def _message(item: Any) -> Any:
     """Return an item of the input as a message. What is no message is left to the check of messages."""
     if not isinstance(item, Mapping):
         return item
-    if (kind := item.get("type", "message")) != "message":
-        raise invalid(f"input has an item of the type {shown(kind)}, and takes messages only.", "input")
+    kind = item.get("type", "message")
+    if kind == "function_call":
+        function = {name: _text_in(item, name) for name in ("name", "arguments")}
+        call = {"id": _text_in(item, "call_id"), "type": "function", "function": function}
+        return {"role": "assistant", "content": None, "tool_calls": [call]}
+    if kind == "function_call_output":
+        output = item.get("output")
+        content = [_part(part) for part in output] if isinstance(output, list) else output
+        return {"role": "tool", "tool_call_id": _text_in(item, "call_id"), "content": content}
+    if kind != "message":
+        known = "messages, function_call and function_call_output"
+        raise invalid(f"input has an item of the type {shown(kind)}, and takes {known}.", "input")
     content = item.get("content")
     if isinstance(content, list):
         content = [_part(part) for part in content]
     return {"role": item.get("role"), "content": content}
+
+
+def _text_in(item: Mapping[str, Any], name: str) -> str:
+    if not isinstance(text := item.get(name), str):
+        raise invalid(f"input has a {item['type']} whose {name} is {shown(text)}, and no text.", "input")
+    return text
 
 
 def _part(part: Any) -> dict[str, Any]:
@@ -141,7 +197,9 @@ class ResponseReply:
         """Return the whole reply."""
         message = self.messages[0]
         texts = [("reasoning_content", message.reasoning), ("content", answer_of(message.finished))]
-        self._items = [_item(field, text) for field, text in texts if text or field == "content"]
+        calls = [_call(call) for call in message.tool_calls]
+        said = [_item(field, text) for field, text in texts if text or (field == "content" and not calls)]
+        self._items = [*said, *calls]
         return self._response(message.finished)
 
     def events(self, _index: int, event: Event) -> Iterator[bytes]:
@@ -151,9 +209,12 @@ class ResponseReply:
         for piece in self.messages[0].take(event):
             yield from self._add(piece)
         if isinstance(event, Finished):
-            if self._open is None or self._open.field != "content":
+            calls = self.messages[0].tool_calls
+            if not calls and (self._open is None or self._open.field != "content"):
                 yield from self._add(Piece("content", ""))
             yield from self._close()
+            for call in calls:
+                yield from self._called(_call(call))
             response = self._response(event.chain)
             yield self._event(f"response.{response['status']}", response=response)
 
@@ -184,6 +245,18 @@ class ResponseReply:
         if piece.text:
             _part_of(self._items[-1])["text"] += piece.text
             yield self._of_part("delta", delta=piece.text, **self._probabilities(piece.field))
+
+    def _called(self, item: dict[str, Any]) -> Iterator[bytes]:
+        """Yield the events of a call of a tool."""
+        self._items.append(item)
+        number = len(self._items) - 1
+        where = {"item_id": item["id"], "output_index": number}
+        begun = {**item, "status": "in_progress", "arguments": ""}
+        kind, arguments = "response.function_call_arguments", item["arguments"]
+        yield self._event("response.output_item.added", output_index=number, item=begun)
+        yield self._event(f"{kind}.delta", **where, delta=arguments)
+        yield self._event(f"{kind}.done", **where, name=item["name"], arguments=arguments)
+        yield self._event("response.output_item.done", output_index=number, item=item)
 
     def _close(self) -> Iterator[bytes]:
         """Yield the events of the end of an item."""
@@ -224,11 +297,25 @@ class ResponseReply:
             "incomplete_details": {"reason": cut} if cut else None,
             "model": self.asked.model,
             "output": self._items,
-            "parallel_tool_calls": True,
-            "tool_choice": "auto",
-            "tools": [],
+            **self._tools(),
             "usage": self._usage() if chain else None,
             **more,
+        }
+
+    def _tools(self) -> dict[str, Any]:
+        """Return the tools of the request, in the words of this API."""
+        options = self.asked.options
+        beside = options.get("extra_body") or {}
+        choice = beside.get("tool_choice", "auto")
+        if isinstance(choice, dict):
+            choice = {"type": "function", "name": choice["function"]["name"]}
+        return {
+            "parallel_tool_calls": beside.get("parallel_tool_calls", True),
+            "tool_choice": choice,
+            "tools": [
+                {"type": "function", "parameters": None, "strict": None, **tool["function"]}
+                for tool in options.get("tools", ())
+            ],
         }
 
     def _usage(self) -> dict[str, Any]:
@@ -255,6 +342,13 @@ def _item(field: str, text: str) -> dict[str, Any]:
         return {**message, "content": [part]}
     part = {"type": "summary_text", "text": text}
     return {"id": _id("rs"), "type": "reasoning", "status": "completed", "summary": [part]}
+
+
+def _call(call: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the call of a tool as an item of the output."""
+    function = call["function"]
+    named = {"call_id": call["id"], "name": function["name"], "arguments": function["arguments"]}
+    return {"id": _id("fc"), "type": "function_call", "status": "completed", **named}
 
 
 def _part_of(item: dict[str, Any]) -> dict[str, Any]:
