@@ -36,6 +36,15 @@ def test_runs_with_a_limit_of_tokens_do_everything_in_the_end() -> None:
     assert [chain.id for chain in chains()] == [f"prompts/{n}" for n in range(10)]
 
 
+def test_only_the_first_prompts_are_answered_and_a_later_run_goes_on() -> None:
+    for limit in (3, 5):
+        result = answer("--limit", str(limit))
+        assert result.exit_code == 0, result.output
+        assert sorted(chain.id for chain in chains()) == [f"prompts/{n}" for n in range(limit)]
+    assert answer().exit_code == 0
+    assert len(chains()) == 10
+
+
 def test_a_limit_of_money_counts_what_tokens_cost() -> None:
     result = answer("--limit-usd", "0.1", "--price", "0,1000", "--parallel", "1")
     assert result.exit_code == 4

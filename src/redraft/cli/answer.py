@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Container, Iter
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -18,7 +19,7 @@ import typer
 
 from redraft.cli.batching import Batching, under_way
 from redraft.cli.options import USUAL, CacheFile, FlagGroup, FlagValues, fill_in, takes
-from redraft.cli.running import Journal, RetryFailed, RunFlags, check_out
+from redraft.cli.running import First, Journal, RetryFailed, RunFlags, check_out
 from redraft.cli.shell import only_ours, tell
 from redraft.counting import counted
 from redraft.errors import RedraftError, UsageError
@@ -60,6 +61,7 @@ def answer(
     ],
     out: Out,
     run: RunFlags,
+    limit: First = None,
     shape: Annotated[Shape, typer.Option("--format", help="What to write.")] = "chain",
     model_id: Annotated[
         str | None,
@@ -100,6 +102,7 @@ def answer(
         journal=journal,
         cache=cache,
         retry_failed=retry_failed,
+        making=Making(records=records_to(limit)),
     )
 
 
@@ -197,10 +200,15 @@ class Form:
         return write(chain, self.model_id or str(chain.model.get("name", "")))
 
 
-def _records(file: Path) -> Iterator[Chain]:
-    from redraft.formats.read.records import read_records
+def records_to(limit: int | None) -> Callable[[Path], Iterator[Chain]]:
+    """Return what reads the first records of a file: so many, or all with None."""
 
-    return read_records(file)
+    def records(file: Path) -> Iterator[Chain]:
+        from redraft.formats.read.records import read_records
+
+        return islice(read_records(file), limit)
+
+    return records
 
 
 @dataclass(frozen=True)
@@ -225,7 +233,7 @@ class Making:
 
     verb: str = "answer"
     flags: FlagGroup = USUAL
-    records: Callable[[Path], Iterator[Chain]] = _records
+    records: Callable[[Path], Iterator[Chain]] = records_to(None)  # noqa: RUF009  (it has no state)
     options: Callable[[Chain], Mapping[str, Any]] = lambda _: {}
     finished: Callable[[Chain, Chain], Chain | None] = lambda chain, _: chain
     scored: Callable[[Chain, Chain], Awaitable[Chain]] | None = None

@@ -17,7 +17,7 @@ import typer
 
 from redraft.cli.answer import Form, Making, Out, answer_file
 from redraft.cli.options import CacheFile, FlagGroup, fill_in, takes
-from redraft.cli.running import Journal, RetryFailed, RunFlags
+from redraft.cli.running import First, Journal, RetryFailed, RunFlags
 from redraft.options import EvalFlags
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ def evaluate(
     source: Annotated[Path, typer.Argument(metavar="RECORDS", help="The task's file, as it is published.")],
     out: Out,
     run: RunFlags,
-    limit: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Only the first N records.", show_default=False),
-    ] = None,
+    limit: First = None,
     run_code: Annotated[
         bool,
         typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox."),

@@ -41,6 +41,10 @@ LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
 LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
 LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+First = Annotated[
+    int | None,
+    typer.Option("--limit", metavar="N", min=1, help="Only the first N records.", show_default=False),
+]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only what failed before.")]
 Journal = Annotated[Path | None, _journal("Store replies: none is paid for twice.")]
 OwnJournal = Annotated[Path | None, _journal("Where replies are stored.  [FILE.journal.db]")]

@@ -106,6 +106,28 @@ def test_from_standard_input_to_a_packed_file(tmp_path: Path) -> None:
     assert len(gzip.decompress(out.read_bytes()).splitlines()) == 4
 
 
+@pytest.mark.parametrize("flags", [[], ["-q"]])
+def test_rules_that_leave_hardly_a_record_end_with_status_1_and_the_rule(
+    flags: list[str], tmp_path: Path
+) -> None:
+    orders = [talk(str(n), f"Write a poem about number {n}.", "Roses are red.") for n in range(30)]
+    path, out = tmp_path / "orders.json", tmp_path / "out.jsonl"
+    path.write_text(json.dumps([*orders, talk("why", "Why is it so?", "Because it is.")]))
+    result = clean(path, "--like", "selfee", "-o", out, "-j", 1, *flags)
+    assert result.exit_code == 1
+    assert "1 of 31 records are left: question dropped 30." in result.stderr
+    assert "--skip question" in result.stderr
+    assert ids(out.read_text()) == ["orders/why"]
+
+
+@pytest.mark.parametrize(("name", "count"), [("mbpp", 969), ("conala", 2777)])
+def test_selfees_rules_keep_selfees_own_tasks(name: str, count: int, shared_data: Path) -> None:
+    """Its chains of code are instructions, which its rules for conversations do not fit."""
+    result = clean(shared_data / "selfee" / "chains" / f"{name}.jsonl", "--like", "selfee", "-j", 1)
+    assert result.exit_code == 0
+    assert len(result.stdout.splitlines()) > 0.95 * count
+
+
 def test_broken_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
     path, side = tmp_path / "a.jsonl", tmp_path / "side.jsonl"
     good = json.dumps(RECORDS[0]).encode()

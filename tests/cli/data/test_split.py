@@ -47,7 +47,7 @@ def ids(out: str) -> list[str]:
 
 
 def test_pieces_go_to_standard_output_and_counts_to_standard_error(talks: Path, words: Path) -> None:
-    result = split(talks, "--tokenizer", words, "--limit", 64, "-j", 1)
+    result = split(talks, "--tokenizer", words, "--limit", 64, "--format", "chat", "-j", 1)
     assert result.exit_code == 0
     assert ids(result.stdout) == ["talks/t0#1", "talks/t0#2", "talks/t1"]
     assert result.stderr.splitlines() == [
@@ -60,7 +60,8 @@ def test_pieces_go_to_standard_output_and_counts_to_standard_error(talks: Path, 
 
 def test_what_is_too_long_can_be_dropped_to_a_side_file(talks: Path, words: Path, tmp_path: Path) -> None:
     out, side = tmp_path / "out.jsonl", tmp_path / "side.jsonl"
-    args = (talks, "--tokenizer", words, "--limit", 64, "-j", 1, "-o", out, "--too-long", "drop")
+    args = (talks, "--tokenizer", words, "--limit", 64, "--format", "chat", "-j", 1, "-o", out)
+    args += ("--too-long", "drop")
     assert split(*args, "--dropped", side, "-q").stderr == ""
     assert ids(out.read_text()) == ["talks/t0#2", "talks/t1"]
     long, broken = map(json.loads, side.read_text().splitlines())
@@ -68,6 +69,19 @@ def test_what_is_too_long_can_be_dropped_to_a_side_file(talks: Path, words: Path
     assert long["reason"] == "92 tokens, at most 64"
     assert long["record"]["steps"][0]["answer"] == "w " * 40
     assert (broken["rule"], broken["where"]) == ("unreadable", f"{talks}:2")
+
+
+@pytest.mark.parametrize(
+    ("flags", "pieces"), [([], 3), (["--format", "vicuna"], 3), (["--format", "chat"], 2)]
+)
+def test_tokens_are_those_of_the_training_text(
+    flags: list[str], pieces: int, talks: Path, words: Path
+) -> None:
+    """Two exchanges of 20 words each fit into 64 tokens, but not with a preamble or a system message."""
+    result = split(talks, "--tokenizer", words, "--limit", 64, "-j", 1, *flags)
+    assert [name for name in ids(result.stdout) if "t0" in name] == [
+        f"talks/t0#{n + 1}" for n in range(pieces)
+    ]
 
 
 def test_strict_stops_at_a_broken_line(talks: Path, words: Path, tmp_path: Path) -> None:

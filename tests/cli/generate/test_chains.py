@@ -420,6 +420,15 @@ def test_every_shipped_recipe_makes_a_chain(name: str) -> None:
     assert chains()[0].steps
 
 
+def test_only_the_first_records_are_used_and_an_estimate_is_of_these() -> None:
+    records([{"instruction": f"Describe bird {n}."} for n in range(20)])
+    result = generate(["A bird.", GOOD] * 20, "--limit", "8", "--estimate", "4")
+    assert "estimate   all 8 records, from 4, with 95 % intervals" in result.output
+    assert all(int(chain.id.partition("/")[2]) < 8 for chain in chains())
+    assert generate(["A bird.", GOOD] * 20, "--limit", "8").exit_code == 0
+    assert sorted(chain.id for chain in chains()) == [f"records/{n}" for n in range(8)]
+
+
 def test_an_estimate_makes_a_sample_that_the_run_keeps() -> None:
     records([{"instruction": f"Describe bird {n}.", "output": GOLD} for n in range(20)])
     result = generate(["A bird.", GOOD] * 20, "--estimate", "4", "--price", "1,1")

@@ -6,12 +6,14 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, RoleUsage, Step, Usage
 from redraft.collect.clean.split import TURN_TOKENS, SplitPart, split
 from redraft.formats.read.records import chain_of
+from redraft.formats.render.spans import TrainingFormat, spans_of
 
 Message = dict[str, Any]
 
@@ -165,10 +167,10 @@ MESSAGES = st.lists(
 )
 
 
-@given(MESSAGES, st.integers(0, 80))
-def test_pieces_joined_are_the_conversation(said: list[Message], limit: int) -> None:
+@given(MESSAGES, st.integers(0, 80), st.sampled_from(["chat", "vicuna", "selfee"]))
+def test_pieces_joined_are_the_conversation(said: list[Message], limit: int, form: TrainingFormat) -> None:
     chain = chain_of({"messages": said})
-    pieces = split(chain, words, limit)
+    pieces = split(chain, words, limit, form)
     system = []
     for message in said:
         if message["role"] != "system":
@@ -185,6 +187,31 @@ def test_pieces_joined_are_the_conversation(said: list[Message], limit: int) -> 
             for i, message in enumerate(begins)
         )
         assert piece.tokens <= limit or humans <= 1
+
+
+@pytest.mark.parametrize("form", ["selfee", "alpaca", "vicuna", "stablevicuna", "self-instruct"])
+def test_pieces_fit_as_training_texts(form: TrainingFormat) -> None:
+    for limit in (90, 120, 150):
+        pieces = split(talk(*[4, 6] * 18, system="Be brief."), words, limit, form)
+        assert len(pieces) > 1
+        for piece in pieces:
+            spans = spans_of(piece.chain, form, "full")
+            text = "".join(span.text for span in spans)
+            assert piece.tokens == 1 + words(text) + sum(span.stop for span in spans) <= limit
+        longer = split(talk(*[4, 6] * 18, system="Be brief."), words, pieces[0].tokens - 1, form)
+        assert len(messages_of(longer[0].chain)) == len(messages_of(pieces[0].chain)) - 2
+
+
+def test_feedback_counts_with_its_headings() -> None:
+    judged = Step(answer="w " * 20, feedback=Feedback(text="f " * 10, verdict="revise", by="model"))
+    chain = Chain(id="c", prompt=Prompt(instruction="q " * 5), steps=(judged, Step(answer="x " * 20)), best=1)
+    (plain,), (whole,) = split(chain, words, 30), split(chain, words, 30, "selfee")
+    assert whole.tokens > plain.tokens
+
+
+def test_what_a_format_cannot_write_counts_as_its_texts() -> None:
+    (piece,) = split(Chain(prompt=Prompt(instruction="q " * 50)), words, 30, "selfee")
+    assert piece.tokens == 50 + TURN_TOKENS
 
 
 def gold(question: int, rationale: int, answer: int) -> Chain:

@@ -95,9 +95,28 @@ def clean(
     output.tell_counts()
     if left[True] and "html" in plan.rules:
         output.tell(f"{left[True]:,} with HTML left in answers", _LEFT)
+    _check_kept(output)
 
 
 _LEFT = "The user asked for HTML, or not all answers are HTML: redraft data clean FILE --explain ID"
+
+
+FEWEST = 0.05
+"""Share of the records below which a run fails: its rules do not fit the data."""
+
+
+def _check_kept(output: common.DataOutput) -> None:
+    """End with status 1 if hardly a record is left."""
+    from redraft.cli.shell import tell
+
+    total = output.kept + output.gone.counts.total()
+    if output.kept < FEWEST * total:
+        [(rule, number)] = output.gone.counts.most_common(1)
+        tell(
+            f"{output.kept:,} of {total:,} records are left: {rule} dropped {number:,}.",
+            f"If the rule does not fit this data: --skip {rule}",
+        )
+        raise typer.Exit(1)
 
 
 def _lines(results: Iterable[Cleaned], left: Counter[bool]) -> Iterator[bytes]:

@@ -22,6 +22,10 @@ def split(
     file: Source,
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="Most tokens of a piece.")] = 2048,
     tokenizer: Tokenizer = "default",
+    form: Annotated[
+        Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"],
+        typer.Option("--format", help="The training text to count, as in `train sft`."),
+    ] = "selfee",
     too_long: Annotated[
         Literal["keep", "drop"],
         typer.Option(help="What to do with a single exchange over the limit."),
@@ -32,7 +36,8 @@ def split(
     """Split long conversations at their turns.
 
     Each piece begins with a user's turn and repeats the system message. No turn is lost. The pieces of ID
-    are ID#1, ID#2 … Each turn leaves 6 tokens for the chat template.
+    are ID#1, ID#2 … Tokens are those of the training text: --format is the one of redraft train sft, and chat
+    leaves 6 tokens a turn for the model's template.
     """
     from collections import Counter
     from functools import partial
@@ -42,9 +47,12 @@ def split(
 
     lines = common.lines_in(file)
     count = token_count(tokenizer)
-    work = partial(split_line, count=count, limit=limit, drop=too_long == "drop", strict=flags.strict)
+    work = partial(
+        split_line, count=count, limit=limit, format=form, drop=too_long == "drop", strict=flags.strict
+    )
     total: Counter[str] = Counter()
-    config = {"limit": limit, "tokenizer": tokenizer, "too_long": too_long, "strict": flags.strict}
+    config = {"limit": limit, "tokenizer": tokenizer, "format": form, "too_long": too_long}
+    config["strict"] = flags.strict
     provenance = Provenance("data split", config, file)
 
     def about() -> dict[str, Any]:

@@ -7,16 +7,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.answer import Form, Making, Out, answer_file
+from redraft.cli.answer import Form, Making, Out, answer_file, records_to
 from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
-from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, own_journal
+from redraft.cli.running import First, OwnJournal, RetryFailed, RunFlags, own_journal
 from redraft.options import TEACHER, ChainFlags
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def chains(
     ],
     out: Out,
     run: RunFlags,
+    limit: First = None,
     journal: OwnJournal = None,
     retry_failed: RetryFailed = False,
     run_code: Annotated[
@@ -89,7 +90,8 @@ def chains(
         settings.values.setdefault("accept_score", ACCEPT_SCORE)
     settings = replace(settings, stand_ins=making.stand_ins)
     _tell_idle(settings, run_code=run_code)
-    sample = Sample(settings, out, run.at_once, estimate) if estimate else None
+    records = records_to(limit)
+    sample = Sample(settings, out, run.at_once, estimate, records) if estimate else None
     answer_file(
         source,
         out,
@@ -99,7 +101,11 @@ def chains(
         journal=own_journal(journal, out),
         retry_failed=retry_failed,
         making=_making(
-            making, out, sample, {name: flags.get(name) or settings.get(name) for name in OF_A_RUN}
+            making,
+            out,
+            sample,
+            {name: flags.get(name) or settings.get(name) for name in OF_A_RUN},
+            sample.records if sample else records,
         ),
     )
 
@@ -120,24 +126,25 @@ class Sample:
 
     Attributes:
         size: How many there should be.
+        read: Reads all records of a file.
     """
 
     settings: FlagValues
     out: Path
     parallel: int
     size: int
+    read: Callable[[Path], Iterator[Chain]]
     _lengths: dict[str, int] = field(default_factory=dict)
     _count: int = 0
 
     def records(self, file: Path) -> Iterator[Chain]:
         """Yield the records of the sample."""
-        from redraft.formats.read.records import read_records
         from redraft.generate.estimate import spread
 
-        lengths = array("Q", (len(record.prompt.text) for record in read_records(file)))
+        lengths = array("Q", (len(record.prompt.text) for record in self.read(file)))
         self._count = len(lengths)
         places = spread(lengths, self.size, self.settings.get("seed") or 0)
-        for place, record in enumerate(read_records(file)):
+        for place, record in enumerate(self.read(file)):
             if place in places:
                 self._lengths[record.id] = lengths[place]
                 yield record
@@ -157,9 +164,14 @@ class Sample:
         return Estimate(self._count, sample, self.parallel, **limits).rows()
 
 
-def _making(making: ChainMaking, out: Path, sample: Sample | None, of_run: Mapping[str, Any]) -> Making:
+def _making(
+    making: ChainMaking,
+    out: Path,
+    sample: Sample | None,
+    of_run: Mapping[str, Any],
+    records: Callable[[Path], Iterator[Chain]],
+) -> Making:
     """Return what records give to their chains, and what is done with these."""
-    from redraft.formats.read.records import read_records
     from redraft.generate.chains import ChainCounts, leaked
     from redraft.generate.leaks import LeakFile
 
@@ -191,7 +203,7 @@ def _making(making: ChainMaking, out: Path, sample: Sample | None, of_run: Mappi
     return Making(
         "generate chains",
         FLAGS,
-        sample.records if sample else read_records,
+        records,
         making.options,
         finished,
         may_drop=True,

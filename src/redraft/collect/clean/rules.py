@@ -241,7 +241,15 @@ def _broken_list(text: str) -> bool:
     return False
 
 
+def _is_task(chain: Chain) -> bool:
+    """Whether a record is an instruction with its answer, and no conversation. An instruction is an order."""
+    reviewed = any(step.feedback for step in chain.steps)
+    return chain.prompt.messages is None and bool(reviewed or chain.prompt.input or gold_answers(chain))
+
+
 def _question(chain: Chain, _: RuleSettings) -> Outcome:
+    if _is_task(chain):
+        return chain
     first = next((turn for turn in turns_of(chain) if turn.role == "user"), None)
     return chain if first and is_question(first.text) else "the first turn is not in the form of a question"
 
@@ -325,7 +333,7 @@ RULES = (
     Rule("short", f"drop conversations under {SHORT} characters", _short, usual=True),
     Rule("blocked", "drop records with a word from the lists of --blocked", _blocked),
     Rule("wrong-format", "drop records with a list numbered 1, 1", _wrong_format),
-    Rule("question", "drop records that do not begin with a question", _question),
+    Rule("question", "drop conversations that do not begin with a question; tasks stay", _question),
     Rule("answer-question", "drop records whose answer ends in a question", _answer_question),
     Rule("language", "drop records in other languages than --languages; keep unknown ones", _language),
 )

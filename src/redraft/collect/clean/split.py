@@ -16,8 +16,10 @@ from typing import Any
 
 from redraft.chain import Chain, Prompt, Step, Usage, content_of
 from redraft.collect.clean.dropped import Drop, chain_or_drop
+from redraft.errors import RecordError
 from redraft.formats.gold import answer_of
 from redraft.formats.read.records import RawRecord
+from redraft.formats.render.spans import TrainingFormat, spans_of
 from redraft.formats.selfee import render_steps
 
 Count = Callable[[str], int]
@@ -27,7 +29,7 @@ LIMIT = 2048
 """Length of Vicuna's and SelFee's training sequences, in tokens."""
 
 TURN_TOKENS = 6
-"""Tokens to leave per turn for the chat template, as in FastChat's splitter."""
+"""Tokens to leave per turn for a chat template, as in FastChat's splitter."""
 
 WHOLE = ("origin", "source", "lang")
 """Fields of `meta` that describe the whole conversation and go to every piece."""
@@ -41,14 +43,19 @@ class SplitPart:
 
     Attributes:
         chain: Has the whole's id, with `#1`, `#2`… if there are several parts.
-        tokens: Includes the chat template. For a chain that fits, an upper bound.
+        tokens: In the training format. For a chain that fits, an upper bound.
     """
 
     chain: Chain
     tokens: int
 
 
-def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[SplitPart]:
+def split(
+    chain: Chain,
+    count: Count,
+    limit: int = LIMIT,
+    format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
+) -> list[SplitPart]:
     """Split a chain into parts of at most `limit` tokens or a single exchange.
 
     A chain that fits or cannot be cut is returned unchanged. Otherwise each part repeats the leading system
@@ -57,21 +64,54 @@ def split(chain: Chain, count: Count, limit: int = LIMIT) -> list[SplitPart]:
     are in `meta.message`.
 
     Only turns before the user's first, which `clean` removes, can begin a part instead of a user's turn.
+
+    Args:
+        chain: The conversation.
+        count: As above.
+        limit: Most tokens of a part.
+        format: The text whose tokens are counted. For `chat`, whose template belongs to a model, and for what
+            a format cannot write, it is the texts and `TURN_TOKENS` a turn.
     """
     head, exchanges = _parts(chain.prompt)
-    opening, sizes = _sizes(chain, head, exchanges, _most)
-    if opening + sum(sizes) <= limit:
-        return [SplitPart(chain, opening + sum(sizes))]
+    most = _written(chain, format, _most)
+    if most is None:
+        opening, sizes = _sizes(chain, head, exchanges, _most)
+        most = opening + sum(sizes)
+    if most <= limit:
+        return [SplitPart(chain, most)]
     opening, sizes = _sizes(chain, head, exchanges, count)
-    ranges = _packed(sizes, limit - opening)
-    if len(exchanges) < 2 or len(ranges) < 2:
-        return [SplitPart(chain, opening + sum(sizes))]
-    chains = [_part(chain, head, list(joined(*exchanges[each.start : each.stop]))) for each in ranges[:-1]]
-    chains.append(_end(chain, [*head, *joined(*exchanges[ranges[-1].start :])]))
+
+    def part(places: range) -> Chain:
+        turns = list(joined(*exchanges[places.start : places.stop]))
+        if len(places) == len(exchanges):
+            return chain
+        last = places.stop == len(exchanges)
+        return _end(chain, [*head, *turns]) if last else _part(chain, head, turns)
+
+    def tokens(places: range) -> int:
+        found = _written(part(places), format, count)
+        return opening + sum(sizes[places.start : places.stop]) if found is None else found
+
+    if len(exchanges) < 2:
+        return [SplitPart(chain, tokens(range(len(exchanges))) if exchanges else opening + sum(sizes))]
+    ranges = _packed(sizes, limit - opening, lambda places: tokens(places) <= limit)
+    if len(ranges) < 2:
+        return [SplitPart(chain, tokens(ranges[0]))]
     return [
-        SplitPart(each.model_copy(update={"id": f"{chain.id}#{i}"}), opening + sum(sizes[r.start : r.stop]))
-        for i, (each, r) in enumerate(zip(chains, ranges, strict=True), start=1)
+        SplitPart(part(places).model_copy(update={"id": f"{chain.id}#{i}"}), tokens(places))
+        for i, places in enumerate(ranges, start=1)
     ]
+
+
+def _written(chain: Chain, format: TrainingFormat, count: Count) -> int | None:  # noqa: A002  (as above)
+    """Return the tokens of a training text, its first and its stop tokens included; None if there is none."""
+    if format == "chat":
+        return None
+    try:
+        spans = spans_of(chain, format, "full")
+    except RecordError:
+        return None
+    return 1 + count("".join(span.text for span in spans)) + sum(span.stop for span in spans)
 
 
 def _most(text: str) -> int:
@@ -129,15 +169,21 @@ def _size(message: Message, count: Count) -> int:
     return count(content_of(message)) + TURN_TOKENS
 
 
-def _packed(sizes: Sequence[int], room: int) -> list[range]:
-    """Group exchanges: as many as there is room for, and at least one."""
-    pieces, begin, used = [], 0, 0
-    for i, size in enumerate(sizes):
-        if i > begin and used + size > room:
-            pieces.append(range(begin, i))
-            begin, used = i, 0
-        used += size
-    return [*pieces, range(begin, len(sizes))]
+def _packed(sizes: Sequence[int], room: int, fits: Callable[[range], bool]) -> list[range]:
+    """Group exchanges: as many as fit, and at least one. Their sizes say where to begin to try."""
+    pieces, begin = [], 0
+    while begin < len(sizes):
+        end, used = begin + 1, sizes[begin]
+        while end < len(sizes) and used + sizes[end] <= room:
+            used += sizes[end]
+            end += 1
+        while end > begin + 1 and not fits(range(begin, end)):
+            end -= 1
+        while end < len(sizes) and fits(range(begin, end + 1)):
+            end += 1
+        pieces.append(range(begin, end))
+        begin = end
+    return pieces
 
 
 def _part(chain: Chain, head: Sequence[Message], turns: Sequence[Message]) -> Chain:
@@ -191,7 +237,15 @@ class Done:
     counts: Counter[str]
 
 
-def split_line(line: RawRecord, *, count: Count, limit: int, drop: bool, strict: bool) -> Done:
+def split_line(
+    line: RawRecord,
+    *,
+    count: Count,
+    limit: int,
+    format: TrainingFormat,  # noqa: A002  (as above)
+    drop: bool,
+    strict: bool,
+) -> Done:
     """Split a record into parts of at most `limit` tokens. With `drop`, single exchanges over it are dropped.
 
     Raises:
@@ -200,7 +254,7 @@ def split_line(line: RawRecord, *, count: Count, limit: int, drop: bool, strict:
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return Done((), (chain,), Counter())
-    pieces = split(chain, count, limit)
+    pieces = split(chain, count, limit, format)
     long = [piece for piece in pieces if piece.tokens > limit]
     kept = [piece for piece in pieces if not drop or piece.tokens <= limit]
     counts = Counter({"kept": len(kept), "too long": 0 if drop else len(long), "split": len(pieces) > 1})
