@@ -106,4 +106,4 @@ def test_a_model_that_needs_an_extra_says_which(bin_folder: Path, tmp_path: Path
     done = typed(bin_folder / "redraft", "ask", "hi", "--model", "tiny.gguf", cwd=tmp_path)
     assert done.returncode in (2, 3)
     assert "Traceback" not in done.stderr
-    assert "pip install 'redraft[local]'" in done.stderr
+    assert "pip install '.[local]'" in done.stderr

@@ -251,7 +251,7 @@ def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "statistics (here: scipy) needs the extra 'eval'" in done.stdout
-    assert "redraft[eval]" in done.stdout
+    assert ".[eval]" in done.stdout
 
 
 def test_a_share_of_independent_trials_is_wilsons_and_one_of_clusters_is_wider() -> None:

@@ -76,6 +76,7 @@ _HOMES = {
     "redraft.verify.function": ["demands"],
     "redraft.verify.parse": ["parse_check"],
 }
+_EXTRA_OF = {"HfEngine": "train", "diagnose": "eval", "evaluate": "eval"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 # `HfEngine` needs the extra 'train', and `from redraft import *` should not.
@@ -89,8 +90,15 @@ if not TYPE_CHECKING:  # it would hide wrong names from type checkers
             raise AttributeError(f"module 'redraft' has no attribute {name!r}")
         from importlib import import_module
 
-        globals()[name] = getattr(import_module(_HOME_OF[name]), name)
-        return globals()[name]
+        try:
+            found = getattr(import_module(_HOME_OF[name]), name)
+        except ImportError as error:
+            if (error.name or "").startswith("redraft"):
+                raise
+            stand_in: object = import_module("redraft.errors").absent(name, _EXTRA_OF[name])
+            return stand_in
+        globals()[name] = found
+        return found
 
 
 def __dir__() -> list[str]:

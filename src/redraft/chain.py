@@ -23,7 +23,7 @@ from pydantic import (
 )
 from typing_extensions import TypeVar
 
-from redraft.errors import OutputError, RecordError, UsageError, shown
+from redraft.errors import NEWER, OutputError, RecordError, UsageError, shown
 from redraft.files import replacing
 
 VERSION = 1
@@ -373,7 +373,7 @@ def _version_hint(line: str | bytes) -> str | None:
         return None
     version = record.get("version") if isinstance(record, dict) else None
     newer = isinstance(version, int) and version > VERSION
-    return "A newer redraft made this file: pip install -U redraft" if newer else None
+    return f"A newer redraft made this file: {NEWER}" if newer else None
 
 
 def write_jsonl(path: str | Path, chains: Iterable[Chain]) -> None:

@@ -82,11 +82,15 @@ class CheckSyntaxError(UsageError):
 
 
 def install(extra: str) -> str:
-    """Return the command that installs an extra. There is no release yet: a checkout is what works."""
-    return f"pip install 'redraft[{extra}]', or in a checkout of redraft: pip install '.[{extra}]'"
+    """Return the command that installs an extra. There is no release yet: it is typed in a checkout."""
+    return f"pip install '.[{extra}]', in the checkout of redraft"
 
 
-class MissingExtra(UsageError):
+NEWER = "git pull && pip install ., in the checkout of redraft"
+"""The command that installs a newer redraft."""
+
+
+class MissingExtra(UsageError, ImportError):
     """A part of redraft is needed that is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
@@ -94,6 +98,26 @@ class MissingExtra(UsageError):
             f"{what} needs the extra '{extra}', which is not installed.",
             hint=install(extra),
         )
+
+
+class _Absent(type):
+    """The type of what stands in for a name whose extra is not installed. All use of it is an error."""
+
+    _extra = ""
+
+    def __call__(cls, *_args: object, **_options: object) -> object:
+        raise MissingExtra(f"redraft.{cls.__name__}", cls._extra)
+
+    def __getattr__(cls, name: str) -> object:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise MissingExtra(f"redraft.{cls.__name__}", cls._extra)
+
+
+def absent(name: str, extra: str) -> type:
+    """Return what stands in for a public name while its extra is not installed, so that it can be listed."""
+    about = f"Not installed. {install(extra)}"
+    return _Absent(name, (), {"__doc__": about, "__module__": "redraft", "_extra": extra})
 
 
 class OutputError(UsageError):

@@ -59,7 +59,7 @@ def test_every_extra_is_told_with_what_installs_it() -> None:
     assert {"data", "dpo", "eval", "local", "serve", "train", "weights"} == set(USED) < set(extras())
     for extra in USED:
         finding = found(f"[{extra}]")
-        assert finding.well or finding.type_next.startswith(f"pip install 'redraft[{extra}]'")
+        assert finding.well or finding.type_next.startswith(f"pip install '.[{extra}]'")
 
 
 def test_a_model_that_is_missing_and_one_that_is_damaged() -> None:

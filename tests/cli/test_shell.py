@@ -46,7 +46,7 @@ def redraft(*args: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
 
 LANGUAGE = """\
 redraft: language needs the extra 'data', which is not installed.
-  pip install 'redraft[data]', or in a checkout of redraft: pip install '.[data]'
+  pip install '.[data]', in the checkout of redraft
 """
 TOO_LONG = """\
 redraft: the prompt has 5000 tokens and the context holds 4096.

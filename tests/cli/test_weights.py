@@ -165,7 +165,7 @@ def test_without_torch_the_extra_is_named(here: Path) -> None:
     command = [sys.executable, "-c", code, "weights", "diff", "base", "target", "-o", "delta"]
     result = subprocess.run(command, cwd=here, capture_output=True, text=True)
     assert result.returncode == 2
-    assert "pip install 'redraft[weights]'" in result.stderr
+    assert "pip install '.[weights]'" in result.stderr
 
 
 CONVERT = [

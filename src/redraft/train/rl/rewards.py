@@ -39,7 +39,7 @@ from redraft.engines.hf.reward import RewardModel
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, CheckSyntaxError, UsageError, shown
 from redraft.train.rl.posting import check_address, content, posted
-from redraft.verify.base import Check, Outcome, crash_of, run_check, together
+from redraft.verify.base import Check, Outcome, crash_of, is_crash, run_check, together
 from redraft.verify.command import Command
 from redraft.verify.function import FunctionCheck, takes_prompt
 from redraft.verify.parse import parse_check
@@ -115,7 +115,9 @@ class Called:
         try:
             found = await in_daemon_thread(lambda: function(*given))
             found = await found if inspect.isawaitable(found) else found
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if not is_crash(error):
+                raise
             raise CheckError(
                 f"the reward {self.function.name} crashed: {crash_of(error)}",
                 hint="Fix the function, and type the same command again: it resumes.",
