@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from redraft.weights.gguf.reader import read_header
+
 ALIGNMENT = 32
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
 
@@ -144,3 +146,14 @@ def _tiny_tensors(vocabulary: int) -> Tensors:
         "blk.0.ffn_norm.weight": ones,
         **{f"blk.0.{name}.weight": noise(shape, 0.3, 5) for name, shape in shapes.items()},
     }
+
+
+def with_text(model: Path, key: str, new: str, path: Path) -> Path:
+    """A copy of a model whose metadata has another text."""
+    raw, start = model.read_bytes(), read_header(model).start
+    at = raw.index(text(key)) + len(text(key)) + 4
+    end = at + 8 + struct.unpack_from("<Q", raw, at)[0]
+    # The padding before the tensors stays, and some is added: its length does not matter.
+    head = raw[:at] + text(new) + raw[end:start]
+    path.write_bytes(_padded(head) + raw[start:])
+    return path

@@ -197,7 +197,7 @@ class OfText(ScriptedEngine):
 
     @property
     def info(self) -> EngineInfo:
-        return replace(super().info, any_request=False, any_message=False)
+        return replace(super().info, any_request=False, any_message=False, tools=False)
 
 
 def test_a_model_that_takes_no_tools_says_so() -> None:

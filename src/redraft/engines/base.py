@@ -18,6 +18,9 @@ from redraft.engines.price import Price
 from redraft.errors import EngineError
 
 Tokens = tuple[int, ...]
+OF_TOOLS = ("tool_choice", "parallel_tool_calls")
+"""Fields of `Sampling.extra_body` that belong to its tools."""
+
 Likeliest = tuple[tuple[str | int, float], ...]
 """Tokens at one place, each its text or its id, with the logarithms of their probabilities, best first."""
 
@@ -58,7 +61,7 @@ class Sampling:
         schema: A JSON Schema that an answer to messages should fit. Engines with `EngineInfo.schemas` keep
             to it while they generate. One that cannot express it says so once in the log, and goes on
             without: check the answer.
-        tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.any_request`.
+        tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: More fields of a request, over ours. Needs `any_request`. Never logged or recorded.
         extra_headers: More headers of a request. As for `extra_body`.
         logprobs: Report the log-probability of each token, from engines with `EngineInfo.logprobs`.
@@ -141,8 +144,10 @@ class EngineInfo:
         chats: Answers messages (`chat`).
         any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
             `system`, `user` and `assistant` (`engines.messages`).
-        any_request: Takes `Sampling.tools`, `extra_body` and `extra_headers`.
+        any_request: Takes any `Sampling.extra_body` and `extra_headers`.
         own_sampling: Has sampling parameters of its own, which hold for those in `Sampling.left_out`.
+        tools: Takes `Sampling.tools`, `tool_choice` and `parallel_tool_calls` in `extra_body`, and messages
+            with calls of tools and what they gave.
         schemas: Generates JSON that fits `Sampling.schema`.
         logprobs: Reports log-probabilities of tokens for `Sampling.logprobs`.
         scores: Scores given texts (`score`).
@@ -161,6 +166,7 @@ class EngineInfo:
     chats: bool = True
     any_message: bool = False
     any_request: bool = False
+    tools: bool = False
     own_sampling: bool = False
     schemas: bool = False
     logprobs: bool = False

@@ -61,7 +61,7 @@ class LocalEngine(ABC):
     def converse(self, template: ConversationTemplate) -> None:
         """Render messages in this format from now on, and not with the model's own template."""
         self._template = template
-        self._info = replace(self._info, chats=True, template=template.name)
+        self._info = replace(self._info, chats=True, template=template.name, tools=False)
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:

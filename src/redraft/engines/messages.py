@@ -20,6 +20,7 @@ FIELDS = ("name", "tool_calls", "tool_call_id", "function_call", "refusal", "aud
 """Fields of a message beside role and content. Other fields are not sent."""
 
 _PLAIN_ROLES = ("user", "assistant")
+_OF_TOOLS = ("tool_calls", "tool_call_id")
 
 
 def message_of(record: Mapping[str, Any]) -> Message:
@@ -31,32 +32,38 @@ def message_of(record: Mapping[str, Any]) -> Message:
 
 
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
-    """Return messages for an engine that takes only text. Text parts are joined, and `developer` is `system`.
+    """Return messages for an engine that takes only text, or text and tools.
+
+    Text parts are joined, and `developer` is `system`.
 
     Raises:
         RecordError: A message has something else; the error names the engine and the part.
     """
     found = list(messages)
     for number, message in enumerate(found, start=1):
-        if more := beyond_text(message):
+        if more := beyond_text(message, tools=info.tools):
             raise RecordError(
                 f"the engine {info.engine} takes only text, and message {number} has {more}.",
                 hint="Use a server that takes it: --model http://host/v1#model. Or leave it out.",
             )
-    return [
-        {"role": "system" if is_system(message) else message["role"], "content": content_of(message)}
-        for message in found
-    ]
+    return [_plain(message) for message in found]
 
 
-def beyond_text(message: Mapping[str, Any]) -> str:
-    """Describe a part of a message other than text; empty if there is none."""
+def _plain(message: Message) -> Message:
+    more = {name: message[name] for name in _OF_TOOLS if message.get(name)}  # type: ignore[literal-required]
+    role = "system" if is_system(message) else message["role"]
+    return cast(Message, {"role": role, "content": content_of(message), **more})
+
+
+def beyond_text(message: Mapping[str, Any], *, tools: bool = False) -> str:
+    """Describe a part of a message other than text, and tools if they are taken; empty if there is none."""
     role = str(message.get("role"))
-    if role not in _PLAIN_ROLES and not is_system(message):
+    if role not in _PLAIN_ROLES and not is_system(message) and not (tools and role == "tool"):
         return f"the role {role!r:.40}"
     if kinds := other_parts(message):
         return f"a part of the type {kinds[0]!r:.40}"
-    return next((f"{name!r}" for name in FIELDS if message.get(name)), "")
+    taken = _OF_TOOLS if tools else ()
+    return next((f"{name!r}" for name in FIELDS if name not in taken and message.get(name)), "")
 
 
 def with_text(message: Message, text: str) -> Message:

@@ -91,6 +91,7 @@ class ScriptedEngine:
             native=self.native,
             any_message=True,
             any_request=True,
+            tools=True,
             price=self.price,
         )
 

@@ -17,7 +17,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 
 from redraft.chain import Chain, Stop, Usage, whole
-from redraft.engines.base import Delta, Engine, Sampling
+from redraft.engines.base import OF_TOOLS, Delta, Engine, Sampling
 from redraft.engines.metered import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError
 from redraft.options import RETRIES
@@ -41,9 +41,6 @@ from redraft.revision.ops import (
 from redraft.revision.state import Plan, State
 from redraft.verify.base import Check, run_checks
 from redraft.verify.output import OutputCheck, parse_output
-
-_OF_TOOLS = ("tool_choice", "parallel_tool_calls")
-"""Fields of a request that belong to its tools."""
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
@@ -191,7 +188,7 @@ class Driver:
             return self.writer.stream(op.prompt, sampling, op.stop)
         sampling = replace(sampling, schema=op.schema, tools=op.tools)
         if sampling.extra_body and not op.tools:  # servers refuse these without tools
-            extra = {name: part for name, part in sampling.extra_body.items() if name not in _OF_TOOLS}
+            extra = {name: part for name, part in sampling.extra_body.items() if name not in OF_TOOLS}
             sampling = replace(sampling, extra_body=extra)
         if op.who == "critic" and self.critic is not None:
             # It may be on another server, which must not see the headers.

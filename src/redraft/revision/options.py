@@ -15,7 +15,7 @@ from typing import Annotated, Any, cast
 
 from redraft.chain import Chain, whole
 from redraft.config import load_config
-from redraft.engines.base import Engine, EngineInfo, Sampling
+from redraft.engines.base import OF_TOOLS, Engine, EngineInfo, Sampling
 from redraft.engines.messages import beyond_text, plain
 from redraft.engines.price import Price, price_of
 from redraft.errors import RecordError, UsageError, shown
@@ -546,9 +546,13 @@ def check_request(plan: Plan) -> None:
         UsageError: It names the engine and the option.
     """
     sampling, info = plan.sampling, plan.info
-    parts = {"tools": plan.tools, "extra_body": sampling.extra_body, "extra_headers": sampling.extra_headers}
-    given = [name for name, value in parts.items() if value]
-    if given and not info.any_request:
+    beside = OF_TOOLS if info.tools else ()
+    extra = {name: part for name, part in (sampling.extra_body or {}).items() if name not in beside}
+    given = ["tools"] if plan.tools and not info.tools else []
+    if not info.any_request:
+        more = {"extra_body": extra, "extra_headers": sampling.extra_headers}
+        given += [name for name, value in more.items() if value]
+    if given:
         raise UsageError(
             f"the engine {info.engine} takes no {given[0]}.",
             hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",

@@ -380,7 +380,7 @@ def of_tools(body: Mapping[str, Any], model: Model) -> Options:
         raise invalid(message, "tool_choice")
     flag(body, "parallel_tool_calls")
     if body.get("tools"):
-        if not cast("Engine", model.options["model"]).info.any_request:
+        if not cast("Engine", model.options["model"]).info.tools:
             message = f"the model {model.name!r} takes no tools. Leave them out."
             raise invalid(message, "tools", code="unsupported")
         return {"extra_body": {**(model.options.get("extra_body") or {}), **found}} if found else {}

@@ -148,7 +148,7 @@ class Narrow(ScriptedEngine):
 
     @property
     def info(self) -> EngineInfo:
-        return replace(super().info, any_request=False)
+        return replace(super().info, any_request=False, tools=False)
 
 
 @pytest.mark.parametrize(

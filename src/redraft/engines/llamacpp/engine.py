@@ -24,8 +24,10 @@ from redraft.engines.llamacpp.child import ChildSettings
 from redraft.engines.llamacpp.client import Child, ChildRefusal
 from redraft.engines.llamacpp.grammar import expressible
 from redraft.engines.llamacpp.restart import KeptChild
+from redraft.engines.llamacpp.tools import answers, chat_request, control_token, written_out
 from redraft.engines.local import LocalEngine, Room
-from redraft.errors import EngineCrash, EngineError, ModelError
+from redraft.engines.messages import beyond_text, plain
+from redraft.errors import ContextError, EngineCrash, EngineError, ModelError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
@@ -113,6 +115,42 @@ class LlamaCppEngine(LocalEngine):
             headers[0],
             trained=trained,
         )
+
+    async def chat(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Answer messages. With tools, or calls of them, llama.cpp writes the prompt and reads the answer.
+
+        Raises:
+            RecordError: Besides tools, a control token is written out.
+        """
+        called = any(beyond_text(message) for message in messages) and self._info.tools
+        if not (sampling.tools or called):
+            async with aclosing(super().chat(messages, sampling, stop)) as deltas:
+                async for delta in deltas:
+                    yield delta
+            return
+        messages, text = plain(messages, self._info), written_out(messages, sampling)
+        if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
+            raise control_token()
+        child, limit = self._kept.child, min(sampling.max_tokens, self._context)
+        request = chat_request(messages, sampling, _request((), sampling, stop, limit))
+        try:
+            async with (
+                aclosing(child.events("/v1/chat/completions", request)) as events,
+                aclosing(answers(self._info.name, events, limit)) as deltas,
+            ):
+                async for delta in deltas:
+                    self._kept.worked()
+                    yield delta
+        except EngineCrash as crash:
+            await self._kept.replace(child, crash, 1)
+            crash.passing = crash.ready = True
+            raise
+        except ChildRefusal as refusal:
+            if tokens := refusal.error.get("n_prompt_tokens"):
+                raise ContextError(tokens, self._context, trained=self._trained) from None
+            raise self._refused(refusal) from None
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
@@ -282,12 +320,14 @@ def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
 
 
 def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInfo:
+    template = headers[0].text("tokenizer.chat_template")
     return EngineInfo(
         name=headers[0].text("general.name") or model.stem,
         engine="llamacpp",
         context=context,
         token_ids=True,
-        chats=headers[0].text("tokenizer.chat_template") is not None,
+        chats=template is not None,
+        tools="tools" in (template or ""),
         schemas=True,
         logprobs=True,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),

@@ -99,6 +99,7 @@ class RemoteEngine:
             aligned=False,
             any_message=True,
             any_request=True,
+            tools=True,
             own_sampling=True,
             schemas=True,
             logprobs=True,
