@@ -16,7 +16,7 @@ from ppo_material import command, write_prompts
 from redraft.chain import Chain
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.folders import folder_for
-from redraft.train.rl.policy import merged
+from redraft.train.rl.policy import unwrapped
 from redraft.train.rl.rewards import Rewards
 from redraft.train.rl.rollouts import Rollouts
 from redraft.train.rl.stages import PPO_STAGES
@@ -28,9 +28,9 @@ MEASURE = "rollout tokens/s of PPO over those of the transformers engine alone"
 HOW = (
     "The default model with an adapter, as `redraft train ppo` loads it on this machine: {rollouts} "
     "everyday questions, {chunk} answers at once, at most {tokens} tokens, temperature 1, the same seeds."
-    " redraft's rollouts merge the adapter, start the engine, write chunk after chunk, judge (in no time)"
+    " redraft's rollouts take peft off, start the engine, write chunk after chunk, judge (in no time)"
     " and write down the samples; the time ends when the last answer is judged. The engine alone "
-    "(`engines/hf`) has the merged model, gets all prompts at once, and fills a place as soon as an "
+    "(`engines/hf`) has the same model, gets all prompts at once, and fills a place as soon as an "
     "answer ends. In one process, {rounds} pairs in turn after a first one."
 )
 GOAL = Goal("≥", 0.9)
@@ -110,7 +110,7 @@ def by_engine(ready: Ready, epoch: int) -> tuple[int, float]:
         await engine.aclose()
         return sum(made), seconds
 
-    with merged(source.policy.model) as bare:
+    with unwrapped(source.policy.model) as bare:
         ctx = max(len(each.tokens) for each in asked) + own.max_new_tokens
         ends = frozenset({int(ready.tokenizer.eos_token_id)})
         engine = HfEngine(

@@ -122,6 +122,11 @@ def test_starting_over_writes_new_samples(model: Path, data: Path, tmp_path: Pat
         (("--reward", "http://host:port/x"), "is not the address", "https://host/path"),
         (("--temperature", "0"), "--temperature", ""),
         (("--target", "-1"), "--target", ""),
+        (
+            ("--importance_sampling_clip_max", "0.5"),
+            "cut off the weight of a token on which sampler and trainer agree",
+            "--importance_sampling_clip_max 2, or 0",
+        ),
         (("--algorithm", "grpo", "--num_generations", "1"), "--num_generations", ""),
         (("--ppo_epoch", "2"), "there is no setting --ppo_epoch", "--ppo_epochs"),
     ],

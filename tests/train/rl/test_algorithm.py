@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -367,6 +367,40 @@ def test_scores_that_do_not_vary_are_not_scaled() -> None:
     moments = RunningMoments().updated(torch.tensor([3.0]))
     assert moments.std == moments.updated(torch.tensor([3.0, 3.0])).std == 1
     assert moments.updated(torch.tensor([5.0])).std == pytest.approx(math.sqrt(2))
+
+
+@given(st.floats(-1e6, 1e6), st.integers(2, 9), st.sampled_from([torch.float32, torch.float64]))
+@example(64.2, 8, torch.float32)
+@example(64.2, 8, torch.float64)
+def test_equal_numbers_have_no_spread_whatever_rounding_says(
+    number: float, count: int, dtype: torch.dtype
+) -> None:
+    equal = torch.full((2, count), number, dtype=dtype)
+    mask = torch.ones_like(equal, dtype=torch.bool)
+    for found in (
+        algorithm.grpo_advantages(equal),
+        algorithm.rloo_advantages(equal),
+        algorithm.whiten(equal, mask),
+        algorithm.whiten_trlx(equal),
+        algorithm.explained_variance(torch.randn_like(equal), equal, mask),
+        algorithm.deviation(equal.flatten()),
+    ):
+        assert not found.any()
+    assert RunningMoments().updated(equal).updated(equal[:1]).std == 1
+
+
+def test_what_rounding_added_to_equal_scores_is_not_divided_by() -> None:
+    nearly = torch.tensor([0.1 + 0.2, 0.3] * 4, dtype=torch.float64)  # 6e-17 apart
+    assert RunningMoments().updated(nearly).std == 1
+    assert algorithm.grpo_advantages(nearly[None]).abs().max() < 1e-9
+
+
+def test_one_group_with_spread_does_not_lend_it_to_another() -> None:
+    scores = torch.tensor([[64.2] * 4, [64.2, 64.2, 64.2, 65.2]])
+    for function in (algorithm.grpo_advantages, algorithm.rloo_advantages):
+        found = function(scores)
+        assert not found[0].any()
+        assert found[1].tolist() == sorted(found[1].tolist()) != [0] * 4
 
 
 def test_scores_are_clipped_and_penalised() -> None:

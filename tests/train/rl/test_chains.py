@@ -81,21 +81,66 @@ def returns(*found: Score, **settings: float | str | int) -> dict[str, torch.Ten
     return Experience(made, made.own, size=2, bf16=False).complete(prompts(len(found)), texts, found)
 
 
-def test_a_bonus_is_credited_to_the_text_after_answer_0() -> None:
-    batch = returns(Score(1.0, 0.0, 2), Score(0.0, 1.0, 3), Score(1.0, 1.0, 3), revision_bonus=0.5)
-    assert torch.allclose(batch["returns"][0], torch.tensor([1.0, 1.0, 1.5, 1.5, 1.5]))
-    assert torch.allclose(batch["returns"][1], torch.tensor([0.0, 0.0, 0.0, -0.5, -0.5]))
-    assert torch.allclose(batch["returns"][2], torch.ones(5))
+RIGHT_TO_WRONG, WRONG_TO_RIGHT, ACCEPTED_AS_IT_IS = Score(0.0, 1.0, 3), Score(1.0, 0.0, 2), Score(1.0, 1.0, 3)
 
 
-@pytest.mark.parametrize("name", ["rloo", "grpo"])
-def test_answer_0_and_what_follows_are_compared_apart(name: str) -> None:
-    pair = (Score(1.0, 0.0, 2), Score(1.0, 1.0, 3))
-    batch = returns(*pair, algorithm=name, num_generations=2, revision_bonus=0.5)
-    corrected, right_at_once = batch["advantages"]
-    assert torch.allclose(corrected[:2], torch.zeros(2), atol=1e-6)
-    assert torch.allclose(right_at_once[:3], torch.zeros(3), atol=1e-6)
-    assert corrected[2] == -right_at_once[3] > 0
+@pytest.mark.parametrize("lam", [1.0, 0.95, 0.5])
+def test_each_part_of_a_chain_is_credited_with_its_own_score(lam: float) -> None:
+    batch = returns(
+        WRONG_TO_RIGHT, RIGHT_TO_WRONG, ACCEPTED_AS_IT_IS, revision_bonus=0.5, lam=lam, algorithm="ppo-trlx"
+    )
+    # The value head of `policy` is not trained: the return of a part's last token is its reward.
+    for row, (count, first, second) in enumerate([(2, 0.0, 1.5), (3, 1.0, -0.5), (3, 1.0, 1.0)]):
+        found = batch["returns"][row]
+        assert found[count - 1].item() == pytest.approx(first)
+        assert found[4].item() == pytest.approx(second)
+        if lam == 1:
+            expected = [first] * count + [second] * (5 - count)
+            assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("lam", [1.0, 0.95, 0.5])
+def test_what_follows_answer_0_does_not_change_its_credit(lam: float) -> None:
+    """Right to wrong had +0.76 and wrong to right −1.21 there, when the bonus was taken back at its end."""
+    made = policy(chains=True, init_kl_coef=0.0, revision_bonus=1.0, lam=lam)
+    found = [Score(1.0, 0.0, 3), Score(0.0, 0.0, 3), Score(0.0, 1.0, 3), Score(1.0, 1.0, 3)]
+    experience = Experience(made, made.own, size=2, bf16=False)
+    batch = experience.complete(prompts(4), responses(5, 5, 5, 5), found)
+    first, then = batch["advantages"][:, :3], batch["advantages"][:, 3:]
+    assert torch.equal(first[0], first[1])
+    assert torch.equal(first[2], first[3])
+    assert first[:2].max() < 0 < first[2:].min()
+    assert then[0].min() > 0 > then[2].max()  # corrected, and spoilt
+
+
+def compared(name: str, *found: Score, same: bool) -> torch.Tensor:
+    """Advantages of four chains of five tokens to a prompt, all with the same answer 0 or each its own."""
+    made = shaken(policy(chains=True, init_kl_coef=0.0, algorithm=name, revision_bonus=0.5))
+    rows = [(7, 8) if same else (20 + n, 8) for n in range(len(found))]
+    texts = [Response((*row, 40 + n, 41, 42), "text", ended=True) for n, row in enumerate(rows)]
+    asked = prompts(1) * len(found)
+    return Experience(made, made.own, size=2, bf16=False).complete(asked, texts, found)["advantages"]
+
+
+CORRECTED, LEFT_WRONG = Score(1.0, 0.0, 2), Score(0.0, 0.0, 2)
+SPOILT, LEFT_RIGHT = Score(0.0, 1.0, 2), Score(1.0, 1.0, 2)
+
+
+def test_chains_that_share_answer_0_are_compared_with_each_other() -> None:
+    found = compared("rloo", CORRECTED, LEFT_WRONG, LEFT_WRONG, LEFT_WRONG, same=True)
+    assert not found[:, :2].any()
+    assert torch.allclose(found[:, 4], torch.tensor([1.5, -0.5, -0.5, -0.5]))
+    found = compared("grpo", CORRECTED, LEFT_WRONG, LEFT_WRONG, LEFT_WRONG, same=True)
+    assert torch.allclose(found[:, 4], torch.tensor([1.5, -0.5, -0.5, -0.5]), atol=1e-4)
+
+
+def test_chains_with_other_answers_0_are_no_baseline() -> None:
+    """Right at once and left so was worth less than wrong and corrected, to the text after answer 0."""
+    found = compared("rloo", CORRECTED, LEFT_WRONG, SPOILT, LEFT_RIGHT, same=False)
+    assert torch.allclose(found[:, 0], torch.tensor([-1.0, -1.0, 1.0, 1.0]) * 2 / 3)
+    assert torch.allclose(found[:, 4], torch.tensor([1.5, 0.0, -1.5, 0.0]))
+    found = compared("grpo", CORRECTED, LEFT_WRONG, SPOILT, LEFT_RIGHT, same=False)
+    assert found[:, 4].sign().tolist() == [1, 0, -1, 0]
 
 
 def test_without_a_bonus_chains_are_as_answers() -> None:

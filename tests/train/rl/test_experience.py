@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,62 @@ def test_a_score_is_a_reward_of_the_last_token(name: str) -> None:
 
 
 def test_advantages_of_ppo_are_whitened_over_the_batch_and_those_of_trlx_are_not_yet() -> None:
-    batch = completed(experience(), (2.0, -1.0, 0.5), 3, 4, 2)
+    batch = completed(experience(lam=1.0), (2.0, -1.0, 0.5), 3, 4, 2)
     real = batch["advantages"][batch["mask"]]
     assert abs(float(real.mean())) < 1e-5
     assert float(real.std(unbiased=False)) == pytest.approx(1.0, abs=1e-4)
-    raw = completed(experience(algorithm="ppo-trlx"), (2.0, -1.0, 0.5), 3, 4, 2)
+    raw = completed(experience(algorithm="ppo-trlx", lam=1.0), (2.0, -1.0, 0.5), 3, 4, 2)
     assert torch.allclose(algorithm.whiten(raw["advantages"], raw["mask"]), batch["advantages"], atol=1e-5)
+
+
+@pytest.mark.parametrize("lam", [1.0, 0.9])
+def test_the_value_head_starts_at_the_mean_of_what_is_to_come(lam: float) -> None:
+    own = policy(init_kl_coef=0.0, lam=lam)
+    made = Experience(own, own.own, size=2, bf16=False)
+    batch = completed(made, (10.0, 11.0), 3, 3)
+    assert own.value_head.bias.item() == pytest.approx(10.5)
+    assert batch["values"].tolist() == [[10.5] * 3] * 2
+    assert batch["advantages"][0].max() < 0 < batch["advantages"][1].min()
+    completed(made, (20.0, 30.0), 3, 3)
+    assert own.value_head.bias.item() == pytest.approx(10.5)  # it is learnt from then on
+
+
+def test_only_ppo_itself_starts_there() -> None:
+    for name in ("ppo-trlx", "rloo", "grpo"):
+        made = policy(algorithm=name, num_generations=2)
+        completed(Experience(made, made.own, size=2, bf16=False), (10.0, 11.0), 3, 3)
+        assert not made.value_head.bias.any()
+
+
+def weighed(clip_max: float, name: str = "rloo") -> torch.Tensor:
+    """How much the tokens of an answer count that the sampler drew with ¼, ½, 1 and 2 times π."""
+    found = []
+    for apart in (0.0, 1.0):
+        made = experience(
+            algorithm=name, num_generations=2, init_kl_coef=0.0, importance_sampling_clip_max=clip_max
+        )
+        asked, texts = prompts(2), responses(4, 4)
+        batch = padded(asked, texts)
+        said = made._seen(batch["input_ids"], batch["starts"], batch["mask"])[0].log_probs
+        said = said + apart * torch.tensor([0.25, 0.5, 1.0, 2.0]).log()
+        drawn = [replace(each, log_probs=tuple(row.tolist())) for each, row in zip(texts, said, strict=True)]
+        scores = [Score(1.0, 1.0, 4), Score(0.0, 0.0, 4)]
+        found.append(made.complete(asked, drawn, scores)["advantages"][0])
+        assert made.metrics["sampler_kl"] == pytest.approx(0.5284 if apart else 0.0, abs=1e-4)
+    return found[1] / found[0]
+
+
+def test_tokens_that_the_sampler_drew_too_often_count_less() -> None:
+    assert torch.allclose(weighed(2.0), torch.tensor([2.0, 2.0, 1.0, 0.5]), atol=1e-5)
+    assert torch.allclose(weighed(3.0, "ppo"), torch.tensor([3.0, 2.0, 1.0, 0.5]), atol=1e-5)
+    assert torch.allclose(weighed(0.0), torch.ones(4))
+    assert torch.allclose(weighed(2.0, "ppo-trlx"), torch.ones(4))
+
+
+def test_a_sampler_that_says_nothing_is_believed() -> None:
+    made = experience(algorithm="rloo", num_generations=2, init_kl_coef=0.0)
+    assert completed(made, (1.0, 0.0), 2, 2)["advantages"].tolist() == [[1, 1], [-1, -1]]
+    assert "sampler_kl" not in made.metrics
 
 
 def test_rewards_are_not_clipped_unless_it_is_asked_for() -> None:
@@ -85,6 +136,30 @@ def test_grpo_has_its_kl_in_the_loss() -> None:
     assert torch.all(completed(made, (1.0, 1.0), 3, 4)["advantages"] == 0)
     assert made._policy.kl_coef == 0.3
     assert experience(init_kl_coef=0.3)._policy.kl_coef == 0.0
+
+
+@pytest.mark.parametrize("name", ["ppo", "rloo", "grpo"])
+@pytest.mark.parametrize("scale", ["none", "running"])
+def test_equal_rewards_teach_nothing(name: str, scale: str) -> None:
+    made = policy(algorithm=name, num_generations=8, init_kl_coef=0.0, lam=1.0, scale_reward=scale)
+    found = Experience(made, made.own, size=2, bf16=False)
+    batch = completed(found, (64.2,) * 8, *range(2, 10))
+    assert not batch["advantages"].any()
+    assert found.metrics["reward_std"] == found.metrics["reward_length_correlation"] == 0
+
+
+def test_the_share_of_prompts_whose_answers_have_equal_rewards_is_known() -> None:
+    made = experience(algorithm="grpo", num_generations=2, cliprange_reward=5.0)
+    completed(made, (1.0, 0.0, 0.7, 0.7, 6.0, 9.0, 3.0, 4.0), *[2] * 8)
+    assert made.metrics["groups_without_spread"] == 0.5  # 6 and 9 are both clipped to 5
+    assert "groups_without_spread" not in written_by_ppo()
+
+
+def written_by_ppo() -> dict[str, float]:
+    """The numbers of two responses to different prompts."""
+    made = experience()
+    completed(made, (1.0, 1.0), 2, 3)
+    return made.metrics
 
 
 def test_an_answer_that_does_not_end_pays_a_penalty() -> None:
@@ -134,6 +209,7 @@ def test_a_restored_one_goes_on_as_the_first() -> None:
     one, other = experience(**settings), experience(**settings)
     completed(one, (1.0, 4.0), 3, 4)
     other.load_state_dict(one.state_dict())
+    other._policy.load_state_dict(one._policy.state_dict())
     wanted = completed(one, (2.0, 7.0), 2, 5)
     found = completed(other, (2.0, 7.0), 2, 5)
     assert all(torch.equal(wanted[name], found[name]) for name in wanted)

@@ -8,8 +8,9 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
+from redraft.train.model.lora import leave_inputs_to_autocast
 from redraft.train.rl.layers import unfreeze_top
-from redraft.train.rl.policy import Policy, merged
+from redraft.train.rl.policy import Policy, unwrapped
 from redraft.train.settings.ppo import PpoOptions
 from tests.train.rl.tiny_policy import policy, prompts, shaken
 from tests.train.tiny import SHAPE
@@ -71,11 +72,29 @@ def test_an_adapter_in_the_weights_computes_the_same_and_leaves_them_as_they_wer
     with torch.no_grad():
         wanted = made.model(ids).logits
         before = {name: each.clone() for name, each in made.state_dict().items()}
-        with merged(made.model) as bare:
+        with unwrapped(made.model) as bare:
             assert not any("lora" in name for name, _ in bare.named_parameters())
             assert torch.allclose(bare(ids).logits, wanted, atol=1e-5)
         assert torch.equal(made.model(ids).logits, wanted)
     assert all(torch.equal(before[name], each) for name, each in made.state_dict().items())
+
+
+def test_in_16_bits_the_adapter_of_a_first_step_is_not_rounded_away() -> None:
+    """Merged into the weights, most of it was: texts were written by another policy than was trained."""
+    made = policy()
+    for name, each in made.named_parameters():
+        each.requires_grad_("lora" in name)
+        each.data = each.data if "lora" in name else each.data.bfloat16()
+        if "lora_B" in name:  # as after a step of Adam
+            each.data.fill_(2e-4)
+    ids, at = torch.tensor([list(prompts()[0].tokens)]), torch.autocast("cpu", torch.bfloat16)
+    leave_inputs_to_autocast(made.model)
+    with torch.no_grad(), at:
+        trained = made.model(ids).logits
+    with torch.no_grad(), unwrapped(made.model) as bare:
+        assert torch.equal(bare(ids).logits, trained)
+    with torch.no_grad(), made.model.disable_adapter(), at:
+        assert not torch.equal(made.model(ids).logits, trained)
 
 
 def test_the_reference_of_a_whole_model_is_the_model_before_training() -> None:

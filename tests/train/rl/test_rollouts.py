@@ -18,7 +18,7 @@ from redraft.chain import Chain, Prompt
 from redraft.engines.hf.reward import RewardModel
 from redraft.train.rl.experience import BETA
 from redraft.train.rl.policy import Policy
-from redraft.train.rl.rewards import Rewards, parse_rewards
+from redraft.train.rl.rewards import Reward, Rewards, parse_rewards
 from redraft.train.rl.samples import SAMPLES
 from redraft.train.run import checkpoints
 from redraft.train.run.logs import LOG
@@ -37,10 +37,11 @@ def curve(folder: Path) -> list[dict[str, Any]]:
     return [{name: each for name, each in line.items() if name not in dropped} for line in lines]
 
 
-def numbers(folder: Path, name: str, **settings: Any) -> list[float]:
+def numbers(folder: Path, name: str, reward: Reward = share_of_e, **settings: Any) -> list[float]:
     """A number of each rollout batch of a run that learns to write the letter e."""
-    source = rollouts(folder, policy(**LEARNS | settings), size=16)
-    loop(folder, source, max_steps=40, save_strategy="no", per_device_train_batch_size=16).run()
+    source = rollouts(folder, policy(**LEARNS | settings), reward, size=16)
+    more: dict[str, Any] = {"save_strategy": "no", "per_device_train_batch_size": 16}
+    loop(folder, source, max_steps=80, learning_rate=3e-3, **more).run()
     return [line[name] for line in curve(folder) if name in line]
 
 
@@ -51,6 +52,16 @@ def test_a_batch_has_what_the_policy_said_when_it_wrote(tmp_path: Path) -> None:
     assert torch.allclose(seen.log_probs, first["log_probs"], atol=1e-5)
     assert torch.allclose(seen.values, first["values"], atol=1e-5)
     assert first["advantages"].shape == first["returns"].shape == first["mask"].shape
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_the_sampler_says_what_the_trainer_says_in_32_bits(tmp_path: Path, temperature: float) -> None:
+    source = rollouts(tmp_path, shaken(policy(temperature=temperature)))
+    list(source.batches(0))
+    batch, said = source._batch, [each["log_probs"] for each in samples(tmp_path)]
+    for row, (found, mask) in enumerate(zip(batch["log_probs"], batch["mask"], strict=True)):
+        assert said[row] == pytest.approx(found[mask].tolist(), abs=2e-3)  # of logits up to 1,000
+    assert 0 <= source.metrics()["sampler_kl"] < 1e-6
 
 
 def test_minibatches_of_trlx_are_whitened_by_themselves(tmp_path: Path) -> None:
@@ -191,6 +202,28 @@ def test_without_a_checkpoint_a_policy_learns_only_from_what_it_wrote_itself(tmp
 def test_the_reward_rises(tmp_path: Path, algorithm: str) -> None:
     rewards = numbers(tmp_path, "reward", algorithm=algorithm)
     assert mean(rewards[-4:]) > mean(rewards[:4]) + 0.2
+
+
+async def shifted(chains: Sequence[Chain]) -> list[float]:
+    """Rewards that are all above 10."""
+    return [10 + each for each in await share_of_e(chains)]
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
+def test_a_reward_that_is_shifted_is_learnt_too(tmp_path: Path, algorithm: str) -> None:
+    rewards = numbers(tmp_path, "reward", shifted, algorithm=algorithm)
+    assert mean(rewards[-4:]) > mean(rewards[:4]) + 0.2
+
+
+async def constant(chains: Sequence[Chain]) -> list[float]:
+    """The same for all."""
+    return [64.2] * len(chains)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
+def test_of_equal_rewards_nothing_is_learnt(tmp_path: Path, algorithm: str) -> None:
+    """With GRPO, they moved the KL from 0 to 7 nats in six rollout batches."""
+    assert not any(numbers(tmp_path, "kl", constant, algorithm=algorithm))
 
 
 def test_a_price_on_kl_keeps_the_policy_near_its_reference(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from peft import PeftModel
 from redraft.engines.base import Sampling
 from redraft.errors import ServerError
 from redraft.train.rl import posting
+from redraft.train.rl.sampler import Response
 from redraft.train.rl.server import ADAPTER, Server
 from tests.train.rl.tiny_policy import TOKENIZER, policy, rollouts, shaken
 
@@ -89,13 +90,17 @@ class Served:
         self.asked.append(body)
         ids, end = list(body["prompt"]), TOKENIZER.eos_token_id
         drawn: list[int] = []
+        said: list[float] = []
         with torch.no_grad():
             while len(drawn) < body["max_tokens"] and drawn[-1:] != [end]:
                 logits = self.loaded[body["model"]](torch.tensor([ids + drawn])).logits[0, -1]
                 drawn.append(int(logits.argmax()))
+                said.append(float(logits.log_softmax(-1).max()))
         finish = "stop" if drawn[-1] == end else "length"
         text = TOKENIZER.decode(drawn, skip_special_tokens=True)
-        return 200, {"choices": [{"text": text, "token_ids": drawn, "finish_reason": finish}]}
+        choice = {"text": text, "token_ids": drawn, "finish_reason": finish}
+        more = {"logprobs": {"token_logprobs": said}} if "logprobs" in body else {}
+        return 200, {"choices": [choice | more]}
 
 
 def test_the_server_writes_with_the_adapter_of_each_rollout_batch(tmp_path: Path) -> None:
@@ -117,6 +122,31 @@ def test_the_server_writes_with_the_adapter_of_each_rollout_batch(tmp_path: Path
     assert (sent["temperature"], sent["top_p"], sent["top_k"], sent["min_tokens"]) == (1.0, 1.0, -1, 2)
     assert len({each["seed"] for each in served.asked}) == len(served.asked) == 24
     assert sorted(path.name for path in tmp_path.iterdir()) == [ADAPTER, "samples.jsonl"]
+
+
+@pytest.mark.parametrize(("temperature", "known"), [(1.0, True), (0.5, False)])
+def test_the_server_says_how_likely_its_tokens_were(
+    tmp_path: Path, temperature: float, *, known: bool
+) -> None:
+    """It says it before temperature, so with another one than 1 there is nothing to compare."""
+    with serving(Served()) as url:
+        source = rollouts(tmp_path, shaken(policy(rollout_url=url, temperature=temperature)))
+        list(source.batches(0))
+    numbers = source.metrics()
+    assert ("sampler_kl" in numbers) == known
+    assert numbers.get("sampler_kl", 0.0) < 1e-6
+
+
+@pytest.mark.parametrize("said", [None, {}, {"token_logprobs": [None]}, {"token_logprobs": [-1.0, -2.0]}])
+def test_a_server_that_does_not_say_it_writes_too(tmp_path: Path, said: Any) -> None:
+    choice = {"text": "a", "finish_reason": "stop", "token_ids": [5], "logprobs": said}
+
+    async def one(url: str) -> Response:
+        (found,) = await Server(url, tmp_path).chunk([(1, 2)], [Sampling(1.0, max_tokens=2)])
+        return found
+
+    with serving(lambda *_: (200, {"choices": [choice]})) as url:
+        assert asyncio.run(one(url)) == Response((5,), "a", ended=True)
 
 
 def test_a_run_that_is_resumed_unloads_the_adapter_of_the_session_before(tmp_path: Path) -> None:

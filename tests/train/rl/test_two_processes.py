@@ -29,7 +29,9 @@ def test_two_processes_train_as_one_does(folder: Path, tmp_path: Path, kind: str
     That grows over 16 steps, to 2e-5 of a loss near 0.
     """
     two_processes.made(tmp_path, kind).run()
-    assert samples(folder / kind) == samples(tmp_path)
+    for ours, theirs in zip(samples(folder / kind), samples(tmp_path), strict=True):
+        assert ours.pop("log_probs") == pytest.approx(theirs.pop("log_probs"), abs=1e-3)
+        assert ours == theirs
     assert len(curve(folder / kind)) == 8
     for one, two in zip(curve(tmp_path), curve(folder / kind), strict=True):
         assert two == pytest.approx(one, rel=1e-4, abs=1e-6)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redraft.errors import ModelError
-from redraft.train.rl.watch import LATE, Watch
+from redraft.train.rl.watch import LATE, LONG, Watch
 
 SOUND = {
     "reward": 0.5,
@@ -25,6 +25,24 @@ def said(watch: Watch, times: int = LATE, **numbers: float) -> list[str]:
 def test_rewards_that_are_all_the_same_are_said() -> None:
     (line,) = said(Watch(), times=2 * LATE, reward_std=0.0)
     assert "the same reward, 0.5, so there is nothing to learn" in line
+
+
+def test_prompts_whose_answers_all_have_the_same_reward_are_said() -> None:
+    assert said(Watch(), times=9, reward_std=1.0, groups_without_spread=0.9) == []
+    (line,) = said(Watch(), reward_std=1.0, groups_without_spread=1.0)
+    assert "all answers to a prompt have the same reward" in line
+
+
+@pytest.mark.parametrize("variance", [0.0, -0.3])
+def test_a_value_head_that_foresees_nothing_for_long_is_said(variance: float) -> None:
+    watch = Watch()
+    assert said(watch, times=LONG - 1, explained_variance=variance) == []
+    (line,) = said(watch, explained_variance=variance)
+    assert f"explained_variance is {variance:g}" in line
+    assert said(watch, times=1, explained_variance=0.1) == []
+    assert said(Watch(), times=LONG, explained_variance=0.0, reward_std=0.0) == [
+        *said(Watch(), reward_std=0.0)
+    ]
 
 
 def test_of_a_sound_run_nothing_is_said() -> None:

@@ -137,6 +137,7 @@ class Batch:
         windows: Visible tokens by kind of attention; None for all.
         threads: CPU threads; None for torch's default.
         least: Tokens that a sequence generates before it may end.
+        tempered: Whether log-probabilities are those at each sequence's temperature, above 0.
     """
 
     def __init__(
@@ -150,8 +151,9 @@ class Batch:
         windows: dict[str, int | None],
         threads: int | None = None,
         least: int = 0,
+        tempered: bool = False,
     ) -> None:
-        self._least = least
+        self._least, self._tempered = least, tempered
         self._model, self._ends, self._size, self._windows = model, ends, size, windows
         self._context, self._threads = context, threads
         self._slots = [Slot(number) for number in range(slots)]
@@ -301,6 +303,8 @@ class Batch:
             [request.random.random() for request in requests],
         )
         wanted = any(request.sampling.logprobs for request in requests)
+        if wanted and self._tempered:
+            logits /= torch.tensor([[each.sampling.temperature] for each in requests], device=logits.device)
         most = max(request.sampling.top_logprobs for request in requests)
         found = _chances(logits, drawn, most) if wanted else [None] * len(requests)
         for request, token, chances in zip(requests, drawn, found, strict=True):

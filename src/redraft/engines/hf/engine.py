@@ -52,6 +52,7 @@ class HfEngine(LocalEngine):
         native: Whether it was trained on chains.
         ends: Tokens that end a text; None for those of model and tokenizer.
         least: Tokens that a text has at least: those that would end it sooner are not drawn.
+        tempered: Whether log-probabilities are those at the temperature of each text, which is above 0.
 
     Raises:
         UsageError: The model was trained for shorter contexts than `ctx`.
@@ -70,6 +71,7 @@ class HfEngine(LocalEngine):
         native: bool = False,
         ends: frozenset[int] | None = None,
         least: int = 0,
+        tempered: bool = False,
     ) -> None:
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._model, self._tokenizer = model.eval(), Tokenizer(tokenizer, name)
@@ -99,6 +101,7 @@ class HfEngine(LocalEngine):
             windows=windows,
             threads=threads,
             least=least,
+            tempered=tempered,
         )
 
     @classmethod

@@ -9,6 +9,10 @@ and true at real tokens; the EOS token is real. Padding may hold anything, NaN t
 results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64. Log-probabilities and KL are
 in nats.
 
+Statistics of a group (its mean, deviation, and what is divided by that) are computed in 64 bits, and equal
+numbers have no spread. In 32 bits, the mean of eight times 64.2 is 64.20001: eight equal scores would be
+learnt from.
+
 The names `*_trlx` are trlX as published, with its departures, to reproduce StableVicuna. For anything else
 use the function beside each.
 
@@ -34,6 +38,10 @@ MAX_LOG_RATIO = 20.0
 
 EPSILON = 1e-8
 """Added to a variance before the division, as in all trainers that came from Ziegler et al."""
+
+ROUNDING = 1e-12
+"""Numbers that are no farther apart than this share of them are equal but for rounding in 64 bits, 1.1e-16
+for each of the operations that they came from."""
 
 
 # Log-probabilities.
@@ -87,14 +95,15 @@ def whiten(values: Tensor, mask: Tensor, *, shift_mean: bool = True) -> Tensor:
     """Return (x − μ) / √(σ² + 1e-8) of real tokens; with `shift_mean=False`, μ is added again.
 
     μ and σ² (population) are those of the given tensor: give the whole rollout batch, of all processes. One
-    real token gives 0. From Ziegler et al.'s code (`whiten` in lm-human-preferences).
+    real token, or equal ones, give 0. From Ziegler et al.'s code (`whiten` in lm-human-preferences).
 
     TRL and verl divide by n − 1, OpenRLHF by n. trlX counts padding: see `whiten_trlx`.
     """
-    mean = masked_mean(values, mask)
-    centred = _real(values - mean, mask)
-    whitened = centred * (masked_mean(centred.square(), mask) + EPSILON).rsqrt()
-    return whitened if shift_mean else _real(whitened + mean, mask)
+    real = _wide(values)[mask]
+    mean, centred = _centred(real)
+    whitened = centred * (centred.square().sum() / max(len(real), 1) + EPSILON).rsqrt()
+    whitened = whitened if shift_mean else whitened + mean
+    return torch.zeros_like(_wide(values)).masked_scatter(mask, whitened.to(real.dtype))
 
 
 def whiten_trlx(values: Tensor, *, shift_mean: bool = True) -> Tensor:
@@ -111,9 +120,9 @@ def whiten_trlx(values: Tensor, *, shift_mean: bool = True) -> Tensor:
     values = _wide(values)
     if values.numel() < 2:
         return torch.zeros_like(values)
-    variance, mean = torch.var_mean(values)
-    whitened = (values - mean) * (variance + EPSILON).rsqrt()
-    return whitened if shift_mean else whitened + mean
+    mean, centred = _centred(values)
+    whitened = centred * (centred.square().sum() / (values.numel() - 1) + EPSILON).rsqrt()
+    return (whitened if shift_mean else whitened + mean).to(values.dtype)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
@@ -121,13 +130,33 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
 
     0 if the returns do not vary, where others return NaN.
     """
-    spread = _variance(returns, mask)
-    left = _variance(_wide(returns) - _wide(values), mask)
-    return torch.where(spread > EPSILON, 1 - left / spread.clamp(min=EPSILON), 0)
+    real, foreseen = (_wide(each)[mask] for each in (returns, values))
+    spread = deviation(real).square()
+    left = deviation(real.double() - foreseen).square()
+    return torch.where(spread > EPSILON, 1 - left / spread.clamp(min=EPSILON), 0).to(real.dtype)
 
 
-def _variance(values: Tensor, mask: Tensor) -> Tensor:
-    return masked_mean((values - masked_mean(values, mask)).square(), mask)
+def deviation(values: Tensor) -> Tensor:
+    """Return the population deviation of some numbers, a scalar in 64 bits; 0 if all are equal, or none."""
+    return (_centred(values)[1].square().sum() / max(values.numel(), 1)).sqrt()
+
+
+def without_spread(scores: Tensor) -> Tensor:
+    """Return whether all scores of a prompt are equal, bool [prompts]: they teach nothing then."""
+    return ~_centred(scores, (1,))[1].any(1)
+
+
+def _centred(values: Tensor, dims: tuple[int, ...] | None = None) -> tuple[Tensor, Tensor]:
+    """Return the mean over some dimensions, or all, and values less it: in 64 bits, 0 if all are equal."""
+    values = values.double()
+    if not values.numel():
+        return values.sum(), values
+    dims = tuple(range(values.dim())) if dims is None else dims
+    least = values.amin(dims, keepdim=True)
+    above = values - least  # the mean of equal numbers is then one of them, without rounding
+    equal = above.amax(dims, keepdim=True) <= ROUNDING * values.abs().amax(dims, keepdim=True)
+    mean = above.mean(dims, keepdim=True)
+    return least + mean, torch.where(equal, 0, above - mean)
 
 
 # KL from the reference policy, of tokens sampled from π.
@@ -248,9 +277,9 @@ class RunningMoments:
         """
         if not (count := scores.numel()):
             return self
-        scores = scores.to("cpu", torch.float64)
-        mean, total = scores.mean().item(), self.count + count
-        squares, apart = (scores - mean).square().sum().item(), mean - self.mean
+        middle, centred = _centred(scores.cpu())
+        mean, total = middle.item(), self.count + count
+        squares, apart = centred.square().sum().item(), mean - self.mean
         return RunningMoments(
             count=total,
             mean=self.mean + apart * count / total,
@@ -259,8 +288,9 @@ class RunningMoments:
 
     @property
     def std(self) -> float:
-        """The sample deviation (n − 1), to divide by; 1 while scores do not vary."""
-        return math.sqrt(self.squares / (self.count - 1)) if self.squares > 0 else 1.0
+        """The sample deviation (n − 1), to divide by; 1 while scores do not vary by more than rounding."""
+        found = math.sqrt(self.squares / max(self.count - 1, 1))
+        return found if found > ROUNDING * abs(self.mean) else 1.0
 
 
 def token_rewards(
@@ -283,25 +313,6 @@ def token_rewards(
     """
     ratios = _log_ratio(log_probs, ref_log_probs, mask)
     return -beta * ratios + _real(_wide(scores)[:, None], _last(mask))
-
-
-def revision_rewards(bonus: Tensor, mask: Tensor, later: Tensor) -> Tensor:
-    """Return rewards that credit `bonus` to the text after answer 0 alone, [sequences, tokens].
-
-    +bonus on the last real token, and −bonus on the last one of answer 0. Without discount the returns in
-    answer 0 are then as without it, and those after it are higher by the bonus. Were all of a chain credited
-    with it, a wrong answer 0 that is corrected would be worth more than one that is right at once.
-
-    SCoRe (2409.12917, section 5.2) adds α·(r(y₂) − r(y₁)) to the reward of the second attempt alone, and sums
-    the rewards of both attempts.
-
-    Args:
-        bonus: [sequences].
-        mask: Real tokens.
-        later: Those of them that come after answer 0. A sequence without any gets nothing.
-    """
-    bonus = torch.where(later.any(1), _wide(bonus), 0)[:, None]
-    return _real(bonus, _last(mask)) - _real(bonus, _last(mask & ~later))
 
 
 def _last(mask: Tensor) -> Tensor:
@@ -347,13 +358,12 @@ def rloo_advantages(scores: Tensor) -> Tensor:
     Raises:
         ValueError: With one sample a prompt, there are no others.
     """
-    others = _samples(scores) - 1
-    scores = _wide(scores)
-    return scores - (scores.sum(1, keepdim=True) - scores) / others
+    count, (_, centred) = _samples(scores), _centred(scores, (1,))
+    return (centred * count / (count - 1)).to(_wide(scores).dtype)  # x − (Σ − x) / (n − 1), with Σ = n·μ
 
 
 def grpo_advantages(scores: Tensor) -> Tensor:
-    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; about 0 if all are equal.
+    """Return (score − mean) / (std + 1e-6) within each prompt, [prompts, samples]; 0 if all are equal.
 
     2402.03300 section 4.1.2. std is the sample deviation (n − 1), as in TRL and verl; TRL adds 1e-4. Dr. GRPO
     (2503.20783) leaves the division out, because it gives prompts that are nearly always or never solved too
@@ -363,9 +373,9 @@ def grpo_advantages(scores: Tensor) -> Tensor:
     Raises:
         ValueError: With one sample a prompt, there is no deviation.
     """
-    _samples(scores)
-    scores = _wide(scores)
-    return (scores - scores.mean(1, keepdim=True)) / (scores.std(1, keepdim=True) + 1e-6)
+    count, (_, centred) = _samples(scores), _centred(scores, (1,))
+    spread = (centred.square().sum(1, keepdim=True) / (count - 1)).sqrt()
+    return (centred / (spread + 1e-6)).to(_wide(scores).dtype)
 
 
 def _samples(scores: Tensor) -> int:
@@ -403,6 +413,24 @@ def value_loss(
     clipped = values.clamp(old_values - cliprange_value, old_values + cliprange_value)
     total, count = _larger((values - returns).square(), (clipped - returns).square())
     return 0.5 * total, count
+
+
+def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max: float) -> Tensor:
+    """Return min(π / μ, `clip_max`), which corrects for tokens that μ drew and not π; 1 at padding.
+
+    μ is the sampler, which computes the same weights otherwise: in another order, other batches or another
+    number format. A token's loss times this is that of π in expectation, but for what is cut off. Yao et al.,
+    "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025), truncated at 2; verl's
+    `rollout_is: token`, and TRL's `vllm_importance_sampling_mode="token_truncate"`. Rows of μ may be drawn
+    from less than the whole vocabulary (top-p), which is not corrected.
+
+    Args:
+        log_probs: Of π, by the trainer, before any step.
+        drawn: Of μ.
+        mask: Real tokens.
+        clip_max: The largest weight, 1 or more.
+    """
+    return _log_ratio(log_probs, drawn, mask).clamp(max=MAX_LOG_RATIO).exp().clamp(max=clip_max)
 
 
 def _larger(plain: Tensor, clipped: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,9 +8,9 @@ each rollout batch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -39,6 +39,13 @@ class Asked:
 
     record: Chain
     tokens: Tokens
+
+
+class Part(NamedTuple):
+    """What is credited by itself: its tokens, bool [sequences, tokens], and their scores, [sequences]."""
+
+    mask: Tensor
+    scores: Tensor
 
 
 class Experience:
@@ -85,21 +92,30 @@ class Experience:
         finals, firsts = torch.tensor([(each.reward, each.first) for each in scores], dtype=torch.float64).T
         openings = torch.tensor([each.opening for each in scores])
         seen, ref = self._seen(batch["input_ids"], batch["starts"], batch["mask"])
-        mask = batch["mask"]
+        mask, begins = batch["mask"], not self._moments.count
         in_loss = self._own.algorithm == "grpo"
         later = mask & (torch.arange(mask.shape[1]) >= openings[:, None])
         prices = 0.0 if in_loss else self._prices(later)
-        shaped, scale = self._shaped(finals, ended)
-        rewards = algorithm.token_rewards(shaped, seen.log_probs, ref, mask, prices)
-        bonus = self._own.revision_bonus * (finals - firsts).float() / scale
-        rewards = rewards + algorithm.revision_rewards(bonus, mask, later)
-        advantages, returns = self._advantages(rewards, seen.values, mask, later)
+        parts = self._parts(finals, firsts, ended, mask, later)
+        rewards = _added(
+            algorithm.token_rewards(part.scores, seen.log_probs, ref, part.mask, prices) for part in parts
+        )
+        if begins and self._own.algorithm == "ppo":
+            seen = seen._replace(values=self._lifted(rewards, seen.values, parts, mask))
+        if samples_each(self._own) > 1:
+            advantages = returns = self._compared(batch, rewards, parts, later)
+        else:
+            advantages, returns = self._foreseen(rewards, seen.values, parts, mask)
+        drawn = _drawn(responses, mask)
+        weights = self._weights(seen.log_probs, drawn, mask)
         self.metrics = {
             **_of_scores(finals, ended, mask),
             **_of_parts(scores),
             **(_of_chains(finals, firsts, openings, mask) if self._own.chains else {}),
             "beta": self.beta,
             **_of_policy(seen, ref, mask),
+            **_of_sampler(seen.log_probs, drawn, mask),
+            **self._of_groups(parts),
             **self._of_values(seen.values, returns, mask),
         }
         self._policy.kl_coef = self.beta if in_loss else 0.0
@@ -109,9 +125,22 @@ class Experience:
             "log_probs": seen.log_probs,
             "ref_log_probs": ref,
             "values": seen.values,
-            "advantages": advantages,
-            "returns": returns,
+            "advantages": (advantages * weights).float(),
+            "returns": returns.float(),
         }
+
+    def _weights(self, log_probs: Tensor, drawn: Tensor, mask: Tensor) -> Tensor:
+        """Return what each token counts, because the sampler drew it. trlX has no such weights."""
+        if self._own.algorithm == "ppo-trlx" or not (most := self._own.importance_sampling_clip_max):
+            return mask.float()
+        return algorithm.importance_weights(log_probs, drawn, mask & ~drawn.isnan(), most)
+
+    def _of_groups(self, parts: Sequence[Part]) -> dict[str, float]:
+        """Return the share of prompts whose answers are all worth the same, if they are compared."""
+        if (samples := samples_each(self._own)) == 1:
+            return {}
+        scores = torch.cat([part.scores.view(-1, samples) for part in parts], 1)
+        return {"groups_without_spread": float(algorithm.without_spread(scores).double().mean())}
 
     def _of_values(self, values: Tensor, returns: Tensor, mask: Tensor) -> dict[str, float]:
         """Return how well the value head does, if there is one."""
@@ -124,6 +153,19 @@ class Experience:
         first = self._own.first_kl_coef
         return torch.where(later, self.beta, self.beta if first is None else first)
 
+    def _parts(
+        self, finals: Tensor, firsts: Tensor, ended: Tensor, mask: Tensor, later: Tensor
+    ) -> list[Part]:
+        """Return what is credited by itself: an answer; with a bonus, answer 0 and what follows."""
+        shaped, scale = self._shaped(finals, ended)
+        if not (bonus := self._own.revision_bonus):
+            return [Part(mask, shaped)]
+        alone = algorithm.clip_scores(firsts, self._own.cliprange_reward or math.inf) / scale
+        return [
+            Part(mask & ~later, torch.where(later.any(1), alone, shaped)),
+            Part(later, shaped + bonus * (finals - firsts) / scale),
+        ]
+
     def _shaped(self, scores: Tensor, ended: Tensor) -> tuple[Tensor, float]:
         """Return scores after the penalty, clipping and scaling, and what they were divided by."""
         own = self._own
@@ -132,7 +174,7 @@ class Experience:
         self._moments = self._moments.updated(clipped)
         self._first_std = self._first_std or self._moments.std
         scale = {"none": 1.0, "running": self._moments.std, "ref": self._first_std}[own.scale_reward]
-        return (clipped / scale).float(), scale
+        return clipped / scale, scale
 
     def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
         """Return what the policy and its reference say of all responses, those of a length together.
@@ -154,20 +196,56 @@ class Experience:
         *seen, ref = (torch.cat(each)[back] for each in zip(*parts, strict=True))
         return Seen(*seen), ref
 
-    def _advantages(
-        self, rewards: Tensor, values: Tensor, mask: Tensor, later: Tensor
+    def _lifted(self, rewards: Tensor, values: Tensor, parts: Sequence[Part], mask: Tensor) -> Tensor:
+        """Raise the value head's bias, and so all values, to the mean of what is to come, at the start.
+
+        From 0, steps of the usual size take thousands to reach rewards around 10. Until then all advantages
+        are of one sign, and grow with the distance from the end.
+        """
+        made, _ = self._of_each(rewards, torch.zeros_like(values), parts, lam=1.0)
+        bias = algorithm.masked_mean(made - values, mask).float()
+        with torch.no_grad():
+            self._policy.value_head.bias.add_(bias.to(self._policy.value_head.bias.device))
+        return values + bias * mask
+
+    def _foreseen(
+        self, rewards: Tensor, values: Tensor, parts: Sequence[Part], mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return advantages and returns. Those of trlX are whitened later, in each minibatch."""
-        own = self._own
-        if (samples := samples_each(own)) > 1:
-            of = algorithm.rloo_advantages if own.algorithm == "rloo" else algorithm.grpo_advantages
-            whole = rewards.sum(1)  # the score, less what KL costs
-            rest = torch.where(later.any(1), (rewards * later).sum(1), whole)
-            first, second = (of(each.view(-1, samples)).view(-1, 1) for each in (whole, rest))
-            advantages = torch.where(later, second, first) * mask
-            return advantages, advantages
-        advantages, returns = algorithm.gae(rewards, values, mask, own.gamma, own.lam)
-        return advantages if own.algorithm == "ppo-trlx" else algorithm.whiten(advantages, mask), returns
+        """Return advantages and returns of values. Those of trlX are whitened later, in each minibatch."""
+        advantages, returns = self._of_each(rewards, values, parts, lam=self._own.lam)
+        if self._own.algorithm == "ppo-trlx":
+            return advantages, returns
+        return algorithm.whiten(advantages, mask), returns
+
+    def _of_each(
+        self, rewards: Tensor, values: Tensor, parts: Sequence[Part], *, lam: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return advantages and returns of each part by itself: none sees what comes after it."""
+        given = rewards.float().double()  # as values are rounded, or equal rewards would differ from them
+        made = [algorithm.gae(given, values.double(), part.mask, self._own.gamma, lam) for part in parts]
+        advantages, returns = (
+            _added(each * part.mask for each, part in zip(kind, parts, strict=True))
+            for kind in zip(*made, strict=True)
+        )
+        return advantages, returns
+
+    def _compared(self, batch: Batch, rewards: Tensor, parts: Sequence[Part], later: Tensor) -> Tensor:
+        """Return advantages of answers over others to their prompt.
+
+        With a bonus, what follows answer 0 is compared among chains that share answer 0: others had another
+        task. Where none shares it, it is compared with leaving answer 0 as it is.
+        """
+        own, samples = self._own, samples_each(self._own)
+        of = algorithm.rloo_advantages if own.algorithm == "rloo" else algorithm.grpo_advantages
+        first, rest = (rewards * parts[0].mask).sum(1), (rewards * later).sum(1)  # less what KL costs
+        second = torch.where(later.any(1), rest, first)
+        if len(parts) == 1:
+            second = of(second.view(-1, samples)).flatten()
+        for rows in _sharing(batch, later) if len(parts) > 1 else []:
+            scores = torch.cat([rest[rows], parts[0].scores[rows if len(rows) == 1 else []]])
+            second[rows] = of(scores[None])[0, : len(rows)]
+        first = of(first.view(-1, samples)).flatten()
+        return torch.where(later, second[:, None], first[:, None]) * batch["mask"]
 
     def _adapt(self, batch: Batch, count: int) -> None:
         """Adapt β to the KL of a rollout batch, if it has a target."""
@@ -216,15 +294,44 @@ def padded(asked: Sequence[Asked], responses: Sequence[Response]) -> Batch:
     }
 
 
+def _added(tensors: Iterable[Tensor]) -> Tensor:
+    return torch.stack(list(tensors)).sum(0)
+
+
+def _sharing(batch: Batch, later: Tensor) -> list[list[int]]:
+    """Return the chains that go on after answer 0, by number: those with the same prompt and answer 0."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for row in later.any(1).nonzero().flatten().tolist():
+        opening = int((batch["mask"][row] & ~later[row]).sum())
+        ids = batch["input_ids"][row, : int(batch["starts"][row]) + opening]
+        found.setdefault(tuple(ids.tolist()), []).append(row)
+    return list(found.values())
+
+
+def _drawn(responses: Sequence[Response], mask: Tensor) -> Tensor:
+    """Return the sampler's log-probabilities, [sequences, tokens]; NaN where it did not say."""
+    said = [each.log_probs or (math.nan,) * len(each.tokens) for each in responses]
+    flat = torch.tensor([each for row in said for each in row])
+    return torch.full(mask.shape, math.nan).masked_scatter(mask, flat)
+
+
+def _of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return the KL of a token from the sampler to the trainer, in nats, if the sampler said anything."""
+    if not (known := mask & ~drawn.isnan()).any():
+        return {}
+    return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}
+
+
 def _of_scores(scores: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
     """Return what a rollout batch says of the answers."""
     tokens = mask.sum(1)
-    tied = torch.corrcoef(torch.stack([scores, tokens.double()]))[0, 1]  # NaN if one of them is the same
+    varies = all(float(algorithm.deviation(each)) for each in (scores, tokens))
+    tied = torch.corrcoef(torch.stack([scores, tokens.double()]))[0, 1] if varies else torch.zeros(())
     return {
         "reward": float(scores.mean()),
-        "reward_std": float(scores.std(unbiased=False)),
+        "reward_std": float(algorithm.deviation(scores)),
         "response_tokens": float(tokens.double().mean()),
-        "reward_length_correlation": float(tied.nan_to_num()),
+        "reward_length_correlation": float(tied),
         "ended": float(ended.double().mean()),
     }
 

@@ -25,7 +25,7 @@ from redraft.train.processes import Say, gathered, place
 from redraft.train.rl.algorithm import whiten_trlx
 from redraft.train.rl.chains import Score, recorded, scored
 from redraft.train.rl.experience import Asked, Experience
-from redraft.train.rl.policy import Policy, merged
+from redraft.train.rl.policy import Policy, unwrapped
 from redraft.train.rl.rewards import Rewards
 from redraft.train.rl.sampler import Response, Sampler
 from redraft.train.rl.samples import Samples
@@ -223,7 +223,7 @@ class Rollouts:
             yield self._server
             return
         own = self.own
-        with merged(self.policy.model) as bare:
+        with unwrapped(self.policy.model) as bare:
             sampler = Sampler(
                 bare, self._tokenizer, ctx=ctx, parallel=own.chunk_size, least=own.min_new_tokens
             )

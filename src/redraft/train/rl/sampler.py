@@ -1,6 +1,6 @@
 """Write responses with the transformers engine, on the weights that are being trained.
 
-The engine takes the model as it is in memory, with the adapter merged for the time of a rollout batch. A
+The engine takes the model as it is in memory, without peft for the time of a rollout batch. A
 chunk of prompts begins together and ends before the next begins, so that a chunk that is repeated after a
 stop is computed in the same batches, and gives the same responses.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from redraft.engines.base import Sampling, Tokens
@@ -25,18 +25,24 @@ class Response:
         tokens: The ids that were drawn, the stop token too.
         text: Their text, without the stop token.
         ended: Whether it ended by itself.
+        log_probs: What the sampler said of each token at the temperature, in nats; none if it does not say.
     """
 
     tokens: Tokens
     text: str
     ended: bool
+    log_probs: tuple[float, ...] = ()
+
+
+DIGITS = 6
+"""Decimal places of a sampler's log-probability: less than what 32 bits round of −10."""
 
 
 class Sampler:
     """Writes responses to prompts that are given as tokens.
 
     Args:
-        model: A causal language model without adapters (`policy.merged`).
+        model: A causal language model without peft (`policy.unwrapped`).
         tokenizer: Its tokenizer.
         ctx: The most tokens of prompt and response.
         parallel: Responses at once.
@@ -46,7 +52,14 @@ class Sampler:
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
         end = int(tokenizer.eos_token_id)
         self._engine = HfEngine(
-            model, tokenizer, name="policy", ctx=ctx, parallel=parallel, ends=frozenset({end}), least=least
+            model,
+            tokenizer,
+            name="policy",
+            ctx=ctx,
+            parallel=parallel,
+            ends=frozenset({end}),
+            least=least,
+            tempered=True,
         )
 
     async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
@@ -60,13 +73,16 @@ class Sampler:
     async def _one(self, prompt: Tokens, sampling: Sampling) -> Response:
         tokens: list[int] = []
         texts: list[str] = []
+        log_probs: list[float] = []
         ended = False
-        async with aclosing(self._engine.stream(prompt, sampling)) as deltas:
+        async with aclosing(self._engine.stream(prompt, replace(sampling, logprobs=True))) as deltas:
             async for delta in deltas:
                 tokens += delta.tokens
                 texts.append(delta.text)
+                log_probs += delta.logprobs
                 ended = delta.finish == "stop"
-        return Response(tuple(tokens), "".join(texts), ended)
+        said = tuple(round(each, DIGITS) for each in log_probs)
+        return Response(tuple(tokens), "".join(texts), ended, said)
 
     async def aclose(self) -> None:
         """End the engine's thread."""

@@ -70,7 +70,10 @@ class Samples:
         whole = [each for each, said in pairs if each and (each.get("id"), each.get("prompt")) == said]
         if len(whole) < len(rows):
             return None
-        responses = [Response(tuple(each["tokens"]), each["answer"], each["ended"]) for each in whole]
+        responses = [
+            Response(tuple(each["tokens"]), each["answer"], each["ended"], tuple(each.get("log_probs", ())))
+            for each in whole
+        ]
         return responses, [_score(each) for each in whole]
 
     def add(
@@ -105,6 +108,7 @@ class Samples:
                 **_of_chain(score, response),
                 "ended": response.ended,
                 "tokens": response.tokens,
+                **({"log_probs": response.log_probs} if response.log_probs else {}),
                 "settings": self._settings,
             }
             for row, (name, text), response, score in zip(rows, asked, responses, scores, strict=True)

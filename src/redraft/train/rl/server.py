@@ -8,8 +8,9 @@ be trained. A server without them is refused.
 Each adapter has a name of its own, by its content. A server that loads another one under the same name may go
 on with prompts that it has cached for the first (vLLM issue 42125).
 
-Log-probabilities are those of the policy in this process, as for all responses. A server computes in another
-order and number format, so a resumed run does not repeat its responses to the last token.
+The policy learns from log-probabilities that are computed in this process, as for all responses. A server
+computes in another order and number format, so a resumed run does not repeat its responses to the last token,
+and its own log-probabilities correct for the difference (`algorithm.importance_weights`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import asyncio
 import hashlib
 import shutil
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,7 @@ class Server:
             "top_p": sampling.top_p,
             "seed": sampling.seed,
             "return_token_ids": True,
+            **({"logprobs": 1} if sampling.temperature == 1 else {}),  # vLLM's are before temperature
             # Else vLLM takes them from the model's folder, and draws from another distribution than π.
             "top_k": -1,
             "min_p": 0.0,
@@ -116,7 +119,7 @@ class Server:
         try:
             (choice,) = reply["choices"]
             text, ended = whole(choice["text"]), choice["finish_reason"] == "stop"
-            tokens = choice.get("token_ids")
+            tokens, said = choice.get("token_ids"), (choice.get("logprobs") or {}).get("token_logprobs")
         except (KeyError, TypeError, ValueError, AttributeError):
             raise ServerError(f"{self._url} replied with no completion: {shown(reply)}.") from None
         if not (isinstance(tokens, list) and all(isinstance(each, int) for each in tokens)):
@@ -124,7 +127,13 @@ class Server:
                 f"{self._url} replied without the token ids that it drew.",
                 hint="vLLM returns them from 0.10.2 on (return_token_ids). A text may have other tokens.",
             )
-        return Response(tuple(tokens), text, ended)
+        if not (isinstance(said, list) and len(said) == len(tokens) and all(map(_is_number, said))):
+            said = ()
+        return Response(tuple(tokens), text, ended, tuple(float(each) for each in said))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and isfinite(value)
 
 
 def _name(folder: Path) -> str:

@@ -41,6 +41,12 @@ class PpoStages:
     def check(self, own: PpoOptions, args: TrainingArguments) -> None:
         """Raise `RedraftError` if rollout batches cannot be divided, written or judged."""
         _check_sizes(own, args)
+        if 0 < (most := own.importance_sampling_clip_max) < 1:
+            raise UsageError(
+                f"--importance_sampling_clip_max {most:g} would cut off the weight "
+                "of a token on which sampler and trainer agree, which is 1.",
+                hint="--importance_sampling_clip_max 2, or 0 for no weights.",
+            )
         _check_writer(own, args)
         parse_rewards(own.reward)
 

@@ -14,6 +14,9 @@ from redraft.errors import ModelError
 LATE = 3
 """Rollout batches in a row that a fault lasts before it is said: a single one may be chance."""
 
+LONG = 10
+"""Rollout batches in a row in which the value head foresees nothing: it needs the first ones to learn."""
+
 RUNAWAY = 3.0
 """KL above this many times the target. Adaptive control keeps it within twice the target otherwise."""
 
@@ -63,6 +66,7 @@ class Watch:
             "length": self._of_length(numbers),
             "values": self._of_values(numbers),
             "same": self._of_same(numbers),
+            "blind": self._of_foresight(numbers),
         }
         return [line for name, line in faults.items() if self._lasts(name, there=bool(line))]
 
@@ -77,7 +81,7 @@ class Watch:
 
     def _lasts(self, name: str, *, there: bool) -> bool:
         self._lasted[name] = self._lasted.get(name, 0) + 1 if there else 0
-        return self._lasted[name] == LATE
+        return self._lasted[name] == (LONG if name == "blind" else LATE)
 
     def _check_rules(self, numbers: Numbers) -> None:
         kl, entropy = numbers.get("kl", 0.0), numbers.get("rollout_entropy", float("inf"))
@@ -122,11 +126,23 @@ class Watch:
         )
 
     def _of_same(self, numbers: Numbers) -> str:
-        if numbers.get("reward_std", 1.0) > 0:
+        if numbers.get("reward_std", 1.0) == 0:
+            what = f"all answers of a rollout batch have the same reward, {numbers['reward']:.3g}"
+        elif numbers.get("groups_without_spread") == 1:
+            what = "all answers to a prompt have the same reward, whatever the prompt"
+        else:
             return ""
         return (
-            f"all answers of a rollout batch have the same reward, {numbers['reward']:.3g}, so there is "
-            "nothing to learn. Read some samples: the task may be too easy or too hard."
+            f"{what}, so there is nothing to learn. Read some samples: the task may be too easy or too hard."
+        )
+
+    def _of_foresight(self, numbers: Numbers) -> str:
+        if numbers.get("explained_variance", 1.0) > 0 or numbers.get("reward_std", 1.0) == 0:
+            return ""
+        return (
+            f"the value head foresees nothing of the rewards: explained_variance is "
+            f"{numbers['explained_variance']:.2g}, and was at most 0 for {LONG} rollout batches. Raise "
+            "--vf_coef or --learning_rate, or try --algorithm rloo, which needs no value head."
         )
 
     def _of_values(self, numbers: Numbers) -> str:

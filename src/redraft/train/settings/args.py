@@ -412,6 +412,7 @@ class _Ranges(TypedDict, total=False):
     lam: Annotated[float, Option("", ge=0, le=1)]
     cliprange: Annotated[float, Option("", gt=0)]
     cliprange_value: Annotated[float, Option("", gt=0)]
+    importance_sampling_clip_max: Annotated[float, Option("", ge=0)]
     vf_coef: Annotated[float, Option("", ge=0)]
     stop_kl: Annotated[float, Option("", gt=0)]
     stop_entropy: Annotated[float, Option("", gt=0)]

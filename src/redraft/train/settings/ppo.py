@@ -84,6 +84,11 @@ class PpoOptions(DataOptions):
     gamma: float = own_setting(ALGORITHM, "discount of later rewards", 1.0)
     lam: float = own_setting(ALGORITHM, "lambda of generalised advantage estimation", 0.95)
     cliprange: float = own_setting(ALGORITHM, "clip the ratio of probabilities to 1 plus or minus this", 0.2)
+    importance_sampling_clip_max: float = own_setting(
+        ALGORITHM,
+        "weigh a token by the trainer's probability of it over the sampler's, at most this (0: do not)",
+        2.0,
+    )
     cliprange_value: float = own_setting(ALGORITHM, "clip the change of values to plus or minus this", 0.2)
     stop_kl: float | None = own_setting(RUN, "end the run when an answer has more nats of KL", None)
     stop_entropy: float | None = own_setting(RUN, "end the run when a token has fewer nats of entropy", None)
