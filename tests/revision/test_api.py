@@ -269,3 +269,20 @@ def test_an_answer_that_a_limit_cut_is_revised_into_a_value() -> None:
     engine = ScriptedEngine([Reply("12345", finish="max_tokens"), "7"])
     chain = redraft.revise("Count.", model=engine, output=int)
     assert ([step.passed for step in chain.steps], chain.value) == ([False, True], 7)
+
+
+def test_a_stream_has_the_object_as_far_as_it_came() -> None:
+    class Poet(BaseModel):
+        name: str
+        born: int
+
+    engine = ScriptedEngine(['{"name": "Ada", "born": "soon"}', '{"name": "Eve", "born": 1815}'], chunk=5)
+
+    async def seen() -> list[Any]:
+        events = redraft.stream("Who?", model=engine, output=Poet)
+        return [(e.index, e.value.name, e.value.born) async for e in events if isinstance(e, redraft.Text)]
+
+    found = asyncio.run(seen())
+    assert [name for index, name, _ in found if index == 0][-1] == "Ada"
+    assert (1, None, None) in found
+    assert found[-1] == (1, "Eve", 1815)

@@ -7,7 +7,7 @@ import functools
 import json
 import sys
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 import pytest
 import typing_extensions
@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, field_validator
 from redraft.chain import Prompt
 from redraft.errors import CheckError, UsageError
 from redraft.verify.base import Check, run_check
-from redraft.verify.output import from_type, parse_output
+from redraft.verify.output import from_type, parse_output, partial_output
 
 
 class Tower(BaseModel):
@@ -220,3 +220,58 @@ def test_the_typed_dict_of_an_old_typing_names_the_one_to_use() -> None:
     assert "typing_extensions.TypedDict" in caught.value.message
     assert "a TypedDict" not in str(caught.value.hint)
     assert "from typing_extensions import TypedDict" in str(caught.value.hint)
+
+
+class Place(BaseModel):
+    name: str
+    country: str = "?"
+
+
+class Poet(BaseModel):
+    name: str
+    born: Annotated[int, Field(ge=1000)]
+    home: Place | None
+    verses: list[str] = []
+
+
+@dataclass
+class Boat:
+    name: str
+    crew: list[Place]
+    sails: int = 1
+
+
+class TestParts:
+    """Of an answer that is still written."""
+
+    def test_a_model_fills_up(self) -> None:
+        text = '{"name": "Ada", "born": 1815, "home": {"name": "Ulm", "country": "D"}, "verses": ["a", "b"]}'
+        seen = [partial_output(from_type(Poet), text[:end]) for end in range(len(text) + 1)]
+        assert seen[0] is None
+        assert seen[1] == Poet.model_construct(name=None, born=None, home=None)
+        assert {part.name for part in seen[1:]} == {None, "", "A", "Ad", "Ada"}
+        assert {part.born for part in seen[1:]} == {None, 1815}
+        homes = [part.home for part in seen[1:] if part.home is not None]
+        assert homes[0] == Place.model_construct(name=None)
+        assert homes[-1] == Place(name="Ulm", country="D")
+        assert seen[-1] == Poet.model_validate_json(text)
+
+    @pytest.mark.parametrize(
+        ("kind", "text", "made"),
+        [
+            (list[Place], '[{"name": "Ulm"}, {"na', [Place(name="Ulm"), Place.model_construct(name=None)]),
+            (dict[str, Place], '{"a": {"country": "D', {"a": Place.model_construct(name=None, country="D")}),
+            (Boat, '{"name": "Ark"', Boat("Ark", None)),  # type: ignore[arg-type]
+            (Boat, '{"crew": [{"country": "D', Boat(None, [Place.model_construct(name=None, country="D")])),  # type: ignore[arg-type]
+            (Tower | Place, '{"name": "a', Place(name="a")),
+            (Place, '```json\n{"name": "Ulm"}\n```', Place(name="Ulm")),
+            (Place, '```json\n{"name": "U', Place(name="U")),
+            (Place, '```json\n{"name": "Ulm"}\n`', Place(name="Ulm")),
+            (Tower, '{"name": "crash', Tower.model_construct(name="crash", metres=None)),
+            (Place, "Well, ", None),
+            (Place, '{"name": 3', Place.model_construct(name=None)),
+            (int, "12", None),
+        ],
+    )
+    def test_of_other_types(self, kind: Any, text: str, made: object) -> None:
+        assert partial_output(from_type(kind), text) == made

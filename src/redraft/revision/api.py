@@ -51,6 +51,8 @@ from redraft.verify.parse import parse_checks
 from redraft.verify.structure import Json
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # since 4.13, which pydantic does not demand
+
     from redraft.revision.trace import ChainSpan
 
 Asked = str | Prompt | Sequence[Mapping[str, Any]]
@@ -93,6 +95,8 @@ async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Ev
 @overload
 async def arevise(prompt: Asked, *, output: type[T], **options: Unpack[OtherOptions]) -> Chain[T]: ...
 @overload
+async def arevise(prompt: Asked, *, output: TypeForm[T], **options: Unpack[OtherOptions]) -> Chain[T]: ...
+@overload
 async def arevise(prompt: Asked, **options: Unpack[Options]) -> Chain[Any]: ...
 async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
     """Make a chain. Arguments and errors as for `stream`."""
@@ -102,6 +106,8 @@ async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
 
 @overload
 def revise(prompt: Asked, *, output: type[T], **options: Unpack[OtherOptions]) -> Chain[T]: ...
+@overload
+def revise(prompt: Asked, *, output: TypeForm[T], **options: Unpack[OtherOptions]) -> Chain[T]: ...
 @overload
 def revise(prompt: Asked, **options: Unpack[Options]) -> Chain[Any]: ...
 def revise(prompt: Asked, **options: Any) -> Chain[Any]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from redraft.chain import Chain, Stop, Usage, whole
 from redraft.engines.base import OF_TOOLS, Delta, Engine, Sampling
@@ -37,10 +38,11 @@ from redraft.revision.ops import (
     Op,
     Reply,
     RunChecks,
+    Text,
 )
 from redraft.revision.state import Plan, State
 from redraft.verify.base import Check, run_checks
-from redraft.verify.output import OutputCheck, parse_output
+from redraft.verify.output import OutputCheck, parse_output, partial_output
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
@@ -85,6 +87,7 @@ class Driver:
     _stream: AsyncGenerator[Delta, None] | None = None
     _calls: int = 0
     _over: bool = False
+    _answer: str = ""
 
     async def run(self, plan: Plan) -> AsyncGenerator[Event, None]:
         """Make one chain and yield its events; the last one is `Finished`.
@@ -128,7 +131,7 @@ class Driver:
                     yield broken
                 while True:
                     if isinstance(step, Event):
-                        event = with_value(step, self.output)
+                        event = self._with_part(with_value(step, self.output))
                         await self._call_hook(steps, event, deadline)
                         yield event
                         step = steps.send(None)
@@ -139,6 +142,15 @@ class Driver:
         finally:
             steps.close()
             await self._close()
+
+    def _with_part(self, event: Event) -> Event:
+        """Return a piece of an answer with what reads the object so far. Any other event ends the answer."""
+        if not (isinstance(event, Text) and event.kind == "answer"):
+            self._answer = ""
+        elif self.output is not None:
+            self._answer += event.text
+            return replace(event, read=partial(partial_output, self.output, self._answer))
+        return event
 
     async def _call_hook(self, steps: Loop[Chain], event: Event, deadline: float | None) -> None:
         """Call the hook. Its error goes into the loop, which raises it with the chain so far."""

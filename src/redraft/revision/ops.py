@@ -95,11 +95,23 @@ class Text:
     """Event: a piece of an answer or of feedback. Feedback `index` judges answer `index`.
 
     Drafts all have index 0.
+
+    Attributes:
+        read: Reads the object so far, for `value`.
     """
 
     kind: Kind
     index: int
     text: str
+    read: Callable[[], Any] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def value(self) -> Any:
+        """What there is so far of an answer's object, if `output=` was given.
+
+        Fields that have not come are at their default, or None. None if nothing has come.
+        """
+        return self.read() if self.read else None
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, cast, get_args
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from types import UnionType
+from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints
 
-from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import SchemaError
+from pydantic import BaseModel, PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import SchemaError, from_json, to_json
+from typing_extensions import is_typeddict
 
 from redraft.chain import Prompt, describe
 from redraft.errors import UsageError, shown
@@ -171,3 +174,63 @@ def parse_output(check: OutputCheck, answer: str) -> Any:
         return check.adapter.validate_json(read_json(answer)[1])
     except (NotJson, ValidationError):
         return None
+
+
+def partial_output(check: OutputCheck, text: str) -> Any:
+    """Return what the beginning of an answer makes of the type; None if it makes nothing.
+
+    A field of a model that has not come, or is not valid yet, is at its default, or None.
+    """
+    inside = re.search(r"[{\[](?:(?!\n`).)*", text, re.DOTALL)  # a fence ends it
+    if inside is None:
+        return None
+    begun = inside[0]
+    if len(re.findall(r'(?<!\\)(?:\\\\)*"', begun)) % 2 == 0:  # outside of a text
+        begun = re.sub(r"[\d.eE+-]+\Z", "", begun)  # a number that is cut is another number
+    try:
+        return _part(check.type, from_json(begun, allow_partial="trailing-strings"))
+    except ValueError:  # there is text behind the JSON
+        return parse_output(check, text)
+
+
+def _part(kind: Any, found: Any) -> Any:
+    """Return what an incomplete JSON value makes of a type; None if nothing."""
+    with suppress(Exception):  # a validator of the type meets half a value
+        return TypeAdapter(kind).validate_json(to_json(found))
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _part(parts[0], found)
+    if origin in (Union, UnionType):
+        made = (_part(part, found) for part in parts)
+        return next((each for each in made if each is not None), None)
+    if isinstance(found, list):
+        return [_part(parts[0], item) for item in found] if parts else None
+    if not isinstance(found, dict):
+        return None
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return _part_of_model(kind, found)
+    if is_dataclass(kind) or is_typeddict(kind):
+        hints = get_type_hints(kind)
+        values = {name: _part(hints[name], found[name]) for name in hints if name in found}
+        return values if is_typeddict(kind) else _part_of_dataclass(kind, values)
+    return {name: _part(parts[1], value) for name, value in found.items()} if len(parts) == 2 else None
+
+
+def _part_of_model(kind: type[BaseModel], found: Mapping[str, Any]) -> BaseModel:
+    values: dict[str, Any] = {}
+    for name, field_ in kind.model_fields.items():
+        key = next((key for key in (field_.alias, name) if key in found), None)
+        if key is not None:
+            values[name] = _part(field_.annotation, found[key])
+        elif field_.is_required():
+            values[name] = None
+    return kind.model_construct(**values)
+
+
+def _part_of_dataclass(kind: Any, values: Mapping[str, Any]) -> Any:
+    """Return an object with None for what is missing. Its `__init__` and checks are for whole ones."""
+    made = object.__new__(kind)
+    for each in fields(kind):
+        default = each.default_factory() if each.default_factory is not MISSING else each.default
+        object.__setattr__(made, each.name, values.get(each.name, None if default is MISSING else default))
+    return made
