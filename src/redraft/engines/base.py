@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NotRequired, Protocol, TypedDict, runtime_checkable
+from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 from redraft.chain import Finish
 from redraft.engines.price import Price
@@ -151,6 +151,7 @@ class EngineInfo:
         schemas: Generates JSON that fits `Sampling.schema`.
         logprobs: Reports log-probabilities of tokens for `Sampling.logprobs`.
         scores: Scores given texts (`score`).
+        embeds: Has vectors of texts (`Embedder`), as far as is known before a server was asked.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
         price: What its tokens cost; None if unknown.
         dtype: What it computes in, if that was asked for; empty for the usual.
@@ -171,6 +172,7 @@ class EngineInfo:
     schemas: bool = False
     logprobs: bool = False
     scores: bool = False
+    embeds: bool = False
     native: bool = False
     price: Price | None = None
     dtype: str = ""
@@ -253,6 +255,27 @@ class Watched(Engine, Protocol):
     @property
     def health(self) -> Health:
         """How it is now."""
+        ...
+
+
+class Vectors(NamedTuple):
+    """The vectors of some texts, and the tokens that were read for them."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    tokens: int
+
+
+@runtime_checkable
+class Embedder(Engine, Protocol):
+    """An engine that may have vectors of texts: `EngineInfo.embeds` says whether this one has."""
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return the vector of each text, all of one length.
+
+        Raises:
+            ContextError: A text is too long.
+            EngineError: The model or its server failed, or has no vectors.
+        """
         ...
 
 

@@ -20,10 +20,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Seque
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, fields, replace
 from itertools import accumulate
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 from redraft.engines.base import (
     Delta,
+    Embedder,
     Engine,
     EngineInfo,
     Health,
@@ -31,6 +32,7 @@ from redraft.engines.base import (
     PromptText,
     Sampling,
     Tokens,
+    Vectors,
     Watched,
 )
 from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
@@ -158,6 +160,10 @@ class PoolEngine:
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Score texts with any member."""
         return await self._any(lambda engine: engine.score(texts))
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return vectors of texts, from any member. All are alike, so each of them is an `Embedder`."""
+        return await self._any(lambda engine: cast("Embedder", engine).embed(texts))
 
     def stream(
         self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from redraft import __version__
 from redraft.engines.threads import in_daemon_thread
 from redraft.serve.completions import CompletionReply, completion_request, continuations
+from redraft.serve.embeddings import EmbeddingReply, embedded, embeddings_request
 from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate, unavailable
@@ -26,7 +27,7 @@ from redraft.serve.keys import Keys
 from redraft.serve.limits import Limits, body_of
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
-from redraft.serve.openapi import CHAT, COMPLETIONS, ERROR, RESPONSES
+from redraft.serve.openapi import CHAT, COMPLETIONS, EMBEDDINGS, ERROR, RESPONSES
 from redraft.serve.page.compare import Store
 from redraft.serve.page.login import Logins
 from redraft.serve.page.mount import Page
@@ -107,6 +108,11 @@ def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
     async def complete(request: Request) -> Response:
         """Continue a text, without revising it."""
         return Exchange(CompletionReply(await asked(request, completion_request)), gate, continuations)
+
+    @router.post("/embeddings", openapi_extra=EMBEDDINGS)
+    async def embed(request: Request) -> Response:
+        """Return vectors of texts."""
+        return Exchange(EmbeddingReply(await asked(request, embeddings_request)), gate, embedded)
 
     @router.post("/responses", openapi_extra=RESPONSES)
     async def respond(request: Request) -> Response:

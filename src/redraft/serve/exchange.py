@@ -24,6 +24,7 @@ from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.revision.options import Options
 from redraft.serve.completions import CompletionReply
+from redraft.serve.embeddings import EmbeddingReply
 from redraft.serve.errors import refusal_of, reply_of
 from redraft.serve.gate import Gate
 from redraft.serve.log import REQUEST
@@ -62,7 +63,9 @@ class Exchange(Response):
         source: Makes the answers to the request, and yields their events with the index of the answer.
     """
 
-    def __init__(self, reply: Reply | ResponseReply | CompletionReply, gate: Gate, source: Source) -> None:
+    def __init__(
+        self, reply: Reply | ResponseReply | CompletionReply | EmbeddingReply, gate: Gate, source: Source
+    ) -> None:
         super().__init__()
         self._reply: Any = reply
         self._gate, self._asked, self._source = gate, reply.asked, source

@@ -22,6 +22,7 @@ class Limits:
         reading: Seconds in which the checks and the schema of a request have to be read.
         schema: Characters of a JSON schema.
         answers: Answers to one request (`n`).
+        texts: Texts of one request for embeddings.
         stops: Stop strings.
         checks: Checks of one request.
         check: Characters of a check. To read one takes quadratic time.
@@ -35,6 +36,7 @@ class Limits:
     reading: float = 5.0
     schema: int = 65_536
     answers: int = 8
+    texts: int = 2048
     stops: int = 16
     checks: int = 32
     check: int = 4096

@@ -7,7 +7,7 @@ from typing import Any
 
 from redraft.engines.messages import ROLES
 from redraft.options import PlainOptions, json_schema_of
-from redraft.serve import completions, responses
+from redraft.serve import completions, embeddings, responses
 from redraft.serve.limits import Limits
 from redraft.serve.logprobs import MOST_LIKELY
 from redraft.serve.requests import OPTIONS, REVISION, UNSUPPORTED, WITHOUT_EFFECT
@@ -146,6 +146,22 @@ _RESPONSES = _object(
     "input",
 )
 
+_EMBEDDINGS = _object(
+    {
+        **{name: {} for name in WITHOUT_EFFECT},
+        "model": {"type": "string"},
+        "input": {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {**_TEXTS, "minItems": 1, "maxItems": _LIMITS.texts},
+            ]
+        },
+        "encoding_format": {"enum": list(embeddings.FORMATS)},
+    },
+    "model",
+    "input",
+)
+
 _ERROR_BODY = {
     "type": "object",
     "required": ["error"],
@@ -181,5 +197,5 @@ def _described(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-CHAT, COMPLETIONS, RESPONSES = map(_described, (_CHAT, _COMPLETIONS, _RESPONSES))
-"""The descriptions of the three routes that ask models."""
+CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES = map(_described, (_CHAT, _COMPLETIONS, _EMBEDDINGS, _RESPONSES))
+"""The descriptions of the routes that ask models."""

@@ -51,6 +51,7 @@ class ChildSettings(TypedDict):
         threads: CPU threads; None for llama.cpp's default.
         gpu_layers: Layers on the GPU; None for llama.cpp's default.
         gpu: Fail if there is no GPU.
+        embeds: Have vectors of texts, as an embedding model does.
         speculate: Try n-grams of the text so far as drafts.
         key: The secret that every request must carry.
     """
@@ -62,6 +63,7 @@ class ChildSettings(TypedDict):
     threads: int | None
     gpu_layers: int | None
     gpu: bool
+    embeds: bool
     speculate: bool
     key: str
 
@@ -128,6 +130,9 @@ def _serve(settings: ChildSettings) -> Any:
         _find_gpu(xllamacpp.get_device_info())
     _set_machine(params, settings)
     _set_closed_door(params, settings["key"])
+    if settings["embeds"]:
+        params.embedding = True
+        params.n_batch = params.n_ubatch = settings["context"]  # a text is read at once
     if settings["speculate"]:
         params.speculative.types = [xllamacpp.common_speculative_type.COMMON_SPECULATIVE_TYPE_NGRAM_SIMPLE]
         params.speculative.ngram_simple.size_n = NGRAM_SIZE

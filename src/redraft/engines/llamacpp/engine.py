@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Finish
-from redraft.engines.base import Delta, EngineInfo, Health, Likeliest, Message, Sampling, Tokens
+from redraft.engines.base import Delta, EngineInfo, Health, Likeliest, Message, Sampling, Tokens, Vectors
 from redraft.engines.fit import check_memory, check_settings, context_of, trained_context
 from redraft.engines.llamacpp.child import ChildSettings
 from redraft.engines.llamacpp.client import Child, ChildRefusal
@@ -105,6 +105,7 @@ class LlamaCppEngine(LocalEngine):
             "threads": threads,
             "gpu_layers": gpu_layers,
             "gpu": gpu,
+            "embeds": _embeds(headers[0]),
             "speculate": parallel <= SPECULATES_UP_TO if speculate is None else speculate,
             "key": "",
         }
@@ -166,6 +167,18 @@ class LlamaCppEngine(LocalEngine):
         """Return the text of token ids. Control tokens are written out."""
         reply = await self._post("/detokenize", {"tokens": list(tokens)})
         return str(reply["content"])
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return the vector of each text, of length 1.
+
+        Raises:
+            ContextError: A text is longer than the context.
+        """
+        prompts = [list(await self.encode(text, special=True)) for text in texts]
+        if (longest := max(map(len, prompts), default=0)) > self._context:
+            raise ContextError(longest, self._context, trained=self._trained)
+        reply = await self._post("/v1/embeddings", {"input": prompts})
+        return Vectors(tuple(tuple(each["embedding"]) for each in reply["data"]), sum(map(len, prompts)))
 
     async def aclose(self) -> None:
         """End the process. May be called twice."""
@@ -329,9 +342,15 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         chats=template is not None,
         tools="tools" in (template or ""),
         schemas=True,
+        embeds=_embeds(headers[0]),
         logprobs=True,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),
     )
+
+
+def _embeds(header: GGUFHeader) -> bool:
+    """Return whether it is an embedding model: those say how the vectors of tokens become one of the text."""
+    return bool(header.number(f"{header.text('general.architecture')}.pooling_type"))
 
 
 def _adds_space(header: GGUFHeader) -> bool:

@@ -22,7 +22,16 @@ import httpx
 
 from redraft.chain import Finish
 from redraft.config import Key
-from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens, no_scores
+from redraft.engines.base import (
+    Delta,
+    EngineInfo,
+    Message,
+    PromptText,
+    Sampling,
+    Tokens,
+    Vectors,
+    no_scores,
+)
 from redraft.engines.price import Price
 from redraft.engines.remote.listing import choose, has, models, root
 from redraft.engines.remote.patience import Patience
@@ -49,7 +58,7 @@ from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
 
 _log = logging.getLogger(__name__)
 
-_CHAT, _RAW = "/chat/completions", "/completions"
+_CHAT, _RAW, _EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"
 _MISSING = (404, 405, 501)
 _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 """Seconds to wait for the counts after the finish reason, and for the connection's end after `[DONE]`."""
@@ -100,6 +109,7 @@ class RemoteEngine:
             any_message=True,
             any_request=True,
             tools=True,
+            embeds=True,
             own_sampling=True,
             schemas=True,
             logprobs=True,
@@ -413,6 +423,22 @@ class RemoteEngine:
             sent = f"no first token within {limit:g} s"
         message = f"{self._server.host} sent {sent}."
         return EngineTimeout(message, hint=hint, passing=limit < patience.outage)
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """Return the vectors of texts, as the server sends them."""
+        body = {"model": self._info.name, "input": list(texts), "encoding_format": "float"}
+        found = await self._server.fetch("POST", f"{self._server.url}{_EMBEDDINGS}", body)
+        if isinstance(found, Refusal):
+            raise await self._error(_EMBEDDINGS, found)
+        try:
+            each = sorted(found["data"], key=lambda part: part["index"])
+            vectors = tuple(tuple(map(float, part["embedding"])) for part in each)
+            tokens = int((found.get("usage") or {}).get("prompt_tokens") or 0)
+        except (TypeError, ValueError, KeyError, AttributeError):
+            raise self._not_the_protocol(str(found)) from None
+        if len(vectors) != len(texts):
+            raise self._not_the_protocol(f"{len(vectors)} vectors for {len(texts)} texts")
+        return Vectors(vectors, tokens)
 
     async def _tokenizer(self, path: str, body: Body, field: str, kind: type) -> Any:
         if not self._info.token_ids:
