@@ -64,6 +64,7 @@ class _Record(BaseModel):
 
 
 ESTIMATED = "estimated: the server reports no usage"
+PARTLY = "partly estimated: replies that broke off report no usage"
 """What is said beside tokens and cost that `Usage.estimated` is about."""
 
 

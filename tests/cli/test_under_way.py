@@ -103,6 +103,13 @@ def test_what_is_under_way_when_the_account_is_empty_is_finished_and_kept(way: s
         assert set(server.paid.values()) == {1}
 
 
+def test_instructions_say_the_same_of_usage_where_a_reply_broke_off() -> None:
+    with Account(3, refusal=sse_reply(chat_event("Task 4"), cut=True)) as server:
+        result = run(server, "alpaca")
+    assert result.exit_code == 0, result.output
+    assert "partly estimated: replies that broke off report no usage" in result.output
+
+
 @pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
 def test_no_call_begins_after_the_account_is_empty(way: str) -> None:
     with Account(*range(7, 99)) as server:

@@ -15,9 +15,9 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from redraft.chain import ESTIMATED, Chain, CheckResult, Feedback, Step, content_of, other_parts
+from redraft.chain import ESTIMATED, PARTLY, Chain, CheckResult, Feedback, Step, content_of, other_parts
 from redraft.counting import counted, printable
-from redraft.revision.summary import cost_by_role, cost_text
+from redraft.revision.summary import cost_by_role, cost_text, is_unreported
 from redraft.revision.words import STOPS, VERDICTS, changes, name_of, why_cut
 
 LONGEST = 100_000
@@ -131,7 +131,7 @@ def usage_line(chain: Chain) -> str:
     if used.cost_usd is not None:
         parts.append(cost_text(used.cost_usd, cost_by_role(chain), digits=6))
     if used.estimated:
-        parts.append(ESTIMATED)
+        parts.append(ESTIMATED if is_unreported(chain) else PARTLY)
     return " · ".join(parts)
 
 

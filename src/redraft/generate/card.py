@@ -16,7 +16,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from redraft.chain import ESTIMATED
 from redraft.counting import counted
 from redraft.errors import OutputError
 from redraft.files import replace_file
@@ -167,7 +166,7 @@ class Card:
         used, sessions = self.counts.usage, self._sessions
         told = [session for session in sessions if "ended" in session and "tokens" in session]
         tokens = f"{used.completion_tokens:,} new tokens, {used.prompt_tokens:,} in prompts"
-        how = f"; {ESTIMATED}" if used.estimated else ""
+        how = f"; {self.counts.estimated}" if used.estimated else ""
         money = f"{_money(used.cost_usd)}{self.counts.without_price}"
         yield "these chains", f"{tokens}, {money}{how}" if self.counts.chains else "none"
         killed = len(sessions) - len(told)

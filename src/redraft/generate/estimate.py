@@ -1,7 +1,9 @@
 """Estimate what a run will cost from a sample of its records that are really made.
 
 The sample is spread evenly over the lengths of the prompts, because long prompts cost more and are often of
-another kind. The chains of the sample stay in the output: the run that follows does not pay for them again.
+another kind. What is left of that difference is a trend: the line of cost over length, read at the mean
+length of all records. The chains of the sample stay in the output: the run that follows does not pay for them
+again.
 """
 
 from __future__ import annotations
@@ -10,13 +12,18 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from redraft.chain import Chain
 from redraft.errors import RecordError
 
-Z = 1.96
+_Z = 1.959964
 """Standard deviations to each side of a 95 % interval."""
+
+_TREND = 6
+"""Records from which on a line is fitted: with fewer, it is mostly noise."""
+
+_WIDEST = 5.0
+"""The logarithm of the largest factor of an interval; beyond it, nothing is known."""
 
 
 def spread(lengths: Sequence[int], most: int, seed: int = 0) -> frozenset[int]:
@@ -40,19 +47,45 @@ class Range:
         return f"{form(self.value)} ({form(self.low)} to {form(self.high)})"
 
 
-def total(sample: Sequence[float], count: int) -> Range:
-    """Return the sum over `count` records of which a sample is known, in the order of their lengths.
+def total(sample: Sequence[float], count: int, lengths: Sequence[float] = (), mean: float = 0.0) -> Range:
+    """Return the sum over `count` records of which a sample is known.
 
-    The variance is that of successive differences, as usual for a sample at even distances (Wolter, An
-    Investigation of Some Estimators of Variance for Systematic Sampling, 1984).
+    The estimate is that of a regression (Cochran, Sampling Techniques, 1977, chapter 7), its variance that of
+    MacKinnon and White, 1985 (HC3), which holds for costs that vary more where they are large. The interval
+    is one of the logarithm, because costs have a long tail upwards.
+
+    Args:
+        sample: The known values.
+        count: All records.
+        lengths: The lengths of the sample's prompts; none for no trend.
+        mean: The mean length of all prompts.
     """
     n = len(sample)
-    value = count * sum(sample) / n
-    if n < 2:
-        return Range(value, value if n == count else 0.0, value if n == count else math.inf)
-    squares = sum((b - a) ** 2 for a, b in pairwise(sample))
-    deviation = count * math.sqrt((1 - n / count) * squares / (2 * n * (n - 1)))
-    return Range(value, max(value - Z * deviation, 0.0), value + Z * deviation)
+    each, middle = sum(sample) / n, sum(lengths) / n
+    apart = [length - middle for length in lengths] if n >= _TREND and lengths else [0.0] * n
+    spread_of = sum(x * x for x in apart)
+    slope = sum(x * value for x, value in zip(apart, sample, strict=True)) / spread_of if spread_of else 0.0
+    found = each + slope * (mean - middle) if spread_of else each
+    if n < 2 or found <= 0:
+        known = n == count or not any(sample)
+        return Range(count * each, count * each if known else 0.0, count * each if known else math.inf)
+    pulls = [(x / spread_of if spread_of else 0.0) for x in apart]
+    variance = sum(
+        ((1 / n + (mean - middle) * pull) * (value - each - slope * x) / (1 - 1 / n - x * pull)) ** 2
+        for x, pull, value in zip(apart, pulls, sample, strict=True)
+    )
+    deviation = math.sqrt(max(1 - n / count, 0.0) * variance) / found
+    wide = _student(n - (2 if spread_of else 1)) * deviation
+    high = math.exp(wide) if wide < _WIDEST else math.inf
+    return Range(count * found, count * found * math.exp(-wide), count * found * high)
+
+
+def _student(freedom: int) -> float:
+    """Return the 97.5 % quantile of Student's t (Abramowitz and Stegun, 26.7.5)."""
+    z = _Z
+    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
+    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
+    return z + first / freedom + second / freedom**2 + third / freedom**3
 
 
 @dataclass(frozen=True)
@@ -61,10 +94,12 @@ class Estimate:
 
     Attributes:
         count: All records.
-        sample: Those that were made, in the order of their prompts' lengths.
+        sample: Those that were made.
         parallel: Chains at once.
         rpm: The limit of requests a minute; None for none.
         tpm: That of tokens a minute.
+        lengths: The lengths of the sample's prompts.
+        mean: The mean length of all prompts.
     """
 
     count: int
@@ -72,6 +107,8 @@ class Estimate:
     parallel: int
     rpm: int | None = None
     tpm: int | None = None
+    lengths: Sequence[int] = ()
+    mean: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.sample:
@@ -79,7 +116,7 @@ class Estimate:
 
     def total(self, value: Callable[[Chain], float]) -> Range:
         """Return the estimated sum of a value over all records."""
-        return total([value(chain) for chain in self.sample], self.count)
+        return total([value(chain) for chain in self.sample], self.count, self.lengths, self.mean)
 
     @property
     def usd(self) -> Range | None:

@@ -28,12 +28,14 @@ class Spent:
         usd: Money.
         replayed: Replies that came from a journal, for free.
         estimated: Tokens and money are estimates, at least in part.
+        unreported: A server did not report the usage of a whole reply.
     """
 
     tokens: int = 0
     usd: float = 0.0
     replayed: int = 0
     estimated: bool = False
+    unreported: bool = False
 
     def plus(self, other: Spent) -> Spent:
         """Return what both have paid for."""

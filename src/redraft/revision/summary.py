@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from redraft.chain import ESTIMATED, Chain, Step, Usage
+from redraft.chain import ESTIMATED, PARTLY, Chain, Step, Usage
 from redraft.counting import counted
 
 STOPS = {
@@ -38,6 +38,7 @@ class Summary:
         ended: Why chains whose stop is `ended` ended, in words, where the chain tells.
         costs: USD by role; None for a model without a price.
         unpriced: Chains whose cost is not known.
+        unreported: Chains with a whole reply whose usage the server did not report.
     """
 
     with_checks: bool = False
@@ -55,6 +56,7 @@ class Summary:
     usage: Usage = field(default_factory=Usage)
     costs: dict[str, float | None] = field(default_factory=dict)
     unpriced: int = 0
+    unreported: int = 0
 
     def add(self, chain: Chain) -> None:
         """Count a chain."""
@@ -66,6 +68,7 @@ class Summary:
         if chain.stop == "ended" and chain.steps and (why := _why_ended(chain.steps[-1])):
             self.ended[why] += 1
         self.usage = self.usage + chain.usage
+        self.unreported += is_unreported(chain)
         used = chain.usage
         self.unpriced += used.cost_usd is None and bool(used.prompt_tokens or used.completion_tokens)
         for role, cost in cost_by_role(chain).items():
@@ -89,6 +92,11 @@ class Summary:
         rows = [("revisions", self._revisions()), ("checks", self._checks()), ("stopped", self.stopped)]
         rows += [("tokens", self._tokens()), ("cost", cost)]
         return [(name, text) for name, text in rows if text]
+
+    @property
+    def estimated(self) -> str:
+        """How usage that is estimated came to be so, in words."""
+        return ESTIMATED if self.unreported else PARTLY
 
     @property
     def without_price(self) -> str:
@@ -129,9 +137,14 @@ class Summary:
             return ""
         tokens = f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
         if usage.estimated:
-            return f"{tokens}; {ESTIMATED}"
+            return f"{tokens}; {self.estimated}"
         cached = 100 * usage.cached_tokens / usage.prompt_tokens if usage.prompt_tokens else 0.0
         return f"{tokens} ({cached:.0f} % cached)"
+
+
+def is_unreported(chain: Chain) -> bool:
+    """Whether a server did not report the usage of a whole reply. It cannot report one that broke off."""
+    return any(step.usage.estimated and step.complete for step in chain.steps)
 
 
 def _why_ended(last: Step) -> str:

@@ -199,6 +199,18 @@ def test_a_reply_that_breaks_off_counts_for_the_limit_and_the_card_says_that_it_
     assert "USD (estimated); with failures" in Path("out.jsonl.card.md").read_text()
 
 
+def test_replies_that_break_off_do_not_say_that_the_server_reports_no_usage() -> None:
+    """A journal pays for them once, and the chain that is made has none; without one, it has."""
+    with Teacher(plan=["ok", "cut", "ok", "ok", "cut"]) as teacher:
+        words = ["answer", "records.json", "-o", "plain.jsonl", "-m", teacher.model, "-j", "1"]
+        plain = CliRunner().invoke(app, words, prog_name="redraft")
+        result = generate(teacher.model, "--price", "1,1")
+    assert (plain.exit_code, result.exit_code) == (0, 0), plain.output + result.output
+    assert "partly estimated: replies that broke off report no usage" in plain.output
+    said = plain.output + result.output + Path("out.jsonl.card.md").read_text()
+    assert "the server reports no usage" not in said
+
+
 def test_a_run_that_was_interrupted_in_a_call_says_that_what_it_paid_is_estimated() -> None:
     def interrupt() -> None:
         while not server.asked(CALL):

@@ -136,13 +136,14 @@ class Sample:
     read: Callable[[Path], Iterator[Chain]]
     _lengths: dict[str, int] = field(default_factory=dict)
     _count: int = 0
+    _mean: float = 0.0
 
     def records(self, file: Path) -> Iterator[Chain]:
         """Yield the records of the sample."""
         from redraft.generate.estimate import spread
 
         lengths = array("Q", (len(record.prompt.text) for record in self.read(file)))
-        self._count = len(lengths)
+        self._count, self._mean = len(lengths), sum(lengths) / max(len(lengths), 1)
         places = spread(lengths, self.size, self.settings.get("seed") or 0)
         for place, record in enumerate(self.read(file)):
             if place in places:
@@ -157,11 +158,12 @@ class Sample:
 
         files = (read_jsonl(self.out), LeakFile(self.out).chains())
         made = (chain for file in files for chain in file if chain.id in self._lengths)
-        sample = sorted(made, key=lambda chain: self._lengths[chain.id])
+        sample = list(made)
         if not sample:
             return [("estimate", "no chain of the sample was made, so there is nothing to estimate from")]
         limits = {name: self.settings.get(name) for name in ("rpm", "tpm")}
-        return Estimate(self._count, sample, self.parallel, **limits).rows()
+        lengths = [self._lengths[chain.id] for chain in sample]
+        return Estimate(self._count, sample, self.parallel, lengths=lengths, mean=self._mean, **limits).rows()
 
 
 def _making(

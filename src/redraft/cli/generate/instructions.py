@@ -134,7 +134,7 @@ def _finish(made: Generated, *, quiet: bool) -> None:
 
 def summary(made: Generated) -> str:
     """Return the figures of a run as text."""
-    from redraft.chain import ESTIMATED
+    from redraft.chain import ESTIMATED, PARTLY
     from redraft.counting import counted
 
     stats, spent = made.stats, made.job.spent
@@ -153,7 +153,8 @@ def summary(made: Generated) -> str:
     rows.append(("page", str(made.page)))
     if spent.replayed or spent.usd or spent.estimated:
         price = f", {spent.usd:.4f} USD" if spent.usd else ""
-        price += f", {ESTIMATED}" if spent.estimated else ""
+        how = ESTIMATED if spent.unreported else PARTLY
+        price += f", {how}" if spent.estimated else ""
         rows.append(
             ("paid", f"{spent.tokens:,} new tokens{price}; {spent.replayed:,} replies from the journal")
         )

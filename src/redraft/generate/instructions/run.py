@@ -271,8 +271,11 @@ class Generation:
         if not (self.sample and self._flow and self._pool.missing):
             return None
         teacher, limits = self._flow.teacher, (self.options.get("rpm"), self.options.get("tpm"))
-        costs, priced = list(teacher.costs.values()), teacher.price is not None
-        return Estimate(self._pool.missing, costs, priced, self.parallel, *limits)
+        costs = [teacher.costs[name] for name in sorted(teacher.costs, key=int)]
+        before = max(self._flow.commits.next - len(costs), 0)
+        kept = self._pool.kept - sum(cost.kept for cost in costs)
+        priced = teacher.price is not None
+        return Estimate(self._pool.missing, costs, priced, self.parallel, *limits, (before, kept))
 
     def _about(self) -> str:
         """Return how the tasks were made, for the page."""

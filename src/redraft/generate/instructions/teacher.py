@@ -114,7 +114,9 @@ class Teacher:
         except EmptyReply:
             return Reply("", cut=False)
         finally:
-            self._note(self.costs[scope], used.take(), monotonic() - begun)
+            usage = used.take()
+            self._note(self.costs[scope], usage, monotonic() - begun)
+        self.session.spent.unreported |= usage.estimated
         return Reply("".join(pieces), cut=finish != "stop")
 
     def _pay(self, usage: Usage) -> None:
