@@ -170,17 +170,22 @@ class ContextError(EngineError):
         prompt_tokens: Length of the prompt in tokens; an attribute too.
         context: Length of the context in tokens; an attribute too.
         trained: The longest context the model was trained for, if the user can choose the context.
+        about: Whether `prompt_tokens` is an estimate, from the beginning of the prompt; an attribute too.
     """
 
-    def __init__(self, prompt_tokens: int, context: int, *, trained: int | None = None) -> None:
+    def __init__(
+        self, prompt_tokens: int, context: int, *, trained: int | None = None, about: bool = False
+    ) -> None:
         hint = "Shorten the prompt"
         if trained is not None and prompt_tokens < trained:
             hint += f", or ask for a longer context: --ctx {min(prompt_tokens + 1024, trained)}"
         elif trained is not None:
             hint += f": the model was trained for {trained} tokens, prompt and answer together"
         super().__init__(
-            f"the prompt has {prompt_tokens} tokens and the context holds {context}.", hint=f"{hint}."
+            f"the prompt has {'about ' * about}{prompt_tokens} tokens and the context holds {context}.",
+            hint=f"{hint}.",
         )
+        self.about = about
         self.prompt_tokens = prompt_tokens
         self.context = context
 

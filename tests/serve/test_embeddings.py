@@ -106,6 +106,6 @@ def test_a_wrong_field_is_named(body: Any, param: str, code: str, local: LlamaCp
 
 
 def test_a_model_without_them_says_so() -> None:
-    with served() as server, server.client() as client:
+    with served() as server, server.client() as client:  # noqa: SIM117
         with pytest.raises(openai.BadRequestError, match="has no embeddings"):
             client.embeddings.create(model="plain", input="Rain")

@@ -123,6 +123,18 @@ def test_a_full_queue_turns_requests_away(pool: ThreadPoolExecutor) -> None:
     assert [reply.status_code for reply in answered] == [200, 200]
 
 
+def test_a_model_that_is_busy_holds_up_no_other(pool: ThreadPoolExecutor) -> None:
+    slow, free = Held(), ScriptedEngine(["Fine."])
+    models = {"plain": plain(slow), "short": short(slow), "other": plain(free)}
+    with served(models, at_once=1, queue=0) as server:
+        waiting = pool.submit(server.post)
+        assert slow.begun.acquire(timeout=WAIT)
+        assert server.post({"model": "other"}).status_code == 200
+        assert [server.post({"model": name}).status_code for name in ("plain", "short")] == [429] * 2
+        slow.go.set()
+        assert waiting.result(WAIT).status_code == 200
+
+
 def test_requests_run_at_the_same_time_up_to_the_limit(pool: ThreadPoolExecutor) -> None:
     engine = Held()
     with served({"plain": plain(engine)}, at_once=2) as server:
@@ -182,7 +194,7 @@ def test_a_second_signal_ends_the_wait_for_a_client_that_does_not_leave(
 
     async def main() -> None:
         gate = Gate(1, 0)
-        async with gate.entered():
+        async with gate.entered(None):
             draining = asyncio.create_task(gate.drain(600))
             gate.cut()
             await asyncio.wait_for(draining, WAIT)

@@ -9,6 +9,7 @@ import logging
 import re
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -258,6 +259,10 @@ def test_a_body_with_both_lengths_does_not_hide_a_second_request(server: Server)
 
 
 HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+HALF = (
+    b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 9\r\n\r\n{"
+)
 
 
 @pytest.mark.parametrize(
@@ -273,6 +278,32 @@ def test_a_connection_whose_request_does_not_go_on_is_closed(
         connection.sendall(begun)
         reply = connection.makefile("rb").read()  # until it is closed
     assert reply.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize("begun", [b"GET /hea", HEALTH + b"\r\n", HALF])
+def test_connections_without_a_whole_request_lock_nobody_out(
+    begun: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads, idle connections and bodies. Of too many from one address the oldest is closed."""
+    monkeypatch.setattr(run, "_CONNECTIONS", 20)
+    monkeypatch.setattr(run, "OF_ADDRESS", 8, raising=False)
+    with served() as server, ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(server.connection()).sendall(begun)
+        for _ in range(3):
+            assert httpx.get(f"{server.root}/health").status_code == 200
+        with server.client() as client:
+            for _ in range(30):
+                assert client.models.list().data
+
+
+def test_the_oldest_of_all_is_closed_at_the_most_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "WAITING", 5, raising=False)
+    with served() as server, ExitStack() as stack:
+        opened = [stack.enter_context(server.connection()) for _ in range(6)]
+        assert opened[0].recv(1) == b""
+        opened[1].sendall(HEALTH + b"\r\n")
+        assert b"200 OK" in opened[1].recv(4096)
 
 
 def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:

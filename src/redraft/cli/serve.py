@@ -148,8 +148,10 @@ def serve(
             metavar="FILE", help="API keys, one a line. Needed for other addresses.", show_default=False
         ),
     ] = None,
-    parallel: Annotated[int, typer.Option(metavar="N", min=1, help="Chains at once.")] = 4,
-    queue: Annotated[int, typer.Option(metavar="N", min=0, help="Requests that may wait.")] = 64,
+    parallel: Annotated[int, typer.Option(metavar="N", min=1, help="Chains at once, of each model.")] = 4,
+    queue: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Requests that may wait, for each model.")
+    ] = 64,
     max_seconds: Annotated[
         float, typer.Option(metavar="S", min=0.001, help="The longest that a chain may take.")
     ] = 600.0,

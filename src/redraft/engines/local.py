@@ -25,6 +25,11 @@ DEFAULT_CONTEXT = 4096
 """Default tokens of a chain: SelFee's chains were made with 4,096 (reference/selfee.md)."""
 
 
+SPARSE = 8
+"""Characters for each token that fits: a longer text is looked at from its beginning first. English has four
+to five in a token, code about three; runs of spaces have more."""
+
+
 class Room(NamedTuple):
     """The number of tokens that may come, and the finish reason after that many."""
 
@@ -99,6 +104,8 @@ class LocalEngine(ABC):
             ContextError: The prompt leaves no room for an answer.
             EngineError: The engine was closed, its process died, or the model failed.
         """
+        if isinstance(prompt, str):
+            await self._check_length(prompt)
         tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt
         async with aclosing(self._reply(prompt, tokens, sampling, stop)) as deltas:
             async for delta in deltas:
@@ -146,6 +153,7 @@ class LocalEngine(ABC):
         Contents without any of `_marks` are safe, which saves two calls of the tokenizer.
         """
         contents = "\n".join(map(content_of, messages))
+        await self._check_length(contents)
         if self._marks is not None and self._marks.isdisjoint(contents):
             return await self._rendered(messages)
         as_text, as_control, tokens = await asyncio.gather(
@@ -154,6 +162,16 @@ class LocalEngine(ABC):
             self._rendered(messages),
         )
         return tokens if as_text == as_control else await self._pieced(messages)
+
+    async def _check_length(self, text: str) -> None:
+        """Refuse a text that cannot fit by its beginning: to read megabytes as tokens takes seconds."""
+        size = SPARSE * self._context
+        while size < len(text):
+            count = len(await self._tokenize(text[:size], control=False))
+            if count > self._context:
+                about = count * len(text) // size
+                raise ContextError(about, self._context, trained=self._trained, about=True)
+            size *= 4
 
     async def _rendered(self, messages: Sequence[Message]) -> Tokens:
         """Render with the contents in their places, and encode it all alike."""

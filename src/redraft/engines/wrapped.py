@@ -19,6 +19,11 @@ class WrappedEngine(ABC):
         self._engine = engine
 
     @property
+    def wrapped(self) -> Engine:
+        """The engine around which it is."""
+        return self._engine
+
+    @property
     def info(self) -> EngineInfo:
         """The wrapped engine's info."""
         return self._engine.info

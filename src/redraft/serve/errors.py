@@ -139,7 +139,7 @@ def _too_long(error: ContextError, asked_in: str | None) -> str:
     what = asked_in or "messages"
     return (
         f"This model's maximum context length is {error.context} tokens. However, your {what} resulted in "
-        f"{error.prompt_tokens} tokens. Please reduce the length of the {what}."
+        f"{'about ' * error.about}{error.prompt_tokens} tokens. Please reduce the length of the {what}."
     )
 
 

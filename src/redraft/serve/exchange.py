@@ -97,7 +97,7 @@ class Exchange(Response):
         """Answer when it is its turn. An error becomes a reply, or the end of the stream."""
         try:
             with scope["state"]["key"].entered():
-                async with self._gate.entered():
+                async with self._gate.entered(self._asked.options["model"]):
                     await (self._stream if self._asked.stream else self._whole)(scope, receive, send)
         except ClientGone:
             raise

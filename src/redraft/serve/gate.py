@@ -1,6 +1,7 @@
 """How many requests are answered at once, how many wait, and the end of the server.
 
-A request passes the gate before its model is asked. When too many wait, it is turned away with 429. Once the
+A request passes the gate before its model is asked. Each engine has a lane of its own, so that a slow model
+holds up no other. When too many wait in a lane, it is turned away with 429. Once the
 server drains, those inside are finished and new ones get 503. Chains that take longer than the drain may are
 cancelled, and so end with their best answer so far.
 """
@@ -10,8 +11,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 
+from redraft.engines.wrapped import WrappedEngine
 from redraft.revision.cancel import CancelToken
 from redraft.serve.errors import Refusal
 
@@ -22,12 +25,20 @@ GRACE = 5.0
 """Seconds that cancelled chains have to send what they have."""
 
 
+@dataclass
+class _Lane:
+    """The requests to one engine."""
+
+    turns: asyncio.Semaphore
+    inside: int = 0
+
+
 class Gate:
     """Lets a bounded number of requests in.
 
     Args:
-        at_once: Requests that are answered at the same time.
-        queue: Requests that may wait.
+        at_once: Requests of one lane that are answered at the same time.
+        queue: Requests of one lane that may wait.
 
     Attributes:
         cancel: Ends all chains of the server. Each chain takes it as its option.
@@ -38,31 +49,36 @@ class Gate:
     def __init__(self, at_once: int, queue: int) -> None:
         self.cancel = CancelToken()
         self.draining = False
-        self._most = at_once + queue
+        self._at_once, self._queue = at_once, queue
         self.inside = 0
-        self._turns = asyncio.Semaphore(at_once)
+        self._lanes: dict[int, _Lane] = {}
         self._empty, self._cut = asyncio.Event(), asyncio.Event()
         self._empty.set()
 
     @asynccontextmanager
-    async def entered(self) -> AsyncIterator[None]:
-        """Wait for a turn, and hold it in the body.
+    async def entered(self, engine: object) -> AsyncIterator[None]:
+        """Wait for a turn in the lane of an engine, and hold it in the body.
 
         Raises:
             Refusal: Too many wait, or the server drains.
         """
         if self.draining:
             raise unavailable("draining", "the server is about to end, and takes no new requests.")
-        if self.inside >= self._most:
+        while isinstance(engine, WrappedEngine):
+            engine = engine.wrapped
+        lane = self._lanes.setdefault(id(engine), _Lane(asyncio.Semaphore(self._at_once)))
+        if lane.inside >= self._at_once + self._queue:
             raise Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS, "queue_full", "too many requests are waiting.", wait=WAIT
             )
         self.inside += 1
+        lane.inside += 1
         self._empty.clear()
         try:
-            async with self._turns:
+            async with lane.turns:
                 yield
         finally:
+            lane.inside -= 1
             self.inside -= 1
             if not self.inside:
                 self._empty.set()

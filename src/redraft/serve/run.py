@@ -12,8 +12,10 @@ import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -28,6 +30,12 @@ _BACKLOG = 512
 _CONNECTIONS = 2048
 """Most connections. The body of a request is read before its turn, and so takes memory on each of them."""
 
+OF_ADDRESS = 256
+"""Most connections of one address on which no whole request has come. The oldest is closed for a new one."""
+
+WAITING = 1024
+"""Most of them in all. So they leave room for requests, such as those that ask for `/health`."""
+
 _IDLE = 30
 """Seconds that a connection may be idle between two requests."""
 
@@ -39,14 +47,49 @@ logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 """Its warnings are a line for each malformed request or upgrade: any stranger could fill a disk with them."""
 
 
+class _Waiting:
+    """Connections on which no whole request has come, by address, the oldest first."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, dict[_Protocol, None]] = {}
+        self._count = 0
+
+    def add(self, one: _Protocol) -> None:
+        """Add a connection. If there are too many, close the oldest one, of the address with the most."""
+        mine = self._of.setdefault(one.address, {})
+        if one in mine:
+            return
+        mine[one] = None
+        self._count += 1
+        if len(mine) > OF_ADDRESS or self._count > WAITING:
+            most = mine if len(mine) > OF_ADDRESS else max(self._of.values(), key=len)
+            oldest = next(iter(most))
+            self.remove(oldest)
+            oldest.transport.close()
+
+    def remove(self, one: _Protocol) -> None:
+        """Remove a connection, if it is there."""
+        mine = self._of.get(one.address, {})
+        if one in mine:
+            del mine[one]
+            self._count -= 1
+        if not mine:
+            self._of.pop(one.address, None)
+
+
 class _Protocol(H11Protocol):
     """uvicorn's protocol, which leaves connections open for ever whose request does not begin or go on."""
 
     _late: asyncio.TimerHandle | None = None
 
+    def __init__(self, waiting: _Waiting, **more: Any) -> None:
+        super().__init__(**more)
+        self._waiting, self.address = waiting, ""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -58,9 +101,21 @@ class _Protocol(H11Protocol):
         """Wait no longer."""
         super().connection_lost(exc)
         self._unwatch()
+        self._waiting.remove(self)
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        if not self.transport.is_closing():
+            self._waiting.add(self)
 
     def _watch(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
+        answering = self.cycle is not None and not self.cycle.response_complete
+        if answering and self.conn.their_state is not h11.SEND_BODY:
+            self._waiting.remove(self)
+        else:
+            self._waiting.add(self)
+        if answering:
             self._unwatch()
         elif self._late is None:
             self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
@@ -127,7 +182,7 @@ async def run(
     """
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=cast("Any", partial(_Protocol, _Waiting())),
         log_config=None,
         access_log=False,
         server_header=False,

@@ -240,6 +240,30 @@ def test_the_last_delta_counts(engine: LlamaCppEngine) -> None:
     assert (last.finish, last.prompt_tokens, last.completion_tokens) == ("max_tokens", 5, 20)
 
 
+@pytest.mark.model
+def test_a_text_of_megabytes_is_refused_by_its_beginning(
+    engine: LlamaCppEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lengths = []
+    tokenize = engine._tokenize
+
+    async def seeing(text: str, **how: Any) -> Any:
+        lengths.append(len(text))
+        return await tokenize(text, **how)
+
+    monkeypatch.setattr(engine, "_tokenize", seeing)
+    words, spaces = "Rain is wet. " * 200_000, " " * 9000
+    for ask in (
+        lambda text: engine.stream(text, GREEDY),
+        lambda text: engine.chat([{"role": "user", "content": text}], GREEDY),
+    ):
+        with pytest.raises(ContextError, match=r"has about \d+ tokens") as caught:
+            run(collect(ask(words)))
+        assert 500_000 < caught.value.prompt_tokens < 1_500_000
+    assert max(lengths) == 8 * 1024
+    assert run(collect(engine.stream(spaces, GREEDY)))  # few tokens, and they fit
+
+
 def test_the_context_ends_a_text(tiny: LlamaCppEngine) -> None:
     prompt = (1, *[270] * 249)
     last = run(continued(tiny, prompt, Sampling(0.0, max_tokens=50)))[-1]

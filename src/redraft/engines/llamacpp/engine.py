@@ -132,6 +132,7 @@ class LlamaCppEngine(LocalEngine):
                     yield delta
             return
         messages, text = plain(messages, self._info), written_out(messages, sampling)
+        await self._check_length(text)
         if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
             raise control_token()
         child, limit = self._kept.child, min(sampling.max_tokens, self._context)
@@ -174,6 +175,8 @@ class LlamaCppEngine(LocalEngine):
         Raises:
             ContextError: A text is longer than the context.
         """
+        for text in texts:
+            await self._check_length(text)
         prompts = [list(await self.encode(text, special=True)) for text in texts]
         if (longest := max(map(len, prompts), default=0)) > self._context:
             raise ContextError(longest, self._context, trained=self._trained)

@@ -129,7 +129,7 @@ class Work:
             if after:
                 await asyncio.wait(after)
             with self.key.entered():
-                async with service.gate.entered():
+                async with service.gate.entered(self.model.options["model"]):
                     self.waiting = False
                     options: Options = {**self.options, "cancel": self._cancel}
                     async with aclosing(make(self.prompt, options, no_engine)) as events:
