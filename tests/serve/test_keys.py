@@ -6,17 +6,19 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
+from redraft.engines.price import Price
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import UsageError
 from redraft.serve import keys as module
 from redraft.serve.keys import ANYONE, Key, Keys
-from tests.serve.running import Server, both, plain, served
+from tests.serve.running import HI, Server, both, plain, served
 
 ALICE, BOB = "the-long-key-of-alice", "the-long-key-of-bob"
 
@@ -41,9 +43,13 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) -> None:
     digest = hashlib.sha256(ALICE.encode())
     numbers = "requests-per-minute=60 tokens-per-minute=9000 parallel=4"
+    numbers += " requests-per-day=9 tokens-per-day=90 usd-per-day=1.5"
     line = f"sha256:{digest.hexdigest()}  name=alice\tmodels=a,b {numbers}"
     (alice, bob) = read(f"# keys\n\n{line}\n  {BOB}\n", tmp_path).all
-    assert alice == Key(digest.digest(), "alice", frozenset("ab"), requests=60, tokens=9000, parallel=4)
+    days = {"requests_a_day": 9, "tokens_a_day": 90, "usd_a_day": 1.5}
+    assert alice == Key(
+        digest.digest(), "alice", frozenset("ab"), requests=60, tokens=9000, parallel=4, **days
+    )
     assert (bob.name, bob.models) == (hashlib.sha256(BOB.encode()).hexdigest()[:8], None)
 
 
@@ -54,6 +60,9 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
         (f"{ALICE} plain", "a key has no setting 'plain'", "It may have: name=… models=…"),
         (f"{ALICE} models=", "a key has no setting 'models='", "Did you mean models=…?"),
         (f"{ALICE} parallel=0", "parallel is '0'", "a number above 0"),
+        (f"{ALICE} tokens-per-day=1.5", "tokens-per-day is '1.5'", "a number above 0"),
+        (f"{ALICE} usd-per-day=nan", "usd-per-day is 'nan'", "a number above 0"),
+        (f"{ALICE} usd-per-day=0.0", "usd-per-day is '0.0'", "a number above 0"),
         (f"{ALICE} requests-per-minute=many", "requests-per-minute is 'many'", "a number above 0"),
         (f"{ALICE} name=a name=b", "keys.txt:1: name is there twice", "Keep one"),
         (f"sha256:{'0' * 63}", "keys.txt:1: behind sha256: there are 63 characters", "hex, of 64"),
@@ -146,7 +155,7 @@ def test_a_client_that_leaves_pays_for_what_was_written(tmp_path: Path) -> None:
             lines = reply.iter_lines()
             while '"8"' not in next(lines):
                 pass
-        while not keys.all[0]._used:
+        while not keys.all[0].used.tokens:
             time.sleep(0.01)
         refused = server.post(headers=bearer(ALICE))
     assert "5 tokens a minute" in refused.text
@@ -172,6 +181,93 @@ def test_a_key_has_so_many_requests_at_once(tmp_path: Path) -> None:
     assert (other.status_code, again.status_code) == (200, 200)
 
 
+@pytest.mark.parametrize(
+    ("setting", "limit"),
+    [
+        ("requests-per-day=2", "2 requests a day"),
+        ("tokens-per-day=20", "20 tokens a day"),
+        ("usd-per-day=0.0000215", "2.15e-05 USD a day"),
+    ],
+)
+@pytest.mark.parametrize("path", ["chat/completions", "completions"])
+def test_a_day_has_a_budget(
+    setting: str, limit: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each request reads 3 and writes 8 characters, which are tokens here, and cost 19 millionths."""
+    keys = read(f"{ALICE} {setting}\n{BOB} {setting}\n", tmp_path)
+    now = [datetime(2026, 11, 22, 18, tzinfo=UTC)]
+    monkeypatch.setattr(module, "utc_now", lambda: now[0], raising=False)
+    engine = ScriptedEngine(["12345678"], price=Price(1, 2))
+    asked = {"prompt": "Hi."} if path == "completions" else {"messages": HI}
+    with served({"plain": plain(engine)}, keys=keys) as server:
+
+        def post(key: str) -> httpx.Response:
+            body = {"model": "plain", **asked}
+            return httpx.post(f"{server.url}/{path}", json=body, headers=bearer(key), timeout=30)
+
+        replies = [post(ALICE) for _ in range(3)]
+        other = post(BOB)
+        now[0] += timedelta(hours=6)
+        tomorrow = post(ALICE)
+    assert [reply.status_code for reply in replies] == [200, 200, 429]
+    assert (other.status_code, tomorrow.status_code) == (200, 200)
+    assert replies[2].json()["error"]["code"] == "insufficient_quota"
+    assert limit in replies[2].text
+    assert replies[2].headers["Retry-After"] == "21600"
+
+
+def test_replies_say_what_is_left_of_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "monotonic", lambda: 1000.0)
+    monkeypatch.setattr(module, "utc_now", lambda: datetime(2026, 11, 22, 23, tzinfo=UTC), raising=False)
+    keys = read(f"{ALICE} requests-per-minute=2 tokens-per-day=100\n{BOB}\n", tmp_path)
+    with served(both("12345678"), keys=keys) as server:
+        first = server.post({"stream": True}, headers=bearer(ALICE))
+        second, third = (server.post(headers=bearer(ALICE)) for _ in range(2))
+        other = server.post(headers=bearer(BOB))
+
+    def left(reply: httpx.Response) -> dict[str, str]:
+        return {name: text for name, text in reply.headers.items() if name.startswith("x-ratelimit")}
+
+    assert left(first) == {
+        "x-ratelimit-limit-requests": "2",
+        "x-ratelimit-remaining-requests": "1",
+        "x-ratelimit-reset-requests": "60s",
+        "x-ratelimit-limit-tokens": "100",
+        "x-ratelimit-remaining-tokens": "100",  # its own count when it has ended
+        "x-ratelimit-reset-tokens": "3600s",
+    }
+    assert left(second)["x-ratelimit-remaining-requests"] == "0"
+    assert left(second)["x-ratelimit-remaining-tokens"] == "78"
+    assert (third.status_code, left(third)["x-ratelimit-remaining-requests"]) == (429, "0")
+    assert left(other) == {}
+
+
+def test_keys_are_added_and_revoked_while_the_server_runs(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "keys.txt"
+    keys = read(f"{ALICE} requests-per-minute=2\n", tmp_path)
+
+    def statuses() -> list[int]:
+        return [server.post(headers=bearer(key)).status_code for key in (ALICE, BOB)]
+
+    with served(both("Fine."), keys=keys) as server:
+        assert statuses() == [200, 401]
+        path.write_text(f"{ALICE} requests-per-minute=2\n{BOB}\n")
+        assert statuses() == [200, 200]
+        assert statuses() == [429, 200]  # what was used stays used
+        path.write_text(f"{BOB} paralel=4 # misspelled\n")
+        assert statuses() == [429, 200]
+        path.unlink()
+        assert statuses() == [429, 200]
+        path.write_text(f"{BOB}\n")
+        assert statuses() == [401, 200]
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.partition(": ")[0] for text in warnings] == ["the keys stay as they were"] * 2
+    assert "paralel" in warnings[0]
+    assert BOB not in caplog.text
+
+
 def test_names_that_are_not_served_are_known(tmp_path: Path) -> None:
     keys = read(f"{ALICE} models=plain,plane\n{BOB}\n", tmp_path)
     assert keys.lacking(["plain", "short"]) == ["plane"]
@@ -181,4 +277,4 @@ def test_without_keys_all_is_allowed() -> None:
     assert ANYONE.allows("anything")
     for _ in range(3):
         with ANYONE.entered():
-            ANYONE.pay(10**9)
+            ANYONE.pay(10**9, 10**9)

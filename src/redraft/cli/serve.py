@@ -192,6 +192,9 @@ def serve(
             async def load() -> None:
                 offered.offer(await _opened(stack, entries, parallel, provider))
                 names, address = [model.name for model in offered.all()], _address(host, sock)
+                if keys and any(key.usd_a_day for key in keys.all):
+                    for name in (model.name for model in offered.all() if not model.priced):
+                        logs.say(f"keys have usd-per-day, and {name} has no price: it counts as free.")
                 for name in keys.lacking(names) if keys else ():
                     logs.say(f"a key of {api_key_file} is for {name!r:.80}, which is not served.")
                 logs.say(f"serving {' and '.join(names)} at {address}", page.hint(address, store))

@@ -86,12 +86,19 @@ class Exchange(Response):
 
     def _settle(self, seen: dict[str, Any]) -> None:
         """Note what was made, and let the key pay for what it has not paid yet."""
-        messages, paid = self._reply.messages, seen.get("usage", Usage())
+        messages, (tokens, usd) = self._reply.messages, seen.get("paid", (0, 0.0))
         seen["chains"] = [message.chain for message in messages if message.chain]
         seen["usage"] = used = sum((message.usage for message in messages), Usage())
-        seen["key"].pay(
-            used.prompt_tokens + used.completion_tokens - paid.prompt_tokens - paid.completion_tokens
-        )
+        seen["paid"] = used.prompt_tokens + used.completion_tokens, sum(map(self._cost, messages))
+        seen["key"].pay(seen["paid"][0] - tokens, seen["paid"][1] - usd)
+
+    def _cost(self, message: Any) -> float:
+        """Return the cost of a message in USD. A chain has it; else the price of the engine tells."""
+        if message.chain:
+            return message.chain.usage.cost_usd or 0.0
+        engine: Any = self._asked.options["model"]
+        price = engine.info.price
+        return price.cost(message.usage) if price else 0.0
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer when it is its turn. An error becomes a reply, or the end of the stream."""

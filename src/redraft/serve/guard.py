@@ -62,8 +62,9 @@ class Guard:
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
                 seen["status"] = message["status"]
-                named = (b"x-request-id", seen["id"].encode())
-                message = {**message, "headers": [*message.get("headers", ()), named]}
+                more = {"x-request-id": seen["id"], **seen.get("key", ANYONE).headers}
+                added = [(name.encode(), value.encode()) for name, value in more.items()]
+                message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
         of_page = self.page if self.page is not None and self.page.has(scope["path"]) else None

@@ -4,22 +4,28 @@ A file has a key a line, as it is or as `sha256:` and its digest, and behind it 
 
     sha256:5e88…1542 name=alice models=default,default-revise requests-per-minute=60 parallel=4
 
-A key without `models` may use all. Minutes slide: what happened in the last 60 seconds counts. Tokens count
-when a request has ended, so that the last one may go beyond the limit, as in OpenAI's API.
+A key without `models` may use all. Minutes slide: what happened in the last 60 seconds counts. Days are those
+of UTC. Tokens and money count when a request has ended, so that the last one may go beyond the limit, as in
+OpenAI's API.
+
+The file is read again when it has changed. A key that stays keeps what it has used.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import math
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, time
 from difflib import get_close_matches
 from http import HTTPStatus
+from os import stat_result
 from pathlib import Path
 from time import monotonic
 from typing import Any, Self
@@ -28,18 +34,67 @@ from redraft.counting import counted
 from redraft.errors import UsageError
 from redraft.serve.errors import Refusal
 
+_log = logging.getLogger(__name__)
+
 SHORTEST = 16
 """Fewest characters of a key: a shorter one can be guessed."""
 
 MINUTE = 60.0
+DAY = 86_400
 
 WAIT = 1
 """Seconds for `Retry-After` of a key that has too many requests under way."""
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-_NUMBERS = ("requests-per-minute", "tokens-per-minute", "parallel")
+_NUMBERS = {
+    "requests-per-minute": "requests",
+    "tokens-per-minute": "tokens",
+    "parallel": "parallel",
+    "requests-per-day": "requests_a_day",
+    "tokens-per-day": "tokens_a_day",
+    "usd-per-day": "usd_a_day",
+}
+"""Settings that are numbers, with the attribute of `Key`. Money may have a fraction."""
+
 _SETTINGS = ("name", "models", *_NUMBERS)
+
+Past = deque[tuple[float, int]]
+"""What was used in the last minute: when, and how much."""
+
+
+def utc_now() -> datetime:
+    """Return the time in UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Used:
+    """What was used with a key.
+
+    Attributes:
+        begun: Requests of the last minute.
+        tokens: Tokens of the last minute.
+        inside: Requests under way.
+        day: The number of the day that the sums are of.
+        today: Sums of that day: requests, tokens and usd.
+    """
+
+    begun: Past = field(default_factory=deque)
+    tokens: Past = field(default_factory=deque)
+    inside: int = 0
+    day: int = 0
+    today: dict[str, float] = field(default_factory=dict)
+
+    def of_today(self, what: str) -> float:
+        """Return a sum of the day."""
+        return self.today.get(what, 0) if self.day == utc_now().toordinal() else 0
+
+    def add(self, what: str, much: float) -> None:
+        """Add to a sum of the day."""
+        if self.day != (day := utc_now().toordinal()):
+            self.day, self.today = day, {}
+        self.today[what] = self.today.get(what, 0) + much
 
 
 @dataclass
@@ -53,6 +108,10 @@ class Key:
         requests: Most requests a minute, or None.
         tokens: Most tokens a minute, read and written, or None.
         parallel: Most requests at once, or None.
+        requests_a_day: Most requests a day, or None.
+        tokens_a_day: Most tokens a day, or None.
+        usd_a_day: Most money a day in USD, or None.
+        used: What was used with it.
     """
 
     digest: bytes = field(default=b"", repr=False)
@@ -61,9 +120,10 @@ class Key:
     requests: int | None = None
     tokens: int | None = None
     parallel: int | None = None
-    _begun: deque[tuple[float, int]] = field(default_factory=deque, repr=False)
-    _used: deque[tuple[float, int]] = field(default_factory=deque, repr=False)
-    _inside: int = 0
+    requests_a_day: int | None = None
+    tokens_a_day: int | None = None
+    usd_a_day: float | None = None
+    used: Used = field(default_factory=Used, repr=False, compare=False)
 
     def allows(self, model: str) -> bool:
         """Return whether it may use a model. What it may not use, it does not see."""
@@ -76,34 +136,73 @@ class Key:
         Raises:
             Refusal: There were too many, or too many are under way. It says how long to wait.
         """
-        now = monotonic()
-        if self.parallel is not None and self._inside >= self.parallel:
+        now, used = monotonic(), self.used
+        if self.parallel is not None and used.inside >= self.parallel:
             raise self._too_many(f"{counted(self.parallel, 'request')} at once", WAIT)
         for what, most, past in (
-            ("requests", self.requests, self._begun),
-            ("tokens", self.tokens, self._used),
+            ("requests", self.requests, used.begun),
+            ("tokens", self.tokens, used.tokens),
         ):
             if most is not None and (wait := _wait(past, most, now)):
                 raise self._too_many(f"{most:,} {what} a minute", wait)
+        for what, a_day in (
+            ("requests", self.requests_a_day),
+            ("tokens", self.tokens_a_day),
+            ("usd", self.usd_a_day),
+        ):
+            if a_day is not None and used.of_today(what) >= a_day:
+                unit = "USD" if what == "usd" else what
+                raise self._too_many(f"{a_day:,} {unit} a day", _until_tomorrow(), "insufficient_quota")
         if self.requests is not None:
-            self._begun.append((now, 1))
-        self._inside += 1
+            used.begun.append((now, 1))
+        used.add("requests", 1)
+        used.inside += 1
         try:
             yield
         finally:
-            self._inside -= 1
+            used.inside -= 1
 
-    def pay(self, tokens: int) -> None:
-        """Count the tokens of a request that has ended."""
+    def pay(self, tokens: int, usd: float) -> None:
+        """Count the tokens of a request that has ended, and what they cost."""
         if self.tokens is not None and tokens:
-            self._used.append((monotonic(), tokens))
+            self.used.tokens.append((monotonic(), tokens))
+        self.used.add("tokens", tokens)
+        self.used.add("usd", usd)
 
-    def _too_many(self, limit: str, wait: int) -> Refusal:
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is left of its limits, in the headers of OpenAI's API: of the minute, or else of the day."""
+        found: dict[str, str] = {}
+        for what, most, past, a_day in (
+            ("requests", self.requests, self.used.begun, self.requests_a_day),
+            ("tokens", self.tokens, self.used.tokens, self.tokens_a_day),
+        ):
+            if most is not None:
+                now = monotonic()
+                _wait(past, most, now)
+                left = most - sum(count for _, count in past)
+                wait = math.ceil(past[-1][0] + MINUTE - now) if past else 0
+            elif a_day is not None:
+                most, left, wait = a_day, a_day - int(self.used.of_today(what)), _until_tomorrow()
+            else:
+                continue
+            found[f"x-ratelimit-limit-{what}"] = str(most)
+            found[f"x-ratelimit-remaining-{what}"] = str(max(left, 0))
+            found[f"x-ratelimit-reset-{what}"] = f"{wait}s"
+        return found
+
+    def _too_many(self, limit: str, wait: int, code: str = "rate_limit_exceeded") -> Refusal:
         message = f"the limit of the key {self.name!r} is {limit}."
-        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "rate_limit_exceeded", message, wait=wait)
+        return Refusal(HTTPStatus.TOO_MANY_REQUESTS, code, message, wait=wait)
 
 
-def _wait(past: deque[tuple[float, int]], most: int, now: float) -> int:
+def _until_tomorrow() -> int:
+    """Return the seconds until the next day of UTC."""
+    now = utc_now()
+    return math.ceil(DAY - (now - datetime.combine(now.date(), time(), UTC)).total_seconds())
+
+
+def _wait(past: Past, most: int, now: float) -> int:
     """Return the seconds until less than `most` was used in the last minute; 0 if it was. Forget the rest."""
     while past and past[0][0] <= now - MINUTE:
         past.popleft()
@@ -121,11 +220,18 @@ ANYONE = Key()
 """Stands for the clients of a server without keys, which is for this machine alone."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Keys:
-    """The keys that clients may use."""
+    """The keys that clients may use.
+
+    Attributes:
+        all: The keys.
+        path: Their file.
+    """
 
     all: tuple[Key, ...]
+    path: Path
+    _seen: tuple[int, ...] = ()
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -134,33 +240,70 @@ class Keys:
         Raises:
             UsageError: It cannot be read, or a line is wrong. No message shows a key.
         """
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise UsageError(f"the keys in {path} cannot be read: {reason}.") from None
-        found: dict[bytes, Key] = {}
-        for number, line in enumerate(lines, start=1):
-            if (words := line.split()) and not words[0].startswith("#"):
-                key = _key(words, f"{path}:{number}")
-                if key.digest in found:
-                    raise UsageError(f"{path}:{number}: the key is there twice.", hint="Keep one line.")
-                found[key.digest] = key
-        if not found:
-            raise UsageError(f"{path} has no key.", hint=f"{_MAKE} > {path}")
-        return cls(tuple(found.values()))
+        seen = _seen(path)  # before it is read: a change meanwhile is seen later
+        return cls(_read(path), path, seen)
 
     def find(self, authorization: str) -> Key | None:
         """Return the key in the value of an `Authorization` header, `Bearer KEY`; None if it is no key."""
+        self._read_again()
         scheme, _, key = authorization.partition(" ")
         given = hashlib.sha256(key.strip().encode("utf-8", "surrogateescape")).digest()
         matches = [each for each in self.all if hmac.compare_digest(given, each.digest)]  # compares all
         return matches[0] if matches and scheme.lower() == "bearer" else None
 
+    def now(self, key: Key) -> Key | None:
+        """Return a key that was found before as it is now; None if it was revoked."""
+        self._read_again()
+        return next((each for each in self.all if each.digest == key.digest), None)
+
     def lacking(self, models: Iterable[str]) -> list[str]:
         """Return the models that keys may use and that are not among these."""
         named = {name for key in self.all for name in key.models or ()}
         return sorted(named - set(models))
+
+    def _read_again(self) -> None:
+        """Read the file if it has changed. If it is wrong, say so, and go on with the keys of before."""
+        if (seen := _seen(self.path)) == self._seen:
+            return
+        self._seen = seen
+        try:
+            found = _read(self.path)
+        except UsageError as error:
+            _log.warning("the keys stay as they were: %s", error.message)
+            return
+        before = {key.digest: key.used for key in self.all}
+        for key in found:
+            key.used = before.get(key.digest, key.used)
+        self.all = found
+        _log.info("the keys were read again: %s", counted(len(found), "key"))
+
+
+def _seen(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file; empty if it is not there."""
+    try:
+        found: stat_result = path.stat()
+    except OSError:
+        return ()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _read(path: Path) -> tuple[Key, ...]:
+    """Read the lines of a file."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise UsageError(f"the keys in {path} cannot be read: {reason}.") from None
+    found: dict[bytes, Key] = {}
+    for number, line in enumerate(lines, start=1):
+        if (words := line.split()) and not words[0].startswith("#"):
+            key = _key(words, f"{path}:{number}")
+            if key.digest in found:
+                raise UsageError(f"{path}:{number}: the key is there twice.", hint="Keep one line.")
+            found[key.digest] = key
+    if not found:
+        raise UsageError(f"{path} has no key.", hint=f"{_MAKE} > {path}")
+    return tuple(found.values())
 
 
 def _key(words: list[str], where: str) -> Key:
@@ -175,12 +318,17 @@ def _key(words: list[str], where: str) -> Key:
             raise UsageError(f"{where}: a key has no setting {word!r:.40}.", hint=hint)
         if name in found:
             raise UsageError(f"{where}: {name} is there twice.", hint="Keep one.")
-        if name in _NUMBERS and not (value.isdecimal() and int(value)):
-            raise UsageError(f"{where}: {name} is {value!r:.40}.", hint="It should be a number above 0.")
-        found[name] = value
+        found[name] = _number(name, value, where) if name in _NUMBERS else value
     models = frozenset(found["models"].split(",")) if "models" in found else None
-    requests, tokens, parallel = (int(found[name]) if name in found else None for name in _NUMBERS)
-    return Key(digest, found.get("name", digest.hex()[:8]), models, requests, tokens, parallel)
+    numbers: Any = {attribute: found.get(name) for name, attribute in _NUMBERS.items()}
+    return Key(digest, found.get("name", digest.hex()[:8]), models, **numbers)
+
+
+def _number(name: str, value: str, where: str) -> float:
+    money = name.startswith("usd")
+    if not (re.fullmatch(r"[0-9]+(\.[0-9]+)?" if money else r"[0-9]+", value) and float(value)):
+        raise UsageError(f"{where}: {name} is {value!r:.40}.", hint="It should be a number above 0.")
+    return float(value) if money else int(value)
 
 
 def _digest(word: str, where: str) -> bytes:

@@ -45,6 +45,12 @@ class Model:
         return any(engine.health.stalled for engine in self.watched)
 
     @property
+    def priced(self) -> bool:
+        """Whether it is known what its tokens cost."""
+        engine: Any = self.options["model"]
+        return engine.info.price is not None
+
+    @property
     def record(self) -> dict[str, Any]:
         """The model as `/v1/models` lists it."""
         return {"id": self.name, "object": "model", "created": self.created, "owned_by": "redraft"}

@@ -55,3 +55,9 @@ def test_logins_are_bounded(logins: Logins, monkeypatch: pytest.MonkeyPatch) -> 
     first, *others = [entered(logins) for _ in range(3)]
     assert logins.key_of(first) is None
     assert all(map(logins.key_of, others))
+
+
+def test_a_key_that_is_revoked_ends_its_logins(logins: Logins, tmp_path: Path) -> None:
+    cookie = entered(logins)
+    (tmp_path / "keys").write_text("another-key-of-the-tests\n")
+    assert logins.key_of(cookie) is None

@@ -49,7 +49,7 @@ class Logins:
         Only digests are looked up, so the time it takes says nothing about tokens.
         """
         ends, key = self._open.get(_digest(_token(cookies)), (0.0, None))
-        return key if time.monotonic() < ends else None
+        return self.keys.now(key) if key and time.monotonic() < ends else None
 
     def leave(self, cookies: str) -> str:
         """End a login. Return the value of `Set-Cookie` that forgets it."""
