@@ -35,8 +35,7 @@ HOW_LOOPS = (
     "any number: absolute, or relative where the loop's number is above 1. Losses are a mean over tokens."
 )
 ROUNDING = (
-    "What 32 bits add is rounding: over up to 64 steps of GAE, and in GRPO where two scores are so near that "
-    "their difference has few digits left."
+    "What 32 bits add is rounding, over up to 64 steps of GAE. Statistics of groups are computed in 64 bits."
 )
 TRL = "formulas against TRL 0.11.4, random padded batches"
 HOW_TRL = (
@@ -51,7 +50,10 @@ DIFFERENT = (
 difference; others are after multiplying with √((n − 1) / n).
 - PPOv2 puts the score one place after the last real token, so GAE discounts it by γλ once more, unless the \
 response fills the width. Compared are redraft's advantages of the score times γλ.
-- PPOv2 counts that place in its value loss. Compared is redraft's sum over tokens plus sequences.""",
+- PPOv2 counts that place in its value loss. Compared is redraft's sum over tokens plus sequences.
+
+Random batches have no equal scores. redraft, which computes statistics of groups in 64 bits, makes 0 of \
+those; TRL keeps what its number format rounds.""",
 )
 PEER = Path(__file__).with_name("ppo_peer.py")
 TORCH = torch.__version__.split("+")[0]

@@ -24,8 +24,8 @@ HOW = (
     'memory of all processes of a side (`RssAnon` and `RssShmem`, read every 10 ms). "Extra memory" may '
     "be read in two ways: the first figure compares whole runs, with Python, its libraries and the "
     "weights, which both have alike. The second compares what is above a run that loads all of this and "
-    "ends (`--dry_run`): gradients, optimizer and activations, and with PPO the merged weights and the "
-    "cache of the answers too."
+    "ends (`--dry_run`): gradients, optimizer and activations, and with PPO the cache of the answers "
+    "too."
 )
 GOAL = Goal("≤", 1.5)
 BATCH, HALF = 16, 128

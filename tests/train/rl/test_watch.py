@@ -57,6 +57,7 @@ def test_of_a_sound_run_nothing_is_said() -> None:
         ({"reward_length_correlation": 0.9, "response_tokens": 40.0}, "longer answers get more"),
         ({"reward_length_correlation": -0.9, "response_tokens": 9.0}, "shorter answers get more"),
         ({"value_loss": 1.1}, "the value loss exploded: 1.1 after 0.1"),
+        ({"sampler_kl": 0.2}, "is not the one that is trained: a token has 0.2 nats"),
     ],
 )
 def test_a_fault_that_lasts_is_said_once_until_it_has_passed(numbers: dict[str, float], words: str) -> None:

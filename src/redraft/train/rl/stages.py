@@ -195,7 +195,7 @@ def _check_writer(own: PpoOptions, args: TrainingArguments) -> None:
         check_address(own.rollout_url, hint="--rollout_url http://127.0.0.1:8000/v1")
     elif own.qlora:
         raise UsageError(
-            "--qlora: answers are written with the adapter merged, which weights of 4 bits cannot hold.",
+            "--qlora: answers cannot be written here with weights of 4 bits.",
             hint="--qlora False, or let a server write them (--rollout_url).",
         )
     if args.fsdp or args.deepspeed:
