@@ -111,6 +111,18 @@ class TestRoundTrip:
             step["usage"] = {**deep, **step["usage"]}
         assert json.loads(Chain.from_json(json.dumps(record)).to_json()) == record
 
+    def test_other_programs_find_the_answer_and_read_it_again(self) -> None:
+        checked = CheckResult(name="words<=1", passed=True, score=1.0, message="Fine.")
+        step = Step(answer='{"n": 1}', feedback=Feedback(text="", verdict="accept", checks=(checked,)))
+        chain = Chain(id="a", steps=(step,), best=0).with_value({"n": 1})
+        record = json.loads(chain.to_json())
+        assert (record["answer"], record["passed"], record["value"]) == ('{"n": 1}', True, {"n": 1})
+        read = Chain.from_json(json.dumps({**record, "answer": "forged", "passed": False}))
+        assert (read, read.model_extra, read.to_json()) == (chain, {}, chain.to_json())
+        assert read.model_copy(update={"id": "b"}).value == {"n": 1}
+        assert read.model_copy(update={"steps": (Step(answer="2"),)}).value is None
+        assert Chain(steps=(step,), best=0).with_value(float("nan")).to_json().endswith('"value":null}')
+
     @given(chains())
     def test_a_line_is_one_line(self, chain: Chain) -> None:
         assert "\n" not in chain.to_json()
@@ -145,7 +157,7 @@ class TestRoundTrip:
     def test_the_parsed_object_is_no_part_of_the_record(self) -> None:
         chain = Chain(id="a").with_value({"parsed": 1})
         assert chain.value == {"parsed": 1}
-        assert chain.to_json() == Chain(id="a").to_json()
+        assert chain.model_dump() == Chain(id="a").model_dump()
         assert Chain(id="a").value is None
 
 
@@ -254,3 +266,26 @@ def test_only_chains_are_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="5 is not a chain"):
         write_jsonl(tmp_path / "out.jsonl", [5])  # type: ignore[list-item]
     assert not list(tmp_path.iterdir())
+
+
+class TestInANotebook:
+    def test_the_answer_and_the_way_to_it_are_shown(self) -> None:
+        miss = CheckResult(name="words<=1", passed=False, score=0.5, message="Two words.")
+        first = Step(answer="Go on", feedback=Feedback(text="Shorter.", verdict="revise", checks=(miss,)))
+        html = Chain(steps=(first, Step(answer="Go")), best=1, stop="passed")._repr_html_()
+        assert (
+            html.index(">Go<")
+            < html.index("2 answers, passed")
+            < html.index(">Go on<")
+            < html.index("Two words.")
+        )
+
+    @given(chains())
+    def test_no_text_becomes_markup(self, chain: Chain) -> None:
+        evil = "<script>alert(1)</script>&"
+        step = Step(answer=evil, feedback=Feedback(text=evil, verdict="revise"))
+        judged = CheckResult(name=evil, passed=False, score=0, message=evil)
+        checked = Step(answer=evil, feedback=Feedback(text=evil, verdict="revise", checks=(judged,)))
+        shown = chain.model_copy(update={"steps": (step, checked), "best": 0})._repr_html_()
+        assert "<script" not in shown
+        assert shown.count("&lt;script&gt;") == 5

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from html import escape
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, cast
 
@@ -21,6 +22,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
+from pydantic_core import to_json
 from typing_extensions import TypeVar
 
 from redraft.errors import NEWER, OutputError, RecordError, UsageError, shown
@@ -273,7 +275,7 @@ class Chain(_Record, Generic[T_co]):
         sampling: The sampling options.
         usage: Over everything that was generated, by all models.
         usage_by_role: The same by `writer`, `critic` and `judge`; empty if only the writer was asked.
-        value: The parsed object, if `output=` was given. Not part of the record.
+        value: The parsed object, if `output=` was given; in a chain that was read, its JSON.
     """
 
     version: int = VERSION
@@ -296,6 +298,10 @@ class Chain(_Record, Generic[T_co]):
             raise ValueError(f"version is {self.version}, and this redraft reads version {VERSION}")
         if self.best is not None and not 0 <= self.best < len(self.steps):
             raise ValueError(f"best is {self.best}, and there are {len(self.steps)} steps")
+        written = self.model_extra or {}
+        self._value = written.get("value")
+        for name in _DERIVED:
+            written.pop(name, None)
         return self
 
     @property
@@ -329,10 +335,32 @@ class Chain(_Record, Generic[T_co]):
         chain._value = value  # noqa: SLF001  (its own private attribute, on a fresh copy)
         return chain
 
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Return a copy. One with other answers has no value: it was read from the old one."""
+        copy = super().model_copy(update=update, deep=deep)
+        if update and not update.keys().isdisjoint(("steps", "best")):
+            copy._value = None  # noqa: SLF001  (its own private attribute)
+        return copy
+
     def to_json(self) -> str:
-        """Return one line of JSON, without the line break."""
+        """Return one line of JSON, without the line break.
+
+        `answer`, `passed` and `value` are there for other programs. They are read again from the steps.
+        """
         empty = {name for name in ("drafts", "usage_by_role") if not getattr(self, name)}
-        return self.model_dump_json(exclude=empty)
+        derived = to_json(
+            {name: getattr(self, name) for name in _DERIVED}, inf_nan_mode="null", fallback=repr
+        )
+        return f"{self.model_dump_json(exclude=empty)[:-1]},{derived[1:].decode()}"
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the answer, and the way to it."""
+        passed = {True: ", passed", False: ", not passed", None: ""}[self.passed]
+        way = "".join(map(_shown_step, self.steps))
+        summary = escape(f"{len(self.steps)} answers, {self.stop or 'not finished'}{passed}")
+        return (
+            f"{_shown_text(self.answer)}<details><summary>{summary}</summary><ol start=0>{way}</ol></details>"
+        )
 
     @classmethod
     def from_json(cls, line: str | bytes, *, where: str = "chain") -> Chain:
@@ -349,6 +377,20 @@ class Chain(_Record, Generic[T_co]):
             return cls.model_validate_json(line)
         except ValidationError as error:
             raise RecordError(f"{where}: {describe(error)}", hint=_version_hint(line)) from None
+
+
+_DERIVED = ("answer", "passed", "value")
+"""What a line of JSON has besides the record."""
+
+
+def _shown_text(text: str) -> str:
+    return f'<pre style="white-space: pre-wrap">{escape(text)}</pre>'
+
+
+def _shown_step(step: Step) -> str:
+    found = "".join(f"<li>{'✓' if each.passed else '✗'} {escape(each.message)}</li>" for each in step.checks)
+    feedback = _shown_text(step.criticism) if step.criticism and not step.checks else ""
+    return f"<li>{_shown_text(step.answer)}{feedback}<ul>{found}</ul></li>"
 
 
 def describe(error: ValidationError) -> str:

@@ -285,9 +285,11 @@ def test_an_answer_that_does_not_fit_the_schema_is_revised() -> None:
 
 def test_json_object_is_a_check() -> None:
     body = {"response_format": {"type": "json_object"}, "revision": {"max": 1}, "redraft": True}
-    with served(both("No.", "{}")) as server:
+    with served(both("No.", '{"n": 1}')) as server:
         reply = server.post(body).json()
-    assert reply["choices"][0]["message"]["content"] == "{}"
+    assert reply["choices"][0]["message"]["content"] == '{"n": 1}'
+    chain = reply["redraft"]
+    assert (chain["answer"], chain["passed"], chain["value"]) == ('{"n": 1}', True, {"n": 1})
     assert reply["redraft"]["steps"][0]["feedback"]["checks"][0]["name"] == "json"
 
 

@@ -284,7 +284,7 @@ class Reply:
         return {"id": self._id, "object": kind, "created": self._created, "model": self.asked.model}
 
     def _chain(self) -> dict[str, Any]:
-        return {"redraft": json.loads(self.messages[0].finished.to_json())} if self.asked.with_chain else {}
+        return {"redraft": self.asked.record_of(self.messages[0].finished)} if self.asked.with_chain else {}
 
     def _new_logprobs(self, index: int) -> dict[str, Any] | None:
         """Return the log-probabilities that came since the last time, if they were asked for."""

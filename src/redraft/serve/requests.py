@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from math import isfinite
 from typing import Any, cast
 
-from redraft.chain import Prompt
+from redraft.chain import Chain, Prompt
 from redraft.engines.base import Engine
 from redraft.errors import UsageError, fault_of, shown
 from redraft.options import MAX_SEED, check_values
@@ -28,11 +28,11 @@ from redraft.serve.errors import invalid, told
 from redraft.serve.limits import Limits
 from redraft.serve.logprobs import MOST_LIKELY, Noting, noting
 from redraft.serve.models import Model, Models
-from redraft.verify.base import Check
+from redraft.verify.base import Check, schema_of
 from redraft.verify.kinds import COMPUTED
 from redraft.verify.parse import parse_check
 from redraft.verify.schema import validator_of
-from redraft.verify.structure import Json, JsonSchema
+from redraft.verify.structure import Json, JsonSchema, read_json
 
 OPTIONS = {
     "temperature": "temperature",
@@ -114,6 +114,13 @@ class Asked:
     def sure(self) -> bool:
         """Whether the first answer is certain to be the final one."""
         return self.options.get("max_revisions") == 0 and drafts_of(self.options) == 1
+
+    def record_of(self, chain: Chain) -> dict[str, Any]:
+        """Return a chain as JSON. Its value is that of an answer which had to be JSON."""
+        if chain.passed and any(map(schema_of, cast("Any", self.options.get("checks", ())))):
+            chain = chain.with_value(read_json(chain.answer)[0])
+        found: dict[str, Any] = json.loads(chain.to_json())
+        return found
 
 
 def options_at(options: Options, index: int) -> Options:

@@ -6,7 +6,6 @@ files belong to chat requests.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -287,7 +286,7 @@ class ResponseReply:
         """Return the response as it is: with a chain, it is finished."""
         message = self.messages[0]
         cut = _CUT.get(message.finish_reason) if chain else None
-        more = {"redraft": json.loads(chain.to_json())} if chain and self.asked.with_chain else {}
+        more = {"redraft": self.asked.record_of(chain)} if chain and self.asked.with_chain else {}
         return {
             "id": self._id,
             "object": "response",
