@@ -258,6 +258,16 @@ class ChainFlags(Flags, total=False):
     drop_leaks: Annotated[
         bool, Option("drop chains that quote the gold answer, into FILE.leaks.jsonl", None, TEACHER)
     ]
+    refusals: Annotated[
+        Literal["keep", "drop"],
+        Option(
+            "keep, or drop into FILE.refusals.jsonl: chains whose best answer or criticism refuses",
+            "keep",
+            TEACHER,
+            "keep|drop",
+            what="keep or drop",
+        ),
+    ]
 
 
 class EvalFlags(Flags, total=False):

@@ -60,7 +60,7 @@ def made(
     for _ in range(2):
         counts.add(chain(usd))
     of_three = ChainCounts(chains=3)
-    write_card(out, counts, of_three if dropped else ChainCounts(), {"temperature": 1.0}, of_run or {})
+    write_card(out, counts, {"leaks": of_three} if dropped else {}, {"temperature": 1.0}, of_run or {})
     text = (folder / "out.jsonl.card.md").read_text()
     rows = [line.strip("| ").split(" | ", 1) for line in text.splitlines() if line.startswith("| ")]
     return {"text": text, **{row[0]: row[1] for row in rows if len(row) == 2}}
@@ -157,7 +157,7 @@ def test_chains_that_were_made_before_a_price_was_given_are_told(tmp_path: Path)
     counts = ChainCounts()
     for usd in (0.5, None, None):
         counts.add(chain(usd))
-    write_card(tmp_path / "out.jsonl", counts, ChainCounts(), {}, {})
+    write_card(tmp_path / "out.jsonl", counts, {}, {}, {})
     text = (tmp_path / "out.jsonl.card.md").read_text()
     said = "0.5000 USD; 2 chains were made without a price"
     assert f"| these chains | 750 new tokens, 4,500 in prompts, {said} |" in text
@@ -171,7 +171,7 @@ def test_a_run_that_was_killed_is_told(tmp_path: Path) -> None:
     record = json.loads(run.path.read_text())
     del record["sessions"][0]["ended"]
     run.path.write_text(json.dumps(record))
-    write_card(tmp_path / "out.jsonl", ChainCounts(), ChainCounts(), {}, {})
+    write_card(tmp_path / "out.jsonl", ChainCounts(), {}, {}, {})
     text = (tmp_path / "out.jsonl.card.md").read_text()
     assert "1 more run ended without saying what it took" in text
     assert "| chains | 0 |" in text
@@ -186,7 +186,7 @@ def test_what_was_paid_is_never_below_what_the_chains_cost(tmp_path: Path, usd: 
         ledger.figures = lambda: {"tokens": 0, "usd": 0.0}
     counts.add(chain(usd))
     dropped.add(chain(usd))
-    write_card(out, counts, dropped, {}, {})
+    write_card(out, counts, {"leaks": dropped}, {}, {})
     text = (tmp_path / "out.jsonl.card.md").read_text()
     cost = "no price known" if usd is None else "0.5000 USD"
     assert f"| paid in all | at least 500 new tokens, {cost}; some of it was paid by runs that" in text
@@ -198,7 +198,7 @@ def test_what_the_user_wrote_below_licence_stays(tmp_path: Path) -> None:
     assert "Not stated: fill it in." in card.read_text()
     head = card.read_text().partition("Not stated")[0]
     card.write_text(f"{head}CC0 1.0.\n\n## Thanks\n\nTo Ann.\n")
-    write_card(out, ChainCounts(), ChainCounts(), {}, {})
+    write_card(out, ChainCounts(), {}, {}, {})
     assert card.read_text().startswith(MARK)
     assert card.read_text().endswith("## Licence\n\nCC0 1.0.\n\n## Thanks\n\nTo Ann.\n")
 
@@ -214,7 +214,7 @@ def test_something_else_of_that_name_is_left_alone(tmp_path: Path, kind: str) ->
     else:
         card.mkdir()
     with pytest.raises(OutputError, match="is not a card of redraft's"):
-        write_card(tmp_path / "out.jsonl", ChainCounts(), ChainCounts(), {}, {})
+        write_card(tmp_path / "out.jsonl", ChainCounts(), {}, {}, {})
     assert other.read_text() == f"{MARK}\nmine"
     assert kind != "notes" or card.read_text() == "# My notes"
 
@@ -224,7 +224,7 @@ def test_a_run_that_finished_nothing_has_paid_all_the_same(tmp_path: Path) -> No
     for _ in range(2):
         with Ledger(out, provenance) as ledger:
             ledger.figures = lambda: {"tokens": 300, "usd": 0.5}
-    write_card(out, ChainCounts(), ChainCounts(), {}, {})
+    write_card(out, ChainCounts(), {}, {}, {})
     text = (tmp_path / "out.jsonl.card.md").read_text()
     assert "| these chains | none |" in text
     assert "| paid in all | 600 new tokens, 1.0000 USD;" in text
@@ -236,7 +236,7 @@ def test_a_run_that_paid_nothing_does_not_say_that_a_price_is_missing(tmp_path: 
     out = tmp_path / "out.jsonl"
     with Ledger(out, Provenance("generate chains", CONFIG)) as ledger:
         ledger.figures = lambda: {"tokens": 0, "usd": 0.0}
-    write_card(out, ChainCounts(), ChainCounts(), {}, {})
+    write_card(out, ChainCounts(), {}, {}, {})
     text = (tmp_path / "out.jsonl.card.md").read_text()
     assert "price" not in text
     assert "| paid in all | nothing |" in text
@@ -250,6 +250,6 @@ def test_a_card_that_cannot_be_written_says_nothing_of_chains_to_come(
 
     monkeypatch.setattr("redraft.generate.card.replace_file", full)
     with pytest.raises(OutputError, match="No space left on device") as caught:
-        write_card(tmp_path / "out.jsonl", ChainCounts(), ChainCounts(), {}, {})
+        write_card(tmp_path / "out.jsonl", ChainCounts(), {}, {}, {})
     assert "complete" not in str(caught.value.hint)
     assert "out.jsonl is safe" in str(caught.value.hint)

@@ -43,8 +43,8 @@ PATIENCE = 300.0
 """Default seconds to wait for a server that is down or busy."""
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
-NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks"}
-"""Flags that may differ when a job is resumed. `ctx` bounds prompts; `drop_leaks` says where chains go."""
+NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks", "refusals"}
+"""Flags that may differ when a job is resumed. `ctx` bounds prompts; the last two say where chains go."""
 
 STDIN = "standard input"
 """The name of its copy, in messages and in the provenance record."""

@@ -47,7 +47,7 @@ class Card:
         out: The output.
         record: The content of `OUT.run.json`.
         counts: What is in the output.
-        dropped: The chains that were dropped because they leak.
+        dropped: The chains that were dropped, by reason (`chains.REASONS`).
         failed: Failures by cause.
         usual: Settings of the verb that are not redraft's usual ones; they count as defaults.
         of_run: Settings of the last run that may differ between runs.
@@ -56,7 +56,7 @@ class Card:
     out: Path
     record: Mapping[str, Any]
     counts: ChainCounts
-    dropped: Summary
+    dropped: Mapping[str, Summary]
     failed: Counter[str]
     usual: Mapping[str, Any]
     of_run: Mapping[str, Any]
@@ -153,14 +153,17 @@ class Card:
         texts = [("verdicts", in_words(counts.verdicts)), ("stopped", counts.stopped)]
         texts.append(("cleaned", in_words(counts.cleaned)))
         yield from ((name, text) for name, text in texts if text)
-        more = (
-            f"; {counted(self.dropped.chains, 'more chain')} dropped for one" if self.dropped.chains else ""
-        )
-        yield "leaks", f"{counts.leaks}{more}"
+        yield "leaks", f"{counts.leaks}{self._dropped('leaks')}"
+        refusals = counts.with_refusals if counts.refused else "none"
+        yield "refusals", f"{refusals}{self._dropped('refusals')}"
         if counts.marked:
             yield "markers", counts.markers
         failed = self.failed.total()
         yield "failed", f"{counted(failed, 'record')}: {in_words(self.failed)}" if failed else "none"
+
+    def _dropped(self, reason: str) -> str:
+        gone = self.dropped[reason].chains if reason in self.dropped else 0
+        return f"; {counted(gone, 'more chain')} dropped for one" if gone else ""
 
     def _cost(self) -> Iterator[tuple[str, str]]:
         used, sessions = self.counts.usage, self._sessions
@@ -177,7 +180,7 @@ class Card:
 
     def _paid(self, told: list[dict[str, Any]], *, killed: bool) -> str:
         """Return what all runs paid: what they recorded, and never less than what the chains cost."""
-        own = self.counts.usage + self.dropped.usage
+        own = sum((gone.usage for gone in self.dropped.values()), self.counts.usage)
         tokens, usd = sum(session["tokens"] for session in told), sum(session["usd"] for session in told)
         lost = own.completion_tokens > tokens or round((own.cost_usd or 0.0) - usd, 6) > 0
         known = own.cost_usd is not None or usd
@@ -222,14 +225,18 @@ def _time(session: Mapping[str, Any]) -> timedelta:
 
 
 def write_card(
-    out: Path, counts: ChainCounts, dropped: Summary, usual: Mapping[str, Any], of_run: Mapping[str, Any]
+    out: Path,
+    counts: ChainCounts,
+    dropped: Mapping[str, Summary],
+    usual: Mapping[str, Any],
+    of_run: Mapping[str, Any],
 ) -> None:
     """Write the card of an output whose run has ended.
 
     Args:
         out: The output.
         counts: What is in it.
-        dropped: The chains that were dropped because they leak.
+        dropped: The chains that were dropped, by reason.
         usual: Settings that count as defaults.
         of_run: Settings of the run that are not in `OUT.run.json`, because they may differ between runs.
 

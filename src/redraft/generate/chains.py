@@ -19,6 +19,7 @@ from redraft.formats.gold import answer_of, gold_answers, gold_text, gold_texts
 from redraft.formats.selfee import has_heading
 from redraft.generate.cleanup import RULES, cleaned
 from redraft.generate.leaks import leaks
+from redraft.generate.refusals import refusals
 from redraft.jobs.causes import in_words
 from redraft.revision.summary import Summary
 from redraft.verify.base import Check
@@ -33,7 +34,15 @@ KEY = "generated"
 """The field of `meta` with what `generate chains` says about a chain."""
 
 
-_MARKS = ("gold", "first", "verify", "cleaned", "leaks", "markers")
+_MARKS = ("gold", "first", "verify", "cleaned", "leaks", "refusals", "markers")
+
+REASONS = ("leaks", "refusals")
+"""The marks for which a chain may be dropped."""
+
+
+def refusing(chain: Chain) -> Counter[str]:
+    """Return how many best answers and feedbacks of a chain are refusals, by part."""
+    return Counter(str(each["part"]) for each in chain.meta.get(KEY, {}).get("refusals", ()))
 
 
 def leaked(chain: Chain) -> bool:
@@ -50,12 +59,16 @@ class ChainCounts(Summary):
         cleaned: Texts that each clean-up rule changed.
         leaking: Chains in which something quotes the gold answer.
         marked: Chains in which a text has a heading of the text format (`formats.selfee`).
+        refused: Chains whose best answer or a feedback is a refusal.
+        refusals: Those texts, by part.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
     cleaned: Counter[str] = field(default_factory=Counter)
     leaking: int = 0
     marked: int = 0
+    refused: int = 0
+    refusals: Counter[str] = field(default_factory=Counter)
 
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
@@ -64,11 +77,15 @@ class ChainCounts(Summary):
         self.cleaned.update(chain.meta.get(KEY, {}).get("cleaned", {}))
         self.leaking += leaked(chain)
         self.marked += bool(chain.meta.get(KEY, {}).get("markers"))
+        found = refusing(chain)
+        self.refused += bool(found)
+        self.refusals += found
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text."""
         texts = [("verdicts", in_words(self.verdicts)), ("cleaned", in_words(self.cleaned))]
         texts.append(("leaks", self.leaks if self.leaking else ""))
+        texts.append(("refusals", self.with_refusals if self.refused else ""))
         texts.append(("markers", self.markers if self.marked else ""))
         return super().rows() + [(name, text) for name, text in texts if text]
 
@@ -76,6 +93,13 @@ class ChainCounts(Summary):
     def leaks(self) -> str:
         """How many chains leak, in words."""
         return f"{counted(self.leaking, 'chain')} with a quote of the gold answer"
+
+    @property
+    def with_refusals(self) -> str:
+        """How many chains have a refusal, and where, in words."""
+        parts = [("answer", "best answer"), ("feedback", "feedback")]
+        where = ", ".join(counted(self.refusals[part], name) for part, name in parts if self.refusals[part])
+        return f"{counted(self.refused, 'chain')} with a refusal: {where}"
 
     @property
     def markers(self) -> str:
@@ -176,7 +200,7 @@ class ChainMaking:
         raise RecordError(f"{record.id} has no {what}, which {flag} needs.", hint=f"Leave out {flag} for it.")
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
-        """Return a chain after the clean-up, marked with what was changed and what leaked.
+        """Return a chain after the clean-up, marked with what was changed, leaked and refused.
 
         Raises:
             EmptyReply: A content filter cut an answer.
@@ -187,7 +211,9 @@ class ChainMaking:
         golds = gold_texts(record) if self.gold or self.verify else []
         found = [leak._asdict() for leak in leaks(chain, golds)]
         texts = (text for step in chain.steps for text in (step.answer, step.criticism))
-        values = (self.gold, self.first, self.verify, dict(counts), found, sum(map(has_heading, texts)))
+        refused = [refusal._asdict() for refusal in refusals(chain)]
+        making = (self.gold, self.first, self.verify, dict(counts))
+        values = (*making, found, refused, sum(map(has_heading, texts)))
         marks = {name: value for name, value in zip(_MARKS, values, strict=True) if value}
         others = {name: value for name, value in chain.meta.items() if name != KEY}
         before = chain.meta.get(KEY)  # of the record, such as the request that its task was generated in

@@ -65,11 +65,11 @@ def _quoted(quotes: set[str], text: str) -> set[str]:
     return quotes & _pieces(text) | {quote for quote in quotes if len(quote) < PART and quote in text}
 
 
-class LeakFile:
-    """The chains of an output that were dropped: `OUT.leaks.jsonl`, a line each."""
+class DroppedFile:
+    """The chains of an output that were dropped for a reason: `OUT.leaks.jsonl`, a line each."""
 
-    def __init__(self, output: Path) -> None:
-        self.path = output.with_name(f"{output.name}.leaks.jsonl")
+    def __init__(self, output: Path, reason: str) -> None:
+        self.path = output.with_name(f"{output.name}.{reason}.jsonl")
 
     def chains(self) -> Iterator[Chain]:
         """Yield the chains.

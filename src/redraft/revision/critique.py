@@ -98,7 +98,7 @@ def _of_json(reply: str) -> Critique | None:
     try:
         value, _ = read_json(reply)
     except NotJson:
-        return None
+        value = _objects(reply)
     if not isinstance(value, dict) or not isinstance(value.get("feedback"), str):
         return None
     needed, score = value.get("revision_needed"), value.get("score")
@@ -106,6 +106,21 @@ def _of_json(reply: str) -> Critique | None:
     known = isinstance(score, int | float) and not isinstance(score, bool) and 0 <= score <= MOST
     verdict = verdict_of(text) if not isinstance(needed, bool) else "revise" if needed else "accept"
     return Critique(text, verdict, score if known else None)
+
+
+_BETWEEN = re.compile(r"(?:[\s,]|```(?:json)?)*+")
+
+
+def _objects(reply: str) -> Any:
+    """Return the objects with which a reply begins, `{…}{…}`, as one: what is said first is believed."""
+    decoder, found, at = json.JSONDecoder(), dict[str, Any](), 0
+    while (begin := _BETWEEN.match(reply, at)) and reply.startswith("{", begin.end()):
+        try:
+            value, at = decoder.raw_decode(reply, begin.end())
+        except (ValueError, RecursionError):
+            break
+        found = value | found
+    return found
 
 
 def _uncut(reply: str) -> str:

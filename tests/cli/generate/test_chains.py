@@ -429,6 +429,52 @@ def test_only_the_first_records_are_used_and_an_estimate_is_of_these() -> None:
     assert sorted(chain.id for chain in chains()) == [f"records/{n}" for n in range(8)]
 
 
+REFUSED = "I'm sorry, but I can't help with that."
+UNJUDGED = "As an AI language model, I cannot evaluate this. 2/10. Revision is needed."
+
+
+def test_refusals_are_marked_counted_and_said_in_the_card_and_the_statistics() -> None:
+    records([{"instruction": f"Describe bird {n}."} for n in range(3)])
+    result = generate([REFUSED, GOOD, "A bird.", UNJUDGED, "A gull.", GOOD, "A bird.", GOOD], "-j", "1")
+    assert result.exit_code == 0, result.output
+    first, second, third = chains()
+    assert first.meta["generated"]["refusals"] == [{"step": 0, "part": "answer"}]
+    assert second.meta["generated"]["refusals"] == [{"step": 0, "part": "feedback"}]
+    assert not third.meta.get("generated")
+    assert "refusals   2 chains with a refusal: 1 best answer, 1 feedback" in result.output
+    assert "| refusals | 2 chains with a refusal: 1 best answer, 1 feedback |" in card()
+    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
+    assert "2 records with a refusal of the teacher" in " ".join(stats.output.split())
+
+
+def test_a_refused_draft_that_was_corrected_is_no_refusal() -> None:
+    result = generate([REFUSED, BAD, "A bird.", GOOD])
+    assert "refusals" not in result.output
+    assert not chains()[0].meta.get("generated")
+
+
+def test_refusals_are_dropped_into_a_file_of_their_own() -> None:
+    records([{"instruction": f"Describe bird {n}."} for n in range(3)])
+    replies = [REFUSED, GOOD, "A bird.", UNJUDGED, "A gull.", GOOD, "A bird.", GOOD]
+    result = generate(replies, "-j", "1", "--refusals", "drop")
+    assert [chain.id for chain in chains()] == ["records/2"]
+    assert [chain.id for chain in chains("out.jsonl.refusals.jsonl")] == ["records/0", "records/1"]
+    assert (
+        "dropped    2 chains with a refusal: 1 best answer, 1 feedback, in out.jsonl.refusals"
+        in result.output
+    )
+    assert "| refusals | none; 2 more chains dropped for one |" in card()
+    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
+    assert "2 chains dropped because of a refusal" in " ".join(stats.output.split())
+    again = generate([], "--refusals", "keep")
+    assert again.exit_code == 0, again.output
+    assert len(chains()) == 1
+
+
+def card() -> str:
+    return Path("out.jsonl.card.md").read_text()
+
+
 def test_an_estimate_makes_a_sample_that_the_run_keeps() -> None:
     records([{"instruction": f"Describe bird {n}.", "output": GOLD} for n in range(20)])
     result = generate(["A bird.", GOOD] * 20, "--estimate", "4", "--price", "1,1")

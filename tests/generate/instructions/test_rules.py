@@ -7,9 +7,10 @@ from random import Random
 
 import pytest
 
-from redraft.generate.instructions.rules import check_answer, check_instruction, is_refusal, repeats
+from redraft.generate.instructions.rules import check_answer, check_instruction, repeats
 from redraft.generate.instructions.tasks import Task
 from redraft.generate.instructions.wording import Wanted
+from redraft.generate.refusals import is_refusal
 
 ENGLISH, GERMAN = Wanted("English", "", 4, 150), Wanted("German", "", 4, 150)
 
@@ -93,3 +94,20 @@ def test_a_long_text_is_looked_at_quickly() -> None:
     assert not repeats("-" * 100_000 + "x")
     assert time.process_time() - begun < 1
     assert not is_refusal("x" * 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "refuses"),
+    [
+        ("I'm sorry, but I can't help with that.", True),
+        ("As an AI language model, I have no opinion.", True),
+        ("Unfortunately, I cannot evaluate this answer.", True),
+        ("I can't judge an answer that I have not seen.", True),
+        ("I cannot see any mistake in it. 9/10.", False),
+        ("I can't see the picture.", True),
+        ("I can't fault it. 9/10. Revision is not needed.", False),
+        ("Sorry is a word of seven letters? No, of five.", False),
+    ],
+)
+def test_refusals_of_teachers(text: str, refuses: bool) -> None:
+    assert is_refusal(text) is refuses

@@ -53,7 +53,8 @@ def stats(
 
     Counts turns, lengths, languages, sources, licences, answers, verdicts and scores. Warns of leaked gold
     answers, missing verdicts, low last scores, repeats, empty answers and roles out of order. Of a file that
-    a teacher's run wrote, also counts failures (FILE.errors.jsonl) and dropped chains (FILE.leaks.jsonl).
+    a teacher's run wrote, also counts failures (FILE.errors.jsonl) and dropped chains (FILE.leaks.jsonl,
+    FILE.refusals.jsonl).
     """
     import json
     from contextlib import nullcontext

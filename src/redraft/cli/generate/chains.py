@@ -22,7 +22,7 @@ from redraft.options import TEACHER, ChainFlags
 if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.generate.chains import ChainCounts, ChainMaking
-    from redraft.generate.leaks import LeakFile
+    from redraft.generate.leaks import DroppedFile
 
 USUAL = {
     "prompts": "teacher",
@@ -36,7 +36,7 @@ USUAL = {
 ACCEPT_SCORE = 9.0
 """SelFee's too. It is the default where a critic is asked for a score."""
 
-OF_A_RUN = ("recipe", "drop_leaks")
+OF_A_RUN = ("recipe", "drop_leaks", "refusals")
 """Settings that the card names, and that may differ between two runs."""
 
 FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER, never_default=frozenset({"check"}))
@@ -153,10 +153,11 @@ class Sample:
     def rows(self) -> list[tuple[str, str]]:
         """Return the estimate as rows for the summary."""
         from redraft.chain import read_jsonl
+        from redraft.generate.chains import REASONS
         from redraft.generate.estimate import Estimate
-        from redraft.generate.leaks import LeakFile
+        from redraft.generate.leaks import DroppedFile
 
-        files = (read_jsonl(self.out), LeakFile(self.out).chains())
+        files = [read_jsonl(self.out), *(DroppedFile(self.out, reason).chains() for reason in REASONS)]
         made = (chain for file in files for chain in file if chain.id in self._lengths)
         sample = list(made)
         if not sample:
@@ -174,31 +175,38 @@ def _making(
     records: Callable[[Path], Iterator[Chain]],
 ) -> Making:
     """Return what records give to their chains, and what is done with these."""
-    from redraft.generate.chains import ChainCounts, leaked
-    from redraft.generate.leaks import LeakFile
+    from redraft.generate.chains import REASONS, ChainCounts, leaked, refusing
+    from redraft.generate.leaks import DroppedFile
 
-    file, drop_leaks = LeakFile(out), bool(of_run["drop_leaks"])
-    counts, dropped = ChainCounts(), ChainCounts()
+    files = {reason: DroppedFile(out, reason) for reason in REASONS}
+    drops = {"leaks": bool(of_run["drop_leaks"]), "refusals": of_run["refusals"] == "drop"}
+    counts, dropped = ChainCounts(), {reason: ChainCounts() for reason in REASONS}
 
     def begin(done: Container[str]) -> None:
-        for chain in file.tidy(done):
-            dropped.add(chain)
+        for reason, file in files.items():
+            for chain in file.tidy(done):
+                dropped[reason].add(chain)
 
     def finished(chain: Chain, record: Chain) -> Chain | None:
         chain = making.finished(chain, record)
-        if not (drop_leaks and leaked(chain)):
+        found = {"leaks": leaked(chain), "refusals": bool(refusing(chain))}
+        reason = next((name for name in REASONS if drops[name] and found[name]), None)
+        if reason is None:
             return chain
-        file.add(chain)
-        dropped.add(chain)
+        files[reason].add(chain)
+        dropped[reason].add(chain)
         return None
 
     def rows() -> list[tuple[str, str]]:
         found = []
-        if dropped.chains:
-            usage, usd = dropped.usage, dropped.usage.cost_usd
-            used = f"{usage.completion_tokens:,} new tokens{'' if usd is None else f', {usd:.4f} USD'}"
-            found.append(("dropped", f"{dropped.leaks}, in {file.path}: {used}"))
-        if counts.leaking if drop_leaks else dropped.chains:
+        for reason, gone in dropped.items():
+            if gone.chains:
+                usage, usd = gone.usage, gone.usage.cost_usd
+                used = f"{usage.completion_tokens:,} new tokens{'' if usd is None else f', {usd:.4f} USD'}"
+                what = gone.leaks if reason == "leaks" else gone.with_refusals
+                found.append(("dropped", f"{what}, in {files[reason].path}: {used}"))
+        kept = {"leaks": counts.leaking, "refusals": counts.refused}
+        if any(kept[reason] if drops[reason] else dropped[reason].chains for reason in REASONS):
             found.append(("", f"to sort all alike, remove {out} and run this again: replies are stored"))
         return found + (sample.rows() if sample else [])
 
@@ -213,11 +221,13 @@ def _making(
         summary=counts,
         rows=rows,
         must_pass=False,
-        ended=lambda: _write_card(out, counts, file, of_run),
+        ended=lambda: _write_card(out, counts, files, of_run),
     )
 
 
-def _write_card(out: Path, counts: ChainCounts, file: LeakFile, of_run: Mapping[str, Any]) -> None:
+def _write_card(
+    out: Path, counts: ChainCounts, files: Mapping[str, DroppedFile], of_run: Mapping[str, Any]
+) -> None:
     """Write the card of an output, or say why not. The run did its work either way."""
     from redraft.cli.shell import tell
     from redraft.errors import OutputError
@@ -225,9 +235,10 @@ def _write_card(out: Path, counts: ChainCounts, file: LeakFile, of_run: Mapping[
     from redraft.revision.summary import Summary
 
     try:
-        dropped = Summary()  # a run that finds nothing to do has not read them before
-        for chain in file.chains():
-            dropped.add(chain)
+        dropped = {reason: Summary() for reason in files}
+        for reason, file in files.items():  # a run that finds nothing to do has not read them before
+            for chain in file.chains():
+                dropped[reason].add(chain)
         write_card(out, counts, dropped, {**USUAL, "accept_score": ACCEPT_SCORE}, of_run)
     except OutputError as error:
         tell(error.message, error.hint)

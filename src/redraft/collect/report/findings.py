@@ -90,6 +90,13 @@ def _files(report: DataReport) -> Iterator[DataFinding]:
         noun="chain",
     )
     yield counted(
+        "dropped refusals",
+        "note",
+        "dropped because of a refusal.",
+        "They are in `FILE.refusals.jsonl`, and counted nowhere else.",
+        noun="chain",
+    )
+    yield counted(
         "noncommercial",
         "warning",
         f"not for commercial use, of {records:,}.",
@@ -168,6 +175,12 @@ def _feedback(report: DataReport) -> Iterator[DataFinding]:
         "warning",
         "with a quote of the gold answer, or of a part, after the critic saw it.",
         "`redraft generate chains` marked them in `meta`; with --drop-leaks, it keeps them apart.",
+    )
+    yield counted(
+        "refusal",
+        "warning",
+        "with a refusal of the teacher, as the best answer or a feedback.",
+        "`redraft generate chains` marked them in `meta`; with --refusals drop, it keeps them apart.",
     )
     yield counted(
         "no verdict",

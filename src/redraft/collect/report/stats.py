@@ -16,7 +16,16 @@ from typing import Any, Literal, get_args
 
 from redraft.chain import Chain
 from redraft.collect.clean.dropped import UNREADABLE, Drop, chain_or_drop
-from redraft.collect.report.summary import LONG, QUOTES, Count, DataSummary, add_to, hashed, leaks_in
+from redraft.collect.report.summary import (
+    LONG,
+    QUOTES,
+    Count,
+    DataSummary,
+    add_to,
+    hashed,
+    leaks_in,
+    refuses_in,
+)
 from redraft.errors import RecordError
 from redraft.formats.read.files import name_of
 from redraft.formats.read.records import RawRecord, raw_records
@@ -64,6 +73,7 @@ KINDS: dict[str, Callable[[Chain], bool]] = {
     "accepted at once": _at_once,
     "corrected": _corrected,
     "leaking": leaks_in,
+    "refusing": refuses_in,
     "without a verdict": _without_verdict,
 }
 """Kinds of chains of which a page shows an example each, from good to bad. A chain may be of several."""
@@ -179,16 +189,20 @@ def _rejects(paths: Sequence[Path]) -> DataSummary:
         for record in failures(path).values():
             summary.name("failures", str(record["cause"]))
             summary.warn("failed", f"{record['cause']}: {record.get('message')}")
-        _leaks(summary, path.with_name(f"{path.name}.leaks.jsonl"))
+        for reason, counted, shown in (
+            ("leaks", "dropped", "leaking"),
+            ("refusals", "dropped refusals", "refusing"),
+        ):
+            _dropped(summary, path.with_name(f"{path.name}.{reason}.jsonl"), counted, shown)
     return summary
 
 
-def _leaks(summary: DataSummary, file: Path) -> None:
+def _dropped(summary: DataSummary, file: Path, counted: str, shown: str) -> None:
     for number, line in enumerate(read_lines(file)):
         record = parse_line(line)
         if record and "steps" in record:
-            summary.warn("dropped", f"{file}:{number + 1}")
-            summary.shown.setdefault("leaking", RawRecord(f"{file}:{number + 1}", file.stem, number, line))
+            summary.warn(counted, f"{file}:{number + 1}")
+            summary.shown.setdefault(shown, RawRecord(f"{file}:{number + 1}", file.stem, number, line))
 
 
 def _examples(summary: DataSummary) -> dict[str, Sample]:

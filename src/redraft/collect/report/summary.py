@@ -257,6 +257,8 @@ def _note_making(summary: DataSummary, chain: Chain, where: str) -> None:
         summary.name(QUOTES, f"in {_text_in(leak, 'part')}")
     if leaks:
         summary.warn("quote", where)
+    if refuses_in(chain):
+        summary.warn("refusal", where)
     cleaned = about.get("cleaned")
     for rule, times in cleaned.items() if isinstance(cleaned, dict) else ():
         summary.name("cleaned", rule, times if isinstance(times, int) else 1)
@@ -264,6 +266,12 @@ def _note_making(summary: DataSummary, chain: Chain, where: str) -> None:
 
 def _items(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def refuses_in(chain: Chain) -> bool:
+    """Whether a chain is marked as one in which the teacher refuses."""
+    about = chain.meta.get("generated")
+    return isinstance(about, dict) and bool(_items(about.get("refusals")))
 
 
 def leaks_in(chain: Chain) -> bool:

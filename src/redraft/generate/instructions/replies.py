@@ -3,8 +3,8 @@
 A label counts only where the form allows it: in its order, at the start of a line. After `Output:`, a line
 `Input:` is text of the output, because only a new block can come next. Where the first block has a heading
 with a number, the others need one too: an output may show an instruction. Teachers add numbers, Markdown and
-rules around labels; these are not part of a text. The patterns are possessive: otherwise a line of ten
-thousand spaces or dashes, which weak models write, would take hours.
+rules around labels, fences around all, and a word at the end; these are not part of a text. The patterns are
+possessive: otherwise a line of ten thousand spaces or dashes, which weak models write, would take hours.
 """
 
 from __future__ import annotations
@@ -24,6 +24,26 @@ _NUMBERED = re.compile(
     r"[\s#*>_-]*+(?:instruction\s*+)?\d++\s*+[.:)][*_]*+\s*+(?:instruction\s*+:\s*+)?(.*)", re.IGNORECASE
 )
 _YES_OR_NO = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+
+_FENCE = re.compile(r"\s*+(?:`{3,}+|~{3,}+)\s*+[\w+-]*+\s*+")
+_MORE = r"\b(?:need|want|wish|like|more|else|questions?|help|adjust\w*|chang\w*|further|these|them)\b"
+_CHATTER = re.compile(
+    rf"(?:please )?(?:let me know|feel free|don't hesitate)\b.*{_MORE}.*"
+    r"|(?:i|we) (?:really |do )?hope (?:that )?(?:this|these|those|they|the \w+)\b.*"
+    r"\b(?:help\w*|useful|need\w*|looking|fit|meets?|works?|want\w*|enjoy\w*|expect\w*)\b.*"
+    rf"|if you(?:'d| would)? ?{_MORE}.*"
+    r"|(?:all (?:of )?)?(?:these|the above)(?: \w+)? (?:tasks|instructions|examples|questions|prompts)\b.*"
+    r"|(?:would you like|do you (?:want|need)|is there anything|shall i|should i)\b.*\?"
+    r"|(?:i'd be |i'm )?happy to\b.*|i can (?:also )?(?:write|generate|provide|create)\b.*",
+    re.IGNORECASE,
+)
+_OF_TASKS = re.compile(
+    r"(?:i|we) hope (?:that )?(?:these|the)\b[^.!?]*\b(?:tasks|instructions|examples|help)\b.*", re.IGNORECASE
+)
+"""What a teacher says to its user after the tasks: a paragraph of its own, or a line that names them."""
+
+_LONGEST_CHATTER = 300
+"""Characters of such a paragraph."""
 
 _CUT = Fault("cut", "the reply ends in it, at the limit of tokens")
 
@@ -46,7 +66,7 @@ def read_blocks(text: str, labels: Sequence[str]) -> list[Block]:
         re.IGNORECASE,
     )
     blocks: list[dict[str, list[str]]] = []
-    place, heading, all_headed = -1, False, False
+    place, heading, all_headed, fenced = -1, False, False, False
     for line in text.splitlines():
         found = label.fullmatch(line)
         due = labels.index(found[2].lower()) if found else -1
@@ -60,17 +80,57 @@ def read_blocks(text: str, labels: Sequence[str]) -> list[Block]:
             blocks[-1][labels[due]] = [found[3]]
         elif blocks:
             blocks[-1][labels[place]].append(line)
+        else:
+            fenced ^= bool(_FENCE.fullmatch(line))
         separator = _SEPARATOR.fullmatch(line)
         heading = bool(separator and (heading or separator[1]))
+    if blocks:
+        last = blocks[-1][labels[place]]
+        del last[_end(last, fenced=fenced) :]
     return [{name: _text(lines) for name, lines in block.items()} for block in blocks]
 
 
 def _text(lines: list[str]) -> str:
-    """Return the lines of a text, without the heading of the next block at its end."""
-    end = len(lines)
-    while end and _SEPARATOR.fullmatch(lines[end - 1]):
+    """Return the lines of a text, without what belongs to the next block at its end."""
+    return "\n".join(lines[: _own(lines, len(lines))]).strip()
+
+
+def _own(lines: list[str], end: int) -> int:
+    """Return where a text ends that has the heading of the next block after it, or fences around blocks.
+
+    A fence at the end goes if none of the text's own belongs to it, or nothing stands between the two.
+    """
+    fences = [number for number in range(end) if _FENCE.fullmatch(lines[number])]
+    while end:
+        if fences and fences[-1] == end - 1:
+            inside = lines[fences[-2] + 1 : end - 1] if len(fences) > 1 else []
+            if len(fences) % 2 == 0 and any(map(str.strip, inside)):
+                break
+            fences.pop()
+        elif not _SEPARATOR.fullmatch(lines[end - 1]):
+            break
         end -= 1
-    return "\n".join(lines[:end]).strip()
+    return end
+
+
+def _end(lines: list[str], *, fenced: bool) -> int:
+    """Return where the last text of a reply ends. `fenced` says that a fence was opened before the first."""
+    fences = [number for number, line in enumerate(lines) if _FENCE.fullmatch(line)]
+    end = _own(lines, fences[-1] if fenced and len(fences) % 2 else len(lines))
+    while (start := _chatter(lines, end)) < end:
+        end = _own(lines, start)
+    return end
+
+
+def _chatter(lines: list[str], end: int) -> int:
+    """Return where a last paragraph begins that is not the text's; `end` if there is none."""
+    start = end
+    while start and lines[start - 1].strip() and not _FENCE.fullmatch(lines[start - 1]):
+        start -= 1
+    said = " ".join(" ".join(lines[start:end]).replace("’", "'").split())
+    if 0 < start < end and len(said) <= _LONGEST_CHATTER and _CHATTER.fullmatch(said):
+        return start
+    return end - 1 if end > 1 and _OF_TASKS.fullmatch(lines[end - 1].strip()) else end
 
 
 def input_of(text: str) -> str:
@@ -97,12 +157,17 @@ def _found(block: dict[str, str]) -> Found:
 def read_instructions(reply: str, *, cut: bool) -> list[Found]:
     """Return the numbered instructions of a reply. The last one of a reply that was cut is not whole."""
     texts: list[list[str]] = []
+    fenced = False
     for line in reply.splitlines():
         if found := _NUMBERED.fullmatch(line):
             texts.append([found[1]])
         elif texts:
             texts[-1].append(line)
-    found_all = [Found(Task("\n".join(lines).strip().strip("*").strip())) for lines in texts]
+        else:
+            fenced ^= bool(_FENCE.fullmatch(line))
+    if texts:
+        del texts[-1][_end(texts[-1], fenced=fenced) :]
+    found_all = [Found(Task(_text(lines).strip("*").strip())) for lines in texts]
     if cut and found_all:
         found_all[-1] = Found(found_all[-1].task, _CUT)
     return found_all

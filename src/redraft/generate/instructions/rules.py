@@ -15,6 +15,7 @@ from redraft.collect.clean.blocklist import ALPACA
 from redraft.collect.clean.language import language_of
 from redraft.generate.instructions.tasks import Task
 from redraft.generate.instructions.wording import NO_INPUT, Wanted
+from redraft.generate.refusals import is_refusal
 from redraft.verify.language import BY_NAME
 from redraft.verify.segment import count_words
 
@@ -33,15 +34,6 @@ class Found(NamedTuple):
     fault: Fault | None = None
 
 
-_CANNOT = r"\b(?:cannot|can ?not|can'?t|won'?t|will not|unable|not able|not possible)\b"
-_REFUSAL = re.compile(
-    r"\W*(?:unfortunately,? )?"
-    rf"(?:(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e)\b"
-    rf"[^.!?\n]{{0,60}}{_CANNOT}|i(?: am|'m)? {_CANNOT} (?:to )?(?:help|assist|do|provide|answer|comply"
-    r"|fulfil|generate|create|write|access|complete|perform|give|offer|support|engage|discuss|see|open)"
-    r"|as an? (?:ai|artificial|large language|language) ?(?:intelligence|model|assistant)?\b)",
-    re.IGNORECASE,
-)
 _MARKERS = re.compile(
     rf"{NO_INPUT}|<\|\w+\|>|\[/?INST\]|^#+ *(?:instruction|input|response|answer|feedback|revision)\b[ \d]*:",
     re.IGNORECASE | re.MULTILINE,
@@ -51,11 +43,6 @@ _TIMES = 5
 _LOOKED_AT = 4000  # characters at the end in which a loop is looked for
 _OPENING = "\"'“”‘’«»„¿¡("
 _PROGRAM = "write a program"
-
-
-def is_refusal(text: str) -> bool:
-    """Whether a text begins as a refusal in English does."""
-    return bool(_REFUSAL.match(text.replace("’", "'")))
 
 
 def repeats(text: str) -> str:
