@@ -26,7 +26,9 @@ from typing import NamedTuple
 
 import regex
 
+from redraft.verify.nonanswer import answers_nothing, asks
 from redraft.verify.segment import sentences, words
+from redraft.verify.talk import COMMON, DIGIT, QUOTED, stem_of
 
 SHARE = 0.3
 """Share of talk in the count, 0 to 1, from which a text is an echo. All thresholds were chosen on the
@@ -66,8 +68,6 @@ Run = tuple[str, ...]
 
 _SUBJECTS = (["the", "answer"], ["your", "answer"])
 _NUMBER = "#"
-_DIGIT = regex.compile(r"\d")
-_QUOTED = regex.compile(r""""[^"\n]{0,80}"|“[^”\n]{0,80}”|(?<!\w)'[^'\n]{0,80}'(?!\w)""")
 _JSON = regex.compile(r'\s*+[\[{]\s*+["\[\]{}]')
 _FENCE = regex.compile(r"\s*(?:```|~~~)")
 _CODE_LINE = regex.compile(
@@ -80,44 +80,10 @@ _CODE_LINE = regex.compile(
     regex.VERBOSE,
 )
 
-_COMMON = frozenset(
-    words(
-        """
-        a about above after all also although always am an and any anything are around as at be because been
-        before being below between both but by can could did do does doing done down during each either else
-        even ever every everything for from further get gets go goes going got had has have having he her
-        here hers him his how however i if in into is it its itself just let like made make makes making may
-        maybe me might more most much must my myself neither never no nor not nothing now of off on once one
-        only or other our out over own please rather said same say says shall she should since so some
-        something still such sure than that the their them then there therefore these they thing things this
-        those though through thus to under until up upon us very was way we well were what when where which
-        while who whom whose why will with within without would yes yet you your yours i'm i'll i've i'd
-        it's that's there's here's let's don't doesn't didn't isn't aren't wasn't weren't can't cannot
-        couldn't won't wouldn't shouldn't you're you've you'll we're we've we'll they're they've
-        """
-    )
+_OWN = regex.compile(
+    r"\b(?:the|this|my|your)\s(?:\w+\s)?(?:answer|response|reply)\b|\bi(?:'ll|'ve| will| have)\b"
+    r"|\bi (?:did|wrote|used)\b"
 )
-"""Words without a meaning of their own. They count for neither side."""
-
-_TALK = regex.compile(
-    r"""
-    answer | repl(?:y|ie) | respon[sd] | feedback | critici | critique | review | judge | instruct
-    | request | question | prompt | statement | content | version | draft | text | revis
-    | rewrit | rewrote | rephras | reword | reformat | edit | correct | fix | mend | amend | improv
-    | clarit | grammar | adjust | modif | chang | remov | delet | add(?:s|ed|ing)?$ | repeat | shorten
-    | lengthen | trim | cut | sentence | words?$ | wording | character | letters?$ | paragraph | lines?$
-    | column | phras | length | begin | began | starts?$ | ends?$ | ended$ | contain | miss
-    | lack | match | fit(?:s|ted)?$ | json | pattern | schema | block | valid | number | digit | language
-    | probab | command | exit | status | limit | allow | need | want | requir | exceed | expect
-    | satisf | comply | compli | complain | too$ | many$ | few(?:er)?$ | least$ | exact | extra
-    | long(?:er)?$ | short(?:er)?$ | total | mistake | error | wrong | right$ | fault | reject | accept
-    | fail | pass(?:ed|es)?$ | apolog | sorry | clear | clarif | concis | format | quot | comma
-    | punctuat | original | previous | final | complet | incomplet | unfinish | again$ | check
-    """,
-    regex.VERBOSE,
-)
-"""Beginnings of the words that checks, critics and apologies use; `$` ends a word."""
-
 _CHECKS_SAY = """
 The answer has 2 words, and at most 1 are allowed: 1 too many. And at least 3 are needed: 1 too few.
 And exactly 3 are wanted. And 3 to 4 are wanted. The answer contains it once, on line 1. It must not.
@@ -162,6 +128,14 @@ class Sides(NamedTuple):
 
     talk: int
     topic: int
+
+
+def first_echoes(answer: str, prompt: str, demand: str = "") -> bool:
+    """Return whether a first answer is talk."""
+    text = answer[:LONGEST]
+    if _repeats(_tokens(text), demand[:LONGEST]) or answers_nothing(text, prompt, demand):
+        return True
+    return asks(prompt) and bool(_OWN.search(QUOTED.sub("", text).casefold())) and not (_JSON.match(text) or _is_code(text)) and _is_talk(text, [demand], prompt)
 
 
 def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
@@ -214,9 +188,9 @@ def _covers(tokens: Sequence[str], others: Sequence[str]) -> bool:
 
 def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
     """Return whether a text has enough words of talk, and too few in sentences that answer."""
-    told = " ".join(piece for message in heard for piece in _QUOTED.findall(message))
+    told = " ".join(piece for message in heard for piece in QUOTED.findall(message))
     asked = frozenset(_tokens(topic))
-    stems = frozenset(stem for word in asked if (stem := _stem(word)))
+    stems = frozenset(stem for word in asked if (stem := stem_of(word)))
     known = Known(asked, stems, frozenset(_tokens(told)))
     sides = [_count(_tokens(part), known) for part in sentences(text)]
     talk, total = sum(side.talk for side in sides), sum(map(sum, sides))
@@ -229,11 +203,11 @@ def _count(tokens: Sequence[str], known: Known) -> Sides:
     """Count the words of a sentence on each side."""
     # "The answer has", but not "The answer is" or "The answer to".
     about = tokens[:2] in _SUBJECTS and tokens[2:3] not in (["is"], ["to"], [])
-    spoken, stems = _within(tokens, _runs_of_checks()), [_stem(token) for token in tokens]
+    spoken, stems = _within(tokens, _runs_of_checks()), [stem_of(token) for token in tokens]
     talk = topic = result = 0
     for place, (token, stem) in enumerate(zip(tokens, stems, strict=True)):
         number = token == _NUMBER
-        if token in _COMMON:
+        if token in COMMON:
             continue
         if spoken[place] or (about and (stem or number)) or (stem and stem not in known.stems):
             talk += 1
@@ -249,13 +223,7 @@ def _count(tokens: Sequence[str], known: Known) -> Sides:
 def _tokens(text: str) -> list[str]:
     """Return the words of a text in lower case; a word with a digit becomes a placeholder."""
     plain = text.casefold().replace("’", "'")
-    return [_NUMBER if _DIGIT.search(word) else word for word in words(plain)]
-
-
-def _stem(word: str) -> str | None:
-    """Return the beginning that makes a word talk; None for any other word."""
-    found = _TALK.match(word)
-    return found[0] if found else None
+    return [_NUMBER if DIGIT.search(word) else word for word in words(plain)]
 
 
 @cache

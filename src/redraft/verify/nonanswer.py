@@ -1,0 +1,350 @@
+"""Tell a text that answers nothing, whatever came before it: a first answer may be such talk, too.
+
+"Okay.", "Here is the poem:", "The poem has 20 words.", "[Your description here]", the prompt itself. A text is no
+answer if each of its sentences has the form of talk and says nothing new. New is a word that carries meaning and
+is neither of the prompt, nor of talk about texts, nor of courtesy; so is a number or a quotation of its own.
+"Okay." answers "Say okay." and "May I go?", but no prompt that asks for a text.
+
+The words are English; a copy of the prompt is found in any language. benchmarks/RESULTS.md has the error rates on
+labelled first answers (tests/data/first_answers.jsonl), on whose tuning records words and forms were chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from functools import lru_cache
+
+import regex
+
+from redraft.verify.segment import sentences, words
+from redraft.verify.talk import COMMON, DIGIT, QUOTED, stem_of
+
+LONGEST = 600
+"""Characters of a text that can be talk alone. A longer one says something new, or copies the prompt."""
+
+STEM = 4
+"""Letters at their beginning by which words stand for each other: describe and description."""
+
+COPIED = 3
+"""Words from which a prompt's copy is no answer. A shorter one may be: "Hello!"."""
+
+_ACKNOWLEDGE = frozenset(
+    words(
+        """
+        acknowledged affirmative absolutely agreed all alright aye certainly cool course definitely do done fine
+        gladly good got great i it naturally noted of ok okay perfect pleasure right roger see sure
+        surely thank thanks thing understand understood very well will willingly with yeah yep yes you away
+        complete completed correct easy finished hm hmm interesting luck true
+        """
+    )
+)
+"""A text of these alone acknowledges a request."""
+
+_PHRASES = regex.compile(
+    r"(?:one moment(?:,? please)?|please wait|(?:working )?on (?:it|that)|copy that|consider it done|no problem(?: at all)?"
+    r"|no worries|you're (?:very )?welcome|all (?:set|right)|good luck)\W*"
+)
+
+_COURTESY = frozenset(
+    words(
+        """
+        able above accurate added anywhere appear appreciate believe carefully condition conditions consists count appears ask asking assist attempt available avoid avoided avoiding avoids below best
+        better brief briefly choose completely compose constraint constraints criteria composed create created counting delighted demanded described details easy
+        else enjoy enough entirely explained feel finish finished fulfil fulfils fulfill fulfills
+        fewer following follow followed follows forbidden free given glad goes good great happy hear ha haha help helpful helps hope idea include
+        included includes including insert inserted interesting less item items know keep keeping kept kind known like look looking limit listed love meet meets
+        maximum mention mentions met mind minimum moment more necessary name note offer one option part perfectly person place pleased precise precisely produce produced
+        provide provided query ready respected restriction satisfied step steps rule rules see reaching shown simple sincere single stated stay stayed stays suggest task
+        tell think tried try trying twice user unnecessary under use used uses using want wish wonderful way ways whether work working write writing written wrote dear
+        """
+    )
+)
+"""Words of offers, promises and praise. They carry nothing new."""
+
+_NUMBERS = frozenset(
+    words(
+        """
+        two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+        eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand dozen
+        """
+    )
+)
+_NUMBERED = ("step", "item", "point", "part", "count", "counting")
+_UNIT = regex.compile(r"(?:words?|sentences?|characters?|letters?|paragraphs?|lines?|items?)$")
+
+_PRODUCE = (
+    "compose|convert|continue|create|describe|design|draft|explain|generate|give|invent|list|make|name|outline|"
+    "paraphrase|plan|produce|propose|provide|recommend|rephrase|reply|return|rewrite|show|suggest|"
+    "summari[sz]e|tell|translate|write"
+)
+_REQUEST = (
+    "answer|analy[sz]e|ask|calculate|change|choose|classify|compare|complete|compute|correct|count|define|"
+    "discuss|edit|estimate|evaluate|extract|find|fix|identify|imagine|mark|pick|rate|respond|solve|shorten|simplify|sort|spell|state|" + _PRODUCE
+)
+_REQUESTS = regex.compile(rf"(?:{_REQUEST})(?:s|d|ed|ing)?$")
+_WANTS_TEXT = regex.compile(
+    rf"(?:^|[.!?:;,\n-]\s*|\bplease\s+|\b(?:can|could|will|would)\s+you\s+)(?:(?:{_REQUEST})\b"
+    r"|(?:(?:in|at|for|from|to|on|by|with|of)\s+)?(?:what|why|how|who|whom|whose|where|when|which)\b)"
+)
+"""A request for a text, or a question that neither yes nor no answers."""
+
+_WANTS_PHRASE = regex.compile(
+    r"\b(?:translat|synonym|antonym|opposite|another word|how do you say|answer to|repl(?:y|ies)\b|respond|mean|say\b|if\b|whether\b|classif|label|"
+    r"should i (?:answer|write))"
+)
+"""To such a prompt, "Okay." may be the answer."""
+
+_WANTS_NUMBER = regex.compile(r"\b(?:how (?:many|much|long)|count|rate|score|number of|length|limit)\b")
+
+_PRODUCT = regex.compile(
+    rf"\b(?:{_PRODUCE}|correct|fix|complete)\s+(?:me\s+|us\s+)?(?:(?:an?|the|your|some|one|two|three|four|five)\s+)?"
+    r"((?:[\p{L}-]+\s+){0,2}[\p{L}-]+)"
+)
+"""What a prompt asks for, with up to two more words: "Write a short poem about rain"."""
+
+_KINDS = (
+    "answer|response|reply|text|output|description|explanation|summary|translation|list|suggestion|solution|result|"
+    "calculation|correction|code|passage|piece|json|option"
+)
+_IS = r"(?:is|are|was|were|has|have|had|does|do|did|will|can|uses?|contains?|meets?|fits?|follows?|begins?|starts?)"
+_FORM = regex.compile(
+    rf"""
+    ^here(?:'s|\ is|\ are|\ it|\ you|\ goes) | ^(?:below|above|following)\b
+    | ^(?:this|that|these|those)(?:\ is|\ are|'s)\b
+    | (?:^|[,!]\ )(?:i|we)(?:'m|'ll|'d|\ am|\ will|\ would)\ \w
+    | (?:^|[,!]\ )(?:i|we)(?:'ve|\ have)?\ (?:\w+ed|can|could|did|made|kept|written|wrote|understand|know|hope|follow|
+        began|start|choose|chose|chosen|see|need|must|try|think|believe|appreciate|have\ (?:an?|the|one)\ (?:{_KINDS}))\b
+    | (?:^|[,!]\ )let\ (?:me|us)\b | (?:^|[,!]\ )let's\b
+    | ^(?:it|they)\ (?:is|has|meets|fits|contains|does|uses|follows|begins|starts|consists)\b | ^word\ count\b
+    | ^you\ (?:want|asked|need|would\ like)\b | ^the\ (?:task|user|prompt|person|one)\b
+    | ^(?:no\ |all\ |the\ |both\ )?(?:\w+\ )?(?:requirements?|conditions?|constraints?|instructions?|rules|words?|limits?)
+        (?=\ (?:\S+\ )?(?:is|are|was|were|has|have|does|do|met|used|respected|satisfied|followed|appears?)\b)
+    | ^there\ (?:is|are)\b | ^(?:does|did|is)\ (?:this|that)\b | ^(?:do|would|should|shall|can|could)\ (?:i|you|we)\b
+    | \bdo\ you\ (?:want|need|mean)\b | ^you\ can\b | ^\w+\ (?:complete|completed|done|finished|ready)\W*$
+    | :$ | \bas\ (?:requested|instructed|required|asked|you)\b
+    | \b(?:happy|glad|pleased|delighted|ready|here)\ (?:to|when)\b
+    | \b(?:let\ me\ know|feel\ free|anything\ else|help\ you|\bthank(?:s|\ you)\ for|your\ question|(?:good|great|interesting)\ question)\b
+    """,
+    regex.VERBOSE,
+)
+"""Forms of talk: an announcement, a promise, a claim about the text, a demand, an offer."""
+
+_SUBJECT = regex.compile(r"^(?:(?:the|this|that|these|my|your|an?|each|above|below|\S+'s) )?(?:[\w-]+ ){0,2}?(\w+)\b")
+_OPENING = regex.compile(r"(?:(?:alright|certainly|of course|okay?|sure|yes|understood|got it|great|absolutely)[,.!:]* )+")
+_KIND = regex.compile(rf"(?:{_KINDS})$")
+_ABOUT_TEXT = regex.compile(
+    rf"^(?:(?:the|my|your|this|that|these|an?|each) )?(?:[\w'-]+ )?({_KINDS})\b(\W+\w)?"
+)
+_REFUSES = regex.compile(r"\b(?:i (?:do not|don't) know|not sure|cannot|can't|unable|unknown)\b")
+_DONE = regex.compile(
+    r"\b(?:is|are|was|has been|have been) (?:now |all )?"
+    r"(?:given|shown|below|above|complete|ready|done|written|made|\w+ed)\W*$"
+)
+_QUESTION = regex.compile(r"\b(?:the|your|this) question\b(?! mark)|\bi(?:'ll| will| can) answer\b")
+_DECIDES = regex.compile(r"\b(?:yes|no|none|never|both|neither|nothing|not|true|false|\p{Lu})\W*$")
+_CHOOSES = regex.compile(r"\b(?:is|are|was)(?: not)?(?: an?| the)? (\w+)\W*$")
+_APOLOGY = regex.compile(r"\b(?:apolog|sorry|excuse|regret)")
+
+_INSIDE = r"[^][<>{}()\"\n]{1,60}"
+_GAP = regex.compile(rf"\[{_INSIDE}\]|<{_INSIDE}>|\{{+{_INSIDE}\}}+|\({_INSIDE}\)")
+_TO_FILL = regex.compile(r"\b(?:your (?:\w+ ){1,3}here|insert|enter|goes here|fill in)\b")
+_GAPS = frozenset(
+    words(
+        """
+        address amount body enter insert your city code color colour company content country date detail email example first here
+        ingredient ingredients last link month name no number phone place recipient result step steps subject
+        time title topic url year yes
+        """
+    )
+)
+"""Names of gaps in templates."""
+_FILLER = regex.compile(r"(?:n/a|(?:yet )?to be (?:added|decided|determined|done)|todo|tbd|tba|xxx+|json|lorem ipsum.*|placeholder|[-_.…–—=~?!*\s]{2,})\W*", regex.DOTALL)
+_LABELS = regex.compile(r"(?:\W*\d*\W*\b(?:item|step|point|example)s?\b\W*\d*\W*)+")
+_ABOUT_YOU = regex.compile(r"\b(?:how are you|how do you feel|wh(?:o|at) are you|what can you do|what's up)\b")
+_CODE = regex.compile(r"\w[\[{=]|\w\.\w+\(|\w\((?!s\))|\w\[|=|[<>] |[a-z]_[a-z]|\\")
+_LABELLED = regex.compile(r"^(?:prompt|question|q|task|instruction|user)\s*:\s*")
+_NO_FILLER = regex.compile(r"\b(?:blank|dot|form|placeholder|template|symbol|sign|mark|morse|emoji|ascii|operator|pattern|characters?)s?\b")
+
+_FENCE = regex.compile(r"^\s*(?:```|~~~).*$", regex.MULTILINE)
+_MARKS = regex.compile(r"[*#`~]+|_{2,}|^\s*(?:[-+•]|--|//|\d{1,3}[.)])\s+", regex.MULTILINE)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a prompt asks for.
+
+    Attributes:
+        text: The prompt, in plain lower case.
+        told: What is demanded beside it, likewise.
+        known: Words of both.
+        beginnings: Beginnings of those words.
+        product: Words for what is to be written.
+        anything: It asks, at all.
+        for_text: Neither yes nor no answers it.
+    """
+
+    text: str
+    told: str
+    known: Set[str]
+    beginnings: Set[str]
+    product: Set[str]
+    anything: bool
+    for_text: bool
+
+
+def asks(prompt: str) -> bool:
+    """Return whether a prompt asks for anything."""
+    return _asked(prompt, "").anything
+
+
+def answers_nothing(answer: str, prompt: str, demand: str = "") -> bool:
+    """Return whether a text answers nothing.
+
+    Args:
+        answer: The text.
+        prompt: What was asked.
+        demand: What was demanded beside it.
+    """
+    asked, text = _asked(prompt, demand), _plain(answer)
+    if not asked.anything or not answer.strip():
+        return False
+    if _copies(text, asked):
+        return True
+    return len(text) <= LONGEST and (_is_gap(text, asked) or _is_talk(answer, asked))
+
+
+@lru_cache(maxsize=64)
+def _asked(prompt: str, demand: str) -> _Asked:
+    text, told = _plain(prompt), _plain(demand)
+    requests = [part for part in sentences(text) if _WANTS_TEXT.search(part) or part.endswith("?")]
+    known = frozenset(words(f"{' '.join(requests) or text} {told}"))
+    for_text = _WANTS_TEXT.search(text) is not None
+    return _Asked(
+        text=text,
+        told=told,
+        known=known,
+        beginnings=frozenset(word[:STEM] for word in known - COMMON if len(word) >= STEM),
+        product=frozenset(word for found in _PRODUCT.finditer(text) for word in words(found[1])) - COMMON,
+        anything=(for_text or text.endswith("?")) and not _ABOUT_YOU.search(text),
+        for_text=for_text,
+    )
+
+
+def _plain(text: str) -> str:
+    """Return a text in lower case, without marks of markdown, and without quotation marks around it."""
+    plain = text.casefold().replace("’", "'").replace("“", '"').replace("”", '"')
+    plain = _MARKS.sub("", _FENCE.sub("", plain)).strip()
+    return plain[1:-1] if plain[:1] == plain[-1:] == '"' and plain.count('"') == 2 else plain
+
+
+def _copies(text: str, asked: _Asked) -> bool:
+    """Return whether a text is the prompt, with what is demanded or without."""
+    said, prompt, told = words(_LABELLED.sub("", text)), words(asked.text), words(asked.told)
+    if len(prompt) < COPIED or not asked.anything:
+        return False
+    return said in (prompt, [*prompt, *told]) or _restates(said, prompt, asked)
+
+
+def _restates(said: Sequence[str], prompt: Sequence[str], asked: _Asked) -> bool:
+    """Return whether a text has every word of a question and no other ("How magnets work.")."""
+    meant = {word[:STEM] for word in prompt if word not in COMMON}
+    own = {word[:STEM] for word in said if word not in COMMON}
+    return asked.for_text and len(meant) > 2 and own == meant and "or" not in prompt and "which" not in prompt
+
+
+def _is_gap(text: str, asked: _Asked) -> bool:
+    """Return whether a text is a placeholder, or labels with placeholders."""
+    if _NO_FILLER.search(asked.text) or _CODE.search(text):
+        return False
+    if not text or _FILLER.fullmatch(text) or _LABELS.fullmatch(text):
+        return asked.for_text
+    inside = [word for gap in _GAP.findall(text) for word in words(gap) if not DIGIT.search(word)]
+    if inside:
+        unknown = [word for word in inside if word not in _GAPS and _is_new(word, asked)]
+        left = [word for word in words(_GAP.sub(" ", text)) if not DIGIT.search(word) and word not in _GAPS]
+        named = max(map(len, inside)) > 2 and 2 * len(unknown) < len(inside)
+        return named and not any(_is_new(word, asked) for word in left)
+    return len(words(text)) <= 6 and bool(_TO_FILL.search(text)) and not _says_new(text, asked)
+
+
+def _is_talk(answer: str, asked: _Asked) -> bool:
+    """Return whether every sentence of a text is talk."""
+    found = sentences(answer)
+    return bool(found) and all(_talks(sentence, asked) for sentence in found)
+
+
+def _talks(sentence: str, asked: _Asked) -> bool:
+    """Return whether a sentence has the form of talk, and says nothing new."""
+    text = _plain(sentence)
+    said = words(text)
+    if _CODE.search(sentence):
+        return False
+    if set(said) <= _ACKNOWLEDGE or _PHRASES.fullmatch(text):
+        phrase = _WANTS_PHRASE.search(asked.text) or set(said) <= asked.known
+        return asked.for_text and not phrase
+    if _says_new(sentence, asked) or _REFUSES.search(text):
+        return False
+    if _QUESTION.search(text) and "question" not in asked.text:
+        return True
+    if _decides(sentence, asked):
+        return False
+    if _names_product(_OPENING.sub("", text), asked):
+        return True
+    right = text.rstrip(".!?") in asked.text or (_APOLOGY.search(text) and _APOLOGY.search(asked.text))
+    return asked.for_text and not right and (bool(_FORM.search(text) or _FORM.search(_OPENING.sub("", text))) or _is_demand(text, asked))
+
+
+def _names_product(text: str, asked: _Asked) -> bool:
+    """Return whether a sentence is about what was to be written."""
+    start, prompt = words(text)[:3], words(asked.text)
+    if _DONE.search(text) and not (set(start) - COMMON).isdisjoint(asked.known):
+        return asked.for_text
+    about = _ABOUT_TEXT.match(text)
+    named = about and (about[1] not in prompt or (asked.for_text and about[2]) or about[1] in asked.product)
+    return bool(named) or (asked.for_text and not asked.product.isdisjoint(words(text)[:-1][:3]))
+
+
+def _is_demand(text: str, asked: _Asked) -> bool:
+    """Return whether a sentence repeats what was demanded, or only gives a length: "Exactly 3 sentences."."""
+    said, told = words(text), words(asked.told)
+    if 2 * sum(word in told for word in said) > len(said):
+        return True
+    if "use" in told and regex.search(r"\bwords?\b", text):
+        return True
+    units = set(filter(_UNIT.match, said[1:]))
+    return not _WANTS_NUMBER.search(asked.text) and not units.isdisjoint(told)
+
+
+def _decides(sentence: str, asked: _Asked) -> bool:
+    """Return whether a sentence ends in a decision: yes, a letter, or a word that the prompt offers."""
+    if sentence.rstrip().endswith(":"):
+        return False
+    chosen = _CHOOSES.search(_plain(sentence))
+    return bool(_DECIDES.search(sentence)) or bool(chosen and chosen[1] in words(asked.text))
+
+
+def _says_new(sentence: str, asked: _Asked) -> bool:
+    """Return whether a sentence has a word, a number or a quotation of its own."""
+    plain = _plain(sentence)
+    asked_words = f" {' '.join(words(asked.text + ' ' + asked.told))} "
+    if any(f" {' '.join(words(_plain(quoted)))} " not in asked_words for quoted in QUOTED.findall(sentence)):
+        return True
+    said = words(plain)
+    for place, word in enumerate(said):
+        number = word in _NUMBERS or DIGIT.search(word)
+        if number and place and said[place - 1] in _NUMBERED:
+            continue
+        if not number and _is_new(word, asked):
+            return True
+        if number and word not in asked.known and not any(map(_UNIT.match, said[place + 1 : place + 3])):
+            return True
+        if number and _WANTS_NUMBER.search(asked.text):
+            return True
+    return False
+
+
+def _is_new(word: str, asked: _Asked) -> bool:
+    """Return whether a word carries a meaning that neither prompt nor talk has."""
+    told = word in asked.known or (len(word) >= STEM and word[:STEM] in asked.beginnings)
+    return not (told or word in COMMON or word in _COURTESY or word in _ACKNOWLEDGE or stem_of(word) or _KIND.match(word) or _REQUESTS.match(word))
