@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import regex
 
@@ -33,7 +34,7 @@ _ACKNOWLEDGE = frozenset(
     words(
         """
         acknowledged affirmative absolutely agreed all alright aye certainly cool course definitely do done fine
-        gladly good got great i it naturally noted of ok okay perfect pleasure right roger see sure
+        gladly good got great i it naturally noted dokey okey of ok okay perfect pleasure right roger see sure
         surely thank thanks thing understand understood very well will willingly with yeah yep yes you away
         complete completed correct easy finished hm hmm interesting luck true
         """
@@ -52,10 +53,10 @@ _COURTESY = frozenset(
         able above accurate added anywhere appear appreciate believe carefully condition conditions consists count appears ask asking assist attempt available avoid avoided avoiding avoids below best
         better brief briefly choose completely compose constraint constraints criteria composed create created counting delighted demanded described details easy
         else enjoy enough entirely explained feel finish finished fulfil fulfils fulfill fulfills
-        fewer following follow followed follows forbidden free given glad goes good great happy hear ha haha help helpful helps hope idea include
+        fewer following follow followed follows forbidden free friendly given glad goes good great happy hear ha haha help helpful helps hope idea include
         included includes including insert inserted interesting less item items know keep keeping kept kind known like look looking limit listed love meet meets
-        maximum mention mentions met mind minimum moment more necessary name note offer one option part perfectly person place pleased precise precisely produce produced
-        provide provided query ready respected restriction satisfied step steps rule rules see reaching shown simple sincere single stated stay stayed stays suggest task
+        maximum mention mentions met mind minimum moment more necessary name note offer one option part perfectly person place pleased precise precisely problem produce produced
+        provide provided query ready respected restriction satisfied step steps rule rules see reaching shown simple sincere single sounds start started starting stated stay stayed stays suggest task
         tell think tried try trying twice user unnecessary under use used uses using want wish wonderful way ways whether work working write writing written wrote dear
         """
     )
@@ -89,11 +90,20 @@ _WANTS_TEXT = regex.compile(
 )
 """A request for a text, or a question that neither yes nor no answers."""
 
+_WANTS_PROSE = regex.compile(
+    r"\b(?:describe|explain|suggest|recommend|story|tale|poem|haiku|limerick|essay|biography|joke|riddle|recipe|slogan|"
+    r"motto|tweet|headline|scene|speech|toast|advice|tips?|facts?|instructions|invitation|dialogue|song|rap|letter to)\b"
+)
+"""A request for a text that has words which the request lacks."""
+
 _WANTS_PHRASE = regex.compile(
-    r"\b(?:translat|synonym|antonym|opposite|another word|how do you say|answer to|repl(?:y|ies)\b|respond|mean|say\b|if\b|whether\b|classif|label|"
+    r"\b(?:translat|synonym|antonym|opposite|another word|how do you say|answer to|repl(?:y|ies)\b|respond|mean|say\b|complete\b|fill\b|finish|if\b|whether\b|classif|label|"
     r"should i (?:answer|write))"
 )
 """To such a prompt, "Okay." may be the answer."""
+
+_WANTS_SPEECH = regex.compile(r"\b(?:repl(?:y|ies)|respond|say|ask|should i (?:answer|write))\b")
+"""To such a prompt, an offer or a promise may be the answer."""
 
 _WANTS_NUMBER = regex.compile(r"\b(?:how (?:many|much|long)|count|rate|score|number of|length|limit)\b")
 
@@ -113,13 +123,14 @@ _FORM = regex.compile(
     ^here(?:'s|\ is|\ are|\ it|\ you|\ goes) | ^(?:below|above|following)\b
     | ^(?:this|that|these|those)(?:\ is|\ are|'s)\b
     | (?:^|[,!]\ )(?:i|we)(?:'m|'ll|'d|\ am|\ will|\ would)\ \w
-    | (?:^|[,!]\ )(?:i|we)(?:'ve|\ have)?\ (?:\w+ed|can|could|did|made|kept|written|wrote|understand|know|hope|follow|
-        began|start|choose|chose|chosen|see|need|must|try|think|believe|appreciate|have\ (?:an?|the|one)\ (?:{_KINDS}))\b
+    | (?:^|[,!]\ )(?:i|we)(?:'ve|\ have)?\ (?:\w+ed|rewritten|can|could|did|made|kept|written|wrote|understand|know|hope|follow|
+        began|start|choose|chose|chosen|see|need|must|try|think|believe|appreciate|have\ (?:an?|the|one)\ (?:{_KINDS}|\w+\ for\ you))\b
     | (?:^|[,!]\ )let\ (?:me|us)\b | (?:^|[,!]\ )let's\b
-    | ^(?:it|they)\ (?:is|has|meets|fits|contains|does|uses|follows|begins|starts|consists)\b | ^word\ count\b
+    | ^(?:it|they)\ (?:is|has|meets|fits|contains|does|uses|follows|begins|starts|consists)\ \w | ^word\ count\b
     | ^you\ (?:want|asked|need|would\ like)\b | ^the\ (?:task|user|prompt|person|one)\b
     | ^(?:no\ |all\ |the\ |both\ )?(?:\w+\ )?(?:requirements?|conditions?|constraints?|instructions?|rules|words?|limits?)
         (?=\ (?:\S+\ )?(?:is|are|was|were|has|have|does|do|met|used|respected|satisfied|followed|appears?)\b)
+    | ^please\ (?:provide|give|tell|share|specify)\b | ^(?:the|my|your|this)\ (?:\w+\ )?(?:sentence|version)\ {_IS}\b
     | ^there\ (?:is|are)\b | ^(?:does|did|is)\ (?:this|that)\b | ^(?:do|would|should|shall|can|could)\ (?:i|you|we)\b
     | \bdo\ you\ (?:want|need|mean)\b | ^you\ can\b | ^\w+\ (?:complete|completed|done|finished|ready)\W*$
     | :$ | \bas\ (?:requested|instructed|required|asked|you)\b
@@ -130,16 +141,23 @@ _FORM = regex.compile(
 )
 """Forms of talk: an announcement, a promise, a claim about the text, a demand, an offer."""
 
-_SUBJECT = regex.compile(r"^(?:(?:the|this|that|these|my|your|an?|each|above|below|\S+'s) )?(?:[\w-]+ ){0,2}?(\w+)\b")
-_OPENING = regex.compile(r"(?:(?:alright|certainly|of course|okay?|sure|yes|understood|got it|great|absolutely)[,.!:]* )+")
+_OPENING = regex.compile(r"(?:(?:alright|certainly|of course|okay?|sure thing|sure|yes|understood|got it|great|absolutely|no problem|no worries)[,.!:]* )+")
 _KIND = regex.compile(rf"(?:{_KINDS})$")
 _ABOUT_TEXT = regex.compile(
-    rf"^(?:(?:the|my|your|this|that|these|an?|each) )?(?:[\w'-]+ )?({_KINDS})\b(\W+\w)?"
+    rf"^(?:(?:the|my|your|this|that|these|an?|each) )?(?:[\w'-]+ )?({_KINDS})\b(\W+[a-z])?"
 )
 _REFUSES = regex.compile(r"\b(?:i (?:do not|don't) know|not sure|cannot|can't|unable|unknown)\b")
 _DONE = regex.compile(
     r"\b(?:is|are|was|has been|have been) (?:now |all )?"
-    r"(?:given|shown|below|above|complete|ready|done|written|made|\w+ed)\W*$"
+    rf"(?:given|shown|below|above|complete|ready|done|finished|written|made|(?:{_REQUEST})e?d)\b"
+)
+_AFTER = frozenset(
+    words(
+        """
+        about above are at avoids begins below can consists contains do does fits follows for from goes had has have in
+        includes is meets of on starts that to uses was will with you
+        """
+    )
 )
 _QUESTION = regex.compile(r"\b(?:the|your|this) question\b(?! mark)|\bi(?:'ll| will| can) answer\b")
 _DECIDES = regex.compile(r"\b(?:yes|no|none|never|both|neither|nothing|not|true|false|\p{Lu})\W*$")
@@ -153,16 +171,16 @@ _GAPS = frozenset(
     words(
         """
         address amount body enter insert your city code color colour company content country date detail email example first here
-        ingredient ingredients last link month name no number phone place recipient result step steps subject
+        friend guest ingredient ingredients last link month name no number phone place recipient result step steps subject
         time title topic url year yes
         """
     )
 )
 """Names of gaps in templates."""
 _FILLER = regex.compile(r"(?:n/a|(?:yet )?to be (?:added|decided|determined|done)|todo|tbd|tba|xxx+|json|lorem ipsum.*|placeholder|[-_.…–—=~?!*\s]{2,})\W*", regex.DOTALL)
-_LABELS = regex.compile(r"(?:\W*\d*\W*\b(?:item|step|point|example)s?\b\W*\d*\W*)+")
+_LABELS = regex.compile(r"(?:\W*\d*\W*\b(?:item|step|point|example)\b\W*\d*\W*){2,}")
 _ABOUT_YOU = regex.compile(r"\b(?:how are you|how do you feel|wh(?:o|at) are you|what can you do|what's up)\b")
-_CODE = regex.compile(r"\w[\[{=]|\w\.\w+\(|\w\((?!s\))|\w\[|=|[<>] |[a-z]_[a-z]|\\")
+_CODE = regex.compile(r"\w[\[{=]|\w\.\w+\(|\w\((?!s\))|\w\[|=|[<>] |[a-z]_[a-z]|\]\(|\\")
 _LABELLED = regex.compile(r"^(?:prompt|question|q|task|instruction|user)\s*:\s*")
 _NO_FILLER = regex.compile(r"\b(?:blank|dot|form|placeholder|template|symbol|sign|mark|morse|emoji|ascii|operator|pattern|characters?)s?\b")
 
@@ -217,7 +235,8 @@ def answers_nothing(answer: str, prompt: str, demand: str = "") -> bool:
 @lru_cache(maxsize=64)
 def _asked(prompt: str, demand: str) -> _Asked:
     text, told = _plain(prompt), _plain(demand)
-    requests = [part for part in sentences(text) if _WANTS_TEXT.search(part) or part.endswith("?")]
+    ends = [*sentences(text)[:1], *sentences(text)[-1:]]  # what is worked on stands between or beside them
+    requests = [part for part in ends if _WANTS_TEXT.search(part) or part.endswith("?")]
     known = frozenset(words(f"{' '.join(requests) or text} {told}"))
     for_text = _WANTS_TEXT.search(text) is not None
     return _Asked(
@@ -292,17 +311,27 @@ def _talks(sentence: str, asked: _Asked) -> bool:
     if _names_product(_OPENING.sub("", text), asked):
         return True
     right = text.rstrip(".!?") in asked.text or (_APOLOGY.search(text) and _APOLOGY.search(asked.text))
-    return asked.for_text and not right and (bool(_FORM.search(text) or _FORM.search(_OPENING.sub("", text))) or _is_demand(text, asked))
+    if right or not asked.for_text or _WANTS_SPEECH.search(asked.text):
+        return False
+    if _WANTS_PROSE.search(asked.text) and not asked.text.endswith("?"):
+        return len(said) > 1 or text.endswith(":")
+    return bool(_FORM.search(text) or _FORM.search(_OPENING.sub("", text))) or _is_demand(text, asked)
 
 
 def _names_product(text: str, asked: _Asked) -> bool:
     """Return whether a sentence is about what was to be written."""
     start, prompt = words(text)[:3], words(asked.text)
-    if _DONE.search(text) and not (set(start) - COMMON).isdisjoint(asked.known):
+    if _DONE.search(text) and any(word[:STEM] in asked.beginnings for word in start):
         return asked.for_text
     about = _ABOUT_TEXT.match(text)
     named = about and (about[1] not in prompt or (asked.for_text and about[2]) or about[1] in asked.product)
-    return bool(named) or (asked.for_text and not asked.product.isdisjoint(words(text)[:-1][:3]))
+    return bool(named) or (asked.for_text and _heads(text, asked))
+
+
+def _heads(text: str, asked: _Asked) -> bool:
+    """Return whether a sentence begins with what was to be written, and says something of it."""
+    pairs = list(pairwise(words(text)))[:4]
+    return any(word in asked.product and after in _AFTER for word, after in pairs)
 
 
 def _is_demand(text: str, asked: _Asked) -> bool:
@@ -318,7 +347,7 @@ def _is_demand(text: str, asked: _Asked) -> bool:
 
 def _decides(sentence: str, asked: _Asked) -> bool:
     """Return whether a sentence ends in a decision: yes, a letter, or a word that the prompt offers."""
-    if sentence.rstrip().endswith(":"):
+    if sentence.rstrip().endswith(":") or _heads(_plain(sentence), asked):
         return False
     chosen = _CHOOSES.search(_plain(sentence))
     return bool(_DECIDES.search(sentence)) or bool(chosen and chosen[1] in words(asked.text))
