@@ -19,7 +19,8 @@ from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.budget import Budget
 from redraft.revision.prompts import DEFAULT, Wording, filled
-from redraft.verify.echo import echoes, repeats
+from redraft.verify.echo import echoes, talks
+from redraft.verify.nonanswer import answers_nothing
 
 Mode = Literal["native", "prompted", "verified", "best-of"]
 ContextPolicy = Literal["last", "chain"]
@@ -294,16 +295,15 @@ class State:
         return before == after
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
-        """Return whether a text that follows these steps repeats feedback or only discusses the answer.
-
-        A first draft has had no feedback. It may only repeat what the checks demand.
-        """
+        """Return whether a text that follows these steps answers nothing: an echo, or talk (`verify.echo`)."""
+        prompt, demand = self.plan.prompt, self.plan.demand
         if not before:
-            return repeats(answer, self.plan.demand)
+            return talks(answer, prompt.text, demand)
         feedback = [step.feedback.text for step in before if step.feedback is not None]
-        topic = f"{before[0].answer}\n{self.plan.prompt.said}"
+        topic = f"{before[0].answer}\n{prompt.said}"
         sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in feedback]
-        return echoes(answer, (*feedback, *sent, *self.plan.wording.requests, self.plan.demand), topic)
+        heard = (*feedback, *sent, *self.plan.wording.requests, demand)
+        return answers_nothing(answer, prompt.text, demand) or echoes(answer, heard, topic)
 
     def request(self, what: Literal["criticise", "revise"], found: str = "", **more: str) -> Message:
         """Return the request for a criticism or the next answer, with more places of the template.

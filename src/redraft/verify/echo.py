@@ -81,9 +81,10 @@ _CODE_LINE = regex.compile(
 )
 
 _OWN = regex.compile(
-    r"\b(?:the|this|my|your)\s(?:\w+\s)?(?:answer|response|reply)\b|\bi(?:'ll|'ve| will| have)\b"
-    r"|\bi (?:did|wrote|used)\b"
+    r"\b(?:the|this|my|your)\s(?:\w+\s)?(?:answer|response|reply)\b|\bi(?:'ll|'ve| will| have| did| wrote| used)\b"
 )
+"""What a first answer says of itself or of its writer. Without it, words of talk are a matter of the topic."""
+
 _CHECKS_SAY = """
 The answer has 2 words, and at most 1 are allowed: 1 too many. And at least 3 are needed: 1 too few.
 And exactly 3 are wanted. And 3 to 4 are wanted. The answer contains it once, on line 1. It must not.
@@ -130,12 +131,22 @@ class Sides(NamedTuple):
     topic: int
 
 
-def first_echoes(answer: str, prompt: str, demand: str = "") -> bool:
-    """Return whether a first answer is talk."""
+def talks(answer: str, prompt: str, demand: str = "") -> bool:
+    """Return whether a first answer is talk: no feedback came before it, but perhaps a demand.
+
+    It answers nothing (`nonanswer`), repeats the demand, or is about itself by its words.
+
+    Args:
+        answer: The text. Only its first 20,000 characters are judged.
+        prompt: What was asked.
+        demand: What was demanded beside it.
+    """
     text = answer[:LONGEST]
-    if _repeats(_tokens(text), demand[:LONGEST]) or answers_nothing(text, prompt, demand):
+    if answers_nothing(text, prompt, demand) or repeats(text, demand):
         return True
-    return asks(prompt) and bool(_OWN.search(QUOTED.sub("", text).casefold())) and not (_JSON.match(text) or _is_code(text)) and _is_talk(text, [demand], prompt)
+    if not asks(prompt) or _JSON.match(text) or _is_code(text):
+        return False
+    return bool(_OWN.search(QUOTED.sub("", text).casefold())) and _is_talk(text, [demand], prompt)
 
 
 def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:

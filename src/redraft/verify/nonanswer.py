@@ -126,7 +126,8 @@ _FORM = regex.compile(
     | (?:^|[,!]\ )(?:i|we)(?:'ve|\ have)?\ (?:\w+ed|rewritten|can|could|did|made|kept|written|wrote|understand|know|hope|follow|
         began|start|choose|chose|chosen|see|need|must|try|think|believe|appreciate|have\ (?:an?|the|one)\ (?:{_KINDS}|\w+\ for\ you))\b
     | (?:^|[,!]\ )let\ (?:me|us)\b | (?:^|[,!]\ )let's\b
-    | ^(?:it|they)\ (?:is|has|meets|fits|contains|does|uses|follows|begins|starts|consists)\ \w | ^word\ count\b
+    | ^it\ is\ (?:exactly|at|below|complete|done|fewer|finished|given|less|ready|short|shown|under|within|written)\b
+    | ^(?:it|they)\ (?:has|meets|fits|contains|does|uses|follows|begins|starts|consists)\ \w | ^word\ count\b
     | ^you\ (?:want|asked|need|would\ like)\b | ^the\ (?:task|user|prompt|person|one)\b
     | ^(?:no\ |all\ |the\ |both\ )?(?:\w+\ )?(?:requirements?|conditions?|constraints?|instructions?|rules|words?|limits?)
         (?=\ (?:\S+\ )?(?:is|are|was|were|has|have|does|do|met|used|respected|satisfied|followed|appears?)\b)
@@ -144,7 +145,7 @@ _FORM = regex.compile(
 _OPENING = regex.compile(r"(?:(?:alright|certainly|of course|okay?|sure thing|sure|yes|understood|got it|great|absolutely|no problem|no worries)[,.!:]* )+")
 _KIND = regex.compile(rf"(?:{_KINDS})$")
 _ABOUT_TEXT = regex.compile(
-    rf"^(?:(?:the|my|your|this|that|these|an?|each) )?(?:[\w'-]+ )?({_KINDS})\b(\W+[a-z])?"
+    rf"^(?:(?:the|my|your|this|that|these|an?|each) )?(?:[\w'-]+ )?({_KINDS})\b(?:\W+(\p{{L}})|:)"
 )
 _REFUSES = regex.compile(r"\b(?:i (?:do not|don't) know|not sure|cannot|can't|unable|unknown)\b")
 _DONE = regex.compile(
@@ -313,8 +314,8 @@ def _talks(sentence: str, asked: _Asked) -> bool:
     right = text.rstrip(".!?") in asked.text or (_APOLOGY.search(text) and _APOLOGY.search(asked.text))
     if right or not asked.for_text or _WANTS_SPEECH.search(asked.text):
         return False
-    if _WANTS_PROSE.search(asked.text) and not asked.text.endswith("?"):
-        return len(said) > 1 or text.endswith(":")
+    if len(said) > 3 and _WANTS_PROSE.search(asked.text) and not asked.text.endswith("?"):
+        return True
     return bool(_FORM.search(text) or _FORM.search(_OPENING.sub("", text))) or _is_demand(text, asked)
 
 
