@@ -7,6 +7,8 @@ chain is a new chain. `formats.selfee` renders a chain as text for a model, and 
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -249,6 +251,24 @@ def other_parts(message: Mapping[str, Any]) -> list[str]:
     parts = content if isinstance(content, list) else []
     kinds = [str(part.get("type", "text") if isinstance(part, Mapping) else part) for part in parts]
     return [kind for kind in kinds if kind != "text"]
+
+
+def visible(text: str) -> str:
+    """Return a text without characters that show nothing: zero-width, soft hyphens, direction marks."""
+    return text if text.isascii() else "".join(char for char in text if unicodedata.category(char) != "Cf")
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing: spaces, characters that `visible` drops, and empty fences."""
+    return all(
+        char.isspace() or unicodedata.category(char) in ("Cf", "Cc") or char in _FILLERS
+        for char in _FENCE_LINE.sub("", text)
+    )
+
+
+_FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[\w+.#-]*[ \t]*$", re.MULTILINE)
+_FILLERS = "\u034f\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
+"""Characters of other categories that show nothing: joiners, fillers, an empty Braille cell, variation selectors."""
 
 
 def whole(text: str) -> str:

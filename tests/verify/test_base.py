@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import pytest
 
+import redraft
 from redraft.chain import Prompt
-from redraft.errors import CheckError, ServerError
+from redraft.errors import CheckError, EmptyReply, ServerError
 from redraft.verify.base import Check, Outcome, Weighted, failed, passed, run_check, run_checks
 from redraft.verify.parse import parse_checks
 
@@ -134,6 +135,35 @@ def test_cancelling_ends_all_checks() -> None:
 
 def test_scores_stay_between_0_and_1() -> None:
     assert (failed("x", score=-1).score, failed("x", score=2).score, passed("x", score=3).score) == (0, 1, 1)
+
+
+SHOWS_NOTHING = [
+    "\u200b",
+    "\u00ad \u2060",
+    "\u200e\u202e",
+    "\ufeff",
+    "\u2800",
+    "```\n```",
+    "```python\n\n```",
+    "~~~\n \n~~~",
+]
+
+
+@pytest.mark.parametrize("answer", SHOWS_NOTHING)
+def test_a_text_that_shows_nothing_passes_no_check(answer: str) -> None:
+    results = asyncio.run(run_checks(parse_checks(["words<=50", "lacks:light"]), answer, Prompt()))
+    assert [(r.passed, r.message) for r in results] == [(False, "The answer is empty.")] * 2
+    with pytest.raises(EmptyReply, match="gave no answer"):
+        redraft.revise("Go.", model=redraft.ScriptedEngine([answer]), checks=["words<=50"])
+    chain = redraft.revise(
+        "Go.", model=redraft.ScriptedEngine([answer, "Gone."]), checks=["words<=50"], drafts=2
+    )
+    assert chain.answer == "Gone."
+
+
+@pytest.mark.parametrize("answer", ["~~~ok~~~", "```\n0\n```", "👍", "😶\u200d🌫️", "-"])
+def test_a_text_that_shows_something_is_checked(answer: str) -> None:
+    assert asyncio.run(run_checks(parse_checks(["words<=50"]), answer, Prompt()))[0].passed
 
 
 def test_an_empty_text_fails_even_what_only_forbids() -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from redraft.chain import CheckResult, Feedback, Finish, Prompt, Role, Step, Stop, Usage, is_system
+from redraft.chain import CheckResult, Feedback, Finish, Prompt, Role, Step, Stop, Usage, is_blank, is_system
 from redraft.engines.base import Delta, Message
 from redraft.errors import ContextError
 from redraft.formats.selfee import (
@@ -372,7 +372,7 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
 def _judge(stream: Stream) -> Loop[Stop | None]:
     """Let checks or another critic write the feedback of a complete answer."""
     state, index = stream.state, stream.index
-    if not stream.steps()[-1].answer.strip():
+    if is_blank(stream.steps()[-1].answer):
         return "ended"
     checked = yield from _check(stream)
     if checked.given_up:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict
+from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict, is_blank
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
@@ -110,12 +110,12 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=reply.tool_calls)
         return "tool_calls"
     cut = state.stop_of(reply.finish)
-    if not (state.steps or reply.text) and state.plan.drafts == 1:
+    if is_blank(reply.text) and not state.steps and state.plan.drafts == 1:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
     state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps))
     if state.unchanged() and state.revisions > state.plan.min_revisions:
         return cut or "unchanged"
-    if not reply.text:
+    if is_blank(reply.text):
         return cut or "ended"
     return None if state.plan.checks else cut
 

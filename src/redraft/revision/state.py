@@ -13,7 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from redraft.chain import Chain, CheckResult, Feedback, Finish, Prompt, Role, RoleUsage, Step, Stop, Usage
+from redraft.chain import (
+    Chain,
+    CheckResult,
+    Feedback,
+    Finish,
+    Prompt,
+    Role,
+    RoleUsage,
+    Step,
+    Stop,
+    Usage,
+    is_blank,
+)
 from redraft.engines.base import EngineInfo, Message, Sampling
 from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
@@ -371,8 +383,8 @@ class State:
 
 
 def has_answer(steps: Sequence[Step]) -> bool:
-    """Return whether any answer has a text or calls a tool."""
-    return any(step.answer.strip() or step.tool_calls for step in steps)
+    """Return whether any answer shows a text or calls a tool."""
+    return any(step.tool_calls or not is_blank(step.answer) for step in steps)
 
 
 def best_step(steps: Sequence[Step]) -> int | None:
@@ -387,7 +399,7 @@ def best_step(steps: Sequence[Step]) -> int | None:
 
     def rank(index: int) -> tuple[bool, bool, float, bool, int]:
         step = steps[index]
-        real = bool(step.answer.strip() or step.tool_calls) and not step.echo
+        real = has_answer([step]) and not step.echo
         if not checked:
             return (real, False, 0.0, step.complete, index)
         return (real, bool(step.passed), step.score or 0.0, step.complete, -index)

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from redraft.chain import ESTIMATED, PARTLY, Chain, Step, Usage
+from redraft.chain import ESTIMATED, PARTLY, Chain, Step, Usage, is_blank
 from redraft.counting import counted
 
 STOPS = {
@@ -152,7 +152,7 @@ def _why_ended(last: Step) -> str:
     if last.finish == "filtered":
         return "content filter"
     if last.feedback is None:
-        return "" if last.answer.strip() else "no correction"
+        return "no correction" if is_blank(last.answer) else ""
     return {"unknown": "no verdict", "revise": "no correction"}.get(last.verdict, "")
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from redraft.chain import CheckResult, Prompt, whole
+from redraft.chain import CheckResult, Prompt, is_blank, whole
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, RedraftError
 
@@ -200,12 +200,12 @@ async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
 async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tuple[CheckResult, ...]:
     """Run checks concurrently, and return their results in order.
 
-    An empty answer fails every check, even one that only forbids something.
+    An answer that shows nothing (`is_blank`) fails every check, even one that only forbids something.
 
     Raises:
         CheckError: A check crashed. The others are cancelled.
     """
-    if not answer.strip():
+    if is_blank(answer):
         message = "The answer is empty."
         return tuple(
             CheckResult(name=check.name, passed=False, score=0.0, message=message, weight=weight_of(check))

@@ -81,7 +81,8 @@ _PRODUCE = (
 )
 _REQUEST = (
     "answer|analy[sz]e|ask|calculate|change|choose|classify|compare|complete|compute|correct|count|define|"
-    "discuss|edit|estimate|evaluate|extract|find|fix|identify|imagine|mark|pick|rate|respond|solve|shorten|simplify|sort|spell|state|" + _PRODUCE
+    "discuss|edit|estimate|evaluate|extract|find|fix|identify|imagine|mark|pick|rate|respond|solve|shorten|simplify|sort|spell|state|"
+    + _PRODUCE
 )
 _REQUESTS = regex.compile(rf"(?:{_REQUEST})(?:s|d|ed|ing)?$")
 _WANTS_TEXT = regex.compile(
@@ -142,7 +143,9 @@ _FORM = regex.compile(
 )
 """Forms of talk: an announcement, a promise, a claim about the text, a demand, an offer."""
 
-_OPENING = regex.compile(r"(?:(?:alright|certainly|of course|okay?|sure thing|sure|yes|understood|got it|great|absolutely|no problem|no worries)[,.!:]* )+")
+_OPENING = regex.compile(
+    r"(?:(?:alright|certainly|of course|okay?|sure thing|sure|yes|understood|got it|great|absolutely|no problem|no worries)[,.!:]* )+"
+)
 _KIND = regex.compile(rf"(?:{_KINDS})$")
 _ABOUT_TEXT = regex.compile(
     rf"^(?:(?:the|my|your|this|that|these|an?|each) )?(?:[\w'-]+ )?({_KINDS})\b(?:\W+(\p{{L}})|:)"
@@ -178,12 +181,19 @@ _GAPS = frozenset(
     )
 )
 """Names of gaps in templates."""
-_FILLER = regex.compile(r"(?:n/a|(?:yet )?to be (?:added|decided|determined|done)|todo|tbd|tba|xxx+|json|lorem ipsum.*|placeholder|[-_.…–—=~?!*\s]{2,})\W*", regex.DOTALL)
+_FILLER = regex.compile(
+    r"(?:n/a|(?:yet )?to be (?:added|decided|determined|done)|todo|tbd|tba|xxx+|json|lorem ipsum.*|placeholder|[-_.…–—=~?!*\s]{2,})\W*",
+    regex.DOTALL,
+)
 _LABELS = regex.compile(r"(?:\W*\d*\W*\b(?:item|step|point|example)\b\W*\d*\W*){2,}")
-_ABOUT_YOU = regex.compile(r"\b(?:how are you|how do you feel|wh(?:o|at) are you|what can you do|what's up)\b")
+_ABOUT_YOU = regex.compile(
+    r"\b(?:how are you|how do you feel|wh(?:o|at) are you|what can you do|what's up)\b"
+)
 _CODE = regex.compile(r"\w[\[{=]|\w\.\w+\(|\w\((?!s\))|\w\[|=|[<>] |[a-z]_[a-z]|\]\(|\\")
 _LABELLED = regex.compile(r"^(?:prompt|question|q|task|instruction|user)\s*:\s*")
-_NO_FILLER = regex.compile(r"\b(?:blank|dot|form|placeholder|template|symbol|sign|mark|morse|emoji|ascii|operator|pattern|characters?)s?\b")
+_NO_FILLER = regex.compile(
+    r"\b(?:blank|dot|form|placeholder|template|symbol|sign|mark|morse|emoji|ascii|operator|pattern|characters?)s?\b"
+)
 
 _FENCE = regex.compile(r"^\s*(?:```|~~~).*$", regex.MULTILINE)
 _MARKS = regex.compile(r"[*#`~]+|_{2,}|^\s*(?:[-+•]|--|//|\d{1,3}[.)])\s+", regex.MULTILINE)
@@ -377,4 +387,12 @@ def _says_new(sentence: str, asked: _Asked) -> bool:
 def _is_new(word: str, asked: _Asked) -> bool:
     """Return whether a word carries a meaning that neither prompt nor talk has."""
     told = word in asked.known or (len(word) >= STEM and word[:STEM] in asked.beginnings)
-    return not (told or word in COMMON or word in _COURTESY or word in _ACKNOWLEDGE or stem_of(word) or _KIND.match(word) or _REQUESTS.match(word))
+    return not (
+        told
+        or word in COMMON
+        or word in _COURTESY
+        or word in _ACKNOWLEDGE
+        or stem_of(word)
+        or _KIND.match(word)
+        or _REQUESTS.match(word)
+    )

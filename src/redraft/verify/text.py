@@ -1,11 +1,14 @@
 """Checks of an answer's text: its length, phrases in it, its beginning and its end.
 
-`segment` defines what is counted. Phrases match whole words, ignoring case, the kind of apostrophe and
-spacing, so that `lacks:light` finds "Light", but not "lighthouse".
+`segment` defines what is counted. Phrases match whole words, so that `lacks:light` finds "Light", but neither
+"lighthouse" nor "light2": a digit belongs to its word, as an underscore inside a word does. Case, the kind of
+apostrophe, spacing, Unicode's form (NFC or NFKC), characters that show nothing, and the underscores of Markdown
+around a word make no difference.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,7 +16,7 @@ from typing import Self
 
 import regex
 
-from redraft.chain import Prompt
+from redraft.chain import Prompt, visible
 from redraft.errors import CheckError, CheckSyntaxError
 from redraft.verify import pattern as patterns
 from redraft.verify.base import Outcome, failed, passed
@@ -115,9 +118,9 @@ class Contains(_Phrase):
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is found."""
-        found = _phrase(self.text).search(_plain(answer))
-        if found:
-            return passed(f'The answer contains "{self.text}" on line {line_of(answer, found.start())}.')
+        plain = _readable(answer, self.text)
+        if found := _phrase(self.text).search(plain):
+            return passed(f'The answer contains "{self.text}" on line {line_of(plain, found.start())}.')
         return failed(f'The answer does not contain "{self.text}".')
 
 
@@ -131,10 +134,11 @@ class Lacks(_Phrase):
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
-        places = [match.start() for match in _phrase(self.text).finditer(_plain(answer))]
+        plain = _readable(answer, self.text)
+        places = [match.start() for match in _phrase(self.text).finditer(plain)]
         if not places:
             return passed(f'The answer does not contain "{self.text}".')
-        lines = list(dict.fromkeys(line_of(answer, place) for place in places[:5]))
+        lines = list(dict.fromkeys(line_of(plain, place) for place in places[:5]))
         where = f"on line{'s' if len(lines) > 1 else ''} {', '.join(map(str, lines))}"
         more = ", and more after that" if len(places) > 5 else ""
         times = "once" if len(places) == 1 else f"{len(places)} times"
@@ -152,7 +156,7 @@ class Starts(_Phrase):
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer begins with the text."""
-        if _phrase(self.text).match(_plain(answer).lstrip()):
+        if _phrase(self.text).match(_readable(answer, self.text).lstrip()):
             return passed(f'The answer begins with "{self.text}".')
         begins = " ".join(answer.split()[:6])
         return failed(f'The answer begins with "{begins}" and not with "{self.text}".')
@@ -168,21 +172,37 @@ class Ends(_Phrase):
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer ends with the text."""
-        if _phrase(self.text, r"\Z").search(_plain(answer).rstrip()):
+        if _phrase(self.text, r"\Z").search(_readable(answer, self.text).rstrip()):
             return passed(f'The answer ends with "{self.text}".')
         ends = " ".join(answer.split()[-6:])
         return failed(f'The answer ends with "{ends}" and not with "{self.text}".')
 
 
+_EMPHASIS = regex.compile(r"(?<![\p{L}\p{N}\p{M}])_+|_+(?![\p{L}\p{N}])")
+
+
 def _plain(text: str) -> str:
-    """Replace typographic apostrophes. Positions do not change."""
-    return text.replace("’", "'")
+    """Return a text in one form, for phrases. It has the same lines."""
+    text = visible(text.replace("’", "'"))
+    if not text.isascii():  # a raised 2 stays one: "light²" has the word "light"
+        kept = (
+            char if unicodedata.category(char) == "No" else unicodedata.normalize("NFKC", char)
+            for char in unicodedata.normalize("NFC", text)
+        )
+        text = unicodedata.normalize("NFC", "".join(kept))
+    return text
+
+
+def _readable(answer: str, phrase: str) -> str:
+    """Return an answer for a phrase: without the underscores around words, unless the phrase has such."""
+    plain = _plain(answer)
+    return plain if _EMPHASIS.search(_plain(phrase)) else _EMPHASIS.sub(" ", plain)
 
 
 @lru_cache(maxsize=1024)
 def _phrase(text: str, after: str = "") -> regex.Pattern[str]:
     """Compile a phrase as whole words: an edge that is a letter or digit must be a word boundary."""
-    plain = _plain(text)
+    plain = _plain(text).strip() or text
     inner = r"\s+".join(regex.escape(word, literal_spaces=True) for word in plain.split())
     left = r"\b" if plain[:1].isalnum() else ""
     right = r"\b" if plain[-1:].isalnum() else ""

@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Protocol
 
-from redraft.chain import Chain
+from redraft.chain import Chain, is_blank
 from redraft.counting import counted
 from redraft.engines.hf.reward import RewardModel
 from redraft.engines.threads import in_daemon_thread
@@ -75,7 +75,7 @@ class Checked:
 
     async def _one(self, chain: Chain) -> float:
         answer = chain.answer
-        return (await run_check(self.check, answer, chain.prompt)).score if answer.strip() else 0.0
+        return (await run_check(self.check, answer, chain.prompt)).score if not is_blank(answer) else 0.0
 
 
 @dataclass(frozen=True)
