@@ -149,6 +149,8 @@ class Step(_Record):
         echo: The answer repeats the feedback or only discusses the answer. It never passes and is never the
             best one.
         tool_calls: Calls of tools, as in a message of the assistant. They are in the record if there are any.
+        fresh: The answer is a fresh draft and no revision of the answer before it, which changed nothing. It is
+            in the record if it is true.
     """
 
     answer: str
@@ -157,12 +159,14 @@ class Step(_Record):
     usage: Usage = Usage()
     echo: bool = False
     tool_calls: tuple[dict[str, Any], ...] = ()
+    fresh: bool = False
 
     @model_serializer(mode="wrap")
     def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = fields(self)
-        if not self.tool_calls:
-            found.pop("tool_calls", None)
+        for name in ("tool_calls", "fresh"):
+            if not getattr(self, name):
+                found.pop(name, None)
         return found
 
     @property

@@ -149,15 +149,58 @@ def test_after_echoes_the_last_real_answer_is_to_be_revised() -> None:
     assert (played.chain.answer, played.chain.stop, played.chain.echoes) == ("Two.", "passed", 2)
 
 
-def test_a_draft_is_no_echo() -> None:
-    """There is no feedback yet, so a draft in the words of checks is an answer."""
+def test_what_answers_a_prompt_is_no_echo() -> None:
+    """The prompt is "Say something."."""
     chain = play(plan(mode="verified", checks=("toy",)), ["The answer has 6 words."], lambda _: True).chain
     assert (chain.echoes, chain.passed) == (0, True)
 
 
-def test_an_unchanged_revision_ends_the_chain() -> None:
-    chain = play(plan(), ["Same answer.", "Revision is needed.", "Same answer. \n"]).chain
-    assert (chain.stop, len(chain.steps)) == ("unchanged", 2)
+SAME = ["Same answer.", "Revision is needed.", "Same answer. \n"]
+
+
+def test_a_fresh_draft_comes_after_a_revision_that_changed_nothing() -> None:
+    played = play(plan(), [*SAME, "Another answer.", "Revision is not needed."])
+    chain = played.chain
+    assert [(step.answer, step.fresh) for step in chain.steps] == [
+        ("Same answer.", False),
+        ("Same answer.", False),
+        ("Another answer.", True),
+    ]
+    assert chain.steps[1].feedback == chain.steps[0].feedback
+    assert (chain.stop, chain.answer) == ("accepted", "Another answer.")
+    first, *_, fresh, criticism = [op for op in played.asked if isinstance(op, Ask)]
+    assert fresh.messages == first.messages
+    assert "Same answer." not in str(criticism.messages)
+    assert Chain.from_json(chain.to_json()) == chain
+
+
+def test_checks_judge_a_repeated_answer_once_and_a_fresh_one_again() -> None:
+    seen: list[str] = []
+    verified = plan(mode="verified", checks=("toy",), context_policy="chain")
+    replies = ["A gull.", "A gull.", "A tern.", "A tern.", "An auk."]
+    chain = play(verified, replies, lambda answer: bool(seen.append(answer)) or answer == "An auk.").chain
+    assert seen == ["A gull.", "A tern."]
+    assert (chain.stop, [step.fresh for step in chain.steps]) == ("unchanged", [False, False, True, False])
+    chain = play(replace(verified, max_revisions=4), replies, lambda answer: answer == "An auk.").chain
+    assert (chain.stop, chain.passed, chain.revisions) == ("passed", True, 4)
+
+
+def test_a_repeated_answer_ends_the_chain_where_nothing_new_can_come() -> None:
+    for changes in ({"max_revisions": 1}, {"sampling": Sampling(temperature=0)}):
+        chain = play(plan(**changes), SAME).chain
+        assert (chain.stop, len(chain.steps)) == ("unchanged", 2)
+
+
+def test_a_revision_that_was_forced_may_repeat_a_good_answer() -> None:
+    chain = play(plan(mode="verified", checks=("toy",), min_revisions=1), ["Good."], lambda _: True).chain
+    assert (chain.stop, chain.revisions) == ("ended", 1) if chain.stop == "ended" else ("passed", 1)
+
+
+def test_a_chain_that_was_cut_before_its_fresh_draft_goes_on_with_it() -> None:
+    whole = play(plan(), [*SAME, "Another answer.", "Revision is not needed."]).chain
+    cut = whole.model_copy(update={"steps": whole.steps[:2], "stop": None, "best": 1})
+    again = play(plan(earlier=cut), ["Another answer.", "Revision is not needed."]).chain
+    assert [(step.answer, step.fresh) for step in again.steps] == [(s.answer, s.fresh) for s in whole.steps]
 
 
 def test_a_draft_that_is_cut_ends_the_chain_unless_checks_can_say_so() -> None:

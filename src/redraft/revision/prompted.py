@@ -36,7 +36,7 @@ def run(state: State) -> Loop[Stop]:
         stop = yield from _criticise(state)
         yield StepDone(state.revisions, state.steps[-1])
         if stop is None:
-            stop = yield from _write_next(state, _conversation(state))
+            stop = yield from _write_next(state, _next_messages(state))
     return stop
 
 
@@ -83,7 +83,7 @@ def _resume(state: State) -> Loop[Stop | None]:
         return None
     if state.revisions >= state.plan.max_revisions:
         return "max_revisions"
-    return state.no_room() or (yield from _write_next(state, _conversation(state)))
+    return state.no_room() or (yield from _write_next(state, _next_messages(state)))
 
 
 def _write_next(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
@@ -92,6 +92,11 @@ def _write_next(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None
     if stop is not None:
         yield StepDone(state.revisions, state.steps[-1])
     return stop
+
+
+def _next_messages(state: State) -> tuple[Message, ...]:
+    """Return the messages that ask for the next answer: a revision; a fresh draft if the last changed nothing."""
+    return _base(state) if state.stuck else _conversation(state)
 
 
 def _base(state: State) -> tuple[Message, ...]:
@@ -112,8 +117,9 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     cut = state.stop_of(reply.finish)
     if is_blank(reply.text) and not state.steps and state.plan.drafts == 1:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
-    state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps))
-    if state.unchanged() and state.revisions > state.plan.min_revisions:
+    fresh = {"fresh": True} if state.stuck else {}
+    state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps), **fresh)
+    if state.stuck and not state.may_start_afresh:
         return cut or "unchanged"
     if is_blank(reply.text):
         return cut or "ended"
@@ -122,6 +128,9 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
 
 def _criticise(state: State) -> Loop[Stop | None]:
     """Give the last answer its feedback. Return a reason to stop, or None to revise it."""
+    if state.stuck:
+        state.criticised(state.steps[-2].feedback)
+        return state.no_room()
     step, results = state.steps[-1], (yield from _check(state))
     if results is None:
         return state.stop_of("cancelled")
@@ -255,9 +264,10 @@ def _decided(
 def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
     """Return the prompt, the steps that the context policy shows with requests to revise, and a last request.
 
-    Echoes are not shown: the last real answer is, with its feedback.
+    Echoes are not shown: the last real answer is, with its feedback. Nor is what stands before a fresh draft.
     """
-    shown = [step for step in state.steps if not step.echo] or state.steps
+    afresh = max((i for i, step in enumerate(state.steps) if step.fresh), default=0)
+    shown = [step for step in state.steps[afresh:] if not step.echo] or state.steps
     if state.plan.context_policy == "last":
         shown = shown[-1:]
     messages = list(_base(state))

@@ -299,12 +299,23 @@ class State:
         self.steps, self.drafts = [written.pop(chosen)], written
         self.drafting = False
 
-    def unchanged(self) -> bool:
-        """Return whether the last answer equals the one before it."""
-        if len(self.steps) < 2:
+    @property
+    def stuck(self) -> bool:
+        """Whether the last answer should differ from the one before it, and does not."""
+        if self.revisions <= self.plan.min_revisions or self.revisions == 0:
             return False
-        before, after = (step.answer.strip() for step in self.steps[-2:])
-        return before == after
+        before, after = self.steps[-2:]
+        return before.answer.strip() == after.answer.strip() and before.verdict == "revise"
+
+    @property
+    def may_start_afresh(self) -> bool:
+        """Whether a fresh draft may come next. At temperature 0 it would be the same text again.
+
+        A teacher's chain is to be learned from, and a fresh draft is no correction.
+        """
+        plan = self.plan
+        left = self.revisions < plan.max_revisions
+        return left and plan.sampling.temperature != 0 and not plan.wording.scores
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
         """Return whether a text that follows these steps answers nothing: an echo, or talk (`verify.echo`)."""
