@@ -116,8 +116,7 @@ class Driver:
 
     async def _run(self, plan: Plan, broken: Interrupted | None) -> AsyncGenerator[Event, None]:
         """Go on with one chain until a reply breaks off. `broken` is the event of one that did."""
-        criticised = [step for step in plan.made if step.feedback and step.feedback.by != "checks"]
-        self._calls = len(plan.drafted) + len(plan.made) + len(criticised)  # one a text, for the seeds
+        self._calls = plan.texts  # for the seeds
         self._over = False
         steps = loop(plan)
         try:

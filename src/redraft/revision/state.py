@@ -11,6 +11,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from redraft.chain import (
@@ -115,6 +116,14 @@ class Plan:
     def drafted(self) -> tuple[Step, ...]:
         """Complete drafts of the earlier attempt that were not chosen. The last may lack feedback."""
         return complete_drafts(self.earlier)
+
+    @property
+    def texts(self) -> int:
+        """How many complete texts models wrote in the earlier attempt. Feedback of a repeated answer is a copy."""
+        made = self.made
+        criticised = [step.feedback is not None and step.feedback.by != "checks" for step in made]
+        copied = [(b.answer, b.feedback) == (a.answer, a.feedback) for a, b in pairwise(made)]
+        return len(self.drafted) + len(made) + sum(criticised) - sum(map(min, criticised[1:], copied))
 
     @property
     def critic_role(self) -> Literal["writer", "critic"]:
