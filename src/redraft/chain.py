@@ -61,6 +61,10 @@ Role = Literal["writer", "critic", "judge"]
 """Which model of a chain was asked: the one that answers, a critic, or the judge of `judge:` checks."""
 
 
+MISSING = "missing_revisions"
+"""Name in `meta` of the number of revisions that a chain has too few."""
+
+
 class _Record(BaseModel):
     """A frozen part of the record that keeps unknown fields."""
 
@@ -342,6 +346,12 @@ class Chain(_Record, Generic[T_co]):
     def revisions(self) -> int:
         """Number of answers after the first."""
         return max(len(self.steps) - 1, 0)
+
+    @property
+    def missing_revisions(self) -> int:
+        """How many revisions are missing to `min_revisions`, from `meta`; 0 if the minimum was reached."""
+        missing = self.meta.get(MISSING)
+        return missing if isinstance(missing, int) else 0
 
     @property
     def echoes(self) -> int:

@@ -85,6 +85,13 @@ def test_talk_about_the_answer_is_not_printed_as_one(tmp_path: Path) -> None:
     assert (done.stdout, done.returncode) == (f"{draft}\n", 1)
 
 
+def test_a_minimum_of_revisions_that_was_not_reached_is_said(tmp_path: Path) -> None:
+    model = script(tmp_path, "A gull.", "Bad. Revision is needed.", "")
+    done = ask("Describe a bird.", "-m", model, "--min-revisions", "3")
+    assert (done.stdout, done.returncode) == ("A gull.\n", 1)
+    assert "minimum not reached: 1 of at least 3 revisions" in done.stderr
+
+
 def test_json_gives_the_chain(tmp_path: Path) -> None:
     done = ask("Go.", "-m", script(tmp_path, "one"), "--json", "--max-revisions", "0", "--seed", "3")
     chain = Chain.from_json(done.stdout)

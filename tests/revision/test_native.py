@@ -288,3 +288,30 @@ def test_a_cut_answer_is_checked() -> None:
     a_plan = plan(mode="native", checks=("toy",), sampling=Sampling(max_tokens=5))
     chain = play(a_plan, ["First and more"], lambda _: False).chain
     assert (chain.stop, chain.answer, chain.passed) == ("max_tokens", "First", False)
+
+
+@pytest.mark.parametrize("checks", [(), ("toy",)])
+def test_a_long_draft_leaves_room_for_the_revisions_that_are_demanded(checks: tuple[str, ...]) -> None:
+    """Every text would go on until the limit of 220 tokens, which are characters here."""
+    a_plan = plan(mode="native", min_revisions=1, checks=checks, sampling=Sampling(max_tokens=220))
+    chain = play(a_plan, ["word " * 100], lambda _: False).chain
+    assert chain.revisions == 1
+    assert [step.finish for step in chain.steps] == ["max_tokens", "max_tokens"]
+    assert 80 < len(chain.steps[0].answer) <= 110
+    assert len(chain.steps[1].answer) >= 80
+    assert chain.usage.completion_tokens == 220
+    assert chain.missing_revisions == 0
+
+
+def test_a_share_is_a_sections_own() -> None:
+    """The request that wrote the draft and its feedback ran out in the revision, which is not cut there."""
+    text = "First.\n\n### Feedback 1:\nBad. Revision is needed.\n\n### Revision 1:\nSecond of all."
+    played = play(plan(mode="native", min_revisions=1, sampling=Sampling(max_tokens=180)), [text[:80], text[80:]])
+    assert [step.answer for step in played.chain.steps] == ["First.", "Second of all."]
+    assert [step.finish for step in played.chain.steps] == ["stop", "stop"]
+
+
+def test_a_minimum_that_the_context_forbids_is_noted() -> None:
+    chain = play(plan(mode="native", min_revisions=2), [Stream("First.", finish="context")]).chain
+    assert (chain.stop, chain.missing_revisions) == ("context", 2)
+    assert play(plan(mode="native"), [Stream("First.", finish="context")]).chain.meta == {}

@@ -57,6 +57,13 @@ def test_chains_that_ended_by_themselves_are_told_with_the_reason() -> None:
     assert summary.stops["ended"] == 6
 
 
+def test_chains_with_too_few_revisions_are_counted() -> None:
+    summary = Summary()
+    for meta in ({"missing_revisions": 2}, {}):
+        summary.add(chain([Step(answer="a")], 0, "max_tokens").model_copy(update={"meta": meta}))
+    assert summary.rows()[0] == ("revisions", "0, 0.0 an answer; 2 answers have none; minimum not reached by 1")
+
+
 def test_one_is_no_plural() -> None:
     summary = Summary()
     summary.add(chain([step(passed=True)], 0, "passed"))

@@ -267,7 +267,9 @@ class Answering:
     def run(self) -> tuple[str, int]:
         """Run the job, and return its summary and the exit status."""
         outcome, summary = self.made()
-        status = outcome.exit_status or (1 if summary.not_passed and self.making.must_pass else 0)
+        status = outcome.exit_status or (
+            1 if (summary.not_passed or summary.missing) and self.making.must_pass else 0
+        )
         if self.quiet and outcome.counts.failed:
             tell(f"{counted(outcome.counts.failed, 'prompt')} failed: see {self.out}.errors.jsonl.")
         if outcome.interrupted:

@@ -117,12 +117,13 @@ def status_of(chain: Chain, *, with_checks: bool) -> int:
         return 130
     if not chain.answer.strip():
         return EngineError.exit_status
-    return 0 if chain.passed or not with_checks else 1
+    return 1 if chain.missing_revisions or (with_checks and not chain.passed) else 0
 
 
 def say_faults(chain: Chain, *, with_checks: bool) -> None:
     """Write to standard error what is wrong with the best answer, if it was not shown."""
-    from redraft.revision.words import why_cut
+    from redraft.counting import counted
+    from redraft.revision.words import STOPS, why_cut
 
     if chain.stop == "cancelled":
         return
@@ -135,6 +136,13 @@ def say_faults(chain: Chain, *, with_checks: bool) -> None:
             "Is its server up? Give it longer: --budget-seconds",
         )
         return
+    if missing := chain.missing_revisions:
+        wanted = chain.revisions + missing
+        why = STOPS.get(chain.stop or "", "")
+        tell(
+            f"minimum not reached: {chain.revisions} of at least {counted(wanted, 'revision')}; {why}.",
+            "Give it more room: --max-tokens, or the budget.",
+        )
     best = chain.steps[chain.best]
     if best.finish != "stop":
         tell(f"the answer was cut: {why_cut(best, chain.stop)}.")

@@ -60,6 +60,7 @@ class Stream:
         results: Results of the checks of each answer, by index.
         generated: Tokens of the whole text so far, which `max_tokens` limits.
         announced: Number of steps announced as complete.
+        cut: Indexes of answers that were cut so that tokens are left for `min_revisions`.
     """
 
     state: State
@@ -69,6 +70,7 @@ class Stream:
     results: dict[int, tuple[CheckResult, ...]] = field(default_factory=dict)
     generated: int = 0
     announced: int = 0
+    cut: set[int] = field(default_factory=set)
 
     @property
     def index(self) -> int:
@@ -95,7 +97,9 @@ class Stream:
 
     def room(self) -> int:
         """Return the most tokens that the next request may generate."""
-        return self.state.room(used=self.generated)
+        left = self.state.room(used=self.generated)
+        feedback = self.parser.kind == "feedback"
+        return self.state.ration(left, self.index, feedback=feedback, written=not self.judged)
 
     def stops(self) -> tuple[str, ...]:
         """Return the heading to stop at and, while a revision is enforced, the phrases that end a chain."""
@@ -136,7 +140,9 @@ class Stream:
             finish = "stop"
         for number, step in enumerate(steps):
             last = number == len(steps) - 1
-            steps[number] = self._dress(number, step, steps, finish if last else "stop")
+            steps[number] = self._dress(
+                number, step, steps, "max_tokens" if number in self.cut else finish if last else "stop"
+            )
         self.state.steps = steps
 
     def take_up(self, steps: tuple[Step, ...]) -> None:
@@ -266,12 +272,16 @@ def _with_system(prompt: Prompt, system: str | None) -> Prompt:
 def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
     """Send requests until there is a reason to stop. Return it, and how the last text ended."""
     while True:
+        begun = stream.place
         last = yield from _request(stream)
         if not isinstance(last, Delta):
             return last, ("stop" if last == "unchanged" else "cancelled")
         finish = last.finish or "stop"
         stop = stream.state.stop_of(finish)
-        if stop is None:
+        if stop == "max_tokens" and stream.state.forced(stream.index) and stream.room() > 0:
+            # Only the share is used up, by this section if it is the one that the request began in.
+            stop = (yield from _cut_short(stream)) if stream.place == begun else None
+        elif stop is None:
             # The model stopped, at a stop string or by itself: force the next text or end the chain.
             after = _after_answer if stream.parser.kind == "answer" else _after_feedback
             stop = yield from after(stream, last.stop_text)
@@ -341,6 +351,14 @@ def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
         yield from stream.force(feedback_heading(stream.index + 1))
         return None
     return "ended"
+
+
+def _cut_short(stream: Stream) -> Loop[Stop | None]:
+    """End the section here, so that the revisions that are demanded have room."""
+    if stream.parser.kind == "feedback":
+        return (yield from _after_feedback(stream, None))
+    stream.cut.add(stream.index)
+    return (yield from _after_answer(stream, None))
 
 
 def _is_due(stream: Stream, stop_text: str) -> bool:
@@ -415,7 +433,9 @@ def _ask_critic(stream: Stream) -> Loop[Stop | None]:
         {"role": "assistant", "content": state.steps[-1].answer},
         state.request("criticise", verdict=IN_WORDS),
     )
-    ask = Ask(messages + request, state.length("critic", most=state.plan.feedback_tokens), "critic")
+    ask = Ask(
+        messages + request, state.length("critic", most=state.plan.feedback_tokens, feedback=True), "critic"
+    )
     reply = yield from ask_model(state, ask, "feedback", index)
     stream.usage[index] = stream.usage.get(index, Usage()) + reply.usage
     verdict, cut = verdict_of(reply.text), state.stop_of(reply.finish, "critic")

@@ -123,7 +123,8 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
         return cut or "unchanged"
     if is_blank(reply.text):
         return cut or "ended"
-    return None if state.plan.checks else cut
+    goes_on = state.plan.checks or (cut == "max_tokens" and state.forced(state.revisions))
+    return None if goes_on else cut
 
 
 def _criticise(state: State) -> Loop[Stop | None]:
@@ -224,7 +225,7 @@ def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
     schema = critique.SCHEMA if plan.wording.scores and plan.models[role].schemas else None
     demand = critique.IN_JSON if schema else critique.IN_WORDS
     messages = _conversation(state, state.request("criticise", faults, gold=plan.gold, verdict=demand))
-    ask = Ask(messages, state.length(role, most=plan.feedback_tokens), role, schema=schema)
+    ask = Ask(messages, state.length(role, most=plan.feedback_tokens, feedback=True), role, schema=schema)
     reply = yield from ask_model(state, ask, "feedback", state.revisions)
     if not plan.wording.scores:
         return reply, Critique(reply.text, verdict_of(reply.text))

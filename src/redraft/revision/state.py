@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 from redraft.chain import (
+    MISSING,
     Chain,
     CheckResult,
     Feedback,
@@ -47,6 +48,10 @@ STOP_OF_FINISH: dict[Finish, Stop] = {
     "error": "error",
 }
 
+
+ANSWER_SHARE = 4
+"""Tokens of an answer for each one of a feedback, where both share what is left. SelFee's feedback is about as
+short (reference/selfee.md); what a text does not use goes to the next ones."""
 
 RECORDED = ("temperature", "top_p", "max_tokens", "seed")
 """The sampling parameters in the record of a chain. Others may hold secrets."""
@@ -245,17 +250,38 @@ class State:
         left = self.plan.budget.tokens_left(self.usage, self.plan.models[role].price)
         return wanted if left is None else min(wanted, left)
 
-    def length(self, role: Role = "writer", *, most: int | None = None) -> int | None:
+    def length(self, role: Role = "writer", *, most: int | None = None, feedback: bool = False) -> int | None:
         """Return the most tokens of a reply to messages; None for as many as its server gives.
 
-        `most` stands in for `max_tokens`.
+        `most` stands in for `max_tokens`. Of a budget of tokens the reply gets its share (`ration`).
         """
         plan = self.plan
         info = plan.models[role]
+        left = plan.budget.tokens_left(self.usage, info.price)
+        if left is not None:
+            index = self.revisions if feedback else len(self.steps)
+            left = self.ration(left, index, feedback=feedback, written=plan.mode == "prompted")
         asked = most or plan.chain_tokens or "max_tokens" not in plan.sampling.unset
-        if asked or not info.own_sampling:
-            return self.room(role, most=most)
-        return plan.budget.tokens_left(self.usage, info.price)
+        if not asked and info.own_sampling:
+            return left
+        room = self.room(role, most=most)
+        return room if left is None else min(room, left)
+
+    def ration(self, left: int, index: int, *, feedback: bool, written: bool) -> int:
+        """Return how many of the tokens left a text may use, so that `min_revisions` can be made after it.
+
+        Args:
+            left: Tokens left for all texts.
+            index: That of the answer that is written or criticised.
+            feedback: Whether the text is the feedback on it.
+            written: Whether feedback comes out of these tokens at all.
+        """
+        missing = self.plan.min_revisions - index
+        if missing <= 0 or left <= 0:
+            return left
+        weight = ANSWER_SHARE if written else 1
+        texts = (weight + written) * missing + (0 if feedback else weight)
+        return max(left * (1 if feedback else weight) // texts, 1)
 
     def spent(self, role: Role = "writer") -> bool:
         """Return whether the budget is too small for another call of a role."""
@@ -389,8 +415,16 @@ class State:
             sampling=plan.recorded_sampling,
             usage=self.usage.model_copy(update={"seconds": round(self.seconds, 4)}),
             usage_by_role=self._usage_by_role(),
-            meta={"prompts": plan.wording.record} if plan.asks else {},
+            meta=self._meta(stop),
         )
+
+    def _meta(self, stop: Stop | None) -> dict[str, Any]:
+        """Return the wording, if a model was asked, and how many revisions are missing to the fewest wanted."""
+        missing = self.plan.min_revisions - self.revisions
+        meta: dict[str, Any] = {"prompts": self.plan.wording.record} if self.plan.asks else {}
+        if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
+            meta[MISSING] = missing
+        return meta
 
     def _usage_by_role(self) -> dict[Role, RoleUsage]:
         """Return the usage of each role that was asked; empty if only the writer was."""

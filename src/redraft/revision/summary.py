@@ -29,6 +29,7 @@ class Summary:
     Attributes:
         before: Those of them that an earlier run made.
         unrevised: Chains without a revision.
+        missing: Chains with fewer revisions than were demanded.
         echoes: Revisions that discuss the answer instead of being one.
         with_checks: Whether checks were asked for.
         checked: Chains that were checked, or should have been.
@@ -46,6 +47,7 @@ class Summary:
     before: int = 0
     revisions: int = 0
     unrevised: int = 0
+    missing: int = 0
     echoes: int = 0
     checked: int = 0
     unjudged: int = 0
@@ -63,6 +65,7 @@ class Summary:
         self.chains += 1
         self.revisions += chain.revisions
         self.unrevised += chain.revisions == 0
+        self.missing += chain.missing_revisions > 0
         self.echoes += chain.echoes
         self.stops[chain.stop or "unknown"] += 1
         if chain.stop == "ended" and chain.steps and (why := _why_ended(chain.steps[-1])):
@@ -121,7 +124,8 @@ class Summary:
         talk = "talks" if self.echoes == 1 else "talk"
         echoes = f"; {self.echoes:,} only {talk} about the answer" if self.echoes else ""
         none = "1 answer has none" if self.unrevised == 1 else f"{self.unrevised:,} answers have none"
-        return f"{self.revisions:,}, {mean:.1f} an answer; {none}{echoes}"
+        missing = f"; minimum not reached by {self.missing:,}" if self.missing else ""
+        return f"{self.revisions:,}, {mean:.1f} an answer; {none}{missing}{echoes}"
 
     def _checks(self) -> str:
         if not self.checked:
