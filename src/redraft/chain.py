@@ -153,8 +153,7 @@ class Step(_Record):
         echo: The answer repeats the feedback or only discusses the answer. It never passes and is never the
             best one.
         tool_calls: Calls of tools, as in a message of the assistant. They are in the record if there are any.
-        fresh: The answer is a fresh draft and no revision of the answer before it, which changed nothing. It is
-            in the record if it is true.
+        fresh: The answer is a fresh draft, as the revision before it changed nothing. In the record if true.
     """
 
     answer: str
@@ -276,7 +275,7 @@ def is_blank(text: str) -> bool:
 
 _FENCE_LINE = re.compile(r"^[ \t]*(?:`{3,}|~{3,})[\w+.#-]*[ \t]*$", re.MULTILINE)
 _FILLERS = "\u034f\u115f\u1160\u2800\u3164\uffa0\ufe0e\ufe0f"
-"""Characters of other categories that show nothing: joiners, fillers, an empty Braille cell, variation selectors."""
+"""Characters of other categories that show nothing: joiners, fillers, an empty Braille cell, selectors."""
 
 
 def whole(text: str) -> str:

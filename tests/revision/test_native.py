@@ -306,7 +306,8 @@ def test_a_long_draft_leaves_room_for_the_revisions_that_are_demanded(checks: tu
 def test_a_share_is_a_sections_own() -> None:
     """The request that wrote the draft and its feedback ran out in the revision, which is not cut there."""
     text = "First.\n\n### Feedback 1:\nBad. Revision is needed.\n\n### Revision 1:\nSecond of all."
-    played = play(plan(mode="native", min_revisions=1, sampling=Sampling(max_tokens=180)), [text[:80], text[80:]])
+    a_plan = plan(mode="native", min_revisions=1, sampling=Sampling(max_tokens=180))
+    played = play(a_plan, [text[:80], text[80:]])
     assert [step.answer for step in played.chain.steps] == ["First.", "Second of all."]
     assert [step.finish for step in played.chain.steps] == ["stop", "stop"]
 

@@ -61,7 +61,8 @@ def test_chains_with_too_few_revisions_are_counted() -> None:
     summary = Summary()
     for meta in ({"missing_revisions": 2}, {}):
         summary.add(chain([Step(answer="a")], 0, "max_tokens").model_copy(update={"meta": meta}))
-    assert summary.rows()[0] == ("revisions", "0, 0.0 an answer; 2 answers have none; minimum not reached by 1")
+    told = "0, 0.0 an answer; 2 answers have none; minimum not reached by 1"
+    assert summary.rows()[0] == ("revisions", told)
 
 
 def test_one_is_no_plural() -> None:

@@ -95,7 +95,7 @@ def _write_next(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None
 
 
 def _next_messages(state: State) -> tuple[Message, ...]:
-    """Return the messages that ask for the next answer: a revision; a fresh draft if the last changed nothing."""
+    """Return the messages that ask for a revision, or for a fresh draft if the last one changed nothing."""
     return _base(state) if state.stuck else _conversation(state)
 
 
@@ -129,8 +129,8 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
 
 def _criticise(state: State) -> Loop[Stop | None]:
     """Give the last answer its feedback. Return a reason to stop, or None to revise it."""
-    if state.stuck:
-        state.criticised(state.steps[-2].feedback)
+    if state.stuck and (said := state.steps[-2].feedback) is not None:
+        state.criticised(said)
         return state.no_room()
     step, results = state.steps[-1], (yield from _check(state))
     if results is None:

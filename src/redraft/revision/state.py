@@ -50,8 +50,8 @@ STOP_OF_FINISH: dict[Finish, Stop] = {
 
 
 ANSWER_SHARE = 4
-"""Tokens of an answer for each one of a feedback, where both share what is left. SelFee's feedback is about as
-short (reference/selfee.md); what a text does not use goes to the next ones."""
+"""Tokens of an answer for each one of a feedback, where both share what is left. A choice: feedback is
+asked for in one to three sentences. What a text does not use goes to the next ones."""
 
 RECORDED = ("temperature", "top_p", "max_tokens", "seed")
 """The sampling parameters in the record of a chain. Others may hold secrets."""
@@ -124,7 +124,7 @@ class Plan:
 
     @property
     def texts(self) -> int:
-        """How many complete texts models wrote in the earlier attempt. Feedback of a repeated answer is a copy."""
+        """How many complete texts the earlier attempt wrote. Feedback on a repeated answer is a copy."""
         made = self.made
         criticised = [step.feedback is not None and step.feedback.by != "checks" for step in made]
         copied = [(b.answer, b.feedback) == (a.answer, a.feedback) for a, b in pairwise(made)]
@@ -353,7 +353,7 @@ class State:
         return left and plan.sampling.temperature != 0 and not plan.wording.scores
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
-        """Return whether a text that follows these steps answers nothing: an echo, or talk (`verify.echo`)."""
+        """Return whether a text that follows these steps is talk instead of an answer (`verify.echo`)."""
         prompt, demand = self.plan.prompt, self.plan.demand
         if not before:
             return talks(answer, prompt.text, demand)
@@ -419,7 +419,7 @@ class State:
         )
 
     def _meta(self, stop: Stop | None) -> dict[str, Any]:
-        """Return the wording, if a model was asked, and how many revisions are missing to the fewest wanted."""
+        """Return the wording, if a model was asked, and how many revisions are missing to the minimum."""
         missing = self.plan.min_revisions - self.revisions
         meta: dict[str, Any] = {"prompts": self.plan.wording.record} if self.plan.asks else {}
         if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):

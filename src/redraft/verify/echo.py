@@ -81,9 +81,10 @@ _CODE_LINE = regex.compile(
 )
 
 _OWN = regex.compile(
-    r"\b(?:the|this|my|your)\s(?:\w+\s)?(?:answer|response|reply)\b|\bi(?:'ll|'ve| will| have| did| wrote| used)\b"
+    r"\b(?:the|this|my|your)\s(?:\w+\s)?(?:answer|response|reply)\b"
+    r"|\bi(?:'ll|'ve| will| have| did| wrote| used)\b"
 )
-"""What a first answer says of itself or of its writer. Without it, words of talk are a matter of the topic."""
+"""What a first answer says of itself or of its writer. Without it, words of talk may be its topic."""
 
 _CHECKS_SAY = """
 The answer has 2 words, and at most 1 are allowed: 1 too many. And at least 3 are needed: 1 too few.

@@ -1,12 +1,13 @@
 """Tell a text that answers nothing, whatever came before it: a first answer may be such talk, too.
 
-"Okay.", "Here is the poem:", "The poem has 20 words.", "[Your description here]", the prompt itself. A text is no
-answer if each of its sentences has the form of talk and says nothing new. New is a word that carries meaning and
-is neither of the prompt, nor of talk about texts, nor of courtesy; so is a number or a quotation of its own.
-"Okay." answers "Say okay." and "May I go?", but no prompt that asks for a text.
+"Okay.", "Here is the poem:", "The poem has 20 words.", "[Your description here]", the prompt itself. A text
+is no answer if each of its sentences has the form of talk and says nothing new. New is a word that carries
+meaning and is neither of the prompt, nor of talk about texts, nor of courtesy; so is a number or a quotation
+of its own. "Okay." answers "Say okay." and "May I go?", but no prompt that asks for a text.
 
-The words are English; a copy of the prompt is found in any language. benchmarks/RESULTS.md has the error rates on
-labelled first answers (tests/data/first_answers.jsonl), on whose tuning records words and forms were chosen.
+The words are English; a copy of the prompt is found in any language. benchmarks/RESULTS.md has the error
+rates on labelled first answers (tests/data/first_answers.jsonl).
+Words and forms were chosen on its tuning records.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from redraft.verify.talk import COMMON, DIGIT, QUOTED, stem_of
 LONGEST = 600
 """Characters of a text that can be talk alone. A longer one says something new, or copies the prompt."""
 
+READ = 20_000
+"""Characters of a prompt that are read."""
+
 STEM = 4
 """Letters at their beginning by which words stand for each other: describe and description."""
 
@@ -33,31 +37,36 @@ COPIED = 3
 _ACKNOWLEDGE = frozenset(
     words(
         """
-        acknowledged affirmative absolutely agreed all alright aye certainly cool course definitely do done fine
-        gladly good got great i it naturally noted dokey okey of ok okay perfect pleasure right roger see sure
-        surely thank thanks thing understand understood very well will willingly with yeah yep yes you away
-        complete completed correct easy finished hm hmm interesting luck true
+        absolutely acknowledged affirmative agreed all alright away aye certainly complete completed cool
+        correct course definitely do dokey done easy fine finished gladly good got great hm hmm i
+        interesting it luck naturally noted of ok okay okey perfect pleasure right roger see sure surely
+        thank thanks thing true understand understood very well will willingly with yeah yep yes you
         """
     )
 )
 """A text of these alone acknowledges a request."""
 
 _PHRASES = regex.compile(
-    r"(?:one moment(?:,? please)?|please wait|(?:working )?on (?:it|that)|copy that|consider it done|no problem(?: at all)?"
-    r"|no worries|you're (?:very )?welcome|all (?:set|right)|good luck)\W*"
+    r"(?:one moment(?:,? please)?|please wait|(?:working )?on (?:it|that)|copy that|consider it done"
+    r"|no problem(?: at all)?|no worries|you're (?:very )?welcome|all (?:set|right)|good luck)\W*"
 )
 
 _COURTESY = frozenset(
     words(
         """
-        able above accurate added anywhere appear appreciate believe carefully condition conditions consists count appears ask asking assist attempt available avoid avoided avoiding avoids below best
-        better brief briefly choose completely compose constraint constraints criteria composed create created counting delighted demanded described details easy
-        else enjoy enough entirely explained feel finish finished fulfil fulfils fulfill fulfills
-        fewer following follow followed follows forbidden free friendly given glad goes good great happy hear ha haha help helpful helps hope idea include
-        included includes including insert inserted interesting less item items know keep keeping kept kind known like look looking limit listed love meet meets
-        maximum mention mentions met mind minimum moment more necessary name note offer one option part perfectly person place pleased precise precisely problem produce produced
-        provide provided query ready respected restriction satisfied step steps rule rules see reaching shown simple sincere single sounds start started starting stated stay stayed stays suggest task
-        tell think tried try trying twice user unnecessary under use used uses using want wish wonderful way ways whether work working write writing written wrote dear
+        able above accurate added anywhere appear appears appreciate ask asking assist attempt available
+        avoid avoided avoiding avoids believe below best better brief briefly carefully choose completely
+        compose composed condition conditions consists constraint constraints count counting create created
+        criteria dear delighted demanded described details easy else enjoy enough entirely explained feel
+        fewer finish finished follow followed following follows forbidden free friendly fulfil fulfill
+        fulfills fulfils given glad goes good great ha haha happy hear help helpful helps hope idea include
+        included includes including insert inserted interesting item items keep keeping kept kind know known
+        less like limit listed look looking love maximum meet meets mention mentions met mind minimum moment
+        more name necessary note offer one option part perfectly person place pleased precise precisely
+        problem produce produced provide provided query reaching ready respected restriction rule rules
+        satisfied see shown simple sincere single sounds start started starting stated stay stayed stays
+        step steps suggest task tell think tried try trying twice under unnecessary use used user uses using
+        want way ways whether wish wonderful work working write writing written wrote
         """
     )
 )
@@ -66,8 +75,9 @@ _COURTESY = frozenset(
 _NUMBERS = frozenset(
     words(
         """
-        two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
-        eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand dozen
+        dozen eight eighteen eighty eleven fifteen fifty five forty four fourteen hundred nine nineteen
+        ninety seven seventeen seventy six sixteen sixty ten thirteen thirty thousand three twelve twenty
+        two
         """
     )
 )
@@ -81,8 +91,8 @@ _PRODUCE = (
 )
 _REQUEST = (
     "answer|analy[sz]e|ask|calculate|change|choose|classify|compare|complete|compute|correct|count|define|"
-    "discuss|edit|estimate|evaluate|extract|find|fix|identify|imagine|mark|pick|rate|respond|solve|shorten|simplify|sort|spell|state|"
-    + _PRODUCE
+    "discuss|edit|estimate|evaluate|extract|find|fix|identify|imagine|mark|pick|rate|respond|solve|"
+    "shorten|simplify|sort|spell|state|" + _PRODUCE
 )
 _REQUESTS = regex.compile(rf"(?:{_REQUEST})(?:s|d|ed|ing)?$")
 _WANTS_TEXT = regex.compile(
@@ -92,16 +102,24 @@ _WANTS_TEXT = regex.compile(
 """A request for a text, or a question that neither yes nor no answers."""
 
 _WANTS_PROSE = regex.compile(
-    r"\b(?:describe|explain|suggest|recommend|story|tale|poem|haiku|limerick|essay|biography|joke|riddle|recipe|slogan|"
-    r"motto|tweet|headline|scene|speech|toast|advice|tips?|facts?|instructions|invitation|dialogue|song|rap|letter to)\b"
+    r"\b(?:describe|explain|suggest|recommend|story|tale|poem|haiku|limerick|essay|biography|joke|riddle|recipe|"
+    r"slogan|motto|tweet|headline|scene|speech|toast|advice|tips?|facts?|instructions|invitation|dialogue|song|"
+    r"rap|letter to)\b"
 )
 """A request for a text that has words which the request lacks."""
 
 _WANTS_PHRASE = regex.compile(
-    r"\b(?:translat|synonym|antonym|opposite|another word|how do you say|answer to|repl(?:y|ies)\b|respond|mean|say\b|complete\b|fill\b|finish|if\b|whether\b|classif|label|"
-    r"should i (?:answer|write))"
+    r"\b(?:translat|synonym|antonym|opposite|another word|how do you say|answer to|repl(?:y|ies)\b|respond|"
+    r"mean|say\b|complete\b|fill\b|finish|if\b|whether\b|classif|label|should i (?:answer|write))"
 )
 """To such a prompt, "Okay." may be the answer."""
+
+_STATES = regex.compile(
+    r"(?:be|bye|call|come|do|don't|forget|from|go|good|happy|he|hello|hey|hi|i|it|it's|i'm|i'll|i've|just|keep|let|"
+    r"listen|my|nice|no|note|ok|okay|our|please|pretend|remember|repeat|say|she|sorry|stop|thank|thanks|that|there|"
+    r"they|this|use|wait|we|yes|you|your)\b"
+)
+"""A prompt that tells or orders something. Other words without a verb ask for a text: "20 words on gulls"."""
 
 _WANTS_SPEECH = regex.compile(r"\b(?:repl(?:y|ies)|respond|say|ask|should i (?:answer|write))\b")
 """To such a prompt, an offer or a promise may be the answer."""
@@ -109,7 +127,8 @@ _WANTS_SPEECH = regex.compile(r"\b(?:repl(?:y|ies)|respond|say|ask|should i (?:a
 _WANTS_NUMBER = regex.compile(r"\b(?:how (?:many|much|long)|count|rate|score|number of|length|limit)\b")
 
 _PRODUCT = regex.compile(
-    rf"\b(?:{_PRODUCE}|correct|fix|complete)\s+(?:me\s+|us\s+)?(?:(?:an?|the|your|some|one|two|three|four|five)\s+)?"
+    rf"\b(?:{_PRODUCE}|correct|fix|complete)\s+(?:me\s+|us\s+)?"
+    r"(?:(?:an?|the|your|some|one|two|three|four|five)\s+)?"
     r"((?:[\p{L}-]+\s+){0,2}[\p{L}-]+)"
 )
 """What a prompt asks for, with up to two more words: "Write a short poem about rain"."""
@@ -118,33 +137,40 @@ _KINDS = (
     "answer|response|reply|text|output|description|explanation|summary|translation|list|suggestion|solution|result|"
     "calculation|correction|code|passage|piece|json|option"
 )
-_IS = r"(?:is|are|was|were|has|have|had|does|do|did|will|can|uses?|contains?|meets?|fits?|follows?|begins?|starts?)"
+_IS = r"(?:is|are|was|were|has|have|had|does|do|did|will|can|uses?|contains?|meets?|fits?|begins?|starts?)"
 _FORM = regex.compile(
     rf"""
     ^here(?:'s|\ is|\ are|\ it|\ you|\ goes) | ^(?:below|above|following)\b
     | ^(?:this|that|these|those)(?:\ is|\ are|'s)\b
     | (?:^|[,!]\ )(?:i|we)(?:'m|'ll|'d|\ am|\ will|\ would)\ \w
-    | (?:^|[,!]\ )(?:i|we)(?:'ve|\ have)?\ (?:\w+ed|rewritten|can|could|did|made|kept|written|wrote|understand|know|hope|follow|
-        began|start|choose|chose|chosen|see|need|must|try|think|believe|appreciate|have\ (?:an?|the|one)\ (?:{_KINDS}|\w+\ for\ you))\b
+    | (?:^|[,!]\ )(?:i|we)(?:'ve|\ have)?\ (?:\w+ed|rewritten|can|could|did|made|kept|written|wrote|understand
+        |know|hope|follow|began|start|choose|chose|chosen|see|need|must|try|think|believe|appreciate
+        |have\ (?:an?|the|one)\ (?:{_KINDS}|\w+\ for\ you))\b
     | (?:^|[,!]\ )let\ (?:me|us)\b | (?:^|[,!]\ )let's\b
-    | ^it\ is\ (?:exactly|at|below|complete|done|fewer|finished|given|less|ready|short|shown|under|within|written)\b
+    | ^it\ is\ (?:exactly|at|below|complete|done|fewer|finished|given|less|ready|short|shown|under|within
+        |written)\b
     | ^(?:it|they)\ (?:has|meets|fits|contains|does|uses|follows|begins|starts|consists)\ \w | ^word\ count\b
     | ^you\ (?:want|asked|need|would\ like)\b | ^the\ (?:task|user|prompt|person|one)\b
-    | ^(?:no\ |all\ |the\ |both\ )?(?:\w+\ )?(?:requirements?|conditions?|constraints?|instructions?|rules|words?|limits?)
+    | ^(?:no\ |all\ |the\ |both\ )?(?:\w+\ )?
+        (?:requirements?|conditions?|constraints?|instructions?|rules|words?|limits?)
         (?=\ (?:\S+\ )?(?:is|are|was|were|has|have|does|do|met|used|respected|satisfied|followed|appears?)\b)
-    | ^please\ (?:provide|give|tell|share|specify)\b | ^(?:the|my|your|this)\ (?:\w+\ )?(?:sentence|version)\ {_IS}\b
-    | ^there\ (?:is|are)\b | ^(?:does|did|is)\ (?:this|that)\b | ^(?:do|would|should|shall|can|could)\ (?:i|you|we)\b
+    | ^please\ (?:provide|give|tell|share|specify)\b
+    | ^(?:the|my|your|this)\ (?:\w+\ )?(?:sentence|version)\ {_IS}\b
+    | ^there\ (?:is|are)\b | ^(?:does|did|is)\ (?:this|that)\b
+    | ^(?:do|would|should|shall|can|could)\ (?:i|you|we)\b
     | \bdo\ you\ (?:want|need|mean)\b | ^you\ can\b | ^\w+\ (?:complete|completed|done|finished|ready)\W*$
     | :$ | \bas\ (?:requested|instructed|required|asked|you)\b
     | \b(?:happy|glad|pleased|delighted|ready|here)\ (?:to|when)\b
-    | \b(?:let\ me\ know|feel\ free|anything\ else|help\ you|\bthank(?:s|\ you)\ for|your\ question|(?:good|great|interesting)\ question)\b
+    | \b(?:let\ me\ know|feel\ free|anything\ else|help\ you|thank(?:s|\ you)\ for|your\ question)\b
+    | \b(?:good|great|interesting)\ question\b
     """,
     regex.VERBOSE,
 )
 """Forms of talk: an announcement, a promise, a claim about the text, a demand, an offer."""
 
 _OPENING = regex.compile(
-    r"(?:(?:alright|certainly|of course|okay?|sure thing|sure|yes|understood|got it|great|absolutely|no problem|no worries)[,.!:]* )+"
+    r"(?:(?:alright|certainly|of course|okay?|sure thing|sure|yes|understood|got it|great|absolutely"
+    r"|no problem|no worries)[,.!:]* )+"
 )
 _KIND = regex.compile(rf"(?:{_KINDS})$")
 _ABOUT_TEXT = regex.compile(
@@ -158,8 +184,8 @@ _DONE = regex.compile(
 _AFTER = frozenset(
     words(
         """
-        about above are at avoids begins below can consists contains do does fits follows for from goes had has have in
-        includes is meets of on starts that to uses was will with you
+        about above are at avoids begins below can consists contains do does fits follows for from goes had
+        has have in includes is meets of on starts that to uses was will with you
         """
     )
 )
@@ -174,15 +200,16 @@ _TO_FILL = regex.compile(r"\b(?:your (?:\w+ ){1,3}here|insert|enter|goes here|fi
 _GAPS = frozenset(
     words(
         """
-        address amount body enter insert your city code color colour company content country date detail email example first here
-        friend guest ingredient ingredients last link month name no number phone place recipient result step steps subject
-        time title topic url year yes
+        address amount body city code color colour company content country date detail email enter example
+        first friend guest here ingredient ingredients insert last link month name no number phone place
+        recipient result step steps subject time title topic url year yes your
         """
     )
 )
 """Names of gaps in templates."""
 _FILLER = regex.compile(
-    r"(?:n/a|(?:yet )?to be (?:added|decided|determined|done)|todo|tbd|tba|xxx+|json|lorem ipsum.*|placeholder|[-_.…–—=~?!*\s]{2,})\W*",
+    r"(?:n/a|(?:yet )?to be (?:added|decided|determined|done)|todo|tbd|tba|xxx+|json|lorem ipsum.*"
+    r"|placeholder|[-_.…–—=~?!*\s]{2,})\W*",
     regex.DOTALL,
 )
 _LABELS = regex.compile(r"(?:\W*\d*\W*\b(?:item|step|point|example)\b\W*\d*\W*){2,}")
@@ -224,7 +251,7 @@ class _Asked:
 
 def asks(prompt: str) -> bool:
     """Return whether a prompt asks for anything."""
-    return _asked(prompt, "").anything
+    return _asked(prompt[:READ], "").anything
 
 
 def answers_nothing(answer: str, prompt: str, demand: str = "") -> bool:
@@ -235,7 +262,7 @@ def answers_nothing(answer: str, prompt: str, demand: str = "") -> bool:
         prompt: What was asked.
         demand: What was demanded beside it.
     """
-    asked, text = _asked(prompt, demand), _plain(answer)
+    asked, text = _asked(prompt[:READ], demand[:READ]), _plain(answer)
     if not asked.anything or not answer.strip():
         return False
     if _copies(text, asked):
@@ -249,7 +276,8 @@ def _asked(prompt: str, demand: str) -> _Asked:
     ends = [*sentences(text)[:1], *sentences(text)[-1:]]  # what is worked on stands between or beside them
     requests = [part for part in ends if _WANTS_TEXT.search(part) or part.endswith("?")]
     known = frozenset(words(f"{' '.join(requests) or text} {told}"))
-    for_text = _WANTS_TEXT.search(text) is not None
+    fragment = len(words(text)) >= COPIED and text[-1:].isalnum() and not _STATES.match(text)
+    for_text = fragment or _WANTS_TEXT.search(text) is not None
     return _Asked(
         text=text,
         told=told,
@@ -350,7 +378,7 @@ def _is_demand(text: str, asked: _Asked) -> bool:
     said, told = words(text), words(asked.told)
     if 2 * sum(word in told for word in said) > len(said):
         return True
-    if "use" in told and regex.search(r"\bwords?\b", text):
+    if "use" in told and not {"word", "words"}.isdisjoint(said):
         return True
     units = set(filter(_UNIT.match, said[1:]))
     return not _WANTS_NUMBER.search(asked.text) and not units.isdisjoint(told)

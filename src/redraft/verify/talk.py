@@ -1,4 +1,4 @@
-"""The words with which checks, critics and apologies talk about a text, and words without a meaning of their own.
+"""The words with which checks, critics and apologies talk about texts, and words without a meaning.
 
 English alone. `echo` and `nonanswer` tell talk from answers by them.
 """
