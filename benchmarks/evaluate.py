@@ -4,8 +4,7 @@
     python benchmarks/evaluate.py --only many
     python benchmarks/evaluate.py --quick  few reviews and simulations, nothing written
 
-The released figures need the shared data beside the checkout; the page needs Playwright and Chromium; the
-readers of answers need lm-eval and math-verify (`evaluate_answers.py`).
+The released figures need the shared data beside the checkout; the page needs Playwright and Chromium.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import evaluate_answers
 import evaluate_coverage
 import evaluate_reviews
 from report import page, put, section
@@ -28,7 +26,6 @@ ROWS = {
     "scores": (evaluate_reviews.scores, (1, 1), (1, 1)),
     "many": (evaluate_reviews.many, (100_000, 3), (1_000, 1)),
     "page": (evaluate_reviews.browser, (2_000, 5), (100, 1)),
-    "answers": (evaluate_answers.answers, (1, 1), (50, 1)),
     "coverage": (evaluate_coverage.coverage, (10_000, 1), (50, 1)),
 }
 """Name -> what measures it, and how much of it: full, quick."""

@@ -1,4 +1,7 @@
-"""Mistakes of the readers of final answers, beside those of lm-eval and math-verify in the same run.
+"""Measures mistakes in reading final answers, beside those of lm-eval and math-verify in the same run.
+
+    python benchmarks/evaluate_answers.py          writes its part of RESULTS.md
+    python benchmarks/evaluate_answers.py --quick  few solutions, nothing written
 
 The peers run in environments of their own: REDRAFT_LM_EVAL and REDRAFT_MATH_VERIFY name their interpreters.
 """
@@ -8,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from itertools import islice, pairwise
@@ -19,6 +23,7 @@ from measure import Figure, Goal, Row
 from redraft.chain import Prompt
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber
 from redraft.verify.maths import same
+from report import main
 
 MEASURE = "mistakes in reading final answers, beside lm-eval and math-verify"
 HOW = (
@@ -38,14 +43,14 @@ PEERS = {"lm-eval": ("REDRAFT_LM_EVAL", "lm_eval"), "math-verify": ("REDRAFT_MAT
 HERE = Path(__file__).parent
 
 
-def answers(share: int, _: int) -> Row:
-    """Count mistakes. Of the solutions, every so many are read."""
+def answers(*, quick: bool) -> Row:
+    """Count mistakes."""
     data, peers = shared(), {name: os.environ.get(variable) for name, (variable, _) in PEERS.items()}
     if data is None:
         return Row(MEASURE, HOW, (), (MISSING,))
     if not all(peers.values()):
         return Row(MEASURE, HOW, (), (NO_PEERS,))
-    sets = {name: list(lines) for name, lines in _sets(data, share).items()}
+    sets = {name: list(lines) for name, lines in _sets(data, 50 if quick else 1).items()}
     figures = []
     with tempfile.TemporaryDirectory(prefix="redraft-bench-") as folder:
         for what, lines in sets.items():
@@ -64,15 +69,15 @@ def answers(share: int, _: int) -> Row:
     return Row(MEASURE, HOW, tuple(figures))
 
 
-def _sets(data: Path, share: int) -> dict[str, Iterable[str]]:
+def _sets(data: Path, step: int) -> dict[str, Iterable[str]]:
     found: dict[str, Iterable[str]] = {}
     for name, suffix in (("answers", ""), ("answers_held_out", ", held out")):
         lines = (HERE / f"{name}.tsv").read_text("utf-8").splitlines()
         for what, kinds in (("tricky texts", ("number", "letter")), ("pairs", ("same", "other"))):
             found[what + suffix] = [line for line in lines if line.startswith(kinds)]
-    found["solutions to gsm8k"] = islice(_gsm8k(data), 0, None, 5 * share)
-    found["solutions of MATH-500"] = islice(_maths(data), 0, None, share)
-    return found | {"rationales of AQuA": islice(_options(data), 0, None, share)}
+    found["solutions to gsm8k"] = islice(_gsm8k(data), 0, None, 5 * step)
+    found["solutions of MATH-500"] = islice(_maths(data), 0, None, step)
+    return found | {"rationales of AQuA": islice(_options(data), 0, None, step)}
 
 
 def _records(path: Path) -> list[dict[str, str]]:
@@ -126,3 +131,7 @@ def _mistakes(lines: list[str], right: list[bool]) -> int:
         of_line = list(islice(verdicts, count))
         wrong += not all(of_line)
     return wrong
+
+
+if __name__ == "__main__":
+    sys.exit(main("benchmarks/evaluate_answers.py", __doc__, {"answers": answers}))
