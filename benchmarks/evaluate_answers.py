@@ -66,7 +66,8 @@ def answers(*, quick: bool) -> Row:
             figures.append(
                 Figure(f"{what}, of {len(lines):,}", (_mistakes(lines, truths),), "texts", goal, said)
             )
-    return Row(MEASURE, HOW, tuple(figures))
+    versions = ", ".join(f"{name} {_version(str(peers[name]), name)}" for name in PEERS)
+    return Row(MEASURE, HOW, tuple(figures), (f"Versions of the peers: {versions}.",))
 
 
 def _sets(data: Path, step: int) -> dict[str, Iterable[str]]:
@@ -120,6 +121,11 @@ def _asked(python: str, module: str, table: Path) -> list[bool]:
     peer = HERE / "evaluate_answers_peer.py"
     done = subprocess.run([python, peer, module, table], check=True, capture_output=True, text=True)
     return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _version(python: str, package: str) -> str:
+    command = [python, "-c", f"import importlib.metadata as m; print(m.version({package!r}))"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _mistakes(lines: list[str], right: list[bool]) -> int:
