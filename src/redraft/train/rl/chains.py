@@ -1,8 +1,9 @@
 """What the policy writes, as the loop's own record, and the score of each record.
 
 With `--chains`, the policy writes native chains: an answer, feedback, and revisions. The reward is then that
-of the final answer, and `--revision_bonus` times what revising changed is added for the text after answer 0:
-above 0 from wrong to right, below 0 from right to wrong. Without `--chains`, a record has one answer.
+of the final answer. With `--revision_bonus`, answer 0 has its own reward, and the text after it that of the
+final answer and the bonus, times what revising changed: above 0 from wrong to right, below 0 from right to
+wrong. Without `--chains`, a record has one answer.
 
 SCoRe (2409.12917) shows why: trained on given chains alone, a model sees mistakes that are not its own; and
 when only the final answer counts, it learns to answer well at once and to change nothing.

@@ -41,7 +41,9 @@ class PpoOptions(DataOptions):
         (),
     )
     revision_bonus: float = own_setting(
-        REWARD, "what --chains adds for the text after answer 0: this, times what revising changed", 0.0
+        REWARD,
+        "credit answer 0 of --chains by itself, and what follows with this times what revising changed, too",
+        0.0,
     )
     chains: bool = own_setting(
         ROLLOUTS, "let the policy write chains (--format selfee); the final answer is judged", default=False
