@@ -49,6 +49,12 @@ class Message(TypedDict):
     tool_call_id: NotRequired[str]
 
 
+SAMPLING_FIELDS = frozenset(
+    {"top_k", "min_p", "repeat_penalty", "frequency_penalty", "presence_penalty", "logit_bias"}
+)
+"""Fields of `Sampling.extra_body` that are about sampling, by the names of llama.cpp's server."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """Sampling parameters.
@@ -62,7 +68,8 @@ class Sampling:
             to it while they generate. One that cannot express it says so once in the log, and goes on
             without: check the answer.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
-        extra_body: More fields of a request, over ours. Needs `any_request`. Never logged or recorded.
+        extra_body: More fields of a request, over ours. Needs `any_request`, or `fields` that
+            name them. Never logged or recorded.
         extra_headers: More headers of a request. As for `extra_body`.
         logprobs: Report the log-probability of each token, from engines with `EngineInfo.logprobs`.
         unset: Which of `temperature`, `top_p` and `max_tokens` nobody asked for: a server's own hold in
@@ -145,6 +152,7 @@ class EngineInfo:
         any_message: Takes every `Message` of the OpenAI protocol. Other engines take plain text from
             `system`, `user` and `assistant` (`engines.messages`).
         any_request: Takes any `Sampling.extra_body` and `extra_headers`.
+        fields: What it takes of `Sampling.extra_body`, if not anything.
         own_sampling: Has sampling parameters of its own, which hold for those in `Sampling.left_out`.
         tools: Takes `Sampling.tools`, `tool_choice` and `parallel_tool_calls` in `extra_body`, and messages
             with calls of tools and what they gave.
@@ -167,6 +175,7 @@ class EngineInfo:
     chats: bool = True
     any_message: bool = False
     any_request: bool = False
+    fields: frozenset[str] = frozenset()
     tools: bool = False
     own_sampling: bool = False
     schemas: bool = False

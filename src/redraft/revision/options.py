@@ -546,15 +546,17 @@ def check_request(plan: Plan) -> None:
         UsageError: It names the engine and the option.
     """
     sampling, info = plan.sampling, plan.info
-    beside = OF_TOOLS if info.tools else ()
+    beside = info.fields | frozenset(OF_TOOLS if info.tools else ())
     extra = {name: part for name, part in (sampling.extra_body or {}).items() if name not in beside}
     given = ["tools"] if plan.tools and not info.tools else []
     if not info.any_request:
         more = {"extra_body": extra, "extra_headers": sampling.extra_headers}
         given += [name for name, value in more.items() if value]
     if given:
+        field = f" with {next(iter(extra))!r}" if given[0] == "extra_body" else ""
+        takes = f" It takes {', '.join(sorted(info.fields))}." if field and info.fields else ""
         raise UsageError(
-            f"the engine {info.engine} takes no {given[0]}.",
+            f"the engine {info.engine} takes no {given[0]}{field}.{takes}",
             hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
         )
     own = {"stop": plan.stop, "tools": plan.tools, "chain_tokens": plan.chain_tokens}

@@ -22,6 +22,7 @@ from redraft.serve.errors import Refusal, invalid
 from redraft.serve.limits import Limits
 from redraft.serve.logprobs import Noting, noting, of_completion
 from redraft.serve.models import Model, Models
+from redraft.serve.passed import OF_COMPLETIONS, with_passed
 from redraft.serve.replies import DONE, FINISHES, counts_of, event_of
 from redraft.serve.requests import (
     OPTIONS,
@@ -46,14 +47,11 @@ OWN = ("model", "prompt", "stream", "stream_options", "n", "logprobs")
 UNSUPPORTED: Mapping[str, Sequence[Any]] = {
     "best_of": [1],
     "echo": [False],
-    "frequency_penalty": [0],
-    "logit_bias": [{}],
-    "presence_penalty": [0],
     "suffix": [""],
 }
 """Fields that cannot be met, with the values that ask for what happens anyway."""
 
-FIELDS = (*OWN, *NAMES, *WITHOUT_EFFECT, *UNSUPPORTED)
+FIELDS = (*OWN, *NAMES, *OF_COMPLETIONS, *WITHOUT_EFFECT, *UNSUPPORTED)
 
 
 @dataclass(frozen=True)
@@ -88,6 +86,7 @@ def completion_request(body: Mapping[str, Any], models: Models, limits: Limits) 
     model = models.named(typed(body, "model", str, "the name of a model"))
     _check_continues(model)
     options, noted = chain_options(body, model, limits, (), NAMES), None
+    options = with_passed(options, body, model, OF_COMPLETIONS)
     if "logprobs" in body:
         options, noted = noting(options, model.name, alternatives(body, "logprobs"))
     prompts = _prompts(body, answers_in(body, limits), limits)

@@ -10,6 +10,7 @@ from redraft.options import PlainOptions, json_schema_of
 from redraft.serve import completions, embeddings, responses
 from redraft.serve.limits import Limits
 from redraft.serve.logprobs import MOST_LIKELY
+from redraft.serve.passed import OF_CHAT, OF_COMPLETIONS, SCHEMAS
 from redraft.serve.requests import OPTIONS, REVISION, UNSUPPORTED, WITHOUT_EFFECT
 
 _LIMITS = Limits()
@@ -97,6 +98,7 @@ _FORMAT = {
 _CHAT = _object(
     {
         **_properties(OPTIONS),
+        **{name: SCHEMAS[name] for name in OF_CHAT},
         **_unsupported(UNSUPPORTED),
         **_SHARED,
         "messages": {"type": "array", "items": _MESSAGE, "minItems": 1},
@@ -115,6 +117,7 @@ _CHAT = _object(
 _COMPLETIONS = _object(
     {
         **_properties(completions.NAMES),
+        **{name: SCHEMAS[name] for name in OF_COMPLETIONS},
         **_unsupported(completions.UNSUPPORTED),
         **_ALWAYS,
         "prompt": {

@@ -28,6 +28,7 @@ from redraft.serve.errors import invalid, told
 from redraft.serve.limits import Limits
 from redraft.serve.logprobs import MOST_LIKELY, Noting, noting
 from redraft.serve.models import Model, Models
+from redraft.serve.passed import OF_CHAT, with_passed
 from redraft.verify.base import Check, schema_of
 from redraft.verify.kinds import COMPUTED
 from redraft.verify.parse import parse_check
@@ -63,21 +64,17 @@ WITHOUT_EFFECT = ("user", "metadata", "store", "service_tier", "safety_identifie
 """Fields that say nothing about the answer."""
 
 UNSUPPORTED: Mapping[str, Sequence[Any]] = {
-    "frequency_penalty": [0],
-    "presence_penalty": [0],
-    "logit_bias": [{}],
     "modalities": [["text"]],
     "functions": [[]],
     "function_call": ["none"],
     "audio": [],
     "prediction": [],
-    "reasoning_effort": [],
     "verbosity": [],
     "web_search_options": [],
 }
 """Fields that cannot be met, with the values that ask for what happens anyway."""
 
-FIELDS = (*OWN, *OPTIONS, *WITHOUT_EFFECT, *UNSUPPORTED)
+FIELDS = (*OWN, *OPTIONS, *OF_CHAT, *WITHOUT_EFFECT, *UNSUPPORTED)
 
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """A lone surrogate in JSON. It may also be half of a pair, which is a character."""
@@ -179,6 +176,7 @@ def chat_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Ask
     model = models.named(typed(body, "model", str, "the name of a model"))
     prompt = prompt_in(typed(body, "messages", list, _MESSAGES), "messages")
     options, noted = chain_options(body, model, limits, _format(body, limits)) | of_tools(body, model), None
+    options = with_passed(options, body, model, OF_CHAT)
     most = alternatives(body, "top_logprobs")
     if flag(body, "logprobs"):
         options, noted = noting(options, model.name, most)

@@ -18,7 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Finish
-from redraft.engines.base import Delta, EngineInfo, Health, Likeliest, Message, Sampling, Tokens, Vectors
+from redraft.engines.base import (
+    SAMPLING_FIELDS,
+    Delta,
+    EngineInfo,
+    Health,
+    Likeliest,
+    Message,
+    Sampling,
+    Tokens,
+    Vectors,
+)
 from redraft.engines.fit import check_memory, check_settings, context_of, trained_context
 from redraft.engines.llamacpp.child import ChildSettings
 from redraft.engines.llamacpp.client import Child, ChildRefusal
@@ -343,6 +353,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         context=context,
         token_ids=True,
         chats=template is not None,
+        fields=SAMPLING_FIELDS,
         tools="tools" in (template or ""),
         schemas=True,
         embeds=_embeds(headers[0]),
@@ -369,18 +380,27 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
         "n_predict": limit,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "samplers": ["temperature", "top_p"] if sampling.top_p < 1 else ["temperature"],
+        "samplers": _samplers(sampling),
         "stop": [text for text in stop if text],
         "stream": True,
         "return_tokens": True,
         "cache_prompt": True,
     }
+    request |= {name: value for name, value in (sampling.extra_body or {}).items() if name in SAMPLING_FIELDS}
     if sampling.logprobs:
         # A token that is drafted comes without its probability.
         request |= {"n_probs": max(1, sampling.top_logprobs), "speculative.n_max": 0}
     if sampling.seed is not None:
         request["seed"] = sampling.seed % 2**31
     return request
+
+
+def _samplers(sampling: Sampling) -> list[str]:
+    """Return what draws a token, in vLLM's order. Whatever is not named stays off."""
+    asked = (sampling.extra_body or {}).keys()
+    penalties = ["penalties"] if any(name.endswith("_penalty") for name in asked) else []
+    cuts = {"top_k": "top_k" in asked, "top_p": sampling.top_p < 1, "min_p": "min_p" in asked}
+    return [*penalties, "temperature", *(name for name, wanted in cuts.items() if wanted)]
 
 
 def _likeliest(chances: dict[str, Any]) -> Likeliest:

@@ -1,0 +1,79 @@
+"""Fields of a request that are passed on as they are, to engines that take them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from redraft.engines.base import SAMPLING_FIELDS, Engine
+from redraft.errors import shown
+from redraft.revision.options import Options
+from redraft.serve.errors import invalid
+from redraft.serve.models import Model
+
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "top_k": (0, 2**31 - 1),
+    "min_p": (0, 1),
+    "repeat_penalty": (0.01, 10),
+    "frequency_penalty": (-2, 2),
+    "presence_penalty": (-2, 2),
+}
+"""OpenAI's own ranges for its two penalties."""
+
+_MOST_BIASES = 1024
+_NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}
+"""Values that ask for what happens anyway: clients send them to every server."""
+
+OF_CHAT = (*sorted(SAMPLING_FIELDS), "chat_template_kwargs", "reasoning_effort")
+OF_COMPLETIONS = tuple(sorted(SAMPLING_FIELDS))
+
+_TEXT = {"type": "string"}
+_OBJECT = {"type": "object"}
+SCHEMAS: Mapping[str, Mapping[str, Any]] = {
+    **{name: {"type": "number", "minimum": low, "maximum": high} for name, (low, high) in _RANGES.items()},
+    "top_k": {"type": "integer", "minimum": 0},
+    "logit_bias": {**_OBJECT, "additionalProperties": {"type": "number"}, "maxProperties": _MOST_BIASES},
+    "chat_template_kwargs": _OBJECT,
+    "reasoning_effort": _TEXT,
+}
+"""The JSON Schema of each, for the description of the API."""
+
+
+def with_passed(options: Options, body: Mapping[str, Any], model: Model, names: Sequence[str]) -> Options:
+    """Return the options with the fields that go to the model's engine.
+
+    Raises:
+        Refusal: A value is wrong, or the engine does not take the field.
+    """
+    found = {name: body[name] for name in names if name in body}
+    for name, value in found.items():
+        if (fault := _fault(name, value)) is not None:
+            raise invalid(f"{name} is {shown(value)}. It should be {fault}.", name)
+    asked = {name: value for name, value in found.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
+    info = cast("Engine", model.options["model"]).info
+    for name in asked:
+        if not (info.any_request or name in info.fields):
+            takes = f" It takes {', '.join(sorted(info.fields))}." if info.fields else ""
+            message = (
+                f"the model {model.name!r} runs on {info.engine}, which takes no {name}.{takes} Leave it out."
+            )
+            raise invalid(message, name, code="unsupported")
+    if not asked:
+        return options
+    return {**options, "extra_body": {**(options.get("extra_body") or {}), **asked}}
+
+
+def _fault(name: str, value: Any) -> str | None:
+    """Return what the value should be, if it is not that."""
+    if name in _RANGES:
+        low, high = _RANGES[name]
+        kind: Any = int if name == "top_k" else int | float
+        fits = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
+        return None if fits else f"a {'whole ' * (kind is int)}number from {low:,} to {high:,}"
+    if name == "logit_bias":
+        numbers = isinstance(value, dict) and all(type(each) in (int, float) for each in value.values())
+        fits = numbers and len(value) <= _MOST_BIASES and all(key.isdecimal() for key in value)
+        return None if fits else f"an object of up to {_MOST_BIASES:,} token ids, each with a number"
+    if name == "chat_template_kwargs":
+        return None if isinstance(value, dict) else "an object"
+    return None if isinstance(value, str) and len(value) <= 40 else "a text, such as 'low'"

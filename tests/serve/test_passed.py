@@ -1,0 +1,117 @@
+"""Fields that go to a model's engine as they are, or are refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import redraft
+from redraft.engines.base import EngineInfo
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.scripted import ScriptedEngine
+from redraft.errors import UsageError
+from tests.engines.fake_server import FakeServer, chat_reply, raw_reply
+from tests.serve.running import Server, plain, served
+
+SAMPLING = {"top_k": 5, "min_p": 0.1, "repeat_penalty": 1.1, "frequency_penalty": 0.5, "presence_penalty": -1}
+BIAS = {"logit_bias": {"42": -100}}
+OF_TEMPLATE = {"chat_template_kwargs": {"enable_thinking": False}, "reasoning_effort": "low"}
+
+
+class Local(ScriptedEngine):
+    """An engine that takes few fields, as llama.cpp here."""
+
+    @property
+    def info(self) -> EngineInfo:
+        return EngineInfo("m", "local", fields=frozenset({"top_k"}))
+
+
+@pytest.fixture
+def upstream() -> Iterator[FakeServer]:
+    with FakeServer() as server:
+        server.on("POST /v1/chat/completions", chat_reply("It rains."))
+        server.on("POST /v1/completions", raw_reply("It rains."))
+        yield server
+
+
+@pytest.fixture
+def server(upstream: FakeServer) -> Iterator[Server]:
+    models = {"plain": plain(RemoteEngine(upstream.url, "m")), "local": plain(Local(["It rains."]))}
+    with served(models) as running:
+        yield running
+
+
+def test_a_server_gets_them(server: Server, upstream: FakeServer) -> None:
+    asked = {**SAMPLING, **BIAS, **OF_TEMPLATE}
+    assert server.post(asked).status_code == 200
+    assert asked.items() <= upstream.requests[-1].json.items()
+    with server.client() as client:
+        client.completions.create(model="plain", prompt="Rain", extra_body={**SAMPLING, **BIAS})
+    assert {**SAMPLING, **BIAS}.items() <= upstream.requests[-1].json.items()
+
+
+@pytest.mark.parametrize(
+    "field", [{"min_p": 0.1}, BIAS, *({name: OF_TEMPLATE[name]} for name in OF_TEMPLATE)]
+)
+def test_an_engine_that_cannot_take_one_says_which_it_takes(server: Server, field: dict[str, Any]) -> None:
+    reply = server.post({"model": "local", "top_k": 3, **field})
+    error = reply.json()["error"]
+    assert (reply.status_code, error["param"], error["code"]) == (400, next(iter(field)), "unsupported")
+    assert f"takes no {next(iter(field))}. It takes top_k. Leave it out." in error["message"]
+    with pytest.raises(UsageError, match=rf"takes no extra_body with '{next(iter(field))}'. It takes top_k"):
+        redraft.revise("Rain?", model=Local(["It rains."]), extra_body={"top_k": 3, **field})
+
+
+def test_neutral_values_are_no_demand(server: Server) -> None:
+    neutral = {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}}
+    assert server.post({"model": "local", **neutral}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"top_k": -1},
+        {"top_k": 1.5},
+        {"min_p": 2},
+        {"repeat_penalty": 0},
+        {"frequency_penalty": True},
+        {"presence_penalty": "1"},
+        {"logit_bias": {"rain": 1}},
+        {"logit_bias": [1]},
+        {"chat_template_kwargs": 1},
+        {"reasoning_effort": 3},
+    ],
+)
+def test_a_wrong_value_is_named(server: Server, field: dict[str, Any]) -> None:
+    reply = server.post(field)
+    (name,) = field
+    assert (reply.status_code, reply.json()["error"]["param"]) == (400, name)
+    assert f"{name} is " in reply.json()["error"]["message"]
+
+
+@pytest.mark.model
+def test_llamacpp_takes_those_of_sampling(default_model: Path) -> None:
+    def said(**extra: Any) -> str:
+        options: Any = {"max_revisions": 0, "max_tokens": 12, "seed": 1, "temperature": 5}
+        return redraft.revise("Describe rain.", model=str(default_model), extra_body=extra, **options).answer
+
+    greedy = said(top_k=1)
+    assert greedy == said(top_k=1, min_p=0.5) == said(min_p=1)
+    assert greedy != said()
+    first = redraft.revise(
+        "Describe rain.", model=str(default_model), max_revisions=0, max_tokens=40, temperature=0
+    )
+    repeated = {"repeat_penalty": 1.8, "frequency_penalty": 2, "presence_penalty": 2}
+    other = redraft.revise(
+        "Describe rain.",
+        model=str(default_model),
+        max_revisions=0,
+        max_tokens=40,
+        temperature=0,
+        extra_body=repeated,
+    )
+    assert other.answer != first.answer
+    assert said(top_k=1, logit_bias={str(token): -100 for token in range(100, 20_000)}) != greedy
