@@ -42,6 +42,7 @@ LAYERS = {
     "files": (1, "errors, config, files"),
     "counting": (1, "errors, config, files"),
     "ids": (1, "errors, config, files"),
+    "licences": (1, "errors, config, files"),
     "machine": (1, "errors, config, files"),
     "hub": (1, "errors, config, files"),
     "options": (1, "errors, config, files"),

@@ -136,6 +136,17 @@ def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
         return found
 
 
+def fetch_card(repo: str) -> Path | None:
+    """Fetch the card of a model unless it is cached. Return its folder, or None if it cannot be had."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        with _asking(repo, "model"):
+            return Path(hf_hub_download(repo, _CARD, endpoint=_endpoint())).parent
+    except (_OutOfReach, ModelError):
+        return None
+
+
 def _info(name: str, kind: Kind) -> tuple[list[str], Any]:
     """Return the files of a repository, and the data of its card."""
     from huggingface_hub import HfApi

@@ -115,6 +115,34 @@ def test_rows_and_tensors_that_the_base_lacks(tmp_path: Path, exact: bool) -> No
     assert lines[0] == "vocabulary: zero (as the delta says)"
 
 
+@pytest.mark.parametrize(
+    ("base", "delta", "licence", "said"),
+    [
+        (
+            "license: other",
+            "license: cc-by-nc-4.0",
+            "other",
+            "cc-by-nc-4.0 (delta delta); other (base base).",
+        ),
+        ("license: MIT", "license: mit", "mit", ""),
+        ("tags: x", "license: cc-by-nc-4.0", "cc-by-nc-4.0", "the licence is cc-by-nc-4.0 (delta delta)."),
+        ("license: mit", "tags: x", "other", "mit (base base); unknown (delta delta)."),
+    ],
+)
+def test_licences_of_base_and_delta_go_into_what_they_make(
+    tmp_path: Path, base: str, delta: str, licence: str, said: str
+) -> None:
+    release(tmp_path, "none")
+    for name, front in (("base", base), ("delta", delta)):
+        (tmp_path / name / "README.md").write_text(f"---\n{front}\n---\n")
+    lines: list[str] = []
+    run = Run(tell=lines.append, caution=lines.append)
+    apply(tmp_path / "base", tmp_path / "delta", tmp_path / "again", run)
+    assert f"license: {licence}\n" in (tmp_path / "again" / "README.md").read_text()
+    assert bool(said) is any("licence" in line for line in lines)
+    assert said in "\n".join(lines)
+
+
 def test_a_tokenizer_is_the_deltas_and_not_half_of_each(tmp_path: Path) -> None:
     release(tmp_path, "none")
     for name in ("tokenizer.json", "chat_template.jinja", "special_tokens_map.json", "LICENSE"):

@@ -272,7 +272,7 @@ def _run(
 
     remark: Callable[[str], None] = (lambda _: None) if quiet else tell
     with _progress(source, quiet, resumes=resumes) as progress:
-        yield Run(force, allow_pickle, command_line(), progress, remark, warn)
+        yield Run(force, allow_pickle, command_line(), progress, remark, warn, caution=tell)
     if warnings:
         raise typer.Exit(1)
 

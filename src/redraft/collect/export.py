@@ -11,6 +11,7 @@ from redraft.formats.read.conversations import asks
 from redraft.formats.read.files import to_line
 from redraft.formats.read.records import Ids, RawRecord
 from redraft.formats.write import MAKERS, NO_QUESTION, ExportFormat, Loss, Unfit, losses
+from redraft.licences import UNKNOWN, licence_in
 
 
 class Exported(NamedTuple):
@@ -20,12 +21,14 @@ class Exported(NamedTuple):
         own: The id in the record; None if the format has none.
         id: The chain's id.
         lost: Parts of the chain that the format cannot hold.
+        licence: The chain's licence, which no format holds.
     """
 
     data: bytes
     own: str | int | None
     id: str
     lost: frozenset[Loss] = frozenset()
+    licence: str = UNKNOWN
 
 
 def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> list[Exported] | Drop:
@@ -42,7 +45,8 @@ def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> list[Expor
         return Drop(made.rule, made.reason, raw.where, chain.id, chain.model_dump(mode="json"))
     lost = losses(chain, to)
     records = made if isinstance(made, list) else [made]
-    return [Exported(to_line(record), record.get("id"), chain.id, lost) for record in records]
+    licence = licence_in(chain.meta.get("origin"))
+    return [Exported(to_line(record), record.get("id"), chain.id, lost, licence) for record in records]
 
 
 def with_unique_ids(records: Iterable[Exported]) -> Iterator[bytes]:

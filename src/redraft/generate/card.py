@@ -158,6 +158,8 @@ class Card:
         yield "refusals", f"{refusals}{self._dropped('refusals')}"
         if counts.marked:
             yield "markers", counts.markers
+        if counts.licences:
+            yield "licences", _cell(counts.licences)
         failed = self.failed.total()
         yield "failed", f"{counted(failed, 'record')}: {in_words(self.failed)}" if failed else "none"
 
@@ -206,9 +208,13 @@ def _table(rows: Iterable[tuple[str, str]]) -> str:
 
 def _code(value: Any) -> str:
     """Return a value as code in a table: on one line, shortened."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split()).replace("|", "\\|").replace("`", "'")
+    text = _cell(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return f"`{text if len(text) <= _LONGEST else text[:_LONGEST] + '…'}`"
+
+
+def _cell(text: str) -> str:
+    """Return a text for a table: on one line."""
+    return " ".join(text.split()).replace("|", "\\|").replace("`", "'")
 
 
 def _money(usd: float | None) -> str:

@@ -21,6 +21,7 @@ from redraft.generate.cleanup import RULES, cleaned
 from redraft.generate.leaks import leaks
 from redraft.generate.refusals import refusals
 from redraft.jobs.causes import in_words
+from redraft.licences import MOST_ORIGINS, UNKNOWN, Source, ids_of, origin_of, rest_of
 from redraft.revision.summary import Summary
 from redraft.verify.base import Check
 from redraft.verify.code import code_check_of
@@ -61,6 +62,7 @@ class ChainCounts(Summary):
         marked: Chains in which a text has a heading of the text format (`formats.selfee`).
         refused: Chains whose best answer or a feedback is a refusal.
         refusals: Those texts, by part.
+        origins: Chains by data set and licence of their records.
     """
 
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -69,6 +71,7 @@ class ChainCounts(Summary):
     marked: int = 0
     refused: int = 0
     refusals: Counter[str] = field(default_factory=Counter)
+    origins: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, chain: Chain) -> None:
         """Count a finished chain."""
@@ -80,6 +83,13 @@ class ChainCounts(Summary):
         found = refusing(chain)
         self.refused += bool(found)
         self.refusals += found
+        origin = origin_of(chain.meta, chain.id.partition("/")[0])
+        self.origins[origin if len(self.origins) < MOST_ORIGINS else ("other data", rest_of(origin[1]))] += 1
+
+    @property
+    def sources(self) -> list[Source]:
+        """The records' data sets with licences."""
+        return [Source("data", *each) for each in sorted(self.origins)]
 
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the summary, each a name and a text."""
@@ -87,6 +97,7 @@ class ChainCounts(Summary):
         texts.append(("leaks", self.leaks if self.leaking else ""))
         texts.append(("refusals", self.with_refusals if self.refused else ""))
         texts.append(("markers", self.markers if self.marked else ""))
+        texts.append(("licences", self.licences))
         return super().rows() + [(name, text) for name, text in texts if text]
 
     @property
@@ -100,6 +111,13 @@ class ChainCounts(Summary):
         parts = [("answer", "best answer"), ("feedback", "feedback")]
         where = ", ".join(counted(self.refusals[part], name) for part, name in parts if self.refusals[part])
         return f"{counted(self.refused, 'chain')} with a refusal: {where}"
+
+    @property
+    def licences(self) -> str:
+        """The licences of the records with their data sets, in words; empty if none is known."""
+        ids = ids_of(self.sources)
+        told = (f"{name} ({', '.join(each.name for each in of)})" for name, of in ids.items())
+        return "; ".join(told) if ids.keys() - {UNKNOWN} else ""
 
     @property
     def markers(self) -> str:

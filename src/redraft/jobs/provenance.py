@@ -196,6 +196,12 @@ def _is_source(source: dict[str, Any]) -> bool:
     return isinstance(source.get("path"), str) and isinstance(source.get("bytes", 0), int)
 
 
+def licences_beside(output: Path) -> list[str]:
+    """Return the licences of the records that an output was made from, as its record lists them."""
+    found = (RunFile(output).read() or {}).get("licences")
+    return sorted(map(str, found)) if isinstance(found, dict) else []
+
+
 def fingerprint(
     files: Sequence[Path], name: str | None = None, lengths: Mapping[Path, int | None] | None = None
 ) -> dict[str, Any]:

@@ -1,22 +1,27 @@
-"""Converts the licence and base model of a model card (the front matter of README.md) to GGUF keys and back.
+"""Reads and writes model cards (the front matter of README.md): licence, base models, data, sources.
 
-The keys are those of llama.cpp's converter (gguf-py, metadata.py). Cards are untrusted: only plain values and
-lists of four fields are read, and all other YAML is ignored.
+What is made from several sources gets a card that lists all of them with their licences (`redraft_sources`).
+It becomes keys of a GGUF file and comes back from them. The other keys are those of llama.cpp's converter
+(gguf-py, metadata.py). Cards are untrusted: only plain values and lists of a few fields are read, and all
+other YAML is ignored.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from redraft.weights.checkpoint import read_small
+from redraft.licences import OTHER, UNKNOWN, Source, clash, ids_of, remark
+from redraft.weights.checkpoint import Checkpoint, read_small
+from redraft.weights.output import OutputFolder, Run
 
 CARD = "README.md"
 _FIELD = re.compile(r"([a-z_]+):[ \t]*(.*)")
 _ITEM = re.compile(r"[ \t]*-[ \t]+(.+)")
-_PLAIN = re.compile(r"[\w.:/+ -]{1,200}")
+_MOST = 200
+_PLAIN = re.compile(rf"[\w.:/+ -]{{1,{_MOST}}}")
 _KEYS = {
     "license": "general.license",
     "license_name": "general.license.name",
@@ -24,36 +29,187 @@ _KEYS = {
 }
 _HUB = "https://huggingface.co/"
 _MOST_BASES = 16
+_SOURCES, _SOURCES_KEY = "redraft_sources", "redraft.sources"
+_LONGEST = 80  # characters of a source's name
+_LISTED = re.compile(
+    r"(apache|mpl|artistic|ecl)-2\.0|mit|isc|zlib|unlicense|wtfpl|ncsa|0bsd|bsd(-[23]-clause(-clear)?)?|cc0-1\.0|cc"
+    r"|cc-by(-nc)?(-sa|-nd)?(-[234]\.[05])?|[al]?gpl(-[23]\.[01])?|lgpl-lr|e[pu]pl-[12]\.[012]|afl-3\.0"
+    r"|(creativeml-|bigscience-)?openrail(-m|\+\+)?|(bigscience-bloom|bigcode-openrail)-.*|odc-by|odbl|pddl|c-uda"
+    r"|cdla-.*|llama[234](\.[123])?|gemma|unknown"
+)
+"""Licences that the hub knows by their own id (huggingface.co/docs/hub/repositories-licenses)."""
+_CACHED = re.compile(r"-[0-9a-f]{16}$")  # ends the name of a folder that `engines.hf.folders` made
 
 
-def card_metadata(folder: Path) -> dict[str, str | int]:
-    """Return the GGUF keys for the licence and base models that a folder's card names."""
-    try:
-        text = read_small(folder / CARD).decode("utf-8", "replace")
-    except FileNotFoundError:
-        return {}
-    fields = _front_matter(text)
-    keys: dict[str, str | int] = {key: fields[name][0] for name, key in _KEYS.items() if fields.get(name)}
-    bases = [base for base in fields.get("base_model", []) if base.count("/") == 1][:_MOST_BASES]
-    if bases:
-        keys["general.base_model.count"] = len(bases)
-    for number, base in enumerate(bases):
-        organisation, name = base.split("/")
-        keys[f"general.base_model.{number}.name"] = _title(name)
-        keys[f"general.base_model.{number}.organization"] = _title(organisation)
-        keys[f"general.base_model.{number}.repo_url"] = _HUB + base
+Part = tuple[Checkpoint, str]
+"""A checkpoint and what it is: base, adapter or delta."""
+
+
+def card_metadata(folder: Path) -> dict[str, Any]:
+    """Return the GGUF keys for the licence, the base models, the data and the sources that a card names."""
+    fields = _fields(folder)
+    keys: dict[str, Any] = {key: fields[name][0] for name, key in _KEYS.items() if fields.get(name)}
+    listed = _listed(fields)
+    if len(ids := ids_of(listed)) > 1 and keys.get("general.license") == OTHER:
+        keys["general.license.name"] = ", ".join(ids)
+    keys |= _models("base_model", [base for base in fields.get("base_model", []) if base.count("/") == 1])
+    keys |= _models("dataset", fields.get("datasets", []))
+    return keys | ({_SOURCES_KEY: [_line(each) for each in listed]} if listed else {})
+
+
+def _models(kind: str, names: Sequence[str]) -> dict[str, str | int]:
+    """Return the keys for repositories of a kind. A name without an organisation is no address."""
+    names = names[:_MOST_BASES]
+    keys: dict[str, str | int] = {f"general.{kind}.count": len(names)} if names else {}
+    for number, each in enumerate(names):
+        organisation, _, name = each.rpartition("/")
+        keys[f"general.{kind}.{number}.name"] = _title(name) if organisation else name
+        if organisation:
+            keys[f"general.{kind}.{number}.organization"] = _title(organisation)
+            place = "datasets/" if kind == "dataset" else ""
+            keys[f"general.{kind}.{number}.repo_url"] = f"{_HUB}{place}{each}"
     return keys
 
 
 def card_of(metadata: Mapping[str, Any]) -> str | None:
-    """Return a card with the licence and base models of a GGUF file, or None if it has neither."""
+    """Return a card with the licence, base models and sources of a GGUF file, or None if it names none."""
+    bases, title = list(_bases(metadata)), _plain(metadata.get("general.name"))
+    named = metadata.get(_SOURCES_KEY)
+    if listed := _listed({_SOURCES: list(named)} if isinstance(named, list | tuple) else {}):
+        return card_text(title or "", listed, bases)
     lines = [f"{name}: {value}" for name, key in _KEYS.items() if (value := _plain(metadata.get(key)))]
-    bases = list(_bases(metadata))
     lines += ["base_model:", *(f"- {base}" for base in bases)] if bases else []
     if not lines:
         return None
-    title = _plain(metadata.get("general.name"))
     return "\n".join(["---", *lines, "---", *([f"# {title}"] if title else [])]) + "\n"
+
+
+def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) -> str:
+    """Return a card for what was made from some sources.
+
+    Args:
+        title: Its heading.
+        sources: All sources, with their licences.
+        bases: The base models, as org/name on the hub.
+    """
+    name, listed = _licence(sources)
+    licence = [f"license: {name}"] if listed else [f"license: {OTHER}", f"license_name: {name}"]
+    data = dict.fromkeys(each.name for each in sources if each.kind == "data" and " " not in each.name)
+    lists = {"base_model": dict.fromkeys(bases), "datasets": data}
+    lists[_SOURCES] = dict.fromkeys(f'"{_line(each)}"' for each in sources)
+    more = [line for name, of in lists.items() if of for line in (f"{name}:", *(f"- {each}" for each in of))]
+    rows = [f"| {kind} | {name} | {of} |" for kind, name, of in dict.fromkeys(map(_plainly, sources))]
+    table = ["Made from these sources:", "", "| | source | licence |", "|---|---|---|", *rows]
+    return "\n".join(["---", *licence, *more, "---", f"# {title}", "", *table]) + "\n"
+
+
+def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
+    """Return what a model or an adapter was made from, by the card in its folder.
+
+    Args:
+        folder: The folder.
+        kind: What it is itself, if the card lists no sources, or says another licence than these have.
+        name: Its name; by default, that of the folder.
+    """
+    fields = _fields(folder)
+    own, listed = fields.get("license", []), _listed(fields)
+    mixed = own == [OTHER] and len(ids_of(listed)) > 1
+    if own == [OTHER]:
+        own = fields.get("license_name") or own
+    if listed and (mixed or own == [_licence(listed)[0]]):
+        return listed
+    return (Source(kind, name or model_name(folder), " AND ".join(own) or UNKNOWN),)
+
+
+def is_ours(folder: Path) -> bool:
+    """Return whether the card in a folder lists sources, as redraft's cards do."""
+    return _SOURCES in _fields(folder)
+
+
+def bases_of(folder: Path) -> list[str]:
+    """Return the base models that the card in a folder names."""
+    return _fields(folder).get("base_model", [])
+
+
+def is_known(sources: Iterable[Source]) -> bool:
+    """Return whether a licence of a source is known."""
+    return any(name != UNKNOWN for name in ids_of(sources))
+
+
+def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
+    """Replace the card in an output that is made from two checkpoints, unless the first one's says it all.
+
+    Say what a user should know of the licences.
+
+    Args:
+        out: The output, with the card of the first.
+        run: What all jobs share.
+        first: The checkpoint whose card is in the output, and what it is.
+        second: The other one. If nothing is known of a base, the first one's card stands.
+    """
+    found = [
+        sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)
+        for each, kind in (first, second)
+    ]
+    sources = tuple(dict.fromkeys(source for of in found for source in of))
+    if second[1] == "base" and not is_known(found[1]):
+        sources = found[0]
+    if not is_known(sources):
+        return
+    if set(sources) != set(found[0]):
+        bases = [base for each, _ in (first, second) for base in bases_of(each.folder)]
+        (out.aside / CARD).write_text(card_text(out.path.name, sources, bases), "utf-8")
+    say_licences(sources, run)
+
+
+def say_licences(sources: Sequence[Source], run: Run) -> None:
+    """Say what a user should know of the licences of an output, even a quiet one if they clash."""
+    if text := remark(sources):
+        (run.caution if clash(sources) else run.tell)(text)
+
+
+def model_name(folder: Path) -> str:
+    """Return the name of a model in a folder. In the hub's cache that is org/name."""
+    path = folder.resolve()
+    owner = path.parent.parent.name
+    if path.parent.name == "snapshots" and owner.startswith("models--"):
+        return owner.removeprefix("models--").replace("--", "/", 1)
+    return _CACHED.sub("", path.name)
+
+
+def _fields(folder: Path) -> dict[str, list[str]]:
+    try:
+        return _front_matter(read_small(folder / CARD).decode("utf-8", "replace"))
+    except FileNotFoundError:
+        return {}
+
+
+def _listed(fields: Mapping[str, Sequence[str]]) -> tuple[Source, ...]:
+    """Return the sources that a card lists."""
+    found = []
+    for line in fields.get(_SOURCES, ()):
+        head, _, licence = (_plain(line) or "").rpartition(": ")
+        kind, _, name = head.partition(" ")
+        if kind:
+            found.append(Source(kind, name, licence))
+    return tuple(found)
+
+
+def _licence(sources: Iterable[Source]) -> tuple[str, bool]:
+    """Return the licence of what some sources make, as an id, and whether the hub knows it by that."""
+    ids = list(ids_of(sources))
+    return "-and-".join(ids)[:_MOST], len(ids) == 1 and _LISTED.fullmatch(ids[0]) is not None
+
+
+def _plainly(source: Source) -> Source:
+    """Return a source in characters that a card may have."""
+    kind, name, licence = (re.sub(r"[^\w./+-]+", " ", text).strip() for text in source)
+    return Source(kind, name[:_LONGEST] or "without a name", " AND ".join(ids_of([source])) or licence)
+
+
+def _line(source: Source) -> str:
+    kind, name, licence = _plainly(source)
+    return f"{kind} {name}: {licence}"[:_MOST]
 
 
 def _bases(metadata: Mapping[str, Any]) -> Iterator[str]:

@@ -21,6 +21,7 @@ import torch
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights import plausible, vocabulary
+from redraft.weights.card import join_cards
 from redraft.weights.checkpoint import BIN, Checkpoint, open_checkpoint
 from redraft.weights.dtypes import FLOATS, dtype_size, torch_dtype
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
@@ -148,6 +149,7 @@ def apply(
     provenance = {"inputs": inputs, "vocabulary": recipe.vocabulary}
     with OutputFolder(dst, run, provenance=provenance) as out:
         _take_side_files(ours, theirs, recipe, out, run.tell)
+        join_cards(out, run, (theirs, "delta"), (ours, "base"))
         summed = [_summed(each, recipe) for each in theirs.tensors.values()]
         for shard in out.todo(same_layout(theirs, summed)):
             with out.shard(shard) as writer:

@@ -73,6 +73,7 @@ class Run:
         progress: Called with the number of bytes processed.
         tell: Called with each remark.
         warn: Called with each warning: values that are NaN or infinite, or became so.
+        caution: Called with what a user should know before publishing the output: licences that clash.
     """
 
     force: bool = False
@@ -81,6 +82,7 @@ class Run:
     progress: Progress = lambda _: None
     tell: Say = lambda _: None
     warn: Say = lambda _: None
+    caution: Say = lambda _: None
 
 
 BY_DEFAULT = Run()

@@ -25,6 +25,11 @@ parts:
   - {file: more.jsonl, licence: MIT, get: ask me}
 """
 
+MIXED = (
+    "redraft: the sources have different licences, so the result's is 'other': cc-by-nc-4.0 (data chat); "
+    "mit (data sums). cc-by-nc-4.0: not for commercial use."
+)
+
 SHIPPED = shipped_recipes("data")
 
 
@@ -60,7 +65,7 @@ def test_a_mix_says_what_it_is_made_of_and_what_fell_short(recipe: Path, tmp_pat
         "  sums          5  MIT",
         "  chat          4  CC BY-NC 4.0; 5 short",
         "  more          0  missing: all wanted of more.jsonl (MIT)",
-        "redraft: the mix is not for commercial use: CC BY-NC 4.0",
+        MIXED,
     ]
     making = json.loads((tmp_path / "out.jsonl.run.json").read_bytes())
     assert (making["command"], making["config"]["seed"]) == ("data merge", 3)
@@ -74,7 +79,7 @@ def test_a_mix_says_what_it_is_made_of_and_what_fell_short(recipe: Path, tmp_pat
 
 def test_nothing_is_left_behind_and_nothing_is_replaced(recipe: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "out.jsonl"
-    assert merge(recipe, "-o", out, "--skip-missing", "-q").stderr == ""
+    assert merge(recipe, "-o", out, "--skip-missing", "-q").stderr.splitlines() == [MIXED]
     assert sorted(path.name for path in out.parent.iterdir()) == ["out.jsonl", "out.jsonl.run.json"]
     assert "--force" in merge(recipe, "-o", out, "--skip-missing").stderr
 

@@ -57,6 +57,19 @@ def test_a_teacher_answers_criticises_and_corrects() -> None:
     assert "cleaned    apologies 1" in result.output
 
 
+def test_licences_of_records_go_into_chains_card_and_summary() -> None:
+    for name, licence in (("sums", "MIT"), ("talk", "CC BY-NC 4.0")):
+        records([{"instruction": f"About {name}?", "output": GOLD}])
+        words = ["data", "import", "records.json", "--licence", licence, "-o", f"{name}.jsonl"]
+        assert CliRunner().invoke(app, words).exit_code == 0
+    lines = Path("sums.jsonl").read_text() + Path("talk.jsonl").read_text().replace("records/0", "records/1")
+    Path("records.json").write_text(lines)
+    result = generate(["A.", GOOD, "B.", GOOD], "--quiet")
+    assert [chain.meta["origin"]["licence"] for chain in chains()] == ["MIT", "CC BY-NC 4.0"]
+    assert "| licences | cc-by-nc-4.0 (records); mit (records) |" in Path("out.jsonl.card.md").read_text()
+    assert "cc-by-nc-4.0: not for commercial use." in result.stderr
+
+
 def test_a_clean_up_rule_can_be_left_out() -> None:
     generate(["A bird.", BAD, "I apologize. A small bird.", GOOD], "--keep", "apologies")
     assert chains()[0].steps[1].answer == "I apologize. A small bird."

@@ -66,6 +66,18 @@ def test_the_output_becomes_alpacas_shape() -> None:
     assert records[0] == {"instruction": SHARED[0], "input": "", "output": "An answer."}
 
 
+def test_what_is_made_from_seeds_has_their_licences() -> None:
+    seeds = [
+        {"version": 1, "prompt": {"instruction": text}, "steps": [{"answer": "An answer."}], "best": 0}
+        | {"id": text, "stop": "ended", "meta": {"origin": {"dataset": "mine", "licence": "CC BY-NC 4.0"}}}
+        for text in ("Write a poem on rain.", "List three tall trees.", "Say why bread rises.")
+    ]
+    Path("seeds.jsonl").write_text("".join(json.dumps(each) + "\n" for each in seeds))
+    assert scripted("--count", "3", "--quiet", "--seeds", "seeds.jsonl").exit_code == 0
+    origin = {"dataset": "made from seeds.jsonl", "licence": ["CC BY-NC 4.0"]}
+    assert [chain.meta["origin"] for chain in read_jsonl(Path("out.jsonl"))] == [origin] * 3
+
+
 def test_a_dry_teacher_is_told_with_what_was_rejected() -> None:
     result = scripted("--count", "9")
     assert result.exit_code == 3

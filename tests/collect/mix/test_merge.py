@@ -13,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.collect.clean.dropped import Dropped
-from redraft.collect.mix.merge import OTHERS, Taken, merge, noncommercial
+from redraft.collect.mix.merge import Taken, merge, sources_in
 from redraft.collect.mix.recipe import MixPart, MixRecipe, read_recipe
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
+from redraft.licences import OTHERS, clash, forbids_commerce, remark
 
 
 def put(folder: Path, name: str, records: list[Any]) -> None:
@@ -195,7 +196,10 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
         "3": {**ours, "record": 3},
     }
     assert taken.licences == {"CC BY-NC 4.0": 1, "MIT": 3}
-    assert noncommercial([taken]) == ["CC BY-NC 4.0"]
+    assert remark(sources_in([taken])) == (
+        "the sources have different licences, so the result's is 'other': cc-by-nc-4.0 (data a); mit (data a)"
+        ". cc-by-nc-4.0: not for commercial use."
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,8 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
     ],
 )
 def test_licences_that_forbid_commercial_use(licence: str, forbids: bool) -> None:
-    assert bool(noncommercial([Taken(MixPart("a", "a"), licences=Counter({licence: 1}))])) is forbids
+    sources = sources_in([Taken(MixPart("a", "a"), licences=Counter({licence: 1}))])
+    assert (forbids_commerce(licence), clash(sources), bool(remark(sources))) == (forbids,) * 3
 
 
 def test_missing_files_are_all_named_with_where_to_get_them(parts: Path) -> None:
@@ -249,7 +254,7 @@ def test_a_file_of_a_thousand_licences_is_counted_in_bounded_memory(tmp_path: Pa
     _, (taken,), _ = mixed(MixRecipe((MixPart("a.jsonl", "a"),)), tmp_path)
     assert len(taken.licences) == 258
     assert [taken.licences[name] for name in OTHERS] == [743, 1]
-    assert noncommercial([taken]) == [OTHERS[True]]
+    assert "other-licences-non-commercial: not for commercial use" in remark(sources_in([taken]))
 
 
 @given(

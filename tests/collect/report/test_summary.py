@@ -18,9 +18,9 @@ from redraft.collect.report.summary import (
     add_to,
     role_fault,
 )
-from redraft.collect.sources.licence import UNKNOWN
 from redraft.formats.selfee import score_of, verdict_of
 from redraft.formats.turns import Turn
+from redraft.licences import UNKNOWN
 
 
 def by_spaces(text: str) -> int:

@@ -14,7 +14,6 @@ from redraft.chain import Chain, Prompt
 from redraft.collect.clean.dropped import Drop
 from redraft.collect.read.fieldmap import parse_map
 from redraft.collect.read.inputs import inputs_of
-from redraft.collect.sources.licence import UNKNOWN
 from redraft.collect.sources.published import (
     SOURCES,
     Imported,
@@ -26,6 +25,7 @@ from redraft.collect.sources.published import (
 )
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.conversations import asks
+from redraft.licences import UNKNOWN
 
 ANSWER = {"role": "assistant", "text": "b", "replies": []}
 PUBLISHED: dict[str, dict[str, Any]] = {

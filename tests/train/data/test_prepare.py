@@ -96,6 +96,7 @@ def test_the_report_counts_what_became_of_the_records(write: Write, cache: Path)
         cut_tokens=13,
         cut_prompt=13,
         skipped={"no answer": RecordTally(2, ["data/1", "data/4"])},
+        origins={"data": {"unknown": 3}},
     )
     assert report.lines() == [
         "5 records read, 3 to train on: 25 tokens, 6 of them with loss (24%); the longest has 20",

@@ -310,6 +310,21 @@ def test_cards_and_licences_of_both_go_along(base: Path, plain: Path, tmp_path: 
     assert (tmp_path / "merged" / "LICENSE").read_text() == "terms"
 
 
+def test_the_licence_of_an_adapter_is_not_replaced_by_the_bases(
+    base: Path, plain: Path, tmp_path: Path
+) -> None:
+    model = copied(base, tmp_path / "base", README__md="---\nlicense: apache-2.0\n---\n")
+    merged: list[str] = []
+    said: list[str] = []
+    for licence in ("apache-2.0", "cc-by-nc-4.0", "unknown"):
+        adapter = copied(plain, tmp_path / licence, README__md=f"---\nlicense: {licence}\n---\n")
+        merge_lora(model, adapter, tmp_path / f"of {licence}", Run(tell=said.append, caution=said.append))
+        merged.append((tmp_path / f"of {licence}" / "README.md").read_text().split("\n")[1])
+    assert merged == ["license: apache-2.0", "license: other", "license: other"]
+    assert [text.partition("'other': ")[2].partition(" (")[0] for text in said] == ["apache-2.0"] * 2
+    assert "cc-by-nc-4.0 (adapter cc-by-nc-4.0). cc-by-nc-4.0: not for commercial use." in said[0]
+
+
 def test_a_run_that_goes_on_warns_of_what_the_first_one_did(
     base: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -265,10 +265,29 @@ def writing(
             read = output.fingerprint([source], provenance.name) if source else None
             others = {name: [output.fingerprint([path]) for path in paths] for name, paths in inputs.items()}
             more = {**others, **about(), "dropped": dict(sorted(gone.counts.items()))}
+            more |= _licences(more.get("licences"), [source] if source and reads is None else reads or ())
     if is_file:
         RunFile(out).put(provenance, source=read, about=more, started=started, records=output.kept)
     if gone.untold():
         output.tell(f"… and {gone.untold():,} more that cannot be read")
+
+
+def _licences(found: Mapping[str, int] | None, reads: Iterable[Path]) -> dict[str, Any]:
+    """Return the field with the licences of an output, if its records do not say all of them.
+
+    Args:
+        found: Its records by licence, if its format has no place for one.
+        reads: Its inputs, whose records may have their licences beside them.
+    """
+    from redraft.jobs.provenance import licences_beside
+    from redraft.licences import UNKNOWN
+
+    inherited = dict.fromkeys(name for path in reads for name in licences_beside(path))
+    if found is None and not inherited:
+        return {}
+    own = dict(found or {})
+    lacking = own.pop(UNKNOWN, 0) if inherited else 0
+    return {"licences": {**dict.fromkeys(inherited, lacking), **own}}
 
 
 def _check_places(

@@ -29,7 +29,7 @@ def export(
 
     alpaca and sharegpt are one JSON array; the others are JSON lines. In a preference pair, the first answer
     is rejected, and the correction that was judged best is chosen. A chain becomes a critique for each of its
-    feedbacks. Everything that a format cannot hold is left out and counted.
+    feedbacks. Everything that a format cannot hold is left out and counted; licences are in OUT.run.json.
     """
     from collections import Counter
     from functools import partial
@@ -41,10 +41,10 @@ def export(
 
     work, lines = partial(export_line, to=to, strict=flags.strict), common.lines_in(file)
     provenance = Provenance("data export", {"to": to, "strict": flags.strict}, file)
-    with common.writing(provenance, flags) as output:
+    lost, licences = Counter[str](), Counter[str]()
+    with common.writing(provenance, flags, about=lambda: {"licences": dict(licences)}) as output:
         done = output.spread(work, lines)
-        lost = Counter[str]()
-        records = with_unique_ids(_counted(output.passing(done), lost))
+        records = with_unique_ids(_counted(output.passing(done), lost, licences))
         count = write_records(output.sink, records, array=to in ARRAYS)
     output.tell_counts()
     if to == "critique":
@@ -67,8 +67,11 @@ _KEEPS = {
 }
 
 
-def _counted(chains: Iterable[list[Exported]], lost: Counter[str]) -> Iterator[Exported]:
-    """Give the records of all chains, and count what was lost of each chain."""
+def _counted(
+    chains: Iterable[list[Exported]], lost: Counter[str], licences: Counter[str]
+) -> Iterator[Exported]:
+    """Give the records of all chains, and count what was lost of each chain, and the chains by licence."""
     for records in chains:
         lost.update(records[0].lost)
+        licences[records[0].licence] += 1
         yield from records

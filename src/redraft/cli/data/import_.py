@@ -84,9 +84,9 @@ def import_(
     from redraft.collect.read.fieldmap import parse_map
     from redraft.collect.read.inputs import inputs_of
     from redraft.collect.sources import published
-    from redraft.collect.sources.licence import UNKNOWN
     from redraft.errors import UsageError
     from redraft.jobs.provenance import Provenance
+    from redraft.licences import UNKNOWN
 
     if fields and which == "all":
         raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
@@ -100,7 +100,7 @@ def import_(
         questions=published.questions_in(questions) if questions else {},
     )
     _check_paths(paths)
-    inputs = {str(path): inputs_of(path) for path in paths}
+    inputs = {str(path): list(map(_with_licence, inputs_of(path))) for path in paths}
     files = [file for path in paths for file in inputs[str(path)]]
     licences, unread, nulled = Counter[str](), Counter[str](), Counter[bool]()
     read: dict[str, int] = {}
@@ -132,6 +132,13 @@ def import_(
     if nulled[True]:
         output.tell(f"{nulled[True]:,} with NaN or infinity, which JSON does not have: replaced by null")
     _check_each(read, unread, name)
+
+
+def _with_licence(file: Input) -> Input:
+    """Return a file with the licence that the record beside it says, if it has no other."""
+    from redraft.jobs.provenance import licences_beside
+
+    return file._replace(licence=file.licence or ", ".join(licences_beside(file.path)) or None)
 
 
 def _lines(

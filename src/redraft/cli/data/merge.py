@@ -46,10 +46,12 @@ def merge(
     from dataclasses import replace
 
     from redraft.collect.mix.merge import merge as mix
+    from redraft.collect.mix.merge import sources_in
     from redraft.collect.mix.recipe import read_recipe
     from redraft.errors import UsageError
     from redraft.formats.documents import shipped_recipes
     from redraft.jobs.provenance import Provenance
+    from redraft.licences import clash, remark
 
     shipped = shipped_recipes("data")
     path = Path(recipe) if Path(recipe).is_file() else shipped.get(recipe)
@@ -85,6 +87,8 @@ def merge(
         output.kept = sum(each.count for each in taken)
     if not flags.quiet:
         _say(taken, output.gone.lines())
+    if clash(sources := sources_in(taken)):
+        tell(remark(sources))  # a quiet run says it too
 
 
 def _part(taken: Taken, folder: Path) -> dict[str, object]:
@@ -108,10 +112,11 @@ def _part(taken: Taken, folder: Path) -> dict[str, object]:
 
 
 def _say(taken: Sequence[Taken], dropped: Sequence[str]) -> None:
-    """Print counts, shortages, possible repeats and non-commercial licences."""
+    """Print counts, shortages, possible repeats, and licences that differ without a clash."""
     from collections import Counter
 
-    from redraft.collect.mix.merge import noncommercial
+    from redraft.collect.mix.merge import sources_in
+    from redraft.licences import clash, remark
 
     width = max(len(each.part.name) for each in taken)
     lines = [f"{each.part.name:{width}}  {each.count:>9,}  {_remark(each)}" for each in taken]
@@ -123,8 +128,8 @@ def _say(taken: Sequence[Taken], dropped: Sequence[str]) -> None:
                 f"{file} is in {parts} parts that draw independently: the mix may repeat a record.",
                 "redraft data dedupe drops repeats.",
             )
-    if names := noncommercial(taken):
-        tell(f"the mix is not for commercial use: {', '.join(names)}")
+    if not clash(sources := sources_in(taken)) and (text := remark(sources)):
+        tell(text)
 
 
 def _remark(taken: Taken) -> str:

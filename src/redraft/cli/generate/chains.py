@@ -221,17 +221,16 @@ def _making(
         summary=counts,
         rows=rows,
         must_pass=False,
-        ended=lambda: _write_card(out, counts, files, of_run),
+        ended=lambda: _end(out, counts, files, of_run),
     )
 
 
-def _write_card(
-    out: Path, counts: ChainCounts, files: Mapping[str, DroppedFile], of_run: Mapping[str, Any]
-) -> None:
-    """Write the card of an output, or say why not. The run did its work either way."""
+def _end(out: Path, counts: ChainCounts, files: Mapping[str, DroppedFile], of_run: Mapping[str, Any]) -> None:
+    """Write the card of an output, or say why not. Say if licences clash. The run did its work either way."""
     from redraft.cli.shell import tell
     from redraft.errors import OutputError
     from redraft.generate.card import write_card
+    from redraft.licences import clash, remark
     from redraft.revision.summary import Summary
 
     try:
@@ -242,6 +241,8 @@ def _write_card(
         write_card(out, counts, dropped, {**USUAL, "accept_score": ACCEPT_SCORE}, of_run)
     except OutputError as error:
         tell(error.message, error.hint)
+    if clash(counts.sources):
+        tell(remark(counts.sources))  # a quiet run says it too
 
 
 chains = takes(chains, FLAGS)

@@ -82,7 +82,7 @@ def export_result(ready: Ready, output: Path) -> None:
 
     own: Any = ready.settings.own  # those of fine-tuning
     target = Path(own.gguf or "")
-    run = Run(force=True, command=command_line(), warn=tell)
+    run = Run(force=True, command=command_line(), warn=tell, caution=tell)
     if ready.settings.own.lora:
         from redraft.weights.lora.to_gguf import lora_gguf
 

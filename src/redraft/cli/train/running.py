@@ -231,6 +231,8 @@ def _announce(command: TrainCommand, ready: Ready, record: RunFile, say: Say) ->
         record.check(provenance)
     for line in ready.lines():
         say(line)
+    if ready.caution:
+        tell(ready.caution)  # a quiet run says it too
     return provenance
 
 
@@ -239,4 +241,5 @@ def _begin(command: TrainCommand, ready: Ready, record: RunFile, say: Say) -> No
     provenance = _announce(command, ready, record, say)
     own = ready.settings.own
     paths = {"data_path": list(own.data_path), "eval_data_path": list(own.eval_data_path)}
-    record.begin(provenance, resume=ready.checkpoint is not None, **paths)
+    sources = [each._asdict() for each in ready.sources]
+    record.begin(provenance, resume=ready.checkpoint is not None, **paths, sources=sources)

@@ -30,10 +30,10 @@ from redraft.collect.clean.dropped import UNREADABLE, Drop, Dropped
 from redraft.collect.mix.recipe import MixPart, MixRecipe
 from redraft.collect.read.inputs import check_records
 from redraft.collect.sources.identity import conversations_about
-from redraft.collect.sources.licence import UNKNOWN, forbids_commerce, licence_in
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
 from redraft.formats.read.records import Ids, RawRecord, raw_records
+from redraft.licences import MOST_ORIGINS, UNKNOWN, Source, licence_in, rest_of
 from redraft.parallel import spread
 
 FILES = 128
@@ -41,12 +41,6 @@ FILES = 128
 
 _HEAD = struct.Struct("<QQIIII")
 """Header of a waiting record: place, number, lot, licence, and the sizes of its id and JSON."""
-
-_LICENCES = 256
-"""Most licences to count apart: a hostile file must not fill the memory."""
-
-OTHERS = ("other licences", "other licences (non-commercial)")
-"""Names of the rest: licences that allow commercial use or do not say, and others."""
 
 
 @dataclass
@@ -160,10 +154,9 @@ def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> Usage
     )
 
 
-def noncommercial(taken: Sequence[Taken]) -> list[str]:
-    """Return the licences of a mix that forbid commercial use."""
-    licences = {name for each in taken for name in each.licences}
-    return sorted(name for name in licences if forbids_commerce(name))
+def sources_in(taken: Sequence[Taken]) -> list[Source]:
+    """Return what a mix is made of, with licences."""
+    return [Source("data", each.part.name, licence) for each in taken for licence in sorted(each.licences)]
 
 
 class Candidate(NamedTuple):
@@ -337,8 +330,8 @@ class _Draw:
         return Chain.from_json(line).model_copy(update={"id": new}).to_json().encode() + b"\n"
 
     def _licence(self, name: str) -> int:
-        if name not in self._licences and len(self._licences) >= _LICENCES:
-            name = OTHERS[forbids_commerce(name)]
+        if name not in self._licences and len(self._licences) >= MOST_ORIGINS:
+            name = rest_of(name)
         return self._licences.setdefault(name, len(self._licences))
 
 

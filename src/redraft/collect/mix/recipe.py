@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from redraft.collect.sources.identity import Identity
-from redraft.collect.sources.licence import UNKNOWN
 from redraft.errors import UsageError
 from redraft.formats.documents import text_of_settings, yaml_of
+from redraft.licences import UNKNOWN
 from redraft.options import Option, check_values
 
 IDENTITY = "identity"

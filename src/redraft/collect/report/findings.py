@@ -15,7 +15,7 @@ from typing import Literal
 
 from redraft.collect.report.stats import DataReport, ranked
 from redraft.collect.report.summary import GOLD_LENGTH, GOOD_SCORE, LONG, DataSummary
-from redraft.collect.sources.licence import UNKNOWN
+from redraft.licences import UNKNOWN
 
 MIXED = 0.01
 """Least share of records in other languages than the main one to report."""

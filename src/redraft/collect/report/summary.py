@@ -22,7 +22,6 @@ from typing import Any
 from redraft.chain import Chain, Feedback
 from redraft.collect.clean.html.evidence import has_tags
 from redraft.collect.clean.language import language_of
-from redraft.collect.sources.licence import UNKNOWN, forbids_commerce, licence_in
 from redraft.collect.view.shingles import normalised
 from redraft.collect.view.text import is_answered, text_of
 from redraft.formats.gold import answer_of, gold_answers
@@ -30,6 +29,7 @@ from redraft.formats.read.records import RawRecord
 from redraft.formats.selfee import has_heading, score_of
 from redraft.formats.turns import FOLLOWS, Turn, turns_of
 from redraft.formats.write import teacher_score
+from redraft.licences import UNKNOWN, forbids_commerce, licence_in
 
 QUOTES = "texts that quote the gold answer"
 """The table of leaks, which `redraft generate chains` found."""

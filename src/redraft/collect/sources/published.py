@@ -21,13 +21,13 @@ from redraft.chain import Chain, Prompt
 from redraft.collect.clean.dropped import DAMAGED, UNREADABLE, Drop
 from redraft.collect.read.fieldmap import FieldMap, nearest
 from redraft.collect.read.inputs import Input
-from redraft.collect.sources.licence import UNKNOWN, licence_in
 from redraft.collect.view.text import is_answered
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.conversations import asks
 from redraft.formats.read.files import decode, name_of, stem_of
 from redraft.formats.read.records import ID_FIELDS, Damage, Ids, chain_of, id_of, read_records
 from redraft.formats.read.shapes import SHAPES, TREE, Shape, is_chain, known_shape, names, read_as, read_tree
+from redraft.licences import UNKNOWN, licence_in
 from redraft.parallel import spread
 
 EMPTY = "empty"

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from redraft.errors import ModelError, UsageError
 
+_CARDS = 2
+"""Counted up when cards of made folders change. The first version dropped licences of adapters."""
+
 
 def folder_for(ref: str, *, command: str = "") -> str:
     """Return the folder, or org/name on the hub, for a `--model_name_or_path`.
@@ -96,4 +99,5 @@ def _converted(file: Path, cache: Path, command: str) -> Path:
 def _target(cache: Path, name: str, files: Iterable[Path]) -> Path:
     """Return the folder for what is made from some files: others once one of them has changed."""
     states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return cache / f"{name}-{hashlib.sha256(repr(states).encode('utf-8', 'replace')).hexdigest()[:16]}"
+    key = repr((_CARDS, states)).encode("utf-8", "replace")
+    return cache / f"{name}-{hashlib.sha256(key).hexdigest()[:16]}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
 from random import Random
@@ -76,6 +76,7 @@ class Flow:
         commits: Lets requests be written in the order of their numbers.
         claims: Lets their instructions be compared with the pool in that order.
         sample: How many requests may begin in this run.
+        seeds: The origin of what is made from the seeds, if they have licences.
         barren: Requests in a row that kept nothing, those that failed included.
     """
 
@@ -89,6 +90,7 @@ class Flow:
     commits: Turns
     claims: Turns
     sample: float = inf
+    seeds: Mapping[str, Any] | None = None
     barren: int = field(default=0, init=False)
 
     @property
@@ -272,7 +274,8 @@ class Flow:
             self.pool.keep(number, place, instruction)
         self.teacher.costs[request.id].kept = len(instructions)
         self.barren = 0 if kept else self.barren + 1
-        return [to_chain(task, origin, self._model(), self._sampled()).to_json() for task, origin in kept]
+        how = (self._model(), self._sampled(), self.seeds)
+        return [to_chain(task, origin, *how).to_json() for task, origin in kept]
 
     def _model(self) -> dict[str, str]:
         info = self.teacher.engine.info

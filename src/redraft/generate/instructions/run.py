@@ -372,6 +372,7 @@ class Generation:
             commits=Turns(session.done),
             claims=Turns(session.done),
             sample=self.sample or inf,
+            seeds=self._seeds.origin,
         )
 
     def _sampling(self, engine: Engine) -> Sampling:

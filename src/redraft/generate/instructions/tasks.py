@@ -17,6 +17,7 @@ from redraft.collect.view.shingles import words
 from redraft.errors import RecordError, UsageError
 from redraft.formats.gold import answer_of
 from redraft.formats.read.records import read_records
+from redraft.licences import UNKNOWN, licence_in
 
 SHIPPED = Path(__file__).with_name("seeds.jsonl")
 
@@ -68,8 +69,14 @@ class Origin:
         return f"{self.way}/{self.request}-{self.number}{more}"
 
 
-def to_chain(task: Task, origin: Origin, model: Mapping[str, str], sampling: Mapping[str, Any]) -> Chain:
-    """Return the chain record of a kept task."""
+def to_chain(
+    task: Task,
+    origin: Origin,
+    model: Mapping[str, str],
+    sampling: Mapping[str, Any],
+    seeds: Mapping[str, Any] | None = None,
+) -> Chain:
+    """Return the chain record of a kept task. `seeds` is the origin that it has from them, with a licence."""
     about = asdict(origin)
     if task.is_classification is not None:
         about["is_classification"] = task.is_classification
@@ -81,7 +88,7 @@ def to_chain(task: Task, origin: Origin, model: Mapping[str, str], sampling: Map
         stop="ended",
         model=dict(model),
         sampling=dict(sampling),
-        meta={GENERATED: about},
+        meta={**({"origin": dict(seeds)} if seeds else {}), GENERATED: about},
     )
 
 
@@ -110,12 +117,14 @@ class Seeds:
         repeats: How many more repeated an instruction.
         digest: The SHA-256 of the file.
         shipped: They are redraft's own.
+        origin: The `meta.origin` of tasks made from them, if a seed has a licence.
     """
 
     tasks: tuple[Task, ...]
     repeats: int
     digest: str
     shipped: bool = False
+    origin: dict[str, Any] | None = None
 
 
 def read_seeds(path: Path | None) -> Seeds:
@@ -127,9 +136,10 @@ def read_seeds(path: Path | None) -> Seeds:
     """
     source = path or SHIPPED
     found: dict[tuple[str, ...], Task] = {}
-    total = 0
+    total, licences = 0, set[str]()
     for chain in read_records(source):
         total += 1
+        licences.add(licence_in(chain.meta.get("origin")))
         task = task_of(chain)
         if not task.instruction:
             raise RecordError(
@@ -144,7 +154,9 @@ def read_seeds(path: Path | None) -> Seeds:
             hint="Add tasks of your own, or leave out --seeds for those that are shipped.",
         )
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
-    return Seeds(tuple(found.values()), total - len(found), digest, shipped=path is None)
+    known = licences - {UNKNOWN}
+    origin = {"dataset": f"made from {source.name}", "licence": sorted(licences)} if known else None
+    return Seeds(tuple(found.values()), total - len(found), digest, shipped=path is None, origin=origin)
 
 
 def task_of(chain: Chain) -> Task:

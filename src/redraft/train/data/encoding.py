@@ -6,6 +6,7 @@ memory does not grow with the data, and any number of workers gives the same res
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from redraft.chain import Chain
 from redraft.formats.read.records import RawRecord, raw_records
 from redraft.formats.tokens.encoder import Cut, Example, Skipped
+from redraft.licences import origin_of
 from redraft.parallel import spread
 from redraft.train.data.store import pair
 
@@ -70,6 +72,7 @@ class EncodedBatch:
         leaves: Ids of conversations that train on their last answer alone, because the format has one turn.
         later: Ids of records that train on one answer other than the first.
         skipped: Ids of records that gave no example, with the reason.
+        origins: Records that gave examples, by data set (else file) and licence.
     """
 
     records: int = 0
@@ -83,6 +86,7 @@ class EncodedBatch:
     leaves: list[str] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    origins: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 
 def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[EncodedBatch]:
@@ -108,13 +112,14 @@ def _batches(records: Iterable[RawRecord]) -> Iterator[tuple[RawRecord, ...]]:
 def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> EncodedBatch:
     made = EncodedBatch()
     tokens = []
-    for chain in (chain for record in batch for chain in encoder.chains(record)):
+    for stem, chain in ((record.stem, chain) for record in batch for chain in encoder.chains(record)):
         name, found = chain.id, encoder.encode(chain)
         made.records += 1
         if isinstance(found, Skipped):
             made.skipped.append((name, found.reason))
             continue
         examples = found if isinstance(found, tuple) else (found,)
+        made.origins[origin_of(chain.meta, stem)] += 1
         for example in examples:
             made.names.append(name)
             made.lengths.append(len(example.ids))

@@ -36,7 +36,7 @@ SECONDS = 15.0
 
 _PACKAGES = ("redraft", "tokenizers", "transformers")
 _SOURCES = (
-    *("chain.py", "formats/**/*.py"),
+    *("chain.py", "licences.py", "formats/**/*.py"),
     *(f"train/data/{name}.py" for name in ("encoding", "store")),
 )
 
@@ -225,6 +225,8 @@ def _count(report: DataReport, batch: EncodedBatch) -> None:
         report.shorten(name, cut)
     report.leaves.add(*batch.leaves)
     report.later.add(*batch.later)
+    for (name, licence), count in batch.origins.items():
+        report.count_origin(name, licence, count)
     for name, reason in batch.skipped:
         report.skip(name, reason)
 

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter
 
 from redraft.counting import counted
 from redraft.formats.tokens.encoder import Cut
+from redraft.licences import MOST_ORIGINS, rest_of
 from redraft.train.data.packing import Ints
 
 TRAINED = np.uint32(1 << 31)
@@ -87,6 +88,7 @@ class DataReport:
         leaves: Conversations that train on their last answer alone, because the format has one turn.
         later: Records that train on one answer other than the first.
         skipped: Records that gave no example, by reason.
+        origins: Examples by data set (else file), and by licence.
     """
 
     records: int = 0
@@ -102,11 +104,19 @@ class DataReport:
     leaves: RecordTally = field(default_factory=RecordTally)
     later: RecordTally = field(default_factory=RecordTally)
     skipped: dict[str, RecordTally] = field(default_factory=dict)
+    origins: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def skip(self, name: str, reason: str) -> None:
         """Count a record that gave no example."""
         known = reason in self.skipped or len(self.skipped) < _REASONS
         self.skipped.setdefault(reason if known else "other reasons", RecordTally()).add(name)
+
+    def count_origin(self, name: str, licence: str, count: int) -> None:
+        """Count examples of a data set under a licence."""
+        known = name in self.origins or len(self.origins) < MOST_ORIGINS
+        of = self.origins.setdefault(name if known else "other data", {})
+        one = licence if licence in of or len(of) < MOST_ORIGINS else rest_of(licence)
+        of[one] = of.get(one, 0) + count
 
     def shorten(self, name: str, cut: Cut) -> None:
         """Count a record that was cut."""

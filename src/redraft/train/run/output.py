@@ -19,6 +19,7 @@ from redraft.errors import OutputError, UsageError
 from redraft.files import lock, sync, sync_folder
 from redraft.train.run import checkpoints
 from redraft.train.run.loop import Loop
+from redraft.weights.card import CARD, is_ours
 
 _RESULT = re.compile(r"((adapter|generation)_)?config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?")
 """Files of a trained model or adapter."""
@@ -79,7 +80,8 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
             sync(path)
         remove_result(output)
         for path in sorted(aside.iterdir(), key=_decides):
-            path.replace(output / path.name)
+            if path.name != CARD or not (output / CARD).exists():  # what is left there is the user's own
+                path.replace(output / path.name)
         shutil.rmtree(aside)
         sync_folder(output)
     except (OSError, SafetensorError) as error:
@@ -91,8 +93,7 @@ def _take(loop: Loop, checkpoint: Path, folder: Path) -> None:
     for path in checkpoint.iterdir():
         if _RESULT.fullmatch(path.name):
             shutil.copyfile(path, folder / path.name)
-    if loop.trained.tokenizer is not None:
-        loop.trained.tokenizer.save_pretrained(folder)
+    loop.trained.save_texts(folder)
 
 
 @contextmanager
@@ -132,7 +133,7 @@ def remove_result(output: Path) -> None:
     """
     try:
         for path in sorted(output.iterdir(), key=_decides, reverse=True):
-            if path.is_file() and _RESULT.fullmatch(path.name):
+            if path.is_file() and (_RESULT.fullmatch(path.name) or (path.name == CARD and is_ours(output))):
                 path.unlink()
     except OSError as error:
         raise checkpoints.unwritable(output, error) from error

@@ -22,6 +22,7 @@ from transformers.utils import logging
 
 from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
+from redraft.licences import Source, clash, remark
 from redraft.train.data.batches import Data, check_enough_rows
 from redraft.train.data.store import ABOUT, TOKENS, Prepared
 from redraft.train.model.memory import MemoryPlan, plan_of
@@ -48,10 +49,12 @@ from redraft.train.run.output import (
     save,
 )
 from redraft.train.run.sft import SFT_STAGES
+from redraft.train.run.sources import licensed
 from redraft.train.run.stages import Stages
 from redraft.train.settings.args import RunSettings
 from redraft.train.settings.machine import training_arguments
 from redraft.train.settings.options import OUTPUTS, DataOptions, RunOptions
+from redraft.weights.card import is_known
 
 _DECIDING = (
     "learning_rate",
@@ -110,6 +113,7 @@ class Ready:
         padded: Whether batches are padded.
         tokenizer: The model's, with a token to pad with.
         checkpoint: The checkpoint to resume from, or None.
+        sources: What the result is made from, with licences.
     """
 
     settings: RunSettings[DataOptions]
@@ -123,6 +127,7 @@ class Ready:
     padded: bool
     tokenizer: PreTrainedTokenizerBase
     checkpoint: SavedCheckpoint | None
+    sources: tuple[Source, ...] = ()
 
     @property
     def method(self) -> str:
@@ -199,7 +204,19 @@ class Ready:
             f"(of {counted(len(rows), self.stages.row)}{full}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
-        return [*data.lines(self.stages.marked[0]), plan, *self._warm_up(), *self._begun()]
+        licence = remark(self.sources) if is_known(self.sources) and not clash(self.sources) else ""
+        return [
+            *data.lines(self.stages.marked[0]),
+            plan,
+            *self._warm_up(),
+            *([licence] if licence else []),
+            *self._begun(),
+        ]
+
+    @property
+    def caution(self) -> str:
+        """What a user should know before publishing the result: licences that clash."""
+        return remark(self.sources) if clash(self.sources) else ""
 
     def _warm_up(self) -> list[str]:
         warm_up = int(self.args.get_warmup_steps(self.steps))
@@ -345,6 +362,7 @@ def get_ready(
         quiet=own.quiet,
         say=tell,
     )
+    sources, loop.trained.card = licensed(output.name, model, prepared, own.data_path)
     return Ready(
         replace(settings, own=own),
         model,
@@ -357,6 +375,7 @@ def get_ready(
         pad is not None,
         tokenizer,
         checkpoint,
+        sources,
     )
 
 

@@ -33,6 +33,7 @@ from redraft.train.model.folder import contents, save_weights
 from redraft.train.model.lora import leave_inputs_to_autocast
 from redraft.train.run.optimizer import make_optimizer, make_schedule
 from redraft.train.run.state import load_state, save_state, unreadable
+from redraft.weights.card import CARD
 
 OPTIMIZER = "optimizer.safetensors"
 """The states of optimizer, schedule and fp16's scale, in a checkpoint."""
@@ -53,8 +54,10 @@ class Trained:
         accelerator: accelerate's, for the backward pass and for clipping.
         optimizer: From `prepare`.
         schedule: From `prepare`.
+        card: The text of the model card, or None.
     """
 
+    card: str | None = None
     optimizer: Any
     schedule: Any
 
@@ -116,8 +119,14 @@ class Trained:
             return
         model: Any = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
         save_weights(model, folder, weights)
+        self.save_texts(folder)
+
+    def save_texts(self, folder: Path) -> None:
+        """Save what belongs to a model beside its weights: the tokenizer, and the card."""
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
+        if self.card is not None:
+            (folder / CARD).write_text(self.card, "utf-8")
 
     def save_states(self, folder: Path) -> None:
         """Save the states of optimizer, schedule and scale; for FSDP and DeepSpeed with the weights."""

@@ -19,7 +19,7 @@ import torch
 from gguf import GGML_QUANT_VERSION, LlamaFileType
 
 from redraft.errors import ModelError, UsageError
-from redraft.weights.card import card_metadata
+from redraft.weights.card import card_metadata, say_licences, sources_of
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint, portions
 from redraft.weights.folder import refuse_delta, refuse_quantised
 from redraft.weights.gguf.config import ModelNumbers, metadata_of, numbers_from_config, window_of
@@ -109,6 +109,7 @@ def export_gguf(
     _tell_before(parts, numbers, config, run.tell)
     if lost := lost_flags(checkpoint.folder):
         run.tell(lost)
+    say_licences(sources_of(checkpoint.folder, "model"), run)
     losses = Losses()
     provenance = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name.lower()}
     head = header_bytes(numbers.sizes.family.gguf, metadata, _entries(numbers, parts))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from redraft.weights.card import join_cards
 from redraft.weights.checkpoint import CHUNK, Checkpoint, open_checkpoint, portions
 from redraft.weights.folder import copy_side_files, has_tokenizer, set_dtype
 from redraft.weights.identity import describe
@@ -143,6 +144,7 @@ def merge_lora(
     provenance = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
     with OutputFolder(dst, run, provenance=provenance) as out:
         _write_side_files(model, lora, plan, out)
+        join_cards(out, run, (model, "base"), (lora.weights, "adapter"))
         out.write_rounded(
             layout(target.info for target in plan.targets.values()),
             lambda info: merged(plan.targets[info.name], lora),
@@ -153,7 +155,7 @@ def merge_lora(
 def _write_side_files(base: Checkpoint, adapter: LoraAdapter, plan: MergePlan, out: OutputFolder) -> None:
     own = has_tokenizer(adapter.folder)
     copy_side_files(adapter.weights, out.aside, tokenizer=own)
-    copy_side_files(base, out.aside, tokenizer=not own)  # after it: peft's card names no licence
+    copy_side_files(base, out.aside, tokenizer=not own)
     (out.aside / CONFIG).unlink(missing_ok=True)  # this file would mark the folder as an adapter
     named = {"redraft_format": adapter.format} if adapter.format else {}
     if config := base.json("config.json"):

@@ -20,6 +20,7 @@ import torch
 from gguf import GGMLQuantizationType
 
 from redraft.errors import ModelError, UsageError
+from redraft.weights.card import card_metadata, say_licences, sources_of
 from redraft.weights.checkpoint import CHUNK, portions, read_json
 from redraft.weights.dtypes import dtype_size
 from redraft.weights.gguf.names import Family, family_in_gguf, gguf_name, permute, permuted_heads
@@ -107,6 +108,7 @@ def lora_gguf(
     halves = [half for change in lora.changes.values() for half in _halves(lora, model, change, alpha)]
     _check_plain(lora, model)
     check_finite(lora)
+    say_licences(sources_of(lora.folder, "adapter"), run)
     inputs = {"adapter": describe(lora.weights), "base": model.facts}
     head = _header(model.family, alpha, lora, halves)
     size = len(head) + sum(4 * prod(half.shape) for half in halves)
@@ -205,8 +207,9 @@ def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> I
 
 
 def _header(family: Family, alpha: float, adapter: LoraAdapter, halves: list[Half]) -> bytes:
-    keys: dict[str, str | float] = {
+    keys: dict[str, Any] = {
         "general.type": "adapter",
+        **card_metadata(adapter.folder),
         "adapter.type": "lora",
         "adapter.lora.alpha": float(alpha),
         "redraft.format": adapter.format or "",

@@ -1,0 +1,99 @@
+"""Licences of records and models: read, counted, and put together for what is made from several sources.
+
+Licences are repeated, not judged, but for one question: whether a name forbids commercial use.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+UNKNOWN = "unknown"
+"""The licence of sources without one, and the language of unrecognised texts."""
+
+OTHER = "other"
+"""The hub's name for a licence that is not in its list, and for several licences together."""
+
+_LONGEST = 80  # characters of a licence's name, in case it holds the full text
+_NONCOMMERCIAL = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
+_SEVERAL = re.compile(r",|\bAND\b")
+OTHERS = ("other licences", "other licences (non-commercial)")
+"""Names of the rest: licences that allow commercial use or do not say, and others."""
+
+MOST_ORIGINS = 256
+"""Most licences, and most data sets, to count apart: a hostile file must not fill the memory."""
+
+_SHOWN = 4  # sources of one licence to name
+
+
+class Source(NamedTuple):
+    """Something that a model or a file of records was made from.
+
+    Attributes:
+        kind: What it is: base, adapter, delta, model or data.
+        name: Its name, without folders.
+        licence: Its licence, or several, with commas or AND between them.
+    """
+
+    kind: str
+    name: str
+    licence: str = UNKNOWN
+
+
+def licence_in(origin: Any) -> str:
+    """Return the licence in an origin as text: several are joined; without one, `UNKNOWN`."""
+    value = origin.get("licence") if isinstance(origin, Mapping) else None
+    text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    return text.strip()[:_LONGEST] or UNKNOWN
+
+
+def origin_of(meta: Mapping[str, Any], file: str) -> tuple[str, str]:
+    """Return data set and licence of a record, from its `meta`. Without a data set, the file is one."""
+    origin = meta.get("origin")
+    named = origin.get("dataset") if isinstance(origin, Mapping) else None
+    return (named[:_LONGEST] if isinstance(named, str) and named.strip() else file), licence_in(origin)
+
+
+def rest_of(licence: str) -> str:
+    """Return under which name a licence is counted when there are too many."""
+    return OTHERS[forbids_commerce(licence)]
+
+
+def forbids_commerce(licence: str) -> bool:
+    """Whether a licence's name forbids commercial use."""
+    return _NONCOMMERCIAL.search(licence) is not None
+
+
+def ids_of(sources: Iterable[Source]) -> dict[str, list[Source]]:
+    """Return the licences of some sources as ids in the hub's form, `cc-by-nc-4.0`, with who has them."""
+    found: dict[str, list[Source]] = {}
+    for source in dict.fromkeys(sources):
+        for name in _SEVERAL.split(source.licence):
+            if one := re.sub(r"[^a-z0-9.+]+", "-", name.casefold()).strip("-"):
+                found.setdefault(one, []).append(source)
+    return dict(sorted(found.items()))
+
+
+def clash(sources: Sequence[Source]) -> bool:
+    """Return whether licences that are known differ, or one forbids commercial use."""
+    names = ids_of(sources).keys() - {UNKNOWN}
+    return len(names) > 1 or any(map(forbids_commerce, names))
+
+
+def remark(sources: Sequence[Source]) -> str:
+    """Return what a user should know of the licences together; an empty text if there is one for all."""
+    found = ids_of(sources)
+    listed = "; ".join(f"{name} ({_named(of)})" for name, of in found.items())
+    closed = [name for name in found if forbids_commerce(name)]
+    ban = f"{', '.join(closed)}: not for commercial use" if closed else ""
+    if len(found) < 2:
+        return f"the licence is {listed}. {ban}." if ban else ""
+    lack = "Find out the unknown one before you publish the result" if UNKNOWN in found else ""
+    more = "".join(f" {text}." for text in (ban, lack) if text)
+    return f"the sources have different licences, so the result's is {OTHER!r}: {listed}.{more}"
+
+
+def _named(sources: Sequence[Source]) -> str:
+    names = [f"{each.kind} {each.name}" for each in sources[:_SHOWN]]
+    return ", ".join(names) + (f" and {len(sources) - _SHOWN} more" if len(sources) > _SHOWN else "")
