@@ -61,7 +61,11 @@ def test_the_licence_of_a_base_goes_along(here: Path) -> None:
     write(here / "target", {"README.md": "# The target"})
     weights("diff", "base", "target", "-o", "delta")
     assert weights("apply", "base", "delta", "-o", "again").exit_code == 0
-    assert texts_in(here / "again") == TEXTS | {"README.md": "# The target"}
+    texts = texts_in(here / "again")
+    card = texts.pop("README.md")
+    assert texts == {name: text for name, text in TEXTS.items() if name != "README.md"}
+    assert "license_name: llama-own-and-unknown" in card
+    assert card.endswith("\n# The target")
 
 
 def test_a_gguf_file_names_licence_and_base_and_gives_them_back(here: Path) -> None:

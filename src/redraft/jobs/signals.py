@@ -19,6 +19,12 @@ AGAIN = 75
 
 T = TypeVar("T")
 
+_LOOK = 0.1
+"""Seconds after which work that waits looks for a signal."""
+
+_GRACE = 0.4
+"""Seconds that work has from then to come to its end, so that all is over within a second."""
+
 
 class Interrupted(KeyboardInterrupt):
     """A signal ended the work.
@@ -84,6 +90,8 @@ class Signals(ExitStack):
     received: int | None = None
 
     def __enter__(self) -> Self:
+        _noting.append(self)
+        self.callback(_noting.remove, self)
         self.enter_context(handled(self._take, signal.SIGINT, signal.SIGTERM))
         return self
 
@@ -97,6 +105,24 @@ class Signals(ExitStack):
         again = " again" if signum == signal.SIGINT else ""
         line = f"\nredraft: {name}: finishing what is under way, then saving. Ctrl-C{again} stops at once.\n"
         os.write(2, line.encode())  # not print: the signal may interrupt one
+
+
+async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:
+    """Return what some work gives, or None if `Signals` noted a signal before its end.
+
+    For work that waits for others, such as a server that is down: it may never end by itself.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while not (task.done() or any(each.received is not None for each in _noting)):
+            await asyncio.wait([task], timeout=_LOOK)
+        await asyncio.wait([task], timeout=_GRACE)
+        return task.result() if task.done() else None
+    finally:
+        task.cancel()
+
+
+_noting: list[Signals] = []  # those whose block is entered
 
 
 def exit_status(signum: int) -> int:

@@ -158,7 +158,10 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
         return
     if set(sources) != set(found[0]):
         bases = [base for each, _ in (first, second) for base in bases_of(each.folder)]
-        (out.aside / CARD).write_text(card_text(out.path.name, sources, bases), "utf-8")
+        text = card_text(out.path.name, sources, bases)
+        if first[1] == "delta":  # its card describes the model that is made, if not by its licence
+            text += f"\n{_body(first[0].folder)}"
+        (out.aside / CARD).write_text(text, "utf-8")
     say_licences(sources, run)
 
 
@@ -175,6 +178,13 @@ def model_name(folder: Path) -> str:
     if path.parent.name == "snapshots" and owner.startswith("models--"):
         return owner.removeprefix("models--").replace("--", "/", 1)
     return _CACHED.sub("", path.name)
+
+
+def _body(folder: Path) -> str:
+    """Return what follows the front matter of a card."""
+    path = folder / CARD
+    text = read_small(path).decode("utf-8", "replace") if path.is_file() else ""
+    return text.split("\n---\n", 1)[-1] if _front_matter(text) else text
 
 
 def _fields(folder: Path) -> dict[str, list[str]]:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -286,3 +290,41 @@ def test_an_estimate_counts_the_writing_of_answers(model: Path, data: Path, tmp_
     assert "measured " in printed
     assert "memory  " not in printed  # no plan knows of rollouts
     assert not (tmp_path / "out").exists()
+
+
+HANGS = """
+import time
+from pathlib import Path
+
+def hangs(answer):
+    Path("asked").touch()
+    time.sleep(3600)
+"""
+
+
+@pytest.mark.parametrize("reward", ["python:judge_that_hangs.hangs", "http://127.0.0.1:9/judge"])
+def test_ctrl_c_does_not_wait_for_who_never_replies(
+    model: Path, data: Path, tmp_path: Path, reward: str
+) -> None:
+    """A function that hangs, and a server that is down, which is asked for ten minutes."""
+    (tmp_path / "judge_that_hangs.py").write_text(HANGS)
+    words = [word if word != "characters<=20" else reward for word in SMALL]
+    given = ["--model_name_or_path", model, "--data_path", data, "--output_dir", tmp_path / "out"]
+    command = [sys.executable, "-m", "redraft", "train", "ppo", *map(str, given), *words]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as run:
+        assert run.stderr is not None
+        said = ""
+        while not ((tmp_path / "asked").exists() or "no reward from" in said):
+            if reward.startswith("http"):
+                said += run.stderr.readline()
+            assert run.poll() is None, said
+            time.sleep(0.05)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(timeout=60) == 130
+
+
+def test_a_quiet_run_still_says_what_goes_wrong(model: Path, data: Path, tmp_path: Path) -> None:
+    status, printed = ppo(model, data, tmp_path / "out", "--quiet", "True")
+    assert status == 0
+    assert "of the answers are cut at the most tokens" in printed
+    assert "records read" not in printed

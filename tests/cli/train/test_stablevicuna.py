@@ -59,16 +59,15 @@ def test_the_recipe_has_every_setting_of_the_card() -> None:
         "cliprange_reward": 10,
         "max_length": 512,
         "min_new_tokens": 48,
-        "top_p": 1.0,
         "temperature": 1.0,
     }
     assert {name: getattr(own, name) for name in card} == card
     recipe = yaml.safe_load((ROOT / "src/redraft/recipes/train/stablevicuna.yaml").read_text("utf-8"))
-    assert (recipe["top_k"], recipe["do_sample"]) == (0, True)
+    assert (recipe["top_k"], recipe["top_p"], recipe["do_sample"]) == (0, 1.0, True)
     assert (own.format, own.algorithm, own.lora, settings.remarks) == ("stablevicuna", "ppo", True, ())
 
 
-@pytest.mark.parametrize("words", ["--top_k 50", "--do_sample False"])
+@pytest.mark.parametrize("words", ["--top_k 50", "--top_p 0.9", "--do_sample False"])
 def test_answers_are_drawn_from_all_tokens(words: str) -> None:
     with pytest.raises(UsageError, match=f"{words} is not supported") as caught:
         parse_for(PPO, ["stablevicuna", *words.split()])

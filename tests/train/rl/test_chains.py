@@ -177,4 +177,4 @@ def test_samples_keep_the_score_of_a_chain(tmp_path: Path) -> None:
     again = Samples(tmp_path)
     again.open(0)
     assert again.kept(0, range(2), [("p", "Add.")] * 2) == (made, found)
-    assert again.kept(0, range(2), [("p", "Add!")] * 2) is None
+    assert again.kept(0, range(2), [("p", "Add!")] * 2) == ([], [])

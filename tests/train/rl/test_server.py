@@ -120,6 +120,7 @@ def test_the_server_writes_with_the_adapter_of_each_rollout_batch(tmp_path: Path
     assert len(set(names)) == 3  # one at a time, each under a name of its own
     sent = served.asked[0]
     assert (sent["temperature"], sent["top_p"], sent["top_k"], sent["min_tokens"]) == (1.0, 1.0, -1, 2)
+    assert sent["stop_token_ids"] == [TOKENIZER.eos_token_id]
     assert len({each["seed"] for each in served.asked}) == len(served.asked) == 24
     assert sorted(path.name for path in tmp_path.iterdir()) == [ADAPTER, "samples.jsonl"]
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from redraft.errors import ModelError
 from redraft.train.rl.watch import LATE, LONG, Watch
+from redraft.train.run.checkpoints import SavedCheckpoint
 
 SOUND = {
     "reward": 0.5,
@@ -93,6 +96,54 @@ def test_a_rule_of_the_user_ends_the_run(
     assert said(watch) == []
     with pytest.raises(ModelError, match=words):
         said(watch, times=1, **numbers)
+
+
+def test_a_step_that_went_far_is_said_and_ends_the_run_if_rewards_stay_low() -> None:
+    watch = Watch()
+    assert said(watch, times=1, reward_std=0.2) == []
+    assert watch.add_step(0.05, 0) == []
+    (line,) = watch.add_step(7.0, 0)
+    assert "moved a token by 7 nats of KL: that may have broken the policy" in line
+    for rollout in (1, 2):
+        watch.add({**SOUND, "reward": 0.0, "reward_std": 0.0}, rollout)
+    again = Watch()
+    again.restore(watch.state())
+    with pytest.raises(ModelError, match=r"batch 1 moved .* was 0\.5, and after 3 more batches it is 0"):
+        again.add({**SOUND, "reward": 0.0, "reward_std": 0.0}, 3)
+
+
+@pytest.mark.parametrize("later", [{"reward": 0.45, "reward_std": 0.2}, {"reward": 1.0, "reward_std": 0.0}])
+def test_a_step_that_went_far_and_broke_nothing_is_forgotten(later: dict[str, float]) -> None:
+    watch = Watch()
+    watch.add_step(7.0, 0)  # lines of the log may come after the steps
+    for rollout in range(9):
+        watch.add({**SOUND, "reward_std": 0.2, **(later if rollout else {})}, rollout)
+    assert len(watch.add_step(7.0, 9)) == 1
+
+
+def test_rewards_that_became_the_same_are_not_called_too_easy() -> None:
+    watch = Watch()
+    said(watch, times=1, reward_std=0.3)
+    (line,) = said(watch, reward=0.0, reward_std=0.0, kl=21.0)
+    assert "the same reward, 0, after 0.5 on average at first" in line
+    assert "An answer has 21 nats of KL" in line
+
+
+def test_answers_that_are_cut_and_do_not_pay_for_it_are_said_once() -> None:
+    watch = Watch()
+    (line,) = said(watch, ended=0.75)
+    assert "25% of the answers are cut at the most tokens, and the reward judges them as they stand" in line
+    assert said(watch, ended=0.25) == []
+    assert said(Watch(cut_pays=True), ended=0.75) == []
+
+
+@pytest.mark.parametrize(("whole", "words"), [(True, "is out/checkpoint-8"), (False, "is no checkpoint yet")])
+def test_an_end_says_where_the_checkpoints_are_if_there_are_any(whole: bool, words: str) -> None:
+    missing = () if whole else None
+    watch = Watch(stop_kl=10.0, saved=lambda: [SavedCheckpoint(Path("out/checkpoint-8"), 8, missing)])
+    with pytest.raises(ModelError) as raised:
+        said(watch, times=1, kl=11.0)
+    assert words in str(raised.value.hint)
 
 
 def test_a_resumed_run_remembers() -> None:

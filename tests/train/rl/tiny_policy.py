@@ -78,11 +78,13 @@ def prompts(count: int = 6) -> list[Asked]:
     ]
 
 
-def rollouts(folder: Path, made: Policy, reward: Reward | Rewards = share_of_e, *, size: int = 4) -> Rollouts:
+def rollouts(
+    folder: Path, made: Policy, reward: Reward | Rewards = share_of_e, *, size: int = 4, **more: Any
+) -> Rollouts:
     """Rollout batches of the policy."""
     settings: dict[str, Any] = {"size": size, "seed": 3, "bf16": False, "folder": folder}
     judge = reward if isinstance(reward, Rewards) else Rewards({"a reward": (1.0, reward)})
-    return Rollouts(made, TOKENIZER, prompts(), judge, made.own, **settings)
+    return Rollouts(made, TOKENIZER, prompts(), judge, made.own, **settings, **more)
 
 
 def loop(folder: Path, read: Rollouts, **more: Any) -> Loop:

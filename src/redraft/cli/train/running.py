@@ -100,7 +100,7 @@ def _ready(command: TrainCommand, settings: RunSettings[DataOptions], model: str
     from redraft.train.run.run import get_ready
 
     say = (lambda _: None) if settings.own.quiet else tell
-    return get_ready(settings, model, cache_folder() / "train", stages=command.stages(), say=say)
+    return get_ready(settings, model, cache_folder() / "train", stages=command.stages(), say=say, warn=tell)
 
 
 def _preview(command: TrainCommand, settings: RunSettings[DataOptions], say: Say) -> None:

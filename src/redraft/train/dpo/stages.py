@@ -205,7 +205,7 @@ class DpoStages:
         args: TrainingArguments,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        say: Say,  # noqa: ARG002  (of all stages)
+        warn: Say,  # noqa: ARG002  (of all stages)
     ) -> tuple[Data, DpoLoss]:
         """Return the data, and the module around the model that computes the loss.
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redraft.chain import Chain, Step
+from redraft.chain import Chain, Finish, Step
 from redraft.formats.selfee import Parser, parse
 from redraft.train.rl.rewards import Rewards
 from redraft.train.rl.sampler import Response
@@ -40,11 +40,14 @@ class Score:
 
 
 def recorded(record: Chain, response: Response, *, chains: bool) -> Chain:
-    """Return a record with what was written for its prompt."""
+    """Return a record with what was written for its prompt. `finish` of the last step says if it was cut."""
+    finish: Finish = "stop" if response.ended else "max_tokens"
     if not chains:
-        return record.model_copy(update={"steps": (Step(answer=response.text),), "best": 0})
+        return record.model_copy(update={"steps": (Step(answer=response.text, finish=finish),), "best": 0})
     read = parse(response.text, record.prompt)
-    return record.model_copy(update={"steps": read.steps, "best": read.best, "stop": read.stop})
+    last = [each.model_copy(update={"finish": finish}) for each in read.steps[-1:]]
+    steps = (*read.steps[:-1], *last)
+    return record.model_copy(update={"steps": steps, "best": read.best, "stop": read.stop})
 
 
 async def scored(

@@ -196,6 +196,15 @@ class Experience:
         *seen, ref = (torch.cat(each)[back] for each in zip(*parts, strict=True))
         return Seen(*seen), ref
 
+    def step_kl(self, batch: Batch) -> float:
+        """Return how far the steps on a rollout batch took the policy: KL of a token of its first answers."""
+        part = {name: batch[name][:AT_ONCE] for name in ("input_ids", "starts", "mask", "log_probs")}
+        device = self._policy.value_head.weight.device
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            ids, starts, mask, before = (each.to(device) for each in part.values())
+            now = self._policy.see(ids, starts, mask).log_probs
+        return float(algorithm.masked_mean(algorithm.kl_k3(before, now, mask), mask))
+
     def _lifted(self, rewards: Tensor, values: Tensor, parts: Sequence[Part], mask: Tensor) -> Tensor:
         """Raise the value head's bias, and so all values, to the mean of what is to come, at the start.
 

@@ -47,6 +47,7 @@ class Policy(nn.Module):
         config: The model's configuration.
         kl_coef: β, of the KL that is part of the loss; 0 if it is part of the reward.
         frozen: The reference's copies of what is trained without an adapter.
+        step_kl: KL of a token of the last minibatch, from the policy that wrote it, before its step.
         sums: The numbers of the steps since the last line of the log.
     """
 
@@ -65,6 +66,7 @@ class Policy(nn.Module):
         self.frozen = nn.ModuleList(map(deepcopy, top.values()))
         self.frozen.requires_grad_(requires_grad=False)
         self.kl_coef = 0.0
+        self.step_kl = torch.zeros(())
         self.sums = Sums()
 
     def see(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Seen:
@@ -125,7 +127,9 @@ class Policy(nn.Module):
         self.sums.add("clip_fraction", clipped / count)
         self.sums.add("entropy", now.entropy.sum() / count)
         # Of the policy before its steps to now: its tokens are samples of the first.
-        self.sums.add("step_kl", kl_k3(log_probs, now.log_probs, mask).sum() / count)
+        moved = kl_k3(log_probs, now.log_probs, mask).detach().sum()
+        self.step_kl = moved / mask.sum().clamp(min=1)
+        self.sums.add("step_kl", moved / count)
         if own.algorithm.startswith("ppo"):
             of_values, clipped = value_loss(now.values, values, returns, mask, own.cliprange_value)
             self.sums.add("value_loss", of_values / count)

@@ -24,13 +24,16 @@ A reward that is no finite number stops the run: a model that is trained on NaN 
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from numbers import Real
+from pathlib import Path
 from typing import Any, Protocol
 
 from redraft.chain import Chain, is_blank
@@ -45,6 +48,7 @@ from redraft.verify.function import FunctionCheck, takes_prompt
 from redraft.verify.parse import parse_check
 
 _WEIGHT = re.compile(r"(?P<weight>-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\s*\*\s*")
+_LONG = 1 << 24  # bytes
 _HINT = (
     "--reward words<=50, reward:MODEL, python:module.function, score:PROGRAM or https://host/path; "
     "several add up: --reward A 2*B."
@@ -203,9 +207,12 @@ class Rewards:
 
     Attributes:
         parts: The weight and the reward of each form.
+        fingerprint: A hash of the forms, and of the functions and files that they name. Another one means
+            that answers may get other rewards.
     """
 
     parts: Mapping[str, tuple[float, Reward]]
+    fingerprint: str = ""
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
         """Return what each form adds to the reward of each answer. Raises as the parts do."""
@@ -234,7 +241,33 @@ def parse_rewards(forms: Sequence[str]) -> Rewards:
                 f"the reward {form} is there twice.", hint="Give it once, with the weight of both."
             )
         parts[form] = _parsed_part(form)
-    return Rewards(parts)
+    states = [(form, _state(form, reward)) for form, (_, reward) in parts.items()]
+    return Rewards(parts, hashlib.sha256(repr(states).encode("utf-8", "replace")).hexdigest()[:8])
+
+
+def _state(form: str, reward: Reward) -> list[tuple[str, object]]:
+    """Return the files that decide what a reward gives, each with its state.
+
+    Of a function, that is its file and the loaded modules beside it; of other forms, the files and folders
+    that they name. What those read in turn is not known here.
+    """
+    if isinstance(reward, Called):
+        own = inspect.getsourcefile(inspect.unwrap(reward.function.function))
+        modules = (getattr(each, "__file__", None) for each in tuple(sys.modules.values()))
+        named = {Path(each) for each in modules if each and own and Path(each).parent == Path(own).parent}
+        named |= {Path(own)} if own else set()
+    else:
+        named = {Path(word) for word in re.split(r"[\s'\"=:*]+", form) if word and Path(word).exists()}
+    files = [each for path in named for each in (path.iterdir() if path.is_dir() else [path])]
+    return [(str(each), _of_file(each)) for each in sorted(files) if each.is_file()]
+
+
+def _of_file(path: Path) -> object:
+    """Return the hash of a file, or of one that is too long for that, its size and time."""
+    found = path.stat()
+    if found.st_size > _LONG:
+        return found.st_size, found.st_mtime_ns
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _parsed_part(form: str) -> tuple[float, Reward]:

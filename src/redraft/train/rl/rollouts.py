@@ -13,24 +13,28 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from redraft.counting import counted
 from redraft.engines.base import Sampling
+from redraft.jobs.signals import unless_stopped
 from redraft.machine import trim_heap
 from redraft.train.data.batches import Batch
 from redraft.train.processes import Say, gathered, place
 from redraft.train.rl.algorithm import whiten_trlx
 from redraft.train.rl.chains import Score, recorded, scored
 from redraft.train.rl.experience import Asked, Experience
-from redraft.train.rl.policy import Policy, unwrapped
+from redraft.train.rl.policy import Policy, bare_of, unwrapped
 from redraft.train.rl.rewards import Rewards
-from redraft.train.rl.sampler import Response, Sampler
+from redraft.train.rl.sampler import Response, Sampler, ends_of_model
 from redraft.train.rl.samples import Samples
 from redraft.train.rl.server import Server
 from redraft.train.rl.watch import Watch
+from redraft.train.run.checkpoints import checkpoints
 from redraft.train.settings.ppo import PpoOptions, room, samples_each
 
 
@@ -70,13 +74,31 @@ class Rollouts:
         self._experience = Experience(policy, own, size=self._size, bf16=bf16)
         self._epoch = -1
         self._batch: Batch = {}
+        self._is_unchecked = False  # whether the last step of that batch is taken
+        self._before: dict[str, Any] = {}  # what `experience` kept before that batch
         leads = not self._rank
         self._samples = Samples(
-            folder, afresh=own.overwrite_output_dir, settings=_settings(own, seed), leads=leads
+            folder,
+            afresh=own.overwrite_output_dir,
+            settings=_settings(own, seed),
+            judge=reward.fingerprint,
+            leads=leads,
         )
-        self._server = Server(own.rollout_url, folder, least=own.min_new_tokens) if own.rollout_url else None
+        self._server = None
+        if own.rollout_url:
+            self._server = Server(own.rollout_url, folder, least=own.min_new_tokens, ends=self._ends)
         self._say = say
-        self._watch = Watch(own.target, own.stop_kl, own.stop_entropy)
+        self._watch = Watch(
+            own.target,
+            own.stop_kl,
+            own.stop_entropy,
+            own.stop_step_kl,
+            cut_pays=bool(own.missing_eos_penalty),
+            saved=partial(checkpoints, folder),
+        )
+
+    def _ends(self) -> frozenset[int]:
+        return ends_of_model(bare_of(self.policy.model), self._tokenizer)
 
     def __len__(self) -> int:
         return self.own.ppo_epochs * self.own.num_rollouts // self._size
@@ -107,21 +129,42 @@ class Rollouts:
         if self._epoch != epoch and not self._write(epoch, stops):
             return
         for number in range(first, len(self)):
+            self._is_unchecked = number == len(self) - 1
             yield self._minibatch(self._rows(epoch, number))
+            self._add_step(float(self.policy.step_kl))  # of the steps before this one
+        self._check_last_step()
 
     def metrics(self) -> dict[str, float]:
         """Return the numbers of the policy's steps, and of a rollout batch that is new."""
         taken, self._experience.metrics = {**self._experience.metrics, **self.policy.sums.take()}, {}
+        self._check_last_step()
         if "reward" in taken:
-            for line in self._watch.add(taken):
-                self._say(line)
+            self._tell(self._watch.add(taken, self._epoch))
         return taken
+
+    def _tell(self, lines: Sequence[str]) -> None:
+        for line in lines:
+            self._say(line)
+
+    def _add_step(self, kl: float) -> None:
+        self._tell(self._watch.add_step(kl, self._epoch))
+
+    def _check_last_step(self) -> None:
+        """Measure how far the last step of a rollout batch went. Other steps are measured by the next."""
+        if self._is_unchecked:
+            self._is_unchecked = False
+            training = self.policy.training
+            self.policy.eval()
+            self._add_step(self._experience.step_kl(self._batch))
+            self.policy.train(training)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint keeps: the rollout batch, β and the moments of rewards."""
         return {
             "epoch": self._epoch,
             "batch": self._batch,
+            "judge": self.reward.fingerprint,
+            "before": self._before,
             "metrics": self._experience.metrics,
             "experience": self._experience.state_dict(),
             "sums": self.policy.sums.parts(),
@@ -130,9 +173,12 @@ class Rollouts:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._epoch, self._batch = state["epoch"], state["batch"]
+        self._epoch, self._batch, self._before = state["epoch"], state["batch"], state.get("before", {})
         self._experience.metrics = state["metrics"]
         self._experience.load_state_dict(state["experience"])
+        if self._before and state["judge"] != self.reward.fingerprint:  # its answers are judged again
+            self._epoch, self._batch, self._experience.metrics = -1, {}, {}
+            self._experience.load_state_dict(self._before)
         self.policy.sums.restore(state["sums"])
         self._watch.restore(state["watch"])
 
@@ -181,13 +227,16 @@ class Rollouts:
     def _write(self, epoch: int, stops: Callable[[], bool]) -> bool:
         """Write a rollout batch. Return False if it is to stop before all responses are there."""
         asked = self._asked(epoch)
-        self._samples.open(epoch)
+        if stale := self._samples.open(epoch):
+            known = counted(stale, "answer")
+            self._say(f"the reward has changed since {known} got theirs: they are judged again.")
         training = self.policy.training
         try:
             responses, scores = asyncio.run(self._respond(epoch, asked, stops))
             if len(responses) < len(asked):
                 return False
             self.policy.eval()
+            self._before = self._experience.state_dict()
             self._batch = self._experience.complete(asked, responses, scores)
         finally:
             self.policy.train(training)
@@ -209,7 +258,11 @@ class Rollouts:
                     break
                 start = first + size * self._rank
                 mine = await self._chunk(sampler, epoch, start, asked[start : start + size])
-                for written, judged in gathered(mine):
+                parts = gathered(mine)
+                if not all(parts):  # a signal came to a process, which `stops` tells to all
+                    stops()
+                    break
+                for written, judged in filter(None, parts):
                     self._keep(epoch, len(scores), asked, written, judged)
                     responses += written
                     scores += judged
@@ -234,17 +287,27 @@ class Rollouts:
 
     async def _chunk(
         self, sampler: Sampler | Server, epoch: int, start: int, asked: Sequence[Asked]
-    ) -> tuple[list[Response], list[Score]]:
+    ) -> tuple[list[Response], list[Score]] | None:
+        """Write and judge a chunk, as far as it is not there. Return None if a signal came while it waited.
+
+        Judges and servers are waited for; what this process writes itself is finished.
+        """
         rows = range(start, start + len(asked))
-        if kept := self._samples.kept(epoch, rows, _said(asked)):
-            return kept
-        written = await sampler.chunk(
-            [each.tokens for each in asked],
-            [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)],
-        )
+        written, scores = self._samples.kept(epoch, rows, _said(asked))
+        if written and scores:
+            return written, scores
+        if not written:
+            writing = sampler.chunk(
+                [each.tokens for each in asked],
+                [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)],
+            )
+            written = await (unless_stopped(writing) if isinstance(sampler, Server) else writing) or []
+        if not written:
+            return None
         pairs = zip(asked, written, strict=True)
         records = [recorded(each.record, response, chains=self.own.chains) for each, response in pairs]
-        return written, await scored(self.reward, records, written, self._tokenizer)
+        judged = await unless_stopped(scored(self.reward, records, written, self._tokenizer))
+        return (written, judged) if judged else None
 
     def _keep(
         self, epoch: int, start: int, asked: Sequence[Asked], written: list[Response], judged: list[Score]
@@ -255,7 +318,7 @@ class Rollouts:
     def _sampling(self, epoch: int, row: int, asked: Asked) -> Sampling:
         seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
         own = self.own
-        return Sampling(own.temperature, own.top_p, room(own, len(asked.tokens)), seed)
+        return Sampling(own.temperature, 1.0, room(own, len(asked.tokens)), seed)
 
 
 def _said(asked: Sequence[Asked]) -> list[tuple[str, str]]:
@@ -264,13 +327,13 @@ def _said(asked: Sequence[Asked]) -> list[tuple[str, str]]:
 
 
 _DECIDING = (
-    *("model_name_or_path", "format", "reward", "algorithm", "num_generations", "num_rollouts", "chunk_size"),
-    *("chains", "max_length", "max_new_tokens", "min_new_tokens", "temperature", "top_p"),
+    *("model_name_or_path", "format", "algorithm", "num_generations", "num_rollouts", "chunk_size"),
+    *("chains", "max_length", "max_new_tokens", "min_new_tokens", "temperature"),
 )
 """Settings that decide the first rollout batch. A run that has steps keeps all of its settings."""
 
 
 def _settings(own: PpoOptions, seed: int) -> str:
-    """Return a short hash of what decides responses and rewards, next to the prompts."""
+    """Return a short hash of what decides responses, next to the prompts."""
     deciding = [seed, *(getattr(own, name) for name in _DECIDING)]
     return hashlib.sha256(repr(deciding).encode()).hexdigest()[:8]

@@ -15,6 +15,7 @@ from typing import Any
 
 from redraft.engines.base import Sampling, Tokens
 from redraft.engines.hf.engine import HfEngine
+from redraft.engines.hf.load import ends_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,16 @@ DIGITS = 6
 """Decimal places of a sampler's log-probability: less than what 32 bits round of −10."""
 
 
+def ends_of_model(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end a response, as when the model is used. Turns may end otherwise than texts.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+    """
+    return ends_of(tokenizer, model.config.to_dict(), model.generation_config.to_dict())
+
+
 class Sampler:
     """Writes responses to prompts that are given as tokens.
 
@@ -50,14 +61,14 @@ class Sampler:
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
-        end = int(tokenizer.eos_token_id)
+        ends = ends_of_model(model, tokenizer)
         self._engine = HfEngine(
             model,
             tokenizer,
             name="policy",
             ctx=ctx,
             parallel=parallel,
-            ends=frozenset({end}),
+            ends=ends,
             least=least,
             tempered=True,
         )

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ import httpx
 from redraft.chain import whole
 from redraft.engines.base import Sampling, Tokens
 from redraft.errors import ServerError, shown
+from redraft.jobs.signals import unless_stopped
 from redraft.train.model.folder import save_weights
 from redraft.train.processes import gathered, place
 from redraft.train.rl.posting import content, posted
@@ -51,20 +52,27 @@ class Server:
         url: Where the API is, such as http://127.0.0.1:8000/v1.
         folder: The output folder of the run.
         least: Tokens that a response has at least.
+        ends: Tokens that end a response.
     """
 
-    def __init__(self, url: str, folder: Path, *, least: int = 0) -> None:
+    def __init__(
+        self, url: str, folder: Path, *, least: int = 0, ends: Callable[[], frozenset[int]] = frozenset
+    ) -> None:
+        self._ends = ends
         self._url, self._folder, self._least = url.rstrip("/"), folder.resolve() / ADAPTER, least
         self._name = ""
 
     async def load(self, model: Any) -> None:
         """Load the adapter of a model, in place of an earlier one. The first process does it for all.
 
+        A signal ends this early.
+
         Raises:
             ServerError: The server is down for too long, or does not load it.
             OSError: The adapter cannot be written.
         """
-        self._name = gathered(self._name if place()[0] else await self._loaded(model))[0]
+        loaded = self._name if place()[0] else await unless_stopped(self._loaded(model))
+        self._name = gathered(loaded)[0] or self._name
 
     async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
         """Write a response to each prompt.
@@ -108,6 +116,7 @@ class Server:
             "temperature": sampling.temperature,
             "top_p": sampling.top_p,
             "seed": sampling.seed,
+            "stop_token_ids": sorted(self._ends()),
             "return_token_ids": True,
             **({"logprobs": 1} if sampling.temperature == 1 else {}),  # vLLM's are before temperature
             # Else vLLM takes them from the model's folder, and draws from another distribution than π.

@@ -119,7 +119,7 @@ class PpoStages:
         args: TrainingArguments,
         tokenizer: PreTrainedTokenizerBase,
         *,
-        say: Say,
+        warn: Say,
     ) -> tuple[Rollouts, Policy]:
         """Return rollout batches of the prompts, and the policy that writes them.
 
@@ -138,7 +138,7 @@ class PpoStages:
             seed=args.seed,
             bf16=bool(args.bf16),
             folder=Path(str(args.output_dir)),
-            say=say,
+            say=warn,
         )
         if args.max_steps <= 0:
             batches = -(-args.num_train_epochs * len(data.rows) * samples_each(own) // own.num_rollouts)

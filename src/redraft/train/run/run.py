@@ -86,6 +86,7 @@ _ELSEWHERE = OUTPUTS | {
     "overwrite_output_dir",
     "divergence_steps",
     "rollout_url",
+    "stop_step_kl",
 }
 """redraft's settings that do not decide the weights, or are recorded in another form."""
 
@@ -309,6 +310,7 @@ def get_ready(
     *,
     stages: Stages[Any] = SFT_STAGES,
     say: Say,
+    warn: Say | None = None,
 ) -> Ready:
     """Do everything except the steps, quick checks first.
 
@@ -318,11 +320,12 @@ def get_ready(
         cache: The folder for prepared data, unless the settings name one.
         stages: What the verb does differently from others; by default, `redraft train sft`.
         say: Called with remarks in the first process, and with progress in the one that prepares data.
+        warn: Called in the first process with what even a quiet run says; by default, `say`.
 
     Raises:
         RedraftError: Something is missing or damaged, or settings contradict each other.
     """
-    tell = say if leads() else (lambda _: None)
+    tell, alarm = (say, warn or say) if leads() else (lambda _: None,) * 2
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     method = choose_method(settings, model, say=tell)
     args = training_arguments(settings, lora=method.lora, say=tell)
@@ -331,7 +334,7 @@ def get_ready(
     stages.check(own, args)
     output = Path(str(args.output_dir))
     check_output(output, model, own.model_name_or_path)
-    checkpoint = _begin(args, own, tell)
+    checkpoint = _begin(args, own, alarm)
     tokenizer = stages.tokenizer(own, model, say=tell)
     prepared = prepare_all(own.data_path, own, tokenizer, stages, cache, say=say)
     trained = stages.model(own, model, tokenizer, seed=args.seed, say=tell)
@@ -343,7 +346,7 @@ def get_ready(
         why = f"{output} cannot be created: {error.strerror}."
         raise OutputError(why, hint="--output_dir FOLDER") from None
     eval_data = eval_rows(own, tokenizer, args, stages, cache, pad=pad, say=say)
-    source, around = stages.source(trained, data, own, args, tokenizer, say=tell)
+    source, around = stages.source(trained, data, own, args, tokenizer, warn=alarm)
     if isinstance(source, Data):
         check_enough_rows(
             data.rows.rows,

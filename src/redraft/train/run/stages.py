@@ -80,7 +80,7 @@ class Stages(Protocol[Own]):
         args: TrainingArguments,  # noqa: ARG002
         tokenizer: PreTrainedTokenizerBase,  # noqa: ARG002
         *,
-        say: Say,  # noqa: ARG002
+        warn: Say,  # noqa: ARG002
     ) -> tuple[Source, Any]:
         """Return what the loop reads, and the module around the model that computes the loss, or None.
 

@@ -401,7 +401,6 @@ class _Ranges(TypedDict, total=False):
     max_length: Annotated[int, Option("", ge=2)]
     min_new_tokens: Annotated[int, Option("", ge=0)]
     temperature: Annotated[float, Option("", gt=0)]
-    top_p: Annotated[float, Option("", gt=0, le=1)]
     missing_eos_penalty: Annotated[float, Option("", ge=0)]
     cliprange_reward: Annotated[float, Option("", gt=0)]
     ppo_epochs: Annotated[int, Option("", ge=1)]
@@ -415,6 +414,7 @@ class _Ranges(TypedDict, total=False):
     importance_sampling_clip_max: Annotated[float, Option("", ge=0)]
     vf_coef: Annotated[float, Option("", ge=0)]
     stop_kl: Annotated[float, Option("", gt=0)]
+    stop_step_kl: Annotated[float, Option("", gt=0)]
     stop_entropy: Annotated[float, Option("", gt=0)]
     price_per_hour: Annotated[float, Option("", ge=0)]
 

@@ -62,7 +62,6 @@ class PpoOptions(DataOptions):
         None,
     )
     temperature: float = own_setting(ROLLOUTS, "temperature of the answers", 1.0)
-    top_p: float = own_setting(ROLLOUTS, "nucleus of the answers", 1.0)
     missing_eos_penalty: float = own_setting(
         REWARD, "subtracted from the reward of an answer that does not end by itself", 0.0
     )
@@ -93,6 +92,9 @@ class PpoOptions(DataOptions):
     )
     cliprange_value: float = own_setting(ALGORITHM, "clip the change of values to plus or minus this", 0.2)
     stop_kl: float | None = own_setting(RUN, "end the run when an answer has more nats of KL", None)
+    stop_step_kl: float | None = own_setting(
+        RUN, "end the run when the steps on a rollout batch move a token by more nats of KL", None
+    )
     stop_entropy: float | None = own_setting(RUN, "end the run when a token has fewer nats of entropy", None)
     vf_coef: float = own_setting(ALGORITHM, "weight of the value loss", 0.1)
 

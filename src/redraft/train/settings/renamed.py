@@ -253,5 +253,6 @@ SPECIAL: Mapping[str, _Special] = {
     "group_by_length": _switch("group_by_length", "train_sampling_strategy", "group_by_length"),
     "adafactor": _switch("adafactor", "optim", "adafactor"),
     "top_k": _only("top_k", frozenset({"0", "0.0"})),
+    "top_p": _only("top_p", frozenset({"1", "1.0"})),
     "do_sample": _only("do_sample", YES),
 }
