@@ -97,3 +97,19 @@ def found(record: dict[str, Any]) -> bool:
     demands = list(dict.fromkeys(filter(None, (demand_of(parse_check(text)) for text in record["checks"]))))
     demand = demands[0] if len(demands) == 1 else "\n".join(f"- {each}" for each in demands)
     return talks(record["answer"], record["prompt"], demand)
+
+
+def test_the_rates_on_held_out_first_answers() -> None:
+    """The goals are 95 % and 1 %. One is missed: 104 of 114 are found, and 3 of 346 are called talk."""
+    talk, asked = rate("held-out", "echo")
+    wrong, honest = rate("held-out", "answer")
+    assert (asked, honest) == (114, 346)
+    assert talk >= 104
+    assert wrong <= 3
+
+
+def test_the_rates_on_the_first_answers_that_it_was_made_with() -> None:
+    talk, asked = rate("tune", "echo")
+    wrong, honest = rate("tune", "answer")
+    assert talk >= 0.958 * asked
+    assert wrong <= 0.001 * honest

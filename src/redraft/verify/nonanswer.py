@@ -276,7 +276,8 @@ def _asked(prompt: str, demand: str) -> _Asked:
     ends = [*sentences(text)[:1], *sentences(text)[-1:]]  # what is worked on stands between or beside them
     requests = [part for part in ends if _WANTS_TEXT.search(part) or part.endswith("?")]
     known = frozenset(words(f"{' '.join(requests) or text} {told}"))
-    fragment = len(words(text)) >= COPIED and text[-1:].isalnum() and not _STATES.match(text)
+    ends_open = text[-1:].isalnum() and "?" not in text
+    fragment = ends_open and len(words(text)) >= COPIED and not _STATES.match(text)
     for_text = fragment or _WANTS_TEXT.search(text) is not None
     return _Asked(
         text=text,
