@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from redraft.chain import Usage
-from redraft.stats import Estimate
+from redraft.stats import LEAST, Estimate
 
 _MANY = 20  # ids to name in a row
 
@@ -57,6 +57,11 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
     value = "–" if math.isnan(estimate.value) else format(estimate.value, form)
     interval = "" if math.isnan(estimate.low) else f"{estimate.low:{form}} to {estimate.high:{form}}"
     return value, interval
+
+
+def p_text(p: float) -> str:
+    """Return a p-value: `p = 0.33`, or `p ≤ 0.0001` if no random flip was as extreme."""
+    return f"p {'≤' if p == LEAST else '='} {p:.2g}"
 
 
 def listed(ids: Sequence[str], most: int = _MANY) -> str:

@@ -14,7 +14,7 @@ pytest.importorskip("scipy")
 
 from redraft.chain import Chain, Step, Usage, write_jsonl
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.equal import Curves, curves_in, revised_in
+from redraft.evaluation.diagnosis.equal import Curves, Versus, curves_in, revised_in
 from redraft.evaluation.diagnosis.equal_text import as_json, as_text, drawn, verdict
 from redraft.evaluation.diagnosis.ways import all_ways
 
@@ -45,48 +45,110 @@ def runs(folder: Path, *, revise: int, best: tuple[int, int] = (10, 12), plain: 
     return curves_in(folder)
 
 
+def by_kind(found: Curves) -> dict[str, Versus]:
+    return {each.kind: each for each in found.versus}
+
+
 def test_scores_and_tokens_between_two_runs_are_on_the_line_that_joins_them(tmp_path: Path) -> None:
     found = runs(tmp_path, revise=30, best=(10, 20))
-    plain, best = found.versus
-    assert (plain.kind, plain.at, plain.decision.gain.value) == ("plain", 100, (30 - 8) / 40)
-    assert (best.kind, best.at) == ("best-of", 200)
+    best = by_kind(found)["best-of"]
+    assert (best.basis, best.at) == ("equal", 200)
     assert best.decision.gain.value == pytest.approx((30 - 15) / 40)
 
 
 def test_the_most_revisions_are_compared_and_curves_go_by_tokens(tmp_path: Path) -> None:
     runs(tmp_path, revise=30)
     write(tmp_path, "revise-3", 220, shares(36))
-    write(tmp_path, "best-of-2", 210, shares(20))
+    write(tmp_path, "best-of-2", 230, shares(20))
     write(tmp_path, "best-of-3", 180, shares(12))
     found = curves_in(tmp_path)
     assert (found.revised.way.texts, found.revised.tokens) == (3, 220)
     best = found.versus[-1]
-    assert (best.kind, best.at) == ("best-of", 210)
-    assert best.decision.gain.value == pytest.approx((36 - 20) / 40)
+    assert (best.kind, best.at) == ("best-of", 220)
+    assert best.decision.gain.value == pytest.approx((36 - (0.2 * 12 + 0.8 * 20)) / 40)
 
 
-def test_a_way_that_begins_after_is_taken_at_its_beginning(tmp_path: Path) -> None:
-    runs(tmp_path, revise=30)
-    write(tmp_path, "revise-2", 90, shares(30))
-    assert [(each.kind, each.at) for each in curves_in(tmp_path).versus] == [("plain", 100), ("best-of", 100)]
-
-
-def test_a_way_that_ends_before_is_taken_at_its_end(tmp_path: Path) -> None:
+def test_a_way_that_ends_before_is_compared_where_it_ends(tmp_path: Path) -> None:
+    """Revising is taken on its own line there: it has 8 right at 100 tokens and 30 at 200."""
     runs(tmp_path, revise=30)
     write(tmp_path, "blind-2", 160, shares(9))
     blind = curves_in(tmp_path).versus[-1]
-    assert (blind.kind, blind.at, blind.decision.gain.value) == ("blind", 160, (30 - 9) / 40)
-    assert "it takes 160 tokens at most" in "\n".join(as_text(curves_in(tmp_path)))
+    assert (blind.kind, blind.basis, blind.at) == ("blind", "equal", 160)
+    assert blind.decision.gain.value == pytest.approx((8 + 0.6 * 22 - 9) / 40)
+    assert (blind.decision.better, blind.decision.worse) == (21, 0), "items of the runs themselves"
+
+
+def test_a_way_that_is_cheaper_than_one_answer_keeps_its_own_figures(tmp_path: Path) -> None:
+    """It had those of the single answer, and the verdict was the reverse."""
+    runs(tmp_path, plain=8, revise=12, best=(9, 9))
+    write(tmp_path, "mellea-4", 90, shares(27))
+    found = curves_in(tmp_path)
+    mellea = by_kind(found)["mellea"]
+    assert (mellea.basis, mellea.at, mellea.finding) == ("fewer", 90, "against")
+    assert mellea.decision.gain.value == pytest.approx((12 - 27) / 40)
+    text = "\n".join(as_text(found))
+    assert "not comparable at equal tokens, 90 against 200, more than the 100 of one answer" in text
+    assert verdict(found).startswith(
+        "Don't revise here: with fewer tokens mellea does better, by 37.5 points."
+    )
+
+
+def test_one_answer_is_never_compared_at_equal_tokens(tmp_path: Path) -> None:
+    found = runs(tmp_path, revise=38)
+    plain = by_kind(found)["plain"]
+    assert (plain.basis, plain.at, plain.finding) == ("fewer", 100, "none")
+    assert "not comparable at equal tokens, 100 against 200," in "\n".join(as_text(found))
+    assert "than one answer" not in verdict(found)
+    assert verdict(found).endswith("Revising adds 75.0 points to one answer, for 100 more tokens an item.")
+
+
+@pytest.mark.parametrize("without", ["mellea-4", "revise-2"])
+def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, without: str) -> None:
+    runs(tmp_path, revise=30)
+    write(tmp_path, "mellea-4", 150, shares(2))
+    write(tmp_path, without, 0, shares(30))
+    found = curves_in(tmp_path)
+    assert by_kind(found)["mellea"].basis == "unknown"
+    text = "\n".join(as_text(found))
+    which = "revise" if without == "revise-2" else "this way"
+    assert f"not comparable at equal tokens, no usage in some chains of {which}" in text
+    assert "an unknown number of new tokens an item" in text
+    assert "Not comparable at equal tokens: " in verdict(found)
+    assert json.loads(json.dumps(as_json(found), allow_nan=False))["ways"]
+    assert drawn(found)
+
+
+def test_a_way_that_takes_more_says_nothing_unless_it_does_worse(tmp_path: Path) -> None:
+    runs(tmp_path, revise=20)
+    for name, right, finding in (("dear-2", 30, "none"), ("bad-2", 2, "for")):
+        write(tmp_path, "plain", 300, shares(8))
+        write(tmp_path, name, 400, shares(right))
+        each = by_kind(curves_in(tmp_path))[name[:-2]]
+        assert (each.basis, each.at, each.finding) == ("more", 400, finding)
+
+
+def test_items_are_counted_in_runs_and_not_on_the_line_between(tmp_path: Path) -> None:
+    """At 200 tokens best of N is half of each run. One of them has items that the other lacks."""
+    runs(tmp_path, revise=10)
+    write(tmp_path, "best-of-2", 190, shares(10))
+    write(tmp_path, "best-of-3", 290, shares(30))
+    best = by_kind(curves_in(tmp_path))["best-of"]
+    assert (best.run.way.name, best.at) == ("best-of-2", 200)
+    assert best.decision.gain.value == pytest.approx(-2 / 40)
+    assert (best.decision.better, best.decision.worse) == (0, 0)
+    text = "\n".join(as_text(curves_in(tmp_path)))
+    assert "better in 0 items, worse in 0, runs with 190 and 200" in text
 
 
 @pytest.mark.parametrize(
     ("revise", "said"),
     [
-        (38, "Revise: at equal tokens it does better than one answer and best of N"),
+        (38, "Revise: at equal tokens it does better than best of N, by 67.5 points."),
         (11, "Undecided: revising is not shown to do better than one answer and best of N."),
         (
             2,
-            "Don't revise here: at equal tokens one answer and best of N do better, best of N by 22.5",
+            "Don't revise here: at equal tokens best of N does better, by 22.5 points; "
+            + "with fewer tokens one answer does better, by 15.0 points.",
         ),
     ],
 )
@@ -96,10 +158,20 @@ def test_the_sentence(tmp_path: Path, revise: int, said: str) -> None:
     assert list(as_text(found))[-1] == verdict(found)
 
 
+def test_without_another_way_at_equal_tokens_the_sentence_decides_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "plain", 190, shares(8))
+    write(tmp_path, "revise-2", 600, shares(30))
+    assert verdict(curves_in(tmp_path)) == (
+        "Undecided: no other way can be compared at equal tokens. "
+        "Revising adds 55.0 points to one answer, for 410 more tokens an item."
+    )
+
+
 def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
     """6 of 6 items alone have p = 0.031; as the best of two tests, by Holm's procedure, 0.062."""
     unsure = runs(tmp_path, plain=6, revise=6, best=(12, 12))
     assert [each.decision.outcome for each in unsure.versus] == ["undecided", "worse"]
+    assert [each.p for each in unsure.versus] == [1, 0.0625]
     assert verdict(unsure) == (
         "Undecided: revising is not shown to do better than one answer and best of N. "
         "Best of N may do better, which is not sure among so many ways."
@@ -129,7 +201,7 @@ def test_chains_that_were_made_elsewhere_are_another_way(tmp_path: Path) -> None
     write(tmp_path, "mellea-3", 200, shares(9))
     found = curves_in(tmp_path)
     other = found.versus[-1]
-    assert (other.kind, other.at, other.decision.gain.value) == ("mellea", 200, (30 - 9) / 40)
+    assert (other.kind, other.basis, other.decision.gain.value) == ("mellea", "equal", (30 - 9) / 40)
     assert any(line.startswith("mellea of 3 ") for line in as_text(found))
 
 
@@ -176,7 +248,10 @@ def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
         ("best-of", 2, 150),
         ("best-of", 3, 250),
     ]
-    assert [each["way"] for each in values["revise_against"]] == ["plain", "best-of"]
+    assert [(each["way"], each["tokens"], each["at"]) for each in values["revise_against"]] == [
+        ("plain", "fewer", 100),
+        ("best-of", "equal", 200),
+    ]
     assert json.loads(json.dumps(values, allow_nan=False)) == values
     picture = drawn(found)
     assert picture.count("<polyline") == 2

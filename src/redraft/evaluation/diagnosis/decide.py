@@ -67,15 +67,21 @@ def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
         one: Scores of one way, 0 to 1: whether the item is right, or the share of its runs that are.
         other: Scores of the other way, in the same order.
     """
-    pairs = list(zip(one, other, strict=True))
+    better, worse = split(one, other)
     return Decision(
-        items=len(pairs),
-        better=sum(after > before for before, after in pairs),
-        worse=sum(after < before for before, after in pairs),
+        items=len(one),
+        better=better,
+        worse=worse,
         gain=stats.difference(one, other),
         p=stats.paired(one, other),
         needed=stats.pairs_needed(one, other),
     )
+
+
+def split(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
+    """Return in how many items the other way scores higher, and in how many lower."""
+    pairs = list(zip(one, other, strict=True))
+    return sum(after > before for before, after in pairs), sum(after < before for before, after in pairs)
 
 
 def sentence(decision: Decision, one: str = "the first answers", other: str = "revising") -> str:

@@ -3,22 +3,27 @@
 A point of a curve is a run: a way with its most texts (`ways`), over all seeds. Between two points lies what
 one gets by choosing for each prompt at random which of the two to use, so scores and tokens in between are on
 the line that joins them. That is how a way that stops at 250 tokens is compared with one that stops at 310.
+A curve ends where its runs end: ways are compared at the most tokens that both reach, and said not to be
+comparable at equal tokens where there are none.
 
 Tokens are those that the models generated, criticisms included. An item is a prompt; its scores are means
-over seeds, and intervals are over items (`stats`). Nothing here asks a model.
+over seeds, and intervals are over items (`stats`). Items in which a way is better or worse are counted in
+runs that were made, never on a line between two. Nothing here asks a model.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 from redraft import stats
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.decide import Decision, decide
+from redraft.evaluation.diagnosis.decide import LEVEL, Decision, decide, split
 from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.diagnosis.ways import NAMES, Way
 from redraft.stats import Estimate
@@ -31,7 +36,7 @@ class Spent:
     Attributes:
         score: Whether the answer is right, 0 to 1.
         guided: Whether it passes the checks that guide.
-        tokens: New tokens of all texts.
+        tokens: New tokens of all texts; NaN if its chain has a text and no usage.
         prompts: Tokens of all requests.
     """
 
@@ -65,7 +70,7 @@ class Point:
 
     @cached_property
     def tokens(self) -> float:
-        """New tokens an item."""
+        """New tokens an item; NaN if some chains have no usage."""
         return fmean(each.tokens for each in self.spent)
 
     @cached_property
@@ -74,19 +79,45 @@ class Point:
         return fmean(each.prompts for each in self.spent)
 
 
+Basis = Literal["equal", "fewer", "more", "unknown"]
+"""The tokens of the other way: as many as those of revising, fewer, more; or a way has no counts."""
+
+
 @dataclass(frozen=True)
 class Versus:
-    """Revising against another way at equal tokens.
+    """A way against another one.
 
     Attributes:
         kind: The other way.
-        at: Its tokens, which are those of revising unless its curve ends before.
-        decision: What its scores there and those of revising say. Revising is the second way.
+        basis: Its tokens in this comparison, measured by those of the first way.
+        at: Its tokens; those of both ways where they are equal.
+        run: Its run whose items are counted: that with the nearest tokens.
+        decision: What the scores of both say: at equal tokens, or else those of the runs. The first way is
+            the second of the decision. `better` and `worse` are items of the runs.
+        p: That of the decision, corrected for the number of ways by Holm's procedure.
     """
 
     kind: str
+    basis: Basis
     at: float
+    run: Point
     decision: Decision
+    p: float
+
+    @property
+    def finding(self) -> Literal["for", "against", "open", "none"]:
+        """What it says for or against the first way.
+
+        One that takes fewer tokens and does no worse speaks against more tokens. Otherwise scores for
+        unequal tokens say nothing.
+        """
+        if self.basis == "unknown":
+            return "none"
+        if self.p >= LEVEL:
+            return "none" if self.basis == "more" else "open"
+        if self.decision.gain.value > 0:
+            return "none" if self.basis == "fewer" else "for"
+        return "none" if self.basis == "more" else "against"
 
 
 @dataclass(frozen=True)
@@ -107,7 +138,10 @@ class Curves:
     @cached_property
     def revised(self) -> Point:
         """Revising, with most revisions."""
-        return next(point for point in reversed(self.points) if point.way.kind == "revise")
+        return self._last("revise")
+
+    def _last(self, kind: str) -> Point:
+        return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
     def items(self) -> int:
@@ -115,28 +149,69 @@ class Curves:
         return len(self.revised.spent)
 
     def curve(self, kind: str) -> tuple[Point, ...]:
-        """Return the points of a way by their number of texts. All begin with the single answer."""
-        return tuple(point for point in self.points if point.way.kind in ("plain", kind))
+        """Return the runs of a way by their tokens, after the single answer if that takes fewer.
+
+        Runs without counts of tokens are left out.
+        """
+        own = [point for point in self.points if point.way.kind == kind and not math.isnan(point.tokens)]
+        own.sort(key=lambda point: point.tokens)
+        single = (point for point in self.points if point.way.kind == "plain")
+        return (*(point for point in single if own and point.tokens < own[0].tokens), *own)
 
     @cached_property
     def versus(self) -> tuple[Versus, ...]:
         """Revising against each other way, the single answer included."""
         kinds = dict.fromkeys(point.way.kind for point in self.points)
-        return tuple(self._against(kind) for kind in kinds if kind != "revise")
+        found = [self.against("revise", kind) for kind in kinds if kind != "revise"]
+        corrected = stats.holm([each.p for each in found])
+        return tuple(replace(each, p=p) for each, p in zip(found, corrected, strict=True))
 
-    def _against(self, kind: str) -> Versus:
-        at, scores = self.at(kind, self.revised.tokens)
-        return Versus(kind, at, decide(scores, self.revised.scores))
+    def against(self, ours: str, kind: str) -> Versus:
+        """Compare a way, with its most texts, with another one: at the most tokens that both reach."""
+        last, runs = self._last(ours), self.curve(kind)
+        run = min(
+            (point for point in runs if point.way.kind == kind),
+            key=lambda point: abs(point.tokens - last.tokens),
+            default=self._last(kind),
+        )
+        at = self._budget(ours, kind)
+        if at is None:
+            decision, basis = decide(run.scores, last.scores), _basis(run.tokens, last.tokens)
+        else:
+            decision, basis = decide(self.scores(kind, at), self.scores(ours, at)), "equal"
+        better, worse = split(run.scores, last.scores)
+        decision = replace(decision, better=better, worse=worse)
+        return Versus(kind, basis, run.tokens if at is None else at, run, decision, decision.p)
 
-    def at(self, kind: str, tokens: float) -> tuple[float, list[float]]:
-        """Return the scores of a way by item, at so many tokens or where its curve ends, and its tokens."""
-        curve = sorted(self.curve(kind), key=lambda point: point.tokens)
-        low = ([point for point in curve if point.tokens <= tokens] or curve[:1])[-1]
+    def _budget(self, ours: str, kind: str) -> float | None:
+        """Return the most tokens that two ways can both spend; None if there are none.
+
+        Where a curve begins with the single answer, the way itself begins after it.
+        """
+        curves = {way: self.curve(way) for way in (ours, kind)}
+        if not all(curves.values()):
+            return None
+        most = min(self._last(ours).tokens, *(curve[-1].tokens for curve in curves.values()))
+        reached = all(
+            most > curve[0].tokens or (most == curve[0].tokens and curve[0].way.kind == way)
+            for way, curve in curves.items()
+        )
+        return most if reached else None
+
+    def scores(self, kind: str, tokens: float) -> list[float]:
+        """Return the scores of a way by item at so many tokens, which its curve has to reach."""
+        curve = self.curve(kind)
+        low = [point for point in curve if point.tokens <= tokens][-1]
         high = next((point for point in curve if point.tokens > tokens), low)
         gap = high.tokens - low.tokens
-        part = max((tokens - low.tokens) / gap, 0.0) if gap else 0.0
-        scores = [(1 - part) * a + part * b for a, b in zip(low.scores, high.scores, strict=True)]
-        return low.tokens + part * gap, scores
+        part = (tokens - low.tokens) / gap if gap else 0.0
+        return [(1 - part) * a + part * b for a, b in zip(low.scores, high.scores, strict=True)]
+
+
+def _basis(tokens: float, ours: float) -> Basis:
+    if math.isnan(tokens) or math.isnan(ours):
+        return "unknown"
+    return "fewer" if tokens < ours else "more"
 
 
 def curves_in(folder: Path, wanted: Collection[Way] = ()) -> Curves:
@@ -211,7 +286,8 @@ def _spent(file: Path) -> Iterator[tuple[str, Spent]]:
     for each in known(chains).chains if chains else ():
         used = each.chain.usage
         guided = float(each.chain.passed is True)
-        yield each.chain.id, Spent(each.best, guided, used.completion_tokens, used.prompt_tokens)
+        tokens = used.completion_tokens if used.completion_tokens or each.empty else math.nan
+        yield each.chain.id, Spent(each.best, guided, tokens, used.prompt_tokens)
 
 
 def _mean(seeds: Sequence[Spent]) -> Spent:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple
 from typing import Any
 
 from redraft.collect.report.charts import curves
 from redraft.counting import counted, printable
-from redraft.evaluation.diagnosis.decide import LEVEL
 from redraft.evaluation.diagnosis.equal import Curves, Point, Versus
 from redraft.evaluation.diagnosis.ways import NAMES
-from redraft.evaluation.rows import Line, percent, plain, table, without_nan
-
-_NEAR = 0.99
-"""From which share of the tokens of revising another way counts as equal."""
+from redraft.evaluation.rows import Line, p_text, percent, plain, table, without_nan
 
 
 def as_text(found: Curves) -> Iterator[str]:
@@ -28,10 +25,9 @@ def as_text(found: Curves) -> Iterator[str]:
 def sections(found: Curves) -> dict[str, list[Line]]:
     """Return the rows of each part, by its title."""
     seeds = f"{counted(found.items, 'item')}, {counted(found.seeds, 'seed')}"
-    at = f"revising less each other way, at {_tokens(found.revised.tokens)} new tokens an item"
     return {
         f"right answers by way: {seeds}": [_point(point) for point in found.points],
-        at: [_versus(each, found.revised) for each in found.versus],
+        "revising less each other way": [_versus(each, found) for each in found.versus],
     }
 
 
@@ -41,6 +37,8 @@ def notes(found: Curves) -> Iterator[str]:
         yield f"Not counted, because a run lacks them: {counted(found.left_out, 'item')}."
     if found.unfinished:
         yield f"Not counted, because runs are missing: {', '.join(found.unfinished)}."
+    if len(found.versus) > 1:
+        yield "Each p is that of its row alone; the sentence corrects them by Holm's procedure."
 
 
 def drawn(found: Curves) -> str:
@@ -71,47 +69,89 @@ def _point(point: Point) -> Line:
 
 
 def _tokens(count: float) -> str:
+    """Return a number of tokens in words; that of chains without usage is unknown."""
+    if math.isnan(count):
+        return "an unknown number of"
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
 
 
-def _versus(versus: Versus, revised: Point) -> Line:
-    decision = versus.decision
-    short = versus.at < _NEAR * revised.tokens
-    fewer = f"; it takes {_tokens(versus.at)} tokens at most" if short else ""
-    split = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}"
-    note = f"{split}, p = {decision.p:.2g}{fewer}"
-    return Line(named(versus.kind), *plain(decision.gain.times(100), 1, sign=True), note)
+def _versus(versus: Versus, found: Curves) -> Line:
+    decision, run, revised = versus.decision, versus.run, found.revised
+    if versus.basis == "equal":
+        at = f"at {_tokens(versus.at)} tokens"
+    else:
+        at = f"not comparable at equal tokens, {_why(versus, found)}"
+    real = f", runs with {_tokens(run.tokens)} and {_tokens(revised.tokens)}"
+    real *= versus.basis == "equal" and run.tokens != revised.tokens
+    counts = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}{real}"
+    figures = plain(decision.gain.times(100), 1, sign=True)
+    return Line(named(versus.kind), *figures, f"{at}, {p_text(decision.p)}; {counts}")
+
+
+def _why(versus: Versus, found: Curves) -> str:
+    """Return why a way cannot be compared at equal tokens."""
+    revised = found.revised.tokens
+    if versus.basis == "unknown":
+        return f"no usage in some chains of {'revise' if math.isnan(revised) else 'this way'}"
+    start = found.curve("revise")[0]
+    more = f", more than the {_tokens(start.tokens)} of one answer"
+    more *= versus.kind != "plain" and versus.at <= start.tokens < revised
+    return f"{_tokens(versus.at)} against {_tokens(revised)}{more}"
 
 
 def verdict(found: Curves) -> str:
-    """Say in plain words whether to revise, at equal tokens."""
-    if lost := _lost(found):
-        best = max(lost, key=lambda each: -each.decision.gain.value)
-        most = f"by {_points(best)}" if len(lost) == 1 else f"{named(best.kind)} by {_points(best)}"
-        return f"Don't revise here: at equal tokens {_names(lost)} {_do(lost)} better, {most}."
-    beaten = [each for each in found.versus if each.decision.outcome == "better"]
-    if open_ := [each for each in found.versus if each not in beaten]:
-        beats = f" It beats {_names(beaten)}." if beaten else ""
-        return f"Undecided: revising is not shown to do better than {_names(open_)}. {_more(open_)}{beats}"
-    close = min(found.versus, key=lambda each: each.decision.gain.value)
-    least = (
-        f", the closest of them ({named(close.kind)}) by {_points(close)}" if len(found.versus) > 1 else ""
+    """Say in plain words whether to revise, with what is said at unequal tokens marked as such."""
+    lost, open_, beaten = (
+        [each for each in found.versus if each.finding == name] for name in ("against", "open", "for")
     )
-    return f"Revise: at equal tokens it does better than {_names(beaten)}{least}."
+    if lost:
+        parts = "; ".join(_better(each) for each in _by_basis(lost))
+        return f"Don't revise here: {parts}.{_apart(found)}"
+    beats = "; ".join(
+        f"{_AT[each[0].basis]} it does better than {_names(each)}" for each in _by_basis(beaten)
+    )
+    if open_:
+        also = f" {beats[:1].upper()}{beats[1:]}." * bool(beats)
+        which = _names(open_)
+        return (
+            f"Undecided: revising is not shown to do better than {which}. {_more(open_)}{also}{_apart(found)}"
+        )
+    if not beaten:
+        return f"Undecided: no other way can be compared at equal tokens.{_apart(found)}"
+    close = min(beaten, key=lambda each: each.decision.gain.value)
+    least = f", the closest of them ({named(close.kind)})" * (len(beaten) > 1)
+    return f"Revise: {beats}{least or ','} by {_points(close)}.{_apart(found)}"
 
 
-def _lost(found: Curves) -> list[Versus]:
-    """Return the ways that do better than revising, in their order.
+_AT = {"equal": "at equal tokens", "fewer": "with fewer tokens", "more": "with fewer tokens"}
+"""How a way does better, by the tokens of the other way; only the one with fewer tokens is said to."""
 
-    Each of them alone would speak against revising, so their p-values are corrected by Holm's procedure
-    (Holm, 1979, Scandinavian Journal of Statistics 6).
-    """
-    lost = []
-    for number, each in enumerate(sorted(found.versus, key=lambda each: each.decision.p)):
-        if each.decision.p * (len(found.versus) - number) >= LEVEL:
-            break
-        lost.append(each)
-    return [each for each in found.versus if each in lost and each.decision.gain.value < 0]
+
+def _by_basis(found: Sequence[Versus]) -> Iterator[list[Versus]]:
+    """Yield the ways at equal tokens, then the others."""
+    for equal in (True, False):
+        if some := [each for each in found if (each.basis == "equal") == equal]:
+            yield some
+
+
+def _better(found: Sequence[Versus]) -> str:
+    best = min(found, key=lambda each: each.decision.gain.value)
+    do = "does" if len(found) == 1 else "do"
+    which = f"{named(best.kind)} " * (len(found) > 1)
+    return f"{_AT[best.basis]} {_names(found)} {do} better, {which}by {_points(best)}"
+
+
+def _apart(found: Curves) -> str:
+    """Return what was compared at unequal tokens and decides nothing."""
+    apart = [each for each in found.versus if each.finding == "none"]
+    dearer = [each for each in apart if each.basis == "fewer"]
+    said = "".join(
+        f" Revising adds {_points(each)} to {named(each.kind)}, "
+        f"for {_tokens(found.revised.tokens - each.at)} more tokens an item."
+        for each in dearer
+    )
+    others = [each for each in apart if each not in dearer]
+    return said + f" Not comparable at equal tokens: {_names(others)}." * bool(others)
 
 
 def named(kind: str) -> str:
@@ -119,24 +159,24 @@ def named(kind: str) -> str:
     return printable(NAMES.get(kind, kind))
 
 
-def _names(found: list[Versus]) -> str:
+def _names(found: Sequence[Versus]) -> str:
+    if not found:
+        return ""
     *most, last = (named(each.kind) for each in found)
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def _do(found: list[Versus]) -> str:
-    return "does" if len(found) == 1 else "do"
 
 
 def _points(versus: Versus) -> str:
     return f"{abs(versus.decision.gain.value) * 100:.1f} points"
 
 
-def _more(found: list[Versus]) -> str:
+def _more(found: Sequence[Versus]) -> str:
     """Return how many more items would decide against all of these ways."""
-    if unsure := [each for each in found if each.decision.outcome == "worse"]:
-        names = _names(unsure)
-        return f"{names[0].upper()}{names[1:]} may do better, which is not sure among so many ways."
+    if unsure := [each for each in found if each.decision.outcome != "undecided"]:
+        worse = [each for each in unsure if each.decision.outcome == "worse"]
+        names = _names(worse or unsure)
+        may = f"{names[0].upper()}{names[1:]} may do better" if worse else f"It may do better than {names}"
+        return f"{may}, which is not sure among so many ways."
     counts = [each.decision.more or 0 for each in found]
     if equal := [each for each, more in zip(found, counts, strict=True) if not more]:
         which = f" from {_names(equal)}" * (len(equal) < len(found))
@@ -157,7 +197,18 @@ def as_json(found: Curves) -> dict[str, Any]:
         }
         for point in found.points
     ]
-    versus = [{"way": each.kind, "tokens": each.at, **each.decision.record()} for each in found.versus]
+    versus = [
+        {
+            "way": each.kind,
+            "tokens": each.basis,
+            "at": each.at,
+            "run": each.run.way.name,
+            **each.decision.record(),
+            "p_holm": each.p,
+            "finding": each.finding,
+        }
+        for each in found.versus
+    ]
     about = {"items": found.items, "seeds": found.seeds, "left_out": found.left_out}
     values: dict[str, Any] = without_nan({**about, "ways": points, "revise_against": versus})
     return {**values, "verdict": verdict(found)}
