@@ -59,9 +59,14 @@ def plain(estimate: Estimate, digits: int, *, sign: bool = False) -> tuple[str, 
     return value, interval
 
 
+def p_value(p: float) -> str:
+    """Return a p-value: `0.33`, or `≤ 0.0001` if no random flip was as extreme."""
+    return "≤ " * (p == LEAST) + f"{p:.2g}"
+
+
 def p_text(p: float) -> str:
-    """Return a p-value: `p = 0.33`, or `p ≤ 0.0001` if no random flip was as extreme."""
-    return f"p {'≤' if p == LEAST else '='} {p:.2g}"
+    """Return the same with its name: `p = 0.33`."""
+    return f"p {p_value(p)}" if p == LEAST else f"p = {p_value(p)}"
 
 
 def listed(ids: Sequence[str], most: int = _MANY) -> str:

@@ -21,8 +21,8 @@ def test_a_gain_that_chance_would_not_bring_pays() -> None:
     assert found.gain.value == pytest.approx(8 / 30)
     assert found.p == mcnemar([False] * 9 + [True] * 21, [True] * 9 + [False] + [True] * 20)
     assert sentence(found) == (
-        "Revising pays here: it adds 26.7 points (+6.7 to +46.7) over the first answers; better in 9 of 30 "
-        "items, worse in 1, p = 0.021."
+        "Revising does better here: it adds 26.7 points (+6.7 to +46.7) over the first answers; better in 9 "
+        "of 30 items, worse in 1, p = 0.021."
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy")
 
 import redraft
-from redraft.chain import Chain, write_jsonl
+from redraft.chain import Chain, Usage, write_jsonl
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.diagnose import MOST, Changes, Diagnosis, by_item, diagnose
 from redraft.evaluation.diagnosis.text import as_json, as_text, notes, sections, verdict
@@ -126,8 +126,25 @@ def test_a_gain_by_the_checks_that_guided_is_said_to_be_nearly_automatic() -> No
         "The checks that score guided revising, too: a gain is nearly automatic.",
         "Guided by words<=9.",
     ]
-    assert verdict(found).startswith("Revising pays here: it adds 100.0 points over the first answers; ")
-    assert verdict(found).endswith("then a gain is nearly automatic.")
+    assert verdict(found).startswith(
+        "Revising does better here: it adds 100.0 points over the first answers; "
+    )
+    assert "then a gain is nearly automatic. Not at equal tokens: " in verdict(found)
+
+
+@pytest.mark.parametrize("rights", ["01", "10", "00"])
+def test_no_sentence_stands_without_the_word_that_tokens_differ(rights: str) -> None:
+    used = [Usage(completion_tokens=tokens) for tokens in (152, 139)]
+    chains = [told(str(n), rights, usage=used[0] + used[1]) for n in range(8)]
+    steps = [step.model_copy(update={"usage": use}) for step, use in zip(chains[0].steps, used, strict=True)]
+    found = diagnose([chain.model_copy(update={"steps": tuple(steps)}) for chain in chains])
+    marked = "Not at equal tokens: a chain takes 291 new tokens, and its first step 152. "
+    assert verdict(found).endswith(f"{marked}redraft diagnose --run compares at equal tokens.")
+    assert as_json(found)["sentence"] == verdict(found)
+    for part in ("pays", "Revise"):
+        assert part not in verdict(found)
+    untold = verdict(diagnose([told(str(n), rights) for n in range(8)]))
+    assert "Not at equal tokens: some chains do not say how many they took." in untold
 
 
 def test_verdicts_against_the_truth() -> None:
@@ -233,8 +250,8 @@ def test_groups_in_which_nothing_changed_share_a_row() -> None:
         ("01", "no right answer was revised, so nothing could be lost"),
         ("10", "no wrong answer was revised, so nothing could be gained"),
         ("00 11", "nothing changed"),
-        ("01 01 10", "above Acc/(1 - Acc) = 0.50: it gained, p = 1; pays while under 50 % are right"),
-        ("01 10", "equal to Acc/(1 - Acc) = 1.00: no difference, p = 1; pays while under 50 % are right"),
+        ("01 01 10", "above Acc/(1 - Acc) = 0.50: it gained, p = 1; gains while under 50 % are right"),
+        ("01 10", "equal to Acc/(1 - Acc) = 1.00: no difference, p = 1; gains while under 50 % are right"),
         ("00 10", "below Acc/(1 - Acc) = 1.00: it lost, p = 1"),
     ],
 )

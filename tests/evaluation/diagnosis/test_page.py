@@ -16,7 +16,7 @@ def test_the_page_has_the_sentence_the_figures_and_the_pictures() -> None:
     reader = read(page(diagnose([told(str(n), "01", "ra", guide="01") for n in range(8)]), "made by a test"))
     text = " ".join(reader.text)
     for part in (
-        "Revising pays here: it adds 100.0 points",
+        "Revising does better here: it adds 100.0 points",
         "1 revision at most",
         "ECR",
         "fixed",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from redraft import stats
 from redraft.counting import counted
-from redraft.evaluation.rows import plain, without_nan
+from redraft.evaluation.rows import p_text, plain, without_nan
 from redraft.stats import Estimate
 
 LEVEL = 0.05
@@ -85,7 +85,7 @@ def split(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
 
 
 def sentence(decision: Decision, one: str = "the first answers", other: str = "revising") -> str:
-    """Say in plain words whether to use the other way.
+    """Say in plain words whether the other way does better. What the ways cost is not looked at.
 
     Args:
         decision: What `decide` found of the ways.
@@ -93,10 +93,10 @@ def sentence(decision: Decision, one: str = "the first answers", other: str = "r
         other: The name of the second way.
     """
     split = f"better in {decision.better:,} of {counted(decision.items, 'item')}, worse in {decision.worse:,}"
-    tested = f"{split}, p = {decision.p:.2g}"
+    tested = f"{split}, {p_text(decision.p)}"
     points, found = _points(decision.gain), decision.outcome
     if found == "better":
-        return f"{other.capitalize()} pays here: it adds {points} over {one}; {tested}."
+        return f"{other.capitalize()} does better here: it adds {points} over {one}; {tested}."
     if found == "worse":
         return f"Don't: {other} loses {points} against {one}; {tested}."
     if decision.needed is None:

@@ -284,10 +284,8 @@ def _spent(file: Path) -> Iterator[tuple[str, Spent]]:
     """Yield what a run made of each item."""
     chains = list(chains_of(file))
     for each in known(chains).chains if chains else ():
-        used = each.chain.usage
         guided = float(each.chain.passed is True)
-        tokens = used.completion_tokens if used.completion_tokens or each.empty else math.nan
-        yield each.chain.id, Spent(each.best, guided, tokens, used.prompt_tokens)
+        yield each.chain.id, Spent(each.best, guided, each.tokens, each.chain.usage.prompt_tokens)
 
 
 def _mean(seeds: Sequence[Spent]) -> Spent:

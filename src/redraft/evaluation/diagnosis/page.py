@@ -17,7 +17,7 @@ from redraft.evaluation.diagnosis.diagnose import Changes, Diagnosis, Level
 from redraft.evaluation.diagnosis.equal import Curves
 from redraft.evaluation.diagnosis.text import notes, sections, title, verdict
 from redraft.evaluation.reports.page import line_table
-from redraft.evaluation.rows import percent, plain
+from redraft.evaluation.rows import p_value, percent, plain
 
 _KINDS = {"fixed": (False, True), "broken": (True, False), "right": (True, True), "wrong": (False, False)}
 
@@ -68,7 +68,7 @@ def _tiles(found: Diagnosis) -> dict[str, int | str]:
         "first answers are right": percent(first, 1)[0],
         "best answers are right": percent(best, 1)[0],
         f"points gained{f', {interval}' if interval else ''}": gain,
-        "McNemar's p": f"{found.decision.p:.2g}",
+        "McNemar's p": p_value(found.decision.p),
     }
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from statistics import fmean
 from typing import Any
 
 from redraft.counting import counted, printable
 from redraft.evaluation.diagnosis.decide import sentence
 from redraft.evaluation.diagnosis.diagnose import Changes, Diagnosis, Level
 from redraft.evaluation.diagnosis.gains import KINDS
-from redraft.evaluation.rows import Line, percent, plain, table, without_nan
+from redraft.evaluation.rows import Line, p_text, p_value, percent, plain, table, without_nan
 
 _FEW = 5  # ids to name
 _CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after
@@ -108,7 +109,7 @@ def _transitions(found: Diagnosis) -> Iterator[Line]:
     if found.of_revised != found.revisions[0]:
         yield from _changes("first to best", found.of_revised)
     note = "first to best; the chance of so uneven a split, if revising did nothing"
-    yield Line("McNemar's p", f"{found.decision.p:.2g}", "", note)
+    yield Line("McNemar's p", p_value(found.decision.p), "", note)
 
 
 def _changes(name: str, changes: Changes) -> Iterator[Line]:
@@ -138,10 +139,10 @@ def _paying(changes: Changes) -> str:
         return "nothing changed"
     side = "above" if gained > 0 else "below" if gained < 0 else "equal to"
     result = "it gained" if gained > 0 else "it lost" if gained < 0 else "no difference"
-    text = f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, p = {changes.p:.2g}"
+    text = f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, {p_text(changes.p)}"
     if not changes.fixed or not changes.broken:
         return text
-    return f"{text}; pays while under {changes.level * 100:.0f} % are right"
+    return f"{text}; gains while under {changes.level * 100:.0f} % are right"
 
 
 def _gains(found: Diagnosis) -> Iterator[Line]:
@@ -208,12 +209,22 @@ def _group(name: str, changes: Changes) -> Line:
 
 
 def verdict(found: Diagnosis) -> str:
-    """Return the last sentence: revise, don't, or undecided."""
+    """Return the last sentences: what revising gained, marked as not at equal tokens."""
     if not found.revised:
         return "Nothing was revised, so this says nothing about revising."
     automatic = found.same and found.decision.gain.value > 0
     guided = " But the checks that score guided it, and then a gain is nearly automatic."
-    return sentence(found.decision) + guided * automatic
+    return f"{sentence(found.decision)}{guided * automatic} {_unequal(found)}"
+
+
+def _unequal(found: Diagnosis) -> str:
+    """Say that first and best answers are not compared at equal tokens."""
+    whole = fmean(each.tokens for each in found.chains)
+    first = fmean(each.chain.steps[0].usage.completion_tokens for each in found.chains)
+    took = f"a chain takes {whole:,.0f} new tokens" + f", and its first step {first:,.0f}" * bool(first)
+    if math.isnan(whole):
+        took = "some chains do not say how many they took"
+    return f"Not at equal tokens: {took}. redraft diagnose --run compares at equal tokens."
 
 
 def as_json(found: Diagnosis) -> dict[str, Any]:

@@ -7,6 +7,7 @@ of it, because it answers nothing.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
@@ -85,6 +86,11 @@ class Known:
     def empty(self) -> bool:
         """Whether the model gave no answer at all."""
         return not any(step.answer.strip() for step in self.chain.steps)
+
+    @property
+    def tokens(self) -> float:
+        """New tokens of all texts; NaN if there is a text and no usage."""
+        return self.chain.usage.completion_tokens or (0 if self.empty else math.nan)
 
     @cached_property
     def guide(self) -> tuple[bool | None, ...]:
