@@ -143,6 +143,27 @@ def test_an_empty_answer_is_wrong_and_tried_again() -> None:
     assert "4 of 4" in plain("--retries", "0").stdout
 
 
+def test_echoes_and_empty_answers_count_alike_in_eval_report_and_diagnose() -> None:
+    """IFEval's constraints are counted of every answer: 834 of all its prompts."""
+    names = ["punctuation:no_comma", "detectable_format:title"]
+    asked = {"instruction_id_list": names, "kwargs": [{}, {}]}
+    write("ifeval.jsonl", [{"key": n, "prompt": f"Describe a gull. ({n})", **asked} for n in range(3)])
+    script("<<Gull>> White and loud", "", "  ")
+    found = json.loads(plain("--retries", "0", "--json", task="ifeval", file="ifeval.jsonl").stdout)
+    counts = {"score": (1, 3), "first_answers": (1, 3), "loose": (1, 3), "constraints": (2, 6)}
+    for values in (found, json.loads(said("report", "out.jsonl", "--json"))["runs"][0]):
+        assert {name: (values[name]["hits"], values[name]["count"]) for name in counts} == counts
+        assert {
+            name: (each["hits"], each["count"]) for name, each in values["groups"].items()
+        } == dict.fromkeys(names, (1, 3))
+    diagnosed = json.loads(said("diagnose", "out.jsonl", "--json"))
+    assert [(level["hits"], level["count"]) for level in diagnosed["levels"]] == [(1, 3), (1, 3)]
+
+
+def said(*words: str) -> str:
+    return CliRunner().invoke(app, [*words], prog_name="redraft").stdout
+
+
 def test_other_failures_are_listed_and_do_not_count() -> None:
     script("Answer: 0", {"error": "the server is on fire"}, "Answer: 2", "Answer: 3")
     result = plain("--retries", "0")

@@ -22,12 +22,12 @@ from redraft.cli.options import USUAL, CacheFile, FlagGroup, FlagValues, fill_in
 from redraft.cli.running import First, Journal, RetryFailed, RunFlags, check_out
 from redraft.cli.shell import only_ours, tell
 from redraft.counting import counted
-from redraft.errors import RedraftError, UsageError
+from redraft.errors import EmptyReply, RedraftError, UsageError
 from redraft.options import Flags, options_of
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
-    from redraft.cli.attempt import PromptItem
+    from redraft.cli.attempt import Attempt, PromptItem
     from redraft.engines.remote.batch import Batches
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
@@ -373,7 +373,8 @@ class Answering:
             async def work(item: PromptItem) -> list[str]:
                 own: Any = {**options, **self.making.options(item.asked)}
                 with under_way(batches):
-                    made = await Attempt(item, self.settings.get("seed"), own, session, journaled).chain()
+                    attempt = Attempt(item, self.settings.get("seed"), own, session, journaled)
+                    made = await self._made(attempt, item.asked)
                 chain = self.making.finished(made, item.asked)
                 if chain is None:
                     return []
@@ -384,6 +385,18 @@ class Answering:
 
             yield work
             session.spent.replayed = journal.replayed if journal else 0
+
+    async def _made(self, attempt: Attempt, asked: Chain) -> Chain:
+        """Return the chain. One without an answer fails with the truth about that, for all who count it."""
+        try:
+            return await attempt.chain()
+        except EmptyReply as error:
+            if self.making.scored and error.chain is not None:
+                from redraft.evaluation.tasks.tasks import unanswered
+
+                scored = await self.making.scored(unanswered(asked), asked)
+                error.chain = error.chain.model_copy(update={"meta": {**scored.meta, **error.chain.meta}})
+            raise
 
     async def _identities(self) -> dict[Role, Any]:
         """Return what tells the models apart, in a thread: for a model of the hub, it asks the hub."""

@@ -6,7 +6,6 @@ table of scores (`evaluate.tally`).
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -150,13 +149,10 @@ class Scoring:
 
     def _add_empty(self, out: Path) -> None:
         """Count the empty answers, which the ledger lists as failures, as wrong ones."""
-        from redraft.evaluation.tasks.tasks import unanswered
-        from redraft.jobs.ledger import failures
+        from redraft.evaluation.tasks.tasks import empty_answers
 
-        empty = {name for name, failure in failures(out).items() if failure["error"] == "EmptyReply"}
-        for record in self.records(self.source) if empty else ():
-            if record.id in empty:
-                self.tally.add(asyncio.run(self.scored(unanswered(record), record)))
+        for chain in empty_answers(out, self.tally.outcomes, self.task):
+            self.tally.add(chain)
 
 
 evaluate = takes(evaluate, FLAGS)

@@ -15,6 +15,15 @@ def question_id(chain: Chain) -> str:
     return text_in_source(chain, "question_id") or chain.id
 
 
+def item_of(chain: Chain) -> str:
+    """Return what a chain is drawn with: runs and turns of one question are one item, not several.
+
+    It is the chain's id, with the `question_id` of its record if that has one.
+    """
+    question = text_in_source(chain, "question_id")
+    return chain.id if question is None else "/".join([*chain.id.split("/")[:-1], question])
+
+
 def text_in_source(chain: Chain, name: str) -> str | None:
     """Return a field of the record that a chain was made from, as a text; None if it has none."""
     source = chain.meta.get("source")

@@ -222,7 +222,7 @@ def test_where_the_gain_comes_from() -> None:
 def test_what_is_gained_by_choosing_among_drafts() -> None:
     def chosen(name: str, right: str, *drafts: bool) -> Chain:
         found = [[{"name": "n", "passed": passed}] for passed in drafts]
-        return told(name, right, truth={"drafts": found})
+        return told(name, right, truth={"drafts": found}, drafts=(step("x"),) * len(drafts))
 
     found = diagnose([chosen("a", "1", False, False, False), chosen("b", "0", False), told("c", "1")])
     assert found.drafts is not None

@@ -55,6 +55,18 @@ def test_the_published_figures_come_out_to_the_last_digit(
     assert (found.unreadable, found.left_out, found.whole.questions) == ((), (), 80)
 
 
+def test_two_turns_of_a_question_are_one_question_in_a_test_too(tmp_path: Path) -> None:
+    """As 18 questions, p would be 7.6e-06."""
+    records = [each | {"turn": turn} for n in range(9) for turn in (1, 2) for each in both(n, (9, 9), (5, 5))]
+    for each in records:
+        each["review_id"] += f" {each['turn']}"
+    found = of(tmp_path, records)
+    assert (found.whole.questions, found.whole.both) == (9, Tally(18, 0, 0))
+    assert found.p == pytest.approx(2 / 2**9)
+    [section] = report([tmp_path / "reviews.jsonl"], draws=200).sections()
+    assert any(line.note == "18 won, 0 tied, 0 lost, p = 0.0039 over questions" for line in section.lines)
+
+
 def test_categories_add_up(shared_data: Path) -> None:
     found = released(shared_data, 3)
     categories = found.categories(found.comparisons[0])

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 pytest.importorskip("scipy")
+import numpy as np
 
 from redraft.errors import RecordError
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.grades import Grade, GradeReport, graded
 from redraft.evaluation.reports.page import page
+from redraft.evaluation.reports.paired import paired
 from redraft.evaluation.rows import as_text
 from tests.evaluation.made import answer, write
 from tests.evaluation.reports.test_page import BAD, data_of, read
@@ -102,6 +104,37 @@ def test_models_side_by_side_are_paired_by_question(tmp_path: Path) -> None:
     assert (gain.name, gain.other, gain.about, gain.count) == ("new", "old", "gull", 10)
     assert gain.gain.value == pytest.approx(0.6)
     assert (len(gain.better), gain.worse) == (8, ("8", "9"))
+
+
+def graded_twice(questions: int, old: Sequence[float], new: Sequence[float]) -> list[dict[str, Any]]:
+    """Grades of two models in two turns of each question, by question."""
+    return [
+        grade(n, score, model=model, turn=turn)
+        for model, scores in (("old", old), ("new", new))
+        for n, score in zip(range(questions), scores, strict=True)
+        for turn in (1, 2)
+    ]
+
+
+def test_two_turns_of_a_question_are_one_question_in_a_test_too(tmp_path: Path) -> None:
+    """As 18 questions, p would be 7.6e-06."""
+    found = report(tmp_path, graded_twice(9, [5] * 9, [6] * 9))
+    [gain] = found.differences
+    assert (len(gain.better), len(gain.worse), gain.moved) == (18, 0, (9, 0))
+    assert gain.p == pytest.approx(2 / 2**9)
+    assert "p 0.0039 exact test of signs, of 9 better and 0 worse over all turns" in lines(found)
+
+
+def test_the_test_of_signs_keeps_its_level_where_turns_go_together() -> None:
+    rng = np.random.default_rng(4)
+    low = 0
+    for _ in range(300):
+        scores = rng.integers(1, 11, size=(2, 25)).tolist()
+        both = graded(("", Grade.model_validate(each)) for each in graded_twice(25, *scores))
+        found = paired(both[1].scores, both[0].scores, 100, 1)
+        assert found is not None
+        low += found.p < 0.05
+    assert low / 300 <= 0.06
 
 
 @pytest.mark.parametrize("now", ["new", "newer"])

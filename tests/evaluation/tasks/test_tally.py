@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -55,6 +56,48 @@ def test_first_answers_have_no_row_where_nothing_was_revised() -> None:
 def test_a_chain_without_an_answer_or_without_truth_is_wrong() -> None:
     tally = tally_of(chain("a", best=None), Chain(id="b", steps=(Step(answer="x"),), best=0))
     assert (tally.score.hits, tally.score.count, tally.wrong) == (0, 2, ["a", "b"])
+
+
+def test_an_echo_and_an_empty_text_are_wrong_in_every_figure() -> None:
+    """The checks may pass them: "no commas" passes an empty text. Denominators are those of all answers."""
+    result = {"name": "ifeval:punctuation:no_comma {}", "passed": True}
+    truth = {"task": "ifeval", "steps": [[result, result]], "loose": [[True, True]]}
+
+    def of(name: str, step: Step, best: int | None = 0) -> Chain:
+        return Chain(id=name, steps=(step,), best=best, meta={KEY: truth})
+
+    tally = tally_of(
+        of("good", Step(answer="x")),
+        of("echo", Step(answer="My answer has no comma.", echo=True)),
+        of("none kept", Step(answer="My answer has no comma.", echo=True), None),
+        of("empty", Step(answer=" \n")),
+        task="ifeval",
+    )
+    assert (tally.score.hits, tally.score.count) == (1, 4)
+    assert {name: (share.hits, share.count) for name, share in tally.beside.items()} == {
+        "first answers": (1, 4),
+        "loose": (1, 4),
+        "constraints": (2, 8),
+        "constraints, loose": (2, 8),
+    }
+    assert {name: (share.hits, share.count) for name, share in tally.groups.items()} == {
+        "punctuation:no_comma": (2, 8)
+    }
+
+
+def test_runs_turns_and_constraints_of_one_item_are_not_independent() -> None:
+    def turn(name: str, question: int, *, right: bool) -> Chain:
+        made = chain(name, right)
+        return made.model_copy(update={"meta": {**made.meta, "source": {"question_id": question}}})
+
+    turns = [turn(f"q/{n}{'~2' * second}", n, right=n < 10) for n in range(30) for second in (0, 1)]
+    found = tally_of(*turns)
+    assert (found.score.hits, found.score.count) == (20, 60)
+    rate = found.score.rate
+    assert rate.high - rate.low > 1.3 * (proportion(20, 60).high - proportion(20, 60).low)
+    again = Tally.of(json.loads(json.dumps(found.record())))
+    assert again.score.rate == rate
+    assert again.beside["first answers"].rate == pytest.approx(found.beside["first answers"].rate, abs=0.02)
 
 
 def test_groups() -> None:

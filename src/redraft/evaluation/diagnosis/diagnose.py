@@ -1,8 +1,8 @@
 """Diagnose chains: what revising did to right and wrong answers, and whether it pays.
 
-Items are what is drawn at random: an item with several runs counts once in intervals and tests. "First" is
-the first answer of a chain, "best" the one that it kept. The figures of a revision are of the chains that
-made it. Whether as many tokens bring more if they are spent in another way is not asked here.
+Items are what is drawn at random: an item with several runs or turns counts once in intervals and tests.
+"First" is the first answer of a chain, "best" the one that it kept. The figures of a revision are of the
+chains that made it. Whether as many tokens bring more if they are spent in another way is not asked here.
 
 ECR is the share of wrong answers that a revision makes right, EIR that of right answers that it makes wrong.
 Revising raises the accuracy Acc of the answers that are revised while ECR/EIR > Acc/(1 - Acc), which is while
@@ -27,6 +27,7 @@ from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.decide import Decision, decide
 from redraft.evaluation.diagnosis.gains import kind_of, trials, type_of
 from redraft.evaluation.diagnosis.truth import Known, Material, chains_in, known, with_checks, with_task
+from redraft.evaluation.records import item_of
 from redraft.stats import Estimate
 from redraft.verify.base import Check
 from redraft.verify.parse import parse_checks
@@ -225,7 +226,7 @@ class Diagnosis:
     @cached_property
     def items(self) -> int:
         """Number of items."""
-        return len({each.chain.id for each in self.chains})
+        return len({each.item for each in self.chains})
 
     @property
     def tasks(self) -> list[str]:
@@ -254,7 +255,7 @@ class Diagnosis:
         return max(each.chain.revisions for each in self.chains)
 
     def _changes(self, before: Side, after: Side, chains: Sequence[Known]) -> Changes:
-        return Changes(tuple((before(each), after(each), each.chain.id) for each in chains))
+        return Changes(tuple((before(each), after(each), each.item) for each in chains))
 
     @cached_property
     def revisions(self) -> tuple[Changes, ...]:
@@ -298,7 +299,7 @@ class Diagnosis:
         """The verdicts on all answers that have feedback."""
         said: dict[str, list[tuple[str, bool]]] = {}
         for each in self.chains:
-            said.setdefault(each.chain.id, []).extend(_verdicts(each))
+            said.setdefault(each.item, []).extend(_verdicts(each))
         found = tuple(stats.judged(verdicts) for verdicts in said.values())
         return Verdicts(found, sum(word == "unknown" for all_ in said.values() for word, _ in all_))
 
@@ -319,8 +320,8 @@ class Diagnosis:
     def drafts(self) -> Decision | None:
         """What choosing among drafts adds: a draft at random against the chosen one; None without drafts."""
         chains = [each for each in self.chains if each.drafts]
-        at_random = [(fmean([each.first, *each.drafts]), each.chain.id) for each in chains]
-        chosen = [(each.first, each.chain.id) for each in chains]
+        at_random = [(fmean([each.first, *each.drafts]), each.item) for each in chains]
+        chosen = [(each.first, each.item) for each in chains]
         return decide(by_item(at_random), by_item(chosen)) if chains else None
 
     @cached_property
@@ -328,13 +329,13 @@ class Diagnosis:
         """By how many words best answers are longer than first ones, of revised chains."""
         chains = [each.chain for each in self.revised if each.chain.best is not None]
         gaps = [count_words(chain.answer) - count_words(chain.steps[0].answer) for chain in chains]
-        return stats.mean(gaps, [chain.id for chain in chains])
+        return stats.mean(gaps, [item_of(chain) for chain in chains])
 
     @cached_property
     def length_and_truth(self) -> Estimate:
         """The correlation of length in words with being right, over all answers."""
         rows = [
-            (count_words(step.answer), right, each.chain.id)
+            (count_words(step.answer), right, each.item)
             for each in self.chains
             for step, right in zip(each.chain.steps, each.rights, strict=True)
         ]
@@ -360,14 +361,14 @@ def _level(name: str, chains: Sequence[Known], place: Callable[[Chain], int | No
     rights = [at is not None and each.rights[at] for each, at in zip(chains, places, strict=True)]
     kept = [(each, at) for each, at in zip(chains, places, strict=True) if at is not None]
     passed = [
-        (each.guide[at] is True, each.chain.id)
+        (each.guide[at] is True, each.item)
         for each, at in kept
         if guided and (each.empty or each.guide[at] is not None)
     ]
     lengths = [count_words(each.chain.steps[at].answer) for each, at in kept]
     return Level(
         name,
-        _share(rights, [each.chain.id for each in chains]),
+        _share(rights, [each.item for each in chains]),
         sum(rights),
         len(rights),
         _share([hit for hit, _ in passed], [item for _, item in passed]) if passed else None,

@@ -6,9 +6,10 @@ the line that joins them. That is how a way that stops at 250 tokens is compared
 A curve ends where its runs end: ways are compared at the most tokens that both reach, and said not to be
 comparable at equal tokens where there are none.
 
-Tokens are those that the models generated, criticisms included. An item is a prompt; its scores are means
-over seeds, and intervals are over items (`stats`). Items in which a way is better or worse are counted in
-runs that were made, never on a line between two. Nothing here asks a model.
+Tokens are those that the models generated, criticisms included. An item is a prompt, or a question with
+several turns; its scores are means over seeds and turns, and intervals are over items (`stats`). Items in
+which a way is better or worse are counted in runs that were made, never on a line between two. Nothing here
+asks a model.
 """
 
 from __future__ import annotations
@@ -229,17 +230,20 @@ def curves_in(folder: Path, wanted: Collection[Way] = ()) -> Curves:
         RecordError: A run cannot be read.
     """
     seeds, unfinished = _seeds_in(folder, wanted)
-    runs = {way: [dict(_spent(files[way])) for files in seeds] for way in seeds[0]}
+    items: dict[str, str] = {}
+    runs = {way: [dict(_spent(files[way], items)) for files in seeds] for way in seeds[0]}
     every = [run for of_way in runs.values() for run in of_way]
-    common = [item for item in every[0] if all(item in run for run in every)]
+    common: dict[str, list[str]] = {}
+    for name in every[0]:
+        if all(name in run for run in every):
+            common.setdefault(items[name], []).append(name)
     if not common:
         raise UsageError(f"{folder}: no item is in every run.", hint="Run the same command again to go on.")
     points = tuple(
-        Point(way, tuple(_mean([run[item] for run in of_way]) for item in common))
+        Point(way, tuple(_mean([run[name] for run in of_way for name in names]) for names in common.values()))
         for way, of_way in runs.items()
     )
-    known = {item for run in every for item in run}
-    return Curves(points, len(seeds), len(known) - len(common), unfinished)
+    return Curves(points, len(seeds), len(items) - sum(map(len, common.values())), unfinished)
 
 
 def revised_in(folder: Path, wanted: Collection[Way] = ()) -> list[Path]:
@@ -280,11 +284,12 @@ def _ways_in(folder: Path) -> dict[Way, Path]:
     return dict(sorted(files.items(), key=lambda item: item[0].place))
 
 
-def _spent(file: Path) -> Iterator[tuple[str, Spent]]:
-    """Yield what a run made of each item."""
+def _spent(file: Path, items: dict[str, str]) -> Iterator[tuple[str, Spent]]:
+    """Yield what a run made of each record, and note the item of each."""
     chains = list(chains_of(file))
     for each in known(chains).chains if chains else ():
         guided = float(each.chain.passed is True)
+        items[each.chain.id] = each.item
         yield each.chain.id, Spent(each.best, guided, each.tokens, each.chain.usage.prompt_tokens)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from redraft.evaluation.diagnosis.truth import Known
-from redraft.evaluation.tasks.tasks import TASKS
+from redraft.evaluation.tasks.tasks import TASKS, is_answer
 from redraft.verify.segment import words
 
 CUT, FORM, CONTENT = "empty or cut draft completed", "form alone changed", "content changed"
@@ -64,7 +64,7 @@ def trials(chains: Sequence[Known]) -> Iterator[Trial]:
     grouped = any(each.groups for each in chains)
     for each in chains:
         for group in (*each.groups, *([each.task] if mixed else [])):
-            yield Trial(group, each.first, each.best, each.chain.id)
+            yield Trial(group, each.first, each.best, each.item)
     several = any(len(found) > 1 for each in chains for found in each.results)
     names = {type_of(name) for each in chains for name in each.scored}
     if several and not grouped and not mixed and len(names) <= MOST_CHECKS:
@@ -73,10 +73,10 @@ def trials(chains: Sequence[Known]) -> Iterator[Trial]:
 
 
 def _by_check(each: Known) -> Iterator[Trial]:
-    best = each.chain.best
+    best, answered = each.chain.best, [is_answer(step) for step in each.chain.steps]
     for place, (name, before) in enumerate(each.results[0]):
-        after = best is not None and each.results[best][place][1]
-        yield Trial(type_of(name), before, after, each.chain.id)
+        after = best is not None and each.results[best][place][1] and answered[best]
+        yield Trial(type_of(name), before and answered[0], after, each.item)
 
 
 def type_of(check: str) -> str:

@@ -1,7 +1,7 @@
 """The truth about every answer of a chain: from `redraft eval`, from a task or checks, or its own checks.
 
-Truth is kept in `meta["eval"]`, as `evaluate.tasks` writes it. An echo is never right, whatever a check makes
-of it, because it answers nothing.
+Truth is kept in `meta["eval"]`, as `evaluate.tasks` writes it. An echo is never right, nor is an empty text,
+whatever a check makes of it (`is_answer`).
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from typing import Any
 from redraft.chain import Chain, Step
 from redraft.counting import counted
 from redraft.errors import RecordError
+from redraft.evaluation.records import item_of
 from redraft.evaluation.reports.inputs import record_kind
 from redraft.evaluation.tasks.tasks import (
     KEY,
     asked,
     checks_of,
+    empty_answers,
+    is_answer,
     results_of,
     scored,
     task_of,
-    unanswered,
 )
 from redraft.formats.read.files import decode
-from redraft.formats.read.records import RawRecord, chain_of, raw_records, read_records
-from redraft.jobs.ledger import failures
+from redraft.formats.read.records import RawRecord, raw_records, read_records
 from redraft.verify.base import Check
 
 OWN = "own checks"
@@ -64,7 +65,7 @@ class Known:
     def rights(self) -> tuple[bool, ...]:
         """Whether each answer is right."""
         return tuple(
-            passed and not step.echo for passed, step in zip(self.passes, self.chain.steps, strict=True)
+            passed and is_answer(step) for passed, step in zip(self.passes, self.chain.steps, strict=True)
         )
 
     @cached_property
@@ -76,6 +77,11 @@ class Known:
     def first(self) -> bool:
         """Whether the first answer is right."""
         return self.rights[0]
+
+    @property
+    def item(self) -> str:
+        """What it is drawn with: runs and turns of one question."""
+        return item_of(self.chain)
 
     @property
     def best(self) -> bool:
@@ -141,9 +147,7 @@ def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
 
 
 def chains_of(file: Path) -> Iterator[Chain]:
-    """Yield the chains of a file, then the empty answers that its `.errors.jsonl` lists.
-
-    Empty answers are wrong, as for `redraft eval`.
+    """Yield the chains of a file, then the empty answers that its `.errors.jsonl` lists (`empty_answers`).
 
     Raises:
         RecordError: The file cannot be read, or is of another kind.
@@ -154,11 +158,7 @@ def chains_of(file: Path) -> Iterator[Chain]:
         done.add(chain.id)
         about = about or {**_about(chain)}
         yield chain
-    truth: dict[str, Any] = {KEY: {"task": about.get("task"), "steps": [[]]}} if about else {}
-    for name, failure in failures(file).items():
-        if failure["error"] == "EmptyReply" and name not in done:
-            chain = unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
-            yield chain.model_copy(update={"meta": {**chain.meta, **truth}})
+    yield from empty_answers(file, done, str(about.get("task") or ""))
 
 
 def _first_chain(raw: RawRecord, file: Path) -> Chain:
@@ -207,7 +207,7 @@ def known(chains: Iterable[Chain]) -> Material:
             left_out.setdefault(one, []).append(chain.id)
     if not good:
         raise _nothing(found)
-    times = Counter(one.chain.id for one in good)
+    times = Counter(one.item for one in good)
     again = tuple(name for name, count in times.items() if count > 1)
     return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()}, again, twice)
 
@@ -246,7 +246,10 @@ def _told(chain: Chain) -> Known | str:
         return "no truth"
     try:
         results = tuple(tuple((r["name"], bool(r["passed"])) for r in found) for found in about["steps"])
-        drafts = tuple(bool(found) and all(r["passed"] for r in found) for found in about.get("drafts", ()))
+        drafts = tuple(
+            bool(found) and all(r["passed"] for r in found) and is_answer(step)
+            for found, step in zip(about.get("drafts", ()), chain.drafts, strict=False)
+        )
         loose = tuple(all(found) for found in about.get("loose", ()))
     except (KeyError, TypeError):
         return "its truth cannot be read"

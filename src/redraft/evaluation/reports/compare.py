@@ -292,9 +292,14 @@ class Comparison:
 
     @property
     def p(self) -> float | None:
-        """The exact p of the questions won and lost in both orders, if both were equally probable."""
-        both = self.whole.both
-        return stats.sign_test(both.wins, both.losses) if both else None
+        """The exact p of the questions won and lost in both orders, if both were equally probable.
+
+        The turns of a question count once, by what most of them say.
+        """
+        if not self.in_both_orders:
+            return None
+        outcomes = [each.outcome for each in self.by_question()]
+        return stats.sign_test(outcomes.count(1), outcomes.count(-1))
 
     @cached_property
     def order_bias(self) -> OrderBias | None:

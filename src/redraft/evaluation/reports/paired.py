@@ -8,10 +8,12 @@ is McNemar's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+
+import numpy as np
 
 from redraft.counting import counted
 from redraft.errors import RecordError
@@ -32,11 +34,13 @@ class Scores:
         name: Whose they are: a file or a model.
         about: What they are of: a task or a judge. Others are never compared.
         values: By record and turn.
+        items: The item of each record that has another one, such as its question.
     """
 
     name: str
     about: str
     values: Mapping[Key, float]
+    items: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,8 @@ class Paired:
         gain: By how much the mean score is higher.
         better: Records with a better score, `ID` or `ID, turn 2`.
         worse: Records with a worse one.
-        p: The exact p of so uneven a split into better and worse, if both were equally probable.
+        moved: How many questions are better and worse, over all turns and runs of each.
+        p: The exact p of so uneven a split of questions, if both were equally probable.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Paired:
     gain: Estimate
     better: tuple[str, ...]
     worse: tuple[str, ...]
+    moved: tuple[int, int]
     p: float
 
 
@@ -70,15 +76,16 @@ def paired(run: Scores, other: Scores, draws: int, seed: int) -> Paired | None:
     if not keys:
         return None
     before, after = ([each.values[key] for key in keys] for each in (other, run))
-    gain = gain_of(before, after, [record for record, _ in keys], draws, seed)
+    items = [run.items.get(record, record) for record, _ in keys]
+    gain = gain_of(before, after, items, draws, seed)
+    sums = clustered(np.subtract(after, before)[:, None], items)
+    moved = int((sums > 0).sum()), int((sums < 0).sum())
     better, worse = (
         tuple(_named(key) for key in keys if (run.values[key] - other.values[key]) * sign > 0)
         for sign in (1, -1)
     )
-    count = len({record for record, _ in keys})
-    return Paired(
-        run.name, other.name, run.about, count, gain, better, worse, sign_test(len(better), len(worse))
-    )
+    p = sign_test(*moved)
+    return Paired(run.name, other.name, run.about, len(set(items)), gain, better, worse, moved, p)
 
 
 def gain_of(
@@ -157,4 +164,6 @@ def _lines(noun: str, factor: int, each: Paired) -> Iterator[Line]:
     for name, ids in (("better", each.better), ("worse", each.worse)):
         yield Line(f"  {name}", f"{len(ids):,}", "", listed(ids))
     if each.better or each.worse:
-        yield Line("  p", f"{each.p:.2g}", "", "exact test of signs")
+        of = f", of {each.moved[0]:,} better and {each.moved[1]:,} worse over all turns"
+        of *= each.moved != (len(each.better), len(each.worse))
+        yield Line("  p", f"{each.p:.2g}", "", f"exact test of signs{of}")

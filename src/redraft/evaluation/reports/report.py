@@ -157,7 +157,8 @@ def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:
         yield from _ratio(comparison, whole.ratio)
     yield Line("win rate", *percent(whole.win_rate, 1), _tally(whole.reviews))
     if whole.both and comparison.p is not None:
-        yield Line("in both orders", "", "", f"{_tally(whole.both)}, p = {comparison.p:.2g}")
+        over = " over questions" * (len(comparison.items) > whole.questions)
+        yield Line("in both orders", "", "", f"{_tally(whole.both)}, p = {comparison.p:.2g}{over}")
     yield from _order(comparison)
     for each in judges_agree(comparison):
         note = f"{each.first} and {each.second}, {counted(each.reviews, 'review')}"

@@ -23,9 +23,10 @@ from redraft.evaluation.reports.inputs import BadFiles, Input, is_result
 from redraft.evaluation.reports.paired import HINT, Paired, Scores, sections, side_by_side, since
 from redraft.evaluation.reports.sides import Material
 from redraft.evaluation.rows import Section, listed, without_nan
-from redraft.evaluation.tasks.tally import FIRST, LOOSE, Tally, truth_of
+from redraft.evaluation.tasks.tally import Tally, results_of, truth_of
+from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.formats.read.files import decode, name_of, open_input, reading, stem_of
-from redraft.formats.read.records import Ids, with_id
+from redraft.formats.read.records import Ids
 from redraft.jobs.ledger import failures
 
 MOST_SHOWN = 2_000
@@ -42,17 +43,19 @@ class Run:
         name: The name of the file, without folder and ending where that is unique.
         tally: Its counts.
         empty: How many answers are empty.
+        untold: How many of them a version before this one listed without the truth about them.
     """
 
     name: str
     tally: Tally
     empty: int = 0
+    untold: int = 0
 
     @property
     def scores(self) -> Scores:
         """The outcomes as 1 and 0."""
         values = {(name, 1): float(right) for name, right in self.tally.outcomes.items()}
-        return Scores(self.name, self.tally.task, values)
+        return Scores(self.name, self.tally.task, values, self.tally.items)
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Yield what is no share: revisions, stops, cost, failures and the records that are wrong."""
@@ -61,7 +64,7 @@ class Run:
         if failed := self.tally.failed:
             yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in failed.items())
         if self.empty:
-            none = ", and in none of the groups" * bool(self.tally.groups)
+            none = f"; {self.untold:,} in none of the groups" * bool(self.untold and self.tally.groups)
             yield "empty", f"{counted(self.empty, 'answer')}: wrong{none}"
         if self.tally.wrong:
             yield "wrong" if self.tally.task else "not passed", listed(self.tally.wrong)
@@ -106,7 +109,7 @@ class RunReport:
         """Yield the sections: each run, what changed, and differences."""
         for run in self.runs:
             task = f"{run.tally.task}, " * bool(run.tally.task)
-            note = task + counted(run.tally.chains + run.empty, "answer")
+            note = task + counted(run.tally.chains, "answer")
             lines = tuple(run.tally.lines()) if run.tally.outcomes else ()
             yield Section(run.name, note, lines, tuple(run.facts()), run)
         yield from sections(self.differences, self.changes, "record", as_percent=True)
@@ -173,9 +176,9 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
         if more:
             raise RecordError(f"{more[0].where}: is a second record.", hint="Give each score its own file.")
         return Run(name, _tally_of(decode(raw.data, raw.where), raw.where))
-    tally, failed = Tally(), failures(given.path)
-    for where, chain in _chains(given):
-        failed.pop(chain.id, None)  # it was made since
+    tally, done = Tally(), set[str]()
+    for where, name_of_chain, chain in _chains(given):
+        done.add(chain.id)
         truth = truth_of(chain)
         task = truth.task if truth else ""
         if not tally.chains:
@@ -186,17 +189,18 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
                 hint="Give each task its own file.",
             )
         category = _category(chain, material)
-        tally.add(chain, [category] if category else [])
-        if chain.id in shown or len(shown) < MOST_SHOWN:
-            shown.setdefault(chain.id, Shown(chain.prompt.text, category)).chains[name] = chain
-    return Run(name, tally, _count_failures(tally, failed))
+        tally.add(chain, [category] if category else [], name_of_chain)
+        if name_of_chain in shown or len(shown) < MOST_SHOWN:
+            shown.setdefault(name_of_chain, Shown(chain.prompt.text, category)).chains[name] = chain
+    return Run(name, tally, *_add_failures(tally, given.path, done))
 
 
-def _chains(given: Input) -> Iterator[tuple[str, Chain]]:
+def _chains(given: Input) -> Iterator[tuple[str, str, Chain]]:
+    """Yield the place of each chain, a name that no other one has, and the chain: its id may be repeated."""
     ids = Ids()
     for raw in given.records:
         chain = raw.chain()
-        yield raw.where, with_id(chain, ids.new(chain.id))
+        yield raw.where, ids.new(chain.id), chain
 
 
 def _category(chain: Chain, material: Material) -> str:
@@ -206,14 +210,17 @@ def _category(chain: Chain, material: Material) -> str:
     return (asked.category if asked else "") or own or ""
 
 
-def _count_failures(tally: Tally, failed: Mapping[str, Mapping[str, Any]]) -> int:
-    """Count the failures beside a file. An empty answer to a task is a wrong one. Return how many are."""
-    empty = [name for name, each in failed.items() if tally.task and each["error"] == "EmptyReply"]
-    tally.outcomes.update(dict.fromkeys(empty, False))
-    for share in (tally.beside[name] for name in (FIRST, LOOSE) if name in tally.beside):
-        share.count += len(empty)
-    tally.failed = dict(Counter(each["cause"] for name, each in failed.items() if name not in empty))
-    return len(empty)
+def _add_failures(tally: Tally, file: Path, done: Container[str]) -> tuple[int, int]:
+    """Count the failures beside a file. An empty answer to a task is a wrong one.
+
+    Return how many are, and of how many no check is known.
+    """
+    empty = {chain.id: chain for chain in empty_answers(file, done, tally.task) if tally.task}
+    for chain in empty.values():
+        tally.add(chain)
+    others = {name: each for name, each in failures(file).items() if name not in done and name not in empty}
+    tally.failed = dict(Counter(each["cause"] for each in others.values()))
+    return len(empty), sum(not results_of(chain) for chain in empty.values())
 
 
 def _tally_of(record: Mapping[str, Any], where: str) -> Tally:

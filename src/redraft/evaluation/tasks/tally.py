@@ -2,54 +2,65 @@
 
 An answer of a task is right if it passes every check of the task; what guided revising is not looked at. Of
 chains without a task, those count that were checked, and an answer is right if it passed. The intervals are
-Wilson's, over records.
+over items: Wilson's, unless an item has several trials, as a prompt with several constraints has.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 from pydantic import BaseModel, ValidationError, model_validator
 
-from redraft.chain import Chain, Usage, describe
+from redraft.chain import Chain, Step, Usage, describe
 from redraft.counting import counted
 from redraft.errors import RecordError
+from redraft.evaluation.records import item_of
 from redraft.evaluation.rows import Line, percent, table, without_nan
-from redraft.evaluation.tasks.tasks import KEY
+from redraft.evaluation.tasks.tasks import KEY, is_answer
 from redraft.revision.summary import Summary
-from redraft.stats import Estimate, proportion
+from redraft.stats import NOTHING, Estimate, proportions
 
 
 @dataclass
 class Share:
-    """Hits among trials."""
+    """Hits among trials.
 
-    hits: int = 0
-    count: int = 0
+    Attributes:
+        by_item: Hits and trials of each item: several trials of one are not independent.
+    """
 
-    def add(self, *, hit: bool) -> None:
+    by_item: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, item: str, *, hit: bool) -> None:
         """Count a trial."""
-        self.hits += hit
-        self.count += 1
+        hits, count = self.by_item.get(item, (0, 0))
+        self.by_item[item] = hits + hit, count + 1
+
+    @property
+    def hits(self) -> int:
+        """All hits."""
+        return sum(hits for hits, _ in self.by_item.values())
+
+    @property
+    def count(self) -> int:
+        """All trials."""
+        return sum(count for _, count in self.by_item.values())
 
     @property
     def rate(self) -> Estimate:
-        """The share, 0 to 1, with its 95 % interval."""
-        return proportion(self.hits, self.count)
+        """The share, 0 to 1, with its 95 % interval over items."""
+        return proportions(*zip(*self.by_item.values(), strict=True)) if self.by_item else NOTHING
 
     def record(self) -> dict[str, Any]:
-        """Return the share for JSON."""
-        rate = self.rate
-        return {
-            "value": rate.value,
-            "low": rate.low,
-            "high": rate.high,
-            "hits": self.hits,
-            "count": self.count,
-        }
+        """Return the share for JSON, with the number of items by hits and trials if some have several."""
+        found = {**asdict(self.rate), "hits": self.hits, "count": self.count}
+        items = Counter(self.by_item.values())
+        if any(count > 1 for _, count in items):
+            found["items"] = [[hits, count, times] for (hits, count), times in items.items()]
+        return found
 
 
 FIRST, LOOSE, SINGLE = "first answers", "loose", "constraints"
@@ -65,6 +76,7 @@ class Tally(Summary):
     Attributes:
         task: Their task; empty for chains without one.
         outcomes: Whether the best answer is right, by the chain's id.
+        items: The item of each id that has another one (`item_of`): intervals are over items.
         beside: Other scores over all records.
         groups: Of best answers, by group. IFEval's are the types of constraints, each on its own.
         failed: Records without an answer, by cause. They do not count.
@@ -72,6 +84,7 @@ class Tally(Summary):
 
     task: str = ""
     outcomes: dict[str, bool] = field(default_factory=dict)
+    items: dict[str, str] = field(default_factory=dict)
     beside: dict[str, Share] = field(default_factory=dict)
     groups: dict[str, Share] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
@@ -79,7 +92,10 @@ class Tally(Summary):
     @property
     def score(self) -> Share:
         """The score of the best answers."""
-        return Share(sum(self.outcomes.values()), len(self.outcomes))
+        share = Share()
+        for name, right in self.outcomes.items():
+            share.add(self.items.get(name, name), hit=right)
+        return share
 
     @property
     def noun(self) -> str:
@@ -91,31 +107,43 @@ class Tally(Summary):
         """The ids of the chains whose best answer is wrong."""
         return [name for name, right in self.outcomes.items() if not right]
 
-    def add(self, chain: Chain, groups: Iterable[str] = ()) -> None:
-        """Count a chain. `groups` are those of a chain whose task has none."""
+    def add(self, chain: Chain, groups: Iterable[str] = (), name: str = "") -> None:
+        """Count a chain.
+
+        Args:
+            chain: The chain, with the id of its item.
+            groups: Those of a chain whose task has none.
+            name: Its own id, if several chains of an item are counted.
+        """
         super().add(chain)
+        name, item = name or chain.id, item_of(chain)
+        if item != name:
+            self.items[name] = item
         if not self.task:
-            if chain.passed is not None:
-                self._add(chain.id, groups, right=chain.passed, first=chain.steps[0].passed is True)
+            if (right := outcome_of(chain)) is not None:
+                self._add(name, groups, right=right, first=chain.steps[0].passed is True)
             return
         truth, final = truth_of(chain) or Truth(), results_of(chain)
-        first = bool(truth.steps) and _right(truth.steps[0])
-        self._add(chain.id, truth.groups or groups, right=_right(final), first=first)
-        if self.task == "ifeval" and final and chain.best is not None:
-            self._add_constraints(final, truth.loose[chain.best])
+        first = bool(truth.steps) and _right(_met(truth.steps[0], chain.steps[0]))
+        self._add(name, truth.groups or groups, right=_right(final), first=first)
+        if self.task == "ifeval" and truth.steps:
+            self._add_constraints(item, final, truth.loose[chain.best or 0])
 
     def _add(self, name: str, groups: Iterable[str], *, right: bool, first: bool) -> None:
         self.outcomes[name] = right
-        _count(self.beside, FIRST, hit=first)
+        item = self.items.get(name, name)
+        _count(self.beside, FIRST, item, hit=first)
         for group in groups:
-            _count(self.groups, group, hit=right)
+            _count(self.groups, group, item, hit=right)
 
-    def _add_constraints(self, final: Sequence[Found], loose: Sequence[bool]) -> None:
-        _count(self.beside, LOOSE, hit=all(loose))
-        for result, also in zip(final, loose, strict=True):
-            _count(self.beside, SINGLE, hit=result.passed)
-            _count(self.beside, f"{SINGLE}, {LOOSE}", hit=also)
-            _count(self.groups, result.name.removeprefix("ifeval:").split(" ")[0], hit=result.passed)
+    def _add_constraints(self, item: str, final: Sequence[Found], loose: Sequence[bool]) -> None:
+        """Count the constraints of an answer. One that is none meets no constraint, loosely neither."""
+        met = [also and result.answered for result, also in zip(final, loose, strict=True)]
+        _count(self.beside, LOOSE, item, hit=bool(met) and all(met))
+        for result, also in zip(final, met, strict=True):
+            _count(self.beside, SINGLE, item, hit=result.passed)
+            _count(self.beside, f"{SINGLE}, {LOOSE}", item, hit=also)
+            _count(self.groups, result.name.removeprefix("ifeval:").split(" ")[0], item, hit=result.passed)
 
     def lines(self) -> Iterator[Line]:
         """Yield the score as rows of a table."""
@@ -135,6 +163,7 @@ class Tally(Summary):
         found: dict[str, Any] = {"task": self.task, "score": self.score.record()}
         found |= {_field(name): share.record() for name, share in self.beside.items()}
         found["groups"] = {name: share.record() for name, share in sorted(self.groups.items())}
+        found |= {"items": self.items} if self.items else {}
         found |= {"right": [name for name, right in self.outcomes.items() if right], "wrong": self.wrong}
         found |= {"chains": self.chains, "revisions": self.revisions, "unrevised": self.unrevised}
         found |= {"stops": dict(self.stops), "usage": self.usage.model_dump(), "failed": self.failed}
@@ -152,6 +181,7 @@ class Tally(Summary):
         return cls(
             task=read.task,
             outcomes={**dict.fromkeys(read.right, True), **dict.fromkeys(read.wrong, False)},
+            items=read.items,
             beside={name: share.counts() for name, share in beside.items() if share},
             groups={name: share.counts() for name, share in read.groups.items()},
             chains=read.chains,
@@ -166,9 +196,12 @@ class Tally(Summary):
 class _Share(BaseModel):
     hits: int
     count: int
+    items: list[tuple[int, int, int]] = []
 
     def counts(self) -> Share:
-        return Share(self.hits, self.count)
+        items = self.items or [(1, 1, self.hits), (0, 1, self.count - self.hits)]
+        each = [(hits, count) for hits, count, times in items for _ in range(times)]
+        return Share({str(number): counts for number, counts in enumerate(each)})
 
 
 class _Record(BaseModel):
@@ -177,6 +210,7 @@ class _Record(BaseModel):
     task: str
     right: list[str]
     wrong: list[str]
+    items: dict[str, str] = {}
     first_answers: _Share | None = None
     loose: _Share | None = None
     constraints: _Share | None = None
@@ -191,11 +225,12 @@ class _Record(BaseModel):
 
 
 class Found(BaseModel):
-    """What a check of a task found of an answer."""
+    """What a check of a task found of an answer. What is not answered does not pass."""
 
     name: str = ""
     passed: bool
     message: str = ""
+    answered: bool = True
 
 
 class Truth(BaseModel):
@@ -237,25 +272,44 @@ def truth_of(chain: Chain) -> Truth | None:
 
 
 def results_of(chain: Chain) -> Sequence[Found]:
-    """Return what the checks found of a chain's best answer: those of its task, or else its own."""
-    if chain.best is None:
-        return []
+    """Return what the checks found of a chain's best answer: those of its task, or else its own.
+
+    What is no answer (`is_answer`) meets none of them. Of a chain that kept no answer, it is the first.
+    """
+    place = chain.best or 0
     if truth := truth_of(chain):
-        return truth.steps[chain.best] if chain.best < len(truth.steps) else []
-    return [Found.model_validate(each.model_dump()) for each in chain.steps[chain.best].checks]
+        found: Sequence[Found] = truth.steps[place] if place < len(truth.steps) else []
+    elif chain.best is None:
+        return []
+    else:
+        found = [Found.model_validate(each.model_dump()) for each in chain.steps[place].checks]
+    return _met(found, chain.steps[place] if chain.best is not None else None)
+
+
+def _met(found: Sequence[Found], step: Step | None) -> Sequence[Found]:
+    if step is not None and is_answer(step):
+        return found
+    return [each.model_copy(update={"passed": False, "answered": False}) for each in found]
 
 
 def outcome_of(chain: Chain) -> bool | None:
-    """Return whether a chain's best answer is right, or passed its checks; None if nothing says."""
-    return _right(results_of(chain)) if truth_of(chain) else chain.passed
+    """Return whether a chain's best answer is right, or passed its checks; None if nothing says.
+
+    A chain that kept no answer, because all are echoes, is wrong.
+    """
+    if truth_of(chain):
+        return _right(results_of(chain))
+    if chain.best is None:
+        return False if any(step.echo for step in chain.steps) else None
+    return chain.passed
 
 
 def _right(results: Sequence[Found]) -> bool:
     return bool(results) and all(result.passed for result in results)
 
 
-def _count(shares: dict[str, Share], name: str, *, hit: bool) -> None:
-    shares.setdefault(name, Share()).add(hit=hit)
+def _count(shares: dict[str, Share], name: str, item: str, *, hit: bool) -> None:
+    shares.setdefault(name, Share()).add(item, hit=hit)
 
 
 def _line(name: str, share: Share) -> Line:

@@ -8,14 +8,17 @@ each answer goes to `meta["eval"]` of its chain, apart from the checks that guid
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
 from redraft.formats.gold import gold_answers
+from redraft.formats.read.records import chain_of
+from redraft.jobs.ledger import failures
 from redraft.verify.base import Check, run_checks
 from redraft.verify.code import CodeCheck
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber, SameJson
@@ -199,6 +202,30 @@ def asked(task: Task, records: Iterable[Chain], limit: int | None = None) -> Ite
 def unanswered(record: Chain) -> Chain:
     """Return the chain of a record to which the model gave an empty answer."""
     return record.model_copy(update={"steps": (Step(answer=""),), "best": 0})
+
+
+def is_answer(step: Step) -> bool:
+    """Whether a step answers at all. An echo and an empty text do not.
+
+    This is the rule by which `redraft eval`, `report` and `diagnose` count: what is no answer counts, and
+    meets no check, whatever the check makes of it.
+    """
+    return not step.echo and bool(step.answer.strip())
+
+
+def empty_answers(file: Path, done: Container[str], task: str) -> Iterator[Chain]:
+    """Yield the chains of the empty answers that are listed beside a file of chains.
+
+    Args:
+        file: The output of `redraft eval`.
+        done: Ids of the chains in the file. An empty answer that has been made since does not count.
+        task: Their task, for failures of versions that did not keep the truth about them.
+    """
+    about = {"task": task, "steps": [[]], "loose": [[]]}
+    for name, failure in failures(file).items():
+        if failure["error"] == "EmptyReply" and name not in done:
+            chain = unanswered(chain_of({"chain": None, "message": ""} | failure, f"{file}.errors.jsonl"))
+            yield chain.model_copy(update={"meta": {KEY: about, **chain.meta} if task else chain.meta})
 
 
 async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
