@@ -2,15 +2,16 @@
 
 Questions are what is drawn at random, so they are resampled, each with all of its reviews: two reviews of the
 same question are not independent. Figures are functions of sums over questions (a ratio, a mean, a
-correlation, kappa), so that a resample costs one row of a matrix product. A proportion of independent hits
-has Wilson's interval, which is honest at 0 % and 100 % where the bootstrap is not.
+correlation, kappa), so that a resample costs one row of a matrix product. Below `FEW` questions the interval
+is Student's instead. A proportion of independent hits has Wilson's interval, which is honest at 0 % and 100 %
+where the bootstrap is not.
 
 Only `scipy.special` is imported: `scipy.stats` takes two seconds. Nothing here knows what is counted. Only
 `holm` corrects for several comparisons.
 
 Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13, for percentile intervals;
 Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69 (2015), 371, for their
-expansion; the others stand with the functions.
+expansion; Efron and Tibshirani, ch. 11, for the jackknife; the others stand with the functions.
 """
 
 from __future__ import annotations
@@ -34,12 +35,22 @@ LEAST = 1 / (DRAWS + 1)
 """The least p that random flips can show."""
 CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
+FEW = 20
+"""Below so many questions, resamples are too much alike: of five, intervals hold the truth in 9 of 10."""
 _Z = float(special.ndtri(1 - _TAIL))
+_ALMOST_1 = 1 - 1e-9  # of which Fisher's z is finite
 _SAME = 1e-12  # resamples that differ by rounding only
 _ALL_FLIPS = 13  # pairs of which all flips of signs are fewer than DRAWS
 _AT_ONCE = 1 << 19  # weights of resamples in memory at once: 4 MB, which stay in the cache
 
 Numbers = npt.NDArray[np.float64]
+Bounds = tuple[float, float]
+"""The least and the greatest value of a figure."""
+
+SHARE: Bounds = (0.0, 1.0)
+CHANGE: Bounds = (-1.0, 1.0)
+"""Those of a share, and of a difference of shares, a correlation or kappa."""
+
 Figure = Callable[[Numbers], Numbers]
 """A figure of sums. The last axis of its argument has the columns; the one before, if any, the resamples."""
 
@@ -50,8 +61,8 @@ class Estimate:
 
     Attributes:
         value: The figure; NaN where nothing was counted.
-        low: The lower end; NaN where there is no interval: of a single question, or where all questions
-            agree, so that resamples show no spread.
+        low: The lower end; NaN where there is no interval: where all questions agree, or there is one only,
+            and the figure has no bounds.
         high: The upper end.
     """
 
@@ -80,24 +91,62 @@ class Bootstrap:
         table = np.asarray(rows, dtype=np.float64)
         self.questions = len(table)
         self.sums: Numbers = table.sum(axis=0)
-        self.drawn = _resampled(table, draws, seed) if len(table) > 1 else None
+        self.without = self.sums - table if len(table) < FEW else None
+        self.drawn = None if len(table) < FEW else _resampled(table, draws, seed)
 
-    def estimate(self, figure: Figure) -> Estimate:
-        """Return a figure with its expanded percentile interval.
+    def estimate(self, figure: Figure, bounds: Bounds | None = None, *, fisher: bool = False) -> Estimate:
+        """Return a figure with its interval: expanded percentiles, or Student's for few questions.
 
-        Resamples in which the figure is not defined are left out.
+        Resamples in which the figure is not defined are left out. If one question decides whether it is, of
+        few, the interval is all between the bounds.
+
+        Args:
+            figure: The figure.
+            bounds: Its least and greatest value, such as 0 and 1 for a share. They give an interval where all
+                questions agree, by those that may not (`agreeing`).
+            fisher: It is a correlation: its interval for few questions is that of Fisher's z.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             value = float(figure(self.sums)) if self.questions else math.nan
-            values = figure(self.drawn) if self.drawn is not None else np.empty(0)
+            if not math.isfinite(value):
+                return NOTHING
+            ends = self._students(figure, value, fisher=fisher) if self.drawn is None else self._drawn(figure)
+        if ends is None or abs(ends[1] - ends[0]) <= _SAME * max(1.0, abs(value)):
+            ends = agreeing(value, self.questions, bounds) if bounds else (math.nan, math.nan)
+        least, most = bounds or (-math.inf, math.inf)
+        low, high = max(ends[0], least), min(ends[1], most)
+        return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in (low, high)))
+
+    def _drawn(self, figure: Figure) -> tuple[float, float] | None:
+        values = figure(self.drawn) if self.drawn is not None else np.empty(0)
         values = values[np.isfinite(values)]
-        if not math.isfinite(value):
-            return NOTHING
-        if not len(values) or np.ptp(values) <= _SAME * max(1.0, abs(value)):
-            return Estimate(value, math.nan, math.nan)
         tail = expanded_tail(self.questions)
-        low, high = np.quantile(values, [tail, 1 - tail])
-        return Estimate(value, float(low), float(high))
+        return tuple(np.quantile(values, [tail, 1 - tail])) if len(values) else None
+
+    def _students(self, figure: Figure, value: float, *, fisher: bool) -> tuple[float, float] | None:
+        """Return Student's interval with the jackknife's error: that of leaving out each question."""
+        if self.without is None or self.questions < 2:
+            return None
+        values = figure(self.without)
+        if not np.isfinite(values).all():
+            return -math.inf, math.inf
+        if fisher:
+            value, values = (np.arctanh(np.clip(each, -_ALMOST_1, _ALMOST_1)) for each in (value, values))
+        share = (self.questions - 1) / self.questions
+        error = math.sqrt(share * float(((values - values.mean()) ** 2).sum()))
+        half = float(special.stdtrit(self.questions - 1, 1 - _TAIL)) * error
+        ends = value - half, value + half
+        return (math.tanh(ends[0]), math.tanh(ends[1])) if fisher else ends
+
+
+def agreeing(value: float, questions: int, bounds: Bounds) -> tuple[float, float]:
+    """Return the interval of a figure in which all questions agree.
+
+    If more than a share of 1 - 0.025^(1/n) of all questions were otherwise, one would be among these n with a
+    chance of 97.5 % (Clopper and Pearson). So many may be at the bounds.
+    """
+    others = 1 - _TAIL ** (1 / questions)
+    return value - others * (value - bounds[0]), value + others * (bounds[1] - value)
 
 
 def expanded_tail(questions: int) -> float:
@@ -153,17 +202,26 @@ def ratio_of(sums: Numbers) -> Numbers:
     return np.asarray(sums[..., 0] / sums[..., 1])
 
 
-def mean(values: Sequence[float], clusters: Sequence[Hashable] | None = None) -> Estimate:
-    """Estimate a mean."""
-    return ratio(values, np.ones(len(values)).tolist(), clusters)
+def mean(
+    values: Sequence[float], clusters: Sequence[Hashable] | None = None, bounds: Bounds | None = None
+) -> Estimate:
+    """Estimate a mean. `bounds` are those of the values."""
+    rows = _columns(values, np.ones(len(values)).tolist())
+    return Bootstrap(clustered(rows, clusters)).estimate(ratio_of, bounds)
 
 
 def difference(
-    before: Sequence[float], after: Sequence[float], clusters: Sequence[Hashable] | None = None
+    before: Sequence[float],
+    after: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    bounds: Bounds | None = None,
 ) -> Estimate:
-    """Estimate by how much `after` is greater than `before` on average; questions stay pairs."""
+    """Estimate by how much `after` is greater than `before` on average; questions stay pairs.
+
+    `bounds` are those of the difference.
+    """
     pairs = _columns(before, after)
-    return mean((pairs[:, 1] - pairs[:, 0]).tolist(), clusters)
+    return mean((pairs[:, 1] - pairs[:, 0]).tolist(), clusters, bounds)
 
 
 def proportion(hits: float, count: int) -> Estimate:
@@ -187,13 +245,16 @@ def proportions(
 ) -> Estimate:
     """Estimate the share of hits among the trials of each row.
 
-    Wilson's interval where no cluster has more than one trial; else that of the bootstrap over clusters.
+    Wilson's interval where no cluster has more than one trial; else that of the bootstrap over clusters. Of
+    few clusters it is Wilson's too, as if each were one trial, which is no narrower than their spread.
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
     if (rows[:, 1] <= 1).all():
         return proportion(round(float(rows[:, 0].sum())), len(rows))
-    return Bootstrap(rows).estimate(ratio_of)
+    if len(rows) < FEW:
+        return proportion(len(rows) * float(rows[:, 0].sum() / rows[:, 1].sum()), len(rows))
+    return Bootstrap(rows).estimate(ratio_of, SHARE)
 
 
 def mcnemar(before: Sequence[bool], after: Sequence[bool]) -> float:
@@ -276,7 +337,8 @@ def correlation(
 ) -> Estimate:
     """Estimate Pearson's correlation."""
     table = _columns(x, y)
-    return Bootstrap(clustered(moments(table[:, 0], table[:, 1]), clusters)).estimate(correlation_of)
+    rows = clustered(moments(table[:, 0], table[:, 1]), clusters)
+    return Bootstrap(rows).estimate(correlation_of, CHANGE, fisher=True)
 
 
 def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:
@@ -312,7 +374,7 @@ def kappa(
 
     Source: Cohen, Educational and Psychological Measurement 20 (1960), 37.
     """
-    return Bootstrap(clustered(crossed(first, second), clusters)).estimate(kappa_of)
+    return Bootstrap(clustered(crossed(first, second), clusters)).estimate(kappa_of, CHANGE)
 
 
 def crossed(first: Sequence[Hashable], second: Sequence[Hashable]) -> Numbers:
@@ -396,7 +458,7 @@ def balanced(judged: Sequence[Judged]) -> Estimate:
     """
     rows = [[each.rejected, each.wrong, each.accepted, each.right] for each in judged]
     return Bootstrap(np.reshape(rows, (-1, 4))).estimate(
-        lambda sums: np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2)
+        lambda sums: np.asarray((sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2), SHARE
     )
 
 

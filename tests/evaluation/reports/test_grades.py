@@ -92,7 +92,7 @@ def test_two_judges_and_how_far_they_agree(tmp_path: Path) -> None:
     assert (judges.first, judges.second, judges.answers) == ("strict", "kind", 20)
     assert judges.correlation.value == pytest.approx(1)
     assert judges.gain.value == 3
-    assert "difference +3.00 points of kind over strict" in lines(found)
+    assert "difference +3.00 +0.98 to +4.01 points of kind over strict" in lines(found)
 
 
 def test_models_side_by_side_are_paired_by_question(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
         items=len(one),
         better=better,
         worse=worse,
-        gain=stats.difference(one, other),
+        gain=stats.difference(one, other, bounds=stats.CHANGE),
         p=stats.paired(one, other),
         needed=stats.pairs_needed(one, other),
     )

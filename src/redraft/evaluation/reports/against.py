@@ -16,9 +16,9 @@ from pydantic import BaseModel, ValidationError
 
 from redraft.chain import describe
 from redraft.errors import RecordError
-from redraft.evaluation.reports.compare import Comparison, JudgedQuestion
+from redraft.evaluation.reports.compare import RATIO_CHANGE, Comparison, JudgedQuestion
 from redraft.formats.read.files import open_input, reading
-from redraft.stats import Bootstrap, Estimate, Numbers, ratio_of
+from redraft.stats import CHANGE, Bootstrap, Estimate, Numbers, ratio_of
 
 _HINT = "Keep the JSON of a run for the next one: redraft report REVIEWS --json > last.json"
 
@@ -113,8 +113,8 @@ def _change(
         before=before,
         opponent=comparison.opponent,
         questions=len(pairs),
-        ratio=sample.estimate(lambda sums: _gain(sums, 0)) if scored else None,
-        win_rate=sample.estimate(lambda sums: _gain(sums, 2)),
+        ratio=sample.estimate(lambda sums: _gain(sums, 0), RATIO_CHANGE) if scored else None,
+        win_rate=sample.estimate(lambda sums: _gain(sums, 2), CHANGE),
         better=tuple(now.id for then, now in pairs if now.outcome > then.outcome),
         worse=tuple(now.id for then, now in pairs if now.outcome < then.outcome),
     )

@@ -23,7 +23,7 @@ import numpy as np
 from redraft import stats
 from redraft.chain import Usage
 from redraft.evaluation.judging.reviews import usage_in
-from redraft.evaluation.judging.scores import Unreadable
+from redraft.evaluation.judging.scores import HIGHEST, LOWEST, Unreadable
 from redraft.evaluation.reports.sides import Placed, Question
 from redraft.stats import Bootstrap, Estimate, Numbers
 
@@ -36,6 +36,10 @@ _COLUMN = {name: place for place, name in enumerate(_NAMES)}
 _CROSSED = slice(len(_NAMES), len(_NAMES) + 9)
 _MOMENTS = slice(_CROSSED.stop, _CROSSED.stop + 6)
 _SIGNS = (1, 0, -1)
+_POINTS = (float(LOWEST - HIGHEST), float(HIGHEST - LOWEST))
+RATIO = (LOWEST / HIGHEST, HIGHEST / LOWEST)
+RATIO_CHANGE = (RATIO[0] - RATIO[1], RATIO[1] - RATIO[0])
+"""The bounds of a ratio of scores, and of a difference of such."""
 
 
 @dataclass(frozen=True)
@@ -278,8 +282,8 @@ class Comparison:
         scored = bool(sample.sums[_COLUMN["scored"]])
         return Result(
             questions=sample.questions,
-            ratio=sample.estimate(_ratio) if scored else None,
-            win_rate=sample.estimate(_win_rate),
+            ratio=sample.estimate(_ratio, RATIO) if scored else None,
+            win_rate=sample.estimate(_win_rate, stats.SHARE),
             reviews=_tally(sample.sums, "wins"),
             both=_tally(sample.sums, "both_wins") if self.in_both_orders else None,
         )
@@ -309,9 +313,9 @@ class Comparison:
         scored = bool(self.sample.sums[_COLUMN["scored"]])
         return OrderBias(
             shown_first=self.shown_first,
-            points=self.sample.estimate(_points) if scored else None,
-            agreement=self.sample.estimate(lambda sums: stats.agreed_of(sums[..., _CROSSED])),
-            kappa=self.sample.estimate(lambda sums: stats.kappa_of(sums[..., _CROSSED])),
+            points=self.sample.estimate(_points, _POINTS) if scored else None,
+            agreement=self.sample.estimate(lambda sums: stats.agreed_of(sums[..., _CROSSED]), stats.SHARE),
+            kappa=self.sample.estimate(lambda sums: stats.kappa_of(sums[..., _CROSSED]), stats.CHANGE),
         )
 
     @cached_property
@@ -325,7 +329,9 @@ class Comparison:
         return LengthBias(
             model=ours,
             opponent=theirs,
-            correlation=self.sample.estimate(lambda sums: stats.correlation_of(sums[..., _MOMENTS])),
+            correlation=self.sample.estimate(
+                lambda sums: stats.correlation_of(sums[..., _MOMENTS]), stats.CHANGE, fisher=True
+            ),
             win_rate=stats.length_controlled(wins.tolist(), self._gaps.tolist()),
         )
 
@@ -412,7 +418,7 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
     ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
     table = np.hstack([model.table[ours, :4], other.table[theirs, :4]])
     sample = Bootstrap(table, draws=model.draws, seed=model.seed)
-    ratio = sample.estimate(lambda sums: _ratio(sums[..., :4]) - _ratio(sums[..., 4:]))
+    ratio = sample.estimate(lambda sums: _ratio(sums[..., :4]) - _ratio(sums[..., 4:]), RATIO_CHANGE)
     return None if math.isnan(ratio.value) else Difference(model.model, other.model, len(pairs), ratio)
 
 
@@ -444,7 +450,8 @@ def judges_agree(comparison: Comparison) -> Iterator[JudgeAgreement]:
             crossed = stats.crossed(*([said[key] for key in common] for said in (ours, theirs)))
             rows = stats.clustered(crossed, [question_id for question_id, _, _ in common])
             sample = Bootstrap(rows, draws=comparison.draws, seed=comparison.seed)
-            agreement, kappa = sample.estimate(stats.agreed_of), sample.estimate(stats.kappa_of)
+            agreement = sample.estimate(stats.agreed_of, stats.SHARE)
+            kappa = sample.estimate(stats.kappa_of, stats.CHANGE)
             yield JudgeAgreement(first, second, len(common), agreement, kappa)
 
 

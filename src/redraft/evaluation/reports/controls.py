@@ -15,7 +15,7 @@ import numpy as np
 from redraft.chain import Usage
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
 from redraft.evaluation.reports.compare import Comparison
-from redraft.stats import Bootstrap, Estimate
+from redraft.stats import CHANGE, Bootstrap, Estimate
 
 _EVEN = 0.5
 
@@ -46,13 +46,15 @@ class Control:
 
     @property
     def changes_outcome(self) -> bool:
-        """Whether the judge fell for it: an instruction changed the win rate, or a constant did not lose."""
+        """Whether the judge fell for it: an instruction changed the win rate, or a constant did not lose.
+
+        Of few questions the interval is wide. If all of them say the same, that is what counts.
+        """
         if math.isnan(self.win_rate.value):
             return False
         if self.change is None:
-            return not _end(self.win_rate.high, self.win_rate) < _EVEN
-        low, high = _end(self.change.low, self.change), _end(self.change.high, self.change)
-        return low > 0 or high < 0
+            return not (self.win_rate.high < _EVEN or self.win_rate.value == 0)
+        return self.change.low > 0 or self.change.high < 0 or abs(self.change.value) == 1
 
     @property
     def finding(self) -> str:
@@ -66,11 +68,6 @@ class Control:
         if self.changes_outcome:
             return "an instruction to the judge changes the outcome: do not trust this judge"
         return "an instruction to the judge changes nothing that these questions can show"
-
-
-def _end(value: float, estimate: Estimate) -> float:
-    """Return an end of an interval; the estimate itself if its resamples show no spread."""
-    return estimate.value if math.isnan(value) else value
 
 
 def control_results(controls: Sequence[Comparison], comparisons: Sequence[Comparison]) -> Iterator[Control]:
@@ -101,4 +98,4 @@ def _change(control: Comparison, base: Comparison) -> Estimate:
     before = {each.id: each.wins for each in base.by_question()}
     rows = [[each.wins - before[each.id], 1] for each in control.by_question() if each.id in before]
     sample = Bootstrap(np.reshape(rows, (-1, 2)), draws=control.draws, seed=control.seed)
-    return sample.estimate(lambda sums: np.asarray(sums[..., 0] / sums[..., 1]))
+    return sample.estimate(lambda sums: np.asarray(sums[..., 0] / sums[..., 1]), CHANGE)

@@ -6,7 +6,6 @@ counted and listed, and its text is not searched.
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -41,6 +40,8 @@ from redraft.evaluation.reports.sides import Material
 from redraft.evaluation.rows import Line, Section, cost_facts, listed, plain, without_nan
 from redraft.formats.read.files import decode, name_of, open_input, reading
 from redraft.stats import Bootstrap, Estimate
+
+_SCALE = (float(LOWEST), float(HIGHEST))
 
 
 class Grade(BaseModel):
@@ -103,7 +104,7 @@ class Grades:
         values = {
             each.key: each.score for _, each in self.found if each.is_readable and each.score is not None
         }
-        return Scores(self.model, self.judge, values)
+        return Scores(self.model, self.judge, values, bounds=_SCALE)
 
     @property
     def unreadable(self) -> list[str]:
@@ -127,7 +128,7 @@ class Grades:
         rows = stats.clustered(
             np.reshape([[values[key], 1] for key in chosen], (-1, 2)), [key[0] for key in chosen]
         )
-        return Bootstrap(rows, draws=self.draws, seed=self.seed).estimate(stats.ratio_of)
+        return Bootstrap(rows, draws=self.draws, seed=self.seed).estimate(stats.ratio_of, _SCALE)
 
     def turns(self) -> dict[int, Estimate]:
         """Return the mean of each turn; nothing if there is one only."""
@@ -211,8 +212,9 @@ def _agreement(one: Grades, two: Grades) -> GradedAlike | None:
     ours, theirs = ([each.scores.values[key] for key in keys] for each in (one, two))
     questions = [question for question, _ in keys]
     rows = stats.clustered(stats.moments(ours, theirs), questions)
-    correlation = Bootstrap(rows, draws=one.draws, seed=one.seed).estimate(stats.correlation_of)
-    gain = gain_of(ours, theirs, questions, one.draws, one.seed)
+    sample = Bootstrap(rows, draws=one.draws, seed=one.seed)
+    correlation = sample.estimate(stats.correlation_of, stats.CHANGE, fisher=True)
+    gain = gain_of(ours, theirs, questions, _SCALE, one.draws, one.seed)
     return GradedAlike(one.model, one.judge, two.judge, len(keys), correlation, gain)
 
 
@@ -235,12 +237,16 @@ class GradedControl:
 
     @property
     def changes_outcome(self) -> bool:
-        """Whether the judge fell for it: a constant is not graded lower, or an instruction changes grades."""
+        """Whether the judge fell for it: a constant is not graded lower, or an instruction changes grades.
+
+        Of few questions the interval is wide. If all of them say the same, that is what counts.
+        """
         if self.against is None:
             return False
-        gain = self.against.gain
-        low, high = (gain.value if math.isnan(end) else end for end in (gain.low, gain.high))
-        return not high < 0 if self.kind == "constant" else low > 0 or high < 0
+        gain, (better, worse), count = self.against.gain, self.against.moved, self.against.count
+        if self.kind == "constant":
+            return not (gain.high < 0 or worse == count)
+        return gain.low > 0 or gain.high < 0 or count in (better, worse)
 
     @property
     def finding(self) -> str:

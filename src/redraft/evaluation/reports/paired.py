@@ -18,7 +18,7 @@ import numpy as np
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.rows import Line, Section, listed, plain
-from redraft.stats import Bootstrap, Estimate, clustered, ratio_of, sign_test
+from redraft.stats import SHARE, Bootstrap, Bounds, Estimate, clustered, ratio_of, sign_test
 
 HINT = "Keep the JSON of a report for the next one: redraft report FILE --json > last.json"
 
@@ -35,12 +35,14 @@ class Scores:
         about: What they are of: a task or a judge. Others are never compared.
         values: By record and turn.
         items: The item of each record that has another one, such as its question.
+        bounds: The least and the greatest score.
     """
 
     name: str
     about: str
     values: Mapping[Key, float]
     items: Mapping[str, str] = field(default_factory=dict)
+    bounds: Bounds = SHARE
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def paired(run: Scores, other: Scores, draws: int, seed: int) -> Paired | None:
         return None
     before, after = ([each.values[key] for key in keys] for each in (other, run))
     items = [run.items.get(record, record) for record, _ in keys]
-    gain = gain_of(before, after, items, draws, seed)
+    gain = gain_of(before, after, items, run.bounds, draws, seed)
     sums = clustered(np.subtract(after, before)[:, None], items)
     moved = int((sums > 0).sum()), int((sums < 0).sum())
     better, worse = (
@@ -89,11 +91,17 @@ def paired(run: Scores, other: Scores, draws: int, seed: int) -> Paired | None:
 
 
 def gain_of(
-    before: Sequence[float], after: Sequence[float], records: Sequence[str], draws: int, seed: int
+    before: Sequence[float],
+    after: Sequence[float],
+    records: Sequence[str],
+    bounds: Bounds,
+    draws: int,
+    seed: int,
 ) -> Estimate:
-    """Return by how much scores rise on average, with an interval over records."""
+    """Return by how much scores between the bounds rise on average, with an interval over records."""
     rows = [[new - old, 1] for old, new in zip(before, after, strict=True)]
-    return Bootstrap(clustered(rows, records), draws=draws, seed=seed).estimate(ratio_of)
+    most = bounds[1] - bounds[0]
+    return Bootstrap(clustered(rows, records), draws=draws, seed=seed).estimate(ratio_of, (-most, most))
 
 
 def _named(key: Key) -> str:
