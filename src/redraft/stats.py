@@ -94,7 +94,14 @@ class Bootstrap:
         self.without = self.sums - table if len(table) < FEW else None
         self.drawn = None if len(table) < FEW else _resampled(table, draws, seed)
 
-    def estimate(self, figure: Figure, bounds: Bounds | None = None, *, fisher: bool = False) -> Estimate:
+    def estimate(
+        self,
+        figure: Figure,
+        bounds: Bounds | None = None,
+        *,
+        fisher: bool = False,
+        extremes: tuple[Numbers, Numbers] | None = None,
+    ) -> Estimate:
         """Return a figure with its interval: expanded percentiles, or Student's for few questions.
 
         Resamples in which the figure is not defined are left out. If one question decides whether it is, of
@@ -102,9 +109,10 @@ class Bootstrap:
 
         Args:
             figure: The figure.
-            bounds: Its least and greatest value, such as 0 and 1 for a share. They give an interval where all
-                questions agree, by those that may not (`agreeing`).
+            bounds: Its least and greatest value, such as 0 and 1 for a share.
             fisher: It is a correlation: its interval for few questions is that of Fisher's z.
+            extremes: Of a figure that is not linear: the sums if all questions were as low, and as high, as
+                can be.
         """
         with np.errstate(divide="ignore", invalid="ignore"):
             value = float(figure(self.sums)) if self.questions else math.nan
@@ -112,10 +120,25 @@ class Bootstrap:
                 return NOTHING
             ends = self._students(figure, value, fisher=fisher) if self.drawn is None else self._drawn(figure)
         if ends is None or abs(ends[1] - ends[0]) <= _SAME * max(1.0, abs(value)):
-            ends = agreeing(value, self.questions, bounds) if bounds else (math.nan, math.nan)
+            ends = self._agreed(figure, value, bounds, extremes)
         least, most = bounds or (-math.inf, math.inf)
         low, high = max(ends[0], least), min(ends[1], most)
         return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in (low, high)))
+
+    def _agreed(
+        self, figure: Figure, value: float, bounds: Bounds | None, extremes: tuple[Numbers, Numbers] | None
+    ) -> tuple[float, float]:
+        """Return the interval where all questions agree, and a share of others may not.
+
+        If these were more than 1 - 0.025^(1/n), one would be among n questions with a chance of 97.5 %
+        (Clopper and Pearson, Biometrika 26 (1934), 404).
+        """
+        others = 1 - _TAIL ** (1 / self.questions)
+        if extremes:
+            low, high = (float(figure((1 - others) * self.sums + others * sums)) for sums in extremes)
+            return low, high
+        least, most = bounds or (math.nan, math.nan)
+        return value - others * (value - least), value + others * (most - value)
 
     def _drawn(self, figure: Figure) -> tuple[float, float] | None:
         values = figure(self.drawn) if self.drawn is not None else np.empty(0)
@@ -137,16 +160,6 @@ class Bootstrap:
         half = float(special.stdtrit(self.questions - 1, 1 - _TAIL)) * error
         ends = value - half, value + half
         return (math.tanh(ends[0]), math.tanh(ends[1])) if fisher else ends
-
-
-def agreeing(value: float, questions: int, bounds: Bounds) -> tuple[float, float]:
-    """Return the interval of a figure in which all questions agree.
-
-    If more than a share of 1 - 0.025^(1/n) of all questions were otherwise, one would be among these n with a
-    chance of 97.5 % (Clopper and Pearson). So many may be at the bounds.
-    """
-    others = 1 - _TAIL ** (1 / questions)
-    return value - others * (value - bounds[0]), value + others * (bounds[1] - value)
 
 
 def expanded_tail(questions: int) -> float:

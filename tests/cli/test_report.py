@@ -147,7 +147,7 @@ def test_no_reviews_are_refused(tmp_path: Path) -> None:
 def test_ties_alone_are_a_ratio_of_one(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", [each for n in range(9) for each in both(n, (8, 8), (8, 8))])
     found = lines(run(path))
-    assert "ratio of scores 100.00 % 144 of 144" in found
+    assert "ratio of scores 100.00 % 56.85 to 175.91 144 of 144" in found
     assert "in both orders 0 won, 9 tied, 0 lost, p = 1" in found
     assert "kappa –" in found
 
@@ -303,8 +303,8 @@ def test_nothing_changed_since_the_same_reviews(tmp_path: Path) -> None:
     path = kept(tmp_path, [each for n in range(6) for each in both(n, (9, 8), (7, 8))])
     found = lines(run(path, "--against", tmp_path / "v1.json"))
     assert found[-4:] == [
-        "ratio of scores +0.00 points",
-        "win rate +0.00 points",
+        "ratio of scores +0.00 -189.69 to +189.69 points",
+        "win rate +0.00 -45.93 to +45.93 points",
         "better 0 of 6 questions",
         "worse 0 of 6 questions",
     ]

@@ -70,9 +70,8 @@ def report(
         if file:
             from redraft.evaluation.reports.page import page
 
-            made = (
-                f"redraft {__version__} · 95 % intervals, {draws:,} resamples of the questions, seed {seed}"
-            )
+            how = f"95 % intervals, {draws:,} resamples of the questions, seed {seed}; each row alone"
+            made = f"redraft {__version__} · {how}"
             made += "".join(f" · left out: {reason.message}" for reason in bad.reasons)
             file.write(page(found, made).encode())
     if as_json:

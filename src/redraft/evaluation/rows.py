@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from redraft.chain import Usage
+from redraft.evaluation.judging.reviews import JudgeUsage
 from redraft.stats import LEAST, Estimate
 
 _MANY = 20  # ids to name in a row
@@ -74,12 +74,17 @@ def listed(ids: Sequence[str], most: int = _MANY) -> str:
     return ", ".join(ids[:most]) + " …" * (len(ids) > most)
 
 
-def cost_facts(usage: Usage) -> Iterator[tuple[str, str]]:
-    """Yield what was paid, if it is known."""
+def cost_facts(usage: JudgeUsage) -> Iterator[tuple[str, str]]:
+    """Yield what was paid, if it is known; of which part, if only some records say it."""
+
+    def part(known: int) -> str:
+        return f", of {known:,} of {usage.records:,} only: the others do not say" * (known < usage.records)
+
     if usage.prompt_tokens or usage.completion_tokens:
-        yield "tokens", f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
+        tokens = f"{usage.completion_tokens:,} new, {usage.prompt_tokens:,} in prompts"
+        yield "tokens", tokens + part(usage.counted)
     if usage.cost_usd is not None:
-        yield "cost", f"{usage.cost_usd:.4f} USD"
+        yield "cost", f"{usage.cost_usd:.4f} USD{part(usage.priced)}"
 
 
 def table(rows: Sequence[Line]) -> Iterator[str]:

@@ -281,6 +281,7 @@ def test_what_to_know_is_said() -> None:
         "Several tasks are mixed. Diagnose them one by one for the figures of each.",
         "Given twice, counted once: 1 (f).",
         "Not counted, no answer: 1 (none).",
+        "Each interval and p is that of its row alone: nothing corrects for several rows.",
         "No answer was kept, which counts as wrong: 7 (m0, m1, m2, m3, m4 …).",
         "Ended early: 1 (f).",
         "1 revision only talks about the answer; the scoring checks pass 1, and none counts as right.",

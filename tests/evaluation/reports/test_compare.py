@@ -93,6 +93,32 @@ def test_length_goes_with_score_in_the_released_reviews(shared_data: Path) -> No
     assert bias.model > bias.opponent
     assert bias.correlation.value == pytest.approx(0.53, abs=0.005)
     assert bias.win_rate.value < 0.5 < 0.625
+    assert bias.extrapolates, "SelFee's answers are nearly always longer"
+    lines = [line for section in released(shared_data, 3, answers=True).sections() for line in section.lines]
+    [controlled] = (line.note for line in lines if line.name == "  at equal length")
+    assert controlled.startswith(
+        "win rate by AlpacaEval's minimal model, not regularised; extrapolated: selfee"
+    )
+
+
+def test_of_several_comparisons_each_p_is_corrected(tmp_path: Path) -> None:
+    files = []
+    for model, lost in (("one", 0), ("two", 1)):
+        records = [
+            each
+            | {"answer1_id": f"{each['answer1_id']}".replace("new", model), "review_id": f"{model} {n} {k}"}
+            | {"answer2_id": f"{each['answer2_id']}".replace("new", model)}
+            for n in range(8)
+            for k, each in enumerate(both(n, *(((9, 9), (5, 5)) if n >= lost else ((5, 5), (9, 9)))))
+        ]
+        files.append(write(tmp_path / f"{model}.jsonl", records))
+        answers = [answer(model, n, "x") for n in range(8)]
+        write(tmp_path / f"{model}_answers.jsonl", answers)
+    old = write(tmp_path / "old_answers.jsonl", [answer("old", n, "x") for n in range(8)])
+    given = [tmp_path / "one_answers.jsonl", tmp_path / "two_answers.jsonl", old]
+    notes = [line.note for s in report(files, answers=given, draws=200).sections() for line in s.lines]
+    assert "8 won, 0 tied, 0 lost, p = 0.0078; 0.016 as one of 2" in notes
+    assert "7 won, 0 tied, 1 lost, p = 0.07; 0.07 as one of 2" in notes
 
 
 def test_a_judge_that_prefers_the_first_answer_is_found_out(tmp_path: Path) -> None:

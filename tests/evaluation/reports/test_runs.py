@@ -195,6 +195,41 @@ def test_failures_beside_the_chains_count_as_in_eval(tmp_path: Path) -> None:
     assert "wrong 2" in lines(found)
 
 
+def test_runs_of_one_record_in_a_file_are_one_record(tmp_path: Path) -> None:
+    """Three seeds in one file say nothing about more records, and a part of the cost is not all of it."""
+    free = Usage(prompt_tokens=10, completion_tokens=5)
+    chains = [
+        scored(str(n), n < 10, usage=free if seed else Usage(cost_usd=0.01), stop="passed")
+        for seed in range(3)
+        for n in range(30)
+    ]
+    found = report(
+        kept(
+            tmp_path / "run.jsonl",
+            [c.model_copy(update={"sampling": {"seed": n}}) for n, c in enumerate(chains)],
+        )
+    )
+    rate = found.runs[0].tally.score.rate
+    assert found.runs[0].tally.score.count == 90
+    alone = proportion(30, 90)
+    assert rate.high - rate.low > 1.6 * (alone.high - alone.low)
+    assert any("60 chains were made without a price" in line for line in lines(found))
+    path = tmp_path / "now.json"
+    path.write_text(json.dumps(found.runs[0].tally.record()), "utf-8")
+    assert lines(report(path))[1:6] == lines(found)[1:6], "its scores say the same"
+
+
+def test_each_two_of_three_runs_are_corrected_for_being_three(tmp_path: Path) -> None:
+    files = [
+        kept(tmp_path / f"{name}.jsonl", [scored(str(n), n < right) for n in range(20)])
+        for name, right in (("a", 4), ("b", 10), ("c", 11))
+    ]
+    found = report(*files)
+    assert [(each.p, each.of) for each in found.differences] == [(2 / 2**6, 3), (2 / 2**7, 3), (1.0, 3)]
+    assert [each.holm for each in found.differences] == [2 * 2 / 2**6, 3 * 2 / 2**7, 1.0]
+    assert "p 0.031 exact test of signs; 0.062 as one of 3" in lines(found)
+
+
 def test_several_tasks_in_a_file_are_refused(tmp_path: Path) -> None:
     path = kept(tmp_path / "run.jsonl", [scored("1", True), scored("2", True, task="aqua")])
     with pytest.raises(RecordError, match=r"run.jsonl:2: is a chain of aqua, after chains of gsm8k"):

@@ -49,6 +49,8 @@ def notes(found: Diagnosis) -> Iterator[str]:
         yield f"Given twice, counted once: {named(material.twice)}."
     for why, ids in material.left_out.items():
         yield f"Not counted, {why}: {named(ids)}."
+    if len(found.revisions) > 1 or found.groups:
+        yield "Each interval and p is that of its row alone: nothing corrects for several rows."
     yield from _remarks(found)
 
 

@@ -114,15 +114,37 @@ class Review(BaseModel):
         return found[0], found[1]
 
 
-def usage_in(metadata: Iterable[Mapping[str, Any]]) -> Usage:
+class JudgeUsage(Usage):
+    """What reviews or grades cost, as far as they say it.
+
+    Attributes:
+        records: How many there are.
+        counted: How many of them say their tokens.
+        priced: How many of them say their cost.
+    """
+
+    records: int = 0
+    counted: int = 0
+    priced: int = 0
+
+
+def usage_in(metadata: Iterable[Mapping[str, Any]]) -> JudgeUsage:
     """Return what reviews or grades say that they cost. Values that are no numbers do not count."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"records": 0, "counted": 0, "priced": 0}
     for each in metadata:
-        for name in ("prompt_tokens", "completion_tokens", "cost_usd"):
-            value = each.get(name)
-            if isinstance(value, int | float) and 0 <= value < math.inf:
-                found[name] = found.get(name, 0) + value
-    return Usage.model_construct(None, **found)
+        told = {
+            name: value
+            for name in ("prompt_tokens", "completion_tokens", "cost_usd")
+            if isinstance(value := each.get(name), int | float) and 0 <= value < math.inf
+        }
+        counts = {
+            "records": 1,
+            "counted": "completion_tokens" in told or "prompt_tokens" in told,
+            "priced": "cost_usd" in told,
+        }
+        for name, value in {**told, **counts}.items():
+            found[name] = found.get(name, 0) + value
+    return JudgeUsage.model_construct(None, **found)
 
 
 def _sign(winner: str) -> int:

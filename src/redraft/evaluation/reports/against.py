@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from redraft.chain import describe
 from redraft.errors import RecordError
-from redraft.evaluation.reports.compare import RATIO_CHANGE, Comparison, JudgedQuestion
+from redraft.evaluation.reports.compare import Comparison, JudgedQuestion, extremes
 from redraft.formats.read.files import open_input, reading
 from redraft.stats import CHANGE, Bootstrap, Estimate, Numbers, ratio_of
 
@@ -113,7 +113,9 @@ def _change(
         before=before,
         opponent=comparison.opponent,
         questions=len(pairs),
-        ratio=sample.estimate(lambda sums: _gain(sums, 0), RATIO_CHANGE) if scored else None,
+        ratio=sample.estimate(lambda sums: _gain(sums, 0), extremes=extremes(sample.sums, {0: 1, 4: -1}))
+        if scored
+        else None,
         win_rate=sample.estimate(lambda sums: _gain(sums, 2), CHANGE),
         better=tuple(now.id for then, now in pairs if now.outcome > then.outcome),
         worse=tuple(now.id for then, now in pairs if now.outcome < then.outcome),

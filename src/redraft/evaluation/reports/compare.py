@@ -16,13 +16,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 
 from redraft import stats
-from redraft.chain import Usage
-from redraft.evaluation.judging.reviews import usage_in
+from redraft.evaluation.judging.reviews import JudgeUsage, usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST, Unreadable
 from redraft.evaluation.reports.sides import Placed, Question
 from redraft.stats import Bootstrap, Estimate, Numbers
@@ -36,10 +35,8 @@ _COLUMN = {name: place for place, name in enumerate(_NAMES)}
 _CROSSED = slice(len(_NAMES), len(_NAMES) + 9)
 _MOMENTS = slice(_CROSSED.stop, _CROSSED.stop + 6)
 _SIGNS = (1, 0, -1)
+_BOTH_WAYS = 0.2  # share of questions with each side longer, below which equal length is hardly seen
 _POINTS = (float(LOWEST - HIGHEST), float(HIGHEST - LOWEST))
-RATIO = (LOWEST / HIGHEST, HIGHEST / LOWEST)
-RATIO_CHANGE = (RATIO[0] - RATIO[1], RATIO[1] - RATIO[0])
-"""The bounds of a ratio of scores, and of a difference of such."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +98,21 @@ class LengthBias:
         opponent: Mean length of the opponent's answers.
         correlation: Of the difference in length with the difference in score (or in wins), by question.
         win_rate: The win rate that answers of equal length would have.
+        longer: Questions in which the model's answer is longer.
+        shorter: Questions in which it is shorter.
     """
 
     model: float
     opponent: float
     correlation: Estimate
     win_rate: Estimate
+    longer: int
+    shorter: int
+
+    @property
+    def extrapolates(self) -> bool:
+        """Whether one side is nearly always longer, so that answers of equal length were hardly seen."""
+        return min(self.longer, self.shorter) < _BOTH_WAYS * (self.longer + self.shorter)
 
 
 @dataclass(frozen=True)
@@ -230,7 +236,7 @@ class Comparison:
     draws: int = stats.DRAWS
     seed: int = stats.SEED
     control: str = ""
-    usage: Usage = field(default_factory=Usage)
+    usage: JudgeUsage = field(default_factory=JudgeUsage)
 
     @property
     def drawn(self) -> bool:
@@ -282,7 +288,7 @@ class Comparison:
         scored = bool(sample.sums[_COLUMN["scored"]])
         return Result(
             questions=sample.questions,
-            ratio=sample.estimate(_ratio, RATIO) if scored else None,
+            ratio=sample.estimate(_ratio, extremes=extremes(sample.sums, {0: 1, 2: 1})) if scored else None,
             win_rate=sample.estimate(_win_rate, stats.SHARE),
             reviews=_tally(sample.sums, "wins"),
             both=_tally(sample.sums, "both_wins") if self.in_both_orders else None,
@@ -333,6 +339,8 @@ class Comparison:
                 lambda sums: stats.correlation_of(sums[..., _MOMENTS]), stats.CHANGE, fisher=True
             ),
             win_rate=stats.length_controlled(wins.tolist(), self._gaps.tolist()),
+            longer=int((self._gaps > 0).sum()),
+            shorter=int((self._gaps < 0).sum()),
         )
 
     def by_question(self) -> Iterator[JudgedQuestion]:
@@ -377,6 +385,22 @@ class Comparison:
         return np.asarray((ours - theirs) / np.maximum(self._of("scored"), 1))
 
 
+def extremes(sums: Numbers, signs: Mapping[int, int]) -> tuple[Numbers, Numbers]:
+    """Return sums in which all reviews are as bad, and as good, as can be: 1 to 10, and 10 to 1.
+
+    Args:
+        sums: Sums over questions.
+        signs: At which columns scores of a model stand, before those of its opponent; -1 where good ones
+            lower the figure.
+    """
+    found = sums.copy(), sums.copy()
+    for (column, sign), (each, side) in product(signs.items(), zip(found, (-1, 1), strict=True)):
+        total = sums[column] + sums[column + 1]
+        good, bad = (total * score / (LOWEST + HIGHEST) for score in (HIGHEST, LOWEST))
+        each[column], each[column + 1] = (good, bad) if sign * side > 0 else (bad, good)
+    return found
+
+
 def _column(sums: Numbers, *names: str) -> Numbers:
     return np.asarray(sum(sums[..., _COLUMN[name]] for name in names))
 
@@ -418,7 +442,10 @@ def difference(model: Comparison, other: Comparison) -> Difference | None:
     ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
     table = np.hstack([model.table[ours, :4], other.table[theirs, :4]])
     sample = Bootstrap(table, draws=model.draws, seed=model.seed)
-    ratio = sample.estimate(lambda sums: _ratio(sums[..., :4]) - _ratio(sums[..., 4:]), RATIO_CHANGE)
+    ratio = sample.estimate(
+        lambda sums: _ratio(sums[..., :4]) - _ratio(sums[..., 4:]),
+        extremes=extremes(sample.sums, {0: 1, 2: 1, 4: -1, 6: -1}),
+    )
     return None if math.isnan(ratio.value) else Difference(model.model, other.model, len(pairs), ratio)
 
 

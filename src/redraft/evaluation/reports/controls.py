@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from redraft.chain import Usage
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
+from redraft.evaluation.judging.reviews import JudgeUsage
 from redraft.evaluation.reports.compare import Comparison
 from redraft.stats import CHANGE, Bootstrap, Estimate
 
@@ -40,7 +40,7 @@ class Control:
     opponent: str
     win_rate: Estimate
     unreadable: int
-    usage: Usage
+    usage: JudgeUsage
     base: str = ""
     change: Estimate | None = None
 

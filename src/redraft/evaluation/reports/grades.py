@@ -18,11 +18,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft import stats
-from redraft.chain import Usage, describe
+from redraft.chain import describe
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
-from redraft.evaluation.judging.reviews import usage_in
+from redraft.evaluation.judging.reviews import JudgeUsage, usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
 from redraft.evaluation.reports.inputs import BadFiles, Input
 from redraft.evaluation.reports.paired import (
@@ -112,7 +112,7 @@ class Grades:
         return [where for where, each in self.found if not each.is_readable]
 
     @property
-    def usage(self) -> Usage:
+    def usage(self) -> JudgeUsage:
         """What all of them say that they cost."""
         return usage_in(each.metadata for _, each in self.found)
 
@@ -232,7 +232,7 @@ class GradedControl:
     base: str
     judge: str
     mean: Estimate
-    usage: Usage
+    usage: JudgeUsage
     against: Paired | None
 
     @property
@@ -367,9 +367,7 @@ def describe_grades(
     scores = [each.scores for each in found]
     changes = since(scores, _past(against), against, draws, seed) if against else ()
     controls = tuple(_controls([each for each in every if each.control], found))
-    return GradeReport(
-        files, material, found, judges, tuple(side_by_side(scores, draws, seed)), changes, controls
-    )
+    return GradeReport(files, material, found, judges, side_by_side(scores, draws, seed), changes, controls)
 
 
 def _read(given: Input, material: Material, seen: dict[object, str]) -> list[tuple[str, Grade]]:

@@ -7,8 +7,8 @@ is McNemar's.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.rows import Line, Section, listed, plain
-from redraft.stats import SHARE, Bootstrap, Bounds, Estimate, clustered, ratio_of, sign_test
+from redraft.stats import SHARE, Bootstrap, Bounds, Estimate, clustered, holm, ratio_of, sign_test
 
 HINT = "Keep the JSON of a report for the next one: redraft report FILE --json > last.json"
 
@@ -59,6 +59,8 @@ class Paired:
         worse: Records with a worse one.
         moved: How many questions are better and worse, over all turns and runs of each.
         p: The exact p of so uneven a split of questions, if both were equally probable.
+        holm: The same, corrected for the number of comparisons by Holm's procedure.
+        of: That number.
     """
 
     name: str
@@ -70,6 +72,8 @@ class Paired:
     worse: tuple[str, ...]
     moved: tuple[int, int]
     p: float
+    holm: float
+    of: int = 1
 
 
 def paired(run: Scores, other: Scores, draws: int, seed: int) -> Paired | None:
@@ -87,7 +91,7 @@ def paired(run: Scores, other: Scores, draws: int, seed: int) -> Paired | None:
         for sign in (1, -1)
     )
     p = sign_test(*moved)
-    return Paired(run.name, other.name, run.about, len(set(items)), gain, better, worse, moved, p)
+    return Paired(run.name, other.name, run.about, len(set(items)), gain, better, worse, moved, p, p)
 
 
 def gain_of(
@@ -109,11 +113,17 @@ def _named(key: Key) -> str:
     return record if turn == 1 else f"{record}, turn {turn}"
 
 
-def side_by_side(runs: Sequence[Scores], draws: int, seed: int) -> Iterator[Paired]:
-    """Yield the comparison of each two runs of the same task or judge, the later less the earlier."""
-    for one, two in combinations(runs, 2):
-        if one.about == two.about and (found := paired(two, one, draws, seed)):
-            yield found
+def side_by_side(runs: Sequence[Scores], draws: int, seed: int) -> tuple[Paired, ...]:
+    """Return the comparison of each two runs of the same task or judge, the later less the earlier."""
+    pairs = ((two, one) for one, two in combinations(runs, 2) if one.about == two.about)
+    return _corrected(paired(*pair, draws, seed) for pair in pairs)
+
+
+def _corrected(pairs: Iterable[Paired | None]) -> tuple[Paired, ...]:
+    """Return comparisons with their p-values corrected for how many they are."""
+    found = [each for each in pairs if each]
+    corrected = holm([each.p for each in found])
+    return tuple(replace(each, holm=p, of=len(found)) for each, p in zip(found, corrected, strict=True))
 
 
 def since(
@@ -134,7 +144,7 @@ def since(
         for then in past
         if run.about == then.about and (single or run.name == then.name)
     ]
-    found = tuple(filter(None, (paired(*pair, draws, seed) for pair in pairs)))
+    found = _corrected(paired(*pair, draws, seed) for pair in pairs)
     if not found:
         names = "; ".join(f"{each.name}{f', {each.about}' * bool(each.about)}" for each in past)
         raise RecordError(
@@ -174,4 +184,5 @@ def _lines(noun: str, factor: int, each: Paired) -> Iterator[Line]:
     if each.better or each.worse:
         of = f", of {each.moved[0]:,} better and {each.moved[1]:,} worse over all turns"
         of *= each.moved != (len(each.better), len(each.worse))
-        yield Line("  p", f"{each.p:.2g}", "", f"exact test of signs{of}")
+        several = f"; {each.holm:.2g} as one of {each.of}" * (each.of > 1)
+        yield Line("  p", f"{each.p:.2g}", "", f"exact test of signs{of}{several}")

@@ -8,6 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from redraft import stats
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.reports.against import Change, changes
@@ -158,7 +159,8 @@ def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:
     yield Line("win rate", *percent(whole.win_rate, 1), _tally(whole.reviews))
     if whole.both and comparison.p is not None:
         over = " over questions" * (len(comparison.items) > whole.questions)
-        yield Line("in both orders", "", "", f"{_tally(whole.both)}, p = {comparison.p:.2g}{over}")
+        p = f"p = {comparison.p:.2g}{over}{_corrected(report, comparison)}"
+        yield Line("in both orders", "", "", f"{_tally(whole.both)}, {p}")
     yield from _order(comparison)
     for each in judges_agree(comparison):
         note = f"{each.first} and {each.second}, {counted(each.reviews, 'review')}"
@@ -171,6 +173,14 @@ def _lines(report: Report, comparison: Comparison) -> Iterator[Line]:
     if categories := report.categories(comparison):
         yield Line("by category")
         yield from (_category_line(*each) for each in categories.items())
+
+
+def _corrected(report: Report, comparison: Comparison) -> str:
+    """Return what a p-value is as one of several comparisons; empty if it is the only one."""
+    tested = [(each, each.p) for each in report.comparisons if each.p is not None]
+    corrected = stats.holm([p for _, p in tested])
+    found = [p for (each, _), p in zip(tested, corrected, strict=True) if each is comparison]
+    return f"; {found[0]:.2g} as one of {len(tested)}" * (len(tested) > 1)
 
 
 def _ratio(comparison: Comparison, ratio: Estimate) -> Iterator[Line]:
@@ -205,7 +215,12 @@ def _length(comparison: Comparison) -> Iterator[Line]:
     if bias := comparison.length_bias:
         note = f"{bias.model:,.0f} characters against {bias.opponent:,.0f}"
         yield Line("length and score", *plain(bias.correlation, 2), f"correlation; {note}")
-        yield Line("  at equal length", *percent(bias.win_rate, 1), "win rate")
+        note = "win rate by AlpacaEval's minimal model, not regularised"
+        if bias.extrapolates:
+            most = max(bias.longer, bias.shorter)
+            side = comparison.model if bias.longer == most else comparison.opponent
+            note += f"; extrapolated: {side} is longer in {most:,} of {bias.longer + bias.shorter:,}"
+        yield Line("  at equal length", *percent(bias.win_rate, 1), note)
 
 
 def _not_counted(comparison: Comparison) -> Iterator[Line]:

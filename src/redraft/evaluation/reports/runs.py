@@ -160,7 +160,7 @@ def describe_runs(
     scores = [run.scores for run in runs if run.tally.outcomes]
     changes = since(scores, _past(against), against, draws, seed) if against else ()
     files = tuple(name_of(each.path) for each in inputs)
-    return RunReport(files, runs, tuple(side_by_side(scores, draws, seed)), changes, shown)
+    return RunReport(files, runs, side_by_side(scores, draws, seed), changes, shown)
 
 
 def _of_runs(shown: Mapping[str, Shown], names: Container[str]) -> dict[str, Shown]:

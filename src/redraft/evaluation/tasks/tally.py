@@ -167,6 +167,7 @@ class Tally(Summary):
         found |= {"right": [name for name, right in self.outcomes.items() if right], "wrong": self.wrong}
         found |= {"chains": self.chains, "revisions": self.revisions, "unrevised": self.unrevised}
         found |= {"stops": dict(self.stops), "usage": self.usage.model_dump(), "failed": self.failed}
+        found |= {"costs": self.costs, "unpriced": self.unpriced}
         return dict(without_nan(found))
 
     @classmethod
@@ -189,6 +190,8 @@ class Tally(Summary):
             unrevised=read.unrevised,
             stops=Counter(read.stops),
             usage=read.usage,
+            costs=read.costs,
+            unpriced=read.unpriced,
             failed=read.failed,
         )
 
@@ -221,6 +224,8 @@ class _Record(BaseModel):
     unrevised: int = 0
     stops: dict[str, int] = {}
     usage: Usage = Usage()
+    costs: dict[str, float | None] = {}
+    unpriced: int = 0
     failed: dict[str, int] = {}
 
 
