@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from redraft.errors import MissingExtra
 
@@ -46,6 +47,8 @@ _AT_ONCE = 1 << 19  # weights of resamples in memory at once: 4 MB, which stay i
 Numbers = npt.NDArray[np.float64]
 Bounds = tuple[float, float]
 """The least and the greatest value of a figure."""
+
+Scale = Literal["plain", "ratio", "correlation"]
 
 SHARE: Bounds = (0.0, 1.0)
 CHANGE: Bounds = (-1.0, 1.0)
@@ -78,6 +81,14 @@ class Estimate:
 NOTHING = Estimate(math.nan, math.nan, math.nan)
 
 
+_SCALES: dict[Scale, tuple[Figure, Figure]] = {
+    "plain": (np.asarray, np.asarray),
+    "ratio": (np.log, np.exp),
+    "correlation": (lambda values: np.arctanh(np.clip(values, -_ALMOST_1, _ALMOST_1)), np.tanh),
+}
+"""There and back: Fisher's z for correlations."""
+
+
 class Bootstrap:
     """Sums over questions, and over resamples of as many questions.
 
@@ -99,7 +110,7 @@ class Bootstrap:
         figure: Figure,
         bounds: Bounds | None = None,
         *,
-        fisher: bool = False,
+        scale: Scale = "plain",
         extremes: tuple[Numbers, Numbers] | None = None,
     ) -> Estimate:
         """Return a figure with its interval: expanded percentiles, or Student's for few questions.
@@ -110,7 +121,7 @@ class Bootstrap:
         Args:
             figure: The figure.
             bounds: Its least and greatest value, such as 0 and 1 for a share.
-            fisher: It is a correlation: its interval for few questions is that of Fisher's z.
+            scale: That on which the interval for few questions has two equal sides.
             extremes: Of a figure that is not linear: the sums if all questions were as low, and as high, as
                 can be.
         """
@@ -118,7 +129,7 @@ class Bootstrap:
             value = float(figure(self.sums)) if self.questions else math.nan
             if not math.isfinite(value):
                 return NOTHING
-            ends = self._students(figure, value, fisher=fisher) if self.drawn is None else self._drawn(figure)
+            ends = self._students(figure, value, scale) if self.drawn is None else self._drawn(figure)
         if ends is None or abs(ends[1] - ends[0]) <= _SAME * max(1.0, abs(value)):
             ends = self._agreed(figure, value, bounds, extremes)
         least, most = bounds or (-math.inf, math.inf)
@@ -146,20 +157,18 @@ class Bootstrap:
         tail = expanded_tail(self.questions)
         return tuple(np.quantile(values, [tail, 1 - tail])) if len(values) else None
 
-    def _students(self, figure: Figure, value: float, *, fisher: bool) -> tuple[float, float] | None:
+    def _students(self, figure: Figure, value: float, scale: Scale) -> tuple[float, float] | None:
         """Return Student's interval with the jackknife's error: that of leaving out each question."""
         if self.without is None or self.questions < 2:
             return None
-        values = figure(self.without)
+        there, back = _SCALES[scale]
+        value, values = float(there(np.asarray(value))), there(figure(self.without))
         if not np.isfinite(values).all():
             return -math.inf, math.inf
-        if fisher:
-            value, values = (np.arctanh(np.clip(each, -_ALMOST_1, _ALMOST_1)) for each in (value, values))
         share = (self.questions - 1) / self.questions
         error = math.sqrt(share * float(((values - values.mean()) ** 2).sum()))
         half = float(special.stdtrit(self.questions - 1, 1 - _TAIL)) * error
-        ends = value - half, value + half
-        return (math.tanh(ends[0]), math.tanh(ends[1])) if fisher else ends
+        return float(back(np.asarray(value - half))), float(back(np.asarray(value + half)))
 
 
 def expanded_tail(questions: int) -> float:
@@ -207,7 +216,7 @@ def ratio(
     above: Sequence[float], below: Sequence[float], clusters: Sequence[Hashable] | None = None
 ) -> Estimate:
     """Estimate a ratio of sums, such as the scores of a model over those of its opponent."""
-    return Bootstrap(clustered(_columns(above, below), clusters)).estimate(ratio_of)
+    return Bootstrap(clustered(_columns(above, below), clusters)).estimate(ratio_of, scale="ratio")
 
 
 def ratio_of(sums: Numbers) -> Numbers:
@@ -263,10 +272,8 @@ def proportions(
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
-    if (rows[:, 1] <= 1).all():
-        return proportion(round(float(rows[:, 0].sum())), len(rows))
-    if len(rows) < FEW:
-        return proportion(len(rows) * float(rows[:, 0].sum() / rows[:, 1].sum()), len(rows))
+    if len(rows) < FEW or np.isin(rows, (0, 1)).all():
+        return proportion(len(rows) * float(rows[:, 0].sum() / max(rows[:, 1].sum(), 1)), len(rows))
     return Bootstrap(rows).estimate(ratio_of, SHARE)
 
 
@@ -351,7 +358,7 @@ def correlation(
     """Estimate Pearson's correlation."""
     table = _columns(x, y)
     rows = clustered(moments(table[:, 0], table[:, 1]), clusters)
-    return Bootstrap(rows).estimate(correlation_of, CHANGE, fisher=True)
+    return Bootstrap(rows).estimate(correlation_of, CHANGE, scale="correlation")
 
 
 def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:

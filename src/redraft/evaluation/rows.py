@@ -69,6 +69,13 @@ def p_text(p: float) -> str:
     return f"p {p_value(p)}" if p == LEAST else f"p = {p_value(p)}"
 
 
+def tokens_text(count: float) -> str:
+    """Return a mean number of tokens; that of chains without usage is unknown."""
+    if math.isnan(count):
+        return "an unknown number of"
+    return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
+
+
 def listed(ids: Sequence[str], most: int = _MANY) -> str:
     """Return the first ids as a text."""
     return ", ".join(ids[:most]) + " …" * (len(ids) > most)

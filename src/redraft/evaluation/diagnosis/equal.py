@@ -62,7 +62,7 @@ class Point:
     @cached_property
     def score(self) -> Estimate:
         """The mean score with its interval."""
-        return stats.mean(self.scores, bounds=stats.SHARE)
+        return stats.proportions(self.scores, [1] * len(self.scores))
 
     @cached_property
     def guided(self) -> float:

@@ -11,7 +11,7 @@ from redraft.collect.report.charts import curves
 from redraft.counting import counted, printable
 from redraft.evaluation.diagnosis.equal import Curves, Point, Versus
 from redraft.evaluation.diagnosis.ways import NAMES
-from redraft.evaluation.rows import Line, p_text, percent, plain, table, without_nan
+from redraft.evaluation.rows import Line, p_text, percent, plain, table, tokens_text, without_nan
 
 
 def as_text(found: Curves) -> Iterator[str]:
@@ -54,7 +54,7 @@ def drawn(found: Curves) -> str:
 
 def _tooltip(point: Point) -> str:
     value, interval = percent(point.score, 1)
-    return f"{point.way.name}: {value} ({interval}), {_tokens(point.tokens)} tokens"
+    return f"{point.way.name}: {value} ({interval}), {tokens_text(point.tokens)} tokens"
 
 
 def _point(point: Point) -> Line:
@@ -63,25 +63,18 @@ def _point(point: Point) -> Line:
     else:
         texts = f" of {point.way.texts}" if point.way.texts > 1 else ""
     guided = "" if point.way.kind == "vote" else f"; {point.guided:.1%} pass what guides".replace("%", " %")
-    note = f"{_tokens(point.tokens)} new tokens an item, {point.prompts:,.0f} in prompts{guided}"
+    note = f"{tokens_text(point.tokens)} new tokens an item, {point.prompts:,.0f} in prompts{guided}"
     name = named(point.way.kind).removesuffix(" of N")
     return Line(f"{name}{texts}", *percent(point.score, 1), note)
-
-
-def _tokens(count: float) -> str:
-    """Return a number of tokens in words; that of chains without usage is unknown."""
-    if math.isnan(count):
-        return "an unknown number of"
-    return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
 
 
 def _versus(versus: Versus, found: Curves) -> Line:
     decision, run, revised = versus.decision, versus.run, found.revised
     if versus.basis == "equal":
-        at = f"at {_tokens(versus.at)} tokens"
+        at = f"at {tokens_text(versus.at)} tokens"
     else:
         at = f"not comparable at equal tokens, {_why(versus, found)}"
-    real = f", runs with {_tokens(run.tokens)} and {_tokens(revised.tokens)}"
+    real = f", runs with {tokens_text(run.tokens)} and {tokens_text(revised.tokens)}"
     real *= versus.basis == "equal" and run.tokens != revised.tokens
     counts = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}{real}"
     figures = plain(decision.gain.times(100), 1, sign=True)
@@ -94,9 +87,9 @@ def _why(versus: Versus, found: Curves) -> str:
     if versus.basis == "unknown":
         return f"no usage in some chains of {'revise' if math.isnan(revised) else 'this way'}"
     start = found.curve("revise")[0]
-    more = f", more than the {_tokens(start.tokens)} of one answer"
+    more = f", more than the {tokens_text(start.tokens)} of one answer"
     more *= versus.kind != "plain" and versus.at <= start.tokens < revised
-    return f"{_tokens(versus.at)} against {_tokens(revised)}{more}"
+    return f"{tokens_text(versus.at)} against {tokens_text(revised)}{more}"
 
 
 def verdict(found: Curves) -> str:
@@ -147,7 +140,7 @@ def _apart(found: Curves) -> str:
     dearer = [each for each in apart if each.basis == "fewer"]
     said = "".join(
         f" Revising adds {_points(each)} to {named(each.kind)}, "
-        f"for {_tokens(found.revised.tokens - each.at)} more tokens an item."
+        f"for {tokens_text(found.revised.tokens - each.at)} more tokens an item."
         for each in dearer
     )
     others = [each for each in apart if each not in dearer]

@@ -12,7 +12,7 @@ from redraft.counting import counted, printable
 from redraft.evaluation.diagnosis.decide import sentence
 from redraft.evaluation.diagnosis.diagnose import Changes, Diagnosis, Level
 from redraft.evaluation.diagnosis.gains import KINDS
-from redraft.evaluation.rows import Line, p_text, p_value, percent, plain, table, without_nan
+from redraft.evaluation.rows import Line, p_text, p_value, percent, plain, table, tokens_text, without_nan
 
 _FEW = 5  # ids to name
 _CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after
@@ -223,7 +223,10 @@ def _unequal(found: Diagnosis) -> str:
     """Say that first and best answers are not compared at equal tokens."""
     whole = fmean(each.tokens for each in found.chains)
     first = fmean(each.chain.steps[0].usage.completion_tokens for each in found.chains)
-    took = f"a chain takes {whole:,.0f} new tokens" + f", and its first step {first:,.0f}" * bool(first)
+    took = (
+        f"a chain takes {tokens_text(whole)} new tokens"
+        + f", and its first step {tokens_text(first)}" * bool(first)
+    )
     if math.isnan(whole):
         took = "some chains do not say how many they took"
     return f"Not at equal tokens: {took}. redraft diagnose --run compares at equal tokens."

@@ -36,6 +36,7 @@ _CROSSED = slice(len(_NAMES), len(_NAMES) + 9)
 _MOMENTS = slice(_CROSSED.stop, _CROSSED.stop + 6)
 _SIGNS = (1, 0, -1)
 _BOTH_WAYS = 0.2  # share of questions with each side longer, below which equal length is hardly seen
+_RATIO = (LOWEST / HIGHEST, HIGHEST / LOWEST)
 _POINTS = (float(LOWEST - HIGHEST), float(HIGHEST - LOWEST))
 
 
@@ -288,7 +289,7 @@ class Comparison:
         scored = bool(sample.sums[_COLUMN["scored"]])
         return Result(
             questions=sample.questions,
-            ratio=sample.estimate(_ratio, extremes=extremes(sample.sums, {0: 1, 2: 1})) if scored else None,
+            ratio=_ratio_in(sample) if scored else None,
             win_rate=sample.estimate(_win_rate, stats.SHARE),
             reviews=_tally(sample.sums, "wins"),
             both=_tally(sample.sums, "both_wins") if self.in_both_orders else None,
@@ -336,7 +337,7 @@ class Comparison:
             model=ours,
             opponent=theirs,
             correlation=self.sample.estimate(
-                lambda sums: stats.correlation_of(sums[..., _MOMENTS]), stats.CHANGE, fisher=True
+                lambda sums: stats.correlation_of(sums[..., _MOMENTS]), stats.CHANGE, scale="correlation"
             ),
             win_rate=stats.length_controlled(wins.tolist(), self._gaps.tolist()),
             longer=int((self._gaps > 0).sum()),
@@ -408,6 +409,11 @@ def _column(sums: Numbers, *names: str) -> Numbers:
 def _ratio(sums: Numbers) -> Numbers:
     ours, theirs = (_column(sums, f"{side}_1", f"{side}_2") for side in ("model", "opponent"))
     return np.asarray(ours / theirs)
+
+
+def _ratio_in(sample: Bootstrap) -> Estimate:
+    ends = extremes(sample.sums, {0: 1, 2: 1})
+    return sample.estimate(_ratio, _RATIO, scale="ratio", extremes=ends)
 
 
 def _win_rate(sums: Numbers) -> Numbers:

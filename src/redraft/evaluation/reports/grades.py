@@ -213,7 +213,7 @@ def _agreement(one: Grades, two: Grades) -> GradedAlike | None:
     questions = [question for question, _ in keys]
     rows = stats.clustered(stats.moments(ours, theirs), questions)
     sample = Bootstrap(rows, draws=one.draws, seed=one.seed)
-    correlation = sample.estimate(stats.correlation_of, stats.CHANGE, fisher=True)
+    correlation = sample.estimate(stats.correlation_of, stats.CHANGE, scale="correlation")
     gain = gain_of(ours, theirs, questions, _SCALE, one.draws, one.seed)
     return GradedAlike(one.model, one.judge, two.judge, len(keys), correlation, gain)
 
