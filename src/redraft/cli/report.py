@@ -70,8 +70,8 @@ def report(
         if file:
             from redraft.evaluation.reports.page import page
 
-            how = f"95 % intervals, {draws:,} resamples of the questions, seed {seed}; each row alone"
-            made = f"redraft {__version__} · {how}"
+            drawn = f"95 % intervals, {draws:,} resamples of the questions, seed {seed}; each row alone"
+            made = f"redraft {__version__} · {drawn}"
             made += "".join(f" · left out: {reason.message}" for reason in bad.reasons)
             file.write(page(found, made).encode())
     if as_json:
