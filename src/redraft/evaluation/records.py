@@ -1,4 +1,4 @@
-"""What the records of several files have in common: the question's id, and the name of each file."""
+"""What the records of several files have in common: the question's id, the name of each file, and a cost."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from redraft.chain import Chain
+from redraft.chain import Chain, Usage
 from redraft.formats.read.files import name_of, stem_of
 
 
@@ -35,3 +35,17 @@ def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
     """Return the names of files: without folder and ending, if these differ."""
     stems = Counter(stem_of(path) for path in paths)
     return tuple(stem_of(path) if stems[stem_of(path)] == 1 else name_of(path) for path in paths)
+
+
+class JudgeUsage(Usage):
+    """What reviews or grades cost, as far as they say it.
+
+    Attributes:
+        records: How many there are.
+        counted: How many of them say their tokens.
+        priced: How many of them say their cost.
+    """
+
+    records: int = 0
+    counted: int = 0
+    priced: int = 0

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from redraft.evaluation.judging.reviews import JudgeUsage
+from redraft.evaluation.records import JudgeUsage
 from redraft.stats import LEAST, Estimate
 
 _MANY = 20  # ids to name in a row

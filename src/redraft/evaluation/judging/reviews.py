@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from redraft.chain import Usage, describe
+from redraft.chain import describe
 from redraft.errors import RecordError, shown
 from redraft.evaluation.judging.scores import Unreadable, Winner, checked, scores_in
+from redraft.evaluation.records import JudgeUsage
 from redraft.formats.read.files import decode
 from redraft.formats.read.records import RawRecord
 
@@ -112,20 +113,6 @@ class Review(BaseModel):
         if len(found) != 2:
             raise Unreadable("one score, for two answers")
         return found[0], found[1]
-
-
-class JudgeUsage(Usage):
-    """What reviews or grades cost, as far as they say it.
-
-    Attributes:
-        records: How many there are.
-        counted: How many of them say their tokens.
-        priced: How many of them say their cost.
-    """
-
-    records: int = 0
-    counted: int = 0
-    priced: int = 0
 
 
 def usage_in(metadata: Iterable[Mapping[str, Any]]) -> JudgeUsage:

@@ -21,8 +21,9 @@ from itertools import combinations, product
 import numpy as np
 
 from redraft import stats
-from redraft.evaluation.judging.reviews import JudgeUsage, usage_in
+from redraft.evaluation.judging.reviews import usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST, Unreadable
+from redraft.evaluation.records import JudgeUsage
 from redraft.evaluation.reports.sides import Placed, Question
 from redraft.stats import Bootstrap, Estimate, Numbers
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
-from redraft.evaluation.judging.reviews import JudgeUsage
+from redraft.evaluation.records import JudgeUsage
 from redraft.evaluation.reports.compare import Comparison
 from redraft.stats import CHANGE, Bootstrap, Estimate
 

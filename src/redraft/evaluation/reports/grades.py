@@ -22,8 +22,9 @@ from redraft.chain import describe
 from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
-from redraft.evaluation.judging.reviews import JudgeUsage, usage_in
+from redraft.evaluation.judging.reviews import usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
+from redraft.evaluation.records import JudgeUsage
 from redraft.evaluation.reports.inputs import BadFiles, Input
 from redraft.evaluation.reports.paired import (
     HINT,
