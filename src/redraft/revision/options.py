@@ -209,7 +209,8 @@ class OtherOptions(PlainOptions, total=False):
     tools: Annotated[
         Sequence[Mapping[str, Any]],
         Option(
-            "tools that an answer may call, for servers; the calls are in `step.tool_calls`",
+            "tools that an answer may call, for servers and some GGUF models; the calls are in "
+            "`step.tool_calls`",
             read=_if(lambda v: isinstance(v, list | tuple) and all(map(_is_json_object, v))),
             what="a list of tools: [{'type': 'function', 'function': {'name': …}}]",
         ),
