@@ -22,7 +22,7 @@ _Z = 1.959964
 _TREND = 6
 """Records from which on a line is fitted: with fewer, it is mostly noise."""
 
-_WIDEST = 5.0
+WIDEST = 5.0
 """The logarithm of the largest factor of an interval; beyond it, nothing is known."""
 
 
@@ -43,7 +43,9 @@ class Range:
     high: float
 
     def shown(self, form: Callable[[float], str]) -> str:
-        """Return `4.1M (3.6M to 4.7M)`."""
+        """Return `4.1M (3.6M to 4.7M)`, or `4.1M (3.6M or more)` without an upper end."""
+        if math.isinf(self.high):
+            return f"{form(self.value)} ({form(self.low)} or more)"
         return f"{form(self.value)} ({form(self.low)} to {form(self.high)})"
 
 
@@ -76,7 +78,7 @@ def total(sample: Sequence[float], count: int, lengths: Sequence[float] = (), me
     )
     deviation = math.sqrt(max(1 - n / count, 0.0) * variance) / found
     wide = _student(n - (2 if spread_of else 1)) * deviation
-    high = math.exp(wide) if wide < _WIDEST else math.inf
+    high = math.exp(wide) if wide < WIDEST else math.inf
     return Range(count * found, count * found * math.exp(-wide), count * found * high)
 
 

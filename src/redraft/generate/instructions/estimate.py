@@ -16,7 +16,7 @@ from operator import attrgetter
 from random import Random
 
 from redraft.counting import counted
-from redraft.generate.estimate import Range
+from redraft.generate.estimate import WIDEST, Range
 
 _DRAWS = 1000
 """Draws of an interval: its ends are those of the outer 25 on each side."""
@@ -159,7 +159,8 @@ class Estimate:
             return Range(found, 0.0, math.inf)
         drawn = sorted(cost(requests, error) for requests, error in self._drawn)
         ends = len(drawn) // 40
-        return Range(found, min(drawn[ends], found), max(drawn[-1 - ends], found))
+        low, high = min(drawn[ends], found), max(drawn[-1 - ends], found)
+        return Range(found, low, high if high <= found * math.exp(WIDEST) else math.inf)
 
     @cached_property
     def _trend(self) -> Trend:
