@@ -106,6 +106,10 @@ def test_a_fault_of_our_own_has_the_id_that_the_client_is_told(formatter: loggin
 
 def test_a_text_of_a_client_makes_no_line_of_its_own() -> None:
     with logged(LineFormatter()) as text:
-        logging.getLogger("redraft.serve").warning("a model failed: %s", "no\n2026-01-01 INFO forged\r")
-    assert text.getvalue().count("\n") == 1
-    assert "no\\n2026-01-01" in text.getvalue()
+        log = logging.getLogger("redraft.serve")
+        log.warning("a model failed: %s", "no\n2026-01-01 INFO forged\r\x1b[2J")
+        assert text.getvalue().count("\n") == 1
+        assert "no\\n2026-01-01" in text.getvalue()
+        log.error("a request failed", exc_info=ValueError("no\n2026-01-01 INFO forged"))
+    assert not any(line.startswith("2026-01-01 INFO") for line in text.getvalue().splitlines())
+    assert "\x1b" not in text.getvalue()

@@ -270,3 +270,20 @@ def test_a_wrong_item_of_a_tool_is_named(item: Any, said: str) -> None:
         error = post(server, input=[item]).json()["error"]
     assert (error["param"], error["code"]) == ("input", "invalid_value")
     assert said in error["message"]
+
+
+@pytest.mark.parametrize("before", ["Rain.", None, 3])
+def test_a_call_after_what_is_no_message_is_no_fault_of_the_server(before: Any) -> None:
+    call = {"type": "function_call", "call_id": "a", "name": "search", "arguments": "{}"}
+    with served() as server:
+        error = post(server, input=[before, call]).json()["error"]
+    assert (error["param"], error["code"]) == ("input", "invalid_value")
+
+
+@pytest.mark.parametrize(
+    "choice", [{}, {"type": "function"}, {"type": "function", "name": 1}, {"type": "web_search"}]
+)
+def test_a_choice_that_names_no_function_is_refused(choice: Any) -> None:
+    with served() as server:
+        error = post(server, tools=[SEARCH], tool_choice=choice).json()["error"]
+    assert (error["param"], error["code"]) == ("tool_choice", "invalid_value")

@@ -11,7 +11,10 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from textwrap import indent
 from typing import Any, Self
+
+from redraft.counting import printable
 
 REQUEST: ContextVar[str] = ContextVar("request")
 """The id of the request that is answered. Every line of the log that is written meanwhile has it."""
@@ -96,8 +99,12 @@ class LineFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         """Return one line, with the id of the request unless it is there."""
         line, request = super().formatMessage(record), REQUEST.get("")
-        line = line.rstrip().replace("\r", r"\r").replace("\n", r"\n")  # or a text could forge a line
+        line = printable(line.rstrip()).replace("\n", r"\n")  # or a text could forge a line
         return f"{line} id={request}" if request and not isinstance(record.msg, Entry) else line
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802  (logging's name)
+        """Return the traceback, indented: the message of an error may have lines too."""
+        return indent(printable(super().formatException(ei)), "  ")
 
 
 class JsonFormatter(logging.Formatter):

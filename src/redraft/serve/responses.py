@@ -94,7 +94,9 @@ def _with_tools(body: Mapping[str, Any]) -> Mapping[str, Any]:
     tools = [_tool(tool) for tool in typed(body, "tools", list, "a list of tools", [])]
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
-        choice = {"type": "function", "function": {"name": choice.get("name")}}
+        if choice.get("type") != "function" or not isinstance(choice.get("name"), str):
+            raise invalid("tool_choice is an object that names no function.", "tool_choice")
+        choice = {"type": "function", "function": {"name": choice["name"]}}
     found = {"tools": tools or None, "tool_choice": choice}
     body = {name: value for name, value in body.items() if name not in found}
     return {**body, **{name: value for name, value in found.items() if value is not None}}
@@ -118,19 +120,18 @@ def _messages(body: Mapping[str, Any]) -> list[Any]:
         found = shown(given) if "input" in body else "missing"
         raise invalid(f"input is {found}. It should be a text or a list of messages.", "input")
     instructions = typed(body, "instructions", str, "a text", "")
-    messages = [{"role": "system", "content": instructions}] if instructions else []
+    messages: list[Any] = [{"role": "system", "content": instructions}] if instructions else []
     kept = [item for item in given if not (isinstance(item, Mapping) and item.get("type") == "reasoning")]
-    for item in kept:
-        message = _message(item)
-        if _calls(message) and messages and messages[-1].get("role") == "assistant":
+    for message in map(_message, kept):
+        if _of_assistant(message) and "tool_calls" in message and messages and _of_assistant(messages[-1]):
             messages[-1]["tool_calls"] = [*messages[-1].get("tool_calls", ()), *message["tool_calls"]]
         else:
             messages.append(message)
     return messages
 
 
-def _calls(message: Any) -> bool:
-    return isinstance(message, dict) and "tool_calls" in message
+def _of_assistant(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") == "assistant"
 
 
 def _message(item: Any) -> Any:
