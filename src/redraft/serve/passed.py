@@ -32,7 +32,11 @@ _OBJECT = {"type": "object"}
 SCHEMAS: Mapping[str, Mapping[str, Any]] = {
     **{name: {"type": "number", "minimum": low, "maximum": high} for name, (low, high) in _RANGES.items()},
     "top_k": {"type": "integer", "minimum": 0},
-    "logit_bias": {**_OBJECT, "additionalProperties": {"type": "number"}, "maxProperties": _MOST_BIASES},
+    "logit_bias": {
+        **_OBJECT,
+        "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+        "maxProperties": _MOST_BIASES,
+    },
     "chat_template_kwargs": _OBJECT,
     "reasoning_effort": _TEXT,
 }
@@ -71,9 +75,19 @@ def _fault(name: str, value: Any) -> str | None:
         fits = isinstance(value, kind) and not isinstance(value, bool) and low <= value <= high
         return None if fits else f"a {'whole ' * (kind is int)}number from {low:,} to {high:,}"
     if name == "logit_bias":
-        numbers = isinstance(value, dict) and all(type(each) in (int, float) for each in value.values())
-        fits = numbers and len(value) <= _MOST_BIASES and all(key.isdecimal() for key in value)
-        return None if fits else f"an object of up to {_MOST_BIASES:,} token ids, each with a number"
+        fits = isinstance(value, dict) and len(value) <= _MOST_BIASES and all(map(_is_bias, value.items()))
+        return (
+            None
+            if fits
+            else f"an object of up to {_MOST_BIASES:,} token ids, each with a number from -100 to 100"
+        )
     if name == "chat_template_kwargs":
         return None if isinstance(value, dict) else "an object"
     return None if isinstance(value, str) and len(value) <= 40 else "a text, such as 'low'"
+
+
+def _is_bias(item: tuple[str, Any]) -> bool:
+    """Return whether a token id stands before a number in OpenAI's own range."""
+    token, bias = item
+    known = token.isascii() and token.isdecimal() and len(token) < 10
+    return known and type(bias) in (int, float) and -100 <= bias <= 100
