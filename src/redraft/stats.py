@@ -246,7 +246,7 @@ def difference(
     return mean((pairs[:, 1] - pairs[:, 0]).tolist(), clusters, bounds)
 
 
-def proportion(hits: float, count: int) -> Estimate:
+def proportion(hits: float, count: float) -> Estimate:
     """Estimate a proportion of independent hits by Wilson's score interval. A hit may be half a one: a tie.
 
     Source: Wilson, JASA 22 (1927), 209; recommended by Brown, Cai and DasGupta, Statistical Science 16
@@ -268,12 +268,15 @@ def proportions(
     """Estimate the share of hits among the trials of each row.
 
     Wilson's interval where no cluster has more than one trial; else that of the bootstrap over clusters. Of
-    few clusters it is Wilson's too, as if each were one trial, which is no narrower than their spread.
+    few clusters it is Wilson's too, as if each had one outcome, and were so few as weigh the same if equally
+    large (Kish, Survey Sampling (1965), §8.2).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]
     if len(rows) < FEW or np.isin(rows, (0, 1)).all():
-        return proportion(len(rows) * float(rows[:, 0].sum() / max(rows[:, 1].sum(), 1)), len(rows))
+        hit, tried = (float(each) for each in rows.sum(axis=0))
+        alike = tried**2 / float((rows[:, 1] ** 2).sum() or 1)
+        return proportion(alike * hit / (tried or 1), alike)
     return Bootstrap(rows).estimate(ratio_of, SHARE)
 
 

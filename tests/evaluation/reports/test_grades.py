@@ -133,6 +133,20 @@ def test_two_turns_of_a_question_are_one_question_in_a_test_too(tmp_path: Path) 
     assert "p 0.0039 exact test of signs, of 9 better and 0 worse over all turns" in lines(found)
 
 
+def test_a_question_that_gains_in_a_turn_what_it_loses_in_the_other_is_neither_better_nor_worse(
+    tmp_path: Path,
+) -> None:
+    """The sum of these differences is 9e-16."""
+    scores = (("old", (8.1, 7.3)), ("new", (8.3, 7.1)))
+    records = [
+        grade(1, score, model=model, turn=turn)
+        for model, turns in scores
+        for turn, score in enumerate(turns, 1)
+    ]
+    [gain] = report(tmp_path, records).differences
+    assert (gain.better, gain.worse, gain.moved, gain.p) == (("1",), ("1, turn 2",), (0, 0), 1)
+
+
 def test_the_test_of_signs_keeps_its_level_where_turns_go_together() -> None:
     rng = np.random.default_rng(4)
     low = 0
