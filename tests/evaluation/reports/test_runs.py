@@ -13,6 +13,7 @@ pytest.importorskip("scipy")
 
 from redraft.chain import Chain, CheckResult, Feedback, Step, Usage, write_jsonl
 from redraft.errors import RecordError, UsageError
+from redraft.evaluation.diagnosis.diagnose import diagnose
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.runs import RunReport
@@ -65,6 +66,22 @@ def report(*files: Path, **given: Any) -> RunReport:
 
 def lines(found: RunReport) -> list[str]:
     return [" ".join(line.split()) for line in as_text(found.sections())]
+
+
+def test_of_chains_without_a_task_empty_texts_are_not_right_as_in_diagnose(tmp_path: Path) -> None:
+    """Checks passed them: "at most 9 words" passes an empty text."""
+
+    def empty(name: str, *texts: str) -> Chain:
+        chain = checked(name, *[True] * len(texts))
+        steps = [
+            step.model_copy(update={"answer": text}) for step, text in zip(chain.steps, texts, strict=True)
+        ]
+        return chain.model_copy(update={"steps": tuple(steps)})
+
+    file = kept(tmp_path / "run.jsonl", [checked("a", True), empty("b", " "), empty("c", "x", "\n")])
+    [run] = report(file).runs
+    assert run.tally.outcomes == {"a": True, "c": False}
+    assert [(each.chain.id, each.best) for each in diagnose(file).chains] == [("a", True), ("c", False)]
 
 
 def test_a_run_of_a_task(tmp_path: Path) -> None:

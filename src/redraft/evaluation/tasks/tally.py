@@ -300,13 +300,16 @@ def _met(found: Sequence[Found], step: Step | None) -> Sequence[Found]:
 def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right, or passed its checks; None if nothing says.
 
-    A chain that kept no answer, because all are echoes, is wrong.
+    A chain that kept no answer, because all are echoes, is wrong. One without any text, of which only its own
+    checks tell, does not count.
     """
     if truth_of(chain):
         return _right(results_of(chain))
+    if not any(step.answer.strip() for step in chain.steps):
+        return None
     if chain.best is None:
         return False if any(step.echo for step in chain.steps) else None
-    return chain.passed
+    return chain.passed and is_answer(chain.steps[chain.best])
 
 
 def _right(results: Sequence[Found]) -> bool:
