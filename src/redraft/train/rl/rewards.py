@@ -27,6 +27,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import math
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -252,22 +253,38 @@ def _state(form: str, reward: Reward) -> list[tuple[str, object]]:
     that they name. What those read in turn is not known here.
     """
     if isinstance(reward, Called):
-        own = inspect.getsourcefile(inspect.unwrap(reward.function.function))
-        modules = (getattr(each, "__file__", None) for each in tuple(sys.modules.values()))
-        named = {Path(each) for each in modules if each and own and Path(each).parent == Path(own).parent}
-        named |= {Path(own)} if own else set()
+        named = _modules(reward.function)
     else:
-        named = {Path(word) for word in re.split(r"[\s'\"=:*]+", form) if word and Path(word).exists()}
-    files = [each for path in named for each in (path.iterdir() if path.is_dir() else [path])]
-    return [(str(each), _of_file(each)) for each in sorted(files) if each.is_file()]
+        named = {Path(word) for word in re.split(r"[\s'\"=:*]+", form) if word and os.path.exists(word)}
+    files = {each for path in named for each in _inside(path)}
+    return [(str(each), _of_file(each)) for each in sorted(files)]
+
+
+def _modules(function: FunctionCheck) -> set[Path]:
+    """Return the files of a function, and those of the loaded modules beside them."""
+    own = {getattr(sys.modules.get(function.path.rpartition(".")[0]), "__file__", None)}
+    with suppress(TypeError):  # an object that can be called, or a function in C
+        own.add(inspect.getsourcefile(inspect.unwrap(function.function)))
+    files = {Path(each) for each in own if each}
+    loaded = (getattr(each, "__file__", None) for each in tuple(sys.modules.values()))
+    folders = {each.parent for each in files}
+    return files | {Path(each) for each in loaded if each and Path(each).parent in folders}
+
+
+def _inside(path: Path) -> list[Path]:
+    """Return the files of a folder, or a file."""
+    with suppress(OSError):
+        return [each for each in (path.iterdir() if path.is_dir() else [path]) if each.is_file()]
+    return []
 
 
 def _of_file(path: Path) -> object:
-    """Return the hash of a file, or of one that is too long for that, its size and time."""
+    """Return the hash of a file, or its size and time if it is too long or may not be read."""
     found = path.stat()
-    if found.st_size > _LONG:
-        return found.st_size, found.st_mtime_ns
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with suppress(OSError):
+        if found.st_size <= _LONG:
+            return hashlib.sha256(path.read_bytes()).hexdigest()
+    return found.st_size, found.st_mtime_ns
 
 
 def _parsed_part(form: str) -> tuple[float, Reward]:
