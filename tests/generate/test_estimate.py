@@ -96,3 +96,8 @@ def test_a_given_answer_is_no_request() -> None:
 def test_nothing_can_be_said_without_a_sample() -> None:
     with pytest.raises(RecordError, match="nothing to estimate from"):
         Estimate(10, [], 1)
+
+
+def test_one_prompt_of_another_length_makes_no_trend() -> None:
+    costs = [1.0, 1.0, 2.0, 1.0, 1.0, 2.0, 1.0, 5.0]
+    assert total(costs, 100, [1] * 7 + [9], 2.0) == total(costs, 100)

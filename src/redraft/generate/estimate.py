@@ -66,6 +66,8 @@ def total(sample: Sequence[float], count: int, lengths: Sequence[float] = (), me
     each, middle = sum(sample) / n, sum(lengths) / n
     apart = [length - middle for length in lengths] if n >= _TREND and lengths else [0.0] * n
     spread_of = sum(x * x for x in apart)
+    if max(x * x for x in apart) > (1 - 1 / n - 1e-9) * spread_of:
+        apart, spread_of = [0.0] * n, 0.0  # all lengths but one are equal: a line says nothing of its error
     slope = sum(x * value for x, value in zip(apart, sample, strict=True)) / spread_of if spread_of else 0.0
     found = each + slope * (mean - middle) if spread_of else each
     if n < 2 or found <= 0:
