@@ -84,7 +84,8 @@ class ChainCounts(Summary):
         self.refused += bool(found)
         self.refusals += found
         origin = origin_of(chain.meta, chain.id.partition("/")[0])
-        self.origins[origin if len(self.origins) < MOST_ORIGINS else ("other data", rest_of(origin[1]))] += 1
+        known = origin in self.origins or len(self.origins) < MOST_ORIGINS
+        self.origins[origin if known else ("other data", rest_of(origin[1]))] += 1
 
     @property
     def sources(self) -> list[Source]:
