@@ -41,6 +41,11 @@ def test_what_is_said_of_several(licences: tuple[str, ...], clashes: bool, said:
     [
         ({"origin": {"dataset": "gsm8k", "licence": "MIT"}}, ("gsm8k", "MIT")),
         ({"origin": {"dataset": 7, "licence": ["MIT", "CC0"]}}, ("file", "MIT, CC0")),
+        (
+            {"origin": {"licence": [*("CC BY 4.0",) * 9, "CC BY-NC 4.0"]}},
+            ("file", f"{'CC BY 4.0, ' * 9}CC BY-NC 4.0"),
+        ),
+        ({"origin": {"licence": "word " * 20 + ", and more"}}, ("file", ("word " * 20)[:80])),
         ({"origin": "somewhere"}, ("file", "unknown")),
         ({}, ("file", "unknown")),
     ],

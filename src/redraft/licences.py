@@ -16,6 +16,7 @@ OTHER = "other"
 """The hub's name for a licence that is not in its list, and for several licences together."""
 
 _LONGEST = 80  # characters of a licence's name, in case it holds the full text
+_MOST_NAMES = 16  # licences of a record
 _NONCOMMERCIAL = re.compile(r"\bNC\b|non-?\s?commercial", re.IGNORECASE)
 _SEVERAL = re.compile(r",|\bAND\b")
 OTHERS = ("other licences", "other licences (non-commercial)")
@@ -45,7 +46,8 @@ def licence_in(origin: Any) -> str:
     """Return the licence in an origin as text: several are joined; without one, `UNKNOWN`."""
     value = origin.get("licence") if isinstance(origin, Mapping) else None
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
-    return text.strip()[:_LONGEST] or UNKNOWN
+    are_names = all(len(name.strip()) <= _LONGEST for name in text.split(","))
+    return text.strip()[: _LONGEST * _MOST_NAMES if are_names else _LONGEST] or UNKNOWN
 
 
 def origin_of(meta: Mapping[str, Any], file: str) -> tuple[str, str]:
