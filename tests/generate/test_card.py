@@ -87,7 +87,7 @@ def test_it_says_how_the_chains_were_made(tmp_path: Path) -> None:
         ({"gold": False, "keep": ["apologies"]}, 'keep `["apologies"]`'),
         ({"gold": None, "temperature": 0.0, "max_revisions": 0}, "temperature `0.0`, max_revisions `0`"),
         ({"gold": None, "tell_checks": False}, "tell_checks `false`"),
-        ({"gold": None, "min_revisions": 0, "top_p": 1.0, "keep": []}, "the defaults"),
+        ({"gold": None, "min_revisions": 0, "top_p": None, "keep": []}, "the defaults"),
     ],
 )
 def test_every_setting_that_is_not_the_default_is_named(
