@@ -120,6 +120,15 @@ def test_rules_that_leave_hardly_a_record_end_with_status_1_and_the_rule(
     assert ids(out.read_text()) == ["orders/why"]
 
 
+def test_records_that_cannot_be_read_are_no_rule_to_skip(tmp_path: Path) -> None:
+    path = tmp_path / "odd.jsonl"
+    path.write_text(json.dumps(talk("why", "Why?", "Because.")) + '\n{"odd": 1}' * 30)
+    result = clean(path, "-o", tmp_path / "out.jsonl", "-j", 1)
+    assert result.exit_code == 1
+    assert "0 of 31 records are left: unreadable dropped 30." in result.stderr
+    assert "--skip" not in result.stderr
+
+
 @pytest.mark.parametrize(("name", "count"), [("mbpp", 969), ("conala", 2777)])
 def test_selfees_rules_keep_selfees_own_tasks(name: str, count: int, shared_data: Path) -> None:
     """Its chains of code are instructions, which its rules for conversations do not fit."""

@@ -108,13 +108,14 @@ FEWEST = 0.05
 def _check_kept(output: common.DataOutput) -> None:
     """End with status 1 if hardly a record is left."""
     from redraft.cli.shell import tell
+    from redraft.collect.clean.rules import NAMES
 
     total = output.kept + output.gone.counts.total()
     if output.kept < FEWEST * total:
         [(rule, number)] = output.gone.counts.most_common(1)
         tell(
             f"{output.kept:,} of {total:,} records are left: {rule} dropped {number:,}.",
-            f"If the rule does not fit this data: --skip {rule}",
+            f"If the rule does not fit this data: --skip {rule}" if rule in NAMES else None,
         )
         raise typer.Exit(1)
 
