@@ -129,6 +129,11 @@ def test_rewards_that_became_the_same_are_not_called_too_easy() -> None:
     assert "An answer has 21 nats of KL" in line
 
 
+def test_one_cut_answer_of_many_is_not_called_0_percent() -> None:
+    (line,) = said(Watch(), ended=1 - 1 / 256)
+    assert line.startswith("0.391% of the answers are cut")
+
+
 def test_answers_that_are_cut_and_do_not_pay_for_it_are_said_once() -> None:
     watch = Watch()
     (line,) = said(watch, ended=0.75)

@@ -421,8 +421,7 @@ def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max:
     μ is the sampler, which computes the same weights otherwise: in another order, other batches or another
     number format. A token's loss times this is that of π in expectation, but for what is cut off. Yao et al.,
     "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training" (2025), truncated at 2; verl's
-    `rollout_is: token`, and TRL's `vllm_importance_sampling_mode="token_truncate"`. Rows of μ may be drawn
-    from less than the whole vocabulary (top-p), which is not corrected.
+    `rollout_is: token`, and TRL's `vllm_importance_sampling_mode="token_truncate"`.
 
     Args:
         log_probs: Of π, by the trainer, before any step.

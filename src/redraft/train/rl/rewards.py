@@ -255,7 +255,8 @@ def _state(form: str, reward: Reward) -> list[tuple[str, object]]:
     if isinstance(reward, Called):
         named = _modules(reward.function)
     else:
-        named = {Path(word) for word in re.split(r"[\s'\"=:*]+", form) if word and os.path.exists(word)}
+        words = re.split(r"[\s'\"=:*]+", form)
+        named = {Path(word) for word in words if word and os.path.exists(word)}  # noqa: PTH110  (long words)
     files = {each for path in named for each in _inside(path)}
     return [(str(each), _of_file(each)) for each in sorted(files)]
 

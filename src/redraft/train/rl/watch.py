@@ -241,8 +241,8 @@ class Watch:
             return []
         self._lasted["cut"] = 1
         line = (
-            f"{cut:.0%} of the answers are cut at the most tokens, and the reward judges them as they stand: "
-            "raise --max_new_tokens, or let them pay with --missing_eos_penalty."
+            f"{100 * cut:.3g}% of the answers are cut at the most tokens, and the reward judges them as they "
+            "stand: raise --max_new_tokens, or let them pay with --missing_eos_penalty."
         )
         return [line]
 
