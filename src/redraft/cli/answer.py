@@ -204,9 +204,9 @@ def records_to(limit: int | None) -> Callable[[Path], Iterator[Chain]]:
     """Return what reads the first records of a file: so many, or all with None."""
 
     def records(file: Path) -> Iterator[Chain]:
-        from redraft.formats.read.records import read_records
+        from redraft.collect.sources.beside import licensed_records
 
-        return islice(read_records(file), limit)
+        return islice(licensed_records(file), limit)
 
     return records
 

@@ -70,6 +70,18 @@ def test_licences_of_records_go_into_chains_card_and_summary() -> None:
     assert "cc-by-nc-4.0: not for commercial use." in result.stderr
 
 
+def test_licences_beside_records_go_into_chains_too() -> None:
+    records([{"instruction": "Why?", "output": GOLD}])
+    for words in (
+        ["data", "import", "records.json", "--licence", "CC BY-NC 4.0", "-o", "all.jsonl"],
+        ["data", "export", "all.jsonl", "--to", "alpaca", "-o", "records.json", "--force"],
+    ):
+        assert CliRunner().invoke(app, words).exit_code == 0
+    assert "licence" not in Path("records.json").read_text()
+    assert "cc-by-nc-4.0: not for commercial use." in generate(["A.", GOOD], "--quiet").stderr
+    assert chains()[0].meta["origin"] == {"licence": ["CC BY-NC 4.0"]}
+
+
 def test_a_clean_up_rule_can_be_left_out() -> None:
     generate(["A bird.", BAD, "I apologize. A small bird.", GOOD], "--keep", "apologies")
     assert chains()[0].steps[1].answer == "I apologize. A small bird."

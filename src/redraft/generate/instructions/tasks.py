@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Step
+from redraft.collect.sources.beside import licensed_records
 from redraft.collect.view.shingles import words
 from redraft.errors import RecordError, UsageError
 from redraft.formats.gold import answer_of
-from redraft.formats.read.records import read_records
 from redraft.licences import UNKNOWN, licence_in
 
 SHIPPED = Path(__file__).with_name("seeds.jsonl")
@@ -137,7 +137,7 @@ def read_seeds(path: Path | None) -> Seeds:
     source = path or SHIPPED
     found: dict[tuple[str, ...], Task] = {}
     total, licences = 0, set[str]()
-    for chain in read_records(source):
+    for chain in licensed_records(source):
         total += 1
         licences.add(licence_in(chain.meta.get("origin")))
         task = task_of(chain)
