@@ -350,7 +350,7 @@ def test_the_lack_of_room_has_both_numbers() -> None:
         client.chat.completions.create(model="plain", messages=long)
     assert caught.value.code == "context_length_exceeded"
     assert "60 tokens" in str(caught.value)
-    assert "holds 50" in str(caught.value)
+    assert "maximum context length is 50 tokens" in str(caught.value)
 
 
 def test_a_crash_of_a_check_is_no_fault_of_the_server() -> None:

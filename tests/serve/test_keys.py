@@ -6,6 +6,7 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,8 +17,10 @@ import pytest
 from redraft.engines.price import Price
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import UsageError
+from redraft.serve import app, request_log
 from redraft.serve import keys as module
 from redraft.serve.keys import ANYONE, Key, Keys
+from redraft.serve.request_log import RequestLog
 from tests.serve.running import HI, Server, both, plain, served
 
 ALICE, BOB = "the-long-key-of-alice", "the-long-key-of-bob"
@@ -214,6 +217,33 @@ def test_a_day_has_a_budget(
     assert replies[2].json()["error"]["code"] == "insufficient_quota"
     assert limit in replies[2].text
     assert replies[2].headers["Retry-After"] == "21600"
+
+
+@pytest.mark.parametrize("setting", ["requests-per-day=2", "tokens-per-day=20", "usd-per-day=0.000035"])
+def test_a_restart_goes_on_with_the_day_of_the_request_log(
+    setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was refused has used nothing. Bob uses his own."""
+    now = [datetime(2026, 11, 22, 23, 59, tzinfo=UTC)]
+    for each in (module, app, request_log):
+        monkeypatch.setattr(each, "utc_now", lambda: now[0])
+
+    def statuses(*asked: str) -> list[int]:
+        keys = read(f"{ALICE} name=alice {setting}\n{BOB}\n", tmp_path)
+        models = {"plain": plain(ScriptedEngine(["12345678"], price=Price(1, 2)))}
+        with (
+            closing(RequestLog(tmp_path / "log.db")) as log,
+            served(models, keys=keys, request_log=log) as server,
+        ):
+            wrong = server.post({"model": "none"}, headers=bearer(ALICE))
+            found = [server.post(headers=bearer(key)).status_code for key in asked]
+        return [wrong.status_code, *found]
+
+    assert statuses(ALICE, BOB) == [404, 200, 200]
+    assert statuses(ALICE, ALICE) == [404, 200, 429]
+    assert statuses(ALICE, BOB) == [404, 429, 200]
+    now[0] += timedelta(hours=1)
+    assert statuses(ALICE) == [404, 200]
 
 
 def test_replies_say_what_is_left_of_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

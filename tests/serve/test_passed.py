@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 import redraft
@@ -51,6 +52,25 @@ def test_a_server_gets_them(server: Server, upstream: FakeServer) -> None:
     with server.client() as client:
         client.completions.create(model="plain", prompt="Rain", extra_body={**SAMPLING, **BIAS})
     assert {**SAMPLING, **BIAS}.items() <= upstream.requests[-1].json.items()
+
+
+def test_responses_have_the_effort_of_reasoning(server: Server, upstream: FakeServer) -> None:
+    def ask(model: str, **reasoning: Any) -> httpx.Response:
+        body = {"model": model, "input": "Rain?", "reasoning": reasoning}
+        return httpx.post(f"{server.url}/responses", json=body, timeout=30)
+
+    assert ask("plain", effort="low", summary="auto").status_code == 200
+    assert upstream.requests[-1].json["reasoning_effort"] == "low"
+    assert ask("plain", effort=None).status_code == 200
+    assert "reasoning_effort" not in upstream.requests[-1].json
+    for model, reasoning, said in (
+        ("local", {"effort": "low"}, "takes no reasoning.effort. It takes top_k. Leave it out."),
+        ("plain", {"effort": 3}, "reasoning.effort is 3"),
+        ("plain", {"efort": "low"}, "Did you mean 'effort'?"),
+        ("plain", {"summary": "detailed"}, "summary is not supported"),
+    ):
+        reply = ask(model, **reasoning)
+        assert (reply.status_code, said in reply.text) == (400, True), reply.text
 
 
 @pytest.mark.parametrize(

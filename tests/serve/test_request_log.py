@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def rows(path: Path, query: str = "SELECT * FROM requests ORDER BY number") -> l
         return list(file.execute(query))
 
 
-ENTRY = Entry("req_1", None, "POST", "/v1/chat/completions", 200, "plain", "ended", 0, 3, 5, None, 0.5)
+ENTRY = Entry("req_1", None, "POST", "/v1/chat/completions", 200, "plain", "ended", 0, 3, 5, None, None, 0.5)
 
 
 def test_a_request_is_a_row(path: Path, tmp_path: Path) -> None:
@@ -76,6 +77,7 @@ def test_a_request_is_a_row(path: Path, tmp_path: Path) -> None:
         "stop": "passed",
         "revisions": 1,
         "completion_tokens": len(LONG) + len(SHORT),
+        "usd": None,
         "error": None,
     }
     assert (unknown["status"], unknown["error"], unknown["model"]) == (404, "model_not_found", None)
@@ -143,6 +145,21 @@ def test_rows_are_added_to_a_file_that_is_there_and_only_its_owner_reads_it(path
             log.note(ENTRY, ())
     assert len(rows(path)) == 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_file_without_prices_gets_them(path: Path) -> None:
+    with closing(RequestLog(path)) as log:
+        log._file.execute("ALTER TABLE requests DROP COLUMN usd")
+        log._file.execute(
+            "INSERT INTO requests (time, id, key, method, path, model, prompt_tokens, seconds) "
+            "VALUES ('2026-11-22T18:00:00.000+00:00', 'a', 'alice', 'POST', '/', 'plain', 3, 1)"
+        )
+        log._file.commit()
+    for _ in range(2):
+        with closing(RequestLog(path)) as log:
+            log.note(replace(ENTRY, usd=0.5), ())
+            assert log.used(date(2026, 11, 22)) == {"alice": {"requests": 1, "tokens": 3, "usd": 0}}
+    assert [row["usd"] for row in rows(path)] == [None, 0.5, 0.5]
 
 
 def test_another_file_is_refused(path: Path, tmp_path: Path) -> None:

@@ -21,6 +21,9 @@ Tokens = tuple[int, ...]
 OF_TOOLS = ("tool_choice", "parallel_tool_calls")
 """Fields of `Sampling.extra_body` that belong to its tools."""
 
+OF_TEMPLATE = "chat_template_kwargs"
+"""The field of `Sampling.extra_body` with what the chat template is told by name."""
+
 Likeliest = tuple[tuple[str | int, float], ...]
 """Tokens at one place, each its text or its id, with the logarithms of their probabilities, best first."""
 

@@ -6,13 +6,22 @@ import asyncio
 import logging
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redraft.chain import Finish, Prompt, content_of
-from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens, no_scores
+from redraft.engines.base import (
+    OF_TEMPLATE,
+    Delta,
+    EngineInfo,
+    Message,
+    PromptText,
+    Sampling,
+    Tokens,
+    no_scores,
+)
 from redraft.engines.messages import plain
 from redraft.engines.price import Price
 from redraft.engines.schemas import SchemaWatch
@@ -28,6 +37,10 @@ DEFAULT_CONTEXT = 4096
 SPARSE = 8
 """Characters for each token that fits: a longer text is looked at from its beginning first. English has four
 to five in a token, code about three; runs of spaces have more."""
+
+
+Told = Mapping[str, Any] | None
+"""What a chat template is told besides the messages, by name: `enable_thinking`, for one."""
 
 
 class Room(NamedTuple):
@@ -66,7 +79,8 @@ class LocalEngine(ABC):
     def converse(self, template: ConversationTemplate) -> None:
         """Render messages in this format from now on, and not with the model's own template."""
         self._template = template
-        self._info = replace(self._info, chats=True, template=template.name, tools=False)
+        fields = self._info.fields - {OF_TEMPLATE}
+        self._info = replace(self._info, chats=True, template=template.name, tools=False, fields=fields)
 
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
@@ -81,8 +95,8 @@ class LocalEngine(ABC):
         """Return the token ids of a text: `start` prepends BOS, `control` reads control tokens in it."""
 
     @abstractmethod
-    async def _render(self, messages: Sequence[Message]) -> str:
-        """Render messages of plain text with the model's template."""
+    async def _render(self, messages: Sequence[Message], told: Told = None) -> str:
+        """Render messages of plain text with the model's template, which is told more by name."""
 
     @abstractmethod
     async def _end(self) -> str:
@@ -124,7 +138,8 @@ class LocalEngine(ABC):
         """
         if not self._info.chats:
             raise no_template(self._info.name)
-        tokens = await self._chat_tokens(plain(messages, self._info))
+        told = (sampling.extra_body or {}).get(OF_TEMPLATE)
+        tokens = await self._chat_tokens(plain(messages, self._info), told)
         stop = [*stop, *self._template.stops] if self._template else stop
         async with aclosing(self._reply(messages, tokens, sampling, stop)) as deltas:
             async for delta in deltas:
@@ -147,7 +162,7 @@ class LocalEngine(ABC):
         finally:
             _log.debug("%s answers: %r", self._info.name, "".join(pieces))
 
-    async def _chat_tokens(self, messages: Sequence[Message]) -> Tokens:
+    async def _chat_tokens(self, messages: Sequence[Message], told: Told = None) -> Tokens:
         """Render messages as token ids. Only the template's text may become control tokens.
 
         Contents without any of `_marks` are safe, which saves two calls of the tokenizer.
@@ -155,13 +170,13 @@ class LocalEngine(ABC):
         contents = "\n".join(map(content_of, messages))
         await self._check_length(contents)
         if self._marks is not None and self._marks.isdisjoint(contents):
-            return await self._rendered(messages)
+            return await self._rendered(messages, told)
         as_text, as_control, tokens = await asyncio.gather(
             self._tokenize(contents, control=False),
             self._tokenize(contents, control=True),
-            self._rendered(messages),
+            self._rendered(messages, told),
         )
-        return tokens if as_text == as_control else await self._pieced(messages)
+        return tokens if as_text == as_control else await self._pieced(messages, told)
 
     async def _check_length(self, text: str) -> None:
         """Refuse a text that cannot fit by its beginning: to read megabytes as tokens takes seconds."""
@@ -173,23 +188,23 @@ class LocalEngine(ABC):
                 raise ContextError(about, self._context, trained=self._trained, about=True)
             size *= 4
 
-    async def _rendered(self, messages: Sequence[Message]) -> Tokens:
+    async def _rendered(self, messages: Sequence[Message], told: Told) -> Tokens:
         """Render with the contents in their places, and encode it all alike."""
-        return await self._tokenize(await self._written(messages), start=True, control=True)
+        return await self._tokenize(await self._written(messages, told), start=True, control=True)
 
-    async def _written(self, messages: Sequence[Message]) -> str:
+    async def _written(self, messages: Sequence[Message], told: Told = None) -> str:
         if self._template is None:
-            return await self._render(messages)
+            return await self._render(messages, told)
         return self._template.text(Prompt(messages=tuple(map(dict, messages))), await self._end())
 
-    async def _pieced(self, messages: Sequence[Message]) -> Tokens:
+    async def _pieced(self, messages: Sequence[Message], told: Told = None) -> Tokens:
         """Render with marks in place of the contents, and encode the contents as plain text."""
         mark = secrets.token_hex(8)
         marked: list[Message] = [
             {"role": message["role"], "content": f"{mark}{number}."}
             for number, message in enumerate(messages)
         ]
-        first, *rest = (await self._written(marked)).split(mark)
+        first, *rest = (await self._written(marked, told)).split(mark)
         tokens = await self._tokenize(first, start=True, control=True)
         for piece in rest:
             number, _, after = piece.partition(".")

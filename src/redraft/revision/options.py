@@ -15,7 +15,7 @@ from typing import Annotated, Any, cast
 
 from redraft.chain import Chain, whole
 from redraft.config import load_config
-from redraft.engines.base import OF_TOOLS, Engine, EngineInfo, Sampling
+from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine, EngineInfo, Sampling
 from redraft.engines.messages import beyond_text, plain
 from redraft.engines.price import Price, price_of
 from redraft.errors import RecordError, UsageError, shown
@@ -561,6 +561,7 @@ def check_request(plan: Plan) -> None:
             hint="Use a server that takes them: model='http://host/v1#model'. Or leave them out.",
         )
     own = {"stop": plan.stop, "tools": plan.tools, "chain_tokens": plan.chain_tokens}
+    own |= {OF_TEMPLATE: (sampling.extra_body or {}).get(OF_TEMPLATE)}
     if plan.mode == "native" and any(own.values()):
         name = next(name for name, value in own.items() if value)
         raise UsageError(

@@ -23,7 +23,7 @@ from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate, unavailable
 from redraft.serve.guard import Guard
-from redraft.serve.keys import Keys
+from redraft.serve.keys import Keys, utc_now
 from redraft.serve.limits import Limits, body_of
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
@@ -62,9 +62,11 @@ def make_app(
         gate: Lets requests in.
         limits: What a request may ask for.
         keys: Those that clients may use; None for a server of this machine alone.
-        request_log: Keeps requests to models; None for no such log.
+        request_log: Keeps requests to models, and knows what keys have used today; None for no such log.
         store: Stores the votes of the web page; None for the API without a page.
     """
+    if keys is not None and request_log is not None:
+        keys.begin_with(request_log.used(utc_now().date()))
     metrics = Metrics(lambda: gate.inside, models.watched)
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}

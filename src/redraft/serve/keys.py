@@ -19,7 +19,7 @@ import logging
 import math
 import re
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
@@ -242,6 +242,11 @@ class Keys:
         """
         seen = _seen(path)  # before it is read: a change meanwhile is seen later
         return cls(_read(path), path, seen)
+
+    def begin_with(self, used: Mapping[str, Mapping[str, float]]) -> None:
+        """Begin with what keys have used today: sums as in `Used.today`, by the keys' names."""
+        for key in self.all:
+            key.used.day, key.used.today = utc_now().toordinal(), {**used.get(key.name, {})}
 
     def find(self, authorization: str) -> Key | None:
         """Return the key in the value of an `Authorization` header, `Bearer KEY`; None if it is no key."""

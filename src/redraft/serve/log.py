@@ -41,6 +41,7 @@ class Entry:
         stop: Why the last chain ended.
         revisions: Of all its chains.
         prompt_tokens: Of all attempts of its chains, as are `completion_tokens`.
+        usd: What they cost, as far as the price is known.
         error: The code of the error that it got.
     """
 
@@ -54,6 +55,7 @@ class Entry:
     revisions: int | None
     prompt_tokens: int | None
     completion_tokens: int | None
+    usd: float | None
     error: str | None
     seconds: float
 
@@ -74,6 +76,7 @@ class Entry:
             revisions=sum(chain.revisions for chain in chains) if chains else None,
             prompt_tokens=usage and usage.prompt_tokens,
             completion_tokens=usage and usage.completion_tokens,
+            usd=round(seen.get("paid", (0, 0.0))[1], 9) or None,
             error=seen.get("error"),
             seconds=round(seconds, 3),
         )

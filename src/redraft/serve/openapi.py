@@ -10,7 +10,7 @@ from redraft.options import PlainOptions, json_schema_of
 from redraft.serve import completions, embeddings, responses
 from redraft.serve.limits import Limits
 from redraft.serve.logprobs import MOST_LIKELY
-from redraft.serve.passed import OF_CHAT, OF_COMPLETIONS, SCHEMAS
+from redraft.serve.passed import EFFORT, OF_CHAT, OF_COMPLETIONS, SCHEMAS
 from redraft.serve.requests import OPTIONS, REVISION, UNSUPPORTED, WITHOUT_EFFECT
 
 _LIMITS = Limits()
@@ -143,6 +143,7 @@ _RESPONSES = _object(
         "input": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]},
         "instructions": {"type": "string"},
         **_TOOLS,
+        "reasoning": _object({"effort": SCHEMAS[EFFORT], "summary": {"enum": ["auto"]}}),
         "text": _object({"format": _FORMAT, "verbosity": {"enum": ["medium"]}}),
     },
     "model",

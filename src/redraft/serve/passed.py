@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from redraft.engines.base import SAMPLING_FIELDS, Engine
+from redraft.engines.base import OF_TEMPLATE, SAMPLING_FIELDS, Engine
 from redraft.errors import shown
 from redraft.revision.options import Options
 from redraft.serve.errors import invalid
@@ -24,7 +24,8 @@ _MOST_BIASES = 1024
 _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "logit_bias": {}}
 """Values that ask for what happens anyway: clients send them to every server."""
 
-OF_CHAT = (*sorted(SAMPLING_FIELDS), "chat_template_kwargs", "reasoning_effort")
+EFFORT = "reasoning_effort"
+OF_CHAT = (*sorted(SAMPLING_FIELDS), OF_TEMPLATE, EFFORT)
 OF_COMPLETIONS = tuple(sorted(SAMPLING_FIELDS))
 
 _TEXT = {"type": "string"}
@@ -37,14 +38,23 @@ SCHEMAS: Mapping[str, Mapping[str, Any]] = {
         "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
         "maxProperties": _MOST_BIASES,
     },
-    "chat_template_kwargs": _OBJECT,
-    "reasoning_effort": _TEXT,
+    OF_TEMPLATE: _OBJECT,
+    EFFORT: _TEXT,
 }
 """The JSON Schema of each, for the description of the API."""
 
 
-def with_passed(options: Options, body: Mapping[str, Any], model: Model, names: Sequence[str]) -> Options:
+def with_passed(
+    options: Options, body: Mapping[str, Any], model: Model, names: Sequence[str], place: str = ""
+) -> Options:
     """Return the options with the fields that go to the model's engine.
+
+    Args:
+        options: Those so far.
+        body: The request.
+        model: Its model.
+        names: The fields.
+        place: Where the client has the one field, if it is called something else there.
 
     Raises:
         Refusal: A value is wrong, or the engine does not take the field.
@@ -52,16 +62,15 @@ def with_passed(options: Options, body: Mapping[str, Any], model: Model, names: 
     found = {name: body[name] for name in names if name in body}
     for name, value in found.items():
         if (fault := _fault(name, value)) is not None:
-            raise invalid(f"{name} is {shown(value)}. It should be {fault}.", name)
+            raise invalid(f"{place or name} is {shown(value)}. It should be {fault}.", place or name)
     asked = {name: value for name, value in found.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
     info = cast("Engine", model.options["model"]).info
     for name in asked:
         if not (info.any_request or name in info.fields):
             takes = f" It takes {', '.join(sorted(info.fields))}." if info.fields else ""
-            message = (
-                f"the model {model.name!r} runs on {info.engine}, which takes no {name}.{takes} Leave it out."
-            )
-            raise invalid(message, name, code="unsupported")
+            lacks = f"which takes no {place or name}.{takes} Leave it out."
+            message = f"the model {model.name!r} runs on {info.engine}, {lacks}"
+            raise invalid(message, place or name, code="unsupported")
     if not asked:
         return options
     return {**options, "extra_body": {**(options.get("extra_body") or {}), **asked}}
@@ -81,8 +90,9 @@ def _fault(name: str, value: Any) -> str | None:
             if fits
             else f"an object of up to {_MOST_BIASES:,} token ids, each with a number from -100 to 100"
         )
-    if name == "chat_template_kwargs":
-        return None if isinstance(value, dict) else "an object"
+    if name == OF_TEMPLATE:
+        fits = isinstance(value, dict) and isinstance(value.get("enable_thinking", True), bool)
+        return None if fits else "an object, with enable_thinking true or false if it has that"
     return None if isinstance(value, str) and len(value) <= 40 else "a text, such as 'low'"
 
 

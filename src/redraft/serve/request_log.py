@@ -14,11 +14,12 @@ import threading
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import fields
-from datetime import UTC, datetime
+from datetime import date, timedelta
 from pathlib import Path
 
 from redraft.chain import Chain
 from redraft.errors import OutputError
+from redraft.serve.keys import utc_now
 from redraft.serve.log import Entry
 
 _log = logging.getLogger(__name__)
@@ -49,12 +50,20 @@ CREATE TABLE requests (
   revisions INTEGER,
   prompt_tokens INTEGER,
   completion_tokens INTEGER,
+  usd REAL,
   error TEXT,
   seconds REAL NOT NULL
 );
 CREATE INDEX requests_by_time ON requests (time);
 CREATE TABLE chains (request INTEGER NOT NULL REFERENCES requests (number), chain TEXT NOT NULL);
 """
+
+_USED = """
+SELECT key, count(*), sum(coalesce(prompt_tokens, 0) + coalesce(completion_tokens, 0)), sum(coalesce(usd, 0))
+FROM requests WHERE key IS NOT NULL AND model IS NOT NULL AND time >= ? AND time < ?
+AND coalesce(error, '') NOT IN ('rate_limit_exceeded', 'insufficient_quota') GROUP BY key
+"""
+"""What counts for a key: requests that were right, and within its limits."""
 
 _Row = tuple[str, Entry, Sequence[Chain]]
 
@@ -78,9 +87,15 @@ class RequestLog:
         self._thread = threading.Thread(target=self._work, name="redraft-request-log", daemon=True)
         self._thread.start()
 
+    def used(self, day: date) -> dict[str, dict[str, float]]:
+        """Return what was used on a day of UTC, by the names of keys: requests, tokens and usd."""
+        with closing(sqlite3.connect(self._path)) as file:
+            rows = file.execute(_USED, (day.isoformat(), (day + timedelta(1)).isoformat())).fetchall()
+        return {key: dict(zip(("requests", "tokens", "usd"), sums, strict=True)) for key, *sums in rows}
+
     def note(self, entry: Entry, chains: Sequence[Chain]) -> None:
         """Add a row. Returns at once."""
-        row = (datetime.now(UTC).isoformat(timespec="milliseconds"), entry, chains if self._with_text else ())
+        row = (utc_now().isoformat(timespec="milliseconds"), entry, chains if self._with_text else ())
         try:
             self._rows.put_nowait(row)
         except queue.Full:
@@ -142,6 +157,8 @@ def _opened(path: Path) -> sqlite3.Connection:
             file.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")
         elif version != _VERSION:
             raise OutputError(f"{path} is no request log of this redraft.", hint="Name another file.")
+        elif "usd" not in {row[1] for row in file.execute("PRAGMA table_info(requests)")}:
+            file.execute("ALTER TABLE requests ADD COLUMN usd REAL")  # a file of before prices
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise OutputError(f"the request log {path} cannot be written: {reason}.") from None

@@ -17,6 +17,7 @@ from redraft.revision.ops import Event, Finished
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.limits import Limits
 from redraft.serve.models import Models
+from redraft.serve.passed import EFFORT, with_passed
 from redraft.serve.replies import Message, Piece, answer_of, event_of, refuse_twice, usage_of
 from redraft.serve.requests import (
     WITHOUT_EFFECT,
@@ -42,7 +43,7 @@ OPTIONS = {
 
 OWN = (
     *("model", "input", "instructions", "stream", "text", "revision", "redraft"),
-    *("tool_choice", "parallel_tool_calls"),
+    *("tool_choice", "parallel_tool_calls", "reasoning"),
 )
 """Fields that are read here."""
 
@@ -53,7 +54,6 @@ UNSUPPORTED: Mapping[str, Sequence[Any]] = {
     "max_tool_calls": [],
     "previous_response_id": [],
     "prompt": [],
-    "reasoning": [{}, {"summary": "auto"}],
     "top_logprobs": [0],
     "truncation": ["disabled"],
 }
@@ -80,13 +80,23 @@ def responses_request(body: Mapping[str, Any], models: Models, limits: Limits) -
     check_unsupported(body, UNSUPPORTED)
     model = models.named(typed(body, "model", str, "the name of a model"))
     body = _with_tools(body)
+    options = chain_options(body, model, limits, _format(body, limits), OPTIONS) | of_tools(body, model)
     return Asked(
         model.name,
         prompt_in(_messages(body), "input"),
-        chain_options(body, model, limits, _format(body, limits), OPTIONS) | of_tools(body, model),
+        with_passed(options, _effort(body), model, (EFFORT,), "reasoning.effort"),
         stream=flag(body, "stream"),
         with_chain=flag(body, "redraft"),
     )
+
+
+def _effort(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `reasoning.effort` as in chats."""
+    reasoning = typed(body, "reasoning", dict, "an object", {})
+    found = {name: value for name, value in reasoning.items() if value is not None}
+    check_names(found, ("effort", "summary"), "reasoning", "reasoning.")
+    check_unsupported(found, {"summary": ["auto"]})
+    return {EFFORT: found["effort"]} if "effort" in found else {}
 
 
 def _with_tools(body: Mapping[str, Any]) -> Mapping[str, Any]:

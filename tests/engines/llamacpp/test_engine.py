@@ -552,7 +552,7 @@ def test_an_error_inside_of_a_stream(tiny: LlamaCppEngine, error: object) -> Non
         yield {"error": error}
 
     async def check() -> None:
-        deltas = tiny._deltas(events(), "max_tokens")
+        deltas = tiny._deltas(events(), "max_tokens", Sampling())
         assert (await anext(deltas)).text == "a"
         with pytest.raises(EngineError) as caught:
             await anext(deltas)

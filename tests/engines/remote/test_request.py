@@ -161,8 +161,15 @@ def test_an_engine_that_takes_no_such_part_is_named(options: dict[str, Any]) -> 
     assert engine.calls == []
 
 
-@pytest.mark.parametrize("options", [{"tools": [WEATHER]}, {"stop": ["END"]}])
-def test_native_revision_takes_neither(options: dict[str, Any], server: FakeServer) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tools": [WEATHER]},
+        {"stop": ["END"]},
+        {"extra_body": {"chat_template_kwargs": {"enable_thinking": False}}},
+    ],
+)
+def test_native_revision_takes_none_of_them(options: dict[str, Any], server: FakeServer) -> None:
     with pytest.raises(UsageError, match="native revision continues one text"):
         revise(server, mode="native", **options)
 

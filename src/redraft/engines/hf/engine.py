@@ -27,7 +27,7 @@ from redraft.engines.hf.batch import Batch, Request
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
 from redraft.engines.hf.text import Spelling
 from redraft.engines.hf.tokens import Tokenizer
-from redraft.engines.local import LocalEngine, Room, empty_prompt
+from redraft.engines.local import LocalEngine, Room, Told, empty_prompt
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, ModelError, UsageError, shown
 from redraft.formats.selfee import NATIVE_FORMAT
@@ -268,7 +268,7 @@ class HfEngine(LocalEngine):
     async def _end(self) -> str:
         return self._tokenizer.end
 
-    async def _render(self, messages: Sequence[Message]) -> str:
+    async def _render(self, messages: Sequence[Message], told: Told = None) -> str:  # noqa: ARG002  (see `fields`)
         # In a thread, because a template from the internet may run for ever.
         return await in_daemon_thread(lambda: self._tokenizer.render(messages))
 

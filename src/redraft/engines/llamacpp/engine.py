@@ -11,6 +11,7 @@ become a stop string is held back until that is decided, at the latest until the
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -19,6 +20,7 @@ from typing import Any
 
 from redraft.chain import Finish
 from redraft.engines.base import (
+    OF_TEMPLATE,
     SAMPLING_FIELDS,
     Delta,
     EngineInfo,
@@ -35,7 +37,7 @@ from redraft.engines.llamacpp.client import Child, ChildRefusal
 from redraft.engines.llamacpp.grammar import expressible
 from redraft.engines.llamacpp.restart import KeptChild
 from redraft.engines.llamacpp.tools import answers, chat_request, control_token, written_out
-from redraft.engines.local import LocalEngine, Room
+from redraft.engines.local import LocalEngine, Room, Told
 from redraft.engines.messages import beyond_text, plain
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError
 from redraft.formats.selfee import NATIVE_FORMAT
@@ -133,7 +135,7 @@ class LlamaCppEngine(LocalEngine):
         """Answer messages. With tools, or calls of them, llama.cpp writes the prompt and reads the answer.
 
         Raises:
-            RecordError: Besides tools, a control token is written out.
+            RecordError: Besides tools, or for the template, a control token is written out.
         """
         called = any(beyond_text(message) for message in messages) and self._info.tools
         if not (sampling.tools or called):
@@ -142,9 +144,7 @@ class LlamaCppEngine(LocalEngine):
                     yield delta
             return
         messages, text = plain(messages, self._info), written_out(messages, sampling)
-        await self._check_length(text)
-        if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
-            raise control_token()
+        await self._check_harmless(text)
         child, limit = self._kept.child, min(sampling.max_tokens, self._context)
         request = chat_request(messages, sampling, _request((), sampling, stop, limit))
         try:
@@ -293,9 +293,17 @@ class LlamaCppEngine(LocalEngine):
         before = await self.decode(held) if held else ""
         return list(await self.encode(text.removeprefix(before)))
 
-    async def _render(self, messages: Sequence[Message]) -> str:
-        reply = await self._post("/apply-template", {"messages": list(messages)})
+    async def _render(self, messages: Sequence[Message], told: Told = None) -> str:
+        if told:
+            await self._check_harmless(json.dumps(told, ensure_ascii=False))
+        reply = await self._post("/apply-template", {"messages": list(messages), OF_TEMPLATE: told or {}})
         return str(reply["prompt"])
+
+    async def _check_harmless(self, text: str) -> None:
+        """Refuse a text that is too long, or in which a control token is written out."""
+        await self._check_length(text)
+        if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
+            raise control_token()
 
     async def _end(self) -> str:
         return "" if self._end_token is None else await self.decode([self._end_token])
@@ -353,7 +361,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         context=context,
         token_ids=True,
         chats=template is not None,
-        fields=SAMPLING_FIELDS,
+        fields=SAMPLING_FIELDS | {OF_TEMPLATE},
         tools="tools" in (template or ""),
         schemas=True,
         embeds=_embeds(headers[0]),

@@ -12,21 +12,22 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from redraft.engines.base import OF_TOOLS, Delta, Message, Sampling
+from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Delta, Message, Sampling
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.errors import EngineError, RecordError
 
 
 def written_out(messages: Sequence[Message], sampling: Sampling) -> str:
     """Return all that a user or a tool wrote, as one text."""
-    return json.dumps([messages, list(sampling.tools)], ensure_ascii=False)
+    told = (sampling.extra_body or {}).get(OF_TEMPLATE)
+    return json.dumps([messages, list(sampling.tools), told], ensure_ascii=False)
 
 
 def control_token() -> RecordError:
     """Return the error of messages in which a control token is written out."""
     return RecordError(
-        "a message, or a tool, has a control token of the model written out, such as <|im_end|>.",
-        hint="Leave it out, or ask without tools.",
+        f"a message, a tool or {OF_TEMPLATE} has a control token of the model in it, such as <|im_end|>.",
+        hint="Leave it out.",
     )
 
 
@@ -37,7 +38,8 @@ def chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[
         RecordError: A tool is no function with a name, or log-probabilities are asked for too.
     """
     _check(sampling)
-    beside = {name: part for name, part in (sampling.extra_body or {}).items() if name in OF_TOOLS}
+    taken = (*OF_TOOLS, OF_TEMPLATE)
+    beside = {name: part for name, part in (sampling.extra_body or {}).items() if name in taken}
     kept = {
         name: part for name, part in request.items() if name not in ("prompt", "return_tokens", "n_probs")
     }

@@ -232,9 +232,11 @@ class Service:
         """Count a chain, and note it in the logs."""
         chains = [chain.model_copy(update={"id": work.id})] if (chain := work.making.chain) else []
         usage = sum((chain.usage for chain in chains), Usage())
-        work.key.pay(usage.prompt_tokens + usage.completion_tokens, usage.cost_usd or 0)
+        paid = usage.prompt_tokens + usage.completion_tokens, usage.cost_usd or 0.0
+        work.key.pay(*paid)
         self.metrics.asked(work.model.name, chains, usage, seconds)
-        seen = {"id": work.id, "key": work.key, "model": work.model.name, "chains": chains, "usage": usage}
+        seen = {"id": work.id, "key": work.key, "model": work.model.name, "chains": chains}
+        seen |= {"usage": usage, "paid": paid}
         if work.refusal:
             seen |= {"status": work.refusal.status.value, "error": work.refusal.code}
         elif chains:
