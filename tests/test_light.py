@@ -61,3 +61,8 @@ def test_using_it_says_what_to_install(use: str, extra: str) -> None:
     said = light(f"try: {use}\nexcept redraft.RedraftError as error: print(error)")
     assert f"needs the extra '{extra}'" in said
     assert f"pip install '.[{extra}]', in the checkout of redraft" in said
+
+
+def test_a_core_dependency_that_is_broken_is_named() -> None:
+    code = "try: redraft.revise\nexcept ImportError as error: print(error.name)"
+    assert light(f"sys.modules['pydantic'] = None\n{code}") == "pydantic\n"

@@ -93,7 +93,7 @@ if not TYPE_CHECKING:  # it would hide wrong names from type checkers
         try:
             found = getattr(import_module(_HOME_OF[name]), name)
         except ImportError as error:
-            if (error.name or "").startswith("redraft"):
+            if name not in _EXTRA_OF or (error.name or "").startswith("redraft"):
                 raise
             stand_in: object = import_module("redraft.errors").absent(name, _EXTRA_OF[name])
             return stand_in

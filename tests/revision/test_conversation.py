@@ -52,6 +52,7 @@ def test_a_chain_without_an_answer_is_no_turn() -> None:
     made = talk(("Rain?", "Water."))
     assert not made.add(chain(made.prompt("Snow?")))
     assert not made.add(chain(made.prompt("Snow?"), " "))
+    assert not made.add(chain(made.prompt("Snow?"), "\u200b\u00ad"))
     assert len(made.turns) == 1
     made.undo()
     assert made.turns == ()

@@ -78,6 +78,9 @@ def test_those_of_a_server_are_passed_on(behind: FakeServer) -> None:
         (error_reply(404, "not here"), 502),
         (error_reply(400, "too many"), 400),
         (json_reply({"data": []}), 502),
+        (json_reply({"data": [{"index": 0, "embedding": [math.inf]}]}), 502),
+        (json_reply({"data": [{"index": 0, "embedding": [10**400]}]}), 502),
+        (json_reply({"data": [{"index": 0, "embedding": "AACAPw=="}]}), 502),
     ],
 )
 def test_a_server_without_them_is_an_error(behind: FakeServer, reply: Any, status: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from redraft.chain import Chain, Prompt
+from redraft.chain import Chain, Prompt, is_blank
 from redraft.errors import UsageError
 from redraft.revision.options import Options
 from redraft.revision.state import CUT, complete_steps
@@ -40,7 +40,7 @@ class Conversation:
         Returns:
             False if it is left out, because the chain has no answer.
         """
-        if not chain.answer.strip():
+        if is_blank(chain.answer):
             return False
         again = bool(self.turns) and chain.prompt == self.turns[-1].prompt
         self._earlier.append(self.turns)

@@ -11,7 +11,7 @@ import pytest
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.errors import RecordError, RedraftError, UsageError
-from redraft.evaluation.tasks.tasks import KEY, TASKS, asked, checks_of, scored, task_of
+from redraft.evaluation.tasks.tasks import KEY, TASKS, asked, checks_of, is_answer, scored, task_of
 from redraft.formats.read.records import chain_of, read_records
 from redraft.verify.base import run_checks
 
@@ -266,3 +266,16 @@ def test_the_loose_score_of_ifeval_is_kept_too() -> None:
     truth = asyncio.run(scored(chain, "ifeval", checks_of(TASKS["ifeval"], record))).meta[KEY]
     assert [result["passed"] for result in truth["steps"][0]] == [False, False]
     assert truth["loose"] == [[True, True]]
+
+
+@pytest.mark.parametrize(
+    ("step", "answers"),
+    [
+        (Step(answer="18"), True),
+        (Step(answer="18", echo=True), False),
+        (Step(answer="\u200b"), False),
+        (Step(answer="```\n```"), False),
+    ],
+)
+def test_what_is_an_answer_at_all(step: Step, answers: bool) -> None:
+    assert is_answer(step) is answers

@@ -15,7 +15,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from math import inf
+from math import inf, isfinite
 from typing import Any, Self
 
 import httpx
@@ -432,9 +432,9 @@ class RemoteEngine:
             raise await self._error(_EMBEDDINGS, found)
         try:
             each = sorted(found["data"], key=lambda part: part["index"])
-            vectors = tuple(tuple(map(float, part["embedding"])) for part in each)
+            vectors = tuple(tuple(map(_finite, part["embedding"])) for part in each)
             tokens = int((found.get("usage") or {}).get("prompt_tokens") or 0)
-        except (TypeError, ValueError, KeyError, AttributeError):
+        except (TypeError, ValueError, OverflowError, KeyError, AttributeError):
             raise self._not_the_protocol(str(found)) from None
         if len(vectors) != len(texts):
             raise self._not_the_protocol(f"{len(vectors)} vectors for {len(texts)} texts")
@@ -560,6 +560,13 @@ def _counted(counts: TokenCounts) -> Delta:
         completion_tokens=counts.completion,
         estimated=counts.estimated,
     )
+
+
+def _finite(number: float) -> float:
+    """Return a number. Infinity is no JSON, but Python reads it."""
+    if not isfinite(number):
+        raise ValueError
+    return float(number)
 
 
 def _limit(body: Body, sampling: Sampling) -> float:

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from redraft.chain import Chain, Prompt, Step
+from redraft.chain import Chain, Prompt, Step, is_blank
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
 from redraft.formats.gold import gold_answers
 from redraft.formats.read.records import chain_of
@@ -210,7 +210,7 @@ def is_answer(step: Step) -> bool:
     This is the rule by which `redraft eval`, `report` and `diagnose` count: what is no answer counts, and
     meets no check, whatever the check makes of it.
     """
-    return not step.echo and bool(step.answer.strip())
+    return not step.echo and not is_blank(step.answer)
 
 
 def empty_answers(file: Path, done: Container[str], task: str) -> Iterator[Chain]:

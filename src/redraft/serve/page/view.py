@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from redraft.chain import ESTIMATED, Chain, CheckResult, Feedback, Step, Stop
+from redraft.chain import ESTIMATED, Chain, CheckResult, Feedback, Step, Stop, is_blank
 from redraft.counting import counted, printable
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, StepDone, Text
 from redraft.revision.state import complete_drafts, complete_steps
@@ -126,7 +126,7 @@ def turn_of(chain: Chain, turn: str, *, question: bool = True) -> str:
 
 def final(chain: Chain) -> str:
     """Return the final answer of a chain, and its Markdown unseen, for Copy."""
-    if not chain.answer.strip():
+    if is_blank(chain.answer):
         return alert("There is no answer.")
     source = as_is(chain.answer, "source")
     return f'<div class="final">{source}<p class="sr">Answer</p>{html_of(chain.answer)}</div>'
