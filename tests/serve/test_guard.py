@@ -287,7 +287,7 @@ def test_connections_without_a_whole_request_lock_nobody_out(
 ) -> None:
     """Heads, idle connections and bodies. Of too many from one address the oldest is closed."""
     monkeypatch.setattr(run, "_CONNECTIONS", 20)
-    monkeypatch.setattr(run, "OF_ADDRESS", 8, raising=False)
+    monkeypatch.setattr(run, "OF_ADDRESS", 8)
     with served() as server, ExitStack() as stack:
         for _ in range(30):
             stack.enter_context(server.connection()).sendall(begun)
@@ -299,12 +299,32 @@ def test_connections_without_a_whole_request_lock_nobody_out(
 
 
 def test_the_oldest_of_all_is_closed_at_the_most_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "WAITING", 5, raising=False)
+    monkeypatch.setattr(run, "WAITING", 5)
     with served() as server, ExitStack() as stack:
         opened = [stack.enter_context(server.connection()) for _ in range(6)]
         assert opened[0].recv(1) == b""
         opened[1].sendall(HEALTH + b"\r\n")
         assert b"200 OK" in opened[1].recv(4096)
+
+
+def test_a_request_that_came_before_its_turn_is_not_among_those_without_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run, "WAITING", 5)
+    body = json.dumps({"model": "plain", "messages": HI}).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    asked = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
+    with served(both(Reply("Fine.", stall=0.5))) as server, ExitStack() as stack:
+        early = stack.enter_context(server.connection())
+        early.sendall(asked * 2)
+        said = b""
+        for answers in (1, 2):
+            while said.count(b"Fine.") < answers:
+                part = early.recv(65_536)
+                assert part, "the connection was closed"
+                said += part
+            for _ in range(6):
+                stack.enter_context(server.connection())
 
 
 def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:

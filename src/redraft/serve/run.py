@@ -104,18 +104,22 @@ class _Protocol(H11Protocol):
         self._waiting.remove(self)
 
     def on_response_complete(self) -> None:
-        """Wait for the next request."""
+        """Wait for the next request, unless it has come already."""
         super().on_response_complete()
         if not self.transport.is_closing():
-            self._waiting.add(self)
+            self._sort()
 
-    def _watch(self) -> None:
+    def _sort(self) -> bool:
+        """Note whether a whole request is still to come. Return whether one is being answered."""
         answering = self.cycle is not None and not self.cycle.response_complete
         if answering and self.conn.their_state is not h11.SEND_BODY:
             self._waiting.remove(self)
         else:
             self._waiting.add(self)
-        if answering:
+        return answering
+
+    def _watch(self) -> None:
+        if self._sort():
             self._unwatch()
         elif self._late is None:
             self._late = self.loop.call_later(HEAD_SECONDS, self.transport.close)
