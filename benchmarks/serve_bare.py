@@ -48,6 +48,7 @@ def bare() -> Iterator[Address]:
         "threads": None,
         "gpu_layers": None,
         "gpu": False,
+        "embeds": False,
         "speculate": False,
         "key": "bare",
     }
