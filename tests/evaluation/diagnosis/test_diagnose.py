@@ -107,6 +107,32 @@ def test_runs_of_an_item_count_as_one_item() -> None:
     )
 
 
+def test_turns_of_a_question_count_as_its_runs_do_in_every_figure() -> None:
+    """With each turn as an item, p would be 3.1e-05 in place of 0.0078, and intervals too narrow."""
+
+    def of(name: str, number: int, rights: str, **about: Any) -> Chain:
+        texts = tuple("word " * (number * place + 1) for place in range(len(rights)))
+        guide = "01" if number % 3 else "10"
+        drafts = (step("x"),) if number % 2 else ()
+        truth = {"groups": ["g" if number % 3 else "h"], "drafts": [[{"name": "n", "passed": True}]]}
+        made = told(name, rights, "ra", guide=guide, answers=texts, truth=truth, drafts=drafts)
+        return made.model_copy(update={"meta": made.meta | about})
+
+    every = [(number, "00" if number == 3 else "11" if number == 5 else "01") for number in range(10)]
+    runs = [of(f"q{number}", number, rights) for number, rights in every]
+    again = [each.model_copy(update={"stop": "passed"}) for each in runs]  # equal chains would count once
+    turns = [
+        of(f"file/{2 * number + turn}", number, rights, source={"question_id": f"q{number}"})
+        for turn in (0, 1)
+        for number, rights in every
+    ]
+    figures = ("items", "levels", "revisions", "first_to_best", "drafts", "verdicts", "longer")
+    figures += ("length_and_truth", "groups", "decision")
+    of_runs, of_turns = (as_json(diagnose(chains)) for chains in ([*runs, *again], turns))
+    assert {name: of_turns[name] for name in figures} == {name: of_runs[name] for name in figures}
+    assert (of_turns["items"], of_turns["decision"]["p"]) == (10, pytest.approx(2 / 2**8))
+
+
 def test_the_guide_stands_beside_the_truth() -> None:
     found = diagnose([told("a", "00", guide="01"), told("b", "10", guide="01"), told("c", "1", guide="1")])
     first, _, best = found.levels
