@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,6 +90,16 @@ def test_constraints_are_groups_by_their_type() -> None:
     assert not any(each.after for each in trials([several("111", "111", names=names, best=None)]))
     grouped = several("010", "110", names=names, groups=("level 1",))
     assert list(trials([grouped])) == [Trial("level 1", False, False, "a")]
+
+
+def test_what_is_no_answer_meets_no_constraint_before_or_after() -> None:
+    found = several("11", "11", names=("ifeval:x:one", "ifeval:y:two"))
+    for place, before, after in ((0, False, True), (1, True, False)):
+        steps = list(found.chain.steps)
+        steps[place] = steps[place].model_copy(update={"answer": " "})
+        chain = found.chain.model_copy(update={"steps": tuple(steps)})
+        said = {(each.before, each.after) for each in trials([replace(found, chain=chain)])}
+        assert said == {(before, after)}
 
 
 def test_checks_of_single_records_are_no_groups() -> None:
