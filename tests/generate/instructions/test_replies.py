@@ -75,6 +75,8 @@ def test_fences_and_talk_around_tasks_are_no_text_of_theirs(reply: str) -> None:
         "```python\nprint(1)\n```",
         "Use this:\n\n```\nls\n```\n\nThen wait.",
         "Dear Ann,\n\nI hope you are well.\n\nBob",
+        "Dear Ann,\n\nI hope this helps you find a house.",
+        "Subject: Rent\n\nIt is due.\n\nPlease let me know if you have any questions.",
         "Dear Ann,\n\nlet me know when you come.\nBob",
         "These tasks are hard:\n1. sums",
         "I hope so.",

@@ -45,6 +45,11 @@ _OF_TASKS = re.compile(
 _LONGEST_CHATTER = 300
 """Characters of such a paragraph."""
 
+_LETTER = re.compile(
+    r"subject:|(?:dear|hi|hello|hey|good (?:morning|afternoon|evening))\b[^.?]{0,60}[,!:]\s*$", re.IGNORECASE
+)
+"""The first line of a letter, which may end in the same words. There only a line on the tasks goes."""
+
 _CUT = Fault("cut", "the reply ends in it, at the limit of tokens")
 
 LABELS = ("instruction", "input", "output")
@@ -128,7 +133,8 @@ def _chatter(lines: list[str], end: int) -> int:
     while start and lines[start - 1].strip() and not _FENCE.fullmatch(lines[start - 1]):
         start -= 1
     said = " ".join(" ".join(lines[start:end]).replace("’", "'").split())
-    if 0 < start < end and len(said) <= _LONGEST_CHATTER and _CHATTER.fullmatch(said):
+    is_letter = _LETTER.match(next(filter(str.strip, lines), "").strip())
+    if 0 < start < end and len(said) <= _LONGEST_CHATTER and _CHATTER.fullmatch(said) and not is_letter:
         return start
     return end - 1 if end > 1 and _OF_TASKS.fullmatch(lines[end - 1].strip()) else end
 
