@@ -44,6 +44,7 @@ def test_any_name_can_be_written_and_read_again(tmp_path: Path) -> None:
     ("front", "licence"),
     [
         ("license: mit", "mit"),
+        ("license: cc-by-nc-4.0  # not for sale\ntags: a", "cc-by-nc-4.0"),
         ("license: other\nlicense_name: yi-license", "yi-license"),
         ("license: [mit, apache-2.0]", "mit AND apache-2.0"),
         ("license: other", "other"),

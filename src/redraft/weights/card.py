@@ -19,6 +19,7 @@ from redraft.weights.output import OutputFolder, Run
 
 CARD = "README.md"
 _FIELD = re.compile(r"([a-z_]+):[ \t]*(.*)")
+_COMMENT = re.compile(r"[ \t]+#.*")
 _ITEM = re.compile(r"[ \t]*-[ \t]+(.+)")
 _MOST = 200
 _PLAIN = re.compile(rf"[\w.:/+ -]{{1,{_MOST}}}")
@@ -237,7 +238,7 @@ def _front_matter(text: str) -> dict[str, list[str]]:
     """Return the values of each field in the front matter, which ends at the second line of dashes."""
     fields: dict[str, list[str]] = {}
     values: list[str] = []
-    lines = text.splitlines()
+    lines = [_COMMENT.sub("", line) for line in text.splitlines()]
     for line in lines[1:] if lines[:1] == ["---"] else []:
         if line == "---":
             return fields
