@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from redraft.chain import Chain, read_jsonl
+from redraft.chain import Chain, Prompt, read_jsonl
 from redraft.cli import app
 from redraft.errors import OutputError
 from redraft.jobs.runner import derived_seed
@@ -161,6 +161,19 @@ def test_answer_records(form: str, shared_data: Path) -> None:
     assert again.exit_code == 0
     assert "the last line was torn" in again.stderr
     assert Path("out.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("form", ["selfee", "fastchat"])
+def test_licences_stand_beside_answer_records(form: str) -> None:
+    origin = {"dataset": "sums", "licence": "CC BY-NC 4.0"}
+    metas: list[dict[str, Any]] = [{"origin": origin}, {}]
+    asked = [Chain(id=f"sums/{n}", prompt=Prompt(instruction="Add."), meta=metas[n]) for n in range(2)]
+    Path("prompts.jsonl").write_text("".join(f"{chain.to_json()}\n" for chain in asked))
+    for limit in ("1", "2"):  # the second run goes on from the first
+        assert answer("--format", form, "--limit", limit, prompts="prompts.jsonl").exit_code == 0
+    about = json.loads(Path("out.jsonl.run.json").read_text())
+    assert about["licences"] == {"CC BY-NC 4.0": 1, "unknown": 1}
+    assert "ended" in about["sessions"][-1]
 
 
 def test_the_record_that_a_prompt_came_from_goes_along() -> None:

@@ -284,7 +284,20 @@ class Answering:
         checked = self.settings.get("check") or self.settings.get("verify")
         summary = self.making.summary or Summary()
         summary.with_checks = bool(checked)
-        return self._job(summary).run(partial(self._start, summary)), summary
+        outcome = self._job(summary).run(partial(self._start, summary))
+        if self.form.shape != "chain":
+            self._note_licences()
+        return outcome, summary
+
+    def _note_licences(self) -> None:
+        """Put the records' licences beside an output that has no place for them."""
+        from collections import Counter
+
+        from redraft.jobs.provenance import RunFile
+        from redraft.licences import licence_in
+
+        found = Counter(licence_in(record.meta.get("origin")) for record in self.making.records(self.source))
+        RunFile(self.out).note(licences=found)
 
     def _check_settings(self) -> None:
         """Raise what can be found wrong before a file or a model is opened."""

@@ -150,6 +150,15 @@ class RunFile:
         self.record["sessions"][-1] |= {"ended": now(), **figures}
         self._write()
 
+    def note(self, **about: Any) -> None:
+        """Add fields to the record of an output, as JSON values.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
+        self.record = (self.read() or {}) | about
+        self._write()
+
     def put(
         self,
         provenance: Provenance,
