@@ -14,7 +14,8 @@ _REFUSAL = re.compile(
     rf"(?:(?:(?:i'?m|i am) (?:really |very |so )?(?:sorry|afraid)|sorry|my apologies|i apologi[sz]e)\b"
     rf"[^.!?\n]{{0,60}}{_CANNOT}|i(?: am|'m)? {_CANNOT} (?:to )?(?:help|assist|do|provide|answer|comply"
     r"|fulfil|generate|create|write|access|complete|perform|give|offer|support|engage|discuss|open"
-    r"|judge|evaluate|assess|rate|review|critici[sz]e|critique|score|see (?!an?y? |no ))"
+    r"|judge|evaluate|assess|rate|review|critici[sz]e|critique|score"
+    r"|see (?!any|an? |no |what |why |how |where ))"
     r"|as an? (?:ai|artificial|large language|language) ?(?:intelligence|model|assistant)?\b)",
     re.IGNORECASE,
 )

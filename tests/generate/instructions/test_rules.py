@@ -104,6 +104,8 @@ def test_a_long_text_is_looked_at_quickly() -> None:
         ("Unfortunately, I cannot evaluate this answer.", True),
         ("I can't judge an answer that I have not seen.", True),
         ("I cannot see any mistake in it. 9/10.", False),
+        ("I can't see anything wrong.", False),
+        ("I cannot see what could be better.", False),
         ("I can't see the picture.", True),
         ("I can't fault it. 9/10. Revision is not needed.", False),
         ("Sorry is a word of seven letters? No, of five.", False),
