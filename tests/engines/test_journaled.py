@@ -211,3 +211,15 @@ def test_a_model_of_several_servers_is_the_same_whichever_they_are(tmp_path: Pat
     script = tmp_path / "s.jsonl"
     script.write_text('"Hi."\n')
     assert identity_of(f"script:{script},script:{script}") == identity_of(f"script:{script}")
+
+
+def test_what_is_left_to_a_server_is_another_question_than_the_same_number(journal: Journal) -> None:
+    class Own(ScriptedEngine):
+        @property
+        def info(self) -> EngineInfo:
+            return replace(super().info, own_sampling=True)
+
+    unset = Sampling(unset=frozenset({"temperature", "top_p", "max_tokens"}))
+    assert text_of(ask(journaled(Own(["Its own."]), journal), sampling=unset)) == "Its own."
+    assert text_of(ask(journaled(Own(["As asked."]), journal))) == "As asked."
+    assert text_of(ask(journaled(ScriptedEngine(["No server."]), journal), sampling=unset)) == "As asked."

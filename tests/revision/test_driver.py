@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -399,3 +399,21 @@ def test_the_budget_counts_what_broke_off() -> None:
     _, chain = watched(ScriptedEngine([broken("x" * 30)]), max_revisions=0, budget=Budget(tokens=50))
     assert chain.stop == "budget"
     assert chain.usage.completion_tokens == 50
+
+
+def test_the_object_so_far_is_that_of_the_answer_which_is_written() -> None:
+    async def seen() -> list[tuple[int, Any]]:
+        engine = ScriptedEngine(['{"a": "x", "b": 1}', '{"b": 2}'])
+        made = redraft.stream("Go.", model=engine, output=dict[str, int], max_revisions=1)
+        return [(event.index, event.value) async for event in made if isinstance(event, Text)]
+
+    values = asyncio.run(seen())
+    assert [value for index, value in values if index == 1][-1] == {"b": 2}
+
+
+@pytest.mark.parametrize(("mode", "length"), [("prompted", None), ("native", 2048)])
+def test_the_record_has_no_number_that_was_left_to_the_server(mode: Any, length: int | None) -> None:
+    info = replace(ScriptedEngine(["one"]).info, own_sampling=True)
+    unset = Sampling(unset=frozenset({"temperature", "top_p", "max_tokens"}))
+    recorded = Plan(prompt=Prompt(), info=info, mode=mode, sampling=unset).recorded_sampling
+    assert recorded == {"temperature": None, "top_p": None, "max_tokens": length, "seed": None}

@@ -19,10 +19,12 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.revision.api import prompt_of
 from redraft.serve import exchange
 from redraft.serve import gate as module
+from redraft.serve.errors import Refusal
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate
 from redraft.serve.keys import ANYONE
 from redraft.serve.limits import Limits
+from redraft.serve.logprobs import Noting
 from redraft.serve.replies import Reply
 from redraft.serve.requests import Asked
 from tests.serve.running import HI, LONG, Server, events_of, plain, served, short
@@ -133,6 +135,16 @@ def test_a_model_that_is_busy_holds_up_no_other(pool: ThreadPoolExecutor) -> Non
         assert [server.post({"model": name}).status_code for name in ("plain", "short")] == [429] * 2
         slow.go.set()
         assert waiting.result(WAIT).status_code == 200
+
+
+def test_requests_for_log_probabilities_have_no_lane_of_their_own() -> None:
+    async def main() -> None:
+        gate, engine = Gate(1, 0), ScriptedEngine(["Fine."])
+        async with gate.entered(engine):
+            with pytest.raises(Refusal, match="too many requests are waiting"):
+                await gate.entered(Noting(engine)).__aenter__()
+
+    asyncio.run(main())
 
 
 def test_requests_run_at_the_same_time_up_to_the_limit(pool: ThreadPoolExecutor) -> None:

@@ -61,6 +61,8 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
     [
         (f"{ALICE} model=plain", "keys.txt:1: a key has no setting 'model=plain'", "Did you mean models=…?"),
         (f"{ALICE} plain", "a key has no setting 'plain'", "It may have: name=… models=…"),
+        (f"{BOB} {ALICE}", "a key has no setting like that", "It may have: name=… models=…"),
+        (f"{ALICE} parallel={'9' * 5000}", "parallel is '999", "a number above 0"),
         (f"{ALICE} models=", "a key has no setting 'models='", "Did you mean models=…?"),
         (f"{ALICE} parallel=0", "parallel is '0'", "a number above 0"),
         (f"{ALICE} tokens-per-day=1.5", "tokens-per-day is '1.5'", "a number above 0"),

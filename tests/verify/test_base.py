@@ -133,6 +133,25 @@ def test_cancelling_ends_all_checks() -> None:
     assert asyncio.run(run()).cancelled
 
 
+def test_cancelling_is_no_crash_of_the_check() -> None:
+    @dataclass(frozen=True)
+    class Endless:
+        name: str = "endless"
+
+        async def check(self, answer: str, prompt: Prompt) -> Outcome:
+            await asyncio.Event().wait()
+            return passed("")
+
+    async def run() -> None:
+        task = asyncio.ensure_future(run_check(Endless(), "x", Prompt()))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(run())
+
+
 def test_scores_stay_between_0_and_1() -> None:
     assert (failed("x", score=-1).score, failed("x", score=2).score, passed("x", score=3).score) == (0, 1, 1)
 

@@ -320,7 +320,8 @@ def _key(words: list[str], where: str) -> Key:
         if name not in _SETTINGS or not value:
             near = get_close_matches(name, _SETTINGS, n=1)
             hint = f"Did you mean {near[0]}=…?" if near else f"It may have: {'=… '.join(_SETTINGS)}=…"
-            raise UsageError(f"{where}: a key has no setting {word!r:.40}.", hint=hint)
+            shown = repr(word) if near or len(word) < SHORTEST else "like that"  # it may be a key
+            raise UsageError(f"{where}: a key has no setting {shown:.40}.", hint=hint)
         if name in found:
             raise UsageError(f"{where}: {name} is there twice.", hint="Keep one.")
         found[name] = _number(name, value, where) if name in _NUMBERS else value
@@ -331,7 +332,7 @@ def _key(words: list[str], where: str) -> Key:
 
 def _number(name: str, value: str, where: str) -> float:
     money = name.startswith("usd")
-    if not (re.fullmatch(r"[0-9]+(\.[0-9]+)?" if money else r"[0-9]+", value) and float(value)):
+    if not (re.fullmatch(r"[0-9]{1,15}(\.[0-9]+)?" if money else r"[0-9]{1,15}", value) and float(value)):
         raise UsageError(f"{where}: {name} is {value!r:.40}.", hint="It should be a number above 0.")
     return float(value) if money else int(value)
 

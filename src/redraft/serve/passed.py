@@ -85,11 +85,8 @@ def _fault(name: str, value: Any) -> str | None:
         return None if fits else f"a {'whole ' * (kind is int)}number from {low:,} to {high:,}"
     if name == "logit_bias":
         fits = isinstance(value, dict) and len(value) <= _MOST_BIASES and all(map(_is_bias, value.items()))
-        return (
-            None
-            if fits
-            else f"an object of up to {_MOST_BIASES:,} token ids, each with a number from -100 to 100"
-        )
+        what = f"an object of up to {_MOST_BIASES:,} token ids, each with a number from -100 to 100"
+        return None if fits else what
     if name == OF_TEMPLATE:
         fits = isinstance(value, dict) and isinstance(value.get("enable_thinking", True), bool)
         return None if fits else "an object, with enable_thinking true or false if it has that"
