@@ -269,7 +269,7 @@ def proportions(
 
     Wilson's interval where no cluster has more than one trial; else that of the bootstrap over clusters. Of
     few clusters it is Wilson's too, as if each had one outcome, and were so few as weigh the same if equally
-    large (Kish, Survey Sampling (1965), §8.2).
+    large (Kish, Journal of Official Statistics 8 (1992), 183).
     """
     rows = clustered(_columns(hits, trials), clusters)
     rows = rows[rows[:, 1] > 0]

@@ -143,6 +143,13 @@ def test_an_empty_answer_is_wrong_and_tried_again() -> None:
     assert "4 of 4" in plain("--retries", "0").stdout
 
 
+def test_tokens_of_empty_answers_count_as_in_the_report() -> None:
+    script("Answer: 0", "", "  ", "Answer: 3")
+    shown = plain("--retries", "0").stdout.splitlines()
+    [tokens] = [line.split() for line in shown if line.startswith("tokens")]
+    assert tokens in [line.split() for line in said("report", "out.jsonl").splitlines()]
+
+
 def test_echoes_and_empty_answers_count_alike_in_eval_report_and_diagnose() -> None:
     """IFEval's constraints are counted of every answer: 834 of all its prompts."""
     names = ["punctuation:no_comma", "detectable_format:title"]

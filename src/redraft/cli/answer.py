@@ -228,7 +228,8 @@ class Making:
         rows: Returns more rows of the summary.
         must_pass: Whether an answer that fails its checks makes the exit status 1.
         ended: Called when the output has been closed.
-        said: Returns what is printed at the end, from the result and the usual summary (empty with --quiet).
+        said: Returns what is printed at the end, from the result and what writes the usual summary (empty
+            with --quiet).
     """
 
     verb: str = "answer"
@@ -243,7 +244,7 @@ class Making:
     rows: Callable[[], list[tuple[str, str]]] = list
     must_pass: bool = True
     ended: Callable[[], None] = lambda: None
-    said: Callable[[JobResult, str], str] = lambda _, text: text
+    said: Callable[[JobResult, Callable[[], str]], str] = lambda _, usual: usual()
 
 
 @dataclass(frozen=True)
@@ -274,7 +275,9 @@ class Answering:
             tell(f"{counted(outcome.counts.failed, 'prompt')} failed: see {self.out}.errors.jsonl.")
         if outcome.interrupted:
             return "", status
-        return self.making.said(outcome, "" if self.quiet else self._summary(outcome, summary)), status
+        return self.making.said(
+            outcome, str if self.quiet else partial(self._summary, outcome, summary)
+        ), status
 
     def made(self) -> tuple[JobResult, Summary]:
         """Run the job, and return what it came to, and what is in the output."""

@@ -7,7 +7,7 @@ table of scores (`evaluate.tally`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -139,12 +139,13 @@ class Scoring:
 
         return await scored(chain, self.task, self.checks(record))
 
-    def said(self, result: JobResult, text: str) -> str:
-        """Return the scores, and the usual summary below the table."""
+    def said(self, result: JobResult, usual: Callable[[], str]) -> str:
+        """Return the scores, and the usual summary below the table. Both count the empty answers."""
         self._add_empty(result.out)
         if self.as_json:
             self.tally.failed = dict(result.causes)
             return json.dumps(self.tally.record(), ensure_ascii=False, indent=1)
+        text = usual()
         return "\n".join([*self.tally.table(), "", text]) if text and self.tally.chains else text
 
     def _add_empty(self, out: Path) -> None:

@@ -1,7 +1,8 @@
 """Measure a reward model on held-out pairs: accuracy, calibration, and what length has to do with it.
 
-The figures go into `eval.json` beside the result, each with its 95 % interval over pairs. Nothing is said of
-answers that optimisation against the reward would write: those differ from all pairs.
+The figures go into `eval.json` beside the result, each with its 95 % interval over pairs, which is too narrow
+where several are of one prompt. Nothing is said of answers that optimisation against the reward would write:
+those differ from all pairs.
 """
 
 from __future__ import annotations
