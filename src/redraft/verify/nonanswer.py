@@ -110,7 +110,7 @@ _WANTS_PROSE = regex.compile(
 
 _WANTS_PHRASE = regex.compile(
     r"\b(?:translat|synonym|antonym|opposite|another word|how do you say|answer to|repl(?:y|ies)\b|respond|"
-    r"mean|say\b|complete\b|fill\b|finish|if\b|whether\b|classif|label|should i (?:answer|write))"
+    r"mean|thank|greet|say\b|complete\b|fill\b|finish|if\b|whether\b|classif|label|should i (?:answer|write))"
 )
 """To such a prompt, "Okay." may be the answer."""
 
@@ -172,6 +172,29 @@ _OPENING = regex.compile(
     r"(?:(?:alright|certainly|of course|okay?|sure thing|sure|yes|understood|got it|great|absolutely"
     r"|no problem|no worries)[,.!:]* )+"
 )
+_OF_ITSELF = regex.compile(
+    rf"""
+    ^(?:i|we|let\ me)\b(?:'\w+)?(?:\ \w+){{0,4}}?\ (?:to\ )?
+        (?:help|assist|do\ my\ best|avoid|written|wrote|understand|{_REQUEST})(?:e?d|ing)?\b
+    | ^(?:i|we)\b.*\ (?:the|my|this|your|an?)\ (?:{_KINDS}|instructions?|question|request|task|words?|prompt)\b
+    | ^to\ answer\ (?:this|your|the)\b | ^(?:as|i'm)\ an?\ (?:\w+\ )*?(?:ai|assistant|language\ model)\b
+    """,
+    regex.VERBOSE,
+)
+"""What a writer says of itself and its task: offers, promises, reports. Its other words do not matter."""
+
+_PERSONAL = regex.compile(
+    r"\b(?:i|me|my|you|your|we|us|our|speech|letter|notice|note|e?-?mail|message|story|diary|dialogue|poem|song|riddle|joke"
+    r"|character|role|pretend|quote|line|reply|apolog\w+|respond|say|toast|excuse|motto|sentence)\b"
+)
+"""To such a prompt, a text in the first person may be the answer."""
+
+_CLAIMS = regex.compile(
+    r"^(?:the|my|this|your) (?:[\w'-]+ ){0,3}?(?:has|have|had|does|do|did|contains?|meets?|fits?|follows?|uses?"
+    r"|avoids?|is (?:under|within|below|short|brief|now|kept|exactly|at (?:most|least)))\b"
+)
+"""A claim about the text, if its subject is one. Its other words do not matter."""
+
 _KIND = regex.compile(rf"(?:{_KINDS})$")
 _ABOUT_TEXT = regex.compile(
     rf"^(?:(?:the|my|your|this|that|these|an?|each) )?(?:[\w'-]+ )?({_KINDS})\b(?:\W+(\p{{L}})|:)"
@@ -214,8 +237,14 @@ _FILLER = regex.compile(
 )
 _LABELS = regex.compile(r"(?:\W*\d*\W*\b(?:item|step|point|example)\b\W*\d*\W*){2,}")
 _ABOUT_YOU = regex.compile(
-    r"\b(?:how are you|how do you feel|wh(?:o|at) are you|what can you do|what's up)\b"
+    r"\b(?:how are you|how do you feel|wh(?:o|at) are you|what can you do|what's up"
+    r"|from now on|in future|next time|remember (?:that|my|this|to))\b"
 )
+"""A prompt about the writer, or about its later answers: "Okay." and "I will." may answer it."""
+
+_SPEECH = regex.compile(r"""\s*(?:"[^"]+"|“[^”]+”)\s*""")
+"""What stands in quotation marks as a whole is the text that was asked for."""
+
 _CODE = regex.compile(r"\w[\[{=]|\w\.\w+\(|\w\((?!s\))|\w\[|=|[<>] |[a-z]_[a-z]|\]\(|\\")
 _LABELLED = regex.compile(r"^(?:prompt|question|q|task|instruction|user)\s*:\s*")
 _NO_FILLER = regex.compile(
@@ -238,6 +267,8 @@ class _Asked:
         product: Words for what is to be written.
         anything: It asks, at all.
         for_text: Neither yes nor no answers it.
+        on_text: It is about texts, or gives one to work on.
+        quoted: What the demand quotes and the prompt does not, each as words.
     """
 
     text: str
@@ -247,6 +278,8 @@ class _Asked:
     product: Set[str]
     anything: bool
     for_text: bool
+    on_text: bool
+    quoted: Sequence[Sequence[str]]
 
 
 def asks(prompt: str) -> bool:
@@ -287,6 +320,10 @@ def _asked(prompt: str, demand: str) -> _Asked:
         product=frozenset(word for found in _PRODUCT.finditer(text) for word in words(found[1])) - COMMON,
         anything=(for_text or text.endswith("?")) and not _ABOUT_YOU.search(text),
         for_text=for_text,
+        on_text='"' in text
+        or ":" in text
+        or any(stem_of(word) and not _REQUESTS.match(word) for word in words(text)),
+        quoted=[] if '"' in text else [words(piece) for piece in QUOTED.findall(told)],
     )
 
 
@@ -329,6 +366,8 @@ def _is_gap(text: str, asked: _Asked) -> bool:
 
 def _is_talk(answer: str, asked: _Asked) -> bool:
     """Return whether every sentence of a text is talk."""
+    if _SPEECH.fullmatch(answer):
+        return False
     found = sentences(answer)
     return bool(found) and all(_talks(sentence, asked) for sentence in found)
 
@@ -342,20 +381,45 @@ def _talks(sentence: str, asked: _Asked) -> bool:
     if set(said) <= _ACKNOWLEDGE or _PHRASES.fullmatch(text):
         phrase = _WANTS_PHRASE.search(asked.text) or set(said) <= asked.known
         return asked.for_text and not phrase
-    if _says_new(sentence, asked) or _REFUSES.search(text):
+    if any(words(piece) in asked.quoted for piece in QUOTED.findall(text)):
+        return asked.for_text
+    if _REFUSES.search(text):
+        return False
+    own = _OPENING.sub("", text)
+    if asked.for_text and (_is_of_itself(own, asked) or _claims(own, asked)):
+        return True
+    if _says_new(sentence, asked):
         return False
     if _QUESTION.search(text) and "question" not in asked.text:
         return True
     if _decides(sentence, asked):
         return False
-    if _names_product(_OPENING.sub("", text), asked):
+    if _names_product(own, asked):
         return True
     right = text.rstrip(".!?") in asked.text or (_APOLOGY.search(text) and _APOLOGY.search(asked.text))
     if right or not asked.for_text or _WANTS_SPEECH.search(asked.text):
         return False
-    if len(said) > 3 and _WANTS_PROSE.search(asked.text) and not asked.text.endswith("?"):
+    if len(said) >= COPIED and _wants_own_words(asked):
         return True
-    return bool(_FORM.search(text) or _FORM.search(_OPENING.sub("", text))) or _is_demand(text, asked)
+    return bool(_FORM.search(text) or _FORM.search(own)) or _is_demand(text, asked)
+
+
+def _wants_own_words(asked: _Asked) -> bool:
+    """Return whether an answer has to have words that the prompt lacks."""
+    plain = not (asked.on_text or _PERSONAL.search(asked.text))
+    return not asked.text.endswith("?") and (plain or _WANTS_PROSE.search(asked.text) is not None)
+
+
+def _is_of_itself(text: str, asked: _Asked) -> bool:
+    """Return whether a sentence offers, promises or reports what its writer does."""
+    return _OF_ITSELF.search(text) is not None and not _PERSONAL.search(asked.text)
+
+
+def _claims(text: str, asked: _Asked) -> bool:
+    """Return whether a sentence claims something about the text that was asked for."""
+    subject = words(text)[1:5]
+    named = any(_KIND.match(word) or word in asked.product for word in subject)
+    return named and not asked.on_text and _CLAIMS.search(text) is not None
 
 
 def _names_product(text: str, asked: _Asked) -> bool:
