@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import regex
 
-from redraft.verify.nonanswer import answers_nothing, asks
+from redraft.verify.nonanswer import answers_nothing, asks, refuses
 from redraft.verify.segment import sentences, words
 from redraft.verify.talk import COMMON, DIGIT, QUOTED, stem_of
 
@@ -145,7 +145,7 @@ def talks(answer: str, prompt: str, demand: str = "") -> bool:
     text = answer[:LONGEST]
     if answers_nothing(text, prompt, demand) or repeats(text, demand):
         return True
-    if not asks(prompt) or _JSON.match(text) or _is_code(text):
+    if not asks(prompt) or _JSON.match(text) or _is_code(text) or refuses(text):
         return False
     return bool(_OWN.search(QUOTED.sub("", text).casefold())) and _is_talk(text, [demand], prompt)
 

@@ -199,7 +199,12 @@ _KIND = regex.compile(rf"(?:{_KINDS})$")
 _ABOUT_TEXT = regex.compile(
     rf"^(?:(?:the|my|your|this|that|these|an?|each) )?(?:[\w'-]+ )?({_KINDS})\b(?:\W+(\p{{L}})|:)"
 )
-_REFUSES = regex.compile(r"\b(?:i (?:do not|don't) know|not sure|cannot|can't|unable|unknown)\b")
+_REFUSES = regex.compile(
+    r"\b(?:not (?:\w+ )?(?:sure|able|allowed|going)|unable|unknown|i (?:do not|don't) (?:\w+ )?(?:have|know|think|understand)"
+    r"|(?:can|will) ?not|can't|won't)\b(?! (?:to )?(?:be|contain|exceed|include|mention|use)\b)"
+)
+"""A refusal is an answer. That the text will not use a word is none."""
+
 _DONE = regex.compile(
     r"\b(?:is|are|was|has been|have been) (?:now |all )?"
     rf"(?:given|shown|below|above|complete|ready|done|finished|written|made|(?:{_REQUEST})e?d)\b"
@@ -285,6 +290,11 @@ class _Asked:
 def asks(prompt: str) -> bool:
     """Return whether a prompt asks for anything."""
     return _asked(prompt[:READ], "").anything
+
+
+def refuses(answer: str) -> bool:
+    """Return whether a text begins with a refusal, or with a question about what was meant."""
+    return any(_REFUSES.search(_plain(sentence)) for sentence in sentences(answer[:LONGEST])[:2])
 
 
 def answers_nothing(answer: str, prompt: str, demand: str = "") -> bool:
