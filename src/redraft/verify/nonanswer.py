@@ -247,6 +247,18 @@ _ABOUT_YOU = regex.compile(
 )
 """A prompt about the writer, or about its later answers: "Okay." and "I will." may answer it."""
 
+_TEXTS = regex.compile(
+    r"\b(?:(?:answer|repl(?:y|ie)|response|text|question|summar(?:y|ie)|review|edit(?:or)?|proofreader|instruction|constraint"
+    r"|requirement|limit|message|notice|rule|feedback|grammar|spelling|punctuation)s?"
+    r"|(?:the|an?|this|that|which|many) (?:words?|sentences?|letters?|characters?|paragraphs?|lines?))\b"
+)
+"""A prompt about texts. What it asks for may sound like talk: "A good answer is short."."""
+
+_SELF = regex.compile(
+    r"\b(?:i|we|here|below|above|my|this|your|following|follows|requested|asked)\b|\bthe (?:answer|response|reply) (?!is\b)"
+)
+"""Only with such a word a sentence is talk where the prompt asks about texts."""
+
 _SPEECH = regex.compile(r"""\s*(?:"[^"]+"|“[^”]+”)\s*""")
 """What stands in quotation marks as a whole is the text that was asked for."""
 
@@ -330,9 +342,7 @@ def _asked(prompt: str, demand: str) -> _Asked:
         product=frozenset(word for found in _PRODUCT.finditer(text) for word in words(found[1])) - COMMON,
         anything=(for_text or text.endswith("?")) and not _ABOUT_YOU.search(text),
         for_text=for_text,
-        on_text='"' in text
-        or ":" in text
-        or any(stem_of(word) and not _REQUESTS.match(word) for word in words(text)),
+        on_text=bool(regex.search('[":\n]', text) or _TEXTS.search(text)),
         quoted=[] if '"' in text else [words(piece) for piece in QUOTED.findall(told)],
     )
 
@@ -396,6 +406,8 @@ def _talks(sentence: str, asked: _Asked) -> bool:
     if _REFUSES.search(text):
         return False
     own = _OPENING.sub("", text)
+    if asked.text.endswith("?") and _TEXTS.search(asked.text) and not _SELF.search(text):
+        return False
     if asked.for_text and (_is_of_itself(own, asked) or _claims(own, asked)):
         return True
     if _says_new(sentence, asked):
