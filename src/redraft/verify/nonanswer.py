@@ -219,7 +219,7 @@ _AFTER = frozenset(
 )
 _QUESTION = regex.compile(r"\b(?:the|your|this) question\b(?! mark)|\bi(?:'ll| will| can) answer\b")
 _DECIDES = regex.compile(r"\b(?:yes|no|none|never|both|neither|nothing|not|true|false|\p{Lu})\W*$")
-_CHOOSES = regex.compile(r"\b(?:is|are|was)(?: not)?(?: an?| the)? (\w+)\W*$")
+_CHOOSES = regex.compile(r"\b(?:is|are|was)(?: not)?(?: an?| the)?:? \W?(\w+)\W*$")
 _APOLOGY = regex.compile(r"\b(?:apolog|sorry|excuse|regret)")
 
 _INSIDE = r"[^][<>{}()\"\n]{1,60}"
@@ -240,7 +240,11 @@ _FILLER = regex.compile(
     r"|placeholder|[-_.…–—=~?!*\s]{2,})\W*",
     regex.DOTALL,
 )
-_LABELS = regex.compile(r"(?:\W*\d*\W*\b(?:item|step|point|example)\b\W*\d*\W*){2,}")
+_LABELS = regex.compile(
+    r"(?:\W*\d*\W*\b(?:item|step|point|example)\b\W*\d*\W*){2,}|\W*(\p{L}+) 1(?:\W+\1 \d)+\W*|\W*1[.)](?:\s*\d[.)])*\s*"
+)
+"""A list of labels alone: "Step 1:", "Reason 1, reason 2", "1. 2."."""
+
 _ABOUT_YOU = regex.compile(
     r"\b(?:how are you|how do you feel|wh(?:o|at) are you|what can you do|what's up"
     r"|from now on|in future|next time|remember (?:that|my|this|to))\b"
@@ -374,7 +378,7 @@ def _is_gap(text: str, asked: _Asked) -> bool:
     if _NO_FILLER.search(asked.text) or _CODE.search(text):
         return False
     if not text or _FILLER.fullmatch(text) or _LABELS.fullmatch(text):
-        return asked.for_text
+        return asked.for_text and not (text.startswith("1") and asked.text.endswith("?"))
     inside = [word for gap in _GAP.findall(text) for word in words(gap) if not DIGIT.search(word)]
     if inside:
         unknown = [word for word in inside if word not in _GAPS and _is_new(word, asked)]
