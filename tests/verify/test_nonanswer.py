@@ -33,6 +33,10 @@ ASKED = "Describe a lighthouse."
         "Sure, here is a description of a lighthouse:",
         "Write at most 20 words.",
         "```\n[Your description here]\n```",
+        "I am going to describe the lamp, the stairs and the sea.",
+        "My description has no adjectives, metaphors or jargon.",
+        "Lighthouse 1, lighthouse 2",
+        "1.",
     ],
 )
 def test_talk_passes_no_check_as_a_first_answer(answer: str) -> None:
@@ -60,11 +64,24 @@ def first(prompt: str, answer: str, check: str) -> Chain[Any]:
         ("Return an empty JSON list.", "[]"),
         ("Write the Morse code of S.", "..."),
         ("Get the type of the variable `name`.", "type(name)"),
+        ("Where is the key hidden?", "I'm sorry, I don't understand the question."),
+        ("From now on, answer in French.", "Okay."),
+        ("What makes a good reply?", "A good reply is short."),
+        ("Write the words on the door of a shop.", '"We are closed. Please do not knock."'),
+        ("Which is larger, (a) or (b)? Answer with the letter.", "The larger one is (b)."),
     ],
 )
 def test_a_short_answer_passes(prompt: str, answer: str) -> None:
     chain = first(prompt, answer, "words<=20")
     assert (chain.steps[0].echo, chain.passed) == (False, True)
+
+
+def test_the_demanded_word_in_quotes_is_only_mentioned() -> None:
+    found = [
+        first(ASKED, answer, "lacks:light").steps[0].echo
+        for answer in ('Instead of "light", one might say "lamp".', 'A tower with a "lamp" on top.')
+    ]
+    assert found == [True, False]
 
 
 def test_a_copy_of_the_prompt_is_no_revision_either() -> None:
@@ -100,16 +117,16 @@ def found(record: dict[str, Any]) -> bool:
 
 
 def test_the_rates_on_held_out_first_answers() -> None:
-    """The goals are 95 % and 1 %. One is missed: 104 of 114 are found, and 3 of 346 are called talk."""
+    """The goals are 95 % and 1 %. Both are missed: 123 of 159 are found, and 10 of 459 are called talk."""
     talk, asked = rate("held-out", "echo")
     wrong, honest = rate("held-out", "answer")
-    assert (asked, honest) == (114, 346)
-    assert talk >= 104
-    assert wrong <= 3
+    assert (asked, honest) == (159, 459)
+    assert talk >= 123
+    assert wrong <= 10
 
 
 def test_the_rates_on_the_first_answers_that_it_was_made_with() -> None:
     talk, asked = rate("tune", "echo")
     wrong, honest = rate("tune", "answer")
-    assert talk >= 0.958 * asked
-    assert wrong <= 0.001 * honest
+    assert talk >= 0.96 * asked
+    assert wrong <= 0.0025 * honest

@@ -7,7 +7,7 @@ of its own. "Okay." answers "Say okay." and "May I go?", but no prompt that asks
 
 The words are English; a copy of the prompt is found in any language. benchmarks/RESULTS.md has the error
 rates on labelled first answers (tests/data/first_answers.jsonl).
-Words and forms were chosen on its tuning records.
+Words and forms were chosen on its tuning records; talk by others is found less often than theirs.
 """
 
 from __future__ import annotations
