@@ -50,11 +50,11 @@ HOW = (
 HOW_FIRST = (
     "Short texts written by hand as answers to prompts, and the default model's first drafts for prompts "
     "with checks, all labelled before the rule saw them (tests/data/README.md). The rule was chosen on the "
-    "tuning records, which three earlier held-out sets joined; all by hand are by the rule's first author. The "
-    "held-out records are by another writer, who had not seen the rule. It first found 108 of these 159 (67.9 %) "
-    "and called 14 of 459 honest answers talk (3.1 %): trust these figures for prompts and talk of your own. Their "
-    "writer then changed the rule without looking at its errors on them, but knew what had been written, and looked "
-    "at their rates six times. `As before` is the rule that a text "
+    "tuning records, which three earlier held-out sets joined; all by hand are by the rule's first author. "
+    "The held-out records are by another writer, who had not seen the rule. At first sight it found 108 of "
+    "these 159 (67.9 %) and called 14 of 459 honest answers talk (3.1 %): expect these rates for prompts and "
+    "talk of others. Their writer then changed the rule without looking at its errors on them, but knew what "
+    "had been written, and looked at their rates six times. `As before` is the rule that a text "
     "which repeats a demand is an echo. Intervals are Wilson's, at 95 %."
 )
 

@@ -1,7 +1,8 @@
 """Tell a text that answers nothing, whatever came before it: a first answer may be such talk, too.
 
 "Okay.", "Here is the poem:", "The poem has 20 words.", "[Your description here]", the prompt itself. A text
-is no answer if each of its sentences has the form of talk and says nothing new. New is a word that carries
+is no answer if each of its sentences has the form of talk and says nothing new, or tells what its writer does,
+claims something of the text, or quotes a word that was demanded. New is a word that carries
 meaning and is neither of the prompt, nor of talk about texts, nor of courtesy; so is a number or a quotation
 of its own. "Okay." answers "Say okay." and "May I go?", but no prompt that asks for a text.
 
@@ -176,7 +177,8 @@ _OF_ITSELF = regex.compile(
     rf"""
     ^(?:i|we|let\ me)\b(?:'\w+)?(?:\ \w+){{0,4}}?\ (?:to\ )?
         (?:help|assist|do\ my\ best|avoid|written|wrote|understand|{_REQUEST})(?:e?d|ing)?\b
-    | ^(?:i|we)\b.*\ (?:the|my|this|your|an?)\ (?:{_KINDS}|instructions?|question|request|task|words?|prompt)\b
+    | ^(?:i|we)\b.*\ (?:the|my|this|your|an?)\ (?:{_KINDS}|instructions?|question|request|task|words?
+        |prompt)\b
     | ^to\ answer\ (?:this|your|the)\b | ^(?:as|i'm)\ an?\ (?:\w+\ )*?(?:ai|assistant|language\ model)\b
     """,
     regex.VERBOSE,
@@ -190,8 +192,8 @@ _PERSONAL = regex.compile(
 """To such a prompt, a text in the first person may be the answer."""
 
 _CLAIMS = regex.compile(
-    r"^(?:the|my|this|your) (?:[\w'-]+ ){0,3}?(?:has|have|had|does|do|did|contains?|meets?|fits?|follows?|uses?"
-    r"|avoids?|is (?:under|within|below|short|brief|now|kept|exactly|at (?:most|least)))\b"
+    r"^(?:the|my|this|your) (?:[\w'-]+ ){0,3}?(?:has|have|had|does|do|did|contains?|meets?|fits?|follows?"
+    r"|uses?|avoids?|is (?:under|within|below|short|brief|now|kept|exactly|at (?:most|least)))\b"
 )
 """A claim about the text, if its subject is one. Its other words do not matter."""
 
@@ -200,7 +202,8 @@ _ABOUT_TEXT = regex.compile(
     rf"^(?:(?:the|my|your|this|that|these|an?|each) )?(?:[\w'-]+ )?({_KINDS})\b(?:\W+(\p{{L}})|:)"
 )
 _REFUSES = regex.compile(
-    r"\b(?:not (?:\w+ )?(?:sure|able|allowed|going)|unable|unknown|i (?:do not|don't) (?:\w+ )?(?:have|know|think|understand)"
+    r"\b(?:not (?:\w+ )?(?:sure|able|allowed|going)|unable|unknown"
+    r"|i (?:do not|don't) (?:\w+ )?(?:have|know|think|understand)"
     r"|(?:can|will) ?not|can't|won't)\b(?! (?:to )?(?:be|contain|exceed|include|mention|use)\b)"
 )
 """A refusal is an answer. That the text will not use a word is none."""
@@ -241,7 +244,8 @@ _FILLER = regex.compile(
     regex.DOTALL,
 )
 _LABELS = regex.compile(
-    r"(?:\W*\d*\W*\b(?:item|step|point|example)\b\W*\d*\W*){2,}|\W*(\p{L}+) 1(?:\W+\1 \d)+\W*|\W*1[.)](?:\s*\d[.)])*\s*"
+    r"(?:\W*\d*\W*\b(?:item|step|point|example)\b\W*\d*\W*){2,}"
+    r"|\W*(\p{L}+) 1(?:\W+\1 \d)+\W*|\W*1[.)](?:\s*\d[.)])*\s*"
 )
 """A list of labels alone: "Step 1:", "Reason 1, reason 2", "1. 2."."""
 
@@ -259,7 +263,8 @@ _TEXTS = regex.compile(
 """A prompt about texts. What it asks for may sound like talk: "A good answer is short."."""
 
 _SELF = regex.compile(
-    r"\b(?:i|we|here|below|above|my|this|your|following|follows|requested|asked)\b|\bthe (?:answer|response|reply) (?!is\b)"
+    r"\b(?:i|we|here|below|above|my|this|your|following|follows|requested|asked)\b"
+    r"|\bthe (?:answer|response|reply) (?!is\b)"
 )
 """Only with such a word a sentence is talk where the prompt asks about texts."""
 
@@ -397,35 +402,46 @@ def _is_talk(answer: str, asked: _Asked) -> bool:
 
 
 def _talks(sentence: str, asked: _Asked) -> bool:
-    """Return whether a sentence has the form of talk, and says nothing new."""
+    """Return whether a sentence is about its text or writer, or has the form of talk and says nothing new."""
     text = _plain(sentence)
-    said = words(text)
+    said = set(words(text))
     if _CODE.search(sentence):
         return False
-    if set(said) <= _ACKNOWLEDGE or _PHRASES.fullmatch(text):
-        phrase = _WANTS_PHRASE.search(asked.text) or set(said) <= asked.known
-        return asked.for_text and not phrase
+    if said <= _ACKNOWLEDGE or _PHRASES.fullmatch(text):
+        return asked.for_text and not (_WANTS_PHRASE.search(asked.text) or said <= asked.known)
     if any(words(piece) in asked.quoted for piece in QUOTED.findall(text)):
         return asked.for_text
-    if _REFUSES.search(text):
+    on_texts = asked.text.endswith("?") and _TEXTS.search(asked.text)
+    if _REFUSES.search(text) or (on_texts and not _SELF.search(text)):
         return False
-    own = _OPENING.sub("", text)
-    if asked.text.endswith("?") and _TEXTS.search(asked.text) and not _SELF.search(text):
+    return _is_of_itself(_OPENING.sub("", text), asked) or (
+        not _says_new(sentence, asked) and _has_form(sentence, text, asked)
+    )
+
+
+def _is_of_itself(text: str, asked: _Asked) -> bool:
+    """Return whether a sentence tells what its writer does, or claims something of the text asked for."""
+    if not asked.for_text:
         return False
-    if asked.for_text and (_is_of_itself(own, asked) or _claims(own, asked)):
+    if _OF_ITSELF.search(text) and not _PERSONAL.search(asked.text):
         return True
-    if _says_new(sentence, asked):
-        return False
+    named = any(_KIND.match(word) or word in asked.product for word in words(text)[1:5])
+    return named and not asked.on_text and _CLAIMS.search(text) is not None
+
+
+def _has_form(sentence: str, text: str, asked: _Asked) -> bool:
+    """Return whether a sentence without new words, given as it is and plain, has the form of talk."""
     if _QUESTION.search(text) and "question" not in asked.text:
         return True
     if _decides(sentence, asked):
         return False
+    own = _OPENING.sub("", text)
     if _names_product(own, asked):
         return True
     right = text.rstrip(".!?") in asked.text or (_APOLOGY.search(text) and _APOLOGY.search(asked.text))
     if right or not asked.for_text or _WANTS_SPEECH.search(asked.text):
         return False
-    if len(said) >= COPIED and _wants_own_words(asked):
+    if len(words(text)) >= COPIED and _wants_own_words(asked):
         return True
     return bool(_FORM.search(text) or _FORM.search(own)) or _is_demand(text, asked)
 
@@ -434,18 +450,6 @@ def _wants_own_words(asked: _Asked) -> bool:
     """Return whether an answer has to have words that the prompt lacks."""
     plain = not (asked.on_text or _PERSONAL.search(asked.text))
     return not asked.text.endswith("?") and (plain or _WANTS_PROSE.search(asked.text) is not None)
-
-
-def _is_of_itself(text: str, asked: _Asked) -> bool:
-    """Return whether a sentence offers, promises or reports what its writer does."""
-    return _OF_ITSELF.search(text) is not None and not _PERSONAL.search(asked.text)
-
-
-def _claims(text: str, asked: _Asked) -> bool:
-    """Return whether a sentence claims something about the text that was asked for."""
-    subject = words(text)[1:5]
-    named = any(_KIND.match(word) or word in asked.product for word in subject)
-    return named and not asked.on_text and _CLAIMS.search(text) is not None
 
 
 def _names_product(text: str, asked: _Asked) -> bool:
