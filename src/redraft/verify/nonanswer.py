@@ -1,10 +1,10 @@
 """Tell a text that answers nothing, whatever came before it: a first answer may be such talk, too.
 
 "Okay.", "Here is the poem:", "The poem has 20 words.", "[Your description here]", the prompt itself. A text
-is no answer if each of its sentences has the form of talk and says nothing new, or tells what its writer does,
-claims something of the text, or quotes a word that was demanded. New is a word that carries
-meaning and is neither of the prompt, nor of talk about texts, nor of courtesy; so is a number or a quotation
-of its own. "Okay." answers "Say okay." and "May I go?", but no prompt that asks for a text.
+is no answer if each of its sentences has the form of talk and says nothing new, or tells what its writer
+does, claims something of the text, or quotes a word that was demanded. New is a word that carries meaning
+and is neither of the prompt, nor of talk about texts, nor of courtesy; so is a number or a quotation of its
+own. "Okay." answers "Say okay." and "May I go?", but no prompt that asks for a text.
 
 The words are English; a copy of the prompt is found in any language. benchmarks/RESULTS.md has the error
 rates on labelled first answers (tests/data/first_answers.jsonl).
