@@ -39,7 +39,7 @@ from redraft.engines.llamacpp.restart import KeptChild
 from redraft.engines.llamacpp.tools import answers, chat_request, control_token, written_out
 from redraft.engines.local import LocalEngine, Room, Told
 from redraft.engines.messages import beyond_text, plain
-from redraft.errors import ContextError, EngineCrash, EngineError, ModelError
+from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
@@ -135,7 +135,8 @@ class LlamaCppEngine(LocalEngine):
         """Answer messages. With tools, or calls of them, llama.cpp writes the prompt and reads the answer.
 
         Raises:
-            RecordError: Besides tools, or for the template, a control token is written out.
+            RecordError: Besides tools, or for the template, a control token is written out. Or llama.cpp
+                refuses a message or a tool.
         """
         called = any(beyond_text(message) for message in messages) and self._info.tools
         if not (sampling.tools or called):
@@ -162,7 +163,7 @@ class LlamaCppEngine(LocalEngine):
         except ChildRefusal as refusal:
             if tokens := refusal.error.get("n_prompt_tokens"):
                 raise ContextError(tokens, self._context, trained=self._trained) from None
-            raise self._refused(refusal) from None
+            raise RecordError(f"llama.cpp refuses the messages or the tools: {refusal!s:.200}") from None
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""

@@ -8,7 +8,7 @@ are refused here.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -35,9 +35,10 @@ def chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[
     """Return a request to `/v1/chat/completions`, with the sampling of one to `/completion`.
 
     Raises:
-        RecordError: A tool is no function with a name, or log-probabilities are asked for too.
+        RecordError: Log-probabilities are asked for too.
     """
-    _check(sampling)
+    if sampling.logprobs:
+        raise RecordError("llama.cpp has no log-probabilities beside tools. Leave one of them out.")
     taken = (*OF_TOOLS, OF_TEMPLATE)
     beside = {name: part for name, part in (sampling.extra_body or {}).items() if name in taken}
     kept = {
@@ -50,15 +51,6 @@ def chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[
         "tools": list(sampling.tools),
         "stream_options": {"include_usage": True},
     }
-
-
-def _check(sampling: Sampling) -> None:
-    for number, tool in enumerate(sampling.tools, start=1):
-        function = tool.get("function") if tool.get("type") == "function" else None
-        if not (isinstance(function, Mapping) and isinstance(function.get("name"), str)):
-            raise RecordError(f"tool {number} is no function with a name, and llama.cpp takes no other.")
-    if sampling.logprobs:
-        raise RecordError("llama.cpp has no log-probabilities beside tools. Leave one of them out.")
 
 
 async def answers(
