@@ -272,10 +272,10 @@ def _seeds_in(folder: Path, wanted: Collection[Way]) -> tuple[list[dict[Way, Pat
 
 
 def _no_runs(folder: Path) -> UsageError:
-    return UsageError(
-        f"{folder} has no runs to compare.",
-        hint="Make them: redraft diagnose --run ifeval ifeval.jsonl -o runs/ --model default",
-    )
+    hint = "Make them: redraft diagnose --run ifeval ifeval.jsonl -o runs/ --model default"
+    if folder.name.startswith("seed-"):
+        hint = f"Give the folder of all seeds: redraft diagnose {folder.parent}"
+    return UsageError(f"{folder} has no runs to compare.", hint=hint)
 
 
 def _ways_in(folder: Path) -> dict[Way, Path]:

@@ -191,7 +191,10 @@ def _check_name(file: _File, owners: Mapping[str, Mapping[str, set[Path]]]) -> _
                 first = f"{where}: the answer {answer_id!r} is of {name} by the name of this file, "
                 first += f"and of {model} by that of {other}."
     if differ and len(differ) >= len(agree):
-        hint = "One of the names is in reverse: rename it, or say whose the answers are: --answers FILE"
+        hint = (
+            "One of the names is in reverse, or has another name of a model. Rename that file, or say whose "
+        )
+        hint += "the answers are: --answers FILE"
         raise RecordError(first, hint=hint)
     return file
 
