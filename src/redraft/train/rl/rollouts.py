@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -147,7 +148,8 @@ class Rollouts:
             self._say(line)
 
     def _add_step(self, kl: float) -> None:
-        self._tell(self._watch.add_step(kl, self._epoch))
+        """Add how far the steps took the policy, over all processes: they go on or end together."""
+        self._tell(self._watch.add_step(fmean(gathered(kl)), self._epoch))
 
     def _check_last_step(self) -> None:
         """Measure how far the last step of a rollout batch went. Other steps are measured by the next."""
