@@ -86,7 +86,16 @@ def test_a_flag_below_its_range_is_refused(
         fill_in(flags)
 
 
-NOT_OPTIONS = {"schema", "tools", "extra_body", "extra_headers", "logprobs", "unset", "call_id"}
+NOT_OPTIONS = {
+    "schema",
+    "tools",
+    "extra_body",
+    "extra_headers",
+    "logprobs",
+    "top_logprobs",
+    "unset",
+    "call_id",
+}
 
 
 def test_the_defaults_are_those_that_engines_and_chains_have() -> None:

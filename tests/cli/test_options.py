@@ -95,7 +95,7 @@ def test_an_idle_judge_of_the_config_file_is_not_opened(
 @pytest.mark.parametrize(
     ("verb", "defaults"),
     [
-        (["answer"], ["[task]", "most revisions [3]", "a feedback [--max-tokens]", "greedy [0.7]", "[2048]"]),
+        (["answer"], ["[task]", "most revisions [3]", "a feedback [--max-tokens]", "greedy [0.7;", "[2048;"]),
         (
             ["generate", "chains"],
             ["[teacher]", "most revisions [4]", "a feedback [256]", "greedy [1.0]", "[512]"],

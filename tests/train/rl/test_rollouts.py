@@ -321,8 +321,8 @@ def test_a_run_that_resumes_at_any_checkpoint_has_the_curve_of_an_unbroken_one(
     tmp_path: Path, step: int, method: dict[str, Any]
 ) -> None:
     settings = {"target": 1.0, "scale_reward": "running", **method}
-    loop(tmp_path / "whole", rollouts(tmp_path / "whole", policy(**settings))).run()
-    again = loop(tmp_path / "again", rollouts(tmp_path / "again", policy(**settings)))
+    loop(tmp_path / "whole", rollouts(tmp_path / "whole", policy(**settings)), learning_rate=3e-3).run()
+    again = loop(tmp_path / "again", rollouts(tmp_path / "again", policy(**settings)), learning_rate=3e-3)
     again.folder.mkdir()
     (again.folder / LOG).write_bytes((tmp_path / "whole" / LOG).read_bytes())
     kept = again.folder / f"checkpoint-{step}"

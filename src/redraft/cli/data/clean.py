@@ -106,13 +106,16 @@ FEWEST = 0.05
 
 
 def _check_kept(output: common.DataOutput) -> None:
-    """End with status 1 if hardly a record is left."""
+    """End with status 1 if rules leave hardly a record. What cannot be read is told elsewhere."""
     from redraft.cli.shell import tell
+    from redraft.collect.clean.dropped import UNREADABLE
     from redraft.collect.clean.rules import NAMES
 
-    total = output.kept + output.gone.counts.total()
+    dropped = output.gone.counts.copy()
+    del dropped[UNREADABLE]
+    total = output.kept + dropped.total()
     if output.kept < FEWEST * total:
-        [(rule, number)] = output.gone.counts.most_common(1)
+        [(rule, number)] = dropped.most_common(1)
         tell(
             f"{output.kept:,} of {total:,} records are left: {rule} dropped {number:,}.",
             f"If the rule does not fit this data: --skip {rule}" if rule in NAMES else None,
