@@ -92,6 +92,41 @@ def test_output_turns_validation_errors_into_feedback() -> None:
     assert chain.prompt.instruction == "Who was Ada?"
 
 
+@pytest.mark.parametrize(
+    ("output", "reply", "value"),
+    [
+        (Person | None, "null", None),
+        (str, '""', ""),
+        (str, '"…"', "…"),
+        (bool, "false", False),
+        (int, "0", 0),
+    ],
+)
+def test_json_of_the_type_is_an_answer_and_no_talk(output: Any, reply: str, value: Any) -> None:
+    chain = redraft.revise("Who?", model=ScriptedEngine([reply]), output=output)
+    assert (chain.stop, chain.passed, chain.echoes, chain.value) == ("passed", True, 0, value)
+
+
+def test_json_that_fits_a_schema_is_an_answer_and_no_talk(tmp_path: Path) -> None:
+    (tmp_path / "schema.json").write_text('{"type": ["object", "null"]}')
+    check = f"2*json-schema:{tmp_path / 'schema.json'}"
+    chain = redraft.revise("Who?", model=ScriptedEngine(["null"]), checks=[check])
+    assert (chain.stop, chain.passed) == ("passed", True)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_a_first_answer_that_is_talk_is_not_told_of_a_criticism(native: bool) -> None:
+    engine = ScriptedEngine(["How can I help you?", "Ada."], native=native)
+    chain = redraft.revise(
+        "Who wrote the first program?", model=engine, checks=["contains:Ada"], max_revisions=1
+    )
+    first = chain.steps[0]
+    assert first.echo
+    assert first.feedback
+    assert "does not answer" in first.feedback.text
+    assert "criticism" not in first.feedback.text
+
+
 def test_output_that_never_fits_has_no_value() -> None:
     chain = redraft.revise("Who?", model=ScriptedEngine(["nobody"]), output=Person, max_revisions=1)
     assert chain.value is None

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from redraft.chain import Prompt
 from redraft.engines.scripted import ScriptedEngine
-from redraft.revision.prompts import DEFAULT, ECHOED, Wording
+from redraft.revision.prompts import DEFAULT, ECHOED, TALK, Wording
 from redraft.verify.base import run_check
 from redraft.verify.echo import echoes
 from redraft.verify.output import from_type
@@ -50,6 +50,7 @@ LABELLED = Path(__file__).parent.parent / "data" / "echoes.jsonl"
         "The answer is 6. I made an error. I will correct the mistake and check the answer again.",
         "Write it again, mended.",
         ECHOED,
+        TALK,
         DEFAULT.requests[1],
     ],
 )

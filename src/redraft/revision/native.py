@@ -403,7 +403,7 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
     if state.spent():
         return "budget"
     if echo:
-        yield from stream.force(_external(index, prompts.ECHOED))
+        yield from stream.force(_external(index, state.on_talk))
         return None
     if results and not all_passed(results):
         yield from stream.force(_external(index, prompts.complaint(results, cut=False)))

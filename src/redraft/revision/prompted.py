@@ -181,7 +181,7 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
     """Add the feedback of checks alone, or that of an echo."""
     step = state.steps[-1]
     if step.echo:
-        state.criticised(Feedback(text=prompts.ECHOED, verdict="revise", by="checks"))
+        state.criticised(Feedback(text=state.on_talk, verdict="revise", by="checks"))
     elif results:
         good = _good(state, results)
         text = "" if good else prompts.complaint(results, cut=step.finish == "max_tokens")

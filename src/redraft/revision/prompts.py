@@ -23,6 +23,9 @@ from redraft.engines.base import Message
 from redraft.engines.messages import message_of
 from redraft.errors import UsageError
 
+TALK = "The reply does not answer. Revision is needed."
+"""What is said of a first answer that is talk: there is no criticism yet that it could repeat."""
+
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
 CUT = "The answer was cut off before its end because it is too long."
 
@@ -98,7 +101,7 @@ class Wording:
             for literal, *_ in Formatter().parse(template)
             for piece in _BLANK.split(literal)
         ]
-        return (*filter(None, pieces), ECHOED, CUT)
+        return (*filter(None, pieces), TALK, ECHOED, CUT)
 
 
 def _check_template(name: str, template: Any) -> None:

@@ -32,7 +32,7 @@ from redraft.engines.base import EngineInfo, Message, Sampling
 from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.budget import Budget
-from redraft.revision.prompts import DEFAULT, Wording, filled
+from redraft.revision.prompts import DEFAULT, ECHOED, TALK, Wording, filled
 from redraft.verify.echo import echoes, talks
 from redraft.verify.nonanswer import answers_nothing
 
@@ -73,6 +73,7 @@ class Plan:
         judge: The engine that `judge:` checks ask.
         demand: What is added to the prompt: the demands of checks. Empty for nothing.
         schema: The JSON Schema that answers must fit, for engines that can keep to it.
+        fits: Says of an answer whether it is JSON for a type or schema that is checked. Such is never talk.
         stop: Texts that end an answer.
         tools: Tools that an answer may call.
         wording: How a model is asked to criticise and to revise.
@@ -100,6 +101,7 @@ class Plan:
     system: str | None = None
     demand: str = ""
     schema: Mapping[str, Any] | None = None
+    fits: Callable[[str], bool] = lambda _: False
     stop: tuple[str, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     wording: Wording = DEFAULT
@@ -354,6 +356,9 @@ class State:
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
         """Return whether a text that follows these steps is talk instead of an answer (`verify.echo`)."""
+        return self._is_talk(answer, before) and not self.plan.fits(answer)
+
+    def _is_talk(self, answer: str, before: Sequence[Step]) -> bool:
         prompt, demand = self.plan.prompt, self.plan.demand
         if not before:
             return talks(answer, prompt.text, demand)
@@ -362,6 +367,11 @@ class State:
         sent = [filled(self.plan.wording.revise, found=text, prompt="") for text in feedback]
         heard = (*feedback, *sent, *self.plan.wording.requests, demand)
         return answers_nothing(answer, prompt.text, demand) or echoes(answer, heard, topic)
+
+    @property
+    def on_talk(self) -> str:
+        """The feedback on a last answer that is talk."""
+        return ECHOED if self.revisions else TALK
 
     def request(self, what: Literal["criticise", "revise"], found: str = "", **more: str) -> Message:
         """Return the request for a criticism or the next answer, with more places of the template.
