@@ -159,6 +159,7 @@ def test_a_bad_file_is_named_and_the_others_are_described(tmp_path: Path, review
     assert result.exit_code == 2
     assert result.stdout.startswith("new against old: 3 questions") or result.stdout.startswith("A against B")
     assert f"left out: {bad}:1: not JSON" in " ".join(result.stderr.split())
+    assert "Correct or delete that line." in result.stderr
     assert "bad.jsonl" in page.read_text().partition("left out")[2]
     found = json.loads(run(bad, reviews, "--json").stdout)
     assert ["bad.jsonl" in each for each in found["left_out_files"]] == [True]

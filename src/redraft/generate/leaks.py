@@ -81,8 +81,8 @@ class DroppedFile:
         for number, _, line in own_lines(self.path, "dropped chains", lambda record: "steps" in record):
             yield Chain.from_json(line, where=f"{self.path}:{number}")
 
-    def tidy(self, done: Container[str]) -> Iterator[Chain]:
-        """Remove the chains that are not done, and yield the others.
+    def tidy(self, done: Container[str]) -> None:
+        """Remove the chains that are not done.
 
         A run that was killed may have left one, and an output that is gone all of its own.
 
@@ -97,7 +97,6 @@ class DroppedFile:
                 for chain in self.chains():
                     if chain.id in done:
                         file.write(f"{chain.to_json()}\n".encode())
-                        yield chain
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror}.") from None
 

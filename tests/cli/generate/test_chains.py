@@ -491,6 +491,9 @@ def test_refusals_are_dropped_into_a_file_of_their_own() -> None:
     assert "| refusals | none; 2 more chains dropped for one |" in card()
     stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
     assert "2 chains dropped because of a refusal" in " ".join(stats.output.split())
+    same = generate([], "--refusals", "drop")
+    assert "answers    1 in out.jsonl, 1 of them from before" in same.output
+    assert "dropped    2 chains with a refusal: 1 best answer, 1 feedback, in out" in same.output
     again = generate([], "--refusals", "keep")
     assert again.exit_code == 0, again.output
     assert len(chains()) == 1

@@ -180,12 +180,11 @@ def _making(
 
     files = {reason: DroppedFile(out, reason) for reason in REASONS}
     drops = {"leaks": bool(of_run["drop_leaks"]), "refusals": of_run["refusals"] == "drop"}
-    counts, dropped = ChainCounts(), {reason: ChainCounts() for reason in REASONS}
+    counts = ChainCounts()
 
     def begin(done: Container[str]) -> None:
-        for reason, file in files.items():
-            for chain in file.tidy(done):
-                dropped[reason].add(chain)
+        for file in files.values():
+            file.tidy(done)
 
     def finished(chain: Chain, record: Chain) -> Chain | None:
         chain = making.finished(chain, record)
@@ -194,11 +193,10 @@ def _making(
         if reason is None:
             return chain
         files[reason].add(chain)
-        dropped[reason].add(chain)
         return None
 
     def rows() -> list[tuple[str, str]]:
-        found = []
+        found, dropped = [], _dropped(files)
         for reason, gone in dropped.items():
             if gone.chains:
                 usage, usd = gone.usage, gone.usage.cost_usd
@@ -225,20 +223,26 @@ def _making(
     )
 
 
+def _dropped(files: Mapping[str, DroppedFile]) -> dict[str, ChainCounts]:
+    """Count the chains dropped for each reason, in this run and before."""
+    from redraft.generate.chains import ChainCounts
+
+    dropped = {reason: ChainCounts() for reason in files}
+    for reason, file in files.items():
+        for chain in file.chains():
+            dropped[reason].add(chain)
+    return dropped
+
+
 def _end(out: Path, counts: ChainCounts, files: Mapping[str, DroppedFile], of_run: Mapping[str, Any]) -> None:
     """Write the card of an output, or say why not. Say if licences clash. The run did its work either way."""
     from redraft.cli.shell import tell
     from redraft.errors import OutputError
     from redraft.generate.card import write_card
     from redraft.licences import clash, remark
-    from redraft.revision.summary import Summary
 
     try:
-        dropped = {reason: Summary() for reason in files}
-        for reason, file in files.items():  # a run that finds nothing to do has not read them before
-            for chain in file.chains():
-                dropped[reason].add(chain)
-        write_card(out, counts, dropped, {**USUAL, "accept_score": ACCEPT_SCORE}, of_run)
+        write_card(out, counts, _dropped(files), {**USUAL, "accept_score": ACCEPT_SCORE}, of_run)
     except OutputError as error:
         tell(error.message, error.hint)
     if clash(counts.sources):

@@ -42,7 +42,10 @@ _ENDINGS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
-_BROKEN = f"{_NOT_JSON}\nredraft data import FILE -o OTHER.jsonl leaves broken lines out."
+_BROKEN = (
+    f"{_NOT_JSON}\nCorrect or delete that line. Of prompts, conversations and chains, "
+    "redraft data import FILE -o OTHER.jsonl leaves it out."
+)
 
 
 def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
