@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from redraft.chain import Chain, Prompt
 from redraft.cli import app
 from redraft.collect.mix.recipe import read_recipe
 from redraft.collect.sources.published import SOURCES
@@ -45,6 +46,23 @@ def recipe(tmp_path: Path) -> Path:
 
 def merge(*args: object) -> Result:
     return CliRunner().invoke(app, ["data", "merge", *map(str, args), "-j", "1"], prog_name="redraft")
+
+
+def test_a_licence_of_a_part_that_its_records_do_not_take_is_said(tmp_path: Path) -> None:
+    origin = {"dataset": "birds", "licence": "CC-BY-4.0"}
+    own = Chain(id="a", prompt=Prompt(instruction="Hi"), meta={"origin": origin})
+    bare = [{"instruction": "Hi", "output": "x"}]
+    (tmp_path / "own.jsonl").write_text(own.to_json())
+    (tmp_path / "bare.jsonl").write_bytes(b"".join(map(to_line, bare)))
+    path = tmp_path / "mix.yaml"
+    for licence, said in (("MIT", 1), ("cc by 4.0", 0)):
+        parts = f"{{file: own.jsonl, licence: {licence}}}, {{file: bare.jsonl, licence: MIT}}"
+        path.write_text(f"parts: [{parts}]")
+        result = merge(path, "-o", tmp_path / "out.jsonl", "--force", "-q")
+        assert result.exit_code == 0, result.stderr
+        told = " ".join(result.stderr.split())
+        assert told.count("own: its records keep their own licence, CC-BY-4.0: the recipe's, MIT, is") == said
+        assert "bare: its records" not in told
 
 
 def test_a_missing_part_stops_and_says_where_to_get_it(recipe: Path, tmp_path: Path) -> None:

@@ -87,6 +87,12 @@ def merge(
         output.kept = sum(each.count for each in taken)
     if not flags.quiet:
         _say(taken, output.gone.lines())
+    for each in taken:
+        if own := _own_licences(each):
+            tell(
+                f"{each.part.name}: its records keep their own licence, {', '.join(own)}: the recipe's, "
+                f"{each.part.licence}, is for records without one."
+            )
     if clash(sources := sources_in(taken)):
         tell(remark(sources))  # a quiet run says it too
 
@@ -130,6 +136,17 @@ def _say(taken: Sequence[Taken], dropped: Sequence[str]) -> None:
             )
     if not clash(sources := sources_in(taken)) and (text := remark(sources)):
         tell(text)
+
+
+def _own_licences(taken: Taken) -> list[str]:
+    """Return the licences of taken records that hold in place of the one that the recipe gives their part."""
+    from redraft.licences import UNKNOWN, Source, ids_of
+
+    def ids(licence: str) -> set[str]:
+        return set(ids_of([Source("data", "", licence)]))
+
+    given = taken.part.licence
+    return [each for each in sorted(taken.licences) if given != UNKNOWN and ids(each) != ids(given)]
 
 
 def _remark(taken: Taken) -> str:
