@@ -56,7 +56,9 @@ def reply_to(messages: list[dict[str, str]]) -> str:
     last = messages[-1]["content"]
     if "Task 1\n" in last or "nstructions" in last or "Classification:" in last or "examples" in last:
         return teach(messages)
-    return "It is 4. [[8, 7]] 9/10. Revision is not needed."
+    if "score_1" in str(messages):
+        return '{"review": "The first is better.", "score_1": 8, "score_2": 7}'
+    return "It is 4. Revision is not needed."
 
 
 @pytest.fixture(autouse=True)
