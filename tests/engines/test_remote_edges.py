@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from redraft import revise
 from redraft.config import Key
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
@@ -20,6 +21,7 @@ from tests.engines.fake_server import (
     error_reply,
     event,
     json_reply,
+    models_reply,
     sse_reply,
 )
 from tests.engines.remote.test_engine import (
@@ -163,3 +165,15 @@ def test_tokens_that_are_none(server: FakeServer) -> None:
     remote = RemoteEngine(server.url, "m", token_ids=True)
     with pytest.raises(ServerError, match="not of the OpenAI protocol"):
         asyncio.run(closing(remote, remote.encode("a")))
+
+
+@pytest.mark.parametrize("budget", [{"usd": 1}, {"tokens": 1_000_000}])
+def test_a_generous_budget_asks_for_no_more_than_the_server_gives(
+    server: FakeServer, budget: dict[str, float]
+) -> None:
+    said = "max_tokens is too large: 1000000. This model supports at most 16384 completion tokens"
+    server.on(MODELS, models_reply("m"))
+    server.on(CHAT, error_reply(400, said), chat_reply("Rain is water."))
+    chain = revise("What is rain?", model=f"{server.url}#m", price="1,1", budget=budget, max_revisions=0)
+    assert (chain.answer, chain.stop) == ("Rain is water.", "max_revisions")
+    assert [request.json["max_tokens"] for request in server.asked(CHAT)] == [1_000_000, 16384]

@@ -239,6 +239,20 @@ class TestDialects:
         assert chat(engine(server))[-1].finish == "context"
         assert server.requests[1].json["max_tokens"] == 60
 
+    def test_a_servers_own_limit_of_max_tokens_is_kept_to_from_then_on(self, server: FakeServer) -> None:
+        said = "max_tokens is too large: 50000. This model supports at most 16384 completion tokens"
+        server.on(CHAT, error_reply(400, said), chat_reply("a", finish="length"))
+        twice = engine(server)
+
+        async def ask_twice() -> list[str | None]:
+            return [
+                (await collected(twice.chat(ASK, Sampling(max_tokens=most))))[-1].finish
+                for most in (50000, 40000)
+            ]
+
+        assert asyncio.run(closing(twice, ask_twice())) == ["max_tokens", "max_tokens"]
+        assert [request.json["max_tokens"] for request in server.requests] == [50000, 16384, 16384]
+
     def test_token_ids_of_vllm(self, server: FakeServer) -> None:
         server.on(MODELS, models_reply("m", owned_by="vllm", max_model_len=2048))
         server.on("GET /version", json_reply({"version": "0.11.0"}))

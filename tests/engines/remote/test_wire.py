@@ -216,6 +216,7 @@ def test_about_model(message: str, about_model: bool) -> None:
         ("maximum context length is 9 tokens. However, you requested 15 (8 in the messages, 7 in it)", 8, 9),
         ("'max_tokens' or 'max_completion_tokens' is too large: 2048. This model's maximum context length is 2048 tokens and your request has 30 input tokens (2048 > 2048 - 30).", 30, 2048),  # noqa: E501
         ("OpenAIException - request (4534 tokens) exceeds the available context size (2048 tokens), try increasing it", 4534, 2048),  # noqa: E501
+        ("Requested token count exceeds the model's maximum context length of 90 tokens. You requested a total of 99 tokens: 59 tokens from the input messages and 40 tokens for the completion.", 59, 90),  # noqa: E501
         ("max_tokens must be positive", None, None),
     ],
 )  # fmt: skip
@@ -250,10 +251,32 @@ class TestAdapted:
         body = adapted(self.BODY, complaint(said))
         assert body == {**self.BODY, "max_tokens": 2018}
 
-    def test_half_where_the_prompt_was_not_counted_to_its_end(self) -> None:
+    def test_an_estimate_and_then_half_where_the_prompt_was_not_counted_to_its_end(self) -> None:
         said = "maximum context length is 2100 tokens. Your prompt contains at least 53 input tokens"
         body = adapted(self.BODY, complaint(said))
-        assert body == {**self.BODY, "max_tokens": 1024}
+        assert body == {**self.BODY, "max_tokens": 2036}
+        assert adapted(body, complaint(said)) == {**self.BODY, "max_tokens": 1018}
+
+    @pytest.mark.parametrize(
+        ("said", "most"),
+        [
+            ("max_tokens is too large: 1000000. This model supports at most 16384 completion tokens, whereas you provided 1000000.", 16384),  # noqa: E501
+            ("max_tokens is 1000000, and this server allows 16,384 at most.", 16384),
+            ("max_tokens=1000000cannot be greater than max_model_len=max_total_tokens=2048. Please request fewer output tokens.", 2048),  # noqa: E501
+            ("`max_tokens` must be less than or equal to `32768`, the maximum value for `max_tokens`", 32768),
+            ("Invalid max_tokens value, the valid range of max_tokens is [1,8192]", 8192),
+            ("max_tokens: 1000000 > 64000, the maximum number of output tokens for swift-3-2024-08-06", 64000),  # noqa: E501
+        ],
+    )  # fmt: skip
+    def test_a_length_beyond_the_servers_own(self, said: str, most: int) -> None:
+        body = {**self.BODY, "max_tokens": 1_000_000}
+        assert adapted(body, complaint(said)) == {**self.BODY, "max_tokens": most}
+
+    @pytest.mark.parametrize(
+        "said", ["max_tokens is 2048, and must be positive", "max_tokens is wrong: see chapter 3"]
+    )
+    def test_a_complaint_about_max_tokens_that_names_no_limit(self, said: str) -> None:
+        assert adapted(self.BODY, complaint(said)) is None
 
     @pytest.mark.parametrize("prompt", [2040, 2048, 5000])
     def test_a_prompt_that_leaves_no_room(self, prompt: int) -> None:
@@ -267,7 +290,7 @@ class TestAdapted:
     def test_adapting_comes_to_an_end(self, prompt: int, context: int, at_least: bool) -> None:
         found = Complaint("", prompt_tokens=prompt, at_least=at_least, context=context)
         body: dict[str, Any] | None = self.BODY
-        for _ in range(9):  # 2,048 halved until it is below 16
+        for _ in range(10):  # an estimate, and then half until it is below 16
             body = body and adapted(body, found)
         assert body is None
 

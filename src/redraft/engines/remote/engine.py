@@ -49,6 +49,7 @@ from redraft.engines.remote.wire import (
     completion_body,
     estimated_counts,
     in_dialect,
+    length_of,
     read_chunk,
     read_complaint,
     tool_calls,
@@ -116,6 +117,7 @@ class RemoteEngine:
         )
         # Fields that the server refuses: with one schema, or, under the empty key, in every request.
         self._refused: defaultdict[str, set[str]] = defaultdict(set)
+        self._most: float = inf  # new tokens that the server allows, as far as it has said
         self._schemas, self._llamacpp = SchemaWatch(), False
 
     @classmethod
@@ -249,7 +251,7 @@ class RemoteEngine:
                     f"{self._server.host}#{self._info.name}", reply.text, reply.finish or "stop"
                 )
             yield replace(
-                reply.last(sent, limit, self._info.context, allowance),
+                reply.last(sent, min(limit, self._most), self._info.context, allowance),
                 text=halves.end(),
                 aside=self._server.clean(reply.aside),
                 tool_calls=tool_calls(reply.calls) if sampling.tools else (),
@@ -285,6 +287,8 @@ class RemoteEngine:
         if self._info.token_ids:
             body = {**body, "return_token_ids": True}
         schema = repr(sampling.schema)
+        if body.get("max_tokens", 0) > self._most:
+            body = {**body, "max_tokens": self._most}
         body = in_dialect(body, self._refused[""] | self._refused.get(schema, set()))
         refusals: list[tuple[Set[str], Refusal, Body]] = []
         while True:
@@ -301,7 +305,7 @@ class RemoteEngine:
             body = changed
 
     def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal, Body]]) -> None:
-        """Leave fields out of later requests, now that the server takes one without them.
+        """Leave fields out of later requests, or keep to a limit, now that the server takes one like that.
 
         A complaint may name a field and mean another: then the request without it is refused as well.
 
@@ -310,6 +314,8 @@ class RemoteEngine:
             refusals: The fields that were left out, the refusal that named them, and the next request.
         """
         for gone, refusal, changed in refusals:
+            if not (gone or refusal.complaint.counted):
+                self._most = min(self._most, length_of(changed) or inf)
             of_schema = bool(gone & {"response_format", "tool_choice"})
             refused = self._refused[schema if of_schema else ""]
             if of_schema and not gone <= refused:  # another call may have been told the same
@@ -544,7 +550,7 @@ class _Reply:
         """
         counts = self.counts
         finish = self.finish or "stop"
-        length = counts.completion if counts else sent.get("max_tokens", sent.get("max_completion_tokens"))
+        length = counts.completion if counts else length_of(sent)
         full = length is not None and length < limit
         if limit == inf:
             full = counts is not None and context is not None and counts.total >= context

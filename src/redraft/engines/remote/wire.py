@@ -328,6 +328,11 @@ class Complaint:
     context: int | None = None
 
     @property
+    def counted(self) -> bool:
+        """Whether it gives the lengths of prompt and context."""
+        return self.context is not None and self.prompt_tokens is not None
+
+    @property
     def about_model(self) -> bool:
         """Whether the model does not exist."""
         return "model_not_found" in self.code or bool(_NO_MODEL.search(self.message))
@@ -358,7 +363,8 @@ _CONTEXT = re.compile(r"(?:maximum )?context (?:length|size|window)\D{0,12}(\d{1
 _PROMPT = re.compile(
     r"(at least )?\b(\d{1,9}) (?:input tokens|in (?:the|your) (?:messages|prompt))"
     r"|resulted in (\d{1,9}) tokens"
-    r"|request \((\d{1,9}) tokens\)",
+    r"|request \((\d{1,9}) tokens\)"
+    r"|(\d{1,9}) tokens from the input",
     re.I,
 )
 
@@ -392,6 +398,12 @@ def _complaint(error: Mapping[str, Any]) -> Complaint:
     )
 
 
+def length_of(body: Body) -> int | None:
+    """Return the most new tokens that a request asks for, under either name; None if it does not say."""
+    length: int | None = body.get("max_tokens", body.get("max_completion_tokens"))
+    return length
+
+
 def in_dialect(body: Body, refused: Collection[str]) -> Body:
     """Return a request without the fields that the server refused.
 
@@ -411,8 +423,9 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
     else.
 
     Three differences do not change the result: some servers refuse a field that asks for extra numbers, newer
-    OpenAI models want `max_completion_tokens`, and vLLM refuses a `max_tokens` that does not fit behind the
-    prompt. A server that has no JSON schemas is asked for the call of a tool, and then for a plain answer.
+    OpenAI models want `max_completion_tokens`, and others refuse a `max_tokens` that does not fit behind the
+    prompt, or is above a limit of their own. A server that has no JSON schemas is asked for the call of a
+    tool, and then for a plain answer.
     """
     if "response_format" in body and _OF_SCHEMA.search(complaint.message):
         return in_dialect(body, {"response_format"})
@@ -424,20 +437,40 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
     if "max_tokens" in body and "max_completion_tokens" in complaint.message and complaint.context is None:
         return in_dialect(body, {"max_tokens"})
     name = "max_tokens" if "max_tokens" in body else "max_completion_tokens"
-    room = _room(complaint, body.get(name, 0))
+    room = _room(complaint, body, body.get(name, 0))
     return {**body, name: room} if room else None
 
 
 _OF_SCHEMA = re.compile(r"response_format|json.?schema|\bschema\b|grammar|structured", re.I)
 _OF_TOOLS = re.compile(r"tool|function|json.?schema|\bschema\b|grammar|structured", re.I)
+_OF_LENGTH = re.compile(r"\bmax_(completion_|new_|output_)?tokens|\b(completion|output) tokens", re.I)
+_NUMBER = re.compile(r"(?<![\w.-])(?:\d{1,3}(?:,\d{3})++|\d{1,9})(?!\w|[.-]\w)")
+"""A number that stands by itself: no part of a model's name or of a date."""
 
 _LEAST_ROOM = 16
 """With room for fewer tokens than this, the context counts as full."""
 
+_TEMPLATE = 64
+"""Tokens that a chat template may add. Those of Qwen and Llama add 20 to 40."""
 
-def _room(complaint: Complaint, asked: int) -> int | None:
-    """Return the number of new tokens to ask for instead, or None if that would not help."""
+
+def _room(complaint: Complaint, body: Body, asked: int) -> int | None:
+    """Return the number of new tokens to ask for instead, or None if that would not help.
+
+    vLLM counts no further than the prompt may be long ("at least"): there an estimate of the prompt, twice as
+    long as likely, is tried first, and then half of what was asked for.
+    """
     if complaint.context is None or complaint.prompt_tokens is None:
-        return None
-    room = asked // 2 if complaint.at_least else complaint.context - complaint.prompt_tokens
+        room = _named(complaint.message, asked)
+    elif not complaint.at_least:
+        room = complaint.context - complaint.prompt_tokens
+    else:
+        room = complaint.context - 2 * estimated_counts(body, 0).prompt - _TEMPLATE
+        room = room if _LEAST_ROOM <= room < asked else asked // 2
     return room if _LEAST_ROOM <= room < asked else None
+
+
+def _named(message: str, asked: int) -> int:
+    """Return the limit of new tokens that a message names: the largest number below what was asked for."""
+    numbers = _NUMBER.findall(message) if _OF_LENGTH.search(message) else []
+    return max((n for n in (int(number.replace(",", "")) for number in numbers) if n < asked), default=0)
