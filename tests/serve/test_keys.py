@@ -221,6 +221,18 @@ def test_a_day_has_a_budget(
     assert replies[2].headers["Retry-After"] == "21600"
 
 
+def test_a_text_is_paid_at_the_price_that_the_server_was_given(tmp_path: Path) -> None:
+    keys = read(f"{ALICE} usd-per-day=0.000001\n", tmp_path)
+    models = {"plain": {**plain(ScriptedEngine(["12345678"])), "price": "1,1"}}
+    with served(models, keys=keys) as server:
+        body = {"model": "plain", "prompt": "Rain is", "max_tokens": 8}
+        asked = [
+            httpx.post(f"{server.url}/completions", json=body, headers=bearer(ALICE)).status_code
+            for _ in range(2)
+        ]
+    assert asked == [200, 429]
+
+
 @pytest.mark.parametrize("setting", ["requests-per-day=2", "tokens-per-day=20", "usd-per-day=0.000035"])
 def test_a_restart_goes_on_with_the_day_of_the_request_log(
     setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from redraft.engines.price import Price
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
 from redraft.serve import completions, responses
@@ -33,7 +34,7 @@ from redraft.serve.requests import (
 )
 from redraft.verify import pattern
 from redraft.verify.kinds import CHECK_KINDS, COMPUTED
-from tests.serve.running import HI, Server, both, plain, served
+from tests.serve.running import HI, SHORT, Server, both, plain, served
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"revision": {"min": 2, "max": 1}}, "revision"),
     ({"revision": {"budget": {"tokens": 0}}}, "revision.budget"),
     ({"revision": {"budget": {"minutes": 3}}}, "revision.budget"),
-    ({"revision": {"budget": {"usd": 1}}}, "revision"),
+    ({"revision": {"budget": {"usd": 1}}}, "revision.budget.usd"),
     ({"revision": {"checks": "words<=5"}}, "revision.checks"),
     ({"revision": {"checks": [5]}}, "revision.checks"),
     ({"revision": {"checks": ["words<=5"] * 33}}, "revision.checks"),
@@ -127,6 +128,21 @@ def test_a_wrong_value_is_named(server: Server, body: dict[str, Any], param: str
     error = refused(reply)
     assert (reply.status_code, error["param"], error["type"]) == (400, param, "invalid_request_error")
     assert error["code"] == "invalid_value"
+
+
+@pytest.mark.parametrize("priced", [{"price": "1,1"}, {"price": Price(1, 1)}, {"engine": Price(1, 1)}])
+def test_money_is_a_budget_where_the_model_has_a_price(priced: dict[str, Any]) -> None:
+    one = ScriptedEngine([SHORT, "Shorten it.", "Rain is water."], price=priced.pop("engine", None))
+    with served({"plain": {"model": one, **priced}}) as running:
+        reply = running.post({"revision": {"budget": {"usd": 0.000001}, "max": 1}, "redraft": True})
+    assert reply.json()["redraft"]["stop"] == "budget"
+
+
+def test_a_budget_of_money_without_a_price_is_told_to_a_client(server: Server) -> None:
+    message = refused(server.post({"revision": {"budget": {"usd": 0.01}}}))["message"]
+    assert "'plain'" in message
+    assert "revision.budget.tokens" in message
+    assert not any(word in message for word in ("--price", "Price(", "config", "default"))
 
 
 @pytest.mark.parametrize(
@@ -286,6 +302,7 @@ def test_other_paths_have_errors_of_the_same_shape(
 ) -> None:
     reply = httpx.request(method, server.root + path)
     assert reply.status_code == status
+    assert ("Use POST." in refused(reply)["message"]) == (status == 405)
     assert refused(reply)["type"] == "invalid_request_error"
 
 
@@ -389,6 +406,14 @@ def test_checks_that_run_or_read_something_are_never_taken(
     assert f"the check {kind!r} cannot be used here" in error["message"]
     assert error["param"] == "revision.checks"
     assert not made.exists()
+
+
+def test_an_unknown_check_is_answered_with_those_that_are_taken(server: Server) -> None:
+    message = refused(server.post({"revision": {"checks": ["any(word<=5)"]}}))["message"]
+    assert "Did you mean 'words'?" in message
+    assert not ({*CHECK_KINDS} - {*COMPUTED}) & {*re.split(r"[ :]", message)}
+    message = refused(server.post({"revision": {"checks": ["rewards:x"]}}))["message"]
+    assert "reward'" not in message
 
 
 def test_every_kind_of_check_was_decided_on() -> None:

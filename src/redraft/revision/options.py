@@ -346,9 +346,20 @@ def check_prices(options: Mapping[str, Any]) -> None:
     Raises:
         UsageError: A model has no price.
     """
-    usd = (budget_of(options.get("budget")) or Budget()).usd
-    if usd is None:
+    if (found := unpriced(options)) is None:
         return
+    role, name = found
+    give = "--price PROMPT,COMPLETION, price=Price(prompt, completion), or " if role == "model" else ""
+    raise UsageError(
+        f"a limit of {_usd(options)} USD needs the price of the {role} {name!r}.",
+        hint=f'Give USD per million tokens: {give}[prices."host#model"] in the config file.',
+    )
+
+
+def unpriced(options: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return role and name of a model whose price a budget of money lacks, as `check_prices` finds it."""
+    if _usd(options) is None:
+        return None
     for role in ("model", "critic", "judge"):
         model = options.get(role, "default" if role == "model" else None)
         given = role == "model" and options.get("price") is not None
@@ -359,13 +370,13 @@ def check_prices(options: Mapping[str, Any]) -> None:
         else:
             name, price = model.info.name, model.info.price
         if price is None:
-            give = (
-                "--price PROMPT,COMPLETION, price=Price(prompt, completion), or " if role == "model" else ""
-            )
-            raise UsageError(
-                f"a limit of {usd} USD needs the price of the {role} {name!r}.",
-                hint=f'Give USD per million tokens: {give}[prices."host#model"] in the config file.',
-            )
+            return role, name
+    return None
+
+
+def _usd(options: Mapping[str, Any]) -> float | None:
+    """Return the money of the budget; None for no limit."""
+    return (budget_of(options.get("budget")) or Budget()).usd
 
 
 DRAFTS = 4

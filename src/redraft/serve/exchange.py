@@ -28,6 +28,7 @@ from redraft.serve.embeddings import EmbeddingReply
 from redraft.serve.errors import refusal_of, reply_of
 from redraft.serve.gate import Gate
 from redraft.serve.log import REQUEST
+from redraft.serve.models import price_in
 from redraft.serve.replies import PING, Reply
 from redraft.serve.requests import Asked, options_at
 from redraft.serve.responses import ResponseReply
@@ -93,11 +94,10 @@ class Exchange(Response):
         seen["key"].pay(seen["paid"][0] - tokens, seen["paid"][1] - usd)
 
     def _cost(self, message: Any) -> float:
-        """Return the cost of a message in USD. A chain has it; else the price of the engine tells."""
+        """Return the cost of a message in USD. A chain has it; else the price of the model tells."""
         if message.chain:
             return message.chain.usage.cost_usd or 0.0
-        engine: Any = self._asked.options["model"]
-        price = engine.info.price
+        price = price_in(self._asked.options)
         return price.cost(message.usage) if price else 0.0
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -10,9 +10,16 @@ from http import HTTPStatus
 from typing import Any
 
 from redraft.engines.base import Health, Watched
+from redraft.engines.price import Price, price_of
 from redraft.revision.options import Options
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import unavailable
+
+
+def price_in(options: Options) -> Price | None:
+    """Return the price of the model that options name, or else of its engine; None if it is unknown."""
+    engine: Any = options["model"]
+    return price_of(options.get("price")) or engine.info.price
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,7 @@ class Model:
     @property
     def priced(self) -> bool:
         """Whether it is known what its tokens cost."""
-        engine: Any = self.options["model"]
-        return engine.info.price is not None
+        return price_in(self.options) is not None
 
     @property
     def record(self) -> dict[str, Any]:

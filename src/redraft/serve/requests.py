@@ -23,7 +23,7 @@ from redraft.errors import UsageError, fault_of, shown
 from redraft.options import MAX_SEED, check_values
 from redraft.revision.api import prompt_of
 from redraft.revision.budget import Budget
-from redraft.revision.options import Options, budget_of, check_options, drafts_of, from_json
+from redraft.revision.options import Options, budget_of, check_options, drafts_of, from_json, unpriced
 from redraft.serve.errors import invalid, told
 from redraft.serve.limits import Limits
 from redraft.serve.logprobs import MOST_LIKELY, Noting, noting
@@ -313,7 +313,13 @@ def chain_options(
     found: dict[str, Any] = {**own, **_checked(given)}
     if checks := [*_checks(given.get("checks", ()), limits), *wanted]:
         found["checks"] = [*own.get("checks", ()), *checks]
-    found["budget"] = _budget(own.get("budget"), found.get("budget"), limits.seconds)
+    found["budget"] = _budget(own.get("budget"), given.get("budget"), limits.seconds)
+    if lacks := unpriced(found):
+        of = "" if lacks[0] == "model" else f"the {lacks[0]} of "
+        message = (
+            f"revision.budget.usd needs a price, and {of}the model {model.name!r} has none on this server."
+        )
+        raise invalid(f"{message} Use revision.budget.tokens.", "revision.budget.usd")
     try:
         return check_options(found)
     except UsageError as error:
@@ -337,9 +343,9 @@ def _given(part: Mapping[str, Any], names: Mapping[str, str], before: str) -> di
 
 
 def _checked(given: Mapping[str, Any]) -> Options:
-    """Check the options of a request together. Checks are read by themselves, because few are allowed."""
+    """Check the options of a request together. Few checks are allowed, and a budget needs the model."""
     try:
-        return from_json({name: value for name, value in given.items() if name != "checks"})
+        return from_json({name: value for name, value in given.items() if name not in ("checks", "budget")})
     except UsageError as error:
         raise invalid(told(error), "revision") from None
 

@@ -125,7 +125,7 @@ def _parse(text: str, judge: Engine | None, kinds: Container[str], depth: int) -
 def _parse_body(text: str, judge: Engine | None, kinds: Container[str], depth: int) -> Check:
     head = _HEAD.match(text)
     if not head or head["kind"] not in CHECK_KINDS:
-        raise _unknown(head["kind"] if head else text[:30])
+        raise _unknown(head["kind"] if head else text[:30], kinds)
     kind, rest = head["kind"], text[head.end() :]
     if kind not in kinds:
         raise _not_allowed(kind, kinds)
@@ -138,13 +138,14 @@ def _parse_body(text: str, judge: Engine | None, kinds: Container[str], depth: i
     return _BUILDERS[kind](_Written(kind, head["option"], rest.strip(), judge))
 
 
-def _unknown(kind: str) -> CheckSyntaxError:
+def _unknown(kind: str, kinds: Container[str]) -> CheckSyntaxError:
     if not kind:
         return CheckSyntaxError("a check is empty.", hint=_SEE)
-    near = get_close_matches(kind.lower(), CHECK_KINDS, 1, 0.5)
+    usable = [name for name in CHECK_KINDS if name in kinds]
+    near = get_close_matches(kind.lower(), usable, 1, 0.5)
     guess = f" Did you mean {near[0]!r}?" if near else ""
     return CheckSyntaxError(
-        f"no check is called {kind!r}.{guess}", hint=f"checks: {' '.join(CHECK_KINDS)}   (docs/checks.md)"
+        f"no check is called {kind!r}.{guess}", hint=f"checks: {' '.join(usable)}   (docs/checks.md)"
     )
 
 
