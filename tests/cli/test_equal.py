@@ -112,7 +112,10 @@ def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
     again = run("--seeds", "1")
     assert (again.exit_code, again.stdout) == (0, first.stdout), again.output
     assert call("runs").stdout == first.stdout
+    assert "at equal tokens" in first.stdout
+    assert "redraft diagnose --run" not in first.stdout  # that is this one
     values = json.loads(call("runs", "--json").stdout)
+    assert "redraft diagnose --run" not in values["sentence"]
     assert values["equal_tokens"]["items"] == 4
     assert call("runs", "--html", "page.html").exit_code == 0
     page = Path("page.html").read_text()

@@ -190,11 +190,10 @@ def _show(
     from contextlib import nullcontext
 
     from redraft import __version__
-    from redraft.evaluation.diagnosis import equal_text
+    from redraft.evaluation.diagnosis import equal_text, text
     from redraft.evaluation.diagnosis.diagnose import diagnose as diagnosed
     from redraft.evaluation.diagnosis.equal import curves_in, revised_in
     from redraft.evaluation.diagnosis.page import page
-    from redraft.evaluation.diagnosis.text import as_json as values_of
     from redraft.evaluation.diagnosis.truth import chains_in
     from redraft.formats.read.files import open_output
 
@@ -206,10 +205,12 @@ def _show(
         if file:
             file.write(page(found, f"redraft {__version__} · 95 % intervals", curves).encode())
     if as_json:
-        values = values_of(found) | ({"equal_tokens": equal_text.as_json(curves)} if curves else {})
+        at_equal = {"equal_tokens": equal_text.as_json(curves)} if curves else {}
+        values = text.as_json(found, compared=bool(curves)) | at_equal
         write(json.dumps(values, ensure_ascii=False, indent=1))
     else:
-        write("\n".join([str(found), *(["", *equal_text.as_text(curves)] if curves else [])]))
+        table = ["", *equal_text.as_text(curves)] if curves else []
+        write("\n".join([*text.as_text(found, compared=bool(curves)), *table]))
 
 
 diagnose = takes(diagnose, FLAGS)

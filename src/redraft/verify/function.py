@@ -6,7 +6,7 @@ A function takes the answer, or the answer and the `Prompt`, and returns one of 
 |---|---|
 | `True`, `False` | passed or not |
 | a number from 0 to 1 | the score; 1 passes |
-| a text | a complaint: not passed, and this is the feedback |
+| a text | a complaint: not passed, and this is the feedback; it must not be empty |
 | `None` | no complaint: passed |
 | an `Outcome` | all of it |
 
@@ -107,20 +107,21 @@ class FunctionCheck:
 
     def _outcome(self, result: object) -> Outcome:
         match result:
-            case Outcome():
+            case Outcome() if result.passed or result.message.strip():
                 return result
             case None | True:
                 return passed(f"{self.path} has no complaint.")
             case False:
                 return failed(f"{self.path} rejects the answer, and does not say why.")
-            case str():
+            case str() if result.strip():
                 return failed(result)
             case int() | float() if 0 <= result <= 1:
                 message = f"{self.path} gives the answer {result:.2g} of 1."
                 return passed(message) if result == 1 else failed(message, score=result)
         raise CheckError(
             f"the check {self.name!r} returned {result!r:.80}, which is no result of a check.",
-            hint="Return True or False, a number from 0 to 1, a complaint as text, None, or an Outcome.",
+            hint="Return None or True for no complaint, a complaint in words, False, a number from 0 to 1, "
+            "or an Outcome, with a message if it fails.",
         )
 
 

@@ -38,7 +38,7 @@ def notes(found: Curves) -> Iterator[str]:
     if found.unfinished:
         yield f"Not counted, because runs are missing: {', '.join(found.unfinished)}."
     if len(found.versus) > 1:
-        yield "Each p is that of its row alone; the sentence corrects them by Holm's procedure."
+        yield "Each p is that of its row alone; the verdict on revising corrects them by Holm's procedure."
 
 
 def drawn(found: Curves) -> str:

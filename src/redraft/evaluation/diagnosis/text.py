@@ -18,13 +18,13 @@ _FEW = 5  # ids to name
 _CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after
 
 
-def as_text(found: Diagnosis) -> Iterator[str]:
-    """Yield the lines of a diagnosis for a terminal."""
+def as_text(found: Diagnosis, *, compared: bool = False) -> Iterator[str]:
+    """Yield the lines of a diagnosis for a terminal. `compared`: ways at equal tokens are shown as well."""
     yield title(found)
     yield from notes(found)
     for name, rows in sections(found).items():
         yield from ("", name, *table(rows))
-    yield from ("", verdict(found))
+    yield from ("", verdict(found, compared=compared))
 
 
 def title(found: Diagnosis) -> str:
@@ -210,13 +210,17 @@ def _group(name: str, changes: Changes) -> Line:
     return Line(printable(name), *plain(gain, 1, sign=True), note)
 
 
-def verdict(found: Diagnosis) -> str:
-    """Return the last sentences: what revising gained, marked as not at equal tokens."""
+def verdict(found: Diagnosis, *, compared: bool = False) -> str:
+    """Return the last sentences: what revising gained, marked as not at equal tokens.
+
+    They say what compares at equal tokens, unless that is shown as well (`compared`).
+    """
     if not found.revised:
         return "Nothing was revised, so this says nothing about revising."
     automatic = found.same and found.decision.gain.value > 0
     guided = " But the checks that score guided it, and then a gain is nearly automatic."
-    return f"{sentence(found.decision)}{guided * automatic} {_unequal(found)}"
+    advice = "" if compared else " redraft diagnose --run compares at equal tokens."
+    return f"{sentence(found.decision)}{guided * automatic} {_unequal(found)}{advice}"
 
 
 def _unequal(found: Diagnosis) -> str:
@@ -229,11 +233,11 @@ def _unequal(found: Diagnosis) -> str:
     )
     if math.isnan(whole):
         took = "some chains do not say how many they took"
-    return f"Not at equal tokens: {took}. redraft diagnose --run compares at equal tokens."
+    return f"Not at equal tokens: {took}."
 
 
-def as_json(found: Diagnosis) -> dict[str, Any]:
-    """Return a diagnosis as JSON values."""
+def as_json(found: Diagnosis, *, compared: bool = False) -> dict[str, Any]:
+    """Return a diagnosis as JSON values. `compared` as for `verdict`."""
     return {
         "tasks": found.tasks,
         "items": found.items,
@@ -263,7 +267,7 @@ def as_json(found: Diagnosis) -> dict[str, Any]:
         "length_and_truth": _bare(asdict(found.length_and_truth)),
         "groups": {name: _changed(changes) for name, changes in found.groups.items()},
         "decision": found.decision.record(),
-        "sentence": verdict(found),
+        "sentence": verdict(found, compared=compared),
     }
 
 
