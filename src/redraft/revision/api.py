@@ -11,7 +11,6 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, aclosing, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
 
@@ -46,11 +45,10 @@ from redraft.revision.options import (
 )
 from redraft.revision.prompts import DEFAULT, wording_of
 from redraft.revision.state import Plan, best_step, check_resumable, complete_drafts, complete_steps
-from redraft.verify.base import Check, Weighted, demand_of, schema_of
+from redraft.verify.base import Check, demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
-from redraft.verify.output import OutputCheck
 from redraft.verify.parse import parse_checks
-from redraft.verify.structure import Json, JsonSchema
+from redraft.verify.structure import Json
 
 if TYPE_CHECKING:
     from typing_extensions import TypeForm  # since 4.13, which pydantic does not demand
@@ -349,7 +347,7 @@ def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
         stop=tuple(options.get("stop", ())),
         tools=tuple(options.get("tools", ())),
         schema=_schema(driver.checks) if info.schemas else None,
-        fits=partial(_fits, driver.checks, prompt),
+        json=any(schema_of(check) is not None for check in driver.checks),
         id=options.get("id", ""),
     )
 
@@ -358,14 +356,6 @@ def _schema(checks: Sequence[Check]) -> Mapping[str, Any] | None:
     """Return the first schema of the checks, one of `json` last; None if there is none."""
     schemas = [schema for schema in map(schema_of, checks) if schema is not None]
     return next((schema for schema in schemas if schema != Json().schema), schemas[0] if schemas else None)
-
-
-def _fits(checks: Sequence[Check], prompt: Prompt, answer: str) -> bool:
-    """Return whether an answer is JSON for the type or schema of a check; `json` alone has neither."""
-    parts = (check.part if isinstance(check, Weighted) else check for check in checks)
-    return any(
-        isinstance(part, OutputCheck | JsonSchema) and part.check(answer, prompt).passed for part in parts
-    )
 
 
 def _demand(options: Options, checks: Sequence[Check]) -> str:

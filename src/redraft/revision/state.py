@@ -73,7 +73,7 @@ class Plan:
         judge: The engine that `judge:` checks ask.
         demand: What is added to the prompt: the demands of checks. Empty for nothing.
         schema: The JSON Schema that answers must fit, for engines that can keep to it.
-        fits: Says of an answer whether it is JSON for a type or schema that is checked. Such is never talk.
+        json: Whether a check wants JSON. Then no answer is taken for talk: the check says more about it.
         stop: Texts that end an answer.
         tools: Tools that an answer may call.
         wording: How a model is asked to criticise and to revise.
@@ -101,7 +101,7 @@ class Plan:
     system: str | None = None
     demand: str = ""
     schema: Mapping[str, Any] | None = None
-    fits: Callable[[str], bool] = lambda _: False
+    json: bool = False
     stop: tuple[str, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     wording: Wording = DEFAULT
@@ -356,9 +356,8 @@ class State:
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
         """Return whether a text that follows these steps is talk instead of an answer (`verify.echo`)."""
-        return self._is_talk(answer, before) and not self.plan.fits(answer)
-
-    def _is_talk(self, answer: str, before: Sequence[Step]) -> bool:
+        if self.plan.json:
+            return False
         prompt, demand = self.plan.prompt, self.plan.demand
         if not before:
             return talks(answer, prompt.text, demand)
