@@ -125,8 +125,8 @@ def test_records_that_cannot_be_read_are_no_rule_to_skip(tmp_path: Path) -> None
     path.write_text(json.dumps(talk("why", "Why?", "Because.")) + '\n{"odd": 1}' * 30)
     result = clean(path, "-o", tmp_path / "out.jsonl", "-j", 1)
     assert result.exit_code == 1
-    assert "0 of 31 records are left: unreadable dropped 30." in result.stderr
-    assert "--skip" not in result.stderr
+    assert "0 of 1 records are left: " in result.stderr
+    assert "--skip unreadable" not in result.stderr
 
 
 @pytest.mark.parametrize(("name", "count"), [("mbpp", 969), ("conala", 2777)])
