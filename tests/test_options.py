@@ -164,6 +164,39 @@ def test_of_a_list_in_a_message_only_the_type_is_shown() -> None:
     nested: list[object] = []
     for _ in range(18):
         nested = [nested, nested]
-    with pytest.raises(UsageError, match=r"^check is a list[.]") as caught:
+    with pytest.raises(UsageError, match=r"^check: item 1 is a list[.]") as caught:
         check_values({"check": nested}, Flags)
-    assert "a list of texts" in str(caught.value.hint)
+    assert "a text" in str(caught.value.hint)
+    with pytest.raises(UsageError, match=r"item 1 is a mapping {'lacks': a list}[.]\n"):
+        check_values({"check": [{"lacks": nested}]}, Flags)
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"check": [{"lacks": "light"}]}, "check: item 1 is a mapping {'lacks': 'light'}.", "'lacks:light'"),
+        ({"check": ["json", 5]}, "check: item 2 is 5.", "It should be a text."),
+        ({"check": "json"}, "check is 'json'.", "a list of texts"),
+    ],
+)
+def test_of_a_list_the_wrong_item_is_named(options: dict[str, Any], message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_values(options, Flags)
+    assert caught.value.message == message
+    assert hint in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"stop": ["", 5]}, "stop: item 1 is ''.", "a text that is not empty"),
+        ({"stop": ("END", 5)}, "stop: item 2 is 5.", "a text that is not empty"),
+        ({"stop": {"END": 1}}, "stop is a dict.", "a list of texts"),
+        ({"tools": [{}, 5]}, "tools: item 2 is 5.", "a tool: {'type': 'function'"),
+    ],
+)
+def test_of_a_list_in_python_the_wrong_item_is_named(options: Any, message: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_options(options)
+    assert caught.value.message == message
+    assert hint in str(caught.value.hint)

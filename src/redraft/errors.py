@@ -57,7 +57,7 @@ def fault_of(error: Exception) -> str:
 def shown(value: object) -> str:
     """Return a value for a message. Lists and mappings may hold one another: only their type is shown."""
     if isinstance(value, list | dict):
-        return f"a {type(value).__name__}"
+        return f"a {type(value).__name__}" if value else f"an empty {type(value).__name__}"
     try:
         return f"{value!a:.80}"
     except ValueError:  # Python prints no number of over 4,300 digits

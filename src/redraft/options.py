@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
@@ -43,6 +44,7 @@ class Option:
         ge, gt, le, lt: Its range.
         read: Converts a value, or raises ValueError or UsageError. It replaces the check of the type.
         what: The allowed values in words, where type and range do not say it.
+        item: Whether an item of a list is allowed, and in words what it should be.
         type: Its type, which `options_of` fills in.
     """
 
@@ -57,6 +59,7 @@ class Option:
     lt: float | None = None
     read: Callable[[Any], Any] | None = None
     what: str = ""
+    item: tuple[Callable[[Any], bool], str] | None = None
     type: Any = str
 
 
@@ -362,9 +365,31 @@ def check_file(values: Mapping[Any, Any], group: type, *, where: str, table: str
     return check_values(found, group, where=where, table=table)
 
 
+def wrong_item(name: str, values: Any, item: tuple[Callable[[Any], bool], str]) -> UsageError | None:
+    """Return the error of the first item that a list may not have, or None; `item` is that of `Option`."""
+    fits, what = item
+    for number, value in enumerate(values, 1):
+        if not fits(value):
+            found, text = shown(value), ""
+            if isinstance(value, dict) and value:
+                parts = [f"{shown(key)}: {shown(part)}" for key, part in islice(value.items(), 3)]
+                found = f"a mapping {{{', '.join(parts):.80}}}"
+                key, part = next(iter(value.items()))
+                if len(value) == 1 and isinstance(part, str) and what.startswith("a text"):
+                    text = ": " + shown(f"{key}:{part}")  # YAML reads `- lacks: light` as a mapping
+            return UsageError(f"{name}: item {number} is {found}.", hint=f"It should be {what}{text}.")
+    return None
+
+
 def _wrong(name: str, value: Any, option: Option) -> UsageError:
+    item = option.item or (TEXT if get_origin(option.type) is list else None)
+    if item and isinstance(value, list | tuple) and (error := wrong_item(name, value, item)):
+        return error
     return UsageError(f"{name} is {shown(value)}.", hint=f"It should be {allowed(option)}.")
 
+
+TEXT = (lambda value: isinstance(value, str)), "a text"
+"""An item of a list of texts."""
 
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _KINDS = {

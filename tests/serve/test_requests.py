@@ -130,6 +130,28 @@ def test_a_wrong_value_is_named(server: Server, body: dict[str, Any], param: str
     assert error["code"] == "invalid_value"
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"stop": ""}, "stop is ''. It should be a text that is not empty."),
+        ({"stop": ["", 5]}, "stop: item 1 is ''. It should be a text that is not empty."),
+        ({"tools": [5]}, "tools: item 1 is 5. It should be a tool: {"),
+        ({"logit_bias": {"x": 1}}, "logit_bias has 'x': 1. It should be an object of up to 1,024 token ids"),
+        ({"logit_bias": {"5": [1]}}, "logit_bias has '5': a list. It should be"),
+        ({"chat_template_kwargs": {"enable_thinking": 3}}, "chat_template_kwargs has 'enable_thinking': 3."),
+        ({"revision": {"checks": ["json", 5]}}, "revision.checks: item 2 is 5. It should be a text."),
+        (
+            {"revision": {"checks": [{"lacks": "light"}]}},
+            "revision.checks: item 1 is a mapping {'lacks': 'light'}. It should be a text: 'lacks:light'.",
+        ),
+    ],
+)
+def test_of_a_value_with_parts_the_wrong_part_is_named(
+    server: Server, body: dict[str, Any], message: str
+) -> None:
+    assert refused(server.post(body))["message"].startswith(message)
+
+
 @pytest.mark.parametrize("priced", [{"price": "1,1"}, {"price": Price(1, 1)}, {"engine": Price(1, 1)}])
 def test_money_is_a_budget_where_the_model_has_a_price(priced: dict[str, Any]) -> None:
     one = ScriptedEngine([SHORT, "Shorten it.", "Rain is water."], price=priced.pop("engine", None))

@@ -36,6 +36,14 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str) and value == whole(value)
 
 
+def is_full(value: Any) -> bool:
+    """Return whether a value is such a text, and not empty."""
+    return is_text(value) and value != ""
+
+
+FULL = is_full, "a text that is not empty"
+
+
 def _if(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
     """Return a reader that takes values that pass a test, as they are."""
 
@@ -202,8 +210,9 @@ class OtherOptions(PlainOptions, total=False):
         Sequence[str],
         Option(
             "texts that end an answer; they are not part of it",
-            read=_if(lambda v: isinstance(v, list | tuple) and all(is_text(t) and t for t in v)),
+            read=_if(lambda v: isinstance(v, list | tuple) and all(map(is_full, v))),
             what="a list of texts: ['END']",
+            item=FULL,
         ),
     ]
     tools: Annotated[
@@ -213,6 +222,7 @@ class OtherOptions(PlainOptions, total=False):
             "`step.tool_calls`",
             read=_if(lambda v: isinstance(v, list | tuple) and all(map(_is_json_object, v))),
             what="a list of tools: [{'type': 'function', 'function': {'name': …}}]",
+            item=(_is_json_object, "a tool: {'type': 'function', 'function': {'name': …}}"),
         ),
     ]
     extra_body: Annotated[

@@ -15,7 +15,6 @@ from typing import Any
 
 from redraft.chain import Chain, Finish, Usage
 from redraft.engines.base import Delta, Engine
-from redraft.errors import shown
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
 from redraft.revision.options import Options, budget_of, sampling_of
 from redraft.serve.errors import Refusal, invalid
@@ -34,6 +33,7 @@ from redraft.serve.requests import (
     check_unsupported,
     flag,
     options_at,
+    texts_in,
     typed,
     usage_wanted,
 )
@@ -114,11 +114,7 @@ def _engine(options: Options) -> Engine:
 
 def _prompts(body: Mapping[str, Any], count: int, limits: Limits) -> tuple[str, ...]:
     """Return the text of each answer: of each prompt as many as `n` asks for."""
-    given: Any = body.get("prompt")
-    texts: list[Any] = given if isinstance(given, list) else [given]
-    if not texts or not all(isinstance(text, str) and text for text in texts):
-        found = shown(given) if "prompt" in body else "missing"
-        raise invalid(f"prompt is {found}. It should be a text, or a list of texts.", "prompt")
+    texts = texts_in(body, "prompt")
     if len(texts) * count > limits.answers:
         message = f"{len(texts)} prompts with {count} answers each are more than {limits.answers} answers."
         raise invalid(message, "prompt")

@@ -16,7 +16,7 @@ from redraft.revision.options import Options
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.limits import Limits
 from redraft.serve.models import Models
-from redraft.serve.requests import WITHOUT_EFFECT, check_names, typed
+from redraft.serve.requests import WITHOUT_EFFECT, check_names, texts_in, typed
 
 FORMATS = ("float", "base64")
 
@@ -53,11 +53,7 @@ def embeddings_request(body: Mapping[str, Any], models: Models, limits: Limits) 
     if not (isinstance(engine, Embedder) and engine.info.embeds):
         message = f"the model {model.name!r} has no embeddings. Ask an embedding model."
         raise invalid(message, "model", code="unsupported")
-    given: Any = body.get("input")
-    texts: list[Any] = given if isinstance(given, list) else [given]
-    if not texts or not all(isinstance(text, str) and text for text in texts):
-        found = shown(given) if "input" in body else "missing"
-        raise invalid(f"input is {found}. It should be a text, or a list of texts.", "input")
+    texts = texts_in(body, "input")
     if len(texts) > limits.texts:
         raise invalid(f"input has {len(texts):,} texts, and this server allows {limits.texts:,}.", "input")
     form = typed(body, "encoding_format", str, "float or base64", "float")

@@ -62,7 +62,7 @@ def with_passed(
     found = {name: body[name] for name in names if name in body}
     for name, value in found.items():
         if (fault := _fault(name, value)) is not None:
-            raise invalid(f"{place or name} is {shown(value)}. It should be {fault}.", place or name)
+            raise invalid(f"{place or name} {_found(value)}. It should be {fault}.", place or name)
     asked = {name: value for name, value in found.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
     info = cast("Engine", model.options["model"]).info
     for name in asked:
@@ -91,6 +91,13 @@ def _fault(name: str, value: Any) -> str | None:
         fits = isinstance(value, dict) and isinstance(value.get("enable_thinking", True), bool)
         return None if fits else "an object, with enable_thinking true or false if it has that"
     return None if isinstance(value, str) and len(value) <= 40 else "a text, such as 'low'"
+
+
+def _found(value: Any) -> str:
+    """Say what a wrong value is, or which part of it is wrong."""
+    parts = value.items() if isinstance(value, dict) and len(value) <= _MOST_BIASES else ()
+    wrong = (item for item in parts if item[0] == "enable_thinking" or not _is_bias(item))
+    return next((f"has {shown(key)}: {shown(part)}" for key, part in wrong), f"is {shown(value)}")
 
 
 def _is_bias(item: tuple[str, Any]) -> bool:

@@ -20,10 +20,10 @@ from typing import Any, cast
 from redraft.chain import Chain, Prompt
 from redraft.engines.base import Engine
 from redraft.errors import UsageError, fault_of, shown
-from redraft.options import MAX_SEED, check_values
+from redraft.options import MAX_SEED, TEXT, check_values, wrong_item
 from redraft.revision.api import prompt_of
 from redraft.revision.budget import Budget
-from redraft.revision.options import Options, budget_of, check_options, drafts_of, from_json, unpriced
+from redraft.revision.options import FULL, Options, budget_of, check_options, drafts_of, from_json, unpriced
 from redraft.serve.errors import invalid, told
 from redraft.serve.limits import Limits
 from redraft.serve.logprobs import MOST_LIKELY, Noting, noting
@@ -242,6 +242,17 @@ def typed(body: Mapping[str, Any], name: str, kind: type, what: str, default: An
     return value
 
 
+def texts_in(body: Mapping[str, Any], name: str) -> list[str]:
+    """Return a field that is a text or a list of texts, none of them empty."""
+    given: Any = body.get(name)
+    if isinstance(given, list) and (wrong := wrong_item(name, given, FULL)):
+        raise invalid(told(wrong), name)
+    if not given or not isinstance(given, str | list):
+        found = shown(given) if name in body else "missing"
+        raise invalid(f"{name} is {found}. It should be a text, or a list of texts.", name)
+    return given if isinstance(given, list) else [given]
+
+
 def flag(body: Mapping[str, Any], name: str, before: str = "") -> bool:
     """Return a field that is true or false; false if it is not there."""
     value = body.get(name)
@@ -332,11 +343,12 @@ def _given(part: Mapping[str, Any], names: Mapping[str, str], before: str) -> di
     for name, option in names.items():
         if name not in part:
             continue
-        value = [part[name]] if option == "stop" and isinstance(part[name], str) else part[name]
+        single = option == "stop" and isinstance(part[name], str)
+        value = [part[name]] if single else part[name]
         try:
             check_values({option: value}, Options)
         except UsageError as error:
-            message = told(error).replace(option, f"{before}{name}", 1)
+            message = told(error).replace(f"{option}: item 1" if single else option, f"{before}{name}", 1)
             raise invalid(message, f"{before}{name}") from None
         found[option] = value
     return found
@@ -372,7 +384,9 @@ def _check_limits(
 
 def _checks(texts: Sequence[Any], limits: Limits) -> list[Check]:
     """Read the checks of a request. Those that could run or read something are not known here."""
-    if (size := max((len(text) for text in texts if isinstance(text, str)), default=0)) > limits.check:
+    if wrong := wrong_item("revision.checks", texts, TEXT):
+        raise invalid(told(wrong), "revision.checks")
+    if (size := max(map(len, texts), default=0)) > limits.check:
         message = f"a check has {size:,} characters, and this server allows {limits.check:,} at most."
         raise invalid(message, "revision.checks")
     try:

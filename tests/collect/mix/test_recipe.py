@@ -65,7 +65,7 @@ def test_shares_are_within_one_of_the_exact_ratio_and_add_up(total: int, weights
         ("seeds: 1", "no option 'seeds'", "Did you mean 'seed'?"),
         ("42: 1", "no option '42'", "Options: parts, seed, total, about"),
         ("seed: 1", "parts is None", "a list of parts, such as [{file: a.jsonl}]"),
-        ("parts: []", "parts is a list", "a list of parts"),
+        ("parts: []", "parts is an empty list.", "a list of parts"),
         ("parts: [{fil: a}]", "no option 'parts.0.fil'", "Did you mean 'parts.0.file'?"),
         ("parts: [a]", "parts.0 should be keys and values", None),
         ("parts: [{name: a}]", "parts.0.file is missing", None),
@@ -101,7 +101,7 @@ def test_lists_that_hold_one_another_are_not_shown(tmp_path: Path) -> None:
     bomb = "\n".join(["parts: &l0 []", *(f"x{i}: &l{i} [*l{i - 1}, *l{i - 1}]" for i in range(1, 30))])
     with pytest.raises(UsageError, match="no option 'x1'"):
         read_recipe(written(tmp_path, bomb))
-    with pytest.raises(UsageError, match="about is a list") as caught:
+    with pytest.raises(UsageError, match="about is an empty list") as caught:
         read_recipe(written(tmp_path, bomb.replace("parts:", "parts: [{file: a}]\nabout:").split("x1")[0]))
     assert "a text" in (caught.value.hint or "")
 
