@@ -185,6 +185,23 @@ def test_a_gguf_model(tmp_path: Path) -> None:
     assert said.dtypes == (Use("F32", 12, said.parameters, 4 * said.parameters),)
 
 
+def test_the_licence_and_the_sources_of_a_gguf_model(tmp_path: Path) -> None:
+    more = {
+        "general.license": "other",
+        "general.license.name": "apache-2.0-and-cc-by-nc-4.0",
+        "redraft.sources": ["base org/tiny: Apache-2.0", "data talks: CC-BY-NC-4.0"],
+    }
+    said = describe(tiny_model(tmp_path / "m.gguf", more))
+    assert said.facts[-3:] == (
+        ("licence", "other, apache-2.0-and-cc-by-nc-4.0"),
+        ("source", "base org/tiny: Apache-2.0"),
+        ("source", "data talks: CC-BY-NC-4.0"),
+    )
+    assert said.json()["facts"]["source"].splitlines()[1] == "data talks: CC-BY-NC-4.0"
+    odd = describe(tiny_model(tmp_path / "odd.gguf", {"general.license": 5, "redraft.sources": [5]}))
+    assert not {"licence", "source"} & dict(odd.facts).keys()
+
+
 def test_a_gguf_adapter(tmp_path: Path) -> None:
     said = describe(lora(tmp_path / "a.gguf"))
     assert said.kind == "lora adapter for llama.cpp (GGUF)"

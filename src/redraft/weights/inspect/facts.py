@@ -69,6 +69,18 @@ def header_facts(header: GGUFHeader) -> Iterator[Fact]:
         yield "tokenizer", f"{', '.join(kind for kind in kinds if kind)}: {count:,} tokens"
     yield from template_facts(header.text("tokenizer.chat_template"))
     yield from _revises(header.text("redraft.format"))
+    yield from licence_facts(header)
+
+
+def licence_facts(header: GGUFHeader) -> Iterator[Fact]:
+    """Yield the licence in the metadata of a GGUF file, and the sources with theirs."""
+    names = [header.text(f"general.license{part}") for part in ("", ".name", ".link")]
+    if licence := ", ".join(filter(None, names)):
+        yield "licence", licence
+    sources = header.metadata.get("redraft.sources")
+    for source in sources if isinstance(sources, tuple) else ():
+        if isinstance(source, str):
+            yield "source", source
 
 
 def _shape(

@@ -22,6 +22,7 @@ from redraft.weights.inspect.facts import (
     config_facts,
     delta_facts,
     header_facts,
+    licence_facts,
     manifest_facts,
     one_line,
     tokenizer_facts,
@@ -156,6 +157,7 @@ def _describe_gguf(path: Path) -> Description:
         facts = [
             ("architecture", header.text("general.architecture") or "?"),
             ("rank", f"{', '.join(map(str, ranks[:8]))}, alpha {alpha}"),
+            *licence_facts(header),
         ]
     unknown = [name for name, each in tensors.items() if each.size is None]
     return Description(
