@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import redraft
 from redraft.errors import UsageError
@@ -41,6 +42,15 @@ def test_a_wording_that_cannot_be_used_is_refused(value: Any, message: str, hint
     assert hint in str(caught.value.hint)
     with pytest.raises(UsageError):
         redraft.revise("Hi", prompts=value, model=redraft.ScriptedEngine(["x"]))
+
+
+@pytest.mark.parametrize("name", ["criticise", "revise"])
+def test_what_is_no_template_is_met_with_an_example_of_that_one(name: str) -> None:
+    with pytest.raises(UsageError, match=f"the template {name} is 3") as caught:
+        wording_of({name: 3})
+    example = yaml.safe_load(str(caught.value.hint))
+    assert [*example] == [name]
+    assert wording_of(example).templates[name] == example[name]
 
 
 def test_a_file_names_itself(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_damage_is_a_warning_and_zeros_are_a_remark() -> None:
     told: list[str] = []
     losses = Losses(odd={"a": 1}, infinite={"a": 1000, "b": 2}, zero={"c": 5})
     losses.say(warn=warned.append, tell=told.append, wider="--dtype bf16")
-    worst = "most of them (1,000) in 'a'"
+    worst = "at most 1,000 in one of them, 'a'"
     assert warned == [
         "1 number in 'a' came infinite or NaN from the source: it is damaged.",
         f"1,002 numbers in 2 tensors became infinite, {worst}: --dtype bf16 holds larger ones.",

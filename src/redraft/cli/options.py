@@ -201,6 +201,7 @@ class FlagGroup:
         recipes: The folder of its shipped recipes, in `redraft/recipes`.
         heading: The heading of `--recipe` in help.
         never_default: Options that the config file's `[defaults]` do not give to this command.
+        other: The other command whose recipes lie in the same folder.
     """
 
     options: type = Flags
@@ -208,6 +209,7 @@ class FlagGroup:
     recipes: str = ""
     heading: str = LOOP
     never_default: frozenset[str] = frozenset()
+    other: str = ""
 
 
 USUAL = FlagGroup()
@@ -253,11 +255,14 @@ def read_recipe(name: str, group: FlagGroup = USUAL) -> dict[str, Any]:
     """Return the flags of a recipe: a YAML file, or one that redraft ships.
 
     Raises:
-        UsageError: There is no such recipe, or a key is not a flag.
+        UsageError: There is no such recipe, it is one of another command, or a key is not a flag.
     """
-    from redraft.formats.documents import recipe_of
+    from redraft.formats.documents import recipe_of, shipped_recipes
 
     path, document = recipe_of(name, group.recipes)
+    if group.other and name in shipped_recipes(group.recipes) and document.keys() - options_of(group.options):
+        hint = f"redraft {group.other} … --recipe {name}"
+        raise UsageError(f"{name} is a recipe of {group.other}.", hint=hint)
     return check_file(document, group.options, where=f"{path}: ")
 
 

@@ -216,7 +216,10 @@ class ChainMaking:
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
         if text.strip():
             return text
-        raise RecordError(f"{record.id} has no {what}, which {flag} needs.", hint=f"Leave out {flag} for it.")
+        raise RecordError(
+            f"{record.id}: there is no {what} for {flag}.",
+            hint=f"Put such records into a file of their own, and run it without {flag}.",
+        )
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain after the clean-up, marked with what was changed, leaked and refused.

@@ -40,7 +40,11 @@ VERDICTS = ("Revision is needed", "Revision is not needed")
 """The phrases in which a criticism has to give its verdict."""
 
 _BLANK = re.compile(r"\n\s*\n")
-_EXAMPLE = "revise: |\n  Not right yet:\n  {found}\n\n  Write the whole answer again."
+_EXAMPLES = {
+    "criticise": "criticise: |\n  A check found:\n  {found}\n\n  Name the faults of the answer. "
+    f"End with '{VERDICTS[0]}' or '{VERDICTS[1]}'.",
+    "revise": "revise: |\n  Not right yet:\n  {found}\n\n  Write the whole answer again.",
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,9 @@ def _check_template(name: str, template: Any) -> None:
         UsageError: It is no text, has an unknown place, lacks `{found}`, or would be empty.
     """
     if not isinstance(template, str) or template != whole(template):
-        raise UsageError(f"the template {name} is {template!a:.60}, and should be a text.", hint=_EXAMPLE)
+        raise UsageError(
+            f"the template {name} is {template!a:.60}, and should be a text.", hint=_EXAMPLES[name]
+        )
     try:
         places = [(place, *more) for _, place, *more in Formatter().parse(template) if place is not None]
     except ValueError as error:
@@ -125,12 +131,12 @@ def _check_template(name: str, template: Any) -> None:
             hint = f"{guess}Places: {known}. For a brace in the text write {{{{ or }}}}."
             raise UsageError(f"the template {name} has an unknown place {{{place:.40}}}.", hint=hint)
     if "found" not in _places(template):
-        hint = f"It is where the findings of checks go:\n{_EXAMPLE}"
+        hint = f"It is where the findings of checks go:\n{_EXAMPLES[name]}"
         raise UsageError(f"the template {name} lacks the place {{found}}.", hint=hint)
     if not filled(template, found="", prompt="?").strip("? \n"):
         raise UsageError(
             f"the template {name} asks for nothing when there are no findings.",
-            hint=f"A paragraph with {{found}} is left out then. Add one without it:\n{_EXAMPLE}",
+            hint=f"A paragraph with {{found}} is left out then. Add one without it:\n{_EXAMPLES[name]}",
         )
 
 
@@ -229,7 +235,9 @@ def _from_file(path: Path) -> Wording:
 def _from_mapping(name: str, templates: Any) -> Wording:
     """Return a wording from its templates. One that is missing is the default's."""
     if not isinstance(templates, Mapping) or not templates:
-        raise UsageError("a wording is the two templates criticise and revise.", hint=_EXAMPLE)
+        raise UsageError(
+            "a wording is the two templates criticise and revise.", hint="\n".join(_EXAMPLES.values())
+        )
     for key in templates:
         if key not in DEFAULT.templates:
             raise UsageError(f"a wording has no template {key!r:.40}.", hint="Templates: criticise, revise")

@@ -102,10 +102,11 @@ def not_finite(values: torch.Tensor) -> tuple[int, int]:
 
 
 def _counted(counts: Mapping[str, int], became: str) -> str:
-    """Return a phrase with the total and the tensor with the most."""
+    """Return a phrase with the total and the tensor with the most, which may be one of many with as many."""
     worst = max(counts, key=lambda name: counts[name])
     total = sum(counts.values())
     numbers = f"{total:,} number{'s' if total > 1 else ''}"
     if len(counts) == 1:
         return f"{numbers} in {worst!r:.80} {became}"
-    return f"{numbers} in {len(counts):,} tensors {became}, most of them ({counts[worst]:,}) in {worst!r:.80}"
+    most = f"at most {counts[worst]:,} in one of them, {worst!r:.80}"
+    return f"{numbers} in {len(counts):,} tensors {became}, {most}"

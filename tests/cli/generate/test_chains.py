@@ -279,7 +279,7 @@ def test_clean_up_leaves_the_number_that_a_check_judged() -> None:
 
 def test_the_gold_answer_is_no_first_answer_if_the_writer_must_not_see_it() -> None:
     generate([BAD, "A small bird.", GOOD], "--first", "--gold")
-    assert "has no answer but the gold one" in Path("out.jsonl.errors.jsonl").read_text()
+    assert "there is no answer but the gold one" in Path("out.jsonl.errors.jsonl").read_text()
     assert not chains()
 
 
@@ -329,8 +329,8 @@ def test_a_kill_leaves_no_dropped_chain_twice_or_torn() -> None:
 @pytest.mark.parametrize(
     ("record", "flags", "said"),
     [
-        ({"instruction": "Hi"}, ["--gold"], "has no gold answer, which --gold needs"),
-        ({"instruction": "Hi"}, ["--first"], "has no answer, which --first needs"),
+        ({"instruction": "Hi"}, ["--gold"], "there is no gold answer for --gold"),
+        ({"instruction": "Hi"}, ["--first"], "there is no answer for --first"),
         ({"instruction": "Hi", "output": "six"}, ["--verify", "number"], "the gold answer six is no number"),
     ],
 )
@@ -358,6 +358,7 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
             "leave out",
         ),
         (["--recipe", "selfee"], "there is no recipe 'selfee'", "selfee_gold"),
+        (["--recipe", "alpaca"], "alpaca is a recipe of generate instructions.", "--recipe alpaca"),
         (["--recipe", "selfee_gold", "--mode", "verified", "-c", "json"], "mode 'verified'", "prompted"),
         (["--recipe", "selfee_gold", "--verify", "number"], "--verify was given, and --gold", "--no-gold"),
         (["--verify", "number", "--critic", "script:script.jsonl"], "and --critic", "leave out one"),
@@ -654,9 +655,10 @@ def test_records_that_do_not_fit_the_flags_are_explained(flags: tuple[str, ...])
     result = generate(["A bird.", GOOD], "--verify", "number", *flags)
     assert result.exit_code == 2
     said = result.stdout
-    assert re.search(
-        r"  records/\d has no gold answer, which --verify needs. Leave out --verify for it.\n", said
+    lack = (
+        r"  records/\d: there is no gold answer for --verify. Put such records into a file of their own, and "
     )
+    assert re.search(f"{lack}run it without --verify.\n", said)
     assert "see out.jsonl.errors.jsonl" in said
     assert "run the same command again" not in said
     assert ("estimate   no chain of the sample was made" in said) == bool(flags)

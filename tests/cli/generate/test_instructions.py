@@ -116,6 +116,7 @@ def test_a_limit_in_the_sample_of_an_estimate_is_told_too() -> None:
             "is for --way alpaca",
         ),
         (["-o", "out.jsonl", "--recipe", "alpacca"], "there is no recipe 'alpacca'"),
+        (["-o", "out.jsonl", "--recipe", "selfee_gold"], "selfee_gold is a recipe of generate chains."),
     ],
 )
 def test_mistakes_are_told_without_a_traceback(words: list[str], message: str) -> None:

@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
@@ -373,6 +375,25 @@ def test_what_is_wrong_is_a_message(here: Path, words: str, said: str) -> None:
     assert done.exit_code in (2, 3)
     assert said in done.stderr
     assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--output_dir out --model_name_or_path model", "there is no data to train on.\n  --data_path FILE"),
+        ("--data_path none.jsonl", "none.jsonl: cannot be read: No such file or directory."),
+        ("selfee --data_path=none.jsonl --output-dir out", "none.jsonl: cannot be read: No such file"),
+    ],
+)
+def test_missing_data_is_said_before_torch_is_loaded(here: Path, words: str, said: str) -> None:
+    program = (
+        "import atexit, sys; atexit.register(lambda: print('torch' in sys.modules));"
+        "from redraft.cli import main; main()"
+    )
+    command = [sys.executable, "-c", program, "train", "sft", *words.split()]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert said in done.stderr
+    assert done.stdout.strip() == "False"
 
 
 def test_help_lists_the_settings() -> None:

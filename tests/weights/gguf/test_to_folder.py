@@ -289,7 +289,7 @@ def test_a_folder_that_exists_is_refused(tmp_path: Path) -> None:
 
 
 OVERFLOW = (
-    "10 numbers in 2 tensors became infinite, most of them (7) in 'lm_head.weight': "
+    "10 numbers in 2 tensors became infinite, at most 7 in one of them, 'lm_head.weight': "
     "--dtype bf16 holds larger ones."
 )
 

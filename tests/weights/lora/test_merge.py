@@ -156,7 +156,7 @@ def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_pat
     merge_lora(large, plain, tmp_path / "held", say, dtype="BF16")
     assert told == []
     merge_lora(large, plain, tmp_path / "lost", say, dtype="F16")
-    worst = "most of them (64) in 'model.layers.0.input_layernorm.weight'"
+    worst = "at most 64 in one of them, 'model.layers.0.input_layernorm.weight'"
     assert told == [f"320 numbers in 5 tensors became infinite, {worst}: --dtype bf16 holds larger ones."]
 
 
@@ -167,7 +167,7 @@ def test_damage_of_the_base_is_told_apart(base: Path, plain: Path, tmp_path: Pat
     save_file(tensors, tmp_path / "odd.safetensors")
     told: list[str] = []
     merge_lora(tmp_path / "odd.safetensors", plain, tmp_path / "merged", Run(warn=told.append))
-    worst = "most of them (2) in 'model.norm.weight'"
+    worst = "at most 2 in one of them, 'model.norm.weight'"
     assert told == [f"3 numbers in 2 tensors came infinite or NaN from the source, {worst}: it is damaged."]
 
 

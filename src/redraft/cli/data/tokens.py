@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -52,10 +53,12 @@ def _file_of(ref: str) -> Path:
     found = path / "tokenizer.json" if path.is_dir() else path
     if found.name == "tokenizer.json" and found.is_file():
         return found
-    named = parse_reference(ref) if not path.is_dir() else None
+    named = None
+    with suppress(UsageError):  # whose hint lists models without a tokenizer
+        named = None if path.is_dir() else parse_reference(ref)
     if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
         raise UsageError(
-            f"{ref} has no tokenizer.json.",
-            hint="--tokenizer names a folder with one, a GGUF file, or 'default'.",
+            f"{ref} has no tokenizer.json." if path.exists() else f"there is no tokenizer {ref!r:.120}.",
+            hint="--tokenizer names a folder with one, a GGUF file, org/name on the hub, or 'default'.",
         )
     return local_file(named)

@@ -39,7 +39,9 @@ ACCEPT_SCORE = 9.0
 OF_A_RUN = ("recipe", "drop_leaks", "refusals")
 """Settings that the card names, and that may differ between two runs."""
 
-FLAGS = FlagGroup(ChainFlags, USUAL, "generate", TEACHER, never_default=frozenset({"check"}))
+FLAGS = FlagGroup(
+    ChainFlags, USUAL, "generate", TEACHER, never_default=frozenset({"check"}), other="generate instructions"
+)
 """Checks replace the critic, so those of the config file, meant for answers, do not apply."""
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from redraft.jobs.journal import Journal
     from redraft.jobs.limits import Limits
 
-FLAGS = FlagGroup(InstructionOptions, recipes="generate", heading=TASKS)
+FLAGS = FlagGroup(InstructionOptions, recipes="generate", heading=TASKS, other="generate chains")
 
 
 def instructions(

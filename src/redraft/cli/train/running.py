@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,13 +62,14 @@ def run(command: TrainCommand, words: list[str] | None) -> None:
     give_back_large(LARGE)
     from redraft.train.settings.args import parse_for
 
+    _check_data(command.verb, words or [])
     settings: Any = parse_for(command.verb, words or [])
     silent = settings.own.quiet or not leads()
     say: Say = (lambda _: None) if silent else tell
     for line in settings.remarks:
         say(line)
     if not settings.own.data_path:
-        raise UsageError("there is no data to train on.", hint="--data_path FILE")
+        raise _no_data()
     if settings.own.preview is not None:
         _preview(command, settings, say)
     if settings.own.estimate:
@@ -86,6 +87,35 @@ def run(command: TrainCommand, words: list[str] | None) -> None:
         if done is not None and not ready.stopped_early(done):
             command.measure(ready, say)
     _leave(command, ready, done, say)
+
+
+def _check_data(verb: TrainVerb, words: list[str]) -> None:
+    """Refuse data that is not there by the words alone: to read all settings, torch is loaded, for seconds.
+
+    Raises:
+        UsageError: No data is named, neither by a recipe nor by a flag that is not known here.
+        RecordError: A file does not exist.
+    """
+    from redraft.formats.read.files import reading
+
+    flags: dict[str, list[str]] = {}
+    flag = ""  # of a recipe
+    for word in words:
+        if word.startswith("--"):
+            name, equals, value = word[2:].partition("=")
+            flag = name.replace("-", "_")
+            flags.setdefault(flag, []).extend([value] if equals else [])
+        else:
+            flags.setdefault(flag, []).append(word)
+    for path in (*flags.get("data_path", ()), *flags.get("eval_data_path", ())):
+        with reading(Path(path)):
+            Path(path).expanduser().stat()
+    if flags.keys() <= {"output_dir", *(each.name for each in fields(verb.options))} - {"data_path"}:
+        raise _no_data()
+
+
+def _no_data() -> UsageError:
+    return UsageError("there is no data to train on.", hint="--data_path FILE")
 
 
 def _folder(settings: RunSettings[DataOptions]) -> str:
