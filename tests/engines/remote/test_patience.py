@@ -166,7 +166,7 @@ class Odd(FakeServer):
         asked = request.json["messages"][-1]["content"]
         name = next((name for name, left in self.left.items() if left and name in asked), "")
         if not name:
-            return sse_reply(0.02, chat_event("Fine.", "stop"), usage_event(1, 1), DONE)
+            return sse_reply(0.02, chat_event("Wood.", "stop"), usage_event(1, 1), DONE)
         self.left[name] -= 1
         self.failed.set()
         return self.reply
