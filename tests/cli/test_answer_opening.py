@@ -61,7 +61,7 @@ def test_the_limit_of_the_job_holds_while_the_model_is_opened(silent: str) -> No
 def test_the_limit_of_the_job_ends_waiting_for_a_server_that_is_busy() -> None:
     with FakeServer() as server:
         server.on(MODELS, error_reply(503, "Loading model"))
-        status, said = answer(server.url, "--limit-seconds", "2", "--budget-seconds", "1")
+        status, said = answer(server.url, "--limit-seconds", "5", "--budget-seconds", "1")
     assert status == 4, said
     assert "fails (503), waiting" in said
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 import pytest
 
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
-from redraft.engines.local import LocalEngine, Room
+from redraft.engines.local import LocalEngine, Room, Told
 from redraft.engines.metered import MeteredEngine
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import ContextError, EngineError, UsageError
@@ -28,7 +28,7 @@ class Echo(LocalEngine):
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
         return await self.encode(text.replace("<end>", "\0") if control else text)
 
-    async def _render(self, messages: Sequence[Message]) -> str:
+    async def _render(self, messages: Sequence[Message], told: Told = None) -> str:  # noqa: ARG002
         return self.template.format(*(message["content"] for message in messages))
 
     async def _end(self) -> str:
