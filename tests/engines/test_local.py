@@ -28,7 +28,7 @@ class Echo(LocalEngine):
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:
         return await self.encode(text.replace("<end>", "\0") if control else text)
 
-    async def _render(self, messages: Sequence[Message], told: Told = None) -> str:  # noqa: ARG002
+    async def _render(self, messages: Sequence[Message], told: Told = None) -> str:
         return self.template.format(*(message["content"] for message in messages))
 
     async def _end(self) -> str:
