@@ -52,7 +52,7 @@ class Seen:
 
 sys.meta_path.insert(0, Seen())
 from redraft.cli import main
-sys.argv = ["redraft", "train", "sft", "--data_path", "x", "--output_dir", "y"]
+sys.argv = ["redraft", "train", "sft", "--data_path", sys.executable, "--output_dir", "y"]
 main()
 """
 

@@ -147,7 +147,9 @@ def test_a_mistake_is_said_before_the_model_writes(
 
 
 def test_sizes_that_do_not_divide_are_said_before_the_data_are_read(model: Path, tmp_path: Path) -> None:
-    status, printed = ppo(model, tmp_path / "missing.jsonl", tmp_path / "out", "--num_rollouts", "6")
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("{")
+    status, printed = ppo(model, broken, tmp_path / "out", "--num_rollouts", "6")
     assert (status, "is no multiple of --chunk_size" in printed) == (2, True), printed
 
 
