@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-import pytest
+from tests.lacking import lack_chromium
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 _FLAGS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-pipe")
@@ -29,7 +29,7 @@ class Browser:
 
     def __init__(self, folder: Path) -> None:
         if CHROMIUM is None:
-            pytest.skip("no Chromium on this machine")
+            lack_chromium()
         theirs, self._out = os.pipe()
         self._in, back = os.pipe()
         command = [CHROMIUM, *_FLAGS, f"--user-data-dir={folder / 'profile'}"]

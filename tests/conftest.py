@@ -2,8 +2,7 @@
 
 No test reaches another machine, reads the user's configuration, or sees the user's keys. It makes no
 difference whether the run was started in the background or by `nohup`. What a machine lacks is skipped with
-the reason, unless it is required: `REDRAFT_REQUIRE_SHARED=1` (`.ci/run`) and `REDRAFT_REQUIRE_MODEL=1`
-(`make test`) turn those skips into failures.
+the reason, unless it is required: `make test` requires the model, and `.ci/run` data and tools too.
 """
 
 from __future__ import annotations
@@ -13,10 +12,11 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 from hypothesis import settings
+
+from tests.lacking import DATA, MODEL, TOOLS, lack
 
 ROOT = Path(__file__).resolve().parent.parent
 GUARD = ROOT / "tests" / "network_guard"
@@ -72,12 +72,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 
-def _lacking(reason: str, requirement: str) -> NoReturn:
-    if os.environ.get(requirement) == "1":
-        pytest.fail(f"{reason} ({requirement}=1, so this is a failure and not a skip)", pytrace=False)
-    pytest.skip(reason)
-
-
 @pytest.fixture(autouse=True)
 def _own_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """An empty configuration folder a test, and 80 columns. The model cache stays the user's."""
@@ -90,7 +84,7 @@ def shared_data() -> Path:
     """The folder with the real data: `$REDRAFT_SHARED/data`, by default `../shared/data`."""
     shared = Path(os.environ.get("REDRAFT_SHARED") or ROOT.parent / "shared")
     if not (shared / "data").is_dir():
-        _lacking(f"no shared data in {shared / 'data'}; set REDRAFT_SHARED", "REDRAFT_REQUIRE_SHARED")
+        lack(f"no shared data in {shared / 'data'}; set REDRAFT_SHARED", DATA)
     return shared / "data"
 
 
@@ -99,7 +93,7 @@ def default_model() -> Path:
     """The embedded default model: the cached one, or the file that `$REDRAFT_TEST_MODEL` names."""
     path = _default_model()
     if path is None:
-        _lacking("the default model is not here; run: redraft model get default", "REDRAFT_REQUIRE_MODEL")
+        lack("the default model is not here; run: redraft model get default", MODEL)
     return path
 
 
@@ -112,7 +106,7 @@ def a_sandbox() -> Path:
     try:
         sandbox.find_sandbox()
     except UsageError as error:
-        pytest.skip(error.message)
+        lack(f"{error.message} {error.hint}", TOOLS)
     return Path(sandbox.__file__)
 
 

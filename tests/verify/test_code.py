@@ -24,6 +24,7 @@ from redraft.verify import sandbox
 from redraft.verify.base import Outcome
 from redraft.verify.code import MAX_STARTS, CodeCheck, code_check_of, program_of
 from redraft.verify.turns import AT_ONCE
+from tests.lacking import TOOLS, lack
 from tests.verify.hostile_programs import FAKES, HOSTILE, Hostile
 from tests.verify.hostile_run import KINDS, Prey, lacking, marked, none_left, using
 
@@ -35,7 +36,7 @@ def use(kind: str, mark: str = "") -> AbstractContextManager[None]:
     if kind == ANY:
         kind = next((kind for kind in KINDS if not lacking(kind)), KINDS[0])
     if reason := lacking(kind):
-        pytest.skip(f"no sandbox by {kind} on this machine: {reason}")
+        lack(f"no sandbox by {kind} on this machine: {reason}", TOOLS)
     return using(kind, mark)
 
 

@@ -13,9 +13,7 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, Prompt, read_jsonl
 from redraft.cli import app
-from redraft.errors import UsageError
 from redraft.formats.selfee import parse, render
-from redraft.verify.sandbox import find_sandbox
 from tests.engines.fake_server import FakeServer, chat_reply, models_reply
 
 OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
@@ -385,15 +383,7 @@ TASK = {
 }
 
 
-@pytest.fixture
-def sandbox() -> None:
-    try:
-        find_sandbox()
-    except UsageError as error:
-        pytest.skip(f"no sandbox works here: {error.message}")
-
-
-@pytest.mark.usefixtures("sandbox")
+@pytest.mark.usefixtures("a_sandbox")
 def test_unit_tests_give_the_verdicts() -> None:
     records([TASK])
     result = generate(
@@ -409,7 +399,7 @@ def test_unit_tests_give_the_verdicts() -> None:
     assert "passes 1 of 2 tests" in first.text
 
 
-@pytest.mark.usefixtures("sandbox")
+@pytest.mark.usefixtures("a_sandbox")
 def test_a_record_without_tests_fails_alone() -> None:
     records([{"instruction": "Write f.", "output": "def f(): pass"}, TASK])
     generate(["```python\ndef double(x):\n    return x + x\n```"], "--verify", "code", "--run-code")
@@ -417,7 +407,7 @@ def test_a_record_without_tests_fails_alone() -> None:
     assert len(chains()) == 1
 
 
-@pytest.mark.usefixtures("sandbox")
+@pytest.mark.usefixtures("a_sandbox")
 def test_humaneval_as_published_is_verified(shared_data: Path) -> None:
     with gzip.open(shared_data / "code" / "HumanEval.jsonl.gz", "rt") as lines:
         task = json.loads(next(lines))

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,7 +18,9 @@ from hypothesis import strategies as st
 pytest.importorskip("scipy")
 
 from redraft.evaluation.reports.page import MOST_PAIRS, page
+from tests.browser import CHROMIUM
 from tests.evaluation.made import answer, both, report, review, write
+from tests.lacking import lack_chromium
 
 BAD = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 VOID = {"meta", "input", "br", "wbr", "line", "rect", "circle"}
@@ -191,17 +192,15 @@ def test_a_page_says_of_how_many_pairs_it_shows_the_first(
 
 # In a browser, where there is one. It has no network here: the page asks for nothing.
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
 
 def opened(html: str, folder: Path, place: str = "") -> str:
     """The document as a browser has it after the script ran."""
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine")
+    if CHROMIUM is None:
+        lack_chromium()
     path = folder / "page.html"
     path.write_text(html, "utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'profile'}"]
-    command = [BROWSER, *flags, "--virtual-time-budget=2000", "--dump-dom", f"file://{path}{place}"]
+    command = [CHROMIUM, *flags, "--virtual-time-budget=2000", "--dump-dom", f"file://{path}{place}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -21,6 +21,7 @@ import httpx
 import pytest
 
 from tests.browser import CHROMIUM
+from tests.lacking import lack_chromium
 
 WAIT = 60
 KEY = "a-key-of-the-tests-1"
@@ -123,7 +124,7 @@ class Browsing:
 def browsing() -> Iterator[Browsing]:
     """Start Chromium, or skip the test where there is none."""
     if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
+        lack_chromium()
     sync_api = pytest.importorskip("playwright.sync_api", reason="the page is tested with Playwright")
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     with sync_api.sync_playwright() as playwright:
