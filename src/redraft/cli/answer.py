@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 import typer
 
 from redraft.cli.batching import Batching, under_way
-from redraft.cli.options import USUAL, CacheFile, FlagGroup, FlagValues, fill_in, takes
+from redraft.cli.options import USUAL, CacheFile, FlagGroup, fill_in, takes
 from redraft.cli.running import First, Journal, RetryFailed, RunFlags, check_out
 from redraft.cli.shell import only_ours, tell
 from redraft.counting import counted
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from redraft.jobs.runner import ItemCounts, Work
     from redraft.revision.api import Role
     from redraft.revision.options import Options
+    from redraft.revision.settings import Settings
     from redraft.revision.summary import Summary
 
 Shape = Literal["chain", "selfee", "fastchat"]
@@ -109,7 +110,7 @@ def answer(
 def answer_file(
     source: Path,
     out: Path,
-    settings: FlagValues,
+    settings: Settings,
     *,
     form: Form,
     run: RunFlags,
@@ -251,7 +252,7 @@ class Making:
 class Answering:
     """A run of a verb that makes a chain of each record."""
 
-    settings: FlagValues
+    settings: Settings
     source: Path
     name: str
     out: Path

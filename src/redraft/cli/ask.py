@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from redraft.chain import Chain
-    from redraft.cli.options import FlagValues
     from redraft.revision.cancel import CancelToken
     from redraft.revision.options import Options
+    from redraft.revision.settings import Settings
 
 
 @takes
@@ -72,7 +72,7 @@ def _prompt(prompt: str | None) -> str:
     return prompt.strip("\n")
 
 
-async def _make(settings: FlagValues, prompt: str, cache: Path | None, *, watch: bool) -> Chain:
+async def _make(settings: Settings, prompt: str, cache: Path | None, *, watch: bool) -> Chain:
     """Make the chain. Ctrl-C ends it early and keeps its steps; a second one ends the program."""
     from contextlib import AsyncExitStack
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.options import FlagValues
 from redraft.cli.shell import tell
 from redraft.errors import UsageError
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
     from redraft.engines.remote.batch import Batches
     from redraft.jobs.journal import Journal
+    from redraft.revision.settings import Settings
 
 IN_BATCHES = 1000
 """Default number of chains at once with `--batch`. They wait together, and each takes some memory."""
@@ -66,7 +66,7 @@ class Batching:
         needed = self.wanted or own.exists() or self.file.exists()
         return given or (own if needed and not cache else None)
 
-    def check(self, settings: FlagValues) -> None:
+    def check(self, settings: Settings) -> None:
         """Raise what does not go together with batches.
 
         Raises:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from redraft.cli.ask import say_faults, say_wait, status_of
-from redraft.cli.options import FlagValues, check_utf8, fill_in, takes
+from redraft.cli.options import check_utf8, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.counting import counted
 from redraft.errors import RedraftError, UsageError
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from redraft.revision.conversation import Conversation
     from redraft.revision.ops import Event
     from redraft.revision.options import Options
+    from redraft.revision.settings import Settings
 
 COMMANDS = {
     "/revise": "revise the last answer once more; after Ctrl-C, go on with it",
@@ -80,11 +81,11 @@ def _is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-async def _opened(settings: FlagValues, stack: AsyncExitStack) -> Options:
+async def _opened(settings: Settings, stack: AsyncExitStack) -> Options:
     return await settings.opened(stack, patience=_patience(settings))
 
 
-def _patience(settings: FlagValues) -> Patience:
+def _patience(settings: Settings) -> Patience:
     return settings.waiting(tell=say_wait if sys.stderr.isatty() else None)
 
 
@@ -165,7 +166,7 @@ class Session:
         saved: Files that were saved from this conversation, which may be replaced.
     """
 
-    settings: FlagValues
+    settings: Settings
     options: Options
     stack: AsyncExitStack
     runner: asyncio.Runner

@@ -17,7 +17,7 @@ import typer
 
 from redraft.cli.answer import Answering, Form, Making
 from redraft.cli.batching import Batching
-from redraft.cli.options import FlagGroup, FlagValues
+from redraft.cli.options import FlagGroup
 from redraft.cli.shell import tell
 from redraft.errors import OutputError, UsageError
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from redraft.evaluation.diagnosis.ways import Way
     from redraft.jobs.harness import JobResult
     from redraft.jobs.limits import Limits
+    from redraft.revision.settings import Settings
     from redraft.verify.base import Check
 
 CACHE = "replies.db"
@@ -51,7 +52,7 @@ class EqualRun:
     source: Path
     task: str
     folder: Path
-    settings: FlagValues
+    settings: Settings
     flags: FlagGroup
     parallel: int
     limits: Limits

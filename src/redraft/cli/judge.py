@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,7 +14,7 @@ import typer
 
 from redraft.cli.answer import PATIENCE
 from redraft.cli.batching import Batching, under_way
-from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
+from redraft.cli.options import FlagGroup, fill_in, takes
 from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, check_out, own_journal
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineError, MissingExtra, UsageError, install
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from redraft.jobs.harness import Job, JobResult, Session
     from redraft.jobs.limits import Limits
     from redraft.jobs.runner import ItemCounts, Work
+    from redraft.revision.settings import Settings
 
 FLAGS = FlagGroup(JudgeOptions, recipes="judge", heading=JUDGING)
 
@@ -78,7 +79,7 @@ def judge(
     settings = fill_in(flags, FLAGS)
     models = _judges(settings, named="model" in flags or "recipe" in flags)
     judging = JudgeRun(
-        settings=FlagValues({**settings.values, "model": models[0]}),
+        settings=replace(settings, values={**settings.values, "model": models[0]}),
         models=models,
         answers=answers,
         questions=questions,
@@ -102,7 +103,7 @@ def judge(
 judge = takes(judge, FLAGS)
 
 
-def _judges(settings: FlagValues, *, named: bool) -> list[str]:
+def _judges(settings: Settings, *, named: bool) -> list[str]:
     """Return the references of the judges: those named, or else the judge or the model of the config file."""
     from redraft.config import load_config
 
@@ -119,7 +120,7 @@ def _judges(settings: FlagValues, *, named: bool) -> list[str]:
 class JudgeRun:
     """A run of the verb."""
 
-    settings: FlagValues
+    settings: Settings
     models: list[str]
     answers: list[Path]
     questions: Path | None

@@ -15,19 +15,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from redraft.cli.shell import with_options
+from redraft.cli.shell import tell, with_options
 from redraft.errors import UsageError
 from redraft.options import (
     BUDGET,
     LOOP,
     MODEL,
-    RETRIES,
     SAMPLING,
     SERVER,
     Flags,
-    MachineOptions,
     Option,
-    PlainOptions,
     check_file,
     check_values,
     options_of,
@@ -35,13 +32,7 @@ from redraft.options import (
 from redraft.verify.kinds import CHECK_KINDS
 
 if TYPE_CHECKING:
-    from contextlib import AsyncExitStack
-
-    from redraft.engines.base import Engine
-    from redraft.engines.remote.batch import Batches
-    from redraft.engines.remote.patience import Patience
-    from redraft.revision.api import Role
-    from redraft.revision.options import Options
+    from redraft.revision.settings import Settings
 
 CacheFile = Annotated[
     Path | None,
@@ -50,145 +41,6 @@ CacheFile = Annotated[
 
 _GROUPS = (MODEL, LOOP, SAMPLING, BUDGET, SERVER)
 """The headings of flags, in the order of help texts."""
-
-
-@dataclass(frozen=True)
-class FlagValues:
-    """The values of flags, with recipe and config file filled in. Those without a default may be missing.
-
-    Attributes:
-        values: The values.
-        stand_ins: Options that each record will give, with any value, so that they are checked together.
-        judge_was_named: The judge is that of a flag or a recipe, and has to be asked.
-    """
-
-    values: Flags
-    stand_ins: Mapping[str, Any] = field(default_factory=dict)
-    judge_was_named: bool = False
-
-    def get(self, name: str) -> Any:
-        """Return a value; None if it was not given."""
-        return self.values.get(name)
-
-    def options(self) -> Options:
-        """Return the arguments of `arevise`. Models are references.
-
-        Checks are parsed here, unless they may need the judge.
-
-        Raises:
-            UsageError: A value does not fit, as far as this can be told without the model.
-        """
-        from redraft.revision.options import check_options
-        from redraft.verify.parse import parse_checks
-
-        checks, limits = self.values.get("check", []), ("tokens", "seconds", "usd")
-        given: Any = {name: value for name, value in self.values.items() if name in options_of(PlainOptions)}
-        given["checks"] = checks if self.values.get("judge") else parse_checks(checks)
-        given["budget"] = {name: self.get(f"budget_{name}") for name in limits}
-        given["price"] = self.values.get("price")
-        for role, reference in self.references().items():
-            given[role] = reference
-        return check_options({**given, **self.stand_ins})
-
-    def waiting(
-        self,
-        *,
-        usual: float = 0.0,
-        limit_seconds: float | None = None,
-        tell: Callable[[str], None] | None = None,
-    ) -> Patience:
-        """Return how long to wait for servers, and how fast to ask them.
-
-        Args:
-            usual: Default seconds to wait for a server that is down.
-            limit_seconds: The limit of the run. It does not wait for longer because a server asks for it.
-            tell: Called with a reason when a wait begins, and with an empty text when it ends.
-
-        Raises:
-            UsageError: A value does not fit.
-        """
-        from redraft.engines.remote.patience import Patience
-
-        values = self.values
-        known: Any = {name: values[name] for name in ("rpm", "tpm") if name in values}
-        if tell:
-            known["tell"] = tell
-        if limit_seconds is not None:
-            known["longest_asked"] = min(limit_seconds, Patience.longest_asked)
-        if (limit := values.get("timeout")) is not None:
-            known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
-        return Patience(
-            tries=1 + values.get("retries", RETRIES), outage=values.get("patience", usual), **known
-        )
-
-    def references(self) -> dict[Role, str]:
-        """Return the references of the models to open, by role. A judge of the config file may be idle."""
-        from redraft.revision.options import asks_judge
-
-        judged = self.judge_was_named or asks_judge(self.values, self.get("check") or ())
-        roles: tuple[Role, ...] = ("critic", "judge") if judged else ("critic",)
-        others: dict[Role, str] = {role: self.get(role) for role in roles if self.get(role)}
-        return {"model": self.get("model") or "default", **others}
-
-    async def load(
-        self,
-        stack: AsyncExitStack,
-        role: Role,
-        reference: str,
-        *,
-        parallel: int = 1,
-        patience: Patience | None = None,
-        batches: Batches | None = None,
-    ) -> Engine:
-        """Open one model.
-
-        Args:
-            stack: Closes it.
-            role: Its role. The flags of the model do not apply to critic and judge.
-            reference: A model reference.
-            parallel: Streams at once.
-            patience: How long to wait for servers.
-            batches: Ask a server in these batches.
-
-        Raises:
-            EngineError: It cannot be loaded, or its server does not answer.
-        """
-        from redraft.cli.shell import tell
-        from redraft.engines.load import lacks_adapter, load_engine
-
-        machine: Any = {}
-        if role == "model":
-            machine = {name: self.get(name) for name in options_of(MachineOptions)}
-            if warning := lacks_adapter(reference):
-                tell(warning)
-        engine = await load_engine(
-            reference, **machine, parallel=parallel, patience=patience, batches=batches
-        )
-        stack.push_async_callback(engine.aclose)
-        return engine
-
-    async def opened(
-        self,
-        stack: AsyncExitStack,
-        *,
-        parallel: int = 1,
-        patience: Patience | None = None,
-        batches: Batches | None = None,
-    ) -> Options:
-        """Return the options with model, critic and judge opened. They are closed with the stack.
-
-        Raises:
-            UsageError: A value does not fit. Raised before a model is opened.
-            EngineError: A model cannot be loaded, or its server does not answer.
-        """
-        from redraft.revision.options import check_prices
-
-        options = self.options()
-        how: Any = {"parallel": parallel, "patience": patience, "batches": batches}
-        for role, reference in self.references().items():
-            options[role] = await self.load(stack, role, reference, **how)
-        check_prices(options)
-        return options
 
 
 @dataclass(frozen=True)
@@ -216,13 +68,14 @@ USUAL = FlagGroup()
 """The flags of `ask`, `chat` and `answer`."""
 
 
-def fill_in(flags: Any, group: FlagGroup = USUAL) -> FlagValues:
+def fill_in(flags: Any, group: FlagGroup = USUAL) -> Settings:
     """Fill in the values of recipe and config file.
 
     Raises:
         UsageError: The recipe or the config file has an error, or a flag is not UTF-8.
     """
     from redraft.config import load_config
+    from redraft.revision.settings import Settings
 
     given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
     for name, value in given.items():
@@ -232,7 +85,7 @@ def fill_in(flags: Any, group: FlagGroup = USUAL) -> FlagValues:
     below = {name: value for name, value in load_config().defaults.items() if name in known}
     recipes = read_recipe(recipe, group) if recipe else {}
     values: Any = {**group.usual, **below, **recipes, **check_values(given, group.options)}
-    return FlagValues(values, judge_was_named="judge" in {**recipes, **given})
+    return Settings(values, judge_was_named="judge" in {**recipes, **given}, tell=tell)
 
 
 def check_utf8(what: str, *values: Any) -> None:

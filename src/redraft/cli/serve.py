@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import AsyncExitStack, ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.options import FlagValues, fill_in, takes
+from redraft.cli.options import fill_in, takes
 from redraft.cli.shell import server_log, tell
 from redraft.errors import UsageError, install
 from redraft.options import (
@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
     from redraft.engines.base import Engine
+    from redraft.revision.settings import Settings
     from redraft.serve.keys import Keys
     from redraft.serve.models import Model
     from redraft.serve.page.compare import Store
     from redraft.serve.request_log import RequestLog
 
-Entries = list[tuple[str | None, str, FlagValues]]
+Entries = list[tuple[str | None, str, "Settings"]]
 """A name, or None for that of the model's reference; what comes behind it; and the flags."""
 
 _KEPT = ("system",)
@@ -222,7 +223,7 @@ def _address(host: str, sock: socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}/v1"
 
 
-def _of_flags(settings: FlagValues) -> Entries:
+def _of_flags(settings: Settings) -> Entries:
     """Return a model that gives one answer, and one that revises it."""
     known = options_of(Flags)
     plain: Any = {
@@ -231,7 +232,7 @@ def _of_flags(settings: FlagValues) -> Entries:
         if name in _KEPT or (known[name].group != LOOP and name not in ("critic", "judge"))
     }
     plain["max_revisions"] = 0
-    return [(None, "", FlagValues(plain)), (None, "-revise", settings)]
+    return [(None, "", replace(settings, values=plain)), (None, "-revise", settings)]
 
 
 def _of_file(path: Path, flags: Flags) -> Entries:
@@ -281,7 +282,7 @@ async def _opened(
     return models
 
 
-def _name_of(settings: FlagValues, engine: Any) -> str:
+def _name_of(settings: Settings, engine: Any) -> str:
     """Return the name of a model by its reference."""
     from redraft.engines.load import references_of
 

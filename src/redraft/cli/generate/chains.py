@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft.cli.answer import Form, Making, Out, answer_file, records_to
-from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
+from redraft.cli.options import FlagGroup, fill_in, takes
 from redraft.cli.running import First, OwnJournal, RetryFailed, RunFlags, own_journal
 from redraft.options import TEACHER, ChainFlags
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from redraft.chain import Chain
     from redraft.generate.chains import ChainCounts, ChainMaking
     from redraft.generate.leaks import DroppedFile
+    from redraft.revision.settings import Settings
 
 USUAL = {
     "prompts": "teacher",
@@ -112,7 +113,7 @@ def chains(
     )
 
 
-def _tell_idle(settings: FlagValues, *, run_code: bool) -> None:
+def _tell_idle(settings: Settings, *, run_code: bool) -> None:
     """Tell the user of flags that do nothing with these settings."""
     from redraft.cli.shell import tell
 
@@ -131,7 +132,7 @@ class Sample:
         read: Reads all records of a file.
     """
 
-    settings: FlagValues
+    settings: Settings
     out: Path
     parallel: int
     size: int

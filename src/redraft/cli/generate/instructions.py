@@ -11,7 +11,7 @@ import typer
 
 from redraft.cli.answer import PATIENCE
 from redraft.cli.batching import Batching, under_way
-from redraft.cli.options import FlagGroup, FlagValues, fill_in, takes
+from redraft.cli.options import FlagGroup, fill_in, takes
 from redraft.cli.running import OwnJournal, RunFlags, check_out
 from redraft.cli.shell import only_ours, tell
 from redraft.generate.instructions.options import TASKS, InstructionOptions
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from redraft.jobs.harness import Session
     from redraft.jobs.journal import Journal
     from redraft.jobs.limits import Limits
+    from redraft.revision.settings import Settings
 
 FLAGS = FlagGroup(InstructionOptions, recipes="generate", heading=TASKS, other="generate chains")
 
@@ -94,7 +95,7 @@ instructions = takes(instructions, FLAGS)
 
 @asynccontextmanager
 async def _opened(
-    settings: FlagValues,
+    settings: Settings,
     parallel: int,
     batching: Batching,
     limits: Limits,
