@@ -28,7 +28,7 @@ from typing import Any
 import redraft
 from redraft.chain import Chain, Step
 from redraft.engines.base import Delta, Engine, Message, Sampling
-from redraft.engines.metered import MeteredEngine
+from redraft.engines.wrapped import MeteredEngine
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("REDRAFT_SHARED", ROOT.parent / "shared"))

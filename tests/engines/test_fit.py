@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from redraft.engines.base import Sampling
-from redraft.engines.fit import CACHE_BYTES, MAX_THREADS, cache_bytes, check_settings
 from redraft.engines.llamacpp.engine import LlamaCppEngine
+from redraft.engines.local import CACHE_BYTES, MAX_THREADS, cache_bytes, check_settings
 from redraft.errors import ContextError, ModelError, UsageError
 from redraft.machine import free_memory
 from redraft.weights.gguf.reader import read_header

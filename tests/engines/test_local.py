@@ -7,8 +7,8 @@ import pytest
 
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling, Tokens
 from redraft.engines.local import LocalEngine, Room, Told
-from redraft.engines.metered import MeteredEngine
 from redraft.engines.scripted import ScriptedEngine
+from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import ContextError, EngineError, UsageError
 from redraft.formats.render.templates import TEMPLATES
 

@@ -10,8 +10,8 @@ import pytest
 
 from redraft.chain import Usage
 from redraft.engines.base import Message, Sampling
-from redraft.engines.metered import MeteredEngine
 from redraft.engines.remote.wire import PER_MESSAGE
+from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EngineError
 from redraft.revision.api import arevise
 from tests.engines.fake_server import (

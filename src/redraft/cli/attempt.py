@@ -10,8 +10,8 @@ from typing import Any, get_args
 from redraft.chain import Chain
 from redraft.engines.base import Engine
 from redraft.engines.journaled import JournaledEngine
-from redraft.engines.metered import MeteredEngine
 from redraft.engines.price import Price, price_of
+from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply, RecordError, RedraftError, UsageError
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal

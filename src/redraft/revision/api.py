@@ -18,9 +18,9 @@ from redraft.chain import Chain, Prompt, Stop
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 from redraft.engines.messages import ROLES
-from redraft.engines.metered import MeteredEngine
 from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
+from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, UsageError, shown
 from redraft.options import options_of
 from redraft.revision.background import Background

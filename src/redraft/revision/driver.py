@@ -19,7 +19,7 @@ from functools import partial
 
 from redraft.chain import Chain, Stop, Usage, whole
 from redraft.engines.base import OF_TOOLS, Delta, Engine, Sampling
-from redraft.engines.metered import MeteredEngine
+from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError
 from redraft.options import RETRIES
 from redraft.revision import native, prompted

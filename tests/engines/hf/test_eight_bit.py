@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from redraft.engines.hf.eight_bit import Linear8
 from redraft.engines.hf.engine import HfEngine
+from redraft.engines.hf.load import Linear8
 from tests.engines.hf_folders import folder
 
 

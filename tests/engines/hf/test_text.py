@@ -11,8 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import decoders, processors
 
-from redraft.engines.hf.text import FinalText, Spelling
-from redraft.engines.hf.tokens import Tokenizer
+from redraft.engines.hf.text import FinalText, Spelling, Tokenizer
 from redraft.engines.scripted import _until_stop
 from tests.engines.hf_folders import tokenizer
 from tests.weights.tokenizer_files import llama_like

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from redraft.engines.base import Delta, Message, Sampling
-from redraft.engines.llamacpp import restart
+from redraft.engines.llamacpp import client as restart
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import EngineCrash, EngineError
 from tests.gguf_files import tiny_model

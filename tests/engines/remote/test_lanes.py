@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 import pytest
 
-from redraft.engines.remote.lanes import Lanes
+from redraft.engines.remote.connections import Lanes
 from tests.engines.fake_server import FakeServer, models_reply
 
 

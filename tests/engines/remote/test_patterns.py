@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.engines.remote.patterns import plain, with_plain_patterns
+from redraft.engines.schemas import plain, with_plain_patterns
 
 FREE = r'[^"\\\x01-\x1F]'
 

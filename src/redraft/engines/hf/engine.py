@@ -22,12 +22,10 @@ from typing import Any
 import torch
 
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
-from redraft.engines.fit import check_settings, context_of
 from redraft.engines.hf.batch import Batch, Request
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
-from redraft.engines.hf.text import Spelling
-from redraft.engines.hf.tokens import Tokenizer
-from redraft.engines.local import LocalEngine, Room, Told, empty_prompt
+from redraft.engines.hf.text import Spelling, Tokenizer
+from redraft.engines.local import LocalEngine, Room, Told, check_settings, context_of, empty_prompt
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, ModelError, UsageError, shown
 from redraft.formats.selfee import NATIVE_FORMAT
@@ -129,7 +127,7 @@ class HfEngine(LocalEngine):
             gpu: Use a GPU if there is one, and `device` does not say otherwise.
             dtype: Compute in this dtype; None for the one that suits weights and machine (`usual_dtype`).
             device: Where it computes.
-            load_8bit: Keep most weights in 8 bits (`eight_bit`).
+            load_8bit: Keep most weights in 8 bits (`load.Linear8`).
 
         Raises:
             ModelError: A file is missing or damaged, does not fit, or is not supported.

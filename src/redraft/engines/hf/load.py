@@ -16,10 +16,10 @@ from typing import Any
 
 import torch
 import transformers
+from torch import Tensor, nn
 
 from redraft.engines.hf.cache import Pass, Slots, forward, layers_of
-from redraft.engines.hf.eight_bit import to_8bit
-from redraft.engines.hf.tokens import Tokenizer
+from redraft.engines.hf.text import Tokenizer
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint
 from redraft.weights.folder import has_tokenizer, refuse_delta, refuse_quantised
@@ -300,3 +300,38 @@ def _reason(error: Exception) -> str:
     """Return the start of a message, which may be a page long."""
     text = str(error).strip() or type(error).__name__
     return " ".join(text.split())[:200].rstrip(".") + "."
+
+
+LEVELS = 127
+"""The largest whole number of a row."""
+
+
+class Linear8(nn.Module):
+    """A linear layer with weights of 8 bits.
+
+    Args:
+        linear: The layer with its weights, of shape (outputs, inputs).
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        weight = linear.weight.detach()
+        largest = weight.abs().amax(dim=1, keepdim=True).float()
+        scale = largest.clamp(min=torch.finfo(torch.float32).tiny) / LEVELS
+        self.register_buffer("whole", (weight.float() / scale).round().to(torch.int8))
+        self.register_buffer("scale", scale.to(weight.dtype))
+        self.bias = linear.bias
+
+    def forward(self, given: Tensor) -> Tensor:
+        """Return the layer's output, of shape (…, outputs), for an input of shape (…, inputs)."""
+        whole, scale = self.get_buffer("whole"), self.get_buffer("scale")
+        return nn.functional.linear(given, whole.to(given.dtype) * scale.to(given.dtype), self.bias)
+
+
+def to_8bit(model: Any) -> None:
+    """Replace the linear layers of a model, one after the other, all but its output layer."""
+    head = model.get_output_embeddings()
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear and child is not head:
+                setattr(module, name, Linear8(child))

@@ -21,6 +21,7 @@ from typing import Any
 from redraft.chain import Finish
 from redraft.engines.base import (
     OF_TEMPLATE,
+    OF_TOOLS,
     SAMPLING_FIELDS,
     Delta,
     EngineInfo,
@@ -31,14 +32,20 @@ from redraft.engines.base import (
     Tokens,
     Vectors,
 )
-from redraft.engines.fit import check_memory, check_settings, context_of, trained_context
 from redraft.engines.llamacpp.child import ChildSettings
-from redraft.engines.llamacpp.client import Child, ChildRefusal
+from redraft.engines.llamacpp.client import Child, ChildRefusal, KeptChild
 from redraft.engines.llamacpp.grammar import expressible
-from redraft.engines.llamacpp.restart import KeptChild
-from redraft.engines.llamacpp.tools import answers, chat_request, control_token, written_out
-from redraft.engines.local import LocalEngine, Room, Told
+from redraft.engines.local import (
+    LocalEngine,
+    Room,
+    Told,
+    check_memory,
+    check_settings,
+    context_of,
+    trained_context,
+)
 from redraft.engines.messages import beyond_text, plain
+from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
@@ -441,4 +448,79 @@ def _last(event: dict[str, Any], limit: Finish, unsaid: str) -> Delta:
         prompt_tokens=event["tokens_evaluated"],
         cached_tokens=event["timings"]["cache_n"],
         completion_tokens=event["tokens_predicted"],
+    )
+
+
+def written_out(messages: Sequence[Message], sampling: Sampling) -> str:
+    """Return all that a user or a tool wrote, as one text."""
+    told = (sampling.extra_body or {}).get(OF_TEMPLATE)
+    return json.dumps([messages, list(sampling.tools), told], ensure_ascii=False)
+
+
+def control_token() -> RecordError:
+    """Return the error of messages in which a control token is written out."""
+    return RecordError(
+        f"a message, a tool or {OF_TEMPLATE} has a control token of the model in it, such as <|im_end|>.",
+        hint="Leave it out.",
+    )
+
+
+def chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request to `/v1/chat/completions`, with the sampling of one to `/completion`.
+
+    Raises:
+        RecordError: Log-probabilities are asked for too.
+    """
+    if sampling.logprobs:
+        raise RecordError("llama.cpp has no log-probabilities beside tools. Leave one of them out.")
+    taken = (*OF_TOOLS, OF_TEMPLATE)
+    beside = {name: part for name, part in (sampling.extra_body or {}).items() if name in taken}
+    kept = {
+        name: part for name, part in request.items() if name not in ("prompt", "return_tokens", "n_probs")
+    }
+    return {
+        **kept,
+        **beside,
+        "messages": list(messages),
+        "tools": list(sampling.tools),
+        "stream_options": {"include_usage": True},
+    }
+
+
+async def answers(
+    name: str, events: AsyncGenerator[dict[str, Any], None], room: int
+) -> AsyncGenerator[Delta, None]:
+    """Turn the events of a chat into deltas. The last one has the calls.
+
+    Args:
+        name: The model's, for messages.
+        events: Those of `/v1/chat/completions`.
+        room: Most tokens that were asked for.
+    """
+    calls: list[CallPiece] = []
+    last = Delta(finish="stop")
+    counts: TokenCounts | None = None
+    ended = False
+    async for event in events:
+        if "choices" not in event:
+            error = event.get("error", event)
+            reason = error.get("message", error) if isinstance(error, dict) else error
+            raise EngineError(f"{name}: llama.cpp broke off the answer: {reason}")
+        chunk = read_chunk(event)
+        calls += chunk.calls
+        counts = chunk.counts or counts
+        if chunk.text:
+            yield Delta(chunk.text)
+        if chunk.finish:
+            last, ended = replace(last, finish=chunk.finish), True
+    if not ended or counts is None:
+        raise EngineError(f"{name}: the stream ended without its last event.", hint="Try again.")
+    if last.finish == "max_tokens" and counts.completion < room:
+        last = replace(last, finish="context")
+    yield replace(
+        last,
+        prompt_tokens=counts.prompt,
+        cached_tokens=counts.cached or 0,
+        completion_tokens=counts.completion,
+        tool_calls=tool_calls(calls),
     )

@@ -8,8 +8,8 @@ them as one wave, and gives each its reply. So the engine builds the same reques
 as live. Providers take about half the price, and up to a day for a wave.
 
 A reply is stored in the journal before it is used, also if nobody waits for it yet: a run that was stopped
-finds it there. Each request has the `call_id` of its call as `custom_id`. One that is in a batch already, by
-`batch_file`, is waited for and not sent again.
+finds it there. Each request has the `call_id` of its call as `custom_id`. One that is in a batch already, as
+`BatchFile` has it, is waited for and not sent again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import copy
 import json
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -29,13 +30,13 @@ from typing import Any
 import httpx
 
 from redraft.config import Key
-from redraft.engines.remote.batch_file import BatchFile, Sent
 from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
 from redraft.engines.remote.server import Refusal, Server, Upload
 from redraft.engines.remote.wire import Body, Complaint, read_chunk, read_complaint
-from redraft.errors import EngineError, ServerError, UsageError
+from redraft.errors import EngineError, OutputError, ServerError, UsageError
 from redraft.jobs.journal import Journal, raw_key
 from redraft.jobs.limits import STOPPED
+from redraft.jobs.lines import LineFile, parse_line, read_lines
 
 _log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Batches(AbstractContextManager["Batches"]):
     """The batches of one run, at all servers that it asks.
 
     Args:
-        file: Where they are recorded: see `batch_file`.
+        file: Where they are recorded: see `BatchFile`.
         journal: Where replies are stored.
         pause: Longest pause between two looks at a batch, in seconds.
         limit: Called again and again. A text, which names a limit of the run, ends the waiting.
@@ -566,3 +567,110 @@ def _is_final(body: Body | Refusal) -> bool:
         chunk = read_chunk(body)
         return bool(chunk.text.strip() or chunk.calls) and chunk.finish not in (None, "error")
     return False
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A batch that was sent.
+
+    Attributes:
+        file: The id of its input file at the server.
+        server: The base address of the server.
+        at: When the file was uploaded, in Unix seconds.
+        requests: The `custom_id` of each request.
+        number: Its number in this file, from 1: the wave.
+        batch: Its id; empty where the server had not told it before the process died.
+    """
+
+    file: str
+    server: str
+    at: int
+    requests: Sequence[str]
+    number: int
+    batch: str = ""
+
+
+class BatchFile:
+    """The batches of a run, in `OUT.batches.jsonl` beside its output: a stopped run finds them there.
+
+    Three lines tell the story of a batch. The first is written before the server is asked to create it: from
+    then on its requests are never sent twice, even if the process dies before it hears of the new batch.
+
+        {"file": "file-1", "server": "https://…/v1", "at": 1700000000, "requests": ["ab12…", …]}
+        {"file": "file-1", "batch": "batch_1"}
+        {"file": "file-1", "ended": "completed"}
+
+    The last one is written when all its replies are in the journal. The output's lock covers this file too.
+
+    Raises:
+        OutputError: It cannot be written, or a line of it is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._count = 0
+        self._pending: dict[str, Sent] = {}
+        self._lines = LineFile(path, made_up=True)
+        try:
+            self._lines.cut(self._read())
+        except BaseException:
+            self._lines.close()
+            raise
+
+    def pending(self, server: str | None = None) -> list[Sent]:
+        """Return the batches, of one server or of all, whose replies are not all in the journal."""
+        return [sent for sent in self._pending.values() if server in (None, sent.server)]
+
+    def uploaded(self, file: str, server: str, requests: Sequence[str]) -> Sent:
+        """Record that a batch is about to be created. Raises `OutputError` if it cannot be written."""
+        at = int(time.time())
+        self._append({"file": file, "server": server, "at": at, "requests": list(requests)})
+        return self._pending[file]
+
+    def created(self, sent: Sent, batch: str) -> Sent:
+        """Record the id of a batch. Raises `OutputError` if it cannot be written."""
+        self._append({"file": sent.file, "batch": batch})
+        return self._pending[sent.file]
+
+    def ended(self, sent: Sent, how: str) -> None:
+        """Record that nothing more will be read of a batch. Raises `OutputError` as above."""
+        self._append({"file": sent.file, "ended": how})
+
+    def close(self) -> None:
+        """Sync and close the file. Remove it if it is empty."""
+        self._lines.close()
+        if not self._lines.size:
+            self.path.unlink(missing_ok=True)
+
+    def _append(self, record: dict[str, Any]) -> None:
+        self._lines.append(json.dumps(record))
+        self._lines.sync()
+        self._note(record)
+
+    def _read(self) -> int:
+        """Read the lines, and return the length of the whole ones."""
+        length = 0
+        for number, line in enumerate(read_lines(self.path), start=1):
+            record = parse_line(line)
+            if record is None and not line.endswith(b"\n"):
+                break
+            try:
+                self._note(record or {})
+            except (KeyError, TypeError):
+                raise OutputError(
+                    f"{self.path} is the file for batches, and line {number} is not one.",
+                    hint="Move it away. Batches that are under way are then sent, and paid, again.",
+                ) from None
+            length += len(line)
+        return length
+
+    def _note(self, record: dict[str, Any]) -> None:
+        file = record["file"]
+        if "ended" in record:
+            del self._pending[file]
+        elif "batch" in record:
+            self._pending[file] = replace(self._pending[file], batch=str(record["batch"]))
+        else:
+            self._count += 1
+            requests = [str(each) for each in record["requests"]]
+            self._pending[file] = Sent(file, record["server"], record["at"], requests, self._count)

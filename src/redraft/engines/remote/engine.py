@@ -35,7 +35,6 @@ from redraft.engines.base import (
 from redraft.engines.price import Price
 from redraft.engines.remote.listing import choose, has, models, root
 from redraft.engines.remote.patience import Patience
-from redraft.engines.remote.patterns import with_plain_patterns
 from redraft.engines.remote.server import ADDRESS_HINT, Refusal, Server
 from redraft.engines.remote.sse import Halves
 from redraft.engines.remote.wire import (
@@ -54,7 +53,7 @@ from redraft.engines.remote.wire import (
     read_complaint,
     tool_calls,
 )
-from redraft.engines.schemas import UNBOUND, SchemaWatch
+from redraft.engines.schemas import UNBOUND, SchemaWatch, with_plain_patterns
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
 
 _log = logging.getLogger(__name__)

@@ -25,8 +25,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from redraft.config import Key, config_path, key_variable
-from redraft.engines.remote.keys import Bearer, KeyRing
-from redraft.engines.remote.lanes import Lanes
+from redraft.engines.remote.connections import Bearer, KeyRing, Lanes
 from redraft.engines.remote.patience import Failure, Patience, RequestPace
 from redraft.engines.remote.sse import EventParser, whole
 from redraft.engines.remote.wire import Body, Complaint, read_complaint

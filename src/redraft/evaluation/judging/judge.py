@@ -22,8 +22,8 @@ from pydantic_core import from_json
 from redraft.chain import Usage
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.engines.journaled import JournaledEngine
-from redraft.engines.metered import MeteredEngine
 from redraft.engines.price import Price
+from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply
 from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.prompts import (

@@ -13,8 +13,8 @@ from typing import Any
 from redraft.chain import Usage
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.engines.journaled import JournaledEngine
-from redraft.engines.metered import MeteredEngine
 from redraft.engines.price import Price
+from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply, EngineError
 from redraft.generate.instructions.estimate import Cost
 from redraft.jobs.harness import Session

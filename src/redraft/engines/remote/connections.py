@@ -1,8 +1,9 @@
-"""One HTTP client for each request under way, so that hundreds at once stay cheap.
+"""Connections to one server, and its keys, which are used in turn.
 
-httpcore's pool compares all of its connections with one another whenever a request begins or ends: with 200
-at once, that takes more time than everything else together (benchmarks/generate.py, row `overhead`). A lane
-is a client with one connection. The lane that was used last goes first, because its connection is open.
+Each request under way has an HTTP client of its own, so that hundreds at once stay cheap: httpcore's pool
+compares all of its connections with one another whenever a request begins or ends. With 200 at once, that
+takes more time than everything else together (benchmarks/generate.py, row `overhead`). A lane is a client
+with one connection. The lane that was used last goes first, because its connection is open.
 
 httpcore also tries to import `sniffio` for each lock that it makes. Where that is not installed, the search
 through all folders takes 0.4 to 1.1 ms of the 3 to 4 ms of a request (row `overhead`). So while lanes are
@@ -13,10 +14,13 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Generator
 from types import ModuleType
 from typing import Any, cast
 
 import httpx
+
+from redraft.config import Key
 
 _MODULES = cast("dict[str, ModuleType | None]", sys.modules)
 """A None makes an import fail at once (the Python Language Reference, 5.3.1)."""
@@ -79,3 +83,51 @@ class Lanes:
         lane = httpx.AsyncClient(**self._settings)
         self._all.append(lane)
         return lane
+
+
+class KeyRing:
+    """The keys of a server, or none.
+
+    Args:
+        key: The key, with others in rotation.
+    """
+
+    def __init__(self, key: Key | None) -> None:
+        self._all = key.values if key else ()
+        self._left = list(self._all)
+
+    def next(self) -> str | None:
+        """Return the key whose turn it is."""
+        if not self._left:
+            return None
+        self._left.append(self._left.pop(0))
+        return self._left[-1]
+
+    def drop(self, value: str | None) -> int:
+        """Drop a key if there are others. Return its number, or 0 if it is the last or was dropped before."""
+        if value not in self._left or len(self._left) == 1:
+            return 0
+        self._left.remove(value)
+        return self._all.index(value) + 1
+
+    @property
+    def left(self) -> str:
+        """The key that is left, in words for a message: its number, if there were several."""
+        number = self._all.index(self._left[0]) + 1
+        return "the key" if len(self._all) == 1 else f"key {number} of {len(self._all)}"
+
+    def has_other(self, value: str | None) -> bool:
+        """Whether another key is left to try."""
+        return any(each != value for each in self._left)
+
+
+class Bearer(httpx.Auth):
+    """Adds a key at the last moment, so that no request object in our code holds it."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the header."""
+        request.headers["Authorization"] = f"Bearer {self._value}"
+        yield request
