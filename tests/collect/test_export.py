@@ -16,10 +16,11 @@ from redraft.chain import Chain, Feedback, Prompt, Step, read_jsonl
 from redraft.collect.clean.dropped import Drop
 from redraft.collect.export import Exported, export_line, with_unique_ids, write_records
 from redraft.errors import RecordError
+from redraft.formats import ExportFormat
 from redraft.formats.read.files import decode, read_lines, to_line
 from redraft.formats.read.records import chain_of, id_of, raw_records, read_records
 from redraft.formats.read.shapes import known_shape, read_as
-from redraft.formats.write import ARRAYS, MAKERS, ExportFormat, Unfit, to_selfee
+from redraft.formats.write import ARRAYS, MAKERS, Unfit, to_selfee
 
 FORMATS = get_args(ExportFormat)
 

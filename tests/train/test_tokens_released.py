@@ -25,9 +25,8 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerBase
 
+from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.records import chain_of
-from redraft.formats.render.spans import TrainingFormat
-from redraft.formats.render.targets import Objective
 from redraft.formats.tokens.encoder import Encoder, Example, Skipped
 from tests.train.tokenizer_kinds import tokenizer
 

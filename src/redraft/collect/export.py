@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from typing import IO, NamedTuple
 
 from redraft.collect.clean.dropped import Drop, chain_or_drop
+from redraft.formats import ExportFormat
 from redraft.formats.read.conversations import asks
 from redraft.formats.read.files import to_line
 from redraft.formats.read.records import Ids, RawRecord
-from redraft.formats.write import MAKERS, NO_QUESTION, ExportFormat, Loss, Unfit, losses
+from redraft.formats.write import MAKERS, NO_QUESTION, Loss, Unfit, losses
 from redraft.licences import UNKNOWN, licence_in
 
 

@@ -16,12 +16,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from redraft.chain import Chain, Feedback, Step, content_of
+from redraft.formats import ExportFormat
 from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.read.records import own_id
 from redraft.formats.selfee import instruction_of, render
 from redraft.formats.turns import asked_turns, shows
-
-ExportFormat = Literal["selfee", "alpaca", "sharegpt", "messages", "preference", "critique"]
 
 Loss = Literal["turns", "tools", "fields", "answers"]
 """Part of a chain that a format loses: roles, tools, other fields of messages, or later answers."""

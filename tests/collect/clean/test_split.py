@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, RoleUsage, Step, Usage
 from redraft.collect.clean.split import TURN_TOKENS, SplitPart, split
+from redraft.formats import TrainingFormat
 from redraft.formats.read.records import chain_of
-from redraft.formats.render.spans import TrainingFormat, spans_of
+from redraft.formats.render.spans import spans_of
 
 Message = dict[str, Any]
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.errors import RecordError
-from redraft.formats.render.spans import TrainingFormat, spans_of
+from redraft.formats import TrainingFormat
+from redraft.formats.render.spans import spans_of
 from redraft.formats.render.templates import TEMPLATES
 
 VICUNA = (

@@ -16,8 +16,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.errors import ModelError, UsageError
-from redraft.formats.render.spans import TrainingFormat, spans_of
-from redraft.formats.render.targets import Objective
+from redraft.formats import Objective, TrainingFormat
+from redraft.formats.render.spans import spans_of
 from redraft.formats.tokens.encoder import LONGEST, SHORTEST, Cut, Encoder, Example, Skipped, Uncut
 from redraft.formats.tokens.vocabulary import Vocabulary
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer

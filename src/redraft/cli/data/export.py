@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from redraft.cli.data import common
 from redraft.cli.data.common import Flags, Source
+from redraft.formats import ExportFormat
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def export(
     file: Source,
     to: Annotated[
-        Literal["selfee", "alpaca", "sharegpt", "messages", "preference", "critique"],
+        ExportFormat,
         typer.Option(help="The format.", show_default=False),
     ],
     *,

@@ -9,6 +9,7 @@ import typer
 from redraft.cli.data import common
 from redraft.cli.data.common import Flags, Source
 from redraft.cli.data.tokens import Tokenizer, token_count, tokenizer_fingerprint
+from redraft.formats import TrainingFormat
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -23,7 +24,7 @@ def split(
     limit: Annotated[int, typer.Option(metavar="N", min=1, help="Most tokens of a piece.")] = 2048,
     tokenizer: Tokenizer = "default",
     form: Annotated[
-        Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"],
+        TrainingFormat,
         typer.Option("--format", help="The training text to count, as in `train sft`."),
     ] = "selfee",
     too_long: Annotated[

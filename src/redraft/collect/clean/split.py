@@ -17,9 +17,10 @@ from typing import Any
 from redraft.chain import Chain, Prompt, Step, Usage, content_of
 from redraft.collect.clean.dropped import Drop, chain_or_drop
 from redraft.errors import RecordError
+from redraft.formats import TrainingFormat
 from redraft.formats.gold import answer_of
 from redraft.formats.read.records import RawRecord
-from redraft.formats.render.spans import TrainingFormat, spans_of
+from redraft.formats.render.spans import spans_of
 from redraft.formats.selfee import render_steps
 
 Count = Callable[[str], int]

@@ -26,7 +26,7 @@ from redraft.engines.hf.folders import folder_for
 from redraft.engines.hf.load import load_tokenizer, quiet, usual_dtype
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.files import check_model_links
-from redraft.formats.render.spans import TrainingFormat
+from redraft.formats import TrainingFormat
 from redraft.formats.tokens.pairs import PairEncoder
 from redraft.weights.checkpoint import read_json
 

@@ -17,8 +17,9 @@ from typing import Protocol
 
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
+from redraft.formats import Objective
 from redraft.formats.render.conversations import answered, last_turn, turns_of
-from redraft.formats.render.targets import WHOLE, Objective, Span, asked, framed
+from redraft.formats.render.targets import WHOLE, Span, asked, framed
 from redraft.formats.turns import Turn
 
 Messages = list[dict[str, str]]

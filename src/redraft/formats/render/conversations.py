@@ -14,10 +14,10 @@ from functools import partial
 
 from redraft.chain import Chain, Prompt
 from redraft.errors import RecordError
+from redraft.formats import Objective
 from redraft.formats.gold import gold_text
 from redraft.formats.render.targets import (
     WHOLE,
-    Objective,
     Span,
     answer_spans,
     asked,

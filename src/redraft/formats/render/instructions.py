@@ -10,15 +10,8 @@ import hashlib
 from dataclasses import replace
 
 from redraft.chain import Chain, Prompt
-from redraft.formats.render.targets import (
-    Objective,
-    Span,
-    asked,
-    best_answer,
-    framed,
-    led_by_space,
-    whole_chain,
-)
+from redraft.formats import Objective
+from redraft.formats.render.targets import Span, asked, best_answer, framed, led_by_space, whole_chain
 from redraft.formats.selfee import escape, instruction_of, render_prompt
 
 _GAP = "\0"

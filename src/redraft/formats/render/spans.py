@@ -6,17 +6,15 @@ A format decides how prompt and answer are written; an objective decides which s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import get_args
 
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
+from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.conversations import asks
 from redraft.formats.render import conversations, instructions
 from redraft.formats.render.chat import ChatTemplate, chat
-from redraft.formats.render.targets import WHOLE, Objective, Span, checked
-
-TrainingFormat = Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"]
-"""`chat` is the model's own template."""
+from redraft.formats.render.targets import WHOLE, Span, checked
 
 _MAKERS: dict[TrainingFormat, Callable[[Chain, Objective], list[Span]]] = {
     "selfee": instructions.selfee,

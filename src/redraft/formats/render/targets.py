@@ -9,19 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from redraft.chain import Chain, Feedback, Step
 from redraft.errors import RecordError
+from redraft.formats import Objective
 from redraft.formats.gold import gold_text
 from redraft.formats.selfee import escape, feedback_heading, revision_heading
-
-Objective = Literal["full", "answer", "accepted", "revision", "critic"]
-"""What carries loss.
-
-`full`: everything that the model writes. `answer`: the accepted answer, without its feedback. `accepted`: as
-`full`, without rejected answers. `revision`: everything but answer 0. `critic`: feedbacks, each with its end.
-"""
 
 WHOLE: frozenset[Objective] = frozenset({"full", "answer", "accepted"})
 """The objectives that train on the assistant's earlier turns."""

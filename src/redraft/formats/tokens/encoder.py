@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from redraft.chain import Chain, Prompt, Step
 from redraft.chain import whole as without_surrogates
 from redraft.errors import RecordError, UsageError
+from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.records import RawRecord
-from redraft.formats.render.spans import TrainingFormat, check, leaves_answers, spans_of
-from redraft.formats.render.targets import Objective, Span, first_alone, learns_later
+from redraft.formats.render.spans import check, leaves_answers, spans_of
+from redraft.formats.render.targets import Span, first_alone, learns_later
 from redraft.formats.tokens.vocabulary import OPEN, Tokens, Vocabulary
 
 if TYPE_CHECKING:

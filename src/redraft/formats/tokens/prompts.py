@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from redraft.chain import Chain
+from redraft.formats import TrainingFormat
 from redraft.formats.read.records import RawRecord
-from redraft.formats.render.spans import TrainingFormat
 from redraft.formats.tokens.encoder import NO_ROOM, Encoder, Example, Skipped
 
 if TYPE_CHECKING:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from redraft.formats import Objective, TrainingFormat
+
 MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
 
@@ -26,9 +28,7 @@ class RunOptions:
         MODEL, "a folder, a .gguf file, org/name, or default; +FOLDER merges an adapter first", "default"
     )
     data_path: tuple[str, ...] = own_setting(DATA, "files of records in any shape that redraft reads", ())
-    format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = own_setting(
-        DATA, "the training text (chat: the model's own template)", "selfee"
-    )
+    format: TrainingFormat = own_setting(DATA, "the training text (chat: the model's own template)", "selfee")
     model_max_length: int = own_setting(DATA, "the most tokens of a record, and of a packed row", 2048)
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = own_setting(
         MODEL, "number format of the weights during training", "auto"
@@ -74,7 +74,7 @@ class DataOptions(RunOptions):
 class TrainOptions(DataOptions):
     """redraft's settings of supervised fine-tuning."""
 
-    training_objective: Literal["accepted", "full", "answer", "revision", "critic"] = own_setting(
+    training_objective: Objective = own_setting(
         DATA,
         "what carries loss (all but rejected answers, all, one answer, all but answer 0, feedback)",
         "accepted",
@@ -98,7 +98,7 @@ class RewardOptions(DataOptions):
     """redraft's settings of reward models."""
 
     eval_data_path: tuple[str, ...] = own_setting(DATA, "files of pairs that the result is measured on", ())
-    format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = own_setting(
+    format: TrainingFormat = own_setting(
         DATA, "the text of a prompt and its answer (chat: the model's own template)", "chat"
     )
     model_max_length: int = own_setting(DATA, "the most tokens of a prompt with its answer", 2048)
@@ -118,7 +118,7 @@ class DpoOptions(DataOptions):
     """redraft's settings of DPO. TRL computes the loss, so its settings have TRL's names."""
 
     eval_data_path: tuple[str, ...] = own_setting(DATA, "files of pairs for --eval_strategy", ())
-    format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = own_setting(
+    format: TrainingFormat = own_setting(
         DATA, "the text of a prompt and its answer (chat: the model's own template)", "chat"
     )
     model_max_length: int = own_setting(DATA, "the most tokens of a prompt with its answer", 2048)

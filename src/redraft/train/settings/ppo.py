@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from redraft.formats import TrainingFormat
 from redraft.train.settings.options import (
     DATA,
     DEFAULTS,
@@ -23,7 +24,7 @@ ROLLOUTS, REWARD, ALGORITHM = "Rollouts", "Reward", "Algorithm"
 class PpoOptions(DataOptions):
     """redraft's settings of a run of PPO. The help texts describe each."""
 
-    format: Literal["selfee", "alpaca", "vicuna", "stablevicuna", "chat", "self-instruct"] = own_setting(
+    format: TrainingFormat = own_setting(
         DATA, "the text of a prompt (chat: the model's own template)", "chat"
     )
     model_max_length: int = own_setting(DATA, "the most tokens of a prompt with its answer", 1024)
