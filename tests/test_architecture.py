@@ -65,7 +65,8 @@ HEAVY = {
     "regex",
     "rich.console",
 }
-BELOW = ("redraft.chain", "redraft.engines", "redraft.formats", "redraft.jobs", "redraft.revision")
+BELOW = ("redraft.chain", "redraft.engines", "redraft.formats.", "redraft.jobs", "redraft.revision")
+"""What no help text needs. `redraft.formats` itself has names alone."""
 
 
 def package_of(module: str) -> str | None:
