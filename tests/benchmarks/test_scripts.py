@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.benchmarks.conftest import FOLDER
 from tests.verify.hostile_run import KINDS, lacking
 
-FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 
-
-@pytest.mark.slow
 @pytest.mark.model
 def test_the_wordings_are_measured(shared_data: Path) -> None:
     done = subprocess.run(
@@ -27,7 +25,6 @@ def test_the_wordings_are_measured(shared_data: Path) -> None:
     assert "editor, passes:" in done.stdout
 
 
-@pytest.mark.slow
 def test_nothing_is_lost_or_paid_twice_in_little() -> None:
     rows = [word for row in ("faults", "kills", "sandbox", "overhead", "memory") for word in ("--only", row)]
     script = [sys.executable, FOLDER / "generate.py", "--quick", *rows]
@@ -41,9 +38,7 @@ def test_nothing_is_lost_or_paid_twice_in_little() -> None:
             assert f"- {figure}, {kind}: 0 programs" in done.stdout
 
 
-@pytest.mark.slow
 def test_evaluation_is_measured_in_little(shared_data: Path) -> None:
-    pytest.importorskip("scipy")
     rows = [word for row in ("figures", "scores", "many", "coverage") for word in ("--only", row)]
     done = subprocess.run(
         [sys.executable, FOLDER / "evaluate.py", "--quick", *rows],
@@ -58,7 +53,6 @@ def test_evaluation_is_measured_in_little(shared_data: Path) -> None:
     assert "length-controlled win rate" in done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.model
 def test_twenty_kills_of_the_engine_cost_the_clients_of_the_server_nothing(default_model: Path) -> None:
     done = subprocess.run(
@@ -74,7 +68,6 @@ def test_twenty_kills_of_the_engine_cost_the_clients_of_the_server_nothing(defau
         assert figure in done.stdout
 
 
-@pytest.mark.slow
 @pytest.mark.model
 def test_the_server_is_measured_in_little() -> None:
     rows = [

@@ -1,0 +1,34 @@
+"""The modules of benchmarks/ for its tests, which `make test-slow` runs: users run no benchmark."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+FOLDER = ROOT / "benchmarks"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Any]:
+    """All modules of the folder by name, as a script finds them, and gone from the interpreter afterwards."""
+    # A peer needs the environment that its script makes for it.
+    names = [path.stem for path in FOLDER.glob("*.py") if path.stem != "ppo_peer"]
+    sys.path.insert(0, str(FOLDER))
+    yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
+    sys.path.remove(str(FOLDER))
+    for name in names:
+        del sys.modules[name]
