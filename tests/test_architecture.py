@@ -46,6 +46,7 @@ LAYERS = {
     "machine": (1, "errors, config, files"),
     "hub": (1, "errors, config, files"),
     "options": (1, "errors, config, files"),
+    "plugins": (1, "errors, config, files"),
     "stats": (1, "errors, config, files"),
     "jobs": (2, "jobs, parallel"),
     "parallel": (2, "jobs, parallel"),

@@ -41,7 +41,7 @@ class EqualRun:
 
     Attributes:
         source: The task's file.
-        task: A key of `evaluate.tasks.TASKS`.
+        task: Its name.
         folder: Where the runs go.
         limit: The most records.
         seeds: Rounds over the records.
@@ -109,10 +109,10 @@ class EqualRun:
     @cached_property
     def records(self) -> tuple[Chain, ...]:
         """The records with the task's prompts."""
-        from redraft.evaluation.tasks.tasks import KEY, TASKS, asked
+        from redraft.evaluation.tasks.tasks import KEY, asked, task_named
         from redraft.formats.read.records import read_records
 
-        found = tuple(asked(TASKS[self.task], read_records(self.source), self.limit))
+        found = tuple(asked(task_named(self.task), read_records(self.source), self.limit))
         if any(KEY in record.meta for record in found):
             raise UsageError(
                 f"{self.source} has chains of redraft eval, and --run answers the task's own records.",
@@ -135,9 +135,9 @@ class EqualRun:
 
     def checks(self, record: Chain) -> tuple[Check, ...]:
         """Return the checks that score the answers to a record."""
-        from redraft.evaluation.tasks.tasks import TASKS, checks_of
+        from redraft.evaluation.tasks.tasks import checks_of, task_named
 
-        return checks_of(TASKS[self.task], record)
+        return checks_of(task_named(self.task), record)
 
     def guides(self, record: Chain) -> tuple[Check, ...]:
         """Return the checks that guide: those given, or the task's own."""

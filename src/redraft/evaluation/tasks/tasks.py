@@ -1,8 +1,8 @@
 """Tasks with checkable truth: how their records are asked, and which checks score the answers.
 
-A task is a row of `TASKS`. Its records are read as everywhere (`formats.read`), so the published file is
-given as it is. The wording of the prompts is redraft's own, without examples. What a task's checks find of
-each answer goes to `meta["eval"]` of its chain, apart from the checks that guided revising.
+A task is a plugin of the group `redraft.tasks`. Its records are read as everywhere (`formats.read`), so the
+published file is given as it is. The wording of the prompts is redraft's own, without examples. What a task's
+checks find of each answer goes to `meta["eval"]` of its chain, apart from the checks that guided revising.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from redraft.errors import CheckSyntaxError, RecordError, UsageError
 from redraft.formats.gold import gold_answers
 from redraft.formats.read.records import chain_of
 from redraft.jobs.ledger import failures
+from redraft.plugins import plugins
 from redraft.verify.base import Check, run_checks
 from redraft.verify.code import CodeCheck
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber, SameJson
@@ -43,6 +44,7 @@ class Task:
         prompt: Returns what is asked, from the record.
         groups: Fields of a record whose values get a score of their own, each with the name it has in tables.
         runs_code: The checks run programs that the model wrote.
+        loosened: Returns variants of an answer for a loose score: a check is met if one of them meets it.
     """
 
     has: str
@@ -50,6 +52,7 @@ class Task:
     prompt: Callable[[Chain], str] | None = None
     groups: tuple[tuple[str, str], ...] = ()
     runs_code: bool = False
+    loosened: Callable[[str], Iterable[str]] | None = None
 
 
 def source_of(record: Chain) -> Source:
@@ -120,54 +123,62 @@ def _tested(record: Chain) -> str:
     return f"{record.prompt.text}\n\n{asked}\n\n```python\n{tests}\n```"
 
 
-TASKS = {
-    "gsm8k": Task(
-        "a `question` and an `answer` that ends in `#### 42`",
-        lambda gold, _: [FinalNumber.of(gold)],
-        _last_line("the number"),
-    ),
-    "aqua": Task(
-        "a `question`, `options` and the `correct` letter",
-        _letter,
-        _last_line("the letter of the right option"),
-    ),
-    "math": Task(
-        "a `problem`, its `solution` and an `answer`",
-        lambda gold, _: [FinalMaths.of(gold)],
-        _boxed,
-        groups=(("level", "level "), ("subject", "")),
-    ),
-    "humaneval": Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _function, runs_code=True),
-    "mbpp": Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True),
-    "ifeval": Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints),
-    "json-repair": Task(
-        "an instruction, and the right JSON as its gold answer", lambda gold, _: [SameJson.of(gold)]
-    ),
-    "checks": Task('a `prompt` and `checks`, such as ["words<=50"]', _own_checks, groups=(("group", ""),)),
-}
-"""The tasks by name."""
+GSM8K = Task(
+    "a `question` and an `answer` that ends in `#### 42`",
+    lambda gold, _: [FinalNumber.of(gold)],
+    _last_line("the number"),
+)
+AQUA = Task(
+    "a `question`, `options` and the `correct` letter", _letter, _last_line("the letter of the right option")
+)
+MATH = Task(
+    "a `problem`, its `solution` and an `answer`",
+    lambda gold, _: [FinalMaths.of(gold)],
+    _boxed,
+    groups=(("level", "level "), ("subject", "")),
+)
+HUMANEVAL = Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _function, runs_code=True)
+MBPP = Task("a `text`, `code` and a `test_list`", _unit_tests, _tested, runs_code=True)
+IFEVAL = Task("a `prompt`, an `instruction_id_list` and `kwargs`", _constraints, loosened=loosened)
+JSON_REPAIR = Task(
+    "an instruction, and the right JSON as its gold answer", lambda gold, _: [SameJson.of(gold)]
+)
+CHECKS = Task('a `prompt` and `checks`, such as ["words<=50"]', _own_checks, groups=(("group", ""),))
+
+
+def task_named(name: str) -> Task:
+    """Return a task.
+
+    Raises:
+        UsageError: There is no such task.
+        PluginError: It cannot be imported.
+    """
+    known = plugins("redraft.tasks")
+    if name not in known:
+        raise UsageError(f"there is no task {name!r:.40}.", hint=f"Tasks: {', '.join(known)}")
+    return known[name].load(Task)
 
 
 def task_of(name: str, *, run_code: bool = False) -> Task:
-    """Return a task.
+    """Return a task that may be run.
 
     Args:
-        name: A key of `TASKS`.
+        name: The name of the plugin.
         run_code: Whether programs that the model wrote may run.
 
     Raises:
         UsageError: There is no such task, or it runs programs and may not, or there is no sandbox.
+        PluginError: It cannot be imported.
     """
-    if name not in TASKS:
-        raise UsageError(f"there is no task {name!r:.40}.", hint=f"Tasks: {', '.join(TASKS)}")
-    if TASKS[name].runs_code:
+    task = task_named(name)
+    if task.runs_code:
         if not run_code:
             raise UsageError(
                 f"{name} runs programs that a model wrote.",
                 hint="Allow it with --run-code. docs/checks.md#code says what the sandbox covers.",
             )
         find_sandbox()
-    return TASKS[name]
+    return task
 
 
 def checks_of(task: Task, record: Chain) -> tuple[Check, ...]:
@@ -232,16 +243,18 @@ async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
     """Return a chain with the truth about each of its answers in `meta["eval"]`.
 
     The field has the task, the record's groups, and for each step the results of the checks; the same of
-    drafts that were not chosen, if there are any. IFEval's has for each step which constraints are met by its
-    loose score, too.
+    drafts that were not chosen, if there are any. If the task has a loose score, it has for each step which
+    checks are met by that, too.
     """
-    about: dict[str, Any] = {"task": name, "groups": groups_of(TASKS[name], chain)}
+    task = task_named(name)
+    about: dict[str, Any] = {"task": name, "groups": groups_of(task, chain)}
     about["steps"] = await results_of(checks, chain.steps, chain.prompt)
     if chain.drafts:
         about["drafts"] = await results_of(checks, chain.drafts, chain.prompt)
-    if name == "ifeval":
+    if task.loosened:
         about["loose"] = [
-            [await _loosely(check, step.answer, chain.prompt) for check in checks] for step in chain.steps
+            [await _any_passes(check, task.loosened(step.answer), chain.prompt) for check in checks]
+            for step in chain.steps
         ]
     return chain.model_copy(update={"meta": {**chain.meta, KEY: about}})
 
@@ -258,8 +271,8 @@ async def results_of(
     return [[result.model_dump() for result in results] for results in found]
 
 
-async def _loosely(check: Check, answer: str, prompt: Prompt) -> bool:
-    results = [await run_checks([check], variant, prompt) for variant in loosened(answer)]
+async def _any_passes(check: Check, answers: Iterable[str], prompt: Prompt) -> bool:
+    results = [await run_checks([check], answer, prompt) for answer in answers]
     return any(result.passed for [result] in results)
 
 

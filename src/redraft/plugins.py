@@ -1,0 +1,198 @@
+"""Plugins: the engines, checks, rewards, formats, tasks and commands of packages, redraft among them.
+
+A package offers them as entry points. redraft finds its own in the same way: `pyproject.toml` lists them.
+Names are read from the metadata of the packages, which imports nothing; a plugin is imported when it is used.
+docs/extending.md shows how to write one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from itertools import takewhile
+from typing import Literal, TypeVar
+
+from redraft.errors import RedraftError, UsageError
+
+T = TypeVar("T")
+
+Group = Literal[
+    "redraft.engines",
+    "redraft.checks",
+    "redraft.rewards",
+    "redraft.formats",
+    "redraft.tasks",
+    "redraft.commands",
+]
+OWN = "redraft"
+"""The package whose plugins are built in."""
+
+
+class PluginError(UsageError):
+    """A plugin cannot be imported, is something else than it should be, or has a name that is taken."""
+
+
+class PluginWarning(UserWarning):
+    """A plugin is broken, and was left out."""
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point.
+
+    Attributes:
+        group: Its group, such as `redraft.checks`.
+        name: Its name in the group.
+        target: Where it is: `module:attribute`.
+        package: The package that has it.
+        version: The version of that package.
+        rivals: Other packages that have the same name in the same group.
+    """
+
+    group: str
+    name: str
+    target: str
+    package: str
+    version: str
+    rivals: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"the {self.group.removeprefix('redraft.').removesuffix('s')} {self.name!r}"
+
+    def load(self, kind: type[T]) -> T:
+        """Import the plugin.
+
+        Args:
+            kind: The type that it should have.
+
+        Raises:
+            PluginError: Its name is taken, importing it failed, or it is something else.
+            RedraftError: As the plugin raises it.
+        """
+        if self.rivals:
+            packages = " and ".join([self.package, *self.rivals])
+            raise PluginError(
+                f"{self} is in {packages}: only one of them may have that name.",
+                hint=f"pip uninstall {self.rivals[-1]}",
+            )
+        module, _, attributes = self.target.partition(":")
+        try:
+            found: object = import_module(module)
+            for name in filter(None, attributes.split(".")):
+                found = getattr(found, name)
+        except RedraftError:
+            raise
+        except Exception as error:
+            if self.package == OWN:
+                raise
+            raise self._broken(f"{type(error).__name__}: {error}") from error
+        if not isinstance(found, kind):
+            raise self._broken(f"{self.target} is {found!r:.60}, and no {kind.__name__}")
+        return found
+
+    def _broken(self, why: str) -> PluginError:
+        return PluginError(
+            f"{self} of the package {self.package} {self.version} does not load: {why}.",
+            hint=f"Install another version of it, or remove it: pip uninstall {self.package}",
+        )
+
+
+def plugins(group: Group) -> Mapping[str, Plugin]:
+    """Return the plugins of a group by name: redraft's own first. None of them is imported.
+
+    Raises:
+        UsageError: redraft's own are missing: it is not installed, or was installed before it had them.
+    """
+    found = _installed(tuple(sys.path)).get(group, {})
+    if not any(each.package == OWN for each in found.values()):
+        raise UsageError(
+            f"the installation of redraft has no {group}: it is older than the code, or there is none.",
+            hint="pip install --no-deps --editable ., in the checkout of redraft",
+        )
+    return found
+
+
+def load_all(group: Group, kind: type[T]) -> dict[str, T]:
+    """Import all plugins of a group. One that is broken is left out, with a warning the first time."""
+    loaded: dict[str, T] = {}
+    for name, plugin in plugins(group).items():
+        try:
+            loaded[name] = plugin.load(kind)
+        except PluginError as error:
+            _warn_once(f"{error.message} It is left out.")
+    return loaded
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, PluginWarning, stacklevel=3)
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> dict[str, dict[str, Plugin]]:
+    """Return the plugins by group and name."""
+    found = list(_in_folders(path))
+    if not any(each.package == OWN for each in found):
+        found = list(_by_importlib())
+    found.sort(key=lambda each: (each.package != OWN, each.package))
+    groups: dict[str, dict[str, Plugin]] = {}
+    for each in found:
+        group = groups.setdefault(each.group, {})
+        first = group.get(each.name, each)
+        rivals = (*first.rivals, each.package) if first is not each else ()
+        group[each.name] = replace(first, rivals=rivals)
+    return groups
+
+
+def _in_folders(path: tuple[str, ...]) -> Iterator[Plugin]:
+    """Read the metadata in the folders of a path.
+
+    `importlib.metadata` would do the same, and takes ten times as long to be imported.
+    """
+    seen = set()
+    for folder in path:
+        try:
+            names = os.listdir(folder or ".")  # noqa: PTH208  (pathlib takes longer)
+        except OSError:
+            continue
+        for name in names:
+            package, dot, form = name.rpartition(".")
+            package = package.partition("-")[0]
+            if dot and form in ("dist-info", "egg-info") and package not in seen:
+                seen.add(package)  # the first in the path counts
+                yield from _of_metadata(os.path.join(folder, name))  # noqa: PTH118
+
+
+def _of_metadata(folder: str) -> Iterator[Plugin]:
+    try:
+        with open(f"{folder}/entry_points.txt", encoding="utf-8") as file:  # noqa: PTH123
+            text = file.read()
+        if "[redraft." not in text:
+            return
+        metadata = "METADATA" if folder.endswith(".dist-info") else "PKG-INFO"
+        with open(f"{folder}/{metadata}", encoding="utf-8") as file:  # noqa: PTH123
+            headers = dict(line.strip().partition(": ")[::2] for line in takewhile(str.strip, file))
+    except (OSError, ValueError):
+        return
+    group = ""
+    for line in map(str.strip, text.splitlines()):
+        if line.startswith("["):
+            group = line.strip("[]")
+        elif group.startswith("redraft.") and "=" in line and not line.startswith(("#", ";")):
+            name, target = (part.strip() for part in line.split("=", 1))
+            yield Plugin(group, name, target.partition(" ")[0], headers["Name"], headers["Version"])
+
+
+def _by_importlib() -> Iterator[Plugin]:
+    """Read the metadata wherever Python finds packages: in archives, too."""
+    from importlib.metadata import distributions
+
+    for package in {each.name: each for each in reversed([*distributions()])}.values():
+        for point in package.entry_points:
+            if point.group.startswith("redraft."):
+                yield Plugin(point.group, point.name, point.value, package.name, package.version)

@@ -1,0 +1,141 @@
+"""Plugins: those of redraft and of other packages are found alike, and a broken one harms no other."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from redraft import plugins as module
+from redraft.errors import UsageError
+from redraft.evaluation.tasks.tasks import Task
+from redraft.plugins import Group, PluginError, PluginWarning, load_all, plugins
+from tests.plugin_packages import install
+
+ROOT = Path(__file__).resolve().parent.parent
+GROUP = "redraft.tasks"
+CODE = "from redraft.evaluation.tasks.tasks import Task\nclass some: task = Task('a prompt', lambda *_: [])\n"
+
+Installs = Callable[..., None]
+
+
+@pytest.fixture
+def installs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installs:
+    """Installs a package with a task `odd` in a folder of its own, in front of the path."""
+    module._warn_once.cache_clear()
+
+    def installs(
+        package: str, name: str = "odd", target: str = "{}:some.task", code: str = CODE, version: str = "1.0"
+    ) -> None:
+        own = package.replace("-", "_")
+        install(tmp_path / package, package, {GROUP: {name: target.format(own)}}, code, version)
+        monkeypatch.syspath_prepend(tmp_path / package)
+        monkeypatch.delitem(sys.modules, own, raising=False)
+
+    return installs
+
+
+def test_the_checkout_is_installed_with_what_pyproject_lists() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["entry-points"]
+    for group in listed:
+        own = {name: each.target for name, each in plugins(group).items() if each.package == "redraft"}
+        assert own == listed[group], "type: pip install --no-deps --editable ."
+
+
+BUILT_IN: tuple[Group, ...] = ("redraft.tasks",)
+
+
+@pytest.mark.parametrize("group", BUILT_IN)
+def test_everything_that_is_built_in_loads(group: Group) -> None:
+    for plugin in plugins(group).values():
+        plugin.load(object)
+
+
+def test_the_same_is_found_as_importlib_finds(installs: Installs) -> None:
+    installs("redraft-odd")
+    found = {each for group in module._installed(tuple(sys.path)).values() for each in group.values()}
+    assert {*module._by_importlib()} == found
+    own = {(each.name, each.value) for each in entry_points(group=GROUP)}
+    assert own == {(each.name, each.target) for each in found if each.group == GROUP}
+
+
+def test_a_task_of_another_package_comes_after_those_of_redraft(installs: Installs) -> None:
+    installs("a-package", "a-task", version="2.5")
+    assert [*plugins(GROUP)][-1] == "a-task"
+    found = plugins(GROUP)["a-task"]
+    assert (found.package, found.version, str(found)) == ("a-package", "2.5", "the task 'a-task'")
+    assert "a_package" not in sys.modules
+    assert found.load(Task).has == "a prompt"
+
+
+def test_the_first_of_two_versions_in_the_path_counts(installs: Installs, tmp_path: Path) -> None:
+    installs("redraft-odd", version="2.0")
+    sys.path.append(str(tmp_path / "behind"))
+    install(tmp_path / "behind", "redraft-odd", {GROUP: {"old": "redraft_odd:some"}}, version="1.0")
+    assert plugins(GROUP)["odd"].version == "2.0"
+    assert "old" not in plugins(GROUP)
+
+
+BROKEN = {
+    "its import fails": (
+        {"code": "import of_another_package"},
+        "ModuleNotFoundError: No module named 'of_another_",
+    ),
+    "it has no such name": (
+        {"target": "{}:other"},
+        "AttributeError: module 'redraft_odd' has no attribute 'other'",
+    ),
+    "it is no task": ({"target": "{}:some"}, "redraft_odd:some is <class 'redraft_odd.some'>, and no Task"),
+}
+
+
+@pytest.mark.parametrize(("how", "why"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_one_is_named_and_left_out(how: dict[str, str], why: str, installs: Installs) -> None:
+    installs("redraft-odd", **how)
+    with pytest.raises(PluginError) as caught:
+        plugins(GROUP)["odd"].load(Task)
+    message = f"the task 'odd' of the package redraft-odd 1.0 does not load: {why}"
+    assert caught.value.message.startswith(message)
+    assert "pip uninstall redraft-odd" in (caught.value.hint or "")
+    with pytest.warns(PluginWarning) as told:
+        loaded = load_all(GROUP, Task)
+    assert "odd" not in loaded
+    assert "gsm8k" in loaded
+    assert str(told.pop().message).startswith(message)
+    assert "odd" not in load_all(GROUP, Task)  # and warns no more
+
+
+@pytest.mark.parametrize("name", ["odd", "gsm8k"])
+def test_a_name_that_is_taken_is_an_error_that_names_both(name: str, installs: Installs) -> None:
+    installs("z-package", name)
+    installs("y-package", name)
+    first = ["redraft"] * (name == "gsm8k")
+    with pytest.raises(PluginError) as caught:
+        plugins(GROUP)[name].load(Task)
+    packages = " and ".join([*first, "y-package", "z-package"])
+    assert caught.value.message == f"the task {name!r} is in {packages}: only one of them may have that name."
+    assert plugins(GROUP)["math"].load(Task)
+    with pytest.warns(PluginWarning, match="y-package and z-package"):
+        assert name not in load_all(GROUP, Task)
+
+
+def test_an_installation_that_is_older_than_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "redraft", {"redraft.old": {"x": "redraft:x"}})
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=r"has no redraft\.tasks: it is older") as caught:
+        plugins(GROUP)
+    assert "pip install --no-deps --editable ." in (caught.value.hint or "")
+
+
+def test_metadata_that_cannot_be_read_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "odd", {GROUP: {"odd": "odd:some"}})
+    (tmp_path / "odd-1.0.dist-info" / "METADATA").write_bytes(b"Name: \xff")
+    (tmp_path / "more-1.0.dist-info").mkdir()
+    (tmp_path / "even-1.0.egg-info").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path / "missing")
+    assert "odd" not in plugins(GROUP)
