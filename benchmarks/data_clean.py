@@ -16,7 +16,7 @@ from data_run import CLEAN, data
 from material import default_model
 from measure import Figure, Goal, Row, in_turn
 from redraft.formats.read.records import read_records
-from redraft.formats.turns import turns_of
+from redraft.formats.texts import turns_of
 from weights_run import remove, run_command, weights
 
 MEASURE = "cleaning and splitting {count:,} shared conversations vs FastChat's released way"

@@ -13,7 +13,7 @@ from data_material import MISSING, SEED, Scale, instructions, shared, write_inst
 from data_run import data
 from measure import Figure, Goal, Row, in_turn
 from redraft.collect.dedupe.rouge import ALPACA, Pool
-from redraft.collect.view.shingles import ascii_words
+from redraft.collect.words import ascii_words
 from weights_run import MB, remove
 
 MEASURE = "ROUGE-L filter, one candidate against {pool:,}, vs rouge_score"

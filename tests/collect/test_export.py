@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, Step, read_jsonl
-from redraft.collect.clean.dropped import Drop
 from redraft.collect.export import Exported, export_line, with_unique_ids, write_records
+from redraft.collect.output import Drop
 from redraft.errors import RecordError
 from redraft.formats import ExportFormat
 from redraft.formats.read.files import decode, read_lines, to_line

@@ -10,7 +10,7 @@ from redraft.engines.local import LocalEngine, Room, Told
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import ContextError, EngineError, UsageError
-from redraft.formats.render.templates import TEMPLATES
+from redraft.formats.render.conversations import TEMPLATES
 
 SAID: list[Message] = [{"role": "user", "content": "Hi. <end>"}, {"role": "user", "content": "1."}]
 

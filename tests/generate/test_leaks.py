@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from redraft.chain import Chain, Feedback, Prompt, Step
-from redraft.formats.gold import gold_answers, gold_texts
 from redraft.formats.read.records import read_records
+from redraft.formats.texts import gold_answers, gold_texts
 from redraft.generate.leaks import Leak, leaks
 
 GOLD = "print(sum(x))"

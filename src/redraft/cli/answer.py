@@ -205,7 +205,7 @@ def records_to(limit: int | None) -> Callable[[Path], Iterator[Chain]]:
     """Return what reads the first records of a file: so many, or all with None."""
 
     def records(file: Path) -> Iterator[Chain]:
-        from redraft.collect.sources.beside import licensed_records
+        from redraft.collect.read.inputs import licensed_records
 
         return islice(licensed_records(file), limit)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import IO, NamedTuple
 
-from redraft.collect.clean.dropped import Drop, chain_or_drop
+from redraft.collect.output import Drop, chain_or_drop
 from redraft.formats import ExportFormat
 from redraft.formats.read.conversations import asks
 from redraft.formats.read.files import to_line

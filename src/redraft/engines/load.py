@@ -37,7 +37,7 @@ from redraft.engines.remote.patience import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
-from redraft.formats.render.templates import TEMPLATES
+from redraft.formats.render.conversations import TEMPLATES
 from redraft.options import Device, Dtype, MachineOptions, check_values
 
 if TYPE_CHECKING:

@@ -17,10 +17,9 @@ from typing import Any, Literal
 
 from redraft.chain import Chain, Feedback, Step, content_of
 from redraft.formats import ExportFormat
-from redraft.formats.gold import answer_of, gold_answers
 from redraft.formats.read.records import own_id
 from redraft.formats.selfee import instruction_of, render
-from redraft.formats.turns import asked_turns, shows
+from redraft.formats.texts import answer_of, asked_turns, gold_answers, shows
 
 Loss = Literal["turns", "tools", "fields", "answers"]
 """Part of a chain that a format loses: roles, tools, other fields of messages, or later answers."""

@@ -15,8 +15,8 @@ from typing import Any, Literal, Self
 from redraft.chain import Chain, Step
 from redraft.counting import counted
 from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, UsageError
-from redraft.formats.gold import answer_of, gold_answers, gold_text, gold_texts
 from redraft.formats.selfee import has_heading
+from redraft.formats.texts import answer_of, gold_answers, gold_text, gold_texts
 from redraft.generate.cleanup import RULES, cleaned
 from redraft.generate.leaks import leaks
 from redraft.generate.refusals import refusals

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, Prompt
 from redraft.cli import app
-from redraft.collect.mix.recipe import read_recipe
-from redraft.collect.sources.published import SOURCES
+from redraft.collect.read.published import SOURCES
+from redraft.collect.recipe import read_recipe
 from redraft.formats.documents import shipped_recipes
 from redraft.formats.read.files import to_line
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from redraft.chain import Chain
-from redraft.collect.clean.dropped import Drop
 from redraft.collect.clean.pipeline import Cleaned, apply, clean_line, explain
 from redraft.collect.clean.rules import USUAL, RuleSettings
+from redraft.collect.output import Drop
 from redraft.errors import RecordError
 from redraft.formats.read.records import RawRecord, chain_of
 

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, Step
-from redraft.collect.clean.blocklist import ALPACA, FASTCHAT
 from redraft.collect.clean.pipeline import apply
 from redraft.collect.clean.rules import (
+    ALPACA,
+    FASTCHAT,
     NAMES,
     PRESETS,
     RULES,
@@ -22,7 +23,7 @@ from redraft.collect.clean.rules import (
     is_question,
 )
 from redraft.formats.read.records import chain_of
-from redraft.formats.turns import turns_of
+from redraft.formats.texts import turns_of
 
 BY_NAME = {rule.name: rule for rule in RULES}
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Prompt, Step
-from redraft.collect.clean.dropped import Drop
 from redraft.collect.dedupe.decontaminate import (
     CheckedRecord,
     Contaminated,
@@ -21,6 +20,7 @@ from redraft.collect.dedupe.decontaminate import (
     check,
     contaminated,
 )
+from redraft.collect.output import Drop
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.records import RawRecord
 

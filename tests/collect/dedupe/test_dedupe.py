@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from redraft.chain import Chain
 from redraft.collect.dedupe.dedupe import By, Duplicate, Entry, Likeness, dedupe, examine, rank_of
-from redraft.collect.view.text import Part
+from redraft.collect.texts import Part
 from redraft.formats.read.records import RawRecord, chain_of
 
 USUAL: dict[By, Likeness] = {

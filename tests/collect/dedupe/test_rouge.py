@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from redraft.collect.dedupe import rouge
 from redraft.collect.dedupe.rouge import Near, Pool
-from redraft.collect.view.shingles import ascii_words, words
+from redraft.collect.words import ascii_words, words
 
 Scorer = Callable[[list[str], list[str]], float]
 

@@ -19,7 +19,7 @@ from redraft.collect.report.summary import (
     role_fault,
 )
 from redraft.formats.selfee import score_of, verdict_of
-from redraft.formats.turns import Turn
+from redraft.formats.texts import Turn
 from redraft.licences import UNKNOWN
 
 

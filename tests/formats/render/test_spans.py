@@ -11,8 +11,8 @@ from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.records import chain_of
 from redraft.formats.render.chat import ChatTemplate
+from redraft.formats.render.loss_mask import Span, first_alone, learns_later
 from redraft.formats.render.spans import spans_of
-from redraft.formats.render.targets import Span, first_alone, learns_later
 from redraft.formats.selfee import parse, render
 from redraft.formats.write import to_alpaca
 

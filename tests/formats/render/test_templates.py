@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Prompt, Step
 from redraft.errors import RecordError
 from redraft.formats import TrainingFormat
+from redraft.formats.render.conversations import TEMPLATES
 from redraft.formats.render.spans import spans_of
-from redraft.formats.render.templates import TEMPLATES
 
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "

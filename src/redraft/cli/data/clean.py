@@ -70,9 +70,8 @@ def clean(
     from collections import Counter
     from functools import partial
 
-    from redraft.collect.clean.blocklist import LISTS
     from redraft.collect.clean.pipeline import clean_line
-    from redraft.collect.clean.rules import NAMES
+    from redraft.collect.clean.rules import LISTS, NAMES
     from redraft.jobs.provenance import Provenance
 
     plan = _plan(like, rules, skip, languages, blocked or [])
@@ -108,8 +107,8 @@ FEWEST = 0.05
 def _check_kept(output: common.DataOutput) -> None:
     """End with status 1 if rules leave hardly a record. What cannot be read is told elsewhere."""
     from redraft.cli.shell import tell
-    from redraft.collect.clean.dropped import UNREADABLE
     from redraft.collect.clean.rules import NAMES
+    from redraft.collect.output import UNREADABLE
 
     dropped = output.gone.counts.copy()
     del dropped[UNREADABLE]
@@ -132,8 +131,7 @@ def _lines(results: Iterable[Cleaned], left: Counter[bool]) -> Iterator[bytes]:
 
 def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocked: list[str]) -> Preset:
     """Return the rules and settings that the flags ask for."""
-    from redraft.collect.clean.blocklist import load
-    from redraft.collect.clean.rules import NAMES, PRESETS, USUAL, Preset, RuleSettings
+    from redraft.collect.clean.rules import NAMES, PRESETS, USUAL, Preset, RuleSettings, word_list
     from redraft.errors import UsageError
     from redraft.verify.language import BY_NAME, LANGUAGES
 
@@ -143,7 +141,7 @@ def _plan(like: str | None, rules: str | None, skip: str, languages: str, blocke
         )
     usual = PRESETS[like] if like else USUAL
     codes = _known(languages.lower(), LANGUAGES, "--languages", BY_NAME) or usual.settings.languages
-    words = tuple(map(load, blocked)) or usual.settings.blocked
+    words = tuple(map(word_list, blocked)) or usual.settings.blocked
     names = usual.rules if rules is None else _known(rules, NAMES, "--rules")
     names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
     names -= _known(skip, NAMES, "--skip")
@@ -187,8 +185,8 @@ def _explain(file: Path, name: str, plan: Preset) -> None:
     """Print what each rule does to the record with the given id."""
     from redraft.chain import Chain
     from redraft.cli.shell import write
-    from redraft.collect.clean.dropped import chain_or_drop
     from redraft.collect.clean.pipeline import apply, explain
+    from redraft.collect.output import chain_or_drop
     from redraft.errors import UsageError
 
     first = ""

@@ -14,7 +14,7 @@ import typer
 from redraft.cli.shell import tell, with_options
 
 if TYPE_CHECKING:
-    from redraft.collect.clean.dropped import Drop, Dropped
+    from redraft.collect.output import Drop, Dropped
     from redraft.formats.read.records import RawRecord
     from redraft.jobs.progress import RecordProgress
     from redraft.jobs.provenance import Provenance
@@ -207,7 +207,7 @@ class DataOutput:
 
 def without_drops(results: Iterable[T | Drop], gone: Dropped) -> Iterator[T]:
     """Give the results without the drops, which are counted."""
-    from redraft.collect.clean.dropped import Drop
+    from redraft.collect.output import Drop
 
     for each in results:
         if isinstance(each, Drop):
@@ -238,7 +238,7 @@ def writing(
         report: Another output of the command.
         about: Returns more fields of the record. Called at the end, before the output replaces its input.
     """
-    from redraft.collect.clean.dropped import Dropped
+    from redraft.collect.output import Dropped
     from redraft.formats.read.files import open_output
     from redraft.jobs.progress import RecordProgress, size_of
     from redraft.jobs.provenance import RunFile, now
@@ -309,7 +309,7 @@ def _check_places(
 
 def _check_one(output: DataOutput) -> None:
     """Raise if no record could be read."""
-    from redraft.collect.clean.dropped import UNREADABLE
+    from redraft.collect.output import UNREADABLE
     from redraft.errors import RecordError
 
     if not output.kept and output.gone.counts.keys() == {UNREADABLE}:

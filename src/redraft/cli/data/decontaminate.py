@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Set
     from typing import IO
 
-    from redraft.collect.clean.dropped import Drop
     from redraft.collect.dedupe.decontaminate import CheckedRecord, Items
+    from redraft.collect.output import Drop
 
 
 def decontaminate(

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from redraft.collect.clean.dropped import Drop
+    from redraft.collect.output import Drop
     from redraft.collect.read.inputs import Input
-    from redraft.collect.sources.published import Imported, ImportItem
+    from redraft.collect.read.published import Imported, ImportItem
 
 KINDS, FIELDS = 1000, 8  # sets of unused fields to count apart, and fields to name
 
@@ -81,9 +81,9 @@ def import_(
     """
     from collections import Counter
 
+    from redraft.collect.read import published
     from redraft.collect.read.fieldmap import parse_map
     from redraft.collect.read.inputs import inputs_of
-    from redraft.collect.sources import published
     from redraft.errors import UsageError
     from redraft.jobs.provenance import Provenance
     from redraft.licences import UNKNOWN
@@ -175,7 +175,7 @@ def _numbered(
 
 def _noted(results: Iterable[Imported | Drop], unread: Counter[str]) -> Iterator[Imported | Drop]:
     """Give the results, and count the unreadable records of each file."""
-    from redraft.collect.clean.dropped import UNREADABLE, Drop
+    from redraft.collect.output import UNREADABLE, Drop
 
     for each in results:
         if isinstance(each, Drop) and each.rule == UNREADABLE:
@@ -204,7 +204,7 @@ def _check_one(output: common.DataOutput, name: str | None, questions: Path | No
         RecordError: All files are damaged from the first record.
         UsageError: No record could be read.
     """
-    from redraft.collect.sources.published import NO_QUESTION
+    from redraft.collect.read.published import NO_QUESTION
     from redraft.errors import RecordError, UsageError
 
     if output.kept or not output.gone.counts:
@@ -219,7 +219,7 @@ def _check_one(output: common.DataOutput, name: str | None, questions: Path | No
 
 def _unasked(output: common.DataOutput, questions: Path | None) -> tuple[str, str]:
     """Return the message about answers without a question, and its hint."""
-    from redraft.collect.sources.published import NO_QUESTION
+    from redraft.collect.read.published import NO_QUESTION
 
     many = output.gone.counts[NO_QUESTION]
     text = f"{many:,} answer{'' if many == 1 else 's'} without a question, left out"
@@ -264,7 +264,7 @@ def _reads(
 
 def _check_paths(paths: list[Path]) -> None:
     """Raise if a source is named as if it were a file."""
-    from redraft.collect.sources.published import SOURCES
+    from redraft.collect.read.published import SOURCES
     from redraft.errors import UsageError
 
     for path in paths:

@@ -14,7 +14,7 @@ from redraft.cli.shell import tell
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from redraft.collect.mix.merge import Taken
+    from redraft.collect.merge import Taken
 
 
 def merge(
@@ -45,9 +45,9 @@ def merge(
     """
     from dataclasses import replace
 
-    from redraft.collect.mix.merge import merge as mix
-    from redraft.collect.mix.merge import sources_in
-    from redraft.collect.mix.recipe import read_recipe
+    from redraft.collect.merge import merge as mix
+    from redraft.collect.merge import sources_in
+    from redraft.collect.recipe import read_recipe
     from redraft.errors import UsageError
     from redraft.formats.documents import shipped_recipes
     from redraft.jobs.provenance import Provenance
@@ -121,7 +121,7 @@ def _say(taken: Sequence[Taken], dropped: Sequence[str]) -> None:
     """Print counts, shortages, possible repeats, and licences that differ without a clash."""
     from collections import Counter
 
-    from redraft.collect.mix.merge import sources_in
+    from redraft.collect.merge import sources_in
     from redraft.licences import clash, remark
 
     width = max(len(each.part.name) for each in taken)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable, Iterator
 
-    from redraft.collect.clean.dropped import Drop
     from redraft.collect.clean.split import Done
+    from redraft.collect.output import Drop
 
 
 def split(

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from redraft.chain import Chain, content_of
-from redraft.collect.clean.dropped import Drop, chain_or_drop
-from redraft.collect.clean.html.evidence import has_tags
 from redraft.collect.clean.rules import RULES, Rule, RuleSettings
-from redraft.collect.view.rewrite import GOLD, texts_of
+from redraft.collect.html.evidence import has_tags
+from redraft.collect.output import Drop, chain_or_drop
+from redraft.collect.texts import GOLD, spoken_texts
 from redraft.formats.read.records import RawRecord
 
 CONTEXT = 1
@@ -44,7 +44,7 @@ def clean_line(
         return Drop(last.rule.name, last.outcome, line.where, chain.id, chain.model_dump(mode="json"))
     data = last.outcome.to_json().encode() + b"\n"
     # Most records have no end tag anywhere, and finding that is much faster than collecting the texts.
-    texts = texts_of(last.outcome) if b"</" in data else ()
+    texts = spoken_texts(last.outcome) if b"</" in data else ()
     return Cleaned(data, any(speaker == "assistant" and has_tags(text) for speaker, text in texts))
 
 

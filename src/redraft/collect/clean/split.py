@@ -15,13 +15,13 @@ from itertools import chain as joined
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Step, Usage, content_of
-from redraft.collect.clean.dropped import Drop, chain_or_drop
+from redraft.collect.output import Drop, chain_or_drop
 from redraft.errors import RecordError
 from redraft.formats import TrainingFormat
-from redraft.formats.gold import answer_of
 from redraft.formats.read.records import RawRecord
 from redraft.formats.render.spans import spans_of
 from redraft.formats.selfee import render_steps
+from redraft.formats.texts import answer_of
 
 Count = Callable[[str], int]
 """Counts the tokens of a text."""

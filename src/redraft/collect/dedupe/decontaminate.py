@@ -5,7 +5,7 @@ questions, gold answer, rationale or any turn but a system message. A shorter qu
 anywhere in a text. A question of fewer than 8 words (GPT-3's minimum) says too little, and must be a whole
 turn. Shorter gold answers, such as numbers, are not searched.
 
-Words are those of `collect.view.shingles`: without case and punctuation. GPT-3 removed the matching text;
+Words are those of `collect.words`: without case and punctuation. GPT-3 removed the matching text;
 here the whole record is dropped. Paraphrases and translations are not found. N-grams are 64-bit numbers in
 arrays on disk that all processes map: 32 to 48 bytes each.
 """
@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from redraft.chain import Chain
-from redraft.collect.clean.dropped import Drop, chain_or_drop
-from redraft.collect.view.shingles import Hashes, window_hashes, word_hashes, words
-from redraft.collect.view.text import asked_in, gold_of, texts_in
+from redraft.collect.output import Drop, chain_or_drop
+from redraft.collect.texts import asked_in, gold_of, texts_in
+from redraft.collect.words import Hashes, window_hashes, word_hashes, words
 from redraft.errors import UsageError
 from redraft.formats.read.files import decode, name_of
 from redraft.formats.read.records import RawRecord, raw_records
-from redraft.formats.turns import turns_of
+from redraft.formats.texts import turns_of
 
 RUN = 13
 """Words of a run (GPT-3's maximum)."""

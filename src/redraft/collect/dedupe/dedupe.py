@@ -24,14 +24,14 @@ from typing import IO, Any, Literal, NamedTuple
 import numpy as np
 
 from redraft.chain import Chain
-from redraft.collect.clean.dropped import Drop, chain_or_drop
 from redraft.collect.dedupe.minhash import clusters, jaccard, sets_of, shingles
 from redraft.collect.dedupe.rouge import Pool
-from redraft.collect.view.shingles import ascii_words, digest, normalised, words
-from redraft.collect.view.text import Part, text_of, texts_in
-from redraft.formats.gold import gold_answers
+from redraft.collect.output import Drop, chain_or_drop
+from redraft.collect.texts import Part, text_of, texts_in
+from redraft.collect.words import ascii_words, digest, normalised, words
 from redraft.formats.read.files import decode, to_line
 from redraft.formats.read.records import RawRecord
+from redraft.formats.texts import gold_answers
 
 _SOURCE = ("dataset", "licence")
 """Fields of an origin that do not depend on the record's place."""

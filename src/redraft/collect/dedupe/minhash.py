@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from redraft.collect.view.shingles import Hashes, digest, normalised, window_hashes, word_hashes, words
+from redraft.collect.words import Hashes, digest, normalised, window_hashes, word_hashes, words
 
 SHINGLE = 3
 """Words per shingle."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import LCSseq
 from rapidfuzz.process import cdist
 
-from redraft.collect.view.shingles import words
+from redraft.collect.words import words
 
 ALPACA = 0.7
 """Threshold of Self-Instruct and Alpaca, in their released code."""

@@ -12,9 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from redraft import hub
+from redraft.chain import Chain
 from redraft.collect.read.tables import Row, read_arrow, read_csv, read_parquet
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import STDIO, decode, name_of, plain_name, read_lines, reading
+from redraft.formats.read.records import read_records
+from redraft.jobs.provenance import licences_beside
+from redraft.licences import UNKNOWN, licence_in
 
 _TABLES = {
     ".csv": read_csv,
@@ -180,3 +184,19 @@ def _named(path: Path, field: str) -> list[str]:
 
 def _name(item: Any) -> Any:
     return item.get("filename") if isinstance(item, dict) else item
+
+
+def licensed_records(file: Path) -> Iterator[Chain]:
+    """Read records. One without a licence gets all those that `FILE.run.json` lists.
+
+    Raises:
+        RecordError: The file cannot be read.
+    """
+    licences = [name for name in licences_beside(file) if name != UNKNOWN]
+    for chain in read_records(file):
+        origin = chain.meta.get("origin")
+        if not licences or licence_in(origin) != UNKNOWN:
+            yield chain
+            continue
+        known = origin if isinstance(origin, dict) else {}
+        yield chain.model_copy(update={"meta": {**chain.meta, "origin": {**known, "licence": licences}}})

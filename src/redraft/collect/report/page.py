@@ -15,14 +15,13 @@ from importlib.resources import files
 from pathlib import Path
 
 from redraft.chain import Chain, Step
-from redraft.collect.clean.language import language_of
+from redraft.collect.language import language_of
 from redraft.collect.report.charts import bars, histogram, levels, safe, stacks
 from redraft.collect.report.findings import DataFinding, findings
 from redraft.collect.report.histogram import Bin, bins, figures
 from redraft.collect.report.stats import DataReport, Sample
 from redraft.collect.report.summary import DEPTHS, score_in
-from redraft.formats.gold import gold_answers, rationales
-from redraft.formats.turns import asked_turns, turns_of
+from redraft.formats.texts import asked_turns, gold_answers, rationales, turns_of
 
 _CODE = re.compile(r"`([^`]+)`")
 VERDICTS = ("accept", "revise", "unknown")

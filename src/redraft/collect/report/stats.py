@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from redraft.chain import Chain
-from redraft.collect.clean.dropped import UNREADABLE, Drop, chain_or_drop
+from redraft.collect.output import UNREADABLE, Drop, chain_or_drop
 from redraft.collect.report.summary import (
     LONG,
     QUOTES,

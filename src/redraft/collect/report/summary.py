@@ -20,14 +20,13 @@ from itertools import pairwise
 from typing import Any
 
 from redraft.chain import Chain, Feedback
-from redraft.collect.clean.html.evidence import has_tags
-from redraft.collect.clean.language import language_of
-from redraft.collect.view.shingles import normalised
-from redraft.collect.view.text import is_answered, text_of
-from redraft.formats.gold import answer_of, gold_answers
+from redraft.collect.html.evidence import has_tags
+from redraft.collect.language import language_of
+from redraft.collect.texts import is_answered, text_of
+from redraft.collect.words import normalised
 from redraft.formats.read.records import RawRecord
 from redraft.formats.selfee import has_heading, score_of
-from redraft.formats.turns import FOLLOWS, Turn, turns_of
+from redraft.formats.texts import FOLLOWS, Turn, answer_of, gold_answers, turns_of
 from redraft.formats.write import teacher_score
 from redraft.licences import UNKNOWN, forbids_commerce, licence_in
 

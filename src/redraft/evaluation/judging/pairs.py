@@ -15,9 +15,9 @@ from typing import Any
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.records import names_of, question_id
-from redraft.formats.gold import gold_answers
 from redraft.formats.read.files import name_of
 from redraft.formats.read.records import read_records
+from redraft.formats.texts import gold_answers
 
 _SHOWN = 5
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from redraft.chain import Chain, Prompt, Step, is_blank
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
-from redraft.formats.gold import gold_answers
 from redraft.formats.read.records import chain_of
+from redraft.formats.texts import gold_answers
 from redraft.jobs.ledger import failures
 from redraft.plugins import plugins
 from redraft.verify.base import Check, run_checks

@@ -18,9 +18,9 @@ from typing import Protocol
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective
-from redraft.formats.render.conversations import answered, last_turn, turns_of
-from redraft.formats.render.targets import WHOLE, Span, asked, framed
-from redraft.formats.turns import Turn
+from redraft.formats.render.conversations import answered, known_turns, last_turn
+from redraft.formats.render.loss_mask import WHOLE, Span, asked, framed
+from redraft.formats.texts import Turn
 
 Messages = list[dict[str, str]]
 
@@ -144,7 +144,7 @@ def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Spa
         RecordError: The conversation has no answer, or the template refuses or changes it.
     """
     last = last_turn(chain, objective)
-    turns = answered(turns_of(chain.prompt), last)
+    turns = answered(known_turns(chain.prompt), last)
     if last:
         turns.append(Turn("assistant", "".join(span.text for span in last)))
     spans: list[Span] = []

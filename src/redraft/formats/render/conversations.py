@@ -8,15 +8,14 @@ stop token and line break after a turn, and the empty line after a system messag
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from redraft.chain import Chain, Prompt
 from redraft.errors import RecordError
 from redraft.formats import Objective
-from redraft.formats.gold import gold_text
-from redraft.formats.render.targets import (
+from redraft.formats.render.loss_mask import (
     WHOLE,
     Span,
     answer_spans,
@@ -26,7 +25,8 @@ from redraft.formats.render.targets import (
     led_by_space,
     whole_chain,
 )
-from redraft.formats.turns import Turn, asked_turns
+from redraft.formats.selfee import render_prompt
+from redraft.formats.texts import Turn, asked_turns, gold_text
 
 _VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
@@ -57,7 +57,7 @@ _VICUNA = _Style(_VICUNA_SYSTEM, " ", "USER: ", "USER: ", " ASSISTANT:")
 _STABLE_VICUNA = _Style("", "\n\n", "### Human: ", "\n### Human: ", "\n### Assistant:")
 
 
-def turns_of(prompt: Prompt) -> list[Turn]:
+def known_turns(prompt: Prompt) -> list[Turn]:
     """Return the turns before the answer.
 
     Raises:
@@ -101,13 +101,13 @@ def answered(turns: Sequence[Turn], last: Sequence[Span]) -> list[Turn]:
 
 def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Span]:
     last = last_turn(chain, objective)
-    turns = answered(turns_of(chain.prompt), last)
+    turns = answered(known_turns(chain.prompt), last)
     spans = _before(turns, style, answered=bool(last), trained=objective in WHOLE)
     return spans + (led_by_space(last) if last else [])
 
 
 def _asked(prompt: Prompt, style: _Style) -> list[Span]:
-    return _before(turns_of(prompt), style, answered=True, trained=False)
+    return _before(known_turns(prompt), style, answered=True, trained=False)
 
 
 def _before(turns: Sequence[Turn], style: _Style, *, answered: bool, trained: bool) -> list[Span]:
@@ -152,3 +152,38 @@ vicuna_prompt = partial(_asked, style=_VICUNA)
 
 stable_vicuna_prompt = partial(_asked, style=_STABLE_VICUNA)
 """Render a prompt in StableVicuna's format, up to the answer."""
+
+
+@dataclass(frozen=True)
+class ConversationTemplate:
+    """A format of conversations.
+
+    Attributes:
+        name: As in `--chat-template`.
+        spans: Renders a prompt, up to the answer.
+        stops: Texts that end an answer, beside the model's stop token.
+    """
+
+    name: str
+    spans: Callable[[Prompt], Sequence[Span]]
+    stops: tuple[str, ...] = ()
+
+    def text(self, prompt: Prompt, end: str) -> str:
+        """Return the text of a prompt. `end` is the model's stop token, which ends earlier answers.
+
+        Raises:
+            RecordError: User and assistant do not take turns.
+        """
+        return "".join(end if span.stop else span.text for span in self.spans(prompt))
+
+
+TEMPLATES: Mapping[str, ConversationTemplate] = {
+    each.name: each
+    for each in (
+        ConversationTemplate("vicuna", vicuna_prompt),
+        ConversationTemplate("stablevicuna", stable_vicuna_prompt, ("\n### Human:",)),
+        ConversationTemplate(
+            "selfee", lambda prompt: [framed(render_prompt(prompt))], ("\n\n### Feedback 1:",)
+        ),
+    )
+}

@@ -27,8 +27,8 @@ from redraft.chain import whole as without_surrogates
 from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.records import RawRecord
+from redraft.formats.render.loss_mask import Span, first_alone, learns_later
 from redraft.formats.render.spans import check, leaves_answers, spans_of
-from redraft.formats.render.targets import Span, first_alone, learns_later
 from redraft.formats.tokens.vocabulary import OPEN, Tokens, Vocabulary
 
 if TYPE_CHECKING:
@@ -370,3 +370,52 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
     """Return the tokens that lie entirely in a range of the text."""
     first = int(np.searchsorted(tokens.starts, start))
     return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
+
+
+class PromptEncoder:
+    """Turn chains into the tokens of their prompts. Answers are not read. An encoder can be pickled."""
+
+    wanted = 'A record is {"instruction": "…"}, or a conversation.'
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        format: TrainingFormat,  # noqa: A002  (the option's name)
+        max_length: int,
+        room: int,
+    ) -> None:
+        """Read the tokenizer.
+
+        Args:
+            tokenizer: A tokenizer of transformers, with a tokenizer.json.
+            format: The text of a prompt.
+            max_length: The most tokens of prompt and answer.
+            room: Tokens of it that are kept for the answer.
+
+        Raises:
+            UsageError: `max_length` is too short, or the model's chat template is missing or cannot be used.
+            ModelError: The tokenizer has no usable stop token.
+        """
+        self._encoder, self._most = Encoder(tokenizer, format, "answer", max_length), max_length - room
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides a prompt's tokens, apart from the code."""
+        return hashlib.sha256(f"prompts {self._encoder.fingerprint} {self._most}".encode()).hexdigest()
+
+    def chains(self, record: RawRecord) -> Iterable[Chain]:
+        """Return the chain of a record.
+
+        Raises:
+            RecordError: The record is damaged or no chain.
+        """
+        return [record.chain()]
+
+    def encode(self, chain: Chain) -> Example | Skipped:
+        """Return the tokens of a chain's prompt, or why there are none."""
+        ids = self._encoder.prompt(chain.prompt)
+        if isinstance(ids, Skipped):
+            return ids
+        if len(ids) > self._most:
+            return Skipped(NO_ROOM)
+        return Example(ids, np.zeros(len(ids), np.bool_))

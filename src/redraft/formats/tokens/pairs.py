@@ -18,8 +18,8 @@ from redraft.chain import Chain, Prompt, Step
 from redraft.errors import RecordError
 from redraft.formats import TrainingFormat
 from redraft.formats.read.records import RawRecord
+from redraft.formats.render.loss_mask import Span
 from redraft.formats.render.spans import spans_of
-from redraft.formats.render.targets import Span
 from redraft.formats.tokens.encoder import Encoder, Example, Skipped, Uncut
 from redraft.formats.write import Unfit, to_preference
 

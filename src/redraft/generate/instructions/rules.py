@@ -11,8 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from redraft.collect.clean.blocklist import ALPACA
-from redraft.collect.clean.language import language_of
+from redraft.collect.clean.rules import ALPACA
+from redraft.collect.language import language_of
 from redraft.generate.instructions.tasks import Task
 from redraft.generate.instructions.wording import NO_INPUT, Wanted
 from redraft.generate.refusals import is_refusal

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain, Prompt, Step
-from redraft.collect.sources.beside import licensed_records
-from redraft.collect.view.shingles import words
+from redraft.collect.read.inputs import licensed_records
+from redraft.collect.words import words
 from redraft.errors import RecordError, UsageError
-from redraft.formats.gold import answer_of
+from redraft.formats.texts import answer_of
 from redraft.licences import UNKNOWN, licence_in
 
 SHIPPED = Path(__file__).with_name("seeds.jsonl")

@@ -13,8 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from redraft.counting import counted
 from redraft.errors import UsageError
 from redraft.formats.read.records import raw_records
-from redraft.formats.tokens.encoder import Example, Skipped
-from redraft.formats.tokens.prompts import PromptEncoder
+from redraft.formats.tokens.encoder import Example, PromptEncoder, Skipped
 from redraft.train.data.batches import Batch, Data, Row, padded
 from redraft.train.data.packing import Rows, one_a_row
 from redraft.train.data.store import Prepared

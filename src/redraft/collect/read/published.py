@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Chain, Prompt
-from redraft.collect.clean.dropped import DAMAGED, UNREADABLE, Drop
+from redraft.collect.output import DAMAGED, UNREADABLE, Drop
 from redraft.collect.read.fieldmap import FieldMap, nearest
 from redraft.collect.read.inputs import Input
-from redraft.collect.view.text import is_answered
+from redraft.collect.texts import is_answered
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.conversations import asks
 from redraft.formats.read.files import decode, name_of, stem_of
@@ -35,8 +35,6 @@ EMPTY = "empty"
 
 NO_QUESTION = "no-question"
 """The rule that drops answers without a known question."""
-
-"""The shape whose records give several chains."""
 
 Record = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redraft.chain import Chain
-from redraft.collect.clean.dropped import Drop, chain_or_drop
+from redraft.collect.output import Drop, chain_or_drop
 from redraft.errors import RecordError
 from redraft.formats.read.files import STDIO, decode, stem_of
 from redraft.formats.read.records import RawRecord, chain_of

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from redraft.chain import Chain, Prompt
-from redraft.formats.turns import turns_of
+from redraft.formats.texts import turns_of
 
 
 @pytest.mark.parametrize("role", [5, {"a": 1}, None])

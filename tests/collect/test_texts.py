@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from redraft.chain import Chain, Feedback, Prompt, Step
-from redraft.collect.view.text import Part, text_of, texts_in
+from redraft.collect.texts import Part, text_of, texts_in
 
 ALPACA = Chain(
     prompt=Prompt(instruction="Add.", input="1 and 2"), meta={"reference": "3", "rationale": "1 + 2"}

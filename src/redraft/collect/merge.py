@@ -26,10 +26,9 @@ from tempfile import TemporaryDirectory
 from typing import IO, Any, NamedTuple
 
 from redraft.chain import Chain
-from redraft.collect.clean.dropped import UNREADABLE, Drop, Dropped
-from redraft.collect.mix.recipe import MixPart, MixRecipe
+from redraft.collect.output import UNREADABLE, Drop, Dropped
 from redraft.collect.read.inputs import check_records
-from redraft.collect.sources.identity import conversations_about
+from redraft.collect.recipe import MixPart, MixRecipe, conversations_about
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
 from redraft.formats.read.records import Ids, RawRecord, raw_records

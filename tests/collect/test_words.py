@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.collect.view.shingles import ascii_words, normalised, window_hashes, word_hashes, words
+from redraft.collect.words import ascii_words, normalised, window_hashes, word_hashes, words
 
 
 @pytest.mark.parametrize(
@@ -59,9 +59,6 @@ def test_the_order_of_words_counts() -> None:
 
 
 def test_numbers_are_the_same_in_another_process() -> None:
-    code = (
-        "from redraft.collect.view.shingles import word_hashes\n"
-        "print(word_hashes(['a', 'é', 'x' * 100]).tolist())"
-    )
+    code = "from redraft.collect.words import word_hashes\nprint(word_hashes(['a', 'é', 'x' * 100]).tolist())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str(word_hashes(["a", "é", "x" * 100]).tolist())

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from redraft.chain import Chain, Feedback, Step
 from redraft.errors import RecordError
 from redraft.formats import Objective
-from redraft.formats.gold import gold_text
 from redraft.formats.selfee import escape, feedback_heading, revision_heading
+from redraft.formats.texts import gold_text
 
 WHOLE: frozenset[Objective] = frozenset({"full", "answer", "accepted"})
 """The objectives that train on the assistant's earlier turns."""

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.collect.clean.dropped import Dropped
-from redraft.collect.mix.merge import Taken, merge, sources_in
-from redraft.collect.mix.recipe import MixPart, MixRecipe, read_recipe
+from redraft.collect.merge import Taken, merge, sources_in
+from redraft.collect.output import Dropped
+from redraft.collect.recipe import MixPart, MixRecipe, read_recipe
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
 from redraft.licences import OTHERS, clash, forbids_commerce, remark

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.collect.mix.recipe import MixPart, read_recipe
-from redraft.collect.mix.recipe import _shares as shares
+from redraft.collect.recipe import MixPart, read_recipe
+from redraft.collect.recipe import _shares as shares
 from redraft.errors import UsageError
 
 

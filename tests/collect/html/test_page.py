@@ -12,8 +12,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from redraft.collect.clean.html.page import markdown_of
-from redraft.collect.clean.html.tags import Elements
+from redraft.collect.html.page import markdown_of
+from redraft.collect.html.tags import Elements
 
 MARKDOWN = [
     ("<p>one</p><p>two</p>", "one\n\ntwo"),

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Prompt
-from redraft.collect.clean.dropped import Drop
+from redraft.collect.output import Drop
 from redraft.collect.read.fieldmap import parse_map
 from redraft.collect.read.inputs import inputs_of
-from redraft.collect.sources.published import (
+from redraft.collect.read.published import (
     SOURCES,
     Imported,
     Reader,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.collect.clean.html.evidence import Evidence, has_tags
+from redraft.collect.html.evidence import Evidence, has_tags
 
 SHARED = '<div class="markdown prose w-full"><p>{}</p></div>'
 

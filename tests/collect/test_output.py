@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from redraft.collect.clean.dropped import Drop, Dropped
 from redraft.collect.dedupe.dedupe import Duplicate
+from redraft.collect.output import Drop, Dropped
 
 
 def nested(depth: int) -> Any:

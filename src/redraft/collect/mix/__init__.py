@@ -1,1 +1,0 @@
-"""Mix files of chains by a recipe."""

@@ -1,1 +1,0 @@
-"""Published data sets as chains, with their provenance and licence."""

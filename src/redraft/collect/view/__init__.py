@@ -1,1 +1,0 @@
-"""Views of a chain: its turns, its texts, and its words for comparing."""
