@@ -33,7 +33,7 @@ from redraft.serve.requests import (
     object_of,
 )
 from redraft.verify import pattern
-from redraft.verify.kinds import CHECK_KINDS, COMPUTED
+from redraft.verify.kinds import check_kinds
 from tests.serve.running import HI, SHORT, Server, both, plain, served
 
 
@@ -417,7 +417,7 @@ def test_a_pattern_that_backtracks_ends_the_request(
     assert (reply.status_code, refused(reply)["code"]) == (422, "check_failed")
 
 
-@pytest.mark.parametrize("kind", sorted(set(CHECK_KINDS) - set(COMPUTED)))
+@pytest.mark.parametrize("kind", sorted({*check_kinds()} - {*check_kinds("anyone")}))
 @pytest.mark.parametrize("form", ["{}", "2*{}", "any(words<=5; {})", "all(any({}))", " {}", "all(2 * {})"])
 def test_checks_that_run_or_read_something_are_never_taken(
     server: Server, kind: str, form: str, tmp_path: Path
@@ -433,16 +433,16 @@ def test_checks_that_run_or_read_something_are_never_taken(
 def test_an_unknown_check_is_answered_with_those_that_are_taken(server: Server) -> None:
     message = refused(server.post({"revision": {"checks": ["any(word<=5)"]}}))["message"]
     assert "Did you mean 'words'?" in message
-    assert not ({*CHECK_KINDS} - {*COMPUTED}) & {*re.split(r"[ :]", message)}
+    assert not ({*check_kinds()} - {*check_kinds("anyone")}) & {*re.split(r"[ :]", message)}
     message = refused(server.post({"revision": {"checks": ["rewards:x"]}}))["message"]
     assert "reward'" not in message
 
 
 def test_every_kind_of_check_was_decided_on() -> None:
-    """A new kind is not taken from strangers until somebody puts it on the list."""
-    refused_kinds = {"json-schema", "language", "ifeval", "python", "command", "judge", "reward"}
-    assert set(COMPUTED) | refused_kinds == set(CHECK_KINDS)
-    assert not set(COMPUTED) & refused_kinds
+    """A new kind is not taken from strangers, nor from a file of data, until somebody puts it on the list."""
+    of_data = {"json-schema", "language", "ifeval", "reward"}
+    assert {*check_kinds("data")} - {*check_kinds("anyone")} == of_data
+    assert {*check_kinds()} - {*check_kinds("data")} == {"python", "command", "judge"}
 
 
 def test_checks_that_compute_are_taken(server: Server) -> None:

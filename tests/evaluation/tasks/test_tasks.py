@@ -146,10 +146,10 @@ def test_letters_are_those_of_the_options() -> None:
         ("checks", {"checks": []}, "it has no list of `checks`"),
         ("checks", {"checks": "words<=3"}, "it has no list of `checks`"),
         ("checks", {"checks": ["word<=3"]}, "no check is called 'word'"),
-        ("checks", {"checks": ["any(json; command:rm -rf /)"]}, "of a kind (command) that no file of data"),
-        ("checks", {"checks": ["2 * python:os.getcwd"]}, "of a kind (python) that no file of data"),
-        ("checks", {"checks": ["command[10s]:true"]}, "of a kind (command) that no file of data"),
-        ("checks", {"checks": ["judge:Is it good?"]}, "of a kind (judge) that no file of data"),
+        ("checks", {"checks": ["any(json; command:rm -rf /)"]}, "the check 'command' cannot be used here"),
+        ("checks", {"checks": ["2 * python:os.getcwd"]}, "the check 'python' cannot be used here"),
+        ("checks", {"checks": ["command[10s]:true"]}, "the check 'command' cannot be used here"),
+        ("checks", {"checks": ["judge:Is it good?"]}, "the check 'judge' cannot be used here"),
     ],
 )
 def test_a_record_of_another_shape_is_refused(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from redraft.chain import CheckResult, Prompt
 from redraft.verify.base import Check, Outcome, Weighted, run_check
-from redraft.verify.checkset import AllOf, AnyOf
+from redraft.verify.groups import AllOf, AnyOf
 
 
 @dataclass
