@@ -9,16 +9,37 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from redraft import plugins as module
-from redraft.errors import UsageError
+from redraft.cli import app
+from redraft.cli.commands import _command
+from redraft.errors import CheckSyntaxError, UsageError
 from redraft.evaluation.tasks.tasks import Task
-from redraft.plugins import Group, PluginError, PluginWarning, load_all, plugins
+from redraft.plugins import Plugin, PluginError, PluginWarning, all_plugins, load_all, plugins
+from redraft.verify.kinds import check_kinds
+from redraft.verify.parse import parse_check
 from tests.plugin_packages import install
 
 ROOT = Path(__file__).resolve().parent.parent
 GROUP = "redraft.tasks"
 CODE = "from redraft.evaluation.tasks.tasks import Task\nclass some: task = Task('a prompt', lambda *_: [])\n"
+
+SHOUTS = """
+from redraft import Outcome, Prompt, failed, passed
+from redraft.verify.kinds import CheckKind, Written
+
+class Shouts:
+    name = "shouts"
+    def check(self, answer: str, prompt: Prompt) -> Outcome:
+        return passed("It does.") if answer.isupper() else failed("Write in capitals.")
+
+def greet(name: str = "you") -> None:
+    "Greet somebody."
+    print(f"Hello, {name}!")
+
+kind = CheckKind("shouts", "is in capitals", lambda written: Shouts())
+"""
 
 Installs = Callable[..., None]
 
@@ -26,13 +47,19 @@ Installs = Callable[..., None]
 @pytest.fixture
 def installs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installs:
     """Installs a package with a task `odd` in a folder of its own, in front of the path."""
-    module._warn_once.cache_clear()
+    for cached in (module._warn_once, check_kinds, _command):
+        cached.cache_clear()
 
     def installs(
-        package: str, name: str = "odd", target: str = "{}:some.task", code: str = CODE, version: str = "1.0"
+        package: str,
+        name: str = "odd",
+        target: str = "{}:some.task",
+        code: str = CODE,
+        version: str = "1.0",
+        group: str = GROUP,
     ) -> None:
         own = package.replace("-", "_")
-        install(tmp_path / package, package, {GROUP: {name: target.format(own)}}, code, version)
+        install(tmp_path / package, package, {group: {name: target.format(own)}}, code, version)
         monkeypatch.syspath_prepend(tmp_path / package)
         monkeypatch.delitem(sys.modules, own, raising=False)
 
@@ -46,13 +73,9 @@ def test_the_checkout_is_installed_with_what_pyproject_lists() -> None:
         assert own == listed[group], "type: pip install --no-deps --editable ."
 
 
-BUILT_IN: tuple[Group, ...] = ("redraft.tasks",)
-
-
-@pytest.mark.parametrize("group", BUILT_IN)
-def test_everything_that_is_built_in_loads(group: Group) -> None:
-    for plugin in plugins(group).values():
-        plugin.load(object)
+@pytest.mark.parametrize("plugin", [each for each in all_plugins() if each.package == "redraft"], ids=str)
+def test_everything_that_is_built_in_loads(plugin: Plugin) -> None:
+    assert plugin.load(object)
 
 
 def test_the_same_is_found_as_importlib_finds(installs: Installs) -> None:
@@ -139,3 +162,62 @@ def test_metadata_that_cannot_be_read_is_passed_over(tmp_path: Path, monkeypatch
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.syspath_prepend(tmp_path / "missing")
     assert "odd" not in plugins(GROUP)
+
+
+def typed(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(app, words)
+    return done.exit_code, done.output
+
+
+def test_a_check_of_another_package_is_used_as_redrafts_own(
+    installs: Installs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installs("redraft-shouts", "shouts", "{}:kind", SHOUTS, group="redraft.checks")
+    monkeypatch.chdir(tmp_path)
+    Path("replies.jsonl").write_text('"Rain."\n"RAIN."\n')
+    words = ["ask", "Describe rain.", "--model", "script:replies.jsonl", "--check", "all(words<=2; shouts)"]
+    assert typed(*words) == (0, "RAIN.\n")
+    assert "shouts                  is in capitals" in typed("ask", "--help")[1]
+    for writer in ("anyone", "data"):
+        with pytest.raises(CheckSyntaxError, match="the check 'shouts' cannot be used here"):
+            parse_check("shouts", writer=writer)
+    assert [*check_kinds()][-1] == "shouts"
+
+
+def test_a_check_that_does_not_load_harms_no_other(installs: Installs) -> None:
+    installs("redraft-shouts", "shouts", "{}:kind", "import other", group="redraft.checks")
+    assert parse_check("words<=5").name == "words<=5"
+    with pytest.raises(PluginError, match="No module named 'other'"):
+        parse_check("shouts")
+    left_out = "the check 'shouts' of the package redraft-shouts 1.0 does not load"
+    with pytest.warns(PluginWarning, match=left_out), pytest.raises(CheckSyntaxError, match="'shout'"):
+        parse_check("shout")
+
+
+def test_a_command_of_another_package(installs: Installs) -> None:
+    installs("redraft-shouts", "greet", "{}:greet", SHOUTS, group="redraft.commands")
+    assert typed("greet", "--name", "Ann") == (0, "Hello, Ann!\n")
+    assert "  greet     Greet somebody." in typed("--help")[1]
+
+
+def test_a_command_that_does_not_load_is_named_by_help_and_doctor(installs: Installs) -> None:
+    installs("redraft-shouts", "greet", "{}:greet", "import other", group="redraft.commands")
+    status, text = typed("--help")
+    assert status == 0
+    assert "  greet     the command 'greet' of the package" in text
+    status, text = typed("greet")
+    assert (status, "does not load: ModuleNotFoundError" in text, "uninstall redraft-shouts" in text) == (
+        2,
+        True,
+        True,
+    )
+    status, text = typed("doctor")
+    assert "no  plugin         the command 'greet' of the package redraft-shouts 1.0 does not load" in text
+    assert "> Install another version of it, or remove it: pip uninstall redraft-shouts" in text
+
+
+def test_doctor_shows_what_is_installed_and_from_which_package(installs: Installs) -> None:
+    installs("redraft-odd", version="2.0")
+    text = typed("doctor")[1]
+    assert "ok  plugin         the task 'odd' of the package redraft-odd 2.0\n" in text
+    assert f"{len(check_kinds())} checks" in text

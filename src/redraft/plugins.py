@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from itertools import takewhile
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from redraft.errors import RedraftError, UsageError
 
@@ -29,6 +29,7 @@ Group = Literal[
     "redraft.tasks",
     "redraft.commands",
 ]
+GROUPS: tuple[Group, ...] = get_args(Group)
 OWN = "redraft"
 """The package whose plugins are built in."""
 
@@ -115,6 +116,12 @@ def plugins(group: Group) -> Mapping[str, Plugin]:
             hint="pip install --no-deps --editable ., in the checkout of redraft",
         )
     return found
+
+
+def all_plugins() -> list[Plugin]:
+    """Return the plugins of all groups."""
+    found = _installed(tuple(sys.path))
+    return [plugin for group in GROUPS for plugin in found.get(group, {}).values()]
 
 
 def load_all(group: Group, kind: type[T]) -> dict[str, T]:

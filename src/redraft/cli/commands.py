@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib import import_module
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,33 +12,37 @@ from typer.main import get_group
 from redraft import __version__
 from redraft.cli.options import check_help
 from redraft.cli.shell import Verb, Verbs, debug_log
+from redraft.plugins import PluginError, plugins
 
 if TYPE_CHECKING:
     from typer._click import Command, Context, HelpFormatter
 
-VERBS = (
+_FIRST = (
     *("ask", "chat", "answer", "serve", "show", "eval", "judge", "vote", "report", "diagnose", "doctor"),
     *("model", "generate", "data", "weights", "train"),
 )
-"""The commands in the order of the help: verbs, then groups of verbs."""
+"""The order of the help: verbs, then groups of verbs, then what other packages have."""
 
-_MODULES = {"eval": ("eval_", "evaluate")}
-"""Where a command is that has not the name of its module."""
+
+def verbs() -> list[str]:
+    """Return the names of the commands, the plugins of `redraft.commands`, in the order of the help."""
+    found = plugins("redraft.commands")
+    return sorted(found, key=lambda name: _FIRST.index(name) if name in _FIRST else len(_FIRST))
 
 
 class _Commands(Mapping[str, "Command"]):
     """The commands by name. Only the one that is asked for is imported: each start is that much shorter."""
 
     def __getitem__(self, name: str) -> Command:
-        if name not in VERBS:
+        if name not in plugins("redraft.commands"):
             raise KeyError(name)
         return _command(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(VERBS)
+        return iter(verbs())
 
     def __len__(self) -> int:
-        return len(VERBS)
+        return len(verbs())
 
 
 class _VerbWithChecks(Verb):
@@ -53,15 +56,27 @@ class _VerbWithChecks(Verb):
 
 @cache
 def _command(name: str) -> Command:
-    module, function = _MODULES.get(name, (name, name))
-    found = import_module(f"redraft.cli.{module}")
-    app = typer.Typer(rich_markup_mode=None)
-    if hasattr(found, "app"):
-        app.add_typer(found.app, name=name)
+    found, app = _loaded(name), typer.Typer(rich_markup_mode=None)
+    if isinstance(found, typer.Typer):
+        app.add_typer(found, name=name)
     else:
         kind = _VerbWithChecks if name in ("ask", "chat", "answer", "serve", "eval") else Verb
-        app.command(name, cls=kind)(getattr(found, function))
+        app.command(name, cls=kind)(found)
     return get_group(app).commands[name]
+
+
+def _loaded(name: str) -> Any:
+    """Return the function or the group of a command. One that is broken has a function that says so."""
+    try:
+        return plugins("redraft.commands")[name].load(object)
+    except PluginError as error:
+        fault = error
+
+    def broken() -> None:
+        raise fault
+
+    broken.__doc__ = fault.message
+    return broken
 
 
 class _App(Verbs):

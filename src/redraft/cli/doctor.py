@@ -62,6 +62,7 @@ def findings() -> Iterator[Finding]:
     yield Finding("redraft", well=True, found=__version__)
     yield Finding("python", well=True, found=f"{platform.python_version()} on {system}")
     yield from _extras()
+    yield from _plugins()
     yield _default_model()
     yield from _config()
     yield _gpu()
@@ -101,6 +102,26 @@ def _extras() -> Iterator[Finding]:
             yield fault
         else:
             yield Finding(f"[{extra}]", well=True, found="installed")
+
+
+def _plugins() -> Iterator[Finding]:
+    """Yield how much redraft has of each group of plugins, and each plugin of another package, loaded."""
+    from collections import Counter
+
+    from redraft.plugins import OWN, PluginError, all_plugins
+
+    found = all_plugins()
+    own = Counter(each.group.partition(".")[2] for each in found if each.package == OWN)
+    yield Finding("built in", well=True, found=", ".join(f"{count} {group}" for group, count in own.items()))
+    for each in found:
+        if each.package == OWN and not each.rivals:
+            continue
+        try:
+            each.load(object)
+        except PluginError as error:
+            yield Finding("plugin", well=False, found=error.message, type_next=error.hint or "")
+        else:
+            yield Finding("plugin", well=True, found=f"{each} of the package {each.package} {each.version}")
 
 
 def _load_fault() -> Finding | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from operator import attrgetter
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from redraft.errors import CheckSyntaxError
 from redraft.plugins import load_all
@@ -50,6 +50,11 @@ class CheckKind:
     writer: Writer = "user"
     takes_option: bool = False
     escapes_itself: bool = False
+
+    def allows(self, writer: Writer) -> bool:
+        """Whether a writer may use it. The user may use all kinds."""
+        order = get_args(Writer)
+        return order.index(self.writer) <= order.index(writer)
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,7 @@ def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
     found = load_all("redraft.checks", CheckKind)
     places = {id(value): place for place, value in enumerate(globals().values())}
     names = sorted(found, key=lambda name: places.get(id(found[name]), len(places)))
-    allowed = {"anyone": ["anyone"], "data": ["anyone", "data"], "user": ["anyone", "data", "user"]}[writer]
-    return {name: found[name] for name in names if found[name].writer in allowed}
+    return {name: found[name] for name in names if found[name].allows(writer)}
 
 
 def _of_text(module: str, maker: str) -> Callable[[Written], Check]:

@@ -91,10 +91,9 @@ class _Parser:
         name = head["kind"] if head else text[:30]
         if not head or name not in (known := plugins("redraft.checks")):
             raise self._unknown(name)
-        usable = check_kinds(self.writer)
-        kind = usable.get(name) or known[name].load(CheckKind)
-        if name not in usable:
-            hint = f"checks: {' '.join(usable)}"
+        kind = known[name].load(CheckKind)
+        if not kind.allows(self.writer):
+            hint = f"checks: {' '.join(check_kinds(self.writer))}"
             raise CheckSyntaxError(f"the check {name!r} cannot be used here.", hint=hint)
         rest = text[head.end() :].strip()
         if self.depth and not kind.escapes_itself:
