@@ -7,8 +7,10 @@ import json
 import os
 import pickle
 import struct
+import threading
 import warnings
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +21,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError, UsageError
-from redraft.weights.checkpoint import MAX_JSON, Checkpoint, open_checkpoint, read_json
-from redraft.weights.dtypes import dtype_name, dtype_size, is_known, torch_dtype
-from redraft.weights.header import MAX_HEADER, TensorInfo, read_safetensors_header, safetensors_header
+from redraft.weights.checkpoint import MAX_JSON, Checkpoint, ahead, open_checkpoint, read_json
+from redraft.weights.header import (
+    MAX_HEADER,
+    TensorInfo,
+    dtype_name,
+    dtype_size,
+    is_known,
+    read_safetensors_header,
+    safetensors_header,
+    torch_dtype,
+)
 
 INDEX = "model.safetensors.index.json"
 NAMES = ("F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2", "BOOL", "C64")
@@ -506,3 +516,39 @@ class TestPickles:
                 return
             for name in checkpoint.tensors:
                 checkpoint.read(name)
+
+
+# Reading ahead.
+
+
+@given(items=st.lists(st.integers()))
+def test_the_same_items_in_the_same_order(items: list[int]) -> None:
+    assert list(ahead(iter(items))) == items
+
+
+def test_an_error_comes_after_the_items_before_it() -> None:
+    def failing() -> Iterator[int]:
+        yield 1
+        raise ValueError("no more")
+
+    items = ahead(failing())
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="no more"):
+        next(items)
+
+
+def test_whoever_stops_early_stops_the_thread() -> None:
+    made: list[int] = []
+
+    def endless() -> Iterator[int]:
+        while True:
+            made.append(1)
+            yield 1
+
+    before = threading.active_count()
+    items = ahead(endless())
+    assert next(items) == 1
+    items.close()  # type: ignore[attr-defined]
+    count = len(made)
+    assert threading.active_count() == before
+    assert len(made) == count <= 5

@@ -18,7 +18,7 @@ from redraft.errors import ModelError, UsageError
 from redraft.weights import checkpoint
 from redraft.weights.convert import convert
 from redraft.weights.delta import apply, diff
-from redraft.weights.dtypes import torch_dtype
+from redraft.weights.header import torch_dtype
 from redraft.weights.losses import Losses
 from redraft.weights.output import Run
 from redraft.weights.replace import MANIFEST

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.weights.dtypes import FLOATS, torch_dtype
+from redraft.weights.header import FLOATS, torch_dtype
 from redraft.weights.losses import Losses, not_finite
 
 

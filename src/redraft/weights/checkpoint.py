@@ -8,23 +8,35 @@ here.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redraft.errors import ModelError, UsageError
 from redraft.files import check_model_links, open_inside
-from redraft.weights.dtypes import dtype_size, torch_dtype
-from redraft.weights.header import AGAIN, TensorInfo, count_values, read_safetensors_header, refuse_pointer
+from redraft.weights.header import (
+    AGAIN,
+    TensorInfo,
+    count_values,
+    dtype_size,
+    read_safetensors_header,
+    refuse_pointer,
+    torch_dtype,
+)
 from redraft.weights.pickled import read_pickled, tensor_info
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
 
 CHUNK = 8 << 20
 """Bytes to read at a time: efficient for a disk, and small enough to hold a dozen chunks."""
@@ -330,3 +342,76 @@ def _read_raw(path: Path, tensor: TensorInfo, start: int, stop: int) -> torch.Te
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from None
     return raw.view(torch_dtype(tensor.dtype))
+
+
+AHEAD = 2
+"""Items that are produced in advance."""
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """Yield the same items in the same order, while a thread produces the next ones.
+
+    Errors of the iterator are raised here. The thread stops when the consumer does.
+    """
+    end: Any = object()
+    thread = ThreadPoolExecutor(1)
+    try:
+        coming = deque(thread.submit(next, items, end) for _ in range(AHEAD))
+        while (item := coming.popleft().result()) is not end:
+            coming.append(thread.submit(next, items, end))
+            yield item
+    finally:
+        thread.shutdown(cancel_futures=True)
+
+
+SAMPLES, SAMPLE = 4, 1024
+"""Places sampled in each tensor, and elements read at each place."""
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """Return the SHA-256 of names, dtypes and shapes of all tensors, and of samples of each.
+
+    Training changes it. A change of a few rows or bytes may go unnoticed; checksums detect that.
+
+    Raises:
+        ModelError: A file cannot be read.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(checkpoint.tensors):
+        tensor = checkpoint.tensors[name]
+        digest.update(f"{name}\0{tensor.dtype}\0{tensor.shape}\0".encode())
+        for start in places(tensor):
+            digest.update(raw_bytes(checkpoint.read(name, start, min(start + SAMPLE, tensor.count))))
+    return digest.hexdigest()
+
+
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Return the manifest's entry for an input: path, contents, fingerprint and files."""
+    files = {file: (checkpoint.folder / file).stat() for file in checkpoint.files}
+    return {
+        "path": str(checkpoint.path),
+        "tensors": len(checkpoint.tensors),
+        "bytes": checkpoint.size,
+        "dtypes": dtypes_of(checkpoint),
+        "fingerprint": fingerprint(checkpoint),
+        # With the time of modification, in nanoseconds, a replaced file counts as another.
+        "files": {file: [info.st_size, info.st_mtime_ns] for file, info in files.items()},
+    }
+
+
+def dtypes_of(checkpoint: Checkpoint) -> str:
+    """Return the dtypes of all tensors, separated by spaces."""
+    return " ".join(sorted({tensor.dtype for tensor in checkpoint.tensors.values()}))
+
+
+def places(tensor: TensorInfo) -> Iterator[int]:
+    """Yield the first element of each sample, spread evenly over a tensor."""
+    last = max(tensor.count - SAMPLE, 0)
+    yield from sorted({last * i // (SAMPLES - 1) for i in range(SAMPLES)})
+
+
+def raw_bytes(tensor: torch.Tensor) -> memoryview:
+    """Return the bytes of a tensor, without a copy if it is contiguous."""
+    import torch
+
+    return memoryview(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)

@@ -13,10 +13,9 @@ from typing import Literal
 import torch
 
 from redraft.errors import UsageError
-from redraft.weights.checkpoint import BIN, SAFETENSORS, Checkpoint, open_checkpoint
+from redraft.weights.checkpoint import BIN, SAFETENSORS, Checkpoint, describe, open_checkpoint
 from redraft.weights.folder import ADAPTER, copy_side_files, refuse_quantised, same_layout, set_dtype
 from redraft.weights.header import DELTA, TensorInfo
-from redraft.weights.identity import describe
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard, layout
 
 Form = Literal[".safetensors", ".bin"]

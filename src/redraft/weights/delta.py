@@ -22,16 +22,13 @@ import torch
 from redraft.errors import ModelError, UsageError
 from redraft.weights import plausible, vocabulary
 from redraft.weights.card import join_cards
-from redraft.weights.checkpoint import BIN, Checkpoint, open_checkpoint
-from redraft.weights.dtypes import FLOATS, dtype_size, torch_dtype
+from redraft.weights.checkpoint import BIN, Checkpoint, ahead, describe, dtypes_of, open_checkpoint, raw_bytes
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
-from redraft.weights.header import AGAIN, TensorInfo, by
+from redraft.weights.header import AGAIN, FLOATS, TensorInfo, by, dtype_size, torch_dtype
 from redraft.weights.header import DELTA as KEY
-from redraft.weights.identity import describe, dtypes_of, raw_bytes
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard
 from redraft.weights.repair import repair_tokenizer
 from redraft.weights.replace import MANIFEST
-from redraft.weights.stream import ahead
 from redraft.weights.vocabulary import CONVENTIONS, Convention
 
 Sums = dict[str, tuple[str | None, str]]

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import SAFETENSORS, Checkpoint, read_json, read_small
-from redraft.weights.dtypes import FLOATS, torch_dtype
-from redraft.weights.header import DELTA, NotHandled, TensorInfo
+from redraft.weights.header import DELTA, FLOATS, NotHandled, TensorInfo, torch_dtype
 from redraft.weights.output import Shard, shard_name
 from redraft.weights.replace import MANIFEST, write_json
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from redraft.weights.dtypes import dtype_name
+from redraft.weights.header import dtype_name
 
 Say = Callable[[str], None]
 """Called with a message for the user."""

@@ -28,9 +28,8 @@ import torch
 import redraft
 from redraft.errors import ModelError, OutputError
 from redraft.files import create, is_part_of, remove_own, sync, sync_folder
-from redraft.weights.checkpoint import BIN, SAFETENSORS, read_json
-from redraft.weights.dtypes import torch_dtype
-from redraft.weights.header import TensorInfo, safetensors_header
+from redraft.weights.checkpoint import BIN, SAFETENSORS, ahead, read_json
+from redraft.weights.header import TensorInfo, safetensors_header, torch_dtype
 from redraft.weights.losses import Losses, Say
 from redraft.weights.pickled import pickled
 from redraft.weights.replace import (
@@ -48,7 +47,6 @@ from redraft.weights.replace import (
     write_json,
     write_state,
 )
-from redraft.weights.stream import ahead
 from redraft.weights.writer import FileWriter
 
 INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"

@@ -16,14 +16,15 @@ from typing import IO, TYPE_CHECKING, Any
 
 from redraft.errors import ModelError
 from redraft.files import sync
-from redraft.weights.dtypes import dtype_name, torch_dtype
 from redraft.weights.header import (
     AGAIN,
     TensorInfo,
+    dtype_name,
     is_text,
     read_safetensors_header,
     refuse_pointer,
     size_of_file,
+    torch_dtype,
 )
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import torch
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint
-from redraft.weights.dtypes import torch_dtype
+from redraft.weights.header import torch_dtype
 
 TENSORS, ELEMENTS = 24, 1 << 16
 """The number of matrices sampled over the model, and the elements read from each."""

@@ -9,7 +9,7 @@ from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO
 
-from redraft.weights.identity import raw_bytes
+from redraft.weights.checkpoint import raw_bytes
 
 if TYPE_CHECKING:
     import torch

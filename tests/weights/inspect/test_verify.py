@@ -19,8 +19,7 @@ from safetensors.torch import save_file
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
-from redraft.weights.inspect.report import SHOWN, Verdict
-from redraft.weights.inspect.verify import verify
+from redraft.weights.inspect.verify import SHOWN, Verdict, verify
 from tests.gguf_files import tiny_model
 
 WIDTH, INNER, HEADS, LAYERS, ROWS = 8, 12, 2, 2, 16

@@ -20,7 +20,7 @@ from gguf import GGML_QUANT_VERSION, LlamaFileType
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata, say_licences, sources_of
-from redraft.weights.checkpoint import Checkpoint, open_checkpoint, portions
+from redraft.weights.checkpoint import Checkpoint, ahead, describe, open_checkpoint, portions
 from redraft.weights.folder import refuse_delta, refuse_quantised
 from redraft.weights.gguf.config import ModelNumbers, metadata_of, numbers_from_config, window_of
 from redraft.weights.gguf.names import OTHER_TOOL, gguf_name, permute, permuted_heads
@@ -38,11 +38,9 @@ from redraft.weights.gguf.rope import rope_factors
 from redraft.weights.gguf.sizes import COMPUTED, check_tensors
 from redraft.weights.gguf.write import header_bytes, pad
 from redraft.weights.header import TensorInfo
-from redraft.weights.identity import describe
 from redraft.weights.lora.adapter import refuse_adapter
 from redraft.weights.losses import Losses, Say, not_finite
 from redraft.weights.output import BY_DEFAULT, Progress, Run, new_file
-from redraft.weights.stream import ahead
 from redraft.weights.tokenizers.to_gguf import lost_flags, tokenizer_metadata
 from redraft.weights.writer import FileWriter
 

@@ -18,14 +18,13 @@ import torch
 from redraft.errors import ModelError
 from redraft.weights.card import CARD, card_of
 from redraft.weights.checkpoint import portions
-from redraft.weights.dtypes import torch_dtype
 from redraft.weights.gguf.config import ModelNumbers, config_of, numbers_from_metadata
 from redraft.weights.gguf.from_folder import ROPE_FACTORS
 from redraft.weights.gguf.names import hf_name, permuted_heads, unpermute
 from redraft.weights.gguf.quant import Kind, TensorReader
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
 from redraft.weights.gguf.sizes import Shape, check_tensors
-from redraft.weights.header import NotHandled, TensorInfo
+from redraft.weights.header import NotHandled, TensorInfo, torch_dtype
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 

@@ -17,7 +17,7 @@ from redraft.weights.inspect.fits import gguf_faults, gguf_tokenizer_faults
 from redraft.weights.output import Progress
 
 if TYPE_CHECKING:
-    from redraft.weights.inspect.report import Verdict
+    from redraft.weights.inspect.verify import Verdict
 
 PIECE = 2 << 20
 """Bytes to dequantise at a time. The result is up to eight times as large."""

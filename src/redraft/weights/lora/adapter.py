@@ -26,9 +26,8 @@ import torch
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint, read_json
-from redraft.weights.dtypes import FLOATS
 from redraft.weights.folder import ADAPTER
-from redraft.weights.header import NotHandled, TensorInfo, by
+from redraft.weights.header import FLOATS, NotHandled, TensorInfo, by
 from redraft.weights.losses import not_finite
 
 CONFIG = "adapter_config.json"

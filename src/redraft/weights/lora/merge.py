@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 
 from redraft.weights.card import join_cards
-from redraft.weights.checkpoint import CHUNK, Checkpoint, open_checkpoint, portions
+from redraft.weights.checkpoint import CHUNK, Checkpoint, describe, open_checkpoint, portions
 from redraft.weights.folder import copy_side_files, has_tokenizer, set_dtype
-from redraft.weights.identity import describe
 from redraft.weights.lora.adapter import (
     CONFIG,
     Change,

@@ -17,9 +17,8 @@ import torch
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint
-from redraft.weights.dtypes import FLOATS
 from redraft.weights.folder import refuse_delta, refuse_quantised
-from redraft.weights.header import NotHandled, TensorInfo
+from redraft.weights.header import FLOATS, NotHandled, TensorInfo
 from redraft.weights.lora.adapter import (
     Change,
     LoraAdapter,
