@@ -22,9 +22,9 @@ from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.threads import in_daemon_thread
 from redraft.revision.options import check_options
 from redraft.serve.app import make_app
+from redraft.serve.bodies import Limits
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
-from redraft.serve.limits import Limits
 from redraft.serve.models import Model, Models
 from redraft.serve.request_log import RequestLog
 from redraft.serve.run import listen, run

@@ -12,7 +12,7 @@ import pytest
 from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import ServerError
-from redraft.serve.limits import Limits
+from redraft.serve.bodies import Limits
 from tests.serve.running import Server, both, events_of, plain, served
 
 TEXT = "  that falls. END It is wet.\n"

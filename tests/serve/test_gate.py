@@ -19,14 +19,14 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.revision.api import prompt_of
 from redraft.serve import exchange
 from redraft.serve import gate as module
+from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate
 from redraft.serve.keys import ANYONE
-from redraft.serve.limits import Limits
 from redraft.serve.logprobs import Noting
-from redraft.serve.replies import Reply
-from redraft.serve.requests import Asked
+from redraft.serve.replies import ChatReply
+from redraft.serve.requests import Accepted
 from tests.serve.running import HI, LONG, Server, events_of, plain, served, short
 
 WAIT = 30
@@ -237,13 +237,12 @@ def test_a_silent_stream_has_comments(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "PATIENCE", 0.05)
+    monkeypatch.setattr(exchange, "CLIENT_SECONDS", 0.05)
     engine = ScriptedEngine(["x" * (1 << 24)], chunk=1 << 20)
     body = json.dumps({"model": "plain", "messages": HI, "stream": True}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    limits = Limits(tokens=1 << 30)
     models = {"plain": {**plain(engine), "max_tokens": 1 << 25}}
-    with served(models, limits=limits, at_once=1) as server, server.connection() as connection:
+    with served(models, at_once=1) as server, server.connection() as connection:
         connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         assert is_true(lambda: engine.calls)
         assert is_true(lambda: not server.gate.inside)
@@ -257,9 +256,9 @@ def test_a_client_that_does_not_read_is_no_error_at_the_end_of_the_server() -> N
     async def main() -> None:
         gate = Gate(1, 0)
         gate.draining = True
-        asked = Asked("plain", prompt_of("Hi."), {"model": ScriptedEngine([LONG])})
+        asked = Accepted("plain", (prompt_of("Hi."),), {"model": ScriptedEngine([LONG])})
         scope = {"type": "http", "headers": [], "state": {"key": ANYONE}}
-        answering = asyncio.create_task(Exchange(Reply(asked), gate, chains)(scope, silent, silent))
+        answering = asyncio.create_task(Exchange(ChatReply(asked), gate, chains)(scope, silent, silent))
         await asyncio.sleep(0)
         answering.cancel()
         await answering

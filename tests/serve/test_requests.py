@@ -19,19 +19,14 @@ from hypothesis import strategies as st
 from redraft.engines.price import Price
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
-from redraft.serve import completions, responses
+from redraft.serve import errors
+from redraft.serve.bodies import Checked, Limits, object_of
+from redraft.serve.completions import CompletionRequest
+from redraft.serve.embeddings import EmbeddingRequest
 from redraft.serve.errors import Refusal
-from redraft.serve.limits import Limits
 from redraft.serve.models import Model, Models
-from redraft.serve.requests import (
-    FIELDS,
-    OPTIONS,
-    OWN,
-    REVISION,
-    WITHOUT_EFFECT,
-    chat_request,
-    object_of,
-)
+from redraft.serve.requests import Accepted, ChatRequest, Revision
+from redraft.serve.responses import ResponseRequest
 from redraft.verify import pattern
 from redraft.verify.kinds import check_kinds
 from tests.serve.running import HI, SHORT, Server, both, plain, served
@@ -199,7 +194,7 @@ def test_what_cannot_be_met_is_refused(server: Server, body: dict[str, Any]) -> 
 
 def test_what_asks_for_nothing_is_allowed(server: Server) -> None:
     body = {"logprobs": False, "presence_penalty": 0, "logit_bias": {}, "user": "ann", "metadata": {"a": "b"}}
-    nothing: dict[str, Any] = dict.fromkeys(set(FIELDS) - {"model", "messages"})
+    nothing: dict[str, Any] = dict.fromkeys(ChatRequest.model_fields.keys() - {"model", "messages"})
     assert server.post({"stream_options": {"include_usage": None}}).status_code == 200
     assert server.post({**nothing, **body}).status_code == 200
 
@@ -291,7 +286,7 @@ def test_ten_thousand_messages_are_answered(server: Server) -> None:
 def test_a_huge_name_takes_little_more_memory_than_itself(body: dict[str, Any]) -> None:
     tracemalloc.start()
     with pytest.raises(Refusal):
-        chat_request({"model": "plain", "messages": HI, **body}, offered(), Limits())
+        accepted({"model": "plain", "messages": HI, **body})
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * 10**6
@@ -330,16 +325,14 @@ def test_other_paths_have_errors_of_the_same_shape(
 
 def test_every_field_and_code_is_told() -> None:
     page = (Path(__file__).parents[2] / "docs" / "serve.md").read_text("utf-8")
+    kinds = (ChatRequest, CompletionRequest, EmbeddingRequest, ResponseRequest, Revision)
     fields = {
-        *OWN,
-        *OPTIONS,
-        *WITHOUT_EFFECT,
-        *responses.OWN,
-        *responses.OPTIONS,
-        *REVISION,
-        *completions.OWN,
+        name
+        for kind in kinds
+        for name, field in kind.model_fields.items()
+        if not any(isinstance(each, Checked) and "enum" in each.schema for each in field.metadata)
     }
-    source = "".join(path.read_text("utf-8") for path in Path(responses.__file__).parent.glob("*.py"))
+    source = "".join(path.read_text("utf-8") for path in Path(errors.__file__).parent.glob("*.py"))
     codes = set(re.findall(r'(?:Refusal\([^"]+|code=|code: str = |unavailable\()"([a-z_]+)"', source))
     assert {"invalid_value", "not_found", "engine_busy", "draining"} <= codes
     assert fields | codes <= set(re.findall(r"`([a-z_]+)[`.]", page))
@@ -464,11 +457,15 @@ def offered() -> Models:
     return models
 
 
-@given(st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=8), JSON, max_size=4))
+def accepted(body: dict[str, Any]) -> Accepted:
+    return ChatRequest.of(body).accept(offered(), Limits())
+
+
+@given(st.dictionaries(st.sampled_from([*ChatRequest.model_fields]) | st.text(max_size=8), JSON, max_size=4))
 def test_any_body_is_a_request_or_a_refusal(body: dict[str, Any]) -> None:
     whole = {"model": "plain", "messages": HI, **body}
     try:
-        answers = chat_request(object_of(json.dumps(whole).encode()), offered(), Limits()).answers
+        answers = len(accepted(object_of(json.dumps(whole).encode())).inputs)
     except Refusal as refusal:
         answers = {400: 1, 404: 1}[refusal.status]
     assert 1 <= answers <= 8

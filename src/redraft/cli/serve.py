@@ -113,7 +113,7 @@ class LogFlags:
 
     def provider(self, exits: ExitStack) -> TracerProvider | None:
         """Return a provider that sends spans away, the last of them with `exits`."""
-        from redraft.serve.tracing import otlp_provider
+        from redraft.serve.log import otlp_provider
 
         if not self.otel:
             return None
@@ -170,9 +170,9 @@ def serve(
     """
     from redraft.revision.budget import Budget
     from redraft.serve.app import make_app
+    from redraft.serve.bodies import Limits
     from redraft.serve.gate import Gate
     from redraft.serve.keys import Keys
-    from redraft.serve.limits import Limits
     from redraft.serve.models import Models
     from redraft.serve.run import listen, run, until_signal
 

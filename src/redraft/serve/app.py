@@ -6,45 +6,69 @@ off, because they load scripts from elsewhere; `/openapi.json` is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from http import HTTPStatus
-from typing import Any, TypeVar, cast
+from typing import Any, cast, get_type_hints
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import PlainTextResponse
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from redraft import __version__
 from redraft.engines.threads import in_daemon_thread
-from redraft.serve.completions import CompletionReply, completion_request, continuations
-from redraft.serve.embeddings import EmbeddingReply, embedded, embeddings_request
+from redraft.serve.bodies import Limits, body_of, object_of
+from redraft.serve.completions import CompletionReply, CompletionRequest, continuations
+from redraft.serve.embeddings import EmbeddingReply, EmbeddingRequest, embedded
 from redraft.serve.errors import Refusal, refusal_of, reply_of
 from redraft.serve.exchange import Exchange, chains
 from redraft.serve.gate import Gate, unavailable
 from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys, utc_now
-from redraft.serve.limits import Limits, body_of
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
-from redraft.serve.openapi import CHAT, COMPLETIONS, EMBEDDINGS, ERROR, RESPONSES
 from redraft.serve.page.compare import Store
 from redraft.serve.page.login import Logins
 from redraft.serve.page.mount import Page
 from redraft.serve.page.work import Service
-from redraft.serve.replies import Reply
+from redraft.serve.replies import ChatReply
 from redraft.serve.request_log import RequestLog
-from redraft.serve.requests import chat_request, object_of
-from redraft.serve.responses import ResponseReply, responses_request
+from redraft.serve.requests import Accepted, ChatRequest, ModelRequest
+from redraft.serve.responses import ResponseReply, ResponseRequest
 from redraft.verify.pattern import within
-
-T = TypeVar("T")
 
 LIGHT = 16_384
 """Most bytes of a body that is read without a thread: one for each of hundreds of requests costs time."""
 
 HEAVY = {"revision", "response_format", "text", "tools"}
 """Fields with checks and schemas, which may take seconds to read."""
+
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "string"},
+            },
+        }
+    },
+}
+ERROR: dict[str, Any] = {"description": "An error.", "content": {"application/json": {"schema": _ERROR}}}
+"""The description of an error on any route."""
+
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The reply; a stream of events if `stream` is true.",
+        "content": {"application/json": {}, "text/event-stream": {}},
+    }
+}
 
 
 def make_app(
@@ -71,6 +95,7 @@ def make_app(
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
     )
+    app.state.limits = limits
     app.add_exception_handler(HTTPException, _no_route)
     app.add_exception_handler(Refusal, _refused)
     app.include_router(_asking(models, gate, limits))
@@ -82,44 +107,57 @@ def make_app(
     return Guard(app, keys, metrics, request_log, page)
 
 
+class _Route(APIRoute):
+    """A route that reads a body itself: FastAPI would take NaN, a name twice, and a body of any size."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what reads the body, checks it by the endpoint's model and calls the endpoint."""
+        endpoint, kind = self.endpoint, get_type_hints(self.endpoint)["body"]
+
+        async def handle(request: Request) -> Response:
+            _check_type(request)
+            raw = await body_of(request, request.app.state.limits)
+            answered: Response = await endpoint(request, kind.of(object_of(raw)))
+            return answered
+
+        return handle
+
+
 def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
     """Return the routes that ask models."""
-    router = APIRouter(prefix="/v1")
+    router = APIRouter(prefix="/v1", route_class=_Route)
 
-    async def asked(request: Request, read: Callable[..., T]) -> T:
-        _check_type(request)
-        raw = await body_of(request, limits)
-        body = object_of(raw)
-
-        def work() -> T:
+    async def accepted(request: Request, body: ModelRequest) -> Accepted:
+        def work() -> Accepted:
             with within(limits.reading):
-                return read(body, models.within(request.state.key.allows), limits)
+                return body.accept(models.within(request.state.key.allows), limits)
 
         try:
-            light = len(raw) <= LIGHT and not body.keys() & HEAVY
+            size = int(request.headers.get("content-length", LIGHT + 1))
+            light = size <= LIGHT and not body.model_fields_set & HEAVY
             return work() if light else await in_daemon_thread(work)
         except Exception as error:
             raise refusal_of(error) from error
 
-    @router.post("/chat/completions", openapi_extra=CHAT)
-    async def chat(request: Request) -> Response:
+    @router.post("/chat/completions", responses=STREAMED)
+    async def chat(request: Request, body: ChatRequest) -> Response:
         """Answer a conversation, and revise the answer as the model or the request says."""
-        return Exchange(Reply(await asked(request, chat_request)), gate, chains)
+        return Exchange(ChatReply(await accepted(request, body)), gate, chains)
 
-    @router.post("/completions", openapi_extra=COMPLETIONS)
-    async def complete(request: Request) -> Response:
+    @router.post("/completions", responses=STREAMED)
+    async def complete(request: Request, body: CompletionRequest) -> Response:
         """Continue a text, without revising it."""
-        return Exchange(CompletionReply(await asked(request, completion_request)), gate, continuations)
+        return Exchange(CompletionReply(await accepted(request, body)), gate, continuations)
 
-    @router.post("/embeddings", openapi_extra=EMBEDDINGS)
-    async def embed(request: Request) -> Response:
+    @router.post("/embeddings")
+    async def embed(request: Request, body: EmbeddingRequest) -> Response:
         """Return vectors of texts."""
-        return Exchange(EmbeddingReply(await asked(request, embeddings_request)), gate, embedded)
+        return Exchange(EmbeddingReply(await accepted(request, body)), gate, embedded)
 
-    @router.post("/responses", openapi_extra=RESPONSES)
-    async def respond(request: Request) -> Response:
+    @router.post("/responses", responses=STREAMED)
+    async def respond(request: Request, body: ResponseRequest) -> Response:
         """Do the same in OpenAI's newer form."""
-        return Exchange(ResponseReply(await asked(request, responses_request)), gate, chains)
+        return Exchange(ResponseReply(await accepted(request, body)), gate, chains)
 
     return router
 

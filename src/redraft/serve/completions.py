@@ -6,129 +6,87 @@ That is what clients of the servers of vLLM and llama.cpp expect of it. A model 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
 
 from redraft.chain import Chain, Finish, Usage
-from redraft.engines.base import Delta, Engine
+from redraft.engines.base import Delta
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
-from redraft.revision.options import Options, budget_of, sampling_of
-from redraft.serve.errors import Refusal, invalid
-from redraft.serve.limits import Limits
-from redraft.serve.logprobs import Noting, noting, of_completion
+from redraft.revision.options import budget_of, sampling_of
+from redraft.serve.bodies import OF_TEXTS, Limits, only, texts
+from redraft.serve.errors import invalid
+from redraft.serve.logprobs import MOST_LIKELY, noting, of_completion
 from redraft.serve.models import Model, Models
-from redraft.serve.passed import OF_COMPLETIONS, with_passed
-from redraft.serve.replies import DONE, FINISHES, counts_of, event_of
+from redraft.serve.replies import FINISHES, Reply
 from redraft.serve.requests import (
-    OPTIONS,
-    WITHOUT_EFFECT,
-    alternatives,
-    answers_in,
+    ANSWERS,
+    Accepted,
+    SampledRequest,
     chain_options,
-    check_names,
-    check_unsupported,
-    flag,
-    options_at,
-    texts_in,
-    typed,
-    usage_wanted,
+    engine_of,
+    passed_in,
+    with_passed,
 )
 
-NAMES = {name: OPTIONS[name] for name in ("temperature", "top_p", "max_tokens", "seed", "stop")}
-"""Fields that are options, with the option's name."""
 
-OWN = ("model", "prompt", "stream", "stream_options", "n", "logprobs")
-"""Fields that are read here."""
+class CompletionRequest(SampledRequest):
+    """A request for a completion."""
 
-UNSUPPORTED: Mapping[str, Sequence[Any]] = {
-    "best_of": [1],
-    "echo": [False],
-    "suffix": [""],
-}
-"""Fields that cannot be met, with the values that ask for what happens anyway."""
+    whole: ClassVar[str] = "a request for a completion"
+    prompt: Annotated[Any, texts(ANSWERS), Field(description=OF_TEXTS)]
+    logprobs: Annotated[int | None, Field(ge=0, le=MOST_LIKELY)] = None
+    best_of: Annotated[Any, only(1)] = None
+    echo: Annotated[Any, only(False)] = None  # noqa: FBT003
+    suffix: Annotated[Any, only("")] = None
 
-FIELDS = (*OWN, *NAMES, *OF_COMPLETIONS, *WITHOUT_EFFECT, *UNSUPPORTED)
-
-
-@dataclass(frozen=True)
-class AskedTexts:
-    """A request that was checked.
-
-    Attributes:
-        model: The name that was asked.
-        prompts: The texts to continue, one for each answer.
-        options: The sampling, the budget and the open engine.
-        stream: Send each piece as it comes.
-        with_usage: Send the usage at the end of the stream.
-        noted: Has the log-probabilities of each answer; None if they were not asked for.
-    """
-
-    model: str
-    prompts: tuple[str, ...]
-    options: Options
-    stream: bool = False
-    with_usage: bool = False
-    noted: Noting | None = None
-
-
-def completion_request(body: Mapping[str, Any], models: Models, limits: Limits) -> AskedTexts:
-    """Check the body of a request.
-
-    Raises:
-        Refusal: A field is wrong; `param` names it. Or there is no such model, or it does not continue texts.
-    """
-    check_names(body, FIELDS, "a request for a completion")
-    check_unsupported(body, UNSUPPORTED)
-    model = models.named(typed(body, "model", str, "the name of a model"))
-    _check_continues(model)
-    options, noted = chain_options(body, model, limits, (), NAMES), None
-    options = with_passed(options, body, model, OF_COMPLETIONS)
-    if "logprobs" in body:
-        options, noted = noting(options, model.name, alternatives(body, "logprobs"))
-    prompts = _prompts(body, answers_in(body, limits), limits)
-    return AskedTexts(model.name, prompts, options, flag(body, "stream"), usage_wanted(body), noted)
+    def accept(self, models: Models, limits: Limits) -> Accepted:
+        """Return the texts to continue: of each prompt as many as `n` asks for."""
+        model, count = models.named(self.model), self.n or 1
+        _check_continues(model)
+        options = chain_options(model, limits, self.options, None)
+        options, noted = with_passed(options, passed_in(self), model), None
+        if self.logprobs is not None:
+            options, noted = noting(options, model.name, self.logprobs)
+        if len(self.prompt) * count > ANSWERS:
+            message = f"{len(self.prompt)} prompts with {count} answers each are more than {ANSWERS} answers."
+            raise invalid(message, "prompt")
+        inputs = tuple(text for text in self.prompt for _ in range(count))
+        return Accepted(
+            model.name,
+            inputs,
+            options,
+            stream=bool(self.stream),
+            with_usage=self.with_usage,
+            noted=noted,
+        )
 
 
 def _check_continues(model: Model) -> None:
     if model.options.get("max_revisions") != 0:
         message = f"the model {model.name!r} revises answers, and a completion is not revised."
         raise invalid(f"{message} Ask it at /v1/chat/completions.", "model", code="unsupported")
-    if not _engine(model.options).info.continues:
+    if not engine_of(model.options).info.continues:
         message = f"the model {model.name!r} does not continue texts. Ask it at /v1/chat/completions."
         raise invalid(message, "model", code="unsupported")
 
 
-def _engine(options: Options) -> Engine:
-    engine = options["model"]
-    assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
-    if not (provider := options.get("trace")):
-        return engine
-    from redraft.revision.trace import traced
-
-    return traced(engine, provider)
-
-
-def _prompts(body: Mapping[str, Any], count: int, limits: Limits) -> tuple[str, ...]:
-    """Return the text of each answer: of each prompt as many as `n` asks for."""
-    texts = texts_in(body, "prompt")
-    if len(texts) * count > limits.answers:
-        message = f"{len(texts)} prompts with {count} answers each are more than {limits.answers} answers."
-        raise invalid(message, "prompt")
-    return tuple(text for text in texts for _ in range(count))
-
-
-async def continuations(asked: AskedTexts, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
+async def continuations(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
     """Continue one text after the other, and yield the pieces. What takes too long ends with what it has."""
-    for index, prompt in enumerate(asked.prompts):
-        options = options_at(asked.options, index)
+    engine = engine_of(asked.options)
+    if provider := asked.options.get("trace"):
+        from redraft.revision.trace import traced
+
+        engine = traced(engine, provider)
+    for index, prompt in enumerate(asked.inputs):
+        options = asked.options_at(index)
         budget = budget_of(options.get("budget"))
         seconds = budget.seconds if budget else None
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        asking = _engine(options).stream(prompt, sampling_of(options), tuple(options.get("stop", ())))
+        asking = engine.stream(prompt, sampling_of(options), tuple(options.get("stop", ())))
         async with aclosing(asking) as deltas:
             with cancel.limit(deadline) as limit:
                 while (delta := await _next(deltas, limit)) is not None:
@@ -188,23 +146,23 @@ class Continuation:
         return FINISHES.get(self.finish, "length")
 
 
-class CompletionReply:
-    """The objects that answer one request. Its methods are those of `replies.Reply`."""
+class CompletionReply(Reply):
+    """The objects that answer one request for a completion."""
 
     asked_in = "prompt"
+    kinds = ("text_completion", "text_completion")
+    messages: Sequence[Continuation]
 
-    def __init__(self, asked: AskedTexts) -> None:
-        self.asked = asked
-        self.messages = [Continuation() for _ in asked.prompts]
-        self._id, self._created = f"cmpl-{secrets.token_hex(12)}", int(time.time())
+    def __init__(self, asked: Accepted) -> None:
+        super().__init__(asked, [Continuation() for _ in asked.inputs], "cmpl-")
 
-    def completion(self) -> dict[str, Any]:
+    def whole(self) -> dict[str, Any]:
         """Return the whole reply."""
         choices = [
-            _choice(index, "".join(each.texts), each.finish_reason, self._new_logprobs(index))
+            self._choice(index, "".join(each.texts), each.finish_reason)
             for index, each in enumerate(self.messages)
         ]
-        return self._object(choices, usage=self._usage())
+        return {**self._head(), "choices": choices, "usage": self._usage()}
 
     def events(self, index: int, delta: Delta) -> Iterator[bytes]:
         """Take a piece, and yield what is streamed for it."""
@@ -212,31 +170,9 @@ class CompletionReply:
         texts = list(message.take(delta))
         if texts or delta.finish:
             finish = message.finish_reason if delta.finish else None
-            more = {"usage": None} if self.asked.with_usage else {}
-            choice = _choice(index, "".join(texts), finish, self._new_logprobs(index))
-            yield event_of(self._object([choice], **more))
+            yield self._piece(self._choice(index, "".join(texts), finish))
 
-    def end(self) -> Iterator[bytes]:
-        """Yield the end of a stream."""
-        if self.asked.with_usage:
-            yield event_of(self._object([], usage=self._usage()))
-        yield DONE
-
-    def failed(self, refusal: Refusal) -> bytes:
-        """Return the event of an error after the stream has begun."""
-        return event_of(refusal.body)
-
-    def _new_logprobs(self, index: int) -> dict[str, Any] | None:
-        """Return the log-probabilities that came since the last time, if they were asked for."""
-        return of_completion(*self.asked.noted.take(index)) if self.asked.noted else None
-
-    def _object(self, choices: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
-        head = {"id": self._id, "object": "text_completion", "created": self._created}
-        return {**head, "model": self.asked.model, "choices": choices, **more}
-
-    def _usage(self) -> dict[str, Any]:
-        return counts_of(sum((each.usage for each in self.messages), Usage()))
-
-
-def _choice(index: int, text: str, finish: str | None, logprobs: dict[str, Any] | None) -> dict[str, Any]:
-    return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}
+    def _choice(self, index: int, text: str, finish: str | None) -> dict[str, Any]:
+        """Return a choice with the log-probabilities that came since the last time, if they are wanted."""
+        logprobs = of_completion(*self.asked.noted.take(index)) if self.asked.noted else None
+        return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}

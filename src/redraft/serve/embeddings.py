@@ -4,68 +4,46 @@ from __future__ import annotations
 
 import base64
 from array import array
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
 
 from redraft.chain import Chain, Usage
 from redraft.engines.base import Embedder, Vectors
-from redraft.errors import shown
 from redraft.revision.cancel import CancelToken
-from redraft.revision.options import Options
-from redraft.serve.errors import Refusal, invalid
-from redraft.serve.limits import Limits
+from redraft.serve.bodies import OF_TEXTS, Limits, texts
+from redraft.serve.errors import invalid
 from redraft.serve.models import Models
-from redraft.serve.requests import WITHOUT_EFFECT, check_names, texts_in, typed
+from redraft.serve.replies import Reply
+from redraft.serve.requests import Accepted, ModelRequest
 
-FORMATS = ("float", "base64")
-
-FIELDS = ("model", "input", "encoding_format", *WITHOUT_EFFECT)
-
-
-@dataclass(frozen=True)
-class AskedVectors:
-    """A request that was checked.
-
-    Attributes:
-        model: The name that was asked.
-        texts: The texts.
-        options: Those of the model; its engine is an `Embedder`.
-        packed: Send each vector as floats of 32 bits in base64, as the openai SDK asks for.
-    """
-
-    model: str
-    texts: tuple[str, ...]
-    options: Options
-    packed: bool
-    stream: bool = False
+TEXTS = 2048
+"""Most texts of one request."""
 
 
-def embeddings_request(body: Mapping[str, Any], models: Models, limits: Limits) -> AskedVectors:
-    """Check the body of a request.
+class EmbeddingRequest(ModelRequest):
+    """A request for vectors."""
 
-    Raises:
-        Refusal: A field is wrong; `param` names it. Or there is no such model, or it has no vectors.
-    """
-    check_names(body, FIELDS, "a request for embeddings")
-    model = models.named(typed(body, "model", str, "the name of a model"))
-    engine: Any = model.options["model"]
-    if not (isinstance(engine, Embedder) and engine.info.embeds):
-        message = f"the model {model.name!r} has no embeddings. Ask an embedding model."
-        raise invalid(message, "model", code="unsupported")
-    texts = texts_in(body, "input")
-    if len(texts) > limits.texts:
-        raise invalid(f"input has {len(texts):,} texts, and this server allows {limits.texts:,}.", "input")
-    form = typed(body, "encoding_format", str, "float or base64", "float")
-    if form not in FORMATS:
-        raise invalid(f"encoding_format is {shown(form)}. It should be float or base64.", "encoding_format")
-    return AskedVectors(model.name, tuple(texts), model.options, form == "base64")
+    whole: ClassVar[str] = "a request for embeddings"
+    input: Annotated[Any, texts(TEXTS), Field(description=OF_TEXTS)]
+    encoding_format: Annotated[Literal["float", "base64"] | None, Field(description="float or base64")] = None
+
+    def accept(self, models: Models, limits: Limits) -> Accepted:  # noqa: ARG002
+        """Return the texts."""
+        model = models.named(self.model)
+        engine: Any = model.options["model"]
+        if not (isinstance(engine, Embedder) and engine.info.embeds):
+            message = f"the model {model.name!r} has no embeddings. Ask an embedding model."
+            raise invalid(message, "model", code="unsupported")
+        return Accepted(model.name, self.input, model.options, packed=self.encoding_format == "base64")
 
 
-async def embedded(asked: AskedVectors, _cancel: CancelToken) -> AsyncGenerator[tuple[int, Vectors], None]:
+async def embedded(asked: Accepted, _cancel: CancelToken) -> AsyncGenerator[tuple[int, Vectors], None]:
     """Yield the vectors of all texts."""
     engine: Any = asked.options["model"]
-    yield 0, await engine.embed(asked.texts)
+    yield 0, await engine.embed(asked.inputs)
 
 
 @dataclass
@@ -86,16 +64,16 @@ class Embedded:
         return Usage(prompt_tokens=self.vectors.tokens)
 
 
-class EmbeddingReply:
-    """The object that answers one request. Its methods are those of `replies.Reply`, without a stream's."""
+class EmbeddingReply(Reply):
+    """The object that answers one request. It is not streamed."""
 
     asked_in = "input"
+    messages: Sequence[Embedded]
 
-    def __init__(self, asked: AskedVectors) -> None:
-        self.asked = asked
-        self.messages = [Embedded()]
+    def __init__(self, asked: Accepted) -> None:
+        super().__init__(asked, [Embedded()])
 
-    def completion(self) -> dict[str, Any]:
+    def whole(self) -> dict[str, Any]:
         """Return the whole reply."""
         found = self.messages[0].vectors
         data = [
@@ -104,10 +82,6 @@ class EmbeddingReply:
         ]
         usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
         return {"object": "list", "data": data, "model": self.asked.model, "usage": usage}
-
-    def failed(self, refusal: Refusal) -> bytes:
-        """Raise: nothing is streamed, so no stream fails."""
-        raise refusal
 
 
 def _packed(vector: tuple[float, ...]) -> str:

@@ -23,25 +23,19 @@ from redraft.revision.api import Role, make
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event, Finished, Interrupted
 from redraft.revision.options import Options
-from redraft.serve.completions import CompletionReply
-from redraft.serve.embeddings import EmbeddingReply
 from redraft.serve.errors import refusal_of, reply_of
 from redraft.serve.gate import Gate
-from redraft.serve.log import REQUEST
+from redraft.serve.log import REQUEST, parent_of
 from redraft.serve.models import price_in
 from redraft.serve.replies import PING, Reply
-from redraft.serve.requests import Asked, options_at
-from redraft.serve.responses import ResponseReply
-from redraft.serve.tracing import parent_of
+from redraft.serve.requests import Accepted
 
 _log = logging.getLogger(__name__)
-
-Source = Callable[[Any, CancelToken], AsyncGenerator[tuple[int, Any], None]]
 
 SILENCE = 15.0
 """Seconds without a piece after which a comment is sent, because proxies close quiet connections."""
 
-PATIENCE = 60.0
+CLIENT_SECONDS = 60.0
 """Seconds in which a client has to take a piece, or it counts as gone: it would keep its turn for ever."""
 
 _HEADERS = [
@@ -65,11 +59,13 @@ class Exchange(Response):
     """
 
     def __init__(
-        self, reply: Reply | ResponseReply | CompletionReply | EmbeddingReply, gate: Gate, source: Source
+        self,
+        reply: Reply,
+        gate: Gate,
+        source: Callable[[Accepted, CancelToken], AsyncGenerator[tuple[int, Any], None]],
     ) -> None:
         super().__init__()
-        self._reply: Any = reply
-        self._gate, self._asked, self._source = gate, reply.asked, source
+        self._reply, self._gate, self._asked, self._source = reply, gate, reply.asked, source
         self._sent, self._sending = 0, asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -122,7 +118,7 @@ class Exchange(Response):
                 for _ in self._reply.messages[index].take(event):
                     pass
         self._settle(scope["state"])  # before the end of the reply: the next request may come at once
-        await JSONResponse(self._reply.completion())(scope, receive, send)
+        await JSONResponse(self._reply.whole())(scope, receive, send)
 
     async def _stream(self, scope: Scope, _receive: Receive, send: Send) -> None:
         pinging = asyncio.ensure_future(self._ping(send))
@@ -152,16 +148,16 @@ class Exchange(Response):
             await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
-async def chains(asked: Asked, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
+async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Event], None]:
     """Make one chain after the other, and yield their events.
 
     A model that says nothing has given an empty answer, as for OpenAI's clients. It cannot be revised.
     """
-    for index in range(asked.answers):
+    for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
-        options: Options = {**options_at(asked.options, index), "cancel": cancel, "id": name}
+        options: Options = {**asked.options_at(index), "cancel": cancel, "id": name}
         try:
-            async with aclosing(make(asked.prompt, options, no_engine)) as events:
+            async with aclosing(make(prompt, options, no_engine)) as events:
                 async for event in events:
                     if isinstance(event, Interrupted):
                         _log.warning("a reply broke off (%s), its chain goes on", type(event.error).__name__)
@@ -183,7 +179,7 @@ def patient(send: Send) -> Send:
 
     async def sending(message: Message) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(CLIENT_SECONDS):
                 await send(message)
         except TimeoutError:
             raise ClientGone from None

@@ -1,20 +1,29 @@
-"""What is written down of each request: a line of the log, for people or as JSON, without its texts."""
+"""What is written down of each request, without its texts: a line, for people or as JSON, and traces."""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import secrets
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from textwrap import indent
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
 
 from redraft.counting import printable
+from redraft.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 REQUEST: ContextVar[str] = ContextVar("request")
 """The id of the request that is answered. Every line of the log that is written meanwhile has it."""
@@ -125,3 +134,38 @@ class JsonFormatter(logging.Formatter):
             if record.exc_info:
                 found["traceback"] = "".join(traceback.format_exception(*record.exc_info))
         return json.dumps(found, ensure_ascii=False)
+
+
+def otlp_provider() -> TracerProvider:
+    """Return a provider that sends spans by OTLP over HTTP, where the variables `OTEL_…` say.
+
+    The caller shuts it down, which sends what is left.
+
+    Raises:
+        MissingExtra: OpenTelemetry is not installed.
+    """
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise MissingExtra("--otel", "otel") from None
+    os.environ.setdefault("OTEL_SERVICE_NAME", "redraft")
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+@contextmanager
+def parent_of(options: Mapping[str, Any], scope: Scope) -> Iterator[None]:
+    """Make the span that a request names (`traceparent`) the parent of what its chains report."""
+    if not options.get("trace"):
+        yield
+        return
+    from opentelemetry import context, propagate
+
+    token = context.attach(propagate.extract(dict(Headers(scope=scope))))
+    try:
+        yield
+    finally:
+        context.detach(token)

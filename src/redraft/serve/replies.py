@@ -12,14 +12,14 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 from redraft.chain import Chain, Feedback, Finish, Usage
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, Progress, StepDone, Text
 from redraft.revision.state import complete_drafts, complete_steps
 from redraft.serve.errors import Refusal
 from redraft.serve.logprobs import of_chat
-from redraft.serve.requests import Asked
+from redraft.serve.requests import Accepted
 
 FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
 """Why an answer ended, in OpenAI's words. Every other reason cut it: `length`."""
@@ -223,22 +223,65 @@ def _said_by_checks(feedback: Feedback) -> str:
 
 
 class Reply:
-    """The objects that answer one chat request.
+    """The objects that answer one request.
 
     Attributes:
         asked_in: The field of the request that has the prompt.
+        kinds: What it calls itself: whole, and as a piece of a stream.
+        messages: The answers, each with its chain and usage.
     """
 
-    asked_in = "messages"
+    asked_in: ClassVar[str]
+    kinds: ClassVar[tuple[str, str]] = ("", "")
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        self.messages = [Message(asked.sure) for _ in range(asked.answers)]
-        self._id, self._created = f"chatcmpl-{secrets.token_hex(12)}", int(time.time())
+    def __init__(self, asked: Accepted, messages: Sequence[Any], prefix: str = "") -> None:
+        self.asked, self.messages = asked, messages
+        self._id, self._created = f"{prefix}{secrets.token_hex(12)}", int(time.time())
+
+    def whole(self) -> dict[str, Any]:
+        """Return the whole reply."""
+        raise NotImplementedError
+
+    def events(self, index: int, event: Any) -> Iterator[bytes]:
+        """Take an event of an answer, and yield what is streamed for it."""
+        raise NotImplementedError
+
+    def end(self) -> Iterator[bytes]:
+        """Yield the end of a stream."""
+        if self.asked.with_usage:
+            yield event_of({**self._head(1), "choices": [], "usage": self._usage()})
+        yield DONE
+
+    def failed(self, refusal: Refusal) -> bytes:
+        """Return the event of an error after the stream has begun."""
+        return event_of(refusal.body)
+
+    def _head(self, streamed: int = 0) -> dict[str, Any]:
+        kind = self.kinds[streamed]
+        return {"id": self._id, "object": kind, "created": self._created, "model": self.asked.model}
+
+    def _piece(self, choice: dict[str, Any], **more: Any) -> bytes:
+        """Return the event of a choice."""
+        usage = {"usage": None} if self.asked.with_usage else {}
+        return event_of({**self._head(1), "choices": [choice], **usage, **more})
+
+    def _usage(self) -> dict[str, Any]:
+        return counts_of(sum((message.usage for message in self.messages), Usage()))
+
+
+class ChatReply(Reply):
+    """The objects that answer one chat request."""
+
+    asked_in = "messages"
+    kinds = ("chat.completion", "chat.completion.chunk")
+    messages: Sequence[Message]
+
+    def __init__(self, asked: Accepted) -> None:
+        super().__init__(asked, [Message(asked.sure) for _ in asked.inputs], "chatcmpl-")
         self._begun: set[int] = set()
         self._frames: dict[tuple[int, str], tuple[bytes, bytes]] = {}
 
-    def completion(self) -> dict[str, Any]:
+    def whole(self) -> dict[str, Any]:
         """Return the whole reply."""
         choices = [
             {
@@ -249,12 +292,7 @@ class Reply:
             }
             for index, message in enumerate(self.messages)
         ]
-        return {
-            **self._head("chat.completion"),
-            "choices": choices,
-            "usage": usage_of(self.messages),
-            **self._chain(),
-        }
+        return {**self._head(), "choices": choices, "usage": self._usage(), **self._chain()}
 
     def events(self, index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain of an answer, and yield what is streamed for it."""
@@ -268,23 +306,11 @@ class Reply:
                 yield self._chunk(index, {"tool_calls": calls})
             yield self._chunk(index, {}, message.finish_reason, **self._chain())
 
-    def end(self) -> Iterator[bytes]:
-        """Yield the end of a stream."""
-        if self.asked.with_usage:
-            yield event_of(
-                {**self._head("chat.completion.chunk"), "choices": [], "usage": usage_of(self.messages)}
-            )
-        yield DONE
-
-    def failed(self, refusal: Refusal) -> bytes:
-        """Return the event of an error after the stream has begun."""
-        return event_of(refusal.body)
-
-    def _head(self, kind: str) -> dict[str, Any]:
-        return {"id": self._id, "object": kind, "created": self._created, "model": self.asked.model}
-
     def _chain(self) -> dict[str, Any]:
         return {"redraft": self.asked.record_of(self.messages[0].finished)} if self.asked.with_chain else {}
+
+    def _usage(self) -> dict[str, Any]:
+        return usage_of(self.messages)
 
     def _new_logprobs(self, index: int) -> dict[str, Any] | None:
         """Return the log-probabilities that came since the last time, if they were asked for."""
@@ -308,8 +334,7 @@ class Reply:
             delta = {"role": "assistant", **delta}
         logprobs = self._new_logprobs(index)
         choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish}
-        usage = {"usage": None} if self.asked.with_usage else {}
-        return event_of({**self._head("chat.completion.chunk"), "choices": [choice], **usage, **more})
+        return self._piece(choice, **more)
 
 
 def refuse_twice(message: Message, event: Event) -> None:

@@ -7,59 +7,30 @@ files belong to chat requests.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field, WithJsonSchema
 
 from redraft.chain import Chain
 from redraft.errors import shown
 from redraft.revision.ops import Event, Finished
+from redraft.serve.bodies import Body, Checked, Limits, only, option
 from redraft.serve.errors import Refusal, invalid
-from redraft.serve.limits import Limits
 from redraft.serve.models import Models
-from redraft.serve.passed import EFFORT, with_passed
-from redraft.serve.replies import Message, Piece, answer_of, event_of, refuse_twice, usage_of
+from redraft.serve.replies import Message, Piece, Reply, answer_of, event_of, refuse_twice, usage_of
 from redraft.serve.requests import (
-    WITHOUT_EFFECT,
-    Asked,
+    FORMAT,
+    TOKENS,
+    TOOLS,
+    Accepted,
+    Effort,
+    RevisedRequest,
     chain_options,
-    check_names,
-    check_unsupported,
-    flag,
     format_checks,
-    of_tools,
     prompt_in,
-    typed,
+    with_passed,
 )
-from redraft.verify.base import Check
-
-OPTIONS = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "max_output_tokens": "max_tokens",
-    "tools": "tools",
-}
-"""Fields that are options, with the option's name."""
-
-OWN = (
-    *("model", "input", "instructions", "stream", "text", "revision", "redraft"),
-    *("tool_choice", "parallel_tool_calls", "reasoning"),
-)
-"""Fields that are read here."""
-
-UNSUPPORTED: Mapping[str, Sequence[Any]] = {
-    "background": [False],
-    "conversation": [],
-    "include": [[]],
-    "max_tool_calls": [],
-    "previous_response_id": [],
-    "prompt": [],
-    "top_logprobs": [0],
-    "truncation": ["disabled"],
-}
-"""Fields that cannot be met, with the values that ask for what happens anyway."""
-
-FIELDS = (*OWN, *OPTIONS, *WITHOUT_EFFECT, *UNSUPPORTED)
 
 _TEXTS = ("input_text", "output_text", "text")
 """Types of the parts of a message that are text."""
@@ -69,75 +40,99 @@ _OF_FUNCTION = ("name", "description", "parameters", "strict")
 _CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Why an answer is incomplete, by its `finish_reason`."""
 
-
-def responses_request(body: Mapping[str, Any], models: Models, limits: Limits) -> Asked:
-    """Check the body of a request. It may take seconds, as for `chat_request`.
-
-    Raises:
-        Refusal: A field is wrong; `param` names it. Or there is no such model.
-    """
-    check_names(body, FIELDS, "a request for a response")
-    check_unsupported(body, UNSUPPORTED)
-    model = models.named(typed(body, "model", str, "the name of a model"))
-    body = _with_tools(body)
-    options = chain_options(body, model, limits, _format(body, limits), OPTIONS) | of_tools(body, model)
-    return Asked(
-        model.name,
-        prompt_in(_messages(body), "input"),
-        with_passed(options, _effort(body), model, (EFFORT,), "reasoning.effort"),
-        stream=flag(body, "stream"),
-        with_chain=flag(body, "redraft"),
-    )
+_INPUT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
 
 
-def _effort(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return `reasoning.effort` as in chats."""
-    reasoning = typed(body, "reasoning", dict, "an object", {})
-    found = {name: value for name, value in reasoning.items() if value is not None}
-    check_names(found, ("effort", "summary"), "reasoning", "reasoning.")
-    check_unsupported(found, {"summary": ["auto"]})
-    return {EFFORT: found["effort"]} if "effort" in found else {}
+def _tools(given: Any) -> Any:
+    """Return tools as in chats, where functions have their own object."""
+    if type(given) is not list:
+        raise ValueError(f" is {shown(given)}. It should be a list of tools.")
+    for tool in given:
+        kind = tool.get("type") if isinstance(tool, dict) else tool
+        if kind != "function" or not isinstance(tool.get("name"), str):
+            raise ValueError(f" has one of the type {shown(kind)}, and may have functions with a name.")
+    functions = [{name: tool[name] for name in _OF_FUNCTION if name in tool} for tool in given]
+    tools = [{"type": "function", "function": function} for function in functions]
+    return option("tools", schema=TOOLS).check(tools) or None
 
 
-def _with_tools(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the body with `tools` and `tool_choice` as in chats, where functions have their own object."""
-    tools = [_tool(tool) for tool in typed(body, "tools", list, "a list of tools", [])]
-    choice = body.get("tool_choice")
-    if isinstance(choice, dict):
+class TextFormat(Body):
+    """The form of the answer's text."""
+
+    format: Annotated[dict[str, Any] | None, WithJsonSchema(FORMAT)] = None
+    verbosity: Annotated[Any, only("medium")] = None
+
+
+class Reasoning(Body):
+    """How long to reason, and what to show of it."""
+
+    effort: Effort = None
+    summary: Annotated[Any, only("auto")] = None
+
+
+class ResponseRequest(RevisedRequest):
+    """A request for a response."""
+
+    whole: ClassVar[str] = "a request for a response"
+    never: ClassVar[tuple[str, ...]] = ("conversation", "max_tool_calls", "previous_response_id", "prompt")
+    input: Annotated[
+        str | list[Any], Field(description="a text or a list of messages"), WithJsonSchema(_INPUT)
+    ]
+    instructions: str | None = None
+    stream: bool | None = None
+    temperature: Annotated[Any, option("temperature")] = None
+    top_p: Annotated[Any, option("top_p")] = None
+    max_output_tokens: Annotated[Any, option("max_tokens", TOKENS)] = None
+    tools: Annotated[Any, Checked(_tools, TOOLS, "tools")] = None
+    text: TextFormat | None = None
+    reasoning: Reasoning | None = None
+    background: Annotated[Any, only(False)] = None  # noqa: FBT003
+    include: Annotated[Any, only([])] = None
+    top_logprobs: Annotated[Any, only(0)] = None
+    truncation: Annotated[Any, only("disabled")] = None
+
+    def accept(self, models: Models, limits: Limits) -> Accepted:
+        """Return the chain to make."""
+        model = models.named(self.model)
+        asked = self.text.format if self.text else None
+        wanted = {"type": "text"} if asked is None else asked
+        checks = format_checks(wanted.get("type"), wanted.get("schema"), "text.format", "text.format.schema")
+        options = chain_options(model, limits, self.options, self.revision, checks)
+        options = self.with_tools(options, self._choice(), model)
+        effort = (
+            {"reasoning_effort": self.reasoning.effort} if self.reasoning and self.reasoning.effort else {}
+        )
+        options = with_passed(options, effort, model, "reasoning.effort")
+        prompt = prompt_in(self._messages(), "input")
+        return Accepted(
+            model.name, (prompt,), options, stream=bool(self.stream), with_chain=bool(self.redraft)
+        )
+
+    def _choice(self) -> Any:
+        """Return `tool_choice` as in chats."""
+        choice = self.tool_choice
+        if not isinstance(choice, dict):
+            return choice
         if choice.get("type") != "function" or not isinstance(choice.get("name"), str):
             raise invalid("tool_choice is an object that names no function.", "tool_choice")
-        choice = {"type": "function", "function": {"name": choice["name"]}}
-    found = {"tools": tools or None, "tool_choice": choice}
-    body = {name: value for name, value in body.items() if name not in found}
-    return {**body, **{name: value for name, value in found.items() if value is not None}}
+        return {"type": "function", "function": {"name": choice["name"]}}
 
-
-def _tool(tool: Any) -> dict[str, Any]:
-    if not isinstance(tool, dict) or tool.get("type") != "function" or not isinstance(tool.get("name"), str):
-        kind = tool.get("type") if isinstance(tool, dict) else tool
-        raise invalid(
-            f"tools has one of the type {shown(kind)}, and may have functions with a name.", "tools"
-        )
-    return {"type": "function", "function": {name: tool[name] for name in _OF_FUNCTION if name in tool}}
-
-
-def _messages(body: Mapping[str, Any]) -> list[Any]:
-    """Return instructions and input as messages. Reasoning of earlier turns is left out."""
-    given = body.get("input")
-    if isinstance(given, str):
-        given = [{"role": "user", "content": given}]
-    if not isinstance(given, list):
-        found = shown(given) if "input" in body else "missing"
-        raise invalid(f"input is {found}. It should be a text or a list of messages.", "input")
-    instructions = typed(body, "instructions", str, "a text", "")
-    messages: list[Any] = [{"role": "system", "content": instructions}] if instructions else []
-    kept = [item for item in given if not (isinstance(item, Mapping) and item.get("type") == "reasoning")]
-    for message in map(_message, kept):
-        if _of_assistant(message) and "tool_calls" in message and messages and _of_assistant(messages[-1]):
-            messages[-1]["tool_calls"] = [*messages[-1].get("tool_calls", ()), *message["tool_calls"]]
-        else:
-            messages.append(message)
-    return messages
+    def _messages(self) -> list[Any]:
+        """Return instructions and input as messages. Reasoning of earlier turns is left out."""
+        given = [{"role": "user", "content": self.input}] if isinstance(self.input, str) else self.input
+        messages: list[Any] = [{"role": "system", "content": self.instructions}] if self.instructions else []
+        kept = [item for item in given if not (isinstance(item, Mapping) and item.get("type") == "reasoning")]
+        for message in map(_message, kept):
+            if (
+                _of_assistant(message)
+                and "tool_calls" in message
+                and messages
+                and _of_assistant(messages[-1])
+            ):
+                messages[-1]["tool_calls"] = [*messages[-1].get("tool_calls", ()), *message["tool_calls"]]
+            else:
+                messages.append(message)
+        return messages
 
 
 def _of_assistant(message: Any) -> bool:
@@ -180,30 +175,19 @@ def _part(part: Any) -> dict[str, Any]:
     raise invalid(f"a message of input has a part of the type {shown(kind)}, and takes text only.", "input")
 
 
-def _format(body: Mapping[str, Any], limits: Limits) -> list[Check]:
-    """Return `text.format` as checks."""
-    text = typed(body, "text", dict, "an object", {})
-    check_names(text, ("format", "verbosity"), "text", "text.")
-    check_unsupported(text, {"verbosity": ["medium"]})
-    wanted = typed(text, "format", dict, "an object", {"type": "text"})
-    schema = wanted.get("schema")
-    return format_checks(wanted.get("type"), schema, limits, "text.format", "text.format.schema")
-
-
-class ResponseReply:
-    """The objects that answer one request. Its methods are those of `replies.Reply`."""
+class ResponseReply(Reply):
+    """The objects that answer one request for a response."""
 
     asked_in = "input"
+    messages: Sequence[Message]
 
-    def __init__(self, asked: Asked) -> None:
-        self.asked = asked
-        self.messages = [Message(asked.sure)]
-        self._id, self._created = _id("resp"), int(time.time())
+    def __init__(self, asked: Accepted) -> None:
+        super().__init__(asked, [Message(asked.sure)], "resp_")
         self._items: list[dict[str, Any]] = []
         self._open: Piece | None = None
         self._number = 0
 
-    def completion(self) -> dict[str, Any]:
+    def whole(self) -> dict[str, Any]:
         """Return the whole reply."""
         message = self.messages[0]
         texts = [("reasoning_content", message.reasoning), ("content", answer_of(message.finished))]

@@ -13,9 +13,9 @@ from typing import Any, cast
 import pytest
 from starlette.types import Message
 
+from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal
 from redraft.serve.keys import Keys
-from redraft.serve.limits import Limits
 from redraft.serve.page.login import Logins
 from redraft.serve.page.mount import Page
 from tests.serve.page.test_login import KEY

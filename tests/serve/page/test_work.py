@@ -13,10 +13,10 @@ from redraft.engines.scripted import Reply, ScriptedEngine
 from redraft.errors import EngineError
 from redraft.revision.conversation import Conversation
 from redraft.revision.options import check_options
+from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate
 from redraft.serve.keys import ANYONE, Key
-from redraft.serve.limits import Limits
 from redraft.serve.metrics import Metrics
 from redraft.serve.models import Model, Models
 from redraft.serve.page.talk import Talk

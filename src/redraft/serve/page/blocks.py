@@ -28,6 +28,7 @@ from redraft.serve.page.compare import Duel, Store, Winner
 from redraft.serve.page.talk import Talk
 from redraft.serve.page.view import alert, safe, status
 from redraft.serve.page.work import Service, Wanted, own
+from redraft.serve.requests import REVISIONS
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +93,7 @@ class Choice:
 
     def __init__(self, service: Service, label: str) -> None:
         self._service = service
-        most = service.limits.revisions
+        most = REVISIONS
         self.model = gr.Dropdown([], label=label, interactive=True, filterable=False)
         self.about = gr.Markdown(elem_classes="about", latex_delimiters=[])
         with gr.Row(elem_classes="sliders"):

@@ -20,9 +20,10 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import parse_qs
 
+from pydantic import ConfigDict, Field
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
@@ -30,12 +31,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import shown
+from redraft.serve.bodies import Body, Limits, body_of, object_of
 from redraft.serve.errors import Refusal, invalid
-from redraft.serve.limits import Limits, body_of
 from redraft.serve.page.compare import Store
 from redraft.serve.page.login import Logins
 from redraft.serve.page.work import Service
-from redraft.serve.requests import object_of, typed
 
 _log = logging.getLogger(__name__)
 
@@ -154,7 +154,7 @@ class Page:
             return _changed(gradio, nonce)
         if scope["method"] == "POST":
             body = await body_of(Request(scope, receive), self.service.limits)
-            _check_event(object_of(body), gradio.state.inputs)  # type: ignore[attr-defined]
+            _Event.of(object_of(body)).check(gradio.state.inputs)  # type: ignore[attr-defined]
             return _with_body(gradio, body)
         return gradio
 
@@ -171,23 +171,22 @@ class Page:
         return app
 
 
-def _check_event(event: Mapping[str, Any], inputs: Mapping[int, int]) -> None:
-    """Check the body of a request to Gradio's queue, which answers 500 where it does not expect a value.
+class _Event(Body):
+    """What the page sends to Gradio's queue, which answers 500 where it does not expect a value."""
 
-    Args:
-        event: The body.
-        inputs: How many values each handler takes, by its number.
+    model_config = ConfigDict(extra="ignore")
+    fn_index: Annotated[int, Field(description="the number of a handler")]
+    data: Annotated[list[Any], Field(description="a list")]
+    session_hash: Annotated[str, Field(description="the name of a tab")]
 
-    Raises:
-        Refusal: There is no such handler, or it has too few values, or there is no tab.
-    """
-    number = typed(event, "fn_index", int, "the number of a handler")
-    if number not in inputs:
-        raise invalid(f"the page has no handler {shown(number)}.", "fn_index")
-    if len(values := typed(event, "data", list, "a list")) < inputs[number]:
-        raise invalid(f"data has {len(values)} values; this handler takes {inputs[number]}.", "data")
-    if not _TAB.fullmatch(typed(event, "session_hash", str, "the name of a tab")):
-        raise invalid("session_hash is no name of a tab: letters and digits, 64 at most.", "session_hash")
+    def check(self, inputs: Mapping[int, int]) -> None:
+        """Check that there is the handler and a tab. `inputs` says how many values each handler takes."""
+        if self.fn_index not in inputs:
+            raise invalid(f"the page has no handler {shown(self.fn_index)}.", "fn_index")
+        if len(self.data) < (takes := inputs[self.fn_index]):
+            raise invalid(f"data has {len(self.data)} values; this handler takes {takes}.", "data")
+        if not _TAB.fullmatch(self.session_hash):
+            raise invalid("session_hash is no name of a tab: letters and digits, 64 at most.", "session_hash")
 
 
 def _with_body(app: ASGIApp, body: bytes) -> ASGIApp:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,17 +20,17 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.revision.api import make, prompt_of
 from redraft.revision.cancel import CancelToken
 from redraft.revision.options import MAX_REVISIONS, Options
+from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal, invalid, refusal_of
 from redraft.serve.exchange import no_engine
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Key
-from redraft.serve.limits import Limits
 from redraft.serve.log import REQUEST, Entry, id_of
 from redraft.serve.metrics import Metrics
 from redraft.serve.models import Model, Models
 from redraft.serve.page.view import Making
 from redraft.serve.request_log import RequestLog
-from redraft.serve.requests import chain_options
+from redraft.serve.requests import Revision, chain_options
 
 if TYPE_CHECKING:
     from redraft.serve.page.talk import Talk
@@ -177,10 +177,10 @@ class Service:
         if len(prompt.text) > LONGEST:
             raise invalid(f"the question has {len(prompt.text):,} characters; {LONGEST:,} are allowed.")
         model = self.models.within(key.allows).named(wanted.model)
-        asked: Mapping[str, Any] = {}
+        revision = None
         if wanted != own(model):
-            asked = {"revision": {"min": wanted.least, "max": max(wanted.least, wanted.most)}}
-        options: Options = {**chain_options(asked, model, self.limits, ()), **more}  # type: ignore[typeddict-item]
+            revision = Revision.of({"min": wanted.least, "max": max(wanted.least, wanted.most)})
+        options: Options = {**chain_options(model, self.limits, {}, revision), **more}  # type: ignore[typeddict-item]
         return Work(key, model, prompt_of(prompt), options, Making())
 
     async def watch(self, tab: str, works: Sequence[Work], draw: Callable[[], str]) -> AsyncIterator[str]:

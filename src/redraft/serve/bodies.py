@@ -1,0 +1,292 @@
+"""The body of a request: read within limits, and checked by a model of pydantic.
+
+The models are in `requests` and beside what answers them, and `/openapi.json` comes from them. A field that
+is an option of redraft has that option's type and range, and the server's own limit. Fields that would be
+ignored are refused, unless they ask for what happens anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from http import HTTPStatus
+from math import isfinite
+from typing import Any, ClassVar, Self, get_args
+
+from annotated_types import Ge, Le
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError, core_schema
+from starlette.requests import ClientDisconnect, Request
+
+from redraft.errors import UsageError, fault_of, shown
+from redraft.options import PlainOptions, check_values, json_schema_of, wrong_item
+from redraft.revision.options import FULL, Options
+from redraft.serve.errors import Refusal, invalid, told
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a server. What is beyond one is refused, and never cut quietly.
+
+    Attributes:
+        seconds: The longest that one chain may take.
+        body: Bytes of a request's body.
+        body_seconds: Seconds in which the body has to come.
+        reading: Seconds in which the checks and the schema of a request have to be read.
+    """
+
+    seconds: float = 600.0
+    body: int = 8 << 20
+    body_seconds: float = 30.0
+    reading: float = 5.0
+
+
+async def body_of(request: Request, limits: Limits) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        Refusal: It is too large or too slow, or broke off.
+    """
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            async for part in request.stream():
+                parts.append(part)
+                size += len(part)
+                if size > limits.body:
+                    message = f"the body has more than {limits.body:,} bytes."
+                    raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body_too_large", message)
+    except TimeoutError:
+        message = f"the body did not come within {limits.body_seconds:g} seconds."
+        raise Refusal(HTTPStatus.REQUEST_TIMEOUT, "body_too_slow", message) from None
+    except ClientDisconnect:
+        raise invalid("the body broke off.", code="invalid_json") from None
+    return b"".join(parts)
+
+
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+"""A lone surrogate in JSON. It may also be half of a pair, which is a character."""
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """Return the JSON object in the body of a request, without fields that are null.
+
+    Raises:
+        Refusal: It is not UTF-8, not JSON, not an object, or has half of a character or a name twice: a proxy
+            could read the other one.
+    """
+    try:
+        text = body.decode("utf-8")
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
+        if _SURROGATE.search(body):
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeDecodeError as error:
+        raise invalid(f"the body is not UTF-8 at byte {error.start + 1}.", code="invalid_json") from None
+    except UnicodeEncodeError:
+        raise invalid("the body has a lone surrogate, half of a character.", code="invalid_json") from None
+    except (ValueError, RecursionError) as error:
+        raise invalid(f"the body is not JSON: {fault_of(error)}.", code="invalid_json") from None
+    if not isinstance(value, dict):
+        raise invalid(f"the body is {shown(value)}, and should be a JSON object.", code="invalid_json")
+    return {name: part for name, part in value.items() if part is not None}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{twice!r:.80} is there twice in one object")
+    return found
+
+
+def _finite(number: str) -> float:
+    if not isfinite(value := float(number)):
+        raise ValueError(f"{number:.40} is no finite number")
+    return value
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How a field is checked that a type does not describe. Null is as if the field were left out.
+
+    Attributes:
+        check: Returns the value as it is read. Its ValueError says what follows the field's name.
+        schema: Its JSON Schema.
+        option: The option of redraft that it is, if it is one.
+    """
+
+    check: Callable[[Any], Any]
+    schema: Mapping[str, Any]
+    option: str = ""
+
+    def __get_pydantic_core_schema__(self, *_: Any) -> Any:
+        """Tell pydantic how to check."""
+        checked = core_schema.no_info_plain_validator_function(self.check)
+        return core_schema.nullable_schema(checked)
+
+    def __get_pydantic_json_schema__(self, *_: Any) -> dict[str, Any]:
+        """Tell pydantic the schema."""
+        return {"anyOf": [dict(self.schema), {"type": "null"}]}
+
+
+TEXT = {"type": "string", "minLength": 1}
+
+
+def texts_schema(most: int, least: int = 0) -> dict[str, Any]:
+    """Return the JSON Schema of a text or a list of texts, none of them empty."""
+    return {"anyOf": [TEXT, {"type": "array", "items": TEXT, "minItems": least, "maxItems": most}]}
+
+
+def option(
+    name: str, most: int | None = None, *, single: bool = False, schema: Mapping[str, Any] | None = None
+) -> Checked:
+    """Return how a field is checked that is an option of redraft.
+
+    Args:
+        name: The option.
+        most: The server's own limit, of a number or of the length of a list.
+        single: A text stands for a list of that one.
+        schema: The JSON Schema, where the option has none.
+    """
+
+    def check(given: Any) -> Any:
+        alone = single and isinstance(given, str)
+        value = [given] if alone else given
+        size = len(value) if isinstance(value, list) else value
+        if most is not None and isinstance(size, int) and size > most:
+            found = f"has {size} texts" if isinstance(value, list) else f"is {shown(value)}"
+            raise ValueError(f" {found}, and this server allows {most:,} at most.")
+        try:
+            return check_values({name: value}, Options)[name]
+        except UsageError as error:
+            said = told(error).partition(name)[2]
+            raise ValueError(said.removeprefix(": item 1") if alone else said) from None
+
+    if schema is None:
+        schema = {**json_schema_of(PlainOptions)["properties"][name]}
+        schema.pop("default", None)  # that of the model may be another
+        schema |= {} if most is None else {"maximum": most}
+    return Checked(check, schema, name)
+
+
+def only(*neutral: Any) -> Checked:
+    """Return how a field is checked that cannot be met: it may be what asks for what happens anyway."""
+
+    def check(given: Any) -> Any:
+        # In JSON, true is not 1.
+        if any(given == each and isinstance(given, bool) == isinstance(each, bool) for each in neutral):
+            return given
+        said = f" It may be {' or '.join(map(json.dumps, neutral))}."
+        raise PydanticCustomError("unsupported", "{said}", {"said": said})
+
+    return Checked(check, {"enum": list(neutral)})
+
+
+OF_TEXTS = "a text, or a list of texts"
+
+
+def texts(most: int) -> Checked:
+    """Return how a field is checked that is a text or a list of up to `most` texts, none of them empty."""
+
+    def check(given: Any) -> tuple[str, ...]:
+        if isinstance(given, list) and (wrong := wrong_item("", given, FULL)):
+            raise ValueError(told(wrong))
+        if not given or not isinstance(given, str | list):
+            raise ValueError(f" is {shown(given)}. It should be {OF_TEXTS}.")
+        found = tuple(given) if isinstance(given, list) else (given,)
+        if len(found) > most:
+            raise ValueError(f" has {len(found):,} texts, and this server allows {most:,}.")
+        return found
+
+    return Checked(check, texts_schema(most, 1))
+
+
+class Body(BaseModel):
+    """The body of a request, or an object in it.
+
+    Attributes:
+        whole: What it is called in messages; an object in a body has the name of its field.
+        never: Fields that cannot be met, whatever they say.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
+    whole: ClassVar[str] = ""
+    never: ClassVar[tuple[str, ...]] = ()
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Check a body.
+
+        Raises:
+            Refusal: A field is wrong; `param` names it.
+        """
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            faults: list[Any] = error.errors(include_url=False)
+            first = min(faults, key=lambda fault: _ORDER.get(fault["type"], len(_ORDER)))
+            raise _refusal(cls, first) from None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options among the fields, by their own names."""
+        values = ((option, getattr(self, name)) for name, option in _options_in(type(self)))
+        return {option: value for option, value in values if value is not None}
+
+
+_ORDER = {"extra_forbidden": 0, "unsupported": 1}
+"""Which errors of pydantic are told first."""
+
+
+@cache
+def _options_in(kind: type[Body]) -> list[tuple[str, str]]:
+    """Return the fields that are options, with the option's name."""
+    marks = ((name, each) for name, field in kind.model_fields.items() for each in field.metadata)
+    return [(name, mark.option) for name, mark in marks if isinstance(mark, Checked) and mark.option]
+
+
+def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
+    """Return the refusal for an error of pydantic, in a field or in one of an object in the body."""
+    place, *below = map(str, fault["loc"])
+    name, what = place, kind.whole
+    if below and (inner := _object_at(kind, place)):
+        kind, name, what, place = inner, below[0], place, f"{place}.{below[0]}"
+    error, said = fault["type"], fault.get("ctx", {})
+    if error == "unsupported" or name in kind.never:
+        message = f"{place} is not supported. Leave it out.{said.get('said', '')}"
+        return invalid(message, place, code="unsupported")
+    if error == "extra_forbidden":
+        near = get_close_matches(name[:80], kind.model_fields, n=1)  # a long text takes 40 times its memory
+        hint = f"Did you mean {near[0]!r}?" if near else f"It may have: {', '.join(kind.model_fields)}."
+        return invalid(f"there is no field {name!r:.80} in {what}. {hint}", place[:80], code="unknown_field")
+    if error == "value_error":
+        return invalid(f"{place}{said['error']}", place)
+    found = "missing" if error == "missing" else shown(fault["input"])
+    return invalid(f"{place} is {found}. It should be {_wanted(kind, name)}.", place)
+
+
+def _object_at(kind: type[Body], name: str) -> type[Body] | None:
+    """Return the model of a field that is an object with fields; None for other fields."""
+    kinds = get_args(kind.model_fields[name].annotation) if name in kind.model_fields else ()
+    return next((each for each in kinds if isinstance(each, type) and issubclass(each, Body)), None)
+
+
+_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
+
+
+def _wanted(kind: type[Body], name: str) -> str:
+    """Return what a field should be, in words."""
+    field = kind.model_fields[name]
+    if field.description:
+        return field.description
+    kinds = (field.annotation, *get_args(field.annotation))
+    what = next((words for each, words in _KINDS.items() if each in kinds), "an object")
+    low: Any = next((each for each in field.metadata if isinstance(each, Ge)), None)
+    high: Any = next((each for each in field.metadata if isinstance(each, Le)), None)
+    return f"{what} from {low.ge:,} to {high.le:,}" if low and high else what
