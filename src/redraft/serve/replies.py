@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -222,7 +223,7 @@ def _said_by_checks(feedback: Feedback) -> str:
     return "\n" + "\n".join(failed) if failed else ""
 
 
-class Reply:
+class Reply(ABC):
     """The objects that answer one request.
 
     Attributes:
@@ -238,13 +239,13 @@ class Reply:
         self.asked, self.messages = asked, messages
         self._id, self._created = f"{prefix}{secrets.token_hex(12)}", int(time.time())
 
+    @abstractmethod
     def whole(self) -> dict[str, Any]:
         """Return the whole reply."""
-        raise NotImplementedError
 
+    @abstractmethod
     def events(self, index: int, event: Any) -> Iterator[bytes]:
         """Take an event of an answer, and yield what is streamed for it."""
-        raise NotImplementedError
 
     def end(self) -> Iterator[bytes]:
         """Yield the end of a stream."""

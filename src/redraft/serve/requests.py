@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar, cast
@@ -177,13 +178,13 @@ class ModelRequest(Body):
     safety_identifier: Any = None
     prompt_cache_key: Any = None
 
+    @abstractmethod
     def accept(self, models: Models, limits: Limits) -> Accepted:
         """Return what is to be made. It may take seconds if there is a large schema: not for the event loop.
 
         Raises:
             Refusal: A field is wrong, as `param` says; or there is no such model, or it cannot do that.
         """
-        raise NotImplementedError
 
 
 class StreamOptions(Body):
