@@ -83,6 +83,10 @@ class EmbeddingReply(Reply):
         usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
         return {"object": "list", "data": data, "model": self.asked.model, "usage": usage}
 
+    def events(self, _index: int, _vectors: Vectors) -> Iterator[bytes]:
+        """Yield nothing."""
+        return iter(())
+
 
 def _packed(vector: tuple[float, ...]) -> str:
     return base64.b64encode(array("f", vector).tobytes()).decode()
