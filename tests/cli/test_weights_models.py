@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -14,7 +13,6 @@ from typer.testing import Result
 
 from redraft.weights.gguf.reader import check_adapter, read_header
 from tests.cli.weights_verb import weights
-from tests.gguf_files import gguf as gguf_bytes
 from tests.gguf_files import tiny_model
 from tests.weights.adapter_files import logits, lora, with_adapter
 from tests.weights.tiny_folders import load, tiny_folder
@@ -123,12 +121,6 @@ def test_an_adapter_of_the_default_model(
     assert said.endswith(f"  redraft weights from-gguf {here / 'm.gguf'} -o DIR\n")
 
 
-def test_an_adapter_is_called_one(here: Path) -> None:
-    assert "  what        LoRA adapter of peft\n" in succeeds("info", "adapter").stdout
-    lines = succeeds("verify", "adapter").stdout.splitlines()
-    assert lines[-1].startswith("adapter: sound")
-
-
 def test_faults_end_with_status_1(here: Path) -> None:
     broken = tensors("model")
     broken["model.norm.weight"][3] = torch.nan
@@ -174,47 +166,6 @@ def test_remarks_are_left_out_for_who_wants_quiet(here: Path) -> None:
     assert weights("gguf", odd, "-o", "n.gguf", "--quant", "q4_0", "--quiet").stderr == ""
 
 
-def test_quantisations_that_llama_cpp_makes(here: Path) -> None:
-    said = fails(2, "gguf", "model", "-o", "m.gguf", "--quant", "q4_k_m")
-    assert said == (
-        "--quant q4_k_m is not supported; llama.cpp's llama-quantize makes it.\n"
-        "  Make a file with --quant f16, then: llama-quantize F16.gguf OUT.gguf Q4_K_M\n"
-    )
-    assert "--quant q9 is not known" in fails(2, "gguf", "model", "-o", "m.gguf", "--quant", "q9")
-
-
-def test_other_architectures_name_their_tool(here: Path) -> None:
-    change(here / "model" / "config.json", architectures=["GemmaForCausalLM"])
-    said = fails(3, "gguf", "model", "-o", "m.gguf")
-    assert said.startswith("the architecture 'GemmaForCausalLM' cannot be converted to GGUF; ")
-    assert "python convert_hf_to_gguf.py FOLDER" in said
-    tiny_model(here / "m.gguf", {"general.architecture": "gemma3"})
-    assert "'gemma3' cannot be converted to a folder" in fails(3, "from-gguf", "m.gguf", "-o", "back")
-
-
-def test_metas_own_layout_names_its_script(here: Path) -> None:
-    (here / "meta").mkdir()
-    (here / "meta" / "consolidated.00.pth").write_bytes(b"PK")
-    (here / "meta" / "params.json").write_text("{}")
-    for path in ("meta", "meta/consolidated.00.pth"):
-        said = fails(3, "gguf", path, "-o", "m.gguf")
-        assert said.startswith("meta holds weights in Meta's own layout")
-        assert "convert_llama_weights_to_hf --input_dir meta --output_dir DIR" in said
-
-
-@pytest.mark.parametrize("name", ["ggml-model-q4_1.bin", "old.gguf", "old.ggml"])
-@pytest.mark.parametrize("command", ["gguf", "from-gguf"])
-def test_files_from_before_gguf_name_their_tool(here: Path, command: str, name: str) -> None:
-    (here / name).write_bytes(b"tjgg" + bytes(100))
-    said = fails(3, command, name, "-o", "out")
-    assert said.startswith(f"{name} is in the older GGJT format, from before GGUF.")
-    assert f"convert_llama_ggml_to_gguf.py --input {name}" in said
-    assert fails(3, "info", name).startswith(f"{name} is in the older GGJT format")
-    verified = weights("verify", name)
-    assert verified.exit_code == 1
-    assert verified.stdout.startswith(f"{name} is in the older GGJT format")
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -236,89 +187,51 @@ def test_an_output_that_exists(here: Path, command: tuple[str, ...]) -> None:
     succeeds(*command, "--force")
 
 
-def test_an_adapter_is_no_model(here: Path) -> None:
-    hint = "  Merge it first: redraft weights merge-lora BASE adapter -o DIR\n"
-    for command in (("gguf", "adapter"), ("merge-lora", "adapter", "adapter")):
-        said = fails(3, *command, "-o", "out")
-        assert said == f"adapter is an adapter, but a model is needed.\n{hint}"
-    succeeds("lora-gguf", "adapter", "-o", "a.gguf")
-    assert fails(3, "from-gguf", "a.gguf", "-o", "out").startswith("a.gguf is an adapter, not a model.")
-
-
-def test_a_model_is_no_adapter(here: Path) -> None:
-    for command in (("merge-lora", "model", "model"), ("lora-gguf", "model")):
-        said = fails(3, *command, "-o", "out")
-        assert said.startswith("model is not an adapter: it has no adapter_config.json.")
-
-
-@pytest.mark.parametrize("method", ["gptq", "fp8", "bitsandbytes"])
-def test_quantised_models_are_not_taken_for_weights(here: Path, method: str) -> None:
-    change(here / "model" / "config.json", quantization_config={"quant_method": method})
-    for command in (("gguf", "model"), ("merge-lora", "model", "adapter")):
-        assert fails(3, *command, "-o", "out").startswith(f"model is quantised ('{method}'): ")
-
-
-def test_a_gguf_file_is_no_folder_and_a_folder_no_gguf_file(here: Path) -> None:
-    succeeds("gguf", "model", "-o", "m.gguf")
-    assert fails(2, "gguf", "m.gguf", "-o", "out").startswith("m.gguf is a GGUF file already.")
-    assert fails(3, "from-gguf", "model", "-o", "out").startswith("model is a folder, not a GGUF file.")
-
-
 @pytest.mark.parametrize(
-    ("command", "name"),
+    ("status", "command", "said"),
     [
-        (("gguf", "model"), "config.json"),
-        (("gguf", "model"), "tokenizer.json"),
-        (("gguf", "model"), "tokenizer_config.json"),
-        (("merge-lora", "model", "adapter"), "config.json"),
-        (("merge-lora", "model", "adapter"), "adapter_config.json"),
-        (("lora-gguf", "adapter"), "adapter_config.json"),
-        (("info", "model"), "tokenizer_config.json"),
+        (2, ("gguf", "model", "-o", "out", "--quant", "q4_k_m"), "--quant q4_k_m is not supported; "),
+        (2, ("gguf", "m.gguf", "-o", "out"), "m.gguf is a GGUF file already."),
+        (3, ("gguf", "none", "-o", "out"), "there is no none."),
+        (3, ("gguf", "adapter", "-o", "out"), "adapter is an adapter, but a model is needed."),
+        (
+            3,
+            ("from-gguf", "other.gguf", "-o", "out"),
+            "the GGUF architecture 'gemma3' cannot be converted",
+        ),
+        (3, ("from-gguf", "none.gguf", "-o", "out"), "there is no model file none.gguf."),
+        (3, ("from-gguf", "old.ggml", "-o", "out"), "old.ggml is in the older GGJT format"),
+        (3, ("from-gguf", "short.gguf", "-o", "out"), "short.gguf is truncated"),
+        (3, ("merge-lora", "model", "model", "-o", "out"), "model is not an adapter"),
+        (
+            3,
+            ("merge-lora", "adapter", "adapter", "-o", "out"),
+            "adapter is an adapter, but a model is needed.",
+        ),
+        (
+            2,
+            ("lora-gguf", "adapter", "-o", "out", "--base", "none"),
+            "the base of adapter, none, is not here",
+        ),
+        (3, ("lora-gguf", "model", "-o", "out"), "model is not an adapter"),
+        (3, ("info", "old.ggml"), "old.ggml is in the older GGJT format"),
     ],
 )
-def test_half_a_character_is_a_message(here: Path, command: tuple[str, ...], name: str) -> None:
-    (path,) = here.glob(f"*/{name}")
-    change(path, note="\ud800")
-    out = () if command[0] in ("info", "verify") else ("-o", "out")
-    said = fails(3, *command, *out)
-    assert said.startswith(f"{path.relative_to(here)} holds half of a character")
-
-
-@pytest.mark.parametrize("command", ["gguf", "info", "verify"])
-@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
-def test_devices_are_not_read(here: Path, command: str, name: str) -> None:
-    path = here / "model" / name
-    path.unlink()
-    path.symlink_to("/dev/zero")
-    message = f"model/{name} is a link to /dev/zero"
-    if command == "verify":
-        result = weights("verify", "model")
-        assert (result.exit_code, result.stdout.startswith(message)) == (1, True)
-        return
-    out = ("-o", "out") if command == "gguf" else ()
-    assert fails(3, command, "model", *out).startswith(message)
-
-
-def test_a_pipe_is_not_waited_for(here: Path) -> None:
-    os.mkfifo(here / "m.gguf")
-    assert fails(3, "from-gguf", "m.gguf", "-o", "back").startswith("m.gguf is not a regular file.")
-
-
-def test_what_is_not_there(here: Path) -> None:
-    assert "there is no model file none.gguf." in fails(3, "from-gguf", "none.gguf", "-o", "back")
-    assert "there is no none." in fails(3, "gguf", "none", "-o", "m.gguf")
-    assert "none is not an adapter" in fails(3, "merge-lora", "model", "none", "-o", "m")
-    assert "none, is not here" in fails(2, "lora-gguf", "adapter", "-o", "m", "--base", "none")
-    assert "there is no none." in fails(3, "info", "none")
-
-
-def test_a_damaged_gguf_file(here: Path) -> None:
+def test_a_fault_of_an_input_is_a_message(
+    here: Path, status: int, command: tuple[str, ...], said: str
+) -> None:
     succeeds("gguf", "model", "-o", "m.gguf")
-    raw = (here / "m.gguf").read_bytes()
-    (here / "m.gguf").write_bytes(raw[:-500])
-    assert "m.gguf is truncated" in fails(3, "from-gguf", "m.gguf", "-o", "back")
-    assert "m.gguf is truncated" in fails(3, "info", "m.gguf")
-    verified = weights("verify", "m.gguf")
-    assert (verified.exit_code, verified.stdout.splitlines()[0][:19]) == (1, "m.gguf is truncated")
-    (here / "empty.gguf").write_bytes(gguf_bytes({"general.architecture": "llama"}))
-    assert "holds no model" in fails(3, "from-gguf", "empty.gguf", "-o", "back")
+    (here / "short.gguf").write_bytes((here / "m.gguf").read_bytes()[:-500])
+    (here / "old.ggml").write_bytes(b"tjgg" + bytes(100))
+    tiny_model(here / "other.gguf", {"general.architecture": "gemma3"})
+    assert fails(status, *command).startswith(said)
+
+
+@pytest.mark.parametrize("name", ["m.gguf", "old.ggml"])
+def test_a_fault_of_a_file_ends_verify_with_status_1(here: Path, name: str) -> None:
+    succeeds("gguf", "model", "-o", "m.gguf")
+    (here / "old.ggml").write_bytes(b"tjgg" + bytes(100))
+    (here / "m.gguf").write_bytes((here / "m.gguf").read_bytes()[:-500])
+    verified = weights("verify", name)
+    assert verified.exit_code == 1
+    assert verified.stdout.startswith(f"{name} is ")
