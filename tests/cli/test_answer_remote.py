@@ -86,7 +86,7 @@ def test_a_server_that_stays_down_ends_the_job_when_the_patience_is_over() -> No
 
 @pytest.mark.parametrize("says_when", [False, True])
 def test_a_limit_of_requests_only_slows_it_down(says_when: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.engines.remote.patience.LONGEST_BACKOFF", 0.5)
+    monkeypatch.setattr("redraft.engines.retry.LONGEST_BACKOFF", 0.5)
     with FlakyServer(limit=6, window=0.5, says_when=says_when) as server:
         result = answer(server.model, "--retries", "1", "--patience", "60")
     assert result.exit_code == 0, result.output

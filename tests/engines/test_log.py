@@ -18,7 +18,7 @@ from redraft.cli import app
 from redraft.config import Key
 from redraft.engines.base import Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.patience import Patience
+from redraft.engines.retry import Patience
 from redraft.engines.remote.server import Server
 from redraft.errors import ServerError
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply

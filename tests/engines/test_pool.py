@@ -23,7 +23,7 @@ from redraft.engines import pool
 from redraft.engines.base import Engine, Message, Sampling, Watched
 from redraft.engines.load import load_engine
 from redraft.engines.pool import BLOCK, SLACK, PoolEngine
-from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
+from redraft.engines.retry import LONGEST_BACKOFF, Patience
 from redraft.engines.scripted import Call, Reply, ScriptedEngine
 from redraft.errors import EngineError, ModelError, ServerError, UsageError
 from redraft.revision.api import finished

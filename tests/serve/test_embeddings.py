@@ -13,7 +13,7 @@ import pytest
 
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.patience import Patience
+from redraft.engines.retry import Patience
 from tests.engines.fake_server import FakeServer, error_reply, json_reply
 from tests.gguf_files import tiny_model
 from tests.serve.running import Server, plain, served

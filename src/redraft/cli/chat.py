@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from redraft.chain import Chain, Prompt, Step
     from redraft.engines.base import Engine
-    from redraft.engines.remote.patience import Patience
+    from redraft.engines.retry import Patience
     from redraft.revision.cancel import CancelToken
     from redraft.revision.conversation import Conversation
     from redraft.revision.ops import Event

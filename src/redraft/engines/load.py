@@ -33,7 +33,7 @@ from redraft.config import Config, Key, load_config
 from redraft.engines.base import Engine
 from redraft.engines.llamacpp import default_model
 from redraft.engines.price import price_of
-from redraft.engines.remote.patience import Patience
+from redraft.engines.retry import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError

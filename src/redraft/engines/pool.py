@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Sequence
 from contextlib import aclosing, suppress
@@ -35,7 +34,7 @@ from redraft.engines.base import (
     Vectors,
     Watched,
 )
-from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
+from redraft.engines.retry import LONGEST_BACKOFF, Patience, backoff
 from redraft.errors import EngineCrash, EngineError, EngineTimeout, ModelError, ServerError
 from redraft.jobs.runner import is_refusal
 
@@ -258,13 +257,14 @@ class PoolEngine:
         """Wait until a member may be asked again, or another call has ended.
 
         Raises:
-            EngineError: There is no use in that.
+            EngineError: There is no use in that. It is the last failure.
         """
         aside = [member.aside_until - now for member in self._members if member.failures and not member.busy]
         own = trial.pause
         pause = max(min(aside, default=LONGEST_BACKOFF), own, 0.0)
         if not trial.may_wait(pause, now):
-            raise trial.error or self._down()
+            down = f"no server of {self._info.name} works. {self.health.trouble}"
+            raise trial.error or ServerError(down, hint=_HINT)
         if not self._telling and all(member.trouble for member in self._members):
             self._telling = True
             self._patience.tell(f"no server of {self._info.name} works, waiting {max(pause, 1):.0f} s")
@@ -273,10 +273,6 @@ class PoolEngine:
         with suppress(TimeoutError):
             async with asyncio.timeout(pause - own):
                 await changed.wait()
-
-    def _down(self) -> EngineError:
-        """Return the error of a call that no member could take."""
-        return ServerError(f"no server of {self._info.name} works. {self.health.trouble}", hint=_HINT)
 
     async def _engine(self, member: Member) -> Engine:
         """Return the engine of a member. One that could not be opened at the start is opened now."""
@@ -327,10 +323,8 @@ class PoolEngine:
             _log.warning("%s is set aside: %s", member.name, error.for_log)
         member.failures += 1
         member.trouble = error.for_log  # others are told, and the rest may quote this call's prompt
-        longest = self._patience.backoff * 2.0 ** min(member.failures - 1, 10)
-        pause = min(longest, LONGEST_BACKOFF) * random.uniform(0.5, 1.0)  # noqa: S311
-        asked = error.retry_after if isinstance(error, ServerError) else None
-        member.aside_until = _now() + max(pause, asked or 0.0)
+        asked = (isinstance(error, ServerError) and error.retry_after) or 0.0
+        member.aside_until = _now() + max(backoff(member.failures, self._patience.backoff), asked)
 
     def _wake(self) -> None:
         """Let calls that wait look again. A new event, because one belongs to the loop that waited for it."""
@@ -360,27 +354,25 @@ class _Trial:
         """Record that a member failed."""
         self.asked.add(member)
         self.error = error
-        self.pause = self.patience.backoff * 2.0 ** min(self._rounds, 5) * random.uniform(0.5, 1.0)  # noqa: S311
+        self.pause = backoff(self._rounds + 1, self.patience.backoff)
 
     def may_wait(self, pause: float, now: float) -> bool:
-        """Return whether to wait for so long. If so, another round begins."""
-        patience = self.patience
+        """Return whether to wait for this long. If so, another round begins."""
+        patience, error = self.patience, self.error
         self._since = now if self._since is None else self._since
-        longest = max(patience.outage, patience.longest_asked) if patience.outage else patience.longest_wait
         limit = max(patience.outage, patience.backoff * 2.0 ** (patience.tries - 1))
-        all_failed = len(self.asked) == self.members and self.error is not None
-        if pause > longest or now - self._since >= limit or (all_failed and self._is_lasting()):
+        # A refused key, or a silence as long as allowed, will not pass.
+        lasts = isinstance(error, EngineTimeout) and not patience.outage
+        if isinstance(error, ServerError):
+            lasts = error.status not in _PASSING
+        if pause > patience.longest or now - self._since >= limit:
+            return False
+        if lasts and len(self.asked) == self.members:
             return False
         self._rounds += bool(self.asked)
         self.asked.clear()
         self.pause = 0.0
         return True
-
-    def _is_lasting(self) -> bool:
-        """Return whether the last failure will not pass: a refused key, or a silence as long as allowed."""
-        if isinstance(self.error, ServerError):
-            return self.error.status not in _PASSING
-        return isinstance(self.error, EngineTimeout) and not self.patience.outage
 
 
 def is_of_member(error: EngineError) -> bool:
@@ -394,11 +386,10 @@ async def _opened(member: Member) -> EngineError | None:
     """Open a member. Return the error of one that may work later."""
     try:
         member.engine = await member.open()
-    except EngineError as error:
-        down = isinstance(error, ServerError) and error.status in _PASSING
-        if down or isinstance(error, EngineTimeout):
-            return error
-        raise
+    except (ServerError, EngineTimeout) as error:
+        if isinstance(error, ServerError) and error.status not in _PASSING:
+            raise
+        return error
     return None
 
 

@@ -4,7 +4,7 @@ Items are taken only when there is room for them, so memory does not grow with t
 its item alone (a prompt that is too long), is doubtful (a server that fails: the job ends if the next items
 fail too), or ends the job (an empty account, a full disk). Where a model or its server ends the job, items
 under way are finished first: they may be paid. An item whose reply broke off is tried again at once. Waiting
-for a server is left to the engine (`engines.remote.patience`).
+for a server is left to the engine (`engines.retry`).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from redraft.engines.base import Engine
 from redraft.engines.load import lacks_adapter, load_engine
-from redraft.engines.remote.patience import Patience
+from redraft.engines.retry import Patience
 from redraft.options import RETRIES, Flags, MachineOptions, PlainOptions, options_of
 from redraft.revision.api import Role
 from redraft.revision.options import Options, asks_judge, check_options, check_prices

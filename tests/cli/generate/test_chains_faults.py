@@ -143,7 +143,7 @@ def test_an_unknown_model_ends_the_run_with_its_first_request() -> None:
 
 
 def test_a_server_that_limits_without_headers_is_only_slower(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.engines.remote.patience.LONGEST_BACKOFF", 0.3)
+    monkeypatch.setattr("redraft.engines.retry.LONGEST_BACKOFF", 0.3)
     with Teacher(rpm=8, window=0.3) as teacher:
         result = generate(teacher.model, "-j", "4", "--patience", "60")
         account = teacher.account()

@@ -632,7 +632,7 @@ def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked
 def test_a_server_that_is_busy_for_a_moment_is_waited_for(
     route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redraft.engines.remote.patience.LONGEST_BACKOFF", 0.05)
+    monkeypatch.setattr("redraft.engines.retry.LONGEST_BACKOFF", 0.05)
     with BatchServer(says) as server:
         few = (500,) * 7 if route.startswith("GET") else (503, 429)
         real, left = server._next, [error_reply(status, "Not now") for status in few]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from redraft.config import Key
 from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.patience import Patience
+from redraft.engines.retry import Patience
 from redraft.errors import ContextError, EngineError, EngineTimeout, RedraftError, ServerError, UsageError
 from tests.engines.fake_server import (
     DONE,

@@ -11,8 +11,8 @@ import pytest
 
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.pace import CUT, Pace, seconds_of
-from redraft.engines.remote.patience import Patience
+from redraft.engines.remote.rate_limit import CUT, RateLimit, seconds_of
+from redraft.engines.retry import Patience
 from tests.engines.fake_server import FakeServer, Reply, chat_reply
 from tests.generate.teacher import MODEL, Teacher
 
@@ -94,7 +94,7 @@ def test_a_server_that_says_that_nothing_is_left_is_not_asked_before_some_is() -
 
 def test_the_requests_under_way_shrink_once_for_a_round_and_grow_by_one() -> None:
     async def rounds() -> list[int]:
-        pace, counts = Pace(None, None), []
+        pace, counts = RateLimit(None, None), []
         turns = [await pace.turn(1) for _ in range(10)]
         for turn in turns:  # ten refusals at once are one
             pace.over(turn)
@@ -107,7 +107,7 @@ def test_the_requests_under_way_shrink_once_for_a_round_and_grow_by_one() -> Non
                 pace.over(turn)
         return counts
 
-    async def at_once(pace: Pace) -> list[Any]:
+    async def at_once(pace: RateLimit) -> list[Any]:
         turns: list[Any] = []
         try:
             async with asyncio.timeout(0.05):

@@ -19,7 +19,7 @@ import pytest
 
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.patience import Failure, Patience, RequestPace
+from redraft.engines.retry import Failure, Patience, Retry
 from redraft.errors import EngineError, ServerError
 from tests.engines.fake_server import (
     DONE,
@@ -80,9 +80,9 @@ def waited(patience: Patience, *failures: Failure) -> tuple[list[bool], bool, li
     told: list[str] = []
 
     async def wait() -> tuple[list[bool], bool]:
-        pace = RequestPace(replace(patience, tell=told.append), "host")
+        pace = Retry(replace(patience, tell=told.append), "host")
         again = [await pace.waited(failure) for failure in failures]
-        turn = asyncio.create_task(pace.calls.turn(1))
+        turn = asyncio.create_task(pace.rate.turn(1))
         await asyncio.wait([turn], timeout=0.05)
         held = not turn.done()
         turn.cancel()
@@ -111,7 +111,7 @@ def test_waits_of_less_than_a_second_are_not_told() -> None:
 def test_a_server_that_served_others_just_before_it_went_down_is_waited_for(status: int | None) -> None:
     async def again(asked: float) -> bool:
         now = asyncio.get_running_loop().time()
-        pace = RequestPace(Patience(tries=2, outage=300.0, backoff=0.01), "host")
+        pace = Retry(Patience(tries=2, outage=300.0, backoff=0.01), "host")
         pace.served()
         return await pace.waited(Failure(status, None, 2, now - 1, now + asked))
 

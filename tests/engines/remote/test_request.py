@@ -15,7 +15,7 @@ from pydantic import BaseModel
 import redraft
 from redraft.engines.base import Delta, EngineInfo, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.patience import Patience
+from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EmptyReply, EngineError, ServerError, UsageError
 from redraft.revision.ops import Event, Text

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 import redraft
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.patience import Patience
+from redraft.engines.retry import Patience
 from redraft.errors import ServerError
 from tests.engines.fake_server import (
     DONE,

@@ -164,14 +164,14 @@ def test_a_server_judges_a_batch() -> None:
 
 
 def test_a_server_that_is_down_for_a_while_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "_WAITS", (0.0,))
+    monkeypatch.setattr(posting, "PAUSE", 0.0)
     with server((503, {}), (429, {}), (200, [1, 2])) as (url, asked):
         assert judged(url) == [1.0, 2.0]
     assert len(asked) == 3
 
 
 def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "_WAITS", (0.05,))
+    monkeypatch.setattr(posting, "PAUSE", 0.05)
     with server((200, [])) as (url, _):
         pass
 
@@ -186,15 +186,15 @@ def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_server_that_says_nothing_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "_WAITS", (0.0,))
-    monkeypatch.setattr(posting, "SECONDS", 0.3)
+    monkeypatch.setattr(posting, "PAUSE", 0.0)
+    monkeypatch.setattr(posting, "REQUEST_SECONDS", 0.3)
     with server((200, None), (200, [1, 2])) as (url, asked):
         assert judged(url) == [1.0, 2.0]
     assert len(asked) == 2
 
 
 def test_what_a_server_says_of_its_fault_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "PATIENCE", 0.0)
+    monkeypatch.setattr(posting, "OUTAGE_SECONDS", 0.0)
     with (
         server((500, b"KeyError: 'texts'")) as (url, _),
         pytest.raises(ServerError, match="status 500, \"KeyError: 'texts'\""),
@@ -209,7 +209,7 @@ def test_an_address_that_is_not_there_says_what_should_be(monkeypatch: pytest.Mo
 
 
 def test_a_server_that_stays_down_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "PATIENCE", 0.0)
+    monkeypatch.setattr(posting, "OUTAGE_SECONDS", 0.0)
     with server((200, [])) as (url, _):
         pass
     with pytest.raises(ServerError, match=r"no reward from http://127\.0\.0\.1") as raised:

@@ -25,11 +25,19 @@ from urllib.parse import urlsplit
 
 from redraft.engines.base import Health
 from redraft.engines.llamacpp.child import ChildSettings
+from redraft.engines.retry import backoff
 from redraft.errors import EngineCrash, EngineError, MissingExtra, ModelError
 
 STDERR_KEPT = 4096
 _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 CLOSE_SECONDS = 5.0
+
+
+TRIES = 5
+"""Crashes in a row after which to give up."""
+
+PAUSE = 0.5
+"""Most seconds before the second restart in a row. The first comes at once, and later ones after more."""
 
 
 class ChildRefusal(Exception):
@@ -45,7 +53,7 @@ class Child:
     """A running model process. Make one with `start`.
 
     Attributes:
-        mourning: Held while another process is started in place of this one, which died.
+        replacing: Held while another process is started in place of this one, which died.
     """
 
     def __init__(self, model: Path, process: subprocess.Popen[bytes], key: str) -> None:
@@ -54,7 +62,7 @@ class Child:
         self._key = key
         self._host, self._port = "", 0
         self._closed = False
-        self.mourning = asyncio.Lock()
+        self.replacing = asyncio.Lock()
         self._stderr = bytearray()
         self._drain = threading.Thread(target=self._keep_stderr, daemon=True)
         self._drain.start()
@@ -253,15 +261,13 @@ def _error_of(raw: bytes) -> dict[str, Any]:
 
 _log = logging.getLogger(__name__)
 
-TRIES = 5
-"""Crashes in a row after which to give up."""
-
-PAUSE, LONGEST_PAUSE = 0.5, 15.0
-"""Seconds before the second restart in a row, doubled each time, and at most."""
-
 
 class KeptChild:
     """A model process, and the next one when it dies.
+
+    The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row the
+    error is raised; from then on a call tries one more start, and calls during the pause after that fail at
+    once. What to do with the text that came before is decided in `engine`.
 
     Args:
         child: The first process.
@@ -289,10 +295,9 @@ class KeptChild:
         """Whether it was given up, and may not be started yet."""
         return self._crashes >= TRIES and time.monotonic() < self._not_before
 
-    @property
     def _pause(self) -> float:
-        """Seconds between the last crash and the next start."""
-        return min(PAUSE * 2.0 ** min(self._crashes - 2, 10), LONGEST_PAUSE) if self._crashes > 1 else 0.0
+        """Return the seconds between the last crash and the next start."""
+        return backoff(self._crashes - 1, PAUSE) if self._crashes > 1 else 0.0
 
     def worked(self) -> None:
         """Record that the process generated a token."""
@@ -300,6 +305,8 @@ class KeptChild:
 
     async def replace(self, dead: Child, crash: EngineCrash, crashes: int) -> None:
         """Start a process in place of one that died, unless another call has done so.
+
+        If this call is cancelled, the start goes on: it may take minutes.
 
         Args:
             dead: The process that died.
@@ -313,50 +320,49 @@ class KeptChild:
         if crashes >= TRIES:
             self._crashes = max(crashes, self._crashes)
             raise self._given_up(crash)
-        async with dead.mourning:
-            if self.child is dead:
-                await self._started(crash)
-
-    async def _started(self, crash: EngineCrash) -> None:
-        """Wait for another process. If this call is cancelled, the start goes on: it may take minutes."""
-        if self._starting is None or self._starting.done():
-            self._starting = asyncio.ensure_future(self._start(crash))
-            self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.wait({self._starting})
-        if self._starting.cancelled():  # the engine was closed
-            raise crash
-        self._starting.result()
+        async with dead.replacing:
+            if self.child is not dead:
+                return
+            if self._starting is None or self._starting.done():
+                self._starting = asyncio.ensure_future(self._start(crash))
+                self._starting.add_done_callback(lambda task: task.cancelled() or task.exception())
+            await asyncio.wait({self._starting})
+            if self._starting.cancelled():  # the engine was closed
+                raise crash
+            self._starting.result()
 
     async def _start(self, error: EngineError) -> None:
         while not self._closed:
-            self._trouble = _brief(error)
+            self._trouble = error.message.splitlines()[0]
             if self._resting:
-                raise _in_a_row(error, self._crashes)
+                raise self._in_a_row(error)
             self._crashes += 1
-            pause = self._pause if self._crashes <= TRIES else 0
-            _log.warning("%s It is started again%s.", self._trouble, f" in {pause:g} s" if pause else "")
+            pause = self._pause() if self._crashes <= TRIES else 0
+            _log.warning("%s It is started again%s.", self._trouble, f" in {pause:.1g} s" if pause else "")
             await asyncio.sleep(pause)
-            self._not_before = time.monotonic() + self._pause
+            self._not_before = time.monotonic() + self._pause()
             try:
-                await self._put(await Child.start(self._settings))
+                dead, self.child = self.child, await Child.start(self._settings)
             except EngineError as again:
                 error = again
                 if self._crashes >= TRIES:
                     raise self._given_up(error) from None
             else:
+                self._restarts, self._trouble = self._restarts + 1, ""
+                await asyncio.to_thread(dead.bury)
                 return
         raise error
 
     def _given_up(self, error: EngineError) -> EngineError:
         """Return the error for calls until the next start is allowed."""
-        self._trouble = _brief(error)
-        self._not_before = time.monotonic() + self._pause
-        return _in_a_row(error, self._crashes)
+        self._trouble = error.message.splitlines()[0]
+        self._not_before = time.monotonic() + self._pause()
+        return self._in_a_row(error)
 
-    async def _put(self, child: Child) -> None:
-        dead, self.child = self.child, child
-        self._restarts, self._trouble = self._restarts + 1, ""
-        await asyncio.to_thread(dead.bury)
+    def _in_a_row(self, error: EngineError) -> EngineError:
+        first, *output = error.message.splitlines()
+        message = "\n".join([f"{first.removesuffix('.')}, {self._crashes} times in a row.", *output])
+        return type(error)(message, hint=error.hint)
 
     async def aclose(self) -> None:
         """End the process. May be called twice."""
@@ -365,14 +371,3 @@ class KeptChild:
             self._starting.cancel()
             await asyncio.wait({self._starting})
         await self.child.aclose()
-
-
-def _brief(error: EngineError) -> str:
-    return error.message.splitlines()[0]
-
-
-def _in_a_row(error: EngineError, crashes: int) -> EngineError:
-    """Return the error for a process that crashes again and again."""
-    first, *output = error.message.splitlines()
-    message = "\n".join([f"{first.removesuffix('.')}, {crashes} times in a row.", *output])
-    return type(error)(message, hint=error.hint)

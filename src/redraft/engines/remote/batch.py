@@ -30,9 +30,9 @@ from typing import Any
 import httpx
 
 from redraft.config import Key
-from redraft.engines.remote.patience import LONGEST_BACKOFF, Patience
-from redraft.engines.remote.server import Refusal, Server, Upload
+from redraft.engines.remote.server import MISSING, Refusal, Server
 from redraft.engines.remote.wire import Body, Complaint, read_chunk, read_complaint
+from redraft.engines.retry import Patience, backoff
 from redraft.errors import EngineError, OutputError, ServerError, UsageError
 from redraft.jobs.journal import Journal, raw_key
 from redraft.jobs.limits import STOPPED
@@ -60,7 +60,6 @@ _AT_ONCE = 500
 _TOO_MUCH = re.compile("limit|too_(many|large)")
 """Codes of a batch that fails because of its size, such as OpenAI's `token_limit_exceeded`."""
 
-_NOT_THERE = (404, 405, 501)
 _DONE = ("completed", "failed")
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
 _NONE: Mapping[str, str] = {}
@@ -279,11 +278,10 @@ class BatchServer(Server):
         return wave
 
     async def _send(self, wave: Mapping[str, _Request]) -> Sent:
-        content = b"".join(request.line for request in wave.values())
         path = next(iter(wave.values())).path
         self._sent.update(wave)
-        upload = Upload("requests.jsonl", content, {"purpose": "batch"})
-        uploaded = await self._record("POST", "/files", upload)
+        content = b"".join(request.line for request in wave.values())
+        uploaded = await self._record("POST", "/files", {"purpose": "batch"}, file=content)
         sent = self._batches.file.uploaded(str(uploaded["id"]), self.url, list(wave))
         return self._batches.file.created(sent, await self._created(sent, path))
 
@@ -291,7 +289,7 @@ class BatchServer(Server):
         """Create a batch, and return its id. After a failure it may be there all the same: look first."""
         body = {"input_file_id": sent.file, "endpoint": f"/v1{path}", "completion_window": "24h"}
         failed: EngineError
-        for attempt in range(self.patience.tries):
+        for attempt in range(1, self.patience.tries + 1):
             try:
                 reply = await self.fetch("POST", f"{self.url}/batches", body, patient=False)
             except EngineError as error:
@@ -303,7 +301,7 @@ class BatchServer(Server):
                 if not reply.may_pass:
                     self._batches.file.ended(sent, "refused")
                     raise failed
-            await asyncio.sleep(min(self.patience.backoff * 2**attempt, LONGEST_BACKOFF))
+            await asyncio.sleep(backoff(attempt, self.patience.backoff))
             if found := await self._looked_up(sent):
                 return found
         raise failed
@@ -314,10 +312,10 @@ class BatchServer(Server):
         while True:
             found = await self.fetch("GET", f"{self.url}/batches?limit=100{after}")
             if isinstance(found, Refusal):
-                if found.status in _NOT_THERE:
+                if found.status in MISSING:
                     return ""
                 raise self._error_of(found, "/batches")
-            listed = _objects(self._checked(found, "/batches", "data")["data"])
+            listed = _objects(self._checked(found, "/batches", "data", list)["data"])
             for batch in listed:
                 if batch.get("input_file_id") == sent.file:
                     return str(batch["id"])
@@ -367,8 +365,6 @@ class BatchServer(Server):
         while True:
             path = f"/batches/{sent.batch}"
             batch = await self._record("GET", path, needs="status")
-            if not isinstance(batch["status"], str):
-                raise self._unreadable(batch, path, "status")
             counts = [each.get(n) for each in _objects([batch.get("request_counts")]) for n in _DONE]
             done = sum(count for count in counts if isinstance(count, int))
             text = f"{done:,} of {len(sent.requests):,} done, {sent.batch} {batch['status']}"
@@ -396,7 +392,11 @@ class BatchServer(Server):
             self._store(lines)
 
     def _store(self, lines: Iterable[Any]) -> None:
-        found = {line["custom_id"]: _result(line) for line in lines if _id_of(line) in self._sent}
+        found = {
+            line["custom_id"]: _result(line)
+            for line in lines
+            if isinstance(line, dict) and str(line.get("custom_id")) in self._sent
+        }
         final = {raw_key(call_id): body for call_id, body in found.items() if _is_final(body)}
         self._batches.journal.put(final)
         for call_id, body in found.items():
@@ -415,10 +415,16 @@ class BatchServer(Server):
             return
         del self._requests[call_id]
         if isinstance(found, Refusal) and not found.status:
-            request.reply.set_exception(self._given_up(found, request.tries))
+            message = f"{self.host} gave no reply in {request.tries} batches"
+            request.reply.set_exception(
+                ServerError(
+                    f"{message}: {self.clean(found.complaint.message)}",
+                    hint="Send fewer requests at once: --parallel N. Or leave out --batch.",
+                )
+            )
         else:
-            tries = request.tries
-            request.reply.set_result(replace(found, tries=tries) if isinstance(found, Refusal) else found)
+            of_tries = replace(found, tries=request.tries) if isinstance(found, Refusal) else found
+            request.reply.set_result(of_tries)
 
     def _end(self, sent: Sent, how: str) -> None:
         """Record the end of a batch. Requests without a reply are sent again."""
@@ -428,7 +434,9 @@ class BatchServer(Server):
                 self._give(call_id, Refusal(0, Complaint(f"{sent.batch} is {how}")))
         self.patience.tell(self._batches.line(sent, ""))
 
-    async def _record(self, method: str, path: str, body: Any = None, needs: str = "id") -> Body:
+    async def _record(
+        self, method: str, path: str, body: Body | None = None, needs: str = "id", file: bytes = b""
+    ) -> Body:
         """Return a JSON object of the server with a field that is needed.
 
         A reply that cannot be read is asked for again where that changes nothing.
@@ -436,32 +444,28 @@ class BatchServer(Server):
         tries = self.patience.tries if method == "GET" else 1
         for attempt in range(1, tries + 1):
             try:
-                found = await self.fetch(method, self.url + path, body)
+                found = await self.fetch(method, self.url + path, body, file=file)
             except EngineError as error:
                 if not error.passing or attempt == tries:
                     raise
-                await asyncio.sleep(min(self.patience.backoff * 2**attempt, LONGEST_BACKOFF))
+                await asyncio.sleep(backoff(attempt, self.patience.backoff))
             else:
                 break
         if isinstance(found, Refusal):
             raise self._error_of(found, path)
-        self.pace.served()
+        self.retry.served()
         return self._checked(found, path, needs)
 
-    def _checked(self, found: Any, path: str, needs: str = "id") -> Body:
-        if isinstance(found, dict) and needs in found:
+    def _checked(self, found: Any, path: str, needs: str = "id", kind: type = str) -> Body:
+        if isinstance(found, dict) and isinstance(found.get(needs), kind):
             return found
-        raise self._unreadable(found, path, needs)
-
-    def _unreadable(self, found: Any, path: str, needs: str) -> ServerError:
-        return ServerError(
-            f"{self.host} answered {path} with JSON without a usable {needs!r}: {self.clean(str(found))[:80]}"
-        )
+        answered = f"{self.host} answered {path} with JSON without a usable {needs!r}"
+        raise ServerError(f"{answered}: {self.clean(str(found))[:80]}")
 
     def _error_of(self, refusal: Refusal, path: str) -> EngineError:
         """Return the error for a refusal of files or batches."""
         reason = self.clean(refusal.complaint.message)
-        if refusal.status in _NOT_THERE and path in ("/files", "/batches"):
+        if refusal.status in MISSING and path in ("/files", "/batches"):
             return ServerError(
                 f"{self.url} has no batches: {path} does not exist ({refusal.status}): {reason}",
                 hint="Leave out --batch: the same requests are sent one by one.",
@@ -496,13 +500,6 @@ class BatchServer(Server):
         ]
         more = f"; and {len(said) - 3} more" if said[3:] else ""
         return self.clean("; ".join(said[:3]) + more).rstrip(".") + "." if said else "it does not say why."
-
-    def _given_up(self, lost: Refusal, tries: int) -> ServerError:
-        reason = self.clean(lost.complaint.message)
-        return ServerError(
-            f"{self.host} gave no reply in {tries} batches: {reason}",
-            hint="Send fewer requests at once: --parallel N. Or leave out --batch.",
-        )
 
 
 def _is_too_large(errors: Sequence[Body]) -> bool:
@@ -539,10 +536,6 @@ def _response(body: Body) -> httpx.Response:
 def _objects(value: Any) -> list[Body]:
     """Return the JSON objects in a list of the server."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _id_of(line: Any) -> str:
-    return str(line.get("custom_id")) if isinstance(line, dict) else ""
 
 
 def _result(line: Body) -> Body | Refusal:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Generator
+from functools import cache
+from ssl import SSLContext
 from types import ModuleType
 from typing import Any, cast
 
@@ -37,7 +39,7 @@ class Lanes:
     """
 
     def __init__(self, **settings: Any) -> None:
-        self._settings: dict[str, Any] = {"verify": httpx.create_ssl_context(), **settings}
+        self._settings: dict[str, Any] = {"verify": _certificates(), **settings}
         self._free: list[httpx.AsyncClient] = []
         self._all: list[httpx.AsyncClient] = []
         self.closed = False
@@ -83,6 +85,12 @@ class Lanes:
         lane = httpx.AsyncClient(**self._settings)
         self._all.append(lane)
         return lane
+
+
+@cache
+def _certificates() -> SSLContext:
+    """Return what connections are checked with. They take longer to read than a small request."""
+    return httpx.create_ssl_context()
 
 
 class KeyRing:

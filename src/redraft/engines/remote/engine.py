@@ -34,8 +34,7 @@ from redraft.engines.base import (
 )
 from redraft.engines.price import Price
 from redraft.engines.remote.listing import choose, has, models, root
-from redraft.engines.remote.patience import Patience
-from redraft.engines.remote.server import ADDRESS_HINT, Refusal, Server
+from redraft.engines.remote.server import ADDRESS_HINT, MISSING, Refusal, Server
 from redraft.engines.remote.sse import Halves
 from redraft.engines.remote.wire import (
     Body,
@@ -53,13 +52,13 @@ from redraft.engines.remote.wire import (
     read_complaint,
     tool_calls,
 )
+from redraft.engines.retry import Patience, backoff
 from redraft.engines.schemas import UNBOUND, SchemaWatch, with_plain_patterns
 from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
 
 _log = logging.getLogger(__name__)
 
 _CHAT, _RAW, _EMBEDDINGS = "/chat/completions", "/completions", "/embeddings"
-_MISSING = (404, 405, 501)
 _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 """Seconds to wait for the counts after the finish reason, and for the connection's end after `[DONE]`."""
 
@@ -68,8 +67,11 @@ Reach = Callable[[str, Key | None, Patience], Server]
 LETTER = 0.2
 """Tokens in a single ASCII character: English has four to five letters a token."""
 
-LONGEST = 16
+LONG_TOKEN = 16
 """Characters of a long token. Few tokens are longer, apart from runs of white space."""
+
+_END = object()
+_SEE_LOG = "The server may have been stopped, or out of memory: see its log."
 
 
 class RemoteEngine:
@@ -221,60 +223,62 @@ class RemoteEngine:
     async def _deltas(self, path: str, body: Body, sampling: Sampling) -> AsyncGenerator[Delta, None]:
         self._check(path, body)
         limit = _limit(body, sampling)
-        reply, halves, allowance = _Reply(), Halves(), Allowance(body.get("max_tokens", inf))
+        reply, halves = _Reply(body, Allowance(body.get("max_tokens", inf))), Halves()
         try:
             async with (
-                self._opened(path, body, sampling) as (response, sent),
+                self._opened(path, body, sampling) as (response, reply.request),
                 aclosing(self._chunks(response, reply)) as chunks,
             ):
-                reply.asked, by_tool = sent, answers_by_tool(sent)
+                reply.taken, by_tool = True, answers_by_tool(reply.request)
                 async for chunk in chunks:
                     if by_tool and chunk.arguments:
                         chunk = replace(chunk, text=chunk.text + chunk.arguments)
-                    if not (chunk.finish or allowance.covers(chunk)):
-                        yield replace(
-                            _counted(reply.used(sent, allowance)),
-                            finish="max_tokens",
-                            completion_tokens=sampling.max_tokens,
-                        )
+                    if not (chunk.finish or reply.allowance.covers(chunk)):
+                        most = sampling.max_tokens
+                        yield replace(reply.counted(), finish="max_tokens", completion_tokens=most)
                         return
                     text = halves.add(chunk.text)
                     if text or chunk.tokens or chunk.logprobs:
                         yield Delta(text, chunk.tokens, logprobs=chunk.logprobs, likeliest=chunk.likeliest)
-            if reply.finish == "error" or not (reply.finish or (reply.done and reply.counts)):
-                how = "gave the answer up" if reply.finish else "broke the stream off"
-                raise self._broken(f"{how} after {reply.characters} characters.")
-            self._server.worked = True
-            if "response_format" in sent:
-                self._schemas.look(
-                    f"{self._server.host}#{self._info.name}", reply.text, reply.finish or "stop"
-                )
-            yield replace(
-                reply.last(sent, min(limit, self._most), self._info.context, allowance),
-                text=halves.end(),
-                aside=self._server.clean(reply.aside),
-                tool_calls=tool_calls(reply.calls) if sampling.tools else (),
-            )
+            yield self._last(reply, halves.end(), min(limit, self._most), sampling)
         except EngineError as error:
-            if reply.asked is not None:  # the server took the request: what it read and wrote is paid for
-                yield _counted(reply.used(reply.asked, allowance))
-            await self._server.pace.after(error)
+            if reply.taken:  # what the server read and wrote is paid for
+                yield reply.counted()
+            if error.passing and isinstance(error, ServerError):  # it may be shutting down: tell it later
+                await asyncio.sleep(backoff(1, self._server.patience.backoff))
             raise
         finally:
             if reply.begun or reply.finish:
                 self._debug("answers", {"text": reply.text, "tool_calls": tool_calls(reply.calls)})
             answered = reply.begun or reply.finish or reply.counts
-            self._server.pace.calls.used(reply.used(body, allowance).total if answered else 0)
-
-    def _broken(self, how: str) -> ServerError:
-        """Return the error of a reply that broke off."""
-        return ServerError(f"{self._server.host} {how}", hint=_SEE_LOG, passing=True)
+            self._server.retry.rate.used(reply.used.total if answered else 0)
 
     def _check(self, path: str, body: Body) -> None:
         if path == _RAW and not self._info.continues:
             raise self._no_raw_text()
         if not isinstance(body.get("prompt", ""), str) and not self._info.token_ids:
             raise self._no_token_ids()
+
+    def _last(self, reply: _Reply, text: str, limit: float, sampling: Sampling) -> Delta:
+        """Return the last delta of a whole reply."""
+        if reply.finish == "error" or not (reply.finish or (reply.done and reply.counts)):
+            how = "gave the answer up" if reply.finish else "broke the stream off"
+            raise self._broken(f"{how} after {len(reply.text)} characters.")
+        self._server.worked = True
+        if "response_format" in reply.request:
+            name = f"{self._server.host}#{self._info.name}"
+            self._schemas.look(name, reply.text, reply.finish or "stop")
+        return replace(
+            reply.counted(),
+            text=text,
+            finish=reply.finish_of(limit, self._info.context),
+            stop_text=reply.stop_text,
+            aside=self._server.clean(reply.aside),
+            tool_calls=tool_calls(reply.calls) if sampling.tools else (),
+        )
+
+    def _broken(self, how: str) -> ServerError:
+        return ServerError(f"{self._server.host} {how}", hint=_SEE_LOG, passing=True)
 
     @asynccontextmanager
     async def _opened(
@@ -285,9 +289,9 @@ class RemoteEngine:
         self._server.hide(extra, headers)
         if self._info.token_ids:
             body = {**body, "return_token_ids": True}
-        schema = repr(sampling.schema)
         if body.get("max_tokens", 0) > self._most:
             body = {**body, "max_tokens": self._most}
+        schema = repr(sampling.schema)
         body = in_dialect(body, self._refused[""] | self._refused.get(schema, set()))
         refusals: list[tuple[Set[str], Refusal, Body]] = []
         while True:
@@ -318,7 +322,10 @@ class RemoteEngine:
             of_schema = bool(gone & {"response_format", "tool_choice"})
             refused = self._refused[schema if of_schema else ""]
             if of_schema and not gone <= refused:  # another call may have been told the same
-                self._say_refused(gone, refusal, by_tool=answers_by_tool(changed))
+                then = "A tool is tried instead" if answers_by_tool(changed) else f"So {UNBOUND}"
+                words = self._server.clean(refusal.complaint.message)[:200].rstrip(" .")
+                fields = " and ".join(sorted(gone))
+                _log.warning("%s refuses %s: %s. %s.", self._server.host, fields, words, then)
             refused |= gone
 
     def _debug(self, what: str, record: Body) -> None:
@@ -326,12 +333,6 @@ class RemoteEngine:
         if _log.isEnabledFor(logging.DEBUG):
             shown = self._server.without_secrets(repr(record))
             _log.debug("%s %s: %s", self._server.host, what, shown)
-
-    def _say_refused(self, gone: Set[str], refusal: Refusal, *, by_tool: bool) -> None:
-        """Log that the server does not take a JSON schema in this form."""
-        then = "A tool is tried instead" if by_tool else f"So {UNBOUND}"
-        words = self._server.clean(refusal.complaint.message)[:200].rstrip(" .")
-        _log.warning("%s refuses %s: %s. %s.", self._server.host, " and ".join(sorted(gone)), words, then)
 
     async def _chunks(self, response: httpx.Response, reply: _Reply) -> AsyncGenerator[Chunk, None]:
         """Yield the chunks of a reply, each within its time limit, and add each to `reply`."""
@@ -379,7 +380,7 @@ class RemoteEngine:
         about_chat = "chat/completions" in complaint.message
         if refusal.status == 404 and complaint.about_model and not about_chat:
             return await self._no_model(refusal)
-        if path == _RAW and refusal.status in _MISSING:
+        if path == _RAW and refusal.status in MISSING:
             self._info = replace(self._info, continues=False)
             return self._no_raw_text()
         return self._server.error(refusal, path)
@@ -417,15 +418,12 @@ class RemoteEngine:
 
     def _silence(self, reply: _Reply) -> EngineTimeout:
         patience = self._server.patience
+        limit = patience.first_token
+        hint = "It may be loading the model, or busy: see its log, and try again."
+        sent = f"no first token within {limit:g} s"
         if reply.begun:
             limit, hint = patience.between_tokens, "It may hang: see its log."
-            sent = f"no token for {limit:g} s, after {reply.characters} characters"
-        else:
-            limit, hint = (
-                patience.first_token,
-                "It may be loading the model, or busy: see its log, and try again.",
-            )
-            sent = f"no first token within {limit:g} s"
+            sent = f"no token for {limit:g} s, after {len(reply.text)} characters"
         message = f"{self._server.host} sent {sent}."
         return EngineTimeout(message, hint=hint, passing=limit < patience.outage)
 
@@ -490,18 +488,16 @@ def tokens_in(chunk: Chunk) -> float:
         return len(chunk.tokens)
     if len(chunk.text) == 1 and chunk.text.isascii():
         return LETTER
-    return max(1, len(chunk.text) // LONGEST)
-
-
-_END = object()
-_SEE_LOG = "The server may have been stopped, or out of memory: see its log."
+    return max(1, len(chunk.text) // LONG_TOKEN)
 
 
 @dataclass
 class _Reply:
-    """A reply as far as it has come. `asked` is the request, once the server has taken it."""
+    """A reply as far as it has come. `taken`: the server has taken the request."""
 
-    asked: Body | None = None
+    request: Body
+    allowance: Allowance
+    taken: bool = False
     text: str = ""
     begun: bool = False
     thought: bool = False
@@ -526,11 +522,6 @@ class _Reply:
         self.counts = chunk.counts or self.counts
 
     @property
-    def characters(self) -> int:
-        """Length of the text so far."""
-        return len(self.text)
-
-    @property
     def aside(self) -> str:
         """Describe content other than text."""
         parts = [f"a call of the tool {name!r}" for name in (piece.name for piece in self.calls) if name]
@@ -538,33 +529,34 @@ class _Reply:
         parts += ["nothing, because of the server's content filter"] if self.finish == "filtered" else []
         return ", ".join(parts or (["thoughts alone"] if self.thought else []))
 
-    def used(self, sent: Body, allowance: Allowance) -> TokenCounts:
-        """Return the server's counts, or an estimate if it sent none."""
-        return self.counts or estimated_counts(sent, self.size, allowance.used)
+    @property
+    def used(self) -> TokenCounts:
+        """The server's counts, or an estimate if it sent none."""
+        return self.counts or estimated_counts(self.request, self.size, self.allowance.used)
 
-    def last(self, sent: Body, limit: float, context: int | None, allowance: Allowance) -> Delta:
-        """Return the last delta. A reply that ended at a length below the limit filled the context.
+    def counted(self) -> Delta:
+        """Return a delta with the counts alone."""
+        used = self.used
+        return Delta(
+            prompt_tokens=used.prompt,
+            cached_tokens=used.cached,
+            completion_tokens=used.completion,
+            estimated=used.estimated,
+        )
+
+    def finish_of(self, limit: float, context: int | None) -> Finish:
+        """Return the finish reason. A reply that ended at a length below the limit filled the context.
 
         Without a limit of the request, it may also have ended at one that the server has.
         """
+        if self.finish != "max_tokens":
+            return self.finish or "stop"
         counts = self.counts
-        finish = self.finish or "stop"
-        length = counts.completion if counts else length_of(sent)
+        length = counts.completion if counts else length_of(self.request)
         full = length is not None and length < limit
         if limit == inf:
             full = counts is not None and context is not None and counts.total >= context
-        if finish == "max_tokens" and full:
-            finish = "context"
-        return replace(_counted(self.used(sent, allowance)), finish=finish, stop_text=self.stop_text)
-
-
-def _counted(counts: TokenCounts) -> Delta:
-    return Delta(
-        prompt_tokens=counts.prompt,
-        cached_tokens=counts.cached,
-        completion_tokens=counts.completion,
-        estimated=counts.estimated,
-    )
+        return "context" if full else "max_tokens"
 
 
 def _finite(number: float) -> float:

@@ -1,7 +1,7 @@
 """HTTP with one server: address and key, retries, time-outs, and errors that say what to do.
 
-`wire` knows what the JSON means, and `patience` how long to wait. Redirects are not followed, because a key
-must not travel to another host. A request is repeated only before any of its reply was read, so that text
+`wire` knows what the JSON means, and `engines.retry` how long to wait. Redirects are not followed, because a
+key must not travel to another host. A request is repeated only before any of its reply was read, so that text
 that was shown is never generated twice.
 """
 
@@ -13,7 +13,7 @@ import json
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -26,9 +26,9 @@ import httpx
 
 from redraft.config import Key, config_path, key_variable
 from redraft.engines.remote.connections import Bearer, KeyRing, Lanes
-from redraft.engines.remote.patience import Failure, Patience, RequestPace
 from redraft.engines.remote.sse import EventParser, whole
 from redraft.engines.remote.wire import Body, Complaint, read_complaint
+from redraft.engines.retry import Failure, Patience, Retry
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 from redraft.jobs.causes import FILTER
 
@@ -36,6 +36,9 @@ _log = logging.getLogger(__name__)
 
 RETRIED = frozenset({429, 500, 502, 503, 504})
 """Statuses worth another try (reference/engines_serving.md)."""
+
+MISSING = (404, 405, 501)
+"""Statuses of a path that a server does not have."""
 
 SECRET = 8
 """Fewest characters of a secret. Shorter keys are placeholders, such as EMPTY."""
@@ -49,6 +52,15 @@ SLOWEST = 1e6
 _NONE: Mapping[str, str] = {}
 ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."
 _DOWN_HINT = "Start the server, or correct host and port in --model."
+_LOG_HINT = "See the log of the server."
+_UNREADABLE_HINT = "It may pass: try again. If it does not, see the log of the server, or of a proxy."
+_SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you gave it."
+_LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
+
+_PINGS = re.compile(rb"(:[^\r\n]*|\s)*+")
+"""Comments of server-sent events, by which a server that is busy keeps the connection open."""
+
+_BAD = object()
 
 
 @dataclass(frozen=True)
@@ -77,11 +89,6 @@ class Refusal:
         return self.status == HTTPStatus.UNAUTHORIZED or (self.status == 400 and self.complaint.about_key)
 
     @property
-    def of_one_key(self) -> bool:
-        """Whether another key may be taken: this one is refused, or its account is empty."""
-        return self.of_key or self.of_account
-
-    @property
     def of_account(self) -> bool:
         """Whether the account is empty. OpenAI says so with the status of a rate limit, which would pass."""
         return self.status == HTTPStatus.PAYMENT_REQUIRED or "insufficient_quota" in self.complaint.code
@@ -92,15 +99,6 @@ class Refusal:
         return self.status in RETRIED and not self.of_account
 
 
-@dataclass(frozen=True)
-class Upload:
-    """A file to post as `multipart/form-data`, with more fields of the form."""
-
-    name: str
-    content: bytes
-    fields: Mapping[str, str]
-
-
 class Server:
     """One server that speaks JSON over HTTP/1.1.
 
@@ -108,7 +106,7 @@ class Server:
         url: Its base address, such as `http://localhost:8000/v1`.
         host: Host and port, for messages.
         patience: Time-outs and retries.
-        pace: The schedule of requests.
+        retry: Decides when requests are made, and made again.
         worked: Whether it has given a whole reply. One that is unreadable may then be a fault that passes.
         find_key: Looks the key up again after the last one was refused: the user may have set another.
     """
@@ -128,9 +126,9 @@ class Server:
         self._hidden: dict[str, None] = {}  # the latest last
         self._reached = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        _check_address(self.url)
+        check_address(self.url)
         self.host = urlsplit(self.url).netloc
-        self.pace = RequestPace(patience, self.host)
+        self.retry = Retry(patience, self.host)
         if key:
             _check_key(self.url, key)
         self._lanes = Lanes(
@@ -148,7 +146,11 @@ class Server:
 
     @asynccontextmanager
     async def asked(
-        self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
+        self,
+        path: str,
+        body: Body,
+        headers: Mapping[str, str] = _NONE,
+        call_id: str = "",  # noqa: ARG002  (as below)
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
 
@@ -166,30 +168,41 @@ class Server:
             ServerError: No server answers.
             EngineTimeout: The server takes no connection, or sends no headers within `first_token`.
         """
-        del call_id
-        reply = await self._settled("POST", self.url + path, body, self.patience.first_token, headers=headers)
+        request = {"method": "POST", "url": self.url + path, "json": body, "headers": headers}
+        reply = await self._settled(request, self.patience.first_token)
         if isinstance(reply, Refusal):
             yield reply
             return
-        self.pace.served()
+        self.retry.served()
         try:
             yield reply
         finally:
             await self._close(reply)
 
     async def fetch(
-        self, method: str, address: str, body: Body | Upload | None = None, *, patient: bool = True
+        self, method: str, address: str, body: Body | None = None, *, file: bytes = b"", patient: bool = True
     ) -> Any:
-        """Return the JSON of a small reply or a `Refusal`; retry if `patient`. Raises as `asked` does."""
+        """Return the JSON of a small reply or a `Refusal`. Raises as `asked` does.
+
+        Args:
+            method: GET or POST.
+            address: The whole address.
+            body: The JSON to send.
+            file: JSON lines to post as a form instead, with the fields of `body`.
+            patient: Retry.
+        """
+        request: dict[str, Any] = {"method": method, "url": address, "json": body}
         limit = self.patience.between_tokens
-        if isinstance(body, Upload):
-            limit = max(self.patience.first_token, len(body.content) / SLOWEST)
-        reply = await self._settled(method, address, body, limit, patient=patient)
+        if file:
+            files = {"file": ("requests.jsonl", file, "application/jsonl")}
+            request = {"method": method, "url": address, "data": body, "files": files}
+            limit = max(self.patience.first_token, len(file) / SLOWEST)
+        reply = await self._settled(request, limit, patient=patient)
         if isinstance(reply, Refusal):
             return reply
         try:
             async with asyncio.timeout(limit):
-                found = self._read_record(await self._read(reply))
+                found = self._read_json(await self._read(reply))
         except TimeoutError:
             message = f"{self.host} did not finish its reply within {limit:g} s."
             raise EngineTimeout(message, hint=_SILENT_HINT) from None
@@ -209,7 +222,7 @@ class Server:
         """
         seen = 0
         for _ in range(self.patience.tries):
-            reply = await self._settled("GET", self.url + path, None, self.patience.first_token)
+            reply = await self._settled({"method": "GET", "url": self.url + path}, self.patience.first_token)
             if isinstance(reply, Refusal):
                 raise self.error(reply, path)
             number = 0
@@ -218,7 +231,11 @@ class Server:
                     number += 1
                     if number > seen:
                         seen = number
-                        yield self._line(line, f"line {number:,} of {path}")
+                        record = _from_json(line)
+                        if record is _BAD:
+                            what = f"line {number:,} of {path} is cut off or damaged"
+                            raise ServerError(f"{self.host}: {what}: {self._start(line)!r}")
+                        yield record
             except (httpx.RequestError, TimeoutError) as error:
                 reason = self.clean(str(error)) or "it is silent"
             else:
@@ -226,13 +243,6 @@ class Server:
             finally:
                 await self._close(reply)
         raise ServerError(f"{self.host} broke off {path} after {seen:,} lines: {reason}", passing=True)
-
-    def _line(self, line: bytes, name: str) -> Any:
-        record = _from_json(line)
-        if record is _BAD:
-            shown = self.clean(line.decode(errors="replace"))[:80]
-            raise ServerError(f"{self.host}: {name} is cut off or damaged: {shown!r}")
-        return record
 
     async def _split(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
         """Yield whole lines. Only a line feed ends one: JSON may hold the others that `splitlines` knows."""
@@ -258,33 +268,41 @@ class Server:
         """
         kind = response.headers.get("content-type", "")
         if "json" in kind:
-            yield self._read_record(await self._read(response))
+            yield self._read_json(await self._read(response))
             return
         parser, start, empty = EventParser(), b"", True
-        async for piece in self._pieces(response):
-            start = (start + piece)[:4096] if empty else b""
-            for data in parser.feed(piece):
-                empty = False
-                yield None if data.strip() == "[DONE]" else self._read_record(data, kind)
+        with suppress(httpx.RequestError):
+            async for piece in response.aiter_bytes():
+                start = (start + piece)[:4096] if empty else b""
+                for data in parser.feed(piece):
+                    empty = False
+                    known = "event-stream" in kind
+                    yield None if data.strip() == "[DONE]" else self._read_json(data, known=known)
         for data in parser.close():
             empty = False
             record = None if data.strip() == "[DONE]" else _from_json(data)
             if record is not _BAD:  # a bad one was cut off, and then the finish reason is missing too
                 yield record
         if empty and not _PINGS.fullmatch(start):
-            raise self.unreadable(self._not_json(start.decode(errors="replace")))
+            raise self._not_json(start)
 
-    def _read_record(self, data: str | bytes, kind: str = "") -> Any:
-        try:
-            return self._decoded(data)
-        except ServerError as error:
-            raise self.unreadable(error, known="event-stream" in kind) from None
+    def _read_json(self, data: str | bytes, *, known: bool = False) -> Any:
+        if (record := _from_json(data)) is _BAD:
+            raise self._not_json(data, known=known)
+        return record
+
+    def _not_json(self, data: str | bytes, *, known: bool = False) -> ServerError:
+        message = f"{self.host} did not answer with JSON: {self._start(data)!r}"
+        return self.unreadable(ServerError(message, hint=ADDRESS_HINT), known=known)
 
     def unreadable(self, error: ServerError, *, known: bool = False) -> ServerError:
         """Return the error for a reply that cannot be read: it may pass if the server is known to work."""
         if known or self.worked:
             error.passing, error.hint = True, _UNREADABLE_HINT
         return error
+
+    def _start(self, data: str | bytes) -> str:
+        return self.clean(data if isinstance(data, str) else data.decode(errors="replace"))[:80]
 
     def clean(self, text: str) -> str:
         """Prepare a text of the server for a message: one short line, without the key."""
@@ -313,122 +331,95 @@ class Server:
 
     def error(self, refusal: Refusal, path: str) -> EngineError:
         """Return the error for a refusal of this path."""
-        status, reason = refusal.status, self.clean(refusal.complaint.message)
+        status, host, hint = refusal.status, self.host, None
+        reason = self.clean(refusal.complaint.message)
+        key = f"{self._keys.left} from {self._key.source}" if self._key else ""
+        said = f"{host} refuses the request ({status}): {reason}"
         if refusal.of_key:
-            return self._key_error(status, reason)
-        if refusal.of_account:
-            return self._account_error(status, reason)
-        if status in RETRIED:
-            return self._busy_error(refusal, reason)
-        if 300 <= status < 400:
-            return ServerError(
-                f"{self.url} redirects ({status}) to {refusal.location}. redraft does not follow redirects.",
-                hint="Name the new address in --model.",
-                status=status,
+            hint = f'export {key_variable(host)}=…, or under [keys] of {config_path()}: "{host}" = "env:NAME"'
+            verb = f"refuses {key}" if key else "asks for a key"
+            if status == HTTPStatus.FORBIDDEN:
+                verb = f"gives {key} no access" if key else "gives no access"
+                hint = f"Use a model or a key that has access: {hint}"
+            said = f"{host} {verb} ({status}): {reason}"
+        elif refusal.of_account:
+            said = f"{host}: the account {f'of {key} ' if key else ''}is empty ({status}): {reason}"
+            status = HTTPStatus.PAYMENT_REQUIRED
+            hint = "Add credit, raise the account's own limit, or use another key."
+        elif status in RETRIED:
+            limits = status == HTTPStatus.TOO_MANY_REQUESTS
+            tries = f", {refusal.tries} times" if refusal.tries > 1 else ""
+            said = f"{host} {'limits requests' if limits else 'fails'} ({status}{tries}): {reason}"
+            if after := refusal.retry_after:
+                said += (
+                    f"{'' if reason.endswith(('.', '!', '?', '…')) else '.'} It asks to wait {after:.10g} s."
+                )
+            hint = _LIMIT_HINT if limits else _LOG_HINT
+        elif 300 <= status < 400:
+            said = (
+                f"{self.url} redirects ({status}) to {refusal.location}. redraft does not follow redirects."
             )
-        if status in (404, 405, 501):
-            return ServerError(
-                f"{self.url}{path} does not exist ({status}): {reason}",
-                hint=ADDRESS_HINT,
-                status=status,
-            )
-        return ServerError(f"{self.host} refuses the request ({status}): {reason}", status=status)
-
-    def _key_error(self, status: int, reason: str) -> ServerError:
-        variable = key_variable(self.host)
-        hint = f'export {variable}=…, or under [keys] of {config_path()}: "{self.host}" = "env:NAME"'
-        if status == HTTPStatus.FORBIDDEN:
-            verb = f"gives {self._last_key} no access" if self._key else "gives no access"
-            hint = f"Use a model or a key that has access: {hint}"
-        else:
-            verb = f"refuses {self._last_key}" if self._key else "asks for a key"
-        return ServerError(f"{self.host} {verb} ({status}): {reason}", hint=hint, status=status)
-
-    @property
-    def _last_key(self) -> str:
-        """The key after which none is left to try, in words."""
-        assert self._key  # noqa: S101  (it has one)
-        return f"{self._keys.left} from {self._key.source}"
-
-    def _account_error(self, status: int, reason: str) -> ServerError:
-        whose = f"of {self._last_key} " if self._key else ""
-        return ServerError(
-            f"{self.host}: the account {whose}is empty ({status}): {reason}",
-            hint="Add credit, raise the account's own limit, or use another key.",
-            status=HTTPStatus.PAYMENT_REQUIRED,
-        )
-
-    def _busy_error(self, refusal: Refusal, reason: str) -> ServerError:
-        verb = "limits requests" if refusal.status == HTTPStatus.TOO_MANY_REQUESTS else "fails"
-        tries = f", {refusal.tries} times" if refusal.tries > 1 else ""
-        after = refusal.retry_after
-        asks = f"{'' if reason.endswith(_ENDS) else '.'} It asks to wait {after:.10g} s." if after else ""
-        hint = _LIMIT_HINT if verb == "limits requests" else _LOG_HINT
-        error = ServerError(
-            f"{self.host} {verb} ({refusal.status}{tries}): {reason}{asks}", hint=hint, status=refusal.status
-        )
-        error.retry_after = after
+            hint = "Name the new address in --model."
+        elif status in MISSING:
+            said, hint = f"{self.url}{path} does not exist ({status}): {reason}", ADDRESS_HINT
+        error = ServerError(said, hint=hint, status=status)
+        error.retry_after = refusal.retry_after if status in RETRIED else None
         return error
 
     async def _settled(
-        self,
-        method: str,
-        address: str,
-        body: Body | Upload | None,
-        limit: float,
-        *,
-        headers: Mapping[str, str] = _NONE,
-        patient: bool = True,
+        self, request: Mapping[str, Any], limit: float, *, patient: bool = True
     ) -> httpx.Response | Refusal:
-        self._check_loop()
-        began = asyncio.get_running_loop().time()
+        """Send a request, given as the arguments of httpx, with retries. The limit is for its headers."""
+        self._loop = self._loop or asyncio.get_running_loop()
+        if self._loop is not asyncio.get_running_loop():  # connections belong to the one that opened them
+            raise EngineError(
+                f"the engine of {self.url} was used in another event loop before.",
+                hint="Open and use an engine in one event loop: one asyncio.run(…) around all of it.",
+            )
+        began = self._loop.time()
         for attempt in count(1):
-            silence, asked = 0.0, asyncio.get_running_loop().time()
+            silence, asked = 0.0, self._loop.time()
+            reply: httpx.Response | Refusal | EngineError
             try:
-                reply = await self._with_a_key(method, address, body, headers, limit)
+                reply = await self._with_a_key(request, limit)
             except TimeoutError:
                 silence = limit
                 reply = EngineTimeout(f"{self.host} sent nothing within {limit:g} s.", hint=_SILENT_HINT)
             if isinstance(reply, httpx.Response):
                 return reply
             failure = self._failure(reply, Failure(None, None, attempt, began, asked, silence))
-            if failure is None or not patient or not await self.pace.waited(failure):
+            if failure is None or not patient or not await self.retry.waited(failure):
                 if isinstance(reply, EngineError):
                     raise reply
                 return replace(reply, tries=attempt)
         raise AssertionError("the tries came to an end")
 
-    def _check_loop(self) -> None:
-        """Raise if connections would be used in another event loop than the one that opened them."""
-        self._loop = self._loop or asyncio.get_running_loop()
-        if self._loop is not asyncio.get_running_loop():
-            raise EngineError(
-                f"the engine of {self.url} was used in another event loop before.",
-                hint="Open and use an engine in one event loop: one asyncio.run(…) around all of it.",
-            )
-
     async def _with_a_key(
-        self, method: str, address: str, body: Body | Upload | None, headers: Mapping[str, str], limit: float
+        self, request: Mapping[str, Any], limit: float
     ) -> httpx.Response | Refusal | EngineError:
         """Try once, with the key whose turn it is; where that is refused, with the others too."""
         while True:
-            turn = await self.pace.calls.turn(_most_tokens(body))
+            turn = await self.retry.rate.turn(_most_tokens(request.get("json")))
             key, reply = self._keys.next(), None
             try:
-                reply = await self._once(method, address, body, headers, limit, key)
+                reply = await self._once(request, limit, key)
                 if isinstance(reply, httpx.Response):
                     reply.extensions["turn"] = turn
             finally:
                 if not isinstance(reply, httpx.Response):
-                    self.pace.calls.over(turn)
-            if not (isinstance(reply, Refusal) and reply.of_one_key):
+                    self.retry.rate.over(turn)
+            if not (isinstance(reply, Refusal) and (reply.of_key or reply.of_account)):
                 return reply
             if not self._keys.has_other(key):
                 if self._take_new_key():
                     continue
                 return reply
-            if number := self._keys.drop(key):
-                self._say_dropped(number, reply)
+            if (number := self._keys.drop(key)) and self._key:
+                _log.warning(
+                    "%s refuses key %d of %d from %s (%d): %s. It is not used again in this run.",
+                    *(self.host, number, len(self._key.values), self._key.source, reply.status),
+                    self.clean(reply.complaint.message).rstrip(" ."),
+                )
 
     def _take_new_key(self) -> bool:
         """Look the key up again. Return whether there is another one than before, which is used from now on.
@@ -447,13 +438,7 @@ class Server:
         return True
 
     async def _once(
-        self,
-        method: str,
-        address: str,
-        body: Body | Upload | None,
-        headers: Mapping[str, str],
-        limit: float,
-        key: str | None,
+        self, request: Mapping[str, Any], limit: float, key: str | None
     ) -> httpx.Response | Refusal | EngineError:
         """Ask. Return a response to read, a refusal, or the error of an unreachable server."""
         if self._lanes.closed:
@@ -461,19 +446,13 @@ class Server:
                 f"the engine of {self.url} was closed.",
                 hint="Open it again: await redraft.load_engine('http://host/v1#model')",
             )
-        form: dict[str, Any] = {"json": body}
-        if isinstance(body, Upload):
-            file = (body.name, body.content, "application/jsonl")
-            form = {"data": body.fields, "files": {"file": file}}
         asked_at = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(limit):
-                response = await self._lanes.send(
-                    method=method, url=address, **form, headers=headers, auth=Bearer(key) if key else None
-                )
+                response = await self._lanes.send(**request, auth=Bearer(key) if key else None)
                 self._reached = True
                 response.extensions["asked_at"] = asked_at
-                self.pace.calls.heard(response.headers)
+                self.retry.rate.heard(response.headers)
                 return response if response.is_success else await self._refusal(response)
         except httpx.ConnectTimeout:
             seconds = self.patience.connect
@@ -512,23 +491,7 @@ class Server:
         try:
             await self._lanes.close(response)
         finally:
-            self.pace.calls.over(response.extensions["turn"])
-
-    def _say_dropped(self, number: int, refusal: Refusal) -> None:
-        """Log that a key is not used any more, by its number."""
-        assert self._key  # noqa: S101  (it has keys)
-        _log.warning(
-            "%s refuses key %d of %d from %s (%d): %s. It is not used again in this run.",
-            *(self.host, number, len(self._key.values), self._key.source, refusal.status),
-            self.clean(refusal.complaint.message).rstrip(" ."),
-        )
-
-    async def _pieces(self, response: httpx.Response) -> AsyncGenerator[bytes, None]:
-        try:
-            async for piece in response.aiter_bytes():
-                yield piece
-        except httpx.RequestError:
-            return
+            self.retry.rate.over(response.extensions["turn"])
 
     async def _read(self, response: httpx.Response) -> bytes:
         try:
@@ -537,25 +500,9 @@ class Server:
             message = f"{self.host} broke off its reply: {self.clean(str(error))}"
             raise ServerError(message, passing=True) from None
 
-    def _decoded(self, data: str | bytes) -> Any:
-        record = _from_json(data)
-        if record is _BAD:
-            raise self._not_json(data if isinstance(data, str) else data.decode(errors="replace"))
-        return record
 
-    def _not_json(self, text: str) -> ServerError:
-        shown = self.clean(text)[:80]
-        return ServerError(f"{self.host} did not answer with JSON: {shown!r}", hint=ADDRESS_HINT)
-
-
-_ENDS = (".", "!", "?", "…")
-_LOG_HINT = "See the log of the server."
-_UNREADABLE_HINT = "It may pass: try again. If it does not, see the log of the server, or of a proxy."
-_SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you gave it."
-_LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
-
-
-def _check_address(url: str) -> None:
+def check_address(url: str, *, hint: str = "http://host:port/v1#model") -> None:
+    """Raise `UsageError`, with this hint, unless a text is the address of a server, without a password."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -563,7 +510,7 @@ def _check_address(url: str) -> None:
     except (ValueError, httpx.InvalidURL):  # a UnicodeError of idna is a ValueError
         valid = False
     if not valid or not url.isprintable() or " " in url:
-        raise UsageError(f"{url!r} is not the address of a server.", hint="http://host:port/v1#model")
+        raise UsageError(f"{url!r} is not the address of a server.", hint=hint)
     if parts.username or parts.password:
         raise UsageError(
             f"the address of {parts.hostname} holds a name or password, which would show in logs.",
@@ -603,12 +550,6 @@ def _is_local(url: str) -> bool:
         return False
 
 
-_PINGS = re.compile(rb"(:[^\r\n]*|\s)*+")
-"""Comments of server-sent events, by which a server that is busy keeps the connection open."""
-
-_BAD = object()
-
-
 def _from_json(data: str | bytes) -> Any:
     """Return the value of a JSON text, or `_BAD`."""
     try:
@@ -617,9 +558,9 @@ def _from_json(data: str | bytes) -> Any:
         return _BAD
 
 
-def _most_tokens(body: Body | Upload | None) -> int:
+def _most_tokens(body: Body | None) -> int:
     """Return the most tokens that a request may come to, its prompt at four characters a token."""
-    if body is None or isinstance(body, Upload):
+    if body is None:
         return 0
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
     return int(limit) + sum(map(len, _texts((body.get("messages"), body.get("prompt"))))) // 4

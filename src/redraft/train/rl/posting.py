@@ -1,99 +1,88 @@
-"""Ask a server that may be down for a while: post JSON, and wait for it to come back."""
+"""Ask a server of rewards or of rollouts, which may be down for a while, through the engines' client."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Mapping
-from functools import cache
-from itertools import chain, repeat
-from ssl import SSLContext
-from typing import Any
+from contextlib import aclosing
+from http import HTTPStatus
+from itertools import count
+from typing import Any, NamedTuple
 
 import httpx
 
-from redraft.errors import ServerError, UsageError
+from redraft.engines.remote.server import Refusal, Server
+from redraft.engines.retry import Patience, backoff
+from redraft.errors import EngineTimeout, ServerError
 
 _log = logging.getLogger(__name__)
 
-SECONDS = 60.0
+REQUEST_SECONDS = 60.0
 """The time limit of one request to a server."""
 
-PATIENCE = 600.0
+OUTAGE_SECONDS = 600.0
 """How long a server may be down before the run stops."""
 
-_WAITS = (1.0, 2.0, 4.0, 8.0, 15.0)
-"""Seconds between tries; the last one repeats."""
-
-_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses of a server that may do better later."""
+PAUSE = 2.0
+"""Most seconds before the second try; later ones come after more."""
 
 
-def check_address(url: str, *, hint: str) -> None:
-    """Raise `UsageError` unless a text is the address of a server, without a password."""
-    try:
-        parts = httpx.URL(url)
-    except httpx.InvalidURL:
-        parts = httpx.URL()
-    if not (parts.scheme in ("http", "https") and parts.host):
-        raise UsageError(f"{url} is not the address of a server.", hint=hint)
-    if parts.userinfo:
-        said = f"the address of {parts.host} holds a name or password, which would show in logs."
-        raise UsageError(said, hint=hint)
+class Response(NamedTuple):
+    """What a server replied."""
+
+    url: str
+    status: int
+    text: str
 
 
-async def posted(
-    url: str, body: Mapping[str, Any], *, wanted: str, seconds: float = SECONDS
-) -> httpx.Response:
+async def posted(url: str, body: Mapping[str, Any], *, wanted: str, seconds: float | None = None) -> Response:
     """Post JSON, again and again while the server is down, and return its reply with any other status.
 
     Args:
         url: Where to.
         body: What is asked.
         wanted: What is hoped for, for messages.
-        seconds: The time limit of one request.
+        seconds: The time limit of one request; None for `REQUEST_SECONDS`.
 
     Raises:
-        ServerError: It is down for `PATIENCE` seconds.
+        ServerError: It is down for `OUTAGE_SECONDS`.
     """
-    until, waits = time.monotonic() + PATIENCE, chain(_WAITS, repeat(_WAITS[-1]))
-    async with httpx.AsyncClient(timeout=seconds, verify=_certificates()) as client:
-        while True:
+    limit, until = seconds or REQUEST_SECONDS, time.monotonic() + OUTAGE_SECONDS
+    async with aclosing(Server(url, None, Patience(connect=limit, first_token=limit, tries=1))) as server:
+        for attempt in count(1):
             try:
-                response = await client.post(url, json=body)
-                if response.status_code not in _AGAIN:
-                    return response
-                fault = f"it replied with status {response.status_code}, {response.text!r:.200}"
-            except httpx.RequestError as error:
+                async with server.asked("", dict(body)) as reply, asyncio.timeout(limit):
+                    if not isinstance(reply, Refusal):
+                        text = (await reply.aread()).decode(errors="replace")
+                        return Response(url, reply.status_code, text)
+                    if not reply.may_pass:
+                        return Response(url, reply.status, reply.complaint.message)
+                    fault = f"it replied with status {reply.status}, {reply.complaint.message!r:.200}"
+            except (EngineTimeout, ServerError, httpx.RequestError, TimeoutError) as error:
                 fault = str(error) or type(error).__name__
-            if time.monotonic() + (wait := next(waits)) > until:
-                raise ServerError(
-                    f"no {wanted} from {url} for {PATIENCE:g} s: {fault}.",
-                    hint="Start the server, and type the same command again: it resumes.",
-                )
-            _log.warning("no %s from %s: %s. Trying again in %g s.", wanted, url, fault, wait)
+            if time.monotonic() + (wait := backoff(attempt, PAUSE)) > until:
+                break
+            _log.warning("no %s from %s: %s. Trying again in %.1f s.", wanted, url, fault, wait)
             await asyncio.sleep(wait)
+    raise ServerError(
+        f"no {wanted} from {url} for {OUTAGE_SECONDS:g} s: {fault}.",
+        hint="Start the server, and type the same command again: it resumes.",
+    )
 
 
-@cache
-def _certificates() -> SSLContext:
-    """Return what connections are checked with. They take longer to read than a small request."""
-    return httpx.create_ssl_context()
-
-
-def content(response: httpx.Response, *, hint: str | None = None) -> Any:
+def content(response: Response, *, hint: str | None = None) -> Any:
     """Return the JSON of a reply. `hint` says what to do about another status.
 
     Raises:
         ServerError: It has another status than 200, or no JSON.
     """
-    url, status = response.url, response.status_code
-    if status != httpx.codes.OK:
-        raise ServerError(
-            f"{url} replied with status {status}: {response.text:.200}", status=status, hint=hint
-        )
+    url, status, text = response
+    if status != HTTPStatus.OK:
+        raise ServerError(f"{url} replied with status {status}: {text:.200}", status=status, hint=hint)
     try:
-        return response.json()
+        return json.loads(text)
     except ValueError:
-        raise ServerError(f"{url} replied with what is not JSON: {response.text!r:.100}.") from None
+        raise ServerError(f"{url} replied with what is not JSON: {text!r:.100}.") from None

@@ -40,9 +40,10 @@ from typing import Any, Protocol
 from redraft.chain import Chain, is_blank
 from redraft.counting import counted
 from redraft.engines.hf.reward import RewardModel
+from redraft.engines.remote.server import check_address
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, CheckSyntaxError, UsageError, shown
-from redraft.train.rl.posting import check_address, content, posted
+from redraft.train.rl.posting import content, posted
 from redraft.verify.base import Check, Outcome, crash_of, is_crash, run_check, together
 from redraft.verify.command import Command
 from redraft.verify.function import FunctionCheck, takes_prompt

@@ -19,11 +19,10 @@ import asyncio
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from math import isfinite
 from pathlib import Path
 from typing import Any
-
-import httpx
 
 from redraft.chain import whole
 from redraft.engines.base import Sampling, Tokens
@@ -31,6 +30,7 @@ from redraft.errors import ServerError, shown
 from redraft.jobs.signals import unless_stopped
 from redraft.train.model.folder import save_weights
 from redraft.train.processes import gathered, place
+from redraft.train.rl import posting
 from redraft.train.rl.posting import content, posted
 from redraft.train.rl.sampler import Response
 from redraft.weights.replace import replace_folder
@@ -41,7 +41,7 @@ ADAPTER = "rollout-adapter"
 _LOADED = "already been loaded"
 """What vLLM says of an adapter that it has."""
 
-SECONDS = 600.0
+RESPONSE_SECONDS = 600.0
 """The time limit of a response."""
 
 
@@ -90,9 +90,9 @@ class Server:
             await self._told("unload_lora_adapter", lora_name=earlier)
         response = await self._told("load_lora_adapter", lora_name=name, lora_path=str(self._folder))
         # It has these weights already if the reply to a request that succeeded was lost.
-        if response.status_code != httpx.codes.OK and _LOADED not in response.text:
+        if response.status != HTTPStatus.OK and _LOADED not in response.text:
             raise ServerError(
-                f"{self._url} does not load the adapter: status {response.status_code}, {response.text:.200}",
+                f"{self._url} does not load the adapter: status {response.status}, {response.text:.200}",
                 hint="Start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=True, --enable-lora and a high enough "
                 f"--max-lora-rank, where it sees {self._folder}.",
             )
@@ -104,7 +104,7 @@ class Server:
         save_weights(model, aside)
         replace_folder(aside, self._folder)
 
-    async def _told(self, what: str, **body: str) -> httpx.Response:
+    async def _told(self, what: str, **body: str) -> posting.Response:
         return await posted(f"{self._url}/{what}", body, wanted="adapter")
 
     async def _one(self, prompt: Tokens, sampling: Sampling) -> Response:
@@ -124,7 +124,9 @@ class Server:
             "min_p": 0.0,
             "repetition_penalty": 1.0,
         }
-        reply = content(await posted(f"{self._url}/completions", body, wanted="answer", seconds=SECONDS))
+        reply = content(
+            await posted(f"{self._url}/completions", body, wanted="answer", seconds=RESPONSE_SECONDS)
+        )
         try:
             (choice,) = reply["choices"]
             text, ended = whole(choice["text"]), choice["finish_reason"] == "stop"

@@ -11,6 +11,7 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
 from redraft.counting import counted
+from redraft.engines.remote.server import check_address
 from redraft.errors import UsageError
 from redraft.formats.read.records import raw_records
 from redraft.formats.tokens.encoder import Example, PromptEncoder, Skipped
@@ -22,7 +23,6 @@ from redraft.train.processes import Say
 from redraft.train.rl.experience import Asked
 from redraft.train.rl.layers import unfreeze_top
 from redraft.train.rl.policy import Policy
-from redraft.train.rl.posting import check_address
 from redraft.train.rl.rewards import parse_rewards
 from redraft.train.rl.rollouts import Rollouts
 from redraft.train.run.components import adapted

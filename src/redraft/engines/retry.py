@@ -1,8 +1,9 @@
-"""Time-outs and retries: all waiting for a server happens here. `pace` schedules the requests.
+"""Retries: how long to wait before something that failed is tried again, and when to give it up.
 
-All streams to a server share one `RequestPace`. When the server is down, overloaded or limits requests, all
-of them wait; the first success ends that. A request that fails while others are served waits alone.
-`jobs.runner` decides how often a prompt is tried, and never waits itself.
+`Patience` has the limits, and `backoff` the pauses: for requests to a server, for the servers of a `pool`,
+and for llama.cpp's process. All streams to one server share a `Retry`. While the server is down, overloaded
+or limits requests, all of them wait, and the first success ends that. A request that fails while others are
+served waits alone. `jobs.runner` decides how often a prompt is tried, and never waits itself.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from math import inf
 
-from redraft.engines.remote.pace import Pace
-from redraft.errors import EngineError, ServerError
+from redraft.engines.remote.rate_limit import RateLimit
 
 LONGEST_BACKOFF = 15.0
 """Most seconds between two tries where the server names no time, so that a restart is noticed soon."""
@@ -24,8 +24,16 @@ LONGEST_ASKED = 3600.0
 """Most seconds that a job waits where the server names the time: a limit of the hour passes, one of the day
 ends the job."""
 
-_TOLD = 1.0
-"""Fewest seconds of a wait that is told."""
+
+def backoff(failures: int, first: float) -> float:
+    """Return the seconds to wait after this many failures in a row: doubled each time, with jitter.
+
+    Args:
+        failures: At least 1.
+        first: The longest pause after the first.
+    """
+    longest = min(first * 2.0 ** min(failures - 1, 10), LONGEST_BACKOFF)
+    return longest * random.uniform(0.5, 1.0)  # noqa: S311  (not for secrets)
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class Patience:
         outage: How long a server that has answered before may be down, busy or silent. With 0, only `tries`
             counts, and a silent server is not asked again. While it serves others, both count.
         rpm: Most requests a minute; None for no limit.
-        tpm: Most tokens a minute, of prompts and replies; None for no limit.
+        tpm: Most tokens a minute; None for no limit.
         tell: Called with the reason for waiting, and with an empty text when the wait is over.
     """
 
@@ -60,6 +68,11 @@ class Patience:
     tpm: int | None = None
     tell: Callable[[str], None] = field(default=lambda _: None, repr=False, compare=False)
 
+    @property
+    def longest(self) -> float:
+        """The longest `Retry-After` to obey."""
+        return max(self.outage, self.longest_asked) if self.outage else self.longest_wait
+
     def within(self, seconds: float | None) -> Patience:
         """Return the same, but with no longer wait for a connection or a small reply than these seconds."""
         limit = inf if seconds is None else seconds
@@ -73,7 +86,7 @@ class Failure:
     Attributes:
         status: The HTTP status; None without a reply.
         retry_after: Seconds that the server asks to wait, or None.
-        attempt: Number of tries so far.
+        attempt: Number of tries until now.
         began: Time of the first try, on the event loop's clock.
         asked: Time of the last try.
         silence: Seconds without a reply; 0 for other failures.
@@ -106,36 +119,30 @@ class Failure:
         return "limits requests" if limits else f"fails ({self.status})"
 
 
-class RequestPace:
-    """Schedules the requests of all streams to one server.
+class Retry:
+    """Decides whether and when failed requests to one server are made again.
 
     Args:
         patience: The limits.
         host: The server's name in messages.
 
     Attributes:
-        calls: When each request may be made.
+        rate: When each request may be made.
     """
 
     def __init__(self, patience: Patience, host: str) -> None:
-        self._patience = patience
-        self._host = host
-        self.calls = Pace(patience.rpm, patience.tpm)
+        self._patience, self._host = patience, host
+        self.rate = RateLimit(patience.rpm, patience.tpm)
         self._down_since: float | None = None
         self._served_at: float | None = None
 
     def served(self) -> None:
         """Record that the server accepted a request for tokens."""
-        self._served_at = _now()
-        self.calls.grow()
+        self._served_at = asyncio.get_running_loop().time()
+        self.rate.grow()
         if self._down_since is not None:
             self._down_since = None
             self._patience.tell("")
-
-    async def after(self, error: EngineError) -> None:
-        """Wait a moment if a reply broke off, before that is told: the server may be shutting down."""
-        if error.passing and isinstance(error, ServerError):
-            await asyncio.sleep(self._jittered(1))
 
     async def waited(self, failure: Failure) -> bool:
         """Wait before the next try of a failed request. Return False if it should not be tried again."""
@@ -145,21 +152,20 @@ class RequestPace:
         # One reset may be a matter of its connection. After two, with nobody served since, it is the server.
         is_down = failure.of_server and failure.attempt > 1 and (self._served_at or 0) <= failure.began
         if failure.is_told or is_down:
-            self.calls.hold(seconds)
+            self.rate.hold(seconds)
         else:
             await asyncio.sleep(seconds)
         return True
 
     def _delay(self, failure: Failure) -> float | None:
-        patience, now = self._patience, _now()
+        patience, now = self._patience, asyncio.get_running_loop().time()
         self._down_since = now - failure.silence if self._down_since is None else self._down_since
         lasted = now - self._down_since
-        longest = max(patience.outage, patience.longest_asked) if patience.outage else patience.longest_wait
-        if (failure.retry_after or 0) > longest:
+        if (failure.retry_after or 0) > patience.longest:
             return None
         limited = failure.status == HTTPStatus.TOO_MANY_REQUESTS
         if limited:
-            self.calls.shrink(failure.asked)
+            self.rate.shrink(failure.asked)
         # Others were served meanwhile. One that is down may have served some after the first try began.
         since = failure.asked if failure.of_server else failure.began
         of_request = not limited and (self._served_at or 0) > since
@@ -169,24 +175,15 @@ class RequestPace:
         if over and (too_long or failure.attempt >= patience.tries):
             return None
         # A little longer than the server asks for, so that waiting streams do not return all at once.
-        jittered = self._jittered(failure.attempt)
-        after = failure.retry_after
-        seconds = jittered if after is None else after + 0.1 * jittered
-        if (whole := lasted + seconds) >= _TOLD:
+        pause, after = backoff(failure.attempt, patience.backoff), failure.retry_after
+        seconds = pause if after is None else after + 0.1 * pause
+        if (whole := lasted + seconds) >= 1:
             limit = f", at most {in_words(patience.outage)}" if patience.outage else ""
             limit = ", as it asks" if whole > patience.outage and after else limit
             patience.tell(f"{self._host} {failure.words}, waiting {whole:.0f} s{limit}")
         return seconds
 
-    def _jittered(self, attempt: int) -> float:
-        longest = self._patience.backoff * 2.0 ** min(attempt - 1, 10)
-        return min(longest, LONGEST_BACKOFF) * random.uniform(0.5, 1.0)  # noqa: S311
-
 
 def in_words(seconds: float) -> str:
     """Format a length of time as `40 s` or `5 min`."""
     return f"{seconds / 60:g} min" if seconds >= 60 and seconds % 60 == 0 else f"{seconds:g} s"
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

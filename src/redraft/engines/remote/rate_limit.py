@@ -1,6 +1,6 @@
 """When the next request to a server may be made: its rates, its limits as it tells them, and its 429s.
 
-Three things hold a request back, and each is counted by call, as the server counts: a retry is a call.
+Three things hold a request back. Each counts calls, as the server does: a retry is a call.
 
 - `rpm` and `tpm` are spread evenly over the minute. The tokens of a reply are not known beforehand, so a
   call takes the mean of the calls before it, and the difference is made up for when it ends.
@@ -8,7 +8,7 @@ Three things hold a request back, and each is counted by call, as the server cou
 - How many requests may be under way follows the 429s: each round of them multiplies it by `CUT`, each round
   of replies adds one. Before the first 429 only the caller limits it.
 
-Limits are of the server, all keys together. What to do with a failure is decided in `patience`.
+Limits are of the server, all its keys together. `engines.retry` decides what to do with a failure.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import inf
+from typing import NamedTuple
 
 SLACK = 1.02
-"""Rates are kept 2 % below a limit: a call may then arrive 1.2 s earlier or later than it was planned, with
-respect to others, before a server that counts the last 60 s counts too many."""
+"""Rates are kept 2 % below a limit: a call may then arrive 1.2 s earlier or later than planned, relative to
+others, before a server that counts the last 60 s counts too many."""
 
 CATCH_UP = 0.5
 """Seconds of unused rate that may be made up for while calls wait, less than the 1.2 s of `SLACK`. A busy
@@ -31,7 +31,7 @@ CUT = 0.7
 """Factor for the requests under way after a 429, as CUBIC (RFC 9438) has it for a congested network."""
 
 LATEST = 50
-"""The mean of tokens is of about so many latest calls."""
+"""How many of the latest calls the mean of tokens stands for."""
 
 LONGEST_RESET = 60.0
 """Longest wait in seconds for what `x-ratelimit-*` says is used up. A limit of the day ends in a 429."""
@@ -57,21 +57,15 @@ class Schedule:
             self.free = max(self.free, now - catch_up) + amount * self._seconds
 
 
-@dataclass(frozen=True)
-class Turn:
-    """A request that may be made.
-
-    Attributes:
-        at: When it began, on the event loop's clock.
-        tokens: The tokens that it is expected to come to.
-    """
+class Turn(NamedTuple):
+    """A request that may be made: when it began, on the event loop's clock, and the tokens expected of it."""
 
     at: float
     tokens: float
 
 
-class Pace:
-    """The pace of all requests to one server.
+class RateLimit:
+    """The rate of all requests to one server.
 
     Args:
         rpm: Most requests a minute; None for no limit.
@@ -110,7 +104,7 @@ class Pace:
             return turn
 
     def hold(self, seconds: float) -> None:
-        """Make no request for so long: the server is down, or said so."""
+        """Make no request for this long: the server is down, or said so."""
         self._held_until = max(self._held_until, _now() + seconds)
 
     def over(self, turn: Turn) -> None:
@@ -140,24 +134,25 @@ class Pace:
             self._cut_at = _now()
 
     def heard(self, headers: Mapping[str, str]) -> None:
-        """Hold all requests until the server has enough left for a call, by the headers of a reply.
-
-        `reset` is the time until all of the limit is free again (OpenAI's documentation). A part of it frees
-        in that part of the time.
-        """
-        needs = {"requests": 1.0, "tokens": self._mean}
-        self.hold(min(max(_until(headers, name, needed) for name, needed in needs.items()), LONGEST_RESET))
+        """Hold all requests until the server has enough left for a call, by the headers of a reply."""
+        waits = [_until(headers, "requests", 1.0), _until(headers, "tokens", self._mean)]
+        self.hold(min(max(waits), LONGEST_RESET))
 
 
 def _until(headers: Mapping[str, str], name: str, needed: float) -> float:
-    """Return the seconds until so much of a limit is free; 0 if it is, or the headers do not say."""
-    said = [headers.get(f"x-ratelimit-{what}-{name}", "") for what in ("limit", "remaining", "reset")]
+    """Return the seconds until this much of a limit is free; 0 if it is, or the headers do not say.
+
+    `reset` is the time until all of the limit is free again (OpenAI's documentation). A part of it frees in
+    that part of the time.
+    """
     try:
-        limit, remaining = float(said[0]), float(said[1])
-    except ValueError:
+        limit, remaining = (float(headers[f"x-ratelimit-{what}-{name}"]) for what in ("limit", "remaining"))
+    except (KeyError, ValueError):
         return 0.0
     missing = min(needed, limit) - remaining
-    return seconds_of(said[2]) * missing / (limit - remaining) if missing > 0 else 0.0
+    if missing <= 0:
+        return 0.0
+    return seconds_of(headers.get(f"x-ratelimit-reset-{name}", "")) * missing / (limit - remaining)
 
 
 _PART = re.compile(r"(\d++(?:\.\d++)?)(ms|d|h|m|s)?+")  # possessive: one way to read it, in linear time
