@@ -145,7 +145,8 @@ class LocalEngine(ABC):
             ContextError: They leave no room for an answer.
         """
         if not self._info.chats:
-            raise no_template(self._info.name)
+            hint = "Continue text with --mode native, or use a chat model."
+            raise UsageError(f"{self._info.name} has no chat template.", hint=hint)
         told = (sampling.extra_body or {}).get(OF_TEMPLATE)
         tokens = await self._chat_tokens(plain(messages, self._info), told)
         stop = [*stop, *self._template.stops] if self._template else stop
@@ -226,22 +227,13 @@ class LocalEngine(ABC):
             raise ContextError(len(prompt), self._context, trained=self._trained)
         if not prompt:
             raise empty_prompt()
-        return Room(
-            min(sampling.max_tokens, left), "max_tokens" if sampling.max_tokens <= left else "context"
-        )
+        fits = sampling.max_tokens <= left
+        return Room(min(sampling.max_tokens, left), "max_tokens" if fits else "context")
 
 
 def empty_prompt() -> UsageError:
     """Return the error for a prompt without a token."""
     return UsageError("the prompt is empty.", hint="Give the model something to continue.")
-
-
-def no_template(name: str) -> UsageError:
-    """Return the error for messages to a model without a chat template."""
-    return UsageError(
-        f"{name} has no chat template.",
-        hint="Continue text with --mode native, or use a chat model.",
-    )
 
 
 MAX_THREADS = 512

@@ -599,7 +599,7 @@ def test_a_batch_without_a_status_that_can_be_read_is_an_error_of_the_server(sta
 
 
 def test_a_look_at_a_batch_that_gives_a_web_page_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "LONGEST_BACKOFF", 0.05)
+    monkeypatch.setattr("redraft.engines.retry.LONGEST_BACKOFF", 0.05)
     page = Reply(200, {"Content-Type": "text/html"}, [b"<html>Back soon</html>"])
     with BatchServer(says) as server:
         look, pages = server._look, [page, page]

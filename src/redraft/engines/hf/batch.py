@@ -264,8 +264,9 @@ class Batch:
         self._running.append(request)
 
     def _step(self) -> None:
-        if prompts := self._next_prompts():
-            self._read(prompts)
+        if prompts := self._next_prompts():  # `_continue` reads their last tokens, and draws from them
+            parts = [request.tokens[len(request.slot.tokens) : -1][:READ] for request in prompts]
+            self._forward(prompts, parts)
         if ready := [request for request in self._running if request.left == 1]:
             self._continue(sorted(ready, key=lambda request: request.slot.number))
 
@@ -286,11 +287,6 @@ class Batch:
                 width, start = wider, later
         return sorted(chosen, key=lambda request: request.slot.number)
 
-    def _read(self, requests: Sequence[Request]) -> None:
-        """Read parts of prompts without their last tokens, whose logits are drawn from (`_continue`)."""
-        parts = [request.tokens[len(request.slot.tokens) : -1][:READ] for request in requests]
-        self._forward(requests, parts)
-
     def _continue(self, requests: Sequence[Request]) -> None:
         """Read the last token of some sequences, and draw one more for each."""
         parts = [request.tokens[-1:] for request in requests]
@@ -309,7 +305,9 @@ class Batch:
         found = _chances(logits, drawn, most) if wanted else [None] * len(requests)
         for request, token, chances in zip(requests, drawn, found, strict=True):
             if token is None:
-                self._drop(request, _diverged(request))
+                self._running.remove(request)
+                request.slot.tokens.clear()
+                request.deliver(_diverged(request))
             elif request.take(token, chances, ends=token in self._ends):
                 self._running.remove(request)
 
@@ -332,11 +330,6 @@ class Batch:
         self._cache = Slots(layers_of(self._model), len(self._slots), self._context)
         for slot in self._slots:
             slot.tokens.clear()
-
-    def _drop(self, request: Request, error: BaseException) -> None:
-        self._running.remove(request)
-        request.slot.tokens.clear()
-        request.deliver(error)
 
     def _fail(self, error: Exception) -> None:
         """End all sequences of a failed step, and discard the cache."""
@@ -364,18 +357,18 @@ def score(
         For each text the natural logarithm of the probability of each token after the first.
     """
     found: list[tuple[float, ...]] = [()] * len(texts)
-    for group in _alike(texts):
+    for group in alike([len(text) for text in texts], READ):
         scores = _scores(model, [texts[number] for number in group], size, windows)
         for number, row in zip(group, scores, strict=True):
             found[number] = tuple(row[: len(texts[number]) - 1])
     return found
 
 
-def _alike(texts: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Return groups of texts by number: of similar lengths, and `READ` tokens at most with their padding."""
+def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
+    """Return groups of texts by number: of similar lengths, and of this many tokens with their padding."""
     groups: list[list[int]] = []
-    for number in sorted(range(len(texts)), key=lambda number: len(texts[number])):
-        if groups and (len(groups[-1]) + 1) * len(texts[number]) <= READ:
+    for number in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if groups and (len(groups[-1]) + 1) * lengths[number] <= most:
             groups[-1].append(number)
         else:
             groups.append([number])
@@ -443,9 +436,9 @@ def _drawn(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequenc
 
 
 def _chances(logits: torch.Tensor, drawn: Sequence[int | None], most: int) -> list[Chances]:
-    """Return the logarithm of the probability of each drawn token, and the likeliest tokens, `most` of them.
+    """Return the logarithm of the probability of each drawn token, and the `most` likeliest tokens there.
 
-    Where none could be drawn, it is that of token 0.
+    Where no token could be drawn, the probability is that of token 0.
     """
     ids = torch.tensor([token or 0 for token in drawn], device=logits.device)
     logs = torch.log_softmax(logits, dim=-1)

@@ -71,15 +71,11 @@ class _Now:
 
 
 class Slots(Cache):
-    """The slots of all layers."""
+    """The slots of all layers. `now.step` is the next pass of the model."""
 
     def __init__(self, layers: int, slots: int, context: int) -> None:
-        self._now = _Now(Pass((0,), (0,), 1))
-        super().__init__(layers=[_Layer(self._now, slots, context) for _ in range(layers)])
-
-    def begin(self, step: Pass) -> None:
-        """Say which slots and positions the next pass of the model fills."""
-        self._now.step = step
+        self.now = _Now(Pass((0,), (0,), 1))
+        super().__init__(layers=[_Layer(self.now, slots, context) for _ in range(layers)])
 
 
 class _Layer(CacheLayerMixin):  # type: ignore[no-untyped-call]
@@ -165,7 +161,7 @@ def forward(
     Returns:
         Logits, shape (sequences, keep, vocabulary).
     """
-    cache.begin(step)
+    cache.now.step = step
     masks = {kind: step.mask(model.dtype, model.device, window) for kind, window in windows.items()}
     logits: torch.Tensor = model(
         input_ids=torch.tensor(ids, device=model.device),

@@ -73,7 +73,8 @@ class HfEngine(LocalEngine):
     ) -> None:
         model = model.get_base_model() if hasattr(model, "get_base_model") else model
         self._model, self._tokenizer = model.eval(), Tokenizer(tokenizer, name)
-        trained = _trained_context(model)
+        length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        trained = length if isinstance(length, int) and length > 0 else None
         context = context_of(Path(name), ctx, trained)
         info = EngineInfo(
             name=name,
@@ -184,8 +185,7 @@ class HfEngine(LocalEngine):
     async def load_adapter(self, adapter: str | Path | None) -> None:
         """Go on with another LoRA adapter of the same folder, or without one. Nothing changes on an error.
 
-        The weights are read again, so for a moment memory holds them twice. Streams that were begun end with
-        the old ones (`paused`).
+        Memory holds the weights twice for a moment. Streams that were begun end with the old ones (`paused`).
 
         Args:
             adapter: A folder of peft's; None for the model without an adapter.
@@ -320,24 +320,14 @@ def _device(name: str) -> torch.device:
 
 def _check_texts(texts: Any) -> None:
     """Raise `UsageError` unless these are texts, or lists of token ids. One text alone is none."""
-    listed = _is_list(texts)
-    for text in texts if listed else [texts]:
-        if not listed or not (isinstance(text, str) or _are_tokens(text)):
+
+    def is_list(value: Any) -> bool:
+        return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+    for text in texts if is_list(texts) else [texts]:
+        tokens = is_list(text) and all(isinstance(token, Integral) for token in text)
+        if not (is_list(texts) and (isinstance(text, str) or tokens)):
             raise UsageError(
                 f"{shown(text)} cannot be scored.",
                 hint="Give a list of texts, or of lists of token ids: engine.score(['Rain falls.'])",
             )
-
-
-def _are_tokens(text: Any) -> bool:
-    return _is_list(text) and all(isinstance(token, Integral) for token in text)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
-
-
-def _trained_context(model: Any) -> int | None:
-    """Return the context that the model was trained for, or None if its configuration does not say."""
-    length = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    return length if isinstance(length, int) and length > 0 else None

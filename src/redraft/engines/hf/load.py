@@ -8,7 +8,7 @@ never used.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 _ROUNDING = 0.05
 """Allowed difference of two equivalent computations, relative to the largest logit; bf16 needs 0.01."""
 
+_ANOTHER = "Get the model again: weights and config.json do not belong together."
 _AS_GGUF = "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
 
 
@@ -233,7 +234,7 @@ def _model(
         model, report = kind.from_pretrained(
             None, config=config, state_dict=tensors, dtype=dtype, output_loading_info=True
         )
-        _check_complete(folder, report["missing_keys"])
+        _check_complete(folder, sorted(report["missing_keys"]))
         if load_8bit:
             to_8bit(model)
         return model.to(device)
@@ -267,18 +268,15 @@ def _check_layers(checkpoint: Checkpoint) -> None:
 def _other_size(folder: Path, why: str) -> ModelError:
     return ModelError(
         f"{folder / 'config.json'} asks for {why}.",
-        hint="Get the model again: weights and config.json do not belong together.",
+        hint=_ANOTHER,
     )
 
 
-def _check_complete(folder: Path, missing: Iterable[str]) -> None:
-    names = sorted(missing)
+def _check_complete(folder: Path, names: list[str]) -> None:
     if names:
-        raise ModelError(
-            f"{folder} lacks {len(names)} tensors that its config.json asks for: "
-            f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}.",
-            hint="Get the model again: weights and config.json do not belong together.",
-        )
+        shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+        message = f"{folder} lacks {len(names)} tensors that its config.json asks for: {shown}."
+        raise ModelError(message, hint=_ANOTHER)
 
 
 @contextmanager
@@ -298,8 +296,7 @@ def quiet() -> Iterator[None]:
 
 def _reason(error: Exception) -> str:
     """Return the start of a message, which may be a page long."""
-    text = str(error).strip() or type(error).__name__
-    return " ".join(text.split())[:200].rstrip(".") + "."
+    return " ".join((str(error).strip() or type(error).__name__).split())[:200].rstrip(".") + "."
 
 
 LEVELS = 127

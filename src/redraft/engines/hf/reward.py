@@ -22,6 +22,7 @@ import transformers
 from torch import Tensor
 
 from redraft.chain import Prompt
+from redraft.engines.hf.batch import alike
 from redraft.engines.hf.folders import folder_for
 from redraft.engines.hf.load import load_tokenizer, quiet, usual_dtype
 from redraft.errors import ModelError, RedraftError, UsageError
@@ -38,7 +39,7 @@ _FORMS = "A reward model is FOLDER, ADAPTER or BASE+ADAPTER, as redraft train re
 
 
 @dataclass(eq=False)
-class _Asked:
+class _Waiting:
     """An answer that waits for its reward."""
 
     prompt: Prompt
@@ -58,7 +59,7 @@ class RewardModel:
     def __init__(self, model: Any, encoder: PairEncoder, name: str) -> None:
         self.name, self._encoder = name, encoder
         self._model = model.get_base_model().eval() if hasattr(model, "get_base_model") else model.eval()
-        self._waiting: list[_Asked] = []
+        self._waiting: list[_Waiting] = []
         self._pass = threading.Lock()
 
     @classmethod
@@ -84,9 +85,8 @@ class RewardModel:
             RecordError: A prompt is empty, the template refuses it or the answer, or it leaves no room.
         """
         texts = [self._encoder.read(prompt, answer).ids.astype("int64") for prompt, answer in asked]
-        order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         found = [0.0] * len(texts)
-        for batch in _batches(order, [len(text) for text in texts]):
+        for batch in alike([len(text) for text in texts], BATCH_TOKENS):
             rewards = self._rewards([torch.from_numpy(texts[number]) for number in batch])
             for number, reward in zip(batch, rewards.tolist(), strict=True):
                 found[number] = reward
@@ -98,11 +98,12 @@ class RewardModel:
         Raises:
             RecordError: As for `score`.
         """
-        mine = _Asked(prompt, answer)
+        mine = _Waiting(prompt, answer)
         self._waiting.append(mine)
         with self._pass:
             if mine.reward is None:
-                shared = [each for each in self._take() if each is not mine]
+                taken, self._waiting = self._waiting, []
+                shared = [each for each in taken if each is not mine]
                 try:
                     rewards = self.score([(each.prompt, each.answer) for each in (mine, *shared)])
                 except RedraftError:  # of another's text, perhaps
@@ -110,10 +111,6 @@ class RewardModel:
                 for each, found in zip((mine, *shared), rewards, strict=True):
                     each.reward = found
         return float(mine.reward or 0.0)
-
-    def _take(self) -> list[_Asked]:
-        taken, self._waiting = self._waiting, []
-        return taken
 
     @torch.inference_mode()
     def _rewards(self, texts: Sequence[Tensor]) -> Tensor:
@@ -127,18 +124,6 @@ class RewardModel:
         last = hidden[torch.arange(len(texts)), (lengths - 1).to(model.device)]
         rewards: Tensor = model.score(last.float()).flatten().float().cpu()
         return rewards
-
-
-def _batches(order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield texts, given from short to long, in batches of at most `BATCH_TOKENS`."""
-    batch: list[int] = []
-    for number in order:
-        if batch and (len(batch) + 1) * lengths[number] > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(number)
-    if batch:
-        yield batch
 
 
 def _parts(ref: str) -> tuple[str, Path | None]:

@@ -253,10 +253,15 @@ async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 def _error_of(raw: bytes) -> dict[str, Any]:
     try:
-        error = json.loads(raw)["error"]
+        return error_of(json.loads(raw))
     except (ValueError, KeyError, TypeError):
         return {"message": raw.decode("utf-8", "replace")[:500]}
-    return error if isinstance(error, dict) else {"message": str(error)}
+
+
+def error_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Return the `error` of a record. It has a `message`, of the whole error if the server gave none."""
+    error = record["error"]
+    return {"message": str(error), **(error if isinstance(error, dict) else {})}
 
 
 _log = logging.getLogger(__name__)

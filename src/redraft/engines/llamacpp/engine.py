@@ -26,14 +26,13 @@ from redraft.engines.base import (
     Delta,
     EngineInfo,
     Health,
-    Likeliest,
     Message,
     Sampling,
     Tokens,
     Vectors,
 )
 from redraft.engines.llamacpp.child import ChildSettings
-from redraft.engines.llamacpp.client import Child, ChildRefusal, KeptChild
+from redraft.engines.llamacpp.client import Child, ChildRefusal, KeptChild, error_of
 from redraft.engines.llamacpp.grammar import expressible
 from redraft.engines.local import (
     LocalEngine,
@@ -151,14 +150,14 @@ class LlamaCppEngine(LocalEngine):
                 async for delta in deltas:
                     yield delta
             return
-        messages, text = plain(messages, self._info), written_out(messages, sampling)
-        await self._check_harmless(text)
+        messages, told = plain(messages, self._info), (sampling.extra_body or {}).get(OF_TEMPLATE)
+        await self._check_harmless(json.dumps([messages, list(sampling.tools), told], ensure_ascii=False))
         child, limit = self._kept.child, min(sampling.max_tokens, self._context)
-        request = chat_request(messages, sampling, _request((), sampling, stop, limit))
+        request = _chat_request(messages, sampling, _request((), sampling, stop, limit))
         try:
             async with (
                 aclosing(child.events("/v1/chat/completions", request)) as events,
-                aclosing(answers(self._info.name, events, limit)) as deltas,
+                aclosing(_answers(self._info.name, events, limit)) as deltas,
             ):
                 async for delta in deltas:
                     self._kept.worked()
@@ -265,9 +264,8 @@ class LlamaCppEngine(LocalEngine):
         held: list[int] = []
         async for event in events:
             if "error" in event:
-                raise EngineError(
-                    f"{self._info.name}: llama.cpp broke off the answer: {_message(event['error'])}"
-                )
+                reason = error_of(event)["message"]
+                raise EngineError(f"{self._info.name}: llama.cpp broke off the answer: {reason}")
             if event["stop"]:
                 yield _last(event, limit, await self._unsaid(event["stop_type"], held))
                 return
@@ -279,7 +277,8 @@ class LlamaCppEngine(LocalEngine):
                 tokens, chances = await self._tokens_of(text, held) if text else [], ()
             held, gap = ([], False) if text else (held + tokens, gap)
             logprobs = tuple(each["logprob"] for each in chances)
-            likeliest = tuple(map(_likeliest, chances)) if sampling.top_logprobs else ()
+            tops = (each["top_logprobs"] for each in chances if sampling.top_logprobs)
+            likeliest = tuple(tuple((each["token"], each["logprob"]) for each in top) for top in tops)
             yield Delta(text=text, tokens=tuple(tokens), logprobs=logprobs, likeliest=likeliest)
         raise EngineError(f"{self._info.name}: the stream ended without its last event.", hint="Try again.")
 
@@ -311,7 +310,9 @@ class LlamaCppEngine(LocalEngine):
         """Refuse a text that is too long, or in which a control token is written out."""
         await self._check_length(text)
         if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
-            raise control_token()
+            parts = f"a message, a tool or {OF_TEMPLATE}"
+            message = f"{parts} has a control token of the model in it, such as <|im_end|>."
+            raise RecordError(message, hint="Leave it out.")
 
     async def _end(self) -> str:
         return "" if self._end_token is None else await self.decode([self._end_token])
@@ -419,10 +420,6 @@ def _samplers(sampling: Sampling) -> list[str]:
     return [*penalties, "temperature", *(name for name, wanted in cuts.items() if wanted)]
 
 
-def _likeliest(chances: dict[str, Any]) -> Likeliest:
-    return tuple((each["token"], each["logprob"]) for each in chances["top_logprobs"])
-
-
 def _after(last: Delta, prompt: int, said: int) -> Delta:
     """Return the last delta of a reply whose first tokens came from another process."""
     read, cached = last.prompt_tokens or 0, last.cached_tokens or 0
@@ -432,10 +429,6 @@ def _after(last: Delta, prompt: int, said: int) -> Delta:
         cached_tokens=min(cached, prompt),
         completion_tokens=(last.completion_tokens or 0) + said,
     )
-
-
-def _message(error: Any) -> str:
-    return str(error.get("message", error)) if isinstance(error, dict) else str(error)
 
 
 def _last(event: dict[str, Any], limit: Finish, unsaid: str) -> Delta:
@@ -451,21 +444,7 @@ def _last(event: dict[str, Any], limit: Finish, unsaid: str) -> Delta:
     )
 
 
-def written_out(messages: Sequence[Message], sampling: Sampling) -> str:
-    """Return all that a user or a tool wrote, as one text."""
-    told = (sampling.extra_body or {}).get(OF_TEMPLATE)
-    return json.dumps([messages, list(sampling.tools), told], ensure_ascii=False)
-
-
-def control_token() -> RecordError:
-    """Return the error of messages in which a control token is written out."""
-    return RecordError(
-        f"a message, a tool or {OF_TEMPLATE} has a control token of the model in it, such as <|im_end|>.",
-        hint="Leave it out.",
-    )
-
-
-def chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[str, Any]) -> dict[str, Any]:
+def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[str, Any]) -> dict[str, Any]:
     """Return a request to `/v1/chat/completions`, with the sampling of one to `/completion`.
 
     Raises:
@@ -487,7 +466,7 @@ def chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[
     }
 
 
-async def answers(
+async def _answers(
     name: str, events: AsyncGenerator[dict[str, Any], None], room: int
 ) -> AsyncGenerator[Delta, None]:
     """Turn the events of a chat into deltas. The last one has the calls.
@@ -498,27 +477,21 @@ async def answers(
         room: Most tokens that were asked for.
     """
     calls: list[CallPiece] = []
-    last = Delta(finish="stop")
+    finish: Finish | None = None
     counts: TokenCounts | None = None
-    ended = False
     async for event in events:
         if "choices" not in event:
-            error = event.get("error", event)
-            reason = error.get("message", error) if isinstance(error, dict) else error
+            reason = error_of({"error": event, **event})["message"]
             raise EngineError(f"{name}: llama.cpp broke off the answer: {reason}")
         chunk = read_chunk(event)
         calls += chunk.calls
-        counts = chunk.counts or counts
+        counts, finish = chunk.counts or counts, chunk.finish or finish
         if chunk.text:
             yield Delta(chunk.text)
-        if chunk.finish:
-            last, ended = replace(last, finish=chunk.finish), True
-    if not ended or counts is None:
+    if not finish or counts is None:
         raise EngineError(f"{name}: the stream ended without its last event.", hint="Try again.")
-    if last.finish == "max_tokens" and counts.completion < room:
-        last = replace(last, finish="context")
-    yield replace(
-        last,
+    yield Delta(
+        finish="context" if finish == "max_tokens" and counts.completion < room else finish,
         prompt_tokens=counts.prompt,
         cached_tokens=counts.cached or 0,
         completion_tokens=counts.completion,
