@@ -18,8 +18,8 @@ from redraft.cli import app
 from redraft.config import Key
 from redraft.engines.base import Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.retry import Patience
 from redraft.engines.remote.server import Server
+from redraft.engines.retry import Patience
 from redraft.errors import ServerError
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
 from tests.gguf_files import tiny_model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -28,12 +27,6 @@ TALK = [
     {"role": "tool", "tool_call_id": "c2", "content": "A grey one."},
 ]
 LOCAL = EngineInfo(name="small", engine="llamacpp")
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        yield server
 
 
 class Local(ScriptedEngine):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import aclosing
 
 import pytest
@@ -24,7 +23,7 @@ from tests.engines.fake_server import (
     sse_reply,
     usage_event,
 )
-from tests.engines.remote.test_engine import CHAT, engine
+from tests.engines.remote.asking import CHAT, engine
 
 ASKED: list[Message] = [{"role": "user", "content": "x" * 300}]
 PROMPT = 100 + PER_MESSAGE
@@ -35,12 +34,6 @@ FAILED = sse_reply(event({"error": {"message": "overloaded"}}))
 NO_JSON = Reply(200, {"Content-Type": "application/json"}, [b'{"choices": [{"mes'])
 OTHER_JSON = json_reply({"hello": "world"})
 TOLD = sse_reply(chat_event("It is"), usage_event(77, 5), cut=True)
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        yield server
 
 
 async def paid(server: FakeServer, *, leave: bool = False) -> Usage:

@@ -15,8 +15,8 @@ from redraft.engines.journaled import JournaledEngine
 from redraft.engines.remote import batch
 from redraft.engines.remote.batch import Batches
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.retry import Patience
 from redraft.engines.remote.server import Server
+from redraft.engines.retry import Patience
 from redraft.errors import RedraftError, UsageError
 from redraft.jobs.journal import Journal
 from tests.engines.batch_server import BatchServer, Fault

@@ -181,7 +181,7 @@ def test_a_request_that_hangs_is_asked_again_while_others_are_served(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with Odd(reply, 2, "thing 1", "thing 4", "thing 5") as server:
-        with answering(f"{server.url}#m", "-j", "4", "--timeout", "0.5", "--patience", "60") as job:
+        with answering(f"{server.url}#m", "-j", "4", "--timeout", "2", "--patience", "60") as job:
             out, said = job.communicate(timeout=120)
         assert job.returncode == 0, out + said
         assert len(server.asked(CHAT)) == 8 + 3 * 2
@@ -193,7 +193,7 @@ def test_a_request_that_hangs_each_time_fails_alone(
     patience: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    more = ["-j", "2", "--timeout", "0.5", "--patience", patience, "--retries", "2"]
+    more = ["-j", "2", "--timeout", "2", "--patience", patience, "--retries", "2"]
     with Odd(HANGS, 99, "thing 1.") as server:
         with answering(f"{server.url}#m", *more) as job:
             out, said = job.communicate(timeout=120)
@@ -243,12 +243,12 @@ def test_a_server_that_hangs_for_good_ends_the_job_when_the_patience_is_over(
     monkeypatch.chdir(tmp_path)
     with FakeServer() as server:
         server.on(MODELS, models_reply("m")).on(CHAT, sse_reply(chat_event("Hello"), 60.0))
-        more = ["-j", "1", "--timeout", "1", "--patience", "0"]
+        more = ["-j", "1", "--timeout", "3", "--patience", "0"]
         with answering(f"{server.url}#m", *more) as job:
             _, said = job.communicate(timeout=120)
         assert len(server.asked(CHAT)) == 3  # of three prompts, once each
     assert job.returncode == 3
-    assert "sent no token for 1 s, after 5 characters" in said
+    assert "sent no token for 3 s, after 5 characters" in said
 
 
 def test_ask_says_on_a_terminal_that_it_waits(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from redraft.engines.base import Sampling
+from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.errors import ContextError
-from tests.engines.remote.test_engine import ASK, collected, text_of
+from redraft.errors import ContextError, ServerError
+from tests.engines.remote.asking import ASK, collected, text_of
 
 LLAMA_SERVER = """
 import sys, time, xllamacpp
@@ -62,3 +62,18 @@ def test_a_real_server(llama_server: str) -> None:
         await engine.aclose()
 
     asyncio.run(use())
+
+
+@pytest.mark.slow
+@pytest.mark.model
+def test_llama_cpp_is_sent_the_image_and_says_that_it_takes_none(llama_server: str) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    question: Message = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}
+
+    async def ask() -> None:
+        engine = await RemoteEngine.connect(llama_server)
+        with pytest.raises(ServerError, match="image input is not supported"):
+            await collected(engine.chat([question], Sampling(max_tokens=8)))
+        await engine.aclose()
+
+    asyncio.run(ask())

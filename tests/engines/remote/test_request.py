@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +13,6 @@ from pydantic import BaseModel
 import redraft
 from redraft.engines.base import Delta, EngineInfo, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.retry import Patience
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import EmptyReply, EngineError, ServerError, UsageError
 from redraft.revision.ops import Event, Text
@@ -32,32 +29,17 @@ from tests.engines.fake_server import (
     sse_reply,
     usage_event,
 )
+from tests.engines.remote.asking import CHAT, ONCE, RAW, SECRET, chat, engine, revise, using
 
-CHAT, RAW = "POST /v1/chat/completions", "POST /v1/completions"
 WEATHER = {
     "type": "function",
     "function": {"name": "weather", "parameters": {"type": "object", "properties": {"town": {}}}},
 }
 ULM = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"town": "Ulm"}'}}
-SECRET = "sesame-open-yourself"  # noqa: S105  (of a fairy tale)
 
 
 class Person(BaseModel):
     born: int
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        yield server
-
-
-def revise(server: FakeServer, prompt: Any = "Weather in Ulm?", **options: Any) -> redraft.Chain:
-    async def revised() -> redraft.Chain:
-        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tries=1))) as one:
-            return await redraft.arevise(prompt, model=one, **options)
-
-    return asyncio.run(revised())
 
 
 def pieces(*calls: dict[str, Any]) -> Reply:
@@ -284,12 +266,7 @@ def test_a_closed_engine_says_so(server: FakeServer) -> None:
 
 
 def logged(server: FakeServer) -> list[Delta]:
-    async def collected() -> list[Delta]:
-        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tries=1))) as one:
-            deltas = one.chat([{"role": "user", "content": "Hi"}], Sampling(logprobs=True))
-            return [delta async for delta in deltas]
-
-    return asyncio.run(collected())
+    return chat(engine(server, patience=ONCE), Sampling(logprobs=True))
 
 
 def test_log_probabilities_come_with_their_text(server: FakeServer) -> None:
@@ -340,11 +317,8 @@ def test_raw_text_has_a_length_always_because_servers_end_it_after_16_tokens(ser
 def test_a_critic_on_a_server_keeps_its_own_too(server: FakeServer) -> None:
     server.on(CHAT, chat_reply("No revision is needed."))
 
-    async def revised() -> redraft.Chain:
-        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tries=1))) as critic:
-            return await redraft.arevise("Rain?", model=ScriptedEngine(["It rains."]), critic=critic)
-
-    asyncio.run(revised())
+    writer = ScriptedEngine(["It rains."])
+    using(engine(server), lambda critic: redraft.arevise("Rain?", model=writer, critic=critic))
     assert {"temperature", "max_tokens"}.isdisjoint(server.requests[-1].json)
 
 

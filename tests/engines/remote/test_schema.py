@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterator
-from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +12,8 @@ import pytest
 from pydantic import BaseModel, Field
 
 import redraft
-from redraft.engines.base import Message, Sampling
+from redraft.engines.base import Delta, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.retry import Patience
 from redraft.errors import ServerError
 from tests.engines.fake_server import (
     DONE,
@@ -28,9 +25,9 @@ from tests.engines.fake_server import (
     models_reply,
     sse_reply,
 )
+from tests.engines.remote import asking
+from tests.engines.remote.asking import ASK, CHAT, ONCE, chats, collected, engine, text_of, using
 
-CHAT = "POST /v1/chat/completions"
-ASK: list[Message] = [{"role": "user", "content": "Who?"}]
 SCHEMA = {"type": "object", "properties": {"born": {"type": "integer"}}, "required": ["born"]}
 GOOD = '{"born": 1815}'
 
@@ -39,31 +36,13 @@ class Person(BaseModel):
     born: int
 
 
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as server:
-        yield server
-
-
-def engine(server: FakeServer) -> RemoteEngine:
-    return RemoteEngine(server.url, "m", patience=Patience(tries=1))
-
-
 def ask(server: FakeServer, times: int = 1) -> list[str]:
-    async def asked() -> list[str]:
-        async with aclosing(engine(server)) as one:
-            chats = (one.chat(ASK, Sampling(schema=SCHEMA)) for _ in range(times))
-            return ["".join([delta.text async for delta in chat]) for chat in chats]
-
-    return asyncio.run(asked())
+    samplings = [Sampling(schema=SCHEMA)] * times
+    return [text_of(deltas) for deltas in chats(engine(server, patience=ONCE), *samplings)]
 
 
 def revise(server: FakeServer, **options: Any) -> redraft.Chain:
-    async def revised() -> redraft.Chain:
-        async with aclosing(engine(server)) as one:
-            return await redraft.arevise("Who?", model=one, **options)
-
-    return asyncio.run(revised())
+    return asking.revise(server, "Who?", **options)
 
 
 def call(*pieces: str) -> Any:
@@ -133,15 +112,11 @@ def test_a_refusal_is_said_once_however_many_ask_at_once(
     refusal = error_reply(400, "response_format is not supported")
     server.on(CHAT, refusal, refusal, refusal, call(GOOD))
 
-    async def one_reply(one: RemoteEngine) -> str:
-        return "".join([delta.text async for delta in one.chat(ASK, Sampling(schema=SCHEMA))])
-
-    async def at_once() -> list[str]:
-        async with aclosing(engine(server)) as one:
-            return await asyncio.gather(*(one_reply(one) for _ in range(3)))
+    async def at_once(one: RemoteEngine) -> list[list[Delta]]:
+        return await asyncio.gather(*(collected(one.chat(ASK, Sampling(schema=SCHEMA))) for _ in range(3)))
 
     with caplog.at_level(logging.WARNING):
-        assert asyncio.run(at_once()) == [GOOD] * 3
+        assert list(map(text_of, using(engine(server, patience=ONCE), at_once))) == [GOOD] * 3
     assert sum("response_format" in body for body in bodies(server)) == 3
     assert len(caplog.records) == 1
 
@@ -153,14 +128,13 @@ def test_a_refusal_that_was_not_for_the_schema_leaves_it_on(
     refusal = error_reply(400, "Bad prompt: {'messages': [], 'response_format': {}, 'tools': []}")
     server.on(CHAT, refusal, refusal, refusal, chat_reply(GOOD))
 
-    async def twice() -> None:
-        async with aclosing(engine(server)) as one:
-            with pytest.raises(ServerError, match="Bad prompt"):
-                _ = [delta async for delta in one.chat(ASK, Sampling(schema=SCHEMA))]
-            _ = [delta async for delta in one.chat(ASK, Sampling(schema=SCHEMA))]
+    async def twice(one: RemoteEngine) -> None:
+        with pytest.raises(ServerError, match="Bad prompt"):
+            await collected(one.chat(ASK, Sampling(schema=SCHEMA)))
+        await collected(one.chat(ASK, Sampling(schema=SCHEMA)))
 
     with caplog.at_level(logging.WARNING):
-        asyncio.run(twice())
+        using(engine(server, patience=ONCE), twice)
     assert "response_format" in bodies(server)[-1]
     assert not caplog.records
 
@@ -184,11 +158,11 @@ def test_a_schema_that_is_refused_leaves_the_next_one_its_chance(server: FakeSer
     no_tool = error_reply(400, "Invalid schema for function 'answer'")
     server.on(CHAT, not_an_object, no_tool, chat_reply("[1]"), chat_reply(GOOD))
 
-    async def both() -> list[redraft.Chain]:
-        async with aclosing(engine(server)) as one:
-            return [await redraft.arevise("Who?", model=one, output=kind) for kind in (list[int], Person)]
+    async def both(one: RemoteEngine) -> list[redraft.Chain]:
+        return [await redraft.arevise("Who?", model=one, output=kind) for kind in (list[int], Person)]
 
-    assert [chain.value for chain in asyncio.run(both())] == [[1], Person(born=1815)]
+    chains = using(engine(server, patience=ONCE), both)
+    assert [chain.value for chain in chains] == [[1], Person(born=1815)]
     assert "response_format" not in bodies(server)[2]
     assert "response_format" in bodies(server)[3]
 

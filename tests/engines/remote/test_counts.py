@@ -1,24 +1,24 @@
-"""A server that ignores `max_tokens` is held to it; one that keeps to it is never cut."""
+"""Tokens that a server does not count are estimated, and a server that ignores `max_tokens` is held to it."""
 
 from __future__ import annotations
-
-import asyncio
 
 import pytest
 
 import redraft
-from redraft.engines.base import Delta, Sampling
-from redraft.engines.remote.engine import Allowance, RemoteEngine
+from redraft.engines.base import Delta, Message, Sampling
+from redraft.engines.remote.engine import Allowance
 from redraft.engines.remote.wire import Chunk
 from redraft.errors import CheckError
 from tests.engines.fake_server import (
     FakeServer,
     chat_event,
     chat_reply,
+    json_reply,
     models_reply,
     raw_event,
     sse_reply,
 )
+from tests.engines.remote.asking import CHAT, MODELS, RAW, chat, collected, engine, using
 
 ENDLESS = sse_reply(*[chat_event(f" word{n}") for n in range(3000)])
 ENDLESS_RAW = sse_reply(*[raw_event(f" word{n}") for n in range(3000)])
@@ -66,19 +66,19 @@ def test_a_budget_closes_the_stream_of_a_server_that_ignores_it(
     mode: str, options: dict[str, object]
 ) -> None:
     with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m"))
-        server.on("POST /v1/chat/completions", ENDLESS).on("POST /v1/completions", ENDLESS_RAW)
+        server.on(MODELS, models_reply("m"))
+        server.on(CHAT, ENDLESS).on(RAW, ENDLESS_RAW)
         chain = redraft.revise("Count.", model=f"{server.url}#m", mode=mode, **options)  # type: ignore[arg-type]
         assert server.dropped.wait(30)
     assert (chain.stop, chain.steps[0].finish) == ("budget", "max_tokens")
     assert len(chain.answer.split()) == 50
     assert chain.usage.completion_tokens == 50
-    assert len(server.asked("POST /v1/chat/completions") + server.asked("POST /v1/completions")) == 1
+    assert len(server.asked(CHAT) + server.asked(RAW)) == 1
 
 
 def test_without_a_budget_max_tokens_itself_is_held() -> None:
     with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", ENDLESS)
+        server.on(MODELS, models_reply("m")).on(CHAT, ENDLESS)
         chain = redraft.revise("Count.", model=f"{server.url}#m", mode="prompted", max_tokens=20)
         assert server.dropped.wait(30)
     assert (chain.stop, len(chain.answer.split())) == ("max_tokens", 20)
@@ -86,8 +86,8 @@ def test_without_a_budget_max_tokens_itself_is_held() -> None:
 
 def test_critics_and_judges_are_held_too() -> None:
     with FakeServer() as server, FakeServer() as endless:
-        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", chat_reply("A gull."))
-        endless.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", ENDLESS)
+        server.on(MODELS, models_reply("m")).on(CHAT, chat_reply("A gull."))
+        endless.on(MODELS, models_reply("m")).on(CHAT, ENDLESS)
         writer, other, budget = f"{server.url}#m", f"{endless.url}#m", redraft.Budget(tokens=50)
         chain = redraft.revise("Count.", model=writer, critic=other, budget=budget)
         assert endless.dropped.wait(30)
@@ -95,21 +95,14 @@ def test_critics_and_judges_are_held_too() -> None:
         with pytest.raises(CheckError, match="has no score") as caught:
             redraft.revise("Count.", model=writer, judge=other, checks=["judge:Is it good?"], budget=budget)
         assert caught.value.chain
-        assert len(endless.asked("POST /v1/chat/completions")) == 3  # the judge is asked for its score again
+        assert len(endless.asked(CHAT)) == 3  # the judge is asked for its score again
 
 
-def test_letters_that_never_end_count_as_the_tokens_that_were_allowed() -> None:
-    async def last() -> Delta:
-        engine = RemoteEngine(server.url, "m")
-        try:
-            return [delta async for delta in engine.chat([], Sampling(max_tokens=20))][-1]
-        finally:
-            await engine.aclose()
-
-    with FakeServer() as server:
-        server.on("POST /v1/chat/completions", sse_reply(*[chat_event("a")] * 3000))
-        held = Delta(finish="max_tokens", prompt_tokens=0, completion_tokens=20, estimated=True)
-        assert asyncio.run(last()) == held
+def test_letters_that_never_end_count_as_the_tokens_that_were_allowed(server: FakeServer) -> None:
+    server.on(CHAT, sse_reply(*[chat_event("a")] * 3000))
+    assert chat(engine(server), Sampling(max_tokens=20))[-1] == Delta(
+        finish="max_tokens", prompt_tokens=5, completion_tokens=20, estimated=True
+    )
 
 
 def test_a_token_of_many_letters_is_one() -> None:
@@ -120,8 +113,36 @@ def test_a_token_of_many_letters_is_one() -> None:
 def test_an_honest_reply_of_the_full_length_is_whole() -> None:
     with FakeServer() as server:
         words = [f" word{n}" for n in range(20)]
-        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", chat_reply(*words))
+        server.on(MODELS, models_reply("m")).on(CHAT, chat_reply(*words))
         chain = redraft.revise(
             "Count.", model=f"{server.url}#m", checks=["words>=20"], max_tokens=20, max_revisions=0
         )
     assert (chain.stop, len(chain.answer.split())) == ("passed", 20)
+
+
+def test_without_counts_they_are_estimated_from_the_texts(server: FakeServer) -> None:
+    """Rather too many than too few, so that a limit of money ends a run too early and not too late."""
+    said = "A gull is a grey bird. " * 22  # 506 letters, some 130 tokens
+    record = {"choices": [{"message": {"content": said}, "finish_reason": "stop"}]}
+    pieces = [said[at : at + 9] for at in range(0, len(said), 9)]
+    long: list[Message] = [{"role": "user", "content": "word " * 60}]
+    for reply in (json_reply(record), chat_reply(*pieces)):
+        server.on(CHAT, reply)
+        last = using(engine(server), lambda one: collected(one.chat(long, Sampling())))[-1]
+        assert last.estimated
+        assert last.prompt_tokens is not None
+        assert last.completion_tokens is not None
+        assert 60 <= last.prompt_tokens <= 120
+        assert 130 <= last.completion_tokens <= 200
+
+
+@pytest.mark.parametrize("name", ["reasoning_content", "refusal"])
+def test_thoughts_and_refusals_are_estimated_too(server: FakeServer, name: str) -> None:
+    message = {"content": "Yes.", name: "I think of it. " * 40}
+    server.on(CHAT, json_reply({"choices": [{"message": message, "finish_reason": "stop"}]}))
+    assert (chat(engine(server))[-1].completion_tokens or 0) >= 150
+
+
+def test_a_token_a_piece_is_counted(server: FakeServer) -> None:
+    server.on(CHAT, chat_reply(*["雨"] * 50))
+    assert chat(engine(server))[-1].completion_tokens == 50
