@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from redraft.cli.batching import IN_BATCHES
 from typer.testing import CliRunner
 
-from redraft.cli.batching import IN_BATCHES
 from redraft.cli.options import takes
 from redraft.cli.running import PARALLEL, RunFlags, check_out, own_journal
 from redraft.errors import UsageError

@@ -123,7 +123,6 @@ def diagnose(
             task=run,
             folder=_folder(out),
             settings=fill_in(flags, FLAGS),
-            flags=FLAGS,
             parallel=parallel_of(parallel),
             limits=Limits(limit_usd, limit_tokens, limit_seconds),
             limit=limit,

@@ -6,23 +6,21 @@ folder. All share a cache, so no text is asked for twice: all ways begin with th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from redraft.cli.answer import Answering, Form, Making
-from redraft.cli.batching import Batching
-from redraft.cli.options import FlagGroup
 from redraft.cli.shell import tell
 from redraft.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from redraft.chain import Chain
+    from redraft.evaluation.diagnosis.runs import WayRun
     from redraft.evaluation.diagnosis.ways import Way
     from redraft.jobs.harness import JobResult
     from redraft.jobs.limits import Limits
@@ -53,7 +51,6 @@ class EqualRun:
     task: str
     folder: Path
     settings: Settings
-    flags: FlagGroup
     parallel: int
     limits: Limits
     limit: int | None = None
@@ -139,10 +136,6 @@ class EqualRun:
 
         return checks_of(task_named(self.task), record)
 
-    def guides(self, record: Chain) -> tuple[Check, ...]:
-        """Return the checks that guide: those given, or the task's own."""
-        return self._given or self.checks(record)
-
     @property
     def _checks(self) -> list[str]:
         return self.settings.get("check") or []
@@ -162,8 +155,8 @@ class EqualRun:
         file.parent.mkdir(parents=True, exist_ok=True)
         if not self.quiet:
             tell(f"{way.name}, seed {seed}")
-        result, _ = self._answering(way, seed, limits).made()
-        if result.interrupted or result.counts.limit:
+        result = self._run_of(way, seed, limits).run().job
+        if result.counts.limit:
             raise typer.Exit(result.exit_status)
         if result.causes:
             tell(f"{file}: {counted(result.causes.total(), 'prompt')} failed: {in_words(result.causes)}.")
@@ -177,58 +170,30 @@ class EqualRun:
             for file in sorted(self.folder.glob(f"seed-*/{way.name}.jsonl")):
                 seed = file.parent.name.removeprefix("seed-")
                 if seed.isdecimal() and file.stat().st_size:
-                    RunFile(file).check(self._answering(way, int(seed), self.limits).provenance())
+                    RunFile(file).check(self._run_of(way, int(seed), self.limits).provenance())
 
-    def _answering(self, way: Way, seed: int, limits: Limits) -> Answering:
+    def _run_of(self, way: Way, seed: int, limits: Limits) -> WayRun:
+        from redraft.evaluation.diagnosis.runs import WayRun
+        from redraft.runs.plan import RunPlan
+
         file = self._file(way, seed)
         settings: Any = {**self.settings.values, "check": self._checks, **way.options, "seed": seed}
-        return Answering(
-            settings=replace(self.settings, values=settings, stand_ins={"checks": ("words>=1",)}),
-            source=self.source,
-            name=str(self.source),
-            out=file,
-            form=Form("chain", None),
-            parallel=self.parallel,
-            limits=limits,
-            journal=None,
+        plan = RunPlan(
+            file,
+            self.parallel,
+            limits,
             cache=self.folder / CACHE,
-            batching=Batching(file, wanted=False, pause=None),
             retry_failed=self.retry_failed,
             quiet=self.quiet,
-            making=self._making(way, seed),
+            tell=tell,
         )
-
-    def _making(self, way: Way, seed: int) -> Making:
-        """Return what is special about the runs of a way."""
-        from redraft.chain import read_jsonl
-        from redraft.evaluation.diagnosis.ways import reader_of, retold, strangers, voted
-        from redraft.evaluation.tasks.tasks import scored
-
-        @cache
-        def told() -> Mapping[str, str]:
-            source = self._file(replace(way, kind="revise"), seed)
-            return strangers(read_jsonl(source)) if way.kind == "shuffled" else {}
-
-        def guides(record: Chain) -> Mapping[str, Any]:
-            checks = self.guides(record)
-            if way.kind in ("blind", "shuffled"):
-                checks = retold(checks, told().get(record.id, ""))
-            elif way.kind == "vote":
-                checks = retold(checks, never=True)
-            return {"checks": checks}
-
-        def finished(chain: Chain, record: Chain) -> Chain:
-            said = reader_of(self.checks(record)) if way.kind == "vote" else None
-            return voted(chain, said) if said else chain
-
-        async def with_truth(chain: Chain, record: Chain) -> Chain:
-            return await scored(chain, self.task, self.checks(record))
-
-        return Making(
-            f"diagnose {self.task}",
-            self.flags,
-            lambda _: iter(self.records),
-            guides,
-            finished=finished,
-            scored=with_truth,
+        return WayRun(
+            replace(self.settings, values=settings, stand_ins={"checks": ("words>=1",)}),
+            self.source,
+            plan,
+            task=self.task,
+            way=way,
+            given=self.records,
+            guides=self._given,
+            revised=self._file(replace(way, kind="revise"), seed),
         )

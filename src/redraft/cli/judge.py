@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.answer import PATIENCE
-from redraft.cli.batching import Batching, under_way
 from redraft.cli.options import FlagGroup, fill_in, takes
 from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, check_out, own_journal
 from redraft.cli.shell import only_ours, tell
@@ -23,14 +21,13 @@ from redraft.evaluation.judging.options import JUDGING, JudgeOptions
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
 
-    from redraft.engines.remote.batch import Batches
     from redraft.evaluation.judging.judge import OpenJudge, ReviewItem, Tally
     from redraft.evaluation.judging.pairs import Match
     from redraft.evaluation.judging.prompts import Prompts
     from redraft.jobs.harness import Job, JobResult, Session
-    from redraft.jobs.limits import Limits
     from redraft.jobs.runner import ItemCounts, Work
     from redraft.revision.settings import Settings
+    from redraft.runs.plan import Opened, RunPlan
 
 FLAGS = FlagGroup(JudgeOptions, recipes="judge", heading=JUDGING)
 
@@ -86,12 +83,7 @@ def judge(
         prompt_file=prompt_file,
         reviewer_file=reviewer_file,
         out=out,
-        journal=own_journal(journal, out),
-        parallel=run.at_once,
-        limits=run.limits,
-        batching=run.batching(out),
-        retry_failed=retry_failed,
-        quiet=run.silent,
+        plan=run.plan(out, journal=own_journal(journal, out), retry_failed=retry_failed),
     )
     with only_ours():
         summary, status = judging.run()
@@ -127,12 +119,7 @@ class JudgeRun:
     prompt_file: Path | None
     reviewer_file: Path | None
     out: Path
-    journal: Path
-    parallel: int
-    limits: Limits
-    batching: Batching
-    retry_failed: bool
-    quiet: bool
+    plan: RunPlan
     matches: list[Match] = field(init=False)
     prompts: Prompts = field(init=False)
 
@@ -144,8 +131,8 @@ class JudgeRun:
         self._read()
         tally = Tally()
         outcome = self._job(tally).run(lambda session: self._start(tally, session))
-        status = outcome.interrupted or (EngineError.exit_status if tally.hopeless else outcome.exit_status)
-        if self.quiet or outcome.interrupted:
+        status = EngineError.exit_status if tally.hopeless else outcome.exit_status
+        if self.plan.quiet:
             return "", status
         return self._summary(outcome, tally), status
 
@@ -153,10 +140,7 @@ class JudgeRun:
         """Raise what can be found wrong before a file or a model is opened."""
         from redraft.engines.price import price_of
 
-        self.settings.waiting()
-        self.batching.check(self.settings)
-        if self.parallel < 1:
-            raise UsageError(f"parallel is {self.parallel}.", hint="At least one review at once.")
+        self.plan.check(self.settings, "review")
         if price_of(self.settings.get("price")) and len(self.models) > 1:
             raise UsageError(
                 "--price was given, and there are several judges.",
@@ -170,21 +154,14 @@ class JudgeRun:
             raise UsageError("--reviewer-file was given without --prompt-file.", hint="Give both.")
         inputs = [*self.answers, *filter(None, (self.questions, self.prompt_file, self.reviewer_file))]
         for path in inputs:
-            if path.resolve() in (self.out.resolve(), self.journal.resolve()):
+            if path.resolve() in (self.out.resolve(), self.plan.journal and self.plan.journal.resolve()):
                 raise UsageError(f"{path} is an input.", hint="Name another file for the output.")
-        if self.out.resolve() == self.journal.resolve():
-            raise UsageError(f"{self.out} cannot be the journal too.", hint="Name a file of its own.")
         for model in self.models:
             self._check_price(model)
 
     def _check_price(self, model: Any) -> None:
         """Raise if a limit of money lacks the price of a judge: a reference or an engine."""
-        from redraft.revision.budget import Budget
-        from redraft.revision.options import check_prices
-
-        if self.limits.usd is not None:
-            price = self.settings.get("price")
-            check_prices({"model": model, "price": price, "budget": Budget(usd=self.limits.usd)})
+        self.plan.check_prices({"model": model, "price": self.settings.get("price")})
 
     def _read(self) -> None:
         """Read all inputs, and find out that each question has a prompt, before a model is opened."""
@@ -258,42 +235,40 @@ class JudgeRun:
         return Job(
             items=self._items,
             source=" and ".join(map(str, self.answers)),
-            out=self.out,
             provenance=Provenance("judge", self._config),
             key=lambda record: str(record["review_id"]),
             noun="review",
-            parallel=self.parallel,
             retries=self.settings.waiting().tries - 1,
-            limits=self.limits,
             stop=tally.stop,
-            only_failed=self.retry_failed,
             on_found=tally.find,
             note=lambda counts: _note(tally, counts),
-            quiet=self.quiet,
-            tell=tell,
+            **self.plan.of_job(),
         )
 
     @asynccontextmanager
     async def _start(self, tally: Tally, session: Session) -> AsyncGenerator[Work[ReviewItem]]:
         """Open the journal and the judges, and yield the work on a review."""
         from redraft.evaluation.judging.judge import Judging
-        from redraft.jobs.journal import Journal
+        from redraft.runs.batching import under_way
 
-        async with AsyncExitStack() as stack:
-            journal = stack.enter_context(Journal(self.journal))
-            stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
-            batches = self.batching.opened(
-                stack, journal, lambda: self.limits.reached(session.spent, session.progress.seconds)
-            )
+        async with self.plan.opened(session) as opened:
             given = {
                 name: self.settings.get(name)
                 for name in ("temperature", "max_tokens", "seed")
                 if self.settings.get(name) is not None
             }
-            async with self.limits.opening(session.progress.seconds):
-                judges = await self._opened(stack, session, batches)
+            async with self.plan.limits.opening(session.progress.seconds):
+                judges = await self._opened(opened, session)
             gold = bool(self.settings.get("gold"))
-            judging = Judging(judges, self.prompts, gold, given, journal, session, lambda: under_way(batches))
+            judging = Judging(
+                judges,
+                self.prompts,
+                gold,
+                given,
+                opened.journal,
+                session,
+                lambda: under_way(opened.batches),
+            )
 
             async def work(item: ReviewItem) -> list[str]:
                 line = await judging.line(item)
@@ -302,20 +277,16 @@ class JudgeRun:
 
             yield work
 
-    async def _opened(
-        self, stack: AsyncExitStack, session: Session, batches: Batches | None
-    ) -> dict[str, OpenJudge]:
+    async def _opened(self, opened: Opened, session: Session) -> dict[str, OpenJudge]:
         """Open the judges, by reference. Those of the same name are called by their references."""
         from redraft.engines.journaled import identity_of
         from redraft.engines.price import price_of
         from redraft.engines.threads import in_daemon_thread
         from redraft.evaluation.judging.judge import OpenJudge
 
-        patience = self.settings.waiting(
-            usual=PATIENCE, limit_seconds=self.limits.seconds, tell=session.progress.wait
-        )
-        how: Any = {"parallel": self.parallel, "patience": patience, "batches": batches}
-        engines = {ref: await self.settings.load(stack, "model", ref, **how) for ref in self.models}
+        patience = self.plan.patience(self.settings, session)
+        how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
+        engines = {ref: await self.settings.load(opened.stack, "model", ref, **how) for ref in self.models}
         names = Counter(engine.info.name for engine in engines.values())
         found = {}
         for ref, engine in engines.items():

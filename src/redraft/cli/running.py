@@ -5,22 +5,31 @@ A verb takes `run: RunFlags`, and `with_options` shows each of its fields as a f
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from redraft.cli.batching import IN_BATCHES, BatchFlag, Batching, PauseOption
-from redraft.errors import UsageError
+from redraft.cli.shell import only_ours, tell
+from redraft.counting import counted
+from redraft.errors import RedraftError, UsageError
 
 if TYPE_CHECKING:
-    from redraft.jobs.limits import Limits
+    from redraft.runs.answers import FileResult
+    from redraft.runs.plan import RunPlan
 
 PARALLEL = 4
 """Default number of chains at once. More is faster on a GPU or a server."""
 
+STDIN = "standard input"
+"""The name of its copy, in messages and in the provenance record."""
+
 _LIMITS = "Limits of this run"
+_BATCHES = "Batches of a server"
 
 
 def _limit(metavar: str, text: str) -> Any:
@@ -40,6 +49,21 @@ Parallel = Annotated[
 LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
 LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
 LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
+BatchFlag = Annotated[
+    bool,
+    typer.Option("--batch", help="Use the server's batches: cheaper, in hours.", rich_help_panel=_BATCHES),
+]
+PauseOption = Annotated[
+    float | None,
+    typer.Option(
+        "--pause",
+        metavar="S",
+        help="Longest pause between two looks at a batch.  [60]",
+        show_default=False,
+        rich_help_panel=_BATCHES,
+    ),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 First = Annotated[
     int | None,
@@ -62,38 +86,94 @@ class RunFlags:
     limit_tokens: LimitTokens = None
     limit_seconds: LimitSeconds = None
 
-    @property
-    def at_once(self) -> int:
-        """How many chains to make at once: as given, many in batches, or as the config file says."""
-        return parallel_of(self.parallel, batch=self.batch)
+    def plan(self, out: Path, **more: Any) -> RunPlan:
+        """Return the plan of a run with this output. Where no flag was given, the config file says.
 
-    @property
-    def silent(self) -> bool:
-        """Whether progress and summary are hidden, by the flag or by the config file."""
-        from redraft.config import load_config
-
-        return self.quiet or bool(load_config().defaults.get("quiet", False))
-
-    @property
-    def limits(self) -> Limits:
-        """The limits of the run."""
+        Args:
+            out: The output.
+            more: Further fields of the plan.
+        """
         from redraft.jobs.limits import Limits
+        from redraft.runs.plan import RunPlan
 
-        return Limits(self.limit_usd, self.limit_tokens, self.limit_seconds)
-
-    def batching(self, out: Path) -> Batching:
-        """Return how a run with this output uses batches."""
-        return Batching(out, self.batch, self.pause)
+        return RunPlan(
+            out,
+            parallel=parallel_of(self.parallel, batch=self.batch),
+            limits=Limits(self.limit_usd, self.limit_tokens, self.limit_seconds),
+            batch=self.batch,
+            pause=self.pause,
+            quiet=quiet_of(self.quiet),
+            tell=tell,
+            **more,
+        )
 
 
 def parallel_of(given: int | None, *, batch: bool = False) -> int:
     """Return how many chains to make at once: as given, many in batches, or as the config file says."""
     from redraft.config import load_config
+    from redraft.runs.batching import IN_BATCHES
 
     if given is not None:
         return given
     found: int = IN_BATCHES if batch else load_config().defaults.get("parallel", PARALLEL)
     return found
+
+
+def quiet_of(given: bool) -> bool:
+    """Return whether progress and summary are hidden, by the flag or by the config file."""
+    from redraft.config import load_config
+
+    return given or bool(load_config().defaults.get("quiet", False))
+
+
+def print_result(run: Callable[[], FileResult], plan: RunPlan) -> NoReturn:
+    """Make a file of chains, print the summary, and exit. Prints of others go to standard error."""
+    with only_ours():
+        result = run()
+    if plan.quiet:
+        tell_failures(result)
+    else:
+        typer.echo(str(result))
+    raise typer.Exit(result.exit_status)
+
+
+def tell_failures(result: FileResult) -> None:
+    """Tell, where no summary does, that items failed in this run."""
+    if failed := result.job.counts.failed:
+        tell(f"{counted(failed, 'prompt')} failed: see {result.path}.errors.jsonl.")
+
+
+@contextmanager
+def prompts_file(prompts: Path) -> Iterator[Path]:
+    """Give the prompts as a file that can be read twice: standard input is copied."""
+    if str(prompts) != "-":
+        yield prompts
+        return
+    import shutil
+    import tempfile
+    from codecs import BOM_UTF8
+
+    from redraft.formats.read.files import open_input, reading
+
+    if sys.stdin.isatty():
+        raise UsageError("there are no prompts.", hint="redraft answer prompts.jsonl -o out.jsonl")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "stdin")
+        with copy.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        try:
+            with reading(copy), open_input(copy) as given:
+                start = given.read(1 << 16).removeprefix(BOM_UTF8).lstrip()
+            copy = copy.rename(copy.with_suffix(".jsonl" if start[:1] in (b"{", b"[", b'"') else ".txt"))
+            yield copy
+        except RedraftError as error:
+            error.message = error.message.replace(str(copy), STDIN)
+            raise
+
+
+def name_of(prompts: Path) -> str:
+    """Return the name of a file of prompts, in messages and in the provenance record."""
+    return STDIN if str(prompts) == "-" else str(prompts)
 
 
 def own_journal(given: Path | None, out: Path) -> Path:

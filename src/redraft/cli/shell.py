@@ -83,6 +83,10 @@ class Verbs(TyperGroup):
         except RedraftError as error:
             tell(error.message, error.hint)
             raise typer.Exit(error.exit_status) from error
+        except KeyboardInterrupt as signal:
+            if (status := getattr(signal, "exit_status", None)) is None:
+                raise
+            raise typer.Exit(status) from None  # the run has said what is left
         except ModuleNotFoundError as error:
             verb = ctx.invoked_subcommand or ""
             if (error.name or "").partition(".")[0] not in _EXTRAS.get(verb, ()):

@@ -10,8 +10,8 @@ An item's result is one line or, with `many_lines`, any number of lines. What th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
-from contextlib import AbstractAsyncContextManager, ExitStack
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -24,12 +24,49 @@ from redraft.jobs.limits import STOPPED, Limits, Spent
 from redraft.jobs.progress import ItemProgress
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.runner import Item, ItemCounts, Runner, Work
-from redraft.jobs.signals import Interrupted, run_until_signal
+from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.unfinished import Unfinished
 
 GO_ON = "run the same command again to go on"
 
 T = TypeVar("T", bound=Item)
+
+
+@dataclass(frozen=True)
+class RunProgress:
+    """How far a run has come.
+
+    Attributes:
+        done: Items that are done, those of earlier runs included.
+        total: All items, or how many results are wanted.
+        failed: Items that failed in this run.
+        tokens: Generated tokens of this run.
+        usd: Their cost.
+        seconds: How long the run has taken.
+        left: Seconds until the end at this pace; None if that cannot be told.
+        note: A few words on the results.
+        waiting: What the run waits for, such as a server that is down; empty if it does not.
+    """
+
+    done: int
+    total: int
+    failed: int
+    tokens: int
+    usd: float
+    seconds: float
+    left: float | None
+    note: str
+    waiting: str
+
+
+@dataclass(frozen=True)
+class RunMessage:
+    """Something that the user should know, such as a limit that was reached."""
+
+    text: str
+
+
+RunEvent = RunProgress | RunMessage
 
 
 @dataclass(frozen=True)
@@ -69,7 +106,6 @@ class JobResult:
         seconds: How long the run took.
         found: Items that were done before.
         out: The output.
-        interrupted: The exit status of the signal that ended the run; 0 if none did.
         causes: Why the items in `OUT.errors.jsonl` failed, in this run or before, counted.
         first_failure: Message and hint of the first of them.
     """
@@ -79,14 +115,13 @@ class JobResult:
     seconds: float
     found: int
     out: Path
-    interrupted: int = 0
     causes: Counter[str] = field(default_factory=Counter)
     first_failure: str = ""
 
     @property
     def exit_status(self) -> int:
-        """That of the signal, of a limit, or the highest of a failure; else 0."""
-        return self.interrupted or (STOPPED if self.counts.limit else self.counts.exit_status)
+        """That of a limit, or the highest of a failure; else 0."""
+        return STOPPED if self.counts.limit else self.counts.exit_status
 
     def rows(self, results: str, before: int, now: int) -> list[tuple[str, str]]:
         """Return rows for the summary: how many results there are, and how many items failed, by cause."""
@@ -120,6 +155,15 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class _Opened:
+    """An open output, and a session if there is something to do."""
+
+    ledger: Ledger
+    total: int
+    session: Session | None = None
+
+
+@dataclass(frozen=True)
 class Job(Generic[T]):
     """What is to be done, where results go, and within which limits.
 
@@ -144,6 +188,7 @@ class Job(Generic[T]):
         note: Returns a few words on the results, for the progress line.
         quiet: Show no progress.
         tell: Called with each message for the user.
+        on_progress: Called with each step of the run, which is not shown then; None to show it.
     """
 
     items: Callable[[], Iterable[T]]
@@ -165,15 +210,32 @@ class Job(Generic[T]):
     note: Callable[[ItemCounts], str] = lambda _: ""
     quiet: bool = False
     tell: Callable[[str], None] = print
+    on_progress: Callable[[RunProgress], object] | None = None
 
     def run(self, start: Start[T]) -> JobResult:
-        """Do every item that is not done.
+        """Do every item that is not done. In the main thread, Ctrl-C and SIGTERM end the run.
 
         Raises:
             RecordError: There are no items, or two have one id.
             OutputError: The output cannot be written, is in use, or was made in another way.
             RedraftError: Whatever ended the job. Every result until then is in the output.
+            EndedBySignal: A signal ended the run. Every result until then is in the output.
         """
+        with self._opened() as opened:
+            if opened.session:
+                run_until_signal(self._work(start, opened.session, opened.ledger))
+        return self._result(opened)
+
+    async def arun(self, start: Start[T]) -> JobResult:
+        """Do the same in the loop that runs. Errors as for `run`; signals are the caller's."""
+        with self._opened() as opened:
+            if opened.session:
+                await self._work(start, opened.session, opened.ledger)
+        return self._result(opened)
+
+    @contextmanager
+    def _opened(self) -> Iterator[_Opened]:
+        """Open the output, and begin a session if there is something to do."""
         total = self.goal.total if self.goal else self._count()
         ledger = Ledger(
             self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
@@ -191,25 +253,60 @@ class Job(Generic[T]):
                     self.tell(
                         f"{self.out}.errors.jsonl lists no failed {self.noun}: there is nothing to retry."
                     )
-                return JobResult(ItemCounts(), spent, 0.0, ledger.found, self.out)
-            with (
-                Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh) as unfinished,
-                ItemProgress(ledger.found + ahead, self._done(ledger), quiet=self.quiet) as progress,
-            ):
-                counts = ItemCounts()
-                session = Session(unfinished, progress, spent, ledger.done, counts)
-                signal = self._run_until_signal(self._work(start, session, ledger), ledger, total)
-        if counts.limit:
-            self.tell(f"{counts.limit}: {self._left(ledger, total)}")
+                yield _Opened(ledger, total)
+                return
+            quiet = self.quiet or self.on_progress is not None
+            unfinished = Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh)
+            progress = ItemProgress(ledger.found + ahead, self._done(ledger), quiet=quiet)
+            session = Session(unfinished, progress, spent, ledger.done, ItemCounts())
+            if self.on_progress is not None:
+                progress.on_update = lambda: self._show(session)
+            with unfinished, progress:
+                try:
+                    yield _Opened(ledger, total, session)
+                except EndedBySignal:
+                    self.tell(self._left(ledger, total))
+                    raise
+                except RedraftError as error:
+                    left = self._left(ledger, total)
+                    if isinstance(error, UsageError):  # the same command would fail again
+                        left = left.replace(f"; {GO_ON}", "")
+                    error.hint = "\n".join(filter(None, [error.hint, left]))
+                    raise
+
+    def _result(self, opened: _Opened) -> JobResult:
+        """Return what a run came to, now that its output is closed."""
+        ledger, session = opened.ledger, opened.session
+        if session is None:
+            return JobResult(ItemCounts(), Spent(), 0.0, ledger.found, self.out)
+        if session.counts.limit:
+            self.tell(f"{session.counts.limit}: {self._left(ledger, opened.total)}")
         return JobResult(
-            counts,
-            spent,
-            progress.seconds,
+            session.counts,
+            session.spent,
+            session.progress.seconds,
             ledger.found,
             self.out,
-            signal,
             ledger.causes,
             ledger.first_failure,
+        )
+
+    def _show(self, session: Session) -> None:
+        """Call `on_progress`."""
+        progress, counts, spent = session.progress, session.counts, session.spent
+        assert self.on_progress is not None  # noqa: S101  (`_opened` has looked)
+        self.on_progress(
+            RunProgress(
+                progress.done,
+                progress.total or 0,
+                counts.failed,
+                spent.tokens,
+                spent.usd,
+                progress.seconds,
+                progress.left,
+                progress.note,
+                progress.waiting,
+            )
         )
 
     def _count(self) -> int:
@@ -228,21 +325,6 @@ class Job(Generic[T]):
         if not self.only_failed:
             return self.items()
         return (item for item in self.items() if item.id in ledger.failed_before)
-
-    def _run_until_signal(self, work: Any, ledger: Ledger, total: int) -> int:
-        """Run the work, and return the exit status of the signal that ended it, or 0."""
-        try:
-            run_until_signal(work)
-        except Interrupted as signal:
-            self.tell(self._left(ledger, total))
-            return signal.exit_status
-        except RedraftError as error:
-            left = self._left(ledger, total)
-            if isinstance(error, UsageError):  # the same command would fail again
-                left = left.replace(f"; {GO_ON}", "")
-            error.hint = "\n".join(filter(None, [error.hint, left]))
-            raise
-        return 0
 
     async def _work(self, start: Start[T], session: Session, ledger: Ledger) -> None:
         progress, counts = session.progress, session.counts

@@ -152,10 +152,18 @@ class ItemProgress(ProgressLine):
         tokens: New tokens of this run.
         note: A few words on the results.
         waiting: What the job waits for, such as a server that is down, or an empty text.
+        on_update: Called with each change.
     """
 
     tokens = 0
     note = waiting = ""
+    on_update: Callable[[], None] | None = None
+
+    def update(self, *, now: bool = False) -> None:
+        """Show the line when it is due, or now."""
+        if self.on_update is not None:
+            self.on_update()
+        super().update(now=now)
 
     def parts(self) -> list[str]:
         """Return the items done, tokens a second, the time left, the note, and what is waited for."""

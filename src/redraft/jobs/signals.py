@@ -10,6 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Self, TypeVar
@@ -26,7 +27,7 @@ _GRACE = 0.4
 """Seconds that work has from then to come to its end, so that all is over within a second."""
 
 
-class Interrupted(KeyboardInterrupt):
+class EndedBySignal(KeyboardInterrupt):
     """A signal ended the work.
 
     Attributes:
@@ -41,9 +42,13 @@ class Interrupted(KeyboardInterrupt):
 def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine as `asyncio.run` does, and cancel it on a signal. A second one cancels its cleaning up.
 
+    Where a loop runs already, as in a notebook, the coroutine gets a thread of its own, and Ctrl-C ends it.
+
     Raises:
-        Interrupted: A signal ended the work.
+        EndedBySignal: A signal ended the work.
     """
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001  (the public one raises)
+        return _run_in_thread(work)
     caught: list[int] = []
 
     async def watched() -> T:
@@ -54,8 +59,9 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
             caught.append(signum)
             task.cancel()
 
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(signum, stop, signum)
+        if threading.current_thread() is threading.main_thread():
+            for signum in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(signum, stop, signum)
         return await task
 
     try:
@@ -63,7 +69,27 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         if not caught:
             raise
-        raise Interrupted(caught[0]) from None
+        raise EndedBySignal(caught[0]) from None
+
+
+def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine in a loop of its own, and wait for its end. Ctrl-C cancels it."""
+    runner, tasks = ThreadPoolExecutor(1), list[asyncio.Task[T]]()
+
+    async def noted() -> T:
+        tasks.append(asyncio.current_task())  # type: ignore[arg-type]
+        return await work
+
+    future = runner.submit(asyncio.run, noted())
+    try:
+        return future.result()
+    except KeyboardInterrupt:
+        for task in tasks:
+            task.get_loop().call_soon_threadsafe(task.cancel)
+        wait([future])
+        raise EndedBySignal(signal.SIGINT) from None
+    finally:
+        runner.shutdown(wait=False)
 
 
 @contextmanager

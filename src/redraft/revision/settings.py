@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from redraft.engines.base import Engine
 from redraft.engines.load import lacks_adapter, load_engine
@@ -38,6 +38,12 @@ class Settings:
     stand_ins: Mapping[str, Any] = field(default_factory=dict)
     judge_was_named: bool = False
     tell: Callable[[str], None] = lambda _: None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], group: type, tell: Callable[[str], None]) -> Self:
+        """Return the settings that keyword arguments give; those that are no options of `group` are left."""
+        values: Any = {name: options[name] for name in options_of(group) if name in options}
+        return cls(values, judge_was_named="judge" in values, tell=tell)
 
     def get(self, name: str) -> Any:
         """Return a value; None if it was not given."""

@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.answer import PATIENCE
-from redraft.cli.batching import Batching, under_way
 from redraft.cli.options import FlagGroup, fill_in, takes
 from redraft.cli.running import OwnJournal, RunFlags, check_out
 from redraft.cli.shell import only_ours, tell
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
     from redraft.generate.instructions.run import Generated, Opened
     from redraft.jobs.harness import Session
     from redraft.jobs.journal import Journal
-    from redraft.jobs.limits import Limits
     from redraft.revision.settings import Settings
+    from redraft.runs.plan import RunPlan
 
 FLAGS = FlagGroup(InstructionOptions, recipes="generate", heading=TASKS, other="generate chains")
 
@@ -63,9 +61,8 @@ def instructions(
 
     check_out(out, "-o tasks.jsonl")
     settings = fill_in(flags, FLAGS)
-    settings.waiting()
-    at_once, batching = run.at_once, run.batching(out)
-    batching.check(settings)
+    plan = run.plan(out)
+    plan.check(settings, "call")
     if run.batch and settings.get("way") == "self-instruct":
         raise UsageError(
             "--batch is for --way alpaca: requests of self-instruct wait for each other, a thousand times "
@@ -73,21 +70,20 @@ def instructions(
             hint="Leave out --batch, or use --way alpaca.",
         )
     values: Any = settings.values
-    limits = run.limits
     with only_ours():
         generation = Generation(
             options=values,
             out=out,
-            opened=partial(_opened, settings, at_once, batching, limits),
-            parallel=at_once,
+            opened=partial(_opened, settings, plan),
+            parallel=plan.parallel,
             journal=journal,
-            limits=limits,
-            quiet=run.silent,
+            limits=plan.limits,
+            quiet=plan.quiet,
             tell=tell,
             sample=estimate,
         )
         made = generation.run()
-    _finish(made, quiet=run.silent)
+    _finish(made, quiet=plan.quiet)
 
 
 instructions = takes(instructions, FLAGS)
@@ -95,25 +91,24 @@ instructions = takes(instructions, FLAGS)
 
 @asynccontextmanager
 async def _opened(
-    settings: Settings,
-    parallel: int,
-    batching: Batching,
-    limits: Limits,
-    session: Session,
-    journal: Journal,
+    settings: Settings, plan: RunPlan, session: Session, journal: Journal
 ) -> AsyncGenerator[Opened]:
     """Open the model, and wait for a server that is down."""
     from redraft.engines.journaled import identity_of
     from redraft.engines.threads import in_daemon_thread
     from redraft.generate.instructions.run import Opened
+    from redraft.runs.batching import under_way
 
     reference = settings.references()["model"]
     async with AsyncExitStack() as stack:
-        batches = batching.opened(
-            stack, journal, lambda: limits.reached(session.spent, session.progress.seconds)
+        batches = plan.batching.opened(
+            stack, journal, lambda: plan.limits.reached(session.spent, session.progress.seconds)
         )
-        patience = settings.waiting(usual=PATIENCE, limit_seconds=limits.seconds, tell=session.progress.wait)
-        how: Any = {"parallel": parallel, "patience": patience, "batches": batches}
+        how: Any = {
+            "parallel": plan.parallel,
+            "patience": plan.patience(settings, session),
+            "batches": batches,
+        }
         engine = await settings.load(stack, "model", reference, **how)
         identity = await in_daemon_thread(lambda: identity_of(reference))
         yield Opened(engine, identity, lambda: under_way(batches))
@@ -128,7 +123,7 @@ def _finish(made: Generated, *, quiet: bool) -> None:
             f"the last {DRY} requests gave nothing new that is sound; {made.kept:,} instructions are kept.",
             f"Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic.",
         )
-    if not quiet and not made.job.interrupted:
+    if not quiet:
         typer.echo(summary(made))
     raise typer.Exit(made.exit_status)
 

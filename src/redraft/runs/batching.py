@@ -1,44 +1,22 @@
-"""`--batch` and `--pause`: what verbs that ask servers in batches share."""
+"""Runs that ask servers in batches: which record and which journal they use, and what does not fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from redraft.cli.shell import tell
 from redraft.errors import UsageError
+from redraft.jobs.journal import Journal
+from redraft.revision.settings import Settings
 
 if TYPE_CHECKING:
-    from contextlib import AsyncExitStack
-
     from redraft.engines.remote.batch import Batches
-    from redraft.jobs.journal import Journal
-    from redraft.revision.settings import Settings
 
 IN_BATCHES = 1000
 """Default number of chains at once with `--batch`. They wait together, and each takes some memory."""
-
-_PANEL = "Batches of a server"
-
-BatchFlag = Annotated[
-    bool,
-    typer.Option("--batch", help="Use the server's batches: cheaper, in hours.", rich_help_panel=_PANEL),
-]
-PauseOption = Annotated[
-    float | None,
-    typer.Option(
-        "--pause",
-        metavar="S",
-        help="Longest pause between two looks at a batch.  [60]",
-        show_default=False,
-        rich_help_panel=_PANEL,
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -49,11 +27,13 @@ class Batching:
         out: The output of the run.
         wanted: `--batch` was given.
         pause: Longest pause between two looks at a batch, in seconds; None for the default.
+        tell: Called with each message for the user.
     """
 
     out: Path
-    wanted: bool
-    pause: float | None
+    wanted: bool = False
+    pause: float | None = None
+    tell: Callable[[str], None] = print
 
     @property
     def file(self) -> Path:
@@ -88,7 +68,7 @@ class Batching:
             )
 
     def opened(
-        self, stack: ExitStack | AsyncExitStack, journal: Journal | None, limit: Callable[[], str]
+        self, stack: AsyncExitStack, journal: Journal | None, limit: Callable[[], str]
     ) -> Batches | None:
         """Open the batches of the run, which `stack` closes. None if there are none.
 
@@ -107,7 +87,7 @@ class Batching:
 
         assert journal is not None  # noqa: S101  (`journal` above sees to it)
         found = Batches(
-            self.file, journal, pause=PAUSE if self.pause is None else self.pause, limit=limit, tell=tell
+            self.file, journal, pause=PAUSE if self.pause is None else self.pause, limit=limit, tell=self.tell
         )
         if not self.wanted:
             self._check_none(found)

@@ -1,4 +1,4 @@
-"""One attempt to make the chain of a job's prompt. It resumes a chain that was cut and books the cost."""
+"""One attempt to make the chain of a prompt. It resumes a chain that was cut, and books the cost."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Runs that make a file, item by item: resumable, within limits, from Python and from the command line."""

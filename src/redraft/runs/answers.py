@@ -1,0 +1,367 @@
+"""A file of prompts becomes a file of chains, each made once, many at a time, resumable.
+
+`answer_file` is the function, and `redraft answer` the command. Verbs that do more with the chain of each
+record are subclasses of `AnswerRun`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, Container, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Unpack
+
+from redraft.chain import Chain, Usage
+from redraft.collect.read.inputs import licensed_records
+from redraft.counting import counted
+from redraft.engines.journaled import identity_of
+from redraft.engines.load import model_of
+from redraft.engines.threads import in_daemon_thread
+from redraft.errors import EmptyReply
+from redraft.formats.write import to_fastchat_answer, to_selfee_answer
+from redraft.jobs.harness import Job, JobResult, Session
+from redraft.jobs.provenance import Provenance, RunFile
+from redraft.jobs.runner import ItemCounts, Work
+from redraft.licences import licence_in
+from redraft.options import Flags, Option, check_values, options_of
+from redraft.revision.api import Role
+from redraft.revision.options import Options
+from redraft.revision.prompts import DEFAULT, wording_of
+from redraft.revision.settings import Settings
+from redraft.revision.summary import Summary
+from redraft.runs.attempt import Attempt, Journaled, PromptItem
+from redraft.runs.batching import under_way
+from redraft.runs.plan import Opened, RunOptions, RunPlan
+
+Shape = Literal["chain", "selfee", "fastchat"]
+
+_OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
+NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks", "refusals"}
+"""Options that may differ when a run is resumed. `ctx` bounds prompts; the last two say where chains go."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """The shape of an output line: a chain, or an answer record with the name of its model."""
+
+    shape: Shape = "chain"
+    model_id: str | None = None
+
+    def key(self, record: dict[str, Any]) -> str:
+        """Return the id of an output line."""
+        return str(record["id" if self.shape == "chain" else "question_id"])
+
+    def item(self, asked: Chain) -> PromptItem:
+        """Return a prompt under the id of its result."""
+        return PromptItem(asked.id if self.shape == "chain" else self.key(self._record(asked)), asked)
+
+    def line(self, chain: Chain) -> str:
+        """Return the output line of a chain."""
+        return chain.to_json() if self.shape == "chain" else json.dumps(self._record(chain))
+
+    def _record(self, chain: Chain) -> dict[str, Any]:
+        write = to_selfee_answer if self.shape == "selfee" else to_fastchat_answer
+        return write(chain, self.model_id or str(chain.model.get("name", "")))
+
+
+@dataclass(frozen=True)
+class FileResult:
+    """What a run came to, and what is in its file.
+
+    Attributes:
+        job: Items, failures, cost and time of this run.
+        summary: Counts over the chains of the file, those of earlier runs included. Of answer records, which
+            cannot be counted, it has those of this run.
+        rows: The summary that the command prints, each row a name and a text.
+        must_pass: Whether an answer that does not pass its checks makes the exit status 1.
+    """
+
+    job: JobResult
+    summary: Summary
+    rows: list[tuple[str, str]]
+    must_pass: bool = True
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.job.out
+
+    @property
+    def added(self) -> int:
+        """Items that were done in this run."""
+        return self.job.counts.added
+
+    @property
+    def found(self) -> int:
+        """Items that were done before."""
+        return self.job.found
+
+    @property
+    def failed(self) -> int:
+        """Items that failed and are not done. The next run tries them again."""
+        return self.job.causes.total()
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Why they failed, counted. The records are in `PATH.errors.jsonl`."""
+        return self.job.causes
+
+    @property
+    def limit(self) -> str:
+        """Which limit ended the run, in words; empty if none did."""
+        return self.job.counts.limit
+
+    @property
+    def usage(self) -> Usage:
+        """The tokens, the time and the cost of all chains in `summary`."""
+        return self.summary.usage
+
+    @property
+    def exit_status(self) -> int:
+        """That of the command: 0 done, 1 checks not passed, 3 a failure of the engine, 4 a limit."""
+        lacking = self.summary.not_passed or self.summary.missing
+        return self.job.exit_status or (1 if lacking and self.must_pass else 0)
+
+    def __str__(self) -> str:
+        """Return the summary that the command prints."""
+        return "\n".join(f"{name:<10} {text}" for name, text in self.rows)
+
+
+@dataclass
+class AnswerRun:
+    """A run that makes a chain of each record. Subclasses say what more they do with it.
+
+    Attributes:
+        settings: The options of the chains.
+        source: The file of records.
+        plan: How the run goes.
+        form: What is written.
+        limit: The most records; None for all.
+        name: The name of the file, if that is not its path.
+        verb: The name in the provenance record.
+        options: The class of its options.
+        may_drop: Whether `finish` may return None.
+        must_pass: Whether an answer that does not pass its checks makes the exit status 1.
+        summary: Counts over the chains.
+    """
+
+    settings: Settings
+    source: Path
+    plan: RunPlan
+    form: Form = field(default_factory=Form)
+    limit: int | None = None
+    name: str = ""
+    verb: str = "answer"
+    summary: Summary = field(default_factory=Summary)
+    options: ClassVar[type] = Flags
+    may_drop: ClassVar[bool] = False
+    must_pass: ClassVar[bool] = True
+
+    # What a verb may do in another way.
+
+    def records(self) -> Iterator[Chain]:
+        """Yield the records, in the same order each time."""
+        return islice(licensed_records(self.source), self.limit)
+
+    def options_of(self, record: Chain) -> Mapping[str, Any]:  # noqa: ARG002
+        """Return more options for the chain of a record."""
+        return {}
+
+    def begin(self, done: Container[str]) -> None:
+        """Begin, with the ids of the finished chains."""
+
+    async def finish(self, chain: Chain, record: Chain) -> Chain | None:  # noqa: ARG002
+        """Return what is written of a chain; None for nothing."""
+        return chain
+
+    async def finish_empty(self, error: EmptyReply, record: Chain) -> None:
+        """Add to the error of a chain without an answer."""
+
+    def end(self) -> None:
+        """End, now that the output is closed, whatever ended the run."""
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return more rows of the summary."""
+        return []
+
+    # How it is done.
+
+    def run(self) -> FileResult:
+        """Make every chain that is not made. In the main thread, Ctrl-C and SIGTERM end the run.
+
+        Raises:
+            RedraftError: An input is wrong, the output cannot be written, or a model failed. What was made
+                until then is in the output.
+            EndedBySignal: A signal ended the run.
+        """
+        return self._result(self._job().run(self._start))
+
+    async def arun(self) -> FileResult:
+        """Do the same in the loop that runs."""
+        return self._result(await self._job().arun(self._start))
+
+    def _job(self) -> Job[PromptItem]:
+        """Check the options, and return the job."""
+        options = self.settings.options()
+        self.plan.check(self.settings, "chain", source=self.source)
+        self.plan.check_prices(dict(options) | dict(self.settings.references()))
+        self.summary.with_checks = bool(self.settings.get("check") or self.settings.get("verify"))
+        return Job(
+            items=lambda: map(self.form.item, self.records()),
+            source=str(self.source),
+            out=self.plan.out,
+            provenance=self.provenance(),
+            key=self.form.key,
+            many_lines=self.may_drop,
+            noun="prompt",
+            twice="Give each its own id, or write chains: --format chain",
+            retries=self.settings.waiting().tries - 1,
+            on_found=self._count_found,
+            on_end=self._end,
+            note=self._note,
+            **self.plan.of_job(),
+        )
+
+    def provenance(self) -> Provenance:
+        """Return how the output is made."""
+        config = {
+            name: self.settings.get(name)
+            for name in options_of(self.options)
+            if name not in NOT_OF_THE_RESULT
+        }
+        for role in ("model", "critic", "judge"):
+            if config.get(role):
+                config[role] = model_of(config[role])
+        config["prompts"] = wording_of(config["prompts"] or DEFAULT).record
+        config |= {"format": self.form.shape, "model_id": self.form.model_id}
+        return Provenance(self.verb, config, self.source, self.name or str(self.source), NOT_OF_THE_RESULT)
+
+    def _count_found(self, line: bytes) -> None:
+        """Count a chain that is in the output already. Other records cannot be counted."""
+        if self.form.shape == "chain":
+            self.summary.before += 1
+            self.summary.add(Chain.from_json(line, where=str(self.plan.out)))
+
+    def _end(self) -> None:
+        self.end()
+        if self.form.shape != "chain":  # they have no place for the licences of their records
+            found = Counter(licence_in(record.meta.get("origin")) for record in self.records())
+            RunFile(self.plan.out).note(licences=found)
+
+    @asynccontextmanager
+    async def _start(self, session: Session) -> AsyncGenerator[Work[PromptItem]]:
+        """Open the journal and the models, and yield the work on one prompt."""
+        self.begin(session.done)
+        async with self.plan.opened(session) as opened:
+            options = await self._models(opened, session)
+            journaled = None
+            if opened.journal:
+                by_item = self.plan.own_replies is not None
+                journaled = Journaled(opened.journal, await self._identities(), by_item)
+
+            async def work(item: PromptItem) -> list[str]:
+                own: Any = {**options, **self.options_of(item.asked)}
+                with under_way(opened.batches):
+                    attempt = Attempt(item, self.settings.get("seed"), own, session, journaled)
+                    try:
+                        made = await attempt.chain()
+                    except EmptyReply as error:
+                        await self.finish_empty(error, item.asked)
+                        raise
+                chain = await self.finish(made, item.asked)
+                if chain is None:
+                    return []
+                self.summary.add(chain)
+                return [self.form.line(chain)]
+
+            yield work
+
+    async def _models(self, opened: Opened, session: Session) -> Options:
+        """Open the models, within the limit of seconds.
+
+        A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may
+        take longer, because it happens once for all chains.
+        """
+        patience = self.plan.patience(self.settings, session).within(self.settings.get("budget_seconds"))
+        how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
+        async with self.plan.limits.opening(session.progress.seconds):
+            options = await self.settings.opened(opened.stack, **how)
+        self.plan.check_prices(options)
+        return options
+
+    async def _identities(self) -> dict[Role, Any]:
+        """Return what tells the models apart, in a thread: for a model of the hub, it asks the hub."""
+        named = self.settings.references().items()
+        return await in_daemon_thread(lambda: {role: identity_of(reference) for role, reference in named})
+
+    def _note(self, counts: ItemCounts) -> str:
+        """Return a few words on the results so far, for the progress line."""
+        found = self.summary
+        parts = [f"{found.passed} passed" if found.checked else f"{found.stops['accepted']} accepted"]
+        return " · ".join([*parts, *([f"{counts.failed} failed"] if counts.failed else [])])
+
+    def _result(self, job: JobResult) -> FileResult:
+        spent, summary = job.spent, self.summary
+        of_chains = self.form.shape == "chain"
+        before, now = (
+            (summary.before, summary.chains - summary.before) if of_chains else (job.found, job.counts.added)
+        )
+        rows = job.rows("answers", before, now)
+        if job.found and not of_chains:
+            text = f"the {job.counts.added:,} of this run: {self.form.shape} records keep no checks"
+            rows.append(("counted", text))
+        rows += [*summary.rows(), *self.rows()]
+        if spent.replayed:
+            price = f", {spent.usd:.4f} USD" if summary.usage.cost_usd is not None else ""
+            how = ", estimated" if spent.estimated else ""
+            paid = f"this run paid for {spent.tokens:,} new tokens{price}{how}"
+            text = f"{counted(spent.replayed, 'text')} taken from it, not paid again; {paid}"
+            rows.append(("cache" if self.plan.cache else "journal", text))
+        return FileResult(job, summary, rows + job.pace(), self.must_pass)
+
+
+class AnswerOptions(Flags, RunOptions, total=False):
+    """The options of `answer_file`."""
+
+    limit: Annotated[int, Option("only the first N records", ge=1)]
+    format: Annotated[Shape, Option("what to write", "chain")]
+    model_id: Annotated[str, Option("the model's name in answer records")]
+    cache: Annotated[str | Path, Option("a file of replies: no request that is in it is sent", read=Path)]
+
+
+def answer_file(prompts: str | Path, output: str | Path, **options: Unpack[AnswerOptions]) -> FileResult:
+    """Answer a file of prompts; check and revise each answer. As `redraft answer`, and in the same files.
+
+    After any stop, the same call resumes, and so does the command. Works in notebooks too.
+
+    Args:
+        prompts: A file of prompts, of any known shape.
+        output: Where the chains go, a line for each prompt, in the order in which they are done.
+        **options: As listed below; all can be left out. Models are references.
+
+    Raises:
+        UsageError: An option is unknown, or two do not fit together.
+        RecordError: The prompts cannot be read, or two have one id.
+        OutputError: `output` cannot be written, is in use, or was made in another way.
+        EngineError, CheckError: What ended the run. What was made until then is in `output`.
+        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
+    """
+    return _run_of(prompts, output, options).run()
+
+
+async def aanswer_file(
+    prompts: str | Path, output: str | Path, **options: Unpack[AnswerOptions]
+) -> FileResult:
+    """Do what `answer_file` does, in the loop that runs. Arguments and errors as there."""
+    return await _run_of(prompts, output, options).arun()
+
+
+def _run_of(prompts: str | Path, output: str | Path, options: AnswerOptions) -> AnswerRun:
+    found = check_values(options, AnswerOptions)
+    plan = RunPlan.of(output, found)
+    form = Form(found.get("format", "chain"), found.get("model_id"))
+    return AnswerRun(Settings.of(found, Flags, plan.say), Path(prompts), plan, form, found.get("limit"))

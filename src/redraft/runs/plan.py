@@ -1,0 +1,210 @@
+"""How a run goes, whatever its work is: how many items at once, up to which limits, with which replies.
+
+Each verb that makes a file item by item has a `RunPlan`, which wires the harness of `jobs` to models, journal
+and batches.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Self, TypedDict
+
+from redraft.errors import UsageError
+from redraft.jobs.harness import RunEvent, RunMessage, Session
+from redraft.jobs.journal import Journal
+from redraft.jobs.limits import Limits
+from redraft.options import Option
+from redraft.revision.budget import Budget
+from redraft.revision.options import check_prices
+from redraft.revision.settings import Settings
+from redraft.runs.batching import IN_BATCHES, Batching
+
+if TYPE_CHECKING:
+    from redraft.engines.remote.batch import Batches
+    from redraft.engines.remote.patience import Patience
+
+PARALLEL = 4
+"""Default number of chains at once. More is faster on a GPU or a server."""
+
+PATIENCE = 300.0
+"""Default seconds to wait for a server that is down or busy."""
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str | Path) or not str(value):
+        raise ValueError
+    return Path(value)
+
+
+def _function(value: Any) -> Any:
+    if not callable(value):
+        raise ValueError  # noqa: TRY004  (readers raise ValueError)
+    return value
+
+
+class RunOptions(TypedDict, total=False):
+    """The options of every run that makes a file."""
+
+    parallel: Annotated[int, Option("how many to make at once", PARALLEL, ge=1)]
+    quiet: Annotated[bool, Option("show no progress", False)]  # noqa: FBT003
+    on_event: Annotated[
+        Callable[[RunEvent], object],
+        Option(
+            "called with the run's progress and messages, which are not shown then",
+            read=_function,
+            what="a function of one argument: on_event=print",
+        ),
+    ]
+    batch: Annotated[bool, Option("use the server's batches: cheaper, in hours", False)]  # noqa: FBT003
+    pause: Annotated[float, Option("longest pause between two looks at a batch, in seconds", gt=0)]
+    limit_usd: Annotated[float, Option("most money of this run; needs a price", gt=0)]
+    limit_tokens: Annotated[int, Option("most generated tokens of this run", gt=0)]
+    limit_seconds: Annotated[float, Option("longest time of this run", gt=0)]
+    journal: Annotated[
+        str | Path, Option("a file of replies: none is paid for twice", read=_path, what="a path")
+    ]
+    retry_failed: Annotated[bool, Option("make only what failed before", False)]  # noqa: FBT003
+
+
+def say(message: str) -> None:
+    """Write a message to standard error."""
+    print(f"redraft: {message}", file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """How a run makes its file.
+
+    Attributes:
+        out: The file.
+        parallel: Items at once.
+        limits: Of this run.
+        journal: Where replies are stored, for each item its own; None for nowhere.
+        cache: Where replies are stored for all equal requests.
+        batch: Ask servers in batches.
+        pause: Longest pause between two looks at a batch, in seconds; None for the default.
+        retry_failed: Make only what failed before.
+        quiet: Show no progress.
+        on_event: Is called with progress and messages; None to show them.
+        tell: Shows a message, if `on_event` does not get it.
+    """
+
+    out: Path
+    parallel: int = PARALLEL
+    limits: Limits = field(default_factory=Limits)
+    journal: Path | None = None
+    cache: Path | None = None
+    batch: bool = False
+    pause: float | None = None
+    retry_failed: bool = False
+    quiet: bool = False
+    on_event: Callable[[RunEvent], object] | None = None
+    tell: Callable[[str], None] = say
+
+    @classmethod
+    def of(cls, out: str | Path, options: Mapping[str, Any]) -> Self:
+        """Return the plan that checked `RunOptions` and a cache ask for."""
+        usual = IN_BATCHES if options.get("batch") else PARALLEL
+        limits = Limits(*(options.get(f"limit_{name}") for name in ("usd", "tokens", "seconds")))
+        names = ("journal", "cache", "batch", "pause", "retry_failed", "quiet", "on_event")
+        given = {name: options[name] for name in names if name in options}
+        return cls(Path(out), parallel=options.get("parallel", usual), limits=limits, **given)
+
+    @property
+    def batching(self) -> Batching:
+        """How the run uses batches."""
+        return Batching(self.out, self.batch, self.pause, self.say)
+
+    def say(self, message: str) -> None:
+        """Give a message to the user."""
+        if self.on_event is None:
+            self.tell(message)
+        else:
+            self.on_event(RunMessage(message))
+
+    @property
+    def own_replies(self) -> Path | None:
+        """The journal: that of the run, or one that batches need."""
+        return self.batching.journal(self.journal, self.cache)
+
+    def of_job(self) -> dict[str, Any]:
+        """Return what the plan gives to a `Job`."""
+        return {
+            "out": self.out,
+            "parallel": self.parallel,
+            "limits": self.limits,
+            "only_failed": self.retry_failed,
+            "quiet": self.quiet,
+            "tell": self.say,
+            "on_progress": self.on_event,
+        }
+
+    def check(self, settings: Settings, item: str, **inputs: Path | None) -> None:
+        """Raise what can be found wrong before a file or a model is opened.
+
+        Args:
+            settings: The options of the models.
+            item: What is made, in one word.
+            inputs: Files that are read, by what they are.
+
+        Raises:
+            UsageError: Two options do not go together, or a value does not fit.
+        """
+        settings.waiting()
+        self.batching.check(settings)
+        if self.parallel < 1:
+            raise UsageError(f"parallel is {self.parallel}.", hint=f"At least one {item} at once.")
+        if self.journal and self.cache:
+            hint = "With --journal each prompt has replies of its own; with --cache equal prompts share them."
+            raise UsageError("both --journal and --cache were given.", hint=f"Leave out one. {hint}")
+        taken = {path.resolve() for path in (self.out, *inputs.values()) if path}
+        for name, file in (("journal", self.journal), ("cache", self.cache)):
+            if file and file.resolve() in taken:
+                raise UsageError(f"{file} cannot be the {name} too.", hint="Name a file of its own.")
+
+    def check_prices(self, options: Mapping[str, Any]) -> None:
+        """Raise `UsageError` if a limit of money lacks the price of a model."""
+        if self.limits.usd is not None:
+            check_prices({**options, "budget": Budget(usd=self.limits.usd)})
+
+    def patience(self, settings: Settings, session: Session) -> Patience:
+        """Return how long the run waits for a server. It shows why it waits."""
+        return settings.waiting(usual=PATIENCE, limit_seconds=self.limits.seconds, tell=session.progress.wait)
+
+    @asynccontextmanager
+    async def opened(self, session: Session) -> AsyncGenerator[Opened]:
+        """Open the file of replies and the batches of a session.
+
+        Raises:
+            UsageError: Batches are under way, and `batch` was not given.
+            OutputError: A file cannot be used.
+        """
+
+        def over() -> str:
+            return Limits(seconds=self.limits.seconds).reached(session.spent, session.progress.seconds)
+
+        async with AsyncExitStack() as stack:
+            file = self.own_replies or self.cache
+            journal = stack.enter_context(Journal(file)) if file else None
+            if journal:
+                stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
+            yield Opened(stack, journal, self.batching.opened(stack, journal, over))
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a session has open.
+
+    Attributes:
+        stack: Closes what is opened later.
+        journal: The file of replies, if there is one.
+        batches: The batches of the run, if it has any.
+    """
+
+    stack: AsyncExitStack
+    journal: Journal | None
+    batches: Batches | None
