@@ -42,6 +42,8 @@ PUBLIC = [
     "Text",
     "Usage",
     "__version__",
+    "aanswer_file",
+    "answer_file",
     "arevise",
     "demands",
     "diagnose",

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from redraft.revision.ops import Progress as Progress
     from redraft.revision.ops import StepDone as StepDone
     from redraft.revision.ops import Text as Text
+    from redraft.runs.answers import aanswer_file as aanswer_file
+    from redraft.runs.answers import answer_file as answer_file
     from redraft.verify.base import Check as Check
     from redraft.verify.base import Outcome as Outcome
     from redraft.verify.base import failed as failed
@@ -72,6 +74,7 @@ _HOMES = {
     "redraft.revision.budget": ["Budget"],
     "redraft.revision.cancel": ["CancelToken"],
     "redraft.revision.ops": ["DraftDone", "Event", "Finished", "Interrupted", "Progress", "StepDone", "Text"],
+    "redraft.runs.answers": ["aanswer_file", "answer_file"],
     "redraft.verify.base": ["Check", "Outcome", "failed", "passed"],
     "redraft.verify.function": ["demands"],
     "redraft.verify.parse": ["parse_check"],

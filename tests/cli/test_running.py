@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from redraft.cli.batching import IN_BATCHES
 from typer.testing import CliRunner
 
 from redraft.cli.options import takes
-from redraft.cli.running import PARALLEL, RunFlags, check_out, own_journal
+from redraft.cli.running import RunFlags, check_out, own_journal
 from redraft.errors import UsageError
 from redraft.jobs.limits import Limits
 from redraft.options import Flags
+from redraft.runs.batching import IN_BATCHES
 
 
 def given(*words: str) -> tuple[Flags, RunFlags, bool]:
@@ -42,21 +42,22 @@ def test_a_verb_gets_the_flags_of_a_run_together() -> None:
 def test_what_is_not_given_comes_from_the_config_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (RunFlags().at_once, RunFlags(batch=True).at_once) == (PARALLEL, IN_BATCHES)
-    assert not RunFlags().silent
+    out = tmp_path / "out.jsonl"
+    usual = RunFlags().plan(out)
+    assert (usual.parallel, usual.quiet, RunFlags(batch=True).plan(out).parallel) == (4, False, IN_BATCHES)
     config = tmp_path / "config.toml"
     config.write_text("[defaults]\nparallel = 3\nquiet = true\n", encoding="utf-8")
     monkeypatch.setenv("REDRAFT_CONFIG", str(config))
-    assert (RunFlags().at_once, RunFlags(parallel=8).at_once) == (3, 8)
-    assert RunFlags(batch=True).at_once == IN_BATCHES
-    assert RunFlags().silent
+    plans = [run.plan(out) for run in (RunFlags(), RunFlags(parallel=8), RunFlags(batch=True))]
+    assert [plan.parallel for plan in plans] == [3, 8, IN_BATCHES]
+    assert plans[0].quiet
 
 
 def test_limits_and_batches_are_those_given(tmp_path: Path) -> None:
     run = RunFlags(limit_usd=1.5, limit_tokens=20, limit_seconds=3.0, batch=True, pause=2.0)
-    assert run.limits == Limits(1.5, 20, 3.0)
-    batching = run.batching(tmp_path / "out.jsonl")
-    assert (batching.wanted, batching.pause, batching.out.name) == (True, 2.0, "out.jsonl")
+    plan = run.plan(tmp_path / "out.jsonl", retry_failed=True)
+    assert plan.limits == Limits(1.5, 20, 3.0)
+    assert (plan.batch, plan.pause, plan.retry_failed) == (True, 2.0, True)
 
 
 def test_a_run_needs_a_file_and_keeps_its_journal_beside_it(tmp_path: Path) -> None:

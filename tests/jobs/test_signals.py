@@ -8,7 +8,7 @@ import signal
 
 import pytest
 
-from redraft.jobs.signals import Interrupted, run_until_signal
+from redraft.jobs.signals import EndedBySignal, run_until_signal
 
 
 async def answer() -> int:
@@ -33,7 +33,7 @@ def test_a_signal_cancels_the_work_and_lets_it_clean_up(signum: signal.Signals, 
             await asyncio.sleep(0)
             cleaned.append("up")
 
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(EndedBySignal) as caught:
         run_until_signal(work())
     assert cleaned == ["up"]
     assert caught.value.exit_status == status

@@ -252,6 +252,7 @@ class JudgeRun:
         from redraft.runs.batching import under_way
 
         async with self.plan.opened(session) as opened:
+            assert opened.journal is not None  # noqa: S101  (the plan has one)
             given = {
                 name: self.settings.get(name)
                 for name in ("temperature", "max_tokens", "seed")

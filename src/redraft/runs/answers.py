@@ -35,7 +35,7 @@ from redraft.revision.settings import Settings
 from redraft.revision.summary import Summary
 from redraft.runs.attempt import Attempt, Journaled, PromptItem
 from redraft.runs.batching import under_way
-from redraft.runs.plan import Opened, RunOptions, RunPlan
+from redraft.runs.plan import Opened, RunOptions, RunPlan, a_path
 
 Shape = Literal["chain", "selfee", "fastchat"]
 
@@ -213,7 +213,6 @@ class AnswerRun:
         return Job(
             items=lambda: map(self.form.item, self.records()),
             source=str(self.source),
-            out=self.plan.out,
             provenance=self.provenance(),
             key=self.form.key,
             many_lines=self.may_drop,
@@ -330,16 +329,18 @@ class AnswerOptions(Flags, RunOptions, total=False):
     limit: Annotated[int, Option("only the first N records", ge=1)]
     format: Annotated[Shape, Option("what to write", "chain")]
     model_id: Annotated[str, Option("the model's name in answer records")]
-    cache: Annotated[str | Path, Option("a file of replies: no request that is in it is sent", read=Path)]
+    cache: Annotated[
+        str | Path, Option("a file of replies: no request that is in it is sent", read=a_path, what="a path")
+    ]
 
 
-def answer_file(prompts: str | Path, output: str | Path, **options: Unpack[AnswerOptions]) -> FileResult:
+def answer_file(source: str | Path, output: str | Path, **options: Unpack[AnswerOptions]) -> FileResult:
     """Answer a file of prompts; check and revise each answer. As `redraft answer`, and in the same files.
 
     After any stop, the same call resumes, and so does the command. Works in notebooks too.
 
     Args:
-        prompts: A file of prompts, of any known shape.
+        source: A file of prompts, of any known shape.
         output: Where the chains go, a line for each prompt, in the order in which they are done.
         **options: As listed below; all can be left out. Models are references.
 
@@ -350,18 +351,18 @@ def answer_file(prompts: str | Path, output: str | Path, **options: Unpack[Answe
         EngineError, CheckError: What ended the run. What was made until then is in `output`.
         KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
     """
-    return _run_of(prompts, output, options).run()
+    return _run_of(source, output, options).run()
 
 
 async def aanswer_file(
-    prompts: str | Path, output: str | Path, **options: Unpack[AnswerOptions]
+    source: str | Path, output: str | Path, **options: Unpack[AnswerOptions]
 ) -> FileResult:
     """Do what `answer_file` does, in the loop that runs. Arguments and errors as there."""
-    return await _run_of(prompts, output, options).arun()
+    return await _run_of(source, output, options).arun()
 
 
-def _run_of(prompts: str | Path, output: str | Path, options: AnswerOptions) -> AnswerRun:
+def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> AnswerRun:
     found = check_values(options, AnswerOptions)
     plan = RunPlan.of(output, found)
     form = Form(found.get("format", "chain"), found.get("model_id"))
-    return AnswerRun(Settings.of(found, Flags, plan.say), Path(prompts), plan, form, found.get("limit"))
+    return AnswerRun(Settings.of(found, Flags, plan.say), Path(source), plan, form, found.get("limit"))

@@ -34,7 +34,8 @@ PATIENCE = 300.0
 """Default seconds to wait for a server that is down or busy."""
 
 
-def _path(value: Any) -> Path:
+def a_path(value: Any) -> Path:
+    """Read a path; raise ValueError if it is none."""
     if not isinstance(value, str | Path) or not str(value):
         raise ValueError
     return Path(value)
@@ -65,7 +66,7 @@ class RunOptions(TypedDict, total=False):
     limit_tokens: Annotated[int, Option("most generated tokens of this run", gt=0)]
     limit_seconds: Annotated[float, Option("longest time of this run", gt=0)]
     journal: Annotated[
-        str | Path, Option("a file of replies: none is paid for twice", read=_path, what="a path")
+        str | Path, Option("a file of replies: none is paid for twice", read=a_path, what="a path")
     ]
     retry_failed: Annotated[bool, Option("make only what failed before", False)]  # noqa: FBT003
 
@@ -109,9 +110,10 @@ class RunPlan:
     def of(cls, out: str | Path, options: Mapping[str, Any]) -> Self:
         """Return the plan that checked `RunOptions` and a cache ask for."""
         usual = IN_BATCHES if options.get("batch") else PARALLEL
-        limits = Limits(*(options.get(f"limit_{name}") for name in ("usd", "tokens", "seconds")))
+        usd, tokens, seconds = (options.get(f"limit_{name}") for name in ("usd", "tokens", "seconds"))
         names = ("journal", "cache", "batch", "pause", "retry_failed", "quiet", "on_event")
         given = {name: options[name] for name in names if name in options}
+        limits = Limits(usd, tokens, seconds)
         return cls(Path(out), parallel=options.get("parallel", usual), limits=limits, **given)
 
     @property
