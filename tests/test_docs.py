@@ -75,7 +75,9 @@ class PageRun:
     def run(self, block: Block) -> None:
         """Does what a reader would do with the block: types it, saves it, or compares it with the output."""
         if "file" in block.directives:
-            (self.folder / block.directives["file"]).write_text(block.body, encoding="utf-8")
+            path = self.folder / block.directives["file"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.body, encoding="utf-8")
         if "replies" in block.directives:
             lines = "".join(json.dumps(reply) + "\n" for reply in block.replies)
             (self.folder / "replies.jsonl").write_text(lines, encoding="utf-8")

@@ -137,7 +137,7 @@ def load_all(group: Group, kind: type[T]) -> dict[str, T]:
 
 @cache
 def _warn_once(message: str) -> None:
-    warnings.warn(message, PluginWarning, stacklevel=3)
+    warnings.warn_explicit(message, PluginWarning, "redraft", 0)
 
 
 @cache
