@@ -1,6 +1,7 @@
 """Texts for people: counts with their nouns, and the words of models and servers, who are not trusted."""
 
 import re
+import sys
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 """Control characters except tab and line feed, and those that change the direction of writing."""
@@ -9,6 +10,12 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 def printable(text: str) -> str:
     """Return a text without the characters that control a terminal or a page."""
     return _CONTROL.sub("\ufffd", text.replace("\r\n", "\n"))
+
+
+def tell(message: str, hint: str | None = None) -> None:
+    """Write a message to standard error, and a hint below it."""
+    lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]
+    print(printable("\n".join(lines)), file=sys.stderr, flush=True)
 
 
 def counted(count: int, noun: str) -> str:

@@ -13,12 +13,12 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from redraft.errors import ModelError, OutputError
+from redraft.errors import ModelError, OutputError, UsageError
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.safetensors", "*.bin", "LICENSE*")
 _TEMPLATES = "additional_chat_templates"
@@ -278,3 +278,13 @@ def sync_folder(folder: Path) -> None:
     """Flush the names in a folder to the disk, if its file system can do that."""
     with suppress(OSError):
         sync(folder)
+
+
+def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+    """Raise if an output would replace an input; `outputs` maps flags to paths."""
+    read = {path.resolve() for path in inputs if str(path) != "-"}
+    for flag, path in outputs.items():
+        if path is not None and path.resolve() in read:
+            raise UsageError(
+                f"{flag} would replace the input {path}.", hint=f"Name another file: {flag} FILE"
+            )

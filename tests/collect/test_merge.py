@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.collect.merge import Taken, merge, sources_in
-from redraft.collect.output import Dropped
+from redraft.collect.merge import Taken, mix, sources_in
+from redraft.collect.output import DataOutput, DataRun, Dropped
 from redraft.collect.recipe import MixPart, MixRecipe, read_recipe
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
+from redraft.jobs.progress import RecordProgress
 from redraft.licences import OTHERS, clash, forbids_commerce, remark
 
 
@@ -30,12 +31,13 @@ def questions(count: int, **more: Any) -> list[Any]:
 
 
 def mixed(
-    recipe: MixRecipe, folder: Path, **options: Any
+    recipe: MixRecipe, folder: Path, *, skip_missing: bool = False, workers: int = 1, strict: bool = False
 ) -> tuple[list[dict[str, Any]], list[Taken], Dropped]:
     """Records, what was taken, and what was dropped."""
-    sink, dropped = io.BytesIO(), Dropped()
-    taken = merge(recipe, folder, sink, dropped=dropped, **options)
-    return [json.loads(line) for line in sink.getvalue().splitlines()], taken, dropped
+    sink, run = io.BytesIO(), DataRun(Path("-"), workers=workers, strict=strict)
+    output = DataOutput(run, sink, Dropped(), RecordProgress(quiet=True), None)
+    taken = mix(recipe, folder, output, skip_missing=skip_missing)
+    return [json.loads(line) for line in sink.getvalue().splitlines()], taken, output.gone
 
 
 def counts(records: list[dict[str, Any]]) -> Counter[str]:
@@ -94,8 +96,8 @@ def test_so_many_of_each_task(tmp_path: Path) -> None:
     records = [{"inputs": f"{i}", "targets": "x", "task": f"task {i % 7}"} for i in range(100)]
     put(tmp_path, "flan.jsonl", [*records, {"inputs": "?", "targets": "x"}])
     recipe = MixRecipe((MixPart("flan.jsonl", "flan", count=15, per="task"),))
-    mix, (taken,), dropped = mixed(recipe, tmp_path)
-    tasks = Counter(record["meta"]["source"]["task"] for record in mix)
+    drawn, (taken,), dropped = mixed(recipe, tmp_path)
+    tasks = Counter(record["meta"]["source"]["task"] for record in drawn)
     assert sorted(tasks.values()) == [14] * 5 + [15] * 2
     assert taken.short == 5
     assert dropped.counts == {"no-group": 1}
@@ -187,9 +189,9 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
         for i, meta in enumerate([{"origin": theirs}, {"origin": unsure}, {"origin": "somewhere"}, {}])
     ]
     put(tmp_path, "a.jsonl", chains)
-    mix, (taken,), _ = mixed(MixRecipe((MixPart("a.jsonl", "a", licence="MIT"),)), tmp_path)
+    found, (taken,), _ = mixed(MixRecipe((MixPart("a.jsonl", "a", licence="MIT"),)), tmp_path)
     ours = {"dataset": "a", "licence": "MIT", "file": "a.jsonl"}
-    assert {record["id"]: record["meta"]["origin"] for record in mix} == {
+    assert {record["id"]: record["meta"]["origin"] for record in found} == {
         "0": theirs,
         "1": {"dataset": "older", "licence": "MIT"},
         "2": {**ours, "record": 2},

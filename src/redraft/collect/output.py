@@ -1,16 +1,39 @@
-"""Read records, count the dropped ones by rule, and keep them in a side file with the reason."""
+"""The runs of `redraft data`: what they write, drop, count and tell.
+
+Each verb is a function of this package, such as `clean.pipeline.clean`, which the command calls. It gives its
+records to a `DataOutput`: they are written aside, and under the output's name when it is complete. The record
+in `OUT.run.json` then says how it was made.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 
 from redraft.chain import Chain
-from redraft.errors import RecordError
-from redraft.formats.read.files import decode, to_line
-from redraft.formats.read.records import Damage, RawRecord
+from redraft.collect.read.inputs import check_records
+from redraft.counting import tell
+from redraft.errors import RecordError, UsageError
+from redraft.files import not_an_input
+from redraft.formats.read.files import STDIO, decode, name_of, open_output, to_line
+from redraft.formats.read.records import Damage, RawRecord, raw_records
+from redraft.jobs.provenance import Provenance, RunFile, fingerprint, licences_beside, now
+from redraft.licences import UNKNOWN
+from redraft.machine import all_cores
+from redraft.parallel import spread
+
+if TYPE_CHECKING:
+    from redraft.jobs.progress import RecordProgress
+
+L = TypeVar("L")
+R = TypeVar("R")
+T = TypeVar("T")
+
+_STREAM = Path(STDIO)
 
 UNREADABLE = "unreadable"
 """The rule that drops unreadable records."""
@@ -78,11 +101,19 @@ class Dropped:
         """Count and keep one drop."""
         self.counts[drop.rule] += 1
         if drop.rule == DAMAGED:
-            self.damage.append(_message(drop))
+            self.damage.append(f"{drop.where}: {_reason(drop)}")
         if drop.rule == UNREADABLE and self._tell and self.counts[UNREADABLE] <= SHOWN:
-            self._tell(_message(drop))
+            self._tell(f"{drop.where}: {_reason(drop)}")
         if self._side:
             self._side.write(_written(drop))
+
+    def without(self, results: Iterable[T | Drop]) -> Iterator[T]:
+        """Give the results without the drops, which are counted."""
+        for each in results:
+            if isinstance(each, Drop):
+                self.add(each)
+            else:
+                yield each
 
     def untold(self) -> int:
         """Count the unreadable records that were not reported."""
@@ -93,10 +124,6 @@ class Dropped:
         width = max((len(rule) for rule in self.counts), default=0)
         ordered = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
         return [f"{rule:{width}}  {count:>9,}" for rule, count in ordered]
-
-
-def _message(drop: Drop) -> str:
-    return f"{drop.where}: {_reason(drop)}"
 
 
 def _reason(drop: Drop) -> str:
@@ -113,3 +140,326 @@ def _written(drop: Drop) -> bytes:
     except (ValueError, RecursionError, RecordError):
         text = None if line is None else line.decode("utf-8", "backslashreplace")
         return to_line(values | {"record": text})
+
+
+# A run.
+
+
+class DataOptions(TypedDict, total=False):
+    """The options of every function that writes records.
+
+    Attributes:
+        dropped: A file for the dropped records, with the reason.
+        workers: Processes; by default one per core.
+        strict: Raise for a record that cannot be read, instead of dropping it.
+        force: Replace the output if it exists.
+        quiet: Show no progress and no counts.
+        on_event: Called with progress and messages, which are not shown then.
+    """
+
+    dropped: str | Path | None
+    workers: int | None
+    strict: bool
+    force: bool
+    quiet: bool
+    on_event: Callable[[DataEvent], object] | None
+
+
+@dataclass(frozen=True)
+class DataProgress:
+    """How far a run is.
+
+    Attributes:
+        records: Records read.
+        read: Their bytes.
+        size: Bytes of all inputs, if known.
+        kept: Records kept so far.
+        dropped: Records dropped so far.
+    """
+
+    records: int
+    read: int
+    size: int | None
+    kept: int
+    dropped: int
+
+
+@dataclass(frozen=True)
+class DataMessage:
+    """What the command would print to standard error, with a hint below it."""
+
+    text: str
+    hint: str | None = None
+
+
+DataEvent = DataProgress | DataMessage
+
+EVERY = 0.25
+"""Seconds between two events of progress."""
+
+
+@dataclass(frozen=True)
+class DataResult:
+    """What a run came to.
+
+    Attributes:
+        path: The output.
+        kept: Records in it.
+        dropped: Dropped records by rule.
+        counts: Other counts by name, such as `with HTML left`.
+        exit_status: That of the command: 1 if hardly a record is left.
+    """
+
+    path: Path
+    kept: int
+    dropped: Counter[str]
+    counts: Mapping[str, int] = field(default_factory=dict)
+    exit_status: int = 0
+
+
+@dataclass(frozen=True)
+class DataRun:
+    """How a verb runs: its output, and `DataOptions`."""
+
+    out: Path
+    dropped: Path | None = None
+    workers: int | None = None
+    strict: bool = False
+    force: bool = False
+    quiet: bool = False
+    on_event: Callable[[DataEvent], object] | None = None
+
+    @classmethod
+    def of(cls, out: str | Path, options: DataOptions) -> Self:
+        """Return the run that options ask for."""
+        given: dict[str, Any] = {**options}
+        side = given.pop("dropped", None)
+        return cls(Path(out), None if side is None else Path(side), **given)
+
+    @property
+    def processes(self) -> int:
+        """The number of processes."""
+        return all_cores() if self.workers is None else self.workers
+
+    @property
+    def disk(self) -> Path | None:
+        """The folder for temporary files as large as the output; None for the system's."""
+        return None if self.out == _STREAM else self.out.parent
+
+    def warn(self, text: str, hint: str | None = None) -> None:
+        """Tell something, even if the run is quiet."""
+        if self.on_event:
+            self.on_event(DataMessage(text, hint))
+        else:
+            tell(text, hint)
+
+    def tell(self, text: str, hint: str | None = None) -> None:
+        """Tell something, unless the run is quiet."""
+        if not self.quiet:
+            self.warn(text, hint)
+
+
+def lines_in(*paths: Path) -> Iterator[RawRecord]:
+    """Read the records of several files, up to the damage in a damaged one.
+
+    Raises:
+        UsageError: Only `import` can read a path.
+    """
+    for path in paths:
+        check_records(path)
+    return (line for path in paths for line in raw_records(path, damaged=True))
+
+
+@dataclass
+class DataOutput:
+    """The output and the counts of a run.
+
+    Attributes:
+        sink: Receives kept records.
+        gone: Counts dropped records, and writes them to the side file.
+        progress: Shows how far the run is.
+        source: The only file of records, if there is one.
+        lengths: Bytes of each file that were read.
+        kept: Number of kept records.
+    """
+
+    run: DataRun
+    sink: IO[bytes]
+    gone: Dropped
+    progress: RecordProgress
+    source: Path | None
+    lengths: dict[Path, int | None] = field(default_factory=dict)
+    kept: int = 0
+    _next: float = 0.0
+
+    def spread(self, work: Callable[[L], R], lines: Iterable[L]) -> Iterator[R]:
+        """Give the results for watched records, in order, from as many processes as the run has."""
+        return spread(work, self.watch(lines), self.run.processes)
+
+    def watch(self, lines: Iterable[L]) -> Iterator[L]:
+        """Yield records, and count them by the length of their `data`. At the end, note the source's."""
+        for line in lines:
+            data = getattr(line, "data", b"")
+            self.advance(len(data) + 1 if isinstance(data, bytes) else 0)
+            yield line
+        if self.source:
+            self.note_length(self.source)
+
+    def advance(self, size: int) -> None:
+        """Count a record of `size` bytes that was read."""
+        self.progress.advance(size)
+        if self.run.on_event and self.progress.seconds >= self._next:
+            self._next = self.progress.seconds + EVERY
+            self.report()
+
+    def report(self) -> None:
+        """Give an event of progress."""
+        shown = self.progress
+        if self.run.on_event:
+            dropped = self.gone.counts.total()
+            self.run.on_event(DataProgress(shown.records, shown.done, shown.total, self.kept, dropped))
+
+    def note_length(self, path: Path) -> None:
+        """Note the length of a file, all of which was read. It may grow later."""
+        if path.is_file():
+            self.lengths[path] = path.stat().st_size
+
+    def passing(self, results: Iterable[T | Drop]) -> Iterator[T]:
+        """Give kept records, and count kept and dropped ones."""
+        for record in self.gone.without(results):
+            self.kept += 1
+            yield record
+
+    def tell_counts(self) -> None:
+        """Tell the counts of kept records and of dropped ones by rule.
+
+        Raises:
+            RecordError: A file was damaged. The records before the damage are written.
+        """
+        self.run.tell(self.counts(), "\n".join(self.gone.lines()) or None)
+        if self.gone.damage:
+            raise RecordError("\n  ".join(self.gone.damage), hint="The other records are in the output.")
+
+    def counts(self) -> str:
+        """Return the counts so far as text."""
+        return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
+
+    def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:
+        """Return what the run came to."""
+        return DataResult(self.run.out, self.kept, self.gone.counts.copy(), counts or {}, exit_status)
+
+    def fingerprint(self, files: Sequence[Path], name: str | None = None) -> dict[str, Any]:
+        """Return the fingerprint of files as they were read, and tell which have grown since."""
+        for path in files:
+            length = self.lengths.get(path)
+            if length is not None and (now := path.stat().st_size) > length:
+                grew = f"grew from {length:,} to {now:,} bytes after it was read"
+                self.run.warn(f"{name_of(path)} {grew}: the rest is not in.")
+        return fingerprint(files, name, self.lengths)
+
+
+@contextmanager
+def writing(
+    provenance: Provenance,
+    run: DataRun,
+    *,
+    reads: Sequence[Path] | None = None,
+    inputs: Mapping[str, Sequence[Path]] | None = None,
+    beside: Sequence[Path] = (),
+    report: Path | None = None,
+    about: Callable[[], dict[str, Any]] = dict,
+) -> Iterator[DataOutput]:
+    """Open a run's outputs, show its progress, and write the output's provenance at the end.
+
+    Args:
+        provenance: How the output is made. Its source is the file of records, if there is only one.
+        run: The outputs, and how to write them.
+        reads: All files that will be read; None for the provenance's source alone.
+        inputs: Further inputs, by their field of the record.
+        beside: Further files that the output must not replace.
+        report: Another output of the run.
+        about: Returns more fields of the record. Called at the end, before the output replaces its input.
+    """
+    from redraft.jobs.progress import RecordProgress, size_of  # with rich, which no worker process needs
+
+    out, source, started, inputs = run.out, provenance.source, now(), inputs or {}
+    beside = [*beside, *(path for paths in inputs.values() for path in paths)]
+    _check_places(source, out, {"--dropped": run.dropped, "--report": report}, reads, beside)
+    is_file = out != _STREAM and (out.is_file() or not out.exists())
+    size = size_of([source or _STREAM] if reads is None else reads)
+    with open_output(out, force=run.force) as sink:
+        with ExitStack() as stack:
+            side = run.dropped and open_output(run.dropped, force=run.force, flag="--dropped")
+            gone = Dropped(stack.enter_context(side) if side else None, None if run.quiet else run.warn)
+            quiet = run.quiet or run.on_event is not None
+            progress = stack.enter_context(RecordProgress(size, out, quiet=quiet))
+            output = DataOutput(run, sink, gone, progress, source)
+            progress.results = output.counts
+            yield output
+            output.report()
+            _check_one(output)
+        if is_file:
+            read = output.fingerprint([source], provenance.name) if source else None
+            others = {name: [output.fingerprint([path]) for path in paths] for name, paths in inputs.items()}
+            more = {**others, **about(), "dropped": dict(sorted(gone.counts.items()))}
+            more |= _licences(more.get("licences"), [source] if source and reads is None else reads or ())
+    if is_file:
+        RunFile(out).put(provenance, source=read, about=more, started=started, records=output.kept)
+    if gone.untold():
+        run.tell(f"… and {gone.untold():,} more that cannot be read")
+
+
+def _licences(found: Mapping[str, int] | None, reads: Iterable[Path]) -> dict[str, Any]:
+    """Return the field with the licences of an output, if its records do not say all of them.
+
+    Args:
+        found: Its records by licence, if its format has no place for one.
+        reads: Its inputs, whose records may have their licences beside them.
+    """
+    inherited = dict.fromkeys(name for path in reads for name in licences_beside(path))
+    if found is None and not inherited:
+        return {}
+    own = dict(found or {})
+    lacking = own.pop(UNKNOWN, 0) if inherited else 0
+    return {"licences": {**dict.fromkeys(inherited, lacking), **own}}
+
+
+def not_twice(file: Path, against: Sequence[Path]) -> None:
+    """Raise if standard input would be read twice."""
+    if [file, *against].count(_STREAM) > 1:
+        raise UsageError("standard input can be read once, and '-' is given twice.", hint="Name a file.")
+
+
+def _check_places(
+    source: Path | None,
+    out: Path,
+    others: Mapping[str, Path | None],
+    reads: Sequence[Path] | None,
+    beside: Sequence[Path],
+) -> None:
+    """Raise if an output would replace another or an input. A single input may be replaced by its output."""
+    record = None if out == _STREAM else Path(f"{out}.run.json")
+    flags: dict[Path, str] = {}
+    for flag, path in {"--out": out, "the record of --out": record, **others}.items():
+        if path is None:
+            continue
+        other = flags.setdefault(path if path == _STREAM else path.resolve(), flag)
+        if other != flag:
+            name = "standard output" if path == _STREAM else path
+            raise UsageError(
+                f"{other} and {flag} both write to {name}.", hint=f"Name another file: {flag} FILE"
+            )
+    sources = [source] if source else []
+    read = sources if reads is None else [*reads]
+    not_an_input(others, [*sources, *read, *beside])
+    [own] = sources or read if len(sources or read) == 1 else [_STREAM]
+    not_an_input({"--out": out}, [*beside, *(file for file in read if file.resolve() != own.resolve())])
+
+
+def _check_one(output: DataOutput) -> None:
+    """Raise if no record could be read."""
+    if not output.kept and output.gone.counts.keys() == {UNREADABLE}:
+        raise RecordError(
+            "no record could be read.",
+            hint="Read records of another shape with a field map: redraft data import FILE --map …",
+        )

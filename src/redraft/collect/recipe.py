@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from redraft.errors import UsageError
-from redraft.formats.documents import text_of_settings, yaml_of
+from redraft.formats.documents import shipped_recipes, text_of_settings, yaml_of
 from redraft.licences import UNKNOWN
 from redraft.options import Option, check_values
 
@@ -172,6 +172,20 @@ class MixRecipe:
     seed: Annotated[int, Option("decides which records are taken, and their order", ge=0)] = 0
     total: Annotated[int | None, Option("number of records from weighted parts", ge=1)] = None
     about: Annotated[str, Option("description")] = ""
+
+
+def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
+    """Return the path of a recipe, and whether redraft ships it.
+
+    Raises:
+        UsageError: There is no such recipe.
+    """
+    shipped = shipped_recipes("data")
+    path = Path(recipe) if Path(recipe).is_file() else shipped.get(str(recipe))
+    if path is None:
+        hint = f"Give a YAML file, or one of: {', '.join(shipped)}"
+        raise UsageError(f"there is no recipe {str(recipe)!r}.", hint=hint)
+    return path, path in shipped.values()
 
 
 def read_recipe(path: Path) -> MixRecipe:

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from redraft.chain import Prompt
+from redraft.collect.language import BY_NAME
 from redraft.errors import CheckSyntaxError, shown
 from redraft.verify.base import Outcome, failed, passed
-from redraft.verify.language import BY_NAME, Language, language_of
+from redraft.verify.language import Language, language_of
 from redraft.verify.segment import sentences, words
 
 Values = Mapping[str, Any]

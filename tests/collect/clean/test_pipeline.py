@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redraft.chain import Chain
-from redraft.collect.clean.pipeline import Cleaned, apply, clean_line, explain
+from redraft.collect.clean.pipeline import Cleaned, apply, clean_line, explained
 from redraft.collect.clean.rules import USUAL, RuleSettings
 from redraft.collect.output import Drop
 from redraft.errors import RecordError
@@ -72,12 +72,12 @@ def test_a_record_of_50_megabytes_is_cleaned() -> None:
     assert Chain.from_json(cleaned.line).answer.count("A word & another another") == 16_000
 
 
-def explained(*values: str) -> list[str]:
-    return list(explain(list(apply(chain_of(talk(*values)), USUAL.rules, RuleSettings()))))
+def said_of(*values: str) -> list[str]:
+    return list(explained(apply(chain_of(talk(*values)), USUAL.rules, RuleSettings())))
 
 
 def test_an_explanation_shows_what_each_rule_changed() -> None:
-    assert explained("Is 1 < 2?", "<p>It is\n<b>so</b>.</p>", "And?") == [
+    assert said_of("Is 1 < 2?", "<p>It is\n<b>so</b>.</p>", "And?") == [
         "characters: nothing to do",
         "roles: changed",
         "  …",
@@ -98,4 +98,4 @@ def test_an_explanation_shows_what_each_rule_changed() -> None:
 
 
 def test_an_explanation_ends_with_the_rule_that_dropped() -> None:
-    assert explained("Why?", "So.")[-1] == "short: dropped: 7 characters of text, at least 16"
+    assert said_of("Why?", "So.")[-1] == "short: dropped: 7 characters of text, at least 16"

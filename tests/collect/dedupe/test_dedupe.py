@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain
-from redraft.collect.dedupe.dedupe import By, Duplicate, Entry, Likeness, dedupe, examine, rank_of
+from redraft.collect.dedupe.dedupe import By, Duplicate, Entry, Likeness, examine, rank_of, sift
 from redraft.collect.texts import Part
 from redraft.formats.read.records import RawRecord, chain_of
 
@@ -35,7 +35,7 @@ def entry(record: dict[str, Any], like: Likeness, index: int = 0) -> Entry:
 def run(records: list[dict[str, Any]], like: Likeness, **settings: Any) -> list[Chain | Duplicate]:
     entries = [entry(record, like, index) for index, record in enumerate(records)]
     known = [entry(record, like) for record in settings.pop("against", [])]
-    found = dedupe(entries, like, io.BytesIO(), against=known, **settings)
+    found = sift(entries, like, io.BytesIO(), against=known, **settings)
     return [Chain.from_json(each) if isinstance(each, bytes) else each for each in found]
 
 

@@ -1,20 +1,173 @@
-"""Apply cleaning rules to records, and explain their changes."""
+"""Clean files of conversations by rules, and explain what the rules do to a record."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal, NamedTuple, Unpack
 
 from redraft.chain import Chain, content_of
-from redraft.collect.clean.rules import RULES, Rule, RuleSettings
+from redraft.collect.clean.rules import (
+    LISTS,
+    NAMES,
+    PRESETS,
+    RULES,
+    USUAL,
+    Preset,
+    Rule,
+    RuleSettings,
+    word_list,
+)
 from redraft.collect.html.evidence import has_tags
-from redraft.collect.output import Drop, chain_or_drop
+from redraft.collect.language import BY_NAME, LANGUAGES
+from redraft.collect.output import (
+    UNREADABLE,
+    DataOptions,
+    DataOutput,
+    DataResult,
+    DataRun,
+    Drop,
+    chain_or_drop,
+    lines_in,
+    writing,
+)
 from redraft.collect.texts import GOLD, spoken_texts
+from redraft.errors import UsageError
 from redraft.formats.read.records import RawRecord
+from redraft.jobs.provenance import Provenance
 
 CONTEXT = 1
 """Unchanged lines to show around a change."""
+
+FEWEST = 0.05
+"""Share of the records below which a run fails: its rules do not fit the data."""
+
+Names = str | Iterable[str]
+"""Names, or a text of names with commas between them."""
+
+
+def clean(
+    source: str | Path,
+    out: str | Path,
+    *,
+    like: Literal["fastchat", "selfee"] | None = None,
+    rules: Names | None = None,
+    skip: Names = (),
+    languages: Names = (),
+    blocked: Sequence[str] = (),
+    **options: Unpack[DataOptions],
+) -> DataResult:
+    """Clean conversations with named rules. As `redraft data clean`, and in the same files.
+
+    Args:
+        source: Records of any known shape.
+        out: Where the chains go. It gets its name when it is complete.
+        like: Use the rules of Vicuna's or SelFee's data.
+        rules: Apply only these rules.
+        skip: Leave these rules out.
+        languages: Keep these languages, as ISO 639 codes: the rule `language`.
+        blocked: The rule `blocked`: fastchat, alpaca, or files with a word a line.
+        **options: How to run: `DataOptions`.
+
+    Raises:
+        UsageError: A name is unknown, or options do not fit together.
+        RecordError: No record can be read; with `strict`, a record cannot be read.
+        OutputError: `out` exists and `force` is not set, or it cannot be written.
+    """
+    plan, run, file = plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options), Path(source)
+    config = {
+        "rules": [name for name in NAMES if name in plan.rules],
+        "languages": sorted(plan.settings.languages),
+        "blocked": list(blocked),
+        "like": like,
+        "strict": run.strict,
+    }
+    work = partial(clean_line, names=plan.rules, settings=plan.settings, strict=run.strict)
+    lines, left = lines_in(file), 0
+    lists = [Path(name) for name in blocked if name not in LISTS]
+    with writing(Provenance("data clean", config, file), run, inputs={"blocked": lists}) as output:
+        for cleaned in output.passing(output.spread(work, lines)):
+            output.sink.write(cleaned.line)
+            left += cleaned.has_html
+    output.tell_counts()
+    if left and "html" in plan.rules:
+        why = "The user asked for HTML, or not all answers are HTML: redraft data clean FILE --explain ID"
+        run.tell(f"{left:,} with HTML left in answers", why)
+    failed = _few_are_left(output)
+    return output.result({"with HTML left": left}, exit_status=1 if failed else 0)
+
+
+def _few_are_left(output: DataOutput) -> bool:
+    """Tell if rules leave hardly a record. What cannot be read is told elsewhere."""
+    dropped = output.gone.counts.copy()
+    del dropped[UNREADABLE]
+    total = output.kept + dropped.total()
+    if output.kept >= FEWEST * total:
+        return False
+    [(rule, number)] = dropped.most_common(1)
+    output.run.warn(
+        f"{output.kept:,} of {total:,} records are left: {rule} dropped {number:,}.",
+        f"If the rule does not fit this data: --skip {rule}" if rule in NAMES else None,
+    )
+    return True
+
+
+def plan_of(
+    like: Literal["fastchat", "selfee"] | None = None,
+    rules: Names | None = None,
+    skip: Names = (),
+    languages: Names = (),
+    blocked: Sequence[str] = (),
+) -> Preset:
+    """Return the rules and settings that the arguments of `clean` ask for.
+
+    Raises:
+        UsageError: A name is unknown, or options do not fit together.
+    """
+    if like and rules is not None:
+        raise UsageError(
+            "--like and --rules both choose the rules.", hint="Use --skip to leave rules of --like out."
+        )
+    usual = PRESETS[like] if like else USUAL
+    codes = _known(languages, LANGUAGES, "--languages", BY_NAME) or usual.settings.languages
+    words = tuple(map(word_list, blocked)) or usual.settings.blocked
+    names = usual.rules if rules is None else _known(rules, NAMES, "--rules")
+    names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
+    names -= _known(skip, NAMES, "--skip")
+    if not names:
+        raise UsageError("no rule is left.", hint="See: redraft data clean --list-rules")
+    for name, flag, given in (
+        ("language", "--languages en", codes),
+        ("blocked", "--blocked fastchat", words),
+    ):
+        if name in names and not given:
+            raise UsageError(f"the rule '{name}' needs a list.", hint=f"For example: {flag}")
+    return Preset(names, RuleSettings(codes, words))
+
+
+def _known(
+    written: Names, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
+) -> frozenset[str]:
+    """Return names in lower case; `meant` maps other words to the names they stand for.
+
+    Raises:
+        UsageError: A name is unknown.
+    """
+    listed = written.split(",") if isinstance(written, str) else written
+    names = [name.strip() for name in listed if name.strip()]
+    names = [name.lower() for name in names] if meant else names
+    for name in names:
+        if name not in known:
+            near = [meant[name]] if meant and name in meant else difflib.get_close_matches(name, known, 1)
+            hint = (
+                f"Did you mean {near[0]}?"
+                if near
+                else f"Known names: {', '.join(sorted(known)[:20])}{' …' * (len(known) > 20)}"
+            )
+            raise UsageError(f"{flag}: unknown name {name!r}.", hint=hint)
+    return frozenset(names)
 
 
 class Cleaned(NamedTuple):
@@ -67,8 +220,29 @@ def apply(chain: Chain, names: frozenset[str], settings: RuleSettings) -> Iterat
             chain = outcome
 
 
-def explain(applied: Sequence[Applied]) -> Iterator[str]:
-    """Describe each rule's changes in lines: `-` begins removed lines, `+` new ones."""
+def explain(source: Path, name: str, plan: Preset) -> Iterator[str]:
+    """Describe each rule's changes of a record in lines: `-` begins removed lines, `+` new ones.
+
+    `name` is the record's id in the output, with or without the name of its file.
+
+    Raises:
+        UsageError: No record has the id.
+    """
+    first = ""
+    for line in lines_in(source):
+        chain = chain_or_drop(line, strict=False)
+        if isinstance(chain, Chain):
+            first = first or chain.id
+            if name in (chain.id, chain.id.removeprefix(f"{line.stem}/")):
+                yield f"{chain.id}, {line.where}"
+                yield from explained(apply(chain, plan.rules, plan.settings))
+                return
+    hint = f"Use an id of the output, such as {first}." if first else None
+    raise UsageError(f"{source} has no record {name}.", hint=hint)
+
+
+def explained(applied: Iterable[Applied]) -> Iterator[str]:
+    """Describe the changes of applied rules in lines."""
     for rule, before, outcome in applied:
         if isinstance(outcome, str):
             yield f"{rule.name}: dropped: {outcome}"

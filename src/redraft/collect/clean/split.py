@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain as joined
-from typing import Any
+from pathlib import Path
+from typing import Any, Unpack
 
 from redraft.chain import Chain, Prompt, Step, Usage, content_of
-from redraft.collect.output import Drop, chain_or_drop
+from redraft.collect.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
 from redraft.errors import RecordError
 from redraft.formats import TrainingFormat
 from redraft.formats.read.records import RawRecord
 from redraft.formats.render.spans import spans_of
 from redraft.formats.selfee import render_steps
 from redraft.formats.texts import answer_of
+from redraft.jobs.provenance import Provenance
 
 Count = Callable[[str], int]
 """Counts the tokens of a text."""
@@ -38,6 +41,55 @@ WHOLE = ("origin", "source", "lang")
 Message = Mapping[str, Any]
 
 
+def split(
+    source: str | Path,
+    out: str | Path,
+    count: Count,
+    *,
+    limit: int = LIMIT,
+    format: TrainingFormat = "selfee",  # noqa: A002  (the option's name)
+    drop: bool = False,
+    tokenizer: str = "",
+    fingerprint: Mapping[str, Any] | None = None,
+    **options: Unpack[DataOptions],
+) -> DataResult:
+    """Split long conversations at their turns. As `redraft data split`, and in the same files.
+
+    Args:
+        source: Records of any known shape.
+        out: Where the chains go. It gets its name when it is complete.
+        count: Counts the tokens of a text. With several workers, a function of a module.
+        limit: Most tokens of a piece.
+        format: The training text whose tokens are counted.
+        drop: Drop single exchanges over the limit instead of keeping them.
+        tokenizer: The name of what counts, for the provenance.
+        fingerprint: Its fingerprint, for the provenance.
+        **options: How to run: `DataOptions`.
+
+    Raises:
+        RecordError: No record can be read; with `strict`, a record cannot be read.
+        OutputError: `out` exists and `force` is not set, or it cannot be written.
+    """
+    file, run, total = Path(source), DataRun.of(out, options), Counter[str]()
+    lines = lines_in(file)
+    work = partial(split_line, count=count, limit=limit, format=format, drop=drop, strict=run.strict)
+    config = {"limit": limit, "tokenizer": tokenizer, "format": format}
+    config |= {"too_long": "drop" if drop else "keep", "strict": run.strict}
+
+    def pieces(done: Iterable[Done]) -> Iterator[bytes | Drop]:
+        for record in done:
+            total.update(record.counts)
+            yield from record.lines
+            yield from record.drops
+
+    provenance = Provenance("data split", config, file)
+    with writing(provenance, run, about=lambda: {"tokenizer": fingerprint}) as output:
+        output.sink.writelines(output.passing(pieces(output.spread(work, lines))))
+    output.tell_counts()
+    run.tell(f"{total['split']:,} split, {total['too long']:,} kept that are over {limit:,} tokens")
+    return output.result(total)
+
+
 @dataclass(frozen=True)
 class SplitPart:
     """A conversation, or a part of one.
@@ -51,7 +103,7 @@ class SplitPart:
     tokens: int
 
 
-def split(
+def parts_of(
     chain: Chain,
     count: Count,
     limit: int = LIMIT,
@@ -255,7 +307,7 @@ def split_line(
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return Done((), (chain,), Counter())
-    pieces = split(chain, count, limit, format)
+    pieces = parts_of(chain, count, limit, format)
     long = [piece for piece in pieces if piece.tokens > limit]
     kept = [piece for piece in pieces if not drop or piece.tokens <= limit]
     counts = Counter({"kept": len(kept), "too long": 0 if drop else len(long), "split": len(pieces) > 1})

@@ -12,23 +12,36 @@ arrays on disk that all processes map: 32 to 48 bytes each.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence, Set
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from tempfile import TemporaryDirectory
+from typing import IO, Any, NamedTuple, Unpack
 
 import numpy as np
 
 from redraft.chain import Chain
-from redraft.collect.output import Drop, chain_or_drop
+from redraft.collect.output import (
+    DataOptions,
+    DataResult,
+    DataRun,
+    Drop,
+    chain_or_drop,
+    lines_in,
+    not_twice,
+    writing,
+)
+from redraft.collect.read.inputs import check_records
 from redraft.collect.texts import asked_in, gold_of, texts_in
 from redraft.collect.words import Hashes, window_hashes, word_hashes, words
 from redraft.errors import UsageError
-from redraft.formats.read.files import decode, name_of
+from redraft.formats.read.files import decode, name_of, open_output, to_line
 from redraft.formats.read.records import RawRecord, raw_records
 from redraft.formats.texts import turns_of
+from redraft.jobs.provenance import Provenance
 
 RUN = 13
 """Words of a run (GPT-3's maximum)."""
@@ -39,6 +52,76 @@ _WHOLE = np.uint64(0xD6E8FEB86659FD93)
 """Distinguishes runs that must be a whole turn."""
 _SLOTS = 16  # sieve slots per run, at least: 1 in 16 runs of a clean text needs a search
 _SHOWN = 120  # characters of a run in a reason
+
+
+def decontaminate(
+    source: str | Path,
+    out: str | Path,
+    *,
+    against: Sequence[str | Path],
+    ngram: int = RUN,
+    report: str | Path | None = None,
+    **options: Unpack[DataOptions],
+) -> DataResult:
+    """Drop the records that contain evaluation items. As `redraft data decontaminate`, and in the same files.
+
+    Args:
+        source: Records of any known shape.
+        out: Where the chains go. It gets its name when it is complete.
+        against: Files of evaluation items.
+        ngram: Consecutive words that make a match.
+        report: Where the matches are listed: record, item, shared words.
+        **options: How to run: `DataOptions`.
+
+    Raises:
+        UsageError: A file of `against` has nothing to search for.
+        RecordError: An item or no record can be read; with `strict`, a record cannot be read.
+        OutputError: `out` exists and `force` is not set, or it cannot be written.
+    """
+    file, others, run = Path(source), [*map(Path, against)], DataRun.of(out, options)
+    place = None if report is None else Path(report)
+    not_twice(file, others)
+    items, seen = Items(ngram), set[int]()
+    for path in others:
+        check_records(path)
+        items.add(path)
+    provenance = Provenance("data decontaminate", {"ngram": ngram, "strict": run.strict}, file)
+    writer = writing(provenance, run, inputs={"against": others}, report=place)
+    lines = lines_in(file)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="redraft-")))
+        items.save(folder)
+        output = stack.enter_context(writer)
+        table = open_output(place, force=run.force, flag="--report") if place else nullcontext()
+        listed = stack.enter_context(table)
+        checked = output.spread(partial(check, folder=folder, strict=run.strict), lines)
+        output.sink.writelines(output.passing(_judged(checked, items, seen, listed)))
+    output.tell_counts()
+    run.tell("items found", _by_file(items, seen))
+    return output.result({"items found": len(seen)})
+
+
+def _judged(
+    checked: Iterable[CheckedRecord | Drop], items: Items, seen: set[int], listed: IO[bytes] | None
+) -> Iterator[bytes | Drop]:
+    """Give clean records as lines and others as drops. Note the matched items, and list them."""
+    for each in checked:
+        if not isinstance(each, CheckedRecord):
+            yield each
+        elif not each.matches:
+            yield each.line
+        else:
+            seen.update(match.item for match in each.matches)
+            yield contaminated(each, items)
+            if listed:
+                rows = items.match(each.matches)
+                listed.writelines(to_line({"id": each.id, "where": each.where, **row}) for row in rows)
+
+
+def _by_file(items: Items, seen: Set[int]) -> str:
+    """Count the matched items of each file."""
+    found = Counter(items.files[item] for item in seen)
+    return "\n".join(f"{found[name]:,} of {count:,}  {name}" for name, count in Counter(items.files).items())
 
 
 class Match(NamedTuple):

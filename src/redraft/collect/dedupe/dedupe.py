@@ -17,21 +17,35 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from math import nextafter
-from typing import IO, Any, Literal, NamedTuple
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, Literal, NamedTuple, Unpack
 
 import numpy as np
 
 from redraft.chain import Chain
 from redraft.collect.dedupe.minhash import clusters, jaccard, sets_of, shingles
 from redraft.collect.dedupe.rouge import Pool
-from redraft.collect.output import Drop, chain_or_drop
+from redraft.collect.output import (
+    DataOptions,
+    DataResult,
+    DataRun,
+    Drop,
+    chain_or_drop,
+    lines_in,
+    not_twice,
+    writing,
+)
 from redraft.collect.texts import Part, text_of, texts_in
 from redraft.collect.words import ascii_words, digest, normalised, words
+from redraft.errors import UsageError
 from redraft.formats.read.files import decode, to_line
 from redraft.formats.read.records import RawRecord
 from redraft.formats.texts import gold_answers
+from redraft.jobs.provenance import Provenance
 
 _SOURCE = ("dataset", "licence")
 """Fields of an origin that do not depend on the record's place."""
@@ -47,6 +61,78 @@ _REASONS = {
     "rouge": "ROUGE-L {similarity:.3f} with {kept}",
     "minhash": "Jaccard {similarity:.3f} with {kept}",
 }
+
+
+_USUAL: dict[By, tuple[Part, float]] = {
+    "exact": ("all", 1.0),
+    "query": ("query", 1.0),
+    "rouge": ("instruction", 0.7),
+    "minhash": ("all", 0.8),
+}
+"""The usual part to compare, and the usual threshold."""
+
+
+def dedupe(
+    source: str | Path,
+    out: str | Path,
+    *,
+    by: By = "exact",
+    of: Part | None = None,
+    threshold: float | None = None,
+    letters: Literal["all", "ascii"] = "all",
+    against: Sequence[str | Path] = (),
+    keep: Literal["best", "first"] = "best",
+    **options: Unpack[DataOptions],
+) -> DataResult:
+    """Keep one of several duplicates. As `redraft data dedupe`, and in the same files.
+
+    The input is spooled to disk beside the output.
+
+    Args:
+        source: Records of any known shape.
+        out: Where the chains go. It gets its name when it is complete.
+        by: What makes two records duplicates: the same texts, the same first question, ROUGE-L as Alpaca
+            filtered instructions, or the Jaccard similarity of word 3-shingles, for millions of records.
+        of: Compare all texts, the first user turn, or that turn without its input.
+        threshold: Similarity of duplicates: above it for rouge, at least it for minhash.
+        letters: For rouge: words of all scripts, or only a-z and 0-9 as rouge_score does.
+        against: Files of further records; duplicates of these are dropped too.
+        keep: The best duplicate, whatever the order of the input, or the first.
+        **options: How to run: `DataOptions`.
+
+    Raises:
+        UsageError: An option has no effect.
+        RecordError: No record can be read; with `strict`, a record cannot be read.
+        OutputError: `out` exists and `force` is not set, or it cannot be written.
+    """
+    file, others, run = Path(source), [*map(Path, against)], DataRun.of(out, options)
+    not_twice(file, others)
+    like = _likeness(by, of, threshold, letters)
+    pool, lines = lines_in(*others), lines_in(file)
+    provenance = Provenance("data dedupe", {**asdict(like), "keep": keep, "strict": run.strict}, file)
+    writer = writing(provenance, run, reads=[*others, file], inputs={"against": others})
+    with writer as output, TemporaryFile(dir=run.disk) as spool:
+        known = output.spread(partial(examine, like=like, strict=True), pool)
+        found = output.spread(partial(examine, like=like, strict=run.strict), lines)
+        entries, fixed = output.gone.without(found), output.gone.without(known)
+        compared = output.progress.compare
+        results = sift(entries, like, spool, against=fixed, first=keep == "first", compared=compared)
+        output.sink.writelines(output.passing(results))
+    output.tell_counts()
+    return output.result()
+
+
+def _likeness(by: By, of: Part | None, threshold: float | None, letters: str) -> Likeness:
+    """Return the measure that the arguments ask for. Refuse those without effect."""
+    usual_of, usual_threshold = _USUAL[by]
+    useless = {
+        "--of": of is not None and by == "query",
+        "--threshold": threshold is not None and by in ("exact", "query"),
+        "--letters": letters != "all" and by != "rouge",
+    }
+    for flag in (name for name, wrong in useless.items() if wrong):
+        raise UsageError(f"{flag} does nothing with --by {by}.", hint="redraft data dedupe --help")
+    return Likeness(by, of or usual_of, threshold or usual_threshold, letters == "ascii")
 
 
 @dataclass(frozen=True)
@@ -134,7 +220,7 @@ def key_of(chain: Chain, like: Likeness) -> bytes:
     return digest(text) if text else b""
 
 
-def dedupe(
+def sift(
     entries: Iterable[Entry],
     like: Likeness,
     spool: IO[bytes],

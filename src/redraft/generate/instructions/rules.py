@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from redraft.collect.clean.rules import ALPACA
-from redraft.collect.language import language_of
+from redraft.collect.language import BY_NAME, language_of
 from redraft.generate.instructions.tasks import Task
 from redraft.generate.instructions.wording import NO_INPUT, Wanted
 from redraft.generate.refusals import is_refusal
-from redraft.verify.language import BY_NAME
 from redraft.verify.segment import count_words
 
 

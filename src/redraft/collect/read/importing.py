@@ -1,0 +1,232 @@
+"""Import files: `redraft data import`, its counts, and what it says about data that it cannot use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, Unpack
+
+from redraft.chain import Prompt
+from redraft.collect.output import (
+    UNREADABLE,
+    DataOptions,
+    DataOutput,
+    DataResult,
+    DataRun,
+    Drop,
+    not_twice,
+    writing,
+)
+from redraft.collect.read.fieldmap import parse_map
+from redraft.collect.read.inputs import Input, inputs_of
+from redraft.collect.read.published import (
+    NO_QUESTION,
+    SOURCES,
+    Imported,
+    ImportItem,
+    Reader,
+    import_all,
+    items_in,
+    questions_in,
+    source_named,
+)
+from redraft.counting import counted
+from redraft.errors import RecordError, UsageError
+from redraft.formats.read.files import name_of
+from redraft.jobs.provenance import Provenance, licences_beside
+from redraft.licences import UNKNOWN
+
+KINDS, FIELDS = 1000, 8  # sets of unused fields to count apart, and fields to name
+
+
+def import_files(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    name: str | None = None,
+    fields: Sequence[str] | None = None,
+    licence: str | None = None,
+    which: Literal["best", "all"] = "best",
+    questions: str | Path | None = None,
+    **options: Unpack[DataOptions],
+) -> DataResult:
+    """Read published data as chains. As `redraft data import`, and in the same files.
+
+    Args:
+        paths: Files, folders, or datasets of the hub.
+        out: Where the chains go. It gets its name when it is complete.
+        name: The source, if the fields do not reveal it.
+        fields: Maps of fields, `target=field`.
+        licence: Overrides the source's.
+        which: Read the best path of a tree, or every path.
+        questions: Questions for answer files, joined by `question_id` or `id`.
+        **options: How to run: `DataOptions`.
+
+    Raises:
+        UsageError: No record can be read, or a name is unknown.
+        RecordError: No record of some file can be read; the others are written.
+        OutputError: `out` exists and `force` is not set, or it cannot be written.
+    """
+    if fields and which == "all":
+        raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
+    places, run = [*map(Path, paths)], DataRun.of(out, options)
+    asked = [Path(questions)] if questions else []
+    not_twice(places[0], [*places[1:], *asked])
+    reader = Reader(
+        source=source_named(name).name if name else None,
+        licence=licence,
+        fields=parse_map(fields) if fields else None,
+        paths=which,
+        questions=questions_in(asked[0]) if asked else dict[str, Prompt](),
+    )
+    for place in places:
+        if str(place) in SOURCES and not place.exists():
+            raise UsageError(
+                f"{place} is a source, and there is no file of that name.",
+                hint=f"redraft data import FILE --as {place}",
+            )
+    found = {str(place): [_with_licence(file) for file in inputs_of(place)] for place in places}
+    files = [file for each in found.values() for file in each]
+    for dataset in dict.fromkeys(file.dataset for file in files if file.offline):
+        run.tell(f"{dataset}: the hub cannot be reached; reading the copy in its cache on this machine.")
+    listed = None if fields is None else list(fields)
+    config = {"as": name, "licence": licence, "map": listed, "paths": which, "strict": run.strict}
+    counts = _Counts(name, asked)
+    with writing(
+        Provenance("data import", config),
+        run,
+        reads=[file.path for file in files],
+        beside=asked,
+        about=lambda: _fingerprints(output, found, asked),
+    ) as output:
+        items = output.watch(counts.numbered(items_in(files), output))
+        results = import_all(items, reader, workers=run.processes, strict=run.strict)
+        for each in output.passing(counts.noted(results)):
+            output.sink.write(each.json + b"\n")
+        counts.check_one(output)
+    output.tell_counts()
+    counts.tell(output)
+    counts.check_each()
+    return output.result(
+        {"unknown licence": counts.licences[UNKNOWN], "unanswered": counts.unanswered.total()}
+    )
+
+
+def _with_licence(file: Input) -> Input:
+    """Return a file with the licence that the record beside it says, if it has no other."""
+    return file._replace(licence=file.licence or ", ".join(licences_beside(file.path)) or None)
+
+
+def _fingerprints(
+    output: DataOutput, inputs: Mapping[str, Sequence[Input]], asked: Sequence[Path]
+) -> dict[str, Any]:
+    """Return the fingerprints of the paths that the user gave."""
+    found = []
+    for path, files in inputs.items():
+        paths = [file.path for file in files]
+        several = {} if [*map(str, paths)] == [path] else {"files": len(files)}
+        revision = {"revision": files[0].revision} if several and files[0].revision else {}
+        found.append({**output.fingerprint(paths, path if several else None), **several, **revision})
+    return {"inputs": found, **({"questions": output.fingerprint(asked)} if asked else {})}
+
+
+class _Counts:
+    """What an import counts, to say what it could not use.
+
+    Attributes:
+        licences: Records by licence.
+        unanswered: Records without an answer, by the fields that were not used.
+    """
+
+    def __init__(self, name: str | None, asked: Sequence[Path]) -> None:
+        self.licences = Counter[str]()
+        self.unanswered = Counter[tuple[str, ...]]()
+        self._nulled = 0
+        self._read: dict[str, int] = {}
+        self._unread = Counter[str]()
+        self._questions = asked[0] if asked else None
+        way = "Name the fields: --map instruction=…"
+        self._another_way = (
+            f"Without --as {name}, redraft recognises records by their fields. {way}" if name else way
+        )
+
+    def numbered(self, items: Iterable[ImportItem], output: DataOutput) -> Iterator[ImportItem]:
+        """Give the items. Note the number of records and the length of each file that was read."""
+        for path, group in groupby(items, lambda item: item.file.path):
+            name = name_of(path)
+            for item in group:
+                self._read[name] = item.number + 1
+                yield item
+            output.note_length(path)
+
+    def noted(self, results: Iterable[Imported | Drop]) -> Iterator[Imported | Drop]:
+        """Give the results, and count them."""
+        for each in results:
+            if not isinstance(each, Drop):
+                self.licences[each.licence] += 1
+                self._nulled += each.nulled
+                if each.unanswered:
+                    # A hostile file may have new names in every record.
+                    self.unanswered[each.unused if len(self.unanswered) < KINDS else ()] += 1
+            elif each.rule == UNREADABLE:
+                self._unread[each.where.rpartition(":")[0]] += 1
+            yield each
+
+    def check_one(self, output: DataOutput) -> None:
+        """Raise if nothing could be imported.
+
+        Raises:
+            RecordError: All files are damaged from the first record.
+            UsageError: No record could be read.
+        """
+        if output.kept or not output.gone.counts:
+            return
+        if output.gone.damage:
+            raise RecordError("\n  ".join([*output.gone.damage, "no other record could be read."]))
+        if output.gone.counts[NO_QUESTION]:
+            text, hint = self._unasked(output)
+            raise UsageError(f"{text}.", hint=hint)
+        raise UsageError("no record could be read.", hint=self._another_way)
+
+    def check_each(self) -> None:
+        """Raise if no record of some file could be read, though other files were.
+
+        Raises:
+            RecordError: The message names these files.
+        """
+        wrong = [file for file, count in self._read.items() if count == self._unread.get(file)]
+        if wrong:
+            lines = [f"{file}: none of its records could be read ({self._read[file]:,})." for file in wrong]
+            hint = f"The other files are in the output. {self._another_way}"
+            raise RecordError("\n  ".join(lines), hint=hint)
+
+    def tell(self, output: DataOutput) -> None:
+        """Tell what was left out or is not known."""
+        tell = output.run.tell
+        if output.gone.counts[NO_QUESTION]:
+            tell(*self._unasked(output))
+        if self.licences[UNKNOWN]:
+            hint = "Name the source with --as, or the licence with --licence."
+            tell(f"{self.licences[UNKNOWN]:,} of unknown licence", hint)
+        if self.unanswered:
+            # The fields that may hold the answer, the most frequent first.
+            fields = list(
+                dict.fromkeys(name for unused, _ in self.unanswered.most_common() for name in unused)
+            )
+            text = f"{counted(self.unanswered.total(), 'record')} without an answer"
+            hint = "If one of them is the answer: --map instruction=FIELD,reference=FIELD"
+            if fields:
+                tell(f"{text}; fields not used: {', '.join(fields[:FIELDS])}", hint)
+            else:
+                tell(text)
+        if self._nulled:
+            tell(f"{self._nulled:,} with NaN or infinity, which JSON does not have: replaced by null")
+
+    def _unasked(self, output: DataOutput) -> tuple[str, str]:
+        """Return the message about answers without a question, and its hint."""
+        text = f"{counted(output.gone.counts[NO_QUESTION], 'answer')} without a question, left out"
+        if self._questions:
+            return text, f"{self._questions} has no question with the same id."
+        return text, "redraft data import ANSWERS --questions QUESTIONS joins them by question_id."
