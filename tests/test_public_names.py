@@ -45,6 +45,8 @@ PUBLIC = [
     "aanswer_file",
     "answer_file",
     "arevise",
+    "clean",
+    "dedupe",
     "demands",
     "diagnose",
     "evaluate",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from redraft.chain import Usage as Usage
     from redraft.chain import read_jsonl as read_jsonl
     from redraft.chain import write_jsonl as write_jsonl
+    from redraft.collect.clean.pipeline import clean as clean
+    from redraft.collect.dedupe.dedupe import dedupe as dedupe
     from redraft.engines.base import Engine as Engine
     from redraft.engines.base import Sampling as Sampling
     from redraft.engines.hf.engine import HfEngine as HfEngine
@@ -60,6 +62,8 @@ _HOMES = {
         "read_jsonl",
         "write_jsonl",
     ],
+    "redraft.collect.clean.pipeline": ["clean"],
+    "redraft.collect.dedupe.dedupe": ["dedupe"],
     "redraft.engines.base": ["Engine", "Sampling"],
     "redraft.engines.hf.engine": ["HfEngine"],
     "redraft.engines.llamacpp.engine": ["LlamaCppEngine"],
@@ -79,7 +83,7 @@ _HOMES = {
     "redraft.verify.function": ["demands"],
     "redraft.verify.parse": ["parse_check"],
 }
-_EXTRA_OF = {"HfEngine": "train", "diagnose": "eval", "evaluate": "eval"}
+_EXTRA_OF = {"HfEngine": "train", "dedupe": "data", "diagnose": "eval", "evaluate": "eval"}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 # `HfEngine` needs the extra 'train', and `from redraft import *` should not.

@@ -150,7 +150,7 @@ class DataOptions(TypedDict, total=False):
 
     Attributes:
         dropped: A file for the dropped records, with the reason.
-        workers: Processes; by default one per core.
+        workers: Processes, 1 by default; None for one per core. They import the script that calls.
         strict: Raise for a record that cannot be read, instead of dropping it.
         force: Replace the output if it exists.
         quiet: Show no progress and no counts.
@@ -223,7 +223,7 @@ class DataRun:
 
     out: Path
     dropped: Path | None = None
-    workers: int | None = None
+    workers: int | None = 1
     strict: bool = False
     force: bool = False
     quiet: bool = False
