@@ -35,6 +35,7 @@ LAYERS = {
     "verify": (4, ""),
     "engines": (3, "engines"),
     "collect": (3, "collect"),
+    "pages": (2, "pages"),
     "chain": (2, "chain, formats"),
     "formats": (2, "chain, formats"),
     "weights": (2, "weights"),

@@ -38,6 +38,14 @@ class Bin:
         """Return the range as text, such as `20-29`."""
         return f"{self.low:,}" if self.low == self.high else f"{self.low:,}–{self.high:,}"
 
+    @property
+    def bar(self) -> tuple[str, str, int]:
+        """Return it for a chart: its start as a short text, such as `1.5k`, its name and its count."""
+        for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
+            if self.low >= unit:
+                return f"{self.low / unit:.3g}{name}", self.name, self.count
+        return str(self.low), self.name, self.count
+
 
 @dataclass(frozen=True)
 class Figures:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, astuple
+from dataclasses import asdict
 from typing import Any
 
-from redraft.collect.report.charts import curves
 from redraft.counting import counted, printable
 from redraft.evaluation.diagnosis.equal import Curves, Point, Versus
 from redraft.evaluation.diagnosis.ways import NAMES
@@ -41,15 +40,15 @@ def notes(found: Curves) -> Iterator[str]:
         yield "Each p is that of its row alone; the verdict on revising corrects them by Holm's procedure."
 
 
-def drawn(found: Curves) -> str:
-    """Draw the score of each way over its tokens."""
-    series = {
-        named(kind): [
-            (point.tokens, *astuple(point.score.times(100)), _tooltip(point)) for point in found.curve(kind)
-        ]
-        for kind in [*(each.kind for each in found.versus if each.kind != "plain"), "revise"]  # on top
-    }
-    return curves(series, "new tokens an item")
+def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
+    """Return for each way its points for a chart: tokens, score with its ends in per cent, and a tooltip."""
+    kinds = [*(each.kind for each in found.versus if each.kind != "plain"), "revise"]  # that one on top
+    return {named(kind): [_drawn(point) for point in found.curve(kind)] for kind in kinds}
+
+
+def _drawn(point: Point) -> tuple[float, float, float, float, str]:
+    score = point.score.times(100)
+    return point.tokens, score.value, score.low, score.high, _tooltip(point)
 
 
 def _tooltip(point: Point) -> str:

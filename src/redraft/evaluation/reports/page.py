@@ -1,82 +1,60 @@
-"""Render a report as one HTML page: figures, pictures, and the records themselves with what was said of them.
-
-Answers and reviews may be hostile. Those of the records are JSON in a block that is no script, and `page.js`
-puts them into text nodes (`elements.js`); all others are escaped. The page's policy allows that script alone,
-by its hash, and no request. Head and charts are those of `redraft data stats`.
-"""
+"""A report as one HTML page: figures, charts, and the records themselves with what was said of them."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain
-from redraft.collect.report.charts import bars, histogram, intervals, safe, scatter, stacks
-from redraft.collect.report.histogram import Bin
-from redraft.collect.report.page import card, document, tiles
 from redraft.counting import counted, printable
 from redraft.evaluation.reports.compare import Comparison, Game, Item, Result, Tally
 from redraft.evaluation.reports.describe import AnyReport
 from redraft.evaluation.reports.grades import Grade, GradeReport, Grades
 from redraft.evaluation.reports.report import Report
 from redraft.evaluation.reports.runs import Run, Shown
-from redraft.evaluation.rows import Line, Section, percent, plain
+from redraft.evaluation.rows import percent, plain
 from redraft.evaluation.tasks.tally import outcome_of, results_of
+from redraft.pages.charts import bars, histogram, intervals, scatter, stacks
+from redraft.pages.page import Card, Part, render
 from redraft.revision.summary import STOPS
 from redraft.stats import Estimate
 
 MOST_PAIRS, _MOST_DOTS = 2_000, 1_000
 _OUTCOMES = ("won", "tied", "lost")
-_FIND = """<div class="find">
-<input id="search" type="search" placeholder="Search in questions, answers and reviews" aria-label="Search">
-<select id="only" aria-label="Show only"><option value="">all</option>{options}</select>
-<span id="count"></span>
-<span class="keys"><kbd>j</kbd> <kbd>k</kbd> next, previous · <kbd>/</kbd> search · \
-<kbd>d</kbd> differences</span>
-</div>
-<div id="browse" hidden><ul id="list"></ul><div id="pair"></div></div>
-<noscript><p>Showing them needs JavaScript.</p></noscript>
-"""
 _SIGNS = {1: "won", 0: "tied", -1: "lost"}
 
 Entry = dict[str, Any]
-"""What `page.js` shows of a record: `about`, `question`, `row` for the list, `kind` for its colour, `kinds`
+"""What `browse.js` shows of a record: `about`, `question`, `row` for the list, `kind` for its colour, `kinds`
 to choose by, `answers` (`name`, `text`), and `notes` on them (`kind`, `title`, `by`, `text` or null)."""
 
 
 def page(report: AnyReport, made: str) -> str:
     """Return the page. `made` says how the report was made."""
-    parts = [_section(report, each) for each in report.sections()]
-    browse, script = _browse(report), ""
-    if browse:
-        parts.append(browse)
-        script = _own("elements.js") + _own("reports/page.js")
+    parts = []
+    for each in report.sections():
+        tiles, cards = _pictures(report, each.about)
+        parts.append(
+            Part(
+                each.title,
+                each.note,
+                each.warns,
+                tiles=tiles,
+                lines=each.lines,
+                facts=each.facts,
+                cards=cards,
+            )
+        )
+    if records := _records(report):
+        parts.append(records)
     below = " · ".join(Path(name).name for name in report.files[:50])
-    return document(report.title, below, parts, made, style=_own("page.css"), script=script)
+    return render(report.title, below, parts, made)
 
 
-def _own(name: str) -> str:
-    return files("redraft.evaluation").joinpath(name).read_text("utf-8")
-
-
-def _section(report: AnyReport, section: Section) -> str:
-    kind = "note warns" if section.warns else "note"
-    note = f'<p class="{kind}">{safe(section.note)}</p>' * bool(section.note)
-    shown, cards = _pictures(report, section.about)
-    boxes = f'<div class="cards">{"".join(cards)}</div>' if cards else ""
-    return (
-        f"<section><h2>{safe(section.title)}</h2>{note}\n{tiles(shown) if shown else ''}"
-        f"{line_table(section.lines)}{_facts(section)}{boxes}</section>\n"
-    )
-
-
-def _pictures(report: AnyReport, about: Any) -> tuple[dict[str, int | str], list[str]]:
-    """Return the large figures and the charts of what a section is about."""
+def _pictures(report: AnyReport, about: Any) -> tuple[dict[str, str], list[Card]]:
+    """Return the large figures and the charts of a comparison, of grades or of a run."""
     if isinstance(report, Report) and isinstance(about, Comparison):
         return _tiles(about), list(_cards(report, about))
     if isinstance(report, GradeReport) and isinstance(about, Grades):
@@ -86,27 +64,7 @@ def _pictures(report: AnyReport, about: Any) -> tuple[dict[str, int | str], list
     return {}, []
 
 
-def line_table(rows: Sequence[Line]) -> str:
-    """Return rows as a table; empty without any."""
-    cells = "".join(
-        f"<tr><th{' class=part' if name.startswith(' ') else ''}>{_breakable(name.strip())}</th>"
-        f"<td>{safe(value)}</td><td>{safe(interval)}</td><td>{safe(note)}</td></tr>\n"
-        for name, value, interval, note in rows
-    )
-    return f"<table>{cells}</table>\n" * bool(cells)
-
-
-def _breakable(name: str) -> str:
-    """Return a name that may be broken at its joints, such as `keywords:letter_frequency` on a phone."""
-    return safe(name).replace(":", ":<wbr>").replace("_", "_<wbr>")
-
-
-def _facts(section: Section) -> str:
-    rows = "".join(f"<dt>{safe(name)}</dt><dd>{safe(text)}</dd>" for name, text in section.facts)
-    return f'<dl class="facts">{rows}</dl>\n' * bool(rows)
-
-
-def _browse(report: AnyReport) -> str:
+def _records(report: AnyReport) -> Part | None:
     """Return the records, to search and to walk through."""
     if isinstance(report, Report):
         title, count = "Pairs", sum(len(each.items) for each in report.comparisons)
@@ -117,27 +75,18 @@ def _browse(report: AnyReport) -> str:
         title, count, kinds = "Grades", len(grades), {"unreadable": "unreadable"}
         entries = (_graded(report, *each) for each in grades.items())
     else:
-        title, count, entries = (
-            "Answers",
-            len(report.shown),
-            (_answered(*each) for each in report.shown.items()),
-        )
+        title, count = "Answers", len(report.shown)
+        entries = (_answered(*each) for each in report.shown.items())
         kinds = {"won": "right", "lost": "wrong", "tied": "not checked", "differ": "runs differ"}
     if not count:
-        return ""
-    data = json.dumps(list(islice(entries, MOST_PAIRS)), ensure_ascii=False)
-    data = data.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    more = f'<p class="note">The first {MOST_PAIRS:,} of {count:,}.</p>' * (count > MOST_PAIRS)
-    options = "".join(f'<option value="{kind}">{name}</option>' for kind, name in kinds.items())
-    return (
-        f"<section><h2>{title}</h2>{more}{_FIND.format(options=options)}"
-        f'<script type="application/json" id="pairs">{data}</script></section>\n'
-    )
+        return None
+    more = f"The first {MOST_PAIRS:,} of {count:,}." * (count > MOST_PAIRS)
+    return Part(title, more, records=list(islice(entries, MOST_PAIRS)), kinds=kinds)
 
 
-def _tiles(comparison: Comparison) -> dict[str, int | str]:
+def _tiles(comparison: Comparison) -> dict[str, str]:
     whole = comparison.whole
-    shown: dict[str, int | str] = {}
+    shown = {}
     if whole.ratio:
         shown[f"ratio of scores, {_range(whole.ratio, 2)}"] = percent(whole.ratio, 2)[0]
     shown[f"win rate, {_range(whole.win_rate, 1)}"] = percent(whole.win_rate, 1)[0]
@@ -151,18 +100,18 @@ def _range(estimate: Estimate, digits: int) -> str:
     return percent(estimate, digits)[1] or "no interval"
 
 
-def _cards(report: Report, comparison: Comparison) -> Iterator[str]:
+def _cards(report: Report, comparison: Comparison) -> Iterator[Card]:
     categories = report.categories(comparison)
     results = {"all": comparison.whole, **categories}
     whole = comparison.whole
     if whole.ratio:
         rows = [_row(name, each) for name, each in results.items()]
-        yield card("ratio of scores", "with 95 % intervals; the line is at 100 %", intervals(rows, 100))
+        yield Card("ratio of scores", "with 95 % intervals; the line is at 100 %", intervals(rows, 100))
     outcomes = {name: _counted(each.reviews) for name, each in (categories or results).items()}
-    yield card("reviews", "won · tied · lost", stacks(outcomes, _OUTCOMES))
+    yield Card("reviews", "won · tied · lost", stacks(outcomes, _OUTCOMES))
     if comparison.in_both_orders or comparison.drawn:
         shown = {"shown first": _counted(comparison.shown_first), **_by_order(comparison)}
-        yield card(
+        yield Card(
             "order", "won · tied · lost by the answer shown first, and by the model", stacks(shown, _OUTCOMES)
         )
     if comparison.length_bias:
@@ -192,15 +141,15 @@ def _by_order(comparison: Comparison) -> dict[str, Counter[str]]:
     return found
 
 
-def _lengths(comparison: Comparison) -> str:
+def _lengths(comparison: Comparison) -> Card:
     step = -(-len(comparison.question_ids) // _MOST_DOTS)
     points = [(x, y, f"question {name}") for x, y, name in comparison.leads()][::step]
     note = f"each dot is a question{f'; every {step}th is shown' if step > 1 else ''}"
     names = ("characters more", "points more")
-    return card("length and score of the model's answer", note, scatter(points, "length and score", *names))
+    return Card("length and score of the model's answer", note, scatter(points, *names))
 
 
-def _scores(comparison: Comparison) -> Iterator[str]:
+def _scores(comparison: Comparison) -> Iterator[Card]:
     """Give a histogram of each side's scores."""
     for side, name in enumerate((comparison.model, comparison.opponent)):
         scores = (game.scores[side] for item in comparison.items for game in item.games if game.scores)
@@ -265,26 +214,25 @@ def _note(kind: str, title: str, by: str, text: str | None) -> Entry:
     return {"kind": kind, "title": printable(title), "by": printable(by), "text": shown}
 
 
-def _grade_tiles(grades: Grades) -> dict[str, int | str]:
+def _grade_tiles(grades: Grades) -> dict[str, str]:
     value, interval = plain(grades.mean(), 2)
-    return {f"mean grade, {interval or 'no interval'}": value, "questions": grades.questions}
+    return {f"mean grade, {interval or 'no interval'}": value, "questions": f"{grades.questions:,}"}
 
 
-def _grade_cards(report: GradeReport, grades: Grades) -> Iterator[str]:
+def _grade_cards(report: GradeReport, grades: Grades) -> Iterator[Card]:
     categories = grades.categories(report.material)
     if categories:
         rows = [_interval(name, mean, 2) for name, (_, mean) in categories.items()]
         mean = grades.mean()
-        yield card(
+        yield Card(
             "mean by category", "with 95 % intervals; the line is at the mean", intervals(rows, mean.value)
         )
     if grades.scores.values:
         yield _histogram(f"grades of {grades.model}", Counter(map(int, grades.scores.values.values())))
 
 
-def _histogram(title: str, scores: Counter[int]) -> str:
-    bins = [Bin(score, score, scores[score]) for score in range(1, 11)]
-    return card(title, "rounded down", histogram(bins, title))
+def _histogram(title: str, scores: Counter[int]) -> Card:
+    return Card(title, "rounded down", histogram([(str(n), str(n), scores[n]) for n in range(1, 11)]))
 
 
 def _by_key(report: GradeReport) -> dict[tuple[str, int], list[Grade]]:
@@ -322,22 +270,22 @@ def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) 
     )
 
 
-def _run_tiles(run: Run) -> dict[str, int | str]:
+def _run_tiles(run: Run) -> dict[str, str]:
     tally = run.tally
     if not tally.outcomes:
         return {}
     rate = tally.score.rate
-    return {f"{tally.noun}, {_range(rate, 1)}": percent(rate, 1)[0], "answers": tally.score.count}
+    return {f"{tally.noun}, {_range(rate, 1)}": percent(rate, 1)[0], "answers": f"{tally.score.count:,}"}
 
 
-def _run_cards(run: Run) -> Iterator[str]:
+def _run_cards(run: Run) -> Iterator[Card]:
     tally = run.tally
     if tally.groups:
         rows = [_interval(name, share.rate.times(100)) for name, share in sorted(tally.groups.items())]
         note = "with 95 % intervals; the line is at the whole"
-        yield card(f"{tally.noun} by group", note, intervals(rows, 100 * tally.score.rate.value))
+        yield Card(f"{tally.noun} by group", note, intervals(rows, 100 * tally.score.rate.value))
     if shown := [(STOPS.get(name, name), count) for name, count in tally.stops.most_common()]:
-        yield card("stopped", counted(tally.chains, "answer"), bars(shown))
+        yield Card("stopped", counted(tally.chains, "answer"), bars(shown))
 
 
 def _answered(record: str, shown: Shown) -> Entry:

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from redraft import __version__
 from redraft.chain import read_jsonl
-from redraft.collect.report.charts import bars
-from redraft.collect.report.page import card, distribution, document, tiles
+from redraft.collect.report.page import distribution, tiles
 from redraft.collect.report.stats import ranked
 from redraft.errors import OutputError
 from redraft.files import replace_file
 from redraft.generate.instructions.tasks import place_of
-from redraft.generate.instructions.verbs import ranked_verbs, sunburst, verb_and_noun
+from redraft.generate.instructions.verbs import VERBS, nouns_of, ranked_verbs, verb_and_noun
+from redraft.pages.charts import bars
+from redraft.pages.page import Card, Part, render
 from redraft.verify.segment import count_words
 
 
@@ -104,18 +105,19 @@ def _page(name: str, stats: TaskStats, rejected: Counter[str], made: str) -> str
     shown = {title: number for title, number in totals.items() if number or title in ("tasks", "rejected")}
     cards = [_verbs(stats)] if stats.verbs else []
     if rejected:
-        cards.append(card("rejects", "by rule", bars(ranked(rejected))))
+        cards.append(Card("rejects", "by rule", bars(ranked(rejected))))
     cards += [distribution(f"words, {part}", counts) for part, counts in stats.lengths.items() if counts]
-    body = [tiles(shown), f'<section><h2>Tasks</h2><div class="cards">{"".join(cards)}</div></section>\n']
-    return document(name, "Generated instructions", body, f"redraft {__version__} · {made}")
+    parts = [Part(tiles=tiles(shown)), Part("Tasks", cards=cards)]
+    return render(name, "Generated instructions", parts, f"redraft {__version__} · {made}")
 
 
-def _verbs(stats: TaskStats) -> str:
+def _verbs(stats: TaskStats) -> Card:
+    """Return the most frequent verbs, each with its most frequent nouns."""
     verbs = ranked_verbs(stats.verbs)
     shown = sum(number for _, number in verbs)
     note = (
         f"the {len(verbs)} most frequent verbs begin {shown:,} of {stats.instructions:,} instructions; "
         f"{stats.without_verb:,} begin with no known English verb, such as questions"
     )
-    chart = card("Verbs and nouns", note, sunburst(stats.verbs))
-    return chart.replace("<figure>", '<figure class="wide">', 1)
+    named = [(f"{verb}: {', '.join(nouns_of(stats.verbs, verb)) or '–'}", number) for verb, number in verbs]
+    return Card("Verbs and nouns", note, bars(named, most=VERBS, wide=True), wide=True)

@@ -1,0 +1,230 @@
+"""Draw charts as SVG with Vega-Lite. Their colours are variables of the page's style, in light and dark."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+from redraft.counting import printable
+from redraft.errors import MissingExtra
+
+try:
+    import vl_convert
+except ModuleNotFoundError as error:
+    raise MissingExtra(f"a page with charts (here: {error.name})", "eval") from None
+
+Spec = dict[str, Any]
+"""Vega-Lite's JSON: a chart, or a part of one."""
+
+_WIDTH, _WIDE, _ROW = (
+    420,
+    760,
+    24,
+)  # pixels of a chart, of one that fills the page, and of a bar with its name
+_SHOWN = 12  # most bars of names
+_FEWEST = 6  # bars of a histogram get the width that so many would have, or less
+_TEXT = 1.45  # the longest bar with room for the text on its right, as a multiple of its length
+
+_SOFT, _BAR = "var(--soft)", "var(--bar)"
+_THEME = json.loads(files("redraft.pages").joinpath("theme.json").read_text("utf-8"))
+_HEAD = re.compile(r"<svg [^>]*?(viewBox=[^>]*)>")
+_NAMED = re.compile(r'<path aria-label="([^"]*)"([^>]*)/>')
+
+
+def histogram(bars: Sequence[tuple[str, str, int]]) -> str:
+    """Draw a vertical bar for each bin: its label below, its name in the tooltip, and its count."""
+    rows = [
+        {"place": place, "count": count, "tip": f"{name}: {count:,}"}
+        for place, (_, name, count) in enumerate(bars)
+        if count
+    ]
+    labels = f"{json.dumps([label for label, _, _ in bars])}[datum.value] || ''"
+    axis = {"labelExpr": labels, "labelAngle": 0, "domain": True}
+    places = {"domain": list(range(max(len(bars), _FEWEST)))}
+    x = {"field": "place", "type": "ordinal", "scale": places, "axis": axis, "title": None}
+    # The outline keeps a bar of few visible.
+    bar = {"type": "bar", "color": _BAR, "stroke": _BAR, "width": {"band": 0.84}}
+    y = _value("count", axis={"tickCount": 3, "format": ",d"})
+    return _svg(rows, [_layer(bar, x=x, y=y)], height=150)
+
+
+def bars(counts: Sequence[tuple[str, int]], most: int = _SHOWN, *, wide: bool = False) -> str:
+    """Draw a horizontal bar for each name, with count and share. All but the first `most` share one bar."""
+    total = sum(times for _, times in counts)
+    shown, rest = list(counts[:most]), counts[most:]
+    if rest:
+        shown.append((f"{len(rest):,} others", sum(times for _, times in rest)))
+    rows = [(name, times, f"{times:,} · {_share(times, total)}") for name, times in shown]
+    return _flat(rows, wide=wide)
+
+
+def levels(values: Sequence[tuple[str, float]]) -> str:
+    """Draw a horizontal bar for the value of each name. Those of feedbacks have a colour of their own."""
+    return _flat([(name, value, f"{value:,g}") for name, value in values])
+
+
+def _flat(values: Sequence[tuple[str, float, str]], *, wide: bool = False) -> str:
+    rows = [
+        {"name": name, "value": value, "text": text, "tip": f"{name}: {text}", "kind": name.split(" ")[0]}
+        for name, value, text in values
+    ]
+    kinds = {str(row["kind"]): "var(--unknown)" if row["kind"] == "feedback" else _BAR for row in rows}
+    room = {"domain": [0, _TEXT * (max(value for _, value, _ in values) or 1)]}
+    names = {**_NAMES, "axis": {"labelLimit": 330}} if wide else _NAMES
+    bar = _layer({"type": "bar"}, x=_value("value", scale=room, axis=None), y=names, color=_by("kind", kinds))
+    return _svg(rows, [bar, _text()], height=_ROW * len(rows), width=_WIDE if wide else _WIDTH)
+
+
+def stacks(places: Mapping[str, Counter[str]], order: Sequence[str]) -> str:
+    """Draw a bar for each place, divided by kind in the given order."""
+    room = {"domain": [0, _TEXT * max(counts.total() for counts in places.values())]}
+    rows, texts = [], []
+    for name, counts in places.items():
+        texts.append({"name": name, "text": " · ".join(f"{counts[kind]:,}" for kind in order)})
+        rows += [
+            {
+                "name": name,
+                "kind": kind,
+                "count": counts[kind],
+                "place": place,
+                "tip": f"{kind}: {counts[kind]:,}",
+            }
+            for place, kind in enumerate(order)
+        ]
+    colour = _by("kind", {kind: f"var(--{kind})" for kind in order}, legend={})
+    x = _value("count", scale=room, axis=None)
+    bar = _layer({"type": "bar"}, x=x, y=_NAMES, color=colour, order={"field": "place"})
+    text = {**_text(), "data": {"values": _clean(texts)}}
+    return _svg(rows, [bar, text], height=_ROW * len(places) + 30)
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float, str]], at: float) -> str:
+    """Draw a figure with its interval in each row, and a line at a value to compare them with.
+
+    Args:
+        rows: Name, figure, lower and upper end (NaN without an interval), and the text on the right.
+        at: Where the line is.
+    """
+    ends = [end for _, *values, _ in rows for end in values if math.isfinite(end)]
+    left, right = min([at, *ends]), max([at, *ends])
+    wide = (right - left) or 1.0
+    x: Spec = {
+        "scale": {"domain": [left - 0.03 * wide, right + 0.35 * wide], "nice": False, "zero": False},
+        "axis": {"tickCount": 4},
+    }
+    values = [
+        {"name": name, "value": value, "low": low, "high": high, "text": text, "tip": f"{name}: {text}"}
+        for name, value, low, high, text in rows
+    ]
+    line = {"type": "rule", "color": _SOFT, "strokeDash": [3, 3]}
+    band = {"type": "bar", "size": 9, "color": _BAR, "opacity": 0.4}
+    mark = {"type": "tick", "thickness": 3, "size": 15, "color": _BAR}
+    layers = [
+        _layer(line, x={"datum": at, "type": "quantitative", "title": None, **x}),
+        _layer(band, x=_value("low", **x), x2={"field": "high"}, y=_NAMES),
+        _layer(mark, x=_value("value", **x), y=_NAMES),
+        _text(),
+    ]
+    return _svg(values, layers, height=_ROW * len(rows) + 24)
+
+
+def scatter(points: Sequence[tuple[float, float, str]], x_name: str, y_name: str) -> str:
+    """Draw a dot for each point, with its name as a tooltip, and lines through the origin."""
+    rows = [{"x": x, "y": y, "tip": name} for x, y, name in points]
+    rule, few = {"type": "rule", "color": _SOFT}, {"axis": {"tickCount": 5}}
+    dot = {"type": "point", "filled": True, "size": 34, "opacity": 0.55, "color": _BAR}
+    layers = [
+        _layer(rule, x={"datum": 0, "type": "quantitative"}),
+        _layer(rule, y={"datum": 0, "type": "quantitative"}),
+        _layer(dot, x=_value("x", x_name, **few), y=_value("y", y_name, **few)),
+    ]
+    return _svg(rows, layers, height=190)
+
+
+def curves(series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], x_name: str) -> str:
+    """Draw a line with its band for each series, all on one scale. The style has the colours `s0` to `s7`.
+
+    Args:
+        series: Name -> points: place, value, lower and upper end (NaN without a band), and a tooltip.
+        x_name: What the places are.
+    """
+    rows = [
+        {"series": name, "x": x, "y": y, "low": low, "high": high, "tip": tip}
+        for name, points in series.items()
+        for x, y, low, high, tip in points
+    ]
+    colours = {printable(name): f"var(--s{place % 8})" for place, name in enumerate(series)}
+    colour = _by("series", colours, legend={})
+    scale: Spec = {"scale": {"zero": False, "nice": True}}
+    x, y = _value("x", x_name, **scale), _value("y", **scale, axis={"tickCount": 5})
+    known = {"transform": [{"filter": "isValid(datum.low)"}]}
+    layers = [
+        {
+            **_layer({"type": "area", "opacity": 0.12}, x=x, y=_value("low", **scale), y2={"field": "high"}),
+            **known,
+        },
+        _layer({"type": "line", "strokeWidth": 2}, x=x, y=y),
+        _layer({"type": "point", "filled": True, "size": 40, "opacity": 1}, x=x, y=y),
+    ]
+    for layer in layers:
+        layer["encoding"]["color"] = colour
+    return _svg(rows, layers, height=320, width=_WIDE)
+
+
+_NAMES: Spec = {"field": "name", "type": "nominal", "sort": None, "title": None}
+
+
+def _value(field: str, title: str | None = None, **more: Any) -> Spec:
+    return {"field": field, "type": "quantitative", "title": title, **more}
+
+
+def _by(field: str, colours: Mapping[str, str], legend: Spec | None = None) -> Spec:
+    scale = {"domain": list(colours), "range": list(colours.values())}
+    return {"field": field, "type": "nominal", "scale": scale, "legend": legend}
+
+
+def _layer(mark: Spec, **encoding: Spec) -> Spec:
+    return {"mark": mark, "encoding": {**encoding, "description": {"field": "tip"}}}
+
+
+def _text() -> Spec:
+    """Return the layer of texts on the right of rows."""
+    mark = {"type": "text", "align": "right", "baseline": "middle", "aria": False}
+    return _layer(mark, x={"value": {"expr": "width"}}, y=_NAMES, text={"field": "text"})
+
+
+def _svg(rows: Sequence[Spec], layers: Sequence[Spec], *, height: int, width: int = _WIDTH) -> str:
+    """Return layers over the same rows as SVG. The `tip` of a row is the tooltip of its mark."""
+    spec = {
+        "data": {"values": _clean(rows)},
+        "width": width,
+        "height": height,
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        "padding": 2,
+        "layer": list(layers),
+        "config": _THEME,
+    }
+    drawn: str = vl_convert.vegalite_to_svg(spec)
+    drawn = _HEAD.sub(r'<svg role="graphics-document" \1>', drawn, count=1)
+    return _NAMED.sub(r'<path aria-label="\1"\2><title>\1</title></path>', drawn)
+
+
+def _clean(rows: Sequence[Spec]) -> list[Spec]:
+    """Return rows as JSON values: without control characters, and null for what is not finite."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, str):
+            return printable(value)
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return [{name: clean(value) for name, value in row.items()} for row in rows]
+
+
+def _share(times: int, total: int) -> str:
+    share = times / total * 100
+    return "<0.1%" if share < 0.1 else f"{share:.1f}%"

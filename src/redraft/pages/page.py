@@ -1,0 +1,134 @@
+"""Fill the template of all reports: one HTML page without other files, in light and dark.
+
+The texts of records may be hostile. All are escaped, and the page's policy forbids requests, and scripts but
+redraft's own, by its hash. Records to browse are JSON in a block that is no script; `browse.js` puts them into
+text nodes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+from redraft.counting import printable
+from redraft.errors import MissingExtra
+
+try:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup, escape
+except ModuleNotFoundError as error:
+    raise MissingExtra(f"a page (here: {error.name})", "eval") from None
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_CODE = re.compile(r"`([^`]+)`")
+
+
+class Card(NamedTuple):
+    """A chart, as SVG, with its title and a note. A wide one fills a row."""
+
+    title: str
+    note: str
+    chart: str
+    wide: bool = False
+
+
+class Sample(NamedTuple):
+    """A record to unfold. Its texts are (who says it, the text, a class of the style), or ("", remark, "")."""
+
+    title: str
+    about: str
+    texts: Sequence[tuple[str, str, str]]
+    open: bool = False
+
+
+@dataclass(frozen=True)
+class Part:
+    """A section of a page. Texts are plain, and what is empty is left out.
+
+    Attributes:
+        warns: The note is a warning.
+        tiles: Large figures by name.
+        warnings: Objects with level, text, advice and examples; None for no list of warnings.
+        lines: Rows of a table: name, figure, interval, note. A name after spaces is a part of the row above.
+        facts: Names and texts.
+        records: What `browse.js` shows of each record.
+        kinds: By which kinds of records a reader can choose: name by kind.
+    """
+
+    title: str = ""
+    note: str = ""
+    warns: bool = False
+    verdict: str = ""
+    tiles: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    warnings: Sequence[Any] | None = None
+    lines: Sequence[tuple[str, str, str, str]] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    cards: Sequence[Card] = ()
+    samples: Sequence[Sample] = ()
+    records: Sequence[Mapping[str, Any]] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+
+def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
+    """Return a whole page.
+
+    Args:
+        title: Its title.
+        below: A line below the title; may be empty.
+        parts: Its sections.
+        made: How it was made, for the foot.
+    """
+    script = asset("elements.js") + asset("browse.js") if any(part.records for part in parts) else ""
+    digest = b64encode(sha256(script.encode()).digest()).decode()
+    page: str = _template().render(
+        title=title,
+        below=below,
+        parts=parts,
+        made=made,
+        style=Markup(asset("page.css")),
+        script=Markup(script),
+        policy=f"{POLICY}; script-src 'sha256-{digest}'" if script else POLICY,
+    )
+    return page
+
+
+def asset(name: str) -> str:
+    """Return a style sheet or script of pages."""
+    return files("redraft.pages").joinpath(name).read_text("utf-8")
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=FunctionLoader(asset),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
+    )
+    environment.filters |= {"breakable": _breakable, "code": _code, "json": _json}
+    return environment.get_template("page.html")
+
+
+def _breakable(name: str) -> Markup:
+    """Return a name that may be broken at its joints, such as `keywords:letter_frequency` on a phone."""
+    text = str(escape(printable(name.strip())))
+    return Markup(text.replace(":", ":<wbr>").replace("_", "_<wbr>"))
+
+
+def _code(text: str) -> Markup:
+    return Markup(_CODE.sub(r"<code>\1</code>", str(escape(printable(text)))))
+
+
+def _json(records: Any) -> Markup:
+    """Return JSON that ends no script element and no line of JavaScript."""
+    text = json.dumps(records, ensure_ascii=False).replace("<", "\\u003c")
+    return Markup(text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
