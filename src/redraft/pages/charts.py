@@ -32,6 +32,7 @@ _TEXT = 1.45  # the longest bar with room for the text on its right, as a multip
 
 _SOFT, _BAR = "var(--soft)", "var(--bar)"
 _THEME = json.loads(files("redraft.pages").joinpath("theme.json").read_text("utf-8"))
+_NOT_XML = re.compile("[\ud800-\udfff\ufffe\uffff]")
 _HEAD = re.compile(r"<svg [^>]*?(viewBox=[^>]*)>")
 _NAMED = re.compile(r'<path aria-label="([^"]*)"([^>]*)/>')
 
@@ -75,8 +76,9 @@ def _flat(values: Sequence[tuple[str, float, str]], *, wide: bool = False) -> st
     ]
     kinds = {str(row["kind"]): "var(--unknown)" if row["kind"] == "feedback" else _BAR for row in rows}
     room = {"domain": [0, _TEXT * (max(value for _, value, _ in values) or 1)]}
-    names = {**_NAMES, "axis": {"labelLimit": 330}} if wide else _NAMES
-    bar = _layer({"type": "bar"}, x=_value("value", scale=room, axis=None), y=names, color=_by("kind", kinds))
+    bar = _layer(
+        {"type": "bar"}, x=_value("value", scale=room, axis=None), y=_NAMES, color=_by("kind", kinds)
+    )
     return _svg(rows, [bar, _text()], height=_ROW * len(rows), width=_WIDE if wide else _WIDTH)
 
 
@@ -99,7 +101,7 @@ def stacks(places: Mapping[str, Counter[str]], order: Sequence[str]) -> str:
     colour = _by("kind", {kind: f"var(--{kind})" for kind in order}, legend={})
     x = _value("count", scale=room, axis=None)
     bar = _layer({"type": "bar"}, x=x, y=_NAMES, color=colour, order={"field": "place"})
-    text = {**_text(), "data": {"values": _clean(texts)}}
+    text = {**_text(), "data": {"values": _clean(texts, _WIDTH)}}
     return _svg(rows, [bar, text], height=_ROW * len(places) + 30)
 
 
@@ -158,7 +160,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float, float, float, str]]
         for name, points in series.items()
         for x, y, low, high, tip in points
     ]
-    colours = {printable(name): f"var(--s{place % 8})" for place, name in enumerate(series)}
+    colours = {_short(name, _WIDE): f"var(--s{place % 8})" for place, name in enumerate(series)}
     colour = _by("series", colours, legend={})
     scale: Spec = {"scale": {"zero": False, "nice": True}}
     x, y = _value("x", x_name, **scale), _value("y", **scale, axis={"tickCount": 5})
@@ -201,7 +203,7 @@ def _text() -> Spec:
 def _svg(rows: Sequence[Spec], layers: Sequence[Spec], *, height: int, width: int = _WIDTH) -> str:
     """Return layers over the same rows as SVG. The `tip` of a row is the tooltip of its mark."""
     spec = {
-        "data": {"values": _clean(rows)},
+        "data": {"values": _clean(rows, width)},
         "width": width,
         "height": height,
         "autosize": {"type": "fit-x", "contains": "padding"},
@@ -214,15 +216,26 @@ def _svg(rows: Sequence[Spec], layers: Sequence[Spec], *, height: int, width: in
     return _NAMED.sub(r'<path aria-label="\1"\2><title>\1</title></path>', drawn)
 
 
-def _clean(rows: Sequence[Spec]) -> list[Spec]:
-    """Return rows as JSON values: without control characters, and null for what is not finite."""
+def _clean(rows: Sequence[Spec], width: int) -> list[Spec]:
+    """Return rows as JSON values: texts that can be drawn, and null for what is not finite."""
 
-    def clean(value: Any) -> Any:
+    def clean(name: str, value: Any) -> Any:
         if isinstance(value, str):
-            return printable(value)
+            return _drawable(value) if name == "tip" else _short(value, width)
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
-    return [{name: clean(value) for name, value in row.items()} for row in rows]
+    return [{name: clean(name, value) for name, value in row.items()} for row in rows]
+
+
+def _drawable(text: str) -> str:
+    """Return a text without characters that XML does not allow: the library ends the process over them."""
+    return _NOT_XML.sub("\ufffd", printable(text))
+
+
+def _short(name: str, width: int) -> str:
+    """Return as much of a name as a chart has room for. The library would cut an emoji in two, and fail."""
+    longest = width // 15
+    return _drawable(name if len(name) <= longest else f"{name[: longest - 1]}…")
 
 
 def _share(times: int, total: int) -> str:

@@ -1,8 +1,8 @@
 """Fill the template of all reports: one HTML page without other files, in light and dark.
 
 The texts of records may be hostile. All are escaped, and the page's policy forbids requests, and scripts but
-redraft's own, by its hash. Records to browse are JSON in a block that is no script; `browse.js` puts them into
-text nodes.
+redraft's own, by its hash. Records to browse are JSON in a block that is no script, and `browse.js` puts them
+into text nodes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Card(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """A record to unfold. Its texts are (who says it, the text, a class of the style), or ("", remark, "")."""
+    """A record to unfold, with texts: (who says it, the text, a class of the style). A remark has no who."""
 
     title: str
     about: str
@@ -129,6 +129,13 @@ def _code(text: str) -> Markup:
 
 
 def _json(records: Any) -> Markup:
-    """Return JSON that ends no script element and no line of JavaScript."""
-    text = json.dumps(records, ensure_ascii=False).replace("<", "\\u003c")
-    return Markup(text.replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
+    """Return JSON that ends no script element."""
+    return Markup(json.dumps(_printable(records)).replace("<", "\\u003c"))
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _printable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    return printable(value) if isinstance(value, str) else value

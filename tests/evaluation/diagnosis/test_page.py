@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 pytest.importorskip("scipy")
+pytest.importorskip("vl_convert")
 
 from redraft.evaluation.diagnosis.diagnose import diagnose
 from redraft.evaluation.diagnosis.page import page
 from tests.evaluation.diagnosis.made_chains import told
-from tests.evaluation.reports.test_page import BAD, read
+from tests.pages.reading import BAD, read
 
 
 def test_the_page_has_the_sentence_the_figures_and_the_pictures() -> None:

@@ -2,76 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import re
 import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 pytest.importorskip("scipy")
+pytest.importorskip("vl_convert")
 
 from redraft.evaluation.reports.page import MOST_PAIRS, page
 from tests.browser import CHROMIUM
 from tests.evaluation.made import answer, both, report, review, write
 from tests.lacking import lack_chromium
-
-BAD = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
-VOID = {"meta", "input", "br", "wbr", "line", "rect", "circle"}
-
-
-class Reader(HTMLParser):
-    """Checks that tags are closed in order and nothing runs or loads, and keeps the scripts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.scripts: list[tuple[dict[str, str | None], str]] = []
-        self.text: list[str] = []
-        self.policy = ""
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = dict(attrs)
-        assert tag not in {"img", "link", "iframe", "a", "form", "object", "base"}
-        for name, value in attrs:
-            assert not name.startswith("on")
-            assert name not in {"src", "href", "action", "srcset"}
-            assert "url(" not in (value or "")
-        if named.get("http-equiv") == "Content-Security-Policy":
-            self.policy = named["content"] or ""
-        if tag == "script":
-            self.scripts.append((named, ""))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.handle_starttag(tag, attrs)
-        if tag not in VOID:
-            self.open.pop()
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] == "script":
-            named, text = self.scripts[-1]
-            self.scripts[-1] = (named, text + data)
-        else:
-            self.text.append(data)
-
-
-def read(html: str) -> Reader:
-    reader = Reader()
-    reader.feed(html)
-    reader.close()
-    assert reader.open == []
-    return reader
+from tests.pages.reading import BAD, Reader, read
 
 
 def made(folder: Path, text: str = "fine", name: str = "new", *, count: int = 2) -> str:
@@ -99,38 +44,14 @@ def data_of(reader: Reader) -> list[dict[str, Any]]:
     return found
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
-@given(st.text(), st.sampled_from([BAD, "<!--<script>", "\x00\u202e\u2028", "'\"&<", ""]))
-def test_no_text_becomes_markup_or_a_script(tmp_path: Path, text: str, bad: str) -> None:
-    text = (text + bad).encode(errors="replace").decode()
-    html = made(tmp_path, text)
-    reader = read(html)
-    assert "\x00" not in html
-    assert "\u202e" not in html
+def test_no_text_becomes_markup_or_a_script(tmp_path: Path) -> None:
+    reader = read(made(tmp_path, BAD, name="<b onclick=x>"))
     assert len(reader.scripts) == 2
-    if bad == BAD:
-        pair = data_of(reader)[0]
-        texts = [each["text"] for each in (*pair["answers"], *pair["notes"])]
-        assert all(bad in each for each in (*texts, pair["question"], pair["about"]))
-        assert bad in "".join(reader.text)
-
-
-def test_a_model_may_be_called_anything(tmp_path: Path) -> None:
-    reader = read(made(tmp_path, name="<b onclick=x>"))
+    pair = data_of(reader)[0]
+    texts = [each["text"] for each in (*pair["answers"], *pair["notes"])]
+    assert all(BAD in each for each in (*texts, pair["question"], pair["about"]))
+    assert BAD in "".join(reader.text)
     assert "<b onclick=x> against old" in "".join(reader.text)
-
-
-def test_the_policy_allows_one_script_by_its_hash_and_no_request(tmp_path: Path) -> None:
-    html = made(tmp_path)
-    reader = read(html)
-    [script] = [text for named, text in reader.scripts if not named]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    allowed = dict(part.strip().split(" ", 1) for part in reader.policy.split(";"))
-    assert allowed["default-src"] == "'none'"
-    assert allowed["script-src"] == f"'sha256-{digest}'"
-    assert allowed["base-uri"] == allowed["form-action"] == "'none'"
-    assert not re.search(r"innerHTML|insertAdjacent|document\.write|eval\(|fetch\(|XMLHttp|import\(", script)
-    assert "http" not in html.replace("http-equiv", "")
 
 
 def test_all_parts_are_there_for_the_released_reviews(shared_data: Path) -> None:

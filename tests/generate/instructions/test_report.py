@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -13,7 +11,6 @@ from redraft.chain import write_jsonl
 from redraft.errors import OutputError
 from redraft.generate.instructions.report import stats_of, write_page
 from redraft.generate.instructions.tasks import Origin, Task, to_chain
-from redraft.generate.instructions.verbs import VERBS, sunburst
 
 
 def written(out: Path, *tasks: Task) -> Path:
@@ -35,29 +32,13 @@ def test_figures_of_what_was_kept(tmp_path: Path) -> None:
     assert stats.without_verb == 1
 
 
-MANY = {(f"v{n}", "x"): n for n in range(1, 90)}
-
-
-@pytest.mark.parametrize("counts", [{("write", "story"): 3}, {("write", ""): 3}, MANY])
-def test_the_picture_is_sound(counts: dict[tuple[str, str], int]) -> None:
-    picture = ET.fromstring(sunburst(Counter(counts)))  # noqa: S314  (our own)
-    paths = [each.get("d") or "" for each in picture.iter("path")]
-    assert 1 <= len(picture.findall("g[@class='verb']")) <= VERBS
-    assert all(re.fullmatch(r"[MALZ\d. -]+", path) for path in paths)
-    assert not sunburst(Counter())
-
-
-def test_the_outer_ring_is_whole_and_its_nouns_can_be_read() -> None:
-    counts = Counter({("write", "story"): 50, ("write", "poem"): 1, ("write", ""): 3, ("sort", "list"): 60})
-    picture = ET.fromstring(sunburst(counts))  # noqa: S314  (our own)
-    titles = {kind: [g.findtext("title") for g in picture.findall(f"g[@class='{kind}']")] for kind in KINDS}
-    assert titles["verb"] == ["sort: 60", "write: 54"]
-    assert titles["noun"] == ["list: 60", "story: 50"]
-    assert titles["rest"] == ["write, other nouns or none: 4"]
-    assert all(g.findtext("text") for g in picture.findall("g[@class='noun']"))
-
-
-KINDS = ("verb", "noun", "rest")
+def test_verbs_are_shown_with_their_nouns(tmp_path: Path) -> None:
+    tasks = ("Write a story.", "Write a poem.", "Write a story.", "Sort the list.")
+    out = written(tmp_path / "out.jsonl", *(Task(text, "", "x") for text in tasks))
+    page = write_page(out, stats_of(out), Counter(), "").read_text()
+    assert ">write: story, poem</text>" in page
+    assert ">3 · 75.0%</text>" in page
+    assert ">sort: list</text>" in page
 
 
 def test_hostile_texts_are_escaped(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain
-from redraft.counting import counted, printable
-from redraft.evaluation.reports.compare import Comparison, Game, Item, Result, Tally
+from redraft.counting import counted
+from redraft.evaluation.reports.compare import Comparison, Game, Item, Tally
 from redraft.evaluation.reports.describe import AnyReport
 from redraft.evaluation.reports.grades import Grade, GradeReport, Grades
 from redraft.evaluation.reports.report import Report
@@ -105,7 +105,7 @@ def _cards(report: Report, comparison: Comparison) -> Iterator[Card]:
     results = {"all": comparison.whole, **categories}
     whole = comparison.whole
     if whole.ratio:
-        rows = [_row(name, each) for name, each in results.items()]
+        rows = [_interval(name, (each.ratio or each.win_rate).times(100)) for name, each in results.items()]
         yield Card("ratio of scores", "with 95 % intervals; the line is at 100 %", intervals(rows, 100))
     outcomes = {name: _counted(each.reviews) for name, each in (categories or results).items()}
     yield Card("reviews", "won · tied · lost", stacks(outcomes, _OUTCOMES))
@@ -118,10 +118,6 @@ def _cards(report: Report, comparison: Comparison) -> Iterator[Card]:
         yield _lengths(comparison)
     if whole.ratio:
         yield from _scores(comparison)
-
-
-def _row(name: str, result: Result) -> tuple[str, float, float, float, str]:
-    return _interval(name, (result.ratio or result.win_rate).times(100))
 
 
 def _interval(name: str, each: Estimate, digits: int = 1) -> tuple[str, float, float, float, str]:
@@ -157,40 +153,32 @@ def _scores(comparison: Comparison) -> Iterator[Card]:
 
 
 def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
-    question = report.material.questions.get(item.question_id)
     answers: list[Entry] = []
     names = (comparison.model, comparison.opponent)
     if placed := item.games[0].placed.answers:
         order = reversed(placed) if item.games[0].second else placed
-        answers = [_said(name, answer.text) for name, answer in zip(names, order, strict=True)]
+        answers = [{"name": name, "text": each.text} for name, each in zip(names, order, strict=True)]
     both = None if item.drawn else item.both
     votes = sum(game.sign for game in item.games)
     kind = _SIGNS[(votes > 0) - (votes < 0) if both is None else both]
     apart = both is not None and item.sign(second=False) != item.sign(second=True)
     games = sorted(item.games, key=lambda game: game.second)
     outcome = f"{comparison.model} {kind}" + ": the orders disagree" * (kind == "tied" and apart)
-    return _entry(
-        item.question_id,
-        item.turn,
-        question.category if question else "",
-        question.text if question else "",
-        outcome,
-        kind=kind,
-        kinds=[kind, *(["disagree"] if apart else [])],
-        row=" · ".join(_outcome(game) for game in games),
-        answers=answers,
-        notes=[_review(comparison, game) for game in games],
-    )
+    return {
+        **_asked(report, item.question_id, item.turn, outcome),
+        "kind": kind,
+        "kinds": [kind, *(["disagree"] if apart else [])],
+        "row": " · ".join(_outcome(game) for game in games),
+        "answers": answers,
+        "notes": [_review(comparison, game) for game in games],
+    }
 
 
-def _entry(record: str, turn: int, category: str, question: str, outcome: str, **more: Any) -> Entry:
+def _asked(report: Report | GradeReport, record: str, turn: int, outcome: str = "") -> Entry:
+    question = report.material.questions.get(record)
     name = f"{record}, turn {turn}" if turn > 1 else record
-    about = " · ".join(filter(None, (name, category, outcome)))
-    return {"about": printable(about), "question": printable(question or f"Question {name}"), **more}
-
-
-def _said(name: str, text: str) -> Entry:
-    return {"name": printable(name), "text": printable(text)}
+    about = " · ".join(filter(None, (name, question.category if question else "", outcome)))
+    return {"about": about, "question": (question and question.text) or f"Question {name}"}
 
 
 def _outcome(game: Game) -> str:
@@ -206,12 +194,8 @@ def _review(comparison: Comparison, game: Game) -> Entry:
         one, two = game.scores[::step]
         title = f"{first} {one:g} : {two:g} {second}"
     review = game.placed.review
-    return _note(_SIGNS[game.sign], title, review.judge or "", review.text or None)
-
-
-def _note(kind: str, title: str, by: str, text: str | None) -> Entry:
-    shown = None if text is None else printable(text)
-    return {"kind": kind, "title": printable(title), "by": printable(by), "text": shown}
+    kind = _SIGNS[game.sign]
+    return {"kind": kind, "title": title, "by": review.judge or "", "text": review.text or None}
 
 
 def _grade_tiles(grades: Grades) -> dict[str, str]:
@@ -244,30 +228,24 @@ def _by_key(report: GradeReport) -> dict[tuple[str, int], list[Grade]]:
 
 
 def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:
-    record, turn = key
-    question = report.material.questions.get(record)
-    said = {each.model: report.answer(each) for each in grades}
+    answers = {each.model: report.answer(each) for each in grades}
     scores = [f"{each.score:g}" if each.is_readable else "–" for each in grades]
-    return _entry(
-        record,
-        turn,
-        question.category if question else "",
-        question.text if question else "",
-        "",
-        kind="tied",
-        kinds=["unreadable"] if "–" in scores else [],
-        row=" · ".join(scores),
-        answers=[_said(name, text) for name, text in said.items() if text is not None],
-        notes=[
-            _note(
-                "tied" if each.is_readable else "lost",
-                f"{each.model}: {score}",
-                each.judge_name,
-                each.judgment,
-            )
+    return {
+        **_asked(report, *key),
+        "kind": "tied",
+        "kinds": ["unreadable"] if "–" in scores else [],
+        "row": " · ".join(scores),
+        "answers": [{"name": name, "text": text} for name, text in answers.items() if text is not None],
+        "notes": [
+            {
+                "kind": "tied" if each.is_readable else "lost",
+                "title": f"{each.model}: {score}",
+                "by": each.judge_name,
+                "text": each.judgment,
+            }
             for each, score in zip(grades, scores, strict=True)
         ],
-    )
+    }
 
 
 def _run_tiles(run: Run) -> dict[str, str]:
@@ -288,32 +266,25 @@ def _run_cards(run: Run) -> Iterator[Card]:
         yield Card("stopped", counted(tally.chains, "answer"), bars(shown))
 
 
+_RIGHT = {True: ("won", "right"), False: ("lost", "wrong"), None: ("tied", "not checked")}
+
+
 def _answered(record: str, shown: Shown) -> Entry:
-    outcomes = {name: outcome_of(chain) for name, chain in shown.chains.items()}
-    kinds = [_RIGHT[each] for each in outcomes.values()]
-    kind = kinds[0] if len(set(kinds)) == 1 else "tied"
-    words = [_RIGHT_WORDS[each] for each in outcomes.values()]
-    return _entry(
-        record,
-        1,
-        shown.category,
-        shown.question,
-        "",
-        kind=kind,
-        kinds=["differ"] if len(set(kinds)) > 1 else [kind],
-        row=" · ".join(words),
-        answers=[_said(name, chain.answer) for name, chain in shown.chains.items()],
-        notes=[
-            _note(
-                _RIGHT[outcomes[name]], f"{name}: {word}", _ended(chain), "\n".join(_results(chain)) or None
-            )
-            for word, (name, chain) in zip(words, shown.chains.items(), strict=True)
+    found = [(name, chain, *_RIGHT[outcome_of(chain)]) for name, chain in shown.chains.items()]
+    kinds = list(dict.fromkeys(kind for _, _, kind, _ in found))
+    same = len(kinds) == 1
+    return {
+        "about": " · ".join(filter(None, (record, shown.category))),
+        "question": shown.question or f"Question {record}",
+        "kind": kinds[0] if same else "tied",
+        "kinds": kinds if same else ["differ"],
+        "row": " · ".join(word for *_, word in found),
+        "answers": [{"name": name, "text": chain.answer} for name, chain, *_ in found],
+        "notes": [
+            {"kind": kind, "title": f"{name}: {word}", "by": _ended(chain), "text": _results(chain)}
+            for name, chain, kind, word in found
         ],
-    )
-
-
-_RIGHT = {True: "won", False: "lost", None: "tied"}
-_RIGHT_WORDS = {True: "right", False: "wrong", None: "not checked"}
+    }
 
 
 def _ended(chain: Chain) -> str:
@@ -321,7 +292,7 @@ def _ended(chain: Chain) -> str:
     return f"{counted(chain.revisions, 'revision')}, {STOPS.get(stop, stop)}"
 
 
-def _results(chain: Chain) -> Iterator[str]:
-    """Yield what the checks found of the best answer."""
-    for each in results_of(chain):
-        yield f"{'✓' if each.passed else '✗'} {each.name}: {each.message}"
+def _results(chain: Chain) -> str | None:
+    """Return what the checks found of the best answer."""
+    found = (f"{'✓' if each.passed else '✗'} {each.name}: {each.message}" for each in results_of(chain))
+    return "\n".join(found) or None
