@@ -29,8 +29,7 @@ from redraft.serve.keys import Keys, utc_now
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
 from redraft.serve.page.compare import Store
-from redraft.serve.page.login import Logins
-from redraft.serve.page.mount import Page
+from redraft.serve.page.mount import Logins, Page
 from redraft.serve.page.work import Service
 from redraft.serve.replies import ChatReply
 from redraft.serve.request_log import RequestLog

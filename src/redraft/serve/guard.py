@@ -1,8 +1,7 @@
 """Who may ask at all: checked before a request is read, on every route.
 
-Without keys the server is for this machine alone. A page of another site could still reach it from a browser
-here: by a name that it made to mean 127.0.0.1 (DNS rebinding), or by a plain cross-site request. Both are
-refused, by `Host` and by `Origin`. With keys, a page would lack the key. There are no CORS headers.
+Without keys the server is for this machine alone; `origins` keeps pages of other sites out. With keys, such a
+page would lack the key. There are no CORS headers.
 
 Each request has an id, the client's own `x-request-id` or a new one, which its reply has too. When it ended,
 it is noted in the log, and in the request log if there is one.
@@ -10,7 +9,6 @@ it is noted in the log, and in the request log if there is one.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import time
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from http import HTTPStatus
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from redraft.origins import why_refused
 from redraft.serve.errors import Refusal, reply_of
 from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.log import REQUEST, Entry, id_of
@@ -88,16 +87,11 @@ class Guard:
 
     def _checked(self, scope: Scope, headers: Headers, *, with_key: bool) -> Key:
         """Return the key of a request that may pass."""
-        host = headers.getlist("host")
-        if len(host) != 1:
-            raise _forbidden("a request names one host.")
         if "content-length" in headers and "transfer-encoding" in headers:
             raise _forbidden("a request says its length once.")  # a proxy could read another one than we do
-        if self.keys is None and not is_loopback(_name_of(host[0])):
-            raise _forbidden("this server is for this machine alone, and the request is for another host.")
-        origins = headers.getlist("origin")
-        if any(origin.partition("://")[2] != host[0] for origin in origins):
-            raise _forbidden("the request is from a page of another site.")
+        hosts, origins = headers.getlist("host"), headers.getlist("origin")
+        if why := why_refused(hosts, origins, here_alone=self.keys is None):
+            raise _forbidden(why)
         if self.keys is None or scope["path"] in OPEN or not with_key:
             return ANYONE
         given = headers.getlist("authorization")
@@ -110,20 +104,6 @@ class Guard:
             if given
             else "You didn't provide an API key. Send: Authorization: Bearer KEY",
         )
-
-
-def _name_of(host: str) -> str:
-    """Return the name in `Host`, without the port: a tunnel may have another one."""
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    return name[1:-1] if name.startswith("[") and name.endswith("]") else name
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a name or address is always this machine. Another name may be made to mean anything."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower().removesuffix(".") == "localhost"
 
 
 def _forbidden(message: str) -> Refusal:

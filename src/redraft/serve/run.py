@@ -21,8 +21,8 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from redraft.errors import UsageError
+from redraft.origins import is_loopback
 from redraft.serve.gate import Gate
-from redraft.serve.guard import is_loopback
 from redraft.serve.keys import Keys
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)

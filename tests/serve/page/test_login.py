@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from redraft.serve.keys import Keys
-from redraft.serve.page import login
-from redraft.serve.page.login import COOKIE, Logins
+from redraft.serve.page import mount
+from redraft.serve.page.mount import COOKIE, Logins
 
 KEY = "a-key-of-the-tests-1"
 
@@ -46,12 +46,12 @@ def test_a_login_ends(logins: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
     assert logins.key_of(left) is None
     assert logins.key_of(kept)
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + login.LIFETIME + 1)
+    monkeypatch.setattr(time, "monotonic", lambda: now + mount.LIFETIME + 1)
     assert logins.key_of(late) is None
 
 
 def test_logins_are_bounded(logins: Logins, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(login, "MOST", 2)
+    monkeypatch.setattr(mount, "MOST", 2)
     first, *others = [entered(logins) for _ in range(3)]
     assert logins.key_of(first) is None
     assert all(map(logins.key_of, others))

@@ -16,8 +16,7 @@ from starlette.types import Message
 from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal
 from redraft.serve.keys import Keys
-from redraft.serve.page.login import Logins
-from redraft.serve.page.mount import Page
+from redraft.serve.page.mount import Logins, Page
 from tests.serve.page.test_login import KEY
 from tests.serve.page.test_work import service
 

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from redraft.cli import app
 from redraft.errors import RedraftError
-from redraft.serve.page.share import open_tunnel
+from redraft.serve.start import open_tunnel
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.keys import ANYONE, Key
 from redraft.serve.metrics import Metrics
 from redraft.serve.models import Model, Models
-from redraft.serve.page.talk import Talk
-from redraft.serve.page.work import Service, Wanted, Work
+from redraft.serve.page.work import Service, Talk, Wanted, Work
 from tests.serve.running import SHORT
 
 ONCE = Wanted("rain", 0, 0)

@@ -2,9 +2,8 @@
 
 One page and one JSON endpoint: with the standard library's server that is no more code than with a framework,
 and no dependency. The page holds no answers. It asks for them with a token that stands behind `#` in its
-address, so that it is in no request line, log or referrer. A request is refused if its Host is not this
-machine (DNS rebinding), its Origin is another page's (cross-site posts), it lacks the token, or its body is
-large. Nothing is logged.
+address, so that it is in no request line, log or referrer. A request is refused if it is for another host or
+from another page, lacks the token, or has a large body. Nothing is logged.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from redraft.chain import describe
 from redraft.errors import RedraftError, UsageError
 from redraft.evaluation.voting.ballots import LONGEST_NOTE, Ballots, voter_of
 from redraft.evaluation.voting.page import policy_of
+from redraft.origins import why_refused
 
 LOOPBACK = "127.0.0.1"
-_NAMES = (LOOPBACK, "localhost")
 _LARGEST = 1 << 16
 """Bytes of the largest body: four bytes for each character of a note, and the rest."""
 
 
-class _Asked(BaseModel):
+class _Act(BaseModel):
     """The body of a request: what a voter did."""
 
     voter: str
@@ -94,7 +93,7 @@ class VoteServer(ThreadingTCPServer):
             OutputError: The vote cannot be stored.
         """
         try:
-            asked = _Asked.model_validate_json(body)
+            asked = _Act.model_validate_json(body)
             voter = voter_of(asked.voter)
         except ValidationError as error:
             raise _Refused(HTTPStatus.BAD_REQUEST, f"no request: {describe(error)}") from None
@@ -174,15 +173,9 @@ class _Handler(BaseHTTPRequestHandler):
         return _as_json(self._booth.act(self.rfile.read(int(length))))
 
     def _check_origin(self) -> None:
-        """Refuse requests that come by another name of this machine, or from another page.
-
-        The port may be another one, that of a tunnel.
-        """
-        hosts = self.headers.get_all("Host") or [""]
-        if len(hosts) > 1 or hosts[0].partition(":")[0] not in _NAMES:
-            raise _Refused(HTTPStatus.FORBIDDEN, f"this is {LOOPBACK}, and the request is for another host")
-        if self.headers.get("Origin", f"http://{hosts[0]}") != f"http://{hosts[0]}":
-            raise _Refused(HTTPStatus.FORBIDDEN, "the request is from another page")
+        hosts, origins = (self.headers.get_all(name) or [] for name in ("Host", "Origin"))
+        if why := why_refused(hosts, origins, here_alone=True):
+            raise _Refused(HTTPStatus.FORBIDDEN, why)
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""

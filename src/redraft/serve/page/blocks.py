@@ -25,9 +25,8 @@ from redraft.serve.errors import told
 from redraft.serve.keys import ANYONE, Key
 from redraft.serve.models import Model
 from redraft.serve.page.compare import Duel, Store, Winner
-from redraft.serve.page.talk import Talk
 from redraft.serve.page.view import alert, safe, status
-from redraft.serve.page.work import Service, Wanted, own
+from redraft.serve.page.work import Service, Talk, Wanted, own
 from redraft.serve.requests import REVISIONS
 
 _log = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 
 from redraft.counting import printable
 
-LONGEST = 100_000
+MOST_RENDERED = 100_000
 """Most characters that are rendered; a longer text is shown as it is. 100,000 take about half a second."""
 
 _TAGS = (
@@ -32,7 +32,7 @@ _LINK = '<a href="{}" target="_blank" rel="noopener noreferrer nofollow">'
 def html_of(text: str) -> str:
     """Return a text in Markdown as HTML, on one line."""
     text = printable(text)
-    if len(text) > LONGEST:
+    if len(text) > MOST_RENDERED:
         return as_is(text)
     safe = _Safe()
     safe.feed(_parser().render(text))

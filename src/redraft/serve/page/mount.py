@@ -12,13 +12,17 @@ alone should not wait for.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import re
 import secrets
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from http import HTTPStatus
+from http.cookies import CookieError, SimpleCookie
 from importlib.resources import files
 from typing import Annotated, Any
 from urllib.parse import parse_qs
@@ -33,8 +37,8 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.errors import shown
 from redraft.serve.bodies import Body, Limits, body_of, object_of
 from redraft.serve.errors import Refusal, invalid
+from redraft.serve.keys import Key, Keys
 from redraft.serve.page.compare import Store
-from redraft.serve.page.login import Logins
 from redraft.serve.page.work import Service
 
 _log = logging.getLogger(__name__)
@@ -65,6 +69,63 @@ _ENTRY = 4096
 """Most bytes of a login."""
 
 _TAB = re.compile(r"\w{1,64}", re.ASCII)
+
+
+COOKIE = "redraft_session"
+LIFETIME = 12 * 3600
+"""Seconds that a login lasts."""
+MOST = 10_000
+"""Most logins at a time; the oldest ends first."""
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+@dataclass
+class Logins:
+    """Who is logged in, by the digests of the cookies that remember it.
+
+    Scripts cannot read a cookie (HttpOnly), and no other site's request carries it (SameSite=Strict).
+    """
+
+    keys: Keys
+    _open: OrderedDict[bytes, tuple[float, Key]] = field(default_factory=OrderedDict)
+
+    def enter(self, key: str, *, secure: bool) -> str | None:
+        """Return the cookie for a key, as the value of `Set-Cookie`; None if the key is wrong."""
+        if (found := self.keys.find(f"Bearer {key}")) is None:
+            return None
+        token = secrets.token_urlsafe(32)
+        self._open[_digest(token)] = time.monotonic() + LIFETIME, found
+        while len(self._open) > MOST:
+            self._open.popitem(last=False)
+        return _cookie(token, LIFETIME, secure=secure)
+
+    def key_of(self, cookies: str) -> Key | None:
+        """Return the key that a visitor came with; None if they are not logged in.
+
+        Only digests are looked up, so the time it takes says nothing about tokens.
+        """
+        ends, key = self._open.get(_digest(_token(cookies)), (0.0, None))
+        return self.keys.now(key) if key and time.monotonic() < ends else None
+
+    def leave(self, cookies: str) -> str:
+        """End a login. Return the value of `Set-Cookie` that forgets it."""
+        self._open.pop(_digest(_token(cookies)), None)
+        return _cookie("", 0, secure=False)
+
+
+def _token(cookies: str) -> str:
+    try:
+        found = SimpleCookie(cookies).get(COOKIE)
+    except CookieError:
+        return ""
+    return found.value if found else ""
+
+
+def _cookie(token: str, seconds: int, *, secure: bool) -> str:
+    return f"{COOKIE}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict" + "; Secure" * secure
 
 
 @dataclass

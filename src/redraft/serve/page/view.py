@@ -15,7 +15,7 @@ from redraft.counting import counted, printable
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, StepDone, Text
 from redraft.revision.state import complete_drafts, complete_steps
 from redraft.revision.words import STOPS, VERDICTS, changes, why_cut
-from redraft.serve.page.markdown import LONGEST, as_is, html_of, one_line
+from redraft.serve.page.markdown import MOST_RENDERED, as_is, html_of, one_line
 
 MANY = 50
 """Most checks of an answer that are listed."""
@@ -38,7 +38,7 @@ def name_of(index: int) -> str:
 
 
 @dataclass
-class Making:
+class LiveTurn:
     """A turn while it is made: what is complete, and what is being written.
 
     Attributes:
@@ -187,7 +187,7 @@ def _body(step: Step, before: Step | None, *, best: bool) -> Iterator[str]:
 
 def _diff(before: str, after: str) -> str:
     """Return what a revision changed: by words, or as a whole if little is common."""
-    short = max(len(before), len(after)) <= LONGEST
+    short = max(len(before), len(after)) <= MOST_RENDERED
     if before == after:
         return '<p class="label">Nothing was changed.</p>'
     if (parts := changes(printable(before), printable(after)) if short else None) is None:

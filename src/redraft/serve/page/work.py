@@ -8,32 +8,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakValueDictionary
 
 from redraft.chain import Prompt, Usage
 from redraft.engines.threads import in_daemon_thread
+from redraft.errors import RedraftError
+from redraft.options import MAX_SEED
 from redraft.revision.api import make, prompt_of
 from redraft.revision.cancel import CancelToken
+from redraft.revision.conversation import Conversation
 from redraft.revision.options import MAX_REVISIONS, Options
+from redraft.revision.state import complete_steps
 from redraft.serve.bodies import Limits
-from redraft.serve.errors import Refusal, invalid, refusal_of
+from redraft.serve.errors import Refusal, invalid, refusal_of, told
 from redraft.serve.exchange import no_engine
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Key
 from redraft.serve.log import REQUEST, Entry, id_of
 from redraft.serve.metrics import Metrics
 from redraft.serve.models import Model, Models
-from redraft.serve.page.view import Making
+from redraft.serve.page.view import LiveTurn, alert, turn_of
 from redraft.serve.request_log import RequestLog
 from redraft.serve.requests import Revision, chain_options
-
-if TYPE_CHECKING:
-    from redraft.serve.page.talk import Talk
 
 _log = logging.getLogger("redraft.serve")
 
@@ -43,7 +45,7 @@ PAUSE = 0.1
 SHARE = 4
 """How many times as long as a picture took to draw nothing is drawn: long answers are drawn less often."""
 
-LONGEST = 1_000_000
+QUESTION = 1_000_000
 """Most characters of a question."""
 
 
@@ -93,7 +95,7 @@ class Work:
     model: Model
     prompt: Prompt
     options: Options
-    making: Making
+    making: LiveTurn
     waiting: bool = True
     refusal: Refusal | None = None
     id: str = field(default_factory=lambda: id_of(None))
@@ -174,14 +176,14 @@ class Service:
         Raises:
             Refusal: The model, or a number, is not allowed; or the question is empty or too long.
         """
-        if len(prompt.text) > LONGEST:
-            raise invalid(f"the question has {len(prompt.text):,} characters; {LONGEST:,} are allowed.")
+        if len(prompt.text) > QUESTION:
+            raise invalid(f"the question has {len(prompt.text):,} characters; {QUESTION:,} are allowed.")
         model = self.models.within(key.allows).named(wanted.model)
         revision = None
         if wanted != own(model):
             revision = Revision.of({"min": wanted.least, "max": max(wanted.least, wanted.most)})
         options: Options = {**chain_options(model, self.limits, {}, revision), **more}  # type: ignore[typeddict-item]
-        return Work(key, model, prompt_of(prompt), options, Making())
+        return Work(key, model, prompt_of(prompt), options, LiveTurn())
 
     async def watch(self, tab: str, works: Sequence[Work], draw: Callable[[], str]) -> AsyncIterator[str]:
         """Make chains, and yield pictures of them while they are made.
@@ -245,3 +247,67 @@ class Service:
         _log.info(entry)
         if self.request_log is not None:
             self.request_log.note(entry, chains)
+
+
+@dataclass
+class Talk:
+    """A visitor's conversation.
+
+    Attributes:
+        turns: The conversation.
+        token: Its name in the address under which it is saved.
+        wrong: What went wrong at last, as HTML.
+    """
+
+    turns: Conversation = field(default_factory=Conversation)
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(16))
+    wrong: str = ""
+
+    def html(self, *, without_last: bool = False) -> str:
+        """Return the turns."""
+        turns = self.turns.turns[:-1] if without_last else self.turns.turns
+        return "".join(turn_of(chain, f"turn-{number}") for number, chain in enumerate(turns, 1))
+
+    def saved(self) -> bytes:
+        """Return the turns as lines of JSON, as `/save` of `redraft chat` writes them."""
+        return "".join(f"{chain.to_json()}\n" for chain in self.turns.turns).encode()
+
+    def work(self, service: Service, key: Key, wanted: Wanted, do: str, text: str) -> Work:
+        """Return the chain that a visitor wants: `ask` a text, `retry` the last question, or `revise` again.
+
+        Raises:
+            UsageError: There is no turn to go on with.
+            Refusal: What was chosen is not allowed.
+        """
+        if do == "ask":
+            return service.work(key, wanted, self.turns.prompt(text), id=self._id(1))
+        again: Any = self.turns.again()
+        prompt: Prompt = self.turns.turns[-1].prompt
+        if do == "retry":
+            return service.work(key, wanted, prompt, id=self._id(0), seed=secrets.randbelow(MAX_SEED))
+        work = service.work(key, wanted, prompt, **again, id=self._id(0))
+        work.making.steps = list(complete_steps(again["resume"]))
+        return work
+
+    def _id(self, more: int) -> str:
+        return f"turn-{len(self.turns.turns) + more}"
+
+    async def answer(self, service: Service, tab: str, work: Work) -> AsyncIterator[str]:
+        """Make a chain, and yield the turn as HTML while it is made.
+
+        At the end it is a turn, if it has an answer. What goes wrong is in `wrong`.
+        """
+        self.wrong, turns = "", self.turns  # the visitor may begin another conversation meanwhile
+        question = work.prompt.text
+
+        def draw() -> str:
+            return work.making.html(work.options["id"], question, work.held_up)
+
+        try:
+            async for html in service.watch(tab, [work], draw):
+                yield html
+        except RedraftError as error:
+            self.wrong = alert(told(error))
+        finally:
+            if work.making.chain is not None:
+                turns.add(work.making.chain)

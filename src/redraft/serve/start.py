@@ -1,0 +1,223 @@
+"""Start a server: open its models and logs, share its page, and say where it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from redraft.engines.base import Engine
+from redraft.engines.load import references_of
+from redraft.engines.threads import in_daemon_thread
+from redraft.errors import RedraftError, UsageError, install
+from redraft.options import MachineOptions, ServerOptions, options_of
+from redraft.revision.options import check_prices
+from redraft.revision.settings import Settings
+from redraft.serve.app import make_app
+from redraft.serve.bodies import Limits
+from redraft.serve.gate import Gate
+from redraft.serve.keys import Keys
+from redraft.serve.log import otlp_provider
+from redraft.serve.models import Model, Models
+from redraft.serve.page.compare import Store
+from redraft.serve.request_log import RequestLog
+from redraft.serve.run import listen, run, until_signal
+
+_log = logging.getLogger("redraft.serve")
+
+Entry = tuple[str | None, str, Settings]
+"""A model's name, or None for that of its reference; what comes behind it; and its settings."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server to start.
+
+    Attributes:
+        entries: Its models.
+        tell: Tells people a message and a hint.
+        host: Where it listens.
+        port: Where it listens; 0 is any free one.
+        keys: Those that clients may use; None for a server of this machine alone.
+        parallel: Chains at once, of each model.
+        queue: Requests that may wait, for each model.
+        max_seconds: The longest that a chain may take.
+        drain: Seconds for requests to finish at the end.
+        page: Serve a web page too, if Gradio is installed.
+        votes: The file for the votes of the page.
+        share: Give the page a public address.
+        request_log: A SQLite file for a row a request.
+        log_text: Keep chains there too.
+        log_json: Write what is said into the log, for programs.
+        otel: Report chains to OpenTelemetry.
+    """
+
+    entries: Sequence[Entry]
+    tell: Callable[[str, str | None], None]
+    host: str
+    port: int
+    keys: Keys | None
+    parallel: int
+    queue: int
+    max_seconds: float
+    drain: float
+    page: bool
+    votes: Path
+    share: bool
+    request_log: Path | None
+    log_text: bool
+    log_json: bool
+    otel: bool
+
+    def check(self) -> None:
+        """Check what can be checked before a model is loaded.
+
+        Raises:
+            UsageError: Settings of a model are wrong; texts are to be kept in no log; votes cannot be stored;
+                the page is to be shared, and there is none or it has no login.
+        """
+        for _, _, settings in self.entries:
+            settings.options()
+        if self.log_text and self.request_log is None:
+            raise UsageError("--log-text says what a request log keeps.", hint="Add --request-log FILE.")
+        if self.page and not self.votes.parent.is_dir():
+            raise UsageError(
+                f"{self.votes.parent} is no folder, so votes cannot go to {self.votes.name} there.",
+                hint="Name another file: --votes FILE. Or leave the page out: --no-page",
+            )
+        if self.share and not self._has_page:
+            raise UsageError(
+                "--share gives the web page a public address, and there is no page.",
+                hint=f"Install it, and leave out --no-page: {install('web')}",
+            )
+        if self.share and self.keys is None:
+            raise UsageError(
+                "--share lets the whole internet reach the page, and there are no keys.",
+                hint="Add --api-key-file FILE: the page then asks for a key.",
+            )
+
+    @property
+    def _has_page(self) -> bool:
+        return self.page and find_spec("gradio") is not None
+
+    def run(self, store: Store) -> None:
+        """Serve until a signal.
+
+        Args:
+            store: Stores a vote of the page.
+        """
+        with ExitStack() as exits, listen(self.host, self.port, self.keys) as sock:
+            asyncio.run(self._serving(sock, exits, store if self._has_page else None))
+
+    async def _serving(self, sock: socket.socket, exits: ExitStack, store: Store | None) -> None:
+        written = provider = None
+        if self.request_log is not None:
+            written = RequestLog(self.request_log, with_text=self.log_text)
+            exits.callback(written.close)
+        if self.otel:
+            provider = otlp_provider()
+            exits.callback(provider.shutdown)
+        offered, gate = Models(), Gate(self.parallel, self.queue)
+        app = make_app(offered, gate, Limits(seconds=self.max_seconds), self.keys, written, store)
+        async with AsyncExitStack() as stack:
+
+            async def load() -> None:
+                offered.offer(await opened(stack, self.entries, self.parallel, provider))
+                await self._announce(offered, sock)
+
+            with until_signal(gate) as told:
+                await run(app, gate, sock, load, told, drain=self.drain)
+
+    async def _announce(self, offered: Models, sock: socket.socket) -> None:
+        """Say what is served where, and what about the keys may be a mistake."""
+        names, port = [model.name for model in offered.all()], sock.getsockname()[1]
+        if keys := self.keys:
+            free = [model.name for model in offered.all() if not model.priced]
+            for name in free if any(key.usd_a_day for key in keys.all) else ():
+                self._say(f"keys have usd-per-day, and {name} has no price: it counts as free.")
+            for name in keys.lacking(names):
+                self._say(f"a key of {keys.path} is for {name!r:.80}, which is not served.")
+        address = f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{port}/"
+        hint = f"For a web page too: {install('web')}" if self.page else None
+        if self._has_page:
+            hint = f"The page: {address}"
+        self._say(f"serving {' and '.join(names)} at {address}v1", hint)
+        if self.share:
+            public = await in_daemon_thread(lambda: open_tunnel(port))
+            self._say(f"the page for everybody who has a key: {public}")
+
+    def _say(self, message: str, hint: str | None = None) -> None:
+        if not self.log_json:
+            self.tell(message, hint)
+            return
+        for line in filter(None, (message, hint)):
+            _log.info(line)
+
+
+async def opened(
+    stack: AsyncExitStack, entries: Sequence[Entry], parallel: int, provider: Any = None
+) -> list[Model]:
+    """Open models, each engine once.
+
+    Args:
+        stack: Closes the engines.
+        entries: The models.
+        parallel: Chains at once, of each model.
+        provider: Takes their traces; None for no traces.
+
+    Raises:
+        EngineError: One cannot be loaded, or its server does not answer.
+    """
+    engines: dict[tuple[Any, ...], Engine] = {}
+    models = []
+    for name, behind, settings in entries:
+        options = settings.options()
+        options["trace"] = provider
+        for role, reference in settings.references().items():
+            how = [*options_of(ServerOptions), *(options_of(MachineOptions) if role == "model" else ())]
+            key = (reference, *map(settings.get, how))
+            if key not in engines:
+                engines[key] = await settings.load(
+                    stack, role, reference, parallel=parallel, patience=settings.waiting()
+                )
+            options[role] = engines[key]
+        check_prices(options)
+        models.append(Model((name or _name_of(settings, options["model"])) + behind, options))
+    return models
+
+
+def _name_of(settings: Settings, engine: Any) -> str:
+    """Return the name of a model by its reference."""
+    reference, *_ = references_of(settings.references()["model"])
+    if "://" in reference:
+        return str(engine.info.name)
+    return Path(reference.removeprefix("script:")).name.removesuffix(".gguf").removesuffix(".jsonl")
+
+
+def open_tunnel(port: int) -> str:
+    """Return a public address of a port of this machine, by Gradio's tunnel. Blocks for some seconds.
+
+    Gradio's service names a server, to which a program of theirs (frpc, fetched once and checked by its sum)
+    opens a tunnel. Everybody who has the address reaches the login of the page.
+
+    Raises:
+        RedraftError: The tunnel cannot be opened.
+    """
+    from gradio.networking import setup_tunnel
+
+    try:
+        return setup_tunnel("127.0.0.1", port, secrets.token_urlsafe(32), None, None)
+    except Exception as error:  # noqa: BLE001  (Gradio raises whatever went wrong)
+        reason = " ".join(str(error).split())
+        raise RedraftError(
+            f"the page cannot be shared: {reason:.200}",
+            hint="The tunnel needs api.gradio.app and cdn-media.huggingface.co. Without --share, another "
+            f"machine reaches the page by: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE",
+        ) from None
