@@ -22,9 +22,9 @@ from typing import Any, Literal, NamedTuple
 
 from redraft.errors import ModelError, RedraftError, UsageError
 
-Kind = Literal["model", "dataset"]
+RepoKind = Literal["model", "dataset"]
 
-_ERRORS: dict[Kind, type[RedraftError]] = {"model": ModelError, "dataset": UsageError}
+_ERRORS: dict[RepoKind, type[RedraftError]] = {"model": ModelError, "dataset": UsageError}
 
 PREFERRED = "Q4_K_M"
 """The default quantisation, as in llama.cpp's own download."""
@@ -147,7 +147,7 @@ def fetch_card(repo: str) -> Path | None:
         return None
 
 
-def _info(name: str, kind: Kind) -> tuple[list[str], Any]:
+def _info(name: str, kind: RepoKind) -> tuple[list[str], Any]:
     """Return the files of a repository, and the data of its card."""
     from huggingface_hub import HfApi
 
@@ -397,7 +397,7 @@ def _endpoint() -> str | None:
 
 
 @contextmanager
-def _asking(name: str, kind: Kind) -> Iterator[None]:
+def _asking(name: str, kind: RepoKind) -> Iterator[None]:
     """Turn exceptions of huggingface_hub about `org/name` into redraft's.
 
     Raises:
@@ -422,7 +422,7 @@ def _asking(name: str, kind: Kind) -> Iterator[None]:
         raise _OutOfReach(str(error)) from None
 
 
-def _refused(name: str, kind: Kind, status: int) -> RedraftError:
+def _refused(name: str, kind: RepoKind, status: int) -> RedraftError:
     if status in (401, 403, 404):
         return _ERRORS[kind](
             f"there is no file {name}, and the hub has no such {kind} or denies access ({status}).",

@@ -278,7 +278,7 @@ class Candidate(NamedTuple):
     place: int
 
 
-class Found(NamedTuple):
+class Drawn(NamedTuple):
     """A record as it will be written.
 
     Attributes:
@@ -309,7 +309,7 @@ class Undrawable(NamedTuple):
     fields: tuple[str, ...] | None = None
 
 
-def _read(job: Candidate) -> Found | Undrawable:
+def _read(job: Candidate) -> Drawn | Undrawable:
     """Decode a record, and add its origin if it has none."""
     try:
         chain = job.line.chain()
@@ -324,7 +324,7 @@ def _read(job: Candidate) -> Found | Undrawable:
         drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
         return Undrawable(job.at, job.number, drop, fields=_groups_in(places))
     data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
-    return Found(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
+    return Drawn(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
 
 
 def _group(places: Sequence[Any], per: str) -> str | None:
@@ -390,7 +390,7 @@ class _Draw:
         taken.fields = unfit.fields if taken.fields is None else taken.fields
         dropped.add(unfit.drop)
 
-    def take(self, found: Found | Undrawable, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
+    def take(self, found: Drawn | Undrawable, files: Sequence[IO[bytes]], dropped: Dropped) -> None:
         """Put a record in its scratch file, unless enough records have smaller numbers."""
         if isinstance(found, Undrawable):
             self._drop(found, dropped)

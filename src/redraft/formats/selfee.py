@@ -24,7 +24,7 @@ from typing import Literal
 
 from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_of, is_system
 
-Kind = Literal["answer", "feedback"]
+SectionKind = Literal["answer", "feedback"]
 
 NATIVE_FORMAT = "selfee-1"
 """The value of `redraft_format` in the config of a model or adapter trained on this text, and of
@@ -194,7 +194,7 @@ class SectionText:
         index: As headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2.
     """
 
-    kind: Kind
+    kind: SectionKind
     index: int
     text: str
 
@@ -206,16 +206,16 @@ class Parser:
     linear in the text.
 
     Attributes:
-        kind: Kind of the current section.
+        kind: SectionKind of the current section.
         index: Index of the current section, as in `SectionText`.
         malformed: Why the text left the format, or None.
     """
 
-    def __init__(self, kind: Kind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
+    def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
         """Start at the beginning of a section.
 
         Args:
-            kind: Kind of the section.
+            kind: SectionKind of the section.
             index: Index of the section, as in `SectionText`.
             steps: The chain so far. For a feedback, the last step is the answer it judges.
         """

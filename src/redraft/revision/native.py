@@ -20,8 +20,8 @@ from redraft.errors import ContextError
 from redraft.formats.selfee import (
     DONE_PHRASES,
     REVISE_PHRASE,
-    Kind,
     Parser,
+    SectionKind,
     SectionText,
     escape,
     feedback_heading,
@@ -78,7 +78,7 @@ class Stream:
         return self.parser.index - (self.parser.kind == "feedback")
 
     @property
-    def place(self) -> tuple[Kind, int]:
+    def place(self) -> tuple[SectionKind, int]:
         """The section that is being written."""
         return self.parser.kind, self.parser.index
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +12,8 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.errors import RecordError
 from redraft.formats.read.records import chain_of
-from redraft.formats.read.shapes import read_shape, shape_of
+from redraft.formats.read.shapes import read_shape, shape_of, shapes
+from tests.plugin_packages import install
 
 SHAPE_OF = [
     ("SelFee training chain", {"instruction": "i", "outputs": []}),
@@ -289,3 +292,28 @@ def test_a_text_without_an_id_is_told_what_lacks() -> None:
         read_shape({"text": "Describe rain."}, "a.jsonl:1")
     assert "'question_id'" in str(caught.value.hint)
     assert "{prompt: .text}" in str(caught.value.hint)
+
+
+RIVERS = """
+from redraft.chain import Prompt
+from redraft.formats.read.fields import Format, Shape, answered
+
+def read(fields):
+    return answered(Prompt(instruction=f"Where does the {fields.text('river')} end?"), fields.text("prompt"))
+
+RIVERS = Format([Shape("river", {"river", "prompt"}, read)])
+"""
+
+
+def test_a_format_of_another_package_is_tried_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, "some-rivers", {"redraft.formats": {"rivers": "some_rivers:RIVERS"}}, RIVERS)
+    monkeypatch.syspath_prepend(tmp_path)
+    shapes.cache_clear()
+    try:
+        chain = chain_of({"river": "Elbe", "prompt": "In the sea.", "length": 1094})
+    finally:
+        shapes.cache_clear()
+        sys.modules.pop("some_rivers", None)
+    assert (chain.prompt.text, chain.answer) == ("Where does the Elbe end?", "In the sea.")
+    assert chain.meta["source"] == {"length": 1094}
+    assert shape_of({"river": "Elbe", "prompt": "Where?"}).name == "prompt"  # type: ignore[union-attr]

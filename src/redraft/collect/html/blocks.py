@@ -17,8 +17,8 @@ DEPTH = 32
 COLUMNS = 50
 """Most columns of a row that has cells spanning several. A span's further columns are empty cells."""
 
-Kind = Literal["document", "quote", "ul", "ol", "li", "table", "tr", "cell"]
-LISTS: tuple[Kind, ...] = ("ul", "ol")
+FrameKind = Literal["document", "quote", "ul", "ol", "li", "table", "tr", "cell"]
+LISTS: tuple[FrameKind, ...] = ("ul", "ol")
 
 
 class Block(NamedTuple):
@@ -40,7 +40,7 @@ class Frame:
         blocks: Its finished parts. The items of a list are its blocks.
     """
 
-    kind: Kind
+    kind: FrameKind
     number: int = 1
     blocks: list[Block] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Frames:
 
     def __init__(self) -> None:
         self._frames = [Frame("document")]
-        self._beyond: Counter[Kind] = Counter()
+        self._beyond: Counter[FrameKind] = Counter()
 
     @property
     def top(self) -> Frame:
@@ -70,14 +70,14 @@ class Frames:
                 home.blocks.append(block)
                 return
 
-    def push(self, kind: Kind, number: int = 1) -> None:
+    def push(self, kind: FrameKind, number: int = 1) -> None:
         """Open a frame unless it is too deep."""
         if len(self._frames) < DEPTH:
             self._frames.append(Frame(kind, number))
         else:
             self._beyond[kind] += 1
 
-    def leave(self, kinds: Sequence[Kind], *fences: Kind) -> None:
+    def leave(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
         """Close the innermost frame of these kinds, which may have been too deep to open."""
         deep = next((kind for kind in kinds if self._beyond[kind]), None)
         if deep:
@@ -85,7 +85,7 @@ class Frames:
         else:
             self.close(kinds, *fences)
 
-    def close(self, kinds: Sequence[Kind], *fences: Kind) -> None:
+    def close(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
         """Close the innermost frame of these kinds and everything in it, unless a fence is in between."""
         for place in range(len(self._frames) - 1, 0, -1):
             if self._frames[place].kind in kinds:

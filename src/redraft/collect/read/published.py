@@ -23,10 +23,11 @@ from redraft.collect.read.fieldmap import FieldMap, nearest
 from redraft.collect.read.inputs import Input
 from redraft.collect.texts import is_answered
 from redraft.errors import RecordError, UsageError
-from redraft.formats.read.conversations import asks
+from redraft.formats.read.conversations import TREE, asks
+from redraft.formats.read.fields import Shape
 from redraft.formats.read.files import decode, name_of, stem_of
 from redraft.formats.read.records import ID_FIELDS, Damage, Ids, chain_of, id_of, read_records
-from redraft.formats.read.shapes import SHAPES, TREE, Shape, is_chain, known_shape, names, read_as, read_tree
+from redraft.formats.read.shapes import is_chain, known_shape, names, read_as, read_tree, shapes
 from redraft.licences import UNKNOWN, licence_in
 from redraft.parallel import spread
 
@@ -40,7 +41,7 @@ Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Source:
+class Published:
     """A published data set, or a family of them.
 
     Attributes:
@@ -60,7 +61,7 @@ class Source:
         Raises:
             RecordError: The record lacks the fields.
         """
-        own = [shape for shape in SHAPES if shape.name in self.shapes]
+        own = [shape for shape in shapes() if shape.name in self.shapes]
         fitting = next((shape for shape in own if record.keys() >= shape.needs), None)
         if fitting is None:
             needed = " or ".join(" and ".join(sorted(shape.needs)) for shape in own)
@@ -79,45 +80,45 @@ def _text(name: str, holds: Callable[[str], bool]) -> Callable[[Record], bool]:
 
 
 _SOURCES = (
-    Source("alpaca", "CC BY-NC 4.0", ("Alpaca",)),
-    Source("gsm8k", "MIT", ("GSM8K",), _text("answer", lambda text: "\n#### " in text[-80:])),
-    Source("aqua-rat", "Apache-2.0", ("AQuA",), _fields("question", "options", "rationale", "correct")),
-    Source("math", "MIT", ("MATH",), _fields("problem", "level", "solution")),
-    Source("mbpp", "CC BY 4.0", ("MBPP",), _fields("task_id", "code", "test_list")),
-    Source("conala", "CC BY-SA 4.0", ("CoNaLa",), _fields("intent", "rewritten_intent", "snippet")),
-    Source(
+    Published("alpaca", "CC BY-NC 4.0", ("Alpaca",)),
+    Published("gsm8k", "MIT", ("GSM8K",), _text("answer", lambda text: "\n#### " in text[-80:])),
+    Published("aqua-rat", "Apache-2.0", ("AQuA",), _fields("question", "options", "rationale", "correct")),
+    Published("math", "MIT", ("MATH",), _fields("problem", "level", "solution")),
+    Published("mbpp", "CC BY 4.0", ("MBPP",), _fields("task_id", "code", "test_list")),
+    Published("conala", "CC BY-SA 4.0", ("CoNaLa",), _fields("intent", "rewritten_intent", "snippet")),
+    Published(
         "code-contests",
         "CC BY 4.0",
         ("CodeContests",),
         _fields("description", "public_tests", "private_tests", "solutions"),
     ),
-    Source("drrepair", "MIT", ("DrRepair",), _fields("code_lines", "gold_code_lines", "err_line")),
-    Source("flan", "Apache-2.0", ("FLAN",), _fields("inputs", "targets", "task")),
-    Source("sharegpt", "terms of the sharing site", ("ShareGPT conversation",)),
-    Source("oasst1", "Apache-2.0", (TREE,), _fields("message_tree_id", "tree_state", "prompt")),
-    Source("gpt4all", "terms of the teacher", ("GPT4All",)),
-    Source(
+    Published("drrepair", "MIT", ("DrRepair",), _fields("code_lines", "gold_code_lines", "err_line")),
+    Published("flan", "Apache-2.0", ("FLAN",), _fields("inputs", "targets", "task")),
+    Published("sharegpt", "terms of the sharing site", ("ShareGPT conversation",)),
+    Published("oasst1", "Apache-2.0", (TREE,), _fields("message_tree_id", "tree_state", "prompt")),
+    Published("gpt4all", "terms of the teacher", ("GPT4All",)),
+    Published(
         "hh-rlhf",
         "MIT",
         ("chosen and rejected",),
         _text("chosen", lambda text: text.startswith("\n\nHuman:")),
     ),
-    Source("shp", "terms of the site", ("SHP",), _fields("history", "human_ref_A", "score_ratio")),
-    Source(
+    Published("shp", "terms of the site", ("SHP",), _fields("history", "human_ref_A", "score_ratio")),
+    Published(
         "selfee",
         "CC BY-NC 4.0",
         ("SelFee training chain", "SelFee answer"),
         _fields("outputs", "iteration", "iteration_truncated"),
     ),
-    Source("self-instruct", "Apache-2.0", ("Self-Instruct task",)),
-    Source("questions", "Apache-2.0", ("question", "MT-bench question")),
+    Published("self-instruct", "Apache-2.0", ("Self-Instruct task",)),
+    Published("questions", "Apache-2.0", ("question", "MT-bench question")),
 )
 
 SOURCES = {source.name: source for source in _SOURCES}
 """All sources by name."""
 
 
-def source_named(name: str) -> Source:
+def source_named(name: str) -> Published:
     """Return the source of a name.
 
     Raises:
@@ -196,7 +197,7 @@ class Reader:
         overruled = {"dataset": self.source is not None, "licence": self.source or self.licence}
         return {**made, **before, **{name: made[name] for name, wanted in overruled.items() if wanted}}
 
-    def _told(self, record: Any) -> Source | None:
+    def _told(self, record: Any) -> Published | None:
         """Return the source that the fields reveal. With a field map, they mean something else."""
         if self.fields or not isinstance(record, dict):
             return None

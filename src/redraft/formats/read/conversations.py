@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from redraft.chain import Prompt, Step, content_of, other_parts
-from redraft.formats.read.fields import Fields, Parts, answered
+from redraft.formats.read.fields import Fields, Format, Parts, Shape, answered
 
 _ROLES = {
     "human": "user",
@@ -204,3 +204,14 @@ def _role(fields: Fields, name: str) -> str:
     if (known := given.strip().lower()) not in _ROLES:
         fields.fail(name, f"should be one of {', '.join(_ROLES)}", given)
     return _ROLES[known]
+
+
+TREE = "OASST1 tree"
+CONVERSATIONS = Format(
+    order=3,
+    shapes=(
+        Shape("ShareGPT conversation", {"conversations"}, conversation),
+        Shape("messages", {"messages"}, messages),
+        Shape(TREE, {"message_tree_id", "prompt"}, best_path),
+    ),
+)

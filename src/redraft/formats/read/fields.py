@@ -1,11 +1,11 @@
-"""Take the fields of a published record one by one.
+"""The shapes of published records, and their fields, which readers take one by one.
 
 A reader takes the fields it knows; the rest is kept with the chain. An error names record, field and value.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -115,3 +115,30 @@ def task(instruction: str, reference: str | None, extra: str = "", **meta: Any) 
     """Return a prompt with a gold answer; `extra` is its input. Empty values of `meta` are left out."""
     kept = {name: value for name, value in meta.items() if value}
     return Parts(Prompt(instruction=instruction, input=extra), reference=reference, meta=kept)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A shape: the fields that identify it, and its reader.
+
+    Attributes:
+        refused: Names what a record is, if only prompts, answers and chains can be read.
+    """
+
+    name: str
+    needs: Set[str]
+    read: Callable[[Fields], Parts]
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Format:
+    """The shapes of some records: what a plugin of `redraft.formats` is.
+
+    Attributes:
+        shapes: In the order in which they are tried.
+        order: Formats of a lower one are tried first. Those of redraft have 1 to 5.
+    """
+
+    shapes: Sequence[Shape]
+    order: int = 0

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from redraft.chain import Feedback, Prompt, Step, Verdict, content_of
 from redraft.formats.read.conversations import asked, message_list
-from redraft.formats.read.fields import Fields, Parts
+from redraft.formats.read.fields import Fields, Format, Parts, Shape
 
 _SPEAKER = re.compile(r"(?:\A|\n\n)(Human|Assistant):")
 _ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -107,3 +107,15 @@ def _shared(ours: Sequence[Any], theirs: Sequence[Any]) -> int:
     """Count common first turns, without the last turn of the shorter dialogue."""
     most = min(len(ours), len(theirs)) - 1
     return next((i for i in range(max(most, 0)) if ours[i] != theirs[i]), max(most, 0))
+
+
+_PAIR = "a pair of answers for preference training"
+
+PAIRS = Format(
+    order=1,
+    shapes=(
+        Shape("chosen and rejected", {"chosen"}, chosen_rejected, _PAIR),
+        Shape("SHP", {"human_ref_A"}, shp, _PAIR),
+        Shape("critique", {"prompt", "answer", "feedback", "verdict"}, critique),
+    ),
+)

@@ -14,8 +14,9 @@ from pydantic_core import from_json, to_json
 
 from redraft.chain import VERSION, Chain
 from redraft.errors import RecordError
+from redraft.formats.read.conversations import TREE
 from redraft.formats.read.files import decode, name_of, read_lines, stem_of, twice
-from redraft.formats.read.shapes import TREE, is_chain, read_as, read_ranked, read_shape, shape_of
+from redraft.formats.read.shapes import is_chain, read_as, read_ranked, read_shape, shape_of
 from redraft.ids import IdSet, digest_of
 
 _DEEP = 150

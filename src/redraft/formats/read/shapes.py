@@ -1,29 +1,30 @@
 """Recognise the shape of a published record by its fields, and read it as a chain.
 
-The first shape in `SHAPES` that fits is used. A record's fields go to
+The first of `shapes()` that fits is used; they are plugins. A record's fields go to
 
 - the prompt, and `reference` for the gold answer of a task;
 - the steps, for an answer, a preference pair, a conversation's last reply, or a chain;
 - `rationale`, `tests` and `lang` of `meta`;
 - `source` for all other fields, so that nothing is lost.
 
-This module reads chains and answers; `tasks`, `conversations` and `pairs` read the rest.
+This module reads answers and prompts; `tasks`, `conversations` and `pairs` read the rest.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
 from redraft.chain import Chain, Prompt, Step, Stop, describe
 from redraft.errors import RecordError
-from redraft.formats.read import conversations, pairs, tasks
-from redraft.formats.read.fields import Fields, Parts, answered, task
+from redraft.formats.read import conversations
+from redraft.formats.read.fields import Fields, Format, Parts, Shape, answered, task
 from redraft.formats.selfee import judged, last_answer, parse
+from redraft.plugins import load_all
 
 
 def _selfee_chain(fields: Fields) -> Parts:
@@ -107,58 +108,28 @@ def _prompt_record(value: dict[str, Any], fields: Fields) -> Prompt:
         raise RecordError(f"{fields.where}: prompt: {describe(error)}") from None
 
 
-@dataclass(frozen=True)
-class Shape:
-    """A shape: the fields that identify it, and its reader.
-
-    Attributes:
-        refused: Names what a record is, if only prompts, answers and chains can be read.
-    """
-
-    name: str
-    needs: Set[str]
-    read: Callable[[Fields], Parts]
-    refused: str = ""
-
-
-TREE = "OASST1 tree"
-_PAIR = "a pair of answers for preference training"
-
-SHAPES = (
-    Shape("chosen and rejected", {"chosen"}, pairs.chosen_rejected, _PAIR),
-    Shape("SHP", {"human_ref_A"}, pairs.shp, _PAIR),
-    Shape("DrRepair", {"code_lines"}, tasks.repair, "a program to repair"),
-    Shape("SelFee training chain", {"outputs"}, _selfee_chain),
-    Shape("SelFee answer", {"question_id", "whole_generation"}, _selfee_answer),
-    Shape("FastChat answer", {"question_id", "answer_id"}, _fastchat_answer),
-    Shape("FastChat answer", {"question_id", "choices"}, _fastchat_answer),
-    Shape("MT-bench question", {"question_id", "turns"}, _turns),
-    Shape("CoNaLa", {"intent", "snippet"}, tasks.conala),
-    Shape("question", {"question_id", "text"}, lambda f: task(f.text("text"), None)),
-    Shape("ShareGPT conversation", {"conversations"}, conversations.conversation),
-    Shape("messages", {"messages"}, conversations.messages),
-    Shape(TREE, {"message_tree_id", "prompt"}, conversations.best_path),
-    Shape("AQuA", {"question", "options"}, tasks.aqua),
-    Shape("OpenOrca", {"system_prompt", "question", "response"}, tasks.with_system),
-    Shape("GSM8K", {"question"}, tasks.question),
-    Shape("MATH", {"problem", "solution"}, tasks.math),
-    Shape("MBPP", {"text", "code"}, tasks.mbpp),
-    Shape("MBPP", {"prompt", "code", "test_list"}, tasks.mbpp),
-    Shape("HumanEval", {"prompt", "entry_point", "test"}, tasks.human_eval),
-    Shape("CodeContests", {"description", "public_tests"}, tasks.code_contests),
-    Shape("FLAN", {"inputs", "targets"}, lambda f: task(f.text("inputs"), f.text("targets"))),
-    Shape("Self-Instruct task", {"instruction", "instances"}, tasks.instances),
-    Shape("Alpaca", {"instruction"}, tasks.alpaca),
-    Shape(
-        "GPT4All",
-        {"prompt", "response"},
-        lambda f: answered(Prompt(instruction=f.text("prompt")), f.text("response")),
+ANSWERS = Format(
+    order=2,
+    shapes=(
+        Shape("SelFee training chain", {"outputs"}, _selfee_chain),
+        Shape("SelFee answer", {"question_id", "whole_generation"}, _selfee_answer),
+        Shape("FastChat answer", {"question_id", "answer_id"}, _fastchat_answer),
+        Shape("FastChat answer", {"question_id", "choices"}, _fastchat_answer),
+        Shape("MT-bench question", {"question_id", "turns"}, _turns),
+        Shape("question", {"question_id", "text"}, lambda f: task(f.text("text"), None)),
     ),
-    Shape("critique", {"prompt", "answer", "feedback", "verdict"}, pairs.critique),
-    Shape("prompt and completion", {"prompt", "completion"}, tasks.completion),
-    Shape("prompt", {"prompt"}, _prompt),
 )
-"""All shapes, in the order in which they are tried."""
+"""Answers of models, and their questions."""
+
+PROMPTS = Format(order=5, shapes=(Shape("prompt", {"prompt"}, _prompt),))
+"""What has a prompt, and nothing that says more."""
+
+
+@cache
+def shapes() -> tuple[Shape, ...]:
+    """Return the shapes of all plugins of `redraft.formats`, in the order in which they are tried."""
+    found = sorted(load_all("redraft.formats", Format).items(), key=lambda item: (item[1].order, item[0]))
+    return tuple(shape for _, each in found for shape in each.shapes)
 
 
 def is_chain(record: Mapping[str, Any]) -> bool:
@@ -168,7 +139,7 @@ def is_chain(record: Mapping[str, Any]) -> bool:
 
 def shape_of(record: Mapping[str, Any]) -> Shape | None:
     """Return a record's shape, if it is known."""
-    return next((shape for shape in SHAPES if record.keys() >= shape.needs), None)
+    return next((shape for shape in shapes() if record.keys() >= shape.needs), None)
 
 
 def known_shape(record: Mapping[str, Any], where: str) -> Shape:

@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from redraft.chain import Prompt
 from redraft.formats.read import conversations
-from redraft.formats.read.fields import Fields, Parts, task
+from redraft.formats.read.fields import Fields, Format, Parts, Shape, answered, task
 
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
 """GSM8K's calculator annotations: `48/2 = <<48/2=24>>24`."""
@@ -260,3 +261,29 @@ def _first_text(value: Any) -> str | None:
 def _text_in(fields: Fields, name: str) -> str:
     """Take a field if it is a text."""
     return fields.text(name) if isinstance(fields.rest.get(name), str) else ""
+
+
+TASKS = Format(
+    order=4,
+    shapes=(
+        Shape("DrRepair", {"code_lines"}, repair, "a program to repair"),
+        Shape("CoNaLa", {"intent", "snippet"}, conala),
+        Shape("AQuA", {"question", "options"}, aqua),
+        Shape("OpenOrca", {"system_prompt", "question", "response"}, with_system),
+        Shape("GSM8K", {"question"}, question),
+        Shape("MATH", {"problem", "solution"}, math),
+        Shape("MBPP", {"text", "code"}, mbpp),
+        Shape("MBPP", {"prompt", "code", "test_list"}, mbpp),
+        Shape("HumanEval", {"prompt", "entry_point", "test"}, human_eval),
+        Shape("CodeContests", {"description", "public_tests"}, code_contests),
+        Shape("FLAN", {"inputs", "targets"}, lambda f: task(f.text("inputs"), f.text("targets"))),
+        Shape("Self-Instruct task", {"instruction", "instances"}, instances),
+        Shape("Alpaca", {"instruction"}, alpaca),
+        Shape(
+            "GPT4All",
+            {"prompt", "response"},
+            lambda f: answered(Prompt(instruction=f.text("prompt")), f.text("response")),
+        ),
+        Shape("prompt and completion", {"prompt", "completion"}, completion),
+    ),
+)
