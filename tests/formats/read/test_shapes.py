@@ -316,4 +316,3 @@ def test_a_format_of_another_package_is_tried_first(tmp_path: Path, monkeypatch:
         sys.modules.pop("some_rivers", None)
     assert (chain.prompt.text, chain.answer) == ("Where does the Elbe end?", "In the sea.")
     assert chain.meta["source"] == {"length": 1094}
-    assert shape_of({"river": "Elbe", "prompt": "Where?"}).name == "prompt"  # type: ignore[union-attr]
