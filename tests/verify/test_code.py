@@ -21,9 +21,8 @@ from redraft.chain import Prompt
 from redraft.errors import CheckError, UsageError
 from redraft.formats.read.records import read_records
 from redraft.verify import sandbox
-from redraft.verify.base import Outcome
+from redraft.verify.base import AT_ONCE, Outcome
 from redraft.verify.code import MAX_STARTS, CodeCheck, code_check_of, program_of
-from redraft.verify.turns import AT_ONCE
 from tests.lacking import TOOLS, lack
 from tests.verify.hostile_programs import FAKES, HOSTILE, Hostile
 from tests.verify.hostile_run import KINDS, Prey, lacking, marked, none_left, using

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
-from redraft.verify.numeric import Number, last_number
+from redraft.verify.extract import last_number
+from redraft.verify.final import Number
 
 NUMBERS = st.decimals(-(10**9), 10**9, places=3)
 WORDS = st.text(st.characters(categories=["L", "Zs", "Po"], exclude_characters=",.%/*"))

@@ -19,12 +19,12 @@ from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import CheckSyntaxError, UsageError
 from redraft.verify.base import Check, Weighted, run_check, run_checks
 from redraft.verify.command import Command
+from redraft.verify.final import Number
 from redraft.verify.function import FunctionCheck
 from redraft.verify.groups import AllOf, AnyOf
 from redraft.verify.judge import Judge
 from redraft.verify.kinds import check_kinds
 from redraft.verify.language import Language
-from redraft.verify.numeric import Number
 from redraft.verify.parse import MAX_DEPTH, parse_check, parse_checks
 from redraft.verify.structure import Json
 from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Matches, Starts

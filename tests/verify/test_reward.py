@@ -14,8 +14,8 @@ from redraft.engines.hf.reward import RewardModel
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import CheckSyntaxError, UsageError
 from redraft.verify.base import run_check
+from redraft.verify.judge import Reward, logistic
 from redraft.verify.parse import parse_check
-from redraft.verify.reward import Reward, logistic
 from tests.train.reward.rewards import pairs, ready
 from tests.train.tiny import model_folder
 

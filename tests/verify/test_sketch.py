@@ -9,8 +9,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from redraft.verify.output import from_type
-from redraft.verify.sketch import MOST_REFERENCES, sketch
-from redraft.verify.structure import demand_of_schema
+from redraft.verify.structure import MOST_REFERENCES, demand_of_schema, sketch
 
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from redraft.chain import Prompt
+from redraft.verify.extract import final_letter, final_number
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber
-from redraft.verify.stated import final_letter, final_number
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.verify.value import value_of
+from redraft.verify.maths import value_of
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from redraft.licences import MOST_ORIGINS, UNKNOWN, Source, ids_of, origin_of, r
 from redraft.revision.summary import Summary
 from redraft.verify.base import Check
 from redraft.verify.code import code_check_of
-from redraft.verify.numeric import Number
+from redraft.verify.final import Number
 from redraft.verify.sandbox import find_sandbox
 
 Verify = Literal["number", "code"]

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
 import sysconfig
 import traceback
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
+from weakref import WeakKeyDictionary
 
 from redraft.chain import CheckResult, Prompt, is_blank, whole
 from redraft.engines.threads import in_daemon_thread
@@ -229,3 +231,18 @@ async def together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+AT_ONCE = min(32, (os.cpu_count() or 1) + 4)
+"""Most checks at once that start processes, as many as `ThreadPoolExecutor` takes threads.
+
+A batch may bring the answers of a thousand chains in a moment. All at once they would use up memory and open
+files, and make each other miss their time limits.
+"""
+
+_of_loop: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
+
+
+def turn() -> asyncio.Semaphore:
+    """Return what a check enters before its processes start, and leaves after their end."""
+    return _of_loop.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(AT_ONCE))

@@ -23,8 +23,7 @@ from typing import IO, Self
 from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError
 from redraft.verify import supervisor
-from redraft.verify.base import Outcome, failed, passed
-from redraft.verify.turns import turn
+from redraft.verify.base import Outcome, failed, passed, turn
 
 SECONDS = 30.0
 """The default time limit."""

@@ -26,9 +26,8 @@ from typing import NamedTuple
 
 import regex
 
-from redraft.verify.nonanswer import answers_nothing, asks, refuses
+from redraft.verify.nonanswer import COMMON, DIGIT, QUOTED, answers_nothing, asks, refuses, stem_of
 from redraft.verify.segment import sentences, words
-from redraft.verify.talk import COMMON, DIGIT, QUOTED, stem_of
 
 SHARE = 0.3
 """Share of talk in the count, 0 to 1, from which a text is an echo. All thresholds were chosen on the

@@ -1,7 +1,8 @@
-r"""Checks of the final answer in a free text against a gold answer: a number, a letter, mathematics, JSON.
+r"""Checks of the result of an answer against the right one: a number, a letter, mathematics, JSON.
 
-These checks score tasks (`redraft eval`) and have no short form. `stated` finds the final answer. As with
-`number=`, the name of a check holds the gold answer, and its message never does.
+`number=42` takes the last number in the answer. The others score tasks (`redraft eval`), take what `extract`
+finds as the final answer, and have no short form. The name of each holds the right result, and its message
+never does, nor the direction or size of an error, because a model would copy it.
 """
 
 from __future__ import annotations
@@ -9,17 +10,73 @@ from __future__ import annotations
 import json
 from collections.abc import Hashable
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any, Self
 
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
 from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.extract import Value, final_letter, final_maths, final_number, last_number, whole_number
 from redraft.verify.maths import canonical, same
-from redraft.verify.numeric import Number, Value
-from redraft.verify.stated import final_letter, final_maths, final_number
 from redraft.verify.structure import NotJson, read_json
 
+_HINT = "Write number=42, or number=3.14~0.01 with a tolerance."
 _WRONG = "It is not right. Work it out again."
+
+
+@dataclass(frozen=True)
+class Number:
+    """`number=3.14~0.01`: the last number in the answer is this one, give or take a tolerance."""
+
+    reference: Value
+    tolerance: Value = Decimal(0)
+
+    @classmethod
+    def of(cls, written: str) -> Self:
+        """Parse `42`, `3.14~0.01` or `3.14±0.01`.
+
+        Raises:
+            CheckSyntaxError: Not a number, or a negative tolerance.
+        """
+        reference, mark, tolerance = written.replace("±", "~").partition("~")
+        check = cls(_number_of(reference, written), _number_of(tolerance, written) if mark else Decimal(0))
+        if check.tolerance < 0:
+            raise CheckSyntaxError(f"number={written}: a tolerance cannot be negative.", hint=_HINT)
+        return check
+
+    @property
+    def name(self) -> str:
+        """The short form. It holds the reference, so no model may see it."""
+        return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
+
+    @property
+    def demand(self) -> str:
+        """Where the number is looked for. The reference stays secret."""
+        return "End the answer with its result, as a number in digits."
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Pass if the last number is within the tolerance. A miss scores 0, however close."""
+        found = last_number(answer)
+        if found is None:
+            return failed("The answer has no number. Write the result as a number, at the end.")
+        value, line = found
+        where = f"The last number in the answer is {_short(value)}, on line {line}"
+        if abs(Fraction(value) - Fraction(self.reference)) <= Fraction(self.tolerance):
+            return passed(f"{where}, and it is right.")
+        return failed(f"{where}, and it is not right. Work it out again.")
+
+
+def _number_of(text: str, written: str) -> Value:
+    value = whole_number(text.strip())
+    if value is None:
+        raise CheckSyntaxError(f"number={written}: {text.strip()!r} is not a number.", hint=_HINT)
+    return value
+
+
+def _short(value: Value) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:40] + "…"
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,7 @@ def _json(written: Written) -> Check:
 
 
 def _number(written: Written) -> Check:
-    from redraft.verify.numeric import Number
+    from redraft.verify.final import Number
 
     value = written.rest.removeprefix("=").removeprefix("=").strip()
     if not written.rest.startswith("=") or not value:
@@ -178,7 +178,7 @@ def _judge(written: Written) -> Check:
 
 
 def _reward(written: Written) -> Check:
-    from redraft.verify.reward import Reward
+    from redraft.verify.judge import Reward
 
     if written.option is None:
         return Reward.of(written.text)

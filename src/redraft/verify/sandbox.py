@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from redraft.errors import CheckError, UsageError
+from redraft.verify.base import turn
 from redraft.verify.inside import lockdown, namespaces
-from redraft.verify.turns import turn
 
 Sandbox = Callable[..., list[str]]
 """Returns the command line that runs a program of the folder `inside` with arguments."""

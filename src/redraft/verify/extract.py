@@ -3,18 +3,93 @@ r"""Find the final answer in a free text: a number, the letter of an option, or 
 A model that works something out writes many numbers, so the final answer has to be found first. It is the one
 behind a mark (`####`, `\boxed{…}`, "the answer is"), and without a mark the last one that could be it. An
 answer that the text itself takes back ("But wait, it is 18.") is not its final one: what follows decides.
+
+Units are ignored: 50% is 50, and $3 is 3. A fraction is one number: 1/2 is 0.5. Numbers in words and decimal
+commas are not supported.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from fractions import Fraction
 
 import regex
 
 from redraft.formats.read.tasks import boxed
 from redraft.verify.maths import canonical
-from redraft.verify.numeric import Value, last_number, numbers, plain
+from redraft.verify.segment import line_of
+
+# A name that ends in digits (x2, GPT-4) is not a number. A minus sign counts unless a letter, digit or
+# closing bracket precedes it. An exponent has at most four digits, so that comparing numbers stays cheap.
+_NUMBER = r"""
+    (?P<sign>(?<![\p{L}\p{N})\]}%])[-+−])?+ (?:[$€£¥]\s?+(?P<inner>[-−])?+)?+
+    (?:
+        (?<![0-9/.,])(?:(?P<whole>[0-9]{1,15}+)[ ])?(?P<over>[0-9]{1,15}+)[ ]?/[ ]?
+        (?P<under>(?!0++(?![0-9]))[0-9]{1,15}+)(?![ ]?/|[.,]?[0-9])
+    |
+        (?P<digits>
+            (?:[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])|[0-9]++)(?:\.[0-9]++)?+ | \.[0-9]++
+        )
+        (?P<exponent>[eE][-+−]?+[0-9]{1,4}(?![\p{L}\p{N}]))?+
+    ) %?+
+"""
+_NAME = r"[\p{L}_](?:[\p{L}\p{M}_]|-?[0-9]|(?<=[0-9])\.[0-9])*+"
+_SCAN = regex.compile(f"{_NAME}|{_NUMBER}", regex.VERBOSE)
+_WHOLE = regex.compile(_NUMBER, regex.VERBOSE)
+_TEN = r"10\^(?:\{([-−]?[0-9]{1,3})\}|([-−]?[0-9]{1,3}))"
+_PLAIN: tuple[tuple[str, str], ...] = (
+    (r"(?<=[0-9])(?:\{,\}|,?\\[,!]|[\u00a0\u2009\u202f])(?=[0-9]{3}(?![0-9]))", ","),
+    (r"([0-9])?+\\[dtc]?frac[ ]?\{?([0-9]{1,15})\}?[ ]?\{?([0-9]{1,15})\}?", r"\1 \2/\3"),
+    (rf"(?<=[0-9])[ ]?(?:×|x|\*|·|\\times|\\cdot)[ ]?{_TEN}", r"e\1\2"),
+    (rf"(?<![0-9.,]){_TEN}", r"1e\1\2"),
+    (r"(?<=[\p{L}})])\^(?:\{[0-9]+\}|[0-9]+)", ""),
+)
+"""Other spellings of numbers, and powers of units. None changes a line."""
+Value = Decimal | Fraction
+"""A number as it is written: a fraction stays one."""
+
+
+def plain(text: str) -> str:
+    """Return a text with its numbers in plain spelling: `1{,}234` becomes `1,234`. Lines stay as they are."""
+    for pattern, new in _PLAIN:
+        text = regex.sub(pattern, new, text)
+    return text
+
+
+def numbers(text: str) -> Iterator[tuple[Value, int]]:
+    """Yield the numbers in a text in plain spelling, and where each begins.
+
+    Supports 1,234.5, -3, .5, 1e5, 1/2, 1 1/2, and $, %, or a full stop around them.
+    """
+    for match in _SCAN.finditer(text):
+        if match["digits"] or match["over"]:
+            yield _value(match), match.start()
+
+
+def last_number(text: str) -> tuple[Value, int] | None:
+    """Return the last number in a text and its line, or None. A fraction is one number: 1/2 is not 2."""
+    text, last = plain(text), None
+    for match in _SCAN.finditer(text):
+        last = match if match["digits"] or match["over"] else last
+    return (_value(last), line_of(text, last.start())) if last else None
+
+
+def _value(match: regex.Match[str]) -> Value:
+    negative = (match["sign"] or "") in {"-", "−"} or match["inner"] is not None
+    if match["over"]:
+        value = Fraction(int(match["over"]), int(match["under"]))
+        value += int(match["whole"] or 0) if value < 1 else 0
+        return -value if negative else value
+    digits = match["digits"].replace(",", "") + (match["exponent"] or "").replace("−", "-")
+    return -Decimal(digits) if negative else Decimal(digits)
+
+
+def whole_number(text: str) -> Value | None:
+    """Return the number that a text is as a whole, or None."""
+    match = _WHOLE.fullmatch(text)
+    return _value(match) if match else None
+
 
 _ANSWER_IS = regex.compile(
     r"(?i)\banswer\b[*_\s]*(?:(?:(?:must|should|would|will)\s+be|is|:|=)(?:[\s:*_]|so|then|therefore)*+)"
