@@ -25,7 +25,7 @@ from redraft.runs.batching import IN_BATCHES, Batching
 
 if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches
-    from redraft.engines.remote.patience import Patience
+    from redraft.engines.retry import Patience
 
 PARALLEL = 4
 """Default number of chains at once. More is faster on a GPU or a server."""
