@@ -80,6 +80,7 @@ test-slow: model
 	$(BIN)/pytest -q -m 'hypothesis and not slow' --hypothesis-profile searching
 
 docs: .venv/.stamp
+	$(BIN)/python scripts/keywords.py
 	$(BIN)/python scripts/cli_reference.py
 
 # The peers that the benchmarks run beside redraft come on top; they are large. Something that is not reached in

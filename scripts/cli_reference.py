@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from redraft.cli import app
 from redraft.options import allowed, options_of
-from redraft.revision.options import Options
+from redraft.revision.options import RevisionOptions
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 PYTHON_PAGE = PAGE.with_name("python.md")
@@ -59,8 +59,8 @@ def page() -> str:
 def table_of_options() -> str:
     """The table of docs/python.md: each option of `redraft.revise`, as it is defined."""
     rows = [HEADER, "|---|---|---|---|"]
-    for name, option in options_of(Options).items():
-        default = "" if option.default is None else f"`{option.default!r}`"
+    for name, option in options_of(RevisionOptions).items():
+        default = "" if option.default in (None, ()) else f"`{option.default!r}`"
         cells = (f"`{name}`", allowed(option), option.text, default)
         rows.append(f"| {' | '.join(cells)} |".replace("  ", " "))
     return "\n".join(rows)

@@ -26,7 +26,7 @@ from redraft import errors
 from redraft.chain import Chain
 from redraft.collect.clean.rules import NAMES
 from redraft.options import Flags, options_of
-from redraft.revision.options import Options
+from redraft.revision.options import RevisionOptions
 from tests.doc_blocks import SHELL, Block, Command, blocks_of, matches
 from tests.engines.batch_server import BatchServer
 from tests.engines.fake_server import (
@@ -359,7 +359,7 @@ def keys_in(page: str, heading: str) -> list[str]:
 
 
 def test_every_option_is_told() -> None:
-    assert keys_in("python.md", "## Options") == list(Options.__annotations__)
+    assert keys_in("python.md", "## Options") == list(RevisionOptions.model_fields)
 
 
 def test_every_error_is_told() -> None:

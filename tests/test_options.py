@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,9 @@ from redraft.config import load_config
 from redraft.engines.base import Sampling
 from redraft.engines.price import Price
 from redraft.errors import UsageError
-from redraft.options import MAX_SEED, Defaults, Flags, PlainOptions, check_values, options_of
+from redraft.options import MAX_SEED, Defaults, Flags, PlainOptions, options_of
 from redraft.revision.budget import Budget
-from redraft.revision.options import OF_PYTHON, Options, check_options, from_json
+from redraft.revision.options import OF_PYTHON, RevisionOptions, check_options, from_json
 from redraft.revision.prompts import DEFAULT, SHIPPED
 from redraft.revision.state import Plan
 
@@ -44,7 +45,7 @@ def test_a_wrong_value_is_refused_everywhere_with_what_is_allowed(
     for refuse in (
         lambda: check_options({name: value}),
         lambda: from_json({name: value}),
-        lambda: check_values({name: value}, Flags),
+        lambda: Flags.read({name: value}),
     ):
         with pytest.raises(UsageError, match=rf"^{name} is ") as caught:
             refuse()
@@ -62,16 +63,16 @@ def test_a_recipe_and_the_config_file_name_themselves(tmp_path: Path) -> None:
         load_config(path)
 
 
-@pytest.mark.parametrize("kind", [Options, Flags])
+@pytest.mark.parametrize("kind", [RevisionOptions, Flags])
 def test_an_unknown_name_is_refused_with_the_nearest(kind: Any) -> None:
     with pytest.raises(UsageError, match="there is no option 'temprature'") as caught:
-        check_values({"temprature": 1}, kind)
+        kind.read({"temprature": 1})
     assert caught.value.hint == "Did you mean 'temperature'?"
 
 
 def test_a_name_like_no_option_gets_no_guess() -> None:
     with pytest.raises(UsageError, match="there is no option 'nonsense'") as caught:
-        check_values({"nonsense": 1}, Options)
+        RevisionOptions.read({"nonsense": 1})
     assert str(caught.value.hint).startswith("Options: mode, ")
 
 
@@ -113,10 +114,10 @@ def test_the_defaults_are_those_that_engines_and_chains_have() -> None:
 
 
 def test_a_default_is_a_value_that_is_allowed() -> None:
-    for kind in (Options, Flags):
+    for kind in (RevisionOptions, Flags):
         defaults = {name: option.default for name, option in options_of(kind).items()}
         given = {name: value for name, value in defaults.items() if value is not None}
-        assert check_values(given, kind) == given
+        assert kind.read(given).explicit == given
 
 
 def test_json_holds_every_option_but_those_of_python() -> None:
@@ -142,10 +143,19 @@ def test_parts_that_a_budget_does_not_have_are_refused() -> None:
 
 
 def test_every_option_has_one_sentence_of_help() -> None:
-    for kind in (Options, Defaults):
+    for kind in (RevisionOptions, Defaults):
         for name, option in options_of(kind).items():
             assert option.text, name
             assert not option.text.endswith("."), name
+
+
+def test_keyword_arguments_are_those_of_the_models() -> None:
+    """scripts/keywords.py writes them."""
+    path = Path(__file__).parents[1] / "scripts" / "keywords.py"
+    script = runpy.run_path(str(path))
+    for module, (home, name, apart) in script["PAGES"].items():
+        written = (path.parents[1] / "src" / module.replace(".", "/")).with_suffix(".py")
+        assert script["page"](home, name, apart) == written.read_text(encoding="utf-8"), name
 
 
 def test_help_of_flags_imports_no_pydantic() -> None:
@@ -165,10 +175,10 @@ def test_of_a_list_in_a_message_only_the_type_is_shown() -> None:
     for _ in range(18):
         nested = [nested, nested]
     with pytest.raises(UsageError, match=r"^check: item 1 is a list[.]") as caught:
-        check_values({"check": nested}, Flags)
+        Flags.read({"check": nested})
     assert "a text" in str(caught.value.hint)
     with pytest.raises(UsageError, match=r"item 1 is a mapping {'lacks': a list}[.]\n"):
-        check_values({"check": [{"lacks": nested}]}, Flags)
+        Flags.read({"check": [{"lacks": nested}]})
 
 
 @pytest.mark.parametrize(
@@ -181,7 +191,7 @@ def test_of_a_list_in_a_message_only_the_type_is_shown() -> None:
 )
 def test_of_a_list_the_wrong_item_is_named(options: dict[str, Any], message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        check_values(options, Flags)
+        Flags.read(options)
     assert caught.value.message == message
     assert hint in str(caught.value.hint)
 

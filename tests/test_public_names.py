@@ -13,7 +13,7 @@ import pytest
 
 import redraft
 from redraft.options import options_of
-from redraft.revision.options import Options
+from redraft.revision.options import RevisionOptions
 
 PUBLIC = [
     "Budget",
@@ -111,7 +111,7 @@ def test_help_shows_the_function() -> None:
 @pytest.mark.parametrize("name", ["arevise", "revise", "stream"])
 def test_help_lists_every_option(name: str) -> None:
     shown = pydoc.render_doc(getattr(redraft, name), renderer=pydoc.plaintext)
-    for option, about in options_of(Options).items():
+    for option, about in options_of(RevisionOptions).items():
         assert f"{option}: {about.text}\n" in shown + "\n"
 
 

@@ -32,7 +32,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redraft.errors import UsageError, fault_of
-from redraft.options import Defaults, check_file
 
 PREFIX = "REDRAFT_KEY_"
 """Prefix of the environment variables with keys."""
@@ -195,12 +194,20 @@ def _config(path: Path, document: Mapping[str, Any]) -> Config:
     tables = {name: _table(path, document[name], name, None) for name in _known(path, document, _TABLES)}
     return Config(
         path=path,
-        defaults=check_file(tables.get("defaults", {}), Defaults, where=f"{path}: ", table="defaults."),
+        defaults=_defaults(path, tables.get("defaults", {})),
         keys={host.lower(): _key(path, entry, host) for host, entry in tables.get("keys", {}).items()},
         prices={
             _known_as(name): _price(path, price, name) for name, price in tables.get("prices", {}).items()
         },
     )
+
+
+def _defaults(path: Path, table: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not table:
+        return {}
+    from redraft.options import Defaults
+
+    return Defaults.read_file(table, where=f"{path}: ", table="defaults.").explicit
 
 
 def _key(path: Path, entry: Any, host: str) -> KeyEntry:

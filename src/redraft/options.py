@@ -1,10 +1,22 @@
-"""The options that flags, the config file, recipes, Python and JSON share, each defined once.
+"""Options, each said once: the flags, recipe keys, config keys, keyword arguments and JSON come from here.
 
-A class lists options: the type of each, and an `Option` with its range, default and help. The classes build
-on each other: `PlainOptions` (for all), `Flags` (`ask`, `chat`, `answer`, recipes), `Defaults` (the config
-file), and `revision.options.Options` (Python and JSON). `check_values` checks values against one of them.
+A group of options is a subclass of `OptionModel`, a frozen pydantic model, in any package. Each field has its
+type, and in `option` its help, default, range and flag:
 
-pydantic does the checking. It is imported on first use, because `redraft --help` reads this module.
+    class Haste(OptionModel):
+        rpm: int | None = option("most requests a minute", SERVER, "N", ge=1)
+
+- `Haste.read(mapping)` is the border: it checks names, types and ranges and returns the frozen model. What it
+  raises says what was wrong and what is allowed. `read_file` takes the keys of a file, with hyphens.
+- Inside, code reads attributes: `haste.rpm`. `haste.explicit` has what was given, without defaults.
+  `haste.model_copy(update=...)` changes values that were checked before.
+- `options_of(Haste)` describes the options. From it come the flags of a verb (`cli.options.takes`), which
+  names the model as text: `FlagGroup("redraft.somewhere:Haste")`. `redraft --help` imports no pydantic.
+  A group may build on others: `class More(B, A)` has the options of A, then those of B, then its own.
+- `Haste.model_json_schema()` is its JSON Schema.
+- For `def wait(**options: Unpack[HasteKeywords])`, `scripts/keywords.py` writes the TypedDict; see there.
+
+A type that pydantic does not know has a reader: `price: Annotated[Price | None, PlainValidator(price_of)]`.
 """
 
 from __future__ import annotations
@@ -12,16 +24,15 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import islice
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from redraft.errors import UsageError, shown
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 MODEL, LOOP, SAMPLING, BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
 SERVER = "Waiting for a server"
@@ -30,342 +41,143 @@ TEACHER = "Teacher"
 RETRIES = 4
 """Default number of retries of a request that a server failed."""
 
-
-@dataclass(frozen=True)
-class Option:
-    """An option.
-
-    Attributes:
-        text: One sentence of help, without a full stop.
-        default: Its value if it is not given; None if there is none, or if `text` says what happens then.
-        group: The heading of its flag in help texts; empty if it has no flag.
-        metavar: Stands for the value in help texts.
-        short: A short form of the flag.
-        ge, gt, le, lt: Its range.
-        read: Converts a value, or raises ValueError or UsageError. It replaces the check of the type.
-        what: The allowed values in words, where type and range do not say it.
-        item: Whether an item of a list is allowed, and in words what it should be.
-        type: Its type, which `options_of` fills in.
-    """
-
-    text: str
-    default: Any = None
-    group: str = ""
-    metavar: str | None = None
-    short: str | None = None
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
-    lt: float | None = None
-    read: Callable[[Any], Any] | None = None
-    what: str = ""
-    item: tuple[Callable[[Any], bool], str] | None = None
-    type: Any = str
-
-
-_UNPAIRED = re.compile("[\ud800-\udfff]")
-"""Half of a character: UTF-8 cannot encode it."""
-
 MAX_SEED = 2**31 - 1
 """Engines take a seed of 31 bits."""
 
 Prompts = str | Mapping[str, str]
 """How a model is asked to criticise and to revise: a name, a file, or two templates (docs/recipes.md)."""
 
-
-class PlainOptions(TypedDict, total=False):
-    """The options of `redraft.revise` that a text or number can hold."""
-
-    mode: Annotated[
-        Literal["auto", "native", "prompted", "verified", "best-of"],
-        Option("the way to revise: auto, native, prompted, verified or best-of", "auto", LOOP, "MODE"),
-    ]
-    drafts: Annotated[
-        int,
-        Option("most first answers; the best one is revised [1, best-of: 4]", None, LOOP, "N", "--n", ge=1),
-    ]
-    prompts: Annotated[
-        Prompts,
-        Option(
-            "how to ask for criticism and revision: brief, task, editor, teacher or a file",
-            "task",
-            LOOP,
-            "NAME|FILE",
-            what="the name of a wording, a YAML file, or its templates",
-        ),
-    ]
-    min_revisions: Annotated[int, Option("fewest revisions", 0, LOOP, "N", ge=0)]
-    max_revisions: Annotated[int, Option("most revisions", 3, LOOP, "N", ge=0)]
-    feedback_tokens: Annotated[
-        int | None, Option("most new tokens of a feedback [--max-tokens]", None, LOOP, "N", gt=0)
-    ]
-    chain_tokens: Annotated[
-        int | None, Option("most tokens of prompt, answers and feedback together", None, LOOP, "N", gt=0)
-    ]
-    accept_score: Annotated[
-        float | None,
-        Option("accept an answer whose criticism gives this score or more", None, LOOP, "0..10", ge=0, le=10),
-    ]
-    context: Annotated[
-        Literal["last", "chain"],
-        Option("show critic and writer the last step, or the chain", "last", LOOP, "WHAT"),
-    ]
-    tell_checks: Annotated[
-        bool, Option("tell the writer beforehand what the checks demand", True, LOOP)  # noqa: FBT003
-    ]
-    system: Annotated[str | None, Option("a system message", None, LOOP, "TEXT")]
-    temperature: Annotated[
-        float, Option("0 is greedy [0.7; a server's own]", None, SAMPLING, "T", ge=0, lt=100)
-    ]
-    top_p: Annotated[float, Option("nucleus size [1; a server's own]", None, SAMPLING, "P", gt=0, le=1)]
-    max_tokens: Annotated[
-        int,
-        Option(
-            "most new tokens of an answer or feedback; native: of a chain [2048; a server's own]",
-            None,
-            SAMPLING,
-            "N",
-            gt=0,
-        ),
-    ]
-    seed: Annotated[int | None, Option("makes a run repeatable", None, SAMPLING, "N", ge=0, le=MAX_SEED)]
+Item = tuple[Callable[[Any], bool], str]
+"""Whether an item of a list is allowed, and in words what it should be."""
 
 
-class ModelOption(TypedDict, total=False):
-    """Which model is asked."""
+@dataclass(frozen=True)
+class Option:
+    """The description of an option: what is said of it beside its type.
 
-    model: Annotated[
-        str,
-        Option(
-            "default, a GGUF file, org/name, http://host/v1#name …; several with commas",
-            None,
-            MODEL,
-            "REF",
-            "-m",
-        ),
-    ]
+    Attributes:
+        text: One sentence of help, without a full stop.
+        group: The heading of its flag in help texts; empty if it has no flag.
+        metavar: Stands for the value in help texts.
+        short: A short form of the flag.
+        default: Its value if it is not given; None if there is none, or if `text` says what happens then.
+        limits: Its range: `ge`, `gt`, `le` or `lt`, each with its number.
+        what: The allowed values in words, where type and range do not say it.
+        item: What an item of a list has to be.
+        type: Its type, which `options_of` fills in.
+    """
 
+    text: str
+    group: str = ""
+    metavar: str | None = None
+    short: str | None = None
+    default: Any = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    what: str = ""
+    item: Item | None = None
+    type: Any = str
 
-class ModelOptions(ModelOption, total=False):
-    """Which models are asked."""
-
-    critic: Annotated[str, Option("another model that criticises", None, MODEL, "REF")]
-    judge: Annotated[str, Option("the model of judge: checks", None, MODEL, "REF")]
-
-
-Dtype = Literal["float32", "bfloat16", "float16"]
-"""The number format that a transformers folder computes in, as torch names it."""
-
-
-Device = Literal["cpu", "cuda", "mps"]
-"""Where a model on this machine computes, as torch names it: mps is the GPU of a Mac."""
-
-
-class MachineOptions(TypedDict, total=False):
-    """Where a model on this machine runs. Its engine knows the ranges of context and threads."""
-
-    ctx: Annotated[int | None, Option("context of a chain, in tokens", None, MODEL, "N")]
-    threads: Annotated[int | None, Option("processor threads", None, MODEL, "N")]
-    gpu_layers: Annotated[int | None, Option("layers to put on a GPU", None, MODEL, "N", ge=0)]
-    dtype: Annotated[
-        Dtype | None,
-        Option(
-            "compute a folder in float32, bfloat16 or float16 [what suits weights and machine]",
-            None,
-            MODEL,
-            "DTYPE",
-            what="float32, bfloat16 or float16",
-        ),
-    ]
-    device: Annotated[
-        Device | None,
-        Option("cpu, cuda or mps [a GPU if there is one]", None, MODEL, "DEVICE", what="cpu, cuda or mps"),
-    ]
-    load_8bit: Annotated[
-        bool | None, Option("keep most weights of a folder in 8 bits: half the memory, slower", None, MODEL)
-    ]
-    chat_template: Annotated[
-        Literal["vicuna", "stablevicuna", "selfee"] | None,
-        Option(
-            "the format of conversations: vicuna, stablevicuna or selfee [the model's own]",
-            None,
-            MODEL,
-            "NAME",
-            what="vicuna, stablevicuna or selfee",
-        ),
-    ]
+    def __call__(self, schema: dict[str, Any]) -> None:
+        """Add nothing to the JSON Schema. pydantic keeps an `Option` where a field may add to it."""
 
 
-class ServerOptions(TypedDict, total=False):
-    """What the tokens of a model cost, and how to wait for its server."""
-
-    price: Annotated[
-        str,
-        Option("USD per million tokens, unless the config file says", None, BUDGET, "IN,OUT[,CACHED]"),
-    ]
-    timeout: Annotated[
-        float, Option("longest silence [300 to the first token, then 60]", None, SERVER, "S", ge=0.001)
-    ]
-    retries: Annotated[
-        int, Option("repeat a failed request or a broken reply N times", RETRIES, SERVER, "N", ge=0)
-    ]
-    patience: Annotated[
-        float,
-        Option(
-            "repeat while it is down or busy, besides --retries [ask: 0, else 300]",
-            None,
-            SERVER,
-            "S",
-            ge=0,
-        ),
-    ]
-    rpm: Annotated[int, Option("most requests a minute", None, SERVER, "N", ge=1)]
-    tpm: Annotated[int, Option("most tokens a minute", None, SERVER, "N", ge=1)]
+def option(
+    text: str,
+    group: str = "",
+    metavar: str | None = None,
+    short: str | None = None,
+    *,
+    default: Any = None,
+    what: str = "",
+    item: Item | None = None,
+    **limits: Any,
+) -> Any:
+    """Return a field of an `OptionModel`. Arguments as the attributes of `Option`, which describes it."""
+    about = Option(text, group, metavar, short, default, limits, what, item)
+    return Field(default, description=text, json_schema_extra=about, **limits)
 
 
-class Flags(PlainOptions, ModelOptions, MachineOptions, ServerOptions, total=False):
-    """The options of `ask`, `chat` and `answer`, and of recipes."""
+class OptionModel(BaseModel):
+    """A group of options with their values. See the top of this module."""
 
-    check: Annotated[list[str], Option("what the answer must meet; repeatable", None, LOOP, "CHECK", "-c")]
-    budget_tokens: Annotated[int, Option("generated tokens", None, BUDGET, "N", gt=0)]
-    budget_seconds: Annotated[float, Option("wall-clock time", None, BUDGET, "S", gt=0)]
-    budget_usd: Annotated[float, Option("money; needs a price", None, BUDGET, "USD", gt=0)]
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        protected_namespaces=(),
+        defer_build=True,
+    )
 
+    @classmethod
+    def read(cls, values: Mapping[str, Any], *, where: str = "", table: str = "") -> Self:
+        """Return the options of a mapping, checked and converted.
 
-class ChainFlags(Flags, total=False):
-    """The options of `generate chains` and its recipes."""
+        Args:
+            values: Name to value.
+            where: Begins every message, such as `redraft.yaml: `.
+            table: Stands before every name, such as `defaults.`.
 
-    gold: Annotated[
-        bool, Option("show the critic the record's gold answer, which the writer never sees", None, TEACHER)
-    ]
-    first: Annotated[bool, Option("take the first answer from the record", None, TEACHER)]
-    verify: Annotated[
-        Literal["number", "code"],
-        Option(
-            "let the record's gold number, or the tests of its code, give the verdicts",
-            None,
-            TEACHER,
-            "number|code",
-            what="number or code",
-        ),
-    ]
-    keep: Annotated[
-        list[str],
-        Option(
-            "leave out a clean-up rule: apologies, remarks, verdicts, empty; repeatable",
-            None,
-            TEACHER,
-            "RULE",
-        ),
-    ]
-    drop_leaks: Annotated[
-        bool, Option("drop chains that quote the gold answer, into FILE.leaks.jsonl", None, TEACHER)
-    ]
-    refusals: Annotated[
-        Literal["keep", "drop"],
-        Option(
-            "keep, or drop into FILE.refusals.jsonl: chains whose best answer or criticism refuses",
-            "keep",
-            TEACHER,
-            "keep|drop",
-            what="keep or drop",
-        ),
-    ]
+        Raises:
+            UsageError: An option is unknown or missing, or has a wrong value.
+        """
+        known = options_of(cls)
+        for name, value in values.items():
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, n=1)
+                hint = f"Did you mean {table + near[0]!r}?" if near else "Options: " + ", ".join(known)
+                raise UsageError(f"{where}there is no option {f'{table}{name}'!r:.80}.", hint=hint)
+            if isinstance(value, str) and not value.isascii() and _UNPAIRED.search(value):
+                raise _wrong(where + table + name, value, known[name])
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as error:
+            name = str(error.errors(include_url=False, include_context=False)[0]["loc"][0])
+            if name not in values:
+                hint = f"It should be {allowed(known[name])}."
+                raise UsageError(f"{where}{table}{name} is missing.", hint=hint) from None
+            raise _wrong(where + table + name, values[name], known[name]) from None
 
+    @classmethod
+    def read_file(cls, values: Mapping[Any, Any], *, where: str, table: str = "") -> Self:
+        """Return the options of a file, which may write names with hyphens. Arguments as for `read`.
 
-class EvalFlags(Flags, total=False):
-    """The options of `eval`."""
+        Raises:
+            UsageError: As for `read`, or a name is there in both spellings.
+        """
+        found: dict[str, Any] = {}
+        for key, value in values.items():
+            name = str(key).replace("-", "_")
+            if name in found:
+                raise UsageError(f"{where}{f'{table}{name}'!r:.80} is there twice.", hint="Keep one of them.")
+            found[name] = value
+        return cls.read(found, where=where, table=table)
 
-    guided: Annotated[
-        bool, Option("let the task's own checks guide revising too, as if the truth were known", None, LOOP)
-    ]
-
-
-class Defaults(Flags, total=False):
-    """The keys of `[defaults]` in the config file."""
-
-    parallel: Annotated[int, Option("chains at once", ge=1)]
-    quiet: Annotated[bool, Option("no progress, no summary")]
+    @property
+    def explicit(self) -> dict[str, Any]:
+        """What was given, by name. None stands for what was not."""
+        values = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return {name: v for name, v in values if v is not None and name in self.model_fields_set}
 
 
 @cache
-def options_of(group: type) -> Mapping[str, Option]:
-    """Return the options of a class by name."""
-    hints = get_type_hints(group, include_extras=True)
-    pairs = {name: get_args(hint) for name, hint in hints.items()}
-    return {name: replace(option, type=kind) for name, (kind, option) in pairs.items()}
+def options_of(group: type[OptionModel]) -> Mapping[str, Option]:
+    """Return the descriptions of a group's options by name."""
+    fields = group.model_fields.items()
+    return {name: replace(_about(each.json_schema_extra), type=each.annotation) for name, each in fields}
 
 
-@cache
-def _model_of(group: type) -> type[BaseModel]:
-    """Return the pydantic model of a class."""
-    from pydantic import ConfigDict, Field, PlainValidator, create_model
-
-    fields: dict[str, Any] = {}
-    for name, option in options_of(group).items():
-        limits = {key: getattr(option, key) for key in _LIMITS}
-        kind = Annotated[Any, PlainValidator(option.read)] if option.read else option.type
-        fields[name] = (kind, Field(option.default, description=option.text, **limits))
-    config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
-    model: type[BaseModel] = create_model(group.__name__, __config__=config, **fields)
-    return model
+def _about(extra: Any) -> Option:
+    if not isinstance(extra, Option):
+        raise TypeError("a field of an OptionModel is made with option(...)")
+    return extra
 
 
-def check_values(
-    values: Mapping[str, Any], group: type, *, where: str = "", table: str = ""
-) -> dict[str, Any]:
-    """Check types and ranges. Return the values, as the options' readers convert them.
-
-    Args:
-        values: Name to value.
-        group: The class of options.
-        where: Begins every message, such as `redraft.yaml: `.
-        table: Stands before every name, such as `defaults.`.
-
-    Raises:
-        UsageError: An option is unknown or has a wrong value.
-    """
-    if not values:
-        return {}
-    from pydantic import ValidationError
-
-    known = options_of(group)
-    for name, value in values.items():
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f"Did you mean {table + near[0]!r}?" if near else "Options: " + ", ".join(known)
-            raise UsageError(f"{where}there is no option {f'{table}{name}'!r:.80}.", hint=hint)
-        if isinstance(value, str) and not value.isascii() and _UNPAIRED.search(value):
-            raise _wrong(where + table + name, value, known[name])
-    try:
-        model = _model_of(group).model_validate(dict(values))
-    except ValidationError as error:
-        name = str(error.errors(include_url=False, include_context=False)[0]["loc"][0])
-        raise _wrong(where + table + name, values[name], known[name]) from None
-    return {name: getattr(model, name) for name in values}
+_UNPAIRED = re.compile("[\ud800-\udfff]")
+"""Half of a character: UTF-8 cannot encode it."""
 
 
-def json_schema_of(group: type) -> dict[str, Any]:
-    """Return the JSON Schema of a class of options, for descriptions of an API."""
-    return _model_of(group).model_json_schema()
-
-
-def check_file(values: Mapping[Any, Any], group: type, *, where: str, table: str = "") -> dict[str, Any]:
-    """Check the values of a file, which may write names with hyphens. Arguments as for `check_values`.
-
-    Raises:
-        UsageError: As for `check_values`, or a name is there in both spellings.
-    """
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        name = str(key).replace("-", "_")
-        if name in found:
-            raise UsageError(f"{where}{f'{table}{name}'!r:.80} is there twice.", hint="Keep one of them.")
-        found[name] = value
-    return check_values(found, group, where=where, table=table)
-
-
-def wrong_item(name: str, values: Any, item: tuple[Callable[[Any], bool], str]) -> UsageError | None:
+def wrong_item(name: str, values: Any, item: Item) -> UsageError | None:
     """Return the error of the first item that a list may not have, or None; `item` is that of `Option`."""
     fits, what = item
     for number, value in enumerate(values, 1):
@@ -406,11 +218,155 @@ def allowed(option: Option) -> str:
     if option.what:
         return option.what
     kind = option.type
-    if get_origin(kind) is UnionType:  # with None
+    if get_origin(kind) in (UnionType, Union):  # with None
         kind = get_args(kind)[0]
     if get_origin(kind) is Literal:
         *choices, last = get_args(kind)
         return f"{', '.join(choices)} or {last}"
-    limits = ((word, getattr(option, key)) for key, word in _LIMITS.items())
-    found = " and ".join(f"{word} {limit:,}" for word, limit in limits if limit is not None)
+    found = " and ".join(f"{_LIMITS[key]} {limit:,}" for key, limit in option.limits.items())
     return ", ".join(filter(None, [_KINDS[get_origin(kind) or kind], found]))
+
+
+class PlainOptions(OptionModel):
+    """The options of `redraft.revise` that a text or number can hold."""
+
+    mode: Literal["auto", "native", "prompted", "verified", "best-of"] = option(
+        "the way to revise: auto, native, prompted, verified or best-of", LOOP, "MODE", default="auto"
+    )
+    drafts: int | None = option(
+        "most first answers; the best one is revised [1, best-of: 4]", LOOP, "N", "--n", ge=1
+    )
+    prompts: Prompts = option(
+        "how to ask for criticism and revision: brief, task, editor, teacher or a file",
+        LOOP,
+        "NAME|FILE",
+        default="task",
+        what="the name of a wording, a YAML file, or its templates",
+    )
+    min_revisions: int = option("fewest revisions", LOOP, "N", default=0, ge=0)
+    max_revisions: int = option("most revisions", LOOP, "N", default=3, ge=0)
+    feedback_tokens: int | None = option("most new tokens of a feedback [--max-tokens]", LOOP, "N", gt=0)
+    chain_tokens: int | None = option("most tokens of prompt, answers and feedback together", LOOP, "N", gt=0)
+    accept_score: float | None = option(
+        "accept an answer whose criticism gives this score or more", LOOP, "0..10", ge=0, le=10
+    )
+    context: Literal["last", "chain"] = option(
+        "show critic and writer the last step, or the chain", LOOP, "WHAT", default="last"
+    )
+    tell_checks: bool = option("tell the writer beforehand what the checks demand", LOOP, default=True)
+    system: str | None = option("a system message", LOOP, "TEXT")
+    temperature: float | None = option("0 is greedy [0.7; a server's own]", SAMPLING, "T", ge=0, lt=100)
+    top_p: float | None = option("nucleus size [1; a server's own]", SAMPLING, "P", gt=0, le=1)
+    max_tokens: int | None = option(
+        "most new tokens of an answer or feedback; native: of a chain [2048; a server's own]",
+        SAMPLING,
+        "N",
+        gt=0,
+    )
+    seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
+
+
+class ModelOption(OptionModel):
+    """Which model is asked."""
+
+    model: str | None = option(
+        "default, a GGUF file, org/name, http://host/v1#name …; several with commas", MODEL, "REF", "-m"
+    )
+
+
+class ModelOptions(ModelOption):
+    """Which models are asked."""
+
+    critic: str | None = option("another model that criticises", MODEL, "REF")
+    judge: str | None = option("the model of judge: checks", MODEL, "REF")
+
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+"""The number format that a transformers folder computes in, as torch names it."""
+
+Device = Literal["cpu", "cuda", "mps"]
+"""Where a model on this machine computes, as torch names it: mps is the GPU of a Mac."""
+
+
+class MachineOptions(OptionModel):
+    """Where a model on this machine runs. Its engine knows the ranges of context and threads."""
+
+    ctx: int | None = option("context of a chain, in tokens", MODEL, "N")
+    threads: int | None = option("processor threads", MODEL, "N")
+    gpu_layers: int | None = option("layers to put on a GPU", MODEL, "N", ge=0)
+    dtype: Dtype | None = option(
+        "compute a folder in float32, bfloat16 or float16 [what suits weights and machine]", MODEL, "DTYPE"
+    )
+    device: Device | None = option("cpu, cuda or mps [a GPU if there is one]", MODEL, "DEVICE")
+    load_8bit: bool | None = option("keep most weights of a folder in 8 bits: half the memory, slower", MODEL)
+    chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None = option(
+        "the format of conversations: vicuna, stablevicuna or selfee [the model's own]", MODEL, "NAME"
+    )
+
+
+class ServerOptions(OptionModel):
+    """What the tokens of a model cost, and how to wait for its server."""
+
+    price: str | None = option(
+        "USD per million tokens, unless the config file says", BUDGET, "IN,OUT[,CACHED]"
+    )
+    timeout: float | None = option("longest silence [300 to the first token, then 60]", SERVER, "S", ge=0.001)
+    retries: int = option(
+        "repeat a failed request or a broken reply N times", SERVER, "N", default=RETRIES, ge=0
+    )
+    patience: float | None = option(
+        "repeat while it is down or busy, besides --retries [ask: 0, else 300]", SERVER, "S", ge=0
+    )
+    rpm: int | None = option("most requests a minute", SERVER, "N", ge=1)
+    tpm: int | None = option("most tokens a minute", SERVER, "N", ge=1)
+
+
+class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):
+    """The options of `ask`, `chat` and `answer`, and of recipes."""
+
+    check: list[str] = option("what the answer must meet; repeatable", LOOP, "CHECK", "-c", default=[])
+    budget_tokens: int | None = option("generated tokens", BUDGET, "N", gt=0)
+    budget_seconds: float | None = option("wall-clock time", BUDGET, "S", gt=0)
+    budget_usd: float | None = option("money; needs a price", BUDGET, "USD", gt=0)
+
+
+class ChainFlags(Flags):
+    """The options of `generate chains` and its recipes."""
+
+    gold: bool = option(
+        "show the critic the record's gold answer, which the writer never sees", TEACHER, default=False
+    )
+    first: bool = option("take the first answer from the record", TEACHER, default=False)
+    verify: Literal["number", "code"] | None = option(
+        "let the record's gold number, or the tests of its code, give the verdicts", TEACHER, "number|code"
+    )
+    keep: list[str] = option(
+        "leave out a clean-up rule: apologies, remarks, verdicts, empty; repeatable",
+        TEACHER,
+        "RULE",
+        default=[],
+    )
+    drop_leaks: bool = option(
+        "drop chains that quote the gold answer, into FILE.leaks.jsonl", TEACHER, default=False
+    )
+    refusals: Literal["keep", "drop"] = option(
+        "keep, or drop into FILE.refusals.jsonl: chains whose best answer or criticism refuses",
+        TEACHER,
+        "keep|drop",
+        default="keep",
+    )
+
+
+class EvalFlags(Flags):
+    """The options of `eval`."""
+
+    guided: bool = option(
+        "let the task's own checks guide revising too, as if the truth were known", LOOP, default=False
+    )
+
+
+class Defaults(Flags):
+    """The keys of `[defaults]` in the config file."""
+
+    parallel: int | None = option("chains at once", ge=1)
+    quiet: bool = option("no progress, no summary", default=False)

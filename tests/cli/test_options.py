@@ -11,7 +11,6 @@ from redraft.cli import app
 from redraft.cli.options import fill_in
 from redraft.engines.price import Price
 from redraft.errors import UsageError
-from redraft.options import Flags
 
 
 @pytest.fixture
@@ -24,15 +23,15 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_price_is_the_writers_own(config: Path) -> None:
     config.write_text('[prices."api.example.com#big"]\nprompt = 1.25\ncompletion = 10\n', encoding="utf-8")
     named = "https://api.example.com/v1#big"
-    assert fill_in(Flags(model=named)).options().get("price") is None, "the engine knows the config file's"
-    assert fill_in(Flags(model=named, price="1,2,0.5")).options().get("price") == Price(1, 2, 0.5)
+    assert fill_in({"model": named}).options().get("price") is None, "the engine knows the config file's"
+    assert fill_in({"model": named, "price": "1,2,0.5"}).options().get("price") == Price(1, 2, 0.5)
 
 
 @pytest.mark.parametrize("price", ["nan,2", "-1,-2", "1,inf", "1", "1;2", ""])
 def test_a_price_that_is_none_is_refused(price: str, config: Path) -> None:
     config.write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match=f"^the price '{price}' cannot be read") as caught:
-        fill_in(Flags(model="http://localhost:8000/v1#m", price=price)).options()
+        fill_in({"model": "http://localhost:8000/v1#m", "price": price}).options()
     assert "--price 0.5,1.5" in str(caught.value.hint)
 
 
@@ -40,34 +39,34 @@ def test_a_price_that_is_none_is_refused(price: str, config: Path) -> None:
 def test_a_budget_that_is_none_is_refused(usd: float, config: Path) -> None:
     config.write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="budget_usd is"):
-        fill_in(Flags(budget_usd=usd, price="1,2")).options()
+        fill_in({"budget_usd": usd, "price": "1,2"}).options()
 
 
 def test_a_budget_of_money_without_a_price_is_refused_before_a_model_is_loaded(config: Path) -> None:
     config.write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="needs the price of the model 'default'"):
-        fill_in(Flags(budget_usd=1)).options()
+        fill_in({"budget_usd": 1}).options()
     with pytest.raises(UsageError, match="needs the price of the critic 'default'"):
-        fill_in(Flags(budget_usd=1, price="1,2", critic="default")).options()
+        fill_in({"budget_usd": 1, "price": "1,2", "critic": "default"}).options()
 
 
 def test_a_flag_goes_before_the_config_file(config: Path) -> None:
     config.write_text(
         '[defaults]\nmodel = "default"\nmax_revisions = 1\ncheck = ["json"]\n', encoding="utf-8"
     )
-    settings = fill_in(Flags(max_revisions=0))
-    assert settings.values == {"model": "default", "max_revisions": 0, "check": ["json"]}
+    settings = fill_in({"max_revisions": 0})
+    assert settings.values.explicit == {"model": "default", "max_revisions": 0, "check": ["json"]}
 
 
 def test_a_name_in_both_spellings_is_refused(config: Path, tmp_path: Path) -> None:
     config.write_text("[defaults]\nmax-tokens = 1\nmax_tokens = 2\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"config\.toml: .*defaults\.max_tokens.* twice"):
-        fill_in(Flags())
+        fill_in({})
     config.write_text("", encoding="utf-8")
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text("max-tokens: 1\nmax_tokens: 2\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"recipe\.yaml: .*max_tokens.* twice"):
-        fill_in(Flags(recipe=str(recipe)))  # type: ignore[typeddict-unknown-key]
+        fill_in({"recipe": str(recipe)})
 
 
 def test_a_flag_that_takes_no_value_says_how_to_say_no() -> None:

@@ -8,22 +8,21 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from redraft.cli.options import takes
+from redraft.cli.options import Given, takes
 from redraft.cli.running import RunFlags, check_out, own_journal
 from redraft.errors import UsageError
 from redraft.jobs.limits import Limits
-from redraft.options import Flags
 from redraft.runs.batching import IN_BATCHES
 
 
-def given(*words: str) -> tuple[Flags, RunFlags, bool]:
+def given(*words: str) -> tuple[Given, RunFlags, bool]:
     """What a verb receives for these words."""
-    got: list[tuple[Flags, RunFlags, bool]] = []
+    got: list[tuple[Given, RunFlags, bool]] = []
     app = typer.Typer()
 
     @app.command()
     @takes
-    def verb(flags: Flags, run: RunFlags, again: bool = False) -> None:
+    def verb(flags: Given, run: RunFlags, again: bool = False) -> None:
         got.append((flags, run, again))
 
     result = CliRunner().invoke(app, words)

@@ -51,7 +51,17 @@ def parts(tmp_path: Path) -> Path:
     return tmp_path
 
 
-BOTH = MixRecipe((MixPart("a.jsonl", "a", count=100, licence="MIT"), MixPart("b.jsonl", "b")), seed=1)
+def part(name: str, **more: Any) -> MixPart:
+    """The part of a file."""
+    return MixPart(file=f"{name}.jsonl", name=name).model_copy(update=more)
+
+
+def mix_of(*parts: MixPart, seed: int = 0) -> MixRecipe:
+    """A mix of them."""
+    return MixRecipe(parts=parts, seed=seed)
+
+
+BOTH = mix_of(part("a", count=100, licence="MIT"), part("b"), seed=1)
 
 
 def test_so_many_of_each_part_none_twice_and_all_mixed(parts: Path) -> None:
@@ -64,7 +74,7 @@ def test_so_many_of_each_part_none_twice_and_all_mixed(parts: Path) -> None:
 
 
 def test_a_seed_decides_which_and_in_which_order(parts: Path) -> None:
-    ids = [[record["id"] for record in mixed(MixRecipe(BOTH.parts, seed), parts)[0]] for seed in (1, 1, 2)]
+    ids = [[record["id"] for record in mixed(mix_of(*BOTH.parts, seed=seed), parts)[0]] for seed in (1, 1, 2)]
     assert ids[0] == ids[1]
     assert set(ids[0]) != set(ids[2])
     of_b = [[name for name in some if name.startswith("b/")] for some in ids]
@@ -73,7 +83,7 @@ def test_a_seed_decides_which_and_in_which_order(parts: Path) -> None:
 
 
 def test_one_part_does_not_change_the_draw_of_another(parts: Path) -> None:
-    alone, _, _ = mixed(MixRecipe(BOTH.parts[:1], seed=1), parts)
+    alone, _, _ = mixed(mix_of(BOTH.parts[0], seed=1), parts)
     both, _, _ = mixed(BOTH, parts)
     assert alone == [record for record in both if record["id"].startswith("a/")]
 
@@ -83,7 +93,7 @@ def test_the_draw_favours_no_place_in_the_file(parts: Path) -> None:
     for seed in range(40):
         drawn.update(
             int(record["id"].split("/")[1]) // 100
-            for record in mixed(MixRecipe(BOTH.parts[:1], seed), parts)[0]
+            for record in mixed(mix_of(BOTH.parts[0], seed=seed), parts)[0]
         )
     assert all(1150 <= drawn[third] <= 1520 for third in range(3))  # 4,000 draws
 
@@ -95,7 +105,7 @@ def test_any_number_of_workers_writes_the_same(parts: Path) -> None:
 def test_so_many_of_each_task(tmp_path: Path) -> None:
     records = [{"inputs": f"{i}", "targets": "x", "task": f"task {i % 7}"} for i in range(100)]
     put(tmp_path, "flan.jsonl", [*records, {"inputs": "?", "targets": "x"}])
-    recipe = MixRecipe((MixPart("flan.jsonl", "flan", count=15, per="task"),))
+    recipe = mix_of(part("flan", count=15, per="task"))
     drawn, (taken,), dropped = mixed(recipe, tmp_path)
     tasks = Counter(record["meta"]["source"]["task"] for record in drawn)
     assert sorted(tasks.values()) == [14] * 5 + [15] * 2
@@ -104,14 +114,12 @@ def test_so_many_of_each_task(tmp_path: Path) -> None:
 
 
 def test_too_few_records_are_all_taken_and_the_rest_is_said_to_be_short(parts: Path) -> None:
-    _, (taken,), _ = mixed(MixRecipe((MixPart("b.jsonl", "b", count=80),)), parts)
+    _, (taken,), _ = mixed(mix_of(part("b", count=80)), parts)
     assert (taken.count, taken.short) == (50, 30)
 
 
 def test_a_share_of_nothing_takes_nothing(parts: Path) -> None:
-    records, _, _ = mixed(
-        MixRecipe((MixPart("a.jsonl", "a", count=0), MixPart("b.jsonl", "b", count=1))), parts
-    )
+    records, _, _ = mixed(mix_of(part("a", count=0), part("b", count=1)), parts)
     assert counts(records) == {"b": 1}
 
 
@@ -119,7 +127,7 @@ def test_a_record_that_cannot_be_read_takes_nobodys_place(tmp_path: Path) -> Non
     put(tmp_path, "a.jsonl", questions(20))
     lines = (tmp_path / "a.jsonl").read_bytes().splitlines()
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*(line[:-3] for line in lines[:10]), *lines[10:]]))
-    recipe = MixRecipe((MixPart("a.jsonl", "a", count=10),))
+    recipe = mix_of(part("a", count=10))
     records, (taken,), dropped = mixed(recipe, tmp_path)
     assert len(records) == 10
     assert (taken.found, taken.count, dropped.counts) == (20, 10, {"unreadable": 10})
@@ -134,14 +142,14 @@ def test_what_is_dropped_does_not_depend_on_the_number_of_workers(tmp_path: Path
     (tmp_path / "a.jsonl").write_bytes(
         b"\n".join(line[:-3] if place % 10 == 9 else line for place, line in enumerate(lines))
     )
-    recipe = MixRecipe((MixPart("a.jsonl", "a", count=5),))
+    recipe = mix_of(part("a", count=5))
     records, (taken,), dropped = mixed(recipe, tmp_path, workers=workers)
     assert (len(records), taken.found, dropped.counts) == (5, 3000, {"unreadable": 2})
 
 
 @pytest.mark.parametrize("workers", [1, 3])
 def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path, workers: int) -> None:
-    recipe = MixRecipe((MixPart("a.jsonl", "a", count=1),))
+    recipe = mix_of(part("a", count=1))
     put(tmp_path, "a.jsonl", questions(100))
     lines = (tmp_path / "a.jsonl").read_bytes().splitlines()
     ((drawn,), _, _) = mixed(recipe, tmp_path)
@@ -157,8 +165,8 @@ def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path, worke
 def test_ids_are_unique_though_files_have_the_same_name(tmp_path: Path) -> None:
     for folder in "xy":
         put(tmp_path / folder, "train.jsonl", questions(20))
-    parts = tuple(MixPart(f"{folder}/train.jsonl", folder) for folder in "xy")
-    records, _, _ = mixed(MixRecipe(parts), tmp_path)
+    parts = tuple(MixPart(file=f"{folder}/train.jsonl", name=folder) for folder in "xy")
+    records, _, _ = mixed(mix_of(*parts), tmp_path)
     ids = [record["id"] for record in records]
     assert sorted(ids) == sorted(f"train/{i}{again}" for i in range(20) for again in ("", "~2"))
     assert all(ids.index(name) < ids.index(f"{name}~2") for name in ids if "~" not in name)
@@ -189,7 +197,7 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
         for i, meta in enumerate([{"origin": theirs}, {"origin": unsure}, {"origin": "somewhere"}, {}])
     ]
     put(tmp_path, "a.jsonl", chains)
-    found, (taken,), _ = mixed(MixRecipe((MixPart("a.jsonl", "a", licence="MIT"),)), tmp_path)
+    found, (taken,), _ = mixed(mix_of(part("a", licence="MIT")), tmp_path)
     ours = {"dataset": "a", "licence": "MIT", "file": "a.jsonl"}
     assert {record["id"]: record["meta"]["origin"] for record in found} == {
         "0": theirs,
@@ -215,17 +223,15 @@ def test_where_records_are_from_stays_and_is_put_down_where_nothing_says_so(tmp_
     ],
 )
 def test_licences_that_forbid_commercial_use(licence: str, forbids: bool) -> None:
-    sources = sources_in([Taken(MixPart("a", "a"), licences=Counter({licence: 1}))])
+    sources = sources_in([Taken(part("a"), licences=Counter({licence: 1}))])
     assert (forbids_commerce(licence), clash(sources), bool(remark(sources))) == (forbids,) * 3
 
 
 def test_missing_files_are_all_named_with_where_to_get_them(parts: Path) -> None:
-    recipe = MixRecipe(
-        (
-            MixPart("b.jsonl", "b"),
-            MixPart("c.jsonl", "c", licence="MIT", get="c of d/e"),
-            MixPart("f.jsonl", "f", count=9),
-        )
+    recipe = mix_of(
+        part("b"),
+        part("c", licence="MIT", get="c of d/e"),
+        part("f", count=9),
     )
     with pytest.raises(UsageError) as caught:
         mixed(recipe, parts)
@@ -253,7 +259,7 @@ def test_a_file_of_a_thousand_licences_is_counted_in_bounded_memory(tmp_path: Pa
             for i in range(1000)
         ],
     )
-    _, (taken,), _ = mixed(MixRecipe((MixPart("a.jsonl", "a"),)), tmp_path)
+    _, (taken,), _ = mixed(mix_of(part("a")), tmp_path)
     assert len(taken.licences) == 258
     assert [taken.licences[name] for name in OTHERS] == [743, 1]
     assert "other-licences-non-commercial: not for commercial use" in remark(sources_in([taken]))
@@ -269,9 +275,7 @@ def test_each_part_gives_what_is_asked_or_all_that_it_has(
     folder = tmp_path_factory.mktemp("parts")
     for i, (there, _) in enumerate(sizes):
         put(folder, f"{i}.jsonl", questions(there))
-    recipe = MixRecipe(
-        tuple(MixPart(f"{i}.jsonl", f"{i}", count=asked) for i, (_, asked) in enumerate(sizes)), seed
-    )
+    recipe = mix_of(*(part(f"{i}", count=asked) for i, (_, asked) in enumerate(sizes)), seed=seed)
     records, taken, _ = mixed(recipe, folder)
     expected = {f"{i}": n if k is None else min(n, k) for i, (n, k) in enumerate(sizes)}
     assert counts(records) == {name: count for name, count in expected.items() if count}
@@ -288,12 +292,12 @@ def test_a_part_is_drawn_by_fields_of_source_origin_and_meta(tmp_path: Path, per
         return {"version": 1, "id": str(number), "prompt": {"instruction": "q"}, "steps": [], "meta": meta}
 
     put(tmp_path, "x.jsonl", [chain(i) for i in range(10)])
-    records, [taken], _ = mixed(MixRecipe((MixPart("x.jsonl", "x", count=3, per=per),)), tmp_path)
+    records, [taken], _ = mixed(mix_of(part("x", count=3, per=per)), tmp_path)
     assert (len(records), taken.groups) == (6, 2)
 
 
 def test_a_field_that_no_record_has_is_an_error(tmp_path: Path) -> None:
     put(tmp_path, "x.jsonl", questions(3, task="a"))
     with pytest.raises(UsageError, match=r"no record of x\.jsonl has the field 'tsk'") as error:
-        mixed(MixRecipe((MixPart("x.jsonl", "x", count=3, per="tsk"),)), tmp_path)
+        mixed(mix_of(part("x", count=3, per="tsk")), tmp_path)
     assert "task" in str(error.value.hint)

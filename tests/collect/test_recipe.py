@@ -34,8 +34,8 @@ parts:
     )
     assert (recipe.about, recipe.seed, recipe.total) == ("a mix", 7, None)
     assert recipe.parts == (
-        MixPart("data/a.jsonl.gz", "a"),
-        MixPart("b.jsonl", "bee", count=10, per="task", licence="MIT", get="somewhere"),
+        MixPart(file="data/a.jsonl.gz", name="a"),
+        MixPart(file="b.jsonl", name="bee", count=10, per="task", licence="MIT", get="somewhere"),
     )
 
 

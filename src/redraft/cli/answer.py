@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from redraft.cli.options import CacheFile, fill_in, takes
+from redraft.cli.options import CacheFile, Given, fill_in, takes
 from redraft.cli.running import (
     First,
     Journal,
@@ -19,12 +19,11 @@ from redraft.cli.running import (
     print_result,
     prompts_file,
 )
-from redraft.options import Flags
 
 
 @takes
 def answer(
-    flags: Flags,
+    flags: Given,
     source: Annotated[
         Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape; '-' is stdin.")
     ],

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.options import CacheFile, check_utf8, fill_in, takes
+from redraft.cli.options import CacheFile, Given, check_utf8, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.errors import EngineError, RedraftError, UsageError
-from redraft.options import Flags
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 @takes
 def ask(
-    flags: Flags,
+    flags: Given,
     prompt: Annotated[
         str | None, typer.Argument(help="What to ask; '-' or nothing reads standard input.")
     ] = None,

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
@@ -21,11 +21,10 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from redraft.cli.ask import say_faults, say_wait, status_of
-from redraft.cli.options import check_utf8, fill_in, takes
+from redraft.cli.options import Given, check_utf8, fill_in, takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.counting import counted
 from redraft.errors import RedraftError, UsageError
-from redraft.options import Flags
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
@@ -54,7 +53,7 @@ LEAVING = "Ctrl-D or /quit leaves."
 
 
 @takes
-def chat(flags: Flags) -> None:
+def chat(flags: Given) -> None:
     """Talk with a model that revises its answers.
 
     Drafts, feedback and revisions are shown as they come. Earlier questions are sent with their final answers
@@ -283,7 +282,7 @@ class Session:
         """
         from redraft.revision.options import check_prices
 
-        settings = replace(self.settings, values={**self.settings.values, "model": reference})
+        settings = self.settings.over(model=reference)
         options: Any = {**self.options, "model": reference, "price": None}
         check_prices(options)
         opening = settings.load(self.stack, "model", reference, patience=_patience(settings))

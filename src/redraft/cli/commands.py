@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 from typer.main import get_group
 
 from redraft import __version__
@@ -82,6 +84,18 @@ def _loaded(name: str) -> Any:
 class _App(Verbs):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**{**attributes, "commands": _Commands()})
+
+    def format_commands(self, _ctx: Context, formatter: HelpFormatter) -> None:
+        """List each command with the first sentence of its help. Its options are not made for that."""
+        width = formatter.width - 6 - max(map(len, verbs()))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _short(name, width)) for name in verbs()])
+
+
+def _short(name: str, width: int) -> str:
+    found = _loaded(name)
+    text = found.info.help if isinstance(found, typer.Typer) else inspect.getdoc(found)
+    return TyperCommand(name, help=text).get_short_help_str(width)
 
 
 app = typer.Typer(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from redraft.cli.equal import SAMPLES, SEEDS, EqualRun
-from redraft.cli.options import FlagGroup, fill_in, takes
+from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import (
     LimitSeconds,
     LimitTokens,
@@ -25,12 +25,11 @@ from redraft.cli.running import (
 from redraft.cli.shell import only_ours, write
 from redraft.errors import UsageError
 from redraft.files import not_an_input
-from redraft.options import Flags
 
 if TYPE_CHECKING:
     from redraft.evaluation.diagnosis.ways import Way
 
-FLAGS = FlagGroup(Flags, {"max_revisions": 1})
+FLAGS = FlagGroup("redraft.options:Flags", {"max_revisions": 1})
 _EXAMPLE = "--run gsm8k test.jsonl -o runs"
 
 
@@ -67,7 +66,7 @@ Limit = Annotated[int | None, _of_run("N", "Only the first N records.", least=1)
 
 
 def diagnose(
-    flags: Flags,
+    flags: Given,
     files: Chains,
     task: Task = None,
     records: Records = None,

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -177,7 +177,7 @@ class EqualRun:
         from redraft.runs.plan import RunPlan
 
         file = self._file(way, seed)
-        settings: Any = {**self.settings.values, "check": self._checks, **way.options, "seed": seed}
+        settings = self.settings.over(check=self._checks, **way.options, seed=seed)
         plan = RunPlan(
             file,
             self.parallel,
@@ -188,7 +188,7 @@ class EqualRun:
             tell=tell,
         )
         return WayRun(
-            replace(self.settings, values=settings, stand_ins={"checks": ("words>=1",)}),
+            replace(settings, stand_ins={"checks": ("words>=1",)}),
             self.source,
             plan,
             task=self.task,

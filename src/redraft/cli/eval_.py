@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from redraft.cli.options import CacheFile, FlagGroup, fill_in, takes
+from redraft.cli.options import CacheFile, FlagGroup, Given, fill_in, takes
 from redraft.cli.running import (
     First,
     Journal,
@@ -22,13 +22,12 @@ from redraft.cli.running import (
     tell_failures,
 )
 from redraft.cli.shell import only_ours
-from redraft.options import EvalFlags
 
-FLAGS = FlagGroup(EvalFlags)
+FLAGS = FlagGroup("redraft.options:EvalFlags")
 
 
 def evaluate(
-    flags: EvalFlags,
+    flags: Given,
     task: Annotated[
         str,
         typer.Argument(

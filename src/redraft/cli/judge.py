@@ -5,18 +5,17 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.options import FlagGroup, fill_in, takes
+from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, check_out, own_journal
 from redraft.cli.shell import only_ours, tell
 from redraft.errors import EngineError, MissingExtra, UsageError, install
-from redraft.evaluation.judging.options import JUDGING, JudgeOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterator
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from redraft.revision.settings import Settings
     from redraft.runs.plan import Opened, RunPlan
 
-FLAGS = FlagGroup(JudgeOptions, recipes="judge", heading=JUDGING)
+FLAGS = FlagGroup("redraft.evaluation.judging.options:JudgeOptions", recipes="judge")
 
 _SHOWN = 5
 
@@ -48,7 +47,7 @@ ReviewerFile = Annotated[Path | None, _file("FastChat's reviewer.jsonl for the p
 
 
 def judge(
-    flags: JudgeOptions,
+    flags: Given,
     answers: Answers,
     out: Out,
     run: RunFlags,
@@ -76,7 +75,7 @@ def judge(
     settings = fill_in(flags, FLAGS)
     models = _judges(settings, named="model" in flags or "recipe" in flags)
     judging = JudgeRun(
-        settings=replace(settings, values={**settings.values, "model": models[0]}),
+        settings=settings.over(model=models[0]),
         models=models,
         answers=answers,
         questions=questions,

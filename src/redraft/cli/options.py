@@ -10,28 +10,18 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from redraft.cli.shell import tell, with_options
+from redraft.cli.shell import WithOptions, tell
 from redraft.errors import UsageError
-from redraft.options import (
-    BUDGET,
-    LOOP,
-    MODEL,
-    SAMPLING,
-    SERVER,
-    Flags,
-    Option,
-    check_file,
-    check_values,
-    options_of,
-)
 from redraft.verify.kinds import check_kinds
 
 if TYPE_CHECKING:
+    from redraft.options import Option, OptionModel
     from redraft.revision.settings import Settings
 
 CacheFile = Annotated[
@@ -39,36 +29,40 @@ CacheFile = Annotated[
     typer.Option("--cache", metavar="FILE", help="Send no request whose reply is there.", show_default=False),
 ]
 
-_GROUPS = (MODEL, LOOP, SAMPLING, BUDGET, SERVER)
-"""The headings of flags, in the order of help texts."""
-
 
 @dataclass(frozen=True)
 class FlagGroup:
     """The flags of a command.
 
     Attributes:
-        options: The class of options that they are.
+        group: Module and name of the `OptionModel` with the options. It is imported for this command alone.
         usual: The command's own defaults, where they are not redraft's.
         recipes: The folder of its shipped recipes, in `redraft/recipes`.
-        heading: The heading of `--recipe` in help.
         never_default: Options that the config file's `[defaults]` do not give to this command.
         other: The other command whose recipes lie in the same folder.
     """
 
-    options: type = Flags
+    group: str = "redraft.options:Flags"
     usual: Mapping[str, Any] = field(default_factory=dict)
     recipes: str = ""
-    heading: str = LOOP
     never_default: frozenset[str] = frozenset()
     other: str = ""
 
+    @property
+    def model(self) -> type[OptionModel]:
+        """The group of options."""
+        found: type[OptionModel] = resolve_name(self.group)
+        return found
+
+
+Given = Mapping[str, Any]
+"""The flags that were given, by name."""
 
 USUAL = FlagGroup()
 """The flags of `ask`, `chat` and `answer`."""
 
 
-def fill_in(flags: Any, group: FlagGroup = USUAL) -> Settings:
+def fill_in(flags: Mapping[str, Any], group: FlagGroup = USUAL) -> Settings:
     """Fill in the values of recipe and config file.
 
     Raises:
@@ -77,15 +71,15 @@ def fill_in(flags: Any, group: FlagGroup = USUAL) -> Settings:
     from redraft.config import load_config
     from redraft.revision.settings import Settings
 
-    given: dict[str, Any] = {name: value for name, value in flags.items() if value is not None}
+    given = {name: value for name, value in flags.items() if value is not None}
     for name, value in given.items():
         check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
     recipe = given.pop("recipe", None)
-    known = options_of(group.options).keys() - group.never_default
+    known = group.model.model_fields.keys() - group.never_default
     below = {name: value for name, value in load_config().defaults.items() if name in known}
-    recipes = read_recipe(recipe, group) if recipe else {}
-    values: Any = {**group.usual, **below, **recipes, **check_values(given, group.options)}
-    return Settings(values, judge_was_named="judge" in {**recipes, **given}, tell=tell)
+    asked = {**(read_recipe(recipe, group) if recipe else {}), **group.model.read(given).explicit}
+    values = group.model.model_construct(**{**group.usual, **below, **asked})
+    return Settings(values, judge_was_named="judge" in asked, tell=tell)
 
 
 def check_utf8(what: str, *values: Any) -> None:
@@ -113,28 +107,31 @@ def read_recipe(name: str, group: FlagGroup = USUAL) -> dict[str, Any]:
     from redraft.formats.documents import recipe_of, shipped_recipes
 
     path, document = recipe_of(name, group.recipes)
-    if group.other and name in shipped_recipes(group.recipes) and document.keys() - options_of(group.options):
+    shipped = group.other and name in shipped_recipes(group.recipes)
+    if shipped and document.keys() - group.model.model_fields.keys():
         hint = f"redraft {group.other} … --recipe {name}"
         raise UsageError(f"{name} is a recipe of {group.other}.", hint=hint)
-    return check_file(document, group.options, where=f"{path}: ")
+    return group.model.read_file(document, where=f"{path}: ").explicit
 
 
 def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..., None]:
-    """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`."""
-    text = "take flags from a recipe: a YAML file, or a shipped one"
-    found = {"recipe": Option(text, None, group.heading, "NAME|FILE"), **options_of(group.options)}
-    groups = sorted({option.group for option in found.values()}, key=_place)
-    options = sorted(found.items(), key=lambda o: groups.index(o[1].group))
-    return with_options(
-        command,
-        [_parameter(name, option, group.usual.get(name)) for name, option in options],
-        lambda given: {name: value for name, value in given.items() if value is not None},
-    )
+    """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`.
 
+    They are made when typer asks for them: for the command that is called.
+    """
 
-def _place(group: str) -> int:
-    """Return the place of a heading. A command's own come first."""
-    return _GROUPS.index(group) if group in _GROUPS else -1
+    def parameters() -> list[inspect.Parameter]:
+        from redraft.options import BUDGET, LOOP, MODEL, SAMPLING, SERVER, Option, options_of
+
+        shared, known = (MODEL, LOOP, SAMPLING, BUDGET, SERVER), options_of(group.model)
+        own = [option.group for option in known.values() if option.group not in shared]
+        headings = [*dict.fromkeys(own), *shared]
+        text = "take flags from a recipe: a YAML file, or a shipped one"
+        recipe = Option(text, own[0] if own else LOOP, "NAME|FILE")
+        options = sorted([("recipe", recipe), *known.items()], key=lambda o: headings.index(o[1].group))
+        return [_parameter(name, option, group.usual.get(name)) for name, option in options]
+
+    return WithOptions(command, parameters, lambda given: {k: v for k, v in given.items() if v is not None})
 
 
 def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
@@ -146,7 +143,7 @@ def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
     kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)
     default = option.default if usual is None else usual
     text = option.text if usual is None else option.text.partition(" [")[0]
-    if default is not None and default is not True:
+    if not isinstance(default, bool) and default not in (None, []):
         text = f"{text} [{default}]"
     names = ("--" + name.replace("_", "-"), option.short) if option.short else ()
     flag = typer.Option(

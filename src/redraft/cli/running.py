@@ -1,6 +1,6 @@
 """The flags of a long run: how many requests at once, through batches, up to which limits.
 
-A verb takes `run: RunFlags`, and `with_options` shows each of its fields as a flag.
+A verb takes `run: RunFlags`, and `WithOptions` shows each of its fields as a flag.
 """
 
 from __future__ import annotations

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.options import fill_in, takes
+from redraft.cli.options import Given, fill_in, takes
 from redraft.cli.shell import server_log, tell
 from redraft.errors import UsageError
-from redraft.options import LOOP, Flags, check_file, options_of
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
@@ -52,7 +51,7 @@ class LogFlags:
 
 @takes
 def serve(
-    flags: Flags,
+    flags: Given,
     page: PageFlags,
     logs: LogFlags,
     models: Annotated[
@@ -117,23 +116,26 @@ _A_MODEL = "A model reads: name: {model: default}"
 
 def _of_flags(settings: Settings) -> list[Entry]:
     """Return a model that gives one answer, and one that revises it."""
+    from redraft.options import LOOP, Flags, options_of
+
     known = options_of(Flags)
-    plain: Any = {
+    plain = {
         name: value
-        for name, value in settings.values.items()
+        for name, value in settings.values.explicit.items()
         if name in _KEPT or (known[name].group != LOOP and name not in ("critic", "judge"))
     }
-    plain["max_revisions"] = 0
-    return [(None, "", replace(settings, values=plain)), (None, "-revise", settings)]
+    once = Flags(**plain, max_revisions=0)
+    return [(None, "", replace(settings, values=once)), (None, "-revise", settings)]
 
 
-def _of_file(path: Path, flags: Flags) -> list[Entry]:
+def _of_file(path: Path, flags: Given) -> list[Entry]:
     """Return the models of a file. Flags hold for those that do not say otherwise.
 
     Raises:
         UsageError: It cannot be read, or has something else. The message names the model.
     """
     from redraft.formats.documents import text_of_settings, yaml_of
+    from redraft.options import Flags
 
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict) or not document:
@@ -142,6 +144,6 @@ def _of_file(path: Path, flags: Flags) -> list[Entry]:
     for name, keys in document.items():
         if not isinstance(name, str) or not isinstance(keys, dict):
             raise UsageError(f"{path}: {name!r:.80} is no name with keys.", hint=_A_MODEL)
-        found: Any = check_file(keys, Flags, where=f"{path}: {name}: ")
+        found = Flags.read_file(keys, where=f"{path}: {name}: ").explicit
         entries.append((name, "", fill_in({**flags, **found})))
     return entries

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import is_dataclass
-from functools import wraps
+from functools import cache, cached_property, update_wrapper
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import typer
@@ -154,42 +154,58 @@ def debug_log() -> Iterator[None]:
         log.removeHandler(handler)
 
 
-def with_options(
-    command: Callable[..., None],
-    options: Sequence[inspect.Parameter],
-    gather: Callable[[dict[str, Any]], Any],
-) -> Callable[..., None]:
-    """Give a command more options for typer to read.
+class WithOptions:
+    """A command with more options for typer to read. They are made when typer asks: for the verb in use.
 
     A parameter of the command whose type is a dataclass becomes an option for each of its fields.
 
     Args:
         command: Receives the options together, as `flags`.
-        options: The options as parameters, with their annotations and defaults.
+        options: Returns the options as parameters, with their annotations and defaults.
         gather: Makes the value of `flags` from the options by name.
     """
-    hints = get_type_hints(command, include_extras=True)
-    own = [p for p in inspect.signature(command).parameters.values() if p.name != "flags"]
-    groups = {p.name: hints[p.name] for p in own if is_dataclass(hints[p.name])}
-    fields = {name: inspect.signature(group).parameters for name, group in groups.items()}
-    spread = [each for p in own for each in (fields[p.name].values() if p.name in fields else [p])]
-    for group in groups.values():
-        hints |= get_type_hints(group, include_extras=True)
-    parameters = [
-        *(p.replace(annotation=hints[p.name], kind=p.KEYWORD_ONLY) for p in spread),
-        *(p.replace(kind=p.KEYWORD_ONLY) for p in options),
-    ]
 
-    @wraps(command)
-    def wrapper(**values: Any) -> None:
-        flags = gather({p.name: values.pop(p.name) for p in options})
-        for name, group in groups.items():
-            values[name] = group(**{field: values.pop(field) for field in fields[name]})
-        command(flags=flags, **values)
+    def __init__(
+        self,
+        command: Callable[..., None],
+        options: Callable[[], Sequence[inspect.Parameter]],
+        gather: Callable[[dict[str, Any]], Any],
+    ) -> None:
+        update_wrapper(self, command, ("__module__", "__name__", "__qualname__", "__doc__"), ())
+        self._command, self._options, self._gather = command, cache(options), gather
 
-    wrapper.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    wrapper.__annotations__ = {p.name: p.annotation for p in parameters}
-    return wrapper
+    @cached_property
+    def _own(self) -> dict[str, tuple[Any, list[inspect.Parameter]]]:
+        """The command's own parameters: the type of each, and the options that typer reads for it."""
+        hints, found = get_type_hints(self._command, include_extras=True), {}
+        for name, each in inspect.signature(self._command).parameters.items():
+            kind: Any = hints[name]
+            if name != "flags":
+                found[name] = kind, [each]
+                if is_dataclass(kind) and isinstance(kind, type):
+                    hints |= get_type_hints(kind, include_extras=True)
+                    found[name] = kind, [*inspect.signature(kind).parameters.values()]
+        return {
+            name: (kind, [p.replace(annotation=hints[p.name]) for p in spread])
+            for name, (kind, spread) in found.items()
+        }
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        own = [each for _, spread in self._own.values() for each in spread]
+        return inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in [*own, *self._options()]])
+
+    @property
+    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
+        return {p.name: p.annotation for p in self.__signature__.parameters.values()}
+
+    def __call__(self, **values: Any) -> None:
+        """Run the command with what typer read."""
+        flags = self._gather({p.name: values.pop(p.name) for p in self._options()})
+        for name, (kind, spread) in self._own.items():
+            if is_dataclass(kind) and isinstance(kind, type):
+                values[name] = kind(**{p.name: values.pop(p.name) for p in spread})
+        self._command(flags=flags, **values)
 
 
 @contextmanager

@@ -20,16 +20,17 @@ With `total`, each part has a `weight`, its share, instead of a count. Only the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from itertools import product
 from math import floor
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
+from pydantic import PlainValidator
+
 from redraft.errors import UsageError
 from redraft.formats.documents import shipped_recipes, text_of_settings, yaml_of
 from redraft.licences import UNKNOWN
-from redraft.options import Option, check_values
+from redraft.options import OptionModel, option
 
 
 class Identity(NamedTuple):
@@ -130,48 +131,39 @@ def _identity(value: Any) -> Identity:
     return Identity(value["name"].strip(), value["maker"].strip())
 
 
-def _parts(value: Any) -> list[Any]:
-    if not isinstance(value, list) or not value:
-        raise ValueError
-    return value
-
-
-@dataclass(frozen=True)
-class MixPart:
+class MixPart(OptionModel):
     """One file of a mix, or generated conversations."""
 
-    file: Annotated[str, Option("path from the folder of the parts")]
-    name: Annotated[str, Option("name in counts, and the data set of records that name none")]
-    count: Annotated[
-        int | None, Option("records to take", read=_count, what="a whole number from 1 on, or all")
-    ] = None
-    per: Annotated[
-        str | None, Option("a field of the source, the origin or `meta`: take `count` for each value")
-    ] = None
-    weight: Annotated[float | None, Option("share of the total, instead of a count", gt=0)] = None
-    licence: Annotated[str, Option("licence of records without one")] = UNKNOWN
-    get: Annotated[str, Option("where to get the file, in words")] = ""
-    identity: Annotated[
-        Identity | None,
-        Option(
-            "generate conversations about this identity (`conversations_about`) instead of reading a file",
-            read=_identity,
-            what="a name and a maker, such as {name: Pharos, maker: the harbour office}",
-        ),
-    ] = None
+    file: str = option("path from the folder of the parts", default="")
+    name: str = option("name in counts, and the data set of records that name none", default="")
+    count: Annotated[int | None, PlainValidator(_count)] = option(
+        "records to take", what="a whole number from 1 on, or all"
+    )
+    per: str | None = option("a field of the source, the origin or `meta`: take `count` for each value")
+    weight: float | None = option("share of the total, instead of a count", gt=0)
+    licence: str = option("licence of records without one", default=UNKNOWN)
+    get: str = option("where to get the file, in words", default="")
+    identity: Annotated[Identity | None, PlainValidator(_identity)] = option(
+        "generate conversations about this identity (`conversations_about`) instead of reading a file",
+        what="a name and a maker, such as {name: Pharos, maker: the harbour office}",
+    )
 
 
-@dataclass(frozen=True)
-class MixRecipe:
+def _parts(value: Any) -> tuple[MixPart, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError
+    return tuple(_part(part, f"parts.{i}.") for i, part in enumerate(value))
+
+
+class MixRecipe(OptionModel):
     """A mix. Every part has a count or takes all records: weights become counts."""
 
-    parts: Annotated[
-        tuple[MixPart, ...],
-        Option("the parts", read=_parts, what="a list of parts, such as [{file: a.jsonl}]"),
-    ]
-    seed: Annotated[int, Option("decides which records are taken, and their order", ge=0)] = 0
-    total: Annotated[int | None, Option("number of records from weighted parts", ge=1)] = None
-    about: Annotated[str, Option("description")] = ""
+    parts: Annotated[tuple[MixPart, ...], PlainValidator(_parts)] = option(
+        "the parts", what="a list of parts, such as [{file: a.jsonl}]"
+    )
+    seed: int = option("decides which records are taken, and their order", default=0, ge=0)
+    total: int | None = option("number of records from weighted parts", ge=1)
+    about: str = option("description", default="")
 
 
 def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
@@ -197,33 +189,33 @@ def read_recipe(path: Path) -> MixRecipe:
     """
     document = yaml_of(text_of_settings(path), path)
     try:
-        values = _checked(document, MixRecipe)
-        parts = values.pop("parts", None) or check_values({"parts": None}, MixRecipe)
-        read = tuple(_part(part, f"parts.{i}.") for i, part in enumerate(parts))
-        return _shared(MixRecipe(read, **values))
+        return _shared(MixRecipe.read({"parts": None, **_mapping(document, "a recipe")}))
     except UsageError as error:
         raise UsageError(f"{path}: {error.message}", hint=error.hint) from None
 
 
-def _checked(values: Any, kind: type, table: str = "") -> dict[str, Any]:
-    if not isinstance(values, dict):
-        raise UsageError(f"{table.rstrip('.') or 'a recipe'} should be keys and values.")
-    return check_values(values, kind, table=table)
+def _mapping(value: Any, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{what} should be keys and values.")
+    return value
 
 
-def _part(part: Any, at: str) -> MixPart:
-    values = _checked(part, MixPart, at)
-    generated = values.get("identity") is not None
+def _part(values: Any, at: str) -> MixPart:
+    if isinstance(values, MixPart):
+        return values
+    part = MixPart.read(_mapping(values, at.rstrip(".")), table=at)
+    generated = part.identity is not None
     if generated and "file" in values:
         raise UsageError(f"{at}file and identity are two parts.")
-    file = values.setdefault("file", IDENTITY if generated else "")
-    if not file:
+    if not (file := IDENTITY if generated else part.file):
         raise UsageError(f"{at}file is missing: a part is a file.")
-    if values.get("per") and values.get("count") is None:
-        raise UsageError(f"{at}per needs a count: the number of records for each {values['per']}.")
-    values["name"] = values.get("name") or Path(file).name.partition(".")[0]
-    values["licence"] = values.get("licence") or (_OUR_LICENCE if generated else UNKNOWN)
-    return MixPart(**values)
+    if part.per and part.count is None:
+        raise UsageError(f"{at}per needs a count: the number of records for each {part.per}.")
+    ours = _OUR_LICENCE if generated else UNKNOWN
+    licence = part.licence if values.get("licence") else ours
+    return part.model_copy(
+        update={"file": file, "name": part.name or Path(file).name.partition(".")[0], "licence": licence}
+    )
 
 
 def _shared(recipe: MixRecipe) -> MixRecipe:
@@ -240,8 +232,8 @@ def _shared(recipe: MixRecipe) -> MixRecipe:
         if part.weight is None or part.count is not None:
             raise UsageError(f"with a total, a part has a weight and no count: see {part.name}.")
     shares = _shares(recipe.total, [part.weight or 0.0 for part in parts])
-    counted = (replace(part, count=n) for part, n in zip(parts, shares, strict=True))
-    return replace(recipe, parts=tuple(counted))
+    counted = (part.model_copy(update={"count": n}) for part, n in zip(parts, shares, strict=True))
+    return recipe.model_copy(update={"parts": tuple(counted)})
 
 
 def _shares(total: int, weights: Sequence[float]) -> list[int]:

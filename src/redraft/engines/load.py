@@ -38,7 +38,7 @@ from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
 from redraft.formats.render.conversations import TEMPLATES
-from redraft.options import Device, Dtype, MachineOptions, check_values
+from redraft.options import Device, Dtype, MachineOptions
 
 if TYPE_CHECKING:
     from redraft.engines.hf.engine import HfEngine
@@ -260,7 +260,7 @@ async def load_engine(
         "load_8bit": load_8bit,
         "chat_template": chat_template,
     }
-    check_values(machine, MachineOptions)
+    MachineOptions.read(machine)
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
     if len(parts := references_of(ref)) > 1:

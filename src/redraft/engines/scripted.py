@@ -14,13 +14,13 @@ import json
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Any, Literal
 
 from redraft.chain import Finish, content_of
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens, no_scores
 from redraft.engines.price import Price
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
-from redraft.options import Option, check_values
+from redraft.options import OptionModel, option
 
 
 @dataclass(frozen=True)
@@ -226,34 +226,34 @@ def _text_of(path: Path) -> str:
 _SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer." A reply that is JSON is a string too.'
 
 
-class _ScriptSettings(TypedDict, total=False):
+class _ScriptSettings(OptionModel):
     """The settings of a script: see `ScriptedEngine`."""
 
-    native: Annotated[bool, Option("")]
-    continues: Annotated[bool, Option("")]
-    token_ids: Annotated[bool, Option("")]
-    context: Annotated[int, Option("", ge=0)]
-    delay: Annotated[float, Option("", ge=0)]
-    chunk: Annotated[int | list[int], Option("", what="a whole number, or a list of them")]
+    native: bool | None = option("")
+    continues: bool | None = option("")
+    token_ids: bool | None = option("")
+    context: int | None = option("", ge=0)
+    delay: float | None = option("", ge=0)
+    chunk: int | list[int] | None = option("", what="a whole number, or a list of them")
 
 
-class _ScriptReply(TypedDict, total=False):
+class _ScriptReply(OptionModel):
     """A reply of a script that is an object: see `Reply`."""
 
-    text: Annotated[str, Option("")]
-    error: Annotated[str | None, Option("")]
-    finish: Annotated[Literal["stop", "max_tokens", "context", "filtered"], Option("")]
-    stall: Annotated[float, Option("", ge=0)]
-    tool_calls: Annotated[list[dict[str, Any]], Option("")]
+    text: str | None = option("")
+    error: str | None = option("")
+    finish: Literal["stop", "max_tokens", "context", "filtered"] | None = option("")
+    stall: float | None = option("", ge=0)
+    tool_calls: list[dict[str, Any]] | None = option("")
 
 
-def _read(record: object, group: type, where: str) -> dict[str, Any]:
+def _read(record: object, group: type[OptionModel], where: str) -> dict[str, Any]:
     """Return the fields of an object."""
     if not isinstance(record, dict):
         raise RecordError(
             f"{where}: a reply is a string or an object with text; found {record!r:.60}", hint=_SCRIPT_HINT
         )
     try:
-        return check_values(record, group, where=f"{where}: ")
+        return group.read(record, where=f"{where}: ").explicit
     except UsageError as error:
         raise RecordError(error.message, hint=f"{error.hint} {_SCRIPT_HINT}") from None

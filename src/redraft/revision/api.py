@@ -28,11 +28,12 @@ from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.revision.driver import Driver, with_value
 from redraft.revision.hook import Hook
+from redraft.revision.keywords import KeywordsButOutput
+from redraft.revision.keywords import RevisionKeywords as Options
 from redraft.revision.ops import Event, Finished
 from redraft.revision.options import (
     MAX_REVISIONS,
-    Options,
-    OtherOptions,
+    RevisionOptions,
     budget_of,
     check_options,
     check_plain,
@@ -93,9 +94,11 @@ async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Ev
 
 
 @overload
-async def arevise(prompt: Asked, *, output: type[T], **options: Unpack[OtherOptions]) -> Chain[T]: ...
+async def arevise(prompt: Asked, *, output: type[T], **options: Unpack[KeywordsButOutput]) -> Chain[T]: ...
 @overload
-async def arevise(prompt: Asked, *, output: TypeForm[T], **options: Unpack[OtherOptions]) -> Chain[T]: ...
+async def arevise(
+    prompt: Asked, *, output: TypeForm[T], **options: Unpack[KeywordsButOutput]
+) -> Chain[T]: ...
 @overload
 async def arevise(prompt: Asked, **options: Unpack[Options]) -> Chain[Any]: ...
 async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
@@ -105,9 +108,9 @@ async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
 
 
 @overload
-def revise(prompt: Asked, *, output: type[T], **options: Unpack[OtherOptions]) -> Chain[T]: ...
+def revise(prompt: Asked, *, output: type[T], **options: Unpack[KeywordsButOutput]) -> Chain[T]: ...
 @overload
-def revise(prompt: Asked, *, output: TypeForm[T], **options: Unpack[OtherOptions]) -> Chain[T]: ...
+def revise(prompt: Asked, *, output: TypeForm[T], **options: Unpack[KeywordsButOutput]) -> Chain[T]: ...
 @overload
 def revise(prompt: Asked, **options: Unpack[Options]) -> Chain[Any]: ...
 def revise(prompt: Asked, **options: Any) -> Chain[Any]:
@@ -123,7 +126,7 @@ _background = Background()
 
 def _list_options(function: Callable[..., Any]) -> None:
     """Add the options to the help of a function, a line each."""
-    lines = [f"    {name}: {option.text}" for name, option in options_of(Options).items()]
+    lines = [f"    {name}: {option.text}" for name, option in options_of(RevisionOptions).items()]
     function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", *lines])
 
 

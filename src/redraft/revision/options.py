@@ -13,22 +13,26 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, cast
 
+from pydantic import PlainValidator
+
 from redraft.chain import Chain, whole
 from redraft.config import load_config
 from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine, EngineInfo, Sampling
 from redraft.engines.messages import beyond_text, plain
 from redraft.engines.price import Price, price_of
 from redraft.errors import RecordError, UsageError, shown
-from redraft.options import Option, PlainOptions, check_values, options_of
+from redraft.options import PlainOptions, option
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
+from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.ops import Event
 from redraft.revision.prompts import DEFAULT, Wording, base_messages, wording_of
 from redraft.revision.state import RECORDED, Mode, Plan
 from redraft.verify.base import Check
 from redraft.verify.output import OutputCheck, from_type
 
-MAX_REVISIONS: int = options_of(PlainOptions)["max_revisions"].default
+Options = RevisionKeywords
+MAX_REVISIONS: int = PlainOptions().max_revisions
 
 
 def is_text(value: Any) -> bool:
@@ -148,147 +152,105 @@ def _is_async(value: Any) -> bool:
 _REFERENCE = "a model reference (docs/engines.md) or an engine"
 
 
-class OtherOptions(PlainOptions, total=False):
-    """Options of `revise`, `arevise` and `stream`, all but `output`."""
+class RevisionOptions(PlainOptions):
+    """The options of `revise`, `arevise` and `stream`."""
 
-    model: Annotated[
-        str | Engine,
-        Option(
-            "a model reference (docs/engines.md), or an engine, which stays open",
-            "default",
-            read=_if(_is_engine),
-            what=_REFERENCE,
-        ),
-    ]
+    model: Annotated[str | Engine, PlainValidator(_if(_is_engine))] = option(
+        "a model reference (docs/engines.md), or an engine, which stays open",
+        default="default",
+        what=_REFERENCE,
+    )
     checks: Annotated[
         Sequence[str | Check | Callable[..., Any]],
-        Option(
-            "checks in their short form, as values, or your own functions (docs/checks.md)",
-            read=_if(lambda v: isinstance(v, Sequence) and not isinstance(v, str)),
-            what="a list: ['words<=50']",
-        ),
-    ]
-    critic: Annotated[
-        str | Engine | None,
-        Option("another model or engine that criticises", read=_or_none(_is_engine), what=_REFERENCE),
-    ]
-    judge: Annotated[
-        str | Engine | None,
-        Option("the model or engine of `judge:` checks", read=_or_none(_is_engine), what=_REFERENCE),
-    ]
+        PlainValidator(_if(lambda v: isinstance(v, Sequence) and not isinstance(v, str))),
+    ] = option(
+        "checks in their short form, as values, or your own functions (docs/checks.md)",
+        default=(),
+        what="a list: ['words<=50']",
+    )
+    critic: Annotated[str | Engine | None, PlainValidator(_or_none(_is_engine))] = option(
+        "another model or engine that criticises", what=_REFERENCE
+    )
+    judge: Annotated[str | Engine | None, PlainValidator(_or_none(_is_engine))] = option(
+        "the model or engine of `judge:` checks", what=_REFERENCE
+    )
     budget: Annotated[
-        Budget | Mapping[str, float | None] | None,
-        Option(
-            "the most that the whole chain may use: tokens, seconds, usd",
-            read=budget_of,
-            what="a budget: Budget(tokens=500), or {'tokens': 500}",
-        ),
-    ]
+        Budget | None,
+        PlainValidator(budget_of, json_schema_input_type=Budget | Mapping[str, float | None] | None),
+    ] = option(
+        "the most that the whole chain may use: tokens, seconds, usd",
+        what="a budget: Budget(tokens=500), or {'tokens': 500}",
+    )
     price: Annotated[
-        Price | Mapping[str, float | None] | str | None,
-        Option(
-            "the price of the writer's tokens; the engine's own if left out",
-            read=price_of,
-            what="a price: Price(prompt=0.5, completion=1.5), its parts in a dictionary, or '0.5,1.5'",
-        ),
-    ]
-    gold: Annotated[
-        str,
-        Option("a right answer for the critic, in a wording with `{gold}`; the writer never sees it", ""),
-    ]
-    given: Annotated[str, Option("the first answer, which is criticised and revised instead of written", "")]
-    id: Annotated[str, Option("the chain's id", "")]
-    cancel: Annotated[
-        CancelToken,
-        Option(
-            "ends the chain early from outside",
-            read=_if(lambda v: isinstance(v, CancelToken)),
-            what="a CancelToken",
-        ),
-    ]
+        Price | None,
+        PlainValidator(price_of, json_schema_input_type=Price | Mapping[str, float | None] | str | None),
+    ] = option(
+        "the price of the writer's tokens; the engine's own if left out",
+        what="a price: Price(prompt=0.5, completion=1.5), its parts in a dictionary, or '0.5,1.5'",
+    )
+    gold: str = option(
+        "a right answer for the critic, in a wording with `{gold}`; the writer never sees it", default=""
+    )
+    given: str = option("the first answer, which is criticised and revised instead of written", default="")
+    id: str = option("the chain's id", default="")
+    cancel: Annotated[CancelToken | None, PlainValidator(_if(lambda v: isinstance(v, CancelToken)))] = option(
+        "ends the chain early from outside", what="a CancelToken"
+    )
     stop: Annotated[
-        Sequence[str],
-        Option(
-            "texts that end an answer; they are not part of it",
-            read=_if(lambda v: isinstance(v, list | tuple) and all(map(is_full, v))),
-            what="a list of texts: ['END']",
-            item=FULL,
-        ),
-    ]
+        Sequence[str], PlainValidator(_if(lambda v: isinstance(v, list | tuple) and all(map(is_full, v))))
+    ] = option(
+        "texts that end an answer; they are not part of it",
+        default=(),
+        what="a list of texts: ['END']",
+        item=FULL,
+    )
     tools: Annotated[
         Sequence[Mapping[str, Any]],
-        Option(
-            "tools that an answer may call, for servers and some GGUF models; the calls are in "
-            "`step.tool_calls`",
-            read=_if(lambda v: isinstance(v, list | tuple) and all(map(_is_json_object, v))),
-            what="a list of tools: [{'type': 'function', 'function': {'name': …}}]",
-            item=(_is_json_object, "a tool: {'type': 'function', 'function': {'name': …}}"),
-        ),
-    ]
-    extra_body: Annotated[
-        Mapping[str, Any] | None,
-        Option(
-            "more fields of each request to the model's server",
-            read=_or_none(_is_json_object),
-            what="a dictionary that JSON can hold: {'top_k': 20}",
-        ),
-    ]
-    extra_headers: Annotated[
-        Mapping[str, str] | None,
-        Option(
-            "more headers of each request to the model's server",
-            read=_headers,
-            what="a dictionary of ASCII texts: {'X-Team': 'birds'}; a key goes into the environment "
-            "(docs/engines.md)",
-        ),
-    ]
+        PlainValidator(_if(lambda v: isinstance(v, list | tuple) and all(map(_is_json_object, v)))),
+    ] = option(
+        "tools that an answer may call, for servers and some GGUF models; the calls are in `step.tool_calls`",
+        default=(),
+        what="a list of tools: [{'type': 'function', 'function': {'name': …}}]",
+        item=(_is_json_object, "a tool: {'type': 'function', 'function': {'name': …}}"),
+    )
+    extra_body: Annotated[Mapping[str, Any] | None, PlainValidator(_or_none(_is_json_object))] = option(
+        "more fields of each request to the model's server",
+        what="a dictionary that JSON can hold: {'top_k': 20}",
+    )
+    extra_headers: Annotated[Mapping[str, str] | None, PlainValidator(_headers)] = option(
+        "more headers of each request to the model's server",
+        what="a dictionary of ASCII texts: {'X-Team': 'birds'}; a key goes into the environment "
+        "(docs/engines.md)",
+    )
     cache: Annotated[
-        str | Path | None,
-        Option(
-            "a file of replies: a request that is in it is not sent again (docs/engines.md)",
-            read=_or_none(lambda v: v and (is_text(v) or isinstance(v, Path))),
-            what="a path: 'replies.db'",
-        ),
-    ]
+        str | Path | None, PlainValidator(_or_none(lambda v: v and (is_text(v) or isinstance(v, Path))))
+    ] = option(
+        "a file of replies: a request that is in it is not sent again (docs/engines.md)",
+        what="a path: 'replies.db'",
+    )
     on_event: Annotated[
         Callable[[Event], object] | None,
-        Option(
-            "called with every event of the chain; one that crashes ends the chain",
-            read=_or_none(lambda v: callable(v) and not _is_async(v)),
-            what="a plain function of one argument, not an async one: on_event=print",
-        ),
-    ]
+        PlainValidator(_or_none(lambda v: callable(v) and not _is_async(v))),
+    ] = option(
+        "called with every event of the chain; one that crashes ends the chain",
+        what="a plain function of one argument, not an async one: on_event=print",
+    )
     trace: Annotated[
-        Any,
-        Option(
-            "report the chain to OpenTelemetry: True, or a provider of its SDK (docs/python.md)",
-            False,  # noqa: FBT003
-            read=_or_none(lambda v: isinstance(v, bool) or hasattr(v, "get_tracer")),
-            what="True, False or a TracerProvider",
-        ),
-    ]
-    resume: Annotated[
-        Chain | None,
-        Option(
-            "a chain of the same prompt that was cut: its complete steps are kept",
-            read=_or_none(lambda v: isinstance(v, Chain)),
-            what="a chain that was cut: resume=error.chain",
-        ),
-    ]
-
-
-class Options(OtherOptions, total=False):
-    """Options of `revise`, `arevise` and `stream`. All can be left out."""
-
-    output: Annotated[
-        Any,
-        Option(
-            "a type that the answer must make, as JSON: a pydantic model, `list[Model]`, a union or a "
-            "TypedDict; the value is `chain.value`",
-            read=_output,
-            what="a type that pydantic reads: Person, list[Person]",
-        ),
-    ]
+        Any, PlainValidator(_or_none(lambda v: isinstance(v, bool) or hasattr(v, "get_tracer")))
+    ] = option(
+        "report the chain to OpenTelemetry: True, or a provider of its SDK (docs/python.md)",
+        default=False,
+        what="True, False or a TracerProvider",
+    )
+    resume: Annotated[Chain | None, PlainValidator(_or_none(lambda v: isinstance(v, Chain)))] = option(
+        "a chain of the same prompt that was cut: its complete steps are kept",
+        what="a chain that was cut: resume=error.chain",
+    )
+    output: Annotated[OutputCheck | None, PlainValidator(_output, json_schema_input_type=Any)] = option(
+        "a type that the answer must make, as JSON: a pydantic model, `list[Model]`, a union or a "
+        "TypedDict; the value is `chain.value`",
+        what="a type that pydantic reads: Person, list[Person]",
+    )
 
 
 OF_PYTHON = ("output", "cancel", "on_event", "trace", "resume", "cache", "extra_body", "extra_headers")
@@ -301,7 +263,7 @@ def check_options(options: Mapping[str, Any]) -> Options:
     Raises:
         UsageError: An option is unknown or has a wrong value, or two do not go together.
     """
-    found = check_values(options, Options)
+    found = RevisionOptions.read(options).explicit
     least = found.get("min_revisions", 0)
     most = found.get("max_revisions", max(MAX_REVISIONS, least))
     if least > most:
@@ -344,7 +306,7 @@ def from_json(body: Mapping[str, Any]) -> Options:
             raise UsageError(
                 f"there is no option {name!r} in JSON.", hint="It is for Python alone: leave it out."
             )
-    wording_of(check_values(body, Options).get("prompts", DEFAULT), files=False)
+    wording_of(RevisionOptions.read(body).prompts, files=False)
     return check_options(body)
 
 

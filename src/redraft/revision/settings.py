@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from redraft.engines.base import Engine
 from redraft.engines.load import lacks_adapter, load_engine
 from redraft.engines.retry import Patience
-from redraft.options import RETRIES, Flags, MachineOptions, PlainOptions, options_of
+from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
 from redraft.revision.api import Role
 from redraft.revision.options import Options, asks_judge, check_options, check_prices
 from redraft.verify.parse import parse_checks
@@ -28,26 +28,29 @@ class Settings:
     """Values of options, with recipe and config file filled in. Those without a default may be missing.
 
     Attributes:
-        values: The values.
+        values: The values, as the group of options that the command takes.
         stand_ins: Options that each record will give, with any value, so that they are checked together.
         judge_was_named: The judge is that of a flag or a recipe, and has to be asked.
         tell: Called with each warning for the user.
     """
 
-    values: Flags
+    values: Any
     stand_ins: Mapping[str, Any] = field(default_factory=dict)
     judge_was_named: bool = False
     tell: Callable[[str], None] = lambda _: None
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], group: type, tell: Callable[[str], None]) -> Self:
-        """Return the settings that keyword arguments give; those that are no options of `group` are left."""
-        values: Any = {name: options[name] for name in options_of(group) if name in options}
-        return cls(values, judge_was_named="judge" in values, tell=tell)
+    def of(cls, options: OptionModel, tell: Callable[[str], None]) -> Self:
+        """Return the settings that keyword arguments give."""
+        return cls(options, judge_was_named="judge" in options.explicit, tell=tell)
 
     def get(self, name: str) -> Any:
         """Return a value; None if it was not given."""
-        return self.values.get(name)
+        return getattr(self.values, name, None) if name in self.values.model_fields_set else None
+
+    def over(self, **values: Any) -> Self:
+        """Return the same with other values, which need no check."""
+        return replace(self, values=self.values.model_copy(update=values))
 
     def options(self) -> Options:
         """Return the arguments of `arevise`. Models are references.
@@ -57,11 +60,12 @@ class Settings:
         Raises:
             UsageError: A value does not fit, as far as this can be told without the model.
         """
-        checks, limits = self.values.get("check", []), ("tokens", "seconds", "usd")
-        given: Any = {name: value for name, value in self.values.items() if name in options_of(PlainOptions)}
-        given["checks"] = checks if self.values.get("judge") else parse_checks(checks)
-        given["budget"] = {name: self.get(f"budget_{name}") for name in limits}
-        given["price"] = self.values.get("price")
+        flags: Flags = self.values
+        plain = PlainOptions.model_fields
+        given: Any = {name: value for name, value in flags.explicit.items() if name in plain}
+        given["checks"] = flags.check if flags.judge else parse_checks(flags.check)
+        given["budget"] = {name: getattr(flags, f"budget_{name}") for name in ("tokens", "seconds", "usd")}
+        given["price"] = flags.price
         for role, reference in self.references().items():
             given[role] = reference
         return check_options({**given, **self.stand_ins})
@@ -83,21 +87,21 @@ class Settings:
         Raises:
             UsageError: A value does not fit.
         """
-        values = self.values
-        known: Any = {name: values[name] for name in ("rpm", "tpm") if name in values}
+        server: ServerOptions = self.values
+        rates = {"rpm": server.rpm, "tpm": server.tpm}
+        known: Any = {name: rate for name, rate in rates.items() if rate is not None}
         if tell:
             known["tell"] = tell
         if limit_seconds is not None:
             known["longest_asked"] = min(limit_seconds, Patience.longest_asked)
-        if (limit := values.get("timeout")) is not None:
+        if (limit := server.timeout) is not None:
             known |= {"first_token": limit, "between_tokens": limit, "connect": min(limit, Patience.connect)}
-        return Patience(
-            tries=1 + values.get("retries", RETRIES), outage=values.get("patience", usual), **known
-        )
+        outage = usual if server.patience is None else server.patience
+        return Patience(tries=1 + server.retries, outage=outage, **known)
 
     def references(self) -> dict[Role, str]:
         """Return the references of the models to open, by role. A judge of the config file may be idle."""
-        judged = self.judge_was_named or asks_judge(self.values, self.get("check") or ())
+        judged = self.judge_was_named or asks_judge(self.values.explicit, self.get("check") or ())
         roles: tuple[Role, ...] = ("critic", "judge") if judged else ("critic",)
         others: dict[Role, str] = {role: self.get(role) for role in roles if self.get(role)}
         return {"model": self.get("model") or "default", **others}
@@ -127,7 +131,7 @@ class Settings:
         """
         machine: Any = {}
         if role == "model":
-            machine = {name: self.get(name) for name in options_of(MachineOptions)}
+            machine = {name: self.get(name) for name in MachineOptions.model_fields}
             if warning := lacks_adapter(reference):
                 self.tell(warning)
         engine = await load_engine(

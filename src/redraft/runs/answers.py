@@ -27,7 +27,7 @@ from redraft.jobs.harness import Job, JobResult, Session
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.jobs.runner import ItemCounts, Work
 from redraft.licences import licence_in
-from redraft.options import Flags, Option, check_values, options_of
+from redraft.options import Flags, OptionModel, option
 from redraft.revision.api import Role
 from redraft.revision.options import Options
 from redraft.revision.prompts import DEFAULT, wording_of
@@ -35,7 +35,8 @@ from redraft.revision.settings import Settings
 from redraft.revision.summary import Summary
 from redraft.runs.attempt import Attempt, Journaled, PromptItem
 from redraft.runs.batching import under_way
-from redraft.runs.plan import Opened, RunOptions, RunPlan, a_path
+from redraft.runs.keywords import AnswerKeywords
+from redraft.runs.plan import A_PATH, Opened, RunOptions, RunPlan
 
 Shape = Literal["chain", "selfee", "fastchat"]
 
@@ -157,7 +158,7 @@ class AnswerRun:
     name: str = ""
     verb: str = "answer"
     summary: Summary = field(default_factory=Summary)
-    options: ClassVar[type] = Flags
+    options: ClassVar[type[OptionModel]] = Flags
     may_drop: ClassVar[bool] = False
     must_pass: ClassVar[bool] = True
 
@@ -229,7 +230,7 @@ class AnswerRun:
         """Return how the output is made."""
         config = {
             name: self.settings.get(name)
-            for name in options_of(self.options)
+            for name in self.options.model_fields
             if name not in NOT_OF_THE_RESULT
         }
         for role in ("model", "critic", "judge"):
@@ -323,18 +324,18 @@ class AnswerRun:
         return FileResult(job, summary, rows + job.pace(), self.must_pass)
 
 
-class AnswerOptions(Flags, RunOptions, total=False):
+class AnswerOptions(RunOptions, Flags):
     """The options of `answer_file`."""
 
-    limit: Annotated[int, Option("only the first N records", ge=1)]
-    format: Annotated[Shape, Option("what to write", "chain")]
-    model_id: Annotated[str, Option("the model's name in answer records")]
-    cache: Annotated[
-        str | Path, Option("a file of replies: no request that is in it is sent", read=a_path, what="a path")
-    ]
+    limit: int | None = option("only the first N records", ge=1)
+    format: Shape = option("what to write", default="chain")
+    model_id: str | None = option("the model's name in answer records")
+    cache: Annotated[Path | None, A_PATH] = option(
+        "a file of replies: no request that is in it is sent", what="a path"
+    )
 
 
-def answer_file(source: str | Path, output: str | Path, **options: Unpack[AnswerOptions]) -> FileResult:
+def answer_file(source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]) -> FileResult:
     """Answer a file of prompts; check and revise each answer. As `redraft answer`, and in the same files.
 
     After any stop, the same call resumes, and so does the command. Works in notebooks too.
@@ -355,14 +356,14 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
 
 
 async def aanswer_file(
-    source: str | Path, output: str | Path, **options: Unpack[AnswerOptions]
+    source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]
 ) -> FileResult:
     """Do what `answer_file` does, in the loop that runs. Arguments and errors as there."""
     return await _run_of(source, output, options).arun()
 
 
 def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> AnswerRun:
-    found = check_values(options, AnswerOptions)
+    found = AnswerOptions.read(options)
     plan = RunPlan.of(output, found)
-    form = Form(found.get("format", "chain"), found.get("model_id"))
-    return AnswerRun(Settings.of(found, Flags, plan.say), Path(source), plan, form, found.get("limit"))
+    form = Form(found.format, found.model_id)
+    return AnswerRun(Settings.of(found, plan.say), Path(source), plan, form, found.limit)

@@ -11,13 +11,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import PlainValidator
 
 from redraft.errors import UsageError
 from redraft.jobs.harness import RunEvent, RunMessage, Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.limits import Limits
-from redraft.options import Option
+from redraft.options import OptionModel, option
 from redraft.revision.budget import Budget
 from redraft.revision.options import check_prices
 from redraft.revision.settings import Settings
@@ -34,41 +36,40 @@ PATIENCE = 300.0
 """Default seconds to wait for a server that is down or busy."""
 
 
-def a_path(value: Any) -> Path:
-    """Read a path; raise ValueError if it is none."""
-    if not isinstance(value, str | Path) or not str(value):
+def _path(value: Any) -> Path | None:
+    if value is not None and (not isinstance(value, str | Path) or not str(value)):
         raise ValueError
-    return Path(value)
+    return None if value is None else Path(value)
+
+
+A_PATH = PlainValidator(_path, json_schema_input_type=str | Path | None)
+"""Reads a path; it goes into `Annotated`."""
 
 
 def _function(value: Any) -> Any:
-    if not callable(value):
-        raise ValueError  # noqa: TRY004  (readers raise ValueError)
+    if value is not None and not callable(value):
+        raise ValueError
     return value
 
 
-class RunOptions(TypedDict, total=False):
+class RunOptions(OptionModel):
     """The options of every run that makes a file."""
 
-    parallel: Annotated[int, Option("how many to make at once", PARALLEL, ge=1)]
-    quiet: Annotated[bool, Option("show no progress", False)]  # noqa: FBT003
-    on_event: Annotated[
-        Callable[[RunEvent], object],
-        Option(
-            "called with the run's progress and messages, which are not shown then",
-            read=_function,
-            what="a function of one argument: on_event=print",
-        ),
-    ]
-    batch: Annotated[bool, Option("use the server's batches: cheaper, in hours", False)]  # noqa: FBT003
-    pause: Annotated[float, Option("longest pause between two looks at a batch, in seconds", gt=0)]
-    limit_usd: Annotated[float, Option("most money of this run; needs a price", gt=0)]
-    limit_tokens: Annotated[int, Option("most generated tokens of this run", gt=0)]
-    limit_seconds: Annotated[float, Option("longest time of this run", gt=0)]
-    journal: Annotated[
-        str | Path, Option("a file of replies: none is paid for twice", read=a_path, what="a path")
-    ]
-    retry_failed: Annotated[bool, Option("make only what failed before", False)]  # noqa: FBT003
+    parallel: int | None = option(f"how many to make at once [{PARALLEL}]", ge=1)
+    quiet: bool = option("show no progress", default=False)
+    on_event: Annotated[Callable[[RunEvent], object] | None, PlainValidator(_function)] = option(
+        "called with the run's progress and messages, which are not shown then",
+        what="a function of one argument: on_event=print",
+    )
+    batch: bool = option("use the server's batches: cheaper, in hours", default=False)
+    pause: float | None = option("longest pause between two looks at a batch, in seconds", gt=0)
+    limit_usd: float | None = option("most money of this run; needs a price", gt=0)
+    limit_tokens: int | None = option("most generated tokens of this run", gt=0)
+    limit_seconds: float | None = option("longest time of this run", gt=0)
+    journal: Annotated[Path | None, A_PATH] = option(
+        "a file of replies: none is paid for twice", what="a path"
+    )
+    retry_failed: bool = option("make only what failed before", default=False)
 
 
 def say(message: str) -> None:
@@ -107,14 +108,13 @@ class RunPlan:
     tell: Callable[[str], None] = say
 
     @classmethod
-    def of(cls, out: str | Path, options: Mapping[str, Any]) -> Self:
-        """Return the plan that checked `RunOptions` and a cache ask for."""
-        usual = IN_BATCHES if options.get("batch") else PARALLEL
-        usd, tokens, seconds = (options.get(f"limit_{name}") for name in ("usd", "tokens", "seconds"))
+    def of(cls, out: str | Path, options: RunOptions) -> Self:
+        """Return the plan that options ask for."""
+        usual = IN_BATCHES if options.batch else PARALLEL
         names = ("journal", "cache", "batch", "pause", "retry_failed", "quiet", "on_event")
-        given = {name: options[name] for name in names if name in options}
-        limits = Limits(usd, tokens, seconds)
-        return cls(Path(out), parallel=options.get("parallel", usual), limits=limits, **given)
+        given: Any = {name: getattr(options, name) for name in names if name in options.explicit}
+        limits = Limits(options.limit_usd, options.limit_tokens, options.limit_seconds)
+        return cls(Path(out), parallel=options.parallel or usual, limits=limits, **given)
 
     @property
     def batching(self) -> Batching:

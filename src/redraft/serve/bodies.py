@@ -25,8 +25,8 @@ from pydantic_core import PydanticCustomError, core_schema
 from starlette.requests import ClientDisconnect, Request
 
 from redraft.errors import UsageError, fault_of, shown
-from redraft.options import PlainOptions, check_values, json_schema_of, wrong_item
-from redraft.revision.options import FULL, Options
+from redraft.options import PlainOptions, wrong_item
+from redraft.revision.options import FULL, RevisionOptions
 from redraft.serve.errors import Refusal, invalid, told
 
 
@@ -163,13 +163,13 @@ def option(
             found = f"has {size} texts" if isinstance(value, list) else f"is {shown(value)}"
             raise ValueError(f" {found}, and this server allows {most:,} at most.")
         try:
-            return check_values({name: value}, Options)[name]
+            return getattr(RevisionOptions.read({name: value}), name)
         except UsageError as error:
             said = told(error).partition(name)[2]
             raise ValueError(said.removeprefix(": item 1") if alone else said) from None
 
     if schema is None:
-        schema = {**json_schema_of(PlainOptions)["properties"][name]}
+        schema = {**PlainOptions.model_json_schema()["properties"][name]}
         schema.pop("default", None)  # that of the model may be another
         schema |= {} if most is None else {"maximum": most}
     return Checked(check, schema, name)

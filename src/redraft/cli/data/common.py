@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_type_hints
 
 import typer
 
-from redraft.cli.shell import with_options
+from redraft.cli.shell import WithOptions
 
 if TYPE_CHECKING:
     from redraft.collect.output import DataOptions
@@ -57,4 +57,4 @@ def takes_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of `Flags`, which it receives as `flags`."""
     hints = get_type_hints(Flags, include_extras=True)
     options = [p.replace(annotation=hints[p.name]) for p in inspect.signature(Flags).parameters.values()]
-    return with_options(command, options, lambda given: Flags(**given))
+    return WithOptions(command, lambda: options, lambda given: Flags(**given))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.options import FlagGroup, fill_in, takes
+from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import (
     First,
     Out,
@@ -23,19 +23,22 @@ from redraft.cli.running import (
 )
 from redraft.cli.shell import tell
 from redraft.generate import ACCEPT_SCORE, USUAL
-from redraft.options import TEACHER, ChainFlags
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
 
 FLAGS = FlagGroup(
-    ChainFlags, USUAL, "generate", TEACHER, never_default=frozenset({"check"}), other="generate instructions"
+    "redraft.options:ChainFlags",
+    USUAL,
+    "generate",
+    never_default=frozenset({"check"}),
+    other="generate instructions",
 )
 """Checks replace the critic, so those of the config file, meant for answers, do not apply."""
 
 
 def chains(
-    flags: ChainFlags,
+    flags: Given,
     source: Annotated[
         Path, typer.Argument(metavar="RECORDS", help="A file of records, of any known shape; '-' is stdin.")
     ],
@@ -49,7 +52,7 @@ def chains(
         typer.Option(
             "--run-code",
             help="Let --verify code run the model's programs, in a sandbox.",
-            rich_help_panel=TEACHER,
+            rich_help_panel="Teacher",
         ),
     ] = False,
     estimate: Annotated[
@@ -77,9 +80,10 @@ def chains(
     from redraft.revision.prompts import wording_of
 
     settings = fill_in(flags, FLAGS)
-    making = ChainMaking.of(settings.values, run_code=run_code)
-    if not making.verify and wording_of(settings.values["prompts"]).scores:
-        settings.values.setdefault("accept_score", ACCEPT_SCORE)
+    values = settings.values
+    making = ChainMaking.of(values.explicit, run_code=run_code)
+    if not making.verify and wording_of(values.prompts).scores and values.accept_score is None:
+        settings = settings.over(accept_score=ACCEPT_SCORE)
     settings = replace(settings, stand_ins=making.stand_ins)
     _tell_idle(settings, run_code=run_code)
     check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.options import FlagGroup, fill_in, takes
+from redraft.cli.options import FlagGroup, Given, fill_in, takes
 from redraft.cli.running import OwnJournal, RunFlags, check_out
 from redraft.cli.shell import only_ours, tell
-from redraft.generate.instructions.options import TASKS, InstructionOptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -23,11 +22,13 @@ if TYPE_CHECKING:
     from redraft.revision.settings import Settings
     from redraft.runs.plan import RunPlan
 
-FLAGS = FlagGroup(InstructionOptions, recipes="generate", heading=TASKS, other="generate chains")
+FLAGS = FlagGroup(
+    "redraft.generate.instructions.options:InstructionOptions", recipes="generate", other="generate chains"
+)
 
 
 def instructions(
-    flags: InstructionOptions,
+    flags: Given,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the tasks go, as chains.")],
     run: RunFlags,
     journal: OwnJournal = None,
@@ -69,10 +70,9 @@ def instructions(
             "for a large set.",
             hint="Leave out --batch, or use --way alpaca.",
         )
-    values: Any = settings.values
     with only_ours():
         generation = Generation(
-            options=values,
+            options=settings.values,
             out=out,
             opened=partial(_opened, settings, plan),
             parallel=plan.parallel,

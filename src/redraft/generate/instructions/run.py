@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack, cast
+from typing import Any, NamedTuple, Unpack
 
 from redraft.chain import Chain
 from redraft.engines.base import Engine, Sampling
@@ -32,7 +32,8 @@ from redraft.errors import UsageError
 from redraft.generate.instructions import report, wording
 from redraft.generate.instructions.estimate import Estimate
 from redraft.generate.instructions.flow import Flow, Request
-from redraft.generate.instructions.options import InstructionOptions, TaskOptions
+from redraft.generate.instructions.keywords import TaskKeywords
+from redraft.generate.instructions.options import InstructionOptions
 from redraft.generate.instructions.pool import TaskPool, Turns
 from redraft.generate.instructions.rejects import Rejects
 from redraft.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
@@ -42,7 +43,7 @@ from redraft.jobs.journal import Journal
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.runner import ItemCounts, Work
-from redraft.options import RETRIES, MachineOptions, check_values, options_of
+from redraft.options import MachineOptions
 from redraft.revision.budget import Budget
 from redraft.revision.options import check_prices
 
@@ -116,7 +117,7 @@ def generate(
     parallel: int = PARALLEL,
     journal: str | Path | None = None,
     limits: Limits | None = None,
-    **options: Unpack[TaskOptions],
+    **options: Unpack[TaskKeywords],
 ) -> Generated:
     """Generate instructions with inputs and outputs, from seeds and what `out` has already.
 
@@ -134,14 +135,14 @@ def generate(
         EngineError: The model or its server failed. What was paid for is in the journal.
     """
     named = model if isinstance(model, str) else model.info.name
-    values: Any = {**check_values(options, InstructionOptions), "model": named}
+    checked = InstructionOptions.read({**options, "model": named})
 
     @asynccontextmanager
     async def opened(session: Session, journal: Journal) -> AsyncGenerator[Opened]:  # noqa: ARG001
         if not isinstance(model, str):
             yield Opened(model, [model.info.engine, model.info.name])
             return
-        machine: Any = {name: values.get(name) for name in options_of(MachineOptions)}
+        machine: Any = {name: getattr(checked, name) for name in MachineOptions.model_fields}
         engine = await load_engine(model, **machine, parallel=parallel)
         try:
             yield Opened(engine, await in_daemon_thread(lambda: identity_of(model)))
@@ -149,7 +150,7 @@ def generate(
             await engine.aclose()
 
     return Generation(
-        options=values,
+        options=checked,
         out=Path(out),
         opened=opened,
         parallel=parallel,
@@ -203,12 +204,12 @@ class Generation:
             EngineError: The model or its server failed.
         """
         self._check()
-        path = self.options.get("seeds")
+        path = self.options.seeds
         self._seeds = read_seeds(Path(path) if path else None)
         if self._seeds.repeats and not self.quiet:
             self.tell(f"{path}: {self._seeds.repeats:,} seeds repeat another one, and are left out.")
         self._check_seeds()
-        self._pool = TaskPool(self._seeds.tasks, self.options["count"], self.options["similar"])
+        self._pool = TaskPool(self._seeds.tasks, self.options.count, self.options.similar)
         job = self._job().run(self._start)
         stats = report.stats_of(self.out)
         return Generated(
@@ -227,23 +228,23 @@ class Generation:
         options = self.options
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint="At least one call at once.")
-        least, most = options["least_words"], options["most_words"]
+        least, most = options.least_words, options.most_words
         if least > most:
             raise UsageError(
                 f"least_words is {least}, and most_words is {most}.", hint="Give a most that is larger."
             )
-        for name, file in (("seeds", options.get("seeds")), ("journal", self.journal)):
+        for name, file in (("seeds", options.seeds), ("journal", self.journal)):
             if file and Path(file).resolve() == self.out.resolve():
                 hint = "An output is gone on with by itself. Name another file."
                 raise UsageError(f"{self.out} cannot be the {name} too.", hint=hint)
-        price_of(options.get("price"))
+        price_of(options.price)
 
     def _check_seeds(self) -> None:
         """Raise if Alpaca's requests would have no whole tasks to show."""
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
-        if self.options["way"] == "alpaca" and solved < FEWEST:
+        if self.options.way == "alpaca" and solved < FEWEST:
             raise UsageError(
-                f"{solved} of the {total} tasks in {self.options.get('seeds')} have an output, and requests "
+                f"{solved} of the {total} tasks in {self.options.seeds} have an output, and requests "
                 f"of --way alpaca show at least {FEWEST} such tasks.",
                 hint="Add outputs, or use --way self-instruct.",
             )
@@ -252,11 +253,11 @@ class Generation:
         """Return the job of all requests."""
         return Job(
             items=self._requests,
-            source=str(self.options.get("seeds") or "the shipped seeds"),
+            source=str(self.options.seeds or "the shipped seeds"),
             out=self.out,
             provenance=Provenance("generate instructions", self._config()),
             many_lines=True,
-            goal=Goal(self.options["count"], lambda: self._pool.kept or len(self._found)),
+            goal=Goal(self.options.count, lambda: self._pool.kept or len(self._found)),
             noun="request",
             parallel=self.parallel * AHEAD,
             limits=self.limits,
@@ -270,7 +271,7 @@ class Generation:
         """Return what the missing instructions will cost, if that was asked and can be said."""
         if not (self.sample and self._flow and self._pool.missing):
             return None
-        teacher, limits = self._flow.teacher, (self.options.get("rpm"), self.options.get("tpm"))
+        teacher, limits = self._flow.teacher, (self.options.rpm, self.options.tpm)
         costs = [teacher.costs[name] for name in sorted(teacher.costs, key=int)]
         before = max(self._flow.commits.next - len(costs), 0)
         kept = self._pool.kept - sum(cost.kept for cost in costs)
@@ -280,14 +281,13 @@ class Generation:
     def _about(self) -> str:
         """Return how the tasks were made, for the page."""
         shown = ("way", "model", "language", "topic", "similar", "seed")
-        values: Any = self.options
-        return " · ".join(f"{name} {values[name]}" for name in shown if values.get(name) is not None)
+        values = ((name, getattr(self.options, name)) for name in shown)
+        return " · ".join(f"{name} {value}" for name, value in values if value is not None)
 
     def _config(self) -> dict[str, Any]:
-        values: Any = self.options
-        seeds = {"name": Path(self.options.get("seeds") or SHIPPED).name, "sha256": self._seeds.digest}
-        return {name: values.get(name) for name in OF_THE_RESULT} | {
-            "model": model_of(values["model"]),
+        seeds = {"name": Path(self.options.seeds or SHIPPED).name, "sha256": self._seeds.digest}
+        return {name: getattr(self.options, name) for name in OF_THE_RESULT} | {
+            "model": model_of(self.options.model or "default"),
             "seeds": seeds,
             "wording": wording.digest(),
         }
@@ -347,7 +347,7 @@ class Generation:
             )
         if self.limits.usd is not None:
             budget = Budget(usd=self.limits.usd)
-            check_prices({"model": engine, "price": options.get("price"), "budget": budget})
+            check_prices({"model": engine, "price": options.price, "budget": budget})
         teacher = Teacher(
             engine,
             identity,
@@ -355,14 +355,14 @@ class Generation:
             session,
             asyncio.Semaphore(self.parallel),
             calling,
-            price_of(options.get("price")) or engine.info.price,
-            1 + options.get("retries", RETRIES),
+            price_of(options.price) or engine.info.price,
+            1 + options.retries,
             lambda: self.limits.reached(session.spent, session.progress.seconds),
         )
         return Flow(
-            way=options["way"],
+            way=options.way,
             wanted=wording.Wanted(
-                options["language"], options.get("topic") or "", options["least_words"], options["most_words"]
+                options.language, options.topic or "", options.least_words, options.most_words
             ),
             sampling=self._sampling(engine),
             pool=self._pool,
@@ -377,12 +377,11 @@ class Generation:
 
     def _sampling(self, engine: Engine) -> Sampling:
         options = self.options
-        penalty = options["way"] == "self-instruct" and engine.info.any_request
+        sampled: Any = {name: getattr(options, name) for name in _SAMPLED[options.way]}
+        penalty = options.way == "self-instruct" and engine.info.any_request
         return Sampling(
-            temperature=options["temperature"],
-            top_p=options["top_p"],
-            max_tokens=options["max_tokens"],
-            seed=options["seed"],
+            **sampled,
+            seed=options.seed,
             extra_body={"presence_penalty": _PRESENCE_PENALTY} if penalty else None,
         )
 
@@ -392,8 +391,7 @@ async def _nothing(_: Request) -> None:
 
 
 def _filled(given: InstructionOptions) -> InstructionOptions:
-    """Return options with all defaults. Those of sampling depend on the way."""
-    known = options_of(InstructionOptions).items()
-    defaults: Any = {name: option.default for name, option in known if option.default is not None}
-    sampled = _SAMPLED[given.get("way", defaults["way"])]
-    return cast("InstructionOptions", {"model": "default", **defaults, **sampled, **given})
+    """Return options with the defaults of sampling, which depend on the way."""
+    usual = {"model": "default", **_SAMPLED[given.way]}
+    lacking = {name: value for name, value in usual.items() if getattr(given, name) is None}
+    return given.model_copy(update=lacking)

@@ -24,7 +24,6 @@ from typing import (
     Any,
     Generic,
     Literal,
-    TypedDict,
     TypeVar,
     Union,
     cast,
@@ -33,9 +32,11 @@ from typing import (
     get_type_hints,
 )
 
+from pydantic import PlainValidator
+
 from redraft.errors import UsageError, shown
 from redraft.formats.documents import json_of, recipe_of, shipped_recipes
-from redraft.options import Option, check_values, options_of
+from redraft.options import OptionModel, option
 from redraft.train.settings import renamed
 from redraft.train.settings.options import DPO, REWARD, SFT, RunOptions, TrainOptions, TrainVerb
 
@@ -103,8 +104,8 @@ def parse_for(verb: TrainVerb, words: Sequence[str]) -> RunSettings[RunOptions]:
             both = isinstance(converted, dict) and isinstance(before, dict)
             merged[name] = {**before, **converted} if both else converted  # type: ignore[dict-item]
     _refuse_unsupported(merged)
-    ranged = {name: merged[name] for name in options_of(_Ranges) if merged.get(name) is not None}
-    check_values(ranged, _Ranges, table="--")
+    ranged = {name: merged[name] for name in _Ranges.model_fields if merged.get(name) is not None}
+    _Ranges.read(ranged, table="--")
     names = {each.name for each in fields(verb.options)}
     own = verb.options(**{name: value for name, value in merged.items() if name in names})
     if own.price_per_hour is not None and not own.estimate:
@@ -367,56 +368,56 @@ def _steps(value: int) -> int:
     return value
 
 
-class _Ranges(TypedDict, total=False):
+class _Ranges(OptionModel):
     """The ranges of settings that would otherwise fail late or have no effect."""
 
-    logging_steps: Annotated[float, Option("", gt=0)]
-    eval_steps: Annotated[float, Option("", ge=0)]
-    per_device_train_batch_size: Annotated[int, Option("", ge=1)]
-    per_device_eval_batch_size: Annotated[int, Option("", ge=1)]
-    gradient_accumulation_steps: Annotated[int, Option("", ge=1)]
-    num_train_epochs: Annotated[float, Option("", gt=0)]
-    max_steps: Annotated[
-        int, Option("", read=_steps, what="at least 1; without it, --num_train_epochs decides")
-    ]
-    save_steps: Annotated[float, Option("", gt=0)]
-    workers: Annotated[int, Option("", ge=1)]
-    divergence_steps: Annotated[int, Option("", ge=0)]
-    learning_rate: Annotated[float, Option("", ge=0)]
-    weight_decay: Annotated[float, Option("", ge=0)]
-    seed: Annotated[int, Option("", ge=0, le=_MOST_OF_A_SEED)]
-    data_seed: Annotated[int, Option("", ge=0)]
-    dataloader_num_workers: Annotated[int, Option("", ge=0)]
-    beta: Annotated[float, Option("", gt=0)]
-    label_smoothing: Annotated[float, Option("", ge=0, lt=0.5)]
-    lora_r: Annotated[int, Option("", ge=1)]
-    lora_alpha: Annotated[float, Option("", gt=0)]
-    lora_dropout: Annotated[float, Option("", ge=0, lt=1)]
-    preview: Annotated[int, Option("", ge=1)]
-    num_layers_unfrozen: Annotated[int, Option("", ge=1)]
-    num_rollouts: Annotated[int, Option("", ge=1)]
-    chunk_size: Annotated[int, Option("", ge=1)]
-    num_generations: Annotated[int, Option("", ge=2)]
-    max_new_tokens: Annotated[int, Option("", ge=1)]
-    max_length: Annotated[int, Option("", ge=2)]
-    min_new_tokens: Annotated[int, Option("", ge=0)]
-    temperature: Annotated[float, Option("", gt=0)]
-    missing_eos_penalty: Annotated[float, Option("", ge=0)]
-    cliprange_reward: Annotated[float, Option("", gt=0)]
-    ppo_epochs: Annotated[int, Option("", ge=1)]
-    init_kl_coef: Annotated[float, Option("", ge=0)]
-    target: Annotated[float, Option("", gt=0)]
-    horizon: Annotated[int, Option("", ge=1)]
-    gamma: Annotated[float, Option("", ge=0, le=1)]
-    lam: Annotated[float, Option("", ge=0, le=1)]
-    cliprange: Annotated[float, Option("", gt=0)]
-    cliprange_value: Annotated[float, Option("", gt=0)]
-    importance_sampling_clip_max: Annotated[float, Option("", ge=0)]
-    vf_coef: Annotated[float, Option("", ge=0)]
-    stop_kl: Annotated[float, Option("", gt=0)]
-    stop_step_kl: Annotated[float, Option("", gt=0)]
-    stop_entropy: Annotated[float, Option("", gt=0)]
-    price_per_hour: Annotated[float, Option("", ge=0)]
+    logging_steps: float | None = option("", gt=0)
+    eval_steps: float | None = option("", ge=0)
+    per_device_train_batch_size: int | None = option("", ge=1)
+    per_device_eval_batch_size: int | None = option("", ge=1)
+    gradient_accumulation_steps: int | None = option("", ge=1)
+    num_train_epochs: float | None = option("", gt=0)
+    max_steps: Annotated[int | None, PlainValidator(_steps)] = option(
+        "", what="at least 1; without it, --num_train_epochs decides"
+    )
+    save_steps: float | None = option("", gt=0)
+    workers: int | None = option("", ge=1)
+    divergence_steps: int | None = option("", ge=0)
+    learning_rate: float | None = option("", ge=0)
+    weight_decay: float | None = option("", ge=0)
+    seed: int | None = option("", ge=0, le=_MOST_OF_A_SEED)
+    data_seed: int | None = option("", ge=0)
+    dataloader_num_workers: int | None = option("", ge=0)
+    beta: float | None = option("", gt=0)
+    label_smoothing: float | None = option("", ge=0, lt=0.5)
+    lora_r: int | None = option("", ge=1)
+    lora_alpha: float | None = option("", gt=0)
+    lora_dropout: float | None = option("", ge=0, lt=1)
+    preview: int | None = option("", ge=1)
+    num_layers_unfrozen: int | None = option("", ge=1)
+    num_rollouts: int | None = option("", ge=1)
+    chunk_size: int | None = option("", ge=1)
+    num_generations: int | None = option("", ge=2)
+    max_new_tokens: int | None = option("", ge=1)
+    max_length: int | None = option("", ge=2)
+    min_new_tokens: int | None = option("", ge=0)
+    temperature: float | None = option("", gt=0)
+    missing_eos_penalty: float | None = option("", ge=0)
+    cliprange_reward: float | None = option("", gt=0)
+    ppo_epochs: int | None = option("", ge=1)
+    init_kl_coef: float | None = option("", ge=0)
+    target: float | None = option("", gt=0)
+    horizon: int | None = option("", ge=1)
+    gamma: float | None = option("", ge=0, le=1)
+    lam: float | None = option("", ge=0, le=1)
+    cliprange: float | None = option("", gt=0)
+    cliprange_value: float | None = option("", gt=0)
+    importance_sampling_clip_max: float | None = option("", ge=0)
+    vf_coef: float | None = option("", ge=0)
+    stop_kl: float | None = option("", gt=0)
+    stop_step_kl: float | None = option("", gt=0)
+    stop_entropy: float | None = option("", gt=0)
+    price_per_hour: float | None = option("", ge=0)
 
 
 def _refuse_unsupported(values: Mapping[str, Any]) -> None:
