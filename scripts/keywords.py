@@ -67,13 +67,16 @@ def taken(annotation: ast.expr) -> str:
 def page(module: str, name: str, apart: list[str]) -> str:
     """The text of a module of keywords."""
     found = {option: (kind, known) for option, kind, known in fields(module, name)}
-    used = {
+    names = {
         (known[each.id], each.id)
         for kind, known in found.values()
         for each in ast.walk(ast.parse(kind))
         if isinstance(each, ast.Name) and each.id in known
     }
-    imports = sorted({*used, ("typing", "TypedDict")})
+    imports = [f"from {home} import {each}" for home, each in sorted({*names, ("typing", "TypedDict")})]
+    if own := [each for each in imports if each.startswith(f"from {module} ")]:  # it imports this module
+        imports = [each for each in imports if each not in own]
+        imports += ["from typing import TYPE_CHECKING", "if TYPE_CHECKING:", *(f"    {each}" for each in own)]
     whole = name.removesuffix("Options") + "Keywords"
     rest = f"KeywordsBut{'And'.join(map(str.title, apart))}"
     classes = {whole: ("TypedDict", "All of them.", [*found])}
@@ -89,7 +92,7 @@ def page(module: str, name: str, apart: list[str]) -> str:
     lines = [
         f'"""The keyword arguments of `{name}`. Made by scripts/keywords.py."""\n',
         "from __future__ import annotations\n",
-        *(f"from {home} import {each}" for home, each in imports),
+        *imports,
     ]
     for group, (base, text, options) in classes.items():
         lines += [f"class {group}({base}, total=False):", f'    """{text} Each can be left out."""\n']

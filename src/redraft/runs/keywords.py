@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from redraft.jobs.harness import RunEvent
 from redraft.options import Device, Dtype, Prompts
-from redraft.runs.answers import Shape
+
+if TYPE_CHECKING:
+    from redraft.runs.answers import Shape
 
 
 class AnswerKeywords(TypedDict, total=False):

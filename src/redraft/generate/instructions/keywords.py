@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
-from redraft.generate.instructions.options import Way
 from redraft.options import Device, Dtype
+
+if TYPE_CHECKING:
+    from redraft.generate.instructions.options import Way
 
 
 class TaskKeywords(TypedDict, total=False):
