@@ -97,7 +97,8 @@ def models_reply(*names: str, **more: Any) -> Reply:
 class FakeServer:
     """Serves while its context is open. `dropped` is set when a client leaves before the end of its reply."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
         self.requests: list[Request] = []
         self.dropped = threading.Event()
         self._replies: dict[str, list[Reply]] = {}
@@ -138,7 +139,7 @@ class FakeServer:
 
     def _serve(self) -> None:
         async def main() -> None:
-            server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+            server = await asyncio.start_server(self._connected, "127.0.0.1", self._port)
             self._port = server.sockets[0].getsockname()[1]
             self._stopped = asyncio.Event()
             self._ready.set()

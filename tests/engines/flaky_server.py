@@ -1,4 +1,4 @@
-"""A small server of the OpenAI protocol, in a process of its own: to be killed, started again, and limited.
+"""A `FakeServer` in a process of its own: to be killed, started again, and limited.
 
     with FlakyServer(delay=0.1) as server:
         server.kill()
@@ -10,16 +10,27 @@ It streams `Word 0. … Word 7.` and an end, waiting `delay` seconds before each
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Self
 
+from tests.engines.fake_server import (
+    DONE,
+    FakeServer,
+    Reply,
+    Request,
+    chat_event,
+    error_reply,
+    models_reply,
+    sse_reply,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = 8
 
 
@@ -41,7 +52,10 @@ class FlakyServer:
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, __file__, *self._settings], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "tests.engines.flaky_server", *self._settings],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
         )
         assert self._process.stdout
         assert self._process.stdout.readline() == "ready\n"
@@ -64,63 +78,29 @@ class FlakyServer:
         self.kill()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    delay, limit, window, says_when = 0.0, 0, 1.0, False
-    taken: list[float] = []  # noqa: RUF012  (one list for all requests, on purpose)
-    lock = threading.Lock()
+class _Limited(FakeServer):
+    def __init__(self, port: int, delay: float, limit: int, window: float, *, says_when: bool) -> None:
+        super().__init__(port)
+        self._limit, self._window, self._says_when = limit, window, says_when
+        self._taken: list[float] = []
+        words = [piece for n in range(WORDS) for piece in (delay, chat_event(f"Word {n}. "))]
+        self.on("POST /v1/chat/completions", sse_reply(*words, chat_event("", "stop"), DONE))
+        self.on("GET /v1/models", models_reply("m"))
 
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def do_GET(self) -> None:
-        self._send(200, json.dumps({"data": [{"id": "m"}]}).encode())
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        if (wait := self._over_limit()) is not None:
-            self._send(429, b'{"error": {"message": "Too many requests."}}', retry_after=wait)
-            return
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.end_headers()
-        for number in range(WORDS):
-            time.sleep(self.delay)
-            self._event({"delta": {"content": f"Word {number}. "}})
-        self._event({"delta": {}, "finish_reason": "stop"})
-        self.wfile.write(b"data: [DONE]\n\n")
-
-    def _over_limit(self) -> float | None:
-        """Seconds until there is room again; None where there is now."""
+    def _next(self, request: Request) -> Reply:
         now = time.monotonic()
-        with self.lock:
-            self.taken[:] = [at for at in self.taken if at > now - self.window]
-            if self.limit and len(self.taken) >= self.limit:
-                return self.taken[0] + self.window - now
-            self.taken.append(now)
-            return None
-
-    def _event(self, choice: dict[str, object]) -> None:
-        self.wfile.write(b"data: " + json.dumps({"choices": [choice]}).encode() + b"\n\n")
-        self.wfile.flush()
-
-    def _send(self, status: int, body: bytes, *, retry_after: float | None = None) -> None:
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        if retry_after is not None and self.says_when:
-            self.send_header("Retry-After", f"{retry_after:.2f}")
-        self.end_headers()
-        self.wfile.write(body)
-
-
-def main() -> None:
-    port, delay, limit, window, says_when = sys.argv[1:]
-    _Handler.delay, _Handler.limit, _Handler.window = float(delay), int(limit), float(window)
-    _Handler.says_when = says_when == "1"
-    server = ThreadingHTTPServer(("127.0.0.1", int(port)), _Handler)
-    print("ready", flush=True)
-    server.serve_forever()
+        self._taken = [at for at in self._taken if at > now - self._window]
+        if self._limit and request.method == "POST":
+            if len(self._taken) >= self._limit:
+                wait = f"{self._taken[0] + self._window - now:.2f}"
+                headers = {"Retry-After": wait} if self._says_when else {}
+                return error_reply(429, "Too many requests.", headers=headers)
+            self._taken.append(now)
+        return super()._next(request)
 
 
 if __name__ == "__main__":
-    main()
+    port, delay, limit, window, says_when = sys.argv[1:]
+    with _Limited(int(port), float(delay), int(limit), float(window), says_when=says_when == "1"):
+        print("ready", flush=True)
+        threading.Event().wait()
