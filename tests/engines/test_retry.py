@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import aclosing, nullcontext, suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Failure, Patience, Retry
 from redraft.errors import EngineError, ServerError
+from tests.engines import clock
 from tests.engines.fake_server import (
     DONE,
     FakeServer,
@@ -34,45 +35,32 @@ from tests.engines.fake_server import (
     usage_event,
 )
 from tests.engines.flaky_server import FlakyServer
+from tests.engines.remote.asking import ASK, CHAT, MODELS, engine, using
 
-CHAT, MODELS = "POST /v1/chat/completions", "GET /v1/models"
-ASK: list[Message] = [{"role": "user", "content": "Hi"}]
 COUNTED = sse_reply(chat_event("a"), chat_event("", "stop"), usage_event(40, 10), DONE)
 UNCOUNTED = chat_reply(*[" word"] * 50)
 BROKEN = sse_reply(*[chat_event(" word")] * 50, cut=True)
+HELD_UP = sse_reply(*[chat_event(" word")] * 10, 60.0)
 
 
-@pytest.mark.parametrize("reply", [COUNTED, UNCOUNTED, BROKEN])
-def test_tokens_a_minute_are_kept(reply: Reply) -> None:
-    """Each reply has 50 tokens, and 6,000 a minute are allowed: half a second for each reply."""
+@pytest.mark.parametrize("reply", [COUNTED, UNCOUNTED, BROKEN, HELD_UP])
+def test_the_tokens_of_each_reply_count_as_far_as_they_came(
+    reply: Reply, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reply has 50 tokens, or the ten after which its reader leaves."""
+    one, used = engine(server.on(CHAT, reply)), list[int]()
+    monkeypatch.setattr(one._server.retry.rate, "used", used.append)
 
-    async def thrice() -> None:
-        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tpm=6000, backoff=0))) as engine:
-            for _ in range(3):
-                with nullcontext() if not reply.cut else pytest.raises(ServerError):
-                    _ = [delta async for delta in engine.chat(ASK, Sampling())]
+    async def read(one: RemoteEngine) -> None:
+        deltas = one.chat(ASK, Sampling())
+        with suppress(ServerError, StopAsyncIteration):
+            for _ in range(10 if reply is HELD_UP else 100):
+                await anext(deltas)
+        await deltas.aclose()
 
-    with FakeServer() as server:
-        server.on(CHAT, reply)
-        started = time.monotonic()
-        asyncio.run(thrice())
-    assert time.monotonic() - started > 0.99
-
-
-def test_a_reply_that_is_left_early_counts_as_far_as_it_came() -> None:
-    async def leave_and_ask_again() -> None:
-        async with aclosing(RemoteEngine(server.url, "m", patience=Patience(tpm=600))) as engine:
-            for _ in range(2):
-                deltas = engine.chat(ASK, Sampling())
-                for _ in range(10):
-                    await anext(deltas)
-                await deltas.aclose()
-
-    with FakeServer() as server:
-        server.on(CHAT, UNCOUNTED)
-        started = time.monotonic()
-        asyncio.run(leave_and_ask_again())
-    assert time.monotonic() - started > 0.99
+    using(one, read)
+    assert len(used) == 1
+    assert 10 <= used[0] < 30 if reply is HELD_UP else 50 <= used[0] < 100
 
 
 def waited(patience: Patience, *failures: Failure) -> tuple[list[bool], bool, list[str]]:
@@ -80,15 +68,12 @@ def waited(patience: Patience, *failures: Failure) -> tuple[list[bool], bool, li
     told: list[str] = []
 
     async def wait() -> tuple[list[bool], bool]:
-        pace = Retry(replace(patience, tell=told.append), "host")
-        again = [await pace.waited(failure) for failure in failures]
-        turn = asyncio.create_task(pace.rate.turn(1))
-        await asyncio.wait([turn], timeout=0.05)
-        held = not turn.done()
-        turn.cancel()
-        return again, held
+        retry = Retry(replace(patience, tell=told.append), "host")
+        again = [await retry.waited(failure) for failure in failures]
+        before = asyncio.get_running_loop().time()
+        return again, (await retry.rate.turn(1)).at > before
 
-    return *asyncio.run(wait()), told
+    return *clock.run(wait()), told
 
 
 def test_a_run_waits_as_long_as_the_server_asks_and_holds_back_all_requests() -> None:
@@ -111,12 +96,12 @@ def test_waits_of_less_than_a_second_are_not_told() -> None:
 def test_a_server_that_served_others_just_before_it_went_down_is_waited_for(status: int | None) -> None:
     async def again(asked: float) -> bool:
         now = asyncio.get_running_loop().time()
-        pace = Retry(Patience(tries=2, outage=300.0, backoff=0.01), "host")
-        pace.served()
-        return await pace.waited(Failure(status, None, 2, now - 1, now + asked))
+        retry = Retry(Patience(tries=2, outage=300.0, backoff=0.01), "host")
+        retry.served()
+        return await retry.waited(Failure(status, None, 2, now - 1, now + asked))
 
-    assert asyncio.run(again(+0.1)), "nobody was served after the last try"
-    assert not asyncio.run(again(-0.1)), "others were served, so it is this request"
+    assert clock.run(again(+0.1)), "nobody was served after the last try"
+    assert not clock.run(again(-0.1)), "others were served, so it is this request"
 
 
 def answering(model: str, *args: str) -> subprocess.Popen[str]:
@@ -188,12 +173,12 @@ def test_a_request_that_hangs_is_asked_again_while_others_are_served(
     assert lines() == 8
 
 
-@pytest.mark.parametrize(("patience", "calls"), [("0", 1), ("60", 3)])
+@pytest.mark.parametrize(("patience", "calls"), [("0", 1), ("8", 3)])
 def test_a_request_that_hangs_each_time_fails_alone(
     patience: str, calls: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    more = ["-j", "2", "--timeout", "2", "--patience", patience, "--retries", "2"]
+    more = ["-j", "2", "--timeout", "1", "--patience", patience, "--retries", "2"]
     with Odd(HANGS, 99, "thing 1.") as server:
         with answering(f"{server.url}#m", *more) as job:
             out, said = job.communicate(timeout=120)

@@ -1,0 +1,168 @@
+"""When requests to a server are made: by a clock that passes while all wait, and by what a server sees."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import aclosing
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from redraft.engines.base import Message, Sampling
+from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.remote.rate_limit import CUT, SLACK, RateLimit, Turn, seconds_of
+from redraft.engines.retry import Patience
+from tests.engines import clock
+from tests.generate.teacher import MODEL, Teacher
+
+
+async def turns(
+    rate: RateLimit, tokens: Sequence[int], *, lasts: float = 0.05, at_once: int = 10
+) -> list[Turn]:
+    """Make calls that come to these tokens each, and take this long."""
+    queue, found = list(tokens), list[Turn]()
+
+    async def worker() -> None:
+        while queue:
+            amount = queue.pop()
+            found.append(turn := await rate.turn(amount))
+            await asyncio.sleep(lasts)
+            rate.over(turn)
+            rate.used(amount)
+
+    await asyncio.gather(*(worker() for _ in range(at_once)))
+    return found
+
+
+def test_requests_are_spread_evenly_over_the_minute() -> None:
+    made = clock.run(turns(RateLimit(6000, None), [10] * 200))
+    gaps = {round(after.at - before.at, 4) for before, after in pairwise(made)}
+    assert gaps == {round(SLACK / 100, 4)}
+
+
+def test_a_process_that_was_held_up_catches_up_half_a_second() -> None:
+    async def held_up() -> list[float]:
+        rate = RateLimit(600, None)
+        first = asyncio.create_task(turns(rate, [1] * 30, lasts=0))
+        await asyncio.sleep(1)
+        asyncio.get_running_loop().now += 2  # type: ignore[attr-defined]  # nobody runs
+        return [turn.at for turn in await first]
+
+    times = clock.run(held_up())
+    assert max(sum(at <= each < at + 1 for each in times) for at in times) <= 10 + 5 + 1
+
+
+def test_tokens_are_kept_to_from_the_first_call_on_and_what_was_not_used_is_given_back() -> None:
+    """What calls come to is 100; before the first has ended, they are expected to come to 400."""
+
+    async def all_calls() -> list[float]:
+        rate, made = RateLimit(None, 6000), []
+        for _ in range(20):
+            made.append(turn := await rate.turn(400))
+            rate.over(turn)
+            rate.used(100)
+        return [turn.at for turn in made]
+
+    times = clock.run(all_calls())
+    assert times[-1] == pytest.approx(19 * 100 * SLACK / 100, abs=0.6)  # a second for 100 tokens
+
+
+def test_a_server_that_says_that_nothing_is_left_is_not_asked_before_some_is() -> None:
+    """Ten requests are free again in 5 s, so that one is in half a second."""
+    said = {"limit": "10", "remaining": "0", "reset": "5s"}
+
+    async def next_turn(name: str, headers: dict[str, str]) -> float:
+        rate = RateLimit(None, None)
+        rate.used(5)  # the tokens of a call
+        rate.heard({f"x-ratelimit-{what}-{name}": text for what, text in headers.items()})
+        return (await rate.turn(1)).at
+
+    assert clock.run(next_turn("requests", said)) == pytest.approx(0.5)
+    assert clock.run(next_turn("tokens", said)) == pytest.approx(2.5)
+    assert clock.run(next_turn("requests", {**said, "remaining": "1"})) == 0
+    assert clock.run(next_turn("requests", {**said, "limit": "many"})) == 0
+    assert clock.run(next_turn("requests", {**said, "reset": "3d"})) == 60  # a limit of the day ends in a 429
+
+
+def test_the_requests_under_way_shrink_once_for_a_round_and_grow_by_one() -> None:
+    async def rounds() -> list[int]:
+        rate, counts = RateLimit(None, None), []
+        made = [await rate.turn(1) for _ in range(10)]
+        await asyncio.sleep(1)
+        for turn in made:  # ten refusals at once are one
+            rate.over(turn)
+            rate.shrink(turn.at)
+        for _ in range(2):
+            made = await at_once(rate)
+            counts.append(len(made))
+            for turn in made:
+                rate.grow()
+                rate.over(turn)
+        return counts
+
+    async def at_once(rate: RateLimit) -> list[Any]:
+        found: list[Any] = []
+        try:
+            async with asyncio.timeout(1):
+                while True:
+                    found.append(await rate.turn(1))
+        except TimeoutError:
+            return found
+
+    assert clock.run(rounds()) == [int(10 * CUT), int(10 * CUT) + 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1s", 1), ("6m0s", 360), ("20ms", 0.02), ("2m59.5s", 179.5), ("7.66", 7.66), ("", 0), ("soon", 0),
+     ("1731945600000000000 ns of 1970", 0), ("1" * 2000 + "?", 0)],
+)  # fmt: skip
+def test_the_times_of_servers_are_read(text: str, seconds: float) -> None:
+    """A count in nanoseconds would take hours if each digit could begin a part."""
+    assert seconds_of(text) == pytest.approx(seconds)
+
+
+# A server that enforces its own limits
+
+
+async def ask_all(teacher: Teacher, count: int, **patience: Any) -> None:
+    """Ask this many questions at once."""
+    engine = RemoteEngine(teacher.url, MODEL, patience=Patience(outage=60, **patience))
+
+    async def one(number: int) -> None:
+        ask: list[Message] = [{"role": "user", "content": f"Describe thing {number}."}]
+        _ = [delta async for delta in engine.chat(ask, Sampling(max_tokens=40))]
+
+    async with aclosing(engine), asyncio.TaskGroup() as group:
+        for number in range(count):
+            group.create_task(one(number))
+
+
+def test_limits_of_requests_and_tokens_are_not_exceeded() -> None:
+    """50 requests a second are asked for. The server counts over 1 s, and half a second may be caught up."""
+    with Teacher(delay=0.05, rpm=90, tpm=3000, window=1) as teacher:
+        asyncio.run(ask_all(teacher, 100, rpm=3000, tpm=120_000))
+        account = teacher.account()
+    assert not account.limited
+    assert account.statuses["200"] == 100
+
+
+def test_retries_count_as_calls() -> None:
+    with Teacher(plan=["500"] * 10) as teacher:
+        asyncio.run(ask_all(teacher, 10, rpm=1200, backoff=0.01))
+        account = teacher.account()
+    assert (account.statuses["500"], account.statuses["200"]) == (10, 10)
+    assert account.let_in[-1] - account.let_in[0] > 18 * 60 / 1200  # by the server's clock
+
+
+@pytest.mark.parametrize("tells", [[], ["retry-after"], ["x-ratelimit"]])
+def test_without_a_rate_the_requests_under_way_follow_the_refusals(tells: list[str]) -> None:
+    """60 within 0.7 s are allowed: of all at once, some are refused, and none is lost."""
+    with Teacher(delay=0.02, rpm=60, window=0.7, tells=tells) as teacher:
+        asyncio.run(ask_all(teacher, 120, backoff=0.1))
+        account = teacher.account()
+    assert account.statuses["200"] == 120
+    assert 0 < len(account.limited) < 200
+    assert not account.twice
