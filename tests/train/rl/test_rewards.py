@@ -23,6 +23,7 @@ from redraft.engines.hf.reward import RewardModel
 from redraft.errors import CheckError, CheckSyntaxError, ServerError, UsageError
 from redraft.train.rl import posting, rewards
 from redraft.train.rl.rewards import parse_rewards
+from tests.plugin_packages import install
 from tests.train.tiny import SHAPE
 from tests.train.tokenizer_kinds import tokenizer
 
@@ -114,6 +115,22 @@ def test_a_function_may_return_any_number(mine: str) -> None:
     assert judged(f"{mine}.minus") == [-6.0, -15.0]
     assert judged(f"{mine}.later") == [0.5, 0.5]
     assert judged(f"{mine}.numpy") == [0.25, 0.25]
+
+
+def test_a_reward_of_another_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+from redraft.train.rl.rewards import RewardKind
+def make(form):
+    async def rewards(chains):
+        return [chain.answer.count(form.partition(":")[2]) for chain in chains]
+    return rewards
+COUNT = RewardKind(make)
+"""
+    install(tmp_path, "redraft-count", {"redraft.rewards": {"count": "redraft_count:COUNT"}}, code)
+    monkeypatch.syspath_prepend(tmp_path)
+    assert judged("count:b", "2*words<=1") == [2, 3]
+    with pytest.raises(CheckSyntaxError, match="no check is called 'count'"):
+        parse_rewards(["count[2]:b"])
 
 
 def test_a_penalty_has_a_negative_weight() -> None:

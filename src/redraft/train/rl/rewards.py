@@ -11,7 +11,8 @@ An answer comes as a record: its prompt, the answer as its best step, and the fi
 | `https://host/path` | what a server replies for a batch of answers |
 | `2*FORM`, `-0.5*FORM` | twice as much; half as much, as a penalty |
 
-A function that has one parameter, with the name `chain`, gets the whole record instead.
+Other packages may have more (docs/extending.md). A function that has one parameter, with the name `chain`,
+gets the whole record instead.
 
 A program reads the answer on standard input, as that of the check `command:` does, and exits with 0 within
 30 s, or the limit of `score[10s]:…`.
@@ -43,6 +44,7 @@ from redraft.engines.hf.reward import RewardModel
 from redraft.engines.remote.server import check_address
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, CheckSyntaxError, UsageError, shown
+from redraft.plugins import plugins
 from redraft.train.rl.posting import content, posted
 from redraft.verify.base import Check, Outcome, crash_of, is_crash, run_check, together
 from redraft.verify.command import Command
@@ -50,6 +52,7 @@ from redraft.verify.function import FunctionCheck, takes_prompt
 from redraft.verify.parse import parse_check
 
 _WEIGHT = re.compile(r"(?P<weight>-?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?)\s*\*\s*")
+_HEAD = re.compile(r"(?P<kind>[\w-]+)(?P<option>\[[^\]]*\])?:")
 _LONG = 1 << 24  # bytes
 _HINT = (
     "--reward words<=50, reward:MODEL, python:module.function, score:PROGRAM or https://host/path; "
@@ -298,24 +301,48 @@ def _parsed_part(form: str) -> tuple[float, Reward]:
 
 
 def _parsed(form: str) -> Reward:
-    if form.startswith(("http://", "https://")):
-        check_address(form, hint="--reward https://host/path")
-        return Served(form)
-    if form.startswith("reward:"):
-        return Modelled(RewardModel.load(form.removeprefix("reward:").strip()))
-    if form.startswith(("score:", "score[")):
-        try:
-            program = parse_check(f"command{form.removeprefix('score')}")
-        except CheckSyntaxError as error:
-            raise CheckSyntaxError(
-                error.message.replace("command", "score", 1),
-                hint="score:PROGRAM ARGS, or score[10s]:PROGRAM ARGS.",
-            ) from None
-        assert isinstance(program, Command)  # noqa: S101  (the kind)
-        return Printed(program)
-    if form.startswith("python:"):
-        return Called(FunctionCheck.of(form.removeprefix("python:").strip()))
+    head, known = _HEAD.match(form), plugins("redraft.rewards")
+    if head and head["kind"] in known:
+        kind = known[head["kind"]].load(RewardKind)
+        if kind.takes_option or not head["option"]:
+            return kind.make(form)
     return Checked(parse_check(form))
+
+
+def _served(form: str) -> Reward:
+    check_address(form, hint="--reward https://host/path")
+    return Served(form)
+
+
+def _printed(form: str) -> Reward:
+    try:
+        program = parse_check(f"command{form.removeprefix('score')}")
+    except CheckSyntaxError as error:
+        raise CheckSyntaxError(
+            error.message.replace("command", "score", 1),
+            hint="score:PROGRAM ARGS, or score[10s]:PROGRAM ARGS.",
+        ) from None
+    assert isinstance(program, Command)  # noqa: S101  (the kind)
+    return Printed(program)
+
+
+@dataclass(frozen=True)
+class RewardKind:
+    """A kind of reward: a plugin of the group `redraft.rewards`.
+
+    Attributes:
+        make: Returns the reward of a form without its weight, such as `score[10s]:PROGRAM`.
+        takes_option: It may have an option in brackets.
+    """
+
+    make: Callable[[str], Reward]
+    takes_option: bool = False
+
+
+MODEL = RewardKind(lambda form: Modelled(RewardModel.load(form.removeprefix("reward:").strip())))
+FUNCTION = RewardKind(lambda form: Called(FunctionCheck.of(form.removeprefix("python:").strip())))
+PROGRAM = RewardKind(_printed, takes_option=True)
+SERVER = RewardKind(_served)
 
 
 def _number(found: object, name: str, chain: Chain) -> float:
