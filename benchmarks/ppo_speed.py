@@ -17,12 +17,12 @@ from redraft.chain import Chain
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.folders import folder_for
 from redraft.train.rl.policy import unwrapped
+from redraft.train.rl.ppo import Ppo
 from redraft.train.rl.rewards import Rewards
-from redraft.train.rl.rollouts import Rollouts
 from redraft.train.rl.stages import PPO_STAGES
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.settings.args import parse_for
-from redraft.train.settings.ppo import PPO
+from redraft.train.settings.options import PPO
 
 MEASURE = "rollout tokens/s of PPO over those of the transformers engine alone"
 HOW = (
@@ -77,7 +77,7 @@ def compared(ready: Ready, rounds: int) -> Rates:
 
 def by_rollouts(ready: Ready, epoch: int) -> tuple[int, float]:
     """Return tokens and seconds of a rollout batch."""
-    source, judged = cast(Rollouts, ready.loop.data), [0.0]
+    source, judged = cast(Ppo, ready.loop.data), [0.0]
 
     async def reward(chains: Sequence[Chain]) -> list[float]:
         judged[0] = time.perf_counter()
@@ -92,7 +92,7 @@ def by_rollouts(ready: Ready, epoch: int) -> tuple[int, float]:
 
 def by_engine(ready: Ready, epoch: int) -> tuple[int, float]:
     """Return tokens and seconds of the engine for the same answers."""
-    source = cast(Rollouts, ready.loop.data)
+    source = cast(Ppo, ready.loop.data)
     own, asked = source.own, source._asked(epoch)  # noqa: SLF001  (the same prompts and seeds)
 
     async def one(engine: HfEngine, row: int) -> int:

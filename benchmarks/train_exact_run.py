@@ -18,8 +18,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.formats.tokens.encoder import Encoder
-from redraft.train.data.batches import IGNORED, RowsOf, joined
-from redraft.train.data.packing import pack
+from redraft.train.data.batches import IGNORED, RowsOf, joined, pack
 from redraft.train.data.prepare import prepare
 from redraft.train.data.store import Stored
 from redraft.train.model.attention import use_segments

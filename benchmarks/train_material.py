@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data_material import sentences
-from redraft.cli.allocator import KERNELS
+from redraft.machine import KERNELS
 from redraft.train.settings.options import LARGE
 
 SEED = 5

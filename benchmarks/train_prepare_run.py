@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from redraft.formats.tokens.encoder import Encoder
-from redraft.train.data.packing import pack
+from redraft.train.data.batches import pack
 from redraft.train.data.prepare import prepare
 
 

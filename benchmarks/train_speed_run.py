@@ -24,9 +24,9 @@ from redraft.train.data.store import Prepared
 from redraft.train.model.load import load_tokenizer
 from redraft.train.run.components import choose_method, prepare_all, rows_of, settled
 from redraft.train.run.loop import Loop
-from redraft.train.run.sft import SFT_STAGES
 from redraft.train.settings.args import TrainSettings, parse
 from redraft.train.settings.machine import training_arguments
+from redraft.train.stages import SFT_STAGES
 
 SAME = (
     "output_dir",

@@ -18,7 +18,7 @@ def ran(code: str, **environment: str) -> str:
 
 
 HELD = """
-from redraft.cli.allocator import give_back_large
+from redraft.machine import give_back_large
 from pathlib import Path
 
 def resident():

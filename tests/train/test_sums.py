@@ -1,14 +1,14 @@
-"""Sums until the log has a line for them."""
+"""SharedMeans until the log has a line for them."""
 
 from __future__ import annotations
 
 import torch
 
-from redraft.train.sums import Sums
+from redraft.train.processes import SharedMeans
 
 
 def test_sums_are_means_over_their_count_and_begin_again() -> None:
-    sums = Sums()
+    sums = SharedMeans()
     for loss in (1.0, torch.tensor(2.0, requires_grad=True)):
         sums.add("loss", loss)
         sums.add("count", 1)
@@ -17,7 +17,7 @@ def test_sums_are_means_over_their_count_and_begin_again() -> None:
 
 
 def test_what_was_added_before_a_checkpoint_counts() -> None:
-    sums, again = Sums(), Sums()
+    sums, again = SharedMeans(), SharedMeans()
     sums.add("loss", 0.1)
     sums.add("count", 3)
     again.restore(sums.parts())
@@ -25,6 +25,6 @@ def test_what_was_added_before_a_checkpoint_counts() -> None:
 
 
 def test_sums_of_two_processes_are_taken_over_by_one() -> None:
-    sums = Sums()
+    sums = SharedMeans()
     sums.restore([{"loss": 1.0, "count": 1.0}, {"loss": 3.0, "count": 1.0}])
     assert sums.take() == {"loss": 2.0}

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
-from redraft.train.data.batches import Data, Loader, Order, RowsOf, joined
-from redraft.train.data.packing import pack
+from redraft.train.data.batches import Data, Loader, Order, RowsOf, joined, pack
 from redraft.train.data.store import DataReport, Prepared, Writer, open_prepared, pair
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from redraft.cli import app
 from redraft.errors import UsageError
 from redraft.train.rl.stages import PPO_STAGES
-from redraft.train.settings.ppo import PpoOptions
+from redraft.train.settings.options import PpoOptions
 from tests.train.tiny import model_folder
 
 SMALL = (

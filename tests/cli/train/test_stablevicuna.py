@@ -15,8 +15,7 @@ from typer.testing import CliRunner
 from redraft.cli import app
 from redraft.errors import UsageError
 from redraft.train.settings.args import parse, parse_for
-from redraft.train.settings.options import REWARD
-from redraft.train.settings.ppo import PPO, PpoOptions
+from redraft.train.settings.options import PPO, REWARD, PpoOptions
 from tests.train.reward.rewards import pairs
 from tests.train.tiny import model_folder
 

@@ -13,8 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import UsageError
-from redraft.train.data.batches import Batch, Loader, Order, RowsOf, check_enough_rows, joined, padded
-from redraft.train.data.packing import Rows, one_a_row, pack
+from redraft.train.data.batches import (
+    Batch,
+    Loader,
+    Order,
+    Rows,
+    RowsOf,
+    check_enough_rows,
+    joined,
+    one_a_row,
+    pack,
+    padded,
+)
 from tests.train.stored import stored
 
 lengths_of_rows = st.lists(st.integers(1, 60), min_size=1, max_size=70).map(lambda n: np.array(n, np.int64))

@@ -25,7 +25,6 @@ from redraft import parallel
 from redraft.chain import Chain
 from redraft.errors import OutputError, RecordError, RedraftError, UsageError
 from redraft.formats.tokens.encoder import NO_ROOM, SHORTEST, Cut, Encoder
-from redraft.train.data import encoding
 from redraft.train.data import prepare as module
 from redraft.train.data.prepare import key_of, prepare
 from redraft.train.data.store import DataReport, Prepared, RecordTally
@@ -149,11 +148,11 @@ def test_any_number_of_processes_and_batches_makes_the_same(
         for asked, said in [*pairs, ("a", "b")]
     ]
     path.write_text("\n".join(lines), "utf-8")
-    whole = list(encoding.encode_files([path], Letters(), 1))
+    whole = list(module.encode_files([path], Letters(), 1))
     assert [len(made.names) + len(made.skipped) for made in whole] == [len(lines)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(encoding, "BATCH", 3)
-        parts = list(encoding.encode_files([path], Letters(), 1))
+        patch.setattr(module, "BATCH", 3)
+        parts = list(module.encode_files([path], Letters(), 1))
     assert len(parts) == -(-len(lines) // 3)
     assert [name for made in parts for name in made.names] == whole[0].names
     assert np.concatenate([made.tokens for made in parts]).tolist() == whole[0].tokens.tolist()
@@ -165,8 +164,8 @@ def test_processes_make_the_bytes_that_one_makes(
 ) -> None:
     path = write(*[(f"question {n}", "answer" * (n % 7)) for n in range(500)])
     one = prepare([path], Letters(), tmp_path / "one")
-    monkeypatch.setattr(encoding, "BATCH", 20)
-    monkeypatch.setattr(encoding, "WORTH_A_PROCESS", 1000)
+    monkeypatch.setattr(module, "BATCH", 20)
+    monkeypatch.setattr(module, "WORTH_A_PROCESS", 1000)
     monkeypatch.setattr(parallel, "BATCH", 2)
     monkeypatch.setattr(module, "SECONDS", 0)
     said: list[str] = []
@@ -273,8 +272,7 @@ def test_what_decides_the_tokens_decides_the_key(
 
 def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
     listing = (
-        "import sys, redraft.train.data.encoding\n"
-        "print(*(n for n in sys.modules if n.startswith('redraft.')))"
+        "import sys, redraft.train.data.prepare\nprint(*(n for n in sys.modules if n.startswith('redraft.')))"
     )
     done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
     root = Path(module.__file__).parents[2]
@@ -287,7 +285,6 @@ def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
         "ids.py",
         "jobs/signals.py",
         "parallel.py",
-        "train/data/packing.py",
         "counting.py",
     }  # they decide no token
 
@@ -314,7 +311,7 @@ def test_what_is_damaged_is_made_anew(
 
 
 def test_what_a_killed_process_left_is_no_cache(write: Write, cache: Path) -> None:
-    path = write(*[("a", "b")] * 2 * encoding.BATCH, ("die", "d"))
+    path = write(*[("a", "b")] * 2 * module.BATCH, ("die", "d"))
     work = ([path], Letters(deadly="die"), cache)
     child = multiprocessing.get_context("forkserver").Process(target=prepare, args=work)
     child.start()
@@ -322,7 +319,7 @@ def test_what_a_killed_process_left_is_no_cache(write: Write, cache: Path) -> No
     assert child.exitcode == -signal.SIGKILL
     assert list(cache.glob("*.partial/tokens.bin"))
     prepared = prepare([path], Letters(), cache)
-    assert len(prepared) == 2 * encoding.BATCH + 1
+    assert len(prepared) == 2 * module.BATCH + 1
     assert not list(cache.glob("*.partial"))
 
 
@@ -387,7 +384,7 @@ def test_a_record_that_is_none_is_named_by_any_process(
     path = write(*[("a", "b")] * 50)
     with path.open("a") as file:
         file.write("[1\n")
-    monkeypatch.setattr(encoding, "WORTH_A_PROCESS", 100)
+    monkeypatch.setattr(module, "WORTH_A_PROCESS", 100)
     with pytest.raises(RecordError, match=r"data\.jsonl:51: not JSON") as caught:
         prepare([path], Letters(), cache, workers=2)
     assert caught.value.hint
@@ -395,7 +392,7 @@ def test_a_record_that_is_none_is_named_by_any_process(
 
 def test_a_killed_process_is_said(write: Write, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(("a", "b"), ("die", "d"))
-    monkeypatch.setattr(encoding, "WORTH_A_PROCESS", 10)
+    monkeypatch.setattr(module, "WORTH_A_PROCESS", 10)
     with pytest.raises(RedraftError, match="was killed"):
         prepare([path], Letters(deadly="die"), cache, workers=2)
 
@@ -447,11 +444,11 @@ ORPHANS = """
 import sys
 from pathlib import Path
 from redraft import parallel
-from redraft.train.data import encoding
+from redraft.train.data import prepare
 from tests.train.letters import Letters
-encoding.BATCH, encoding.WORTH_A_PROCESS, parallel.BATCH = 1, 1, 1
+prepare.BATCH, prepare.WORTH_A_PROCESS, parallel.BATCH = 1, 1, 1
 if __name__ == "__main__":
-    for made in encoding.encode_files([Path(sys.argv[1])], Letters(), 2):
+    for made in prepare.encode_files([Path(sys.argv[1])], Letters(), 2):
         print("begun", flush=True)
         sys.stdin.read()
 """
@@ -460,9 +457,9 @@ if __name__ == "__main__":
 UNGUARDED = """
 import sys
 from pathlib import Path
-from redraft.train.data import encoding, prepare
+from redraft.train.data import prepare
 from tests.train.letters import Letters
-encoding.BATCH, encoding.WORTH_A_PROCESS = 1, 1
+prepare.BATCH, prepare.WORTH_A_PROCESS = 1, 1
 prepare.prepare([Path(sys.argv[1])], Letters(), Path(sys.argv[2]), workers=2)
 """
 

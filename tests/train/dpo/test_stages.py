@@ -31,7 +31,7 @@ from tests.train.tiny import model_folder
 from tests.train.tokenizer_kinds import CHATML
 
 pytest.importorskip("trl", reason="TRL is not installed (the extra 'dpo')")
-from redraft.train.dpo.stages import DPO_STAGES
+from redraft.train.dpo import DPO_STAGES
 
 FASTER = ("--learning_rate", "1e-2", "--warmup_steps", "0")
 

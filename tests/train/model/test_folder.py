@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from redraft.errors import ModelError, UsageError
-from redraft.train.model.folder import check_tokenizer, check_weights, model_folder, save_weights
+from redraft.train.model.load import check_tokenizer, check_weights, model_folder, save_weights
 from tests.train.tiny import SHAPE
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from redraft.train.data.batches import padded
-from redraft.train.plan.estimate import Estimate, TrialPace, estimate, thrown_away
+from redraft.train.run.estimate import Estimate, TrialPace, estimate, thrown_away
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.settings.args import parse
 from tests.train.tiny import chains, model_folder
@@ -59,7 +59,7 @@ def test_without_a_price_there_is_no_cost(model: str, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_not_tried(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.train.plan.estimate.room", lambda _: 1000)
+    monkeypatch.setattr("redraft.train.run.estimate.room", lambda _: 1000)
     found = estimate(ready(model, tmp_path))
     assert (found.fits, found.pace, found.hours) == (False, None, None)
     said = "\n".join(found.lines())
@@ -99,7 +99,7 @@ def test_processes_that_load_the_whole_model_each_need_the_machines_memory(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")  # 13B in 32 bits would be 416 GB
-    monkeypatch.setattr("redraft.train.plan.estimate.room", lambda _: 1000)  # nothing is tried
+    monkeypatch.setattr("redraft.train.run.estimate.room", lambda _: 1000)  # nothing is tried
     found = estimate(ready(model, tmp_path))
     assert (found.processes, found.weights) == (8, 4 * found.parameters)
     gb = f"{8 * 4 * found.parameters / 1e6:.1f} MB"
@@ -126,7 +126,7 @@ def test_a_run_that_logs_no_steps_is_measured_all_the_same(model: str, tmp_path:
 def test_a_trial_that_takes_long_ends_within_an_epoch(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("redraft.train.plan.estimate.PATIENCE", 0.0)
+    monkeypatch.setattr("redraft.train.run.estimate.PATIENCE", 0.0)
     found = estimate(ready(model, tmp_path, "--packing", "False", "--logging_strategy", "epoch"))
     assert found.pace
     assert found.pace.steps == 1

@@ -14,7 +14,7 @@ from rich.console import Console
 from redraft.chain import Chain
 from redraft.formats.tokens.encoder import Encoder, Example
 from redraft.train.data.store import Stored
-from redraft.train.plan.preview import CLOSE, OPEN, Decoder, ShownToken, preview, shown, visible
+from redraft.train.run.preview import CLOSE, OPEN, Decoder, ShownToken, preview, shown, visible
 from redraft.train.settings.args import parse
 from tests.train.tiny import chains, model_folder
 from tests.train.tokenizer_kinds import tokenizer

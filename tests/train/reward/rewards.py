@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from redraft.train.reward.stages import REWARD_STAGES
+from redraft.train.reward import REWARD_STAGES
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.settings.args import parse_for
 from redraft.train.settings.options import REWARD

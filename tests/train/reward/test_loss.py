@@ -15,8 +15,7 @@ from redraft.errors import ModelError
 from redraft.train.data.batches import joined, padded
 from redraft.train.data.store import Stored
 from redraft.train.model.attention import use_segments
-from redraft.train.reward.loss import bounds, compare, from_parting, pairwise
-from redraft.train.reward.stages import REWARD_STAGES
+from redraft.train.reward import REWARD_STAGES, bounds, compare, from_parting, pairwise
 from tests.train.tiny_models import VOCABULARY, tiny
 
 REWARDS = st.floats(-30, 30, width=32)

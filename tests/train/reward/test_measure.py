@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from redraft.stats import proportion
-from redraft.train.reward.measure import measure
+from redraft.train.reward import measure
 
 RANDOM = np.random.default_rng(1)
 

@@ -16,7 +16,7 @@ from redraft.chain import Prompt
 from redraft.engines.hf.reward import RewardModel
 from redraft.errors import ModelError, UsageError
 from redraft.formats.tokens.pairs import PairEncoder
-from redraft.train.reward.measure import measured
+from redraft.train.reward import measured
 from redraft.train.run.checkpoints import MARKER
 from tests.train.reward.rewards import pairs, ready
 from tests.train.run.test_run import losses

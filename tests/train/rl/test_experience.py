@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from redraft.train.rl import algorithm
-from redraft.train.rl.chains import Score
-from redraft.train.rl.experience import BETA, Experience, padded
-from redraft.train.rl.sampler import Response
+from redraft.train.rl.ppo import BETA, Experience, padded
+from redraft.train.rl.samplers import Response
+from redraft.train.rl.samples import Score
 from tests.train.rl.tiny_policy import policy, prompts, rollouts, shaken
 
 

@@ -9,9 +9,9 @@ import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
 from redraft.train.model.lora import leave_inputs_to_autocast
-from redraft.train.rl.layers import unfreeze_top
-from redraft.train.rl.policy import Policy, unwrapped
-from redraft.train.settings.ppo import PpoOptions
+from redraft.train.rl.policy import unfreeze_top, unwrapped
+from redraft.train.rl.ppo import Learner
+from redraft.train.settings.options import PpoOptions
 from tests.train.rl.tiny_policy import policy, prompts, shaken
 from tests.train.tiny import SHAPE
 
@@ -50,7 +50,7 @@ def test_a_model_that_scales_its_logits_does_so_in_training_too() -> None:
     torch.manual_seed(1)
     config = GraniteConfig(vocab_size=100, **SHAPE, logits_scaling=0.05)
     model, (ids, starts, mask) = GraniteForCausalLM(config), batch()
-    seen = Policy(model, PpoOptions(lora=False)).see(ids, starts, mask)
+    seen = Learner(model, PpoOptions(lora=False)).see(ids, starts, mask)
     chances = model(ids).logits.log_softmax(-1)
     for row, place in mask.nonzero().tolist():
         at = int(starts[row]) + place
@@ -112,7 +112,7 @@ def test_the_reference_of_a_whole_model_holds_the_trained_parts_alone(*, tied: b
     if tied:
         model.lm_head.weight = model.model.embed_tokens.weight
     unfreeze_top(model, 1)
-    made = Policy(model, PpoOptions(lora=False, num_layers_unfrozen=1))
+    made = Learner(model, PpoOptions(lora=False, num_layers_unfrozen=1))
     top = sum(each.numel() for each in model.model.layers[1].parameters()) + model.model.norm.weight.numel()
     top += 0 if tied else model.lm_head.weight.numel()
     head = sum(each.numel() for each in made.value_head.parameters())

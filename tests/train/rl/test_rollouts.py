@@ -17,8 +17,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClas
 from redraft.chain import Chain, Prompt
 from redraft.engines.hf.reward import RewardModel
 from redraft.errors import ModelError
-from redraft.train.rl.experience import BETA
 from redraft.train.rl.policy import Policy
+from redraft.train.rl.ppo import BETA
 from redraft.train.rl.rewards import Reward, Rewards, parse_rewards
 from redraft.train.rl.samples import SAMPLES
 from redraft.train.run import checkpoints

@@ -19,8 +19,7 @@ from peft import PeftModel
 from redraft.engines.base import Sampling
 from redraft.errors import ServerError
 from redraft.train.rl import posting
-from redraft.train.rl.sampler import Response
-from redraft.train.rl.server import ADAPTER, Server
+from redraft.train.rl.samplers import ADAPTER, Response, ServerSampler
 from tests.train.rl.tiny_policy import TOKENIZER, policy, rollouts, shaken
 
 Reply = tuple[int, Any]
@@ -143,7 +142,7 @@ def test_a_server_that_does_not_say_it_writes_too(tmp_path: Path, said: Any) -> 
     choice = {"text": "a", "finish_reason": "stop", "token_ids": [5], "logprobs": said}
 
     async def one(url: str) -> Response:
-        (found,) = await Server(url, tmp_path).chunk([(1, 2)], [Sampling(1.0, max_tokens=2)])
+        (found,) = await ServerSampler(url, tmp_path).chunk([(1, 2)], [Sampling(1.0, max_tokens=2)])
         return found
 
     with serving(lambda *_: (200, {"choices": [choice]})) as url:
@@ -154,7 +153,7 @@ def test_a_run_that_is_resumed_unloads_the_adapter_of_the_session_before(tmp_pat
     served = Served()
     with serving(served) as url:
         for made in (policy(), policy(), shaken(policy()), policy(lora_alpha=99)):
-            asyncio.run(Server(url, tmp_path).load(made.model))
+            asyncio.run(ServerSampler(url, tmp_path).load(made.model))
             (name,) = served.loaded
             served.asked.append(name)
     first, again, *others = served.asked
@@ -167,7 +166,7 @@ def test_an_adapter_is_loaded_from_the_folder_of_this_run(tmp_path: Path) -> Non
     served = Served()
     with serving(served) as url:
         for folder in (tmp_path / "a", tmp_path / "b"):
-            asyncio.run(Server(url, folder).load(policy().model))
+            asyncio.run(ServerSampler(url, folder).load(policy().model))
     assert served.paths == [str(tmp_path / each / ADAPTER) for each in "ab"]
     assert len(served.loaded) == 1
 
@@ -181,7 +180,7 @@ def test_a_load_whose_reply_was_lost_is_no_failure(tmp_path: Path, monkeypatch: 
         return (504, "gateway timeout") if "/load" in path and next(lost, False) else found
 
     with serving(reply) as url:
-        asyncio.run(Server(url, tmp_path).load(policy().model))
+        asyncio.run(ServerSampler(url, tmp_path).load(policy().model))
     assert len(served.loaded) == 1
 
 
@@ -189,7 +188,7 @@ def completed(url: str, folder: Path) -> None:
     """Load an adapter and ask for a response."""
 
     async def both() -> None:
-        server = Server(url, folder)
+        server = ServerSampler(url, folder)
         await server.load(policy().model)
         await server.chunk([(1, 2)], [Sampling(max_tokens=2, seed=1)])
 

@@ -11,13 +11,11 @@ from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from redraft.chain import Chain, Prompt
 from redraft.train.model.lora import add_adapter
-from redraft.train.rl.experience import Asked
-from redraft.train.rl.layers import unfreeze_top
-from redraft.train.rl.policy import Policy
+from redraft.train.rl.policy import unfreeze_top
+from redraft.train.rl.ppo import Learner, Ppo, RolloutPrompt
 from redraft.train.rl.rewards import Reward, Rewards
-from redraft.train.rl.rollouts import Rollouts
 from redraft.train.run.loop import Loop
-from redraft.train.settings.ppo import PpoOptions, layers_unfrozen
+from redraft.train.settings.options import PpoOptions, layers_unfrozen
 from tests.train.tiny import SHAPE
 from tests.train.tokenizer_kinds import tokenizer
 
@@ -37,7 +35,7 @@ async def share_of_e(chains: Sequence[Chain]) -> list[float]:
     return [each.answer.count("e") / max(len(each.answer), 1) for each in chains]
 
 
-def policy(**settings: Any) -> Policy:
+def policy(**settings: Any) -> Learner:
     """A model of random weights with a value head, and an adapter unless `lora=False`; always the same."""
     torch.manual_seed(1)
     made = TOKENIZER
@@ -55,11 +53,11 @@ def policy(**settings: Any) -> Policy:
         model.lm_head.weight.mul_(20)  # else all tokens are nearly as likely, whatever the layers say
     if own.lora is False:
         unfreeze_top(model, layers_unfrozen(own))
-        return Policy(model, own)
-    return Policy(add_adapter(model, own, note={}), own)
+        return Learner(model, own)
+    return Learner(add_adapter(model, own, note={}), own)
 
 
-def shaken(made: Policy) -> Policy:
+def shaken(made: Learner) -> Learner:
     """The policy with an adapter and a value head that are not zero."""
     torch.manual_seed(2)
     for name, each in made.named_parameters():
@@ -69,25 +67,25 @@ def shaken(made: Policy) -> Policy:
     return made
 
 
-def prompts(count: int = 6) -> list[Asked]:
+def prompts(count: int = 6) -> list[RolloutPrompt]:
     """Prompts of different lengths."""
     texts = [f"Sort {'the list ' * (number % 3)}{number}." for number in range(count)]
     return [
-        Asked(Chain(id=f"p/{number}", prompt=Prompt(instruction=text)), tuple(TOKENIZER.encode(text)))
+        RolloutPrompt(Chain(id=f"p/{number}", prompt=Prompt(instruction=text)), tuple(TOKENIZER.encode(text)))
         for number, text in enumerate(texts)
     ]
 
 
 def rollouts(
-    folder: Path, made: Policy, reward: Reward | Rewards = share_of_e, *, size: int = 4, **more: Any
-) -> Rollouts:
+    folder: Path, made: Learner, reward: Reward | Rewards = share_of_e, *, size: int = 4, **more: Any
+) -> Ppo:
     """Rollout batches of the policy."""
     settings: dict[str, Any] = {"size": size, "seed": 3, "bf16": False, "folder": folder}
     judge = reward if isinstance(reward, Rewards) else Rewards({"a reward": (1.0, reward)})
-    return Rollouts(made, TOKENIZER, prompts(), judge, made.own, **settings, **more)
+    return Ppo(made, TOKENIZER, prompts(), judge, made.own, **settings, **more)
 
 
-def loop(folder: Path, read: Rollouts, **more: Any) -> Loop:
+def loop(folder: Path, read: Ppo, **more: Any) -> Loop:
     """A run of four rollout batches, with a checkpoint every 3 of 16 steps."""
     settings: dict[str, Any] = {
         "output_dir": str(folder),

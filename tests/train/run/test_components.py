@@ -8,9 +8,9 @@ import torch
 
 from redraft.errors import ModelError
 from redraft.train.run.run import get_ready
-from redraft.train.run.sft import SFT_STAGES
 from redraft.train.settings.args import parse
 from redraft.train.settings.options import TrainOptions
+from redraft.train.stages import SFT_STAGES
 from tests.train.tiny import chains, model_folder
 from tests.train.tiny_models import EXPERTS, tiny
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from redraft.train.run import contention
-from redraft.train.run.contention import SCHEDSTAT, SECONDS, Contention
+from redraft.train.run import guards
+from redraft.train.run.guards import SCHEDSTAT, WINDOW, Contention
 
 
 def after(path: Path, ran: float, waited: float, threads: int = 4) -> list[str | None]:
@@ -23,7 +23,7 @@ def after(path: Path, ran: float, waited: float, threads: int = 4) -> list[str |
 
 
 def test_waiting_is_said_once_with_what_to_type(tmp_path: Path) -> None:
-    first, second, third = after(tmp_path / "stat", ran=SECONDS / 2, waited=SECONDS / 2)
+    first, second, third = after(tmp_path / "stat", ran=WINDOW / 2, waited=WINDOW / 2)
     assert (first, third) == (None, None)
     assert second
     assert "with 4 threads, the run waited for one 50% of the time" in second
@@ -32,7 +32,7 @@ def test_waiting_is_said_once_with_what_to_type(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("ran", "waited", "threads"),
-    [(SECONDS, 0.2 * SECONDS, 4), (0.1, 0.4, 4), (0, 0, 4), (SECONDS, 9 * SECONDS, 1)],
+    [(WINDOW, 0.2 * WINDOW, 4), (0.1, 0.4, 4), (0, 0, 4), (WINDOW, 9 * WINDOW, 1)],
     ids=["little", "soon", "asleep", "alone"],
 )
 def test_what_is_nothing_to_say(tmp_path: Path, ran: float, waited: float, threads: int) -> None:
@@ -54,7 +54,7 @@ def test_where_the_system_does_not_count_nothing_is_said(tmp_path: Path) -> None
 
 @pytest.mark.skipif(not SCHEDSTAT.exists(), reason="Linux counts this")
 def test_a_core_that_is_shared_with_another_process_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(contention, "SECONDS", 0.5)
+    monkeypatch.setattr(guards, "WINDOW", 0.5)
     core = {min(os.sched_getaffinity(0))}
     busy = f"import os\nos.sched_setaffinity(0, {core})\nprint(flush=True)\nwhile True: pass"
     found: list[str | None] = []

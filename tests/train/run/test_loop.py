@@ -18,15 +18,13 @@ from torch.nn import functional
 from transformers import TrainerCallback
 
 from redraft.errors import ModelError
-from redraft.train.data.batches import IGNORED, Data, Loader, Order, RowsOf, padded
-from redraft.train.data.packing import one_a_row
+from redraft.train.data.batches import IGNORED, Data, Loader, Order, RowsOf, one_a_row, padded
 from redraft.train.data.store import Prepared
 from redraft.train.model.loss import fuse
-from redraft.train.run.checkpoints import MARKER, checkpoints, named, newest
+from redraft.train.run.checkpoints import MARKER, checkpoints, named, newest, save_state
 from redraft.train.run.guards import SEARCH
 from redraft.train.run.logs import LOG
 from redraft.train.run.loop import UNLOGGED, Loop
-from redraft.train.run.state import save_state
 from tests.train.tiny import data, llama, loop, prepared
 from tests.train.tiny_models import adapted
 

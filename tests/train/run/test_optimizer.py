@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from redraft.errors import UsageError
-from redraft.train.run.optimizer import check_optimizer
+from redraft.train.run.trained import check_optimizer
 from redraft.train.settings.args import parse
 from redraft.train.settings.machine import training_arguments
 

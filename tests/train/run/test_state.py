@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError
-from redraft.train.run.state import load_state, random_state, save_state, set_random_state
+from redraft.train.run.checkpoints import load_state, random_state, save_state, set_random_state
 
 plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
 keys = st.integers() | st.text()

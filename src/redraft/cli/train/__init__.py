@@ -8,8 +8,7 @@ import typer
 
 from redraft.cli.shell import Verb
 from redraft.cli.train import dpo, ppo, reward, sft
-from redraft.train.settings.options import DPO, REWARD, SFT, TrainVerb, help_records
-from redraft.train.settings.ppo import PPO
+from redraft.train.settings.options import DPO, PPO, REWARD, SFT, TrainVerb, help_records
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter

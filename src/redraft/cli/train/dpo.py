@@ -10,7 +10,7 @@ from redraft.errors import MissingExtra
 from redraft.train.settings.options import DPO
 
 if TYPE_CHECKING:
-    from redraft.train.run.stages import Stages
+    from redraft.train.stages import Stages
 
 
 def dpo(words: Words = None) -> None:
@@ -26,6 +26,6 @@ def dpo(words: Words = None) -> None:
 def _stages() -> Stages[Any]:
     if find_spec("trl") is None:
         raise MissingExtra("redraft train dpo", "dpo")
-    from redraft.train.dpo.stages import DPO_STAGES
+    from redraft.train.dpo import DPO_STAGES
 
     return DPO_STAGES

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from redraft.cli.train.running import TrainCommand, Words, run, try_result
-from redraft.train.settings.ppo import PPO
+from redraft.train.settings.options import PPO
 
 if TYPE_CHECKING:
-    from redraft.train.run.stages import Stages
+    from redraft.train.stages import Stages
 
 
 def ppo(words: Words = None) -> None:

@@ -12,7 +12,7 @@ from redraft.train.settings.options import REWARD
 
 if TYPE_CHECKING:
     from redraft.train.run.run import Ready
-    from redraft.train.run.stages import Stages
+    from redraft.train.stages import Stages
 
 
 def reward(words: Words = None) -> None:
@@ -27,14 +27,14 @@ def reward(words: Words = None) -> None:
 
 
 def _stages() -> Stages[Any]:
-    from redraft.train.reward.stages import REWARD_STAGES
+    from redraft.train.reward import REWARD_STAGES
 
     return REWARD_STAGES
 
 
 def _measure(ready: Ready, say: Say) -> None:
     """Measure the result on held-out pairs."""
-    from redraft.train.reward.measure import measured
+    from redraft.train.reward import measured
 
     if ready.eval_data:
         say(f"the result is measured on {counted(len(ready.eval_data.rows), 'held-out pair')}.")

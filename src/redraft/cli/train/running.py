@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.allocator import give_back_large, keep_few_kernels, use_large_pages
 from redraft.cli.shell import tell, write
 from redraft.errors import UsageError
+from redraft.machine import give_back_large, keep_few_kernels, use_large_pages
 from redraft.train.processes import Say, leads, parting
 from redraft.train.settings.options import LARGE, TrainVerb
 
 if TYPE_CHECKING:
     from redraft.jobs.provenance import Provenance, RunFile
     from redraft.train.run.run import Ready
-    from redraft.train.run.stages import Stages
     from redraft.train.settings.args import RunSettings
     from redraft.train.settings.options import DataOptions
+    from redraft.train.stages import Stages
 
 Words = Annotated[
     list[str] | None,
@@ -138,7 +138,7 @@ def _preview(command: TrainCommand, settings: RunSettings[DataOptions], say: Say
     from rich.console import Console
 
     from redraft.engines.llamacpp.default_model import cache_folder
-    from redraft.train.plan.preview import preview
+    from redraft.train.run.preview import preview
 
     model, console = _folder(settings), Console(highlight=False)
     if leads():
@@ -150,7 +150,7 @@ def _estimate(command: TrainCommand, settings: RunSettings[DataOptions], say: Sa
     from tempfile import TemporaryDirectory
 
     from redraft.jobs.signals import exit_status
-    from redraft.train.plan.estimate import estimate, thrown_away
+    from redraft.train.run.estimate import estimate, thrown_away
 
     with TemporaryDirectory(prefix="redraft-") as folder:
         ready = _ready(command, thrown_away(settings, Path(folder)), _folder(settings))

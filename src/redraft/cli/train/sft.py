@@ -11,8 +11,8 @@ from redraft.train.settings.options import SFT
 
 if TYPE_CHECKING:
     from redraft.train.run.run import Ready
-    from redraft.train.run.stages import Stages
     from redraft.train.settings.args import RunSettings
+    from redraft.train.stages import Stages
 
 
 def sft(words: Words = None) -> None:
@@ -26,7 +26,7 @@ def sft(words: Words = None) -> None:
 
 
 def _stages() -> Stages[Any]:
-    from redraft.train.run.sft import SFT_STAGES
+    from redraft.train.stages import SFT_STAGES
 
     return SFT_STAGES
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from redraft.cli.allocator import give_back_large
 from redraft.cli.shell import command_line, tell
+from redraft.machine import give_back_large
 
 if TYPE_CHECKING:
     from redraft.weights.output import Run

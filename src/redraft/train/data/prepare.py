@@ -1,13 +1,15 @@
 """Prepare training data: read, render and tokenise files of records once, then map the tokens into memory.
 
+One process splits files into undecoded records; workers return arrays, in order (`redraft.parallel`). So
+memory does not grow with the data, and any number of workers gives the same result.
+
 Prepared data lies in a cache folder named by a hash of everything that decides it: the bytes of the data, the
 tokenizer, format, objective and length, and the source code that turns a record into tokens. The key uses
 bytes, not times: a copied or touched file is the same data, and hashing takes a hundredth of the time of
 tokenising. It uses the code itself, because nobody remembers to raise a version number.
 
 When several processes want the same data, as the ranks of a run do, one prepares it and the others wait. The
-folder gets its name when it is complete; incomplete or damaged folders are replaced. `formats.tokens`
-turns a record into tokens, and `data.packing` makes rows of them.
+folder gets its name when it is complete; incomplete or damaged folders are replaced.
 """
 
 from __future__ import annotations
@@ -18,18 +20,143 @@ import multiprocessing
 import os
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
+from redraft.chain import Chain
 from redraft.errors import OutputError, UsageError
 from redraft.files import locked, open_locked, sync_folder
 from redraft.formats.read.files import STDIO, name_of, reading
-from redraft.formats.tokens.encoder import NO_ROOM
-from redraft.train.data.encoding import EncodedBatch, Encodes, encode_files
-from redraft.train.data.store import DamagedData, DataReport, Prepared, Writer, open_prepared
+from redraft.formats.read.records import RawRecord, raw_records
+from redraft.formats.tokens.encoder import NO_ROOM, Cut, Example, Skipped
+from redraft.licences import origin_of
+from redraft.parallel import spread
+from redraft.train.data.store import DamagedData, DataReport, Prepared, Writer, open_prepared, pair
 from redraft.train.processes import Say, leads
+
+BATCH = 256
+"""The most records of a batch…"""
+
+BATCH_BYTES = 1 << 18
+"""…and the bytes after which it is full."""
+
+WORTH_A_PROCESS = 1 << 22
+"""Bytes of records per worker: tokenising them takes as long as starting a process."""
+
+
+class Encodes(Protocol):
+    """Turns records into examples. It can be pickled.
+
+    Attributes:
+        wanted: What a record should be, for a hint.
+    """
+
+    wanted: str
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides the examples of a record, apart from the code."""
+        ...
+
+    def chains(self, record: RawRecord) -> Iterable[Chain]:
+        """Return the chains of a record that become examples."""
+        ...
+
+    def encode(self, chain: Chain) -> Example | tuple[Example, ...] | Skipped:
+        """Return the examples of a chain, or why there is none."""
+        ...
+
+
+@dataclass
+class EncodedBatch:
+    """The examples of a batch of records.
+
+    Attributes:
+        records: Records that were read.
+        names: Ids of the examples.
+        lengths: Tokens of each example.
+        tokens: All tokens, example after example, packed by `store.pair`.
+        trained: Number of tokens with loss.
+        cuts: What each example lost to the length limit.
+        margins: By how much the first of a pair should be better, for each example.
+        places: Which of the chains of this batch each example was made from, from 0.
+        shortened: Ids of records that were cut, with what their examples lost together.
+        leaves: Ids of conversations that train on their last answer alone, because the format has one turn.
+        later: Ids of records that train on one answer other than the first.
+        skipped: Ids of records that gave no example, with the reason.
+        origins: Records that gave examples, by data set (else file) and licence.
+    """
+
+    records: int = 0
+    names: list[str] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    tokens: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    trained: int = 0
+    cuts: list[Cut] = field(default_factory=list)
+    margins: list[float] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    shortened: list[tuple[str, Cut]] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    origins: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[EncodedBatch]:
+    """Encode the records of some files, in order, with at most `workers` processes."""
+    worth = 1 + sum(path.stat().st_size for path in paths) // WORTH_A_PROCESS
+    records = (record for path in paths for record in raw_records(path))
+    return spread(partial(_encoded, encoder), _batches(records), min(workers, worth))
+
+
+def _batches(records: Iterable[RawRecord]) -> Iterator[tuple[RawRecord, ...]]:
+    batch: list[RawRecord] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += len(record.data)
+        if len(batch) >= BATCH or size >= BATCH_BYTES:
+            yield tuple(batch)
+            batch, size = [], 0
+    if batch:
+        yield tuple(batch)
+
+
+def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> EncodedBatch:
+    made = EncodedBatch()
+    tokens = []
+    for stem, chain in ((record.stem, chain) for record in batch for chain in encoder.chains(record)):
+        name, found = chain.id, encoder.encode(chain)
+        made.records += 1
+        if isinstance(found, Skipped):
+            made.skipped.append((name, found.reason))
+            continue
+        examples = found if isinstance(found, tuple) else (found,)
+        made.origins[origin_of(chain.meta, stem)] += 1
+        for example in examples:
+            made.names.append(name)
+            made.lengths.append(len(example.ids))
+            made.trained += int(np.count_nonzero(example.trained[1:]))  # nothing predicts the first token
+            tokens.append(pair(example.ids, example.trained))
+            made.cuts.append(example.cut)
+            made.margins.append(example.margin)
+            made.places.append(made.records - 1)
+        lost = Cut(*map(sum, zip(*(example.cut for example in examples), strict=True)))
+        made.shortened += [(name, lost)] if lost.tokens else []
+        made.leaves += [name] * examples[0].leaves
+        made.later += [name] * examples[0].later
+    made.tokens = np.concatenate(tokens) if tokens else made.tokens
+    return made
+
 
 SECONDS = 15.0
 """Seconds between two lines of progress."""
@@ -37,7 +164,7 @@ SECONDS = 15.0
 _PACKAGES = ("redraft", "tokenizers", "transformers")
 _SOURCES = (
     *("chain.py", "licences.py", "formats/**/*.py"),
-    *(f"train/data/{name}.py" for name in ("encoding", "store")),
+    *(f"train/data/{name}.py" for name in ("prepare", "store")),
 )
 
 
@@ -207,7 +334,8 @@ def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], wanted: str, 
 def _written(writer: Writer, batches: Iterable[EncodedBatch], say: Say) -> DataReport:
     report, due = DataReport(), time.monotonic() + SECONDS
     for batch in batches:
-        writer.add(batch.names, batch.lengths, batch.tokens, batch.cuts, batch.margins)
+        places = [report.records + place for place in batch.places]
+        writer.add(batch.names, batch.lengths, batch.tokens, batch.cuts, batch.margins, places)
         _count(report, batch)
         if time.monotonic() >= due:
             say(f"{report.records:,} records tokenised so far.")

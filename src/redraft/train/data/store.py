@@ -1,6 +1,6 @@
 """Tokenised examples on disk: written once, read by any number of processes through the page cache.
 
-A folder holds five arrays and `prepared.json`, which has a hash of each, so that incomplete and damaged
+A folder holds six arrays and `prepared.json`, which has a hash of each, so that incomplete and damaged
 folders are recognised. The highest bit of a token says whether it carries loss. `data.prepare` names the
 folders.
 """
@@ -22,14 +22,13 @@ from pydantic import TypeAdapter
 from redraft.counting import counted
 from redraft.formats.tokens.encoder import Cut
 from redraft.licences import MOST_ORIGINS, rest_of
-from redraft.train.data.packing import Ints
 
 TRAINED = np.uint32(1 << 31)
 """The bit of a token with loss. No vocabulary is that large."""
 
 TOKENS, OFFSETS, CUTS, NAMES = "tokens.bin", "offsets.bin", "cuts.bin", "names.bin"
-MARGINS = "margins.bin"
-_FILES = (TOKENS, OFFSETS, CUTS, NAMES, MARGINS)
+MARGINS, PLACES = "margins.bin", "places.bin"
+_FILES = (TOKENS, OFFSETS, CUTS, NAMES, MARGINS, PLACES)
 ABOUT = "prepared.json"
 FIRST = 5
 """Ids that a line of the report names."""
@@ -38,6 +37,9 @@ _NO_LOSS = "which carry no loss in this format (--format vicuna trains on all)"
 _FIRST_ANSWER = "(--answer first learns the first, as SelFee did)"
 _REASONS = 20
 _CHUNK = 1 << 20
+
+
+Ints = NDArray[np.int64]
 
 
 class Stored(NamedTuple):
@@ -156,6 +158,7 @@ class Prepared:
         report: Counts of the records.
         lengths: int64 [examples]: tokens of each example.
         cuts: int64 [examples, 4]: a `Cut` for each example.
+        places: int64 [examples]: which of all chains of the data each was made from, from 0.
     """
 
     def __init__(self, folder: Path, report: DataReport) -> None:
@@ -165,6 +168,7 @@ class Prepared:
         self.lengths: Ints = np.diff(self._offsets[:, 0])
         self.cuts: Ints = np.memmap(folder / CUTS, np.int64, "r").reshape(-1, len(Cut._fields))
         self._margins = np.memmap(folder / MARGINS, np.float64, "r")
+        self.places: Ints = np.memmap(folder / PLACES, np.int64, "r")
 
     def __reduce__(self) -> tuple[type[Prepared], tuple[Path, DataReport]]:
         """Pickle the path alone: another process maps the files itself."""
@@ -235,6 +239,7 @@ class Writer:
         tokens: NDArray[np.uint32],
         cuts: Sequence[Cut] = (),
         margins: Sequence[float] = (),
+        places: Sequence[int] = (),
     ) -> None:
         """Add examples.
 
@@ -244,6 +249,7 @@ class Writer:
             tokens: All tokens from `pair`, example after example.
             cuts: What each lost. By default, nothing.
             margins: Of each. By default, 0.
+            places: Of the chain of each, as in `Prepared`. By default, 0.
         """
         encoded = [name.encode() for name in names]
         sizes = np.array([lengths, [len(name) for name in encoded]], np.int64).T
@@ -252,6 +258,7 @@ class Writer:
         self._put(OFFSETS, offsets.tobytes())
         self._put(CUTS, np.array(cuts or [Cut()] * len(names), np.int64).tobytes())
         self._put(MARGINS, np.array(margins or [0.0] * len(names), np.float64).tobytes())
+        self._put(PLACES, np.array(places or [0] * len(names), np.int64).tobytes())
         self._put(NAMES, b"".join(encoded))
         self._ends = offsets[-1:] if len(offsets) else self._ends
 

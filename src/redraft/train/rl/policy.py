@@ -1,14 +1,22 @@
 """The policy with its value head, the reference policy, and how both see a batch of rollouts.
 
 The value head reads the policy's own last hidden state (a shared trunk). The reference policy is the same
-model with its adapter switched off, so that no weights are held twice; without an adapter, it has copies of
-the top layers, which alone are trained (`layers`). `unwrapped` takes peft off while rollouts are written, for
-an engine without adapters.
+model with its adapter switched off, so that no weights are held twice. `unwrapped` takes peft off while
+rollouts are written, for an engine without adapters.
+
+Without an adapter, the top layers alone are trained, and the reference policy has copies of those. The layers
+below stay as they were, and belong to both. The head is trained too, unless it is the embedding, which the
+layers below read.
+
+trlX has that setting (`num_layers_unfrozen`). Its earlier versions froze lower layers alone: embeddings
+were trained, and changed the reference with the policy. Later ones froze embeddings and tied heads, as here.
+trlX runs the lower layers once for both; here they run for each, as with an adapter. Its −1, which trains all
+and holds a second model, is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -19,13 +27,11 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 from torch.nn.functional import linear
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import CausalLMOutput
 
+from redraft.errors import ModelError, UsageError
 from redraft.train.model.loss import has_plain_head
-from redraft.train.rl.algorithm import kl_k3, log_probs_and_entropy, policy_loss, value_loss
-from redraft.train.rl.layers import swapped, top_of
-from redraft.train.settings.ppo import PpoOptions, layers_unfrozen
-from redraft.train.sums import Sums
+from redraft.train.rl.algorithm import log_probs_and_entropy
+from redraft.train.settings.options import PpoOptions, layers_unfrozen
 
 
 class Seen(NamedTuple):
@@ -37,7 +43,7 @@ class Seen(NamedTuple):
 
 
 class Policy(nn.Module):
-    """A policy that is trained, with a value head. Called with a minibatch, it returns its loss.
+    """A policy that is trained, with a value head.
 
     Args:
         model: The model with its adapter, or with its top layers unfrozen, before any training.
@@ -45,10 +51,7 @@ class Policy(nn.Module):
 
     Attributes:
         config: The model's configuration.
-        kl_coef: β, of the KL that is part of the loss; 0 if it is part of the reward.
         frozen: The reference's copies of what is trained without an adapter.
-        step_kl: KL of a token of the last minibatch, from the policy that wrote it, before its step.
-        sums: The numbers of the steps since the last line of the log.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
@@ -65,9 +68,6 @@ class Policy(nn.Module):
         self._top = tuple(top)
         self.frozen = nn.ModuleList(map(deepcopy, top.values()))
         self.frozen.requires_grad_(requires_grad=False)
-        self.kl_coef = 0.0
-        self.step_kl = torch.zeros(())
-        self.sums = Sums()
 
     def see(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Seen:
         """Compute log-probabilities, entropy and values of responses.
@@ -98,46 +98,12 @@ class Policy(nn.Module):
 
     def see_reference(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> Tensor:
         """Return the log-probabilities of the policy as it was before training."""
-        with self._as_reference():
-            return self.see(input_ids, starts, mask).log_probs
-
-    def _as_reference(self) -> AbstractContextManager[Any]:
         if isinstance(self.model, PeftModel):
-            return self.model.disable_adapter()
-        return swapped(self.model, dict(zip(self._top, self.frozen, strict=True)))
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        starts: Tensor,
-        mask: Tensor,
-        log_probs: Tensor,
-        ref_log_probs: Tensor,
-        values: Tensor,
-        advantages: Tensor,
-        returns: Tensor,
-        num_items_in_batch: Any,
-    ) -> CausalLMOutput:
-        """Return the loss of a minibatch: its sum over real tokens, divided by those of the whole step."""
-        own, count = self.own, max(int(num_items_in_batch), 1)
-        now = self.see(input_ids, starts, mask)
-        loss, clipped = policy_loss(now.log_probs, log_probs, advantages, mask, own.cliprange)
-        self.sums.add("count", mask.sum() / count)
-        self.sums.add("policy_loss", loss / count)
-        self.sums.add("clip_fraction", clipped / count)
-        self.sums.add("entropy", now.entropy.sum() / count)
-        # Of the policy before its steps to now: its tokens are samples of the first.
-        moved = kl_k3(log_probs, now.log_probs, mask).detach().sum()
-        self.step_kl = moved / mask.sum().clamp(min=1)
-        self.sums.add("step_kl", moved / count)
-        if own.algorithm.startswith("ppo"):
-            of_values, clipped = value_loss(now.values, values, returns, mask, own.cliprange_value)
-            self.sums.add("value_loss", of_values / count)
-            self.sums.add("value_clip_fraction", clipped / count)
-            loss = loss + own.vf_coef * of_values
-        if self.kl_coef:
-            loss = loss + self.kl_coef * kl_k3(now.log_probs, ref_log_probs, mask).sum()
-        return CausalLMOutput(loss=loss / count)
+            as_before: AbstractContextManager[Any] = self.model.disable_adapter()
+        else:
+            as_before = swapped(self.model, dict(zip(self._top, self.frozen, strict=True)))
+        with as_before:
+            return self.see(input_ids, starts, mask).log_probs
 
 
 def _scattered(values: Tensor, mask: Tensor) -> Tensor:
@@ -195,3 +161,62 @@ def _plain(layer: Any) -> nn.Module:
     plain.weight = nn.Parameter(torch.addmm(base.weight, up, down), requires_grad=False)
     plain.bias = base.bias
     return plain
+
+
+# The top layers.
+
+
+def unfreeze_top(model: Any, count: int) -> None:
+    """Let only the top layers be trained.
+
+    Args:
+        model: A causal language model of transformers.
+        count: How many layers.
+
+    Raises:
+        UsageError: It has fewer layers.
+        ModelError: Its layers are not found.
+    """
+    parts = top_of(model, count)
+    model.requires_grad_(requires_grad=False)
+    for each in parts.values():
+        each.requires_grad_()
+
+
+def top_of(model: Any, count: int) -> dict[str, nn.Module]:
+    """Return the modules that are trained with so many layers, by name. Raises as `unfreeze_top`."""
+    depth = model.config.get_text_config().num_hidden_layers
+    lists = (pair for pair in model.named_modules() if isinstance(pair[1], nn.ModuleList))
+    name, layers = next((pair for pair in lists if len(pair[1]) == depth), ("", None))
+    if layers is None:
+        raise ModelError(
+            f"{type(model).__name__} has no list of {depth} layers, whose top ones could be trained.",
+            hint="--lora True",
+        )
+    if count > depth:
+        raise UsageError(
+            f"--num_layers_unfrozen {count}: the model has {depth} layers.",
+            hint=f"--num_layers_unfrozen {depth}",
+        )
+    found = {f"{name}.{number}": layers[number] for number in range(depth - count, depth)}
+    around = name.rpartition(".")[0]
+    for own, each in model.get_submodule(around).named_children():
+        if each is not layers and not isinstance(each, nn.Embedding):
+            found[f"{around}.{own}"] = each
+    head = model.get_output_embeddings()
+    if head.weight is not model.get_input_embeddings().weight:
+        found |= {named: each for named, each in model.named_modules() if each is head}
+    return {named: each for named, each in found.items() if any(True for _ in each.parameters())}
+
+
+@contextmanager
+def swapped(model: Any, others: Mapping[str, nn.Module]) -> Iterator[Any]:
+    """Yield a model with other modules in place of those of these names. At the end it has its own again."""
+    own = {name: model.get_submodule(name) for name in others}
+    try:
+        for name, each in others.items():
+            model.set_submodule(name, each)
+        yield model
+    finally:
+        for name, each in own.items():
+            model.set_submodule(name, each)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 
@@ -14,28 +12,22 @@ from redraft.counting import counted
 from redraft.engines.remote.server import check_address
 from redraft.errors import UsageError
 from redraft.formats.read.records import raw_records
-from redraft.formats.tokens.encoder import Example, PromptEncoder, Skipped
-from redraft.train.data.batches import Batch, Data, Row, padded
-from redraft.train.data.packing import Rows, one_a_row
+from redraft.formats.tokens.encoder import PromptEncoder
+from redraft.train.data.batches import Batch, Data, Row, Rows, one_a_row, padded
 from redraft.train.data.store import Prepared
-from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_tokenizer
 from redraft.train.processes import Say
-from redraft.train.rl.experience import Asked
-from redraft.train.rl.layers import unfreeze_top
-from redraft.train.rl.policy import Policy
+from redraft.train.rl.policy import unfreeze_top
+from redraft.train.rl.ppo import Learner, Ppo, RolloutPrompt
 from redraft.train.rl.rewards import parse_rewards
-from redraft.train.rl.rollouts import Rollouts
-from redraft.train.run.components import adapted
-from redraft.train.settings.ppo import PpoOptions, layers_unfrozen, room, samples_each
+from redraft.train.settings.options import PpoOptions, layers_unfrozen, room, samples_each
+from redraft.train.stages import Stages
 
 
-class PpoStages:
+class PpoStages(Stages[PpoOptions]):
     """What PPO does differently from training on given data."""
 
     row = "prompt"
     marked = ("", "a prompt, up to where the model writes")
-    parts: tuple[str, ...] = ()
-    measures = False
 
     def check(self, own: PpoOptions, args: TrainingArguments) -> None:
         """Raise `RedraftError` if rollout batches cannot be divided, written or judged."""
@@ -48,10 +40,6 @@ class PpoStages:
             )
         _check_writer(own, args)
         parse_rewards(own.reward)
-
-    def tokenizer(self, own: PpoOptions, model: str, *, say: Say) -> PreTrainedTokenizerBase:
-        """Load the tokenizer."""
-        return load_tokenizer(model, pad_token=own.pad_token, say=say)
 
     def encoder(self, own: PpoOptions, tokenizer: PreTrainedTokenizerBase) -> PromptEncoder:
         """Return the encoder of prompts."""
@@ -75,32 +63,17 @@ class PpoStages:
         """Put each prompt into a row."""
         return one_a_row(prepared.lengths, own.max_length or own.model_max_length)
 
-    def packs(self, own: PpoOptions) -> bool:  # noqa: ARG002  (of all stages)
-        """Return that a row holds one prompt."""
-        return False
-
     def model(
         self, own: PpoOptions, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
     ) -> PreTrainedModel | PeftModel:
-        """Load a causal language model with an adapter, or with its top layers unfrozen.
-
-        Raises:
-            ModelError: The model is incomplete, or does not fit its tokenizer.
-            UsageError: It has fewer layers than are to be trained.
-        """
+        """Load a causal language model with an adapter, or with its top layers unfrozen."""
         if own.lora and own.num_layers_unfrozen is not None:
             say("--num_layers_unfrozen has no effect with an adapter, which all layers get (--lora False).")
-        loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora)
-        grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
-        made = adapted(loaded, own, seed=seed, note={}, whole_vocabulary=grown)
+        made = super().model(own, model, tokenizer, seed=seed, say=say)
         if not own.lora:
             unfreeze_top(made, layers_unfrozen(own))
             say(f"the top {counted(layers_unfrozen(own), 'layer')} and what follows are trained.")
         return made
-
-    def joins(self, model: PreTrainedModel | PeftModel, own: PpoOptions, *, say: Say) -> bool:  # noqa: ARG002  (of all stages)
-        """Return that rows need padding."""
-        return False
 
     def collate(self, rows: Sequence[Row], *, pad: int | None) -> Batch:
         """Pad prompts."""
@@ -119,18 +92,18 @@ class PpoStages:
         tokenizer: PreTrainedTokenizerBase,
         *,
         warn: Say,
-    ) -> tuple[Rollouts, Policy]:
+    ) -> tuple[Ppo, Learner]:
         """Return rollout batches of the prompts, and the policy that writes them.
 
         Raises:
             UsageError: Answers would reach beyond the length that the model was trained for.
         """
         _check_length(model, int(data.rows.rows.lengths.max()), own)
-        policy = Policy(model, own)
-        read = Rollouts(
+        policy = Learner(model, own)
+        read = Ppo(
             policy,
             tokenizer,
-            list(_asked(data.rows.prepared, own.data_path, self.encoder(own, tokenizer))),
+            list(_prompts(data.rows.prepared, own.data_path, self.encoder(own, tokenizer))),
             parse_rewards(own.reward),
             own,
             size=args.train_batch_size,
@@ -216,15 +189,11 @@ def _check_length(model: PreTrainedModel | PeftModel, longest: int, own: PpoOpti
         )
 
 
-def _asked(prepared: Prepared, paths: Iterable[str], encoder: PromptEncoder) -> Iterable[Asked]:
-    """Yield each prepared prompt with its record. Those that were skipped have other tokens, or none."""
-    records = (raw.chain() for path in paths for raw in raw_records(Path(path)))
-    for number in range(len(prepared)):
-        ids = prepared[number].ids
-        record = next(each for each in records if _encodes(encoder.encode(each), ids))
+def _prompts(prepared: Prepared, paths: Iterable[str], encoder: PromptEncoder) -> Iterator[RolloutPrompt]:
+    """Yield each prepared prompt with its record, which has no answers then."""
+    raw = (each for path in paths for each in raw_records(Path(path)))
+    chains = enumerate(chain for each in raw for chain in encoder.chains(each))
+    for number, place in enumerate(prepared.places.tolist()):
+        record = next(chain for at, chain in chains if at == place)
         bare = record.model_copy(update={"steps": (), "drafts": (), "best": None})
-        yield Asked(bare, tuple(int(each) for each in ids))
-
-
-def _encodes(found: Example | Skipped, ids: NDArray[np.uint32]) -> bool:
-    return isinstance(found, Example) and np.array_equal(found.ids, ids)
+        yield RolloutPrompt(bare, tuple(prepared[number].ids.tolist()))

@@ -5,7 +5,7 @@ Each is made from the settings alone, so that a preview or an estimate needs no 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from peft import PeftModel
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from redraft.errors import UsageError
 from redraft.machine import all_cores
@@ -22,11 +21,11 @@ from redraft.train.data.batches import Data, Loader, Order, RowsOf
 from redraft.train.data.prepare import prepare
 from redraft.train.data.store import Prepared
 from redraft.train.model.load import skeleton, weights_dtype
-from redraft.train.model.lora import Method, add_adapter, default_method
+from redraft.train.model.lora import Method, default_method
 from redraft.train.processes import Say, ranks
-from redraft.train.run.stages import Stages
 from redraft.train.settings.args import RunSettings
 from redraft.train.settings.options import DataOptions, RunOptions
+from redraft.train.stages import Stages
 
 Opts = TypeVar("Opts", bound=RunOptions)
 
@@ -81,35 +80,6 @@ def describe(own: RunOptions) -> str:
     if not own.lora:
         return f"all weights in {own.dtype}"
     return f"an adapter of rank {own.lora_r} on weights in {'4 bits' if own.qlora else own.dtype}"
-
-
-def adapted(
-    model: PreTrainedModel,
-    own: RunOptions,
-    *,
-    seed: int,
-    task: str = "CAUSAL_LM",
-    note: Mapping[str, Any],
-    whole_vocabulary: bool,
-) -> PreTrainedModel | PeftModel:
-    """Return a model with an adapter, or the model itself if all of its weights are trained.
-
-    Args:
-        model: The model. It is changed in place.
-        own: The settings, `settled`.
-        seed: Seed of the adapter's initial values.
-        task: The task in the adapter's configuration, in peft's words.
-        note: redraft's fields for the configuration of the result.
-        whole_vocabulary: Save the vocabulary's matrices too, because rows were added.
-
-    Raises:
-        UsageError: No layer has one of the names.
-    """
-    if not own.lora:
-        model.config.update(dict(note))
-        return model
-    set_seed(seed)
-    return add_adapter(model, own, task=task, note=note, whole_vocabulary=whole_vocabulary)
 
 
 def prepare_all(

@@ -3,6 +3,8 @@
 A loss or gradient that is not finite stops a run before the optimizer's step, and the weights are searched
 for the cause. A loss that stays far above its best or its first value stops the run after many steps in a
 row, or at the end. Out of memory, the error lists settings that need less, the cheapest first.
+
+Other processes that compete for the cores are only noticed.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, log
+from pathlib import Path
 from typing import Any
 
 from redraft.errors import ModelError
@@ -257,3 +260,61 @@ def smaller(used: Mapping[str, Any], plan: MemoryPlan | None = None) -> list[str
 
 def _about(plan: MemoryPlan | None) -> str:
     return f", about {size(plan.peak)}" if plan else ""
+
+
+WINDOW = 15.0
+"""Seconds to judge together: a shorter window would notice every program that starts."""
+
+WAITING = 0.3
+"""A share of the window spent waiting that is much. One other process against two threads on two cores takes
+a third."""
+
+SCHEDSTAT = Path("/proc/thread-self/schedstat")
+"""Nanoseconds that this thread ran and waited (Linux, Documentation/scheduler/sched-stats)."""
+
+
+class Contention:
+    """Watch the calling thread.
+
+    Attributes:
+        notice: What was noticed, or None.
+    """
+
+    def __init__(self, threads: int, path: Path = SCHEDSTAT) -> None:
+        """Set the number of threads that compute together. One alone has nothing to wait for."""
+        self.notice: str | None = None
+        self._threads, self._path = threads, path
+        self._since: tuple[float, float] | None = None
+
+    def check(self) -> str | None:
+        """Return a notice to print, once: after the first window with much waiting."""
+        if self.notice or self._threads < 2 or not (now := _times(self._path)):
+            return None
+        since = self._since or now
+        ran, waited = now[0] - since[0], now[1] - since[1]
+        if self._since and ran + waited < WINDOW:
+            return None
+        self._since = now
+        if waited < WAITING * (ran + waited) or not waited:
+            return None
+        self.notice = _notice(waited / (ran + waited), self._threads)
+        return self.notice
+
+
+def _times(path: Path) -> tuple[float, float] | None:
+    """Return the seconds that this thread ran and waited for a core, or None if the system does not tell."""
+    try:
+        ran, waited, *_ = path.read_text().split()
+        return int(ran) / 1e9, int(waited) / 1e9
+    except (OSError, ValueError):
+        return None
+
+
+def _notice(share: float, threads: int) -> str:
+    """Advise one thread for each core that the run got."""
+    fewer = max(1, int((1 - share) * threads))
+    return (
+        f"other processes use the cores: with {threads} threads, the run waited for one {share:.0%} of the "
+        "time. Fewer threads may be several times as fast. Stop with Ctrl-C, which saves, and resume with: "
+        f"OMP_NUM_THREADS={fewer} redraft train …"
+    )

@@ -33,17 +33,21 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 from redraft.errors import ModelError
 from redraft.jobs.signals import Signals
 from redraft.train.data.batches import Batch, Source
-from redraft.train.model.folder import contents
+from redraft.train.model.load import contents
 from redraft.train.model.lora import leave_inputs_to_autocast
 from redraft.train.processes import Say
 from redraft.train.run import checkpoints
-from redraft.train.run.checkpoints import SavedCheckpoint
-from redraft.train.run.contention import Contention
-from redraft.train.run.guards import SEARCH, Divergence, Moment, diverged, no_number, unsound
+from redraft.train.run.checkpoints import (
+    SavedCheckpoint,
+    load_state,
+    random_state,
+    save_state,
+    set_random_state,
+    unreadable,
+)
+from redraft.train.run.guards import SEARCH, Contention, Divergence, Moment, diverged, no_number, unsound
 from redraft.train.run.logs import Log, StepCounts
-from redraft.train.run.optimizer import MEASURED
-from redraft.train.run.state import load_state, random_state, save_state, set_random_state, unreadable
-from redraft.train.run.trained import Trained, part_of
+from redraft.train.run.trained import MEASURED, Trained, part_of
 from redraft.train.settings.options import LEARNING_RATE
 
 STATE = "trainer_state.json"

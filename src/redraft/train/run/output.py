@@ -1,4 +1,4 @@
-"""The output folder of a run: its lock, what may lie there, and the result.
+"""The output folder of a run: its lock, what may lie there, and the result with its sources.
 
 A result is written into a temporary folder and moved into place, `config.json` last. Checkpoints are in
 `run.checkpoints`.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,9 +17,14 @@ from safetensors import SafetensorError
 
 from redraft.errors import OutputError, UsageError
 from redraft.files import lock, sync, sync_folder
+from redraft.formats.read.files import stem_of
+from redraft.hub import fetch_card
+from redraft.jobs.provenance import licences_beside
+from redraft.licences import UNKNOWN, Source
+from redraft.train.data.store import Prepared
 from redraft.train.run import checkpoints
 from redraft.train.run.loop import Loop
-from redraft.weights.card import CARD, is_ours
+from redraft.weights.card import CARD, bases_of, card_text, is_known, is_ours, model_name, sources_of
 
 _RESULT = re.compile(r"((adapter|generation)_)?config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?")
 """Files of a trained model or adapter."""
@@ -137,3 +142,34 @@ def remove_result(output: Path) -> None:
                 path.unlink()
     except OSError as error:
         raise checkpoints.unwritable(output, error) from error
+
+
+def licensed(
+    title: str, model: str, prepared: Prepared, paths: Sequence[str]
+) -> tuple[tuple[Source, ...], str | None]:
+    """Return the sources of a result, and its card, or None if no licence is known.
+
+    Args:
+        title: The heading of the card.
+        model: The base: a folder, or org/name on the hub.
+        prepared: The data.
+        paths: The files that it was read from.
+    """
+    path = Path(model).expanduser()
+    here = path.is_dir()
+    folder = path if here else fetch_card(model)
+    name = model_name(path) if here else model
+    base = sources_of(folder, "base", name) if folder else (Source("base", name),)
+    sources = tuple(dict.fromkeys((*base, *_data(prepared, paths))))
+    if not is_known(sources):
+        return sources, None
+    return sources, card_text(title, sources, bases_of(path) if here else [model])
+
+
+def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
+    """Yield the data sets. The licence of a format without a place for it is in the record beside it."""
+    beside = {stem_of(Path(path)): licences_beside(Path(path)) for path in paths}
+    for name, licences in sorted(prepared.report.origins.items()):
+        for licence in sorted(licences):
+            noted = beside.get(name, []) if licence == UNKNOWN else []
+            yield from (Source("data", name, each) for each in noted or [licence])

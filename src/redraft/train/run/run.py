@@ -40,20 +40,19 @@ from redraft.train.run.components import (
 from redraft.train.run.guards import is_out_of_memory, out_of_memory
 from redraft.train.run.logs import LOG
 from redraft.train.run.loop import Loop
-from redraft.train.run.optimizer import check_optimizer
 from redraft.train.run.output import (
     alone,
     check_output,
     holds_result,
+    licensed,
     remove_result,
     save,
 )
-from redraft.train.run.sft import SFT_STAGES
-from redraft.train.run.sources import licensed
-from redraft.train.run.stages import Stages
+from redraft.train.run.trained import check_optimizer
 from redraft.train.settings.args import RunSettings
 from redraft.train.settings.machine import training_arguments
 from redraft.train.settings.options import OUTPUTS, DataOptions, RunOptions
+from redraft.train.stages import SFT_STAGES, Stages
 from redraft.weights.card import is_known
 
 _DECIDING = (

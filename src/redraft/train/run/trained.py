@@ -1,13 +1,19 @@
-"""A model with its optimizer and schedule, on accelerate: how they are set up, saved and loaded.
+"""A model with its optimizer and schedule, on accelerate: how they are made, saved and loaded.
 
 It knows neither data nor a loss, so any loop can use it. accelerate does DDP, FSDP, DeepSpeed and number
 formats. A model that one process holds whole is saved as safetensors, without pickling. FSDP and DeepSpeed
 have formats of their own for the weights and the optimizer.
+
+The classes of optimizers and their settings are transformers' public choice for `--optim`. Optimizers that
+update weights during the backward pass are refused: there, no gradient is left to check and to clip.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +29,108 @@ from accelerate.utils import (
 from peft import PeftModel
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import distributed
+from torch import distributed, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
-from transformers import TrainingArguments
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from transformers import GreedyLR, Trainer, TrainingArguments, get_scheduler
 from transformers.trainer_utils import align_special_tokens
 
-from redraft.errors import ModelError
-from redraft.train.model.folder import contents, save_weights
+from redraft.errors import ModelError, UsageError
+from redraft.train.model.load import contents, save_weights
 from redraft.train.model.lora import leave_inputs_to_autocast
-from redraft.train.run.optimizer import make_optimizer, make_schedule
-from redraft.train.run.state import load_state, save_state, unreadable
+from redraft.train.run.checkpoints import load_state, save_state, unreadable
 from redraft.weights.card import CARD
+
+_STEPS = 1000
+"""Steps of the trial schedule."""
+
+_NO_DECAY = re.compile(r"bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)")
+"""Names of parameters without weight decay, as in transformers."""
+
+MEASURED = (ReduceLROnPlateau, GreedyLR)
+"""Schedules that step after an evaluation, with its loss."""
+
+
+def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
+    """Return the optimizer of `--optim` for the trained parameters of a model."""
+    kind, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)  # type: ignore[arg-type]
+    groups = settings.pop("params", None) or _groups(model, args.weight_decay)  # GaLore brings its own
+    made: Optimizer = kind(groups, **settings)
+    if settings.get("optim_bits") == 8:
+        _keep_embeddings_in_32_bits(model)
+    return made
+
+
+def make_schedule(optimizer: Optimizer, args: TrainingArguments, steps: int) -> Any:
+    """Return the schedule of `--lr_scheduler_type` for a run of so many steps."""
+    return get_scheduler(
+        args.lr_scheduler_type,
+        optimizer=optimizer,
+        num_warmup_steps=args.get_warmup_steps(steps),
+        num_training_steps=steps,
+        scheduler_specific_kwargs=dict(args.lr_scheduler_kwargs or {}),  # type: ignore[arg-type]
+    )
+
+
+def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Return the trained parameters: those with weight decay, and the others."""
+    parts = (part for part in model.modules() if isinstance(part, nn.LayerNorm))
+    norms = {id(each) for part in parts for each in part.parameters()}
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for name, each in model.named_parameters():
+        if each.requires_grad:
+            groups[id(each) not in norms and not _NO_DECAY.search(name.lower())].append(each)
+    return [{"params": groups[True], "weight_decay": decay}, {"params": groups[False], "weight_decay": 0.0}]
+
+
+def _keep_embeddings_in_32_bits(model: nn.Module) -> None:
+    """Exempt embeddings from 8-bit states, as transformers does: they get unstable."""
+    import bitsandbytes
+
+    manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
+    for part in model.modules():
+        if isinstance(part, nn.Embedding):
+            manager.register_module_override(part, "weight", {"optim_bits": 32})
+
+
+def check_optimizer(args: TrainingArguments) -> None:
+    """Try the optimizer and the schedule on one weight, since their libraries often do not name the setting.
+
+    Names of layers (`optim_target_modules`) depend on the model and are not checked.
+
+    Raises:
+        UsageError: One of them cannot be made, or is refused.
+    """
+    name = str(getattr(args.optim, "value", args.optim))
+    if "lomo" in name or name.endswith("_layerwise"):
+        raise UsageError(
+            f"--optim {name} is not supported: it updates weights during the backward pass, before their "
+            "gradients can be checked and clipped.",
+            hint=f"--optim {name.removesuffix('_layerwise') if 'lomo' not in name else 'adafactor'}",
+        )
+    tried = copy(args)
+    tried.warmup_steps = 0
+    if tried.optim_target_modules:
+        tried.optim_target_modules = "all-linear"
+    with _named(args, "optim", "optim_args", hint="--optim_args NAME=VALUE,NAME=VALUE has its own settings."):
+        optimizer = make_optimizer(nn.Linear(1, 1), tried)
+    own = """--lr_scheduler_kwargs '{"NAME": VALUE}' has its own settings."""
+    with _named(args, "lr_scheduler_type", "lr_scheduler_kwargs", hint=own):
+        make_schedule(optimizer, tried, _STEPS)
+
+
+@contextmanager
+def _named(args: TrainingArguments, *names: str, hint: str) -> Iterator[None]:
+    """Turn any exception into an error that names the settings."""
+    try:
+        yield
+    except Exception as error:
+        given = [(name, getattr(args, name)) for name in names]
+        shown = " ".join(f"--{name} {getattr(value, 'value', value)}" for name, value in given if value)
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UsageError(f"{shown} cannot be used: {first:.300}", hint=hint) from error
+
 
 OPTIMIZER = "optimizer.safetensors"
 """The states of optimizer, schedule and fp16's scale, in a checkpoint."""

@@ -219,7 +219,7 @@ def read_recipe(ref: str, verb: TrainVerb) -> dict[str, Any]:
 
 def _of_others(name: str, verb: TrainVerb) -> list[TrainVerb]:
     """Return the other verbs that have a setting of their own with this name."""
-    from redraft.train.settings.ppo import PPO
+    from redraft.train.settings.options import PPO
 
     others = [each for each in (SFT, REWARD, DPO, PPO) if each != verb]
     return [each for each in others if name in {field.name for field in fields(each.options)}]

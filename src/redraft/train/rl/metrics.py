@@ -1,19 +1,28 @@
-"""Notice when a run goes wrong, and say so in words: each fault once, until it has passed.
+"""The numbers of a rollout batch, and the faults that they show.
 
-What is watched are the numbers of rollout batches. A rule that the user set (`--stop_kl`, `--stop_entropy`)
+A fault is said in words, once, until it has passed. A rule that the user set (`--stop_kl`, `--stop_entropy`)
 ends the run instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
 
 from redraft.errors import ModelError
+from redraft.train.rl import algorithm
 from redraft.train.run.checkpoints import SavedCheckpoint
 
+if TYPE_CHECKING:
+    from redraft.train.rl.policy import Seen
+    from redraft.train.rl.samples import Score
+
 LATE = 3
-"""Rollout batches in a row that a fault lasts before it is said: a single one may be chance."""
+"""Rollout batches in a row that have a fault before it is said: a single one may be chance."""
 
 LONG = 10
 """Rollout batches in a row in which the value head foresees nothing: it needs the first ones to learn."""
@@ -43,8 +52,68 @@ EXPLODED = 10.0
 Numbers = Mapping[str, float]
 
 
+# Numbers.
+
+
+def of_scores(scores: Sequence[Score], finals: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return how good and how long the answers are, and the mean of what each of several rewards adds."""
+    tokens = mask.sum(1)
+    varies = all(float(algorithm.deviation(each)) for each in (finals, tokens))
+    tied = torch.corrcoef(torch.stack([finals, tokens.double()]))[0, 1] if varies else torch.zeros(())
+    parts = {
+        f"reward/{form}": sum(each.parts[form] for each in scores) / len(scores) for form in scores[0].parts
+    }
+    return {
+        "reward": float(finals.mean()),
+        "reward_std": float(algorithm.deviation(finals)),
+        "response_tokens": float(tokens.double().mean()),
+        "reward_length_correlation": float(tied),
+        "ended": float(ended.double().mean()),
+        **parts,
+    }
+
+
+def of_chains(finals: Tensor, firsts: Tensor, openings: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return what revising changed: the mean reward of answer 0, and shares of responses."""
+    found = {
+        "first_reward": firsts,
+        "with_feedback": openings < mask.sum(1),
+        "improved": finals > firsts,
+        "harmed": finals < firsts,
+    }
+    return {name: float(each.double().mean()) for name, each in found.items()}
+
+
+def of_policy(seen: Seen, ref: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return the KL of an answer and the entropy of a token, in nats."""
+    found = {
+        "kl": algorithm.kl_k1(seen.log_probs, ref, mask).sum(1).mean(),
+        "kl_k3": algorithm.kl_k3(seen.log_probs, ref, mask).sum(1).mean(),
+        "rollout_entropy": algorithm.masked_mean(seen.entropy, mask),
+    }
+    return {name: float(each) for name, each in found.items()}
+
+
+def of_sampler(log_probs: Tensor, drawn: Tensor, mask: Tensor) -> dict[str, float]:
+    """Return the KL of a token from the sampler to the trainer, in nats, if the sampler said anything."""
+    if not (known := mask & ~drawn.isnan()).any():
+        return {}
+    return {"sampler_kl": float(algorithm.masked_mean(algorithm.kl_k3(drawn, log_probs, known), known))}
+
+
+def of_groups(scores: Sequence[Tensor], samples: int) -> dict[str, float]:
+    """Return the share of prompts whose answers are all worth the same, if they are compared."""
+    if samples == 1:
+        return {}
+    by_prompt = torch.cat([each.view(-1, samples) for each in scores], 1)
+    return {"groups_without_spread": float(algorithm.without_spread(by_prompt).double().mean())}
+
+
+# Faults.
+
+
 @dataclass
-class Watch:
+class Faults:
     """The faults of a run.
 
     Attributes:
@@ -77,17 +146,8 @@ class Watch:
         self._check_moved(numbers, rollout)
         for name, value in numbers.items():
             self._first.setdefault(name, value)
-        faults = {
-            "kl": self._of_kl(numbers),
-            "entropy": self._of_entropy(numbers),
-            "length": self._of_length(numbers),
-            "values": self._of_values(numbers),
-            "same": self._of_same(numbers),
-            "blind": self._of_foresight(numbers),
-            "sampler": self._of_sampler(numbers),
-        }
-        said = [line for name, line in faults.items() if self._lasts(name, there=bool(line))]
-        return said + self._of_cut(numbers)
+        said = [line for name, line in self._found(numbers) if self._lasts(name, there=bool(line))]
+        return said + self._cut(numbers)
 
     def add_step(self, kl: float, rollout: int) -> list[str]:
         """Add how far the steps on a rollout batch took the policy. Return what is to be said.
@@ -160,83 +220,82 @@ class Watch:
     def _check_rules(self, numbers: Numbers) -> None:
         kl, entropy = numbers.get("kl", 0.0), numbers.get("rollout_entropy", float("inf"))
         if self.stop_kl is not None and kl > self.stop_kl:
-            raise ModelError(
-                f"the KL of an answer is {kl:.3g} nats, above --stop_kl {self.stop_kl:g}.",
-                hint=f"Try a higher --init_kl_coef or a lower --learning_rate.{self._where()}",
+            found = f"the KL of an answer is {kl:.3g} nats, above --stop_kl {self.stop_kl:g}."
+        elif self.stop_entropy is not None and entropy < self.stop_entropy:
+            found = (
+                f"the entropy of a token is {entropy:.3g} nats, below --stop_entropy {self.stop_entropy:g}."
             )
-        if self.stop_entropy is not None and entropy < self.stop_entropy:
-            raise ModelError(
-                f"the entropy of a token is {entropy:.3g} nats, below --stop_entropy {self.stop_entropy:g}.",
-                hint=f"Try a higher --init_kl_coef or a lower --learning_rate.{self._where()}",
-            )
+        else:
+            return
+        hint = f"Try a higher --init_kl_coef or a lower --learning_rate.{self._where()}"
+        raise ModelError(found, hint=hint)
 
-    def _of_kl(self, numbers: Numbers) -> str:
-        limit = RUNAWAY * self.target if self.target else FAR
-        if numbers["kl"] <= limit:
-            return ""
-        return (
-            f"the policy runs away from its reference: an answer has {numbers['kl']:.3g} nats of KL. "
+    def _found(self, now: Numbers) -> Iterator[tuple[str, str]]:
+        """Yield each fault by name, with the line that says it: empty if it is not there."""
+        first, same = self._first, now.get("reward_std", 1.0) == 0
+        far = not now["kl"] <= (RUNAWAY * self.target if self.target else FAR)
+        line = (
+            f"the policy runs away from its reference: an answer has {now['kl']:.3g} nats of KL. "
             "Raise --init_kl_coef, or lower --learning_rate."
         )
-
-    def _of_entropy(self, numbers: Numbers) -> str:
-        first = self._first["rollout_entropy"]
-        if numbers["rollout_entropy"] >= COLLAPSED * first:
-            return ""
-        return (
-            f"the policy writes nearly the same each time: the entropy of a token fell from {first:.3g} to "
-            f"{numbers['rollout_entropy']:.3g} nats. Raise --init_kl_coef, or lower --learning_rate."
+        yield "kl", line if far else ""
+        entropy = now["rollout_entropy"]
+        line = (
+            "the policy writes nearly the same each time: the entropy of a token fell from "
+            f"{first['rollout_entropy']:.3g} to {entropy:.3g} nats. Raise --init_kl_coef, or lower "
+            "--learning_rate."
         )
-
-    def _of_length(self, numbers: Numbers) -> str:
-        tied, tokens = numbers.get("reward_length_correlation", 0.0), numbers["response_tokens"]
-        grew = tokens / max(self._first["response_tokens"], 1.0)
-        if abs(tied) < TIED or 2 / 3 < grew < 3 / 2:
-            return ""
-        way = "longer" if tied > 0 else "shorter"
-        return (
-            f"the reward follows the length: {way} answers get more (correlation {tied:.2f}), and answers "
-            f"have {tokens:.0f} tokens after {self._first['response_tokens']:.0f}. Read some samples."
+        yield "entropy", line if not entropy >= COLLAPSED * first["rollout_entropy"] else ""
+        tied, tokens = now.get("reward_length_correlation", 0.0), now["response_tokens"]
+        grew = tokens / max(first["response_tokens"], 1.0)
+        line = (
+            f"the reward follows the length: {'longer' if tied > 0 else 'shorter'} answers get more "
+            f"(correlation {tied:.2f}), and answers have {tokens:.0f} tokens after "
+            f"{first['response_tokens']:.0f}. Read some samples."
         )
+        yield "length", line if abs(tied) >= TIED and not 2 / 3 < grew < 3 / 2 else ""
+        loss, first_loss = now.get("value_loss", 0.0), first.get("value_loss", 0.0)
+        line = (
+            f"the value loss exploded: {loss:.3g} after {first_loss:.3g}. Lower --vf_coef or "
+            "--learning_rate, or try --scale_reward running."
+        )
+        yield "values", line if first_loss and not loss <= EXPLODED * first_loss else ""
+        yield "same", self._sameness(now, same=same)
+        explained = now.get("explained_variance", 1.0)
+        line = (
+            f"the value head foresees nothing of the rewards: explained_variance is {explained:.2g}, and was "
+            f"at most 0 for {LONG} rollout batches. Raise --vf_coef or --learning_rate, or try --algorithm "
+            "rloo, which needs no value head."
+        )
+        yield "blind", line if not (explained > 0 or same) else ""
+        apart = now.get("sampler_kl", 0.0)
+        line = (
+            f"the policy that writes is not the one that is trained: a token has {apart:.2g} nats of KL "
+            "between them. A server (--rollout_url) needs the same weights and number format as here."
+        )
+        yield "sampler", line if not apart <= APART else ""
 
-    def _of_same(self, numbers: Numbers) -> str:
-        same = numbers.get("reward_std", 1.0) == 0
+    def _sameness(self, now: Numbers, *, same: bool) -> str:
+        """Return what is said where rewards do not differ, so that nothing can be learnt."""
         if same:
-            found = f"all answers of a rollout batch have the same reward, {numbers['reward']:.3g}"
-        elif numbers.get("groups_without_spread") == 1:
+            found = f"all answers of a rollout batch have the same reward, {now['reward']:.3g}"
+        elif now.get("groups_without_spread") == 1:
             found = "all answers to a prompt have the same reward, whatever the prompt"
         else:
             return ""
         if same and self._first.get("reward_std", 0.0) > 0:
             return (
                 f"{found}, after {self._first['reward']:.3g} on average at first, so nothing is left to "
-                f"learn. An answer has {numbers['kl']:.3g} nats of KL. Read some samples: the policy has "
+                f"learn. An answer has {now['kl']:.3g} nats of KL. Read some samples: the policy has "
                 "learned the task, or is broken."
             )
         return (
             f"{found}, so there is nothing to learn. Read some samples: the task may be too easy or too hard."
         )
 
-    def _of_sampler(self, numbers: Numbers) -> str:
-        if (apart := numbers.get("sampler_kl", 0.0)) <= APART:
-            return ""
-        return (
-            f"the policy that writes is not the one that is trained: a token has {apart:.2g} nats of KL "
-            "between them. A server (--rollout_url) needs the same weights and number format as here."
-        )
-
-    def _of_foresight(self, numbers: Numbers) -> str:
-        if numbers.get("explained_variance", 1.0) > 0 or numbers.get("reward_std", 1.0) == 0:
-            return ""
-        return (
-            f"the value head foresees nothing of the rewards: explained_variance is "
-            f"{numbers['explained_variance']:.2g}, and was at most 0 for {LONG} rollout batches. Raise "
-            "--vf_coef or --learning_rate, or try --algorithm rloo, which needs no value head."
-        )
-
-    def _of_cut(self, numbers: Numbers) -> list[str]:
+    def _cut(self, now: Numbers) -> list[str]:
         """Return, once, that answers are cut and judged all the same."""
-        cut = 1 - numbers.get("ended", 1.0)
+        cut = 1 - now.get("ended", 1.0)
         if not cut or self.cut_pays or self._lasted.get("cut"):
             return []
         self._lasted["cut"] = 1
@@ -245,12 +304,3 @@ class Watch:
             "stand: raise --max_new_tokens, or let them pay with --missing_eos_penalty."
         )
         return [line]
-
-    def _of_values(self, numbers: Numbers) -> str:
-        first, now = self._first.get("value_loss", 0.0), numbers.get("value_loss", 0.0)
-        if not first or now <= EXPLODED * first:
-            return ""
-        return (
-            f"the value loss exploded: {now:.3g} after {first:.3g}. Lower --vf_coef or --learning_rate, or "
-            "try --scale_reward running."
-        )

@@ -1,17 +1,4 @@
-"""Write responses with a server that is told to load the adapter, for models that are slow in transformers.
-
-The server speaks the API of vLLM. At each rollout batch, the adapter is written into a folder that the server
-must see, and `POST /v1/load_lora_adapter` names it. `POST /v1/completions` then takes prompts as token ids,
-and must return the ids that it drew: a text has other tokens than were drawn, now and then, and those would
-be trained. A server without them is refused.
-
-Each adapter has a name of its own, by its content. A server that loads another one under the same name may go
-on with prompts that it has cached for the first (vLLM issue 42125).
-
-The policy learns from log-probabilities that are computed in this process, as for all responses. A server
-computes in another order and number format, so a resumed run does not repeat its responses to the last token,
-and its own log-probabilities correct for the difference (`algorithm.importance_weights`).
-"""
+"""Write responses to prompts that are given as tokens: in this process, or with a server."""
 
 from __future__ import annotations
 
@@ -19,6 +6,8 @@ import asyncio
 import hashlib
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from math import isfinite
 from pathlib import Path
@@ -26,13 +15,14 @@ from typing import Any
 
 from redraft.chain import whole
 from redraft.engines.base import Sampling, Tokens
+from redraft.engines.hf.engine import HfEngine
+from redraft.engines.hf.load import ends_of
 from redraft.errors import ServerError, shown
 from redraft.jobs.signals import unless_stopped
-from redraft.train.model.folder import save_weights
+from redraft.train.model.load import save_weights
 from redraft.train.processes import gathered, place
 from redraft.train.rl import posting
 from redraft.train.rl.posting import content, posted
-from redraft.train.rl.sampler import Response
 from redraft.weights.replace import replace_folder
 
 ADAPTER = "rollout-adapter"
@@ -44,9 +34,106 @@ _LOADED = "already been loaded"
 RESPONSE_SECONDS = 600.0
 """The time limit of a response."""
 
+DIGITS = 6
+"""Decimal places of a sampler's log-probability: less than what 32 bits round of −10."""
 
-class Server:
-    """Writes responses to prompts that are given as tokens.
+
+@dataclass(frozen=True)
+class Response:
+    """What the policy wrote.
+
+    Attributes:
+        tokens: The ids that were drawn, the stop token too.
+        text: Their text, without the stop token.
+        ended: Whether it ended by itself.
+        log_probs: What the sampler said of each token at the temperature, in nats; none if it does not say.
+    """
+
+    tokens: Tokens
+    text: str
+    ended: bool
+    log_probs: tuple[float, ...] = ()
+
+
+def ends_of_model(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end a response, as when the model is used. Turns may end otherwise than texts.
+
+    Args:
+        model: A causal language model.
+        tokenizer: Its tokenizer.
+    """
+    return ends_of(tokenizer, model.config.to_dict(), model.generation_config.to_dict())
+
+
+class Sampler:
+    """Writes responses with the transformers engine, on the weights that are being trained.
+
+    The engine takes the model as it is in memory, without peft for the time of a rollout batch. A chunk of
+    prompts begins together and ends before the next begins, so that a chunk that is repeated after a stop is
+    computed in the same batches, and gives the same responses.
+
+    Args:
+        model: A causal language model without peft (`policy.unwrapped`).
+        tokenizer: Its tokenizer.
+        ctx: The most tokens of prompt and response.
+        parallel: Responses at once.
+        least: Tokens that a response has at least.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
+        ends = ends_of_model(model, tokenizer)
+        self._engine = HfEngine(
+            model,
+            tokenizer,
+            name="policy",
+            ctx=ctx,
+            parallel=parallel,
+            ends=ends,
+            least=least,
+            tempered=True,
+        )
+
+    async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
+        """Write a response to each prompt, all in the same batches."""
+        async with self._engine.paused():  # the cache is empty, and none begins before all are there
+            pairs = zip(prompts, samplings, strict=True)
+            begun = [asyncio.ensure_future(self._one(*pair)) for pair in pairs]
+            await asyncio.sleep(0)
+        return await asyncio.gather(*begun)
+
+    async def _one(self, prompt: Tokens, sampling: Sampling) -> Response:
+        tokens: list[int] = []
+        texts: list[str] = []
+        log_probs: list[float] = []
+        ended = False
+        async with aclosing(self._engine.stream(prompt, replace(sampling, logprobs=True))) as deltas:
+            async for delta in deltas:
+                tokens += delta.tokens
+                texts.append(delta.text)
+                log_probs += delta.logprobs
+                ended = delta.finish == "stop"
+        said = tuple(round(each, DIGITS) for each in log_probs)
+        return Response(tuple(tokens), "".join(texts), ended, said)
+
+    async def aclose(self) -> None:
+        """End the engine's thread."""
+        await self._engine.aclose()
+
+
+class ServerSampler:
+    """Writes responses with a server that loads the adapter, for models that are slow in transformers.
+
+    The server speaks the API of vLLM. At each rollout batch, the adapter is written into a folder that the
+    server must see, and `POST /v1/load_lora_adapter` names it. `POST /v1/completions` then takes prompts as
+    token ids, and must return the ids that it drew: a text may have other tokens, and those would be trained.
+    A server without them is refused.
+
+    Each adapter has a name of its own, by its content. A server that loads another one under the same name
+    may go on with prompts that it has cached for the first (vLLM issue 42125).
+
+    The policy learns from log-probabilities that are computed in this process, as for all responses. A server
+    computes in another order and number format, so a resumed run does not repeat its responses to the last
+    token, and its own log-probabilities correct for the difference (`algorithm.importance_weights`).
 
     Args:
         url: Where the API is, such as http://127.0.0.1:8000/v1.

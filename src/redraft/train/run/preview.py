@@ -23,10 +23,9 @@ from redraft.train.data.batches import Order, RowsOf
 from redraft.train.data.store import Stored
 from redraft.train.processes import Say, ranks
 from redraft.train.run.components import prepare_all
-from redraft.train.run.sft import SFT_STAGES
-from redraft.train.run.stages import Stages
 from redraft.train.settings.args import RunSettings
 from redraft.train.settings.options import DataOptions
+from redraft.train.stages import SFT_STAGES, Stages
 
 OPEN, CLOSE = "⟦", "⟧"
 """Around text with loss, without colour."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from redraft.errors import ModelError
-from redraft.train.rl.watch import LATE, LONG, Watch
+from redraft.train.rl.metrics import LATE, LONG, Faults
 from redraft.train.run.checkpoints import SavedCheckpoint
 
 SOUND = {
@@ -20,36 +20,36 @@ SOUND = {
 }
 
 
-def said(watch: Watch, times: int = LATE, **numbers: float) -> list[str]:
+def said(faults: Faults, times: int = LATE, **numbers: float) -> list[str]:
     """What is said of so many rollout batches with these numbers."""
-    return [line for _ in range(times) for line in watch.add({**SOUND, **numbers})]
+    return [line for _ in range(times) for line in faults.add({**SOUND, **numbers})]
 
 
 def test_rewards_that_are_all_the_same_are_said() -> None:
-    (line,) = said(Watch(), times=2 * LATE, reward_std=0.0)
+    (line,) = said(Faults(), times=2 * LATE, reward_std=0.0)
     assert "the same reward, 0.5, so there is nothing to learn" in line
 
 
 def test_prompts_whose_answers_all_have_the_same_reward_are_said() -> None:
-    assert said(Watch(), times=9, reward_std=1.0, groups_without_spread=0.9) == []
-    (line,) = said(Watch(), reward_std=1.0, groups_without_spread=1.0)
+    assert said(Faults(), times=9, reward_std=1.0, groups_without_spread=0.9) == []
+    (line,) = said(Faults(), reward_std=1.0, groups_without_spread=1.0)
     assert "all answers to a prompt have the same reward" in line
 
 
 @pytest.mark.parametrize("variance", [0.0, -0.3])
 def test_a_value_head_that_foresees_nothing_for_long_is_said(variance: float) -> None:
-    watch = Watch()
-    assert said(watch, times=LONG - 1, explained_variance=variance) == []
-    (line,) = said(watch, explained_variance=variance)
+    faults = Faults()
+    assert said(faults, times=LONG - 1, explained_variance=variance) == []
+    (line,) = said(faults, explained_variance=variance)
     assert f"explained_variance is {variance:g}" in line
-    assert said(watch, times=1, explained_variance=0.1) == []
-    assert said(Watch(), times=LONG, explained_variance=0.0, reward_std=0.0) == [
-        *said(Watch(), reward_std=0.0)
+    assert said(faults, times=1, explained_variance=0.1) == []
+    assert said(Faults(), times=LONG, explained_variance=0.0, reward_std=0.0) == [
+        *said(Faults(), reward_std=0.0)
     ]
 
 
 def test_of_a_sound_run_nothing_is_said() -> None:
-    assert said(Watch(target=6.0), times=20) == []
+    assert said(Faults(target=6.0), times=20) == []
 
 
 @pytest.mark.parametrize(
@@ -64,22 +64,22 @@ def test_of_a_sound_run_nothing_is_said() -> None:
     ],
 )
 def test_a_fault_that_lasts_is_said_once_until_it_has_passed(numbers: dict[str, float], words: str) -> None:
-    watch = Watch(target=6.0)
-    assert said(watch, times=1) == []
-    assert said(watch, times=LATE - 1, **numbers) == []
-    (line,) = said(watch, times=10, **numbers)
+    faults = Faults(target=6.0)
+    assert said(faults, times=1) == []
+    assert said(faults, times=LATE - 1, **numbers) == []
+    (line,) = said(faults, times=10, **numbers)
     assert words in line
-    assert said(watch) == []
-    assert len(said(watch, **numbers)) == 1
+    assert said(faults) == []
+    assert len(said(faults, **numbers)) == 1
 
 
 def test_without_a_target_kl_is_far_at_thirty_nats() -> None:
-    assert said(Watch(), kl=29.0) == []
-    assert len(said(Watch(), kl=31.0)) == 1
+    assert said(Faults(), kl=29.0) == []
+    assert len(said(Faults(), kl=31.0)) == 1
 
 
 def test_long_answers_that_were_always_long_are_no_fault() -> None:
-    assert said(Watch(), times=9, reward_length_correlation=0.9) == []
+    assert said(Faults(), times=9, reward_length_correlation=0.9) == []
 
 
 @pytest.mark.parametrize(
@@ -92,68 +92,68 @@ def test_long_answers_that_were_always_long_are_no_fault() -> None:
 def test_a_rule_of_the_user_ends_the_run(
     rule: dict[str, float], numbers: dict[str, float], words: str
 ) -> None:
-    watch = Watch(**rule)
-    assert said(watch) == []
+    faults = Faults(**rule)
+    assert said(faults) == []
     with pytest.raises(ModelError, match=words):
-        said(watch, times=1, **numbers)
+        said(faults, times=1, **numbers)
 
 
 def test_a_step_that_went_far_is_said_and_ends_the_run_if_rewards_stay_low() -> None:
-    watch = Watch()
-    assert said(watch, times=1, reward_std=0.2) == []
-    assert watch.add_step(0.05, 0) == []
-    (line,) = watch.add_step(7.0, 0)
+    faults = Faults()
+    assert said(faults, times=1, reward_std=0.2) == []
+    assert faults.add_step(0.05, 0) == []
+    (line,) = faults.add_step(7.0, 0)
     assert "moved a token by 7 nats of KL: that may have broken the policy" in line
     for rollout in (1, 2):
-        watch.add({**SOUND, "reward": 0.0, "reward_std": 0.0}, rollout)
-    again = Watch()
-    again.restore(watch.state())
+        faults.add({**SOUND, "reward": 0.0, "reward_std": 0.0}, rollout)
+    again = Faults()
+    again.restore(faults.state())
     with pytest.raises(ModelError, match=r"batch 1 moved .* was 0\.5, and after 3 more batches it is 0"):
         again.add({**SOUND, "reward": 0.0, "reward_std": 0.0}, 3)
 
 
 @pytest.mark.parametrize("later", [{"reward": 0.45, "reward_std": 0.2}, {"reward": 1.0, "reward_std": 0.0}])
 def test_a_step_that_went_far_and_broke_nothing_is_forgotten(later: dict[str, float]) -> None:
-    watch = Watch()
-    watch.add_step(7.0, 0)  # lines of the log may come after the steps
+    faults = Faults()
+    faults.add_step(7.0, 0)  # lines of the log may come after the steps
     for rollout in range(9):
-        watch.add({**SOUND, "reward_std": 0.2, **(later if rollout else {})}, rollout)
-    assert len(watch.add_step(7.0, 9)) == 1
+        faults.add({**SOUND, "reward_std": 0.2, **(later if rollout else {})}, rollout)
+    assert len(faults.add_step(7.0, 9)) == 1
 
 
 def test_rewards_that_became_the_same_are_not_called_too_easy() -> None:
-    watch = Watch()
-    said(watch, times=1, reward_std=0.3)
-    (line,) = said(watch, reward=0.0, reward_std=0.0, kl=21.0)
+    faults = Faults()
+    said(faults, times=1, reward_std=0.3)
+    (line,) = said(faults, reward=0.0, reward_std=0.0, kl=21.0)
     assert "the same reward, 0, after 0.5 on average at first" in line
     assert "An answer has 21 nats of KL" in line
 
 
 def test_one_cut_answer_of_many_is_not_called_0_percent() -> None:
-    (line,) = said(Watch(), ended=1 - 1 / 256)
+    (line,) = said(Faults(), ended=1 - 1 / 256)
     assert line.startswith("0.391% of the answers are cut")
 
 
 def test_answers_that_are_cut_and_do_not_pay_for_it_are_said_once() -> None:
-    watch = Watch()
-    (line,) = said(watch, ended=0.75)
+    faults = Faults()
+    (line,) = said(faults, ended=0.75)
     assert "25% of the answers are cut at the most tokens, and the reward judges them as they stand" in line
-    assert said(watch, ended=0.25) == []
-    assert said(Watch(cut_pays=True), ended=0.75) == []
+    assert said(faults, ended=0.25) == []
+    assert said(Faults(cut_pays=True), ended=0.75) == []
 
 
 @pytest.mark.parametrize(("whole", "words"), [(True, "is out/checkpoint-8"), (False, "is no checkpoint yet")])
 def test_an_end_says_where_the_checkpoints_are_if_there_are_any(whole: bool, words: str) -> None:
     missing = () if whole else None
-    watch = Watch(stop_kl=10.0, saved=lambda: [SavedCheckpoint(Path("out/checkpoint-8"), 8, missing)])
+    faults = Faults(stop_kl=10.0, saved=lambda: [SavedCheckpoint(Path("out/checkpoint-8"), 8, missing)])
     with pytest.raises(ModelError) as raised:
-        said(watch, times=1, kl=11.0)
+        said(faults, times=1, kl=11.0)
     assert words in str(raised.value.hint)
 
 
 def test_a_resumed_run_remembers() -> None:
-    watch, again = Watch(), Watch()
-    said(watch, times=1)
-    said(watch, times=LATE - 1, rollout_entropy=0.1)
-    again.restore(watch.state())
+    faults, again = Faults(), Faults()
+    said(faults, times=1)
+    said(faults, times=LATE - 1, rollout_entropy=0.1)
+    again.restore(faults.state())
     assert len(said(again, times=1, rollout_entropy=0.1)) == 1

@@ -17,23 +17,19 @@ from typing import Any
 import numpy as np
 from datasets import Dataset
 from huggingface_hub import constants
-from peft import PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
+from transformers import PreTrainedTokenizerBase, PrinterCallback, TrainingArguments
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from redraft.errors import UsageError
 from redraft.formats.tokens.pairs import PairEncoder
-from redraft.train.data.batches import Batch, Data, Row
-from redraft.train.data.packing import Rows, two_a_row
+from redraft.train.data.batches import Batch, Data, Row, Rows, two_a_row
 from redraft.train.data.store import Prepared
-from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_tokenizer
-from redraft.train.processes import Say
-from redraft.train.reward.loss import PairOutput
-from redraft.train.run.components import adapted
+from redraft.train.processes import Say, SharedMeans
+from redraft.train.reward import PairOutput
 from redraft.train.settings.options import DpoOptions
-from redraft.train.sums import Sums
+from redraft.train.stages import Stages
 
 _LOGGED = ("rewards/", "logps/")
 """How the names begin of those of TRL's metrics that are logged."""
@@ -79,7 +75,7 @@ class DpoLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.sums = Sums()
+        self.sums = SharedMeans()
         constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL reports the making of a trainer to the hub
         reference = None if own.lora else copy.deepcopy(model)
         try:
@@ -136,22 +132,17 @@ def _config(own: DpoOptions, args: TrainingArguments) -> Any:
     return config
 
 
-class DpoStages:
+class DpoStages(Stages[DpoOptions]):
     """What DPO does differently from other training."""
 
     row = "pair"
     marked = ("in answers", "in prompts")
-    parts: tuple[str, ...] = ("chosen", "rejected")
-    measures = False
+    parts = ("chosen", "rejected")
 
     def check(self, own: DpoOptions, args: TrainingArguments) -> None:  # noqa: ARG002  (of all stages)
         """Raise `UsageError` if the model would be sharded."""
         if args.fsdp or args.deepspeed:
             raise UsageError("DPO does not shard the model.", hint="--fsdp False, without --deepspeed")
-
-    def tokenizer(self, own: DpoOptions, model: str, *, say: Say) -> PreTrainedTokenizerBase:
-        """Load the tokenizer."""
-        return load_tokenizer(model, pad_token=own.pad_token, say=say)
 
     def encoder(self, own: DpoOptions, tokenizer: PreTrainedTokenizerBase) -> PairEncoder:
         """Return the encoder of pairs, which marks their answers."""
@@ -160,27 +151,6 @@ class DpoStages:
     def rows(self, prepared: Prepared, own: DpoOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
         """Put the two examples of a pair into a row."""
         return two_a_row(prepared.lengths, own.model_max_length)
-
-    def packs(self, own: DpoOptions) -> bool:  # noqa: ARG002  (of all stages)
-        """Return that a row holds one pair."""
-        return False
-
-    def model(
-        self, own: DpoOptions, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
-    ) -> PreTrainedModel | PeftModel:
-        """Load a causal language model.
-
-        Raises:
-            ModelError: The model is incomplete, or does not fit its tokenizer.
-            UsageError: Settings contradict each other.
-        """
-        loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora)
-        grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
-        return adapted(loaded, own, seed=seed, note={}, whole_vocabulary=grown)
-
-    def joins(self, model: Any, own: DpoOptions, *, say: Say) -> bool:  # noqa: ARG002  (of all stages)
-        """Return that rows need padding."""
-        return False
 
     def collate(self, rows: Sequence[Row], *, pad: int | None) -> Batch:
         """Return pairs as TRL pads them: all chosen texts, then all rejected ones.

@@ -1,1 +1,0 @@
-"""DPO: preferences without a reward model, with the loss of TRL."""

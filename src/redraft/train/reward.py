@@ -1,0 +1,393 @@
+"""Reward models: the loss of preference pairs, the stages of training, and figures on held-out pairs.
+
+The chosen answer should have the higher reward:
+
+    -log sigmoid(r_chosen - r_rejected - margin)
+
+This is the likelihood of Bradley and Terry's model (Biometrika 39, 1952, 324), as in InstructGPT (Ouyang et
+al. 2022, equation 1), where r is a number at the last token of a text. It is summed over pairs and divided by
+those of the whole step (`run.loop`), so a pair counts the same in any batch.
+
+`pairwise-tokens` is trlX's variant: a reward at each token from where the two texts part, with the mean of
+their losses. trlX goes on to the end of the longer text and reads the shorter one's rewards on padding. Here
+the shorter text keeps the reward of its last token.
+
+Rows are joined without padding if attention keeps them apart, else padded. Examples lie in the order chosen,
+rejected, chosen, rejected.
+
+The result loads with plain transformers and peft: its head is `score`, and its reward is read at the last
+token that is not padding. So padding is another token than end-of-text. Its configuration records how texts
+are written (`redraft_reward`), so that nobody has to repeat it. The figures on held-out pairs go into
+`eval.json` beside the result, each with its 95 % interval over pairs, which is too narrow where several are
+of one prompt. Nothing is said of answers that optimisation against the reward would write: those differ from
+all pairs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from types import MethodType
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from peft import PeftModel
+from torch import Tensor, distributed
+from torch.nn import functional
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.generic import ModelOutput
+
+from redraft.errors import ModelError, OutputError
+from redraft.files import replace_file
+from redraft.formats.tokens.pairs import PairEncoder
+from redraft.stats import Estimate, correlation, proportion
+from redraft.train.data.batches import IGNORED, Batch, Data, Row, Rows, joined, padded, two_a_row
+from redraft.train.data.store import Prepared
+from redraft.train.model.loss import inputs_of, signature_of
+from redraft.train.processes import Say
+from redraft.train.run.run import Ready
+from redraft.train.settings.options import RewardOptions
+from redraft.train.stages import Stages, can_join
+
+Loss = Literal["pairwise", "pairwise-tokens"]
+
+
+@dataclass
+class PairOutput(ModelOutput):
+    """What a model gives for a batch of pairs.
+
+    Attributes:
+        loss: The summed loss over `num_items_in_batch`, in nats.
+        rewards: [pairs, 2]: of the chosen and the rejected answer.
+        sums: `accuracy`: the pairs whose chosen answer has the higher reward. A tie counts half;
+            of DPO, the means of TRL, times the pairs.
+    """
+
+    loss: Tensor | None = None
+    rewards: Tensor | None = None
+    sums: dict[str, Tensor] | dict[str, float] | None = None
+
+
+def pairwise(chosen: Tensor, rejected: Tensor, margin: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Return the loss of each comparison, in nats, of the arguments' shape.
+
+    Args:
+        chosen: Rewards.
+        rejected: Rewards.
+        margin: By how much the chosen reward should be higher (Llama 2, Touvron et al. 2023, section 3.2.2).
+        smoothing: The share of pairs whose labels are wrong (cDPO, Mitchell 2023, for rewards).
+    """
+    gap = chosen - rejected - margin
+    return -(1 - smoothing) * functional.logsigmoid(gap) - smoothing * functional.logsigmoid(-gap)
+
+
+def from_parting(
+    rewards: Tensor, starts: Tensor, ends: Tensor, marked: Tensor, margins: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """Return trlX's loss of each pair, [pairs]: the mean over tokens from where its texts part.
+
+    Args:
+        rewards: Of each token, [tokens].
+        starts: Where each text starts, [2 pairs].
+        ends: Where each ends, [2 pairs].
+        marked: Whether a token comes after the parting, [tokens].
+        margins: [pairs].
+        smoothing: As in `pairwise`.
+    """
+    lengths = (ends - starts).tolist()
+    losses = []
+    for pair, margin in enumerate(margins):
+        (c, r), longest = (starts[2 * pair], starts[2 * pair + 1]), max(lengths[2 * pair : 2 * pair + 2])
+        parts = lengths[2 * pair] - int(marked[c : ends[2 * pair]].sum())
+        places = torch.arange(parts, longest, device=rewards.device)
+        one, other = (
+            rewards[start + places.clamp(max=length - 1)]
+            for start, length in ((c, lengths[2 * pair]), (r, lengths[2 * pair + 1]))
+        )
+        losses.append(pairwise(one, other, margin, smoothing).mean())
+    return torch.stack(losses)
+
+
+def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return where each text starts and ends among all tokens of a batch, each [texts].
+
+    Args:
+        position_ids: [rows, tokens]. In a joined row they restart with each text.
+        attention_mask: [rows, tokens] of padded rows, with 0 for padding; None for a joined row.
+    """
+    if attention_mask is None:
+        starts = (position_ids[0] == 0).nonzero().flatten()
+        return starts, functional.pad(starts[1:], (0, 1), value=position_ids.shape[1])
+    rows, longest = attention_mask.shape
+    starts = torch.arange(rows, device=attention_mask.device) * longest
+    return starts, starts + attention_mask.sum(1)
+
+
+def compare(model: PreTrainedModel, loss: Loss = "pairwise", smoothing: float = 0.0) -> None:
+    """Make a reward model compute the loss of pairs when it is called with labels.
+
+    It then takes the batches of `reward.stages`, and `num_items_in_batch`: the pairs to divide by, by default
+    those of the batch. Without labels nothing changes. Rewards have 32 bits: in 16, many would tie.
+
+    Raises:
+        ModelError: Its head is not a module `score` on its last hidden states.
+    """
+    if not isinstance(getattr(model, "score", None), torch.nn.Module):
+        name = type(model).__name__
+        raise ModelError(f"{name} has no head 'score', so it cannot be trained as a reward model.")
+    model.score.float()
+    whole = model.forward
+
+    def forward(
+        self: Any,
+        input_ids: Tensor,
+        labels: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        margins: Tensor | None = None,
+        **inputs: Any,
+    ) -> Any:
+        if labels is None:
+            return whole(input_ids, **inputs)
+        given = {name: each for name, each in inputs.items() if each is not None}
+        starts, ends = bounds(given["position_ids"], given.get("attention_mask"))
+        hidden = self.base_model(**inputs_of(self, input_ids, given)).last_hidden_state.flatten(0, 1)
+        with torch.autocast(hidden.device.type, enabled=False):
+            if loss == "pairwise":
+                last = rewards = self.score(hidden[ends - 1].float()).flatten()
+            else:
+                rewards = self.score(hidden.float()).flatten()
+                last = rewards[ends - 1]
+            count = len(last) // 2
+            if margins is None:
+                margins = last.new_zeros(count)
+            if not count:  # this process has no rows
+                return PairOutput(loss=rewards.sum() * 0, rewards=last.new_zeros(0, 2))
+            chosen, rejected = last[0::2], last[1::2]
+            if loss == "pairwise":
+                losses = pairwise(chosen, rejected, margins, smoothing)
+            else:
+                marked = labels.flatten() != IGNORED
+                losses = from_parting(rewards, starts, ends, marked, margins, smoothing)
+        hits = (chosen > rejected).float() + (chosen == rejected).float() / 2
+        total = losses.sum() / max(int(count if num_items_in_batch is None else num_items_in_batch), 1)
+        return PairOutput(total, torch.stack([chosen, rejected], 1).detach(), {"accuracy": hits.sum()})
+
+    forward.__signature__ = signature_of(whole)  # type: ignore[attr-defined]
+    model.forward = MethodType(forward, model)
+
+
+class RewardStages(Stages[RewardOptions]):
+    """What a reward model does differently from other training."""
+
+    row = "pair"
+    marked = ("from where the answers part", "the same in both")
+    parts = ("chosen", "rejected")
+    measures = scores = True
+
+    def encoder(self, own: RewardOptions, tokenizer: PreTrainedTokenizerBase) -> PairEncoder:
+        """Return the encoder of pairs."""
+        return PairEncoder(tokenizer, own.format, own.model_max_length, margin=own.margin)
+
+    def rows(self, prepared: Prepared, own: RewardOptions, seed: int) -> Rows:  # noqa: ARG002  (of all stages)
+        """Put the two examples of a pair into a row."""
+        return two_a_row(prepared.lengths, own.model_max_length)
+
+    def note(self, own: RewardOptions, *, grown: bool) -> dict[str, Any]:  # noqa: ARG002  (of all stages)
+        """Return how texts are written."""
+        return {"redraft_reward": {"format": own.format, "max_length": own.model_max_length}}
+
+    def joins(self, model: PreTrainedModel | PeftModel, own: RewardOptions, *, say: Say) -> bool:
+        """Set up the loss, and attention that keeps joined examples apart. False if rows need padding."""
+        bare: Any = model.get_base_model() if isinstance(model, PeftModel) else model
+        compare(bare, own.loss, own.label_smoothing)
+        return can_join(bare, say=say)
+
+    def collate(self, rows: Sequence[Row], *, pad: int | None) -> Batch:
+        """Join the examples of all pairs, or pad them. Their `margins` are float32 [pairs]."""
+        batch = joined(rows) if pad is None else padded(rows, pad=pad)
+        return {**batch, "margins": torch.tensor([row[0].margin for row in rows], dtype=torch.float32)}
+
+    def counted(self, batch: Batch) -> int:
+        """Return the pairs."""
+        return len(batch["margins"])
+
+
+REWARD_STAGES = RewardStages()
+
+
+NAME = "eval.json"
+"""The file's name, in the output folder."""
+
+EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+"""Bins of the calibration: the probability that the model gives to the answer which it prefers."""
+
+CHANCE = 0.5
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Pairs for which the model was about as sure.
+
+    Attributes:
+        low: The lowest probability of the bin.
+        high: The highest.
+        pairs: Their number.
+        said: The mean probability that it gave to the answer which it prefers.
+        right: How often that was the chosen one.
+    """
+
+    low: float
+    high: float
+    pairs: int
+    said: float
+    right: Estimate
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a reward model does on held-out pairs.
+
+    Attributes:
+        pairs: Their number.
+        accuracy: The share whose chosen answer has the higher reward. A tie counts half.
+        ties: Pairs with equal rewards.
+        loss: The mean of -log sigmoid(r_chosen - r_rejected), in nats; 0.693 for a coin.
+        calibration: Bins of how sure it was. Those without pairs are left out.
+        miscalibration: The mean of |said - right| over pairs (expected calibration error).
+        length: The correlation of the difference of rewards with the difference of tokens in a pair.
+        prefers_longer: The share of pairs in which the longer answer has the higher reward.
+        longer_is_chosen: The share in which it is the chosen one: what a rule by length would reach.
+    """
+
+    pairs: int
+    accuracy: Estimate
+    ties: int
+    loss: float
+    calibration: tuple[Bin, ...]
+    miscalibration: float
+    length: Estimate
+    prefers_longer: Estimate
+    longer_is_chosen: Estimate
+
+    def lines(self) -> list[str]:
+        """Return the figures as lines of text."""
+        said = " · ".join(
+            f"{each.said:.0%} sure, {each.right.value:.0%} right ({each.pairs:,} pairs)"
+            for each in self.calibration
+        )
+        right, length = self.accuracy, self.length
+        share = f"accuracy {right.value:.1%} ({right.low:.1%} to {right.high:.1%})"
+        span = f"{length.value:.2f} ({length.low:.2f} to {length.high:.2f})"
+        preferred, chosen = self.prefers_longer.value, self.longer_is_chosen.value
+        longer = f"the longer answer is preferred in {preferred:.1%} and chosen in {chosen:.1%} of pairs"
+        lines = [
+            f"held out: {self.pairs:,} pairs, {share}, loss {self.loss:.3f} (a coin: 0.693)",
+            f"calibration: {said}; off by {self.miscalibration:.1%}",
+            f"length: its correlation with the reward is {span}; {longer}",
+        ]
+        if self.accuracy.high < CHANCE:
+            lines.append(
+                "the reward prefers what the held-out pairs reject: chosen and rejected may be swapped in "
+                "--data_path or in --eval_data_path."
+            )
+        elif self.accuracy.low <= CHANCE:
+            lines.append("the interval includes 50 %: this may be a coin.")
+        return lines
+
+
+def measured(ready: Ready) -> Measured | None:
+    """Measure the model of a run on its evaluation data, and write `eval.json`. None without such data.
+
+    Every process has to call it.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    if ready.eval_data is None:
+        return None
+    found = measure(*_collected(ready, ready.eval_data))
+    path = ready.loop.folder / NAME
+    try:
+        if ready.args.should_save:
+            replace_file(path, json.dumps(_finite(asdict(found)), indent=1).encode() + b"\n")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror}.") from error
+    return found
+
+
+def measure(rewards: Numbers, tokens: Numbers) -> Measured:
+    """Measure rewards.
+
+    Args:
+        rewards: [pairs, 2]: of the chosen and the rejected answer.
+        tokens: [pairs, 2]: of each, from where the two part.
+    """
+    gap, longer = rewards[:, 0] - rewards[:, 1], np.sign(tokens[:, 0] - tokens[:, 1])
+    hits = (np.sign(gap) + 1) / 2
+    uneven = longer != 0
+    bins = tuple(_bins(gap))
+    return Measured(
+        pairs=len(gap),
+        accuracy=proportion(float(hits.sum()), len(gap)),
+        ties=int((gap == 0).sum()),
+        loss=float(np.logaddexp(0, -gap).mean()),
+        calibration=bins,
+        miscalibration=sum(each.pairs * abs(each.said - each.right.value) for each in bins)
+        / max(len(gap), 1),
+        length=correlation(gap.tolist(), (tokens[:, 0] - tokens[:, 1]).tolist()),
+        prefers_longer=proportion(float(((np.sign(gap) * longer + 1) / 2)[uneven].sum()), int(uneven.sum())),
+        longer_is_chosen=proportion(float((longer > 0).sum()), int(uneven.sum())),
+    )
+
+
+def _bins(gap: Numbers) -> Iterator[Bin]:
+    """Yield the bins of the calibration, for differences of rewards."""
+    sure = 1 / (1 + np.exp(-np.abs(gap)))
+    for low, high in itertools.pairwise(EDGES):
+        inside = (sure >= low) & ((sure < high) | (high == EDGES[-1]))
+        if count := int(inside.sum()):
+            right = proportion(float(((np.sign(gap[inside]) + 1) / 2).sum()), count)
+            yield Bin(low, high, count, float(sure[inside].mean()), right)
+
+
+def _collected(ready: Ready, data: Data) -> tuple[Numbers, Numbers]:
+    """Return the rewards and the tokens of all pairs, from all processes."""
+    model, found = ready.loop.trained.model, []
+    model.eval()
+    with torch.no_grad():
+        for batch in data.batches(0):
+            there = {name: each.to(ready.args.device) for name, each in batch.items()}
+            rewards = model(**there, num_items_in_batch=1).rewards
+            found.append((rewards.double().cpu().numpy(), _tokens(batch)))
+    every: list[Any] = [found]
+    if ready.args.world_size > 1:
+        every = [None] * ready.args.world_size
+        distributed.all_gather_object(every, found)
+    parts = [part for process in every for part in process]
+    rewards, tokens = (np.concatenate(each) for each in zip(*parts, strict=True))
+    return rewards, tokens
+
+
+def _tokens(batch: Batch) -> Numbers:
+    """Return the tokens of each answer from where the two of a pair part: [pairs, 2]."""
+    starts, ends = bounds(batch["position_ids"], batch.get("attention_mask"))
+    marked = np.concatenate([[0], np.cumsum((batch["labels"].flatten() != IGNORED).numpy())])
+    counts = marked[ends.numpy()] - marked[starts.numpy()]
+    pairs = len(batch["margins"])
+    return np.asarray(counts[: 2 * pairs].reshape(pairs, 2), dtype=np.float64)
+
+
+def _finite(value: Any) -> Any:
+    """Return a tree with None for numbers that JSON does not have."""
+    if isinstance(value, dict):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

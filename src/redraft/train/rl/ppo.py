@@ -1,0 +1,652 @@
+"""PPO, RLOO and GRPO from top to bottom: rollouts, rewards, advantages, updates.
+
+The loop (`run.loop`) reads `Ppo`. An epoch of the loop is a rollout batch:
+
+1. Rollouts: the policy answers prompts, a chunk at a time (`samplers`).
+2. Rewards: each chunk is judged (`rewards`) and written down (`samples`).
+3. Advantages: when all answers are there, `Experience` makes tensors of them. `--algorithm` decides what
+   becomes of the scores: see `algorithm` for each formula. β, the price of KL, is adapted after each batch.
+4. Updates: `--ppo_epochs` passes over the answers in minibatches. The loop calls `Learner` for their loss.
+
+A rollout batch is part of a checkpoint, so a run resumes in the middle of one.
+
+Several processes write and judge chunks in turns. All have the same rollout batch then, and each takes its
+share of every minibatch. A chunk is computed in the same batches as with one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import math
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import CausalLMOutput
+
+from redraft.chain import Chain
+from redraft.counting import counted
+from redraft.engines.base import Sampling, Tokens
+from redraft.jobs.signals import unless_stopped
+from redraft.machine import trim_heap
+from redraft.train.data.batches import Batch
+from redraft.train.processes import Say, SharedMeans, gathered, place, shared_out
+from redraft.train.rl import algorithm, metrics
+from redraft.train.rl.algorithm import RunningMoments
+from redraft.train.rl.metrics import Faults
+from redraft.train.rl.policy import Policy, Seen, bare_of, unwrapped
+from redraft.train.rl.rewards import Rewards
+from redraft.train.rl.samplers import Response, Sampler, ServerSampler, ends_of_model
+from redraft.train.rl.samples import Samples, Score, recorded, scored
+from redraft.train.run.checkpoints import checkpoints
+from redraft.train.settings.options import PpoOptions, room, samples_each
+
+AT_ONCE = 16
+"""Sequences of a forward pass without gradients."""
+
+BETA = (1e-8, 1e8)
+"""β stays within these, so that one that is driven to an end can come back."""
+
+_DECIDING = (
+    *("model_name_or_path", "format", "algorithm", "num_generations", "num_rollouts", "chunk_size"),
+    *("chains", "max_length", "max_new_tokens", "min_new_tokens", "temperature"),
+)
+"""Settings that decide the first rollout batch. A run that has steps keeps all of its settings."""
+
+
+@dataclass(frozen=True)
+class RolloutPrompt:
+    """A prompt to train on: its record, without answers, and its tokens up to where the model writes."""
+
+    record: Chain
+    tokens: Tokens
+
+
+class Ppo:
+    """A source of minibatches, which makes a rollout batch at the start of each epoch.
+
+    Args:
+        policy: The policy.
+        tokenizer: Its tokenizer.
+        prompts: The prompts, asked in an order set by the seed.
+        reward: Judges the answers.
+        own: The settings.
+        size: Sequences of a minibatch, of this process.
+        seed: Of the order of prompts and minibatches, and of sampling.
+        bf16: Whether layers compute in bf16.
+        folder: Where `samples.jsonl` is written, and adapters for a server.
+        say: Called when the run goes wrong.
+    """
+
+    def __init__(
+        self,
+        policy: Learner,
+        tokenizer: Any,
+        prompts: Sequence[RolloutPrompt],
+        reward: Rewards,
+        own: PpoOptions,
+        *,
+        size: int,
+        seed: int,
+        bf16: bool,
+        folder: Path,
+        say: Say = lambda _: None,
+    ) -> None:
+        self.policy, self.prompts, self.reward, self.own = policy, prompts, reward, own
+        self._rank, self._ranks = place()
+        self._tokenizer, self._size, self._seed, self._say = tokenizer, size * self._ranks, seed, say
+        self._experience = Experience(policy, own, size=self._size, bf16=bf16)
+        self._epoch = -1
+        self._batch: Batch = {}
+        self._before: dict[str, Any] = {}  # what `experience` kept before that batch
+        self._is_unchecked = False  # whether the last step of that batch is taken
+        deciding = [seed, *(getattr(own, name) for name in _DECIDING)]
+        self._samples = Samples(
+            folder,
+            afresh=own.overwrite_output_dir,
+            settings=hashlib.sha256(repr(deciding).encode()).hexdigest()[:8],
+            judge=reward.fingerprint,
+            leads=not self._rank,
+        )
+        self._server = None
+        if own.rollout_url:
+            ends = partial(ends_of_model, bare_of(policy.model), tokenizer)
+            self._server = ServerSampler(own.rollout_url, folder, least=own.min_new_tokens, ends=ends)
+        self._faults = Faults(
+            own.target,
+            own.stop_kl,
+            own.stop_entropy,
+            own.stop_step_kl,
+            cut_pays=bool(own.missing_eos_penalty),
+            saved=partial(checkpoints, folder),
+        )
+
+    def __len__(self) -> int:
+        """Return the minibatches of an epoch."""
+        return self.own.ppo_epochs * self.own.num_rollouts // self._size
+
+    def batches(
+        self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
+    ) -> Iterator[Batch]:
+        """Yield the minibatches of a rollout batch, which is made first if it is not there.
+
+        Args:
+            epoch: The rollout batch.
+            first: The first minibatch.
+            stops: Asked between chunks of responses: whether to end without a minibatch.
+        """
+        if self._epoch != epoch and not self._made(epoch, stops):
+            return
+        for number in range(first, len(self)):
+            self._is_unchecked = number == len(self) - 1
+            yield self._minibatch(self._rows(epoch, number))
+            self._add_step(float(self.policy.step_kl))  # of the steps before this one
+        self._check_last_step()
+
+    def _made(self, epoch: int, stops: Callable[[], bool]) -> bool:
+        """Make a rollout batch. Return False if it is to stop before all responses are there."""
+        asked = self._asked(epoch)
+        if stale := self._samples.open(epoch):
+            known = counted(stale, "answer")
+            self._say(f"the reward has changed since {known} got theirs: they are judged again.")
+        training = self.policy.training
+        try:
+            responses, scores = asyncio.run(self._respond(epoch, asked, stops))
+            if len(responses) < len(asked):
+                return False
+            self.policy.eval()
+            self._before = self._experience.state_dict()
+            self._batch = self._experience.complete(asked, responses, scores)
+        finally:
+            self.policy.train(training)
+            trim_heap()
+        self._epoch = epoch
+        return True
+
+    # 1. Rollouts.
+
+    def _asked(self, epoch: int) -> list[RolloutPrompt]:
+        """Return the prompts of a rollout batch. Each pass over the data has an order of its own."""
+        samples, count = samples_each(self.own), len(self.prompts)
+        wanted = self.own.num_rollouts // samples
+        found: list[RolloutPrompt] = []
+        for a_pass in range(epoch * wanted // count, ((epoch + 1) * wanted - 1) // count + 1):
+            order = np.random.default_rng((self._seed, a_pass)).permutation(count)
+            start, end = epoch * wanted - a_pass * count, (epoch + 1) * wanted - a_pass * count
+            found += [self.prompts[number] for number in order[max(start, 0) : end] for _ in range(samples)]
+        return found
+
+    async def _respond(
+        self, epoch: int, asked: Sequence[RolloutPrompt], stops: Callable[[], bool]
+    ) -> tuple[list[Response], list[Score]]:
+        """Write and judge the responses of a rollout batch, a chunk at a time in each process."""
+        responses: list[Response] = []
+        scores: list[Score] = []
+        size = min(self.own.chunk_size, self.own.num_rollouts)
+        longest = max(len(each.tokens) + room(self.own, len(each.tokens)) for each in asked)
+        async with self._sampler(longest) as sampler:
+            for first in range(0, len(asked), size * self._ranks):
+                if stops():
+                    break
+                start = first + size * self._rank
+                parts = gathered(await self._chunk(sampler, epoch, start, asked[start : start + size]))
+                if not all(parts):  # a signal came to a process, which `stops` tells to all
+                    stops()
+                    break
+                for written, judged in filter(None, parts):
+                    rows = range(len(scores), len(scores) + len(judged))
+                    self._samples.add(epoch, rows, _texts(asked, rows), written, judged)
+                    responses += written
+                    scores += judged
+        return responses, scores
+
+    @asynccontextmanager
+    async def _sampler(self, ctx: int) -> AsyncIterator[Sampler | ServerSampler]:
+        """Yield what writes responses with the policy as it is now."""
+        if self._server is not None:
+            await self._server.load(self.policy.model)
+            yield self._server
+            return
+        least, parallel = self.own.min_new_tokens, self.own.chunk_size
+        with unwrapped(self.policy.model) as bare:
+            sampler = Sampler(bare, self._tokenizer, ctx=ctx, parallel=parallel, least=least)
+            try:
+                yield sampler
+            finally:
+                await sampler.aclose()
+
+    # 2. Rewards.
+
+    async def _chunk(
+        self, sampler: Sampler | ServerSampler, epoch: int, start: int, asked: Sequence[RolloutPrompt]
+    ) -> tuple[list[Response], list[Score]] | None:
+        """Write and judge a chunk, unless it is there. Return None if a signal came while it waited.
+
+        A signal ends the wait for judges and servers. What this process writes itself is finished.
+        """
+        rows = range(start, start + len(asked))
+        written, scores = self._samples.kept(epoch, rows, _texts(asked, range(len(asked))))
+        if written and scores:
+            return written, scores
+        if not written:
+            sampled = [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)]
+            writing = sampler.chunk([each.tokens for each in asked], sampled)
+            is_remote = isinstance(sampler, ServerSampler)
+            written = await (unless_stopped(writing) if is_remote else writing) or []
+        if not written:
+            return None
+        pairs = zip(asked, written, strict=True)
+        records = [recorded(each.record, response, chains=self.own.chains) for each, response in pairs]
+        judged = await unless_stopped(scored(self.reward, records, written, self._tokenizer))
+        return (written, judged) if judged else None
+
+    def _sampling(self, epoch: int, row: int, asked: RolloutPrompt) -> Sampling:
+        seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
+        return Sampling(self.own.temperature, 1.0, room(self.own, len(asked.tokens)), seed)
+
+    # 4. Updates. (3 is `Experience`, below.)
+
+    def _rows(self, epoch: int, number: int) -> list[int]:
+        """Return the responses of a minibatch, over all processes. Each pass has an order of its own."""
+        a_pass = len(self) // self.own.ppo_epochs
+        of_pass, number = divmod(number, a_pass)
+        order = np.random.default_rng((self._seed, epoch, of_pass)).permutation(self.own.num_rollouts)
+        rows: list[int] = order[number * self._size : (number + 1) * self._size].tolist()
+        return rows
+
+    def _minibatch(self, rows: list[int]) -> Batch:
+        """Return this process's share of a minibatch, without the padding that no row of it needs."""
+        taken = {name: each[rows[self._rank :: self._ranks]] for name, each in self._batch.items()}
+        if self.own.algorithm == "ppo-trlx":  # all processes' rows, which trlX whitens together too
+            longest = max(int(self._batch["mask"][rows].sum(1).max()), 1)
+            whole = algorithm.whiten_trlx(self._batch["advantages"][rows, :longest])
+            taken["advantages"] = whole[self._rank :: self._ranks]
+        longest = max(int(taken["mask"].sum(1).max()), 1)
+        length = int((taken["starts"] + taken["mask"].sum(1)).max())
+        ids, starts = taken.pop("input_ids")[:, :length], taken.pop("starts")
+        cut = {name: each[:, :longest] for name, each in taken.items()}
+        return {"input_ids": ids, "starts": starts, **cut}
+
+    def _add_step(self, kl: float) -> None:
+        """Add how far the steps took the policy, over all processes: they go on or end together."""
+        for line in self._faults.add_step(fmean(gathered(kl)), self._epoch):
+            self._say(line)
+
+    def _check_last_step(self) -> None:
+        """Measure how far the last step of a rollout batch went. Other steps are measured by the next."""
+        if self._is_unchecked:
+            self._is_unchecked = False
+            training = self.policy.training
+            self.policy.eval()
+            self._add_step(self._experience.step_kl(self._batch))
+            self.policy.train(training)
+
+    # What the loop asks of a source.
+
+    def tokens(self, batch: Batch) -> int:
+        """Return the tokens of a minibatch, without padding."""
+        return int((batch["starts"] + batch["mask"].sum(1)).sum())
+
+    def counted(self, batch: Batch) -> int:
+        """Return the real response tokens of a minibatch."""
+        return int(batch["mask"].sum())
+
+    def names(self, epoch: int, number: int) -> list[str]:
+        """Return the ids of the prompts of a minibatch."""
+        asked = self._asked(epoch)
+        return [asked[row].record.id for row in self._rows(epoch, number)[self._rank :: self._ranks]]
+
+    def metrics(self) -> dict[str, float]:
+        """Return the numbers of the policy's steps, and of a rollout batch that is new."""
+        taken, self._experience.metrics = {**self._experience.metrics, **self.policy.sums.take()}, {}
+        self._check_last_step()
+        for line in self._faults.add(taken, self._epoch) if "reward" in taken else ():
+            self._say(line)
+        return taken
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps: the rollout batch, β and the moments of rewards."""
+        return {
+            "epoch": self._epoch,
+            "batch": self._batch,
+            "judge": self.reward.fingerprint,
+            "before": self._before,
+            "metrics": self._experience.metrics,
+            "experience": self._experience.state_dict(),
+            "sums": self.policy.sums.parts(),
+            "watch": self._faults.state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._epoch, self._batch, self._before = state["epoch"], state["batch"], state.get("before", {})
+        self._experience.metrics = state["metrics"]
+        self._experience.load_state_dict(state["experience"])
+        if self._before and state["judge"] != self.reward.fingerprint:  # its answers are judged again
+            self._epoch, self._batch, self._experience.metrics = -1, {}, {}
+            self._experience.load_state_dict(self._before)
+        self.policy.sums.restore(state["sums"])
+        self._faults.restore(state["watch"])
+
+
+def _texts(asked: Sequence[RolloutPrompt], rows: range) -> list[tuple[str, str]]:
+    """Return the id and the text of each prompt."""
+    return [(asked[row].record.id, asked[row].record.prompt.said) for row in rows]
+
+
+# 3. Advantages.
+
+
+class Part(NamedTuple):
+    """What is credited by itself: its tokens, bool [sequences, tokens], and their scores, [sequences]."""
+
+    mask: Tensor
+    scores: Tensor
+
+
+class Experience:
+    """Makes tensors of rollout batches, and keeps what they need of earlier ones.
+
+    Log-probabilities and values are those of the policy that wrote the responses, computed once.
+
+    Args:
+        policy: The policy that writes the responses.
+        own: The settings.
+        size: Sequences of a minibatch.
+        bf16: Whether layers compute in bf16.
+
+    Attributes:
+        beta: β, for the next rollout batch.
+        metrics: The numbers of the last one.
+    """
+
+    def __init__(self, policy: Learner, own: PpoOptions, *, size: int, bf16: bool) -> None:
+        self._policy, self._own, self._size, self._bf16 = policy, own, size, bf16
+        self.beta = own.init_kl_coef
+        self.metrics: dict[str, float] = {}
+        self._moments = RunningMoments()
+        self._first_std: float | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps."""
+        return {
+            "beta": self.beta,
+            "kl_coef": self._policy.kl_coef,
+            "moments": asdict(self._moments),
+            "first_std": self._first_std,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.beta, self._policy.kl_coef = state["beta"], state["kl_coef"]
+        self._moments, self._first_std = RunningMoments(**state["moments"]), state["first_std"]
+
+    def complete(
+        self, asked: Sequence[RolloutPrompt], responses: Sequence[Response], scores: Sequence[Score]
+    ) -> Batch:
+        """Return the tensors of a rollout batch: what `Learner` takes, without its last argument."""
+        own, batch = self._own, padded(asked, responses)
+        mask = batch["mask"]
+        ended = torch.tensor([each.ended for each in responses])
+        finals, firsts = torch.tensor([(each.reward, each.first) for each in scores], dtype=torch.float64).T
+        openings = torch.tensor([each.opening for each in scores])
+        later = mask & (torch.arange(mask.shape[1]) >= openings[:, None])
+        seen, ref = self._seen(batch["input_ids"], batch["starts"], mask)
+        begins, in_loss = not self._moments.count, own.algorithm == "grpo"
+        parts = self._parts(finals, firsts, ended, mask, later)
+        # Scores and the price of KL are the rewards of tokens. That of answer 0 may be its own.
+        first_price = self.beta if own.first_kl_coef is None else own.first_kl_coef
+        prices = 0.0 if in_loss else torch.where(later, self.beta, first_price)
+        rewards = _total(
+            algorithm.token_rewards(part.scores, seen.log_probs, ref, part.mask, prices) for part in parts
+        )
+        if begins and own.algorithm == "ppo":
+            seen = seen._replace(values=self._lifted(rewards, seen.values, parts, mask))
+        if samples_each(own) > 1:
+            advantages = returns = self._compared(batch, rewards, parts, later)
+        else:
+            advantages, returns = self._of_each(rewards, seen.values, parts, lam=own.lam)
+            if own.algorithm != "ppo-trlx":  # whose advantages are whitened later, in each minibatch
+                advantages = algorithm.whiten(advantages, mask)
+        drawn = _drawn(responses, mask)
+        weights = mask.float()  # what each token counts, because the sampler drew it
+        if own.algorithm != "ppo-trlx" and (most := own.importance_sampling_clip_max):
+            weights = algorithm.importance_weights(seen.log_probs, drawn, mask & ~drawn.isnan(), most)
+        self.metrics = {
+            **metrics.of_scores(scores, finals, ended, mask),
+            **(metrics.of_chains(finals, firsts, openings, mask) if own.chains else {}),
+            "beta": self.beta,
+            **metrics.of_policy(seen, ref, mask),
+            **metrics.of_sampler(seen.log_probs, drawn, mask),
+            **metrics.of_groups([part.scores for part in parts], samples_each(own)),
+        }
+        if own.algorithm.startswith("ppo"):
+            explained = algorithm.explained_variance(seen.values, returns, mask)
+            self.metrics["explained_variance"] = float(explained)
+        self._policy.kl_coef = self.beta if in_loss else 0.0
+        self._adapt(batch, len(scores))
+        return {
+            **batch,
+            "log_probs": seen.log_probs,
+            "ref_log_probs": ref,
+            "values": seen.values,
+            "advantages": (advantages * weights).float(),
+            "returns": returns.float(),
+        }
+
+    def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
+        """Return what the policy and its reference say of all responses, those of a length together.
+
+        The processes share them.
+        """
+        device = self._policy.value_head.weight.device
+        lengths = starts + mask.sum(1)
+        order = torch.argsort(lengths)
+
+        def see(rows: Tensor) -> list[Tensor]:
+            longest = int(lengths[rows].max())
+            part = [each.to(device) for each in (input_ids[rows, :longest], starts[rows], mask[rows])]
+            return [each.cpu() for each in (*self._policy.see(*part), self._policy.see_reference(*part))]
+
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            parts = shared_out(torch.split(order, AT_ONCE), see)
+        back = torch.argsort(order)
+        *seen, ref = (torch.cat(each)[back] for each in zip(*parts, strict=True))
+        return Seen(*seen), ref
+
+    def step_kl(self, batch: Batch) -> float:
+        """Return how far the steps on a rollout batch took the policy: KL of a token of its first answers."""
+        part = {name: batch[name][:AT_ONCE] for name in ("input_ids", "starts", "mask", "log_probs")}
+        device = self._policy.value_head.weight.device
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            ids, starts, mask, before = (each.to(device) for each in part.values())
+            now = self._policy.see(ids, starts, mask).log_probs
+        return float(algorithm.masked_mean(algorithm.kl_k3(before, now, mask), mask))
+
+    def _parts(
+        self, finals: Tensor, firsts: Tensor, ended: Tensor, mask: Tensor, later: Tensor
+    ) -> list[Part]:
+        """Return what is credited by itself: an answer; with a bonus, answer 0 and what follows.
+
+        Scores are penalised, clipped and scaled first.
+        """
+        own, clip = self._own, self._own.cliprange_reward or math.inf
+        penalised = algorithm.penalise_missing_eos(finals, ended, own.missing_eos_penalty)
+        clipped = algorithm.clip_scores(penalised, clip)
+        self._moments = self._moments.updated(clipped)
+        self._first_std = self._first_std or self._moments.std
+        scale = {"none": 1.0, "running": self._moments.std, "ref": self._first_std}[own.scale_reward]
+        shaped = clipped / scale
+        if not own.revision_bonus:
+            return [Part(mask, shaped)]
+        alone = algorithm.clip_scores(firsts, clip) / scale
+        return [
+            Part(mask & ~later, torch.where(later.any(1), alone, shaped)),
+            Part(later, shaped + own.revision_bonus * (finals - firsts) / scale),
+        ]
+
+    def _lifted(self, rewards: Tensor, values: Tensor, parts: Sequence[Part], mask: Tensor) -> Tensor:
+        """Raise the value head's bias, and so all values, to the mean of what is to come, at the start.
+
+        From 0, steps of the usual size take thousands to reach rewards around 10. Until then all advantages
+        are of one sign, and grow with the distance from the end.
+        """
+        made, _ = self._of_each(rewards, torch.zeros_like(values), parts, lam=1.0)
+        bias = algorithm.masked_mean(made - values, mask).float()
+        with torch.no_grad():
+            self._policy.value_head.bias.add_(bias.to(self._policy.value_head.bias.device))
+        return values + bias * mask
+
+    def _of_each(
+        self, rewards: Tensor, values: Tensor, parts: Sequence[Part], *, lam: float
+    ) -> tuple[Tensor, Tensor]:
+        """Return advantages and returns of each part by itself: none sees what comes after it."""
+        given = rewards.float().double()  # as values are rounded, or equal rewards would differ from them
+        made = [algorithm.gae(given, values.double(), part.mask, self._own.gamma, lam) for part in parts]
+        advantages, returns = (
+            _total(each * part.mask for each, part in zip(kind, parts, strict=True))
+            for kind in zip(*made, strict=True)
+        )
+        return advantages, returns
+
+    def _compared(self, batch: Batch, rewards: Tensor, parts: Sequence[Part], later: Tensor) -> Tensor:
+        """Return advantages of answers over others to their prompt.
+
+        With a bonus, what follows answer 0 is compared among chains that share answer 0: others had another
+        task. Where none shares it, it is compared with leaving answer 0 as it is.
+        """
+        own, samples = self._own, samples_each(self._own)
+        of = algorithm.rloo_advantages if own.algorithm == "rloo" else algorithm.grpo_advantages
+        first, rest = (rewards * parts[0].mask).sum(1), (rewards * later).sum(1)  # less what KL costs
+        second = torch.where(later.any(1), rest, first)
+        if len(parts) == 1:
+            second = of(second.view(-1, samples)).flatten()
+        for rows in _sharing(batch, later) if len(parts) > 1 else []:
+            scores = torch.cat([rest[rows], parts[0].scores[rows if len(rows) == 1 else []]])
+            second[rows] = of(scores[None])[0, : len(rows)]
+        first = of(first.view(-1, samples)).flatten()
+        return torch.where(later, second[:, None], first[:, None]) * batch["mask"]
+
+    def _adapt(self, batch: Batch, count: int) -> None:
+        """Adapt β to the KL of a rollout batch, if it has a target. trlX counts the prompt's tokens too."""
+        own = self._own
+        if own.target is None:
+            return
+        if own.algorithm == "ppo-trlx":
+            lengths = batch["starts"] + batch["mask"].sum(1)
+            tokens = torch.arange(1, batch["input_ids"].shape[1]) < lengths[:, None]
+            seen, ref = self._seen(batch["input_ids"], torch.ones_like(lengths), tokens)
+            beta = algorithm.adaptive_beta_trlx(
+                self.beta,
+                float(algorithm.kl_trlx(seen.log_probs, ref, tokens)),
+                target=own.target,
+                batch_size=self._size,
+                horizon=own.horizon,
+                ppo_epochs=own.ppo_epochs,
+            )
+        else:
+            kl = self.metrics["kl"]
+            beta = algorithm.adaptive_beta(self.beta, kl, target=own.target, n=count, horizon=own.horizon)
+        self.beta = min(max(beta, BETA[0]), BETA[1]) if self.beta else 0.0
+
+
+def padded(asked: Sequence[RolloutPrompt], responses: Sequence[Response]) -> Batch:
+    """Return prompts and responses as tensors, padded on the right.
+
+    Returns:
+        `input_ids`, int64 [sequences, length]; `starts`, where each response begins, int64 [sequences]; and
+        `mask`, the real tokens of the responses, bool [sequences, tokens].
+    """
+    rows = [(*each.tokens, *response.tokens) for each, response in zip(asked, responses, strict=True)]
+    ids = torch.zeros(len(rows), max(map(len, rows)), dtype=torch.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = torch.tensor(row)
+    counts = torch.tensor([len(each.tokens) for each in responses])
+    return {
+        "input_ids": ids,
+        "starts": torch.tensor([len(each.tokens) for each in asked]),
+        "mask": torch.arange(max(int(counts.max()), 1)) < counts[:, None],
+    }
+
+
+def _total(tensors: Iterator[Tensor]) -> Tensor:
+    return torch.stack(list(tensors)).sum(0)
+
+
+def _sharing(batch: Batch, later: Tensor) -> list[list[int]]:
+    """Return the chains that go on after answer 0, by number: those with the same prompt and answer 0."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for row in later.any(1).nonzero().flatten().tolist():
+        opening = int((batch["mask"][row] & ~later[row]).sum())
+        ids = batch["input_ids"][row, : int(batch["starts"][row]) + opening]
+        found.setdefault(tuple(ids.tolist()), []).append(row)
+    return list(found.values())
+
+
+def _drawn(responses: Sequence[Response], mask: Tensor) -> Tensor:
+    """Return the sampler's log-probabilities, [sequences, tokens]; NaN where it did not say."""
+    said = [each.log_probs or (math.nan,) * len(each.tokens) for each in responses]
+    flat = torch.tensor([each for row in said for each in row])
+    return torch.full(mask.shape, math.nan).masked_scatter(mask, flat)
+
+
+# 4. The loss of an update.
+
+
+class Learner(Policy):
+    """The policy as the loop trains it: called with a minibatch, it returns its loss.
+
+    Attributes:
+        kl_coef: β, of the KL that is part of the loss; 0 if it is part of the reward.
+        step_kl: KL of a token of the last minibatch, from the policy that wrote it, before its step.
+        sums: The numbers of the steps since the last line of the log.
+    """
+
+    def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
+        super().__init__(model, own)
+        self.kl_coef = 0.0
+        self.step_kl = torch.zeros(())
+        self.sums = SharedMeans()
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        starts: Tensor,
+        mask: Tensor,
+        log_probs: Tensor,
+        ref_log_probs: Tensor,
+        values: Tensor,
+        advantages: Tensor,
+        returns: Tensor,
+        num_items_in_batch: Any,
+    ) -> CausalLMOutput:
+        """Return the loss of a minibatch: its sum over real tokens, divided by those of the whole step."""
+        own, count = self.own, max(int(num_items_in_batch), 1)
+        now = self.see(input_ids, starts, mask)
+        loss, clipped = algorithm.policy_loss(now.log_probs, log_probs, advantages, mask, own.cliprange)
+        self.sums.add("count", mask.sum() / count)
+        self.sums.add("policy_loss", loss / count)
+        self.sums.add("clip_fraction", clipped / count)
+        self.sums.add("entropy", now.entropy.sum() / count)
+        # Of the policy before its steps to now: its tokens are samples of the first.
+        moved = algorithm.kl_k3(log_probs, now.log_probs, mask).detach().sum()
+        self.step_kl = moved / mask.sum().clamp(min=1)
+        self.sums.add("step_kl", moved / count)
+        if own.algorithm.startswith("ppo"):
+            of_values, clipped = algorithm.value_loss(now.values, values, returns, mask, own.cliprange_value)
+            self.sums.add("value_loss", of_values / count)
+            self.sums.add("value_clip_fraction", clipped / count)
+            loss = loss + own.vf_coef * of_values
+        if self.kl_coef:
+            loss = loss + self.kl_coef * algorithm.kl_k3(now.log_probs, ref_log_probs, mask).sum()
+        return CausalLMOutput(loss=loss / count)
