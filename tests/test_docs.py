@@ -204,11 +204,11 @@ def test_python_blocks_are_typed(tmp_path: Path) -> None:
 
 DULL = {"text": "A dull answer that goes on and on, with many more words than anybody wants to read."}
 ENDINGS: dict[str, list[dict[str, Any]]] = {
-    "passed": [{"text": "It."}],
+    "passed": [{"text": "Wet."}],
     "unchanged": [DULL],
     "max_revisions": [{"text": f"{DULL['text']} This is number {n}."} for n in range(20)],
     "ended": [DULL, {"text": "I have nothing to say of that."}],
-    "accepted": [{"text": "It."}, {"text": "No revision is needed."}],
+    "accepted": [{"text": "Wet."}, {"text": "No revision is needed."}],
     "echo": [DULL, {"text": "The answer has 17 words, and at most 10 are allowed: 7 too many."}],
     "max_tokens": [{"text": "A dull answer that", "finish": "length", "tokens": 4096}],
     "max_tokens later": [DULL, {"text": "A dull answer that", "finish": "length", "tokens": 4096}],
