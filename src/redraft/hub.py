@@ -148,7 +148,6 @@ def fetch_card(repo: str) -> Path | None:
 
 
 def _info(name: str, kind: RepoKind) -> tuple[list[str], Any]:
-    """Return the files of a repository, and the data of its card."""
     from huggingface_hub import HfApi
 
     info: Any = HfApi(endpoint=_endpoint()).repo_info(name, repo_type=kind, timeout=10)
@@ -382,7 +381,6 @@ def _evaluates(file: str) -> bool:
 
 
 def _sets(files: Sequence[str]) -> list[str]:
-    """Return names of files without number and ending."""
     return list(dict.fromkeys(_SHARD.sub("", file) for file in files))
 
 
@@ -392,7 +390,6 @@ def _licence(card: Any) -> str | None:
 
 
 def _endpoint() -> str | None:
-    """Return the address of the hub, or None for the usual one."""
     return os.environ.get("HF_ENDPOINT")
 
 

@@ -223,7 +223,6 @@ def mix(
 
 
 def _check_groups(taken: Sequence[Taken]) -> None:
-    """Raise if no record of a part has its field `per`."""
     for each in taken:
         if each.fields is not None and not each.groups:
             raise UsageError(
@@ -334,7 +333,6 @@ def _group(places: Sequence[Any], per: str) -> str | None:
 
 
 def _groups_in(places: Sequence[Any]) -> tuple[str, ...]:
-    """Return the fields that a part could draw by."""
     fields = {n: v for place in reversed(places) if isinstance(place, Mapping) for n, v in place.items()}
     return tuple(f"{name:.60}" for name, value in fields.items() if isinstance(value, str | int))
 
@@ -350,8 +348,6 @@ def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
 
 
 class _Draw:
-    """Decides which records are taken."""
-
     def __init__(self, recipe: MixRecipe, taken: Sequence[Taken], *, strict: bool) -> None:
         self._seed, self._taken, self._strict = recipe.seed, taken, strict
         self._ids = Ids()
@@ -425,7 +421,6 @@ class _Draw:
             yield self._with_own_id(bytes(data[begin:middle]).decode(), bytes(data[middle:end]))
 
     def _with_own_id(self, name: str, line: bytes) -> bytes:
-        """Return the record, with a new id if its own is in use."""
         new = self._ids.new(name)
         if new == name:
             return line

@@ -127,7 +127,6 @@ class Dropped:
 
 
 def _reason(drop: Drop) -> str:
-    """Return the reason without the place that begins error messages."""
     return drop.reason.removeprefix(f"{drop.where}: ")
 
 
@@ -457,7 +456,6 @@ def _check_places(
 
 
 def _check_one(output: DataOutput) -> None:
-    """Raise if no record could be read."""
     if not output.kept and output.gone.counts.keys() == {UNREADABLE}:
         raise RecordError(
             "no record could be read.",

@@ -23,7 +23,8 @@ def text_of(chain: Chain, part: Part) -> str:
 
 def texts_in(chain: Chain) -> list[str]:
     """Return all nonblank texts: the prompt's turns, answers, feedbacks, gold answers and rationales."""
-    return [text for text in (*asked_in(chain), *_replies(chain), *gold_of(chain)) if text.strip()]
+    replies = (text for step in chain.steps for text in (step.answer, step.criticism))
+    return [text for text in (*asked_in(chain), *replies, *gold_of(chain)) if text.strip()]
 
 
 def asked_in(chain: Chain) -> list[str]:
@@ -52,12 +53,6 @@ def answered_turns(chain: Chain) -> tuple[Turn, ...]:
     turns = turns_of(chain)
     gold = "" if chain.steps else answer_of(chain)
     return (*turns, Turn("assistant", gold)) if gold else turns
-
-
-def _replies(chain: Chain) -> list[str]:
-    return [
-        text for step in chain.steps for text in (step.answer, step.feedback.text if step.feedback else "")
-    ]
 
 
 Speaker = Literal["user", "assistant"]

@@ -85,7 +85,6 @@ def yaml_of(text: str | bytes, name: object) -> Any:
 
 
 def _loader(name: object) -> type[SafeLoader]:
-    """Return a safe loader that refuses repeated names."""
     import yaml
 
     class Loader(yaml.SafeLoader):

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_of, is_system
+from redraft.chain import Chain, Feedback, Prompt, Step, Stop, Verdict, content_of, is_blank, is_system
 
 SectionKind = Literal["answer", "feedback"]
 
@@ -174,7 +174,6 @@ def verdict_of(text: str) -> Verdict:
 
 
 def _verdict_at(text: str, at: int) -> Verdict | None:
-    """Return the verdict of the phrase around the "revis…" at this place, if it is one."""
     after = _AFTER.match(text, at)
     if after and after["no"]:
         return "accept"
@@ -352,7 +351,7 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
 
 def last_answer(steps: Sequence[Step]) -> int | None:
     """Return the index of the last nonempty answer, or of the last answer; None without answers."""
-    written = [i for i, step in enumerate(steps) if step.answer.strip()]
+    written = [i for i, step in enumerate(steps) if not is_blank(step.answer)]
     return written[-1] if written else len(steps) - 1 if steps else None
 
 
@@ -370,7 +369,6 @@ _ANSWERS = re.compile(r"^### Answer:[ \t]*(?:\n|\Z)", re.MULTILINE)
 
 
 def _split(text: str) -> tuple[Prompt, str]:
-    """Split a text into its prompt and what was written after it."""
     head = _PROMPT.match(text)
     if head is None:
         lone = _ANSWERS.match(text)

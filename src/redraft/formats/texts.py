@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
-from redraft.chain import Chain, Prompt, Step, content_of, other_parts
+from redraft.chain import Chain, Prompt, Step, content_of, is_blank, other_parts
 from redraft.formats.read.tasks import boxed
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -126,16 +126,15 @@ def gold_text(chain: Chain) -> str:
 
 def answer_of(chain: Chain) -> str:
     """Return the best answer, else the gold one with its rationale, else an empty text."""
-    return chain.answer if chain.answer.strip() else gold_text(chain)
+    return gold_text(chain) if is_blank(chain.answer) else chain.answer
 
 
 def _texts(value: Any) -> list[str]:
     several = value if isinstance(value, list) else [value]
-    return [text for text in several if isinstance(text, str) and text.strip()]
+    return [text for text in several if isinstance(text, str) and not is_blank(text)]
 
 
 def _texts_in(value: Any) -> Iterator[str]:
-    """Yield the texts in nested lists and objects."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | Mapping):

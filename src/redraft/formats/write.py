@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from redraft.chain import Chain, Feedback, Step, content_of
+from redraft.chain import Chain, Feedback, Step, content_of, is_blank
 from redraft.formats import ExportFormat
 from redraft.formats.read.records import own_id
 from redraft.formats.selfee import instruction_of, render
@@ -52,7 +52,7 @@ def to_selfee(chain: Chain) -> Record | Unfit:
     Lost: the id; the roles in a prompt of several messages, which becomes one text; verdicts (reading infers
     them from the feedback), checks and which answer is best; cost, model and settings; all other `meta`.
     """
-    if not any(step.answer.strip() for step in chain.steps):
+    if all(is_blank(step.answer) for step in chain.steps):
         return NO_ANSWER
     if _shows(chain):
         return NOT_TEXT
@@ -168,7 +168,9 @@ def to_critique(chain: Chain) -> list[Record] | Unfit:
     feedback, the order of answers, which is best; checks, cost, model, settings and `meta`.
     """
     judged = [
-        (step.answer, step.feedback) for step in chain.steps if step.feedback and step.feedback.text.strip()
+        (step.answer, step.feedback)
+        for step in chain.steps
+        if step.feedback and not is_blank(step.feedback.text)
     ]
     return [
         {
@@ -253,7 +255,6 @@ def _meta(chain: Chain, name: Literal["source", "origin", "message"]) -> Record:
 
 
 def _tools(chain: Chain) -> Record:
-    """Return the imported record's tools as a field."""
     tools = _meta(chain, "source").get("tools")
     return {"tools": tools} if tools else {}
 

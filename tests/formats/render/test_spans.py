@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
+from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, is_blank
 from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.records import chain_of
@@ -14,7 +14,8 @@ from redraft.formats.render.chat import ChatTemplate
 from redraft.formats.render.loss_mask import Span, first_alone, learns_later
 from redraft.formats.render.spans import spans_of
 from redraft.formats.selfee import parse, render
-from redraft.formats.write import to_alpaca
+from redraft.formats.tokens.pairs import EMPTY, answers_of
+from redraft.formats.write import NO_ANSWER, to_alpaca, to_messages, to_selfee
 
 REVISE, ACCEPT = "Wrong. Revision is needed.", "Right. Revision is not needed."
 
@@ -128,7 +129,7 @@ def test_selfee_is_the_text_that_selfee_renders(
 ) -> None:
     steps = [Step(answer=a, feedback=Feedback(text=f, verdict="unknown")) for a, f in answers]
     made = chain(*steps, instruction=instruction, extra=extra)
-    if any(step.answer.strip() for step in steps) and (instruction + extra).strip():
+    if not is_blank("".join(step.answer for step in steps)) and not is_blank(made.prompt.text):
         spans = spans_of(made, "selfee", "full")
         assert "".join(span.text for span in spans) == render(made)
         asked = [span.text for span in spans if span.given and not span.control]
@@ -507,3 +508,14 @@ def test_a_template_that_changes_words_leaves_the_record_out() -> None:
 def test_chat_without_a_template_is_refused() -> None:
     with pytest.raises(UsageError, match="no chat template"):
         spans_of(REVISED, "chat", "full")
+
+
+@pytest.mark.parametrize("nothing", ["", " \n", "\u200b", "\ufeff\u2060", "```\n```"])
+def test_a_text_that_shows_nothing_is_no_answer_anywhere(nothing: str) -> None:
+    made = chain(Step(answer=nothing))
+    for form in ("selfee", "vicuna"):
+        with pytest.raises(RecordError, match="no answer"):
+            spans_of(made, form, "full")
+    assert [to_selfee(made), to_alpaca(made), to_messages(made)] == [NO_ANSWER] * 3
+    with pytest.raises(RecordError, match=EMPTY):
+        answers_of(chain(Step(answer=nothing), Step(answer="B")))

@@ -256,7 +256,6 @@ def explained(applied: Iterable[Applied]) -> Iterator[str]:
 
 
 def _text_lines(chain: Chain) -> list[str]:
-    """Return all texts of a chain by line."""
     lines: list[str] = []
     for name, text in _parts(chain):
         lines += [f"[{name}]", *text.split("\n")]

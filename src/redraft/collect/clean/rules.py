@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from redraft.chain import Chain
+from redraft.chain import Chain, is_blank
 from redraft.collect.html.evidence import Evidence
 from redraft.collect.language import READ, language_of
 from redraft.collect.texts import GOLD, answered_turns, spoken_texts, with_texts
@@ -31,15 +31,13 @@ class WordList:
     Attributes:
         name: The list's name in reasons.
         words: Single words, matched as whole words.
-        phrases: Entries of several words or with other characters, matched at word boundaries.
-        parts: Matched inside words too.
+        others: Finds the other entries: phrases at word boundaries, or parts of words.
         asked_only: Search the first question only.
     """
 
     name: str
     words: frozenset[str] = frozenset()
-    phrases: tuple[str, ...] = ()
-    parts: tuple[str, ...] = ()
+    others: re.Pattern[str] | None = None
     asked_only: bool = False
 
     def find(self, text: str) -> str | None:
@@ -47,11 +45,11 @@ class WordList:
         text = text.casefold()
         if self.words and (found := self.words.intersection(_WORD.findall(text))):
             return min(found)
-        parts = (part for part in self.parts if part in text)
-        return next(parts, next((phrase for phrase in self.phrases if _stands_in(phrase, text)), None))
+        other = self.others.search(text) if self.others else None
+        return other and other[0]
 
 
-FASTCHAT = WordList("fastchat", parts=("openai", "chatgpt"))
+FASTCHAT = WordList("fastchat", others=re.compile("openai|chatgpt"))
 """From FastChat's `data/clean_sharegpt.py`, which searches every turn for parts of words."""
 
 _ALPACA = """
@@ -61,7 +59,7 @@ _ALPACA = """
 ALPACA = WordList(
     "alpaca",
     frozenset(_ALPACA.split()),
-    phrases=("go to",),
+    others=re.compile(r"\bgo to\b"),
     asked_only=True,
 )
 """From Alpaca's `generate_instruction.py`: tasks that a text model cannot do. Searched in instructions."""
@@ -85,34 +83,17 @@ def word_list(name: str) -> WordList:
             f"--blocked {name}: neither a list ({', '.join(LISTS)}) nor a readable file: {reason}.",
             hint="A file has one word or phrase per line.",
         ) from None
-    entries = [
-        line.strip().casefold() for line in lines if line.strip() and not line.lstrip().startswith("#")
-    ]
+    entries = dict.fromkeys(" ".join(line.casefold().split()) for line in lines if line.lstrip()[:1] != "#")
+    entries.pop("", None)
     if not entries:
         raise UsageError(f"--blocked {name}: it has no words.", hint="Write one word or phrase per line.")
-    return _of(name, entries)
-
-
-def _of(name: str, entries: Iterable[str]) -> WordList:
-    known = list(dict.fromkeys(" ".join(entry.split()) for entry in entries))
-    single = frozenset(entry for entry in known if _WORD.fullmatch(entry))
-    return WordList(name, single, tuple(entry for entry in known if entry not in single))
-
-
-def _stands_in(phrase: str, text: str) -> bool:
-    """Whether the phrase occurs without a letter or digit beside it that would extend it."""
-    place = text.find(phrase)
-    while place >= 0:
-        end = place + len(phrase)
-        before, after = text[place - 1 : place], text[end : end + 1]
-        if not (_joins(before, phrase[0]) or _joins(phrase[-1], after)):
-            return True
-        place = text.find(phrase, place + 1)
-    return False
-
-
-def _joins(left: str, right: str) -> bool:
-    return bool(left and right and _WORD.fullmatch(left + right))
+    single = frozenset(entry for entry in entries if _WORD.fullmatch(entry))
+    bounded = [
+        r"(?<!\w)" * bool(_WORD.match(entry[0])) + re.escape(entry) + r"(?!\w)" * bool(_WORD.match(entry[-1]))
+        for entry in entries
+        if entry not in single
+    ]
+    return WordList(name, single, re.compile("|".join(bounded)) if bounded else None)
 
 
 SHORT = 16
@@ -160,10 +141,6 @@ _BREAKS = re.compile("\r\n|[\r\x0b\x0c\x85]")
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\ufffe\uffff]")
 
 
-def _characters(chain: Chain, _: RuleSettings) -> Outcome:
-    return with_texts(chain, lambda _, text: without_controls(text))
-
-
 def without_controls(text: str) -> str:
     """Return the text with line feeds as its only line breaks, and without control characters except tabs."""
     if text.isprintable() or text.replace("\n", "").isprintable():
@@ -188,10 +165,6 @@ def _html(chain: Chain, _: RuleSettings) -> Outcome:
 _COUNTED = re.compile(r"Copy\d+ chars / \d+ words")
 _HEADED = re.compile(r"^(`{3,}+)[ \t]*\n?([\w+#.-]{1,24}?)\n?(?:Copy code)+[ \t]*\n?", re.M)
 _BARE_HEADED = re.compile(r"^(`{3,}+)[ \t]*\n?(?:Copy code)+[ \t]*\n", re.M)
-
-
-def _residue(chain: Chain, _: RuleSettings) -> Outcome:
-    return with_texts(chain, lambda _, text: without_residue(text))
 
 
 def without_residue(text: str) -> str:
@@ -266,22 +239,15 @@ def _first_pair(chain: Chain, _: RuleSettings) -> Outcome:
 # Rules that drop.
 
 
-def _answered(chain: Chain, _: RuleSettings) -> Outcome:
-    return chain if chain.steps or gold_answers(chain) else "no answer"
-
-
-_BLANK = re.compile(r"[\s\u200b-\u200d\u2060\ufeff]*")
-
-
 def _empty(chain: Chain, _: RuleSettings) -> Outcome:
     turns = turns_of(chain)
     if all(turn.role != "user" for turn in turns):
         return "no question"
     for number, turn in enumerate(turns, start=1):
-        if _BLANK.fullmatch(turn.text) and not shows(turn.message or {}):
+        if is_blank(turn.text) and not shows(turn.message or {}):
             return f"turn {number}, of the {turn.role}, is empty"
     gold = chain.meta.get("reference")
-    blank = not chain.steps and isinstance(gold, str) and _BLANK.fullmatch(gold)
+    blank = not chain.steps and isinstance(gold, str) and is_blank(gold)
     return "the gold answer is empty" if blank else chain
 
 
@@ -411,7 +377,12 @@ def _without_code(text: str) -> str:
 
 
 RULES = (
-    Rule("characters", "remove control characters, NULs and carriage returns", _characters, usual=True),
+    Rule(
+        "characters",
+        "remove control characters, NULs and carriage returns",
+        lambda chain, _: with_texts(chain, lambda _, text: without_controls(text)),
+        usual=True,
+    ),
     Rule(
         "roles",
         "drop conversations that do not alternate (tools may speak); cut open ends",
@@ -420,8 +391,17 @@ RULES = (
     ),
     Rule("first-pair", "keep the first question and its answer only", _first_pair),
     Rule("html", "convert HTML answers and questions to markdown; code stays", _html, usual=True),
-    Rule("residue", "remove leftovers of ChatGPT's page, such as 'Copy code'", _residue, usual=True),
-    Rule("answered", "drop records without an answer or gold answer", _answered),
+    Rule(
+        "residue",
+        "remove leftovers of ChatGPT's page, such as 'Copy code'",
+        lambda chain, _: with_texts(chain, lambda _, text: without_residue(text)),
+        usual=True,
+    ),
+    Rule(
+        "answered",
+        "drop records without an answer or gold answer",
+        lambda chain, _: chain if chain.steps or gold_answers(chain) else "no answer",
+    ),
     Rule("empty", "drop records with an empty turn or no question", _empty, usual=True),
     Rule("short", f"drop conversations under {SHORT} characters", _short, usual=True),
     Rule("blocked", "drop records with a word from the lists of --blocked", _blocked),

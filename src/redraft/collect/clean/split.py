@@ -191,16 +191,10 @@ def _sizes(
 
 
 def _parts(prompt: Prompt) -> tuple[Sequence[Message], list[list[Message]]]:
-    """Return the leading system messages and the exchanges."""
-    messages = _messages(prompt)
+    alone = ({"role": "user", "content": prompt.text},) if prompt.text else ()
+    messages: Sequence[Message] = alone if prompt.messages is None else prompt.messages
     start = next((i for i, each in enumerate(messages) if each.get("role") != "system"), len(messages))
     return messages[:start], list(_exchanges(messages[start:]))
-
-
-def _messages(prompt: Prompt) -> Sequence[Message]:
-    if prompt.messages is None:
-        return ({"role": "user", "content": prompt.text},) if prompt.text else ()
-    return prompt.messages
 
 
 def _exchanges(messages: Sequence[Message]) -> Iterator[list[Message]]:
@@ -240,7 +234,6 @@ def _packed(sizes: Sequence[int], room: int, fits: Callable[[range], bool]) -> l
 
 
 def _part(chain: Chain, head: Sequence[Message], turns: Sequence[Message]) -> Chain:
-    """Return a part that is not the last."""
     meta = {name: chain.meta[name] for name in WHOLE if name in chain.meta}
     part = chain.model_copy(
         update={
@@ -311,10 +304,15 @@ def split_line(
     long = [piece for piece in pieces if piece.tokens > limit]
     kept = [piece for piece in pieces if not drop or piece.tokens <= limit]
     counts = Counter({"kept": len(kept), "too long": 0 if drop else len(long), "split": len(pieces) > 1})
-    drops = [_too_long(piece, limit, line.where) for piece in long] if drop else []
+    drops = [
+        Drop(
+            "too-long",
+            f"{piece.tokens:,} tokens, at most {limit:,}",
+            line.where,
+            piece.chain.id,
+            piece.chain.model_dump(mode="json"),
+        )
+        for piece in long
+        if drop
+    ]
     return Done([piece.chain.to_json().encode() + b"\n" for piece in kept], drops, counts)
-
-
-def _too_long(piece: SplitPart, limit: int, where: str) -> Drop:
-    reason = f"{piece.tokens:,} tokens, at most {limit:,}"
-    return Drop("too-long", reason, where, piece.chain.id, piece.chain.model_dump(mode="json"))

@@ -119,7 +119,6 @@ def _judged(
 
 
 def _by_file(items: Items, seen: Set[int]) -> str:
-    """Count the matched items of each file."""
     found = Counter(items.files[item] for item in seen)
     return "\n".join(f"{found[name]:,} of {count:,}  {name}" for name, count in Counter(items.files).items())
 

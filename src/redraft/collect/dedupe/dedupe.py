@@ -253,8 +253,6 @@ def sift(
 
 
 class _Index:
-    """The entries in memory, in three lists."""
-
     def __init__(self) -> None:
         self.ids: list[str] = []
         self.ranks: list[bytes] = []

@@ -269,7 +269,6 @@ def _rows(sets: Sets, chosen: Ints, pairs: Ints) -> Hashes:
 
 
 def _chosen(sets: Sets, indices: Ints) -> Sets:
-    """Return some of the sets, in the order of the indices."""
     sizes = sets.sizes[indices]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     at = np.arange(starts[-1]) + np.repeat(sets.starts[indices] - starts[:-1], sizes)

@@ -141,7 +141,8 @@ class Frames:
             case "ul" | "ol":
                 self._close_list(frame)
             case "quote" if frame.blocks:
-                self.add(Block("text", _quoted(joined(frame.blocks))))
+                lines = joined(frame.blocks).split("\n")
+                self.add(Block("text", "\n".join(f"> {line}" if line else ">" for line in lines)))
             case "cell":
                 self.top.cells += [frame.blocks, *([] for _ in range(frame.number - 1))]
             case "tr":
@@ -152,7 +153,9 @@ class Frames:
 
     def _close_list(self, frame: Frame) -> None:
         if frame.blocks:
-            text = _items(frame.blocks)
+            # Items have empty lines between them if one of them has one.
+            loose = any("\n\n" in item.text for item in frame.blocks)
+            text = ("\n\n" if loose else "\n").join(item.text for item in frame.blocks)
             inside = self.top.kind in LISTS and self.top.blocks
             self.add(Block("list", indented(text, 2) if inside else text))
 
@@ -171,22 +174,12 @@ def indented(text: str, width: int) -> str:
     return "\n".join(" " * width + line if line else line for line in text.split("\n"))
 
 
-def _quoted(text: str) -> str:
-    return "\n".join(f"> {line}" if line else ">" for line in text.split("\n"))
-
-
 def _close_item(item: Frame, outer: Frame) -> None:
     outer.number = item.number + 1
     if item.blocks:
         marker = f"{item.number}. " if outer.kind == "ol" else "- "
         text = indented(joined(item.blocks, tight=True), len(marker))
         outer.blocks.append(Block("text", marker + text[len(marker) :]))
-
-
-def _items(items: Sequence[Block]) -> str:
-    """Join items, with empty lines if an item has one."""
-    loose = any("\n\n" in item.text for item in items)
-    return ("\n\n" if loose else "\n").join(item.text for item in items)
 
 
 def _table(rows: Sequence[Sequence[Cell]]) -> list[Block]:

@@ -109,7 +109,6 @@ def _shared(text: str) -> bool:
 
 
 def _wrapped(text: str) -> bool:
-    """Whether a text begins and ends with a tag."""
     text = text.strip()
     return text[:1] == "<" and text[-1:] == ">" and bool(ANY_TAG.match(text))
 
@@ -165,7 +164,6 @@ def _paragraphs(text: str) -> bool:
 
 
 def _is_code(questions: Iterable[str], answers: Iterable[str]) -> bool:
-    """Whether the questions ask for the HTML in the answers, judged by their words."""
     if _about(questions):
         return True
     mentioned = any(map(_MENTIONS.search, questions))
@@ -173,17 +171,11 @@ def _is_code(questions: Iterable[str], answers: Iterable[str]) -> bool:
 
 
 def _has_prose(text: str) -> bool:
-    """Whether a paragraph of HTML has as many words as a sentence."""
     return any(len(ANY_TAG.sub("", found[1]).split()) >= _SENTENCE for found in _PARAGRAPH.finditer(text))
 
 
 def _about(questions: Iterable[str]) -> bool:
-    """Whether a question is about HTML, judged by its words."""
-    return any(map(_asks_about, questions))
-
-
-def _asks_about(text: str) -> bool:
-    return bool(_ABOUT.search(text) or (ANY_TAG.search(text) and not _paragraphs(text)))
+    return any(_ABOUT.search(text) or (ANY_TAG.search(text) and not _paragraphs(text)) for text in questions)
 
 
 def _plain(text: str) -> bool:

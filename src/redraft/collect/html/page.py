@@ -161,8 +161,6 @@ def markdown_of(html: str) -> str:
 
 
 class _Page:
-    """The state of the pass: its position, the current paragraph, and the open frames."""
-
     def __init__(self, html: str) -> None:
         self.html, self.at = html, 0
         self.elements = Elements(html)

@@ -187,7 +187,6 @@ def _bar(source: str) -> str | None:
 
 
 def _undrawn(source: str) -> str:
-    """Return the source without buttons and drawings."""
     elements, kept, at = Elements(source), "", 0
     for found in _DRAWN.finditer(source):
         if found.start() >= at and (drawn := elements.until(f"</{found[1].lower()}", found.end())):
@@ -197,7 +196,6 @@ def _undrawn(source: str) -> str:
 
 
 def _unbuttoned(label: str) -> str:
-    """Return the text without the labels of buttons at its end."""
     while button := next((each for each in _BUTTONS if label.endswith(each)), None):
         label = label.removesuffix(button).rstrip()
     return label

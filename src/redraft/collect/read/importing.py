@@ -122,7 +122,6 @@ def _with_licence(file: Input) -> Input:
 def _fingerprints(
     output: DataOutput, inputs: Mapping[str, Sequence[Input]], asked: Sequence[Path]
 ) -> dict[str, Any]:
-    """Return the fingerprints of the paths that the user gave."""
     found = []
     for path, files in inputs.items():
         paths = [file.path for file in files]
@@ -225,7 +224,6 @@ class _Counts:
             tell(f"{self._nulled:,} with NaN or infinity, which JSON does not have: replaced by null")
 
     def _unasked(self, output: DataOutput) -> tuple[str, str]:
-        """Return the message about answers without a question, and its hint."""
         text = f"{counted(output.gone.counts[NO_QUESTION], 'answer')} without a question, left out"
         if self._questions:
             return text, f"{self._questions} has no question with the same id."

@@ -26,7 +26,7 @@ from redraft.errors import RecordError, UsageError
 from redraft.formats.read.conversations import TREE, asks
 from redraft.formats.read.fields import Shape
 from redraft.formats.read.files import decode, name_of, stem_of
-from redraft.formats.read.records import ID_FIELDS, Damage, Ids, chain_of, id_of, read_records
+from redraft.formats.read.records import ID_FIELDS, Damage, Ids, chain_of, check_depth, id_of, read_records
 from redraft.formats.read.shapes import is_chain, known_shape, names, read_as, read_tree, shapes
 from redraft.licences import UNKNOWN, licence_in
 from redraft.parallel import spread
@@ -307,7 +307,9 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
             raise item.data
         record = decode(item.data, item.where)
         chains = list(reader.chains(record, item))
-        return [_line(chain, item) if asks(chain.prompt) else _unasked(chain, item) for chain in chains]
+        for chain in chains:
+            check_depth(chain, record, item.data, item.where)
+        return [_line(each, item.data) if asks(each.prompt) else _unasked(each, item) for each in chains]
     except RecordError as error:
         if strict:
             raise
@@ -331,21 +333,12 @@ def _line_of(item: ImportItem) -> bytes | None:
 
 _NAME = 60  # characters to show of a field's name
 
-_DEEP = 150
-"""Fewest brackets of a record nested too deep to read back, which begins at 197 levels."""
 
-
-def _line(chain: Chain, item: ImportItem) -> Imported:
-    try:
-        line = chain.to_json().encode()
-        if line.count(b"[") + line.count(b"{") > _DEEP:
-            Chain.from_json(line, where=item.where)
-    except ValueError as error:
-        raise RecordError(f"{item.where}: is nested too deep: {error}.") from None
+def _line(chain: Chain, data: bytes) -> Imported:
     unanswered = not is_answered(chain)
     unused = _unused(chain.meta.get("source")) if unanswered else ()
-    nulled = _has_constants(item.data) if isinstance(item.data, bytes) else False
-    return Imported(chain.id, licence_in(chain.meta["origin"]), line, unanswered, unused, nulled)
+    licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
+    return Imported(chain.id, licence, line, unanswered, unused, _has_constants(data))
 
 
 def _has_constants(data: bytes) -> bool:

@@ -120,13 +120,11 @@ def _cells(path: Path, lines: _Lines) -> Iterator[Row]:
 
 
 def _over(lines: _Lines) -> str:
-    """Say how many lines a faulty row takes, if several."""
     taken = lines.widths.total()
     return f", in a row of {taken:,} lines" if taken > 1 else ""
 
 
 def _damage(path: Path, number: int, lines: _Lines) -> Damage:
-    """Return the damage of a quote that swallowed the following lines."""
     name, taken = name_of(path), lines.widths.total() - 1
     typed = shlex.quote(name)
     behind = f"{taken:,} line{'' if taken == 1 else 's'}"
@@ -211,7 +209,6 @@ def _arrow(name: str) -> Any:
 
 @contextmanager
 def _arrow_errors(path: Path) -> Iterator[None]:
-    """Turn errors of pyarrow into RecordErrors."""
     try:
         with reading(path):
             yield

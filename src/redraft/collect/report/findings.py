@@ -211,7 +211,6 @@ def _feedback(report: DataReport) -> Iterator[DataFinding]:
 
 
 def _sets(report: DataReport) -> Iterator[DataFinding]:
-    """Find faults that no single record shows."""
     summary = report.summary
     again, same = repeats(summary.queries), repeats(summary.texts)
     yield DataFinding(
@@ -239,7 +238,6 @@ def _sets(report: DataReport) -> Iterator[DataFinding]:
 def _counted(
     summary: DataSummary, name: str, level: Level, text: str, advice: str, *, noun: str = "record"
 ) -> DataFinding:
-    """Return a finding about a count of the summary."""
     count = summary.totals[name]
     examples = tuple(summary.examples.get(name, ()))
     return DataFinding(name, level, count, f"{_many(count, noun)} {text}", advice, examples)

@@ -96,7 +96,6 @@ def _quantile(counts: Counter[Any], values: Sequence[Number], rank: float) -> Nu
 
 
 def _edges(counts: Counter[int]) -> Iterator[int]:
-    """Return where bins begin, without an end."""
     low, high = min(counts), max(counts)
     if high - low < MOST:
         return count(low)

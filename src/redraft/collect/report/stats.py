@@ -206,7 +206,6 @@ def _dropped(summary: DataSummary, file: Path, counted: str, shown: str) -> None
 
 
 def _examples(summary: DataSummary) -> dict[str, Sample]:
-    """Return the records that were kept for each kind."""
     found = {kind: summary.shown[kind] for kind in KINDS if kind in summary.shown}
     chains = {kind: chain_or_drop(line, strict=False) for kind, line in found.items()}
     return {

@@ -213,7 +213,6 @@ def _note_steps(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def _note_markers(summary: DataSummary, chain: Chain, where: str) -> None:
-    """Count chains with a heading of the text format within a text."""
     if any(has_heading(text) for step in chain.steps for text in (step.answer, step.criticism)):
         summary.warn("markers", where)
 

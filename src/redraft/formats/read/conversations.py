@@ -11,7 +11,7 @@ from itertools import combinations
 from math import inf
 from typing import Any
 
-from redraft.chain import Prompt, Step, content_of, other_parts
+from redraft.chain import Prompt, Step, content_of, is_blank, other_parts
 from redraft.formats.read.fields import Fields, Format, Parts, Shape, answered
 
 _ROLES = {
@@ -78,7 +78,6 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
 
 
 def _is_text(message: dict[str, Any]) -> bool:
-    """Whether a message is only a role and a text."""
     more = {key: value for key, value in message.items() if key not in ("role", "content")}
     return not other_parts(message) and all(value in (None, "") for value in more.values())
 
@@ -97,9 +96,9 @@ def asks(prompt: Prompt) -> bool:
     Answer files, such as FastChat's, have their questions in another file.
     """
     if prompt.messages is None:
-        return bool(prompt.text.strip())
+        return not is_blank(prompt.text)
     others = [turn for turn in prompt.messages if turn.get("role") != "assistant"]
-    return any(content_of(turn).strip() or other_parts(turn) for turn in others)
+    return any(other_parts(turn) or not is_blank(content_of(turn)) for turn in others)
 
 
 @dataclass

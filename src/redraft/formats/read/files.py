@@ -115,7 +115,6 @@ def open_input(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _ending(raw: IO[bytes]) -> str:
-    """Return a file's ending according to its first bytes."""
     start = cast(io.BufferedReader, raw).peek(4)
     return next((ending for ending, begin in _ENDINGS.items() if start.startswith(begin)), "")
 
@@ -287,7 +286,6 @@ def _claimed(path: Path, place: str, flags: int) -> int:  # noqa: ARG001 - the s
 
 @contextmanager
 def _packed(raw: IO[bytes], ending: str, mode: Literal["rb", "wb"]) -> Iterator[IO[bytes]]:
-    """Compress or decompress a file by the ending of its name."""
     match ending.lower():
         case ".zst":
             zstd = _zstd()
@@ -402,8 +400,6 @@ _AFTER = (",", "]", " ", "\t", "\r", "\n")
 
 
 class _Text:
-    """A position in a stream of JSON text."""
-
     def __init__(self, path: Path, file: IO[bytes]) -> None:
         self._path, self._file = path, file
         # `decode` reports bytes that are not UTF-8 in their record.

@@ -92,7 +92,6 @@ def _dialogues(fields: Fields, chosen: str, rejected: str) -> Parts:
 
 
 def _turns(fields: Fields, name: str, text: str) -> list[tuple[dict[str, Any], int]]:
-    """Return the turns of a dialogue with the places where their texts begin."""
     marks = list(_SPEAKER.finditer(text))
     if not marks or text[: marks[0].start()].strip():
         fields.fail(name, r"should be a dialogue of '\n\nHuman: ' and '\n\nAssistant: '", text)

@@ -58,8 +58,7 @@ class RawRecord(NamedTuple):
             return chain
         record = decode(self.data, self.where)
         chain = chain_of(record, self.where)
-        if _depth(record) > _DEEP:
-            _check_writing(chain, self.where)
+        check_depth(chain, record, self.data, self.where)
         return chain if chain.id else with_id(chain, id_of(record, self.stem, self.number))
 
     def pairs(self) -> Iterator[Chain]:
@@ -133,21 +132,34 @@ def _own_chain(data: bytes) -> Chain | None:
     return chain if known and chain.id else None
 
 
+def check_depth(chain: Chain, record: Any, data: bytes, where: str) -> None:
+    """Raise if a chain is nested too deep for the next command to read it.
+
+    Few records have brackets enough for that, so nearly none is written and read here.
+
+    Args:
+        chain: The chain.
+        record: Its record.
+        data: The record's JSON.
+        where: The record's place.
+
+    Raises:
+        RecordError: It is.
+    """
+    if data.count(b"[") + data.count(b"{") <= _DEEP or _depth(record) <= _DEEP:
+        return
+    try:
+        Chain.from_json(chain.to_json())
+    except (ValueError, RecordError):
+        raise RecordError(f"{where}: is nested too deep to be written and read again.") from None
+
+
 def _depth(value: Any) -> int:
-    """Count the levels of nested lists and objects."""
     depth, level = 0, [value]
     while level := [inner for inner in level if isinstance(inner, dict | list)]:
         depth += 1
         level = [item for inner in level for item in (inner.values() if isinstance(inner, dict) else inner)]
     return depth
-
-
-def _check_writing(chain: Chain, where: str) -> None:
-    """Raise if the next command could not read the chain."""
-    try:
-        Chain.from_json(chain.to_json())
-    except (ValueError, RecordError):
-        raise RecordError(f"{where}: is nested too deep to be written and read again.") from None
 
 
 def chain_of(record: Any, where: str = "record") -> Chain:

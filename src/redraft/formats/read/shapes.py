@@ -42,7 +42,6 @@ TEACHER_ANSWERS = 5
 
 
 def _teacher_stop(steps: Sequence[Step], fields: Fields) -> Stop | None:
-    """Return why the teacher's loop ended."""
     last = steps[-1].feedback if steps else None
     if last and last.verdict == "accept":
         return "accepted"

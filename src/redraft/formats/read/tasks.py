@@ -259,7 +259,6 @@ def _first_text(value: Any) -> str | None:
 
 
 def _text_in(fields: Fields, name: str) -> str:
-    """Take a field if it is a text."""
     return fields.text(name) if isinstance(fields.rest.get(name), str) else ""
 
 

@@ -188,7 +188,6 @@ def _trimmed(text: str, place: _Place) -> str:
 
 
 def _same(spans: Sequence[Span], turns: Sequence[Turn], template: ChatTemplate) -> None:
-    """Raise a RecordError if the template renders the messages differently."""
     rendered = template.render([{"role": turn.role, "content": turn.text} for turn in turns])
     if rendered != "".join(span.text for span in spans):
         raise RecordError("the model's chat template changes the messages")

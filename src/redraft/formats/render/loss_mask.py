@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from redraft.chain import Chain, Feedback, Step
+from redraft.chain import Chain, Feedback, Step, is_blank
 from redraft.errors import RecordError
 from redraft.formats import Objective
 from redraft.formats.selfee import escape, feedback_heading, revision_heading
@@ -124,7 +124,7 @@ def _single(steps: Sequence[Step], number: int | None, objective: Objective) -> 
 
 def _fault(step: Step) -> str | None:
     """Return why an answer must not be trained on, or None."""
-    if not step.answer.strip():
+    if is_blank(step.answer):
         return _NONE
     if step.echo:
         return "its answer only repeats the feedback"
@@ -204,7 +204,7 @@ def _steps(chain: Chain) -> tuple[Step, ...]:
     Raises:
         RecordError: There is none.
     """
-    if any(step.answer.strip() for step in chain.steps):
+    if not all(is_blank(step.answer) for step in chain.steps):
         return (chain.steps[chain.best],) if _is_pair(chain) and chain.best is not None else chain.steps
     if gold := gold_text(chain):
         return (Step(answer=gold),)

@@ -49,7 +49,6 @@ def _selfee(chain: Chain, objective: Objective) -> list[Span]:
 
 
 def _alpaca(chain: Chain, objective: Objective) -> list[Span]:
-    """Render Alpaca's format: the best answer after `### Response:`."""
     return _prompt(chain.prompt, _RESPONSE) + best_answer(chain, objective)
 
 

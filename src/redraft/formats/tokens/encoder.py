@@ -357,7 +357,6 @@ def _text_of(span: Span, vocabulary: Vocabulary) -> str:
 
 
 def _joined(places: Iterable[Place]) -> list[Place]:
-    """Merge places that touch."""
     joined: list[Place] = []
     for start, end in places:
         if joined and joined[-1][1] == start:

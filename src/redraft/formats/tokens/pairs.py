@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from redraft.chain import Chain, Prompt, Step
+from redraft.chain import Chain, Prompt, Step, is_blank
 from redraft.errors import RecordError
 from redraft.formats import TrainingFormat
 from redraft.formats.read.records import RawRecord
@@ -99,7 +99,7 @@ class PairEncoder:
             RecordError: There is no question, the template refuses it or the answer, or the prompt leaves no
                 room.
         """
-        uncut = self._uncut(prompt, answer) if answer.strip() else self._unanswered(prompt)
+        uncut = self._unanswered(prompt) if is_blank(answer) else self._uncut(prompt, answer)
         found = uncut.fitted(self._encoder.max_length)
         if isinstance(found, Skipped):
             raise RecordError(found.reason)
@@ -133,7 +133,7 @@ def answers_of(chain: Chain) -> tuple[str, str]:
     Raises:
         RecordError: They are equal, one is empty, or no answer was judged better than the first.
     """
-    if any(not step.answer.strip() for step in chain.steps):
+    if any(is_blank(step.answer) for step in chain.steps):
         raise RecordError(EMPTY)
     record = to_preference(chain)
     if isinstance(record, Unfit):

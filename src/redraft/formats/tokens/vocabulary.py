@@ -176,7 +176,6 @@ class _Jinja:
 
 
 def _written(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return the backend tokenizer as JSON."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise ModelError(
