@@ -17,6 +17,7 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 PAGES = {
     "redraft.revision.keywords": ("redraft.revision.options", "RevisionOptions", ["output"]),
     "redraft.generate.instructions.keywords": ("redraft.generate.instructions.options", "TaskOptions", []),
+    "redraft.evaluation.judging.keywords": ("redraft.evaluation.judging.run", "JudgeFileOptions", []),
     "redraft.runs.keywords": ("redraft.runs.answers", "AnswerOptions", []),
 }
 """Module to write: the module and name of a model, and options that overloads type by themselves."""

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from redraft.engines.scripted import ScriptedEngine as ScriptedEngine
     from redraft.errors import RedraftError as RedraftError
     from redraft.evaluation.diagnosis.diagnose import diagnose as diagnose
+    from redraft.evaluation.judging.run import ajudge as ajudge
+    from redraft.evaluation.judging.run import judge as judge
     from redraft.evaluation.tasks.api import evaluate as evaluate
     from redraft.revision.api import arevise as arevise
     from redraft.revision.api import revise as revise
@@ -73,6 +75,7 @@ _HOMES = {
     "redraft.engines.scripted": ["ScriptedEngine"],
     "redraft.errors": ["RedraftError"],
     "redraft.evaluation.diagnosis.diagnose": ["diagnose"],
+    "redraft.evaluation.judging.run": ["ajudge", "judge"],
     "redraft.evaluation.tasks.api": ["evaluate"],
     "redraft.revision.api": ["arevise", "revise", "stream"],
     "redraft.revision.budget": ["Budget"],

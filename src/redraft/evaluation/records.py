@@ -37,6 +37,11 @@ def names_of(paths: Sequence[Path]) -> tuple[str, ...]:
     return tuple(stem_of(path) if stems[stem_of(path)] == 1 else name_of(path) for path in paths)
 
 
+def listed(ids: Sequence[str], most: int = 20) -> str:
+    """Return the first ids as a text."""
+    return ", ".join(ids[:most]) + " …" * (len(ids) > most)
+
+
 class JudgeUsage(Usage):
     """What reviews or grades cost, as far as they say it.
 

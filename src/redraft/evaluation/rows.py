@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 from redraft.evaluation.records import JudgeUsage
 from redraft.stats import LEAST, Estimate
 
-_MANY = 20  # ids to name in a row
-
 
 class Line(NamedTuple):
     """A row of the table: what, the figure, its interval, and what it is made of. All are text."""
@@ -74,11 +72,6 @@ def tokens_text(count: float) -> str:
     if math.isnan(count):
         return "an unknown number of"
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
-
-
-def listed(ids: Sequence[str], most: int = _MANY) -> str:
-    """Return the first ids as a text."""
-    return ", ".join(ids[:most]) + " …" * (len(ids) > most)
 
 
 def cost_facts(usage: JudgeUsage) -> Iterator[tuple[str, str]]:

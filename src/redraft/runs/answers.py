@@ -36,7 +36,7 @@ from redraft.revision.summary import Summary
 from redraft.runs.attempt import Attempt, Journaled, PromptItem
 from redraft.runs.batching import under_way
 from redraft.runs.keywords import AnswerKeywords
-from redraft.runs.plan import A_PATH, Opened, RunOptions, RunPlan
+from redraft.runs.plan import A_PATH, Opened, RunOptions, RunPlan, RunResult
 
 Shape = Literal["chain", "selfee", "fastchat"]
 
@@ -70,51 +70,17 @@ class Form:
 
 
 @dataclass(frozen=True)
-class FileResult:
+class FileResult(RunResult):
     """What a run came to, and what is in its file.
 
     Attributes:
-        job: Items, failures, cost and time of this run.
         summary: Counts over the chains of the file, those of earlier runs included. Of answer records, which
             cannot be counted, it has those of this run.
-        rows: The summary that the command prints, each row a name and a text.
         must_pass: Whether an answer that does not pass its checks makes the exit status 1.
     """
 
-    job: JobResult
     summary: Summary
-    rows: list[tuple[str, str]]
     must_pass: bool = True
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.job.out
-
-    @property
-    def added(self) -> int:
-        """Items that were done in this run."""
-        return self.job.counts.added
-
-    @property
-    def found(self) -> int:
-        """Items that were done before."""
-        return self.job.found
-
-    @property
-    def failed(self) -> int:
-        """Items that failed and are not done. The next run tries them again."""
-        return self.job.causes.total()
-
-    @property
-    def failures(self) -> Counter[str]:
-        """Why they failed, counted. The records are in `PATH.errors.jsonl`."""
-        return self.job.causes
-
-    @property
-    def limit(self) -> str:
-        """Which limit ended the run, in words; empty if none did."""
-        return self.job.counts.limit
 
     @property
     def usage(self) -> Usage:
@@ -126,10 +92,6 @@ class FileResult:
         """That of the command: 0 done, 1 checks not passed, 3 a failure of the engine, 4 a limit."""
         lacking = self.summary.not_passed or self.summary.missing
         return self.job.exit_status or (1 if lacking and self.must_pass else 0)
-
-    def __str__(self) -> str:
-        """Return the summary that the command prints."""
-        return "\n".join(f"{name:<10} {text}" for name, text in self.rows)
 
 
 @dataclass
@@ -321,7 +283,7 @@ class AnswerRun:
             paid = f"this run paid for {spent.tokens:,} new tokens{price}{how}"
             text = f"{counted(spent.replayed, 'text')} taken from it, not paid again; {paid}"
             rows.append(("cache" if self.plan.cache else "journal", text))
-        return FileResult(job, summary, rows + job.pace(), self.must_pass)
+        return FileResult(job, rows + job.pace(), summary, self.must_pass)
 
 
 class AnswerOptions(RunOptions, Flags):

@@ -7,16 +7,17 @@ and batches.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 from pydantic import PlainValidator
 
 from redraft.errors import UsageError
-from redraft.jobs.harness import RunEvent, RunMessage, Session
+from redraft.jobs.harness import JobResult, RunEvent, RunMessage, Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.limits import Limits
 from redraft.options import OptionModel, option
@@ -70,6 +71,59 @@ class RunOptions(OptionModel):
         "a file of replies: none is paid for twice", what="a path"
     )
     retry_failed: bool = option("make only what failed before", default=False)
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes:
+        job: Items, failures, cost and time of this run.
+        rows: The summary that the command prints, each row a name and a text.
+    """
+
+    job: JobResult
+    rows: list[tuple[str, str]]
+    width: ClassVar[int] = 10  # of the names
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.job.out
+
+    @property
+    def added(self) -> int:
+        """Items that were done in this run."""
+        return self.job.counts.added
+
+    @property
+    def found(self) -> int:
+        """Items that were done before."""
+        return self.job.found
+
+    @property
+    def failed(self) -> int:
+        """Items that failed and are not done. The next run tries them again."""
+        return self.job.causes.total()
+
+    @property
+    def failures(self) -> Counter[str]:
+        """Why they failed, counted. The records are in `PATH.errors.jsonl`."""
+        return self.job.causes
+
+    @property
+    def limit(self) -> str:
+        """Which limit ended the run, in words; empty if none did."""
+        return self.job.counts.limit
+
+    @property
+    def exit_status(self) -> int:
+        """That of the command: 0 done, 3 a failure of the engine, 4 a limit."""
+        return self.job.exit_status
+
+    def __str__(self) -> str:
+        """Return the summary that the command prints."""
+        return "\n".join(f"{name:<{self.width}} {text}" for name, text in self.rows)
 
 
 def say(message: str) -> None:

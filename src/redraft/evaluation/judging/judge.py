@@ -339,7 +339,7 @@ def _grade(
 
 
 @dataclass
-class Tally:
+class ReviewTally:
     """Counts of reviews, those from before included.
 
     Attributes:

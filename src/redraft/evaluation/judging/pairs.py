@@ -14,12 +14,10 @@ from typing import Any
 
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
-from redraft.evaluation.records import names_of, question_id
+from redraft.evaluation.records import listed, names_of, question_id
 from redraft.formats.read.files import name_of
 from redraft.formats.read.records import read_records
 from redraft.formats.texts import gold_answers
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def _asked_in(tables: Sequence[Mapping[str, Found]], names: Sequence[str]) -> di
             asked[key] = replace(_question(chain, key), id=_question(first.chain, key).id)
     if lacking:
         raise RecordError(
-            f"{' and '.join(names)}: nothing says what was asked in {_listed(lacking)}.",
+            f"{' and '.join(names)}: nothing says what was asked in {listed(lacking, 5)}.",
             hint="Give the questions: --questions FILE",
         )
     return asked
@@ -178,13 +176,13 @@ def _check_same(
     """Raise if a file's answers are not those to the questions, each once."""
     if other := [key for key in table if key not in asked]:
         raise RecordError(
-            f"{name}: has answers to questions that are not in {wanted}: {_listed(other)}.",
+            f"{name}: has answers to questions that are not in {wanted}: {listed(other, 5)}.",
             hint="Records belong together by question_id, or else by id. Give answers to the same questions.",
         )
     if missing := [key for key in asked if key not in table]:
         raise RecordError(
             f"{name}: has no answer to {len(missing):,} of {len(asked):,} questions of {wanted}: "
-            f"{_listed(missing)}.",
+            f"{listed(missing, 5)}.",
             hint="A failed prompt is tried again by the same redraft answer. Or give the questions that all "
             "have: --questions FILE",
         )
@@ -208,10 +206,6 @@ def _match(question: AskedQuestion, answers: tuple[GivenAnswer, ...], names: Seq
             hint="Answer every turn, or the first one only.",
         )
     return Match(replace(question, turns=question.turns[:turns]), answers)
-
-
-def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:_SHOWN]) + " …" * (len(keys) > _SHOWN)
 
 
 WITH_INSTRUCTION = "{} with an instruction"

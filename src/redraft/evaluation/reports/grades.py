@@ -14,21 +14,20 @@ from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from redraft import stats
 from redraft.chain import describe
 from redraft.counting import counted
 from redraft.errors import RecordError
+from redraft.evaluation.judging.grades import Grade, Key, mean_of
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
 from redraft.evaluation.judging.reviews import usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
-from redraft.evaluation.records import JudgeUsage
+from redraft.evaluation.records import JudgeUsage, listed
 from redraft.evaluation.reports.inputs import BadFiles, Input
 from redraft.evaluation.reports.paired import (
     HINT,
-    Key,
     Paired,
     Scores,
     gain_of,
@@ -38,49 +37,11 @@ from redraft.evaluation.reports.paired import (
     since,
 )
 from redraft.evaluation.reports.sides import Material
-from redraft.evaluation.rows import Line, Section, cost_facts, listed, plain, without_nan
+from redraft.evaluation.rows import Line, Section, cost_facts, plain, without_nan
 from redraft.formats.read.files import decode, name_of, open_input, reading
 from redraft.stats import Bootstrap, Estimate
 
 _SCALE = (float(LOWEST), float(HIGHEST))
-
-
-class Grade(BaseModel):
-    """What a judge says about an answer.
-
-    Attributes:
-        judge: The name of the judge's model, and perhaps that of its prompt.
-        score: 1 to 10; None or -1 if there is none.
-        control: Which kind of control the answer is, if it tests the judge.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
-
-    review_id: int | str = ""
-    question_id: int | str
-    model: str
-    answer_id: int | str = ""
-    judge: str | list[str] = ""
-    judgment: str = ""
-    score: float | None = None
-    turn: int = 1
-    metadata: dict[str, Any] = {}
-    control: str | None = None
-
-    @property
-    def key(self) -> Key:
-        """The question and its turn."""
-        return str(self.question_id), self.turn
-
-    @property
-    def judge_name(self) -> str:
-        """The name of the judge's model."""
-        return self.judge if isinstance(self.judge, str) else "".join(self.judge[:1])
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether it has a score on the scale."""
-        return self.score is not None and LOWEST <= self.score <= HIGHEST
 
 
 @dataclass(frozen=True)
@@ -125,11 +86,8 @@ class Grades:
     def mean(self, keys: Iterable[Key] | None = None) -> Estimate:
         """Return the mean of the scores, or of those of some questions and turns."""
         values = self.scores.values
-        chosen = [key for key in keys if key in values] if keys is not None else list(values)
-        rows = stats.clustered(
-            np.reshape([[values[key], 1] for key in chosen], (-1, 2)), [key[0] for key in chosen]
-        )
-        return Bootstrap(rows, draws=self.draws, seed=self.seed).estimate(stats.ratio_of, _SCALE)
+        chosen = values if keys is None else {key: values[key] for key in keys if key in values}
+        return mean_of(chosen, draws=self.draws, seed=self.seed)
 
     def turns(self) -> dict[int, Estimate]:
         """Return the mean of each turn; nothing if there is one only."""

@@ -10,9 +10,10 @@ from typing import Any
 
 from redraft.chain import Chain
 from redraft.counting import counted
+from redraft.evaluation.judging.grades import Grade
 from redraft.evaluation.reports.compare import Comparison, Game, Item, Tally
 from redraft.evaluation.reports.describe import AnyReport
-from redraft.evaluation.reports.grades import Grade, GradeReport, Grades
+from redraft.evaluation.reports.grades import GradeReport, Grades
 from redraft.evaluation.reports.report import Report
 from redraft.evaluation.reports.runs import Run, Shown
 from redraft.evaluation.rows import percent, plain

@@ -17,13 +17,12 @@ import numpy as np
 
 from redraft.counting import counted
 from redraft.errors import RecordError
-from redraft.evaluation.rows import Line, Section, listed, plain
+from redraft.evaluation.judging.grades import Key
+from redraft.evaluation.records import listed
+from redraft.evaluation.rows import Line, Section, plain
 from redraft.stats import SHARE, Bootstrap, Bounds, Estimate, clustered, holm, ratio_of, sign_test
 
 HINT = "Keep the JSON of a report for the next one: redraft report FILE --json > last.json"
-
-Key = tuple[str, int]
-"""A record and its turn."""
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from redraft.chain import Chain
+from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.judging.reviews import Review, read_reviews
-from redraft.evaluation.records import names_of, question_id, text_in_source
+from redraft.evaluation.records import listed, names_of, question_id, text_in_source
 from redraft.evaluation.reports.inputs import BadFiles, Input
 from redraft.formats.read.files import name_of, stem_of
 from redraft.formats.read.records import read_records
 
-_SHOWN = 5
 _NAMING = 'Name the two models in each review ("model_1", "model_2"), or call the file NEW_vs_OLD.jsonl.'
 
 
@@ -248,10 +248,9 @@ def _place_file(file: _File, material: Material, seen: _Seen) -> list[Placed]:
 
 def _refuse(stray: Mapping[str, Sequence[str]], where: str) -> None:
     count = sum(map(len, stray.values()))
-    shown = ", ".join(list(stray)[:_SHOWN]) + (" …" if len(stray) > _SHOWN else "")
     [first, *_] = next(iter(stray.values()))
     raise RecordError(
-        f"{first}: {count:,} review{'s' * (count > 1)} of questions that are not in {where}: {shown}.",
+        f"{first}: {counted(count, 'review')} of questions that are not in {where}: {listed([*stray], 5)}.",
         hint="Give the questions that were asked: --questions FILE",
     )
 

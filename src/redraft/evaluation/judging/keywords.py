@@ -1,0 +1,49 @@
+"""The keyword arguments of `JudgeFileOptions`. Made by scripts/keywords.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from redraft.jobs.harness import RunEvent
+from redraft.options import Device, Dtype
+
+
+class JudgeFileKeywords(TypedDict, total=False):
+    """All of them. Each can be left out."""
+
+    ctx: int | None
+    threads: int | None
+    gpu_layers: int | None
+    dtype: Dtype | None
+    device: Device | None
+    load_8bit: bool | None
+    chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None
+    price: str | None
+    timeout: float | None
+    retries: int
+    patience: float | None
+    rpm: int | None
+    tpm: int | None
+    model: list[str]
+    way: Literal["scores", "verdicts", "grades"] | None
+    orders: Literal["both", "given"]
+    gold: bool
+    controls: bool
+    temperature: float | None
+    max_tokens: int | None
+    seed: int | None
+    parallel: int | None
+    quiet: bool
+    on_event: Callable[[RunEvent], object] | None
+    batch: bool
+    pause: float | None
+    limit_usd: float | None
+    limit_tokens: int | None
+    limit_seconds: float | None
+    journal: Path | None
+    retry_failed: bool
+    questions: Path | None
+    prompt_file: Path | None
+    reviewer_file: Path | None

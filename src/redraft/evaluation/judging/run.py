@@ -1,0 +1,357 @@
+"""Files of answers become a file of reviews, each made once, resumable.
+
+`judge` is the function, and `redraft judge` the command.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Annotated, Any, Self, Unpack
+
+from redraft.config import load_config
+from redraft.counting import counted
+from redraft.engines.journaled import identity_of
+from redraft.engines.load import model_of
+from redraft.engines.price import price_of
+from redraft.engines.threads import in_daemon_thread
+from redraft.errors import EngineError, MissingExtra, UsageError, install
+from redraft.evaluation.judging.grades import Grade, Key, mean_of
+from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items, shown
+from redraft.evaluation.judging.keywords import JudgeFileKeywords
+from redraft.evaluation.judging.options import JudgeOptions
+from redraft.evaluation.judging.pairs import Match, controls, read_matches
+from redraft.evaluation.judging.prompts import Prompts, read_prompts, wording_digest
+from redraft.evaluation.records import listed
+from redraft.jobs.harness import Job, JobResult, Session
+from redraft.jobs.provenance import Provenance, content
+from redraft.jobs.runner import ItemCounts, Work
+from redraft.options import option
+from redraft.revision.settings import Settings
+from redraft.runs.batching import under_way
+from redraft.runs.plan import A_PATH, Opened, RunOptions, RunPlan, RunResult
+
+_FEW = 5  # ids to name
+
+
+@dataclass(frozen=True)
+class JudgeResult(RunResult):
+    """What a run came to, and what is in its file.
+
+    Attributes:
+        tally: Counts over the reviews of the file, those of earlier runs included.
+    """
+
+    tally: ReviewTally
+    width = 11
+
+    @property
+    def exit_status(self) -> int:
+        """That of the command: 0 done, 3 a failure of the engine or most reviews unreadable, 4 a limit."""
+        return EngineError.exit_status if self.tally.hopeless else self.job.exit_status
+
+
+@dataclass
+class JudgeRun:
+    """A run that makes a review of each question, in each order, by each judge.
+
+    Attributes:
+        settings: The options of the judging, whose `model` is one of the judges.
+        models: References of the judges.
+        answers: Files of answers: of two models, or of one.
+        plan: How the run goes. It has a journal.
+        questions: What was asked; None if the answers say it.
+        prompt_file: Prompts of FastChat; None for our own.
+        reviewer_file: The reviewers that go with them.
+    """
+
+    settings: Settings
+    models: list[str]
+    answers: list[Path]
+    plan: RunPlan
+    questions: Path | None = None
+    prompt_file: Path | None = None
+    reviewer_file: Path | None = None
+    tally: ReviewTally = field(default_factory=ReviewTally)
+
+    @classmethod
+    def of(
+        cls, settings: Settings, answers: Iterable[Path], plan: RunPlan, *, named: bool, **files: Any
+    ) -> Self:
+        """Return the run of some settings.
+
+        Args:
+            settings: Their `model` may be a list.
+            answers: Files of answers.
+            plan: How the run goes. Without a journal, it gets `OUT.journal.db`.
+            named: Whether the user named the judges. If not, the judge of the config file goes first.
+            files: The other fields.
+
+        Raises:
+            UsageError: There are more than two files of answers, or a judge is given twice.
+        """
+        given = settings.get("model") or "default"
+        if not named:
+            given = load_config().defaults.get("judge", given)
+        models = [given] if isinstance(given, str) else list(given)
+        answers = list(answers)
+        if len(answers) not in (1, 2):
+            raise UsageError(
+                f"{len(answers)} files of answers were given.", hint="Judge two models at a time: A B"
+            )
+        if len(set(models)) < len(models):
+            raise UsageError("a judge is given twice.", hint="To ask it twice, use another --seed and -o.")
+        plan = replace(plan, journal=plan.journal or plan.out.with_name(f"{plan.out.name}.journal.db"))
+        return cls(settings.over(model=models[0]), models, answers, plan, **files)
+
+    def run(self) -> JudgeResult:
+        """Make every review that is not made. In the main thread, Ctrl-C and SIGTERM end the run.
+
+        Raises:
+            RedraftError: An input is wrong, the output cannot be written, or a judge failed. What was made
+                until then is in the output.
+            EndedBySignal: A signal ended the run.
+        """
+        return self._result(self._job().run(self._start))
+
+    async def arun(self) -> JudgeResult:
+        """Do the same in the loop that runs."""
+        return self._result(await self._job().arun(self._start))
+
+    def _check(self) -> None:
+        """Raise what can be found wrong before a file or a model is opened."""
+        self.plan.check(self.settings, "review")
+        if price_of(self.settings.get("price")) and len(self.models) > 1:
+            raise UsageError(
+                "--price was given, and there are several judges.",
+                hint="Give the price of each in the config file.",
+            )
+        way, pairs = self.settings.get("way"), len(self.answers) > 1
+        if way and (way == "grades") == pairs:
+            wanted = "the answers of one model" if way == "grades" else "the answers of two models"
+            raise UsageError(f"--way {way} takes {wanted}.", hint=f"redraft judge {'A' if pairs else 'A B'}")
+        if self.reviewer_file and not self.prompt_file:
+            raise UsageError("--reviewer-file was given without --prompt-file.", hint="Give both.")
+        written = {path.resolve() for path in (self.plan.out, self.plan.journal) if path}
+        for path in (*self.answers, self.questions, self.prompt_file, self.reviewer_file):
+            if path and path.resolve() in written:
+                raise UsageError(f"{path} is an input.", hint="Name another file for the output.")
+        for model in self.models:
+            self._check_price(model)
+
+    def _check_price(self, judge: Any) -> None:
+        """Raise if a limit of money lacks the price of a judge: a reference or an engine."""
+        self.plan.check_prices({"model": judge, "price": self.settings.get("price")})
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """How the judges are asked."""
+        pairs, way = len(self.answers) > 1, self.settings.get("way")
+        if self.prompt_file:
+            return read_prompts(self.prompt_file, way, pairs=pairs, reviewers=self.reviewer_file)
+        return Prompts(way or ("scores" if pairs else "grades"))
+
+    @cached_property
+    def matches(self) -> list[Match]:
+        """The answers to judge, with those that test the judge if they are wanted. Tells which are empty."""
+        found = read_matches(self.answers, self.questions)
+        if self.settings.get("gold") and not any(match.question.gold for match in found):
+            raise UsageError(
+                "--gold was given, and no question has a gold answer.",
+                hint="Gold answers are in the file of questions: --questions FILE",
+            )
+        empty: dict[str, list[str]] = {}
+        for match in found:
+            for each in match.answers:
+                if each.is_empty:
+                    empty.setdefault(each.name, []).append(str(match.question.id))
+        for name, ids in empty.items():
+            self.plan.say(f"{name}: empty answers, judged as they are: {listed(ids, _FEW)}.")
+        return [*found, *controls(found)] if self.settings.get("controls") else found
+
+    def items(self) -> Iterator[ReviewItem]:
+        """Yield the reviews to make."""
+        both = self.settings.get("orders") != "given"
+        return items(self.matches, self.models, both_orders=both, about=self._asked)
+
+    @cached_property
+    def _asked(self) -> dict[str, Any]:
+        """What decides the reply to a question, as JSON values."""
+        files = {"prompts": self.prompt_file, "reviewers": self.reviewer_file}
+        config: dict[str, Any] = {name: content(file) for name, file in files.items() if file}
+        names = ("gold", "temperature", "max_tokens", "seed")
+        config |= {name: self.settings.get(name) for name in names}
+        return config | {"way": self.prompts.way, "wording": wording_digest()}
+
+    def _job(self) -> Job[ReviewItem]:
+        """Read all inputs, see that each question has a prompt, and return the job."""
+        self._check()
+        gold = bool(self.settings.get("gold"))
+        for item in self.items():
+            self.prompts.prompt(item.match.question.category, shown(item, gold=gold))
+        inputs = [*self.answers, *([self.questions] if self.questions else [])]
+        # --controls and --orders may add reviews, so they are not in it.
+        config = {
+            **self._asked,
+            "judges": list(map(model_of, self.models)),
+            "inputs": list(map(content, inputs)),
+        }
+        return Job(
+            items=self.items,
+            source=" and ".join(map(str, self.answers)),
+            provenance=Provenance("judge", config),
+            key=lambda record: str(record["review_id"]),
+            noun="review",
+            retries=self.settings.waiting().tries - 1,
+            stop=self.tally.stop,
+            on_found=self.tally.find,
+            note=self._note,
+            **self.plan.of_job(),
+        )
+
+    @asynccontextmanager
+    async def _start(self, session: Session) -> AsyncGenerator[Work[ReviewItem]]:
+        """Open the journal and the judges, and yield the work on a review."""
+        async with self.plan.opened(session) as opened:
+            assert opened.journal is not None  # noqa: S101  (the plan has one)
+            names = ("temperature", "max_tokens", "seed")
+            sampling = {name: value for name in names if (value := self.settings.get(name)) is not None}
+            async with self.plan.limits.opening(session.progress.seconds):
+                judges = await self._judges(opened, session)
+            gold = bool(self.settings.get("gold"))
+            calling = partial(under_way, opened.batches)
+            judging = Judging(judges, self.prompts, gold, sampling, opened.journal, session, calling)
+
+            async def work(item: ReviewItem) -> list[str]:
+                line = await judging.line(item)
+                self.tally.add(line)
+                return [line]
+
+            yield work
+
+    async def _judges(self, opened: Opened, session: Session) -> dict[str, OpenJudge]:
+        """Open the judges, by reference. Those of the same name are called by their references."""
+        patience = self.plan.patience(self.settings, session)
+        how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
+        engines = {ref: await self.settings.load(opened.stack, "model", ref, **how) for ref in self.models}
+        names = Counter(engine.info.name for engine in engines.values())
+        found = {}
+        for ref, engine in engines.items():
+            if not engine.info.chats:
+                raise UsageError(
+                    f"{engine.info.name} does not answer messages, and a judge has to.",
+                    hint="Use a model with a chat template.",
+                )
+            self._check_price(engine)
+            name = engine.info.name if names[engine.info.name] == 1 else ref
+            identity = await in_daemon_thread(partial(identity_of, ref))
+            price = price_of(self.settings.get("price")) or engine.info.price
+            found[ref] = OpenJudge(name, engine, identity, price)
+        return found
+
+    def _note(self, counts: ItemCounts) -> str:
+        """Return a few words on the results so far, for the progress line."""
+        failed = f" · {counts.failed} failed" * bool(counts.failed)
+        return f"{len(self.tally.unreadable)} unreadable{failed}"
+
+    def _result(self, job: JobResult) -> JudgeResult:
+        tally, spent = self.tally, job.spent
+        noun = "grades" if self.prompts.way == "grades" else "reviews"
+        rows = job.rows(noun, tally.before, tally.reviews - tally.before)
+        if tally.asked_again:
+            rows.append(("asked again", f"{tally.asked_again:,} could not be read at first"))
+        if tally.unreadable:
+            named = listed(list(dict.fromkeys(tally.unreadable)), _FEW)
+            rows.append(("unreadable", f"{len(tally.unreadable):,}, of questions {named}"))
+        if noun == "grades":
+            rows += _means(tally.grades)
+        if spent.replayed or spent.usd:
+            price = f", {spent.usd:.4f} USD" if spent.usd else ""
+            text = f"{spent.tokens:,} new tokens{price}; {spent.replayed:,} replies from the journal"
+            rows.append(("paid", text))
+        rows += job.pace()
+        if len(tally.unreadable) < tally.reviews:
+            given = [word for file in self.answers for word in ("--answers", str(file))]
+            given += ["--questions", str(self.questions)] if self.questions else []
+            rows.append(("next", shlex.join(["redraft", "report", str(self.plan.out), *given])))
+        return JudgeResult(job, rows, tally)
+
+
+def _means(grades: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return a row for the mean grade of each model by each judge."""
+    found: dict[tuple[str, str], dict[Key, float]] = {}
+    for record in grades:
+        grade = Grade.model_validate(record)
+        if grade.score is not None and grade.is_readable:
+            found.setdefault((grade.model, grade.judge_name), {})[grade.key] = grade.score
+    try:
+        from redraft.evaluation.rows import plain
+
+        means = {names: plain(mean_of(scores), 2) for names, scores in found.items()}
+    except MissingExtra:
+        return [("mean", f"its interval needs an extra: {install('eval')}")]
+    rows = []
+    for (model, judge), figures in means.items():
+        count = len({question for question, _ in found[model, judge]})
+        over = f"{counted(count, 'question')}, by {judge}"
+        rows.append(("mean", f"{'  '.join(filter(None, figures))}  {model}, {over}"))
+    return rows
+
+
+class JudgeFileOptions(RunOptions, JudgeOptions):
+    """The options of `judge`."""
+
+    questions: Annotated[Path | None, A_PATH] = option(
+        "what was asked, with categories and gold answers", what="a path"
+    )
+    prompt_file: Annotated[Path | None, A_PATH] = option(
+        "prompts of FastChat: prompt.jsonl, judge_prompts.jsonl", what="a path"
+    )
+    reviewer_file: Annotated[Path | None, A_PATH] = option(
+        "FastChat's reviewer.jsonl for the prompts", what="a path"
+    )
+
+
+Answers = str | Path | tuple[str | Path, str | Path]
+"""A file of answers, or two to compare."""
+
+
+def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:
+    """Have models judge the answers of two models, or of one. As `redraft judge`, and in the same files.
+
+    After any stop, the same call resumes, and so does the command. Works in notebooks too.
+
+    Args:
+        answers: A file of answers or chains; or two, of a model and of its opponent.
+        output: Where the reviews go.
+        **options: As listed below; all can be left out. `model` names the judges, or one.
+
+    Raises:
+        UsageError: An option is unknown, or two do not fit together.
+        RecordError: The answers cannot be read, or do not belong together.
+        OutputError: `output` cannot be written, is in use, or was made in another way.
+        EngineError: What ended the run. What was made until then is in `output`.
+        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
+    """
+    return _run_of(answers, output, options).run()
+
+
+async def ajudge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:
+    """Do what `judge` does, in the loop that runs. Arguments and errors as there."""
+    return await _run_of(answers, output, options).arun()
+
+
+def _run_of(answers: Answers, output: str | Path, options: Mapping[str, Any]) -> JudgeRun:
+    if isinstance(model := options.get("model"), str):
+        options = {**options, "model": [model]}
+    found = JudgeFileOptions.read(options)
+    plan = RunPlan.of(output, found)
+    files = {name: getattr(found, name) for name in ("questions", "prompt_file", "reviewer_file")}
+    given = [answers] if isinstance(answers, str | Path) else answers
+    settings = Settings.of(found, plan.say)
+    return JudgeRun.of(settings, map(Path, given), plan, named="model" in options, **files)

@@ -1,0 +1,87 @@
+"""`redraft.judge`: what the command does, as a function."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import redraft
+from redraft.cli import app
+from redraft.errors import OutputError, RecordError, UsageError
+from redraft.jobs.harness import RunEvent, RunMessage, RunProgress
+from tests.evaluation.made import answer, write
+
+OPTIONS: Any = {"model": "script:judge.jsonl", "questions": "questions.jsonl", "parallel": 1, "quiet": True}
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(Path("questions.jsonl"), [{"question_id": n, "text": f"Why {n}?"} for n in (1, 2)])
+    for name in ("new", "old"):
+        write(Path(f"{name}.jsonl"), [answer(name, n, f"Because {name}.") for n in (1, 2)])
+    Path("judge.jsonl").write_text(
+        "".join(f"{json.dumps(text)}\n" for text in ("Good.\n[[9, 8]]", "[[7, 7]]"))
+    )
+
+
+def test_the_result_says_what_was_made_and_the_command_goes_on_with_it() -> None:
+    result = redraft.judge(("new.jsonl", "old.jsonl"), "out.jsonl", **OPTIONS)
+    assert (result.path, result.added, result.found, result.failed) == (Path("out.jsonl"), 4, 0, 0)
+    assert (result.tally.reviews, result.tally.unreadable, result.exit_status) == (4, [], 0)
+    assert str(result).startswith("reviews     4 in out.jsonl\n")
+    assert "redraft report out.jsonl --answers new.jsonl --answers old.jsonl" in str(result)
+    assert Path("out.jsonl.journal.db").exists()
+    words = (
+        "judge new.jsonl old.jsonl -o out.jsonl -m script:judge.jsonl --questions questions.jsonl --controls"
+    )
+    more = CliRunner().invoke(app, words.split())
+    assert "12 in out.jsonl, 4 of them from before" in more.output
+
+
+def test_the_async_twin_makes_the_same() -> None:
+    async def twin() -> Any:
+        return await redraft.ajudge("new.jsonl", "twin.jsonl", **{**OPTIONS, "model": ["script:judge.jsonl"]})
+
+    Path("judge.jsonl").write_text('"Fine.\\n[[8]]"\n')
+    result = asyncio.run(twin())
+    assert (result.added, result.exit_status) == (2, 0)
+    assert redraft.judge("new.jsonl", "twin.jsonl", **OPTIONS).found == 2
+    assert [each["score"] for each in result.tally.grades] == [8, 8]
+
+
+def test_progress_and_messages_are_events() -> None:
+    write(Path("old.jsonl"), [answer("old", n, "" if n == 1 else "x") for n in (1, 2)])
+    events: list[RunEvent] = []
+    redraft.judge(
+        ("new.jsonl", "old.jsonl"), "out.jsonl", **{**OPTIONS, "quiet": False}, on_event=events.append
+    )
+    assert RunMessage("old: empty answers, judged as they are: 1.") in events
+    assert any(isinstance(event, RunProgress) for event in events)
+
+
+@pytest.mark.parametrize(
+    ("answers", "options", "error", "said"),
+    [
+        (("new.jsonl",) * 3, {}, UsageError, "3 files of answers"),
+        ("new.jsonl", {"model": ["a", "a"]}, UsageError, "a judge is given twice"),
+        ("new.jsonl", {"colour": "red"}, UsageError, "colour"),
+        ("new.jsonl", {"way": "scores"}, UsageError, "the answers of two models"),
+        (("new.jsonl", "judge.jsonl"), {}, RecordError, "judge"),
+    ],
+)
+def test_what_does_not_fit_is_refused(answers: Any, options: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        redraft.judge(answers, "out.jsonl", **{**OPTIONS, **options})
+    assert not Path("out.jsonl").exists()
+
+
+def test_other_answers_are_not_mixed_into_an_output() -> None:
+    redraft.judge("new.jsonl", "out.jsonl", **OPTIONS)
+    with pytest.raises(OutputError, match=r"out\.jsonl"):
+        redraft.judge("old.jsonl", "out.jsonl", **OPTIONS)
