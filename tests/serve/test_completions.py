@@ -81,28 +81,6 @@ def test_a_text_that_takes_too_long_ends_with_what_there_is() -> None:
     assert (choice["text"], choice["finish_reason"]) == (TEXT, "length")
 
 
-@pytest.mark.parametrize(
-    ("body", "param", "code"),
-    [
-        ({"prompt": None}, "prompt", "invalid_value"),
-        ({"prompt": ""}, "prompt", "invalid_value"),
-        ({"prompt": []}, "prompt", "invalid_value"),
-        ({"prompt": [1, 2]}, "prompt", "invalid_value"),
-        ({"prompt": ["a"] * 3, "n": 3}, "prompt", "invalid_value"),
-        ({"max_tokens": 10**6}, "max_tokens", "invalid_value"),
-        ({"echo": True}, "echo", "unsupported"),
-        ({"logprobs": True}, "logprobs", "invalid_value"),
-        ({"revision": {}}, "revision", "unknown_field"),
-        ({"model": "short"}, "model", "unsupported"),
-    ],
-)
-def test_a_wrong_field_is_named(body: dict[str, Any], param: str, code: str) -> None:
-    with served() as server:
-        reply = complete(server, **body)
-    assert reply.status_code == 400
-    assert (reply.json()["error"]["param"], reply.json()["error"]["code"]) == (param, code)
-
-
 def test_a_model_that_cannot_continue_texts_says_so() -> None:
     class Chatting(ScriptedEngine):
         @property

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from redraft.engines.llamacpp.engine import LlamaCppEngine
@@ -88,27 +87,3 @@ def test_a_server_without_them_is_an_error(behind: FakeServer, reply: Any, statu
     engine = RemoteEngine(behind.url, "m", patience=Patience(tries=1))
     with served({"plain": plain(engine)}) as server:
         assert post(server).status_code == status
-
-
-@pytest.mark.parametrize(
-    ("body", "param", "code"),
-    [
-        ({"input": None}, "input", "invalid_value"),
-        ({"input": []}, "input", "invalid_value"),
-        ({"input": ""}, "input", "invalid_value"),
-        ({"input": [1, 2]}, "input", "invalid_value"),
-        ({"input": ["a"] * 2049}, "input", "invalid_value"),
-        ({"encoding_format": "int8"}, "encoding_format", "invalid_value"),
-        ({"dimensions": 2}, "dimensions", "unknown_field"),
-    ],
-)
-def test_a_wrong_field_is_named(body: Any, param: str, code: str, local: LlamaCppEngine) -> None:
-    with served({"plain": plain(local)}) as server:
-        error = post(server, **body).json()["error"]
-    assert (error["param"], error["code"]) == (param, code)
-
-
-def test_a_model_without_them_says_so() -> None:
-    with served() as server, server.client() as client:  # noqa: SIM117
-        with pytest.raises(openai.BadRequestError, match="has no embeddings"):
-            client.embeddings.create(model="plain", input="Rain")

@@ -131,20 +131,6 @@ def test_the_likeliest_tokens_in_the_place_of_each() -> None:
     assert text.top_logprobs == [{"r": -0.5, "o": -0.9}] * 2
 
 
-@pytest.mark.parametrize(
-    ("body", "code"),
-    [
-        ({"logprobs": True, "top_logprobs": 21}, "invalid_value"),
-        ({"logprobs": True, "top_logprobs": True}, "invalid_value"),
-        ({"top_logprobs": 1}, "invalid_value"),
-    ],
-)
-def test_a_wrong_number_of_likeliest_tokens(body: Any, code: str) -> None:
-    with served({"plain": plain(Probable([LONG]))}) as server:
-        error = server.post(body).json()["error"]
-    assert (error["param"], error["code"]) == ("top_logprobs", code)
-
-
 # Tools
 
 
@@ -174,22 +160,6 @@ def test_a_criticism_has_no_tools_and_no_choice_of_one() -> None:
         assert server.post(body).json()["choices"][0]["message"]["content"] == SHORT
     asked = [(bool(sampling.tools), sampling.extra_body) for sampling in engine.asked]
     assert asked == [(True, {"tool_choice": "auto"}), (False, {})] * 2
-
-
-@pytest.mark.parametrize(
-    ("body", "param"),
-    [
-        ({"tool_choice": "required"}, "tool_choice"),
-        ({"tool_choice": {"type": "function", "function": {"name": "search"}}}, "tool_choice"),
-        ({"tools": [TOOL], "tool_choice": "search"}, "tool_choice"),
-        ({"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
-        ({"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
-    ],
-)
-def test_a_wrong_choice_is_named(body: dict[str, Any], param: str) -> None:
-    with served() as server:
-        reply = server.post(body)
-    assert (reply.status_code, reply.json()["error"]["param"]) == (400, param)
 
 
 class OfText(ScriptedEngine):

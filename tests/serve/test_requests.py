@@ -30,121 +30,13 @@ from redraft.serve.responses import ResponseRequest
 from redraft.verify import pattern
 from redraft.verify.kinds import check_kinds
 from tests.serve.running import HI, SHORT, Server, both, plain, served
+from tests.serve.test_refusals import refused, schema_of
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with served(both("Fine."), limits=Limits(body=1 << 20)) as running:
         yield running
-
-
-def refused(reply: httpx.Response) -> dict[str, Any]:
-    """The error of a reply, in OpenAI's shape."""
-    (error,) = reply.json().values()
-    assert list(error) == ["message", "type", "param", "code"]
-    assert error["message"]
-    return dict(error)
-
-
-WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"temperature": "hot"}, "temperature"),
-    ({"temperature": -1}, "temperature"),
-    ({"temperature": 1e308}, "temperature"),
-    ({"logprobs": 1}, "logprobs"),
-    ({"temperature": True}, "temperature"),
-    ({"top_p": 0}, "top_p"),
-    ({"max_tokens": 0}, "max_tokens"),
-    ({"max_tokens": -5}, "max_tokens"),
-    ({"max_tokens": 2.5}, "max_tokens"),
-    ({"max_tokens": 10**30}, "max_tokens"),
-    ({"max_completion_tokens": "9"}, "max_completion_tokens"),
-    ({"max_completion_tokens": 10**5}, "max_completion_tokens"),
-    ({"seed": -1}, "seed"),
-    ({"seed": 10**400}, "seed"),
-    ({"stop": 5}, "stop"),
-    ({"stop": [""]}, "stop"),
-    ({"stop": ["a"] * 17}, "stop"),
-    ({"n": 0}, "n"),
-    ({"n": 9}, "n"),
-    ({"n": True}, "n"),
-    ({"n": "2"}, "n"),
-    ({"stream": "yes"}, "stream"),
-    ({"stream_options": []}, "stream_options"),
-    ({"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
-    ({"redraft": 1}, "redraft"),
-    ({"redraft": True, "n": 2}, "redraft"),
-    ({"model": 5}, "model"),
-    ({"tools": "search"}, "tools"),
-    ({"messages": "Hi."}, "messages"),
-    ({"messages": []}, "messages"),
-    ({"messages": [5]}, "messages"),
-    ({"messages": [{"role": "wizard", "content": "Hi."}]}, "messages"),
-    ({"messages": [{"role": ["user"], "content": "Hi."}]}, "messages"),
-    ({"messages": [{"role": "user", "content": 5}]}, "messages"),
-    ({"messages": [{"role": "user", "content": "  "}]}, "messages"),
-    ({"messages": [{"role": "system", "content": "Be kind."}]}, "messages"),
-    ({"response_format": "json"}, "response_format"),
-    ({"response_format": {"type": "xml"}}, "response_format.type"),
-    ({"response_format": {"type": ["text"]}}, "response_format.type"),
-    ({"response_format": {"type": "json_schema"}}, "response_format.json_schema.schema"),
-    (
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "no"}}}},
-        "response_format.json_schema.schema",
-    ),
-    (
-        {
-            "response_format": {
-                "type": "json_schema",
-                "json_schema": {"name": "x", "schema": {"$ref": "http://169.254.169.254/x"}},
-            }
-        },
-        "response_format.json_schema.schema",
-    ),
-    ({"revision": 3}, "revision"),
-    ({"revision": {"max": -1}}, "revision.max"),
-    ({"revision": {"max": 17}}, "revision.max"),
-    ({"revision": {"min": 2, "max": 1}}, "revision"),
-    ({"revision": {"budget": {"tokens": 0}}}, "revision.budget"),
-    ({"revision": {"budget": {"minutes": 3}}}, "revision.budget"),
-    ({"revision": {"budget": {"usd": 1}}}, "revision.budget.usd"),
-    ({"revision": {"checks": "words<=5"}}, "revision.checks"),
-    ({"revision": {"checks": [5]}}, "revision.checks"),
-    ({"revision": {"checks": ["words<=5"] * 33}}, "revision.checks"),
-    ({"revision": {"checks": ["word<=5"]}}, "revision.checks"),
-    ({"revision": {"checks": ["matches:("]}}, "revision.checks"),
-    ({"revision": {"checks": ["contains:" + "a" * 200_000]}}, "revision.checks"),
-    ({"revision": {"checks": ["any(" * 1000 + "json" + ")" * 1000]}}, "revision.checks"),
-]
-
-
-@pytest.mark.parametrize(("body", "param"), WRONG, ids=lambda part: json.dumps(part)[:60])
-def test_a_wrong_value_is_named(server: Server, body: dict[str, Any], param: str) -> None:
-    reply = server.post(body)
-    error = refused(reply)
-    assert (reply.status_code, error["param"], error["type"]) == (400, param, "invalid_request_error")
-    assert error["code"] == "invalid_value"
-
-
-@pytest.mark.parametrize(
-    ("body", "message"),
-    [
-        ({"stop": ""}, "stop is ''. It should be a text that is not empty."),
-        ({"stop": ["", 5]}, "stop: item 1 is ''. It should be a text that is not empty."),
-        ({"tools": [5]}, "tools: item 1 is 5. It should be a tool: {"),
-        ({"logit_bias": {"x": 1}}, "logit_bias has 'x': 1. It should be an object of up to 1,024 token ids"),
-        ({"logit_bias": {"5": [1]}}, "logit_bias has '5': a list. It should be"),
-        ({"chat_template_kwargs": {"enable_thinking": 3}}, "chat_template_kwargs has 'enable_thinking': 3."),
-        ({"revision": {"checks": ["json", 5]}}, "revision.checks: item 2 is 5. It should be a text."),
-        (
-            {"revision": {"checks": [{"lacks": "light"}]}},
-            "revision.checks: item 1 is a mapping {'lacks': 'light'}. It should be a text: 'lacks:light'.",
-        ),
-    ],
-)
-def test_of_a_value_with_parts_the_wrong_part_is_named(
-    server: Server, body: dict[str, Any], message: str
-) -> None:
-    assert refused(server.post(body))["message"].startswith(message)
 
 
 @pytest.mark.parametrize("priced", [{"price": "1,1"}, {"price": Price(1, 1)}, {"engine": Price(1, 1)}])
@@ -160,36 +52,6 @@ def test_a_budget_of_money_without_a_price_is_told_to_a_client(server: Server) -
     assert "'plain'" in message
     assert "revision.budget.tokens" in message
     assert not any(word in message for word in ("--price", "Price(", "config", "default"))
-
-
-@pytest.mark.parametrize(
-    ("body", "param", "guess"),
-    [
-        ({"temprature": 1}, "temprature", "'temperature'"),
-        ({"revision": {"maximum": 1}}, "revision.maximum", "'max'"),
-        ({"revision": {"drafts": 2}}, "revision.drafts", "It may have: min, max"),
-        ({"stream_options": {"usage": True}}, "stream_options.usage", "include_usage"),
-        ({"extra_body": {"top_k": 3}}, "extra_body", ""),
-        ({"cache": "/etc/passwd"}, "cache", ""),
-        ({"prompts": "task"}, "prompts", ""),
-    ],
-)
-def test_an_unknown_field_is_named(server: Server, body: dict[str, Any], param: str, guess: str) -> None:
-    error = refused(server.post(body))
-    assert (error["param"], error["code"]) == (param, "unknown_field")
-    assert guess in error["message"]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        {"verbosity": "high"},
-        {"function_call": "auto"},
-    ],
-)
-def test_what_cannot_be_met_is_refused(server: Server, body: dict[str, Any]) -> None:
-    error = refused(server.post(body))
-    assert (error["param"], error["code"]) == (next(iter(body)), "unsupported")
 
 
 def test_what_asks_for_nothing_is_allowed(server: Server) -> None:
@@ -339,10 +201,6 @@ def test_every_field_and_code_is_told() -> None:
 
 
 # Checks and schemas of strangers
-
-
-def schema_of(schema: Any) -> dict[str, Any]:
-    return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
 
 
 DOUBLING = {f"a{n}": {"allOf": [{"$ref": f"#/$defs/a{n + 1}"}] * 2} for n in range(60)} | {"a60": {}}

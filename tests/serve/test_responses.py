@@ -143,38 +143,6 @@ def test_the_chain_comes_on_request() -> None:
     assert [step["answer"] for step in reply["redraft"]["steps"]] == [LONG, SHORT]
 
 
-@pytest.mark.parametrize(
-    ("body", "param", "code"),
-    [
-        ({"inputs": "Hi."}, "inputs", "unknown_field"),
-        ({"input": 5}, "input", "invalid_value"),
-        ({"input": None}, "input", "invalid_value"),
-        ({"input": []}, "input", "invalid_value"),
-        ({"input": [5]}, "input", "invalid_value"),
-        ({"input": [{"role": "wizard", "content": "Hi."}]}, "input", "invalid_value"),
-        ({"input": [{"type": "function_call_output"}]}, "input", "invalid_value"),
-        ({"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input", "invalid_value"),
-        ({"input": [{"role": "user", "content": [5]}]}, "input", "invalid_value"),
-        ({"max_output_tokens": -1}, "max_output_tokens", "invalid_value"),
-        ({"max_output_tokens": 10**6}, "max_output_tokens", "invalid_value"),
-        ({"temperature": "hot"}, "temperature", "invalid_value"),
-        ({"instructions": 5}, "instructions", "invalid_value"),
-        ({"text": {"format": {"type": "xml"}}}, "text.format.type", "invalid_value"),
-        ({"text": {"format": {"type": "json_schema"}}}, "text.format.schema", "invalid_value"),
-        ({"text": {"form": 1}}, "text.form", "unknown_field"),
-        ({"previous_response_id": "resp_1"}, "previous_response_id", "unsupported"),
-        ({"tools": [{"type": "web_search"}]}, "tools", "invalid_value"),
-        ({"revision": {"checks": ["command:true"]}}, "revision.checks", "invalid_value"),
-    ],
-    ids=lambda part: json.dumps(part)[:60],
-)
-def test_a_wrong_field_is_named(body: dict[str, Any], param: str, code: str) -> None:
-    with served() as server:
-        reply = post(server, **body)
-    error = reply.json()["error"]
-    assert (reply.status_code, error["param"], error["code"]) == (400, param, code)
-
-
 def test_every_field_may_be_null() -> None:
     nothing = dict.fromkeys(ResponseRequest.model_fields.keys() - {"model", "input"})
     with served() as server:
@@ -256,35 +224,3 @@ def test_a_stream_has_the_calls_of_tools() -> None:
         final = stream.get_final_response()
     assert [item.type for item in final.output] == ["message", "function_call"]
     assert "response.function_call_arguments.done" in kinds
-
-
-@pytest.mark.parametrize(
-    ("item", "said"),
-    [
-        ({"type": "function_call", "name": "search", "arguments": "{}"}, "function_call whose call_id"),
-        ({"type": "function_call", "call_id": "a", "name": "search", "arguments": {}}, "whose arguments"),
-        ({"type": "function_call_output", "output": "Yes."}, "function_call_output whose call_id"),
-    ],
-)
-def test_a_wrong_item_of_a_tool_is_named(item: Any, said: str) -> None:
-    with served() as server:
-        error = post(server, input=[item]).json()["error"]
-    assert (error["param"], error["code"]) == ("input", "invalid_value")
-    assert said in error["message"]
-
-
-@pytest.mark.parametrize("before", ["Rain.", None, 3])
-def test_a_call_after_what_is_no_message_is_no_fault_of_the_server(before: Any) -> None:
-    call = {"type": "function_call", "call_id": "a", "name": "search", "arguments": "{}"}
-    with served() as server:
-        error = post(server, input=[before, call]).json()["error"]
-    assert (error["param"], error["code"]) == ("input", "invalid_value")
-
-
-@pytest.mark.parametrize(
-    "choice", [{}, {"type": "function"}, {"type": "function", "name": 1}, {"type": "web_search"}]
-)
-def test_a_choice_that_names_no_function_is_refused(choice: Any) -> None:
-    with served() as server:
-        error = post(server, tools=[SEARCH], tool_choice=choice).json()["error"]
-    assert (error["param"], error["code"]) == ("tool_choice", "invalid_value")

@@ -230,18 +230,20 @@ class Body(BaseModel):
             return cls.model_validate(given)
         except ValidationError as error:
             faults: list[Any] = error.errors(include_url=False)
-            first = min(faults, key=lambda fault: _ORDER.get(fault["type"], len(_ORDER)))
-            raise _refusal(cls, first) from None
+            raise _refusal(cls, min(faults, key=cls._rank)) from None
+
+    @classmethod
+    def _rank(cls, fault: Mapping[str, Any]) -> int:
+        """Tell of unknown fields first, and then of those that cannot be met."""
+        if fault["type"] == "extra_forbidden":
+            return int(fault["loc"][-1] in cls.never)
+        return 1 if fault["type"] == "unsupported" else 2
 
     @property
     def options(self) -> dict[str, Any]:
         """The options among the fields, by their own names."""
         values = ((option, getattr(self, name)) for name, option in _options_in(type(self)))
         return {option: value for option, value in values if value is not None}
-
-
-_ORDER = {"extra_forbidden": 0, "unsupported": 1}
-"""Which errors of pydantic are told first."""
 
 
 @cache

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,6 +26,7 @@ from tests.browser import CHROMIUM
 from tests.lacking import lack_chromium
 
 WAIT = 60
+LATE = 120_000  # milliseconds: a busy machine takes long to import Gradio
 KEY = "a-key-of-the-tests-1"
 
 
@@ -54,6 +57,13 @@ def serving(
             process.terminate()
             assert process.wait(WAIT) == 0
             reading.wait(WAIT)
+
+
+def own_port() -> str:
+    """A port that stays free when a server has left it: no connection of another program is given it."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", random.choice(range(20_000, 32_000))))
+        return str(sock.getsockname()[1])
 
 
 def inside(url: str) -> float:
@@ -88,9 +98,12 @@ class Visit:
 
     def choose(self, name: str, label: str = "Model") -> None:
         box = self.page.get_by_role("combobox", name=label, exact=True)
+        if box.input_value() == name:
+            return
         box.click()
-        self.page.get_by_role("option", name=name, exact=True).click()
-        self.page.wait_for_timeout(150)  # what it does comes from the server
+        # What the model does comes from the server, in a stream that ends when all of it has come.
+        with self.page.expect_event("requestfinished", lambda each: "/queue/data" in each.url):
+            self.page.get_by_role("option", name=name, exact=True).click()
 
 
 @dataclass
@@ -107,16 +120,16 @@ class Browsing:
     def open(self, url: str, *, ready: str = "#box textarea", **how: Any) -> Visit:
         """Open the page in a window of its own, and wait until it can be used."""
         page = self.browser.new_context(**{"viewport": {"width": 1200, "height": 850}, **how}).new_page()
-        page.set_default_timeout(30_000)
+        page.set_default_timeout(LATE)
         visit = Visit(page)
         page.on("request", lambda request: visit.requests.append(request.url))
         page.on("console", lambda said: visit.faults.append(said.text) if said.type == "error" else None)
         page.on("pageerror", lambda error: visit.faults.append(str(error)))
         page.goto(url)
-        page.wait_for_selector(ready, timeout=60_000)
+        page.wait_for_selector(ready)
         if ready == "#box textarea":
             expect = pytest.importorskip("playwright.sync_api").expect
-            expect(page.get_by_label("Model", exact=True)).not_to_have_value("")
+            expect(page.get_by_label("Model", exact=True)).not_to_have_value("", timeout=LATE)
         return visit
 
 

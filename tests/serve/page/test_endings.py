@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serve.page.browsing import KEY, Browsing, serving
+from tests.serve.page.browsing import KEY, Browsing, own_port, serving
 from tests.serve.page.test_page import MODELS
 
 pytestmark = pytest.mark.slow
@@ -16,7 +16,8 @@ def test_a_server_that_ended_leaves_what_is_on_the_page_and_says_so(
     browser: Browsing, tmp_path: Path
 ) -> None:
     models = {name: MODELS[name] for name in ("rain", "slow")}
-    with serving(tmp_path, models, "--drain", "0.1") as url:
+    port = own_port()
+    with serving(tmp_path, models, "--drain", "0.1", "--port", port) as url:
         idle, visit = browser.open(url), browser.open(url)
         visit.choose("slow")
         visit.ask("Wait.")
@@ -26,7 +27,7 @@ def test_a_server_that_ended_leaves_what_is_on_the_page_and_says_so(
         assert "Attempting" not in each.page.inner_text("body")
     assert "Wait." in visit.page.inner_text("#main")
     assert not visit.page.locator("p.status:visible").count()
-    with serving(tmp_path, models, "--port", url.split(":")[2].strip("/")):
+    with serving(tmp_path, models, "--port", port):
         visit.ask("And now?")
         visit.page.wait_for_timeout(3000)  # Gradio would look for the server, and reload
         assert "Wait." in visit.page.inner_text("#main")

@@ -1,0 +1,282 @@
+"""Fields that are wrong, on every route that asks a model, and how the server names them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from redraft.serve.bodies import Limits
+from tests.serve.running import HI, Server, both, served
+
+CHAT, TEXT, RESPONSE, VECTORS = "chat/completions", "completions", "responses", "embeddings"
+ROUTES: dict[str, dict[str, Any]] = {
+    CHAT: {"messages": HI},
+    TEXT: {"prompt": "Hi."},
+    RESPONSE: {"input": "Hi."},
+    VECTORS: {"input": "Hi."},
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with served(both("Fine."), limits=Limits(body=1 << 20)) as running:
+        yield running
+
+
+def post(server: Server, route: str, body: dict[str, Any]) -> httpx.Response:
+    asked = {"model": "plain", **ROUTES[route], **body}
+    content = json.dumps(asked)  # httpx would refuse numbers that are too large
+    headers = {"Content-Type": "application/json"}
+    return httpx.post(f"{server.url}/{route}", content=content, headers=headers, timeout=30)
+
+
+def refused(reply: httpx.Response) -> dict[str, Any]:
+    """The error of a reply, in OpenAI's shape."""
+    (error,) = reply.json().values()
+    assert list(error) == ["message", "type", "param", "code"]
+    assert error["message"]
+    return dict(error)
+
+
+TOOL: Any = {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+FUNCTION: Any = {"type": "function", "name": "search", "parameters": {"type": "object"}}
+NAMED = {"type": "function", "function": {"name": "search"}}
+PLACE = "response_format.json_schema.schema"
+
+
+def schema_of(schema: Any) -> dict[str, Any]:
+    return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}}
+
+
+def message(content: Any, role: Any = "user") -> dict[str, Any]:
+    return {"messages": [{"role": role, "content": content}]}
+
+
+# By the field that is named, values of it; or whole bodies, where that is another field or within one.
+VALUES: dict[str, dict[str, list[Any]]] = {
+    CHAT: {
+        "temperature": ["hot", -1, 1e308, True, 10**400],
+        "top_p": [0],
+        "max_tokens": [0, -5, 2.5, 10**30],
+        "max_completion_tokens": ["9", 10**5],
+        "seed": [-1, 10**400],
+        "stop": [5, [""], ["a"] * 17],
+        "n": [0, 9, True, "2"],
+        "stream": ["yes"],
+        "stream_options": [[]],
+        "redraft": [1],
+        "model": [5],
+        "logprobs": [1],
+        "top_logprobs": [1, 21, True],
+        "tools": ["search", [5]],
+        "tool_choice": ["required", NAMED],
+        "messages": ["Hi.", [], [5]],
+        "response_format": ["json"],
+        "revision": [3, {"min": 2, "max": 1}],
+        "top_k": [-1, 1.5],
+        "min_p": [2],
+        "repeat_penalty": [0],
+        "frequency_penalty": [True],
+        "presence_penalty": ["1"],
+        "logit_bias": [{"rain": 1}, [1], {"1": -101}, {"1": True}, {"1" * 10: 1}, {"٣": 1}],
+        "chat_template_kwargs": [1],
+        "reasoning_effort": [3, "x" * 41],
+    },
+    TEXT: {
+        "prompt": [None, "", [], [1, 2], ["a"] * 10_000],
+        "max_tokens": [10**6],
+        "temperature": [1e308, -5, 10**400],
+        "logprobs": [True, 21],
+    },
+    RESPONSE: {
+        "input": [5, None, [], [5], [{"role": "wizard", "content": "Hi."}]],
+        "temperature": ["hot", 1e308, -5, 10**400],
+        "max_output_tokens": [-1, 10**6],
+        "instructions": [5],
+        "tools": [[{"type": "web_search"}]],
+    },
+    VECTORS: {"input": [None, [], "", [1, 2], ["a"] * 2049], "encoding_format": ["int8"]},
+}
+BODIES: list[tuple[str, dict[str, Any], str]] = [
+    *(
+        (route, {name: value}, name)
+        for route in VALUES
+        for name in VALUES[route]
+        for value in VALUES[route][name]
+    ),
+    (CHAT, {"stream_options": {"include_usage": 1}}, "stream_options.include_usage"),
+    (CHAT, {"redraft": True, "n": 2}, "redraft"),
+    (CHAT, {"tools": [TOOL], "tool_choice": "search"}, "tool_choice"),
+    (CHAT, {"tools": [TOOL], "tool_choice": 5}, "tool_choice"),
+    (CHAT, {"tools": [TOOL], "parallel_tool_calls": "no"}, "parallel_tool_calls"),
+    (CHAT, {"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+    (CHAT, message("Hi.", "wizard"), "messages"),
+    (CHAT, message("Hi.", ["user"]), "messages"),
+    (CHAT, message(5), "messages"),
+    (CHAT, message("  "), "messages"),
+    (CHAT, message("Be kind.", "system"), "messages"),
+    (CHAT, {"response_format": {}}, "response_format.type"),
+    (CHAT, {"response_format": {"type": "xml"}}, "response_format.type"),
+    (CHAT, {"response_format": {"type": ["text"]}}, "response_format.type"),
+    (CHAT, {"response_format": {"type": "json_schema"}}, PLACE),
+    (CHAT, schema_of({"type": "no"}), PLACE),
+    (CHAT, schema_of({"$ref": "http://169.254.169.254/x"}), PLACE),
+    *((CHAT, {"revision": {"max": most}}, "revision.max") for most in (-1, 17)),
+    *(
+        (CHAT, {"revision": {"budget": budget}}, "revision.budget")
+        for budget in ({"tokens": 0}, {"minutes": 3})
+    ),
+    (CHAT, {"revision": {"budget": {"usd": 1}}}, "revision.budget.usd"),
+    *(
+        (CHAT, {"revision": {"checks": checks}}, "revision.checks")
+        for checks in (
+            "words<=5",
+            [5],
+            ["words<=5"] * 33,
+            ["word<=5"],
+            ["matches:("],
+            ["contains:" + "a" * 200_000],
+            ["any(" * 1000 + "json" + ")" * 1000],
+        )
+    ),
+    (TEXT, {"prompt": ["a"] * 3, "n": 3}, "prompt"),
+    (RESPONSE, {"input": [{"type": "function_call_output"}]}, "input"),
+    (RESPONSE, {"input": [{"role": "user", "content": [{"type": "input_image"}]}]}, "input"),
+    (RESPONSE, {"input": [{"role": "user", "content": [5]}]}, "input"),
+    (RESPONSE, {"text": {"format": {"type": "xml"}}}, "text.format.type"),
+    (RESPONSE, {"text": {"format": {"type": "json_schema"}}}, "text.format.schema"),
+    (RESPONSE, {"revision": {"checks": ["command:true"]}}, "revision.checks"),
+    *(
+        (RESPONSE, {"tools": [FUNCTION], "tool_choice": choice}, "tool_choice")
+        for choice in ({}, {"type": "function"}, {"type": "function", "name": 1}, {"type": "web_search"})
+    ),
+]
+
+
+@pytest.mark.parametrize(("route", "body", "param"), BODIES, ids=lambda part: json.dumps(part)[:60])
+def test_a_wrong_value_is_named(server: Server, route: str, body: dict[str, Any], param: str) -> None:
+    reply = post(server, route, body)
+    error = refused(reply)
+    assert (reply.status_code, error["param"], error["type"]) == (400, param, "invalid_request_error")
+    assert error["code"] == "invalid_value"
+
+
+CALL = {"type": "function_call", "call_id": "a", "name": "search", "arguments": "{}"}
+SAID: list[tuple[str, dict[str, Any], str]] = [
+    (CHAT, {"n": 9}, "n is 9. It should be a whole number from 1 to 8."),
+    (CHAT, {"stream": 1}, "stream is 1. It should be true or false."),
+    (CHAT, {"top_k": {"a": 1}}, "top_k is a dict. It should be a whole number from 0 to 2,147,483,647."),
+    (CHAT, {"messages": None}, "messages is missing. It should be a list of messages: [{'role': "),
+    (CHAT, {"max_tokens": 10**5}, "max_tokens is 100000, and this server allows 16,384 at most."),
+    (CHAT, {"stop": ["a"] * 17}, "stop has 17 texts, and this server allows 16 at most."),
+    (CHAT, {"stop": ""}, "stop is ''. It should be a text that is not empty."),
+    (CHAT, {"stop": ["", 5]}, "stop: item 1 is ''. It should be a text that is not empty."),
+    (CHAT, {"tools": [5]}, "tools: item 1 is 5. It should be a tool: {"),
+    (
+        CHAT,
+        {"logit_bias": {"x": 1}},
+        "logit_bias has 'x': 1. It should be an object of up to 1,024 token ids",
+    ),
+    (CHAT, {"logit_bias": {"5": [1]}}, "logit_bias has '5': a list. It should be"),
+    (
+        CHAT,
+        {"chat_template_kwargs": {"enable_thinking": 3}},
+        "chat_template_kwargs has 'enable_thinking': 3.",
+    ),
+    (CHAT, {"revision": {"checks": ["json", 5]}}, "revision.checks: item 2 is 5. It should be a text."),
+    (
+        CHAT,
+        {"revision": {"checks": [{"lacks": "light"}]}},
+        "revision.checks: item 1 is a mapping {'lacks': 'light'}. It should be a text: 'lacks:light'.",
+    ),
+    (TEXT, {"prompt": ["a", 5]}, "prompt: item 2 is 5. It should be a text that is not empty."),
+    (TEXT, {"prompt": None}, "prompt is missing. It should be a text, or a list of texts."),
+    (RESPONSE, {"input": [{**CALL, "call_id": None}]}, "input has a function_call whose call_id is None"),
+    (RESPONSE, {"input": [{**CALL, "arguments": {}}]}, "input has a function_call whose arguments is"),
+    (
+        RESPONSE,
+        {"input": [{"type": "function_call_output", "output": "Yes."}]},
+        "input has a function_call_output",
+    ),
+    *(
+        (RESPONSE, {"input": [before, CALL]}, "the prompt is no conversation")
+        for before in ("Rain.", None, 3)
+    ),
+]
+
+
+@pytest.mark.parametrize(("route", "body", "said"), SAID, ids=lambda part: json.dumps(part)[:60])
+def test_the_message_names_the_part_that_is_wrong(
+    server: Server, route: str, body: dict[str, Any], said: str
+) -> None:
+    error = refused(post(server, route, body))
+    assert error["message"].startswith(said)
+    assert error["code"] == "invalid_value"
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "param", "guess"),
+    [
+        (CHAT, {"temprature": 1}, "temprature", "'temperature'"),
+        (CHAT, {"revision": {"maximum": 1}}, "revision.maximum", "'max'"),
+        (CHAT, {"revision": {"drafts": 2}}, "revision.drafts", "in revision. It may have: min, max"),
+        (CHAT, {"stream_options": {"usage": True}}, "stream_options.usage", "include_usage"),
+        (CHAT, {"extra_body": {"top_k": 3}}, "extra_body", "in a chat request"),
+        (CHAT, {"cache": "/etc/passwd"}, "cache", ""),
+        (CHAT, {"prompts": "task"}, "prompts", ""),
+        (CHAT, {"temperature": "hot", "verbosity": "high", "zzz": 1}, "zzz", ""),
+        (TEXT, {"revision": {}}, "revision", "in a request for a completion"),
+        (RESPONSE, {"inputs": "Hi."}, "inputs", "'input'"),
+        (RESPONSE, {"text": {"form": 1}}, "text.form", "'format'"),
+        (RESPONSE, {"reasoning": {"efort": "low"}}, "reasoning.efort", "'effort'"),
+        (VECTORS, {"dimensions": 2}, "dimensions", "in a request for embeddings"),
+    ],
+)
+def test_an_unknown_field_is_named(
+    server: Server, route: str, body: dict[str, Any], param: str, guess: str
+) -> None:
+    reply = post(server, route, body)
+    error = refused(reply)
+    assert (reply.status_code, error["param"], error["code"]) == (400, param, "unknown_field")
+    assert guess in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "param"),
+    [
+        (CHAT, {"verbosity": "high"}, "verbosity"),
+        (CHAT, {"function_call": "auto"}, "function_call"),
+        (CHAT, {"temperature": "hot", "verbosity": "high"}, "verbosity"),
+        (TEXT, {"echo": True}, "echo"),
+        (TEXT, {"best_of": True}, "best_of"),
+        (TEXT, {"model": "short"}, "model"),
+        (RESPONSE, {"previous_response_id": "resp_1"}, "previous_response_id"),
+        (RESPONSE, {"reasoning": {"summary": "detailed"}}, "reasoning.summary"),
+        (VECTORS, {}, "model"),
+    ],
+)
+def test_what_cannot_be_met_is_refused(server: Server, route: str, body: dict[str, Any], param: str) -> None:
+    reply = post(server, route, body)
+    error = refused(reply)
+    assert (reply.status_code, error["param"], error["code"]) == (400, param, "unsupported")
+
+
+@pytest.mark.parametrize("route", [CHAT, TEXT, RESPONSE])
+def test_a_model_is_a_name_and_never_a_file_or_an_address(server: Server, route: str) -> None:
+    for name in ("default", "script:/etc/passwd", "/etc/passwd", "../plain", "http://127.0.0.1:1/v1#x", ""):
+        reply = post(server, route, {"model": name})
+        assert (reply.status_code, refused(reply)["code"]) == (404, "model_not_found")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_deep_input_and_what_is_no_object_are_refused(server: Server, route: str) -> None:
+    (field,) = ROUTES[route]
+    deep = f'{{"model": "plain", "{field}": {"[" * 900}1{"]" * 900}}}'
+    for body in (deep, "[]", "{"):
+        headers = {"Content-Type": "application/json"}
+        reply = httpx.post(f"{server.url}/{route}", content=body, headers=headers, timeout=30)
+        assert (reply.status_code, refused(reply)["type"]) == (400, "invalid_request_error")
