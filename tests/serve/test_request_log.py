@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -145,21 +144,6 @@ def test_rows_are_added_to_a_file_that_is_there_and_only_its_owner_reads_it(path
             log.note(ENTRY, ())
     assert len(rows(path)) == 2
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-
-
-def test_a_file_without_prices_gets_them(path: Path) -> None:
-    with closing(RequestLog(path)) as log:
-        log._file.execute("ALTER TABLE requests DROP COLUMN usd")
-        log._file.execute(
-            "INSERT INTO requests (time, id, key, method, path, model, prompt_tokens, seconds) "
-            "VALUES ('2026-11-22T18:00:00.000+00:00', 'a', 'alice', 'POST', '/', 'plain', 3, 1)"
-        )
-        log._file.commit()
-    for _ in range(2):
-        with closing(RequestLog(path)) as log:
-            log.note(replace(ENTRY, usd=0.5), ())
-            assert log.used(date(2026, 11, 22)) == {"alice": {"requests": 1, "tokens": 3, "usd": 0}}
-    assert [row["usd"] for row in rows(path)] == [None, 0.5, 0.5]
 
 
 def test_another_file_is_refused(path: Path, tmp_path: Path) -> None:

@@ -43,23 +43,14 @@ LIGHT = 16_384
 HEAVY = {"revision", "response_format", "text", "tools"}
 """Fields with checks and schemas, which may take seconds to read."""
 
+_TEXT, _NONE = {"type": "string"}, {"type": ["string", "null"]}
 _ERROR = {
     "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": "string"},
-            },
-        }
-    },
+    "required": ["message", "type", "param", "code"],
+    "properties": {"message": _TEXT, "type": _TEXT, "param": _NONE, "code": _TEXT},
 }
-ERROR: dict[str, Any] = {"description": "An error.", "content": {"application/json": {"schema": _ERROR}}}
+_SCHEMA = {"type": "object", "required": ["error"], "properties": {"error": _ERROR}}
+ERROR: dict[str, Any] = {"description": "An error.", "content": {"application/json": {"schema": _SCHEMA}}}
 """The description of an error on any route."""
 
 STREAMED: dict[int | str, dict[str, Any]] = {

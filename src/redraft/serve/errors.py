@@ -113,7 +113,13 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
     if isinstance(error, Refusal):
         return error
     if isinstance(error, ContextError):
-        return invalid(_too_long(error, asked_in), asked_in, code="context_length_exceeded")
+        what = asked_in or "messages"
+        message = (  # in OpenAI's words, by which clients know it
+            f"This model's maximum context length is {error.context} tokens. However, your {what} resulted "
+            f"in {'about ' * error.about}{error.prompt_tokens} tokens. Please reduce the length of the "
+            f"{what}."
+        )
+        return invalid(message, asked_in, code="context_length_exceeded")
     if isinstance(error, CheckSyntaxError):
         return invalid(told(error), "revision.checks")
     if isinstance(error, RecordError):
@@ -131,15 +137,6 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal_error",
         f"the server failed; its log says more about the request {REQUEST.get('')}.",
-    )
-
-
-def _too_long(error: ContextError, asked_in: str | None) -> str:
-    """Say it in OpenAI's words, by which clients know it."""
-    what = asked_in or "messages"
-    return (
-        f"This model's maximum context length is {error.context} tokens. However, your {what} resulted in "
-        f"{'about ' * error.about}{error.prompt_tokens} tokens. Please reduce the length of the {what}."
     )
 
 

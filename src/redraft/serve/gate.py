@@ -1,9 +1,9 @@
 """How many requests are answered at once, how many wait, and the end of the server.
 
 A request passes the gate before its model is asked. Each engine has a lane of its own, so that a slow model
-holds up no other. When too many wait in a lane, it is turned away with 429. Once the
-server drains, those inside are finished and new ones get 503. Chains that take longer than the drain may are
-cancelled, and so end with their best answer so far.
+holds up no other; a request that finds its lane full gets 429. A server that drains finishes the requests
+inside and answers new ones with 503. Chains that take longer than it waits are cancelled, and end with their
+best answer so far.
 """
 
 from __future__ import annotations
@@ -68,9 +68,8 @@ class Gate:
             engine = engine.wrapped
         lane = self._lanes.setdefault(id(engine), _Lane(asyncio.Semaphore(self._at_once)))
         if lane.inside >= self._at_once + self._queue:
-            raise Refusal(
-                HTTPStatus.TOO_MANY_REQUESTS, "queue_full", "too many requests are waiting.", wait=WAIT
-            )
+            message = "too many requests are waiting."
+            raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "queue_full", message, wait=WAIT)
         self.inside += 1
         lane.inside += 1
         self._empty.clear()
@@ -93,7 +92,7 @@ class Gate:
         empty.cancel()
 
     def cut(self) -> None:
-        """Cancel all chains, and let `drain` wait for their last words alone."""
+        """Cancel all chains. `drain` then waits `GRACE` seconds for what they still send."""
         self.cancel.cancel()
         self._cut.set()
 

@@ -87,11 +87,12 @@ class Guard:
 
     def _checked(self, scope: Scope, headers: Headers, *, with_key: bool) -> Key:
         """Return the key of a request that may pass."""
-        if "content-length" in headers and "transfer-encoding" in headers:
-            raise _forbidden("a request says its length once.")  # a proxy could read another one than we do
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
-        if why := why_refused(hosts, origins, here_alone=self.keys is None):
-            raise _forbidden(why)
+        why = why_refused(hosts, origins, here_alone=self.keys is None)
+        if "content-length" in headers and "transfer-encoding" in headers:
+            why = "a request says its length once."  # a proxy could read another one than we do
+        if why:
+            raise Refusal(HTTPStatus.FORBIDDEN, "forbidden", why)
         if self.keys is None or scope["path"] in OPEN or not with_key:
             return ANYONE
         given = headers.getlist("authorization")
@@ -104,7 +105,3 @@ class Guard:
             if given
             else "You didn't provide an API key. Send: Authorization: Bearer KEY",
         )
-
-
-def _forbidden(message: str) -> Refusal:
-    return Refusal(HTTPStatus.FORBIDDEN, "forbidden", message)

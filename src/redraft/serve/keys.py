@@ -25,7 +25,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time
 from difflib import get_close_matches
 from http import HTTPStatus
-from os import stat_result
 from pathlib import Path
 from time import monotonic
 from typing import Any, Self
@@ -64,7 +63,7 @@ Past = deque[tuple[float, int]]
 
 
 def utc_now() -> datetime:
-    """Return the time in UTC."""
+    """Return the time."""
     return datetime.now(UTC)
 
 
@@ -139,20 +138,14 @@ class Key:
         now, used = monotonic(), self.used
         if self.parallel is not None and used.inside >= self.parallel:
             raise self._too_many(f"{counted(self.parallel, 'request')} at once", WAIT)
-        for what, most, past in (
-            ("requests", self.requests, used.begun),
-            ("tokens", self.tokens, used.tokens),
-        ):
+        for what, most, past, _ in self._limits:
             if most is not None and (wait := _wait(past, most, now)):
                 raise self._too_many(f"{most:,} {what} a minute", wait)
-        for what, a_day in (
-            ("requests", self.requests_a_day),
-            ("tokens", self.tokens_a_day),
-            ("usd", self.usd_a_day),
-        ):
-            if a_day is not None and used.of_today(what) >= a_day:
+        a_day = {what: limit for what, _, _, limit in self._limits} | {"usd": self.usd_a_day}
+        for what, limit in a_day.items():
+            if limit is not None and used.of_today(what) >= limit:
                 unit = "USD" if what == "usd" else what
-                raise self._too_many(f"{a_day:,} {unit} a day", _until_tomorrow(), "insufficient_quota")
+                raise self._too_many(f"{limit:,} {unit} a day", _until_tomorrow(), "insufficient_quota")
         if self.requests is not None:
             used.begun.append((now, 1))
         used.add("requests", 1)
@@ -173,10 +166,7 @@ class Key:
     def headers(self) -> dict[str, str]:
         """What is left of its limits, in the headers of OpenAI's API: of the minute, or else of the day."""
         found: dict[str, str] = {}
-        for what, most, past, a_day in (
-            ("requests", self.requests, self.used.begun, self.requests_a_day),
-            ("tokens", self.tokens, self.used.tokens, self.tokens_a_day),
-        ):
+        for what, most, past, a_day in self._limits:
             if most is not None:
                 now = monotonic()
                 _wait(past, most, now)
@@ -190,6 +180,14 @@ class Key:
             found[f"x-ratelimit-remaining-{what}"] = str(max(left, 0))
             found[f"x-ratelimit-reset-{what}"] = f"{wait}s"
         return found
+
+    @property
+    def _limits(self) -> tuple[tuple[str, int | None, Past, int | None], ...]:
+        """What is counted, the most of a minute, what was used, and the most of a day."""
+        return (
+            ("requests", self.requests, self.used.begun, self.requests_a_day),
+            ("tokens", self.tokens, self.used.tokens, self.tokens_a_day),
+        )
 
     def _too_many(self, limit: str, wait: int, code: str = "rate_limit_exceeded") -> Refusal:
         message = f"the limit of the key {self.name!r} is {limit}."
@@ -286,14 +284,13 @@ class Keys:
 def _seen(path: Path) -> tuple[int, ...]:
     """Return what changes with a file; empty if it is not there."""
     try:
-        found: stat_result = path.stat()
+        found = path.stat()
     except OSError:
         return ()
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _read(path: Path) -> tuple[Key, ...]:
-    """Read the lines of a file."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -312,7 +309,6 @@ def _read(path: Path) -> tuple[Key, ...]:
 
 
 def _key(words: list[str], where: str) -> Key:
-    """Read the words of a line."""
     digest = _digest(words[0], where)
     found: dict[str, Any] = {}
     for word in words[1:]:

@@ -18,8 +18,8 @@ from redraft.engines.base import Health
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-_SECONDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
-"""Bounds of the histogram: from a short answer to the longest chain."""
+_BOUNDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
+"""Seconds, bounds of the histogram: from a short answer to the longest chain."""
 
 
 class _Engines(Collector):
@@ -53,34 +53,26 @@ class Metrics:
     def __init__(self, inside: Callable[[], int], engines: Callable[[], Mapping[str, Health]] = dict) -> None:
         self._registry = registry = CollectorRegistry()
         registry.register(_Engines(engines))
-        self._requests = Counter("redraft_requests", "HTTP requests", ["status"], registry=registry)
-        self._tokens = Counter(
-            "redraft_tokens", "Tokens of all attempts", ["model", "kind"], registry=registry
-        )
-        self._chains = Counter(
-            "redraft_chains", "Chains, by why they ended", ["model", "stop"], registry=registry
-        )
-        self._revisions = Counter(
-            "redraft_revisions", "Answers after the first", ["model"], registry=registry
-        )
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"redraft_{name}", text, labels, registry=registry)
+
+        self._requests = counter("requests", "HTTP requests", "status")
+        self._tokens = counter("tokens", "Tokens of all attempts", "model", "kind")
+        self._chains = counter("chains", "Chains, by why they ended", "model", "stop")
+        self._revisions = counter("revisions", "Answers after the first", "model")
         self._seconds = Histogram(
             "redraft_request_seconds",
             "Requests to models, from the first byte to the last",
             ["model"],
             registry=registry,
-            buckets=_SECONDS,
+            buckets=_BOUNDS,
         )
-        Gauge(
-            "redraft_requests_inside", "Requests that are answered or wait", registry=registry
-        ).set_function(inside)
+        inside_now = Gauge("redraft_requests_inside", "Requests that are answered or wait", registry=registry)
+        inside_now.set_function(inside)
 
     def note(self, seen: Mapping[str, Any], seconds: float) -> None:
-        """Count a request.
-
-        Args:
-            seen: What is known of it: `status`, and of one that asks a model `model`, `chains` and `usage`.
-            seconds: How long it took.
-        """
+        """Count a request that took some seconds. `seen` is the state of its scope."""
         self._requests.labels(str(seen.get("status", "gone"))).inc()
         if (model := seen.get("model")) is not None:
             self.asked(model, seen.get("chains", ()), seen.get("usage", Usage()), seconds)

@@ -38,21 +38,13 @@ class Piece(NamedTuple):
     text: str
 
 
-@dataclass
-class _Section:
-    """A draft, a feedback or a revision, with its place in the chain."""
+Place = tuple[str, int, int]
+"""Where a draft, a feedback or a revision is in its chain: its kind, its index, and the drafts before it."""
 
-    place: tuple[str, int, int]
-    texts: list[str] = field(default_factory=list)
 
-    @property
-    def heading(self) -> str:
-        kind, index, _ = self.place
-        return "Feedback" if kind == "feedback" else f"Revision {index}" if index else "Draft"
-
-    @property
-    def text(self) -> str:
-        return "".join(self.texts).strip()
+def _heading(place: Place) -> str:
+    kind, index, _ = place
+    return "Feedback" if kind == "feedback" else f"Revision {index}" if index else "Draft"
 
 
 @dataclass
@@ -68,7 +60,7 @@ class Message:
     chain: Chain | None = None
     _counted: Usage = field(default_factory=Usage)
     _pieces: int = 0
-    _sections: list[_Section] = field(default_factory=list)
+    _sections: list[tuple[Place, list[str]]] = field(default_factory=list)
     _sent: str = ""
     _held: str = ""
     _drafts: int = 0
@@ -78,7 +70,8 @@ class Message:
     def take(self, event: Event) -> Iterator[Piece]:
         """Take an event of the chain, and yield the new text of the message."""
         if isinstance(event, Text):
-            yield from self._answer(event.text) if self._live(event) else self._think(event)
+            live = self.sure and event.kind == "answer"
+            yield from self._answer(event.text) if live else self._think(event)
         elif isinstance(event, DraftDone):
             self._drafts += 1
         elif isinstance(event, StepDone) and event.step.feedback is not None:
@@ -91,30 +84,32 @@ class Message:
             yield from self._rest(answer_of(event.chain))
         self._count(event)
 
-    def _live(self, event: Text) -> bool:
-        return self.sure and event.kind == "answer"
+    def streamed(self, event: Event) -> Iterator[Piece]:
+        """Take an event, and yield the new text for a client, who cannot take content back.
 
-    @property
-    def answering(self) -> bool:
-        """Whether some of the answer was content already."""
-        return bool(self._sent)
+        Raises:
+            EngineError: Some of the answer was sent, and it would begin again.
+        """
+        if isinstance(event, Interrupted) and self._sent:
+            raise event.error
+        yield from self.take(event)
 
     def _begin_again(self, chain: Chain) -> Iterator[Piece]:
         """Drop what is written again, and say so. What was streamed as reasoning comes twice."""
         self._sent, self._held = "", ""
-        while self._sections and _is_void(self._sections[-1].place, chain):
+        while self._sections and _is_void(self._sections[-1][0], chain):
             self._sections.pop()
         if self._thought:
             yield Piece("reasoning_content", BROKEN_OFF)
 
     def _think(self, event: Text) -> Iterator[Piece]:
         place = (event.kind, event.index, self._drafts)
-        if not self._sections or self._sections[-1].place != place:
+        if not self._sections or self._sections[-1][0] != place:
             between = "\n\n" if self._thought else ""
-            self._sections.append(_Section(place))
+            self._sections.append((place, []))
             self._thought = True
-            yield Piece("reasoning_content", f"{between}{self._sections[-1].heading}:\n")
-        self._sections[-1].texts.append(event.text)
+            yield Piece("reasoning_content", f"{between}{_heading(place)}:\n")
+        self._sections[-1][1].append(event.text)
         yield Piece("reasoning_content", event.text)
 
     def _answer(self, text: str) -> Iterator[Piece]:
@@ -155,9 +150,9 @@ class Message:
     @property
     def reasoning(self) -> str:
         """What came before the answer: the same as was streamed, without the answer itself."""
+        said = [(place, "".join(texts).strip()) for place, texts in self._sections]
         answer = answer_of(self.finished)
-        shown = [section for section in self._sections if section.text != answer]
-        return "\n\n".join(f"{section.heading}:\n{section.text}" for section in shown)
+        return "\n\n".join(f"{_heading(place)}:\n{text}" for place, text in said if text != answer)
 
     @property
     def reasoning_tokens(self) -> int:
@@ -195,7 +190,7 @@ class Message:
         return message
 
 
-def _is_void(place: tuple[str, int, int], chain: Chain) -> bool:
+def _is_void(place: Place, chain: Chain) -> bool:
     """Return whether a chain that broke off writes a section again."""
     kind, index, drafts = place
     steps = complete_steps(chain)
@@ -298,8 +293,7 @@ class ChatReply(Reply):
     def events(self, index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain of an answer, and yield what is streamed for it."""
         message = self.messages[index]
-        refuse_twice(message, event)
-        for piece in message.take(event):
+        for piece in message.streamed(event):
             yield self._said(index, piece)
         if isinstance(event, Finished):
             if message.tool_calls:
@@ -327,7 +321,7 @@ class ChatReply(Reply):
             before, _, after = self._chunk(index, {piece.field: ""}).partition(empty + b'"')
             self._frames[place] = (before + empty[:-1], after)
         before, after = self._frames[place]
-        return before + encoded(piece.text) + after
+        return before + _encode(piece.text).encode() + after
 
     def _chunk(self, index: int, delta: Mapping[str, Any], finish: str | None = None, **more: Any) -> bytes:
         if index not in self._begun:
@@ -338,23 +332,12 @@ class ChatReply(Reply):
         return self._piece(choice, **more)
 
 
-def refuse_twice(message: Message, event: Event) -> None:
-    """Raise the error of a stream whose content would begin again: a client cannot take content back."""
-    if isinstance(event, Interrupted) and message.answering:
-        raise event.error
-
-
 _encode = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def encoded(value: Any) -> bytes:
-    """Return a value as JSON."""
-    return _encode(value).encode()
 
 
 def event_of(record: Mapping[str, Any]) -> bytes:
     """Return an event of a stream."""
-    return b"data: " + encoded(record) + b"\n\n"
+    return b"data: " + _encode(record).encode() + b"\n\n"
 
 
 def usage_of(messages: Sequence[Message]) -> dict[str, Any]:

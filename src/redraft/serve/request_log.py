@@ -30,29 +30,17 @@ QUEUE = 1000
 AT_ONCE = 200
 """Rows of one transaction."""
 
-SECONDS = 5.0
-"""The longest that the end of the server waits for the last rows."""
+CLOSING = 5.0
+"""Seconds: the longest that the end of the server waits for the last rows."""
 
 _VERSION = 1
 _COLUMNS = tuple(field.name for field in fields(Entry))
 _INSERT = f"INSERT INTO requests (time, {', '.join(_COLUMNS)}) VALUES (?{', ?' * len(_COLUMNS)})"  # noqa: S608
 _SCHEMA = """
 CREATE TABLE requests (
-  number INTEGER PRIMARY KEY,
-  time TEXT NOT NULL,
-  id TEXT NOT NULL,
-  key TEXT,
-  method TEXT NOT NULL,
-  path TEXT NOT NULL,
-  status INTEGER,
-  model TEXT,
-  stop TEXT,
-  revisions INTEGER,
-  prompt_tokens INTEGER,
-  completion_tokens INTEGER,
-  usd REAL,
-  error TEXT,
-  seconds REAL NOT NULL
+  number INTEGER PRIMARY KEY, time TEXT NOT NULL, id TEXT NOT NULL, key TEXT, method TEXT NOT NULL,
+  path TEXT NOT NULL, status INTEGER, model TEXT, stop TEXT, revisions INTEGER, prompt_tokens INTEGER,
+  completion_tokens INTEGER, usd REAL, error TEXT, seconds REAL NOT NULL
 );
 CREATE INDEX requests_by_time ON requests (time);
 CREATE TABLE chains (request INTEGER NOT NULL REFERENCES requests (number), chain TEXT NOT NULL);
@@ -102,10 +90,10 @@ class RequestLog:
             self._warn("its disk is too slow")
 
     def close(self) -> None:
-        """Write the rows that wait, within `SECONDS`."""
+        """Write the rows that wait, within `CLOSING` seconds."""
         with suppress(queue.Full):
-            self._rows.put(None, timeout=SECONDS)
-        self._thread.join(SECONDS)
+            self._rows.put(None, timeout=CLOSING)
+        self._thread.join(CLOSING)
 
     def _work(self) -> None:
         with closing(self._file):
@@ -157,8 +145,6 @@ def _opened(path: Path) -> sqlite3.Connection:
             file.executescript(f"{_SCHEMA} PRAGMA user_version = {_VERSION};")
         elif version != _VERSION:
             raise OutputError(f"{path} is no request log of this redraft.", hint="Name another file.")
-        elif "usd" not in {row[1] for row in file.execute("PRAGMA table_info(requests)")}:
-            file.execute("ALTER TABLE requests ADD COLUMN usd REAL")  # a file of before prices
     except (OSError, sqlite3.Error) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise OutputError(f"the request log {path} cannot be written: {reason}.") from None

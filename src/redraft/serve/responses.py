@@ -18,7 +18,7 @@ from redraft.revision.ops import Event, Finished
 from redraft.serve.bodies import Body, Checked, Limits, only, option
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.models import Models
-from redraft.serve.replies import Message, Piece, Reply, answer_of, event_of, refuse_twice, usage_of
+from redraft.serve.replies import Message, Piece, Reply, answer_of, event_of, usage_of
 from redraft.serve.requests import (
     FORMAT,
     TOKENS,
@@ -199,8 +199,7 @@ class ResponseReply(Reply):
     def events(self, _index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain, and yield what is streamed for it."""
         yield from self._begin()
-        refuse_twice(self.messages[0], event)
-        for piece in self.messages[0].take(event):
+        for piece in self.messages[0].streamed(event):
             yield from self._add(piece)
         if isinstance(event, Finished):
             calls = self.messages[0].tool_calls

@@ -101,9 +101,13 @@ class Visit:
         if box.input_value() == name:
             return
         box.click()
-        # What the model does comes from the server, in a stream that ends when all of it has come.
-        with self.page.expect_event("requestfinished", lambda each: "/queue/data" in each.url):
-            self.page.get_by_role("option", name=name, exact=True).click()
+        # What the model does comes from the server, in a stream that either side ends when all of it has come.
+        streams: list[str] = []
+        for event in ("requestfinished", "requestfailed"):
+            self.page.on(event, lambda ended: streams.append(ended.url))
+        self.page.get_by_role("option", name=name, exact=True).click()
+        while not any("/queue/data" in url for url in streams):
+            self.page.wait_for_timeout(10)
 
 
 @dataclass
