@@ -101,7 +101,7 @@ class Visit:
         if box.input_value() == name:
             return
         box.click()
-        # What the model does comes from the server, in a stream that either side ends when all of it has come.
+        # What the model does comes from the server, in a stream that either side ends at its end.
         streams: list[str] = []
         for event in ("requestfinished", "requestfailed"):
             self.page.on(event, lambda ended: streams.append(ended.url))
