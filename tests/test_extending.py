@@ -50,7 +50,7 @@ def redraft(python: Path, *words: object, cwd: Path) -> subprocess.CompletedProc
 
 def test_each_module_is_short(package: Path) -> None:
     lengths = {path.name: len(path.read_text("utf-8").splitlines()) for path in package.rglob("*.py")}
-    assert {"links.py", "capitals.py"} <= {*lengths}
+    assert {"links.py", "engine.py", "capitals.py"} <= {*lengths}
     assert max(lengths.values()) < 40
 
 
@@ -73,6 +73,13 @@ def test_the_check_guides_a_revision(python: Path, tmp_path: Path) -> None:
     assert "links:HOST" in redraft(python, "ask", "--help", cwd=tmp_path).stdout
     wrong = redraft(python, *ask[:-1], "links:a/b", cwd=tmp_path)
     assert (wrong.returncode, "'a/b' is no host" in wrong.stderr) == (2, True)
+
+
+def test_the_engine_answers(python: Path, tmp_path: Path) -> None:
+    (tmp_path / "places.json").write_text('{"Rome": "In Italy."}')
+    ask = ("ask", "Where is Rome?", "--model", "atlas:places.json", "--check", "words<=9")
+    done = redraft(python, *ask, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "In Italy.\n"), done.stderr
 
 
 def test_the_task_scores_a_model(python: Path, tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import redraft
 from redraft.config import Config, KeyEntry
 from redraft.engines.base import Engine, Sampling
+from redraft.engines.journaled import identity_of
 from redraft.engines.load import (
-    FORMS,
     ModelReference,
+    forms,
     lacks_adapter,
     load_engine,
     local_file,
@@ -30,7 +32,9 @@ from redraft.engines.load import (
     references_of,
 )
 from redraft.errors import EngineError, ModelError, RedraftError, UsageError
+from redraft.plugins import PluginError, PluginWarning
 from tests.engines.fake_server import FakeServer, Reply, chat_reply, json_reply, models_reply
+from tests.plugin_packages import install
 
 
 @pytest.fixture
@@ -115,7 +119,7 @@ def test_what_is_no_reference(here: Path, ref: str) -> None:
         parse_reference(ref)
     found = "is not a known form or an existing file" if ref else "is empty"
     assert caught.value.message == f"the model reference {ref!r} {found}."
-    assert caught.value.hint == f"The forms: {FORMS}"
+    assert caught.value.hint == f"The forms: {forms()}"
 
 
 def test_a_name_that_no_file_has(here: Path) -> None:
@@ -401,3 +405,29 @@ def test_settings_that_the_model_does_not_have(ref: str, settings: dict[str, Any
     with pytest.raises(UsageError, match=said) as caught:
         asyncio.run(load_engine(ref, **settings))
     assert caught.value.hint
+
+
+ECHO = """
+from redraft import ScriptedEngine
+from redraft.engines.load import EngineKind
+
+async def opened(reference, opening):
+    return ScriptedEngine([f"An answer of {reference.target}."], name=reference.target)
+
+ECHO = EngineKind("echo:NAME", opened)
+"""
+
+
+def test_an_engine_of_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    points = {"redraft.engines": {"echo": "redraft_echo:ECHO", "broken": "redraft_echo:NONE"}}
+    install(tmp_path, "redraft-echo", points, ECHO)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert references_of("echo:a,echo:b") == ("echo:a", "echo:b")
+    assert redraft.revise("Go.", model="echo:one", max_revisions=0).answer == "An answer of one."
+    assert identity_of("echo:one") == {"kind": "echo", "target": "one"}
+    with pytest.warns(PluginWarning, match="NONE"):
+        assert "echo:NAME" in forms()
+    with pytest.raises(PluginError, match=r"the engine 'broken' of the package redraft-echo 1\.0"):
+        asyncio.run(load_engine("broken:x"))
+    with pytest.raises(UsageError, match="an engine of echo writes its prompts itself"):
+        asyncio.run(load_engine("echo:x", chat_template="vicuna"))

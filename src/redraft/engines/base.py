@@ -7,6 +7,7 @@ once.
 Retries, prompts and formats belong elsewhere.
 """
 
+# ruff: noqa: ARG002  (methods that raise by default)
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -77,7 +78,7 @@ class Sampling:
         logprobs: Report the log-probability of each token, from engines with `EngineInfo.logprobs`.
         unset: Which of `temperature`, `top_p` and `max_tokens` nobody asked for: a server's own hold in
             their place (`EngineInfo.own_sampling`). A `top_p` other than 1 was asked for.
-        top_logprobs: Report the likeliest tokens at each place too, so many, with `logprobs`.
+        top_logprobs: How many of the likeliest tokens to report at each place, with `logprobs`.
         call_id: Names this call in every run of a job, so that a batch that was sent before a stop is
             recognised after it. `JournaledEngine` sets it.
     """
@@ -192,7 +193,7 @@ class EngineInfo:
 
 
 class Engine(Protocol):
-    """A model that generates text.
+    """A model that generates text. An engine that inherits from this needs `info` and `chat` alone.
 
     Methods raise `EngineError` if the model or its server fails, and `UsageError` for what it cannot do.
     """
@@ -202,6 +203,18 @@ class Engine(Protocol):
         """The model and its capabilities."""
         ...
 
+    def chat(
+        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Answer messages with the model's chat template. Same deltas as `stream`."""
+        ...
+
+    def stream(
+        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
+    ) -> AsyncGenerator[Delta, None]:
+        """Continue raw text. The last delta has `finish`; closing the generator cancels the work."""
+        raise EngineError(f"{self.info.name} answers chats, but does not continue raw text.")
+
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text.
 
@@ -209,23 +222,11 @@ class Engine(Protocol):
             text: Any text.
             special: The text starts a prompt: prepend the beginning-of-text token if the model has one.
         """
-        ...
+        raise EngineError(f"{self.info.name} has no token ids.")
 
     async def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of token ids."""
-        ...
-
-    def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        """Continue raw text. The last delta has `finish`; closing the generator cancels the work."""
-        ...
-
-    def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
-        """Answer messages with the model's chat template. Same deltas as `stream`."""
-        ...
+        raise EngineError(f"{self.info.name} has no token ids.")
 
     async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:
         """Return the log-probability of each token after the first, for each text.
@@ -236,11 +237,15 @@ class Engine(Protocol):
         Raises:
             EngineError: The engine has no `EngineInfo.scores`.
         """
-        ...
+        name, engine = self.info.name, self.info.engine
+        raise EngineError(
+            f"{name} cannot score texts: its engine, {engine}, has no probabilities of given tokens.",
+            hint="Load the model as a folder of transformers: load_engine('path/folder').",
+        )
 
     async def aclose(self) -> None:
         """Release the engine's resources. May be called twice."""
-        ...
+        return
 
 
 @dataclass(frozen=True)
@@ -250,7 +255,7 @@ class Health:
     Attributes:
         restarts: How often a process was started again.
         trouble: What does not work now, in words; empty if everything does.
-        down: Nothing works now, and a call would not try either: that is for some seconds after each failure.
+        down: Nothing works now, and no call tries to: for some seconds after each failure.
         stalled: Nothing is written until a process is started again, or a server works again.
     """
 
@@ -289,11 +294,3 @@ class Embedder(Engine, Protocol):
             EngineError: The model or its server failed, or has no vectors.
         """
         ...
-
-
-def no_scores(info: EngineInfo) -> EngineError:
-    """Return the error of an engine that cannot score texts."""
-    return EngineError(
-        f"{info.name} cannot score texts: its engine, {info.engine}, has no probabilities of given tokens.",
-        hint="Load the model as a folder of transformers: load_engine('path/folder').",
-    )

@@ -18,13 +18,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from redraft.engines.base import Delta, Engine
-from redraft.engines.load import local_file, parse_reference, references_of
+from redraft.engines.load import kind_of, parse_reference, references_of
 from redraft.engines.wrapped import Ask, Replies, WrappedEngine
 from redraft.errors import EngineError
 from redraft.jobs.journal import Journal, key_of
@@ -147,20 +146,10 @@ def identity_of(reference: str) -> Any:
         found = [_of_several(part) for part in parts]
         return found[0] if all(each == found[0] for each in found) else found
     named = parse_reference(reference)
-    if named.kind == "remote":
-        return {"server": named.target, "model": named.selects}
-    path = Path(named.target) if named.kind in ("folder", "script") else local_file(named)
-    return {"kind": named.kind, "files": [_files_of(each) for each in (path, *named.adapters)]}
+    return kind_of(named).identity(named)
 
 
 def _of_several(reference: str) -> Any:
     """Return what tells the model of one of several engines apart. Which server it is does not matter."""
     found = identity_of(reference)
     return {"servers": "several", "model": found["model"]} if "server" in found else found
-
-
-def _files_of(path: Path) -> list[tuple[str, int, int]]:
-    """Return path, size in bytes and time of change in ns of a file, or of all files of a folder."""
-    resolved = path.resolve()
-    files = sorted(each for each in resolved.rglob("*") if each.is_file()) if path.is_dir() else [resolved]
-    return [(str(each), each.stat().st_size, each.stat().st_mtime_ns) for each in files]

@@ -7,9 +7,10 @@
                                 org/name/file.gguf select one
     http://host/v1#model        a server that speaks the OpenAI protocol
     script:replies.jsonl        canned replies, for tests
+    NAME:anything               an engine of an installed package: a plugin of the group redraft.engines
 
 Several with commas between them are one name for engines of the same model (`pool`). A comma is part of a
-path or address unless `http://`, `https://`, `script:`, `default` or an existing file or folder follows it.
+path or address unless `http://`, `https://`, `NAME:`, `default` or an existing file or folder follows it.
 
 `+path/adapter.gguf` behind a GGUF file, or `+path/adapter-folder` behind a folder, adds a LoRA adapter.
 Existing files and folders go before models of the hub.
@@ -20,13 +21,13 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redraft import hub
 from redraft.config import Config, Key, load_config
@@ -39,21 +40,14 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
 from redraft.formats.render.conversations import TEMPLATES
 from redraft.options import Device, Dtype, MachineOptions
+from redraft.plugins import OWN, load_all, plugins
 
 if TYPE_CHECKING:
-    from redraft.engines.hf.engine import HfEngine
-    from redraft.engines.llamacpp.engine import LlamaCppEngine
+    from redraft.engines.local import LocalEngine
     from redraft.engines.remote.batch import Batches
 
-Kind = Literal["default", "gguf", "folder", "hub", "remote", "script"]
-
-FORMS = (
-    "default · path/model.gguf · path/folder · org/name[:quantisation] · http://host/v1#model · "
-    "script:replies.jsonl; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
-)
-
-_BEGINS = re.compile(r"https?://|script:|default(\+|$)", re.IGNORECASE)
-"""How a reference begins that may follow a comma."""
+_BESIDE = "; +path/adapter.gguf or +path/adapter-folder adds a LoRA adapter"
+Local = TypeVar("Local", bound="LocalEngine")
 
 _ADAPTER = "adapter_config.json"
 _HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+?)(?::(?P<quantisation>[\w.-]+)|/(?P<file>[\w./-]+\.gguf))?")
@@ -64,16 +58,60 @@ class ModelReference:
     """A parsed model reference.
 
     Attributes:
-        kind: The form of the reference.
+        kind: The plugin that opens it: default, gguf, folder, hub, remote, script, or that of a package.
         target: A path, a repository `org/name`, or the base address of a server; empty for the default model.
         selects: The model of the server, or the quantisation or file of the repository.
         adapters: Files of LoRA adapters, or folders behind a folder.
     """
 
-    kind: Kind
+    kind: str
     target: str = ""
     selects: str | None = None
     adapters: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What an engine is opened with, as `load_engine` takes it.
+
+    Attributes:
+        ref: The whole reference, by which a price is looked up.
+    """
+
+    ref: str
+    machine: MachineOptions
+    parallel: int
+    speculate: bool | None
+    config: Config | None
+    patience: Patience
+    batches: Batches | None
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """A kind of engine: a plugin of the group `redraft.engines`. Its name is the kind of its references.
+
+    Attributes:
+        form: How its references are written, such as `NAME:TARGET`.
+        open: Opens the engine of a reference, and raises as `load_engine` does.
+        identity: Returns JSON values that tell the model of a reference from every other.
+        takes: What it takes of `chat_template` and `load_8bit`. Others are refused before it is opened.
+    """
+
+    form: str
+    open: Callable[[ModelReference, Opening], Awaitable[Engine]]
+    identity: Callable[[ModelReference], Any] = lambda named: {"kind": named.kind, "target": named.target}
+    takes: frozenset[str] = frozenset()
+
+
+def kind_of(named: ModelReference) -> EngineKind:
+    """Return the kind of a reference. Raises `PluginError` if its package does not load."""
+    return plugins("redraft.engines")[named.kind].load(EngineKind)
+
+
+def forms() -> str:
+    """Return the forms of references, in one line."""
+    return " · ".join(kind.form for kind in load_all("redraft.engines", EngineKind).values()) + _BESIDE
 
 
 def references_of(ref: str) -> tuple[str, ...]:
@@ -83,11 +121,25 @@ def references_of(ref: str) -> tuple[str, ...]:
     first, *rest = ref.split(",")
     found = [first]
     for part in rest:
-        if _BEGINS.match(part.strip()) or _exists(part.strip()):
+        if _begins(part.strip()) or _exists(part.strip()):
             found.append(part)
         else:
             found[-1] += f",{part}"
     return tuple(part.strip() for part in found)
+
+
+def _begins(text: str) -> bool:
+    """Return whether a part behind a comma begins a reference, by its form."""
+    return _is_address(text) or _named(text) is not None or re.match(r"default(\+|$)", text) is not None
+
+
+def _named(ref: str) -> ModelReference | None:
+    """Parse `NAME:target`: canned replies, or an engine of an installed package."""
+    name, colon, target = ref.partition(":")
+    if not colon or not re.fullmatch(r"[\w-]+", name):
+        return None
+    plugin = plugins("redraft.engines").get(name)
+    return ModelReference(name, target) if plugin and (plugin.package != OWN or name == "script") else None
 
 
 def _exists(text: str) -> bool:
@@ -125,15 +177,15 @@ def parse_reference(ref: str) -> ModelReference:
         return _parsed(ref.strip())
     except OSError as error:
         message = f"the model reference {ref!r:.80} cannot be looked up: {error.strerror}."
-        raise UsageError(message, hint=f"The forms: {FORMS}") from None
+        raise UsageError(message, hint=f"The forms: {forms()}") from None
 
 
 def _parsed(ref: str) -> ModelReference:
     if _is_address(ref):
         address, _, model = ref.partition("#")
         return ModelReference("remote", address, model or None)
-    if ref.startswith("script:"):
-        return ModelReference("script", ref.removeprefix("script:"))
+    if named := _named(ref):
+        return named
     if _path(ref).exists():
         return _local(ref, ())
     if folder := _folder_with_adapters(ref):
@@ -204,10 +256,10 @@ def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
     if base.lower().endswith(".gguf"):
         return ModelReference("gguf", str(path), adapters=adapters)
     if base and path.exists():
-        raise UsageError(f"{base} is no model: its name does not end in .gguf.", hint=f"The forms: {FORMS}")
+        raise UsageError(f"{base} is no model: its name does not end in .gguf.", hint=f"The forms: {forms()}")
     found = "is not a known form or an existing file" if base else "is empty"
     like_address = re.match(r"[\w.-]+:\d+(/|$)", base)
-    hint = f"Did you mean http://{base}?" if like_address else f"The forms: {FORMS}"
+    hint = f"Did you mean http://{base}?" if like_address else f"The forms: {forms()}"
     if get_close_matches(base.lower(), ["default"]):
         hint = "Did you mean 'default'?"
     raise UsageError(f"the model reference {base!r} {found}.", hint=hint)
@@ -251,83 +303,165 @@ async def load_engine(
         UsageError: A wrong reference or setting, or a part that is not installed.
         EngineError: The model cannot be loaded, or its server does not answer.
     """
-    machine: Any = {
-        "ctx": ctx,
-        "threads": threads,
-        "gpu_layers": gpu_layers,
-        "dtype": dtype,
-        "device": device,
-        "load_8bit": load_8bit,
-        "chat_template": chat_template,
-    }
-    MachineOptions.read(machine)
+    machine = MachineOptions.read(
+        {
+            "ctx": ctx,
+            "threads": threads,
+            "gpu_layers": gpu_layers,
+            "dtype": dtype,
+            "device": device,
+            "load_8bit": load_8bit,
+            "chat_template": chat_template,
+        }
+    )
     if parallel < 1:
         raise UsageError(f"parallel is {parallel}.", hint="At least one stream at once.")
+    opening = Opening(ref, machine, parallel, speculate, config, patience or Patience(), batches)
     if len(parts := references_of(ref)) > 1:
         if batches:
             raise UsageError("batches are sent to one server.", hint="Name one, or leave out --batch.")
-        how = {**machine, "parallel": ceil(parallel / len(parts)), "speculate": speculate, "config": config}
-        return await _pool(parts, patience or Patience(), how)
+        return await _pool(parts, opening)
+    return await _opened(ref, opening)
+
+
+async def _opened(ref: str, opening: Opening) -> Engine:
     named = parse_reference(ref)
-    _check_machine(named, device, gpu_layers, load_8bit, chat_template)
-    if named.kind == "remote":
-        return await _remote(named, config, patience or Patience(), batches)
-    if named.kind == "script":
-        return read_script(Path(named.target))
-    settings: dict[str, Any] = {"ctx": ctx, "threads": threads, "parallel": parallel}
-    engine: LlamaCppEngine | HfEngine
-    if named.kind == "folder":
-        more: dict[str, Any] = {"dtype": dtype, "device": device, "load_8bit": bool(load_8bit)}
-        engine = await _folder(named, gpu=gpu_layers != 0, **more, **settings)
-    else:
-        layers = 0 if device == "cpu" else gpu_layers
-        gpu = device in ("cuda", "mps")
-        engine = await _llamacpp(named, gpu_layers=layers, gpu=gpu, speculate=speculate, **settings)
-    if chat_template:
-        engine.converse(TEMPLATES[chat_template])
-    if price := price_of((config or load_config()).prices.get(ref)):
-        engine.charge(price)
-    return engine
+    kind = kind_of(named)
+    _check_machine(named, opening.machine, kind.takes)
+    return await kind.open(named, replace(opening, ref=ref))
 
 
-async def _pool(parts: Sequence[str], patience: Patience, how: Mapping[str, Any]) -> Engine:
+async def _pool(parts: Sequence[str], opening: Opening) -> Engine:
     from redraft.engines.pool import PoolEngine
 
     # The pool waits and tells of it, and only if no member works.
-    once = replace(patience, tries=1, outage=0.0, tell=lambda _: None)
-    each = [(part, partial(load_engine, part, patience=once, **how)) for part in parts]
-    return await PoolEngine.start(each, patience)
+    once = replace(opening.patience, tries=1, outage=0.0, tell=lambda _: None)
+    each = replace(opening, patience=once, parallel=ceil(opening.parallel / len(parts)))
+    return await PoolEngine.start([(part, partial(_opened, part, each)) for part in parts], opening.patience)
 
 
-def _check_machine(
-    named: ModelReference,
-    device: Device | None,
-    gpu_layers: int | None,
-    load_8bit: bool | None,  # noqa: FBT001  (as in `load_engine`)
-    chat_template: str | None,
-) -> None:
+def _check_machine(named: ModelReference, machine: MachineOptions, takes: frozenset[str]) -> None:
     """Refuse settings that contradict each other, or that this kind of model does not have."""
-    if device == "cpu" and gpu_layers:
-        raise UsageError(f"device is cpu, and gpu_layers is {gpu_layers}.", hint="Leave out one of the two.")
-    if chat_template and named.kind in ("remote", "script"):
+    if machine.device == "cpu" and machine.gpu_layers:
+        message = f"device is cpu, and gpu_layers is {machine.gpu_layers}."
+        raise UsageError(message, hint="Leave out one of the two.")
+    if machine.chat_template and "chat_template" not in takes:
+        what = "a server" if named.kind in ("remote", "script") else f"an engine of {named.kind}"
         raise UsageError(
-            f"chat_template is {chat_template!r}, and a server writes its prompts itself.",
+            f"chat_template is {machine.chat_template!r}, and {what} writes its prompts itself.",
             hint="Give the template to the server. Or load the model here: --model path/model.gguf",
         )
-    if load_8bit and named.kind != "folder":
+    if machine.load_8bit and "load_8bit" not in takes:
         raise UsageError(
             "load_8bit is for folders of transformers.",
             hint="Make a GGUF file of 8 bits: redraft weights gguf FOLDER -o FILE.gguf --quant q8_0",
         )
 
 
-async def _llamacpp(named: ModelReference, **settings: Any) -> LlamaCppEngine:
+async def _llamacpp(named: ModelReference, opening: Opening) -> Engine:
     if not importlib.util.find_spec("xllamacpp"):
         raise MissingExtra("a model on this machine", "local")
     from redraft.engines.llamacpp.engine import LlamaCppEngine
 
-    path = await in_daemon_thread(lambda: local_file(named))
-    return await LlamaCppEngine.start(path, named.adapters, **settings)
+    machine = opening.machine
+    engine = await LlamaCppEngine.start(
+        await in_daemon_thread(lambda: local_file(named)),
+        named.adapters,
+        ctx=machine.ctx,
+        threads=machine.threads,
+        parallel=opening.parallel,
+        gpu_layers=0 if machine.device == "cpu" else machine.gpu_layers,
+        gpu=machine.device in ("cuda", "mps"),
+        speculate=opening.speculate,
+    )
+    return _finished(engine, opening)
+
+
+async def _folder(named: ModelReference, opening: Opening) -> Engine:
+    path, machine = Path(named.target), opening.machine
+    if not (path / "config.json").exists():
+        raise _no_model(path)
+    if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
+        raise MissingExtra("a folder of transformers", "train")
+    from redraft.engines.hf.engine import HfEngine
+
+    engine = await HfEngine.start(
+        path,
+        named.adapters,
+        ctx=machine.ctx,
+        threads=machine.threads,
+        parallel=opening.parallel,
+        gpu=machine.gpu_layers != 0,
+        dtype=machine.dtype,
+        device=machine.device,
+        load_8bit=bool(machine.load_8bit),
+    )
+    return _finished(engine, opening)
+
+
+def _finished(engine: Local, opening: Opening) -> Local:
+    """Set the format of conversations and the price of a model on this machine."""
+    if template := opening.machine.chat_template:
+        engine.converse(TEMPLATES[template])
+    if price := price_of((opening.config or load_config()).prices.get(opening.ref)):
+        engine.charge(price)
+    return engine
+
+
+async def _remote(named: ModelReference, opening: Opening) -> Engine:
+    from redraft.engines.remote.engine import RemoteEngine
+    from redraft.engines.remote.server import Server
+
+    prices = opening.config or load_config()
+
+    def find_key() -> Key | None:
+        return (opening.config or load_config()).key_for(named.target)
+
+    return await RemoteEngine.connect(
+        named.target,
+        named.selects,
+        key=find_key(),
+        patience=opening.patience,
+        find_key=find_key,
+        price_of=lambda model: price_of(prices.price_for(named.target, model)),
+        reach=opening.batches.reach if opening.batches else Server,
+    )
+
+
+async def _script(named: ModelReference, _opening: Opening) -> Engine:
+    return read_script(Path(named.target))
+
+
+def _files(path: Path, named: ModelReference) -> Any:
+    """Tell files apart by path, size in bytes and time of change in ns."""
+
+    def of(path: Path) -> list[tuple[str, int, int]]:
+        resolved = path.resolve()
+        inside = sorted(each for each in resolved.rglob("*") if each.is_file())
+        files = inside if path.is_dir() else [resolved]
+        return [(str(each), each.stat().st_size, each.stat().st_mtime_ns) for each in files]
+
+    return {"kind": named.kind, "files": [of(each) for each in (path, *named.adapters)]}
+
+
+def _of_llamacpp(form: str) -> EngineKind:
+    takes = frozenset({"chat_template"})
+    return EngineKind(form, _llamacpp, lambda named: _files(local_file(named), named), takes)
+
+
+DEFAULT = _of_llamacpp("default")
+GGUF = _of_llamacpp("path/model.gguf")
+HUB = _of_llamacpp("org/name[:quantisation]")
+FOLDER = EngineKind(
+    "path/folder",
+    _folder,
+    lambda named: _files(Path(named.target), named),
+    frozenset({"chat_template", "load_8bit"}),
+)
+REMOTE = EngineKind(
+    "http://host/v1#model", _remote, lambda named: {"server": named.target, "model": named.selects}
+)
+SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(named.target), named))
 
 
 def local_file(named: ModelReference) -> Path:
@@ -346,39 +480,6 @@ def local_file(named: ModelReference) -> Path:
     return found or default_model.fetch_default(show=True)
 
 
-async def _remote(
-    named: ModelReference, config: Config | None, patience: Patience, batches: Batches | None
-) -> Engine:
-    from redraft.engines.remote.engine import RemoteEngine
-    from redraft.engines.remote.server import Server
-
-    prices = config or load_config()
-
-    def find_key() -> Key | None:
-        return (config or load_config()).key_for(named.target)
-
-    return await RemoteEngine.connect(
-        named.target,
-        named.selects,
-        key=find_key(),
-        patience=patience,
-        find_key=find_key,
-        price_of=lambda model: price_of(prices.price_for(named.target, model)),
-        reach=batches.reach if batches else Server,
-    )
-
-
-async def _folder(named: ModelReference, **settings: Any) -> HfEngine:
-    path = Path(named.target)
-    if not (path / "config.json").exists():
-        raise _no_model(path)
-    if not all(map(importlib.util.find_spec, ("torch", "transformers"))):
-        raise MissingExtra("a folder of transformers", "train")
-    from redraft.engines.hf.engine import HfEngine
-
-    return await HfEngine.start(path, named.adapters, **settings)
-
-
 def _no_model(path: Path) -> UsageError:
     files = _names(path.glob("*.gguf"))
     if files:
@@ -391,7 +492,7 @@ def _no_model(path: Path) -> UsageError:
         return UsageError(f"{path} is a folder of checkpoints.", hint=f"--model {path / saved[-1]}")
     return UsageError(
         f"the folder {path} has no model: no .gguf file and no config.json.",
-        hint=f"The forms: {FORMS}",
+        hint=f"The forms: {forms()}",
     )
 
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import secrets
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -21,12 +21,12 @@ from redraft.chain import Finish, Prompt, content_of
 from redraft.engines.base import (
     OF_TEMPLATE,
     Delta,
+    Engine,
     EngineInfo,
     Message,
     PromptText,
     Sampling,
     Tokens,
-    no_scores,
 )
 from redraft.engines.messages import plain
 from redraft.engines.price import Price
@@ -58,7 +58,7 @@ class Room(NamedTuple):
     limit: Finish
 
 
-class LocalEngine(ABC):
+class LocalEngine(Engine):
     """An engine that works on token ids.
 
     Args:
@@ -93,10 +93,6 @@ class LocalEngine(ABC):
     @abstractmethod
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text. Control tokens that are written out in it stay text."""
-
-    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:  # noqa: ARG002
-        """Raise `EngineError`: not every engine has scores."""
-        raise no_scores(self._info)
 
     @abstractmethod
     async def _tokenize(self, text: str, *, start: bool = False, control: bool) -> Tokens:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from redraft.chain import Finish, content_of
-from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens, no_scores
+from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens
 from redraft.engines.price import Price
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
 from redraft.options import OptionModel, option
@@ -46,7 +46,7 @@ Call = PromptText | tuple[Message, ...]
 
 
 @dataclass
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """Canned replies behind the engine protocol.
 
     Attributes:
@@ -115,13 +115,6 @@ class ScriptedEngine:
         """Stream the next canned reply, whatever the messages."""
         length = sum(len(content_of(message)) for message in messages)
         return self._reply(tuple(messages), length, sampling, stop)
-
-    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:  # noqa: ARG002
-        """Raise `EngineError`: a script has no probabilities."""
-        raise no_scores(self.info)
-
-    async def aclose(self) -> None:
-        """Do nothing."""
 
     async def _reply(
         self, asked: Call, length: int, sampling: Sampling, stop: Sequence[str]

@@ -24,13 +24,13 @@ from redraft.chain import Finish
 from redraft.config import Key
 from redraft.engines.base import (
     Delta,
+    Engine,
     EngineInfo,
     Message,
     PromptText,
     Sampling,
     Tokens,
     Vectors,
-    no_scores,
 )
 from redraft.engines.price import Price
 from redraft.engines.remote.listing import choose, has, models, root
@@ -74,7 +74,7 @@ _END = object()
 _SEE_LOG = "The server may have been stopped, or out of memory: see its log."
 
 
-class RemoteEngine:
+class RemoteEngine(Engine):
     """A model on a server. `connect` asks the server about the model; the constructor sends nothing.
 
     Args:
@@ -211,10 +211,6 @@ class RemoteEngine:
             schema = with_plain_patterns(sampling.schema, llamacpp=self._llamacpp)
             sampling = replace(sampling, schema=schema)
         return self._deltas(_CHAT, chat_body(self._info.name, messages, sampling, stop), sampling)
-
-    async def score(self, texts: Sequence[PromptText]) -> list[tuple[float, ...]]:  # noqa: ARG002
-        """Raise `EngineError`: servers do not score texts."""
-        raise no_scores(self._info)
 
     async def aclose(self) -> None:
         """Close the connections."""
