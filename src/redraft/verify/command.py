@@ -91,25 +91,25 @@ class Command:
         Raises:
             CheckError: It could not be started, or its supervisor died.
         """
-        async with turn():
-            return await self._run(answer)
-
-    async def _run(self, answer: str) -> tuple[int | None, str]:
         output = _Output()
-        with tempfile.TemporaryFile() as given, contextlib.closing(output):
-            given.write(answer.encode("utf-8", "replace"))
-            given.seek(0)
-            async with _reading(output) as pipe:
-                process = await self._start(given, pipe)
-            try:
-                async with asyncio.timeout(self.seconds):
-                    result = await _result(process)
-            except TimeoutError:
-                return None, str(output)
-            finally:
-                await _end(process)
-                await output.end()
-        return self._status(result), str(output)
+        async with turn():
+            with tempfile.TemporaryFile() as given, contextlib.closing(output):
+                given.write(answer.encode("utf-8", "replace"))
+                given.seek(0)
+                async with _reading(output) as pipe:
+                    process = await self._start(given, pipe)
+                assert process.stdin is not None  # noqa: S101  (both are pipes)
+                assert process.stdout is not None  # noqa: S101
+                try:
+                    async with asyncio.timeout(self.seconds):
+                        result = (await process.stdout.read()).decode().split()
+                except TimeoutError:
+                    return None, str(output)
+                finally:
+                    process.stdin.close()  # this ends the supervisor
+                    await process.wait()
+                    await output.end()
+            return self._status(result), str(output)
 
     async def _start(self, given: IO[bytes], pipe: int) -> Process:
         supervised = [sys.executable, "-I", "-S", supervisor.__file__, str(given.fileno())]
@@ -124,7 +124,7 @@ class Command:
         )
 
     def _status(self, result: list[str]) -> int:
-        """Return the exit status from the supervisor's report."""
+        """Return the exit status from the words that the supervisor printed."""
         if result[:1] == ["exit"]:
             return int(result[1])
         reason = os.strerror(int(result[1])) if result else "its supervisor was killed"
@@ -184,16 +184,3 @@ async def _reading(output: _Output) -> AsyncIterator[int]:
         yield into
     finally:
         os.close(into)
-
-
-async def _result(process: Process) -> list[str]:
-    """Return the words that the supervisor printed."""
-    assert process.stdout is not None  # noqa: S101  (it is a pipe)
-    return (await process.stdout.read()).decode().split()
-
-
-async def _end(process: Process) -> None:
-    """End the supervisor by closing its standard input, and wait for it."""
-    assert process.stdin is not None  # noqa: S101  (it is a pipe)
-    process.stdin.close()
-    await process.wait()

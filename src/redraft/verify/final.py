@@ -8,11 +8,12 @@ never does, nor the direction or size of an error, because a model would copy it
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
@@ -22,7 +23,8 @@ from redraft.verify.maths import canonical, same
 from redraft.verify.structure import NotJson, read_json
 
 _HINT = "Write number=42, or number=3.14~0.01 with a tolerance."
-_WRONG = "It is not right. Work it out again."
+_NO_NUMBER = "The answer has no number. Write the result as a number, at the end."
+_NUMBER_LAST = "End the answer with its result, as a number in digits."
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,15 @@ class Number:
     @property
     def demand(self) -> str:
         """Where the number is looked for. The reference stays secret."""
-        return "End the answer with its result, as a number in digits."
+        return _NUMBER_LAST
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the last number is within the tolerance. A miss scores 0, however close."""
         found = last_number(answer)
         if found is None:
-            return failed("The answer has no number. Write the result as a number, at the end.")
+            return failed(_NO_NUMBER)
         value, line = found
-        where = f"The last number in the answer is {_short(value)}, on line {line}"
+        where = f"The last number in the answer is {value!s:.40}, on line {line}"
         if abs(Fraction(value) - Fraction(self.reference)) <= Fraction(self.tolerance):
             return passed(f"{where}, and it is right.")
         return failed(f"{where}, and it is not right. Work it out again.")
@@ -74,16 +76,50 @@ def _number_of(text: str, written: str) -> Value:
     return value
 
 
-def _short(value: Value) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:40] + "…"
+class _Final(ABC):
+    """A check of what an answer says in the end. Its name holds the gold answer, so no model may see it."""
+
+    reference: Any
+    kind: ClassVar[str]
+    called: ClassVar[str] = "final answer"
+    missing: ClassVar[str]
+    demand: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """The name in records."""
+        return f"final {self.kind} {self.reference}"
+
+    @abstractmethod
+    def read(self, answer: str) -> Any:
+        """Return the result as the answer has it; None if it has none."""
+
+    def is_right(self, found: Any) -> bool:
+        """Whether a result is the gold answer."""
+        return bool(found == self.reference)
+
+    def said(self, answer: str) -> Hashable:
+        """Return what an answer says, for a vote; None if it says nothing."""
+        found: Hashable = self.read(answer)
+        return found
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
+        """Pass if the result is right."""
+        found = self.read(answer)
+        if found is None:
+            return failed(self.missing)
+        told = f"The {self.called} is read as {found!s:.200}."
+        return passed(told) if self.is_right(found) else failed(f"{told} It is not right. Work it out again.")
 
 
 @dataclass(frozen=True)
-class FinalNumber:
-    """The final answer is this number."""
+class FinalNumber(_Final):
+    """The final answer is this number, however it is written."""
 
     reference: Value
+    kind = "number"
+    missing = _NO_NUMBER
+    demand = _NUMBER_LAST
 
     @classmethod
     def of(cls, gold: str) -> Self:
@@ -97,68 +133,35 @@ class FinalNumber:
         except CheckSyntaxError:
             raise CheckSyntaxError(f"the gold answer {gold!r:.40} is no number.") from None
 
-    @property
-    def name(self) -> str:
-        """The name in records. It holds the gold answer, so no model may see it."""
-        return f"final number {self.reference}"
-
-    @property
-    def demand(self) -> str:
-        """Where the number is looked for."""
-        return "End the answer with its result, as a number in digits."
-
-    def said(self, answer: str) -> Value | None:
-        """Return what an answer says, for a vote; None if it says nothing."""
+    def read(self, answer: str) -> Value | None:
+        """Return the final number."""
         return final_number(answer)
-
-    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Pass if it is equal, however it is written."""
-        found = self.said(answer)
-        if found is None:
-            return failed("The answer has no number. Write the result as a number, at the end.")
-        told = f"The final answer is read as {found!s:.40}."
-        return passed(told) if found == self.reference else failed(f"{told} {_WRONG}")
 
 
 @dataclass(frozen=True)
-class FinalLetter:
-    """The final answer is this option.
-
-    Attributes:
-        letters: All options.
-    """
+class FinalLetter(_Final):
+    """The final answer is this option of all `letters`."""
 
     reference: str
     letters: str = "ABCDE"
+    kind = "letter"
+    called = "chosen option"
+    missing = "The answer chooses no option. End with the letter of one."
+    demand = "End the answer with the letter of the right option."
 
-    @property
-    def name(self) -> str:
-        """The name in records. It holds the gold answer."""
-        return f"final letter {self.reference}"
-
-    @property
-    def demand(self) -> str:
-        """Where the letter is looked for."""
-        return "End the answer with the letter of the right option."
-
-    def said(self, answer: str) -> str | None:
-        """Return the chosen letter, for a vote; None if there is none."""
+    def read(self, answer: str) -> str | None:
+        """Return the chosen letter."""
         return final_letter(answer, self.letters)
-
-    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if it is this letter."""
-        found = self.said(answer)
-        if found is None:
-            return failed("The answer chooses no option. End with the letter of one.")
-        told = f"The chosen option is read as {found}."
-        return passed(told) if found == self.reference else failed(f"{told} {_WRONG}")
 
 
 @dataclass(frozen=True)
-class FinalMaths:
-    """The final answer is this, in any usual spelling (`maths.canonical`)."""
+class FinalMaths(_Final):
+    """The final answer is this, in any usual spelling (`maths.same`)."""
 
     reference: str
+    kind = "answer"
+    missing = r"The answer has no result. Put it in \boxed{}."
+    demand = r"Put the final answer in \boxed{}."
 
     @classmethod
     def of(cls, gold: str) -> Self:
@@ -171,28 +174,18 @@ class FinalMaths:
             raise CheckSyntaxError("there is no gold answer.")
         return cls(gold)
 
-    @property
-    def name(self) -> str:
-        """The name in records. It holds the gold answer."""
-        return f"final answer {self.reference}"
+    def read(self, answer: str) -> str | None:
+        """Return the result as it is written."""
+        return final_maths(answer)
 
-    @property
-    def demand(self) -> str:
-        """Where the result is looked for."""
-        return r"Put the final answer in \boxed{}."
+    def is_right(self, found: str) -> bool:
+        """Whether both are the same."""
+        return same(found, self.reference)
 
     def said(self, answer: str) -> Hashable:
-        """Return the result in its canonical spelling, for a vote; None if there is none."""
+        """Return the result in its canonical spelling."""
         found = final_maths(answer)
         return None if found is None else canonical(found)
-
-    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if both are the same."""
-        found = final_maths(answer)
-        if found is None:
-            return failed(r"The answer has no result. Put it in \boxed{}.")
-        told = f"The final answer is read as {found:.200}."
-        return passed(told) if same(found, self.reference) else failed(f"{told} {_WRONG}")
 
 
 @dataclass(frozen=True)

@@ -48,11 +48,8 @@ def _frequency(answer: str, values: Values) -> Finding:
 
 
 def _forbidden(answer: str, values: Values) -> Finding:
-    found = [
-        word
-        for word in values["forbidden_words"]
-        if re.search(rf"\b{re.escape(word)}\b", answer, re.IGNORECASE)
-    ]
+    words_ = values["forbidden_words"]
+    found = [word for word in words_ if re.search(rf"\b{re.escape(word)}\b", answer, re.IGNORECASE)]
     return not found, f"it has {_quoted(found)}" if found else "it has none of them"
 
 
@@ -175,9 +172,8 @@ def _two(answer: str, _: Values) -> Finding:
     found = [part for part in parts if part]
     if "" in parts[1:-1] or len(found) != 2:
         return False, f"it has {len(found)} responses separated by ******, and should have two"
-    return found[0] != found[
-        1
-    ], f"its two responses are {'different' if found[0] != found[1] else 'the same'}"
+    differ = found[0] != found[1]
+    return differ, f"its two responses are {'different' if differ else 'the same'}"
 
 
 def _repeated(answer: str, values: Values) -> Finding:
@@ -197,16 +193,8 @@ def _quotation(answer: str, _: Values) -> Finding:
     return found, f"it is {'' if found else 'not '}wrapped in double quotation marks"
 
 
-def _capitals(answer: str, _: Values) -> Finding:
-    return _english(answer, alike=answer.isupper(), what="capital letters")
-
-
-def _lowercase(answer: str, _: Values) -> Finding:
-    return _english(answer, alike=answer.islower(), what="small letters")
-
-
-def _english(answer: str, *, alike: bool, what: str) -> Finding:
-    if not alike:
+def _english(answer: str, is_case: Callable[[str], bool], what: str) -> Finding:
+    if not is_case(answer):
         return False, f"not all of it is in {what}"
     found = language_of(answer.lower())  # fastText knows words in capitals badly
     return found == "en", f"it is in {what}, in the language {found}"
@@ -280,11 +268,7 @@ TYPES: dict[str, tuple[Judge, dict[str, Any], str]] = {
         {"num_bullets": int},
         "Write exactly {num_bullets} bullet points, each a line that begins with *",
     ),
-    "detectable_format:constrained_response": (
-        _choice,
-        {},
-        f"Say one of these: {_quoted(_CHOICES)}.",
-    ),
+    "detectable_format:constrained_response": (_choice, {}, f"Say one of these: {_quoted(_CHOICES)}."),
     "detectable_format:number_highlighted_sections": (
         _highlights,
         {"num_highlights": int},
@@ -305,8 +289,16 @@ TYPES: dict[str, tuple[Judge, dict[str, Any], str]] = {
     ),
     "startend:end_checker": (_end, {"end_phrase": str}, 'End with this exact phrase: "{end_phrase}"'),
     "startend:quotation": (_quotation, {}, "Wrap the whole answer in double quotation marks."),
-    "change_case:english_capital": (_capitals, {}, "Write in English, in capital letters only."),
-    "change_case:english_lowercase": (_lowercase, {}, "Write in English, in small letters only."),
+    "change_case:english_capital": (
+        lambda answer, _: _english(answer, str.isupper, "capital letters"),
+        {},
+        "Write in English, in capital letters only.",
+    ),
+    "change_case:english_lowercase": (
+        lambda answer, _: _english(answer, str.islower, "small letters"),
+        {},
+        "Write in English, in small letters only.",
+    ),
     "change_case:capital_word_frequency": (
         _capital_words,
         {"capital_relation": _RELATION, "capital_frequency": int},
@@ -424,10 +416,5 @@ def loosened(answer: str) -> list[str]:
     all of these without asterisks, since models like to add `Sure, here it is:` and markdown.
     """
     lines = answer.split("\n")
-    cut = [
-        answer,
-        "\n".join(lines[1:]).strip(),
-        "\n".join(lines[:-1]).strip(),
-        "\n".join(lines[1:-1]).strip(),
-    ]
+    cut = [answer, *("\n".join(part).strip() for part in (lines[1:], lines[:-1], lines[1:-1]))]
     return [variant for text in cut for variant in (text, text.replace("*", "")) if variant.strip()]

@@ -25,23 +25,24 @@ from redraft.verify.segment import sentences, words
 DIGIT = regex.compile(r"\d")
 QUOTED = regex.compile(r""""[^"\n]{0,80}"|“[^”\n]{0,80}”|(?<!\w)'[^'\n]{0,80}'(?!\w)""")
 
-COMMON = frozenset(
-    words(
-        """
-        a about above after all also although always am an and any anything are around as at be because been
-        before being below between both but by can could did do does doing done down during each either else
-        even ever every everything for from further get gets go goes going got had has have having he her
-        here hers him his how however i if in into is it its itself just let like made make makes making may
-        maybe me might more most much must my myself neither never no nor not nothing now of off on once one
-        only or other our out over own please rather said same say says shall she should since so some
-        something still such sure than that the their them then there therefore these they thing things this
-        those though through thus to under until up upon us very was way we well were what when where which
-        while who whom whose why will with within without would yes yet you your yours i'm i'll i've i'd
-        it's that's there's here's let's don't doesn't didn't isn't aren't wasn't weren't can't cannot
-        couldn't won't wouldn't shouldn't you're you've you'll we're we've we'll they're they've
-        """
-    )
-)
+
+def _listed(text: str) -> frozenset[str]:
+    return frozenset(words(text))
+
+
+COMMON = _listed("""
+    a about above after all also although always am an and any anything are around as at be because been
+    before being below between both but by can could did do does doing done down during each either else
+    even ever every everything for from further get gets go goes going got had has have having he her
+    here hers him his how however i if in into is it its itself just let like made make makes making may
+    maybe me might more most much must my myself neither never no nor not nothing now of off on once one
+    only or other our out over own please rather said same say says shall she should since so some
+    something still such sure than that the their them then there therefore these they thing things this
+    those though through thus to under until up upon us very was way we well were what when where which
+    while who whom whose why will with within without would yes yet you your yours i'm i'll i've i'd
+    it's that's there's here's let's don't doesn't didn't isn't aren't wasn't weren't can't cannot
+    couldn't won't wouldn't shouldn't you're you've you'll we're we've we'll they're they've
+""")
 """Words without a meaning of their own. They count for neither side."""
 
 _TALK = regex.compile(
@@ -82,16 +83,12 @@ STEM = 4
 COPIED = 3
 """Words from which a prompt's copy is no answer. A shorter one may be: "Hello!"."""
 
-_ACKNOWLEDGE = frozenset(
-    words(
-        """
-        absolutely acknowledged affirmative agreed all alright away aye certainly complete completed cool
-        correct course definitely do dokey done easy fine finished gladly good got great hm hmm i
-        interesting it luck naturally noted of ok okay okey perfect pleasure right roger see sure surely
-        thank thanks thing true understand understood very well will willingly with yeah yep yes you
-        """
-    )
-)
+_ACKNOWLEDGE = _listed("""
+    absolutely acknowledged affirmative agreed all alright away aye certainly complete completed cool
+    correct course definitely do dokey done easy fine finished gladly good got great hm hmm i
+    interesting it luck naturally noted of ok okay okey perfect pleasure right roger see sure surely
+    thank thanks thing true understand understood very well will willingly with yeah yep yes you
+""")
 """A text of these alone acknowledges a request."""
 
 _PHRASES = regex.compile(
@@ -99,36 +96,28 @@ _PHRASES = regex.compile(
     r"|no problem(?: at all)?|no worries|you're (?:very )?welcome|all (?:set|right)|good luck)\W*"
 )
 
-_COURTESY = frozenset(
-    words(
-        """
-        able above accurate added anywhere appear appears appreciate ask asking assist attempt available
-        avoid avoided avoiding avoids believe below best better brief briefly carefully choose completely
-        compose composed condition conditions consists constraint constraints count counting create created
-        criteria dear delighted demanded described details easy else enjoy enough entirely explained feel
-        fewer finish finished follow followed following follows forbidden free friendly fulfil fulfill
-        fulfills fulfils given glad goes good great ha haha happy hear help helpful helps hope idea include
-        included includes including insert inserted interesting item items keep keeping kept kind know known
-        less like limit listed look looking love maximum meet meets mention mentions met mind minimum moment
-        more name necessary note offer one option part perfectly person place pleased precise precisely
-        problem produce produced provide provided query reaching ready respected restriction rule rules
-        satisfied see shown simple sincere single sounds start started starting stated stay stayed stays
-        step steps suggest task tell think tried try trying twice under unnecessary use used user uses using
-        want way ways whether wish wonderful work working write writing written wrote
-        """
-    )
-)
+_COURTESY = _listed("""
+    able above accurate added anywhere appear appears appreciate ask asking assist attempt available
+    avoid avoided avoiding avoids believe below best better brief briefly carefully choose completely
+    compose composed condition conditions consists constraint constraints count counting create created
+    criteria dear delighted demanded described details easy else enjoy enough entirely explained feel
+    fewer finish finished follow followed following follows forbidden free friendly fulfil fulfill
+    fulfills fulfils given glad goes good great ha haha happy hear help helpful helps hope idea include
+    included includes including insert inserted interesting item items keep keeping kept kind know known
+    less like limit listed look looking love maximum meet meets mention mentions met mind minimum moment
+    more name necessary note offer one option part perfectly person place pleased precise precisely
+    problem produce produced provide provided query reaching ready respected restriction rule rules
+    satisfied see shown simple sincere single sounds start started starting stated stay stayed stays
+    step steps suggest task tell think tried try trying twice under unnecessary use used user uses using
+    want way ways whether wish wonderful work working write writing written wrote
+""")
 """Words of offers, promises and praise. They carry nothing new."""
 
-_NUMBERS = frozenset(
-    words(
-        """
-        dozen eight eighteen eighty eleven fifteen fifty five forty four fourteen hundred nine nineteen
-        ninety seven seventeen seventy six sixteen sixty ten thirteen thirty thousand three twelve twenty
-        two
-        """
-    )
-)
+_NUMBERS = _listed("""
+    dozen eight eighteen eighty eleven fifteen fifty five forty four fourteen hundred nine nineteen
+    ninety seven seventeen seventy six sixteen sixty ten thirteen thirty thousand three twelve twenty
+    two
+""")
 _NUMBERED = ("step", "item", "point", "part", "count", "counting")
 _UNIT = regex.compile(r"(?:words?|sentences?|characters?|letters?|paragraphs?|lines?|items?)$")
 
@@ -259,14 +248,10 @@ _DONE = regex.compile(
     r"\b(?:is|are|was|has been|have been) (?:now |all )?"
     rf"(?:given|shown|below|above|complete|ready|done|finished|written|made|(?:{_REQUEST})e?d)\b"
 )
-_AFTER = frozenset(
-    words(
-        """
-        about above are at avoids begins below can consists contains do does fits follows for from goes had
-        has have in includes is meets of on starts that to uses was will with you
-        """
-    )
-)
+_AFTER = _listed("""
+    about above are at avoids begins below can consists contains do does fits follows for from goes had
+    has have in includes is meets of on starts that to uses was will with you
+""")
 _QUESTION = regex.compile(r"\b(?:the|your|this) question\b(?! mark)|\bi(?:'ll| will| can) answer\b")
 _DECIDES = regex.compile(r"\b(?:yes|no|none|never|both|neither|nothing|not|true|false|\p{Lu})\W*$")
 _CHOOSES = regex.compile(r"\b(?:is|are|was)(?: not)?(?: an?| the)?:? \W?(\w+)\W*$")
@@ -275,15 +260,11 @@ _APOLOGY = regex.compile(r"\b(?:apolog|sorry|excuse|regret)")
 _INSIDE = r"[^][<>{}()\"\n]{1,60}"
 _GAP = regex.compile(rf"\[{_INSIDE}\]|<{_INSIDE}>|\{{+{_INSIDE}\}}+|\({_INSIDE}\)")
 _TO_FILL = regex.compile(r"\b(?:your (?:\w+ ){1,3}here|insert|enter|goes here|fill in)\b")
-_GAPS = frozenset(
-    words(
-        """
-        address amount body city code color colour company content country date detail email enter example
-        first friend guest here ingredient ingredients insert last link month name no number phone place
-        recipient result step steps subject time title topic url year yes your
-        """
-    )
-)
+_GAPS = _listed("""
+    address amount body city code color colour company content country date detail email enter example
+    first friend guest here ingredient ingredients insert last link month name no number phone place
+    recipient result step steps subject time title topic url year yes your
+""")
 """Names of gaps in templates."""
 _FILLER = regex.compile(
     r"(?:n/a|(?:yet )?to be (?:added|decided|determined|done)|todo|tbd|tba|xxx+|json|lorem ipsum.*"
