@@ -133,30 +133,12 @@ def test_cancelling_ends_all_checks() -> None:
     assert asyncio.run(run()).cancelled
 
 
-def test_cancelling_is_no_crash_of_the_check() -> None:
-    @dataclass(frozen=True)
-    class Endless:
-        name: str = "endless"
-
-        async def check(self, answer: str, prompt: Prompt) -> Outcome:
-            await asyncio.Event().wait()
-            return passed("")
-
-    async def run() -> None:
-        task = asyncio.ensure_future(run_check(Endless(), "x", Prompt()))
-        await asyncio.sleep(0.01)
-        task.cancel()
-        await task
-
-    with pytest.raises(asyncio.CancelledError):
-        asyncio.run(run())
-
-
 def test_scores_stay_between_0_and_1() -> None:
     assert (failed("x", score=-1).score, failed("x", score=2).score, passed("x", score=3).score) == (0, 1, 1)
 
 
 SHOWS_NOTHING = [
+    " \n",
     "\u200b",
     "\u00ad \u2060",
     "\u200e\u202e",
@@ -170,8 +152,9 @@ SHOWS_NOTHING = [
 
 @pytest.mark.parametrize("answer", SHOWS_NOTHING)
 def test_a_text_that_shows_nothing_passes_no_check(answer: str) -> None:
-    results = asyncio.run(run_checks(parse_checks(["words<=50", "lacks:light"]), answer, Prompt()))
-    assert [(r.passed, r.message) for r in results] == [(False, "The answer is empty.")] * 2
+    results = asyncio.run(run_checks(parse_checks(["words<=50", "2*lacks:light"]), answer, Prompt()))
+    assert [(r.passed, r.score, r.weight) for r in results] == [(False, 0.0, 1.0), (False, 0.0, 2.0)]
+    assert {r.message for r in results} == {"The answer is empty."}
     with pytest.raises(EmptyReply, match="gave no answer"):
         redraft.revise("Go.", model=redraft.ScriptedEngine([answer]), checks=["words<=50"])
     chain = redraft.revise(
@@ -183,12 +166,6 @@ def test_a_text_that_shows_nothing_passes_no_check(answer: str) -> None:
 @pytest.mark.parametrize("answer", ["~~~ok~~~", "```\n0\n```", "👍", "😶\u200d🌫️", "-"])
 def test_a_text_that_shows_something_is_checked(answer: str) -> None:
     assert asyncio.run(run_checks(parse_checks(["words<=50"]), answer, Prompt()))[0].passed
-
-
-def test_an_empty_text_fails_even_what_only_forbids() -> None:
-    results = asyncio.run(run_checks(parse_checks(["words<=5", "2*lacks:light"]), " \n", Prompt()))
-    assert [(r.passed, r.score, r.weight) for r in results] == [(False, 0.0, 1.0), (False, 0.0, 2.0)]
-    assert {r.message for r in results} == {"The answer is empty."}
 
 
 class WithBool:

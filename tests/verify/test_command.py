@@ -39,16 +39,17 @@ def test_the_answer_is_on_standard_input() -> None:
     assert result.message == "The check command failed (exit status 1):\n1"
 
 
-def test_both_outputs_become_the_message() -> None:
-    result = run(python("import sys; print('out', flush=True); sys.exit('err')"))
-    assert result.message == "The check command failed (exit status 1):\nout\nerr"
-
-
-def test_a_silent_program() -> None:
-    assert run(python("raise SystemExit(3)")).message == (
-        "The check command failed (exit status 3), and it printed nothing."
-    )
-    assert run(python("")).message == "The check command passed."
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import sys; print('out', flush=True); sys.exit('err')", "failed (exit status 1):\nout\nerr"),
+        ("raise SystemExit(3)", "failed (exit status 3), and it printed nothing."),
+        ("", "passed."),
+        ("import os; os.kill(os.getpid(), 11)", "failed (ended by SIGSEGV), and it printed nothing."),
+    ],
+)
+def test_the_end_of_a_program_and_its_output_become_the_message(code: str, message: str) -> None:
+    assert run(python(code)).message == f"The check command {message}"
 
 
 def test_a_program_that_reads_nothing_is_no_fault() -> None:
@@ -61,11 +62,6 @@ def test_of_long_output_the_end_is_kept_and_all_is_read() -> None:
     assert result.message.endswith("the end")
     assert len(result.message) < KEPT + 50
     assert "…" in result.message
-
-
-def test_a_program_ended_by_a_signal() -> None:
-    result = run(python("import os; os.kill(os.getpid(), 11)"))
-    assert result.message == "The check command failed (ended by SIGSEGV), and it printed nothing."
 
 
 def test_a_program_ended_by_a_signal_without_a_name() -> None:
@@ -222,14 +218,16 @@ def test_many_run_side_by_side() -> None:
     assert [result.message.split("\n")[1] for result in results] == [str(n) for n in range(8)]
 
 
-def test_a_program_that_is_not_there_is_known_at_once() -> None:
-    with pytest.raises(CheckSyntaxError, match="there is no program 'no-such-program'"):
-        Command.of("no-such-program --flag")
-
-
-def test_a_quotation_that_is_not_closed() -> None:
-    with pytest.raises(CheckSyntaxError, match="command:echo 'a: no closing quotation"):
-        Command.of("echo 'a")
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("no-such-program --flag", "there is no program 'no-such-program'"),
+        ("echo 'a", "echo 'a: no closing quotation"),
+    ],
+)
+def test_a_line_that_cannot_run_is_known_at_once(line: str, problem: str) -> None:
+    with pytest.raises(CheckSyntaxError, match=problem):
+        Command.of(line)
 
 
 def test_a_program_that_cannot_be_started_is_a_fault_of_the_check(tmp_path: Path) -> None:

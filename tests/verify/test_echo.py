@@ -259,7 +259,7 @@ def test_any_texts_can_be_compared(answer: str, heard: list[str], topic: str) ->
 def test_long_texts_take_time_in_proportion(piece: str) -> None:
     """Megabytes on all sides: anything that compared all pairs would take hours."""
     text = piece * (5_000_000 // len(piece))
-    echoes(text, [text, text], text)
+    assert echoes(text, [text, text], text) in (True, False)
 
 
 def labelled(split: str) -> list[dict[str, Any]]:
@@ -279,17 +279,12 @@ def rate(records: list[dict[str, Any]], label: str) -> float:
     return sum(said) / len(said)
 
 
-def test_the_rates_on_held_out_revisions() -> None:
-    """The goals are 95 % and 1 %. One is missed: 109 of 129 are found, and 1 of 157 is called an echo."""
-    records = labelled("held-out")
-    assert rate(records, "echo") >= 0.844
-    assert rate(records, "answer") <= 0.0065
-
-
-def test_the_rates_on_the_revisions_that_it_was_made_with() -> None:
-    records = labelled("tune")
-    assert rate(records, "echo") >= 0.945
-    assert rate(records, "answer") <= 0.0175
+# The goals on held-out revisions are 95 % and 1 %. One is missed: 109 of 129 are found.
+@pytest.mark.parametrize(("split", "found", "wrong"), [("held-out", 0.844, 0.0065), ("tune", 0.945, 0.0175)])
+def test_the_rates_on_labelled_revisions(split: str, found: float, wrong: float) -> None:
+    records = labelled(split)
+    assert rate(records, "echo") >= found
+    assert rate(records, "answer") <= wrong
 
 
 def test_revisions_of_a_strong_model_are_no_echoes(shared_data: Path) -> None:

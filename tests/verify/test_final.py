@@ -1,4 +1,4 @@
-"""The final answer in a free text: where it is, and when it is right."""
+"""The result of an answer: where it is in a free text, and when it is right."""
 
 from __future__ import annotations
 
@@ -9,21 +9,14 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
 from redraft.verify.base import Check, Outcome
-from redraft.verify.final import (
-    FinalLetter,
-    FinalMaths,
-    FinalNumber,
-    SameJson,
-    final_letter,
-    final_maths,
-    final_number,
-)
+from redraft.verify.extract import final_letter, final_maths, final_number, last_number
+from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber, Number, SameJson
 
 
 def judged(check: Check, answer: str) -> Outcome:
@@ -176,3 +169,194 @@ def test_any_answer_is_judged(answer: str) -> None:
 @given(st.integers(-(10**9), 10**9), st.sampled_from(["Answer: {}", "#### {}", r"\boxed{{{}}}", "So {}."]))
 def test_a_number_is_found_however_it_is_marked(number: int, form: str) -> None:
     assert final_number("First 3 and 4.\n" + form.format(f"{number:,}")) == number
+
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def wrong(table: str) -> list[str]:
+    """The lines of a table that are read wrongly."""
+    lines = (BENCHMARKS / f"{table}.tsv").read_text("utf-8").splitlines()
+    return [line for line in lines if not is_right(*line.split("\t"))]
+
+
+def is_right(kind: str, gold: str, *rest: str) -> bool:
+    if kind in {"same", "other"}:
+        answer = rf"The final answer is $\boxed{{{rest[0]}}}$."
+        return FinalMaths.of(gold).check(answer, Prompt()).passed == (kind == "same")
+    other, text = rest[0], rest[1].replace("⏎", "\n")
+    make = FinalNumber.of if kind == "number" else FinalLetter
+    return make(gold).check(text, Prompt()).passed and not make(other).check(text, Prompt()).passed
+
+
+def test_no_tricky_text_and_no_hard_pair_is_read_wrongly() -> None:
+    lines = (BENCHMARKS / "answers.tsv").read_text("utf-8").splitlines()
+    kinds = [line.partition("\t")[0] for line in lines]
+    assert kinds.count("number") + kinds.count("letter") >= 76
+    assert kinds.count("same") + kinds.count("other") >= 161
+    assert wrong("answers") == []
+
+
+def test_of_those_held_out_one_is() -> None:
+    assert len(wrong("answers_held_out")) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("The answer is 18. Wait, let me check: 18 / 9 = 2. Yes, that is right.", 18),
+        ("The answer is 18.\n\nLet me verify: 2 * 9 = 18, minus 0. It checks out in 3 ways.", 18),
+        ("They wait 5 hours. The answer is 18.", 18),
+        ("The answer is 12. Actually, no: I cannot say.", 12),
+        ("The answer is 2(3+4) = 14.", 14),
+        ("The answer is (-3).", -3),
+    ],
+)
+def test_what_is_taken_back_and_what_is_only_checked(text: str, number: int) -> None:
+    assert final_number(text) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("A is a letter.", None),
+        ("The answer is a number.", None),
+        ("Answer: because.", None),
+        ("I am.", None),
+    ],
+)
+def test_a_word_is_no_option(text: str, letter: str | None) -> None:
+    assert final_letter(text) == letter
+
+
+NUMBERS = st.decimals(-(10**9), 10**9, places=3)
+WORDS = st.text(st.characters(categories=["L", "Zs", "Po"], exclude_characters=",.%/*"))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("It is 42.", "42"),
+        ("1,234.5", "1234.5"),
+        ("about 12,345,678 people", "12345678"),
+        ("-3", "-3"),
+        ("x = −3", "-3"),
+        ("(-3)", "-3"),
+        ("10-3", "3"),
+        ("10 - 3", "3"),
+        ("pages 5–7", "7"),
+        ("1e5", "100000"),
+        ("2.5E-3 m", "0.0025"),
+        ("$1,000.", "1000"),
+        ("-$5 or $-6", "-6"),
+        ("a loss of -$5", "-5"),
+        ("50%.", "50"),
+        ("1, 2, 3", "3"),
+        ("1,2,3", "3"),
+        ("1,2345", "2345"),
+        (".5", "0.5"),
+        ("5km", "5"),
+        ("the 2nd of 3 in GPT-4 with x2 and v1.5", "3"),
+        (r"\boxed{42}", "42"),
+        ("**7**", "7"),
+        ("#### 72", "72"),
+        ("2024-01-05", "5"),
+        ("- 8 apples", "8"),
+        ("9" * 5000, "9" * 5000),
+        ("The answer is 1/2.", "0.5"),
+        ("-3/4", "-0.75"),
+        ("1 1/2 hours", "1.5"),
+        ("on 2024/01/05", "5"),
+        ("1/2/3", "3"),
+        ("3/0", "0"),
+        (r"\frac{1}{4}", "0.25"),
+        (r"2\frac14", "2.25"),
+        ("1{,}234{,}567", "1234567"),
+        (r"1\,234", "1234"),
+        ("12\u202f000", "12000"),
+        ("3 × 10^6 metres", "3000000"),
+        ("10^{-3}", "0.001"),
+        ("36 cm^2", "36"),
+        ("x^2 = 9", "9"),
+    ],
+)
+def test_the_last_number(text: str, value: str) -> None:
+    found = last_number(text)
+    assert found
+    assert found[0] == Decimal(value)
+
+
+@pytest.mark.parametrize("check", ["1/2", "1/2~0.01", "0.5", "0.49~1/10"])
+def test_a_fraction_is_compared_by_its_value(check: str) -> None:
+    assert Number.of(check).check("So it is 2/4.", Prompt()).passed
+    assert not Number.of(check).check("So it is 2.", Prompt()).passed
+
+
+@pytest.mark.parametrize("text", ["", "none", "x2", "GPT-4", "-", "$", "...", "½ twelve"])
+def test_no_number(text: str) -> None:
+    assert last_number(text) is None
+    outcome = Number.of("1").check(text, Prompt())
+    assert outcome.message == "The answer has no number. Write the result as a number, at the end."
+
+
+@given(NUMBERS, WORDS, st.sampled_from(["{}", "{:,}", "${:,}", "{}%", "{}.", "**{}**", "({})"]), WORDS)
+def test_any_written_number_is_read_back(value: Decimal, before: str, form: str, after: str) -> None:
+    found = last_number(f"7 {before} {form.format(value)} {after}")
+    assert found
+    assert found[0] == value
+
+
+@given(NUMBERS, NUMBERS)
+def test_a_miss_tells_nothing_of_the_reference(reference: Decimal, value: Decimal) -> None:
+    assume(reference != value)
+    other = Number(reference + 1_000_000_007).check(f"It is {value}", Prompt())
+    outcome = Number(reference).check(f"It is {value}", Prompt())
+    assert outcome == other  # the same words and score, whatever the reference
+    assert not outcome.passed
+
+
+def test_a_miss_says_which_number_was_read_and_where() -> None:
+    outcome = Number.of("42").check("7 * 6\n= 41.\nSo it is.", Prompt())
+    assert outcome.message == (
+        "The last number in the answer is 41, on line 2, and it is not right. Work it out again."
+    )
+    assert outcome.score == 0
+
+
+@given(NUMBERS, st.decimals(0, 1000, places=3), NUMBERS)
+def test_the_tolerance_is_a_distance(reference: Decimal, tolerance: Decimal, value: Decimal) -> None:
+    outcome = Number(reference, tolerance).check(str(value), Prompt())
+    assert outcome.passed == (abs(value - reference) <= tolerance)
+
+
+@pytest.mark.parametrize("written", ["3.14±0.01", "3.14~0.01", " 3.14 ~ .01 "])
+def test_a_tolerance_is_written_in_two_ways(written: str) -> None:
+    check = Number.of(written)
+    assert check == Number(Decimal("3.14"), Decimal("0.01"))
+    assert check.name == "number=3.14~0.01"
+
+
+@pytest.mark.parametrize("text", ["1e9999", "-1e-9999", "1e99999999999", "0." + "3" * 10_000])
+def test_hostile_numbers_are_compared_without_harm(text: str) -> None:
+    assert not Number.of("42~0.1").check(text, Prompt()).passed
+    assert len(Number.of("42~0.1").check(text, Prompt()).message) < 200
+
+
+@pytest.mark.parametrize("written", ["x", "1 2", "", "1~", "~1", "1~2~3", "1/0"])
+def test_what_is_not_a_number_is_refused(written: str) -> None:
+    with pytest.raises(CheckSyntaxError, match="is not a number"):
+        Number.of(written)
+
+
+def test_a_tolerance_below_zero_is_refused() -> None:
+    with pytest.raises(CheckSyntaxError, match=r"number=1~-2: a tolerance cannot be negative\."):
+        Number.of("1~-2")
+
+
+def test_every_solution_of_gsm8k_passes_with_its_own_answer(shared_data: Path) -> None:
+    lines = (shared_data / "gsm8k" / "test.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = [json.loads(line)["answer"] for line in lines]
+    assert len(answers) == 1319
+    for answer in answers:
+        reference = answer.rsplit("#### ", 1)[1]
+        assert Number.of(reference).check(answer, Prompt()).passed, answer[-80:]

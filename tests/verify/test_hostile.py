@@ -1,6 +1,6 @@
 """Answers that were made to take for ever. Every check ends, and says so where it gave up.
 
-The bounds separate seconds from hours, on a slow machine too.
+The bounds separate seconds of processor time from hours.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 
 from redraft.chain import Prompt
+from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import CheckError, CheckSyntaxError, UsageError
 from redraft.revision.api import revise
+from redraft.revision.budget import Budget
 from redraft.verify.base import Outcome
 from redraft.verify.judge import _read_score
 from redraft.verify.output import from_type
@@ -35,12 +37,12 @@ def made(folder: Path, schema: object) -> JsonSchema:
 
 
 def say(check: Any, answer: object) -> Outcome:
-    begun = time.monotonic()
+    begun = time.process_time()
     try:
         said: Outcome = check.check(answer if isinstance(answer, str) else json.dumps(answer), Prompt())
         return said
     finally:
-        assert time.monotonic() - begun < SLOW
+        assert time.process_time() - begun < SLOW
 
 
 @pytest.mark.parametrize(
@@ -65,15 +67,10 @@ def test_a_pattern_of_a_schema_is_stopped(
 
 
 def test_a_budget_ends_a_chain_while_a_pattern_is_searched(tmp_path: Path) -> None:
-    from redraft.engines.scripted import ScriptedEngine
-    from redraft.revision.budget import Budget
-
     check = made(tmp_path, {"pattern": EVIL})
     engine = ScriptedEngine([json.dumps(LONG)])
-    begun = time.monotonic()
     chain = revise("x", model=engine, checks=[check], budget=Budget(seconds=1), max_tokens=9000)
     assert chain.stop == "budget"
-    assert time.monotonic() - begun < SLOW
 
 
 def test_the_pattern_that_hung_is_answered(tmp_path: Path) -> None:
@@ -178,10 +175,10 @@ def test_every_check_of_text_ends(name: str) -> None:
 
 @pytest.mark.parametrize("last", ["!" * 200_000, "_*" * 100_000, "*" * 100_000 + "score" + "*" * 100_000])
 def test_the_last_line_of_a_judge_is_read_in_linear_time(last: str) -> None:
-    begun = time.monotonic()
+    begun = time.process_time()
     with pytest.raises(CheckError, match="has no score"):
         _read_score(f"Good.\n{last}", "judge:x")
-    assert time.monotonic() - begun < SLOW
+    assert time.process_time() - begun < SLOW
 
 
 def test_models_whose_patterns_cannot_be_stopped_are_refused() -> None:

@@ -1,16 +1,18 @@
-"""Spellings of mathematical answers: the 500 gold answers of MATH-500, and what must stay different."""
+"""Spellings and values of mathematical answers: what is the same, and what must stay different."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections import defaultdict
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.verify.maths import canonical
+from redraft.verify.maths import canonical, value_of
 
 
 @pytest.mark.parametrize(
@@ -113,7 +115,7 @@ def test_every_gold_answer_of_math_500_equals_itself_in_other_spellings(shared_d
 @given(st.text(max_size=60))
 def test_any_text_has_a_form(text: str) -> None:
     assert canonical(text) == canonical(text)
-    hash(canonical(text))
+    assert isinstance(hash(canonical(text)), int)
 
 
 @given(st.integers(-999, 999), st.integers(1, 999))
@@ -127,3 +129,73 @@ def test_many_signs_in_one_term_are_not_multiplied_out() -> None:
     assert canonical(r"\pm 1, \pm 2") == canonical("1, -1, 2, -2")
     assert canonical(r"1 \pm 2 \pm 3") == canonical(r"1\pm2\pm3")
     assert canonical(r"\pm" * 160) != canonical("1"), "these would be 2 to the power of 160 numbers"
+
+
+@pytest.mark.parametrize(
+    ("formula", "value"),
+    [
+        ("2+3*4", 14),
+        ("-2^2", -4),
+        ("2^{-1}", Fraction(1, 2)),
+        ("2^10", 1024),
+        (r"1\frac{3}{4}", Fraction(7, 4)),
+        (r"2\frac{\sqrt{4}}{4}", 1),
+        (r"\sqrt[3]{27}", 3),
+        (r"\sqrt{2}\sqrt{2}", 2),
+        ("4!", 24),
+        (r"\binom{5}{2}", 10),
+        (r"{5\choose2}", 10),
+        (r"\log_28", 3),
+        (r"\log_{10}1000", 3),
+        (r"\sin^2x+\cos^2x", 1),
+        ("|2-5|", 3),
+        ("x-x", 0),
+    ],
+)
+def test_values(formula: str, value: object) -> None:
+    assert value_of(formula) == value
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("(x+1)^2", "x^2+2x+1", True),
+        ("2x+3y-6=0", "6-3y-2x=0", True),
+        ("x>3", "3<x", True),
+        (r"e^{x+1}", "e*e^x", True),
+        ("x<=3", "3>=x", True),
+        ("x+1", "x-1", False),
+        ("x>3", "x<3", False),
+        ("x>3", "x>=3", False),
+        ("x=3", "x=4", False),
+        ("x", "X", False),
+        ("x=3", "3-x", False),
+    ],
+)
+def test_formulas_of_one_value_and_of_others(one: str, other: str, *, equal: bool) -> None:
+    assert value_of(one) is not None
+    assert (value_of(one) == value_of(other)) == equal
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["", "1/0", "Evelyn,", "52_8", r"\text{x}", "(1,2)", "1+", "(1", "1=2=3", r"\infty", "0^{-1}", "x_1"],
+)
+def test_what_is_no_formula_has_no_value(formula: str) -> None:
+    assert value_of(formula) is None
+
+
+@pytest.mark.parametrize(
+    "formula",
+    ["9^{9^{9^{9}}}", "9!!!!!!", "(" * 400, "9^" * 200 + "9", r"\sqrt{" * 80 + "2" + "}" * 80, "200!^{200!}"],
+)
+def test_a_hostile_formula_takes_no_time(formula: str) -> None:
+    start = time.process_time()
+    value_of(formula)
+    assert time.process_time() - start < 1
+
+
+@given(st.text("0123456789x+-*/^(){}.!=<|", max_size=40))
+def test_any_text_has_a_value_or_none(formula: str) -> None:
+    assert value_of(formula) == value_of(formula)
+    assert isinstance(hash(value_of(formula)), int)

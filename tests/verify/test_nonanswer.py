@@ -116,17 +116,17 @@ def found(record: dict[str, Any]) -> bool:
     return talks(record["answer"], record["prompt"], demand)
 
 
-def test_the_rates_on_held_out_first_answers() -> None:
-    """The goals are 95 % and 1 %. Both are missed: 123 of 159 are found, and 10 of 459 are called talk."""
-    talk, asked = rate("held-out", "echo")
-    wrong, honest = rate("held-out", "answer")
-    assert (asked, honest) == (159, 459)
-    assert talk >= 123
-    assert wrong <= 10
-
-
-def test_the_rates_on_the_first_answers_that_it_was_made_with() -> None:
-    talk, asked = rate("tune", "echo")
-    wrong, honest = rate("tune", "answer")
-    assert talk >= 0.96 * asked
-    assert wrong <= 0.0025 * honest
+# The goals on held-out answers are 95 % and 1 %. Both are missed.
+@pytest.mark.parametrize(
+    ("split", "asked", "found", "honest", "wrong"),
+    [("held-out", 159, 123, 459, 10), ("tune", 768, 738, 1362, 3)],
+)
+def test_the_rates_on_labelled_first_answers(
+    split: str, asked: int, found: int, honest: int, wrong: int
+) -> None:
+    called, all_of_them = rate(split, "echo")
+    assert all_of_them == asked
+    assert called >= found
+    called, all_of_them = rate(split, "answer")
+    assert all_of_them == honest
+    assert called <= wrong

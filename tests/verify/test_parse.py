@@ -55,9 +55,7 @@ LEAVES: st.SearchStrategy[Check] = st.one_of(
     PATTERNS.map(Matches.of),
     st.just(Json()),
     st.builds(
-        Number,
-        st.decimals(-(10**6), 10**6, places=2).map(lambda d: d + 0),
-        st.decimals(0, 9, places=2),
+        Number, st.decimals(-(10**6), 10**6, places=2).map(lambda d: d + 0), st.decimals(0, 9, places=2)
     ),
     st.builds(
         Command, st.sampled_from(["cat -n", "echo 'a (b;'", r"echo a\;b"]), st.sampled_from([30.0, 0.5])
@@ -154,82 +152,55 @@ def test_what_is_read(text: str, check: Check) -> None:
     assert parse_check(text, judge=JUDGE) == check
 
 
-HINT = "Write {}. All checks: docs/checks.md"
-COUNT_HINT = HINT.format("words<=50")
-GROUP_HINT = HINT.format("any(A; B)")
-
-
 @pytest.mark.parametrize(
-    ("text", "message", "hint"),
+    ("text", "message", "form"),
     [
-        ("", "a check is empty.", "All checks: docs/checks.md"),
-        ("words<=x", "words is followed by '<=x', and needs a comparison with a whole number.", COUNT_HINT),
+        ("words<=x", "words is followed by '<=x', and needs a comparison with a whole number.", "words<=50"),
         (
             "words<=-1",
             "words is followed by '<=-1', and needs a comparison with a whole number.",
-            COUNT_HINT,
+            "words<=50",
         ),
-        ("words", "words stands alone, and needs a comparison with a whole number.", COUNT_HINT),
-        ("words:50", "words is followed by ':50', and needs a comparison with a whole number.", COUNT_HINT),
-        ("words<=5.5", "unexpected '.5' after words<=5.", COUNT_HINT),
-        ("words<=50 json", "unexpected ' json' after words<=50.", COUNT_HINT),
-        ("words=20..10", "no answer can pass words=20..10.", COUNT_HINT),
-        ("words<0", "no answer can pass words<0.", COUNT_HINT),
-        ("words<=1..2", "a range needs =, not <=.", COUNT_HINT),
-        (
-            "contains",
-            "contains stands alone, and needs a colon with a text.",
-            HINT.format("contains:TEXT"),
-        ),
-        (
-            "contains=a",
-            "contains is followed by '=a', and needs a colon with a text.",
-            HINT.format("contains:TEXT"),
-        ),
-        ("lacks: ", "lacks: has no text after the colon.", HINT.format("lacks:TEXT")),
+        ("words", "words stands alone, and needs a comparison with a whole number.", "words<=50"),
+        ("words:50", "words is followed by ':50', and needs a comparison with a whole number.", "words<=50"),
+        ("words<=5.5", "unexpected '.5' after words<=5.", "words<=50"),
+        ("words<=50 json", "unexpected ' json' after words<=50.", "words<=50"),
+        ("words=20..10", "no answer can pass words=20..10.", "words<=50"),
+        ("words<0", "no answer can pass words<0.", "words<=50"),
+        ("words<=1..2", "a range needs =, not <=.", "words<=50"),
+        ("contains", "contains stands alone, and needs a colon with a text.", "contains:TEXT"),
+        ("contains=a", "contains is followed by '=a', and needs a colon with a text.", "contains:TEXT"),
+        ("lacks: ", "lacks: has no text after the colon.", "lacks:TEXT"),
         (
             "json:a.json",
             "json takes no argument, and is followed by ':a.json' (a schema is json-schema:FILE).",
-            HINT.format("json"),
+            "json",
         ),
-        (
-            "number:4",
-            "number is followed by ':4', and needs = with a number.",
-            HINT.format("number=3.14~0.01"),
-        ),
-        (
-            "number=",
-            "number is followed by '=', and needs = with a number.",
-            HINT.format("number=3.14~0.01"),
-        ),
-        ("json[2]", "json has no option in brackets.", HINT.format("json")),
-        (
-            "command[10]:cat",
-            "command[10]: write a time limit like command[10s]:.",
-            HINT.format("command:PROGRAM ARGS"),
-        ),
-        (
-            "judge[x]:Kind",
-            "judge[x]: write the score that passes like judge[8]:.",
-            HINT.format("judge:RUBRIC"),
-        ),
-        ("0*json", "0*json: a weight must be more than 0.", "Write 2*words<=50. All checks: docs/checks.md"),
-        ("any", "any needs its checks in parentheses.", GROUP_HINT),
-        ("any()", "part 1 of any(…) is empty.", GROUP_HINT),
-        ("any(json; ; json)", "part 2 of any(…) is empty.", GROUP_HINT),
-        ("any(json)) x", "unexpected ') x' after any(…).", GROUP_HINT),
-        ("any(2*json)", "any(…) takes no weights, because its best part counts.", GROUP_HINT),
-        (
-            "any(json; lacks:a(b)",
-            "any(json; lacks:a(b): the parenthesis at character 4 is not closed.",
-            r"Inside any(…) and all(…), write an unbalanced parenthesis as \( or \).",
-        ),
+        ("number:4", "number is followed by ':4', and needs = with a number.", "number=3.14~0.01"),
+        ("number=", "number is followed by '=', and needs = with a number.", "number=3.14~0.01"),
+        ("json[2]", "json has no option in brackets.", "json"),
+        ("command[10]:cat", "command[10]: write a time limit like command[10s]:.", "command:PROGRAM ARGS"),
+        ("judge[x]:Kind", "judge[x]: write the score that passes like judge[8]:.", "judge:RUBRIC"),
+        ("0*json", "0*json: a weight must be more than 0.", "2*words<=50"),
+        ("any", "any needs its checks in parentheses.", "any(A; B)"),
+        ("any()", "part 1 of any(…) is empty.", "any(A; B)"),
+        ("any(json; ; json)", "part 2 of any(…) is empty.", "any(A; B)"),
+        ("any(json)) x", "unexpected ') x' after any(…).", "any(A; B)"),
+        ("any(2*json)", "any(…) takes no weights, because its best part counts.", "any(A; B)"),
     ],
 )
-def test_what_is_refused(text: str, message: str, hint: str) -> None:
+def test_what_is_refused(text: str, message: str, form: str) -> None:
     with pytest.raises(CheckSyntaxError) as caught:
         parse_check(text, judge=JUDGE)
-    assert (caught.value.message, caught.value.hint) == (message, hint)
+    assert (caught.value.message, caught.value.hint) == (message, f"Write {form}. All checks: docs/checks.md")
+
+
+def test_what_is_refused_with_another_hint() -> None:
+    with pytest.raises(CheckSyntaxError, match=r"^a check is empty\.\n  All checks: docs/checks\.md$"):
+        parse_check("")
+    with pytest.raises(CheckSyntaxError, match="the parenthesis at character 4 is not closed") as caught:
+        parse_check("any(json; lacks:a(b)")
+    assert "write an unbalanced parenthesis as" in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.verify.segment import (
-    count_characters,
-    count_words,
-    line_of,
-    paragraphs,
-    sentences,
-    words,
-)
+from redraft.verify.segment import count_characters, count_words, line_of, paragraphs, sentences, words
 
 
 @pytest.mark.parametrize(

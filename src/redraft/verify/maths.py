@@ -30,10 +30,7 @@ _ROW = "¶"
 _SIMPLE = (
     (r"\\\\", _ROW),
     (r"\{,\}", ","),
-    (
-        r"\\(?:left|right|displaystyle|big|Big|bigl|bigr)(?![a-zA-Z])|\\[!,;: ]|~|\\quad|\\?\$|\\[()\[\]]",
-        "",
-    ),
+    (r"\\(?:left|right|displaystyle|big|Big|bigl|bigr)(?![a-zA-Z])|\\[!,;: ]|~|\\quad|\\?\$|\\[()\[\]]", ""),
     (r"\\[dtc]frac", r"\\frac"),
     (r"\^\{?\\circ\}?|°|\\degree|\\%|%", ""),
     (r"√\s*(\d+|[a-zA-Z])", r"\\sqrt{\1}"),

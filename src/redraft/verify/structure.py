@@ -231,11 +231,7 @@ _BOUNDS = {
 }
 """By type: the keywords of the least and the most, and what they count."""
 
-_NUMBER = {
-    "exclusiveMinimum": "over {}",
-    "exclusiveMaximum": "under {}",
-    "multipleOf": "a multiple of {}",
-}
+_NUMBER = {"exclusiveMinimum": "over {}", "exclusiveMaximum": "under {}", "multipleOf": "a multiple of {}"}
 _OTHERS = {
     "string": {"pattern": "matches {}", "format": "{}"},
     "array": {"uniqueItems": "each different"},

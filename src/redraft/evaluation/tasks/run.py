@@ -9,14 +9,7 @@ from typing import Any
 from redraft.chain import Chain
 from redraft.errors import EmptyReply
 from redraft.evaluation.tasks.tally import Tally
-from redraft.evaluation.tasks.tasks import (
-    asked,
-    checks_of,
-    empty_answers,
-    scored,
-    task_named,
-    unanswered,
-)
+from redraft.evaluation.tasks.tasks import asked, checks_of, empty_answers, scored, task_named, unanswered
 from redraft.formats.read.records import read_records
 from redraft.options import EvalFlags
 from redraft.runs.answers import AnswerRun

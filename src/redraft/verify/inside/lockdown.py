@@ -77,11 +77,7 @@ def _filter_calls() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     program = ctypes.create_string_buffer(instructions(os.uname().machine))
     header = struct.pack("HxxxxxxP", (len(program) - 1) // 8, ctypes.addressof(program))
-    for option, *args in (
-        (PR_SET_DUMPABLE, 0),
-        (PR_SET_NO_NEW_PRIVS, 1),
-        (PR_SET_SECCOMP, 2, header),
-    ):
+    for option, *args in ((PR_SET_DUMPABLE, 0), (PR_SET_NO_NEW_PRIVS, 1), (PR_SET_SECCOMP, 2, header)):
         given = [ctypes.c_ulong(arg) if isinstance(arg, int) else arg for arg in args]
         if libc.prctl(option, *given, *[ctypes.c_ulong(0)] * (4 - len(given))):
             raise OSError(ctypes.get_errno(), "prctl")
