@@ -28,9 +28,8 @@ from redraft.serve.guard import Guard
 from redraft.serve.keys import Keys, utc_now
 from redraft.serve.metrics import CONTENT_TYPE, Metrics
 from redraft.serve.models import Models
-from redraft.serve.page.compare import Store
 from redraft.serve.page.mount import Logins, Page
-from redraft.serve.page.work import Service
+from redraft.serve.page.work import Service, Store
 from redraft.serve.replies import ChatReply
 from redraft.serve.request_log import RequestLog
 from redraft.serve.requests import Accepted, ChatRequest, ModelRequest

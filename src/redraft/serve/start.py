@@ -26,7 +26,7 @@ from redraft.serve.gate import Gate
 from redraft.serve.keys import Keys
 from redraft.serve.log import otlp_provider
 from redraft.serve.models import Model, Models
-from redraft.serve.page.compare import Store
+from redraft.serve.page.work import Store
 from redraft.serve.request_log import RequestLog
 from redraft.serve.run import listen, run, until_signal
 

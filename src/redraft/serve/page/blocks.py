@@ -24,9 +24,8 @@ from redraft.errors import RedraftError
 from redraft.serve.errors import told
 from redraft.serve.keys import ANYONE, Key
 from redraft.serve.models import Model
-from redraft.serve.page.compare import Duel, Store, Winner
 from redraft.serve.page.view import alert, safe, status
-from redraft.serve.page.work import Service, Talk, Wanted, own
+from redraft.serve.page.work import Duel, Service, Store, Talk, Wanted, Winner, own
 from redraft.serve.requests import REVISIONS
 
 _log = logging.getLogger(__name__)

@@ -38,8 +38,7 @@ from redraft.errors import shown
 from redraft.serve.bodies import Body, Limits, body_of, object_of
 from redraft.serve.errors import Refusal, invalid
 from redraft.serve.keys import Key, Keys
-from redraft.serve.page.compare import Store
-from redraft.serve.page.work import Service
+from redraft.serve.page.work import Service, Store
 
 _log = logging.getLogger(__name__)
 
