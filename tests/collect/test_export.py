@@ -275,14 +275,6 @@ def test_a_gold_answer_is_the_answer_where_there_is_no_other(
     assert made(chain, "sharegpt")["conversations"][-1] == {"from": "gpt", "value": answer}
 
 
-def test_mathematics_ends_in_its_answer(shared_data: Path) -> None:
-    texts = [
-        record["messages"][-1]["content"] for record in exported(shared_data / "gsm8k/test.jsonl", "messages")
-    ]
-    assert len(texts) == 1319
-    assert texts[0].endswith("every day at the farmer’s market.\n\n18")
-
-
 def test_the_published_id_comes_back_and_that_of_a_piece_stays_its_own() -> None:
     def id_of(name: str) -> str:
         chain = TALK.model_copy(update={"id": name, "meta": {"source": {"id": "abc"}}})
@@ -443,9 +435,3 @@ def test_pictures_and_calls_are_not_passed_over(to: ExportFormat, message: dict[
     unfit = made(TALK.model_copy(update={"prompt": Prompt(messages=(message,))}), to)
     assert isinstance(unfit, Unfit)
     assert unfit.rule == "not-text"
-
-
-def test_an_empty_answer_is_no_answer_to_selfee() -> None:
-    unfit = made(TALK.model_copy(update={"steps": (Step(answer=" "),)}), "selfee")
-    assert isinstance(unfit, Unfit)
-    assert unfit.rule == "no-answer"

@@ -18,7 +18,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from heapq import heappush, heapreplace
 from pathlib import Path
@@ -102,7 +102,7 @@ def merge(
     """
     path, shipped = recipe_path(recipe)
     run, plan = DataRun.of(out, options), read_recipe(path)
-    plan = plan if seed is None else replace(plan, seed=seed)
+    plan = plan if seed is None else plan.model_copy(update={"seed": seed})
     parts = Path(folder) if folder is not None else Path() if shipped else path.parent
     files = [file for part in plan.parts if (file := parts / part.file).is_file()]
     taken: list[Taken] = []

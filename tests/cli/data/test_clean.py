@@ -85,18 +85,6 @@ def test_rules_are_switched_by_name(shared: Path, flags: list[str], kept: list[s
     assert ids(clean(shared, *flags).stdout) == kept
 
 
-def test_the_output_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
-    path = tmp_path / "many.jsonl"
-    path.write_text("".join(json.dumps(RECORDS[i % 5]) + "\n" for i in range(300)), "utf-8")
-    results = []
-    for workers in (1, 3):
-        out, side = tmp_path / f"{workers}.jsonl", tmp_path / f"{workers}.side.jsonl"
-        assert clean(path, "-o", out, "--dropped", side, "--like", "selfee", "-j", workers).exit_code == 0
-        results.append((out.read_bytes(), side.read_bytes()))
-    assert results[0] == results[1]
-    assert all(results[0])
-
-
 def test_from_standard_input_to_a_packed_file(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl.gz"
     lines = b"\xef\xbb\xbf" + b"\r\n".join(json.dumps(record).encode() for record in RECORDS)
@@ -135,23 +123,6 @@ def test_selfees_rules_keep_selfees_own_tasks(name: str, count: int, shared_data
     result = clean(shared_data / "selfee" / "chains" / f"{name}.jsonl", "--like", "selfee", "-j", 1)
     assert result.exit_code == 0
     assert len(result.stdout.splitlines()) > 0.95 * count
-
-
-def test_broken_lines_are_counted_and_the_rest_goes_on(tmp_path: Path) -> None:
-    path, side = tmp_path / "a.jsonl", tmp_path / "side.jsonl"
-    good = json.dumps(RECORDS[0]).encode()
-    path.write_bytes(b"\n".join([good, b'{"conversations": [', b'{"x": 1}', good]))
-    result = clean(path, "--dropped", side)
-    assert result.exit_code == 0
-    assert "2 kept, 2 dropped\n  unreadable          2" in result.stderr
-    assert [json.loads(line)["where"] for line in side.read_text("utf-8").splitlines()] == [
-        f"{path}:2",
-        f"{path}:3",
-    ]
-    strict = clean(path, "--strict", "-o", tmp_path / "none.jsonl", "-j", 2)
-    assert strict.exit_code == 2
-    assert f"{path}:2: not JSON" in strict.stderr
-    assert not (tmp_path / "none.jsonl").exists()
 
 
 @pytest.mark.parametrize("verb", ["clean", "import"])

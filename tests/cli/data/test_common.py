@@ -185,12 +185,17 @@ def test_the_line_is_shown_on_a_terminal(args: list[str], shown: bool) -> None:
 
 
 @pytest.mark.usefixtures("tokens")
-@pytest.mark.parametrize("verb", ["clean", "split", "dedupe", "decontaminate", "export", "merge"])
-def test_what_cannot_be_read_is_told_by_its_place(verb: str) -> None:
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_cannot_be_read_is_told_by_its_place_and_strict_stops_there(verb: str) -> None:
     with Path("in.jsonl").open("a") as file:
         file.write('{"broken\n' * 100)
-    result = run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1)
+    strict = run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1, "--strict")
+    assert (strict.exit_code, Path("out.jsonl").exists()) == (2, False)
+    assert strict.stderr.startswith("redraft: in.jsonl:5: not JSON: Unterminated string")
+    result = run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1, "--dropped", "side.jsonl")
     assert result.exit_code == 0
+    sides = [json.loads(line) for line in Path("side.jsonl").read_text().splitlines()]
+    assert (len(sides), sides[0]["where"], sides[0]["record"]) == (100, "in.jsonl:5", '{"broken')
     assert "redraft: in.jsonl:5: not JSON: Unterminated string" in result.stderr
     assert result.stderr.count("not JSON") == 5
     assert "redraft: … and 95 more that cannot be read" in result.stderr
@@ -258,6 +263,33 @@ def test_all_that_decides_the_result_is_told() -> None:
     assert run("split", *VERBS["split"], "-o", "b").exit_code == 0
     own = Path("tokens/tokenizer.json").read_bytes()
     assert made("b")["tokenizer"]["sha256"] == hashlib.sha256(own).hexdigest()
+
+
+@pytest.mark.usefixtures("tokens")
+@pytest.mark.parametrize(
+    ("verb", "more"),
+    [
+        ("clean", ["--blocked", "fastchat"]),
+        *(("dedupe", ["--by", by]) for by in ("exact", "rouge", "minhash")),
+        ("export", []),
+        ("split", ["--limit", "20"]),
+        ("decontaminate", []),
+    ],
+)
+def test_any_number_of_workers_writes_the_same(verb: str, more: list[str]) -> None:
+    said = [f"Tell me of the number {i % 60} and why it is what it is today." for i in range(200)]
+    records = [
+        {"instruction": text, "output": "I am ChatGPT." if i % 3 else "I am."} for i, text in enumerate(said)
+    ]
+    Path("in.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    if verb == "decontaminate":
+        Path("other.jsonl").write_text(json.dumps({"prompt": said[7]}))
+    for workers in (1, 3):
+        places = ("-o", f"out{workers}", "--dropped", f"side{workers}")
+        assert run(verb, *VERBS[verb], *more, *places, "-j", workers).exit_code == 0
+    for name in ("out", "side"):
+        assert Path(f"{name}1").read_bytes() == Path(f"{name}3").read_bytes()
+    assert Path("out1").read_bytes()
 
 
 def test_an_output_without_a_name_is_refused() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -74,36 +72,7 @@ def test_what_matches_goes_and_is_reported(data: Path, held_out: Path, tmp_path:
     ]
 
 
-def test_any_number_of_workers_writes_the_same(held_out: Path, tmp_path: Path) -> None:
-    many = [{"prompt": f"{i}. {QUESTION if i % 9 == 4 else 'Say a number.'}"} for i in range(200)]
-    data = written(tmp_path / "in.jsonl", many)
-    for workers in (1, 3):
-        out, report = tmp_path / f"out{workers}", tmp_path / f"report{workers}"
-        args = ["--against", held_out, "-j", workers, "-o", out, "--report", report]
-        assert decontaminate(data, *args).exit_code == 0
-    assert (tmp_path / "out1").read_bytes() == (tmp_path / "out3").read_bytes()
-    assert (tmp_path / "report1").read_bytes() == (tmp_path / "report3").read_bytes()
-    assert len(rows((tmp_path / "report1").read_text())) == 22
-
-
-def test_it_stands_in_a_pipe(data: Path, held_out: Path) -> None:
-    command = [sys.executable, "-m", "redraft", "data", "decontaminate", "-", "--against", held_out, "-q"]
-    done = subprocess.run(command, input=data.read_bytes(), capture_output=True)
-    assert [row["id"].rpartition("/")[2] for row in rows(done.stdout.decode())] == ["clean"]
-    assert done.stderr == b""
-
-
-def test_a_bad_line_of_the_data_is_counted_one_of_the_evaluation_stops(data: Path, held_out: Path) -> None:
-    data.write_text("{no\n" + data.read_text())
-    assert "unreadable" in decontaminate(data, "--against", held_out).stderr
-    assert decontaminate(data, "--against", held_out, "--strict").exit_code == 2
+def test_a_bad_line_of_the_evaluation_stops_it(data: Path, held_out: Path) -> None:
     held_out.write_text(held_out.read_text() + "{no\n")
     result = decontaminate(data, "--against", held_out)
-    assert result.exit_code == 2
-    assert f"{held_out}:3" in result.stderr
-
-
-def test_something_to_look_for_is_required(data: Path) -> None:
-    result = decontaminate(data)
-    assert result.exit_code == 2
-    assert "--against" in result.stderr
+    assert (result.exit_code, f"{held_out}:3" in result.stderr) == (2, True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,49 +69,10 @@ def test_the_side_file_names_the_kept_one_and_the_similarity(data: Path, tmp_pat
     assert gone["in/d"]["record"]["prompt"]["instruction"] == RECORDS[3]["instruction"]
 
 
-@pytest.mark.parametrize("by", ["exact", "query", "rouge", "minhash"])
-def test_any_number_of_workers_writes_the_same(by: str, tmp_path: Path) -> None:
-    many = [{"prompt": f"Tell me of the number {i % 40} and why it is what it is today."} for i in range(150)]
-    data = written(tmp_path / "in.jsonl", many)
-    for workers in (1, 3):
-        side, out = tmp_path / f"side{workers}", tmp_path / f"out{workers}"
-        assert dedupe(data, "--by", by, "-j", workers, "-o", out, "--dropped", side).exit_code == 0
-    assert (tmp_path / "out1").read_bytes() == (tmp_path / "out3").read_bytes() != b""
-    assert (tmp_path / "side1").read_bytes() == (tmp_path / "side3").read_bytes() != b""
-
-
 def test_a_pool_is_gone_on_with(data: Path, tmp_path: Path) -> None:
     pool = written(tmp_path / "pool.jsonl", [{"instruction": "Name three rivers of Spain."}])
     result = dedupe(data, "--by", "rouge", "--against", pool)
     assert [row["id"] for row in rows(result.stdout)] == ["in/c"]
-
-
-def test_it_stands_in_a_pipe(data: Path) -> None:
-    command = [sys.executable, "-m", "redraft", "data", "dedupe", "-", "--by", "query", "-q"]
-    done = subprocess.run(command, input=data.read_bytes(), capture_output=True)
-    assert len(rows(done.stdout.decode())) == 3
-    assert done.stderr == b""
-
-
-def test_compressed_files(data: Path, tmp_path: Path) -> None:
-    packed = tmp_path / "in.jsonl.gz"
-    packed.write_bytes(gzip.compress(data.read_bytes(), mtime=0))
-    assert dedupe(packed, "--by", "query", "-o", tmp_path / "out.jsonl.zst").exit_code == 0
-    again = dedupe(tmp_path / "out.jsonl.zst", "--by", "query")
-    assert [row["id"] for row in rows(again.stdout)] == ["in/b", "in/c", "in/d"]
-
-
-def test_a_bad_line_is_counted_or_stops_it(data: Path, tmp_path: Path) -> None:
-    data.write_text(data.read_text() + "{no\n")
-    side = tmp_path / "side.jsonl"
-    result = dedupe(data, "--dropped", side)
-    assert result.exit_code == 0
-    assert "unreadable" in result.stderr
-    assert [row["where"] for row in rows(side.read_text())] == [f"{data}:5"]
-    stopped = dedupe(data, "--strict", "-o", tmp_path / "out.jsonl")
-    assert stopped.exit_code == 2
-    assert f"{data}:5: not JSON" in stopped.stderr
-    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_a_pool_that_cannot_be_read_stops_it(data: Path, tmp_path: Path) -> None:
@@ -137,9 +95,3 @@ def test_a_flag_that_would_do_nothing_is_refused(data: Path, flags: list[str]) -
     result = dedupe(data, *flags)
     assert result.exit_code == 2
     assert f"{flags[2]} does nothing with --by {flags[1]}" in result.stderr
-
-
-def test_standard_input_is_not_read_twice() -> None:
-    result = dedupe("-", "--against", "-", input="")
-    assert result.exit_code == 2
-    assert "'-' is given twice" in result.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import subprocess
 import sys
@@ -52,46 +51,6 @@ def test_chains_go_out_and_counts_are_told(data: Path) -> None:
     ]
 
 
-def test_what_is_written_is_read_by_every_other_verb(data: Path) -> None:
-    assert run("mixed.jsonl", "-o", "out.jsonl.gz", "--licence", "MIT", "--quiet").stderr == ""
-    assert [chain.id for chain in read_records(data / "out.jsonl.gz")] == ["mixed/0", "mixed/2"]
-
-
-def test_dropped_records_are_kept_with_their_reasons(data: Path) -> None:
-    (data / "mixed.jsonl").write_bytes(LINES + b'{"other": 1}\n')
-    run("mixed.jsonl", "-o", "out.jsonl", "--dropped", "side.jsonl")
-    sides = chains((data / "side.jsonl").read_text())
-    assert [(side["where"], side["rule"], side["record"]) for side in sides] == [
-        ("mixed.jsonl:2", "unreadable", '{"question":'),
-        ("mixed.jsonl:4", "unreadable", {"other": 1}),
-    ]
-
-
-def test_only_the_first_faults_are_told_one_by_one(data: Path) -> None:
-    (data / "mixed.jsonl").write_bytes(LINES + b"{\n" * 50)
-    said = run("mixed.jsonl", "-o", "out.jsonl").stderr
-    assert said.count("not JSON") == 5
-    assert "redraft: … and 46 more that cannot be read" in said
-    assert "redraft: 2 kept, 51 dropped" in said
-
-
-def test_strict_stops_and_writes_nothing(data: Path) -> None:
-    result = run("mixed.jsonl", "-o", "out.jsonl", "--strict")
-    assert (result.exit_code, result.stderr.splitlines()[0]) == (
-        2,
-        "redraft: mixed.jsonl:2: not JSON: Expecting value at character 13.",
-    )
-    assert not (data / "out.jsonl").exists()
-
-
-def test_a_file_that_was_cut_off_is_an_error_and_what_came_before_is_kept(data: Path) -> None:
-    (data / "cut.jsonl.gz").write_bytes(gzip.compress(LINES * 50, mtime=0)[:-20])
-    result = run("cut.jsonl.gz", "-o", "out.jsonl")
-    assert result.exit_code == 2
-    assert "redraft: cut.jsonl.gz: cannot be read: Compressed file ended" in result.stderr
-    assert (data / "out.jsonl").exists()
-
-
 def test_a_stray_quote_in_a_table_is_damage(data: Path) -> None:
     table = ["instruction,output", *(f"question {n},answer {n}" for n in range(10_000))]
     table[6] = '"question 5,answer 5'
@@ -102,15 +61,6 @@ def test_a_stray_quote_in_a_table_is_damage(data: Path) -> None:
     assert "stray.csv:7: a quote in this line is never closed: 9,994 lines after it" in result.stderr
     assert "sed -i '7s/\"//g' stray.csv removes its quotes." in result.stderr
     assert len(list(read_records(data / "out.jsonl"))) == 5
-
-
-def test_a_map_reads_any_table(data: Path) -> None:
-    (data / "faq.csv").write_text("frage;antwort\nWarum?;Regen.\n")
-    result = run("faq.csv", "--map", "instruction=frage,reference=antwort", "--licence", "CC0")
-    [chain] = chains(result.stdout)
-    assert (chain["prompt"]["instruction"], chain["meta"]["reference"]) == ("Warum?", "Regen.")
-    assert chain["meta"]["origin"] == {"dataset": "faq", "licence": "CC0", "file": "faq.csv", "record": 0}
-    assert result.stderr == "redraft: 1 kept, 0 dropped\n"
 
 
 @pytest.mark.parametrize(
@@ -167,12 +117,6 @@ def test_a_record_nested_too_deep_is_counted(workers: str, data: Path) -> None:
     result = run("deep.jsonl", "--dropped", "side.jsonl", "-o", "out.jsonl", "-j", workers)
     assert (result.exit_code, "1 kept, 1 dropped" in result.stderr) == (0, True)
     assert json.loads((data / "side.jsonl").read_text())["record"] == json.loads(deep)
-
-
-def test_trees_give_every_path_when_asked(shared_data: Path, data: Path) -> None:
-    path = shared_data / "conversations/oasst_en_100_trees.jsonl"
-    assert run(str(path), "-o", "best.jsonl").stderr == "redraft: 100 kept, 0 dropped\n"
-    assert run(str(path), "-o", "all.jsonl", "--paths", "all").stderr == "redraft: 546 kept, 0 dropped\n"
 
 
 def test_it_stands_in_a_pipe(tmp_path: Path) -> None:
@@ -245,27 +189,6 @@ def test_answers_are_joined_with_their_questions(data: Path) -> None:
     ) in result.stderr
     made = json.loads((data / "out.jsonl.run.json").read_text())
     assert made["questions"]["bytes"] == len(QUESTIONS)
-
-
-def test_damage_of_the_first_record_is_told(data: Path) -> None:
-    (data / "faq.csv").write_text('instruction,output\n"a,b\nc,d\n')
-    result = run("faq.csv")
-    assert result.exit_code == 2
-    assert "faq.csv:2: a quote in this line is never closed: 1 line" in result.stderr
-
-
-def test_a_record_with_a_field_twice_is_counted(data: Path) -> None:
-    (data / "twice.jsonl").write_bytes(b'{"instruction": "a", "output": "b", "output": "c"}\n' + LINES)
-    result = run("twice.jsonl")
-    assert "twice.jsonl:1: has the field 'output' twice.\n" in result.stderr
-    assert "2 kept, 2 dropped\n  unreadable          2" in result.stderr
-
-
-def test_records_inside_of_one_object_are_pointed_at(data: Path) -> None:
-    (data / "one.json").write_text('{"data": [{"instruction": "a"}, {"instruction": "b"}]}')
-    result = run("one.json")
-    assert result.exit_code == 2
-    assert "its fields: 'data'; 'data' holds 2 objects: jq -c '.[\"data\"][]' FILE." in result.stderr
 
 
 def test_numbers_that_json_has_not_are_counted(data: Path) -> None:

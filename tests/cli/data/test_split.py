@@ -84,14 +84,6 @@ def test_tokens_are_those_of_the_training_text(
     ]
 
 
-def test_strict_stops_at_a_broken_line(talks: Path, words: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    result = split(talks, "--tokenizer", words, "--strict", "-j", 1, "-o", out)
-    assert result.exit_code == 2
-    assert "talks.jsonl:2: not JSON" in result.stderr
-    assert not out.exists()
-
-
 def test_a_pipe_of_several_processes_gives_what_one_gives(talks: Path, words: Path) -> None:
     once = split(talks, "--tokenizer", words, "--limit", 64, "-j", 1).stdout
     command = [sys.executable, "-m", "redraft", "data", "split", "-", "--tokenizer", str(words)]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from redraft.chain import Chain, Feedback, Prompt, Step
+from redraft.chain import Chain, Feedback, Prompt, Step, is_blank
 from redraft.errors import ModelError, UsageError
 from redraft.formats import Objective, TrainingFormat
 from redraft.formats.render.spans import spans_of
@@ -148,7 +148,7 @@ def test_a_text_that_goes_on_after_another_gets_no_space(kind: str) -> None:
 
 
 @given(
-    asked=st.text(min_size=1, max_size=30).filter(str.strip),
+    asked=st.text(min_size=1, max_size=30).filter(lambda text: not is_blank(text)),
     answer=st.text(min_size=1, max_size=30),
     said=st.text(min_size=1, max_size=30),
 )
@@ -160,7 +160,7 @@ def test_any_text_is_kept_and_its_answer_learnt(kind: str, asked: str, answer: s
         best=0,
     )
     found = Encoder(tokenizer(kind), "selfee", "full").encode(made)
-    spans = spans_of(made, "selfee", "full") if answer.strip() else []
+    spans = spans_of(made, "selfee", "full") if not is_blank(answer) else []
     if isinstance(found, Skipped):
         assert found.reason == "no answer" if not spans else "U+FDD0" in found.reason
         return
