@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from redraft.engines.base import Delta, EngineInfo, Sampling
 from redraft.engines.journaled import JournaledEngine, identity_of
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import ServerError
 from redraft.jobs.journal import Journal
 
@@ -113,7 +113,7 @@ def test_raw_text_and_a_chat_of_it_are_two_things(journal: Journal) -> None:
 
 def test_a_reply_that_failed_is_asked_again(journal: Journal) -> None:
     with pytest.raises(ServerError):
-        ask(journaled(ScriptedEngine([Reply("Half an", ServerError("gone"))]), journal))
+        ask(journaled(ScriptedEngine([ScriptedReply("Half an", ServerError("gone"))]), journal))
     assert text_of(ask(journaled(ScriptedEngine(["Half an answer."]), journal))) == "Half an answer."
 
 
@@ -195,7 +195,9 @@ def test_a_number_format_that_was_asked_for_has_replies_of_its_own(tmp_path: Pat
 
 def test_a_call_that_is_repeated_has_the_place_of_the_one_that_broke_off(journal: Journal) -> None:
     """So that a later run, in which nothing breaks off, finds the reply."""
-    engine = journaled(ScriptedEngine([Reply("Half", ServerError("gone")), "Whole.", "Second."]), journal)
+    engine = journaled(
+        ScriptedEngine([ScriptedReply("Half", ServerError("gone")), "Whole.", "Second."]), journal
+    )
     with pytest.raises(ServerError):
         ask(engine)
     assert [text_of(ask(engine)) for _ in range(2)] == ["Whole.", "Second."]

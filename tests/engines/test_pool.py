@@ -24,7 +24,7 @@ from redraft.engines.base import Engine, Message, Sampling, Watched
 from redraft.engines.load import load_engine
 from redraft.engines.pool import BLOCK, SLACK, PoolEngine
 from redraft.engines.retry import LONGEST_BACKOFF, Patience
-from redraft.engines.scripted import Call, Reply, ScriptedEngine
+from redraft.engines.scripted import Call, ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, ModelError, ServerError, UsageError
 from redraft.revision.api import finished
 from redraft.revision.ops import Interrupted, Text
@@ -354,15 +354,15 @@ class Unsteady(ScriptedEngine):
     fates: list[Fate] = field(default_factory=list)
     given: list[str] = field(default_factory=list)
 
-    def _next(self, asked: Call) -> Reply:
+    def _next(self, asked: Call) -> ScriptedReply:
         fate = self.fates.pop(0) if self.fates else "answers"
         if fate == "answers":
             words = hashlib.sha256(str(len(self.given)).encode()).hexdigest()  # no echo of one another
             asks = " Revision is needed." if len(self.given) % 2 else ""
             self.given.append(f"{words[:8]} {words[8:16]} {words[16:24]}.{asks}")
-            return Reply(self.given[-1])
+            return ScriptedReply(self.given[-1])
         down, cut = ServerError("it is down", status=503), EngineError("it broke off", passing=True)
-        return Reply("Half a te", cut) if fate == "breaks off" else Reply("", down)
+        return ScriptedReply("Half a te", cut) if fate == "breaks off" else ScriptedReply("", down)
 
 
 async def of_engines(*engines: Engine, patience: Patience = QUICK) -> PoolEngine:

@@ -12,7 +12,7 @@ import pytest
 
 import redraft
 from redraft.chain import Chain, Usage
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, ServerError, UsageError
 from redraft.revision.state import Plan
 from tests.engines.fake_server import FakeServer, models_reply
@@ -124,7 +124,7 @@ def test_a_budget_of_money_needs_every_price(role: str, named: str) -> None:
 def test_a_resumed_chain_keeps_the_account() -> None:
     whole = redraft.revise("Describe gulls.", **three())
     options = three()
-    options["model"].replies = ["One gull.", Reply("", error=ServerError("gone."))]
+    options["model"].replies = ["One gull.", ScriptedReply("", error=ServerError("gone."))]
     with pytest.raises(ServerError) as caught:
         redraft.revise("Describe gulls.", **options)
     assert caught.value.chain

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 import redraft
 from redraft.chain import Finish, Prompt
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import UsageError
 from redraft.revision.ops import StepDone
 from redraft.revision.options import Options
@@ -294,14 +294,14 @@ def test_half_of_a_character_in_a_reply_or_a_complaint() -> None:
 
 @pytest.mark.parametrize("finish", ["max_tokens", "context"])
 def test_an_answer_that_was_cut_neither_passes_nor_has_a_value(finish: Finish) -> None:
-    cut = Reply("12345678901", finish=finish)
+    cut = ScriptedReply("12345678901", finish=finish)
     chain = redraft.revise("Count.", model=ScriptedEngine([cut]), output=int, max_revisions=0)
     assert (chain.answer, chain.stop, chain.passed, chain.value) == ("12345678901", finish, False, None)
     assert chain.steps[0].verdict == "revise"
 
 
 def test_an_answer_that_a_limit_cut_is_revised_into_a_value() -> None:
-    engine = ScriptedEngine([Reply("12345", finish="max_tokens"), "7"])
+    engine = ScriptedEngine([ScriptedReply("12345", finish="max_tokens"), "7"])
     chain = redraft.revise("Count.", model=engine, output=int)
     assert ([step.passed for step in chain.steps], chain.value) == ([False, True], 7)
 

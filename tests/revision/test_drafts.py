@@ -10,7 +10,7 @@ import pytest
 
 import redraft
 from redraft.chain import Chain
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EmptyReply, ServerError, UsageError
 from redraft.revision.ops import DraftDone
 from redraft.revision.state import best_step
@@ -82,7 +82,7 @@ def test_a_budget_ends_the_drafts_and_the_best_so_far_is_kept() -> None:
 
 
 def test_a_failure_keeps_the_drafts_and_the_chain_goes_on_from_them() -> None:
-    broken = Reply("One two thr", ServerError("gone"))
+    broken = ScriptedReply("One two thr", ServerError("gone"))
     with pytest.raises(ServerError) as failure:
         revise([SHORTER, LONG, broken], mode="best-of", drafts=4)
     cut = failure.value.chain

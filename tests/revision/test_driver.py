@@ -14,7 +14,7 @@ import pytest
 import redraft
 from redraft.chain import Chain, Prompt
 from redraft.engines.base import Delta, Message, Sampling
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, ServerError
 from redraft.options import RETRIES
 from redraft.revision.budget import Budget
@@ -108,7 +108,7 @@ def test_seeds_differ_from_call_to_call_and_repeat_from_run_to_run() -> None:
 
 
 def test_a_budget_of_seconds_ends_a_stalled_stream() -> None:
-    engine = Watched([Reply("Half an", stall=60)])
+    engine = Watched([ScriptedReply("Half an", stall=60)])
     begun = time.monotonic()
     chain = asyncio.run(finish(Driver(engine), plan(engine, budget=Budget(seconds=0.2))))
     assert time.monotonic() - begun < 30
@@ -134,7 +134,7 @@ def test_a_slow_check_ends_with_the_budget_too() -> None:
 
 
 def test_cancelling_keeps_what_there_is() -> None:
-    engine = Watched(["One.", Reply("Half a cri", stall=60)])
+    engine = Watched(["One.", ScriptedReply("Half a cri", stall=60)])
     cancel = CancelToken()
 
     async def run() -> Chain:
@@ -205,7 +205,7 @@ def test_a_cancelled_chain_is_no_crash_of_its_check() -> None:
 
 
 def test_a_stream_cut_in_the_middle_keeps_the_partial_step() -> None:
-    engine = ScriptedEngine([Reply("Half an ans", error=ServerError("cut off"))])
+    engine = ScriptedEngine([ScriptedReply("Half an ans", error=ServerError("cut off"))])
     with pytest.raises(ServerError, match="cut off") as caught:
         asyncio.run(finish(Driver(engine), plan(engine)))
     chain = caught.value.chain
@@ -252,7 +252,7 @@ def test_cancelling_from_the_loop_over_the_events_twice() -> None:
 
 
 def test_one_token_cancels_all_its_chains_at_once() -> None:
-    engine = ScriptedEngine([Reply("Half", stall=60)])
+    engine = ScriptedEngine([ScriptedReply("Half", stall=60)])
     cancel = CancelToken()
 
     async def run() -> list[Chain]:
@@ -264,7 +264,7 @@ def test_one_token_cancels_all_its_chains_at_once() -> None:
 
 
 def test_any_thread_may_cancel() -> None:
-    cancel, engine = CancelToken(), ScriptedEngine([Reply("Half", stall=60)])
+    cancel, engine = CancelToken(), ScriptedEngine([ScriptedReply("Half", stall=60)])
     timer = threading.Timer(0.2, cancel.cancel)
     timer.start()
     chain = redraft.revise("Go.", model=engine, cancel=cancel)
@@ -303,13 +303,13 @@ def test_time_that_ends_while_the_prompt_is_encoded_is_no_error() -> None:
             await asyncio.sleep(60)
             return ()
 
-    engine = Slow([Reply(error=ServerError("the prompt is empty"))], native=True)
+    engine = Slow([ScriptedReply(error=ServerError("the prompt is empty"))], native=True)
     chain = asyncio.run(finish(Driver(engine), plan(engine, mode="native", budget=Budget(seconds=0.1))))
     assert (chain.stop, chain.answer) == ("budget", "")
 
 
 def test_a_driver_that_was_cut_off_makes_the_next_chain() -> None:
-    engine = ScriptedEngine([Reply("Half", stall=60), "Whole."])
+    engine = ScriptedEngine([ScriptedReply("Half", stall=60), "Whole."])
     driver = Driver(engine)
 
     async def run() -> list[str]:
@@ -337,10 +337,10 @@ def test_a_timeout_inside_an_engine_is_not_the_end_of_the_budget(budget: Budget)
 # Replies that break off while the engine stands ready
 
 
-def broken(text: str) -> Reply:
+def broken(text: str) -> ScriptedReply:
     error = ServerError("it went down", passing=True)
     error.ready = True
-    return Reply(text, error=error)
+    return ScriptedReply(text, error=error)
 
 
 def watched(engine: ScriptedEngine, **options: Any) -> tuple[list[Event], Chain]:
@@ -390,7 +390,9 @@ def test_the_same_text_is_not_begun_for_ever() -> None:
 
 
 def test_an_engine_that_is_not_ready_ends_the_chain() -> None:
-    engine = ScriptedEngine([Reply("One", error=ServerError("it went down", passing=True)), "One word."])
+    engine = ScriptedEngine(
+        [ScriptedReply("One", error=ServerError("it went down", passing=True)), "One word."]
+    )
     with pytest.raises(ServerError, match="it went down"):
         watched(engine, max_revisions=0)
 

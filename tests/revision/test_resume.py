@@ -11,7 +11,7 @@ import pytest
 import redraft
 from redraft.chain import Chain, Feedback, Prompt, Step, Usage
 from redraft.engines.base import EngineInfo
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import ServerError, UsageError
 from redraft.revision.ops import Ask, Continue, Progress
 from redraft.revision.state import complete_steps
@@ -128,7 +128,7 @@ def test_texts_that_were_cut_are_made_again(steps: list[Step], stop: Any, kept: 
 
 
 def test_from_python_the_chain_of_an_error_is_gone_on_with() -> None:
-    engine = ScriptedEngine(["One gull.", BAD, Reply("Two", error=ServerError("gone."))])
+    engine = ScriptedEngine(["One gull.", BAD, ScriptedReply("Two", error=ServerError("gone."))])
     with pytest.raises(ServerError) as caught:
         redraft.revise("Describe gulls.", model=engine, mode="prompted", seed=3)
     engine.replies = ["Two gulls.", GOOD]
@@ -167,7 +167,7 @@ def test_a_chain_that_cannot_be_gone_on_with_is_refused(chain: Chain, said: str)
 
 
 def test_seconds_of_before_count_too() -> None:
-    engine = ScriptedEngine([Reply("One", stall=60)])
+    engine = ScriptedEngine([ScriptedReply("One", stall=60)])
     before = Chain(prompt=Prompt(instruction="Hi."), usage=Usage(seconds=9.9))
     chain = redraft.revise("Hi.", model=engine, resume=before, budget=redraft.Budget(seconds=10))
     assert chain.stop == "budget"

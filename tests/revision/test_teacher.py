@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import redraft
 from redraft.chain import Feedback
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.scripted import Reply
+from redraft.engines.scripted import ScriptedReply
 from redraft.errors import UsageError
 from redraft.formats.selfee import verdict_of
 from redraft.formats.write import to_selfee
@@ -301,7 +301,7 @@ def test_an_empty_criticism_is_asked_for_once_more() -> None:
     "cut", ['{"fee', "{", '```json\n{"score": 3, "feed', '{"score": 3}', '{"feedback": "']
 )
 def test_a_criticism_in_json_without_a_text_is_asked_for_once_more_and_then_marked(cut: str) -> None:
-    gone = Reply(cut, finish="max_tokens")
+    gone = ScriptedReply(cut, finish="max_tokens")
     chain, calls = taught("Ten.", gone, "Good. 10/10. Revision is not needed.")
     assert (len(calls), calls[1]) == (3, calls[2])
     assert (chain.stop, chain.steps[0].verdict) == ("accepted", "accept")
@@ -325,7 +325,7 @@ def test_an_empty_criticism_that_the_budget_cut_is_none() -> None:
 
 
 def test_a_criticism_that_a_filter_took_away_is_marked() -> None:
-    gone = Reply("", finish="filtered")
+    gone = ScriptedReply("", finish="filtered")
     chain, calls = taught("Ten.", gone, gone)
     assert (len(calls), chain.stop, chain.steps[0].finish) == (3, "ended", "filtered")
     assert chain.steps[0].feedback == Feedback(text="", verdict="unknown")

@@ -17,7 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import redraft
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import ServerError, UsageError
 from redraft.revision.trace import CAPTURE
 
@@ -118,7 +118,7 @@ def test_native_revising_is_one_completion() -> None:
 
 def test_an_error_ends_both_spans_with_its_type_and_the_steps_so_far() -> None:
     spans = Spans()
-    engine = ScriptedEngine(["two words", Reply("", error=ServerError("it said: two words"))])
+    engine = ScriptedEngine(["two words", ScriptedReply("", error=ServerError("it said: two words"))])
     with pytest.raises(ServerError):
         revised(spans, model=engine)
     for span in (spans.chain, spans.calls[1]):

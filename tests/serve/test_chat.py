@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from redraft.chain import Chain
 from redraft.engines.base import Sampling
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, EngineTimeout, ServerError
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 
@@ -297,7 +297,7 @@ TOOL: Any = {"type": "function", "function": {"name": "search", "parameters": {"
 
 
 def test_tool_calls_come_back_as_they_are() -> None:
-    engine = ScriptedEngine([Reply("", tool_calls=[CALL])])
+    engine = ScriptedEngine([ScriptedReply("", tool_calls=[CALL])])
     with served({"plain": plain(engine), "short": short(engine)}) as server, server.client() as client:
         whole = client.chat.completions.create(model="short", messages=ASK, tools=[TOOL]).choices[0]
         stream = client.chat.completions.create(model="short", messages=ASK, tools=[TOOL], stream=True)
@@ -324,14 +324,14 @@ def test_tool_calls_come_back_as_they_are() -> None:
 )
 @pytest.mark.parametrize("stream", [False, True])
 def test_an_error_before_the_first_piece_has_a_status(error: EngineError, status: int, stream: bool) -> None:
-    with served(both(Reply(error=error))) as server:
+    with served(both(ScriptedReply(error=error))) as server:
         reply = server.post({"stream": stream})
     assert reply.status_code == status
     assert reply.json()["error"]["message"] == error.message
 
 
 def test_an_error_within_a_stream_is_its_last_event() -> None:
-    with served(both(Reply("Rain is", error=EngineError("it broke")))) as server:
+    with served(both(ScriptedReply("Rain is", error=EngineError("it broke")))) as server:
         events = events_of(server.post({"stream": True}).text)
         with server.client() as client, pytest.raises(openai.APIError, match="it broke"):
             list(client.chat.completions.create(model="plain", messages=ASK, stream=True))

@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from redraft.engines.base import EngineInfo
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import ServerError
 from redraft.serve.bodies import Limits
 from tests.serve.running import Server, both, events_of, plain, served
@@ -76,7 +76,7 @@ def test_a_stop_string_and_max_tokens_end_a_text() -> None:
 
 
 def test_a_text_that_takes_too_long_ends_with_what_there_is() -> None:
-    with served(both(Reply(TEXT, stall=60)), limits=Limits(seconds=0.3)) as server:
+    with served(both(ScriptedReply(TEXT, stall=60)), limits=Limits(seconds=0.3)) as server:
         (choice,) = complete(server).json()["choices"]
     assert (choice["text"], choice["finish_reason"]) == (TEXT, "length")
 
@@ -94,7 +94,7 @@ def test_a_model_that_cannot_continue_texts_says_so() -> None:
 
 def test_errors_before_and_within_a_stream() -> None:
     error = ServerError("refused", status=403)
-    with served(both(Reply(error=error), Reply("Rain", error=error))) as server:
+    with served(both(ScriptedReply(error=error), ScriptedReply("Rain", error=error))) as server:
         before = complete(server, stream=True)
         within = events_of(complete(server, stream=True).text)
     assert before.status_code == 502

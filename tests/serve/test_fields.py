@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from redraft.engines.base import Delta, EngineInfo, Sampling
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 from tests.serve.test_chat import ASK, CALL, TOOL
@@ -135,7 +135,7 @@ def test_the_likeliest_tokens_in_the_place_of_each() -> None:
 
 
 def test_the_choice_of_a_tool_goes_to_the_model() -> None:
-    engine = Probable([Reply(tool_calls=[CALL])])
+    engine = Probable([ScriptedReply(tool_calls=[CALL])])
     named = {"type": "function", "function": {"name": "search"}}
     own = {"extra_body": {"top_k": 3}}
     with served({"plain": {**plain(engine), **own}}) as server, server.client() as client:
@@ -209,8 +209,8 @@ def test_a_plain_model_may_say_nothing(text: str) -> None:
     assert (chain["stop"], chain["best"]) == ("ended", None)
 
 
-@pytest.mark.parametrize("reply", [Reply("", finish="filtered"), Reply("", finish="context")])
-def test_an_answer_that_was_kept_back_is_an_error(reply: Reply) -> None:
+@pytest.mark.parametrize("reply", [ScriptedReply("", finish="filtered"), ScriptedReply("", finish="context")])
+def test_an_answer_that_was_kept_back_is_an_error(reply: ScriptedReply) -> None:
     with served(both(reply)) as server:
         assert server.post().status_code == 502
 
@@ -257,7 +257,7 @@ def test_tokens_of_completions_are_counted(stream: bool) -> None:
 
 
 def test_errors_are_the_sdks_own() -> None:
-    with served(both(Reply(error=EngineError("it broke")))) as server, server.client() as client:
+    with served(both(ScriptedReply(error=EngineError("it broke")))) as server, server.client() as client:
         with pytest.raises(openai.InternalServerError, match="it broke"):
             client.chat.completions.create(model="plain", messages=ASK)
         with pytest.raises(openai.BadRequestError) as caught:

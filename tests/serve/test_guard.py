@@ -17,7 +17,7 @@ import httpx
 import openai
 import pytest
 
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import UsageError
 from redraft.serve import run
 from redraft.serve.guard import OPEN
@@ -314,7 +314,7 @@ def test_a_request_that_came_before_its_turn_is_not_among_those_without_one(
     body = json.dumps({"model": "plain", "messages": HI}).encode()
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     asked = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
-    with served(both(Reply("Fine.", stall=0.5))) as server, ExitStack() as stack:
+    with served(both(ScriptedReply("Fine.", stall=0.5))) as server, ExitStack() as stack:
         early = stack.enter_context(server.connection())
         early.sendall(asked * 2)
         said = b""
@@ -329,7 +329,7 @@ def test_a_request_that_came_before_its_turn_is_not_among_those_without_one(
 
 def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "HEAD_SECONDS", 0.1)
-    with served(both(Reply("Fine.", stall=0.5))) as server, httpx.Client() as client:
+    with served(both(ScriptedReply("Fine.", stall=0.5))) as server, httpx.Client() as client:
         for _ in range(2):
             body = {"model": "plain", "messages": HI}
             assert client.post(f"{server.url}/chat/completions", json=body).status_code == 200

@@ -14,7 +14,7 @@ import pytest
 
 from redraft.engines.base import Health
 from redraft.engines.llamacpp.engine import LlamaCppEngine
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
 from tests.serve.running import LONG, SHORT, Server, events_of, plain, served, short
 from tests.serve.test_metrics import figures
@@ -29,10 +29,10 @@ class Watched(ScriptedEngine):
     health = Health()
 
 
-def broken(text: str = "") -> Reply:
+def broken(text: str = "") -> ScriptedReply:
     error = EngineError("the process died", passing=True)
     error.ready = True
-    return Reply(text, error=error)
+    return ScriptedReply(text, error=error)
 
 
 def streamed(server: Server, model: str) -> tuple[str, str, Any]:

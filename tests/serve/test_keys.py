@@ -15,7 +15,7 @@ import openai
 import pytest
 
 from redraft.engines.price import Price
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import UsageError
 from redraft.serve import app, request_log
 from redraft.serve import keys as module
@@ -152,7 +152,7 @@ def test_tokens_of_the_last_minute_count_when_they_were_used(
 
 def test_a_client_that_leaves_pays_for_what_was_written(tmp_path: Path) -> None:
     keys = read(f"{ALICE} tokens-per-minute=5\n", tmp_path)
-    engine = ScriptedEngine([Reply("12345678", stall=60)], chunk=1)
+    engine = ScriptedEngine([ScriptedReply("12345678", stall=60)], chunk=1)
     with served({"plain": plain(engine)}, keys=keys) as server:
         body = {"model": "plain", "messages": [{"role": "user", "content": "Hi."}], "stream": True}
         url = f"{server.url}/chat/completions"
@@ -170,9 +170,9 @@ def test_a_key_has_so_many_requests_at_once(tmp_path: Path) -> None:
     keys = read(f"{ALICE} parallel=1\n{BOB}\n", tmp_path)
     held = threading.Event()
 
-    def reply(_: object) -> Reply:
+    def reply(_: object) -> ScriptedReply:
         held.set()
-        return Reply("Fine.", stall=1)
+        return ScriptedReply("Fine.", stall=1)
 
     with served({"plain": plain(ScriptedEngine(reply))}, keys=keys) as server:
         first = threading.Thread(target=server.post, kwargs={"headers": bearer(ALICE)})

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from redraft.chain import Chain
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import OutputError, ServerError
 from redraft.serve import request_log
 from redraft.serve.keys import Keys
@@ -83,7 +83,7 @@ def test_a_request_is_a_row(path: Path, tmp_path: Path) -> None:
 
 
 def test_completions_errors_and_streams_are_rows_too(path: Path) -> None:
-    late = Reply("Rain", error=ServerError("down"))
+    late = ScriptedReply("Rain", error=ServerError("down"))
     with logging_to(path, "One.", late) as server, server.client() as client:
         client.completions.create(model="plain", prompt="Go", max_tokens=9)
         reply = server.post({"stream": True})
@@ -98,7 +98,7 @@ def test_completions_errors_and_streams_are_rows_too(path: Path) -> None:
 
 
 def test_a_client_that_left_is_told_from_one_that_stayed(path: Path) -> None:
-    with logging_to(path, Reply("Rain", stall=60)) as server:
+    with logging_to(path, ScriptedReply("Rain", stall=60)) as server:
         with httpx.stream(
             "POST", f"{server.url}/chat/completions", json={"model": "plain", "messages": HI, "stream": True}
         ) as reply:
@@ -113,7 +113,7 @@ def test_what_the_server_behind_says_is_not_in_the_log(
     status: int, expected: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     error = ServerError(f"host refuses the request ({status}): your prompt says hush", status=status)
-    with served({"plain": plain(ScriptedEngine([Reply("", error=error)]))}) as server:
+    with served({"plain": plain(ScriptedEngine([ScriptedReply("", error=error)]))}) as server:
         reply = server.post()
     assert reply.status_code == (400 if status == 400 else 502)
     assert reply.json()["error"]["code"] == expected

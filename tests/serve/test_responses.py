@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 from openai.types.responses import Response
 from pydantic import BaseModel
 
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
 from redraft.serve.responses import ResponseRequest
 from tests.serve.running import LONG, SHORT, Server, both, plain, served
@@ -150,7 +150,7 @@ def test_every_field_may_be_null() -> None:
 
 
 def test_an_error_within_a_stream_is_its_last_event() -> None:
-    with served(both(Reply("Rain is", error=EngineError("it broke")))) as server:
+    with served(both(ScriptedReply("Rain is", error=EngineError("it broke")))) as server:
         last = post(server, stream=True).text.strip().split("\n\n")[-1]
         with server.client() as client, pytest.raises(openai.APIError, match="it broke"):
             list(client.responses.create(model="plain", input="Hi.", stream=True))
@@ -171,7 +171,7 @@ CALL = {"id": "call_1", "type": "function", "function": {"name": "search", "argu
 
 
 def test_calls_of_tools_are_items_and_come_back_with_what_they_gave() -> None:
-    engine = ScriptedEngine([Reply(tool_calls=[CALL]), "It is wet."])
+    engine = ScriptedEngine([ScriptedReply(tool_calls=[CALL]), "It is wet."])
     with served({"plain": plain(engine)}) as server, server.client() as client:
         choice: Any = {"type": "function", "name": "search"}
         first = client.responses.create(
@@ -214,7 +214,7 @@ def test_several_calls_of_one_turn_are_one_message() -> None:
 
 
 def test_a_stream_has_the_calls_of_tools() -> None:
-    engine = ScriptedEngine([Reply("Wait.", tool_calls=[CALL])])
+    engine = ScriptedEngine([ScriptedReply("Wait.", tool_calls=[CALL])])
     with (
         served({"plain": plain(engine)}) as server,
         server.client() as client,

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from tests.serve.running import LONG, SHORT, Server, plain, served, short
 from tests.servers.environments import environment
 
@@ -33,7 +33,7 @@ def server() -> Iterator[Server]:
         "plain": plain(ScriptedEngine([LONG] * 10_000)),
         "short": short(ScriptedEngine([LONG, SHORT] * 20)),
         "json": plain(ScriptedEngine([ADA] * 20)),
-        "tool": plain(ScriptedEngine([Reply(tool_calls=[CALL])])),
+        "tool": plain(ScriptedEngine([ScriptedReply(tool_calls=[CALL])])),
     }
     with served(models) as running:
         yield running

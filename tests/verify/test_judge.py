@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import redraft
 from redraft.chain import CheckResult, Prompt
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import CheckError, CheckSyntaxError, ServerError, UsageError
 from redraft.verify.base import run_check
 from redraft.verify.judge import Judge
@@ -21,7 +21,7 @@ PROMPT = Prompt(instruction="Describe rain.")
 
 
 def run(
-    reply: str | Reply, rubric: str = "Be kind.", bar: int = 7, answer: str = "Rain is wet."
+    reply: str | ScriptedReply, rubric: str = "Be kind.", bar: int = 7, answer: str = "Rain is wet."
 ) -> CheckResult:
     return asyncio.run(run_check(Judge.of(rubric, ScriptedEngine([reply]), bar), answer, PROMPT))
 
@@ -88,12 +88,12 @@ def test_what_is_no_score_is_never_made_into_one(reply: str) -> None:
 
 def test_a_reply_that_was_cut_has_no_score() -> None:
     with pytest.raises(CheckError, match="has no score"):
-        run(Reply("The answer scores 8", finish="max_tokens"))
+        run(ScriptedReply("The answer scores 8", finish="max_tokens"))
 
 
 def test_a_judge_that_cannot_be_asked_is_an_error_of_the_engine() -> None:
     with pytest.raises(ServerError, match="down"):
-        run(Reply("Well", ServerError("down")))
+        run(ScriptedReply("Well", ServerError("down")))
 
 
 def test_the_judge_reads_the_request_the_answer_and_the_rubric() -> None:

@@ -129,7 +129,6 @@ def references_of(ref: str) -> tuple[str, ...]:
 
 
 def _begins(text: str) -> bool:
-    """Return whether a part behind a comma begins a reference, by its form."""
     return _is_address(text) or _named(text) is not None or re.match(r"default(\+|$)", text) is not None
 
 
@@ -237,7 +236,6 @@ def _check_adapter_folder(base: str, name: str) -> None:
 
 
 def _as_gguf(adapter: str, base: str) -> str:
-    """Return a hint for using an adapter folder with llama.cpp."""
     if not (_path(adapter) / _ADAPTER).is_file():
         return "Convert an adapter folder: redraft weights lora-gguf FOLDER -o FILE.gguf"
     file = f"{adapter.rstrip('/')}.gguf"
@@ -245,7 +243,6 @@ def _as_gguf(adapter: str, base: str) -> str:
 
 
 def _local(base: str, adapters: tuple[Path, ...]) -> ModelReference:
-    """Parse a file, a folder, or a repository of the hub, which looks like a path."""
     path = _path(base)
     if path.is_dir() and base:
         return ModelReference("folder", str(path), adapters=adapters)
@@ -341,7 +338,6 @@ async def _pool(parts: Sequence[str], opening: Opening) -> Engine:
 
 
 def _check_machine(named: ModelReference, machine: MachineOptions, takes: frozenset[str]) -> None:
-    """Refuse settings that contradict each other, or that this kind of model does not have."""
     if machine.device == "cpu" and machine.gpu_layers:
         message = f"device is cpu, and gpu_layers is {machine.gpu_layers}."
         raise UsageError(message, hint="Leave out one of the two.")

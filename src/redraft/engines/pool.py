@@ -183,7 +183,6 @@ class PoolEngine:
         await _close(self._members)
 
     async def _any(self, ask: Callable[[Engine], Awaitable[T]]) -> T:
-        """Return what a member gives for a small request."""
 
         async def once(engine: Engine) -> AsyncGenerator[T, None]:
             yield await ask(engine)
@@ -298,7 +297,6 @@ class PoolEngine:
         return None
 
     def _works(self, member: Member, prefixes: Sequence[int]) -> None:
-        """Record that a member replies, and that it has this prompt."""
         if member.failures:
             _log.warning("%s works again.", member.name)
             self._wake()
@@ -383,7 +381,6 @@ def is_of_member(error: EngineError) -> bool:
 
 
 async def _opened(member: Member) -> EngineError | None:
-    """Open a member. Return the error of one that may work later."""
     try:
         member.engine = await member.open()
     except (ServerError, EngineTimeout) as error:

@@ -3,8 +3,8 @@
     engine = ScriptedEngine(["A first answer.", "Too short. Revision is needed.", "A longer answer."])
 
 Replies are used in order, for chats and raw text alike, and start again after the last. Text is cut into
-pieces of any size; a token is a character, so ids are code points. A `Reply` fails, or calls tools. `calls`
-records every call.
+pieces of any size; a token is a character, so ids are code points. A `ScriptedReply` fails, or calls tools.
+`calls` records every call.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from redraft.options import OptionModel, option
 
 
 @dataclass(frozen=True)
-class Reply:
+class ScriptedReply:
     """A reply that is more than a text.
 
     Attributes:
@@ -62,7 +62,7 @@ class ScriptedEngine(Engine):
         calls: All prompts so far.
     """
 
-    replies: Sequence[str | Reply] | Callable[[Call], str | Reply]
+    replies: Sequence[str | ScriptedReply] | Callable[[Call], str | ScriptedReply]
     chunk: int | Sequence[int] = 4
     context: int | None = None
     continues: bool = True
@@ -147,13 +147,13 @@ class ScriptedEngine(Engine):
             tool_calls=tuple(reply.tool_calls),
         )
 
-    def _next(self, asked: Call) -> Reply:
+    def _next(self, asked: Call) -> ScriptedReply:
         number = self._count
         self._count += 1
         if self.keeps_calls:
             self.calls.append(asked)
         reply = self.replies(asked) if callable(self.replies) else self.replies[number % len(self.replies)]
-        return Reply(reply) if isinstance(reply, str) else reply
+        return ScriptedReply(reply) if isinstance(reply, str) else reply
 
     def _pieces(self, text: str) -> Sequence[str]:
         sizes = [self.chunk] if isinstance(self.chunk, int) else list(self.chunk) or [1]
@@ -167,13 +167,12 @@ class ScriptedEngine(Engine):
 
 
 def _until_stop(text: str, stop: Sequence[str]) -> tuple[str, str | None]:
-    """Return the text before the first stop string, and that string."""
     found = min(((text.find(s), -len(s), s) for s in stop if s and s in text), default=None)
     return (text[: found[0]], found[2]) if found else (text, None)
 
 
 def read_script(path: Path) -> ScriptedEngine:
-    r"""Read a script: one reply a line, as a JSON string or as an object with the fields of `Reply`.
+    r"""Read a script: one reply a line, as a JSON string or as an object with the fields of `ScriptedReply`.
 
     An object with `settings` sets attributes of the engine: `native`, `chunk`, `context`, `delay`,
     `continues`, `token_ids`.
@@ -183,7 +182,7 @@ def read_script(path: Path) -> ScriptedEngine:
         UsageError: The file cannot be read.
     """
     settings: dict[str, Any] = {}
-    replies: list[str | Reply] = []
+    replies: list[str | ScriptedReply] = []
     for number, line in enumerate(_text_of(path).split("\n"), start=1):
         if not line.strip():
             continue
@@ -199,7 +198,7 @@ def read_script(path: Path) -> ScriptedEngine:
         else:
             reply = _read(record, _ScriptReply, where)
             broken = reply.pop("error", None)
-            replies.append(Reply(**reply, error=ServerError(broken) if broken else None))
+            replies.append(ScriptedReply(**reply, error=ServerError(broken) if broken else None))
     if not replies:
         raise RecordError(f"{path}: the script has no replies.", hint=_SCRIPT_HINT)
     return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)
@@ -231,7 +230,7 @@ class _ScriptSettings(OptionModel):
 
 
 class _ScriptReply(OptionModel):
-    """A reply of a script that is an object: see `Reply`."""
+    """A reply of a script that is an object: see `ScriptedReply`."""
 
     text: str | None = option("")
     error: str | None = option("")
@@ -241,7 +240,6 @@ class _ScriptReply(OptionModel):
 
 
 def _read(record: object, group: type[OptionModel], where: str) -> dict[str, Any]:
-    """Return the fields of an object."""
     if not isinstance(record, dict):
         raise RecordError(
             f"{where}: a reply is a string or an object with text; found {record!r:.60}", hint=_SCRIPT_HINT

@@ -15,7 +15,7 @@ import pytest
 from redraft.chain import read_jsonl
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling
 from redraft.engines.price import Price
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, OutputError, ServerError, UsageError
 from redraft.formats.write import to_alpaca
 from redraft.generate.instructions import Generated, generate
@@ -186,12 +186,19 @@ def test_a_dry_teacher_ends_the_run(tmp_path: Path) -> None:
         ("the same words again " * 9, "repeats"),
         ("Here you are!", "format"),
         ("### Answer:\nHere.\n\n### Feedback 1:\nGood.", "format"),
-        (Reply("Task 4\nInstruction: Name a river.\nInput: x\nOutput: The Am", finish="max_tokens"), "cut"),
-        (Reply("7. Name a river in", finish="max_tokens"), "cut"),
-        (Reply("I will begin", finish="max_tokens"), "cut"),
+        (
+            ScriptedReply(
+                "Task 4\nInstruction: Name a river.\nInput: x\nOutput: The Am", finish="max_tokens"
+            ),
+            "cut",
+        ),
+        (ScriptedReply("7. Name a river in", finish="max_tokens"), "cut"),
+        (ScriptedReply("I will begin", finish="max_tokens"), "cut"),
     ],
 )
-def test_bad_replies_are_rejects_with_a_name(tmp_path: Path, reply: str | Reply, rule: str, way: Way) -> None:
+def test_bad_replies_are_rejects_with_a_name(
+    tmp_path: Path, reply: str | ScriptedReply, rule: str, way: Way
+) -> None:
     result = made(tmp_path / "out.jsonl", ScriptedEngine([reply]), parallel=1, way=way)
     assert set(result.rejected) == {rule}
     assert result.exit_status == 3
@@ -211,11 +218,13 @@ def test_bad_replies_are_rejects_with_a_name(tmp_path: Path, reply: str | Reply,
         ("Example 1\nInput: Peru", "format"),
         ("Example 1\nInput: Peru\nOutput: Amazon\n### Feedback 1:\nNo revision is needed.", "markers"),
         ("Example 1\nInput: Peru\nOutput: <|im_start|>user", "markers"),
-        (Reply("Example 1\nInput: Peru\nOutput: The Am", finish="max_tokens"), "cut"),
+        (ScriptedReply("Example 1\nInput: Peru\nOutput: The Am", finish="max_tokens"), "cut"),
     ],
 )
-def test_bad_instances_are_rejects_with_a_name(tmp_path: Path, instances: str | Reply, rule: str) -> None:
-    def reply(asked: Any) -> str | Reply:
+def test_bad_instances_are_rejects_with_a_name(
+    tmp_path: Path, instances: str | ScriptedReply, rule: str
+) -> None:
+    def reply(asked: Any) -> str | ScriptedReply:
         if "Now write" in str(asked):
             return "7. Name a long river of a land."
         return "no" if str(asked[-1]["content"]).endswith("Classification:") else instances

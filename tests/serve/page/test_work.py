@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from redraft.engines.base import Health
-from redraft.engines.scripted import Reply, ScriptedEngine
+from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
 from redraft.revision.conversation import Conversation
 from redraft.revision.options import check_options
@@ -71,7 +71,7 @@ def test_an_answer_that_was_stopped_does_not_end_the_next_one() -> None:
 
 def test_the_log_says_why_a_chain_failed(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "redraft.serve")
-    shared = service(Reply("Rain", error=EngineError("the model fell over")))
+    shared = service(ScriptedReply("Rain", error=EngineError("the model fell over")))
     with pytest.raises(Refusal, match="fell over"):
         asyncio.run(watched(shared, asked(shared)))
     [line] = [record.getMessage() for record in caplog.records if record.levelno == logging.INFO]
@@ -129,7 +129,7 @@ def lines(shared: Service) -> set[str]:
 def test_a_visitor_reads_that_a_reply_broke_off_and_is_written_again() -> None:
     lost = EngineError("the process died", passing=True)
     lost.ready = True
-    found = lines(service(Reply("Rain is wet", error=lost), SHORT, delay=0.1))
+    found = lines(service(ScriptedReply("Rain is wet", error=lost), SHORT, delay=0.1))
     assert found == {"Writing a draft", "Writing a draft again: a reply broke off", "Finishing"}
 
 

@@ -238,7 +238,6 @@ class Batch:
         self._fail(EngineError("the engine was closed in the middle of an answer."))
 
     def _admit(self) -> bool:
-        """Wait for requests and assign slots. Return False once the engine is closed."""
         with self._changed:
             while not self._closed:
                 self._waiting = [request for request in self._waiting if not request.cancelled]
@@ -326,7 +325,6 @@ class Batch:
         return logits
 
     def _forget(self) -> None:
-        """Empty the cache."""
         self._cache = Slots(layers_of(self._model), len(self._slots), self._context)
         for slot in self._slots:
             slot.tokens.clear()
@@ -378,7 +376,6 @@ def alike(lengths: Sequence[int], most: int) -> list[list[int]]:
 def _scores(
     model: Any, texts: Sequence[Sequence[int]], size: int, windows: dict[str, int | None]
 ) -> list[list[float]]:
-    """Return the scores of one group, padded to the same length."""
     rows, width = len(texts), max(map(len, texts))
     padded = [[*text, *[_PADDING] * (width - len(text))] for text in texts]
     cache, found = Slots(layers_of(model), rows, width), [torch.zeros(rows, 0)]

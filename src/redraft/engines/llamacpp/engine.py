@@ -338,7 +338,6 @@ class LlamaCppEngine(LocalEngine):
 
 
 def _checked_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
-    """Read the headers of a model and its adapters, and check that they fit."""
     base = read_header(model, whole=True)
     check_model(model, base)
     headers = [base]
@@ -432,7 +431,6 @@ def _after(last: Delta, prompt: int, said: int) -> Delta:
 
 
 def _last(event: dict[str, Any], limit: Finish, unsaid: str) -> Delta:
-    """Return the last delta, with finish reason and counts."""
     stop_type = event["stop_type"]
     return Delta(
         text=event["content"] + unsaid,

@@ -221,7 +221,6 @@ class BatchServer(Server):
         return found if isinstance(found, Refusal) else _response(found)
 
     def _begin(self) -> None:
-        """Begin to send, and to follow what an earlier run sent."""
         if self._sending is None:
             earlier = self._batches.file.pending(self.url)
             self._sent.update(call_id for sent in earlier for call_id in sent.requests)
@@ -247,7 +246,6 @@ class BatchServer(Server):
             request.reply.set_exception(_of_run(error))
 
     async def _filled(self) -> None:
-        """Wait until there is a wave to send."""
         quiet, size = 0.0, 0
         while True:
             await asyncio.sleep(_MOMENT)
@@ -260,7 +258,6 @@ class BatchServer(Server):
 
     @property
     def _room(self) -> float:
-        """How many requests may be sent now."""
         return min(MOST_REQUESTS, self._most - len(self._sent))
 
     def _wave(self) -> dict[str, _Request]:
@@ -326,7 +323,6 @@ class BatchServer(Server):
             after = f"&after={listed[-1]['id']}"
 
     async def _follow(self, sent: Sent) -> None:
-        """Wait for a batch, and read it."""
         if not sent.batch:
             found = await self._looked_up(sent)
             if not found:
@@ -463,7 +459,6 @@ class BatchServer(Server):
         raise ServerError(f"{answered}: {self.clean(str(found))[:80]}")
 
     def _error_of(self, refusal: Refusal, path: str) -> EngineError:
-        """Return the error for a refusal of files or batches."""
         reason = self.clean(refusal.complaint.message)
         if refusal.status in MISSING and path in ("/files", "/batches"):
             return ServerError(
@@ -486,7 +481,6 @@ class BatchServer(Server):
         )
 
     def _not_taken(self, sent: Sent, errors: Sequence[Body]) -> EngineError:
-        """Return the error for a batch that did not pass the server's validation."""
         hint = "Correct the settings that it names. Nothing of this batch was paid."
         if _is_too_large(errors):
             hint = "Other batches of the account may fill its queue. Wait until they are done."
@@ -523,7 +517,6 @@ def _line(path: str, body: Body, call_id: str) -> bytes:
 
 
 def _response(body: Body) -> httpx.Response:
-    """Return a reply as if it had just come."""
     # httpx's own `json` refuses half a character at the end of a reply that was cut, and infinity.
     return httpx.Response(
         200,
@@ -534,7 +527,6 @@ def _response(body: Body) -> httpx.Response:
 
 
 def _objects(value: Any) -> list[Body]:
-    """Return the JSON objects in a list of the server."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 

@@ -256,7 +256,6 @@ class RemoteEngine(Engine):
             raise self._no_token_ids()
 
     def _last(self, reply: _Reply, text: str, limit: float, sampling: Sampling) -> Delta:
-        """Return the last delta of a whole reply."""
         if reply.finish == "error" or not (reply.finish or (reply.done and reply.counts)):
             how = "gave the answer up" if reply.finish else "broke the stream off"
             raise self._broken(f"{how} after {len(reply.text)} characters.")
@@ -367,7 +366,6 @@ class RemoteEngine(Engine):
         raise self._broken(f"failed while it answered: {self._server.clean(complaint.message)}")
 
     async def _error(self, path: str, refusal: Refusal) -> EngineError:
-        """Return the error for a refused request."""
         complaint = refusal.complaint
         if refusal.status in (400, 413, 422) and complaint.prompt_tokens and complaint.context:
             too_long = ContextError(complaint.prompt_tokens, complaint.context)

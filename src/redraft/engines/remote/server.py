@@ -542,7 +542,6 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _is_local(url: str) -> bool:
-    """Return whether an address is on this machine."""
     host = urlsplit(url).hostname or ""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback

@@ -70,7 +70,6 @@ def estimated_counts(body: Body, written: int, least: float = 0) -> TokenCounts:
 
 
 def _bytes(text: str) -> int:
-    """Return the length of a text in UTF-8."""
     return len(text.encode("utf-8", "surrogatepass"))
 
 
