@@ -46,7 +46,7 @@ def passed(message: str, *, score: float = 1.0) -> Outcome:
 
 
 def failed(message: str, *, score: float = 0.0) -> Outcome:
-    """Return the outcome of an answer that fails; `score` says how close it came."""
+    """Return the outcome of an answer that fails; `score` tells how close it came."""
     return Outcome(passed=False, score=min(max(score, 0.0), 1.0), message=message)
 
 
@@ -65,9 +65,9 @@ class Check(Protocol):
 
 
 def demand_of(check: Check) -> str:
-    """Return what a check demands, as a sentence to the writer; empty if it does not say.
+    """Return what a check demands, as a sentence to the writer: its property `demand`. Empty without one.
 
-    A check says it in a property `demand`. It must not hold a reference answer.
+    It must not hold a reference answer.
     """
     demand = getattr(check, "demand", "")
     return demand if isinstance(demand, str) else ""

@@ -25,7 +25,7 @@ from redraft.errors import CheckError, UsageError
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.sandbox import Job, Report, find_sandbox, run_job
 
-SECONDS = 5.0
+TEST_SECONDS = 5.0
 """The default time limit of a test, and of loading the program."""
 
 MAX_STARTS = 3
@@ -48,7 +48,7 @@ class CodeCheck:
 
     tests: tuple[str, ...]
     setup: str = ""
-    seconds: float = SECONDS
+    seconds: float = TEST_SECONDS
 
     def __post_init__(self) -> None:
         """Parse the tests and try the sandbox, before an answer is paid for.
@@ -88,7 +88,7 @@ class CodeCheck:
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the tests. The score is the share that passes; the message says what the program did instead.
+        """Run the tests. The score is the share that passes; the message has what the program did.
 
         Raises:
             CheckError: The sandbox broke, or a test cannot be run in it.

@@ -25,7 +25,7 @@ from redraft.errors import CheckError, CheckSyntaxError
 from redraft.verify import supervisor
 from redraft.verify.base import Outcome, failed, passed, turn
 
-SECONDS = 30.0
+COMMAND_SECONDS = 30.0
 """The default time limit."""
 
 KEPT = 2000
@@ -46,10 +46,10 @@ class Command:
     """
 
     line: str
-    seconds: float = SECONDS
+    seconds: float = COMMAND_SECONDS
 
     @classmethod
-    def of(cls, line: str, seconds: float = SECONDS) -> Self:
+    def of(cls, line: str, seconds: float = COMMAND_SECONDS) -> Self:
         """Parse a command line.
 
         Raises:
@@ -67,7 +67,7 @@ class Command:
     @property
     def name(self) -> str:
         """The short form."""
-        limit = "" if self.seconds == SECONDS else f"[{self.seconds!r}".removesuffix(".0") + "s]"
+        limit = "" if self.seconds == COMMAND_SECONDS else f"[{self.seconds!r}".removesuffix(".0") + "s]"
         return f"command{limit}:{self.line}"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)

@@ -4,8 +4,8 @@ A weak model that is asked to revise often repeats the feedback, with other numb
 announces what it would change, or offers help: "The answer is not 14 too many." Such a text can pass a check,
 yet it answers nothing. It is called an echo, and an echo never becomes the best answer.
 
-A text that repeats a whole piece of feedback, or only offers help, is an echo. JSON, and text of which a
-quarter or more is code, is never one. Every other text is judged by its words. The words of checks, critics
+A text that repeats a whole piece of feedback, or only offers help, is an echo. JSON is never one, nor is a
+text that is code by a quarter or more. Every other text is judged by its words. The words of checks, critics
 and apologies ("answer", "sentence", "too many") are talk; all others that carry meaning belong to the topic,
 and those of the prompt and the first draft count three times. These count for neither side: words of talk
 that the prompt or the first draft uses too, words that the feedback quotes, and numbers beside talk. A text
@@ -26,7 +26,7 @@ from typing import NamedTuple
 
 import regex
 
-from redraft.verify.nonanswer import COMMON, DIGIT, QUOTED, answers_nothing, asks, refuses, stem_of
+from redraft.verify.nonanswer import COMMON, DIGIT, MOST_READ, QUOTED, answers_nothing, asks, refuses, stem_of
 from redraft.verify.segment import sentences, words
 
 SHARE = 0.3
@@ -45,7 +45,7 @@ LEAD = 5
 LEAST = 2
 """An echo has at least two words of talk: "The answer is yes." has one."""
 
-ASKED = 3
+TOPIC_WEIGHT = 3
 """Words that a word of the prompt or the first draft counts for."""
 
 REPEATED = 0.8
@@ -57,13 +57,10 @@ CODE = 0.25
 RUN = 3
 """Consecutive words that count as repeated. Two in a row are too often shared by chance."""
 
-LONGEST = 20_000
-"""Characters of a text that are read: a looping model is recognised by how it begins."""
-
 RESULT = 5
 """Words of the topic that a number stands for if no talk surrounds it: "The correct answer is 42."."""
 
-Run = tuple[str, ...]
+Trigram = tuple[str, ...]
 
 _SUBJECTS = (["the", "answer"], ["your", "answer"])
 _NUMBER = "#"
@@ -83,7 +80,7 @@ _OWN = regex.compile(
     r"\b(?:the|this|my|your)\s(?:\w+\s)?(?:answer|response|reply)\b"
     r"|\bi(?:'ll|'ve| will| have| did| wrote| used)\b"
 )
-"""What a first answer says of itself or of its writer. Without it, words of talk may be its topic."""
+"""How a first answer speaks of itself or of its writer. Without that, words of talk may be its topic."""
 
 _CHECKS_SAY = """
 The answer has 2 words, and at most 1 are allowed: 1 too many. And at least 3 are needed: 1 too few.
@@ -116,7 +113,7 @@ _OFFERS = (
 """Nothing but such words is no answer."""
 
 
-class Known(NamedTuple):
+class Vocabulary(NamedTuple):
     """Words of the prompt and first draft, the beginnings of those that are talk, and words of quotations."""
 
     topic: Set[str]
@@ -141,7 +138,7 @@ def talks(answer: str, prompt: str, demand: str = "") -> bool:
         prompt: What was asked.
         demand: What was demanded beside it.
     """
-    text = answer[:LONGEST]
+    text = answer[:MOST_READ]
     if answers_nothing(text, prompt, demand) or repeats(text, demand):
         return True
     if not asks(prompt) or _JSON.match(text) or _is_code(text) or refuses(text):
@@ -157,19 +154,19 @@ def echoes(answer: str, heard: Iterable[str], topic: str = "") -> bool:
         heard: The feedback and the requests to revise that came before the text.
         topic: The prompt and the first draft. An answer may use their words freely.
     """
-    text, past = answer[:LONGEST], [message[:LONGEST] for message in heard]
+    text, past = answer[:MOST_READ], [message[:MOST_READ] for message in heard]
     if _JSON.match(text) or _is_code(text):
         return False
     tokens = _tokens(text)
     offer = _covers(tokens, _tokens(_OFFERS))
     return (
-        offer or any(_repeats(tokens, message) for message in past) or _is_talk(text, past, topic[:LONGEST])
+        offer or any(_repeats(tokens, message) for message in past) or _is_talk(text, past, topic[:MOST_READ])
     )
 
 
 def repeats(answer: str, message: str) -> bool:
     """Return whether a text is nearly a message, or one item of its list."""
-    return _repeats(_tokens(answer[:LONGEST]), message[:LONGEST])
+    return _repeats(_tokens(answer[:MOST_READ]), message[:MOST_READ])
 
 
 def _is_code(text: str) -> bool:
@@ -202,7 +199,7 @@ def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
     told = " ".join(piece for message in heard for piece in QUOTED.findall(message))
     asked = frozenset(_tokens(topic))
     stems = frozenset(stem for word in asked if (stem := stem_of(word)))
-    known = Known(asked, stems, frozenset(_tokens(told)))
+    known = Vocabulary(asked, stems, frozenset(_tokens(told)))
     sides = [_count(_tokens(part), known) for part in sentences(text)]
     talk, total = sum(side.talk for side in sides), sum(map(sum, sides))
     answering = sum(sum(side) for side in sides if side.talk < ANSWERING * sum(side))
@@ -210,7 +207,7 @@ def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
     return talk >= max(LEAST, SHARE * total) and answering <= ANSWERED * total and lead < LEAD
 
 
-def _count(tokens: Sequence[str], known: Known) -> Sides:
+def _count(tokens: Sequence[str], known: Vocabulary) -> Sides:
     """Count the words of a sentence on each side."""
     # "The answer has", but not "The answer is" or "The answer to".
     about = tokens[:2] in _SUBJECTS and tokens[2:3] not in (["is"], ["to"], [])
@@ -225,7 +222,7 @@ def _count(tokens: Sequence[str], known: Known) -> Sides:
         elif stem or token in known.told:
             continue
         elif not number:
-            topic += ASKED if token in known.topic else 1
+            topic += TOPIC_WEIGHT if token in known.topic else 1
         elif tokens[place - 1 : place] == ["is"] or not any(stems[max(place - 2, 0) : place]):
             result = result or (0 if any(stems[place + 1 : place + 3]) else RESULT)
     return Sides(talk, topic + result)
@@ -238,7 +235,7 @@ def _tokens(text: str) -> list[str]:
 
 
 @cache
-def _runs_of_checks() -> frozenset[Run]:
+def _runs_of_checks() -> frozenset[Trigram]:
     """Return the runs in the sentences of checks, but for those that end in a number.
 
     "The answer is 42" is an answer.
@@ -246,12 +243,12 @@ def _runs_of_checks() -> frozenset[Run]:
     return frozenset(run for run in _runs(_tokens(_CHECKS_SAY)) if run[-1] != _NUMBER)
 
 
-def _runs(tokens: Sequence[str]) -> Iterator[Run]:
+def _runs(tokens: Sequence[str]) -> Iterator[Trigram]:
     """Yield all runs of consecutive tokens."""
     return (tuple(tokens[i : i + RUN]) for i in range(len(tokens) - RUN + 1))
 
 
-def _within(tokens: Sequence[str], runs: Set[Run]) -> list[bool]:
+def _within(tokens: Sequence[str], runs: Set[Trigram]) -> list[bool]:
     """Return for each token whether it stands in one of the runs."""
     found = [False] * len(tokens)
     for place, run in enumerate(_runs(tokens)):

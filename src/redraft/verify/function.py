@@ -89,7 +89,7 @@ class FunctionCheck:
 
     @property
     def demand(self) -> str:
-        """What the function demands, if it says so."""
+        """The demand of the function, if it has one."""
         demand = getattr(self.function, "demand", "")
         return demand if isinstance(demand, str) else ""
 
@@ -126,7 +126,7 @@ class FunctionCheck:
 
 
 def demands(text: str) -> Callable[[F], F]:
-    """Return a decorator that says what a function demands, as a sentence to the writer.
+    """Return a decorator that gives a function a demand, as a sentence to the writer.
 
         @redraft.demands("Say please.")
         def polite(answer: str) -> bool:
@@ -138,7 +138,7 @@ def demands(text: str) -> Callable[[F], F]:
     if not isinstance(text, str):
         raise UsageError(f"the demand is {shown(text)}.", hint=_SENTENCE)
 
-    def say(function: F) -> F:
+    def decorate(function: F) -> F:
         try:
             function.demand = text  # type: ignore[attr-defined]
         except AttributeError:
@@ -146,7 +146,7 @@ def demands(text: str) -> Callable[[F], F]:
             raise UsageError(found, hint="Write a function of your own that calls it.") from None
         return function
 
-    return say
+    return decorate
 
 
 _SENTENCE = "Give a sentence to the writer: @redraft.demands('Say please.')"

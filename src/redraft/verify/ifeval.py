@@ -27,27 +27,27 @@ from redraft.verify.segment import sentences, words
 Values = Mapping[str, Any]
 """The arguments of a constraint, as in `kwargs` of IFEval's records."""
 
-Finding = tuple[bool, str]
+Decision = tuple[bool, str]
 """Whether the constraint is met, and what was found: a clause about the answer."""
 
 
-def _related(count: int, values: Values, relation: str, limit: str, what: str) -> Finding:
+def _related(count: int, values: Values, relation: str, limit: str, what: str) -> Decision:
     """Compare a count with a limit."""
     few = count < values[limit]
     return (few if values[relation] == "less than" else not few), f"it has {count} {what}"
 
 
-def _existence(answer: str, values: Values) -> Finding:
+def _existence(answer: str, values: Values) -> Decision:
     missing = [word for word in values["keywords"] if not _occurs(word, answer)]
     return not missing, f"it lacks {_quoted(missing)}" if missing else "it has all of them"
 
 
-def _frequency(answer: str, values: Values) -> Finding:
+def _frequency(answer: str, values: Values) -> Decision:
     count = _occurs(values["keyword"], answer)
     return _related(count, values, "relation", "frequency", f"times {_quoted([values['keyword']])}")
 
 
-def _forbidden(answer: str, values: Values) -> Finding:
+def _forbidden(answer: str, values: Values) -> Decision:
     words_ = values["forbidden_words"]
     found = [word for word in words_ if re.search(rf"\b{re.escape(word)}\b", answer, re.IGNORECASE)]
     return not found, f"it has {_quoted(found)}" if found else "it has none of them"
@@ -61,26 +61,26 @@ def _quoted(texts: Iterable[str]) -> str:
     return ", ".join(f'"{text}"' for text in texts)
 
 
-def _letters(answer: str, values: Values) -> Finding:
+def _letters(answer: str, values: Values) -> Decision:
     count = answer.lower().count(values["letter"].lower())
     return _related(count, values, "let_relation", "let_frequency", f"times the letter {values['letter']}")
 
 
-def _language(answer: str, values: Values) -> Finding:
+def _language(answer: str, values: Values) -> Decision:
     found = language_of(answer) if any(map(str.isalpha, answer)) else None
     wanted = values["language"]
     return found in (wanted, None), f"it seems to be in the language {found}"
 
 
-def _sentences(answer: str, values: Values) -> Finding:
+def _sentences(answer: str, values: Values) -> Decision:
     return _related(len(sentences(answer)), values, "relation", "num_sentences", "sentences")
 
 
-def _words(answer: str, values: Values) -> Finding:
+def _words(answer: str, values: Values) -> Decision:
     return _related(len(re.findall(r"\w+", answer)), values, "relation", "num_words", "words")
 
 
-def _paragraphs(answer: str, values: Values) -> Finding:
+def _paragraphs(answer: str, values: Values) -> Decision:
     parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", answer)]
     if "" in parts[1:-1]:
         return False, "it has *** twice with nothing between"
@@ -88,7 +88,7 @@ def _paragraphs(answer: str, values: Values) -> Finding:
     return count == values["num_paragraphs"], f"it has {count} paragraphs separated by ***"
 
 
-def _first_word(answer: str, values: Values) -> Finding:
+def _first_word(answer: str, values: Values) -> Decision:
     parts = answer.split("\n\n")
     count, place = sum(1 for part in parts if part.strip()), values["nth_paragraph"]
     found = parts[place - 1].split() if place <= count else []
@@ -97,7 +97,7 @@ def _first_word(answer: str, values: Values) -> Finding:
     return count == values["num_paragraphs"] and word == values["first_word"].lower(), said
 
 
-def _placeholders(answer: str, values: Values) -> Finding:
+def _placeholders(answer: str, values: Values) -> Decision:
     count = sum(map(_closed, answer.split("\n")))
     return count >= values["num_placeholders"], f"it has {count} placeholders in square brackets"
 
@@ -110,14 +110,14 @@ def _closed(line: str) -> int:
     return count
 
 
-def _postscript(answer: str, values: Values) -> Finding:
+def _postscript(answer: str, values: Values) -> Decision:
     marker = values["postscript_marker"]
     usual = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
     found = re.search(usual.get(marker, re.escape(marker.lower())), answer.lower())
     return bool(found), f"it has {'a' if found else 'no'} postscript with {marker}"
 
 
-def _bullets(answer: str, values: Values) -> Finding:
+def _bullets(answer: str, values: Values) -> Decision:
     count = len(re.findall(r"^[^\S\n]*\*[^\*].*$", answer, re.MULTILINE))
     count += len(re.findall(r"^[^\S\n]*-.*$", answer, re.MULTILINE))
     return count == values["num_bullets"], f"it has {count} bullet points"
@@ -126,18 +126,18 @@ def _bullets(answer: str, values: Values) -> Finding:
 _CHOICES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 
 
-def _choice(answer: str, _: Values) -> Finding:
+def _choice(answer: str, _: Values) -> Decision:
     found = next((choice for choice in _CHOICES if choice in answer), None)
     return found is not None, f'it has "{found}"' if found else f"it has none of {_quoted(_CHOICES)}"
 
 
-def _highlights(answer: str, values: Values) -> Finding:
+def _highlights(answer: str, values: Values) -> Decision:
     single, double = re.findall(r"\*[^\n\*]*\*", answer), re.findall(r"\*\*[^\n\*]*\*\*", answer)
     count = sum(1 for text in [*single, *double] if text.strip("*").strip())
     return count >= values["num_highlights"], f"it has {count} sections in *asterisks*"
 
 
-def _sections(answer: str, values: Values) -> Finding:
+def _sections(answer: str, values: Values) -> Decision:
     mark = values["section_spliter"]
     count = len(re.findall(rf"\s?{re.escape(mark)}\s?\d+\s?", answer))
     return count >= values["num_sections"], f"it has {count} sections that begin with {mark} and a number"
@@ -146,7 +146,7 @@ def _sections(answer: str, values: Values) -> Finding:
 _FENCES = ("```json", "```Json", "```JSON", "```")
 
 
-def _json(answer: str, _: Values) -> Finding:
+def _json(answer: str, _: Values) -> Decision:
     text = answer.strip()
     text = text.removeprefix(next(filter(text.startswith, _FENCES), "")).removesuffix("```")
     try:
@@ -156,7 +156,7 @@ def _json(answer: str, _: Values) -> Finding:
     return True, "it is JSON"
 
 
-def _title(answer: str, _: Values) -> Finding:
+def _title(answer: str, _: Values) -> Decision:
     found = any(title.lstrip("<").rstrip(">").strip() for title in map(_titled, answer.split("\n")))
     return found, f"it has {'a' if found else 'no'} title in <<double angular brackets>>"
 
@@ -167,7 +167,7 @@ def _titled(line: str) -> str:
     return line[begin : end + 2] if 0 <= begin < end - 2 else ""
 
 
-def _two(answer: str, _: Values) -> Finding:
+def _two(answer: str, _: Values) -> Decision:
     parts = [part.strip() for part in answer.split("******")]
     found = [part for part in parts if part]
     if "" in parts[1:-1] or len(found) != 2:
@@ -176,43 +176,43 @@ def _two(answer: str, _: Values) -> Finding:
     return differ, f"its two responses are {'different' if differ else 'the same'}"
 
 
-def _repeated(answer: str, values: Values) -> Finding:
+def _repeated(answer: str, values: Values) -> Decision:
     found = answer.strip().lower().startswith(values["prompt_to_repeat"].strip().lower())
     return found, f"it {'begins' if found else 'does not begin'} with the request, word for word"
 
 
-def _end(answer: str, values: Values) -> Finding:
+def _end(answer: str, values: Values) -> Decision:
     phrase = values["end_phrase"]
     found = answer.strip().strip('"').lower().endswith(phrase.strip().lower())
     return found, f'it {"ends" if found else "does not end"} with "{phrase}"'
 
 
-def _quotation(answer: str, _: Values) -> Finding:
+def _quotation(answer: str, _: Values) -> Decision:
     text = answer.strip()
     found = len(text) > 1 and text[0] == text[-1] == '"'
     return found, f"it is {'' if found else 'not '}wrapped in double quotation marks"
 
 
-def _english(answer: str, is_case: Callable[[str], bool], what: str) -> Finding:
+def _english(answer: str, is_case: Callable[[str], bool], what: str) -> Decision:
     if not is_case(answer):
         return False, f"not all of it is in {what}"
     found = language_of(answer.lower())  # fastText knows words in capitals badly
     return found == "en", f"it is in {what}, in the language {found}"
 
 
-def _capital_words(answer: str, values: Values) -> Finding:
+def _capital_words(answer: str, values: Values) -> Decision:
     count = sum(1 for word in words(answer) if word.isupper())
     return _related(count, values, "capital_relation", "capital_frequency", "words in capitals")
 
 
-def _no_comma(answer: str, _: Values) -> Finding:
+def _no_comma(answer: str, _: Values) -> Decision:
     count = answer.count(",")
     return not count, f"it has {count} commas"
 
 
 _RELATION = "less than|at least"
-Judge = Callable[[str, Values], Finding]
-TYPES: dict[str, tuple[Judge, dict[str, Any], str]] = {
+Decide = Callable[[str, Values], Decision]
+TYPES: dict[str, tuple[Decide, dict[str, Any], str]] = {
     "keywords:existence": (_existence, {"keywords": list}, "Use all of these: {keywords}."),
     "keywords:frequency": (
         _frequency,

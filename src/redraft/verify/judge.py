@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from redraft.engines.hf.reward import RewardModel
 
 
-BAR = 7
+JUDGE_BAR = 7
 """The default score, of 10, that passes."""
 
 MAX_SCORE = 10
@@ -79,11 +79,11 @@ class Judge:
 
     source: str
     engine: Engine = field(repr=False, compare=False)
-    bar: int = BAR
+    bar: int = JUDGE_BAR
     rubric: str = field(default="", repr=False)
 
     @classmethod
-    def of(cls, source: str, engine: Engine | None, bar: int = BAR) -> Self:
+    def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR) -> Self:
         """Read a rubric: the content of the file of that name, or else the text itself.
 
         Raises:
@@ -99,7 +99,7 @@ class Judge:
     @property
     def name(self) -> str:
         """The short form."""
-        bar = "" if self.bar == BAR else f"[{self.bar}]"
+        bar = "" if self.bar == JUDGE_BAR else f"[{self.bar}]"
         return f"judge{bar}:{self.source}"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:

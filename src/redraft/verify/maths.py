@@ -19,7 +19,7 @@ from fractions import Fraction
 
 import regex
 
-LONGEST = 500
+MOST_CHARACTERS = 500
 """Most characters of an answer; MATH's longest has 63. Brackets in a longer one may nest too deep."""
 
 _BRACES = r"(?P<{0}>\{{(?:[^{{}}]|(?&{0}))*\}})"
@@ -64,15 +64,15 @@ _OPEN, _CLOSE = "([{⟦", ")]}⟧"
 
 
 def canonical(text: str) -> Hashable:
-    """Return a value that is equal for spellings of the same answer. One beyond `LONGEST` is itself."""
-    return _value(_spelled(text)) if len(text) <= LONGEST else text
+    """Return a value that is equal for spellings of the same answer. A longer text is itself."""
+    return _value(_spelled(text)) if len(text) <= MOST_CHARACTERS else text
 
 
 def same(one: str, other: str) -> bool:
     """Whether two texts are one answer. A line may be given as `3x - y = 7` or as `y = 3x - 7`."""
     if canonical(one) == canonical(other):
         return True
-    if not all("=" in text and len(text) <= LONGEST for text in (one, other)):
+    if not all("=" in text and len(text) <= MOST_CHARACTERS for text in (one, other)):
         return False
     first, second = (value_of(_spelled(text, named=True)) for text in (one, other))
     return first is not None and first == second
@@ -168,7 +168,7 @@ def _number(text: str) -> Fraction | None:
     return -value if found["sign"] == "-" else value
 
 
-Number = Fraction | complex
+Scalar = Fraction | complex
 
 _TOKEN = regex.compile(r"\d+\.?\d*|\.\d+|\\[a-zA-Z]+|\S")
 _POINTS = 3
@@ -205,7 +205,7 @@ def value_of(formula: str) -> Hashable | None:
         return None
 
 
-def _signature(found: list[tuple[Number, str]]) -> Hashable:
+def _signature(found: list[tuple[Scalar, str]]) -> Hashable:
     relation = found[0][1]
     values = [value for value, _ in found]
     if relation:
@@ -215,7 +215,7 @@ def _signature(found: list[tuple[Number, str]]) -> Hashable:
     return rounded[0] if len(set(rounded)) == 1 else ("formula", *rounded)
 
 
-def _rounded(value: Number) -> Hashable:
+def _rounded(value: Scalar) -> Hashable:
     if isinstance(value, Fraction):
         return value
     real, imaginary = (0.0 if abs(part) < 1e-12 * abs(value) else part for part in (value.real, value.imag))
@@ -224,7 +224,7 @@ def _rounded(value: Number) -> Hashable:
     return float(f"{real:.{_DIGITS}g}"), float(f"{imaginary:.{_DIGITS}g}")
 
 
-def _size(value: Number) -> Number:
+def _size(value: Scalar) -> Scalar:
     return abs(value) if isinstance(value, Fraction) else complex(abs(value))
 
 
@@ -261,7 +261,7 @@ class _Reader:
         if not self.take(wanted):
             raise ValueError(self.next)
 
-    def whole(self) -> tuple[Number, str]:
+    def whole(self) -> tuple[Scalar, str]:
         """Return the value and the relation of an equation, or the value and an empty text."""
         value, relation = self.sum(), self.take("=", "<", ">")
         if relation:
@@ -273,7 +273,7 @@ class _Reader:
             raise ValueError(self.next)
         return value, relation
 
-    def sum(self) -> Number:
+    def sum(self) -> Scalar:
         sign = self.take("+", "-")
         value = -self.product() if sign == "-" else self.product()
         while sign := self.take("+", "-"):
@@ -281,7 +281,7 @@ class _Reader:
             value = value + term if sign == "+" else value - term
         return value
 
-    def product(self) -> Number:
+    def product(self) -> Scalar:
         value = self.mixed()
         while True:
             if self.take("*", "·", "×", r"\cdot", r"\times"):
@@ -293,10 +293,10 @@ class _Reader:
             else:
                 return value
 
-    def signed(self) -> Number:
+    def signed(self) -> Scalar:
         return -self.signed() if self.take("-") else self.mixed()
 
-    def mixed(self) -> Number:
+    def mixed(self) -> Scalar:
         r"""Read a factor. A whole number before a fraction of such is added to it: `1\frac{3}{4}`."""
         whole = self.next.isdecimal()
         value = self.power()
@@ -310,7 +310,7 @@ class _Reader:
             return value * part
         return value
 
-    def power(self) -> Number:
+    def power(self) -> Scalar:
         value = self.atom()
         while self.take("!"):
             if not isinstance(value, Fraction) or value.denominator > 1 or not 0 <= value <= _MOST_FACTORIAL:
@@ -318,10 +318,10 @@ class _Reader:
             value = Fraction(math.factorial(int(value)))
         return raised(value, self.exponent()) if self.take("^") else value
 
-    def exponent(self) -> Number:
+    def exponent(self) -> Scalar:
         return -self.exponent() if self.take("-") else self.atom()
 
-    def atom(self) -> Number:
+    def atom(self) -> Scalar:
         begin = self.take()
         if regex.fullmatch(r"[\d.]+", begin):
             if self.next == "_":
@@ -337,10 +337,10 @@ class _Reader:
             return Fraction((ord(begin) * 37 + self.point * 101) % 97 + 50, 61)
         return self.command(begin[1:]) if begin.startswith("\\") else self.no(begin)
 
-    def no(self, token: str) -> Number:
+    def no(self, token: str) -> Scalar:
         raise ValueError(token)
 
-    def command(self, name: str) -> Number:
+    def command(self, name: str) -> Scalar:
         if name == "pi":
             return complex(math.pi)
         if name == "frac":
@@ -348,7 +348,7 @@ class _Reader:
         if name == "binom":
             return _choose(self.atom(), self.atom())
         if name == "sqrt":
-            index: Number = Fraction(2)
+            index: Scalar = Fraction(2)
             if self.take("["):
                 index = self.sum()
                 self.need("]")
@@ -357,8 +357,8 @@ class _Reader:
             raise ValueError(name)
         return self.function(name)
 
-    def function(self, name: str) -> Number:
-        base: Number = Fraction(10)
+    def function(self, name: str) -> Scalar:
+        base: Scalar = Fraction(10)
         if name == "log" and self.take("_"):
             base = self.index()
         power = self.exponent() if self.take("^") else Fraction(1)
@@ -366,15 +366,15 @@ class _Reader:
         found = cmath.log(value) / cmath.log(complex(base)) if name == "log" else _FUNCTIONS[name](value)
         return raised(found, power)
 
-    def index(self) -> Number:
+    def index(self) -> Scalar:
         r"""Read a subscript: one digit, or what is in braces, as in `\log_28` of 8."""
         if self.next.isdecimal() and len(self.next) > 1:
             digit, self.tokens[self.place] = self.next[0], self.next[1:]
             return Fraction(digit)
         return self.atom()
 
-    def argument(self) -> Number:
-        r"""Read what a function is of: brackets, or all factors until the next function: `\sin 2x`."""
+    def argument(self) -> Scalar:
+        r"""Read the argument of a function: brackets, or all factors until the next function: `\sin 2x`."""
         if self.next in ("(", "{", "["):
             return self.atom()
         value = self.power()
@@ -383,14 +383,14 @@ class _Reader:
         return value
 
 
-def _choose(total: Number, chosen: Number) -> Fraction:
+def _choose(total: Scalar, chosen: Scalar) -> Fraction:
     both = (total, chosen)
     if any(not isinstance(each, Fraction) or each.denominator > 1 or not 0 <= each <= 1000 for each in both):
         raise ValueError("choose")
     return Fraction(math.comb(int(total.real), int(chosen.real)))
 
 
-def raised(base: Number, power: Number) -> Number:
+def raised(base: Scalar, power: Scalar) -> Scalar:
     """Return a power, exactly where it is rational.
 
     Raises:

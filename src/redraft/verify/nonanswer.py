@@ -71,11 +71,11 @@ def stem_of(word: str) -> str | None:
     return found[0] if found else None
 
 
-LONGEST = 600
+MOST_TALK = 600
 """Characters of a text that can be talk alone. A longer one says something new, or copies the prompt."""
 
-READ = 20_000
-"""Characters of a prompt that are read."""
+MOST_READ = 20_000
+"""Characters of a text that are read: a looping model is recognised by how it begins."""
 
 STEM = 4
 """Letters at their beginning by which words stand for each other: describe and description."""
@@ -219,7 +219,7 @@ _OF_ITSELF = regex.compile(
     """,
     regex.VERBOSE,
 )
-"""What a writer says of itself and its task: offers, promises, reports. Its other words do not matter."""
+"""An offer, a promise or a report by the writer. The other words of the sentence do not matter."""
 
 _PERSONAL = regex.compile(
     r"\b(?:i|me|my|you|your|we|us|our|speech|letter|notice|note|e?-?mail|message|story|diary|dialogue|poem|song|riddle|joke"
@@ -310,12 +310,12 @@ _MARKS = regex.compile(r"[*#`~]+|_{2,}|^\s*(?:[-+•]|--|//|\d{1,3}[.)])\s+", re
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Request:
     """What a prompt asks for.
 
     Attributes:
         text: The prompt, in plain lower case.
-        told: What is demanded beside it, likewise.
+        told: What is demanded beside it, in the same form.
         known: Words of both.
         beginnings: Beginnings of those words.
         product: Words for what is to be written.
@@ -338,12 +338,12 @@ class _Asked:
 
 def asks(prompt: str) -> bool:
     """Return whether a prompt asks for anything."""
-    return _asked(prompt[:READ], "").anything
+    return _asked(prompt[:MOST_READ], "").anything
 
 
 def refuses(answer: str) -> bool:
     """Return whether a text begins with a refusal, or with a question about what was meant."""
-    return any(_REFUSES.search(_plain(sentence)) for sentence in sentences(answer[:LONGEST])[:2])
+    return any(_REFUSES.search(_plain(sentence)) for sentence in sentences(answer[:MOST_TALK])[:2])
 
 
 def answers_nothing(answer: str, prompt: str, demand: str = "") -> bool:
@@ -354,16 +354,16 @@ def answers_nothing(answer: str, prompt: str, demand: str = "") -> bool:
         prompt: What was asked.
         demand: What was demanded beside it.
     """
-    asked, text = _asked(prompt[:READ], demand[:READ]), _plain(answer)
+    asked, text = _asked(prompt[:MOST_READ], demand[:MOST_READ]), _plain(answer)
     if not asked.anything or not answer.strip():
         return False
     if _copies(text, asked):
         return True
-    return len(text) <= LONGEST and (_is_gap(text, asked) or _is_talk(answer, asked))
+    return len(text) <= MOST_TALK and (_is_gap(text, asked) or _is_talk(answer, asked))
 
 
 @lru_cache(maxsize=64)
-def _asked(prompt: str, demand: str) -> _Asked:
+def _asked(prompt: str, demand: str) -> _Request:
     text, told = _plain(prompt), _plain(demand)
     ends = [*sentences(text)[:1], *sentences(text)[-1:]]  # what is worked on stands between or beside them
     requests = [part for part in ends if _WANTS_TEXT.search(part) or part.endswith("?")]
@@ -371,7 +371,7 @@ def _asked(prompt: str, demand: str) -> _Asked:
     ends_open = text[-1:].isalnum() and "?" not in text
     fragment = ends_open and len(words(text)) >= COPIED and not _STATES.match(text)
     for_text = fragment or _WANTS_TEXT.search(text) is not None
-    return _Asked(
+    return _Request(
         text=text,
         told=told,
         known=known,
@@ -391,7 +391,7 @@ def _plain(text: str) -> str:
     return plain[1:-1] if plain[:1] == plain[-1:] == '"' and plain.count('"') == 2 else plain
 
 
-def _copies(text: str, asked: _Asked) -> bool:
+def _copies(text: str, asked: _Request) -> bool:
     """Return whether a text is the prompt, with what is demanded or without."""
     said, prompt, told = words(_LABELLED.sub("", text)), words(asked.text), words(asked.told)
     if len(prompt) < COPIED or not asked.anything:
@@ -399,14 +399,14 @@ def _copies(text: str, asked: _Asked) -> bool:
     return said in (prompt, [*prompt, *told]) or _restates(said, prompt, asked)
 
 
-def _restates(said: Sequence[str], prompt: Sequence[str], asked: _Asked) -> bool:
+def _restates(said: Sequence[str], prompt: Sequence[str], asked: _Request) -> bool:
     """Return whether a text has every word of a question and no other ("How magnets work.")."""
     meant = {word[:STEM] for word in prompt if word not in COMMON}
     own = {word[:STEM] for word in said if word not in COMMON}
     return asked.for_text and len(meant) > 2 and own == meant and "or" not in prompt and "which" not in prompt
 
 
-def _is_gap(text: str, asked: _Asked) -> bool:
+def _is_gap(text: str, asked: _Request) -> bool:
     """Return whether a text is a placeholder, or labels with placeholders."""
     if _NO_FILLER.search(asked.text) or _CODE.search(text):
         return False
@@ -421,7 +421,7 @@ def _is_gap(text: str, asked: _Asked) -> bool:
     return len(words(text)) <= 6 and bool(_TO_FILL.search(text)) and not _says_new(text, asked)
 
 
-def _is_talk(answer: str, asked: _Asked) -> bool:
+def _is_talk(answer: str, asked: _Request) -> bool:
     """Return whether every sentence of a text is talk."""
     if _SPEECH.fullmatch(answer):
         return False
@@ -429,7 +429,7 @@ def _is_talk(answer: str, asked: _Asked) -> bool:
     return bool(found) and all(_talks(sentence, asked) for sentence in found)
 
 
-def _talks(sentence: str, asked: _Asked) -> bool:
+def _talks(sentence: str, asked: _Request) -> bool:
     """Return whether a sentence is about its text or writer, or has the form of talk and says nothing new."""
     text = _plain(sentence)
     said = set(words(text))
@@ -447,7 +447,7 @@ def _talks(sentence: str, asked: _Asked) -> bool:
     )
 
 
-def _is_of_itself(text: str, asked: _Asked) -> bool:
+def _is_of_itself(text: str, asked: _Request) -> bool:
     """Return whether a sentence tells what its writer does, or claims something of the text asked for."""
     if not asked.for_text:
         return False
@@ -457,7 +457,7 @@ def _is_of_itself(text: str, asked: _Asked) -> bool:
     return named and not asked.on_text and _CLAIMS.search(text) is not None
 
 
-def _has_form(sentence: str, text: str, asked: _Asked) -> bool:
+def _has_form(sentence: str, text: str, asked: _Request) -> bool:
     """Return whether a sentence without new words, given as it is and plain, has the form of talk."""
     if _QUESTION.search(text) and "question" not in asked.text:
         return True
@@ -474,13 +474,13 @@ def _has_form(sentence: str, text: str, asked: _Asked) -> bool:
     return bool(_FORM.search(text) or _FORM.search(own)) or _is_demand(text, asked)
 
 
-def _wants_own_words(asked: _Asked) -> bool:
+def _wants_own_words(asked: _Request) -> bool:
     """Return whether an answer has to have words that the prompt lacks."""
     plain = not (asked.on_text or _PERSONAL.search(asked.text))
     return not asked.text.endswith("?") and (plain or _WANTS_PROSE.search(asked.text) is not None)
 
 
-def _names_product(text: str, asked: _Asked) -> bool:
+def _names_product(text: str, asked: _Request) -> bool:
     """Return whether a sentence is about what was to be written."""
     start, prompt = words(text)[:3], words(asked.text)
     if _DONE.search(text) and any(word[:STEM] in asked.beginnings for word in start):
@@ -490,13 +490,13 @@ def _names_product(text: str, asked: _Asked) -> bool:
     return bool(named) or (asked.for_text and _heads(text, asked))
 
 
-def _heads(text: str, asked: _Asked) -> bool:
-    """Return whether a sentence begins with what was to be written, and says something of it."""
+def _heads(text: str, asked: _Request) -> bool:
+    """Return whether a sentence begins with what was to be written, and describes that."""
     pairs = list(pairwise(words(text)))[:4]
     return any(word in asked.product and after in _AFTER for word, after in pairs)
 
 
-def _is_demand(text: str, asked: _Asked) -> bool:
+def _is_demand(text: str, asked: _Request) -> bool:
     """Return whether a sentence repeats what was demanded, or only gives a length: "Exactly 3 sentences."."""
     said, told = words(text), words(asked.told)
     if 2 * sum(word in told for word in said) > len(said):
@@ -507,7 +507,7 @@ def _is_demand(text: str, asked: _Asked) -> bool:
     return not _WANTS_NUMBER.search(asked.text) and not units.isdisjoint(told)
 
 
-def _decides(sentence: str, asked: _Asked) -> bool:
+def _decides(sentence: str, asked: _Request) -> bool:
     """Return whether a sentence ends in a decision: yes, a letter, or a word that the prompt offers."""
     if sentence.rstrip().endswith(":") or _heads(_plain(sentence), asked):
         return False
@@ -515,7 +515,7 @@ def _decides(sentence: str, asked: _Asked) -> bool:
     return bool(_DECIDES.search(sentence)) or bool(chosen and chosen[1] in words(asked.text))
 
 
-def _says_new(sentence: str, asked: _Asked) -> bool:
+def _says_new(sentence: str, asked: _Request) -> bool:
     """Return whether a sentence has a word, a number or a quotation of its own."""
     plain = _plain(sentence)
     asked_words = f" {' '.join(words(asked.text + ' ' + asked.told))} "
@@ -535,7 +535,7 @@ def _says_new(sentence: str, asked: _Asked) -> bool:
     return False
 
 
-def _is_new(word: str, asked: _Asked) -> bool:
+def _is_new(word: str, asked: _Request) -> bool:
     """Return whether a word carries a meaning that neither prompt nor talk has."""
     told = word in asked.known or (len(word) >= STEM and word[:STEM] in asked.beginnings)
     return not (

@@ -5,7 +5,7 @@ commas are errors. Nothing is fetched: a schema that refers to another document 
 
 A model is shown the shape of a schema in the notation of TypeScript's types: `{"name": string (at most 40
 characters), "born": integer (1000 to 2020)}` has a quarter of the characters of its schema, and weak models
-follow it better (benchmarks/apps.py). A schema that has more to say than this notation can is shown as it is.
+follow it better (benchmarks/apps.py). A schema that this notation cannot express is shown as it is.
 """
 
 from __future__ import annotations
@@ -254,7 +254,7 @@ class _Unsaid(Exception):
 
 
 class _Sketch:
-    """Writes the shapes of a schema and its parts. Each method takes the keywords it says out of `said`."""
+    """Writes the shapes of a schema and its parts. Each method removes from `said` what it writes."""
 
     def __init__(self, schema: Any) -> None:
         self._root = schema

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Self
+from typing import ClassVar, Self
 
 import regex
 
@@ -101,20 +101,23 @@ class _Phrase:
     """Looks for a word or phrase. The kind of a check is the name of its class."""
 
     text: str
+    asks: ClassVar[str]
 
     @property
     def name(self) -> str:
         """The short form."""
         return f"{type(self).__name__.lower()}:{self.text}"
 
+    @property
+    def demand(self) -> str:
+        """The phrase, in a sentence."""
+        return self.asks.format(self.text)
+
 
 class Contains(_Phrase):
     """`contains:TEXT`: the answer has this word or phrase."""
 
-    @property
-    def demand(self) -> str:
-        """The phrase, in a sentence."""
-        return f'Use "{self.text}" in the answer.'
+    asks = 'Use "{}" in the answer.'
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is found."""
@@ -127,10 +130,7 @@ class Contains(_Phrase):
 class Lacks(_Phrase):
     """`lacks:TEXT`: the answer does not have this word or phrase."""
 
-    @property
-    def demand(self) -> str:
-        """The phrase, in a sentence."""
-        return f'Do not use "{self.text}" in the answer.'
+    asks = 'Do not use "{}" in the answer.'
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
@@ -149,10 +149,7 @@ class Lacks(_Phrase):
 class Starts(_Phrase):
     """`starts:TEXT`: the answer begins with this text."""
 
-    @property
-    def demand(self) -> str:
-        """The phrase, in a sentence."""
-        return f'Begin the answer with "{self.text}".'
+    asks = 'Begin the answer with "{}".'
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer begins with the text."""
@@ -165,10 +162,7 @@ class Starts(_Phrase):
 class Ends(_Phrase):
     """`ends:TEXT`: the answer ends with this text."""
 
-    @property
-    def demand(self) -> str:
-        """The phrase, in a sentence."""
-        return f'End the answer with "{self.text}".'
+    asks = 'End the answer with "{}".'
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer ends with the text."""

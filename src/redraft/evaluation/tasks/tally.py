@@ -136,7 +136,7 @@ class Tally(Summary):
         for group in groups:
             _count(self.groups, group, item, hit=right)
 
-    def _add_constraints(self, item: str, final: Sequence[Found], loose: Sequence[bool]) -> None:
+    def _add_constraints(self, item: str, final: Sequence[Judged], loose: Sequence[bool]) -> None:
         """Count the constraints of an answer. One that is none meets no constraint, loosely neither."""
         met = [also and result.answered for result, also in zip(final, loose, strict=True)]
         _count(self.beside, LOOSE, item, hit=bool(met) and all(met))
@@ -229,7 +229,7 @@ class _Record(BaseModel):
     failed: dict[str, int] = {}
 
 
-class Found(BaseModel):
+class Judged(BaseModel):
     """What a check of a task found of an answer. What is not answered does not pass."""
 
     name: str = ""
@@ -248,7 +248,7 @@ class Truth(BaseModel):
 
     task: str = ""
     groups: list[str] = []
-    steps: list[list[Found]] = []
+    steps: list[list[Judged]] = []
     loose: list[list[bool]] = []
 
     @model_validator(mode="after")
@@ -276,22 +276,22 @@ def truth_of(chain: Chain) -> Truth | None:
         raise RecordError(f"{chain.id}: `{KEY}` in its `meta` cannot be read: {describe(error)}.") from None
 
 
-def results_of(chain: Chain) -> Sequence[Found]:
+def results_of(chain: Chain) -> Sequence[Judged]:
     """Return what the checks found of a chain's best answer: those of its task, or else its own.
 
     What is no answer (`is_answer`) meets none of them. Of a chain that kept no answer, it is the first.
     """
     place = chain.best or 0
     if truth := truth_of(chain):
-        found: Sequence[Found] = truth.steps[place] if place < len(truth.steps) else []
+        found: Sequence[Judged] = truth.steps[place] if place < len(truth.steps) else []
     elif chain.best is None:
         return []
     else:
-        found = [Found.model_validate(each.model_dump()) for each in chain.steps[place].checks]
+        found = [Judged.model_validate(each.model_dump()) for each in chain.steps[place].checks]
     return _met(found, chain.steps[place] if chain.best is not None else None)
 
 
-def _met(found: Sequence[Found], step: Step | None) -> Sequence[Found]:
+def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
     if step is not None and is_answer(step):
         return found
     return [each.model_copy(update={"passed": False, "answered": False}) for each in found]
@@ -312,7 +312,7 @@ def outcome_of(chain: Chain) -> bool | None:
     return chain.passed and is_answer(chain.steps[chain.best])
 
 
-def _right(results: Sequence[Found]) -> bool:
+def _right(results: Sequence[Judged]) -> bool:
     return bool(results) and all(result.passed for result in results)
 
 

@@ -29,7 +29,7 @@ from redraft.verify.sandbox import find_sandbox
 KEY = "eval"
 """The field of `meta` with the truth about a chain's answers."""
 
-Source = Mapping[str, Any]
+OwnFields = Mapping[str, Any]
 """A record's own fields, as they were published."""
 
 
@@ -54,7 +54,7 @@ class Task:
     loosened: Callable[[str], Iterable[str]] | None = None
 
 
-def source_of(record: Chain) -> Source:
+def source_of(record: Chain) -> OwnFields:
     """Return a record's own fields."""
     source = record.meta.get("source")
     return source if isinstance(source, Mapping) else {}
