@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from material import QUESTIONS, start_engine
 from measure import Figure, Goal, Rates, Row, Size, alternate
 from redraft.engines.base import Engine
-from redraft.revision.api import Options, arevise
+from redraft.revision.api import arevise
+from redraft.revision.keywords import RevisionKeywords
 from taps import Request, Tap, replay
 
 MEASURE = "loop overhead, speculation off: tokens/s of chains vs raw completions of the same engine"
@@ -23,7 +24,7 @@ HOW = (
     "{tokens} new tokens a text."
 )
 GOAL = Goal("≥", 0.95)
-WAYS: dict[str, Options] = {
+WAYS: dict[str, RevisionKeywords] = {
     "native": {"mode": "native", "min_revisions": 1, "max_revisions": 1},
     "verified": {"mode": "verified", "checks": ["words<=20", "ends:Thank you."], "max_revisions": 2},
 }
@@ -34,7 +35,7 @@ class Recorded:
     """A chain that can be made again, and the requests that it comes to."""
 
     question: str
-    options: Options
+    options: RevisionKeywords
     requests: tuple[Request, ...]
 
 
@@ -64,7 +65,7 @@ def _streams(count: int) -> str:
 async def measure_way(engine: Engine, way: str, questions: Sequence[str], size: Size, streams: int) -> Rates:
     """All pairs of one way to revise, so many chains at once."""
     rates = Rates()
-    options: Options = {**WAYS[way], "max_tokens": size.tokens // 4, "seed": 1}
+    options: RevisionKeywords = {**WAYS[way], "max_tokens": size.tokens // 4, "seed": 1}
     for start in range(0, len(questions), streams):
         group = questions[start : start + streams]
         chains = await asyncio.gather(*(record(engine, question, options) for question in group))
@@ -83,7 +84,7 @@ async def compare(engine: Engine, chains: Sequence[Recorded], rounds: int) -> Ra
     )
 
 
-async def record(engine: Engine, question: str, options: Options) -> Recorded:
+async def record(engine: Engine, question: str, options: RevisionKeywords) -> Recorded:
     """Makes a chain and writes down what it asks of the engine."""
     tap = Tap(engine)
     await arevise(question, **with_model(options, tap))
@@ -96,7 +97,7 @@ async def again(engine: Engine, chain: Recorded) -> int:
     return made.usage.completion_tokens
 
 
-def with_model(options: Options, engine: Engine) -> Options:
+def with_model(options: RevisionKeywords, engine: Engine) -> RevisionKeywords:
     """The same options with an engine."""
     options = options.copy()
     options["model"] = engine

@@ -60,7 +60,7 @@ def table_of_options() -> str:
     """The table of docs/python.md: each option of `redraft.revise`, as it is defined."""
     rows = [HEADER, "|---|---|---|---|"]
     for name, option in options_of(RevisionOptions).items():
-        default = "" if option.default in (None, ()) else f"`{option.default!r}`"
+        default = "" if not isinstance(option.default, str | int) else f"`{option.default!r}`"
         cells = (f"`{name}`", allowed(option), option.text, default)
         rows.append(f"| {' | '.join(cells)} |".replace("  ", " "))
     return "\n".join(rows)

@@ -17,7 +17,7 @@ from redraft.engines.price import Price
 from redraft.errors import UsageError
 from redraft.options import MAX_SEED, Defaults, Flags, PlainOptions, options_of
 from redraft.revision.budget import Budget
-from redraft.revision.options import OF_PYTHON, RevisionOptions, check_options, from_json
+from redraft.revision.options import RevisionOptions, check_options
 from redraft.revision.prompts import DEFAULT, SHIPPED
 from redraft.revision.state import Plan
 
@@ -44,7 +44,6 @@ def test_a_wrong_value_is_refused_everywhere_with_what_is_allowed(
 ) -> None:
     for refuse in (
         lambda: check_options({name: value}),
-        lambda: from_json({name: value}),
         lambda: Flags.read({name: value}),
     ):
         with pytest.raises(UsageError, match=rf"^{name} is ") as caught:
@@ -120,20 +119,9 @@ def test_a_default_is_a_value_that_is_allowed() -> None:
         assert kind.read(given).explicit == given
 
 
-def test_json_holds_every_option_but_those_of_python() -> None:
-    body = {"model": "default", "budget": {"tokens": 5}, "price": {"prompt": 1, "completion": 2}, "seed": 3}
-    options = from_json({**body, "checks": ["words<=5"], "prompts": {"revise": "{found}\n\nAgain."}})
-    assert (options["budget"], options["price"]) == (Budget(tokens=5), Price(1, 2))
-    for name in OF_PYTHON:
-        with pytest.raises(UsageError, match=f"no option '{name}' in JSON"):
-            from_json({name: None})
-
-
-def test_json_opens_no_file_for_a_wording(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("revise: '{found} Write.'\n", encoding="utf-8")
-    with pytest.raises(UsageError, match="there is no wording"):
-        from_json({"prompts": str(path)})
+def test_parts_of_a_budget_and_of_a_price_are_read() -> None:
+    options = check_options({"budget": {"tokens": 5}, "price": {"prompt": 1, "completion": 2}})
+    assert (options.budget, options.price) == (Budget(tokens=5), Price(1, 2))
 
 
 def test_parts_that_a_budget_does_not_have_are_refused() -> None:

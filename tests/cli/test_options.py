@@ -23,8 +23,8 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_price_is_the_writers_own(config: Path) -> None:
     config.write_text('[prices."api.example.com#big"]\nprompt = 1.25\ncompletion = 10\n', encoding="utf-8")
     named = "https://api.example.com/v1#big"
-    assert fill_in({"model": named}).options().get("price") is None, "the engine knows the config file's"
-    assert fill_in({"model": named, "price": "1,2,0.5"}).options().get("price") == Price(1, 2, 0.5)
+    assert fill_in({"model": named}).options().price is None, "the engine knows the config file's"
+    assert fill_in({"model": named, "price": "1,2,0.5"}).options().price == Price(1, 2, 0.5)
 
 
 @pytest.mark.parametrize("price", ["nan,2", "-1,-2", "1,inf", "1", "1;2", ""])

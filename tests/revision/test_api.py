@@ -13,8 +13,8 @@ import redraft
 from redraft.chain import Finish, Prompt
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import UsageError
+from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.ops import StepDone
-from redraft.revision.options import Options
 
 
 class Person(BaseModel):
@@ -249,7 +249,7 @@ def test_min_revisions_alone_raises_the_maximum() -> None:
 
 def test_a_judge_is_paid_from_the_budget_of_the_chain() -> None:
     writer, judge = ScriptedEngine(["one", "two"]), ScriptedEngine(["It is dull.\nScore: 3"])
-    options: Options = {"model": writer, "checks": ["judge:lively"], "judge": judge}
+    options: RevisionKeywords = {"model": writer, "checks": ["judge:lively"], "judge": judge}
     free = redraft.revise("Go.", max_revisions=1, **options)
     judged = free.steps[0].usage.completion_tokens - len("one")
     assert judged == len("It is dull.\nScore: 3")

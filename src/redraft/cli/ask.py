@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from redraft.chain import Chain
     from redraft.revision.cancel import CancelToken
-    from redraft.revision.options import Options
     from redraft.revision.settings import Settings
 
 
@@ -82,7 +81,7 @@ async def _make(settings: Settings, prompt: str, cache: Path | None, *, watch: b
     async with AsyncExitStack() as stack:
         patience = settings.waiting(tell=say_wait if sys.stderr.isatty() else None)
         load = partial(settings.load, stack, patience=patience)
-        options: Options = {**settings.options(), "cancel": cancel, "cache": cache}
+        options = settings.options().model_copy(update={"cancel": cancel, "cache": cache})
         _on_interrupt(cancel)
         events = await stack.enter_async_context(aclosing(make(prompt, options, load)))
         if not watch:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from redraft.revision.cancel import CancelToken
     from redraft.revision.conversation import Conversation
     from redraft.revision.ops import Event
-    from redraft.revision.options import Options
+    from redraft.revision.options import RevisionOptions
     from redraft.revision.settings import Settings
 
 COMMANDS = {
@@ -80,7 +80,7 @@ def _is_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
-async def _opened(settings: Settings, stack: AsyncExitStack) -> Options:
+async def _opened(settings: Settings, stack: AsyncExitStack) -> RevisionOptions:
     return await settings.opened(stack, patience=_patience(settings))
 
 
@@ -166,7 +166,7 @@ class Session:
     """
 
     settings: Settings
-    options: Options
+    options: RevisionOptions
     stack: AsyncExitStack
     runner: asyncio.Runner
     talk: Conversation
@@ -177,7 +177,7 @@ class Session:
     @property
     def name(self) -> str:
         """The name of the model."""
-        return cast("Engine", self.options["model"]).info.name
+        return cast("Engine", self.options.model).info.name
 
     def do(self, text: str) -> bool:
         """Answer a text, or obey a command. Return False if it was to leave. An error ends only this."""
@@ -223,7 +223,8 @@ class Session:
         from redraft.revision.state import complete_steps
 
         cancel, made = CancelToken(), more.get("resume")
-        options: Any = {"id": f"turn-{len(self.talk.turns) + 1}", **self.options, **more, "cancel": cancel}
+        changes = {"id": f"turn-{len(self.talk.turns) + 1}", **more, "cancel": cancel}
+        options = self.options.model_copy(update=changes)
         events = make(prompt, options, partial(self.settings.load, self.stack))
         if self.watching:
             earlier = complete_steps(made) if made else ()
@@ -233,7 +234,7 @@ class Session:
         with only_ours():
             chain = self.runner.run(finished(events))
         self._keep(chain)
-        with_checks = bool(self.options.get("checks"))
+        with_checks = bool(self.options.checks)
         self.status = self.status or status_of(chain, with_checks=with_checks)
         say_faults(chain, with_checks=with_checks)
 
@@ -257,7 +258,7 @@ class Session:
                 f"{command} is {value!r:.40}.", hint=f"It takes a number of revisions: {command} 2"
             )
         name = f"{command[1:]}_revisions"
-        self.options = check_options({**self.options, name: int(value)})
+        self.options = check_options({**self.options.explicit, name: int(value)})
         tell(f"{name} is {int(value)}.")
 
     def _save(self, value: str) -> None:
@@ -283,13 +284,13 @@ class Session:
         from redraft.revision.options import check_prices
 
         settings = self.settings.over(model=reference)
-        options: Any = {**self.options, "model": reference, "price": None}
+        options = self.options.model_copy(update={"model": reference, "price": None})
         check_prices(options)
         opening = settings.load(self.stack, "model", reference, patience=_patience(settings))
-        before = cast("Engine", self.options["model"])
+        before = cast("Engine", self.options.model)
         with _interrupts(signal.default_int_handler):
-            options["model"] = self.runner.run(opening)
-        self.settings, self.options = settings, options
+            opened = self.runner.run(opening)
+        self.settings, self.options = settings, options.model_copy(update={"model": opened})
         self.runner.run(before.aclose())
         tell(f"{self.name} is ready.")
 

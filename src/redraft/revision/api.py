@@ -12,39 +12,32 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, aclosing, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
 from redraft.chain import Chain, Prompt, Stop
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 from redraft.engines.messages import ROLES
-from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, UsageError, shown
 from redraft.options import options_of
 from redraft.revision.background import Background
-from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.revision.driver import Driver, with_value
 from redraft.revision.hook import Hook
-from redraft.revision.keywords import KeywordsButOutput
-from redraft.revision.keywords import RevisionKeywords as Options
+from redraft.revision.keywords import KeywordsButOutput, RevisionKeywords
 from redraft.revision.ops import Event, Finished
 from redraft.revision.options import (
-    MAX_REVISIONS,
     RevisionOptions,
-    budget_of,
     check_options,
     check_plain,
     check_prices,
     check_request,
     choose_mode,
-    drafts_of,
     is_text,
-    sampling_of,
 )
-from redraft.revision.prompts import DEFAULT, wording_of
+from redraft.revision.prompts import wording_of
 from redraft.revision.state import Plan, best_step, check_resumable, complete_drafts, complete_steps
 from redraft.verify.base import Check, demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
@@ -68,7 +61,7 @@ Load = Callable[[Role, str], Awaitable[Engine]]
 """Open the engine of a model reference for a role."""
 
 
-async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Event, None]:
+async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGenerator[Event, None]:
     """Make a chain and yield its events as they come: `Text`, `StepDone`, `Progress`, and at last `Finished`.
 
     Args:
@@ -88,7 +81,7 @@ async def stream(prompt: Asked, **options: Unpack[Options]) -> AsyncGenerator[Ev
             stack.push_async_callback(engine.aclose)
             return engine
 
-        events = await stack.enter_async_context(aclosing(make(prompt, options, load)))
+        events = await stack.enter_async_context(aclosing(make(prompt, check_options(options), load)))
         async for event in events:
             yield event
 
@@ -100,7 +93,7 @@ async def arevise(
     prompt: Asked, *, output: TypeForm[T], **options: Unpack[KeywordsButOutput]
 ) -> Chain[T]: ...
 @overload
-async def arevise(prompt: Asked, **options: Unpack[Options]) -> Chain[Any]: ...
+async def arevise(prompt: Asked, **options: Unpack[RevisionKeywords]) -> Chain[Any]: ...
 async def arevise(prompt: Asked, **options: Any) -> Chain[Any]:
     """Make a chain. Arguments and errors as for `stream`."""
     async with aclosing(stream(prompt, **options)) as events:
@@ -112,13 +105,13 @@ def revise(prompt: Asked, *, output: type[T], **options: Unpack[KeywordsButOutpu
 @overload
 def revise(prompt: Asked, *, output: TypeForm[T], **options: Unpack[KeywordsButOutput]) -> Chain[T]: ...
 @overload
-def revise(prompt: Asked, **options: Unpack[Options]) -> Chain[Any]: ...
+def revise(prompt: Asked, **options: Unpack[RevisionKeywords]) -> Chain[Any]: ...
 def revise(prompt: Asked, **options: Any) -> Chain[Any]:
     """Make a chain without `await`. Arguments and errors as for `stream`.
 
     Works in notebooks too. A model given by reference stays loaded until the program ends.
     """
-    return _background.run(_revise_kept(prompt, cast("Options", options)))
+    return _background.run(_revise_kept(prompt, check_options(options)))
 
 
 _background = Background()
@@ -134,7 +127,7 @@ for _function in (stream, arevise, revise):
     _list_options(_function)
 
 
-async def _revise_kept(prompt: Asked, options: Options) -> Chain:
+async def _revise_kept(prompt: Asked, options: RevisionOptions) -> Chain:
     async def load(_role: Role, reference: str) -> Engine:
         return await _background.keep(reference, load_engine)
 
@@ -153,21 +146,27 @@ async def finished(
     raise AssertionError("the loop ended without a chain")
 
 
-async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Event, None]:
+async def no_engine(_role: Role, reference: str) -> Engine:
+    """Open no engine: all are open."""
+    raise AssertionError(f"the engine of {reference} is not open")
+
+
+async def make(
+    prompt: Asked, options: RevisionOptions, load: Load = no_engine
+) -> AsyncGenerator[Event, None]:
     """Make a chain as `stream` does, with engines that the caller opens and closes.
 
     The budget of seconds starts here: if it ends before the engines are open, the chain has no steps.
 
     Args:
         prompt: A text, a `Prompt` or chat messages.
-        options: See `Options`.
+        options: As `check_options` returns them.
         load: Opens the engine of a reference.
     """
-    options = check_options(options)
     asked = prompt_of(prompt)
     with ExitStack() as stack:
-        if path := options.get("cache"):
-            load = _cached(load, stack, Path(path), options.get("resume"))
+        if options.cache:
+            load = _cached(load, stack, Path(options.cache), options.resume)
         span = stack.enter_context(_traced(options))
         async with aclosing(_make(asked, options, load, span)) as events:
             async for event in events:
@@ -176,8 +175,8 @@ async def make(prompt: Asked, options: Options, load: Load) -> AsyncGenerator[Ev
                 yield event
 
 
-def _traced(options: Options) -> AbstractContextManager[ChainSpan | None]:
-    if not (provider := options.get("trace")):
+def _traced(options: RevisionOptions) -> AbstractContextManager[ChainSpan | None]:
+    if not (provider := options.trace):
         return nullcontext()
     try:
         from redraft.revision.trace import chain_span
@@ -207,27 +206,27 @@ def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Loa
 
 
 async def _make(
-    asked: Prompt, options: Options, load: Load, span: ChainSpan | None
+    asked: Prompt, options: RevisionOptions, load: Load, span: ChainSpan | None
 ) -> AsyncGenerator[Event, None]:
     clock = asyncio.get_running_loop().time
-    made = options.get("resume") or Chain(prompt=asked)
-    check_resumable(made, asked, options.get("given", ""))
-    budget, begun = budget_of(options.get("budget")) or Budget(), clock()
-    cancel = options.get("cancel") or CancelToken()
-    on_event = options.get("on_event")
-    hook = None if on_event is None else Hook(on_event, cancel)
-    limit = None if budget.seconds is None else begun + budget.seconds - made.usage.seconds
+    made = options.resume or Chain(prompt=asked)
+    check_resumable(made, asked, options.given)
+    seconds, begun = options.budget.seconds, clock()
+    cancel = options.cancel or CancelToken()
+    hook = None if options.on_event is None else Hook(options.on_event, cancel)
+    limit = None if seconds is None else begun + seconds - made.usage.seconds
     try:
         async with cancel.until(limit):
             driver = replace(await _driver(options, load, span), cancel=cancel, hook=hook)
     except OutOfTime:
         unopened = _unopened(made, options, "cancelled" if cancel.cancelled else "budget")
-        event = with_value(Finished(unopened), options.get("output"))
+        event = with_value(Finished(unopened), options.output)
         if hook is not None:
             await hook.call(event, limit)
         yield event
         return
-    check_prices({**options, "model": driver.writer, "critic": driver.critic, "judge": driver.judge})
+    engines = {"model": driver.writer, "critic": driver.critic, "judge": driver.judge}
+    check_prices(options.model_copy(update=engines))
     plan = replace(_plan(asked, options, driver), earlier=made, waited=clock() - begun)
     check_plain(plan)
     check_request(plan)
@@ -236,31 +235,30 @@ async def _make(
             yield event
 
 
-async def _driver(options: Options, load: Load, span: ChainSpan | None) -> Driver:
+async def _driver(options: RevisionOptions, load: Load, span: ChainSpan | None) -> Driver:
     """Open the engines and read the checks."""
 
     async def opened(role: Role, model: str | Engine | None) -> Any:
         engine = await load(role, model) if isinstance(model, str) else model
         return engine if span is None or engine is None else span.around(role, engine)
 
-    judging = await opened("judge", options.get("judge"))
+    judging = await opened("judge", options.judge)
     judge = MeteredEngine(judging) if judging is not None else None
-    checks = parse_checks(options.get("checks", ()), judge=judge)
-    output = options.get("output")
-    if output is not None:
-        checks = (output, *checks)
-    if judge is not None and not checks and drafts_of(options) > 1:
+    checks = parse_checks(options.checks, judge=judge)
+    if options.output is not None:
+        checks = (options.output, *checks)
+    if judge is not None and not checks and options.most_drafts > 1:
         checks = (Judge.of(CHOOSING, judge, MAX_SCORE),)
-    writer = await opened("model", options.get("model", "default"))
-    critic = await opened("critic", options.get("critic"))
-    return Driver(writer, critic, checks, judge, output=output)
+    writer = await opened("model", options.model)
+    critic = await opened("critic", options.critic)
+    return Driver(writer, critic, checks, judge, output=options.output)
 
 
-def _unopened(made: Chain, options: Options, stop: Stop) -> Chain:
+def _unopened(made: Chain, options: RevisionOptions, stop: Stop) -> Chain:
     """Return a chain that ended before its engines were open, with the steps of an earlier attempt if any."""
     steps = complete_steps(made)
     changes = {"steps": steps, "drafts": complete_drafts(made), "best": best_step(steps), "stop": stop}
-    return made.model_copy(update={"id": options.get("id", ""), **changes})
+    return made.model_copy(update={"id": options.id, **changes})
 
 
 def prompt_of(prompt: Asked) -> Prompt:
@@ -315,43 +313,43 @@ def _fault_of_message(message: Any) -> str:
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
 
-def _plan(prompt: Prompt, options: Options, driver: Driver) -> Plan:
-    least, info = options.get("min_revisions", 0), driver.writer.info
+def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
+    info = driver.writer.info
     critic, judge = (engine.info if engine else None for engine in (driver.critic, driver.judge))
     mode = choose_mode(
-        options.get("mode", "auto"),
+        options.mode,
         info,
         has_checks=bool(driver.checks),
-        has_critic=critic is not None or bool(options.get("gold")),
-        drafts=drafts_of(options),
-        by_chat=bool(options.get("given") or options.get("gold")),
+        has_critic=critic is not None or bool(options.gold),
+        drafts=options.most_drafts,
+        by_chat=bool(options.given or options.gold),
     )
     return Plan(
         prompt=prompt,
-        info=replace(info, price=price_of(options.get("price")) or info.price),
+        info=replace(info, price=options.price or info.price),
         mode=mode,
-        drafts=drafts_of(options),
-        sampling=sampling_of(options),
-        min_revisions=least,
-        max_revisions=0 if mode == "best-of" else options.get("max_revisions", max(MAX_REVISIONS, least)),
-        context_policy=options.get("context", "last"),
-        budget=budget_of(options.get("budget")) or Budget(),
+        drafts=options.most_drafts,
+        sampling=options.sampling,
+        min_revisions=options.min_revisions,
+        max_revisions=0 if mode == "best-of" else options.most_revisions,
+        context_policy=options.context,
+        budget=options.budget,
         checks=tuple(check.name for check in driver.checks),
         critic=critic,
         judge=judge,
-        system=options.get("system"),
-        wording=wording_of(options.get("prompts") or DEFAULT),
+        system=options.system,
+        wording=wording_of(options.prompts),
         demand=_demand(options, driver.checks),
-        gold=options.get("gold", ""),
-        given=options.get("given", ""),
-        feedback_tokens=options.get("feedback_tokens"),
-        chain_tokens=options.get("chain_tokens"),
-        accept_score=options.get("accept_score"),
-        stop=tuple(options.get("stop", ())),
-        tools=tuple(options.get("tools", ())),
+        gold=options.gold,
+        given=options.given,
+        feedback_tokens=options.feedback_tokens,
+        chain_tokens=options.chain_tokens,
+        accept_score=options.accept_score,
+        stop=tuple(options.stop),
+        tools=tuple(options.tools),
         schema=_schema(driver.checks) if info.schemas else None,
         json=any(schema_of(check) is not None for check in driver.checks),
-        id=options.get("id", ""),
+        id=options.id,
     )
 
 
@@ -361,9 +359,9 @@ def _schema(checks: Sequence[Check]) -> Mapping[str, Any] | None:
     return next((schema for schema in schemas if schema != Json().schema), schemas[0] if schemas else None)
 
 
-def _demand(options: Options, checks: Sequence[Check]) -> str:
+def _demand(options: RevisionOptions, checks: Sequence[Check]) -> str:
     """Return what is added to the prompt: what the checks demand. The first one is that of `output`."""
-    if not options.get("tell_checks", True):
-        checks = checks[: options.get("output") is not None]
+    if not options.tell_checks:
+        checks = checks[: options.output is not None]
     demands = list(dict.fromkeys(filter(None, map(demand_of, checks))))
     return demands[0] if len(demands) == 1 else "\n".join(f"- {demand}" for demand in demands)

@@ -11,7 +11,6 @@ from typing import Any
 
 from redraft.chain import Chain, Prompt, is_blank
 from redraft.errors import UsageError
-from redraft.revision.options import Options
 from redraft.revision.state import CUT, complete_steps
 
 
@@ -70,7 +69,7 @@ class Conversation:
         self.turns = tuple(before)
         return last.prompt.text
 
-    def again(self) -> Options:
+    def again(self) -> dict[str, Any]:
         """Return options that go on with the last chain: one more revision, or what of it was cut.
 
         Raises:
@@ -80,7 +79,7 @@ class Conversation:
             raise UsageError("there is no answer to revise.", hint="Ask something first.")
         last = self.turns[-1]
         chain = last if last.stop in CUT else last.model_copy(update={"stop": None})
-        options: Options = {"resume": chain}
+        options: dict[str, Any] = {"resume": chain}
         if complete := len(complete_steps(chain)):
             options |= {"min_revisions": complete, "max_revisions": complete}
         return options

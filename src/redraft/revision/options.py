@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from pydantic import PlainValidator
 
@@ -24,15 +24,11 @@ from redraft.errors import RecordError, UsageError, shown
 from redraft.options import PlainOptions, option
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
-from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.ops import Event
-from redraft.revision.prompts import DEFAULT, Wording, base_messages, wording_of
+from redraft.revision.prompts import base_messages, wording_of
 from redraft.revision.state import RECORDED, Mode, Plan
 from redraft.verify.base import Check
 from redraft.verify.output import OutputCheck, from_type
-
-Options = RevisionKeywords
-MAX_REVISIONS: int = PlainOptions().max_revisions
 
 
 def is_text(value: Any) -> bool:
@@ -63,10 +59,10 @@ def _or_none(holds: Callable[[Any], bool]) -> Callable[[Any], Any]:
     return _if(lambda value: value is None or holds(value))
 
 
-def budget_of(value: Any) -> Budget | None:
-    """Return a budget, which JSON gives by its parts."""
+def budget_of(value: Any) -> Budget:
+    """Return a budget, which JSON gives by its parts; None is one without limits."""
     if value is None or isinstance(value, Budget):
-        return value
+        return value or Budget()
     if not isinstance(value, Mapping):
         raise ValueError  # noqa: TRY004  (readers raise ValueError)
     try:
@@ -153,7 +149,7 @@ _REFERENCE = "a model reference (docs/engines.md) or an engine"
 
 
 class RevisionOptions(PlainOptions):
-    """The options of `revise`, `arevise` and `stream`."""
+    """The options of `revise`, `arevise` and `stream`. `check_options` reads and checks them."""
 
     model: Annotated[str | Engine, PlainValidator(_if(_is_engine))] = option(
         "a model reference (docs/engines.md), or an engine, which stays open",
@@ -175,10 +171,11 @@ class RevisionOptions(PlainOptions):
         "the model or engine of `judge:` checks", what=_REFERENCE
     )
     budget: Annotated[
-        Budget | None,
+        Budget,
         PlainValidator(budget_of, json_schema_input_type=Budget | Mapping[str, float | None] | None),
     ] = option(
         "the most that the whole chain may use: tokens, seconds, usd",
+        default=Budget(),
         what="a budget: Budget(tokens=500), or {'tokens': 500}",
     )
     price: Annotated[
@@ -252,219 +249,188 @@ class RevisionOptions(PlainOptions):
         what="a type that pydantic reads: Person, list[Person]",
     )
 
+    @property
+    def most_drafts(self) -> int:
+        """The most first answers."""
+        return self.drafts or (DRAFTS if self.mode == "best-of" else 1)
 
-OF_PYTHON = ("output", "cancel", "on_event", "trace", "resume", "cache", "extra_body", "extra_headers")
-"""Options that JSON cannot hold, or that a request of somebody else must not set."""
+    @property
+    def most_revisions(self) -> int:
+        """The most revisions. By default there are as many as have to be made, at least."""
+        given = "max_revisions" in self.model_fields_set
+        return self.max_revisions if given else max(self.max_revisions, self.min_revisions)
 
+    @property
+    def checked(self) -> bool:
+        """Whether anything checks the answers."""
+        return bool(self.checks) or self.output is not None
 
-def check_options(options: Mapping[str, Any]) -> Options:
-    """Return options with everything checked that needs no model.
+    @property
+    def asks_judge(self) -> bool:
+        """Whether a judge may be asked: by a check, or to choose among drafts. Checks as values may."""
+        if not self.checked:
+            return self.most_drafts > 1
+        return any(not isinstance(check, str) or "judge" in check for check in self.checks)
 
-    Raises:
-        UsageError: An option is unknown or has a wrong value, or two do not go together.
-    """
-    found = RevisionOptions.read(options).explicit
-    least = found.get("min_revisions", 0)
-    most = found.get("max_revisions", max(MAX_REVISIONS, least))
-    if least > most:
-        raise UsageError(
-            f"min_revisions is {least} and max_revisions is {most}.",
-            hint="Both count revisions after the first answer: 0 <= min <= max.",
-        )
-    check_prices(found)
-    if drafts_of(found) > 1:
-        _check_drafts(found)
-    _check_critic(found)
-    if found.get("given"):
-        _check_given(found)
-    if found.get("mode") == "verified":
-        _check_verified(found)
-    if found.get("mode") == "best-of":
-        _check_best_of(found)
-    if found.get("cache"):
-        _check_cached(found)
-    _check_judge(found)
-    if found.get("tools") and drafts_of(found) > 1:
-        raise UsageError(
-            f"{drafts_of(found)} drafts were asked for, and tools.",
-            hint="Drafts are compared as texts. Leave out one of the two.",
-        )
-    return cast("Options", found)
+    @property
+    def unpriced(self) -> tuple[str, str] | None:
+        """Role and name of a model whose price the budget of money lacks.
 
-
-def from_json(body: Mapping[str, Any]) -> Options:
-    """Return the options that a JSON object holds, such as the body of a request.
-
-    A wording is the name of a shipped one or two templates: a request must not open files. Models and checks
-    are the caller's to allow: both may name files and programs.
-
-    Raises:
-        UsageError: As for `check_options`; an option that only Python has is unknown.
-    """
-    for name in OF_PYTHON:
-        if name in body:
-            raise UsageError(
-                f"there is no option {name!r} in JSON.", hint="It is for Python alone: leave it out."
-            )
-    wording_of(RevisionOptions.read(body).prompts, files=False)
-    return check_options(body)
-
-
-def check_prices(options: Mapping[str, Any]) -> None:
-    """Check that a budget of money has a price of every model.
-
-    A server's model given by reference passes: its price is known once its engine is open.
-
-    Raises:
-        UsageError: A model has no price.
-    """
-    if (found := unpriced(options)) is None:
-        return
-    role, name = found
-    give = "--price PROMPT,COMPLETION, price=Price(prompt, completion), or " if role == "model" else ""
-    raise UsageError(
-        f"a limit of {_usd(options)} USD needs the price of the {role} {name!r}.",
-        hint=f'Give USD per million tokens: {give}[prices."host#model"] in the config file.',
-    )
-
-
-def unpriced(options: Mapping[str, Any]) -> tuple[str, str] | None:
-    """Return role and name of a model whose price a budget of money lacks, as `check_prices` finds it."""
-    if _usd(options) is None:
+        A server's model given by reference is none: its price is known once its engine is open.
+        """
+        if self.budget.usd is None:
+            return None
+        for role in ("model", "critic", "judge"):
+            model = getattr(self, role)
+            given = role == "model" and self.price is not None
+            if model is None or given or (isinstance(model, str) and "://" in model):
+                continue
+            if isinstance(model, str):
+                name, price = model, load_config().prices.get(model)
+            else:
+                name, price = model.info.name, model.info.price
+            if price is None:
+                return role, name
         return None
-    for role in ("model", "critic", "judge"):
-        model = options.get(role, "default" if role == "model" else None)
-        given = role == "model" and options.get("price") is not None
-        if model is None or given or (isinstance(model, str) and "://" in model):
-            continue
-        if isinstance(model, str):
-            name, price = model, load_config().prices.get(model)
-        else:
-            name, price = model.info.name, model.info.price
-        if price is None:
-            return role, name
-    return None
 
-
-def _usd(options: Mapping[str, Any]) -> float | None:
-    """Return the money of the budget; None for no limit."""
-    return (budget_of(options.get("budget")) or Budget()).usd
+    @property
+    def sampling(self) -> Sampling:
+        """The sampling parameters."""
+        names = (*RECORDED, "extra_body", "extra_headers")
+        given: Any = {name: value for name, value in self.explicit.items() if name in names}
+        return Sampling(**given, unset=frozenset({"temperature", "top_p", "max_tokens"} - given.keys()))
 
 
 DRAFTS = 4
 """Default number of samples in mode `best-of`."""
 
 
-def drafts_of(options: Mapping[str, Any]) -> int:
-    """Return the most first drafts that options ask for."""
-    return options.get("drafts") or (DRAFTS if options.get("mode") == "best-of" else 1)
+def check_options(options: Mapping[str, Any]) -> RevisionOptions:
+    """Read options, and check everything that needs no model.
 
-
-def asks_judge(options: Mapping[str, Any], checks: Sequence[Any]) -> bool:
-    """Return whether a judge may be asked: by a check, or to choose among drafts. Checks as values may."""
-    if not checks and options.get("output") is None:
-        return drafts_of(options) > 1
-    return any(not isinstance(check, str) or "judge" in check for check in checks)
-
-
-def _check_judge(options: Mapping[str, Any]) -> None:
-    """Check that a judge is asked, if there is one."""
-    if options.get("judge") is not None and not asks_judge(options, options.get("checks", ())):
+    Raises:
+        UsageError: An option is unknown or has a wrong value, or two do not go together.
+    """
+    found = RevisionOptions.read(options)
+    least, most = found.min_revisions, found.most_revisions
+    if least > most:
+        raise UsageError(
+            f"min_revisions is {least} and max_revisions is {most}.",
+            hint="Both count revisions after the first answer: 0 <= min <= max.",
+        )
+    check_prices(found)
+    _check_drafts(found)
+    _check_critic(found)
+    _check_mode(found)
+    if found.cache:
+        _check_cached(found)
+    if found.judge is not None and not found.asks_judge:
         raise UsageError(
             "a judge was given, and nothing asks it.",
             hint="Add a check: 'judge:Is it kind?'. Or several drafts and no check: it chooses among them.",
         )
+    return found
 
 
-def _check_drafts(options: Mapping[str, Any]) -> None:
-    """Check that drafts can be compared."""
-    if options.get("mode") == "native":
+def check_prices(options: RevisionOptions) -> None:
+    """Check that a budget of money has a price of every model.
+
+    Raises:
+        UsageError: A model has no price.
+    """
+    if (found := options.unpriced) is None:
+        return
+    role, name = found
+    give = "--price PROMPT,COMPLETION, price=Price(prompt, completion), or " if role == "model" else ""
+    raise UsageError(
+        f"a limit of {options.budget.usd} USD needs the price of the {role} {name!r}.",
+        hint=f'Give USD per million tokens: {give}[prices."host#model"] in the config file.',
+    )
+
+
+def _check_drafts(options: RevisionOptions) -> None:
+    """Check that drafts can be written and compared."""
+    if (drafts := options.most_drafts) == 1:
+        return
+    if options.mode == "native":
         raise UsageError(
             "mode 'native' writes one draft, and drafts were asked for.",
             hint="Use --mode verified or prompted.",
         )
-    if not (options.get("checks") or options.get("judge") or options.get("output") is not None):
+    if not (options.checked or options.judge):
         raise UsageError(
-            f"nothing can choose among {drafts_of(options)} drafts.",
+            f"nothing can choose among {drafts} drafts.",
             hint="Add a check, --check 'words<=50', or a judge, --judge MODEL.",
+        )
+    if options.given:
+        raise UsageError(
+            f"the first answer is given, and {drafts} drafts were asked for.",
+            hint="Leave out one of the two.",
+        )
+    if options.tools:
+        raise UsageError(
+            f"{drafts} drafts were asked for, and tools.",
+            hint="Drafts are compared as texts. Leave out one of the two.",
         )
 
 
-def _check_critic(options: Mapping[str, Any]) -> None:
+def _check_critic(options: RevisionOptions) -> None:
     """Check that a critic is asked and shown a gold answer, and that the wording asks for a score."""
-    wording = wording_of(options.get("prompts", DEFAULT))
-    if options.get("gold"):
-        _check_gold(options, wording)
-    if options.get("accept_score") is not None and not wording.scores:
+    wording = wording_of(options.prompts)
+    if options.gold and options.mode not in ("auto", "prompted"):
+        raise UsageError(
+            f"gold was given, and mode {options.mode!r} shows it to no critic.", hint="Use mode='prompted'."
+        )
+    if options.gold and not wording.shows_gold:
+        raise UsageError(
+            f"gold was given, and the wording {wording.name!r} has no place for it.",
+            hint="Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md).",
+        )
+    if options.accept_score is not None and not wording.scores:
         raise UsageError(
             f"accept_score was given, and the wording {wording.name!r} asks for no score.",
             hint="Use prompts='teacher', or write {verdict} in the template criticise (docs/recipes.md).",
         )
 
 
-def _check_gold(options: Mapping[str, Any], wording: Wording) -> None:
-    """Check that a critic is asked, and that the wording shows it the right answer."""
-    if (mode := options.get("mode", "auto")) not in ("auto", "prompted"):
-        raise UsageError(
-            f"gold was given, and mode {mode!r} shows it to no critic.", hint="Use mode='prompted'."
-        )
-    if not wording.shows_gold:
-        raise UsageError(
-            f"gold was given, and the wording {wording.name!r} has no place for it.",
-            hint="Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md).",
-        )
-
-
-def _check_given(options: Mapping[str, Any]) -> None:
-    """Check that the first answer can be given."""
-    if drafts_of(options) > 1:
-        raise UsageError(
-            f"the first answer is given, and {drafts_of(options)} drafts were asked for.",
-            hint="Leave out one of the two.",
-        )
-    if options.get("mode") == "native":
+def _check_mode(options: RevisionOptions) -> None:
+    """Check that the mode has what it needs, and nothing is given that it does not use."""
+    drafts, critic = options.most_drafts, options.critic is not None
+    if options.mode == "native" and options.given:
         raise UsageError(
             "mode 'native' writes the first answer itself, and it was given.", hint="Use mode='prompted'."
         )
-
-
-def _check_best_of(options: Mapping[str, Any]) -> None:
-    """Check that nothing is asked for but drafts."""
-    least, drafts = options.get("min_revisions", 0), drafts_of(options)
-    if least:
+    if options.mode == "verified" and not options.checked:
         raise UsageError(
-            f"mode 'best-of' revises nothing, and min_revisions is {least}.",
+            "mode 'verified' needs checks, and there are none.",
+            hint="Add one: --check 'words<=50'. All of them: docs/checks.md",
+        )
+    if options.mode == "verified" and critic:
+        raise UsageError(
+            "mode 'verified' asks no critic, and one was given.",
+            hint="Use --mode prompted: checks judge first, then the critic.",
+        )
+    if options.mode == "best-of" and options.min_revisions:
+        raise UsageError(
+            f"mode 'best-of' revises nothing, and min_revisions is {options.min_revisions}.",
             hint=f"Use --mode verified --drafts {drafts}: the best draft is revised.",
         )
-    if options.get("critic") is not None:
+    if options.mode == "best-of" and critic:
         raise UsageError(
             "mode 'best-of' asks no critic, and one was given.",
             hint=f"Use --mode prompted --drafts {drafts}: the critic judges the best draft.",
         )
 
 
-def _check_cached(options: Mapping[str, Any]) -> None:
+def _check_cached(options: RevisionOptions) -> None:
     """Check that every model has a reference, which says what computes its replies."""
     for role in ("model", "critic", "judge"):
-        engine = options.get(role)
+        engine = getattr(options, role)
         if engine is not None and not isinstance(engine, str):
             raise UsageError(
                 f"the {role} is an open engine, and a cache cannot tell which weights it has.",
                 hint=f"Give its reference: {role}='http://host/v1#model'. Or leave out the cache.",
             )
-
-
-def _check_verified(options: Mapping[str, Any]) -> None:
-    if not options.get("checks") and options.get("output") is None:
-        raise UsageError(
-            "mode 'verified' needs checks, and there are none.",
-            hint="Add one: --check 'words<=50'. All of them: docs/checks.md",
-        )
-    if options.get("critic") is not None:
-        raise UsageError(
-            "mode 'verified' asks no critic, and one was given.",
-            hint="Use --mode prompted: checks judge first, then the critic.",
-        )
 
 
 def choose_mode(
@@ -550,10 +516,3 @@ def check_request(plan: Plan) -> None:
         raise UsageError(
             f"native revision continues one text, and {name} was given.", hint="Use mode='prompted'."
         )
-
-
-def sampling_of(options: Options) -> Sampling:
-    """Return the sampling that options ask for."""
-    names = (*RECORDED, "extra_body", "extra_headers")
-    given: Any = {name: value for name, value in options.items() if name in names}
-    return Sampling(**given, unset=frozenset({"temperature", "top_p", "max_tokens"} - given.keys()))

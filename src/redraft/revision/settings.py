@@ -16,7 +16,7 @@ from redraft.engines.load import lacks_adapter, load_engine
 from redraft.engines.retry import Patience
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
 from redraft.revision.api import Role
-from redraft.revision.options import Options, asks_judge, check_options, check_prices
+from redraft.revision.options import RevisionOptions, check_options, check_prices
 from redraft.verify.parse import parse_checks
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Settings:
         """Return the same with other values, which need no check."""
         return replace(self, values=self.values.model_copy(update=values))
 
-    def options(self) -> Options:
+    def options(self) -> RevisionOptions:
         """Return the arguments of `arevise`. Models are references.
 
         Checks are parsed here, unless they may need the judge.
@@ -101,7 +101,11 @@ class Settings:
 
     def references(self) -> dict[Role, str]:
         """Return the references of the models to open, by role. A judge of the config file may be idle."""
-        judged = self.judge_was_named or asks_judge(self.values.explicit, self.get("check") or ())
+        flags = self.values
+        judged = self.judge_was_named
+        if isinstance(flags, Flags) and not judged:
+            idle = RevisionOptions.model_construct(mode=flags.mode, drafts=flags.drafts, checks=flags.check)
+            judged = idle.asks_judge
         roles: tuple[Role, ...] = ("critic", "judge") if judged else ("critic",)
         others: dict[Role, str] = {role: self.get(role) for role in roles if self.get(role)}
         return {"model": self.get("model") or "default", **others}
@@ -147,7 +151,7 @@ class Settings:
         parallel: int = 1,
         patience: Patience | None = None,
         batches: Batches | None = None,
-    ) -> Options:
+    ) -> RevisionOptions:
         """Return the options with model, critic and judge opened. They are closed with the stack.
 
         Raises:
@@ -156,7 +160,10 @@ class Settings:
         """
         options = self.options()
         how: Any = {"parallel": parallel, "patience": patience, "batches": batches}
-        for role, reference in self.references().items():
-            options[role] = await self.load(stack, role, reference, **how)
+        named = self.references().items()
+        opened: dict[str, Any] = {
+            role: await self.load(stack, role, reference, **how) for role, reference in named
+        }
+        options = options.model_copy(update=opened)
         check_prices(options)
         return options

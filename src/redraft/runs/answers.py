@@ -29,7 +29,7 @@ from redraft.jobs.runner import ItemCounts, Work
 from redraft.licences import licence_in
 from redraft.options import Flags, OptionModel, option
 from redraft.revision.api import Role
-from redraft.revision.options import Options
+from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
 from redraft.revision.settings import Settings
 from redraft.revision.summary import Summary
@@ -171,7 +171,7 @@ class AnswerRun:
         """Check the options, and return the job."""
         options = self.settings.options()
         self.plan.check(self.settings, "chain", source=self.source)
-        self.plan.check_prices(dict(options) | dict(self.settings.references()))
+        self.plan.check_prices(options)
         self.summary.with_checks = bool(self.settings.get("check") or self.settings.get("verify"))
         return Job(
             items=lambda: map(self.form.item, self.records()),
@@ -226,7 +226,7 @@ class AnswerRun:
                 journaled = Journaled(opened.journal, await self._identities(), by_item)
 
             async def work(item: PromptItem) -> list[str]:
-                own: Any = {**options, **self.options_of(item.asked)}
+                own = options.model_copy(update=self.options_of(item.asked))
                 with under_way(opened.batches):
                     attempt = Attempt(item, self.settings.get("seed"), own, session, journaled)
                     try:
@@ -242,7 +242,7 @@ class AnswerRun:
 
             yield work
 
-    async def _models(self, opened: Opened, session: Session) -> Options:
+    async def _models(self, opened: Opened, session: Session) -> RevisionOptions:
         """Open the models, within the limit of seconds.
 
         A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may

@@ -10,15 +10,15 @@ from typing import Any, get_args
 from redraft.chain import Chain
 from redraft.engines.base import Engine
 from redraft.engines.journaled import JournaledEngine
-from redraft.engines.price import Price, price_of
+from redraft.engines.price import Price
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply, RecordError, RedraftError, UsageError
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.runner import derived_seed
-from redraft.revision.api import Role, finished, stream
+from redraft.revision.api import Role, finished, make
 from redraft.revision.ops import Event, Progress
-from redraft.revision.options import Options
+from redraft.revision.options import RevisionOptions
 from redraft.revision.state import check_resumable
 
 _ROLES: tuple[Role, ...] = get_args(Role)
@@ -52,24 +52,23 @@ class Attempt:
         self,
         item: PromptItem,
         seed: int | None,
-        options: Options,
+        options: RevisionOptions,
         session: Session,
         journaled: Journaled | None,
     ) -> None:
         self._item, self._session, self._journaled = item, session, journaled
-        self._options = options.copy()
-        self._options["id"] = item.asked.id
-        self._options["seed"] = None if seed is None else derived_seed(seed, item.asked.id)
         self._meters: list[tuple[MeteredEngine, Price | None]] = []
+        own: dict[str, Any] = {"id": item.asked.id}
+        own["seed"] = None if seed is None else derived_seed(seed, item.asked.id)
         for role in _ROLES:
-            if role in options:
-                self._options[role] = self._engine(role, options[role])
+            if (engine := getattr(options, role)) is not None:
+                own[role] = self._engine(role, engine, options.price if role == "model" else None)
+        self._options = options.model_copy(update=own)
 
-    def _engine(self, role: Role, engine: Any) -> Engine:
+    def _engine(self, role: Role, engine: Any, price: Price | None) -> Engine:
         """Wrap an engine so that the calls that reach it are paid for, and no others."""
         metered = MeteredEngine(engine, self._pay)
-        given = price_of(self._options.get("price")) if role == "model" else None
-        self._meters.append((metered, given or metered.info.price))
+        self._meters.append((metered, price or metered.info.price))
         if self._journaled is None:
             return metered
         identity = [role, self._journaled.identities[role]]
@@ -88,10 +87,10 @@ class Attempt:
         if lack := asked.prompt.lack:
             raise RecordError(f"{asked.id}: {lack}.", hint="Give a question or an instruction.")
         if self._journaled is None:
-            kept = self._session.unfinished.get(self._item.id)
-            self._options["resume"] = _begun(kept, asked, self._options.get("given", ""))
+            kept = _begun(self._session.unfinished.get(self._item.id), asked, self._options.given)
+            self._options = self._options.model_copy(update={"resume": kept})
         try:
-            async with aclosing(stream(asked.prompt, **self._options)) as events:
+            async with aclosing(make(asked.prompt, self._options)) as events:
                 chain = await finished(events, self._note)
         except RedraftError as error:
             if error.chain is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,7 @@ from redraft.jobs.journal import Journal
 from redraft.jobs.limits import Limits
 from redraft.options import OptionModel, option
 from redraft.revision.budget import Budget
-from redraft.revision.options import check_prices
+from redraft.revision.options import RevisionOptions, check_prices
 from redraft.revision.settings import Settings
 from redraft.runs.batching import IN_BATCHES, Batching
 
@@ -222,10 +222,10 @@ class RunPlan:
             if file and file.resolve() in taken:
                 raise UsageError(f"{file} cannot be the {name} too.", hint="Name a file of its own.")
 
-    def check_prices(self, options: Mapping[str, Any]) -> None:
+    def check_prices(self, options: RevisionOptions) -> None:
         """Raise `UsageError` if a limit of money lacks the price of a model."""
         if self.limits.usd is not None:
-            check_prices({**options, "budget": Budget(usd=self.limits.usd)})
+            check_prices(options.model_copy(update={"budget": Budget(usd=self.limits.usd)}))
 
     def patience(self, settings: Settings, session: Session) -> Patience:
         """Return how long the run waits for a server. It shows why it waits."""

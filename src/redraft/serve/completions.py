@@ -16,7 +16,6 @@ from pydantic import Field
 from redraft.chain import Chain, Finish, Usage
 from redraft.engines.base import Delta
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
-from redraft.revision.options import budget_of, sampling_of
 from redraft.serve.bodies import OF_TEXTS, Limits, only, texts
 from redraft.serve.errors import invalid
 from redraft.serve.logprobs import MOST_LIKELY, noting, of_completion
@@ -66,7 +65,7 @@ class CompletionRequest(SampledRequest):
 
 
 def _check_continues(model: Model) -> None:
-    if model.options.get("max_revisions") != 0:
+    if model.options.max_revisions != 0:
         message = f"the model {model.name!r} revises answers, and a completion is not revised."
         raise invalid(f"{message} Ask it at /v1/chat/completions.", "model", code="unsupported")
     if not engine_of(model.options).info.continues:
@@ -77,16 +76,15 @@ def _check_continues(model: Model) -> None:
 async def continuations(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
     """Continue one text after the other, and yield the pieces. What takes too long ends with what it has."""
     engine = engine_of(asked.options)
-    if provider := asked.options.get("trace"):
+    if provider := asked.options.trace:
         from redraft.revision.trace import traced
 
         engine = traced(engine, provider)
     for index, prompt in enumerate(asked.inputs):
         options = asked.options_at(index)
-        budget = budget_of(options.get("budget"))
-        seconds = budget.seconds if budget else None
+        seconds = options.budget.seconds
         deadline = None if seconds is None else asyncio.get_running_loop().time() + seconds
-        asking = engine.stream(prompt, sampling_of(options), tuple(options.get("stop", ())))
+        asking = engine.stream(prompt, options.sampling, tuple(options.stop))
         async with aclosing(asking) as deltas:
             with cancel.limit(deadline) as limit:
                 while (delta := await _next(deltas, limit)) is not None:

@@ -33,7 +33,7 @@ class EmbeddingRequest(ModelRequest):
     def accept(self, models: Models, limits: Limits) -> Accepted:  # noqa: ARG002
         """Return the texts."""
         model = models.named(self.model)
-        engine: Any = model.options["model"]
+        engine: Any = model.options.model
         if not (isinstance(engine, Embedder) and engine.info.embeds):
             message = f"the model {model.name!r} has no embeddings. Ask an embedding model."
             raise invalid(message, "model", code="unsupported")
@@ -42,7 +42,7 @@ class EmbeddingRequest(ModelRequest):
 
 async def embedded(asked: Accepted, _cancel: CancelToken) -> AsyncGenerator[tuple[int, Vectors], None]:
     """Yield the vectors of all texts."""
-    engine: Any = asked.options["model"]
+    engine: Any = asked.options.model
     yield 0, await engine.embed(asked.inputs)
 
 

@@ -17,12 +17,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from redraft.chain import Step, Usage
-from redraft.engines.base import Engine
 from redraft.errors import EmptyReply
-from redraft.revision.api import Role, make
+from redraft.revision.api import make
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event, Finished, Interrupted
-from redraft.revision.options import Options
 from redraft.serve.errors import refusal_of, reply_of
 from redraft.serve.gate import Gate
 from redraft.serve.log import REQUEST, parent_of
@@ -71,7 +69,7 @@ class Exchange(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, until the client leaves."""
         scope["state"]["model"] = self._asked.model
-        with parent_of(self._asked.options, scope):
+        with parent_of(self._asked.options.trace, scope):
             try:
                 await unless_gone(receive, self._answer(scope, receive, patient(send)))
             except ClientGone:
@@ -100,7 +98,7 @@ class Exchange(Response):
         """Answer when it is its turn. An error becomes a reply, or the end of the stream."""
         try:
             with scope["state"]["key"].entered():
-                async with self._gate.entered(self._asked.options["model"]):
+                async with self._gate.entered(self._asked.options.model):
                     await (self._stream if self._asked.stream else self._whole)(scope, receive, send)
         except ClientGone:
             raise
@@ -155,9 +153,9 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
     """
     for index, prompt in enumerate(asked.inputs):
         name = f"{REQUEST.get('')}/{index}" if index else REQUEST.get("")
-        options: Options = {**asked.options_at(index), "cancel": cancel, "id": name}
+        options = asked.options_at(index).model_copy(update={"cancel": cancel, "id": name})
         try:
-            async with aclosing(make(prompt, options, no_engine)) as events:
+            async with aclosing(make(prompt, options)) as events:
                 async for event in events:
                     if isinstance(event, Interrupted):
                         _log.warning("a reply broke off (%s), its chain goes on", type(event.error).__name__)
@@ -167,11 +165,6 @@ async def chains(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[i
                 raise
             empty = Step(answer="", usage=error.chain.usage)
             yield index, Finished(error.chain.model_copy(update={"steps": (empty,), "stop": "ended"}))
-
-
-async def no_engine(_role: Role, reference: str) -> Engine:
-    """Open no engine: those of a server are open."""
-    raise AssertionError(f"the engine of {reference} is not open")
 
 
 def patient(send: Send) -> Send:

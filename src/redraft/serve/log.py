@@ -157,9 +157,9 @@ def otlp_provider() -> TracerProvider:
 
 
 @contextmanager
-def parent_of(options: Mapping[str, Any], scope: Scope) -> Iterator[None]:
+def parent_of(provider: Any, scope: Scope) -> Iterator[None]:
     """Make the span that a request names (`traceparent`) the parent of what its chains report."""
-    if not options.get("trace"):
+    if not provider:
         yield
         return
     from opentelemetry import context, propagate

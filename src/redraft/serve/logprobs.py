@@ -16,7 +16,7 @@ from redraft.chain import whole
 from redraft.engines.base import Delta, Engine, Likeliest
 from redraft.engines.wrapped import Ask, Replies, WrappedEngine
 from redraft.errors import EngineError
-from redraft.revision.options import Options
+from redraft.revision.options import RevisionOptions
 from redraft.serve.errors import invalid
 
 MOST_LIKELY = 20
@@ -86,7 +86,7 @@ class Noting(WrappedEngine):
         )
 
 
-def noting(options: Options, model: str, most: int = 0) -> tuple[Options, Noting]:
+def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:
     """Return options whose engine notes log-probabilities, and that engine.
 
     `most` is how many of the likeliest tokens it notes at each place.
@@ -94,16 +94,16 @@ def noting(options: Options, model: str, most: int = 0) -> tuple[Options, Noting
     Raises:
         Refusal: The answer is revised, or the engine has none.
     """
-    engine = options["model"]
+    engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)
-    if options.get("max_revisions") != 0 or options.get("drafts", 1) != 1 or engine.info.native:
+    if options.max_revisions != 0 or options.most_drafts != 1 or engine.info.native:
         message = f"logprobs are those of one answer, and {model!r:.100} revises here. Set revision.max to 0."
         raise invalid(message, "logprobs", code="unsupported")
     if not engine.info.logprobs:
         message = f"the engine of {model!r:.100} has no logprobs. Leave them out."
         raise invalid(message, "logprobs", code="unsupported")
     found = Noting(engine, most)
-    return {**options, "model": found}, found
+    return options.model_copy(update={"model": found}), found
 
 
 def of_chat(tokens: Sequence[Token]) -> dict[str, Any]:

@@ -10,16 +10,16 @@ from http import HTTPStatus
 from typing import Any
 
 from redraft.engines.base import Health, Watched
-from redraft.engines.price import Price, price_of
-from redraft.revision.options import Options
+from redraft.engines.price import Price
+from redraft.revision.options import RevisionOptions
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import unavailable
 
 
-def price_in(options: Options) -> Price | None:
+def price_in(options: RevisionOptions) -> Price | None:
     """Return the price of the model that options name, or else of its engine; None if it is unknown."""
-    engine: Any = options["model"]
-    return price_of(options.get("price")) or engine.info.price
+    engine: Any = options.model
+    return options.price or engine.info.price
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Model:
     """
 
     name: str
-    options: Options
+    options: RevisionOptions
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def watched(self) -> list[Watched]:
         """Its engines that can lose a process or a server."""
-        engines: list[Any] = [self.options.get(role) for role in ("model", "critic", "judge")]
+        engines: list[Any] = [self.options.model, self.options.critic, self.options.judge]
         return [engine for engine in engines if isinstance(engine, Watched)]
 
     @property

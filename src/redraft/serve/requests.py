@@ -18,7 +18,7 @@ from redraft.options import MAX_SEED, wrong_item
 from redraft.options import TEXT as A_TEXT
 from redraft.revision.api import prompt_of
 from redraft.revision.budget import Budget
-from redraft.revision.options import Options, budget_of, check_options, drafts_of, unpriced
+from redraft.revision.options import RevisionOptions, check_options
 from redraft.serve.bodies import TEXT, Body, Limits, only, option, texts_schema
 from redraft.serve.errors import invalid, told
 from redraft.serve.logprobs import MOST_LIKELY, Noting, noting
@@ -122,7 +122,7 @@ class Accepted:
 
     model: str
     inputs: tuple[Any, ...]
-    options: Options
+    options: RevisionOptions
     stream: bool = False
     with_usage: bool = False
     with_chain: bool = False
@@ -132,23 +132,23 @@ class Accepted:
     @property
     def sure(self) -> bool:
         """Whether the first answer is certain to be the final one."""
-        return self.options.get("max_revisions") == 0 and drafts_of(self.options) == 1
+        return self.options.max_revisions == 0 and self.options.most_drafts == 1
 
     @property
     def engine(self) -> Engine:
         """The model's engine."""
         return engine_of(self.options)
 
-    def options_at(self, index: int) -> Options:
+    def options_at(self, index: int) -> RevisionOptions:
         """Return the options of an answer. Each has its own seeds."""
-        seed = self.options.get("seed")
+        seed = self.options.seed
         if seed is None or not index:
             return self.options
-        return {**self.options, "seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)}
+        return self.options.model_copy(update={"seed": (seed + index * _SEEDS_APART) % (MAX_SEED + 1)})
 
     def record_of(self, chain: Chain) -> dict[str, Any]:
         """Return a chain as JSON. Its value is that of an answer which had to be JSON."""
-        if chain.passed and any(map(schema_of, cast("Any", self.options.get("checks", ())))):
+        if chain.passed and any(map(schema_of, cast("Any", self.options.checks))):
             chain = chain.with_value(read_json(chain.answer)[0])
         found: dict[str, Any] = json.loads(chain.to_json())
         return found
@@ -158,9 +158,9 @@ _SEEDS_APART = 1000
 """Between the seeds of the answers to one request. Each call of a chain takes the next seed."""
 
 
-def engine_of(options: Options) -> Engine:
+def engine_of(options: RevisionOptions) -> Engine:
     """Return the engine that options have. Those of a server are open."""
-    return cast("Engine", options["model"])
+    return cast("Engine", options.model)
 
 
 Effort = Annotated[str | None, Field(max_length=40, description="a text, such as 'low'")]
@@ -240,7 +240,7 @@ class RevisedRequest(ModelRequest):
     tool_choice: Annotated[Any, WithJsonSchema(_CHOICE)] = None
     parallel_tool_calls: bool | None = None
 
-    def with_tools(self, options: Options, choice: Any, model: Model) -> Options:
+    def with_tools(self, options: RevisionOptions, choice: Any, model: Model) -> RevisionOptions:
         """Return the options with the fields beside `tools`, which go to the model's server as they are.
 
         Args:
@@ -329,7 +329,7 @@ def chain_options(
     given: Mapping[str, Any],
     revision: Revision | None,
     wanted: Sequence[Check] = (),
-) -> Options:
+) -> RevisionOptions:
     """Return the options of a chain: the model's own, and over them those of the request.
 
     Args:
@@ -343,16 +343,14 @@ def chain_options(
         Refusal: They do not go together; `param` names the field.
     """
     asked = {**given, **(revision.options if revision else {})}
-    own: dict[str, Any] = dict(model.options)
+    own = model.options.explicit
     if revision and own.get("max_revisions") == 0 and "max_revisions" not in asked:
         own = {name: value for name, value in own.items() if name not in ("max_revisions", "min_revisions")}
     found: dict[str, Any] = {**own, **asked}
     if checks := [*_checks(asked.get("checks", ())), *wanted]:
         found["checks"] = [*own.get("checks", ()), *checks]
-    found["budget"] = _budget(
-        Budget(seconds=limits.seconds), budget_of(own.get("budget")), asked.get("budget")
-    )
-    if lacks := unpriced(found):
+    found["budget"] = _budget(Budget(seconds=limits.seconds), model.options.budget, asked.get("budget"))
+    if lacks := RevisionOptions.read(found).unpriced:
         of = "" if lacks[0] == "model" else f"the {lacks[0]} of "
         message = (
             f"revision.budget.usd needs a price, and {of}the model {model.name!r} has none on this server."
@@ -427,7 +425,9 @@ _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "l
 """Values that ask for what happens anyway: clients send them to every server."""
 
 
-def with_passed(options: Options, given: Mapping[str, Any], model: Model, place: str = "") -> Options:
+def with_passed(
+    options: RevisionOptions, given: Mapping[str, Any], model: Model, place: str = ""
+) -> RevisionOptions:
     """Return the options with the fields that go to the model's engine.
 
     Args:
@@ -450,6 +450,8 @@ def with_passed(options: Options, given: Mapping[str, Any], model: Model, place:
     return beside_of(options, asked)
 
 
-def beside_of(options: Options, more: Mapping[str, Any]) -> Options:
+def beside_of(options: RevisionOptions, more: Mapping[str, Any]) -> RevisionOptions:
     """Return options with more fields for the model's server."""
-    return {**options, "extra_body": {**(options.get("extra_body") or {}), **more}} if more else options
+    return (
+        options.model_copy(update={"extra_body": {**(options.extra_body or {}), **more}}) if more else options
+    )

@@ -298,7 +298,7 @@ class ResponseReply(Reply):
     def _tools(self) -> dict[str, Any]:
         """Return the tools of the request, in the words of this API."""
         options = self.asked.options
-        beside = options.get("extra_body") or {}
+        beside = options.extra_body or {}
         choice = beside.get("tool_choice", "auto")
         if isinstance(choice, dict):
             choice = {"type": "function", "name": choice["function"]["name"]}
@@ -307,7 +307,7 @@ class ResponseReply(Reply):
             "tool_choice": choice,
             "tools": [
                 {"type": "function", "parameters": None, "strict": None, **tool["function"]}
-                for tool in options.get("tools", ())
+                for tool in options.tools
             ],
         }
 

@@ -17,7 +17,7 @@ from redraft.engines.base import Engine
 from redraft.engines.load import references_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import RedraftError, UsageError, install
-from redraft.options import MachineOptions, ServerOptions, options_of
+from redraft.options import MachineOptions, ServerOptions
 from redraft.revision.options import check_prices
 from redraft.revision.settings import Settings
 from redraft.serve.app import make_app
@@ -179,17 +179,19 @@ async def opened(
     models = []
     for name, behind, settings in entries:
         options = settings.options()
-        options["trace"] = provider
+        opened: dict[str, Any] = {"trace": provider}
         for role, reference in settings.references().items():
-            how = [*options_of(ServerOptions), *(options_of(MachineOptions) if role == "model" else ())]
+            machine = MachineOptions.model_fields if role == "model" else ()
+            how = [*ServerOptions.model_fields, *machine]
             key = (reference, *map(settings.get, how))
             if key not in engines:
                 engines[key] = await settings.load(
                     stack, role, reference, parallel=parallel, patience=settings.waiting()
                 )
-            options[role] = engines[key]
+            opened[role] = engines[key]
+        options = options.model_copy(update=opened)
         check_prices(options)
-        models.append(Model((name or _name_of(settings, options["model"])) + behind, options))
+        models.append(Model((name or _name_of(settings, options.model)) + behind, options))
     return models
 
 

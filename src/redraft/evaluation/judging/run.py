@@ -32,6 +32,7 @@ from redraft.jobs.harness import Job, JobResult, Session
 from redraft.jobs.provenance import Provenance, content
 from redraft.jobs.runner import ItemCounts, Work
 from redraft.options import option
+from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
 from redraft.runs.batching import under_way
 from redraft.runs.plan import A_PATH, Opened, RunOptions, RunPlan, RunResult
@@ -146,7 +147,7 @@ class JudgeRun:
 
     def _check_price(self, judge: Any) -> None:
         """Raise if a limit of money lacks the price of a judge: a reference or an engine."""
-        self.plan.check_prices({"model": judge, "price": self.settings.get("price")})
+        self.plan.check_prices(RevisionOptions.read({"model": judge, "price": self.settings.get("price")}))
 
     @cached_property
     def prompts(self) -> Prompts:

@@ -21,7 +21,7 @@ from redraft.evaluation.tasks.tally import FIRST, Tally
 from redraft.evaluation.tasks.tasks import asked, checks_of, scored, task_of, unanswered
 from redraft.formats.read.records import chain_of, read_records
 from redraft.revision.api import revise
-from redraft.revision.options import Options
+from redraft.revision.keywords import RevisionKeywords
 from redraft.stats import Estimate
 from redraft.verify.base import Check
 from redraft.verify.parse import parse_checks
@@ -82,7 +82,7 @@ def evaluate(
     limit: int | None = None,
     guided: bool = False,
     run_code: bool = False,
-    **options: Unpack[Options],
+    **options: Unpack[RevisionKeywords],
 ) -> Evaluation:
     """Answer records, and score the answers.
 

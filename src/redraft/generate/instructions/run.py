@@ -45,7 +45,7 @@ from redraft.jobs.provenance import Provenance
 from redraft.jobs.runner import ItemCounts, Work
 from redraft.options import MachineOptions
 from redraft.revision.budget import Budget
-from redraft.revision.options import check_prices
+from redraft.revision.options import RevisionOptions, check_prices
 
 PARALLEL = 4
 """Default number of calls at once."""
@@ -347,7 +347,7 @@ class Generation:
             )
         if self.limits.usd is not None:
             budget = Budget(usd=self.limits.usd)
-            check_prices({"model": engine, "price": options.price, "budget": budget})
+            check_prices(RevisionOptions.read({"model": engine, "price": options.price, "budget": budget}))
         teacher = Teacher(
             engine,
             identity,

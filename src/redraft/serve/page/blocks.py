@@ -160,7 +160,7 @@ def key_of(request: gr.Request) -> Key:
 
 def about_of(model: Model) -> tuple[str, int, int]:
     """Return what a model does by itself: in words, and its fewest and most revisions."""
-    wanted, checks = own(model), [getattr(check, "name", check) for check in model.options.get("checks", ())]
+    wanted, checks = own(model), [getattr(check, "name", check) for check in model.options.checks]
     does = "Answers once." if not wanted.most else "Drafts, criticises and rewrites."
     listed = "".join(f"<code>{safe(str(check))}</code> " for check in checks)
     return f"<div>{does}{' Checks: ' * bool(listed)}{listed}</div>", wanted.least, wanted.most

@@ -25,11 +25,10 @@ from redraft.options import MAX_SEED
 from redraft.revision.api import make, prompt_of
 from redraft.revision.cancel import CancelToken
 from redraft.revision.conversation import Conversation
-from redraft.revision.options import MAX_REVISIONS, Options
+from redraft.revision.options import RevisionOptions
 from redraft.revision.state import complete_steps
 from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal, invalid, refusal_of, told
-from redraft.serve.exchange import no_engine
 from redraft.serve.gate import Gate
 from redraft.serve.keys import Key
 from redraft.serve.log import REQUEST, Entry, id_of
@@ -74,8 +73,7 @@ class Wanted:
 
 def own(model: Model) -> Wanted:
     """Return how often a model revises by itself."""
-    least = model.options.get("min_revisions", 0)
-    return Wanted(model.name, least, max(least, model.options.get("max_revisions", MAX_REVISIONS)))
+    return Wanted(model.name, model.options.min_revisions, model.options.most_revisions)
 
 
 @dataclass
@@ -96,7 +94,7 @@ class Work:
     key: Key
     model: Model
     prompt: Prompt
-    options: Options
+    options: RevisionOptions
     making: LiveTurn
     waiting: bool = True
     refusal: Refusal | None = None
@@ -133,10 +131,10 @@ class Work:
             if after:
                 await asyncio.wait(after)
             with self.key.entered():
-                async with service.gate.entered(self.model.options["model"]):
+                async with service.gate.entered(self.model.options.model):
                     self.waiting = False
-                    options: Options = {**self.options, "cancel": self._cancel}
-                    async with aclosing(make(self.prompt, options, no_engine)) as events:
+                    options = self.options.model_copy(update={"cancel": self._cancel})
+                    async with aclosing(make(self.prompt, options)) as events:
                         async for event in events:
                             self.making.take(event)
         except Exception as error:  # noqa: BLE001  (whatever it is, the visitor is told)
@@ -184,7 +182,7 @@ class Service:
         revision = None
         if wanted != own(model):
             revision = Revision.of({"min": wanted.least, "max": max(wanted.least, wanted.most)})
-        options: Options = {**chain_options(model, self.limits, {}, revision), **more}  # type: ignore[typeddict-item]
+        options = chain_options(model, self.limits, {}, revision).model_copy(update=more)
         return Work(key, model, prompt_of(prompt), options, LiveTurn())
 
     async def watch(self, tab: str, works: Sequence[Work], draw: Callable[[], str]) -> AsyncIterator[str]:
@@ -303,7 +301,7 @@ class Talk:
         question = work.prompt.text
 
         def draw() -> str:
-            return work.making.html(work.options["id"], question, work.held_up)
+            return work.making.html(work.options.id, question, work.held_up)
 
         try:
             async for html in service.watch(tab, [work], draw):
