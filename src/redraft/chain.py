@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, Generic, Literal, Self, cast
@@ -296,7 +296,7 @@ class Chain(_Record, Generic[T_co]):
     Attributes:
         steps: The answers, each revised from the one before it.
         drafts: First answers that were not chosen. The chosen one begins `steps`.
-        best: Index into `steps`, or None if there is no answer.
+        best: Index into `steps` of the best answer (`best_step`), or None if there is no answer.
         stop: Why the chain ended; None if the record does not say.
         model: `name`, `engine` and `revision_mode` of the writer.
         sampling: The sampling options.
@@ -410,6 +410,31 @@ class Chain(_Record, Generic[T_co]):
             return cls.model_validate_json(line)
         except ValidationError as error:
             raise RecordError(f"{where}: {describe(error)}", hint=_version_hint(line)) from None
+
+
+def has_answer(steps: Sequence[Step]) -> bool:
+    """Return whether any answer shows a text or calls a tool."""
+    return any(step.tool_calls or not is_blank(step.answer) for step in steps)
+
+
+def best_step(steps: Sequence[Step]) -> int | None:
+    """Return the index of the best answer, or None if there is none (`has_answer`).
+
+    With checks: one that passes, then the higher score, then a complete one, then the earlier. Without: the
+    last complete one. An echo is the best only if there is no other.
+    """
+    if not has_answer(steps):
+        return None
+    checked = any(step.score is not None for step in steps)
+
+    def rank(index: int) -> tuple[bool, bool, float, bool, int]:
+        step = steps[index]
+        real = has_answer([step]) and not step.echo
+        if not checked:
+            return (real, False, 0.0, step.complete, index)
+        return (real, bool(step.passed), step.score or 0.0, step.complete, -index)
+
+    return max(range(len(steps)), key=rank)
 
 
 _DERIVED = ("answer", "passed", "value")

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 import redraft
-from redraft.chain import Chain
+from redraft.chain import Chain, best_step
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EmptyReply, ServerError, UsageError
 from redraft.revision.ops import DraftDone
-from redraft.revision.state import best_step
 from tests.revision.play import plan, play
 
 LONG, SHORTER, SHORT = "One two three four five six.", "One two three four.", "One two."

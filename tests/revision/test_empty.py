@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from redraft.chain import Step
+from redraft.chain import Step, best_step
 from redraft.errors import EmptyReply
 from redraft.revision.budget import Budget
-from redraft.revision.state import Mode, best_step
+from redraft.revision.state import Mode
 from tests.revision.play import NATIVE, Stream, plan, play
 
 

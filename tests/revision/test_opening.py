@@ -20,6 +20,7 @@ from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.api import Role, make
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Finished
+from redraft.revision.options import check_options
 
 FAR_BELOW_THE_LIMIT_OF_A_SERVER = 30.0
 BUDGET = redraft.Budget(seconds=0.5)
@@ -69,7 +70,7 @@ def test_the_time_of_the_opening_is_part_of_the_budget() -> None:
 
     async def run() -> Chain:
         budget = redraft.Budget(seconds=0.9)
-        events = make("Hi.", {"model": "x.gguf", "budget": budget, "mode": "prompted"}, load)
+        events = make("Hi.", check_options({"model": "x.gguf", "budget": budget, "mode": "prompted"}), load)
         (chain,) = [event.chain async for event in events if isinstance(event, Finished)]
         return chain
 
@@ -100,4 +101,4 @@ def test_a_timeout_inside_a_loader_is_not_the_end_of_the_budget() -> None:
         raise TimeoutError("no reply for 30 s")
 
     with pytest.raises(TimeoutError, match="no reply for 30 s"):
-        asyncio.run(anext(make("Hi.", {"model": "x.gguf"}, load)))
+        asyncio.run(anext(make("Hi.", check_options({"model": "x.gguf"}), load)))

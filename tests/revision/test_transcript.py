@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.engines.base import Delta
-from redraft.revision.transcript import Transcript
+from redraft.revision.native import Transcript
 
 EOS = 0
 

@@ -11,8 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from redraft.chain import Chain, Step
-from redraft.revision.state import best_step
+from redraft.chain import Chain, Step, best_step
 
 _SENTENCE = r"[^.!?\n]*(?:[.!?](?!\s|$)[^.!?\n]*)*[.!?:]"
 _START = re.compile(rf"\A\s*+({_SENTENCE})\s++(?=\S)")

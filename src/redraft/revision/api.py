@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
-from redraft.chain import Chain, Prompt, Stop
+from redraft.chain import Chain, Prompt, Stop, best_step
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 from redraft.engines.messages import ROLES
@@ -38,7 +38,7 @@ from redraft.revision.options import (
     is_text,
 )
 from redraft.revision.prompts import wording_of
-from redraft.revision.state import Plan, best_step, check_resumable, complete_drafts, complete_steps
+from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
 from redraft.verify.base import Check, demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks

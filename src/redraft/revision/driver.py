@@ -41,6 +41,7 @@ from redraft.revision.ops import (
     Text,
 )
 from redraft.revision.state import Plan, State
+from redraft.revision.stop import spent
 from redraft.verify.base import Check, run_checks
 from redraft.verify.output import OutputCheck, parse_output, partial_output
 
@@ -54,7 +55,7 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]
     state = State(plan, clock)
     run = native.run if plan.mode == "native" else prompted.run
     try:
-        nothing_left = not state.steps and state.spent()
+        nothing_left = not state.steps and spent(state)
         stop: Stop = "budget" if nothing_left else (yield from run(state))
         state.check_answered(stop)
     except RedraftError as error:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from redraft.chain import CheckResult, Feedback, Finish, Prompt, Role, Step, Stop, Usage, is_blank, is_system
-from redraft.engines.base import Delta, Message
+from redraft.engines.base import Delta, Message, PromptText
 from redraft.errors import ContextError
 from redraft.formats.selfee import (
     DONE_PHRASES,
@@ -47,8 +47,69 @@ from redraft.revision.ops import (
     receive,
     run_checks,
 )
-from redraft.revision.state import State, all_passed
-from redraft.revision.transcript import Transcript
+from redraft.revision.state import State
+from redraft.revision.stop import (
+    after_checks,
+    after_own_answer,
+    after_own_feedback,
+    all_passed,
+    before_request,
+    in_text,
+    of_finish,
+    spent,
+)
+
+
+@dataclass
+class Transcript:
+    """The text and tokens after the prompt. Kept so that the engine finds all but the newest in its cache.
+
+    Attributes:
+        prompt: The prompt's text, or its tokens if the engine takes them.
+        text: The text that was generated or forced after it.
+        tokens: The token ids of `text`; unused if the engine takes text.
+        aligned: Whether the tokens of a delta are those of its text (`EngineInfo.aligned`).
+        marks: Known token boundaries, in order, as (number of tokens, number of characters).
+    """
+
+    prompt: PromptText
+    aligned: bool = True
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    marks: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
+
+    def add(self, delta: Delta) -> None:
+        """Append a generated delta. Tokens may run ahead of their text, see `Delta.tokens`."""
+        self.text += delta.text
+        self.tokens.extend(delta.tokens)
+        if self.aligned and delta.text and delta.tokens and delta.finish is None:
+            self.marks.append((len(self.tokens), len(self.text)))
+        if self.aligned and delta.stop_text is not None and len(self.marks) > 1:
+            # A stop string may begin inside a token, so the text before it may end inside that token.
+            self.marks.pop()
+
+    def force(self, text: str, *, heading: bool = False) -> Loop[None]:
+        """Append a text that was not generated. It replaces tokens without text, such as a stop string's.
+
+        Args:
+            text: The text to append.
+            heading: Whether it starts with a heading's line breaks, which replace white space at the end.
+        """
+        kept = self.text.rstrip() if heading else self.text
+        while self.marks[-1][1] > len(kept):
+            self.marks.pop()
+        tokens, characters = self.marks[-1]
+        del self.tokens[tokens:]
+        if not isinstance(self.prompt, str):
+            self.tokens.extend((yield from encode(kept[characters:] + text)))
+        self.text = kept + text
+        self.marks.append((len(self.tokens), len(self.text)))
+
+    def as_prompt(self) -> PromptText:
+        """Return the prompt for the engine to continue."""
+        if isinstance(self.prompt, str):
+            return self.prompt + self.text
+        return (*self.prompt, *self.tokens)
 
 
 @dataclass
@@ -252,9 +313,7 @@ def _resume(stream: Stream) -> Loop[tuple[Stop | None, Finish]]:
         return (yield from _judge(stream)), "stop"
     if criticised and len(steps) > state.plan.max_revisions:
         return "max_revisions", "max_tokens"
-    if state.spent():
-        return "budget", "max_tokens"
-    return ("max_tokens" if stream.room() <= 0 else None), "max_tokens"
+    return before_request(state, stream.room()), "max_tokens"
 
 
 def _with_system(prompt: Prompt, system: str | None) -> Prompt:
@@ -277,7 +336,7 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
         if not isinstance(last, Delta):
             return last, ("stop" if last == "unchanged" else "cancelled")
         finish = last.finish or "stop"
-        stop = stream.state.stop_of(finish)
+        stop = of_finish(stream.state, finish)
         if stop == "max_tokens" and stream.state.forced(stream.index) and stream.room() > 0:
             # Only the share is used up, by this section if it is the one that the request began in.
             stop = (yield from _cut_short(stream)) if stream.place == begun else None
@@ -289,10 +348,8 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
             yield from _check(stream)
         if stop is not None:
             return stop, finish
-        if stream.state.spent():
-            return "budget", "max_tokens"
-        if stream.room() <= 0:
-            return "max_tokens", "max_tokens"
+        if (stop := before_request(stream.state, stream.room())) is not None:
+            return stop, "max_tokens"
 
 
 def _request(stream: Stream) -> Loop[Delta | Stop]:
@@ -310,7 +367,11 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
                 return delta
             if stream.place != place or stream.parser.malformed:
                 place = stream.place
-                if stop := _stop_at(stream):
+                if stream.parser.malformed:
+                    return "malformed"
+                if stop := in_text(
+                    stream.state, stream.parser.kind, stream.index, stream.steps(), stream.results
+                ):
                     return stop
                 yield from stream.announce_progress(meter.usages(Delta()))
             delta = yield from receive(More())
@@ -324,20 +385,6 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
             stream.generated += usage.completion_tokens
 
 
-def _stop_at(stream: Stream) -> Stop | None:
-    """Return why the chain ends at this point of the text although the model would continue, or None."""
-    if stream.parser.malformed:
-        return "malformed"
-    steps = stream.steps()
-    before = steps[stream.index - 1] if stream.index else None
-    if before is None or stream.state.forced(stream.index - 1):
-        return None
-    if stream.parser.kind == "answer":
-        accepted = before.feedback is not None and before.feedback.verdict == "accept"
-        return "accepted" if accepted and stream.index - 1 not in stream.results else None
-    return "unchanged" if before.answer == steps[-1].answer else None
-
-
 def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     if stop_text is not None and not _is_due(stream, stop_text):
         yield from stream.force(stop_text)
@@ -345,12 +392,10 @@ def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     yield from stream.flush()
     if stream.judged:
         return (yield from _judge(stream))
-    if stream.index >= stream.state.plan.max_revisions:
-        return "max_revisions"
-    if stream.state.forced(stream.index):
+    stop = after_own_answer(stream.state, stream.index)
+    if stop is None:
         yield from stream.force(feedback_heading(stream.index + 1))
-        return None
-    return "ended"
+    return stop
 
 
 def _cut_short(stream: Stream) -> Loop[Stop | None]:
@@ -376,8 +421,8 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
         yield from stream.flush()
     feedback = stream.steps()[-1].criticism
     verdict = verdict_of(feedback)
-    if not forced:
-        return "accepted" if verdict == "accept" else "ended"
+    if stop := after_own_feedback(stream.state, stream.index, verdict):
+        return stop
     if stop_text is not None and verdict != "revise":
         yield from stream.force(REVISE_PHRASE)
         return None
@@ -394,14 +439,10 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
         return "ended"
     checked = yield from _check(stream)
     if checked.given_up:
-        return state.stop_of("cancelled")
+        return of_finish(state, "cancelled")
     results, echo = checked.results, state.steps[-1].echo
-    if all_passed(results) and not state.forced(index):
-        return "passed"
-    if index >= state.plan.max_revisions:
-        return "max_revisions"
-    if state.spent():
-        return "budget"
+    if stop := after_checks(state, index, results):
+        return stop
     if echo:
         yield from stream.force(_external(index, state.on_talk))
         return None
@@ -409,7 +450,7 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
         yield from stream.force(_external(index, prompts.complaint(results, cut=False)))
         return None
     if state.plan.critic:
-        return "budget" if state.spent("critic") else (yield from _ask_critic(stream))
+        return "budget" if spent(state, "critic") else (yield from _ask_critic(stream))
     yield from stream.force(feedback_heading(index + 1))
     return None
 
@@ -438,12 +479,12 @@ def _ask_critic(stream: Stream) -> Loop[Stop | None]:
     )
     reply = yield from ask_model(state, ask, "feedback", index)
     stream.usage[index] = stream.usage.get(index, Usage()) + reply.usage
-    verdict, cut = verdict_of(reply.text), state.stop_of(reply.finish, "critic")
+    verdict, cut = verdict_of(reply.text), of_finish(state, reply.finish, "critic")
     if cut in (None, "max_tokens") and (verdict == "revise" or state.forced(index)):
         yield from stream.force(_external(index, reply.text), show=False)
         return None
     yield from stream.force(feedback_heading(index + 1) + escape(reply.text), show=False)
-    return cut or ("accepted" if verdict == "accept" else "ended")
+    return after_own_feedback(state, index, verdict, cut)
 
 
 def _external(index: int, feedback: str) -> str:

@@ -26,7 +26,19 @@ from redraft.revision.ops import (
     ask_model,
     run_checks,
 )
-from redraft.revision.state import State, all_passed
+from redraft.revision.state import State
+from redraft.revision.stop import (
+    after_answer,
+    after_criticism,
+    after_draft,
+    all_passed,
+    before_criticism,
+    no_room,
+    of_finish,
+    spent,
+    stuck,
+    when_resumed,
+)
 
 
 def run(state: State) -> Loop[Stop]:
@@ -69,21 +81,16 @@ def _try_draft(state: State) -> Loop[Stop | None]:
     except NoScore as error:  # that ends no run of drafts: another may have one
         results = (CheckResult(name="judge", passed=False, score=0.0, message=error.message),)
     if results is None:
-        return state.stop_of("cancelled")
+        return of_finish(state, "cancelled")
     _note_checks(state, results)
-    if _good(state, results):
-        return "passed"
-    cut = state.stop_of(state.steps[-1].finish)
-    return "budget" if state.spent() else None if cut in ("ended", "max_tokens") else cut
+    return after_draft(state, good=_good(state, results))
 
 
 def _resume(state: State) -> Loop[Stop | None]:
     """Continue after earlier steps: revise if the last one has feedback. Otherwise feedback comes next."""
     if state.steps[-1].feedback is None:
         return None
-    if state.revisions >= state.plan.max_revisions:
-        return "max_revisions"
-    return state.no_room() or (yield from _write_next(state, _next_messages(state)))
+    return when_resumed(state) or (yield from _write_next(state, _next_messages(state)))
 
 
 def _write_next(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
@@ -96,7 +103,7 @@ def _write_next(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None
 
 def _next_messages(state: State) -> tuple[Message, ...]:
     """Return the messages that ask for a revision, or for a fresh draft if the last one changed nothing."""
-    return _base(state) if state.stuck else _conversation(state)
+    return _base(state) if stuck(state) else _conversation(state)
 
 
 def _base(state: State) -> tuple[Message, ...]:
@@ -114,28 +121,23 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     if reply.tool_calls:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=reply.tool_calls)
         return "tool_calls"
-    cut = state.stop_of(reply.finish)
+    cut = of_finish(state, reply.finish)
     if is_blank(reply.text) and not state.steps and state.plan.drafts == 1:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
-    fresh = {"fresh": True} if state.stuck else {}
+    fresh = {"fresh": True} if stuck(state) else {}
     state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps), **fresh)
-    if state.stuck and not state.may_start_afresh:
-        return cut or "unchanged"
-    if is_blank(reply.text):
-        return cut or "ended"
-    goes_on = state.plan.checks or (cut == "max_tokens" and state.forced(state.revisions))
-    return None if goes_on else cut
+    return after_answer(state, cut, blank=is_blank(reply.text))
 
 
 def _criticise(state: State) -> Loop[Stop | None]:
     """Give the last answer its feedback. Return a reason to stop, or None to revise it."""
-    if state.stuck and (said := state.steps[-2].feedback) is not None:
+    if stuck(state) and (said := state.steps[-2].feedback) is not None:
         state.criticised(said)
-        return state.no_room()
+        return no_room(state)
     step, results = state.steps[-1], (yield from _check(state))
     if results is None:
-        return state.stop_of("cancelled")
-    stop = _reason_to_stop(state, results)
+        return of_finish(state, "cancelled")
+    stop = before_criticism(state, good=_good(state, results))
     verified = state.plan.mode != "prompted" and not _good(state, results)
     if stop is not None or step.echo or (results and verified):
         _note_checks(state, results)
@@ -164,19 +166,6 @@ def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
     return all_passed(results) and state.steps[-1].finish == "stop"
 
 
-def _reason_to_stop(state: State, results: tuple[CheckResult, ...]) -> Stop | None:
-    """Return a reason to stop before a model is asked for a criticism, or None."""
-    cut = state.stop_of(state.steps[-1].finish)
-    if cut not in (None, "max_tokens"):
-        return cut
-    if _good(state, results) and not state.forced(state.revisions):
-        return "passed"
-    if state.revisions >= state.plan.max_revisions:
-        return cut or "max_revisions"
-    most = state.plan.feedback_tokens if state.plan.mode == "prompted" else None
-    return state.no_room(state.plan.critic_role, most=most)
-
-
 def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
     """Add the feedback of checks alone, or that of an echo."""
     step = state.steps[-1]
@@ -196,7 +185,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     faults = prompts.complaint(results, cut=cut) if failed or cut else ""
     role = state.plan.critic_role
     reply, found = yield from _criticism(state, faults)
-    cut_stop = state.stop_of(reply.finish, role)
+    cut_stop = of_finish(state, reply.finish, role)
     verdict: Verdict = "revise" if failed or state.forced(state.revisions) else found.verdict
     said_nothing = state.plan.wording.scores and _had_its_say(state, reply)
     if not reply.text and (cut_stop is not None or verdict == "unknown") and not said_nothing:
@@ -212,11 +201,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     step = state.criticised(feedback, reply.usage)
     if cut_stop is not None and not results:
         state.steps[-1] = step.model_copy(update={"finish": reply.finish})
-    if cut_stop not in (None, "max_tokens"):
-        return cut_stop
-    if verdict == "revise":
-        return state.no_room()
-    return "accepted" if verdict == "accept" else (cut_stop or "ended")
+    return after_criticism(state, verdict, cut_stop)
 
 
 def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
@@ -241,7 +226,7 @@ def _criticism(state: State, faults: str) -> Loop[tuple[Generated, Critique]]:
 
 def _had_its_say(state: State, reply: Generated) -> bool:
     """Return whether a teacher ended by itself, by its limit, or by a filter, and may be asked again."""
-    return reply.finish in ("stop", "max_tokens", "filtered") and not state.spent(state.plan.critic_role)
+    return reply.finish in ("stop", "max_tokens", "filtered") and not spent(state, state.plan.critic_role)
 
 
 def _decided(
@@ -249,14 +234,14 @@ def _decided(
 ) -> Loop[tuple[Generated, Critique]]:
     """Ask for the verdict that a criticism lacks. It counts as cut if the budget or a cancel leaves none."""
     role = state.plan.critic_role
-    if state.spent(role):
+    if spent(state, role):
         return replace(reply, finish="max_tokens"), found
     said: Message = {"role": "assistant", "content": reply.text}
     again = joined([*messages, said, {"role": "user", "content": critique.AGAIN}])
     ask = Ask(again, state.length(role, most=critique.AGAIN_TOKENS), role)
     second = yield from ask_model(state, ask, "feedback", state.revisions)
     verdict = verdict_of(second.text)
-    cut = verdict == "unknown" and state.stop_of(second.finish, role) not in (None, "max_tokens")
+    cut = verdict == "unknown" and of_finish(state, second.finish, role) not in (None, "max_tokens")
     usage, finish = reply.usage + second.usage, second.finish if cut else reply.finish
     decided = Critique(critique.saying(found.text, verdict), verdict, found.score)
     return replace(reply, usage=usage, finish=finish), decided

@@ -17,7 +17,6 @@ from typing import Any, Literal, get_args
 from redraft.chain import (
     MISSING,
     Chain,
-    CheckResult,
     Feedback,
     Finish,
     Prompt,
@@ -26,7 +25,8 @@ from redraft.chain import (
     Step,
     Stop,
     Usage,
-    is_blank,
+    best_step,
+    has_answer,
 )
 from redraft.engines.base import EngineInfo, Message, Sampling
 from redraft.engines.messages import message_of, with_text
@@ -39,15 +39,6 @@ from redraft.verify.nonanswer import answers_nothing
 Mode = Literal["native", "prompted", "verified", "best-of"]
 ContextPolicy = Literal["last", "chain"]
 ROLES: tuple[Role, ...] = get_args(Role)
-
-STOP_OF_FINISH: dict[Finish, Stop] = {
-    "max_tokens": "max_tokens",
-    "context": "context",
-    "cancelled": "cancelled",
-    "filtered": "ended",
-    "error": "error",
-}
-
 
 ANSWER_SHARE = 4
 """Tokens of an answer for each one of a feedback, where both share what is left. A choice: feedback is
@@ -285,19 +276,6 @@ class State:
         texts = (weight + written) * missing + (0 if feedback else weight)
         return max(left * (1 if feedback else weight) // texts, 1)
 
-    def spent(self, role: Role = "writer") -> bool:
-        """Return whether the budget is too small for another call of a role."""
-        price, seconds = self.plan.models[role].price, self.seconds + self.plan.waited
-        return self.plan.budget.spent(self.usage, price, seconds)
-
-    def no_room(self, role: Role = "writer", *, most: int | None = None) -> Stop | None:
-        """Return why no other call of a role can be made, or None. Arguments as for `room`."""
-        if self.spent(role):
-            return "budget"
-        text = self.opening + sum(step.usage.completion_tokens for step in self.steps)
-        limit = self.plan.chain_tokens
-        return "context" if limit is not None and text + self.room(role, most=most) > limit else None
-
     def priced(self, usage: Usage, role: Role = "writer") -> Usage:
         """Return a usage with its cost, if the role's model has a price."""
         info = self.plan.models.get(role)
@@ -311,12 +289,6 @@ class State:
         self.by_role[role] += usage
         self.opening = self.opening or usage.prompt_tokens
         return usage
-
-    def stop_of(self, finish: Finish, role: Role = "writer") -> Stop | None:
-        """Return why the chain ends when a role's text ends so; None if the text is complete."""
-        if finish in ("max_tokens", "cancelled") and self.spent(role):
-            return "budget"
-        return STOP_OF_FINISH.get(finish)
 
     def begin(self, answer: str, finish: Finish, usage: Usage, **more: Any) -> None:
         """Add an answer, with more fields of its `Step`."""
@@ -335,24 +307,6 @@ class State:
         chosen = best_step(written) or 0
         self.steps, self.drafts = [written.pop(chosen)], written
         self.drafting = False
-
-    @property
-    def stuck(self) -> bool:
-        """Whether the last answer should differ from the one before it, and does not."""
-        if self.revisions <= self.plan.min_revisions or self.revisions == 0:
-            return False
-        before, after = self.steps[-2:]
-        return before.answer.strip() == after.answer.strip() and before.verdict == "revise"
-
-    @property
-    def may_start_afresh(self) -> bool:
-        """Whether a fresh draft may come next. At temperature 0 it would be the same text again.
-
-        A teacher's chain is to be learned from, and a fresh draft is no correction.
-        """
-        plan = self.plan
-        left = self.revisions < plan.max_revisions
-        return left and plan.sampling.temperature != 0 and not plan.wording.scores
 
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
         """Return whether a text that follows these steps is talk instead of an answer (`verify.echo`)."""
@@ -443,36 +397,6 @@ class State:
         names: dict[Role, str] = {role: u.model for role, u in self.plan.earlier.usage_by_role.items()}
         names |= {role: info.name for role, info in self.plan.models.items()}
         return {role: RoleUsage(**{**dict(u), "model": names.get(role, "")}) for role, u in used.items()}
-
-
-def has_answer(steps: Sequence[Step]) -> bool:
-    """Return whether any answer shows a text or calls a tool."""
-    return any(step.tool_calls or not is_blank(step.answer) for step in steps)
-
-
-def best_step(steps: Sequence[Step]) -> int | None:
-    """Return the index of the best answer, or None if there is none (`has_answer`).
-
-    With checks: one that passes, then the higher score, then a complete one, then the earlier. Without: the
-    last complete one. An echo is the best only if there is no other.
-    """
-    if not has_answer(steps):
-        return None
-    checked = any(step.score is not None for step in steps)
-
-    def rank(index: int) -> tuple[bool, bool, float, bool, int]:
-        step = steps[index]
-        real = has_answer([step]) and not step.echo
-        if not checked:
-            return (real, False, 0.0, step.complete, index)
-        return (real, bool(step.passed), step.score or 0.0, step.complete, -index)
-
-    return max(range(len(steps)), key=rank)
-
-
-def all_passed(results: tuple[CheckResult, ...]) -> bool:
-    """Return whether there are checks and every one passed."""
-    return bool(results) and all(result.passed for result in results)
 
 
 CUT = (None, "budget", "cancelled", "error")

@@ -1,0 +1,168 @@
+"""Every rule that ends a chain.
+
+A rule is asked at one point of the loop. It returns why the chain ends there, or None if it goes on. First
+come the rules of every mode, then those of `prompted`, then those of `native`. `chain.best_step` says which
+answer is the best one at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from redraft.chain import CheckResult, Finish, Role, Step, Stop, Verdict
+from redraft.formats.selfee import SectionKind
+from redraft.revision.state import State
+
+STOP_OF_FINISH: dict[Finish, Stop] = {
+    "max_tokens": "max_tokens",
+    "context": "context",
+    "cancelled": "cancelled",
+    "filtered": "ended",
+    "error": "error",
+}
+"""Why a chain ends with a text that was cut."""
+
+
+def spent(state: State, role: Role = "writer") -> bool:
+    """Return whether the budget is too small for another call of a role."""
+    price, seconds = state.plan.models[role].price, state.seconds + state.plan.waited
+    return state.plan.budget.spent(state.usage, price, seconds)
+
+
+def of_finish(state: State, finish: Finish, role: Role = "writer") -> Stop | None:
+    """Return why the chain ends when a role's text ends so; None if the text is complete."""
+    if finish in ("max_tokens", "cancelled") and spent(state, role):
+        return "budget"
+    return STOP_OF_FINISH.get(finish)
+
+
+def no_room(state: State, role: Role = "writer", *, most: int | None = None) -> Stop | None:
+    """Return why no other call of a role can be made. Arguments as for `State.room`."""
+    if spent(state, role):
+        return "budget"
+    text = state.opening + sum(step.usage.completion_tokens for step in state.steps)
+    limit = state.plan.chain_tokens
+    return "context" if limit is not None and text + state.room(role, most=most) > limit else None
+
+
+def all_passed(results: Sequence[CheckResult]) -> bool:
+    """Return whether there are checks and every one passed."""
+    return bool(results) and all(result.passed for result in results)
+
+
+def stuck(state: State) -> bool:
+    """Return whether the last answer should differ from the one before it, and does not."""
+    if state.revisions <= state.plan.min_revisions or state.revisions == 0:
+        return False
+    before, after = state.steps[-2:]
+    return before.answer.strip() == after.answer.strip() and before.verdict == "revise"
+
+
+def may_start_afresh(state: State) -> bool:
+    """Return whether a fresh draft may come next. At temperature 0 it would be the same text again.
+
+    A teacher's chain is to be learned from, and a fresh draft is no correction.
+    """
+    plan = state.plan
+    left = state.revisions < plan.max_revisions
+    return left and plan.sampling.temperature != 0 and not plan.wording.scores
+
+
+# prompted: by messages
+
+
+def when_resumed(state: State) -> Stop | None:
+    """Ask before an answer that an earlier attempt did not get to."""
+    return "max_revisions" if state.revisions >= state.plan.max_revisions else no_room(state)
+
+
+def after_draft(state: State, *, good: bool) -> Stop | None:
+    """Ask after each of several drafts. An empty or a long one is no reason: another may be better."""
+    if good:
+        return "passed"
+    cut = of_finish(state, state.steps[-1].finish)
+    return "budget" if spent(state) else None if cut in ("ended", "max_tokens") else cut
+
+
+def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
+    """Ask after each answer. `cut` is what its finish says. Checks judge a text that was cut, too."""
+    if stuck(state) and not may_start_afresh(state):
+        return cut or "unchanged"
+    if blank:
+        return cut or "ended"
+    goes_on = state.plan.checks or (cut == "max_tokens" and state.forced(state.revisions))
+    return None if goes_on else cut
+
+
+def before_criticism(state: State, *, good: bool) -> Stop | None:
+    """Ask after the checks, before a model is asked for a criticism. `good`: the answer passes them."""
+    cut = of_finish(state, state.steps[-1].finish)
+    if cut not in (None, "max_tokens"):
+        return cut
+    if good and not state.forced(state.revisions):
+        return "passed"
+    if state.revisions >= state.plan.max_revisions:
+        return cut or "max_revisions"
+    most = state.plan.feedback_tokens if state.plan.mode == "prompted" else None
+    return no_room(state, state.plan.critic_role, most=most)
+
+
+def after_criticism(state: State, verdict: Verdict, cut: Stop | None) -> Stop | None:
+    """Ask after a criticism. `cut` is what its finish says."""
+    if cut not in (None, "max_tokens"):
+        return cut
+    if verdict == "revise":
+        return no_room(state)
+    return "accepted" if verdict == "accept" else (cut or "ended")
+
+
+# native: in one text
+
+
+def in_text(
+    state: State, kind: SectionKind, index: int, steps: Sequence[Step], checked: Container[int]
+) -> Stop | None:
+    """Ask where a section begins, although the model would write on.
+
+    Args:
+        state: The chain.
+        kind: The kind of the section.
+        index: That of the answer which is written or judged.
+        steps: As they were read from the text.
+        checked: The indexes of answers that checks judged.
+    """
+    before = steps[index - 1] if index else None
+    if before is None or state.forced(index - 1):
+        return None
+    if kind == "answer":
+        accepted = before.feedback is not None and before.feedback.verdict == "accept"
+        return "accepted" if accepted and index - 1 not in checked else None
+    return "unchanged" if before.answer == steps[-1].answer else None
+
+
+def after_own_answer(state: State, index: int) -> Stop | None:
+    """Ask where the model stops after an answer."""
+    if index >= state.plan.max_revisions:
+        return "max_revisions"
+    return None if state.forced(index) else "ended"
+
+
+def after_own_feedback(state: State, index: int, verdict: Verdict, cut: Stop | None = None) -> Stop | None:
+    """Ask where feedback ends, the model's own or that of a critic, with what the critic's finish says."""
+    if state.forced(index) and cut in (None, "max_tokens"):
+        return None
+    return cut or ("accepted" if verdict == "accept" else "ended")
+
+
+def after_checks(state: State, index: int, results: Sequence[CheckResult]) -> Stop | None:
+    """Ask after the checks of an answer, before its feedback is written."""
+    if all_passed(results) and not state.forced(index):
+        return "passed"
+    if index >= state.plan.max_revisions:
+        return "max_revisions"
+    return "budget" if spent(state) else None
+
+
+def before_request(state: State, room: int) -> Stop | None:
+    """Ask before the text is continued by at most `room` tokens."""
+    return "budget" if spent(state) else "max_tokens" if room <= 0 else None
