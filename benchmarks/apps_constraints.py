@@ -20,8 +20,7 @@ from typing import Any
 from apps_server import serving
 from measure import Figure, Goal, Row
 from redraft.chain import Chain, Prompt, Step, Usage, write_jsonl
-from redraft.evaluation.diagnosis.equal import Curves, curves_in
-from redraft.evaluation.diagnosis.equal_text import named
+from redraft.evaluation.diagnosis.equal_tokens import Curves, curves_in, named
 from redraft.evaluation.tasks.tasks import TASKS, asked, checks_of, scored
 from redraft.formats.read.records import read_records
 from redraft.jobs.runner import derived_seed

@@ -20,7 +20,7 @@ from pathlib import Path
 import tiny_selfee
 from ppo_words import Minutes, curve, minutes_of, told
 from redraft.chain import Chain, read_jsonl, write_jsonl
-from redraft.evaluation.diagnosis.diagnose import Changes
+from redraft.evaluation.diagnosis.figures import Changes
 from redraft.stats import balanced
 from report import circumstances, number, put
 from revise import RESULTS

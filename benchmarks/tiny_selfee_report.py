@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from measure import Goal
-from redraft.evaluation.diagnosis.diagnose import Changes
+from redraft.evaluation.diagnosis.figures import Changes
 from redraft.stats import Estimate, balanced, difference, mcnemar, proportion
 from report import circumstances, number
 from tiny_selfee_eval import Outcome, Votes

@@ -14,7 +14,7 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
 from redraft import stats  # noqa: E402  (needs the extra)
-from redraft.evaluation.rows import p_text, p_value  # noqa: E402
+from redraft.evaluation.tables import p_text, p_value  # noqa: E402
 from redraft.stats import Estimate, Judged  # noqa: E402
 
 NEAR = 1e-9

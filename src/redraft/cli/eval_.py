@@ -15,6 +15,7 @@ from redraft.cli.running import (
     Journal,
     Out,
     RetryFailed,
+    RunCode,
     RunFlags,
     check_out,
     name_of,
@@ -38,10 +39,7 @@ def evaluate(
     out: Out,
     run: RunFlags,
     limit: First = None,
-    run_code: Annotated[
-        bool,
-        typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox."),
-    ] = False,
+    run_code: RunCode = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the scores as JSON, and nothing else.")
     ] = False,

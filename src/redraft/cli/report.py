@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from redraft.cli.running import AsJson, ReplacePage
 from redraft.cli.shell import tell, write
 from redraft.files import not_an_input
 
@@ -31,12 +32,12 @@ def report(
         Path | None,
         typer.Option(metavar="FILE", help="Write a page with pictures and all answers.", show_default=False),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_json: AsJson = False,
     draws: Annotated[
         int, typer.Option(metavar="N", min=100, max=1_000_000, help="Resamples of the questions.")
     ] = 10_000,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Decides the resamples.")] = 1,
-    force: Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")] = False,
+    force: ReplacePage = False,
 ) -> None:
     """Describe what judges said of answers, or how models scored.
 
@@ -56,7 +57,7 @@ def report(
     from redraft import __version__
     from redraft.evaluation.reports.describe import describe
     from redraft.evaluation.reports.inputs import BadFiles
-    from redraft.evaluation.rows import as_text
+    from redraft.evaluation.tables import as_text
     from redraft.formats.read.files import open_output
 
     given = [*files, *(answers or ()), *filter(None, [questions, against])]

@@ -69,6 +69,11 @@ First = Annotated[
     int | None,
     typer.Option("--limit", metavar="N", min=1, help="Only the first N records.", show_default=False),
 ]
+RunCode = Annotated[
+    bool, typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+ReplacePage = Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only what failed before.")]
 Journal = Annotated[Path | None, _journal("Store replies: none is paid for twice.")]
 OwnJournal = Annotated[Path | None, _journal("Where replies are stored.  [FILE.journal.db]")]

@@ -272,7 +272,7 @@ def _report(booth: Booth, answers: Sequence[Path], questions: Path | None, out: 
         return
     try:
         from redraft.evaluation.reports.describe import describe
-        from redraft.evaluation.rows import as_text
+        from redraft.evaluation.tables import as_text
     except MissingExtra as error:
         tell(error.message, error.hint)
         return

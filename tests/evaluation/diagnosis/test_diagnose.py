@@ -16,7 +16,8 @@ pytest.importorskip("scipy")
 import redraft
 from redraft.chain import Chain, Usage, write_jsonl
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.diagnose import MOST, Changes, Diagnosis, by_item, diagnose
+from redraft.evaluation.diagnosis.diagnose import Diagnosis, diagnose
+from redraft.evaluation.diagnosis.figures import MOST, Changes, by_item
 from redraft.evaluation.diagnosis.text import as_json, as_text, notes, sections, verdict
 from redraft.stats import proportion
 from tests.evaluation.diagnosis.made_chains import step, told

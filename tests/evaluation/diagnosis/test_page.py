@@ -14,7 +14,9 @@ from tests.pages.reading import BAD, read
 
 
 def test_the_page_has_the_sentence_the_figures_and_the_pictures() -> None:
-    reader = read(page(diagnose([told(str(n), "01", "ra", guide="01") for n in range(8)]), "made by a test"))
+    reader = read(
+        page(diagnose([told(str(n), "01", "ra", guide="01") for n in range(8)]), None, "made by a test")
+    )
     text = " ".join(reader.text)
     for part in (
         "Revising does better here: it adds 100.0 points",
@@ -35,12 +37,12 @@ def test_no_name_becomes_markup() -> None:
         told(BAD, "10", task=BAD, truth={"groups": [BAD]}),
         told(f"{BAD}2", "0", truth={"groups": [BAD]}, best=None),
     ]
-    html = page(diagnose(chains), BAD)
+    html = page(diagnose(chains), None, BAD)
     assert read(html).scripts == []
     assert "<img" not in html
 
 
 def test_chains_without_a_revision_have_a_page() -> None:
-    text = " ".join(read(page(diagnose([told("a", "1")]), "")).text)
+    text = " ".join(read(page(diagnose([told("a", "1")]), None, "")).text)
     assert "Nothing was revised" in text
     assert "what revising did" not in text

@@ -15,7 +15,7 @@ from redraft.evaluation.reports.inputs import BadFiles, opened
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.report import Report
 from redraft.evaluation.reports.sides import Material, place
-from redraft.evaluation.rows import as_text
+from redraft.evaluation.tables import as_text
 from tests.evaluation.made import answer, report, review, write
 
 MODELS = {"": "new", "constant": "a constant answer", "instruction": "new with an instruction"}

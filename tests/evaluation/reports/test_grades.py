@@ -17,7 +17,7 @@ from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.grades import Grade, GradeReport, graded
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.paired import paired
-from redraft.evaluation.rows import as_text
+from redraft.evaluation.tables import as_text
 from tests.evaluation.made import answer, write
 from tests.evaluation.reports.test_page import BAD, data_of, read
 

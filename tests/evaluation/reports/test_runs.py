@@ -17,7 +17,7 @@ from redraft.evaluation.diagnosis.diagnose import diagnose
 from redraft.evaluation.reports.describe import describe
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.runs import RunReport
-from redraft.evaluation.rows import as_text
+from redraft.evaluation.tables import as_text
 from redraft.evaluation.tasks.tasks import KEY
 from redraft.stats import mcnemar, proportion
 from tests.evaluation.made import write

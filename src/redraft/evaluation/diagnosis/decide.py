@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from redraft import stats
 from redraft.counting import counted
-from redraft.evaluation.rows import p_text, plain, without_nan
+from redraft.evaluation.tables import p_text, plain, without_nan
 from redraft.stats import Estimate
 
 LEVEL = 0.05

@@ -6,11 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
-from redraft.evaluation.diagnosis import equal_text
-from redraft.evaluation.diagnosis.diagnose import Changes, Diagnosis, Level
-from redraft.evaluation.diagnosis.equal import Curves
+from redraft.evaluation.diagnosis import equal_tokens
+from redraft.evaluation.diagnosis.equal_tokens import Curves
+from redraft.evaluation.diagnosis.figures import Changes, Figures, Level
 from redraft.evaluation.diagnosis.text import notes, sections, title, verdict
-from redraft.evaluation.rows import p_value, percent, plain
+from redraft.evaluation.tables import p_value, percent, plain
 from redraft.pages.charts import curves as drawn
 from redraft.pages.charts import intervals, levels, stacks
 from redraft.pages.page import Card, Part, render
@@ -18,15 +18,15 @@ from redraft.pages.page import Card, Part, render
 _KINDS = {"fixed": (False, True), "broken": (True, False), "right": (True, True), "wrong": (False, False)}
 
 
-def page(found: Diagnosis, made: str, curves: Curves | None = None) -> str:
+def page(found: Figures, curves: Curves | None, made: str) -> str:
     """Return the page.
 
     Args:
         found: What revising did.
+        curves: How revising compares with other strategies at equal tokens.
         made: How the diagnosis was made.
-        curves: How revising compares with other ways at equal tokens.
     """
-    said = equal_text.verdict(curves) if curves else verdict(found)
+    said = equal_tokens.verdict(curves) if curves else verdict(found)
     parts = [Part(verdict=said, tiles=_tiles(found), notes=[*notes(found)], cards=[*_cards(found)])]
     if curves:
         parts += _equal(curves)
@@ -37,12 +37,13 @@ def page(found: Diagnosis, made: str, curves: Curves | None = None) -> str:
 def _equal(found: Curves) -> Iterator[Part]:
     """Yield the sections of the ways at equal tokens."""
     note = "right answers in per cent, with 95 % bands"
-    chart = Card("score over tokens", note, drawn(equal_text.series(found), "new tokens an item"), wide=True)
-    yield Part("At equal tokens", notes=[*equal_text.notes(found)], cards=[chart])
-    yield from (Part(name, lines=rows) for name, rows in equal_text.sections(found).items())
+    chart = drawn(equal_tokens.series(found), "new tokens an item")
+    card = Card("score over tokens", note, chart, wide=True)
+    yield Part("At equal tokens", notes=[*equal_tokens.notes(found)], cards=[card])
+    yield from (Part(name, lines=rows) for name, rows in equal_tokens.sections(found).items())
 
 
-def _tiles(found: Diagnosis) -> dict[str, str]:
+def _tiles(found: Figures) -> dict[str, str]:
     first, best = found.levels[0].right, found.levels[-1].right
     gain, interval = plain(found.decision.gain.times(100), 1, sign=True)
     return {
@@ -53,7 +54,7 @@ def _tiles(found: Diagnosis) -> dict[str, str]:
     }
 
 
-def _cards(found: Diagnosis) -> Iterator[Card]:
+def _cards(found: Figures) -> Iterator[Card]:
     first = found.levels[0].right.value * 100
     rows = [_band(level) for level in found.levels]
     yield Card(

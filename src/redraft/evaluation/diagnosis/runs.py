@@ -1,31 +1,56 @@
-"""A run of one of the ways to spend tokens, over the records of a task."""
+"""The runs of `redraft diagnose --run`: each strategy answers the records of a task, once for each seed.
+
+A run is that of `redraft eval` with other options (`strategies`), in a file of its own below one folder. All
+share a cache, so no text is asked for twice: all strategies begin with the same first answers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from redraft.chain import Chain, read_jsonl
-from redraft.evaluation.diagnosis.ways import Way, reader_of, retold, strangers, voted
+from redraft.counting import counted
+from redraft.errors import OutputError, UsageError
+from redraft.evaluation.diagnosis import SAMPLES, SEEDS
+from redraft.evaluation.diagnosis.strategies import (
+    Strategy,
+    all_strategies,
+    reader_of,
+    retold,
+    strangers,
+    voted,
+)
 from redraft.evaluation.tasks.run import ScoredRun
+from redraft.evaluation.tasks.tasks import KEY, asked, checks_of, task_named, task_of
+from redraft.formats.read.records import read_records
+from redraft.jobs.causes import in_words
+from redraft.jobs.harness import JobResult
+from redraft.jobs.limits import Limits
+from redraft.jobs.provenance import RunFile
+from redraft.revision.settings import Settings
+from redraft.runs.plan import RunPlan
 from redraft.verify.base import Check
+from redraft.verify.parse import parse_checks
+
+CACHE = "replies.db"
 
 
 @dataclass
-class WayRun(ScoredRun):
-    """A run of a way.
+class StrategyRun(ScoredRun):
+    """A run of a strategy.
 
     Attributes:
-        way: The way.
+        strategy: The strategy.
         given: The records.
         guides: The checks that guide; none for those of the task.
-        revised: The file of the way `revise`, which tells strangers' feedback.
+        revised: The file of the strategy `revise`, which has the feedback on other answers.
     """
 
-    way: Way = None  # type: ignore[assignment]
+    strategy: Strategy = None  # type: ignore[assignment]
     given: tuple[Chain, ...] = ()
     guides: tuple[Check, ...] = ()
     revised: Path = Path()
@@ -39,18 +64,138 @@ class WayRun(ScoredRun):
 
     @cached_property
     def _told(self) -> Mapping[str, str]:
-        return strangers(read_jsonl(self.revised)) if self.way.kind == "shuffled" else {}
+        return strangers(read_jsonl(self.revised)) if self.strategy.kind == "shuffled" else {}
 
     def options_of(self, record: Chain) -> Mapping[str, Any]:
-        """Return the checks that guide the chain of a record, as the way tells them."""
+        """Return the checks that guide the chain of a record, as the strategy tells them."""
         checks = self.guides or self.checks(record)
-        if self.way.kind in ("blind", "shuffled"):
+        if self.strategy.kind in ("blind", "shuffled"):
             checks = retold(checks, self._told.get(record.id, ""))
-        elif self.way.kind == "vote":
+        elif self.strategy.kind == "vote":
             checks = retold(checks, never=True)
         return {"checks": checks}
 
     async def finish(self, chain: Chain, record: Chain) -> Chain | None:
         """Return a chain with its voted answer, and the truth about its answers."""
-        said = reader_of(self.checks(record)) if self.way.kind == "vote" else None
+        said = reader_of(self.checks(record)) if self.strategy.kind == "vote" else None
         return await super().finish(voted(chain, said) if said else chain, record)
+
+
+@dataclass(frozen=True)
+class StrategyRuns:
+    """The runs of all strategies over the records of a task, for each seed.
+
+    Attributes:
+        settings: The options of the chains.
+        source: The task's file.
+        plan: How each run goes. `out` is the folder, and the limits are of all runs together.
+        task: The name of the task.
+        limit: The most records.
+        seeds: Rounds over the records.
+        samples: Most answers of best of N.
+    """
+
+    settings: Settings
+    source: Path
+    plan: RunPlan
+    task: str
+    limit: int | None = None
+    seeds: int = SEEDS
+    samples: int = SAMPLES
+
+    def run(self, *, run_code: bool) -> tuple[int, str]:
+        """Make every run that is not finished. Return the highest exit status, and which limit ended them.
+
+        Args:
+            run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
+
+        Raises:
+            UsageError: There is no such task, or it runs programs and may not.
+            EndedBySignal: A signal ended a run; the same call goes on.
+        """
+        task_of(self.task, run_code=run_code)
+        if (folder := self.plan.out).is_file():
+            problem = f"{folder} is a file, and --run needs a folder for its runs."
+            raise UsageError(problem, hint="Name another: -o runs")
+        for name in ("drafts", "min_revisions"):
+            if self.settings.get(name) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(f"{flag} is what --run varies.", hint="Use --samples and --max-revisions.")
+        if not self.settings.get("max_revisions"):
+            raise UsageError("--max-revisions is 0, and --run compares revising.", hint="Give 1 or more.")
+        if self.settings.get("mode") == "best-of":
+            raise UsageError("--mode best-of is one of the ways of --run.", hint="Leave it out.")
+        try:
+            self._check_folder()
+            return self._make_all()
+        except OutputError as error:
+            if "to start over" in (error.hint or ""):  # all runs are one output
+                error.hint = f"Name another folder with -o, or delete {self.plan.out} to start over."
+            raise
+
+    def _make_all(self) -> tuple[int, str]:
+        first, limits, status = self.settings.get("seed") or 0, self.plan.limits, 0
+        for seed in range(first, first + self.seeds):
+            for strategy in self.strategies:
+                result = self._make(strategy, seed, limits)
+                if result.counts.limit:
+                    return result.exit_status, result.counts.limit
+                limits = limits.after(result.spent, result.seconds)
+                status = max(status, result.exit_status)
+        return status, ""
+
+    @cached_property
+    def records(self) -> tuple[Chain, ...]:
+        """The records with the task's prompts."""
+        found = tuple(asked(task_named(self.task), read_records(self.source), self.limit))
+        if any(KEY in record.meta for record in found):
+            raise UsageError(
+                f"{self.source} has chains of redraft eval, and --run answers the task's own records.",
+                hint=f"Give the file that was answered, or write: redraft diagnose {self.source}",
+            )
+        if not found:
+            raise UsageError(f"{self.source} has no record.", hint="Give the task's file.")
+        return found
+
+    @cached_property
+    def strategies(self) -> list[Strategy]:
+        """The strategies that suit the task."""
+        voting = reader_of(checks_of(task_named(self.task), self.records[0])) is not None
+        return all_strategies(self.settings.get("max_revisions"), self.samples, voting=voting)
+
+    def _make(self, strategy: Strategy, seed: int, limits: Limits) -> JobResult:
+        """Make a run. Items that failed do not end it: the comparison leaves them out, or they are wrong."""
+        run = self._run_of(strategy, seed, limits)
+        file = run.plan.out
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not self.plan.quiet:
+            self.plan.say(f"{strategy.name}, seed {seed}")
+        result = run.run().job
+        if result.causes and not result.counts.limit:
+            failed = counted(result.causes.total(), "prompt")
+            self.plan.say(f"{file}: {failed} failed: {in_words(result.causes)}.")
+        return result
+
+    def _check_folder(self) -> None:
+        """Raise if a run in the folder was made in another way, of another seed too: all are compared."""
+        for strategy in self.strategies:
+            for file in sorted(self.plan.out.glob(f"seed-*/{strategy.name}.jsonl")):
+                seed = file.parent.name.removeprefix("seed-")
+                if seed.isdecimal() and file.stat().st_size:
+                    run = self._run_of(strategy, int(seed), self.plan.limits)
+                    RunFile(file).check(run.provenance())
+
+    def _run_of(self, strategy: Strategy, seed: int, limits: Limits) -> StrategyRun:
+        checks, folder = self.settings.get("check") or [], self.plan.out / f"seed-{seed}"
+        settings = self.settings.over(check=checks, **strategy.options, seed=seed)
+        file = folder / f"{strategy.name}.jsonl"
+        return StrategyRun(
+            replace(settings, stand_ins={"checks": ("words>=1",)}),
+            self.source,
+            replace(self.plan, out=file, limits=limits, cache=self.plan.out / CACHE),
+            task=self.task,
+            strategy=strategy,
+            given=self.records,
+            guides=parse_checks(checks),
+            revised=folder / f"{replace(strategy, kind='revise').name}.jsonl",
+        )

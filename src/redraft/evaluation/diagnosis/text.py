@@ -10,15 +10,14 @@ from typing import Any
 
 from redraft.counting import counted, printable
 from redraft.evaluation.diagnosis.decide import sentence
-from redraft.evaluation.diagnosis.diagnose import Changes, Diagnosis, Level
-from redraft.evaluation.diagnosis.gains import KINDS
-from redraft.evaluation.rows import Line, p_text, p_value, percent, plain, table, tokens_text, without_nan
+from redraft.evaluation.diagnosis.figures import KINDS, Changes, Figures, Level
+from redraft.evaluation.tables import Line, p_text, p_value, percent, plain, table, tokens_text, without_nan
 
 _FEW = 5  # ids to name
 _CELLS = ((False, True), (True, False), (True, True), (False, False))  # right before, right after
 
 
-def as_text(found: Diagnosis, *, compared: bool = False) -> Iterator[str]:
+def as_text(found: Figures, *, compared: bool = False) -> Iterator[str]:
     """Yield the lines of a diagnosis for a terminal. `compared`: ways at equal tokens are shown as well."""
     yield title(found)
     yield from notes(found)
@@ -27,14 +26,14 @@ def as_text(found: Diagnosis, *, compared: bool = False) -> Iterator[str]:
     yield from ("", verdict(found, compared=compared))
 
 
-def title(found: Diagnosis) -> str:
+def title(found: Figures) -> str:
     """Return what was diagnosed."""
     runs = f" in {counted(len(found.chains), 'run')}" * (len(found.chains) > found.items)
     revised = f"{len(found.revised):,} revised"
     return f"{printable(' and '.join(found.tasks))}: {counted(found.items, 'item')}{runs}, {revised}"
 
 
-def notes(found: Diagnosis) -> Iterator[str]:
+def notes(found: Figures) -> Iterator[str]:
     """Yield what to know before reading the figures."""
     if found.same:
         yield "The checks that score guided revising, too: a gain is nearly automatic."
@@ -54,7 +53,7 @@ def notes(found: Diagnosis) -> Iterator[str]:
     yield from _remarks(found)
 
 
-def _remarks(found: Diagnosis) -> Iterator[str]:
+def _remarks(found: Figures) -> Iterator[str]:
     none = [each.chain.id for each in found.chains if each.chain.best is None]
     if none:
         yield f"No answer was kept, which counts as wrong: {named(none)}."
@@ -84,7 +83,7 @@ def _few(names: Sequence[str]) -> str:
     return printable(", ".join(names[:_FEW])) + " …" * (len(names) > _FEW)
 
 
-def sections(found: Diagnosis) -> dict[str, list[Line]]:
+def sections(found: Figures) -> dict[str, list[Line]]:
     """Return the rows of each part, by its title."""
     parts = {"right answers": [*map(_level, found.levels)]}
     if found.revised:
@@ -105,7 +104,7 @@ def _level(level: Level) -> Line:
     return Line(level.name, *percent(level.right, 1), f"{level.hits:,} of {level.count:,}{guide}")
 
 
-def _transitions(found: Diagnosis) -> Iterator[Line]:
+def _transitions(found: Figures) -> Iterator[Line]:
     for number, changes in enumerate(found.revisions, start=1):
         yield from _changes(f"revision {number}", changes)
     if found.of_revised != found.revisions[0]:
@@ -147,7 +146,7 @@ def _paying(changes: Changes) -> str:
     return f"{text}; gains while under {changes.level * 100:.0f} % are right"
 
 
-def _gains(found: Diagnosis) -> Iterator[Line]:
+def _gains(found: Figures) -> Iterator[Line]:
     yield Line("wrong → right", f"{found.of_revised.fixed:,}")
     for kind in KINDS:
         if found.kinds[kind]:
@@ -159,13 +158,13 @@ def _gains(found: Diagnosis) -> Iterator[Line]:
     yield Line("the best instead of the last", f"{kept.fixed - kept.broken:+,}", "", note)
 
 
-def _drafts(found: Diagnosis) -> Iterator[Line]:
+def _drafts(found: Figures) -> Iterator[Line]:
     if found.drafts:
         note = f"points over a draft at random; {counted(found.drafts.items, 'item')}"
         yield Line("gain", *plain(found.drafts.gain.times(100), 1, sign=True), note)
 
 
-def _verdicts(found: Diagnosis) -> Iterator[Line]:
+def _verdicts(found: Figures) -> Iterator[Line]:
     total = found.verdicts.total
     rejected = total.rejected + total.alarms
     yield Line(
@@ -183,7 +182,7 @@ def _verdicts(found: Diagnosis) -> Iterator[Line]:
     yield Line("balanced accuracy", *percent(found.verdicts.balanced, 1), note)
 
 
-def _lengths(found: Diagnosis) -> Iterator[Line]:
+def _lengths(found: Figures) -> Iterator[Line]:
     for level in found.levels:
         if not math.isnan(level.words):
             yield Line(level.name, f"{level.words:,.1f}", "", "words")
@@ -210,7 +209,7 @@ def _group(name: str, changes: Changes) -> Line:
     return Line(printable(name), *plain(gain, 1, sign=True), note)
 
 
-def verdict(found: Diagnosis, *, compared: bool = False) -> str:
+def verdict(found: Figures, *, compared: bool = False) -> str:
     """Return the last sentences: what revising gained, marked as not at equal tokens.
 
     They say what compares at equal tokens, unless that is shown as well (`compared`).
@@ -223,7 +222,7 @@ def verdict(found: Diagnosis, *, compared: bool = False) -> str:
     return f"{sentence(found.decision)}{guided * automatic} {_unequal(found)}{advice}"
 
 
-def _unequal(found: Diagnosis) -> str:
+def _unequal(found: Figures) -> str:
     """Say that first and best answers are not compared at equal tokens."""
     whole = fmean(each.tokens for each in found.chains)
     first = fmean(each.chain.steps[0].usage.completion_tokens for each in found.chains)
@@ -236,7 +235,7 @@ def _unequal(found: Diagnosis) -> str:
     return f"Not at equal tokens: {took}."
 
 
-def as_json(found: Diagnosis, *, compared: bool = False) -> dict[str, Any]:
+def as_json(found: Figures, *, compared: bool = False) -> dict[str, Any]:
     """Return a diagnosis as JSON values. `compared` as for `verdict`."""
     return {
         "tasks": found.tasks,

@@ -291,7 +291,7 @@ def _means(grades: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
         if grade.score is not None and grade.is_readable:
             found.setdefault((grade.model, grade.judge_name), {})[grade.key] = grade.score
     try:
-        from redraft.evaluation.rows import plain
+        from redraft.evaluation.tables import plain
 
         means = {names: plain(mean_of(scores), 2) for names, scores in found.items()}
     except MissingExtra:

@@ -37,7 +37,7 @@ from redraft.evaluation.reports.paired import (
     since,
 )
 from redraft.evaluation.reports.sides import Material
-from redraft.evaluation.rows import Line, Section, cost_facts, plain, without_nan
+from redraft.evaluation.tables import Line, Section, cost_facts, plain, without_nan
 from redraft.formats.read.files import decode, name_of, open_input, reading
 from redraft.stats import Bootstrap, Estimate
 

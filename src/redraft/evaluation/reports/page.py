@@ -16,7 +16,7 @@ from redraft.evaluation.reports.describe import AnyReport
 from redraft.evaluation.reports.grades import GradeReport, Grades
 from redraft.evaluation.reports.report import Report
 from redraft.evaluation.reports.runs import Run, Shown
-from redraft.evaluation.rows import percent, plain
+from redraft.evaluation.tables import percent, plain
 from redraft.evaluation.tasks.tally import outcome_of, results_of
 from redraft.pages.charts import bars, histogram, intervals, scatter, stacks
 from redraft.pages.page import Card, Part, render

@@ -19,7 +19,7 @@ from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.judging.grades import Key
 from redraft.evaluation.records import listed
-from redraft.evaluation.rows import Line, Section, plain
+from redraft.evaluation.tables import Line, Section, plain
 from redraft.stats import SHARE, Bootstrap, Bounds, Estimate, clustered, holm, ratio_of, sign_test
 
 HINT = "Keep the JSON of a report for the next one: redraft report FILE --json > last.json"

@@ -26,7 +26,7 @@ from redraft.evaluation.reports.compare import (
 from redraft.evaluation.reports.controls import Control, control_results
 from redraft.evaluation.reports.inputs import BadFiles, Input
 from redraft.evaluation.reports.sides import Material, place
-from redraft.evaluation.rows import Line, Section, cost_facts, percent, plain, without_nan
+from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain, without_nan
 from redraft.formats.read.files import name_of
 from redraft.stats import Estimate
 

@@ -22,7 +22,7 @@ from redraft.evaluation.records import listed, names_of, question_id, text_in_so
 from redraft.evaluation.reports.inputs import BadFiles, Input, is_result
 from redraft.evaluation.reports.paired import HINT, Paired, Scores, sections, side_by_side, since
 from redraft.evaluation.reports.sides import Material
-from redraft.evaluation.rows import Section, without_nan
+from redraft.evaluation.tables import Section, without_nan
 from redraft.evaluation.tasks.tally import Tally, results_of, truth_of
 from redraft.evaluation.tasks.tasks import empty_answers
 from redraft.formats.read.files import decode, name_of, open_input, reading, stem_of

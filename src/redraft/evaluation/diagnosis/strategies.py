@@ -31,7 +31,7 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Way:
+class Strategy:
     """A way to spend tokens on an answer.
 
     Attributes:
@@ -68,7 +68,7 @@ class Way:
         return revisions if self.kind in ("plain", "revise") else {"mode": "verified", **revisions}
 
 
-def all_ways(revisions: int, samples: int, *, voting: bool) -> list[Way]:
+def all_strategies(revisions: int, samples: int, *, voting: bool) -> list[Strategy]:
     """Return all ways, in the order in which they have to run: shuffled feedback is that of `revise`.
 
     Args:
@@ -77,10 +77,10 @@ def all_ways(revisions: int, samples: int, *, voting: bool) -> list[Way]:
         voting: Whether answers have a short form that can be counted.
     """
     rounds, drawn = range(2, revisions + 2), range(2, samples + 1)
-    found = [Way("plain", 1), *(Way("revise", texts) for texts in rounds)]
-    found += [Way("best-of", texts) for texts in drawn]
-    found += [Way("vote", texts) for texts in drawn[1:] if voting]  # two votes are one answer
-    return [*found, *(Way(kind, texts) for kind in ("blind", "shuffled") for texts in rounds)]
+    found = [Strategy("plain", 1), *(Strategy("revise", texts) for texts in rounds)]
+    found += [Strategy("best-of", texts) for texts in drawn]
+    found += [Strategy("vote", texts) for texts in drawn[1:] if voting]  # two votes are one answer
+    return [*found, *(Strategy(kind, texts) for kind in ("blind", "shuffled") for texts in rounds)]
 
 
 @dataclass(frozen=True)

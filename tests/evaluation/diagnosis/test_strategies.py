@@ -10,12 +10,19 @@ import pytest
 
 import redraft
 from redraft.chain import Chain, Feedback, Prompt, Step
-from redraft.evaluation.diagnosis.ways import Way, all_ways, reader_of, retold, strangers, voted
+from redraft.evaluation.diagnosis.strategies import (
+    Strategy,
+    all_strategies,
+    reader_of,
+    retold,
+    strangers,
+    voted,
+)
 from redraft.verify.base import demand_of, run_checks, schema_of, weight_of
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber
 from redraft.verify.parse import parse_check
 
-ALL = [*all_ways(2, 4, voting=True)]
+ALL = [*all_strategies(2, 4, voting=True)]
 
 
 def test_every_way_has_a_name_of_its_own_and_is_found_by_it() -> None:
@@ -23,13 +30,13 @@ def test_every_way_has_a_name_of_its_own_and_is_found_by_it() -> None:
     assert names[:4] == ["plain", "revise-2", "revise-3", "best-of-2"]
     assert names[4:8] == ["best-of-3", "best-of-4", "vote-3", "vote-4"]
     assert names[8:] == ["blind-2", "blind-3", "shuffled-2", "shuffled-3"]
-    assert [Way.of(name) for name in names] == ALL
-    assert Way.of("mellea-4") == Way("mellea", 4)
-    assert Way.of("notes") == Way("notes", 1)
+    assert [Strategy.of(name) for name in names] == ALL
+    assert Strategy.of("mellea-4") == Strategy("mellea", 4)
+    assert Strategy.of("notes") == Strategy("notes", 1)
 
 
 def test_without_short_answers_there_is_no_vote() -> None:
-    assert "vote" not in {way.kind for way in all_ways(1, 4, voting=False)}
+    assert "vote" not in {way.kind for way in all_strategies(1, 4, voting=False)}
     assert reader_of([parse_check("words<=5")]) is None
 
 
@@ -65,7 +72,7 @@ def test_a_retold_check_keeps_its_schema_and_what_it_says_of_a_right_answer(tmp_
 def test_what_the_writer_is_not_told_does_not_ask_a_critic_either() -> None:
     hidden = {way.name: way.options.get("mode") for way in ALL if way.kind in ("blind", "shuffled")}
     assert set(hidden.values()) == {"verified"}
-    assert Way("revise", 3).options == {"max_revisions": 2}
+    assert Strategy("revise", 3).options == {"max_revisions": 2}
 
 
 def test_a_check_that_is_never_enough_fails_right_answers() -> None:

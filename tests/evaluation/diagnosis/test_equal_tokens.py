@@ -14,9 +14,17 @@ pytest.importorskip("scipy")
 
 from redraft.chain import Chain, Step, Usage, write_jsonl
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.equal import Curves, Versus, curves_in, revised_in
-from redraft.evaluation.diagnosis.equal_text import as_json, as_text, drawn, verdict
-from redraft.evaluation.diagnosis.ways import all_ways
+from redraft.evaluation.diagnosis.equal_tokens import (
+    Curves,
+    Versus,
+    as_json,
+    as_text,
+    curves_in,
+    revised_in,
+    series,
+    verdict,
+)
+from redraft.evaluation.diagnosis.strategies import all_strategies
 
 
 def chain(name: str, tokens: int, *, right: bool, echo: bool = False) -> Chain:
@@ -115,7 +123,7 @@ def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, wi
     assert "an unknown number of new tokens an item" in text
     assert "Not comparable at equal tokens: " in verdict(found)
     assert json.loads(json.dumps(as_json(found), allow_nan=False))["ways"]
-    assert drawn(found)
+    assert series(found)
 
 
 def test_a_way_that_takes_more_says_nothing_unless_it_does_worse(tmp_path: Path) -> None:
@@ -209,9 +217,9 @@ def test_revisions_of_an_earlier_command_are_not_those_wanted(tmp_path: Path) ->
     write(tmp_path, "revise-3", 300, shares(36))
     files = [tmp_path / "seed-1" / f"revise-{texts}.jsonl" for texts in (2, 3)]
     assert revised_in(tmp_path) == files[1:]
-    assert revised_in(tmp_path, all_ways(1, 2, voting=False)) == files[:1]
+    assert revised_in(tmp_path, all_strategies(1, 2, voting=False)) == files[:1]
     write(tmp_path, "mellea-3", 200, shares(9))
-    found = curves_in(tmp_path, all_ways(1, 2, voting=False))
+    found = curves_in(tmp_path, all_strategies(1, 2, voting=False))
     assert [point.way.name for point in found.points] == ["plain", "revise-2", "best-of-2", "mellea-3"]
 
 
@@ -252,9 +260,9 @@ def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
         ("best-of", "equal", 200),
     ]
     assert json.loads(json.dumps(values, allow_nan=False)) == values
-    picture = drawn(found)
-    assert picture.count("<polyline") == 2
-    assert "best-of-3: 30.0 % (" in picture
+    drawn = series(found)
+    assert len(drawn) == 2
+    assert any(tip.startswith("best-of-3: 30.0 % (") for points in drawn.values() for *_, tip in points)
 
 
 @pytest.mark.parametrize("made", [[], ["plain"], ["notes", "plain"]])

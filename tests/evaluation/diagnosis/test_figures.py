@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.chain import Step
-from redraft.evaluation.diagnosis.gains import CONTENT, CUT, FORM, MOST_CHECKS, Trial, kind_of, trials
+from redraft.evaluation.diagnosis.figures import CONTENT, CUT, FORM, MOST_CHECKS, Trial, kind_of, trials
 from redraft.evaluation.diagnosis.truth import SCORE, Known, known
 from tests.evaluation.diagnosis.made_chains import result, told
 
