@@ -5,41 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
-from redraft.cli.running import (
-    AsJson,
-    LimitSeconds,
-    LimitTokens,
-    LimitUsd,
-    Parallel,
-    Quiet,
-    ReplacePage,
-    RetryFailed,
-    RunCode,
-    parallel_of,
-)
-from redraft.cli.shell import only_ours, tell, write
+from redraft.cli.running import AsJson, ReplacePage, RunCode
+from redraft.cli.shell import only_ours, write
+from redraft.cli.strategies import EXAMPLE, StrategyFlags
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis import SAMPLES, SEEDS
 from redraft.files import not_an_input
 
 FLAGS = FlagGroup("redraft.options:Flags", {"max_revisions": 1})
-_EXAMPLE = "--run gsm8k test.jsonl -o runs"
 
 
-def _option(metavar: str, text: str, *names: str, least: int | None = None, panel: str | None = None) -> Any:
-    return typer.Option(
-        *names, metavar=metavar, help=text, min=least, rich_help_panel=panel, show_default=False
-    )
+def _option(metavar: str, text: str) -> Any:
+    return typer.Option(metavar=metavar, help=text, show_default=False)
 
-
-_of_run = partial(_option, panel="With --run")
 
 Chains = Annotated[
     list[Path],
@@ -49,13 +32,6 @@ Task = Annotated[str | None, _option("TASK", "The task that says what is right."
 Records = Annotated[Path | None, _option("FILE", "The task's file, which was answered.")]
 Score = Annotated[list[str] | None, _option("CHECK", "A check that says what is right; repeatable.")]
 Page = Annotated[Path | None, _option("FILE", "Write a page with pictures.")]
-Run = Annotated[str | None, _of_run("TASK", "Answer the task's file in several ways, and compare them.")]
-Out = Annotated[Path | None, _of_run("FOLDER", "Where the runs go.", "--out", "-o")]
-Seeds = Annotated[int | None, _of_run("N", f"Rounds over the records.  [{SEEDS}]", least=1)]
-Samples = Annotated[
-    int | None, _of_run("N", f"Most answers of best of N and of a majority vote.  [{SAMPLES}]", least=2)
-]
-Limit = Annotated[int | None, _of_run("N", "Only the first N records.", least=1)]
 
 
 def diagnose(
@@ -68,17 +44,8 @@ def diagnose(
     html: Page = None,
     as_json: AsJson = False,
     force: ReplacePage = False,
-    run: Run = None,
-    out: Out = None,
-    seeds: Seeds = None,
-    samples: Samples = None,
-    limit: Limit = None,
-    parallel: Parallel = None,
-    retry_failed: RetryFailed = False,
-    quiet: Quiet = False,
-    limit_usd: LimitUsd = None,
-    limit_tokens: LimitTokens = None,
-    limit_seconds: LimitSeconds = None,
+    *,
+    making: StrategyFlags,
 ) -> None:
     """Tell from chains what revising did, and whether it pays.
 
@@ -102,42 +69,20 @@ def diagnose(
     from redraft.formats.read.files import open_output
 
     not_an_input({"--html": html}, [*files, *filter(None, [records])])
-    for check in [*(score or ()), *(flags.get("check") or ())]:
-        if "judge" in check.partition(":")[0]:
-            problem = f"the check {check!r:.60} asks a judge, and here there is none."
-            raise UsageError(problem, hint="Leave it out.")
-    limits = {"limit_usd": limit_usd, "limit_tokens": limit_tokens, "limit_seconds": limit_seconds}
-    of_run = {"out": out, "seeds": seeds, "samples": samples, "limit": limit, "parallel": parallel}
     truth: dict[str, Any] = {"task": task, "records": records, "score": score}
+    _refuse_judges([*(score or ()), *(flags.get("check") or ())])
     strategies, status = [], 0
-    if run is None:
-        not_given = {**flags, **of_run, **limits}
-        _refuse(not_given, "is for --run, and chains are read.", f"Leave it out, or make runs: {_EXAMPLE}")
+    if making.run is None:
+        why, hint = "is for --run, and chains are read.", f"Leave it out, or make runs: {EXAMPLE}"
+        _refuse({**flags, **making.given}, why, hint)
     else:
-        from redraft.evaluation.diagnosis.runs import StrategyRuns
-        from redraft.jobs.limits import Limits
-        from redraft.runs.plan import RunPlan
-
         _refuse(truth, "was given with --run, whose task says what is right.", "Leave it out.")
-        if len(files) > 1:
-            raise UsageError("--run takes one file of records.", hint=f"Write: {_EXAMPLE}")
-        if out is None:
-            raise UsageError("--run needs a folder for its runs.", hint=f"Name one: {_EXAMPLE}")
-        plan = RunPlan(
-            out,
-            parallel_of(parallel),
-            Limits(limit_usd, limit_tokens, limit_seconds),
-            retry_failed=retry_failed,
-            quiet=quiet or as_json,
-            tell=tell,
-        )
-        settings = fill_in(flags, FLAGS)
-        runs = StrategyRuns(settings, files[0], plan, run, limit, seeds or SEEDS, samples or SAMPLES)
+        runs = making.runs(files, fill_in(flags, FLAGS), quiet=making.quiet or as_json)
         with only_ours():
             status, reached = runs.run(run_code=run_code)
         if reached:
             raise typer.Exit(status)
-        files, strategies = [plan.out], runs.strategies
+        files, strategies = [runs.plan.out], runs.strategies
     truth |= {"score": score or (), "run_code": run_code}
     with open_output(html, force=force, flag="--html") if html else nullcontext() as file:
         with only_ours():
@@ -148,6 +93,13 @@ def diagnose(
             file.write(page(*found, f"redraft {__version__} · 95 % intervals").encode())
     write(json.dumps(found.record(), ensure_ascii=False, indent=1) if as_json else str(found))
     raise typer.Exit(status)
+
+
+def _refuse_judges(checks: list[str]) -> None:
+    for check in checks:
+        if "judge" in check.partition(":")[0]:
+            problem = f"the check {check!r:.60} asks a judge, and here there is none."
+            raise UsageError(problem, hint="Leave it out.")
 
 
 def _refuse(given: Mapping[str, Any], why: str, hint: str) -> None:

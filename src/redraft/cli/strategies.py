@@ -1,0 +1,86 @@
+"""The flags of `redraft diagnose --run`: how the runs of all strategies are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from redraft.cli.running import (
+    LimitSeconds,
+    LimitTokens,
+    LimitUsd,
+    Parallel,
+    Quiet,
+    RetryFailed,
+    parallel_of,
+)
+from redraft.cli.shell import tell
+from redraft.errors import UsageError
+from redraft.evaluation.diagnosis import SAMPLES, SEEDS
+
+if TYPE_CHECKING:
+    from redraft.evaluation.diagnosis.runs import StrategyRuns
+    from redraft.revision.settings import Settings
+
+EXAMPLE = "--run gsm8k test.jsonl -o runs"
+
+
+def _flag(metavar: str, text: str, *names: str, least: int | None = None) -> Any:
+    return typer.Option(
+        *names, metavar=metavar, help=text, min=least, rich_help_panel="With --run", show_default=False
+    )
+
+
+Run = Annotated[str | None, _flag("TASK", "Answer the task's file in several ways, and compare them.")]
+Out = Annotated[Path | None, _flag("FOLDER", "Where the runs go.", "--out", "-o")]
+Seeds = Annotated[int | None, _flag("N", f"Rounds over the records.  [{SEEDS}]", least=1)]
+Samples = Annotated[
+    int | None, _flag("N", f"Most answers of best of N and of a majority vote.  [{SAMPLES}]", least=2)
+]
+Limit = Annotated[int | None, _flag("N", "Only the first N records.", least=1)]
+
+
+@dataclass(frozen=True)
+class StrategyFlags:
+    """What a user said of the runs. None stands for the default."""
+
+    run: Run = None
+    out: Out = None
+    seeds: Seeds = None
+    samples: Samples = None
+    limit: Limit = None
+    parallel: Parallel = None
+    retry_failed: RetryFailed = False
+    quiet: Quiet = False
+    limit_usd: LimitUsd = None
+    limit_tokens: LimitTokens = None
+    limit_seconds: LimitSeconds = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The values that were given and mean nothing without runs, by name."""
+        apart = ("run", "retry_failed", "quiet")
+        return {name: value for name, value in vars(self).items() if name not in apart}
+
+    def runs(self, files: list[Path], settings: Settings, *, quiet: bool) -> StrategyRuns:
+        """Return the runs on a file of records.
+
+        Raises:
+            UsageError: There are several files, or no folder for the runs.
+        """
+        from redraft.evaluation.diagnosis.runs import StrategyRuns
+        from redraft.jobs.limits import Limits
+        from redraft.runs.plan import RunPlan
+
+        if len(files) > 1:
+            raise UsageError("--run takes one file of records.", hint=f"Write: {EXAMPLE}")
+        if self.out is None:
+            raise UsageError("--run needs a folder for its runs.", hint=f"Name one: {EXAMPLE}")
+        limits = Limits(self.limit_usd, self.limit_tokens, self.limit_seconds)
+        how: Any = {"retry_failed": self.retry_failed, "quiet": quiet, "tell": tell}
+        plan = RunPlan(self.out, parallel_of(self.parallel), limits, **how)
+        seeds, samples = self.seeds or SEEDS, self.samples or SAMPLES
+        return StrategyRuns(settings, files[0], plan, str(self.run), self.limit, seeds, samples)
