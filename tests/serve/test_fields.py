@@ -268,11 +268,20 @@ def test_errors_are_the_sdks_own() -> None:
             client.models.list(extra_headers={"Origin": "https://evil.example"})
 
 
-def test_a_stream_has_any_text() -> None:
+MARKUP = "<script>alert(1)</script> [x](javascript:y) \\u2028 \u2028\r\ndata: [DONE]"
+
+
+@pytest.mark.parametrize("text", ['a "b" \\ {"content": ""} \u2028 Wärme 🌳 </script>', MARKUP])
+def test_a_reply_has_any_text_as_data(text: str) -> None:
     """The chunks of a stream are equal but for their texts, whatever is in them."""
-    text = 'a "b" \\ {"content": ""} \u2028 Wärme 🌳 </script>'
     with served(both(text, chunk=[1, 3, 2])) as server:
-        events = events_of(server.post({"stream": True, "stream_options": {"include_usage": True}}).text)
+        whole = server.post()
+        stream = server.post({"stream": True, "stream_options": {"include_usage": True}})
+    assert whole.headers["content-type"] == "application/json"
+    assert whole.json()["choices"][0]["message"]["content"] == text
+    assert stream.headers["content-type"].startswith("text/event-stream")
+    events = [event.removeprefix("data: ") for event in stream.content.decode().split("\n\n") if event]
+    assert events[-1] == "[DONE]"
     chunks = [json.loads(event) for event in events[:-1]]
     said = "".join(choice["delta"].get("content", "") for chunk in chunks for choice in chunk["choices"])
     assert said == text

@@ -139,23 +139,6 @@ def test_keys_are_kept_as_digests_and_all_compared_in_constant_time(
     assert len(compared) == 2 * len(keys.all)
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [("", "has no key"), ("# none\n", "has no key"), ("short\n", "keys.txt:1: the key has 5 characters")],
-)
-def test_a_file_without_good_keys_is_refused(text: str, said: str, tmp_path: Path) -> None:
-    path = tmp_path / "keys.txt"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=said) as caught:
-        Keys.read(path)
-    assert "short" not in str(caught.value)
-
-
-def test_a_file_that_is_missing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read"):
-        Keys.read(tmp_path / "keys.txt")
-
-
 # Names that mean this machine, and pages of other sites
 
 
@@ -221,30 +204,6 @@ def test_cors_is_off(server: Server) -> None:
 
 
 # Shapes of requests that proxies and servers could read differently
-
-
-@pytest.mark.parametrize(
-    "head",
-    [
-        b"Content-Length: 3\r\nContent-Length: 5\r\n",
-        b"Content-Length: -1\r\n",
-        b"Content-Length: 0x5\r\n",
-        b"Transfer-Encoding: xchunked\r\n",
-        b"Transfer-Encoding: chunked, identity\r\n",
-        b"Content-Length : 5\r\n",
-        b"X: a\x00b\r\n",
-        b"X-Long: " + b"x" * (1 << 20) + b"\r\n",
-    ],
-    ids=lambda head: repr(head[:40]),
-)
-def test_a_malformed_head_is_refused(server: Server, head: bytes) -> None:
-    with server.connection() as connection:
-        try:
-            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n" + head + b"\r\n")
-            reply = connection.recv(1000)
-        except ConnectionError:
-            return
-    assert not reply or reply.split()[1] in (b"400", b"431", b"501")
 
 
 def test_a_body_with_both_lengths_does_not_hide_a_second_request(server: Server) -> None:
@@ -346,16 +305,27 @@ def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) 
         b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n",
         b"Transfer-Encoding: chunked\r\n\r\n3\r\nabcXX0\r\n",
+        b"Content-Length: 3\r\nContent-Length: 5\r\n",
+        b"Content-Length: -1\r\n",
+        b"Content-Length: 0x5\r\n",
+        b"Transfer-Encoding: xchunked\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Content-Length : 5\r\n",
+        b"X: a\x00b\r\n",
+        b"X-Long: " + b"x" * (1 << 20) + b"\r\n",
     ],
-    ids=repr,
+    ids=lambda lines: repr(lines[:40]),
 )
-def test_other_shapes_of_a_length_end_the_connection(server: Server, lines: bytes) -> None:
+def test_a_malformed_head_or_length_ends_the_connection(server: Server, lines: bytes) -> None:
     head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     with server.connection() as connection:
-        connection.sendall(head + lines + b"\r\n" + HEALTH + b"\r\n")
-        connection.shutdown(1)
-        reply = connection.makefile("rb").read()
-    assert reply.split()[1] in (b"400", b"403")
+        try:
+            connection.sendall(head + lines + b"\r\n" + HEALTH + b"\r\n")
+            connection.shutdown(1)
+            reply = connection.makefile("rb").read()
+        except ConnectionError:
+            return
+    assert not reply or reply.split()[1] in (b"400", b"403", b"431", b"501")
     assert b'"status":"ok"' not in reply
 
 
@@ -382,6 +352,79 @@ def test_requests_in_a_row_are_answered_in_order(server: Server) -> None:
         connection.sendall(one % (b"plain", b"") + one % (b"short", b"Connection: close\r\n"))
         reply = connection.makefile("rb").read()
     assert reply.index(b'"id":"plain"') < reply.index(b'"id":"short"')
+
+
+# Bytes that no client library sends
+
+HOST = b"Host: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+        b"GET\r\n\r\n",
+        b"GET / HTTP/9.9\r\n" + HOST + b"\r\n",
+        b"\x00" * 1000 + b"\r\n\r\n",
+        b"GET /\xff HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\n" + HOST + b"\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+    ids=lambda data: repr(data[:30]),
+)
+def test_what_is_no_http_is_refused_without_a_line_in_the_log(
+    server: Server, data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    with server.connection() as connection:
+        try:
+            connection.sendall(data)
+            reply = connection.makefile("rb").read()
+        except ConnectionError:
+            reply = b""
+    assert not reply or reply.split()[1].startswith(b"4")
+    assert not [record for record in caplog.records if record.name.startswith("uvicorn")]
+
+
+def test_an_upgrade_is_ignored_without_a_line_in_the_log(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    for protocol in (b"websocket", b"h2c"):
+        upgrade = b"Connection: Upgrade, close\r\nUpgrade: %s\r\n\r\n" % protocol
+        with server.connection() as connection:
+            connection.sendall(b"GET /health HTTP/1.1\r\n" + HOST + upgrade)
+            assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
+    assert not caplog.records
+
+
+def test_a_body_that_comes_byte_by_byte_is_read(server: Server) -> None:
+    body = json.dumps({"model": "plain", "prompt": "Hi."}).encode()
+    head = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Connection: close\r\n"
+    with server.connection() as connection:
+        for byte in head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body:
+            connection.sendall(bytes([byte]))
+        assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
+
+
+def test_many_requests_in_one_packet_are_answered_one_after_the_other(server: Server) -> None:
+    one = b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n"
+    with server.connection() as connection:
+        connection.sendall(one * 200)
+        connection.shutdown(1)
+        reply = connection.makefile("rb").read()
+    assert reply.count(b'{"status":"ok"}') == 200
+
+
+def test_a_request_behind_a_refused_one_is_not_answered(server: Server) -> None:
+    """A refused body was not read, so that what follows could be part of it."""
+    head = b"POST /v1/completions HTTP/1.1\r\n" + HOST + b"Content-Type: text/plain\r\n"
+    with server.connection() as connection:
+        connection.sendall(head + b"Content-Length: 3\r\n\r\nabcGET /health HTTP/1.1\r\n" + HOST + b"\r\n")
+        connection.shutdown(1)
+        reply = connection.makefile("rb").read()
+    assert reply.startswith(b"HTTP/1.1 415 ")
+    assert b'"status":"ok"' not in reply
 
 
 # What is logged

@@ -70,6 +70,9 @@ def test_a_line_has_a_key_or_its_digest_and_what_holds_for_it(tmp_path: Path) ->
         (f"{ALICE} usd-per-day=0.0", "usd-per-day is '0.0'", "a number above 0"),
         (f"{ALICE} requests-per-minute=many", "requests-per-minute is 'many'", "a number above 0"),
         (f"{ALICE} name=a name=b", "keys.txt:1: name is there twice", "Keep one"),
+        ("", "has no key", "secrets.token_urlsafe"),
+        ("# none\n", "has no key", "secrets.token_urlsafe"),
+        ("short\n", "keys.txt:1: the key has 5 characters", "Make one"),
         (f"sha256:{'0' * 63}", "keys.txt:1: behind sha256: there are 63 characters", "hex, of 64"),
         (f"{ALICE}\n{ALICE} name=alice", "keys.txt:2: the key is there twice", "Keep one"),
     ],
@@ -166,7 +169,7 @@ def test_a_client_that_leaves_pays_for_what_was_written(tmp_path: Path) -> None:
     assert "5 tokens a minute" in refused.text
 
 
-def test_a_key_has_so_many_requests_at_once(tmp_path: Path) -> None:
+def test_a_key_has_a_number_of_requests_at_once(tmp_path: Path) -> None:
     keys = read(f"{ALICE} parallel=1\n{BOB}\n", tmp_path)
     held = threading.Event()
 

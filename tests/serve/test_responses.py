@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import httpx
 import openai
 import pytest
-from openai import AsyncOpenAI
 from openai.types.responses import Response
 from pydantic import BaseModel
 
@@ -83,17 +81,6 @@ def test_the_events_of_a_stream_are_in_order() -> None:
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     assert (len(deltas) > 3, "".join(deltas)) == (True, LONG)
     assert text.count("event: ") == len(events)
-
-
-def test_the_async_client_streams() -> None:
-    async def main(url: str) -> str:
-        async with AsyncOpenAI(base_url=url, api_key="none") as client:
-            stream = await client.responses.create(model="plain", input="Describe rain.", stream=True)
-            events = [event async for event in stream]
-        return "".join(event.delta for event in events if event.type == "response.output_text.delta")
-
-    with served() as server:
-        assert asyncio.run(main(server.url)) == LONG
 
 
 class Person(BaseModel):

@@ -169,9 +169,10 @@ def option(
             raise ValueError(said.removeprefix(": item 1") if alone else said) from None
 
     if schema is None:
-        schema = {**PlainOptions.model_json_schema()["properties"][name]}
+        about = PlainOptions.model_json_schema()["properties"][name]
+        kind = next(each for each in about.get("anyOf", [about]) if each["type"] != "null")
+        schema = {**kind, "description": about["description"], **({} if most is None else {"maximum": most})}
         schema.pop("default", None)  # that of the model may be another
-        schema |= {} if most is None else {"maximum": most}
     return Checked(check, schema, name)
 
 
