@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+import redraft
 from redraft import plugins as module
 from redraft.cli import app
 from redraft.cli.commands import _command
@@ -182,6 +183,18 @@ def test_a_check_of_another_package_is_used_as_redrafts_own(
         with pytest.raises(CheckSyntaxError, match="the check 'shouts' cannot be used here"):
             parse_check("shouts", writer=writer)
     assert [*check_kinds()][-1] == "shouts"
+
+
+def test_a_check_of_another_package_may_ask_the_judge(installs: Installs) -> None:
+    code = """
+from redraft.verify.judge import Judge
+from redraft.verify.kinds import CheckKind
+kind = CheckKind("kindness", "is kind", lambda each: Judge.of("Is it kind?", each.judge), asks_judge=True)
+"""
+    installs("redraft-kindness", "kindness", "{}:kind", code, group="redraft.checks")
+    judge = redraft.ScriptedEngine(["It is.\nScore: 9"])
+    chain = redraft.revise("Go.", model=redraft.ScriptedEngine(["a"]), judge=judge, checks=["kindness"])
+    assert (chain.passed, len(judge.calls)) == (True, 1)
 
 
 def test_a_check_that_does_not_load_harms_no_other(installs: Installs) -> None:

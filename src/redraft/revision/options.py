@@ -28,6 +28,7 @@ from redraft.revision.ops import Event
 from redraft.revision.prompts import base_messages, wording_of
 from redraft.revision.state import RECORDED, Mode, Plan
 from redraft.verify.base import Check
+from redraft.verify.kinds import may_ask_judge
 from redraft.verify.output import OutputCheck, from_type
 
 
@@ -270,7 +271,7 @@ class RevisionOptions(PlainOptions):
         """Whether a judge may be asked: by a check, or to choose among drafts. Checks as values may."""
         if not self.checked:
             return self.most_drafts > 1
-        return any(not isinstance(check, str) or "judge" in check for check in self.checks)
+        return any(not isinstance(check, str) or may_ask_judge(check) for check in self.checks)
 
     @property
     def unpriced(self) -> tuple[str, str] | None:

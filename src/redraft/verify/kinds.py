@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, get_args
 
 from redraft.errors import CheckSyntaxError
-from redraft.plugins import load_all
+from redraft.plugins import load_all, plugins
 
 if TYPE_CHECKING:
     from redraft.engines.base import Engine
@@ -41,6 +41,7 @@ class CheckKind:
         writer: Who may write such a check. `anyone` suits those that compute on the answer's text alone:
             they run nothing, read no file and ask no model. `data` may read files; `user` may run programs.
         takes_option: It may have an option in brackets: `judge[8]:…`.
+        asks_judge: It asks the model that `--judge` names (`Written.judge`).
         escapes_itself: Its text keeps its backslashes within `any(…)` and `all(…)`.
     """
 
@@ -49,6 +50,7 @@ class CheckKind:
     make: Callable[[Written], Check]
     writer: Writer = "user"
     takes_option: bool = False
+    asks_judge: bool = False
     escapes_itself: bool = False
 
     def allows(self, writer: Writer) -> bool:
@@ -108,6 +110,17 @@ def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
     places = {id(value): place for place, value in enumerate(globals().values())}
     names = sorted(found, key=lambda name: places.get(id(found[name]), len(places)))
     return {name: found[name] for name in names if found[name].allows(writer)}
+
+
+def may_ask_judge(check: str) -> bool:
+    """Return whether a check, as it is written, names a kind that asks a judge.
+
+    Raises:
+        PluginError: A kind that it names does not load.
+    """
+    known = plugins("redraft.checks")
+    named = known.keys() & set(re.findall(r"[\w-]+", check))
+    return any(known[name].load(CheckKind).asks_judge for name in named)
 
 
 def _of_text(module: str, maker: str) -> Callable[[Written], Check]:
@@ -262,6 +275,7 @@ JUDGE = CheckKind(
     "a judge model gives it at least 7 of 10; judge[8]: sets the bar",
     _judge,
     takes_option=True,
+    asks_judge=True,
 )
 REWARD = CheckKind(
     "reward:MODEL",
