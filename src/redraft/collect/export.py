@@ -31,13 +31,7 @@ _LOST: dict[Loss, tuple[str, str]] = {
 def export(
     source: str | Path, out: str | Path, to: ExportFormat, **options: Unpack[DataOptions]
 ) -> DataResult:
-    """Write chains in the format of another program. As `redraft data export`, and in the same files.
-
-    Args:
-        source: Records of any known shape.
-        out: Where they go. It gets its name when it is complete.
-        to: The format.
-        **options: How to run: `DataOptions`.
+    """Write chains in the format of another program, and count what it cannot hold. As `redraft data export`.
 
     Raises:
         RecordError: No record can be read; with `strict`, a record cannot be read.

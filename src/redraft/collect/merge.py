@@ -81,18 +81,10 @@ def merge(
     skip_missing: bool = False,
     **options: Unpack[DataOptions],
 ) -> list[Taken]:
-    """Mix files of chains by a recipe. As `redraft data merge`, and in the same files.
+    """Mix files of chains by a recipe, and return what was taken of each part. As `redraft data merge`.
 
-    Args:
-        recipe: A YAML file, or the name of a recipe that redraft ships.
-        out: Where the chains go. It gets its name when it is complete.
-        folder: The folder of the parts' files. By default the recipe's, of a shipped one this one.
-        seed: Overrides the recipe's.
-        skip_missing: Leave missing files out.
-        **options: How to run: `DataOptions`.
-
-    Returns:
-        What was taken of each part.
+    `recipe` is a YAML file, or the name of a recipe that redraft ships. `folder` has the parts' files: by
+    default the recipe's folder, for a shipped one this one.
 
     Raises:
         UsageError: There is no such recipe, or files are missing, or no record of a part has the field that
@@ -398,8 +390,11 @@ class _Draw:
             taken.groups += taken.part.per is not None
         if not self._sizes[lot].offer(found.number):
             return
-        licence, name = self._licence(found.licence), found.id.encode()
-        head = _HEAD.pack(found.place, found.number, lot, licence, len(name), len(found.data))
+        licence, name = found.licence, found.id.encode()
+        if licence not in self._licences and len(self._licences) >= MOST_ORIGINS:
+            licence = rest_of(licence)
+        number = self._licences.setdefault(licence, len(self._licences))
+        head = _HEAD.pack(found.place, found.number, lot, number, len(name), len(found.data))
         files[found.place * FILES >> 64].write(head + name + found.data)
 
     def ordered(self, file: IO[bytes]) -> Iterator[bytes]:
@@ -425,11 +420,6 @@ class _Draw:
         if new == name:
             return line
         return Chain.from_json(line).model_copy(update={"id": new}).to_json().encode() + b"\n"
-
-    def _licence(self, name: str) -> int:
-        if name not in self._licences and len(self._licences) >= MOST_ORIGINS:
-            name = rest_of(name)
-        return self._licences.setdefault(name, len(self._licences))
 
 
 class _Lot:

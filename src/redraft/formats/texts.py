@@ -76,15 +76,13 @@ def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
         same = chain.prompt.messages is None and asked[0].text == chain.prompt.text
         prompt = chain.prompt if same else Prompt(instruction=asked[0].text)
     else:
-        prompt = Prompt(messages=tuple(map(_message, asked)))
+        prompt = Prompt(
+            messages=tuple(dict(turn.message or {"role": turn.role, "content": turn.text}) for turn in asked)
+        )
     if not answered:
         return chain.model_copy(update={"prompt": prompt, "steps": (), "best": None, "stop": None})
     steps, best = _answered(chain, turns[-1].text)
     return chain.model_copy(update={"prompt": prompt, "steps": steps, "best": best})
-
-
-def _message(turn: Turn) -> dict[str, Any]:
-    return dict(turn.message or {"role": turn.role, "content": turn.text})
 
 
 def _answered(chain: Chain, answer: str) -> tuple[tuple[Step, ...], int]:

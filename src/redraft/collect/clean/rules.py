@@ -176,10 +176,11 @@ def without_residue(text: str) -> str:
 
 
 def _roles(chain: Chain, _: RuleSettings) -> Outcome:
-    """Require that user and assistant alternate, from user to assistant, after at most one system message.
+    """Require that user and assistant alternate, after at most one system message.
 
-    Tools may speak between two turns of the assistant. A gold answer counts as the assistant's last turn; if
-    its question is cut off, it is removed.
+    The first turn is the user's, the last one the assistant's; turns before and after them are cut off. Tools
+    may speak between two turns of the assistant. A gold answer is a last turn of the assistant. Where its
+    question is cut off, it goes too.
     """
     if chain.prompt.messages is None:
         return chain
@@ -202,7 +203,7 @@ def _roles(chain: Chain, _: RuleSettings) -> Outcome:
 
 
 def _up_to_answer(turns: list[Turn]) -> list[Turn]:
-    """Return the turns up to the assistant's last one that no tool follows."""
+    """Cut off questions at the end that have no answer yet, with the calls of tools that they led to."""
     end = len(turns)
     while end and turns[end - 1].role in ("user", "tool"):
         if turns[end - 1].role == "tool":  # what was asked before it has no answer yet

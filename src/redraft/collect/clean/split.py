@@ -53,18 +53,10 @@ def split(
     fingerprint: Mapping[str, Any] | None = None,
     **options: Unpack[DataOptions],
 ) -> DataResult:
-    """Split long conversations at their turns. As `redraft data split`, and in the same files.
+    """Split long conversations at their turns. As `redraft data split`.
 
-    Args:
-        source: Records of any known shape.
-        out: Where the chains go. It gets its name when it is complete.
-        count: Counts the tokens of a text. With several workers, a function of a module.
-        limit: Most tokens of a piece.
-        format: The training text whose tokens are counted.
-        drop: Drop single exchanges over the limit instead of keeping them.
-        tokenizer: The name of what counts, for the provenance.
-        fingerprint: Its fingerprint, for the provenance.
-        **options: How to run: `DataOptions`.
+    `count` counts the tokens of a text; with several workers, it is a function of a module. `tokenizer` and
+    `fingerprint` say in the provenance what counts. With `drop`, single exchanges over the limit are dropped.
 
     Raises:
         RecordError: No record can be read; with `strict`, a record cannot be read.

@@ -13,7 +13,7 @@ arrays on disk that all processes map: 32 to 48 bytes each.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -63,15 +63,9 @@ def decontaminate(
     report: str | Path | None = None,
     **options: Unpack[DataOptions],
 ) -> DataResult:
-    """Drop the records that contain evaluation items. As `redraft data decontaminate`, and in the same files.
+    """Drop the records that contain evaluation items. As `redraft data decontaminate`.
 
-    Args:
-        source: Records of any known shape.
-        out: Where the chains go. It gets its name when it is complete.
-        against: Files of evaluation items.
-        ngram: Consecutive words that make a match.
-        report: Where the matches are listed: record, item, shared words.
-        **options: How to run: `DataOptions`.
+    `ngram` consecutive words make a match; `report` is a file for the matches: record, item, shared words.
 
     Raises:
         UsageError: A file of `against` has nothing to search for.
@@ -97,7 +91,9 @@ def decontaminate(
         checked = output.spread(partial(check, folder=folder, strict=run.strict), lines)
         output.sink.writelines(output.passing(_judged(checked, items, seen, listed)))
     output.tell_counts()
-    run.tell("items found", _by_file(items, seen))
+    by_file = Counter(items.files[item] for item in seen)
+    counts = (f"{by_file[name]:,} of {count:,}  {name}" for name, count in Counter(items.files).items())
+    run.tell("items found", "\n".join(counts))
     return output.result({"items found": len(seen)})
 
 
@@ -116,11 +112,6 @@ def _judged(
             if listed:
                 rows = items.match(each.matches)
                 listed.writelines(to_line({"id": each.id, "where": each.where, **row}) for row in rows)
-
-
-def _by_file(items: Items, seen: Set[int]) -> str:
-    found = Counter(items.files[item] for item in seen)
-    return "\n".join(f"{found[name]:,} of {count:,}  {name}" for name, count in Counter(items.files).items())
 
 
 class Match(NamedTuple):

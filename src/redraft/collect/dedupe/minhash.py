@@ -91,12 +91,12 @@ def sets_of(packed: Sequence[bytes]) -> Sets:
 
 def plan(threshold: float) -> tuple[int, int]:
     """Choose rows and bands: the most rows that miss at most `MISSED` of the pairs at the threshold."""
-    possible = ((rows, _bands(threshold**rows)) for rows in range(1, HASHES + 1))
+
+    def bands(meet: float) -> int:
+        return 1 if meet >= 1 else math.ceil(math.log(MISSED) / math.log1p(-meet))
+
+    possible = ((rows, bands(threshold**rows)) for rows in range(1, HASHES + 1))
     return max(((rows, bands) for rows, bands in possible if rows * bands <= HASHES), default=(1, HASHES))
-
-
-def _bands(meet: float) -> int:
-    return 1 if meet >= 1 else math.ceil(math.log(MISSED) / math.log1p(-meet))
 
 
 def clusters(sets: Sets, threshold: float = THRESHOLD) -> Ints:

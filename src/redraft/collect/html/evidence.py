@@ -167,11 +167,11 @@ def _is_code(questions: Iterable[str], answers: Iterable[str]) -> bool:
     if _about(questions):
         return True
     mentioned = any(map(_MENTIONS.search, questions))
-    return mentioned and not all(_has_prose(text) for text in answers if "<" in text)
-
-
-def _has_prose(text: str) -> bool:
-    return any(len(ANY_TAG.sub("", found[1]).split()) >= _SENTENCE for found in _PARAGRAPH.finditer(text))
+    return mentioned and not all(
+        any(len(ANY_TAG.sub("", found[1]).split()) >= _SENTENCE for found in _PARAGRAPH.finditer(text))
+        for text in answers
+        if "<" in text
+    )
 
 
 def _about(questions: Iterable[str]) -> bool:

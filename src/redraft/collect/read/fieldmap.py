@@ -14,9 +14,8 @@ from typing import Any
 
 from redraft.chain import Chain, Prompt
 from redraft.errors import RecordError, UsageError
-from redraft.formats.read.conversations import from_messages, message_list
+from redraft.formats.read.conversations import from_messages, message_list, preferred
 from redraft.formats.read.fields import Fields, Parts, answered
-from redraft.formats.read.pairs import preferred
 from redraft.formats.read.shapes import chain_from
 
 TARGETS = (

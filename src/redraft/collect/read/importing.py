@@ -52,17 +52,10 @@ def import_files(
     questions: str | Path | None = None,
     **options: Unpack[DataOptions],
 ) -> DataResult:
-    """Read published data as chains. As `redraft data import`, and in the same files.
+    """Read files, folders or datasets of the hub as chains. As `redraft data import`.
 
-    Args:
-        paths: Files, folders, or datasets of the hub.
-        out: Where the chains go. It gets its name when it is complete.
-        name: The source, if the fields do not reveal it.
-        fields: Maps of fields, `target=field`.
-        licence: Overrides the source's.
-        which: Read the best path of a tree, or every path.
-        questions: Questions for answer files, joined by `question_id` or `id`.
-        **options: How to run: `DataOptions`.
+    `name` is the source, if the fields do not reveal it; `fields` are maps, such as `instruction=question`;
+    `which` paths of a tree are read. `questions` are joined with answers by `question_id` or `id`.
 
     Raises:
         UsageError: No record can be read, or a name is unknown.
@@ -87,7 +80,14 @@ def import_files(
                 f"{place} is a source, and there is no file of that name.",
                 hint=f"redraft data import FILE --as {place}",
             )
-    found = {str(place): [_with_licence(file) for file in inputs_of(place)] for place in places}
+    # The licence of a file without one is that of the record beside it.
+    found = {
+        str(place): [
+            file._replace(licence=file.licence or ", ".join(licences_beside(file.path)) or None)
+            for file in inputs_of(place)
+        ]
+        for place in places
+    }
     files = [file for each in found.values() for file in each]
     for dataset in dict.fromkeys(file.dataset for file in files if file.offline):
         run.tell(f"{dataset}: the hub cannot be reached; reading the copy in its cache on this machine.")
@@ -112,11 +112,6 @@ def import_files(
     return output.result(
         {"unknown licence": counts.licences[UNKNOWN], "unanswered": counts.unanswered.total()}
     )
-
-
-def _with_licence(file: Input) -> Input:
-    """Return a file with the licence that the record beside it says, if it has no other."""
-    return file._replace(licence=file.licence or ", ".join(licences_beside(file.path)) or None)
 
 
 def _fingerprints(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from redraft import hub
 from redraft.chain import Chain
@@ -107,7 +107,9 @@ def check_records(path: Path) -> None:
 def _of_the_hub(path: Path) -> list[Input]:
     named = _named_on_hub(path)
     if named is None:
-        raise UsageError(f"{name_of(path)}: no such file or folder.", hint=_folder_hint(path))
+        hides = hub.is_dataset_name(str(path)) and path.suffix not in _OF_FILES
+        hint = f"redraft does not look on the hub, because a folder {path.parts[0]} exists here."
+        raise UsageError(f"{name_of(path)}: no such file or folder.", hint=hint if hides else None)
     name, inside = named
     found = hub.fetch_dataset(
         name, inside, [ending + packed for ending in _ENDINGS for packed in ("", ".gz", ".zst")]
@@ -128,12 +130,6 @@ def _named_on_hub(path: Path) -> tuple[str, str] | None:
     if not hub.is_dataset_name(name) or Path(path.parts[0]).exists() or ".." in path.parts:
         return None
     return None if not inside and path.suffix in _OF_FILES else (name, inside)
-
-
-def _folder_hint(path: Path) -> str | None:
-    if not hub.is_dataset_name(str(path)) or path.suffix in _OF_FILES:
-        return None
-    return f"redraft does not look on the hub, because a folder {path.parts[0]} exists here."
 
 
 def _within(folder: Path, path: Path, root: str) -> Input:
@@ -174,16 +170,13 @@ def _named(path: Path, field: str) -> list[str]:
     with reading(path):
         content = decode(path.read_bytes(), name_of(path))
     listed = content.get(field) if isinstance(content, dict) else None
-    names = [_name(each) for each in listed] if isinstance(listed, list) else [None]
+    items = listed if isinstance(listed, list) else [None]
+    names = [item.get("filename") if isinstance(item, dict) else item for item in items]
     if not all(
         isinstance(name, str) and name not in ("", "..") and Path(name).name == name for name in names
     ):
         raise RecordError(f"{name_of(path)}: {field} should be a list of names (found {listed!r:.60}).")
     return [name for name in names if name]
-
-
-def _name(item: Any) -> Any:
-    return item.get("filename") if isinstance(item, dict) else item
 
 
 def licensed_records(file: Path) -> Iterator[Chain]:

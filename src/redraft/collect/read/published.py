@@ -184,7 +184,9 @@ class Reader:
         """Return a chain's origin. An existing origin stays unless the user overrides it."""
         before = chain.meta.get("origin")
         named = SOURCES[self.source] if self.source else None
-        source = named or self._told(record)
+        # With a field map, the fields mean something else.
+        tells = not self.fields and isinstance(record, dict)
+        source = named or next((each for each in _SOURCES if tells and each.told_by(record)), None)
         licences = (self.licence, named and named.licence, item.file.licence, source and source.licence)
         made = {
             "dataset": source.name if source else item.file.dataset,
@@ -196,12 +198,6 @@ class Reader:
             return made
         overruled = {"dataset": self.source is not None, "licence": self.source or self.licence}
         return {**made, **before, **{name: made[name] for name, wanted in overruled.items() if wanted}}
-
-    def _told(self, record: Any) -> Published | None:
-        """Return the source that the fields reveal. With a field map, they mean something else."""
-        if self.fields or not isinstance(record, dict):
-            return None
-        return next((source for source in _SOURCES if source.told_by(record)), None)
 
 
 class ImportItem(NamedTuple):

@@ -22,6 +22,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from redraft.counting import counted
 from redraft.errors import MissingExtra, RecordError
 from redraft.formats.read.files import check_utf8, name_of, open_input, plain_name, reading
 from redraft.formats.read.records import Damage
@@ -112,34 +113,27 @@ def _cells(path: Path, lines: _Lines) -> Iterator[Row]:
         if (fault and lines.over) or lines.look_like_rows(len(header)):
             yield where, _damage(path, number, lines)
         elif fault:
-            yield where, RecordError(f"{where}: {fault}{_over(lines)}.")
+            taken = lines.widths.total()
+            over = f", in a row of {taken:,} lines" if taken > 1 else ""
+            yield where, RecordError(f"{where}: {fault}{over}.")
         elif header and cells:
             yield where, _json(dict(zip(header, cells, strict=True)))
         elif cells:
-            header = _header(name, cells)
-
-
-def _over(lines: _Lines) -> str:
-    taken = lines.widths.total()
-    return f", in a row of {taken:,} lines" if taken > 1 else ""
+            again = next((cell for cell in cells if cells.count(cell) > 1), None)
+            if again is not None:
+                raise RecordError(f"{name}:1: its header names the column {again!r} twice.")
+            header = cells
 
 
 def _damage(path: Path, number: int, lines: _Lines) -> Damage:
     name, taken = name_of(path), lines.widths.total() - 1
     typed = shlex.quote(name)
-    behind = f"{taken:,} line{'' if taken == 1 else 's'}"
+    behind = counted(taken, "line")
     closed = "is never closed" if lines.over else f"is closed {behind} later"
     lost = f": {behind} after it became part of one cell and are lost" if taken else ""
     hint = f"sed -n {number}p {typed} shows the line; sed -i '{number}s/\"//g' {typed} removes its quotes."
     way = hint if plain_name(path) == path.name else "Remove the quote, or double it."
     return Damage(f"{name}:{number}: a quote in this line {closed}{lost}. {way}")
-
-
-def _header(name: str, cells: list[str]) -> list[str]:
-    again = next((cell for cell in cells if cells.count(cell) > 1), None)
-    if again is not None:
-        raise RecordError(f"{name}:1: its header names the column {again!r} twice.")
-    return cells
 
 
 def read_parquet(path: Path) -> Iterator[Row]:

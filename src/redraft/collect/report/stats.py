@@ -57,24 +57,18 @@ _NUMBERS = {
 _KINDS = ("sources", "languages", "licences", "stops", "cleaned", QUOTES, "failures")
 
 
-def _at_once(chain: Chain) -> bool:
-    return len(chain.steps) == 1 and chain.steps[0].verdict == "accept"
-
-
 def _corrected(chain: Chain) -> bool:
     return len(chain.steps) > 1 and chain.steps[0].verdict == "revise" and chain.steps[-1].verdict == "accept"
 
 
-def _without_verdict(chain: Chain) -> bool:
-    return any(step.feedback and step.verdict == "unknown" for step in chain.steps)
-
-
 KINDS: dict[str, Callable[[Chain], bool]] = {
-    "accepted at once": _at_once,
+    "accepted at once": lambda chain: [step.verdict for step in chain.steps] == ["accept"],
     "corrected": _corrected,
     "leaking": leaks_in,
     "refusing": refuses_in,
-    "without a verdict": _without_verdict,
+    "without a verdict": lambda chain: any(
+        step.feedback and step.verdict == "unknown" for step in chain.steps
+    ),
 }
 """Kinds of chains of which a page shows an example each, from good to bad. A chain may be of several."""
 

@@ -118,7 +118,6 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: C
     _note_lengths(summary, chain, asked, where, count, long)
     _note_conversation(summary, chain, turns, asked, where)
     _note_steps(summary, chain, where)
-    _note_markers(summary, chain, where)
     _note_feedback(summary, chain, where)
     _note_making(summary, chain, where)
     _note_gold(summary, chain, where)
@@ -212,13 +211,10 @@ def _note_steps(summary: DataSummary, chain: Chain, where: str) -> None:
         summary.warn("cut", where)
 
 
-def _note_markers(summary: DataSummary, chain: Chain, where: str) -> None:
+def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
+    """Count headings in texts, and verdicts and scores by place; 1 is the feedback on the first answer."""
     if any(has_heading(text) for step in chain.steps for text in (step.answer, step.criticism)):
         summary.warn("markers", where)
-
-
-def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
-    """Count verdicts and scores by place; 1 is the feedback on the first answer."""
     for place, step in enumerate(chain.steps, start=1):
         if step.feedback:
             _note_one_feedback(summary, step.feedback, min(place, DEPTHS), where)

@@ -154,8 +154,12 @@ def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Spa
         else:
             own = last if last and part.number == len(turns) - 1 else None
             spans += _placed(part, turns[part.number], own, objective)
-    _same(spans, turns, template)
-    return _unended(spans) if last and not last[-1].stop else spans
+    rendered = template.render([{"role": turn.role, "content": turn.text} for turn in turns])
+    if rendered != "".join(span.text for span in spans):
+        raise RecordError("the model's chat template changes the messages")
+    if last and not last[-1].stop:  # an unfinished answer has no stop token, nor what the template adds
+        return spans[: 1 + max(i for i, span in enumerate(spans) if not span.given and not span.control)]
+    return spans
 
 
 def _framed(frame: _Frame, objective: Objective, before: Sequence[Span]) -> list[Span]:
@@ -185,18 +189,6 @@ def _placed(place: _Place, turn: Turn, own: Sequence[Span] | None, objective: Ob
 def _trimmed(text: str, place: _Place) -> str:
     text = text if place.keeps_start else text.lstrip()
     return text if place.keeps_end else text.rstrip()
-
-
-def _same(spans: Sequence[Span], turns: Sequence[Turn], template: ChatTemplate) -> None:
-    rendered = template.render([{"role": turn.role, "content": turn.text} for turn in turns])
-    if rendered != "".join(span.text for span in spans):
-        raise RecordError("the model's chat template changes the messages")
-
-
-def _unended(spans: list[Span]) -> list[Span]:
-    """Cut the spans after an unfinished answer: the stop token and the rest of the template."""
-    last = max(i for i, span in enumerate(spans) if not span.given and not span.control)
-    return spans[: last + 1]
 
 
 def _split(text: str) -> Iterator[_Place | _Frame]:

@@ -48,10 +48,6 @@ def _selfee(chain: Chain, objective: Objective) -> list[Span]:
     return _prompt(chain.prompt, _ALONE[-1]) + written
 
 
-def _alpaca(chain: Chain, objective: Objective) -> list[Span]:
-    return _prompt(chain.prompt, _RESPONSE) + best_answer(chain, objective)
-
-
 def _self_instruct(chain: Chain, objective: Objective) -> list[Span]:
     """Render one of Self-Instruct's templates, chosen by a hash of the prompt.
 
@@ -83,7 +79,7 @@ def _prompt(prompt: Prompt, last: str) -> list[Span]:
 
 _MAKERS: dict[TrainingFormat, Callable[[Chain, Objective], list[Span]]] = {
     "selfee": _selfee,
-    "alpaca": _alpaca,
+    "alpaca": lambda chain, objective: _prompt(chain.prompt, _RESPONSE) + best_answer(chain, objective),
     "self-instruct": _self_instruct,
     "vicuna": conversations.vicuna,
     "stablevicuna": conversations.stable_vicuna,

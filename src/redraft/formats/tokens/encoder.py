@@ -210,8 +210,9 @@ class Encoder:
         self.objective: Objective = objective
         self.max_length = max_length
         self.first = first
-        if format == "chat":
-            self._try_template()
+        if format == "chat":  # raise before any record is read, if the template is unusable
+            probe = Chain(prompt=Prompt(instruction="a"), steps=(Step(answer="b"),))
+            spans_of(probe, "chat", "answer", self.vocabulary.template)
 
     @property
     def fingerprint(self) -> str:
@@ -283,11 +284,6 @@ class Encoder:
             answers=moved(draft.answers),
             turns=[end for _, end in moved((0, end) for end in draft.turns)],
         )
-
-    def _try_template(self) -> None:
-        """Raise if the chat template is unusable, before any record is read."""
-        probe = Chain.model_validate({"prompt": {"instruction": "a"}, "steps": [{"answer": "b"}]})
-        spans_of(probe, "chat", "answer", self.vocabulary.template)
 
     def _tokens(self, draft: _Draft) -> Tokens:
         """Tokenise the text as a whole, or in pieces if a prompt's tokens depend on what follows."""
