@@ -294,3 +294,9 @@ class Embedder(Engine, Protocol):
             EngineError: The model or its server failed, or has no vectors.
         """
         ...
+
+
+def first_stop(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
+    """Return the place of the first stop string in a text, and the longest one there; None without any."""
+    found = min(((text.find(each), -len(each), each) for each in stop if each and each in text), default=None)
+    return (found[0], found[2]) if found else None

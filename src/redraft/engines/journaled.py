@@ -79,9 +79,12 @@ class JournaledEngine(WrappedEngine):
 
     def _read(self, stored: Any) -> tuple[Delta, ...]:
         try:
-            return _read_deltas(stored)
+            found = _DELTAS.validate_python(stored)
+            if found and found[-1].finish and not any(each.keys() - _FIELDS for each in stored):
+                return found
         except ValueError:
-            raise self._journal.unusable("a reply in it is damaged, or of another redraft") from None
+            pass
+        raise self._journal.unusable("a reply in it is damaged, or of another redraft")
 
     async def _deltas(self, key: str, ask: Callable[[], Replies], failed: Callable[[], None]) -> Replies:
         stored = self._journal.get(key)
@@ -101,18 +104,6 @@ class JournaledEngine(WrappedEngine):
         except EngineError:
             failed()
             raise
-
-
-def _read_deltas(stored: Any) -> tuple[Delta, ...]:
-    """Return stored deltas.
-
-    Raises:
-        ValueError: They are damaged, or have fields of another version.
-    """
-    found = _DELTAS.validate_python(stored)
-    if not found or not found[-1].finish or any(each.keys() - _FIELDS for each in stored):
-        raise ValueError("it has no end, or unknown fields")
-    return found
 
 
 _DELTAS = TypeAdapter(tuple[Delta, ...])

@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -477,14 +477,14 @@ def local_file(named: ModelReference) -> Path:
 
 
 def _no_model(path: Path) -> UsageError:
-    files = _names(path.glob("*.gguf"))
+    files = sorted(each.name for each in path.glob("*.gguf"))
     if files:
         return UsageError(
             f"{path} is a folder. It holds {', '.join(files)}.", hint=f"--model {path / files[0]}"
         )
     if (path / _ADAPTER).exists():
         return _no_base(path, trained_on(path))
-    if saved := sorted(_names(path.glob("checkpoint-*")), key=len):
+    if saved := sorted((each.name for each in path.glob("checkpoint-*")), key=lambda name: (len(name), name)):
         return UsageError(f"{path} is a folder of checkpoints.", hint=f"--model {path / saved[-1]}")
     return UsageError(
         f"the folder {path} has no model: no .gguf file and no config.json.",
@@ -537,7 +537,3 @@ def trained_on(adapter: Path) -> str:
         return read_header(adapter).text("redraft.base") or ""
     named = read_json(adapter / _ADAPTER).get("base_model_name_or_path")
     return named if isinstance(named, str) else ""
-
-
-def _names(paths: Iterable[Path]) -> list[str]:
-    return sorted(path.name for path in paths)

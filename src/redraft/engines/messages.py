@@ -79,13 +79,10 @@ def joined(messages: Sequence[Message]) -> tuple[Message, ...]:
     merged: list[Message] = []
     for message in messages:
         content = message["content"]
-        before = merged[-1] if merged else None
-        if before and isinstance(content, str) and _same_speaker(before, message):
-            merged[-1] = with_text(before, content)
+        alike = merged and merged[-1]["role"] == message["role"]
+        before: Mapping[str, object] = merged[-1] if alike else {}
+        if isinstance(content, str) and before.keys() == message.keys() == {"role", "content"}:
+            merged[-1] = with_text(merged[-1], content)
         else:
             merged.append(message)
     return tuple(merged)
-
-
-def _same_speaker(one: Message, other: Message) -> bool:
-    return one["role"] == other["role"] and one.keys() == other.keys() == {"role", "content"}

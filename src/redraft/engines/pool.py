@@ -114,7 +114,7 @@ class PoolEngine:
             errors = await asyncio.gather(*map(_opened, members))
             return cls._of(members, errors, patience)
         except BaseException:
-            await _close(members)
+            await asyncio.gather(*(member.engine.aclose() for member in members if member.engine))
             raise
 
     @classmethod
@@ -180,7 +180,7 @@ class PoolEngine:
 
     async def aclose(self) -> None:
         """Close the members."""
-        await _close(self._members)
+        await asyncio.gather(*(member.engine.aclose() for member in self._members if member.engine))
 
     async def _any(self, ask: Callable[[Engine], Awaitable[T]]) -> T:
 
@@ -388,10 +388,6 @@ async def _opened(member: Member) -> EngineError | None:
             raise
         return error
     return None
-
-
-async def _close(members: Sequence[Member]) -> None:
-    await asyncio.gather(*(member.engine.aclose() for member in members if member.engine))
 
 
 async def _with_lost(deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from redraft.chain import Finish, content_of
-from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens, first_stop
 from redraft.engines.price import Price
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
 from redraft.options import OptionModel, option
@@ -125,7 +125,8 @@ class ScriptedEngine(Engine):
         room = (
             sampling.max_tokens if self.context is None else min(sampling.max_tokens, self.context - length)
         )
-        text, stop_text = _until_stop(reply.text, stop)
+        end, stop_text = first_stop(reply.text, stop) or (None, None)
+        text = reply.text[:end]
         finish: Finish = "stop" if stop_text else reply.finish
         if len(text) > room:
             finish = "max_tokens" if room == sampling.max_tokens else "context"
@@ -164,11 +165,6 @@ class ScriptedEngine(Engine):
             pieces.append(text[start : start + size])
             start += size
         return pieces
-
-
-def _until_stop(text: str, stop: Sequence[str]) -> tuple[str, str | None]:
-    found = min(((text.find(s), -len(s), s) for s in stop if s and s in text), default=None)
-    return (text[: found[0]], found[2]) if found else (text, None)
 
 
 def read_script(path: Path) -> ScriptedEngine:

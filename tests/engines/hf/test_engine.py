@@ -9,7 +9,7 @@ import asyncio
 import gc
 import math
 import weakref
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from redraft.chain import Chain
-from redraft.engines.base import Delta, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Delta, Message, Sampling, Tokens
 from redraft.engines.hf.batch import READ, draw
 from redraft.engines.hf.cache import Slots
 from redraft.engines.hf.engine import HfEngine
@@ -31,36 +31,14 @@ from redraft.formats.render.conversations import TEMPLATES
 from redraft.formats.tokens.encoder import Encoder, Example
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.engines.hf_folders import CONTEXT, greedy, random_model, tokenizer
+from tests.engines.talking import GREEDY, collect, continued, continued_together, run, said, tokens_of
 
 T = TypeVar("T")
-GREEDY = Sampling(temperature=0.0, max_tokens=20)
 HI: list[Message] = [{"role": "user", "content": "Hi there."}]
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(coroutine)
 
 
 def made(model: Any = None, **settings: Any) -> HfEngine:
     return HfEngine(model or random_model(), tokenizer(), name="toy", threads=1, **settings)
-
-
-async def collect(deltas: AsyncGenerator[Delta, None]) -> list[Delta]:
-    return [delta async for delta in deltas]
-
-
-def said(deltas: Sequence[Delta]) -> str:
-    return "".join(delta.text for delta in deltas)
-
-
-def tokens_of(deltas: Sequence[Delta]) -> list[int]:
-    return [token for delta in deltas for token in delta.tokens]
-
-
-async def continued(
-    engine: HfEngine, prompt: PromptText, sampling: Sampling = GREEDY, stop: tuple[str, ...] = ()
-) -> list[Delta]:
-    return await collect(engine.stream(prompt, sampling, stop))
 
 
 def prompt(seed: int, length: int) -> Tokens:
@@ -81,14 +59,8 @@ def engine() -> Iterator[HfEngine]:
 
 def test_it_says_what_it_is(engine: HfEngine) -> None:
     info = engine.info
-    assert (info.name, info.engine, info.context) == ("toy", "hf", CONTEXT)
-    assert (info.continues, info.token_ids, info.aligned, info.chats, info.native) == (
-        True,
-        True,
-        True,
-        True,
-        False,
-    )
+    assert (info.name, info.engine, info.context, info.native) == ("toy", "hf", CONTEXT, False)
+    assert info.continues and info.token_ids and info.aligned and info.chats  # noqa: PT018
 
 
 @given(text=st.text())
@@ -114,56 +86,25 @@ def test_control_tokens_in_a_text_stay_text(engine: HfEngine) -> None:
 # Streams
 
 
-@pytest.mark.parametrize("kind", ["Llama", "Qwen3", "GPTNeoX"])
-def test_it_says_what_generate_says(kind: str) -> None:
-    model = random_model(kind)
-    prompts = [prompt(seed, length) for seed, length in enumerate((3, 40, 1, 7, 90, 12))]
-
-    async def together() -> list[list[Delta]]:
-        engine = made(model, parallel=4)
-        found = await asyncio.gather(*(continued(engine, each) for each in prompts))
-        await engine.aclose()
-        return found
-
-    for each, deltas in zip(prompts, run(together()), strict=True):
+@pytest.mark.parametrize(
+    ("kind", "changes", "lengths"),
+    [
+        ("Llama", {}, (3, 40, 1, 7, 90, 12)),
+        ("Qwen3", {}, (3, 40, 1, 7, 90, 12)),
+        ("GPTNeoX", {}, (3, 40, 1, 7, 90, 12)),
+        ("Mistral", {"sliding_window": 8}, (30, 5)),
+        ("Gemma3", {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}, (30, 5)),
+        ("Llama", {"max_position_embeddings": 4 * READ}, (READ + 100, 9)),
+    ],
+    ids=["llama", "qwen3", "neox", "a sliding window", "sliding layers", "a prompt that is read in parts"],
+)
+def test_it_says_what_generate_says(kind: str, changes: dict[str, Any], lengths: tuple[int, ...]) -> None:
+    model = random_model(kind, **changes)
+    prompts = [prompt(seed, length) for seed, length in enumerate(lengths)]
+    for each, deltas in zip(prompts, continued_together(made(model, parallel=4), prompts), strict=True):
         assert tokens_of(deltas) == greedy(model, each, 20)
         assert deltas[-1].prompt_tokens == len(each)
         assert deltas[-1].completion_tokens == len(tokens_of(deltas))
-
-
-@pytest.mark.parametrize(
-    ("kind", "changes"),
-    [
-        ("Mistral", {"sliding_window": 8}),
-        ("Gemma3", {"sliding_window": 8, "layer_types": ["sliding_attention", "full_attention"]}),
-    ],
-)
-def test_a_sliding_window_hides_what_is_far_away(kind: str, changes: dict[str, Any]) -> None:
-    model = random_model(kind, **changes)
-    prompts = [prompt(1, 30), prompt(2, 5)]
-
-    async def together() -> list[list[Delta]]:
-        engine = made(model)
-        found = await asyncio.gather(*(continued(engine, each) for each in prompts))
-        await engine.aclose()
-        return found
-
-    for each, deltas in zip(prompts, run(together()), strict=True):
-        assert tokens_of(deltas) == greedy(model, each, 20)
-
-
-def test_a_long_prompt_is_read_in_parts() -> None:
-    model = random_model(max_position_embeddings=4 * READ)
-    long = prompt(3, READ + 100)
-
-    async def beside_a_short_one() -> list[list[Delta]]:
-        engine = made(model)
-        found = await asyncio.gather(continued(engine, long), continued(engine, long[:9]))
-        await engine.aclose()
-        return list(found)
-
-    for each, deltas in zip((long, long[:9]), run(beside_a_short_one()), strict=True):
-        assert tokens_of(deltas) == greedy(model, each, 20)
 
 
 def test_the_same_seed_gives_the_same_text(engine: HfEngine) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,19 +16,21 @@ from redraft.engines.load import load_engine
 from redraft.errors import EngineError, ModelError, UsageError
 from tests.engines.hf.test_load import rewrite
 from tests.engines.hf_folders import folder, greedy, random_model, tokenizer
+from tests.engines.talking import continued, run, tokens_of
 from tests.weights.adapter_files import lora, with_adapter
 
 T = TypeVar("T")
 ASKED: Tokens = tuple(range(40, 70))
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(coroutine)
-
-
 async def said(engine: HfEngine, count: int = 20) -> list[int]:
-    deltas = engine.stream(ASKED, Sampling(0.0, max_tokens=count))
-    return [token async for delta in deltas for token in delta.tokens]
+    return tokens_of(await continued(engine, ASKED, Sampling(0.0, max_tokens=count)))
+
+
+async def begun(engine: HfEngine) -> None:
+    """Wait until the model computes."""
+    while not engine._batch.busy:  # noqa: ASYNC110  (a thread has no event for its steps)
+        await asyncio.sleep(0.001)
 
 
 def in_memory(model: Any, **settings: Any) -> HfEngine:
@@ -79,7 +80,7 @@ def test_streams_under_way_end_first_and_others_wait() -> None:
     async def swap() -> tuple[list[int], list[int], list[bool]]:
         engine = in_memory(model, ends=frozenset())
         running = asyncio.create_task(said(engine, 60))
-        await asyncio.sleep(0.02)
+        await begun(engine)
         async with engine.paused():
             ended = [running.done() or not engine._batch.busy]
             waiting = asyncio.create_task(said(engine))
@@ -108,7 +109,7 @@ def test_a_pause_that_is_given_up_disturbs_no_stream() -> None:
         engine = in_memory(model, ends=frozenset())
         widths.clear()
         running = asyncio.create_task(said(engine, 300))
-        await asyncio.sleep(0.02)
+        await begun(engine)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.02), engine.paused():
                 raise AssertionError("the stream is still running")

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncGenerator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -21,38 +21,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redraft.engines.base import Delta, Message, PromptText, Sampling
+from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine, _marks_of
 from redraft.engines.load import load_engine
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
+from tests.engines.talking import GREEDY, collect, continued, run, said
 from tests.gguf_files import lora, tiny_model
 
 T = TypeVar("T")
-GREEDY = Sampling(temperature=0.0, max_tokens=20)
 COUNT = "One two three four five"
 JAPANESE = "Translate to Japanese: Japanese language = 日本語. Japanese people ="
 # The vocabulary of the default model lacks some bytes, those of control characters and unused planes.
 WRITTEN = st.characters(max_codepoint=0x1FAFF, exclude_categories=["Cs", "Cn", "Co", "Cc"]) | st.just("\n")
 FRANCE: list[Message] = [{"role": "user", "content": "What is the capital of France?"}]
-
-
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(coroutine)
-
-
-async def collect(deltas: AsyncGenerator[Delta, None]) -> list[Delta]:
-    return [delta async for delta in deltas]
-
-
-def said(deltas: list[Delta]) -> str:
-    return "".join(delta.text for delta in deltas)
-
-
-async def continued(
-    engine: LlamaCppEngine, prompt: PromptText, sampling: Sampling = GREEDY, stop: tuple[str, ...] = ()
-) -> list[Delta]:
-    return await collect(engine.stream(prompt, sampling, stop))
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +98,8 @@ def test_without_being_asked_for_there_are_no_log_probabilities(engine: LlamaCpp
 def test_it_says_what_it_is(engine: LlamaCppEngine) -> None:
     info = engine.info
     assert (info.name, info.engine) == ("Smollm2 135M 8k Lc100K Mix1 Ep2", "llamacpp")
-    assert (info.context, info.continues, info.token_ids, info.chats, info.native) == (
-        1024,
-        True,
-        True,
-        True,
-        False,
-    )
+    assert (info.context, info.native) == (1024, False)
+    assert info.continues and info.token_ids and info.chats  # noqa: PT018
 
 
 def test_a_model_says_that_it_revises(tmp_path: Path) -> None:
@@ -265,30 +242,26 @@ def test_a_text_of_megabytes_is_refused_by_its_beginning(
 
 
 def test_the_context_ends_a_text(tiny: LlamaCppEngine) -> None:
-    prompt = (1, *[270] * 249)
-    last = run(continued(tiny, prompt, Sampling(0.0, max_tokens=50)))[-1]
+    last = run(continued(tiny, (1, *[270] * 249), Sampling(0.0, max_tokens=50)))[-1]
     assert (last.finish, last.completion_tokens) == ("context", 6)
 
 
-def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers(tiny: LlamaCppEngine) -> None:
-    with pytest.raises(ContextError) as caught:
-        run(continued(tiny, (1, *[270] * 299)))
-    assert (caught.value.prompt_tokens, caught.value.context) == (300, 256)
-    assert caught.value.message == "the prompt has 300 tokens and the context holds 256."
-    with pytest.raises(ContextError):
-        run(continued(tiny, (1, *[270] * 255)))
-
-
-def test_an_empty_prompt_is_refused(tiny: LlamaCppEngine) -> None:
-    with pytest.raises(UsageError) as caught:
-        run(continued(tiny, ()))
-    assert caught.value.message == "the prompt is empty."
-
-
-def test_tokens_that_the_model_does_not_have_are_refused(tiny: LlamaCppEngine) -> None:
-    with pytest.raises(ModelError) as caught:
-        run(continued(tiny, (1, 99999)))
-    assert caught.value.message == "tiny: llama.cpp refuses: Prompt contains invalid tokens (status 400)."
+@pytest.mark.parametrize(
+    ("prompt", "error", "message"),
+    [
+        ((1, *[270] * 299), ContextError, "the prompt has 300 tokens and the context holds 256."),
+        ((1, *[270] * 255), ContextError, "the prompt has 256 tokens and the context holds 256."),
+        ((), UsageError, "the prompt is empty."),
+        ((1, 99999), ModelError, "tiny: llama.cpp refuses: Prompt contains invalid tokens (status 400)."),
+    ],
+    ids=["too long", "no room", "empty", "no such token"],
+)
+def test_prompts_that_cannot_be_continued(
+    tiny: LlamaCppEngine, prompt: tuple[int, ...], error: type[EngineError], message: str
+) -> None:
+    with pytest.raises(error) as caught:
+        run(continued(tiny, prompt))
+    assert caught.value.message == message
 
 
 @pytest.mark.model

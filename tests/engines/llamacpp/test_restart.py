@@ -16,6 +16,7 @@ from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.llamacpp import client as restart
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import EngineCrash, EngineError
+from tests.engines.talking import said
 from tests.gguf_files import tiny_model
 
 GREEDY = Sampling(temperature=0.0, max_tokens=60)
@@ -52,10 +53,6 @@ async def heard(
         found.append(delta)
         after(len(found))
     return found
-
-
-def said(deltas: list[Delta]) -> str:
-    return "".join(delta.text for delta in deltas)
 
 
 @pytest.fixture

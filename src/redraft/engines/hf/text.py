@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from redraft.engines.base import Message, Tokens
+from redraft.engines.base import Message, Tokens, first_stop
 from redraft.errors import ModelError
 
 _BROKEN = "\ufffd"
@@ -93,7 +93,7 @@ class Spelling:
         self.before = tokens if text else (self.before + tokens)[-2 * _CONTEXT :]
         self._held.append(FinalText(text, tuple(tokens)))
         whole = _joined(self._held)
-        if found := _first(whole.text, self.stop):
+        if found := first_stop(whole.text, self.stop):
             self._held = []
             return FinalText(whole.text[: found[0]], whole.tokens, found[1])
         certain = len(whole.text) - _beginning(whole.text, self.stop)
@@ -106,14 +106,6 @@ class Spelling:
 
 def _joined(pieces: Sequence[FinalText]) -> FinalText:
     return FinalText("".join(p.text for p in pieces), tuple(token for p in pieces for token in p.tokens))
-
-
-def _first(text: str, stop: Sequence[str]) -> tuple[int, str] | None:
-    """Return the position of the first stop string, and the longest stop string there."""
-    found = min(
-        ((text.find(string), -len(string), string) for string in stop if string in text), default=None
-    )
-    return (found[0], found[2]) if found else None
 
 
 def _beginning(text: str, stop: Sequence[str]) -> int:

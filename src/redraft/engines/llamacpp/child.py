@@ -128,8 +128,14 @@ def _serve(settings: ChildSettings) -> Any:
     params.cache_ram_mib = CACHE_MIB
     if settings["gpu"]:
         _find_gpu(xllamacpp.get_device_info())
-    _set_machine(params, settings)
-    _set_closed_door(params, settings["key"])
+    if settings["threads"] is not None:
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
+    if settings["gpu_layers"] is not None:
+        params.n_gpu_layers = settings["gpu_layers"]
+    # A local address, a random port and a secret key; pages and routes that are not used are closed.
+    params.hostnames, params.port, params.api_keys = ["127.0.0.1"], 0, [settings["key"]]
+    params.ui = params.endpoint_slots = False
+    params.cors_origins, params.verbosity = "", 1
     if settings["embeds"]:
         params.embedding = True
         params.n_batch = params.n_ubatch = settings["context"]  # a text is read at once
@@ -144,25 +150,6 @@ def _find_gpu(devices: list[Any]) -> None:
     names = [str(device["name"]) for device in devices]
     if all(device["type"].name.endswith(("_CPU", "_ACCEL")) for device in devices):
         raise RuntimeError(f"it finds no GPU here, but {', '.join(names)}; --device cpu does without")
-
-
-def _set_machine(params: Any, settings: ChildSettings) -> None:
-    if settings["threads"] is not None:
-        params.cpuparams.n_threads = settings["threads"]
-        params.cpuparams_batch.n_threads = settings["threads"]
-    if settings["gpu_layers"] is not None:
-        params.n_gpu_layers = settings["gpu_layers"]
-
-
-def _set_closed_door(params: Any, key: str) -> None:
-    """Use a local address, a random port and a secret key, and close pages and routes that are not used."""
-    params.hostnames = ["127.0.0.1"]
-    params.port = 0
-    params.api_keys = [key]
-    params.ui = False
-    params.endpoint_slots = False
-    params.cors_origins = ""
-    params.verbosity = 1
 
 
 if __name__ == "__main__":

@@ -54,19 +54,14 @@ async def models(server: Server, *, needed: bool) -> list[Listed]:
     reply = await server.fetch("GET", server.url + "/models", patient=needed)
     if isinstance(reply, Refusal):
         if needed or reply.of_key or 300 <= reply.status < 400:
-            raise _error(server, reply)
+            error = server.error(reply, "/models")
+            if reply.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # it may answer for a model by name
+                error.hint = f"{error.hint} Or name the model: --model {server.url}#name"
+            raise error
         return []
     entries = reply.get("data") if isinstance(reply, dict) else None
     listed = entries if isinstance(entries, list) else []
     return [_listed(entry) for entry in listed if isinstance(entry, dict) and entry.get("id")]
-
-
-def _error(server: Server, refusal: Refusal) -> EngineError:
-    """Return the error for a refused list. While it fails, the server may answer for a model by name."""
-    error = server.error(refusal, "/models")
-    if refusal.status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        error.hint = f"{error.hint} Or name the model: --model {server.url}#name"
-    return error
 
 
 def has(names: Sequence[str]) -> str:

@@ -1,0 +1,45 @@
+"""Ask an engine on this machine, and read what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from redraft.engines.base import Delta, Engine, PromptText, Sampling
+
+T = TypeVar("T")
+GREEDY = Sampling(temperature=0.0, max_tokens=20)
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(coroutine)
+
+
+async def collect(deltas: AsyncGenerator[Delta, None]) -> list[Delta]:
+    return [delta async for delta in deltas]
+
+
+def said(deltas: Sequence[Delta]) -> str:
+    return "".join(delta.text for delta in deltas)
+
+
+def tokens_of(deltas: Sequence[Delta]) -> list[int]:
+    return [token for delta in deltas for token in delta.tokens]
+
+
+async def continued(
+    engine: Engine, prompt: PromptText, sampling: Sampling = GREEDY, stop: tuple[str, ...] = ()
+) -> list[Delta]:
+    return await collect(engine.stream(prompt, sampling, stop))
+
+
+def continued_together(engine: Engine, prompts: Sequence[PromptText]) -> list[list[Delta]]:
+    """Continue prompts at once, greedily, and close the engine."""
+
+    async def all_of_them() -> list[list[Delta]]:
+        found = await asyncio.gather(*(continued(engine, each) for each in prompts))
+        await engine.aclose()
+        return found
+
+    return run(all_of_them())
