@@ -223,27 +223,25 @@ def test_a_server_that_is_down_is_asked_by_one_request_at_a_time() -> None:
 
 
 def test_a_server_that_hangs_for_good_ends_the_job_when_the_patience_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with FakeServer() as server:
-        server.on(MODELS, models_reply("m")).on(CHAT, sse_reply(chat_event("Hello"), 60.0))
-        more = ["-j", "1", "--timeout", "3", "--patience", "0"]
-        with answering(f"{server.url}#m", *more) as job:
-            _, said = job.communicate(timeout=120)
-        assert len(server.asked(CHAT)) == 3  # of three prompts, once each
+    server.on(MODELS, models_reply("m")).on(CHAT, sse_reply(chat_event("Hello"), 60.0))
+    more = ["-j", "1", "--timeout", "3", "--patience", "0"]
+    with answering(f"{server.url}#m", *more) as job:
+        _, said = job.communicate(timeout=120)
+    assert len(server.asked(CHAT)) == 3  # of three prompts, once each
     assert job.returncode == 3
     assert "sent no token for 3 s, after 5 characters" in said
 
 
-def test_ask_says_on_a_terminal_that_it_waits(tmp_path: Path) -> None:
+def test_ask_says_on_a_terminal_that_it_waits(server: FakeServer, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     busy = error_reply(429, "Slow down.", headers={"Retry-After": "1"})
-    with FakeServer() as server:
-        server.on(MODELS, models_reply("m")).on(CHAT, busy, chat_reply("Rain falls."))
-        command = [sys.executable, "-m", "redraft", "ask", "Hi", "-m", f"{server.url}#m"]
-        command += ["--max-revisions", "0"]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path, timeout=60)
+    server.on(MODELS, models_reply("m")).on(CHAT, busy, chat_reply("Rain falls."))
+    command = [sys.executable, "-m", "redraft", "ask", "Hi", "-m", f"{server.url}#m"]
+    command += ["--max-revisions", "0"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, cwd=tmp_path, timeout=60)
     os.close(theirs)
     assert (done.returncode, done.stdout) == (0, b"Rain falls.\n")
     assert f"redraft: {server.host} limits requests, waiting 1 s, as it asks." in os.read(ours, 4096).decode()

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import decoders, processors
 
+from redraft.engines.base import first_stop
 from redraft.engines.hf.text import FinalText, Spelling, Tokenizer
-from redraft.engines.scripted import _until_stop
 from tests.engines.hf_folders import tokenizer
 from tests.weights.tokenizer_files import llama_like
 
@@ -47,14 +47,14 @@ def text_of(said: Sequence[FinalText]) -> str:
 @example(text="\ufffd\ufffd", stop=[])
 def test_it_ends_where_the_whole_text_would(text: str, stop: list[str]) -> None:
     said = pieces(WORDS.encode(text), stop)
-    before, found = _until_stop(text, [each for each in stop if each])
+    found = first_stop(text, stop)
     if found is None:
         assert said[-1].stop_text is None
         assert text.startswith(text_of(said))
         left = text.removeprefix(text_of(said))  # may be of a character that is cut
         assert not left.strip("\ufffd")
     else:  # of two that begin at one place, the shorter may be complete first
-        assert text_of(said) == before or (said[-1].stop_text or "") in stop
+        assert text_of(said) == text[: found[0]] or (said[-1].stop_text or "") in stop
         assert text.startswith(text_of(said) + (said[-1].stop_text or "?"))
 
 

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -101,44 +101,49 @@ def told(chain: Chain) -> Any:
     return record
 
 
+@pytest.fixture
+def server() -> Iterator[BatchServer]:
+    with BatchServer(says) as server:
+        yield server
+
+
 # A run that nothing disturbs.
 
 
-def test_a_run_in_batches_makes_the_chains_of_a_live_run() -> None:
-    with BatchServer(says) as server:
-        done = answer(server)
-        assert done.exit_code == 0, done.output
-        assert server.waves == [PROMPTS] * CALLS
-        insist_on_all(server)
-        live = CliRunner().invoke(app, words(server, out="live.jsonl"), prog_name="redraft")
-        assert live.exit_code == 0, live.output
+def test_a_run_in_batches_makes_the_chains_of_a_live_run(server: BatchServer) -> None:
+    done = answer(server)
+    assert done.exit_code == 0, done.output
+    assert server.waves == [PROMPTS] * CALLS
+    insist_on_all(server)
+    live = CliRunner().invoke(app, words(server, out="live.jsonl"), prog_name="redraft")
+    assert live.exit_code == 0, live.output
     assert list(map(told, chains())) == list(map(told, chains("live.jsonl")))
 
 
-def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_way_round() -> None:
-    with BatchServer(says) as server:
-        assert answer(server).exit_code == 0
-        before = list(map(told, chains()))
-        live = words(server, "--journal", str(JOURNAL), out="live.jsonl")
-        assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
-        assert (server.live, list(map(told, chains("live.jsonl")))) == ([], before)
-        Path("out.jsonl").unlink()
-        again = answer(server)
-        assert (
-            f"{PROMPTS * CALLS} texts taken from it, not paid again; this run paid for 0 new tokens"
-            in again.stdout
-        )
-        assert len(server.waves) == CALLS
-        live = words(server, "--journal", "live.db", out="other.jsonl")
-        assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
-        assert answer(server, "--journal", "live.db", out="third.jsonl").exit_code == 0
-        assert len(server.waves) == CALLS
+def test_a_live_run_finds_the_replies_of_batches_in_the_journal_and_the_other_way_round(
+    server: BatchServer,
+) -> None:
+    assert answer(server).exit_code == 0
+    before = list(map(told, chains()))
+    live = words(server, "--journal", str(JOURNAL), out="live.jsonl")
+    assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
+    assert (server.live, list(map(told, chains("live.jsonl")))) == ([], before)
+    Path("out.jsonl").unlink()
+    again = answer(server)
+    assert (
+        f"{PROMPTS * CALLS} texts taken from it, not paid again; this run paid for 0 new tokens"
+        in again.stdout
+    )
+    assert len(server.waves) == CALLS
+    live = words(server, "--journal", "live.db", out="other.jsonl")
+    assert CliRunner().invoke(app, live, prog_name="redraft").exit_code == 0
+    assert answer(server, "--journal", "live.db", out="third.jsonl").exit_code == 0
+    assert len(server.waves) == CALLS
 
 
-def test_each_reply_is_in_the_journal_once() -> None:
-    with BatchServer(says) as server:
-        assert answer(server).exit_code == 0
-        assert len(rows()) == PROMPTS * CALLS
+def test_each_reply_is_in_the_journal_once(server: BatchServer) -> None:
+    assert answer(server).exit_code == 0
+    assert len(rows()) == PROMPTS * CALLS
 
 
 def rows() -> list[str]:
@@ -146,13 +151,12 @@ def rows() -> list[str]:
         return [reply for (reply,) in db.execute("SELECT reply FROM replies")]
 
 
-def test_usage_and_limits_count_what_batches_cost() -> None:
-    with BatchServer(says) as server:
-        done = answer(server, "--limit-tokens", "20", "-j", "2", "--price", "1,2")
-        assert (done.exit_code, "the limit of 20 tokens is reached" in done.output) == (4, True)
-        assert [chain.usage.completion_tokens for chain in chains()] == [7 * CALLS] * 2
-        assert chains()[0].usage.cost_usd == pytest.approx(CALLS * (10 + 2 * 7) / 1e6)
-        assert server.waves == [2] * CALLS
+def test_usage_and_limits_count_what_batches_cost(server: BatchServer) -> None:
+    done = answer(server, "--limit-tokens", "20", "-j", "2", "--price", "1,2")
+    assert (done.exit_code, "the limit of 20 tokens is reached" in done.output) == (4, True)
+    assert [chain.usage.completion_tokens for chain in chains()] == [7 * CALLS] * 2
+    assert chains()[0].usage.cost_usd == pytest.approx(CALLS * (10 + 2 * 7) / 1e6)
+    assert server.waves == [2] * CALLS
 
 
 def test_the_same_prompt_twice_gets_two_replies() -> None:
@@ -179,32 +183,29 @@ def test_a_wave_is_cut_at_the_limits_of_a_file(monkeypatch: pytest.MonkeyPatch) 
     assert len(chains("other.jsonl")) == PROMPTS
 
 
-def test_critic_and_writer_get_batches_of_their_own_models() -> None:
-    with BatchServer(says) as server:
-        done = answer(server, "--critic", f"{server.url}#tern")
-        assert done.exit_code == 0, done.output
-        models = [batch.lines[0]["body"]["model"] for batch in server.batches.values()]
-        assert models == ["gull", "tern", "gull"]
+def test_critic_and_writer_get_batches_of_their_own_models(server: BatchServer) -> None:
+    done = answer(server, "--critic", f"{server.url}#tern")
+    assert done.exit_code == 0, done.output
+    models = [batch.lines[0]["body"]["model"] for batch in server.batches.values()]
+    assert models == ["gull", "tern", "gull"]
 
 
-def test_of_several_keys_only_the_first_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    with BatchServer(says) as server:
-        Path("config.toml").write_text(f'[keys]\n"{server.host}" = ["first-key-1", "second-key-2"]\n')
-        Path("config.toml").chmod(0o600)
-        monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
-        done = answer(server)
-        assert done.exit_code == 0, done.output
-        assert {each.headers["authorization"] for each in server.requests} == {"Bearer first-key-1"}
+def test_of_several_keys_only_the_first_is_used(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("config.toml").write_text(f'[keys]\n"{server.host}" = ["first-key-1", "second-key-2"]\n')
+    Path("config.toml").chmod(0o600)
+    monkeypatch.setenv("REDRAFT_CONFIG", "config.toml")
+    done = answer(server)
+    assert done.exit_code == 0, done.output
+    assert {each.headers["authorization"] for each in server.requests} == {"Bearer first-key-1"}
 
 
-def test_generated_chains_go_through_batches_too() -> None:
-    with BatchServer(says) as server:
-        args = ["generate", "chains", "prompts.txt", "-o", "out.jsonl", "-m", server.model, "--batch"]
-        more = ["--pause", "0.01", "--mode", "prompted", "--max-revisions", "1"]
-        done = CliRunner().invoke(app, [*args, *more], prog_name="redraft")
-        assert done.exit_code == 0, done.output
-        assert (server.waves[0], server.live) == (PROMPTS, [])
-        assert set(server.paid.values()) == {1}
+def test_generated_chains_go_through_batches_too(server: BatchServer) -> None:
+    args = ["generate", "chains", "prompts.txt", "-o", "out.jsonl", "-m", server.model, "--batch"]
+    more = ["--pause", "0.01", "--mode", "prompted", "--max-revisions", "1"]
+    done = CliRunner().invoke(app, [*args, *more], prog_name="redraft")
+    assert done.exit_code == 0, done.output
+    assert (server.waves[0], server.live) == (PROMPTS, [])
+    assert set(server.paid.values()) == {1}
     assert len(chains()) == PROMPTS
 
 
@@ -229,93 +230,88 @@ def leave_pending(server: BatchServer) -> None:
     server.down = False
 
 
-def test_a_run_that_is_killed_while_a_batch_is_pending_goes_on_and_pays_nothing_twice() -> None:
-    with BatchServer(says) as server:
-        killed(server, 1)
-        killed(server, 2)
-        assert answer(server).exit_code == 0
-        assert server.waves == [PROMPTS] * CALLS
-        insist_on_all(server)
+def test_a_run_that_is_killed_while_a_batch_is_pending_goes_on_and_pays_nothing_twice(
+    server: BatchServer,
+) -> None:
+    killed(server, 1)
+    killed(server, 2)
+    assert answer(server).exit_code == 0
+    assert server.waves == [PROMPTS] * CALLS
+    insist_on_all(server)
 
 
 @pytest.mark.slow
-def test_a_run_that_is_killed_at_any_moment_loses_nothing_and_pays_nothing_twice() -> None:
+def test_a_run_that_is_killed_at_any_moment_loses_nothing_and_pays_nothing_twice(server: BatchServer) -> None:
     write_prompts(200)
-    with BatchServer(says) as server:
-        for _ in range(25):
-            with start(server, "-j", "50") as job:
-                wait_until(lambda: FILE.exists())
-                time.sleep(random.uniform(0, 1.5))
-                job.kill()
-                job.communicate()
-        assert answer(server).exit_code == 0
-        assert len(chains()) == 200
-        assert len(server.paid) == 200 * CALLS
-        assert set(server.paid.values()) == {1}
+    for _ in range(25):
+        with start(server, "-j", "50") as job:
+            wait_until(lambda: FILE.exists())
+            time.sleep(random.uniform(0, 1.5))
+            job.kill()
+            job.communicate()
+    assert answer(server).exit_code == 0
+    assert len(chains()) == 200
+    assert len(server.paid) == 200 * CALLS
+    assert set(server.paid.values()) == {1}
 
 
-def test_replies_that_nobody_waits_for_yet_are_kept_in_the_journal() -> None:
+def test_replies_that_nobody_waits_for_yet_are_kept_in_the_journal(server: BatchServer) -> None:
     """A run that goes on with fewer chains at once reads the whole batch, and uses it later."""
-    with BatchServer(says) as server:
-        leave_pending(server)
-        assert answer(server, "-j", "2").exit_code == 0
-        assert server.waves[0] == PROMPTS
-        assert set(server.waves[1:]) <= {1, 2}
-        insist_on_all(server)
+    leave_pending(server)
+    assert answer(server, "-j", "2").exit_code == 0
+    assert server.waves[0] == PROMPTS
+    assert set(server.waves[1:]) <= {1, 2}
+    insist_on_all(server)
 
 
-def test_ctrl_c_leaves_the_batch_and_says_how_to_go_on() -> None:
-    with BatchServer(says) as server:
-        server.held = 1
-        with start(server) as job:
-            wait_until(lambda: server.looks > 2)
-            job.send_signal(signal.SIGINT)
-            _, said = job.communicate(timeout=60)
-        assert job.returncode == 130
-        (name,) = server.batches
-        assert f"wave 1: 0 of {PROMPTS} done, {name} " in said
-        assert f"{name}: under way at the server" in said
-        assert f"0 of {PROMPTS} done; run the same command again to go on." in said
-        server.held = 0
-        assert answer(server).exit_code == 0
-        insist_on_all(server)
+def test_ctrl_c_leaves_the_batch_and_says_how_to_go_on(server: BatchServer) -> None:
+    server.held = 1
+    with start(server) as job:
+        wait_until(lambda: server.looks > 2)
+        job.send_signal(signal.SIGINT)
+        _, said = job.communicate(timeout=60)
+    assert job.returncode == 130
+    (name,) = server.batches
+    assert f"wave 1: 0 of {PROMPTS} done, {name} " in said
+    assert f"{name}: under way at the server" in said
+    assert f"0 of {PROMPTS} done; run the same command again to go on." in said
+    server.held = 0
+    assert answer(server).exit_code == 0
+    insist_on_all(server)
 
 
-def test_a_limit_of_seconds_ends_the_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    with BatchServer(says) as server:
-        server.held = 1
-        with monkeypatch.context() as clock:
-            clock.setattr(ItemProgress, "seconds", property(lambda _: 99.0 if server.looks > 2 else 1.0))
-            done = answer(server, "--limit-seconds", "50")
-        assert done.exit_code == 4
-        assert "the limit of 50 seconds is reached, in the middle of a batch." in done.stderr
-        assert f"0 of {PROMPTS} done; run the same command again to go on" in done.stderr
-        assert "under way at the server" in done.stderr
-        server.held = 0
-        assert answer(server).exit_code == 0
-        insist_on_all(server)
+def test_a_limit_of_seconds_ends_the_waiting(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.held = 1
+    with monkeypatch.context() as clock:
+        clock.setattr(ItemProgress, "seconds", property(lambda _: 99.0 if server.looks > 2 else 1.0))
+        done = answer(server, "--limit-seconds", "50")
+    assert done.exit_code == 4
+    assert "the limit of 50 seconds is reached, in the middle of a batch." in done.stderr
+    assert f"0 of {PROMPTS} done; run the same command again to go on" in done.stderr
+    assert "under way at the server" in done.stderr
+    server.held = 0
+    assert answer(server).exit_code == 0
+    insist_on_all(server)
 
 
-def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for() -> None:
-    with BatchServer(says) as server:
-        leave_pending(server)
-        live = CliRunner().invoke(app, words(server), prog_name="redraft")
-        assert (live.exit_code, server.live) == (2, [])
-        assert "is under way for out.jsonl, and --batch was not given" in live.stderr
-        assert answer(server).exit_code == 0
-        Path("out.jsonl").unlink()
-        assert CliRunner().invoke(app, words(server), prog_name="redraft").exit_code == 0
-        insist_on_all(server)
+def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for(server: BatchServer) -> None:
+    leave_pending(server)
+    live = CliRunner().invoke(app, words(server), prog_name="redraft")
+    assert (live.exit_code, server.live) == (2, [])
+    assert "is under way for out.jsonl, and --batch was not given" in live.stderr
+    assert answer(server).exit_code == 0
+    Path("out.jsonl").unlink()
+    assert CliRunner().invoke(app, words(server), prog_name="redraft").exit_code == 0
+    insist_on_all(server)
 
 
-def test_a_live_run_goes_on_when_batches_are_done_and_their_journal_was_removed() -> None:
-    with BatchServer(says) as server:
-        assert answer(server).exit_code == 0
-        JOURNAL.unlink()
-        write_prompts(PROMPTS + 1)
-        done = CliRunner().invoke(app, words(server), prog_name="redraft")
-        assert done.exit_code == 0, done.output
-        assert (len(chains()), len(server.live)) == (PROMPTS + 1, CALLS)
+def test_a_live_run_goes_on_when_batches_are_done_and_their_journal_was_removed(server: BatchServer) -> None:
+    assert answer(server).exit_code == 0
+    JOURNAL.unlink()
+    write_prompts(PROMPTS + 1)
+    done = CliRunner().invoke(app, words(server), prog_name="redraft")
+    assert done.exit_code == 0, done.output
+    assert (len(chains()), len(server.live)) == (PROMPTS + 1, CALLS)
 
 
 def test_a_batch_whose_creation_was_not_heard_of_is_found() -> None:
@@ -327,18 +323,17 @@ def test_a_batch_whose_creation_was_not_heard_of_is_found() -> None:
 
 
 @pytest.mark.parametrize("created", [True, False])
-def test_a_process_that_died_while_it_created_a_batch(created: bool) -> None:
-    with BatchServer(says) as server:
-        leave_pending(server)
-        head, *_ = FILE.read_text().splitlines(keepends=True)
-        FILE.write_text(head + '{"file": ')
-        if not created:
-            server.batches.clear()
-        for number in range(3):  # so that it is not on the first page of the list
-            record = {"id": f"other_{number}", "input_file_id": "other", "created_at": int(time.time())}
-            server.batches[f"other_{number}"] = Batch({**record, "status": "completed"}, [], Fault())
-        assert answer(server).exit_code == 0
-        insist_on_all(server)
+def test_a_process_that_died_while_it_created_a_batch(server: BatchServer, created: bool) -> None:
+    leave_pending(server)
+    head, *_ = FILE.read_text().splitlines(keepends=True)
+    FILE.write_text(head + '{"file": ')
+    if not created:
+        server.batches.clear()
+    for number in range(3):  # so that it is not on the first page of the list
+        record = {"id": f"other_{number}", "input_file_id": "other", "created_at": int(time.time())}
+        server.batches[f"other_{number}"] = Batch({**record, "status": "completed"}, [], Fault())
+    assert answer(server).exit_code == 0
+    insist_on_all(server)
 
 
 # Batches that go wrong.
@@ -417,26 +412,28 @@ def accepted(server: BatchServer) -> list[int]:
     return [len(each.lines) for each in taken]
 
 
-def test_waves_shrink_until_they_fit_into_the_queue_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
-    with BatchServer(says) as server:
-        server.queue = 2
-        done = answer(server)
-        assert done.exit_code == 0, done.output
-        assert server.waves[:2] == [PROMPTS, PROMPTS // 2]
-        assert max(accepted(server)) == 2
-        insist_on_all(server)
+def test_waves_shrink_until_they_fit_into_the_queue_of_the_server(
+    server: BatchServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.queue = 2
+    done = answer(server)
+    assert done.exit_code == 0, done.output
+    assert server.waves[:2] == [PROMPTS, PROMPTS // 2]
+    assert max(accepted(server)) == 2
+    insist_on_all(server)
     assert "Enqueued token limit reached" in caplog.messages[0]
     assert caplog.messages[0].endswith("At most 2 requests at a time are sent.")
 
 
-def test_a_wave_that_does_not_fit_beside_others_waits_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wave_that_does_not_fit_beside_others_waits_for_them(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batch, "MOST_REQUESTS", 3)
-    with BatchServer(says) as server:
-        server.queue = 3
-        assert answer(server, *ONE_STEP, "--pause", "0.15").exit_code == 0
-        assert (server.waves[:2], accepted(server)[0]) == ([3, 2], 3)
-        assert len(server.waves) > len(accepted(server))
-        assert set(server.paid.values()) == {1}
+    server.queue = 3
+    assert answer(server, *ONE_STEP, "--pause", "0.15").exit_code == 0
+    assert (server.waves[:2], accepted(server)[0]) == ([3, 2], 3)
+    assert len(server.waves) > len(accepted(server))
+    assert set(server.paid.values()) == {1}
 
 
 def test_waves_grow_again_when_there_is_room() -> None:
@@ -462,44 +459,41 @@ def test_a_queue_without_room_for_one_request_ends_the_run() -> None:
 
 
 @pytest.mark.parametrize("route", ["POST /v1/files", "POST /v1/batches"])
-def test_a_server_without_batches_says_what_to_do(route: str) -> None:
-    with BatchServer(says) as server:
-        server.on(route, json_reply({"detail": "Not Found"}, 404))
-        done = answer(server)
-        assert done.exit_code == 3
-        assert f"{server.url} has no batches" in done.stderr
-        assert "Leave out --batch" in done.stderr
-        live = CliRunner().invoke(app, words(server), prog_name="redraft")
-        assert live.exit_code == 0, live.output
+def test_a_server_without_batches_says_what_to_do(server: BatchServer, route: str) -> None:
+    server.on(route, json_reply({"detail": "Not Found"}, 404))
+    done = answer(server)
+    assert done.exit_code == 3
+    assert f"{server.url} has no batches" in done.stderr
+    assert "Leave out --batch" in done.stderr
+    live = CliRunner().invoke(app, words(server), prog_name="redraft")
+    assert live.exit_code == 0, live.output
 
 
-def test_a_batch_that_the_server_forgot_is_not_paid_again_unasked() -> None:
-    with BatchServer(says) as server:
-        leave_pending(server)
-        (name,) = server.batches
-        server.batches.clear()
-        done = answer(server)
-        assert done.exit_code == 3
-        assert f"does not know /batches/{name} (404)" in done.stderr
-        assert str(FILE) in done.stderr
-        assert server.batches == {}
+def test_a_batch_that_the_server_forgot_is_not_paid_again_unasked(server: BatchServer) -> None:
+    leave_pending(server)
+    (name,) = server.batches
+    server.batches.clear()
+    done = answer(server)
+    assert done.exit_code == 3
+    assert f"does not know /batches/{name} (404)" in done.stderr
+    assert str(FILE) in done.stderr
+    assert server.batches == {}
 
 
-def test_a_result_that_breaks_off_is_read_again() -> None:
-    with BatchServer(says) as server:
-        whole, seen = server._content, []
+def test_a_result_that_breaks_off_is_read_again(server: BatchServer) -> None:
+    whole, seen = server._content, []
 
-        def cut(name: str) -> Reply:
-            reply, first = whole(name), name not in seen
-            seen.append(name)
-            (content,) = reply.pieces
-            assert isinstance(content, bytes)
-            return Reply(200, reply.headers, [content[: len(content) // 2]], cut=True) if first else reply
+    def cut(name: str) -> Reply:
+        reply, first = whole(name), name not in seen
+        seen.append(name)
+        (content,) = reply.pieces
+        assert isinstance(content, bytes)
+        return Reply(200, reply.headers, [content[: len(content) // 2]], cut=True) if first else reply
 
-        server._content = cut  # type: ignore[method-assign]
-        assert answer(server).exit_code == 0
-        assert len(seen) == 2 * CALLS
-        insist_on_all(server)
+    server._content = cut  # type: ignore[method-assign]
+    assert answer(server).exit_code == 0
+    assert len(seen) == 2 * CALLS
+    insist_on_all(server)
 
 
 def changed(server: BatchServer, change: Callable[[bytes], bytes]) -> None:
@@ -513,23 +507,22 @@ def changed(server: BatchServer, change: Callable[[bytes], bytes]) -> None:
     server._content = content  # type: ignore[method-assign]
 
 
-def test_lines_of_a_result_that_nobody_asked_for_are_left_out() -> None:
+def test_lines_of_a_result_that_nobody_asked_for_are_left_out(server: BatchServer) -> None:
     more = [
         '{"custom_id": "other", "response": {"status_code": 200, "body": {}}}',
         "[]",
         "3",
         '{"custom_id": 5}',
     ]
-    with BatchServer(says) as server:
-        changed(server, lambda content: "".join(f"{line}\n" for line in more).encode() + content)
-        assert answer(server).exit_code == 0
-        insist_on_all(server)
+    changed(server, lambda content: "".join(f"{line}\n" for line in more).encode() + content)
+    assert answer(server).exit_code == 0
+    insist_on_all(server)
 
 
 @pytest.mark.parametrize(
     "response", ['"x"', "[1]", '{"status_code": "200"}', '{"status_code": 200, "body": 7}']
 )
-def test_a_line_that_is_no_reply_counts_as_none(response: str) -> None:
+def test_a_line_that_is_no_reply_counts_as_none(server: BatchServer, response: str) -> None:
     bad, times = b'"response": ' + response.encode(), iter([1])
 
     def change(content: bytes) -> bytes:
@@ -537,10 +530,9 @@ def test_a_line_that_is_no_reply_counts_as_none(response: str) -> None:
             re.sub(rb'"response": {.*?}, "error": null', bad, content, count=1) if next(times, 0) else content
         )
 
-    with BatchServer(says) as server:
-        changed(server, change)
-        assert answer(server, *ONE_STEP).exit_code == 0
-        assert server.waves == [PROMPTS, 1]
+    changed(server, change)
+    assert answer(server, *ONE_STEP).exit_code == 0
+    assert server.waves == [PROMPTS, 1]
     assert len(chains()) == PROMPTS
 
 
@@ -558,15 +550,14 @@ def test_half_a_character_and_what_is_no_number_end_no_run(half: str) -> None:
 
 
 @pytest.mark.parametrize("counts", [3, ["all"], {"completed": "all", "failed": [1]}])
-def test_counts_that_are_not_as_usual_are_passed_over(counts: Any) -> None:
-    with BatchServer(says) as server:
-        look = server._look
-        server._look = lambda name: (  # type: ignore[method-assign]
-            look(name),
-            json_reply({**server.batches[name].record, "request_counts": counts}),
-        )[1]
-        assert answer(server).exit_code == 0
-        insist_on_all(server)
+def test_counts_that_are_not_as_usual_are_passed_over(server: BatchServer, counts: Any) -> None:
+    look = server._look
+    server._look = lambda name: (  # type: ignore[method-assign]
+        look(name),
+        json_reply({**server.batches[name].record, "request_counts": counts}),
+    )[1]
+    assert answer(server).exit_code == 0
+    insist_on_all(server)
 
 
 def test_a_lost_batch_is_found_by_a_server_that_does_not_say_when_it_was_created() -> None:
@@ -586,42 +577,43 @@ def test_a_lost_batch_is_found_by_a_server_that_does_not_say_when_it_was_created
 
 
 @pytest.mark.parametrize("status", [["done"], None, {"code": 1}])
-def test_a_batch_without_a_status_that_can_be_read_is_an_error_of_the_server(status: Any) -> None:
-    with BatchServer(says) as server:
-        look = server._look
-        server._look = lambda name: json_reply({"id": name, "status": status})  # type: ignore[method-assign]
-        done = answer(server)
-        assert done.exit_code == 3
-        assert "answered /batches/batch_" in done.stderr
-        server._look = look  # type: ignore[method-assign]
-        assert answer(server).exit_code == 0
-        insist_on_all(server)
+def test_a_batch_without_a_status_that_can_be_read_is_an_error_of_the_server(
+    server: BatchServer, status: Any
+) -> None:
+    look = server._look
+    server._look = lambda name: json_reply({"id": name, "status": status})  # type: ignore[method-assign]
+    done = answer(server)
+    assert done.exit_code == 3
+    assert "answered /batches/batch_" in done.stderr
+    server._look = look  # type: ignore[method-assign]
+    assert answer(server).exit_code == 0
+    insist_on_all(server)
 
 
-def test_a_look_at_a_batch_that_gives_a_web_page_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_at_a_batch_that_gives_a_web_page_is_repeated(
+    server: BatchServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("redraft.engines.retry.LONGEST_BACKOFF", 0.05)
     page = Reply(200, {"Content-Type": "text/html"}, [b"<html>Back soon</html>"])
-    with BatchServer(says) as server:
-        look, pages = server._look, [page, page]
-        server._look = lambda name: pages.pop() if pages else look(name)  # type: ignore[method-assign]
-        done = answer(server)
-        assert done.exit_code == 0, done.stderr
-        insist_on_all(server)
+    look, pages = server._look, [page, page]
+    server._look = lambda name: pages.pop() if pages else look(name)  # type: ignore[method-assign]
+    done = answer(server)
+    assert done.exit_code == 0, done.stderr
+    insist_on_all(server)
 
 
-def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked() -> None:
-    with BatchServer(says) as server:
-        changed(server, lambda content: content[:-40])
-        done = answer(server, *ONE_STEP)
-        assert (done.exit_code, server.waves) == (3, [PROMPTS])
-        said = done.stderr.replace("\n  ", " ")
-        assert f"line {PROMPTS} of /files/" in said
-        assert "is cut off or damaged: '{" in said
-        assert "The lines before it are stored." in said
-        assert f"remove the lines of the batch from {FILE}" in done.stderr.replace("\n  ", " ")
-        FILE.unlink()
-        assert answer(server, *ONE_STEP, "-j", "1").exit_code == 3
-        assert server.waves == [PROMPTS, 1]
+def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked(server: BatchServer) -> None:
+    changed(server, lambda content: content[:-40])
+    done = answer(server, *ONE_STEP)
+    assert (done.exit_code, server.waves) == (3, [PROMPTS])
+    said = done.stderr.replace("\n  ", " ")
+    assert f"line {PROMPTS} of /files/" in said
+    assert "is cut off or damaged: '{" in said
+    assert "The lines before it are stored." in said
+    assert f"remove the lines of the batch from {FILE}" in done.stderr.replace("\n  ", " ")
+    FILE.unlink()
+    assert answer(server, *ONE_STEP, "-j", "1").exit_code == 3
+    assert server.waves == [PROMPTS, 1]
 
 
 @pytest.mark.parametrize(
@@ -630,30 +622,28 @@ def test_a_result_that_stays_cut_off_loses_no_line_and_is_not_paid_again_unasked
     ids=["upload", "create", "look"],
 )
 def test_a_server_that_is_busy_for_a_moment_is_waited_for(
-    route: str, monkeypatch: pytest.MonkeyPatch
+    server: BatchServer, route: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("redraft.engines.retry.LONGEST_BACKOFF", 0.05)
-    with BatchServer(says) as server:
-        few = (500,) * 7 if route.startswith("GET") else (503, 429)
-        real, left = server._next, [error_reply(status, "Not now") for status in few]
+    few = (500,) * 7 if route.startswith("GET") else (503, 429)
+    real, left = server._next, [error_reply(status, "Not now") for status in few]
 
-        def busy(request: Any) -> Reply:
-            return left.pop() if left and f"{request.method} {request.path}" == route else real(request)
+    def busy(request: Any) -> Reply:
+        return left.pop() if left and f"{request.method} {request.path}" == route else real(request)
 
-        server._next = busy  # type: ignore[method-assign]
-        done = answer(server)
-        assert (done.exit_code, left) == (0, []), done.output
-        insist_on_all(server)
+    server._next = busy  # type: ignore[method-assign]
+    done = answer(server)
+    assert (done.exit_code, left) == (0, []), done.output
+    insist_on_all(server)
 
 
-def test_a_server_that_stays_down_ends_the_run_and_no_prompt_fails() -> None:
-    with BatchServer(says) as server:
-        server.down = True
-        done = answer(server, "--patience", "0", "--retries", "0")
-        assert done.exit_code == 3
-        assert "fails (503): Overloaded" in done.stderr
-        assert f"0 of {PROMPTS} done; run the same command again to go on." in done.stderr
-        assert not Path("out.jsonl.errors.jsonl").exists()
+def test_a_server_that_stays_down_ends_the_run_and_no_prompt_fails(server: BatchServer) -> None:
+    server.down = True
+    done = answer(server, "--patience", "0", "--retries", "0")
+    assert done.exit_code == 3
+    assert "fails (503): Overloaded" in done.stderr
+    assert f"0 of {PROMPTS} done; run the same command again to go on." in done.stderr
+    assert not Path("out.jsonl.errors.jsonl").exists()
 
 
 def test_an_empty_reply_is_asked_for_again_by_the_next_run() -> None:
@@ -676,17 +666,15 @@ def test_an_empty_reply_is_asked_for_again_by_the_next_run() -> None:
         (["--pause", "0"], "pause is 0.0"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(more: list[str], said: str) -> None:
-    with BatchServer(says) as server:
-        done = answer(server, *more)
-        assert (done.exit_code, said in done.stderr, server.requests) == (2, True, [])
+def test_settings_that_do_not_fit_are_refused(server: BatchServer, more: list[str], said: str) -> None:
+    done = answer(server, *more)
+    assert (done.exit_code, said in done.stderr, server.requests) == (2, True, [])
 
 
 @pytest.mark.parametrize("text", ["[]\n", '{"file": "f", "batch": "b"}\n', '{"id": 1}\n'])
-def test_a_file_of_batches_that_is_none_is_left_alone(text: str) -> None:
+def test_a_file_of_batches_that_is_none_is_left_alone(server: BatchServer, text: str) -> None:
     FILE.write_text(text)
-    with BatchServer(says) as server:
-        done = answer(server)
-        assert (done.exit_code, server.waves) == (2, [])
+    done = answer(server)
+    assert (done.exit_code, server.waves) == (2, [])
     assert "is the file for batches, and line 1 is not one" in done.stderr
     assert FILE.read_text() == text

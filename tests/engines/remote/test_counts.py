@@ -63,24 +63,22 @@ def test_a_text_that_comes_in_large_pieces_is_cut_too() -> None:
     ],
 )
 def test_a_budget_closes_the_stream_of_a_server_that_ignores_it(
-    mode: str, options: dict[str, object]
+    server: FakeServer, mode: str, options: dict[str, object]
 ) -> None:
-    with FakeServer() as server:
-        server.on(MODELS, models_reply("m"))
-        server.on(CHAT, ENDLESS).on(RAW, ENDLESS_RAW)
-        chain = redraft.revise("Count.", model=f"{server.url}#m", mode=mode, **options)  # type: ignore[arg-type]
-        assert server.dropped.wait(30)
+    server.on(MODELS, models_reply("m"))
+    server.on(CHAT, ENDLESS).on(RAW, ENDLESS_RAW)
+    chain = redraft.revise("Count.", model=f"{server.url}#m", mode=mode, **options)  # type: ignore[arg-type]
+    assert server.dropped.wait(30)
     assert (chain.stop, chain.steps[0].finish) == ("budget", "max_tokens")
     assert len(chain.answer.split()) == 50
     assert chain.usage.completion_tokens == 50
     assert len(server.asked(CHAT) + server.asked(RAW)) == 1
 
 
-def test_without_a_budget_max_tokens_itself_is_held() -> None:
-    with FakeServer() as server:
-        server.on(MODELS, models_reply("m")).on(CHAT, ENDLESS)
-        chain = redraft.revise("Count.", model=f"{server.url}#m", mode="prompted", max_tokens=20)
-        assert server.dropped.wait(30)
+def test_without_a_budget_max_tokens_itself_is_held(server: FakeServer) -> None:
+    server.on(MODELS, models_reply("m")).on(CHAT, ENDLESS)
+    chain = redraft.revise("Count.", model=f"{server.url}#m", mode="prompted", max_tokens=20)
+    assert server.dropped.wait(30)
     assert (chain.stop, len(chain.answer.split())) == ("max_tokens", 20)
 
 
@@ -110,13 +108,12 @@ def test_a_token_of_many_letters_is_one() -> None:
     assert all(allowance.covers(chunk(text)) for text in (" telecommunications", " is", " responsabilidades"))
 
 
-def test_an_honest_reply_of_the_full_length_is_whole() -> None:
-    with FakeServer() as server:
-        words = [f" word{n}" for n in range(20)]
-        server.on(MODELS, models_reply("m")).on(CHAT, chat_reply(*words))
-        chain = redraft.revise(
-            "Count.", model=f"{server.url}#m", checks=["words>=20"], max_tokens=20, max_revisions=0
-        )
+def test_an_honest_reply_of_the_full_length_is_whole(server: FakeServer) -> None:
+    words = [f" word{n}" for n in range(20)]
+    server.on(MODELS, models_reply("m")).on(CHAT, chat_reply(*words))
+    chain = redraft.revise(
+        "Count.", model=f"{server.url}#m", checks=["words>=20"], max_tokens=20, max_revisions=0
+    )
     assert (chain.stop, len(chain.answer.split())) == ("passed", 20)
 
 

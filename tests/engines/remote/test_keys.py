@@ -59,44 +59,40 @@ def test_the_run_ends_when_no_key_is_left() -> None:
     error_reply(403, "This key is disabled."),
     error_reply(429, "You exceeded your quota.", type="insufficient_quota"),
 ])  # fmt: skip
-def test_a_key_without_money_or_access_is_dropped_too(refusal: object) -> None:
-    with FakeServer() as server:
-        server.on("POST /v1/chat/completions", refusal, chat_reply("Hello."))  # type: ignore[arg-type]
-        asyncio.run(ask(server.url, 4))
-        sent = [request.headers["authorization"] for request in server.requests]
+def test_a_key_without_money_or_access_is_dropped_too(server: FakeServer, refusal: object) -> None:
+    server.on("POST /v1/chat/completions", refusal, chat_reply("Hello."))  # type: ignore[arg-type]
+    asyncio.run(ask(server.url, 4))
+    sent = [request.headers["authorization"] for request in server.requests]
     assert sent == [f"Bearer {key}" for key in (FIRST, SECOND, THIRD, SECOND, THIRD)]
 
 
-def test_no_words_of_the_server_show_any_key() -> None:
-    with FakeServer() as server:
-        server.on("POST /v1/chat/completions", error_reply(400, f"Not {THIRD}, nor {FIRST}."))
-        with pytest.raises(ServerError) as caught:
-            asyncio.run(ask(server.url, 1))
+def test_no_words_of_the_server_show_any_key(server: FakeServer) -> None:
+    server.on("POST /v1/chat/completions", error_reply(400, f"Not {THIRD}, nor {FIRST}."))
+    with pytest.raises(ServerError) as caught:
+        asyncio.run(ask(server.url, 1))
     assert "Not [key], nor [key]." in str(caught.value)
 
 
-def test_a_filter_of_the_server_is_no_fault_of_the_key() -> None:
+def test_a_filter_of_the_server_is_no_fault_of_the_key(server: FakeServer) -> None:
     """OpenRouter's 403: with it, one prompt would drop all keys but one, and end the run."""
     moderated = error_reply(403, "The model requires moderation. Your input was flagged for violence.")
-    with FakeServer() as server:
-        server.on("POST /v1/chat/completions", moderated, *[chat_reply("Hi.")] * 3)
-        with pytest.raises(ServerError, match="refuses the request") as caught:
-            asyncio.run(ask(server.url, 1))
-        assert len(server.requests) == 1
+    server.on("POST /v1/chat/completions", moderated, *[chat_reply("Hi.")] * 3)
+    with pytest.raises(ServerError, match="refuses the request") as caught:
+        asyncio.run(ask(server.url, 1))
+    assert len(server.requests) == 1
     assert is_of_item(caught.value)
     assert not is_doubtful(caught.value)
     assert cause_of(caught.value) == "content filter"
 
 
-def test_an_empty_account_of_the_last_key_ends_the_run_at_once() -> None:
-    with FakeServer() as server:
-        empty = error_reply(429, "You exceeded your quota.", type="insufficient_quota")
-        server.on("POST /v1/chat/completions", chat_reply("Hello."), empty)
-        with pytest.raises(
-            ServerError, match=r"the account of key 1 of 3 from MY_KEYS is empty \(429\)"
-        ) as caught:
-            asyncio.run(ask(server.url, 2))
-        assert len(server.requests) == 4  # one that answered, and one for each key
+def test_an_empty_account_of_the_last_key_ends_the_run_at_once(server: FakeServer) -> None:
+    empty = error_reply(429, "You exceeded your quota.", type="insufficient_quota")
+    server.on("POST /v1/chat/completions", chat_reply("Hello."), empty)
+    with pytest.raises(
+        ServerError, match=r"the account of key 1 of 3 from MY_KEYS is empty \(429\)"
+    ) as caught:
+        asyncio.run(ask(server.url, 2))
+    assert len(server.requests) == 4  # one that answered, and one for each key
     assert "You exceeded your quota." in caught.value.message
     assert not is_doubtful(caught.value)
     assert not is_of_item(caught.value)
@@ -104,37 +100,37 @@ def test_an_empty_account_of_the_last_key_ends_the_run_at_once() -> None:
 
 @pytest.mark.parametrize("before", ["", FIRST, f"{FIRST},{SECOND}"])
 def test_a_key_that_is_set_after_a_401_is_used_in_the_same_process(
-    before: str, monkeypatch: pytest.MonkeyPatch
+    server: FakeServer, before: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused = error_reply(401, "Invalid API key.")
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m"))
-        server.on("POST /v1/chat/completions", refused)
-        monkeypatch.setenv(key_variable(server.host), before)
+    server.on("GET /v1/models", models_reply("m"))
+    server.on("POST /v1/chat/completions", refused)
+    monkeypatch.setenv(key_variable(server.host), before)
 
-        def asked() -> redraft.Chain:
-            return redraft.revise("Hi", model=f"{server.url}#m", max_revisions=0)
+    def asked() -> redraft.Chain:
+        return redraft.revise("Hi", model=f"{server.url}#m", max_revisions=0)
 
-        with pytest.raises(ServerError, match="401") as caught:
-            asked()
-        assert f"export {key_variable(server.host)}=" in str(caught.value.hint)
-        monkeypatch.setenv(key_variable(server.host), THIRD)
-        server.on("POST /v1/chat/completions", refused, chat_reply("It rains."))
-        assert asked().answer == "It rains."
-        assert server.requests[-1].headers["authorization"] == f"Bearer {THIRD}"
+    with pytest.raises(ServerError, match="401") as caught:
+        asked()
+    assert f"export {key_variable(server.host)}=" in str(caught.value.hint)
+    monkeypatch.setenv(key_variable(server.host), THIRD)
+    server.on("POST /v1/chat/completions", refused, chat_reply("It rains."))
+    assert asked().answer == "It rains."
+    assert server.requests[-1].headers["authorization"] == f"Bearer {THIRD}"
 
 
-def test_a_key_that_was_only_taken_away_is_no_other_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m"))
-        server.on("POST /v1/chat/completions", error_reply(401, "Invalid API key."))
-        monkeypatch.setenv(key_variable(server.host), FIRST)
+def test_a_key_that_was_only_taken_away_is_no_other_key(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.on("GET /v1/models", models_reply("m"))
+    server.on("POST /v1/chat/completions", error_reply(401, "Invalid API key."))
+    monkeypatch.setenv(key_variable(server.host), FIRST)
 
-        async def asked() -> None:
-            async with aclosing(await redraft.load_engine(f"{server.url}#m")) as engine:
-                monkeypatch.delenv(key_variable(server.host))
-                _ = [delta async for delta in engine.chat(ASK, Sampling())]
+    async def asked() -> None:
+        async with aclosing(await redraft.load_engine(f"{server.url}#m")) as engine:
+            monkeypatch.delenv(key_variable(server.host))
+            _ = [delta async for delta in engine.chat(ASK, Sampling())]
 
-        with pytest.raises(ServerError, match="refuses the key"):
-            asyncio.run(asked())
-        assert len(server.asked("POST /v1/chat/completions")) == 1
+    with pytest.raises(ServerError, match="refuses the key"):
+        asyncio.run(asked())
+    assert len(server.asked("POST /v1/chat/completions")) == 1
