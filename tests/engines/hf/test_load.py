@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +13,31 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from redraft.engines.base import Sampling, Tokens
+from redraft.engines.base import Tokens
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.hf.load import computes_in_bfloat16
 from redraft.engines.load import load_engine
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.weights.delta import diff
 from tests.engines.hf_folders import CONTEXT, config, folder, greedy, random_model, tokenizer
+from tests.engines.talking import continued, run, tokens_of
 from tests.weights.adapter_files import lora, with_adapter
 
 ASKED: Tokens = (40, 70, 12, 99, 100)
 
 
+async def fixed(engine: Any) -> list[int]:
+    """What an engine says to a fixed prompt."""
+    found = tokens_of(await continued(engine, ASKED))
+    await engine.aclose()
+    return found
+
+
 def said(ref: str, **options: Any) -> list[int]:
-    """What the engine of a reference says to a fixed prompt."""
-
     async def ask() -> list[int]:
-        engine = await load_engine(ref, threads=1, **options)
-        deltas = engine.stream(ASKED, Sampling(0.0, max_tokens=20))
-        found = [token async for delta in deltas for token in delta.tokens]
-        await engine.aclose()
-        return found
+        return await fixed(await load_engine(ref, threads=1, **options))
 
-    return asyncio.run(ask())
+    return run(ask())
 
 
 def opened(ref: str, **options: Any) -> HfEngine:
@@ -153,92 +156,70 @@ def test_a_model_in_memory_with_peft_around_it(base: Path, tmp_path: Path) -> No
     model = with_adapter(base, adapter)
 
     async def ask() -> list[int]:
-        engine = HfEngine(model, tokenizer(), name="step 1", threads=1)
-        deltas = engine.stream(ASKED, Sampling(0.0, max_tokens=20))
-        found = [token async for delta in deltas for token in delta.tokens]
-        await engine.aclose()
-        return found
+        return await fixed(HfEngine(model, tokenizer(), name="step 1", threads=1))
 
-    assert asyncio.run(ask()) == greedy(model, ASKED, 20) == said(f"{base}+{adapter}")
+    assert run(ask()) == greedy(model, ASKED, 20) == said(f"{base}+{adapter}")
 
 
 # What does not
 
 
-def test_without_weights(copy: Path) -> None:
-    (copy / "model.safetensors").unlink()
-    error = refused(copy)
-    assert error.message.startswith(f"{copy} holds no weights: no model.safetensors")
-    assert "It holds: chat_template.jinja, config.json" in error.message
-
-
-def test_without_a_tokenizer(copy: Path) -> None:
-    (copy / "tokenizer.json").unlink()
-    error = refused(copy)
-    assert error.message.startswith(f"{copy} has no tokenizer: no tokenizer.json, no tokenizer.model.")
-    assert error.hint
-    assert "tokenizer_config.json" in error.hint
-
-
-def test_with_weights_that_are_a_pickle(copy: Path) -> None:
+def as_pickle(copy: Path) -> None:
     torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
-    error = refused(copy)
-    assert isinstance(error, UsageError)
-    assert "is a pickle, which can hold a program" in error.message
 
 
-def test_with_tensors_that_are_missing(copy: Path) -> None:
+def lacking(copy: Path) -> None:
     weights = load_file(copy / "model.safetensors")
     del weights["model.layers.1.mlp.up_proj.weight"]
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
-    assert refused(copy).message == (
-        f"{copy} lacks 1 tensors that its config.json asks for: model.layers.1.mlp.up_proj.weight."
-    )
 
 
-def test_with_tensors_of_another_shape(copy: Path) -> None:
-    rewrite(copy / "config.json", intermediate_size=72)
-    error = refused(copy)
-    assert isinstance(error, ModelError)
-    assert error.message.startswith(f"{copy} cannot be loaded: ")
+def with_code(copy: Path) -> None:
+    (copy / "modeling.py").write_text("raise SystemExit('run')\n")
+    classes = {"AutoConfig": "modeling.Config", "AutoModelForCausalLM": "modeling.Model"}
+    rewrite(copy / "config.json", model_type="martian", auto_map=classes)
+
+
+def configured(**changes: Any) -> Callable[[Path], None]:
+    return lambda copy: rewrite(copy / "config.json", **changes)
+
+
+CONFIG, HOLDS = "{copy}/config.json", "It holds: chat_template.jinja, config.json"
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("damage", "message", "more"),
     [
-        ({"num_hidden_layers": 10**9}, "asks for 1,000,000,000 layers, and the weights have 21 tensors."),
-        (
-            {"intermediate_size": 10**11},
-            "asks for 19,200,000,023,648 parameters, and the weights have 35,936.",
-        ),
+        (lambda copy: (copy / "model.safetensors").unlink(),
+         "{copy} holds no weights: no model.safetensors", HOLDS),
+        (lambda copy: (copy / "tokenizer.json").unlink(),
+         "{copy} has no tokenizer: no tokenizer.json, no tokenizer.model.", "tokenizer_config.json"),
+        (lambda copy: (copy / "tokenizer.json").write_text("{}"),
+         "the tokenizer of {copy} cannot be loaded: ", ""),
+        (as_pickle, "{copy}/pytorch_model.bin", "is a pickle, which can hold a program"),
+        (lacking, "{copy} lacks 1 tensors that its config.json asks for: model.layers.1.mlp.up_proj.weight.",
+         ""),
+        (configured(intermediate_size=72), "{copy} cannot be loaded: ", ""),
+        (configured(num_hidden_layers=10**9, layer_types=None),
+         f"{CONFIG} asks for 1,000,000,000 layers, and the weights have 21 tensors.", ""),
+        (configured(intermediate_size=10**11, layer_types=None),
+         f"{CONFIG} asks for 19,200,000,023,648 parameters, and the weights have 35,936.", ""),
+        (configured(model_type="martian", architectures=["MartianForCausalLM"]),
+         f"{CONFIG} cannot be read: ", "martian"),
+        (with_code, f"{CONFIG} cannot be read: ", ""),
+        (configured(model_type="vit", architectures=["ViTModel"]),
+         "{copy} has the model type 'vit', which does not generate text.", ""),
+        (configured(layer_types=["full_attention", "chunked_attention"]),
+         "LlamaForCausalLM is not supported: ", "it has layers of chunked_attention"),
     ],
-)
-def test_with_a_config_that_asks_for_too_much(copy: Path, changes: dict[str, int], message: str) -> None:
-    rewrite(copy / "config.json", **changes, layer_types=None)
-    assert refused(copy).message == f"{copy / 'config.json'} {message}"
-
-
-def test_with_a_config_that_nobody_knows(copy: Path) -> None:
-    rewrite(copy / "config.json", model_type="martian", architectures=["MartianForCausalLM"])
+)  # fmt: skip
+def test_a_damaged_folder(copy: Path, damage: Callable[[Path], None], message: str, more: str) -> None:
+    damage(copy)
     error = refused(copy)
-    assert error.message.startswith(f"{copy / 'config.json'} cannot be read: ")
-    assert "martian" in error.message
-
-
-def test_with_code_of_its_own(copy: Path) -> None:
-    (copy / "modeling.py").write_text("raise SystemExit('run')\n")
-    rewrite(
-        copy / "config.json",
-        model_type="martian",
-        auto_map={"AutoConfig": "modeling.Config", "AutoModelForCausalLM": "modeling.Model"},
-    )
-    assert isinstance(refused(copy), ModelError)
-
-
-def test_that_is_no_language_model(copy: Path) -> None:
-    rewrite(copy / "config.json", model_type="vit", architectures=["ViTModel"])
-    assert refused(copy).message == (f"{copy} has the model type 'vit', which does not generate text.")
+    assert isinstance(error, ModelError | UsageError)
+    assert error.message.startswith(message.format(copy=copy))
+    assert more in f"{error.message} {error.hint}"
 
 
 def test_that_remembers_otherwise(tmp_path: Path) -> None:
@@ -249,11 +230,6 @@ def test_that_remembers_otherwise(tmp_path: Path) -> None:
     error = refused(tmp_path)
     assert error.message.startswith("MambaForCausalLM is not supported: ")
     assert error.hint == "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
-
-
-def test_with_layers_of_another_kind(copy: Path) -> None:
-    rewrite(copy / "config.json", layer_types=["full_attention", "chunked_attention"])
-    assert "it has layers of chunked_attention" in refused(copy).message
 
 
 def test_whose_parts_do_not_make_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,11 +260,6 @@ def test_tokens_that_only_the_model_has_are_never_said(tmp_path: Path) -> None:
     model.save_pretrained(tmp_path)
     tokenizer().save_pretrained(tmp_path)
     assert max(said(str(tmp_path))) < 271
-
-
-def test_with_a_damaged_tokenizer(copy: Path) -> None:
-    (copy / "tokenizer.json").write_text("{}")
-    assert refused(copy).message.startswith(f"the tokenizer of {copy} cannot be loaded: ")
 
 
 def test_a_delta_is_no_model(base: Path, tmp_path: Path) -> None:

