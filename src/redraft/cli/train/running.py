@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +19,7 @@ import typer
 from redraft.cli.shell import tell, write
 from redraft.errors import UsageError
 from redraft.machine import give_back_large, keep_few_kernels, use_large_pages
+from redraft.options import options_of
 from redraft.train.processes import Say, leads, parting
 from redraft.train.settings.options import LARGE, TrainVerb
 
@@ -110,7 +111,7 @@ def _check_data(verb: TrainVerb, words: list[str]) -> None:
     for path in (*flags.get("data_path", ()), *flags.get("eval_data_path", ())):
         with reading(Path(path)):
             Path(path).expanduser().stat()
-    if flags.keys() <= {"output_dir", *(each.name for each in fields(verb.options))} - {"data_path"}:
+    if flags.keys() <= {"output_dir", *options_of(verb.options)} - {"data_path"}:
         raise _no_data()
 
 

@@ -6,7 +6,6 @@ Each is made from the settings alone, so that a preview or an estimate needs no 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -72,7 +71,7 @@ def settled(own: Opts, method: Method, *, gpu: bool) -> Opts:
         UsageError: Weights of that dtype cannot be trained.
     """
     dtype: Any = str(weights_dtype(own.dtype, lora=method.lora, gpu=gpu)).removeprefix("torch.")
-    return replace(own, lora=method.lora, qlora=method.four_bits, dtype=dtype)
+    return own.model_copy(update={"lora": method.lora, "qlora": method.four_bits, "dtype": dtype})
 
 
 def describe(own: RunOptions) -> str:

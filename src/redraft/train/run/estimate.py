@@ -173,7 +173,8 @@ class Estimate:
 
 def thrown_away(settings: RunSettings[DataOptions], folder: Path) -> RunSettings[DataOptions]:
     """Return the settings changed so that the run writes only to `folder`."""
-    own = replace(settings.own, quiet=True, eval_data_path=(), divergence_steps=0, overwrite_output_dir=False)
+    quiet = {"quiet": True, "eval_data_path": (), "divergence_steps": 0, "overwrite_output_dir": False}
+    own = settings.own.model_copy(update=quiet)
     return replace(settings, own=own, theirs={**settings.theirs, **_THROWN_AWAY, "output_dir": str(folder)})
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import os
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from enum import Enum
@@ -36,7 +36,7 @@ from pydantic import PlainValidator
 
 from redraft.errors import UsageError, shown
 from redraft.formats.documents import json_of, recipe_of, shipped_recipes
-from redraft.options import OptionModel, option
+from redraft.options import OptionModel, option, options_of
 from redraft.train.settings import renamed
 from redraft.train.settings.options import DPO, REWARD, SFT, RunOptions, TrainOptions, TrainVerb
 
@@ -90,10 +90,26 @@ def parse_for(verb: TrainVerb, words: Sequence[str]) -> RunSettings[RunOptions]:
         UsageError: A name is unknown, a value has the wrong type, or the recipe cannot be read.
     """
     recipe, words = (words[0], words[1:]) if words and not words[0].startswith("--") else (None, words)
+    return settings_of(verb, recipe, lambda: read_flags(words, verb))
+
+
+def settings_of(
+    verb: TrainVerb, recipe: str | None, given: Callable[[], Mapping[str, Any]]
+) -> RunSettings[RunOptions]:
+    """Return the settings of a run: those of a recipe, and over them what was given.
+
+    Args:
+        verb: The verb.
+        recipe: The name of a shipped recipe or a path, or None.
+        given: Returns name to value. It is called when the recipe is read.
+
+    Raises:
+        UsageError: A name is unknown, a value has the wrong type, or the recipe cannot be read.
+    """
     layers = [read_recipe(recipe, verb)] if recipe else []
     merged: dict[str, Any] = {}
     remarks: list[str] = []
-    for values in [*layers, read_flags(words, verb)]:
+    for values in [*layers, given()]:
         translated, more = renamed.translate(values)
         remarks += more
         for name, value in translated.items():
@@ -104,10 +120,9 @@ def parse_for(verb: TrainVerb, words: Sequence[str]) -> RunSettings[RunOptions]:
             both = isinstance(converted, dict) and isinstance(before, dict)
             merged[name] = {**before, **converted} if both else converted  # type: ignore[dict-item]
     _refuse_unsupported(merged)
-    ranged = {name: merged[name] for name in _Ranges.model_fields if merged.get(name) is not None}
-    _Ranges.read(ranged, table="--")
-    names = {each.name for each in fields(verb.options)}
-    own = verb.options(**{name: value for name, value in merged.items() if name in names})
+    names, ranged = options_of(verb.options), options_of(_Ranges)
+    _Ranges.read({name: value for name, value in merged.items() if name in ranged}, table="--")
+    own = verb.options.read({name: value for name, value in merged.items() if name in names}, table="--")
     if own.price_per_hour is not None and not own.estimate:
         remarks.append("--price_per_hour has no effect without --estimate.")
     theirs = {name: value for name, value in merged.items() if name not in names}
@@ -222,7 +237,7 @@ def _of_others(name: str, verb: TrainVerb) -> list[TrainVerb]:
     from redraft.train.settings.options import PPO
 
     others = [each for each in (SFT, REWARD, DPO, PPO) if each != verb]
-    return [each for each in others if name in {field.name for field in fields(each.options)}]
+    return [each for each in others if name in options_of(each.options)]
 
 
 def names_known(verb: TrainVerb) -> frozenset[str]:
@@ -247,7 +262,13 @@ def kinds(verb: TrainVerb = SFT) -> Mapping[str, Any]:
     theirs = {each.name: hints[each.name] for each in fields(TrainingArguments) if each.init}
     theirs.pop("parallelism_config")  # only Python code can make one
     braces = dict.fromkeys(("lr_scheduler_kwargs", "activation_checkpointing_kwargs"), dict | None)
-    return {**theirs, **braces, "fsdp": bool, "logging_dir": str, **get_type_hints(verb.options)}
+    return {
+        **theirs,
+        **braces,
+        "fsdp": bool,
+        "logging_dir": str,
+        **{name: each.type for name, each in options_of(verb.options).items()},
+    }
 
 
 def convert(name: str, value: Any, verb: TrainVerb = SFT) -> Any:
@@ -369,7 +390,7 @@ def _steps(value: int) -> int:
 
 
 class _Ranges(OptionModel):
-    """The ranges of settings that would otherwise fail late or have no effect."""
+    """The ranges of settings of transformers that would otherwise fail late or have no effect."""
 
     logging_steps: float | None = option("", gt=0)
     eval_steps: float | None = option("", ge=0)
@@ -381,43 +402,11 @@ class _Ranges(OptionModel):
         "", what="at least 1; without it, --num_train_epochs decides"
     )
     save_steps: float | None = option("", gt=0)
-    workers: int | None = option("", ge=1)
-    divergence_steps: int | None = option("", ge=0)
     learning_rate: float | None = option("", ge=0)
     weight_decay: float | None = option("", ge=0)
     seed: int | None = option("", ge=0, le=_MOST_OF_A_SEED)
     data_seed: int | None = option("", ge=0)
     dataloader_num_workers: int | None = option("", ge=0)
-    beta: float | None = option("", gt=0)
-    label_smoothing: float | None = option("", ge=0, lt=0.5)
-    lora_r: int | None = option("", ge=1)
-    lora_alpha: float | None = option("", gt=0)
-    lora_dropout: float | None = option("", ge=0, lt=1)
-    preview: int | None = option("", ge=1)
-    num_layers_unfrozen: int | None = option("", ge=1)
-    num_rollouts: int | None = option("", ge=1)
-    chunk_size: int | None = option("", ge=1)
-    num_generations: int | None = option("", ge=2)
-    max_new_tokens: int | None = option("", ge=1)
-    max_length: int | None = option("", ge=2)
-    min_new_tokens: int | None = option("", ge=0)
-    temperature: float | None = option("", gt=0)
-    missing_eos_penalty: float | None = option("", ge=0)
-    cliprange_reward: float | None = option("", gt=0)
-    ppo_epochs: int | None = option("", ge=1)
-    init_kl_coef: float | None = option("", ge=0)
-    target: float | None = option("", gt=0)
-    horizon: int | None = option("", ge=1)
-    gamma: float | None = option("", ge=0, le=1)
-    lam: float | None = option("", ge=0, le=1)
-    cliprange: float | None = option("", gt=0)
-    cliprange_value: float | None = option("", gt=0)
-    importance_sampling_clip_max: float | None = option("", ge=0)
-    vf_coef: float | None = option("", ge=0)
-    stop_kl: float | None = option("", gt=0)
-    stop_step_kl: float | None = option("", gt=0)
-    stop_entropy: float | None = option("", gt=0)
-    price_per_hour: float | None = option("", ge=0)
 
 
 def _refuse_unsupported(values: Mapping[str, Any]) -> None:

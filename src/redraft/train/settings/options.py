@@ -7,122 +7,125 @@ prints them. Nothing heavy is imported here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, get_origin
 
 from redraft.formats import Objective, TrainingFormat
+from redraft.options import OptionModel, option, options_of
 
 MODEL, DATA, STEPS, RUN = "Model", "Data", "Training", "Run"
 
 
-def own_setting(group: str, help: str, default: Any) -> Any:  # noqa: A002  (its name in the metadata)
-    """Return a field of settings with its help text and the group that it is listed in."""
-    return field(default=default, metadata={"help": help, "group": group})
-
-
-@dataclass(frozen=True)
-class RunOptions:
+class RunOptions(OptionModel):
     """redraft's settings of any run. The help texts describe each."""
 
-    model_name_or_path: str = own_setting(
-        MODEL, "a folder, a .gguf file, org/name, or default; +FOLDER merges an adapter first", "default"
+    model_name_or_path: str = option(
+        "a folder, a .gguf file, org/name, or default; +FOLDER merges an adapter first",
+        MODEL,
+        default="default",
     )
-    data_path: tuple[str, ...] = own_setting(DATA, "files of records in any shape that redraft reads", ())
-    format: TrainingFormat = own_setting(DATA, "the training text (chat: the model's own template)", "selfee")
-    model_max_length: int = own_setting(DATA, "the most tokens of a record, and of a packed row", 2048)
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = own_setting(
-        MODEL, "number format of the weights during training", "auto"
+    data_path: tuple[str, ...] = option("files of records in any shape that redraft reads", DATA, default=())
+    format: TrainingFormat = option(
+        "the training text (chat: the model's own template)", DATA, default="selfee"
     )
-    lora: bool | None = own_setting(MODEL, "train an adapter; by default if full training does not fit", None)
-    qlora: bool = own_setting(
-        MODEL, "train an adapter on 4-bit weights; needs a GPU and bitsandbytes", default=False
+    model_max_length: int = option("the most tokens of a record, and of a packed row", DATA, default=2048)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "number format of the weights during training", MODEL, default="auto"
     )
-    lora_r: int = own_setting(MODEL, "rank of the adapter", 16)
-    lora_alpha: float = own_setting(MODEL, "scale of the adapter", 32.0)
-    lora_dropout: float = own_setting(MODEL, "dropout before the adapter", 0.0)
-    lora_target_modules: tuple[str, ...] = own_setting(MODEL, "layers that get an adapter", ("all-linear",))
-    pad_token: str | None = own_setting(MODEL, "a token to add, as SelFee and Alpaca add [PAD]", None)
-    workers: int | None = own_setting(DATA, "processes that tokenise; by default one per core", None)
-    cache_dir: str | None = own_setting(DATA, "folder for prepared data", None)
-    overwrite_output_dir: bool = own_setting(
-        RUN,
-        "start over: delete the checkpoints and the result in --output_dir",
-        default=False,
+    lora: bool | None = option("train an adapter; by default if full training does not fit", MODEL)
+    qlora: bool = option(
+        "train an adapter on 4-bit weights; needs a GPU and bitsandbytes", MODEL, default=False
     )
-    preview: int | None = own_setting(RUN, "show this many training examples, and exit", None)
-    estimate: bool = own_setting(RUN, "estimate the memory and time of the run, and exit", default=False)
-    price_per_hour: float | None = own_setting(RUN, "price of all machines together, for --estimate", None)
-    dry_run: bool = own_setting(RUN, "do everything except the steps", default=False)
-    quiet: bool = own_setting(RUN, "hide progress and remarks", default=False)
+    lora_r: int = option("rank of the adapter", MODEL, default=16, ge=1)
+    lora_alpha: float = option("scale of the adapter", MODEL, default=32.0, gt=0)
+    lora_dropout: float = option("dropout before the adapter", MODEL, default=0.0, ge=0, lt=1)
+    lora_target_modules: tuple[str, ...] = option(
+        "layers that get an adapter", MODEL, default=("all-linear",)
+    )
+    pad_token: str | None = option("a token to add, as SelFee and Alpaca add [PAD]", MODEL)
+    workers: int | None = option("processes that tokenise; by default one per core", DATA, ge=1)
+    cache_dir: str | None = option("folder for prepared data", DATA)
+    overwrite_output_dir: bool = option(
+        "start over: delete the checkpoints and the result in --output_dir", RUN, default=False
+    )
+    preview: int | None = option("show this many training examples, and exit", RUN, ge=1)
+    estimate: bool = option("estimate the memory and time of the run, and exit", RUN, default=False)
+    price_per_hour: float | None = option("price of all machines together, for --estimate", RUN, ge=0)
+    dry_run: bool = option("do everything except the steps", RUN, default=False)
+    quiet: bool = option("hide progress and remarks", RUN, default=False)
 
     def usual_rate(self, *, lora: bool) -> float:
         """Return the default learning rate."""
         return LEARNING_RATE["lora" if lora else "full"]
 
 
-@dataclass(frozen=True)
 class DataOptions(RunOptions):
     """redraft's settings of a run whose loss is that of given data."""
 
-    eval_data_path: tuple[str, ...] = own_setting(DATA, "files for the evaluation loss (--eval_strategy)", ())
-    divergence_steps: int = own_setting(
-        RUN, "stop after this many steps in a row with a loss far too high; 0: never", 20
+    eval_data_path: tuple[str, ...] = option(
+        "files for the evaluation loss (--eval_strategy)", DATA, default=()
+    )
+    divergence_steps: int = option(
+        "stop after this many steps in a row with a loss far too high; 0: never", RUN, default=20, ge=0
     )
 
 
-@dataclass(frozen=True)
 class TrainOptions(DataOptions):
     """redraft's settings of supervised fine-tuning."""
 
-    training_objective: Objective = own_setting(
-        DATA,
+    training_objective: Objective = option(
         "what carries loss (all but rejected answers, all, one answer, all but answer 0, feedback)",
-        "accepted",
-    )
-    answer: Literal["accepted", "first"] = own_setting(
         DATA,
+        default="accepted",
+    )
+    answer: Literal["accepted", "first"] = option(
         "the one that --training_objective answer learns (first: answer 0 even if rejected, as in SelFee)",
-        "accepted",
+        DATA,
+        default="accepted",
     )
-    packing: bool = own_setting(
-        DATA, "fill rows with several records; otherwise a batch counts records", default=True
+    packing: bool = option(
+        "fill rows with several records; otherwise a batch counts records", DATA, default=True
     )
-    gguf: str | None = own_setting(RUN, "also write the result to this GGUF file", None)
-    gguf_quant: Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = own_setting(
-        RUN, "number format of --gguf, for a whole model", "f16"
+    gguf: str | None = option("also write the result to this GGUF file", RUN)
+    gguf_quant: Literal["f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"] = option(
+        "number format of --gguf, for a whole model", RUN, default="f16"
     )
 
 
-@dataclass(frozen=True)
 class RewardOptions(DataOptions):
     """redraft's settings of reward models."""
 
-    eval_data_path: tuple[str, ...] = own_setting(DATA, "files of pairs that the result is measured on", ())
-    format: TrainingFormat = own_setting(
-        DATA, "the text of a prompt and its answer (chat: the model's own template)", "chat"
+    eval_data_path: tuple[str, ...] = option(
+        "files of pairs that the result is measured on", DATA, default=()
     )
-    model_max_length: int = own_setting(DATA, "the most tokens of a prompt with its answer", 2048)
-    loss: Literal["pairwise", "pairwise-tokens"] = own_setting(
-        STEPS,
+    format: TrainingFormat = option(
+        "the text of a prompt and its answer (chat: the model's own template)", DATA, default="chat"
+    )
+    model_max_length: int = option("the most tokens of a prompt with its answer", DATA, default=2048)
+    loss: Literal["pairwise", "pairwise-tokens"] = option(
         "compare at the last token, or at each token from where the answers part, as in trlX",
-        "pairwise",
+        STEPS,
+        default="pairwise",
     )
-    margin: float | str = own_setting(
-        DATA, "by how much the chosen reward should be higher: a number, or a field of the records", 0.0
+    margin: float | str = option(
+        "by how much the chosen reward should be higher: a number, or a field of the records",
+        DATA,
+        default=0.0,
     )
-    label_smoothing: float = own_setting(STEPS, "the share of pairs whose labels are wrong", 0.0)
+    label_smoothing: float = option(
+        "the share of pairs whose labels are wrong", STEPS, default=0.0, ge=0, lt=0.5
+    )
 
 
-@dataclass(frozen=True)
 class DpoOptions(DataOptions):
     """redraft's settings of DPO. TRL computes the loss, so its settings have TRL's names."""
 
-    eval_data_path: tuple[str, ...] = own_setting(DATA, "files of pairs for --eval_strategy", ())
-    format: TrainingFormat = own_setting(
-        DATA, "the text of a prompt and its answer (chat: the model's own template)", "chat"
+    eval_data_path: tuple[str, ...] = option("files of pairs for --eval_strategy", DATA, default=())
+    format: TrainingFormat = option(
+        "the text of a prompt and its answer (chat: the model's own template)", DATA, default="chat"
     )
-    model_max_length: int = own_setting(DATA, "the most tokens of a prompt with its answer", 2048)
-    beta: float = own_setting(STEPS, "how strongly the model is held to what it was before", 0.1)
+    model_max_length: int = option("the most tokens of a prompt with its answer", DATA, default=2048)
+    beta: float = option("how strongly the model is held to what it was before", STEPS, default=0.1, gt=0)
     loss_type: Literal[
         "sigmoid",
         "sigmoid_norm",
@@ -136,9 +139,9 @@ class DpoOptions(DataOptions):
         "apo_zero",
         "apo_down",
         "discopop",
-    ] = own_setting(STEPS, "the loss, in TRL's names; sigmoid is that of the paper", "sigmoid")
-    label_smoothing: float = own_setting(
-        STEPS, "the share of pairs whose labels are wrong, for robust and exo_pair", 0.0
+    ] = option("the loss, in TRL's names; sigmoid is that of the paper", STEPS, default="sigmoid")
+    label_smoothing: float = option(
+        "the share of pairs whose labels are wrong, for robust and exo_pair", STEPS, default=0.0, ge=0, lt=0.5
     )
 
     def usual_rate(self, *, lora: bool) -> float:
@@ -233,102 +236,102 @@ def help_records(verb: TrainVerb = SFT) -> dict[str, list[tuple[str, str]]]:
     """Return the flags of each group with their help texts, for `--help`."""
     groups: dict[str, list[tuple[str, str]]] = {MODEL: [], DATA: [], STEPS: [], RUN: []}
     groups[STEPS] = [*((f"--{name}", text) for name, text in verb.first.items()), ("--…", REST)]
-    kinds = get_type_hints(verb.options)
-    for each in fields(verb.options):
-        shown, kind = _shown(each.default), kinds[each.name]
-        choices = f": {', '.join(get_args(kind))}" if get_origin(kind) is Literal else ""
-        text = f"{each.metadata['help']}{choices}{f'  [{shown}]' if shown else ''}"
-        groups.setdefault(each.metadata["group"], []).append((f"--{each.name}", text))
+    for name, each in options_of(verb.options).items():
+        shown = " ".join(each.default) if isinstance(each.default, tuple) else each.default
+        choices = f": {', '.join(get_args(each.type))}" if get_origin(each.type) is Literal else ""
+        text = f"{each.text}{choices}{'' if shown in (None, '') else f'  [{shown}]'}"
+        groups.setdefault(each.group, []).append((f"--{name}", text))
     return groups
-
-
-def _shown(default: object) -> str:
-    if isinstance(default, tuple):
-        return " ".join(default)
-    return "" if default is None else str(default)
 
 
 ROLLOUTS, JUDGING, ALGORITHM = "Rollouts", "Reward", "Algorithm"
 
 
-@dataclass(frozen=True)
 class PpoOptions(DataOptions):
     """redraft's settings of a run of PPO. The help texts describe each."""
 
-    format: TrainingFormat = own_setting(
-        DATA, "the text of a prompt (chat: the model's own template)", "chat"
+    format: TrainingFormat = option(
+        "the text of a prompt (chat: the model's own template)", DATA, default="chat"
     )
-    model_max_length: int = own_setting(DATA, "the most tokens of a prompt with its answer", 1024)
-    divergence_steps: int = own_setting(RUN, "the loss of PPO does not fall, so it is not watched", 0)
-    num_layers_unfrozen: int | None = own_setting(
-        MODEL, "with --lora False, how many of the top layers are trained  [2]", None
+    model_max_length: int = option("the most tokens of a prompt with its answer", DATA, default=1024)
+    divergence_steps: int = option(
+        "the loss of PPO does not fall, so it is not watched", RUN, default=0, ge=0
     )
-    algorithm: Literal["ppo", "ppo-trlx", "rloo", "grpo"] = own_setting(
-        ALGORITHM, "how advantages are made (ppo-trlx: as StableVicuna was trained, faults included)", "ppo"
+    num_layers_unfrozen: int | None = option(
+        "with --lora False, how many of the top layers are trained  [2]", MODEL, ge=1
     )
-    reward: tuple[str, ...] = own_setting(
-        JUDGING,
+    algorithm: Literal["ppo", "ppo-trlx", "rloo", "grpo"] = option(
+        "how advantages are made (ppo-trlx: as StableVicuna was trained, faults included)",
+        ALGORITHM,
+        default="ppo",
+    )
+    reward: tuple[str, ...] = option(
         "what judges an answer: a check, reward:MODEL, python:module.function, score:PROGRAM or https://…; "
         "several add up: A 2*B",
-        (),
-    )
-    revision_bonus: float = own_setting(
         JUDGING,
+        default=(),
+    )
+    revision_bonus: float = option(
         "credit answer 0 of --chains by itself, and what follows with this times what revising changed, too",
-        0.0,
+        JUDGING,
+        default=0.0,
     )
-    chains: bool = own_setting(
-        ROLLOUTS, "let the policy write chains (--format selfee); the final answer is judged", default=False
+    chains: bool = option(
+        "let the policy write chains (--format selfee); the final answer is judged", ROLLOUTS, default=False
     )
-    num_rollouts: int = own_setting(ROLLOUTS, "answers in a rollout batch, over all processes", 128)
-    chunk_size: int = own_setting(ROLLOUTS, "answers that are written and judged together", 16)
-    num_generations: int = own_setting(ROLLOUTS, "answers to each prompt, for rloo and grpo", 4)
-    max_new_tokens: int = own_setting(ROLLOUTS, "the most tokens of an answer", 128)
-    max_length: int | None = own_setting(
-        ROLLOUTS, "the most tokens of a prompt with its answer, in place of --max_new_tokens", None
+    num_rollouts: int = option("answers in a rollout batch, over all processes", ROLLOUTS, default=128, ge=1)
+    chunk_size: int = option("answers that are written and judged together", ROLLOUTS, default=16, ge=1)
+    num_generations: int = option("answers to each prompt, for rloo and grpo", ROLLOUTS, default=4, ge=2)
+    max_new_tokens: int = option("the most tokens of an answer", ROLLOUTS, default=128, ge=1)
+    max_length: int | None = option(
+        "the most tokens of a prompt with its answer, in place of --max_new_tokens", ROLLOUTS, ge=2
     )
-    min_new_tokens: int = own_setting(ROLLOUTS, "the fewest tokens of an answer", 0)
-    rollout_url: str | None = own_setting(
-        ROLLOUTS,
+    min_new_tokens: int = option("the fewest tokens of an answer", ROLLOUTS, default=0, ge=0)
+    rollout_url: str | None = option(
         "let a server of vLLM write the answers, such as http://127.0.0.1:8000/v1; it loads each adapter",
-        None,
+        ROLLOUTS,
     )
-    temperature: float = own_setting(ROLLOUTS, "temperature of the answers", 1.0)
-    missing_eos_penalty: float = own_setting(
-        JUDGING, "subtracted from the reward of an answer that does not end by itself", 0.0
+    temperature: float = option("temperature of the answers", ROLLOUTS, default=1.0, gt=0)
+    missing_eos_penalty: float = option(
+        "subtracted from the reward of an answer that does not end by itself", JUDGING, default=0.0, ge=0
     )
-    scale_reward: Literal["none", "running", "ref"] = own_setting(
-        JUDGING, "divide by the deviation of all rewards so far (running), or of the first (ref)", "none"
+    scale_reward: Literal["none", "running", "ref"] = option(
+        "divide by the deviation of all rewards so far (running), or of the first (ref)",
+        JUDGING,
+        default="none",
     )
-    cliprange_reward: float | None = own_setting(
-        JUDGING, "clip rewards to plus or minus this (trlX: 10)", None
+    cliprange_reward: float | None = option("clip rewards to plus or minus this (trlX: 10)", JUDGING, gt=0)
+    ppo_epochs: int = option("passes over a rollout batch", ALGORITHM, default=4, ge=1)
+    init_kl_coef: float = option(
+        "price of a nat of KL from the reference policy, at first", ALGORITHM, default=0.05, ge=0
     )
-    ppo_epochs: int = own_setting(ALGORITHM, "passes over a rollout batch", 4)
-    init_kl_coef: float = own_setting(
-        ALGORITHM, "price of a nat of KL from the reference policy, at first", 0.05
+    target: float | None = option(
+        "KL of an answer in nats that the price is adapted to; without it, the price stays", ALGORITHM, gt=0
     )
-    target: float | None = own_setting(
-        ALGORITHM, "KL of an answer in nats that the price is adapted to; without it, the price stays", None
+    first_kl_coef: float | None = option(
+        "price of KL in answer 0 of --chains, if it is not that of the rest", ALGORITHM
     )
-    first_kl_coef: float | None = own_setting(
-        ALGORITHM, "price of KL in answer 0 of --chains, if it is not that of the rest", None
+    horizon: int = option("answers over which the price adapts", ALGORITHM, default=10_000, ge=1)
+    gamma: float = option("discount of later rewards", ALGORITHM, default=1.0, ge=0, le=1)
+    lam: float = option("lambda of generalised advantage estimation", ALGORITHM, default=0.95, ge=0, le=1)
+    cliprange: float = option(
+        "clip the ratio of probabilities to 1 plus or minus this", ALGORITHM, default=0.2, gt=0
     )
-    horizon: int = own_setting(ALGORITHM, "answers over which the price adapts", 10_000)
-    gamma: float = own_setting(ALGORITHM, "discount of later rewards", 1.0)
-    lam: float = own_setting(ALGORITHM, "lambda of generalised advantage estimation", 0.95)
-    cliprange: float = own_setting(ALGORITHM, "clip the ratio of probabilities to 1 plus or minus this", 0.2)
-    importance_sampling_clip_max: float = own_setting(
-        ALGORITHM,
+    importance_sampling_clip_max: float = option(
         "weigh a token by the trainer's probability of it over the sampler's, at most this (0: do not)",
-        2.0,
+        ALGORITHM,
+        default=2.0,
+        ge=0,
     )
-    cliprange_value: float = own_setting(ALGORITHM, "clip the change of values to plus or minus this", 0.2)
-    stop_kl: float | None = own_setting(RUN, "end the run when an answer has more nats of KL", None)
-    stop_step_kl: float | None = own_setting(
-        RUN, "end the run when the steps on a rollout batch move a token by more nats of KL", None
+    cliprange_value: float = option(
+        "clip the change of values to plus or minus this", ALGORITHM, default=0.2, gt=0
     )
-    stop_entropy: float | None = own_setting(RUN, "end the run when a token has fewer nats of entropy", None)
-    vf_coef: float = own_setting(ALGORITHM, "weight of the value loss", 0.1)
+    stop_kl: float | None = option("end the run when an answer has more nats of KL", RUN, gt=0)
+    stop_step_kl: float | None = option(
+        "end the run when the steps on a rollout batch move a token by more nats of KL", RUN, gt=0
+    )
+    stop_entropy: float | None = option("end the run when a token has fewer nats of entropy", RUN, gt=0)
+    vf_coef: float = option("weight of the value loss", ALGORITHM, default=0.1, ge=0)
 
 
 PPO_DEFAULTS: dict[str, Any] = {
