@@ -136,7 +136,7 @@ def test_imports_only_point_down(path: Path) -> None:
 
 
 ROOMS = {
-    "train": ("settings", "data", "model", "stages", "run", "reward", "dpo", "rl"),
+    "train": ("settings", "data", "model", "stages", "run", "reward", "dpo", "rl", "api"),
     "evaluation": ("tasks", "judging", "voting", "reports", "diagnosis"),
 }
 """Packages with rooms, folders or modules: a room imports those before it. Other modules import no room."""

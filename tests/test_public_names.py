@@ -59,6 +59,10 @@ PUBLIC = [
     "read_jsonl",
     "revise",
     "stream",
+    "train_dpo",
+    "train_ppo",
+    "train_reward",
+    "train_sft",
     "write_jsonl",
 ]
 

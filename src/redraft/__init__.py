@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from redraft.revision.ops import Text as Text
     from redraft.runs.answers import aanswer_file as aanswer_file
     from redraft.runs.answers import answer_file as answer_file
+    from redraft.train.api import train_dpo as train_dpo
+    from redraft.train.api import train_ppo as train_ppo
+    from redraft.train.api import train_reward as train_reward
+    from redraft.train.api import train_sft as train_sft
     from redraft.verify.base import Check as Check
     from redraft.verify.base import Outcome as Outcome
     from redraft.verify.base import failed as failed
@@ -82,11 +86,18 @@ _HOMES = {
     "redraft.revision.cancel": ["CancelToken"],
     "redraft.revision.ops": ["DraftDone", "Event", "Finished", "Interrupted", "Progress", "StepDone", "Text"],
     "redraft.runs.answers": ["aanswer_file", "answer_file"],
+    "redraft.train.api": ["train_dpo", "train_ppo", "train_reward", "train_sft"],
     "redraft.verify.base": ["Check", "Outcome", "failed", "passed"],
     "redraft.verify.function": ["demands"],
     "redraft.verify.parse": ["parse_check"],
 }
-_EXTRA_OF = {"HfEngine": "train", "dedupe": "data", "diagnose": "eval", "evaluate": "eval"}
+_EXTRA_OF = {
+    "HfEngine": "train",
+    "dedupe": "data",
+    "diagnose": "eval",
+    "evaluate": "eval",
+    **dict.fromkeys(("train_dpo", "train_ppo", "train_reward", "train_sft"), "train"),
+}
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 # `HfEngine` needs the extra 'train', and `from redraft import *` should not.

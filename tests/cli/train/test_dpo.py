@@ -14,8 +14,8 @@ from transformers import DefaultFlowCallback
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.cli.train import dpo
 from redraft.jobs.signals import AGAIN
+from redraft.train import api
 from tests.cli.train.test_ranks import TORCHRUN, ended
 from tests.train.reward.rewards import pairs
 from tests.train.tiny import curve, model_folder
@@ -111,7 +111,7 @@ def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
 
 
 def test_without_trl_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dpo, "find_spec", lambda _: None)
+    monkeypatch.setattr(api, "find_spec", lambda _: None)
     done = train()
     assert done.exit_code == 2
     assert "needs the extra 'dpo'" in done.stderr

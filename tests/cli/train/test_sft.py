@@ -18,13 +18,13 @@ from transformers import DefaultFlowCallback, TrainingArguments
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.cli.train import running, sft
+from redraft.cli.shell import tell
 from redraft.jobs.signals import AGAIN
+from redraft.train import api
 from redraft.train.model.memory import size
-from redraft.train.run import run
 from redraft.train.run.output import alone
 from redraft.train.settings.args import kinds, parse
-from redraft.train.settings.options import DEFAULTS, FIRST
+from redraft.train.settings.options import DEFAULTS, FIRST, SFT
 from tests.train.tiny import chains, model_folder
 
 USUAL = (
@@ -105,8 +105,7 @@ def test_from_records_to_an_adapter(here: Path) -> None:
 )
 def test_what_to_type_next_works_with_that_base(here: Path, named: str, gguf: str | None, said: str) -> None:
     options = SimpleNamespace(model_name_or_path=named, gguf=gguf, lora=True)
-    made: Any = SimpleNamespace(settings=SimpleNamespace(own=options), base=named)
-    assert sft._next(made, Path("out")) == said
+    assert api.what_follows(SFT, options, named, "out") == said
 
 
 def test_training_goes_on_from_a_model_with_an_adapter(here: Path) -> None:
@@ -211,7 +210,7 @@ def test_what_begins_anew_goes_on_without_that(here: Path, monkeypatch: pytest.M
 def test_what_goes_on_from_a_given_one_goes_on_without_that(asked: str, said: str) -> None:
     settings = parse(["--resume_from_checkpoint", asked])
     made: Any = SimpleNamespace(settings=settings, args=SimpleNamespace(**settings.theirs))
-    assert running._again(made) == said
+    assert api.how_to_resume(made) == said
 
 
 def test_an_estimate_may_be_interrupted(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,9 +328,9 @@ def test_any_process_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(run, "get_ready", lambda *_, say, **__: say("so far"))
+    monkeypatch.setattr(api, "get_ready", lambda *_, say, **__: say("so far"))
     for words in ([], ["--quiet"]):
-        running._ready(sft.COMMAND, parse([*USUAL.split(), *words]), "model")
+        api.ready_for(SFT, parse([*USUAL.split(), *words]), "model", tell=tell)
     assert capsys.readouterr().err == "redraft: so far\n"
 
 

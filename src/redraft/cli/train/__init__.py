@@ -1,37 +1,83 @@
-"""`redraft train`: from chains to a model that writes them by itself. One small file a verb."""
+"""`redraft train`: from chains to a model that writes them by itself."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from redraft.cli.shell import Verb
-from redraft.cli.train import dpo, ppo, reward, sft
-from redraft.train.settings.options import DPO, PPO, REWARD, SFT, TrainVerb, help_records
+from redraft.cli.train.running import run
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
 
 app = typer.Typer(help="Train models on chains, and reward models on pairs of answers.", no_args_is_help=True)
 
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE] --NAME VALUE…", help="A recipe, by name or path, and settings."),
+]
+"""The words of a verb."""
 
-def _takes_words(verb: TrainVerb) -> type[Verb]:
+
+def sft(words: Words = None) -> None:
+    """Train a model to answer, criticise itself, and revise.
+
+    A recipe is a YAML file with the same names as the flags, or the name of a shipped one. Flags override it.
+    All fields of transformers' TrainingArguments are flags too, and those of older versions are translated.
+    To resume a stopped run, type the same command again.
+    """
+    run("sft", words)
+
+
+def reward(words: Words = None) -> None:
+    """Train a reward model: a number for an answer.
+
+    It is higher for the answer that people, or checks, preferred. The data are pairs of answers to a prompt:
+    HH-RLHF, SHP, ranked replies of OASST1, prompt with chosen and rejected, or redraft's chains, whose
+    rejected drafts stand against their accepted revisions. With --eval_data_path, the result is measured on
+    held-out pairs. Recipes, flags and resuming are as in `redraft train sft`.
+    """
+    run("reward", words)
+
+
+def ppo(words: Words = None) -> None:
+    """Train a model with reinforcement learning on any reward.
+
+    The model answers prompts, --reward judges the answers, and PPO, RLOO or GRPO (--algorithm) makes the
+    good ones likelier. The reward is a check, a reward model, a Python function, a program, a server, or a
+    sum of several. All answers are in samples.jsonl. Recipes, flags and resuming are as in
+    `redraft train sft`.
+    """
+    run("ppo", words)
+
+
+def dpo(words: Words = None) -> None:
+    """Train a model on preferences directly, with TRL's DPO.
+
+    The chosen answer of each pair becomes likelier and the rejected one less likely, compared with the model
+    as it was. The data are those of `redraft train reward`. Recipes, flags and resuming are as in
+    `redraft train sft`. It needs the extra 'dpo'.
+    """
+    run("dpo", words)
+
+
+def _takes_words(name: str) -> type[Verb]:
     class Trains(Verb):
         """A command whose flags are not typer's: they are names of a recipe as well."""
 
         def format_options(self, ctx: Context, formatter: HelpFormatter) -> None:
             """Writes the settings by groups, after the options."""
+            from redraft.train.settings.options import VERBS, help_records
+
             super().format_options(ctx, formatter)
-            for title, records in help_records(verb).items():
+            for title, records in help_records(VERBS[name]).items():
                 with formatter.section(title):
                     formatter.write_dl(records)
 
     return Trains
 
 
-_VERBS = ((SFT, sft.sft), (REWARD, reward.reward), (PPO, ppo.ppo), (DPO, dpo.dpo))
-for _verb, _function in _VERBS:
-    app.command(_verb.name, cls=_takes_words(_verb), context_settings={"ignore_unknown_options": True})(
-        _function
-    )
+for _verb in (sft, reward, ppo, dpo):
+    app.command(cls=_takes_words(_verb.__name__), context_settings={"ignore_unknown_options": True})(_verb)

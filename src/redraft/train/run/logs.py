@@ -57,6 +57,10 @@ class Log:
             self._file.write(json.dumps({"step": step, **finite}, allow_nan=False) + "\n")
             self._progress.step(step, steps, numbers)
 
+    def hide(self) -> None:
+        """Show no progress."""
+        self._progress = StepProgress(quiet=True)
+
     def interrupt(self) -> None:
         """End a line of progress that was being overwritten, so that others can print."""
         self._progress.close()

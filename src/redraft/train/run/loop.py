@@ -74,6 +74,7 @@ class Loop:
         signals: Whether this process was asked to stop.
         stopped: The signal for which all processes stop, or None.
         callbacks: Callbacks of transformers, which are told of each event.
+        log: Its lines, on disk and as progress.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Loop:
         self.counts, self.signals = StepCounts(), Signals()
         self.contention = Contention(torch.get_num_threads() if args.device.type == "cpu" else 1)
         self.stopped: int | None = None
-        self._say, self._log = say, Log(self.folder, leads=bool(args.should_save), quiet=quiet)
+        self._say, self.log = say, Log(self.folder, leads=bool(args.should_save), quiet=quiet)
         self._divergence = Divergence(divergence_steps, model.config.get_text_config().vocab_size)
         self._resumed: SavedCheckpoint | None = None
         self._losses: list[torch.Tensor] = []  # of the batches of a step
@@ -134,7 +135,7 @@ class Loop:
             OutputError: A checkpoint cannot be written.
         """
         try:
-            with self._log.opened(checkpoint.step if checkpoint else 0), self.signals:
+            with self.log.opened(checkpoint.step if checkpoint else 0), self.signals:
                 self.contention.check()  # from here on: a step on busy cores may take minutes
                 self._begin(checkpoint)
                 for batches in self._batches():
@@ -320,7 +321,7 @@ class Loop:
         if step == last or step % self.steps_an_epoch == 0:
             self._tell("epoch_end")
         if notice := self.contention.check():
-            self._log.interrupt()
+            self.log.interrupt()
             self._say(notice)
         if step == last:
             self._check_end()
@@ -360,7 +361,7 @@ class Loop:
         logs = {**logs, "epoch": self.state.epoch}
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self._tell("log", logs=logs)
-        self._log.write(self.state.global_step, self.steps, logs)
+        self.log.write(self.state.global_step, self.steps, logs)
 
     def evaluate(self) -> float:
         """Return the mean loss of what the evaluation data count, over all processes.

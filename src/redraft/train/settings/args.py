@@ -38,7 +38,7 @@ from redraft.errors import UsageError, shown
 from redraft.formats.documents import json_of, recipe_of, shipped_recipes
 from redraft.options import OptionModel, option, options_of
 from redraft.train.settings import renamed
-from redraft.train.settings.options import DPO, REWARD, SFT, RunOptions, TrainOptions, TrainVerb
+from redraft.train.settings.options import SFT, VERBS, RunOptions, TrainOptions, TrainVerb
 
 _PARTS = 1000
 """The most parts of a setting that is a mapping."""
@@ -234,9 +234,7 @@ def read_recipe(ref: str, verb: TrainVerb) -> dict[str, Any]:
 
 def _of_others(name: str, verb: TrainVerb) -> list[TrainVerb]:
     """Return the other verbs that have a setting of their own with this name."""
-    from redraft.train.settings.options import PPO
-
-    others = [each for each in (SFT, REWARD, DPO, PPO) if each != verb]
+    others = [each for each in VERBS.values() if each != verb]
     return [each for each in others if name in options_of(each.options)]
 
 

@@ -358,6 +358,10 @@ PPO = TrainVerb(
 )
 
 
+VERBS = {verb.name: verb for verb in (SFT, REWARD, PPO, DPO)}
+"""The verbs of `redraft train` by name."""
+
+
 def room(own: PpoOptions, prompt: int) -> int:
     """Return the most tokens of an answer to a prompt of so many tokens."""
     return own.max_new_tokens if own.max_length is None else own.max_length - prompt

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from redraft.cli.shell import command_line, tell
 from redraft.errors import OutputError, UsageError
-
-if TYPE_CHECKING:
-    from redraft.train.run.run import Ready
-    from redraft.train.settings.args import RunSettings
+from redraft.train.processes import Say
+from redraft.train.run.run import Ready
+from redraft.train.settings.args import RunSettings
+from redraft.weights.checkpoint import read_json
+from redraft.weights.gguf.sizes import sizes_from_config
+from redraft.weights.output import Run
+from redraft.weights.replace import MANIFEST, refuse_existing
 
 
 def check_gguf(settings: RunSettings[Any], model: str) -> None:
@@ -22,9 +24,6 @@ def check_gguf(settings: RunSettings[Any], model: str) -> None:
         OutputError: It is a folder, was made from another output, or cannot be written there.
         ModelError: llama.cpp does not know the architecture, or config.json is damaged.
     """
-    from redraft.weights.checkpoint import read_json
-    from redraft.weights.gguf.sizes import sizes_from_config
-
     own = settings.own
     if not own.gguf:
         return
@@ -45,8 +44,6 @@ def check_gguf(settings: RunSettings[Any], model: str) -> None:
 
 def _check_place(target: Path, output: Path | None) -> None:
     """Raise `OutputError` if the file cannot be written, or would replace one made from another output."""
-    from redraft.weights.replace import refuse_existing
-
     folder = next(each for each in target.absolute().parents if each.exists())
     if target.is_dir():
         raise OutputError(f"--gguf {target} is a folder.", hint=f"--gguf {target / 'NAME.gguf'}")
@@ -64,26 +61,26 @@ def _check_place(target: Path, output: Path | None) -> None:
 
 def _made_of(target: Path) -> list[str]:
     """Return the inputs of a GGUF file, from the manifest beside it."""
-    from redraft.weights.checkpoint import read_json
-    from redraft.weights.replace import MANIFEST
-
     inputs = read_json(target.with_name(f"{target.name}.{MANIFEST}")).get("inputs")
     found = inputs.values() if isinstance(inputs, dict) else ()
     return [str(each["path"]) for each in found if isinstance(each, dict) and "path" in each]
 
 
-def export_result(ready: Ready, output: Path) -> None:
+def export_result(ready: Ready, *, command: str, tell: Say) -> None:
     """Write the file, of an adapter or of the whole model.
+
+    Args:
+        ready: The run, which is done.
+        command: What the user typed, for the manifest.
+        tell: Called with warnings.
 
     Raises:
         RedraftError: It cannot be converted or written.
     """
-    from redraft.weights.output import Run
-
     own: Any = ready.settings.own  # those of fine-tuning
-    target = Path(own.gguf or "")
-    run = Run(force=True, command=command_line(), warn=tell, caution=tell)
-    if ready.settings.own.lora:
+    output, target = ready.loop.folder, Path(own.gguf)
+    run = Run(force=True, command=command, warn=tell, caution=tell)
+    if own.lora:
         from redraft.weights.lora.to_gguf import lora_gguf
 
         lora_gguf(output, target, run, base=_folder(ready.base))

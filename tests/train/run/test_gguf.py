@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import pytest
 
-from redraft.cli.train import gguf
-from redraft.cli.train.gguf import check_gguf
 from redraft.errors import ModelError, OutputError, RedraftError, UsageError
+from redraft.train.run import gguf
+from redraft.train.run.gguf import check_gguf
 from redraft.train.settings.args import TrainSettings, parse
 from redraft.train.settings.options import TrainOptions
 from redraft.weights.gguf.quant import QUANTS
@@ -79,7 +79,7 @@ def test_an_adapter_on_the_matrix_of_input_and_output_has_no_place() -> None:
 
 
 def test_number_formats_are_those_that_are_written() -> None:
-    assert set(get_args(get_type_hints(TrainOptions)["gguf_quant"])) == set(QUANTS)
+    assert set(get_args(TrainOptions.model_fields["gguf_quant"].annotation)) == set(QUANTS)
 
 
 def test_a_base_on_the_hub_is_where_it_was_downloaded_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

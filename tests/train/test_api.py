@@ -1,0 +1,124 @@
+"""Trainers as functions: what they return and tell, and that they go on where the command stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import DefaultFlowCallback
+from typer.testing import CliRunner
+
+import redraft
+from redraft.cli import app
+from redraft.errors import UsageError
+from redraft.jobs.harness import RunMessage
+from redraft.train.api import TrainEvent, TrainStep
+from tests.train.reward.rewards import pairs
+from tests.train.tiny import chains, model_folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return model_folder(tmp_path_factory.mktemp("api") / "model")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> dict[str, Any]:
+    """Those of a run of four steps, in a folder with data."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))
+    Path("model").symlink_to(model)
+    chains(Path("chains.jsonl"))
+    pairs(Path("pairs.jsonl"))
+    return {
+        "model_name_or_path": Path("model"),
+        "output_dir": "out",
+        "model_max_length": 128,
+        "max_steps": 4,
+        "save_steps": 2,
+        "bf16": False,
+    }
+
+
+def test_a_run_tells_its_steps_and_returns_what_it_made(
+    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[TrainEvent] = []
+    result = redraft.train_sft(data_path=Path("chains.jsonl"), on_event=told.append, **settings)
+    steps = [each for each in told if isinstance(each, TrainStep)]
+    log = [json.loads(line) for line in Path("out/log.jsonl").read_text().splitlines()]
+    assert [(each.step, each.steps, each.numbers["loss"]) for each in steps] == [
+        (line["step"], 4, line["loss"]) for line in log
+    ]
+    assert (result.folder, result.steps, result.loss) == (Path("out"), 4, log[-1]["loss"])
+    assert result.stopped_by is None
+    assert told[-1] == RunMessage(result.message)
+    assert capsys.readouterr().err == ""
+    assert Path("out/adapter_model.safetensors").is_file()
+
+
+def test_what_a_function_began_a_command_goes_on_with(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(_: Any, __: Any, state: Any, ___: Any, **____: Any) -> None:
+        if state.global_step == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(DefaultFlowCallback, "on_step_begin", stop)
+        result = redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings)
+    assert (result.steps, result.stopped_by) == (2, signal.SIGINT)
+    assert "To resume, type the same command again." in result.message
+    words = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
+    done = CliRunner().invoke(app, ["train", "sft", "--data_path", "chains.jsonl", *words])
+    assert done.exit_code == 0, done.output
+    assert "resumes from out/checkpoint-2" in done.stderr
+    assert redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings).steps == 4
+
+
+@pytest.mark.parametrize(
+    ("train", "more"),
+    [
+        (redraft.train_reward, {"data_path": "pairs.jsonl", "format": "stablevicuna"}),
+        (redraft.train_dpo, {"data_path": "pairs.jsonl", "format": "stablevicuna"}),
+        (
+            redraft.train_ppo,
+            {
+                "data_path": "chains.jsonl",
+                "format": "selfee",
+                "reward": "words<=3",
+                "num_rollouts": 2,
+                "per_device_train_batch_size": 2,
+                "max_new_tokens": 4,
+            },
+        ),
+    ],
+)
+def test_each_trainer_is_a_function(settings: dict[str, Any], train: Any, more: dict[str, Any]) -> None:
+    if train is redraft.train_dpo:
+        pytest.importorskip("trl", reason="TRL is not installed (the extra 'dpo')")
+    result = train(**settings | more | {"quiet": True, "max_steps": 2})
+    assert (result.steps, result.stopped_by) == (2, None)
+    assert result.loss is not None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"learning_rat": 1}, "there is no setting --learning_rat."),
+        ({"learning_rate": "fast"}, "--learning_rate is 'fast', and should be a finite number."),
+        ({"lora_r": 0}, "--lora_r is 0."),
+        ({"data_path": ()}, "there is no data to train on."),
+        ({"estimate": True}, "preview and estimate are for the command line."),
+    ],
+)
+def test_a_wrong_setting_is_refused_as_by_the_command(
+    settings: dict[str, Any], wrong: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as raised:
+        redraft.train_sft(**{"data_path": "chains.jsonl", "quiet": True} | settings | wrong)
+    assert said in raised.value.message
