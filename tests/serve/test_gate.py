@@ -17,6 +17,7 @@ from redraft.engines.base import Delta
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.threads import in_daemon_thread
 from redraft.revision.api import prompt_of
+from redraft.revision.options import check_options
 from redraft.serve import exchange
 from redraft.serve import gate as module
 from redraft.serve.bodies import Limits
@@ -256,7 +257,7 @@ def test_a_client_that_does_not_read_is_no_error_at_the_end_of_the_server() -> N
     async def main() -> None:
         gate = Gate(1, 0)
         gate.draining = True
-        asked = Accepted("plain", (prompt_of("Hi."),), {"model": ScriptedEngine([LONG])})
+        asked = Accepted("plain", (prompt_of("Hi."),), check_options({"model": ScriptedEngine([LONG])}))
         scope = {"type": "http", "headers": [], "state": {"key": ANYONE}}
         answering = asyncio.create_task(Exchange(ChatReply(asked), gate, chains)(scope, silent, silent))
         await asyncio.sleep(0)

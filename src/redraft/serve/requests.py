@@ -134,11 +134,6 @@ class Accepted:
         """Whether the first answer is certain to be the final one."""
         return self.options.max_revisions == 0 and self.options.most_drafts == 1
 
-    @property
-    def engine(self) -> Engine:
-        """The model's engine."""
-        return engine_of(self.options)
-
     def options_at(self, index: int) -> RevisionOptions:
         """Return the options of an answer. Each has its own seeds."""
         seed = self.options.seed
@@ -349,8 +344,9 @@ def chain_options(
     found: dict[str, Any] = {**own, **asked}
     if checks := [*_checks(asked.get("checks", ())), *wanted]:
         found["checks"] = [*own.get("checks", ()), *checks]
-    found["budget"] = _budget(Budget(seconds=limits.seconds), model.options.budget, asked.get("budget"))
-    if lacks := RevisionOptions.read(found).unpriced:
+    budget = _budget(Budget(seconds=limits.seconds), model.options.budget, asked.get("budget"))
+    found["budget"] = budget
+    if budget.usd is not None and (lacks := RevisionOptions.read(found).unpriced):
         of = "" if lacks[0] == "model" else f"the {lacks[0]} of "
         message = (
             f"revision.budget.usd needs a price, and {of}the model {model.name!r} has none on this server."
@@ -452,6 +448,6 @@ def with_passed(
 
 def beside_of(options: RevisionOptions, more: Mapping[str, Any]) -> RevisionOptions:
     """Return options with more fields for the model's server."""
-    return (
-        options.model_copy(update={"extra_body": {**(options.extra_body or {}), **more}}) if more else options
-    )
+    if not more:
+        return options
+    return options.model_copy(update={"extra_body": {**(options.extra_body or {}), **more}})
