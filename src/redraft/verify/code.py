@@ -21,6 +21,7 @@ from functools import cached_property
 from typing import Any
 
 from redraft.chain import Prompt
+from redraft.counting import counted
 from redraft.errors import CheckError, UsageError
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.sandbox import Job, Report, find_sandbox, run_job
@@ -64,7 +65,7 @@ class CodeCheck:
     @property
     def name(self) -> str:
         """The name in records. No check is parsed from it."""
-        return f"code, {_count(len(self.tests))}"
+        return f"code, {counted(len(self.tests), 'test')}"
 
     @property
     def demand(self) -> str:
@@ -130,9 +131,8 @@ class CodeCheck:
         ]
         if left := total - right - len(told):
             told.append(f"{left} more {'test does' if left == 1 else 'tests do'} not pass.")
-        return failed(
-            "\n".join([f"The program passes {right} of {_count(total)}.", *told]), score=right / total
-        )
+        passes = f"The program passes {right} of {counted(total, 'test')}."
+        return failed("\n".join([passes, *told]), score=right / total)
 
 
 def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
@@ -262,7 +262,3 @@ def _end(report: Report, seconds: float) -> str:
 
 def _error(fault: dict[str, Any]) -> str:
     return f"{fault['type']}: {fault['text']}" if fault["text"] else str(fault["type"])
-
-
-def _count(tests: int) -> str:
-    return f"{tests} test{'s' * (tests != 1)}"

@@ -7,7 +7,7 @@ passes always gives a value.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from types import UnionType
@@ -89,7 +89,7 @@ def from_type(output: Any) -> OutputCheck:
             f"output has the function {_name_of(function):.80}, which the model's answer would call.",
             hint=f"Give {_TYPES}. A function that judges the answer goes into checks=[…].",
         )
-    if pattern := _endless_pattern(adapter.core_schema):
+    if pattern := _first(adapter.core_schema, _endless_pattern):
         raise UsageError(
             f"{_name_of(output)} has the pattern {pattern:.80} for Python's re,"
             " which may run for ever on some answers and cannot be interrupted.",
@@ -133,39 +133,30 @@ def _name_of(output: Any) -> str:
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
 
 
-def _function(schema: Mapping[str, Any]) -> Any:
+def _function(schema: Mapping[str, Any], _engine: str) -> Any:
     """Return the function that a core schema calls with values, else None. A class is only made."""
     function = schema.get("function") if schema.get("type") == "call" else None
     return None if isinstance(function, type) else function
 
 
-def _first(schema: object, find: Callable[[Mapping[str, Any]], Any]) -> Any:
-    """Return the first thing that `find` finds in a core schema or its parts; else None."""
-    if isinstance(schema, Mapping):
-        parts: Iterable[object] = schema.values()
-        found = find(schema)
-    else:
-        parts, found = schema if isinstance(schema, list | tuple) else (), None
-    return found or next(filter(None, (_first(part, find) for part in parts)), None)
-
-
-def _endless_pattern(schema: object, engine: str = "rust-regex") -> str | None:
-    """Return a pattern in a core schema for Python's `re`, compiled or by `regex_engine`; else None."""
-    if isinstance(schema, list | tuple):
-        return next(filter(None, (_endless_pattern(part, engine) for part in schema)), None)
-    if not isinstance(schema, Mapping):
-        return None
-    engine = _engine_of(schema.get("config")) or engine
+def _endless_pattern(schema: Mapping[str, Any], engine: str) -> str | None:
+    """Return a pattern for Python's `re`, compiled or by `regex_engine`; else None."""
     pattern = schema.get("pattern") if schema.get("type") == "str" else None
     if isinstance(pattern, re.Pattern):
         return str(pattern.pattern)
-    if isinstance(pattern, str) and (schema.get("regex_engine") or engine) == "python-re":
-        return pattern
-    return next(filter(None, (_endless_pattern(part, engine) for part in schema.values())), None)
+    of_python = (schema.get("regex_engine") or engine) == "python-re"
+    return pattern if isinstance(pattern, str) and of_python else None
 
 
-def _engine_of(config: Any) -> str | None:
-    return config.get("regex_engine") if isinstance(config, Mapping) else None
+def _first(schema: object, find: Callable[[Mapping[str, Any], str], Any], engine: str = "rust-regex") -> Any:
+    """Return the first thing that `find` finds in a core schema or its parts, of an engine of patterns."""
+    if isinstance(schema, list | tuple):
+        return next(filter(None, (_first(part, find, engine) for part in schema)), None)
+    if not isinstance(schema, Mapping):
+        return None
+    config = schema.get("config")
+    engine = (config.get("regex_engine") if isinstance(config, Mapping) else None) or engine
+    return find(schema, engine) or _first([*schema.values()], find, engine)
 
 
 def parse_output(check: OutputCheck, answer: str) -> Any:
