@@ -106,14 +106,8 @@ RIGHT = [
                 "(1, (2,))",
             ),
             *("{1: (2,), (3,): 'x'}", "{1, 2}", "frozenset({1})", "range(3)", "10**5000", "float('inf')"),
-            *(
-                "Fraction(1, 3)",
-                "Decimal('1.10')",
-                "date(2024, 2, 29)",
-                "datetime(2024, 1, 1, 2)",
-                "timedelta(1)",
-            ),
-            *("Counter('aab')", "OrderedDict(a=1)", "deque([1])", "int"),
+            *("Fraction(1, 3)", "Decimal('1.10')", "date(2024, 2, 29)", "datetime(2024, 1, 1, 2)"),
+            *("(1, (2,))", "timedelta(1)", "Counter('aab')", "OrderedDict(a=1)", "deque([1])", "int"),
         )
     ),
     "row = [3, 1, 2]\nsort(row)\nassert row == [1, 2, 3]",
@@ -399,13 +393,8 @@ def test_no_hostile_program_harms_outlives_or_fools_the_run(kind: str, tmp_path:
         outcomes = runs(kind, HOSTILE, prey)
     passing = [program.name for program, outcome in zip(HOSTILE, outcomes, strict=True) if outcome.score > 0]
     assert passing == []
-    broken = (
-        "NameError",
-        "SyntaxError",
-        "UnboundLocal",
-        "not valid Python",
-        "ImportError",
-    )  # our own mistakes
+    # our own mistakes
+    broken = ("NameError", "SyntaxError", "UnboundLocal", "not valid Python", "ImportError")
     assert [outcome.message for outcome in outcomes if any(word in outcome.message for word in broken)] == []
     late = [p.name for p, outcome in zip(HOSTILE, outcomes, strict=True) if "took longer" in outcome.message]
     assert late == [program.name for program in HOSTILE if program.waits]

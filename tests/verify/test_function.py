@@ -196,12 +196,6 @@ def test_a_check_that_ends_the_program_is_a_crash(folder: Path) -> None:
         FunctionCheck.of("script.check")
 
 
-def test_a_module_that_does_not_import_names_its_file_and_line(folder: Path) -> None:
-    (folder / "half_made.py").write_text("LIMIT = 3\nLIMIT / 0\n")
-    with pytest.raises(CheckError, match=re.escape("failed: half_made.py:2, in <module>: ZeroDivisionError")):
-        FunctionCheck.of("half_made.check")
-
-
 class ClassWithTheParts:
     name = "toy"
 

@@ -70,6 +70,7 @@ def test_forms_of_the_last_line(last: str) -> None:
 @pytest.mark.parametrize(
     "reply",
     [
+        ScriptedReply("The answer scores 8", finish="max_tokens"),
         "",
         "Good.",
         "Score: 8\nBut wait.",
@@ -81,14 +82,9 @@ def test_forms_of_the_last_line(last: str) -> None:
         "18",
     ],
 )
-def test_what_is_no_score_is_never_made_into_one(reply: str) -> None:
+def test_what_is_no_score_is_never_made_into_one(reply: str | ScriptedReply) -> None:
     with pytest.raises(CheckError, match="has no score: the judge's reply ends with"):
         run(reply)
-
-
-def test_a_reply_that_was_cut_has_no_score() -> None:
-    with pytest.raises(CheckError, match="has no score"):
-        run(ScriptedReply("The answer scores 8", finish="max_tokens"))
 
 
 def test_a_judge_that_cannot_be_asked_is_an_error_of_the_engine() -> None:
@@ -137,16 +133,18 @@ def test_a_long_rubric_is_no_file_name() -> None:
     assert Judge.of(rubric, ScriptedEngine(["Score: 3"])).rubric == rubric
 
 
-def test_without_a_model_the_error_says_how_to_name_one() -> None:
-    with pytest.raises(CheckSyntaxError, match="there is no judge model") as caught:
-        Judge.of("Be kind.", None)
+@pytest.mark.parametrize(
+    ("engine", "bar", "problem"),
+    [
+        (None, 7, "there is no judge model"),
+        (ScriptedEngine(["Score: 3"]), 0, "scores go from 1 to 10"),
+        (ScriptedEngine(["Score: 3"]), 11, "scores go from 1 to 10"),
+    ],
+)
+def test_a_judge_that_is_missing_or_has_no_bar(engine: ScriptedEngine | None, bar: int, problem: str) -> None:
+    with pytest.raises(CheckSyntaxError, match=problem) as caught:
+        Judge.of("Be kind.", engine, bar)
     assert "--judge MODEL" in str(caught.value.hint)
-
-
-@pytest.mark.parametrize("bar", [0, 11])
-def test_a_bar_that_no_score_can_be(bar: int) -> None:
-    with pytest.raises(CheckSyntaxError, match="scores go from 1 to 10"):
-        Judge.of("Be kind.", ScriptedEngine(["Score: 3"]), bar)
 
 
 def test_the_name_of_the_check_is_shortened_with_a_mark() -> None:
