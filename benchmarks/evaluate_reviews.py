@@ -19,7 +19,7 @@ from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.evaluation.judging.scores import Unreadable
 from redraft.evaluation.reports.compare import Comparison, Tally
 from redraft.evaluation.reports.describe import describe
-from redraft.evaluation.reports.report import Report
+from redraft.evaluation.reports.reviews import Report
 from redraft.formats.read.records import raw_records
 from row_process import peak_of
 

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import re
-import select
 import shlex
-import sys
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from redraft.cli.shell import tell, write
-from redraft.counting import printable
 from redraft.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from redraft.evaluation.judging.pairs import Match
-    from redraft.evaluation.voting.ballots import Ballots, State
+    from redraft.evaluation.voting.ballots import Ballots
     from redraft.evaluation.voting.store import VoteStore
-
-
-_TITLES = ("Question", "Answer 1", "Answer 2")
-_HELP = dict(zip("12=snuq", ("1", "2", "=", "s(kip)", "n(ote)", "u(ndo)", "q(uit)"), strict=True))
 
 
 def _file(text: str, *names: str) -> Any:
@@ -61,18 +50,26 @@ def vote(
     the report.
     """
     from redraft.evaluation.judging.pairs import read_matches
+    from redraft.evaluation.voting.ballots import Ballots, voter_of
 
     _check(answers, out, questions)
     matches = read_matches(answers, questions)
-    booth = Booth(matches, _store(answers, questions, out, seed), seed)
+    store = _store(answers, questions, out, seed)
+
+    def ballots(name: str) -> Ballots:
+        return Ballots(matches, store, voter_of(name), seed)
+
     try:
         if terminal:
-            _in_terminal(booth.ballots(_login() if voter is None else voter))
+            from redraft.evaluation.voting.terminal import vote_in_terminal
+
+            vote_in_terminal(ballots(_login() if voter is None else voter), tell)
         else:
-            _on_page(booth, voter, port)
+            _on_page(ballots, voter, port)
     except KeyboardInterrupt:  # the way to end the page
         typer.echo(err=True)
-    _report(booth, answers, questions, out)
+    pairs = sum(len(match.question.turns) for match in matches)
+    _report(store, pairs, answers, questions, out)
 
 
 def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
@@ -101,21 +98,6 @@ def _store(answers: Sequence[Path], questions: Path | None, out: Path, seed: int
     )
 
 
-@dataclass(frozen=True)
-class Booth:
-    """What all voters of a run share."""
-
-    matches: Sequence[Match]
-    store: VoteStore
-    seed: int
-
-    def ballots(self, voter: str) -> Ballots:
-        """Return the ballots of a voter."""
-        from redraft.evaluation.voting.ballots import Ballots, voter_of
-
-        return Ballots(self.matches, self.store, voter_of(voter), self.seed)
-
-
 def _login() -> str:
     """Return the login name; empty if the system has none."""
     import getpass
@@ -125,139 +107,24 @@ def _login() -> str:
     return ""
 
 
-def _on_page(booth: Booth, voter: str | None, port: int) -> None:
+def _on_page(ballots: Callable[[str], Ballots], voter: str | None, port: int) -> None:
     """Serve the page until Ctrl-C."""
     from redraft.evaluation.voting.ballots import voter_of
     from redraft.evaluation.voting.page import page
     from redraft.evaluation.voting.server import VoteServer
 
     html = page(_login() if voter is None else voter_of(voter), known=voter is not None)
-    with VoteServer(port, html, booth.ballots) as server:
+    with VoteServer(port, html, ballots) as server:
         tell(f"vote at {server.url}", "Ctrl-C ends it, and prints the report if all pairs are judged.")
         server.serve_forever()
 
 
-_END = ("", "\x04")
-"""What is read at the end of a pipe, and for Ctrl-D in a terminal."""
-_ACTS = {"s": "skip", "u": "undo"}
-
-
-def _in_terminal(ballots: Ballots) -> None:
-    """Show pairs and read keys until all pairs are judged, or `q`."""
-    if not sys.stdin.isatty():
-        tell(
-            "the input is not a terminal, so each line of it is a key.",
-            "To be asked for keys, run it in a terminal (over ssh: ssh -t), or leave out --terminal.",
-        )
-    with _lines(wanted=False):
-        _ask_keys(ballots)
-
-
-def _ask_keys(ballots: Ballots) -> None:
-    state = ballots.state()
-    while True:
-        _show(state, ballots.voter)
-        note = state.pair.note if state.pair else ""
-        while (key := _key("12=snuq" if state.pair else "uq")) == "n":
-            with _lines(wanted=True):
-                note = _asked("note: ", sys.stdin.readline).strip()
-        if key == "q":
-            return
-        state = ballots.act(_ACTS.get(key, key), state.pair.id if state.pair else "", note)
-
-
-@contextmanager
-def _lines(*, wanted: bool) -> Iterator[None]:
-    """Let the terminal give whole lines, or each key at once.
-
-    Keys come at once between two questions too: a Ctrl-D in a terminal of lines would later be a byte 0.
-    """
-    if not sys.stdin.isatty():
-        yield
-        return
-    import termios
-
-    terminal = sys.stdin.fileno()
-    before = termios.tcgetattr(terminal)
-    flags = termios.ICANON | termios.ECHO
-    after = [*before[:3], before[3] | flags if wanted else before[3] & ~flags, *before[4:]]
-    termios.tcsetattr(terminal, termios.TCSADRAIN, after)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
-
-
-def _show(state: State, voter: str) -> None:
-    from rich.console import Console
-    from rich.text import Text
-
-    from redraft.cli.render import rule
-
-    console = Console(stderr=True, highlight=False)
-    console.print()
-    if state.remark:
-        tell(state.remark)
-    if pair := state.pair:
-        for turn, texts in enumerate(zip(pair.questions, *pair.answers, strict=True), start=1):
-            before = "" if turn == len(pair.questions) else " before"
-            for title, text in zip(_TITLES, texts, strict=True):
-                console.print(rule(title + before), Text(text if text.strip() else "(empty)"), sep="\n")
-        if pair.note:
-            console.print(rule("Your note"), Text(pair.note), sep="\n")
-    done = f"{state.done:,} of {state.total:,} judged by {voter}"
-    console.print(rule(done if state.pair else f"{done}. Thank you!"))
-
-
-def _key(keys: str) -> str:
-    """Return the next of some keys; `q` at the end of the input."""
-    while True:
-        key = _asked(f"{' '.join(_HELP[key] for key in keys)} > ", _pressed)
-        key = key.strip() if key not in _END else "q"
-        typer.echo(key, err=True)
-        if len(key) == 1 and key in keys:
-            return key
-        if key:
-            tell(f"{key!r:.40} is no key.")
-
-
-def _asked(prompt: str, read: Callable[[], str]) -> str:
-    """Return what is read at a terminal after a prompt; in a pipe, a line. It is printable, except Ctrl-D."""
-    if sys.stdin.isatty():
-        typer.echo(prompt, nl=False, err=True)
-        text = read()
-    else:
-        text = sys.stdin.readline()
-    text = text.encode(errors="replace").decode()  # bytes that are no characters
-    return text if text in _END else printable(text)
-
-
-_PRESSED = re.compile(r"[^\x1b]|\x1b(\[[ -?]*[@-~]|O.|[^\[O])", re.DOTALL)
-"""What a key sends: a character, or several for arrows and the like: `ESC [ 1 ~` is Home, and not a vote."""
-_MEANWHILE = 0.05  # seconds between bytes of one key
-
-
-def _pressed() -> str:
-    """Return a key of the terminal, without Enter. `typer.getchar` loses keys that were pressed before."""
-    terminal = sys.stdin.fileno()
-    sent = os.read(terminal, 1)  # not more: what follows may be the next key, or a note
-    while not _PRESSED.fullmatch(sent.decode(errors="ignore")) and (more := _read_soon(terminal)):
-        sent += more
-    return sent.decode(errors="replace")
-
-
-def _read_soon(terminal: int) -> bytes:
-    """Return a byte that follows at once; none otherwise."""
-    return os.read(terminal, 1) if select.select([terminal], [], [], _MEANWHILE)[0] else b""
-
-
-def _report(booth: Booth, answers: Sequence[Path], questions: Path | None, out: Path) -> None:
+def _report(store: VoteStore, pairs: int, answers: Sequence[Path], questions: Path | None, out: Path) -> None:
     """Print the report on all votes, if all are there and its extra is installed.
 
     Before that, it would tell a voter which model is which, and when to stop.
     """
-    pairs = sum(len(match.question.turns) for match in booth.matches)
-    counts = booth.store.counts()
+    counts = store.counts()
     if short := [f"{voter} {count:,} of {pairs:,}" for voter, count in counts.items() if count < pairs]:
         given = [word for file in answers for word in ("--answers", str(file))]
         given += ["--questions", str(questions)] if questions else []

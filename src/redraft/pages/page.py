@@ -130,7 +130,7 @@ def _code(text: str) -> Markup:
 
 def _json(records: Any) -> Markup:
     """Return JSON that ends no script element."""
-    return Markup(json.dumps(_printable(records)).replace("<", "\\u003c"))
+    return Markup(json.dumps(_printable(records), ensure_ascii=False).replace("<", "\\u003c"))
 
 
 def _printable(value: Any) -> Any:

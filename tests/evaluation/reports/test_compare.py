@@ -12,7 +12,7 @@ pytest.importorskip("scipy")
 
 from redraft.evaluation.judging.reviews import read_reviews
 from redraft.evaluation.reports.compare import Comparison, Tally
-from redraft.evaluation.reports.report import Report
+from redraft.evaluation.reports.reviews import Report
 from redraft.formats.read.records import raw_records
 from tests.evaluation.made import answer, both, report, review, write
 

@@ -25,6 +25,7 @@ from redraft.engines.journaled import JournaledEngine
 from redraft.engines.price import Price
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply
+from redraft.evaluation.judging.orders import orders
 from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.prompts import (
     FIELDS,
@@ -94,9 +95,8 @@ def items(
         about: JSON values that decide replies. Reviews of other replies get other ids.
     """
     for match in matches:
-        orders = (False, True) if both_orders and len(match.answers) > 1 else (False,)
         for turn in range(1, len(match.question.turns) + 1):
-            for swapped in orders:
+            for swapped in orders(len(match.answers), both=both_orders):
                 for judge in judges:
                     key = [asdict(match), turn, swapped, judge, about]
                     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]

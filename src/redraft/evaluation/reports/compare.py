@@ -21,6 +21,7 @@ from itertools import combinations, product
 import numpy as np
 
 from redraft import stats
+from redraft.evaluation.judging.orders import in_both_orders, majority
 from redraft.evaluation.judging.reviews import usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST, Unreadable
 from redraft.evaluation.records import JudgeUsage
@@ -170,14 +171,12 @@ class Item:
 
     def sign(self, *, second: bool) -> int | None:
         """Return the verdict in one order; None without a review. Several reviews vote."""
-        signs = [game.sign for game in self.games if game.second == second]
-        return (sum(signs) > 0) - (sum(signs) < 0) if signs else None
+        return majority([game.sign for game in self.games if game.second == second])
 
     @property
     def both(self) -> int | None:
         """1 if the model won in both orders, -1 if it lost in both, else 0; None if an order is missing."""
-        one, other = self.sign(second=False), self.sign(second=True)
-        return None if one is None or other is None else one if one == other else 0
+        return in_both_orders(self.sign(second=False), self.sign(second=True))
 
     def row(self) -> list[float]:
         """Return what is counted of the item, in the order of `_NAMES`, and the verdicts crossed."""

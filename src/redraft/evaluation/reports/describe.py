@@ -9,9 +9,9 @@ from redraft import stats
 from redraft.errors import UsageError
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
 from redraft.evaluation.reports.inputs import BadFiles, kind_of, opened
-from redraft.evaluation.reports.report import Report, describe_reviews
+from redraft.evaluation.reports.reviews import Report, describe_reviews
 from redraft.evaluation.reports.runs import RunReport, describe_runs
-from redraft.evaluation.reports.sides import Material
+from redraft.evaluation.reports.sides import Given, Material
 
 AnyReport = Report | GradeReport | RunReport
 
@@ -46,9 +46,7 @@ def describe(
     kind = kind_of(inputs)
     if answers and kind == "runs":
         raise UsageError("--answers goes with reviews and grades.", hint="Chains have their answers.")
-    material = Material.read(answers, questions)
+    given = Given(inputs, Material.read(answers, questions), bad, against, draws, seed)
     if kind == "reviews":
-        return describe_reviews(inputs, material, bad, against, draws=draws, seed=seed)
-    if kind == "grades":
-        return describe_grades(inputs, material, bad, against, draws=draws, seed=seed)
-    return describe_runs(inputs, material, bad, against, draws=draws, seed=seed)
+        return describe_reviews(given)
+    return describe_grades(given) if kind == "grades" else describe_runs(given)

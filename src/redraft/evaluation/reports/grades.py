@@ -25,7 +25,7 @@ from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
 from redraft.evaluation.judging.reviews import usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
 from redraft.evaluation.records import JudgeUsage, listed
-from redraft.evaluation.reports.inputs import BadFiles, Input
+from redraft.evaluation.reports.inputs import Input
 from redraft.evaluation.reports.paired import (
     HINT,
     Paired,
@@ -36,9 +36,9 @@ from redraft.evaluation.reports.paired import (
     side_by_side,
     since,
 )
-from redraft.evaluation.reports.sides import Material
+from redraft.evaluation.reports.sides import Given, Material
 from redraft.evaluation.tables import Line, Section, cost_facts, plain, without_nan
-from redraft.formats.read.files import decode, name_of, open_input, reading
+from redraft.formats.read.files import decode, open_input, reading
 from redraft.stats import Bootstrap, Estimate
 
 _SCALE = (float(LOWEST), float(HIGHEST))
@@ -298,24 +298,16 @@ def _judges(agreed: GradedAlike) -> Iterator[Line]:
     yield Line("difference", *plain(agreed.gain, 2, sign=True), note)
 
 
-def describe_grades(
-    inputs: Sequence[Input],
-    material: Material,
-    bad: BadFiles,
-    against: Path | None = None,
-    *,
-    draws: int,
-    seed: int,
-) -> GradeReport:
+def describe_grades(given: Given) -> GradeReport:
     """Describe files of grades.
 
     Raises:
         RecordError: A file cannot be read, a grade is there twice or of another question than given, or none
             can be read.
     """
-    files = tuple(name_of(each.path) for each in inputs)
+    draws, seed, material = given.draws, given.seed, given.material
     seen: dict[object, str] = {}
-    read = bad.read(inputs, partial(_read, material=material, seen=seen))
+    read = given.bad.read(given.inputs, partial(_read, material=material, seen=seen))
     every = graded(chain.from_iterable(read), draws=draws, seed=seed)
     if not any(each.scores.values for each in every):
         places = [where for each in every for where in each.unreadable]
@@ -324,9 +316,11 @@ def describe_grades(
     pairs = [(one, two) for one, two in combinations(found, 2) if one.model == two.model]
     judges = tuple(filter(None, (_agreement(*pair) for pair in pairs)))
     scores = [each.scores for each in found]
-    changes = since(scores, _past(against), against, draws, seed) if against else ()
+    changes = since(scores, _past(given.against), given) if given.against else ()
     controls = tuple(_controls([each for each in every if each.control], found))
-    return GradeReport(files, material, found, judges, side_by_side(scores, draws, seed), changes, controls)
+    return GradeReport(
+        given.names, material, found, judges, side_by_side(scores, draws, seed), changes, controls
+    )
 
 
 def _read(given: Input, material: Material, seen: dict[object, str]) -> list[tuple[str, Grade]]:

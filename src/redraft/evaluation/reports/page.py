@@ -14,7 +14,7 @@ from redraft.evaluation.judging.grades import Grade
 from redraft.evaluation.reports.compare import Comparison, Game, Item, Tally
 from redraft.evaluation.reports.describe import AnyReport
 from redraft.evaluation.reports.grades import GradeReport, Grades
-from redraft.evaluation.reports.report import Report
+from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.reports.runs import Run, Shown
 from redraft.evaluation.tables import percent, plain
 from redraft.evaluation.tasks.tally import outcome_of, results_of

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from redraft.counting import counted
 from redraft.errors import RecordError
 from redraft.evaluation.judging.grades import Key
 from redraft.evaluation.records import listed
+from redraft.evaluation.reports.sides import Given
 from redraft.evaluation.tables import Line, Section, plain
 from redraft.stats import SHARE, Bootstrap, Bounds, Estimate, clustered, holm, ratio_of, sign_test
 
@@ -125,9 +125,7 @@ def _corrected(pairs: Iterable[Paired | None]) -> tuple[Paired, ...]:
     return tuple(replace(each, holm=p, of=len(found)) for each, p in zip(found, corrected, strict=True))
 
 
-def since(
-    runs: Sequence[Scores], past: Sequence[Scores], file: Path, draws: int, seed: int
-) -> tuple[Paired, ...]:
+def since(runs: Sequence[Scores], past: Sequence[Scores], given: Given) -> tuple[Paired, ...]:
     """Return what changed since an earlier report.
 
     A run belongs to the earlier one of the same name and task or judge. Single runs belong together whatever
@@ -143,11 +141,11 @@ def since(
         for then in past
         if run.about == then.about and (single or run.name == then.name)
     ]
-    found = _corrected(paired(*pair, draws, seed) for pair in pairs)
+    found = _corrected(paired(*pair, given.draws, given.seed) for pair in pairs)
     if not found:
         names = "; ".join(f"{each.name}{f', {each.about}' * bool(each.about)}" for each in past)
         raise RecordError(
-            f"{file}: has none of these runs with one of these records. It has: {names or 'none'}.",
+            f"{given.against}: has none of these runs with one of these records. It has: {names or 'none'}.",
             hint=HINT,
         )
     return found

@@ -8,7 +8,7 @@ did from step to step is not analysed here.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ from redraft.chain import Chain, describe
 from redraft.counting import counted
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.records import listed, names_of, question_id, text_in_source
-from redraft.evaluation.reports.inputs import BadFiles, Input, is_result
+from redraft.evaluation.reports.inputs import Input, is_result
 from redraft.evaluation.reports.paired import HINT, Paired, Scores, sections, side_by_side, since
-from redraft.evaluation.reports.sides import Material
+from redraft.evaluation.reports.sides import Given, Material
 from redraft.evaluation.tables import Section, without_nan
 from redraft.evaluation.tasks.tally import Tally, results_of, truth_of
 from redraft.evaluation.tasks.tasks import empty_answers
@@ -127,40 +127,25 @@ class RunReport:
         return found
 
 
-def describe_runs(
-    inputs: Sequence[Input],
-    material: Material,
-    bad: BadFiles,
-    against: Path | None = None,
-    *,
-    draws: int,
-    seed: int,
-) -> RunReport:
+def describe_runs(given: Given) -> RunReport:
     """Describe files of chains, or of scores.
-
-    Args:
-        inputs: The files.
-        material: Questions with categories.
-        bad: Takes the files that cannot be read.
-        against: The JSON of an earlier report, or of `redraft eval --json`.
-        draws: Number of resamples.
-        seed: Decides the resamples.
 
     Raises:
         UsageError: A file is given twice.
         RecordError: A file cannot be read, or is of several tasks.
     """
+    inputs = given.inputs
     for number, each in enumerate(inputs):
         if each.path in [other.path for other in inputs[:number]]:
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")
     shown: dict[str, Shown] = {}
     names = names_of([each.path for each in inputs])
-    runs = tuple(bad.read(zip(names, inputs, strict=True), lambda each: _run(*each, material, shown)))
+    named = zip(names, inputs, strict=True)
+    runs = tuple(given.bad.read(named, lambda each: _run(*each, given.material, shown)))
     shown = _of_runs(shown, {run.name for run in runs})
     scores = [run.scores for run in runs if run.tally.outcomes]
-    changes = since(scores, _past(against), against, draws, seed) if against else ()
-    files = tuple(name_of(each.path) for each in inputs)
-    return RunReport(files, runs, side_by_side(scores, draws, seed), changes, shown)
+    changes = since(scores, _past(given.against), given) if given.against else ()
+    return RunReport(given.names, runs, side_by_side(scores, given.draws, given.seed), changes, shown)
 
 
 def _of_runs(shown: Mapping[str, Shown], names: Container[str]) -> dict[str, Shown]:

@@ -149,6 +149,32 @@ def _answer(chain: Chain, name: str) -> Answer:
     return Answer(name, str(model or ""), question_id(chain), chain.answer)
 
 
+@dataclass(frozen=True)
+class Given:
+    """What a report is made of.
+
+    Attributes:
+        inputs: The files.
+        material: The answers that were judged, and what was asked.
+        bad: Takes the files that cannot be read.
+        against: The JSON of an earlier report, to say what changed.
+        draws: Number of resamples.
+        seed: Decides the resamples.
+    """
+
+    inputs: Sequence[Input]
+    material: Material
+    bad: BadFiles
+    against: Path | None
+    draws: int
+    seed: int
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the files."""
+        return tuple(name_of(each.path) for each in self.inputs)
+
+
 class _File(NamedTuple):
     """A file's reviews, each with its place, and the models that its name has."""
 

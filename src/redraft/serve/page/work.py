@@ -316,7 +316,7 @@ class Talk:
 Winner = Literal["1", "2", "tie"]
 
 Store = Callable[..., None]
-"""Stores a vote, as `redraft.evaluation.voting.compared.PageVotes.add` does, or raises a RedraftError."""
+"""Stores a vote, as `redraft.evaluation.voting.ballots.PageVotes.add` does, or raises a RedraftError."""
 
 
 @dataclass

@@ -1,36 +1,127 @@
-"""The report on reviews: all comparisons, as sections and as JSON values."""
+"""The report on reviews: comparisons, what changed since an earlier report, and what controls tell.
+
+A comparison belongs to the earlier one of the same models. If both reports have a single comparison with the
+same opponent, these belong together, because a new version of a model often has a new name.
+
+Controls are answers that test a judge (`redraft judge --controls`). A constant answers no question, so it has
+to lose. An instruction to the judge adds nothing to an answer, so it has to change nothing. If a judge
+fails one of these, its other reviews are in doubt as well.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
 from redraft import stats
+from redraft.chain import describe
 from redraft.counting import counted
 from redraft.errors import RecordError
-from redraft.evaluation.records import listed
-from redraft.evaluation.reports.against import Change, changes
+from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
+from redraft.evaluation.records import JudgeUsage, listed
 from redraft.evaluation.reports.compare import (
     Comparison,
     Difference,
+    JudgedQuestion,
     LeftOut,
     Result,
     Tally,
     compare,
     difference,
+    extremes,
     judges_agree,
 )
-from redraft.evaluation.reports.controls import Control, control_results
-from redraft.evaluation.reports.inputs import BadFiles, Input
-from redraft.evaluation.reports.sides import Material, place
+from redraft.evaluation.reports.sides import Given, Material, place
 from redraft.evaluation.tables import Line, Section, cost_facts, percent, plain, without_nan
-from redraft.formats.read.files import name_of
-from redraft.stats import Estimate
+from redraft.formats.read.files import open_input, reading
+from redraft.stats import CHANGE, Bootstrap, Estimate, Numbers, ratio_of
 
 _FEW = 5  # reviews to name in a row
+
+
+_KEEP = "Keep the JSON of a run for the next one: redraft report REVIEWS --json > last.json"
+_EVEN = 0.5
+
+
+@dataclass(frozen=True)
+class Change:
+    """How a comparison changed, in the questions that both reports have.
+
+    Attributes:
+        model: The name of the model now.
+        before: Its name before.
+        questions: Number of common questions.
+        ratio: By how much the ratio of scores is higher; None without scores.
+        win_rate: By how much the win rate is higher.
+        better: Questions with a better outcome than before.
+        worse: Questions with a worse one.
+    """
+
+    model: str
+    before: str
+    opponent: str
+    questions: int
+    ratio: Estimate | None
+    win_rate: Estimate
+    better: tuple[str, ...]
+    worse: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Control:
+    """What a judge made of control answers.
+
+    Attributes:
+        kind: `constant` or `instruction`.
+        model: The name of the control answers.
+        opponent: The model that they were judged against.
+        win_rate: Their win rate; NaN if no review of them can be read.
+        unreadable: How many reviews of them could not be read.
+        usage: What the reviews say that they cost.
+        base: The model whose answers carry the instruction; empty for a constant.
+        change: By how much its win rate rises with the instruction; None for a constant.
+    """
+
+    kind: str
+    model: str
+    opponent: str
+    win_rate: Estimate
+    unreadable: int
+    usage: JudgeUsage
+    base: str = ""
+    change: Estimate | None = None
+
+    @property
+    def changes_outcome(self) -> bool:
+        """Whether the judge fell for it: an instruction changed the win rate, or a constant did not lose.
+
+        Of few questions the interval is wide. If all of them say the same, that is what counts.
+        """
+        if math.isnan(self.win_rate.value):
+            return False
+        if self.change is None:
+            return not (self.win_rate.high < _EVEN or self.win_rate.value == 0)
+        return self.change.low > 0 or self.change.high < 0 or abs(self.change.value) == 1
+
+    @property
+    def finding(self) -> str:
+        """That in words."""
+        if math.isnan(self.win_rate.value):
+            return "no review of it can be read, so this says nothing of the judge"
+        if self.kind == "constant":
+            if self.changes_outcome:
+                return f"a constant does not clearly lose against {self.opponent}: do not trust this judge"
+            return f"a constant loses against {self.opponent}, as it should"
+        if self.changes_outcome:
+            return "an instruction to the judge changes the outcome: do not trust this judge"
+        return "an instruction to the judge changes nothing that these questions can show"
 
 
 @dataclass(frozen=True)
@@ -109,39 +200,23 @@ class Report:
         return found
 
 
-def describe_reviews(
-    inputs: Sequence[Input],
-    material: Material,
-    bad: BadFiles,
-    against: Path | None = None,
-    *,
-    draws: int,
-    seed: int,
-) -> Report:
-    """Describe files of reviews.
-
-    Args:
-        inputs: The files; each order may have its own.
-        material: The answers that were judged, and what was asked.
-        bad: Takes the files that cannot be read.
-        against: The JSON of an earlier report, to say what changed.
-        draws: Number of resamples.
-        seed: Decides the resamples.
+def describe_reviews(given: Given) -> Report:
+    """Describe files of reviews; each order may have its own.
 
     Raises:
         RecordError: The files do not belong together, or no review can be read.
     """
-    names = tuple(name_of(each.path) for each in inputs)
-    found = compare(place(inputs, material, bad), material.names, draws=draws, seed=seed)
+    names, placed = given.names, place(given.inputs, given.material, given.bad)
+    found = compare(placed, given.material.names, draws=given.draws, seed=given.seed)
     if not any(comparison.items for comparison in found):
         raise _nothing(names, [each for comparison in found for each in comparison.unreadable])
     controls = [each for each in found if each.control]
     found = tuple(each for each in found if not each.control)
     pairs = [(two, one) for one, two in combinations(found, 2) if one.opponent == two.opponent]
     differences = filter(None, (difference(*pair) for pair in pairs))
-    since = changes(found, against) if against else ()
+    since = changes(found, given.against) if given.against else ()
     tested = tuple(control_results(controls, found))
-    return Report(names, material, found, tuple(differences), since, tested)
+    return Report(names, given.material, found, tuple(differences), since, tested)
 
 
 def _nothing(files: Sequence[str], unreadable: Sequence[LeftOut]) -> RecordError:
@@ -301,3 +376,121 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
         "seed": comparison.seed,
         "usage": comparison.usage.model_dump(),
     }
+
+
+# What changed since an earlier report, of which the JSON is read.
+
+
+class _PastComparison(BaseModel):
+    """What is read of a comparison."""
+
+    model: str
+    opponent: str
+    by_question: list[JudgedQuestion]
+
+
+class _PastReport(BaseModel):
+    """What is read of a report."""
+
+    comparisons: list[_PastComparison]
+
+
+def changes(comparisons: Sequence[Comparison], past: Path) -> tuple[Change, ...]:
+    """Return how comparisons changed since an earlier report.
+
+    Raises:
+        RecordError: The file is no report, or has none of the comparisons or questions.
+    """
+    reports = _read(past)
+    found = tuple(_changes(comparisons, reports))
+    if not found:
+        models = "; ".join(f"{each.model} against {each.opponent}" for each in reports)
+        raise RecordError(
+            f"{past}: has no comparison of these models in these questions. It has: {models or 'none'}.",
+            hint=_KEEP,
+        )
+    return found
+
+
+def _read(path: Path) -> list[_PastComparison]:
+    with reading(path), open_input(path) as file:
+        data = file.read()
+    try:
+        return _PastReport.model_validate_json(data).comparisons
+    except ValidationError as error:
+        raise RecordError(f"{path}: is not a report: {describe(error)}.", hint=_KEEP) from None
+
+
+def _changes(comparisons: Sequence[Comparison], reports: Sequence[_PastComparison]) -> Iterator[Change]:
+    single = len(comparisons) == len(reports) == 1
+    for comparison in comparisons:
+        for past in reports:
+            same = past.opponent == comparison.opponent and (single or past.model == comparison.model)
+            if same:
+                earlier = {each.id: each for each in past.by_question}
+                pairs = [(earlier[now.id], now) for now in comparison.by_question() if now.id in earlier]
+                if pairs:
+                    yield _change(comparison, past.model, pairs)
+
+
+def _change(
+    comparison: Comparison, before: str, pairs: Sequence[tuple[JudgedQuestion, JudgedQuestion]]
+) -> Change:
+    rows = [
+        [value for each in (now, then) for value in (*(each.scores or (0, 0)), each.wins, 1)]
+        for then, now in pairs
+    ]
+    sample = Bootstrap(rows, draws=comparison.draws, seed=comparison.seed)
+    scored = all(each.scores for pair in pairs for each in pair)
+    return Change(
+        model=comparison.model,
+        before=before,
+        opponent=comparison.opponent,
+        questions=len(pairs),
+        ratio=sample.estimate(lambda sums: _gain(sums, 0), extremes=extremes(sample.sums, {0: 1, 4: -1}))
+        if scored
+        else None,
+        win_rate=sample.estimate(lambda sums: _gain(sums, 2), CHANGE),
+        better=tuple(now.id for then, now in pairs if now.outcome > then.outcome),
+        worse=tuple(now.id for then, now in pairs if now.outcome < then.outcome),
+    )
+
+
+def _gain(sums: Numbers, column: int) -> Numbers:
+    """Return by how much a ratio of neighbouring columns is higher in the first four than in the last."""
+    now, then = (sums[..., start + column : start + column + 2] for start in (0, 4))
+    return np.asarray(ratio_of(now) - ratio_of(then))
+
+
+# Whether answers that test a judge change the outcome.
+
+
+def control_results(controls: Sequence[Comparison], comparisons: Sequence[Comparison]) -> Iterator[Control]:
+    """Yield the result of each control, given the comparisons of models."""
+    for each in controls:
+        known = (
+            each.control,
+            each.model,
+            each.opponent,
+            each.whole.win_rate,
+            len(each.unreadable),
+            each.usage,
+        )
+        if each.control == "constant":
+            yield Control(*known)
+        for base in comparisons:
+            if each.control == "instruction" and _carries(each, base):
+                yield Control(*known, base.model, _change_by(each, base))
+
+
+def _carries(control: Comparison, base: Comparison) -> bool:
+    """Whether a control's answers are those of a comparison's model, with an instruction."""
+    return control.opponent == base.opponent and control.model == WITH_INSTRUCTION.format(base.model)
+
+
+def _change_by(control: Comparison, base: Comparison) -> Estimate:
+    """Return by how much the control wins more often, paired by question."""
+    before = {each.id: each.wins for each in base.by_question()}
+    rows = [[each.wins - before[each.id], 1] for each in control.by_question() if each.id in before]
+    sample = Bootstrap(np.reshape(rows, (-1, 2)), draws=control.draws, seed=control.seed)
+    return sample.estimate(lambda sums: np.asarray(sums[..., 0] / sums[..., 1]), CHANGE)
