@@ -111,6 +111,7 @@ def _template() -> Any:
         loader=FunctionLoader(asset),
         autoescape=True,
         trim_blocks=True,
+        keep_trailing_newline=True,
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
