@@ -23,7 +23,7 @@ from redraft.chain import Chain, Prompt, Step, Usage, write_jsonl
 from redraft.evaluation.diagnosis.equal_tokens import Curves, curves_in, named
 from redraft.evaluation.tasks.tasks import TASKS, asked, checks_of, scored
 from redraft.formats.read.records import read_records
-from redraft.jobs.runner import derived_seed
+from redraft.ids import derived_seed
 from redraft.verify.base import Check, demand_of, run_checks
 from redraft.verify.echo import echoes
 from wording import PROMPTS, SHARED, prompts

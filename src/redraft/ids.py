@@ -67,3 +67,9 @@ def digest_of(item_id: object) -> int:
     """Return a text's hash, the same in each process. It is not 0, which stands for an empty slot."""
     digest = hashlib.blake2b(str(item_id).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, signed=True) or 1
+
+
+def derived_seed(seed: int, item_id: str) -> int:
+    """Return an item's own seed, 31 bits, from the job's seed and the item's id."""
+    digest = hashlib.blake2b(f"{seed}:{item_id}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest) >> 1

@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 from redraft.chain import Chain, Prompt, read_jsonl
 from redraft.cli import app
 from redraft.errors import OutputError
-from redraft.jobs.runner import derived_seed
+from redraft.ids import derived_seed
 
 REPLIES = ["A gull over the grey sea.", "It reads well. No revision is needed."]
 COMMAND = [sys.executable, "-m", "redraft", "answer"]

@@ -16,10 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ContextError, OutputError, RecordError, UsageError
-from redraft.jobs.harness import Goal, Job, JobResult, Session
+from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import Provenance
-from redraft.jobs.runner import Work
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,21 +25,19 @@ from redraft.errors import (
     ServerError,
     UsageError,
 )
-from redraft.jobs.ledger import Ledger
+from redraft.ids import derived_seed
+from redraft.jobs.harness import ItemCounts, Job, Session, Start, Work
 from redraft.jobs.provenance import Provenance
-from redraft.jobs.runner import ItemCounts, Runner, derived_seed
-
-PROVENANCE = Provenance("answer")
 
 
 @dataclass(frozen=True)
-class Job:
+class Item:
     id: str
     error: RedraftError | None = None
 
 
-def jobs(count: int, errors: dict[int, RedraftError] | None = None) -> list[Job]:
-    return [Job(str(number), (errors or {}).get(number)) for number in range(count)]
+def jobs(count: int, errors: dict[int, RedraftError] | None = None) -> list[Item]:
+    return [Item(str(number), (errors or {}).get(number)) for number in range(count)]
 
 
 class Worker:
@@ -48,7 +47,7 @@ class Worker:
         self.calls: list[str] = []
         self.now = self.most = 0
 
-    async def __call__(self, job: Job) -> list[str]:
+    async def __call__(self, job: Item) -> list[str]:
         self.calls.append(job.id)
         self.now += 1
         self.most = max(self.most, self.now)
@@ -62,11 +61,22 @@ class Worker:
         return [json.dumps({"id": job.id})]
 
 
-def run(out: Path, items: list[Job], worker: Worker, parallel: int = 4) -> ItemCounts:
-    counts = ItemCounts()
-    with Ledger(out, PROVENANCE) as ledger:
-        asyncio.run(Runner(items, worker, ledger, counts, parallel=parallel).run())
-    return counts
+def job(out: Path, items: Callable[[], Iterable[Item]], parallel: int = 4, retries: int = 0) -> Job[Item]:
+    return Job(
+        items, "items", out, Provenance("answer"), parallel=parallel, retries=retries, quiet=True, tell=str
+    )
+
+
+def starting(work: Work[Item]) -> Start[Item]:
+    @asynccontextmanager
+    async def start(_: Session) -> AsyncGenerator[Work[Item]]:
+        yield work
+
+    return start
+
+
+def run(out: Path, items: list[Item], worker: Worker, parallel: int = 4, retries: int = 0) -> ItemCounts:
+    return job(out, lambda: items, parallel, retries).run(starting(worker)).counts
 
 
 def ids(out: Path) -> list[str]:
@@ -88,21 +98,21 @@ def test_everything_is_done_once_and_so_many_at_once(tmp_path: Path, parallel: i
 def test_items_are_taken_only_when_there_is_room(tmp_path: Path) -> None:
     taken = finished = most = 0
 
-    def items() -> Iterator[Job]:
+    def items() -> Iterator[Item]:
         nonlocal taken, most
+        taken = most = 0  # they are counted first
         for job in jobs(30):
             taken += 1
             most = max(most, taken - finished)
             yield job
 
-    async def work(job: Job) -> list[str]:
+    async def work(job: Item) -> list[str]:
         nonlocal finished
         await asyncio.sleep(0)
         finished += 1
         return [json.dumps({"id": job.id})]
 
-    with Ledger(tmp_path / "out.jsonl", PROVENANCE) as ledger:
-        asyncio.run(Runner(items(), work, ledger, ItemCounts(), parallel=4).run())
+    job(tmp_path / "out.jsonl", items).run(starting(work))
     assert most == 4
 
 
@@ -158,31 +168,24 @@ def test_a_fatal_failure_ends_the_job_and_keeps_what_is_done_and_under_way(
 def test_what_is_under_way_at_the_end_of_a_job_is_not_tried_again(tmp_path: Path) -> None:
     errors: dict[int, RedraftError] = {0: ServerError("key", status=401)}
     worker, broken = Worker(), ServerError("broke off", passing=True)
-    counts = ItemCounts()
-    with Ledger(tmp_path / "out.jsonl", PROVENANCE) as ledger:
-        runner = Runner(jobs(2, {**errors, 1: broken}), worker, ledger, counts, parallel=2, retries=4)
-        with pytest.raises(ServerError):
-            asyncio.run(runner.run())
+    with pytest.raises(ServerError):
+        run(tmp_path / "out.jsonl", jobs(2, {**errors, 1: broken}), worker, 2, retries=4)
     assert worker.calls == ["0", "1"]
 
 
 def test_a_fault_of_ours_is_not_hidden(tmp_path: Path) -> None:
-    async def work(job: Job) -> list[str]:
+    async def work(job: Item) -> list[str]:
         raise KeyError(job.id)
 
-    with Ledger(tmp_path / "out.jsonl", PROVENANCE) as ledger, pytest.raises(KeyError):
-        asyncio.run(Runner(jobs(2), work, ledger, ItemCounts(), parallel=2).run())
-
-
-def test_two_items_with_one_id_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecordError, match=r"two items have the id '1'\."):
-        run(tmp_path / "out.jsonl", [*jobs(3), Job("1")], Worker(), 1)
+    with pytest.raises(KeyError):
+        job(tmp_path / "out.jsonl", lambda: jobs(2)).run(starting(work))
 
 
 @given(st.integers(0, 60), st.integers(1, 5))
 def test_a_job_cancelled_at_any_moment_is_gone_on_with(moment: int, parallel: int) -> None:
-    async def cancelled_after(ledger: Ledger, worker: Worker) -> None:
-        task = asyncio.create_task(Runner(jobs(12), worker, ledger, ItemCounts(), parallel=parallel).run())
+    async def cancelled_after(out: Path, worker: Worker) -> None:
+        twelve = job(out, lambda: jobs(12), parallel)
+        task = asyncio.create_task(twelve.arun(starting(worker)))
         for _ in range(moment):
             await asyncio.sleep(0)
         task.cancel()
@@ -190,10 +193,9 @@ def test_a_job_cancelled_at_any_moment_is_gone_on_with(moment: int, parallel: in
 
     with tempfile.TemporaryDirectory() as folder:
         out, first, second = Path(folder, "out.jsonl"), Worker(), Worker()
-        with Ledger(out, PROVENANCE) as ledger:
-            asyncio.run(cancelled_after(ledger, first))
+        asyncio.run(cancelled_after(out, first))
         assert first.now == 0
-        kept = out.read_bytes()
+        kept = out.read_bytes() if out.exists() else b""
         run(out, jobs(12), second, parallel)
         assert out.read_bytes().startswith(kept)
         assert sorted(ids(out), key=int) == [str(number) for number in range(12)]

@@ -36,7 +36,7 @@ from redraft.engines.base import (
 )
 from redraft.engines.retry import LONGEST_BACKOFF, Patience, backoff
 from redraft.errors import EngineCrash, EngineError, EngineTimeout, ModelError, ServerError
-from redraft.jobs.runner import is_refusal
+from redraft.jobs.causes import is_refusal
 
 _log = logging.getLogger(__name__)
 

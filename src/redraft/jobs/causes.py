@@ -1,4 +1,4 @@
-"""Why items failed, in a few words that can be counted."""
+"""Why items failed, in a few words that can be counted, and whether others would fail so too."""
 
 from __future__ import annotations
 
@@ -22,6 +22,12 @@ FILTER = re.compile(
 
 UNFIT = "bad prompt"
 """The cause of an item that fails again each time, whatever the model does."""
+
+_REFUSED = frozenset({400, 413, 422})
+"""HTTP statuses by which a server refuses a request for its content."""
+
+_HOPELESS = frozenset({401, 402, 403, 404, 405})
+"""HTTP statuses that every other request would get too."""
 
 _WORDS: dict[type[RedraftError], str] = {
     CheckError: "check crashed",
@@ -54,3 +60,27 @@ def _of_server(error: ServerError) -> str:
 def in_words(causes: Counter[str]) -> str:
     """Return counts as `rate limit 3, content filter 2`, most frequent first."""
     return ", ".join(f"{cause} {count:,}" for cause, count in causes.most_common())
+
+
+def is_of_item(error: RedraftError) -> bool:
+    """Whether an error concerns its item alone."""
+    return is_refusal(error) or isinstance(error, (ContextError, EmptyReply, RecordError))
+
+
+def is_refusal(error: RedraftError) -> bool:
+    """Whether a server refused a request for its content. All requests may share it: a wrong model name."""
+    if not isinstance(error, ServerError):
+        return False
+    return error.status in _REFUSED or (error.status == 403 and is_filtered(error))
+
+
+def is_filtered(error: RedraftError) -> bool:
+    """Whether a content filter refused a request: no other request shares that."""
+    return isinstance(error, ServerError) and bool(FILTER.search(error.message))
+
+
+def is_doubtful(error: RedraftError) -> bool:
+    """Whether only the next items can show if an error concerns its item or the whole job."""
+    if isinstance(error, ServerError):
+        return error.status not in _REFUSED | _HOPELESS
+    return isinstance(error, (EngineTimeout, CheckError))

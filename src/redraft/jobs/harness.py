@@ -2,34 +2,72 @@
 
 A verb gives the items, the work on one item, and its words. The harness owns the rest: how many at once, what
 was done before, failures and retries, the limits of the run, progress, signals, the lock, the provenance
-record, and the figures at the end.
+record, and the figures at the end. Items are taken only when there is room for them, so memory does not grow
+with their number.
 
-An item's result is one line or, with `many_lines`, any number of lines. What the work is, is not known here.
+An error concerns its item alone (a prompt that is too long), is doubtful (a server that fails: the job ends
+if the next items fail too), or ends the job (an empty account, a full disk). An item whose reply broke off is
+tried again at once. Waiting for a server is left to the engine (`engines.retry`).
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Iterable, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from redraft.errors import RecordError, RedraftError, UsageError
+from redraft.errors import CheckError, EngineError, RecordError, RedraftError, UsageError
 from redraft.ids import IdSet
-from redraft.jobs.causes import UNFIT, in_words
+from redraft.jobs.causes import UNFIT, in_words, is_doubtful, is_filtered, is_of_item, is_refusal
 from redraft.jobs.ledger import Ledger, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
 from redraft.jobs.progress import ItemProgress
 from redraft.jobs.provenance import Provenance
-from redraft.jobs.runner import Item, ItemCounts, Runner, Work
 from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.unfinished import Unfinished
 
+PATIENCE = 3
+"""Doubtful failures in a row that end the job, or `parallel` if that is more. As many refused requests end it
+while nothing is done yet."""
+
 GO_ON = "run the same command again to go on"
 
+
+class Item(Protocol):
+    """Something to do, with an id."""
+
+    @property
+    def id(self) -> str:
+        """The item's name in the ledger, unique within a job."""
+
+
 T = TypeVar("T", bound=Item)
+
+Work = Callable[[T], Awaitable[list[str] | None]]
+"""Do an item, and return the lines of its result, or None to leave it undone."""
+
+
+@dataclass
+class ItemCounts:
+    """Counts of items.
+
+    Attributes:
+        added: Done in this run.
+        failed: Failed in this run. The next run tries them again.
+        exit_status: The highest exit status of a failure.
+        limit: Which limit was reached while there were items left, in words.
+        error: What ended the job while items were under way.
+    """
+
+    added: int = 0
+    failed: int = 0
+    exit_status: int = 0
+    limit: str = ""
+    error: RedraftError | None = None
 
 
 @dataclass(frozen=True)
@@ -155,15 +193,6 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class _Opened:
-    """An open output, and a session if there is something to do."""
-
-    ledger: Ledger
-    total: int
-    session: Session | None = None
-
-
-@dataclass(frozen=True)
 class Job(Generic[T]):
     """What is to be done, where results go, and within which limits.
 
@@ -223,91 +252,55 @@ class Job(Generic[T]):
         """
         with self._opened() as opened:
             if opened.session:
-                run_until_signal(self._work(start, opened.session, opened.ledger))
-        return self._result(opened)
+                run_until_signal(opened.work(start, opened.session))
+        return opened.result()
 
     async def arun(self, start: Start[T]) -> JobResult:
         """Do the same in the loop that runs. Errors as for `run`; signals are the caller's."""
         with self._opened() as opened:
             if opened.session:
-                await self._work(start, opened.session, opened.ledger)
-        return self._result(opened)
+                await opened.work(start, opened.session)
+        return opened.result()
 
     @contextmanager
-    def _opened(self) -> Iterator[_Opened]:
+    def _opened(self) -> Iterator[_OpenJob[T]]:
         """Open the output, and begin a session if there is something to do."""
         total = self.goal.total if self.goal else self._count()
         ledger = Ledger(
             self.out, self.provenance, key=self.key, many_lines=self.many_lines, on_found=self.on_found
         )
-        spent = Spent()
-        ledger.figures = spent.figures
         with ExitStack() as closing:
             closing.callback(self.on_end)
             closing.enter_context(ledger)
             if ledger.torn and not self.quiet:
                 self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
+            opened = _OpenJob(self, ledger, total)
             ahead = ledger.failed_left if self.only_failed else total - ledger.found
             if not (ahead or self.goal):
                 if self.only_failed:
                     self.tell(
                         f"{self.out}.errors.jsonl lists no failed {self.noun}: there is nothing to retry."
                     )
-                yield _Opened(ledger, total)
+                yield opened
                 return
-            quiet = self.quiet or self.on_progress is not None
             unfinished = Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh)
-            progress = ItemProgress(ledger.found + ahead, self._done(ledger), quiet=quiet)
-            session = Session(unfinished, progress, spent, ledger.done, ItemCounts())
-            if self.on_progress is not None:
-                progress.on_update = lambda: self._show(session)
+            quiet = self.quiet or self.on_progress is not None
+            progress = ItemProgress(ledger.found + ahead, opened.done, quiet=quiet)
+            opened.session = Session(unfinished, progress, Spent(), ledger.done, ItemCounts())
+            ledger.figures = opened.session.spent.figures
+            progress.on_update = opened.show
             with unfinished, progress:
                 try:
-                    yield _Opened(ledger, total, session)
+                    yield opened
                 except EndedBySignal:
-                    self.tell(self._left(ledger, total))
+                    self.tell(opened.left)
                     raise
                 except RedraftError as error:
-                    left = self._left(ledger, total)
+                    left = opened.left
                     if isinstance(error, UsageError):  # the same command would fail again
                         left = left.replace(f"; {GO_ON}", "")
                     error.hint = "\n".join(filter(None, [error.hint, left]))
                     raise
-
-    def _result(self, opened: _Opened) -> JobResult:
-        """Return what a run came to, now that its output is closed."""
-        ledger, session = opened.ledger, opened.session
-        if session is None:
-            return JobResult(ItemCounts(), Spent(), 0.0, ledger.found, self.out)
-        if session.counts.limit:
-            self.tell(f"{session.counts.limit}: {self._left(ledger, opened.total)}")
-        return JobResult(
-            session.counts,
-            session.spent,
-            session.progress.seconds,
-            ledger.found,
-            self.out,
-            ledger.causes,
-            ledger.first_failure,
-        )
-
-    def _show(self, session: Session) -> None:
-        """Call `on_progress`."""
-        progress, counts, spent = session.progress, session.counts, session.spent
-        assert self.on_progress is not None  # noqa: S101  (`_opened` has looked)
-        self.on_progress(
-            RunProgress(
-                progress.done,
-                progress.total or 0,
-                counts.failed,
-                spent.tokens,
-                spent.usd,
-                progress.seconds,
-                progress.left,
-                progress.note,
-                progress.waiting,
-            )
-        )
 
     def _count(self) -> int:
         """Return the number of items. A bad one is found here, before anything is paid for."""
@@ -320,42 +313,128 @@ class Job(Generic[T]):
             raise RecordError(f"{self.source}: there is no {self.noun} in it.", hint="Write one a line.")
         return len(seen)
 
-    def _wanted(self, ledger: Ledger) -> Iterable[T]:
-        """Return the items of this run, done ones included."""
-        if not self.only_failed:
-            return self.items()
-        return (item for item in self.items() if item.id in ledger.failed_before)
 
-    async def _work(self, start: Start[T], session: Session, ledger: Ledger) -> None:
-        progress, counts = session.progress, session.counts
+@dataclass
+class _OpenJob(Generic[T]):
+    """A job whose output is open, with a session if there is something to do."""
 
-        def limit() -> str:
-            reached = self.limits.reached(session.spent, progress.seconds)
-            return "" if self._reached else self.stop() or reached
+    job: Job[T]
+    ledger: Ledger
+    total: int
+    session: Session | None = None
+    _doubts: int = 0
+    _refusals: int = 0
 
-        def step() -> None:
-            progress.done = self._done(ledger) + (0 if self.goal else counts.failed)
-            progress.note = self.note(counts)
+    async def work(self, start: Start[T], session: Session) -> None:
+        """Do the items. Each result is in the ledger, whatever ends the job."""
+        items = iter(self.job.items())
+        try:
+            async with start(session) as work, asyncio.TaskGroup() as group:
+                for _ in range(self.job.parallel):
+                    group.create_task(self._worker(items, work, session))
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+        if session.counts.error:
+            raise session.counts.error
+
+    async def _worker(self, items: Iterator[T], work: Work[T], session: Session) -> None:
+        """Take items one by one. After an error of the engine, others finish what they do: it may be paid."""
+        counts, progress = session.counts, session.progress
+        for item in items:
+            others = self.job.only_failed and item.id not in self.ledger.failed_before
+            if others or item.id in self.ledger.done:
+                continue
+            counts.limit = counts.limit or self._limit(session)
+            if counts.limit or counts.error:
+                return
+            try:
+                await self._do(item, work, counts)
+            except (EngineError, CheckError) as error:
+                counts.error = counts.error or error
+            progress.done = self.done + (0 if self.job.goal else counts.failed)
+            progress.note = self.job.note(counts)
             progress.update()
 
-        async with start(session) as work:
-            await Runner(
-                self._wanted(ledger),
-                work,
-                ledger,
-                counts,
-                parallel=self.parallel,
-                retries=self.retries,
-                limit=limit,
-                on_step=step,
-            ).run()
+    def _limit(self, session: Session) -> str:
+        """Return why no other item is begun, in words; empty if one is."""
+        if (goal := self.job.goal) and goal.done() >= goal.total:
+            return ""
+        return self.job.stop() or self.job.limits.reached(session.spent, session.progress.seconds)
 
-    def _done(self, ledger: Ledger) -> int:
-        return self.goal.done() if self.goal else len(ledger.done)
+    async def _do(self, item: T, work: Work[T], counts: ItemCounts) -> None:
+        for left in reversed(range(1 + self.job.retries)):
+            try:
+                lines = await work(item)
+            except RedraftError as error:
+                if left and not counts.error and isinstance(error, EngineError) and error.passing:
+                    continue
+                self._fail(item.id, error, counts)
+                return
+            if lines is not None:
+                self.ledger.append(item.id, *lines)
+                counts.added += 1
+            self._doubts = 0
+            return
+
+    def _fail(self, item_id: str, error: RedraftError, counts: ItemCounts) -> None:
+        """Record a failure. Raise it if it ends the job: at once, or after as many doubtful ones in a row."""
+        doubtful = is_doubtful(error)
+        if not doubtful and not is_of_item(error):
+            raise error
+        self.ledger.fail(item_id, error)
+        counts.failed += 1
+        counts.exit_status = max(counts.exit_status, error.exit_status)
+        self._doubts += doubtful
+        self._refusals += is_refusal(error) and not is_filtered(error)
+        patience = max(self.job.parallel, PATIENCE)
+        if self._doubts >= patience:
+            raise error
+        if self._refusals >= patience and not self.ledger.done:
+            error.hint = " ".join(filter(None, [error.hint, f"The first {self._refusals} prompts ended so."]))
+            raise error
 
     @property
-    def _reached(self) -> bool:
-        return self.goal is not None and self.goal.done() >= self.goal.total
+    def done(self) -> int:
+        """What is done: items or, with a goal, what counts for it."""
+        return self.job.goal.done() if self.job.goal else len(self.ledger.done)
 
-    def _left(self, ledger: Ledger, total: int) -> str:
-        return f"{self._done(ledger)} of {total} done; {GO_ON}."
+    @property
+    def left(self) -> str:
+        """How far the job is, and how to go on."""
+        return f"{self.done} of {self.total} done; {GO_ON}."
+
+    def show(self) -> None:
+        """Call `on_progress`, if the job has one."""
+        if self.job.on_progress is None or self.session is None:
+            return
+        progress, counts, spent = self.session.progress, self.session.counts, self.session.spent
+        event = RunProgress(
+            done=progress.done,
+            total=progress.total or 0,
+            failed=counts.failed,
+            tokens=spent.tokens,
+            usd=spent.usd,
+            seconds=progress.seconds,
+            left=progress.left,
+            note=progress.note,
+            waiting=progress.waiting,
+        )
+        self.job.on_progress(event)
+
+    def result(self) -> JobResult:
+        """Return what the run came to, now that its output is closed."""
+        ledger, session = self.ledger, self.session
+        if session is None:
+            return JobResult(ItemCounts(), Spent(), 0.0, ledger.found, self.job.out)
+        if session.counts.limit:
+            self.job.tell(f"{session.counts.limit}: {self.left}")
+        seconds, causes = session.progress.seconds, ledger.causes
+        return JobResult(
+            session.counts,
+            session.spent,
+            seconds,
+            ledger.found,
+            self.job.out,
+            causes,
+            ledger.first_failure,
+        )

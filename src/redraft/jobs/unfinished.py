@@ -51,25 +51,20 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         self.path = output.with_name(output.name + ".unfinished.jsonl")
         self._settings = _digest(provenance)
         self._done = done
-        self._places: dict[str, tuple[int, int]] = {}
+        self._kept: dict[str, bytes] = {}  # the last line of each item
         self._lines: LineFile | None = None
         self._usable = True
         self._synced, self._tidy_at = 0.0, TIDIED_AT
-        self._read()
-        if forget and self._places:
-            self._places = {}
+        with contextlib.suppress(OSError):
+            self._kept = dict(self._read())
+        if forget and self._kept:
+            self._kept = {}
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
     def get(self, item_id: str) -> Any:
         """Return the JSON value kept last for an item, or None."""
-        if item_id not in self._places:
-            return None
-        start, length = self._places[item_id]
-        with contextlib.suppress(OSError), _opened(self.path) as fd:
-            record = _record(os.pread(fd, length, start))
-            return record and record["work"]
-        return None
+        return json.loads(self._kept[item_id])["work"] if item_id in self._kept else None
 
     def keep(self, item_id: str, work: str) -> None:
         """Keep the work on an item: one JSON value, which replaces the one before."""
@@ -79,92 +74,57 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         line = f'{head}, "work": {work}}}'
         try:
             if self._lines is None or self._lines.size >= self._tidy_at:
-                self._tidy()
-            assert self._lines is not None  # noqa: S101  (tidying opens it)
-            start = self._lines.size
+                self._lines = self._tidied()
             self._lines.append(line)
-            self._places[item_id] = (start, self._lines.size - start)
-            self._sync()
+            self._kept[item_id] = line.encode() + b"\n"
+            now = time.monotonic()
+            if now - self._synced >= SYNCED_EVERY:
+                self._synced = now
+                self._lines.sync()
         except (OSError, OutputError):
             self._usable = False
 
     def close(self) -> None:
         """Remove finished items from the file, or the file if none is left."""
         with contextlib.suppress(OSError, OutputError):
-            if self._left():
-                self._tidy()
-            elif self._places:
-                self.path.unlink(missing_ok=True)
-        self._close_lines()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError), _opened(self.path) as fd, os.fdopen(os.dup(fd), "rb") as file:
-            start = 0
-            while line := file.readline(LONGEST):
-                record = _record(line)
-                if record is not None and record["settings"] == self._settings:
-                    self._places[record["id"]] = (start, len(line))
-                start += len(line)
-
-    def _left(self) -> list[str]:
-        return [item_id for item_id in self._places if item_id not in self._done]
-
-    def _tidy(self) -> None:
-        """Write a new file without finished items, and open it."""
-        places: dict[str, tuple[int, int]] = {}
-        with replacing(self.path) as file:
-            for item_id, line in self._kept():
-                places[item_id] = (file.tell(), len(line))
-                file.write(line)
-        self._close_lines()
-        self._places, self._lines = places, LineFile(self.path)
-        self._tidy_at = max(TIDIED_AT, 2 * self._lines.size)
-
-    def _kept(self) -> Iterator[tuple[str, bytes]]:
-        left = self._left()
-        if left:
-            with _opened(self.path) as fd:
-                for item_id in left:
-                    start, length = self._places[item_id]
-                    yield item_id, os.pread(fd, length, start)
-
-    def _sync(self) -> None:
-        now = time.monotonic()
-        if now - self._synced >= SYNCED_EVERY and self._lines is not None:
-            self._synced = now
-            self._lines.sync()
-
-    def _close_lines(self) -> None:
+            if self._kept:
+                self._lines = self._tidied()
+                if not self._kept:
+                    self.path.unlink()
         if self._lines is not None:
             self._lines.close()
             self._lines = None
 
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    """Open a plain file for reading, and never a link.
+    def _read(self) -> Iterator[tuple[str, bytes]]:
+        """Yield the items of the file with their lines. It is a plain file, and never a link.
 
-    Raises:
-        OSError: It does not exist, or is not a plain file.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise OSError(f"{path} is not a plain file")
-        yield fd
-    finally:
-        os.close(fd)
+        Raises:
+            OSError: It does not exist, or is something else.
+        """
+        fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(fd, "rb") as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return
+            while line := file.readline(LONGEST):
+                record = parse_line(line)
+                if record is None or record.get("settings") != self._settings or "work" not in record:
+                    continue
+                if isinstance(name := record.get("id"), str) and name not in self._done:
+                    yield name, line
 
-
-def _record(line: bytes) -> dict[str, Any] | None:
-    """Return the object of a whole line that this module wrote, or None."""
-    record = parse_line(line)
-    if record is None or not {"settings", "work"} <= record.keys():
-        return None
-    return record if isinstance(record.get("id"), str) else None
+    def _tidied(self) -> LineFile:
+        """Write a new file without finished items, and open it."""
+        self._kept = {name: line for name, line in self._kept.items() if name not in self._done}
+        with replacing(self.path) as file:
+            file.writelines(self._kept.values())
+        if self._lines is not None:
+            self._lines.close()
+        lines = LineFile(self.path)
+        self._tidy_at = max(TIDIED_AT, 2 * lines.size)
+        return lines
 
 
 def _digest(provenance: Provenance) -> str:

@@ -23,9 +23,8 @@ from redraft.engines.load import model_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import EmptyReply
 from redraft.formats.write import to_fastchat_answer, to_selfee_answer
-from redraft.jobs.harness import Job, JobResult, Session
+from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, RunFile
-from redraft.jobs.runner import ItemCounts, Work
 from redraft.licences import licence_in
 from redraft.options import Flags, OptionModel, option
 from redraft.revision.api import Role

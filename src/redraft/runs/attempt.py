@@ -13,9 +13,9 @@ from redraft.engines.journaled import JournaledEngine
 from redraft.engines.price import Price
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply, RecordError, RedraftError, UsageError
+from redraft.ids import derived_seed
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
-from redraft.jobs.runner import derived_seed
 from redraft.revision.api import Role, finished, make
 from redraft.revision.ops import Event, Progress
 from redraft.revision.options import RevisionOptions

@@ -13,8 +13,7 @@ from redraft.config import Key, key_variable
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import ServerError
-from redraft.jobs.causes import cause_of
-from redraft.jobs.runner import is_doubtful, is_of_item
+from redraft.jobs.causes import cause_of, is_doubtful, is_of_item
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
 from tests.generate.teacher import MODEL, Teacher
 

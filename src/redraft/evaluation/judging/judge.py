@@ -38,9 +38,9 @@ from redraft.evaluation.judging.prompts import (
 )
 from redraft.evaluation.judging.reviews import Review
 from redraft.evaluation.judging.scores import Unreadable, Winner, checked, scores_in, winner_in
+from redraft.ids import derived_seed
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
-from redraft.jobs.runner import derived_seed
 
 TEMPERATURE, MAX_TOKENS = 0.0, 1024
 """Default sampling: greedy, so that a review can be repeated. The length is that of FastChat's reviewers."""

@@ -26,7 +26,8 @@ from redraft.generate.instructions.rules import (
 from redraft.generate.instructions.tasks import Origin, Task, to_chain
 from redraft.generate.instructions.teacher import LimitReached, Reply, Teacher
 from redraft.generate.instructions.wording import Wanted
-from redraft.jobs.runner import derived_seed, is_doubtful, is_filtered, is_of_item
+from redraft.ids import derived_seed
+from redraft.jobs.causes import is_doubtful, is_filtered, is_of_item
 from redraft.verify.base import together
 
 DRY = 25

@@ -38,11 +38,10 @@ from redraft.generate.instructions.pool import TaskPool, Turns
 from redraft.generate.instructions.rejects import Rejects
 from redraft.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
 from redraft.generate.instructions.teacher import Teacher
-from redraft.jobs.harness import Goal, Job, JobResult, Session
+from redraft.jobs.harness import Goal, ItemCounts, Job, JobResult, Session, Work
 from redraft.jobs.journal import Journal
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import Provenance
-from redraft.jobs.runner import ItemCounts, Work
 from redraft.options import MachineOptions
 from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_prices

@@ -17,9 +17,10 @@ from redraft.engines.price import Price
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply, EngineError
 from redraft.generate.instructions.estimate import Cost
+from redraft.ids import derived_seed
+from redraft.jobs.causes import is_doubtful, is_of_item
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
-from redraft.jobs.runner import derived_seed, is_doubtful, is_of_item
 
 
 class LimitReached(Exception):
