@@ -1,4 +1,4 @@
-"""Progress on standard error: one line that is redrawn on a terminal, elsewhere a line every 15 seconds.
+"""Progress: a line that is redrawn on a terminal, a bar in a notebook, elsewhere a line every 15 seconds.
 
 A kind of work counts in a `ProgressLine` of its own, which words the line. Rates and the time left are those
 of this run.
@@ -11,8 +11,10 @@ import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
+from html import escape
+from importlib import import_module
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.live import Live
@@ -57,10 +59,12 @@ class ProgressLine:
         self.total, self.before, self.done = total, before, before
         self._quiet, self._clock, self._started = quiet, clock, clock()
         self._console = console or Console(stderr=True)
-        self._every = DRAW_SECONDS if self._console.is_terminal else LINE_SECONDS
+        drawn = self._console.is_terminal or self._console.is_jupyter
+        self._every = DRAW_SECONDS if drawn else LINE_SECONDS
         self._next = self._every
         self._transient = transient
         self._live: Live | None = None
+        self._cell: Any = None  # IPython's handle of what is drawn in a notebook
 
     @property
     def seconds(self) -> float:
@@ -99,6 +103,8 @@ class ProgressLine:
         self._next = seconds + self._every
         if self._live:
             self._live.refresh()
+        elif self._console.is_jupyter:
+            self._draw_in_notebook()
         elif not self._console.is_terminal:
             self.print(self.line())
 
@@ -109,7 +115,11 @@ class ProgressLine:
 
     def open(self) -> None:
         """Begin to show the line."""
-        if self._quiet or self._live or not self._console.is_terminal:
+        if self._quiet or self._live:
+            return
+        if self._console.is_jupyter:
+            self._draw_in_notebook()
+        if not self._console.is_terminal:
             return
         self._live = Live(
             get_renderable=self._drawn,
@@ -125,6 +135,8 @@ class ProgressLine:
         if self._live:
             self._live.stop()
             self._live = None
+        elif self._cell:
+            self._draw_in_notebook()
 
     def __enter__(self) -> Self:
         self.open()
@@ -135,6 +147,16 @@ class ProgressLine:
 
     def _time_left(self) -> str:
         return "" if self.left is None else f"{clock_time(self.left)} left"
+
+    def _draw_in_notebook(self) -> None:
+        """Show the line and a bar below the cell, in place of those before. rich needs ipywidgets for it."""
+        ipython: Any = import_module("IPython.display")
+        share = f'<progress max="{self.total}" value="{self.done}"></progress> ' if self.total else ""
+        shown = ipython.HTML(share + escape(self.line()))
+        if self._cell is None:
+            self._cell = ipython.display(shown, display_id=True)
+        else:
+            self._cell.update(shown)
 
     def _drawn(self) -> Table | Text:
         text = Text(self.line(), no_wrap=True, overflow="ellipsis")
