@@ -33,7 +33,6 @@ USUAL = (
     "redraft.evaluation.reports.describe",
     "redraft.evaluation.tasks.tasks",
     "redraft.generate.chains",
-    "redraft.jobs.runner",
     "redraft.revision.api",
 )
 TORCH = (

@@ -3,7 +3,7 @@
 `Patience` has the limits, and `backoff` the pauses: for requests to a server, for the servers of a `pool`,
 and for llama.cpp's process. All streams to one server share a `Retry`. While the server is down, overloaded
 or limits requests, all of them wait, and the first success ends that. A request that fails while others are
-served waits alone. `jobs.runner` decides how often a prompt is tried, and never waits itself.
+served waits alone. `jobs.harness` decides how often a prompt is tried, and never waits itself.
 """
 
 from __future__ import annotations
