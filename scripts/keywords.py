@@ -16,9 +16,10 @@ SOURCE = Path(__file__).resolve().parent.parent / "src"
 
 PAGES = {
     "redraft.revision.keywords": ("redraft.revision.options", "RevisionOptions", ["output"]),
-    "redraft.generate.instructions.keywords": ("redraft.generate.instructions.options", "TaskOptions", []),
+    "redraft.generate.keywords": ("redraft.generate.options", "ChainOptions", []),
+    "redraft.generate.instructions.keywords": ("redraft.generate.options", "InstructionOptions", ["model"]),
     "redraft.evaluation.judging.keywords": ("redraft.evaluation.judging.run", "JudgeFileOptions", []),
-    "redraft.runs.keywords": ("redraft.runs.answers", "AnswerOptions", []),
+    "redraft.runs.keywords": ("redraft.runs.options", "AnswerOptions", []),
 }
 """Module to write: the module and name of a model, and options that overloads type by themselves."""
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from redraft.evaluation.judging.run import ajudge as ajudge
     from redraft.evaluation.judging.run import judge as judge
     from redraft.evaluation.tasks.api import evaluate as evaluate
+    from redraft.generate.chain_run import agenerate_chains as agenerate_chains
+    from redraft.generate.chain_run import generate_chains as generate_chains
+    from redraft.generate.instructions.run import agenerate_instructions as agenerate_instructions
+    from redraft.generate.instructions.run import generate_instructions as generate_instructions
     from redraft.revision.api import arevise as arevise
     from redraft.revision.api import revise as revise
     from redraft.revision.api import stream as stream
@@ -81,6 +85,8 @@ _HOMES = {
     "redraft.evaluation.diagnosis.diagnose": ["diagnose"],
     "redraft.evaluation.judging.run": ["ajudge", "judge"],
     "redraft.evaluation.tasks.api": ["evaluate"],
+    "redraft.generate.chain_run": ["agenerate_chains", "generate_chains"],
+    "redraft.generate.instructions.run": ["agenerate_instructions", "generate_instructions"],
     "redraft.revision.api": ["arevise", "revise", "stream"],
     "redraft.revision.budget": ["Budget"],
     "redraft.revision.cancel": ["CancelToken"],
@@ -96,6 +102,7 @@ _EXTRA_OF = {
     "dedupe": "data",
     "diagnose": "eval",
     "evaluate": "eval",
+    **dict.fromkeys(("agenerate_instructions", "generate_instructions"), "generate"),
     **dict.fromkeys(("train_dpo", "train_ppo", "train_reward", "train_sft"), "train"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

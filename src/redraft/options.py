@@ -36,7 +36,6 @@ from redraft.errors import UsageError, shown
 
 MODEL, LOOP, SAMPLING, BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
 SERVER = "Waiting for a server"
-TEACHER = "Teacher"
 
 RETRIES = 4
 """Default number of retries of a request that a server failed."""
@@ -328,33 +327,6 @@ class Flags(ServerOptions, MachineOptions, ModelOptions, PlainOptions):
     budget_tokens: int | None = option("generated tokens", BUDGET, "N", gt=0)
     budget_seconds: float | None = option("wall-clock time", BUDGET, "S", gt=0)
     budget_usd: float | None = option("money; needs a price", BUDGET, "USD", gt=0)
-
-
-class ChainFlags(Flags):
-    """The options of `generate chains` and its recipes."""
-
-    gold: bool = option(
-        "show the critic the record's gold answer, which the writer never sees", TEACHER, default=False
-    )
-    first: bool = option("take the first answer from the record", TEACHER, default=False)
-    verify: Literal["number", "code"] | None = option(
-        "let the record's gold number, or the tests of its code, give the verdicts", TEACHER, "number|code"
-    )
-    keep: list[str] = option(
-        "leave out a clean-up rule: apologies, remarks, verdicts, empty; repeatable",
-        TEACHER,
-        "RULE",
-        default=[],
-    )
-    drop_leaks: bool = option(
-        "drop chains that quote the gold answer, into FILE.leaks.jsonl", TEACHER, default=False
-    )
-    refusals: Literal["keep", "drop"] = option(
-        "keep, or drop into FILE.refusals.jsonl: chains whose best answer or criticism refuses",
-        TEACHER,
-        "keep|drop",
-        default="keep",
-    )
 
 
 class EvalFlags(Flags):

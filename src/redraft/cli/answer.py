@@ -3,43 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from redraft.cli.options import CacheFile, Given, fill_in, takes
-from redraft.cli.running import (
-    First,
-    Journal,
-    Out,
-    RetryFailed,
-    RunFlags,
-    check_out,
-    name_of,
-    print_result,
-    prompts_file,
-)
+from redraft.cli.options import FlagGroup, Given, fill_in, takes
+from redraft.cli.running import Out, check_out, print_result, prompts_file
+
+FLAGS = FlagGroup("redraft.runs.options:AnswerOptions", in_recipes="redraft.options:Flags")
 
 
-@takes
 def answer(
     flags: Given,
     source: Annotated[
         Path, typer.Argument(metavar="PROMPTS", help="A file of prompts, of any known shape; '-' is stdin.")
     ],
     out: Out,
-    run: RunFlags,
-    limit: First = None,
-    shape: Annotated[
-        Literal["chain", "selfee", "fastchat"], typer.Option("--format", help="What to write.")
-    ] = "chain",
-    model_id: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="The model's name in answer records.", show_default=False),
-    ] = None,
-    journal: Journal = None,
-    cache: CacheFile = None,
-    retry_failed: RetryFailed = False,
 ) -> None:
     """Answer a file of prompts; check and revise each answer.
 
@@ -63,10 +42,12 @@ def answer(
     The exit status is 1 if an answer in FILE does not pass its checks. Records of selfee and fastchat do not
     keep checks, so with these formats only the answers of this run count.
     """
-    from redraft.runs.answers import AnswerRun, Form
+    from redraft.runs.answers import AnswerRun
 
     check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
-    plan = run.plan(out, journal=journal, cache=cache, retry_failed=retry_failed)
-    with prompts_file(source) as file:
-        answers = AnswerRun(fill_in(flags), file, plan, Form(shape, model_id), limit, name_of(source))
-        print_result(answers.run, plan)
+    settings = fill_in(flags, FLAGS)
+    with prompts_file(source) as (file, name):
+        print_result(AnswerRun.of(settings, file, out, name).run, quiet=settings.values.quiet)
+
+
+answer = takes(answer, FLAGS)

@@ -18,7 +18,6 @@ from redraft.cli.running import (
     RunCode,
     RunFlags,
     check_out,
-    name_of,
     prompts_file,
     tell_failures,
 )
@@ -74,8 +73,8 @@ def evaluate(
     plan = run.plan(out, journal=journal, cache=cache, retry_failed=retry_failed)
     if as_json:
         plan = replace(plan, quiet=True)
-    with prompts_file(source) as file:
-        of_task: Any = {"limit": limit, "name": name_of(source), "task": task, "guides": guides}
+    with prompts_file(source) as (file, name):
+        of_task: Any = {"limit": limit, "name": name, "task": task, "guides": guides}
         answers = EvalRun(settings, file, plan, **of_task)
         with only_ours():
             result = answers.run()

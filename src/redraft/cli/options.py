@@ -40,6 +40,7 @@ class FlagGroup:
         recipes: The folder of its shipped recipes, in `redraft/recipes`.
         never_default: Options that the config file's `[defaults]` do not give to this command.
         other: The other command whose recipes lie in the same folder.
+        in_recipes: Module and name of the options that a recipe may have, if not all.
     """
 
     group: str = "redraft.options:Flags"
@@ -47,6 +48,7 @@ class FlagGroup:
     recipes: str = ""
     never_default: frozenset[str] = frozenset()
     other: str = ""
+    in_recipes: str = ""
 
     @property
     def model(self) -> type[OptionModel]:
@@ -69,17 +71,15 @@ def fill_in(flags: Mapping[str, Any], group: FlagGroup = USUAL) -> Settings:
         UsageError: The recipe or the config file has an error, or a flag is not UTF-8.
     """
     from redraft.config import load_config
-    from redraft.revision.settings import Settings
+    from redraft.revision.settings import Recipes, Settings
 
     given = {name: value for name, value in flags.items() if value is not None}
     for name, value in given.items():
         check_utf8("--" + name.replace("_", "-"), *(value if isinstance(value, list) else [value]))
-    recipe = given.pop("recipe", None)
     known = group.model.model_fields.keys() - group.never_default
     below = {name: value for name, value in load_config().defaults.items() if name in known}
-    asked = {**(read_recipe(recipe, group) if recipe else {}), **group.model.read(given).explicit}
-    values = group.model.model_construct(**{**group.usual, **below, **asked})
-    return Settings(values, judge_was_named="judge" in asked, tell=tell)
+    recipes = Recipes(resolve_name(group.in_recipes or group.group), group.recipes, group.other)
+    return Settings.read(group.model, given, below={**group.usual, **below}, recipes=recipes, tell=tell)
 
 
 def check_utf8(what: str, *values: Any) -> None:
@@ -98,22 +98,6 @@ def check_utf8(what: str, *values: Any) -> None:
             ) from None
 
 
-def read_recipe(name: str, group: FlagGroup = USUAL) -> dict[str, Any]:
-    """Return the flags of a recipe: a YAML file, or one that redraft ships.
-
-    Raises:
-        UsageError: There is no such recipe, it is one of another command, or a key is not a flag.
-    """
-    from redraft.formats.documents import recipe_of, shipped_recipes
-
-    path, document = recipe_of(name, group.recipes)
-    shipped = group.other and name in shipped_recipes(group.recipes)
-    if shipped and document.keys() - group.model.model_fields.keys():
-        hint = f"redraft {group.other} … --recipe {name}"
-        raise UsageError(f"{name} is a recipe of {group.other}.", hint=hint)
-    return group.model.read_file(document, where=f"{path}: ").explicit
-
-
 def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..., None]:
     """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`.
 
@@ -122,13 +106,16 @@ def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..
 
     def parameters() -> list[inspect.Parameter]:
         from redraft.options import BUDGET, LOOP, MODEL, SAMPLING, SERVER, Option, options_of
+        from redraft.runs.options import BATCHES, LIMITS, RUN
 
         shared, known = (MODEL, LOOP, SAMPLING, BUDGET, SERVER), options_of(group.model)
-        own = [option.group for option in known.values() if option.group not in shared]
-        headings = [*dict.fromkeys(own), *shared]
+        flags = {name: option for name, option in known.items() if option.group}
+        of_run = [RUN, LIMITS, BATCHES]
+        own = [each.group for each in flags.values() if each.group not in (*shared, *of_run)]
+        headings = [*of_run, *dict.fromkeys(own), *shared]
         text = "take flags from a recipe: a YAML file, or a shipped one"
         recipe = Option(text, own[0] if own else LOOP, "NAME|FILE")
-        options = sorted([("recipe", recipe), *known.items()], key=lambda o: headings.index(o[1].group))
+        options = sorted([("recipe", recipe), *flags.items()], key=lambda o: headings.index(o[1].group))
         return [_parameter(name, option, group.usual.get(name)) for name, option in options]
 
     return WithOptions(command, parameters, lambda given: {k: v for k, v in given.items() if v is not None})
@@ -139,13 +126,16 @@ def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
 
     `usual` is the command's own default, or None.
     """
+    from redraft.runs.options import BATCHES, RUN
+
     kinds = (option.type, *get_args(option.type))
     kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)
     default = option.default if usual is None else usual
     text = option.text if usual is None else option.text.partition(" [")[0]
     if not isinstance(default, bool) and default not in (None, []):
         text = f"{text} [{default}]"
-    names = ("--" + name.replace("_", "-"), option.short) if option.short else ()
+    names = ["--" + name.replace("_", "-")] if option.short or option.group in (RUN, BATCHES) else []
+    names += [option.short] if option.short else []
     flag = typer.Option(
         *names, metavar=option.metavar, help=text, rich_help_panel=option.group, show_default=False
     )

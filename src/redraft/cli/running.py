@@ -116,7 +116,7 @@ class RunFlags:
 def parallel_of(given: int | None, *, batch: bool = False) -> int:
     """Return how many chains to make at once: as given, many in batches, or as the config file says."""
     from redraft.config import load_config
-    from redraft.runs.batching import IN_BATCHES
+    from redraft.runs.options import IN_BATCHES
 
     if given is not None:
         return given
@@ -131,11 +131,11 @@ def quiet_of(given: bool) -> bool:
     return given or bool(load_config().defaults.get("quiet", False))
 
 
-def print_result(run: Callable[[], FileResult], plan: RunPlan) -> NoReturn:
+def print_result(run: Callable[[], FileResult], *, quiet: bool) -> NoReturn:
     """Make a file of chains, print the summary, and exit. Prints of others go to standard error."""
     with only_ours():
         result = run()
-    if plan.quiet:
+    if quiet:
         tell_failures(result)
     else:
         typer.echo(str(result))
@@ -149,10 +149,10 @@ def tell_failures(result: FileResult) -> None:
 
 
 @contextmanager
-def prompts_file(prompts: Path) -> Iterator[Path]:
-    """Give the prompts as a file that can be read twice: standard input is copied."""
+def prompts_file(prompts: Path) -> Iterator[tuple[Path, str]]:
+    """Give the prompts as a file that can be read twice, and its name: standard input is copied."""
     if str(prompts) != "-":
-        yield prompts
+        yield prompts, str(prompts)
         return
     import shutil
     import tempfile
@@ -170,15 +170,10 @@ def prompts_file(prompts: Path) -> Iterator[Path]:
             with reading(copy), open_input(copy) as given:
                 start = given.read(1 << 16).removeprefix(BOM_UTF8).lstrip()
             copy = copy.rename(copy.with_suffix(".jsonl" if start[:1] in (b"{", b"[", b'"') else ".txt"))
-            yield copy
+            yield copy, STDIN
         except RedraftError as error:
             error.message = error.message.replace(str(copy), STDIN)
             raise
-
-
-def name_of(prompts: Path) -> str:
-    """Return the name of a file of prompts, in messages and in the provenance record."""
-    return STDIN if str(prompts) == "-" else str(prompts)
 
 
 def own_journal(given: Path | None, out: Path) -> Path:

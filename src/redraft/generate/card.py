@@ -20,10 +20,11 @@ from redraft.counting import counted
 from redraft.errors import OutputError
 from redraft.files import replace_file
 from redraft.generate.chains import ChainCounts
+from redraft.generate.options import ChainFlags
 from redraft.jobs.causes import in_words
 from redraft.jobs.ledger import failures
 from redraft.jobs.provenance import RunFile
-from redraft.options import ChainFlags, options_of
+from redraft.options import options_of
 from redraft.revision.summary import Summary
 
 MARK = "<!-- Written by redraft at the end of each run, but for the part below Licence, which is yours. -->"

@@ -1,24 +1,30 @@
-"""Make a feedback chain of each record of a file with a teacher, and a card of the file."""
+"""Make a feedback chain of each record of a file with a teacher, and a card of the file.
+
+`generate_chains` is the function, and `redraft generate chains` the command.
+"""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self, Unpack
 
 from redraft.chain import Chain, read_jsonl
 from redraft.errors import OutputError
+from redraft.generate import ACCEPT_SCORE, USUAL
 from redraft.generate.card import write_card
 from redraft.generate.chains import REASONS, ChainCounts, ChainMaking, leaked, refusing
 from redraft.generate.estimate import Estimate, spread
+from redraft.generate.keywords import ChainKeywords
 from redraft.generate.leaks import DroppedFile
+from redraft.generate.options import ChainFlags, ChainOptions
 from redraft.licences import clash, remark
-from redraft.options import ChainFlags
-from redraft.runs.answers import AnswerRun
-
-OF_A_RUN = ("recipe", "drop_leaks", "refusals")
-"""Settings that the card names, and that may differ between two runs."""
+from redraft.revision.prompts import wording_of
+from redraft.revision.settings import Recipes, Settings
+from redraft.runs.answers import AnswerRun, FileResult
+from redraft.runs.plan import RunPlan, say
 
 
 @dataclass
@@ -27,14 +33,10 @@ class ChainRun(AnswerRun):
 
     Attributes:
         making: How records become chains.
-        of_run: Settings of this run that the card names.
-        usual: Settings that the card need not name, with their values.
         sample: Make so many chains, and estimate what all cost; None makes all.
     """
 
     making: ChainMaking = field(default_factory=ChainMaking)
-    of_run: Mapping[str, Any] = field(default_factory=dict)
-    usual: Mapping[str, Any] = field(default_factory=dict)
     sample: int | None = None
     verb: str = "generate chains"
     summary: ChainCounts = field(default_factory=ChainCounts)
@@ -43,13 +45,35 @@ class ChainRun(AnswerRun):
     must_pass = False
 
     def __post_init__(self) -> None:
-        self._dropped = {reason: DroppedFile(self.plan.out, reason) for reason in REASONS}
-        self._drops = {
-            "leaks": bool(self.of_run.get("drop_leaks")),
-            "refusals": self.of_run.get("refusals") == "drop",
+        get = self.settings.get
+        self._of_run = {"recipe": self.settings.recipe} | {
+            name: get(name) for name in ("drop_leaks", "refusals")
         }
+        self._drops = {"leaks": bool(get("drop_leaks")), "refusals": get("refusals") == "drop"}
+        self._dropped = {reason: DroppedFile(self.plan.out, reason) for reason in REASONS}
         self._lengths: dict[str, int] = {}
         self._count, self._mean = 0, 0.0
+
+    @classmethod
+    def of(cls, settings: Settings, source: str | Path, output: str | Path, name: str = "") -> Self:
+        """Return the run that `ChainOptions` ask for, with SelFee's settings where they say nothing.
+
+        Raises:
+            UsageError: Two options do not go together, or there is no sandbox.
+        """
+        values = settings.values
+        making = ChainMaking.of(values.explicit, run_code=values.run_code)
+        if not making.verify and wording_of(values.prompts).scores and values.accept_score is None:
+            settings = settings.over(accept_score=ACCEPT_SCORE)
+        settings = replace(settings, stand_ins=making.stand_ins)
+        plan = RunPlan.of(output, settings, journal=True)
+        if values.run_code and making.verify != "code":
+            plan.say("--run-code does nothing without --verify code.")
+        if values.drop_leaks and not (making.gold or making.verify):
+            plan.say("--drop-leaks does nothing without --gold or --verify: nobody saw the gold answer.")
+        run = cls(settings, Path(source), plan, limit=values.limit, name=name, making=making)
+        run.sample = values.estimate
+        return run
 
     def records(self) -> Iterator[Chain]:
         """Yield the records, or those of the sample."""
@@ -86,7 +110,13 @@ class ChainRun(AnswerRun):
     def end(self) -> None:
         """Write the card, or say why not. Say if licences clash. The run did its work either way."""
         try:
-            write_card(self.plan.out, self.summary, self._count_dropped(), self.usual, self.of_run)
+            write_card(
+                self.plan.out,
+                self.summary,
+                self._count_dropped(),
+                {**USUAL, "accept_score": ACCEPT_SCORE},
+                self._of_run,
+            )
         except OutputError as error:
             self.plan.say("\n  ".join(filter(None, [error.message, error.hint])))
         if clash(self.summary.sources):
@@ -127,3 +157,36 @@ class ChainRun(AnswerRun):
             self._count, sample, self.plan.parallel, lengths=lengths, mean=self._mean, **limits
         )
         return estimate.rows()
+
+
+def generate_chains(source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]) -> FileResult:
+    """Make feedback chains of records with a teacher. As `redraft generate chains`, and in the same files.
+
+    After any stop, the same call resumes, and so does the command. Works in notebooks too.
+
+    Args:
+        source: A file of records, of any known shape.
+        output: Where the chains go.
+        **options: As listed below; all can be left out. The model, which is the teacher, is a reference.
+
+    Raises:
+        UsageError: An option is unknown, or two do not fit together.
+        RecordError: The records cannot be read, or lack what an option needs.
+        OutputError: `output` cannot be written, is in use, or was made in another way.
+        EngineError, CheckError: What ended the run. What was made until then is in `output`.
+        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
+    """
+    return _run_of(source, output, options).run()
+
+
+async def agenerate_chains(
+    source: str | Path, output: str | Path, **options: Unpack[ChainKeywords]
+) -> FileResult:
+    """Do what `generate_chains` does, in the loop that runs. Arguments and errors as there."""
+    return await _run_of(source, output, options).arun()
+
+
+def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> ChainRun:
+    recipes = Recipes(ChainFlags, "generate", other="generate instructions")
+    settings = Settings.read(ChainOptions, options, below=USUAL, recipes=recipes, tell=say)
+    return ChainRun.of(settings, source, output)

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from redraft.engines.base import Engine
 from redraft.engines.load import lacks_adapter, load_engine
 from redraft.engines.retry import Patience
+from redraft.errors import UsageError
+from redraft.formats.documents import recipe_of, shipped_recipes
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
 from redraft.revision.api import Role
 from redraft.revision.options import RevisionOptions, check_options, check_prices
@@ -24,6 +27,34 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Recipes:
+    """The recipes that a command takes.
+
+    Attributes:
+        group: The options that a recipe may have.
+        folder: Where those that are shipped are, in `redraft/recipes`.
+        other: The other command whose recipes lie in the same folder.
+    """
+
+    group: type[OptionModel]
+    folder: str = ""
+    other: str = ""
+
+    def read(self, name: str) -> dict[str, Any]:
+        """Return the options of a recipe: a YAML file, or one that redraft ships.
+
+        Raises:
+            UsageError: There is no such recipe, it is one of another command, or a key is no option.
+        """
+        path, document = recipe_of(name, self.folder)
+        shipped = self.other and name in shipped_recipes(self.folder)
+        if shipped and document.keys() - self.group.model_fields.keys():
+            hint = f"redraft {self.other} … --recipe {name}"
+            raise UsageError(f"{name} is a recipe of {self.other}.", hint=hint)
+        return self.group.read_file(document, where=f"{path}: ").explicit
+
+
+@dataclass(frozen=True)
 class Settings:
     """Values of options, with recipe and config file filled in. Those without a default may be missing.
 
@@ -31,18 +62,46 @@ class Settings:
         values: The values, as the group of options that the command takes.
         stand_ins: Options that each record will give, with any value, so that they are checked together.
         judge_was_named: The judge is that of a flag or a recipe, and has to be asked.
+        recipe: The name of the recipe that gave some of them; empty for none.
         tell: Called with each warning for the user.
     """
 
     values: Any
     stand_ins: Mapping[str, Any] = field(default_factory=dict)
     judge_was_named: bool = False
+    recipe: str = ""
     tell: Callable[[str], None] = lambda _: None
 
     @classmethod
-    def of(cls, options: OptionModel, tell: Callable[[str], None]) -> Self:
-        """Return the settings that keyword arguments give."""
-        return cls(options, judge_was_named="judge" in options.explicit, tell=tell)
+    def read(
+        cls,
+        group: type[OptionModel],
+        given: Mapping[str, Any],
+        *,
+        below: Mapping[str, Any] = MappingProxyType({}),
+        recipes: Recipes | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> Self:
+        """Return the settings that options give, and a recipe below them.
+
+        Args:
+            group: The options.
+            given: Those that were given, by name. `recipe` is the name of a recipe.
+            below: Values that a recipe overrides.
+            recipes: The recipes that the command takes.
+            tell: Called with each warning for the user.
+
+        Raises:
+            UsageError: A value does not fit, or the recipe has an error.
+        """
+        given = dict(given)
+        name = given.pop("recipe", None)
+        own = (recipes or Recipes(group)).read(name) if name else {}
+        asked = {**own, **group.read(given).explicit}
+        if asked.get("batch"):  # the default of many at once is for what is not sent in batches
+            below = {key: value for key, value in below.items() if key != "parallel"}
+        values = group.model_construct(**{**below, **asked})
+        return cls(values, judge_was_named="judge" in asked, recipe=name or "", tell=tell)
 
     def get(self, name: str) -> Any:
         """Return a value; None if it was not given."""

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Unpack
+from typing import Any, ClassVar, Self, Unpack
 
 from redraft.chain import Chain, Usage
 from redraft.collect.read.inputs import licensed_records
@@ -26,18 +26,17 @@ from redraft.formats.write import to_fastchat_answer, to_selfee_answer
 from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.licences import licence_in
-from redraft.options import Flags, OptionModel, option
+from redraft.options import Flags, OptionModel
 from redraft.revision.api import Role
 from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
-from redraft.revision.settings import Settings
+from redraft.revision.settings import Recipes, Settings
 from redraft.revision.summary import Summary
 from redraft.runs.attempt import Attempt, Journaled, PromptItem
 from redraft.runs.batching import under_way
 from redraft.runs.keywords import AnswerKeywords
-from redraft.runs.plan import A_PATH, Opened, RunOptions, RunPlan, RunResult
-
-Shape = Literal["chain", "selfee", "fastchat"]
+from redraft.runs.options import AnswerOptions, Shape
+from redraft.runs.plan import Opened, RunPlan, RunResult, say
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks", "refusals"}
@@ -122,6 +121,12 @@ class AnswerRun:
     options: ClassVar[type[OptionModel]] = Flags
     may_drop: ClassVar[bool] = False
     must_pass: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, settings: Settings, source: str | Path, output: str | Path, name: str = "") -> Self:
+        """Return the run that `AnswerOptions` ask for. `name` is that of the source, if not its path."""
+        values, plan = settings.values, RunPlan.of(output, settings)
+        return cls(settings, Path(source), plan, Form(values.format, values.model_id), values.limit, name)
 
     # What a verb may do in another way.
 
@@ -285,17 +290,6 @@ class AnswerRun:
         return FileResult(job, rows + job.pace(), summary, self.must_pass)
 
 
-class AnswerOptions(RunOptions, Flags):
-    """The options of `answer_file`."""
-
-    limit: int | None = option("only the first N records", ge=1)
-    format: Shape = option("what to write", default="chain")
-    model_id: str | None = option("the model's name in answer records")
-    cache: Annotated[Path | None, A_PATH] = option(
-        "a file of replies: no request that is in it is sent", what="a path"
-    )
-
-
 def answer_file(source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]) -> FileResult:
     """Answer a file of prompts; check and revise each answer. As `redraft answer`, and in the same files.
 
@@ -313,18 +307,20 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
         EngineError, CheckError: What ended the run. What was made until then is in `output`.
         KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
     """
-    return _run_of(source, output, options).run()
+    return AnswerRun.of(
+        Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=say), source, output
+    ).run()
 
 
 async def aanswer_file(
     source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]
 ) -> FileResult:
     """Do what `answer_file` does, in the loop that runs. Arguments and errors as there."""
-    return await _run_of(source, output, options).arun()
+    return await AnswerRun.of(
+        Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=say), source, output
+    ).arun()
 
 
 def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> AnswerRun:
-    found = AnswerOptions.read(options)
-    plan = RunPlan.of(output, found)
-    form = Form(found.format, found.model_id)
-    return AnswerRun(Settings.of(found, plan.say), Path(source), plan, form, found.limit)
+    settings = Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=say)
+    return AnswerRun.of(settings, source, output)

@@ -15,9 +15,6 @@ from redraft.revision.settings import Settings
 if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches
 
-IN_BATCHES = 1000
-"""Default number of chains at once with `--batch`. They wait together, and each takes some memory."""
-
 
 @dataclass(frozen=True)
 class Batching:

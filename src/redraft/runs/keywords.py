@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
-from redraft.jobs.harness import RunEvent
 from redraft.options import Device, Dtype, Prompts
 
 if TYPE_CHECKING:
-    from redraft.runs.answers import Shape
+    from redraft.runs.options import Shape
 
 
 class AnswerKeywords(TypedDict, total=False):
@@ -53,15 +52,16 @@ class AnswerKeywords(TypedDict, total=False):
     budget_usd: float | None
     parallel: int | None
     quiet: bool
-    on_event: Callable[[RunEvent], object] | None
-    batch: bool
-    pause: float | None
+    journal: Path | None
+    retry_failed: bool
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None
-    journal: Path | None
-    retry_failed: bool
+    batch: bool
+    pause: float | None
+    on_event: Callable[[Any], object] | None
     limit: int | None
     format: Shape
     model_id: str | None
     cache: Path | None
+    recipe: str | None

@@ -12,65 +12,26 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import PlainValidator
-
+from redraft.engines.base import Engine
 from redraft.errors import UsageError
 from redraft.jobs.harness import JobResult, RunEvent, RunMessage, Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.limits import Limits
-from redraft.options import OptionModel, option
+from redraft.revision.api import Role
 from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_prices
 from redraft.revision.settings import Settings
-from redraft.runs.batching import IN_BATCHES, Batching
+from redraft.runs.batching import Batching
+from redraft.runs.options import IN_BATCHES, PARALLEL
 
 if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches
     from redraft.engines.retry import Patience
 
-PARALLEL = 4
-"""Default number of chains at once. More is faster on a GPU or a server."""
-
 PATIENCE = 300.0
 """Default seconds to wait for a server that is down or busy."""
-
-
-def _path(value: Any) -> Path | None:
-    if value is not None and (not isinstance(value, str | Path) or not str(value)):
-        raise ValueError
-    return None if value is None else Path(value)
-
-
-A_PATH = PlainValidator(_path, json_schema_input_type=str | Path | None)
-"""Reads a path; it goes into `Annotated`."""
-
-
-def _function(value: Any) -> Any:
-    if value is not None and not callable(value):
-        raise ValueError
-    return value
-
-
-class RunOptions(OptionModel):
-    """The options of every run that makes a file."""
-
-    parallel: int | None = option(f"how many to make at once [{PARALLEL}]", ge=1)
-    quiet: bool = option("show no progress", default=False)
-    on_event: Annotated[Callable[[RunEvent], object] | None, PlainValidator(_function)] = option(
-        "called with the run's progress and messages, which are not shown then",
-        what="a function of one argument: on_event=print",
-    )
-    batch: bool = option("use the server's batches: cheaper, in hours", default=False)
-    pause: float | None = option("longest pause between two looks at a batch, in seconds", gt=0)
-    limit_usd: float | None = option("most money of this run; needs a price", gt=0)
-    limit_tokens: int | None = option("most generated tokens of this run", gt=0)
-    limit_seconds: float | None = option("longest time of this run", gt=0)
-    journal: Annotated[Path | None, A_PATH] = option(
-        "a file of replies: none is paid for twice", what="a path"
-    )
-    retry_failed: bool = option("make only what failed before", default=False)
 
 
 @dataclass(frozen=True)
@@ -162,13 +123,26 @@ class RunPlan:
     tell: Callable[[str], None] = say
 
     @classmethod
-    def of(cls, out: str | Path, options: RunOptions) -> Self:
-        """Return the plan that options ask for."""
-        usual = IN_BATCHES if options.batch else PARALLEL
+    def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
+        """Return the plan that the `RunOptions` among the settings ask for.
+
+        Args:
+            out: The file.
+            settings: The options.
+            journal: Keep a journal beside the file, if none is named.
+        """
+        out, options = Path(out), settings.values
         names = ("journal", "cache", "batch", "pause", "retry_failed", "quiet", "on_event")
-        given: Any = {name: getattr(options, name) for name in names if name in options.explicit}
-        limits = Limits(options.limit_usd, options.limit_tokens, options.limit_seconds)
-        return cls(Path(out), parallel=options.parallel or usual, limits=limits, **given)
+        given: Any = {name: value for name in names if (value := getattr(options, name, None)) is not None}
+        if journal:
+            given.setdefault("journal", out.with_name(f"{out.name}.journal.db"))
+        return cls(
+            out,
+            parallel=options.parallel or (IN_BATCHES if options.batch else PARALLEL),
+            limits=Limits(options.limit_usd, options.limit_tokens, options.limit_seconds),
+            tell=settings.tell,
+            **given,
+        )
 
     @property
     def batching(self) -> Batching:
@@ -226,6 +200,14 @@ class RunPlan:
         """Raise `UsageError` if a limit of money lacks the price of a model."""
         if self.limits.usd is not None:
             check_prices(options.model_copy(update={"budget": Budget(usd=self.limits.usd)}))
+
+    async def load(
+        self, settings: Settings, session: Session, opened: Opened, role: Role, reference: str
+    ) -> Engine:
+        """Open a model. A server that is down is waited for, and the progress says so."""
+        patience = self.patience(settings, session)
+        how: Any = {"parallel": self.parallel, "patience": patience, "batches": opened.batches}
+        return await settings.load(opened.stack, role, reference, **how)
 
     def patience(self, settings: Settings, session: Session) -> Patience:
         """Return how long the run waits for a server. It shows why it waits."""

@@ -18,10 +18,10 @@ from redraft.engines.price import Price
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, OutputError, ServerError, UsageError
 from redraft.formats.write import to_alpaca
-from redraft.generate.instructions import Generated, generate
 from redraft.generate.instructions.flow import DRY
-from redraft.generate.instructions.options import Way
-from redraft.jobs.limits import STOPPED, Limits
+from redraft.generate.instructions.run import Generated, generate_instructions
+from redraft.generate.options import Way
+from redraft.jobs.limits import STOPPED
 from tests.generate.instructions.stand_in import teach, teacher
 
 WAYS: tuple[Way, ...] = ("alpaca", "self-instruct")
@@ -62,7 +62,7 @@ def _short_lag(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def made(out: Path, engine: Any = None, **more: Any) -> Generated:
-    return generate(out, model=engine or teacher(), **{"count": 20, **more})
+    return generate_instructions(out, model=engine or teacher(), quiet=True, **{"count": 20, **more})
 
 
 def files(out: Path) -> tuple[str, list[Any]]:
@@ -238,12 +238,12 @@ def test_bad_instances_are_rejects_with_a_name(
 def test_a_limit_of_money_ends_the_run_and_counts_no_replay(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     engine = teacher(price=Price(0, 1000))
-    first = made(out, engine, limits=Limits(usd=1.0), parallel=1, count=500)
+    first = made(out, engine, limit_usd=1.0, parallel=1, count=500)
     assert first.exit_status == STOPPED
     assert 1.0 <= first.job.spent.usd < 3.0
     assert 0 < first.kept < 500
     with pytest.raises(UsageError, match="price"):
-        made(tmp_path / "other.jsonl", limits=Limits(usd=1.0))
+        made(tmp_path / "other.jsonl", limit_usd=1.0)
 
 
 def test_other_settings_are_refused_and_other_counts_are_not(tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_a_limit_stops_before_the_next_call_and_loses_no_reply(tmp_path: Path) -
     out, asked = tmp_path / "out.jsonl", list[Any]()
     for _ in range(9):
         engine = teacher()
-        result = made(out, engine, way="self-instruct", parallel=2, limits=Limits(tokens=1))
+        result = made(out, engine, way="self-instruct", parallel=2, limit_tokens=1)
         assert result.exit_status == STOPPED
         assert 1 <= len(engine.calls) <= 2
         asked += engine.calls

@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from redraft.cli.options import FlagGroup, Given, fill_in, takes
-from redraft.cli.running import (
-    First,
-    Out,
-    OwnJournal,
-    RetryFailed,
-    RunFlags,
-    check_out,
-    name_of,
-    own_journal,
-    print_result,
-    prompts_file,
-)
-from redraft.cli.shell import tell
-from redraft.generate import ACCEPT_SCORE, USUAL
-
-if TYPE_CHECKING:
-    from redraft.revision.settings import Settings
+from redraft.cli.running import Out, check_out, print_result, prompts_file
+from redraft.generate import USUAL
 
 FLAGS = FlagGroup(
-    "redraft.options:ChainFlags",
+    "redraft.generate.options:ChainOptions",
     USUAL,
     "generate",
     never_default=frozenset({"check"}),
     other="generate instructions",
+    in_recipes="redraft.generate.options:ChainFlags",
 )
 """Checks replace the critic, so those of the config file, meant for answers, do not apply."""
 
@@ -43,24 +28,6 @@ def chains(
         Path, typer.Argument(metavar="RECORDS", help="A file of records, of any known shape; '-' is stdin.")
     ],
     out: Out,
-    run: RunFlags,
-    limit: First = None,
-    journal: OwnJournal = None,
-    retry_failed: RetryFailed = False,
-    run_code: Annotated[
-        bool,
-        typer.Option(
-            "--run-code",
-            help="Let --verify code run the model's programs, in a sandbox.",
-            rich_help_panel="Teacher",
-        ),
-    ] = False,
-    estimate: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=2, help="Make N chains alone, and estimate what all cost.", show_default=False
-        ),
-    ] = None,
 ) -> None:
     """Make feedback chains with a teacher, to learn from.
 
@@ -75,40 +42,12 @@ def chains(
     is counted. With --first the record's own answer is criticised. With --verify no teacher's opinion is
     asked: a check with the gold answer gives the verdict.
     """
-    from redraft.generate.chain_run import OF_A_RUN, ChainRun
-    from redraft.generate.chains import ChainMaking
-    from redraft.revision.prompts import wording_of
+    from redraft.generate.chain_run import ChainRun
 
-    settings = fill_in(flags, FLAGS)
-    values = settings.values
-    making = ChainMaking.of(values.explicit, run_code=run_code)
-    if not making.verify and wording_of(values.prompts).scores and values.accept_score is None:
-        settings = settings.over(accept_score=ACCEPT_SCORE)
-    settings = replace(settings, stand_ins=making.stand_ins)
-    _tell_idle(settings, run_code=run_code)
     check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
-    plan = run.plan(out, journal=own_journal(journal, out), retry_failed=retry_failed)
-    with prompts_file(source) as file:
-        answers = ChainRun(
-            settings,
-            file,
-            plan,
-            limit=limit,
-            name=name_of(source),
-            making=making,
-            of_run={name: flags.get(name) or settings.get(name) for name in OF_A_RUN},
-            usual={**USUAL, "accept_score": ACCEPT_SCORE},
-            sample=estimate,
-        )
-        print_result(answers.run, plan)
-
-
-def _tell_idle(settings: Settings, *, run_code: bool) -> None:
-    """Tell the user of flags that do nothing with these settings."""
-    if run_code and settings.get("verify") != "code":
-        tell("--run-code does nothing without --verify code.")
-    if settings.get("drop_leaks") and not (settings.get("gold") or settings.get("verify")):
-        tell("--drop-leaks does nothing without --gold or --verify: nobody saw the gold answer.")
+    settings = fill_in(flags, FLAGS)
+    with prompts_file(source) as (file, name):
+        print_result(ChainRun.of(settings, file, out, name).run, quiet=settings.values.quiet)
 
 
 chains = takes(chains, FLAGS)

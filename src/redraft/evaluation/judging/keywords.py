@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
-from redraft.jobs.harness import RunEvent
 from redraft.options import Device, Dtype
 
 
@@ -36,14 +35,14 @@ class JudgeFileKeywords(TypedDict, total=False):
     seed: int | None
     parallel: int | None
     quiet: bool
-    on_event: Callable[[RunEvent], object] | None
-    batch: bool
-    pause: float | None
+    journal: Path | None
+    retry_failed: bool
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None
-    journal: Path | None
-    retry_failed: bool
+    batch: bool
+    pause: float | None
+    on_event: Callable[[Any], object] | None
     questions: Path | None
     prompt_file: Path | None
     reviewer_file: Path | None

@@ -28,14 +28,14 @@ from redraft.evaluation.judging.options import JudgeOptions
 from redraft.evaluation.judging.pairs import Match, controls, read_matches
 from redraft.evaluation.judging.prompts import Prompts, read_prompts, wording_digest
 from redraft.evaluation.records import listed
-from redraft.jobs.harness import Job, JobResult, Session
+from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, content
-from redraft.jobs.runner import ItemCounts, Work
 from redraft.options import option
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
 from redraft.runs.batching import under_way
-from redraft.runs.plan import A_PATH, Opened, RunOptions, RunPlan, RunResult
+from redraft.runs.options import A_PATH, RunOptions
+from redraft.runs.plan import Opened, RunPlan, RunResult, say
 
 _FEW = 5  # ids to name
 
@@ -350,9 +350,8 @@ async def ajudge(answers: Answers, output: str | Path, **options: Unpack[JudgeFi
 def _run_of(answers: Answers, output: str | Path, options: Mapping[str, Any]) -> JudgeRun:
     if isinstance(model := options.get("model"), str):
         options = {**options, "model": [model]}
-    found = JudgeFileOptions.read(options)
-    plan = RunPlan.of(output, found)
-    files = {name: getattr(found, name) for name in ("questions", "prompt_file", "reviewer_file")}
+    settings = Settings.read(JudgeFileOptions, options, tell=say)
+    files = {name: getattr(settings.values, name) for name in ("questions", "prompt_file", "reviewer_file")}
     given = [answers] if isinstance(answers, str | Path) else answers
-    settings = Settings.of(found, plan.say)
+    plan = RunPlan.of(output, settings)
     return JudgeRun.of(settings, map(Path, given), plan, named="model" in options, **files)

@@ -12,7 +12,6 @@ from typing import Any
 from redraft.engines.base import Sampling
 from redraft.errors import EngineError, RedraftError
 from redraft.generate.instructions import replies, wording
-from redraft.generate.instructions.options import Way
 from redraft.generate.instructions.pool import LAG, TaskPool, Turns, drawn
 from redraft.generate.instructions.rejects import Rejects, rejected, rejected_reply
 from redraft.generate.instructions.rules import (
@@ -26,6 +25,7 @@ from redraft.generate.instructions.rules import (
 from redraft.generate.instructions.tasks import Origin, Task, to_chain
 from redraft.generate.instructions.teacher import LimitReached, Reply, Teacher
 from redraft.generate.instructions.wording import Wanted
+from redraft.generate.options import Way
 from redraft.ids import derived_seed
 from redraft.jobs.causes import is_doubtful, is_filtered, is_of_item
 from redraft.verify.base import together

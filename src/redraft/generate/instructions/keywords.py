@@ -1,17 +1,19 @@
-"""The keyword arguments of `TaskOptions`. Made by scripts/keywords.py."""
+"""The keyword arguments of `InstructionOptions`. Made by scripts/keywords.py."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from redraft.options import Device, Dtype
 
 if TYPE_CHECKING:
-    from redraft.generate.instructions.options import Way
+    from redraft.generate.options import Way
 
 
-class TaskKeywords(TypedDict, total=False):
-    """All of them. Each can be left out."""
+class KeywordsButModel(TypedDict, total=False):
+    """All but model. Each can be left out."""
 
     ctx: int | None
     threads: int | None
@@ -38,3 +40,21 @@ class TaskKeywords(TypedDict, total=False):
     top_p: float | None
     max_tokens: int | None
     seed: int
+    parallel: int | None
+    quiet: bool
+    journal: Path | None
+    retry_failed: bool
+    limit_usd: float | None
+    limit_tokens: int | None
+    limit_seconds: float | None
+    batch: bool
+    pause: float | None
+    on_event: Callable[[Any], object] | None
+    estimate: int | None
+    recipe: str | None
+
+
+class InstructionKeywords(KeywordsButModel, total=False):
+    """All of them. Each can be left out."""
+
+    model: str | None

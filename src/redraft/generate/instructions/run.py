@@ -8,46 +8,37 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import (
-    AbstractAsyncContextManager,
-    AbstractContextManager,
-    AsyncExitStack,
-    asynccontextmanager,
-    nullcontext,
-)
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from math import inf
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Self, Unpack
 
-from redraft.chain import Chain
+from redraft.chain import ESTIMATED, PARTLY, Chain
+from redraft.counting import counted
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.journaled import identity_of
-from redraft.engines.load import load_engine, model_of
+from redraft.engines.load import model_of
 from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import UsageError
 from redraft.generate.instructions import report, wording
 from redraft.generate.instructions.estimate import Estimate
-from redraft.generate.instructions.flow import Flow, Request
-from redraft.generate.instructions.keywords import TaskKeywords
-from redraft.generate.instructions.options import InstructionOptions
+from redraft.generate.instructions.flow import DRY, Flow, Request
+from redraft.generate.instructions.keywords import KeywordsButModel
 from redraft.generate.instructions.pool import TaskPool, Turns
 from redraft.generate.instructions.rejects import Rejects
 from redraft.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
 from redraft.generate.instructions.teacher import Teacher
-from redraft.jobs.harness import Goal, ItemCounts, Job, JobResult, Session, Work
-from redraft.jobs.journal import Journal
-from redraft.jobs.limits import Limits
+from redraft.generate.options import InstructionOptions, TaskFlags
+from redraft.jobs.causes import in_words
+from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance
-from redraft.options import MachineOptions
-from redraft.revision.budget import Budget
-from redraft.revision.options import RevisionOptions, check_prices
-
-PARALLEL = 4
-"""Default number of calls at once."""
+from redraft.revision.settings import Recipes, Settings
+from redraft.runs.batching import under_way
+from redraft.runs.plan import Opened, RunPlan, say
 
 AHEAD = 2
 """Requests under way for each call at once: some only wait for the turn of an earlier one."""
@@ -66,17 +57,6 @@ _SAMPLED: dict[str, dict[str, Any]] = {
 
 _PRESENCE_PENALTY = 2.0
 """Self-Instruct's, for new instructions. Engines that take no further fields go without."""
-
-
-class Opened(NamedTuple):
-    """An open model, JSON values that tell it from every other, and a context in which to call it."""
-
-    engine: Engine
-    identity: Any
-    calling: Callable[[], AbstractContextManager[Any]] = nullcontext
-
-
-Open = Callable[[Session, Journal], AbstractAsyncContextManager[Opened]]
 
 
 @dataclass(frozen=True)
@@ -108,174 +88,188 @@ class Generated:
         """0 if the instructions are there; 3 for a dry teacher; else that of the job."""
         return self.job.exit_status or (3 if self.dry else 0)
 
+    def __str__(self) -> str:
+        """Return the summary that the command prints."""
+        stats, spent, out = self.stats, self.job.spent, self.out
+        kept = f"{counted(stats.instructions, 'instruction')}, {counted(stats.tasks, 'task')} in {out}"
+        rows = [("kept", kept)]
+        if self.rejected:
+            rows.append(("rejected", f"{self.rejected.total():,}: {in_words(self.rejected)}"))
+        if failed := self.job.counts.failed:
+            rows.append(("failed", f"{failed:,} requests, see {out}.errors.jsonl"))
+        rows += [*stats.rows(), ("page", str(self.page))]
+        if spent.replayed or spent.usd or spent.estimated:
+            price = f", {spent.usd:.4f} USD" if spent.usd else ""
+            how = ESTIMATED if spent.unreported else PARTLY
+            price += f", {how}" if spent.estimated else ""
+            new = f"{spent.tokens:,} new tokens{price}"
+            rows.append(("paid", f"{new}; {spent.replayed:,} replies from the journal"))
+        rows += self.job.pace() + (self.estimate.rows() if self.estimate else [])
+        return "\n".join(f"{name:<10} {text}" for name, text in rows)
 
-def generate(
-    out: str | Path,
-    *,
-    model: str | Engine = "default",
-    parallel: int = PARALLEL,
-    journal: str | Path | None = None,
-    limits: Limits | None = None,
-    **options: Unpack[TaskKeywords],
+
+def generate_instructions(
+    output: str | Path, *, model: str | Engine = "default", **options: Unpack[KeywordsButModel]
 ) -> Generated:
-    """Generate instructions with inputs and outputs, from seeds and what `out` has already.
+    """Generate instructions with inputs and outputs, from seeds and what `output` has already.
+
+    As `redraft generate instructions`, and in the same files: each goes on with what the other began. Works
+    in notebooks too.
 
     Args:
-        out: The file of tasks. If it exists, it is gone on with.
-        model: A model reference, or an open engine.
-        parallel: Calls at once.
-        journal: Where replies are stored; by default beside `out`.
-        limits: Limits of this run.
-        options: As the flags of `redraft generate instructions`.
+        output: The file of tasks. If it exists, it is gone on with.
+        model: The teacher: a model reference, or an open engine, which stays open.
+        **options: As listed below; all can be left out.
 
     Raises:
         UsageError: An option or the seeds do not fit.
-        OutputError: `out` cannot be written, or was made in another way.
+        OutputError: `output` cannot be written, is in use, or was made in another way.
         EngineError: The model or its server failed. What was paid for is in the journal.
+        KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
     """
-    named = model if isinstance(model, str) else model.info.name
-    checked = InstructionOptions.read({**options, "model": named})
+    return _run_of(output, model, options).run()
 
-    @asynccontextmanager
-    async def opened(session: Session, journal: Journal) -> AsyncGenerator[Opened]:  # noqa: ARG001
-        if not isinstance(model, str):
-            yield Opened(model, [model.info.engine, model.info.name])
-            return
-        machine: Any = {name: getattr(checked, name) for name in MachineOptions.model_fields}
-        engine = await load_engine(model, **machine, parallel=parallel)
-        try:
-            yield Opened(engine, await in_daemon_thread(lambda: identity_of(model)))
-        finally:
-            await engine.aclose()
 
-    return Generation(
-        options=checked,
-        out=Path(out),
-        opened=opened,
-        parallel=parallel,
-        journal=Path(journal) if journal else None,
-        limits=limits or Limits(),
-        quiet=True,
-        tell=lambda _: None,
-    ).run()
+async def agenerate_instructions(
+    output: str | Path, *, model: str | Engine = "default", **options: Unpack[KeywordsButModel]
+) -> Generated:
+    """Do what `generate_instructions` does, in the loop that runs. Arguments and errors as there."""
+    return await _run_of(output, model, options).arun()
+
+
+def _run_of(output: str | Path, model: str | Engine, options: Mapping[str, Any]) -> InstructionRun:
+    given = {**options, "model": model if isinstance(model, str) else model.info.name}
+    recipes = Recipes(TaskFlags, "generate", other="generate chains")
+    run = InstructionRun.of(Settings.read(InstructionOptions, given, recipes=recipes, tell=say), output)
+    run.engine = None if isinstance(model, str) else model
+    return run
 
 
 @dataclass
-class Generation:
+class InstructionRun:
     """A run that generates instructions.
 
     Attributes:
-        options: Those that were given, checked. Defaults are filled in.
-        out: The file of tasks.
-        opened: Opens the model.
-        parallel: Calls at once.
-        journal: Where replies are stored; None for a file beside the output.
-        limits: Limits of this run.
-        quiet: Show no progress.
-        tell: Called with each message for the user.
-        sample: Make so many requests, and estimate what the others will cost; None makes all.
+        settings: The options: `InstructionOptions`, with the defaults of their way.
+        plan: How the run goes.
+        engine: The open model, if it is not opened by its reference.
     """
 
-    options: InstructionOptions
-    out: Path
-    opened: Open
-    parallel: int = PARALLEL
-    journal: Path | None = None
-    limits: Limits = field(default_factory=Limits)
-    quiet: bool = False
-    tell: Callable[[str], None] = print
-    sample: int | None = None
+    settings: Settings
+    plan: RunPlan
+    engine: Engine | None = None
     _seeds: Seeds = field(init=False)
     _pool: TaskPool = field(init=False)
     _rejected: Counter[str] = field(default_factory=Counter, init=False)
     _found: set[tuple[int, int, str]] = field(default_factory=set, init=False)
     _flow: Flow | None = field(default=None, init=False)
 
-    def __post_init__(self) -> None:
-        self.options = _filled(self.options)
+    @classmethod
+    def of(cls, settings: Settings, output: str | Path) -> Self:
+        """Return the run that `InstructionOptions` ask for."""
+        usual = {"model": "default", **_SAMPLED[settings.values.way]}
+        lacking = {name: value for name, value in usual.items() if getattr(settings.values, name) is None}
+        settings = settings.over(**lacking)
+        return cls(settings, RunPlan.of(output, settings, journal=True))
+
+    @property
+    def options(self) -> InstructionOptions:
+        """The options."""
+        values: InstructionOptions = self.settings.values
+        return values
 
     def run(self) -> Generated:
-        """Generate until there are enough, and write the page.
+        """Generate until there are enough, and write the page. In the main thread, signals end the run.
 
         Raises:
             UsageError: An option or the seeds do not fit.
             OutputError: The output cannot be written, or was made in another way.
             EngineError: The model or its server failed.
+            EndedBySignal: A signal ended the run.
         """
-        self._check()
-        path = self.options.seeds
-        self._seeds = read_seeds(Path(path) if path else None)
-        if self._seeds.repeats and not self.quiet:
-            self.tell(f"{path}: {self._seeds.repeats:,} seeds repeat another one, and are left out.")
-        self._check_seeds()
-        self._pool = TaskPool(self._seeds.tasks, self.options.count, self.options.similar)
-        job = self._job().run(self._start)
-        stats = report.stats_of(self.out)
-        return Generated(
-            out=self.out,
-            page=report.write_page(self.out, stats, self._rejected, self._about()),
-            kept=self._pool.kept,
-            rejected=self._rejected,
-            dry=self._is_dry and self._pool.missing > 0,
-            stats=stats,
-            job=job,
-            estimate=self._estimate(),
-        )
+        return self._result(self._job().run(self._start))
+
+    async def arun(self) -> Generated:
+        """Do the same in the loop that runs."""
+        return self._result(await self._job().arun(self._start))
 
     def _check(self) -> None:
-        """Raise what can be found wrong before a model is opened."""
-        options = self.options
-        if self.parallel < 1:
-            raise UsageError(f"parallel is {self.parallel}.", hint="At least one call at once.")
+        """Raise what can be found wrong before a file or a model is opened."""
+        options, out = self.options, self.plan.out
+        self.plan.check(self.settings, "call")
+        if options.batch and options.way == "self-instruct":
+            raise UsageError(
+                "--batch is for --way alpaca: requests of self-instruct wait for each other, a thousand "
+                "times for a large set.",
+                hint="Leave out --batch, or use --way alpaca.",
+            )
         least, most = options.least_words, options.most_words
         if least > most:
             raise UsageError(
                 f"least_words is {least}, and most_words is {most}.", hint="Give a most that is larger."
             )
-        for name, file in (("seeds", options.seeds), ("journal", self.journal)):
-            if file and Path(file).resolve() == self.out.resolve():
-                hint = "An output is gone on with by itself. Name another file."
-                raise UsageError(f"{self.out} cannot be the {name} too.", hint=hint)
+        if options.seeds and Path(options.seeds).resolve() == out.resolve():
+            hint = "An output is gone on with by itself. Name another file."
+            raise UsageError(f"{out} cannot be the seeds too.", hint=hint)
         price_of(options.price)
 
-    def _check_seeds(self) -> None:
-        """Raise if Alpaca's requests would have no whole tasks to show."""
+    def _read_seeds(self) -> None:
+        """Read the seeds. Alpaca's requests show some whole tasks of them."""
+        path = self.options.seeds
+        self._seeds = read_seeds(Path(path) if path else None)
+        if self._seeds.repeats and not self.plan.quiet:
+            self.plan.say(f"{path}: {self._seeds.repeats:,} seeds repeat another one, and are left out.")
         total, solved = len(self._seeds.tasks), sum(bool(task.output) for task in self._seeds.tasks)
         if self.options.way == "alpaca" and solved < FEWEST:
             raise UsageError(
-                f"{solved} of the {total} tasks in {self.options.seeds} have an output, and requests "
+                f"{solved} of the {total} tasks in {path} have an output, and requests "
                 f"of --way alpaca show at least {FEWEST} such tasks.",
                 hint="Add outputs, or use --way self-instruct.",
             )
 
     def _job(self) -> Job[Request]:
-        """Return the job of all requests."""
+        """Check the options, read the seeds, and return the job of all requests."""
+        self._check()
+        self._read_seeds()
+        self._pool = TaskPool(self._seeds.tasks, self.options.count, self.options.similar)
+        shared = self.plan.of_job()
+        shared["parallel"] *= AHEAD
         return Job(
             items=self._requests,
             source=str(self.options.seeds or "the shipped seeds"),
-            out=self.out,
             provenance=Provenance("generate instructions", self._config()),
             many_lines=True,
             goal=Goal(self.options.count, lambda: self._pool.kept or len(self._found)),
             noun="request",
-            parallel=self.parallel * AHEAD,
-            limits=self.limits,
             on_found=self._find,
-            note=self._note,
-            quiet=self.quiet,
-            tell=self.tell,
+            note=lambda counts: f"{counts.added} requests · {self._rejected.total()} rejected",
+            **shared,
         )
+
+    def _result(self, job: JobResult) -> Generated:
+        """Return what the run came to, with the page. Say if the teacher has nothing new any more."""
+        out = self.plan.out
+        stats, kept = report.stats_of(out), self._pool.kept
+        dry = self._is_dry and self._pool.missing > 0
+        if dry:
+            rules = ", ".join(f"{rule} {number:,}" for rule, number in self._rejected.most_common(5))
+            self.plan.say(
+                f"the last {DRY} requests gave nothing new that is sound; {kept:,} instructions are kept.\n"
+                f"  Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic."
+            )
+        page = report.write_page(out, stats, self._rejected, self._about())
+        return Generated(out, page, kept, self._rejected, dry, stats, job, self._estimate())
 
     def _estimate(self) -> Estimate | None:
         """Return what the missing instructions will cost, if that was asked and can be said."""
-        if not (self.sample and self._flow and self._pool.missing):
+        if not (self.options.estimate and self._flow and self._pool.missing):
             return None
         teacher, limits = self._flow.teacher, (self.options.rpm, self.options.tpm)
         costs = [teacher.costs[name] for name in sorted(teacher.costs, key=int)]
         before = max(self._flow.commits.next - len(costs), 0)
         kept = self._pool.kept - sum(cost.kept for cost in costs)
         priced = teacher.price is not None
-        return Estimate(self._pool.missing, costs, priced, self.parallel, *limits, (before, kept))
+        return Estimate(self._pool.missing, costs, priced, self.plan.parallel, *limits, (before, kept))
 
     def _about(self) -> str:
         """Return how the tasks were made, for the page."""
@@ -305,24 +299,21 @@ class Generation:
                 return
 
     def _find(self, line: bytes) -> None:
-        self._found.add(place_of(Chain.from_json(line, where=str(self.out))))
-
-    def _note(self, counts: ItemCounts) -> str:
-        return f"{counts.added} requests · {self._rejected.total()} rejected"
+        self._found.add(place_of(Chain.from_json(line, where=str(self.plan.out))))
 
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[Request]]:
         """Restore the pool, open the journal and the model, and yield the work on a request."""
-        with Rejects(self.out, session.done) as rejects:
+        with Rejects(self.plan.out, session.done) as rejects:
             self._rejected = rejects.counts
             self._restore(rejects)
             session.progress.done = self._pool.kept
-            async with AsyncExitStack() as stack:
-                if self._pool.missing:
-                    self._flow = await self._opened(stack, session, rejects)
-                    yield self._flow.work
-                else:
-                    yield _nothing
+            if not self._pool.missing:
+                yield _nothing
+                return
+            async with self.plan.opened(session) as opened:
+                self._flow = await self._flow_of(opened, session, rejects)
+                yield self._flow.work
 
     def _restore(self, rejects: Rejects) -> None:
         """Put into the pool what earlier runs put there, in the same order."""
@@ -332,31 +323,33 @@ class Generation:
             if place in kept:
                 self._pool.keep(*place)
 
-    async def _opened(self, stack: AsyncExitStack, session: Session, rejects: Rejects) -> Flow:
-        options = self.options
-        path = self.journal or self.out.with_name(f"{self.out.name}.journal.db")
-        journal = stack.enter_context(Journal(path))
-        stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
-        async with self.limits.opening(session.progress.seconds):
-            engine, identity, calling = await stack.enter_async_context(self.opened(session, journal))
+    async def _flow_of(self, opened: Opened, session: Session, rejects: Rejects) -> Flow:
+        """Open the model, and return the flow of requests to it."""
+        options, plan, engine = self.options, self.plan, self.engine
+        assert opened.journal is not None  # noqa: S101  (the plan names one)
+        if engine is None:
+            reference = self.settings.references()["model"]
+            async with plan.limits.opening(session.progress.seconds):
+                engine = await plan.load(self.settings, session, opened, "model", reference)
+                identity = await in_daemon_thread(lambda: identity_of(reference))
+        else:
+            identity = [engine.info.engine, engine.info.name]
         if not engine.info.chats:
             raise UsageError(
                 f"{engine.info.name} does not answer messages, and a teacher has to.",
                 hint="Use a model with a chat template.",
             )
-        if self.limits.usd is not None:
-            budget = Budget(usd=self.limits.usd)
-            check_prices(RevisionOptions.read({"model": engine, "price": options.price, "budget": budget}))
+        plan.check_prices({"model": engine, "price": options.price})
         teacher = Teacher(
             engine,
             identity,
-            journal,
+            opened.journal,
             session,
-            asyncio.Semaphore(self.parallel),
-            calling,
+            asyncio.Semaphore(plan.parallel),
+            lambda: under_way(opened.batches),
             price_of(options.price) or engine.info.price,
             1 + options.retries,
-            lambda: self.limits.reached(session.spent, session.progress.seconds),
+            lambda: plan.limits.reached(session.spent, session.progress.seconds),
         )
         return Flow(
             way=options.way,
@@ -370,7 +363,7 @@ class Generation:
             rejects=rejects,
             commits=Turns(session.done),
             claims=Turns(session.done),
-            sample=self.sample or inf,
+            sample=self.options.estimate or inf,
             seeds=self._seeds.origin,
         )
 
@@ -387,10 +380,3 @@ class Generation:
 
 async def _nothing(_: Request) -> None:
     return None
-
-
-def _filled(given: InstructionOptions) -> InstructionOptions:
-    """Return options with the defaults of sampling, which depend on the way."""
-    usual = {"model": "default", **_SAMPLED[given.way]}
-    lacking = {name: value for name, value in usual.items() if getattr(given, name) is None}
-    return given.model_copy(update=lacking)

@@ -1,0 +1,69 @@
+"""The options of runs that make a file: how many at once, with which replies, up to which limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import PlainValidator
+
+from redraft.options import Flags, OptionModel, option
+
+RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a server"
+
+PARALLEL = 4
+"""Default number of chains at once. More is faster on a GPU or a server."""
+
+IN_BATCHES = 1000
+"""Default number with batches. They wait together, and each takes some memory."""
+
+Shape = Literal["chain", "selfee", "fastchat"]
+
+
+def _path(value: Any) -> Path | None:
+    if value is not None and (not isinstance(value, str | Path) or not str(value)):
+        raise ValueError
+    return None if value is None else Path(value)
+
+
+def _function(value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise ValueError
+    return value
+
+
+A_PATH = PlainValidator(_path, json_schema_input_type=str | Path | None)
+"""Reads a path; it goes into `Annotated`."""
+
+
+class RunOptions(OptionModel):
+    """The options of every run that makes a file."""
+
+    parallel: int | None = option(f"how many to make at once [{PARALLEL}]", RUN, "N", "-j", ge=1)
+    quiet: bool = option("no progress, no summary", RUN, short="-q", default=False)
+    journal: Annotated[Path | None, A_PATH] = option(
+        "store replies: none is paid for twice", RUN, "FILE", what="a path"
+    )
+    retry_failed: bool = option("only what failed before", RUN, default=False)
+    limit_usd: float | None = option("money; needs a price", LIMITS, "USD", gt=0)
+    limit_tokens: int | None = option("generated tokens", LIMITS, "N", gt=0)
+    limit_seconds: float | None = option("wall-clock time", LIMITS, "S", gt=0)
+    batch: bool = option("use the server's batches: cheaper, in hours", BATCHES, default=False)
+    pause: float | None = option("longest pause between two looks at a batch [60]", BATCHES, "S", gt=0)
+    on_event: Annotated[Callable[[Any], object] | None, PlainValidator(_function)] = option(
+        "called with the run's progress and messages, which are not shown then",
+        what="a function of one argument: on_event=print",
+    )
+
+
+class AnswerOptions(RunOptions, Flags):
+    """The options of `answer_file`."""
+
+    limit: int | None = option("only the first N records", RUN, "N", ge=1)
+    format: Shape = option("what to write: chain, selfee or fastchat", RUN, "SHAPE", default="chain")
+    model_id: str | None = option("the model's name in answer records", RUN, "NAME")
+    cache: Annotated[Path | None, A_PATH] = option(
+        "send no request whose reply is there", RUN, "FILE", what="a path"
+    )
+    recipe: str | None = option("options from a recipe: a YAML file, or a shipped one")
