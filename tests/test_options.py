@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from redraft.cli.options import fill_in, read_recipe
+from redraft.cli.options import fill_in
 from redraft.config import load_config
 from redraft.engines.base import Sampling
 from redraft.engines.price import Price
@@ -19,6 +19,7 @@ from redraft.options import MAX_SEED, Defaults, Flags, PlainOptions, options_of
 from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_options
 from redraft.revision.prompts import DEFAULT, SHIPPED
+from redraft.revision.settings import Recipes
 from redraft.revision.state import Plan
 
 WRONG: list[tuple[str, Any, str]] = [
@@ -55,7 +56,7 @@ def test_a_recipe_and_the_config_file_name_themselves(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("max-tokens: -5\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"a\.yaml: max_tokens is -5") as caught:
-        read_recipe(str(path))
+        Recipes(Flags).read(str(path))
     assert "above 0" in str(caught.value.hint)
     path.write_text("[defaults]\nmax-tokens = -5\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"a\.yaml: defaults\.max_tokens is -5"):

@@ -12,7 +12,7 @@ from redraft.cli.options import Given, takes
 from redraft.cli.running import RunFlags, check_out, own_journal
 from redraft.errors import UsageError
 from redraft.jobs.limits import Limits
-from redraft.runs.batching import IN_BATCHES
+from redraft.runs.options import IN_BATCHES
 
 
 def given(*words: str) -> tuple[Given, RunFlags, bool]:

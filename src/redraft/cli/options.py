@@ -134,7 +134,11 @@ def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
     text = option.text if usual is None else option.text.partition(" [")[0]
     if not isinstance(default, bool) and default not in (None, []):
         text = f"{text} [{default}]"
-    names = ["--" + name.replace("_", "-")] if option.short or option.group in (RUN, BATCHES) else []
+    plain = option.group in (RUN, BATCHES)
+    if plain:
+        text, mark, rest = text.partition(" [")
+        text = f"{text[:1].upper()}{text[1:]}." + (f"  [{rest}" if mark else "")
+    names = ["--" + name.replace("_", "-")] if option.short or plain else []
     names += [option.short] if option.short else []
     flag = typer.Option(
         *names, metavar=option.metavar, help=text, rich_help_panel=option.group, show_default=False

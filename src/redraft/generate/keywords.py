@@ -56,13 +56,13 @@ class ChainKeywords(TypedDict, total=False):
     parallel: int | None
     quiet: bool
     journal: Path | None
-    retry_failed: bool
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None
     batch: bool
     pause: float | None
     on_event: Callable[[Any], object] | None
+    retry_failed: bool
     limit: int | None
     run_code: bool
     estimate: int | None

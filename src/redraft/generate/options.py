@@ -14,7 +14,7 @@ from redraft.options import (
     ServerOptions,
     option,
 )
-from redraft.runs.options import RUN, RunOptions
+from redraft.runs.options import RUN, ItemOptions, RunOptions
 
 TEACHER = "Teacher"
 """The heading of the flags that say what the teacher is shown and what is kept of its texts."""
@@ -47,7 +47,7 @@ class ChainFlags(Flags):
     )
 
 
-class ChainOptions(RunOptions, ChainFlags):
+class ChainOptions(ItemOptions, ChainFlags):
     """The options of `generate chains`."""
 
     limit: int | None = option("only the first N records", RUN, "N", ge=1)

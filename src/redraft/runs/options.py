@@ -45,7 +45,6 @@ class RunOptions(OptionModel):
     journal: Annotated[Path | None, A_PATH] = option(
         "store replies: none is paid for twice", RUN, "FILE", what="a path"
     )
-    retry_failed: bool = option("only what failed before", RUN, default=False)
     limit_usd: float | None = option("money; needs a price", LIMITS, "USD", gt=0)
     limit_tokens: int | None = option("generated tokens", LIMITS, "N", gt=0)
     limit_seconds: float | None = option("wall-clock time", LIMITS, "S", gt=0)
@@ -57,7 +56,13 @@ class RunOptions(OptionModel):
     )
 
 
-class AnswerOptions(RunOptions, Flags):
+class ItemOptions(RunOptions):
+    """The options of a run over the items of a file."""
+
+    retry_failed: bool = option("only what failed before", RUN, default=False)
+
+
+class AnswerOptions(ItemOptions, Flags):
     """The options of `answer_file`."""
 
     limit: int | None = option("only the first N records", RUN, "N", ge=1)

@@ -36,13 +36,13 @@ class JudgeFileKeywords(TypedDict, total=False):
     parallel: int | None
     quiet: bool
     journal: Path | None
-    retry_failed: bool
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None
     batch: bool
     pause: float | None
     on_event: Callable[[Any], object] | None
+    retry_failed: bool
     questions: Path | None
     prompt_file: Path | None
     reviewer_file: Path | None

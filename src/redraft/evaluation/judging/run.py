@@ -34,7 +34,7 @@ from redraft.options import option
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
 from redraft.runs.batching import under_way
-from redraft.runs.options import A_PATH, RunOptions
+from redraft.runs.options import A_PATH, ItemOptions
 from redraft.runs.plan import Opened, RunPlan, RunResult, say
 
 _FEW = 5  # ids to name
@@ -304,7 +304,7 @@ def _means(grades: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     return rows
 
 
-class JudgeFileOptions(RunOptions, JudgeOptions):
+class JudgeFileOptions(ItemOptions, JudgeOptions):
     """The options of `judge`."""
 
     questions: Annotated[Path | None, A_PATH] = option(

@@ -43,7 +43,6 @@ class KeywordsButModel(TypedDict, total=False):
     parallel: int | None
     quiet: bool
     journal: Path | None
-    retry_failed: bool
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None
