@@ -288,7 +288,7 @@ redraft: twice.jsonl: two prompts have the id '1'.
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--format", "csv"], "'csv' is not one of"),
+        (["--format", "csv"], "format is 'csv'.\n  It should be chain, selfee or fastchat."),
         (["--parallel", "0"], "parallel is 0."),
         (["--paralel", "2"], "--parallel"),
         (["--check", "wods<=3"], "words"),
