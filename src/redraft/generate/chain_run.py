@@ -46,7 +46,7 @@ class ChainRun(AnswerRun):
 
     def __post_init__(self) -> None:
         get = self.settings.get
-        self._of_run = {"recipe": self.settings.recipe} | {
+        self._of_run = {"recipe": self.settings.recipe or None} | {
             name: get(name) for name in ("drop_leaks", "refusals")
         }
         self._drops = {"leaks": bool(get("drop_leaks")), "refusals": get("refusals") == "drop"}

@@ -274,7 +274,8 @@ class Job(Generic[T]):
             closing.enter_context(ledger)
             if ledger.torn and not self.quiet:
                 self.tell(f"{self.out}: the last line was torn ({ledger.torn} bytes) and is done again.")
-            opened = _OpenJob(self, ledger, total)
+            opened, spent = _OpenJob(self, ledger, total), Spent()
+            ledger.figures = spent.figures
             ahead = ledger.failed_left if self.only_failed else total - ledger.found
             if not (ahead or self.goal):
                 if self.only_failed:
@@ -286,8 +287,7 @@ class Job(Generic[T]):
             unfinished = Unfinished(self.out, self.provenance, ledger.done, forget=ledger.fresh)
             quiet = self.quiet or self.on_progress is not None
             progress = ItemProgress(ledger.found + ahead, opened.done, quiet=quiet)
-            opened.session = Session(unfinished, progress, Spent(), ledger.done, ItemCounts())
-            ledger.figures = opened.session.spent.figures
+            opened.session = Session(unfinished, progress, spent, ledger.done, ItemCounts())
             progress.on_update = opened.show
             with unfinished, progress:
                 try:
