@@ -36,6 +36,7 @@ from redraft.generate.options import InstructionOptions, TaskFlags
 from redraft.jobs.causes import in_words
 from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance
+from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Recipes, Settings
 from redraft.runs.batching import under_way
 from redraft.runs.plan import Opened, RunPlan, say
@@ -339,7 +340,7 @@ class InstructionRun:
                 f"{engine.info.name} does not answer messages, and a teacher has to.",
                 hint="Use a model with a chat template.",
             )
-        plan.check_prices({"model": engine, "price": options.price})
+        plan.check_prices(RevisionOptions.read({"model": engine, "price": options.price}))
         teacher = Teacher(
             engine,
             identity,
