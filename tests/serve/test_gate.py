@@ -69,11 +69,17 @@ def streams(server: Server, **body: Any) -> Any:
     return httpx.stream("POST", f"{server.url}/chat/completions", json=asked, timeout=WAIT)
 
 
-def leave(server: Server, **body: Any) -> None:
-    """Ask, and close the connection before a reply has come."""
-    asked = {"model": "plain", "messages": HI, **body}
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{server.url}/chat/completions", json=asked, timeout=httpx.Timeout(WAIT, read=0.2))
+def leave(server: Server, begun: Any, **body: Any) -> None:
+    """Ask, and close the connection when the request has begun, before a reply has come."""
+    with server.connection() as connection:
+        connection.sendall(request_of({"model": "plain", "messages": HI, **body}))
+        assert is_true(begun)
+
+
+def request_of(body: dict[str, Any]) -> bytes:
+    content = json.dumps(body).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return b"%sContent-Length: %d\r\n\r\n%s" % (head, len(content), content)
 
 
 def is_true(condition: Any) -> bool:
@@ -96,7 +102,7 @@ def test_a_client_that_leaves_a_stream_ends_the_work() -> None:
 def test_a_client_that_leaves_before_anything_came_ends_the_work(stream: bool) -> None:
     engine = Held(first=False)
     with served({"plain": plain(engine)}) as server:
-        leave(server, stream=stream)
+        leave(server, lambda: engine.begun.acquire(blocking=False), stream=stream)
         assert engine.ended.acquire(timeout=WAIT)
         assert is_true(lambda: not server.gate.inside)
 
@@ -105,7 +111,7 @@ def test_a_client_that_leaves_the_queue_is_never_answered() -> None:
     engine = Held()
     with served({"plain": plain(engine)}, at_once=1) as server, streams(server):
         assert engine.begun.acquire(timeout=WAIT)
-        leave(server)
+        leave(server, lambda: server.gate.inside == 2)
         assert is_true(lambda: server.gate.inside == 1)
         engine.go.set()
     assert len(engine.calls) == 1
@@ -240,11 +246,9 @@ def test_a_silent_stream_has_comments(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_client_that_does_not_read_loses_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exchange, "CLIENT_SECONDS", 0.05)
     engine = ScriptedEngine(["x" * (1 << 24)], chunk=1 << 20)
-    body = json.dumps({"model": "plain", "messages": HI, "stream": True}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     models = {"plain": {**plain(engine), "max_tokens": 1 << 25}}
     with served(models, at_once=1) as server, server.connection() as connection:
-        connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+        connection.sendall(request_of({"model": "plain", "messages": HI, "stream": True}))
         assert is_true(lambda: engine.calls)
         assert is_true(lambda: not server.gate.inside)
         assert connection.recv(8) == b"HTTP/1.1"

@@ -24,6 +24,7 @@ from redraft.serve.guard import OPEN
 from redraft.serve.keys import Keys
 from redraft.serve.run import listen
 from tests.serve.running import HI, Server, both, served
+from tests.serve.test_gate import request_of
 
 KEY, OTHER = "the-first-key-of-two", "the-second-key-of-two"
 
@@ -270,9 +271,7 @@ def test_a_request_that_came_before_its_turn_is_not_among_those_without_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(run, "WAITING", 5)
-    body = json.dumps({"model": "plain", "messages": HI}).encode()
-    head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-    asked = b"%sContent-Length: %d\r\n\r\n%s" % (head, len(body), body)
+    asked = request_of({"model": "plain", "messages": HI})
     with served(both(ScriptedReply("Fine.", stall=0.5))) as server, ExitStack() as stack:
         early = stack.enter_context(server.connection())
         early.sendall(asked * 2)

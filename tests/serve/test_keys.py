@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from redraft.serve import keys as module
 from redraft.serve.keys import ANYONE, Key, Keys
 from redraft.serve.request_log import RequestLog
 from tests.serve.running import HI, Server, both, plain, served
+from tests.serve.test_gate import WAIT, Held
 
 ALICE, BOB = "the-long-key-of-alice", "the-long-key-of-bob"
 
@@ -170,23 +171,17 @@ def test_a_client_that_leaves_pays_for_what_was_written(tmp_path: Path) -> None:
 
 
 def test_a_key_has_a_number_of_requests_at_once(tmp_path: Path) -> None:
-    keys = read(f"{ALICE} parallel=1\n{BOB}\n", tmp_path)
-    held = threading.Event()
-
-    def reply(_: object) -> ScriptedReply:
-        held.set()
-        return ScriptedReply("Fine.", stall=1)
-
-    with served({"plain": plain(ScriptedEngine(reply))}, keys=keys) as server:
-        first = threading.Thread(target=server.post, kwargs={"headers": bearer(ALICE)})
-        first.start()
-        assert held.wait(10)
+    keys, engine = read(f"{ALICE} parallel=1\n{BOB}\n", tmp_path), Held()
+    with served({"plain": plain(engine)}, keys=keys) as server, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(server.post, headers=bearer(ALICE))
+        assert engine.begun.acquire(timeout=WAIT)
+        other = pool.submit(server.post, headers=bearer(BOB))
         refused = server.post(headers=bearer(ALICE))
-        other = server.post(headers=bearer(BOB))
-        first.join()
+        engine.go.set()
+        assert first.result(WAIT).status_code == 200
         again = server.post(headers=bearer(ALICE))
     assert (refused.status_code, refused.headers["Retry-After"]) == (429, "1")
-    assert (other.status_code, again.status_code) == (200, 200)
+    assert (other.result(WAIT).status_code, again.status_code) == (200, 200)
 
 
 @pytest.mark.parametrize(

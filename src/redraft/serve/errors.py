@@ -81,7 +81,7 @@ class Refusal(RedraftError):
         """The headers that go with it."""
         headers = {} if self.wait is None else {"Retry-After": str(self.wait)}
         if self.status in _BEFORE_THE_BODY:
-            headers["Connection"] = "close"  # or a client could go on sending for ever
+            headers["Connection"] = "close"  # or a client could send without end
         if self.status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = "Bearer"
         return headers

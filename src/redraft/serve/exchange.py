@@ -34,7 +34,7 @@ SILENCE = 15.0
 """Seconds without a piece after which a comment is sent, because proxies close quiet connections."""
 
 CLIENT_SECONDS = 60.0
-"""Seconds in which a client has to take a piece, or it counts as gone: it would keep its turn for ever."""
+"""Seconds in which a client has to take a piece. After that it counts as gone, and loses its turn."""
 
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),

@@ -265,7 +265,7 @@ class Keys:
         return sorted(named - set(models))
 
     def _read_again(self) -> None:
-        """Read the file if it has changed. If it is wrong, say so, and go on with the keys of before."""
+        """Read the file if it has changed. If it is wrong, say so, and keep the keys."""
         if (seen := _seen(self.path)) == self._seen:
             return
         self._seen = seen

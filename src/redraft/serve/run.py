@@ -78,7 +78,7 @@ class _Waiting:
 
 
 class _Protocol(H11Protocol):
-    """uvicorn's protocol, which leaves connections open for ever whose request does not begin or go on."""
+    """uvicorn's protocol, with a limit on how long a connection waits for a whole request."""
 
     _late: asyncio.TimerHandle | None = None
 

@@ -43,7 +43,7 @@ class LiveTurn:
 
     Attributes:
         steps: Complete answers.
-        drafts: Drafts of which one is to be chosen.
+        drafts: Complete drafts, of a chain that will choose one.
         chain: The chain, once it is finished.
     """
 

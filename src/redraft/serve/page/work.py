@@ -256,7 +256,7 @@ class Talk:
     Attributes:
         turns: The conversation.
         token: Its name in the address under which it is saved.
-        wrong: What went wrong at last, as HTML.
+        wrong: The last thing that went wrong, as HTML.
     """
 
     turns: Conversation = field(default_factory=Conversation)
@@ -331,7 +331,7 @@ class Duel:
         names: Of the two models, in the order in which they are shown.
         chains: Their answers, once both are there.
         voted: The vote was stored.
-        wrong: What went wrong at last, as HTML.
+        wrong: The last thing that went wrong, as HTML.
     """
 
     question: str = ""
