@@ -1,4 +1,4 @@
-"""Licences of records and models: read, counted, and put together for what is made from several sources.
+"""Licences of records and models: read, counted, and put together where a result has several sources.
 
 Licences are repeated, not judged, but for one question: whether a name forbids commercial use.
 """

@@ -1,4 +1,4 @@
 """Data: from what others publish to clean chains that a model can be trained on.
 
-`formats.files` reads and writes; `work` spreads records over processes; `dropped` keeps what was taken out.
+`read` finds the records, `clean`, `dedupe` and `merge` choose and change them, and `output` writes them.
 """

@@ -78,7 +78,7 @@ class Exported(NamedTuple):
 
 
 def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> list[Exported] | Drop:
-    """Convert a record to those of another format, or say why it is left out.
+    """Convert a record to another format, or give the reason to leave it out.
 
     Raises:
         RecordError: With `strict`, the record cannot be read.

@@ -182,7 +182,7 @@ def mix(
     *,
     skip_missing: bool = False,
 ) -> list[Taken]:
-    """Write the mix, and return what was taken of each part.
+    """Write the mix, and return the taken records of each part.
 
     Args:
         recipe: The parts.

@@ -2,7 +2,7 @@
 
 Words are runs of letters, digits and their marks, without case and after Unicode's NFKC, so that full-width
 and composed forms are equal. In scripts without spaces between words (Chinese, Japanese, Thai…) each
-character is a word. On ASCII text the words are those of `rouge_score`; `ascii_words` is its tokenizer on
+character is a word. ASCII text gives the words of `rouge_score`; `ascii_words` is its tokenizer on
 every text. For word counts that people read see `verify.segment`.
 """
 

@@ -315,7 +315,7 @@ def _may_be_heading(line: str) -> bool:
 
 
 def judged(answer: str, feedback: str | None) -> Step:
-    """Return an answer with its feedback, if there is any, and the verdict that it says."""
+    """Return an answer with its feedback, if there is any, and the verdict in its text."""
     if feedback is None:
         return Step(answer=answer)
     return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict_of(feedback)))

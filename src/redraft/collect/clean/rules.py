@@ -2,7 +2,7 @@
 
 A rule returns a changed chain, or the reason to drop it. Rules that choose turns come first, then rules that
 repair texts, then rules that drop, so a record is judged after its repairs. Question words are English;
-question marks are those of other scripts too. Duplicates and wrong answers are not looked for.
+question marks are known in other scripts too. Nobody looks for duplicates or wrong answers here.
 """
 
 from __future__ import annotations
@@ -206,7 +206,7 @@ def _up_to_answer(turns: list[Turn]) -> list[Turn]:
     """Cut off questions at the end that have no answer yet, with the calls of tools that they led to."""
     end = len(turns)
     while end and turns[end - 1].role in ("user", "tool"):
-        if turns[end - 1].role == "tool":  # what was asked before it has no answer yet
+        if turns[end - 1].role == "tool":  # the question before it has no answer yet
             while end and turns[end - 1].role != "user":
                 end -= 1
         else:
@@ -232,7 +232,7 @@ def _first_pair(chain: Chain, _: RuleSettings) -> Outcome:
     pair = [turn for turn in turns[:first] if turn.role == "system"] + list(turns[first:end])
     if len(pair) == len(turns):
         return chain
-    if end < len(turns):  # the steps are those of the last answer, and what is gold is too
+    if end < len(turns):  # steps and gold answers belong to the last answer
         chain = _without_gold(chain).model_copy(update={"steps": (), "best": None, "stop": None})
     return with_turns(chain, pair)
 

@@ -55,8 +55,8 @@ def split(
 ) -> DataResult:
     """Split long conversations at their turns. As `redraft data split`.
 
-    `count` counts the tokens of a text; with several workers, it is a function of a module. `tokenizer` and
-    `fingerprint` say in the provenance what counts. With `drop`, single exchanges over the limit are dropped.
+    `count` counts the tokens of a text; with several workers, it is a function of a module. Its name and its
+    fingerprint go into the provenance. `drop` is about single exchanges over the limit.
 
     Raises:
         RecordError: No record can be read; with `strict`, a record cannot be read.
@@ -209,7 +209,7 @@ def _size(message: Message, count: Count) -> int:
 
 
 def _packed(sizes: Sequence[int], room: int, fits: Callable[[range], bool]) -> list[range]:
-    """Group exchanges: as many as fit, and at least one. Their sizes say where to begin to try."""
+    """Group exchanges, as many as fit and at least one. Their sizes give the first guess for `fits`."""
     pieces, begin = [], 0
     while begin < len(sizes):
         end, used = begin + 1, sizes[begin]

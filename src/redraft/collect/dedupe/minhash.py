@@ -170,7 +170,7 @@ def _combined(one: Hashes, other: Hashes) -> Hashes:
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[Ints, Ints]]:
-    """Give candidate pairs: those of each band, then those of the second sieve."""
+    """Give candidate pairs: first of each band, then of the second sieve."""
     crowd = np.zeros(len(sets), np.bool_)
     rows, bands = plan(threshold)
     for band in range(bands):
@@ -207,7 +207,7 @@ def _runs(keys: Hashes) -> Ints:
 
 
 def _prefixes(sets: Sets, members: Ints, threshold: float) -> tuple[Ints, Hashes]:
-    """Return members and numbers: the rarest numbers of each, of which similar sets share at least one."""
+    """Return the rarest numbers of each member. Similar sets share at least one of them."""
     parts = [members[part] for part in _parts(sets.sizes[members], len(members))]
     # Frequencies may be approximate, as long as they order the numbers of all sets alike.
     frequency = np.zeros(1 << _TABLE_BITS, np.int64)

@@ -80,7 +80,7 @@ def import_files(
                 f"{place} is a source, and there is no file of that name.",
                 hint=f"redraft data import FILE --as {place}",
             )
-    # The licence of a file without one is that of the record beside it.
+    # A file without a licence takes the one that OUT.run.json beside it has.
     found = {
         str(place): [
             file._replace(licence=file.licence or ", ".join(licences_beside(file.path)) or None)

@@ -70,7 +70,7 @@ KINDS: dict[str, Callable[[Chain], bool]] = {
         step.feedback and step.verdict == "unknown" for step in chain.steps
     ),
 }
-"""Kinds of chains of which a page shows an example each, from good to bad. A chain may be of several."""
+"""Kinds of chains, from good to bad. A page shows an example of each. A chain may be of several."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,11 @@
 """Summarise records.
 
-Summaries of parts, made in any number of processes, add up to that of the whole. A summary grows by 16 bytes
-per record, to find repeats, and by one number per distinct length. The number of names from the data is
-limited.
+The summaries of parts, made in any number of processes, add up to the summary of the whole. A summary grows
+by 16 bytes per record, to find repeats, and by one number per distinct length. The number of names from the
+data is limited.
 
-Repeats are those of the exact rules of `redraft data dedupe`, not near-duplicates. `report.findings` turns
-the numbers into warnings.
+Repeats are found by the exact rules of `redraft data dedupe`; near-duplicates are not. `report.findings`
+turns the numbers into warnings.
 """
 
 from __future__ import annotations
@@ -285,7 +285,7 @@ def _note_gold(summary: DataSummary, chain: Chain, where: str) -> None:
 
 
 def _leaking(chain: Chain) -> tuple[int, int]:
-    """Count the feedbacks that quote a gold answer, and those of them whose answer does not."""
+    """Count the feedbacks that quote a gold answer, and how many of them judge an answer without it."""
     golds = [gold.strip() for gold in gold_answers(chain) if len(gold.strip()) >= GOLD_LENGTH]
     told = [
         step for step in chain.steps if step.feedback and any(gold in step.feedback.text for gold in golds)

@@ -247,7 +247,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 class _Output(io.FileIO):
-    """A file whose errors differ from those of other files that are written at the same time."""
+    """A file that names itself in its errors: other files may be written at the same time."""
 
     def __init__(self, place: Path, path: Path, opener: Callable[[str, int], int] | None) -> None:
         self._path = path

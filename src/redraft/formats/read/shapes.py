@@ -121,7 +121,7 @@ ANSWERS = Format(
 """Answers of models, and their questions."""
 
 PROMPTS = Format(order=5, shapes=(Shape("prompt", {"prompt"}, _prompt),))
-"""What has a prompt, and nothing that says more."""
+"""Records with a prompt that no other shape fits."""
 
 
 @cache

@@ -367,7 +367,7 @@ def _inside(tokens: Tokens, start: int, end: int) -> Place:
     return first, max(first, int(np.searchsorted(tokens.ends, end, "right")))
 
 
-class PromptEncoder:
+class PromptEncoder(Encoder):
     """Turn chains into the tokens of their prompts. Answers are not read. An encoder can be pickled."""
 
     wanted = 'A record is {"instruction": "…"}, or a conversation.'
@@ -379,38 +379,18 @@ class PromptEncoder:
         max_length: int,
         room: int,
     ) -> None:
-        """Read the tokenizer.
-
-        Args:
-            tokenizer: A tokenizer of transformers, with a tokenizer.json.
-            format: The text of a prompt.
-            max_length: The most tokens of prompt and answer.
-            room: Tokens of it that are kept for the answer.
-
-        Raises:
-            UsageError: `max_length` is too short, or the model's chat template is missing or cannot be used.
-            ModelError: The tokenizer has no usable stop token.
-        """
-        self._encoder, self._most = Encoder(tokenizer, format, "answer", max_length), max_length - room
+        """Read the tokenizer, as `Encoder` does. Of `max_length` tokens, `room` are kept for the answer."""
+        super().__init__(tokenizer, format, "answer", max_length)
+        self._most = max_length - room
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides a prompt's tokens, apart from the code."""
-        return hashlib.sha256(f"prompts {self._encoder.fingerprint} {self._most}".encode()).hexdigest()
-
-    def chains(self, record: RawRecord) -> Iterable[Chain]:
-        """Return the chain of a record.
-
-        Raises:
-            RecordError: The record is damaged or no chain.
-        """
-        return [record.chain()]
+        return hashlib.sha256(f"prompts {super().fingerprint} {self._most}".encode()).hexdigest()
 
     def encode(self, chain: Chain) -> Example | Skipped:
         """Return the tokens of a chain's prompt, or why there are none."""
-        ids = self._encoder.prompt(chain.prompt)
+        ids = self.prompt(chain.prompt)
         if isinstance(ids, Skipped):
             return ids
-        if len(ids) > self._most:
-            return Skipped(NO_ROOM)
-        return Example(ids, np.zeros(len(ids), np.bool_))
+        return Skipped(NO_ROOM) if len(ids) > self._most else Example(ids, np.zeros(len(ids), np.bool_))

@@ -1,8 +1,8 @@
 """Preference pairs as tokens: prompt, answer and stop token, for the chosen and the rejected answer.
 
-Both have the same prompt, cut at the same place, so they are equal up to where the answers part. From there
-on their tokens are marked, as those that carry loss are in other training: what is before cannot make one
-better than the other. A reward model reads one answer in the same way when it is used.
+Both have the same prompt, cut at the same place, so they are equal up to where the answers part. Tokens
+before that cannot make one better than the other. The tokens after it are marked in `trained`, like tokens
+with loss in other training. A reward model that is used reads an answer in the same way.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 Everything is copied from a tokenizer of transformers once, so that workers load neither transformers nor
 torch, unless they render a chat template.
 
-Users may type control tokens. The tokenizers library reads either all of them as control tokens or none, and
-then not those of a format either. So each control token gets a second name, a mark of code points that no
-text may contain (U+FDD0 and U+FDD1), and the mark stands where the format means the token.
+Users may type control tokens, which are text; the control tokens of a format are not. The tokenizers library
+reads either all of them as control tokens or none. So each control token gets a second name, a mark of code
+points that no text may contain (U+FDD0 and U+FDD1), and the mark stands where the format means the token.
 """
 
 from __future__ import annotations
