@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from redraft import __version__
 from redraft.cli import app
-from redraft.cli.doctor import USED, Finding, extras, findings
 from redraft.config import config_path
 from redraft.engines.llamacpp import default_model
+from redraft.installation import USED, Finding, extras, findings
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,184 @@
+"""The installation: what of redraft is installed, what works on this machine, and what to type.
+
+It looks at this machine only: no server is asked, and no key is shown. `redraft doctor` prints it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+
+from redraft import __version__
+from redraft.config import PREFIX, Config, config_path, load_config
+from redraft.engines.llamacpp import default_model
+from redraft.errors import ModelError, UsageError, install
+from redraft.plugins import OWN, PluginError, all_plugins
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        what: The thing examined, such as an extra.
+        well: Whether it works; None if it is missing and optional.
+        found: Its version, path or fault.
+        type_next: A command that improves it, or an empty text.
+    """
+
+    what: str
+    well: bool | None
+    found: str
+    type_next: str = ""
+
+
+USED = ("local", "data", "weights", "train", "dpo", "serve", "eval")
+"""The extras that a command uses. The others are for commands still to come."""
+
+
+def findings() -> Iterator[Finding]:
+    """Yield all findings, in the order in which they are shown."""
+    system = f"{platform.system()} {platform.machine()}"
+    yield Finding("redraft", well=True, found=__version__)
+    yield Finding("python", well=True, found=f"{platform.python_version()} on {system}")
+    yield from _extras()
+    yield from _plugins()
+    yield _default_model()
+    yield from _config()
+    yield _gpu()
+
+
+def first_command() -> str:
+    """Return the command to type first on this machine."""
+    if importlib.util.find_spec("xllamacpp"):
+        return "redraft ask \"Describe a lighthouse.\" --check 'words<=30'"
+    return 'redraft ask "Describe a lighthouse." --model http://localhost:8000/v1#model'
+
+
+def extras() -> dict[str, list[str]]:
+    """Return the extras of redraft with the packages that each installs, from redraft's metadata."""
+    found: dict[str, list[str]] = {}
+    for line in requires("redraft") or ():
+        package, _, marker = line.partition(";")
+        if extra := re.search(r"extra\s*==\s*['\"]([\w-]+)['\"]", marker):
+            name = re.match(r"[\w.-]+", package.strip())
+            found.setdefault(extra[1], []).append(name[0] if name else package)
+    return found
+
+
+def _extras() -> Iterator[Finding]:
+    for extra in USED:
+        packages = extras().get(extra, [])
+        missing = [package for package in packages if not _installed(package)]
+        if missing:
+            some = "in part; missing: " if len(missing) < len(packages) else "not installed: "
+            yield Finding(f"[{extra}]", None, some + ", ".join(missing), install(extra))
+        elif extra == "local" and (fault := _load_fault()):
+            yield fault
+        else:
+            yield Finding(f"[{extra}]", well=True, found="installed")
+
+
+def _plugins() -> Iterator[Finding]:
+    """Yield how much redraft has of each group of plugins, and each plugin of another package, loaded."""
+    found = all_plugins()
+    own = Counter(each.group.partition(".")[2] for each in found if each.package == OWN)
+    yield Finding("built in", well=True, found=", ".join(f"{count} {group}" for group, count in own.items()))
+    for each in found:
+        if each.package == OWN and not each.rivals:
+            continue
+        try:
+            each.load(object)
+        except PluginError as error:
+            yield Finding("plugin", well=False, found=error.message, type_next=error.hint or "")
+        else:
+            yield Finding("plugin", well=True, found=f"{each} of the package {each.package} {each.version}")
+
+
+def _load_fault() -> Finding | None:
+    """Return why the library of llama.cpp does not load, or None if it does."""
+    try:
+        import xllamacpp  # noqa: F401
+    except Exception as error:  # noqa: BLE001  (the user should see any error)
+        found = f"xllamacpp is installed and does not load: {error}"
+        repair = "apt install libgomp1" if "libgomp" in str(error) else _REINSTALL
+        return Finding("[local]", well=False, found=found, type_next=repair)
+    return None
+
+
+_REINSTALL = install("local").replace("install ", "install --force-reinstall ")
+
+
+def _installed(package: str) -> bool:
+
+    try:
+        return bool(version(package))
+    except PackageNotFoundError:
+        return False
+
+
+def _default_model() -> Finding:
+
+    what, get = "default model", "redraft model get default"
+    try:
+        path = default_model.cached_default()
+    except ModelError as error:
+        return Finding(what, well=False, found=error.message, type_next=get)
+    if path is None:
+        return Finding(what, None, f"not in {default_model.models_folder()}", get)
+    return Finding(what, well=True, found=str(path))
+
+
+def _config() -> Iterator[Finding]:
+
+    try:
+        config = load_config()
+    except UsageError as error:
+        yield Finding("config file", well=False, found=error.message, type_next=error.hint or "")
+        return
+    exists = config_path().exists()
+    yield Finding("config file", exists or None, f"{config.path}" if exists else f"none at {config.path}")
+    yield from _keys(config)
+
+
+def _keys(config: Config) -> Iterator[Finding]:
+    """Yield the hosts and variables with keys, but no key."""
+    unset = [name for entry in config.keys.values() for name in entry.variables if name not in os.environ]
+    names = [
+        f"{host} (from {' '.join(f'${name}' for name in entry.variables)})" if entry.variables else host
+        for host, entry in config.keys.items()
+        if not set(entry.variables) & set(unset)
+    ]
+    names += sorted(name for name in os.environ if name.startswith(PREFIX))
+    if "OPENAI_API_KEY" in os.environ:
+        names.append("OPENAI_API_KEY (for api.openai.com alone)")
+    known = bool(names) or None
+    yield Finding("keys", known, ", ".join(names) or "none; local servers need none")
+    for name in unset:
+        yield Finding("keys", well=False, found=f"${name} is not set", type_next=f"export {name}=…")
+    if any(entry.holds_a_key for entry in config.keys.values()) and config.path.stat().st_mode & 0o077:
+        found = f"{config.path} holds a key, and others can read it"
+        yield Finding("keys", well=False, found=found, type_next=f"chmod 600 {config.path}")
+
+
+def _gpu() -> Finding:
+    """Return the GPU that the driver lists. An engine may still lack support for it."""
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return Finding("GPU", well=True, found="Apple, by Metal")
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return Finding("GPU", None, "none seen; everything works without, slower")
+    try:
+        command = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        listed = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return Finding("GPU", well=False, found="nvidia-smi is here and fails", type_next="nvidia-smi")
+    return Finding("GPU", well=True, found="; ".join(listed.stdout.split("\n")).strip("; "))
