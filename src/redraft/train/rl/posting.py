@@ -30,7 +30,7 @@ PAUSE = 2.0
 """Most seconds before the second try; later ones come after more."""
 
 
-class Response(NamedTuple):
+class Posted(NamedTuple):
     """What a server replied."""
 
     url: str
@@ -38,7 +38,7 @@ class Response(NamedTuple):
     text: str
 
 
-async def posted(url: str, body: Mapping[str, Any], *, wanted: str, seconds: float | None = None) -> Response:
+async def posted(url: str, body: Mapping[str, Any], *, wanted: str, seconds: float | None = None) -> Posted:
     """Post JSON, again and again while the server is down, and return its reply with any other status.
 
     Args:
@@ -57,9 +57,9 @@ async def posted(url: str, body: Mapping[str, Any], *, wanted: str, seconds: flo
                 async with server.asked("", dict(body)) as reply, asyncio.timeout(limit):
                     if not isinstance(reply, Refusal):
                         text = (await reply.aread()).decode(errors="replace")
-                        return Response(url, reply.status_code, text)
+                        return Posted(url, reply.status_code, text)
                     if not reply.may_pass:
-                        return Response(url, reply.status, reply.complaint.message)
+                        return Posted(url, reply.status, reply.complaint.message)
                     fault = f"it replied with status {reply.status}, {reply.complaint.message!r:.200}"
             except (EngineTimeout, ServerError, httpx.RequestError, TimeoutError) as error:
                 fault = str(error) or type(error).__name__
@@ -73,7 +73,7 @@ async def posted(url: str, body: Mapping[str, Any], *, wanted: str, seconds: flo
     )
 
 
-def content(response: Response, *, hint: str | None = None) -> Any:
+def content(response: Posted, *, hint: str | None = None) -> Any:
     """Return the JSON of a reply. `hint` says what to do about another status.
 
     Raises:

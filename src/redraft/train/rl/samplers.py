@@ -21,8 +21,7 @@ from redraft.errors import ServerError, shown
 from redraft.jobs.signals import unless_stopped
 from redraft.train.model.load import save_weights
 from redraft.train.processes import gathered, place
-from redraft.train.rl import posting
-from redraft.train.rl.posting import content, posted
+from redraft.train.rl.posting import Posted, content, posted
 from redraft.weights.replace import replace_folder
 
 ADAPTER = "rollout-adapter"
@@ -191,7 +190,7 @@ class ServerSampler:
         save_weights(model, aside)
         replace_folder(aside, self._folder)
 
-    async def _told(self, what: str, **body: str) -> posting.Response:
+    async def _told(self, what: str, **body: str) -> Posted:
         return await posted(f"{self._url}/{what}", body, wanted="adapter")
 
     async def _one(self, prompt: Tokens, sampling: Sampling) -> Response:
