@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -44,6 +44,9 @@ class Request:
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+Says = Reply | Callable[[Request], Reply]
 
 
 def json_reply(record: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
@@ -101,14 +104,17 @@ class FakeServer:
         self._port = port
         self.requests: list[Request] = []
         self.dropped = threading.Event()
-        self._replies: dict[str, list[Reply]] = {}
+        self._replies: dict[str, list[Says]] = {}
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._serve)
         self._connections: set[asyncio.Task[None]] = set()
 
-    def on(self, route: str, *replies: Reply) -> Self:
-        """Says what a route such as `GET /v1/models` replies, whatever the query. Others are 404."""
+    def on(self, route: str, *replies: Says) -> Self:
+        """Says what a route such as `GET /v1/models` replies, whatever the query. Others are 404.
+
+        A function is given the request. The route `POST *` is for every path without one of its own.
+        """
         self._replies[route] = list(replies)
         return self
 
@@ -176,10 +182,12 @@ class FakeServer:
             writer.transport.abort()
 
     def _next(self, request: Request) -> Reply:
-        replies = self._replies.get(f"{request.method} {request.path.partition('?')[0]}")
+        route = f"{request.method} {request.path.partition('?')[0]}"
+        replies = self._replies.get(route) or self._replies.get(f"{request.method} *")
         if not replies:
             return json_reply({"detail": "Not Found"}, 404)
-        return replies.pop(0) if len(replies) > 1 else replies[0]
+        reply = replies.pop(0) if len(replies) > 1 else replies[0]
+        return reply(request) if callable(reply) else reply
 
     async def _answer(self, reply: Reply, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection can be used again."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import shlex
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from redraft.engines.hf.reward import RewardModel
 from redraft.errors import CheckError, CheckSyntaxError, ServerError, UsageError
 from redraft.train.rl import posting, rewards
 from redraft.train.rl.rewards import parse_rewards
+from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
 from tests.plugin_packages import install
 from tests.train.tiny import SHAPE
 from tests.train.tokenizer_kinds import tokenizer
@@ -74,31 +72,17 @@ def server(*replies: tuple[int, Any], port: int = 0) -> Iterator[tuple[str, list
     With None as a body, it says nothing until it is closed.
     """
     asked: list[Any] = []
-    closed = threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            asked.append(json.loads(body))
-            status, reply = replies[min(len(asked), len(replies)) - 1]
-            if reply is None:
-                closed.wait(10)
-                return
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(reply if isinstance(reply, bytes) else json.dumps(reply).encode())
+    def reply(request: Request) -> Reply:
+        asked.append(request.json)
+        status, said = replies[min(len(asked), len(replies)) - 1]
+        if said is None:
+            return Reply(0, pieces=[60.0])
+        return Reply(status, pieces=[said]) if isinstance(said, bytes) else json_reply(said, status)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    made = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{made.server_port}/judge", asked
-    finally:
-        closed.set()
-        made.shutdown()
-        made.server_close()
+    with FakeServer(port) as made:
+        made.on("POST /judge", reply)
+        yield f"{made.root}/judge", asked
 
 
 def test_a_check_gives_its_score() -> None:

@@ -8,7 +8,6 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from redraft.engines.base import Sampling
 from redraft.errors import ServerError
 from redraft.train.rl import posting
 from redraft.train.rl.samplers import ADAPTER, Response, ServerSampler
+from tests.engines import fake_server
+from tests.engines.fake_server import FakeServer, Request
 from tests.train.rl.tiny_policy import TOKENIZER, policy, rollouts, shaken
 
 Reply = tuple[int, Any]
@@ -35,24 +36,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def serving(reply: Callable[[str, Any], Reply]) -> Iterator[str]:
     """A server with these replies to a path and a body."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            status, said = reply(self.path, body)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(said.encode() if isinstance(said, str) else json.dumps(said).encode())
+    def says(request: Request) -> fake_server.Reply:
+        status, said = reply(request.path, request.json)
+        text = said if isinstance(said, str) else json.dumps(said)
+        return fake_server.Reply(status, pieces=[text.encode()])
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=made.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{made.server_port}/v1"
-    finally:
-        made.shutdown()
-        made.server_close()
+    with FakeServer() as made:
+        yield made.on("POST *", says).url
 
 
 class Served:
