@@ -12,6 +12,7 @@ from transformers import TrainingArguments
 
 from redraft.errors import UsageError
 from redraft.formats.documents import shipped_recipes
+from redraft.options import options_of
 from redraft.train.settings import machine, renamed
 from redraft.train.settings.args import TrainSettings, convert, kinds, parse
 from redraft.train.settings.options import DEFAULTS, TrainOptions
@@ -280,7 +281,7 @@ def test_every_argument_of_trainer_is_a_name() -> None:
             *renamed.RENAMED,
             *renamed.SPECIAL,
             *renamed.UNSUPPORTED,
-            *(each.name for each in fields(TrainOptions)),
+            *options_of(TrainOptions),
         }
     )
 
@@ -438,9 +439,8 @@ def test_the_selfee_recipe_is_the_selfee_command() -> None:
     elsewhere = {"output_dir", "per_device_eval_batch_size", "eval_strategy", "save_steps", "fsdp_config"}
     for name in (ours.theirs.keys() | theirs.theirs.keys()) - elsewhere - {"save_strategy"}:
         assert ours.theirs.get(name) == theirs.theirs.get(name), name
-    for each in fields(TrainOptions):
-        if each.name not in {"model_name_or_path", "data_path", "pad_token", "lora"}:
-            assert getattr(ours.own, each.name) == getattr(theirs.own, each.name), each.name
+    for name in options_of(TrainOptions).keys() - {"model_name_or_path", "data_path", "pad_token", "lora"}:
+        assert getattr(ours.own, name) == getattr(theirs.own, name), name
 
 
 # Values.
