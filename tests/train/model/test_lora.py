@@ -19,7 +19,7 @@ from tests.train.tiny_models import VOCABULARY, packed, tiny
 
 
 def added(model: Any, redraft_format: str | None = None, **settings: Any) -> PeftModel:
-    own = TrainOptions("some/base", **{"lora_r": 4, **settings})
+    own = TrainOptions(**{"model_name_or_path": "some/base", "lora_r": 4, **settings})
     return add_adapter(model, own, note={"redraft_format": redraft_format})
 
 

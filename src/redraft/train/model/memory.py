@@ -135,7 +135,7 @@ class MemoryPlan:
         }
 
     def at(self, tokens: int) -> MemoryPlan:
-        """Return the plan for batches of so many tokens."""
+        """Return the plan for batches of this many tokens."""
         return replace(self, tokens=tokens)
 
     def part(self, share: float) -> MemoryPlan:

@@ -312,12 +312,7 @@ def token_rewards(
         beta: The KL coefficient, per nat: one, or one for each token, [sequences, tokens].
     """
     ratios = _log_ratio(log_probs, ref_log_probs, mask)
-    return -beta * ratios + _real(_wide(scores)[:, None], _last(mask))
-
-
-def _last(mask: Tensor) -> Tensor:
-    """Return the last real token of each sequence, bool [sequences, tokens]."""
-    return mask & ~pad(mask[:, 1:], (0, 1))
+    return -beta * ratios + _real(_wide(scores)[:, None], mask & ~pad(mask[:, 1:], (0, 1)))
 
 
 # Advantages.

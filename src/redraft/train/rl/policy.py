@@ -85,7 +85,9 @@ class Policy(nn.Module):
         before, logits = self._computed(input_ids, (rows[mask], places[mask] - 1))
         log_probs, entropy = log_probs_and_entropy(logits[None], tokens[None], self.own.temperature)
         values = self.value_head(before.to(self.value_head.weight.dtype))[:, 0]
-        return Seen(*(_scattered(each.float(), mask) for each in (log_probs[0], entropy[0], values)))
+        empty = torch.zeros(mask.shape, device=mask.device)
+        found = (each.float() for each in (log_probs[0], entropy[0], values))
+        return Seen(*(empty.masked_scatter(mask, each) for each in found))  # 0 at padding
 
     def _computed(self, input_ids: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """Return the last hidden states and the logits at some places."""
@@ -104,11 +106,6 @@ class Policy(nn.Module):
             as_before = swapped(self.model, dict(zip(self._top, self.frozen, strict=True)))
         with as_before:
             return self.see(input_ids, starts, mask).log_probs
-
-
-def _scattered(values: Tensor, mask: Tensor) -> Tensor:
-    """Put the values of real tokens into their places, with 0 at padding."""
-    return torch.zeros(mask.shape, dtype=values.dtype, device=values.device).masked_scatter(mask, values)
 
 
 @contextmanager
@@ -184,7 +181,7 @@ def unfreeze_top(model: Any, count: int) -> None:
 
 
 def top_of(model: Any, count: int) -> dict[str, nn.Module]:
-    """Return the modules that are trained with so many layers, by name. Raises as `unfreeze_top`."""
+    """Return the modules that are trained with the `count` top layers, by name. Raises as `unfreeze_top`."""
     depth = model.config.get_text_config().num_hidden_layers
     lists = (pair for pair in model.named_modules() if isinstance(pair[1], nn.ModuleList))
     name, layers = next((pair for pair in lists if len(pair[1]) == depth), ("", None))

@@ -224,13 +224,11 @@ class ServerSampler:
                 f"{self._url} replied without the token ids that it drew.",
                 hint="vLLM returns them from 0.10.2 on (return_token_ids). A text may have other tokens.",
             )
-        if not (isinstance(said, list) and len(said) == len(tokens) and all(map(_is_number, said))):
+        if not (isinstance(said, list) and len(said) == len(tokens)):
+            said = ()
+        if not all(isinstance(each, int | float) and isfinite(each) for each in said):
             said = ()
         return Response(tuple(tokens), text, ended, tuple(float(each) for each in said))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and isfinite(value)
 
 
 def _name(folder: Path) -> str:

@@ -94,11 +94,11 @@ class Samples:
     """`samples.jsonl`: every response of a run with its reward, written when its chunk is judged.
 
     It is for reading, and for going on: a run that is stopped in the middle of a rollout batch does not write
-    and judge again what is there. A resumed run repeats its steps, and so comes to the same rollout batches.
+    and judge again what is in the file. A resumed run repeats its steps, and so comes to the same batches.
 
     Args:
         folder: The output folder of the run.
-        afresh: Whether what is there is thrown away.
+        afresh: Whether an earlier file is thrown away.
         settings: Of what decides responses. What was written with others is not used again.
         judge: Of what decides rewards. What another one judged is judged again.
         leads: Whether this process writes. The others only read what an earlier session wrote.
@@ -194,7 +194,11 @@ class Samples:
                 "answer": response.text,
                 "reward": score.reward,
                 **({"rewards": score.parts} if score.parts else {}),
-                **_of_chain(score, response),
+                **(
+                    {}
+                    if score.opening == len(response.tokens)
+                    else {"first_reward": score.first, "first_tokens": score.opening}
+                ),
                 "ended": response.ended,
                 "tokens": response.tokens,
                 **({"log_probs": response.log_probs} if response.log_probs else {}),
@@ -206,13 +210,6 @@ class Samples:
         there = self._written.issuperset((rollout, row) for row in rows)
         if self._file and not (there and self.kept(rollout, rows, asked)[1]):
             self._file.append(*(json.dumps(line, ensure_ascii=False) for line in lines))
-
-
-def _of_chain(score: Score, response: Response) -> dict[str, Any]:
-    """Return the fields of a chain with feedback."""
-    if score.opening == len(response.tokens):
-        return {}
-    return {"first_reward": score.first, "first_tokens": score.opening}
 
 
 def _score(line: dict[str, Any]) -> Score:

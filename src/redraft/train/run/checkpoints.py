@@ -184,7 +184,11 @@ def _look_at(folder: Path, step: int) -> SavedCheckpoint:
     listed = _listed(folder)
     if listed is None:
         return SavedCheckpoint(folder, step, None)
-    missing = (name for name, (size, _) in listed.items() if not _has_size(folder / name, size))
+    missing = (
+        name
+        for name, (size, _) in listed.items()
+        if not ((path := folder / name).is_file() and path.stat().st_size == size)
+    )
     return SavedCheckpoint(folder, step, tuple(missing))
 
 
@@ -220,10 +224,6 @@ def _sum(path: Path) -> int:
         while part := file.read(_PART):
             found = zlib.crc32(part, found)
     return found
-
-
-def _has_size(path: Path, size: object) -> bool:
-    return path.is_file() and path.stat().st_size == size
 
 
 def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:

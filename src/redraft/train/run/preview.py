@@ -60,7 +60,11 @@ class Decoder:
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer: Any = tokenizer
         added = tokenizer.added_tokens_decoder.items()
-        self._special = {number: _named(token.content) for number, token in added if token.special}
+        self._special = {
+            number: f"⟨{visible(token.content).strip('<|>') or token.content}⟩"
+            for number, token in added
+            if token.special
+        }
         # A token's text can depend on the one before it: SentencePiece drops the space of the first.
         self._before = tokenizer.encode("a", add_special_tokens=False)[-1:]
         self._lead = len(self._decode(self._before))
@@ -94,10 +98,6 @@ class Decoder:
     def _decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         return text
-
-
-def _named(content: str) -> str:
-    return f"⟨{visible(content).strip('<|>') or content}⟩"
 
 
 def visible(text: str) -> str:

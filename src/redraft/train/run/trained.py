@@ -63,7 +63,7 @@ def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
 
 
 def make_schedule(optimizer: Optimizer, args: TrainingArguments, steps: int) -> Any:
-    """Return the schedule of `--lr_scheduler_type` for a run of so many steps."""
+    """Return the schedule of `--lr_scheduler_type` for a run of `steps`."""
     return get_scheduler(
         args.lr_scheduler_type,
         optimizer=optimizer,
@@ -186,7 +186,7 @@ class Trained:
         return bool(self.fsdp or self.deepspeed)
 
     def prepare(self, steps: int) -> None:
-        """Make the optimizer and the schedule for so many steps, and wrap the model."""
+        """Make the optimizer and the schedule for a run of `steps`, and wrap the model."""
         if self.args.activation_checkpointing:
             _recompute_activations(self.model, self.args.activation_checkpointing_kwargs)
         if self.deepspeed:

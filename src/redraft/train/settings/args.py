@@ -225,17 +225,12 @@ def read_recipe(ref: str, verb: TrainVerb) -> dict[str, Any]:
     _, document = recipe_of(ref, "train")
     for name in document:
         if name not in names_known(verb):
-            verbs = [f"redraft train {each.name} {ref}" for each in _of_others(str(name), verb)]
+            others = (each for each in VERBS.values() if each != verb and name in options_of(each.options))
+            verbs = [f"redraft train {each.name} {ref}" for each in others]
             theirs = f"\nAnother verb has it: {' · '.join(verbs)}" if verbs else ""
             hint = f"{nearest(str(name), verb)}{theirs}"
             raise UsageError(f"{ref}: there is no setting {name!r:.60}.", hint=hint)
     return document
-
-
-def _of_others(name: str, verb: TrainVerb) -> list[TrainVerb]:
-    """Return the other verbs that have a setting of their own with this name."""
-    others = [each for each in VERBS.values() if each != verb]
-    return [each for each in others if name in options_of(each.options)]
 
 
 def names_known(verb: TrainVerb) -> frozenset[str]:

@@ -363,7 +363,7 @@ VERBS = {verb.name: verb for verb in (SFT, REWARD, PPO, DPO)}
 
 
 def room(own: PpoOptions, prompt: int) -> int:
-    """Return the most tokens of an answer to a prompt of so many tokens."""
+    """Return the most tokens of an answer to a prompt of `prompt` tokens."""
     return own.max_new_tokens if own.max_length is None else own.max_length - prompt
 
 
