@@ -5,12 +5,20 @@ from __future__ import annotations
 import io
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 from rich.console import Console
 
-from redraft.jobs.progress import LINE_SECONDS, ByteProgress, ItemProgress, ProgressLine, clock_time
+from redraft.jobs.progress import (
+    LINE_SECONDS,
+    ByteProgress,
+    ItemProgress,
+    ProgressLine,
+    RecordProgress,
+    clock_time,
+)
 
 
 @dataclass
@@ -152,3 +160,7 @@ def test_a_notebook_shows_one_bar_that_moves(monkeypatch: pytest.MonkeyPatch) ->
             progress.update()
     assert shown == ['<progress max="2" value="2"></progress> 2 of 2 done · 0 tokens/s · 1 &lt; 2']
     assert screen.getvalue() == ""
+    monkeypatch.setattr("redraft.jobs.progress.Console", lambda **_: console)
+    with RecordProgress(4_000_000, Path("out.jsonl")) as records:
+        records.advance(1_000_000)
+    assert shown[1].startswith('<progress max="4000000" value="1000000"></progress> 1 records · ')

@@ -214,7 +214,7 @@ class ByteProgress(ProgressLine):
 
 
 class RecordProgress(ProgressLine):
-    """Records of files, of which `done` counts the bytes. Shown on a terminal only, and removed at the end.
+    """Records of files; `done` counts their bytes. Shown in a notebook, or on a terminal until the end.
 
     Attributes:
         records: Number of records read.
@@ -237,8 +237,9 @@ class RecordProgress(ProgressLine):
             quiet: Show nothing.
             clock: Returns seconds.
         """
-        quiet = quiet or not sys.stderr.isatty() or _takes_the_terminal(out)
-        super().__init__(total, quiet=quiet, transient=True, clock=clock)
+        console = Console(stderr=True)
+        shown = console.is_jupyter or (sys.stderr.isatty() and not _takes_the_terminal(out))
+        super().__init__(total, quiet=quiet or not shown, transient=True, console=console, clock=clock)
         self.records = 0
         self.results: Callable[[], str] = str
         self._compared: tuple[int, int] | None = None
