@@ -73,7 +73,7 @@ class _Record(BaseModel):
 
 ESTIMATED = "estimated: the server reports no usage"
 PARTLY = "partly estimated: replies that broke off report no usage"
-"""What is said beside tokens and cost that `Usage.estimated` is about."""
+"""What stands beside tokens and a cost that are estimated (`Usage.estimated`)."""
 
 
 class Usage(_Record):
@@ -223,7 +223,7 @@ class Prompt(_Record):
 
     @property
     def lack(self) -> str:
-        """What keeps the prompt from being answered, in words; empty if nothing does."""
+        """Why the prompt cannot be answered, in words; empty if it can."""
         messages = self.messages or ()
         users = [message for message in messages if message.get("role") == "user"]
         if self.text.strip() or any(map(other_parts, users)):
@@ -508,3 +508,25 @@ def read_jsonl(path: str | Path) -> Iterator[Chain]:
                     yield Chain.from_json(line, where=f"{path}:{number}")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}.", hint="Name a file of chains.") from None
+
+
+def chain_named(chain_id: str, chains: Iterable[Chain], where: str) -> Chain:
+    """Return the chain with an id, or the only one whose id ends in `/` and it. Errors name `where`.
+
+    Raises:
+        UsageError: There is none, or several end so.
+    """
+    ids, ending = [], []
+    for chain in chains:
+        if chain.id == chain_id:
+            return chain
+        ids.append(chain.id)
+        if chain.id.endswith(f"/{chain_id}"):
+            ending.append(chain)
+    if len(ending) == 1:
+        return ending[0]
+    near = [chain.id for chain in ending] or ids
+    known = f"Ids there: {', '.join(near[:5])}{' …' if len(near) > 5 else ''}"
+    count = f"{len(ending)} chains" if ending else "nothing"
+    verb = "have ids that end in" if ending else "has the id"
+    raise UsageError(f"{count} in {where} {verb} {chain_id!r}.", hint=known if near else None)

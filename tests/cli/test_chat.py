@@ -21,7 +21,7 @@ from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, read_jsonl
 from redraft.cli import app
-from redraft.cli.chat import LEAVING
+from redraft.cli.lines import LEAVING
 
 REDRAFT = [sys.executable, "-m", "redraft"]
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\r")

@@ -8,7 +8,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from redraft.cli.options import Given, takes
+from redraft.cli.options import Given
+from redraft.cli.parameters import takes
 from redraft.cli.running import RunFlags, check_out, own_journal
 from redraft.errors import UsageError
 from redraft.jobs.limits import Limits

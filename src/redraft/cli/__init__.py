@@ -34,12 +34,35 @@ def _run() -> None:
         sys.unraisablehook = _interrupt_again
     _open_closed_streams()
     from redraft.cli.commands import app
-    from redraft.cli.shell import standard_output
 
     if handled:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    with standard_output():
+    try:
         app(prog_name="redraft")
+    except OSError as error:
+        _full(error)
+    finally:
+        _flush()
+
+
+def _full(error: OSError) -> None:
+    """Report a full disk under standard output. A reader that has gone (`| head`) is left to typer."""
+    import errno
+
+    from redraft.counting import tell
+
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        raise error
+    tell(f"the output: {error.strerror}.")
+    raise SystemExit(2) from None
+
+
+def _flush() -> None:
+    """Flush standard output. Python keeps quiet at exit if that fails."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_closed_streams() -> None:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.options import CacheFile, Given, check_utf8, fill_in, takes
-from redraft.cli.shell import only_ours, tell, write
-from redraft.errors import EngineError, RedraftError, UsageError
+from redraft.cli.lines import say_faults, say_wait
+from redraft.cli.options import CacheFile, Given, check_utf8, fill_in
+from redraft.cli.parameters import takes
+from redraft.cli.shell import only_ours, write
+from redraft.errors import RedraftError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,11 +53,9 @@ def ask(
         if error.chain is not None and not watch and (json or error.chain.answer):
             write(error.chain.to_json() if json else error.chain.answer)
         raise
-    if not watch:
-        if json or chain.answer.strip():
-            write(chain.to_json() if json else chain.answer)
-        say_faults(chain, with_checks=bool(settings.get("check")))
-    raise typer.Exit(status_of(chain, with_checks=bool(settings.get("check"))))
+    if not watch and (json or chain.answer.strip()):
+        write(chain.to_json() if json else chain.answer)
+    raise typer.Exit(say_faults(chain, with_checks=bool(settings.get("check")), shown=watch))
 
 
 def _prompt(prompt: str | None) -> str:
@@ -92,12 +92,6 @@ async def _make(settings: Settings, prompt: str, cache: Path | None, *, watch: b
         return await finished(events, stack.enter_context(Watch()).show)
 
 
-def say_wait(reason: str) -> None:
-    """Write to standard error why a server is waited for, when a wait begins."""
-    if reason:
-        tell(f"{reason}.")
-
-
 def _on_interrupt(cancel: CancelToken) -> None:
     """Let the first Ctrl-C end the chain, and leave a second one to Python."""
     loop = asyncio.get_running_loop()
@@ -107,50 +101,3 @@ def _on_interrupt(cancel: CancelToken) -> None:
         cancel.cancel()
 
     loop.add_signal_handler(signal.SIGINT, stop)
-
-
-def status_of(chain: Chain, *, with_checks: bool) -> int:
-    """Return the exit status of a chain."""
-    if chain.stop == "cancelled":
-        return 130
-    if not chain.answer.strip():
-        return EngineError.exit_status
-    return 1 if chain.missing_revisions or (with_checks and not chain.passed) else 0
-
-
-def say_faults(chain: Chain, *, with_checks: bool) -> None:
-    """Write to standard error what is wrong with the best answer, if it was not shown."""
-    from redraft.counting import counted
-    from redraft.revision.words import STOPS, why_cut
-
-    if chain.stop == "cancelled":
-        return
-    if chain.best is None and chain.steps:
-        tell(f"there is no answer: {why_cut(chain.steps[-1], chain.stop)}.")
-        return
-    if chain.best is None:
-        tell(
-            "there is no answer: the budget of seconds was over before the model was ready.",
-            "Is its server up? Give it longer: --budget-seconds",
-        )
-        return
-    if missing := chain.missing_revisions:
-        wanted = chain.revisions + missing
-        why = STOPS.get(chain.stop or "", "")
-        tell(
-            f"minimum not reached: {chain.revisions} of at least {counted(wanted, 'revision')}; {why}.",
-            "Give it more room: --max-tokens, or the budget.",
-        )
-    best = chain.steps[chain.best]
-    if best.finish != "stop":
-        tell(f"the answer was cut: {why_cut(best, chain.stop)}.")
-    if with_checks and best.passed is None:
-        tell("the checks were not done when the chain ended.")
-    if best.passed is False and best.feedback is not None:
-        results = best.feedback.checks
-        failed = [result for result in results if not result.passed]
-        several = f"the best of {len(chain.steps)} answers" if chain.revisions else "the answer"
-        tell(
-            f"{several} fails {len(failed)} of {len(results)} checks.",
-            "\n".join(f"{result.name}: {result.message}" for result in failed),
-        )

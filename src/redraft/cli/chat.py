@@ -1,42 +1,31 @@
 """`redraft chat`: a conversation in the terminal. Each turn is a chain, shown while it is made.
 
-Lines are read between the turns, outside of asyncio, so that the terminal's own editing works: arrows,
-history, pasting. Without a terminal, each line is a turn, and the answers alone are printed. What a
-conversation is stands in `redraft.revision.conversation`.
+Lines are read between the turns, outside of asyncio, so that the terminal's own editing works. Without a
+terminal, each line is a turn, and the answers alone are printed. `redraft.revision.session` does the work.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
-from contextlib import AsyncExitStack, aclosing, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack
 from difflib import get_close_matches
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from redraft.cli.ask import say_faults, say_wait, status_of
-from redraft.cli.options import Given, check_utf8, fill_in, takes
+from redraft.cli import lines
+from redraft.cli.lines import LEAVING, QUOTES, say_faults
+from redraft.cli.options import Given, check_utf8, fill_in
+from redraft.cli.parameters import takes
 from redraft.cli.shell import only_ours, tell, write
 from redraft.counting import counted
 from redraft.errors import RedraftError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-
-    from redraft.chain import Chain, Prompt, Step
-    from redraft.engines.base import Engine
-    from redraft.engines.retry import Patience
-    from redraft.revision.cancel import CancelToken
-    from redraft.revision.conversation import Conversation
-    from redraft.revision.ops import Event
-    from redraft.revision.options import RevisionOptions
-    from redraft.revision.settings import Settings
+    from redraft.chain import Chain, Prompt
+    from redraft.revision.session import Session
 
 COMMANDS = {
     "/revise": "revise the last answer once more; after Ctrl-C, go on with it",
@@ -48,8 +37,6 @@ COMMANDS = {
     "/help": "show this",
     "/quit": "leave; Ctrl-D does too",
 }
-QUOTES = '"""'
-LEAVING = "Ctrl-D or /quit leaves."
 
 
 @takes
@@ -62,131 +49,40 @@ def chat(flags: Given) -> None:
 
     Without a terminal, each line of the input is a question or a command, and the answers are printed.
     """
-    from redraft.revision.conversation import Conversation
+    from redraft.revision.session import Session
 
-    settings = fill_in(flags)
+    settings, wait = fill_in(flags), lines.say_wait if sys.stderr.isatty() else None
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
         try:
-            options = runner.run(_opened(settings, stack))
-            session = Session(settings, options, stack, runner, Conversation())
-            status = _on_terminal(session) if _is_terminal() else _in_pipe(session)
+            talking = Chat(runner.run(Session.open(settings, stack, wait)), runner)
+            if lines.is_terminal():
+                talking.watching = True
+                tell(f"{talking.session.engine.info.name} is ready.", f"/help lists the commands; {LEAVING}")
+                lines.read_terminal(talking.do)
+            else:
+                lines.read_pipe(talking.do)
         finally:
             runner.run(stack.aclose())
-    raise typer.Exit(status)
+    raise typer.Exit(0 if talking.watching else talking.status)
 
 
-def _is_terminal() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
+class Chat:
+    """A conversation on the terminal, which is watched step by step, or in a pipe."""
 
-
-async def _opened(settings: Settings, stack: AsyncExitStack) -> RevisionOptions:
-    return await settings.opened(stack, patience=_patience(settings))
-
-
-def _patience(settings: Settings) -> Patience:
-    return settings.waiting(tell=say_wait if sys.stderr.isatty() else None)
-
-
-def _on_terminal(session: Session) -> int:
-    """Ask for lines until the end of the input."""
-    with suppress(ImportError):  # few Pythons lack it
-        import readline
-
-        readline.parse_and_bind("set enable-bracketed-paste on")  # off in Python: each line would be a turn
-    sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
-    session.watching = True
-    signal.signal(signal.SIGINT, _ignore)
-    tell(f"{session.name} is ready.", f"/help lists the commands; {LEAVING}")
-    while True:
-        try:
-            text = _typed()
-            if text is None or not session.do(text):
-                return 0
-        except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, _ignore)  # it may have come before `_interrupts` could do that
-            typer.echo()
-            tell(LEAVING)
-
-
-def _typed() -> str | None:
-    """Return what is typed at the prompt; None at its end. Ctrl-C raises KeyboardInterrupt here."""
-    try:
-        with _interrupts(signal.default_int_handler):
-            text = input("> ")
-            while _unclosed(text):
-                text += "\n" + input(". ")
-    except EOFError:
-        typer.echo()
-        return None
-    return text
-
-
-def _ignore(*_: object) -> None:
-    """Do nothing about Ctrl-C. Child processes would inherit signal.SIG_IGN."""
-
-
-@contextmanager
-def _interrupts(handler: Callable[..., object]) -> Iterator[None]:
-    """Handle Ctrl-C in another way, and afterwards as before."""
-    before = signal.signal(signal.SIGINT, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _in_pipe(session: Session) -> int:
-    """Take each line as a turn. Return the exit status of the first that failed, or 0."""
-    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
-    while text := sys.stdin.readline():
-        while _unclosed(text) and (more := sys.stdin.readline()):
-            text += more
-        if not session.do(text.rstrip("\n")):
-            break
-    return session.status
-
-
-def _unclosed(text: str) -> bool:
-    """Return whether a text begins with three quotes, and the other three are still to come."""
-    text = text.strip()
-    return text.startswith(QUOTES) and (len(text) < 2 * len(QUOTES) or not text.endswith(QUOTES))
-
-
-@dataclass
-class Session:
-    """A conversation with its open models.
-
-    Attributes:
-        options: The options of the next turn, with the open engines.
-        stack: Closes the engines.
-        watching: Show each step; otherwise the answers alone.
-        status: The exit status of the first turn that failed, or 0.
-        saved: Files that were saved from this conversation, which may be replaced.
-    """
-
-    settings: Settings
-    options: RevisionOptions
-    stack: AsyncExitStack
-    runner: asyncio.Runner
-    talk: Conversation
-    watching: bool = False
-    status: int = 0
-    saved: set[Path] = field(default_factory=set)
-
-    @property
-    def name(self) -> str:
-        """The name of the model."""
-        return cast("Engine", self.options.model).info.name
+    def __init__(self, session: Session, runner: asyncio.Runner) -> None:
+        self.session, self.runner = session, runner
+        self.watching, self.status = False, 0
 
     def do(self, text: str) -> bool:
         """Answer a text, or obey a command. Return False if it was to leave. An error ends only this."""
         try:
             check_utf8("the prompt", text)
             if text.startswith("/") and "\n" not in text:
-                return self._obey(*text.partition(" ")[::2])
+                command, _, value = text.partition(" ")
+                return self._obey(command, value.strip())
             if asked := text.strip().removeprefix(QUOTES).removesuffix(QUOTES).strip("\n"):
-                self._answer(self.talk.prompt(asked))
+                self._answer(self.session.talk.prompt(asked))
         except RedraftError as error:
             self.status = self.status or error.exit_status
             tell(error.message, error.hint)
@@ -195,147 +91,59 @@ class Session:
         return True
 
     def _obey(self, command: str, value: str) -> bool:
-        value = value.strip()
+        session, talk = self.session, self.session.talk
+        if command not in (names := [usage.partition(" ")[0] for usage in COMMANDS]):
+            near = get_close_matches(command, names, n=1)
+            hint = f"Did you mean {near[0]}?" if near else "/help lists the commands."
+            hint += " To send it as a text, put a space before it."
+            raise UsageError(f"there is no command {command!r:.40}.", hint=hint)
+        if command in ("/save", "/model") and not value:
+            usage = next(line for line in COMMANDS if line.startswith(command))
+            raise UsageError(f"{command} needs more.", hint=usage)
         match command:
-            case "/quit":
-                return False
             case "/help":
-                _help()
+                width = max(map(len, COMMANDS))
+                write("\n".join(f"{usage:<{width}}  {text}" for usage, text in COMMANDS.items()))
+                write(f"\nSeveral lines: paste them, or put them between lines of {QUOTES}.")
             case "/undo":
-                self.talk.undo()
-                tell(f"{counted(len(self.talk.turns), 'question')} left.")
+                talk.undo()
+                tell(f"{counted(len(talk.turns), 'question')} left.")
             case "/revise":
-                self._revise()
+                again = talk.again()
+                self._answer(talk.turns[-1].prompt, **again, id=talk.turns[-1].id)
             case "/min" | "/max":
-                self._limit(command, value)
+                tell(session.limit(command, value))
             case "/save":
-                self._save(_given(command, value))
+                path = session.save(value)
+                tell(f"{counted(len(talk.turns), 'question')} in {path}", f"redraft show {path}")
             case "/model":
-                self._change(_given(command, value))
-            case _:
-                raise _unknown(command)
-        return True
+                with lines.interrupts(signal.default_int_handler):
+                    self.runner.run(session.change(value))
+                tell(f"{session.engine.info.name} is ready.")
+        return command != "/quit"
 
     def _answer(self, prompt: Prompt, **more: Any) -> None:
         """Make a chain, show it, and keep it."""
-        from redraft.revision.api import finished, make
+        from redraft.cli.watch import watched
+        from redraft.revision.api import finished
         from redraft.revision.cancel import CancelToken
-        from redraft.revision.state import complete_steps
 
-        cancel, made = CancelToken(), more.get("resume")
-        changes = {"id": f"turn-{len(self.talk.turns) + 1}", **more, "cancel": cancel}
-        options = self.options.model_copy(update=changes)
-        events = make(prompt, options, partial(self.settings.load, self.stack))
+        cancel = CancelToken()
+        events = self.session.answer(prompt, **more, cancel=cancel)
         if self.watching:
-            earlier = complete_steps(made) if made else ()
-            self._keep(self.runner.run(_shown(events, cancel, earlier)))
+            self._keep(self.runner.run(watched(events, cancel, more.get("resume"))))
             typer.echo()
             return
         with only_ours():
             chain = self.runner.run(finished(events))
         self._keep(chain)
-        with_checks = bool(self.options.checks)
-        self.status = self.status or status_of(chain, with_checks=with_checks)
-        say_faults(chain, with_checks=with_checks)
+        status = say_faults(chain, with_checks=bool(self.session.options.checks))
+        self.status = self.status or status
 
     def _keep(self, chain: Chain) -> None:
         """Keep a chain as a turn, if it has an answer."""
-        kept = self.talk.add(chain)
+        kept = self.session.talk.add(chain)
         if self.watching and not kept:
             tell("there is no answer, so the question is not kept.")
         elif kept and not self.watching:
             write(chain.answer)
-
-    def _revise(self) -> None:
-        again, last = self.talk.again(), self.talk.turns[-1]
-        self._answer(last.prompt, **again, id=last.id)
-
-    def _limit(self, command: str, value: str) -> None:
-        from redraft.revision.options import check_options
-
-        if not value.isdecimal():
-            raise UsageError(
-                f"{command} is {value!r:.40}.", hint=f"It takes a number of revisions: {command} 2"
-            )
-        name = f"{command[1:]}_revisions"
-        self.options = check_options({**self.options.explicit, name: int(value)})
-        tell(f"{name} is {int(value)}.")
-
-    def _save(self, value: str) -> None:
-        from redraft.chain import write_jsonl
-
-        path = Path(os.path.expanduser(value))  # noqa: PTH111  (Path's own raises for an unknown ~user)
-        if not self.talk.turns:
-            raise UsageError("there is nothing to save.", hint="No question was answered yet.")
-        try:
-            if path.exists() and path.resolve() not in self.saved:
-                raise UsageError(f"{path} is already there.", hint="Name another file: it would be lost.")
-            write_jsonl(path, self.talk.turns)
-        except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
-            raise UsageError(f"cannot write {value!r:.80}: {error}.", hint="Name another file.") from None
-        self.saved.add(path.resolve())
-        tell(f"{counted(len(self.talk.turns), 'question')} in {path}", f"redraft show {path}")
-
-    def _change(self, reference: str) -> None:
-        """Open another model, and close the one before. If that fails, the old one stays.
-
-        A price that was given on the command line is that of the old one.
-        """
-        from redraft.revision.options import check_prices
-
-        settings = self.settings.over(model=reference)
-        options = self.options.model_copy(update={"model": reference, "price": None})
-        check_prices(options)
-        opening = settings.load(self.stack, "model", reference, patience=_patience(settings))
-        before = cast("Engine", self.options.model)
-        with _interrupts(signal.default_int_handler):
-            opened = self.runner.run(opening)
-        self.settings, self.options = settings, options.model_copy(update={"model": opened})
-        self.runner.run(before.aclose())
-        tell(f"{self.name} is ready.")
-
-
-def _given(command: str, value: str) -> str:
-    if not value:
-        usage = next(line for line in COMMANDS if line.startswith(command))
-        raise UsageError(f"{command} needs more.", hint=usage)
-    return value
-
-
-def _unknown(command: str) -> UsageError:
-    names = [line.partition(" ")[0] for line in COMMANDS]
-    near = get_close_matches(command, names, n=1)
-    hint = f"Did you mean {near[0]}?" if near else "/help lists the commands."
-    return UsageError(
-        f"there is no command {command!r:.40}.", hint=f"{hint} To send it as a text, put a space before it."
-    )
-
-
-def _help() -> None:
-    width = max(map(len, COMMANDS))
-    lines = [f"{command:<{width}}  {text}" for command, text in COMMANDS.items()]
-    write("\n".join([*lines, "", f"Several lines: paste them, or put them between lines of {QUOTES}."]))
-
-
-async def _shown(events: AsyncGenerator[Event, None], cancel: CancelToken, earlier: Sequence[Step]) -> Chain:
-    """Show the events of a chain after its earlier steps. Ctrl-C ends the chain, however often it comes."""
-    from redraft.cli.watch import Watch
-    from redraft.revision.api import finished
-
-    async with aclosing(events):
-        with _interrupts(lambda *_: cancel.cancel()), _without_echo(), Watch(earlier=earlier) as watch:
-            return await finished(events, watch.show)
-
-
-@contextmanager
-def _without_echo() -> Iterator[None]:
-    """Do not show keys, such as `^C`, within the moving text. What is typed is there at the next prompt."""
-    import termios
-
-    before = termios.tcgetattr(sys.stdin)
-    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
-    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

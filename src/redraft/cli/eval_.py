@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from redraft.cli.options import CacheFile, FlagGroup, Given, fill_in, takes
+from redraft.cli.options import CacheFile, FlagGroup, Given, fill_in
+from redraft.cli.parameters import takes
 from redraft.cli.running import (
     First,
     Journal,

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from redraft.cli.options import FlagGroup, Given, fill_in, takes
+from redraft.cli.options import FlagGroup, Given, fill_in
+from redraft.cli.parameters import takes
 from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, check_out
 from redraft.cli.shell import only_ours
 

@@ -6,22 +6,21 @@ defined in `redraft.options`; `takes` gives them to a command.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pkgutil import resolve_name
 from textwrap import fill
-from typing import TYPE_CHECKING, Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.shell import WithOptions, tell
+from redraft.cli.shell import tell
 from redraft.errors import UsageError
 from redraft.verify.kinds import check_kinds
 
 if TYPE_CHECKING:
-    from redraft.options import Option, OptionModel
+    from redraft.options import OptionModel
     from redraft.revision.settings import Settings
 
 CacheFile = Annotated[
@@ -96,56 +95,6 @@ def check_utf8(what: str, *values: Any) -> None:
                 f"{what} is not UTF-8 at character {error.start + 1}: {value!a:.60}.",
                 hint="Convert it first: … | iconv -f latin1 -t utf-8",
             ) from None
-
-
-def takes(command: Callable[..., None], group: FlagGroup = USUAL) -> Callable[..., None]:
-    """Give a command the flags of a group, and `--recipe`. It receives those that were given as `flags`.
-
-    They are made when typer asks for them: for the command that is called.
-    """
-
-    def parameters() -> list[inspect.Parameter]:
-        from redraft.options import BUDGET, LOOP, MODEL, SAMPLING, SERVER, Option, options_of
-        from redraft.runs.options import BATCHES, LIMITS, RUN
-
-        shared, known = (MODEL, LOOP, SAMPLING, BUDGET, SERVER), options_of(group.model)
-        flags = {name: option for name, option in known.items() if option.group}
-        of_run = [RUN, LIMITS, BATCHES]
-        own = [each.group for each in flags.values() if each.group not in (*shared, *of_run)]
-        headings = [*of_run, *dict.fromkeys(own), *shared]
-        text = "take flags from a recipe: a YAML file, or a shipped one"
-        recipe = Option(text, own[0] if own else LOOP, "NAME|FILE")
-        options = sorted([("recipe", recipe), *flags.items()], key=lambda o: headings.index(o[1].group))
-        return [_parameter(name, option, group.usual.get(name)) for name, option in options]
-
-    return WithOptions(command, parameters, lambda given: {k: v for k, v in given.items() if v is not None})
-
-
-def _parameter(name: str, option: Option, usual: Any) -> inspect.Parameter:
-    """Return an option as a parameter of a command. The type alone is typer's to check.
-
-    `usual` is the command's own default, or None.
-    """
-    from redraft.runs.options import BATCHES, RUN
-
-    kinds = (option.type, *get_args(option.type))
-    kind = next((kind for kind in (bool, int, float, list[str]) if kind in kinds), str)
-    default = option.default if usual is None else usual
-    text = option.text if usual is None else option.text.partition(" [")[0]
-    if not isinstance(default, bool) and default not in (None, []):
-        text = f"{text} [{default}]"
-    plain = option.group in (RUN, BATCHES)
-    if plain:
-        text, mark, rest = text.partition(" [")
-        text = f"{text[:1].upper()}{text[1:]}." + (f"  [{rest}" if mark else "")
-    names = ["--" + name.replace("_", "-")] if option.short or plain else []
-    names += [option.short] if option.short else []
-    flag = typer.Option(
-        *names, metavar=option.metavar, help=text, rich_help_panel=option.group, show_default=False
-    )
-    return inspect.Parameter(
-        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, flag]
-    )
 
 
 def check_help() -> str:

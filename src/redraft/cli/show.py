@@ -11,7 +11,7 @@ from redraft.cli.shell import write
 from redraft.errors import RecordError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from redraft.chain import Chain
 
@@ -47,7 +47,8 @@ def show(
     from rich.console import Console
     from rich.text import Text
 
-    from redraft.cli.render import render_chain, shown
+    from redraft.cli.render import shown
+    from redraft.cli.whole import render_chain
 
     console = Console(highlight=False)
     number = -1
@@ -84,30 +85,11 @@ def _followed(files: Sequence[Path], chain_id: str | None, limit: int | None) ->
 def _chosen(files: Sequence[Path], chain_id: str | None, limit: int | None) -> Iterator[Chain]:
     from itertools import islice
 
+    from redraft.chain import chain_named
     from redraft.formats.read.records import read_records
 
     chains = (chain for path in files for chain in read_records(path))
     if chain_id is None:
         yield from islice(chains, limit)
     else:
-        yield _one(chains, chain_id, ", ".join(map(str, files)))
-
-
-def _one(chains: Iterable[Chain], chain_id: str, where: str) -> Chain:
-    """Return the chain of an id, or the only chain whose id ends in it."""
-    from redraft.errors import UsageError
-
-    ids, ending = [], []
-    for chain in chains:
-        if chain.id == chain_id:
-            return chain
-        ids.append(chain.id)
-        if chain.id.endswith(f"/{chain_id}"):
-            ending.append(chain)
-    if len(ending) == 1:
-        return ending[0]
-    near = [chain.id for chain in ending] or ids
-    known = f"Ids there: {', '.join(near[:5])}{' …' if len(near) > 5 else ''}"
-    count = f"{len(ending)} chains" if ending else "nothing"
-    verb = "have ids that end in" if ending else "has the id"
-    raise UsageError(f"{count} in {where} {verb} {chain_id!r}.", hint=known if near else None)
+        yield chain_named(chain_id, chains, ", ".join(map(str, files)))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import Self
 
 from rich.console import Console
@@ -10,10 +11,15 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text as RichText
 
-from redraft.chain import Step
+from redraft.chain import Chain, Step
 from redraft.cli import render
+from redraft.cli.lines import interrupts, without_echo
+from redraft.cli.whole import summary
 from redraft.counting import printable
+from redraft.revision.api import finished
+from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, StepDone, Text
+from redraft.revision.state import complete_steps
 from redraft.revision.words import name_of
 
 
@@ -122,4 +128,12 @@ class Watch:
             self.console.print(render.heading(chain.best, best=True))
             self.console.print(RichText(printable(chain.answer)))
             self.console.print(RichText())
-        self.console.print(render.summary(chain))
+        self.console.print(summary(chain))
+
+
+async def watched(events: AsyncGenerator[Event, None], cancel: CancelToken, made: Chain | None) -> Chain:
+    """Show the events of a chain after the steps that it has. Ctrl-C ends it, however often it comes."""
+    earlier = complete_steps(made) if made else ()
+    async with aclosing(events):
+        with interrupts(lambda *_: cancel.cancel()), without_echo(), Watch(earlier=earlier) as watch:
+            return await finished(events, watch.show)

@@ -70,7 +70,9 @@ class Conversation:
         return last.prompt.text
 
     def again(self) -> dict[str, Any]:
-        """Return options that go on with the last chain: one more revision, or what of it was cut.
+        """Return the options with which `revise` goes on with the last chain.
+
+        A chain that was cut is finished; another one gets one more revision.
 
         Raises:
             UsageError: There is no turn.

@@ -54,7 +54,7 @@ class Plan:
 
     Attributes:
         mode: How to revise.
-        drafts: Most first answers, of which the best is kept.
+        drafts: Most first answers. The best one is kept.
         min_revisions: Fewer are not accepted.
         max_revisions: More are not made.
         context_policy: Whether critic and writer see the last step alone, or the whole chain.

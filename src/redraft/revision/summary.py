@@ -171,3 +171,21 @@ def cost_text(total: float, costs: Mapping[str, float | None], *, digits: int) -
     """Return a cost in words, by role if there are several: `0.03 USD (writer 0.02, judge 0.01)`."""
     parts = [f"{role} {'unknown' if cost is None else f'{cost:.{digits}f}'}" for role, cost in costs.items()]
     return f"{total:.{digits}f} USD" + (f" ({', '.join(parts)})" if len(parts) > 1 else "")
+
+
+def usage_line(chain: Chain) -> str:
+    """Return the cost of a chain, in words."""
+    used, parts = chain.usage, [counted(len(chain.steps) + len(chain.drafts), "answer")]
+    if chain.echoes:
+        parts.append(f"{chain.echoes} of them only talk about the answer")
+    parts.append(f"{used.completion_tokens:,} new tokens")
+    if used.prompt_tokens:
+        parts.append(f"{used.prompt_tokens:,} prompt tokens ({used.cached_tokens:,} cached)")
+    if used.seconds:
+        parts.append(f"{used.seconds:.1f} s")
+        parts.append(f"{used.completion_tokens / used.seconds:.0f} tokens/s")
+    if used.cost_usd is not None:
+        parts.append(cost_text(used.cost_usd, cost_by_role(chain), digits=6))
+    if used.estimated:
+        parts.append(ESTIMATED if is_unreported(chain) else PARTLY)
+    return " · ".join(parts)

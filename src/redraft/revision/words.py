@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from difflib import SequenceMatcher
 from typing import Literal
 
-from redraft.chain import Step, Stop, Verdict
+from redraft.chain import Chain, Step, Stop, Verdict
+from redraft.counting import counted
+from redraft.errors import EngineError
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
 READABLE = 0.4
@@ -92,3 +94,42 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
     if stop in ("budget", "malformed"):
         return STOPS[stop]
     return "the server filtered it" if step.finish == "filtered" else STOPS.get(step.finish, step.finish)
+
+
+def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | None]]:
+    """Yield what is wrong with the best answer: a message, and a hint or None.
+
+    Args:
+        chain: A chain that was not cancelled.
+        with_checks: Whether checks were asked for.
+    """
+    if chain.best is None and chain.steps:
+        yield f"there is no answer: {why_cut(chain.steps[-1], chain.stop)}.", None
+        return
+    if chain.best is None:
+        message = "there is no answer: the budget of seconds was over before the model was ready."
+        yield message, "Is its server up? Give it longer: --budget-seconds"
+        return
+    if missing := chain.missing_revisions:
+        wanted, why = counted(chain.revisions + missing, "revision"), STOPS.get(chain.stop or "", "")
+        message = f"minimum not reached: {chain.revisions} of at least {wanted}; {why}."
+        yield message, "Give it more room: --max-tokens, or the budget."
+    best = chain.steps[chain.best]
+    if best.finish != "stop":
+        yield f"the answer was cut: {why_cut(best, chain.stop)}.", None
+    if with_checks and best.passed is None:
+        yield "the checks were not done when the chain ended.", None
+    if best.passed is False and best.feedback is not None:
+        failed = [result for result in best.checks if not result.passed]
+        several = f"the best of {len(chain.steps)} answers" if chain.revisions else "the answer"
+        found = "\n".join(f"{result.name}: {result.message}" for result in failed)
+        yield f"{several} fails {len(failed)} of {len(best.checks)} checks.", found
+
+
+def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
+    """Return the exit status of a command that made a chain."""
+    if chain.stop == "cancelled":
+        return 130
+    if not chain.answer.strip():
+        return EngineError.exit_status
+    return 1 if chain.missing_revisions or (with_checks and not chain.passed) else 0

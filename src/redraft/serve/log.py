@@ -169,3 +169,23 @@ def parent_of(provider: Any, scope: Scope) -> Iterator[None]:
         yield
     finally:
         context.detach(token)
+
+
+@contextmanager
+def server_log(*, as_json: bool) -> Iterator[None]:
+    """Write the server's log to standard error: a line a request, its own faults, and warnings of others."""
+    log, root = logging.getLogger("redraft.serve"), logging.getLogger()
+    own, others = logging.StreamHandler(), logging.StreamHandler()
+    others.setLevel(logging.WARNING)
+    for logger, handler in ((log, own), (root, others)):
+        handler.setFormatter(JsonFormatter() if as_json else LineFormatter())
+        logger.addHandler(handler)
+    before = log.level, log.propagate
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.level, log.propagate = before
+        log.removeHandler(own)
+        root.removeHandler(others)

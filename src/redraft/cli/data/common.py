@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, cast, get_type_hints
 
 import typer
 
-from redraft.cli.shell import WithOptions
+from redraft.cli.parameters import WithOptions
 
 if TYPE_CHECKING:
     from redraft.collect.output import DataOptions

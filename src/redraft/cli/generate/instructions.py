@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from redraft.cli.options import FlagGroup, Given, fill_in, takes
+from redraft.cli.options import FlagGroup, Given, fill_in
+from redraft.cli.parameters import takes
 from redraft.cli.running import check_out
 from redraft.cli.shell import only_ours
 

@@ -1,0 +1,121 @@
+"""What `ask` and `chat` read and say beside their chains: lines of a terminal or a pipe, waits, faults."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+import typer
+
+from redraft.cli.shell import tell
+
+if TYPE_CHECKING:
+    from redraft.chain import Chain
+
+QUOTES = '"""'
+"""Stands before and after a text of several lines."""
+
+LEAVING = "Ctrl-D or /quit leaves."
+
+
+def say_wait(reason: str) -> None:
+    """Write to standard error why a server is waited for, when a wait begins."""
+    if reason:
+        tell(f"{reason}.")
+
+
+def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
+    """Write to standard error what is wrong with the best answer, and return the exit status.
+
+    `shown` is whether the chain was shown, which says it.
+    """
+    from redraft.revision.words import exit_status_of, faults_of
+
+    if chain.stop != "cancelled" and not shown:
+        for fault in faults_of(chain, with_checks=with_checks):
+            tell(*fault)
+    return exit_status_of(chain, with_checks=with_checks)
+
+
+def is_terminal() -> bool:
+    """Return whether a person types and reads."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def read_terminal(do: Callable[[str], bool]) -> None:
+    """Ask for lines until the end of the input, or until `do` returns False. Ctrl-C does not leave."""
+    with suppress(ImportError):  # few Pythons lack it
+        import readline
+
+        readline.parse_and_bind("set enable-bracketed-paste on")  # off in Python: each line would be a turn
+    sys.stdin.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
+    signal.signal(signal.SIGINT, _ignore)
+    while True:
+        try:
+            text = _typed()
+            if text is None or not do(text):
+                return
+        except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, _ignore)  # it may have come before `interrupts` could do that
+            typer.echo()
+            tell(LEAVING)
+
+
+def read_pipe(do: Callable[[str], bool]) -> None:
+    """Take each line of standard input, until `do` returns False."""
+    sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")  # type: ignore[union-attr]
+    while text := sys.stdin.readline():
+        while _unclosed(text) and (more := sys.stdin.readline()):
+            text += more
+        if not do(text.rstrip("\n")):
+            return
+
+
+def _typed() -> str | None:
+    """Return what is typed at the prompt; None at its end. Ctrl-C raises KeyboardInterrupt here."""
+    try:
+        with interrupts(signal.default_int_handler):
+            text = input("> ")
+            while _unclosed(text):
+                text += "\n" + input(". ")
+    except EOFError:
+        typer.echo()
+        return None
+    return text
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing about Ctrl-C. Child processes would inherit signal.SIG_IGN."""
+
+
+@contextmanager
+def interrupts(handler: Callable[..., object]) -> Iterator[None]:
+    """Handle Ctrl-C in another way, and afterwards as before."""
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _unclosed(text: str) -> bool:
+    """Return whether a text begins with three quotes, and the other three are still to come."""
+    text = text.strip()
+    return text.startswith(QUOTES) and (len(text) < 2 * len(QUOTES) or not text.endswith(QUOTES))
+
+
+@contextmanager
+def without_echo() -> Iterator[None]:
+    """Do not show keys, such as `^C`, within the moving text. What is typed is there at the next prompt."""
+    import termios
+
+    before = termios.tcgetattr(sys.stdin)
+    silent = [*before[:3], before[3] & ~termios.ECHO, *before[4:]]
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

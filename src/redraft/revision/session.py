@@ -1,0 +1,107 @@
+"""A conversation with open models: what `redraft chat` does, without its terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, cast
+
+from redraft.chain import Prompt, write_jsonl
+from redraft.engines.base import Engine
+from redraft.errors import UsageError
+from redraft.revision.api import make
+from redraft.revision.conversation import Conversation
+from redraft.revision.ops import Event
+from redraft.revision.options import RevisionOptions, check_options, check_prices
+from redraft.revision.settings import Settings
+
+
+@dataclass
+class Session:
+    """A conversation with its open models.
+
+    Attributes:
+        settings: How models are opened.
+        options: The options of the next turn, with the open engines.
+        stack: Closes the engines.
+        wait: Called with the reason when a wait for a server begins, and with an empty text when it ends.
+        talk: The turns.
+        saved: Files that were saved from this conversation, which may be replaced.
+    """
+
+    settings: Settings
+    options: RevisionOptions
+    stack: AsyncExitStack
+    wait: Callable[[str], None] | None = None
+    talk: Conversation = field(default_factory=Conversation)
+    saved: set[Path] = field(default_factory=set)
+
+    @classmethod
+    async def open(
+        cls, settings: Settings, stack: AsyncExitStack, wait: Callable[[str], None] | None = None
+    ) -> Self:
+        """Open the models. Errors as for `Settings.opened`."""
+        options = await settings.opened(stack, patience=settings.waiting(tell=wait))
+        return cls(settings, options, stack, wait)
+
+    @property
+    def engine(self) -> Engine:
+        """The model that answers."""
+        return cast("Engine", self.options.model)
+
+    def answer(self, prompt: Prompt, **more: Any) -> AsyncGenerator[Event, None]:
+        """Make the chain of a turn, with more options. `talk.add` keeps it."""
+        options = self.options.model_copy(update={"id": f"turn-{len(self.talk.turns) + 1}", **more})
+        return make(prompt, options, partial(self.settings.load, self.stack))
+
+    def limit(self, command: str, value: str) -> str:
+        """Change how often answers are revised from now on: `/min` or `/max`. Return a message that says so.
+
+        Raises:
+            UsageError: The value is no number, or the least is more than the most.
+        """
+        if not value.isdecimal():
+            hint = f"It takes a number of revisions: {command} 2"
+            raise UsageError(f"{command} is {value!r:.40}.", hint=hint)
+        name = f"{command[1:]}_revisions"
+        self.options = check_options({**self.options.explicit, name: int(value)})
+        return f"{name} is {int(value)}."
+
+    def save(self, file: str) -> Path:
+        """Save the conversation, a chain for each turn, and return the path.
+
+        Raises:
+            UsageError: There is no turn, or the file cannot be written or was not saved from here.
+        """
+        path = Path(os.path.expanduser(file))  # noqa: PTH111  (Path's own raises for an unknown ~user)
+        if not self.talk.turns:
+            raise UsageError("there is nothing to save.", hint="No question was answered yet.")
+        try:
+            if path.exists() and path.resolve() not in self.saved:
+                raise UsageError(f"{path} is already there.", hint="Name another file: it would be lost.")
+            write_jsonl(path, self.talk.turns)
+        except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
+            raise UsageError(f"cannot write {file!r:.80}: {error}.", hint="Name another file.") from None
+        self.saved.add(path.resolve())
+        return path
+
+    async def change(self, reference: str) -> None:
+        """Open another model, and close the one before. If that fails, the old one stays.
+
+        A price that was given for the old one does not hold for the new one.
+
+        Raises:
+            UsageError: The reference is wrong, or a budget of money lacks the model's price.
+            EngineError: The model cannot be loaded.
+        """
+        settings = self.settings.over(model=reference)
+        options = self.options.model_copy(update={"model": reference, "price": None})
+        check_prices(options)
+        patience, before = settings.waiting(tell=self.wait), self.engine
+        opened = await settings.load(self.stack, "model", reference, patience=patience)
+        self.settings, self.options = settings, options.model_copy(update={"model": opened})
+        await before.aclose()
