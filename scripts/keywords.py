@@ -19,6 +19,7 @@ PAGES = {
     "redraft.generate.keywords": ("redraft.generate.options", "ChainOptions", []),
     "redraft.generate.instructions.keywords": ("redraft.generate.options", "InstructionOptions", ["model"]),
     "redraft.evaluation.judging.keywords": ("redraft.evaluation.judging.run", "JudgeFileOptions", []),
+    "redraft.evaluation.tasks.keywords": ("redraft.evaluation.tasks.run", "EvalFileOptions", []),
     "redraft.runs.keywords": ("redraft.runs.options", "AnswerOptions", []),
 }
 """Module to write: the module and name of a model, and options that overloads type by themselves."""

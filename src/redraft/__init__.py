@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from redraft.evaluation.judging.run import ajudge as ajudge
     from redraft.evaluation.judging.run import judge as judge
     from redraft.evaluation.tasks.api import evaluate as evaluate
+    from redraft.evaluation.tasks.run import aevaluate_file as aevaluate_file
+    from redraft.evaluation.tasks.run import evaluate_file as evaluate_file
     from redraft.generate.chain_run import agenerate_chains as agenerate_chains
     from redraft.generate.chain_run import generate_chains as generate_chains
     from redraft.generate.instructions.run import agenerate_instructions as agenerate_instructions
@@ -85,6 +87,7 @@ _HOMES = {
     "redraft.evaluation.diagnosis.diagnose": ["diagnose"],
     "redraft.evaluation.judging.run": ["ajudge", "judge"],
     "redraft.evaluation.tasks.api": ["evaluate"],
+    "redraft.evaluation.tasks.run": ["aevaluate_file", "evaluate_file"],
     "redraft.generate.chain_run": ["agenerate_chains", "generate_chains"],
     "redraft.generate.instructions.run": ["agenerate_instructions", "generate_instructions"],
     "redraft.revision.api": ["arevise", "revise", "stream"],
@@ -102,6 +105,8 @@ _EXTRA_OF = {
     "dedupe": "data",
     "diagnose": "eval",
     "evaluate": "eval",
+    "aevaluate_file": "eval",
+    "evaluate_file": "eval",
     **dict.fromkeys(("agenerate_instructions", "generate_instructions"), "generate"),
     **dict.fromkeys(("train_dpo", "train_ppo", "train_reward", "train_sft"), "train"),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -67,16 +67,12 @@ def evaluate(
 
     task_of(task, run_code=run_code)
     settings = fill_in(flags, FLAGS)
-    guides = tuple(settings.get("check") or ()) if settings.get("guided") else None
-    if guides is not None:
-        settings = replace(settings, stand_ins={"checks": (*guides, "words>=1")})
     check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
     plan = run.plan(out, journal=journal, cache=cache, retry_failed=retry_failed)
     if as_json:
         plan = replace(plan, quiet=True)
     with prompts_file(source) as (file, name):
-        of_task: Any = {"limit": limit, "name": name, "task": task, "guides": guides}
-        answers = EvalRun(settings, file, plan, **of_task)
+        answers = EvalRun(settings, file, plan, limit=limit, name=name, task=task)
         with only_ours():
             result = answers.run()
     tally = answers.summary

@@ -75,7 +75,7 @@ def tokens_text(count: float) -> str:
 
 
 def cost_facts(usage: JudgeUsage) -> Iterator[tuple[str, str]]:
-    """Yield what was paid, if it is known; of which part, if only some records say it."""
+    """Yield what was paid, if records have it; and how many have it, if not all do."""
 
     def part(known: int) -> str:
         return f", of {known:,} of {usage.records:,} only: the others do not say" * (known < usage.records)

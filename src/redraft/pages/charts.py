@@ -27,7 +27,7 @@ _WIDTH, _WIDE, _ROW = (
     24,
 )  # pixels of a chart, of one that fills the page, and of a bar with its name
 _SHOWN = 12  # most bars of names
-_FEWEST = 6  # bars of a histogram get the width that so many would have, or less
+_FEWEST = 6  # a histogram with fewer bars leaves room, so that none is too wide
 _TEXT = 1.45  # the longest bar with room for the text on its right, as a multiple of its length
 
 _SOFT, _BAR = "var(--soft)", "var(--bar)"

@@ -210,7 +210,7 @@ class Curves:
         return most if reached else None
 
     def scores(self, kind: str, tokens: float) -> list[float]:
-        """Return the scores of a way by item at so many tokens, which its curve has to reach."""
+        """Return the scores of a way by item at a number of tokens, which its curve has to reach."""
         curve = self.curve(kind)
         low = [point for point in curve if point.tokens <= tokens][-1]
         high = next((point for point in curve if point.tokens > tokens), low)

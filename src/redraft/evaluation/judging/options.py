@@ -11,7 +11,7 @@ JUDGING = "Judging"
 
 
 class JudgeOptions(ServerOptions, MachineOptions):
-    """What is asked, of which judges."""
+    """Which judges are asked, and what."""
 
     model: list[str] = option(
         "a judge: default, a GGUF file, org/name, http://host/v1#name; repeatable",

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 
 def orders(answers: int, *, both: bool) -> tuple[bool, ...]:
-    """Return in which orders to show so many answers: whether they are swapped, for each."""
+    """Return the orders to show a number of answers in: for each, whether they are swapped."""
     return (False, True) if both and answers > 1 else (False,)
 
 

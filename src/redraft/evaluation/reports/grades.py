@@ -198,7 +198,7 @@ class GradedControl:
     def changes_outcome(self) -> bool:
         """Whether the judge fell for it: a constant is not graded lower, or an instruction changes grades.
 
-        Of few questions the interval is wide. If all of them say the same, that is what counts.
+        A few questions give a wide interval. If all of them agree, that decides.
         """
         if self.against is None:
             return False

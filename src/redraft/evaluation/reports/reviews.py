@@ -102,7 +102,7 @@ class Control:
     def changes_outcome(self) -> bool:
         """Whether the judge fell for it: an instruction changed the win rate, or a constant did not lose.
 
-        Of few questions the interval is wide. If all of them say the same, that is what counts.
+        A few questions give a wide interval. If all of them agree, that decides.
         """
         if math.isnan(self.win_rate.value):
             return False
@@ -378,7 +378,7 @@ def _comparison(report: Report, comparison: Comparison) -> dict[str, Any]:
     }
 
 
-# What changed since an earlier report, of which the JSON is read.
+# What changed since an earlier report, which is read as JSON.
 
 
 class _PastComparison(BaseModel):

@@ -227,7 +227,7 @@ def _check_name(file: _File, owners: Mapping[str, Mapping[str, set[Path]]]) -> _
 
 @dataclass
 class _Seen:
-    """Where each review is, and the sides of answers of which only the ids are known."""
+    """Where each review is, and the sides of answers that are known by their ids alone."""
 
     ids: dict[object, str] = field(default_factory=dict)
     sides: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,63 @@
+"""The keyword arguments of `EvalFileOptions`. Made by scripts/keywords.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from redraft.options import Device, Dtype, Prompts
+
+
+class EvalFileKeywords(TypedDict, total=False):
+    """All of them. Each can be left out."""
+
+    mode: Literal["auto", "native", "prompted", "verified", "best-of"]
+    drafts: int | None
+    prompts: Prompts
+    min_revisions: int
+    max_revisions: int
+    feedback_tokens: int | None
+    chain_tokens: int | None
+    accept_score: float | None
+    context: Literal["last", "chain"]
+    tell_checks: bool
+    system: str | None
+    temperature: float | None
+    top_p: float | None
+    max_tokens: int | None
+    seed: int | None
+    model: str | None
+    critic: str | None
+    judge: str | None
+    ctx: int | None
+    threads: int | None
+    gpu_layers: int | None
+    dtype: Dtype | None
+    device: Device | None
+    load_8bit: bool | None
+    chat_template: Literal["vicuna", "stablevicuna", "selfee"] | None
+    price: str | None
+    timeout: float | None
+    retries: int
+    patience: float | None
+    rpm: int | None
+    tpm: int | None
+    check: list[str]
+    budget_tokens: int | None
+    budget_seconds: float | None
+    budget_usd: float | None
+    guided: bool
+    parallel: int | None
+    quiet: bool
+    journal: Path | None
+    limit_usd: float | None
+    limit_tokens: int | None
+    limit_seconds: float | None
+    batch: bool
+    pause: float | None
+    on_event: Callable[[Any], object] | None
+    retry_failed: bool
+    limit: int | None
+    cache: Path | None
+    run_code: bool
