@@ -172,13 +172,14 @@ def test_a_server_that_is_down_for_a_while_is_asked_again(monkeypatch: pytest.Mo
 
 
 def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "PAUSE", 0.05)
+    refused = asyncio.Event()
+    monkeypatch.setattr(posting, "backoff", lambda *_: refused.set() or 0.05)
     with server((200, [])) as (url, _):
         pass
 
     async def down_and_then_up() -> list[dict[str, float]]:
         waiting = asyncio.ensure_future(parse_rewards([url])(chains("a", "b b")))
-        await asyncio.sleep(0.3)
+        await refused.wait()
         assert not waiting.done()
         with server((200, [1, 2]), port=int(url.split(":")[2].split("/")[0])):
             return await waiting

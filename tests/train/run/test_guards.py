@@ -20,15 +20,9 @@ from redraft.train.run.guards import (
     smaller,
     unsound,
 )
+from tests.train.model.test_memory import USED
 
 MOMENT = Moment(7, 3.25, 0.5, 1e-3, 4e-3, [f"r/{n}" for n in range(20)], "out/checkpoint-5")
-USED = {
-    "per_device_train_batch_size": 4,
-    "gradient_accumulation_steps": 2,
-    "activation_checkpointing": False,
-    "lora": False,
-    "model_max_length": 2048,
-}
 
 
 def test_the_diagnosis_of_a_step() -> None:

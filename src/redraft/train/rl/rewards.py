@@ -261,7 +261,7 @@ def _state(form: str, reward: Reward) -> list[tuple[str, object]]:
     else:
         words = re.split(r"[\s'\"=:*]+", form)
         named = {Path(word) for word in words if word and os.path.exists(word)}  # noqa: PTH110  (long words)
-    files = {each for path in named for each in _inside(path)}
+    files = {each for path in named for each in _files_of(path)}
     return [(str(each), _of_file(each)) for each in sorted(files)]
 
 
@@ -276,7 +276,7 @@ def _modules(function: FunctionCheck) -> set[Path]:
     return files | {Path(each) for each in loaded if each and Path(each).parent in folders}
 
 
-def _inside(path: Path) -> list[Path]:
+def _files_of(path: Path) -> list[Path]:
     """Return the files of a folder, or a file."""
     with suppress(OSError):
         return [each for each in (path.iterdir() if path.is_dir() else [path]) if each.is_file()]
