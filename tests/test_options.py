@@ -13,10 +13,8 @@ import pytest
 from redraft.cli.options import fill_in
 from redraft.config import load_config
 from redraft.engines.base import Sampling
-from redraft.engines.price import Price
 from redraft.errors import UsageError
 from redraft.options import MAX_SEED, Defaults, Flags, PlainOptions, options_of
-from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_options
 from redraft.revision.prompts import DEFAULT, SHIPPED
 from redraft.revision.settings import Recipes
@@ -118,11 +116,6 @@ def test_a_default_is_a_value_that_is_allowed() -> None:
         defaults = {name: option.default for name, option in options_of(kind).items()}
         given = {name: value for name, value in defaults.items() if value is not None}
         assert kind.read(given).explicit == given
-
-
-def test_parts_of_a_budget_and_of_a_price_are_read() -> None:
-    options = check_options({"budget": {"tokens": 5}, "price": {"prompt": 1, "completion": 2}})
-    assert (options.budget, options.price) == (Budget(tokens=5), Price(1, 2))
 
 
 def test_parts_that_a_budget_does_not_have_are_refused() -> None:
