@@ -146,8 +146,8 @@ def test_limits_are_no_part_of_how_an_output_was_made() -> None:
     ("args", "said"),
     [
         (["--limit-usd", "1"], "a limit of 1.0 USD needs the price"),
-        (["--limit-tokens", "0"], "the limit of tokens is 0"),
-        (["--limit-seconds", "nan"], "the limit of seconds is nan"),
+        (["--limit-tokens", "0"], "limit_tokens is 0"),
+        (["--limit-seconds", "nan"], "limit_seconds is nan"),
     ],
 )
 def test_limits_that_cannot_hold_are_refused(args: list[str], said: str) -> None:
