@@ -33,7 +33,7 @@ class ChainRun(AnswerRun):
 
     Attributes:
         making: How records become chains.
-        sample: Make so many chains, and estimate what all cost; None makes all.
+        sample: How many chains to make, to estimate what all cost; None makes all.
     """
 
     making: ChainMaking = field(default_factory=ChainMaking)

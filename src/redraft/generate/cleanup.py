@@ -62,7 +62,7 @@ def without_remarks(text: str) -> str:
 
 
 def _is_remark(sentence: str) -> bool:
-    """Return whether a sentence is about the revision, and says nothing of the answer, as after a colon."""
+    """Return whether a sentence talks about the revision alone. After a colon comes the answer."""
     says_more = _CONTENT.search(sentence) or _SAYS_MORE.search(sentence)
     return len(sentence) <= LONGEST and bool(_REMARK.search(sentence)) and not says_more
 

@@ -27,7 +27,7 @@ WIDEST = 5.0
 
 
 def spread(lengths: Sequence[int], most: int, seed: int = 0) -> frozenset[int]:
-    """Return the places of at most so many records, evenly spread over their lengths."""
+    """Return the places of a sample of records, `most` at most, evenly spread over their lengths."""
     count = min(most, len(lengths))
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     start = random.Random(seed).random()  # noqa: S311  (nobody gains by guessing it)
@@ -50,7 +50,7 @@ class Range:
 
 
 def total(sample: Sequence[float], count: int, lengths: Sequence[float] = (), mean: float = 0.0) -> Range:
-    """Return the sum over `count` records of which a sample is known.
+    """Return the sum over `count` records, from a sample of them.
 
     The estimate is that of a regression (Cochran, Sampling Techniques, 1977, chapter 7), its variance that of
     MacKinnon and White, 1985 (HC3), which holds for costs that vary more where they are large. The interval

@@ -29,7 +29,7 @@ def follow(path: Path, *, last: int | None = None, tell: Callable[[str], None]) 
 
     Args:
         path: The file. If it does not exist, wait for it.
-        last: Begin with the last so many lines that are there; None for all.
+        last: How many of the lines that are there to begin with, counted from the end; None for all.
         tell: Called with what happened to the file, in words.
 
     Raises:

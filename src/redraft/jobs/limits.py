@@ -89,7 +89,7 @@ class Limits:
         return ""
 
     def after(self, spent: Spent, seconds: float) -> Limits:
-        """Return the limits of the run's next job, after one that paid for so much and took so long."""
+        """Return the limits of the run's next job: what this one paid for and how long it took count too."""
         return replace(
             self,
             spent_before=self.spent_before.plus(spent),
@@ -98,7 +98,7 @@ class Limits:
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:
-        """Let a run that has taken so many seconds open its models, until the limit of seconds.
+        """Let a run open its models until its limit of seconds; it has taken `seconds` so far.
 
         Raises:
             EngineTimeout: The limit is reached.

@@ -33,10 +33,9 @@ from redraft.revision.prompts import DEFAULT, wording_of
 from redraft.revision.settings import Recipes, Settings
 from redraft.revision.summary import Summary
 from redraft.runs.attempt import Attempt, Journaled, PromptItem
-from redraft.runs.batching import under_way
 from redraft.runs.keywords import AnswerKeywords
 from redraft.runs.options import AnswerOptions, Shape
-from redraft.runs.plan import Opened, RunPlan, RunResult, say
+from redraft.runs.plan import Opened, RunPlan, RunResult, say, under_way
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks", "refusals"}

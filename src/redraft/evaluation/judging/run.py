@@ -33,9 +33,8 @@ from redraft.jobs.provenance import Provenance, content
 from redraft.options import option
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
-from redraft.runs.batching import under_way
 from redraft.runs.options import A_PATH, ItemOptions
-from redraft.runs.plan import Opened, RunPlan, RunResult, say
+from redraft.runs.plan import Opened, RunPlan, RunResult, say, under_way
 
 _FEW = 5  # ids to name
 

@@ -83,7 +83,7 @@ class Trend:
         return cls(requests, kept, high, max(misfit / freedom, 1.0), freedom)
 
     def more(self, missing: int) -> float:
-        """Return how many more requests keep so many instructions."""
+        """Return how many more requests it takes until the missing instructions are kept."""
         return self._more(missing, self.beta, self.kept)
 
     def _more(self, missing: int, beta: float, kept: float) -> float:

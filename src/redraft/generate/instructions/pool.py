@@ -18,7 +18,7 @@ from redraft.generate.instructions.rules import Fault
 from redraft.generate.instructions.tasks import Task
 
 LAG = 32
-"""How many requests before it a request does not look at. More than that many at once would wait."""
+"""A request shows no tasks of the 32 requests before it, so up to 32 can be made at once without waiting."""
 
 
 class TaskPool:
@@ -91,23 +91,23 @@ class Turns:
         self._advance()
 
     async def wait(self, number: int) -> bool:
-        """Wait until all requests before this one have passed. Return False if one of them never will."""
+        """Wait for all requests before this one. Return False if one of them is left to a later run."""
         while self.next < number <= self._end:
             await self._moved.wait()
         return number <= self._end
 
     @property
     def is_ended(self) -> bool:
-        """Whether a request is left to a later run."""
+        """Whether some requests are left to a later run."""
         return self._end < inf
 
     def passed(self, number: int) -> None:
-        """Let a request pass. It may have failed, and may pass twice."""
+        """Let a request pass, whether it was made or failed. It may pass twice."""
         self._over.add(number)
         self._advance()
 
     def ended(self, number: int) -> None:
-        """Note that a request is left to a later run. So are all requests after it."""
+        """Leave a request, and with it all later ones, to a later run."""
         self._end = min(self._end, number)
         self._advance()
 

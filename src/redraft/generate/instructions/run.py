@@ -38,8 +38,7 @@ from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Recipes, Settings
-from redraft.runs.batching import under_way
-from redraft.runs.plan import Opened, RunPlan, say
+from redraft.runs.plan import Opened, RunPlan, say, under_way
 
 AHEAD = 2
 """Requests under way for each call at once: some only wait for the turn of an earlier one."""
