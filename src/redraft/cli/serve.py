@@ -15,7 +15,7 @@ from redraft.errors import UsageError
 
 if TYPE_CHECKING:
     from redraft.revision.settings import Settings
-    from redraft.serve.start import Entry
+    from redraft.serve.start import ModelSettings
 
 _KEPT = ("system",)
 """Flags about revising that a model has even if it does not revise."""
@@ -116,7 +116,7 @@ def serve(
 _A_MODEL = "A model reads: name: {model: default}"
 
 
-def _of_flags(settings: Settings) -> list[Entry]:
+def _of_flags(settings: Settings) -> list[ModelSettings]:
     """Return a model that gives one answer, and one that revises it."""
     from redraft.options import LOOP, Flags, options_of
 
@@ -130,7 +130,7 @@ def _of_flags(settings: Settings) -> list[Entry]:
     return [(None, "", replace(settings, values=once)), (None, "-revise", settings)]
 
 
-def _of_file(path: Path, flags: Given) -> list[Entry]:
+def _of_file(path: Path, flags: Given) -> list[ModelSettings]:
     """Return the models of a file. Flags hold for those that do not say otherwise.
 
     Raises:
@@ -142,7 +142,7 @@ def _of_file(path: Path, flags: Given) -> list[Entry]:
     document = yaml_of(text_of_settings(path), path)
     if not isinstance(document, dict) or not document:
         raise UsageError(f"{path} has no models.", hint=_A_MODEL)
-    entries: list[Entry] = []
+    entries: list[ModelSettings] = []
     for name, keys in document.items():
         if not isinstance(name, str) or not isinstance(keys, dict):
             raise UsageError(f"{path}: {name!r:.80} is no name with keys.", hint=_A_MODEL)

@@ -32,7 +32,7 @@ from redraft.serve.run import listen, run, until_signal
 
 _log = logging.getLogger("redraft.serve")
 
-Entry = tuple[str | None, str, Settings]
+ModelSettings = tuple[str | None, str, Settings]
 """A model's name, or None for that of its reference; what comes behind it; and its settings."""
 
 
@@ -41,7 +41,7 @@ class Server:
     """A server to start.
 
     Attributes:
-        entries: Its models.
+        models: Those to open.
         tell: Tells people a message and a hint.
         host: Where it listens.
         port: Where it listens; 0 is any free one.
@@ -59,7 +59,7 @@ class Server:
         otel: Report chains to OpenTelemetry.
     """
 
-    entries: Sequence[Entry]
+    models: Sequence[ModelSettings]
     tell: Callable[[str, str | None], None]
     host: str
     port: int
@@ -83,7 +83,7 @@ class Server:
             UsageError: Settings of a model are wrong; texts are to be kept in no log; votes cannot be stored;
                 the page is to be shared, and there is none or it has no login.
         """
-        for _, _, settings in self.entries:
+        for _, _, settings in self.models:
             settings.options()
         if self.log_text and self.request_log is None:
             raise UsageError("--log-text says what a request log keeps.", hint="Add --request-log FILE.")
@@ -129,7 +129,7 @@ class Server:
         async with AsyncExitStack() as stack:
 
             async def load() -> None:
-                offered.offer(await opened(stack, self.entries, self.parallel, provider))
+                offered.offer(await opened(stack, self.models, self.parallel, provider))
                 await self._announce(offered, sock)
 
             with until_signal(gate) as told:
@@ -162,13 +162,13 @@ class Server:
 
 
 async def opened(
-    stack: AsyncExitStack, entries: Sequence[Entry], parallel: int, provider: Any = None
+    stack: AsyncExitStack, models: Sequence[ModelSettings], parallel: int, provider: Any = None
 ) -> list[Model]:
     """Open models, each engine once.
 
     Args:
         stack: Closes the engines.
-        entries: The models.
+        models: Those to open.
         parallel: Chains at once, of each model.
         provider: Takes their traces; None for no traces.
 
@@ -176,8 +176,8 @@ async def opened(
         EngineError: One cannot be loaded, or its server does not answer.
     """
     engines: dict[tuple[Any, ...], Engine] = {}
-    models = []
-    for name, behind, settings in entries:
+    found = []
+    for name, behind, settings in models:
         options = settings.options()
         opened: dict[str, Any] = {"trace": provider}
         for role, reference in settings.references().items():
@@ -191,8 +191,8 @@ async def opened(
             opened[role] = engines[key]
         options = options.model_copy(update=opened)
         check_prices(options)
-        models.append(Model((name or _name_of(settings, options.model)) + behind, options))
-    return models
+        found.append(Model((name or _name_of(settings, options.model)) + behind, options))
+    return found
 
 
 def _name_of(settings: Settings, engine: Any) -> str:
