@@ -317,7 +317,7 @@ def test_a_malformed_head_or_length_ends_the_connection(server: Server, lines: b
             connection.sendall(head + lines + b"\r\n" + HEALTH + b"\r\n")
             connection.shutdown(1)
             reply = connection.makefile("rb").read()
-        except ConnectionError:
+        except OSError:  # it was closed before all was sent
             return
     assert not reply or reply.split()[1] in (b"400", b"403", b"431", b"501")
     assert b'"status":"ok"' not in reply
