@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from redraft.cli.options import Given
 from redraft.cli.parameters import takes
-from redraft.cli.running import RunFlags, check_out, own_journal
+from redraft.cli.running import RunFlags, check_out
 from redraft.errors import UsageError
 from redraft.jobs.limits import Limits
 from redraft.runs.options import IN_BATCHES
@@ -60,9 +60,7 @@ def test_limits_and_batches_are_those_given(tmp_path: Path) -> None:
     assert (plan.batch, plan.pause, plan.retry_failed) == (True, 2.0, True)
 
 
-def test_a_run_needs_a_file_and_keeps_its_journal_beside_it(tmp_path: Path) -> None:
+def test_a_run_needs_a_file() -> None:
     with pytest.raises(UsageError, match="has to be a file") as caught:
         check_out(Path("-"), "-o out.jsonl")
     assert caught.value.hint == "A stopped run resumes from it. Write -o out.jsonl"
-    assert own_journal(None, tmp_path / "out.jsonl") == tmp_path / "out.jsonl.journal.db"
-    assert own_journal(Path("mine.db"), tmp_path / "out.jsonl") == Path("mine.db")

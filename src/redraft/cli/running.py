@@ -5,9 +5,7 @@ A verb takes `run: RunFlags`, and `WithOptions` shows each of its fields as a fl
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -16,7 +14,7 @@ import typer
 
 from redraft.cli.shell import only_ours, tell
 from redraft.counting import counted
-from redraft.errors import RedraftError, UsageError
+from redraft.errors import UsageError
 
 if TYPE_CHECKING:
     from redraft.runs.answers import FileResult
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
 
 PARALLEL = 4
 """Default number of chains at once. More is faster on a GPU or a server."""
-
-STDIN = "standard input"
-"""The name of its copy, in messages and in the provenance record."""
 
 _LIMITS = "Limits of this run"
 _BATCHES = "Batches of a server"
@@ -98,6 +93,7 @@ class RunFlags:
             out: The output.
             more: Further fields of the plan.
         """
+        from redraft.config import load_config
         from redraft.jobs.limits import Limits
         from redraft.runs.plan import RunPlan
 
@@ -107,7 +103,7 @@ class RunFlags:
             limits=Limits(self.limit_usd, self.limit_tokens, self.limit_seconds),
             batch=self.batch,
             pause=self.pause,
-            quiet=quiet_of(self.quiet),
+            quiet=self.quiet or bool(load_config().defaults.get("quiet", False)),
             tell=tell,
             **more,
         )
@@ -122,13 +118,6 @@ def parallel_of(given: int | None, *, batch: bool = False) -> int:
         return given
     found: int = IN_BATCHES if batch else load_config().defaults.get("parallel", PARALLEL)
     return found
-
-
-def quiet_of(given: bool) -> bool:
-    """Return whether progress and summary are hidden, by the flag or by the config file."""
-    from redraft.config import load_config
-
-    return given or bool(load_config().defaults.get("quiet", False))
 
 
 def print_result(run: Callable[[], FileResult], *, quiet: bool) -> NoReturn:
@@ -146,39 +135,6 @@ def tell_failures(result: FileResult) -> None:
     """Tell, where no summary does, that items failed in this run."""
     if failed := result.job.counts.failed:
         tell(f"{counted(failed, 'prompt')} failed: see {result.path}.errors.jsonl.")
-
-
-@contextmanager
-def prompts_file(prompts: Path) -> Iterator[tuple[Path, str]]:
-    """Give the prompts as a file that can be read twice, and its name: standard input is copied."""
-    if str(prompts) != "-":
-        yield prompts, str(prompts)
-        return
-    import shutil
-    import tempfile
-    from codecs import BOM_UTF8
-
-    from redraft.formats.read.files import open_input, reading
-
-    if sys.stdin.isatty():
-        raise UsageError("there are no prompts.", hint="redraft answer prompts.jsonl -o out.jsonl")
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, "stdin")
-        with copy.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file)
-        try:
-            with reading(copy), open_input(copy) as given:
-                start = given.read(1 << 16).removeprefix(BOM_UTF8).lstrip()
-            copy = copy.rename(copy.with_suffix(".jsonl" if start[:1] in (b"{", b"[", b'"') else ".txt"))
-            yield copy, STDIN
-        except RedraftError as error:
-            error.message = error.message.replace(str(copy), STDIN)
-            raise
-
-
-def own_journal(given: Path | None, out: Path) -> Path:
-    """Return the journal of a run that always has one."""
-    return given or out.with_name(f"{out.name}.journal.db")
 
 
 def check_out(out: Path, example: str) -> None:
