@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.engines.fake_server import FakeServer, error_reply
-from tests.revision.test_opening import FAR_BELOW_THE_LIMIT_OF_A_SERVER, silent
+from tests.revision.test_opening import silent
 
 __all__ = ["silent"]
 
@@ -37,9 +36,7 @@ def answer(model: str, *args: str) -> tuple[int, str]:
         model,
         *args,
     ]
-    begun = time.monotonic()
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert time.monotonic() - begun < FAR_BELOW_THE_LIMIT_OF_A_SERVER
     return done.returncode, done.stderr
 
 
