@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from redraft.revision.settings import Settings
     from redraft.serve.start import ModelSettings
 
-_KEPT = ("system",)
-"""Flags about revising that a model has even if it does not revise."""
-
 
 def _page(text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel="Web page", **more)
@@ -124,7 +121,7 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
     plain = {
         name: value
         for name, value in settings.values.explicit.items()
-        if name in _KEPT or (known[name].group != LOOP and name not in ("critic", "judge"))
+        if name == "system" or (known[name].group != LOOP and name not in ("critic", "judge"))
     }
     once = Flags(**plain, max_revisions=0)
     return [(None, "", replace(settings, values=once)), (None, "-revise", settings)]
