@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 from redraft.chain import Chain, read_jsonl
+from redraft.counting import tell
 from redraft.errors import OutputError
 from redraft.generate import ACCEPT_SCORE, USUAL
 from redraft.generate.card import write_card
@@ -24,7 +25,7 @@ from redraft.licences import clash, remark
 from redraft.revision.prompts import wording_of
 from redraft.revision.settings import Recipes, Settings
 from redraft.runs.answers import AnswerRun, FileResult
-from redraft.runs.plan import RunPlan, say
+from redraft.runs.plan import RunPlan
 
 
 @dataclass
@@ -188,5 +189,5 @@ async def agenerate_chains(
 
 def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> ChainRun:
     recipes = Recipes(ChainFlags, "generate", other="generate instructions")
-    settings = Settings.read(ChainOptions, options, below=USUAL, recipes=recipes, tell=say)
+    settings = Settings.read(ChainOptions, options, below=USUAL, recipes=recipes, tell=tell)
     return ChainRun.of(settings, source, output)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Self, Unpack
 
 from redraft.chain import Chain, Usage
 from redraft.collect.read.inputs import licensed_records
-from redraft.counting import counted
+from redraft.counting import counted, tell
 from redraft.engines.journaled import identity_of
 from redraft.engines.load import model_of
 from redraft.engines.threads import in_daemon_thread
@@ -35,7 +35,7 @@ from redraft.revision.summary import Summary
 from redraft.runs.attempt import Attempt, Journaled, PromptItem
 from redraft.runs.keywords import AnswerKeywords
 from redraft.runs.options import AnswerOptions, Shape
-from redraft.runs.plan import Opened, RunPlan, RunResult, say, under_way
+from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
 
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks", "refusals"}
@@ -307,7 +307,7 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
         KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
     """
     return AnswerRun.of(
-        Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=say), source, output
+        Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=tell), source, output
     ).run()
 
 
@@ -316,10 +316,10 @@ async def aanswer_file(
 ) -> FileResult:
     """Do what `answer_file` does, in the loop that runs. Arguments and errors as there."""
     return await AnswerRun.of(
-        Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=say), source, output
+        Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=tell), source, output
     ).arun()
 
 
 def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> AnswerRun:
-    settings = Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=say)
+    settings = Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=tell)
     return AnswerRun.of(settings, source, output)

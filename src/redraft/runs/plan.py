@@ -6,7 +6,6 @@ and batches.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from redraft.counting import tell
 from redraft.engines.base import Engine
 from redraft.errors import UsageError
 from redraft.jobs.harness import JobResult, RunEvent, RunMessage, Session
@@ -84,11 +84,6 @@ class RunResult:
     def __str__(self) -> str:
         """Return the summary that the command prints."""
         return "\n".join(f"{name:<{self.width}} {text}" for name, text in self.rows)
-
-
-def say(message: str) -> None:
-    """Write a message to standard error."""
-    print(f"redraft: {message}", file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -210,7 +205,7 @@ class RunPlan:
     retry_failed: bool = False
     quiet: bool = False
     on_event: Callable[[RunEvent], object] | None = None
-    tell: Callable[[str], None] = say
+    tell: Callable[[str], None] = tell
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, Unpack
 
 from redraft.config import load_config
-from redraft.counting import counted
+from redraft.counting import counted, tell
 from redraft.engines.journaled import identity_of
 from redraft.engines.load import model_of
 from redraft.engines.price import price_of
@@ -34,7 +34,7 @@ from redraft.options import option
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Settings
 from redraft.runs.options import A_PATH, ItemOptions
-from redraft.runs.plan import Opened, RunPlan, RunResult, say, under_way
+from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
 
 _FEW = 5  # ids to name
 
@@ -349,7 +349,7 @@ async def ajudge(answers: Answers, output: str | Path, **options: Unpack[JudgeFi
 def _run_of(answers: Answers, output: str | Path, options: Mapping[str, Any]) -> JudgeRun:
     if isinstance(model := options.get("model"), str):
         options = {**options, "model": [model]}
-    settings = Settings.read(JudgeFileOptions, options, tell=say)
+    settings = Settings.read(JudgeFileOptions, options, tell=tell)
     files = {name: getattr(settings.values, name) for name in ("questions", "prompt_file", "reviewer_file")}
     given = [answers] if isinstance(answers, str | Path) else answers
     plan = RunPlan.of(output, settings)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Unpack
 
 from redraft.chain import Chain
+from redraft.counting import tell
 from redraft.errors import EmptyReply
 from redraft.evaluation.tasks.keywords import EvalFileKeywords
 from redraft.evaluation.tasks.tally import Tally
@@ -28,7 +29,7 @@ from redraft.options import EvalFlags, option
 from redraft.revision.settings import Settings
 from redraft.runs.answers import AnswerRun, FileResult
 from redraft.runs.options import A_PATH, ItemOptions
-from redraft.runs.plan import RunPlan, say
+from redraft.runs.plan import RunPlan
 from redraft.verify.base import Check
 
 
@@ -135,7 +136,7 @@ async def aevaluate_file(
 
 
 def _run_of(task: str, source: str | Path, output: str | Path, options: Mapping[str, Any]) -> EvalRun:
-    settings = Settings.read(EvalFileOptions, options, tell=say)
+    settings = Settings.read(EvalFileOptions, options, tell=tell)
     found: EvalFileOptions = settings.values
     task_of(task, run_code=found.run_code)
     return EvalRun(settings, Path(source), RunPlan.of(output, settings), limit=found.limit, task=task)

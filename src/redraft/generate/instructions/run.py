@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self, Unpack
 
 from redraft.chain import ESTIMATED, PARTLY, Chain
-from redraft.counting import counted
+from redraft.counting import counted, tell
 from redraft.engines.base import Engine, Sampling
 from redraft.engines.journaled import identity_of
 from redraft.engines.load import model_of
@@ -38,7 +38,7 @@ from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance
 from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Recipes, Settings
-from redraft.runs.plan import Opened, RunPlan, say, under_way
+from redraft.runs.plan import Opened, RunPlan, under_way
 
 AHEAD = 2
 """Requests under way for each call at once: some only wait for the turn of an earlier one."""
@@ -140,7 +140,7 @@ async def agenerate_instructions(
 def _run_of(output: str | Path, model: str | Engine, options: Mapping[str, Any]) -> InstructionRun:
     given = {**options, "model": model if isinstance(model, str) else model.info.name}
     recipes = Recipes(TaskFlags, "generate", other="generate chains")
-    run = InstructionRun.of(Settings.read(InstructionOptions, given, recipes=recipes, tell=say), output)
+    run = InstructionRun.of(Settings.read(InstructionOptions, given, recipes=recipes, tell=tell), output)
     run.engine = None if isinstance(model, str) else model
     return run
 
