@@ -21,7 +21,7 @@ from apps_server import serving
 from measure import Figure, Goal, Row
 from redraft.chain import Chain, Prompt, Step, Usage, write_jsonl
 from redraft.evaluation.diagnosis.equal_tokens import Curves, curves_in, named
-from redraft.evaluation.tasks.tasks import TASKS, asked, checks_of, scored
+from redraft.evaluation.tasks.tasks import asked, checks_of, scored, task_named
 from redraft.formats.read.records import read_records
 from redraft.ids import derived_seed
 from redraft.verify.base import Check, demand_of, run_checks
@@ -146,7 +146,7 @@ async def chains_of(peer: Peer, url: str, records: Sequence[Chain]) -> list[Chai
     loop = asyncio.get_running_loop()
 
     async def make(record: Chain) -> Chain:
-        checks = checks_of(TASKS["ifeval"], record)
+        checks = checks_of(task_named("ifeval"), record)
         seed = derived_seed(SEED, record.id)
         made = await loop.run_in_executor(pool, peer, url, record.prompt, checks, seed)
         echo = echoes(made.answer, [demand_of(check) for check in checks], record.prompt.text)
@@ -163,7 +163,7 @@ async def measure(most: int) -> Row:
     with TemporaryDirectory() as folder, serving(PARALLEL) as url:
         file, runs = Path(folder, "held_out.jsonl"), Path(folder, "runs")
         await asyncio.to_thread(_run, most, file, runs, url)
-        records = list(asked(TASKS["ifeval"], read_records(file)))
+        records = list(asked(task_named("ifeval"), read_records(file)))
         for name, peer in PEERS.items():
             write_jsonl(runs / f"seed-{SEED}" / f"{name}-{TEXTS}.jsonl", await chains_of(peer, url, records))
         found = curves_in(runs)
