@@ -87,6 +87,33 @@ def test_a_name_may_be_anything(draw: Callable[[str], str]) -> None:
         assert not {"\x00", "\u202e", "\ufffe"} & {*svg}
 
 
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda a, b: bars([(a, 2), (b, 1)]),
+        lambda a, b: levels([(a, 2), (b, 1)]),
+        lambda a, b: stacks({a: Counter(won=1), b: Counter(won=2)}, ("won",)),
+        lambda a, b: intervals([(a, 1, 0, 2, "1"), (b, 2, 1, 3, "2")], 1),
+        lambda a, b: curves({a: [(1, 2, 1, 3, "p"), (2, 3, 2, 4, "q")], b: [(1, 1, 0, 2, "r")]}, "x"),
+    ],
+)
+def test_names_that_are_cut_to_the_same_text_are_two_rows(draw: Callable[[str, str], str]) -> None:
+    long = "the same long beginning of a name " * 3
+    cut = [text for text in texts(draw(long + "1", long + "2")) if text.endswith("…")]
+    assert len(cut) == 2
+
+
+@pytest.mark.parametrize("text", [*NAMES, "\ud800"])
+def test_the_text_of_an_axis_may_be_anything(text: str) -> None:
+    for svg in (
+        histogram([(text, "1", 2)]),
+        scatter([(1, 2, "a")], text, text),
+        curves({"a": [(1, 2, 1, 3, "b")]}, text),
+        levels([(text, 1)]),
+    ):
+        ET.fromstring(svg)  # noqa: S314  (our own drawing)
+
+
 @settings(max_examples=10)
 @given(st.text(), st.floats(-1e300, 1e300), st.floats(-1e9, 1e9))
 def test_any_text_and_number_is_drawn(name: str, value: float, at: float) -> None:

@@ -44,8 +44,7 @@ def histogram(bars: Sequence[tuple[str, str, int]]) -> str:
         for place, (_, name, count) in enumerate(bars)
         if count
     ]
-    labels = f"{json.dumps([label for label, _, _ in bars])}[datum.value] || ''"
-    axis = {"labelExpr": labels, "labelAngle": 0, "domain": True}
+    axis = {"labelExpr": _said([label for label, _, _ in bars]), "labelAngle": 0, "domain": True}
     places = {"domain": list(range(max(len(bars), _FEWEST)))}
     x = {"field": "place", "type": "ordinal", "scale": places, "axis": axis, "title": None}
     # The outline keeps a bar of few visible.
@@ -71,37 +70,44 @@ def levels(values: Sequence[tuple[str, float]]) -> str:
 
 def _flat(values: Sequence[tuple[str, float, str]], *, wide: bool = False) -> str:
     rows = [
-        {"name": name, "value": value, "text": text, "tip": f"{name}: {text}", "kind": name.split(" ")[0]}
-        for name, value, text in values
+        {
+            "row": row,
+            "value": value,
+            "text": text,
+            "tip": f"{name}: {text}",
+            "of": name.split(" ")[0] == "feedback",
+        }
+        for row, (name, value, text) in enumerate(values)
     ]
-    kinds = {str(row["kind"]): "var(--unknown)" if row["kind"] == "feedback" else _BAR for row in rows}
-    room = {"domain": [0, _TEXT * (max(value for _, value, _ in values) or 1)]}
-    bar = _layer(
-        {"type": "bar"}, x=_value("value", scale=room, axis=None), y=_NAMES, color=_by("kind", kinds)
+    width, names = _WIDE if wide else _WIDTH, [name for name, _, _ in values]
+    y, colour = (
+        _rows(names, width),
+        {"condition": {"test": "datum.of", "value": "var(--unknown)"}, "value": _BAR},
     )
-    return _svg(rows, [bar, _text()], height=_ROW * len(rows), width=_WIDE if wide else _WIDTH)
+    room = {"domain": [0, _TEXT * (max(value for _, value, _ in values) or 1)]}
+    bar = _layer({"type": "bar"}, x=_value("value", scale=room, axis=None), y=y, color=colour)
+    return _svg(rows, [bar, _text(y)], height=_ROW * len(rows), width=width)
 
 
 def stacks(places: Mapping[str, Counter[str]], order: Sequence[str]) -> str:
     """Draw a bar for each place, divided by kind in the given order."""
     room = {"domain": [0, _TEXT * max(counts.total() for counts in places.values())]}
     rows, texts = [], []
-    for name, counts in places.items():
-        texts.append({"name": name, "text": " · ".join(f"{counts[kind]:,}" for kind in order)})
+    for row, counts in enumerate(places.values()):
+        texts.append({"row": row, "text": " · ".join(f"{counts[kind]:,}" for kind in order)})
         rows += [
             {
-                "name": name,
-                "kind": kind,
+                "row": row,
                 "count": counts[kind],
                 "place": place,
                 "tip": f"{kind}: {counts[kind]:,}",
             }
             for place, kind in enumerate(order)
         ]
-    colour = _by("kind", {kind: f"var(--{kind})" for kind in order}, legend={})
+    y, colour = _rows([*places], _WIDTH), _coloured("place", order, [f"var(--{kind})" for kind in order])
     x = _value("count", scale=room, axis=None)
-    bar = _layer({"type": "bar"}, x=x, y=_NAMES, color=colour, order={"field": "place"})
-    text = {**_text(), "data": {"values": _clean(texts, _WIDTH)}}
+    bar = _layer({"type": "bar"}, x=x, y=y, color=colour, order={"field": "place"})
+    text = {**_text(y), "data": {"values": _clean(texts, _WIDTH)}}
     return _svg(rows, [bar, text], height=_ROW * len(places) + 30)
 
 
@@ -120,17 +126,18 @@ def intervals(rows: Sequence[tuple[str, float, float, float, str]], at: float) -
         "axis": {"tickCount": 4},
     }
     values = [
-        {"name": name, "value": value, "low": low, "high": high, "text": text, "tip": f"{name}: {text}"}
-        for name, value, low, high, text in rows
+        {"row": row, "value": value, "low": low, "high": high, "text": text, "tip": f"{name}: {text}"}
+        for row, (name, value, low, high, text) in enumerate(rows)
     ]
+    y = _rows([name for name, *_ in rows], _WIDTH)
     line = {"type": "rule", "color": _SOFT, "strokeDash": [3, 3]}
     band = {"type": "bar", "size": 9, "color": _BAR, "opacity": 0.4}
     mark = {"type": "tick", "thickness": 3, "size": 15, "color": _BAR}
     layers = [
         _layer(line, x={"datum": at, "type": "quantitative", "title": None, **x}),
-        _layer(band, x=_value("low", **x), x2={"field": "high"}, y=_NAMES),
-        _layer(mark, x=_value("value", **x), y=_NAMES),
-        _text(),
+        _layer(band, x=_value("low", **x), x2={"field": "high"}, y=y),
+        _layer(mark, x=_value("value", **x), y=y),
+        _text(y),
     ]
     return _svg(values, layers, height=_ROW * len(rows) + 24)
 
@@ -156,12 +163,12 @@ def curves(series: Mapping[str, Sequence[tuple[float, float, float, float, str]]
         x_name: What the places are.
     """
     rows = [
-        {"series": name, "x": x, "y": y, "low": low, "high": high, "tip": tip}
-        for name, points in series.items()
+        {"series": place, "x": x, "y": y, "low": low, "high": high, "tip": tip}
+        for place, points in enumerate(series.values())
         for x, y, low, high, tip in points
     ]
-    colours = {_short(name, _WIDE): f"var(--s{place % 8})" for place, name in enumerate(series)}
-    colour = _by("series", colours, legend={})
+    names = [_short(name, _WIDE) for name in series]
+    colour = _coloured("series", names, [f"var(--s{place % 8})" for place in range(len(series))])
     scale: Spec = {"scale": {"zero": False, "nice": True}}
     x, y = _value("x", x_name, **scale), _value("y", **scale, axis={"tickCount": 5})
     known = {"transform": [{"filter": "isValid(datum.low)"}]}
@@ -178,15 +185,24 @@ def curves(series: Mapping[str, Sequence[tuple[float, float, float, float, str]]
     return _svg(rows, layers, height=320, width=_WIDE)
 
 
-_NAMES: Spec = {"field": "name", "type": "nominal", "sort": None, "title": None}
+def _said(labels: Sequence[str]) -> str:
+    """Return the expression that says a place's label. Places keep rows of the same label apart."""
+    return f"{json.dumps([*map(_drawable, labels)])}[datum.value] || ''"
+
+
+def _rows(names: Sequence[str], width: int) -> Spec:
+    """Return the axis of rows, with their names."""
+    axis = {"labelExpr": _said([_short(name, width) for name in names])}
+    return {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": axis}
 
 
 def _value(field: str, title: str | None = None, **more: Any) -> Spec:
-    return {"field": field, "type": "quantitative", "title": title, **more}
+    return {"field": field, "type": "quantitative", "title": title and _drawable(title), **more}
 
 
-def _by(field: str, colours: Mapping[str, str], legend: Spec | None = None) -> Spec:
-    scale = {"domain": list(colours), "range": list(colours.values())}
+def _coloured(field: str, names: Sequence[str], colours: Sequence[str]) -> Spec:
+    """Return the colours of places, with their names in the legend."""
+    scale, legend = {"domain": list(range(len(names))), "range": list(colours)}, {"labelExpr": _said(names)}
     return {"field": field, "type": "nominal", "scale": scale, "legend": legend}
 
 
@@ -194,10 +210,10 @@ def _layer(mark: Spec, **encoding: Spec) -> Spec:
     return {"mark": mark, "encoding": {**encoding, "description": {"field": "tip"}}}
 
 
-def _text() -> Spec:
+def _text(y: Spec) -> Spec:
     """Return the layer of texts on the right of rows."""
     mark = {"type": "text", "align": "right", "baseline": "middle", "aria": False}
-    return _layer(mark, x={"value": {"expr": "width"}}, y=_NAMES, text={"field": "text"})
+    return _layer(mark, x={"value": {"expr": "width"}}, y=y, text={"field": "text"})
 
 
 def _svg(rows: Sequence[Spec], layers: Sequence[Spec], *, height: int, width: int = _WIDTH) -> str:
