@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from redraft.engines.price import Price
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.options import check_options
-from redraft.serve import errors
+from redraft.serve import app, errors
 from redraft.serve.bodies import Checked, Limits, object_of
 from redraft.serve.completions import CompletionRequest
 from redraft.serve.embeddings import EmbeddingRequest
@@ -152,6 +153,37 @@ def test_a_huge_name_takes_little_more_memory_than_itself(body: dict[str, Any]) 
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 * 10**6
+
+
+UNKNOWN = {"audio": 1, **dict.fromkeys(map("f{}".format, range(50_000)))}
+
+
+@pytest.mark.parametrize(
+    ("body", "param"), [(UNKNOWN, "f0"), ({"revision": UNKNOWN}, "revision.f0"), ({"audio": 1}, "audio")]
+)
+def test_of_many_unknown_fields_the_first_is_told_without_memory_for_each(body: Any, param: str) -> None:
+    tracemalloc.start()
+    with pytest.raises(Refusal) as raised:
+        accepted({"model": "plain", "messages": HI, **body})
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert raised.value.param == param
+    assert peak < 4 * 10**6
+
+
+@pytest.mark.parametrize(("size", "threaded"), [(10, False), (app.LIGHT, True)])
+def test_a_large_body_is_read_in_a_thread(
+    server: Server, monkeypatch: pytest.MonkeyPatch, size: int, threaded: bool
+) -> None:
+    found = []
+
+    def read(body: bytes) -> dict[str, Any]:
+        found.append(threading.current_thread().name == "redraft-work")
+        return object_of(body)
+
+    monkeypatch.setattr(app, "object_of", read)
+    assert refused(server.post({"a" * size: 1}))["code"] == "unknown_field"
+    assert found == [threaded]
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])

@@ -105,8 +105,18 @@ class _Route(APIRoute):
 
         async def handle(request: Request) -> Response:
             _check_type(request)
-            raw = await body_of(request, request.app.state.limits)
-            answered: Response = await endpoint(request, kind.of(object_of(raw)))
+            limits: Limits = request.app.state.limits
+            raw = await body_of(request, limits)
+
+            def checked() -> Any:
+                with within(limits.reading):
+                    return kind.of(object_of(raw))
+
+            try:
+                body = checked() if len(raw) <= LIGHT else await in_daemon_thread(checked)
+            except Exception as error:
+                raise refusal_of(error) from error
+            answered: Response = await endpoint(request, body)
             return answered
 
         return handle

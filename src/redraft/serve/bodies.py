@@ -228,7 +228,7 @@ class Body(BaseModel):
             Refusal: A field is wrong; `param` names it.
         """
         try:
-            return cls.model_validate(given)
+            return cls.model_validate(_few(cls, given, cls.never))
         except ValidationError as error:
             faults: list[Any] = error.errors(include_url=False)
             raise _refusal(cls, min(faults, key=cls._rank)) from None
@@ -245,6 +245,22 @@ class Body(BaseModel):
         """The options among the fields, by their own names."""
         values = ((option, getattr(self, name)) for name, option in _options_in(type(self)))
         return {option: value for option, value in values if value is not None}
+
+
+def _few(kind: type[Body], part: Mapping[str, Any], never: tuple[str, ...]) -> dict[str, Any]:
+    """Leave out all unknown fields but the one that is told of: each is an error of pydantic.
+
+    It is the first that is not in `never`, as `_rank` has it.
+    """
+    known = kind.model_fields
+    found = {name: part[name] for name in known if name in part}
+    for name, value in found.items():
+        if isinstance(value, dict) and (inner := _object_at(kind, name)):
+            found[name] = _few(inner, value, never)
+    if len(found) < len(part):
+        wrong = min((name for name in part if name not in known), key=never.__contains__)
+        found[wrong] = part[wrong]
+    return found
 
 
 @cache
