@@ -214,6 +214,14 @@ def test_the_judge_that_chose_the_draft_judges_its_revision() -> None:
     assert [step.passed for step in saved()[0].steps] == [False, True]
 
 
+def test_a_revision_that_the_mode_does_not_make_is_refused() -> None:
+    judge = script("[[5]]", name="judge")
+    args = ("-m", script("Water.", "Ice."), "--mode", "best-of", "--drafts", "2", "--judge", judge)
+    done = chat("Rain?\n/revise\n", *args)
+    assert done.exit_code == 2
+    assert "mode 'best-of' revises nothing, and min_revisions is 1" in done.stderr
+
+
 def test_several_lines_between_quotes_are_one_turn() -> None:
     lines = '"""\n/etc\n\ntwo\n"""\n"""one line"""\n /help\n/save chat.jsonl\n"""open\nend'
     done = chat(lines, "-m", script("Water."), "--max-revisions", "0")

@@ -34,6 +34,7 @@ from redraft.revision.options import (
     check_plain,
     check_prices,
     check_request,
+    check_together,
     choose_mode,
     is_text,
 )
@@ -160,9 +161,13 @@ async def make(
 
     Args:
         prompt: A text, a `Prompt` or chat messages.
-        options: As `check_options` returns them.
+        options: As `check_options` returns them. What was changed since then is checked again.
         load: Opens the engine of a reference.
+
+    Raises:
+        UsageError: The options do not fit together or do not suit the model.
     """
+    check_together(options)
     asked = prompt_of(prompt)
     with ExitStack() as stack:
         if options.cache:

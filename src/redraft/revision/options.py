@@ -313,6 +313,16 @@ def check_options(options: Mapping[str, Any]) -> RevisionOptions:
         UsageError: An option is unknown or has a wrong value, or two do not go together.
     """
     found = RevisionOptions.read(options)
+    check_together(found)
+    return found
+
+
+def check_together(found: RevisionOptions) -> None:
+    """Check that options go together, as far as this can be told without the model.
+
+    Raises:
+        UsageError: Two of them do not.
+    """
     least, most = found.min_revisions, found.most_revisions
     if least > most:
         raise UsageError(
@@ -330,7 +340,6 @@ def check_options(options: Mapping[str, Any]) -> RevisionOptions:
             "a judge was given, and nothing asks it.",
             hint="Add a check: 'judge:Is it kind?'. Or several drafts and no check: it chooses among them.",
         )
-    return found
 
 
 def check_prices(options: RevisionOptions) -> None:
