@@ -54,14 +54,25 @@ def fields(module: str, name: str) -> Iterator[tuple[str, str, dict[str, str]]]:
             yield from fields(module, below)
     for each in model.body:
         if isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
-            yield each.target.id, taken(each.annotation), known
+            yield each.target.id, taken(each.annotation, module), known
 
 
-def taken(annotation: ast.expr) -> str:
+def named(reader: ast.expr, module: str) -> ast.expr:
+    """A reader that a module writes in place, or by a name that it or another one gave."""
+    if not isinstance(reader, ast.Name) or not (home := homes(module).get(reader.id)):
+        return reader
+    for each in parsed(home).body:
+        match each:
+            case ast.Assign(targets=[ast.Name(id=reader.id)], value=value):
+                return value
+    return reader
+
+
+def taken(annotation: ast.expr, module: str) -> str:
     """The type of what an option takes: that of its attribute, unless its reader names another."""
     match annotation:
         case ast.Subscript(value=ast.Name(id="Annotated"), slice=ast.Tuple(elts=[kind, *readers])):
-            calls = [each for each in readers if isinstance(each, ast.Call)]
+            calls = [each for each in (named(r, module) for r in readers) if isinstance(each, ast.Call)]
             given = [k.value for call in calls for k in call.keywords if k.arg == "json_schema_input_type"]
             return ast.unparse(given[0] if given else kind)
     return ast.unparse(annotation)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from redraft.cli.options import fill_in
+from redraft.cli.options import FlagGroup, fill_in
 from redraft.config import load_config
 from redraft.engines.base import Sampling
 from redraft.errors import UsageError
@@ -19,6 +19,7 @@ from redraft.revision.options import RevisionOptions, check_options
 from redraft.revision.prompts import DEFAULT, SHIPPED
 from redraft.revision.settings import Recipes
 from redraft.revision.state import Plan
+from redraft.runs.keywords import AnswerKeywords
 
 WRONG: list[tuple[str, Any, str]] = [
     ("temperature", 100, "at least 0 and below 100"),
@@ -129,6 +130,22 @@ def test_every_option_has_one_sentence_of_help() -> None:
         for name, option in options_of(kind).items():
             assert option.text, name
             assert not option.text.endswith("."), name
+
+
+def test_paths_of_runs_may_be_texts_and_no_cancel_may_be_given() -> None:
+    assert AnswerKeywords.__annotations__["cache"].__forward_arg__ == "str | Path | None"
+    assert check_options({"cancel": None}).cancel is None
+
+
+def test_a_wrong_model_is_told_what_a_model_is() -> None:
+    for name in ("model", "critic", "judge"):
+        with pytest.raises(UsageError) as caught:
+            Flags.read({name: Sampling()})
+        assert caught.value.hint == "It should be a model reference (docs/engines.md)."
+
+
+def test_a_journal_may_have_a_name_that_is_not_utf8() -> None:
+    assert fill_in({"journal": Path("a\udcff.db")}, FlagGroup("redraft.runs.options:AnswerOptions")).values
 
 
 def test_keyword_arguments_are_those_of_the_models() -> None:

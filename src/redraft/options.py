@@ -22,6 +22,7 @@ A type that pydantic does not know has a reader: `price: Annotated[Price | None,
 from __future__ import annotations
 
 import difflib
+import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -265,20 +266,37 @@ class PlainOptions(OptionModel):
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
 
 
+A_REFERENCE = "a model reference (docs/engines.md)"
+"""What names a model, in words."""
+
+
 class ModelOption(OptionModel):
     """Which model is asked."""
 
     model: str | None = option(
-        "default, a GGUF file, org/name, http://host/v1#name …; several with commas", MODEL, "REF", "-m"
+        "default, a GGUF file, org/name, http://host/v1#name …; several with commas",
+        MODEL,
+        "REF",
+        "-m",
+        what=A_REFERENCE,
     )
 
 
 class ModelOptions(ModelOption):
     """Which models are asked."""
 
-    critic: str | None = option("another model that criticises", MODEL, "REF")
-    judge: str | None = option("the model of judge: checks", MODEL, "REF")
+    critic: str | None = option("another model that criticises", MODEL, "REF", what=A_REFERENCE)
+    judge: str | None = option("the model of judge: checks", MODEL, "REF", what=A_REFERENCE)
 
+
+def is_async(value: Any) -> bool:
+    """Return whether a function, or what is called like one, has to be awaited."""
+    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(is_kind(f) for is_kind in kinds for f in (value, getattr(value, "__call__", None)))  # noqa: B004
+
+
+A_HOOK = "a plain function of one argument, not an async one: on_event=print"
+"""What `on_event` takes, in words."""
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 """The number format that a transformers folder computes in, as torch names it."""

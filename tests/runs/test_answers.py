@@ -74,6 +74,9 @@ def test_function_and_command_resume_each_other() -> None:
         answered(quiet=True, seed=8)
 
 
+async def _later(_event: object) -> None: ...
+
+
 def test_progress_and_messages_are_events(capsys: pytest.CaptureFixture[str]) -> None:
     events: list[RunEvent] = []
     result = answered(on_event=events.append, limit_tokens=1)
@@ -94,6 +97,9 @@ def test_progress_and_messages_are_events(capsys: pytest.CaptureFixture[str]) ->
         ({"checks": []}, "there is no option 'checks'"),
         ({"parallel": 0}, "parallel is 0"),
         ({"on_event": 3}, "on_event is 3"),
+        ({"on_event": _later}, "on_event is "),
+        ({"recipe": 5}, "recipe is 5"),
+        ({"model": 5}, "model is 5"),
         ({"limit_usd": 1.0}, "a limit of 1.0 USD needs the price"),
         ({"journal": "a.db", "cache": "b.db"}, "both --journal and --cache"),
     ],

@@ -80,6 +80,14 @@ def test_what_a_function_began_a_command_goes_on_with(
     assert redraft.train_sft(data_path="chains.jsonl", quiet=True, **settings).steps == 4
 
 
+def test_a_dry_run_ends_without_an_empty_line(
+    settings: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = redraft.train_sft(data_path="chains.jsonl", dry_run=True, **settings)
+    assert result.message == ""
+    assert "redraft: \n" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("train", "more"),
     [

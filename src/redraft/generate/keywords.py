@@ -55,7 +55,7 @@ class ChainKeywords(TypedDict, total=False):
     refusals: Literal["keep", "drop"]
     parallel: int | None
     quiet: bool
-    journal: Path | None
+    journal: str | Path | None
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None

@@ -21,7 +21,7 @@ from redraft.engines.base import OF_TEMPLATE, OF_TOOLS, Engine, EngineInfo, Samp
 from redraft.engines.messages import beyond_text, plain
 from redraft.engines.price import Price, price_of
 from redraft.errors import RecordError, UsageError, shown
-from redraft.options import PlainOptions, option
+from redraft.options import A_HOOK, A_REFERENCE, PlainOptions, is_async, option
 from redraft.revision.budget import Budget
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event
@@ -141,12 +141,7 @@ def _fault_of_header(name: Any, text: Any) -> tuple[str, str] | None:
     return None
 
 
-def _is_async(value: Any) -> bool:
-    kinds = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
-    return any(is_kind(f) for is_kind in kinds for f in (value, getattr(value, "__call__", None)))  # noqa: B004
-
-
-_REFERENCE = "a model reference (docs/engines.md) or an engine"
+_REFERENCE = f"{A_REFERENCE} or an engine"
 
 
 class RevisionOptions(PlainOptions):
@@ -191,8 +186,8 @@ class RevisionOptions(PlainOptions):
     )
     given: str = option("the first answer, which is criticised and revised instead of written", default="")
     id: str = option("the chain's id", default="")
-    cancel: Annotated[CancelToken | None, PlainValidator(_if(lambda v: isinstance(v, CancelToken)))] = option(
-        "ends the chain early from outside", what="a CancelToken"
+    cancel: Annotated[CancelToken | None, PlainValidator(_or_none(lambda v: isinstance(v, CancelToken)))] = (
+        option("ends the chain early from outside", what="a CancelToken")
     )
     stop: Annotated[
         Sequence[str], PlainValidator(_if(lambda v: isinstance(v, list | tuple) and all(map(is_full, v))))
@@ -228,10 +223,10 @@ class RevisionOptions(PlainOptions):
     )
     on_event: Annotated[
         Callable[[Event], object] | None,
-        PlainValidator(_or_none(lambda v: callable(v) and not _is_async(v))),
+        PlainValidator(_or_none(lambda v: callable(v) and not is_async(v))),
     ] = option(
         "called with every event of the chain; one that crashes ends the chain",
-        what="a plain function of one argument, not an async one: on_event=print",
+        what=A_HOOK,
     )
     trace: Annotated[
         Any, PlainValidator(_or_none(lambda v: isinstance(v, bool) or hasattr(v, "get_tracer")))

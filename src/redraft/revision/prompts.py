@@ -200,12 +200,11 @@ DEFAULT = SHIPPED["task"]
 """Chosen by benchmarks/wording.py: most pass with it, and fewest revisions are echoes."""
 
 
-def wording_of(value: Any, *, files: bool = True) -> Wording:
+def wording_of(value: Any) -> Wording:
     """Return the wording that an option names or holds.
 
     Args:
         value: A wording, its templates as a mapping, the name of a shipped one, or the path of a YAML file.
-        files: Whether a path is allowed. A request to a server must not open files.
 
     Raises:
         UsageError: There is no such wording, or a template cannot be filled in.
@@ -216,10 +215,10 @@ def wording_of(value: Any, *, files: bool = True) -> Wording:
         return _from_mapping("own", value)
     if value in SHIPPED:
         return SHIPPED[value]
-    if files and os.path.isfile(value):  # noqa: PTH113  (False for a name that no file can have)
+    if os.path.isfile(value):  # noqa: PTH113  (False for a name that no file can have)
         return _from_file(Path(value))
-    file = "a YAML file with the templates criticise and revise, or " if files else ""
-    raise UsageError(f"there is no wording {value!r:.80}.", hint=f"Give {file}one of: {', '.join(SHIPPED)}")
+    hint = f"Give a YAML file with the templates criticise and revise, or one of: {', '.join(SHIPPED)}"
+    raise UsageError(f"there is no wording {value!r:.80}.", hint=hint)
 
 
 def _from_file(path: Path) -> Wording:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
 from redraft.engines.base import Engine
 from redraft.engines.load import lacks_adapter, load_engine
 from redraft.engines.retry import Patience
-from redraft.errors import UsageError
+from redraft.errors import UsageError, shown
 from redraft.formats.documents import recipe_of, shipped_recipes
 from redraft.options import Flags, MachineOptions, OptionModel, PlainOptions, ServerOptions
 from redraft.revision.api import Role
@@ -96,12 +97,16 @@ class Settings:
         """
         given = dict(given)
         name = given.pop("recipe", None)
+        if not isinstance(name, str | Path | None):
+            hint = "It should be the name of a recipe, or the path of a YAML file."
+            raise UsageError(f"recipe is {shown(name)}.", hint=hint)
+        name = str(name or "")
         own = (recipes or Recipes(group)).read(name) if name else {}
         asked = {**own, **group.read(given).explicit}
         if asked.get("batch"):  # the default of many at once is for what is not sent in batches
             below = {key: value for key, value in below.items() if key != "parallel"}
         values = group.model_construct(**{**below, **asked})
-        return cls(values, judge_was_named="judge" in asked, recipe=name or "", tell=tell)
+        return cls(values, judge_was_named="judge" in asked, recipe=name, tell=tell)
 
     def get(self, name: str) -> Any:
         """Return a value; None if it was not given."""

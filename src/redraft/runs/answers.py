@@ -306,18 +306,14 @@ def answer_file(source: str | Path, output: str | Path, **options: Unpack[Answer
         EngineError, CheckError: What ended the run. What was made until then is in `output`.
         KeyboardInterrupt: Ctrl-C ended the run. What was made until then is in `output`.
     """
-    return AnswerRun.of(
-        Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=tell), source, output
-    ).run()
+    return _run_of(source, output, options).run()
 
 
 async def aanswer_file(
     source: str | Path, output: str | Path, **options: Unpack[AnswerKeywords]
 ) -> FileResult:
     """Do what `answer_file` does, in the loop that runs. Arguments and errors as there."""
-    return await AnswerRun.of(
-        Settings.read(AnswerOptions, options, recipes=Recipes(Flags), tell=tell), source, output
-    ).arun()
+    return await _run_of(source, output, options).arun()
 
 
 def _run_of(source: str | Path, output: str | Path, options: Mapping[str, Any]) -> AnswerRun:

@@ -52,7 +52,7 @@ class AnswerKeywords(TypedDict, total=False):
     budget_usd: float | None
     parallel: int | None
     quiet: bool
-    journal: Path | None
+    journal: str | Path | None
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None
@@ -63,5 +63,5 @@ class AnswerKeywords(TypedDict, total=False):
     limit: int | None
     format: Shape
     model_id: str | None
-    cache: Path | None
+    cache: str | Path | None
     recipe: str | None

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import PlainValidator
 
-from redraft.options import Flags, OptionModel, option
+from redraft.options import A_HOOK, Flags, OptionModel, is_async, option
 
 RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a server"
 
@@ -28,7 +28,7 @@ def _path(value: Any) -> Path | None:
 
 
 def _function(value: Any) -> Any:
-    if value is not None and not callable(value):
+    if value is not None and (not callable(value) or is_async(value)):
         raise ValueError
     return value
 
@@ -52,7 +52,7 @@ class RunOptions(OptionModel):
     pause: float | None = option("longest pause between two looks at a batch [60]", BATCHES, "S", gt=0)
     on_event: Annotated[Callable[[Any], object] | None, PlainValidator(_function)] = option(
         "called with the run's progress and messages, which are not shown then",
-        what="a function of one argument: on_event=print",
+        what=A_HOOK,
     )
 
 

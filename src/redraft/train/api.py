@@ -143,7 +143,7 @@ def _from_python(
             on_event(RunMessage(line))
 
     result = train(verb, settings, tell=tell, on_step=on_event, command=f"redraft.train_{verb.name}")
-    if not settings.own.quiet:
+    if result.message and leads() and not settings.own.quiet:
         tell(result.message)
     return result
 

@@ -35,7 +35,7 @@ class JudgeFileKeywords(TypedDict, total=False):
     seed: int | None
     parallel: int | None
     quiet: bool
-    journal: Path | None
+    journal: str | Path | None
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None
@@ -43,6 +43,6 @@ class JudgeFileKeywords(TypedDict, total=False):
     pause: float | None
     on_event: Callable[[Any], object] | None
     retry_failed: bool
-    questions: Path | None
-    prompt_file: Path | None
-    reviewer_file: Path | None
+    questions: str | Path | None
+    prompt_file: str | Path | None
+    reviewer_file: str | Path | None

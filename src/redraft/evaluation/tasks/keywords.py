@@ -50,7 +50,7 @@ class EvalFileKeywords(TypedDict, total=False):
     guided: bool
     parallel: int | None
     quiet: bool
-    journal: Path | None
+    journal: str | Path | None
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None
@@ -59,5 +59,5 @@ class EvalFileKeywords(TypedDict, total=False):
     on_event: Callable[[Any], object] | None
     retry_failed: bool
     limit: int | None
-    cache: Path | None
+    cache: str | Path | None
     run_code: bool

@@ -42,7 +42,7 @@ class KeywordsButModel(TypedDict, total=False):
     seed: int
     parallel: int | None
     quiet: bool
-    journal: Path | None
+    journal: str | Path | None
     limit_usd: float | None
     limit_tokens: int | None
     limit_seconds: float | None
