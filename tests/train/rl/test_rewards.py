@@ -164,11 +164,19 @@ def test_a_server_judges_a_batch() -> None:
     assert asked[0] == {"prompts": ["Say a.", "Say b.\n\nLoudly."], "answers": ["a", "b b"]}
 
 
+@pytest.mark.parametrize("end", ["", "/", "?key=a/"])
+def test_the_address_of_a_server_is_asked_as_it_was_given(end: str) -> None:
+    with FakeServer() as made:
+        made.on("POST *", json_reply([1, 2]))
+        assert judged(f"{made.url}/score{end}") == [1.0, 2.0]
+        assert made.requests[-1].path == f"/v1/score{end}"
+
+
 def test_a_server_that_is_down_for_a_while_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(posting, "PAUSE", 0.0)
-    with server((503, {}), (429, {}), (200, [1, 2])) as (url, asked):
+    with server((503, {}), (429, {}), (408, {}), (425, {}), (200, [1, 2])) as (url, asked):
         assert judged(url) == [1.0, 2.0]
-    assert len(asked) == 3
+    assert len(asked) == 5
 
 
 def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,8 +260,9 @@ def test_what_is_no_address_is_said_at_once(url: str) -> None:
 
 
 def test_an_address_holds_no_password() -> None:
-    with pytest.raises(UsageError, match="the address of host holds a name or password"):
+    with pytest.raises(UsageError, match="the address of host holds a name or password") as raised:
         parse_rewards(("https://me:secret@host/x",))
+    assert raised.value.hint == "--reward https://host/path"
 
 
 @pytest.fixture
@@ -301,6 +310,9 @@ def test_a_program_that_hangs_stops_the_run(program: Callable[[str], str]) -> No
 def test_a_program_that_is_not_there_is_said_at_once() -> None:
     with pytest.raises(CheckSyntaxError, match="there is no program 'no-such-judge'"):
         parse_rewards(("score:no-such-judge",))
+    with pytest.raises(CheckSyntaxError) as raised:
+        parse_rewards(("score[10s",))
+    assert "score[10s]:PROGRAM" in (raised.value.hint or "")
 
 
 def test_numbers_of_libraries_are_numbers() -> None:

@@ -29,6 +29,9 @@ OUTAGE_SECONDS = 600.0
 PAUSE = 2.0
 """Most seconds before the second try; later ones come after more."""
 
+_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
+"""Statuses that may pass here, beside those of every server."""
+
 
 class Posted(NamedTuple):
     """What a server replied."""
@@ -51,14 +54,15 @@ async def posted(url: str, body: Mapping[str, Any], *, wanted: str, seconds: flo
         ServerError: It is down for `OUTAGE_SECONDS`.
     """
     limit, until = seconds or REQUEST_SECONDS, time.monotonic() + OUTAGE_SECONDS
-    async with aclosing(Server(url, None, Patience(connect=limit, first_token=limit, tries=1))) as server:
+    bare = url.rstrip("/")  # as the client has its base address
+    async with aclosing(Server(bare, None, Patience(connect=limit, first_token=limit, tries=1))) as server:
         for attempt in count(1):
             try:
-                async with server.asked("", dict(body)) as reply, asyncio.timeout(limit):
+                async with server.asked(url[len(bare) :], dict(body)) as reply, asyncio.timeout(limit):
                     if not isinstance(reply, Refusal):
                         text = (await reply.aread()).decode(errors="replace")
                         return Posted(url, reply.status_code, text)
-                    if not reply.may_pass:
+                    if not reply.may_pass and reply.status not in _AGAIN:
                         return Posted(url, reply.status, reply.complaint.message)
                     fault = f"it replied with status {reply.status}, {reply.complaint.message!r:.200}"
             except (EngineTimeout, ServerError, httpx.RequestError, TimeoutError) as error:

@@ -306,6 +306,8 @@ def _parsed(form: str) -> Reward:
         kind = known[head["kind"]].load(RewardKind)
         if kind.takes_option or not head["option"]:
             return kind.make(form)
+    if form.startswith("score["):  # without its colon
+        return _printed(form)
     return Checked(parse_check(form))
 
 
