@@ -18,7 +18,7 @@ from redraft.cli.commands import _command
 from redraft.errors import CheckSyntaxError, UsageError
 from redraft.evaluation.tasks.tasks import Task
 from redraft.plugins import Plugin, PluginError, PluginWarning, all_plugins, load_all, plugins
-from redraft.verify.kinds import check_kinds
+from redraft.verify.kinds import check_kinds, may_ask_judge
 from redraft.verify.parse import parse_check
 from tests.plugin_packages import install
 
@@ -180,7 +180,7 @@ def test_a_check_of_another_package_is_used_as_redrafts_own(
     assert typed(*words) == (0, "RAIN.\n")
     assert "shouts                  is in capitals" in typed("ask", "--help")[1]
     for writer in ("anyone", "data"):
-        with pytest.raises(CheckSyntaxError, match="the check 'shouts' cannot be used here"):
+        with pytest.raises(CheckSyntaxError, match="the check 'shouts' cannot be used"):
             parse_check("shouts", writer=writer)
     assert [*check_kinds()][-1] == "shouts"
 
@@ -200,6 +200,7 @@ kind = CheckKind("kindness", "is kind", lambda each: Judge.of("Is it kind?", eac
 def test_a_check_that_does_not_load_harms_no_other(installs: Installs) -> None:
     installs("redraft-shouts", "shouts", "{}:kind", "import other", group="redraft.checks")
     assert parse_check("words<=5").name == "words<=5"
+    assert not may_ask_judge("contains:shouts")
     with pytest.raises(PluginError, match="No module named 'other'"):
         parse_check("shouts")
     left_out = "the check 'shouts' of the package redraft-shouts 1.0 does not load"

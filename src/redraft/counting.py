@@ -13,7 +13,9 @@ def printable(text: str) -> str:
 
 
 def tell(message: str, hint: str | None = None) -> None:
-    """Write a message to standard error, and a hint below it."""
+    """Write a message to standard error, if there is one, and a hint below it."""
+    if sys.stderr is None:  # `print` would write to standard output
+        return
     lines = [f"redraft: {message}", *(f"  {line}" for line in (hint or "").splitlines())]
     print(printable("\n".join(lines)), file=sys.stderr, flush=True)
 

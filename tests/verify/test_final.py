@@ -342,6 +342,12 @@ def test_hostile_numbers_are_compared_without_harm(text: str) -> None:
     assert len(Number.of("42~0.1").check(text, Prompt()).message) < 200
 
 
+def test_a_long_number_is_cut_with_a_mark() -> None:
+    for check in (Number.of("42"), FinalNumber.of("42")):
+        message = judged(check, f"Answer: {'7' * 60}").message
+        assert f" {'7' * 40}…" in message
+
+
 @pytest.mark.parametrize("written", ["x", "1 2", "", "1~", "~1", "1~2~3", "1/0"])
 def test_what_is_not_a_number_is_refused(written: str) -> None:
     with pytest.raises(CheckSyntaxError, match="is not a number"):

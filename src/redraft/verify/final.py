@@ -63,7 +63,7 @@ class Number:
         if found is None:
             return failed(_NO_NUMBER)
         value, line = found
-        where = f"The last number in the answer is {value!s:.40}, on line {line}"
+        where = f"The last number in the answer is {_short(value, 40)}, on line {line}"
         if abs(Fraction(value) - Fraction(self.reference)) <= Fraction(self.tolerance):
             return passed(f"{where}, and it is right.")
         return failed(f"{where}, and it is not right. Work it out again.")
@@ -76,6 +76,11 @@ def _number_of(text: str, written: str) -> Value:
     return value
 
 
+def _short(value: object, longest: int) -> str:
+    text = str(value)
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
 class _Final(ABC):
     """A check of what an answer says in the end. Its name holds the gold answer, so no model may see it."""
 
@@ -84,6 +89,7 @@ class _Final(ABC):
     called: ClassVar[str] = "final answer"
     missing: ClassVar[str]
     demand: ClassVar[str]
+    longest: ClassVar[int] = 200
 
     @property
     def name(self) -> str:
@@ -108,7 +114,7 @@ class _Final(ABC):
         found = self.read(answer)
         if found is None:
             return failed(self.missing)
-        told = f"The {self.called} is read as {found!s:.200}."
+        told = f"The {self.called} is read as {_short(found, self.longest)}."
         return passed(told) if self.is_right(found) else failed(f"{told} It is not right. Work it out again.")
 
 
@@ -120,6 +126,7 @@ class FinalNumber(_Final):
     kind = "number"
     missing = _NO_NUMBER
     demand = _NUMBER_LAST
+    longest = 40
 
     @classmethod
     def of(cls, gold: str) -> Self:

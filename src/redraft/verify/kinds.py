@@ -14,8 +14,8 @@ from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, get_args
 
-from redraft.errors import CheckSyntaxError
-from redraft.plugins import load_all, plugins
+from redraft.errors import CheckSyntaxError, RedraftError
+from redraft.plugins import Plugin, load_all, plugins
 
 if TYPE_CHECKING:
     from redraft.engines.base import Engine
@@ -113,14 +113,17 @@ def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
 
 
 def may_ask_judge(check: str) -> bool:
-    """Return whether a check, as it is written, names a kind that asks a judge.
-
-    Raises:
-        PluginError: A kind that it names does not load.
-    """
+    """Return whether a check, as it is written, names a kind that asks a judge."""
     known = plugins("redraft.checks")
-    named = known.keys() & set(re.findall(r"[\w-]+", check))
-    return any(known[name].load(CheckKind).asks_judge for name in named)
+    return any(_asks_judge(known[name]) for name in known.keys() & set(re.findall(r"[\w-]+", check)))
+
+
+def _asks_judge(kind: Plugin) -> bool:
+    """Return whether a kind asks a judge. One that does not load does not: the name may be a mere word."""
+    try:
+        return kind.load(CheckKind).asks_judge
+    except RedraftError:
+        return False
 
 
 def _of_text(module: str, maker: str) -> Callable[[Written], Check]:

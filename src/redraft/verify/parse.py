@@ -37,7 +37,7 @@ def parse_check(text: str, *, judge: Engine | None = None, writer: Writer = "use
     Args:
         text: The short form, such as `words<=50` or `any(json; contains:no data)`.
         judge: The model of `judge:` checks.
-        writer: Who wrote it. Nothing is read or imported for a kind that is not open to them.
+        writer: Who wrote it. Of a kind that is not open to them, nothing but its plugin is imported.
 
     Raises:
         CheckSyntaxError: An unknown kind, one that is not allowed, or a wrong form of a kind.
@@ -94,7 +94,8 @@ class _Parser:
         kind = known[name].load(CheckKind)
         if not kind.allows(self.writer):
             hint = f"checks: {' '.join(check_kinds(self.writer))}"
-            raise CheckSyntaxError(f"the check {name!r} cannot be used here.", hint=hint)
+            where = "in a file of data" if self.writer == "data" else "here"
+            raise CheckSyntaxError(f"the check {name!r} cannot be used {where}.", hint=hint)
         rest = text[head.end() :].strip()
         if self.depth and not kind.escapes_itself:
             rest = unescape(rest)

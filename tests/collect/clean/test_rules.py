@@ -291,6 +291,7 @@ def test_answered() -> None:
 def test_empty() -> None:
     assert by("empty", talk("q", " \n")) == "turn 2, of the assistant, is empty"
     assert by("empty", talk("\u200b", "a")) == "turn 1, of the user, is empty"
+    assert by("empty", talk("q", "```python\n```")) == "turn 2, of the assistant, is empty"
     assert by("empty", Chain()) == "no question"
     assert by("empty", Chain(steps=(Step(answer="a"),), best=0)) == "no question"
 

@@ -85,3 +85,9 @@ def test_other_answers_are_not_mixed_into_an_output() -> None:
     redraft.judge("new.jsonl", "out.jsonl", **OPTIONS)
     with pytest.raises(OutputError, match=r"out\.jsonl"):
         redraft.judge("old.jsonl", "out.jsonl", **OPTIONS)
+
+
+def test_gold_that_is_turned_off_is_gold_that_was_not_set() -> None:
+    redraft.judge(("new.jsonl", "old.jsonl"), "out.jsonl", **OPTIONS)
+    again = redraft.judge(("new.jsonl", "old.jsonl"), "out.jsonl", **OPTIONS, gold=False)
+    assert (again.added, again.found) == (0, 4)

@@ -403,7 +403,12 @@ RULES = (
         "drop records without an answer or gold answer",
         lambda chain, _: chain if chain.steps or gold_answers(chain) else "no answer",
     ),
-    Rule("empty", "drop records with an empty turn or no question", _empty, usual=True),
+    Rule(
+        "empty",
+        "drop records with no question, or with a turn or gold answer that shows nothing",
+        _empty,
+        usual=True,
+    ),
     Rule("short", f"drop conversations under {SHORT} characters", _short, usual=True),
     Rule("blocked", "drop records with a word from the lists of --blocked", _blocked),
     Rule("wrong-format", "drop records with a list numbered 1, 1", _wrong_format),

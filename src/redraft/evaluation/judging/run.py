@@ -184,8 +184,8 @@ class JudgeRun:
         """What decides the reply to a question, as JSON values."""
         files = {"prompts": self.prompt_file, "reviewers": self.reviewer_file}
         config: dict[str, Any] = {name: content(file) for name, file in files.items() if file}
-        names = ("gold", "temperature", "max_tokens", "seed")
-        config |= {name: self.settings.get(name) for name in names}
+        config["gold"] = bool(self.settings.get("gold")) or None
+        config |= {name: self.settings.get(name) for name in ("temperature", "max_tokens", "seed")}
         return config | {"way": self.prompts.way, "wording": wording_digest()}
 
     def _job(self) -> Job[ReviewItem]:

@@ -186,7 +186,7 @@ def checks_of(task: Task, record: Chain) -> tuple[Check, ...]:
         problem, hint = error.message, error.hint or ""
     except UsageError as error:
         problem, hint = error.message, ""
-    raise RecordError(f"{record.id}: {problem}", hint=f"{hint} A record should have {task.has}.".strip())
+    raise RecordError(f"{record.id}: {problem}", hint=f"{hint}\nA record should have {task.has}.".strip())
 
 
 def asked(task: Task, records: Iterable[Chain], limit: int | None = None) -> Iterator[Chain]:
