@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -572,6 +573,24 @@ def test_a_lost_batch_is_found_by_a_server_that_does_not_say_when_it_was_created
             return json_reply({"data": others, "has_more": True})
 
         server._list = listed  # type: ignore[method-assign]
+        assert answer(server).exit_code == 0
+        insist_on_all(server)
+
+
+class Counting(BatchServer):
+    """Ids are whole numbers."""
+
+    def _next(self, request: Request) -> Reply:
+        path = re.sub(r"(/batches/|&after=)(?=\d)", r"\1batch_", request.path)
+        path = re.sub(r"(?<=/files/)(?=\d)", "file-", path)
+        body = re.sub(rb'("input_file_id": ?")(?=\d)', rb"\1file-", request.body)
+        reply = super()._next(replace(request, path=path, body=body))
+        said = [re.sub(rb'"(?:batch_|file-)(\d+)"', rb"\1", each) for each in reply.pieces]  # type: ignore[arg-type]
+        return replace(reply, pieces=said)
+
+
+def test_ids_may_be_whole_numbers() -> None:
+    with Counting(says, Fault(lost=True)) as server:
         assert answer(server).exit_code == 0
         insist_on_all(server)
 

@@ -60,6 +60,9 @@ _AT_ONCE = 500
 _TOO_MUCH = re.compile("limit|too_(many|large)")
 """Codes of a batch that fails because of its size, such as OpenAI's `token_limit_exceeded`."""
 
+_ID = (str, int)
+"""Types of an id: servers other than OpenAI's may count."""
+
 _DONE = ("completed", "failed")
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})
 _NONE: Mapping[str, str] = {}
@@ -314,7 +317,7 @@ class BatchServer(Server):
                 raise self._error_of(found, "/batches")
             listed = _objects(self._checked(found, "/batches", "data", list)["data"])
             for batch in listed:
-                if batch.get("input_file_id") == sent.file:
+                if str(batch.get("input_file_id")) == sent.file:
                     return str(batch["id"])
             told = (at for batch in listed if isinstance(at := batch.get("created_at"), int))
             oldest = min(told, default=sent.at)
@@ -450,9 +453,9 @@ class BatchServer(Server):
         if isinstance(found, Refusal):
             raise self._error_of(found, path)
         self.retry.served()
-        return self._checked(found, path, needs)
+        return self._checked(found, path, needs, str if needs == "status" else _ID)
 
-    def _checked(self, found: Any, path: str, needs: str = "id", kind: type = str) -> Body:
+    def _checked(self, found: Any, path: str, needs: str = "id", kind: Any = _ID) -> Body:
         if isinstance(found, dict) and isinstance(found.get(needs), kind):
             return found
         answered = f"{self.host} answered {path} with JSON without a usable {needs!r}"
