@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,3 +48,33 @@ def test_rules_that_leave_nothing_say_so_and_a_wrong_name_is_an_error(source: Pa
     assert (result.kept, result.exit_status) == (0, 1)
     with pytest.raises(UsageError, match="unknown name 'rolls'"):
         redraft.clean(source, source.with_name("b.jsonl"), rules=["rolls"])
+
+
+@pytest.mark.parametrize(
+    ("verb", "options", "said", "allowed"),
+    [
+        (redraft.clean, {"like": "foo"}, "like is 'foo'", "one of: None, fastchat, selfee"),
+        (redraft.clean, {"workers": 0}, "workers is 0", "from 1"),
+        (redraft.clean, {"wokers": 1}, "the option is 'wokers'", "one of: dropped, workers"),
+        (redraft.dedupe, {"by": "foo"}, "by is 'foo'", "one of: exact, query, rouge, minhash"),
+        (redraft.dedupe, {"by": ["exact"]}, "by is a list", "one of: exact"),
+        (redraft.dedupe, {"by": "rouge", "threshold": 70}, "threshold is 70", "from 0.1 to 1"),
+        (redraft.dedupe, {"by": "rouge", "threshold": 0}, "threshold is 0", "from 0.1 to 1"),
+        (redraft.dedupe, {"keep": "last"}, "keep is 'last'", "one of: best, first"),
+        (redraft.dedupe, {"of": "foo"}, "of is 'foo'", "one of: None, all, query, instruction"),
+        (redraft.dedupe, {"by": "rouge", "letters": "latin"}, "letters is 'latin'", "one of: all, ascii"),
+    ],
+)
+def test_a_wrong_option_is_told_with_what_is_allowed(
+    verb: Any, options: dict[str, Any], said: str, allowed: str, source: Path
+) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        verb(source, source.with_name("out.jsonl"), **options)
+    assert allowed in (caught.value.hint or "")
+
+
+def test_one_list_or_file_may_be_given_alone(source: Path) -> None:
+    out = source.with_name("out.jsonl")
+    assert redraft.clean(source, out, blocked="fastchat", quiet=True).kept == 3
+    same = redraft.dedupe(source, out, against=str(source), force=True, quiet=True)
+    assert same.kept == 0

@@ -17,7 +17,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 from redraft.chain import Chain
 from redraft.collect.read.inputs import check_records
 from redraft.counting import tell
-from redraft.errors import RecordError, UsageError
+from redraft.errors import RecordError, UsageError, shown
 from redraft.files import not_an_input
 from redraft.formats.read.files import STDIO, decode, name_of, open_output, to_line
 from redraft.formats.read.records import Damage, RawRecord, raw_records
@@ -232,8 +232,15 @@ class DataRun:
     def of(cls, out: str | Path, options: DataOptions) -> Self:
         """Return the run that options ask for."""
         given: dict[str, Any] = {**options}
+        one_of("the option", [*given], [*DataOptions.__annotations__])
         side = given.pop("dropped", None)
-        return cls(Path(out), None if side is None else Path(side), **given)
+        run = cls(Path(out), None if side is None else Path(side), **given)
+        count = run.workers
+        if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
+            raise UsageError(
+                f"workers is {shown(count)}.", hint="It should be a whole number from 1, or None."
+            )
+        return run
 
     @property
     def processes(self) -> int:
@@ -256,6 +263,19 @@ class DataRun:
         """Tell something, unless the run is quiet."""
         if not self.quiet:
             self.warn(text, hint)
+
+
+def one_of(name: str, values: Sequence[object], known: Sequence[object]) -> None:
+    """Raise a UsageError for a value that is not known."""
+    for value in values:
+        if value not in known:
+            allowed = ", ".join("None" if each is None else str(each) for each in known)
+            raise UsageError(f"{name} is {shown(value)}.", hint=f"It should be one of: {allowed}.")
+
+
+def paths_of(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+    """Return one path, or several, as a list."""
+    return [Path(paths)] if isinstance(paths, str | Path) else [*map(Path, paths)]
 
 
 def lines_in(*paths: Path) -> Iterator[RawRecord]:

@@ -31,6 +31,7 @@ from redraft.collect.output import (
     Drop,
     chain_or_drop,
     lines_in,
+    one_of,
     writing,
 )
 from redraft.collect.texts import GOLD, spoken_texts
@@ -56,7 +57,7 @@ def clean(
     rules: Names | None = None,
     skip: Names = (),
     languages: Names = (),
-    blocked: Sequence[str] = (),
+    blocked: str | Path | Sequence[str | Path] = (),
     **options: Unpack[DataOptions],
 ) -> DataResult:
     """Clean conversations with named rules. As `redraft data clean`, and in the same files.
@@ -76,11 +77,12 @@ def clean(
         RecordError: No record can be read; with `strict`, a record cannot be read.
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
+    blocked = _lists(blocked)
     plan, run, file = plan_of(like, rules, skip, languages, blocked), DataRun.of(out, options), Path(source)
     config = {
         "rules": [name for name in NAMES if name in plan.rules],
         "languages": sorted(plan.settings.languages),
-        "blocked": list(blocked),
+        "blocked": blocked,
         "like": like,
         "strict": run.strict,
     }
@@ -119,7 +121,7 @@ def plan_of(
     rules: Names | None = None,
     skip: Names = (),
     languages: Names = (),
-    blocked: Sequence[str] = (),
+    blocked: str | Path | Sequence[str | Path] = (),
 ) -> Preset:
     """Return the rules and settings that the arguments of `clean` ask for.
 
@@ -130,9 +132,10 @@ def plan_of(
         raise UsageError(
             "--like and --rules both choose the rules.", hint="Use --skip to leave rules of --like out."
         )
+    one_of("like", [like], [None, *PRESETS])
     usual = PRESETS[like] if like else USUAL
     codes = _known(languages, LANGUAGES, "--languages", BY_NAME) or usual.settings.languages
-    words = tuple(map(word_list, blocked)) or usual.settings.blocked
+    words = tuple(map(word_list, _lists(blocked))) or usual.settings.blocked
     names = usual.rules if rules is None else _known(rules, NAMES, "--rules")
     names |= {name for name, given in (("language", languages), ("blocked", blocked)) if given}
     names -= _known(skip, NAMES, "--skip")
@@ -145,6 +148,10 @@ def plan_of(
         if name in names and not given:
             raise UsageError(f"the rule '{name}' needs a list.", hint=f"For example: {flag}")
     return Preset(names, RuleSettings(codes, words))
+
+
+def _lists(blocked: str | Path | Iterable[str | Path]) -> list[str]:
+    return [str(blocked)] if isinstance(blocked, str | Path) else [*map(str, blocked)]
 
 
 def _known(

@@ -32,6 +32,7 @@ from redraft.collect.output import (
     chain_or_drop,
     lines_in,
     not_twice,
+    paths_of,
     writing,
 )
 from redraft.collect.read.inputs import check_records
@@ -58,7 +59,7 @@ def decontaminate(
     source: str | Path,
     out: str | Path,
     *,
-    against: Sequence[str | Path],
+    against: str | Path | Sequence[str | Path],
     ngram: int = RUN,
     report: str | Path | None = None,
     **options: Unpack[DataOptions],
@@ -72,7 +73,7 @@ def decontaminate(
         RecordError: An item or no record can be read; with `strict`, a record cannot be read.
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
-    file, others, run = Path(source), [*map(Path, against)], DataRun.of(out, options)
+    file, others, run = Path(source), paths_of(against), DataRun.of(out, options)
     place = None if report is None else Path(report)
     not_twice(file, others)
     items, seen = Items(ngram), set[int]()

@@ -22,7 +22,7 @@ from functools import partial
 from math import nextafter
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, Literal, NamedTuple, Unpack
+from typing import IO, Any, Literal, NamedTuple, Unpack, get_args
 
 import numpy as np
 
@@ -37,11 +37,13 @@ from redraft.collect.output import (
     chain_or_drop,
     lines_in,
     not_twice,
+    one_of,
+    paths_of,
     writing,
 )
 from redraft.collect.texts import Part, text_of, texts_in
 from redraft.collect.words import ascii_words, digest, normalised, words
-from redraft.errors import UsageError
+from redraft.errors import UsageError, shown
 from redraft.formats.read.files import decode, to_line
 from redraft.formats.read.records import RawRecord
 from redraft.formats.texts import gold_answers
@@ -80,7 +82,7 @@ def dedupe(
     of: Part | None = None,
     threshold: float | None = None,
     letters: Literal["all", "ascii"] = "all",
-    against: Sequence[str | Path] = (),
+    against: str | Path | Sequence[str | Path] = (),
     keep: Literal["best", "first"] = "best",
     **options: Unpack[DataOptions],
 ) -> DataResult:
@@ -101,12 +103,13 @@ def dedupe(
         **options: How to run: `DataOptions`.
 
     Raises:
-        UsageError: An option has no effect.
+        UsageError: An option is unknown, has a wrong value, or has no effect.
         RecordError: No record can be read; with `strict`, a record cannot be read.
         OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
-    file, others, run = Path(source), [*map(Path, against)], DataRun.of(out, options)
+    file, others, run = Path(source), paths_of(against), DataRun.of(out, options)
     not_twice(file, others)
+    one_of("keep", [keep], ["best", "first"])
     like = _likeness(by, of, threshold, letters)
     pool, lines = lines_in(*others), lines_in(file)
     provenance = Provenance("data dedupe", {**asdict(like), "keep": keep, "strict": run.strict}, file)
@@ -124,6 +127,11 @@ def dedupe(
 
 def _likeness(by: By, of: Part | None, threshold: float | None, letters: str) -> Likeness:
     """Return the measure that the arguments ask for. Refuse those without effect."""
+    one_of("by", [by], [*_USUAL])
+    one_of("of", [of], [None, *get_args(Part)])
+    one_of("letters", [letters], ["all", "ascii"])
+    if threshold is not None and (not isinstance(threshold, int | float) or not 0.1 <= threshold <= 1):
+        raise UsageError(f"threshold is {shown(threshold)}.", hint="It should be a number from 0.1 to 1.")
     usual_of, usual_threshold = _USUAL[by]
     useless = {
         "--of": of is not None and by == "query",
