@@ -50,6 +50,13 @@ def chains() -> list[Chain]:
     return list(read_jsonl(Path("out.jsonl")))
 
 
+def test_talk_is_no_failure_of_a_run_without_checks() -> None:
+    script(["Okay."] * 6)
+    result = answer("--max-revisions", "0")
+    assert result.exit_code == 0
+    assert "passed by" not in result.output
+
+
 def test_each_prompt_becomes_a_chain() -> None:
     result = answer("--parallel", "1")
     assert (result.exit_code, result.stderr) == (0, "")
