@@ -163,6 +163,21 @@ def test_rooms_of_a_package_point_in_one_direction(package: str) -> None:
     assert wrong == []
 
 
+SHARED = {"__init__", "commands", "common", "lines", "options", "parameters", "prompts", "render", "running"}
+SHARED |= {"shell", "strategies", "tokens", "watch", "whole"}
+"""Modules of `cli` that verbs share. Each other one is a verb."""
+
+
+@pytest.mark.parametrize("path", sorted((SRC / "cli").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_command_line_parses_calls_and_prints(path: Path) -> None:
+    assert path.read_bytes().count(b"\n") <= 150
+    if path.stem in ("__init__", "commands"):
+        return  # they gather the verbs of a group
+    of_cli = (name.split(".")[2:] for _, name in modules_imported(path) if name.startswith("redraft.cli."))
+    modules = {parts[1] if (SRC / "cli" / parts[0]).is_dir() else parts[0] for parts in of_cli}
+    assert modules <= SHARED
+
+
 def functions_of(path: Path) -> Iterator[tuple[str, int]]:
     """Name and length in lines, with its docstring, of each function in a file."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
