@@ -32,8 +32,7 @@ from redraft.files import replacing
 
 VERSION = 1
 
-T_co = TypeVar("T_co", covariant=True, default=Any)
-"""The type of a chain's value."""
+T_co = TypeVar("T_co", covariant=True, default=Any)  # the type of a chain's value
 
 Verdict = Literal["accept", "revise", "unknown"]
 """The decision of feedback; `unknown` if the text has neither."""
@@ -61,8 +60,7 @@ Role = Literal["writer", "critic", "judge"]
 """Which model of a chain was asked: the one that answers, a critic, or the judge of `judge:` checks."""
 
 
-MISSING = "missing_revisions"
-"""Name in `meta` of the number of revisions that a chain has too few."""
+MISSING = "missing_revisions"  # name in `meta` of the number of revisions that a chain has too few
 
 
 class _Record(BaseModel):
@@ -437,8 +435,7 @@ def best_step(steps: Sequence[Step]) -> int | None:
     return max(range(len(steps)), key=rank)
 
 
-_DERIVED = ("answer", "passed", "value")
-"""What a line of JSON has besides the record."""
+_DERIVED = ("answer", "passed", "value")  # what a line of JSON has besides the record
 
 
 def _shown_text(text: str) -> str:

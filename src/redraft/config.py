@@ -33,8 +33,7 @@ from urllib.parse import urlsplit
 
 from redraft.errors import UsageError, fault_of
 
-PREFIX = "REDRAFT_KEY_"
-"""Prefix of the environment variables with keys."""
+PREFIX = "REDRAFT_KEY_"  # prefix of the environment variables with keys
 
 _OPENAI = "api.openai.com"
 _TABLES = ("defaults", "keys", "prices")

@@ -86,8 +86,7 @@ def install(extra: str) -> str:
     return f"pip install '.[{extra}]', in the checkout of redraft"
 
 
-NEWER = "git pull && pip install ., in the checkout of redraft"
-"""The command that installs a newer redraft."""
+NEWER = "git pull && pip install ., in the checkout of redraft"  # the command that installs a newer redraft
 
 
 class MissingExtra(UsageError, ImportError):

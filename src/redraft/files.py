@@ -21,8 +21,7 @@ from typing import BinaryIO
 from redraft.errors import ModelError, OutputError, UsageError
 
 _MODEL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.safetensors", "*.bin", "LICENSE*")
-_TEMPLATES = "additional_chat_templates"
-"""The folder where transformers looks for more chat templates."""
+_TEMPLATES = "additional_chat_templates"  # the folder where transformers looks for more chat templates
 
 
 # Files of a model.

@@ -26,8 +26,7 @@ RepoKind = Literal["model", "dataset"]
 
 _ERRORS: dict[RepoKind, type[RedraftError]] = {"model": ModelError, "dataset": UsageError}
 
-PREFERRED = "Q4_K_M"
-"""The default quantisation, as in llama.cpp's own download."""
+PREFERRED = "Q4_K_M"  # the default quantisation, as in llama.cpp's own download
 
 SAFE = ("*.safetensors",)
 PICKLED = ("pytorch_model*.bin", "adapter_model.bin")

@@ -9,11 +9,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-UNKNOWN = "unknown"
-"""The licence of sources without one, and the language of unrecognised texts."""
-
-OTHER = "other"
-"""The hub's name for a licence that is not in its list, and for several licences together."""
+UNKNOWN = "unknown"  # the licence of sources without one, and the language of unrecognised texts
+OTHER = "other"  # the hub's name for a licence that is not in its list, and for several licences together
 
 _LONGEST = 80  # characters of a licence's name, in case it holds the full text
 _MOST_NAMES = 16  # licences of a record

@@ -38,11 +38,8 @@ from redraft.errors import UsageError, shown
 MODEL, LOOP, SAMPLING, BUDGET = "Model", "Revising", "Sampling", "Budget of the whole chain"
 SERVER = "Waiting for a server"
 
-RETRIES = 4
-"""Default number of retries of a request that a server failed."""
-
-MAX_SEED = 2**31 - 1
-"""Engines take a seed of 31 bits."""
+RETRIES = 4  # default number of retries of a request that a server failed
+MAX_SEED = 2**31 - 1  # engines take a seed of 31 bits
 
 Prompts = str | Mapping[str, str]
 """How a model is asked to criticise and to revise: a name, a file, or two templates (docs/recipes.md)."""
@@ -173,8 +170,7 @@ def _about(extra: Any) -> Option:
     return extra
 
 
-_UNPAIRED = re.compile("[\ud800-\udfff]")
-"""Half of a character: UTF-8 cannot encode it."""
+_UNPAIRED = re.compile("[\ud800-\udfff]")  # half of a character: UTF-8 cannot encode it.
 
 
 def wrong_item(name: str, values: Any, item: Item) -> UsageError | None:
@@ -200,8 +196,7 @@ def _wrong(name: str, value: Any, option: Option) -> UsageError:
     return UsageError(f"{name} is {shown(value)}.", hint=f"It should be {allowed(option)}.")
 
 
-TEXT = (lambda value: isinstance(value, str)), "a text"
-"""An item of a list of texts."""
+TEXT = (lambda value: isinstance(value, str)), "a text"  # an item of a list of texts
 
 _LIMITS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _KINDS = {
@@ -266,8 +261,7 @@ class PlainOptions(OptionModel):
     seed: int | None = option("makes a run repeatable", SAMPLING, "N", ge=0, le=MAX_SEED)
 
 
-A_REFERENCE = "a model reference (docs/engines.md)"
-"""What names a model, in words."""
+A_REFERENCE = "a model reference (docs/engines.md)"  # what names a model, in words
 
 
 class ModelOption(OptionModel):

@@ -25,17 +25,10 @@ from redraft.jobs.signals import handled
 T = TypeVar("T")
 R = TypeVar("R")
 
-BATCH = 64
-"""Records per message to a process: sending one by one would cost more than most work."""
-
-BATCH_BYTES = 1 << 20
-"""Bytes that close a batch early: some records have megabytes of tests."""
-
-WAITING = 4
-"""Batches in progress per process."""
-
-AT_ONCE = 2
-"""Batches that a process holds: the current one and the next."""
+BATCH = 64  # records per message to a process: sending one by one would cost more than most work
+BATCH_BYTES = 1 << 20  # bytes that close a batch early: some records have megabytes of tests
+WAITING = 4  # batches in progress per process
+AT_ONCE = 2  # batches that a process holds: the current one and the next
 
 WAITING_BYTES = 1 << 26
 """Bytes of records in progress, 64 MiB, unless one record has more. Bounds the memory."""
@@ -190,8 +183,7 @@ def _explaining_end(process: BaseProcess) -> Iterator[None]:
         ) from None
 
 
-_TO_END = 5.0
-"""Seconds for a process to end after closing its connection."""
+_TO_END = 5.0  # seconds for a process to end after closing its connection
 
 
 def _unbegun() -> RedraftError:

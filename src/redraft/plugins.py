@@ -30,8 +30,7 @@ Group = Literal[
     "redraft.commands",
 ]
 GROUPS: tuple[Group, ...] = get_args(Group)
-OWN = "redraft"
-"""The package whose plugins are built in."""
+OWN = "redraft"  # the package whose plugins are built in
 
 
 class PluginError(UsageError):

@@ -32,8 +32,7 @@ except ModuleNotFoundError as error:
 
 DRAWS = 10_000
 SEED = 1
-LEAST = 1 / (DRAWS + 1)
-"""The least p that random flips can show."""
+LEAST = 1 / (DRAWS + 1)  # the least p that random flips can show
 CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
 FEW = 20
@@ -45,14 +44,12 @@ _ALL_FLIPS = 13  # pairs of which all flips of signs are fewer than DRAWS
 _AT_ONCE = 1 << 19  # weights of resamples in memory at once: 4 MB, which stay in the cache
 
 Numbers = npt.NDArray[np.float64]
-Bounds = tuple[float, float]
-"""The least and the greatest value of a figure."""
+Bounds = tuple[float, float]  # the least and the greatest value of a figure
 
 Scale = Literal["plain", "ratio", "correlation"]
 
 SHARE: Bounds = (0.0, 1.0)
-CHANGE: Bounds = (-1.0, 1.0)
-"""Those of a share, and of a difference of shares, a correlation or kappa."""
+CHANGE: Bounds = (-1.0, 1.0)  # those of a share, and of a difference of shares, a correlation or kappa
 
 Figure = Callable[[Numbers], Numbers]
 """A figure of sums. The last axis of its argument has the columns; the one before, if any, the resamples."""
@@ -333,8 +330,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-POWER = 0.8
-"""Chance, 0 to 1, of finding a difference that is there."""
+POWER = 0.8  # Chance, 0 to 1, of finding a difference that is there
 
 
 def pairs_needed(before: Sequence[float], after: Sequence[float], *, power: float = POWER) -> int | None:

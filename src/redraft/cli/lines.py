@@ -15,8 +15,7 @@ from redraft.cli.shell import tell
 if TYPE_CHECKING:
     from redraft.chain import Chain
 
-QUOTES = '"""'
-"""Stands before and after a text of several lines."""
+QUOTES = '"""'  # stands before and after a text of several lines
 
 LEAVING = "Ctrl-D or /quit leaves."
 

@@ -56,11 +56,8 @@ class FlagGroup:
         return found
 
 
-Given = Mapping[str, Any]
-"""The flags that were given, by name."""
-
-USUAL = FlagGroup()
-"""The flags of `ask`, `chat` and `answer`."""
+Given = Mapping[str, Any]  # the flags that were given, by name
+USUAL = FlagGroup()  # the flags of `ask`, `chat` and `answer`
 
 
 def fill_in(flags: Mapping[str, Any], group: FlagGroup = USUAL) -> Settings:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from redraft.errors import RedraftError, UsageError
 
-STDIN = "standard input"
-"""The name of its copy, in messages and in the provenance record."""
+STDIN = "standard input"  # the name of its copy, in messages and in the provenance record
 
 
 @contextmanager

@@ -17,10 +17,8 @@ from redraft.chain import CheckResult, Feedback, Step
 from redraft.counting import printable
 from redraft.revision.words import VERDICTS, changes, name_of, why_cut
 
-LONGEST = 100_000
-"""Most characters of one text that are shown. Laying out 200 MB took minutes."""
-MANY = 1_000
-"""Most messages, answers, and checks of one answer, that are shown."""
+LONGEST = 100_000  # most characters of one text that are shown. Laying out 200 MB took minutes.
+MANY = 1_000  # most messages, answers, and checks of one answer, that are shown
 _MARKS = {"same": ("{}", ""), "gone": ("[-{}-]", "red strike"), "new": ("{{+{}+}}", "bold green")}
 """Of the parts of a diff: the form without colours, and the style."""
 _STYLES = {"accept": "green", "revise": "yellow", "unknown": "dim"}

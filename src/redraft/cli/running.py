@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from redraft.runs.answers import FileResult
     from redraft.runs.plan import RunPlan
 
-PARALLEL = 4
-"""Default number of chains at once. More is faster on a GPU or a server."""
+PARALLEL = 4  # default number of chains at once. More is faster on a GPU or a server.
 
 _LIMITS = "Limits of this run"
 _BATCHES = "Batches of a server"

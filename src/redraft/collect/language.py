@@ -20,8 +20,7 @@ _CODES = """
     pam pfl pl pms pnb ps pt qu rm ro ru rue sa sah sc scn sco sd sh si sk sl so sq sr su sv sw ta te tg
     th tk tl tr tt tyv ug uk ur uz vec vep vi vls vo wa war wuu xal xmf yi yo yue zh
 """
-LANGUAGES = frozenset(_CODES.split())
-"""The ISO 639 codes that are known."""
+LANGUAGES = frozenset(_CODES.split())  # the ISO 639 codes that are known
 BY_NAME = {
     "arabic": "ar",
     "chinese": "zh",
@@ -41,14 +40,9 @@ BY_NAME = {
     "ukrainian": "uk",
 }
 
-LETTERS = 20
-"""Letters that detection needs. With 3 words, the model is wrong as often as right."""
-
-PROBABLE = 0.5
-"""Least probability to trust."""
-
-READ = 200
-"""Characters to read: a sentence or two suffice, and each takes time."""
+LETTERS = 20  # letters that detection needs. With 3 words, the model is wrong as often as right.
+PROBABLE = 0.5  # least probability to trust
+READ = 200  # characters to read: a sentence or two suffice, and each takes time
 
 
 def language_of(text: str) -> str | None:

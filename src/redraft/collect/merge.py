@@ -37,8 +37,7 @@ from redraft.jobs.provenance import Provenance, fingerprint
 from redraft.licences import MOST_ORIGINS, UNKNOWN, Source, clash, ids_of, licence_in, remark, rest_of
 from redraft.parallel import spread
 
-FILES = 128
-"""Scratch files. Every system lets a process open more."""
+FILES = 128  # scratch files. Every system lets a process open more.
 
 _HEAD = struct.Struct("<QQIIII")
 """Header of a waiting record: place, number, lot, licence, and the sizes of its id and JSON."""

@@ -35,14 +35,9 @@ T = TypeVar("T")
 
 _STREAM = Path(STDIO)
 
-UNREADABLE = "unreadable"
-"""The rule that drops unreadable records."""
-
-DAMAGED = "damaged"
-"""The rule for the lost rest of a damaged file."""
-
-SHOWN = 5
-"""Unreadable records to report one by one; all are counted and kept in the side file."""
+UNREADABLE = "unreadable"  # the rule that drops unreadable records
+DAMAGED = "damaged"  # the rule for the lost rest of a damaged file
+SHOWN = 5  # unreadable records to report one by one; all are counted and kept in the side file
 
 
 @dataclass(frozen=True)
@@ -193,8 +188,7 @@ class DataMessage:
 
 DataEvent = DataProgress | DataMessage
 
-EVERY = 0.25
-"""Seconds between two events of progress."""
+EVERY = 0.25  # seconds between two events of progress
 
 
 @dataclass(frozen=True)

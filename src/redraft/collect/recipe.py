@@ -109,11 +109,8 @@ def conversations_about(identity: Identity) -> Iterator[dict[str, Any]]:
             yield {"messages": [{"role": role, "content": text.format(**names)} for role, text in turns]}
 
 
-IDENTITY = "identity"
-"""Name of a part without a file."""
-
-_OUR_LICENCE = "Apache-2.0"
-"""Licence of texts that redraft writes."""
+IDENTITY = "identity"  # name of a part without a file
+_OUR_LICENCE = "Apache-2.0"  # licence of texts that redraft writes
 
 
 def _count(value: Any) -> int | None:

@@ -26,14 +26,11 @@ _WORD = regex.compile(
 )
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 
-_CACHED = 1 << 16
-"""Cached word hashes: about 10 MB, enough for nearly all words of a text."""
-_LONGEST = 64
-"""Most characters of a cached word: a hostile text may be one word of megabytes."""
+_CACHED = 1 << 16  # cached word hashes: about 10 MB, enough for nearly all words of a text
+_LONGEST = 64  # most characters of a cached word: a hostile text may be one word of megabytes
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
-_MIX = np.uint64(0xBF58476D1CE4E5B9)
-"""Odd constants of SplitMix64 (Steele, Lea, Flood 2014)."""
+_MIX = np.uint64(0xBF58476D1CE4E5B9)  # odd constants of SplitMix64 (Steele, Lea, Flood 2014)
 
 
 def words(text: str) -> list[str]:

@@ -19,8 +19,7 @@ from redraft.engines.price import Price
 from redraft.errors import EngineError
 
 Tokens = tuple[int, ...]
-OF_TOOLS = ("tool_choice", "parallel_tool_calls")
-"""Fields of `Sampling.extra_body` that belong to its tools."""
+OF_TOOLS = ("tool_choice", "parallel_tool_calls")  # fields of `Sampling.extra_body` that belong to its tools
 
 OF_TEMPLATE = "chat_template_kwargs"
 """The field of `Sampling.extra_body` with what the chat template is told by name."""
@@ -28,8 +27,7 @@ OF_TEMPLATE = "chat_template_kwargs"
 Likeliest = tuple[tuple[str | int, float], ...]
 """Tokens at one place, each its text or its id, with the logarithms of their probabilities, best first."""
 
-PromptText = str | Tokens
-"""A prompt for `Engine.stream`: a text, or token ids where `EngineInfo.token_ids`."""
+PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids where `EngineInfo.token_ids`
 
 
 class Message(TypedDict):

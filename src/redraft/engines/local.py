@@ -232,11 +232,8 @@ def empty_prompt() -> UsageError:
     return UsageError("the prompt is empty.", hint="Give the model something to continue.")
 
 
-MAX_THREADS = 512
-"""Most threads of llama.cpp (GGML_MAX_N_THREADS in ggml.h); more end the process."""
-
-CACHE_BYTES = 2
-"""Bytes of a number in the key-value cache, which llama.cpp keeps in f16."""
+MAX_THREADS = 512  # most threads of llama.cpp (GGML_MAX_N_THREADS in ggml.h); more end the process
+CACHE_BYTES = 2  # bytes of a number in the key-value cache, which llama.cpp keeps in f16
 
 
 def check_settings(*, ctx: int | None, threads: int | None, parallel: int) -> None:

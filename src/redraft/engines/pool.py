@@ -47,14 +47,9 @@ SLACK = 4
 """Calls that a member may have under way more than another before a chain leaves it: reading a prompt again
 is cheaper than waiting for four replies."""
 
-HOMES = 10_000
-"""Prompts whose member is remembered."""
-
-BLOCK = 16
-"""Characters, or tokens, by which two raw prompts are compared, as vLLM's cache of prefixes does."""
-
-_PASSING = frozenset({None, 429, 500, 502, 503, 504})
-"""HTTP statuses after which a server may work again."""
+HOMES = 10_000  # prompts whose member is remembered
+BLOCK = 16  # characters, or tokens, by which two raw prompts are compared, as vLLM's cache of prefixes does
+_PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after which a server may work again
 
 
 @dataclass(eq=False)

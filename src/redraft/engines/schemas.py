@@ -23,8 +23,7 @@ from redraft.chain import Finish
 
 _log = logging.getLogger(__name__)
 
-_FIRST = '{["-0123456789tfn'
-"""Characters that JSON may begin with."""
+_FIRST = '{["-0123456789tfn'  # characters that JSON may begin with
 
 
 UNBOUND = "replies are only checked, or read as text"
@@ -76,8 +75,7 @@ than the blank is written with an escape in JSON."""
 
 _SPECIAL = frozenset(r"\^$.|?*+()[]{}")
 _SPECIAL_IN_CLASS = frozenset(r"\^[]")
-_OF_JSON = r'"\\\x01-\x1F'
-"""What does not stand for itself between the quotes of JSON."""
+_OF_JSON = r'"\\\x01-\x1F'  # what does not stand for itself between the quotes of JSON
 
 
 def with_plain_patterns(schema: Any, *, llamacpp: bool) -> Any:

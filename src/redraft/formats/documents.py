@@ -16,8 +16,7 @@ from redraft.errors import UsageError, fault_of
 if TYPE_CHECKING:
     from yaml import SafeLoader
 
-_MOST = 1 << 20
-"""The most bytes of a settings file, far above any that a person writes."""
+_MOST = 1 << 20  # the most bytes of a settings file, far above any that a person writes
 
 
 def text_of_settings(path: Path) -> str:

@@ -52,8 +52,7 @@ DONE_PHRASES: tuple[str, ...] = (
 )
 """Stop strings for enforcing a revision: a model writes one to stop. Each means `accept`."""
 
-REVISE_PHRASE = "Revision is needed"
-"""Replaces a done phrase. A trained model writes a revision after it."""
+REVISE_PHRASE = "Revision is needed"  # replaces a done phrase. A trained model writes a revision after it.
 
 _PREAMBLE = (
     "Below is an instruction that describes a task. "
@@ -144,8 +143,7 @@ _AFTER = re.compile(
     r"(?:needed|necessary|required|recommended|suggested|encouraged)\b"
 )
 _REVISE = re.compile(r"revis(?:ions?|ed?)\b")
-_REACH = 120
-"""Characters before "revision" that are searched for a negation."""
+_REACH = 120  # characters before "revision" that are searched for a negation
 
 
 _SCORE = re.compile(r"(?<![\d.,/])(\d+(?:\.\d+)?)\s*(?:/|out of)\s*10(?![\d./]*\d)", re.IGNORECASE)

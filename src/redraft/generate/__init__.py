@@ -9,5 +9,4 @@ USUAL = {
 }
 """SelFee's settings (reference/selfee.md), but for feedback: its 128 tokens cut off one verdict in ten."""
 
-ACCEPT_SCORE = 9.0
-"""SelFee's too. It is the default where a critic is asked for a score."""
+ACCEPT_SCORE = 9.0  # SelFee's too. It is the default where a critic is asked for a score.

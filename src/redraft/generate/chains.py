@@ -31,14 +31,12 @@ from redraft.verify.sandbox import find_sandbox
 Verify = Literal["number", "code"]
 """What decides: the gold answer, as the last number of a right answer; or the record's unit tests."""
 
-KEY = "generated"
-"""The field of `meta` with what `generate chains` says about a chain."""
+KEY = "generated"  # the field of `meta` with what `generate chains` says about a chain
 
 
 _MARKS = ("gold", "first", "verify", "cleaned", "leaks", "refusals", "markers")
 
-REASONS = ("leaks", "refusals")
-"""The marks for which a chain may be dropped."""
+REASONS = ("leaks", "refusals")  # the marks for which a chain may be dropped
 
 
 def refusing(chain: Chain) -> Counter[str]:

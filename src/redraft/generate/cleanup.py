@@ -75,8 +75,7 @@ def with_verdict_apart(text: str) -> str:
 OF_ANSWERS: Mapping[str, Callable[[str], str]] = {"apologies": without_apologies, "remarks": without_remarks}
 OF_FEEDBACK: Mapping[str, Callable[[str], str]] = {"verdicts": with_verdict_apart}
 EMPTY = "empty"
-RULES = (*OF_ANSWERS, *OF_FEEDBACK, EMPTY)
-"""The names of the rules, in the order in which they are applied."""
+RULES = (*OF_ANSWERS, *OF_FEEDBACK, EMPTY)  # the names of the rules, in the order in which they are applied
 
 
 def cleaned(chain: Chain, kept: frozenset[str] = frozenset()) -> tuple[Chain, Counter[str]]:

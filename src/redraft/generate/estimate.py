@@ -16,14 +16,9 @@ from dataclasses import dataclass
 from redraft.chain import Chain
 from redraft.errors import RecordError
 
-_Z = 1.959964
-"""Standard deviations to each side of a 95 % interval."""
-
-_TREND = 6
-"""Records from which on a line is fitted: with fewer, it is mostly noise."""
-
-WIDEST = 5.0
-"""The logarithm of the largest factor of an interval; beyond it, nothing is known."""
+_Z = 1.959964  # standard deviations to each side of a 95 % interval
+_TREND = 6  # records from which on a line is fitted: with fewer, it is mostly noise
+WIDEST = 5.0  # the logarithm of the largest factor of an interval; beyond it, nothing is known
 
 
 def spread(lengths: Sequence[int], most: int, seed: int = 0) -> frozenset[int]:

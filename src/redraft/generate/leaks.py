@@ -17,8 +17,7 @@ from redraft.errors import OutputError
 from redraft.files import replacing
 from redraft.jobs.lines import LineFile, own_lines
 
-LEAST = 8
-"""Fewest characters of a gold text that is looked for: `42` stands in many texts by chance."""
+LEAST = 8  # fewest characters of a gold text that is looked for: `42` stands in many texts by chance
 
 PART = 30
 """Characters of a longer text whose quote counts. In SelFee's chains, such parts are code and no accident."""

@@ -64,14 +64,12 @@ class ChainOptions(ItemOptions, ChainFlags):
 
 Way = Literal["alpaca", "self-instruct"]
 
-TASKS = "Tasks"
-"""The heading of the flags that say what to generate."""
+TASKS = "Tasks"  # the heading of the flags that say what to generate
 
 LEAST_WORDS, MOST_WORDS = 4, 150
 """Alpaca drops instructions of 3 words or fewer, and of over 150 (`generate_instruction.py`)."""
 
-SIMILAR = 0.7
-"""The ROUGE-L F of Alpaca and Self-Instruct above which an instruction is not new."""
+SIMILAR = 0.7  # the ROUGE-L F of Alpaca and Self-Instruct above which an instruction is not new
 
 
 class TaskOptions(ServerOptions, MachineOptions):

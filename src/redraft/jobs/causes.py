@@ -20,14 +20,9 @@ FILTER = re.compile(
 )
 """What servers say of a text that they refuse for its content."""
 
-UNFIT = "bad prompt"
-"""The cause of an item that fails again each time, whatever the model does."""
-
-_REFUSED = frozenset({400, 413, 422})
-"""HTTP statuses by which a server refuses a request for its content."""
-
-_HOPELESS = frozenset({401, 402, 403, 404, 405})
-"""HTTP statuses that every other request would get too."""
+UNFIT = "bad prompt"  # the cause of an item that fails again each time, whatever the model does
+_REFUSED = frozenset({400, 413, 422})  # HTTP statuses by which a server refuses a request for its content
+_HOPELESS = frozenset({401, 402, 403, 404, 405})  # HTTP statuses that every other request would get too
 
 _WORDS: dict[type[RedraftError], str] = {
     CheckError: "check crashed",

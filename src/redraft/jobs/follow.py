@@ -17,11 +17,8 @@ from typing import Any
 
 from redraft.jobs.provenance import RunFile
 
-PAUSE = 0.2
-"""Seconds between two looks at a file that has nothing new."""
-
-Line = tuple[int, bytes]
-"""A line, and its place in the file, from 0."""
+PAUSE = 0.2  # seconds between two looks at a file that has nothing new
+Line = tuple[int, bytes]  # a line, and its place in the file, from 0
 
 
 def follow(path: Path, *, last: int | None = None, tell: Callable[[str], None]) -> Iterator[Line]:

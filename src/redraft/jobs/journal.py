@@ -27,14 +27,9 @@ from typing import Any
 from redraft.errors import OutputError
 from redraft.files import sync, sync_folder
 
-VERSION = 1
-"""The layout, in SQLite's `user_version`. A journal of another version is refused."""
-
-APPLICATION = 0x52656466
-"""SQLite's `application_id` of a journal: `Redf` in ASCII."""
-
-_BUSY_SECONDS = 30.0
-"""How long to wait for another process that is writing."""
+VERSION = 1  # the layout, in SQLite's `user_version`. A journal of another version is refused.
+APPLICATION = 0x52656466  # SQLite's `application_id` of a journal: `Redf` in ASCII
+_BUSY_SECONDS = 30.0  # how long to wait for another process that is writing
 
 
 def key_of(asked: Any) -> str:

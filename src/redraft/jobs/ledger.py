@@ -31,8 +31,7 @@ _COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 """Endings that promise what lines added one by one are not."""
 
 
-_MARK = b'{"id": '
-"""How a mark begins."""
+_MARK = b'{"id": '  # how a mark begins
 
 
 def record_id(record: dict[str, Any]) -> str:

@@ -15,8 +15,7 @@ from math import inf
 
 from redraft.errors import EngineTimeout, UsageError
 
-STOPPED = 4
-"""The exit status of a run that a limit ended."""
+STOPPED = 4  # the exit status of a run that a limit ended
 
 
 @dataclass

@@ -127,8 +127,7 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-Line = tuple[int, dict[str, Any], bytes]
-"""A line's number from 1, its record, and its bytes."""
+Line = tuple[int, dict[str, Any], bytes]  # a line's number from 1, its record, and its bytes
 
 
 def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -> Iterator[Line]:

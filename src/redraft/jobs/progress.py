@@ -24,11 +24,8 @@ from rich.text import Text
 
 from redraft.counting import printable
 
-LINE_SECONDS = 15.0
-"""Seconds between two plain lines."""
-
-DRAW_SECONDS = 0.25
-"""Seconds between two drawings on a terminal."""
+LINE_SECONDS = 15.0  # seconds between two plain lines
+DRAW_SECONDS = 0.25  # seconds between two drawings on a terminal
 
 _PLAIN = (".json", ".jsonl", ".ndjson", ".txt")
 """Endings of uncompressed files. For others the share of the bytes that are read is not known."""

@@ -15,16 +15,12 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Self, TypeVar
 
-AGAIN = 75
-"""The exit status of saved work after SIGTERM: EX_TEMPFAIL of sysexits.h, "try again later"."""
+AGAIN = 75  # the exit status of saved work after SIGTERM: EX_TEMPFAIL of sysexits.h, "try again later".
 
 T = TypeVar("T")
 
-_LOOK = 0.1
-"""Seconds after which work that waits looks for a signal."""
-
-_GRACE = 0.4
-"""Seconds that work has from then to come to its end, so that all is over within a second."""
+_LOOK = 0.1  # seconds after which work that waits looks for a signal
+_GRACE = 0.4  # seconds that work has from then to come to its end, so that all is over within a second
 
 
 class EndedBySignal(KeyboardInterrupt):

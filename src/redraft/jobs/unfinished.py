@@ -28,11 +28,8 @@ from redraft.jobs.provenance import Provenance
 TIDIED_AT = 4 << 20
 """Size in bytes at which finished items are removed; afterwards each time the file has doubled."""
 
-LONGEST = 64 << 20
-"""Longest line in bytes that is read."""
-
-SYNCED_EVERY = 1.0
-"""Seconds between two syncs. All streams wait during a sync."""
+LONGEST = 64 << 20  # longest line in bytes that is read
+SYNCED_EVERY = 1.0  # seconds between two syncs. All streams wait during a sync.
 
 
 class Unfinished(AbstractContextManager["Unfinished"]):

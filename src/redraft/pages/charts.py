@@ -18,8 +18,7 @@ try:
 except ModuleNotFoundError as error:
     raise MissingExtra(f"a page with charts (here: {error.name})", "eval") from None
 
-Spec = dict[str, Any]
-"""Vega-Lite's JSON: a chart, or a part of one."""
+Spec = dict[str, Any]  # Vega-Lite's JSON: a chart, or a part of one
 
 _WIDTH, _WIDE, _ROW = (
     420,

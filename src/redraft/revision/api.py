@@ -50,16 +50,14 @@ if TYPE_CHECKING:
 
     from redraft.revision.trace import ChainSpan
 
-Asked = str | Prompt | Sequence[Mapping[str, Any]]
-"""A prompt: a text, a `Prompt`, or chat messages."""
+Asked = str | Prompt | Sequence[Mapping[str, Any]]  # a prompt: a text, a `Prompt`, or chat messages
 
 CHOOSING = "The answer does what the request asks, completely and correctly, and is easy to read."
 """The rubric by which a judge chooses among drafts if there are no checks."""
 
 Role = Literal["model", "critic", "judge"]
 T = TypeVar("T")
-Load = Callable[[Role, str], Awaitable[Engine]]
-"""Open the engine of a model reference for a role."""
+Load = Callable[[Role, str], Awaitable[Engine]]  # open the engine of a model reference for a role
 
 
 async def stream(prompt: Asked, **options: Unpack[RevisionKeywords]) -> AsyncGenerator[Event, None]:

@@ -19,8 +19,7 @@ from redraft.formats.selfee import score_of, verdict_of
 from redraft.revision.prompts import VERDICTS
 from redraft.verify.structure import NotJson, demand_of_schema, read_json
 
-MOST = 10
-"""The best score (reference/selfee.md)."""
+MOST = 10  # the best score (reference/selfee.md)
 
 SCHEMA: Mapping[str, Any] = {
     "type": "object",
@@ -40,8 +39,7 @@ IN_WORDS = (
 AGAIN = f"Decide now. Say '{VERDICTS[0]}.' or '{VERDICTS[1]}.', and nothing else."
 """Asks for a verdict that a criticism lacks."""
 
-AGAIN_TOKENS = 32
-"""Room for it."""
+AGAIN_TOKENS = 32  # room for it
 
 _SENTENCE = re.compile(r"[^.!?\n]*(?:[.!?](?!\s|\Z)[^.!?\n]*)*[.!?]?\s*")
 _CUT = re.compile(
@@ -51,8 +49,7 @@ _CUT = re.compile(
 )
 """JSON that ends within its first text, or after it."""
 
-_JSON = re.compile(r"""\s*(?:```\w*\s*)?\{\s*(?:"|\Z)""")
-"""The beginning of an object in JSON."""
+_JSON = re.compile(r"""\s*(?:```\w*\s*)?\{\s*(?:"|\Z)""")  # the beginning of an object in JSON
 
 
 @dataclass(frozen=True)

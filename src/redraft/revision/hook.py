@@ -22,8 +22,7 @@ from redraft.verify.base import crash_of
 
 _log = logging.getLogger(__name__)
 
-GRACE = 1.0
-"""Seconds that a hook may still run when the time of its chain is over."""
+GRACE = 1.0  # seconds that a hook may still run when the time of its chain is over
 
 
 class Hook:

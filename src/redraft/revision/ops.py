@@ -167,8 +167,7 @@ Event = Text | DraftDone | StepDone | Progress | Interrupted | Finished
 Op = Continue | Ask | More | RunChecks | Encode
 Reply = Delta | Checked | Tokens | None
 T = TypeVar("T")
-Loop = Generator[Op | Event, Reply, T]
-"""A part of the loop that returns a T."""
+Loop = Generator[Op | Event, Reply, T]  # a part of the loop that returns a T
 
 
 def receive(op: Continue | Ask | More) -> Loop[Delta]:

@@ -297,8 +297,7 @@ class RevisionOptions(PlainOptions):
         return Sampling(**given, unset=frozenset({"temperature", "top_p", "max_tokens"} - given.keys()))
 
 
-DRAFTS = 4
-"""Default number of samples in mode `best-of`."""
+DRAFTS = 4  # default number of samples in mode `best-of`
 
 
 def check_options(options: Mapping[str, Any]) -> RevisionOptions:

@@ -16,13 +16,11 @@ from redraft.counting import counted
 from redraft.errors import EngineError
 
 _WORDS = re.compile(r"\s*(?:\w+|[^\w\s])|\s+$")
-READABLE = 0.4
-"""Smallest share of common words for a diff. Below it, the new text reads better whole."""
+READABLE = 0.4  # smallest share of common words for a diff. Below it, the new text reads better whole.
 COMPARABLE = 100_000
 """Most pairs of equal words, one of each text, for a diff. Its time grows with their number, to half
 a second. Two answers of 2,000 English words have some 80,000."""
-ISLAND = 2
-"""Fewest words in a row that count as common."""
+ISLAND = 2  # fewest words in a row that count as common
 VERDICTS: dict[Verdict, str] = {
     "accept": "accepted",
     "revise": "to be revised",

@@ -12,11 +12,8 @@ from redraft.options import A_HOOK, Flags, OptionModel, is_async, option
 
 RUN, LIMITS, BATCHES = "Options", "Limits of this run", "Batches of a server"
 
-PARALLEL = 4
-"""Default number of chains at once. More is faster on a GPU or a server."""
-
-IN_BATCHES = 1000
-"""Default number with batches. They wait together, and each takes some memory."""
+PARALLEL = 4  # default number of chains at once. More is faster on a GPU or a server.
+IN_BATCHES = 1000  # default number with batches. They wait together, and each takes some memory.
 
 Shape = Literal["chain", "selfee", "fastchat"]
 

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from redraft.engines.remote.batch import Batches
     from redraft.engines.retry import Patience
 
-PATIENCE = 300.0
-"""Default seconds to wait for a server that is down or busy."""
+PATIENCE = 300.0  # default seconds to wait for a server that is down or busy
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,7 @@ from redraft.serve.models import Models
 from redraft.serve.replies import Reply
 from redraft.serve.requests import Accepted, ModelRequest
 
-TEXTS = 2048
-"""Most texts of one request."""
+TEXTS = 2048  # most texts of one request
 
 
 class EmbeddingRequest(ModelRequest):

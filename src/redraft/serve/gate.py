@@ -18,11 +18,8 @@ from redraft.engines.wrapped import WrappedEngine
 from redraft.revision.cancel import CancelToken
 from redraft.serve.errors import Refusal
 
-WAIT = 5
-"""Seconds after which a client that was turned away may try again (`Retry-After`)."""
-
-GRACE = 5.0
-"""Seconds that cancelled chains have to send what they have."""
+WAIT = 5  # seconds after which a client that was turned away may try again (`Retry-After`)
+GRACE = 5.0  # seconds that cancelled chains have to send what they have
 
 
 @dataclass

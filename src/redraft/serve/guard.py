@@ -27,8 +27,7 @@ from redraft.serve.request_log import RequestLog
 
 _log = logging.getLogger(__name__)
 
-OPEN = ("/health", "/ready")
-"""Routes that need no key."""
+OPEN = ("/health", "/ready")  # routes that need no key
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,12 @@ from redraft.serve.errors import Refusal
 
 _log = logging.getLogger(__name__)
 
-SHORTEST = 16
-"""Fewest characters of a key: a shorter one can be guessed."""
+SHORTEST = 16  # fewest characters of a key: a shorter one can be guessed
 
 MINUTE = 60.0
 DAY = 86_400
 
-WAIT = 1
-"""Seconds for `Retry-After` of a key that has too many requests under way."""
+WAIT = 1  # seconds for `Retry-After` of a key that has too many requests under way
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
 _MAKE = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"
@@ -58,8 +56,7 @@ _NUMBERS = {
 
 _SETTINGS = ("name", "models", *_NUMBERS)
 
-Past = deque[tuple[float, int]]
-"""What was used in the last minute: when, and how much."""
+Past = deque[tuple[float, int]]  # what was used in the last minute: when, and how much
 
 
 def utc_now() -> datetime:
@@ -214,8 +211,7 @@ def _wait(past: Past, most: int, now: float) -> int:
     return wait
 
 
-ANYONE = Key()
-"""Stands for the clients of a server without keys, which is for this machine alone."""
+ANYONE = Key()  # stands for the clients of a server without keys, which is for this machine alone
 
 
 @dataclass

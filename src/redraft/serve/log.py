@@ -30,8 +30,7 @@ REQUEST: ContextVar[str] = ContextVar("request")
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
-_CLIENTS = ("method", "path", "model")
-"""Facts that are texts of a client: they are quoted and cut."""
+_CLIENTS = ("method", "path", "model")  # facts that are texts of a client: they are quoted and cut
 
 
 def id_of(given: str | None) -> str:

@@ -19,8 +19,7 @@ from redraft.errors import EngineError
 from redraft.revision.options import RevisionOptions
 from redraft.serve.errors import invalid
 
-MOST_LIKELY = 20
-"""Most alternatives to a token that a request may ask for, as in OpenAI's API."""
+MOST_LIKELY = 20  # most alternatives to a token that a request may ask for, as in OpenAI's API
 
 
 class Token(NamedTuple):

@@ -24,14 +24,9 @@ from redraft.serve.log import Entry
 
 _log = logging.getLogger(__name__)
 
-QUEUE = 1000
-"""Rows that may wait. More are dropped: their chains would fill the memory."""
-
-AT_ONCE = 200
-"""Rows of one transaction."""
-
-CLOSING = 5.0
-"""Seconds: the longest that the end of the server waits for the last rows."""
+QUEUE = 1000  # rows that may wait. More are dropped: their chains would fill the memory.
+AT_ONCE = 200  # rows of one transaction
+CLOSING = 5.0  # Seconds: the longest that the end of the server waits for the last rows
 
 _VERSION = 1
 _COLUMNS = tuple(field.name for field in fields(Entry))

@@ -28,29 +28,14 @@ from redraft.verify.parse import parse_check
 from redraft.verify.schema import validator_of
 from redraft.verify.structure import Json, JsonSchema, read_json
 
-ANSWERS = 8
-"""Most answers to one request (`n`)."""
-
-REVISIONS = 16
-"""Most revisions of a chain."""
-
-TOKENS = 16_384
-"""Most new tokens of one answer or feedback."""
-
-STOPS = 16
-"""Most stop strings."""
-
-CHECKS = 32
-"""Most checks of one request."""
-
-CHECK = 4096
-"""Most characters of a check. To read one takes quadratic time."""
-
-SCHEMA = 65_536
-"""Most characters of a JSON schema."""
-
-BIASES = 1024
-"""Most tokens of `logit_bias`."""
+ANSWERS = 8  # most answers to one request (`n`)
+REVISIONS = 16  # most revisions of a chain
+TOKENS = 16_384  # most new tokens of one answer or feedback
+STOPS = 16  # most stop strings
+CHECKS = 32  # most checks of one request
+CHECK = 4096  # most characters of a check. To read one takes quadratic time.
+SCHEMA = 65_536  # most characters of a JSON schema
+BIASES = 1024  # most tokens of `logit_bias`
 
 
 _CHECKS = {"type": "array", "items": {**TEXT, "maxLength": CHECK}, "maxItems": CHECKS}

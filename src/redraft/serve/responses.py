@@ -32,8 +32,7 @@ from redraft.serve.requests import (
     with_passed,
 )
 
-_TEXTS = ("input_text", "output_text", "text")
-"""Types of the parts of a message that are text."""
+_TEXTS = ("input_text", "output_text", "text")  # types of the parts of a message that are text
 
 _OF_FUNCTION = ("name", "description", "parameters", "strict")
 

@@ -33,11 +33,8 @@ _CONNECTIONS = 2048
 OF_ADDRESS = 256
 """Most connections of one address on which no whole request has come. The oldest is closed for a new one."""
 
-WAITING = 1024
-"""Most of them in all. So they leave room for requests, such as those that ask for `/health`."""
-
-_IDLE = 30
-"""Seconds that a connection may be idle between two requests."""
+WAITING = 1024  # most of them in all. So they leave room for requests, such as those that ask for `/health`.
+_IDLE = 30  # seconds that a connection may be idle between two requests
 
 HEAD_SECONDS = 15.0
 """Seconds in which the head of a request has to come. Slow ones would use up the connections."""

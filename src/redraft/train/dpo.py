@@ -31,12 +31,10 @@ from redraft.train.reward import PairOutput
 from redraft.train.settings.options import DpoOptions
 from redraft.train.stages import Stages
 
-_LOGGED = ("rewards/", "logps/")
-"""How the names begin of those of TRL's metrics that are logged."""
+_LOGGED = ("rewards/", "logps/")  # how the names begin of those of TRL's metrics that are logged
 
 
-_NO_DATA = Dataset.from_list([{"prompt": ""}])
-"""TRL wants to have some."""
+_NO_DATA = Dataset.from_list([{"prompt": ""}])  # TRL wants to have some
 
 
 class _Trainer(DPOTrainer):  # type: ignore[misc]  # mypy does not read TRL

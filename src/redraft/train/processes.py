@@ -13,8 +13,7 @@ from redraft.errors import ModelError, UsageError
 T = TypeVar("T")
 R = TypeVar("R")
 
-Say = Callable[[str], None]
-"""Prints a line for the user."""
+Say = Callable[[str], None]  # prints a line for the user
 
 _OF_OTHERS = "gloo/transport/"
 """Part of torch's message on a CPU when another process is gone. On a GPU it raises a DistError."""

@@ -220,8 +220,7 @@ class RewardStages(Stages[RewardOptions]):
 REWARD_STAGES = RewardStages()
 
 
-NAME = "eval.json"
-"""The file's name, in the output folder."""
+NAME = "eval.json"  # the file's name, in the output folder
 
 EDGES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Bins of the calibration: the probability that the model gives to the answer which it prefers."""

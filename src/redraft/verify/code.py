@@ -26,14 +26,12 @@ from redraft.errors import CheckError, UsageError
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.sandbox import Job, Report, find_sandbox, run_job
 
-TEST_SECONDS = 5.0
-"""The default time limit of a test, and of loading the program."""
+TEST_SECONDS = 5.0  # the default time limit of a test, and of loading the program
 
 MAX_STARTS = 3
 """Most starts of a program: one that hangs or ends its interpreter is started again for the next tests."""
 
-MAX_SHOWN = 3
-"""Most failed tests in a message: a model does not correct more at once."""
+MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more at once
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,8 @@ from redraft.errors import CheckError, CheckSyntaxError
 from redraft.verify import supervisor
 from redraft.verify.base import Outcome, failed, passed, turn
 
-COMMAND_SECONDS = 30.0
-"""The default time limit."""
-
-KEPT = 2000
-"""Characters of output in the feedback, from the end, where programs sum up."""
+COMMAND_SECONDS = 30.0  # the default time limit
+KEPT = 2000  # characters of output in the feedback, from the end, where programs sum up
 
 _HINT = "Write command:PROGRAM ARGS, with quotes as in a shell, and command[10s]: for a time limit."
 _SIGNALS = {each.value: each.name for each in signal.Signals}  # without most real-time signals

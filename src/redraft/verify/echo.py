@@ -33,32 +33,18 @@ SHARE = 0.3
 """Share of talk in the count, 0 to 1, from which a text is an echo. All thresholds were chosen on the
 tuning records of tests/data/echoes.jsonl."""
 
-ANSWERING = 0.3
-"""Share of talk below which a sentence counts as answering."""
-
-ANSWERED = 0.6
-"""Share of the count in answering sentences up to which a text can be an echo."""
-
-LEAD = 5
-"""Count of the topic before the first talk from which a text is an answer, whatever follows."""
-
-LEAST = 2
-"""An echo has at least two words of talk: "The answer is yes." has one."""
-
-TOPIC_WEIGHT = 3
-"""Words that a word of the prompt or the first draft counts for."""
+ANSWERING = 0.3  # share of talk below which a sentence counts as answering
+ANSWERED = 0.6  # share of the count in answering sentences up to which a text can be an echo
+LEAD = 5  # count of the topic before the first talk from which a text is an answer, whatever follows
+LEAST = 2  # an echo has at least two words of talk: "The answer is yes." has one
+TOPIC_WEIGHT = 3  # words that a word of the prompt or the first draft counts for
 
 REPEATED = 0.8
 """Share of a text that repeats feedback, and of that feedback that it repeats, from which it is an echo."""
 
-CODE = 0.25
-"""Share of code, in characters, from which a text is never an echo."""
-
-RUN = 3
-"""Consecutive words that count as repeated. Two in a row are too often shared by chance."""
-
-RESULT = 5
-"""Words of the topic that a number stands for if no talk surrounds it: "The correct answer is 42."."""
+CODE = 0.25  # share of code, in characters, from which a text is never an echo
+RUN = 3  # consecutive words that count as repeated. Two in a row are too often shared by chance.
+RESULT = 5  # words of the topic that a number stands for if no talk surrounds it: "The correct answer is 42."
 
 Trigram = tuple[str, ...]
 

@@ -46,8 +46,7 @@ _PLAIN: tuple[tuple[str, str], ...] = (
     (r"(?<=[\p{L}})])\^(?:\{[0-9]+\}|[0-9]+)", ""),
 )
 """Other spellings of numbers, and powers of units. None changes a line."""
-Value = Decimal | Fraction
-"""A number as it is written: a fraction stays one."""
+Value = Decimal | Fraction  # a number as it is written: a fraction stays one
 
 
 def plain(text: str) -> str:
@@ -94,11 +93,8 @@ def whole_number(text: str) -> Value | None:
 _ANSWER_IS = regex.compile(
     r"(?i)\banswer\b[*_\s]*(?:(?:(?:must|should|would|will)\s+be|is|:|=)(?:[\s:*_]|so|then|therefore)*+)"
 )
-_MARKS = 20
-"""Most marks to look at, from the end."""
-
-_SHORT = 80
-"""Most characters of a bare result."""
+_MARKS = 20  # most marks to look at, from the end
+_SHORT = 80  # most characters of a bare result
 
 _SENTENCE_END = regex.compile(r"[.!?](?=\s|$)|\n|$")
 _NUMBER_BEGINS = regex.compile(

@@ -24,11 +24,8 @@ from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.language import Language, language_of
 from redraft.verify.segment import sentences, words
 
-Values = Mapping[str, Any]
-"""The arguments of a constraint, as in `kwargs` of IFEval's records."""
-
-Decision = tuple[bool, str]
-"""Whether the constraint is met, and what was found: a clause about the answer."""
+Values = Mapping[str, Any]  # the arguments of a constraint, as in `kwargs` of IFEval's records
+Decision = tuple[bool, str]  # whether the constraint is met, and what was found: a clause about the answer
 
 
 def _related(count: int, values: Values, relation: str, limit: str, what: str) -> Decision:

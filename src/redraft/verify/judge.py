@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from redraft.engines.hf.reward import RewardModel
 
 
-JUDGE_BAR = 7
-"""The default score, of 10, that passes."""
+JUDGE_BAR = 7  # the default score, of 10, that passes
 
 MAX_SCORE = 10
 _SHOWN = 60
@@ -166,8 +165,7 @@ def _read_rubric(source: str) -> str:
     return source
 
 
-REWARD_BAR = 0.5
-"""The default score of a reward model that passes: a reward of 0."""
+REWARD_BAR = 0.5  # the default score of a reward model that passes: a reward of 0
 
 
 @dataclass(frozen=True)

@@ -172,8 +172,7 @@ Scalar = Fraction | complex
 
 _TOKEN = regex.compile(r"\d+\.?\d*|\.\d+|\\[a-zA-Z]+|\S")
 _POINTS = 3
-_DIGITS = 9
-"""Digits that count of a number that is not exact."""
+_DIGITS = 9  # digits that count of a number that is not exact
 
 _MOST_BITS, _MOST_FACTORIAL = 20_000, 200
 """The largest exact numbers: a formula of a few characters can be larger than any memory."""

@@ -74,14 +74,9 @@ def stem_of(word: str) -> str | None:
 MOST_TALK = 600
 """Characters of a text that can be talk alone. A longer one says something new, or copies the prompt."""
 
-MOST_READ = 20_000
-"""Characters of a text that are read: a looping model is recognised by how it begins."""
-
-STEM = 4
-"""Letters at their beginning by which words stand for each other: describe and description."""
-
-COPIED = 3
-"""Words from which a prompt's copy is no answer. A shorter one may be: "Hello!"."""
+MOST_READ = 20_000  # characters of a text that are read: a looping model is recognised by how it begins
+STEM = 4  # letters at their beginning by which words stand for each other: describe and description
+COPIED = 3  # words from which a prompt's copy is no answer. A shorter one may be: "Hello!".
 
 _ACKNOWLEDGE = _listed("""
     absolutely acknowledged affirmative agreed all alright away aye certainly complete completed cool

@@ -24,8 +24,7 @@ from redraft.verify.function import FunctionCheck
 from redraft.verify.groups import unescape
 from redraft.verify.kinds import SEE, CheckKind, Writer, Written, check_kinds
 
-MAX_DEPTH = 20
-"""The deepest nesting of `any` and `all`."""
+MAX_DEPTH = 20  # the deepest nesting of `any` and `all`
 
 _WEIGHT = re.compile(r"(?P<weight>\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*\*\s*")
 _HEAD = re.compile(r"(?P<kind>[^\W\d_][\w-]*)\s*(?:\[(?P<option>[^\]]*)\])?", re.ASCII)

@@ -14,8 +14,7 @@ from functools import lru_cache
 
 import regex
 
-REGEX_SECONDS = 2.0
-"""Time limit of a search, in seconds of processor time: a busy machine fails no answer."""
+REGEX_SECONDS = 2.0  # time limit of a search, in seconds of processor time: a busy machine fails no answer
 
 MAX_EXPANDED = 100_000
 """Most characters of a pattern with its counts expanded; compiling that many takes about 100 MB."""

@@ -34,8 +34,7 @@ from redraft.verify.inside import lockdown, namespaces
 Sandbox = Callable[..., list[str]]
 """Returns the command line that runs a program of the folder `inside` with arguments."""
 
-TRY_SECONDS = 30
-"""Longest try of a sandbox, and its limit of CPU time."""
+TRY_SECONDS = 30  # longest try of a sandbox, and its limit of CPU time
 
 _HINT = (
     "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap), and in a container allow user namespaces."
@@ -43,14 +42,12 @@ _HINT = (
 )
 
 
-START_SECONDS = 60.0
-"""Longest start of the interpreters, which is no fault of a program."""
+START_SECONDS = 60.0  # longest start of the interpreters, which is no fault of a program
 
 Job = dict[str, Any]
 """The work of `inside.referee`: `program`, `setup`, `imports`, and `tests`, each with the names it needs."""
 
-Report = dict[str, Any]
-"""What happened in a test: `passed`, else also what `inside.referee` saw, or `late`."""
+Report = dict[str, Any]  # what happened in a test: `passed`, else also what `inside.referee` saw, or `late`
 
 
 async def run_job(job: Job, seconds: float) -> list[Report]:

@@ -26,11 +26,8 @@ if TYPE_CHECKING:
     from referencing.jsonschema import Schema
 from collections.abc import Iterator, Mapping
 
-MAX_ERRORS = 3
-"""Most faults in a message: a model does not correct more at once."""
-
-MAX_COUNTED = 100
-"""Most faults to look for: an answer of a megabyte may have hundreds of thousands."""
+MAX_ERRORS = 3  # most faults in a message: a model does not correct more at once
+MAX_COUNTED = 100  # most faults to look for: an answer of a megabyte may have hundreds of thousands
 
 
 class NotJson(ValueError):
@@ -217,8 +214,7 @@ def _read_schema(file: str) -> Schema:
     raise CheckSyntaxError(f"json-schema:{file}: {problem}", hint="Give the path of a JSON Schema file.")
 
 
-MOST_REFERENCES = 100
-"""References are written out where they stand, which may take exponentially long."""
+MOST_REFERENCES = 100  # references are written out where they stand, which may take exponentially long
 
 _SILENT = {"$defs", "definitions", "$schema", "$id", "title", "default", "examples"}
 """Keywords that do not say which values are valid."""

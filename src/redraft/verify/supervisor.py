@@ -22,11 +22,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-PR_SET_CHILD_SUBREAPER = 36
-"""From linux/prctl.h."""
-
-ROUNDS = 100
-"""Most rounds of killing, 10 ms apart, because processes of other users cannot be killed."""
+PR_SET_CHILD_SUBREAPER = 36  # from linux/prctl.h
+ROUNDS = 100  # most rounds of killing, 10 ms apart, because processes of other users cannot be killed
 
 
 def main(given: int, command: list[str]) -> None:

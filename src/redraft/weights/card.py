@@ -42,8 +42,7 @@ _LISTED = re.compile(
 _CACHED = re.compile(r"-[0-9a-f]{16}$")  # ends the name of a folder that `engines.hf.folders` made
 
 
-Part = tuple[Checkpoint, str]
-"""A checkpoint and what it is: base, adapter or delta."""
+Part = tuple[Checkpoint, str]  # a checkpoint and what it is: base, adapter or delta
 
 
 def card_metadata(folder: Path) -> dict[str, Any]:

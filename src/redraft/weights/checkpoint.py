@@ -38,8 +38,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHUNK = 8 << 20
-"""Bytes to read at a time: efficient for a disk, and small enough to hold a dozen chunks."""
+CHUNK = 8 << 20  # bytes to read at a time: efficient for a disk, and small enough to hold a dozen chunks
 
 SAFETENSORS: Final = ".safetensors"
 BIN: Final = ".bin"
@@ -344,8 +343,7 @@ def _read_raw(path: Path, tensor: TensorInfo, start: int, stop: int) -> torch.Te
     return raw.view(torch_dtype(tensor.dtype))
 
 
-AHEAD = 2
-"""Items that are produced in advance."""
+AHEAD = 2  # items that are produced in advance
 
 
 def ahead(items: Iterator[T]) -> Iterator[T]:

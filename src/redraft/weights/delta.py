@@ -39,8 +39,7 @@ _SIGNED = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _InPlace = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Changes the first tensor by the second, and returns it."""
 
-_COMPUTED = "rotary_emb.inv_freq"
-"""A buffer in old checkpoints. Models compute it themselves."""
+_COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it themselves.
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,7 @@ _TOKENIZER = (
 _NEVER = ("*.index.json", MANIFEST, "trainer_state.json", "training_args.json")
 
 
-ADAPTER = "adapter_model"
-"""The file name of a peft adapter's weights, without its suffix."""
+ADAPTER = "adapter_model"  # the file name of a peft adapter's weights, without its suffix
 
 
 def refuse_delta(

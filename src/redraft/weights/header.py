@@ -26,16 +26,14 @@ if TYPE_CHECKING:
     import torch
 
 MAX_HEADER = 64 << 20
-MAX_TENSORS = 1 << 18
-"""Tensors in a file, as for GGUF."""
+MAX_TENSORS = 1 << 18  # tensors in a file, as for GGUF
 
 MAX_VALUES = 1 << 22
 """Values in a header: sixteen per tensor. Within these limits parsing takes up to 0.2 GB (measured)."""
 
 MAX_DIMENSIONS = 64
 
-DELTA = "redraft.delta"
-"""The metadata key that holds the recipe of a delta."""
+DELTA = "redraft.delta"  # the metadata key that holds the recipe of a delta
 
 AGAIN = "The file is damaged or incomplete: download it again."
 
@@ -284,8 +282,7 @@ _NAMES = {torch_name: name for name, (torch_name, _) in _DTYPES.items()}
 FLOATS = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
 """The dtypes of weights, on which arithmetic is done."""
 
-FLAGS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
-"""Values of `--dtype`."""
+FLAGS = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}  # values of `--dtype`
 
 
 def is_known(name: str) -> bool:

@@ -13,8 +13,7 @@ import torch
 
 from redraft.weights.header import dtype_name
 
-Say = Callable[[str], None]
-"""Called with a message for the user."""
+Say = Callable[[str], None]  # called with a message for the user
 
 # The integer dtype of the same width, and the smallest bit pattern that is NaN; the pattern before it is
 # infinity (IEEE 754; bfloat16 likewise; 8 bits: Micikevicius et al. 2022, table 1).

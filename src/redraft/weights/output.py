@@ -53,11 +53,8 @@ INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json
 SHARD_SIZE = 5_000_000_000
 """The largest file in bytes, unless an input's layout is kept: the hub's own limit for a shard."""
 
-_WORK = "redraft.work"
-"""The folder for unfinished files inside `OUT.partial`."""
-
-Progress = Callable[[int], None]
-"""Called with a number of bytes when they are processed."""
+_WORK = "redraft.work"  # the folder for unfinished files inside `OUT.partial`
+Progress = Callable[[int], None]  # called with a number of bytes when they are processed
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,7 @@ _WIDTHS = {"DoubleStorage": 8, "FloatStorage": 4, "HalfStorage": 2, "BFloat16Sto
 _WIDTHS |= {"IntStorage": 4, "ShortStorage": 2, "QInt32Storage": 4, "ComplexFloatStorage": 8}
 _WIDTHS |= {"ComplexDoubleStorage": 16}
 
-_ENCRYPTED = 1
-"""The flag of an encrypted zip record (PKWARE, APPNOTE 4.4.4)."""
+_ENCRYPTED = 1  # the flag of an encrypted zip record (PKWARE, APPNOTE 4.4.4)
 
 
 def read_pickled(path: Path) -> dict[str, torch.Tensor]:

@@ -25,14 +25,9 @@ from redraft.weights.header import torch_dtype
 TENSORS, ELEMENTS = 24, 1 << 16
 """The number of matrices sampled over the model, and the elements read from each."""
 
-NEARER = 0.1
-"""How much nearer to a grid than by chance the sums must be."""
-
-ROUNDED = 0.4
-"""The share of set last bits from which on a delta counts as rounded; by chance it is one half."""
-
-WHOLE = 0.8
-"""The ratio of norms, delta over base, above which it is not a delta: training changes far less."""
+NEARER = 0.1  # how much nearer to a grid than by chance the sums must be
+ROUNDED = 0.4  # the share of set last bits from which on a delta counts as rounded; by chance it is one half
+WHOLE = 0.8  # the ratio of norms, delta over base, above which it is not a delta: training changes far less
 
 _GRIDS = {torch.float32: 24, torch.float16: 11, torch.bfloat16: 8}  # bits of a significand
 _INTEGERS = {4: torch.int32, 2: torch.int16}

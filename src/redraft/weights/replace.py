@@ -21,8 +21,7 @@ from redraft.errors import ModelError, OutputError
 from redraft.files import is_part_of, open_locked, replace_file, sync_folder
 from redraft.weights.checkpoint import read_json
 
-MANIFEST = "redraft.json"
-"""The manifest in a folder. Beside a file it is called `FILE.redraft.json`."""
+MANIFEST = "redraft.json"  # the manifest in a folder. Beside a file it is called `FILE.redraft.json`.
 
 STATE = "redraft.partial.json"
 """The record of finished files in an unfinished folder. It marks the folder as redraft's."""

@@ -39,14 +39,9 @@ from redraft.errors import UsageError
 from redraft.formats.read.records import RawRecord
 from redraft.jobs.provenance import Provenance
 
-CONTEXT = 1
-"""Unchanged lines to show around a change."""
-
-FEWEST = 0.05
-"""Share of the records below which a run fails: its rules do not fit the data."""
-
-Names = str | Iterable[str]
-"""Names, or a text of names with commas between them."""
+CONTEXT = 1  # unchanged lines to show around a change
+FEWEST = 0.05  # share of the records below which a run fails: its rules do not fit the data
+Names = str | Iterable[str]  # names, or a text of names with commas between them
 
 
 def clean(

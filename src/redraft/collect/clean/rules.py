@@ -96,11 +96,8 @@ def word_list(name: str) -> WordList:
     return WordList(name, single, re.compile("|".join(bounded)) if bounded else None)
 
 
-SHORT = 16
-"""Fewest characters of a conversation (FastChat's `clean_sharegpt.py`)."""
-
-TURN = 100
-"""Characters of each turn for language detection, so that questions and answers count alike."""
+SHORT = 16  # fewest characters of a conversation (FastChat's `clean_sharegpt.py`)
+TURN = 100  # characters of each turn for language detection, so that questions and answers count alike
 
 
 @dataclass(frozen=True)
@@ -116,8 +113,7 @@ class RuleSettings:
     blocked: tuple[WordList, ...] = ()
 
 
-Outcome = Chain | str
-"""The chain, changed or not, or the reason to drop it."""
+Outcome = Chain | str  # the chain, changed or not, or the reason to drop it
 
 
 class Rule(NamedTuple):
@@ -319,8 +315,7 @@ def _answer_question(chain: Chain, _: RuleSettings) -> Outcome:
     return f"the answer ends in a question: {answer.strip()[-60:]!r}" if ends_in_question(answer) else chain
 
 
-_MARKS = "?？؟;⸮՞፧"
-"""Question marks: Latin, full-width, Arabic, Greek, reversed, Armenian, Ethiopic."""
+_MARKS = "?？؟;⸮՞፧"  # question marks: Latin, full-width, Arabic, Greek, reversed, Armenian, Ethiopic.
 _ASKS = re.compile(
     r"\W*(?:(?:and|but|so|ok|okay|well|hi|hello|hey|please)\W+)*"
     r"(?:who|whom|whose|what|when|where|why|which|how|what's|who's|where's|how's"

@@ -26,14 +26,9 @@ from redraft.formats.selfee import render_steps
 from redraft.formats.texts import answer_of
 from redraft.jobs.provenance import Provenance
 
-Count = Callable[[str], int]
-"""Counts the tokens of a text."""
-
-LIMIT = 2048
-"""Length of Vicuna's and SelFee's training sequences, in tokens."""
-
-TURN_TOKENS = 6
-"""Tokens to leave per turn for a chat template, as in FastChat's splitter."""
+Count = Callable[[str], int]  # counts the tokens of a text
+LIMIT = 2048  # length of Vicuna's and SelFee's training sequences, in tokens
+TURN_TOKENS = 6  # tokens to leave per turn for a chat template, as in FastChat's splitter
 
 WHOLE = ("origin", "source", "lang")
 """Fields of `meta` that describe the whole conversation and go to every piece."""

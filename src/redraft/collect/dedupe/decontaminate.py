@@ -44,13 +44,9 @@ from redraft.formats.read.records import RawRecord, raw_records
 from redraft.formats.texts import turns_of
 from redraft.jobs.provenance import Provenance
 
-RUN = 13
-"""Words of a run (GPT-3's maximum)."""
-SHORTEST = 8
-"""Fewest words of a question to search inside texts (GPT-3's minimum)."""
-
-_WHOLE = np.uint64(0xD6E8FEB86659FD93)
-"""Distinguishes runs that must be a whole turn."""
+RUN = 13  # words of a run (GPT-3's maximum)
+SHORTEST = 8  # fewest words of a question to search inside texts (GPT-3's minimum)
+_WHOLE = np.uint64(0xD6E8FEB86659FD93)  # distinguishes runs that must be a whole turn
 _SLOTS = 16  # sieve slots per run, at least: 1 in 16 runs of a clean text needs a search
 _SHOWN = 120  # characters of a run in a reason
 

@@ -49,11 +49,8 @@ from redraft.formats.read.records import RawRecord
 from redraft.formats.texts import gold_answers
 from redraft.jobs.provenance import Provenance
 
-_SOURCE = ("dataset", "licence")
-"""Fields of an origin that do not depend on the record's place."""
-
-_TOLD = 64
-"""Comparisons between two progress updates."""
+_SOURCE = ("dataset", "licence")  # fields of an origin that do not depend on the record's place
+_TOLD = 64  # comparisons between two progress updates
 
 By = Literal["exact", "query", "rouge", "minhash"]
 

@@ -26,17 +26,12 @@ from numpy.typing import NDArray
 
 from redraft.collect.words import Hashes, digest, normalised, window_hashes, word_hashes, words
 
-SHINGLE = 3
-"""Words per shingle."""
+SHINGLE = 3  # words per shingle
 THRESHOLD = 0.8
-MISSED = 0.005
-"""Largest share of missed pairs exactly at the threshold."""
-HASHES = 64
-"""Most hashes per text. More rows per band leave fewer dissimilar pairs to compare."""
-WINDOW = 32
-"""Following sets to compare a set with, in a group of at most one more."""
-CROWDED = 8
-"""Following sets to compare a set with, in larger groups that the second sieve leaves."""
+MISSED = 0.005  # largest share of missed pairs exactly at the threshold
+HASHES = 64  # most hashes per text. More rows per band leave fewer dissimilar pairs to compare.
+WINDOW = 32  # following sets to compare a set with, in a group of at most one more
+CROWDED = 8  # following sets to compare a set with, in larger groups that the second sieve leaves
 
 _VALUE_BITS = 48
 _VALUE = np.uint64((1 << _VALUE_BITS) - 1)

@@ -23,11 +23,8 @@ from rapidfuzz.process import cdist
 
 from redraft.collect.words import words
 
-ALPACA = 0.7
-"""Threshold of Self-Instruct and Alpaca, in their released code."""
-
-LONGEST = 100_000
-"""Most words to compare: two texts of megabytes would take minutes."""
+ALPACA = 0.7  # threshold of Self-Instruct and Alpaca, in their released code
+LONGEST = 100_000  # most words to compare: two texts of megabytes would take minutes
 
 _ROUNDING = 1e-9
 

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-DEPTH = 32
-"""Most frames that are open at once."""
+DEPTH = 32  # most frames that are open at once
 
 COLUMNS = 50
 """Most columns of a row that has cells spanning several. A span's further columns are empty cells."""

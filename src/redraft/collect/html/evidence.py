@@ -38,14 +38,12 @@ _ABOUT = re.compile(
     re.I,
 )
 _PARAGRAPH = re.compile(r"<p(?=[\s>])[^<>]*>([^<]*(?:<(?!/?p[\s>])[^<]*)*)", re.I)
-_SENTENCE = 6
-"""Fewest words of a paragraph of prose."""
+_SENTENCE = 6  # fewest words of a paragraph of prose
 _NOT_HTML = re.compile(r"`|\n[ \t]+\S|(?:^|\n)(?:[-*+#>|]|\d+[.)]) ")
 _PRE = re.compile(r"<pre(?:[^<]++|<(?!/pre|pre))*+</pre")
 _CODE = re.compile(r"[{};=\\]|\w\(")
 _ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#39|#x27);")
-_ALONE = frozenset(("br", "hr", "img", "pre"))
-"""Tags without an end tag. That of `pre` was removed before."""
+_ALONE = frozenset(("br", "hr", "img", "pre"))  # tags without an end tag. That of `pre` was removed before.
 _MAY_STAY_OPEN = frozenset(("p", "li", "thead", "tbody", "tr", "th", "td"))
 _IN_TEXT = frozenset(
     ("b", "strong", "i", "em", "a", "span", "u", "s", "del", "sub", "sup", "small", "img", "code")

@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from html import unescape
 
-MARKS = "b strong i em s del strike sup sub a"
-"""Elements that mark text."""
-CODE = "code kbd samp tt"
-"""Elements of inline code."""
+MARKS = "b strong i em s del strike sup sub a"  # elements that mark text
+CODE = "code kbd samp tt"  # elements of inline code
 PLAIN = (
     "u ins mark small big font var abbr cite q dfn time label bdi bdo data wbr nobr input ruby rt rp picture "
     "source area acronym meter output progress link meta base embed param track thead tbody tfoot colgroup "
@@ -28,11 +26,8 @@ SKIPPED = "script style svg button head title template iframe object video audio
 """Elements that are left out with their contents."""
 _OTHERS = "span br img pre ul ol menu li table tr td th blockquote h1 h2 h3 h4 h5 h6 hr math"
 
-NAMES = tuple(f"{_OTHERS} {MARKS} {CODE} {BLOCKS} {SKIPPED} {PLAIN}".split())
-"""The elements of HTML."""
-
-WHITE = " \t\n\r\f\xa0"
-"""White space of HTML, and the no-break space."""
+NAMES = tuple(f"{_OTHERS} {MARKS} {CODE} {BLOCKS} {SKIPPED} {PLAIN}".split())  # the elements of HTML
+WHITE = " \t\n\r\f\xa0"  # white space of HTML, and the no-break space
 
 _BARE = (
     r"\s+(?:async|checked|controls|defer|disabled|hidden|itemscope|nowrap|open|readonly|required|reversed"
@@ -122,8 +117,7 @@ _BUTTONS = ("Copy code", "Copy", "Edit", "Wrap", "Run", "Download")
 _NAME = re.compile(r"[\w+#./-]{1,24}(?: [\w+#./-]{1,12})?")
 _TICKS = re.compile(r"`+")
 
-_BAR = 10_000
-"""Most characters of the source of a bar above code. ChatGPT's have about 700."""
+_BAR = 10_000  # most characters of the source of a bar above code. ChatGPT's have about 700.
 
 
 def plain(source: str) -> str:

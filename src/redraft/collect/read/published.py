@@ -31,11 +31,8 @@ from redraft.formats.read.shapes import is_chain, known_shape, names, read_as, r
 from redraft.licences import UNKNOWN, licence_in
 from redraft.parallel import spread
 
-EMPTY = "empty"
-"""The rule that drops records without question and answer."""
-
-NO_QUESTION = "no-question"
-"""The rule that drops answers without a known question."""
+EMPTY = "empty"  # the rule that drops records without question and answer
+NO_QUESTION = "no-question"  # the rule that drops answers without a known question
 
 Record = Mapping[str, Any]
 
@@ -114,8 +111,7 @@ _SOURCES = (
     Published("questions", "Apache-2.0", ("question", "MT-bench question")),
 )
 
-SOURCES = {source.name: source for source in _SOURCES}
-"""All sources by name."""
+SOURCES = {source.name: source for source in _SOURCES}  # all sources by name
 
 
 def source_named(name: str) -> Published:

@@ -27,12 +27,10 @@ from redraft.errors import MissingExtra, RecordError
 from redraft.formats.read.files import check_utf8, name_of, open_input, plain_name, reading
 from redraft.formats.read.records import Damage
 
-Row = tuple[str, bytes | RecordError]
-"""A record's place, and its JSON or its error."""
+Row = tuple[str, bytes | RecordError]  # a record's place, and its JSON or its error
 
 _BATCH = 256
-_LONGEST = 1 << 28
-"""Bytes of the longest line and of the longest cell, as for other records."""
+_LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for other records
 
 _DELIMITERS = ",;\t|"
 _SWALLOWED = 10
@@ -41,8 +39,7 @@ _SWALLOWED = 10
 That is 10 lines of a table with two columns, and 5 of one with three.
 """
 _FEWEST = 3
-_OF_LINES = 0.99
-"""Share of a cell's lines that must look like rows."""
+_OF_LINES = 0.99  # share of a cell's lines that must look like rows
 
 
 def read_csv(path: Path) -> Iterator[Row]:

@@ -17,8 +17,7 @@ from redraft.collect.report.stats import DataReport, ranked
 from redraft.collect.report.summary import GOLD_LENGTH, GOOD_SCORE, LONG, DataSummary
 from redraft.licences import UNKNOWN
 
-MIXED = 0.01
-"""Least share of records in other languages than the main one to report."""
+MIXED = 0.01  # least share of records in other languages than the main one to report
 
 Level = Literal["fault", "warning", "note"]
 

@@ -14,11 +14,8 @@ from typing import Any, TypeVar
 
 Number = TypeVar("Number", int, float)
 
-MOST = 24
-"""Most bins of equal width."""
-
-TAIL = 6
-"""Largest ratio of maximum to median for bins of equal width."""
+MOST = 24  # most bins of equal width
+TAIL = 6  # largest ratio of maximum to median for bins of equal width
 
 _FEW = 10  # medians below it get a bin for each small number, such as of turns
 _STEPS = (1, 2, 5)  # widths of equal bins, times a power of ten

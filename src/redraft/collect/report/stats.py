@@ -45,8 +45,7 @@ class Sample:
 
 
 Part = Literal["answer", "feedback"]
-PARTS: tuple[Part, ...] = get_args(Part)
-"""The parts of a step."""
+PARTS: tuple[Part, ...] = get_args(Part)  # the parts of a step
 
 _LENGTHS = ("prompt", "answer", "feedback", "record")
 _NUMBERS = {

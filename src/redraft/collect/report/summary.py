@@ -30,26 +30,16 @@ from redraft.formats.texts import FOLLOWS, Turn, answer_of, gold_answers, turns_
 from redraft.formats.write import teacher_score
 from redraft.licences import UNKNOWN, forbids_commerce, licence_in
 
-QUOTES = "texts that quote the gold answer"
-"""The table of leaks, which `redraft generate chains` found."""
+QUOTES = "texts that quote the gold answer"  # the table of leaks, which `redraft generate chains` found
 
 VERDICT = re.compile(r"revisions? (?:is |are )?(?:not )?needed", re.IGNORECASE)
 """The phrase that carries the verdict of a SelFee feedback."""
 
-GOOD_SCORE = 9.0
-"""Answers with a lower score should be revised (SelFee's instruction to the teacher)."""
-
-GOLD_LENGTH = 8
-"""Fewest characters of a gold answer to search in feedback: shorter ones match by chance."""
-
-LONG = 2048
-"""Length of SelFee's and Vicuna's training sequences, in tokens."""
-
-DEPTHS = 9
-"""Last place to count separately; later feedbacks and answers are counted together."""
-
-EXAMPLES = 5
-"""Examples per finding."""
+GOOD_SCORE = 9.0  # answers with a lower score should be revised (SelFee's instruction to the teacher)
+GOLD_LENGTH = 8  # fewest characters of a gold answer to search in feedback: shorter ones match by chance
+LONG = 2048  # length of SelFee's and Vicuna's training sequences, in tokens
+DEPTHS = 9  # last place to count separately; later feedbacks and answers are counted together
+EXAMPLES = 5  # examples per finding
 
 OTHERS = "(others)"
 _KINDS, _NAME, _MESSAGE = 1000, 60, 300  # names to count apart, and characters of a name and a message

@@ -26,11 +26,8 @@ from redraft.engines.hf.cache import Pass, Slots, common_start, forward, layers_
 from redraft.engines.hf.text import FinalText, Spelling
 from redraft.errors import EngineError
 
-READ = 512
-"""Tokens of prompts that one step reads. Larger parts are no faster, and delay other sequences."""
-
-_PADDING = 0
-"""The token behind shorter prompts of a pass. Nothing sees it, and the next pass writes over it."""
+READ = 512  # tokens of prompts that one step reads. Larger parts are no faster, and delay other sequences.
+_PADDING = 0  # the token behind shorter prompts of a pass. Nothing sees it, and the next pass writes over it.
 
 
 Chances = tuple[float, Likeliest]

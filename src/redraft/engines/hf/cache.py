@@ -16,8 +16,7 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-FIRST_ROOM = 256
-"""Initial positions of a slot; doubled when needed."""
+FIRST_ROOM = 256  # initial positions of a slot; doubled when needed
 
 
 @dataclass(frozen=True)

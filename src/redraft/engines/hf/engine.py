@@ -31,8 +31,7 @@ from redraft.errors import ContextError, ModelError, UsageError, shown
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.options import Device, Dtype
 
-STREAMS = 8
-"""Default number of streams at once."""
+STREAMS = 8  # default number of streams at once
 
 CLOSE_SECONDS = 5.0
 

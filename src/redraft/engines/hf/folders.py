@@ -11,8 +11,7 @@ from pathlib import Path
 
 from redraft.errors import ModelError, UsageError
 
-_CARDS = 2
-"""Counted up when cards of made folders change. The first version dropped licences of adapters."""
+_CARDS = 2  # counted up when cards of made folders change. The first version dropped licences of adapters.
 
 
 def folder_for(ref: str, *, command: str = "") -> str:

@@ -298,8 +298,7 @@ def _reason(error: Exception) -> str:
     return " ".join((str(error).strip() or type(error).__name__).split())[:200].rstrip(".") + "."
 
 
-LEVELS = 127
-"""The largest whole number of a row."""
+LEVELS = 127  # the largest whole number of a row
 
 
 class Linear8(nn.Module):

@@ -31,8 +31,7 @@ from redraft.formats import TrainingFormat
 from redraft.formats.tokens.pairs import PairEncoder
 from redraft.weights.checkpoint import read_json
 
-BATCH_TOKENS = 4096
-"""The most tokens of a pass, with padding, if it has more than one text."""
+BATCH_TOKENS = 4096  # the most tokens of a pass, with padding, if it has more than one text
 
 _ADAPTER = "adapter_config.json"
 _FORMS = "A reward model is FOLDER, ADAPTER or BASE+ADAPTER, as redraft train reward writes it."

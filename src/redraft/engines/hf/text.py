@@ -20,11 +20,8 @@ from redraft.engines.base import Message, Tokens, first_stop
 from redraft.errors import ModelError
 
 _BROKEN = "\ufffd"
-_CHARACTER = 4
-"""Most bytes, and so most tokens, of a character in UTF-8."""
-
-_CONTEXT = 4
-"""Tokens of the prompt that decide whether the first new token keeps its space."""
+_CHARACTER = 4  # most bytes, and so most tokens, of a character in UTF-8
+_CONTEXT = 4  # tokens of the prompt that decide whether the first new token keeps its space
 
 
 @dataclass(frozen=True)
@@ -114,8 +111,7 @@ def _beginning(text: str, stop: Sequence[str]) -> int:
     return next((n for n in range(longest, 0, -1) if any(string.startswith(text[-n:]) for string in stop)), 0)
 
 
-_MARK = "\n"
-"""Precedes a text that continues another, so that the tokenizer's space goes before the mark."""
+_MARK = "\n"  # precedes a text that continues another, so that the tokenizer's space goes before the mark
 
 
 class Tokenizer:

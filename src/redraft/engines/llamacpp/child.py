@@ -33,11 +33,8 @@ SPIN_COUNT = "3000"
 milliseconds made tokens two to ten times slower on a busy machine, and no faster on an idle one. A value in
 the environment goes before."""
 
-GRACE = 0.5
-"""Seconds between the end of standard input and the kill."""
-
-CACHE_MIB = 512
-"""Memory for prompts that lost their slot to another stream. llama.cpp's default is 8 GiB."""
+GRACE = 0.5  # seconds between the end of standard input and the kill
+CACHE_MIB = 512  # memory for prompts that lost their slot to another stream. llama.cpp's default is 8 GiB
 
 
 class ChildSettings(TypedDict):

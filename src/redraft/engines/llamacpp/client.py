@@ -33,8 +33,7 @@ _REASON = re.compile(r"(?:error loading model|\bE srv .*?init: init): (.+)")
 CLOSE_SECONDS = 5.0
 
 
-TRIES = 5
-"""Crashes in a row after which to give up."""
+TRIES = 5  # crashes in a row after which to give up
 
 PAUSE = 0.5
 """Most seconds before the second restart in a row. The first comes at once, and later ones after more."""

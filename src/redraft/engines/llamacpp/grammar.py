@@ -30,11 +30,8 @@ _PARTS = frozenset(
     {"items", "additionalItems", "prefixItems", "additionalProperties", "anyOf", "allOf", "oneOf"}
 )
 
-_MOST = 2**53
-"""Bounds beyond are rounded in llguidance, and from 2^63 on refused."""
-
-_MOST_ITEMS = 10_000
-"""100,000 are refused."""
+_MOST = 2**53  # bounds beyond are rounded in llguidance, and from 2^63 on refused
+_MOST_ITEMS = 10_000  # 100,000 are refused
 
 
 def expressible(schema: Any) -> tuple[Any, frozenset[str]]:
@@ -63,12 +60,10 @@ def _reduced(schema: Any, left: set[str]) -> Any:
     return kept
 
 
-_ANNOTATIONS = frozenset({"format", "$schema"})
-"""Keywords that are not checked, either."""
+_ANNOTATIONS = frozenset({"format", "$schema"})  # keywords that are not checked, either
 
 
-_ATOM = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)
-"""An escape, or a class in brackets."""
+_ATOM = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]", re.DOTALL)  # an escape, or a class in brackets
 
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _OTHER_GROUP = re.compile(r"\(\?(?!:|P?<[A-Za-z_]|[is]+[:)])")

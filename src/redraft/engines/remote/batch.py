@@ -43,8 +43,7 @@ _log = logging.getLogger(__name__)
 MOST_REQUESTS, MOST_BYTES = 50_000, 200_000_000
 """Limits of one input file (OpenAI's reference of `POST /batches`)."""
 
-PAUSE = 60.0
-"""Default for the longest pause between two looks at a batch, in seconds."""
+PAUSE = 60.0  # default for the longest pause between two looks at a batch, in seconds
 
 _FIRST_PAUSE, _GROWTH = 2.0, 1.5
 _MOMENT, _LULL = 0.3, 10.0
@@ -54,14 +53,12 @@ does not wait runs its checks, or asks a model that is not asked in batches."""
 _MORE = 1.25
 """Growth of the requests that may be under way, with each batch that ends well after one did not fit."""
 
-_AT_ONCE = 500
-"""Lines of a result that are stored in one transaction."""
+_AT_ONCE = 500  # lines of a result that are stored in one transaction
 
 _TOO_MUCH = re.compile("limit|too_(many|large)")
 """Codes of a batch that fails because of its size, such as OpenAI's `token_limit_exceeded`."""
 
-_ID = (str, int)
-"""Types of an id: servers other than OpenAI's may count."""
+_ID = (str, int)  # types of an id: servers other than OpenAI's may count
 
 _DONE = ("completed", "failed")
 _ENDS = frozenset({"completed", "failed", "expired", "cancelled"})

@@ -64,11 +64,8 @@ _GRACE_FOR_COUNTS, _GRACE_FOR_END = 5.0, 0.5
 
 Reach = Callable[[str, Key | None, Patience], Server]
 
-LETTER = 0.2
-"""Tokens in a single ASCII character: English has four to five letters a token."""
-
-LONG_TOKEN = 16
-"""Characters of a long token. Few tokens are longer, apart from runs of white space."""
+LETTER = 0.2  # tokens in a single ASCII character: English has four to five letters a token.
+LONG_TOKEN = 16  # characters of a long token. Few tokens are longer, apart from runs of white space.
 
 _END = object()
 _SEE_LOG = "The server may have been stopped, or out of memory: see its log."

@@ -27,11 +27,8 @@ CATCH_UP = 0.5
 """Seconds of unused rate that may be made up for while calls wait, less than the 1.2 s of `SLACK`. A busy
 process wakes up a few ms late for each call; without this, 100 calls a second would lose a tenth of them."""
 
-CUT = 0.7
-"""Factor for the requests under way after a 429, as CUBIC (RFC 9438) has it for a congested network."""
-
-LATEST = 50
-"""How many of the latest calls the mean of tokens stands for."""
+CUT = 0.7  # factor for the requests under way after a 429, as CUBIC (RFC 9438) has it for a congested network
+LATEST = 50  # how many of the latest calls the mean of tokens stands for
 
 LONGEST_RESET = 60.0
 """Longest wait in seconds for what `x-ratelimit-*` says is used up. A limit of the day ends in a 429."""

@@ -34,20 +34,11 @@ from redraft.jobs.causes import FILTER
 
 _log = logging.getLogger(__name__)
 
-RETRIED = frozenset({429, 500, 502, 503, 504})
-"""Statuses worth another try (reference/engines_serving.md)."""
-
-MISSING = (404, 405, 501)
-"""Statuses of a path that a server does not have."""
-
-SECRET = 8
-"""Fewest characters of a secret. Shorter keys are placeholders, such as EMPTY."""
-
-HIDDEN = 1000
-"""Texts of earlier requests that are still hidden: those of requests under way, and more."""
-
-SLOWEST = 1e6
-"""Bytes a second at which a large file is sent at least."""
+RETRIED = frozenset({429, 500, 502, 503, 504})  # statuses worth another try (reference/engines_serving.md)
+MISSING = (404, 405, 501)  # statuses of a path that a server does not have
+SECRET = 8  # fewest characters of a secret. Shorter keys are placeholders, such as EMPTY.
+HIDDEN = 1000  # texts of earlier requests that are still hidden: those of requests under way, and more
+SLOWEST = 1e6  # bytes a second at which a large file is sent at least
 
 _NONE: Mapping[str, str] = {}
 ADDRESS_HINT = "Is this the address of an OpenAI-compatible API? It usually ends in /v1."

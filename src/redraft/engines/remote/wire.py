@@ -49,8 +49,7 @@ BYTES = 3
 """Bytes of UTF-8 in an estimated token. A token of English has four to five, one of code or numbers about
 three, and a Chinese character has three. So the estimate is rather high, and no limit is passed unseen."""
 
-PER_MESSAGE = 4
-"""Tokens that a chat's template puts around a message."""
+PER_MESSAGE = 4  # tokens that a chat's template puts around a message
 
 
 def estimated_counts(body: Body, written: int, least: float = 0) -> TokenCounts:
@@ -144,8 +143,7 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
     return body
 
 
-_ANSWER = "answer"
-"""The name of the schema, and of the tool that takes an answer."""
+_ANSWER = "answer"  # the name of the schema, and of the tool that takes an answer
 
 
 def _response_format(schema: Mapping[str, Any]) -> Body:
@@ -299,8 +297,7 @@ def _counts(usage: Any) -> TokenCounts | None:
     )
 
 
-_MOST = 2**53
-"""Counts from here on are errors of the server."""
+_MOST = 2**53  # counts from here on are errors of the server
 
 
 def _whole(table: Any, name: str) -> int | None:
@@ -446,11 +443,8 @@ _OF_LENGTH = re.compile(r"\bmax_(completion_|new_|output_)?tokens|\b(completion|
 _NUMBER = re.compile(r"(?<![\w.-])(?:\d{1,3}(?:,\d{3})++|\d{1,9})(?!\w|[.-]\w)")
 """A number that stands by itself: no part of a model's name or of a date."""
 
-_LEAST_ROOM = 16
-"""With room for fewer tokens than this, the context counts as full."""
-
-_TEMPLATE = 64
-"""Tokens that a chat template may add. Those of Qwen and Llama add 20 to 40."""
+_LEAST_ROOM = 16  # with room for fewer tokens than this, the context counts as full
+_TEMPLATE = 64  # tokens that a chat template may add. Those of Qwen and Llama add 20 to 40.
 
 
 def _room(complaint: Complaint, body: Body, asked: int) -> int | None:

@@ -15,8 +15,7 @@ from redraft.counting import counted
 from redraft.evaluation.tables import p_text, plain, without_nan
 from redraft.stats import Estimate
 
-LEVEL = 0.05
-"""A difference counts if p is below."""
+LEVEL = 0.05  # a difference counts if p is below
 
 
 @dataclass(frozen=True)

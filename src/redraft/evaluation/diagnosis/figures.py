@@ -32,17 +32,10 @@ from redraft.plugins import plugins
 from redraft.stats import Estimate
 from redraft.verify.segment import count_words, words
 
-MOST = 10
-"""Revisions that get figures of their own."""
-
-COLLAPSED = 0.95
-"""Share of equal verdicts, 0 to 1, from which they are said to be always the same."""
-
-OTHERS = 5
-"""Answers of the other kind without which equal verdicts say nothing about who gave them."""
-
-Pair = tuple[bool, bool, Hashable]
-"""Whether an answer is right before and after, and the id of its item."""
+MOST = 10  # revisions that get figures of their own
+COLLAPSED = 0.95  # share of equal verdicts, 0 to 1, from which they are said to be always the same
+OTHERS = 5  # answers of the other kind without which equal verdicts say nothing about who gave them
+Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and after, and the id of its item
 
 
 @dataclass(frozen=True)
@@ -380,11 +373,8 @@ def _verdicts(each: Known) -> Iterator[tuple[str, bool]]:
 
 
 CUT, FORM, CONTENT = "empty or cut draft completed", "form alone changed", "content changed"
-KINDS = (CUT, FORM, CONTENT)
-"""The kinds of repairs."""
-
-MOST_CHECKS = 40
-"""Different checks that get a row each: more are checks of single records."""
+KINDS = (CUT, FORM, CONTENT)  # the kinds of repairs
+MOST_CHECKS = 40  # different checks that get a row each: more are checks of single records
 
 
 def kind_of(each: Known) -> str:

@@ -35,11 +35,8 @@ from redraft.formats.read.files import decode
 from redraft.formats.read.records import RawRecord, raw_records, read_records
 from redraft.verify.base import Check
 
-OWN = "own checks"
-"""The name of the task of chains whose own checks say what is right."""
-
-SCORE = "given checks"
-"""The name of the task of chains that were scored with checks of the user."""
+OWN = "own checks"  # the name of the task of chains whose own checks say what is right
+SCORE = "given checks"  # the name of the task of chains that were scored with checks of the user
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from redraft.evaluation.judging.scores import HIGHEST, LOWEST
 if TYPE_CHECKING:
     from redraft.stats import Estimate
 
-Key = tuple[str, int]
-"""A question and its turn."""
+Key = tuple[str, int]  # a question and its turn
 
 
 class Grade(BaseModel):

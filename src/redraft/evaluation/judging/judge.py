@@ -45,11 +45,8 @@ from redraft.jobs.journal import Journal
 TEMPERATURE, MAX_TOKENS = 0.0, 1024
 """Default sampling: greedy, so that a review can be repeated. The length is that of FastChat's reviewers."""
 
-TRIED = 20
-"""Reviews after which a run stops if most of them cannot be read."""
-
-Said = tuple[float, ...] | Winner
-"""What a judge decided: two scores, one grade, or a verdict."""
+TRIED = 20  # reviews after which a run stops if most of them cannot be read
+Said = tuple[float, ...] | Winner  # what a judge decided: two scores, one grade, or a verdict
 
 _OF_SCORES = regex.compile(
     r"(?i)(?:[\W\d_]++|\b(?:my|the|final|overall|scores?|ratings?|grades?|verdict|winner|better|is|are|and|of|for|out|"

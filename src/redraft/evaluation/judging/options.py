@@ -6,8 +6,7 @@ from typing import Literal
 
 from redraft.options import MAX_SEED, MODEL, SAMPLING, SERVER, MachineOptions, ServerOptions, option
 
-JUDGING = "Judging"
-"""The heading of the flags that say what is asked of a judge."""
+JUDGING = "Judging"  # the heading of the flags that say what is asked of a judge
 
 
 class JudgeOptions(ServerOptions, MachineOptions):

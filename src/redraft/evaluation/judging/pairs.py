@@ -208,8 +208,7 @@ def _match(question: AskedQuestion, answers: tuple[GivenAnswer, ...], names: Seq
     return Match(replace(question, turns=question.turns[:turns]), answers)
 
 
-WITH_INSTRUCTION = "{} with an instruction"
-"""The name of a model's answers with an instruction to the judge."""
+WITH_INSTRUCTION = "{} with an instruction"  # the name of a model's answers with an instruction to the judge
 
 _CONSTANT = (
     "That is a good question, and there is much to say about it. It depends on many things, and all of them "

@@ -317,8 +317,7 @@ class JudgeFileOptions(ItemOptions, JudgeOptions):
     )
 
 
-Answers = str | Path | tuple[str | Path, str | Path]
-"""A file of answers, or two to compare."""
+Answers = str | Path | tuple[str | Path, str | Path]  # a file of answers, or two to compare
 
 
 def judge(answers: Answers, output: str | Path, **options: Unpack[JudgeFileKeywords]) -> JudgeResult:

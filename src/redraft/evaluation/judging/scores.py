@@ -14,8 +14,7 @@ import regex
 LOWEST, HIGHEST = 1.0, 10.0
 """The scale of SelFee's and FastChat's judges."""
 
-Winner = Literal["1", "2", "tie"]
-"""A verdict: the answer that was shown first, the second, or neither."""
+Winner = Literal["1", "2", "tie"]  # a verdict: the answer that was shown first, the second, or neither
 
 # Spaces are bounded and never given back: a hostile text must not cost quadratic time.
 _GAP, _MARKS, _BOLD = r"\s{0,8}+", r"[\s\ufeff*_`#>]{0,16}+", r"[*_`]{0,3}+"

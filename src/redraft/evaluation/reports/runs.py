@@ -29,8 +29,7 @@ from redraft.formats.read.files import decode, name_of, open_input, reading, ste
 from redraft.formats.read.records import Ids
 from redraft.jobs.ledger import failures
 
-MOST_SHOWN = 2_000
-"""Records to keep for the page."""
+MOST_SHOWN = 2_000  # records to keep for the page
 
 _NOT_SHOWN = ("checks",)  # rows of a summary that repeat the score
 

@@ -28,8 +28,7 @@ from redraft.formats.read.records import read_records
 _NAMING = 'Name the two models in each review ("model_1", "model_2"), or call the file NEW_vs_OLD.jsonl.'
 
 
-Names = tuple[str, str]
-"""The models of the answers that a review shows first and second."""
+Names = tuple[str, str]  # the models of the answers that a review shows first and second
 
 
 @dataclass(frozen=True)

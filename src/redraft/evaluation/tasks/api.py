@@ -26,8 +26,7 @@ from redraft.stats import Estimate
 from redraft.verify.base import Check
 from redraft.verify.parse import parse_checks
 
-Record = Mapping[str, Any] | Chain
-"""A record of a task, as its file has it."""
+Record = Mapping[str, Any] | Chain  # a record of a task, as its file has it
 
 PARALLEL = 4
 

@@ -26,11 +26,8 @@ from redraft.verify.ifeval import Constraint, loosened
 from redraft.verify.parse import parse_check
 from redraft.verify.sandbox import find_sandbox
 
-KEY = "eval"
-"""The field of `meta` with the truth about a chain's answers."""
-
-OwnFields = Mapping[str, Any]
-"""A record's own fields, as they were published."""
+KEY = "eval"  # the field of `meta` with the truth about a chain's answers
+OwnFields = Mapping[str, Any]  # a record's own fields, as they were published
 
 
 @dataclass(frozen=True)

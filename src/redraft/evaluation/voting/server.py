@@ -29,8 +29,7 @@ from redraft.evaluation.voting.page import policy_of
 from redraft.origins import why_refused
 
 LOOPBACK = "127.0.0.1"
-_LARGEST = 1 << 16
-"""Bytes of the largest body: four bytes for each character of a note, and the rest."""
+_LARGEST = 1 << 16  # bytes of the largest body: four bytes for each character of a note, and the rest
 
 
 class _Act(BaseModel):

@@ -21,8 +21,7 @@ from redraft.files import locked, replacing
 from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.jobs.provenance import Provenance, RunFile
 
-Vote = dict[str, Any]
-"""A review as JSON values."""
+Vote = dict[str, Any]  # a review as JSON values
 
 
 class VoteStore:

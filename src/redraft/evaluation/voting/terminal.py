@@ -21,8 +21,7 @@ Tell = Callable[[str, str | None], None]
 _TITLES = ("Question", "Answer 1", "Answer 2")
 _HELP = dict(zip("12=snuq", ("1", "2", "=", "s(kip)", "n(ote)", "u(ndo)", "q(uit)"), strict=True))
 
-_END = ("", "\x04")
-"""What is read at the end of a pipe, and for Ctrl-D in a terminal."""
+_END = ("", "\x04")  # what is read at the end of a pipe, and for Ctrl-D in a terminal
 _ACTS = {"s": "skip", "u": "undo"}
 
 

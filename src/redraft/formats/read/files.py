@@ -28,17 +28,14 @@ from pydantic_core import from_json
 from redraft.errors import MissingExtra, OutputError, RecordError, fault_of
 from redraft.files import open_locked, sync_folder
 
-STDIO = "-"
-"""The path of standard input or output."""
+STDIO = "-"  # the path of standard input or output
 
 _BOM = b"\xef\xbb\xbf"
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _CHUNK = 1 << 20
 _BUFFER = 1 << 17
-_LONGEST = 1 << 28
-"""Bytes of the longest record, 256 MiB: a file without line ends must not fill the memory."""
-_ENDINGS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}
-"""First bytes of compressed files by ending."""
+_LONGEST = 1 << 28  # bytes of the longest record, 256 MiB: a file without line ends must not fill the memory
+_ENDINGS = {".gz": b"\x1f\x8b", ".zst": b"\x28\xb5\x2f\xfd"}  # first bytes of compressed files by ending
 _INSIDE = re.compile(rb'\{[ \t]*"(\w+)"\s*:\s*\[(?=\s*\n)')
 """The start of an object whose first field is a list with one record per line."""
 _NOT_JSON = "Write one JSON object or text a line, or one array; a file of plain prompts ends in .txt."
@@ -395,8 +392,7 @@ def _array(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
         raise RecordError(f"{name_of(path)}: goes on after its array.", hint=_NOT_JSON)
 
 
-_AFTER = (",", "]", " ", "\t", "\r", "\n")
-"""Characters that follow a complete value of an array."""
+_AFTER = (",", "]", " ", "\t", "\r", "\n")  # characters that follow a complete value of an array
 
 
 class _Text:

@@ -19,8 +19,7 @@ from redraft.formats.read.files import decode, name_of, read_lines, stem_of, twi
 from redraft.formats.read.shapes import is_chain, read_as, read_ranked, read_shape, shape_of
 from redraft.ids import IdSet, digest_of
 
-_DEEP = 150
-"""Levels of nesting beyond which a chain is tried: it may not be readable again."""
+_DEEP = 150  # levels of nesting beyond which a chain is tried: it may not be readable again
 
 ID_FIELDS = ("question_id", "id", "task_id", "key", "unique_id", "message_tree_id")
 

@@ -37,8 +37,7 @@ def _selfee_chain(fields: Fields) -> Parts:
     return Parts(prompt, steps, last_answer(steps), _teacher_stop(steps, fields), reference)
 
 
-TEACHER_ANSWERS = 5
-"""The teacher's loop ended after this many answers (SelFee's data augmentation)."""
+TEACHER_ANSWERS = 5  # the teacher's loop ended after this many answers (SelFee's data augmentation)
 
 
 def _teacher_stop(steps: Sequence[Step], fields: Fields) -> Stop | None:

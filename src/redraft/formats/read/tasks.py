@@ -14,8 +14,7 @@ from redraft.chain import Prompt
 from redraft.formats.read import conversations
 from redraft.formats.read.fields import Fields, Format, Parts, Shape, answered, task
 
-_CALCULATOR = re.compile(r"<<[^<>\n]*>>")
-"""GSM8K's calculator annotations: `48/2 = <<48/2=24>>24`."""
+_CALCULATOR = re.compile(r"<<[^<>\n]*>>")  # GSM8K's calculator annotations: `48/2 = <<48/2=24>>24`
 
 _FINAL_MARKS = {"answer": "####", "ground_truth": "A:"}
 """The prefix of GSM8K's last line by field; `ground_truth` is in its file of sampled solutions."""
@@ -109,8 +108,7 @@ def human_eval(fields: Fields) -> Parts:
     return task(asked, fields.text_or("canonical_solution") or None, tests=tests)
 
 
-_LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")
-"""CodeContests' languages by number."""
+_LANGUAGES = ("unknown", "python2", "cpp", "python3", "java")  # CodeContests' languages by number
 
 
 def code_contests(fields: Fields) -> Parts:

@@ -36,8 +36,7 @@ class Render(Protocol):
         """
 
 
-_SPACE = "\u2003"
-"""White space that no template writes. If a marker lost it, the template trims messages."""
+_SPACE = "\u2003"  # white space that no template writes. If a marker lost it, the template trims messages.
 
 _MARK = re.compile(f"({_SPACE}?)\ufdd0([0-9]+)\ufdd1({_SPACE}?)")
 _OTHER = "Choose another --format: vicuna and selfee need no chat template."
@@ -132,8 +131,7 @@ _REWRITES = (
 )
 _ONE_TURN = "Train on conversations of one question and one answer, without a system message."
 
-_MANY = 1024
-"""Cached layouts: a file may have conversations of many lengths."""
+_MANY = 1024  # cached layouts: a file may have conversations of many lengths
 
 
 def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Span]:

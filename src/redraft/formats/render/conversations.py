@@ -141,14 +141,9 @@ def _in_turn(turns: list[Turn], *, answered: bool) -> list[Turn]:
     return turns
 
 
-vicuna = partial(_conversation, style=_VICUNA)
-"""Render Vicuna's format, version 1.1."""
-
-stable_vicuna = partial(_conversation, style=_STABLE_VICUNA)
-"""Render StableVicuna's format."""
-
-vicuna_prompt = partial(_asked, style=_VICUNA)
-"""Render a prompt in Vicuna's format, up to the answer."""
+vicuna = partial(_conversation, style=_VICUNA)  # render Vicuna's format, version 1.1
+stable_vicuna = partial(_conversation, style=_STABLE_VICUNA)  # render StableVicuna's format
+vicuna_prompt = partial(_asked, style=_VICUNA)  # render a prompt in Vicuna's format, up to the answer
 
 stable_vicuna_prompt = partial(_asked, style=_STABLE_VICUNA)
 """Render a prompt in StableVicuna's format, up to the answer."""

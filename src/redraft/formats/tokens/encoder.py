@@ -34,14 +34,12 @@ from redraft.formats.tokens.vocabulary import OPEN, Tokens, Vocabulary
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-SHORTEST = 16
-"""The smallest length limit, in tokens, and the tokens that a shortened question keeps."""
+SHORTEST = 16  # the smallest length limit, in tokens, and the tokens that a shortened question keeps
 
 NO_ROOM = "the prompt leaves no room for an answer"
 
 
-Place = tuple[int, int]
-"""Start and end."""
+Place = tuple[int, int]  # start and end
 
 
 class Cut(NamedTuple):
@@ -312,8 +310,7 @@ class Encoder:
         return np.array_equal(alone.ids, whole.ids[first:end])
 
 
-LONGEST = 1 << 20
-"""The most characters of a text: while it is tokenised, a token takes hundreds of bytes."""
+LONGEST = 1 << 20  # the most characters of a text: while it is tokenised, a token takes hundreds of bytes
 
 
 def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:

@@ -30,8 +30,7 @@ EQUAL = "chosen and rejected are equal"
 EMPTY = "an empty answer"
 EQUAL_WHEN_CUT = "chosen and rejected are equal up to the length limit"
 
-Pair = tuple[Example, Example]
-"""The chosen answer and the rejected one, each with its prompt."""
+Pair = tuple[Example, Example]  # the chosen answer and the rejected one, each with its prompt
 
 
 class PairEncoder:

@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 OPEN, CLOSE = "\ufdd0", "\ufdd1"
 """Noncharacters: Unicode reserves them for a program's own use."""
 
-_MANY = 1024
-"""The most texts of a format to cache with their marks. Few formats have more than ten."""
+_MANY = 1024  # the most texts of a format to cache with their marks. Few formats have more than ten.
 
 
 class Tokens(NamedTuple):

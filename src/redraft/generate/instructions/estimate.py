@@ -18,11 +18,8 @@ from random import Random
 from redraft.counting import counted
 from redraft.generate.estimate import WIDEST, Range
 
-_DRAWS = 1000
-"""Draws of an interval: its ends are those of the outer 25 on each side."""
-
-_LEAST = 0.05
-"""The smallest power: at twice the instructions, a million times the requests."""
+_DRAWS = 1000  # draws of an interval: its ends are those of the outer 25 on each side
+_LEAST = 0.05  # the smallest power: at twice the instructions, a million times the requests
 
 
 @dataclass

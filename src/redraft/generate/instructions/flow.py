@@ -33,8 +33,7 @@ from redraft.verify.base import together
 DRY = 25
 """Requests in a row that keep nothing, after which no more are sent. At 17 tasks each, that is 425 tasks."""
 
-_KIND_TOKENS = 16
-"""Tokens of a reply of yes or no."""
+_KIND_TOKENS = 16  # tokens of a reply of yes or no
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,7 @@ _OF_TASKS = re.compile(
 )
 """What a teacher says to its user after the tasks: a paragraph of its own, or a line that names them."""
 
-_LONGEST_CHATTER = 300
-"""Characters of such a paragraph."""
+_LONGEST_CHATTER = 300  # characters of such a paragraph
 
 _LETTER = re.compile(
     r"subject:|(?:dear|hi|hello|hey|good (?:morning|afternoon|evening))\b[^.?]{0,60}[,!:]\s*$", re.IGNORECASE
@@ -52,11 +51,8 @@ _LETTER = re.compile(
 
 _CUT = Fault("cut", "the reply ends in it, at the limit of tokens")
 
-LABELS = ("instruction", "input", "output")
-"""The labels of a task."""
-
-Block = dict[str, str]
-"""The texts of a block by label. Labels that did not come are missing."""
+LABELS = ("instruction", "input", "output")  # the labels of a task
+Block = dict[str, str]  # the texts of a block by label. Labels that did not come are missing.
 
 
 def read_blocks(text: str, labels: Sequence[str]) -> list[Block]:

@@ -40,8 +40,7 @@ from redraft.revision.options import RevisionOptions
 from redraft.revision.settings import Recipes, Settings
 from redraft.runs.plan import Opened, RunPlan, under_way
 
-AHEAD = 2
-"""Requests under way for each call at once: some only wait for the turn of an earlier one."""
+AHEAD = 2  # requests under way for each call at once: some only wait for the turn of an earlier one
 
 OF_THE_RESULT = (
     *("way", "language", "topic", "least_words", "most_words", "similar"),

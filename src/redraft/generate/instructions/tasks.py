@@ -21,11 +21,8 @@ from redraft.licences import UNKNOWN, licence_in
 
 SHIPPED = Path(__file__).with_name("seeds.jsonl")
 
-FEWEST = 2
-"""Fewest seeds: with one example, a teacher writes variations of it."""
-
-GENERATED = "generated"
-"""The field of a chain's `meta` that says how a task was generated."""
+FEWEST = 2  # fewest seeds: with one example, a teacher writes variations of it
+GENERATED = "generated"  # the field of a chain's `meta` that says how a task was generated
 
 
 @dataclass(frozen=True)

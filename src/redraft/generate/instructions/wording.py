@@ -15,8 +15,7 @@ from redraft.generate.instructions.tasks import Task
 SHOWN, LAST = 3, 20
 """Seeds in a request for tasks, and the number of its last task (Alpaca's `generate_instruction.py`)."""
 
-NEW_TASKS = LAST - SHOWN
-"""Most new tasks of a reply."""
+NEW_TASKS = LAST - SHOWN  # most new tasks of a reply
 
 SEEDS_SHOWN, MADE_SHOWN, NEW = 6, 2, 8
 """Instructions of people and of earlier requests in a request, and new ones (Self-Instruct, section 2.2)."""
@@ -24,15 +23,13 @@ SEEDS_SHOWN, MADE_SHOWN, NEW = 6, 2, 8
 KINDS_SHOWN, INSTANCES_SHOWN = 20, 2
 """Examples in the request for a kind, and in that for instances."""
 
-INSTANCES = 5
-"""Most instances of an instruction."""
+INSTANCES = 5  # most instances of an instruction
 
 AFTER_TASKS = (f"\nTask {LAST + 1}", f"\n{LAST + 1}. Instruction")
 AFTER_INSTANCES = (f"\nExample {INSTANCES + 1}", "\nInstruction:")
 """Where a teacher that does not stop begins what is too much."""
 
-NO_INPUT = "<noinput>"
-"""Stands for an empty input in requests and replies, as in Alpaca."""
+NO_INPUT = "<noinput>"  # stands for an empty input in requests and replies, as in Alpaca
 
 
 @dataclass(frozen=True)

@@ -64,17 +64,14 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
-_ENTRY = 4096
-"""Most bytes of a login."""
+_ENTRY = 4096  # most bytes of a login
 
 _TAB = re.compile(r"\w{1,64}", re.ASCII)
 
 
 COOKIE = "redraft_session"
-LIFETIME = 12 * 3600
-"""Seconds that a login lasts."""
-MOST = 10_000
-"""Most logins at a time; the oldest ends first."""
+LIFETIME = 12 * 3600  # seconds that a login lasts
+MOST = 10_000  # most logins at a time; the oldest ends first
 
 
 def _digest(text: str) -> bytes:

@@ -17,11 +17,8 @@ from redraft.revision.state import complete_drafts, complete_steps
 from redraft.revision.words import STOPS, VERDICTS, changes, why_cut
 from redraft.serve.page.markdown import MOST_RENDERED, as_is, html_of, one_line
 
-MANY = 50
-"""Most checks of an answer that are listed."""
-
-LONG = 1500
-"""Most characters of a question that is shown as a whole."""
+MANY = 50  # most checks of an answer that are listed
+LONG = 1500  # most characters of a question that is shown as a whole
 
 _CUT = ("budget", "max_tokens", "context", "malformed", "error")
 _SIGNS = {"accept": "good", "revise": "bad", "unknown": "plain"}

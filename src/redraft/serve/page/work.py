@@ -40,14 +40,9 @@ from redraft.serve.requests import Revision, chain_options
 
 _log = logging.getLogger("redraft.serve")
 
-PAUSE = 0.1
-"""Least seconds between two drawings of an answer that is being written."""
-
-SHARE = 4
-"""The pause after a drawing that took one second, in seconds: long answers are drawn less often."""
-
-QUESTION = 1_000_000
-"""Most characters of a question."""
+PAUSE = 0.1  # least seconds between two drawings of an answer that is being written
+SHARE = 4  # the pause after a drawing that took one second, in seconds: long answers are drawn less often
+QUESTION = 1_000_000  # most characters of a question
 
 
 @dataclass(frozen=True)

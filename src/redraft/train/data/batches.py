@@ -132,15 +132,11 @@ def _check_lengths(lengths: Ints, capacity: int) -> None:
         )
 
 
-IGNORED = -100
-"""The label of a token without loss, in PyTorch and transformers."""
-
-POOLS = 50
-"""Steps whose rows are sorted by length together, as in transformers' LengthGroupedSampler."""
+IGNORED = -100  # the label of a token without loss, in PyTorch and transformers
+POOLS = 50  # steps whose rows are sorted by length together, as in transformers' LengthGroupedSampler
 
 Batch = dict[str, torch.Tensor]
-Row = Sequence[Stored]
-"""The examples of one row."""
+Row = Sequence[Stored]  # the examples of one row
 
 _NOTHING = Stored(np.zeros(1, np.int64), np.zeros(1, np.bool_))
 

@@ -43,14 +43,9 @@ from redraft.parallel import spread
 from redraft.train.data.store import DamagedData, DataReport, Prepared, Writer, open_prepared, pair
 from redraft.train.processes import Say, leads
 
-BATCH = 256
-"""The most records of a batch…"""
-
-BATCH_BYTES = 1 << 18
-"""…and the bytes after which it is full."""
-
-WORTH_A_PROCESS = 1 << 22
-"""Bytes of records per worker: tokenising them takes as long as starting a process."""
+BATCH = 256  # the most records of a batch…
+BATCH_BYTES = 1 << 18  # …and the bytes after which it is full
+WORTH_A_PROCESS = 1 << 22  # bytes of records per worker: tokenising them takes as long as starting a process
 
 
 class Encodes(Protocol):
@@ -158,8 +153,7 @@ def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> EncodedBatch:
     return made
 
 
-SECONDS = 15.0
-"""Seconds between two lines of progress."""
+SECONDS = 15.0  # seconds between two lines of progress
 
 _PACKAGES = ("redraft", "tokenizers", "transformers")
 _SOURCES = (

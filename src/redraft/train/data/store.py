@@ -23,15 +23,13 @@ from redraft.counting import counted
 from redraft.formats.tokens.encoder import Cut
 from redraft.licences import MOST_ORIGINS, rest_of
 
-TRAINED = np.uint32(1 << 31)
-"""The bit of a token with loss. No vocabulary is that large."""
+TRAINED = np.uint32(1 << 31)  # the bit of a token with loss. No vocabulary is that large.
 
 TOKENS, OFFSETS, CUTS, NAMES = "tokens.bin", "offsets.bin", "cuts.bin", "names.bin"
 MARGINS, PLACES = "margins.bin", "places.bin"
 _FILES = (TOKENS, OFFSETS, CUTS, NAMES, MARGINS, PLACES)
 ABOUT = "prepared.json"
-FIRST = 5
-"""Ids that a line of the report names."""
+FIRST = 5  # ids that a line of the report names
 
 _NO_LOSS = "which carry no loss in this format (--format vicuna trains on all)"
 _FIRST_ANSWER = "(--answer first learns the first, as SelFee did)"

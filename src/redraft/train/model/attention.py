@@ -25,13 +25,11 @@ from transformers.masking_utils import sdpa_mask
 
 from redraft.errors import ModelError
 
-NAME = "redraft_segments"
-"""The name of this attention in transformers."""
+NAME = "redraft_segments"  # the name of this attention in transformers
 
 _KINDS = {"full_attention", "sliding_attention"}
 _HALVES = {torch.float16, torch.bfloat16}
-_WIDEST_HEAD = 256
-"""The widest head of torch's flash attention. The width must also be a multiple of 8."""
+_WIDEST_HEAD = 256  # the widest head of torch's flash attention. The width must also be a multiple of 8.
 
 LONG = 512
 """Tokens from which a CPU attends faster in 16 bits. At 60 tokens, 32 bits are faster by half. In 16 bits,

@@ -34,8 +34,7 @@ from redraft.train.settings.machine import computes_bf16
 from redraft.weights.checkpoint import open_checkpoint
 from redraft.weights.folder import has_tokenizer, refuse_delta
 
-_SHOWN = 12
-"""The most files to name in a message."""
+_SHOWN = 12  # the most files to name in a message
 
 
 def model_folder(ref: str) -> Path | None:
@@ -132,11 +131,8 @@ _ENDS = ("</s>", "<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|endoftext|>", "
 _PADS = ("<pad>", "[PAD]", "<|pad|>", "<|padding|>", "<|finetune_right_pad_id|>", "<|endoftext|>")
 """Common padding tokens, and tokens that nothing else uses."""
 
-_HEADS = ("score.weight", "score.bias")
-"""The head of a reward model, which a language model lacks."""
-
-_SPARE = 1024
-"""Rows of an embedding beyond the tokenizer's ids that count as padding of the matrix."""
+_HEADS = ("score.weight", "score.bias")  # the head of a reward model, which a language model lacks
+_SPARE = 1024  # rows of an embedding beyond the tokenizer's ids that count as padding of the matrix
 
 
 def load_tokenizer(

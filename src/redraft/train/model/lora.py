@@ -20,15 +20,13 @@ from transformers import PreTrainedModel
 from redraft.errors import UsageError
 from redraft.train.settings.options import RunOptions
 
-ALL = "all-linear"
-"""Every linear layer except the head."""
+ALL = "all-linear"  # every linear layer except the head
 
 _FULL, _BF16, _FOUR = 16.0, 2.0, 0.6
 """Bytes per parameter: 32-bit weight, gradient and AdamW's two moments; a bf16 weight; an NF4 weight with its
 scales (0.52 in Dettmers et al. 2023, plus what is not quantised)."""
 
-_FOR_ACTIVATIONS = 0.75
-"""The share of a GPU's memory for the above. The rest is for activations."""
+_FOR_ACTIVATIONS = 0.75  # the share of a GPU's memory for the above. The rest is for activations.
 
 
 class Method(NamedTuple):

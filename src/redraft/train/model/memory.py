@@ -48,11 +48,8 @@ blocks (`LARGE`) in a heap with holes. Measured with `redraft train`'s allocator
 RECOMPUTED = 2.0
 """The memory while a layer is recomputed, in activations of a layer: its own and its gradients'."""
 
-ROOM = 0.92
-"""The share of free memory that a plan may fill: allocators lose some."""
-
-_WIDE = 4
-"""Bytes of a number in 32 bits."""
+ROOM = 0.92  # the share of free memory that a plan may fill: allocators lose some
+_WIDE = 4  # bytes of a number in 32 bits
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,7 @@ MIN_LOG_PROB = -1e3
 MAX_LOG_RATIO = 20.0
 """Before `exp`, log-ratios are clamped to this, as in verl. e^20 is 5e8; e^89 overflows 32 bits."""
 
-EPSILON = 1e-8
-"""Added to a variance before the division, as in all trainers that came from Ziegler et al."""
+EPSILON = 1e-8  # added to a variance before the division, as in all trainers that came from Ziegler et al
 
 ROUNDING = 1e-12
 """Numbers that are no farther apart than this share of them are equal but for rounding in 64 bits, 1.1e-16

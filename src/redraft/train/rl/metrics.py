@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from redraft.train.rl.policy import Seen
     from redraft.train.rl.samples import Score
 
-LATE = 3
-"""Rollout batches in a row that have a fault before it is said: a single one may be chance."""
+LATE = 3  # rollout batches in a row that have a fault before it is said: a single one may be chance
 
 LONG = 10
 """Rollout batches in a row in which the value head foresees nothing: it needs the first ones to learn."""
@@ -33,21 +32,15 @@ RUNAWAY = 3.0
 FAR = 30.0
 """Nats of KL in an answer that are far without a target: its samples are e^30 times likelier than before."""
 
-MOVED = 0.3
-"""Nats of KL of a token, over the steps on a rollout batch, that are far: usual are 0.01 to 0.1."""
-
-COLLAPSED = 0.2
-"""Share of the first entropy under which a policy writes nearly the same again and again."""
-
-TIED = 0.8
-"""Correlation of reward and length from which the reward is mostly a matter of length."""
+MOVED = 0.3  # nats of KL of a token, over the steps on a rollout batch, that are far: usual are 0.01 to 0.1
+COLLAPSED = 0.2  # share of the first entropy under which a policy writes nearly the same again and again
+TIED = 0.8  # correlation of reward and length from which the reward is mostly a matter of length
 
 APART = 0.05
 """Nats of KL in a token between sampler and trainer that are more than rounding: bf16 has 0.002 with 135M
 parameters, and a server that draws with another adapter has whole nats."""
 
-EXPLODED = 10.0
-"""Times the value loss of the first rollout batches."""
+EXPLODED = 10.0  # times the value loss of the first rollout batches
 
 Numbers = Mapping[str, float]
 

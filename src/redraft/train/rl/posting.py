@@ -20,14 +20,9 @@ from redraft.errors import EngineTimeout, ServerError
 
 _log = logging.getLogger(__name__)
 
-REQUEST_SECONDS = 60.0
-"""The time limit of one request to a server."""
-
-OUTAGE_SECONDS = 600.0
-"""How long a server may be down before the run stops."""
-
-PAUSE = 2.0
-"""Most seconds before the second try; later ones come after more."""
+REQUEST_SECONDS = 60.0  # the time limit of one request to a server
+OUTAGE_SECONDS = 600.0  # how long a server may be down before the run stops
+PAUSE = 2.0  # most seconds before the second try; later ones come after more
 
 _AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY})
 """Statuses that may pass here, beside those of every server."""

@@ -51,11 +51,8 @@ from redraft.train.rl.samples import Samples, Score, recorded, scored
 from redraft.train.run.checkpoints import checkpoints
 from redraft.train.settings.options import PpoOptions, room, samples_each
 
-AT_ONCE = 16
-"""Sequences of a forward pass without gradients."""
-
-BETA = (1e-8, 1e8)
-"""β stays within these, so that one that is driven to an end can come back."""
+AT_ONCE = 16  # sequences of a forward pass without gradients
+BETA = (1e-8, 1e8)  # β stays within these, so that one that is driven to an end can come back
 
 _DECIDING = (
     *("model_name_or_path", "format", "algorithm", "num_generations", "num_rollouts", "chunk_size"),

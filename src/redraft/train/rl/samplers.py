@@ -24,17 +24,10 @@ from redraft.train.processes import gathered, place
 from redraft.train.rl.posting import Posted, content, posted
 from redraft.weights.replace import replace_folder
 
-ADAPTER = "rollout-adapter"
-"""The folder of the adapter, in the output folder."""
-
-_LOADED = "already been loaded"
-"""What vLLM says of an adapter that it has."""
-
-RESPONSE_SECONDS = 600.0
-"""The time limit of a response."""
-
-DIGITS = 6
-"""Decimal places of a sampler's log-probability: less than what 32 bits round of −10."""
+ADAPTER = "rollout-adapter"  # the folder of the adapter, in the output folder
+_LOADED = "already been loaded"  # what vLLM says of an adapter that it has
+RESPONSE_SECONDS = 600.0  # the time limit of a response
+DIGITS = 6  # decimal places of a sampler's log-probability: less than what 32 bits round of −10
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,7 @@ from redraft.jobs.lines import LineFile, parse_line, read_lines
 from redraft.train.rl.rewards import Rewards
 from redraft.train.rl.samplers import Response
 
-SAMPLES = "samples.jsonl"
-"""The file's name, in the output folder."""
+SAMPLES = "samples.jsonl"  # the file's name, in the output folder
 
 
 @dataclass(frozen=True)

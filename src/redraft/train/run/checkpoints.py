@@ -122,17 +122,13 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-MARKER = "complete.json"
-"""The list of a checkpoint's files, written last."""
-
-_PART = 1 << 22
-"""Bytes of a file to read at a time."""
+MARKER = "complete.json"  # the list of a checkpoint's files, written last
+_PART = 1 << 22  # bytes of a file to read at a time
 
 _NAME = re.compile(r"checkpoint-(\d{1,12})")
 _ASIDE = ".saving-"
 _LOST = "Bring the file back, or start over with --overwrite_output_dir."
-_MOST = 1 << 24
-"""The most bytes of `complete.json`. For a thousand shards it has about 100,000."""
+_MOST = 1 << 24  # the most bytes of `complete.json`. For a thousand shards it has about 100,000.
 
 
 @dataclass(frozen=True)

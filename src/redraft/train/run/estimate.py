@@ -27,11 +27,8 @@ from redraft.train.run.run import Ready
 from redraft.train.settings.args import RunSettings
 from redraft.train.settings.options import DataOptions
 
-STEPS = 4
-"""Trial steps. The first does not count: it allocates and compiles."""
-
-PATIENCE = 60.0
-"""Seconds after which the trial ends, once it has two steps."""
+STEPS = 4  # trial steps. The first does not count: it allocates and compiles.
+PATIENCE = 60.0  # seconds after which the trial ends, once it has two steps
 
 _THROWN_AWAY: dict[str, Any] = {
     "report_to": ["none"],

@@ -29,18 +29,14 @@ GUESS = 0.5
 random guess. The first loss is of one batch and may be low by chance: batches of short answers differ by
 nats. A broken model, which knows only word frequencies, has 0.6 to 0.7 of it; a sound one under 0.4."""
 
-LATE = 5
-"""Steps in a row with too high a loss that make a run fail at its end."""
-
-STRETCH = 20
-"""Steps that the best mean loss is taken over."""
+LATE = 5  # steps in a row with too high a loss that make a run fail at its end
+STRETCH = 20  # steps that the best mean loss is taken over
 
 SEARCH = 25
 """Steps in a row with gradients that are not finite while fp16 searches for a scale. It starts at 2^16 and
 halves each time, so after 25 it is below 1 and not the cause."""
 
-_NAMED = 8
-"""The most records of a step to name."""
+_NAMED = 8  # the most records of a step to name
 
 
 @dataclass(frozen=True)
@@ -262,8 +258,7 @@ def _about(plan: MemoryPlan | None) -> str:
     return f", about {size(plan.peak)}" if plan else ""
 
 
-WINDOW = 15.0
-"""Seconds to judge together: a shorter window would notice every program that starts."""
+WINDOW = 15.0  # seconds to judge together: a shorter window would notice every program that starts
 
 WAITING = 0.3
 """A share of the window spent waiting that is much. One other process against two threads on two cores takes

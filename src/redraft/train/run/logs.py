@@ -22,8 +22,7 @@ from redraft.jobs.lines import parse_line, read_lines
 from redraft.jobs.progress import ProgressLine
 from redraft.train.model.memory import peak_memory
 
-LOG = "log.jsonl"
-"""The file's name, in the output folder."""
+LOG = "log.jsonl"  # the file's name, in the output folder
 
 
 class Log:

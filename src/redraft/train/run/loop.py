@@ -55,8 +55,7 @@ STATE = "trainer_state.json"
 UNLOGGED = "unlogged.safetensors"
 """What the next line of the log will say about steps already done, in a checkpoint between two lines."""
 
-SOURCE = "source.safetensors"
-"""What the source of batches keeps in a checkpoint: the same in all processes."""
+SOURCE = "source.safetensors"  # what the source of batches keeps in a checkpoint: the same in all processes
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask to stop. If processes got different ones, SIGTERM decides: its sender starts a new run."""

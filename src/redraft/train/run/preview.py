@@ -30,8 +30,7 @@ from redraft.train.stages import SFT_STAGES, Stages
 OPEN, CLOSE = "⟦", "⟧"
 """Around text with loss, without colour."""
 
-_PARTS = 8
-"""The most tokens of one character: byte-level tokenizers need up to four, joined emoji some more."""
+_PARTS = 8  # the most tokens of one character: byte-level tokenizers need up to four, joined emoji some more
 
 _SHADES = {True: ("bold green", "bold cyan"), False: ("dim", "dim italic")}
 """Alternating styles of tokens, by whether they carry loss."""

@@ -42,14 +42,12 @@ from redraft.train.model.lora import leave_inputs_to_autocast
 from redraft.train.run.checkpoints import load_state, save_state, unreadable
 from redraft.weights.card import CARD
 
-_STEPS = 1000
-"""Steps of the trial schedule."""
+_STEPS = 1000  # steps of the trial schedule
 
 _NO_DECAY = re.compile(r"bias|layernorm|rmsnorm|(^|\.)norm($|\.)|_norm($|\.)")
 """Names of parameters without weight decay, as in transformers."""
 
-MEASURED = (ReduceLROnPlateau, GreedyLR)
-"""Schedules that step after an evaluation, with its loss."""
+MEASURED = (ReduceLROnPlateau, GreedyLR)  # schedules that step after an evaluation, with its loss
 
 
 def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
@@ -132,8 +130,7 @@ def _named(args: TrainingArguments, *names: str, hint: str) -> Iterator[None]:
         raise UsageError(f"{shown} cannot be used: {first:.300}", hint=hint) from error
 
 
-OPTIMIZER = "optimizer.safetensors"
-"""The states of optimizer, schedule and fp16's scale, in a checkpoint."""
+OPTIMIZER = "optimizer.safetensors"  # the states of optimizer, schedule and fp16's scale, in a checkpoint
 
 _WHOLE = "without FSDP or DeepSpeed"
 _SHARDS = {"with FSDP": "pytorch_model_fsdp*", "with DeepSpeed": "global_step*"}

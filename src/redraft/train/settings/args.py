@@ -40,8 +40,7 @@ from redraft.options import OptionModel, option, options_of
 from redraft.train.settings import renamed
 from redraft.train.settings.options import SFT, VERBS, RunOptions, TrainOptions, TrainVerb
 
-_PARTS = 1000
-"""The most parts of a setting that is a mapping."""
+_PARTS = 1000  # the most parts of a setting that is a mapping
 
 _DATA = (".jsonl", ".json", ".txt", ".gz", ".zst", ".csv", ".parquet", ".arrow")
 """Endings of data files, which users type in place of a recipe."""
@@ -372,8 +371,7 @@ def _meant(value: Any, kinds_: Iterable[Any]) -> str | None:
     return f"Did you mean {near[0]}?" if near else None
 
 
-_MOST_OF_A_SEED = 2**32 - 1
-"""NumPy's generator takes a seed of 32 bits."""
+_MOST_OF_A_SEED = 2**32 - 1  # NumPy's generator takes a seed of 32 bits
 
 
 def _steps(value: int) -> int:

@@ -27,8 +27,7 @@ from redraft.train.processes import Say, ranks
 from redraft.train.settings.args import RunSettings
 from redraft.train.settings.options import RunOptions
 
-_WHOLE = "FULL_STATE_DICT"
-"""How FSDP saves a model that others can load: transformers' default."""
+_WHOLE = "FULL_STATE_DICT"  # how FSDP saves a model that others can load: transformers' default
 
 
 def computes_bf16(*, gpu: bool = True) -> bool:

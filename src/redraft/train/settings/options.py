@@ -358,8 +358,7 @@ PPO = TrainVerb(
 )
 
 
-VERBS = {verb.name: verb for verb in (SFT, REWARD, PPO, DPO)}
-"""The verbs of `redraft train` by name."""
+VERBS = {verb.name: verb for verb in (SFT, REWARD, PPO, DPO)}  # the verbs of `redraft train` by name
 
 
 def room(own: PpoOptions, prompt: int) -> int:

@@ -12,8 +12,7 @@ from redraft.errors import UsageError, fault_of
 from redraft.formats.documents import json_of
 
 YES = frozenset({"true", "yes", "t", "y", "1", "on"})
-NO = frozenset({"false", "no", "f", "n", "0", "off"})
-"""Words for True, and for False."""
+NO = frozenset({"false", "no", "f", "n", "0", "off"})  # words for True, and for False
 
 RENAMED: Mapping[str, str] = {
     "evaluation_strategy": "eval_strategy",

@@ -13,14 +13,9 @@ import os
 import resource
 import struct
 
-MEMORY = 512 * 1024 * 1024
-"""Most address space in bytes. It bounds threads too, which reserve 8 MB each."""
-
-FILES = 64
-"""Most open files."""
-
-DISK = 64 * 1024 * 1024
-"""Most bytes in /tmp, and in a file."""
+MEMORY = 512 * 1024 * 1024  # most address space in bytes. It bounds threads too, which reserve 8 MB each.
+FILES = 64  # most open files
+DISK = 64 * 1024 * 1024  # most bytes in /tmp, and in a file
 
 PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 4, 22, 38
 """From linux/prctl.h."""
@@ -33,8 +28,7 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 
 _CLONE_THREAD = 0x00010000
 
-ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-"""From linux/audit.h."""
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}  # from linux/audit.h
 
 _FORBIDDEN = """
 fork 57 - | vfork 58 - | execve 59 221 | execveat 322 281 | socket 41 198 | ptrace 101 117

@@ -25,8 +25,7 @@ MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 
 
 MNT_DETACH, AT_FDCWD, AT_RECURSIVE = 2, -100, 0x8000
 PR_SET_PDEATHSIG, PR_CAPBSET_DROP = 1, 24
-SYS_MOUNT_SETATTR = 442
-"""The same number on every architecture."""
+SYS_MOUNT_SETATTR = 442  # the same number on every architecture
 
 TMP = "/tmp"  # noqa: S108  (covered by a file system in memory that only this process sees)
 MOST_FILES = 10_000

@@ -21,8 +21,7 @@ TYPE_CHECKING = False  # importing typing would make each start slower
 if TYPE_CHECKING:
     from typing import Any
 
-FILE = "<program>"
-"""The name of the program in tracebacks."""
+FILE = "<program>"  # the name of the program in tracebacks
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "call": lambda function, *args, **kwargs: function(*args, **kwargs),

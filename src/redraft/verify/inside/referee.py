@@ -20,8 +20,7 @@ TYPE_CHECKING = False  # importing typing would make each start slower
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-SHOWN = 120
-"""Most characters of a value or a call in a report."""
+SHOWN = 120  # most characters of a value or a call in a report
 
 
 class Unsendable(Exception):

@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 
     Keep = Callable[[Any], Any]
 
-MAX_LINE = 8_000_000
-"""Longest message, in bytes."""
+MAX_LINE = 8_000_000  # longest message, in bytes
 
 _ITEMS = (tuple, set, frozenset)
 _SCALARS: dict[type, Callable[[Any], Any]] = {

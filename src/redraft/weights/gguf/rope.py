@@ -21,8 +21,7 @@ from redraft.errors import ModelError
 from redraft.weights.gguf.names import LLAMA, MISTRAL, OTHER_TOOL, Family
 from redraft.weights.header import NotHandled
 
-THETA = 10000.0
-"""The default base: `default_theta` of transformers, and llama.cpp's."""
+THETA = 10000.0  # the default base: `default_theta` of transformers, and llama.cpp's
 
 LEAST, MOST = 1e-37, 1e37
 """The range in which float32 has its full precision."""

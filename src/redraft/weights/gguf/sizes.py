@@ -18,8 +18,7 @@ from redraft.weights.header import by
 
 Shape = tuple[int, ...]
 
-COMPUTED = ".rotary_emb.inv_freq"
-"""A buffer in old checkpoints. Models compute it from config.json."""
+COMPUTED = ".rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it from config.json.
 
 _QWEN3_HEAD = 128  # transformers' default (configuration_qwen3.py)
 _LAYER = re.compile(r"blk\.([0-9]{1,6})\.")

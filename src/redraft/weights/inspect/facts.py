@@ -22,11 +22,8 @@ from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
 Fact = tuple[str, str]
 
 _ROLE = re.compile(r"""['"](system|developer|user|human|assistant|gpt|tool|ipython)['"]""")
-_TEMPLATE = 64
-"""Characters shown of a template's first line."""
-
-_LINE = 500
-"""Characters shown of any line."""
+_TEMPLATE = 64  # characters shown of a template's first line
+_LINE = 500  # characters shown of any line
 
 
 def config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:

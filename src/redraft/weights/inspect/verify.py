@@ -41,8 +41,7 @@ from redraft.weights.losses import not_finite
 from redraft.weights.output import BY_DEFAULT, Progress, sha256_of
 from redraft.weights.replace import MANIFEST
 
-SHOWN = 8
-"""Faults of one kind that are listed. The others are counted."""
+SHOWN = 8  # faults of one kind that are listed. The others are counted.
 
 
 @dataclass

@@ -19,8 +19,7 @@ from redraft.weights.output import Progress
 if TYPE_CHECKING:
     from redraft.weights.inspect.verify import Verdict
 
-PIECE = 2 << 20
-"""Bytes to dequantise at a time. The result is up to eight times as large."""
+PIECE = 2 << 20  # bytes to dequantise at a time. The result is up to eight times as large.
 
 Raw = npt.NDArray[np.uint8]
 _WHOLE = {"I8", "I16", "I32", "I64"}

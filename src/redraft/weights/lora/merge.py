@@ -26,8 +26,7 @@ from redraft.weights.lora.adapter import (
 from redraft.weights.lora.plan import MergePlan, Target, plan_merge
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
 
-Rows = tuple[int, torch.Tensor]
-"""The index of the first row, and some rows."""
+Rows = tuple[int, torch.Tensor]  # the index of the first row, and some rows
 
 
 class LowRank:

@@ -14,11 +14,8 @@ from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-KEPT = 1 << 17
-"""Most chunks in the cache, about 20 MB. A full cache is emptied."""
-
-LONGEST = 64
-"""Most characters of a cached chunk: longer ones seldom come again."""
+KEPT = 1 << 17  # most chunks in the cache, about 20 MB. A full cache is emptied.
+LONGEST = 64  # most characters of a cached chunk: longer ones seldom come again
 
 _CUT = re.compile(r" (?<=\S )(?=\S)")
 _WORD = re.compile(rf"(?: |(?=\S))[^ ]{{0,{LONGEST - 1}}}(?<=\S)")

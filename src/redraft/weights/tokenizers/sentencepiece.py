@@ -20,23 +20,15 @@ from redraft.weights.header import AGAIN, NotHandled
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 
-SPACE = "▁"
-"""The mark for a space in a piece."""
-
-MAX_TOKEN = 1024
-"""Characters of a piece. SentencePiece's default limit is 16."""
-
-MAX_PIECES = 1 << 20
-"""Four times as many as any model has."""
-
-MAX_FIELDS = 1 << 16
-"""Fields of a message. The trainer's settings name some thousand symbols at most."""
+SPACE = "▁"  # the mark for a space in a piece
+MAX_TOKEN = 1024  # characters of a piece. SentencePiece's default limit is 16.
+MAX_PIECES = 1 << 20  # four times as many as any model has
+MAX_FIELDS = 1 << 16  # fields of a message. The trainer's settings name some thousand symbols at most.
 
 _BPE = 2
 _KINDS = {1: "unigram", 3: "word", 4: "char"}
 
-Field = int | bytes
-"""A number, or the bytes of a text, a message, or a float."""
+Field = int | bytes  # a number, or the bytes of a text, a message, or a float
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,7 @@ from redraft.weights.tokenizers.sentencepiece import (
     SentencePiece,
 )
 
-MAX_ROWS = 1 << 22
-"""Rows of an embedding: fifteen times the largest vocabulary."""
+MAX_ROWS = 1 << 22  # rows of an embedding: fifteen times the largest vocabulary
 
 
 def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
