@@ -156,11 +156,7 @@ def _plain(value: Any) -> Any:
 
 
 def stages_of(verb: TrainVerb) -> Stages[Any]:
-    """Return what a verb does differently from others.
-
-    Raises:
-        MissingExtra: It needs a library that is not installed.
-    """
+    """Return what a verb does differently from others."""
     if verb is REWARD:
         from redraft.train.reward import REWARD_STAGES
 
@@ -182,8 +178,6 @@ def ready_for(verb: TrainVerb, settings: RunSettings[Any], model: str, *, tell: 
     """Do everything except the steps.
 
     Args:
-        verb: The verb.
-        settings: The settings.
         model: A folder, or org/name on the hub.
         tell: Shows a line. A quiet run tells warnings alone.
     """
@@ -202,14 +196,7 @@ def train(
     """Train, with a record of the run beside the output.
 
     Args:
-        verb: The verb.
-        settings: The settings.
-        tell: Shows a line.
         on_step: Called with the lines of the log, in place of showing progress.
-        command: What the user typed, for records.
-
-    Raises:
-        RedraftError: As `train_sft`.
     """
     say: Say = tell if leads() and not settings.own.quiet else lambda _: None
     for line in settings.remarks:
@@ -352,10 +339,7 @@ def what_follows(verb: TrainVerb, own: Any, base: str, output: str) -> str:
     """Return what to type next with a result.
 
     Args:
-        verb: The verb.
-        own: The settings of the run.
         base: The folder of its base, or org/name on the hub.
-        output: The output folder.
     """
     named, gguf = own.model_name_or_path, getattr(own, "gguf", None)
     if verb is REWARD:

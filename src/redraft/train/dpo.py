@@ -57,15 +57,9 @@ class DpoLoss(nn.Module):
 
     Args:
         model: The model. Its forward pass is changed in place, as TRL needs it.
-        own: The settings.
-        args: transformers' arguments.
-        tokenizer: The model's.
 
     Attributes:
         sums: TRL's metrics of the pairs since the last line of the log.
-
-    Raises:
-        UsageError: TRL does not take the settings.
     """
 
     def __init__(
@@ -92,12 +86,7 @@ class DpoLoss(nn.Module):
         self._trainer = trainer
 
     def forward(self, num_items_in_batch: Any, **inputs: Tensor) -> PairOutput:
-        """Return the summed loss over `num_items_in_batch`, and sums of TRL's metrics.
-
-        Args:
-            num_items_in_batch: The pairs to divide by.
-            inputs: A batch of `DpoStages.collate`.
-        """
+        """Return the summed loss over `num_items_in_batch`, and sums of TRL's metrics."""
         count = _pairs(inputs)
         with _old_names():
             loss = self._trainer.compute_loss(self.model, inputs)
@@ -175,11 +164,7 @@ class DpoStages(Stages[DpoOptions]):
         *,
         warn: Say,  # noqa: ARG002  (of all stages)
     ) -> tuple[Data, DpoLoss]:
-        """Return the data, and the module around the model that computes the loss.
-
-        Raises:
-            UsageError: TRL does not take the settings.
-        """
+        """Return the data, and the module around the model that computes the loss."""
         loss = DpoLoss(model, own, args, tokenizer)
         return replace(data, sums=loss.sums), loss
 

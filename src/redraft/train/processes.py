@@ -35,9 +35,6 @@ def parting() -> Iterator[None]:
 
     If the block succeeds, wait for all processes. If it fails, do not: the others notice and fail too.
     Without this, torch's threads run on until a process is gone, and abort.
-
-    Raises:
-        ModelError: Another process is gone, or was never there.
     """
     from torch import distributed  # slow to import, and not needed to make tokens
 

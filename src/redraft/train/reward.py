@@ -77,8 +77,6 @@ def pairwise(chosen: Tensor, rejected: Tensor, margin: Tensor, smoothing: float 
     """Return the loss of each comparison, in nats, of the arguments' shape.
 
     Args:
-        chosen: Rewards.
-        rejected: Rewards.
         margin: By how much the chosen reward should be higher (Llama 2, Touvron et al. 2023, section 3.2.2).
         smoothing: The share of pairs whose labels are wrong (cDPO, Mitchell 2023, for rewards).
     """
@@ -97,7 +95,6 @@ def from_parting(
         ends: Where each ends, [2 pairs].
         marked: Whether a token comes after the parting, [tokens].
         margins: [pairs].
-        smoothing: As in `pairwise`.
     """
     lengths = (ends - starts).tolist()
     losses = []
@@ -133,9 +130,6 @@ def compare(model: PreTrainedModel, loss: Loss = "pairwise", smoothing: float = 
 
     It then takes the batches of `reward.stages`, and `num_items_in_batch`: the pairs to divide by, by default
     those of the batch. Without labels nothing changes. Rewards have 32 bits: in 16, many would tie.
-
-    Raises:
-        ModelError: Its head is not a module `score` on its last hidden states.
     """
     if not isinstance(getattr(model, "score", None), torch.nn.Module):
         name = type(model).__name__
@@ -235,9 +229,6 @@ class Bin:
     """Pairs for which the model was about as sure.
 
     Attributes:
-        low: The lowest probability of the bin.
-        high: The highest.
-        pairs: Their number.
         said: The mean probability that it gave to the answer which it prefers.
         right: How often that was the chosen one.
     """
@@ -254,7 +245,6 @@ class Measured:
     """What a reward model does on held-out pairs.
 
     Attributes:
-        pairs: Their number.
         accuracy: The share whose chosen answer has the higher reward. A tie counts half.
         ties: Pairs with equal rewards.
         loss: The mean of -log sigmoid(r_chosen - r_rejected), in nats; 0.693 for a coin.
@@ -305,9 +295,6 @@ def measured(ready: Ready) -> Measured | None:
     """Measure the model of a run on its evaluation data, and write `eval.json`. None without such data.
 
     Every process has to call it.
-
-    Raises:
-        OutputError: The file cannot be written.
     """
     if ready.eval_data is None:
         return None

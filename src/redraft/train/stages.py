@@ -80,12 +80,7 @@ class Stages(ABC, Generic[Own]):
     def model(
         self, own: Own, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
     ) -> PreTrainedModel | PeftModel:
-        """Load the model to train, with an adapter if the settings say so.
-
-        Raises:
-            ModelError: The model is incomplete, or does not fit its tokenizer.
-            UsageError: Settings contradict each other, or no layer has one of the names.
-        """
+        """Load the model to train, with an adapter if the settings say so."""
         set_seed(seed)  # a classifier's head may be new
         loaded = load_model(model, dtype=DTYPES[own.dtype], four_bits=own.qlora, scores=self.scores)
         grown = fit_vocabulary(loaded, tokenizer, ref=model, say=say)
@@ -152,11 +147,7 @@ class SftStages(Stages[TrainOptions]):
         return own.packing
 
     def note(self, own: TrainOptions, *, grown: bool) -> dict[str, Any]:
-        """Return that the model writes chains, if it learns them.
-
-        Raises:
-            UsageError: A GGUF adapter cannot have a new token.
-        """
+        """Return that the model writes chains, if it learns them."""
         if own.lora and grown and own.gguf:
             raise UsageError(
                 f"--gguf: a GGUF adapter cannot hold the token {own.pad_token!r} that --pad_token adds.",
@@ -186,11 +177,7 @@ SFT_STAGES = SftStages()
 
 
 def can_join(model: PreTrainedModel, *, say: Say, needed: bool = False) -> bool:
-    """Set up attention that keeps joined examples apart. Return False if rows need padding.
-
-    Raises:
-        ModelError: They do, and joining is needed.
-    """
+    """Set up attention that keeps joined examples apart. Return False if rows need padding."""
     try:
         use_segments(model)
     except ModelError as error:

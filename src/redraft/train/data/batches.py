@@ -44,7 +44,6 @@ class Rows:
         members: int64 [examples]: the numbers of the examples, row after row.
         starts: int64 [rows + 1]: where each row starts in `members`, then the end.
         lengths: int64 [rows]: tokens in each row.
-        capacity: Tokens that fit into a row.
     """
 
     members: Ints
@@ -70,11 +69,7 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
 
     Args:
         lengths: int64 [examples]: tokens of each example.
-        capacity: Tokens that fit into a row.
         seed: Decides which examples of equal length share a row.
-
-    Raises:
-        UsageError: An example is longer than a row.
     """
     _check_lengths(lengths, capacity)
     ties = np.random.default_rng(seed).permutation(len(lengths))
@@ -102,22 +97,14 @@ def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
 
 
 def one_a_row(lengths: Ints, capacity: int) -> Rows:
-    """Put each example into a row of its own, in order.
-
-    Raises:
-        UsageError: An example is longer than a row.
-    """
+    """Put each example into a row of its own, in order."""
     _check_lengths(lengths, capacity)
     count = len(lengths)
     return Rows(np.arange(count, dtype=np.int64), np.arange(count + 1, dtype=np.int64), lengths, capacity)
 
 
 def two_a_row(lengths: Ints, capacity: int) -> Rows:
-    """Put each two examples, a pair, into a row of their own, in order.
-
-    Raises:
-        UsageError: An example is longer than `capacity`.
-    """
+    """Put each two examples, a pair, into a row of their own, in order."""
     single = one_a_row(lengths, capacity)
     starts = np.arange(0, len(single) + 1, 2)
     return Rows(single.members, starts, lengths.reshape(-1, 2).sum(1), 2 * capacity)
@@ -166,8 +153,6 @@ class Order(Sampler[list[int]]):
         lengths: int64 [rows]: tokens in each row.
         size: Rows of a rank's batch.
         seed: Sets the order, with the epoch.
-        rank: This rank, from 0.
-        ranks: Number of ranks.
         times: Batches accumulated in a step.
         grouped: Put rows of similar lengths into a step, which saves padding. Batches are not grouped by
             themselves, because a resumed run may split a step into other batches.
@@ -389,7 +374,6 @@ def padded(rows: Sequence[Row], *, pad: int) -> Batch:
 
     Args:
         rows: Rows of one example each.
-        pad: The id to pad with.
 
     Returns:
         The tensors of `joined` and `attention_mask`, each int64 [rows, longest].

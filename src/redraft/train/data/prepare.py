@@ -76,8 +76,6 @@ class EncodedBatch:
     """The examples of a batch of records.
 
     Attributes:
-        records: Records that were read.
-        names: Ids of the examples.
         lengths: Tokens of each example.
         tokens: All tokens, example after example, packed by `store.pair`.
         trained: Number of tokens with loss.
@@ -170,15 +168,8 @@ def prepare(
     Args:
         paths: Files of any shape that `formats.read` knows, in order.
         encoder: Turns a chain into tokens.
-        cache: The folder for prepared data. It is created if needed.
         workers: The most processes to tokenise with. Little data takes one.
         say: Called with lines of progress, and by the first rank when it waits for another process.
-
-    Raises:
-        RecordError: A file cannot be read, or a record is invalid. The message names file and line.
-        UsageError: There are no records, none has anything to train on, or a path is a stream or a folder.
-        OutputError: The cache cannot be written.
-        RedraftError: A worker was killed or could not start.
     """
     _refuse_beginning()
     before = [_state(path) for path in paths]
@@ -215,11 +206,7 @@ def _refuse_beginning() -> None:
 
 
 def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
-    """Return the hash of all that decides the prepared data, in hexadecimal.
-
-    Raises:
-        RecordError: A file cannot be read.
-    """
+    """Return the hash of all that decides the prepared data, in hexadecimal."""
     parts = {
         "data": [(path.name, _sum(path)) for path in paths],
         "encoder": encoder.fingerprint,
@@ -230,11 +217,7 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Return size and time of a file of records.
-
-    Raises:
-        UsageError: It is a stream or a folder.
-    """
+    """Return size and time of a file of records."""
     if str(path) == STDIO:
         raise UsageError(
             "standard input cannot be trained on: the data is read more than once.", hint="Save it to a file."

@@ -75,9 +75,7 @@ class DataReport:
     """Counts of prepared records.
 
     Attributes:
-        records: Records read.
         examples: Records to train on. Each is one example, or one pair.
-        tokens: Tokens of all examples.
         trained: Tokens with loss.
         longest: Tokens of the longest example.
         cut: Records that were longer than `--model_max_length`.
@@ -152,8 +150,6 @@ class Prepared:
     """Examples in a folder, by number.
 
     Attributes:
-        folder: The folder.
-        report: Counts of the records.
         lengths: int64 [examples]: tokens of each example.
         cuts: int64 [examples, 4]: a `Cut` for each example.
         places: int64 [examples]: which of all chains of the data each was made from, from 0.
@@ -242,8 +238,6 @@ class Writer:
         """Add examples.
 
         Args:
-            names: Their ids.
-            lengths: Tokens of each.
             tokens: All tokens from `pair`, example after example.
             cuts: What each lost. By default, nothing.
             margins: Of each. By default, 0.

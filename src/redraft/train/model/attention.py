@@ -52,9 +52,7 @@ class Segments(TypedDict):
 
     Attributes:
         cu_seq_lens_q: The start of each example, and the end of the last: int32 [examples + 1].
-        cu_seq_lens_k: The same.
         max_length_q: Tokens of the longest example.
-        max_length_k: The same.
     """
 
     cu_seq_lens_q: Tensor
@@ -119,25 +117,19 @@ def attend(
     """Attend causally inside each example, with the arguments that transformers passes.
 
     Args:
-        module: The layer.
         query: [batch, heads, tokens, width].
         key: [batch, key heads, tokens, width]. Its heads divide those of the query.
         value: As `key`.
         attention_mask: From `_mask`: None for packed rows. A caller's own may be added to scores.
-        dropout: Probability.
         scaling: Factor of the scores, by default 1 / sqrt(width).
         sliding_window: Number of tokens that a token sees, itself included.
         softcap: Bound of the scores (Gemma 2).
         position_ids: [1, tokens], if `cu_seq_lens_q` is not given.
         cu_seq_lens_q: As in `Segments`.
         max_length_q: As in `Segments`.
-        others: Arguments of other kinds of attention.
 
     Returns:
         [batch, tokens, heads, width], and None for the weights.
-
-    Raises:
-        ModelError: The layer's kind of attention is not supported.
     """
     if attention_mask is not None or len(query) != 1 or query.shape[2] != key.shape[2]:
         return _masked(module, query, key, value, attention_mask, _Scoring(dropout, scaling, softcap))

@@ -38,12 +38,7 @@ _SHOWN = 12  # the most files to name in a message
 
 
 def model_folder(ref: str) -> Path | None:
-    """Return the folder that a model reference names, or None for org/name on the hub.
-
-    Raises:
-        UsageError: It is neither, or a file.
-        ModelError: A file of the folder is a link that leads out of it.
-    """
+    """Return the folder that a model reference names, or None for org/name on the hub."""
     path = Path(ref).expanduser()
     if path.is_dir():
         check_model_links(path)
@@ -78,11 +73,7 @@ def check_tokenizer(folder: Path) -> None:
 
 
 def check_weights(folder: Path) -> None:
-    """Open a model's weights without reading them.
-
-    Raises:
-        ModelError: They are missing, damaged, pickled, or a delta.
-    """
+    """Open a model's weights without reading them."""
     check_config(folder)
     try:
         refuse_delta(
@@ -112,8 +103,6 @@ def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
     """Save a model or an adapter, as `from_pretrained` loads it, with the modes of other new files.
 
     Args:
-        model: transformers' or peft's.
-        folder: The folder. It is created if it is missing.
         weights: What to save in place of the model's own.
     """
     model.save_pretrained(folder, state_dict=weights)
@@ -148,11 +137,6 @@ def load_tokenizer(
         pad_token: A token to add if there is no padding token, as SelFee and Alpaca do.
         apart: Whether padding must be another token than end-of-text. transformers finds the last token of a
             text as the last that is not padding, so a reward would be read before the stop token.
-        say: Called with the chosen padding token.
-
-    Raises:
-        ModelError: It is missing or damaged, has no end-of-text token, or none to pad with.
-        UsageError: `ref` is neither a folder nor org/name.
     """
     folder = model_folder(ref)
     if folder:
@@ -198,14 +182,6 @@ def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:
 
     By default, trained weights have 32 bits: a step of 2e-5 is too small for bf16 (`--bf16` still computes in
     bf16). Weights below an adapter do not change, so they are in bf16 if the machine has instructions for it.
-
-    Args:
-        name: One of `DTYPES`, or `auto`.
-        lora: Whether an adapter is trained, not the weights.
-        gpu: Whether to use a GPU if there is one.
-
-    Raises:
-        UsageError: float16 weights cannot be trained themselves.
     """
     if name == "float16" and not lora:
         raise UsageError(
@@ -223,14 +199,9 @@ def load_model(
     """Load a model. Call `fit_vocabulary` next, which checks that the tokenizer belongs to it.
 
     Args:
-        ref: A folder, or org/name on the hub.
         dtype: Of the weights; with `four_bits`, of computation and of what is not quantised.
         four_bits: Quantise the weights for QLoRA (NF4, Dettmers et al. 2023).
         scores: Load a reward model: a classifier with one label. Its head may be new, with random values.
-
-    Raises:
-        ModelError: Files are missing or damaged, or weights are missing.
-        UsageError: Four bits without a GPU or bitsandbytes, or `ref` is neither a folder nor org/name.
     """
     folder = model_folder(ref)
     if folder:
@@ -253,12 +224,7 @@ def load_model(
 
 
 def skeleton(ref: str) -> PreTrainedModel:
-    """Return a model's modules without weights, on torch's `meta` device, to count parameters.
-
-    Raises:
-        ModelError: `config.json` is missing or damaged.
-        UsageError: `ref` is neither a folder nor org/name.
-    """
+    """Return a model's modules without weights, on torch's `meta` device, to count parameters."""
     folder = model_folder(ref)
     if folder:
         check_config(folder)
@@ -323,15 +289,9 @@ def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *
 
     Args:
         model: From `load_model`. It is changed in place.
-        tokenizer: From `load_tokenizer`.
-        ref: The reference that both were loaded from.
-        say: Called with remarks.
 
     Returns:
         Whether a row was added.
-
-    Raises:
-        ModelError: Other rows are missing.
     """
     rows = _table(model.get_input_embeddings()).shape[0]
     ids = tokenizer.get_vocab().values()

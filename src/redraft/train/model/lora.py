@@ -41,9 +41,7 @@ def default_method(parameters: int, gpu_bytes: int | None, *, can_four_bits: boo
     """Return what to train by default: the whole model if it fits a GPU, else an adapter.
 
     Args:
-        parameters: Parameters of the model.
         gpu_bytes: Memory of the GPU, or of all that share the model; None without a GPU.
-        can_four_bits: Whether bitsandbytes is installed.
     """
     if gpu_bytes is None:
         return Method(lora=True, four_bits=False, why="no GPU is used")
@@ -79,14 +77,10 @@ def add_adapter(
     Its initial values are random: seed torch before.
 
     Args:
-        model: The model. It is changed in place.
         own: The settings: `lora_*`, and the name of the base model for the adapter's config.
         task: The task, in peft's words. Of SEQ_CLS the whole head is trained too.
         note: `redraft_format` if it learns chains, or `redraft_reward`.
         whole_vocabulary: Save the vocabulary's matrices too, because rows were added.
-
-    Raises:
-        UsageError: No layer has one of the names.
     """
     _check_layers(model, own.lora_target_modules)
     if getattr(model, "is_quantized", False):

@@ -59,13 +59,9 @@ class MemoryPlan:
     Attributes:
         tokens: Tokens of the longest batch.
         libraries: The process before training; 0 on a GPU.
-        weights: All weights, trained or not.
-        gradients: Gradients of trained weights.
-        optimizer: State of the optimizer.
         kept: Activations per token that wait for the backward pass.
         copies: Copies of weights in 16 bits.
         edge: Input of a layer, per token.
-        layers: Number of layers.
         checkpointed: Whether activations are recomputed.
         accumulates: Whether a batch may start with gradients in memory.
         head: Gradient of the head's matrix while the loss is computed.
@@ -165,7 +161,6 @@ def plan_of(
 
     Args:
         model: The model with its adapter, attention and loss. It and the random generators stay unchanged.
-        args: transformers' arguments.
         tokens: Tokens of the longest batch.
         share: Share of tokens with loss, 0 to 1.
         examples: Tokens of each example of that batch.

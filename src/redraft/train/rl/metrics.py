@@ -130,11 +130,7 @@ class Faults:
     _moved: dict[str, float] = field(default_factory=dict)  # of the steps that went far
 
     def add(self, numbers: Numbers, rollout: int = 0) -> list[str]:
-        """Add the numbers of a rollout batch. Return what is to be said.
-
-        Raises:
-            ModelError: A rule of the user ends the run, or an update broke the policy.
-        """
+        """Add the numbers of a rollout batch. Return what is to be said."""
         self._check_rules(numbers)
         self._check_moved(numbers, rollout)
         for name, value in numbers.items():
@@ -147,10 +143,6 @@ class Faults:
 
         Args:
             kl: Of a token, in nats, from the policy that wrote the answers.
-            rollout: The number of the rollout batch.
-
-        Raises:
-            ModelError: A rule of the user ends the run.
         """
         moved = f"the steps on a rollout batch moved a token by {kl:.3g} nats of KL"
         if self.stop_step_kl is not None and not kl <= self.stop_step_kl:

@@ -47,10 +47,8 @@ class Policy(nn.Module):
 
     Args:
         model: The model with its adapter, or with its top layers unfrozen, before any training.
-        own: The settings.
 
     Attributes:
-        config: The model's configuration.
         frozen: The reference's copies of what is trained without an adapter.
     """
 
@@ -164,16 +162,7 @@ def _plain(layer: Any) -> nn.Module:
 
 
 def unfreeze_top(model: Any, count: int) -> None:
-    """Let only the top layers be trained.
-
-    Args:
-        model: A causal language model of transformers.
-        count: How many layers.
-
-    Raises:
-        UsageError: It has fewer layers.
-        ModelError: Its layers are not found.
-    """
+    """Let only the top layers be trained."""
     parts = top_of(model, count)
     model.requires_grad_(requires_grad=False)
     for each in parts.values():

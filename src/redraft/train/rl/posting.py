@@ -40,13 +40,7 @@ async def posted(url: str, body: Mapping[str, Any], *, wanted: str, seconds: flo
     """Post JSON, again and again while the server is down, and return its reply with any other status.
 
     Args:
-        url: Where to.
-        body: What is asked.
-        wanted: What is hoped for, for messages.
         seconds: The time limit of one request; None for `REQUEST_SECONDS`.
-
-    Raises:
-        ServerError: It is down for `OUTAGE_SECONDS`.
     """
     limit, until = seconds or REQUEST_SECONDS, time.monotonic() + OUTAGE_SECONDS
     bare = url.rstrip("/")  # as the client has its base address
@@ -73,11 +67,7 @@ async def posted(url: str, body: Mapping[str, Any], *, wanted: str, seconds: flo
 
 
 def content(response: Posted, *, hint: str | None = None) -> Any:
-    """Return the JSON of a reply. `hint` says what to do about another status.
-
-    Raises:
-        ServerError: It has another status than 200, or no JSON.
-    """
+    """Return the JSON of a reply. `hint` says what to do about another status."""
     url, status, text = response
     if status != HTTPStatus.OK:
         raise ServerError(f"{url} replied with status {status}: {text:.200}", status=status, hint=hint)

@@ -73,11 +73,7 @@ class Ppo:
     """A source of minibatches, which makes a rollout batch at the start of each epoch.
 
     Args:
-        policy: The policy.
-        tokenizer: Its tokenizer.
         prompts: The prompts, asked in an order set by the seed.
-        reward: Judges the answers.
-        own: The settings.
         size: Sequences of a minibatch, of this process.
         seed: Of the order of prompts and minibatches, and of sampling.
         bf16: Whether layers compute in bf16.
@@ -138,8 +134,6 @@ class Ppo:
         """Yield the minibatches of a rollout batch, which is made first if it is not there.
 
         Args:
-            epoch: The rollout batch.
-            first: The first minibatch.
             stops: Asked between chunks of responses: whether to end without a minibatch.
         """
         if self._epoch != epoch and not self._made(epoch, stops):
@@ -357,8 +351,6 @@ class Experience:
     Log-probabilities and values are those of the policy that wrote the responses, computed once.
 
     Args:
-        policy: The policy that writes the responses.
-        own: The settings.
         size: Sequences of a minibatch.
         bf16: Whether layers compute in bf16.
 

@@ -75,11 +75,7 @@ class Checked:
     check: Check
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Run the check on all answers.
-
-        Raises:
-            CheckError: It crashed.
-        """
+        """Run the check on all answers."""
         return await together([self._one(each) for each in chains])
 
     async def _one(self, chain: Chain) -> float:
@@ -94,11 +90,7 @@ class Modelled:
     model: RewardModel
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Judge a batch in one thread.
-
-        Raises:
-            RecordError: The model's template refuses a prompt, or it leaves no room.
-        """
+        """Judge a batch in one thread."""
         asked = [(each.prompt, each.answer) for each in chains]
         found = await in_daemon_thread(lambda: self.model.score(asked))
         return [_number(each, self.model.name, chain) for each, chain in zip(found, chains, strict=True)]
@@ -111,11 +103,7 @@ class Called:
     function: FunctionCheck
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Call the function for each answer.
-
-        Raises:
-            CheckError: It crashed, or returned no number.
-        """
+        """Call the function for each answer."""
         return await together([self._one(each) for each in chains])
 
     async def _one(self, chain: Chain) -> float:
@@ -151,11 +139,7 @@ class Printed:
     program: Command
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Run the program for each answer.
-
-        Raises:
-            CheckError: It could not run, failed, took too long, or printed no number.
-        """
+        """Run the program for each answer."""
         ran = await together([self.program.run(each.answer) for each in chains])
         return [self._read(chain, *each) for chain, each in zip(chains, ran, strict=True)]
 
@@ -184,12 +168,7 @@ class Served:
     url: str
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Ask the server for a batch of answers.
-
-        Raises:
-            ServerError: It is down for too long, or refuses.
-            CheckError: It replies otherwise than in the form above.
-        """
+        """Ask the server for a batch of answers."""
         asked = {
             "prompts": [each.prompt.said for each in chains],
             "answers": [each.answer for each in chains],
@@ -230,13 +209,7 @@ async def _weighted(weight: float, reward: Reward, chains: Sequence[Chain]) -> l
 
 
 def parse_rewards(forms: Sequence[str]) -> Rewards:
-    """Parse the forms of `--reward`.
-
-    Raises:
-        UsageError: There is none, one is there twice, a weight is too large, or an address is none.
-        CheckSyntaxError: A form is not known.
-        CheckError: Importing a module failed.
-    """
+    """Parse the forms of `--reward`."""
     if not forms:
         raise UsageError("there is nothing that judges the answers.", hint=_HINT)
     parts: dict[str, tuple[float, Reward]] = {}
@@ -277,7 +250,6 @@ def _modules(function: FunctionCheck) -> set[Path]:
 
 
 def _files_of(path: Path) -> list[Path]:
-    """Return the files of a folder, or a file."""
     with suppress(OSError):
         return [each for each in (path.iterdir() if path.is_dir() else [path]) if each.is_file()]
     return []

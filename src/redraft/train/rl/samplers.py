@@ -37,7 +37,6 @@ class Response:
     Attributes:
         tokens: The ids that were drawn, the stop token too.
         text: Their text, without the stop token.
-        ended: Whether it ended by itself.
         log_probs: What the sampler said of each token at the temperature, in nats; none if it does not say.
     """
 
@@ -48,12 +47,7 @@ class Response:
 
 
 def ends_of_model(model: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end a response, as when the model is used. Turns may end otherwise than texts.
-
-    Args:
-        model: A causal language model.
-        tokenizer: Its tokenizer.
-    """
+    """Return the tokens that end a response, as in use. Turns may end otherwise than texts."""
     return ends_of(tokenizer, model.config.to_dict(), model.generation_config.to_dict())
 
 
@@ -66,7 +60,6 @@ class Sampler:
 
     Args:
         model: A causal language model without peft (`policy.unwrapped`).
-        tokenizer: Its tokenizer.
         ctx: The most tokens of prompt and response.
         parallel: Responses at once.
         least: Tokens that a response has at least.
@@ -129,9 +122,7 @@ class ServerSampler:
 
     Args:
         url: Where the API is, such as http://127.0.0.1:8000/v1.
-        folder: The output folder of the run.
         least: Tokens that a response has at least.
-        ends: Tokens that end a response.
     """
 
     def __init__(
@@ -145,20 +136,12 @@ class ServerSampler:
         """Load the adapter of a model, in place of an earlier one. The first process does it for all.
 
         A signal ends this early.
-
-        Raises:
-            ServerError: The server is down for too long, or does not load it.
-            OSError: The adapter cannot be written.
         """
         loaded = self._name if place()[0] else await unless_stopped(self._loaded(model))
         self._name = gathered(loaded)[0] or self._name
 
     async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
-        """Write a response to each prompt.
-
-        Raises:
-            ServerError: The server is down for too long, refuses, or returns no token ids.
-        """
+        """Write a response to each prompt."""
         return await asyncio.gather(*map(self._one, prompts, samplings))
 
     async def _loaded(self, model: Any) -> str:

@@ -96,7 +96,6 @@ class Samples:
     and judge again what is in the file. A resumed run repeats its steps, and so comes to the same batches.
 
     Args:
-        folder: The output folder of the run.
         afresh: Whether an earlier file is thrown away.
         settings: Of what decides responses. What was written with others is not used again.
         judge: Of what decides rewards. What another one judged is judged again.
@@ -120,9 +119,6 @@ class Samples:
 
         Returns:
             How many responses are there that another judge has judged; 0 if the file is open already.
-
-        Raises:
-            OutputError: It cannot be written.
         """
         if self._opened:
             return 0
@@ -178,11 +174,6 @@ class Samples:
             rollout: The number of the rollout batch, from 0.
             rows: The numbers of the responses in it.
             asked: Id and text of each prompt.
-            responses: What was written.
-            scores: What each is worth.
-
-        Raises:
-            OutputError: It cannot be written.
         """
         lines = [
             {

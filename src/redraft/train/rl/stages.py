@@ -93,11 +93,7 @@ class PpoStages(Stages[PpoOptions]):
         *,
         warn: Say,
     ) -> tuple[Ppo, Learner]:
-        """Return rollout batches of the prompts, and the policy that writes them.
-
-        Raises:
-            UsageError: Answers would reach beyond the length that the model was trained for.
-        """
+        """Return rollout batches of the prompts, and the policy that writes them."""
         _check_length(model, int(data.rows.rows.lengths.max()), own)
         policy = Learner(model, own)
         read = Ppo(

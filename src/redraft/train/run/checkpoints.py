@@ -40,22 +40,14 @@ _HEAD = "state"
 
 
 def save_state(path: Path, state: Any) -> None:
-    """Write a state.
-
-    Raises:
-        TypeError: A value is neither a tensor nor plain.
-    """
+    """Write a state."""
     tensors: dict[str, torch.Tensor] = {}
     tree = _pack(state, tensors)
     save_file(tensors, path, metadata={_HEAD: json.dumps(tree)})
 
 
 def load_state(path: Path) -> Any:
-    """Read a state written by `save_state`.
-
-    Raises:
-        ModelError: The file is not one, or damaged.
-    """
+    """Read a state written by `save_state`."""
     try:
         with safe_open(path, "pt") as file:
             tree = json.loads(file.metadata()[_HEAD])
@@ -136,7 +128,6 @@ class SavedCheckpoint:
     """A folder with a checkpoint's name.
 
     Attributes:
-        step: The steps done.
         missing: Files that are missing or have another size; None if the list of files is missing.
         changed: Files with other checksums. Empty until `_verified` reads them.
     """
@@ -214,7 +205,6 @@ def _verified(checkpoint: SavedCheckpoint) -> SavedCheckpoint:
 
 
 def _sum(path: Path) -> int:
-    """Return the CRC-32 of a file."""
     found = 0
     with path.open("rb") as file:
         while part := file.read(_PART):
@@ -223,11 +213,7 @@ def _sum(path: Path) -> int:
 
 
 def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
-    """Return the newest intact checkpoint, and remarks on newer ones.
-
-    Raises:
-        ModelError: All complete checkpoints are damaged.
-    """
+    """Return the newest intact checkpoint, and remarks on newer ones."""
     found = checkpoints(output)
     whole = None
     for number, each in enumerate(found):
@@ -249,10 +235,6 @@ def named(folder: Path, output: Path) -> SavedCheckpoint:
     """Return the checkpoint that `--resume_from_checkpoint` names.
 
     It must lie in the output of the run, where its log and record are.
-
-    Raises:
-        ModelError: The folder is not a checkpoint, or not intact.
-        UsageError: It belongs to another output.
     """
     name = _NAME.fullmatch(folder.name)
     if not folder.is_dir() or not name:
@@ -286,13 +268,7 @@ def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]
     """Yield a folder to write a checkpoint into. It gets its name if the block succeeds.
 
     Args:
-        output: The output folder of the run.
-        step: The steps done.
         leads: Whether this process creates and names the folder.
-        wait: Called to wait for all processes.
-
-    Raises:
-        OutputError: It cannot be written. Earlier checkpoints stay.
     """
     aside = output / f"{_ASIDE}{step}"
     try:
@@ -346,7 +322,6 @@ def prune(output: Path, limit: int | None, keep: Path | None = None, *, step: fl
 
     Args:
         output: The output folder of the run.
-        limit: The number to keep; None for all.
         keep: A checkpoint that always stays: the best so far.
         step: The last step done. Later checkpoints stay: the run has resumed from before them.
     """
@@ -364,11 +339,7 @@ def prune(output: Path, limit: int | None, keep: Path | None = None, *, step: fl
 
 
 def remove_all(output: Path) -> None:
-    """Delete all checkpoints.
-
-    Raises:
-        OutputError: One cannot be deleted.
-    """
+    """Delete all checkpoints."""
     for each in checkpoints(output):
         _remove(each.folder)
     prune(output, None)

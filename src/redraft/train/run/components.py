@@ -30,12 +30,7 @@ Opts = TypeVar("Opts", bound=RunOptions)
 
 
 def choose_method(settings: RunSettings[RunOptions], model: str, *, say: Say) -> Method:
-    """Return what to train: as the settings say, or what fits the machine.
-
-    Raises:
-        UsageError: --qlora and --use_cpu contradict each other.
-        ModelError: The model's configuration is missing or damaged.
-    """
+    """Return what to train: as the settings say, or what fits the machine."""
     own = settings.own
     if own.qlora and settings.theirs.get("use_cpu"):
         raise UsageError("--qlora needs a GPU, and --use_cpu disables it.", hint="--lora True")
@@ -60,16 +55,7 @@ def _gpu_bytes(settings: RunSettings[RunOptions]) -> int | None:
 
 
 def settled(own: Opts, method: Method, *, gpu: bool) -> Opts:
-    """Resolve every `auto`, so that another machine can resume the run.
-
-    Args:
-        own: The settings.
-        method: What is trained.
-        gpu: Whether to use a GPU if there is one.
-
-    Raises:
-        UsageError: Weights of that dtype cannot be trained.
-    """
+    """Resolve every `auto`, so that another machine can resume the run."""
     dtype: Any = str(weights_dtype(own.dtype, lora=method.lora, gpu=gpu)).removeprefix("torch.")
     return own.model_copy(update={"lora": method.lora, "qlora": method.four_bits, "dtype": dtype})
 
@@ -112,10 +98,6 @@ def rows_of(
     """Return the rows of prepared data with their sampler and loader.
 
     Args:
-        prepared: The data.
-        own: The settings.
-        args: transformers' arguments.
-        stages: Those of the verb.
         pad: The token to pad with, or None to join examples without padding.
         size: Rows of a process's batch; by default as in training.
     """
@@ -146,11 +128,7 @@ def eval_rows(
     pad: int | None,
     say: Say,
 ) -> Data | None:
-    """Return the rows to evaluate on, or None without an evaluation.
-
-    Raises:
-        UsageError: There is no data to evaluate on.
-    """
+    """Return the rows to evaluate on, or None without an evaluation."""
     strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
     if strategy == "no" and not stages.measures:
         return None

@@ -46,7 +46,6 @@ class TrialPace:
     """The measured speed and memory.
 
     Attributes:
-        steps: The steps that count.
         tokens_per_second: The median, over all processes.
         memory: Peak bytes of this process, or of its GPU.
         tokens: Tokens of a batch of each process, in the mean.
@@ -66,17 +65,12 @@ class Estimate:
 
     Attributes:
         parameters: Parameters of the model with its adapter.
-        trained: Trained parameters.
         plan: The memory, or None if it is sharded.
         room: Bytes that the run can have.
-        rows: Rows of the data.
         row: Tokens of the longest row.
         batch: Rows of a process's batch.
-        steps: Steps of the optimizer.
         tokens: Tokens read in all steps and processes.
         pace: The measured speed, or None if the run does not fit.
-        used: The settings by name.
-        price: The price of an hour, or None.
         weights: Bytes of the loaded model.
         processes: Processes on this machine.
         busy: A notice that other processes use the cores, or None.
@@ -176,11 +170,7 @@ def thrown_away(settings: RunSettings[DataOptions], folder: Path) -> RunSettings
 
 
 def estimate(ready: Ready) -> Estimate:
-    """Estimate a run whose settings are `thrown_away`. Its model is trained a little and must not be used.
-
-    Raises:
-        ModelError: The trial ran out of memory, or its loss is not finite.
-    """
+    """Estimate a run whose settings are `thrown_away`. Its model is trained a little and must not be used."""
     rows, model = ready.data.rows.rows, ready.loop.trained.model
     sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
     weights = sum(each.numel() * each.element_size() for each in model.parameters())

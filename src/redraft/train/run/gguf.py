@@ -17,13 +17,7 @@ from redraft.weights.replace import MANIFEST, refuse_existing
 
 
 def check_gguf(settings: RunSettings[Any], model: str) -> None:
-    """Raise if the file of `--gguf` cannot be written, or cannot hold the result.
-
-    Raises:
-        UsageError: It does not end in .gguf, or the adapter trains a layer that a GGUF adapter cannot have.
-        OutputError: It is a folder, was made from another output, or cannot be written there.
-        ModelError: llama.cpp does not know the architecture, or config.json is damaged.
-    """
+    """Raise if the file of `--gguf` cannot be written, or cannot hold the result."""
     own = settings.own
     if not own.gguf:
         return
@@ -67,16 +61,7 @@ def _made_of(target: Path) -> list[str]:
 
 
 def export_result(ready: Ready, *, command: str, tell: Say) -> None:
-    """Write the file, of an adapter or of the whole model.
-
-    Args:
-        ready: The run, which is done.
-        command: What the user typed, for the manifest.
-        tell: Called with warnings.
-
-    Raises:
-        RedraftError: It cannot be converted or written.
-    """
+    """Write the file, of an adapter or of the whole model."""
     own: Any = ready.settings.own  # those of fine-tuning
     output, target = ready.loop.folder, Path(own.gguf)
     run = Run(force=True, command=command, warn=tell, caution=tell)

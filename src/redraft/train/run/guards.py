@@ -87,9 +87,6 @@ class Unsound:
     """A tensor with values that are not finite.
 
     Attributes:
-        name: Its name.
-        count: The values that are not finite.
-        of: All its values.
         trained: Whether the run trains it.
     """
 
@@ -115,12 +112,7 @@ def unsound(model: Any) -> Unsound | None:
 
 
 def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
-    """Return the error for a loss or gradient that is NaN or infinite, before the optimizer's step.
-
-    Args:
-        moment: The step.
-        found: A weight that is not finite, if there is one.
-    """
+    """Return the error for a loss or gradient that is NaN or infinite, before the optimizer's step."""
     what = "the gradient" if isfinite(moment.loss) else "the loss"
     again = f"Start over (--overwrite_output_dir) with --learning_rate {moment.lower:.2g}"
     why = ""
@@ -222,10 +214,7 @@ def out_of_memory(
     """Return the error for running out of memory.
 
     Args:
-        error: The exception.
-        used: The run's settings by name.
         tokens: Tokens of the longest batch so far; 0 before the first.
-        plan: The run's memory estimate, if there is one.
     """
     why = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
@@ -269,11 +258,7 @@ SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
 class Contention:
-    """Watch the calling thread.
-
-    Attributes:
-        notice: What was noticed, or None.
-    """
+    """Watch the calling thread."""
 
     def __init__(self, threads: int, path: Path = SCHEDSTAT) -> None:
         """Set the number of threads that compute together. One alone has nothing to wait for."""

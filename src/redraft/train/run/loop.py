@@ -66,14 +66,9 @@ class Loop:
 
     Attributes:
         trained: The model with its optimizer and schedule.
-        data: The rows to train on.
         state: Steps done, history and best evaluation: what transformers' Trainer records too.
-        counts: What was read since the last line of the log.
-        contention: Whether other processes use the cores of this run.
-        signals: Whether this process was asked to stop.
         stopped: The signal for which all processes stop, or None.
         callbacks: Callbacks of transformers, which are told of each event.
-        log: Its lines, on disk and as progress.
     """
 
     def __init__(
@@ -124,15 +119,7 @@ class Loop:
         return math.ceil(self.args.num_train_epochs * self.steps_an_epoch)
 
     def run(self, checkpoint: SavedCheckpoint | None = None) -> int:
-        """Train to the end, or until a signal, and return the steps done.
-
-        Args:
-            checkpoint: The checkpoint to resume from.
-
-        Raises:
-            ModelError: A guard stopped the run, or the checkpoint is damaged or of another kind of run.
-            OutputError: A checkpoint cannot be written.
-        """
+        """Train to the end, or until a signal, and return the steps done."""
         try:
             with self.log.opened(checkpoint.step if checkpoint else 0), self.signals:
                 self.contention.check()  # from here on: a step on busy cores may take minutes
@@ -458,11 +445,7 @@ class Loop:
         self._tell("train_end")
 
     def chosen(self, checkpoint: SavedCheckpoint) -> Path:
-        """Return the checkpoint whose weights are the result: the last, or the best if that was asked for.
-
-        Raises:
-            ModelError: It is damaged or missing.
-        """
+        """Return the checkpoint whose weights are the result: the last, or the best if that was asked for."""
         return self._best(state_of(checkpoint)) or checkpoint.folder
 
     def _best(self, state: TrainerState) -> Path | None:

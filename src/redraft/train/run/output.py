@@ -34,7 +34,6 @@ def check_output(output: Path, *refs: str) -> None:
     """Raise `UsageError` if the output would replace a model or adapter that the run starts from.
 
     Args:
-        output: The output folder.
         refs: Folders, or references to models with adapters.
     """
     for part in (part for ref in refs for part in _parts(ref)):
@@ -63,11 +62,7 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
     """Save the trained model or adapter into the output folder, `config.json` last.
 
     Args:
-        loop: The loop that trained it.
         checkpoint: The folder to copy it from. By default, the loop's own model is saved.
-
-    Raises:
-        OutputError: It cannot be written.
     """
     output = loop.folder
     aside = output / ".saving-result"
@@ -103,11 +98,7 @@ def _take(loop: Loop, checkpoint: Path, folder: Path) -> None:
 
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
-    """Lock an output. The lock ends with its process.
-
-    Raises:
-        OutputError: Another run holds the lock.
-    """
+    """Lock an output. The lock ends with its process."""
     handle = os.open(output, os.O_RDONLY)
     try:
         if not lock(handle):
@@ -131,11 +122,7 @@ def _decides(path: Path) -> bool:
 
 
 def remove_result(output: Path) -> None:
-    """Delete an earlier result, so that no adapter meets other weights.
-
-    Raises:
-        OutputError: It cannot be deleted.
-    """
+    """Delete an earlier result, so that no adapter meets other weights."""
     try:
         for path in sorted(output.iterdir(), key=_decides, reverse=True):
             if path.is_file() and (_RESULT.fullmatch(path.name) or (path.name == CARD and is_ours(output))):
@@ -147,14 +134,7 @@ def remove_result(output: Path) -> None:
 def licensed(
     title: str, model: str, prepared: Prepared, paths: Sequence[str]
 ) -> tuple[tuple[Source, ...], str | None]:
-    """Return the sources of a result, and its card, or None if no licence is known.
-
-    Args:
-        title: The heading of the card.
-        model: The base: a folder, or org/name on the hub.
-        prepared: The data.
-        paths: The files that it was read from.
-    """
+    """Return the sources of a result, and its card, or None if no licence is known."""
     path = Path(model).expanduser()
     here = path.is_dir()
     folder = path if here else fetch_card(model)

@@ -43,7 +43,6 @@ class ShownToken:
     """A token, or several that form one character.
 
     Attributes:
-        text: Its text; for a control token, its name between ⟨ and ⟩.
         trained: Whether it carries loss.
         special: Whether it is a control token.
     """
@@ -136,19 +135,7 @@ def preview(
     stages: Stages[Any] = SFT_STAGES,
     say: Say,
 ) -> None:
-    """Show the first examples that a run would read.
-
-    Args:
-        settings: The settings of the run.
-        model: A folder, or org/name on the hub. Only its tokenizer is loaded.
-        cache: The folder for prepared data, unless the settings name one.
-        console: The console to print to.
-        stages: What the verb does differently from others.
-        say: Called with remarks, a line each.
-
-    Raises:
-        RedraftError: Anything is missing or damaged, or there is nothing to show.
-    """
+    """Show the first examples that a run would read."""
     own, theirs = settings.own, settings.theirs
     tokenizer = stages.tokenizer(own, model, say=say)
     prepared = prepare_all(own.data_path, own, tokenizer, stages, cache, say=say)
@@ -191,11 +178,7 @@ def show(
     """Show the first examples of some rows.
 
     Args:
-        console: The console to print to, with or without colour.
-        rows: The data.
         order: Numbers of rows, in reading order.
-        tokenizer: The tokenizer of the data.
-        count: The number of examples.
         packed: Whether to show which examples share a row.
         marked: What to call tokens with and without the mark.
         parts: What to call the examples of a row.

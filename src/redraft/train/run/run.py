@@ -102,15 +102,9 @@ class Ready:
     """A run with everything done except the steps.
 
     Attributes:
-        settings: The settings, with every `auto` resolved.
         base: The base model: a folder, or org/name on the hub.
-        args: transformers' arguments, fitted to this machine.
-        loop: The loop of its steps.
-        prepared: The data.
-        data: Its rows.
         eval_data: The rows to evaluate on, or None.
         stages: What the verb does differently from others.
-        padded: Whether batches are padded.
         tokenizer: The model's, with a token to pad with.
         checkpoint: The checkpoint to resume from, or None.
         sources: What the result is made from, with licences.
@@ -236,14 +230,6 @@ class Ready:
 
         Args:
             begin: Called with the output locked and cleared, before anything is written there.
-
-        Returns:
-            The steps done.
-
-        Raises:
-            ModelError: A guard stopped the run, or it is out of memory.
-            OutputError: A file cannot be written, or another run writes to the output.
-            UsageError: The processes have different checkpoints or data.
         """
         with alone(self.loop.folder) if self.args.should_save else nullcontext():
             step = self.checkpoint.step if self.checkpoint else 0
@@ -270,12 +256,7 @@ class Ready:
         return self.loop.stopped is not None and done < self.steps
 
     def steps_alone(self) -> int:
-        """Train without saving a result, and return the steps done.
-
-        Raises:
-            ModelError: A guard stopped the run, or it is out of memory.
-            OutputError: A checkpoint or the log cannot be written.
-        """
+        """Train without saving a result, and return the steps done."""
         plan = self.plan  # while there is memory
         try:
             with self._memory(plan):
@@ -314,15 +295,8 @@ def get_ready(
     """Do everything except the steps, quick checks first.
 
     Args:
-        settings: The settings.
-        model: A folder, or org/name on the hub.
-        cache: The folder for prepared data, unless the settings name one.
-        stages: What the verb does differently from others; by default, `redraft train sft`.
         say: Called with remarks in the first process, and with progress in the one that prepares data.
         warn: Called in the first process with what even a quiet run says; by default, `say`.
-
-    Raises:
-        RedraftError: Something is missing or damaged, or settings contradict each other.
     """
     tell, alarm = (say, warn or say) if leads() else (lambda _: None,) * 2
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -382,12 +356,7 @@ def get_ready(
 
 
 def _begin(args: TrainingArguments, own: RunOptions, say: Say) -> SavedCheckpoint | None:
-    """Return the checkpoint to resume from, or None for a new run.
-
-    Raises:
-        ModelError: The checkpoint cannot be used.
-        UsageError: It belongs to another run, or --overwrite_output_dir is given too.
-    """
+    """Return the checkpoint to resume from, or None for a new run."""
     asked = args.resume_from_checkpoint
     output = Path(str(args.output_dir))
     afresh = (asked or "").lower() in {"false", "no", "none"}

@@ -96,9 +96,6 @@ def check_optimizer(args: TrainingArguments) -> None:
     """Try the optimizer and the schedule on one weight, since their libraries often do not name the setting.
 
     Names of layers (`optim_target_modules`) depend on the model and are not checked.
-
-    Raises:
-        UsageError: One of them cannot be made, or is refused.
     """
     name = str(getattr(args.optim, "value", args.optim))
     if "lomo" in name or name.endswith("_layerwise"):
@@ -242,11 +239,7 @@ class Trained:
             save_state(folder / OPTIMIZER, states)
 
     def load_states(self, folder: Path) -> None:
-        """Load what `save_states` saved, except weights.
-
-        Raises:
-            ModelError: A file is missing or damaged.
-        """
+        """Load what `save_states` saved, except weights."""
         states = load_state(part_of(folder, OPTIMIZER))
         if self.fsdp:
             load_fsdp_optimizer(
@@ -266,11 +259,7 @@ class Trained:
         return {name: each for name, each in trained if id(each) not in inside}
 
     def load_model(self, folder: Path) -> None:
-        """Load the weights of a checkpoint.
-
-        Raises:
-            ModelError: They are damaged, of another model, or saved in another way.
-        """
+        """Load the weights of a checkpoint."""
         self.check_way(folder)
         try:
             if self.fsdp:
@@ -341,11 +330,7 @@ def _recompute_activations(model: Any, asked: Any) -> None:
 
 
 def _load_whole(model: torch.nn.Module, folder: Path) -> None:
-    """Load all weights. Those that share another's memory are saved once.
-
-    Raises:
-        ModelError: Some are missing, or belong to another model.
-    """
+    """Load all weights. Those that share another's memory are saved once."""
     missing = dict(model.named_parameters()).keys() | dict(model.named_buffers()).keys()
     unexpected: list[str] = []
     for path in sorted(folder.glob("model*.safetensors")) or [part_of(folder, "model.safetensors")]:

@@ -74,20 +74,12 @@ TrainSettings = RunSettings[TrainOptions]
 
 
 def parse(words: Sequence[str]) -> TrainSettings:
-    """Parse the words after `redraft train sft`.
-
-    Raises:
-        UsageError: As for `parse_for`.
-    """
+    """Parse the words after `redraft train sft`."""
     return cast(TrainSettings, parse_for(SFT, words))
 
 
 def parse_for(verb: TrainVerb, words: Sequence[str]) -> RunSettings[RunOptions]:
-    """Parse the words after a verb of `redraft train`.
-
-    Raises:
-        UsageError: A name is unknown, a value has the wrong type, or the recipe cannot be read.
-    """
+    """Parse the words after a verb of `redraft train`."""
     recipe, words = (words[0], words[1:]) if words and not words[0].startswith("--") else (None, words)
     return settings_of(verb, recipe, lambda: read_flags(words, verb))
 
@@ -98,12 +90,8 @@ def settings_of(
     """Return the settings of a run: those of a recipe, and over them what was given.
 
     Args:
-        verb: The verb.
         recipe: The name of a shipped recipe or a path, or None.
         given: Returns name to value. It is called when the recipe is read.
-
-    Raises:
-        UsageError: A name is unknown, a value has the wrong type, or the recipe cannot be read.
     """
     layers = [read_recipe(recipe, verb)] if recipe else []
     merged: dict[str, Any] = {}
@@ -141,9 +129,6 @@ def read_flags(words: Sequence[str], verb: TrainVerb) -> dict[str, Any]:
     """Return name to value. A flag takes the words that follow it; without any it is a switch.
 
     A repeated flag adds to a list, or replaces a single value.
-
-    Raises:
-        UsageError: A word belongs to no flag, or a name is unknown.
     """
     values: dict[str, Any] = {}
     flag = ""
@@ -214,10 +199,6 @@ def read_recipe(ref: str, verb: TrainVerb) -> dict[str, Any]:
 
     Args:
         ref: The name of a shipped recipe, or the path of a YAML file.
-        verb: The verb whose settings it has.
-
-    Raises:
-        UsageError: There is no such recipe, it is not a YAML mapping, or a name in it is unknown.
     """
     if ref.lower().endswith(_DATA):
         raise UsageError(f"{ref} is a data file by its name, not a recipe.", hint=f"--data_path {ref}")
@@ -264,11 +245,7 @@ def kinds(verb: TrainVerb = SFT) -> Mapping[str, Any]:
 
 
 def convert(name: str, value: Any, verb: TrainVerb = SFT) -> Any:
-    """Convert a setting's value to its type. Flags give texts, and so does `1e-5` in YAML.
-
-    Raises:
-        UsageError: It has another type.
-    """
+    """Convert a setting's value to its type. Flags give texts, and so does `1e-5` in YAML."""
     if value is False and name.endswith("_strategy"):
         value = "no"  # YAML reads a plain no as False
     if isinstance(value, bool) and name == "resume_from_checkpoint":

@@ -31,11 +31,7 @@ _WHOLE = "FULL_STATE_DICT"  # how FSDP saves a model that others can load: trans
 
 
 def computes_bf16(*, gpu: bool = True) -> bool:
-    """Return whether the GPU, or else the CPU, has bf16 instructions. Without, bf16 is slower than 32 bits.
-
-    Args:
-        gpu: Whether to use a GPU if there is one.
-    """
+    """Return whether the GPU, or else the CPU, has bf16 instructions. Without, it is slower than 32 bits."""
     if gpu and torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     can = torch.cpu.get_capabilities()
@@ -43,16 +39,7 @@ def computes_bf16(*, gpu: bool = True) -> bool:
 
 
 def training_arguments(settings: RunSettings[RunOptions], *, lora: bool, say: Say) -> TrainingArguments:
-    """Return transformers' arguments, fitted to this machine.
-
-    Args:
-        settings: The settings of the run.
-        lora: Whether an adapter is trained, which sets the default learning rate.
-        say: Called with a remark for each setting that is left out or changed.
-
-    Raises:
-        UsageError: Values contradict each other, or a library is missing.
-    """
+    """Return transformers' arguments, fitted to this machine."""
     asked = dict(settings.theirs)
     asked.setdefault("learning_rate", settings.own.usual_rate(lora=lora))
     asked.setdefault("per_device_eval_batch_size", asked["per_device_train_batch_size"])

@@ -194,8 +194,6 @@ class TrainVerb:
     """What the settings of a verb of `redraft train` are.
 
     Attributes:
-        name: The verb.
-        options: redraft's settings.
         defaults: Defaults that differ from those of transformers.
         first: Help texts of the settings of transformers that users need first.
     """

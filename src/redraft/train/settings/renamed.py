@@ -108,9 +108,6 @@ def translate(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
 
     Args:
         values: Name to value, all from one place: a recipe, or the command line.
-
-    Raises:
-        UsageError: A setting comes under two names, or an old one cannot be translated.
     """
     new: dict[str, Any] = {}
     remarks: list[str] = []
