@@ -155,15 +155,8 @@ async def make(
 ) -> AsyncGenerator[Event, None]:
     """Make a chain as `stream` does, with engines that the caller opens and closes.
 
-    The budget of seconds starts here: if it ends before the engines are open, the chain has no steps.
-
-    Args:
-        prompt: A text, a `Prompt` or chat messages.
-        options: As `check_options` returns them. What was changed since then is checked again.
-        load: Opens the engine of a reference.
-
-    Raises:
-        UsageError: The options do not fit together or do not suit the model.
+    The budget of seconds starts here: if it ends before the engines are open, the chain has no steps. Options
+    that were changed since `check_options` are checked again. `load` opens the engine of a reference.
     """
     check_together(options)
     asked = prompt_of(prompt)
@@ -265,11 +258,7 @@ def _unopened(made: Chain, options: RevisionOptions, stop: Stop) -> Chain:
 
 
 def prompt_of(prompt: Asked) -> Prompt:
-    """Return the prompt as a record.
-
-    Raises:
-        UsageError: It is empty, of another type, or not valid Unicode.
-    """
+    """Return the prompt as a record."""
     if not _is_whole(prompt.model_dump() if isinstance(prompt, Prompt) else prompt):
         raise UsageError(
             f"the prompt has a lone surrogate, half of a character: {prompt!a:.80}.",

@@ -31,11 +31,7 @@ class Background:
         self._of_parent: list[dict[str, Engine]] = []
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine and wait for it. Ctrl-C cancels it.
-
-        Raises:
-            UsageError: Called in the thread itself, which would wait for itself forever.
-        """
+        """Run a coroutine and wait for it. Ctrl-C cancels it."""
         if threading.current_thread() is self._thread:
             work.close()
             raise UsageError(

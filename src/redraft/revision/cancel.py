@@ -43,11 +43,7 @@ class CancelToken:
 
     @asynccontextmanager
     async def until(self, deadline: float | None) -> AsyncIterator[None]:
-        """Cancel the body at a deadline, or at once when cancelled.
-
-        Raises:
-            OutOfTime: The body was cancelled.
-        """
+        """Cancel the body at a deadline, or at once when cancelled: it raises `OutOfTime`."""
         with self.limit(deadline) as limit, limit:
             yield
 

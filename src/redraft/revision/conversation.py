@@ -16,11 +16,7 @@ from redraft.revision.state import CUT, complete_steps
 
 @dataclass
 class Conversation:
-    """The turns so far, and what `undo` takes back.
-
-    Attributes:
-        turns: A chain for each turn. All have an answer.
-    """
+    """The turns so far, each a chain with an answer, and what `undo` takes back."""
 
     turns: tuple[Chain, ...] = ()
     _earlier: list[tuple[Chain, ...]] = field(default_factory=list, init=False)
@@ -34,11 +30,7 @@ class Conversation:
         return Prompt(messages=(*messages, {"role": "user", "content": text}))
 
     def add(self, chain: Chain) -> bool:
-        """Add a turn, or replace the last one if the chain goes on with it.
-
-        Returns:
-            False if it is left out, because the chain has no answer.
-        """
+        """Add a turn, or replace the last one if the chain goes on with it. Return False if it has none."""
         if is_blank(chain.answer):
             return False
         again = bool(self.turns) and chain.prompt == self.turns[-1].prompt
@@ -47,21 +39,13 @@ class Conversation:
         return True
 
     def undo(self) -> None:
-        """Take back the last turn, or the last time it was revised again.
-
-        Raises:
-            UsageError: There is none.
-        """
+        """Take back the last turn, or the last time it was revised again."""
         if not self._earlier:
             raise UsageError("there is nothing to undo.", hint="No question was answered yet.")
         self.turns = self._earlier.pop()
 
     def take_back(self) -> str:
-        """Take back the whole last turn, and return its question. `undo` brings it back.
-
-        Raises:
-            UsageError: There is no turn.
-        """
+        """Take back the whole last turn, and return its question. `undo` brings it back."""
         if not self.turns:
             raise UsageError("there is no question to edit.", hint="Ask something first.")
         self._earlier.append(self.turns)
@@ -73,9 +57,6 @@ class Conversation:
         """Return the options with which `revise` goes on with the last chain.
 
         A chain that was cut is finished; another one gets one more revision.
-
-        Raises:
-            UsageError: There is no turn.
         """
         if not self.turns:
             raise UsageError("there is no answer to revise.", hint="Ask something first.")

@@ -54,12 +54,7 @@ _JSON = re.compile(r"""\s*(?:```\w*\s*)?\{\s*(?:"|\Z)""")  # the beginning of an
 
 @dataclass(frozen=True)
 class Critique:
-    """A criticism.
-
-    Attributes:
-        text: What it says, the verdict included.
-        score: 0 to 10; None if none was given.
-    """
+    """A criticism: its text, the verdict included, and a score from 0 to 10 if one was given."""
 
     text: str
     verdict: Verdict
@@ -67,12 +62,7 @@ class Critique:
 
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
-    """Read a reply.
-
-    Args:
-        reply: JSON or text.
-        accept_score: A score decides, if there is one: this or more accepts. None if the verdict decides.
-    """
+    """Read a reply, JSON or text. With an `accept_score` the score decides: that or more accepts."""
     found = _of_json(reply) or _of_text(_uncut(reply))
     verdict = found.verdict
     if accept_score is not None and found.score is not None:

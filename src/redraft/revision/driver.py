@@ -47,11 +47,7 @@ from redraft.verify.output import OutputCheck, parse_output, partial_output
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
-    """Make one chain.
-
-    Raises:
-        RedraftError: An operation failed. Its `chain` holds everything generated so far.
-    """
+    """Make one chain. An error's `chain` holds everything generated so far."""
     state = State(plan, clock)
     run = native.run if plan.mode == "native" else prompted.run
     try:
@@ -73,9 +69,7 @@ class Driver:
     Attributes:
         critic: The critic's engine; None for the writer's own.
         judge: The engine that checks ask, metered so that its calls are booked.
-        cancel: Ends the chain early.
         hook: Called with every event before it is yielded.
-        output: Reads the value of the chain.
     """
 
     writer: Engine
@@ -91,12 +85,9 @@ class Driver:
     _answer: str = ""
 
     async def run(self, plan: Plan) -> AsyncGenerator[Event, None]:
-        """Make one chain and yield its events; the last one is `Finished`.
+        """Make one chain and yield its events; the last one is `Finished`. Its error has the chain so far.
 
         A chain whose reply broke off goes on if its engine is ready for the same request again.
-
-        Raises:
-            RedraftError: The engine, a check or the hook failed. Its `chain` holds all that was generated.
         """
         in_a_row, broken = 0, None
         while True:

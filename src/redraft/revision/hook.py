@@ -26,12 +26,7 @@ GRACE = 1.0  # seconds that a hook may still run when the time of its chain is o
 
 
 class Hook:
-    """Calls a function with events, and no more after it was abandoned.
-
-    Args:
-        function: Takes an event; its result is ignored.
-        cancel: Ends the wait for it.
-    """
+    """Calls a function with events, and no more after it was abandoned."""
 
     def __init__(self, function: Callable[[Event], Any], cancel: CancelToken) -> None:
         self._function, self._cancel = function, cancel
@@ -43,14 +38,9 @@ class Hook:
         return getattr(self._function, "__qualname__", type(self._function).__qualname__)
 
     async def call(self, event: Event, deadline: float | None) -> None:
-        """Call the function and wait for it.
+        """Call the function and wait for it, until `deadline` on the event loop's clock.
 
-        Args:
-            event: What it is called with.
-            deadline: When the time of the chain is over, on the event loop's clock; None for never.
-
-        Raises:
-            HookError: It raised an error, or it is async. The error of the last event has the whole chain.
+        The error of the last event has the whole chain.
         """
         if self._abandoned:
             return

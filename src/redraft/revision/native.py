@@ -66,7 +66,6 @@ class Transcript:
 
     Attributes:
         prompt: The prompt's text, or its tokens if the engine takes them.
-        text: The text that was generated or forced after it.
         tokens: The token ids of `text`; unused if the engine takes text.
         aligned: Whether the tokens of a delta are those of its text (`EngineInfo.aligned`).
         marks: Known token boundaries, in order, as (number of tokens, number of characters).
@@ -91,9 +90,7 @@ class Transcript:
     def force(self, text: str, *, heading: bool = False) -> Loop[None]:
         """Append a text that was not generated. It replaces tokens without text, such as a stop string's.
 
-        Args:
-            text: The text to append.
-            heading: Whether it starts with a heading's line breaks, which replace white space at the end.
+        The line breaks of a heading replace white space at the end.
         """
         kept = self.text.rstrip() if heading else self.text
         while self.marks[-1][1] > len(kept):
@@ -117,8 +114,6 @@ class Stream:
     """The text of one chain, read while it is written.
 
     Attributes:
-        usage: Usage of each step, by index.
-        results: Results of the checks of each answer, by index.
         generated: Tokens of the whole text so far, which `max_tokens` limits.
         announced: Number of steps announced as complete.
         cut: Indexes of answers that were cut so that tokens are left for `min_revisions`.
@@ -225,10 +220,8 @@ class Stream:
         self.results = {number: results for number, results in checks.items() if results}
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> Loop[None]:
-        """Announce all sections but the open one.
-
-        Args:
-            unpaid: Usage of the running call so far, by index of the step.
+        """Announce all sections but the open one. `unpaid` is what the running call used, by index of the
+        step.
         """
         complete = self.parser.index
         if not complete:

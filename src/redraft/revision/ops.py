@@ -42,9 +42,6 @@ class Ask:
 
     Attributes:
         max_tokens: The most new tokens; None for as many as its server gives.
-        schema: The JSON Schema that the answer must fit.
-        stop: Texts that end the answer.
-        tools: Tools that the answer may call.
     """
 
     messages: tuple[Message, ...]
@@ -95,9 +92,6 @@ class Text:
     """Event: a piece of an answer or of feedback. Feedback `index` judges answer `index`.
 
     Drafts all have index 0.
-
-    Attributes:
-        read: Reads the object so far, for `value`.
     """
 
     kind: Kind

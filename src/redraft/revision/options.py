@@ -112,12 +112,7 @@ _OF_CONNECTION = frozenset(
 
 
 def _headers(value: Any) -> Mapping[str, str] | None:
-    """Return headers of a request. A message names the wrong one, and shows no value: it may be a secret.
-
-    Raises:
-        ValueError: It is no mapping.
-        UsageError: A header cannot be sent, or is redraft's own.
-    """
+    """Return headers of a request. A message names the wrong one, and shows no value: it may be a secret."""
     if value is not None and not isinstance(value, Mapping):
         raise ValueError
     for name, text in (value or {}).items():
@@ -301,22 +296,14 @@ DRAFTS = 4  # default number of samples in mode `best-of`
 
 
 def check_options(options: Mapping[str, Any]) -> RevisionOptions:
-    """Read options, and check everything that needs no model.
-
-    Raises:
-        UsageError: An option is unknown or has a wrong value, or two do not go together.
-    """
+    """Read options, and check everything that needs no model."""
     found = RevisionOptions.read(options)
     check_together(found)
     return found
 
 
 def check_together(found: RevisionOptions) -> None:
-    """Check that options go together, as far as this can be told without the model.
-
-    Raises:
-        UsageError: Two of them do not.
-    """
+    """Check that options go together, as far as this can be told without the model."""
     least, most = found.min_revisions, found.most_revisions
     if least > most:
         raise UsageError(
@@ -337,11 +324,7 @@ def check_together(found: RevisionOptions) -> None:
 
 
 def check_prices(options: RevisionOptions) -> None:
-    """Check that a budget of money has a price of every model.
-
-    Raises:
-        UsageError: A model has no price.
-    """
+    """Check that a budget of money has a price of every model."""
     if (found := options.unpriced) is None:
         return
     role, name = found
@@ -448,16 +431,7 @@ def choose_mode(
 ) -> Mode:
     """Return the mode for a model and a call.
 
-    Args:
-        mode: As asked for, or `auto`.
-        info: The writer's engine.
-        has_checks: Whether there are checks.
-        has_critic: Whether a model is to criticise.
-        drafts: Most first answers.
-        by_chat: Whether native revision has no place for something: a first or a gold answer.
-
-    Raises:
-        UsageError: The model cannot do the mode; the hint says what to use.
+    `mode` may be `auto`. `by_chat`: native revision has no place for something, a first or a gold answer.
     """
     if mode == "native" and not info.continues:
         raise UsageError(
@@ -476,11 +450,7 @@ def choose_mode(
 
 
 def check_plain(plan: Plan) -> None:
-    """Check that no engine would drop a part of the prompt: an image, a name, a tool call.
-
-    Raises:
-        RecordError: It names the engine and the part.
-    """
+    """Check that no engine would drop a part of the prompt: an image, a name, a tool call."""
     messages = base_messages(plan.asked, plan.system)
     for info in filter(None, (plan.info, plan.critic)):
         if not info.any_message:
@@ -494,11 +464,7 @@ def check_plain(plan: Plan) -> None:
 
 
 def check_request(plan: Plan) -> None:
-    """Check that the engine passes on every part of a request.
-
-    Raises:
-        UsageError: It names the engine and the option.
-    """
+    """Check that the engine passes on every part of a request."""
     sampling, info = plan.sampling, plan.info
     beside = info.fields | frozenset(OF_TOOLS if info.tools else ())
     extra = {name: part for name, part in (sampling.extra_body or {}).items() if name not in beside}

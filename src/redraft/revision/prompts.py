@@ -109,11 +109,7 @@ class Wording:
 
 
 def _check_template(name: str, template: Any) -> None:
-    """Refuse a template that cannot be filled in.
-
-    Raises:
-        UsageError: It is no text, has an unknown place, lacks `{found}`, or would be empty.
-    """
+    """Refuse a template that cannot be filled in."""
     if not isinstance(template, str) or template != whole(template):
         raise UsageError(
             f"the template {name} is {template!a:.60}, and should be a text.", hint=_EXAMPLES[name]
@@ -201,14 +197,7 @@ DEFAULT = SHIPPED["task"]
 
 
 def wording_of(value: Any) -> Wording:
-    """Return the wording that an option names or holds.
-
-    Args:
-        value: A wording, its templates as a mapping, the name of a shipped one, or the path of a YAML file.
-
-    Raises:
-        UsageError: There is no such wording, or a template cannot be filled in.
-    """
+    """Return the wording that an option is, or has the templates, the shipped name or the YAML file of."""
     if isinstance(value, Wording):
         return value
     if isinstance(value, Mapping):

@@ -25,11 +25,7 @@ class Session:
     """A conversation with its open models.
 
     Attributes:
-        settings: How models are opened.
-        options: The options of the next turn, with the open engines.
-        stack: Closes the engines.
         wait: Called with the reason when a wait for a server begins, and with an empty text when it ends.
-        talk: The turns.
         saved: Files that were saved from this conversation, which may be replaced.
     """
 
@@ -59,11 +55,7 @@ class Session:
         return make(prompt, options, partial(self.settings.load, self.stack))
 
     def limit(self, command: str, value: str) -> str:
-        """Change how often answers are revised from now on: `/min` or `/max`. Return a message that says so.
-
-        Raises:
-            UsageError: The value is no number, or the least is more than the most.
-        """
+        """Change how often answers are revised from now on: `/min` or `/max`. Return what to say of it."""
         if not value.isdecimal():
             hint = f"It takes a number of revisions: {command} 2"
             raise UsageError(f"{command} is {value!r:.40}.", hint=hint)
@@ -72,11 +64,7 @@ class Session:
         return f"{name} is {int(value)}."
 
     def save(self, file: str) -> Path:
-        """Save the conversation, a chain for each turn, and return the path.
-
-        Raises:
-            UsageError: There is no turn, or the file cannot be written or was not saved from here.
-        """
+        """Save the conversation, a chain for each turn, and return the path."""
         path = Path(os.path.expanduser(file))  # noqa: PTH111  (Path's own raises for an unknown ~user)
         if not self.talk.turns:
             raise UsageError("there is nothing to save.", hint="No question was answered yet.")
@@ -93,10 +81,6 @@ class Session:
         """Open another model, and close the one before. If that fails, the old one stays.
 
         A price that was given for the old one does not hold for the new one.
-
-        Raises:
-            UsageError: The reference is wrong, or a budget of money lacks the model's price.
-            EngineError: The model cannot be loaded.
         """
         settings = self.settings.over(model=reference)
         options = self.options.model_copy(update={"model": reference, "price": None})

@@ -42,11 +42,7 @@ class Recipes:
     other: str = ""
 
     def read(self, name: str) -> dict[str, Any]:
-        """Return the options of a recipe: a YAML file, or one that redraft ships.
-
-        Raises:
-            UsageError: There is no such recipe, it is one of another command, or a key is no option.
-        """
+        """Return the options of a recipe: a YAML file, or one that redraft ships."""
         path, document = recipe_of(name, self.folder)
         shipped = self.other and name in shipped_recipes(self.folder)
         if shipped and document.keys() - self.group.model_fields.keys():
@@ -60,11 +56,8 @@ class Settings:
     """Values of options, with recipe and config file filled in. Those without a default may be missing.
 
     Attributes:
-        values: The values, as the group of options that the command takes.
         stand_ins: Options that each record will give, with any value, so that they are checked together.
         judge_was_named: The judge is that of a flag or a recipe, and has to be asked.
-        recipe: The name of the recipe that gave some of them; empty for none.
-        tell: Called with each warning for the user.
     """
 
     values: Any
@@ -83,18 +76,7 @@ class Settings:
         recipes: Recipes | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> Self:
-        """Return the settings that options give, and a recipe below them.
-
-        Args:
-            group: The options.
-            given: Those that were given, by name. `recipe` is the name of a recipe.
-            below: Values that a recipe overrides.
-            recipes: The recipes that the command takes.
-            tell: Called with each warning for the user.
-
-        Raises:
-            UsageError: A value does not fit, or the recipe has an error.
-        """
+        """Return the settings that options give, a recipe below them, and `below` what that overrides."""
         given = dict(given)
         name = given.pop("recipe", None)
         if not isinstance(name, str | Path | None):
@@ -120,9 +102,6 @@ class Settings:
         """Return the arguments of `arevise`. Models are references.
 
         Checks are parsed here, unless they may need the judge.
-
-        Raises:
-            UsageError: A value does not fit, as far as this can be told without the model.
         """
         flags: Flags = self.values
         plain = PlainOptions.model_fields
@@ -143,13 +122,8 @@ class Settings:
     ) -> Patience:
         """Return how long to wait for servers, and how fast to ask them.
 
-        Args:
-            usual: Default seconds to wait for a server that is down.
-            limit_seconds: The limit of the run. It does not wait for longer because a server asks for it.
-            tell: Called with a reason when a wait begins, and with an empty text when it ends.
-
-        Raises:
-            UsageError: A value does not fit.
+        By default a server that is down is waited for `usual` seconds. One that asks for a wait gets at most
+        `limit_seconds`. `tell` gets the reason when a wait begins, and an empty text at its end.
         """
         server: ServerOptions = self.values
         rates = {"rpm": server.rpm, "tpm": server.tpm}
@@ -184,19 +158,7 @@ class Settings:
         patience: Patience | None = None,
         batches: Batches | None = None,
     ) -> Engine:
-        """Open one model.
-
-        Args:
-            stack: Closes it.
-            role: Its role. The flags of the model do not apply to critic and judge.
-            reference: A model reference.
-            parallel: Streams at once.
-            patience: How long to wait for servers.
-            batches: Ask a server in these batches.
-
-        Raises:
-            EngineError: It cannot be loaded, or its server does not answer.
-        """
+        """Open one model. The flags of the model do not apply to critic and judge."""
         machine: Any = {}
         if role == "model":
             machine = {name: self.get(name) for name in MachineOptions.model_fields}
@@ -216,12 +178,7 @@ class Settings:
         patience: Patience | None = None,
         batches: Batches | None = None,
     ) -> RevisionOptions:
-        """Return the options with model, critic and judge opened. They are closed with the stack.
-
-        Raises:
-            UsageError: A value does not fit. Raised before a model is opened.
-            EngineError: A model cannot be loaded, or its server does not answer.
-        """
+        """Return the options with model, critic and judge opened, once all values fit."""
         options = self.options()
         how: Any = {"parallel": parallel, "patience": patience, "batches": batches}
         named = self.references().items()

@@ -53,21 +53,11 @@ class Plan:
     """Everything about a chain that is decided before it begins.
 
     Attributes:
-        mode: How to revise.
         drafts: Most first answers. The best one is kept.
-        min_revisions: Fewer are not accepted.
-        max_revisions: More are not made.
         context_policy: Whether critic and writer see the last step alone, or the whole chain.
         checks: Names of the checks, in order; the driver holds the checks themselves.
-        info: The writer's engine.
-        critic: The engine of another model that criticises.
-        judge: The engine that `judge:` checks ask.
         demand: What is added to the prompt: the demands of checks. Empty for nothing.
-        schema: The JSON Schema that answers must fit, for engines that can keep to it.
         json: Whether a check wants JSON. Then no answer is taken for talk: the check says more about it.
-        stop: Texts that end an answer.
-        tools: Tools that an answer may call.
-        wording: How a model is asked to criticise and to revise.
         gold: A right answer, which the critic is shown and the writer never is.
         given: The first answer, if it is not to be written.
         feedback_tokens: Most new tokens of a feedback; None for as many as an answer.
@@ -175,11 +165,8 @@ class State:
 
     Attributes:
         steps: Steps so far; the last may lack feedback. While drafts are written, the last draft alone.
-        drafts: The other drafts so far.
-        drafting: Whether drafts are being written.
         by_role: The usage of each role's calls so far, earlier attempts included.
         opening: Tokens of the first request.
-        clock: Returns seconds, from any start.
     """
 
     plan: Plan
@@ -336,15 +323,9 @@ class State:
         return {"role": "user", "content": content}
 
     def check_answered(self, stop: Stop | None, aside: str = "", *, by_itself: bool = False) -> None:
-        """Refuse a chain without any answer: it would count as done.
+        """Refuse a chain without any answer, which would count as done, unless budget or cancel ended it.
 
-        Args:
-            stop: Why it ends. A budget or a cancel may end it without an answer.
-            aside: What came instead of a text (`Delta.aside`).
-            by_itself: The model ended its text by itself.
-
-        Raises:
-            EmptyReply: There is none (`has_answer`).
+        `aside` came instead of a text (`Delta.aside`); the model ended its text `by_itself`.
         """
         if stop in ("budget", "cancelled") or has_answer((*self.drafts, *self.steps)):
             return
@@ -404,11 +385,7 @@ CUT = (None, "budget", "cancelled", "error")
 
 
 def check_resumable(chain: Chain, prompt: Prompt, given: str = "") -> None:
-    """Check that a chain can be resumed for a prompt, and for a first answer if that is given.
-
-    Raises:
-        UsageError: Its stop is final, it answers another prompt, or begins with another answer.
-    """
+    """Check that a chain can be resumed for a prompt, and for a first answer if that is given."""
     if chain.stop not in CUT:
         raise UsageError(
             f"the chain to resume is finished: its stop is {chain.stop!r}.",

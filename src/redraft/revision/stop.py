@@ -124,12 +124,8 @@ def in_text(
 ) -> Stop | None:
     """Ask where a section begins, although the model would write on.
 
-    Args:
-        state: The chain.
-        kind: The kind of the section.
-        index: That of the answer which is written or judged.
-        steps: As they were read from the text.
-        checked: The indexes of answers that checks judged.
+    The answer `index` is written or judged there. `steps` are as they were read from the text; checks judged
+    the answers in `checked`.
     """
     before = steps[index - 1] if index else None
     if before is None or state.forced(index - 1):

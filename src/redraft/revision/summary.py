@@ -28,14 +28,9 @@ class Summary:
 
     Attributes:
         before: Those of them that an earlier run made.
-        unrevised: Chains without a revision.
-        missing: Chains with fewer revisions than were demanded.
         echoes: Revisions that discuss the answer instead of being one.
-        with_checks: Whether checks were asked for.
         checked: Chains that were checked, or should have been.
         unjudged: Checked chains that ended before the checks of the best answer were done.
-        passed_first: First answers that passed every check.
-        passed: Best answers that passed every check.
         ended: Why chains whose stop is `ended` ended, in words, where the chain tells.
         costs: USD by role; None for a model without a price.
         unpriced: Chains whose cost is not known.

@@ -79,11 +79,7 @@ def _tracer(provider: TracerProvider | Literal[True]) -> Tracer:
 
 @contextmanager
 def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
-    """Open the span of a chain, below the current one. An error ends it with its type, which shows no text.
-
-    Args:
-        provider: Takes the spans; True for the provider of the program.
-    """
+    """Open the span of a chain, below the current one. An error ends it with its type and no text."""
     tracer = _tracer(provider)
     names = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": "redraft"}
     span = tracer.start_span("invoke_workflow redraft", kind=SpanKind.INTERNAL, attributes=names)
@@ -98,14 +94,7 @@ def chain_span(provider: TracerProvider | Literal[True]) -> Iterator[ChainSpan]:
 
 
 class TracedEngine(WrappedEngine):
-    """An engine whose calls are spans.
-
-    Args:
-        engine: The engine.
-        tracer: Makes the spans.
-        parent: The context of the span above; None for the caller's own.
-        role: writer, critic or judge.
-    """
+    """An engine whose calls are spans below `parent`, or below the caller's own."""
 
     def __init__(self, engine: Engine, tracer: Tracer, parent: context.Context | None, role: str) -> None:
         super().__init__(engine)

@@ -95,12 +95,7 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
 
 
 def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | None]]:
-    """Yield what is wrong with the best answer: a message, and a hint or None.
-
-    Args:
-        chain: A chain that was not cancelled.
-        with_checks: Whether checks were asked for.
-    """
+    """Yield what is wrong with the best answer of a chain that was not cancelled: messages with hints."""
     if chain.best is None and chain.steps:
         yield f"there is no answer: {why_cut(chain.steps[-1], chain.stop)}.", None
         return

@@ -30,7 +30,6 @@ class Outcome:
     """The result of a check.
 
     Attributes:
-        passed: Whether the answer passes.
         score: 0 to 1; orders failed answers. A passed answer has 1 unless the check is graded.
         message: What is wrong, where, and by how much; or what was found, if the answer passes.
     """
@@ -112,11 +111,7 @@ def weight_of(check: Check) -> float:
 
 
 async def outcome_of(check: Check, answer: str, prompt: Prompt) -> Outcome:
-    """Run a check. A sync check runs in a daemon thread, so a slow one delays neither streams nor the exit.
-
-    Raises:
-        CheckError: The check crashed, or returned something else.
-    """
+    """Run a check. A sync one runs in a daemon thread, so a slow one delays neither streams nor the exit."""
     try:
         if inspect.iscoroutinefunction(check.check):
             found: Outcome | Awaitable[Outcome] = check.check(answer, prompt)
@@ -180,11 +175,7 @@ def _call(check: Check, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outc
 
 
 async def run_check(check: Check, answer: str, prompt: Prompt) -> CheckResult:
-    """Run a check and return its record.
-
-    Raises:
-        CheckError: The check crashed, or its score is not from 0 to 1.
-    """
+    """Run a check and return its record."""
     outcome = await outcome_of(check, answer, prompt)
     if not 0 <= outcome.score <= 1:
         raise CheckError(
@@ -203,9 +194,6 @@ async def run_checks(checks: Iterable[Check], answer: str, prompt: Prompt) -> tu
     """Run checks concurrently, and return their results in order.
 
     An answer that shows nothing (`is_blank`) fails every check, even one that only forbids something.
-
-    Raises:
-        CheckError: A check crashed. The others are cancelled.
     """
     if is_blank(answer):
         message = "The answer is empty."

@@ -42,7 +42,6 @@ class CodeCheck:
         tests: Python texts, such as `assert f(1) == 2`. Each runs alone, and passes if it raises nothing.
         setup: Code for the program, which sees it. The tests see its imports. It runs before the program, or
             after it if it needs the program's names.
-        seconds: The time limit of each test.
     """
 
     tests: tuple[str, ...]
@@ -50,11 +49,7 @@ class CodeCheck:
     seconds: float = TEST_SECONDS
 
     def __post_init__(self) -> None:
-        """Parse the tests and try the sandbox, before an answer is paid for.
-
-        Raises:
-            UsageError: There is no test, one is not Python, or no sandbox works on this machine.
-        """
+        """Parse the tests and try the sandbox, before an answer is paid for."""
         if not self.tests:
             raise UsageError("a code check has no tests.", hint='Write CodeCheck(("assert f(1) == 2",)).')
         _ = self._prepared
@@ -87,11 +82,7 @@ class CodeCheck:
         return [_prepare(test, tree, known) for test, tree in zip(self.tests, trees, strict=True)]
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the tests. The score is the share that passes; the message has what the program did.
-
-        Raises:
-            CheckError: The sandbox broke, or a test cannot be run in it.
-        """
+        """Run the tests. The score is the share that passes; the message has what the program did."""
         program, fenced = program_of(answer)
         reports: list[Report] = []
         for _ in range(MAX_STARTS):
@@ -137,9 +128,6 @@ def code_check_of(meta: Mapping[str, Any]) -> CodeCheck | None:
     """Return the check for the `tests` in a record's `meta`, or None if none are Python assertions.
 
     They are as `formats.read` has them of MBPP: `{"setup": text, "asserts": [text], "challenge": [text]}`.
-
-    Raises:
-        UsageError: As `CodeCheck` does.
     """
     tests = meta.get("tests")
     if not isinstance(tests, Mapping) or not tests.get("asserts"):

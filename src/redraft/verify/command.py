@@ -35,23 +35,14 @@ _NOT_RUN = {126, 127}  # env, sh and others return these for a program that is m
 
 @dataclass(frozen=True)
 class Command:
-    """`command:PROGRAM ARGS`: a program that reads the answer exits with 0.
-
-    Attributes:
-        line: The command line.
-        seconds: The time limit.
-    """
+    """`command:PROGRAM ARGS`: a program that reads the answer exits with 0."""
 
     line: str
     seconds: float = COMMAND_SECONDS
 
     @classmethod
     def of(cls, line: str, seconds: float = COMMAND_SECONDS) -> Self:
-        """Parse a command line.
-
-        Raises:
-            CheckSyntaxError: A quotation is not closed, or the program does not exist.
-        """
+        """Parse a command line."""
         try:
             words = shlex.split(line)
         except ValueError as error:
@@ -68,11 +59,7 @@ class Command:
         return f"command{limit}:{self.line}"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
-        """Run the program. The message has its exit status and the end of its output.
-
-        Raises:
-            CheckError: The program could not be started or has status 126 or 127, or its supervisor died.
-        """
+        """Run the program. The message has its exit status and the end of its output."""
         status, output = await self.run(answer)
         if status is None:
             limit = f"{self.seconds:g} s"
@@ -80,14 +67,7 @@ class Command:
         return self._outcome(status, output)
 
     async def run(self, answer: str) -> tuple[int | None, str]:
-        """Run the program.
-
-        Returns:
-            Its exit status, None if it was stopped at the time limit, and the end of its output.
-
-        Raises:
-            CheckError: It could not be started, or its supervisor died.
-        """
+        """Run the program. Return its exit status, or None if it was stopped, and the end of its output."""
         output = _Output()
         async with turn():
             with tempfile.TemporaryFile() as given, contextlib.closing(output):

@@ -118,11 +118,6 @@ def talks(answer: str, prompt: str, demand: str = "") -> bool:
     """Return whether a first answer is talk: no feedback came before it, but perhaps a demand.
 
     It answers nothing (`nonanswer`), repeats the demand, or is about itself by its words.
-
-    Args:
-        answer: The text. Only its first 20,000 characters are judged.
-        prompt: What was asked.
-        demand: What was demanded beside it.
     """
     text = answer[:MOST_READ]
     if answers_nothing(text, prompt, demand) or repeats(text, demand):

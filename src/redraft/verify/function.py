@@ -37,11 +37,7 @@ _HINT = "Write python:module.function; the module is looked for in this folder a
 
 @dataclass(frozen=True)
 class FunctionCheck:
-    """`python:module.function`: a function judges the answer.
-
-    Attributes:
-        path: Module and name, with dots.
-    """
+    """`python:module.function`: a function judges the answer."""
 
     path: str
     function: Callable[..., Any] = field(repr=False)
@@ -59,12 +55,7 @@ class FunctionCheck:
 
     @classmethod
     def of(cls, path: str) -> Self:
-        """Import a function.
-
-        Raises:
-            CheckSyntaxError: The module does not exist, or has no such function.
-            CheckError: Importing the module failed.
-        """
+        """Import a function."""
         module_name, _, name = path.rpartition(".")
         if not module_name or not all(part.isidentifier() for part in path.split(".")):
             raise CheckSyntaxError(f"python:{path}: this does not name a function in a module.", hint=_HINT)
@@ -94,11 +85,7 @@ class FunctionCheck:
         return demand if isinstance(demand, str) else ""
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
-        """Call the function and read its result.
-
-        Raises:
-            CheckError: The result has another type or value than listed above.
-        """
+        """Call the function and read its result."""
         result = self.function(answer, prompt) if takes_prompt(self.function) else self.function(answer)
         return self._later(result) if inspect.isawaitable(result) else self._outcome(result)
 

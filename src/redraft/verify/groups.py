@@ -106,11 +106,7 @@ def _nested_name(check: Check) -> str:
 
 
 def group_of(written: Written) -> AllOf | AnyOf:
-    """Parse the parts of a group.
-
-    Raises:
-        CheckSyntaxError: They are not in parentheses, or one of them is empty or wrong.
-    """
+    """Parse the parts of a group."""
     kind, rest = written.kind, written.rest
     if not rest.startswith("("):
         raise written.error(f"{kind} needs its checks in parentheses")

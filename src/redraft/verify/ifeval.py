@@ -311,24 +311,14 @@ OF_LANGUAGE = {"language:response_language", "change_case:english_capital", "cha
 
 @dataclass(frozen=True)
 class Constraint:
-    """`ifeval:TYPE {"name": value}`: the answer meets a constraint of IFEval.
-
-    Attributes:
-        kind: A key of `TYPES`.
-        values: Its arguments.
-    """
+    """`ifeval:TYPE {"name": value}`: the answer meets a constraint of IFEval."""
 
     kind: str
     values: Values = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, kind: object, values: object) -> Self:
-        """Check type and arguments. Arguments that are null are left out.
-
-        Raises:
-            CheckSyntaxError: There is no such type, or an argument is missing or wrong.
-            MissingExtra: The type needs a package that is not installed.
-        """
+        """Check type and arguments. Arguments that are null are left out."""
         if not isinstance(kind, str) or kind not in TYPES:
             raise CheckSyntaxError(
                 f"IFEval has no constraint {shown(kind)}.", hint=f"It has: {' '.join(TYPES)}"
@@ -344,11 +334,7 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse `TYPE {"name": value}`.
-
-        Raises:
-            CheckSyntaxError: As `of`, or the arguments are not JSON.
-        """
+        """Parse `TYPE {"name": value}`."""
         kind, _, rest = text.partition(" ")
         try:
             values = json.loads(rest) if rest.strip() else {}

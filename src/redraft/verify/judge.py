@@ -70,10 +70,8 @@ class Judge:
     """`judge:RUBRIC`: a judge model gives the answer at least 7 of 10.
 
     Attributes:
-        source: The rubric or its file, as the user wrote it.
         engine: The judge's engine, which the caller closes.
         bar: The lowest score that passes, 1 to 10.
-        rubric: The text of the rubric.
     """
 
     source: str
@@ -83,12 +81,7 @@ class Judge:
 
     @classmethod
     def of(cls, source: str, engine: Engine | None, bar: int = JUDGE_BAR) -> Self:
-        """Read a rubric: the content of the file of that name, or else the text itself.
-
-        Raises:
-            CheckSyntaxError: There is no judge model, the bar is not from 1 to 10, or the file cannot be
-                read.
-        """
+        """Read a rubric: the content of the file of that name, or else the text itself."""
         if engine is None:
             raise CheckSyntaxError(f"judge:{source:.60}: there is no judge model.", hint=_HINT)
         if not 1 <= bar <= MAX_SCORE:
@@ -105,10 +98,6 @@ class Judge:
         """Ask the judge. Its reasons become the message, and (score - 1) / 9 the score.
 
         A reply without a score on its last line is asked for it once more.
-
-        Raises:
-            NoScore: There is none then either.
-            EngineError: The judge's engine failed.
         """
         task: Message = {"role": "user", "content": _task(answer, prompt, self.rubric)}
         reply = await self._ask(task)
@@ -173,8 +162,6 @@ class Reward:
     """`reward:PATH`: a reward model gives the answer a score of at least 0.5.
 
     Attributes:
-        source: The model, as the user wrote it.
-        model: The loaded model.
         bar: The lowest score that passes, between 0 and 1.
     """
 
@@ -184,14 +171,7 @@ class Reward:
 
     @classmethod
     def of(cls, source: str, bar: float = REWARD_BAR) -> Self:
-        """Load a reward model.
-
-        Raises:
-            CheckSyntaxError: The bar is not between 0 and 1.
-            MissingExtra: torch or peft is not installed.
-            UsageError: There is no such model.
-            ModelError: It is damaged, or no reward model.
-        """
+        """Load a reward model."""
         if not 0 < bar < 1:
             raise CheckSyntaxError(f"reward[{bar:g}]: a score is between 0 and 1.", hint="reward[0.7]:PATH")
         if not (find_spec("torch") and find_spec("peft")):
@@ -206,11 +186,7 @@ class Reward:
         return f"reward{'' if self.bar == REWARD_BAR else f'[{self.bar:g}]'}:{self.source}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:
-        """Score the answer. Answers that are checked at the same time share a pass of the model.
-
-        Raises:
-            RecordError: The reward model's template refuses the prompt, or it leaves no room.
-        """
+        """Score the answer. Answers that are checked at the same time share a pass of the model."""
         reward = self.model.reward(prompt, answer)
         score = logistic(reward)
         message = f"The reward model gives the answer {score:.2f} of 1 (reward {reward:+.2f})"

@@ -86,11 +86,7 @@ class Written:
 
     @property
     def text(self) -> str:
-        """The text after the colon.
-
-        Raises:
-            CheckSyntaxError: There is none.
-        """
+        """The text after the colon. It is an error if there is none."""
         argument = self.rest[1:].strip()
         if not self.rest.startswith(":"):
             raise self.error(f"{self.found}, and needs a colon with a text")

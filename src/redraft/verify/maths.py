@@ -228,16 +228,7 @@ def _size(value: Scalar) -> Scalar:
 
 
 class _Reader:
-    """Computes a formula from left to right.
-
-    Args:
-        tokens: Numbers, commands and single characters.
-        point: Which values letters have.
-
-    Raises:
-        ValueError: It is no formula.
-        ArithmeticError: It has no value.
-    """
+    """Computes a formula from left to right, or raises an error. A point says which values letters have."""
 
     def __init__(self, tokens: list[str], point: int) -> None:
         self.tokens = [*tokens, ""]
@@ -390,11 +381,7 @@ def _choose(total: Scalar, chosen: Scalar) -> Fraction:
 
 
 def raised(base: Scalar, power: Scalar) -> Scalar:
-    """Return a power, exactly where it is rational.
-
-    Raises:
-        ArithmeticError: It is too large, or 0 to the power of less than 0.
-    """
+    """Return a power, exactly where it is rational."""
     if isinstance(base, Fraction) and isinstance(power, Fraction):
         root = _root(base, power.denominator)
         if root is not None and abs(power.numerator) * _bits(root) <= _MOST_BITS:

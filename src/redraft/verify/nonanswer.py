@@ -309,9 +309,6 @@ class _Request:
     """What a prompt asks for.
 
     Attributes:
-        text: The prompt, in plain lower case.
-        told: What is demanded beside it, in the same form.
-        known: Words of both.
         beginnings: Beginnings of those words.
         product: Words for what is to be written.
         anything: It asks, at all.
@@ -342,13 +339,7 @@ def refuses(answer: str) -> bool:
 
 
 def answers_nothing(answer: str, prompt: str, demand: str = "") -> bool:
-    """Return whether a text answers nothing.
-
-    Args:
-        answer: The text.
-        prompt: What was asked.
-        demand: What was demanded beside it.
-    """
+    """Return whether a text answers nothing."""
     asked, text = _asked(prompt[:MOST_READ], demand[:MOST_READ]), _plain(answer)
     if not asked.anything or not answer.strip():
         return False

@@ -29,7 +29,6 @@ class OutputCheck:
 
     Attributes:
         type: What the user gave: a pydantic model, `list[Model]`, a union, a TypedDict.
-        adapter: pydantic's reader of that type.
     """
 
     type: Any

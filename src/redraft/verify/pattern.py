@@ -55,12 +55,7 @@ class BadPattern(ValueError):
 
 @lru_cache(maxsize=1024)
 def compiled(pattern: str) -> regex.Pattern[str]:
-    """Compile a pattern.
-
-    Raises:
-        BadPattern: The pattern is invalid, nested too deeply, or would need too much memory. Or the time of
-            `within` is over.
-    """
+    """Compile a pattern. BadPattern: it is invalid, too deep or too large, or `within` is over."""
     if reason := late():
         raise BadPattern(f"{reason} to compile it and what is before it")
     try:
@@ -76,12 +71,7 @@ def compiled(pattern: str) -> regex.Pattern[str]:
 
 
 def search(pattern: str, text: str) -> regex.Match[str] | None:
-    """Search a text for a pattern, for about `REGEX_SECONDS` of this thread's processor time.
-
-    Raises:
-        BadPattern: See `compiled`.
-        TimeoutError: The search took too long.
-    """
+    """Search a text for a pattern, for about `REGEX_SECONDS` of this thread's processor time."""
     found, seconds = compiled(pattern), REGEX_SECONDS
     while True:
         begun = time.thread_time()

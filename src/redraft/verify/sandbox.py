@@ -54,10 +54,6 @@ async def run_job(job: Job, seconds: float) -> list[Report]:
     """Load a program and run its tests, `seconds` each at most.
 
     Return a report on loading, and one on each test, up to the first in which the program hung or ended.
-
-    Raises:
-        CheckError: The sandbox broke.
-        UsageError: There is none on this machine.
     """
     cpu = str(int(seconds * (len(job["tests"]) + 1)) + 5)
     async with turn():
@@ -145,11 +141,7 @@ def _jailed(command: list[str], stdin: int, stdout: int, pass_fds: tuple[int, ..
 
 @functools.cache
 def find_sandbox() -> Sandbox:
-    """Return the first sandbox that works on this machine.
-
-    Raises:
-        UsageError: None does. The message says why.
-    """
+    """Return the first sandbox that works on this machine."""
     if sys.platform != "linux" or platform.machine() not in lockdown.ARCHITECTURES:
         found = f"{sys.platform} on {platform.machine()}"
         raise UsageError(

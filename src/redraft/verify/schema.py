@@ -33,12 +33,7 @@ Keyword = Callable[[Any, Any, Any, Any], Iterable[Any] | None]
 
 
 class GivenUp(Exception):
-    """A validation was stopped.
-
-    Attributes:
-        reason: The reason, as a clause.
-        hint: What to change in the schema.
-    """
+    """A validation was stopped: why, as a clause, and what to change in the schema."""
 
     def __init__(self, reason: str, hint: str) -> None:
         super().__init__(reason)
@@ -46,11 +41,7 @@ class GivenUp(Exception):
 
 
 def validator_of(schema: Schema, name: str) -> Validator:
-    """Return a validator for a schema without references to other documents. Errors name the check.
-
-    Raises:
-        CheckSyntaxError: The schema is invalid, has an unusable pattern, or refers to another document.
-    """
+    """Return a validator for a schema without references to other documents. Errors name the check."""
     from jsonschema import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing.exceptions import NoSuchAnchor, Unresolvable
@@ -95,12 +86,7 @@ def _checked(kind: Any, schema: Schema, name: str) -> Validator:
 
 
 def faults(validator: Validator, value: Any, most: int) -> list[Any]:
-    """Return at most `most` `ValidationError`s of a value.
-
-    Raises:
-        GivenUp: The validation took longer than `SCHEMA_SECONDS`, or a search longer than `REGEX_SECONDS`.
-        RecursionError: The value is nested too deeply.
-    """
+    """Return at most `most` `ValidationError`s of a value. GivenUp: it took too long."""
     with within(SCHEMA_SECONDS):
         return list(islice(validator.iter_errors(value), most))
 

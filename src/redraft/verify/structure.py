@@ -43,11 +43,7 @@ class NotJson(ValueError):
 
 
 def read_json(answer: str) -> tuple[Any, str]:
-    """Return the JSON value in an answer, and its text.
-
-    Raises:
-        NotJson: No JSON, several blocks, or invalid JSON, with line and column in the answer.
-    """
+    """Return the JSON value in an answer, and its text. NotJson has the line and column in the answer."""
     text, first_line = _json_text(answer)
     try:
         return json.loads(text, parse_constant=_refuse), text
@@ -124,23 +120,14 @@ class Json:
 
 @dataclass(frozen=True)
 class JsonSchema:
-    """`json-schema:FILE`: the answer is JSON that fits a JSON Schema, Draft 2020-12 unless it names another.
-
-    Attributes:
-        file: The path as the user wrote it.
-        validator: The validator of its schema.
-    """
+    """`json-schema:FILE`: the answer fits a JSON Schema, Draft 2020-12 unless the schema names another."""
 
     file: str
     validator: Validator = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, file: str) -> Self:
-        """Read a schema.
-
-        Raises:
-            CheckSyntaxError: The file is missing, is not JSON or not a schema, or refers to another document.
-        """
+        """Read a schema."""
         return cls(file, validator_of(_read_schema(file), f"json-schema:{file}"))
 
     @property
@@ -159,11 +146,7 @@ class JsonSchema:
         return demand_of_schema(self.schema)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the JSON fits. The message lists up to three faults with their JSON paths.
-
-        Raises:
-            CheckError: The validation took too long.
-        """
+        """Pass if the JSON fits. The message lists up to three faults with their JSON paths."""
         try:
             value, _ = read_json(answer)
             found = faults(self.validator, value, MAX_COUNTED + 1)

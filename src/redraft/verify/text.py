@@ -34,13 +34,7 @@ COUNTERS: dict[str, Callable[[str], int]] = {
 
 @dataclass(frozen=True)
 class Count:
-    """`words<=50`, `words=10..20`: limits on words, sentences, characters or paragraphs.
-
-    Attributes:
-        unit: A key of `COUNTERS`.
-        low: The fewest, or None.
-        high: The most, or None.
-    """
+    """`words<=50`, `words=10..20`: limits on words, sentences, characters or paragraphs; None for none."""
 
     unit: str
     low: int | None = None
@@ -211,11 +205,7 @@ class Matches:
 
     @classmethod
     def of(cls, pattern: str) -> Self:
-        """Compile the pattern, so that a wrong one fails before anything is generated.
-
-        Raises:
-            CheckSyntaxError: The pattern is invalid; the message has the position.
-        """
+        """Compile the pattern, so that a wrong one fails before anything is generated."""
         try:
             compiled(pattern)
         except BadPattern as problem:
@@ -236,11 +226,7 @@ class Matches:
         return f"Some part of the answer has to match the regular expression {self.pattern}"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
-        """Pass if the pattern is found.
-
-        Raises:
-            CheckError: The search took longer than `REGEX_SECONDS`.
-        """
+        """Pass if the pattern is found."""
         try:
             found = search(self.pattern, answer)
         except TimeoutError:

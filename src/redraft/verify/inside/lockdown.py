@@ -50,11 +50,7 @@ _CLONE, _CLONE3 = (56, 220), (435, 435)
 
 
 def lock_down(seconds: int) -> None:
-    """Limit this process to `seconds` of CPU time, and forbid it the calls above.
-
-    Raises:
-        OSError: The kernel has no seccomp filters.
-    """
+    """Limit this process to `seconds` of CPU time, and forbid it the calls above."""
     limits = {
         resource.RLIMIT_AS: MEMORY,
         resource.RLIMIT_CPU: seconds,

@@ -209,11 +209,7 @@ def _short(text: str) -> str:
 
 
 def judge(link: Link, test: str, names: list[str], imports: str) -> dict[str, Any]:
-    """Run a test. Return `passed`, and for a failed one what the program did.
-
-    Raises:
-        Closed: The program's interpreter has ended.
-    """
+    """Run a test. Return `passed`, and for a failed one what the program did."""
     space: dict[str, Any] = {"__name__": "test"}
     exec(imports, space)  # noqa: S102  (tests are the user's, and this is a sandbox)
     link.last = {}

@@ -58,12 +58,7 @@ class Channel:
         self._source, self._sink = os.fdopen(source, "rb"), os.fdopen(sink, "wb")
 
     def send(self, message: Any) -> None:
-        """Send a message.
-
-        Raises:
-            ValueError: It is longer than `MAX_LINE`.
-            Closed: The other side has ended.
-        """
+        """Send a message. ValueError: it is longer than `MAX_LINE`."""
         line = json.dumps(message).encode() + b"\n"
         if len(line) > MAX_LINE:
             raise ValueError("the value is too large")
@@ -74,11 +69,7 @@ class Channel:
             raise Closed from None
 
     def receive(self) -> Any:
-        """Wait for a message.
-
-        Raises:
-            Closed: There is none to come.
-        """
+        """Wait for a message. Closed: there is none to come."""
         line = self._source.readline(MAX_LINE + 1)
         try:
             return json.loads(line)
@@ -110,11 +101,7 @@ def encode(value: Any, keep: Keep) -> Any:
 
 
 def decode(data: Any, find: Callable[[Any], Any]) -> Any:
-    """Return the value that `encode` was given; `find` returns the object of a token.
-
-    Raises:
-        ValueError, TypeError, …: It is no value.
-    """
+    """Return the value that `encode` was given; `find` returns an object. It may raise any error."""
     if isinstance(data, list):
         return [decode(item, find) for item in data]
     if not isinstance(data, dict):
