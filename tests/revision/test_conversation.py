@@ -11,7 +11,7 @@ from redraft.chain import Chain, Feedback, Prompt, Step, Stop
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import UsageError
 from redraft.revision.api import arevise
-from redraft.revision.conversation import Conversation
+from redraft.revision.session import Conversation
 
 REVISE = Feedback(text="Too long.", verdict="revise")
 ACCEPT = Feedback(text="Fine.", verdict="accept")

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 import redraft
 from redraft.engines.scripted import ScriptedEngine
 from redraft.errors import HookError, UsageError
-from redraft.revision import hook
+from redraft.revision import driver
 from redraft.revision.cancel import CancelToken
 from redraft.revision.ops import Event, Finished, Progress, StepDone, Text
 
@@ -138,7 +138,7 @@ def test_a_plain_hook_that_returns_a_coroutine_is_refused() -> None:
 def test_a_hook_that_hangs_is_abandoned_when_the_time_is_over(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(hook, "GRACE", 0.01)
+    monkeypatch.setattr(driver, "GRACE", 0.01)
     release, calls = threading.Event(), []
 
     def hang(event: Event) -> None:
@@ -159,7 +159,7 @@ def test_a_hook_that_hangs_is_abandoned_when_the_time_is_over(
 def test_a_hook_that_hangs_holds_up_only_its_own_chain_and_cancel_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(hook, "GRACE", 0.01)
+    monkeypatch.setattr(driver, "GRACE", 0.01)
     release, begun = threading.Event(), asyncio.Event()
 
     async def two() -> tuple[redraft.Chain, redraft.Chain]:

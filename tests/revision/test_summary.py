@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from redraft.chain import Chain, CheckResult, Feedback, RoleUsage, Step, Stop, Usage, Verdict
-from redraft.revision.summary import Summary
+from redraft.revision.words import Summary
 
 
 def step(*, passed: bool, echo: bool = False) -> Step:

@@ -15,8 +15,17 @@ from hypothesis import strategies as st
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
 from redraft.verify.base import Check, Outcome
-from redraft.verify.extract import final_letter, final_maths, final_number, last_number
-from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber, Number, SameJson
+from redraft.verify.final import (
+    FinalLetter,
+    FinalMaths,
+    FinalNumber,
+    Number,
+    SameJson,
+    final_letter,
+    final_maths,
+    final_number,
+    last_number,
+)
 
 
 def judged(check: Check, answer: str) -> Outcome:

@@ -12,8 +12,7 @@ from rich.text import Text
 
 from redraft.chain import Chain, Step, content_of, other_parts
 from redraft.cli.render import MANY, answer, check_line, draft, feedback, heading, left_out, notes, shown
-from redraft.revision.summary import usage_line
-from redraft.revision.words import STOPS
+from redraft.revision.words import STOPS, usage_line
 
 
 def summary(chain: Chain) -> RenderableType:

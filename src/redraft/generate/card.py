@@ -25,7 +25,7 @@ from redraft.jobs.causes import in_words
 from redraft.jobs.ledger import failures
 from redraft.jobs.provenance import RunFile
 from redraft.options import options_of
-from redraft.revision.summary import Summary
+from redraft.revision.words import Summary
 
 MARK = "<!-- Written by redraft at the end of each run, but for the part below Licence, which is yours. -->"
 """The first line of a card."""

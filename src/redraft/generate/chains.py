@@ -22,7 +22,7 @@ from redraft.generate.leaks import leaks
 from redraft.generate.refusals import refusals
 from redraft.jobs.causes import in_words
 from redraft.licences import MOST_ORIGINS, UNKNOWN, Source, ids_of, origin_of, rest_of
-from redraft.revision.summary import Summary
+from redraft.revision.words import Summary
 from redraft.verify.base import Check
 from redraft.verify.code import code_check_of
 from redraft.verify.final import Number

@@ -7,8 +7,10 @@ retries or writes files.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, aclosing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +24,8 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import MissingExtra, UsageError, shown
 from redraft.options import options_of
-from redraft.revision.background import Background
 from redraft.revision.cancel import CancelToken, OutOfTime
-from redraft.revision.driver import Driver, with_value
-from redraft.revision.hook import Hook
+from redraft.revision.driver import Driver, Hook, with_value
 from redraft.revision.keywords import KeywordsButOutput, RevisionKeywords
 from redraft.revision.ops import Event, Finished
 from redraft.revision.options import (
@@ -49,6 +49,86 @@ if TYPE_CHECKING:
     from typing_extensions import TypeForm  # since 4.13, which pydantic does not demand
 
     from redraft.revision.trace import ChainSpan
+
+
+T = TypeVar("T")
+
+
+class Background:
+    """One thread with one event loop, started on first use."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._opening = asyncio.Lock()
+        self._engines: dict[str, Engine] = {}
+        self._of_parent: list[dict[str, Engine]] = []
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine and wait for it. Ctrl-C cancels it."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise UsageError(
+                "redraft.revise was called inside an async check of redraft.revise.",
+                hint="There, write: await redraft.arevise(…)",
+            )
+        future = asyncio.run_coroutine_threadsafe(work, self._started())
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def keep(self, reference: str, load: Callable[[str], Awaitable[Engine]]) -> Engine:
+        """Return the engine of a reference, loaded once. For use inside `run`."""
+        # A relative path names another file in another folder.
+        key = reference if reference == "default" or "://" in reference else f"{Path.cwd()}:{reference}"
+        async with self._opening:
+            if key not in self._engines:
+                self._engines[key] = await load(reference)
+        return self._engines[key]
+
+    def close(self) -> None:
+        """Close the engines and end the thread.
+
+        Runs at the interpreter's exit, so neither this nor an engine's `aclose` may start a thread.
+        """
+        loop, self._loop = self._loop, None
+        thread, self._thread = self._thread, None
+        if loop is None or thread is None or not thread.is_alive():
+            return
+        asyncio.run_coroutine_threadsafe(self._close_engines(), loop).result(timeout=10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(timeout=10)
+
+    async def _close_engines(self) -> None:
+        engines, self._engines = list(self._engines.values()), {}
+        await asyncio.gather(*(engine.aclose() for engine in engines))
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        """Return the running loop. A forked process has no copy of the thread and starts its own.
+
+        It keeps the parent's engines unused: freeing them here would kill the processes of their models.
+        """
+        with self._starting:
+            if self._loop is None or self._thread is None or not self._thread.is_alive():
+                self._of_parent.append(self._engines)
+                self._engines, self._opening = {}, asyncio.Lock()
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(
+                    target=_serve, args=(self._loop,), name="redraft", daemon=True
+                )
+                self._thread.start()
+                atexit.register(self.close)
+            return self._loop
+
+
+def _serve(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    loop.run_forever()
+    loop.close()
+
 
 Asked = str | Prompt | Sequence[Mapping[str, Any]]  # a prompt: a text, a `Prompt`, or chat messages
 

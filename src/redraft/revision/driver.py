@@ -11,20 +11,23 @@ loop. The budget of seconds and cancelling are enforced there, because they must
 from __future__ import annotations
 
 import asyncio
+import inspect
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from redraft.chain import Chain, Stop, Usage, whole
 from redraft.engines.base import OF_TOOLS, Delta, Engine, Sampling
+from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError
 from redraft.options import RETRIES
 from redraft.revision import native, prompted
 from redraft.revision.cancel import CancelToken, Limit, OutOfTime
-from redraft.revision.hook import Hook
 from redraft.revision.ops import (
     Ask,
     Checked,
@@ -42,8 +45,63 @@ from redraft.revision.ops import (
 )
 from redraft.revision.state import Plan, State
 from redraft.revision.stop import spent
-from redraft.verify.base import Check, run_checks
+from redraft.verify.base import Check, crash_of, run_checks
 from redraft.verify.output import OutputCheck, parse_output, partial_output
+
+_log = logging.getLogger(__name__)
+
+GRACE = 1.0  # seconds that a hook may still run when the time of its chain is over
+
+
+class Hook:
+    """Calls a function with events, and no more after it was abandoned."""
+
+    def __init__(self, function: Callable[[Event], Any], cancel: CancelToken) -> None:
+        self._function, self._cancel = function, cancel
+        self._abandoned = False
+
+    @property
+    def name(self) -> str:
+        """The function's name, for messages."""
+        return getattr(self._function, "__qualname__", type(self._function).__qualname__)
+
+    async def call(self, event: Event, deadline: float | None) -> None:
+        """Call the function and wait for it, until `deadline` on the event loop's clock.
+
+        The error of the last event has the whole chain.
+        """
+        if self._abandoned:
+            return
+        work = in_daemon_thread(partial(self._call, event))
+        work.add_done_callback(asyncio.Future.exception)  # the chain may be gone when it crashes
+        try:
+            async with self._cancel.until(deadline):
+                await asyncio.wait([work])
+        except OutOfTime:
+            await asyncio.wait([work], timeout=GRACE)
+        if not work.done():
+            self._abandoned = True
+            _log.warning("the hook %r still ran when its chain was over. It is not called again.", self.name)
+            return
+        try:
+            work.result()
+        except HookError as error:
+            error.chain = event.chain if isinstance(event, Finished) else None
+            raise
+
+    def _call(self, event: Event) -> None:
+        try:
+            result = self._function(event)
+        except BaseException as error:  # a hook may call sys.exit()
+            raise HookError(
+                f"the hook {self.name!r} crashed: {crash_of(error)}",
+                hint="This is a fault of on_event, not of the answer. The steps are in error.chain.",
+            ) from error
+        if inspect.iscoroutine(result):
+            result.close()
+            raise HookError(
+                f"the hook {self.name!r} is async.", hint="Give on_event a plain function, or use stream(…)."
+            )
 
 
 def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]:
@@ -122,7 +180,12 @@ class Driver:
                     yield broken
                 while True:
                     if isinstance(step, Event):
-                        event = self._with_part(with_value(step, self.output))
+                        event = with_value(step, self.output)
+                        if not (isinstance(event, Text) and event.kind == "answer"):
+                            self._answer = ""
+                        elif self.output is not None:
+                            self._answer += event.text
+                            event = replace(event, read=partial(partial_output, self.output, self._answer))
                         await self._call_hook(steps, event, deadline)
                         yield event
                         step = steps.send(None)
@@ -134,23 +197,13 @@ class Driver:
             steps.close()
             await self._close()
 
-    def _with_part(self, event: Event) -> Event:
-        """Return a piece of an answer with what reads the object so far. Any other event ends the answer."""
-        if not (isinstance(event, Text) and event.kind == "answer"):
-            self._answer = ""
-        elif self.output is not None:
-            self._answer += event.text
-            return replace(event, read=partial(partial_output, self.output, self._answer))
-        return event
-
     async def _call_hook(self, steps: Loop[Chain], event: Event, deadline: float | None) -> None:
         """Call the hook. Its error goes into the loop, which raises it with the chain so far."""
-        if self.hook is None:
-            return
-        try:
-            await self.hook.call(event, deadline)
-        except HookError as error:
-            steps.throw(error)
+        if self.hook is not None:
+            try:
+                await self.hook.call(event, deadline)
+            except HookError as error:
+                steps.throw(error)
 
     async def _perform(self, steps: Loop[Chain], op: Op, plan: Plan, limit: Limit) -> Op | Event:
         """Perform an operation and send the outcome into the loop. Return what the loop yields next."""

@@ -163,10 +163,6 @@ class Stream:
         heading = feedback_heading(last + 1).strip()
         return (heading, *DONE_PHRASES) if self.state.forced(self.index) else (heading,)
 
-    def read(self, text: str) -> Loop[None]:
-        """Parse generated or forced text, and yield events for its certain parts."""
-        yield from self._emit(self.parser.feed(text))
-
     def close(self, finish: Finish) -> Loop[None]:
         """Parse the rest, and announce the last step, which ended with `finish`."""
         yield from self.flush()
@@ -175,15 +171,14 @@ class Stream:
 
     def flush(self) -> Loop[None]:
         """Yield events for what could have begun a heading: the section ends here."""
-        yield from self._emit(self.parser.close())
+        yield from self.show(self.parser.close())
 
     def force(self, text: str, *, show: bool = True) -> Loop[None]:
         """Append a text in place of the model, and yield its events unless they were shown already."""
         yield from self.written.force(text, heading=text.startswith("\n"))
+        pieces = self.parser.feed(text)
         if show:
-            yield from self.read(text)
-        else:
-            self.parser.feed(text)
+            yield from self.show(pieces)
 
     def keep(self, finish: Finish) -> None:
         """Put the steps so far into the state; the last one ended with `finish`.
@@ -195,10 +190,17 @@ class Stream:
             steps.pop()
             finish = "stop"
         for number, step in enumerate(steps):
-            last = number == len(steps) - 1
-            steps[number] = self._dress(
-                number, step, steps, "max_tokens" if number in self.cut else finish if last else "stop"
-            )
+            own: Finish = finish if number == len(steps) - 1 else "stop"
+            final = number < self.announced  # not tested again
+            changes = {
+                "feedback": self._feedback(number, step),
+                "usage": self.usage.get(number, Usage()),
+                "finish": "max_tokens" if number in self.cut else own,
+                "echo": self.state.steps[number].echo
+                if final
+                else self.state.echoes(step.answer, steps[:number]),
+            }
+            steps[number] = step.model_copy(update=changes)
         self.state.steps = steps
 
     def take_up(self, steps: tuple[Step, ...]) -> None:
@@ -216,8 +218,7 @@ class Stream:
         # Steps hold the critic's and judge's tokens too; the writer's may hold those of a text that was cut.
         written = sum(step.usage.completion_tokens for step in steps)
         self.generated = min(written, self.state.by_role["writer"].completion_tokens)
-        checks = {number: step.feedback.checks for number, step in enumerate(steps) if step.feedback}
-        self.results = {number: results for number, results in checks.items() if results}
+        self.results = {number: step.checks for number, step in enumerate(steps) if step.checks}
 
     def announce_progress(self, unpaid: Mapping[int, Usage]) -> Loop[None]:
         """Announce all sections but the open one. `unpaid` is what the running call used, by index of the
@@ -238,29 +239,16 @@ class Stream:
                 steps[index] = steps[index].model_copy(update={"usage": steps[index].usage + used})
         yield Progress(chain.model_copy(update={"steps": tuple(steps), "best": None, "usage": usage}))
 
-    def _dress(self, number: int, step: Step, steps: list[Step], finish: Finish) -> Step:
-        """Return a parsed step with its usage, the results of checks, and whether it is an echo."""
-        final = number < self.announced  # not tested again
-        echo = self.state.steps[number].echo if final else self.state.echoes(step.answer, steps[:number])
-        return step.model_copy(
-            update={
-                "feedback": self._feedback(number, step),
-                "usage": self.usage.get(number, Usage()),
-                "finish": finish,
-                "echo": echo,
-            }
-        )
-
     def _feedback(self, number: int, step: Step) -> Feedback | None:
         results = self.results.get(number, ())
         if not results:
             return step.feedback
-        text = step.feedback.text if step.feedback else ""
-        good = all_passed(results)
+        text, good = step.criticism, all_passed(results)
         verdict = step.feedback.verdict if step.feedback else "accept" if good else "revise"
         return Feedback(text=text, verdict=verdict, by="both" if good and text else "checks", checks=results)
 
-    def _emit(self, pieces: Iterable[SectionText]) -> Loop[None]:
+    def show(self, pieces: Iterable[SectionText]) -> Loop[None]:
+        """Yield events for the certain parts of a text."""
         for piece in pieces:
             index = piece.index - (piece.kind == "feedback")
             if self.announced < index:
@@ -279,8 +267,10 @@ def run(state: State) -> Loop[Stop]:
     text = render_prompt(_with_system(state.plan.asked, state.plan.system))
     prompt = (yield from encode(text, special=True)) if state.plan.info.token_ids else text
     stream = Stream(state, Transcript(prompt, state.plan.info.aligned))
+    stop: Stop | None = None
     try:
-        stop, finish = yield from _resume(stream)
+        if state.plan.made:
+            stop, finish = yield from _resume(stream, state.plan.made)
         if stop is None:
             stop, finish = yield from _write(stream)
     except Exception:
@@ -291,12 +281,9 @@ def run(state: State) -> Loop[Stop]:
     return stop
 
 
-def _resume(stream: Stream) -> Loop[tuple[Stop | None, Finish]]:
+def _resume(stream: Stream, steps: tuple[Step, ...]) -> Loop[tuple[Stop | None, Finish]]:
     """Start with the steps of an earlier attempt. Return a reason to stop or None, and how the text ended."""
-    state, steps = stream.state, stream.state.plan.made
-    if not steps:
-        return None, "stop"
-    criticised = steps[-1].feedback is not None
+    state, criticised = stream.state, steps[-1].feedback is not None
     heading = revision_heading(len(steps)) if criticised else feedback_heading(len(steps))
     if stream.judged and not criticised:
         heading = ""
@@ -330,13 +317,16 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
             return last, ("stop" if last == "unchanged" else "cancelled")
         finish = last.finish or "stop"
         stop = of_finish(stream.state, finish)
-        if stop == "max_tokens" and stream.state.forced(stream.index) and stream.room() > 0:
-            # Only the share is used up, by this section if it is the one that the request began in.
-            stop = (yield from _cut_short(stream)) if stream.place == begun else None
-        elif stop is None:
-            # The model stopped, at a stop string or by itself: force the next text or end the chain.
+        share_is_used = stop == "max_tokens" and stream.state.forced(stream.index) and stream.room() > 0
+        if share_is_used and stream.place != begun:  # by the section before this one
+            stop = None
+        elif share_is_used or stop is None:
+            # The model stopped, or its section is cut here so that the revisions that are demanded have
+            # room: force the next text or end the chain.
+            if share_is_used and stream.parser.kind == "answer":
+                stream.cut.add(stream.index)
             after = _after_answer if stream.parser.kind == "answer" else _after_feedback
-            stop = yield from after(stream, last.stop_text)
+            stop = yield from after(stream, None if share_is_used else last.stop_text)
         elif stream.state.plan.checks and stream.parser.kind == "answer":
             yield from _check(stream)
         if stop is not None:
@@ -354,7 +344,7 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
         delta = yield from receive(Continue(stream.written.as_prompt(), stream.room(), stream.stops()))
         while True:
             stream.written.add(delta)
-            yield from stream.read(delta.text)
+            yield from stream.show(stream.parser.feed(delta.text))
             meter.count(delta, stream.index)
             if delta.finish:
                 return delta
@@ -379,7 +369,9 @@ def _request(stream: Stream) -> Loop[Delta | Stop]:
 
 
 def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
-    if stop_text is not None and not _is_due(stream, stop_text):
+    text = stream.written.text
+    due = stop_text == feedback_heading(stream.index + 1).strip() and (not text or text.endswith("\n"))
+    if stop_text is not None and not due:  # a quotation of a heading
         yield from stream.force(stop_text)
         return None
     yield from stream.flush()
@@ -389,20 +381,6 @@ def _after_answer(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
     if stop is None:
         yield from stream.force(feedback_heading(stream.index + 1))
     return stop
-
-
-def _cut_short(stream: Stream) -> Loop[Stop | None]:
-    """End the section here, so that the revisions that are demanded have room."""
-    if stream.parser.kind == "feedback":
-        return (yield from _after_feedback(stream, None))
-    stream.cut.add(stream.index)
-    return (yield from _after_answer(stream, None))
-
-
-def _is_due(stream: Stream, stop_text: str) -> bool:
-    """Return whether a stop string in an answer is the heading that ends it, not a quotation."""
-    text = stream.written.text
-    return stop_text == feedback_heading(stream.index + 1).strip() and (not text or text.endswith("\n"))
 
 
 def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:

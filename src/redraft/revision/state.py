@@ -33,8 +33,6 @@ from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.budget import Budget
 from redraft.revision.prompts import DEFAULT, ECHOED, TALK, Wording, filled
-from redraft.verify.echo import echoes, talks
-from redraft.verify.nonanswer import answers_nothing
 
 Mode = Literal["native", "prompted", "verified", "best-of"]
 ContextPolicy = Literal["last", "chain"]
@@ -179,10 +177,16 @@ class State:
     opening: int = 0
 
     def __post_init__(self) -> None:
-        self.steps, self.by_role = list(self.plan.made), self._paid_earlier()
-        self.drafts = list(self.plan.drafted)
+        earlier = self.plan.earlier
+        self.steps, self.drafts = list(self.plan.made), list(self.plan.drafted)
+        # All of an earlier usage is the writer's unless it says.
+        paid: Mapping[Role, Usage] = earlier.usage_by_role or {"writer": earlier.usage}
+        used: dict[Role, Usage] = {role: paid.get(role, Usage()) for role in ROLES}
+        self.by_role = {
+            role: self.priced(each, role) if each.cost_usd is None else each for role, each in used.items()
+        }
         self.drafting = self._take_up_drafts()
-        self.started = self.clock() - self.plan.earlier.usage.seconds
+        self.started = self.clock() - earlier.usage.seconds
 
     def _take_up_drafts(self) -> bool:
         """Return whether drafts are still to be written or checked. One that was not checked comes next."""
@@ -194,13 +198,6 @@ class State:
             return False
         self.steps, self.drafts = unchecked, [step for step in written if step not in unchecked]
         return True
-
-    def _paid_earlier(self) -> dict[Role, Usage]:
-        """Return the usage of an earlier attempt by role. All of it is the writer's unless it says."""
-        earlier = self.plan.earlier
-        known: Mapping[Role, Usage] = earlier.usage_by_role or {"writer": earlier.usage}
-        used: dict[Role, Usage] = {role: known.get(role, Usage()) for role in ROLES}
-        return {role: self.priced(u, role) if u.cost_usd is None else u for role, u in used.items()}
 
     @property
     def usage(self) -> Usage:
@@ -299,6 +296,9 @@ class State:
         """Return whether a text that follows these steps is talk instead of an answer (`verify.echo`)."""
         if self.plan.json:
             return False
+        from redraft.verify.echo import echoes, talks  # they compile many patterns
+        from redraft.verify.nonanswer import answers_nothing
+
         prompt, demand = self.plan.prompt, self.plan.demand
         if not before:
             return talks(answer, prompt.text, demand)
@@ -329,11 +329,11 @@ class State:
         """
         if stop in ("budget", "cancelled") or has_answer((*self.drafts, *self.steps)):
             return
-        cut = {
+        full = {
             "max_tokens": ", and then max_tokens was reached",
             "context": ", and then the context was full",
         }
-        received = f"{aside or 'nothing'}{cut.get(stop or '', '')}"
+        received = f"{aside or 'nothing'}{full.get(stop or '', '')}"
         error = EmptyReply(
             f"{self.plan.info.name!r} gave no answer. What came: {received}.",
             hint="Give it more room: --max-tokens N" if stop == "max_tokens" else None,
@@ -347,7 +347,15 @@ class State:
             state = copy.copy(self)
             state.choose_draft()
             return state.chain(stop)
-        plan = self.plan
+        plan, missing = self.plan, self.plan.min_revisions - self.revisions
+        meta: dict[str, Any] = {"prompts": plan.wording.record} if plan.asks else {}
+        if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
+            meta[MISSING] = missing
+        used = {role: u for role, u in self.by_role.items() if u.prompt_tokens or u.completion_tokens}
+        names: dict[Role, str] = {role: u.model for role, u in plan.earlier.usage_by_role.items()}
+        names |= {role: info.name for role, info in plan.models.items()}
+        if used.keys() <= {"writer"}:
+            used = {}
         return Chain(
             id=plan.id,
             prompt=plan.prompt,
@@ -358,26 +366,11 @@ class State:
             model={"name": plan.info.name, "engine": plan.info.engine, "revision_mode": plan.mode},
             sampling=plan.recorded_sampling,
             usage=self.usage.model_copy(update={"seconds": round(self.seconds, 4)}),
-            usage_by_role=self._usage_by_role(),
-            meta=self._meta(stop),
+            usage_by_role={
+                role: RoleUsage(**{**dict(u), "model": names.get(role, "")}) for role, u in used.items()
+            },
+            meta=meta,
         )
-
-    def _meta(self, stop: Stop | None) -> dict[str, Any]:
-        """Return the wording, if a model was asked, and how many revisions are missing to the minimum."""
-        missing = self.plan.min_revisions - self.revisions
-        meta: dict[str, Any] = {"prompts": self.plan.wording.record} if self.plan.asks else {}
-        if missing > 0 and stop not in (None, "tool_calls", "cancelled", "error"):
-            meta[MISSING] = missing
-        return meta
-
-    def _usage_by_role(self) -> dict[Role, RoleUsage]:
-        """Return the usage of each role that was asked; empty if only the writer was."""
-        used = {role: u for role, u in self.by_role.items() if u.prompt_tokens or u.completion_tokens}
-        if not used.keys() - {"writer"}:
-            return {}
-        names: dict[Role, str] = {role: u.model for role, u in self.plan.earlier.usage_by_role.items()}
-        names |= {role: info.name for role, info in self.plan.models.items()}
-        return {role: RoleUsage(**{**dict(u), "model": names.get(role, "")}) for role, u in used.items()}
 
 
 CUT = (None, "budget", "cancelled", "error")

@@ -31,7 +31,7 @@ from redraft.revision.api import Role
 from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
 from redraft.revision.settings import Recipes, Settings
-from redraft.revision.summary import Summary
+from redraft.revision.words import Summary
 from redraft.runs.attempt import Attempt, Journaled, PromptItem
 from redraft.runs.keywords import AnswerKeywords
 from redraft.runs.options import AnswerOptions, Shape

@@ -11,8 +11,8 @@ import pytest
 from redraft.engines.base import Health
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError
-from redraft.revision.conversation import Conversation
 from redraft.revision.options import check_options
+from redraft.revision.session import Conversation
 from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal
 from redraft.serve.gate import Gate

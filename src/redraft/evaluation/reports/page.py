@@ -20,7 +20,7 @@ from redraft.evaluation.tables import percent, plain
 from redraft.evaluation.tasks.tally import outcome_of, results_of
 from redraft.pages.charts import bars, histogram, intervals, scatter, stacks
 from redraft.pages.page import Card, Part, render
-from redraft.revision.summary import STOPS
+from redraft.revision.words import SHORT_STOPS
 from redraft.stats import Estimate
 
 MOST_PAIRS, _MOST_DOTS = 2_000, 1_000
@@ -263,7 +263,7 @@ def _run_cards(run: Run) -> Iterator[Card]:
         rows = [_interval(name, share.rate.times(100)) for name, share in sorted(tally.groups.items())]
         note = "with 95 % intervals; the line is at the whole"
         yield Card(f"{tally.noun} by group", note, intervals(rows, 100 * tally.score.rate.value))
-    if shown := [(STOPS.get(name, name), count) for name, count in tally.stops.most_common()]:
+    if shown := [(SHORT_STOPS.get(name, name), count) for name, count in tally.stops.most_common()]:
         yield Card("stopped", counted(tally.chains, "answer"), bars(shown))
 
 
@@ -290,7 +290,7 @@ def _answered(record: str, shown: Shown) -> Entry:
 
 def _ended(chain: Chain) -> str:
     stop = chain.stop or "unknown"
-    return f"{counted(chain.revisions, 'revision')}, {STOPS.get(stop, stop)}"
+    return f"{counted(chain.revisions, 'revision')}, {SHORT_STOPS.get(stop, stop)}"
 
 
 def _results(chain: Chain) -> str | None:

@@ -20,7 +20,7 @@ from redraft.errors import RecordError
 from redraft.evaluation.records import item_of
 from redraft.evaluation.tables import Line, percent, table, without_nan
 from redraft.evaluation.tasks.tasks import KEY, is_answer
-from redraft.revision.summary import Summary
+from redraft.revision.words import Summary
 from redraft.stats import NOTHING, Estimate, proportions
 
 

@@ -24,8 +24,8 @@ from redraft.errors import RedraftError
 from redraft.options import MAX_SEED
 from redraft.revision.api import make, prompt_of
 from redraft.revision.cancel import CancelToken
-from redraft.revision.conversation import Conversation
 from redraft.revision.options import RevisionOptions
+from redraft.revision.session import Conversation
 from redraft.revision.state import complete_steps
 from redraft.serve.bodies import Limits
 from redraft.serve.errors import Refusal, invalid, refusal_of, told
