@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
 
-from redraft.chain import Chain, Prompt, Stop, best_step
+from redraft.chain import Chain, Prompt, best_step
 from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 from redraft.engines.messages import ROLES
@@ -136,7 +136,6 @@ CHOOSING = "The answer does what the request asks, completely and correctly, and
 """The rubric by which a judge chooses among drafts if there are no checks."""
 
 Role = Literal["model", "critic", "judge"]
-T = TypeVar("T")
 Load = Callable[[Role, str], Awaitable[Engine]]  # open the engine of a model reference for a role
 
 
@@ -196,14 +195,10 @@ def revise(prompt: Asked, **options: Any) -> Chain[Any]:
 _background = Background()
 
 
-def _list_options(function: Callable[..., Any]) -> None:
-    """Add the options to the help of a function, a line each."""
-    lines = [f"    {name}: {option.text}" for name, option in options_of(RevisionOptions).items()]
-    function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", *lines])
-
-
+_lines = [f"    {name}: {option.text}" for name, option in options_of(RevisionOptions).items()]
+_function: Callable[..., Any]
 for _function in (stream, arevise, revise):
-    _list_options(_function)
+    _function.__doc__ = "\n".join([inspect.cleandoc(_function.__doc__ or ""), "", "Options:", *_lines])
 
 
 async def _revise_kept(prompt: Asked, options: RevisionOptions) -> Chain:
@@ -295,7 +290,9 @@ async def _make(
         async with cancel.until(limit):
             driver = replace(await _driver(options, load, span), cancel=cancel, hook=hook)
     except OutOfTime:
-        unopened = _unopened(made, options, "cancelled" if cancel.cancelled else "budget")
+        stop, steps = "cancelled" if cancel.cancelled else "budget", complete_steps(made)
+        changes = {"id": options.id, "stop": stop, "steps": steps, "best": best_step(steps)}
+        unopened = made.model_copy(update={**changes, "drafts": complete_drafts(made)})
         event = with_value(Finished(unopened), options.output)
         if hook is not None:
             await hook.call(event, limit)
@@ -330,13 +327,6 @@ async def _driver(options: RevisionOptions, load: Load, span: ChainSpan | None) 
     return Driver(writer, critic, checks, judge, output=options.output)
 
 
-def _unopened(made: Chain, options: RevisionOptions, stop: Stop) -> Chain:
-    """Return a chain that ended before its engines were open, with the steps of an earlier attempt if any."""
-    steps = complete_steps(made)
-    changes = {"steps": steps, "drafts": complete_drafts(made), "best": best_step(steps), "stop": stop}
-    return made.model_copy(update={"id": options.id, **changes})
-
-
 def prompt_of(prompt: Asked) -> Prompt:
     """Return the prompt as a record."""
     if not _is_whole(prompt.model_dump() if isinstance(prompt, Prompt) else prompt):
@@ -367,19 +357,16 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
     if not isinstance(prompt, Sequence):
         raise UsageError(f"the prompt is {prompt!r:.80}.", hint=_FORMS)
     for number, message in enumerate(prompt, start=1):
-        if fault := _fault_of_message(message):
-            raise UsageError(f"the prompt is no conversation: message {number} {fault}.", hint=_FORMS)
+        if not isinstance(message, Mapping):
+            fault = f"is {shown(message)}"
+        elif (role := message.get("role")) not in ROLES:
+            fault = f"has the role {shown(role)}, and not one of {', '.join(ROLES)}"
+        elif not isinstance(content := message.get("content"), str | list | None):
+            fault = f"has the content {shown(content)}"
+        else:
+            continue
+        raise UsageError(f"the prompt is no conversation: message {number} {fault}.", hint=_FORMS)
     return tuple(dict(message) for message in prompt)
-
-
-def _fault_of_message(message: Any) -> str:
-    """Return what is wrong with a message, in words; empty if nothing is."""
-    if not isinstance(message, Mapping):
-        return f"is {shown(message)}"
-    if (role := message.get("role")) not in ROLES:
-        return f"has the role {shown(role)}, and not one of {', '.join(ROLES)}"
-    content = message.get("content")
-    return "" if isinstance(content, str | list | None) else f"has the content {shown(content)}"
 
 
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
@@ -396,6 +383,8 @@ def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
         drafts=options.most_drafts,
         by_chat=bool(options.given or options.gold),
     )
+    schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
+    special = [schema for schema in schemas if schema != Json().schema]
     return Plan(
         prompt=prompt,
         info=replace(info, price=options.price or info.price),
@@ -419,16 +408,10 @@ def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
         accept_score=options.accept_score,
         stop=tuple(options.stop),
         tools=tuple(options.tools),
-        schema=_schema(driver.checks) if info.schemas else None,
-        json=any(schema_of(check) is not None for check in driver.checks),
+        schema=next(iter([*special, *schemas] if info.schemas else []), None),
+        json=bool(schemas),
         id=options.id,
     )
-
-
-def _schema(checks: Sequence[Check]) -> Mapping[str, Any] | None:
-    """Return the first schema of the checks, one of `json` last; None if there is none."""
-    schemas = [schema for schema in map(schema_of, checks) if schema is not None]
-    return next((schema for schema in schemas if schema != Json().schema), schemas[0] if schemas else None)
 
 
 def _demand(options: RevisionOptions, checks: Sequence[Check]) -> str:

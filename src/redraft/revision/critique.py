@@ -63,7 +63,7 @@ class Critique:
 
 def read_critique(reply: str, accept_score: float | None) -> Critique:
     """Read a reply, JSON or text. With an `accept_score` the score decides: that or more accepts."""
-    found = _of_json(reply) or _of_text(_uncut(reply))
+    found = _of_json(reply) or _of_text(reply)
     verdict = found.verdict
     if accept_score is not None and found.score is not None:
         verdict = "accept" if found.score >= accept_score else "revise"
@@ -81,11 +81,21 @@ def saying(text: str, verdict: Verdict) -> str:
     return said if verdict_of(said) == verdict else f"{text}. {phrase}"  # it was cut after a "no"
 
 
+_BETWEEN = re.compile(r"(?:[\s,]|```(?:json)?)*+")
+
+
 def _of_json(reply: str) -> Critique | None:
+    """Read JSON. Objects one after the other, `{…}{…}`, are one: what is said first is believed."""
     try:
         value, _ = read_json(reply)
     except NotJson:
-        value = _objects(reply)
+        decoder, value, at = json.JSONDecoder(), dict[str, Any](), 0
+        while (begin := _BETWEEN.match(reply, at)) and reply.startswith("{", begin.end()):
+            try:
+                found, at = decoder.raw_decode(reply, begin.end())
+            except (ValueError, RecursionError):
+                break
+            value = found | value
     if not isinstance(value, dict) or not isinstance(value.get("feedback"), str):
         return None
     needed, score = value.get("revision_needed"), value.get("score")
@@ -95,28 +105,10 @@ def _of_json(reply: str) -> Critique | None:
     return Critique(text, verdict, score if known else None)
 
 
-_BETWEEN = re.compile(r"(?:[\s,]|```(?:json)?)*+")
-
-
-def _objects(reply: str) -> Any:
-    """Return the objects with which a reply begins, `{…}{…}`, as one: what is said first is believed."""
-    decoder, found, at = json.JSONDecoder(), dict[str, Any](), 0
-    while (begin := _BETWEEN.match(reply, at)) and reply.startswith("{", begin.end()):
-        try:
-            value, at = decoder.raw_decode(reply, begin.end())
-        except (ValueError, RecursionError):
-            break
-        found = value | found
-    return found
-
-
-def _uncut(reply: str) -> str:
-    """Return the criticism in a reply whose JSON was cut; any other reply as it is."""
+def _of_text(reply: str) -> Critique:
+    """Read a text, or the criticism in JSON that was cut."""
     cut = _CUT.match(reply)
-    return whole(json.loads(f'"{cut[1]}"', strict=False).strip()) if cut else reply
-
-
-def _of_text(text: str) -> Critique:
+    text = whole(json.loads(f'"{cut[1]}"', strict=False).strip()) if cut else reply
     verdict = verdict_of(text)
     if verdict == "unknown" and _JSON.match(text):
         return Critique("", verdict)

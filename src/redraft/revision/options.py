@@ -7,9 +7,10 @@ do.
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -95,18 +96,8 @@ def _is_json_object(value: Any) -> bool:
 _HEADER = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 """The name of a header (RFC 9110, 5.6.2)."""
 
-_OF_CONNECTION = frozenset(
-    [
-        "connection",
-        "content-length",
-        "expect",
-        "host",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    ]
+_OF_CONNECTION = re.compile(
+    "connection|content-length|expect|host|keep-alive|te|trailer|transfer-encoding|upgrade", re.IGNORECASE
 )
 """Headers that say how a request travels. A wrong one breaks it."""
 
@@ -116,24 +107,20 @@ def _headers(value: Any) -> Mapping[str, str] | None:
     if value is not None and not isinstance(value, Mapping):
         raise ValueError
     for name, text in (value or {}).items():
-        if fault := _fault_of_header(name, text):
-            found, hint = fault
-            raise UsageError(f"extra_headers has {found}.", hint=hint)
+        if not isinstance(name, str) or not _HEADER.fullmatch(name):
+            found = f"{shown(name)}, which is no name of a header"
+            hint = "Names are letters, digits and -: 'X-Team'."
+        elif name.lower() == "authorization":
+            found, hint = f"the header {name!r}", "Put the key into REDRAFT_KEY_HOST: docs/engines.md#keys."
+        elif _OF_CONNECTION.fullmatch(name):
+            found, hint = f"the header {name!r}", "redraft sets it for each request: leave it out."
+        elif not (isinstance(text, str) and text.isascii() and text.isprintable() and text == text.strip()):
+            found = f"a value of {name!r} that cannot be sent"
+            hint = "A value is printable ASCII on one line, without space around it."
+        else:
+            continue
+        raise UsageError(f"extra_headers has {found}.", hint=hint)
     return value
-
-
-def _fault_of_header(name: Any, text: Any) -> tuple[str, str] | None:
-    """Return what is wrong with a header, and a hint; None if nothing is."""
-    if not isinstance(name, str) or not _HEADER.fullmatch(name):
-        return f"{shown(name)}, which is no name of a header", "Names are letters, digits and -: 'X-Team'."
-    if name.lower() == "authorization":
-        return f"the header {name!r}", "Put the key into REDRAFT_KEY_HOST: docs/engines.md#keys."
-    if name.lower() in _OF_CONNECTION:
-        return f"the header {name!r}", "redraft sets it for each request: leave it out."
-    if not (isinstance(text, str) and text.isascii() and text.isprintable() and text == text.strip()):
-        hint = "A value is printable ASCII on one line, without space around it."
-        return f"a value of {name!r} that cannot be sent", hint
-    return None
 
 
 _REFERENCE = f"{A_REFERENCE} or an engine"
@@ -311,11 +298,16 @@ def check_together(found: RevisionOptions) -> None:
             hint="Both count revisions after the first answer: 0 <= min <= max.",
         )
     check_prices(found)
-    _check_drafts(found)
-    _check_critic(found)
-    _check_mode(found)
-    if found.cache:
-        _check_cached(found)
+    for fault, hint in itertools.chain(
+        _faults_of_drafts(found), _faults_of_wording(found), _faults_of_mode(found)
+    ):
+        raise UsageError(fault, hint=hint)
+    for role in ("model", "critic", "judge"):
+        if found.cache and not isinstance(getattr(found, role), str | None):
+            raise UsageError(
+                f"the {role} is an open engine, and a cache cannot tell which weights it has.",
+                hint=f"Give its reference: {role}='http://host/v1#model'. Or leave out the cache.",
+            )
     if found.judge is not None and not found.asks_judge:
         raise UsageError(
             "a judge was given, and nothing asks it.",
@@ -335,89 +327,55 @@ def check_prices(options: RevisionOptions) -> None:
     )
 
 
-def _check_drafts(options: RevisionOptions) -> None:
-    """Check that drafts can be written and compared."""
+def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
+    """Yield why drafts cannot be written and compared, with hints."""
     if (drafts := options.most_drafts) == 1:
         return
     if options.mode == "native":
-        raise UsageError(
-            "mode 'native' writes one draft, and drafts were asked for.",
-            hint="Use --mode verified or prompted.",
-        )
+        hint = "Use --mode verified or prompted."
+        yield "mode 'native' writes one draft, and drafts were asked for.", hint
     if not (options.checked or options.judge):
-        raise UsageError(
-            f"nothing can choose among {drafts} drafts.",
-            hint="Add a check, --check 'words<=50', or a judge, --judge MODEL.",
-        )
+        hint = "Add a check, --check 'words<=50', or a judge, --judge MODEL."
+        yield f"nothing can choose among {drafts} drafts.", hint
     if options.given:
-        raise UsageError(
-            f"the first answer is given, and {drafts} drafts were asked for.",
-            hint="Leave out one of the two.",
-        )
+        hint = "Leave out one of the two."
+        yield f"the first answer is given, and {drafts} drafts were asked for.", hint
     if options.tools:
-        raise UsageError(
-            f"{drafts} drafts were asked for, and tools.",
-            hint="Drafts are compared as texts. Leave out one of the two.",
-        )
+        hint = "Drafts are compared as texts. Leave out one of the two."
+        yield f"{drafts} drafts were asked for, and tools.", hint
 
 
-def _check_critic(options: RevisionOptions) -> None:
-    """Check that a critic is asked and shown a gold answer, and that the wording asks for a score."""
+def _faults_of_wording(options: RevisionOptions) -> Iterator[tuple[str, str]]:
+    """Yield why no critic would be shown a gold answer, or asked for a score."""
     wording = wording_of(options.prompts)
     if options.gold and options.mode not in ("auto", "prompted"):
-        raise UsageError(
-            f"gold was given, and mode {options.mode!r} shows it to no critic.", hint="Use mode='prompted'."
-        )
+        hint = "Use mode='prompted'."
+        yield f"gold was given, and mode {options.mode!r} shows it to no critic.", hint
     if options.gold and not wording.shows_gold:
-        raise UsageError(
-            f"gold was given, and the wording {wording.name!r} has no place for it.",
-            hint="Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md).",
-        )
+        hint = "Use prompts='teacher', or write {gold} in the template criticise (docs/recipes.md)."
+        yield f"gold was given, and the wording {wording.name!r} has no place for it.", hint
     if options.accept_score is not None and not wording.scores:
-        raise UsageError(
-            f"accept_score was given, and the wording {wording.name!r} asks for no score.",
-            hint="Use prompts='teacher', or write {verdict} in the template criticise (docs/recipes.md).",
-        )
+        hint = "Use prompts='teacher', or write {verdict} in the template criticise (docs/recipes.md)."
+        yield f"accept_score was given, and the wording {wording.name!r} asks for no score.", hint
 
 
-def _check_mode(options: RevisionOptions) -> None:
-    """Check that the mode has what it needs, and nothing is given that it does not use."""
+def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
+    """Yield what the mode lacks, and what is given that it does not use."""
     drafts, critic = options.most_drafts, options.critic is not None
     if options.mode == "native" and options.given:
-        raise UsageError(
-            "mode 'native' writes the first answer itself, and it was given.", hint="Use mode='prompted'."
-        )
+        yield "mode 'native' writes the first answer itself, and it was given.", "Use mode='prompted'."
     if options.mode == "verified" and not options.checked:
-        raise UsageError(
-            "mode 'verified' needs checks, and there are none.",
-            hint="Add one: --check 'words<=50'. All of them: docs/checks.md",
-        )
+        hint = "Add one: --check 'words<=50'. All of them: docs/checks.md"
+        yield "mode 'verified' needs checks, and there are none.", hint
     if options.mode == "verified" and critic:
-        raise UsageError(
-            "mode 'verified' asks no critic, and one was given.",
-            hint="Use --mode prompted: checks judge first, then the critic.",
-        )
+        hint = "Use --mode prompted: checks judge first, then the critic."
+        yield "mode 'verified' asks no critic, and one was given.", hint
     if options.mode == "best-of" and options.min_revisions:
-        raise UsageError(
-            f"mode 'best-of' revises nothing, and min_revisions is {options.min_revisions}.",
-            hint=f"Use --mode verified --drafts {drafts}: the best draft is revised.",
-        )
+        hint = f"Use --mode verified --drafts {drafts}: the best draft is revised."
+        yield f"mode 'best-of' revises nothing, and min_revisions is {options.min_revisions}.", hint
     if options.mode == "best-of" and critic:
-        raise UsageError(
-            "mode 'best-of' asks no critic, and one was given.",
-            hint=f"Use --mode prompted --drafts {drafts}: the critic judges the best draft.",
-        )
-
-
-def _check_cached(options: RevisionOptions) -> None:
-    """Check that every model has a reference, which says what computes its replies."""
-    for role in ("model", "critic", "judge"):
-        engine = getattr(options, role)
-        if engine is not None and not isinstance(engine, str):
-            raise UsageError(
-                f"the {role} is an open engine, and a cache cannot tell which weights it has.",
-                hint=f"Give its reference: {role}='http://host/v1#model'. Or leave out the cache.",
-            )
+        hint = f"Use --mode prompted --drafts {drafts}: the critic judges the best draft."
+        yield "mode 'best-of' asks no critic, and one was given.", hint
 
 
 def choose_mode(

@@ -43,12 +43,16 @@ from redraft.revision.stop import (
 
 def run(state: State) -> Loop[Stop]:
     """Draft, then criticise and revise until there is a reason to stop."""
-    stop = yield from (_draft(state) if state.drafting or not state.steps else _resume(state))
+    stop: Stop | None = None
+    if state.drafting or not state.steps:
+        stop = yield from _draft(state)
+    elif state.steps[-1].feedback is not None:  # an earlier attempt got as far as this
+        stop = when_resumed(state) or (yield from _write_next(state))
     while stop is None:
         stop = yield from _criticise(state)
         yield StepDone(state.revisions, state.steps[-1])
         if stop is None:
-            stop = yield from _write_next(state, _next_messages(state))
+            stop = yield from _write_next(state)
     return stop
 
 
@@ -58,9 +62,19 @@ def _draft(state: State) -> Loop[Stop | None]:
         state.begin(state.plan.given, "stop", Usage())
         return None
     if state.plan.drafts == 1:
-        return (yield from _write_next(state, _base(state)))
+        return (yield from _write_next(state))
     while True:
-        stop = yield from _try_draft(state)
+        if not state.steps:  # one that an earlier attempt did not check comes first
+            yield from _write(state, _base(state))
+        try:
+            results = yield from _check(state)
+        except NoScore as error:  # that ends no run of drafts: another may have one
+            results = (CheckResult(name="judge", passed=False, score=0.0, message=error.message),)
+        if results is None:
+            stop = of_finish(state, "cancelled")
+        else:
+            _note_checks(state, results)
+            stop = after_draft(state, good=_good(state, results))
         yield DraftDone(len(state.drafts), state.steps[-1])
         if stop is not None or len(state.drafts) + 1 >= state.plan.drafts:
             break
@@ -72,38 +86,15 @@ def _draft(state: State) -> Loop[Stop | None]:
     return stop
 
 
-def _try_draft(state: State) -> Loop[Stop | None]:
-    """Write a draft and check it. Return a reason to write no other, or None. An empty draft is no reason."""
-    if not state.steps:
-        yield from _write(state, _base(state))
-    try:
-        results = yield from _check(state)
-    except NoScore as error:  # that ends no run of drafts: another may have one
-        results = (CheckResult(name="judge", passed=False, score=0.0, message=error.message),)
-    if results is None:
-        return of_finish(state, "cancelled")
-    _note_checks(state, results)
-    return after_draft(state, good=_good(state, results))
+def _write_next(state: State) -> Loop[Stop | None]:
+    """Write the next answer, and announce it if it is the last. Return a reason to stop, or None.
 
-
-def _resume(state: State) -> Loop[Stop | None]:
-    """Continue after earlier steps: revise if the last one has feedback. Otherwise feedback comes next."""
-    if state.steps[-1].feedback is None:
-        return None
-    return when_resumed(state) or (yield from _write_next(state, _next_messages(state)))
-
-
-def _write_next(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
-    """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
-    stop = yield from _write(state, messages)
+    It is a revision, or a fresh draft if the last revision changed nothing.
+    """
+    stop = yield from _write(state, _base(state) if stuck(state) else _conversation(state))
     if stop is not None:
         yield StepDone(state.revisions, state.steps[-1])
     return stop
-
-
-def _next_messages(state: State) -> tuple[Message, ...]:
-    """Return the messages that ask for a revision, or for a fresh draft if the last one changed nothing."""
-    return _base(state) if stuck(state) else _conversation(state)
 
 
 def _base(state: State) -> tuple[Message, ...]:
@@ -167,7 +158,6 @@ def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
 
 
 def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
-    """Add the feedback of checks alone, or that of an echo."""
     step = state.steps[-1]
     if step.echo:
         state.criticised(Feedback(text=state.on_talk, verdict="revise", by="checks"))
@@ -259,14 +249,11 @@ def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
     messages = list(_base(state))
     for step in shown:
         messages.append({"role": "assistant", "content": step.answer})
-        if step.feedback is not None:
-            messages += _exchange(state, step.feedback)
+        if step.feedback is None:
+            continue
+        if step.feedback.by == "checks" or state.plan.wording.scores:  # they speak as the user
+            messages.append(state.request("revise", step.criticism))
+            continue
+        criticism: Message = {"role": "assistant", "content": step.criticism}
+        messages += [state.request("criticise"), criticism, state.request("revise")]
     return joined([*messages, *request])
-
-
-def _exchange(state: State, feedback: Feedback) -> list[Message]:
-    """Return feedback and the request to revise. Checks and teachers speak as the user, others do not."""
-    if feedback.by == "checks" or state.plan.wording.scores:
-        return [state.request("revise", feedback.text)]
-    criticism: Message = {"role": "assistant", "content": feedback.text}
-    return [state.request("criticise"), criticism, state.request("revise")]

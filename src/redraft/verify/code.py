@@ -86,24 +86,18 @@ class CodeCheck:
         program, fenced = program_of(answer)
         reports: list[Report] = []
         for _ in range(MAX_STARTS):
-            loaded, *found = await run_job(self._job(program, len(reports)), self.seconds)
+            job: Job = {
+                "program": program,
+                "setup": self.setup,
+                "imports": "\n".join(map(ast.unparse, self._imports)),
+                "tests": self._prepared[len(reports) :],
+            }
+            loaded, *found = await run_job(job, self.seconds)
             if not loaded["passed"]:
                 return failed(_load_message(loaded, self.seconds, fenced=fenced))
             reports += found
             if len(reports) == len(self.tests):
                 break
-        return self._outcome(reports)
-
-    def _job(self, program: str, first: int) -> Job:
-        """Return what the sandbox is to do: run the tests from `first` on."""
-        return {
-            "program": program,
-            "setup": self.setup,
-            "imports": "\n".join(map(ast.unparse, self._imports)),
-            "tests": self._prepared[first:],
-        }
-
-    def _outcome(self, reports: list[Report]) -> Outcome:
         for report in reports:
             if unsendable := report.get("unsendable"):
                 raise CheckError(
@@ -142,7 +136,14 @@ def program_of(answer: str) -> tuple[str, bool]:
     lines become empty, so that a line of the program has the number of its line in the answer.
     """
     lines = answer.replace("\r\n", "\n").split("\n")
-    blocks = list(_blocks(lines))
+    blocks, begin, mark = list[tuple[str, int, int]](), None, ""
+    for at, line in enumerate([*lines, "```"]):  # the answer's end closes the last block
+        fence = line.strip()
+        if begin is None and fence.startswith("```"):
+            begin, mark = at + 1, fence.strip("`").strip().lower()
+        elif begin is not None and fence == "```":
+            blocks.append((mark, begin, at))
+            begin = None
     for marks in (("python", "py", "python3"), ("",)):
         if chosen := [(begin, end) for mark, begin, end in blocks if mark in marks]:
             kept = [""] * len(lines)
@@ -151,18 +152,6 @@ def program_of(answer: str) -> tuple[str, bool]:
                 kept[begin:end] = block.split("\n")[: end - begin]
             return "\n".join(kept), True
     return "\n".join(lines), False
-
-
-def _blocks(lines: list[str]) -> Iterator[tuple[str, int, int]]:
-    """Yield mark, first line and end of each fenced block. The answer's end closes the last."""
-    begin, mark = None, ""
-    for at, line in enumerate([*lines, "```"]):
-        fence = line.strip()
-        if begin is None and fence.startswith("```"):
-            begin, mark = at + 1, fence.strip("`").strip().lower()
-        elif begin is not None and fence == "```":
-            yield mark, begin, at
-            begin = None
 
 
 def _parse(code: str, what: str) -> ast.Module:

@@ -64,7 +64,16 @@ class Command:
         if status is None:
             limit = f"{self.seconds:g} s"
             return failed(f"The check command was stopped: it took longer than {limit} on this answer.")
-        return self._outcome(status, output)
+        printed = f":\n{output}" if output else ", and it printed nothing."
+        if status == 0:
+            return passed(f"The check command passed{printed}" if output else "The check command passed.")
+        if status in _NOT_RUN:
+            raise CheckError(
+                f"the check {self.name!r} could not be run (exit status {status}){printed}", hint=_HINT
+            )
+        by = _SIGNALS.get(-status, f"signal {-status}")
+        how = f"exit status {status}" if status > 0 else f"ended by {by}"
+        return failed(f"The check command failed ({how}){printed}")
 
     async def run(self, answer: str) -> tuple[int | None, str]:
         """Run the program. Return its exit status, or None if it was stopped, and the end of its output."""
@@ -73,8 +82,13 @@ class Command:
             with tempfile.TemporaryFile() as given, contextlib.closing(output):
                 given.write(answer.encode("utf-8", "replace"))
                 given.seek(0)
-                async with _reading(output) as pipe:
-                    process = await self._start(given, pipe)
+                out, into = os.pipe()
+                try:
+                    loop = asyncio.get_running_loop()
+                    await loop.connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
+                    process = await self._start(given, into)
+                finally:
+                    os.close(into)
                 assert process.stdin is not None  # noqa: S101  (both are pipes)
                 assert process.stdout is not None  # noqa: S101
                 try:
@@ -86,7 +100,11 @@ class Command:
                     process.stdin.close()  # this ends the supervisor
                     await process.wait()
                     await output.end()
-            return self._status(result), str(output)
+            if result[:1] != ["exit"]:
+                reason = os.strerror(int(result[1])) if result else "its supervisor was killed"
+                message = f"the check {self.name!r} could not be started: {reason}."
+                raise CheckError(message, hint=_HINT)
+            return int(result[1]), str(output)
 
     async def _start(self, given: IO[bytes], pipe: int) -> Process:
         supervised = [sys.executable, "-I", "-S", supervisor.__file__, str(given.fileno())]
@@ -99,25 +117,6 @@ class Command:
             pass_fds=[given.fileno()],
             start_new_session=True,
         )
-
-    def _status(self, result: list[str]) -> int:
-        """Return the exit status from the words that the supervisor printed."""
-        if result[:1] == ["exit"]:
-            return int(result[1])
-        reason = os.strerror(int(result[1])) if result else "its supervisor was killed"
-        raise CheckError(f"the check {self.name!r} could not be started: {reason}.", hint=_HINT)
-
-    def _outcome(self, status: int, output: str) -> Outcome:
-        printed = f":\n{output}" if output else ", and it printed nothing."
-        if status == 0:
-            return passed(f"The check command passed{printed}" if output else "The check command passed.")
-        if status in _NOT_RUN:
-            raise CheckError(
-                f"the check {self.name!r} could not be run (exit status {status}){printed}", hint=_HINT
-            )
-        by = _SIGNALS.get(-status, f"signal {-status}")
-        how = f"exit status {status}" if status > 0 else f"ended by {by}"
-        return failed(f"The check command failed ({how}){printed}")
 
 
 class _Output(asyncio.Protocol):

@@ -87,10 +87,11 @@ class FunctionCheck:
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
         """Call the function and read its result."""
         result = self.function(answer, prompt) if takes_prompt(self.function) else self.function(answer)
-        return self._later(result) if inspect.isawaitable(result) else self._outcome(result)
 
-    async def _later(self, result: Awaitable[Any]) -> Outcome:
-        return self._outcome(await result)
+        async def later() -> Outcome:
+            return self._outcome(await result)
+
+        return later() if inspect.isawaitable(result) else self._outcome(result)
 
     def _outcome(self, result: object) -> Outcome:
         match result:

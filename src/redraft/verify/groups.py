@@ -11,7 +11,7 @@ the regular expression.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -43,7 +43,7 @@ class AllOf:
     @property
     def name(self) -> str:
         """The short form."""
-        return f"all({_names(self.parts)})"
+        return f"all({'; '.join(map(_nested_name, self.parts))})"
 
     @property
     def demand(self) -> str:
@@ -70,7 +70,7 @@ class AnyOf:
     @property
     def name(self) -> str:
         """The short form."""
-        return f"any({_names(self.parts)})"
+        return f"any({'; '.join(map(_nested_name, self.parts))})"
 
     @property
     def demand(self) -> str:
@@ -87,10 +87,6 @@ class AnyOf:
                 return outcomes[-1]
         faults = " Or: ".join(outcome.message for outcome in outcomes)
         return failed(f"One of these has to be fixed. {faults}", score=max(o.score for o in outcomes))
-
-
-def _names(parts: Iterable[Check]) -> str:
-    return "; ".join(map(_nested_name, parts))
 
 
 def _nested_name(check: Check) -> str:
@@ -158,19 +154,16 @@ def unescape(text: str) -> str:
 def escape(text: str) -> str:
     """Invert `unescape`. Balanced parentheses are not escaped."""
     text = re.sub(r"[\\;]", r"\\\g<0>", text)
-    return text if _balanced(text) else re.sub(r"[()]", r"\\\g<0>", text)
+    balanced = closing(f"({text})") == len(text) + 1
+    return text if balanced else re.sub(r"[()]", r"\\\g<0>", text)
 
 
 def escape_pattern(pattern: str) -> str:
     """Return an equivalent regular expression that can stand inside parentheses."""
-    return _CLASS_OR_MARK.sub(_escape_class, pattern)
 
+    def escaped(found: re.Match[str]) -> str:
+        if found[0].startswith("\\"):
+            return found[0]
+        return re.sub(r"\\.|[;()]", lambda part: part[0] if len(part[0]) > 1 else "\\" + part[0], found[0])
 
-def _escape_class(found: re.Match[str]) -> str:
-    if found[0].startswith("\\"):
-        return found[0]
-    return re.sub(r"\\.|[;()]", lambda part: part[0] if len(part[0]) > 1 else "\\" + part[0], found[0])
-
-
-def _balanced(text: str) -> bool:
-    return closing(f"({text})") == len(text) + 1
+    return _CLASS_OR_MARK.sub(escaped, pattern)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -15,7 +16,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, get_args
 
 from redraft.errors import CheckSyntaxError, RedraftError
-from redraft.plugins import Plugin, load_all, plugins
+from redraft.plugins import load_all, plugins
 
 if TYPE_CHECKING:
     from redraft.engines.base import Engine
@@ -111,15 +112,11 @@ def check_kinds(writer: Writer = "user") -> dict[str, CheckKind]:
 def may_ask_judge(check: str) -> bool:
     """Return whether a check, as it is written, names a kind that asks a judge."""
     known = plugins("redraft.checks")
-    return any(_asks_judge(known[name]) for name in known.keys() & set(re.findall(r"[\w-]+", check)))
-
-
-def _asks_judge(kind: Plugin) -> bool:
-    """Return whether a kind asks a judge. One that does not load does not: the name may be a mere word."""
-    try:
-        return kind.load(CheckKind).asks_judge
-    except RedraftError:
-        return False
+    for name in known.keys() & set(re.findall(r"[\w-]+", check)):
+        with suppress(RedraftError):  # one that does not load asks none: the name may be a mere word
+            if known[name].load(CheckKind).asks_judge:
+                return True
+    return False
 
 
 def _of_text(module: str, maker: str) -> Callable[[Written], Check]:

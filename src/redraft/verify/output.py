@@ -82,8 +82,18 @@ def from_type(output: Any) -> OutputCheck:
         adapter = TypeAdapter(output)
         adapter.json_schema()
     except Exception as error:  # noqa: BLE001  (instances and hooks of types make pydantic raise anything)
-        raise _unreadable(output, error) from None
-    if function := _first(adapter.core_schema, _function):
+        if getattr(error, "code", None) == "typed-dict-version":
+            raise UsageError(
+                f"output is {_name_of(output):.80}, a typing.TypedDict, and before Python 3.12 pydantic reads"
+                " typing_extensions.TypedDict alone.",
+                hint="from typing_extensions import TypedDict",
+            ) from None
+        said, *_ = [*str(error).split(". ")[0].splitlines(), ""]
+        known = isinstance(error, PydanticUserError | SchemaError)
+        why = said.rstrip(".") if known else f"{type(error).__name__}: {said.rstrip('.')}"
+        message = f"output is {_name_of(output)!s:.80}, which pydantic cannot read from JSON: {why}."
+        raise UsageError(message, hint=f"Give {_TYPES}.") from None
+    if function := _first(adapter.core_schema, _called):
         raise UsageError(
             f"output has the function {_name_of(function):.80}, which the model's answer would call.",
             hint=f"Give {_TYPES}. A function that judges the answer goes into checks=[…].",
@@ -96,22 +106,6 @@ def from_type(output: Any) -> OutputCheck:
             "no lookaround: for that, use 'json-schema:FILE' in checks=[…], or a validator of the field.",
         )
     return OutputCheck(output, adapter)
-
-
-def _unreadable(output: Any, error: Exception) -> UsageError:
-    """Return the error of a type that pydantic cannot read."""
-    if getattr(error, "code", None) == "typed-dict-version":
-        return UsageError(
-            f"output is {_name_of(output):.80}, a typing.TypedDict, and before Python 3.12 pydantic reads"
-            " typing_extensions.TypedDict alone.",
-            hint="from typing_extensions import TypedDict",
-        )
-    reason = str(error).split(". ")[0].splitlines() or [""]
-    said = reason[0].rstrip(".")
-    if not isinstance(error, PydanticUserError | SchemaError):
-        said = f"{type(error).__name__}: {said}"
-    message = f"output is {_name_of(output)!s:.80}, which pydantic cannot read from JSON: {said}."
-    return UsageError(message, hint=f"Give {_TYPES}.")
 
 
 def _closed(schema: Any) -> Any:
@@ -132,7 +126,7 @@ def _name_of(output: Any) -> str:
     return re.sub(r"\b(?:\w+\.)+(?=\w)", "", name)
 
 
-def _function(schema: Mapping[str, Any], _engine: str) -> Any:
+def _called(schema: Mapping[str, Any], _engine: str) -> Any:
     """Return the function that a core schema calls with values, else None. A class is only made."""
     function = schema.get("function") if schema.get("type") == "call" else None
     return None if isinstance(function, type) else function
@@ -197,29 +191,26 @@ def _part(kind: Any, found: Any) -> Any:
         return [_part(parts[0], item) for item in found] if parts else None
     if not isinstance(found, dict):
         return None
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return _part_of_model(kind, found)
-    if is_dataclass(kind) or is_typeddict(kind):
-        hints = get_type_hints(kind)
-        values = {name: _part(hints[name], found[name]) for name in hints if name in found}
-        return values if is_typeddict(kind) else _part_of_dataclass(kind, values)
-    return {name: _part(parts[1], value) for name, value in found.items()} if len(parts) == 2 else None
+    return _part_of_object(kind, found)
 
 
-def _part_of_model(kind: type[BaseModel], found: Mapping[str, Any]) -> BaseModel:
+def _part_of_object(kind: Any, found: Mapping[str, Any]) -> Any:
     values: dict[str, Any] = {}
-    for name, field_ in kind.model_fields.items():
-        key = next((key for key in (field_.alias, name) if key in found), None)
-        if key is not None:
-            values[name] = _part(field_.annotation, found[key])
-        elif field_.is_required():
-            values[name] = None
-    return kind.model_construct(**values)
-
-
-def _part_of_dataclass(kind: Any, values: Mapping[str, Any]) -> Any:
-    """Return an object with None for what is missing. Its `__init__` and checks are for whole ones."""
-    made = object.__new__(kind)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        for name, field_ in kind.model_fields.items():
+            key = next((key for key in (field_.alias, name) if key in found), None)
+            if key is not None:
+                values[name] = _part(field_.annotation, found[key])
+            elif field_.is_required():
+                values[name] = None
+        return kind.model_construct(**values)
+    if not (is_dataclass(kind) or is_typeddict(kind)):
+        parts = get_args(kind)
+        return {name: _part(parts[1], value) for name, value in found.items()} if len(parts) == 2 else None
+    values = {name: _part(hint, found[name]) for name, hint in get_type_hints(kind).items() if name in found}
+    if is_typeddict(kind):
+        return values
+    made = object.__new__(kind)  # its `__init__` and checks are for whole objects
     for each in fields(kind):
         default = each.default_factory() if each.default_factory is not MISSING else each.default
         object.__setattr__(made, each.name, values.get(each.name, None if default is MISSING else default))

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -55,17 +55,17 @@ def parse_checks(
     checks: Iterable[str | Check | Callable[..., Any]], *, judge: Engine | None = None
 ) -> tuple[Check, ...]:
     """Parse short forms, `Check` values and functions (see `function`). Raises as `parse_check` does."""
-    return tuple(_as_check(check, judge) for check in checks)
-
-
-def _as_check(check: str | Check | Callable[..., Any], judge: Engine | None) -> Check:
-    if isinstance(check, str):
-        return parse_check(check, judge=judge)
-    if isinstance(check, Check) and not isinstance(check, type):
-        return check
-    if callable(check):
-        return FunctionCheck.around(check)
-    raise CheckSyntaxError(f"a check is a text, a Check or a function, not {check!r:.60}.", hint=SEE)
+    found: list[Check] = []
+    for check in checks:
+        if isinstance(check, str):
+            found.append(parse_check(check, judge=judge))
+        elif isinstance(check, Check) and not isinstance(check, type):
+            found.append(check)
+        elif callable(check):
+            found.append(FunctionCheck.around(check))
+        else:
+            raise CheckSyntaxError(f"a check is a text, a Check or a function, not {check!r:.60}.", hint=SEE)
+    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -89,30 +89,27 @@ class _Parser:
         head = _HEAD.match(text)
         name = head["kind"] if head else text[:30]
         if not head or name not in (known := plugins("redraft.checks")):
-            raise self._unknown(name)
-        kind = known[name].load(CheckKind)
-        if not kind.allows(self.writer):
+            if not name:
+                raise CheckSyntaxError("a check is empty.", hint=SEE)
+            usable = check_kinds(self.writer)
+            near = get_close_matches(name.lower(), usable, 1, 0.5)
+            guess = f" Did you mean {near[0]!r}?" if near else ""
+            hint = f"checks: {' '.join(usable)}   (docs/checks.md)"
+            raise CheckSyntaxError(f"no check is called {name!r}.{guess}", hint=hint)
+        if self.writer != "user" and name not in check_kinds(self.writer):
             hint = f"checks: {' '.join(check_kinds(self.writer))}"
             where = "in a file of data" if self.writer == "data" else "here"
             raise CheckSyntaxError(f"the check {name!r} cannot be used {where}.", hint=hint)
+        kind = known[name].load(CheckKind)
         rest = text[head.end() :].strip()
         if self.depth and not kind.escapes_itself:
             rest = unescape(rest)
-        written = Written(name, kind.form, head["option"], rest, self.judge, self._nested)
+        written = Written(name, kind.form, head["option"], rest, self.judge, self.nested)
         if written.option is not None and not kind.takes_option:
             raise written.error(f"{name} has no option in brackets")
         return kind.make(written)
 
-    def _nested(self, text: str) -> Check:
+    def nested(self, text: str) -> Check:
         if self.depth == MAX_DEPTH:
             raise CheckSyntaxError(f"checks are nested more than {MAX_DEPTH} deep.", hint=SEE)
-        return _Parser(self.judge, self.writer, self.depth + 1).weighted(text)
-
-    def _unknown(self, name: str) -> CheckSyntaxError:
-        if not name:
-            return CheckSyntaxError("a check is empty.", hint=SEE)
-        usable = check_kinds(self.writer)
-        near = get_close_matches(name.lower(), usable, 1, 0.5)
-        guess = f" Did you mean {near[0]!r}?" if near else ""
-        hint = f"checks: {' '.join(usable)}   (docs/checks.md)"
-        return CheckSyntaxError(f"no check is called {name!r}.{guess}", hint=hint)
+        return replace(self, depth=self.depth + 1).weighted(text)

@@ -62,34 +62,23 @@ async def run_job(job: Job, seconds: float) -> list[Report]:
             given.write(json.dumps(job).encode() + b"\n")
             given.seek(0)
             with _pipe() as (asked, ask), _pipe() as (told, tell), _pipe() as (out, report):
-                lines = await _reader(os.dup(out), stack)
+                lines = asyncio.StreamReader()
+                transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+                    lambda: asyncio.StreamReaderProtocol(lines), os.fdopen(os.dup(out), "rb", 0)
+                )
+                stack.callback(transport.close)
                 stack.enter_context(_jailed(["player", cpu], asked, tell))
                 command = ["referee", cpu, str(told), str(ask)]
                 stack.enter_context(_jailed(command, given.fileno(), report, (told, ask)))
-            return await _reports(lines, len(job["tests"]), seconds)
-
-
-async def _reader(pipe: int, stack: contextlib.ExitStack) -> asyncio.StreamReader:
-    """Return a reader of a pipe, which the stack closes."""
-    reader = asyncio.StreamReader()
-    protocol = asyncio.StreamReaderProtocol(reader)
-    file = os.fdopen(pipe, "rb", 0)
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, file)
-    stack.callback(transport.close)
-    return reader
-
-
-async def _reports(lines: asyncio.StreamReader, tests: int, seconds: float) -> list[Report]:
-    if await _report(lines, START_SECONDS) != {"ready": True}:
-        raise CheckError(
-            "the sandbox of a code check did not start.", hint="Is memory or a process limit used up?"
-        )
-    reports: list[Report] = []
-    while len(reports) <= tests:
-        reports.append(await _report(lines, seconds))
-        if reports[-1].keys() & {"late", "ended"}:
-            break
-    return reports
+            if await _report(lines, START_SECONDS) != {"ready": True}:
+                hint = "Is memory or a process limit used up?"
+                raise CheckError("the sandbox of a code check did not start.", hint=hint)
+            reports: list[Report] = []
+            while len(reports) <= len(job["tests"]):
+                reports.append(await _report(lines, seconds))
+                if reports[-1].keys() & {"late", "ended"}:
+                    break
+            return reports
 
 
 async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:

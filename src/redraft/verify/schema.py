@@ -42,7 +42,7 @@ class GivenUp(Exception):
 
 def validator_of(schema: Schema, name: str) -> Validator:
     """Return a validator for a schema without references to other documents. Errors name the check."""
-    from jsonschema import SchemaError
+    from jsonschema.exceptions import SchemaError
     from jsonschema.validators import Draft202012Validator, validator_for
     from referencing.exceptions import NoSuchAnchor, Unresolvable
 
@@ -99,21 +99,16 @@ def _inspect(resource: SchemaResource, resolver: Resolver[Schema]) -> set[str]:
         for key in ("$ref", "$dynamicRef"):
             if isinstance(contents.get(key), str):
                 resolver.lookup(contents[key])
-        _inspect_patterns(contents)
+        patterns = [*contents.get("patternProperties", {}), *filter(None, [contents.get("pattern")])]
+        for pattern in patterns:
+            try:
+                compiled(pattern)
+            except BadPattern as problem:
+                raise BadPattern(f"the pattern {pattern:.80} is not usable: {problem}") from None
         keywords.update(contents)
     for part in resource.subresources():
         keywords |= _inspect(part, resolver.in_subresource(part))
     return keywords
-
-
-def _inspect_patterns(contents: Mapping[str, Any]) -> None:
-    properties = contents.get("patternProperties", {})
-    for pattern in (*properties, *([contents["pattern"]] if "pattern" in contents else [])):
-        try:
-            compiled(pattern)
-        except BadPattern as problem:
-            message = f"the pattern {pattern:.80} is not usable: {problem}"
-            raise BadPattern(message) from None
 
 
 def _limited(kind: Any) -> Any:

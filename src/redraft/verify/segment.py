@@ -77,7 +77,10 @@ def sentences(text: str) -> list[str]:
     abbreviation (`Dr.`, `J.`, `e.g.`), or where a small letter follows a full stop. A piece without a word is
     no sentence.
     """
-    found = (piece for block in _blocks(_unix(text)) for piece in _split_block(block))
+    found = []
+    for block in _blocks(_unix(text)):
+        ends = [match.end() for match in _STOP.finditer(block) if _is_end(block, match)]
+        found += [block[start:end].strip() for start, end in pairwise([0, *ends, len(block)])]
     return [piece for piece in found if _WORD.search(piece)]
 
 
@@ -104,11 +107,6 @@ def _blocks(text: str) -> list[str]:
     return ["\n".join(block).strip() for block in blocks if block]
 
 
-def _split_block(block: str) -> list[str]:
-    ends = [match.end() for match in _STOP.finditer(block) if _is_end(block, match)]
-    return [block[start:end].strip() for start, end in pairwise([0, *ends, len(block)])]
-
-
 def _is_end(block: str, match: regex.Match[str]) -> bool:
     if match["wide"]:
         return True
@@ -116,12 +114,9 @@ def _is_end(block: str, match: regex.Match[str]) -> bool:
     follows = block[at : at + _LONGEST].split()[0].lstrip(_OPENERS)
     if follows[:1].islower() and (match["close"] or match["stop"] not in {"!", "?"}):
         return False
-    return match["stop"] != "." or not _goes_on(_word_before(block, match.start()), follows)
-
-
-def _word_before(block: str, position: int) -> str:
-    before = block[max(0, position - _LONGEST) : position].split()
-    return before[-1].strip(_OPENERS + ")*_") if before else ""
+    before = block[max(0, match.start() - _LONGEST) : match.start()].split()
+    word = before[-1].strip(_OPENERS + ")*_") if before else ""
+    return match["stop"] != "." or not _goes_on(word, follows)
 
 
 def _goes_on(word: str, follows: str) -> bool:

@@ -44,38 +44,29 @@ class NotJson(ValueError):
 
 def read_json(answer: str) -> tuple[Any, str]:
     """Return the JSON value in an answer, and its text. NotJson has the line and column in the answer."""
-    text, first_line = _json_text(answer)
+    blocks = _json_blocks(answer)
+    if len(blocks) > 1:
+        raise NotJson(f"The answer has {len(blocks)} JSON blocks, and exactly one is wanted.")
+    if not answer.strip():
+        raise NotJson("The answer is empty, and JSON is wanted.")
+    text, first_line = blocks[0] if blocks else (answer.replace("\r\n", "\n"), 1)
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not a JSON value")
+
     try:
-        return json.loads(text, parse_constant=_refuse), text
+        return json.loads(text, parse_constant=refuse), text
     except json.JSONDecodeError as error:
+        rest = text[error.pos : error.pos + 20].split("\n")[0].strip()
+        ended = ", where it ends" if error.pos >= len(text.rstrip()) else ""
+        near = f", before {rest!r}" if rest else ended
         where = f"line {first_line + error.lineno - 1}, column {error.colno}"
-        message = f"The answer is not JSON: {error.msg} at {where}{_near(error)}."
+        message = f"The answer is not JSON: {error.msg} at {where}{near}."
         raise NotJson(message, error.pos / (len(text) + 1)) from None
     except RecursionError:
         raise NotJson("The answer is not usable JSON: it is nested too deeply.") from None
     except ValueError as error:
         raise NotJson(f"The answer is not JSON: {fault_of(error)}.") from None
-
-
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is not a JSON value")
-
-
-def _near(error: json.JSONDecodeError) -> str:
-    rest = error.doc[error.pos : error.pos + 20].split("\n")[0].strip()
-    return f", before {rest!r}" if rest else ", where it ends" if error.pos >= len(error.doc.rstrip()) else ""
-
-
-def _json_text(answer: str) -> tuple[str, int]:
-    """Return the text that should be JSON, and its first line in the answer."""
-    blocks = _json_blocks(answer)
-    if len(blocks) > 1:
-        raise NotJson(f"The answer has {len(blocks)} JSON blocks, and exactly one is wanted.")
-    if blocks:
-        return blocks[0]
-    if not answer.strip():
-        raise NotJson("The answer is empty, and JSON is wanted.")
-    return answer.replace("\r\n", "\n"), 1
 
 
 def _json_blocks(answer: str) -> list[tuple[str, int]]:
@@ -128,7 +119,17 @@ class JsonSchema:
     @classmethod
     def of(cls, file: str) -> Self:
         """Read a schema."""
-        return cls(file, validator_of(_read_schema(file), f"json-schema:{file}"))
+        try:
+            schema = json_of(Path(file).read_text(encoding="utf-8"), file)
+        except OSError as error:
+            problem = f"the schema cannot be read: {error.strerror}."
+        except RecursionError:
+            problem = "the schema is nested too deeply."
+        except ValueError as error:
+            problem = f"the schema is not JSON: {error}."
+        else:
+            return cls(file, validator_of(schema, f"json-schema:{file}"))
+        raise CheckSyntaxError(f"json-schema:{file}: {problem}", hint="Give the path of a JSON Schema file.")
 
     @property
     def name(self) -> str:
@@ -162,8 +163,15 @@ class JsonSchema:
             return failed("The answer is not usable JSON: it is nested too deeply.")
         if not found:
             return passed("The answer is JSON that fits the schema.")
+        from jsonschema.exceptions import best_match
+
+        lines = []
+        for fault in found:
+            nearest = best_match([fault]) or fault  # for a failed `anyOf`, in the branch that fits best
+            message = nearest.message if len(nearest.message) <= 200 else "…" + nearest.message[-199:]
+            lines.append(f"{nearest.json_path}: {message}")
         count = min(len(found), MAX_COUNTED)
-        shown = "; ".join(sorted(map(_fault, found))[:MAX_ERRORS])
+        shown = "; ".join(sorted(lines)[:MAX_ERRORS])
         more = f"; and {'more than ' * (len(found) > count)}{count - MAX_ERRORS} more" * (count > MAX_ERRORS)
         return failed(f"The JSON does not fit the schema: {shown}{more}.", score=0.5 + 0.5 / (1 + count))
 
@@ -174,27 +182,6 @@ def demand_of_schema(schema: Schema) -> str:
     if shape is not None:
         return f"Answer with JSON alone, of this shape:\n{shape}"
     return f"Answer with JSON alone that fits this JSON schema:\n{json.dumps(schema, ensure_ascii=False)}"
-
-
-def _fault(error: Any) -> str:
-    """Return path and message of a fault. For a failed `anyOf`, take the branch that fits best."""
-    from jsonschema.exceptions import best_match
-
-    nearest = best_match([error]) or error
-    message = nearest.message
-    return f"{nearest.json_path}: {message if len(message) <= 200 else '…' + message[-199:]}"
-
-
-def _read_schema(file: str) -> Schema:
-    try:
-        return json_of(Path(file).read_text(encoding="utf-8"), file)  # type: ignore[no-any-return]
-    except OSError as error:
-        problem = f"the schema cannot be read: {error.strerror}."
-    except RecursionError:
-        problem = "the schema is nested too deeply."
-    except ValueError as error:
-        problem = f"the schema is not JSON: {error}."
-    raise CheckSyntaxError(f"json-schema:{file}: {problem}", hint="Give the path of a JSON Schema file.")
 
 
 MOST_REFERENCES = 100  # references are written out where they stand, which may take exponentially long

@@ -30,7 +30,8 @@ def main(given: int, command: list[str]) -> None:
     """Run the program, kill what it leaves behind, and report its status."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)  # unlike SIG_IGN, a handler is not inherited
-    _adopt_orphans()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     try:
         program = subprocess.Popen(command, stdin=given, stdout=2, stderr=2, start_new_session=True)  # noqa: S603
     except OSError as error:
@@ -40,11 +41,6 @@ def main(given: int, command: list[str]) -> None:
     _end(program.pid)
     if status is not None:
         print("exit", status)
-
-
-def _adopt_orphans() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def _wait(program: subprocess.Popen[bytes]) -> int | None:

@@ -64,30 +64,20 @@ class Count:
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass within the bounds. The message has the count, the bounds, and the difference."""
         count = COUNTERS[self.unit](answer)
-        has = f"The answer has {_number_of(count, self.unit)}"
-        if self.low is not None and count < self.low:
-            return failed(f"{has}, and {self._bounds}: {self.low - count} too few.", score=count / self.low)
-        if self.high is not None and count > self.high:
-            return failed(
-                f"{has}, and {self._bounds}: {count - self.high} too many.", score=self.high / count
-            )
-        return passed(f"{has}.")
-
-    @property
-    def _bounds(self) -> str:
+        has = f"The answer has {count} {self.unit[:-1] if count == 1 else self.unit}"
         if self.low == self.high:
-            return f"exactly {self.low} are wanted"
-        if self.low is None:
-            return f"at most {self.high} are allowed"
-        return (
-            f"at least {self.low} are needed"
-            if self.high is None
-            else f"{self.low} to {self.high} are wanted"
-        )
-
-
-def _number_of(count: int, unit: str) -> str:
-    return f"{count} {unit[:-1] if count == 1 else unit}"
+            bounds = f"exactly {self.low} are wanted"
+        elif self.low is None:
+            bounds = f"at most {self.high} are allowed"
+        elif self.high is None:
+            bounds = f"at least {self.low} are needed"
+        else:
+            bounds = f"{self.low} to {self.high} are wanted"
+        if self.low is not None and count < self.low:
+            return failed(f"{has}, and {bounds}: {self.low - count} too few.", score=count / self.low)
+        if self.high is not None and count > self.high:
+            return failed(f"{has}, and {bounds}: {count - self.high} too many.", score=self.high / count)
+        return passed(f"{has}.")
 
 
 @dataclass(frozen=True)
