@@ -1,9 +1,7 @@
 """The criticism of a teacher: a text, a score and a verdict, as JSON where the engine keeps to schemas.
 
-Wordings with the place `{verdict}` ask for it (`Wording.scores`). A reply that is no such JSON is read as a
-text: the last score named as `8/10` or `8 out of 10`, and the verdict in the phrases of `VERDICTS`. Of JSON
-that was cut, the criticism is read up to the cut. JSON that says neither a criticism nor a verdict is read
-as an empty reply.
+A reply that is no such JSON is read as a text: the last score named as `8/10` or `8 out of 10`, and the
+verdict in the phrases of `VERDICTS`. Of JSON that was cut, the criticism is read up to the cut.
 """
 
 from __future__ import annotations

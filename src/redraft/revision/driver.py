@@ -1,11 +1,8 @@
 """The loop, and the driver that runs it over an engine and checks.
 
-The loop drafts, criticises and revises until there is a reason to stop. It is a generator without I/O: it
-yields operations and events (`ops`), is sent replies, and reads only the clock it is given, so a test can
-drive it by hand.
-
-The driver is the one place with I/O. Each operation becomes a call, and its reply or error is sent into the
-loop. The budget of seconds and cancelling are enforced there, because they must also end a call that hangs.
+The loop is a generator without I/O: it yields operations and events (`ops`), is sent replies, and reads only
+the clock it is given. The driver is the one place with I/O: it enforces the budget of seconds and cancelling
+too, because they must also end a call that hangs.
 """
 
 from __future__ import annotations
@@ -122,20 +119,14 @@ def loop(plan: Plan, clock: Callable[[], float] = time.monotonic) -> Loop[Chain]
 
 @dataclass
 class Driver:
-    """Engines and checks that chains run on, one chain at a time.
-
-    Attributes:
-        critic: The critic's engine; None for the writer's own.
-        judge: The engine that checks ask, metered so that its calls are booked.
-        hook: Called with every event before it is yielded.
-    """
+    """Engines and checks that chains run on, one chain at a time."""
 
     writer: Engine
-    critic: Engine | None = None
+    critic: Engine | None = None  # the critic's engine; None for the writer's own
     checks: Sequence[Check] = ()
-    judge: MeteredEngine | None = None
+    judge: MeteredEngine | None = None  # the engine that checks ask, metered so that its calls are booked
     cancel: CancelToken = field(default_factory=CancelToken)
-    hook: Hook | None = None
+    hook: Hook | None = None  # called with every event before it is yielded
     output: OutputCheck | None = None
     _stream: AsyncGenerator[Delta, None] | None = None
     _calls: int = 0

@@ -1,12 +1,8 @@
 """Revise with a model that was trained on chains: one stream continues the SelFee text.
 
-The loop reads the text as it comes. *Autonomous*: the model decides when to stop. *Enforced*: until there are
-`min_revisions`, a phrase that ends the chain is cut at its token boundary and replaced by `Revision is
-needed`, and the model continues. If it just stops, the loop writes the next heading. Checks or another critic
-write the feedback, if there are any.
-
-Only generated text is searched, never the prompt. A stop string counts only in the section it is meant for:
-an answer may quote it.
+The model decides when to stop. Until there are `min_revisions`, a phrase that ends the chain is cut at its
+token boundary and replaced by `Revision is needed`. Checks or another critic write the feedback, if there are
+any. A stop string counts only in the section it is meant for: an answer may quote it.
 """
 
 from __future__ import annotations
@@ -62,19 +58,14 @@ from redraft.revision.stop import (
 
 @dataclass
 class Transcript:
-    """The text and tokens after the prompt. Kept so that the engine finds all but the newest in its cache.
+    """The text and tokens after the prompt. Kept so that the engine finds all but the newest in its cache."""
 
-    Attributes:
-        prompt: The prompt's text, or its tokens if the engine takes them.
-        tokens: The token ids of `text`; unused if the engine takes text.
-        aligned: Whether the tokens of a delta are those of its text (`EngineInfo.aligned`).
-        marks: Known token boundaries, in order, as (number of tokens, number of characters).
-    """
-
-    prompt: PromptText
-    aligned: bool = True
+    prompt: PromptText  # the prompt's text, or its tokens if the engine takes them
+    aligned: bool = True  # whether the tokens of a delta are those of its text (`EngineInfo.aligned`)
     text: str = ""
+    # The token ids of `text`; unused if the engine takes text.
     tokens: list[int] = field(default_factory=list)
+    # Known token boundaries, in order, as (number of tokens, number of characters).
     marks: list[tuple[int, int]] = field(default_factory=lambda: [(0, 0)])
 
     def add(self, delta: Delta) -> None:
@@ -111,21 +102,16 @@ class Transcript:
 
 @dataclass
 class Stream:
-    """The text of one chain, read while it is written.
-
-    Attributes:
-        generated: Tokens of the whole text so far, which `max_tokens` limits.
-        announced: Number of steps announced as complete.
-        cut: Indexes of answers that were cut so that tokens are left for `min_revisions`.
-    """
+    """The text of one chain, read while it is written."""
 
     state: State
     written: Transcript
     parser: Parser = field(default_factory=Parser)
     usage: dict[int, Usage] = field(default_factory=dict)
     results: dict[int, tuple[CheckResult, ...]] = field(default_factory=dict)
-    generated: int = 0
-    announced: int = 0
+    generated: int = 0  # tokens of the whole text so far, which `max_tokens` limits
+    announced: int = 0  # number of steps announced as complete
+    # Indexes of answers that were cut so that tokens are left for `min_revisions`.
     cut: set[int] = field(default_factory=set)
 
     @property

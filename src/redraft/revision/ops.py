@@ -38,14 +38,10 @@ class Continue:
 
 @dataclass(frozen=True)
 class Ask:
-    """Ask the writer or the critic to answer messages.
-
-    Attributes:
-        max_tokens: The most new tokens; None for as many as its server gives.
-    """
+    """Ask the writer or the critic to answer messages."""
 
     messages: tuple[Message, ...]
-    max_tokens: int | None
+    max_tokens: int | None  # the most new tokens; None for as many as its server gives
     who: Literal["writer", "critic"] = "writer"
     schema: Mapping[str, Any] | None = None
     stop: tuple[str, ...] = ()
@@ -66,16 +62,12 @@ class RunChecks:
 
 @dataclass(frozen=True)
 class Checked:
-    """The checks' results, in order, and the usage of the judge's calls.
-
-    Attributes:
-        given_up: The chain ran out of time or was cancelled before the checks were done.
-        error: That of a check or judge that failed. The calls until then are paid for.
-    """
+    """The checks' results, in order, and the usage of the judge's calls."""
 
     results: tuple[CheckResult, ...] = ()
-    given_up: bool = False
+    given_up: bool = False  # the chain ran out of time or was cancelled before the checks were done
     usage: Usage = field(default_factory=Usage)
+    # That of a check or judge that failed. The calls until then are paid for.
     error: RedraftError | None = None
 
 

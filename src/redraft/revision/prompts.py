@@ -1,8 +1,7 @@
-"""The wording with which a chat model is asked to criticise and to revise.
+"""The wording with which a chat model is asked to criticise and to revise: two templates (`Wording`).
 
-A wording is two templates (`Wording`). Some are shipped (`SHIPPED`); a user can write others in a recipe, a
-file or Python. Verdicts are asked for in SelFee's phrases, so that one parser reads both trained and prompted
-models. Which wording is best is measured in benchmarks/wording.py.
+Verdicts are asked for in SelFee's phrases, so that one parser reads both trained and prompted models. Which
+wording is best is measured in benchmarks/wording.py.
 """
 
 from __future__ import annotations

@@ -76,18 +76,15 @@ class Conversation:
 
 @dataclass
 class Session:
-    """A conversation with its open models.
-
-    Attributes:
-        wait: Called with the reason when a wait for a server begins, and with an empty text when it ends.
-        saved: Files that were saved from this conversation, which may be replaced.
-    """
+    """A conversation with its open models."""
 
     settings: Settings
     options: RevisionOptions
     stack: AsyncExitStack
+    # Called with the reason when a wait for a server begins, and with an empty text when it ends.
     wait: Callable[[str], None] | None = None
     talk: Conversation = field(default_factory=Conversation)
+    # Files that were saved from this conversation, which may be replaced.
     saved: set[Path] = field(default_factory=set)
 
     @classmethod

@@ -29,17 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recipes:
-    """The recipes that a command takes.
+    """The recipes that a command takes."""
 
-    Attributes:
-        group: The options that a recipe may have.
-        folder: Where those that are shipped are, in `redraft/recipes`.
-        other: The other command whose recipes lie in the same folder.
-    """
-
-    group: type[OptionModel]
-    folder: str = ""
-    other: str = ""
+    group: type[OptionModel]  # the options that a recipe may have
+    folder: str = ""  # where those that are shipped are, in `redraft/recipes`
+    other: str = ""  # the other command whose recipes lie in the same folder
 
     def read(self, name: str) -> dict[str, Any]:
         """Return the options of a recipe: a YAML file, or one that redraft ships."""
@@ -53,16 +47,12 @@ class Recipes:
 
 @dataclass(frozen=True)
 class Settings:
-    """Values of options, with recipe and config file filled in. Those without a default may be missing.
-
-    Attributes:
-        stand_ins: Options that each record will give, with any value, so that they are checked together.
-        judge_was_named: The judge is that of a flag or a recipe, and has to be asked.
-    """
+    """Values of options, with recipe and config file filled in. Those without a default may be missing."""
 
     values: Any
+    # Options that each record will give, with any value, so that they are checked together.
     stand_ins: Mapping[str, Any] = field(default_factory=dict)
-    judge_was_named: bool = False
+    judge_was_named: bool = False  # the judge is that of a flag or a recipe, and has to be asked
     recipe: str = ""
     tell: Callable[[str], None] = lambda _: None
 

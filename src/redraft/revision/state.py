@@ -48,50 +48,39 @@ RECORDED = ("temperature", "top_p", "max_tokens", "seed")
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything about a chain that is decided before it begins.
-
-    Attributes:
-        drafts: Most first answers. The best one is kept.
-        context_policy: Whether critic and writer see the last step alone, or the whole chain.
-        checks: Names of the checks, in order; the driver holds the checks themselves.
-        demand: What is added to the prompt: the demands of checks. Empty for nothing.
-        json: Whether a check wants JSON. Then no answer is taken for talk: the check says more about it.
-        gold: A right answer, which the critic is shown and the writer never is.
-        given: The first answer, if it is not to be written.
-        feedback_tokens: Most new tokens of a feedback; None for as many as an answer.
-        chain_tokens: Most tokens of the chain's text: of the first request and all replies.
-        accept_score: The score of a criticism from which an answer is accepted; None if its verdict decides.
-        earlier: The chain of an earlier attempt to resume. Its usage counts towards the budget.
-        waited: Seconds of the budget that passed before the chain began, while engines were opened.
-    """
+    """Everything about a chain that is decided before it begins."""
 
     prompt: Prompt
     info: EngineInfo
     mode: Mode = "prompted"
-    drafts: int = 1
+    drafts: int = 1  # most first answers. The best one is kept.
     sampling: Sampling = field(default_factory=Sampling)
     min_revisions: int = 0
     max_revisions: int = 3
+    # Whether critic and writer see the last step alone, or the whole chain.
     context_policy: ContextPolicy = "last"
     budget: Budget = field(default_factory=Budget)
-    checks: tuple[str, ...] = ()
+    checks: tuple[str, ...] = ()  # names of the checks, in order; the driver holds the checks themselves
     critic: EngineInfo | None = None
     judge: EngineInfo | None = None
     system: str | None = None
-    demand: str = ""
+    demand: str = ""  # what is added to the prompt: the demands of checks. Empty for nothing.
     schema: Mapping[str, Any] | None = None
+    # Whether a check wants JSON. Then no answer is taken for talk: the check says more about it.
     json: bool = False
     stop: tuple[str, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
     wording: Wording = DEFAULT
-    gold: str = ""
-    given: str = ""
-    feedback_tokens: int | None = None
-    chain_tokens: int | None = None
+    gold: str = ""  # a right answer, which the critic is shown and the writer never is
+    given: str = ""  # the first answer, if it is not to be written
+    feedback_tokens: int | None = None  # most new tokens of a feedback; None for as many as an answer
+    chain_tokens: int | None = None  # most tokens of the chain's text: of the first request and all replies
+    # The score of a criticism from which an answer is accepted; None if its verdict decides.
     accept_score: float | None = None
     id: str = ""
+    # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
-    waited: float = 0.0
+    waited: float = 0.0  # seconds of the budget that passed before the chain began, while engines were opened
 
     @property
     def made(self) -> tuple[Step, ...]:
@@ -159,22 +148,18 @@ class Plan:
 
 @dataclass
 class State:
-    """The state of a chain.
-
-    Attributes:
-        steps: Steps so far; the last may lack feedback. While drafts are written, the last draft alone.
-        by_role: The usage of each role's calls so far, earlier attempts included.
-        opening: Tokens of the first request.
-    """
+    """The state of a chain."""
 
     plan: Plan
     clock: Callable[[], float] = time.monotonic
+    # Steps so far; the last may lack feedback. While drafts are written, the last draft alone.
     steps: list[Step] = field(init=False)
     drafts: list[Step] = field(init=False)
     drafting: bool = field(init=False)
+    # The usage of each role's calls so far, earlier attempts included.
     by_role: dict[Role, Usage] = field(init=False)
     started: float = field(init=False)
-    opening: int = 0
+    opening: int = 0  # tokens of the first request
 
     def __post_init__(self) -> None:
         earlier = self.plan.earlier

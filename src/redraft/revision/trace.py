@@ -1,11 +1,8 @@
-"""Traces for OpenTelemetry: a span a chain, and below it a span for each call of a model.
+"""Traces for OpenTelemetry: a span a chain, and below it a span for each call, which has its usage.
 
 The names are those of the GenAI semantic conventions; what these have no name for begins with `redraft.`.
-Prompts and answers are left out, unless `CAPTURE` asks for them, as in other instrumentations. Where spans go
-is up to the caller: a provider of the SDK. The caller's current span is the parent. No span is made current
-here, because a generator must not change the context of whoever reads it.
-
-Usage stands at the calls alone, so that a sum over all spans counts each token once.
+Prompts and answers are left out, unless `CAPTURE` asks for them. No span is made current here, because a
+generator must not change the context of whoever reads it.
 """
 
 from __future__ import annotations

@@ -123,36 +123,27 @@ def exit_status_of(chain: Chain, *, with_checks: bool) -> int:
 
 @dataclass
 class Summary:
-    """Counts over chains.
-
-    Attributes:
-        before: Those of them that an earlier run made.
-        echoes: Revisions that discuss the answer instead of being one.
-        checked: Chains that were checked, or should have been.
-        unjudged: Checked chains that ended before the checks of the best answer were done.
-        ended: Why chains whose stop is `ended` ended, in words, where the chain tells.
-        costs: USD by role; None for a model without a price.
-        unpriced: Chains whose cost is not known.
-        unreported: Chains with a whole reply whose usage the server did not report.
-    """
+    """Counts over chains."""
 
     with_checks: bool = False
     chains: int = 0
-    before: int = 0
+    before: int = 0  # those of them that an earlier run made
     revisions: int = 0
     unrevised: int = 0
     missing: int = 0
-    echoes: int = 0
-    checked: int = 0
-    unjudged: int = 0
+    echoes: int = 0  # revisions that discuss the answer instead of being one
+    checked: int = 0  # chains that were checked, or should have been
+    unjudged: int = 0  # checked chains that ended before the checks of the best answer were done
     passed_first: int = 0
     passed: int = 0
     stops: Counter[str] = field(default_factory=Counter)
+    # Why chains whose stop is `ended` ended, in words, where the chain tells.
     ended: Counter[str] = field(default_factory=Counter)
     usage: Usage = field(default_factory=Usage)
+    # USD by role; None for a model without a price.
     costs: dict[str, float | None] = field(default_factory=dict)
-    unpriced: int = 0
-    unreported: int = 0
+    unpriced: int = 0  # chains whose cost is not known
+    unreported: int = 0  # chains with a whole reply whose usage the server did not report
 
     def add(self, chain: Chain) -> None:
         """Count a chain."""

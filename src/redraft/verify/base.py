@@ -1,8 +1,7 @@
 """Checks: code that judges an answer, scores it, and describes its faults.
 
-A check is a value with a name and one sync or async method. Its message must help to correct the answer
-without revealing a reference answer. A check's *name* may hold the reference (`number=42`), so a model sees
-messages only. A check that raises has crashed: `run_check` reports a `CheckError`, never a failed answer.
+A check's message must help to correct the answer without revealing a reference answer. Its *name* may hold
+the reference (`number=42`), so a model sees messages only. A check that raises has crashed: a `CheckError`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
 """A check that runs a model's Python program against unit tests, in a sandbox.
 
-The program and the tests run in two interpreters, each in a sandbox of its own (`sandbox`). The tests see the
-program's functions as stand-ins that send the arguments over and get plain values back. So a program learns
-neither what is expected nor whether it was right, and can only return values: it gains nothing by printing,
-exiting, or changing `assert`, `==` or the runner. docs/checks.md says what it can still fake.
-
-Only Python code makes this check: `CodeCheck(…)` or `code_check_of(meta)`. It has no short form, so no
-`--check`, recipe or file can start a program that a model wrote.
+Program and tests run in two interpreters, each in a sandbox of its own, so a program learns neither what is
+expected nor whether it was right. docs/checks.md says what it can still fake. Only Python code makes this
+check: it has no short form, so no `--check`, recipe or file can start a program that a model wrote.
 """
 
 from __future__ import annotations

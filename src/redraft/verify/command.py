@@ -1,8 +1,7 @@
 """Checks that are programs: `command:pytest -q tests`. Exit status 0 passes; else the output is the feedback.
 
-The program reads the answer on standard input. There is no shell, so no text of an answer is run. The program
-has all rights of the user: to run code that a model wrote, use a sandbox. A `supervisor` kills the program
-and every process that it started when it is done, when the time is up, and when redraft dies.
+The program reads the answer on standard input, without a shell, with all rights of the user. A `supervisor`
+kills it and every process that it started when it is done, when the time is up, and when redraft dies.
 """
 
 from __future__ import annotations

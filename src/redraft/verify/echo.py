@@ -1,20 +1,12 @@
-"""Tell an answer from talk about the answer.
+"""Tell an answer from talk about the answer: "The answer is not 14 too many." It is never the best answer.
 
-A weak model that is asked to revise often repeats the feedback, with other numbers or in other words, or
-announces what it would change, or offers help: "The answer is not 14 too many." Such a text can pass a check,
-yet it answers nothing. It is called an echo, and an echo never becomes the best answer.
+A text that repeats a whole piece of feedback, or only offers help, is such an echo. JSON is never one, nor is
+code. Other texts are judged by their words. Those of checks, critics and apologies are talk; all others that
+carry meaning belong to the topic, and those of the prompt and the first draft count three times. Words of
+talk that these use too, words that the feedback quotes, and numbers beside talk count for neither side.
 
-A text that repeats a whole piece of feedback, or only offers help, is an echo. JSON is never one, nor is a
-text that is code by a quarter or more. Every other text is judged by its words. The words of checks, critics
-and apologies ("answer", "sentence", "too many") are talk; all others that carry meaning belong to the topic,
-and those of the prompt and the first draft count three times. These count for neither side: words of talk
-that the prompt or the first draft uses too, words that the feedback quotes, and numbers beside talk. A text
-is an echo if talk makes up at least 30 % of the count, at most 60 % of the count stands in sentences that
-are nearly free of talk, and the text does not begin with words of the topic.
-
-The words of talk are English: in other languages only repeated feedback is found. This module does not look
-at whether an answer is true or copies the prompt. benchmarks/RESULTS.md has the error rates on labelled
-revisions, and tests/verify/test_echo.py holds them.
+The words of talk are English: in other languages only repeated feedback is found. benchmarks/RESULTS.md has
+the error rates on labelled revisions, and tests/verify/test_echo.py holds them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 r"""Checks of the result of an answer against the right one: a number, a letter, mathematics, JSON.
 
-`number=42` takes the last number in the answer. The others score tasks (`redraft eval`), take what `extract`
-finds as the final answer, and have no short form. The name of each holds the right result, and its message
-never does, nor the direction or size of an error, because a model would copy it.
+`number=42` takes the last number in the answer. The others score tasks (`redraft eval`) and find the final
+answer: behind a mark (`####`, `\boxed{…}`, "the answer is"), else the last that could be it, unless the text
+takes it back. Names hold the right result; messages never do, as a model would copy it. Units are ignored.
 """
 
 from __future__ import annotations

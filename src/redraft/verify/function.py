@@ -1,17 +1,7 @@
 """Checks that are Python functions: `python:module.function`, or the function itself from Python.
 
-A function takes the answer, or the answer and the `Prompt`, and returns one of these:
-
-| it returns | which means |
-|---|---|
-| `True`, `False` | passed or not |
-| a number from 0 to 1 | the score; 1 passes |
-| a text | a complaint: not passed, and this is the feedback; it must not be empty |
-| `None` | no complaint: passed |
-| an `Outcome` | all of it |
-
-It may be async. Its attribute `demand`, which `demands` sets, is told to the writer beforehand. It runs in
-this process with all its rights. Only modules that the user named are imported.
+docs/checks.md says what a function may take and return. It runs in this process with all its rights. Only
+modules that the user named are imported.
 """
 
 from __future__ import annotations

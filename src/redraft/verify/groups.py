@@ -1,11 +1,7 @@
 r"""Checks that combine others: `any(A; B)` and `all(A; B)`, and how their parts are written.
 
-`all` scores the weighted mean of its parts. `any` runs its parts in turn until one passes, so put the cheap
-one first; if none passes, the best score counts.
-
 Outside parentheses, an argument goes unchanged to the end of the text. Inside, a backslash escapes `;`, an
-unbalanced parenthesis, and a backslash. Arguments of `matches` keep their backslashes, which mean the same to
-the regular expression.
+unbalanced parenthesis, and a backslash; `matches` keeps its own, which mean the same to the expression.
 """
 
 from __future__ import annotations

@@ -1,12 +1,8 @@
 """IFEval's 25 types of constraints as checks: `ifeval:keywords:existence {"keywords": ["rain"]}`.
 
-Each type decides as in the paper's program (Zhou et al., "Instruction-Following Evaluation for Large Language
-Models", arXiv:2311.07911), so that scores compare with published ones; names and values are those of its
-data. So these are not redraft's other checks: `contains:` finds whole words, `keywords:existence` parts too.
-
-Three things are judged by other means: sentences and the words of `capital_word_frequency` are split by rules
-of `segment` and not by nltk, and languages told by fastText and not langdetect. docs/evaluate.md says
-where that differs.
+Each decides as in the paper's program (Zhou et al., arXiv:2311.07911), so that scores compare with published
+ones. Sentences and words in capitals are split by `segment` and not nltk, and languages told by fastText and
+not langdetect: docs/evaluate.md says where that differs.
 """
 
 from __future__ import annotations
@@ -26,6 +22,30 @@ from redraft.verify.segment import sentences, words
 
 Values = Mapping[str, Any]  # the arguments of a constraint, as in `kwargs` of IFEval's records
 Decision = tuple[bool, str]  # whether the constraint is met, and what was found: a clause about the answer
+Decide = Callable[[str, Values], Decision]
+
+TYPES: dict[str, tuple[Decide, dict[str, Any], str]] = {}
+"""Type -> (how it is judged, its values with their types, the demand)."""
+
+_RELATION = "less than|at least"
+
+
+def _type(name: str, demand: str, values: str = "") -> Callable[[Decide], Decide]:
+    """Return a decorator that makes a function the judgement of a type, by the names of its values."""
+
+    def add(decide: Decide) -> Decide:
+        TYPES[name] = (decide, {value: _form_of(value) for value in values.split()}, demand)
+        return decide
+
+    return add
+
+
+def _form_of(value: str) -> Any:
+    if value.endswith("relation"):
+        return _RELATION
+    if value in ("keywords", "forbidden_words"):
+        return list
+    return int if value.startswith(("num_", "nth_")) or value.endswith("frequency") else str
 
 
 def _related(count: int, values: Values, relation: str, limit: str, what: str) -> Decision:
@@ -34,16 +54,19 @@ def _related(count: int, values: Values, relation: str, limit: str, what: str) -
     return (few if values[relation] == "less than" else not few), f"it has {count} {what}"
 
 
+@_type("keywords:existence", "Use all of these: {keywords}.", "keywords")
 def _existence(answer: str, values: Values) -> Decision:
     missing = [word for word in values["keywords"] if not _occurs(word, answer)]
     return not missing, f"it lacks {_quoted(missing)}" if missing else "it has all of them"
 
 
+@_type("keywords:frequency", 'Use "{keyword}" {relation} {frequency} times.', "keyword relation frequency")
 def _frequency(answer: str, values: Values) -> Decision:
     count = _occurs(values["keyword"], answer)
     return _related(count, values, "relation", "frequency", f"times {_quoted([values['keyword']])}")
 
 
+@_type("keywords:forbidden_words", "Do not use these words: {forbidden_words}.", "forbidden_words")
 def _forbidden(answer: str, values: Values) -> Decision:
     words_ = values["forbidden_words"]
     found = [word for word in words_ if re.search(rf"\b{re.escape(word)}\b", answer, re.IGNORECASE)]
@@ -58,25 +81,37 @@ def _quoted(texts: Iterable[str]) -> str:
     return ", ".join(f'"{text}"' for text in texts)
 
 
+@_type(
+    "keywords:letter_frequency",
+    "Use the letter {letter} {let_relation} {let_frequency} times.",
+    "letter let_relation let_frequency",
+)
 def _letters(answer: str, values: Values) -> Decision:
     count = answer.lower().count(values["letter"].lower())
     return _related(count, values, "let_relation", "let_frequency", f"times the letter {values['letter']}")
 
 
+@_type("language:response_language", "Write the whole answer in {language}.", "language")
 def _language(answer: str, values: Values) -> Decision:
     found = language_of(answer) if any(map(str.isalpha, answer)) else None
     wanted = values["language"]
     return found in (wanted, None), f"it seems to be in the language {found}"
 
 
+@_type(
+    "length_constraints:number_sentences",
+    "Write {relation} {num_sentences} sentences.",
+    "relation num_sentences",
+)
 def _sentences(answer: str, values: Values) -> Decision:
     return _related(len(sentences(answer)), values, "relation", "num_sentences", "sentences")
 
 
-def _words(answer: str, values: Values) -> Decision:
-    return _related(len(re.findall(r"\w+", answer)), values, "relation", "num_words", "words")
-
-
+@_type(
+    "length_constraints:number_paragraphs",
+    "Write exactly {num_paragraphs} paragraphs, separated by ***",
+    "num_paragraphs",
+)
 def _paragraphs(answer: str, values: Values) -> Decision:
     parts = [part.strip() for part in re.split(r"\s?\*\*\*\s?", answer)]
     if "" in parts[1:-1]:
@@ -85,6 +120,17 @@ def _paragraphs(answer: str, values: Values) -> Decision:
     return count == values["num_paragraphs"], f"it has {count} paragraphs separated by ***"
 
 
+@_type("length_constraints:number_words", "Write {relation} {num_words} words.", "relation num_words")
+def _words(answer: str, values: Values) -> Decision:
+    return _related(len(re.findall(r"\w+", answer)), values, "relation", "num_words", "words")
+
+
+@_type(
+    "length_constraints:nth_paragraph_first_word",
+    "Write exactly {num_paragraphs} paragraphs, separated by blank lines; the first word of number "
+    "{nth_paragraph} is {first_word}.",
+    "num_paragraphs nth_paragraph first_word",
+)
 def _first_word(answer: str, values: Values) -> Decision:
     parts = answer.split("\n\n")
     count, place = sum(1 for part in parts if part.strip()), values["nth_paragraph"]
@@ -94,6 +140,11 @@ def _first_word(answer: str, values: Values) -> Decision:
     return count == values["num_paragraphs"] and word == values["first_word"].lower(), said
 
 
+@_type(
+    "detectable_content:number_placeholders",
+    "Use at least {num_placeholders} placeholders in square brackets, such as [address].",
+    "num_placeholders",
+)
 def _placeholders(answer: str, values: Values) -> Decision:
     count = sum(map(_closed, answer.split("\n")))
     return count >= values["num_placeholders"], f"it has {count} placeholders in square brackets"
@@ -107,6 +158,11 @@ def _closed(line: str) -> int:
     return count
 
 
+@_type(
+    "detectable_content:postscript",
+    "Add a postscript that begins with {postscript_marker}",
+    "postscript_marker",
+)
 def _postscript(answer: str, values: Values) -> Decision:
     marker = values["postscript_marker"]
     usual = {"P.P.S": r"p\.\s?p\.\s?s", "P.S.": r"p\.\s?s\."}
@@ -114,6 +170,11 @@ def _postscript(answer: str, values: Values) -> Decision:
     return bool(found), f"it has {'a' if found else 'no'} postscript with {marker}"
 
 
+@_type(
+    "detectable_format:number_bullet_lists",
+    "Write exactly {num_bullets} bullet points, each a line that begins with *",
+    "num_bullets",
+)
 def _bullets(answer: str, values: Values) -> Decision:
     count = len(re.findall(r"^[^\S\n]*\*[^\*].*$", answer, re.MULTILINE))
     count += len(re.findall(r"^[^\S\n]*-.*$", answer, re.MULTILINE))
@@ -123,17 +184,28 @@ def _bullets(answer: str, values: Values) -> Decision:
 _CHOICES = ("My answer is yes.", "My answer is no.", "My answer is maybe.")
 
 
+@_type("detectable_format:constrained_response", f"Say one of these: {_quoted(_CHOICES)}.")
 def _choice(answer: str, _: Values) -> Decision:
     found = next((choice for choice in _CHOICES if choice in answer), None)
     return found is not None, f'it has "{found}"' if found else f"it has none of {_quoted(_CHOICES)}"
 
 
+@_type(
+    "detectable_format:number_highlighted_sections",
+    "Highlight at least {num_highlights} sections, as *highlighted section*.",
+    "num_highlights",
+)
 def _highlights(answer: str, values: Values) -> Decision:
     single, double = re.findall(r"\*[^\n\*]*\*", answer), re.findall(r"\*\*[^\n\*]*\*\*", answer)
     count = sum(1 for text in [*single, *double] if text.strip("*").strip())
     return count >= values["num_highlights"], f"it has {count} sections in *asterisks*"
 
 
+@_type(
+    "detectable_format:multiple_sections",
+    "Write at least {num_sections} sections; begin each with {section_spliter} and its number.",
+    "section_spliter num_sections",
+)
 def _sections(answer: str, values: Values) -> Decision:
     mark = values["section_spliter"]
     count = len(re.findall(rf"\s?{re.escape(mark)}\s?\d+\s?", answer))
@@ -143,6 +215,7 @@ def _sections(answer: str, values: Values) -> Decision:
 _FENCES = ("```json", "```Json", "```JSON", "```")
 
 
+@_type("detectable_format:json_format", "Write the whole answer as JSON.")
 def _json(answer: str, _: Values) -> Decision:
     text = answer.strip()
     text = text.removeprefix(next(filter(text.startswith, _FENCES), "")).removesuffix("```")
@@ -153,6 +226,7 @@ def _json(answer: str, _: Values) -> Decision:
     return True, "it is JSON"
 
 
+@_type("detectable_format:title", "Give a title, wrapped as <<title>>.")
 def _title(answer: str, _: Values) -> Decision:
     found = any(title.lstrip("<").rstrip(">").strip() for title in map(_titled, answer.split("\n")))
     return found, f"it has {'a' if found else 'no'} title in <<double angular brackets>>"
@@ -164,6 +238,7 @@ def _titled(line: str) -> str:
     return line[begin : end + 2] if 0 <= begin < end - 2 else ""
 
 
+@_type("combination:two_responses", "Give two different responses, separated by ******")
 def _two(answer: str, _: Values) -> Decision:
     parts = [part.strip() for part in answer.split("******")]
     found = [part for part in parts if part]
@@ -173,137 +248,59 @@ def _two(answer: str, _: Values) -> Decision:
     return differ, f"its two responses are {'different' if differ else 'the same'}"
 
 
+@_type(
+    "combination:repeat_prompt", "First repeat the request word for word, then answer it.", "prompt_to_repeat"
+)
 def _repeated(answer: str, values: Values) -> Decision:
     found = answer.strip().lower().startswith(values["prompt_to_repeat"].strip().lower())
     return found, f"it {'begins' if found else 'does not begin'} with the request, word for word"
 
 
+@_type("startend:end_checker", 'End with this exact phrase: "{end_phrase}"', "end_phrase")
 def _end(answer: str, values: Values) -> Decision:
     phrase = values["end_phrase"]
     found = answer.strip().strip('"').lower().endswith(phrase.strip().lower())
     return found, f'it {"ends" if found else "does not end"} with "{phrase}"'
 
 
+@_type("startend:quotation", "Wrap the whole answer in double quotation marks.")
 def _quotation(answer: str, _: Values) -> Decision:
     text = answer.strip()
     found = len(text) > 1 and text[0] == text[-1] == '"'
     return found, f"it is {'' if found else 'not '}wrapped in double quotation marks"
 
 
-def _english(answer: str, is_case: Callable[[str], bool], what: str) -> Decision:
-    if not is_case(answer):
-        return False, f"not all of it is in {what}"
+@_type("change_case:english_capital", "Write in English, in capital letters only.")
+def _capital(answer: str, _: Values) -> Decision:
+    return _english(answer) if answer.isupper() else (False, "not all of it is in capital letters")
+
+
+@_type("change_case:english_lowercase", "Write in English, in small letters only.")
+def _lowercase(answer: str, _: Values) -> Decision:
+    return _english(answer) if answer.islower() else (False, "not all of it is in small letters")
+
+
+def _english(answer: str) -> Decision:
+    case = "capital" if answer.isupper() else "small"
     found = language_of(answer.lower())  # fastText knows words in capitals badly
-    return found == "en", f"it is in {what}, in the language {found}"
+    return found == "en", f"it is in {case} letters, in the language {found}"
 
 
+@_type(
+    "change_case:capital_word_frequency",
+    "Use {capital_relation} {capital_frequency} words in capitals.",
+    "capital_relation capital_frequency",
+)
 def _capital_words(answer: str, values: Values) -> Decision:
     count = sum(1 for word in words(answer) if word.isupper())
     return _related(count, values, "capital_relation", "capital_frequency", "words in capitals")
 
 
+@_type("punctuation:no_comma", "Use no commas.")
 def _no_comma(answer: str, _: Values) -> Decision:
     count = answer.count(",")
     return not count, f"it has {count} commas"
 
-
-_RELATION = "less than|at least"
-Decide = Callable[[str, Values], Decision]
-TYPES: dict[str, tuple[Decide, dict[str, Any], str]] = {
-    "keywords:existence": (_existence, {"keywords": list}, "Use all of these: {keywords}."),
-    "keywords:frequency": (
-        _frequency,
-        {"keyword": str, "relation": _RELATION, "frequency": int},
-        'Use "{keyword}" {relation} {frequency} times.',
-    ),
-    "keywords:forbidden_words": (
-        _forbidden,
-        {"forbidden_words": list},
-        "Do not use these words: {forbidden_words}.",
-    ),
-    "keywords:letter_frequency": (
-        _letters,
-        {"letter": str, "let_relation": _RELATION, "let_frequency": int},
-        "Use the letter {letter} {let_relation} {let_frequency} times.",
-    ),
-    "language:response_language": (_language, {"language": str}, "Write the whole answer in {language}."),
-    "length_constraints:number_sentences": (
-        _sentences,
-        {"relation": _RELATION, "num_sentences": int},
-        "Write {relation} {num_sentences} sentences.",
-    ),
-    "length_constraints:number_paragraphs": (
-        _paragraphs,
-        {"num_paragraphs": int},
-        "Write exactly {num_paragraphs} paragraphs, separated by ***",
-    ),
-    "length_constraints:number_words": (
-        _words,
-        {"relation": _RELATION, "num_words": int},
-        "Write {relation} {num_words} words.",
-    ),
-    "length_constraints:nth_paragraph_first_word": (
-        _first_word,
-        {"num_paragraphs": int, "nth_paragraph": int, "first_word": str},
-        (
-            "Write exactly {num_paragraphs} paragraphs, separated by blank lines; the first word of number "
-            "{nth_paragraph} is {first_word}."
-        ),
-    ),
-    "detectable_content:number_placeholders": (
-        _placeholders,
-        {"num_placeholders": int},
-        "Use at least {num_placeholders} placeholders in square brackets, such as [address].",
-    ),
-    "detectable_content:postscript": (
-        _postscript,
-        {"postscript_marker": str},
-        "Add a postscript that begins with {postscript_marker}",
-    ),
-    "detectable_format:number_bullet_lists": (
-        _bullets,
-        {"num_bullets": int},
-        "Write exactly {num_bullets} bullet points, each a line that begins with *",
-    ),
-    "detectable_format:constrained_response": (_choice, {}, f"Say one of these: {_quoted(_CHOICES)}."),
-    "detectable_format:number_highlighted_sections": (
-        _highlights,
-        {"num_highlights": int},
-        "Highlight at least {num_highlights} sections, as *highlighted section*.",
-    ),
-    "detectable_format:multiple_sections": (
-        _sections,
-        {"section_spliter": str, "num_sections": int},
-        "Write at least {num_sections} sections; begin each with {section_spliter} and its number.",
-    ),
-    "detectable_format:json_format": (_json, {}, "Write the whole answer as JSON."),
-    "detectable_format:title": (_title, {}, "Give a title, wrapped as <<title>>."),
-    "combination:two_responses": (_two, {}, "Give two different responses, separated by ******"),
-    "combination:repeat_prompt": (
-        _repeated,
-        {"prompt_to_repeat": str},
-        "First repeat the request word for word, then answer it.",
-    ),
-    "startend:end_checker": (_end, {"end_phrase": str}, 'End with this exact phrase: "{end_phrase}"'),
-    "startend:quotation": (_quotation, {}, "Wrap the whole answer in double quotation marks."),
-    "change_case:english_capital": (
-        lambda answer, _: _english(answer, str.isupper, "capital letters"),
-        {},
-        "Write in English, in capital letters only.",
-    ),
-    "change_case:english_lowercase": (
-        lambda answer, _: _english(answer, str.islower, "small letters"),
-        {},
-        "Write in English, in small letters only.",
-    ),
-    "change_case:capital_word_frequency": (
-        _capital_words,
-        {"capital_relation": _RELATION, "capital_frequency": int},
-        "Use {capital_relation} {capital_frequency} words in capitals.",
-    ),
-    "punctuation:no_comma": (_no_comma, {}, "Use no commas."),
-}
-"""Type -> (how it is judged, its values with their types, the demand)."""
 
 OF_LANGUAGE = {"language:response_language", "change_case:english_capital", "change_case:english_lowercase"}
 """Types that need the extra `data`."""

@@ -1,13 +1,8 @@
 """Checks by a model: a judge scores the answer by a rubric, or a reward model gives it a number.
 
-The judge explains first and writes its score on the last line. A reply without a score is an error of the
-check, except that one of several drafts only fails. An answer can persuade its judge, judges prefer long
-answers, and small models cannot judge: prefer a check that computes. Comparing two answers fairly belongs to
-`evaluate`.
-
-The score by a reward model is the logistic function of the reward. Such a model is trained on differences, so
-its zero has no meaning of its own: the score orders answers to the same prompt, and a bar suits one model and
-kind of prompt.
+The judge explains first and writes its score on the last line; a reply without one is an error. The score by
+a reward model is the logistic function of the reward. Such models are trained on differences, so the score
+orders answers to the same prompt, and a bar suits one model and kind of prompt.
 """
 
 from __future__ import annotations

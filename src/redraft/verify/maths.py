@@ -1,12 +1,8 @@
 r"""Tell whether two texts are the same mathematical answer: `\frac12`, `1/2`, `0.5` and `$\dfrac{1}{2}$` are.
 
-Spellings are brought to one form, and formulas to their value: `2\sqrt{2}` is `\sqrt{8}`, and `x + 1` is
-`1 + x`. A decimal is no root and no fraction that it only comes near to. Units, `x =` in front and the order
-of a set's or a list's elements do not count; the order within parentheses does.
-
-Rational numbers stay exact. Roots, powers and functions of others are computed in 64 bits and compared to
-nine digits. Letters get fixed values, at three points: formulas that agree at all of them are the same but
-for a chance of less than one in a million.
+Spellings are brought to one form, and formulas to their value: units, `x =` in front and the order of a list
+do not count. Rational numbers stay exact; others are compared to nine digits. Letters get values at three
+points: formulas that agree at all of them are the same but for a chance of less than one in a million.
 """
 
 from __future__ import annotations

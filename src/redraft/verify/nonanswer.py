@@ -1,14 +1,9 @@
-"""Tell a text that answers nothing, whatever came before it: a first answer may be such talk, too.
+"""Tell a text that answers nothing, whatever came before it: "Okay.", "Here is the poem:", the prompt itself.
 
-"Okay.", "Here is the poem:", "The poem has 20 words.", "[Your description here]", the prompt itself. A text
-is no answer if each of its sentences has the form of talk and says nothing new, or tells what its writer
-does, claims something of the text, or quotes a word that was demanded. New is a word that carries meaning
-and is neither of the prompt, nor of talk about texts, nor of courtesy; so is a number or a quotation of its
-own. "Okay." answers "Say okay." and "May I go?", but no prompt that asks for a text.
-
-The words are English; a copy of the prompt is found in any language. benchmarks/RESULTS.md has the error
-rates on labelled first answers (tests/data/first_answers.jsonl).
-Words and forms were chosen on its tuning records; talk by others is found less often than theirs.
+Each of its sentences has the form of talk and says nothing new, or tells what its writer does, claims
+something of the text, or quotes a word that was demanded. New is a word that carries meaning and is neither
+of the prompt, nor of talk about texts, nor of courtesy. The words are English, chosen on the tuning records
+of tests/data/first_answers.jsonl; benchmarks/RESULTS.md has the error rates.
 """
 
 from __future__ import annotations
@@ -306,26 +301,17 @@ _MARKS = regex.compile(r"[*#`~]+|_{2,}|^\s*(?:[-+•]|--|//|\d{1,3}[.)])\s+", re
 
 @dataclass(frozen=True)
 class _Request:
-    """What a prompt asks for.
-
-    Attributes:
-        beginnings: Beginnings of those words.
-        product: Words for what is to be written.
-        anything: It asks, at all.
-        for_text: Neither yes nor no answers it.
-        on_text: It is about texts, or gives one to work on.
-        quoted: What the demand quotes and the prompt does not, each as words.
-    """
+    """What a prompt asks for."""
 
     text: str
     told: str
     known: Set[str]
-    beginnings: Set[str]
-    product: Set[str]
-    anything: bool
-    for_text: bool
-    on_text: bool
-    quoted: Sequence[Sequence[str]]
+    beginnings: Set[str]  # beginnings of those words
+    product: Set[str]  # words for what is to be written
+    anything: bool  # it asks, at all
+    for_text: bool  # neither yes nor no answers it
+    on_text: bool  # it is about texts, or gives one to work on
+    quoted: Sequence[Sequence[str]]  # what the demand quotes and the prompt does not, each as words
 
 
 def asks(prompt: str) -> bool:

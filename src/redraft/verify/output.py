@@ -25,13 +25,9 @@ from redraft.verify.structure import NotJson, demand_of_schema, read_json
 
 @dataclass(frozen=True)
 class OutputCheck:
-    """The answer is JSON that makes a value of a type.
+    """The answer is JSON that makes a value of a type."""
 
-    Attributes:
-        type: What the user gave: a pydantic model, `list[Model]`, a union, a TypedDict.
-    """
-
-    type: Any
+    type: Any  # what the user gave: a pydantic model, `list[Model]`, a union, a TypedDict
     adapter: TypeAdapter[Any] = field(repr=False, compare=False)
 
     @property

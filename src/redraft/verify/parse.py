@@ -3,8 +3,7 @@
     check     = [ weight "*" ] ( kind | kind op value | kind [ "[" option "]" ] ":" text | group )
     group     = ( "any" | "all" ) "(" check { ";" check } ")"
 
-`kinds` makes each kind, `groups` reads the parts of a group, and docs/checks.md explains all of it. Parsing
-does everything that can fail without an answer: it reads files, compiles patterns and imports modules.
+Parsing does everything that can fail without an answer: it reads files, compiles patterns, imports modules.
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
 """A sandbox for programs that a model wrote: bubblewrap if it works here, else Linux namespaces.
 
 Inside there are /usr and Python, read-only, an empty /tmp of 64 MB in memory, and nothing else: no network,
-home, environment or /proc, and no process of the machine. Then the process gives up for good what it does not
-need (`inside.lockdown`): new processes and programs, sockets, the calls that most attacks on kernels use. It
-has limits on CPU time, memory, open files and file sizes, and dies with redraft. A sandbox is tried before it
-is used, and refused if it lets anything through.
-
-It does not protect from faults of the kernel or the processor (side channels), and does not hide the time,
-the kernel's version, or the software in /usr. A virtual machine protects better from those.
+home, environment or /proc. The process gives up for good what it does not need (`inside.lockdown`), has
+limits, and dies with redraft. A sandbox is tried before it is used. It protects neither from faults of the
+kernel or the processor, nor hides the time, the kernel's version, or the software in /usr.
 """
 
 from __future__ import annotations

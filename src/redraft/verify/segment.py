@@ -1,11 +1,8 @@
-"""Split a text into words, sentences, characters and paragraphs.
+"""Split a text into words, sentences, characters and paragraphs, by rules, so that a count can be explained.
 
-Words follow Unicode's word boundaries (UAX 29), because splitting on spaces finds one word in a Japanese
-sentence: `can't` and `3.14` are one word, `well-known` is two, each Chinese character or kana is one,
-punctuation and emoji are none. Scripts without boundaries, such as Thai, would need a dictionary; there each
-letter counts as a word. Markdown is not stripped; its marks are punctuation.
-
-Rules find the sentences, not a model, so that a count can be explained: see `sentences`.
+Words follow Unicode's word boundaries (UAX 29): `can't` and `3.14` are one word, `well-known` is two, each
+Chinese character or kana is one, punctuation and emoji are none. In scripts without boundaries, such as Thai,
+each letter counts as a word.
 """
 
 from __future__ import annotations

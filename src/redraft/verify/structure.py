@@ -1,11 +1,8 @@
-"""Checks of an answer's structure: JSON, and JSON that fits a schema.
+"""Checks of an answer's structure: JSON, the whole answer or one ```json block, and JSON that fits a schema.
 
-JSON is the whole answer, or one fenced block, ```json, with other text around it. NaN, comments and trailing
-commas are errors. Nothing is fetched: a schema that refers to another document is refused.
-
-A model is shown the shape of a schema in the notation of TypeScript's types: `{"name": string (at most 40
-characters), "born": integer (1000 to 2020)}` has a quarter of the characters of its schema, and weak models
-follow it better (benchmarks/apps.py). A schema that this notation cannot express is shown as it is.
+A model is shown the shape of a schema as TypeScript's types: `{"name": string (at most 40 characters)}` has a
+quarter of the characters of its schema, and weak models follow it better (benchmarks/apps.py). A schema that
+this notation cannot express is shown as it is.
 """
 
 from __future__ import annotations

@@ -1,13 +1,9 @@
-"""Run the program of a `command:` check, and kill every process that it started.
+"""Run the program of a `command:` check, and kill every process that it started when standard input closes.
 
-The parent holds the other end of standard input. When that closes, because the check is over or the parent
-died, all processes of the program are killed. On Linux, processes that left its group or session become
-children of the supervisor (PR_SET_CHILD_SUBREAPER) and are found in /proc. Elsewhere only the program's group
-is killed. The file imports only the standard library and is run by its path, so that it starts quickly.
-
-Arguments: the file descriptor for the program's standard input, the program, its arguments. The program's
-    output goes to standard error. Standard output gets the result: `exit N` with a status as in `subprocess`,
-    `failed N` with an errno if the program could not be started, or nothing if it was killed.
+On Linux, processes that left the program's group or session become children of this one and are found in
+/proc. It imports only the standard library and is run by its path, with a file descriptor for the program's
+standard input, the program, and its arguments. The program's output goes to standard error. Standard output
+gets `exit STATUS`, or `failed ERRNO` if the program could not be started, or nothing if it was killed.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Checks of an answer's text: its length, phrases in it, its beginning and its end.
 
-`segment` defines what is counted. Phrases match whole words, so that `lacks:light` finds "Light", but neither
-"lighthouse" nor "light2": a digit belongs to its word, as an underscore inside a word does. These make no
-difference: case, the kind of apostrophe, spacing, Unicode's form (NFC or NFKC), characters that show nothing,
-and the underscores of Markdown around a word.
+Phrases match whole words: `lacks:light` finds "Light", but neither "lighthouse" nor "light2". Case, the kind
+of apostrophe, spacing, Unicode's form, characters that show nothing, and underscores of Markdown around a
+word make no difference.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Limits on this process that it cannot lift: resource limits and a filter of system calls.
 
-It may not start processes or programs, open sockets, trace, mount, make namespaces, hold memory outside of
-its own, or outlive its parent. What is forbidden fails with EPERM. Threads are allowed. Only Linux on x86-64
-and ARM64 is supported, whose system call numbers are listed here.
+What is forbidden fails with EPERM. Threads are allowed. Only Linux on x86-64 and ARM64 is supported, whose
+system call numbers are listed here.
 """
 
 from __future__ import annotations

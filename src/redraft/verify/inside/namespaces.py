@@ -1,10 +1,7 @@
 """Make the sandbox without bubblewrap: namespaces of Linux, with what a user may do.
 
-Run by its path, before anything untrusted. It makes a root in memory with only the folders given, read-only,
-enters it with no network, no /proc and process numbers of its own, and goes on as one of the programs of this
-folder. Needs user namespaces, and Linux 5.12 for `mount_setattr`.
-
-Arguments: JSON of the folders, `[[from, to], …]`, the name of the program, and its arguments.
+Run by its path, before anything untrusted, with JSON of the folders `[[from, to], …]`, the name of a program
+of this folder, and its arguments. Needs user namespaces, and Linux 5.12 for `mount_setattr`.
 """
 
 from __future__ import annotations
