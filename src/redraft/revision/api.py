@@ -309,7 +309,6 @@ async def _make(
 
 
 async def _driver(options: RevisionOptions, load: Load, span: ChainSpan | None) -> Driver:
-    """Open the engines and read the checks."""
 
     async def opened(role: Role, model: str | Engine | None) -> Any:
         engine = await load(role, model) if isinstance(model, str) else model

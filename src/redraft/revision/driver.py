@@ -255,11 +255,9 @@ class Driver:
             await stream.aclose()
 
     def _judged(self) -> Usage:
-        """Return the usage of the judge's calls since the last time."""
         return self.judge.take() if self.judge else Usage()
 
     def _given_up(self, op: Op) -> Reply:
-        """Return the reply to an operation that was abandoned."""
         if isinstance(op, RunChecks):
             return Checked(given_up=True, usage=self._judged())
         return () if isinstance(op, Encode) else Delta(finish="cancelled")

@@ -413,7 +413,6 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
 
 
 def _check(stream: Stream) -> Loop[Checked]:
-    """Run the checks on the last answer unless it is an echo."""
     stream.keep("stop")
     step = stream.state.steps[-1]
     if not stream.state.plan.checks or step.echo:
@@ -424,7 +423,6 @@ def _check(stream: Stream) -> Loop[Checked]:
 
 
 def _ask_critic(stream: Stream) -> Loop[Stop | None]:
-    """Ask another model for the feedback."""
     state, index = stream.state, stream.index
     messages = prompts.base_messages(state.plan.asked, state.plan.system)
     request: tuple[Message, ...] = (

@@ -153,7 +153,6 @@ def _check(state: State) -> Loop[tuple[CheckResult, ...] | None]:
 
 
 def _good(state: State, results: tuple[CheckResult, ...]) -> bool:
-    """Return whether the last answer is complete and passes."""
     return all_passed(results) and state.steps[-1].finish == "stop"
 
 

@@ -108,7 +108,6 @@ class Wording:
 
 
 def _check_template(name: str, template: Any) -> None:
-    """Refuse a template that cannot be filled in."""
     if not isinstance(template, str) or template != whole(template):
         raise UsageError(
             f"the template {name} is {template!a:.60}, and should be a text.", hint=_EXAMPLES[name]

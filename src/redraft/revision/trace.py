@@ -116,7 +116,6 @@ class TracedEngine(WrappedEngine):
                     yield delta
 
     def _asked(self, operation: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the attributes of a call that are known when it begins."""
         info, sampling = self.info, request["sampling"]
         found = {
             "gen_ai.operation.name": operation,

@@ -15,7 +15,6 @@ import signal
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import IO, Self
 
@@ -148,14 +147,3 @@ class _Output(asyncio.Protocol):
     def __str__(self) -> str:
         text = self._kept.decode("utf-8", "replace").strip()
         return text if len(text) <= KEPT else "…" + text[-KEPT:]
-
-
-@contextlib.asynccontextmanager
-async def _reading(output: _Output) -> AsyncIterator[int]:
-    """Yield the writing end of a pipe whose data goes to `output`."""
-    out, into = os.pipe()
-    try:
-        await asyncio.get_running_loop().connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
-        yield into
-    finally:
-        os.close(into)

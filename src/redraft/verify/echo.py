@@ -181,7 +181,6 @@ def _is_talk(text: str, heard: Iterable[str], topic: str) -> bool:
 
 
 def _count(tokens: Sequence[str], known: Vocabulary) -> Sides:
-    """Count the words of a sentence on each side."""
     # "The answer has", but not "The answer is" or "The answer to".
     about = tokens[:2] in _SUBJECTS and tokens[2:3] not in (["is"], ["to"], [])
     spoken, stems = _within(tokens, _runs_of_checks()), [stem_of(token) for token in tokens]

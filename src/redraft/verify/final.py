@@ -89,12 +89,6 @@ def _value(match: regex.Match[str]) -> Value:
     return -Decimal(digits) if negative else Decimal(digits)
 
 
-def whole_number(text: str) -> Value | None:
-    """Return the number that a text is as a whole, or None."""
-    match = _WHOLE.fullmatch(text)
-    return _value(match) if match else None
-
-
 _ANSWER_IS = regex.compile(
     r"(?i)\banswer\b[*_\s]*(?:(?:(?:must|should|would|will)\s+be|is|:|=)(?:[\s:*_]|so|then|therefore)*+)"
 )
@@ -151,8 +145,7 @@ _ARITHMETIC = regex.compile(r"[\d\s.,+\-−*/×·()]*[+\-−*/×·][\d\s.,+\-−
 
 def final_number(answer: str) -> Value | None:
     """Return the number that an answer ends in, or None if it has none."""
-    rest = _last_word(answer)
-    for text in (rest, answer) if rest != answer else (answer,):
+    for text in dict.fromkeys([_last_word(answer), answer]):  # one text if nothing is taken back
         if (found := _number_in(text)) is not None:
             return found
     return None
@@ -165,15 +158,10 @@ def _number_in(answer: str) -> Value | None:
             return value
         if _NUMBER_BEGINS.match(text) and (value := _first(text)) is not None:
             return value
-    for text in (_without_asides(answer), answer):
+    for text in (_ORDINAL.sub("", _NOT_SAID.sub("", _ASIDE.sub("", answer))), answer):
         if found := last_number(text):
             return _computed(text) or found[0]
     return None
-
-
-def _without_asides(answer: str) -> str:
-    """Return a text without remarks in brackets, numbers that it says are not meant, and ordinals."""
-    return _ORDINAL.sub("", _NOT_SAID.sub("", _ASIDE.sub("", answer)))
 
 
 def _first(text: str) -> Value | None:
@@ -222,8 +210,8 @@ _CHOSEN = (
 
 def final_letter(answer: str, letters: str = "ABCDE") -> str | None:
     """Return the letter that an answer chooses, or None."""
-    rest = _last_word(answer)
-    return (_letter_in(rest, letters) if rest != answer else None) or _letter_in(answer, letters)
+    found = (_letter_in(text, letters) for text in dict.fromkeys([_last_word(answer), answer]))
+    return next(filter(None, found), None)
 
 
 def _letter_in(answer: str, letters: str) -> str | None:
@@ -304,10 +292,10 @@ class Number:
 
 
 def _number_of(text: str, written: str) -> Value:
-    value = whole_number(text.strip())
-    if value is None:
+    match = _WHOLE.fullmatch(text.strip())
+    if match is None:
         raise CheckSyntaxError(f"number={written}: {text.strip()!r} is not a number.", hint=_HINT)
-    return value
+    return _value(match)
 
 
 def _short(value: object, longest: int) -> str:

@@ -49,7 +49,6 @@ def _form_of(value: str) -> Any:
 
 
 def _related(count: int, values: Values, relation: str, limit: str, what: str) -> Decision:
-    """Compare a count with a limit."""
     few = count < values[limit]
     return (few if values[relation] == "less than" else not few), f"it has {count} {what}"
 

@@ -121,7 +121,6 @@ def _task(answer: str, prompt: Prompt, rubric: str) -> str:
 
 
 def _read_score(reply: str, name: str) -> tuple[str, int]:
-    """Return the reasons and the score in a judge's reply."""
     reasons, _, last = reply.strip().rpartition("\n")
     match = _SCORE.fullmatch(last)
     if not match:

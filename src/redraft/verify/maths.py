@@ -129,16 +129,14 @@ def _value(text: str) -> Hashable:
 
 def _unordered(text: str) -> Hashable:
     """Return the elements of a list as a multiset; `a±b` are two. One element is itself."""
-    parts = [part for piece in _split(text) for part in _both(piece)]
+    parts = []
+    for piece in _split(text):
+        if piece.count(r"\pm") == 1:
+            parts += [piece.replace(r"\pm", sign).removeprefix("+") for sign in "+-"]
+        else:
+            parts.append(piece)
     found = Counter(_value(_NAMED.sub("", part)) for part in parts)
     return next(iter(found)) if found.total() == 1 else ("several", frozenset(found.items()))
-
-
-def _both(text: str) -> list[str]:
-    """Return the two values of a term with one plus-minus sign. A term with several stays as it is."""
-    if text.count(r"\pm") != 1:
-        return [text]
-    return [text.replace(r"\pm", sign).removeprefix("+") for sign in "+-"]
 
 
 def _split(text: str) -> list[str]:
@@ -195,19 +193,14 @@ def value_of(formula: str) -> Hashable | None:
     """
     try:
         found = [_Reader(_TOKEN.findall(formula), point).whole() for point in range(_POINTS)]
-        return _signature(found)
+        relation, values = found[0][1], [value for value, _ in found]
+        if relation:
+            scale = values[0] if relation == "=" else _size(values[0])
+            return (relation, *(_rounded(value / scale) for value in values))
+        rounded = [_rounded(value) for value in values]
+        return rounded[0] if len(set(rounded)) == 1 else ("formula", *rounded)
     except (ValueError, ArithmeticError, RecursionError):
         return None
-
-
-def _signature(found: list[tuple[Scalar, str]]) -> Hashable:
-    relation = found[0][1]
-    values = [value for value, _ in found]
-    if relation:
-        scale = values[0] if relation == "=" else _size(values[0])
-        return (relation, *(_rounded(value / scale) for value in values))
-    rounded = [_rounded(value) for value in values]
-    return rounded[0] if len(set(rounded)) == 1 else ("formula", *rounded)
 
 
 def _rounded(value: Scalar) -> Hashable:
@@ -321,10 +314,9 @@ class _Reader:
             return _size(value) if begin == "|" else value
         if regex.fullmatch(r"[a-zA-Z]", begin) and self.next != "_":
             return Fraction((ord(begin) * 37 + self.point * 101) % 97 + 50, 61)
-        return self.command(begin[1:]) if begin.startswith("\\") else self.no(begin)
-
-    def no(self, token: str) -> Scalar:
-        raise ValueError(token)
+        if not begin.startswith("\\"):
+            raise ValueError(begin)
+        return self.command(begin[1:])
 
     def command(self, name: str) -> Scalar:
         if name == "pi":
@@ -380,7 +372,8 @@ def raised(base: Scalar, power: Scalar) -> Scalar:
     """Return a power, exactly where it is rational."""
     if isinstance(base, Fraction) and isinstance(power, Fraction):
         root = _root(base, power.denominator)
-        if root is not None and abs(power.numerator) * _bits(root) <= _MOST_BITS:
+        bits = max(root.numerator.bit_length(), root.denominator.bit_length()) if root is not None else 0
+        if root is not None and abs(power.numerator) * bits <= _MOST_BITS:
             return root**power.numerator
     return complex(base) ** complex(power)
 
@@ -394,7 +387,3 @@ def _root(value: Fraction, index: int) -> Fraction | None:
     parts = [round(part ** (1 / index)) for part in (value.numerator, value.denominator)]
     found = Fraction(*parts)
     return found if found**index == value else None
-
-
-def _bits(value: Fraction) -> int:
-    return max(value.numerator.bit_length(), value.denominator.bit_length())

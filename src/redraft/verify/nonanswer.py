@@ -301,8 +301,6 @@ _MARKS = regex.compile(r"[*#`~]+|_{2,}|^\s*(?:[-+•]|--|//|\d{1,3}[.)])\s+", re
 
 @dataclass(frozen=True)
 class _Request:
-    """What a prompt asks for."""
-
     text: str
     told: str
     known: Set[str]
@@ -331,7 +329,10 @@ def answers_nothing(answer: str, prompt: str, demand: str = "") -> bool:
         return False
     if _copies(text, asked):
         return True
-    return len(text) <= MOST_TALK and (_is_gap(text, asked) or _is_talk(answer, asked))
+    if len(text) > MOST_TALK or _is_gap(text, asked):
+        return len(text) <= MOST_TALK
+    found = [] if _SPEECH.fullmatch(answer) else sentences(answer)
+    return bool(found) and all(_talks(sentence, asked) for sentence in found)
 
 
 @lru_cache(maxsize=64)
@@ -368,11 +369,9 @@ def _copies(text: str, asked: _Request) -> bool:
     said, prompt, told = words(_LABELLED.sub("", text)), words(asked.text), words(asked.told)
     if len(prompt) < COPIED or not asked.anything:
         return False
-    return said in (prompt, [*prompt, *told]) or _restates(said, prompt, asked)
-
-
-def _restates(said: Sequence[str], prompt: Sequence[str], asked: _Request) -> bool:
-    """Return whether a text has every word of a question and no other ("How magnets work.")."""
+    if said in (prompt, [*prompt, *told]):
+        return True
+    # It may have every word of a question and no other: "How magnets work."
     meant = {word[:STEM] for word in prompt if word not in COMMON}
     own = {word[:STEM] for word in said if word not in COMMON}
     return asked.for_text and len(meant) > 2 and own == meant and "or" not in prompt and "which" not in prompt
@@ -391,14 +390,6 @@ def _is_gap(text: str, asked: _Request) -> bool:
         named = max(map(len, inside)) > 2 and 2 * len(unknown) < len(inside)
         return named and not any(_is_new(word, asked) for word in left)
     return len(words(text)) <= 6 and bool(_TO_FILL.search(text)) and not _says_new(text, asked)
-
-
-def _is_talk(answer: str, asked: _Request) -> bool:
-    """Return whether every sentence of a text is talk."""
-    if _SPEECH.fullmatch(answer):
-        return False
-    found = sentences(answer)
-    return bool(found) and all(_talks(sentence, asked) for sentence in found)
 
 
 def _talks(sentence: str, asked: _Request) -> bool:
@@ -441,15 +432,11 @@ def _has_form(sentence: str, text: str, asked: _Request) -> bool:
     right = text.rstrip(".!?") in asked.text or (_APOLOGY.search(text) and _APOLOGY.search(asked.text))
     if right or not asked.for_text or _WANTS_SPEECH.search(asked.text):
         return False
-    if len(words(text)) >= COPIED and _wants_own_words(asked):
+    plain = not (asked.on_text or _PERSONAL.search(asked.text))
+    own_words = not asked.text.endswith("?") and (plain or _WANTS_PROSE.search(asked.text))
+    if len(words(text)) >= COPIED and own_words:
         return True
     return bool(_FORM.search(text) or _FORM.search(own)) or _is_demand(text, asked)
-
-
-def _wants_own_words(asked: _Request) -> bool:
-    """Return whether an answer has to have words that the prompt lacks."""
-    plain = not (asked.on_text or _PERSONAL.search(asked.text))
-    return not asked.text.endswith("?") and (plain or _WANTS_PROSE.search(asked.text) is not None)
 
 
 def _names_product(text: str, asked: _Request) -> bool:

@@ -92,7 +92,6 @@ async def _report(lines: asyncio.StreamReader, seconds: float) -> Report:
 
 @contextlib.contextmanager
 def _pipe() -> Iterator[tuple[int, int]]:
-    """Yield the two ends of a pipe, and close them."""
     ends = os.pipe()
     try:
         yield ends

@@ -112,7 +112,6 @@ def _inspect(resource: SchemaResource, resolver: Resolver[Schema]) -> set[str]:
 
 
 def _limited(kind: Any) -> Any:
-    """Return a validator class whose keywords end on any answer."""
     from jsonschema.validators import extend
 
     ours: dict[str, Keyword] = {

@@ -178,7 +178,7 @@ def demand_of_schema(schema: Schema) -> str:
     shape = sketch(schema)
     if shape is not None:
         return f"Answer with JSON alone, of this shape:\n{shape}"
-    return f"Answer with JSON alone that fits this JSON schema:\n{json.dumps(schema, ensure_ascii=False)}"
+    return f"Answer with JSON alone that fits this JSON schema:\n{_text(schema)}"
 
 
 MOST_REFERENCES = 100  # references are written out where they stand, which may take exponentially long
@@ -238,7 +238,6 @@ class _Sketch:
         return f"{shape} ({'; '.join(filter(None, notes))})" if any(notes) else shape
 
     def _bare(self, said: dict[str, Any]) -> str:
-        """Return a shape without its limits."""
         if "$ref" in said:
             return self.shape(self._target(said.pop("$ref")))
         for name in ("anyOf", "oneOf"):
@@ -261,7 +260,6 @@ class _Sketch:
         return str(kind)
 
     def _target(self, reference: str) -> Any:
-        """Return what a reference points to."""
         self._references += 1
         if self._references > MOST_REFERENCES or not reference.startswith("#/"):
             raise _Unsaid
