@@ -75,27 +75,11 @@ def test_checks_not_passed_are_status_1_and_said_on_stderr(tmp_path: Path) -> No
     )
 
 
-def test_talk_about_the_answer_is_not_printed_as_one(tmp_path: Path) -> None:
-    """The default model once gave such an answer, and it passed: it has at most ten words."""
-    draft = "Rain is like a precious gift from nature, born from the cycles of water."
-    echoes = ["The answer is not 14 too many.", "The answer has 17 words, and at most 10 are allowed."]
-    done = ask(
-        "Describe rain in one sentence.", "-m", script(tmp_path, draft, *echoes, echoes[0]), "-c", "words<=10"
-    )
-    assert (done.stdout, done.returncode) == (f"{draft}\n", 1)
-
-
 def test_a_minimum_of_revisions_that_was_not_reached_is_said(tmp_path: Path) -> None:
     model = script(tmp_path, "A gull.", "Bad. Revision is needed.", "")
     done = ask("Describe a bird.", "-m", model, "--min-revisions", "3")
     assert (done.stdout, done.returncode) == ("A gull.\n", 1)
     assert "minimum not reached: 1 of at least 3 revisions" in done.stderr
-
-
-def test_json_gives_the_chain(tmp_path: Path) -> None:
-    done = ask("Go.", "-m", script(tmp_path, "one"), "--json", "--max-revisions", "0", "--seed", "3")
-    chain = Chain.from_json(done.stdout)
-    assert (chain.answer, chain.sampling["seed"], chain.prompt.instruction) == ("one", 3, "Go.")
 
 
 def test_the_prompt_may_come_from_standard_input(tmp_path: Path) -> None:

@@ -140,18 +140,6 @@ def test_each_line_of_a_pipe_is_a_turn_and_answers_alone_are_printed() -> None:
     assert (done.stdout, done.stderr, done.exit_code) == ("Water.\nIce.\n", "", 0)
 
 
-def test_a_saved_conversation_has_a_chain_for_each_turn() -> None:
-    model = script("Too many words.", "Water.", "Ice.")
-    done = chat("Rain?\nSnow?\n/save chat.jsonl\n", "-m", model, "-c", "words<=1")
-    assert done.stderr == "redraft: 2 questions in chat.jsonl\n  redraft show chat.jsonl\n"
-    first, second = saved()
-    assert [step.answer for step in first.steps] == ["Too many words.", "Water."]
-    assert [m["content"] for m in second.prompt.messages or ()] == ["Rain?", "Water.", "Snow?"]
-    shown = chat("", "chat.jsonl", verb="show").stdout
-    assert "turn-1" in shown
-    assert "assistant: Water.\nuser: Snow?" in shown
-
-
 def test_a_file_that_is_there_is_not_lost() -> None:
     Path("mine.txt").write_text("mine")
     model = script("Water.")
@@ -236,12 +224,6 @@ def test_an_error_of_the_engine_ends_the_turn_alone() -> None:
     assert "redraft: the server is down" in done.stderr
     assert [chain.stop for chain in saved()] == ["max_revisions", "error", "max_revisions"]
     assert [m["content"] for m in saved()[2].prompt.messages or ()][-3:] == ["Snow?", "Half", "Fog?"]
-
-
-def test_checks_that_fail_are_said_and_are_status_1() -> None:
-    done = chat("Rain?\n", "-m", script("Too many words."), "-c", "words<=1", "--max-revisions", "0")
-    assert (done.stdout, done.exit_code) == ("Too many words.\n", 1)
-    assert "the answer fails 1 of 1 checks" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -342,13 +324,6 @@ def test_pasted_lines_are_one_question(slow: Terminal) -> None:
     slow.see("\n> ")
     slow.say("/save chat.jsonl")
     assert [chain.prompt.text for chain in saved()] == ["/one\n\ttwo"]
-
-
-def test_history_brings_back_a_line(slow: Terminal) -> None:
-    slow.say("/undo")
-    slow.type("\x1b[A\r")
-    slow.see("/undo")
-    slow.see("nothing to undo")
 
 
 def test_ctrl_c_ends_a_pipe() -> None:

@@ -60,11 +60,6 @@ def test_json_has_the_figures_and_the_ids() -> None:
     assert found["sentence"] == said(run("run.jsonl"))[-1]
 
 
-def test_several_files_of_the_same_items_are_runs() -> None:
-    write_jsonl("second.jsonl", [told(f"t/{n}", "01") for n in range(8)])
-    assert said(run("run.jsonl", "second.jsonl"))[0] == "gsm8k: 8 items in 14 runs, 14 revised"
-
-
 def test_the_page_is_written_once_and_only_replaced_on_demand() -> None:
     said(run("run.jsonl", "--html", "page.html"))
     before = Path("page.html").read_bytes()
@@ -119,14 +114,3 @@ def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:
     refused(run("scores.jsonl"), "has scores, and no chains", "redraft report scores.jsonl")
     Path("notes.jsonl").write_text("hello\n")
     refused(run("notes.jsonl"), "notes.jsonl:1: not JSON", "the output of redraft eval or redraft answer")
-
-
-def test_empty_answers_are_wrong_as_in_eval_and_report() -> None:
-    failure = {"id": "t/8", "cause": "empty reply", "error": "EmptyReply", "message": "none", "chain": None}
-    write(Path("run.jsonl.errors.jsonl"), [failure])
-    lines = said(run("run.jsonl"))
-    assert lines[:2] == ["gsm8k: 9 items, 8 revised", "An empty answer is wrong: 1 (t/8)."]
-    assert any(line.startswith("best answer 22.2 %") and line.endswith("2 of 9") for line in lines)
-    reported = CliRunner().invoke(app, ["report", "run.jsonl"], prog_name="redraft").stdout.split()
-    assert reported[reported.index("score") + 1] == "22.2"
-    assert " ".join(reported).count("of 9") == 2  # of first answers, too

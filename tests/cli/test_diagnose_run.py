@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import threading
 import time
@@ -70,14 +69,6 @@ def test_a_majority_outvotes_the_first_answer() -> None:
     assert chains("plain")["test/1"].answer == "Answer: 9"
     vote = chains("vote-3")["test/1"]
     assert (vote.answer, [draft.answer for draft in vote.drafts]) == ("Answer: 0", ["Answer: 9", "Answer: 0"])
-
-
-def test_other_folders_of_seeds_do_no_harm() -> None:
-    assert run("--seeds", "1", "--samples", "2").exit_code == 0
-    shutil.copytree("runs/seed-0", "runs/seed-old")
-    assert run("--seeds", "1", "--samples", "2").exit_code == 0
-    none_at_once = run("--seeds", "1", "-j", "0")
-    assert "parallel is 0" in none_at_once.stderr
 
 
 def test_long_answers_have_no_majority_and_an_empty_file_is_refused() -> None:
@@ -181,22 +172,6 @@ def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
     assert two.stdout == full.stdout
 
 
-@pytest.mark.parametrize("limit", [("--limit-tokens", "20"), ("--limit-seconds", "0.0001")])
-def test_tokens_and_time_have_limits_too(limit: tuple[str, str]) -> None:
-    result = run("--seeds", "1", *limit)
-    assert result.exit_code == 4, result.output
-    assert "is reached" in result.stderr
-
-
-def test_only_failed_items_are_tried_again_on_demand() -> None:
-    write("script.jsonl", [{"settings": {}}, "", *["Answer: 9"] * 50])
-    assert run("--seeds", "1", "--limit-tokens", "5").exit_code == 4
-    assert list(chains("plain")) == ["test/1"]
-    write("script.jsonl", [{"settings": {}}, *["Answer: 9"] * 50])
-    run("--seeds", "1", "--retry-failed")
-    assert list(chains("plain")) == ["test/1", "test/0"]
-
-
 def test_a_signal_ends_all_ways_and_the_next_command_goes_on() -> None:
     write("script.jsonl", [{"settings": {"delay": 0.05}}, *["Answer: 9"] * 500])
 
@@ -224,14 +199,6 @@ def test_quiet_says_nothing_but_the_result() -> None:
     assert run("--seeds", "1", "--samples", "2").stderr.splitlines() == [
         f"redraft: {way}, seed 0" for way in ("plain", "revise-2", "best-of-2", "blind-2", "shuffled-2")
     ]
-
-
-def test_runs_with_fewer_samples_are_compared_beside_those_of_an_earlier_command() -> None:
-    assert run("--seeds", "1", "--samples", "3").exit_code == 0
-    result = run("--seeds", "2", "--samples", "2")
-    assert result.exit_code == 0, result.output
-    assert "right answers by way: 4 items, 2 seeds" in result.stdout
-    assert "best of 3" not in result.stdout
 
 
 def test_other_records_and_chains_are_refused() -> None:

@@ -83,11 +83,6 @@ def test_keys_are_named_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "sk-" not in CliRunner().invoke(app, ["doctor"]).stdout
 
 
-def test_a_variable_that_is_not_set() -> None:
-    configure("[keys]\n'b.example' = 'env:NOT_SET_HERE'\n")
-    assert faults("keys") == [Finding("keys", False, "$NOT_SET_HERE is not set", "export NOT_SET_HERE=…")]
-
-
 def test_a_fault_of_one_key_does_not_hide_the_others() -> None:
     path = configure("[keys]\n'a.example' = 'sk-literal'\n'b.example' = 'env:NOT_SET_HERE'\n", mode=0o644)
     assert found("keys") == Finding("keys", well=True, found="a.example")
@@ -108,12 +103,6 @@ def test_a_library_of_the_system_that_is_missing(tmp_path: Path, monkeypatch: py
 
 def test_long_paths_stay_whole(home: Path) -> None:
     assert f" {default_model.models_folder()}\n" in CliRunner().invoke(app, ["doctor"]).stdout
-
-
-def test_a_key_in_a_file_that_others_can_read() -> None:
-    path = configure("[keys]\n'api.example' = 'sk-literal'\n", mode=0o644)
-    (finding,) = faults("keys")
-    assert (finding.well, finding.type_next) == (False, f"chmod 600 {path}")
 
 
 def test_a_config_file_that_cannot_be_read_is_told_and_not_raised() -> None:

@@ -80,24 +80,6 @@ def test_quiet_prints_nothing() -> None:
     assert plain("--quiet").output == ""
 
 
-def test_a_low_score_is_no_failure() -> None:
-    script(*["no number"] * 4)
-    result = plain("--check", "words<=1")
-    assert result.exit_code == 0
-    assert "score  0.0 %" in result.stdout
-
-
-def test_a_run_goes_on_and_counts_what_was_there() -> None:
-    script("Answer: 0", "Answer: 1")
-    assert "2 of 2" in plain("--limit", "2").stdout
-    before = Path("out.jsonl").read_bytes()
-    script("Answer: 7", "Answer: 3")
-    result = plain()
-    assert "3 of 4" in result.stdout
-    assert "answers    4 in out.jsonl, 2 of them from before" in result.stdout
-    assert Path("out.jsonl").read_bytes().startswith(before)
-
-
 def test_an_output_of_another_task_is_left_alone() -> None:
     script(*["Answer: 1"] * 4)
     plain("--limit", "1")
@@ -143,13 +125,6 @@ def test_an_empty_answer_is_wrong_and_tried_again() -> None:
     assert "4 of 4" in plain("--retries", "0").stdout
 
 
-def test_tokens_of_empty_answers_count_as_in_the_report() -> None:
-    script("Answer: 0", "", "  ", "Answer: 3")
-    shown = plain("--retries", "0").stdout.splitlines()
-    [tokens] = [line.split() for line in shown if line.startswith("tokens")]
-    assert tokens in [line.split() for line in said("report", "out.jsonl").splitlines()]
-
-
 def test_echoes_and_empty_answers_count_alike_in_eval_report_and_diagnose() -> None:
     """IFEval's constraints are counted of every answer: 834 of all its prompts."""
     names = ["punctuation:no_comma", "detectable_format:title"]
@@ -171,25 +146,11 @@ def said(*words: str) -> str:
     return CliRunner().invoke(app, [*words], prog_name="redraft").stdout
 
 
-def test_other_failures_are_listed_and_do_not_count() -> None:
-    script("Answer: 0", {"error": "the server is on fire"}, "Answer: 2", "Answer: 3")
-    result = plain("--retries", "0")
-    assert "3 of 3" in result.stdout
-    assert "failed     1: " in result.stdout
-
-
 def test_where_everything_failed_json_has_no_nan() -> None:
     script(*[{"error": "the server is on fire"}] * 2)
     found = json.loads(plain("--retries", "0", "--limit", "2", "--json").stdout, parse_constant=pytest.fail)
     assert (found["score"]["value"], found["score"]["count"], found["right"]) == (None, 0, [])
     assert sum(found["failed"].values()) == 2
-
-
-def test_answers_and_questions_of_any_script() -> None:
-    write("test.jsonl", [{"question": "何羽のカモメ？ 🐦", "answer": "雨\n#### 18"}])
-    script("答えは 18 です。 🌧️")
-    assert "1 of 1" in plain().stdout
-    assert chains()[0].prompt.text.startswith("何羽のカモメ？ 🐦")
 
 
 @pytest.mark.parametrize(
@@ -230,14 +191,6 @@ PROGRAM = {
 }
 
 
-def test_programs_run_only_with_leave() -> None:
-    write("test.jsonl", [PROGRAM])
-    script("x")
-    result = plain(task="mbpp")
-    assert result.exit_code == 2
-    assert "--run-code" in result.output
-
-
 def test_a_program_that_prints_passed_is_wrong(a_sandbox: Path) -> None:
     fakes = [
         "print('1 passed')\nimport os\nos._exit(0)",
@@ -249,21 +202,6 @@ def test_a_program_that_prints_passed_is_wrong(a_sandbox: Path) -> None:
     result = plain("--run-code", task="mbpp")
     assert "1 of 4" in result.stdout, result.output
     assert [passed(chain) for chain in chains()] == [[False], [False], [False], [True]]
-
-
-def test_any_file_of_prompts_with_checks() -> None:
-    write(
-        "test.jsonl",
-        [
-            {"prompt": "Describe rain.", "checks": ["words<=3", "contains:rain"], "group": "weather"},
-            {"prompt": "Describe snow.", "checks": ["any(json; contains:snow)"], "group": "weather"},
-            {"prompt": "Describe gulls.", "checks": ["words<=3"]},
-        ],
-    )
-    script("Rain falls.", "No idea.", "Gulls.")
-    lines = plain(task="checks").stdout.splitlines()
-    assert lines[1].split() == ["score", "66.7", "%", "20.8", "to", "93.9", "2", "of", "3"]
-    assert lines[2].split() == ["weather", "50.0", "%", "9.5", "to", "90.5", "1", "of", "2"]
 
 
 @pytest.mark.model

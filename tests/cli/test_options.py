@@ -35,13 +35,6 @@ def test_a_price_that_is_none_is_refused(price: str, config: Path) -> None:
     assert "--price 0.5,1.5" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("usd", [float("nan"), -1.0, 0.0])
-def test_a_budget_that_is_none_is_refused(usd: float, config: Path) -> None:
-    config.write_text("", encoding="utf-8")
-    with pytest.raises(UsageError, match="budget_usd is"):
-        fill_in({"budget_usd": usd, "price": "1,2"}).options()
-
-
 def test_a_budget_of_money_without_a_price_is_refused_before_a_model_is_loaded(config: Path) -> None:
     config.write_text("", encoding="utf-8")
     with pytest.raises(UsageError, match="needs the price of the model 'default'"):

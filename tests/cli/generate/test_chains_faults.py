@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.generate.teacher import Teacher
 from typer.testing import CliRunner, Result
 
 from redraft.chain import Chain, read_jsonl
@@ -34,7 +35,6 @@ from tests.engines.fake_server import (
     models_reply,
     sse_reply,
 )
-from tests.generate.teacher import Teacher
 
 COUNT = 6
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."

@@ -19,7 +19,7 @@ from redraft.engines.remote.engine import RemoteEngine
 from redraft.errors import ServerError
 from redraft.jobs.causes import cause_of, is_doubtful, is_of_item
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply
-from tests.generate.teacher import MODEL, Teacher
+from tests.engines.paid_server import MODEL, PaidServer
 
 FIRST, SECOND, THIRD = KEYS = ("sk-first-secret", "sk-second-secret", "sk-third-secret")
 KEY = Key(FIRST, "MY_KEYS", others=(SECOND, THIRD))
@@ -33,27 +33,26 @@ async def ask(url: str, times: int) -> None:
 
 
 def test_keys_take_turns() -> None:
-    with Teacher(keys=dict.fromkeys(KEYS)) as teacher:
-        asyncio.run(ask(teacher.url, 9))
-        assert teacher.account().calls == dict.fromkeys(KEYS, 3)
+    with PaidServer(keys=dict.fromkeys(KEYS, 99)) as server:
+        asyncio.run(ask(server.url, 9))
+        assert server.calls == dict.fromkeys(KEYS, 3)
 
 
 def test_a_revoked_key_is_dropped_and_said_once_without_its_text(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING), Teacher(keys={FIRST: None, SECOND: 2, THIRD: None}) as teacher:
-        asyncio.run(ask(teacher.url, 20))
-        account = teacher.account()
-    assert account.calls[SECOND] == 3
-    assert (account.statuses["200"], account.statuses["401"]) == (20, 1)
+    with caplog.at_level(logging.WARNING), PaidServer(keys={FIRST: 99, SECOND: 2, THIRD: 99}) as server:
+        asyncio.run(ask(server.url, 20))
+    assert server.calls[SECOND] == 3
+    assert server.statuses == {200: 20, 401: 1}
     (said,) = caplog.messages
     assert "refuses key 2 of 3 from MY_KEYS (401)" in said
     assert not [key for key in KEYS if key in said]
 
 
 def test_the_run_ends_when_no_key_is_left() -> None:
-    with Teacher(keys={FIRST: 1, SECOND: 1, THIRD: 1}) as teacher:
+    with PaidServer(keys=dict.fromkeys(KEYS, 1)) as server:
         with pytest.raises(ServerError, match=r"refuses key 3 of 3 from MY_KEYS \(") as caught:
-            asyncio.run(ask(teacher.url, 20))
-        assert teacher.account().statuses == {"200": 3, "401": 3}
+            asyncio.run(ask(server.url, 20))
+        assert server.statuses == {200: 3, 401: 3}
     assert not [key for key in KEYS if key in str(caught.value)]
 
 

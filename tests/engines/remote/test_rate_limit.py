@@ -15,7 +15,7 @@ from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.remote.rate_limit import CUT, SLACK, RateLimit, Turn, seconds_of
 from redraft.engines.retry import Patience
 from tests.engines import clock
-from tests.generate.teacher import MODEL, Teacher
+from tests.engines.paid_server import DOWN, MODEL, PaidServer
 
 
 async def turns(
@@ -127,9 +127,9 @@ def test_the_times_of_servers_are_read(text: str, seconds: float) -> None:
 # A server that enforces its own limits
 
 
-async def ask_all(teacher: Teacher, count: int, **patience: Any) -> None:
+async def ask_all(server: PaidServer, count: int, **patience: Any) -> None:
     """Ask this many questions at once."""
-    engine = RemoteEngine(teacher.url, MODEL, patience=Patience(outage=60, **patience))
+    engine = RemoteEngine(server.url, MODEL, patience=Patience(outage=60, **patience))
 
     async def one(number: int) -> None:
         ask: list[Message] = [{"role": "user", "content": f"Describe thing {number}."}]
@@ -142,27 +142,24 @@ async def ask_all(teacher: Teacher, count: int, **patience: Any) -> None:
 
 def test_limits_of_requests_and_tokens_are_not_exceeded() -> None:
     """50 requests a second are asked for. The server counts over 1 s, and half a second may be caught up."""
-    with Teacher(delay=0.05, rpm=90, tpm=3000, window=1) as teacher:
-        asyncio.run(ask_all(teacher, 100, rpm=3000, tpm=120_000))
-        account = teacher.account()
-    assert not account.limited
-    assert account.statuses["200"] == 100
+    with PaidServer(seconds=0.05, rpm=90, tpm=3000, window=1) as server:
+        asyncio.run(ask_all(server, 100, rpm=3000, tpm=120_000))
+    assert not server.limited
+    assert server.statuses == {200: 100}
 
 
 def test_retries_count_as_calls() -> None:
-    with Teacher(plan=["500"] * 10) as teacher:
-        asyncio.run(ask_all(teacher, 10, rpm=1200, backoff=0.01))
-        account = teacher.account()
-    assert (account.statuses["500"], account.statuses["200"]) == (10, 10)
-    assert account.let_in[-1] - account.let_in[0] > 18 * 60 / 1200  # by the server's clock
+    with PaidServer(plan=dict.fromkeys(range(1, 11), DOWN)) as server:
+        asyncio.run(ask_all(server, 10, rpm=1200, backoff=0.01))
+    assert server.statuses == {500: 10, 200: 10}
+    assert server.let_in[-1] - server.let_in[0] > 18 * 60 / 1200  # by the server's clock
 
 
 @pytest.mark.parametrize("tells", [[], ["retry-after"], ["x-ratelimit"]])
 def test_without_a_rate_the_requests_under_way_follow_the_refusals(tells: list[str]) -> None:
     """60 within 0.7 s are allowed: of all at once, some are refused, and none is lost."""
-    with Teacher(delay=0.02, rpm=60, window=0.7, tells=tells) as teacher:
-        asyncio.run(ask_all(teacher, 120, backoff=0.1))
-        account = teacher.account()
-    assert account.statuses["200"] == 120
-    assert 0 < len(account.limited) < 200
-    assert not account.twice
+    with PaidServer(seconds=0.02, rpm=60, window=0.7, tells=tells) as server:
+        asyncio.run(ask_all(server, 120, backoff=0.1))
+    assert server.statuses[200] == 120
+    assert 0 < len(server.limited) < 200
+    assert not server.twice

@@ -1,0 +1,67 @@
+"""Calling redraft's commands: in this process, or where a process is the point, in one of their own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from redraft.chain import Chain, read_jsonl
+from redraft.cli import app
+
+REDRAFT = [sys.executable, "-m", "redraft"]
+
+
+def redraft(*words: object, stdin: str | bytes | None = None, **env: str) -> Result:
+    """Run a command in this process. A fault of ours is raised."""
+    done = CliRunner().invoke(app, [*map(str, words)], input=stdin, env=env, prog_name="redraft")
+    if not isinstance(done.exception, SystemExit | None):
+        raise done.exception
+    return done
+
+
+def refused(done: Result, *said: str) -> None:
+    """Insist on exit status 2 and on what is said, whatever the width of the terminal."""
+    assert done.exit_code == 2, done.output
+    for part in said:
+        assert part in " ".join(done.output.split()), done.output
+
+
+def start(*words: object, **how: Any) -> subprocess.Popen[str]:
+    """Start a command in a process of its own."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **how}
+    return subprocess.Popen([*REDRAFT, *map(str, words)], **pipes)
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "it does not come to that"
+        time.sleep(0.005)
+
+
+def write(name: str | Path, records: Iterable[Any]) -> Path:
+    """Write a line for each record."""
+    path = Path(name)
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
+    return path
+
+
+def lines(name: str | Path) -> list[Any]:
+    """The records of a file, one a line."""
+    return [json.loads(line) for line in Path(name).read_text("utf-8").splitlines()]
+
+
+def script(*replies: Any, name: str = "script", **settings: Any) -> str:
+    """Write a script of replies, and return its reference."""
+    return f"script:{write(f'{name}.jsonl', [{'settings': settings}, *replies])}"
+
+
+def chains(name: str | Path = "out.jsonl") -> list[Chain]:
+    return list(read_jsonl(Path(name)))
