@@ -77,9 +77,7 @@ def test_a_limit_of_money_holds_for_a_server_without_counts(streams: bool) -> No
 @pytest.mark.parametrize(
     ("role", "reply"), [("critic", "No revision is needed."), ("judge", "It is.\nScore: 9")]
 )
-def test_a_limit_of_money_counts_each_model_at_its_own_price_in_the_config_file(
-    role: str, reply: str
-) -> None:
+def test_a_limit_of_money_counts_each_model_at_its_price_in_the_config_file(role: str, reply: str) -> None:
     replies = [sse_reply(chat_event(text, "stop"), usage_event(5, 7), DONE) for text in ("A gull.", reply)]
     with server(replies[0]) as writer, server(replies[1]) as other:
         flags = ["-m", writer.url, f"--{role}", other.url, "--limit-usd", "10", "-j", "1"]

@@ -59,7 +59,7 @@ def asked_of(*replies: Reply, patience: tuple[str, ...] = ("--patience", "0")) -
     ("status", "said", "asked"),
     [(400, "Invalid model name", 3), (401, "No such key", 1), (404, "The model `m` does not exist", 1)],
 )
-def test_what_every_prompt_is_refused_for_ends_the_job_after_a_few(
+def test_what_all_prompts_are_refused_for_ends_the_job_after_a_few(
     status: int, said: str, asked: int
 ) -> None:
     result, requests = asked_of(error_reply(status, said))

@@ -139,15 +139,9 @@ class PaidServer(FakeServer):
         if len(self.messages) in self.plan:
             return self.plan[len(self.messages)]
         self.paid[asked] += 1
-        first, rest = self.says(messages)[:1], self.says(messages)[1:]
-        return sse_reply(
-            chat_event(first),
-            self.seconds,
-            chat_event(rest),
-            chat_event("", "stop"),
-            usage_event(*TOKENS),
-            DONE,
-        )
+        text = self.says(messages)
+        first, rest = chat_event(text[:1]), chat_event(text[1:])
+        return sse_reply(first, self.seconds, rest, chat_event("", "stop"), usage_event(*TOKENS), DONE)
 
     def _amounts(self) -> list[tuple[Window, int]]:
         return [(self._windows["requests"], 1), (self._windows["tokens"], sum(TOKENS))]

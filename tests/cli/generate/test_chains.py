@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.chain import Chain, Prompt, read_jsonl
-from redraft.cli import app
+from redraft.chain import Chain, Prompt
 from redraft.formats.selfee import parse, render
-from tests.engines.fake_server import FakeServer, chat_reply, models_reply
+from tests.cli.verbs import chains, lines, redraft, refused, script
 
 OF_CHAINS = ("selfee_alpaca", "selfee_gold", "selfee_sharegpt", "checked_math")
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
 GOLD = "a grey gull at sea"
+LEAKING = ["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD]
+LEAKS = Path("out.jsonl.leaks.jsonl")
+SUM = {"instruction": "What is 6 times 7?", "output": "42"}
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    records([{"instruction": "Describe a bird.", "output": GOLD}])
-    return tmp_path
+def _records(_folder: None) -> None:
+    records({"instruction": "Describe a bird.", "output": GOLD})
 
 
-def records(found: list[dict[str, Any]]) -> None:
+def records(*found: Any) -> None:
     Path("records.json").write_text(json.dumps(found))
 
 
-def generate(replies: list[str], *flags: str, out: str = "out.jsonl") -> Result:
+def birds(count: int) -> None:
+    records(*({"instruction": f"Describe bird {n}.", "output": GOLD} for n in range(count)))
+
+
+def generate(replies: list[str], *flags: object, out: str = "out.jsonl") -> Result:
     if replies:
-        Path("script.jsonl").write_text("".join(f"{json.dumps(reply)}\n" for reply in replies))
+        script(*replies)
     command = ["generate", "chains", "records.json", "-o", out, "-m", "script:script.jsonl", "-j", "1"]
-    return CliRunner().invoke(app, [*command, *flags])
+    return redraft(*command, *flags)
 
 
-def chains(out: str = "out.jsonl") -> list[Chain]:
-    return list(read_jsonl(Path(out)))
+def card() -> str:
+    return Path("out.jsonl.card.md").read_text()
 
 
 def test_a_teacher_answers_criticises_and_corrects() -> None:
@@ -57,32 +60,15 @@ def test_a_teacher_answers_criticises_and_corrects() -> None:
 
 def test_licences_of_records_go_into_chains_card_and_summary() -> None:
     for name, licence in (("sums", "MIT"), ("talk", "CC BY-NC 4.0")):
-        records([{"instruction": f"About {name}?", "output": GOLD}])
+        records({"instruction": f"About {name}?", "output": GOLD})
         words = ["data", "import", "records.json", "--licence", licence, "-o", f"{name}.jsonl"]
-        assert CliRunner().invoke(app, words).exit_code == 0
+        assert redraft(*words).exit_code == 0
     lines = Path("sums.jsonl").read_text() + Path("talk.jsonl").read_text().replace("records/0", "records/1")
     Path("records.json").write_text(lines)
     result = generate(["A.", GOOD, "B.", GOOD], "--quiet")
     assert [chain.meta["origin"]["licence"] for chain in chains()] == ["MIT", "CC BY-NC 4.0"]
-    assert "| licences | cc-by-nc-4.0 (records); mit (records) |" in Path("out.jsonl.card.md").read_text()
+    assert "| licences | cc-by-nc-4.0 (records); mit (records) |" in card()
     assert "cc-by-nc-4.0: not for commercial use." in result.stderr
-
-
-def test_licences_beside_records_go_into_chains_too() -> None:
-    records([{"instruction": "Why?", "output": GOLD}])
-    for words in (
-        ["data", "import", "records.json", "--licence", "CC BY-NC 4.0", "-o", "all.jsonl"],
-        ["data", "export", "all.jsonl", "--to", "alpaca", "-o", "records.json", "--force"],
-    ):
-        assert CliRunner().invoke(app, words).exit_code == 0
-    assert "licence" not in Path("records.json").read_text()
-    assert "cc-by-nc-4.0: not for commercial use." in generate(["A.", GOOD], "--quiet").stderr
-    assert chains()[0].meta["origin"] == {"licence": ["CC BY-NC 4.0"]}
-
-
-def test_a_clean_up_rule_can_be_left_out() -> None:
-    generate(["A bird.", BAD, "I apologize. A small bird.", GOOD], "--keep", "apologies")
-    assert chains()[0].steps[1].answer == "I apologize. A small bird."
 
 
 def test_checks_of_the_config_file_do_not_replace_the_critic(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,18 +105,11 @@ def test_replies_are_paid_for_once() -> None:
 
 
 def test_a_chain_that_quotes_the_gold_answer_is_marked() -> None:
-    result = generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD], "--gold")
+    result = generate(LEAKING, "--gold")
     (chain,) = chains()
     leaks = [{"step": 0, "part": "feedback"}, {"step": 1, "part": "answer"}]
     assert chain.meta["generated"] == {"gold": True, "leaks": leaks}
     assert "leaks      1 chain with a quote of the gold answer" in result.output
-
-
-def test_stats_warn_of_chains_that_leak() -> None:
-    generate(LEAKING, "--gold")
-    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"]).output
-    assert "texts that quote the gold answer\n  in answer  " in stats
-    assert "warning  1 record with a quote of the gold answer" in stats
 
 
 @pytest.mark.parametrize(
@@ -144,7 +123,7 @@ def test_stats_warn_of_chains_that_leak() -> None:
     ],
 )
 def test_flags_that_do_nothing_are_told(flags: list[str], said: str) -> None:
-    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    records(SUM)
     result = generate(["It is 42.", GOOD], *flags)
     assert result.exit_code == 0, result.output
     assert said in result.stderr
@@ -165,29 +144,14 @@ def test_a_record_of_an_earlier_run_brings_no_marks_of_its_own() -> None:
     assert chains()[0].meta["generated"] == task
 
 
-@pytest.mark.parametrize("own", ["by hand", 2024, [1]])
-def test_what_a_record_calls_generated_is_no_mark(own: Any) -> None:
-    result = from_chain(own)
+def test_what_a_record_calls_generated_is_no_mark() -> None:
+    result = from_chain(2024)
     assert result.exit_code == 0, result.output
     assert "generated" not in chains()[0].meta
 
 
-def test_leaking_chains_can_be_dropped_and_are_not_made_again() -> None:
-    flags = ("--gold", "--drop-leaks")
-    generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD], *flags)
-    assert chains() == []
-    assert [chain.answer for chain in chains("out.jsonl.leaks.jsonl")] == [f"{GOLD}."]
-    Path("out.jsonl.journal.db").unlink()
-    assert generate([], *flags).exit_code == 0
-    assert len(chains("out.jsonl.leaks.jsonl")) == 1
-    assert not Path("out.jsonl").read_text()
-
-
-LEAKING = ["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", f"{GOLD}.", GOOD]
-
-
 def test_the_summary_counts_chains_where_they_are() -> None:
-    records([{"instruction": name, "output": GOLD} for name in "ABCD"])
+    records(*({"instruction": name, "output": GOLD} for name in "ABCD"))
     flags = ("--gold", "--drop-leaks", "--price", "0,1000")
     first = generate(["A.", GOOD, *LEAKING, *LEAKING, "D.", GOOD], *flags, "--limit-tokens", "100")
     assert "answers    1 in out.jsonl\n" in first.output
@@ -197,20 +161,20 @@ def test_the_summary_counts_chains_where_they_are() -> None:
     assert "stopped    accepted 2\n" in result.output
     assert "verdicts   accept 2\n" in result.output
     assert len(chains()) == 2
-    dropped = chains("out.jsonl.leaks.jsonl")
+    dropped = chains(LEAKS)
     tokens = sum(chain.usage.completion_tokens for chain in dropped)
     assert "dropped    2 chains with a quote of the gold answer, in out.jsonl.leaks.jsonl: " in result.output
     assert f": {tokens:,} new tokens, {tokens / 1000:.4f} USD\n" in result.output
-    card = Path("out.jsonl.card.md").read_text()
-    assert "| chains | 2 |" in card
-    assert "| leaks | 0 chains with a quote of the gold answer; 2 more chains dropped for one |" in card
+    text = card()
+    assert "| chains | 2 |" in text
+    assert "| leaks | 0 chains with a quote of the gold answer; 2 more chains dropped for one |" in text
     total = sum(chain.usage.completion_tokens for chain in chains()) + tokens
-    assert f"| paid in all | {total:,} new tokens" in card
+    assert f"| paid in all | {total:,} new tokens" in text
 
 
-@pytest.mark.parametrize("later", [("--drop-leaks",), ("--no-drop-leaks",), ()])
+@pytest.mark.parametrize("later", [("--drop-leaks",), ()])
 def test_dropping_leaks_may_be_decided_anew_and_holds_for_chains_to_come(later: tuple[str, ...]) -> None:
-    records([{"instruction": name, "output": GOLD} for name in "ABC"])
+    records(*({"instruction": name, "output": GOLD} for name in "ABC"))
     first = ("--no-drop-leaks",) if later == ("--drop-leaks",) else ("--drop-leaks",)
     generate(LEAKING * 3, "--gold", *first, "--limit-tokens", "1")
     result = generate([], "--gold", *later)
@@ -236,18 +200,20 @@ def test_dropping_leaks_may_be_decided_anew_and_holds_for_chains_to_come(later: 
 
 def test_a_run_that_finds_nothing_to_do_leaves_the_card_right() -> None:
     generate(LEAKING, "--gold", "--drop-leaks")
-    assert "1 more chain dropped" in Path("out.jsonl.card.md").read_text()
+    assert "1 more chain dropped" in card()
     result = generate([], "--gold", "--drop-leaks", "--retry-failed")
     assert "there is nothing to retry" in result.output
-    assert "1 more chain dropped" in Path("out.jsonl.card.md").read_text()
+    assert "1 more chain dropped" in card()
+    assert "| runs | 2, " in card()
+    assert "without saying what it took" not in card()
 
 
 def test_a_file_of_the_users_in_the_place_of_dropped_chains_is_left_alone() -> None:
-    Path("out.jsonl.leaks.jsonl").write_text('{"mine": 1}\n')
+    LEAKS.write_text('{"mine": 1}\n')
     result = generate(LEAKING, "--gold", "--drop-leaks")
     assert result.exit_code != 0
     assert "out.jsonl.leaks.jsonl is the file for dropped chains, and line 1 is not one" in result.output
-    assert Path("out.jsonl.leaks.jsonl").read_text() == '{"mine": 1}\n'
+    assert LEAKS.read_text() == '{"mine": 1}\n'
 
 
 def test_the_first_answer_is_that_of_the_record() -> None:
@@ -258,7 +224,7 @@ def test_the_first_answer_is_that_of_the_record() -> None:
 
 
 def test_a_gold_number_gives_the_verdicts() -> None:
-    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    records(SUM)
     result = generate(["It is 41.", "It is 42."], "--verify", "number")
     assert result.exit_code == 0, result.output
     (chain,) = chains()
@@ -267,61 +233,35 @@ def test_a_gold_number_gives_the_verdicts() -> None:
     assert chain.passed
 
 
-def test_clean_up_leaves_the_number_that_a_check_judged() -> None:
-    records([{"instruction": "What is 6 times 7?", "output": "42"}])
-    generate(["It is 41.", "It is 6 times 7. I have corrected the answer to 42."], "--verify", "number")
-    (chain,) = chains()
-    assert chain.passed
-    assert chain.answer.endswith("42.")
-
-
-def test_the_gold_answer_is_no_first_answer_if_the_writer_must_not_see_it() -> None:
-    generate([BAD, "A small bird.", GOOD], "--first", "--gold")
-    assert "there is no answer but the gold one" in Path("out.jsonl.errors.jsonl").read_text()
-    assert not chains()
-
-
 def test_checks_that_were_given_stay_beside_that_of_the_gold_number() -> None:
-    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    records(SUM)
     generate(["It is 41.", "It is, I think, 42.", "It is 42."], "--verify", "number", "--check", "words<=3")
     (chain,) = chains()
     assert len(chain.steps) == 3
     assert len(chain.steps[0].checks) == 2
 
 
-@pytest.mark.parametrize("flags", [["--mode", "verified"], ["--drafts", "2"], ["--mode", "best-of"]])
+@pytest.mark.parametrize("flags", [["--mode", "verified"], ["--mode", "best-of"]])
 def test_a_gold_number_serves_every_way_of_checking(flags: list[str]) -> None:
-    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    records(SUM)
     result = generate(["It is 41.", "It is 42."], "--verify", "number", *flags)
     assert result.exit_code == 0, result.output
     assert chains()[0].passed
 
 
-def test_the_summary_of_a_run_that_was_resumed_counts_all_its_chains() -> None:
-    records([{"instruction": name, "output": GOLD} for name in "AB"])
-    replies = ["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", "I apologize. A small bird.", GOOD]
-    first = generate(replies * 2, "--gold", "--limit-tokens", "1")
-    assert "1 of 2 done" in first.output
-    result = generate(replies, "--gold")
-    assert "answers    2 in out.jsonl, 1 of them from before" in result.output
-    assert "verdicts   revise 2, accept 2" in result.output
-    assert "cleaned    apologies 2" in result.output
-    assert "leaks      2 chains with a quote" in result.output
-
-
 def test_a_kill_leaves_no_dropped_chain_twice_or_torn() -> None:
     flags = ("--gold", "--drop-leaks")
-    records([{"instruction": name, "output": GOLD} for name in "AB"])
+    records(*({"instruction": name, "output": GOLD} for name in "AB"))
     generate(["A bird.", f"Say {GOLD}. 3/10. Revision is needed.", "B.", GOOD] * 2, *flags)
-    leaks, marks = Path("out.jsonl.leaks.jsonl"), Path("out.jsonl.done.jsonl")
-    first, second = leaks.read_bytes().splitlines(keepends=True)
-    ids = [chain.id for chain in chains(str(leaks))]
+    marks = Path("out.jsonl.done.jsonl")
+    first, second = LEAKS.read_bytes().splitlines(keepends=True)
+    ids = [chain.id for chain in chains(LEAKS)]
     for left in (first + second, first, first + second[:99]):
-        leaks.write_bytes(left)  # as if killed before the second was marked as done
+        LEAKS.write_bytes(left)  # as if killed before the second was marked as done
         marks.write_bytes(marks.read_bytes().splitlines(keepends=True)[0])
         result = generate([], *flags)
         assert result.exit_code == 0, result.output
-        assert [chain.id for chain in chains(str(leaks))] == ids
+        assert [chain.id for chain in chains(LEAKS)] == ids
 
 
 @pytest.mark.parametrize(
@@ -330,13 +270,14 @@ def test_a_kill_leaves_no_dropped_chain_twice_or_torn() -> None:
         ({"instruction": "Hi"}, ["--gold"], "there is no gold answer for --gold"),
         ({"instruction": "Hi"}, ["--first"], "there is no answer for --first"),
         ({"instruction": "Hi", "output": "six"}, ["--verify", "number"], "the gold answer six is no number"),
+        ({"instruction": "Hi", "output": "Ho"}, ["--first", "--gold"], "there is no answer but the gold one"),
     ],
 )
 def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list[str], said: str) -> None:
-    records([record, {"instruction": "What is 6 times 7?", "output": "42"}])
-    result = generate(["It is 42.", GOOD], *flags)
-    assert said in Path("out.jsonl.errors.jsonl").read_text()
-    assert len(chains()) == 1, result.output
+    records(record, SUM)
+    generate(["It is 42.", GOOD], *flags)
+    assert said in lines("out.jsonl.errors.jsonl")[0]["message"]
+    assert len(chains()) == ("--first" not in flags or "--gold" not in flags)
 
 
 @pytest.mark.parametrize(
@@ -366,10 +307,7 @@ def test_a_record_that_lacks_what_is_needed_fails_alone(record: Any, flags: list
     ],
 )
 def test_flags_that_do_not_fit_are_refused(flags: list[str], said: str, hint: str) -> None:
-    result = generate(["x"], *flags)
-    assert result.exit_code == 2
-    assert said in result.output
-    assert hint in result.output
+    refused(generate(["x"], *flags), said, hint)
     assert not Path("out.jsonl").exists()
 
 
@@ -385,7 +323,7 @@ TASK = {
 
 @pytest.mark.usefixtures("a_sandbox")
 def test_unit_tests_give_the_verdicts() -> None:
-    records([TASK])
+    records(TASK)
     result = generate(
         ["```python\ndef double(x):\n    return x\n```", "```python\ndef double(x):\n    return x + x\n```"],
         *("--recipe", "checked_code", "--run-code"),
@@ -399,27 +337,8 @@ def test_unit_tests_give_the_verdicts() -> None:
     assert "passes 1 of 2 tests" in first.text
 
 
-@pytest.mark.usefixtures("a_sandbox")
-def test_a_record_without_tests_fails_alone() -> None:
-    records([{"instruction": "Write f.", "output": "def f(): pass"}, TASK])
-    generate(["```python\ndef double(x):\n    return x + x\n```"], "--verify", "code", "--run-code")
-    assert "has no tests, which --verify code needs" in Path("out.jsonl.errors.jsonl").read_text()
-    assert len(chains()) == 1
-
-
-@pytest.mark.usefixtures("a_sandbox")
-def test_humaneval_as_published_is_verified(shared_data: Path) -> None:
-    with gzip.open(shared_data / "code" / "HumanEval.jsonl.gz", "rt") as lines:
-        task = json.loads(next(lines))
-    records([task])
-    program = f"```python\n{task['prompt']}{task['canonical_solution']}\n```"
-    result = generate(["I cannot.", program], "--verify", "code", "--run-code", "--max-tokens", "4096")
-    assert not Path("out.jsonl.errors.jsonl").exists(), result.output
-    assert [step.verdict for step in chains()[0].steps] == ["revise", "accept"]
-
-
 def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
-    records([TASK])
+    records(TASK)
     result = generate(["x"], "--recipe", "checked_code")
     assert result.exit_code == 2
     assert "--verify code runs programs that a model wrote" in result.output
@@ -430,27 +349,18 @@ def test_no_program_runs_unless_it_is_allowed_by_a_flag() -> None:
 
 @pytest.mark.parametrize("name", OF_CHAINS)
 def test_every_shipped_recipe_makes_a_chain(name: str) -> None:
-    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    records(SUM)
     result = generate(["It is 42.", GOOD, GOOD], "--recipe", name)
     assert result.exit_code == 0, result.output
     assert chains()[0].steps
-
-
-def test_only_the_first_records_are_used_and_an_estimate_is_of_these() -> None:
-    records([{"instruction": f"Describe bird {n}."} for n in range(20)])
-    result = generate(["A bird.", GOOD] * 20, "--limit", "8", "--estimate", "4")
-    assert "estimate   all 8 records, from 4, with 95 % intervals" in result.output
-    assert all(int(chain.id.partition("/")[2]) < 8 for chain in chains())
-    assert generate(["A bird.", GOOD] * 20, "--limit", "8").exit_code == 0
-    assert sorted(chain.id for chain in chains()) == [f"records/{n}" for n in range(8)]
 
 
 REFUSED = "I'm sorry, but I can't help with that."
 UNJUDGED = "As an AI language model, I cannot evaluate this. 2/10. Revision is needed."
 
 
-def test_refusals_are_marked_counted_and_said_in_the_card_and_the_statistics() -> None:
-    records([{"instruction": f"Describe bird {n}."} for n in range(3)])
+def test_refusals_are_marked_counted_and_said_in_the_card() -> None:
+    birds(3)
     result = generate([REFUSED, GOOD, "A bird.", UNJUDGED, "A gull.", GOOD, "A bird.", GOOD], "-j", "1")
     assert result.exit_code == 0, result.output
     first, second, third = chains()
@@ -459,8 +369,6 @@ def test_refusals_are_marked_counted_and_said_in_the_card_and_the_statistics() -
     assert not third.meta.get("generated")
     assert "refusals   2 chains with a refusal: 1 best answer, 1 feedback" in result.output
     assert "| refusals | 2 chains with a refusal: 1 best answer, 1 feedback |" in card()
-    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
-    assert "2 records with a refusal of the teacher" in " ".join(stats.output.split())
 
 
 def test_a_refused_draft_that_was_corrected_is_no_refusal() -> None:
@@ -470,7 +378,7 @@ def test_a_refused_draft_that_was_corrected_is_no_refusal() -> None:
 
 
 def test_refusals_are_dropped_into_a_file_of_their_own() -> None:
-    records([{"instruction": f"Describe bird {n}."} for n in range(3)])
+    birds(3)
     replies = [REFUSED, GOOD, "A bird.", UNJUDGED, "A gull.", GOOD, "A bird.", GOOD]
     result = generate(replies, "-j", "1", "--refusals", "drop")
     assert [chain.id for chain in chains()] == ["records/2"]
@@ -480,8 +388,6 @@ def test_refusals_are_dropped_into_a_file_of_their_own() -> None:
         in result.output
     )
     assert "| refusals | none; 2 more chains dropped for one |" in card()
-    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
-    assert "2 chains dropped because of a refusal" in " ".join(stats.output.split())
     same = generate([], "--refusals", "drop")
     assert "answers    1 in out.jsonl, 1 of them from before" in same.output
     assert "dropped    2 chains with a refusal: 1 best answer, 1 feedback, in out" in same.output
@@ -490,25 +396,21 @@ def test_refusals_are_dropped_into_a_file_of_their_own() -> None:
     assert len(chains()) == 1
 
 
-def card() -> str:
-    return Path("out.jsonl.card.md").read_text()
-
-
 def test_an_estimate_makes_a_sample_that_the_run_keeps() -> None:
-    records([{"instruction": f"Describe bird {n}.", "output": GOLD} for n in range(20)])
-    result = generate(["A bird.", GOOD] * 20, "--estimate", "4", "--price", "1,1")
+    birds(20)
+    result = generate(["A bird.", GOOD] * 20, "--limit", "8", "--estimate", "4", "--price", "1,1")
     assert result.exit_code == 0, result.output
-    assert "estimate   all 20 records, from 4, with 95 % intervals" in result.output
+    assert "estimate   all 8 records, from 4, with 95 % intervals" in result.output
     assert " USD\n" in result.output
     sampled = {chain.id: chain for chain in chains()}
     assert len(sampled) == 4
-    result = generate([], "--price", "1,1")
-    assert "20 in out.jsonl, 4 of them from before" in result.output
+    result = generate([], "--limit", "8", "--price", "1,1")
+    assert "8 in out.jsonl, 4 of them from before" in result.output
     assert all(sampled.get(chain.id, chain) == chain for chain in chains())
 
 
 def test_answers_that_fail_their_check_are_no_failure_of_the_run() -> None:
-    records([{"instruction": "What is 6 times 7?", "output": "42"}])
+    records(SUM)
     assert generate(["It is 41.", "It is 40."], "--verify", "number", "--max-revisions", "1").exit_code == 0
 
 
@@ -519,59 +421,24 @@ def test_markers_of_the_text_format_in_a_reply_are_no_structure() -> None:
     (chain,) = chains()
     assert chain.meta["generated"] == {"markers": 2}
     assert "markers    1 chain with a heading of the text format" in result.output
-    assert "| markers | 1 chain with a heading of the" in Path("out.jsonl.card.md").read_text()
-    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
-    assert "1 record with a heading of the text format" in " ".join(stats.output.split())
+    assert "| markers | 1 chain with a heading of the" in card()
     for read in (chain, parse(render(chain))):
         assert [step.answer for step in read.steps] == [fake, "A small bird."]
         assert [step.feedback.text for step in read.steps if step.feedback] == [told, GOOD]
 
 
-def test_a_prompt_without_an_answer_fails_alone_and_is_tried_again() -> None:
-    records([{"instruction": f"Describe bird {n}.", "output": GOLD} for n in range(2)])
-    generate(["", "A bird.", GOOD])
-    assert len(chains()) == 1
-    assert len(Path("out.jsonl.errors.jsonl").read_text().splitlines()) == 1
-    assert generate(["A bird.", GOOD]).exit_code == 0
-    assert len(chains()) == 2
-    assert not Path("out.jsonl.errors.jsonl").exists()
-
-
-def test_replies_to_another_wording_are_not_used() -> None:
-    Path("own.yaml").write_text("criticise: |\n  {found}\n\n  Well? {verdict}\n")
-    generate(["A bird.", GOOD])
-    journal = ["--journal", "out.jsonl.journal.db"]
-    result = generate([], "--prompts", "own.yaml", *journal, out="other.jsonl")
-    assert (
-        "1 text taken from it, not paid again" in result.output
-    )  # that of the first answer, for which nothing changed
-    result = generate([], "--prompts", "own.yaml")
-    assert result.exit_code == 2
-    assert "out.jsonl was made in another way: prompts" in result.output
-
-
 def test_a_card_is_written_at_the_end_of_each_run() -> None:
     generate(["A bird.", BAD, "I apologize. A small bird.", GOOD])
-    card = Path("out.jsonl.card.md")
-    assert "| chains | 1 |" in card.read_text()
-    assert "| settings | the defaults |" in card.read_text()
-    before = card.read_text()
-    result = generate(["A fish.", GOOD], "--seed", "3")
-    assert "was made in another way" in result.stderr
-    assert card.read_text() == before
-
-
-def test_a_run_that_had_nothing_to_retry_is_no_killed_run() -> None:
-    generate(["A bird.", GOOD])
-    assert "nothing to retry" in generate([], "--retry-failed").output
-    card = Path("out.jsonl.card.md").read_text()
-    assert "| runs | 2, " in card
-    assert "without saying what it took" not in card
+    before = card()
+    assert "| chains | 1 |" in before
+    assert "| settings | the defaults |" in before
+    assert "was made in another way" in generate(["A fish.", GOOD], "--seed", "3").stderr
+    assert card() == before
 
 
 def test_a_card_names_the_settings_of_a_recipe() -> None:
     generate(["A bird.", GOOD], "--recipe", "selfee_gold")
-    text = Path("out.jsonl.card.md").read_text()
+    text = card()
     assert "| settings | gold `true`, recipe `selfee_gold`, drop_leaks `true` |" in text
     assert "A critic, which saw the record's gold answer, judged it" in text
 
@@ -580,21 +447,9 @@ def test_a_card_of_stored_replies_names_what_they_cost() -> None:
     generate(LEAKING, "--gold", "--price", "0,1000")
     Path("out.jsonl").unlink()
     generate([], "--gold", "--price", "0,1000", "--drop-leaks")
-    tokens = chains("out.jsonl.leaks.jsonl")[0].usage.completion_tokens
-    text = Path("out.jsonl.card.md").read_text()
+    tokens = chains(LEAKS)[0].usage.completion_tokens
+    text = card()
     assert f"| paid in all | at least {tokens} new tokens, {tokens / 1000:.4f} USD; " in text
-
-
-def test_a_card_counts_the_chains_of_earlier_runs() -> None:
-    birds = [{"instruction": f"Describe bird {number}.", "output": GOLD} for number in range(2)]
-    records(birds)
-    generate(["A bird.", GOOD, "A bird.", GOOD], "--limit-tokens", "1")
-    assert "| chains | 1 |" in Path("out.jsonl.card.md").read_text()
-    generate(["A bird.", GOOD])
-    text = Path("out.jsonl.card.md").read_text()
-    assert "| chains | 2 |" in text
-    assert "| verdicts | accept 2 |" in text
-    assert "| runs | 2, " in text
 
 
 def test_a_file_in_the_place_of_the_card_does_not_fail_the_run() -> None:
@@ -602,24 +457,12 @@ def test_a_file_in_the_place_of_the_card_does_not_fail_the_run() -> None:
     result = generate(["A bird.", GOOD])
     assert result.exit_code == 0
     assert "is not a card of redraft's" in result.stderr
-    assert Path("out.jsonl.card.md").read_text() == "My notes."
+    assert card() == "My notes."
     assert len(chains()) == 1
 
 
-def test_a_server_that_reports_no_usage_is_said_beside_the_cost() -> None:
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m")).on("POST /v1/chat/completions", chat_reply(GOOD))
-        result = generate([], "-m", server.url, "--price", "1000,1000")
-    (chain,) = chains()
-    assert chain.usage.estimated
-    assert (chain.usage.cost_usd or 0) > 0.05
-    estimated = "estimated: the server reports no usage"
-    assert f"in prompts; {estimated}" in result.output
-    assert f"USD; {estimated} |" in Path("out.jsonl.card.md").read_text()
-
-
 def test_a_price_may_come_later_and_change() -> None:
-    records([{"instruction": f"Describe bird {n}."} for n in range(2)])
+    birds(2)
     assert generate(["A bird.", GOOD], "--limit-tokens", "1").exit_code == 4
     for price in ("1,2", "1.0,2.0"):
         result = generate([], "--price", price)
@@ -641,7 +484,7 @@ def test_starting_over_says_that_stored_replies_are_free() -> None:
 
 @pytest.mark.parametrize("flags", [(), ("--estimate", "2")])
 def test_records_that_do_not_fit_the_flags_are_explained(flags: tuple[str, ...]) -> None:
-    records([{"instruction": f"Describe bird {n}."} for n in range(3)])
+    records(*({"instruction": f"Describe bird {n}."} for n in range(3)))
     result = generate(["A bird.", GOOD], "--verify", "number", *flags)
     assert result.exit_code == 2
     said = result.stdout

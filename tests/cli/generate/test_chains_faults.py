@@ -11,235 +11,170 @@ import resource
 import signal
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.generate.teacher import Teacher
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.chain import Chain, read_jsonl
-from redraft.cli import app
+from redraft.chain import Chain
 from redraft.engines.remote import batch
 from redraft.revision.critique import AGAIN
+from tests.cli.verbs import chains, lines, redraft, script, wait_until
 from tests.engines.batch_server import BatchServer, Fault
-from tests.engines.fake_server import (
-    FakeServer,
-    Reply,
-    chat_event,
-    chat_reply,
-    error_reply,
-    models_reply,
-    sse_reply,
-)
+from tests.engines.fake_server import FakeServer, Reply, chat_event, chat_reply, models_reply, sse_reply
+from tests.engines.paid_server import BROKEN, CUT, PaidServer
 
 COUNT = 6
 BAD, GOOD = "Too vague. 3/10. Revision is needed.", "Clear. 9/10. Revision is not needed."
+CALL = "POST /v1/chat/completions"
+JOURNAL = Path("out.jsonl.journal.db")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def _birds(_folder: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batch, "_MOMENT", 0.02)
-    records = [{"instruction": f"Describe bird {n}.", "output": "A gull."} for n in range(COUNT)]
-    Path("records.json").write_text(json.dumps(records))
-    return tmp_path
+    birds = [{"instruction": f"Describe bird {n}.", "output": "A gull."} for n in range(COUNT)]
+    Path("records.json").write_text(json.dumps(birds))
 
 
 def generate(model: str, *flags: str) -> Result:
-    command = ["generate", "chains", "records.json", "-o", "out.jsonl", "-m", model, "-j", "1"]
-    return CliRunner().invoke(app, [*command, *flags], prog_name="redraft")
+    return redraft("generate", "chains", "records.json", "-o", "out.jsonl", "-m", model, "-j", "1", *flags)
 
 
 def scripted(*replies: Any, flags: tuple[str, ...] = ()) -> tuple[Result, Chain]:
     """Make one chain of these replies, which are texts or lines of a script."""
     Path("records.json").write_text(json.dumps([{"instruction": "Describe a bird.", "output": "A gull."}]))
-    Path("script.jsonl").write_text("".join(f"{json.dumps(reply)}\n" for reply in replies))
-    result = generate("script:script.jsonl", *flags)
+    result = generate(script(*replies), *flags)
     (chain,) = chains()
     return result, chain
 
 
-def chains() -> list[Chain]:
-    return list(read_jsonl(Path("out.jsonl")))
+def served(*replies: Reply) -> FakeServer:
+    return FakeServer().on("GET /v1/models", models_reply("m")).on(CALL, *replies)
 
 
-def failures() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in Path("out.jsonl.errors.jsonl").read_text().splitlines()]
+def judged(messages: list[dict[str, Any]]) -> str:
+    return GOOD if any(message["role"] == "assistant" for message in messages) else "A bird."
+
+
+def card() -> str:
+    return Path("out.jsonl.card.md").read_text()
 
 
 # The server.
 
 
 def test_a_reply_of_garbage_is_asked_for_again_like_one_that_breaks_off() -> None:
-    with Teacher(plan=["json", "ok", "json", "json", "cut"]) as teacher:
-        result = generate(teacher.model)
-        assert teacher.account().faults == {"json": 3, "cut": 1}
-        assert not teacher.account().twice
+    page = Reply(200, {"Content-Type": "text/html"}, [b"<html>Back soon</html>"])
+    with PaidServer(judged, plan={1: page, 3: BROKEN, 4: BROKEN, 5: CUT}) as server:
+        result = generate(server.model)
+        assert len(server.messages) == 2 * COUNT + 4
+        assert not server.twice
     assert result.exit_code == 0, result.output
     assert len(chains()) == COUNT
     assert "failed" not in result.output
 
 
-def test_the_first_reply_may_be_garbage_too() -> None:
-    page = Reply(200, {"Content-Type": "text/html"}, [b"<html>Back soon</html>"])
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m"))
-        server.on(CALL, page, chat_reply(GOOD))
-        result = generate(server.url)
-    assert result.exit_code == 0, result.output
-    assert len(chains()) == COUNT
-
-
 def test_without_a_key_the_run_ends_at_once_and_says_where_to_put_one() -> None:
-    with Teacher(keys={"sk-good": None}) as teacher:
-        result = generate(teacher.model)
-        assert sum(teacher.account().calls.values()) == 1
+    with PaidServer(keys={"sk-good": 99}) as server:
+        result = generate(server.model)
+        assert len(server.messages) == 1
     assert result.exit_code == 3
     assert "REDRAFT_KEY_127_0_0_1" in result.stderr
     assert f"0 of {COUNT} done; run the same command again to go on." in result.stderr
 
 
-def test_a_key_that_is_revoked_in_the_middle_leaves_the_run_to_the_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with Teacher(keys={"sk-good": None, "sk-bad": 3}) as teacher:
-        monkeypatch.setenv("REDRAFT_KEY_127_0_0_1", "sk-good,sk-bad")
-        result = generate(teacher.model)
-        account = teacher.account()
-    assert result.exit_code == 0, result.output
-    assert len(chains()) == COUNT
-    assert (account.calls["sk-bad"], account.statuses["401"]) == (4, 1)
-    assert not account.twice
-
-
 def test_when_the_last_key_is_revoked_another_goes_on_and_pays_for_nothing_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with Teacher(keys={"sk-bad": 25, "sk-good": None}) as teacher:
-        monkeypatch.setenv("REDRAFT_KEY_127_0_0_1", "sk-bad")
-        result = generate(teacher.model)
+    with PaidServer(judged, keys={"sk-one": 3, "sk-two": 4, "sk-good": 99}) as server:
+        monkeypatch.setenv("REDRAFT_KEY_127_0_0_1", "sk-one,sk-two")
+        result = generate(server.model)
         assert result.exit_code == 3
-        assert "refuses the key" in result.stderr
+        assert "refuses key" in result.stderr
         assert 0 < len(chains()) < COUNT
         monkeypatch.setenv("REDRAFT_KEY_127_0_0_1", "sk-good")
-        assert generate(teacher.model).exit_code == 0
-        assert not teacher.account().twice
+        assert generate(server.model).exit_code == 0
+        assert not server.twice
     assert len(chains()) == COUNT
 
 
 def test_an_unknown_model_ends_the_run_with_its_first_request() -> None:
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("teacher"))
-        server.on("POST /v1/chat/completions", error_reply(404, "The model `teecher` does not exist"))
+    with served(Reply(404, {}, [b'{"error": {"message": "The model `teecher` does not exist"}}'])) as server:
         result = generate(f"{server.url}#teecher")
-        assert len(server.asked("POST /v1/chat/completions")) == 1
+        assert len(server.asked(CALL)) == 1
     assert result.exit_code == 3
-    assert "has no model 'teecher'. It has: teacher." in result.stderr
-    assert f"0 of {COUNT} done" in result.stderr
-
-
-def test_a_server_that_limits_without_headers_is_only_slower(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.engines.retry.LONGEST_BACKOFF", 0.3)
-    with Teacher(rpm=8, window=0.3) as teacher:
-        result = generate(teacher.model, "-j", "4", "--patience", "60")
-        account = teacher.account()
-    assert result.exit_code == 0, result.output
-    assert account.limited
-    assert not account.twice
-    assert len(chains()) == COUNT
+    assert "has no model 'teecher'. It has: m." in result.stderr
 
 
 def refused(body: dict[str, Any]) -> tuple[int, str] | None:
     return (400, "This prompt is not allowed.") if "bird 3" in str(body) else None
 
 
-def says(body: dict[str, Any]) -> str:
-    before = sum(message["role"] == "assistant" for message in body["messages"])
-    return "A bird." if not before else GOOD
-
-
-def test_a_batch_that_expires_is_used_as_far_as_it_goes() -> None:
-    with BatchServer(says, Fault("expired", answered=4)) as server:
-        result = generate(server.model, "--batch", "-j", "9", "--pause", "0.01")
-        assert result.exit_code == 0, result.output
+@pytest.mark.parametrize("fault", [Fault("expired", answered=4), Fault(refused=refused)])
+def test_a_batch_that_expires_or_refuses_a_line_is_used_as_far_as_it_goes(fault: Fault) -> None:
+    flags = ("--batch", "-j", "9", "--pause", "0.01")
+    with BatchServer(lambda body: judged(body["messages"]), fault) as server:
+        first = generate(server.model, *flags)
+        failed = ["records/3"] if fault.ends == "completed" else []
+        assert first.exit_code == (3 if failed else 0), first.output
+        errors = Path("out.jsonl.errors.jsonl")
+        assert [each["id"] for each in (lines(errors) if errors.exists() else [])] == failed
+        assert generate(server.model, *flags).exit_code == 0
         assert set(server.paid.values()) == {1}
     assert len(chains()) == COUNT
-
-
-def test_a_line_of_a_batch_that_fails_fails_its_record_alone() -> None:
-    with BatchServer(says, Fault(refused=refused)) as server:
-        result = generate(server.model, "--batch", "-j", "9", "--pause", "0.01")
-        assert result.exit_code == 3
-        assert [failure["id"] for failure in failures()] == ["records/3"]
-        assert generate(server.model, "--batch", "-j", "9", "--pause", "0.01").exit_code == 0
-        assert set(server.paid.values()) == {1}
-    assert len(chains()) == COUNT
-    assert not Path("out.jsonl.errors.jsonl").exists()
-
-
-CUT = {"text": "A small bi", "finish": "filtered"}
-CALL = "POST /v1/chat/completions"
 
 
 def test_a_reply_that_breaks_off_counts_for_the_limit_and_the_card_says_that_it_is_estimated() -> None:
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m"))
-        server.on(CALL, sse_reply(chat_event("A"), cut=True), chat_reply(GOOD))
+    with served(sse_reply(chat_event("A"), cut=True), chat_reply(GOOD)) as server:
         result = generate(server.url, "--price", "1000,1000", "--limit-usd", "0.01", "--retries", "0")
         assert len(server.asked(CALL)) == 1
     assert result.exit_code == 4, result.output
     assert "spent, estimated" in result.output
     (session,) = json.loads(Path("out.jsonl.run.json").read_text())["sessions"]
-    assert session["usd"] > 0.01
-    assert session["estimated"] is True
-    assert "USD (estimated); with failures" in Path("out.jsonl.card.md").read_text()
+    assert (session["usd"] > 0.01, session["estimated"]) == (True, True)
+    assert "USD (estimated); with failures" in card()
 
 
 def test_replies_that_break_off_do_not_say_that_the_server_reports_no_usage() -> None:
     """A journal pays for them once, and the chain that is made has none; without one, it has."""
-    with Teacher(plan=["ok", "cut", "ok", "ok", "cut"]) as teacher:
-        words = ["answer", "records.json", "-o", "plain.jsonl", "-m", teacher.model, "-j", "1"]
-        plain = CliRunner().invoke(app, words, prog_name="redraft")
-        result = generate(teacher.model, "--price", "1,1")
+    with PaidServer(judged, plan={2: CUT, 5: CUT}) as server:
+        plain = redraft("answer", "records.json", "-o", "plain.jsonl", "-m", server.model, "-j", "1")
+        result = generate(server.model, "--price", "1,1")
     assert (plain.exit_code, result.exit_code) == (0, 0), plain.output + result.output
     assert "partly estimated: replies that broke off report no usage" in plain.output
-    said = plain.output + result.output + Path("out.jsonl.card.md").read_text()
-    assert "the server reports no usage" not in said
+    assert "the server reports no usage" not in plain.output + result.output + card()
 
 
 def test_a_run_that_was_interrupted_in_a_call_says_that_what_it_paid_is_estimated() -> None:
     def interrupt() -> None:
-        while not server.asked(CALL):
-            time.sleep(0.01)
+        wait_until(lambda: server.asked(CALL))
         os.kill(os.getpid(), signal.SIGINT)
 
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m"))
-        server.on(CALL, sse_reply(chat_event("A"), 30.0))
+    with served(sse_reply(chat_event("A"), 30.0)) as server:
         thread = threading.Thread(target=interrupt, daemon=True)
         thread.start()
         result = generate(server.url, "--price", "1000,1000")
         thread.join(10)
     assert result.exit_code == 130
-    assert "(estimated); with failures" in Path("out.jsonl.card.md").read_text()
+    assert "(estimated); with failures" in card()
 
 
 # The replies.
 
 
-def test_an_empty_criticism_is_asked_for_once_more_and_then_marked() -> None:
-    result, chain = scripted("A bird.", "", "")
+@pytest.mark.parametrize("refusal", ["", "I cannot judge this."])
+def test_a_criticism_without_a_verdict_is_asked_for_once_more_and_then_marked(refusal: str) -> None:
+    result, chain = scripted("A bird.", refusal, refusal)
     assert result.exit_code == 0, result.output
     assert (chain.stop, chain.steps[0].verdict, chain.answer) == ("ended", "unknown", "A bird.")
     assert "stopped    ended 1 (no verdict 1)\n" in result.output
-    assert "| stopped | ended 1 (no verdict 1) |" in Path("out.jsonl.card.md").read_text()
+    assert "| stopped | ended 1 (no verdict 1) |" in card()
     assert "verdicts   unknown 1" in result.output
-    stats = CliRunner().invoke(app, ["data", "stats", "out.jsonl", "-j", "1"])
-    assert "1 feedback without a verdict, of 1" in stats.output
+    assert not any(AGAIN in step.answer for step in chain.steps)
 
 
 def test_an_empty_correction_leaves_the_answer_before() -> None:
@@ -262,33 +197,16 @@ def test_a_refusal_stays_a_refusal() -> None:
     assert chain.steps[1].answer == REFUSAL
 
 
-def test_a_critic_that_refuses_is_asked_for_its_verdict_once_and_then_marked() -> None:
-    result, chain = scripted("A bird.", "I cannot judge this.", "I really cannot.")
-    assert chain.steps[0].feedback is not None
-    assert (chain.steps[0].feedback.verdict, chain.stop) == ("unknown", "ended")
-    assert "verdicts   unknown 1" in result.output
-    assert not any(AGAIN in step.answer for step in chain.steps)
-
-
 def test_an_answer_that_a_content_filter_cut_fails_its_record_and_is_asked_for_again() -> None:
-    with FakeServer() as server:
-        server.on("GET /v1/models", models_reply("m"))
-        server.on(CALL, chat_reply("A bi", finish="content_filter"), chat_reply(GOOD))
+    with served(chat_reply("A bi", finish="content_filter"), chat_reply(GOOD)) as server:
         result = generate(server.url)
         assert result.exit_code == 3, result.output
-        assert [(each["id"], each["cause"]) for each in failures()] == [("records/0", "content filter")]
+        [failure] = lines("out.jsonl.errors.jsonl")
+        assert (failure["id"], failure["cause"]) == ("records/0", "content filter")
         assert len(chains()) == COUNT - 1
         again = generate(server.url)
     assert again.exit_code == 0, again.output
     assert len(chains()) == COUNT
-    assert not Path("out.jsonl.errors.jsonl").exists()
-
-
-def test_a_correction_that_a_content_filter_cut_fails_its_record_too() -> None:
-    Path("records.json").write_text(json.dumps([{"instruction": "Describe a bird."}]))
-    Path("script.jsonl").write_text("".join(f"{json.dumps(reply)}\n" for reply in ["A bird.", BAD, CUT]))
-    assert generate("script:script.jsonl").exit_code == 3
-    assert [each["cause"] for each in failures()] == ["content filter"]
 
 
 def test_a_criticism_that_a_content_filter_cut_leaves_the_answer() -> None:
@@ -297,21 +215,15 @@ def test_a_criticism_that_a_content_filter_cut_leaves_the_answer() -> None:
     assert (chain.stop, chain.answer) == ("ended", "A bird.")
 
 
-def test_a_teacher_that_repeats_its_answer_ends_the_chain() -> None:
-    _, chain = scripted("A bird.", BAD, "A bird.")
-    assert (chain.stop, len(chain.steps)) == ("unchanged", 2)
-
-
-def test_a_teacher_that_repeats_the_criticism_gives_no_answer() -> None:
-    _, chain = scripted("A bird.", BAD, BAD, "A small bird.", GOOD)
-    assert [step.echo for step in chain.steps] == [False, True, False]
-    assert (chain.stop, chain.answer) == ("accepted", "A small bird.")
-
-
-def test_a_teacher_that_never_ends_is_cut_and_not_taken_for_an_answer() -> None:
-    endless = {"text": "tweet " * 400, "finish": "max_tokens"}
-    _, chain = scripted("A bird.", BAD, endless)
-    assert (chain.stop, chain.steps[1].finish, chain.answer) == ("max_tokens", "max_tokens", "A bird.")
+def test_a_teacher_that_repeats_itself_or_never_ends() -> None:
+    for replies, stop, answer in (
+        (["A bird."], "unchanged", "A bird."),
+        ([{"text": "tweet " * 400, "finish": "max_tokens"}], "max_tokens", "A bird."),
+        ([BAD, "A small bird.", GOOD], "accepted", "A small bird."),
+    ):
+        Path("out.jsonl").unlink(missing_ok=True)
+        _, chain = scripted("A bird.", BAD, *replies)
+        assert (chain.stop, chain.answer) == (stop, answer)
 
 
 @pytest.mark.parametrize(
@@ -337,7 +249,7 @@ def test_criticism_in_any_format_is_read(criticism: str) -> None:
     assert "revision_needed" not in first.text
 
 
-# The disk.
+# The disk and the journal.
 
 
 @contextmanager
@@ -351,33 +263,28 @@ def files_up_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("size", [2_000, 6_000, 30_000])
+@pytest.mark.parametrize("size", [2_000, 30_000])
 def test_a_full_disk_loses_nothing_and_pays_for_nothing_twice(size: int) -> None:
-    with Teacher() as teacher:
+    with PaidServer() as server:
         with files_up_to(size):
-            result = generate(teacher.model)
+            result = generate(server.model)
         assert result.exit_code not in (0, 1)
         assert "redraft: " in result.stderr
-        assert "Traceback" not in result.output
-        again = generate(teacher.model)
+        again = generate(server.model)
         assert again.exit_code == 0, again.output
-        twice = teacher.account().twice
+        assert len(server.twice) <= 1  # that whose reply the disk had no room for
     assert len(chains()) == COUNT
-    assert len(twice) <= 1  # that whose reply the disk had no room for
-
-
-# The journal.
 
 
 def test_a_journal_of_another_version_is_refused_and_left_alone() -> None:
     scripted("A bird.", GOOD)
-    with sqlite3.connect("out.jsonl.journal.db") as journal:
+    with sqlite3.connect(JOURNAL) as journal:
         journal.execute("PRAGMA user_version = 99")
     journal.close()
-    before = Path("out.jsonl.journal.db").read_bytes()
+    before = JOURNAL.read_bytes()
     Path("out.jsonl").unlink()
     result = generate("script:script.jsonl")
     assert result.exit_code != 0
     assert "its version is 99, and this redraft reads version 1" in result.stderr
     assert "move this one away" in result.stderr
-    assert Path("out.jsonl.journal.db").read_bytes() == before
+    assert JOURNAL.read_bytes() == before
