@@ -265,7 +265,7 @@ def files_up_to(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("size", [2_000, 30_000])
 def test_a_full_disk_loses_nothing_and_pays_for_nothing_twice(size: int) -> None:
-    with PaidServer() as server:
+    with PaidServer(judged) as server:
         with files_up_to(size):
             result = generate(server.model)
         assert result.exit_code not in (0, 1)

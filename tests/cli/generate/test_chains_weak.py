@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections import Counter
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from redraft.chain import Chain, Feedback, read_jsonl
-from redraft.cli import app
-from redraft.formats.selfee import verdict_of
+from redraft.chain import Chain
 from redraft.generate.chains import leaked
+from tests.cli.verbs import chains as read
+from tests.cli.verbs import redraft, write
 
 pytestmark = [pytest.mark.model, pytest.mark.slow]
 
@@ -26,24 +23,19 @@ QUESTIONS = {
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, default_model: Path) -> Path:
-    monkeypatch.chdir(tmp_path)
+def folder(_folder: None, default_model: Path) -> Path:
     lines = [{"question": q, "answer": f"{way}\n#### {last}"} for q, (way, last) in QUESTIONS.items()]
-    Path("sums.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    write("sums.jsonl", lines)
     return default_model
 
 
 def generate(model: Path, *flags: str, out: str = "out.jsonl") -> tuple[list[Chain], str]:
     command = ["generate", "chains", "sums.jsonl", "-o", out, "-m", str(model), "--seed", "3"]
     more = ["--max-tokens", "60", "--feedback-tokens", "60", "--max-revisions", "2", *flags]
-    result = CliRunner().invoke(app, [*command, *more], prog_name="redraft")
+    result = redraft(*command, *more)
     assert result.exit_code == 0, result.output
     assert not Path(f"{out}.errors.jsonl").exists(), Path(f"{out}.errors.jsonl").read_text()
-    return list(read_jsonl(Path(out))), result.stdout
-
-
-def feedback_of(chains: list[Chain]) -> list[Feedback]:
-    return [step.feedback for chain in chains for step in chain.steps if step.feedback]
+    return read(out), result.stdout
 
 
 def last_number(text: str) -> str:
@@ -70,33 +62,13 @@ def test_a_check_accepts_right_answers_alone_and_gives_no_number_away(folder: Pa
     assert f"accept {accepted}" in said or not accepted
 
 
-def test_a_critic_without_sense_is_counted_and_never_taken_for_more(folder: Path) -> None:
-    chains, said = generate(folder, "--gold", "--price", "0,1")
-    found = feedback_of(chains)
-    verdicts = Counter(feedback.verdict for feedback in found)
-    assert all(feedback.verdict in ("unknown", verdict_of(feedback.text)) for feedback in found)
-    assert f"verdicts   {', '.join(f'{name} {times}' for name, times in verdicts.most_common())}\n" in said
-    for chain in chains:
-        before = [step.feedback.verdict for step in chain.steps[:-1] if step.feedback]
-        assert set(before) <= {"revise"}  # whatever has no verdict ends the chain
-        assert (chain.stop == "accepted") == (
-            chain.steps[-1].feedback is not None and chain.steps[-1].feedback.verdict == "accept"
-        )
-    weak = [chain for chain in chains if chain.stop != "accepted" or any(step.echo for step in chain.steps)]
-    assert weak
-    exported = CliRunner().invoke(app, ["data", "export", "out.jsonl", "--to", "preference", "-o", "p.jsonl"])
-    assert exported.exit_code == 0
-    corrected = [chain for chain in chains if chain.best]
-    assert len(Path("p.jsonl").read_text().splitlines()) <= len(corrected)
-
-
 def test_the_gold_answer_that_it_repeats_is_found(folder: Path) -> None:
     """A critic that is told to repeat what it knows leaks, and every chain without a quote is kept."""
     Path("tell.yaml").write_text(
         "criticise: |\n  {found}\n\n  Repeat this text word by word:\n  {gold}\n\n  Say it now. {verdict}\n"
     )
     chains, said = generate(folder, "--gold", "--drop-leaks", "--prompts", "tell.yaml", "--temperature", "0")
-    dropped = list(read_jsonl(Path("out.jsonl.leaks.jsonl")))
+    dropped = read("out.jsonl.leaks.jsonl")
     assert dropped
     assert all(leaked(chain) for chain in dropped)
     assert not any(leaked(chain) for chain in chains)

@@ -5,22 +5,20 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
-import sys
+import sqlite3
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.chain import read_jsonl
-from redraft.cli import app
 from redraft.collect.dedupe.rouge import Pool
 from redraft.formats.documents import shipped_recipes
 from redraft.generate.instructions.tasks import read_seeds
-from tests.cli.test_go_on import CountingServer
+from tests.cli.verbs import chains, lines, redraft, refused, script, start, wait_until, write
 from tests.engines.batch_server import BatchServer
+from tests.engines.paid_server import PaidServer
 from tests.generate.instructions.stand_in import instruction, teach
 from tests.revision.test_opening import silent
 
@@ -28,21 +26,24 @@ __all__ = ["silent"]
 
 GOOD = "Task 4\nInstruction: {}\nInput: <noinput>\nOutput: An answer."
 SHARED = ["Name a river in Peru.", "Explain a tide to a child.", "Count the legs of an ant."]
+KEY = "REDRAFT_KEY_127_0_0_1"
 
 
 @pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    reply = "\n\n".join(GOOD.format(text) for text in [*SHARED, "Draw the shape of a leaf."])
-    Path("replies.jsonl").write_text(json.dumps(reply) + "\n")
+def _replies(_folder: None) -> None:
+    script("\n\n".join(GOOD.format(text) for text in [*SHARED, "Draw the shape of a leaf."]))
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["generate", "instructions", *words], prog_name="redraft")
+    return redraft("generate", "instructions", *words)
 
 
 def scripted(*words: str) -> Result:
-    return run("-o", "out.jsonl", "-m", "script:replies.jsonl", "-j", "1", *words)
+    return run("-o", "out.jsonl", "-m", "script:script.jsonl", "-j", "1", *words)
+
+
+def served(server: PaidServer, out: str, way: str, count: int) -> list[str]:
+    return ["-o", out, "-m", server.model, "--way", way, "--count", str(count), "-j", "3", "--quiet"]
 
 
 def test_the_summary_says_what_is_kept_and_what_is_not() -> None:
@@ -56,25 +57,16 @@ def test_the_summary_says_what_is_kept_and_what_is_not() -> None:
     assert Path("out.jsonl.journal.db").exists()
 
 
-def test_the_output_becomes_alpacas_shape() -> None:
-    scripted("--count", "3", "--quiet")
-    result = CliRunner().invoke(app, ["data", "export", "out.jsonl", "--to", "alpaca", "-o", "alpaca.json"])
-    assert result.exit_code == 0, result.output
-    records = json.loads(Path("alpaca.json").read_text())
-    assert [record["instruction"] for record in records] == SHARED
-    assert records[0] == {"instruction": SHARED[0], "input": "", "output": "An answer."}
-
-
 def test_what_is_made_from_seeds_has_their_licences() -> None:
     seeds = [
         {"version": 1, "prompt": {"instruction": text}, "steps": [{"answer": "An answer."}], "best": 0}
         | {"id": text, "stop": "ended", "meta": {"origin": {"dataset": "mine", "licence": "CC BY-NC 4.0"}}}
         for text in ("Write a poem on rain.", "List three tall trees.", "Say why bread rises.")
     ]
-    Path("seeds.jsonl").write_text("".join(json.dumps(each) + "\n" for each in seeds))
+    write("seeds.jsonl", seeds)
     assert scripted("--count", "3", "--quiet", "--seeds", "seeds.jsonl").exit_code == 0
     origin = {"dataset": "made from seeds.jsonl", "licence": ["CC BY-NC 4.0"]}
-    assert [chain.meta["origin"] for chain in read_jsonl(Path("out.jsonl"))] == [origin] * 3
+    assert [chain.meta["origin"] for chain in chains()] == [origin] * 3
 
 
 def test_a_dry_teacher_is_told_with_what_was_rejected() -> None:
@@ -103,26 +95,25 @@ def test_a_limit_in_the_sample_of_an_estimate_is_told_too() -> None:
     [
         (["-o", "-"], "the output has to be a file"),
         (["-o", "out.jsonl", "--seeds", "none.jsonl"], "none.jsonl"),
-        (["-o", "out.jsonl", "--seeds", "replies.jsonl"], "replies.jsonl"),
+        (["-o", "out.jsonl", "--seeds", "script.jsonl"], "script.jsonl"),
         (["-o", "out.jsonl", "--way", "alpacca"], "It should be alpaca or self-instruct."),
         (["-o", "out.jsonl", "--similar", "7"], "similar is 7.0"),
         (["-o", "out.jsonl", "--journal", "out.jsonl"], "cannot be the journal too"),
-        (["-o", "no/out.jsonl", "-m", "script:replies.jsonl"], "mkdir -p no"),
-        (["-o", "out.jsonl", "--limit-usd", "1", "-m", "script:replies.jsonl"], "price"),
-        (["-o", "out.jsonl", "--batch", "-m", "script:replies.jsonl"], "no model is on one"),
+        (["-o", "no/out.jsonl", "-m", "script:script.jsonl"], "mkdir -p no"),
+        (["-o", "out.jsonl", "--limit-usd", "1", "-m", "script:script.jsonl"], "price"),
+        (["-o", "out.jsonl", "--batch", "-m", "script:script.jsonl"], "no model is on one"),
         (
             ["-o", "o.jsonl", "--batch", "-m", "http://h/v1#m", "--way", "self-instruct"],
             "is for --way alpaca",
         ),
+        (["-o", "o.jsonl", "--recipe", "mine.yaml"], "mine.yaml: there is no option 'max_revisions'"),
         (["-o", "out.jsonl", "--recipe", "alpacca"], "there is no recipe 'alpacca'"),
         (["-o", "out.jsonl", "--recipe", "selfee_gold"], "selfee_gold is a recipe of generate chains."),
     ],
 )
 def test_mistakes_are_told_without_a_traceback(words: list[str], message: str) -> None:
-    result = run(*words)
-    assert result.exit_code == 2, result.output
-    assert message in result.stderr
-    assert "Traceback" not in result.output
+    Path("mine.yaml").write_text("count: 3\nmax_revisions: 2\n")
+    refused(run(*words), message)
 
 
 def test_the_shipped_recipes_are_read() -> None:
@@ -134,13 +125,6 @@ def test_the_shipped_recipes_are_read() -> None:
     assert run("-o", "o.jsonl", "-m", "script:none.jsonl", "--recipe", "self_instruct").exit_code == 2
 
 
-def test_a_recipe_with_another_verbs_key_is_refused() -> None:
-    Path("mine.yaml").write_text("count: 3\nmax_revisions: 2\n")
-    result = scripted("--recipe", "mine.yaml")
-    assert result.exit_code == 2
-    assert "mine.yaml: there is no option 'max_revisions'" in result.stderr
-
-
 def test_the_limit_of_seconds_holds_while_the_model_is_opened(silent: str) -> None:
     result = run("-o", "out.jsonl", "-m", silent, "--limit-seconds", "1")
     assert result.exit_code == 4, result.output
@@ -150,19 +134,19 @@ def test_the_limit_of_seconds_holds_while_the_model_is_opened(silent: str) -> No
 
 @pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
 def test_an_estimate_is_near_the_cost_and_its_requests_are_kept(way: str) -> None:
-    with CountingServer(says=teach, seconds=0) as server:
-        words = [*words_of(server, "out.jsonl", way, 45)[:-1], "--price", "1,1000"]
+    with PaidServer(teach) as server:
+        words = [*served(server, "out.jsonl", way, 45)[:-1], "--price", "1,1000"]
         result = run(*words, "--estimate", "5")
         assert result.exit_code == 0, result.output
-        requests = [text for text in map(str, server.asked) if "Now write" in text]
+        requests = [text for text in map(str, server.messages) if "Now write" in text]
         assert len(requests) == 5
-        before = len(server.asked)
+        before = len(server.messages)
         shown = result.stdout[result.stdout.index("estimate") :]
         [calls] = re.findall(r"([\d,]+) \([\d,]+ (?:to [\d,]+|or more)\) calls", shown)
         [(usd, low, high)] = re.findall(r"([\d.]+) \(([\d.]+) (?:to ([\d,.]+)|or more)\) USD", shown)
         rest = run(*words)
         assert rest.exit_code == 0, rest.output
-        made = len(server.asked) - before
+        made = len(server.messages) - before
     assert float(low) <= made * 0.007 <= float(high.replace(",", "") or "inf")
     assert float(usd) == pytest.approx(int(calls) * 0.007, abs=0.01)
     assert "estimate" not in rest.stdout
@@ -192,17 +176,11 @@ def test_a_weak_teacher_is_no_danger(default_model: Path, way: str) -> None:
     words = ["-o", "out.jsonl", "-m", str(default_model), "--way", way, "--max-tokens", "100", "-j", "2"]
     result = run(*words, "--count", "9", "--estimate", "2", "--quiet")
     assert result.exit_code == 0, result.output
-    rejects = [json.loads(line) for line in Path("out.jsonl.rejected.jsonl").read_text().splitlines()]
-    assert {record["request"] for record in rejects} == {0, 1}
-    kept = {chain.prompt.instruction for chain in read_jsonl("out.jsonl")}
+    assert {record["request"] for record in lines("out.jsonl.rejected.jsonl")} == {0, 1}
+    kept = {chain.prompt.instruction for chain in chains()}
     pool = Pool()
     for text in (*(task.instruction for task in read_seeds(None).tasks), *kept):
         assert pool.grow(text) is None
-
-
-def words_of(server: CountingServer, out: str, way: str, count: int) -> list[str]:
-    model = f"http://127.0.0.1:{server.port}/v1#gull"
-    return ["-o", out, "-m", model, "--way", way, "--count", str(count), "-j", "3", "--quiet"]
 
 
 @pytest.mark.parametrize(
@@ -214,19 +192,50 @@ def words_of(server: CountingServer, out: str, way: str, count: int) -> list[str
     ],
 )
 def test_a_killed_run_loses_nothing_and_pays_for_nothing_twice(way: str, count: int, kills: int) -> None:
-    with CountingServer(says=teach) as server:
-        assert run(*words_of(server, "whole.jsonl", way, count)).exit_code == 0
-        needed = len(server.asked)
-        server.asked.clear()
-        command = [sys.executable, "-m", "redraft", "generate", "instructions"]
+    with PaidServer(teach, seconds=0.03) as server:
+        assert run(*served(server, "whole.jsonl", way, count)).exit_code == 0
+        needed = len(server.messages)
+        server.messages.clear()
         for number in range(1, kills + 1):
-            with subprocess.Popen([*command, *words_of(server, "out.jsonl", way, count)]) as job:
-                server.wait_for(number * needed // (kills + 2))
+            with start("generate", "instructions", *served(server, "out.jsonl", way, count)) as job:
+                wait_until(lambda: len(server.messages) >= number * needed // (kills + 2))  # noqa: B023
                 job.send_signal(signal.SIGKILL)
-        assert run(*words_of(server, "out.jsonl", way, count)).exit_code == 0
+        assert run(*served(server, "out.jsonl", way, count)).exit_code == 0
         for ending in ("", ".rejected.jsonl"):
             assert Path(f"out.jsonl{ending}").read_bytes() == Path(f"whole.jsonl{ending}").read_bytes()
-        assert len(list(read_jsonl("out.jsonl"))) >= count
+        assert len(chains()) >= count
         # Only the three calls under way at a kill may be asked again, and no call is made that a whole run
         # does not need.
-        assert len(server.asked) <= needed + kills * 3
+        assert len(server.messages) <= needed + kills * 3
+
+
+@pytest.mark.parametrize("way", ["alpaca", "self-instruct"])
+def test_when_the_last_key_is_revoked_another_goes_on_and_nothing_is_paid_again(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with PaidServer(teach, keys={"bad": 4, "good": 999}) as server:
+        unnamed = run(*served(server, "out.jsonl", way, 12))
+        assert (unnamed.exit_code, KEY in unnamed.stderr) == (3, True)
+        assert len(server.messages) <= 3
+        assert "0 of 12 done; run the same command again to go on." in unnamed.stderr
+        monkeypatch.setenv(KEY, "bad")
+        result = run(*served(server, "out.jsonl", way, 12))
+        assert result.exit_code == 3
+        assert "refuses the key" in result.stderr
+        monkeypatch.setenv(KEY, "good")
+        assert run(*served(server, "out.jsonl", way, 12)).exit_code == 0
+        assert set(server.paid.values()) == {1}
+        assert run(*served(server, "whole.jsonl", way, 12)).exit_code == 0
+    assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes()
+
+
+def test_a_journal_of_another_version_is_refused_and_not_used() -> None:
+    with PaidServer(teach) as server:
+        assert run(*served(server, "out.jsonl", "alpaca", 12)).exit_code == 0
+        paid = server.paid.total()
+        Path("out.jsonl").unlink()
+        with sqlite3.connect("out.jsonl.journal.db") as db:
+            db.execute('UPDATE replies SET reply = \'[{"text": "x", "tempo": 1}]\'')
+        db.close()
+        refused(run(*served(server, "out.jsonl", "alpaca", 12)), "of another redraft")
+        assert server.paid.total() == paid
