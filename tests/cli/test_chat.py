@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
@@ -10,44 +9,27 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.chain import Chain, read_jsonl
-from redraft.cli import app
+from redraft.chain import Chain
 from redraft.cli.lines import LEAVING
+from tests.cli.verbs import REDRAFT, chains, redraft, script, start
 
-REDRAFT = [sys.executable, "-m", "redraft"]
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]|\r")
 
 
-@pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def script(*replies: object, name: str = "replies", **settings: object) -> str:
-    lines = [{"settings": settings}, *replies] if settings else replies
-    path = Path(f"{name}.jsonl")
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return f"script:{path}"
-
-
-def chat(text: str, *args: str, verb: str = "chat") -> Result:
-    done = CliRunner().invoke(app, [verb, *args], input=text, prog_name="redraft")
-    if not isinstance(done.exception, SystemExit | None):
-        raise done.exception
-    return done
+def chat(text: str, *args: str) -> Result:
+    return redraft("chat", *args, stdin=text)
 
 
 def saved(name: str = "chat.jsonl") -> list[Chain]:
-    return list(read_jsonl(name))
+    return chains(name)
 
 
 class Terminal:
@@ -56,14 +38,8 @@ class Terminal:
     def __init__(self, *args: str) -> None:
         self.master, slave = pty.openpty()
         env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
-        self.child = subprocess.Popen(
-            [*REDRAFT, "chat", *args],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env=env,
-            preexec_fn=own_terminal,
-        )
+        ends = {"stdin": slave, "stdout": slave, "stderr": slave}
+        self.child = start("chat", *args, **ends, env=env, preexec_fn=own_terminal)
         os.close(slave)
         self.raw = self.all = ""
 
@@ -181,7 +157,7 @@ def test_another_model_goes_on_with_the_conversation() -> None:
     lines = f"Rain?\n/model nothing.gguf\n/model {other}\nSnow?\n/model\n/save chat.jsonl\n"
     done = chat(lines, "-m", one, "--max-revisions", "0")
     assert done.stdout == "Water.\nIce.\n"
-    assert [chain.model["name"] for chain in saved()] == ["replies", "other"]
+    assert [chain.model["name"] for chain in saved()] == ["script", "other"]
     assert len(saved()[1].prompt.messages or ()) == 3
     assert "nothing.gguf" in done.stderr
     assert "redraft: other is ready." in done.stderr
@@ -226,17 +202,10 @@ def test_an_error_of_the_engine_ends_the_turn_alone() -> None:
     assert [m["content"] for m in saved()[2].prompt.messages or ()][-3:] == ["Snow?", "Half", "Fog?"]
 
 
-@pytest.mark.parametrize(
-    ("args", "status", "said"),
-    [
-        (["-m", "nothing.gguf"], 3, "nothing.gguf"),
-        (["--min-revisions", "3", "--max-revisions", "1"], 2, "min_revisions is 3"),
-    ],
-)
-def test_what_cannot_start_ends_with_its_message(args: list[str], status: int, said: str) -> None:
-    done = chat("Rain?\n", *args)
-    assert (done.stdout, done.exit_code) == ("", status)
-    assert said in done.stderr
+def test_a_model_that_cannot_be_opened_ends_it_with_its_message() -> None:
+    done = chat("Rain?\n", "-m", "nothing.gguf")
+    assert (done.stdout, done.exit_code) == ("", 3)
+    assert "nothing.gguf" in done.stderr
 
 
 def test_bytes_that_are_not_utf8_end_the_turn_alone() -> None:
@@ -257,7 +226,7 @@ def test_an_unknown_command_is_no_question() -> None:
 def test_a_terminal_shows_steps_and_diffs_and_what_it_is_told() -> None:
     model = script("Rain is cold water that falls.", "Rain is water that falls.")
     with Terminal("-m", model, "-c", "words<=5", "-c", "lacks:snow") as terminal:
-        assert "replies is ready" in terminal.see("> ")
+        assert "script is ready" in terminal.see("> ")
         terminal.type("Describe rain.\r")
         terminal.see("Feedback 1 · to be revised")
         terminal.see("Revision 1 ───")
@@ -306,6 +275,9 @@ def test_ctrl_c_keeps_the_model_if_another_does_not_open(slow: Terminal) -> None
             slow.see("max_revisions is 0")
             slow.type("Rain?\r")
             slow.see("one two three four")
+            slow.see("> ")
+            slow.say("/save chat.jsonl")
+    assert [(chain.model["name"], chain.answer) for chain in saved()] == [("script", "one two three four")]
 
 
 def test_many_ctrl_c_at_the_prompt_end_nothing(slow: Terminal) -> None:
@@ -314,6 +286,8 @@ def test_many_ctrl_c_at_the_prompt_end_nothing(slow: Terminal) -> None:
         time.sleep(0.001)
     slow.see(LEAVING, press="\x03")
     slow.see("nothing to undo", press="/undo\r")
+    assert slow.child.poll() is None
+    assert "Traceback" not in slow.all
 
 
 def test_pasted_lines_are_one_question(slow: Terminal) -> None:
@@ -328,18 +302,16 @@ def test_pasted_lines_are_one_question(slow: Terminal) -> None:
 
 def test_ctrl_c_ends_a_pipe() -> None:
     model = script("one " * 1000, delay=0.05)
-    child = subprocess.Popen(
-        [*REDRAFT, "chat", "-m", model], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    child = start("chat", "-m", model, stdin=subprocess.PIPE)
     assert child.stdin
     assert child.stdout
-    child.stdin.write(b"/help\nRain?\nSnow?\n")
+    child.stdin.write("/help\nRain?\nSnow?\n")
     child.stdin.flush()
-    assert child.stdout.readline().startswith(b"/revise")
+    assert child.stdout.readline().startswith("/revise")
     child.send_signal(signal.SIGINT)
     _, stderr = child.communicate(timeout=30)
     assert child.returncode == 130
-    assert b"Traceback" not in stderr
+    assert "Traceback" not in stderr
 
 
 @pytest.mark.model

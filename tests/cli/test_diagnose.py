@@ -6,40 +6,28 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 pytest.importorskip("scipy")
 
 from redraft.chain import Chain, write_jsonl
-from redraft.cli import app
+from tests.cli.verbs import redraft, refused, write
 from tests.evaluation.diagnosis.made_chains import step, told
-from tests.evaluation.made import write
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with an evaluation of eight items, two of which revising repaired."""
-    monkeypatch.chdir(tmp_path)
-    write_jsonl(
-        "run.jsonl", [*(told(f"t/{n}", "01") for n in range(2)), *(told(f"t/{n}", "00") for n in range(2, 8))]
-    )
-    return tmp_path
+def _eight(_folder: None) -> None:
+    """An evaluation of eight items, two of which revising repaired."""
+    write_jsonl("run.jsonl", [told(f"t/{n}", "01" if n < 2 else "00") for n in range(8)])
 
 
 def run(*args: str) -> Result:
-    return CliRunner().invoke(app, ["diagnose", *args], prog_name="redraft")
+    return redraft("diagnose", *args)
 
 
 def said(result: Result) -> list[str]:
     assert result.exit_code == 0, result.output
     return [" ".join(line.split()) for line in result.stdout.splitlines()]
-
-
-def refused(result: Result, *parts: str) -> None:
-    assert result.exit_code == 2, result.output
-    for part in parts:
-        assert part in " ".join(result.output.split()), result.output
-    assert "Traceback" not in result.output
 
 
 def test_the_table_ends_in_a_sentence() -> None:
@@ -73,7 +61,7 @@ def test_the_page_is_written_once_and_only_replaced_on_demand() -> None:
 
 
 def test_a_task_or_checks_say_what_is_right_of_other_chains() -> None:
-    write(Path("t.jsonl"), [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(8)])
+    write("t.jsonl", [{"question": f"{n}?", "answer": f"#### {n}"} for n in range(8)])
     steps = (step("It is 3.", guide="0"), step("It is 5", guide="1"))
     write_jsonl("answers.jsonl", [Chain(id=f"t/{n}", steps=steps, best=1) for n in range(8)])
     own = said(run("answers.jsonl"))
@@ -104,13 +92,13 @@ def test_what_is_wrong_is_said_with_what_to_type() -> None:
 def test_files_that_are_no_chains_are_named_with_what_reads_them() -> None:
     Path("empty.jsonl").touch()
     refused(run("empty.jsonl"), "empty.jsonl: is empty.", "the output of redraft eval or redraft answer")
-    write(Path("prompts.jsonl"), [{"prompt": "Why?"}, {"prompt": "Où ?"}])
+    write("prompts.jsonl", [{"prompt": "Why?"}, {"prompt": "Où ?"}])
     asked = "prompts.jsonl: has 2 records, and none has an answer."
     refused(run("prompts.jsonl"), asked, "redraft eval TASK prompts.jsonl -o chains.jsonl")
-    write(Path("reviews.jsonl"), [{"question_id": 1, "answer1_id": "a", "answer2_id": "b", "text": "8 8"}])
+    write("reviews.jsonl", [{"question_id": 1, "answer1_id": "a", "answer2_id": "b", "text": "8 8"}])
     refused(run("reviews.jsonl"), "reviews.jsonl:1: has reviews", "redraft report reviews.jsonl")
     scores: dict[str, object] = {"task": "gsm8k", "score": {}, "right": [], "wrong": []}
-    write(Path("scores.jsonl"), [scores])
+    write("scores.jsonl", [scores])
     refused(run("scores.jsonl"), "has scores, and no chains", "redraft report scores.jsonl")
     Path("notes.jsonl").write_text("hello\n")
     refused(run("notes.jsonl"), "notes.jsonl:1: not JSON", "the output of redraft eval or redraft answer")

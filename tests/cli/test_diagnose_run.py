@@ -6,36 +6,29 @@ import json
 import os
 import signal
 import threading
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 pytest.importorskip("scipy")
 
-from redraft.chain import Chain, read_jsonl
-from redraft.cli import app
+from redraft.chain import Chain
+from tests.cli.verbs import chains as chains_of
+from tests.cli.verbs import redraft, script, wait_until, write
 
 REPLIES = ["Answer: 0", "Answer: 5", "It is 2.", "#### 3"]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with four questions, whose answers are 0, 1, 2 and 3, and a script."""
-    monkeypatch.chdir(tmp_path)
+def _four(_folder: None) -> None:
+    """Four questions, whose answers are 0, 1, 2 and 3, and a script."""
     write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
-    write("script.jsonl", [{"settings": {}}, *REPLIES * 10])
-    return tmp_path
-
-
-def write(name: str, records: list[Any]) -> None:
-    Path(name).write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    script(*REPLIES * 10)
 
 
 def call(*args: str) -> Result:
-    return CliRunner().invoke(app, ["diagnose", *args], prog_name="redraft")
+    return redraft("diagnose", *args)
 
 
 def run(*args: str) -> Result:
@@ -43,7 +36,7 @@ def run(*args: str) -> Result:
 
 
 def chains(way: str, seed: int = 0) -> dict[str, Chain]:
-    return {chain.id: chain for chain in read_jsonl(Path("runs", f"seed-{seed}", f"{way}.jsonl"))}
+    return {chain.id: chain for chain in chains_of(Path("runs", f"seed-{seed}", f"{way}.jsonl"))}
 
 
 def test_all_ways_begin_with_the_same_first_answers_and_are_compared() -> None:
@@ -64,7 +57,7 @@ def test_all_ways_begin_with_the_same_first_answers_and_are_compared() -> None:
 
 
 def test_a_majority_outvotes_the_first_answer() -> None:
-    write("script.jsonl", [{"settings": {}}, "Answer: 0", *["Answer: 9"] * 60])  # each way begins with the 0
+    script("Answer: 0", *["Answer: 9"] * 60)  # each way begins with the 0
     assert run("--seeds", "1", "--samples", "3").exit_code == 0
     assert chains("plain")["test/1"].answer == "Answer: 9"
     vote = chains("vote-3")["test/1"]
@@ -73,7 +66,7 @@ def test_a_majority_outvotes_the_first_answer() -> None:
 
 def test_long_answers_have_no_majority_and_an_empty_file_is_refused() -> None:
     write("own.jsonl", [{"prompt": f"Describe rain. ({n})", "checks": ["contains:rain"]} for n in range(2)])
-    write("script.jsonl", [{"settings": {}}, *["rain", "sun"] * 20])
+    script(*["rain", "sun"] * 20)
     result = call("--run", "checks", "own.jsonl", "-o", "runs", "-m", "script:script.jsonl", "--seeds", "1")
     assert result.exit_code == 0, result.output
     assert not list(Path("runs").glob("*/vote-*"))
@@ -83,7 +76,7 @@ def test_long_answers_have_no_majority_and_an_empty_file_is_refused() -> None:
 
 
 def test_feedback_is_hidden_or_that_of_another() -> None:
-    write("script.jsonl", [{"settings": {}}, *["So 9.", "It is 9."] * 50])
+    script(*["So 9.", "It is 9."] * 50)
     assert run("--seeds", "1", "--check", "words<=1", "--limit", "2").exit_code == 0
     own, blind, strange = (
         {name: chain.steps[0].feedback.text for name, chain in chains(way).items() if chain.steps[0].feedback}
@@ -113,7 +106,7 @@ def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
     assert "At equal tokens" in page
     assert "new tokens an item</text>" in page
     assert "runs are missing" not in page
-    write("script.jsonl", [{"settings": {}}, *REPLIES * 10])
+    script(*REPLIES * 10)
     assert run("--seeds", "1", "--seed", "7", "--limit-tokens", "1").exit_code == 4
     assert sorted(folder.name for folder in Path("runs").glob("seed-*")) == ["seed-0", "seed-7"]
     assert call("runs", "--html", "page.html", "--force").exit_code == 0
@@ -121,25 +114,23 @@ def test_a_finished_run_asks_nothing_and_can_be_read_again() -> None:
 
 
 def test_a_stopped_run_goes_on_and_no_answer_is_made_twice() -> None:
+    folder = Path("runs", "seed-0")
     assert run("--seeds", "1").exit_code == 0
-    whole = {file.name: file.read_bytes() for file in Path("runs", "seed-0").glob("*.jsonl")}
+    whole = {file: texts(file) for file in folder.glob("*.jsonl")}
     for name in ("vote-3.jsonl", "shuffled-2.jsonl"):  # as if it had been stopped there
-        Path("runs", "seed-0", name).unlink()
-    first, *_ = whole["best-of-4.jsonl"].splitlines(keepends=True)
-    Path("runs", "seed-0", "best-of-4.jsonl").write_bytes(first)
+        (folder / name).unlink()
+    cut = folder / "best-of-4.jsonl"
+    cut.write_bytes(cut.read_bytes().splitlines(keepends=True)[0])
     assert run("--seeds", "1").exit_code == 0
-    for name, before in whole.items():
-        after = Path("runs", "seed-0", name).read_bytes()
-        assert texts(after) == texts(before), name
+    assert {file: texts(file) for file in whole} == whole
 
 
-def texts(lines: bytes) -> list[tuple[str, list[str]]]:
-    chains = map(Chain.from_json, lines.splitlines())
-    return [(chain.id, [step.answer for step in (*chain.steps, *chain.drafts)]) for chain in chains]
+def texts(file: Path) -> list[tuple[str, list[str]]]:
+    return [(chain.id, [step.answer for step in (*chain.steps, *chain.drafts)]) for chain in chains_of(file)]
 
 
 def test_an_empty_answer_is_wrong_and_the_run_goes_on() -> None:
-    write("script.jsonl", [{"settings": {}}, "Answer: 0", "", *["Answer: 2"] * 50])
+    script("Answer: 0", "", *["Answer: 2"] * 50)
     result = run("--seeds", "1", "--samples", "2")
     assert "runs/seed-0/plain.jsonl: 1 prompt failed: empty reply 1." in result.stderr
     assert result.exit_code == 3, result.output
@@ -156,7 +147,7 @@ def test_what_a_check_prints_is_not_in_the_output() -> None:
 
 
 def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
-    write("script.jsonl", [{"settings": {}}, *["Answer: 9"] * 500])
+    script(*["Answer: 9"] * 500)
     full = run("--seeds", "1", "--samples", "2", "-o", "full", "--price", "0,1000000")
     assert full.exit_code == 0, full.output
     limited = ("--seeds", "1", "--samples", "2", "--price", "0,1000000", "--limit-usd")
@@ -173,11 +164,11 @@ def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
 
 
 def test_a_signal_ends_all_ways_and_the_next_command_goes_on() -> None:
-    write("script.jsonl", [{"settings": {"delay": 0.05}}, *["Answer: 9"] * 500])
+    script(*["Answer: 9"] * 500, delay=0.05)
 
     def interrupt() -> None:
-        while not (file := Path("runs/seed-0/revise-2.jsonl")).exists() or not file.read_bytes():
-            time.sleep(0.01)
+        file = Path("runs/seed-0/revise-2.jsonl")
+        wait_until(lambda: file.exists() and file.read_bytes())
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = threading.Thread(target=interrupt, daemon=True)
@@ -207,7 +198,7 @@ def test_other_records_and_chains_are_refused() -> None:
     mixed = call("--run", "gsm8k", "other.jsonl", "-o", "runs", "-m", "script:script.jsonl")
     assert mixed.exit_code != 0
     assert "Name another folder with -o, or delete runs to start over." in mixed.stderr
-    write("more.jsonl", [{"settings": {}}, *["Answer: 3"] * 90])
+    script(*["Answer: 3"] * 90, name="more")
     seeds = call("--run", "gsm8k", "test.jsonl", "-o", "runs", "-m", "script:more.jsonl", "--seed", "5")
     assert "model was script:script.jsonl and is script:more.jsonl" in seeds.stderr
     assert "Name another folder with -o, or delete runs to start over." in seeds.stderr

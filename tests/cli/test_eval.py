@@ -4,44 +4,28 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 pytest.importorskip("scipy")
 
-from redraft.chain import Chain, read_jsonl
-from redraft.cli import app
+from redraft.chain import Chain
+from tests.cli.verbs import chains, redraft, refused, script, write
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with four questions, whose answers are 0, 1, 2 and 3."""
-    monkeypatch.chdir(tmp_path)
+def _four(_folder: None) -> None:
+    """Four questions, whose answers are 0, 1, 2 and 3."""
     write("test.jsonl", [{"question": f"How many? ({n})", "answer": f"So.\n#### {n}"} for n in range(4)])
-    return tmp_path
-
-
-def write(name: str, records: list[Any]) -> None:
-    Path(name).write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
-
-
-def script(*replies: Any) -> None:
-    write("script.jsonl", [{"settings": {}}, *replies])
 
 
 def run(*args: str, task: str = "gsm8k", file: str = "test.jsonl") -> Result:
-    words = ["eval", task, file, "-o", "out.jsonl", "-m", "script:script.jsonl", "-j", "1", *args]
-    return CliRunner().invoke(app, words, prog_name="redraft")
+    return redraft("eval", task, file, "-o", "out.jsonl", "-m", "script:script.jsonl", "-j", "1", *args)
 
 
 def plain(*args: str, **where: str) -> Result:
     return run("--max-revisions", "0", *args, **where)
-
-
-def chains() -> list[Chain]:
-    return list(read_jsonl(Path("out.jsonl")))
 
 
 def passed(chain: Chain) -> list[bool]:
@@ -143,7 +127,7 @@ def test_echoes_and_empty_answers_count_alike_in_eval_report_and_diagnose() -> N
 
 
 def said(*words: str) -> str:
-    return CliRunner().invoke(app, [*words], prog_name="redraft").stdout
+    return redraft(*words).stdout
 
 
 def test_where_everything_failed_json_has_no_nan() -> None:
@@ -167,18 +151,13 @@ def test_where_everything_failed_json_has_no_nan() -> None:
 def test_a_file_of_another_shape_costs_nothing(content: str, problem: str) -> None:
     Path("test.jsonl").write_text(content)
     script("1")
-    result = plain()
-    assert result.exit_code == 2, result.output
-    assert problem in " ".join(result.output.split())
-    assert "Traceback" not in result.output
+    refused(plain(), problem)
     assert not Path("out.jsonl").exists()
 
 
 def test_an_unknown_task_lists_the_tasks() -> None:
-    result = plain(task="gsm9k")
-    assert result.exit_code == 2
-    for name in ("gsm8k", "aqua", "math", "humaneval", "mbpp", "ifeval", "json-repair", "checks"):
-        assert name in result.output
+    names = ("gsm8k", "aqua", "math", "humaneval", "mbpp", "ifeval", "json-repair", "checks")
+    refused(plain(task="gsm9k"), *names)
 
 
 PROGRAM = {
@@ -191,26 +170,21 @@ PROGRAM = {
 }
 
 
-def test_a_program_that_prints_passed_is_wrong(a_sandbox: Path) -> None:
-    fakes = [
-        "print('1 passed')\nimport os\nos._exit(0)",
-        "class A:\n    def __eq__(self, other): return True\ndef twice(x):\n    print('ok')\n    return A()",
-        "import builtins\nbuiltins.AssertionError = SystemExit\ndef twice(x): return 'passed'",
-    ]
-    write("test.jsonl", [PROGRAM | {"task_id": n} for n in range(4)])
-    script(*(f"```python\n{fake}\n```" for fake in fakes), "```python\ndef twice(x): return x * 2\n```")
+def test_programs_run_only_with_leave_and_one_that_prints_passed_is_wrong(a_sandbox: Path) -> None:
+    write("test.jsonl", [PROGRAM | {"task_id": n} for n in range(2)])
+    fake = "print('1 passed')\nimport os\nos._exit(0)"
+    script(*(f"```python\n{program}\n```" for program in (fake, "def twice(x): return x * 2")))
+    refused(plain(task="mbpp"), "--run-code")
     result = plain("--run-code", task="mbpp")
-    assert "1 of 4" in result.stdout, result.output
-    assert [passed(chain) for chain in chains()] == [[False], [False], [False], [True]]
+    assert "1 of 2" in result.stdout, result.output
+    assert [passed(chain) for chain in chains()] == [[False], [True]]
 
 
 @pytest.mark.model
 def test_the_default_model_on_gsm8k(shared_data: Path, default_model: Path) -> None:
     file = shared_data / "gsm8k" / "test.jsonl"
     words = ["eval", "gsm8k", str(file), "-o", "out.jsonl", "-m", str(default_model), "--limit", "1"]
-    result = CliRunner().invoke(
-        app, [*words, "--max-tokens", "16", "--max-revisions", "0"], prog_name="redraft"
-    )
+    result = redraft(*words, "--max-tokens", "16", "--max-revisions", "0")
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("gsm8k: 1 answer\nscore")
     assert len(chains()) == 1

@@ -2,46 +2,38 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
 from redraft.evaluation.judging.reviews import Review, read_reviews
 from redraft.formats.read.records import raw_records
-from tests.cli.test_go_on import CountingServer
+from tests.cli import verbs
+from tests.cli.verbs import lines, redraft, script, write
 from tests.engines.batch_server import BatchServer
 from tests.engines.fake_server import FakeServer, chat_reply, models_reply
-from tests.evaluation.made import answer, write
+from tests.engines.paid_server import PaidServer
+from tests.evaluation.made import answer
 
 QUESTIONS = {1: "math", 2: "generic", "drei": "coding"}
+GOOD = '{"review": "Fine.", "score_1": 8, "score_2": 7}'
 
 
 @pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _answers(_folder: None) -> None:
     records = [
         {"question_id": id_, "text": f"Why {id_}?", "category": name} for id_, name in QUESTIONS.items()
     ]
-    write(Path("questions.jsonl"), records)
-    write(Path("new.jsonl"), [answer("new", id_, f"Neu: Wärme 🌳 {id_}.") for id_ in QUESTIONS])
-    write(
-        Path("old.jsonl"),
-        [answer("old", id_, "<b>Because.</b><script>alert(1)</script>") for id_ in QUESTIONS],
-    )
-
-
-def script(*replies: str, name: str = "judge.jsonl") -> str:
-    Path(name).write_text("".join(json.dumps(reply) + "\n" for reply in replies))
-    return f"script:{name}"
+    write("questions.jsonl", records)
+    write("new.jsonl", [answer("new", id_, f"Neu: Wärme 🌳 {id_}.") for id_ in QUESTIONS])
+    write("old.jsonl", [answer("old", id_, "<b>Because.</b>") for id_ in QUESTIONS])
 
 
 def run(*words: str) -> Result:
-    return CliRunner().invoke(app, ["judge", *words], prog_name="redraft")
+    return redraft("judge", *words)
 
 
 def judge(model: str, *words: str, answers: tuple[str, ...] = ("new.jsonl", "old.jsonl")) -> Result:
@@ -59,10 +51,7 @@ def rows(result: Result) -> dict[str, str]:
 
 
 def refused(result: Result, *parts: str) -> None:
-    assert result.exit_code == 2, result.output
-    for part in parts:
-        assert part in " ".join(result.output.split()), result.output
-    assert "Traceback" not in result.output
+    verbs.refused(result, *parts)
     assert not Path("out.jsonl").exists()
 
 
@@ -81,10 +70,10 @@ def test_reviews_in_both_orders_that_the_report_reads() -> None:
         "scores-general",
         "scores-coding",
     ]
-    assert {each.judge for each in made} == {"judge"}
+    assert {each.judge for each in made} == {"script"}
     assert len({each.review_id for each in made}) == 6
     pytest.importorskip("scipy")
-    shown = CliRunner().invoke(app, found["next"].split()[1:], prog_name="redraft")
+    shown = redraft(*found["next"].split()[1:])
     assert shown.exit_code == 0, shown.output
     assert shown.stdout.startswith("new against old: 3 questions, 6 reviews in both orders")
     assert "6 won, 0 tied, 0 lost" in shown.stdout
@@ -112,12 +101,12 @@ def test_a_judge_that_refuses_everything_is_counted_and_is_a_failure() -> None:
 def many(count: int) -> tuple[str, str]:
     """Answers of two models to so many questions."""
     for name in ("a", "b"):
-        write(Path(f"{name}.jsonl"), [answer(name, n, f"Because {n}.") for n in range(count)])
+        write(f"{name}.jsonl", [answer(name, n, f"Because {n}.") for n in range(count)])
     return "a.jsonl", "b.jsonl"
 
 
 def test_after_the_first_20_reviews_of_which_most_cannot_be_read_it_stops_with_the_reason() -> None:
-    asked = write(Path("asked.jsonl"), [{"question_id": n, "text": "Why?"} for n in range(40)])
+    asked = write("asked.jsonl", [{"question_id": n, "text": "Why?"} for n in range(40)])
     words = ("--questions", str(asked))
     result = judge(script("I'm sorry, but I can't help."), *words, answers=many(40))
     assert result.exit_code == 3
@@ -127,7 +116,7 @@ def test_after_the_first_20_reviews_of_which_most_cannot_be_read_it_stops_with_t
     assert "20 of 80 done" in said
     assert len(reviews()) == 20
     assert "unreadable  20, of questions 0, 1, 2, 3, 4 …" in result.stdout
-    again = judge("script:judge.jsonl", *words, "--quiet", answers=many(40))
+    again = judge("script:script.jsonl", *words, "--quiet", answers=many(40))
     assert (again.exit_code, len(reviews())) == (3, 40), "the same command goes on for 20 more"
 
 
@@ -136,30 +125,26 @@ def test_grades_of_a_single_model() -> None:
     assert found["grades"] == "3 in out.jsonl"
     pytest.importorskip("scipy")
     assert found["mean"].startswith("6.00")
-    assert found["mean"].endswith("new, 3 questions, by judge")
-    first = json.loads(Path("out.jsonl").read_text().splitlines()[0])
-    assert (first["model"], first["judge"], first["score"], first["turn"]) == (
-        "new",
-        ["judge", "grades-mathematics"],
-        7.0,
-        1,
-    )
+    assert found["mean"].endswith("new, 3 questions, by script")
+    first = lines("out.jsonl")[0]
+    assert (first["model"], first["score"], first["turn"]) == ("new", 7.0, 1)
+    assert first["judge"] == ["script", "grades-mathematics"]
 
 
 def test_several_judges_and_their_agreement() -> None:
-    second = script("[[8, 8]]", name="other.jsonl")
+    second = script("[[8, 8]]", name="other")
     found = rows(judge(script("[[9, 6]]"), "-m", second))
     assert found["reviews"] == "12 in out.jsonl"
-    assert {each.judge for each in reviews()} == {"judge", "other"}
+    assert {each.judge for each in reviews()} == {"script", "other"}
     pytest.importorskip("scipy")
-    shown = CliRunner().invoke(app, ["report", "out.jsonl"], prog_name="redraft")
-    assert "judge and other, 6 reviews" in shown.stdout
+    shown = redraft("report", "out.jsonl")
+    assert "script and other, 6 reviews" in shown.stdout
 
 
 def test_judges_of_the_same_name_are_called_by_their_references() -> None:
     Path("there").mkdir()
-    judge(script("[[9, 6]]"), "-m", script("[[8, 8]]", name="there/judge.jsonl"))
-    assert {each.judge for each in reviews()} == {"script:judge.jsonl", "script:there/judge.jsonl"}
+    judge(script("[[9, 6]]"), "-m", script("[[8, 8]]", name="there/script"))
+    assert {each.judge for each in reviews()} == {"script:script.jsonl", "script:there/script.jsonl"}
 
 
 def test_the_judge_of_the_config_file_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,30 +160,17 @@ def test_controls_are_judged_in_the_place_of_the_first_model() -> None:
     kinds = [each.control for each in reviews()]
     assert kinds == [None] * 6 + ["constant"] * 6 + ["instruction"] * 6
     pytest.importorskip("scipy")
-    shown = CliRunner().invoke(app, found["next"].split()[1:], prog_name="redraft")
+    shown = redraft(*found["next"].split()[1:])
     assert shown.stdout.startswith("new against old: 3 questions, 6 reviews in both orders")
     assert "a constant does not clearly lose against old: do not trust this judge" in shown.stdout
     assert "an instruction to the judge changes nothing" in shown.stdout
-
-
-def url(server: CountingServer) -> str:
-    return f"http://127.0.0.1:{server.port}/v1#gull"
-
-
-def asked_server(seen: list[str], reply: str = '{"review": "Fine.", "score_1": 8, "score_2": 7}') -> Any:
-    def says(messages: list[dict[str, str]]) -> str:
-        seen.append(messages[-1]["content"])
-        return reply
-
-    return CountingServer(seconds=0.0, says=says)
 
 
 def test_a_server_is_asked_for_json_with_the_review_first() -> None:
     with FakeServer() as server:
         server.on("GET /v1/models", models_reply("gull"))
         cut, scores = '{"review": "Too lo', '{"score_1": 3, "score_2": 8}'
-        good = '{"review": "Fine.", "score_1": 8, "score_2": 7}'
-        replies = [chat_reply(good), chat_reply(cut, finish="length"), chat_reply(scores), chat_reply(good)]
+        replies = [chat_reply(GOOD), chat_reply(cut, finish="length"), chat_reply(scores), chat_reply(GOOD)]
         server.on("POST /v1/chat/completions", *replies)
         found = rows(judge(f"{server.url}#gull", "--orders", "given"))
         bodies = [each.json for each in server.requests if each.method == "POST"]
@@ -217,18 +189,17 @@ def test_a_server_is_asked_for_json_with_the_review_first() -> None:
 
 
 def test_a_stopped_run_goes_on_and_pays_for_nothing_twice() -> None:
-    seen: list[str] = []
-    with asked_server(seen) as server:
-        first = judge(url(server), "--limit-tokens", "20")
+    with PaidServer(lambda _: GOOD) as server:
+        first = judge(server.model, "--limit-tokens", "20")
         assert first.exit_code == 4, first.output
         assert "3 of 6 done; run the same command again to go on." in first.stderr
-        found = rows(judge(url(server)))
+        found = rows(judge(server.model))
         assert found["reviews"] == "6 in out.jsonl, 3 of them from before"
-        rows(judge(url(server)))
-        assert len(seen) == 6
+        rows(judge(server.model))
+        assert len(server.messages) == 6
         # The replies are in the journal, for another output too.
-        again = rows(judge(url(server), "-o", "again.jsonl", "--journal", "out.jsonl.journal.db"))
-    assert len(seen) == 6
+        again = rows(judge(server.model, "-o", "again.jsonl", "--journal", "out.jsonl.journal.db"))
+        assert len(server.messages) == 6
     assert again["paid"] == "0 new tokens; 6 replies from the journal"
     assert Path("again.jsonl").read_bytes() == Path("out.jsonl").read_bytes()
 
@@ -237,26 +208,22 @@ def test_other_answers_or_settings_are_not_mixed_into_an_output() -> None:
     model = script("[[9, 6]]")
     judge(model)
     assert "way was scores and is verdicts" in judge(model, "--way", "verdicts").output
-    write(Path("old.jsonl"), [answer("old", id_, "Other.") for id_ in QUESTIONS])
+    write("old.jsonl", [answer("old", id_, "Other.") for id_ in QUESTIONS])
     result = judge(model)
     assert result.exit_code != 0
     assert "inputs (new.jsonl, old.jsonl, questions.jsonl) changed" in result.output
 
 
 def test_prices_and_limits_of_money() -> None:
-    seen: list[str] = []
-    with asked_server(seen) as server:
-        assert "needs the price" in judge(url(server), "--limit-usd", "1").output
-        found = rows(judge(url(server), "--limit-usd", "1", "--price", "1,2"))
-        assert "0.0001 USD" in found["paid"]
-        assert json.loads(Path("out.jsonl").read_text().splitlines()[0])["metadata"][
-            "cost_usd"
-        ] == pytest.approx(10e-6 + 14e-6)
+    with PaidServer(lambda _: GOOD) as server:
+        assert "needs the price" in judge(server.model, "--limit-usd", "1").output
+        found = rows(judge(server.model, "--limit-usd", "1", "--price", "1,2"))
+    assert "0.0001 USD" in found["paid"]
+    assert lines("out.jsonl")[0]["metadata"]["cost_usd"] == pytest.approx(10e-6 + 14e-6)
 
 
 def _edit(name: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
-    path = Path(name)
-    write(path, change([json.loads(line) for line in path.read_text().splitlines()]))
+    write(name, change(lines(name)))
 
 
 def test_answers_that_do_not_belong_together_are_refused_before_a_judge_is_asked() -> None:
@@ -283,6 +250,7 @@ def test_what_does_not_fit_is_refused() -> None:
         judge(model, "--prompt-file", "questions.jsonl"), "questions.jsonl:1: is not a prompt for a judge"
     )
     refused(judge(model, "--recipe", "strict"), "there is no recipe 'strict'. Give a YAML file.")
+    refused(judge(model, "-m", model), "a judge is given twice")
     refused(judge(model, "--gold"), "no question has a gold answer")
     refused(judge(model, "-m", "default", "--price", "1,2"), "several judges")
     refused(run("new.jsonl", "old.jsonl", "-o", "-"), "the output has to be a file")
@@ -316,7 +284,7 @@ def test_a_servers_batches_give_the_same_reviews() -> None:
     def says(body: dict[str, Any]) -> str:
         seen.append(body)
         lacks = len(body["messages"]) == 2 and "drei" in body["messages"][1]["content"]
-        return "No score." if lacks else '{"review": "Fine.", "score_1": 8, "score_2": 7}'
+        return "No score." if lacks else GOOD
 
     with BatchServer(says=says, swift=True) as server:
         result = judge(f"{server.url}#gull", "--batch", "--pause", "0.05", "-j", "9")
