@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from measure import Figure, Goal, Row
-from tests.generate.teacher import Teacher
+from teacher import Teacher
 
 MEASURE = "estimate against real cost, five mixes of records"
 HOW = (

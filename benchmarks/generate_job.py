@@ -1,4 +1,4 @@
-"""`redraft answer` as a process of its own, against the stand-in teacher of the tests.
+"""`redraft answer` as a process of its own, against the stand-in teacher.
 
 with working(1_000) as job, Teacher(delay=0.05) as teacher:
 run = job.run(teacher, "--parallel", "50")
@@ -18,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the stand-in belongs to the tests
-from tests.generate.teacher import Account, Teacher, texts_in
+from teacher import Account, Teacher, texts_in
 
 __all__ = ["Account", "Job", "Run", "Teacher", "texts_in", "working"]
 

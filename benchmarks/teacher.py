@@ -1,0 +1,307 @@
+"""A stand-in for a paid teacher: it speaks the OpenAI chat protocol, limits, fails, and keeps an account.
+
+    with Teacher(delay=0.05, rpm=6000, faults={"500": 0.05, "cut": 0.05}) as teacher:
+        run("redraft", "answer", "prompts.jsonl", "-o", "out.jsonl", "-m", teacher.model)
+        assert not teacher.account().twice
+
+It is a process of its own, so that its time is not that of what is measured. A reply is a function of the
+request alone, so that runs can be compared; whether a call fails is drawn by the number of the call. A limit
+is a sliding window over the calls that were let in. `/v1/chat/completions` and `/v1/models` are all it knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # what speaks HTTP belongs to the tests
+from tests.engines.fake_server import DONE, Request, chat_event, event, read_request, usage_event
+
+MODEL = "teacher"
+VERDICTS = ("Revision is needed.", "No revision is needed.")
+WORDS = ("rain", "gull", "tower", "lamp", "coast", "storm", "ship", "night", "salt", "wave", "rope", "fog")
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How the teacher behaves.
+
+    Attributes:
+        delay: Seconds before each reply.
+        rpm: Requests that it lets in within a minute; 0 for any number.
+        faults: Name -> share of calls: `429`, `500`; `stall` and `cut`, silence or an end in the middle;
+            `json`, a line that is none.
+        stalls: Seconds of silence of a stall.
+        seed: Of the draws.
+    """
+
+    delay: float = 0.0
+    rpm: int = 0
+    faults: Mapping[str, float] = field(default_factory=dict)
+    stalls: float = 30.0
+    seed: int = 1
+
+
+@dataclass
+class Account:
+    """What the teacher wrote down.
+
+    Attributes:
+        whole: Digest of a request -> how many whole replies to it were sent. A client that is gone gets none.
+        said: Text of a reply -> digest of its request.
+        let_in: Seconds at which a call was let in.
+        limited: Seconds at which a call was refused by a limit.
+    """
+
+    whole: Counter[str] = field(default_factory=Counter)
+    said: dict[str, str] = field(default_factory=dict)
+    let_in: list[float] = field(default_factory=list)
+    limited: list[float] = field(default_factory=list)
+
+    @property
+    def twice(self) -> list[str]:
+        """Digests of equal requests that got more than one whole reply."""
+        return [digest for digest, times in self.whole.items() if times > 1]
+
+    def replies_to(self, texts: Iterable[str]) -> dict[str, int]:
+        """Return how many whole replies were sent to the requests that these texts answer, by digest."""
+        return {digest: self.whole[digest] for digest in map(self.said.__getitem__, texts)}
+
+
+def texts_in(journal: Path) -> list[str]:
+    """Return the texts of the replies in a journal."""
+    with closing(sqlite3.connect(journal)) as db:
+        replies = [json.loads(reply) for (reply,) in db.execute("SELECT reply FROM replies")]
+    return ["".join(delta.get("text", "") for delta in reply) for reply in replies]
+
+
+class Teacher:
+    """The process, on one port from its start to its end. Arguments are those of `Ways`."""
+
+    def __init__(self, **ways: Any) -> None:
+        self._ways = asdict(Ways(**ways))
+        self._process: subprocess.Popen[str] | None = None
+        self.port = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    @property
+    def model(self) -> str:
+        return f"{self.url}#{MODEL}"
+
+    def account(self) -> Account:
+        """Return what was written down since the start."""
+        found = json.loads(self._asked("/account"))
+        return Account(Counter(found.pop("whole")), **found)
+
+    def sent(self) -> tuple[int, int]:
+        """Return how many whole replies were sent, and how many calls are under way."""
+        found = json.loads(self._asked("/sent"))
+        return found["replies"], found["under_way"]
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, __file__, json.dumps(self._ways)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout
+        self.port = int(self._process.stdout.readline())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._process
+        self._process.kill()
+        self._process.communicate()
+
+    def _asked(self, path: str) -> bytes:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=60) as reply:
+            found: bytes = reply.read()
+        return found
+
+
+class _Served:
+    """The teacher inside of its process."""
+
+    def __init__(self, ways: Ways) -> None:
+        self.ways, self.account = ways, Account()
+        self._window: deque[float] = deque()
+        self._random, self._under_way = random.Random(ways.seed), 0
+        self._began = time.monotonic()
+
+    @property
+    def now(self) -> float:
+        return time.monotonic() - self._began
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the requests of a connection."""
+        try:
+            while (request := await read_request(reader)) is not None:
+                if not await self._answer(request, writer, reader.at_eof):
+                    break
+        except (ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter, gone: Callable[[], bool]) -> bool:
+        """Answer one request. Return whether the connection stays. `gone` tells whether the client is."""
+        if request.path.endswith("/chat/completions"):
+            self._under_way += 1
+            try:
+                return await self._chat(request, writer, gone)
+            finally:
+                self._under_way -= 1
+        known: dict[str, Any] = {
+            "/account": vars(self.account),
+            "/v1/models": {"data": [{"id": MODEL}]},
+            "/sent": {"replies": self.account.whole.total(), "under_way": self._under_way},
+        }
+        found = known.get(request.path)
+        self._send(writer, 404 if found is None else 200, found or {})
+        return True
+
+    async def _chat(self, request: Request, writer: asyncio.StreamWriter, gone: Callable[[], bool]) -> bool:
+        if not self._lets_in():
+            self._send(writer, 429, _error("Rate limit reached."))
+            return True
+        fault = self._fault()
+        if self.ways.delay:
+            await asyncio.sleep(self.ways.delay)
+        if gone():
+            return False
+        if fault in ("429", "500"):
+            self._send(writer, int(fault), _error("Out of luck."))
+            return True
+        return await self._reply(request.json, fault, writer)
+
+    def _lets_in(self) -> bool:
+        now = self.now
+        while self._window and self._window[0] <= now - 60:
+            self._window.popleft()
+        free = not self.ways.rpm or len(self._window) < self.ways.rpm
+        (self.account.let_in if free else self.account.limited).append(now)
+        if free:
+            self._window.append(now)
+        return free
+
+    def _fault(self) -> str:
+        """Draw what happens to this call; empty for nothing."""
+        drawn = self._random.random()
+        for name, share in self.ways.faults.items():
+            if drawn < share:
+                return name
+            drawn -= share
+        return ""
+
+    async def _reply(self, body: Any, fault: str, writer: asyncio.StreamWriter) -> bool:
+        """Send a reply with its fault, and book it."""
+        words = reply_to(body).split(" ")
+        early = fault in ("stall", "cut")
+        sent = words[: len(words) // 2] if early else words
+        counts = tokens_of(body), len(sent)
+        streamed = bool(body.get("stream"))
+        whole = _streamed(sent, counts) if streamed else _at_once(sent, counts)
+        if fault == "json":
+            whole = whole.replace(b'"choices"', b'"choices', 1)
+        head = _head(200, len(whole), streamed=streamed)
+        if early:
+            writer.write(head + whole[: len(whole) // 2])
+            await asyncio.sleep(self.ways.stalls if fault == "stall" else 0)
+            return False
+        if not fault:
+            self.account.said[" ".join(sent)] = digest = digest_of(body)
+            self.account.whole[digest] += 1
+        writer.write(head + whole)
+        return True
+
+    def _send(self, writer: asyncio.StreamWriter, status: int, record: Any) -> None:
+        data = json.dumps(record).encode()
+        writer.write(_head(status, len(data), streamed=False) + data)
+
+
+def digest_of(body: Any) -> str:
+    """Return the digest of everything in a request that may change its reply."""
+    asked = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+    return hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=12).hexdigest()
+
+
+def tokens_of(body: Any) -> int:
+    """Return the tokens of a prompt: a quarter of its characters."""
+    return max(1, sum(len(str(message["content"])) for message in body["messages"]) // 4)
+
+
+def reply_to(body: Any) -> str:
+    """Return the reply to a request: words and a verdict, or what fits its JSON schema."""
+    draws = random.Random(digest_of(body))
+    if (schema := _schema(body)) is not None:
+        return json.dumps(_value(schema, draws))
+    return f"{' '.join(draws.choices(WORDS, k=draws.randint(8, 24)))}. {draws.choice(VERDICTS)}"
+
+
+def _schema(body: Any) -> Any:
+    """Return the JSON schema that the reply must fit, or None."""
+    return (body.get("response_format") or {}).get("json_schema", {}).get("schema")
+
+
+def _value(schema: Any, draws: random.Random) -> Any:
+    """Return a value that fits a plain schema."""
+    if "enum" in schema:
+        return draws.choice(schema["enum"])
+    kind = schema.get("type")
+    if kind == "object" or "properties" in schema:
+        return {name: _value(each, draws) for name, each in schema.get("properties", {}).items()}
+    if kind == "array":
+        return [_value(schema.get("items", {}), draws)]
+    numbers = {"integer": draws.randint(0, 9), "number": draws.random(), "boolean": draws.random() < 0.5}
+    return numbers[kind] if kind in numbers else " ".join(draws.choices(WORDS, k=8))
+
+
+def _streamed(words: Sequence[str], counts: tuple[int, int]) -> bytes:
+    """Return a reply as server-sent events, a few words in each, in one chunk of HTTP."""
+    pieces = [" ".join(words[at : at + 8]) for at in range(0, len(words), 8)]
+    texts = [piece + " " for piece in pieces[:-1]] + pieces[-1:]
+    events = b"".join([*map(chat_event, texts), chat_event("", "stop"), usage_event(*counts), DONE])
+    return b"%x\r\n%s\r\n0\r\n\r\n" % (len(events), events)
+
+
+def _at_once(words: Sequence[str], counts: tuple[int, int]) -> bytes:
+    """Return a reply as one record."""
+    message = {"role": "assistant", "content": " ".join(words)}
+    usage = {"prompt_tokens": counts[0], "completion_tokens": counts[1]}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return event({"choices": [choice], "usage": usage}).removeprefix(b"data: ").strip()
+
+
+def _head(status: int, length: int, *, streamed: bool) -> bytes:
+    kind = "text/event-stream" if streamed else "application/json"
+    framing = "Transfer-Encoding: chunked" if streamed else f"Content-Length: {length}"
+    return f"HTTP/1.1 {status} Said\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n".encode()
+
+
+def _error(message: str) -> Any:
+    return {"error": {"message": message}}
+
+
+async def main(ways: Ways) -> None:
+    """Serve until the process is killed, and print the port."""
+    served = _Served(ways)
+    server = await asyncio.start_server(served.connected, "127.0.0.1", 0, backlog=1024)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Ways(**json.loads(sys.argv[1]))))
