@@ -37,11 +37,7 @@ class Message(TypedDict):
     `EngineInfo.any_message`.
 
     Attributes:
-        role: `system`, `developer`, `user`, `assistant` or `tool`.
         content: A text, a list of parts such as images, or None beside `tool_calls`.
-        name: The speaker's name.
-        tool_calls: Calls by the assistant.
-        tool_call_id: The call that a `tool` message answers.
     """
 
     role: str
@@ -107,18 +103,15 @@ class Delta:
     Before the error of a stream that breaks off, one may have the counts without `finish`: they are paid for.
 
     Attributes:
-        text: New text, possibly empty.
         tokens: Ids of the tokens of `text`, where the engine has them. Tokens of a stop string or of an
             incomplete character may come ahead of their text.
         logprobs: The natural logarithm of the probability of each token, before temperature and top-p, if
             `Sampling.logprobs` asks for it and the engine has it. One for each of `tokens`, where there are
             ids. A server may send them without ids. llama.cpp has none for a character of several tokens.
         likeliest: For each of `logprobs` the likeliest tokens at its place, if `Sampling.top_logprobs` asks.
-        finish: The reason for the end; None before the end.
         stop_text: The stop string that ended the stream. It is not part of `text`.
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
         cached_tokens: Prompt tokens that were not computed again.
-        completion_tokens: Number of generated tokens.
         estimated: The counts are estimated from the texts, because the server sent none.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
@@ -156,14 +149,10 @@ class EngineInfo:
         any_request: Takes any `Sampling.extra_body` and `extra_headers`.
         fields: What it takes of `Sampling.extra_body`, if not anything.
         own_sampling: Has sampling parameters of its own, which hold for those in `Sampling.left_out`.
-        tools: Takes `Sampling.tools`, `tool_choice` and `parallel_tool_calls` in `extra_body`, and messages
-            with calls of tools and what they gave.
         schemas: Generates JSON that fits `Sampling.schema`.
-        logprobs: Reports log-probabilities of tokens for `Sampling.logprobs`.
         scores: Scores given texts (`score`).
         embeds: Has vectors of texts (`Embedder`), as far as is known before a server was asked.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
-        price: What its tokens cost; None if unknown.
         dtype: What it computes in, if that was asked for; empty for the usual.
         template: The format of its conversations, if one was asked for; empty for the model's own.
     """
@@ -214,12 +203,7 @@ class Engine(Protocol):
         raise EngineError(f"{self.info.name} answers chats, but does not continue raw text.")
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text.
-
-        Args:
-            text: Any text.
-            special: The text starts a prompt: prepend the beginning-of-text token if the model has one.
-        """
+        """Return the token ids of a text. `special`: it starts a prompt, with the beginning-of-text token."""
         raise EngineError(f"{self.info.name} has no token ids.")
 
     async def decode(self, tokens: Sequence[int]) -> str:
@@ -251,7 +235,6 @@ class Health:
     """How an engine is that can lose its process or a server, and go on.
 
     Attributes:
-        restarts: How often a process was started again.
         trouble: What does not work now, in words; empty if everything does.
         down: Nothing works now, and no call tries to: for some seconds after each failure.
         stalled: Nothing is written until a process is started again, or a server works again.

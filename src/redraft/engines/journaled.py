@@ -15,7 +15,7 @@ does to force a revision.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import asdict, fields, replace
 from typing import Any
@@ -33,8 +33,6 @@ class JournaledEngine(WrappedEngine):
     """Take replies from a journal if they are in it. Closing it closes neither the engine nor the journal.
 
     Args:
-        engine: The engine that is asked for what the journal lacks.
-        journal: Where replies are stored.
         identity: JSON values that tell this model from every other: reference, files, server, adapters.
         scope: What the calls are for, such as an item's id. Equal calls in two scopes get separate replies.
         used: Number of replies that a resumed chain has already. It gets none of them again.
@@ -77,20 +75,18 @@ class JournaledEngine(WrappedEngine):
                 del sampling[name]  # so that journals of older versions still fit
         return key_of({**self._about, **request, "sampling": sampling})
 
-    def _read(self, stored: Any) -> tuple[Delta, ...]:
-        try:
-            found = _DELTAS.validate_python(stored)
-            if found and found[-1].finish and not any(each.keys() - _FIELDS for each in stored):
-                return found
-        except ValueError:
-            pass
-        raise self._journal.unusable("a reply in it is damaged, or of another redraft")
-
     async def _deltas(self, key: str, ask: Callable[[], Replies], failed: Callable[[], None]) -> Replies:
         stored = self._journal.get(key)
         if stored is not None:
             self._journal.replayed += 1
-            for delta in self._read(stored):
+            try:
+                found = _DELTAS.validate_python(stored)
+                whole = found and found[-1].finish and not any(each.keys() - _FIELDS for each in stored)
+            except ValueError:
+                whole = None
+            if not whole:
+                raise self._journal.unusable("a reply in it is damaged, or of another redraft")
+            for delta in found:
                 yield delta
             return
         deltas: list[Delta] = []
@@ -98,8 +94,11 @@ class JournaledEngine(WrappedEngine):
             async with aclosing(ask()) as stream:
                 async for delta in stream:
                     deltas.append(delta)
-                    if delta.finish and _is_final(deltas):
-                        await self._journal.store(key, [_set_fields(each) for each in deltas])
+                    # Asking again may give more than a reply that was cut, or has no text.
+                    if delta.finish not in (None, "context", "filtered") and any(
+                        each.text.strip() or each.tool_calls for each in deltas
+                    ):
+                        await self._journal.store(key, [_without_defaults(each) for each in deltas])
                     yield delta
         except EngineError:
             failed()
@@ -110,15 +109,7 @@ _DELTAS = TypeAdapter(tuple[Delta, ...])
 _FIELDS = {field.name for field in fields(Delta)}
 
 
-def _is_final(deltas: Sequence[Delta]) -> bool:
-    """Whether asking again would not give more than this."""
-    return deltas[-1].finish not in ("context", "filtered") and any(
-        delta.text.strip() or delta.tool_calls for delta in deltas
-    )
-
-
-def _set_fields(delta: Delta) -> dict[str, Any]:
-    """Return the fields of a delta that are not at their default."""
+def _without_defaults(delta: Delta) -> dict[str, Any]:
     unset = (None, "", ())
     return {name: value for name, value in vars(delta).items() if value not in unset and value is not False}
 
@@ -134,13 +125,9 @@ def identity_of(reference: str) -> Any:
         ModelError: The default model is damaged.
     """
     if len(parts := references_of(reference)) > 1:
-        found = [_of_several(part) for part in parts]
+        # Which of several servers has the model does not matter.
+        models = [identity_of(part) for part in parts]
+        found = [{"servers": "several", "model": m["model"]} if "server" in m else m for m in models]
         return found[0] if all(each == found[0] for each in found) else found
     named = parse_reference(reference)
     return kind_of(named).identity(named)
-
-
-def _of_several(reference: str) -> Any:
-    """Return what tells the model of one of several engines apart. Which server it is does not matter."""
-    found = identity_of(reference)
-    return {"servers": "several", "model": found["model"]} if "server" in found else found

@@ -21,7 +21,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import partial
@@ -59,7 +59,6 @@ class ModelReference:
 
     Attributes:
         kind: The plugin that opens it: default, gguf, folder, hub, remote, script, or that of a package.
-        target: A path, a repository `org/name`, or the base address of a server; empty for the default model.
         selects: The model of the server, or the quantisation or file of the repository.
         adapters: Files of LoRA adapters, or folders behind a folder.
     """
@@ -72,11 +71,7 @@ class ModelReference:
 
 @dataclass(frozen=True)
 class Opening:
-    """What an engine is opened with, as `load_engine` takes it.
-
-    Attributes:
-        ref: The whole reference, by which a price is looked up.
-    """
+    """What an engine is opened with. A price is looked up by the whole reference."""
 
     ref: str
     machine: MachineOptions
@@ -93,7 +88,6 @@ class EngineKind:
 
     Attributes:
         form: How its references are written, such as `NAME:TARGET`.
-        open: Opens the engine of a reference, and raises as `load_engine` does.
         identity: Returns JSON values that tell the model of a reference from every other.
         takes: What it takes of `chat_template` and `load_8bit`. Others are refused before it is opened.
     """
@@ -121,15 +115,13 @@ def references_of(ref: str) -> tuple[str, ...]:
     first, *rest = ref.split(",")
     found = [first]
     for part in rest:
-        if _begins(part.strip()) or _exists(part.strip()):
+        name = part.strip()
+        is_other = _is_address(name) or _named(name) is not None or re.match(r"default(\+|$)", name)
+        if is_other or _exists(name):
             found.append(part)
         else:
             found[-1] += f",{part}"
     return tuple(part.strip() for part in found)
-
-
-def _begins(text: str) -> bool:
-    return _is_address(text) or _named(text) is not None or re.match(r"default(\+|$)", text) is not None
 
 
 def _named(ref: str) -> ModelReference | None:
@@ -173,26 +165,26 @@ def parse_reference(ref: str) -> ModelReference:
     try:
         if len(references_of(ref)) > 1:
             raise UsageError(f"{ref!r:.120} names several engines, and one is needed.", hint="Name one.")
-        return _parsed(ref.strip())
+        ref = ref.strip()
+        if _is_address(ref):
+            address, _, model = ref.partition("#")
+            return ModelReference("remote", address, model or None)
+        if found := _named(ref):
+            return found
+        if _path(ref).exists():
+            return _local(ref, ())
+        if folder := _folder_with_adapters(ref):
+            return folder
+        # A plus sign inside a path does not count.
+        base, *rest = re.split(r"(?<=\.gguf)\+|(?<=^default)\+|\+(?=[^+]*\.gguf)", ref)
+        for name in rest:
+            if not name.endswith(".gguf"):
+                raise UsageError(f"the adapter {name!r} is not a .gguf file.", hint=_as_gguf(name, base))
+        adapters = tuple(map(_path, rest))
+        return ModelReference("default", adapters=adapters) if base == "default" else _local(base, adapters)
     except OSError as error:
         message = f"the model reference {ref!r:.80} cannot be looked up: {error.strerror}."
         raise UsageError(message, hint=f"The forms: {forms()}") from None
-
-
-def _parsed(ref: str) -> ModelReference:
-    if _is_address(ref):
-        address, _, model = ref.partition("#")
-        return ModelReference("remote", address, model or None)
-    if named := _named(ref):
-        return named
-    if _path(ref).exists():
-        return _local(ref, ())
-    if folder := _folder_with_adapters(ref):
-        return folder
-    base, adapters = _split_adapters(ref)
-    if base == "default":
-        return ModelReference("default", adapters=adapters)
-    return _local(base, adapters)
 
 
 def _path(text: str) -> Path:
@@ -203,36 +195,23 @@ def _path(text: str) -> Path:
         return Path(text)
 
 
-def _split_adapters(ref: str) -> tuple[str, tuple[Path, ...]]:
-    """Split off the adapters. A plus sign inside a path does not count."""
-    base, *rest = re.split(r"(?<=\.gguf)\+|(?<=^default)\+|\+(?=[^+]*\.gguf)", ref)
-    for name in rest:
-        if not name.endswith(".gguf"):
-            raise UsageError(f"the adapter {name!r} is not a .gguf file.", hint=_as_gguf(name, base))
-    return base, tuple(map(_path, rest))
-
-
 def _folder_with_adapters(ref: str) -> ModelReference | None:
     """Parse a folder with adapters; None if nothing before a plus sign is a folder."""
     for plus in reversed([match.start() for match in re.finditer(r"\+", ref)]):
         base, rest = ref[:plus], ref[plus + 1 :]
         if base and _path(base).is_dir():
             names = [rest] if _path(rest).exists() else rest.split("+")
-            for name in names:
-                _check_adapter_folder(base, name)
+            for name in names:  # its content is checked when it is loaded
+                if name.endswith(".gguf"):
+                    raise UsageError(
+                        f"{name} is an adapter for llama.cpp, and {base} is a folder of transformers.",
+                        hint=f"Name the adapter's folder, or use both as GGUF: redraft weights gguf {base}",
+                    )
+                if not name or not _path(name).is_dir():
+                    hint = f"--model {base}+path/adapter-folder"
+                    raise UsageError(f"there is no adapter folder {name!r}.", hint=hint)
             return ModelReference("folder", str(_path(base)), adapters=tuple(map(_path, names)))
     return None
-
-
-def _check_adapter_folder(base: str, name: str) -> None:
-    """Raise unless the adapter of a folder is a folder. Its content is checked when it is loaded."""
-    if name.endswith(".gguf"):
-        raise UsageError(
-            f"{name} is an adapter for llama.cpp, and {base} is a folder of transformers.",
-            hint=f"Name the adapter's folder, or use both as GGUF: redraft weights gguf {base}",
-        )
-    if not name or not _path(name).is_dir():
-        raise UsageError(f"there is no adapter folder {name!r}.", hint=f"--model {base}+path/adapter-folder")
 
 
 def _as_gguf(adapter: str, base: str) -> str:
@@ -283,17 +262,13 @@ async def load_engine(
     Args:
         ref: As at the top of this module.
         ctx: Context of a chain in tokens, for models on this machine; None for the engine's default.
-        threads: For models on this machine; None for the engine's default.
         gpu_layers: For llama.cpp; None for its default. 0 keeps a folder off the GPU too.
         dtype: What a folder of transformers computes in: float32, bfloat16 or float16; None for what suits
             weights and machine.
-        device: cpu, cuda or mps; None for a GPU if there is one.
         load_8bit: Keep most weights of a folder of transformers in 8 bits.
         chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
-        parallel: Streams at once, for models on this machine.
         speculate: Speculative decoding from earlier drafts, for llama.cpp; None where it pays off.
         config: Holds keys and prices; None for the user's file.
-        patience: Time-outs, retries and rates for servers; None for the defaults.
         batches: Ask a server in these batches. `JournaledEngine` has to be around the engine then.
 
     Raises:
@@ -317,7 +292,13 @@ async def load_engine(
     if len(parts := references_of(ref)) > 1:
         if batches:
             raise UsageError("batches are sent to one server.", hint="Name one, or leave out --batch.")
-        return await _pool(parts, opening)
+        from redraft.engines.pool import PoolEngine
+
+        # The pool waits and tells of it, and only if no member works.
+        once = replace(opening.patience, tries=1, outage=0.0, tell=lambda _: None)
+        each = replace(opening, patience=once, parallel=ceil(parallel / len(parts)))
+        opens = [(part, partial(_opened, part, each)) for part in parts]
+        return await PoolEngine.start(opens, opening.patience)
     return await _opened(ref, opening)
 
 
@@ -326,15 +307,6 @@ async def _opened(ref: str, opening: Opening) -> Engine:
     kind = kind_of(named)
     _check_machine(named, opening.machine, kind.takes)
     return await kind.open(named, replace(opening, ref=ref))
-
-
-async def _pool(parts: Sequence[str], opening: Opening) -> Engine:
-    from redraft.engines.pool import PoolEngine
-
-    # The pool waits and tells of it, and only if no member works.
-    once = replace(opening.patience, tries=1, outage=0.0, tell=lambda _: None)
-    each = replace(opening, patience=once, parallel=ceil(opening.parallel / len(parts)))
-    return await PoolEngine.start([(part, partial(_opened, part, each)) for part in parts], opening.patience)
 
 
 def _check_machine(named: ModelReference, machine: MachineOptions, takes: frozenset[str]) -> None:
@@ -424,10 +396,6 @@ async def _remote(named: ModelReference, opening: Opening) -> Engine:
     )
 
 
-async def _script(named: ModelReference, _opening: Opening) -> Engine:
-    return read_script(Path(named.target))
-
-
 def _files(path: Path, named: ModelReference) -> Any:
     """Tell files apart by path, size in bytes and time of change in ns."""
 
@@ -457,6 +425,12 @@ FOLDER = EngineKind(
 REMOTE = EngineKind(
     "http://host/v1#model", _remote, lambda named: {"server": named.target, "model": named.selects}
 )
+
+
+async def _script(named: ModelReference, _opening: Opening) -> Engine:
+    return read_script(Path(named.target))
+
+
 SCRIPT = EngineKind("script:replies.jsonl", _script, lambda named: _files(Path(named.target), named))
 
 
@@ -483,7 +457,15 @@ def _no_model(path: Path) -> UsageError:
             f"{path} is a folder. It holds {', '.join(files)}.", hint=f"--model {path / files[0]}"
         )
     if (path / _ADAPTER).exists():
-        return _no_base(path, trained_on(path))
+        base = trained_on(path)
+        if base == "default" or base.lower().endswith(".gguf"):
+            hint = _as_gguf(str(path), base)
+        else:
+            hint = f"--model {base if base and _path(base).is_dir() else 'path/folder'}+{path}"
+        named = f": {base:.120}" if base else ""
+        return UsageError(
+            f"{path} is an adapter, and needs the model that it was trained on{named}.", hint=hint
+        )
     if saved := sorted((each.name for each in path.glob("checkpoint-*")), key=lambda name: (len(name), name)):
         return UsageError(f"{path} is a folder of checkpoints.", hint=f"--model {path / saved[-1]}")
     return UsageError(
@@ -492,25 +474,10 @@ def _no_model(path: Path) -> UsageError:
     )
 
 
-def _no_base(adapter: Path, base: str) -> UsageError:
-    if base == "default" or base.lower().endswith(".gguf"):
-        hint = _as_gguf(str(adapter), base)
-    else:
-        hint = f"--model {base if base and _path(base).is_dir() else 'path/folder'}+{adapter}"
-    named = f": {base:.120}" if base else ""
-    return UsageError(
-        f"{adapter} is an adapter, and needs the model that it was trained on{named}.", hint=hint
-    )
-
-
 def lacks_adapter(ref: str) -> str | None:
     """Return a warning if the adapter was trained on this model plus another adapter, which `ref` lacks.
 
     Other bases are not compared, because one model may have many names.
-
-    Raises:
-        UsageError: `ref` is not a reference.
-        ModelError: The adapter cannot be read.
     """
     if len(references_of(ref)) > 1:
         return None
@@ -525,11 +492,7 @@ def lacks_adapter(ref: str) -> str | None:
 
 
 def trained_on(adapter: Path) -> str:
-    """Return the base model that an adapter folder or GGUF file names; empty if it names none.
-
-    Raises:
-        ModelError: The adapter cannot be read.
-    """
+    """Return the base model that an adapter folder or GGUF file names; empty if it names none."""
     from redraft.weights.checkpoint import read_json
     from redraft.weights.gguf.reader import read_header
 

@@ -62,7 +62,6 @@ class LocalEngine(Engine):
     """An engine that works on token ids.
 
     Args:
-        info: The model and its capabilities.
         context: Tokens that one chain may fill.
         trained: The context that the model was trained for, in tokens; None if unknown.
     """
@@ -237,11 +236,7 @@ CACHE_BYTES = 2  # bytes of a number in the key-value cache, which llama.cpp kee
 
 
 def check_settings(*, ctx: int | None, threads: int | None, parallel: int) -> None:
-    """Refuse numbers that no engine on this machine can use.
-
-    Raises:
-        UsageError: A number is out of range.
-    """
+    """Refuse numbers that no engine on this machine can use."""
     cores = os.cpu_count() or 1
     if threads is not None and not 1 <= threads <= MAX_THREADS:
         raise UsageError(
@@ -258,7 +253,6 @@ def context_of(model: Path, asked: int | None, trained: int | None) -> int:
     """Return the tokens that a chain may fill.
 
     Args:
-        model: For the message.
         asked: The user's choice; None for 4,096 or the trained length, whichever is less.
         trained: The length that the model was trained for; None if its files do not say.
 
@@ -279,11 +273,7 @@ def trained_context(header: GGUFHeader) -> int | None:
 
 
 def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int) -> None:
-    """Refuse a key-value cache that is larger than the free memory.
-
-    Raises:
-        ModelError: The cache is larger; the message has both sizes, the hint a context that fits.
-    """
+    """Refuse a key-value cache that is larger than the free memory."""
     token = cache_bytes(header) * parallel
     free = free_memory()
     if token * context <= free:

@@ -5,9 +5,7 @@ was answered, because its prompt is cached there. A member that fails is set asi
 single call, after a pause that grows with each failure.
 
 A call that fails before its first piece is made again elsewhere, and nobody notices. One that fails later
-raises its error with `ready`: text that was passed on cannot be taken back here, and the chain goes on from
-its last complete step (`revision.driver`). Rates, keys and time-outs belong to the members; only the wait for
-a member to come back is in this module.
+raises its error with `ready`: the chain goes on from its last complete step (`revision.driver`).
 """
 
 from __future__ import annotations
@@ -57,11 +55,6 @@ class Member:
     """One engine of several.
 
     Attributes:
-        name: Its reference.
-        open: Opens it.
-        engine: The engine, once it is open.
-        busy: Calls under way.
-        calls: Calls so far.
         failures: Failures in a row.
         aside_until: When it may be tried again, on the event loop's clock.
         trouble: What was wrong the last time, in words; empty if it works.
@@ -95,19 +88,24 @@ class PoolEngine:
     async def start(cls, opens: Sequence[tuple[str, Open]], patience: Patience) -> Self:
         """Open the engines, all at once. One whose server does not answer is set aside.
 
-        Args:
-            opens: The reference of each engine, and what opens it.
-            patience: How long to wait while none works.
-
         Raises:
             UsageError: A reference is wrong.
             ModelError: The engines do not have the same model, or not in the same way.
             EngineError: None can be opened, or a server refuses.
         """
+
+        async def opened(member: Member) -> EngineError | None:
+            try:
+                member.engine = await member.open()
+            except (ServerError, EngineTimeout) as error:
+                if isinstance(error, ServerError) and error.status not in _PASSING:
+                    raise
+                return error
+            return None
+
         members = [Member(name, open_) for name, open_ in opens]
         try:
-            errors = await asyncio.gather(*map(_opened, members))
-            return cls._of(members, errors, patience)
+            return cls._of(members, await asyncio.gather(*map(opened, members)), patience)
         except BaseException:
             await asyncio.gather(*(member.engine.aclose() for member in members if member.engine))
             raise
@@ -165,13 +163,14 @@ class PoolEngine:
         """Continue raw text with a member. Raises what the member raises, as described above."""
         end = len(prompt) - len(prompt) % BLOCK
         parts: list[Hashable] = [prompt[start : start + BLOCK] for start in range(0, end, BLOCK)]
-        return self._reply(parts, lambda engine: engine.stream(prompt, sampling, stop))
+        return _with_lost(self._asked(parts, lambda engine: engine.stream(prompt, sampling, stop), _is_count))
 
     def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> AsyncGenerator[Delta, None]:
         """Answer messages with a member. Raises what the member raises, as described above."""
-        return self._reply(list(map(repr, messages)), lambda engine: engine.chat(messages, sampling, stop))
+        parts = list(map(repr, messages))
+        return _with_lost(self._asked(parts, lambda engine: engine.chat(messages, sampling, stop), _is_count))
 
     async def aclose(self) -> None:
         """Close the members."""
@@ -185,11 +184,6 @@ class PoolEngine:
         async with aclosing(self._asked((), once, lambda _: False)) as results:
             return await anext(results)
 
-    def _reply(
-        self, parts: Sequence[Hashable], ask: Callable[[Engine], AsyncGenerator[Delta, None]]
-    ) -> AsyncGenerator[Delta, None]:
-        return _with_lost(self._asked(parts, ask, _is_count))
-
     async def _asked(
         self,
         parts: Sequence[Hashable],
@@ -200,7 +194,6 @@ class PoolEngine:
 
         Args:
             parts: The prompt in parts: a later call that begins with the same ones goes to the same member.
-            ask: Asks an engine.
             is_count: Whether a piece only counts what a failed reply has cost.
         """
         prefixes = list(accumulate(parts, lambda before, part: hash((before, part)), initial=0))[1:]
@@ -233,11 +226,7 @@ class PoolEngine:
                 self._wake()
 
     async def _chosen(self, prefixes: Sequence[int], trial: _Trial) -> Member:
-        """Return the member to ask. While there is none, wait.
-
-        Raises:
-            EngineError: None came back in time. It is the last failure.
-        """
+        """Return the member to ask. While there is none, wait. Raises the last failure if none comes back."""
         while True:
             now = _now()
             able = [each for each in self._members if each.takes(now) and each not in trial.asked]
@@ -248,11 +237,7 @@ class PoolEngine:
             await self._wait(trial, now)
 
     async def _wait(self, trial: _Trial, now: float) -> None:
-        """Wait until a member may be asked again, or another call has ended.
-
-        Raises:
-            EngineError: There is no use in that. It is the last failure.
-        """
+        """Wait until a member may be asked again, or another call has ended. Raises if that has no use."""
         aside = [member.aside_until - now for member in self._members if member.failures and not member.busy]
         own = trial.pause
         pause = max(min(aside, default=LONGEST_BACKOFF), own, 0.0)
@@ -331,7 +316,6 @@ class _Trial:
 
     Attributes:
         asked: The members that failed since the last wait.
-        error: The last failure.
         pause: Seconds to wait before members that failed are asked again.
     """
 
@@ -344,7 +328,6 @@ class _Trial:
     _since: float | None = None
 
     def failed(self, member: Member, error: EngineError) -> None:
-        """Record that a member failed."""
         self.asked.add(member)
         self.error = error
         self.pause = backoff(self._rounds + 1, self.patience.backoff)
@@ -373,16 +356,6 @@ def is_of_member(error: EngineError) -> bool:
     if isinstance(error, ServerError):
         return not is_refusal(error)
     return error.passing or isinstance(error, EngineTimeout | EngineCrash)
-
-
-async def _opened(member: Member) -> EngineError | None:
-    try:
-        member.engine = await member.open()
-    except (ServerError, EngineTimeout) as error:
-        if isinstance(error, ServerError) and error.status not in _PASSING:
-            raise
-        return error
-    return None
 
 
 async def _with_lost(deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:

@@ -14,13 +14,7 @@ from redraft.errors import UsageError
 
 @dataclass(frozen=True)
 class Price:
-    """The price of a model's tokens, in USD per million.
-
-    Attributes:
-        prompt: Prompt tokens.
-        completion: Generated tokens.
-        cached: Prompt tokens that the server had cached; None if they cost as much as others.
-    """
+    """The price of a model's tokens, in USD per million. Without `cached`, those cost as much as others."""
 
     prompt: float
     completion: float
@@ -39,10 +33,8 @@ class Price:
         """Return the cost of a usage in USD."""
         cached = self.prompt if self.cached is None else self.cached
         fresh = max(usage.prompt_tokens - usage.cached_tokens, 0)
-        million = (
-            fresh * self.prompt + usage.cached_tokens * cached + usage.completion_tokens * self.completion
-        )
-        return million / 1e6
+        millions = fresh * self.prompt + usage.cached_tokens * cached
+        return (millions + usage.completion_tokens * self.completion) / 1e6
 
 
 def price_of(value: Any) -> Price | None:

@@ -30,7 +30,6 @@ def backoff(failures: int, first: float) -> float:
 
     Args:
         failures: At least 1.
-        first: The longest pause after the first.
     """
     longest = min(first * 2.0 ** min(failures - 1, 10), LONGEST_BACKOFF)
     return longest * random.uniform(0.5, 1.0)  # noqa: S311  (not for secrets)
@@ -41,7 +40,6 @@ class Patience:
     """Time limits in seconds, retries and rates.
 
     Attributes:
-        connect: Limit for opening a connection.
         first_token: Limit from the request to the first token. Long, because a server may load the model.
         between_tokens: Limit from one token to the next, and for small replies such as the list of models.
             Pings are no tokens.
@@ -51,9 +49,6 @@ class Patience:
         longest_asked: The same with `outage`, unless that is longer.
         outage: How long a server that has answered before may be down, busy or silent. With 0, only `tries`
             counts, and a silent server is not asked again. While it serves others, both count.
-        rpm: Most requests a minute; None for no limit.
-        tpm: Most tokens a minute; None for no limit.
-        tell: Called with the reason for waiting, and with an empty text when the wait is over.
     """
 
     connect: float = 10.0
@@ -84,11 +79,7 @@ class Failure:
     """A failed request that may succeed later.
 
     Attributes:
-        status: The HTTP status; None without a reply.
         retry_after: Seconds that the server asks to wait, or None.
-        attempt: Number of tries until now.
-        began: Time of the first try, on the event loop's clock.
-        asked: Time of the last try.
         silence: Seconds without a reply; 0 for other failures.
     """
 
@@ -120,15 +111,7 @@ class Failure:
 
 
 class Retry:
-    """Decides whether and when failed requests to one server are made again.
-
-    Args:
-        patience: The limits.
-        host: The server's name in messages.
-
-    Attributes:
-        rate: When each request may be made.
-    """
+    """Decides whether and when failed requests to one server are made again."""
 
     def __init__(self, patience: Patience, host: str) -> None:
         self._patience, self._host = patience, host

@@ -1,9 +1,5 @@
 r"""JSON schemas of answers: written so that servers keep to them, and watched in what models answer.
 
-Some servers accept a schema and ignore it, and llama.cpp's grammar cannot express every keyword
-(`llamacpp.grammar`). Answers are checked in any case; `SchemaWatch` tells the user why they are so often
-revised.
-
 llama.cpp's grammar has no `\d`, `\w` and `\s`, no needless escapes and no pattern without `^` and `$`: its
 server drops such a pattern with a line in its own log, and takes any text. Written out they mean the same, to
 other servers too. It also matches a pattern with the text between the quotes of JSON, so that `.` ends the

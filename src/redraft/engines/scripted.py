@@ -28,9 +28,7 @@ class ScriptedReply:
     """A reply that is more than a text.
 
     Attributes:
-        text: The text, or what comes of it before the error.
         error: The error to raise; None for a reply that ends with `finish`.
-        finish: The finish reason if there is no error.
         stall: Seconds of silence after the text.
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant.
     """
@@ -54,12 +52,8 @@ class ScriptedEngine(Engine):
             that ends well.
         chunk: Characters of a delta, or a sequence of lengths to cycle through.
         context: Length of the context in characters; None for no limit.
-        continues: Whether it continues raw text.
-        native: Whether it claims to revise natively.
         delay: Seconds before each delta.
-        price: What its tokens cost, for tests of budgets and bills.
         keeps_calls: Whether to record `calls`, which fill the memory over a long file of prompts.
-        calls: All prompts so far.
     """
 
     replies: Sequence[str | ScriptedReply] | Callable[[Call], str | ScriptedReply]
@@ -179,7 +173,14 @@ def read_script(path: Path) -> ScriptedEngine:
     """
     settings: dict[str, Any] = {}
     replies: list[str | ScriptedReply] = []
-    for number, line in enumerate(_text_of(path).split("\n"), start=1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        what = f"{path}: not a script: byte {error.start + 1} is not UTF-8."
+        raise RecordError(what, hint=_SCRIPT_HINT) from None
+    except OSError as error:
+        raise UsageError(f"the script {path} cannot be read: {error.strerror}.") from None
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}:{number}"
@@ -198,17 +199,6 @@ def read_script(path: Path) -> ScriptedEngine:
     if not replies:
         raise RecordError(f"{path}: the script has no replies.", hint=_SCRIPT_HINT)
     return ScriptedEngine(replies, name=path.stem, keeps_calls=False, **settings)
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RecordError(
-            f"{path}: not a script: byte {error.start + 1} is not UTF-8.", hint=_SCRIPT_HINT
-        ) from None
-    except OSError as error:
-        raise UsageError(f"the script {path} cannot be read: {error.strerror}.") from None
 
 
 _SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer." A reply that is JSON is a string too.'

@@ -59,21 +59,11 @@ class WrappedEngine(ABC):
 
     @abstractmethod
     def _reply(self, request: dict[str, Any], ask: Ask) -> Replies:
-        """Give a reply.
-
-        Args:
-            request: What determines it.
-            ask: Asks the wrapped engine, with the request's sampling or a changed one.
-        """
+        """Reply to what determines it. `ask` asks the wrapped engine, with this sampling or a changed one."""
 
 
 class MeteredEngine(WrappedEngine):
-    """Add up the usage of an engine's calls.
-
-    Args:
-        engine: The engine.
-        ended: Called when a call ended, whose usage is added.
-    """
+    """Add up the usage of an engine's calls. `ended` is called when the usage of a call was added."""
 
     def __init__(self, engine: Engine, ended: Callable[[], None] = lambda: None) -> None:
         super().__init__(engine)
@@ -94,7 +84,15 @@ class MeteredEngine(WrappedEngine):
                     yield last
         except (GeneratorExit, asyncio.CancelledError):
             if last.completion_tokens is None and self.info.engine == "remote":
-                last = _cut(request["asked"], size, seen)
+                # Its server sends no counts, and may be paid. Only a piece shows that it read the prompt.
+                asked = request["asked"]
+                body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}
+                counts = estimated_counts(body, size, seen)
+                last = Delta(
+                    prompt_tokens=counts.prompt if seen else 0,
+                    completion_tokens=counts.completion,
+                    estimated=True,
+                )
             raise
         finally:  # a reply that is cancelled counts too
             self._usage += Usage(
@@ -104,15 +102,3 @@ class MeteredEngine(WrappedEngine):
                 estimated=last.estimated,
             )
             self._ended()
-
-
-def _cut(asked: Any, size: int, seen: int) -> Delta:
-    """Return estimated counts of a call that the caller left: its server sends none, and may be paid.
-
-    Whether it had read the prompt is known only if `seen` tokens of `size` bytes had come.
-    """
-    body = {"messages": asked} if isinstance(asked, list) else {"prompt": asked}
-    counts = estimated_counts(body, size, seen)
-    return Delta(
-        prompt_tokens=counts.prompt if seen else 0, completion_tokens=counts.completion, estimated=True
-    )

@@ -40,7 +40,6 @@ class Slot:
 
     Attributes:
         tokens: The computed tokens. They stay after the sequence ends, for another with the same prefix.
-        used: The number of its last use, for choosing the least recently used slot.
     """
 
     number: int
@@ -55,7 +54,6 @@ class Request:
     Attributes:
         tokens: The prompt and the generated tokens.
         room: Most tokens to generate; at least 1.
-        limit: The finish reason after `room` tokens.
         deliver: Takes each delta, or the error that ended the sequence. Called in the thread.
     """
 
@@ -127,12 +125,8 @@ class Batch:
 
     Args:
         model: A causal language model that passed `load.check_model`.
-        slots: Sequences at once; more wait in order.
-        context: Most tokens of a sequence.
-        ends: Tokens that end a sequence.
         size: Size of the tokenizer's vocabulary. Further tokens of the model are never drawn.
         windows: Visible tokens by kind of attention; None for all.
-        threads: CPU threads; None for torch's default.
         least: Tokens that a sequence generates before it may end.
         tempered: Whether log-probabilities are those at each sequence's temperature, above 0.
     """
@@ -340,17 +334,7 @@ class Batch:
 def score(
     model: Any, texts: Sequence[Sequence[int]], *, size: int, windows: dict[str, int | None]
 ) -> list[tuple[float, ...]]:
-    """Score texts.
-
-    Args:
-        model: As for `Batch`.
-        texts: Token ids, at least one each.
-        size: As for `Batch`.
-        windows: As for `Batch`.
-
-    Returns:
-        For each text the natural logarithm of the probability of each token after the first.
-    """
+    """Return for each text the natural logarithm of the probability of each token after the first."""
     found: list[tuple[float, ...]] = [()] * len(texts)
     for group in alike([len(text) for text in texts], READ):
         scores = _scores(model, [texts[number] for number in group], size, windows)
@@ -393,8 +377,6 @@ def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[
     """Draw one token for each sequence.
 
     Args:
-        logits: Shape (sequences, vocabulary).
-        samplings: Temperature and top-p of each sequence.
         numbers: A number in [0, 1) for each: the position of its token in the cumulative probabilities.
 
     Returns:

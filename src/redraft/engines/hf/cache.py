@@ -24,9 +24,7 @@ class Pass:
     """One pass of the model: the next `count` tokens of some sequences.
 
     Attributes:
-        slots: The sequences' slots, in the batch's order.
         starts: Number of tokens in each slot before the pass.
-        count: New tokens of each sequence.
     """
 
     slots: tuple[int, ...]
@@ -47,8 +45,6 @@ class Pass:
         """Return the attention mask: 0 for visible positions, the dtype's minimum for others.
 
         Args:
-            dtype: The model's dtype.
-            device: The model's device.
             window: Number of visible tokens, the new one included; None for all.
 
         Returns:
@@ -150,11 +146,8 @@ def forward(
     """Run one pass of a model.
 
     Args:
-        model: A causal language model of transformers.
-        cache: The cache, which the pass extends by the new tokens.
         windows: Visible tokens by kind of attention (`full_attention`, `sliding_attention`); None for all.
         ids: The new tokens, `step.count` of each sequence.
-        step: Their slots and positions.
         keep: Number of tokens that need logits, from the last.
 
     Returns:

@@ -41,11 +41,7 @@ class HfEngine(LocalEngine):
 
     Args:
         model: A causal language model, perhaps wrapped by peft.
-        tokenizer: Its fast tokenizer.
-        name: The name for records and messages.
         ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
-        parallel: Streams at once. More wait.
-        threads: CPU threads; None for torch's default.
         native: Whether it was trained on chains.
         ends: Tokens that end a text; None for those of model and tokenizer.
         least: Tokens that a text has at least: those that would end it sooner are not drawn.
@@ -119,14 +115,9 @@ class HfEngine(LocalEngine):
         """Load a folder.
 
         Args:
-            folder: Holds config.json, weights and tokenizer.
             adapters: At most one folder of a LoRA adapter.
-            ctx: As above.
-            parallel: As above.
-            threads: As above.
             gpu: Use a GPU if there is one, and `device` does not say otherwise.
             dtype: Compute in this dtype; None for the one that suits weights and machine (`usual_dtype`).
-            device: Where it computes.
             load_8bit: Keep most weights in 8 bits (`load.Linear8`).
 
         Raises:
@@ -186,9 +177,6 @@ class HfEngine(LocalEngine):
 
         Memory holds the weights twice for a moment. Streams that were begun end with the old ones (`paused`).
 
-        Args:
-            adapter: A folder of peft's; None for the model without an adapter.
-
         Raises:
             ModelError: A file is missing or damaged, does not fit, or is not supported.
             UsageError: The engine was made from a model in memory, or the adapter has tokens of its own.
@@ -219,11 +207,7 @@ class HfEngine(LocalEngine):
         return self._tokenizer.encode(text, special=special)
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids. Control tokens are written out.
-
-        Raises:
-            ModelError: A token is not in the vocabulary.
-        """
+        """Return the text of token ids. Control tokens are written out."""
         self._check(tokens)
         return self._tokenizer.decode(tokens)
 
@@ -306,11 +290,6 @@ class HfEngine(LocalEngine):
 
 
 def _device(name: str) -> torch.device:
-    """Return a device of torch.
-
-    Raises:
-        UsageError: It is not there.
-    """
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there[name]:
         raise UsageError(f"torch finds no device {name!r} on this machine.", hint="--device cpu")

@@ -17,10 +17,6 @@ _CARDS = 2  # counted up when cards of made folders change. The first version dr
 def folder_for(ref: str, *, command: str = "") -> str:
     """Return the folder, or org/name on the hub, for a `--model_name_or_path`.
 
-    Args:
-        ref: A folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter.
-        command: What the user typed, for the record of a folder that is made.
-
     Raises:
         ModelError: A file is missing or damaged.
         UsageError: An adapter has no adapter_config.json, or its base is not on this machine.
@@ -79,10 +75,7 @@ def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
 
 
 def _converted(file: Path, cache: Path, command: str) -> Path:
-    """Return the cached folder of a GGUF file.
-
-    transformers' own reader drops the RoPE frequencies of long contexts and guesses pre-tokenizers.
-    """
+    """Return the cached folder of a GGUF file: transformers' own reader drops long contexts' frequencies."""
     from redraft.weights.gguf.to_folder import import_gguf
     from redraft.weights.output import Run
 

@@ -42,7 +42,6 @@ class Loaded:
 
     Attributes:
         format: The `redraft_format` of its configuration, or None.
-        ends: Tokens that end a text.
     """
 
     model: Any
@@ -62,11 +61,7 @@ def load(
     """Load a folder.
 
     Args:
-        folder: Holds config.json, weights and tokenizer.
-        adapter: A folder of a LoRA adapter.
-        device: Where the model computes.
         dtype: The dtype that it computes in; None for `usual_dtype`.
-        load_8bit: Keep most weights in 8 bits.
 
     Raises:
         ModelError: A file is missing or damaged, or the model is not supported.
@@ -92,11 +87,7 @@ def load(
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Return the tokenizer of a folder.
-
-    Raises:
-        ModelError: The folder has no tokenizer, or only a slow one.
-    """
+    """Return the tokenizer of a folder, which must be a fast one."""
     if not has_tokenizer(folder):
         found = ", ".join(sorted(path.name for path in folder.iterdir())[:8])
         raise ModelError(
@@ -122,11 +113,7 @@ def ends_of(tokenizer: Any, *settings: dict[str, Any]) -> frozenset[int]:
 
 
 def windows_of(model: Any, context: int) -> dict[str, int | None]:
-    """Return the visible tokens by kind of attention; None for the whole context.
-
-    Raises:
-        ModelError: A layer has another kind of attention.
-    """
+    """Return the visible tokens by kind of attention; None for the whole context."""
     config = model.config.get_text_config()
     window = getattr(config, "sliding_window", None)
     window = window if isinstance(window, int) and window > 0 else None
@@ -139,11 +126,7 @@ def windows_of(model: Any, context: int) -> dict[str, int | None]:
 
 
 def check_model(model: Any, tokenizer: Tokenizer, windows: dict[str, int | None]) -> None:
-    """Check that a model fits its tokenizer, and gives equal logits for a text in two parts and in one.
-
-    Raises:
-        ModelError: It does not fit, or uses the cache in another way.
-    """
+    """Check that a model fits its tokenizer, and gives equal logits for a text in two parts and in one."""
     rows = model.get_input_embeddings().weight.shape[0]
     if tokenizer.size > rows:
         raise ModelError(
@@ -302,11 +285,7 @@ LEVELS = 127  # the largest whole number of a row
 
 
 class Linear8(nn.Module):
-    """A linear layer with weights of 8 bits.
-
-    Args:
-        linear: The layer with its weights, of shape (outputs, inputs).
-    """
+    """A linear layer with weights of 8 bits."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()

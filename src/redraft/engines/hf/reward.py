@@ -51,8 +51,6 @@ class RewardModel:
 
     Args:
         model: A classifier with a head `score` of one label, perhaps wrapped by peft.
-        encoder: Writes prompt and answer as tokens.
-        name: The name for messages.
     """
 
     def __init__(self, model: Any, encoder: PairEncoder, name: str) -> None:
@@ -64,9 +62,6 @@ class RewardModel:
     @classmethod
     def load(cls, ref: str) -> RewardModel:
         """Load a reward model; the last few are kept.
-
-        Args:
-            ref: The folder of a model or of an adapter, or BASE+ADAPTER.
 
         Raises:
             ModelError: It is damaged, or no reward model.
@@ -92,11 +87,7 @@ class RewardModel:
         return found
 
     def reward(self, prompt: Prompt, answer: str) -> float:
-        """Return the reward of one answer. Threads that ask at the same time share a pass of the model.
-
-        Raises:
-            RecordError: As for `score`.
-        """
+        """Return the reward of one answer. Threads that ask at the same time share a pass of the model."""
         mine = _Waiting(prompt, answer)
         self._waiting.append(mine)
         with self._pass:
@@ -126,12 +117,7 @@ class RewardModel:
 
 
 def _parts(ref: str) -> tuple[str, Path | None]:
-    """Return the base and the adapter of a reference.
-
-    Raises:
-        UsageError: There is no such folder.
-        ModelError: An adapter names no base.
-    """
+    """Return the base and the adapter of a reference."""
     path = Path(ref).expanduser()
     if (path / _ADAPTER).is_file():
         base = read_json(path / _ADAPTER).get("base_model_name_or_path")
@@ -164,11 +150,7 @@ def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardM
 
 
 def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:
-    """Return how texts are written, from the configuration of a reward model.
-
-    Raises:
-        ModelError: It is of another kind of model.
-    """
+    """Return how texts are written, from the configuration of a reward model."""
     config = read_json(folder / (_ADAPTER if adapter else "config.json"))
     found = config.get("task_type") if adapter else ", ".join(map(str, config.get("architectures") or ()))
     if not str(found).endswith("SEQ_CLS" if adapter else "ForSequenceClassification"):

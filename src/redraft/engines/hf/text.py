@@ -117,12 +117,7 @@ _MARK = "\n"  # precedes a text that continues another, so that the tokenizer's 
 class Tokenizer:
     """A tokenizer of transformers, safe for several threads.
 
-    Args:
-        tokenizer: A fast tokenizer.
-        name: The model's name in messages.
-
     Attributes:
-        vocabulary: The id of each token.
         size: The largest id, plus one.
     """
 

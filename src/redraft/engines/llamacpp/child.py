@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import IO, Any, TypedDict
+from typing import Any, TypedDict
 
 # A draft is the eight tokens that followed the last occurrence of the last six tokens. Chosen on 391 real
 # SelFee revisions and 60 first drafts: these sizes speed up copied text without slowing down fresh text.
@@ -41,16 +41,11 @@ class ChildSettings(TypedDict):
     """The settings that the parent sends.
 
     Attributes:
-        model: Path of the GGUF file.
         adapters: Paths of LoRA adapters, each applied at scale 1.
         context: Tokens of each of the `parallel` streams.
         parallel: Streams at once; more wait in llama.cpp's queue.
-        threads: CPU threads; None for llama.cpp's default.
-        gpu_layers: Layers on the GPU; None for llama.cpp's default.
         gpu: Fail if there is no GPU.
         embeds: Have vectors of texts, as an embedding model does.
-        speculate: Try n-grams of the text so far as drafts.
-        key: The secret that every request must carry.
     """
 
     model: str
@@ -68,10 +63,16 @@ class ChildSettings(TypedDict):
 def main() -> None:
     """Start the server, report its address, and run until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    replies = _claim_stdout()
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what native code prints goes to standard error
     settings: ChildSettings = json.loads(sys.stdin.readline())
     _watch()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+    def end_with_parent() -> None:
+        sys.stdin.read()
+        os._exit(0)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         server = _serve(settings)
         reply = {"address": server.listening_address}
@@ -80,13 +81,6 @@ def main() -> None:
     print(json.dumps(reply), file=replies, flush=True)
     if "address" in reply:
         threading.Event().wait()
-
-
-def _claim_stdout() -> IO[str]:
-    """Return the real standard output, and send the prints of native code to standard error."""
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    return replies
 
 
 def _watch() -> None:
@@ -107,11 +101,6 @@ def _watch() -> None:
     os._exit(0)
 
 
-def _end_with_parent() -> None:
-    sys.stdin.read()
-    os._exit(0)
-
-
 def _serve(settings: ChildSettings) -> Any:
     os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
     import xllamacpp
@@ -124,7 +113,10 @@ def _serve(settings: ChildSettings) -> Any:
     params.kv_unified = False
     params.cache_ram_mib = CACHE_MIB
     if settings["gpu"]:
-        _find_gpu(xllamacpp.get_device_info())
+        devices = xllamacpp.get_device_info()
+        if all(device["type"].name.endswith(("_CPU", "_ACCEL")) for device in devices):
+            names = ", ".join(str(device["name"]) for device in devices)
+            raise RuntimeError(f"it finds no GPU here, but {names}; --device cpu does without")
     if settings["threads"] is not None:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     if settings["gpu_layers"] is not None:
@@ -141,12 +133,6 @@ def _serve(settings: ChildSettings) -> Any:
         params.speculative.ngram_simple.size_n = NGRAM_SIZE
         params.speculative.ngram_simple.size_m = DRAFT_SIZE
     return xllamacpp.Server(params)
-
-
-def _find_gpu(devices: list[Any]) -> None:
-    names = [str(device["name"]) for device in devices]
-    if all(device["type"].name.endswith(("_CPU", "_ACCEL")) for device in devices):
-        raise RuntimeError(f"it finds no GPU here, but {', '.join(names)}; --device cpu does without")
 
 
 if __name__ == "__main__":

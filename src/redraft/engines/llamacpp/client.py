@@ -71,9 +71,7 @@ class Child:
         """Start the process and wait until the model is loaded.
 
         Raises:
-            MissingExtra: xllamacpp is not installed.
             ModelError: llama.cpp could not load the model; the message has its reason.
-            EngineCrash: The process died while loading.
         """
         key = secrets.token_hex(16)
         command = [sys.executable, "-P", "-m", "redraft.engines.llamacpp.child"]
@@ -100,16 +98,13 @@ class Child:
             raise self._crash()
         reply = json.loads(line)
         if "error" in reply:
-            raise self._not_loaded(reply["error"])
+            if reply["error"].startswith("ModuleNotFoundError"):
+                raise MissingExtra("A llama.cpp model", "local")
+            found = _REASON.search(self._last_words())
+            reason = found[1].strip() if found else reply["error"].removeprefix("RuntimeError: ")
+            raise ModelError(f"llama.cpp could not load {self.model}: {reason}.")
         address = urlsplit(reply["address"])
         self._host, self._port = str(address.hostname), int(address.port or 0)
-
-    def _not_loaded(self, error: str) -> EngineError | MissingExtra:
-        if error.startswith("ModuleNotFoundError"):
-            return MissingExtra("A llama.cpp model", "local")
-        said = error.removeprefix("RuntimeError: ")
-        reason = _REASON.search(self._last_words())
-        return ModelError(f"llama.cpp could not load {self.model}: {reason[1].strip() if reason else said}.")
 
     def _keep_stderr(self) -> None:
         assert self._process.stderr is not None  # noqa: S101  (it is a pipe)
@@ -122,22 +117,12 @@ class Child:
         return self._stderr.decode("utf-8", "replace").strip()
 
     async def post(self, path: str, body: dict[str, Any]) -> Any:
-        """Send JSON and return the JSON of the reply.
-
-        Raises:
-            ChildRefusal: The server refuses.
-            EngineCrash: The process died.
-        """
+        """Send JSON and return the JSON of the reply."""
         async with self._exchange(path, body) as reader:
             return json.loads(await reader.read())
 
     async def events(self, path: str, body: dict[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """Send JSON and yield the objects of the event stream. Closing the stream cancels the work.
-
-        Raises:
-            ChildRefusal: The server refuses.
-            EngineCrash: The process died.
-        """
+        """Send JSON and yield the objects of the event stream. Closing the stream cancels the work."""
         async with self._exchange(path, body) as reader:
             rest = b""
             while piece := await _chunk(reader):
@@ -150,26 +135,30 @@ class Child:
     async def _exchange(self, path: str, body: dict[str, Any]) -> AsyncIterator[asyncio.StreamReader]:
         if self._closed:
             raise self._was_closed()
+        content = json.dumps(body).encode()
         try:
             async with _connection(self._host, self._port) as (reader, writer):
-                writer.write(self._request(path, json.dumps(body).encode()))
-                status, chunked = await _head(reader)
+                head = (
+                    f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
+                    f"Authorization: Bearer {self._key}\r\n"
+                    f"Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n"
+                )
+                writer.write(head.encode() + content)
+                answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+                status = int(answer.split(None, 2)[1])
                 if status != 200:
+                    chunked = b"\r\ntransfer-encoding: chunked" in answer
                     raw = b"".join([c async for c in _chunks(reader)]) if chunked else await reader.read()
-                    raise ChildRefusal(status, _error_of(raw))
+                    try:
+                        refused = error_of(json.loads(raw))
+                    except (ValueError, KeyError, TypeError):
+                        refused = {"message": raw.decode("utf-8", "replace")[:500]}
+                    raise ChildRefusal(status, refused)
                 yield reader
         except (OSError, EOFError) as error:
             if self._closed:
                 raise self._was_closed() from None
             raise await asyncio.to_thread(self._crash) from error
-
-    def _request(self, path: str, body: bytes) -> bytes:
-        head = (
-            f"POST {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nConnection: close\r\n"
-            f"Authorization: Bearer {self._key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
-        return head.encode() + body
 
     def _was_closed(self) -> EngineError:
         return EngineError(f"the engine of {self.model} was closed.", hint="Load the model again.")
@@ -232,11 +221,6 @@ async def _connection(
             await writer.wait_closed()
 
 
-async def _head(reader: asyncio.StreamReader) -> tuple[int, bool]:
-    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-    return int(head.split(None, 2)[1]), b"\r\ntransfer-encoding: chunked" in head
-
-
 async def _chunk(reader: asyncio.StreamReader) -> bytes:
     size = int(await reader.readuntil(b"\r\n"), 16)
     return (await reader.readexactly(size + 2))[:-2]
@@ -245,13 +229,6 @@ async def _chunk(reader: asyncio.StreamReader) -> bytes:
 async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
     while piece := await _chunk(reader):
         yield piece
-
-
-def _error_of(raw: bytes) -> dict[str, Any]:
-    try:
-        return error_of(json.loads(raw))
-    except (ValueError, KeyError, TypeError):
-        return {"message": raw.decode("utf-8", "replace")[:500]}
 
 
 def error_of(record: dict[str, Any]) -> dict[str, Any]:
@@ -269,10 +246,6 @@ class KeptChild:
     The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row the
     error is raised; from then on a call tries one more start, and calls during the pause after that fail at
     once. What to do with the text that came before is decided in `engine`.
-
-    Args:
-        child: The first process.
-        settings: How it was started.
 
     Attributes:
         child: The process now. It may be dead.
@@ -308,13 +281,10 @@ class KeptChild:
         If this call is cancelled, the start goes on: it may take minutes.
 
         Args:
-            dead: The process that died.
-            crash: Its error.
             crashes: How often this call has seen it crash without a new token.
 
         Raises:
             EngineCrash: There were too many crashes in a row.
-            EngineError: The model cannot be loaded any more, or the engine was closed.
         """
         if crashes >= TRIES:
             self._crashes = max(crashes, self._crashes)

@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
@@ -31,17 +30,7 @@ from redraft.files import locked, replace_file, sync, sync_folder
 
 @dataclass(frozen=True)
 class PackagedModel:
-    """A model in a Python package.
-
-    Attributes:
-        name: Name of the model's file.
-        sha256: Checksum of the file, in hexadecimal.
-        size: Bytes of the file.
-        package: The requirement to install.
-        wheel_sha256: Checksum of the wheel.
-        wheel_size: Bytes of the wheel.
-        licence: SPDX identifier.
-    """
+    """A model in a Python package, with checksums in hexadecimal and sizes in bytes."""
 
     name: str
     sha256: str
@@ -86,11 +75,7 @@ def models_folder() -> Path:
 
 
 def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
-    """Return the path of the default model if it is cached, else None.
-
-    Raises:
-        ModelError: The cached file is damaged.
-    """
+    """Return the path of the default model if it is cached, else None. Raises if the file is damaged."""
     if not model.path.exists():
         return None
     fault = _fault(model)
@@ -102,10 +87,6 @@ def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
 def fetch_default(model: PackagedModel = DEFAULT, *, show: bool) -> Path:
     """Fetch the default model unless it is cached and intact. Only one process fetches at a time.
 
-    Args:
-        model: The model to fetch.
-        show: Show a progress bar on stderr.
-
     Raises:
         ModelError: The model cannot be fetched, or has a wrong checksum.
         OutputError: The cache cannot be written.
@@ -113,7 +94,9 @@ def fetch_default(model: PackagedModel = DEFAULT, *, show: bool) -> Path:
     folder = models_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _alone_in(folder):
+        with locked(folder / ".lock"):
+            for left in folder.glob(_WORK + "*"):  # of processes that were killed
+                shutil.rmtree(left, ignore_errors=True)
             if not model.path.exists() or _fault(model):
                 with tempfile.TemporaryDirectory(dir=folder, prefix=_WORK) as work:
                     fetched = _fetched(model, Path(work), show=show)
@@ -142,8 +125,10 @@ def _fault(model: PackagedModel) -> str | None:
     stat = model.path.stat()
     if stat.st_size != model.size:
         return f"has {stat.st_size:,} bytes and should have {model.size:,}"
-    if _remembered(model) == stat.st_mtime_ns:
-        return None
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        note = json.loads(_note(model).read_text(encoding="utf-8"))
+        if note["sha256"] == model.sha256 and int(note["mtime_ns"]) == stat.st_mtime_ns:
+            return None
     with model.path.open("rb") as file:
         if _sha256(file) != model.sha256:
             return "has a wrong checksum"
@@ -161,24 +146,6 @@ def _remember(model: PackagedModel) -> None:
     replace_file(_note(model), json.dumps(note).encode())
 
 
-def _remembered(model: PackagedModel) -> int | None:
-    """Return the modification time in ns at which the file was verified, or None."""
-    try:
-        note = json.loads(_note(model).read_text(encoding="utf-8"))
-        return int(note["mtime_ns"]) if note["sha256"] == model.sha256 else None
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Lock the folder, and delete the leftovers of processes that were killed."""
-    with locked(folder / ".lock"):
-        for left in folder.glob(_WORK + "*"):
-            shutil.rmtree(left, ignore_errors=True)
-        yield
-
-
 def _fetched(model: PackagedModel, work: Path, *, show: bool) -> Path:
     command = _command(model, work)
     log = work / "log"
@@ -194,7 +161,13 @@ def _fetched(model: PackagedModel, work: Path, *, show: bool) -> Path:
         process.kill()
         process.wait()
     if process.returncode != 0:
-        raise _not_fetched(log.read_text(encoding="utf-8", errors="replace"))
+        said = log.read_text(encoding="utf-8", errors="replace")
+        lines = [line.strip() for line in said.splitlines() if line.strip()]
+        errors = [line for line in lines if line.lower().startswith("error")] or lines or ["no output"]
+        raise ModelError(
+            f"the default model could not be fetched: {errors[-1][:300]}",
+            hint=f"Check the connection, then: {_GET}. Or use another model: --model path/model.gguf",
+        )
     return _unpacked(model, work)
 
 
@@ -221,17 +194,12 @@ def _watch(process: subprocess.Popen[bytes], model: PackagedModel, work: Path, *
     with Progress(*columns, console=Console(stderr=True), disable=not show, transient=True) as bar:
         task = bar.add_task(f"Fetching {model.name}", total=model.wheel_size)
         while process.poll() is None:
-            bar.update(task, completed=min(_bytes_in(work), model.wheel_size))
+            done = 0
+            for path in work.rglob("*"):
+                with contextlib.suppress(OSError):  # moved meanwhile
+                    done += path.stat().st_size
+            bar.update(task, completed=min(done, model.wheel_size))
             time.sleep(0.1)
-
-
-def _bytes_in(folder: Path) -> int:
-    total = 0
-    for root, _, names in os.walk(folder):
-        for name in names:
-            with contextlib.suppress(OSError):  # moved meanwhile
-                total += (Path(root) / name).stat().st_size
-    return total
 
 
 def _unpacked(model: PackagedModel, work: Path) -> Path:
@@ -239,7 +207,11 @@ def _unpacked(model: PackagedModel, work: Path) -> Path:
     for wheel in (work / _PACKAGE).glob("*.whl"):
         with wheel.open("rb") as file:
             _expect(file, model.wheel_sha256, wheel.name)
-            _extract(file, model, path)
+            with zipfile.ZipFile(file) as archive:
+                found = [info for info in archive.infolist() if info.filename.endswith(f"/{model.name}")]
+                if found and found[0].file_size == model.size:
+                    with archive.open(found[0]) as source, path.open("wb") as target:
+                        shutil.copyfileobj(source, target, 1 << 20)
     for unpacked in (work / _PACKAGE).glob(f"*/{model.name}"):
         unpacked.replace(path)
     if not path.exists():
@@ -247,16 +219,6 @@ def _unpacked(model: PackagedModel, work: Path) -> Path:
     with path.open("rb") as file:
         _expect(file, model.sha256, model.name)
     return path
-
-
-def _extract(wheel: BufferedReader, model: PackagedModel, path: Path) -> None:
-    """Copy the model's member to a path of ours, if it has the right size."""
-    with zipfile.ZipFile(wheel) as archive:
-        found = [info for info in archive.infolist() if info.filename.endswith(f"/{model.name}")]
-        if not found or found[0].file_size != model.size:
-            return
-        with archive.open(found[0]) as source, path.open("wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
 
 
 def _expect(file: BufferedReader, sha256: str, name: str) -> None:
@@ -271,12 +233,3 @@ def _expect(file: BufferedReader, sha256: str, name: str) -> None:
 def _sha256(file: BufferedReader) -> str:
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _not_fetched(log: str) -> ModelError:
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith("error")] or lines or ["no output"]
-    return ModelError(
-        f"the default model could not be fetched: {errors[-1][:300]}",
-        hint=f"Check the connection, then: {_GET}. Or use another model: --model path/model.gguf",
-    )

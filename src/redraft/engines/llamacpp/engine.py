@@ -68,7 +68,10 @@ class LlamaCppEngine(LocalEngine):
         trained: int | None = None,
     ) -> None:
         super().__init__(info, context, trained)
-        self._kept, self._spaced = kept, _adds_space(header)
+        self._kept = kept
+        # Whether the tokenizer puts a space before every text, as SentencePiece does by default.
+        usual = header.text("tokenizer.ggml.model") in {"llama", "t5"}
+        self._spaced = bool(header.metadata.get("tokenizer.ggml.add_space_prefix", usual))
         self._end_token = header.number("tokenizer.ggml.eos_token_id")
         self._marks = _marks_of(header)
 
@@ -93,12 +96,8 @@ class LlamaCppEngine(LocalEngine):
         """Load a model in a new process.
 
         Args:
-            model: The GGUF file.
             adapters: GGUF files of LoRA adapters, all applied.
             ctx: Tokens that one chain may fill; None for 4,096 or the model's own length, whichever is less.
-            parallel: Streams at once. More wait.
-            threads: CPU threads; None for llama.cpp's default.
-            gpu_layers: Layers on the GPU; None for llama.cpp's default.
             gpu: Fail if llama.cpp finds no GPU.
             speculate: Try n-grams of the text so far as drafts; None where it pays off.
 
@@ -106,11 +105,18 @@ class LlamaCppEngine(LocalEngine):
             UsageError: A number is out of range, or the model was trained for shorter contexts.
             ModelError: A file is missing or damaged, an adapter is for another model, or the context needs
                 more memory than is free. With layers on the GPU, memory is not checked.
-            MissingExtra: xllamacpp is not installed.
-            EngineCrash: The process died while loading.
         """
         check_settings(ctx=ctx, threads=threads, parallel=parallel)
-        headers = await asyncio.to_thread(_checked_headers, model, adapters)
+
+        def checked_headers() -> list[GGUFHeader]:
+            headers = [read_header(model, whole=True)]
+            check_model(model, headers[0])
+            for path in adapters:
+                headers.append(read_header(path))
+                check_adapter(path, headers[-1], model, headers[0])
+            return headers
+
+        headers = await asyncio.to_thread(checked_headers)
         trained = trained_context(headers[0])
         context = context_of(model, ctx, trained)
         if not (gpu_layers or gpu):
@@ -187,11 +193,7 @@ class LlamaCppEngine(LocalEngine):
         return str(reply["content"])
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return the vector of each text, of length 1.
-
-        Raises:
-            ContextError: A text is longer than the context.
-        """
+        """Return the vector of each text, of length 1."""
         for text in texts:
             await self._check_length(text)
         prompts = [list(await self.encode(text, special=True)) for text in texts]
@@ -221,7 +223,15 @@ class LlamaCppEngine(LocalEngine):
                     async for delta in deltas:
                         crashes = 0
                         self._kept.worked()
-                        yield _after(delta, len(prompt), before) if delta.finish and before else delta
+                        if delta.finish and before:  # the first tokens came from another process
+                            yield replace(
+                                delta,
+                                prompt_tokens=(delta.prompt_tokens or 0) - before,
+                                cached_tokens=min(delta.cached_tokens or 0, len(prompt)),
+                                completion_tokens=(delta.completion_tokens or 0) + before,
+                            )
+                        else:
+                            yield delta
                         if delta.finish:
                             return
                         said += delta.tokens
@@ -267,38 +277,38 @@ class LlamaCppEngine(LocalEngine):
                 reason = error_of(event)["message"]
                 raise EngineError(f"{self._info.name}: llama.cpp broke off the answer: {reason}")
             if event["stop"]:
-                yield _last(event, limit, await self._unsaid(event["stop_type"], held))
+                stop_type, unsaid = event["stop_type"], ""
+                if stop_type != "word":
+                    # llama.cpp drops text that was held back for a stop string that did not come. With
+                    # `eos`, the last token is the end token.
+                    said = held[:-1] if stop_type == "eos" else held
+                    unsaid = await self.decode(said) if said else ""
+                yield Delta(
+                    text=event["content"] + unsaid,
+                    finish=limit if stop_type == "limit" else "stop",
+                    stop_text=event["stopping_word"] if stop_type == "word" else None,
+                    prompt_tokens=event["tokens_evaluated"],
+                    cached_tokens=event["timings"]["cache_n"],
+                    completion_tokens=event["tokens_predicted"],
+                )
                 return
             text, tokens = event["content"], event["tokens"]
             gap = gap or event["tokens_predicted"] > counted + len(tokens)
             counted = event["tokens_predicted"]
             chances = event.get("completion_probabilities", ())
-            if gap:  # the tokens are unknown until their text comes, and their probabilities stay unknown
-                tokens, chances = await self._tokens_of(text, held) if text else [], ()
+            if gap:
+                # llama.cpp counts the tokens of an incomplete character, but lists only its last one: they
+                # are unknown until their text comes, and their probabilities stay unknown.
+                tokens, chances = [], ()
+                if text:
+                    before = await self.decode(held) if held else ""
+                    tokens = await self.encode(text.removeprefix(before))
             held, gap = ([], False) if text else (held + tokens, gap)
             logprobs = tuple(each["logprob"] for each in chances)
             tops = (each["top_logprobs"] for each in chances if sampling.top_logprobs)
             likeliest = tuple(tuple((each["token"], each["logprob"]) for each in top) for top in tops)
             yield Delta(text=text, tokens=tuple(tokens), logprobs=logprobs, likeliest=likeliest)
         raise EngineError(f"{self._info.name}: the stream ended without its last event.", hint="Try again.")
-
-    async def _unsaid(self, stop_type: str, held: list[int]) -> str:
-        """Return text that was held back for a stop string that did not come.
-
-        llama.cpp drops it when an answer ends there. With `eos`, the last token is the end token.
-        """
-        if stop_type == "word":
-            return ""
-        unsaid = held[:-1] if stop_type == "eos" else held
-        return await self.decode(unsaid) if unsaid else ""
-
-    async def _tokens_of(self, text: str, held: Sequence[int]) -> list[int]:
-        """Return the ids of a delta's text, without its first tokens, `held`, which came before.
-
-        llama.cpp counts the tokens of an incomplete character, but lists only its last one.
-        """
-        before = await self.decode(held) if held else ""
-        return list(await self.encode(text.removeprefix(before)))
 
     async def _render(self, messages: Sequence[Message], told: Told = None) -> str:
         if told:
@@ -337,16 +347,6 @@ class LlamaCppEngine(LocalEngine):
         return ModelError(f"{self._info.name}: llama.cpp refuses: {refusal} (status {refusal.status}).")
 
 
-def _checked_headers(model: Path, adapters: Sequence[Path]) -> list[GGUFHeader]:
-    base = read_header(model, whole=True)
-    check_model(model, base)
-    headers = [base]
-    for path in adapters:
-        headers.append(read_header(path))
-        check_adapter(path, headers[-1], model, base)
-    return headers
-
-
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
     """Return characters of which any control token has one; None if the vocabulary cannot tell.
 
@@ -383,20 +383,20 @@ def _embeds(header: GGUFHeader) -> bool:
     return bool(header.number(f"{header.text('general.architecture')}.pooling_type"))
 
 
-def _adds_space(header: GGUFHeader) -> bool:
-    """Return whether the tokenizer puts a space before every text, as SentencePiece does by default."""
-    usual = header.text("tokenizer.ggml.model") in {"llama", "t5"}
-    return bool(header.metadata.get("tokenizer.ggml.add_space_prefix", usual))
-
-
 def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int) -> dict[str, Any]:
-    """Return a request to `/completion`. `samplers` disables all others and the model's defaults."""
+    """Return a request to `/completion`. `samplers` disables all others and the model's defaults.
+
+    They are in vLLM's order. Whatever is not named stays off.
+    """
+    asked = (sampling.extra_body or {}).keys()
+    penalties = ["penalties"] if any(name.endswith("_penalty") for name in asked) else []
+    cuts = {"top_k": "top_k" in asked, "top_p": sampling.top_p < 1, "min_p": "min_p" in asked}
     request: dict[str, Any] = {
         "prompt": list(prompt),
         "n_predict": limit,
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
-        "samplers": _samplers(sampling),
+        "samplers": [*penalties, "temperature", *(name for name, wanted in cuts.items() if wanted)],
         "stop": [text for text in stop if text],
         "stream": True,
         "return_tokens": True,
@@ -411,43 +411,8 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
     return request
 
 
-def _samplers(sampling: Sampling) -> list[str]:
-    """Return what draws a token, in vLLM's order. Whatever is not named stays off."""
-    asked = (sampling.extra_body or {}).keys()
-    penalties = ["penalties"] if any(name.endswith("_penalty") for name in asked) else []
-    cuts = {"top_k": "top_k" in asked, "top_p": sampling.top_p < 1, "min_p": "min_p" in asked}
-    return [*penalties, "temperature", *(name for name, wanted in cuts.items() if wanted)]
-
-
-def _after(last: Delta, prompt: int, said: int) -> Delta:
-    """Return the last delta of a reply whose first tokens came from another process."""
-    read, cached = last.prompt_tokens or 0, last.cached_tokens or 0
-    return replace(
-        last,
-        prompt_tokens=read - said,
-        cached_tokens=min(cached, prompt),
-        completion_tokens=(last.completion_tokens or 0) + said,
-    )
-
-
-def _last(event: dict[str, Any], limit: Finish, unsaid: str) -> Delta:
-    stop_type = event["stop_type"]
-    return Delta(
-        text=event["content"] + unsaid,
-        finish=limit if stop_type == "limit" else "stop",
-        stop_text=event["stopping_word"] if stop_type == "word" else None,
-        prompt_tokens=event["tokens_evaluated"],
-        cached_tokens=event["timings"]["cache_n"],
-        completion_tokens=event["tokens_predicted"],
-    )
-
-
 def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[str, Any]) -> dict[str, Any]:
-    """Return a request to `/v1/chat/completions`, with the sampling of one to `/completion`.
-
-    Raises:
-        RecordError: Log-probabilities are asked for too.
-    """
+    """Return a request to `/v1/chat/completions`, with the sampling of one to `/completion`."""
     if sampling.logprobs:
         raise RecordError("llama.cpp has no log-probabilities beside tools. Leave one of them out.")
     taken = (*OF_TOOLS, OF_TEMPLATE)
@@ -470,8 +435,6 @@ async def _answers(
     """Turn the events of a chat into deltas. The last one has the calls.
 
     Args:
-        name: The model's, for messages.
-        events: Those of `/v1/chat/completions`.
         room: Most tokens that were asked for.
     """
     calls: list[CallPiece] = []

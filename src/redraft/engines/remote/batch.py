@@ -3,13 +3,9 @@
     with Batches(Path("out.jsonl.batches.jsonl"), journal) as batches:
         engine = await RemoteEngine.connect(url, model, reach=batches.reach)
 
-`BatchServer` takes the place of `Server` below an engine. It holds requests back until all chains wait, sends
-them as one wave, and gives each its reply. So the engine builds the same requests and reads the same replies
-as live. Providers take about half the price, and up to a day for a wave.
-
-A reply is stored in the journal before it is used, also if nobody waits for it yet: a run that was stopped
-finds it there. Each request has the `call_id` of its call as `custom_id`. One that is in a batch already, as
-`BatchFile` has it, is waited for and not sent again.
+`BatchServer` takes the place of `Server` below an engine, which builds and reads the same JSON as live. A
+reply is stored in the journal before it is used, also if nobody waits for it yet: a run that was stopped
+finds it there, by the `call_id` of its call, which is the `custom_id` in the batch.
 """
 
 from __future__ import annotations
@@ -69,14 +65,8 @@ class Batches(AbstractContextManager["Batches"]):
     """The batches of one run, at all servers that it asks.
 
     Args:
-        file: Where they are recorded: see `BatchFile`.
-        journal: Where replies are stored.
         pause: Longest pause between two looks at a batch, in seconds.
         limit: Called again and again. A text, which names a limit of the run, ends the waiting.
-        tell: Called with each message for the user.
-
-    Attributes:
-        waiting: Requests that wait for their reply.
     """
 
     def __init__(
@@ -89,8 +79,8 @@ class Batches(AbstractContextManager["Batches"]):
         tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.file, self.journal, self.pause = BatchFile(file), journal, pause
-        self._limit, self._tell = limit, tell
-        self._chains = self.waiting = 0
+        self.limit, self._tell = limit, tell
+        self.chains = self.waiting = 0
         self._shown: dict[str, str] = {}
         self._servers: dict[str, BatchServer] = {}
 
@@ -103,23 +93,11 @@ class Batches(AbstractContextManager["Batches"]):
     @contextmanager
     def chain(self) -> Iterator[None]:
         """Count a chain as under way."""
-        self._chains += 1
+        self.chains += 1
         try:
             yield
         finally:
-            self._chains -= 1
-
-    @property
-    def all_wait(self) -> bool:
-        """Whether no chain can go on without a reply."""
-        return self.waiting >= self._chains
-
-    def check_limit(self) -> None:
-        """Raise if a limit of the run is reached."""
-        if reached := self._limit():
-            error = EngineError(f"{reached}, in the middle of a batch.")
-            error.exit_status = STOPPED
-            raise error
+            self.chains -= 1
 
     def line(self, sent: Sent, text: str) -> str:
         """Note how far a batch is; an empty text ends it. Return the progress line of all batches."""
@@ -195,36 +173,38 @@ class BatchServer(Server):
             )
         if not call_id:
             raise UsageError("batches need a journal.", hint="Wrap the engine in a JournaledEngine.")
-        yield await self._reply(path, body, call_id)
-
-    async def _reply(self, path: str, body: Body, call_id: str) -> httpx.Response | Refusal:
         stored = self._batches.journal.get(raw_key(call_id))
         if stored is not None:
-            return _response(stored)
-        self._begin()
+            yield _response(stored)
+            return
+        if self._sending is None:
+            earlier = self._batches.file.pending(self.url)
+            self._sent.update(call_id for sent in earlier for call_id in sent.requests)
+            self._sending = asyncio.create_task(self._send_all(earlier))
+        found = await self._reply(path, body, call_id)
+        yield found if isinstance(found, Refusal) else _response(found)
+
+    async def _reply(self, path: str, body: Body, call_id: str) -> Body | Refusal:
         request = self._requests.get(call_id)
         if request is None:
-            request = _Request(path, str(body.get("model")), _line(path, body, call_id))
+            whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+            record = {"custom_id": call_id, "method": "POST", "url": f"/v1{path}", "body": whole}
+            line = json.dumps(record).encode() + b"\n"
+            request = _Request(path, str(body.get("model")), line)
             self._requests[call_id] = request
             if call_id not in self._sent:
                 self._queue[call_id] = request
         request.listeners += 1
         self._batches.waiting += 1
         try:
-            found = await asyncio.shield(request.reply)
+            found: Body | Refusal = await asyncio.shield(request.reply)
+            return found
         finally:
             self._batches.waiting -= 1
             request.listeners -= 1
             if not request.listeners and self._requests.get(call_id) is request:
                 del self._requests[call_id]
                 self._queue.pop(call_id, None)
-        return found if isinstance(found, Refusal) else _response(found)
-
-    def _begin(self) -> None:
-        if self._sending is None:
-            earlier = self._batches.file.pending(self.url)
-            self._sent.update(call_id for sent in earlier for call_id in sent.requests)
-            self._sending = asyncio.create_task(self._send_all(earlier))
 
     async def _send_all(self, earlier: Sequence[Sent]) -> None:
         """Send wave after wave, until this task is cancelled. An error goes to all who wait, and ends it."""
@@ -236,23 +216,24 @@ class BatchServer(Server):
                     await self._filled()
                     following.create_task(self._follow(await self._send(self._wave())))
         except BaseExceptionGroup as several:
-            self._give_up(several.exceptions[0])
-
-    def _give_up(self, error: BaseException) -> None:
-        self._sending = None
-        waiting, self._requests, self._queue = self._requests, {}, {}
-        self._sent.clear()
-        for request in waiting.values():
-            request.reply.set_exception(_of_run(error))
+            self._sending = None
+            waiting, self._requests, self._queue = self._requests, {}, {}
+            self._sent.clear()
+            for request in waiting.values():
+                request.reply.set_exception(_of_run(several.exceptions[0]))
 
     async def _filled(self) -> None:
         quiet, size = 0.0, 0
         while True:
             await asyncio.sleep(_MOMENT)
-            self._batches.check_limit()
+            if reached := self._batches.limit():
+                error = EngineError(f"{reached}, in the middle of a batch.")
+                error.exit_status = STOPPED
+                raise error
             quiet = quiet + _MOMENT if size and len(self._queue) == size else 0.0
             size = len(self._queue)
-            due = size >= MOST_REQUESTS or quiet >= _LULL or (quiet and self._batches.all_wait)
+            all_wait = self._batches.waiting >= self._batches.chains
+            due = size >= MOST_REQUESTS or quiet >= _LULL or (quiet and all_wait)
             if due and self._room >= 1:
                 return
 
@@ -345,8 +326,13 @@ class BatchServer(Server):
         errors = [error for found in _objects([batch.get("errors")]) for error in _objects(found.get("data"))]
         others = len(self._sent.difference(sent.requests))
         most = others + len(sent.requests) // 2
-        if not most or not _is_too_large(errors):
-            raise self._not_taken(sent, errors)
+        # One of its lines may be at fault, and not its size.
+        too_large = any(_TOO_MUCH.search(str(each.get("code"))) and not each.get("line") for each in errors)
+        if not most or not too_large:
+            hint = "Correct the settings that it names. Nothing of this batch was paid."
+            if too_large:
+                hint = "Other batches of the account may fill its queue. Wait until they are done."
+            raise EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)
         self._most = min(self._most, most)
         words = "%s refuses %s: %s At most %d requests at a time are sent."
         _log.warning(words, self.host, sent.batch, self._words(errors), most)
@@ -393,8 +379,7 @@ class BatchServer(Server):
             for line in lines
             if isinstance(line, dict) and str(line.get("custom_id")) in self._sent
         }
-        final = {raw_key(call_id): body for call_id, body in found.items() if _is_final(body)}
-        self._batches.journal.put(final)
+        self._batches.journal.put({raw_key(id_): body for id_, body in found.items() if _is_final(body)})
         for call_id, body in found.items():
             self._give(call_id, body)
 
@@ -412,15 +397,15 @@ class BatchServer(Server):
         del self._requests[call_id]
         if isinstance(found, Refusal) and not found.status:
             message = f"{self.host} gave no reply in {request.tries} batches"
-            request.reply.set_exception(
-                ServerError(
-                    f"{message}: {self.clean(found.complaint.message)}",
-                    hint="Send fewer requests at once: --parallel N. Or leave out --batch.",
-                )
+            error = ServerError(
+                f"{message}: {self.clean(found.complaint.message)}",
+                hint="Send fewer requests at once: --parallel N. Or leave out --batch.",
             )
+            request.reply.set_exception(error)
+        elif isinstance(found, Refusal):
+            request.reply.set_result(replace(found, tries=request.tries))
         else:
-            of_tries = replace(found, tries=request.tries) if isinstance(found, Refusal) else found
-            request.reply.set_result(of_tries)
+            request.reply.set_result(found)
 
     def _end(self, sent: Sent, how: str) -> None:
         """Record the end of a batch. Requests without a reply are sent again."""
@@ -433,10 +418,7 @@ class BatchServer(Server):
     async def _record(
         self, method: str, path: str, body: Body | None = None, needs: str = "id", file: bytes = b""
     ) -> Body:
-        """Return a JSON object of the server with a field that is needed.
-
-        A reply that cannot be read is asked for again where that changes nothing.
-        """
+        """Return a JSON object with a field that is needed. One that cannot be read is asked for again."""
         tries = self.patience.tries if method == "GET" else 1
         for attempt in range(1, tries + 1):
             try:
@@ -480,25 +462,13 @@ class BatchServer(Server):
             "requests are then sent, and paid, again."
         )
 
-    def _not_taken(self, sent: Sent, errors: Sequence[Body]) -> EngineError:
-        hint = "Correct the settings that it names. Nothing of this batch was paid."
-        if _is_too_large(errors):
-            hint = "Other batches of the account may fill its queue. Wait until they are done."
-        return EngineError(f"{self.host} refuses {sent.batch}: {self._words(errors)}", hint=hint)
-
     def _words(self, errors: Sequence[Body]) -> str:
-        """Return what the server says of a batch, as a sentence."""
         said = [
             f"line {each['line']}: {each.get('message')}" if each.get("line") else str(each.get("message"))
             for each in errors
         ]
         more = f"; and {len(said) - 3} more" if said[3:] else ""
         return self.clean("; ".join(said[:3]) + more).rstrip(".") + "." if said else "it does not say why."
-
-
-def _is_too_large(errors: Sequence[Body]) -> bool:
-    """Whether a batch failed as a whole because of its size, and not because of one of its lines."""
-    return any(_TOO_MUCH.search(str(each.get("code"))) and not each.get("line") for each in errors)
 
 
 def _of_run(error: BaseException) -> BaseException:
@@ -508,12 +478,6 @@ def _of_run(error: BaseException) -> BaseException:
     found = EngineError(error.message, hint=error.hint)
     found.exit_status = error.exit_status
     return found
-
-
-def _line(path: str, body: Body, call_id: str) -> bytes:
-    whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
-    record = {"custom_id": call_id, "method": "POST", "url": f"/v1{path}", "body": whole}
-    return json.dumps(record).encode() + b"\n"
 
 
 def _response(body: Body) -> httpx.Response:
@@ -560,9 +524,7 @@ class Sent:
 
     Attributes:
         file: The id of its input file at the server.
-        server: The base address of the server.
         at: When the file was uploaded, in Unix seconds.
-        requests: The `custom_id` of each request.
         number: Its number in this file, from 1: the wave.
         batch: Its id; empty where the server had not told it before the process died.
     """
@@ -633,7 +595,6 @@ class BatchFile:
         self._note(record)
 
     def _read(self) -> int:
-        """Read the lines, and return the length of the whole ones."""
         length = 0
         for number, line in enumerate(read_lines(self.path), start=1):
             record = parse_line(line)

@@ -16,7 +16,6 @@ import importlib.util
 import sys
 from collections.abc import Generator
 from functools import cache
-from ssl import SSLContext
 from types import ModuleType
 from typing import Any, cast
 
@@ -29,16 +28,10 @@ _MODULES = cast("dict[str, ModuleType | None]", sys.modules)
 
 
 class Lanes:
-    """Clients with the same settings.
-
-    Args:
-        settings: Arguments of `httpx.AsyncClient`.
-
-    Attributes:
-        closed: Whether they were closed.
-    """
+    """Clients with the same settings, the arguments of `httpx.AsyncClient`."""
 
     def __init__(self, **settings: Any) -> None:
+        # What connections are checked with takes longer to read than a small request.
         self._settings: dict[str, Any] = {"verify": _certificates(), **settings}
         self._free: list[httpx.AsyncClient] = []
         self._all: list[httpx.AsyncClient] = []
@@ -47,16 +40,12 @@ class Lanes:
             _MODULES["sniffio"] = None
 
     async def send(self, *, auth: httpx.Auth | None, **request: Any) -> httpx.Response:
-        """Send a request, and return a response to read. `close` gives the lane back.
-
-        Args:
-            auth: Adds the key.
-            request: Arguments of `httpx.AsyncClient.build_request`.
-
-        Raises:
-            httpx.RequestError: As httpx does.
-        """
-        lane = self._free.pop() if self._free else self._new()
+        """Send a request, given as the arguments of `build_request`. `close` gives its lane back."""
+        if self._free:
+            lane = self._free.pop()
+        else:
+            lane = httpx.AsyncClient(**self._settings)
+            self._all.append(lane)
         try:
             response = await lane.send(lane.build_request(**request), auth=auth, stream=True)
         except BaseException:
@@ -81,24 +70,12 @@ class Lanes:
         if _MODULES.get("sniffio", sys) is None:
             del _MODULES["sniffio"]
 
-    def _new(self) -> httpx.AsyncClient:
-        lane = httpx.AsyncClient(**self._settings)
-        self._all.append(lane)
-        return lane
 
-
-@cache
-def _certificates() -> SSLContext:
-    """Return what connections are checked with. They take longer to read than a small request."""
-    return httpx.create_ssl_context()
+_certificates = cache(httpx.create_ssl_context)
 
 
 class KeyRing:
-    """The keys of a server, or none.
-
-    Args:
-        key: The key, with others in rotation.
-    """
+    """The keys of a server, or none."""
 
     def __init__(self, key: Key | None) -> None:
         self._all = key.values if key else ()

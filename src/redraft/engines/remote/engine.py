@@ -76,9 +76,7 @@ class RemoteEngine(Engine):
 
     Args:
         url: The base address, such as `http://localhost:8000/v1`.
-        model: The name of the model there.
         key: Sent as a bearer token, to this server only.
-        patience: Time-outs and retries.
         context: Length of the context in tokens, if known.
         token_ids: Whether the server sends and takes token ids as vLLM does (0.10.2 or later).
         reach: Makes what sends the requests: `Server` at once, a `batch.BatchServer` in batches.
@@ -132,14 +130,8 @@ class RemoteEngine(Engine):
     ) -> Self:
         """Ask the server about a model, and return its engine.
 
-        Args:
-            url: As above.
-            model: The model's name; None for the server's only model.
-            key: As above.
-            patience: As above.
-            price_of: Gives the price of the model by its name.
-            reach: As above.
-            find_key: Looks the key up again when the server refuses it.
+        Without a name, it is the server's only model. `find_key` looks the key up again when the server
+        refuses it. The other arguments are those of the engine.
 
         Raises:
             UsageError: No model is named, and the server has none or several.
@@ -171,20 +163,12 @@ class RemoteEngine(Engine):
         return self._info
 
     async def encode(self, text: str, *, special: bool = False) -> Tokens:
-        """Return the token ids of a text.
-
-        Raises:
-            ServerError: The server has no token ids.
-        """
+        """Return the token ids of a text. Raises `ServerError` if the server has none, as `decode` does."""
         body = {"model": self._info.name, "prompt": text, "add_special_tokens": special}
         return tuple(await self._tokenizer("/tokenize", body, "tokens", list))
 
     async def decode(self, tokens: Sequence[int]) -> str:
-        """Return the text of token ids.
-
-        Raises:
-            ServerError: The server has no token ids.
-        """
+        """Return the text of token ids."""
         body = {"model": self._info.name, "tokens": list(tokens)}
         return str(await self._tokenizer("/detokenize", body, "prompt", str))
 
@@ -302,11 +286,8 @@ class RemoteEngine(Engine):
     def _remember(self, schema: str, refusals: Sequence[tuple[Set[str], Refusal, Body]]) -> None:
         """Leave fields out of later requests, or keep to a limit, now that the server takes one like that.
 
-        A complaint may name a field and mean another: then the request without it is refused as well.
-
-        Args:
-            schema: The schema of the request.
-            refusals: The fields that were left out, the refusal that named them, and the next request.
+        A complaint may name a field and mean another: then the request without it is refused as well. A
+        refusal comes with the fields that were left out after it, and the next request.
         """
         for gone, refusal, changed in refusals:
             if not (gone or refusal.complaint.counted):
@@ -368,8 +349,7 @@ class RemoteEngine(Engine):
             too_long = ContextError(complaint.prompt_tokens, complaint.context)
             too_long.hint = "Shorten the prompt, or choose a model with a longer context."
             return too_long
-        about_chat = "chat/completions" in complaint.message
-        if refusal.status == 404 and complaint.about_model and not about_chat:
+        if refusal.status == 404 and complaint.about_model and "chat/completions" not in complaint.message:
             return await self._no_model(refusal)
         if path == _RAW and refusal.status in MISSING:
             self._info = replace(self._info, continues=False)
@@ -447,15 +427,11 @@ class RemoteEngine(Engine):
 
 @dataclass
 class Allowance:
-    """The tokens that a reply may have, for servers that ignore `max_tokens`.
+    """The tokens that a reply may have, for servers that ignore `max_tokens`; infinity without a limit.
 
     Token ids are counted where the server sends them. Elsewhere the count is a low estimate, so that a server
     that keeps to the limit and sends at most one token at a time is never cut. A server that ignores it and
     sends several words at a time is cut at about three times the limit.
-
-    Attributes:
-        tokens: The limit; infinity if the request has none.
-        used: Tokens so far, counted or estimated.
     """
 
     tokens: float
@@ -514,7 +490,7 @@ class _Reply:
 
     @property
     def aside(self) -> str:
-        """Describe content other than text."""
+        """Content other than text, in words."""
         parts = [f"a call of the tool {name!r}" for name in (piece.name for piece in self.calls) if name]
         parts += [f"a refusal: {self.refusal}"] if self.refusal else []
         parts += ["nothing, because of the server's content filter"] if self.finish == "filtered" else []

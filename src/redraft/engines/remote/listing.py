@@ -18,14 +18,7 @@ from redraft.errors import EngineError, UsageError
 
 @dataclass(frozen=True)
 class Listed:
-    """A model as `GET /models` lists it.
-
-    Attributes:
-        name: Its id.
-        context: Length of its context in tokens, where the list has it.
-        owner: `vllm`, `llamacpp`, or whatever another server says.
-        token_ids: Whether the server takes and sends token ids.
-    """
+    """A model as `GET /models` lists it. Its owner is `vllm`, `llamacpp`, or whatever another server says."""
 
     name: str
     context: int | None = None
@@ -41,7 +34,18 @@ async def choose(server: Server, name: str | None) -> Listed:
         EngineError: The server does not answer, refuses the key, or does not speak the protocol.
     """
     listed = await models(server, needed=name is None)
-    found = _pick(server, listed, name)
+    if name is not None:
+        # llama.cpp answers to every name.
+        owner = "llamacpp" if any(model.owner == "llamacpp" for model in listed) else ""
+        found = next((model for model in listed if model.name == name), Listed(name, owner=owner))
+    elif len(listed) == 1:
+        found = listed[0]
+    else:
+        names = [model.name for model in listed]
+        raise UsageError(
+            f"{server.url} has {len(names) or 'no'} models; name one of them.{has(names)}",
+            hint=f"--model {server.url}#{names[0] if names else 'name'}",
+        )
     return replace(found, token_ids=found.owner == "vllm" and await _gives_token_ids(server))
 
 
@@ -82,20 +86,6 @@ def _listed(entry: dict[str, Any]) -> Listed:
     lengths.append(meta.get("n_ctx") if isinstance(meta, dict) else None)
     context = next((length for length in lengths if isinstance(length, int) and length > 0), None)
     return Listed(str(entry["id"]), context, str(entry.get("owned_by", "")))
-
-
-def _pick(server: Server, listed: Sequence[Listed], name: str | None) -> Listed:
-    if name is not None:
-        # llama.cpp answers to every name.
-        owner = "llamacpp" if any(model.owner == "llamacpp" for model in listed) else ""
-        return next((model for model in listed if model.name == name), Listed(name, owner=owner))
-    if len(listed) == 1:
-        return listed[0]
-    names = [model.name for model in listed]
-    raise UsageError(
-        f"{server.url} has {len(names) or 'no'} models; name one of them.{has(names)}",
-        hint=f"--model {server.url}#{names[0] if names else 'name'}",
-    )
 
 
 async def _gives_token_ids(server: Server) -> bool:

@@ -35,14 +35,7 @@ LONGEST_RESET = 60.0
 
 
 class Schedule:
-    """An amount a minute, spread evenly.
-
-    Args:
-        a_minute: The amount; None for any.
-
-    Attributes:
-        free: When the next call may be made, on the event loop's clock.
-    """
+    """An amount a minute, spread evenly. `free` is when the next call may be made."""
 
     def __init__(self, a_minute: int | None) -> None:
         self._seconds = SLACK * 60 / a_minute if a_minute else 0.0
@@ -62,12 +55,7 @@ class Turn(NamedTuple):
 
 
 class RateLimit:
-    """The rate of all requests to one server.
-
-    Args:
-        rpm: Most requests a minute; None for no limit.
-        tpm: Most tokens a minute; None for no limit.
-    """
+    """The rate of all requests to one server: most requests and tokens a minute; None for no limit."""
 
     def __init__(self, rpm: int | None, tpm: int | None) -> None:
         self._requests, self._tokens, self._held_until = Schedule(rpm), Schedule(tpm), 0.0
@@ -78,8 +66,7 @@ class RateLimit:
     async def turn(self, most: int) -> Turn:
         """Wait until a request may be made: first come, first served. It ends with `over`.
 
-        Args:
-            most: The tokens that it may come to, used until there is a mean.
+        `most` tokens are what it may come to, used until there is a mean.
         """
         queued = self._door.locked()
         async with self._door:
@@ -121,11 +108,7 @@ class RateLimit:
         self._most += 1 / self._most
 
     def shrink(self, asked: float) -> None:
-        """Let fewer requests be under way, once for all those that were made before the last time.
-
-        Args:
-            asked: When the request was made that got a 429.
-        """
+        """Let fewer requests be under way, once for all that were `asked` before the last time."""
         if asked >= self._cut_at:
             self._most = max(1.0, CUT * min(self._most, self._under_way + 1))
             self._cut_at = _now()

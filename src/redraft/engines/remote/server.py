@@ -60,8 +60,6 @@ class Refusal:
 
     Attributes:
         retry_after: Seconds that the server asks to wait, or None.
-        location: The target of a redirect.
-        tries: Number of tries.
         asked: Time of the request, on the event loop's clock.
     """
 
@@ -91,26 +89,22 @@ class Refusal:
 
 
 class Server:
-    """One server that speaks JSON over HTTP/1.1.
+    """One server that speaks JSON over HTTP/1.1. Nothing is sent before it is asked.
 
     Attributes:
         url: Its base address, such as `http://localhost:8000/v1`.
         host: Host and port, for messages.
-        patience: Time-outs and retries.
-        retry: Decides when requests are made, and made again.
         worked: Whether it has given a whole reply. One that is unreadable may then be a fault that passes.
         find_key: Looks the key up again after the last one was refused: the user may have set another.
+
+    Raises:
+        UsageError: The address is invalid, or the key would travel unencrypted.
     """
 
     worked = False
     find_key: Callable[[], Key | None] | None = None
 
     def __init__(self, url: str, key: Key | None, patience: Patience) -> None:
-        """Check the address; send nothing yet.
-
-        Raises:
-            UsageError: The address is invalid, or the key would travel unencrypted.
-        """
         self.url = url.rstrip("/")
         self.patience = patience
         self._key, self._keys = key, KeyRing(key)
@@ -145,11 +139,7 @@ class Server:
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
 
-        Args:
-            path: Path below the base address, with its slash.
-            body: The JSON to send.
-            headers: More headers.
-            call_id: Names the call for servers that are asked in batches. Not used here.
+        The path begins with a slash. `call_id` names the call for servers that are asked in batches.
 
         Yields:
             A 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the time
@@ -175,12 +165,7 @@ class Server:
     ) -> Any:
         """Return the JSON of a small reply or a `Refusal`. Raises as `asked` does.
 
-        Args:
-            method: GET or POST.
-            address: The whole address.
-            body: The JSON to send.
-            file: JSON lines to post as a form instead, with the fields of `body`.
-            patient: Retry.
+        With a `file` of JSON lines, it is posted as a form with the fields of `body`.
         """
         request: dict[str, Any] = {"method": method, "url": address, "json": body}
         limit = self.patience.between_tokens
@@ -204,9 +189,6 @@ class Server:
 
     async def lines(self, path: str) -> AsyncGenerator[Any, None]:
         """Yield the JSON lines of a file. One that breaks off is asked for again.
-
-        Args:
-            path: Path below the base address, with its slash.
 
         Raises:
             ServerError: The server refuses it, breaks it off each time, or it is not JSON.
@@ -402,10 +384,9 @@ class Server:
             if not (isinstance(reply, Refusal) and (reply.of_key or reply.of_account)):
                 return reply
             if not self._keys.has_other(key):
-                if self._take_new_key():
-                    continue
-                return reply
-            if (number := self._keys.drop(key)) and self._key:
+                if not self._take_new_key():
+                    return reply
+            elif (number := self._keys.drop(key)) and self._key:
                 _log.warning(
                     "%s refuses key %d of %d from %s (%d): %s. It is not used again in this run.",
                     *(self.host, number, len(self._key.values), self._key.source, reply.status),
@@ -541,7 +522,6 @@ def _is_local(url: str) -> bool:
 
 
 def _from_json(data: str | bytes) -> Any:
-    """Return the value of a JSON text, or `_BAD`."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

@@ -1,9 +1,8 @@
 """The OpenAI protocol as data: requests and replies, without I/O.
 
-Servers agree on the core and differ at the edges, so `read_chunk` is lenient: it reads whole replies and
-pieces of a stream, of chats and of completions. Reasoning (`reasoning_content`) is progress, but no text of
-the answer. Only the first choice is read. A server may
-split a character between two chunks: `sse.Halves` joins them.
+Servers agree on the core and differ at the edges, so `read_chunk` is lenient. Reasoning is progress, but no
+text of the answer. Only the first choice is read. A server may split a character between two chunks:
+`sse.Halves` joins them.
 """
 
 from __future__ import annotations
@@ -55,10 +54,7 @@ PER_MESSAGE = 4  # tokens that a chat's template puts around a message
 def estimated_counts(body: Body, written: int, least: float = 0) -> TokenCounts:
     """Estimate the tokens of a call whose server does not count them. Images count as nothing.
 
-    Args:
-        body: The request.
-        written: Bytes that the model generated, reasoning included.
-        least: The least tokens that these can be.
+    The model generated `written` bytes, reasoning included, which are at least `least` tokens.
     """
     messages, prompt, tools = body.get("messages", ()), body.get("prompt", ""), body.get("tools")
     read = 0 if isinstance(prompt, str) else len(prompt)
@@ -89,11 +85,7 @@ class Chunk:
     Attributes:
         generated: Whether the model generated anything, reasoning included.
         stop_text: The stop string that ended the text, where the server sends it (vLLM, SGLang, llama.cpp).
-        thought: Whether it holds reasoning.
-        calls: Pieces of tool calls.
         refusal: The reason for a refusal, which OpenAI sends in its own field.
-        logprobs: Log-probabilities of the tokens, where they were asked for.
-        likeliest: The likeliest tokens in the place of each, where they were asked for.
         size: Bytes of all that was generated, in UTF-8.
     """
 
@@ -133,7 +125,8 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
     """Return a request to `/chat/completions`."""
     body = {"model": model, "messages": list(messages), **sampling_fields(sampling, stop)}
     if sampling.schema is not None:
-        body["response_format"] = _response_format(sampling.schema)
+        json_schema = {"name": _ANSWER, "schema": sampling.schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": json_schema}
     if sampling.tools:
         body["tools"] = list(sampling.tools)
     if sampling.logprobs:
@@ -144,17 +137,6 @@ def chat_body(model: str, messages: Sequence[Message], sampling: Sampling, stop:
 
 
 _ANSWER = "answer"  # the name of the schema, and of the tool that takes an answer
-
-
-def _response_format(schema: Mapping[str, Any]) -> Body:
-    return {"type": "json_schema", "json_schema": {"name": _ANSWER, "schema": schema}}
-
-
-def _as_tool(response_format: Body) -> Body:
-    """Return the fields that have a model call a tool whose arguments fit the schema."""
-    function = {"name": _ANSWER, "parameters": response_format["json_schema"]["schema"]}
-    choice = {"type": "function", "function": {"name": _ANSWER}}
-    return {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
 
 
 def answers_by_tool(body: Body) -> bool:
@@ -173,11 +155,7 @@ def completion_body(model: str, prompt: PromptText, sampling: Sampling, stop: Se
 
 
 def read_chunk(record: Mapping[str, Any]) -> Chunk:
-    """Read one record: a piece of a stream, or a whole reply.
-
-    Raises:
-        ValueError: The record does not follow the protocol.
-    """
+    """Read one record: a piece of a stream, or a whole reply. Raises `ValueError` if it does not fit."""
     choices = record.get("choices")
     if not isinstance(choices, list):
         raise ValueError("it has no choices")  # noqa: TRY004  (a wrong shape of data, not of a call)
@@ -228,13 +206,12 @@ def tool_calls(pieces: Iterable[CallPiece]) -> tuple[Body, ...]:
             call = at_index[piece.index] = []
             calls.append(call)
         call.append(piece)
-    return tuple(map(_tool_call, calls))
-
-
-def _tool_call(pieces: Sequence[CallPiece]) -> Body:
-    name, arguments = (whole("".join(getattr(p, part) for p in pieces)) for part in ("name", "arguments"))
-    function = {"name": name, "arguments": arguments}
-    return {"id": whole(pieces[0].id), "type": "function", "function": function}
+    found: list[Body] = []
+    for parts in calls:
+        name, arguments = "".join(part.name for part in parts), "".join(part.arguments for part in parts)
+        function = {"name": whole(name), "arguments": whole(arguments)}
+        found.append({"id": whole(parts[0].id), "type": "function", "function": function})
+    return tuple(found)
 
 
 def _table(value: Any) -> Mapping[str, Any]:
@@ -310,11 +287,10 @@ class Complaint:
     """An error message of a server.
 
     Attributes:
-        message: The server's words.
         code: Its code or type, such as `model_not_found`; may be empty.
         prompt_tokens: Length of a prompt that is too long, or None.
         at_least: Whether the prompt may be longer than that.
-        context: Length of the context that is too short, or None.
+        context: Length of the context that is too short, in tokens.
     """
 
     message: str
@@ -378,10 +354,8 @@ def read_complaint(record: Any) -> Complaint | None:
         error = str(record["detail"])
     if isinstance(error, str):
         error = {"message": error}
-    return _complaint(error) if isinstance(error, dict) else None
-
-
-def _complaint(error: Mapping[str, Any]) -> Complaint:
+    if not isinstance(error, dict):
+        return None
     message = str(error.get("message") or error)
     prompt, context = _PROMPT.search(message), _CONTEXT.search(message)
     length = int(prompt[prompt.lastindex or 0]) if prompt else None
@@ -410,7 +384,10 @@ def in_dialect(body: Body, refused: Collection[str]) -> Body:
         ("max_completion_tokens" if n == "max_tokens" and n in refused else n): v for n, v in body.items()
     }
     if "response_format" in body and "response_format" in refused and "tools" not in body:
-        renamed |= _as_tool(body["response_format"])
+        schema = body["response_format"]["json_schema"]["schema"]
+        function = {"name": _ANSWER, "parameters": schema}
+        choice = {"type": "function", "function": {"name": _ANSWER}}
+        renamed |= {"tools": [{"type": "function", "function": function}], "tool_choice": choice}
     return {name: value for name, value in renamed.items() if name not in refused}
 
 
