@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,3 +16,13 @@ from tests.engines.fake_server import FakeServer
 def server() -> Iterator[FakeServer]:
     with FakeServer() as server:
         yield server
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Any:
+    """Run a test that is a coroutine in an event loop of its own."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        given = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
+        asyncio.run(pyfuncitem.obj(**given))
+        return True
+    return None

@@ -86,14 +86,11 @@ def test_messages_that_nearly_fill_the_context() -> None:
     assert asyncio.run(ask())[1] == Delta(finish="context", completion_tokens=1)
 
 
-def test_a_reader_that_leaves_closes_the_work() -> None:
-    async def leave(asked: Echo) -> None:
-        deltas = asked.chat(SAID, Sampling())
-        await anext(deltas)
-        await deltas.aclose()
-
+async def test_a_reader_that_leaves_closes_the_work() -> None:
     asked = engine()
-    asyncio.run(leave(asked))
+    deltas = asked.chat(SAID, Sampling())
+    await anext(deltas)
+    await deltas.aclose()
     assert asked.closed
 
 

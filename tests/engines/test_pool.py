@@ -85,8 +85,8 @@ async def called(expected: list[int], *servers: FakeServer) -> None:
 # Who is asked
 
 
-def test_calls_are_spread_over_the_least_busy() -> None:
-    async def check(slow: FakeServer, fast: FakeServer) -> None:
+async def test_calls_are_spread_over_the_least_busy() -> None:
+    with server(sse_reply(60.0, chat_event("Hello.", "stop"))) as slow, server() as fast:
         async with opened(slow, fast) as engine:
             first = asyncio.create_task(said(engine, "0"))
             await called([1, 0], slow, fast)
@@ -99,12 +99,9 @@ def test_calls_are_spread_over_the_least_busy() -> None:
             first.cancel()
             await asyncio.wait([first])
 
-    with server(sse_reply(60.0, chat_event("Hello.", "stop"))) as slow, server() as fast:
-        run(check(slow, fast))
 
-
-def test_a_chain_stays_where_its_prompt_is_cached() -> None:
-    async def check(one: FakeServer, two: FakeServer) -> None:
+async def test_a_chain_stays_where_its_prompt_is_cached() -> None:
+    with server() as one, server() as two:
         async with opened(one, two) as engine:
             for number in range(6):
                 prompt = f"Question {number}?"
@@ -113,51 +110,39 @@ def test_a_chain_stays_where_its_prompt_is_cached() -> None:
             assert asked[0] & asked[1] == set()
             assert calls(one, two) == [15, 15]
 
-    with server() as one, server() as two:
-        run(check(one, two))
+
+async def test_raw_text_that_goes_on_stays_where_it_was() -> None:
+    members = [ScriptedEngine(["text"]) for _ in range(2)]
+    pool = await of_engines(*members)
+    for number in range(4):
+        prompt = f"{number} {'x' * 5 * BLOCK}"
+        for _ in range(3):
+            async for delta in pool.stream(prompt, Sampling()):
+                prompt += delta.text
+    begun = [{str(call)[0] for call in each.calls} for each in members]
+    assert begun == [{"0", "2"}, {"1", "3"}]
 
 
-def test_raw_text_that_goes_on_stays_where_it_was() -> None:
-    async def check() -> None:
-        members = [ScriptedEngine(["text"]) for _ in range(2)]
-        pool = await of_engines(*members)
-        for number in range(4):
-            prompt = f"{number} {'x' * 5 * BLOCK}"
-            for _ in range(3):
-                async for delta in pool.stream(prompt, Sampling()):
-                    prompt += delta.text
-        begun = [{str(call)[0] for call in each.calls} for each in members]
-        assert begun == [{"0", "2"}, {"1", "3"}]
-
-    run(check())
-
-
-def test_a_chain_leaves_a_server_that_is_much_busier() -> None:
-    async def check(one: FakeServer, two: FakeServer) -> None:
+async def test_a_chain_leaves_a_server_that_is_much_busier() -> None:
+    slow = sse_reply(0.3, chat_event("a", "stop"))
+    with server(slow) as one, server(slow) as two:
         async with opened(one, two) as engine:
             at_home = [asyncio.create_task(said(engine, "Same.")) for _ in range(2 * SLACK + 4)]
             await asyncio.gather(*at_home)
             assert min(calls(one, two)) >= 2
 
-    slow = sse_reply(0.3, chat_event("a", "stop"))
-    with server(slow) as one, server(slow) as two:
-        run(check(one, two))
-
 
 # Failures
 
 
-def test_a_server_that_fails_is_set_aside_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
-    async def check(bad: FakeServer, good: FakeServer) -> None:
+async def test_a_server_that_fails_is_set_aside_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    with server(error_reply(503, "busy"), chat_reply("Hello.")) as bad, server() as good:
         async with opened(bad, good) as engine:
             assert await said(engine, "first") == "Hello."
             assert calls(bad, good) == [1, 1]
             await asyncio.sleep(0.05)
             assert await said(engine, "again") == "Hello."
             assert calls(bad, good) == [2, 1]
-
-    with server(error_reply(503, "busy"), chat_reply("Hello.")) as bad, server() as good:
-        run(check(bad, good))
         address = f"{bad.url}#m"
     told = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert told[0].startswith(f"{address} is set aside: ")
@@ -165,8 +150,8 @@ def test_a_server_that_fails_is_set_aside_and_tried_again(caplog: pytest.LogCapt
     assert told[1] == f"{address} works again."
 
 
-def test_a_pause_that_a_server_asks_for_is_kept() -> None:
-    async def check(limited: FakeServer, other: FakeServer) -> None:
+async def test_a_pause_that_a_server_asks_for_is_kept() -> None:
+    with server(error_reply(429, "slow down", headers={"Retry-After": "30"})) as limited, server() as other:
         async with opened(limited, other) as engine:
             for number in range(4):
                 await said(engine, str(number))
@@ -174,59 +159,44 @@ def test_a_pause_that_a_server_asks_for_is_kept() -> None:
             (member,) = (each for each in engine._members if each.failures)  # type: ignore[attr-defined]
             assert member.aside_until - asyncio.get_running_loop().time() > 20
 
-    with server(error_reply(429, "slow down", headers={"Retry-After": "30"})) as limited, server() as other:
-        run(check(limited, other))
-
 
 @pytest.mark.parametrize("status", [400, 422])
-def test_what_is_wrong_with_a_request_is_said_at_once(status: int) -> None:
-    async def check(one: FakeServer, two: FakeServer) -> None:
+async def test_what_is_wrong_with_a_request_is_said_at_once(status: int) -> None:
+    reply = error_reply(status, "never heard of it")
+    with server(reply) as one, server(reply) as two:
         async with opened(one, two) as engine:
             with pytest.raises(ServerError, match="never heard of it"):
                 await said(engine)
             assert sum(calls(one, two)) == 1
 
-    reply = error_reply(status, "never heard of it")
-    with server(reply) as one, server(reply) as two:
-        run(check(one, two))
 
-
-def test_a_key_that_one_server_refuses_leaves_the_others() -> None:
-    async def check(one: FakeServer, two: FakeServer) -> None:
+async def test_a_key_that_one_server_refuses_leaves_the_others() -> None:
+    with server(error_reply(401, "wrong key")) as one, server() as two:
         async with opened(one, two) as engine:
             assert [await said(engine, str(number)) for number in range(3)] == ["Hello."] * 3
 
-    with server(error_reply(401, "wrong key")) as one, server() as two:
-        run(check(one, two))
 
-
-def test_keys_and_rates_are_of_each_server() -> None:
-    async def check(one: FakeServer, two: FakeServer) -> None:
+async def test_keys_and_rates_are_of_each_server() -> None:
+    with server() as one, server() as two:
         keys = {each.host: KeyEntry((f"key-{number}",)) for number, each in enumerate((one, two))}
         async with opened(one, two, config=Config(Path(), keys=keys)) as engine:
             await asyncio.gather(said(engine, "1"), said(engine, "2"))
         sent = [each.headers["authorization"] for s in (one, two) for each in s.asked(CHAT)]
         assert sent == ["Bearer key-0", "Bearer key-1"]
 
-    with server() as one, server() as two:
-        run(check(one, two))
 
-
-def test_when_all_are_down_the_call_waits_and_the_wait_is_told() -> None:
+async def test_when_all_are_down_the_call_waits_and_the_wait_is_told() -> None:
     told: list[str] = []
-
-    async def check(one: FakeServer, two: FakeServer) -> None:
-        async with opened(one, two, patience=Patience(backoff=0.2, outage=30, tell=told.append)) as engine:
-            assert await said(engine) == "Hello."
 
     replies = [error_reply(503, "busy")] * 2 + [chat_reply("Hello.")]
     with server(*replies) as one, server(*replies) as two:
-        run(check(one, two))
+        async with opened(one, two, patience=Patience(backoff=0.2, outage=30, tell=told.append)) as engine:
+            assert await said(engine) == "Hello."
     assert told == ["no server of m works, waiting 1 s", ""]
 
 
-def test_when_all_stay_down_the_last_error_is_raised() -> None:
-    async def check(one: FakeServer, two: FakeServer) -> None:
+async def test_when_all_stay_down_the_last_error_is_raised() -> None:
+    with server(error_reply(503, "no room")) as one, server(error_reply(503, "no room")) as two:
         async with opened(one, two) as engine:
             for _ in range(2):  # the second call finds all of them aside
                 with pytest.raises(ServerError, match="no room") as caught:
@@ -234,14 +204,12 @@ def test_when_all_stay_down_the_last_error_is_raised() -> None:
                 assert caught.value.status == 503
             assert engine.health.stalled  # type: ignore[attr-defined]
 
-    with server(error_reply(503, "no room")) as one, server(error_reply(503, "no room")) as two:
-        run(check(one, two))
 
-
-def test_servers_are_down_until_one_may_be_tried_and_what_they_said_stays_with_its_call(
+async def test_servers_are_down_until_one_may_be_tried_and_what_they_said_stays_with_its_call(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def check(one: FakeServer, two: FakeServer) -> None:
+    reply = error_reply(503, "your prompt says hush")
+    with server(reply) as one, server(reply) as two:
         async with opened(one, two, patience=Patience(backoff=1000, longest_wait=1)) as engine:
             assert isinstance(engine, Watched)
             with pytest.raises(ServerError, match="your prompt says hush"):
@@ -255,38 +223,28 @@ def test_servers_are_down_until_one_may_be_tried_and_what_they_said_stays_with_i
             assert not engine.health.down  # or a balancer would send no request again
             assert engine.health.trouble
 
-    reply = error_reply(503, "your prompt says hush")
-    with server(reply) as one, server(reply) as two:
-        run(check(one, two))
 
-
-def test_tries_that_failed_are_paid_for() -> None:
-    async def check(bad: FakeServer, good: FakeServer) -> None:
-        async with opened(bad, good) as engine:
-            *_, last = [delta async for delta in engine.chat(HI, Sampling())]
-        assert (last.finish, last.prompt_tokens, last.completion_tokens) == ("stop", 7 + 5, 0 + 2)
-
+async def test_tries_that_failed_are_paid_for() -> None:
     broken = sse_reply(usage_event(7, 0), cut=True)
     whole = sse_reply(chat_event("Hello.", "stop"), usage_event(5, 2))
     with server(broken) as bad, server(whole) as good:
-        run(check(bad, good))
+        async with opened(bad, good) as engine:
+            *_, last = [delta async for delta in engine.chat(HI, Sampling())]
+        assert (last.finish, last.prompt_tokens, last.completion_tokens) == ("stop", 7 + 5, 0 + 2)
 
 
 # Opening
 
 
-def test_a_server_that_is_down_at_the_start_joins_when_it_is_up() -> None:
-    async def check() -> None:
-        late = FlakyServer()
-        with server() as one:
-            engine = await load_engine(f"{late.model},{one.url}#m", patience=Patience(backoff=0.05))
-            assert await said(engine, "1") == "Hello."
-            with late:
-                await asyncio.sleep(0.1)
-                assert (await said(engine, "2")).strip() == WHOLE
-                await engine.aclose()
-
-    run(check())
+async def test_a_server_that_is_down_at_the_start_joins_when_it_is_up() -> None:
+    late = FlakyServer()
+    with server() as one:
+        engine = await load_engine(f"{late.model},{one.url}#m", patience=Patience(backoff=0.05))
+        assert await said(engine, "1") == "Hello."
+        with late:
+            await asyncio.sleep(0.1)
+            assert (await said(engine, "2")).strip() == WHOLE
+            await engine.aclose()
 
 
 def test_when_none_is_up_at_the_start_that_is_an_error() -> None:
@@ -318,29 +276,26 @@ def test_batches_go_to_one_server() -> None:
 # Chains
 
 
-def test_chains_go_on_from_their_last_complete_step_on_another_server() -> None:
-    async def check() -> None:
-        with FlakyServer(delay=0.03) as one, FlakyServer(delay=0.03) as two:
-            engine = await load_engine(f"{one.model},{two.model}", patience=Patience(backoff=0.1))
+async def test_chains_go_on_from_their_last_complete_step_on_another_server() -> None:
+    with FlakyServer(delay=0.03) as one, FlakyServer(delay=0.03) as two:
+        engine = await load_engine(f"{one.model},{two.model}", patience=Patience(backoff=0.1))
 
-            async def chain(number: int) -> tuple[Chain, int]:
-                broken = 0
-                options: Any = {"model": engine, "min_revisions": 2, "max_revisions": 2}
-                async for event in redraft.stream(f"{number}?", **options):
-                    broken += isinstance(event, Interrupted)
-                    if isinstance(event, Text) and event.kind == "feedback":
-                        criticised.add(number)
-                        if len(criticised) == 6:
-                            one.send(signal.SIGKILL)
-                return event.chain, broken  # type: ignore[union-attr]
+        async def chain(number: int) -> tuple[Chain, int]:
+            broken = 0
+            options: Any = {"model": engine, "min_revisions": 2, "max_revisions": 2}
+            async for event in redraft.stream(f"{number}?", **options):
+                broken += isinstance(event, Interrupted)
+                if isinstance(event, Text) and event.kind == "feedback":
+                    criticised.add(number)
+                    if len(criticised) == 6:
+                        one.send(signal.SIGKILL)
+            return event.chain, broken  # type: ignore[union-attr]
 
-            criticised: set[int] = set()
-            done = await asyncio.gather(*map(chain, range(6)))
-            assert [step.answer for made, _ in done for step in made.steps] == [WHOLE] * 18
-            assert sum(broken for _, broken in done) >= 1
-            await engine.aclose()
-
-    run(check())
+        criticised: set[int] = set()
+        done = await asyncio.gather(*map(chain, range(6)))
+        assert [step.answer for made, _ in done for step in made.steps] == [WHOLE] * 18
+        assert sum(broken for _, broken in done) >= 1
+        await engine.aclose()
 
 
 Fate = Literal["answers", "fails", "breaks off"]

@@ -117,21 +117,18 @@ def test_the_same_seed_gives_the_same_text(engine: HfEngine) -> None:
     assert unseeded != other
 
 
-def test_the_end_token_ends_a_text_and_has_none() -> None:
+async def test_the_end_token_ends_a_text_and_has_none() -> None:
     model = random_model()
     ids = prompt(4, 6)
     plain = greedy(model, ids, 8)
     ends = frozenset({plain[5]})
 
-    async def check() -> None:
-        engine = made(model, ends=ends)
-        deltas = await continued(engine, ids)
-        assert tokens_of(deltas) == plain[: plain.index(plain[5]) + 1]
-        assert (deltas[-1].finish, deltas[-1].stop_text) == ("stop", None)
-        assert said(deltas) == await engine.decode(tokens_of(deltas)[:-1]) or "\ufffd" in said(deltas)
-        await engine.aclose()
-
-    run(check())
+    engine = made(model, ends=ends)
+    deltas = await continued(engine, ids)
+    assert tokens_of(deltas) == plain[: plain.index(plain[5]) + 1]
+    assert (deltas[-1].finish, deltas[-1].stop_text) == ("stop", None)
+    assert said(deltas) == await engine.decode(tokens_of(deltas)[:-1]) or "\ufffd" in said(deltas)
+    await engine.aclose()
 
 
 def test_a_stop_string_ends_the_text_before_it(engine: HfEngine) -> None:
@@ -170,7 +167,7 @@ def test_more_streams_than_places_wait_their_turn(engine: HfEngine) -> None:
     assert [deltas[-1].completion_tokens for deltas in run(many())] == [20] * 9
 
 
-def test_prompts_of_several_lengths_are_read_together() -> None:
+async def test_prompts_of_several_lengths_are_read_together() -> None:
     model, widths = random_model(), list[int]()
     model.register_forward_pre_hook(
         lambda _, __, given: widths.append(given["input_ids"].shape[1]), with_kwargs=True
@@ -178,57 +175,48 @@ def test_prompts_of_several_lengths_are_read_together() -> None:
     # The longest ends at the end of the context, and the others may not be padded past it.
     prompts = [prompt(seed, length) for seed, length in enumerate((3, 40, 1, 17, CONTEXT - 20, 90))]
 
-    async def check() -> None:
-        engine = made(model, parallel=6, ends=frozenset())
-        del widths[:]  # what checked the model
-        streams = [asyncio.create_task(continued(engine, each)) for each in prompts]
-        with engine._batch._changed:  # so that none begins before all are there
-            await asyncio.sleep(0)
-        found = await asyncio.gather(*streams)
-        await engine.aclose()
-        reads = [width for width in widths if width > 1]
-        assert reads == [39, CONTEXT - 21, 89]
-        model.generation_config.eos_token_id = None
-        for asked, deltas in zip(prompts, found, strict=True):
-            assert tokens_of(deltas) == greedy(model, asked, 20)
-
-    run(check())
+    engine = made(model, parallel=6, ends=frozenset())
+    del widths[:]  # what checked the model
+    streams = [asyncio.create_task(continued(engine, each)) for each in prompts]
+    with engine._batch._changed:  # so that none begins before all are there
+        await asyncio.sleep(0)
+    found = await asyncio.gather(*streams)
+    await engine.aclose()
+    reads = [width for width in widths if width > 1]
+    assert reads == [39, CONTEXT - 21, 89]
+    model.generation_config.eos_token_id = None
+    for asked, deltas in zip(prompts, found, strict=True):
+        assert tokens_of(deltas) == greedy(model, asked, 20)
 
 
-def test_a_prompt_is_not_padded_past_the_context() -> None:
+async def test_a_prompt_is_not_padded_past_the_context() -> None:
     model = random_model()
 
-    async def check() -> None:
-        engine = made(model, parallel=2, ends=frozenset())
-        long = prompt(1, CONTEXT - 30)
-        await continued(engine, long)
-        asked = [long + prompt(2, 8), prompt(3, 100)]
-        found = await asyncio.gather(*(continued(engine, each) for each in asked))
-        await engine.aclose()
-        model.generation_config.eos_token_id = None
-        for each, deltas in zip(asked, found, strict=True):
-            assert tokens_of(deltas) == greedy(model, each, 20)
-
-    run(check())
+    engine = made(model, parallel=2, ends=frozenset())
+    long = prompt(1, CONTEXT - 30)
+    await continued(engine, long)
+    asked = [long + prompt(2, 8), prompt(3, 100)]
+    found = await asyncio.gather(*(continued(engine, each) for each in asked))
+    await engine.aclose()
+    model.generation_config.eos_token_id = None
+    for each, deltas in zip(asked, found, strict=True):
+        assert tokens_of(deltas) == greedy(model, each, 20)
 
 
-def test_a_chain_finds_what_is_already_computed() -> None:
+async def test_a_chain_finds_what_is_already_computed() -> None:
     model = random_model()
 
-    async def check() -> None:
-        engine = made(model, parallel=2)
-        chains = [list(prompt(seed, 50)) for seed in (1, 2)]
-        for step in range(3):
-            lasts = await asyncio.gather(*(continued(engine, tuple(chain)) for chain in chains))
-            for chain, deltas in zip(chains, lasts, strict=True):
-                assert tokens_of(deltas) == greedy(model, tuple(chain), 20)
-                assert deltas[-1].prompt_tokens == len(chain)
-                if step:  # all but the newest token, what was forced, and where it was cut
-                    assert deltas[-1].cached_tokens == len(chain) - 4
-                chain += [*tokens_of(deltas)[:-3], *prompt(step, 4)]
-        await engine.aclose()
-
-    run(check())
+    engine = made(model, parallel=2)
+    chains = [list(prompt(seed, 50)) for seed in (1, 2)]
+    for step in range(3):
+        lasts = await asyncio.gather(*(continued(engine, tuple(chain)) for chain in chains))
+        for chain, deltas in zip(chains, lasts, strict=True):
+            assert tokens_of(deltas) == greedy(model, tuple(chain), 20)
+            assert deltas[-1].prompt_tokens == len(chain)
+            if step:  # all but the newest token, what was forced, and where it was cut
+                assert deltas[-1].cached_tokens == len(chain) - 4
+            chain += [*tokens_of(deltas)[:-3], *prompt(step, 4)]
+    await engine.aclose()
 
 
 def test_a_prompt_that_is_wholly_known_is_not_read_again(engine: HfEngine) -> None:
@@ -237,20 +225,17 @@ def test_a_prompt_that_is_wholly_known_is_not_read_again(engine: HfEngine) -> No
     assert tokens_of(first) == tokens_of(second)
 
 
-def test_closing_a_stream_frees_its_place() -> None:
-    async def check() -> None:
-        model, passes = random_model(), list[int]()
-        engine = made(model, parallel=1, ends=frozenset())
-        model.model.register_forward_hook(lambda *_: passes.append(1))
-        async with aclosing(engine.stream("Rain", Sampling(0.0, max_tokens=450))) as deltas:
-            await anext(deltas)
-            before = len(passes)
-        waiting = await continued(engine, "Snow", Sampling(0.0, max_tokens=3))
-        assert waiting[-1].finish == "max_tokens"
-        assert len(passes) - before < 100
-        await engine.aclose()
-
-    run(check())
+async def test_closing_a_stream_frees_its_place() -> None:
+    model, passes = random_model(), list[int]()
+    engine = made(model, parallel=1, ends=frozenset())
+    model.model.register_forward_hook(lambda *_: passes.append(1))
+    async with aclosing(engine.stream("Rain", Sampling(0.0, max_tokens=450))) as deltas:
+        await anext(deltas)
+        before = len(passes)
+    waiting = await continued(engine, "Snow", Sampling(0.0, max_tokens=3))
+    assert waiting[-1].finish == "max_tokens"
+    assert len(passes) - before < 100
+    await engine.aclose()
 
 
 def test_a_loop_that_is_gone_is_not_waited_for() -> None:
@@ -269,20 +254,17 @@ def test_a_loop_that_is_gone_is_not_waited_for() -> None:
     run(engine.aclose())
 
 
-def test_closing_twice_ends_what_runs() -> None:
-    async def check() -> None:
-        engine = made(ends=frozenset())
-        stream = engine.stream("Rain", Sampling(0.0, max_tokens=450))
-        await anext(stream)
-        await engine.aclose()
-        await engine.aclose()
-        assert not engine._batch.alive
-        with pytest.raises(EngineError, match="was closed in the middle of an answer"):
-            await collect(stream)
-        with pytest.raises(EngineError, match="the engine was closed"):
-            await continued(engine, "Snow")
-
-    run(check())
+async def test_closing_twice_ends_what_runs() -> None:
+    engine = made(ends=frozenset())
+    stream = engine.stream("Rain", Sampling(0.0, max_tokens=450))
+    await anext(stream)
+    await engine.aclose()
+    await engine.aclose()
+    assert not engine._batch.alive
+    with pytest.raises(EngineError, match="was closed in the middle of an answer"):
+        await collect(stream)
+    with pytest.raises(EngineError, match="the engine was closed"):
+        await continued(engine, "Snow")
 
 
 # What goes wrong
@@ -452,32 +434,29 @@ def test_a_template_that_refuses_says_why() -> None:
 # Scores
 
 
-def test_tokens_come_with_the_logarithms_of_their_probabilities() -> None:
+async def test_tokens_come_with_the_logarithms_of_their_probabilities() -> None:
     model = random_model()
     how = Sampling(0.7, top_p=0.9, max_tokens=40, seed=3, logprobs=True, top_logprobs=2)
 
-    async def check() -> None:
-        engine = made(model, parallel=3)
-        asked = [prompt(seed, 5 + seed) for seed in (1, 2)]
-        first, second, plain = await asyncio.gather(
-            *(continued(engine, each, how) for each in asked), continued(engine, (5,), GREEDY)
-        )
-        await engine.aclose()
-        assert engine.info.logprobs
-        assert not any(delta.logprobs for delta in plain)
-        for before, deltas in zip(asked, (first, second), strict=True):
-            assert all(len(delta.logprobs) == len(delta.tokens) for delta in deltas)
-            found = torch.tensor([number for delta in deltas for number in delta.logprobs])
-            ids = torch.tensor([[*before, *tokens_of(deltas)]])
-            with torch.inference_mode():
-                expected = torch.log_softmax(model(input_ids=ids).logits[0, :-1, :271].float(), dim=-1)
-            likeliest = [each for delta in deltas for each in delta.likeliest]
-            best = expected[len(before) - 1 :].topk(2)
-            assert [[token for token, _ in each] for each in likeliest] == best.indices.tolist()
-            expected = expected.gather(-1, ids[0, 1:, None])[len(before) - 1 :, 0]
-            assert (found - expected).abs().max() <= 1e-4
-
-    run(check())
+    engine = made(model, parallel=3)
+    asked = [prompt(seed, 5 + seed) for seed in (1, 2)]
+    first, second, plain = await asyncio.gather(
+        *(continued(engine, each, how) for each in asked), continued(engine, (5,), GREEDY)
+    )
+    await engine.aclose()
+    assert engine.info.logprobs
+    assert not any(delta.logprobs for delta in plain)
+    for before, deltas in zip(asked, (first, second), strict=True):
+        assert all(len(delta.logprobs) == len(delta.tokens) for delta in deltas)
+        found = torch.tensor([number for delta in deltas for number in delta.logprobs])
+        ids = torch.tensor([[*before, *tokens_of(deltas)]])
+        with torch.inference_mode():
+            expected = torch.log_softmax(model(input_ids=ids).logits[0, :-1, :271].float(), dim=-1)
+        likeliest = [each for delta in deltas for each in delta.likeliest]
+        best = expected[len(before) - 1 :].topk(2)
+        assert [[token for token, _ in each] for each in likeliest] == best.indices.tolist()
+        expected = expected.gather(-1, ids[0, 1:, None])[len(before) - 1 :, 0]
+        assert (found - expected).abs().max() <= 1e-4
 
 
 def test_scores_are_the_logarithms_of_probabilities(engine: HfEngine) -> None:

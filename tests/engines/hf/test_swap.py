@@ -157,24 +157,18 @@ def test_a_pause_within_a_pause_leaves_the_model_to_the_trainer() -> None:
     assert run(swap()) == [True, False]
 
 
-def test_a_closed_engine_scores_nothing() -> None:
-    async def score() -> None:
+async def test_a_closed_engine_scores_nothing() -> None:
+    with pytest.raises(EngineError, match="was closed"):
         engine = in_memory(random_model())
         await engine.aclose()
         await engine.score([ASKED])
 
-    with pytest.raises(EngineError, match="was closed"):
-        run(score())
 
-
-def test_a_closed_engine_does_not_hang() -> None:
-    async def pause() -> None:
-        engine = in_memory(random_model())
-        await engine.aclose()
-        async with asyncio.timeout(5), engine.paused():
-            pass
-
-    run(pause())
+async def test_a_closed_engine_does_not_hang() -> None:
+    engine = in_memory(random_model())
+    await engine.aclose()
+    async with asyncio.timeout(5), engine.paused():
+        pass
 
 
 # The adapter of a folder

@@ -170,19 +170,16 @@ def test_the_same_seed_gives_the_same_text(engine: LlamaCppEngine) -> None:
 @pytest.mark.model
 @pytest.mark.parametrize("prompt", [JAPANESE, COUNT, "Emoji: 🎉🎊🎈🎁 Emoji: 🎉🎊"])
 @pytest.mark.parametrize("stop", [(), ("日本人の", "3456x", "🎈🎉")])
-def test_tokens_spell_the_text_shown_so_far(
+async def test_tokens_spell_the_text_shown_so_far(
     engine: LlamaCppEngine, prompt: str, stop: tuple[str, ...]
 ) -> None:
-    async def check() -> None:
-        tokens: list[int] = []
-        text = ""
-        async for delta in engine.stream(prompt, GREEDY, stop):
-            tokens += delta.tokens
-            text += delta.text
-            if delta.text and not delta.finish:
-                assert await engine.decode(tokens) == text
-
-    run(check())
+    tokens: list[int] = []
+    text = ""
+    async for delta in engine.stream(prompt, GREEDY, stop):
+        tokens += delta.tokens
+        text += delta.text
+        if delta.text and not delta.finish:
+            assert await engine.decode(tokens) == text
 
 
 @pytest.mark.model
@@ -265,29 +262,24 @@ def test_prompts_that_cannot_be_continued(
 
 
 @pytest.mark.model
-def test_a_chain_finds_what_is_already_computed(default_model: Path) -> None:
-    async def check() -> None:
-        engine = await LlamaCppEngine.start(default_model, ctx=512, parallel=2, threads=1)
-        start = "Below is an instruction that describes a task.\n\n### Instruction:\n"
-        chains = [
-            list(await engine.encode(start + task, special=True)) for task in ("Count.", "Sing a song.")
-        ]
-        for step in range(3):
-            lasts = await asyncio.gather(*(extend(engine, chain) for chain in chains))
-            for last in lasts:
-                assert last.prompt_tokens is not None
-                assert last.cached_tokens is not None
-                if step:
-                    assert last.prompt_tokens - last.cached_tokens <= 4
-        await engine.aclose()
-
+async def test_a_chain_finds_what_is_already_computed(default_model: Path) -> None:
     async def extend(engine: LlamaCppEngine, chain: list[int]) -> Delta:
         deltas = await continued(engine, tuple(chain), Sampling(0.0, max_tokens=8))
         chain += [token for delta in deltas for token in delta.tokens]
         chain += await engine.encode("\n\n")
         return deltas[-1]
 
-    run(check())
+    engine = await LlamaCppEngine.start(default_model, ctx=512, parallel=2, threads=1)
+    start = "Below is an instruction that describes a task.\n\n### Instruction:\n"
+    chains = [list(await engine.encode(start + task, special=True)) for task in ("Count.", "Sing a song.")]
+    for step in range(3):
+        lasts = await asyncio.gather(*(extend(engine, chain) for chain in chains))
+        for last in lasts:
+            assert last.prompt_tokens is not None
+            assert last.cached_tokens is not None
+            if step:
+                assert last.prompt_tokens - last.cached_tokens <= 4
+    await engine.aclose()
 
 
 def test_more_streams_than_slots_wait_their_turn(tiny: LlamaCppEngine) -> None:
@@ -315,23 +307,17 @@ def test_drafts_do_not_change_the_accounts(default_model: Path) -> None:
 
 
 @pytest.mark.model
-def test_closing_a_stream_frees_its_slot(default_model: Path) -> None:
+async def test_closing_a_stream_frees_its_slot(default_model: Path) -> None:
     """The first stream would need 2,000 tokens' time; the second gets the only slot in far less."""
-
-    async def check() -> None:
-        engine = await LlamaCppEngine.start(default_model, ctx=4096)
-        begun = time.monotonic()
-        async with aclosing(
-            engine.stream("Once upon a time", Sampling(1.0, max_tokens=2000, seed=1))
-        ) as deltas:
-            for _ in range(20):
-                await anext(deltas)
-        closed = time.monotonic()
-        await continued(engine, COUNT, Sampling(0.0, max_tokens=1))
-        assert time.monotonic() - closed < 50 * (closed - begun)
-        await engine.aclose()
-
-    run(check())
+    engine = await LlamaCppEngine.start(default_model, ctx=4096)
+    begun = time.monotonic()
+    async with aclosing(engine.stream("Once upon a time", Sampling(1.0, max_tokens=2000, seed=1))) as deltas:
+        for _ in range(20):
+            await anext(deltas)
+    closed = time.monotonic()
+    await continued(engine, COUNT, Sampling(0.0, max_tokens=1))
+    assert time.monotonic() - closed < 50 * (closed - begun)
+    await engine.aclose()
 
 
 # Chat
@@ -495,7 +481,7 @@ def test_closing_twice_leaves_no_process_and_says_so(tmp_path: Path) -> None:
     assert run(check()).returncode == 0
 
 
-def test_cancelling_a_start_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_cancelling_a_start_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[subprocess.Popen[bytes]] = []
     begun = asyncio.Event()
     popen = subprocess.Popen
@@ -507,31 +493,25 @@ def test_cancelling_a_start_leaves_no_process(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr("redraft.engines.llamacpp.client.subprocess.Popen", noted)
 
-    async def check() -> None:
-        task = asyncio.create_task(LlamaCppEngine.start(tiny_model(tmp_path / "m.gguf"), threads=1))
-        await begun.wait()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-
-    run(check())
+    task = asyncio.create_task(LlamaCppEngine.start(tiny_model(tmp_path / "m.gguf"), threads=1))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     assert [process.poll() is None for process in started] == [False]
 
 
 @pytest.mark.parametrize("error", [{"code": 500, "message": "KV cache is full"}, "KV cache is full"])
-def test_an_error_inside_of_a_stream(tiny: LlamaCppEngine, error: object) -> None:
+async def test_an_error_inside_of_a_stream(tiny: LlamaCppEngine, error: object) -> None:
     async def events() -> AsyncGenerator[dict[str, Any], None]:
         yield {"stop": False, "content": "a", "tokens": [5], "tokens_predicted": 1}
         yield {"error": error}
 
-    async def check() -> None:
-        deltas = tiny._deltas(events(), "max_tokens", Sampling())
-        assert (await anext(deltas)).text == "a"
-        with pytest.raises(EngineError) as caught:
-            await anext(deltas)
-        assert caught.value.message == "tiny: llama.cpp broke off the answer: KV cache is full"
-
-    run(check())
+    deltas = tiny._deltas(events(), "max_tokens", Sampling())
+    assert (await anext(deltas)).text == "a"
+    with pytest.raises(EngineError) as caught:
+        await anext(deltas)
+    assert caught.value.message == "tiny: llama.cpp broke off the answer: KV cache is full"
 
 
 PARENT = """

@@ -62,98 +62,83 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.model
 @pytest.mark.parametrize("stop", [(), ("the",)])
-def test_a_reply_goes_on_token_for_token_after_kills(default_model: Path, stop: tuple[str, ...]) -> None:
-    async def check() -> None:
-        async with opened(default_model) as engine:
-            whole = await heard(engine.chat(TALE, GREEDY, stop))
-            broken = await heard(
-                engine.chat(TALE, GREEDY, stop), lambda n: kill(engine) if n in (1, 9, 10) else None
-            )
-            assert said(broken) == said(whole)
-            assert [t for d in broken for t in d.tokens] == [t for d in whole for t in d.tokens]
-            ends = [
-                (d.finish, d.stop_text, d.prompt_tokens, d.completion_tokens) for d in (whole[-1], broken[-1])
-            ]
-            assert ends[0] == ends[1]
-            assert engine.health.restarts in {2, 3}  # a busy machine reads tokens 9 and 10 together
-            assert not engine.health.trouble
-
-    asyncio.run(check())
-
-
-@pytest.mark.model
-def test_all_streams_go_on_and_one_process_is_started(default_model: Path) -> None:
-    async def check() -> None:
-        async with opened(default_model, parallel=3) as engine:
-            whole = said(await heard(engine.chat(TALE, GREEDY)))
-            killing = asyncio.Event()
-
-            async def one() -> str:
-                return said(
-                    await heard(engine.chat(TALE, GREEDY), lambda n: killing.set() if n == 5 else None)
-                )
-
-            replies = [asyncio.create_task(one()) for _ in range(3)]
-            await killing.wait()
-            kill(engine)
-            assert await asyncio.gather(*replies) == [whole] * 3
-            assert engine.health.restarts == 1
-
-    asyncio.run(check())
+async def test_a_reply_goes_on_token_for_token_after_kills(
+    default_model: Path, stop: tuple[str, ...]
+) -> None:
+    async with opened(default_model) as engine:
+        whole = await heard(engine.chat(TALE, GREEDY, stop))
+        broken = await heard(
+            engine.chat(TALE, GREEDY, stop), lambda n: kill(engine) if n in (1, 9, 10) else None
+        )
+        assert said(broken) == said(whole)
+        assert [t for d in broken for t in d.tokens] == [t for d in whole for t in d.tokens]
+        ends = [
+            (d.finish, d.stop_text, d.prompt_tokens, d.completion_tokens) for d in (whole[-1], broken[-1])
+        ]
+        assert ends[0] == ends[1]
+        assert engine.health.restarts in {2, 3}  # a busy machine reads tokens 9 and 10 together
+        assert not engine.health.trouble
 
 
 @pytest.mark.model
-def test_an_answer_that_has_to_fit_a_schema_is_asked_for_again(default_model: Path) -> None:
-    async def check() -> None:
-        async with opened(default_model) as engine:
-            sampling = Sampling(temperature=0.0, max_tokens=60, schema=PERSON)
-            with pytest.raises(EngineCrash, match="was killed by SIGKILL") as caught:
-                await heard(engine.chat(TALE, sampling), lambda n: kill(engine) if n == 2 else None)
-            assert caught.value.ready
-            reply = said(
-                await heard(engine.chat(TALE, Sampling(temperature=0.0, max_tokens=200, schema=PERSON)))
-            )
-            assert list(json.loads(reply)) == ["name"]
+async def test_all_streams_go_on_and_one_process_is_started(default_model: Path) -> None:
+    async with opened(default_model, parallel=3) as engine:
+        whole = said(await heard(engine.chat(TALE, GREEDY)))
+        killing = asyncio.Event()
 
-    asyncio.run(check())
+        async def one() -> str:
+            return said(await heard(engine.chat(TALE, GREEDY), lambda n: killing.set() if n == 5 else None))
+
+        replies = [asyncio.create_task(one()) for _ in range(3)]
+        await killing.wait()
+        kill(engine)
+        assert await asyncio.gather(*replies) == [whole] * 3
+        assert engine.health.restarts == 1
 
 
-def test_small_requests_do_not_notice(tmp_path: Path) -> None:
+@pytest.mark.model
+async def test_an_answer_that_has_to_fit_a_schema_is_asked_for_again(default_model: Path) -> None:
+    async with opened(default_model) as engine:
+        sampling = Sampling(temperature=0.0, max_tokens=60, schema=PERSON)
+        with pytest.raises(EngineCrash, match="was killed by SIGKILL") as caught:
+            await heard(engine.chat(TALE, sampling), lambda n: kill(engine) if n == 2 else None)
+        assert caught.value.ready
+        reply = said(await heard(engine.chat(TALE, Sampling(temperature=0.0, max_tokens=200, schema=PERSON))))
+        assert list(json.loads(reply)) == ["name"]
+
+
+async def test_small_requests_do_not_notice(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
 
-    async def check() -> None:
-        async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
-            before = await engine.encode("abc")
-            kill(engine, signal.SIGSEGV)
-            assert await engine.encode("abc") == before
-            assert engine.health.restarts == 1
-
-    asyncio.run(check())
+    async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
+        before = await engine.encode("abc")
+        kill(engine, signal.SIGSEGV)
+        assert await engine.encode("abc") == before
+        assert engine.health.restarts == 1
 
 
-def test_a_restart_outlives_the_call_that_began_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_restart_outlives_the_call_that_began_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Clients may be less patient than a large model takes to load."""
     pytest.importorskip("xllamacpp")
 
-    async def check() -> None:
-        async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
-            start, starting, starts = restart.Child.start, asyncio.Event(), []
+    async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
+        start, starting, starts = restart.Child.start, asyncio.Event(), []
 
-            async def started(settings: Any) -> Any:
-                starts.append(settings)
-                starting.set()
-                return await start(settings)
+        async def started(settings: Any) -> Any:
+            starts.append(settings)
+            starting.set()
+            return await start(settings)
 
-            monkeypatch.setattr(restart.Child, "start", started)
-            kill(engine)
-            impatient = asyncio.create_task(engine.encode("abc"))
-            await starting.wait()
-            impatient.cancel()
-            assert await engine.encode("abc")
-            assert impatient.cancelled()
-            assert len(starts) == engine.health.restarts == 1
-
-    asyncio.run(check())
+        monkeypatch.setattr(restart.Child, "start", started)
+        kill(engine)
+        impatient = asyncio.create_task(engine.encode("abc"))
+        await starting.wait()
+        impatient.cancel()
+        assert await engine.encode("abc")
+        assert impatient.cancelled()
+        assert len(starts) == engine.health.restarts == 1
 
 
 def test_a_restart_ends_with_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,66 +164,57 @@ def test_a_restart_ends_with_the_engine(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_path: Path) -> None:
+async def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_path: Path) -> None:
     """The file is damaged after the start, and then made whole again."""
     pytest.importorskip("xllamacpp")
     model = tiny_model(tmp_path / "m.gguf")
     content = model.read_bytes()
 
-    async def check() -> None:
-        async with opened(model) as engine:
-            model.write_bytes(content[:200])
-            kill(engine)
-            with pytest.raises(EngineError, match="5 times in a row") as caught:
-                await engine.encode("abc")
-            assert str(model) in caught.value.message
-            assert engine.health.down
-            with pytest.raises(EngineError, match="5 times in a row"):  # at once, during the pause
-                await engine.encode("abc")
-            model.write_bytes(content)
-            while engine.health.down:  # noqa: ASYNC110  (not for ever: a balancer would send no request)
-                await asyncio.sleep(0.01)
-            assert engine.health.trouble
-            assert await engine.encode("abc")
-            assert not engine.health.trouble
-
-    asyncio.run(check())
+    async with opened(model) as engine:
+        model.write_bytes(content[:200])
+        kill(engine)
+        with pytest.raises(EngineError, match="5 times in a row") as caught:
+            await engine.encode("abc")
+        assert str(model) in caught.value.message
+        assert engine.health.down
+        with pytest.raises(EngineError, match="5 times in a row"):  # at once, during the pause
+            await engine.encode("abc")
+        model.write_bytes(content)
+        while engine.health.down:  # noqa: ASYNC110  (not for ever: a balancer would send no request)
+            await asyncio.sleep(0.01)
+        assert engine.health.trouble
+        assert await engine.encode("abc")
+        assert not engine.health.trouble
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_process_that_dies_at_each_request_is_given_up(
+async def test_a_process_that_dies_at_each_request_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("xllamacpp")
 
-    async def check() -> None:
-        async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
-            start = restart.Child.start
+    async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
+        start = restart.Child.start
 
-            async def started(settings: Any) -> Any:
-                child = await start(settings)
-                child._process.kill()
-                return child
+        async def started(settings: Any) -> Any:
+            child = await start(settings)
+            child._process.kill()
+            return child
 
-            monkeypatch.setattr(restart.Child, "start", started)
-            kill(engine)
-            with pytest.raises(EngineCrash, match="was killed by SIGKILL, 5 times in a row"):
-                await engine.encode("abc")
-            assert engine.health == restart.Health(4, engine.health.trouble, down=True, stalled=True)
-
-    asyncio.run(check())
+        monkeypatch.setattr(restart.Child, "start", started)
+        kill(engine)
+        with pytest.raises(EngineCrash, match="was killed by SIGKILL, 5 times in a row"):
+            await engine.encode("abc")
+        assert engine.health == restart.Health(4, engine.health.trouble, down=True, stalled=True)
 
 
-def test_closing_during_a_reply_starts_nothing(tmp_path: Path) -> None:
+async def test_closing_during_a_reply_starts_nothing(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
 
-    async def check() -> None:
-        async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
-            deltas = engine.stream("a", Sampling(max_tokens=200))
-            await anext(deltas)
-            await engine.aclose()
-            with pytest.raises(EngineError, match="was closed"):
-                await heard(deltas)
-            assert engine.health.restarts == 0
-
-    asyncio.run(check())
+    async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
+        deltas = engine.stream("a", Sampling(max_tokens=200))
+        await anext(deltas)
+        await engine.aclose()
+        with pytest.raises(EngineError, match="was closed"):
+            await heard(deltas)
+        assert engine.health.restarts == 0

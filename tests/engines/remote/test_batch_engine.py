@@ -160,8 +160,8 @@ async def _all(deltas: Any) -> list[Delta]:
     return [delta async for delta in deltas]
 
 
-def test_a_wave_waits_for_a_chain_that_runs_its_checks() -> None:
-    async def asked() -> None:
+async def test_a_wave_waits_for_a_chain_that_runs_its_checks() -> None:
+    with BatchServer() as server:
         with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
             async with aclosing(RemoteEngine(server.url, "gull", reach=batches.reach)) as engine:
 
@@ -172,9 +172,6 @@ def test_a_wave_waits_for_a_chain_that_runs_its_checks() -> None:
                         await _deltas(keyed, Sampling(), ())
 
                 await asyncio.gather(chain(0), chain(0.4))
-
-    with BatchServer() as server:
-        asyncio.run(asked())
         assert server.waves == [2]
 
 

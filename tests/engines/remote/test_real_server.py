@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -40,40 +39,34 @@ def llama_server(default_model: Path) -> Iterator[str]:
 
 
 @pytest.mark.model
-def test_a_real_server(llama_server: str) -> None:
+async def test_a_real_server(llama_server: str) -> None:
     greedy = Sampling(temperature=0.0, max_tokens=12)
 
-    async def use() -> None:
-        engine = await RemoteEngine.connect(llama_server)
-        assert (engine.info.context, engine.info.token_ids) == (256, False)
-        deltas = await collected(engine.stream("One, two, three, four,", greedy, ["six"]))
-        assert text_of(deltas) == " five, "
-        assert deltas[-1].finish == "stop"
-        again = await collected(engine.stream("One, two, three, four, five, six,", greedy))
-        assert again[-1].finish == "max_tokens"
-        assert again[-1].completion_tokens == 12
-        assert again[-1].cached_tokens is not None
-        assert again[-1].cached_tokens >= 8
-        assert text_of(await collected(engine.chat(ASK, greedy)))
-        with pytest.raises(ContextError, match="tokens and the context holds 256"):
-            await collected(engine.stream("word " * 400, greedy))
-        full = await collected(engine.stream("word " * 200, Sampling(temperature=0.0)))
-        assert full[-1].finish == "context"
-        await engine.aclose()
-
-    asyncio.run(use())
+    engine = await RemoteEngine.connect(llama_server)
+    assert (engine.info.context, engine.info.token_ids) == (256, False)
+    deltas = await collected(engine.stream("One, two, three, four,", greedy, ["six"]))
+    assert text_of(deltas) == " five, "
+    assert deltas[-1].finish == "stop"
+    again = await collected(engine.stream("One, two, three, four, five, six,", greedy))
+    assert again[-1].finish == "max_tokens"
+    assert again[-1].completion_tokens == 12
+    assert again[-1].cached_tokens is not None
+    assert again[-1].cached_tokens >= 8
+    assert text_of(await collected(engine.chat(ASK, greedy)))
+    with pytest.raises(ContextError, match="tokens and the context holds 256"):
+        await collected(engine.stream("word " * 400, greedy))
+    full = await collected(engine.stream("word " * 200, Sampling(temperature=0.0)))
+    assert full[-1].finish == "context"
+    await engine.aclose()
 
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_llama_cpp_is_sent_the_image_and_says_that_it_takes_none(llama_server: str) -> None:
+async def test_llama_cpp_is_sent_the_image_and_says_that_it_takes_none(llama_server: str) -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     question: Message = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}
 
-    async def ask() -> None:
-        engine = await RemoteEngine.connect(llama_server)
-        with pytest.raises(ServerError, match="image input is not supported"):
-            await collected(engine.chat([question], Sampling(max_tokens=8)))
-        await engine.aclose()
-
-    asyncio.run(ask())
+    engine = await RemoteEngine.connect(llama_server)
+    with pytest.raises(ServerError, match="image input is not supported"):
+        await collected(engine.chat([question], Sampling(max_tokens=8)))
+    await engine.aclose()

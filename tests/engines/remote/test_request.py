@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import replace
 from typing import Any
@@ -254,14 +253,11 @@ def test_a_header_that_cannot_be_sent_is_named(headers: Any, named: str, hint: s
     assert hint in str(caught.value.hint)
 
 
-def test_a_closed_engine_says_so(server: FakeServer) -> None:
-    async def ask() -> None:
+async def test_a_closed_engine_says_so(server: FakeServer) -> None:
+    with pytest.raises(EngineError, match="was closed") as caught:
         engine = RemoteEngine(server.url, "m")
         await engine.aclose()
         await redraft.arevise("Go.", model=engine)
-
-    with pytest.raises(EngineError, match="was closed") as caught:
-        asyncio.run(ask())
     assert "load_engine" in str(caught.value.hint)
 
 
