@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.engines.base import Delta, EngineInfo, Sampling
@@ -137,6 +137,7 @@ def test_it_is_stored_before_its_end_is_passed_on(journal: Journal) -> None:
     assert text_of(ask(journaled(ScriptedEngine(["Other."]), journal))) == "Paid."
 
 
+@settings(max_examples=25)
 @given(st.text(min_size=1).filter(str.strip), st.integers(1, 5))
 def test_any_text_is_replayed_in_the_same_pieces(
     tmp_path_factory: pytest.TempPathFactory, text: str, chunk: int

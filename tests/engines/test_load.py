@@ -276,14 +276,10 @@ class TestFolders:
 
 
 class TestScripts:
-    def test_it_replies(self, here: Path) -> None:
-        Path("replies.jsonl").write_text('"Hello."\n', encoding="utf-8")
-
-        async def ask() -> str:
-            engine = await load_engine("script:replies.jsonl")
-            return "".join([delta.text async for delta in engine.chat([], Sampling())])
-
-        assert asyncio.run(ask()) == "Hello."
+    async def test_it_replies(self, here: Path) -> None:
+        (here / "replies.jsonl").write_text('"Hello."\n', encoding="utf-8")
+        engine = await load_engine("script:replies.jsonl")
+        assert "".join([delta.text async for delta in engine.chat([], Sampling())]) == "Hello."
 
     def test_it_is_missing(self, here: Path) -> None:
         assert refused("script:none.jsonl").message == (
@@ -359,15 +355,12 @@ class TestDefault:
         assert caught.value.hint == "redraft model get default"
 
     @pytest.mark.model
-    def test_a_file_generates(self, default_model: Path) -> None:
-        async def generate() -> str:
-            engine = await load_engine(str(default_model), ctx=256, threads=1)
-            sampling = Sampling(temperature=0.0, max_tokens=3)
-            text = "".join([delta.text async for delta in engine.stream("One, two, three,", sampling)])
-            await engine.aclose()
-            return text
-
-        assert asyncio.run(generate()).startswith(" four")
+    async def test_a_file_generates(self, default_model: Path) -> None:
+        engine = await load_engine(str(default_model), ctx=256, threads=1)
+        sampling = Sampling(temperature=0.0, max_tokens=3)
+        text = "".join([delta.text async for delta in engine.stream("One, two, three,", sampling)])
+        await engine.aclose()
+        assert text.startswith(" four")
 
 
 def test_a_file_that_is_no_model_is_called_so(tmp_path: Path) -> None:

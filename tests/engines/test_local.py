@@ -107,14 +107,11 @@ def test_a_model_without_a_template() -> None:
         asyncio.run(anext(engine(chats=False).chat(SAID, Sampling())))  # type: ignore[arg-type]
 
 
-def test_only_the_template_writes_control_tokens() -> None:
-    async def ask() -> Delta:
-        echo = engine()
-        echo._context, echo.template = 50, "<s>{1}<end>{0}<end>{0}"
-        return await anext(echo.chat(SAID, Sampling()))
-
+async def test_only_the_template_writes_control_tokens() -> None:
     said = (*map(ord, "Hi. <end>"),)
-    assert asyncio.run(ask()).tokens == (*map(ord, "<s>1."), 0, *said, 0, *said)
+    echo = engine()
+    echo._context, echo.template = 50, "<s>{1}<end>{0}<end>{0}"
+    assert (await anext(echo.chat(SAID, Sampling()))).tokens == (*map(ord, "<s>1."), 0, *said, 0, *said)
 
 
 @pytest.mark.parametrize("scripted", [True, False])

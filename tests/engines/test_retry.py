@@ -16,7 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from redraft.cli import app
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
 from redraft.engines.retry import Failure, Patience, Retry
@@ -104,11 +106,19 @@ def test_a_server_that_served_others_just_before_it_went_down_is_waited_for(stat
     assert not clock.run(again(-0.1)), "others were served, so it is this request"
 
 
-def answering(model: str, *args: str) -> subprocess.Popen[str]:
+def words(model: str, *args: str) -> list[str]:
     Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(8)))
-    command = [sys.executable, "-m", "redraft", "answer", "prompts.txt", "-o", "out.jsonl", "-m", model]
-    command += ["-c", "words>=1", "--max-revisions", "0", *args]
+    answer = ["answer", "prompts.txt", "-o", "out.jsonl", "-m", model]
+    return [*answer, "-c", "words>=1", "--max-revisions", "0", *args]
+
+
+def answering(model: str, *args: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "redraft", *words(model, *args)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def answered(model: str, *args: str) -> Result:
+    return CliRunner().invoke(app, words(model, *args), prog_name="redraft")
 
 
 def lines() -> int:
@@ -166,9 +176,8 @@ def test_a_request_that_hangs_is_asked_again_while_others_are_served(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with Odd(reply, 2, "thing 1", "thing 4", "thing 5") as server:
-        with answering(f"{server.url}#m", "-j", "4", "--timeout", "2", "--patience", "60") as job:
-            out, said = job.communicate(timeout=120)
-        assert job.returncode == 0, out + said
+        done = answered(f"{server.url}#m", "-j", "4", "--timeout", "1", "--patience", "60")
+        assert done.exit_code == 0, done.output
         assert len(server.asked(CHAT)) == 8 + 3 * 2
     assert lines() == 8
 
@@ -180,9 +189,8 @@ def test_a_request_that_hangs_each_time_fails_alone(
     monkeypatch.chdir(tmp_path)
     more = ["-j", "2", "--timeout", "1", "--patience", patience, "--retries", "2"]
     with Odd(HANGS, 99, "thing 1.") as server:
-        with answering(f"{server.url}#m", *more) as job:
-            out, said = job.communicate(timeout=120)
-        assert job.returncode == 3, out + said
+        done = answered(f"{server.url}#m", *more)
+        assert done.exit_code == 3, done.output
         asked = [request for request in server.asked(CHAT) if b"thing 1." in request.body]
         # What is asked again after all others are done is not bounded by the number of tries.
         assert len(asked) == calls if patience == "0" else len(asked) >= calls
@@ -227,12 +235,10 @@ def test_a_server_that_hangs_for_good_ends_the_job_when_the_patience_is_over(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     server.on(MODELS, models_reply("m")).on(CHAT, sse_reply(chat_event("Hello"), 60.0))
-    more = ["-j", "1", "--timeout", "3", "--patience", "0"]
-    with answering(f"{server.url}#m", *more) as job:
-        _, said = job.communicate(timeout=120)
+    done = answered(f"{server.url}#m", "-j", "1", "--timeout", "1", "--patience", "0")
     assert len(server.asked(CHAT)) == 3  # of three prompts, once each
-    assert job.returncode == 3
-    assert "sent no token for 3 s, after 5 characters" in said
+    assert done.exit_code == 3
+    assert "sent no token for 1 s, after 5 characters" in done.stderr
 
 
 def test_ask_says_on_a_terminal_that_it_waits(server: FakeServer, tmp_path: Path) -> None:

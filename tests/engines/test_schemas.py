@@ -39,21 +39,9 @@ def test_shorthands_are_written_out(pattern: str, everywhere: str, for_llamacpp:
 
 
 PIECES = [
-    r"\d",
-    r"\w",
-    r"\s",
-    r"\D",
-    "a",
-    "é",
-    ".",
-    r"\.",
-    r"\/",
-    "[a-c]",
-    r"[\w.-]",
-    r"[-\d]",
-    r"[^\s,]",
-    "(?:a|1)",
-]
+    r"\d", r"\w", r"\s", r"\D", "a", "é", ".", r"\.", r"\/",
+    "[a-c]", r"[\w.-]", r"[-\d]", r"[^\s,]", "(?:a|1)",
+]  # fmt: skip
 
 
 @given(

@@ -14,12 +14,9 @@ from redraft.engines.threads import in_daemon_thread
 NAME: ContextVar[str] = ContextVar("NAME", default="nobody")
 
 
-def test_it_gives_the_result_in_the_context_of_the_caller() -> None:
-    async def check() -> str:
-        NAME.set("somebody")
-        return await in_daemon_thread(NAME.get)
-
-    assert asyncio.run(check()) == "somebody"
+async def test_it_gives_the_result_in_the_context_of_the_caller() -> None:
+    NAME.set("somebody")
+    assert (await in_daemon_thread(NAME.get)) == "somebody"
 
 
 def test_it_raises_what_the_work_raised() -> None:

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import processors
 
@@ -63,6 +63,7 @@ def test_it_says_what_it_is(engine: HfEngine) -> None:
     assert info.continues and info.token_ids and info.aligned and info.chats  # noqa: PT018
 
 
+@settings(max_examples=30)
 @given(text=st.text())
 def test_encode_and_decode_are_inverse(engine: HfEngine, text: str) -> None:
     async def there_and_back() -> tuple[Tokens, str]:
@@ -147,12 +148,7 @@ def test_limits(engine: HfEngine) -> None:
     assert (last.finish, last.completion_tokens) == ("context", 6)
 
 
-def test_prompts_that_cannot_be_continued(engine: HfEngine) -> None:
-    with pytest.raises(ContextError) as caught:
-        run(continued(engine, prompt(1, CONTEXT)))
-    assert (caught.value.prompt_tokens, caught.value.context) == (CONTEXT, CONTEXT)
-    with pytest.raises(UsageError, match="the prompt is empty"):
-        run(continued(engine, ()))
+def test_a_token_that_the_model_does_not_have(engine: HfEngine) -> None:
     with pytest.raises(ModelError) as unknown:
         run(continued(engine, (5, 99999)))
     assert unknown.value.message == "toy has no token 99999: its vocabulary has 271."
@@ -387,16 +383,6 @@ def test_a_message_cannot_bring_control_tokens(engine: HfEngine) -> None:
     assert run(engine.decode(tokens)) == run(engine._render(messages))
 
 
-def test_the_careful_way_to_encode_messages_agrees_with_the_usual_one(engine: HfEngine) -> None:
-    messages: list[Message] = [{"role": "system", "content": "Be brief."}, *HI]
-
-    async def both() -> tuple[tuple[int, ...], tuple[int, ...]]:
-        return await engine._chat_tokens(messages), await engine._pieced(messages)
-
-    usual, careful = run(both())
-    assert usual == careful
-
-
 def test_a_chat_begins_as_it_was_trained() -> None:
     """The template writes no beginning of text, and the tokenizer puts one before every text."""
     made = tokenizer()
@@ -411,15 +397,6 @@ def test_a_chat_begins_as_it_was_trained() -> None:
     assert isinstance(trained, Example)
     assert prompt[0] == 0
     assert tuple(trained.ids.tolist())[: len(prompt)] == prompt
-
-
-def test_a_model_without_a_template_does_not_chat() -> None:
-    engine = HfEngine(random_model(), tokenizer(chat_template=None), name="toy", threads=1)
-    assert not engine.info.chats
-    with pytest.raises(UsageError) as caught:
-        run(collect(engine.chat(HI, GREEDY)))
-    assert caught.value.message == "toy has no chat template."
-    run(engine.aclose())
 
 
 def test_a_template_that_refuses_says_why() -> None:
@@ -503,7 +480,7 @@ EMOJI, EMOJI_NEXT = "Emoji: 🎉🎊🎈🎁 Emoji: 🎉🎊", "🎁"
 
 @pytest.mark.slow
 @pytest.mark.model
-def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
+async def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
     """The same weights by both. llama.cpp rounds what goes into a product to 8 bits, and here nothing is.
 
     Found: four of five texts are equal, and the fifth parts at a token where the two best differ by 0.22 in
@@ -511,33 +488,30 @@ def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
     """
     import_gguf(default_model, tmp_path / "folder")
 
-    async def check() -> list[bool]:
-        ours = await HfEngine.start(tmp_path / "folder", dtype="float32")
-        theirs = await LlamaCppEngine.start(default_model, ctx=512, threads=1)
-        agree = []
-        for text in PROMPTS:
-            prompt = await theirs.encode(text, special=True)
-            assert await ours.encode(text, special=True) == prompt
-            one, other = [
-                tokens_of(await collect(engine.stream(prompt, Sampling(0.0, max_tokens=16))))
-                for engine in (ours, theirs)
+    ours = await HfEngine.start(tmp_path / "folder", dtype="float32")
+    theirs = await LlamaCppEngine.start(default_model, ctx=512, threads=1)
+    agree = []
+    for text in PROMPTS:
+        prompt = await theirs.encode(text, special=True)
+        assert await ours.encode(text, special=True) == prompt
+        one, other = [
+            tokens_of(await collect(engine.stream(prompt, Sampling(0.0, max_tokens=16))))
+            for engine in (ours, theirs)
+        ]
+        agree.append(one == other)
+        if one != other:
+            at = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+            best, second = [
+                scores[-1]
+                for scores in await ours.score([(*prompt, *each[: at + 1]) for each in (one, other)])
             ]
-            agree.append(one == other)
-            if one != other:
-                at = next(i for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
-                best, second = [
-                    scores[-1]
-                    for scores in await ours.score([(*prompt, *each[: at + 1]) for each in (one, other)])
-                ]
-                assert 0 <= best - second < 0.5
-        emoji = said(await collect(ours.stream(EMOJI, Sampling(0.0, max_tokens=16))))
-        assert EMOJI_NEXT in emoji
-        assert "\ufffd" not in emoji
-        await ours.aclose()
-        await theirs.aclose()
-        return agree
-
-    assert run(check()).count(True) >= 4
+            assert 0 <= best - second < 0.5
+    emoji = said(await collect(ours.stream(EMOJI, Sampling(0.0, max_tokens=16))))
+    assert EMOJI_NEXT in emoji
+    assert "\ufffd" not in emoji
+    await ours.aclose()
+    await theirs.aclose()
+    assert agree.count(True) >= 4
 
 
 def test_messages_in_another_format_keep_control_tokens_of_users_as_text() -> None:

@@ -16,7 +16,7 @@ from redraft.engines.load import load_engine
 from redraft.errors import EngineError, ModelError, UsageError
 from tests.engines.hf.test_load import rewrite
 from tests.engines.hf_folders import folder, greedy, random_model, tokenizer
-from tests.engines.talking import continued, run, tokens_of
+from tests.engines.talking import continued, tokens_of
 from tests.weights.adapter_files import lora, with_adapter
 
 T = TypeVar("T")
@@ -55,112 +55,96 @@ def train(model: Any) -> None:
 # A model in memory
 
 
-def test_after_a_pause_nothing_of_the_old_weights_is_left() -> None:
+async def test_after_a_pause_nothing_of_the_old_weights_is_left() -> None:
     model = random_model(attention_dropout=0.5)
     before = greedy(model, ASKED, 20)
 
-    async def swap() -> tuple[list[int], list[int]]:
-        engine = in_memory(model)
-        first = await said(engine)
-        async with engine.paused():
-            train(model)
-        second = await said(engine)
-        await engine.aclose()
-        return first, second
-
-    first, second = run(swap())
+    engine = in_memory(model)
+    first = await said(engine)
+    async with engine.paused():
+        train(model)
+    second = await said(engine)
+    await engine.aclose()
     assert first == before
     assert second == greedy(model.eval(), ASKED, 20) != before
 
 
-def test_streams_under_way_end_first_and_others_wait() -> None:
+async def test_streams_under_way_end_first_and_others_wait() -> None:
     model = random_model()
     before = greedy(model, ASKED, 60)
 
-    async def swap() -> tuple[list[int], list[int], list[bool]]:
-        engine = in_memory(model, ends=frozenset())
-        running = asyncio.create_task(said(engine, 60))
-        await begun(engine)
-        async with engine.paused():
-            ended = [running.done() or not engine._batch.busy]
-            waiting = asyncio.create_task(said(engine))
-            scoring = asyncio.create_task(engine.score([ASKED]))
-            await asyncio.sleep(0.1)
-            ended += [waiting.done(), scoring.done()]
-            train(model)
-        found = await running, await waiting, ended
-        assert math.isfinite(sum((await scoring)[0]))
-        await engine.aclose()
-        return found
-
-    old, new, (first, *others) = run(swap())
+    engine = in_memory(model, ends=frozenset())
+    running = asyncio.create_task(said(engine, 60))
+    await begun(engine)
+    async with engine.paused():
+        ended = [running.done() or not engine._batch.busy]
+        waiting = asyncio.create_task(said(engine))
+        scoring = asyncio.create_task(engine.score([ASKED]))
+        await asyncio.sleep(0.1)
+        ended += [waiting.done(), scoring.done()]
+        train(model)
+    found = await running, await waiting, ended
+    assert math.isfinite(sum((await scoring)[0]))
+    await engine.aclose()
+    old, new, (first, *others) = found
     assert first
     assert others == [False, False]
     assert old[: len(before)] == before
     assert new[:20] == greedy(model.eval(), ASKED, 20)
 
 
-def test_a_pause_that_is_given_up_disturbs_no_stream() -> None:
+async def test_a_pause_that_is_given_up_disturbs_no_stream() -> None:
     model, widths = random_model(), list[int]()
     before = greedy(model, ASKED, 300)
     model.model.embed_tokens.register_forward_hook(lambda _module, ids, _out: widths.append(ids[0].shape[1]))
 
-    async def give_up() -> list[int]:
-        engine = in_memory(model, ends=frozenset())
-        widths.clear()
-        running = asyncio.create_task(said(engine, 300))
-        await begun(engine)
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.02), engine.paused():
-                raise AssertionError("the stream is still running")
-        found = await running
-        await engine.aclose()
-        return found
-
-    assert run(give_up())[: len(before)] == before
+    engine = in_memory(model, ends=frozenset())
+    widths.clear()
+    running = asyncio.create_task(said(engine, 300))
+    await begun(engine)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.02), engine.paused():
+            raise AssertionError("the stream is still running")
+    found = await running
+    await engine.aclose()
+    assert found[: len(before)] == before
     assert [width for width in widths if width > 1] == [len(ASKED) - 1], "the prompt is read once"
 
 
-def test_a_score_has_the_new_weights() -> None:
+async def test_a_score_has_the_new_weights() -> None:
     model = random_model()
 
-    async def swap() -> list[list[tuple[float, ...]]]:
-        engine = in_memory(model)
-        found = [await engine.score([ASKED])]
-        async with engine.paused():
-            train(model)
-        found.append(await engine.score([ASKED]))
-        await engine.aclose()
-        fresh = in_memory(model)
-        found.append(await fresh.score([ASKED]))
-        await fresh.aclose()
-        return found
-
-    old, new, fresh = run(swap())
+    engine = in_memory(model)
+    found = [await engine.score([ASKED])]
+    async with engine.paused():
+        train(model)
+    found.append(await engine.score([ASKED]))
+    await engine.aclose()
+    fresh = in_memory(model)
+    found.append(await fresh.score([ASKED]))
+    await fresh.aclose()
+    old, new, fresh = found
     assert new == fresh != old
 
 
-def test_a_pause_within_a_pause_leaves_the_model_to_the_trainer() -> None:
+async def test_a_pause_within_a_pause_leaves_the_model_to_the_trainer() -> None:
     model = random_model(attention_dropout=0.5)
 
-    async def swap() -> list[bool]:
-        engine, training = in_memory(model), []
+    engine, training = in_memory(model), []
+    async with engine.paused():
+        model.train()
         async with engine.paused():
-            model.train()
-            async with engine.paused():
-                pass
-            training.append(model.training)
+            pass
         training.append(model.training)
-        await engine.aclose()
-        return training
-
-    assert run(swap()) == [True, False]
+    training.append(model.training)
+    await engine.aclose()
+    assert training == [True, False]
 
 
 async def test_a_closed_engine_scores_nothing() -> None:
+    engine = in_memory(random_model())
+    await engine.aclose()
     with pytest.raises(EngineError, match="was closed"):
-        engine = in_memory(random_model())
-        await engine.aclose()
         await engine.score([ASKED])
 
 
@@ -174,27 +158,24 @@ async def test_a_closed_engine_does_not_hang() -> None:
 # The adapter of a folder
 
 
-def test_adapters_take_turns(tmp_path: Path) -> None:
+async def test_adapters_take_turns(tmp_path: Path) -> None:
     base = folder(tmp_path / "base")
     one = lora(base, tmp_path / "one")
     two = lora(base, tmp_path / "two", target_modules=["q_proj"], std=0.5)
     rewrite(two / "adapter_config.json", redraft_format="selfee-1")
 
-    async def swap() -> list[tuple[list[int], bool]]:
-        engine, found = await of_folder(base), []
-        for adapter in (None, one, str(two), None):
-            await engine.load_adapter(adapter)
-            found.append((await said(engine), engine.info.native))
-        await engine.aclose()
-        return found
-
     plain = greedy(random_model(), ASKED, 20)
     first, second = (greedy(with_adapter(base, adapter), ASKED, 20) for adapter in (one, two))
-    assert run(swap()) == [(plain, False), (first, False), (second, True), (plain, False)]
+    engine, found = await of_folder(base), []
+    for adapter in (None, one, str(two), None):
+        await engine.load_adapter(adapter)
+        found.append((await said(engine), engine.info.native))
+    await engine.aclose()
+    assert found == [(plain, False), (first, False), (second, True), (plain, False)]
     assert len({tuple(text) for text in (plain, first, second)}) == 3
 
 
-def test_an_adapter_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+async def test_an_adapter_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     base = folder(tmp_path / "base")
     words = tokenizer()
     words.add_tokens(["<verdict>"])
@@ -204,29 +185,22 @@ def test_an_adapter_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     )
     words.save_pretrained(other)
 
-    async def swap() -> list[list[int]]:
-        engine = await of_folder(base)
-        found = [await said(engine)]
-        with pytest.raises(ModelError, match=r"adapter_config\.json"):
-            await engine.load_adapter(tmp_path)
-        with pytest.raises(UsageError, match="another vocabulary"):
-            await engine.load_adapter(other)
-        found.append(await said(engine))
-        await engine.aclose()
-        return found
-
-    first, second = run(swap())
+    engine = await of_folder(base)
+    found = [await said(engine)]
+    with pytest.raises(ModelError, match=r"adapter_config\.json"):
+        await engine.load_adapter(tmp_path)
+    with pytest.raises(UsageError, match="another vocabulary"):
+        await engine.load_adapter(other)
+    found.append(await said(engine))
+    await engine.aclose()
+    first, second = found
     assert first == second
 
 
-def test_a_model_in_memory_has_no_folder() -> None:
-    async def swap() -> UsageError:
-        engine = in_memory(random_model())
-        with pytest.raises(UsageError) as caught:
-            await engine.load_adapter(None)
-        await engine.aclose()
-        return caught.value
-
-    error = run(swap())
-    assert error.message == "toy was not loaded from a folder."
-    assert "engine.paused()" in (error.hint or "")
+async def test_a_model_in_memory_has_no_folder() -> None:
+    engine = in_memory(random_model())
+    with pytest.raises(UsageError) as caught:
+        await engine.load_adapter(None)
+    await engine.aclose()
+    assert caught.value.message == "toy was not loaded from a folder."
+    assert "engine.paused()" in (caught.value.hint or "")

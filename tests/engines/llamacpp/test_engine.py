@@ -26,7 +26,7 @@ from redraft.engines.llamacpp.engine import LlamaCppEngine, _marks_of
 from redraft.engines.load import load_engine
 from redraft.errors import ContextError, EngineError, MissingExtra, ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
-from tests.engines.talking import GREEDY, collect, continued, run, said
+from tests.engines.talking import GREEDY, collect, continued, run, said, tokens_of
 from tests.gguf_files import lora, tiny_model
 
 T = TypeVar("T")
@@ -62,20 +62,17 @@ def process_of(engine: LlamaCppEngine) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.model
-def test_log_probabilities_are_those_of_llama_cpp(engine: LlamaCppEngine) -> None:
+async def test_log_probabilities_are_those_of_llama_cpp(engine: LlamaCppEngine) -> None:
     # Words that repeat, so that drafts would be tried: a drafted token has no probability.
     asked = "a b c d a b c d a b c d a b c"
     how = Sampling(temperature=0.0, max_tokens=20, logprobs=True, top_logprobs=3)
 
-    async def both() -> tuple[list[Delta], Any]:
-        tokens = await engine.encode(asked, special=True)
-        await continued(engine, tokens, how)  # from here on the prompt is in the cache
-        deltas = await continued(engine, tokens, how)
-        body = {"prompt": list(tokens), "n_predict": 20, "temperature": 0.0, "samplers": ["temperature"]}
-        plain = {**body, "n_probs": 3, "cache_prompt": True, "speculative.n_max": 0}
-        return deltas, await engine._kept.child.post("/completion", plain)
-
-    deltas, reply = run(both())
+    tokens = await engine.encode(asked, special=True)
+    await continued(engine, tokens, how)  # from here on the prompt is in the cache
+    deltas = await continued(engine, tokens, how)
+    body = {"prompt": list(tokens), "n_predict": 20, "temperature": 0.0, "samplers": ["temperature"]}
+    plain = {**body, "n_probs": 3, "cache_prompt": True, "speculative.n_max": 0}
+    reply = await engine._kept.child.post("/completion", plain)
     expected = [(each["id"], each["logprob"]) for each in reply["completion_probabilities"]]
     found = [pair for each in deltas for pair in zip(each.tokens, each.logprobs, strict=True)]
     assert engine.info.logprobs
@@ -84,11 +81,6 @@ def test_log_probabilities_are_those_of_llama_cpp(engine: LlamaCppEngine) -> Non
     likeliest = [each for delta in deltas for each in delta.likeliest]
     assert [(len(each), each[0][1]) for each in likeliest] == [(3, number) for _, number in found]  # greedy
     assert all(number < 0 for _, number in found)
-
-
-@pytest.mark.model
-def test_without_being_asked_for_there_are_no_log_probabilities(engine: LlamaCppEngine) -> None:
-    assert not any(delta.logprobs for delta in run(continued(engine, COUNT)))
 
 
 # What it is and what it reads and writes
@@ -210,8 +202,10 @@ def test_text_held_back_for_a_stop_string_is_shown_at_the_end(engine: LlamaCppEn
 
 @pytest.mark.model
 def test_the_last_delta_counts(engine: LlamaCppEngine) -> None:
-    last = run(continued(engine, COUNT))[-1]
+    deltas = run(continued(engine, COUNT))
+    last = deltas[-1]
     assert (last.finish, last.prompt_tokens, last.completion_tokens) == ("max_tokens", 5, 20)
+    assert not any(delta.logprobs for delta in deltas)
 
 
 @pytest.mark.model
@@ -261,25 +255,20 @@ def test_prompts_that_cannot_be_continued(
     assert caught.value.message == message
 
 
-@pytest.mark.model
-async def test_a_chain_finds_what_is_already_computed(default_model: Path) -> None:
-    async def extend(engine: LlamaCppEngine, chain: list[int]) -> Delta:
-        deltas = await continued(engine, tuple(chain), Sampling(0.0, max_tokens=8))
-        chain += [token for delta in deltas for token in delta.tokens]
-        chain += await engine.encode("\n\n")
+async def test_a_chain_finds_what_is_already_computed(tiny: LlamaCppEngine) -> None:
+    async def extend(chain: list[int]) -> Delta:
+        deltas = await continued(tiny, tuple(chain), Sampling(0.0, max_tokens=8))
+        chain += [*tokens_of(deltas), 270, 271]
         return deltas[-1]
 
-    engine = await LlamaCppEngine.start(default_model, ctx=512, parallel=2, threads=1)
-    start = "Below is an instruction that describes a task.\n\n### Instruction:\n"
-    chains = [list(await engine.encode(start + task, special=True)) for task in ("Count.", "Sing a song.")]
+    chains = [[1, *[first] * 40] for first in (261, 262)]
     for step in range(3):
-        lasts = await asyncio.gather(*(extend(engine, chain) for chain in chains))
+        lasts = await asyncio.gather(*map(extend, chains))
         for last in lasts:
             assert last.prompt_tokens is not None
             assert last.cached_tokens is not None
             if step:
-                assert last.prompt_tokens - last.cached_tokens <= 4
-    await engine.aclose()
+                assert last.prompt_tokens - last.cached_tokens <= 8
 
 
 def test_more_streams_than_slots_wait_their_turn(tiny: LlamaCppEngine) -> None:
@@ -291,33 +280,24 @@ def test_more_streams_than_slots_wait_their_turn(tiny: LlamaCppEngine) -> None:
 
 
 @pytest.mark.model
-def test_drafts_do_not_change_the_accounts(default_model: Path) -> None:
-    async def copied() -> tuple[str, list[Delta]]:
-        engine = await LlamaCppEngine.start(default_model, ctx=512, speculate=True, threads=1)
-        line = "The lighthouse keeper of Åland, Maja, lit the lamp at dusk and wrote two letters 日本.\n"
-        deltas = await continued(engine, line * 3, Sampling(0.0, max_tokens=60), ("\n",))
-        tokens = [token for delta in deltas for token in delta.tokens]
-        await engine.aclose()
-        return line, [Delta(text=said(deltas), tokens=tuple(tokens)), deltas[-1]]
-
-    line, (whole, last) = run(copied())
-    assert whole.text == line.removesuffix("\n")
-    assert (last.finish, last.stop_text) == ("stop", "\n")
-    assert last.completion_tokens == len(whole.tokens)
+async def test_drafts_do_not_change_the_accounts(engine: LlamaCppEngine) -> None:
+    line = "The lighthouse keeper of Åland, Maja, lit the lamp at dusk and wrote two letters 日本.\n"
+    deltas = await continued(engine, line * 3, Sampling(0.0, max_tokens=60), ("\n",))
+    assert said(deltas) == line.removesuffix("\n")
+    assert (deltas[-1].finish, deltas[-1].stop_text) == ("stop", "\n")
+    assert deltas[-1].completion_tokens == sum(len(delta.tokens) for delta in deltas)
 
 
 @pytest.mark.model
-async def test_closing_a_stream_frees_its_slot(default_model: Path) -> None:
-    """The first stream would need 2,000 tokens' time; the second gets the only slot in far less."""
-    engine = await LlamaCppEngine.start(default_model, ctx=4096)
+async def test_closing_a_stream_frees_its_slot(engine: LlamaCppEngine) -> None:
+    """The first stream would need 900 tokens' time; the second gets the only slot in far less."""
     begun = time.monotonic()
-    async with aclosing(engine.stream("Once upon a time", Sampling(1.0, max_tokens=2000, seed=1))) as deltas:
-        for _ in range(20):
+    async with aclosing(engine.stream("Once upon a time", Sampling(1.0, max_tokens=900, seed=1))) as deltas:
+        for _ in range(10):
             await anext(deltas)
     closed = time.monotonic()
     await continued(engine, COUNT, Sampling(0.0, max_tokens=1))
     assert time.monotonic() - closed < 50 * (closed - begun)
-    await engine.aclose()
 
 
 # Chat
@@ -325,7 +305,7 @@ async def test_closing_a_stream_frees_its_slot(default_model: Path) -> None:
 
 @pytest.mark.model
 def test_chat_answers(engine: LlamaCppEngine) -> None:
-    deltas = run(collect(engine.chat(FRANCE, Sampling(0.0, max_tokens=40))))
+    deltas = run(collect(engine.chat(FRANCE, Sampling(0.0, max_tokens=20))))
     assert len(said(deltas).split()) > 3
     assert deltas[-1].finish in {"stop", "max_tokens"}
     assert (deltas[-1].prompt_tokens or 0) > 10
@@ -381,40 +361,37 @@ def test_a_model_without_a_template_does_not_chat(tiny: LlamaCppEngine) -> None:
     assert caught.value.message == "tiny has no chat template."
 
 
-def test_a_template_that_refuses_says_why(tmp_path: Path) -> None:
+async def test_a_template_that_refuses_says_why(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     template = (
         "{% if 'France' in messages[0]['content'] %}{{ raise_exception('not that country') }}{% endif %}"
         "{{ messages[0]['content'] }}"
     )
 
-    async def check() -> str:
-        model = tiny_model(tmp_path / "strict.gguf", {"tokenizer.chat_template": template})
-        engine = await LlamaCppEngine.start(model, threads=1)
-        try:
-            with pytest.raises(ModelError) as caught:
-                await collect(engine.chat(FRANCE, GREEDY))
-        finally:
-            await engine.aclose()
-        return caught.value.message
-
-    assert "not that country" in run(check())
+    model = tiny_model(tmp_path / "strict.gguf", {"tokenizer.chat_template": template})
+    engine = await LlamaCppEngine.start(model, threads=1)
+    try:
+        with pytest.raises(ModelError) as caught:
+            await collect(engine.chat(FRANCE, GREEDY))
+    finally:
+        await engine.aclose()
+    assert "not that country" in caught.value.message
 
 
 # Adapters and files that do not fit
 
 
-@pytest.mark.model
-def test_an_adapter_changes_what_is_said(default_model: Path, tmp_path: Path) -> None:
-    async def text(*adapters: Path) -> str:
-        engine = await LlamaCppEngine.start(default_model, adapters, ctx=256, threads=1)
-        spoken = said(await continued(engine, COUNT))
-        await engine.aclose()
-        return spoken
+async def test_an_adapter_changes_what_is_said(tmp_path: Path) -> None:
+    pytest.importorskip("xllamacpp")
+    model = tiny_model(tmp_path / "m.gguf")
 
-    plain = run(text())
-    assert run(text(lora(tmp_path / "none.gguf", scale=0.0))) == plain
-    assert run(text(lora(tmp_path / "some.gguf", scale=1.0))) != plain
+    async def spoken(*adapters: Path) -> list[int]:
+        async with aclosing(await LlamaCppEngine.start(model, adapters, threads=1)) as engine:
+            return tokens_of(await continued(engine, (1, 261, 262, 263)))
+
+    plain = await spoken()
+    assert await spoken(lora(tmp_path / "none.gguf", size=(32, 32), scale=0.0)) == plain
+    assert await spoken(lora(tmp_path / "some.gguf", size=(32, 32), scale=1.0)) != plain
 
 
 def refused(model: Path, *adapters: Path) -> str:
@@ -465,20 +442,17 @@ def test_without_xllamacpp_the_extra_is_named(tmp_path: Path, monkeypatch: pytes
 # The process
 
 
-def test_closing_twice_leaves_no_process_and_says_so(tmp_path: Path) -> None:
+async def test_closing_twice_leaves_no_process_and_says_so(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     model = tiny_model(tmp_path / "m.gguf")
 
-    async def check() -> subprocess.Popen[bytes]:
-        engine = await LlamaCppEngine.start(model, threads=1)
-        await engine.aclose()
-        await engine.aclose()
-        with pytest.raises(EngineError) as caught:
-            await engine.encode("x")
-        assert caught.value.message == f"the engine of {model} was closed."
-        return process_of(engine)
-
-    assert run(check()).returncode == 0
+    engine = await LlamaCppEngine.start(model, threads=1)
+    await engine.aclose()
+    await engine.aclose()
+    with pytest.raises(EngineError) as caught:
+        await engine.encode("x")
+    assert caught.value.message == f"the engine of {model} was closed."
+    assert process_of(engine).returncode == 0
 
 
 async def test_cancelling_a_start_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -549,16 +523,13 @@ def _alive(pid: int) -> bool:
     return state not in "ZX"
 
 
-def test_requests_without_the_key_are_refused(tiny: LlamaCppEngine) -> None:
-    async def unlocked() -> bytes:
-        reader, writer = await asyncio.open_connection(tiny._kept.child._host, tiny._kept.child._port)
-        writer.write(b"GET /props HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        head = await reader.readline()
-        writer.close()
-        await writer.wait_closed()
-        return head
-
-    assert b" 401 " in run(unlocked())
+async def test_requests_without_the_key_are_refused(tiny: LlamaCppEngine) -> None:
+    reader, writer = await asyncio.open_connection(tiny._kept.child._host, tiny._kept.child._port)
+    writer.write(b"GET /props HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    head = await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+    assert b" 401 " in head
     assert process_of(tiny).args == [sys.executable, "-P", "-m", "redraft.engines.llamacpp.child"]
 
 

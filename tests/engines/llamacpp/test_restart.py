@@ -19,7 +19,7 @@ from redraft.errors import EngineCrash, EngineError
 from tests.engines.talking import said
 from tests.gguf_files import tiny_model
 
-GREEDY = Sampling(temperature=0.0, max_tokens=60)
+GREEDY = Sampling(temperature=0.0, max_tokens=24)
 TALE: list[Message] = [{"role": "user", "content": "Tell me a tale of a fox."}]
 PERSON = {
     "type": "object",
@@ -67,16 +67,14 @@ async def test_a_reply_goes_on_token_for_token_after_kills(
 ) -> None:
     async with opened(default_model) as engine:
         whole = await heard(engine.chat(TALE, GREEDY, stop))
-        broken = await heard(
-            engine.chat(TALE, GREEDY, stop), lambda n: kill(engine) if n in (1, 9, 10) else None
-        )
+        broken = await heard(engine.chat(TALE, GREEDY, stop), lambda n: kill(engine) if n in (1, 9) else None)
         assert said(broken) == said(whole)
         assert [t for d in broken for t in d.tokens] == [t for d in whole for t in d.tokens]
         ends = [
             (d.finish, d.stop_text, d.prompt_tokens, d.completion_tokens) for d in (whole[-1], broken[-1])
         ]
         assert ends[0] == ends[1]
-        assert engine.health.restarts in {2, 3}  # a busy machine reads tokens 9 and 10 together
+        assert engine.health.restarts == 2
         assert not engine.health.trouble
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import aclosing
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
 from pydantic import BaseModel, Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 import redraft
+from redraft.engines.base import Engine
 from redraft.engines.load import load_engine
 
 
@@ -35,47 +36,43 @@ class Colour(TypedDict):
     colour: Literal["red", "white"]
 
 
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    opened = asyncio.run(load_engine("default"))
+    yield opened
+    asyncio.run(opened.aclose())
+
+
 @pytest.mark.parametrize("output", [Tower, list[Colour], Tower | Colour, Colour])
-def test_a_weak_model_answers_in_the_form_at_once(output: object) -> None:
-    chain = redraft.revise(
-        "Describe a lighthouse. Name at most two colours.",
-        output=output,
-        max_tokens=150,
-        temperature=0.0,
-        max_revisions=0,
-    )
+async def test_a_weak_model_answers_in_the_form_at_once(engine: Engine, output: Any) -> None:
+    asked = "Describe a lighthouse. Name at most two colours."
+    options: Any = {"max_tokens": 150, "temperature": 0.0, "max_revisions": 0}
+    chain = await redraft.arevise(asked, model=engine, output=output, **options)
     assert chain.passed, chain.answer
     assert chain.value is not None
 
 
-def test_a_weak_model_answers_with_json_of_any_form() -> None:
-    options = {"max_tokens": 100, "temperature": 0.0, "max_revisions": 0, "tell_checks": False}
-    chain = redraft.revise("Describe a lighthouse in a few words.", checks=["json"], **options)
+async def test_a_weak_model_answers_with_json_of_any_form(engine: Engine) -> None:
+    options: Any = {"max_tokens": 100, "temperature": 0.0, "max_revisions": 0, "tell_checks": False}
+    asked = "Describe a lighthouse in a few words."
+    chain = await redraft.arevise(asked, model=engine, checks=["json"], **options)
     assert chain.passed, chain.answer
 
 
-def test_what_the_grammar_cannot_express_does_not_undo_the_rest(caplog: pytest.LogCaptureFixture) -> None:
-    async def ask() -> redraft.Chain:
-        async with aclosing(await load_engine("default")) as engine:
-            return await redraft.arevise(
-                "A cup of tea was 3.50. Write the bill.",
-                model=engine,
-                output=Bill,
-                max_tokens=60,
-                temperature=0.0,
-                max_revisions=1,
-                min_revisions=1,
-            )
-
+async def test_what_the_grammar_cannot_express_does_not_undo_the_rest(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    options: Any = {"max_tokens": 60, "temperature": 0.0, "max_revisions": 1, "min_revisions": 1}
     with caplog.at_level(logging.INFO, logger="redraft.engines.schemas"):
-        chain = asyncio.run(ask())
+        asked = "A cup of tea was 3.50. Write the bill."
+        chain = await redraft.arevise(asked, model=engine, output=Bill, **options)
     assert all(set(json.loads(step.answer)) == {"total", "pieces"} for step in chain.steps)
     (said,) = (record.getMessage() for record in caplog.records if record.name == "redraft.engines.schemas")
     assert "keeps to the JSON schema but for pattern, uniqueItems, which is only checked" in said
 
 
-def test_a_schema_that_undoes_the_grammar_is_only_checked_and_it_is_said_once(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+async def test_a_schema_that_undoes_the_grammar_is_only_checked_and_it_is_said_once(
+    engine: Engine, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     impossible = {
         "type": "object",
@@ -83,20 +80,10 @@ def test_a_schema_that_undoes_the_grammar_is_only_checked_and_it_is_said_once(
         "properties": {"name": {"type": "string", "enum": [1]}},
     }
     (tmp_path / "bird.json").write_text(json.dumps(impossible))
-
-    async def ask() -> redraft.Chain:
-        async with aclosing(await load_engine("default")) as engine:
-            return await redraft.arevise(
-                "Name a bird.",
-                model=engine,
-                checks=[f"json-schema:{tmp_path}/bird.json"],
-                tell_checks=False,
-                max_tokens=12,
-                temperature=0.0,
-                max_revisions=1,
-            )
-
+    checks = [f"json-schema:{tmp_path}/bird.json"]
+    options: Any = {"max_tokens": 12, "temperature": 0.0, "max_revisions": 1, "tell_checks": False}
     with caplog.at_level(logging.WARNING):
-        assert not asyncio.run(ask()).passed
+        chain = await redraft.arevise("Name a bird.", model=engine, checks=checks, **options)
+    assert not chain.passed
     (record,) = caplog.records
     assert "does not keep to the JSON schema" in record.getMessage()

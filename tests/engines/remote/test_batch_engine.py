@@ -21,6 +21,7 @@ from redraft.errors import RedraftError, UsageError
 from redraft.jobs.journal import Journal
 from tests.engines.batch_server import BatchServer, Fault
 from tests.engines.fake_server import FakeServer, Reply
+from tests.engines.remote.asking import text_of
 
 
 @pytest.fixture(autouse=True)
@@ -132,8 +133,11 @@ def test_a_batch_that_is_pending_when_another_model_is_first_asked_is_followed_o
         assert len(files) == len(set(files)) == 2
 
 
-def test_raw_text_messages_and_models_go_in_batches_of_their_own() -> None:
-    async def asked() -> list[str]:
+async def test_raw_text_messages_and_models_go_in_batches_of_their_own() -> None:
+    def says(body: dict[str, Any]) -> Any:
+        return {"text": " flies."} if "prompt" in body else f"A {body['model']}."
+
+    with BatchServer(says) as server:
         with Journal(Path("j.db")) as journal, Batches(Path("b.jsonl"), journal, pause=0.01) as batches:
             async with AsyncExitStack() as stack:
                 keyed = []
@@ -145,13 +149,7 @@ def test_raw_text_messages_and_models_go_in_batches_of_their_own() -> None:
                 raw = gull.stream("A gull", Sampling())
                 both = (_deltas(each, Sampling(), ()) for each in (gull, tern))
                 replies = await asyncio.gather(_all(raw), *both)
-        return ["".join(delta.text for delta in deltas) for deltas in replies]
-
-    def says(body: dict[str, Any]) -> Any:
-        return {"text": " flies."} if "prompt" in body else f"A {body['model']}."
-
-    with BatchServer(says) as server:
-        assert asyncio.run(asked()) == [" flies.", "A gull.", "A tern."]
+        assert list(map(text_of, replies)) == [" flies.", "A gull.", "A tern."]
         ends = [batch.record["endpoint"] for batch in server.batches.values()]
         assert sorted(ends) == ["/v1/chat/completions"] * 2 + ["/v1/completions"]
 

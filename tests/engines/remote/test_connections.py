@@ -128,10 +128,10 @@ async def test_a_key_that_was_only_taken_away_is_no_other_key(
     server.on("POST /v1/chat/completions", error_reply(401, "Invalid API key."))
     monkeypatch.setenv(key_variable(server.host), FIRST)
 
-    with pytest.raises(ServerError, match="refuses the key"):
-        async with aclosing(await redraft.load_engine(f"{server.url}#m")) as engine:
-            monkeypatch.delenv(key_variable(server.host))
-            _ = [delta async for delta in engine.chat(ASK, Sampling())]
+    async with aclosing(await redraft.load_engine(f"{server.url}#m")) as engine:
+        monkeypatch.delenv(key_variable(server.host))
+        with pytest.raises(ServerError, match="refuses the key"):
+            await anext(engine.chat(ASK, Sampling()))
     assert len(server.asked("POST /v1/chat/completions")) == 1
 
 

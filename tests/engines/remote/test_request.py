@@ -254,9 +254,9 @@ def test_a_header_that_cannot_be_sent_is_named(headers: Any, named: str, hint: s
 
 
 async def test_a_closed_engine_says_so(server: FakeServer) -> None:
+    engine = RemoteEngine(server.url, "m")
+    await engine.aclose()
     with pytest.raises(EngineError, match="was closed") as caught:
-        engine = RemoteEngine(server.url, "m")
-        await engine.aclose()
         await redraft.arevise("Go.", model=engine)
     assert "load_engine" in str(caught.value.hint)
 

@@ -74,12 +74,6 @@ def test_logarithms_that_are_none(wrong: Any) -> None:
     assert read_chunk({"choices": [{"text": "ab", "logprobs": wrong}]}).logprobs == ()
 
 
-def test_a_server_without_logarithms_of_probabilities() -> None:
-    body = chat_body("m", [{"role": "user", "content": "Hi"}], Sampling(logprobs=True), [])
-    changed = adapted(body, Complaint("logprobs are not supported with this model."))
-    assert changed == {name: value for name, value in body.items() if name != "logprobs"}
-
-
 def test_what_only_repeats_a_default_is_not_sent() -> None:
     body = completion_body("m", (1, 2), Sampling(), ())
     assert body["prompt"] == [1, 2]
@@ -87,62 +81,38 @@ def test_what_only_repeats_a_default_is_not_sent() -> None:
 
 
 @pytest.mark.parametrize(
-    ("record", "chunk"),
+    ("choice", "chunk"),
     [
-        ({"choices": [{"delta": {"role": "assistant", "content": ""}}]}, Chunk()),
-        ({"choices": [{"delta": {"content": "a"}}]}, Chunk("a", generated=True)),
-        ({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}, Chunk("a", (), True, "stop")),
-        ({"choices": [{"text": "a", "finish_reason": None}]}, Chunk("a", generated=True)),
-        ({"choices": [{"text": "a", "token_ids": [5]}]}, Chunk("a", (5,), generated=True)),
-        ({"choices": [{"delta": {"reasoning_content": "Hm."}}]}, Chunk(generated=True, thought=True)),
-        (
-            {"choices": [{"delta": {"reasoning": "Hm.", "content": None}}]},
-            Chunk(generated=True, thought=True),
-        ),
-        (
-            {"choices": [{"delta": {"tool_calls": [{"function": {"name": "search", "arguments": ""}}]}}]},
-            Chunk(generated=True, calls=(CallPiece(0, "", "search", ""),)),
-        ),
-        (
-            {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]},
-            Chunk(generated=True, calls=(CallPiece(0, "", "", "{}"),)),
-        ),
-        ({"choices": [{"message": {"refusal": "No."}}]}, Chunk(generated=True, refusal="No.")),
-        (
-            {"choices": [{"delta": {"content": [{"type": "thinking"}, {"type": "text", "text": "a"}]}}]},
-            Chunk("a", generated=True),
-        ),
-        ({"choices": [{"delta": {}, "finish_reason": "length"}]}, Chunk(finish="max_tokens")),
-        ({"choices": [{"delta": {}, "finish_reason": "content_filter"}]}, Chunk(finish="filtered")),
-        ({"choices": [{"delta": {}, "finish_reason": "eos"}]}, Chunk(finish="stop")),
-        (
-            {"choices": [{"text": "", "finish_reason": "stop", "stop_reason": "END"}]},
-            Chunk(finish="stop", stop_text="END"),
-        ),
-        ({"choices": [{"text": "", "finish_reason": "stop", "stop_reason": 2}]}, Chunk(finish="stop")),
-        (
-            {"choices": [{"text": "", "finish_reason": "stop", "matched_stop": "END"}]},
-            Chunk(finish="stop", stop_text="END"),
-        ),
-        (
-            {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": 3}},
-            Chunk(counts=TokenCounts(5, None, 3)),
-        ),
-        (
-            {
-                "choices": [],
-                "usage": {
-                    "prompt_tokens": 5,
-                    "completion_tokens": 3,
-                    "prompt_tokens_details": {"cached_tokens": 4},
-                },
-            },
-            Chunk(counts=TokenCounts(5, 4, 3)),
-        ),
+        ({"delta": {"role": "assistant", "content": ""}}, Chunk()),
+        ({"delta": {"content": "a"}}, Chunk("a", generated=True)),
+        ({"message": {"content": "a"}, "finish_reason": "stop"}, Chunk("a", (), True, "stop")),
+        ({"text": "a", "finish_reason": None}, Chunk("a", generated=True)),
+        ({"text": "a", "token_ids": [5]}, Chunk("a", (5,), generated=True)),
+        ({"delta": {"reasoning_content": "Hm."}}, Chunk(generated=True, thought=True)),
+        ({"delta": {"reasoning": "Hm.", "content": None}}, Chunk(generated=True, thought=True)),
+        ({"delta": {"tool_calls": [{"function": {"name": "search", "arguments": ""}}]}},
+         Chunk(generated=True, calls=(CallPiece(0, "", "search", ""),))),
+        ({"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}},
+         Chunk(generated=True, calls=(CallPiece(0, "", "", "{}"),))),
+        ({"message": {"refusal": "No."}}, Chunk(generated=True, refusal="No.")),
+        ({"delta": {"content": [{"type": "thinking"}, {"type": "text", "text": "a"}]}},
+         Chunk("a", generated=True)),
+        ({"delta": {}, "finish_reason": "length"}, Chunk(finish="max_tokens")),
+        ({"delta": {}, "finish_reason": "content_filter"}, Chunk(finish="filtered")),
+        ({"delta": {}, "finish_reason": "eos"}, Chunk(finish="stop")),
+        ({"text": "", "finish_reason": "stop", "stop_reason": "END"}, Chunk(finish="stop", stop_text="END")),
+        ({"text": "", "finish_reason": "stop", "stop_reason": 2}, Chunk(finish="stop")),
+        ({"text": "", "finish_reason": "stop", "matched_stop": "END"}, Chunk(finish="stop", stop_text="END")),
     ],
-)
-def test_read_chunk(record: dict[str, Any], chunk: Chunk) -> None:
-    assert read_chunk(record) == chunk
+)  # fmt: skip
+def test_a_choice(choice: dict[str, Any], chunk: Chunk) -> None:
+    assert read_chunk({"choices": [choice]}) == chunk
+
+
+@pytest.mark.parametrize(("more", "cached"), [({}, None), ({"cached_tokens": 4}, 4)])
+def test_counts(more: dict[str, int], cached: int | None) -> None:
+    usage = {"prompt_tokens": 5, "completion_tokens": 3, "prompt_tokens_details": more}
+    assert read_chunk({"choices": [], "usage": usage}) == Chunk(counts=TokenCounts(5, cached, 3))
 
 
 json_values = st.recursive(
@@ -234,22 +204,6 @@ def test_lengths_as_llama_cpp_gives_them() -> None:
 
 class TestAdapted:
     BODY = chat_body("m", [], Sampling(max_tokens=2048), ())
-
-    def test_a_field_that_the_server_does_not_know(self) -> None:
-        body = adapted(self.BODY, complaint("Extra inputs are not permitted: stream_options"))
-        assert body == {name: value for name, value in self.BODY.items() if name != "stream_options"}
-
-    def test_the_newer_name_of_max_tokens(self) -> None:
-        said = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
-        body = adapted(self.BODY, complaint(said))
-        assert body is not None
-        assert body["max_completion_tokens"] == 2048
-        assert "max_tokens" not in body
-
-    def test_max_tokens_that_fits_behind_the_prompt(self) -> None:
-        said = "maximum context length is 2048 tokens and your request has 30 input tokens"
-        body = adapted(self.BODY, complaint(said))
-        assert body == {**self.BODY, "max_tokens": 2018}
 
     def test_an_estimate_and_then_half_where_the_prompt_was_not_counted_to_its_end(self) -> None:
         said = "maximum context length is 2100 tokens. Your prompt contains at least 53 input tokens"
