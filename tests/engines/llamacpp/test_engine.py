@@ -255,20 +255,24 @@ def test_prompts_that_cannot_be_continued(
     assert caught.value.message == message
 
 
-async def test_a_chain_finds_what_is_already_computed(tiny: LlamaCppEngine) -> None:
+@pytest.mark.model
+async def test_a_chain_finds_what_is_already_computed(default_model: Path) -> None:
     async def extend(chain: list[int]) -> Delta:
-        deltas = await continued(tiny, tuple(chain), Sampling(0.0, max_tokens=8))
-        chain += [*tokens_of(deltas), 270, 271]
+        deltas = await continued(engine, tuple(chain), Sampling(0.0, max_tokens=8))
+        chain += [*tokens_of(deltas), *await engine.encode("\n\n")]
         return deltas[-1]
 
-    chains = [[1, *[first] * 40] for first in (261, 262)]
+    engine = await LlamaCppEngine.start(default_model, ctx=512, parallel=2, threads=1)
+    start = "Below is an instruction that describes a task.\n\n### Instruction:\n"
+    chains = [list(await engine.encode(start + task, special=True)) for task in ("Count.", "Sing a song.")]
     for step in range(3):
         lasts = await asyncio.gather(*map(extend, chains))
         for last in lasts:
             assert last.prompt_tokens is not None
             assert last.cached_tokens is not None
             if step:
-                assert last.prompt_tokens - last.cached_tokens <= 8
+                assert last.prompt_tokens - last.cached_tokens <= 4
+    await engine.aclose()
 
 
 def test_more_streams_than_slots_wait_their_turn(tiny: LlamaCppEngine) -> None:
