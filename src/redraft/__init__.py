@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from redraft.evaluation.diagnosis.diagnose import diagnose as diagnose
     from redraft.evaluation.judging.run import ajudge as ajudge
     from redraft.evaluation.judging.run import judge as judge
-    from redraft.evaluation.tasks.api import evaluate as evaluate
     from redraft.evaluation.tasks.run import aevaluate_file as aevaluate_file
+    from redraft.evaluation.tasks.run import evaluate as evaluate
     from redraft.evaluation.tasks.run import evaluate_file as evaluate_file
     from redraft.generate.chain_run import agenerate_chains as agenerate_chains
     from redraft.generate.chain_run import generate_chains as generate_chains
@@ -86,8 +86,7 @@ _HOMES = {
     "redraft.errors": ["RedraftError"],
     "redraft.evaluation.diagnosis.diagnose": ["diagnose"],
     "redraft.evaluation.judging.run": ["ajudge", "judge"],
-    "redraft.evaluation.tasks.api": ["evaluate"],
-    "redraft.evaluation.tasks.run": ["aevaluate_file", "evaluate_file"],
+    "redraft.evaluation.tasks.run": ["aevaluate_file", "evaluate", "evaluate_file"],
     "redraft.generate.chain_run": ["agenerate_chains", "generate_chains"],
     "redraft.generate.instructions.run": ["agenerate_instructions", "generate_instructions"],
     "redraft.revision.api": ["arevise", "revise", "stream"],

@@ -428,19 +428,13 @@ def _squared(sums: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Judged:
-    """Verdicts on some answers of a question whose truth is known.
+    """Verdicts on some answers of a question whose truth is known."""
 
-    Attributes:
-        rejected: Wrong answers that were rejected, of `wrong` ones.
-        accepted: Right answers that were accepted, of `right` ones.
-        alarms: Right answers that were rejected. A verdict that says neither is none of these.
-    """
-
-    rejected: int = 0
+    rejected: int = 0  # wrong answers that were rejected, of `wrong` ones
     wrong: int = 0
-    accepted: int = 0
+    accepted: int = 0  # right answers that were accepted, of `right` ones
     right: int = 0
-    alarms: int = 0
+    alarms: int = 0  # right answers that were rejected. A verdict that says neither is none of these
 
 
 def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:

@@ -110,8 +110,7 @@ def _login() -> str:
 def _on_page(ballots: Callable[[str], Ballots], voter: str | None, port: int) -> None:
     """Serve the page until Ctrl-C."""
     from redraft.evaluation.voting.ballots import voter_of
-    from redraft.evaluation.voting.page import page
-    from redraft.evaluation.voting.server import VoteServer
+    from redraft.evaluation.voting.server import VoteServer, page
 
     html = page(_login() if voter is None else voter_of(voter), known=voter is not None)
     with VoteServer(port, html, ballots) as server:

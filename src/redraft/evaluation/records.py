@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from redraft.chain import Chain, Usage
 from redraft.formats.read.files import name_of, stem_of
@@ -24,10 +25,15 @@ def item_of(chain: Chain) -> str:
     return chain.id if question is None else "/".join([*chain.id.split("/")[:-1], question])
 
 
+def source_of(record: Chain) -> Mapping[str, Any]:
+    """Return the fields of the record that a chain was made from, as they were published."""
+    source = record.meta.get("source")
+    return source if isinstance(source, Mapping) else {}
+
+
 def text_in_source(chain: Chain, name: str) -> str | None:
     """Return a field of the record that a chain was made from, as a text; None if it has none."""
-    source = chain.meta.get("source")
-    value = source.get(name) if isinstance(source, Mapping) else None
+    value = source_of(chain).get(name)
     return None if value is None else str(value)
 
 
@@ -43,14 +49,8 @@ def listed(ids: Sequence[str], most: int = 20) -> str:
 
 
 class JudgeUsage(Usage):
-    """What reviews or grades cost, as far as they say it.
+    """What reviews or grades cost, as far as they say it."""
 
-    Attributes:
-        records: How many there are.
-        counted: How many of them say their tokens.
-        priced: How many of them say their cost.
-    """
-
-    records: int = 0
-    counted: int = 0
-    priced: int = 0
+    records: int = 0  # how many there are
+    counted: int = 0  # how many of them say their tokens
+    priced: int = 0  # how many of them say their cost

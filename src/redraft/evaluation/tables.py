@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from redraft.evaluation.records import JudgeUsage
@@ -25,22 +25,14 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Section:
-    """A part of a report.
+    """A part of a report."""
 
-    Attributes:
-        title: What it is about.
-        note: How much was counted, or what was found.
-        facts: What is no figure with an interval, such as the cost: names and texts.
-        about: What it describes, for its pictures; None if it has none.
-        warns: The note is a warning.
-    """
-
-    title: str
-    note: str
+    title: str  # what it is about
+    note: str  # how much was counted, or what was found
     lines: tuple[Line, ...]
-    facts: tuple[tuple[str, str], ...] = ()
-    about: Any = None
-    warns: bool = False
+    facts: tuple[tuple[str, str], ...] = ()  # what is no figure with an interval, such as the cost
+    about: Any = None  # what it describes, for its pictures; None if it has none
+    warns: bool = False  # the note is a warning
 
 
 def percent(estimate: Estimate, digits: int) -> tuple[str, str]:
@@ -74,6 +66,12 @@ def tokens_text(count: float) -> str:
     return f"{count:,.0f}" if count >= 10 else f"{count:.1f}"
 
 
+def control_record(control: Any) -> dict[str, Any]:
+    """Return what a judge made of a control, of reviews or of grades, as JSON values."""
+    usage, changes = control.usage.model_dump(), control.changes_outcome
+    return {**asdict(control), "usage": usage, "changes_outcome": changes}
+
+
 def cost_facts(usage: JudgeUsage) -> Iterator[tuple[str, str]]:
     """Yield what was paid, if records have it; and how many have it, if not all do."""
 
@@ -104,10 +102,14 @@ def as_text(sections: Iterable[Section]) -> Iterator[str]:
         yield from (f"{name:{width}}  {text}" for name, text in section.facts)
 
 
-def without_nan(value: Any) -> Any:
-    """Return a JSON value with null for NaN."""
-    if isinstance(value, Mapping):
-        return {name: without_nan(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return JSON values with null for what is not finite."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return without_nan(value)
+        if isinstance(value, list | tuple):
+            return list(map(clean, value))
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return {name: clean(each) for name, each in values.items()}

@@ -50,31 +50,21 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True)
 class Part:
-    """A section of a page. Texts are plain, and what is empty is left out.
-
-    Attributes:
-        warns: The note is a warning.
-        tiles: Large figures by name.
-        warnings: Objects with level, text, advice and examples; None for no list of warnings.
-        lines: Rows of a table: name, figure, interval, note. A name after spaces is a part of the row above.
-        facts: Names and texts.
-        records: What `browse.js` shows of each record.
-        kinds: By which kinds of records a reader can choose: name by kind.
-    """
+    """A section of a page. Texts are plain, and what is empty is left out."""
 
     title: str = ""
     note: str = ""
-    warns: bool = False
+    warns: bool = False  # the note is a warning
     verdict: str = ""
-    tiles: Mapping[str, str] = field(default_factory=dict)
+    tiles: Mapping[str, str] = field(default_factory=dict)  # large figures by name
     notes: Sequence[str] = ()
-    warnings: Sequence[Any] | None = None
-    lines: Sequence[tuple[str, str, str, str]] = ()
-    facts: Sequence[tuple[str, str]] = ()
+    warnings: Sequence[Any] | None = None  # with level, text, advice and examples; None for no list
+    lines: Sequence[tuple[str, str, str, str]] = ()  # name (indented by spaces), figure, interval, note
+    facts: Sequence[tuple[str, str]] = ()  # names and texts
     cards: Sequence[Card] = ()
     samples: Sequence[Sample] = ()
-    records: Sequence[Mapping[str, Any]] = ()
-    kinds: Mapping[str, str] = field(default_factory=dict)
+    records: Sequence[Mapping[str, Any]] = ()  # what `browse.js` shows of each record
+    kinds: Mapping[str, str] = field(default_factory=dict)  # what a reader can choose by: name by kind
 
 
 def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:

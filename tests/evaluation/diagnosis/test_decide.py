@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from redraft.evaluation.diagnosis.decide import decide, sentence
+from redraft.evaluation.diagnosis.figures import decide, sentence
 from redraft.stats import mcnemar, pairs_needed
 
 

@@ -11,10 +11,9 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.evaluation.reports.compare import compare
-from redraft.evaluation.reports.inputs import BadFiles, opened
+from redraft.evaluation.reports.inputs import BadFiles, Material, opened, place
 from redraft.evaluation.reports.page import page
 from redraft.evaluation.reports.reviews import Report
-from redraft.evaluation.reports.sides import Material, place
 from redraft.evaluation.tables import as_text
 from tests.evaluation.made import answer, report, review, write
 

@@ -17,8 +17,7 @@ from typing import Any
 import pytest
 
 from redraft.errors import UsageError
-from redraft.evaluation.voting.page import page
-from redraft.evaluation.voting.server import VoteServer
+from redraft.evaluation.voting.server import VoteServer, page
 from redraft.files import locked
 from tests.evaluation.voting.test_ballots import Voting
 

@@ -36,8 +36,8 @@ def diagnose(
 ) -> Diagnosis:
     """Tell from chains what revising did, and whether it pays.
 
-    What is right is said by `score`, or by the task, or by `redraft eval`, which wrote it to the chains; or
-    else by the checks that guided revising, and then a gain is nearly automatic.
+    Which answers are right is said by `score` or the task, if one is given; else by what `redraft eval` wrote
+    to the chains; else by the checks that guided revising, and then a gain is nearly automatic.
 
     Args:
         chains: Chains, or a file of them.
@@ -66,22 +66,17 @@ def diagnose(
 
 
 class Findings(NamedTuple):
-    """What files of chains say; of a folder with runs of several strategies, their comparison too."""
+    """What files of chains say. Of a folder with the runs of several strategies, how these compare, too."""
 
     diagnosis: Diagnosis
     curves: Curves | None = None
 
     @classmethod
     def read(cls, files: Sequence[Path], strategies: Collection[Strategy], truth: Mapping[str, Any]) -> Self:
-        """Read files of chains, or a folder of runs.
+        """Read files of chains, or a folder of runs: then those of revising are diagnosed, and all compared.
 
-        Args:
-            files: The files; or one folder, whose revised chains are diagnosed.
-            strategies: Those to compare; empty for all.
-            truth: The keyword arguments of `diagnose`, all of them.
-
-        Raises:
-            UsageError, RecordError, CheckError: As for `diagnose`.
+        `strategies` are those to compare (none for all), and `truth` the keyword arguments of `diagnose`, all
+        of them.
         """
         if (truth["task"] is None) != (truth["records"] is None):
             raise UsageError("--task and --records go together.", hint="--task gsm8k --records test.jsonl")

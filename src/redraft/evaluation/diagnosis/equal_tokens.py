@@ -1,15 +1,13 @@
 """Compare ways to spend tokens on an answer: score over tokens, and at equal tokens.
 
-A point of a curve is a strategy with its most texts, over all seeds. Choosing at random between two points,
-for each prompt, gives the scores and tokens on the line between them. So a strategy that stops at 250 tokens
-is compared on that line with one that stops at 310. A curve ends where its runs end: two strategies are
-compared at the most tokens that both reach. If they reach none in common, they cannot be compared at equal
-tokens.
+Each run of a way is a point: its tokens and its score, over all seeds. The points of a way make its curve.
+Choosing at random between two points, for each prompt, gives the scores and tokens on the line between them.
+So a way can be compared with another one between its runs, but not beyond its last one: two ways are compared
+at the most tokens that both reach. If they reach none in common, they cannot be compared at equal tokens.
 
 Tokens are those that the models generated, criticisms included. An item is a prompt, or a question with
-several turns; its scores are means over seeds and turns, and intervals are over items (`stats`). Items in
-which a way is better or worse are counted in runs that were made, never on a line between two. Nothing here
-asks a model.
+several turns; its scores are means over seeds and turns, and intervals are over items (`stats`). The items in
+which a way is better or worse are counted in its runs, never on a line between two.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from typing import Any, Literal
 from redraft import stats
 from redraft.counting import counted, printable
 from redraft.errors import UsageError
-from redraft.evaluation.diagnosis.decide import LEVEL, Decision, decide, split
+from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, split
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
 from redraft.evaluation.diagnosis.truth import chains_of, known
 from redraft.evaluation.tables import (
@@ -42,19 +40,17 @@ from redraft.stats import Estimate
 
 @dataclass(frozen=True)
 class Spent:
-    """What a way made of one item, or the mean of that over seeds.
+    """What a way made of one item, or the mean of that over seeds."""
 
-    Attributes:
-        score: Whether the answer is right, 0 to 1.
-        guided: Whether it passes the checks that guide.
-        tokens: New tokens of all texts; NaN if its chain has a text and no usage.
-        prompts: Tokens of all requests.
-    """
+    score: float  # whether the answer is right, 0 to 1
+    guided: float  # whether it passes the checks that guide
+    tokens: float  # new tokens of all texts; NaN if its chain has a text and no usage
+    prompts: float  # tokens of all requests
 
-    score: float
-    guided: float
-    tokens: float
-    prompts: float
+    @classmethod
+    def mean(cls, found: Sequence[Spent]) -> Spent:
+        """Return the mean of each figure."""
+        return cls(*(fmean(getattr(each, name) for each in found) for name in cls.__annotations__))
 
 
 @dataclass(frozen=True)
@@ -96,31 +92,20 @@ Basis = Literal["equal", "fewer", "more", "unknown"]
 
 @dataclass(frozen=True)
 class Versus:
-    """A way against another one.
+    """Revising, or another first way, against a second one."""
 
-    Attributes:
-        kind: The other way.
-        basis: Its tokens in this comparison, measured by those of the first way.
-        at: Its tokens; those of both ways where they are equal.
-        run: Its run whose items are counted: that with the nearest tokens.
-        decision: What the scores of both say: at equal tokens, or else those of the runs. The first way is
-            the second of the decision. `better` and `worse` are items of the runs.
-        p: That of the decision, corrected for the number of ways by Holm's procedure.
-    """
-
-    kind: str
-    basis: Basis
-    at: float
-    run: Point
-    decision: Decision
-    p: float
+    kind: str  # the second way
+    basis: Basis  # its tokens: as many as those of the first way, fewer or more
+    at: float  # its tokens; those of both ways where they are equal
+    run: Point  # its run with the tokens nearest to those of the first way: its items are counted
+    decision: Decision  # what the second way has, and what the first way has instead
+    p: float  # that of the decision, corrected by Holm's procedure for the number of ways
 
     @property
     def finding(self) -> Literal["for", "against", "open", "none"]:
         """What it says for or against the first way.
 
-        One that takes fewer tokens and does no worse speaks against more tokens. Otherwise scores for
-        unequal tokens say nothing.
+        At unequal tokens it says something only where the way with fewer tokens does no worse.
         """
         if self.basis == "unknown":
             return "none"
@@ -133,18 +118,12 @@ class Versus:
 
 @dataclass(frozen=True)
 class Curves:
-    """All points, and what they say about revising.
-
-    Attributes:
-        seeds: Rounds over the items.
-        left_out: Items that some run lacks.
-        unfinished: Seeds that lack a run.
-    """
+    """All points, and what they say about revising."""
 
     points: tuple[Point, ...]
-    seeds: int
-    left_out: int = 0
-    unfinished: tuple[str, ...] = ()
+    seeds: int  # rounds over the items
+    left_out: int = 0  # items that some run lacks
+    unfinished: tuple[str, ...] = ()  # seeds that lack a run
 
     @cached_property
     def revised(self) -> Point:
@@ -186,13 +165,17 @@ class Curves:
             default=self._last(kind),
         )
         at = self._budget(ours, kind)
-        if at is None:
-            decision, basis = decide(run.scores, last.scores), _basis(run.tokens, last.tokens)
+        basis: Basis = "equal"
+        if at is not None:
+            decision = decide(self.scores(kind, at), self.scores(ours, at))
         else:
-            decision, basis = decide(self.scores(kind, at), self.scores(ours, at)), "equal"
+            decision, at = decide(run.scores, last.scores), run.tokens
+            basis = "fewer" if run.tokens < last.tokens else "more"
+            if math.isnan(run.tokens + last.tokens):
+                basis = "unknown"
         better, worse = split(run.scores, last.scores)
         decision = replace(decision, better=better, worse=worse)
-        return Versus(kind, basis, run.tokens if at is None else at, run, decision, decision.p)
+        return Versus(kind, basis, at, run, decision, decision.p)
 
     def _budget(self, ours: str, kind: str) -> float | None:
         """Return the most tokens that two ways can both spend; None if there are none.
@@ -219,29 +202,30 @@ class Curves:
         return [(1 - part) * a + part * b for a, b in zip(low.scores, high.scores, strict=True)]
 
 
-def _basis(tokens: float, ours: float) -> Basis:
-    if math.isnan(tokens) or math.isnan(ours):
-        return "unknown"
-    return "fewer" if tokens < ours else "more"
-
-
 def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
     """Return the curves of the runs in a folder: `FOLDER/seed-1/revise-2.jsonl` and so on.
 
     Ways are those of the first seed. A seed that lacks a run of these does not count, nor does an item that
-    some run lacks.
-
-    Args:
-        folder: Where the runs are.
-        wanted: Strategies to compare; empty for all. Those made elsewhere always are.
-
-    Raises:
-        UsageError: There are no runs, or none of revising.
-        RecordError: A run cannot be read.
+    some run lacks. `wanted` has the strategies to compare; empty for all. Those made elsewhere always are.
     """
     seeds, unfinished = _seeds_in(folder, wanted)
-    items: dict[str, str] = {}
-    runs = {way: [dict(_spent(files[way], items)) for files in seeds] for way in seeds[0]}
+    items: dict[str, str] = {}  # by the record's id
+    runs: dict[Strategy, list[dict[str, Spent]]] = {way: [] for way in seeds[0]}
+    for way, files in ((way, files) for way in runs for files in seeds):
+        chains = list(chains_of(files[way]))
+        made = known(chains).chains if chains else ()
+        items |= {each.chain.id: each.item for each in made}
+        runs[way].append(
+            {
+                each.chain.id: Spent(
+                    each.best,
+                    float(each.chain.passed is True),
+                    each.tokens,
+                    each.chain.usage.prompt_tokens,
+                )
+                for each in made
+            }
+        )
     every = [run for of_way in runs.values() for run in of_way]
     common: dict[str, list[str]] = {}
     for name in every[0]:
@@ -250,20 +234,16 @@ def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
     if not common:
         raise UsageError(f"{folder}: no item is in every run.", hint="Run the same command again to go on.")
     points = tuple(
-        Point(way, tuple(_mean([run[name] for run in of_way for name in names]) for names in common.values()))
-        for way, of_way in runs.items()
+        Point(
+            way, tuple(Spent.mean([run[name] for run in made for name in names]) for names in common.values())
+        )
+        for way, made in runs.items()
     )
     return Curves(points, len(seeds), len(items) - sum(map(len, common.values())), unfinished)
 
 
 def revised_in(folder: Path, wanted: Collection[Strategy] = ()) -> list[Path]:
-    """Return the runs of revising with the most revisions, of the same seeds as the curves.
-
-    Arguments as for `curves_in`.
-
-    Raises:
-        UsageError: There are none.
-    """
+    """Return the runs of revising with the most revisions. Arguments and seeds are those of `curves_in`."""
     seeds, _ = _seeds_in(folder, wanted)
     return [[file for way, file in files.items() if way.kind == "revise"][-1] for files in seeds]
 
@@ -272,49 +252,20 @@ def _seeds_in(
     folder: Path, wanted: Collection[Strategy]
 ) -> tuple[list[dict[Strategy, Path]], tuple[str, ...]]:
     """Return the runs of each seed that has all ways of the first one, and the names of the other seeds."""
-    found = {seed.name: _ways_in(seed) for seed in sorted(folder.glob("seed-*"))}
-    first = [
-        way for way in next(iter(found.values()), {}) if not wanted or way in wanted or way.kind not in NAMES
-    ]
+    found: dict[str, dict[Strategy, Path]] = {}
+    for seed in sorted(folder.glob("seed-*")):
+        files = {Strategy.of(file.stem): file for file in seed.glob("*.jsonl") if "." not in file.stem}
+        found[seed.name] = dict(sorted(files.items(), key=lambda item: item[0].place))
+    ways = next(iter(found.values()), {})
+    first = [way for way in ways if not wanted or way in wanted or way.kind not in NAMES]
     if not any(way.kind == "revise" for way in first):
-        raise _no_runs(folder)
+        hint = "Make them: redraft diagnose --run ifeval ifeval.jsonl -o runs/ --model default"
+        if folder.name.startswith("seed-"):
+            hint = f"Give the folder of all seeds: redraft diagnose {folder.parent}"
+        raise UsageError(f"{folder} has no runs to compare.", hint=hint)
     whole = {seed: files for seed, files in found.items() if files.keys() >= set(first)}
     seeds = [{way: files[way] for way in first} for files in whole.values()]
     return seeds, tuple(seed for seed in found if seed not in whole)
-
-
-def _no_runs(folder: Path) -> UsageError:
-    hint = "Make them: redraft diagnose --run ifeval ifeval.jsonl -o runs/ --model default"
-    if folder.name.startswith("seed-"):
-        hint = f"Give the folder of all seeds: redraft diagnose {folder.parent}"
-    return UsageError(f"{folder} has no runs to compare.", hint=hint)
-
-
-def _ways_in(folder: Path) -> dict[Strategy, Path]:
-    """Return the runs of a seed in the order of tables."""
-    files = {Strategy.of(file.stem): file for file in folder.glob("*.jsonl") if "." not in file.stem}
-    return dict(sorted(files.items(), key=lambda item: item[0].place))
-
-
-def _spent(file: Path, items: dict[str, str]) -> Iterator[tuple[str, Spent]]:
-    """Yield what a run made of each record, and note the item of each."""
-    chains = list(chains_of(file))
-    for each in known(chains).chains if chains else ():
-        guided = float(each.chain.passed is True)
-        items[each.chain.id] = each.item
-        yield each.chain.id, Spent(each.best, guided, each.tokens, each.chain.usage.prompt_tokens)
-
-
-def _mean(seeds: Sequence[Spent]) -> Spent:
-    return Spent(
-        fmean(each.score for each in seeds),
-        fmean(each.guided for each in seeds),
-        fmean(each.tokens for each in seeds),
-        fmean(each.prompts for each in seeds),
-    )
-
-
-# In words: as rows, as the points of a chart, as a sentence, and as JSON values.
 
 
 def as_text(found: Curves) -> Iterator[str]:
@@ -346,18 +297,14 @@ def notes(found: Curves) -> Iterator[str]:
 
 def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, str]]]:
     """Return for each way its points for a chart: tokens, score with its ends in per cent, and a tooltip."""
-    kinds = [*(each.kind for each in found.versus if each.kind != "plain"), "revise"]  # that one on top
-    return {named(kind): [_drawn(point) for point in found.curve(kind)] for kind in kinds}
-
-
-def _drawn(point: Point) -> tuple[float, float, float, float, str]:
-    score = point.score.times(100)
-    return point.tokens, score.value, score.low, score.high, _tooltip(point)
-
-
-def _tooltip(point: Point) -> str:
-    value, interval = percent(point.score, 1)
-    return f"{point.way.name}: {value} ({interval}), {tokens_text(point.tokens)} tokens"
+    drawn: dict[str, list[tuple[float, float, float, float, str]]] = {}
+    for kind in [*(each.kind for each in found.versus if each.kind != "plain"), "revise"]:  # that one on top
+        points = drawn[named(kind)] = []
+        for point in found.curve(kind):
+            score, (value, interval) = point.score.times(100), percent(point.score, 1)
+            tip = f"{point.way.name}: {value} ({interval}), {tokens_text(point.tokens)} tokens"
+            points.append((point.tokens, score.value, score.low, score.high, tip))
+    return drawn
 
 
 def _point(point: Point) -> Line:
@@ -373,26 +320,21 @@ def _point(point: Point) -> Line:
 
 def _versus(versus: Versus, found: Curves) -> Line:
     decision, run, revised = versus.decision, versus.run, found.revised
+    counts = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
         at = f"at {tokens_text(versus.at)} tokens"
+        if run.tokens != revised.tokens:
+            counts += f", runs with {tokens_text(run.tokens)} and {tokens_text(revised.tokens)}"
+    elif versus.basis == "unknown":
+        which = "revise" if math.isnan(revised.tokens) else "this way"
+        at = f"not comparable at equal tokens, no usage in some chains of {which}"
     else:
-        at = f"not comparable at equal tokens, {_why(versus, found)}"
-    real = f", runs with {tokens_text(run.tokens)} and {tokens_text(revised.tokens)}"
-    real *= versus.basis == "equal" and run.tokens != revised.tokens
-    counts = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}{real}"
+        at = f"not comparable at equal tokens, {tokens_text(versus.at)} against {tokens_text(revised.tokens)}"
+        start = found.curve("revise")[0].tokens
+        if versus.kind != "plain" and versus.at <= start < revised.tokens:
+            at += f", more than the {tokens_text(start)} of one answer"
     figures = plain(decision.gain.times(100), 1, sign=True)
     return Line(named(versus.kind), *figures, f"{at}, {p_text(decision.p)}; {counts}")
-
-
-def _why(versus: Versus, found: Curves) -> str:
-    """Return why a way cannot be compared at equal tokens."""
-    revised = found.revised.tokens
-    if versus.basis == "unknown":
-        return f"no usage in some chains of {'revise' if math.isnan(revised) else 'this way'}"
-    start = found.curve("revise")[0]
-    more = f", more than the {tokens_text(start.tokens)} of one answer"
-    more *= versus.kind != "plain" and versus.at <= start.tokens < revised
-    return f"{tokens_text(versus.at)} against {tokens_text(revised)}{more}"
 
 
 def verdict(found: Curves) -> str:
@@ -400,27 +342,30 @@ def verdict(found: Curves) -> str:
     lost, open_, beaten = (
         [each for each in found.versus if each.finding == name] for name in ("against", "open", "for")
     )
+    apart = _apart(found)
     if lost:
-        parts = "; ".join(_better(each) for each in _by_basis(lost))
-        return f"Don't revise here: {parts}.{_apart(found)}"
+        parts = []
+        for ways in _by_basis(lost):
+            best = min(ways, key=lambda each: each.decision.gain.value)
+            do, which = ("does", "") if len(ways) == 1 else ("do", f"{named(best.kind)} ")
+            parts.append(f"{_AT[best.basis]} {_names(ways)} {do} better, {which}by {_points(best)}")
+        return f"Don't revise here: {'; '.join(parts)}.{apart}"
     beats = "; ".join(
-        f"{_AT[each[0].basis]} it does better than {_names(each)}" for each in _by_basis(beaten)
+        f"{_AT[ways[0].basis]} it does better than {_names(ways)}" for ways in _by_basis(beaten)
     )
     if open_:
         also = f" {beats[:1].upper()}{beats[1:]}." * bool(beats)
         which = _names(open_)
-        return (
-            f"Undecided: revising is not shown to do better than {which}. {_more(open_)}{also}{_apart(found)}"
-        )
+        return f"Undecided: revising is not shown to do better than {which}. {_more(open_)}{also}{apart}"
     if not beaten:
-        return f"Undecided: no other way can be compared at equal tokens.{_apart(found)}"
+        return f"Undecided: no other way can be compared at equal tokens.{apart}"
     close = min(beaten, key=lambda each: each.decision.gain.value)
     least = f", the closest of them ({named(close.kind)})" * (len(beaten) > 1)
-    return f"Revise: {beats}{least or ','} by {_points(close)}.{_apart(found)}"
+    return f"Revise: {beats}{least or ','} by {_points(close)}.{apart}"
 
 
 _AT = {"equal": "at equal tokens", "fewer": "with fewer tokens", "more": "with fewer tokens"}
-"""How a way does better, by the tokens of the other way; only the one with fewer tokens is said to."""
+"""Where the better way does better, by the tokens of the second way: it never takes more than the other."""
 
 
 def _by_basis(found: Sequence[Versus]) -> Iterator[list[Versus]]:
@@ -430,23 +375,15 @@ def _by_basis(found: Sequence[Versus]) -> Iterator[list[Versus]]:
             yield some
 
 
-def _better(found: Sequence[Versus]) -> str:
-    best = min(found, key=lambda each: each.decision.gain.value)
-    do = "does" if len(found) == 1 else "do"
-    which = f"{named(best.kind)} " * (len(found) > 1)
-    return f"{_AT[best.basis]} {_names(found)} {do} better, {which}by {_points(best)}"
-
-
 def _apart(found: Curves) -> str:
     """Return what was compared at unequal tokens and decides nothing."""
-    apart = [each for each in found.versus if each.finding == "none"]
-    dearer = [each for each in apart if each.basis == "fewer"]
-    said = "".join(
-        f" Revising adds {_points(each)} to {named(each.kind)}, "
-        f"for {tokens_text(found.revised.tokens - each.at)} more tokens an item."
-        for each in dearer
-    )
-    others = [each for each in apart if each not in dearer]
+    said, others = "", []
+    for each in found.versus:
+        if each.finding == "none" and each.basis == "fewer":
+            more = tokens_text(found.revised.tokens - each.at)
+            said += f" Revising adds {_points(each)} to {named(each.kind)}, for {more} more tokens an item."
+        elif each.finding == "none":
+            others.append(each)
     return said + f" Not comparable at equal tokens: {_names(others)}." * bool(others)
 
 
@@ -506,5 +443,4 @@ def as_json(found: Curves) -> dict[str, Any]:
         for each in found.versus
     ]
     about = {"items": found.items, "seeds": found.seeds, "left_out": found.left_out}
-    values: dict[str, Any] = without_nan({**about, "ways": points, "revise_against": versus})
-    return {**values, "verdict": verdict(found)}
+    return without_nan({**about, "ways": points, "revise_against": versus, "verdict": verdict(found)})

@@ -1,50 +1,120 @@
 """The figures of a diagnosis: what revising did to right and wrong answers, and where its gain comes from.
 
 Items are what is drawn at random: an item with several runs or turns counts once in intervals and tests.
-"First" is the first answer of a chain, "best" the one that it kept. The figures of a revision are of the
-chains that made it. `equal_tokens` asks whether the same tokens bring more if they are spent in another way.
+"First" is the first answer of a chain, "best" the one that it kept. The figures of a revision count the
+chains that made it.
 
 ECR is the share of wrong answers that a revision makes right, EIR that of right answers that it makes wrong.
-Revising raises the accuracy Acc of the answers that are revised while ECR/EIR > Acc/(1 - Acc), which is while
+Revising raises the share Acc of right answers while ECR/EIR > Acc/(1 - Acc), which is while
 Acc < ECR/(ECR + EIR).
-
-The kind of a repair is what can be seen without a model: a draft that was cut, the same words in another
-form, or a right result that was read as another one. Everything else counts as a change of content.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from operator import attrgetter
 from statistics import fmean
+from typing import Any, Literal
 
 from redraft import stats
-from redraft.chain import Chain, Feedback
-from redraft.evaluation.diagnosis.decide import Decision, decide
+from redraft.chain import Feedback
+from redraft.counting import counted
 from redraft.evaluation.diagnosis.truth import Known, Material
 from redraft.evaluation.records import item_of
+from redraft.evaluation.tables import p_text, plain, without_nan
 from redraft.evaluation.tasks.tasks import is_answer
 from redraft.plugins import plugins
 from redraft.stats import Estimate
 from redraft.verify.segment import count_words, words
 
+LEVEL = 0.05  # a difference counts if p is below
 MOST = 10  # revisions that get figures of their own
-COLLAPSED = 0.95  # share of equal verdicts, 0 to 1, from which they are said to be always the same
-OTHERS = 5  # answers of the other kind without which equal verdicts say nothing about who gave them
+COLLAPSED = 0.95  # share of equal verdicts, 0 to 1, that counts as always the same
+OTHERS = 5  # with fewer answers of the other kind, equal verdicts may all be right
 Pair = tuple[bool, bool, Hashable]  # whether an answer is right before and after, and the id of its item
 
 
 @dataclass(frozen=True)
-class Changes:
-    """Answers before and after something was done to them.
+class Decision:
+    """What paired scores of two ways say."""
 
-    Attributes:
-        pairs: One for each answer.
+    items: int  # how many items both ways answered
+    better: int  # items in which the second way scores higher
+    worse: int  # items in which it scores lower
+    gain: Estimate  # mean score of the second way less that of the first, -1 to 1
+    p: float  # of McNemar's exact test; for scores between 0 and 1, by random flips of the signs
+    needed: int | None  # items that would show the observed difference in 80 % of cases
+
+    @property
+    def outcome(self) -> Literal["better", "worse", "undecided"]:
+        """Whether the second way is better, worse, or neither is shown."""
+        if self.p >= LEVEL:
+            return "undecided"
+        return "better" if self.gain.value > 0 else "worse"
+
+    @property
+    def more(self) -> int | None:
+        """How many more items would decide, in two digits; 0 if decided, None if no number would."""
+        if self.outcome != "undecided":
+            return 0
+        missing = self.needed and max(self.needed - self.items, 1)
+        return missing and round(missing, 2 - len(str(missing)))
+
+    def record(self) -> dict[str, Any]:
+        """Return everything for JSON."""
+        return {**without_nan(asdict(self)), "outcome": self.outcome, "more": self.more}
+
+
+def decide(one: Sequence[float], other: Sequence[float]) -> Decision:
+    """Compare two ways by their scores of the same items, in the same order.
+
+    A score is 0 to 1: whether the item is right, or the share of its runs that are.
     """
+    better, worse = split(one, other)
+    return Decision(
+        items=len(one),
+        better=better,
+        worse=worse,
+        gain=stats.difference(one, other, bounds=stats.CHANGE),
+        p=stats.paired(one, other),
+        needed=stats.pairs_needed(one, other),
+    )
+
+
+def split(one: Sequence[float], other: Sequence[float]) -> tuple[int, int]:
+    """Return in how many items the other way scores higher, and in how many lower."""
+    pairs = list(zip(one, other, strict=True))
+    return sum(after > before for before, after in pairs), sum(after < before for before, after in pairs)
+
+
+def sentence(decision: Decision, one: str = "the first answers", other: str = "revising") -> str:
+    """Say in plain words whether the other way does better. Costs are not looked at."""
+    split = f"better in {decision.better:,} of {counted(decision.items, 'item')}, worse in {decision.worse:,}"
+    tested = f"{split}, {p_text(decision.p)}"
+    points, found = _points(decision.gain), decision.outcome
+    if found == "better":
+        return f"{other.capitalize()} does better here: it adds {points} over {one}; {tested}."
+    if found == "worse":
+        return f"Don't: {other} loses {points} against {one}; {tested}."
+    if decision.needed is None:
+        return f"Undecided: {other} and {one} do equally well; {split}. No difference is in sight."
+    verb, to = ("adds", "over") if decision.gain.value > 0 else ("loses", "against")
+    more = f"About {counted(decision.more or 0, 'more item')} would decide it, if they go on like this."
+    return f"Undecided: {other} {verb} {points} {to} {one} so far; {tested}. {more}"
+
+
+def _points(gain: Estimate) -> str:
+    """Return a gain in points with its interval, such as `6.7 points (-3.1 to +16.4)`."""
+    _, interval = plain(gain.times(100), 1, sign=True)
+    return f"{abs(gain.value) * 100:.1f} points" + (f" ({interval})" if interval else "")
+
+
+@dataclass(frozen=True)
+class Changes:
+    """Answers before and after something was done to them."""
 
     pairs: tuple[Pair, ...]
 
@@ -131,34 +201,22 @@ def by_item(scores: Iterable[tuple[float, Hashable]]) -> list[float]:
 
 @dataclass(frozen=True)
 class Level:
-    """The answers after some revisions.
+    """The answers after some revisions."""
 
-    Attributes:
-        name: Such as `first answer`.
-        right: Share of right answers.
-        guide: Share of those that pass the checks that guided revising; None where there are none.
-        words: Mean length.
-    """
-
-    name: str
-    right: Estimate
+    name: str  # such as `first answer`
+    right: Estimate  # share of right answers
     hits: int
     count: int
-    guide: Estimate | None
-    words: float
+    guide: Estimate | None  # share that passes the checks that guided; None without such
+    words: float  # mean length
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Verdicts of feedback against the truth, where "needs revision" is what is to be found.
+    """Verdicts of feedback against the truth: do they find the answers that need revision?"""
 
-    Attributes:
-        judged: The counts of each item.
-        unknown: Verdicts that say neither.
-    """
-
-    judged: tuple[stats.Judged, ...]
-    unknown: int
+    judged: tuple[stats.Judged, ...]  # the counts of each item
+    unknown: int  # verdicts that say neither
 
     @cached_property
     def precision(self) -> Estimate:
@@ -196,13 +254,9 @@ class Verdicts:
 
 @dataclass(frozen=True)
 class Figures:
-    """What revising did.
+    """What revising did."""
 
-    Attributes:
-        material: The chains, with truth.
-    """
-
-    material: Material
+    material: Material  # the chains, with truth
 
     @property
     def chains(self) -> tuple[Known, ...]:
@@ -240,32 +294,34 @@ class Figures:
         """The most revisions of a chain."""
         return max(each.chain.revisions for each in self.chains)
 
-    def _changes(self, before: Side, after: Side, chains: Sequence[Known]) -> Changes:
-        return Changes(tuple((before(each), after(each), each.item) for each in chains))
-
     @cached_property
     def revisions(self) -> tuple[Changes, ...]:
         """What each revision did, of the chains that made it."""
-        return tuple(self._revision(number) for number in range(1, min(self.most, MOST) + 1))
-
-    def _revision(self, number: int) -> Changes:
-        chains = [each for each in self.chains if each.chain.revisions >= number]
-        return self._changes(lambda each: each.rights[number - 1], lambda each: each.rights[number], chains)
+        return tuple(
+            Changes(
+                tuple(
+                    (each.rights[number - 1], each.rights[number], each.item)
+                    for each in self.chains
+                    if each.chain.revisions >= number
+                )
+            )
+            for number in range(1, min(self.most, MOST) + 1)
+        )
 
     @cached_property
     def whole(self) -> Changes:
         """From the first answer to the best one, of all chains."""
-        return self._changes(_first, _best, self.chains)
+        return Changes(tuple((each.first, each.best, each.item) for each in self.chains))
 
     @cached_property
     def of_revised(self) -> Changes:
         """From the first answer to the best one, of the chains with a revision."""
-        return self._changes(_first, _best, self.revised)
+        return Changes(tuple((each.first, each.best, each.item) for each in self.revised))
 
     @cached_property
     def keeping(self) -> Changes:
-        """From the last answer to the best one: what choosing the best one changes."""
-        return self._changes(lambda each: each.rights[-1], _best, self.revised)
+        """From the last answer to the best one: what it changes that the chain keeps its best answer."""
+        return Changes(tuple((each.rights[-1], each.best, each.item) for each in self.revised))
 
     @property
     def decision(self) -> Decision:
@@ -275,17 +331,22 @@ class Figures:
     @cached_property
     def levels(self) -> tuple[Level, ...]:
         """The answers after at most 0, 1, 2 … revisions, and the best ones."""
-        names = ["first answer", "1 revision at most"]
-        names += [f"{k} revisions at most" for k in range(2, self.most + 1)]
-        found = [_level(names[k], self.chains, _place_after(k)) for k in range(min(self.most, MOST) + 1)]
-        return (*found, _level("best answer", self.chains, lambda chain: chain.best))
+        found = []
+        for most in range(min(self.most, MOST) + 1):
+            name = f"{counted(most, 'revision')} at most" if most else "first answer"
+            found.append(_level(name, self.chains, [min(most, len(each.rights) - 1) for each in self.chains]))
+        return (*found, _level("best answer", self.chains, [each.chain.best for each in self.chains]))
 
     @cached_property
     def verdicts(self) -> Verdicts:
         """The verdicts on all answers that have feedback."""
         said: dict[str, list[tuple[str, bool]]] = {}
         for each in self.chains:
-            said.setdefault(each.item, []).extend(_verdicts(each))
+            said.setdefault(each.item, []).extend(
+                (step.feedback.verdict, right)
+                for step, right in zip(each.chain.steps, each.rights, strict=True)
+                if isinstance(step.feedback, Feedback)
+            )
         found = tuple(stats.judged(verdicts) for verdicts in said.values())
         return Verdicts(found, sum(word == "unknown" for all_ in said.values() for word, _ in all_))
 
@@ -329,47 +390,22 @@ class Figures:
         return stats.correlation(lengths, rights, items)
 
 
-Side = Callable[[Known], bool]
-
-
-_first: Side = attrgetter("first")
-_best: Side = attrgetter("best")
-
-
-def _place_after(revisions: int) -> Callable[[Chain], int]:
-    return lambda chain: min(revisions, len(chain.steps) - 1)
-
-
-def _level(name: str, chains: Sequence[Known], place: Callable[[Chain], int | None]) -> Level:
+def _level(name: str, chains: Sequence[Known], places: Sequence[int | None]) -> Level:
     """Describe one answer of each chain. A chain without that answer is wrong."""
     guided = any(each.guided for each in chains)
-    places = [place(each.chain) for each in chains]
     rights = [at is not None and each.rights[at] for each, at in zip(chains, places, strict=True)]
     kept = [(each, at) for each, at in zip(chains, places, strict=True) if at is not None]
-    passed = [
-        (each.guide[at] is True, each.item)
-        for each, at in kept
-        if guided and (each.empty or each.guide[at] is not None)
-    ]
+    checked = [(each, at) for each, at in kept if guided and (each.empty or each.guide[at] is not None)]
+    passed = [each.guide[at] is True for each, at in checked]
     lengths = [count_words(each.chain.steps[at].answer) for each, at in kept]
     return Level(
         name,
-        _share(rights, [each.item for each in chains]),
+        stats.proportions(rights, [1] * len(rights), [each.item for each in chains]),
         sum(rights),
         len(rights),
-        _share([hit for hit, _ in passed], [item for _, item in passed]) if passed else None,
+        stats.proportions(passed, [1] * len(passed), [each.item for each, _ in checked]) if passed else None,
         fmean(lengths) if lengths else math.nan,
     )
-
-
-def _share(hits: Sequence[bool], items: Sequence[Hashable]) -> Estimate:
-    return stats.proportions(hits, [1] * len(hits), items)
-
-
-def _verdicts(each: Known) -> Iterator[tuple[str, bool]]:
-    for step, right in zip(each.chain.steps, each.rights, strict=True):
-        if isinstance(step.feedback, Feedback):
-            yield step.feedback.verdict, right
 
 
 CUT, FORM, CONTENT = "empty or cut draft completed", "form alone changed", "content changed"
@@ -378,28 +414,22 @@ MOST_CHECKS = 40  # different checks that get a row each: more are checks of sin
 
 
 def kind_of(each: Known) -> str:
-    """Return the kind of a repair, of a chain whose best answer is right and whose first one is not.
+    """Return the kind of a repair, as it can be seen without a model.
 
     The form alone changed if IFEval's loose score held already, if both answers have the same words, or if
-    the first answer ended in the task's right result too, and was read as another one.
+    the first answer ended in the task's right result too, and was read as another one. A cut draft was
+    completed. Everything else is a change of content.
     """
     first = each.chain.steps[0]
     if not first.answer.strip() or not first.complete:
         return CUT
-    same = _words(first.answer) == _words(each.chain.answer)
-    return FORM if same or each.loose[:1] == (True,) or _stood(each) else CONTENT
-
-
-def _stood(each: Known) -> bool:
-    result = (
-        _words(str(each.chain.meta.get("reference") or "")) if each.task in plugins("redraft.tasks") else []
-    )
-    lines = each.chain.steps[0].answer.strip().splitlines()
-    return bool(result) and _words(lines[-1])[-len(result) :] == result
-
-
-def _words(text: str) -> list[str]:
-    return [word.casefold() for word in words(text)]
+    had, has = ([word.casefold() for word in words(text)] for text in (first.answer, each.chain.answer))
+    if had == has or each.loose[:1] == (True,):
+        return FORM
+    gold = str(each.chain.meta.get("reference") or "") if each.task in plugins("redraft.tasks") else ""
+    result = [word.casefold() for word in words(gold)]
+    last = [word.casefold() for word in words(first.answer.strip().splitlines()[-1])]
+    return FORM if result and last[-len(result) :] == result else CONTENT
 
 
 @dataclass(frozen=True)
@@ -425,16 +455,13 @@ def trials(chains: Sequence[Known]) -> Iterator[Trial]:
             yield Trial(group, each.first, each.best, each.item)
     several = any(len(found) > 1 for each in chains for found in each.results)
     names = {type_of(name) for each in chains for name in each.scored}
-    if several and not grouped and not mixed and len(names) <= MOST_CHECKS:
-        for each in chains:
-            yield from _by_check(each)
-
-
-def _by_check(each: Known) -> Iterator[Trial]:
-    best, answered = each.chain.best, [is_answer(step) for step in each.chain.steps]
-    for place, (name, before) in enumerate(each.results[0]):
-        after = best is not None and each.results[best][place][1] and answered[best]
-        yield Trial(type_of(name), before and answered[0], after, each.item)
+    if mixed or grouped or not several or len(names) > MOST_CHECKS:
+        return
+    for each in chains:
+        best, answered = each.chain.best, [is_answer(step) for step in each.chain.steps]
+        for place, (name, before) in enumerate(each.results[0]):
+            after = best is not None and each.results[best][place][1] and answered[best]
+            yield Trial(type_of(name), before and answered[0], after, each.item)
 
 
 def type_of(check: str) -> str:

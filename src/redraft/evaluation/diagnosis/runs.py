@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +42,12 @@ CACHE = "replies.db"
 
 @dataclass
 class StrategyRun(ScoredRun):
-    """A run of a strategy.
-
-    Attributes:
-        strategy: The strategy.
-        given: The records.
-        guides: The checks that guide; none for those of the task.
-        revised: The file of the strategy `revise`, which has the feedback on other answers.
-    """
+    """A run of a strategy."""
 
     strategy: Strategy = None  # type: ignore[assignment]
     given: tuple[Chain, ...] = ()
-    guides: tuple[Check, ...] = ()
-    revised: Path = Path()
+    guides: tuple[Check, ...] = ()  # the checks that guide; none for those of the task
+    revised: Path = Path()  # the file of the strategy `revise`, which has the feedback on other answers
 
     def __post_init__(self) -> None:
         self.verb = f"diagnose {self.task}"
@@ -83,35 +77,21 @@ class StrategyRun(ScoredRun):
 
 @dataclass(frozen=True)
 class StrategyRuns:
-    """The runs of all strategies over the records of a task, for each seed.
-
-    Attributes:
-        settings: The options of the chains.
-        source: The task's file.
-        plan: How each run goes. `out` is the folder, and the limits are of all runs together.
-        task: The name of the task.
-        limit: The most records.
-        seeds: Rounds over the records.
-        samples: Most answers of best of N.
-    """
+    """The runs of all strategies over the records of a task, for each seed."""
 
     settings: Settings
     source: Path
-    plan: RunPlan
+    plan: RunPlan  # how each run goes. `out` is the folder, and the limits are of all runs together
     task: str
     limit: int | None = None
-    seeds: int = SEEDS
-    samples: int = SAMPLES
+    seeds: int = SEEDS  # rounds over the records
+    samples: int = SAMPLES  # most answers of best of N
 
     def run(self, *, run_code: bool) -> tuple[int, str]:
         """Make every run that is not finished. Return the highest exit status, and which limit ended them.
 
-        Args:
-            run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
-
-        Raises:
-            UsageError: There is no such task, or it runs programs and may not.
-            EndedBySignal: A signal ended a run; the same call goes on.
+        The same call goes on after a signal. `run_code` lets humaneval and mbpp run the model's programs, in
+        a sandbox.
         """
         task_of(self.task, run_code=run_code)
         if (folder := self.plan.out).is_file():
@@ -135,13 +115,12 @@ class StrategyRuns:
 
     def _make_all(self) -> tuple[int, str]:
         first, limits, status = self.settings.get("seed") or 0, self.plan.limits, 0
-        for seed in range(first, first + self.seeds):
-            for strategy in self.strategies:
-                result = self._make(strategy, seed, limits)
-                if result.counts.limit:
-                    return result.exit_status, result.counts.limit
-                limits = limits.after(result.spent, result.seconds)
-                status = max(status, result.exit_status)
+        for seed, strategy in product(range(first, first + self.seeds), self.strategies):
+            result = self._make(strategy, seed, limits)
+            if result.counts.limit:
+                return result.exit_status, result.counts.limit
+            limits = limits.after(result.spent, result.seconds)
+            status = max(status, result.exit_status)
         return status, ""
 
     @cached_property

@@ -32,15 +32,10 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Strategy:
-    """A way to spend tokens on an answer.
+    """A way to spend tokens on an answer."""
 
-    Attributes:
-        kind: A key of `NAMES`; or any other name, of chains that were made elsewhere.
-        texts: The most answers to one prompt.
-    """
-
-    kind: str
-    texts: int
+    kind: str  # a key of `NAMES`; or any other name, of chains that were made elsewhere
+    texts: int  # the most answers to one prompt
 
     @property
     def name(self) -> str:
@@ -85,16 +80,11 @@ def all_strategies(revisions: int, samples: int, *, voting: bool) -> list[Strate
 
 @dataclass(frozen=True)
 class Retold:
-    """A check that demands the same, and complains in other words.
-
-    Attributes:
-        message: Its complaint; empty for none.
-        never: No answer passes, so that all samples are drawn.
-    """
+    """A check that demands the same, and complains in other words."""
 
     part: Check
-    message: str = ""
-    never: bool = False
+    message: str = ""  # its complaint; empty for none
+    never: bool = False  # no answer passes, so that all samples are drawn
 
     @property
     def name(self) -> str:

@@ -9,8 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from redraft.counting import counted, printable
-from redraft.evaluation.diagnosis.decide import sentence
-from redraft.evaluation.diagnosis.figures import KINDS, Changes, Figures, Level
+from redraft.evaluation.diagnosis.figures import KINDS, Changes, Figures, sentence
 from redraft.evaluation.tables import Line, p_text, p_value, percent, plain, table, tokens_text, without_nan
 
 _FEW = 5  # ids to name
@@ -54,8 +53,7 @@ def notes(found: Figures) -> Iterator[str]:
 
 
 def _remarks(found: Figures) -> Iterator[str]:
-    none = [each.chain.id for each in found.chains if each.chain.best is None]
-    if none:
+    if none := [each.chain.id for each in found.chains if each.chain.best is None]:
         yield f"No answer was kept, which counts as wrong: {named(none)}."
     if empty := [each.chain.id for each in found.chains if each.empty]:
         yield f"An empty answer is wrong: {named(empty)}."
@@ -85,12 +83,14 @@ def _few(names: Sequence[str]) -> str:
 
 def sections(found: Figures) -> dict[str, list[Line]]:
     """Return the rows of each part, by its title."""
-    parts = {"right answers": [*map(_level, found.levels)]}
+    parts = {"right answers": [*_levels(found)]}
     if found.revised:
         parts["what revising did"] = [*_transitions(found)]
         parts["where the gain comes from"] = [*_gains(found)]
     if found.drafts:
-        parts["choosing the first answer among drafts"] = [*_drafts(found)]
+        gain = plain(found.drafts.gain.times(100), 1, sign=True)
+        note = f"points over a draft at random; {counted(found.drafts.items, 'item')}"
+        parts["choosing the first answer among drafts"] = [Line("gain", *gain, note)]
     if any(judged.right or judged.wrong for judged in found.verdicts.judged):
         parts["verdicts: finding answers that need revision"] = [*_verdicts(found)]
     parts["length"] = [*_lengths(found)]
@@ -99,26 +99,24 @@ def sections(found: Figures) -> dict[str, list[Line]]:
     return parts
 
 
-def _level(level: Level) -> Line:
-    guide = f"; the guiding checks pass {level.guide.value * 100:.1f} %" if level.guide else ""
-    return Line(level.name, *percent(level.right, 1), f"{level.hits:,} of {level.count:,}{guide}")
+def _levels(found: Figures) -> Iterator[Line]:
+    for level in found.levels:
+        guide = f"; the guiding checks pass {level.guide.value * 100:.1f} %" if level.guide else ""
+        yield Line(level.name, *percent(level.right, 1), f"{level.hits:,} of {level.count:,}{guide}")
 
 
 def _transitions(found: Figures) -> Iterator[Line]:
-    for number, changes in enumerate(found.revisions, start=1):
-        yield from _changes(f"revision {number}", changes)
+    rows = {f"revision {number}": changes for number, changes in enumerate(found.revisions, start=1)}
     if found.of_revised != found.revisions[0]:
-        yield from _changes("first to best", found.of_revised)
+        rows["first to best"] = found.of_revised
+    for name, changes in rows.items():
+        counts = (f"{changes.count(*cell):,} {_cell(*cell)}" for cell in _CELLS)
+        yield Line(name, f"{len(changes.pairs):,}", "answers", ", ".join(counts))
+        yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
+        yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
+        yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
     note = "first to best; the chance of so uneven a split, if revising did nothing"
     yield Line("McNemar's p", p_value(found.decision.p), "", note)
-
-
-def _changes(name: str, changes: Changes) -> Iterator[Line]:
-    counts = (f"{changes.count(*cell):,} {_cell(*cell)}" for cell in _CELLS)
-    yield Line(name, f"{len(changes.pairs):,}", "answers", ", ".join(counts))
-    yield Line("  ECR", *percent(changes.ecr, 1), "of wrong answers became right")
-    yield Line("  EIR", *percent(changes.eir, 1), "of right answers became wrong")
-    yield Line("  ECR/EIR", _ratio(changes.ratio), "", _paying(changes))
 
 
 def _cell(before: bool, after: bool) -> str:  # noqa: FBT001  (right before, right after)
@@ -135,11 +133,11 @@ def _paying(changes: Changes) -> str:
         return "no right answer was revised, so nothing could be lost"
     if not changes.wrong:
         return "no wrong answer was revised, so nothing could be gained"
-    gained = changes.fixed - changes.broken
     if not changes.fixed and not changes.broken:
         return "nothing changed"
-    side = "above" if gained > 0 else "below" if gained < 0 else "equal to"
-    result = "it gained" if gained > 0 else "it lost" if gained < 0 else "no difference"
+    side, result = "equal to", "no difference"
+    if changes.fixed != changes.broken:
+        side, result = ("above", "it gained") if changes.fixed > changes.broken else ("below", "it lost")
     text = f"{side} Acc/(1 - Acc) = {_ratio(changes.threshold)}: {result}, {p_text(changes.p)}"
     if not changes.fixed or not changes.broken:
         return text
@@ -158,28 +156,15 @@ def _gains(found: Figures) -> Iterator[Line]:
     yield Line("the best instead of the last", f"{kept.fixed - kept.broken:+,}", "", note)
 
 
-def _drafts(found: Figures) -> Iterator[Line]:
-    if found.drafts:
-        note = f"points over a draft at random; {counted(found.drafts.items, 'item')}"
-        yield Line("gain", *plain(found.drafts.gain.times(100), 1, sign=True), note)
-
-
 def _verdicts(found: Figures) -> Iterator[Line]:
-    total = found.verdicts.total
-    rejected = total.rejected + total.alarms
-    yield Line(
-        "precision",
-        *percent(found.verdicts.precision, 1),
-        f"{total.rejected:,} of {rejected:,} rejected are wrong",
-    )
-    yield Line(
-        "recall",
-        *percent(found.verdicts.recall, 1),
-        f"{total.rejected:,} of {total.wrong:,} wrong are rejected",
-    )
-    unknown = f"; {found.verdicts.unknown:,} say neither" * bool(found.verdicts.unknown)
+    verdicts, total = found.verdicts, found.verdicts.total
+    note = f"{total.rejected:,} of {total.rejected + total.alarms:,} rejected are wrong"
+    yield Line("precision", *percent(verdicts.precision, 1), note)
+    note = f"{total.rejected:,} of {total.wrong:,} wrong are rejected"
+    yield Line("recall", *percent(verdicts.recall, 1), note)
+    unknown = f"; {verdicts.unknown:,} say neither" * bool(verdicts.unknown)
     note = f"{total.accepted:,} of {total.right:,} right are accepted{unknown}; accepting all has 50 %"
-    yield Line("balanced accuracy", *percent(found.verdicts.balanced, 1), note)
+    yield Line("balanced accuracy", *percent(verdicts.balanced, 1), note)
 
 
 def _lengths(found: Figures) -> Iterator[Line]:
@@ -188,25 +173,20 @@ def _lengths(found: Figures) -> Iterator[Line]:
             yield Line(level.name, f"{level.words:,.1f}", "", "words")
     if found.revised:
         yield Line("first to best", *plain(found.longer, 1, sign=True), "words, where revised")
-    if not math.isnan(found.length_and_truth.value):
-        yield Line(
-            "length and being right", *plain(found.length_and_truth, 2), "correlation, over all answers"
-        )
+    if not math.isnan((goes_with := found.length_and_truth).value):
+        yield Line("length and being right", *plain(goes_with, 2), "correlation, over all answers")
 
 
 def _groups(groups: Mapping[str, Changes]) -> Iterator[Line]:
     """Yield a row for each group in which something changed, and one for all others."""
     changed = {name: each for name, each in groups.items() if each.fixed or each.broken}
-    yield from (_group(*each) for each in changed.items())
+    for name, changes in changed.items():
+        gain = plain(changes.decision.gain.times(100), 1, sign=True)
+        after = changes.right + changes.fixed - changes.broken
+        note = f"points; {changes.right:,} → {after:,} of {len(changes.pairs):,}"
+        yield Line(printable(name), *gain, note)
     if others := len(groups) - len(changed):
         yield Line(f"{counted(others, 'other group' if changed else 'group')}", "", "", "nothing changed")
-
-
-def _group(name: str, changes: Changes) -> Line:
-    gain = changes.decision.gain.times(100)
-    after = changes.right + changes.fixed - changes.broken
-    note = f"points; {changes.right:,} → {after:,} of {len(changes.pairs):,}"
-    return Line(printable(name), *plain(gain, 1, sign=True), note)
 
 
 def verdict(found: Figures, *, compared: bool = False) -> str:
@@ -216,28 +196,22 @@ def verdict(found: Figures, *, compared: bool = False) -> str:
     """
     if not found.revised:
         return "Nothing was revised, so this says nothing about revising."
-    automatic = found.same and found.decision.gain.value > 0
-    guided = " But the checks that score guided it, and then a gain is nearly automatic."
-    advice = "" if compared else " redraft diagnose --run compares at equal tokens."
-    return f"{sentence(found.decision)}{guided * automatic} {_unequal(found)}{advice}"
-
-
-def _unequal(found: Figures) -> str:
-    """Say that first and best answers are not compared at equal tokens."""
+    said = sentence(found.decision)
+    if found.same and found.decision.gain.value > 0:
+        said += " But the checks that score guided it, and then a gain is nearly automatic."
     whole = fmean(each.tokens for each in found.chains)
     first = fmean(each.chain.steps[0].usage.completion_tokens for each in found.chains)
-    took = (
-        f"a chain takes {tokens_text(whole)} new tokens"
-        + f", and its first step {tokens_text(first)}" * bool(first)
-    )
+    took = f"a chain takes {tokens_text(whole)} new tokens"
+    took += f", and its first step {tokens_text(first)}" * bool(first)
     if math.isnan(whole):
         took = "some chains do not say how many they took"
-    return f"Not at equal tokens: {took}."
+    advice = "" if compared else " redraft diagnose --run compares at equal tokens."
+    return f"{said} Not at equal tokens: {took}.{advice}"
 
 
 def as_json(found: Figures, *, compared: bool = False) -> dict[str, Any]:
     """Return a diagnosis as JSON values. `compared` as for `verdict`."""
-    return {
+    values = {
         "tasks": found.tasks,
         "items": found.items,
         "chains": len(found.chains),
@@ -246,7 +220,7 @@ def as_json(found: Figures, *, compared: bool = False) -> dict[str, Any]:
         "guided_by": found.guides,
         "notes": [*notes(found)],
         "left_out": {why: list(ids) for why, ids in found.material.left_out.items()},
-        "levels": [_bare(asdict(level)) for level in found.levels],
+        "levels": [asdict(level) for level in found.levels],
         "revisions": [_changed(changes) for changes in found.revisions],
         "first_to_best": _changed(found.of_revised),
         "last_to_best": _changed(found.keeping),
@@ -258,25 +232,21 @@ def as_json(found: Figures, *, compared: bool = False) -> dict[str, Any]:
             **asdict(found.verdicts.total),
             "unknown": found.verdicts.unknown,
             "always": found.verdicts.collapse or None,
-            "precision": _bare(asdict(found.verdicts.precision)),
-            "recall": _bare(asdict(found.verdicts.recall)),
-            "balanced_accuracy": _bare(asdict(found.verdicts.balanced)),
+            "precision": asdict(found.verdicts.precision),
+            "recall": asdict(found.verdicts.recall),
+            "balanced_accuracy": asdict(found.verdicts.balanced),
         },
-        "longer": _bare(asdict(found.longer)),
-        "length_and_truth": _bare(asdict(found.length_and_truth)),
+        "longer": asdict(found.longer),
+        "length_and_truth": asdict(found.length_and_truth),
         "groups": {name: _changed(changes) for name, changes in found.groups.items()},
         "decision": found.decision.record(),
         "sentence": verdict(found, compared=compared),
     }
-
-
-def _bare(values: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = without_nan(values)
-    return found
+    return without_nan(values)
 
 
 def _changed(changes: Changes) -> dict[str, Any]:
     counts = {_cell(*cell).replace(" → ", "_to_"): changes.count(*cell) for cell in _CELLS}
     figures = {"ecr": asdict(changes.ecr), "eir": asdict(changes.eir)}
     ratios = {"ratio": changes.ratio, "threshold": changes.threshold, "pays_below": changes.level}
-    return _bare({**counts, **figures, **ratios, "p": changes.p})
+    return {**counts, **figures, **ratios, "p": changes.p}

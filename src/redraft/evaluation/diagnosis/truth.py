@@ -41,22 +41,14 @@ SCORE = "given checks"  # the name of the task of chains that were scored with c
 
 @dataclass(frozen=True)
 class Known:
-    """A chain with the truth about each of its answers.
-
-    Attributes:
-        task: The name of the task, or `OWN`.
-        results: What each scoring check found, for each answer: its name and whether it passed.
-        loose: Whether each answer is right by IFEval's loose score; empty for other tasks.
-        groups: The groups of the record.
-        drafts: Whether each first answer that was not chosen is right; empty if that is not known.
-    """
+    """A chain with the truth about each of its answers."""
 
     chain: Chain
-    task: str
-    results: tuple[tuple[tuple[str, bool], ...], ...]
-    loose: tuple[bool, ...] = ()
+    task: str  # the name of the task, or `OWN`
+    results: tuple[tuple[tuple[str, bool], ...], ...]  # for each answer, of each scoring check: name, passed
+    loose: tuple[bool, ...] = ()  # each answer by IFEval's loose score; empty for other tasks
     groups: tuple[str, ...] = ()
-    drafts: tuple[bool, ...] = ()
+    drafts: tuple[bool, ...] = ()  # each first answer that was not chosen; empty if not known
 
     @cached_property
     def rights(self) -> tuple[bool, ...]:
@@ -113,61 +105,53 @@ class Known:
 
 @dataclass(frozen=True)
 class Material:
-    """Chains with truth, and what was left out.
-
-    Attributes:
-        chains: The chains with truth.
-        left_out: Ids of chains that do not count, by reason.
-        again: Ids that several chains have: runs of one item.
-        twice: Ids of chains that were given more than once.
-    """
+    """Chains with truth, and what was left out."""
 
     chains: tuple[Known, ...]
-    left_out: Mapping[str, tuple[str, ...]]
-    again: tuple[str, ...] = ()
-    twice: tuple[str, ...] = ()
+    left_out: Mapping[str, tuple[str, ...]]  # ids of chains that do not count, by reason
+    again: tuple[str, ...] = ()  # ids that several chains have: runs of one item
+    twice: tuple[str, ...] = ()  # ids of chains that were given more than once
 
 
 def chains_in(files: Sequence[Path]) -> Iterator[Chain]:
-    """Yield the chains of files, with the ids that they have there: the same id is the same item.
-
-    Raises:
-        RecordError: A file cannot be read, or no file has an answer.
-    """
+    """Yield the chains of files, with the ids that they have there: the same id is the same item."""
     count, answered = 0, False
     for file in files:
         for chain in chains_of(file):
             count, answered = count + 1, answered or bool(chain.steps)
             yield chain
+    names = ", ".join(map(str, files))
+    if not count:
+        raise RecordError(f"{names}: is empty.", hint=_GIVE)
     if not answered:
-        raise _no_answer(files, count)
+        ask = f"Or answer these: redraft eval TASK {files[0]} -o chains.jsonl"
+        none = f"{counted(count, 'record')}, and none has an answer"
+        raise RecordError(f"{names}: has {none}.", hint=f"{_GIVE} {ask}")
 
 
 def chains_of(file: Path) -> Iterator[Chain]:
-    """Yield the chains of a file, then the empty answers that its `.errors.jsonl` lists (`empty_answers`).
-
-    Raises:
-        RecordError: The file cannot be read, or is of another kind.
-    """
+    """Yield the chains of a file, then the empty answers that its `.errors.jsonl` lists (`empty_answers`)."""
     done, about = set[str](), dict[str, Any]()
     for raw in raw_records(file):
-        chain = raw.chain() if raw.number else _first_chain(raw, file)
+        if not raw.number:
+            _check_kind(raw, file)
+        chain = raw.chain()
         done.add(chain.id)
         about = about or {**_about(chain)}
         yield chain
     yield from empty_answers(file, done, str(about.get("task") or ""))
 
 
-def _first_chain(raw: RawRecord, file: Path) -> Chain:
-    """Decode the first record of a file. If it is no chain, say what may be meant."""
+def _check_kind(first: RawRecord, file: Path) -> None:
+    """Raise if a file's first record is no chain, and say what may be meant."""
     kind = ""
     with suppress(RecordError):
-        kind = record_kind(decode(raw.data, raw.where), raw.where)
+        kind = record_kind(decode(first.data, first.where), first.where)
     if kind not in ("", "chains"):
         hint = f"{_GIVE} For {kind}: redraft report {file}"
-        raise RecordError(f"{raw.where}: has {kind}, and no chains.", hint=hint)
+        raise RecordError(f"{first.where}: has {kind}, and no chains.", hint=hint)
     try:
-        return raw.chain()
+        first.chain()
     except RecordError as error:
         error.hint = _GIVE
         raise
@@ -176,24 +160,19 @@ def _first_chain(raw: RawRecord, file: Path) -> Chain:
 _GIVE = "Give chains: the output of redraft eval or redraft answer."
 
 
-def _no_answer(files: Sequence[Path], count: int) -> RecordError:
-    names = ", ".join(map(str, files))
-    if not count:
-        return RecordError(f"{names}: is empty.", hint=_GIVE)
-    found = f"{counted(count, 'record')}, and none has an answer"
-    ask = f"Or answer these: redraft eval TASK {files[0]} -o chains.jsonl"
-    return RecordError(f"{names}: has {found}.", hint=f"{_GIVE} {ask}")
-
-
 def known(chains: Iterable[Chain]) -> Material:
     """Find the truth about chains: in `meta["eval"]` if any of them has it, else their own checks.
 
     Of equal chains, one counts. Chains with the same id count as runs of one item.
-
-    Raises:
-        RecordError: No chain has truth.
     """
-    found, twice = _unique(chains)
+    different: dict[str, Chain] = {}
+    twice: dict[str, None] = {}
+    for chain in chains:
+        line = chain.to_json()
+        if line in different:
+            twice[chain.id] = None
+        different[line] = chain
+    found = list(different.values())
     read = _told if any(_about(chain) for chain in found) else _own
     good, left_out = [], dict[str, list[str]]()
     for chain in found:
@@ -206,19 +185,7 @@ def known(chains: Iterable[Chain]) -> Material:
         raise _nothing(found)
     times = Counter(one.item for one in good)
     again = tuple(name for name, count in times.items() if count > 1)
-    return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()}, again, twice)
-
-
-def _unique(chains: Iterable[Chain]) -> tuple[list[Chain], tuple[str, ...]]:
-    """Return the chains without repetitions, and the ids of those that were repeated."""
-    found: dict[str, Chain] = {}
-    twice: dict[str, None] = {}
-    for chain in chains:
-        line = chain.to_json()
-        if line in found:
-            twice[chain.id] = None
-        found[line] = chain
-    return list(found.values()), tuple(twice)
+    return Material(tuple(good), {why: tuple(ids) for why, ids in left_out.items()}, again, tuple(twice))
 
 
 def _nothing(chains: Sequence[Chain]) -> RecordError:
@@ -265,7 +232,8 @@ def _own(chain: Chain) -> Known | str:
         return "some answers were not checked" if checked[0].checks else "not checked"
     drafts = [step.passed for step in chain.drafts]
     known_drafts = tuple(map(bool, drafts)) if None not in drafts else ()
-    return Known(chain, OWN, tuple(map(_found, checked)), drafts=known_drafts)
+    found = (tuple((each.name, each.passed and step.complete) for each in step.checks) for step in checked)
+    return Known(chain, OWN, tuple(found), drafts=known_drafts)
 
 
 def _checked_steps(chain: Chain) -> Iterator[Step]:
@@ -277,10 +245,6 @@ def _checked_steps(chain: Chain) -> Iterator[Step]:
         yield before or step
 
 
-def _found(step: Step) -> tuple[tuple[str, bool], ...]:
-    return tuple((result.name, result.passed and step.complete) for result in step.checks)
-
-
 def with_task(
     chains: Iterable[Chain], name: str, records: Path, *, run_code: bool = False
 ) -> Iterator[Chain]:
@@ -288,19 +252,21 @@ def with_task(
 
     Args:
         chains: Answers to the records of the task.
-        name: Its name.
+        name: The name of the task.
         records: The task's file, under the name with which it was answered: ids begin with that name.
         run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
-
-    Raises:
-        UsageError: There is no such task, or it runs programs and may not.
-        RecordError: A record is none of the task, or there is no record of any chain.
     """
     task = task_of(name, run_code=run_code)
     of = {record.id: record for record in asked(task, read_records(records))}
     given = list(chains)
+    if not given:
+        raise _nothing(given)
     if not any(chain.id in of for chain in given):
-        raise _no_record(given, records, list(of))
+        raise RecordError(
+            f"{records}: no record has the id of a chain. Chains have {given[0].id!r} and the like, records "
+            f"{', '.join(map(repr, [*of][:1])) or 'none'}.",
+            hint="Give the file that was answered, under its name: ids begin with the name of the file.",
+        )
     for chain in given:
         record = of.get(chain.id)
         meta = {key: value for key, value in chain.meta.items() if key != KEY}
@@ -308,30 +274,11 @@ def with_task(
         yield asyncio.run(scored(bare, name, checks_of(task, record))) if record else bare
 
 
-def _no_record(chains: Sequence[Chain], records: Path, ids: Sequence[str]) -> RecordError:
-    if not chains:
-        return _nothing(chains)
-    return RecordError(
-        f"{records}: no record has the id of a chain. Chains have {chains[0].id!r} and the like, records "
-        f"{', '.join(map(repr, ids[:1])) or 'none'}.",
-        hint="Give the file that was answered, under its name: ids begin with the name of the file.",
-    )
-
-
 def with_checks(chains: Iterable[Chain], checks: Sequence[Check]) -> Iterator[Chain]:
-    """Yield chains with the results of checks as their truth.
-
-    Raises:
-        CheckError: A check crashed.
-    """
+    """Yield chains with the results of checks as their truth."""
     for chain in chains:
-        yield asyncio.run(_checked(chain, checks))
-
-
-async def _checked(chain: Chain, checks: Sequence[Check]) -> Chain:
-    about = {
-        "task": SCORE,
-        "steps": await results_of(checks, chain.steps, chain.prompt),
-        "drafts": await results_of(checks, chain.drafts, chain.prompt),
-    }
-    return chain.model_copy(update={"meta": {**chain.meta, KEY: about}})
+        steps, drafts = (
+            asyncio.run(results_of(checks, each, chain.prompt)) for each in (chain.steps, chain.drafts)
+        )
+        about = {"task": SCORE, "steps": steps, "drafts": drafts}
+        yield chain.model_copy(update={"meta": {**chain.meta, KEY: about}})

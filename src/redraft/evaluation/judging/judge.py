@@ -3,8 +3,6 @@
 A judge is asked for a schema's JSON if its engine keeps to schemas and the wording is ours, and for text
 otherwise. A reply without scores is asked for them once more; if they are missing then too, the review is
 stored without them. A score is never made up.
-
-Reviews have the shape of SelFee and FastChat (`reviews`). Grades of single answers have that of MT-bench.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, aclosing
+from contextlib import AbstractContextManager, aclosing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -25,7 +23,6 @@ from redraft.engines.journaled import JournaledEngine
 from redraft.engines.price import Price
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EmptyReply
-from redraft.evaluation.judging.orders import orders
 from redraft.evaluation.judging.pairs import Match
 from redraft.evaluation.judging.prompts import (
     FIELDS,
@@ -37,7 +34,7 @@ from redraft.evaluation.judging.prompts import (
     schema_of,
 )
 from redraft.evaluation.judging.reviews import Review
-from redraft.evaluation.judging.scores import Unreadable, Winner, checked, scores_in, winner_in
+from redraft.evaluation.judging.scores import WINNERS, Unreadable, Winner, checked, scores_in, winner_in
 from redraft.ids import derived_seed
 from redraft.jobs.harness import Session
 from redraft.jobs.journal import Journal
@@ -54,25 +51,16 @@ _OF_SCORES = regex.compile(
 )
 """A line of numbers and marks, with no other words than those that go with scores."""
 
-_WINNERS: Mapping[str, Winner] = {"A": "1", "B": "2", "C": "tie"}
-
 
 @dataclass(frozen=True)
 class ReviewItem:
-    """A review to make.
+    """A review to make."""
 
-    Attributes:
-        id: The `review_id`.
-        turn: The turn that is judged; the first is 1.
-        swapped: The second model's answer is shown first.
-        judge: The reference of the judge.
-    """
-
-    id: str
+    id: str  # the `review_id`
     match: Match
-    turn: int
-    swapped: bool
-    judge: str
+    turn: int  # the turn that is judged; the first is 1
+    swapped: bool  # the second model's answer is shown first
+    judge: str  # the reference of the judge
 
     @property
     def answers(self) -> Sequence[Any]:
@@ -83,17 +71,10 @@ class ReviewItem:
 def items(
     matches: Sequence[Match], judges: Sequence[str], *, both_orders: bool, about: Any
 ) -> Iterator[ReviewItem]:
-    """Yield every review to make.
-
-    Args:
-        matches: The answers to judge.
-        judges: References of the judges.
-        both_orders: Show each pair in both orders.
-        about: JSON values that decide replies. Reviews of other replies get other ids.
-    """
+    """Yield every review to make. `about` are JSON values that decide replies, and so a part of the ids."""
     for match in matches:
         for turn in range(1, len(match.question.turns) + 1):
-            for swapped in orders(len(match.answers), both=both_orders):
+            for swapped in (False, True) if both_orders and len(match.answers) > 1 else (False,):
                 for judge in judges:
                     key = [asdict(match), turn, swapped, judge, about]
                     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16]
@@ -101,16 +82,16 @@ def items(
 
 
 def read_reply(reply: str, prompt: JudgePrompt) -> Said:
-    """Return what a reply decides.
+    """Return what a reply decides, or raise `Unreadable`.
 
     To our own wording, it stands in JSON or alone on the last line: other numbers may be quoted from the
     answers.
-
-    Raises:
-        Unreadable: It decides nothing, or scores are not on the scale.
     """
     if prompt.is_ours:
-        if (fields := _json_in(reply)) is not None:
+        text, fields = _bare(reply), None
+        with suppress(ValueError, RecursionError):
+            fields = json.loads(text) if text.startswith("{") else None
+        if isinstance(fields, dict):
             return _in_fields(fields, prompt.way)
         reply = reply.strip().rpartition("\n")[2]
         if not _OF_SCORES.fullmatch(reply):
@@ -123,13 +104,15 @@ def read_reply(reply: str, prompt: JudgePrompt) -> Said:
     return found
 
 
-def _json_in(reply: str) -> dict[str, Any] | None:
-    text = _bare(reply)
-    try:
-        value = json.loads(text) if text.startswith("{") else None
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+def _in_fields(fields: Mapping[str, Any], way: Way) -> Said:
+    values = [fields.get(name) for name in FIELDS[way]]
+    if way == "verdicts":
+        [verdict] = values
+        if isinstance(verdict, str) and verdict in WINNERS:
+            return WINNERS[verdict]
+    elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        return checked(tuple(map(float, values)))  # type: ignore[arg-type]
+    raise Unreadable("no scores in the reply")
 
 
 def _bare(reply: str) -> str:
@@ -137,29 +120,13 @@ def _bare(reply: str) -> str:
     return reply.strip().removeprefix("```json").removesuffix("```").strip()
 
 
-def _in_fields(fields: Mapping[str, Any], way: Way) -> Said:
-    values = [fields.get(name) for name in FIELDS[way]]
-    if way == "verdicts":
-        [verdict] = values
-        if isinstance(verdict, str) and verdict in _WINNERS:
-            return _WINNERS[verdict]
-    elif all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return checked(tuple(map(float, values)))  # type: ignore[arg-type]
-    raise Unreadable("no scores in the reply")
-
-
 @dataclass(frozen=True)
 class OpenJudge:
-    """A judge whose model is open.
+    """A judge whose model is open."""
 
-    Attributes:
-        name: The `judge` of its reviews.
-        identity: JSON values that tell it from every other model.
-    """
-
-    name: str
+    name: str  # the `judge` of its reviews
     engine: Engine
-    identity: Any
+    identity: Any  # JSON values that tell it from every other model
     price: Price | None = None
 
 
@@ -175,78 +142,67 @@ class Reply:
 
 @dataclass(frozen=True)
 class Judging:
-    """What all reviews of a run share.
+    """What all reviews of a run share."""
 
-    Attributes:
-        judges: The open judges, by reference.
-        gold: Show gold answers where there are some.
-        given: Options of sampling that the user gave. They override those of a file of reviewers.
-        calling: Returns a context in which a review is made.
-    """
-
-    judges: Mapping[str, OpenJudge]
+    judges: Mapping[str, OpenJudge]  # the open judges, by reference
     prompts: Prompts
-    gold: bool
-    given: Mapping[str, Any]
+    gold: bool  # show gold answers where there are some
+    given: Mapping[str, Any]  # options of sampling of the user, above those of a file of reviewers
     journal: Journal
     session: Session
-    calling: Callable[[], AbstractContextManager[Any]]
+    calling: Callable[[], AbstractContextManager[Any]]  # returns a context in which a review is made
 
     async def line(self, item: ReviewItem) -> str:
-        """Make a review, as a line of JSON.
-
-        Raises:
-            EngineError: The judge or its server failed.
-        """
+        """Make a review, as a line of JSON."""
         judge, what = self.judges[item.judge], shown(item, gold=self.gold)
         prompt = self.prompts.prompt(item.match.question.category, what)
-        sampling = self._sampling(prompt, item.id)
+        options = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS, **prompt.sampling, **self.given}
+        if (seed := options.get("seed")) is not None:
+            options["seed"] = derived_seed(seed, item.id)
+        sampling = Sampling(**options)
         with self.calling():
             reply = await self._ask(item, judge, prompt, what, sampling)
+        usage = reply.usage
         metadata: dict[str, Any] = {"temperature": sampling.temperature, "max_tokens": sampling.max_tokens}
         metadata |= {"asked_again": True} if reply.asked_again else {}
         metadata |= {"swapped": True} if item.swapped else {}
-        usage = reply.usage
         metadata |= {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
         if judge.price:
             metadata["cost_usd"] = judge.price.cost(usage)
+        record = (_grade if prompt.way == "grades" else _review)(item, judge, prompt, reply)
+        record["metadata"] = metadata
+        if item.match.control:
+            record["control"] = item.match.control
         if prompt.way == "grades":
-            return _grade(item, judge, prompt, reply, metadata)
-        return _review(item, judge, prompt, reply, metadata)
-
-    def _sampling(self, prompt: JudgePrompt, item_id: str) -> Sampling:
-        options = {"temperature": TEMPERATURE, "max_tokens": MAX_TOKENS, **prompt.sampling, **self.given}
-        if (seed := options.get("seed")) is not None:
-            options["seed"] = derived_seed(seed, item_id)
-        return Sampling(**options)
+            return json.dumps(record, ensure_ascii=False)
+        return Review.of(record).to_json()
 
     async def _ask(
         self, item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, what: Shown, sampling: Sampling
     ) -> Reply:
         """Ask a judge, and once more if its reply cannot be read."""
-        paid = MeteredEngine(judge.engine, lambda: self._pay(judge, paid.take()))
+
+        def pay() -> None:
+            usage = paid.take()
+            self.session.pay(usage.completion_tokens, judge.price.cost(usage) if judge.price else None)
+
+        paid = MeteredEngine(judge.engine, pay)
         journaled = JournaledEngine(paid, self.journal, identity=judge.identity, scope=item.id)
         engine = MeteredEngine(journaled)
         as_json = prompt.is_ours and judge.engine.info.schemas
         messages = prompt.fill(what, as_json=as_json)
-        text = await _text(engine, messages, _with_schema(sampling, prompt.way, as_json=as_json))
-        said = _read_or_none(text, prompt)
-        if said is not None:
-            return Reply(_review_of(text), said, asked_again=False, usage=engine.take())
+        schema = schema_of(prompt.way) if as_json else None
+        text = await _text(engine, messages, replace(sampling, schema=schema))
+        with suppress(Unreadable):
+            return Reply(_review_of(text), read_reply(text, prompt), asked_again=False, usage=engine.take())
         first: list[Message] = [{"role": "assistant", "content": text}] if text.strip() else []
         messages = [*messages, *first, again(prompt.way, as_json=as_json)]
-        last = await _text(
-            engine, messages, _with_schema(sampling, prompt.way, as_json=as_json, review=False)
-        )
-        return Reply(
-            f"{_review_of(text)}\n\n{last}".strip(),
-            _read_or_none(last, replace(prompt, is_ours=True)),
-            asked_again=True,
-            usage=engine.take(),
-        )
-
-    def _pay(self, judge: OpenJudge, usage: Usage) -> None:
-        self.session.pay(usage.completion_tokens, judge.price.cost(usage) if judge.price else None)
+        schema = schema_of(prompt.way, review=False) if as_json else None
+        last, said = await _text(engine, messages, replace(sampling, schema=schema)), None
+        with suppress(Unreadable):
+            said = read_reply(last, replace(prompt, is_ours=True))
+        both = f"{_review_of(text)}\n\n{last}".strip()
+        return Reply(both, said, asked_again=True, usage=engine.take())
 
 
 def shown(item: ReviewItem, *, gold: bool) -> Shown:
@@ -254,10 +210,6 @@ def shown(item: ReviewItem, *, gold: bool) -> Shown:
     question = item.match.question
     texts = tuple(answer.turns[: item.turn] for answer in item.answers)
     return Shown(question.turns[: item.turn], texts, question.gold if gold else ())
-
-
-def _with_schema(sampling: Sampling, way: Way, *, as_json: bool, review: bool = True) -> Sampling:
-    return replace(sampling, schema=schema_of(way, review=review)) if as_json else sampling
 
 
 async def _text(engine: Engine, messages: Sequence[Message], sampling: Sampling) -> str:
@@ -271,13 +223,6 @@ async def _text(engine: Engine, messages: Sequence[Message], sampling: Sampling)
     return "".join(pieces)
 
 
-def _read_or_none(text: str, prompt: JudgePrompt) -> Said | None:
-    try:
-        return read_reply(text, prompt)
-    except Unreadable:
-        return None
-
-
 def _review_of(reply: str) -> str:
     """Return the words of a reply in JSON, also of one that was cut; another reply as it is."""
     try:
@@ -288,38 +233,30 @@ def _review_of(reply: str) -> str:
     return review if isinstance(review, str) and review.strip() else reply
 
 
-def _review(
-    item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, reply: Reply, metadata: dict[str, Any]
-) -> str:
+def _review(item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, reply: Reply) -> dict[str, Any]:
     """Return a review. One that cannot be read says so: its text is not searched for numbers again."""
     first, second = item.answers
-    record: dict[str, Any] = {
+    scored = isinstance(reply.said, tuple)
+    return {
         "review_id": item.id,
         "question_id": item.match.question.id,
         "answer1_id": first.id,
         "answer2_id": second.id,
         "reviewer_id": prompt.id,
-        "metadata": metadata,
         "text": reply.text,
-        "score": reply.said if isinstance(reply.said, tuple) else None,
+        "score": reply.said if scored else None,
         "model_1": first.name,
         "model_2": second.name,
         "judge": judge.name,
         "turn": item.turn,
+        **({} if scored else {"winner": reply.said or "error"}),
     }
-    if not isinstance(reply.said, tuple):
-        record["winner"] = reply.said or "error"
-    if item.match.control:
-        record["control"] = item.match.control
-    return Review.of(record).to_json()
 
 
-def _grade(
-    item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, reply: Reply, metadata: dict[str, Any]
-) -> str:
+def _grade(item: ReviewItem, judge: OpenJudge, prompt: JudgePrompt, reply: Reply) -> dict[str, Any]:
     """Return a grade in the shape of MT-bench's single judgements; null for a score that cannot be read."""
     [answer] = item.answers
-    record: dict[str, Any] = {
+    return {
         "review_id": item.id,
         "question_id": item.match.question.id,
         "model": answer.name,
@@ -328,31 +265,20 @@ def _grade(
         "judgment": reply.text,
         "score": reply.said[0] if reply.said else None,
         "turn": item.turn,
-        "metadata": metadata,
     }
-    if item.match.control:
-        record["control"] = item.match.control
-    return json.dumps(record, ensure_ascii=False)
 
 
 @dataclass
 class ReviewTally:
-    """Counts of reviews, those from before included.
-
-    Attributes:
-        unreadable: The questions of those without a score, once for each.
-        unreadable_before: How many of them are from before.
-        last: The text of the last one of this run.
-        grades: The grades of single answers.
-    """
+    """Counts of reviews, those from before included."""
 
     reviews: int = 0
     before: int = 0
     asked_again: int = 0
-    unreadable: list[str] = field(default_factory=list)
-    unreadable_before: int = 0
-    last: str = ""
-    grades: list[dict[str, Any]] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)  # the questions of those without a score
+    unreadable_before: int = 0  # how many of them are from before
+    last: str = ""  # the text of the last one of this run
+    grades: list[dict[str, Any]] = field(default_factory=list)  # the grades of single answers
 
     @property
     def hopeless(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
-from redraft.evaluation.records import listed, names_of, question_id
+from redraft.evaluation.records import listed, names_of, question_id, source_of
 from redraft.formats.read.files import name_of
 from redraft.formats.read.records import read_records
 from redraft.formats.texts import gold_answers
@@ -22,17 +22,12 @@ from redraft.formats.texts import gold_answers
 
 @dataclass(frozen=True)
 class AskedQuestion:
-    """What was asked.
-
-    Attributes:
-        turns: The texts, one a turn.
-        gold: Its gold answers, one a turn; empty if there are none.
-    """
+    """What was asked."""
 
     id: int | str
-    turns: tuple[str, ...]
+    turns: tuple[str, ...]  # the texts, one a turn
     category: str = ""
-    gold: tuple[str, ...] = ()
+    gold: tuple[str, ...] = ()  # its gold answers, one a turn; empty if there are none
 
 
 @dataclass(frozen=True)
@@ -51,15 +46,11 @@ class GivenAnswer:
 
 @dataclass(frozen=True)
 class Match:
-    """A question with the answers to judge: those of two models, or of one.
-
-    Attributes:
-        control: What kind of control the first answer is; empty for an answer of a model.
-    """
+    """A question with the answers to judge: those of two models, or of one."""
 
     question: AskedQuestion
     answers: tuple[GivenAnswer, ...]
-    control: str = ""
+    control: str = ""  # what kind of control the first answer is; empty for an answer of a model
 
 
 @dataclass(frozen=True)
@@ -73,10 +64,7 @@ class Found:
 def read_matches(files: Sequence[Path], questions: Path | None = None) -> list[Match]:
     """Join files of answers, one a model, in the order of the questions.
 
-    Raises:
-        UsageError: A file is given twice.
-        RecordError: A file cannot be read, has two answers to a question, or lacks one; or answers are to
-            other questions than those given, or nothing says what was asked.
+    Each has one answer to each question, and nothing else; the questions or the answers say what was asked.
     """
     if len({file.resolve() for file in files}) < len(files):
         raise UsageError(f"{files[0]} is given twice.", hint="Give the answers of two models.")
@@ -103,35 +91,28 @@ def _answers(file: Path, name: str) -> dict[str, Found]:
                 f"{name_of(file)}: the record of question {key} has no answer.",
                 hint="Questions are given with --questions FILE.",
             )
-        source = _source(chain)
-        answer_id = source.get("answer_id") or chain.id
-        found[key] = Found(chain, GivenAnswer(answer_id, name, _turns_of(chain, source)))
+        source = source_of(chain)
+        answer_id, choices = source.get("answer_id") or chain.id, source.get("choices")
+        turns = _texts(choices[0].get("turns") if isinstance(choices, list) and choices else None)
+        found[key] = Found(chain, GivenAnswer(answer_id, name, turns or (chain.answer,)))
     if not found:
         raise RecordError(f"{name_of(file)}: there is no answer in it.", hint="Write one a line.")
     return found
 
 
-def _source(chain: Chain) -> Mapping[str, Any]:
-    source = chain.meta.get("source")
-    return source if isinstance(source, Mapping) else {}
-
-
-def _turns_of(chain: Chain, source: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the answer to each turn; MT-bench's answers have more than one."""
-    choices = source.get("choices")
-    turns = choices[0].get("turns") if isinstance(choices, list) and choices else None
-    several = isinstance(turns, list) and all(isinstance(turn, str) for turn in turns)
-    return tuple(turns) if several and turns else (chain.answer,)
+def _texts(turns: Any) -> tuple[str, ...]:
+    """Return the texts of MT-bench's turns; nothing if there are none."""
+    if isinstance(turns, list) and all(isinstance(turn, str) for turn in turns):
+        return tuple(turns)
+    return ()
 
 
 def _question(chain: Chain, key: str) -> AskedQuestion:
-    source = _source(chain)
-    turns = source.get("turns")
-    several = isinstance(turns, list) and turns and all(isinstance(turn, str) for turn in turns)
+    source = source_of(chain)
     own = source.get("question_id")
     return AskedQuestion(
         own if isinstance(own, int) else key,
-        tuple(turns) if several and isinstance(turns, list) else (chain.prompt.said,),
+        _texts(source.get("turns")) or (chain.prompt.said,),
         str(source.get("category") or ""),
         tuple(gold_answers(chain)),
     )

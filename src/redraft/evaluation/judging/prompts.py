@@ -41,36 +41,22 @@ def category_of(name: str) -> Category:
 
 @dataclass(frozen=True)
 class Shown:
-    """What a judge sees.
+    """What a judge sees."""
 
-    Attributes:
-        questions: The turns of the question. The last one is judged.
-        answers: Each answer's turns, in the order in which they are shown.
-        gold: The gold answer of each turn, later ones included; empty if none is shown.
-    """
-
-    questions: tuple[str, ...]
-    answers: tuple[tuple[str, ...], ...]
-    gold: tuple[str, ...] = ()
+    questions: tuple[str, ...]  # the turns of the question. The last one is judged
+    answers: tuple[tuple[str, ...], ...]  # each answer's turns, in the order in which they are shown
+    gold: tuple[str, ...] = ()  # the gold answer of each turn, later ones included; empty if none is shown
 
 
 @dataclass(frozen=True)
 class JudgePrompt:
-    """How a judge is asked.
+    """How a judge is asked."""
 
-    Attributes:
-        id: The `reviewer_id` of reviews.
-        way: What it gives.
-        fill: Returns the messages, given what the judge sees and `as_json`: whether it replies in JSON.
-        is_ours: Its replies end with the scores, or are JSON.
-        sampling: Options of sampling that the prompt's file gives.
-    """
-
-    id: int | str
-    way: Way
-    fill: Callable[..., list[Message]]
-    is_ours: bool = False
-    sampling: Mapping[str, Any] = field(default_factory=dict)
+    id: int | str  # the `reviewer_id` of reviews
+    way: Way  # what it gives
+    fill: Callable[..., list[Message]]  # the messages, from what the judge sees and `as_json`
+    is_ours: bool = False  # its replies end with the scores, or are JSON
+    sampling: Mapping[str, Any] = field(default_factory=dict)  # options that the prompt's file gives
 
 
 _CRITERIA: Mapping[Category, str] = {
@@ -153,18 +139,18 @@ def again(way: Way, *, as_json: bool) -> Message:
 
 def own_prompt(way: Way, category: Category) -> JudgePrompt:
     """Return our own wording for a category."""
-    return JudgePrompt(f"{way}-{category}", way, partial(_own, way, category), is_ours=True)
 
+    def fill(shown: Shown, *, as_json: bool) -> list[Message]:
+        each = "the answer" if way == "grades" else "each answer"
+        tasks = [_CRITERIA[category].format(each=each)]
+        tasks += [_GOLD] if shown.gold else []
+        tasks += [_LAST_TURN.format(len(shown.questions))] if len(shown.questions) > 1 else []
+        tasks.append(_GUARD if way == "grades" else _FAIR + _GUARD)
+        tasks.append((_JSON_ENDINGS if as_json else _ENDINGS)[way])
+        text = "\n\n".join([*_material(way, shown), *tasks])
+        return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}]
 
-def _own(way: Way, category: Category, shown: Shown, *, as_json: bool) -> list[Message]:
-    each = "the answer" if way == "grades" else "each answer"
-    tasks = [_CRITERIA[category].format(each=each)]
-    tasks += [_GOLD] if shown.gold else []
-    tasks += [_LAST_TURN.format(len(shown.questions))] if len(shown.questions) > 1 else []
-    tasks.append(_GUARD if way == "grades" else _FAIR + _GUARD)
-    tasks.append((_JSON_ENDINGS if as_json else _ENDINGS)[way])
-    text = "\n\n".join([*_material(way, shown), *tasks])
-    return [{"role": "system", "content": _SYSTEM}, {"role": "user", "content": text}]
+    return JudgePrompt(f"{way}-{category}", way, fill, is_ours=True)
 
 
 def _material(way: Way, shown: Shown) -> Iterator[str]:
@@ -194,48 +180,37 @@ def wording_digest() -> str:
 
 @dataclass(frozen=True)
 class PromptRecord:
-    """A prompt of a file.
+    """A prompt of a file."""
 
-    Attributes:
-        id: `prompt_id`, or the name.
-        several: It shows two turns.
-        gold: It shows gold answers.
-    """
-
-    id: int | str
+    id: int | str  # `prompt_id`, or the name
     way: Way
     category: str
-    several: bool
+    several: bool  # it shows two turns
     gold: bool
     fill: Callable[..., list[Message]]
 
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of a run: our own, or those of files.
+    """The prompts of a run: our own, or those of files."""
 
-    Attributes:
-        way: What the judge gives.
-        records: Prompts of a file; empty for our own.
-        reviewers: Records of a file of reviewers, in its order.
-    """
-
-    way: Way
-    records: Sequence[PromptRecord] = ()
-    reviewers: Sequence[Mapping[str, Any]] = ()
+    way: Way  # what the judge gives
+    records: Sequence[PromptRecord] = ()  # prompts of a file; empty for our own
+    reviewers: Sequence[Mapping[str, Any]] = ()  # records of a file of reviewers, in its order
     where: str = ""
 
     def prompt(self, category: str, shown: Shown) -> JudgePrompt:
         """Return the prompt for a question of a category.
 
         As in FastChat, that of the first reviewer (or the first prompt) serves categories without their own.
-
-        Raises:
-            UsageError: The file has none for what is shown.
         """
         if not self.records:
             return own_prompt(self.way, category_of(category))
-        fitting = [each for each in self.records if self._fits(each, shown)]
+        fitting = [
+            each
+            for each in self.records
+            if (each.way, each.several, each.gold) == (self.way, len(shown.questions) > 1, bool(shown.gold))
+        ]
         if not fitting:
             turns = counted(len(shown.questions), "turn")
             what = f"{self.way}, {turns}" + ", with gold answers" * bool(shown.gold)
@@ -244,10 +219,6 @@ class Prompts:
             return self._by_reviewer(category, fitting)
         found = _first_of(category, [(each.category, each) for each in fitting])
         return JudgePrompt(found.id, self.way, found.fill)
-
-    def _fits(self, record: PromptRecord, shown: Shown) -> bool:
-        several = len(shown.questions) > 1
-        return (record.way, record.several, record.gold) == (self.way, several, bool(shown.gold))
 
     def _by_reviewer(self, category: str, fitting: Sequence[PromptRecord]) -> JudgePrompt:
         prompts = {each.id: each for each in fitting}
@@ -278,17 +249,13 @@ _FILES = (
 
 
 def read_prompts(file: Path, way: Way | None, *, pairs: bool, reviewers: Path | None = None) -> Prompts:
-    """Read a file of prompts, and perhaps one of reviewers.
+    """Read a file of prompts (`prompt.jsonl` or `judge_prompts.jsonl`), and perhaps one of reviewers.
 
     Args:
-        file: `prompt.jsonl` or `judge_prompts.jsonl`.
+        file: The prompts.
         way: What is wanted; None for what the file has.
         pairs: Two answers are judged, not one.
         reviewers: `reviewer.jsonl`.
-
-    Raises:
-        RecordError: A file cannot be read, or a record is no prompt or reviewer.
-        UsageError: The file has no prompt for what is wanted.
     """
     records = [_prompt_record(*each) for each in _objects(file)]
     ways = [each.way for each in records if (each.way != "grades") == pairs]
@@ -298,7 +265,7 @@ def read_prompts(file: Path, way: Way | None, *, pairs: bool, reviewers: Path | 
         found = ", ".join(dict.fromkeys(each.way for each in records)) or "nothing"
         wanted = way or ("two answers" if pairs else "a single answer")
         raise UsageError(f"{name_of(file)} has no prompt for {wanted}, only for {found}.")
-    found_reviewers = [_reviewer(*each) for each in _objects(reviewers)] if reviewers else []
+    found_reviewers = [*_reviewers(reviewers)] if reviewers else []
     return Prompts(way, records, found_reviewers, name_of(file))
 
 
@@ -310,12 +277,13 @@ def _objects(file: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield where, record
 
 
-def _reviewer(where: str, record: dict[str, Any]) -> dict[str, Any]:
-    for name, kinds in (("reviewer_id", (int, str)), ("prompt_id", (int, str)), ("category", (str,))):
-        if not isinstance(record.get(name), kinds):
-            hint = "A reviewer has reviewer_id, prompt_id, metadata and category."
-            raise RecordError(f"{where}: {name} is {shown(record.get(name))}.", hint=hint)
-    return record
+def _reviewers(file: Path) -> Iterator[dict[str, Any]]:
+    for where, record in _objects(file):
+        for name, kinds in (("reviewer_id", (int, str)), ("prompt_id", (int, str)), ("category", (str,))):
+            if not isinstance(record.get(name), kinds):
+                hint = "A reviewer has reviewer_id, prompt_id, metadata and category."
+                raise RecordError(f"{where}: {name} is {shown(record.get(name))}.", hint=hint)
+        yield record
 
 
 def _prompt_record(where: str, record: dict[str, Any]) -> PromptRecord:
@@ -325,15 +293,22 @@ def _prompt_record(where: str, record: dict[str, Any]) -> PromptRecord:
         fields = ", ".join(list(map(str, record))[:6]) or "none"
         raise RecordError(f"{where}: is not a prompt for a judge; its fields are {fields}.", hint=_FILES)
     defaults = record.get("defaults") or {}
-    way, names = _way_of(record), _fields_of(template, where)
-    known = {*defaults, "question", "question_1", "question_2", "ref_answer_1", "ref_answer_2"}
-    known |= _SINGLE if way == "grades" else _PAIRED
+    way: Way = "verdicts" if record.get("output_format") == "[[A]]" else "scores"
+    if record.get("type") == "single":
+        way = "grades"
+    try:
+        parts = list(Formatter().parse(template))
+    except ValueError as error:
+        raise RecordError(f"{where}: the template cannot be filled: {error}.", hint=_FILES) from None
+    names = {name for _, name, _, _ in parts if name is not None}
+    answers = _SINGLE if way == "grades" else _PAIRED
+    known = {*defaults, *answers, "question", "question_1", "question_2", "ref_answer_1", "ref_answer_2"}
     if strange := sorted(names - known):
         raise RecordError(
             f"{where}: {{{strange[0]}}} of the template is not known.",
             hint=f"Known: {', '.join(sorted(known))}",
         )
-    if not names & (_SINGLE if way == "grades" else _PAIRED):
+    if not names & answers:
         raise RecordError(f"{where}: the template shows no answer.", hint=_FILES)
     fill = partial(_filled, system, template, defaults, way)
     several = any(name in names for name in ("question_2", "answer_a_2"))
@@ -345,20 +320,6 @@ _SINGLE = {"answer", "answer_1", "answer_2"}
 _PAIRED = {"answer_a", "answer_b", "answer_1", "answer_2"} | {
     f"answer_{side}_{turn}" for side in "ab" for turn in (1, 2)
 }
-
-
-def _way_of(record: Mapping[str, Any]) -> Way:
-    if record.get("type") == "single":
-        return "grades"
-    return "verdicts" if record.get("output_format") == "[[A]]" else "scores"
-
-
-def _fields_of(template: str, where: str) -> set[str]:
-    try:
-        parts = list(Formatter().parse(template))
-    except ValueError as error:
-        raise RecordError(f"{where}: the template cannot be filled: {error}.", hint=_FILES) from None
-    return {name for _, name, _, _ in parts if name is not None}
 
 
 def _filled(

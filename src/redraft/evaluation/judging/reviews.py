@@ -1,23 +1,26 @@
-"""The review record: what a judge says about two answers, in SelFee's and FastChat's shape.
+"""What a judge says: reviews of two answers, in SelFee's and FastChat's shape, and grades of single ones.
 
-Unknown fields survive a round trip, as do ids that are numbers. Of MT-bench's pair judgements, a line is two
-reviews, one for each order. Grades of single answers are another record and not read here.
+Unknown fields of a review survive a round trip, as do ids that are numbers. Of MT-bench's pair judgements, a
+line is two reviews, one for each order. Grades have the shape of MT-bench's single judgements.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from redraft.chain import describe
 from redraft.errors import RecordError, shown
-from redraft.evaluation.judging.scores import Unreadable, Winner, checked, scores_in
+from redraft.evaluation.judging.scores import HIGHEST, LOWEST, Unreadable, Winner, checked, scores_in
 from redraft.evaluation.records import JudgeUsage
 from redraft.formats.read.files import decode
 from redraft.formats.read.records import RawRecord
+
+if TYPE_CHECKING:
+    from redraft.stats import Estimate
 
 _HINT = (
     'A review is {"review_id", "question_id", "answer1_id", "answer2_id", "reviewer_id", "metadata", '
@@ -27,47 +30,28 @@ _IDS = ("answer1_id", "answer2_id")
 
 
 class Review(BaseModel):
-    """What a judge says about two answers to a question.
-
-    Attributes:
-        review_id: Unique among all reviews; empty if there is none.
-        answer1_id: The answer that was shown first; None if the review does not say which it was.
-        answer2_id: The other; None with `answer1_id` alone.
-        reviewer_id: The judge's task, as in `reviewer.jsonl`.
-        text: The judge's reply.
-        score: Of the first and the second answer, 1 to 10; None if the text has none.
-        winner: The verdict of a judge that gives no scores.
-        model_1: The name of the model that gave the first answer, if known.
-        model_2: The name of the model that gave the second answer.
-        judge: The judge's model, if known.
-        turn: Which turn of the question was judged.
-        control: Which kind of control an answer is, if it tests the judge: `constant` or `instruction`.
-    """
+    """What a judge says about two answers to a question."""
 
     model_config = ConfigDict(frozen=True, extra="allow", protected_namespaces=())
 
-    review_id: int | str = ""
+    review_id: int | str = ""  # unique among all reviews; empty if there is none
     question_id: int | str
-    answer1_id: int | str | None = None
-    answer2_id: int | str | None = None
-    reviewer_id: int | str | None = None
+    answer1_id: int | str | None = None  # of the one shown first; None if nothing says which it was
+    answer2_id: int | str | None = None  # the other; None with `answer1_id` alone
+    reviewer_id: int | str | None = None  # the judge's task, as in `reviewer.jsonl`
     metadata: dict[str, Any] = {}
     text: str = ""
-    score: tuple[float, float] | None = None
-    winner: Winner | Literal["error"] | None = None
-    model_1: str | None = None
-    model_2: str | None = None
-    judge: str | None = None
-    turn: int = 1
-    control: str | None = None
+    score: tuple[float, float] | None = None  # of the first and the second answer, 1 to 10
+    winner: Winner | Literal["error"] | None = None  # the verdict of a judge that gives no scores
+    model_1: str | None = None  # the name of the model that gave the first answer, if known
+    model_2: str | None = None  # the name of the model that gave the second answer
+    judge: str | None = None  # the judge's model, if known
+    turn: int = 1  # which turn of the question was judged
+    control: str | None = None  # which kind of control an answer is: `constant` or `instruction`
 
     @classmethod
     def of(cls, record: Mapping[str, Any], where: str = "review") -> Review:
-        """Check a decoded record. It has the ids of both answers or of none, as two of SelFee's files have.
-
-        Raises:
-            RecordError: A field is missing or of a wrong type; the message names it.
-        """
+        """Check a decoded record. It has the ids of both answers or of none, as in two of SelFee's files."""
         without = [name for name in _IDS if record.get(name) is None]
         if len(without) == 1 or (without and record.keys().isdisjoint(("text", "score", "winner"))):
             raise RecordError(f"{where}: {without[0]}: Field required.", hint=_HINT)
@@ -88,23 +72,19 @@ class Review(BaseModel):
         return self.metadata.get("sides") == "drawn"
 
     def verdict(self) -> int:
-        """Return 1 if the answer shown first is better, -1 if the second is, 0 for a tie.
-
-        Raises:
-            Unreadable: The review has neither scores nor a verdict.
-        """
+        """Return 1 if the answer shown first is better, -1 if the second is, else 0; or raise Unreadable."""
         if self.score is None and self.winner is not None:
-            return _sign(self.winner)
+            if self.winner == "error":
+                raise Unreadable("the judge's verdict could not be read")
+            return {"1": 1, "2": -1, "tie": 0}[self.winner]
         first, second = self.scores()
         return (first > second) - (first < second)
 
     def scores(self) -> tuple[float, float]:
         """Return the scores of the first and the second answer: those of the field, or else of the text.
 
-        FastChat writes [-1, -1] for a review that it could not read.
-
-        Raises:
-            Unreadable: There are none, or they are not on the scale.
+        FastChat writes [-1, -1] for a review that it could not read. Without scores on the scale, it raises
+        Unreadable.
         """
         if self.score is not None and self.score != (-1, -1):
             found = checked(self.score)
@@ -134,18 +114,8 @@ def usage_in(metadata: Iterable[Mapping[str, Any]]) -> JudgeUsage:
     return JudgeUsage.model_construct(None, **found)
 
 
-def _sign(winner: str) -> int:
-    if winner == "error":
-        raise Unreadable("the judge's verdict could not be read")
-    return {"1": 1, "2": -1, "tie": 0}[winner]
-
-
 def read_reviews(records: Iterable[RawRecord]) -> Iterator[tuple[str, Review]]:
-    """Read the place and the record of each review.
-
-    Raises:
-        RecordError: The file cannot be read, or a record is no review.
-    """
+    """Read the place and the record of each review."""
     for raw in records:
         record = decode(raw.data, raw.where)
         if not isinstance(record, dict):
@@ -188,3 +158,50 @@ def _mt_bench(record: Mapping[str, Any], where: str) -> Iterator[Review]:
             },
             where,
         )
+
+
+Key = tuple[str, int]  # a question and its turn
+
+
+class Grade(BaseModel):
+    """What a judge says about an answer."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
+
+    review_id: int | str = ""
+    question_id: int | str
+    model: str
+    answer_id: int | str = ""
+    judge: str | list[str] = ""  # the name of the judge's model, and perhaps that of its prompt
+    judgment: str = ""
+    score: float | None = None  # 1 to 10; None or -1 if there is none
+    turn: int = 1
+    metadata: dict[str, Any] = {}
+    control: str | None = None  # which kind of control the answer is, if it tests the judge
+
+    @property
+    def key(self) -> Key:
+        """The question and its turn."""
+        return str(self.question_id), self.turn
+
+    @property
+    def judge_name(self) -> str:
+        """The name of the judge's model."""
+        return self.judge if isinstance(self.judge, str) else "".join(self.judge[:1])
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether it has a score on the scale."""
+        return self.score is not None and LOWEST <= self.score <= HIGHEST
+
+
+def mean_of(scores: Mapping[Key, float], *, draws: int | None = None, seed: int | None = None) -> Estimate:
+    """Return the mean of scores with its interval over questions, which needs an extra."""
+    import numpy as np
+
+    from redraft import stats
+
+    rows = np.reshape([[score, 1] for score in scores.values()], (-1, 2))
+    sums = stats.clustered(rows, [question for question, _ in scores])
+    sample = stats.Bootstrap(sums, draws=draws or stats.DRAWS, seed=stats.SEED if seed is None else seed)
+    return sample.estimate(stats.ratio_of, (LOWEST, HIGHEST))

@@ -21,14 +21,14 @@ from redraft.engines.load import model_of
 from redraft.engines.price import price_of
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import EngineError, MissingExtra, UsageError, install
-from redraft.evaluation.judging.grades import Grade, Key, mean_of
 from redraft.evaluation.judging.judge import Judging, OpenJudge, ReviewItem, ReviewTally, items, shown
 from redraft.evaluation.judging.keywords import JudgeFileKeywords
 from redraft.evaluation.judging.options import JudgeOptions
 from redraft.evaluation.judging.pairs import Match, controls, read_matches
 from redraft.evaluation.judging.prompts import Prompts, read_prompts, wording_digest
+from redraft.evaluation.judging.reviews import Grade, Key, mean_of
 from redraft.evaluation.records import listed
-from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
+from redraft.jobs.harness import Job, JobResult, Session, Work
 from redraft.jobs.provenance import Provenance, content
 from redraft.options import option
 from redraft.revision.options import RevisionOptions
@@ -41,13 +41,9 @@ _FEW = 5  # ids to name
 
 @dataclass(frozen=True)
 class JudgeResult(RunResult):
-    """What a run came to, and what is in its file.
+    """What a run came to, and what is in its file."""
 
-    Attributes:
-        tally: Counts over the reviews of the file, those of earlier runs included.
-    """
-
-    tally: ReviewTally
+    tally: ReviewTally  # counts over the reviews of the file, those of earlier runs included
     width = 11
 
     @property
@@ -58,42 +54,29 @@ class JudgeResult(RunResult):
 
 @dataclass
 class JudgeRun:
-    """A run that makes a review of each question, in each order, by each judge.
+    """A run that makes a review of each question, in each order, by each judge."""
 
-    Attributes:
-        settings: The options of the judging, whose `model` is one of the judges.
-        models: References of the judges.
-        answers: Files of answers: of two models, or of one.
-        plan: How the run goes. It has a journal.
-        questions: What was asked; None if the answers say it.
-        prompt_file: Prompts of FastChat; None for our own.
-        reviewer_file: The reviewers that go with them.
-    """
-
-    settings: Settings
-    models: list[str]
-    answers: list[Path]
+    settings: Settings  # the options of the judging, whose `model` is one of the judges
+    models: list[str]  # references of the judges
+    answers: list[Path]  # files of answers: of two models, or of one
     plan: RunPlan
-    questions: Path | None = None
-    prompt_file: Path | None = None
-    reviewer_file: Path | None = None
+    questions: Path | None = None  # what was asked; None if the answers say it
+    prompt_file: Path | None = None  # prompts of FastChat; None for our own
+    reviewer_file: Path | None = None  # the reviewers that go with them
     tally: ReviewTally = field(default_factory=ReviewTally)
 
     @classmethod
     def of(
         cls, settings: Settings, answers: Iterable[Path], plan: RunPlan, *, named: bool, **files: Any
     ) -> Self:
-        """Return the run of some settings.
+        """Return the run of some settings, whose `model` may be a list.
 
         Args:
-            settings: Their `model` may be a list.
-            answers: Files of answers.
+            settings: The options of the judging.
+            answers: One file of answers, or two.
             plan: How the run goes. Without a journal, it gets `OUT.journal.db`.
             named: Whether the user named the judges. If not, the judge of the config file goes first.
             files: The other fields.
-
-        Raises:
-            UsageError: There are more than two files of answers, or a judge is given twice.
         """
         given = settings.get("model") or "default"
         if not named:
@@ -112,10 +95,7 @@ class JudgeRun:
     def run(self) -> JudgeResult:
         """Make every review that is not made. In the main thread, Ctrl-C and SIGTERM end the run.
 
-        Raises:
-            RedraftError: An input is wrong, the output cannot be written, or a judge failed. What was made
-                until then is in the output.
-            EndedBySignal: A signal ended the run.
+        What was made until an error or a signal is in the output.
         """
         return self._result(self._job().run(self._start))
 
@@ -126,7 +106,8 @@ class JudgeRun:
     def _check(self) -> None:
         """Raise what can be found wrong before a file or a model is opened."""
         self.plan.check(self.settings, "review")
-        if price_of(self.settings.get("price")) and len(self.models) > 1:
+        price = self.settings.get("price")
+        if price_of(price) and len(self.models) > 1:
             raise UsageError(
                 "--price was given, and there are several judges.",
                 hint="Give the price of each in the config file.",
@@ -142,11 +123,7 @@ class JudgeRun:
             if path and path.resolve() in written:
                 raise UsageError(f"{path} is an input.", hint="Name another file for the output.")
         for model in self.models:
-            self._check_price(model)
-
-    def _check_price(self, judge: Any) -> None:
-        """Raise if a limit of money lacks the price of a judge: a reference or an engine."""
-        self.plan.check_prices(RevisionOptions.read({"model": judge, "price": self.settings.get("price")}))
+            self.plan.check_prices(RevisionOptions.read({"model": model, "price": price}))
 
     @cached_property
     def prompts(self) -> Prompts:
@@ -210,7 +187,10 @@ class JudgeRun:
             retries=self.settings.waiting().tries - 1,
             stop=self.tally.stop,
             on_found=self.tally.find,
-            note=self._note,
+            note=lambda counts: (
+                f"{len(self.tally.unreadable)} unreadable"
+                + f" · {counts.failed} failed" * bool(counts.failed)
+            ),
             **self.plan.of_job(),
         )
 
@@ -239,6 +219,7 @@ class JudgeRun:
         patience = self.plan.patience(self.settings, session)
         how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
         engines = {ref: await self.settings.load(opened.stack, "model", ref, **how) for ref in self.models}
+        price = self.settings.get("price")
         names = Counter(engine.info.name for engine in engines.values())
         found = {}
         for ref, engine in engines.items():
@@ -247,17 +228,11 @@ class JudgeRun:
                     f"{engine.info.name} does not answer messages, and a judge has to.",
                     hint="Use a model with a chat template.",
                 )
-            self._check_price(engine)
+            self.plan.check_prices(RevisionOptions.read({"model": engine, "price": price}))
             name = engine.info.name if names[engine.info.name] == 1 else ref
             identity = await in_daemon_thread(partial(identity_of, ref))
-            price = price_of(self.settings.get("price")) or engine.info.price
-            found[ref] = OpenJudge(name, engine, identity, price)
+            found[ref] = OpenJudge(name, engine, identity, price_of(price) or engine.info.price)
         return found
-
-    def _note(self, counts: ItemCounts) -> str:
-        """Return a few words on the results so far, for the progress line."""
-        failed = f" · {counts.failed} failed" * bool(counts.failed)
-        return f"{len(self.tally.unreadable)} unreadable{failed}"
 
     def _result(self, job: JobResult) -> JudgeResult:
         tally, spent = self.tally, job.spent

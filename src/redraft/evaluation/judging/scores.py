@@ -35,7 +35,7 @@ _ABOUT_SCORES = regex.compile(r"(?i)\b(?:scores?|tuple|ratings?)\b|^\W*output\s*
 _BRACKETS = regex.compile(rf"\[\[{_GAP}{_NUMBER}(?:{_GAP},{_GAP}{_NUMBER})?{_GAP}\]\]")
 _BLANK = " \t\r\n\ufeff"
 _VERDICT = regex.compile(rf"\[\[{_GAP}([ABC]){_GAP}\]\]")
-_WINNERS: dict[str, Winner] = {"A": "1", "B": "2", "C": "tie"}
+WINNERS: dict[str, Winner] = {"A": "1", "B": "2", "C": "tie"}
 
 
 class Unreadable(ValueError):
@@ -43,11 +43,7 @@ class Unreadable(ValueError):
 
 
 def checked(scores: tuple[float, ...]) -> tuple[float, ...]:
-    """Return scores that are on the scale.
-
-    Raises:
-        Unreadable: One is not.
-    """
+    """Return scores that are on the scale, or raise `Unreadable`."""
     if not all(LOWEST <= score <= HIGHEST for score in scores):
         shown = " and ".join(f"{score:g}" for score in scores)
         raise Unreadable(f"scores outside {LOWEST:g} to {HIGHEST:g}: {shown}")
@@ -65,22 +61,22 @@ def scores_in(text: str) -> tuple[float, ...]:
     Raises:
         Unreadable: There are none, they are not on the scale, or a line has several, as `[[8]] or [[9]]`.
     """
-    for read in (_on_first_line, _bracketed, _named, _last_tuple, _alone):
-        if found := read(text):
-            return checked(tuple(map(float, found)))
+    match = _FIRST_LINE.fullmatch(text.strip(_BLANK).partition("\n")[0])
+    found = list(match.groups()) if match else [score for score in _on_last_line(_BRACKETS, text) if score]
+    found = found or _named(text) or _last_tuple(text) or _alone(text)
+    if found:
+        return checked(tuple(map(float, found)))
     raise Unreadable("no scores in the text" if text.strip() else "an empty text")
 
 
 def winner_in(text: str) -> Winner:
     """Return MT-bench's verdict: the `[[A]]`, `[[B]]` or `[[C]]` (a tie) on the last line that has one.
 
-    FastChat takes A wherever `[[A]]` is, even where a judge repeats what it was asked for.
-
-    Raises:
-        Unreadable: There is none, or the line has several, as `[[A]] or [[B]]`.
+    FastChat takes A wherever `[[A]]` is, even where a judge repeats what it was asked for. Here a text
+    without a verdict, or with several on the line, as `[[A]] or [[B]]`, is Unreadable.
     """
     if found := _on_last_line(_VERDICT, text):
-        return _WINNERS[found[0]]
+        return WINNERS[found[0]]
     raise Unreadable("no verdict in the text" if text.strip() else "an empty text")
 
 
@@ -94,15 +90,6 @@ def _on_last_line(pattern: regex.Pattern[str], text: str) -> tuple[str, ...]:
     if len(shown) > 1:
         raise Unreadable(f"{' and '.join(shown.values())} on one line")
     return found[-1].groups("")
-
-
-def _bracketed(text: str) -> list[str]:
-    return [score for score in _on_last_line(_BRACKETS, text) if score]
-
-
-def _on_first_line(text: str) -> list[str]:
-    match = _FIRST_LINE.fullmatch(text.strip(_BLANK).partition("\n")[0])
-    return list(match.groups()) if match else []
 
 
 def _alone(text: str) -> list[str]:

@@ -1,9 +1,9 @@
 """The figures of reviews: how a model does against its opponent, and what biases the judge shows.
 
-A question counts if it has a readable review in each order, so that the order favours neither side; the
-others are listed. Where no question has both orders, all of them count, and the report says so. People judge
-a pair once, in an order that is drawn: such votes count as they are. Published
-ratios (SelFee's) are the sum of the model's scores over that of its opponent.
+Judges favour an answer for its place. So a question counts if it has a readable review in each order, and a
+model wins it only if it wins in both; the others are listed. Where no question has both orders, all of them
+count, and the report says so. People judge a pair once, in an order that is drawn: such votes count as they
+are. Published ratios (SelFee's) are the sum of the model's scores over that of its opponent.
 
 An item is a question, or a turn of one. Intervals are over questions (`stats`), and all figures of a
 comparison share their resamples.
@@ -21,11 +21,10 @@ from itertools import combinations, product
 import numpy as np
 
 from redraft import stats
-from redraft.evaluation.judging.orders import in_both_orders, majority
 from redraft.evaluation.judging.reviews import usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST, Unreadable
 from redraft.evaluation.records import JudgeUsage
-from redraft.evaluation.reports.sides import Placed, Question
+from redraft.evaluation.reports.inputs import Placed, Question
 from redraft.stats import Bootstrap, Estimate, Numbers
 
 _NAMES = (
@@ -36,6 +35,7 @@ _NAMES = (
 _COLUMN = {name: place for place, name in enumerate(_NAMES)}
 _CROSSED = slice(len(_NAMES), len(_NAMES) + 9)
 _MOMENTS = slice(_CROSSED.stop, _CROSSED.stop + 6)
+_OUTCOMES = ("wins", "ties", "losses")
 _SIGNS = (1, 0, -1)
 _BOTH_WAYS = 0.2  # share of questions with each side longer, below which equal length is hardly seen
 _RATIO = (LOWEST / HIGHEST, HIGHEST / LOWEST)
@@ -50,6 +50,11 @@ class Tally:
     ties: int
     losses: int
 
+    @classmethod
+    def of(cls, sums: Numbers, first: str) -> Tally:
+        """Return the counts in a column and the two after it."""
+        return cls(*(int(sums[_COLUMN[first] + place]) for place in range(3)))
+
     @property
     def total(self) -> int:
         """All of them."""
@@ -58,58 +63,34 @@ class Tally:
 
 @dataclass(frozen=True)
 class Result:
-    """How a model did, in all questions or in those of a category.
-
-    Attributes:
-        questions: Number of questions that count.
-        ratio: The model's scores over its opponent's; None if the judge gives verdicts without scores.
-        win_rate: Share of reviews that it won; a tie is a half.
-        reviews: Reviews that it won, tied and lost.
-        both: Items that it won in both orders, neither, and lost in both; None if no item has both.
-    """
+    """How a model did, in all questions or in those of a category."""
 
     questions: int
-    ratio: Estimate | None
-    win_rate: Estimate
+    ratio: Estimate | None  # the model's scores over its opponent's; None without scores
+    win_rate: Estimate  # share of reviews that it won; a tie is a half
     reviews: Tally
-    both: Tally | None
+    both: Tally | None  # items won in both orders, neither, lost in both
 
 
 @dataclass(frozen=True)
 class OrderBias:
-    """What the judge makes of the order of answers.
+    """What the judge makes of the order of answers."""
 
-    Attributes:
-        shown_first: Reviews that the answer shown first won, tied and lost.
-        points: Score of the answer shown first less that of the other; None without scores.
-        agreement: Share of items with the same verdict in both orders.
-        kappa: Cohen's kappa of the verdicts in both orders.
-    """
-
-    shown_first: Tally
-    points: Estimate | None
-    agreement: Estimate
+    shown_first: Tally  # reviews that the answer shown first won, tied and lost
+    points: Estimate | None  # score of the answer shown first less that of the other; None without scores
+    agreement: Estimate  # share of items with the same verdict in both orders
     kappa: Estimate
 
 
 @dataclass(frozen=True)
 class LengthBias:
-    """What the judge makes of length, in characters.
+    """What the judge makes of length, in characters."""
 
-    Attributes:
-        model: Mean length of the model's answers.
-        opponent: Mean length of the opponent's answers.
-        correlation: Of the difference in length with the difference in score (or in wins), by question.
-        win_rate: The win rate that answers of equal length would have.
-        longer: Questions in which the model's answer is longer.
-        shorter: Questions in which it is shorter.
-    """
-
-    model: float
+    model: float  # mean length of the model's answers
     opponent: float
-    correlation: Estimate
-    win_rate: Estimate
-    longer: int
+    correlation: Estimate  # of the differences in length and in score (or wins), by question
+    win_rate: Estimate  # the win rate that answers of equal length would have
+    longer: int  # questions in which the model's answer is longer
     shorter: int
 
     @property
@@ -129,23 +110,12 @@ class LeftOut:
 
 @dataclass(frozen=True)
 class Game:
-    """A readable review from the model's side.
-
-    Attributes:
-        second: Whether the model's answer was shown second.
-        scores: Of model and opponent; None if the judge gave a verdict only.
-        sign: 1 if the model won, 0 for a tie, -1 if it lost.
-    """
+    """A readable review from the model's side."""
 
     placed: Placed
-    second: bool
-    scores: tuple[float, float] | None
-    sign: int
-
-    @property
-    def drawn(self) -> bool:
-        """Whether the order was drawn at random."""
-        return self.placed.review.drawn
+    second: bool  # whether the model's answer was shown second
+    scores: tuple[float, float] | None  # of model and opponent; None if the judge gave a verdict only
+    sign: int  # 1 if the model won, 0 for a tie, -1 if it lost
 
     @property
     def lengths(self) -> tuple[int, int] | None:
@@ -167,16 +137,20 @@ class Item:
     @property
     def drawn(self) -> bool:
         """Whether all reviews are in an order that was drawn, so that none of the orders can be missing."""
-        return bool(self.games) and all(game.drawn for game in self.games)
+        return bool(self.games) and all(game.placed.review.drawn for game in self.games)
 
     def sign(self, *, second: bool) -> int | None:
-        """Return the verdict in one order; None without a review. Several reviews vote."""
-        return majority([game.sign for game in self.games if game.second == second])
+        """Return what most reviews in one order say; None without a review."""
+        signs = [game.sign for game in self.games if game.second == second]
+        return (sum(signs) > 0) - (sum(signs) < 0) if signs else None
 
     @property
     def both(self) -> int | None:
         """1 if the model won in both orders, -1 if it lost in both, else 0; None if an order is missing."""
-        return in_both_orders(self.sign(second=False), self.sign(second=True))
+        one, other = self.sign(second=False), self.sign(second=True)
+        if one is None or other is None:
+            return None
+        return one if one == other else 0
 
     def row(self) -> list[float]:
         """Return what is counted of the item, in the order of `_NAMES`, and the verdicts crossed."""
@@ -199,45 +173,28 @@ class Item:
 
 @dataclass(frozen=True)
 class JudgedQuestion:
-    """What reviews of a question came to.
-
-    Attributes:
-        scores: Sums of the scores of model and opponent; None if the judge gave verdicts only.
-        wins: Share of reviews that the model won; a tie is a half.
-        outcome: 1 if the model won (in both orders, if there are two), -1 if it lost, else 0.
-    """
+    """What reviews of a question came to."""
 
     id: str
-    scores: tuple[float, float] | None
-    wins: float
-    outcome: int
+    scores: tuple[float, float] | None  # sums of model and opponent; None without scores
+    wins: float  # share of reviews that the model won; a tie is a half
+    outcome: int  # 1 if the model won (in both orders, if there are two), -1 if it lost, else 0
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A model against its opponent.
-
-    Attributes:
-        model: The name of the model.
-        opponent: The name of its opponent.
-        items: Items that count, with their reviews.
-        left_out: Questions that do not count.
-        unreadable: Reviews without a score.
-        in_both_orders: Whether each item was judged in both orders, but for those whose order was drawn.
-        control: Which kind of control the model's answers are; empty for those of a model.
-        usage: What the reviews say that they cost, unreadable ones too.
-    """
+    """A model against its opponent."""
 
     model: str
     opponent: str
-    items: tuple[Item, ...]
-    left_out: tuple[LeftOut, ...]
-    unreadable: tuple[LeftOut, ...]
-    in_both_orders: bool
+    items: tuple[Item, ...]  # items that count, with their reviews
+    left_out: tuple[LeftOut, ...]  # questions that do not count
+    unreadable: tuple[LeftOut, ...]  # reviews without a score
+    in_both_orders: bool  # whether each item was judged in both orders, but for those whose order was drawn
     draws: int = stats.DRAWS
     seed: int = stats.SEED
-    control: str = ""
-    usage: JudgeUsage = field(default_factory=JudgeUsage)
+    control: str = ""  # which kind of control the model's answers are; empty for those of a model
+    usage: JudgeUsage = field(default_factory=JudgeUsage)  # what all reviews say that they cost
 
     @property
     def drawn(self) -> bool:
@@ -247,7 +204,7 @@ class Comparison:
     @property
     def shown_first(self) -> Tally:
         """Reviews that the answer shown first won, tied and lost."""
-        return _tally(self.sample.sums, "first")
+        return Tally.of(self.sample.sums, "first")
 
     @cached_property
     def question_ids(self) -> tuple[str, ...]:
@@ -278,21 +235,23 @@ class Comparison:
         places: dict[str, list[int]] = {question.category: [] for question in questions.values()}
         for place, question_id in enumerate(self.question_ids):
             places[questions[question_id].category].append(place)
-        samples = {
-            name: Bootstrap(self.table[chosen], draws=self.draws, seed=self.seed)
+        return {
+            name: self._result(Bootstrap(self.table[chosen], draws=self.draws, seed=self.seed))
             for name, chosen in places.items()
             if chosen
         }
-        return {name: self._result(sample) for name, sample in samples.items()}
 
     def _result(self, sample: Bootstrap) -> Result:
-        scored = bool(sample.sums[_COLUMN["scored"]])
+        ratio = None
+        if sample.sums[_COLUMN["scored"]]:
+            ends = extremes(sample.sums, {0: 1, 2: 1})
+            ratio = sample.estimate(_ratio, _RATIO, scale="ratio", extremes=ends)
         return Result(
             questions=sample.questions,
-            ratio=_ratio_in(sample) if scored else None,
+            ratio=ratio,
             win_rate=sample.estimate(_win_rate, stats.SHARE),
-            reviews=_tally(sample.sums, "wins"),
-            both=_tally(sample.sums, "both_wins") if self.in_both_orders else None,
+            reviews=Tally.of(sample.sums, "wins"),
+            both=Tally.of(sample.sums, "both_wins") if self.in_both_orders else None,
         )
 
     @property
@@ -303,10 +262,7 @@ class Comparison:
 
     @property
     def p(self) -> float | None:
-        """The exact p of the questions won and lost in both orders, if both were equally probable.
-
-        The turns of a question count once, by what most of them say.
-        """
+        """The exact p of the questions won and lost in both orders; the turns of one are one trial."""
         if not self.in_both_orders:
             return None
         outcomes = [each.outcome for each in self.by_question()]
@@ -317,10 +273,10 @@ class Comparison:
         """The bias of the order; None if the items were judged in one order."""
         if not self.in_both_orders:
             return None
-        scored = bool(self.sample.sums[_COLUMN["scored"]])
+        points = self.sample.estimate(lambda sums: _column(sums, "points") / _column(sums, "scored"), _POINTS)
         return OrderBias(
             shown_first=self.shown_first,
-            points=self.sample.estimate(_points, _POINTS) if scored else None,
+            points=points if self.sample.sums[_COLUMN["scored"]] else None,
             agreement=self.sample.estimate(lambda sums: stats.agreed_of(sums[..., _CROSSED]), stats.SHARE),
             kappa=self.sample.estimate(lambda sums: stats.kappa_of(sums[..., _CROSSED]), stats.CHANGE),
         )
@@ -332,14 +288,13 @@ class Comparison:
             return None
         lengths = [game.lengths or (0, 0) for item in self.items for game in item.games]
         ours, theirs = (sum(each) / len(lengths) for each in zip(*lengths, strict=True))
-        wins = (self._of("wins") + self._of("ties") / 2) / self._reviews
         return LengthBias(
             model=ours,
             opponent=theirs,
             correlation=self.sample.estimate(
                 lambda sums: stats.correlation_of(sums[..., _MOMENTS]), stats.CHANGE, scale="correlation"
             ),
-            win_rate=stats.length_controlled(wins.tolist(), self._gaps.tolist()),
+            win_rate=stats.length_controlled(self._win_rates.tolist(), self._gaps.tolist()),
             longer=int((self._gaps > 0).sum()),
             shorter=int((self._gaps < 0).sum()),
         )
@@ -347,25 +302,24 @@ class Comparison:
     def by_question(self) -> Iterator[JudgedQuestion]:
         """Yield what reviews of each question came to."""
         prefix = "both_" if self.in_both_orders else ""
-        wins = (self._of("wins") + self._of("ties") / 2) / self._reviews
         outcomes = np.sign(self._of(f"{prefix}wins") - self._of(f"{prefix}losses"))
         for place, question_id in enumerate(self.question_ids):
             row = self.table[place]
             sums = float(row[0] + row[2]), float(row[1] + row[3])
             scores = sums if row[_COLUMN["scored"]] else None
-            yield JudgedQuestion(question_id, scores, float(wins[place]), int(outcomes[place]))
+            yield JudgedQuestion(question_id, scores, float(self._win_rates[place]), int(outcomes[place]))
 
     def leads(self) -> Iterator[tuple[float, float, str]]:
         """Yield each question's gap in characters and lead in points, with its id; none without answers."""
         if self._gaps is not None:
             yield from zip(self._gaps.tolist(), self._leads.tolist(), self.question_ids, strict=True)
 
-    def _of(self, name: str) -> Numbers:
-        return np.asarray(self.table[:, _COLUMN[name]])
+    def _of(self, *names: str) -> Numbers:
+        return _column(self.table, *names)
 
     @property
-    def _reviews(self) -> Numbers:
-        return self._of("wins") + self._of("ties") + self._of("losses")
+    def _win_rates(self) -> Numbers:
+        return _win_rate(self.table)
 
     @cached_property
     def _gaps(self) -> Numbers | None:
@@ -375,24 +329,22 @@ class Comparison:
             return None
         rows = [[lengths[0] - lengths[1]] for _, lengths in games if lengths]
         sums = stats.clustered(rows, [question_id for question_id, _ in games])
-        return np.asarray(sums[:, 0] / self._reviews)
+        return np.asarray(sums[:, 0] / self._of(*_OUTCOMES))
 
     @cached_property
     def _leads(self) -> Numbers:
         """By how much the model's score is higher, of each question; without scores, its wins less losses."""
         if not self._of("scored").any():
-            return (self._of("wins") - self._of("losses")) / self._reviews
-        ours, theirs = (self._of(f"{side}_1") + self._of(f"{side}_2") for side in ("model", "opponent"))
+            return np.asarray((self._of("wins") - self._of("losses")) / self._of(*_OUTCOMES))
+        ours, theirs = self._of("model_1", "model_2"), self._of("opponent_1", "opponent_2")
         return np.asarray((ours - theirs) / np.maximum(self._of("scored"), 1))
 
 
 def extremes(sums: Numbers, signs: Mapping[int, int]) -> tuple[Numbers, Numbers]:
     """Return sums in which all reviews are as bad, and as good, as can be: 1 to 10, and 10 to 1.
 
-    Args:
-        sums: Sums over questions.
-        signs: At which columns scores of a model stand, before those of its opponent; -1 where good ones
-            lower the figure.
+    `signs` says at which columns scores of a model stand, before those of its opponent; -1 where good ones
+    lower the figure.
     """
     found = sums.copy(), sums.copy()
     for (column, sign), (each, side) in product(signs.items(), zip(found, (-1, 1), strict=True)):
@@ -411,22 +363,8 @@ def _ratio(sums: Numbers) -> Numbers:
     return np.asarray(ours / theirs)
 
 
-def _ratio_in(sample: Bootstrap) -> Estimate:
-    ends = extremes(sample.sums, {0: 1, 2: 1})
-    return sample.estimate(_ratio, _RATIO, scale="ratio", extremes=ends)
-
-
 def _win_rate(sums: Numbers) -> Numbers:
-    won = _column(sums, "wins") + _column(sums, "ties") / 2
-    return np.asarray(won / _column(sums, "wins", "ties", "losses"))
-
-
-def _points(sums: Numbers) -> Numbers:
-    return np.asarray(_column(sums, "points") / _column(sums, "scored"))
-
-
-def _tally(sums: Numbers, first: str) -> Tally:
-    return Tally(*(int(sums[_COLUMN[first] + place]) for place in range(3)))
+    return np.asarray((_column(sums, "wins") + _column(sums, "ties") / 2) / _column(sums, *_OUTCOMES))
 
 
 @dataclass(frozen=True)
@@ -476,8 +414,11 @@ def judges_agree(comparison: Comparison) -> Iterator[JudgeAgreement]:
         for game in item.games:
             games[game.placed.review.judge or ""].append((item, game))
     for (first, our_games), (second, their_games) in combinations(games.items(), 2):
-        drawn = all(game.drawn for _, game in [*our_games, *their_games])
-        ours, theirs = (_verdicts(each, by_order=not drawn) for each in (our_games, their_games))
+        drawn = all(game.placed.review.drawn for _, game in [*our_games, *their_games])
+        ours, theirs = (
+            {(item.question_id, item.turn, game.second and not drawn): game.sign for item, game in each}
+            for each in (our_games, their_games)
+        )
         common = [key for key in ours if key in theirs]
         if first and second and common:
             crossed = stats.crossed(*([said[key] for key in common] for said in (ours, theirs)))
@@ -488,10 +429,6 @@ def judges_agree(comparison: Comparison) -> Iterator[JudgeAgreement]:
             yield JudgeAgreement(first, second, len(common), agreement, kappa)
 
 
-def _verdicts(games: Iterable[tuple[Item, Game]], *, by_order: bool) -> dict[tuple[str, int, bool], int]:
-    return {(item.question_id, item.turn, game.second and by_order): game.sign for item, game in games}
-
-
 def compare(
     reviews: Iterable[Placed], first: Sequence[str] = (), *, draws: int = stats.DRAWS, seed: int = stats.SEED
 ) -> tuple[Comparison, ...]:
@@ -499,12 +436,6 @@ def compare(
 
     An opponent that all pairs have is the opponent of all. Else the model is the one that comes earlier in
     `first`, and else the one that the first review of the pair shows first, unless that says `swapped`.
-
-    Args:
-        reviews: Reviews whose models are known.
-        first: Names of models, such as those of the answers' files.
-        draws: Number of resamples.
-        seed: Decides the resamples.
     """
     pairs: defaultdict[frozenset[str], list[Placed]] = defaultdict(list)
     for placed in reviews:
@@ -524,7 +455,7 @@ def compare(
 
 def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, seed: int) -> Comparison:
     items: dict[tuple[str, int], list[Game]] = {}
-    unreadable = []
+    unreadable, left_out, chosen = [], [], []
     for placed in group:
         question_id = str(placed.review.question_id)
         games = items.setdefault((question_id, placed.review.turn), [])
@@ -534,9 +465,13 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, 
             unreadable.append(LeftOut(placed.where, question_id, str(error)))
     every = [Item(*key, tuple(games)) for key, games in items.items()]
     in_both = any(item.both is not None for item in every if not item.drawn)
-    chosen = [item for item in every if (item.drawn or item.both is not None if in_both else item.games)]
-    kept = set(map(id, chosen))
-    left_out = [_left_out(item, model) for item in every if item.games and id(item) not in kept]
+    for item in every:
+        if item.drawn or item.both is not None if in_both else item.games:
+            chosen.append(item)
+        elif item.games:
+            game = item.games[0]
+            why = f"readable with {model} shown {'second' if game.second else 'first'} only"
+            left_out.append(LeftOut(game.placed.where, item.question_id, why))
     return Comparison(
         model=model,
         opponent=opponent,
@@ -552,22 +487,10 @@ def _comparison(model: str, opponent: str, group: Sequence[Placed], draws: int, 
 
 
 def _game(placed: Placed, model: str) -> Game:
-    """Return a review from the model's side.
-
-    Raises:
-        Unreadable: It has no score.
-    """
-    second = placed.names[1] == model
-    sign = placed.review.verdict()
-    scores = None
-    if placed.review.score is not None or placed.review.winner is None:
-        scores = placed.review.scores()
+    """Return a review from the model's side; raise `Unreadable` if it decides nothing."""
+    second, review = placed.names[1] == model, placed.review
+    sign = review.verdict()
+    scores = None if review.score is None and review.winner is not None else review.scores()
     if second:
         return Game(placed, second, scores and (scores[1], scores[0]), -sign)
     return Game(placed, second, scores, sign)
-
-
-def _left_out(item: Item, model: str) -> LeftOut:
-    game = item.games[0]
-    order = "second" if game.second else "first"
-    return LeftOut(game.placed.where, item.question_id, f"readable with {model} shown {order} only")

@@ -8,10 +8,9 @@ from pathlib import Path
 from redraft import stats
 from redraft.errors import UsageError
 from redraft.evaluation.reports.grades import GradeReport, describe_grades
-from redraft.evaluation.reports.inputs import BadFiles, kind_of, opened
+from redraft.evaluation.reports.inputs import BadFiles, Given, Material, kind_of, opened
 from redraft.evaluation.reports.reviews import Report, describe_reviews
 from redraft.evaluation.reports.runs import RunReport, describe_runs
-from redraft.evaluation.reports.sides import Given, Material
 
 AnyReport = Report | GradeReport | RunReport
 
@@ -26,20 +25,16 @@ def describe(
     seed: int = stats.SEED,
     bad: BadFiles | None = None,
 ) -> AnyReport:
-    """Describe files of reviews, of grades, or of chains and scores.
+    """Describe files of reviews, of grades, or of chains and scores: all of one kind.
 
     Args:
-        files: The files, all of one kind.
+        files: The files.
         answers: The answers that were judged, a file for each model.
         questions: What was asked, with categories.
         against: The JSON of an earlier report, to say what changed.
         draws: Number of resamples.
         seed: Decides the resamples.
         bad: Takes the files that cannot be read. Without it, the first of them is an error.
-
-    Raises:
-        RecordError: A file cannot be read, or the files do not belong together.
-        UsageError: The files are of different kinds, or answers are given with chains.
     """
     bad = bad or BadFiles(strict=True)
     inputs = bad.read(files, opened)

@@ -7,11 +7,10 @@ counted and listed, and its text is not searched.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
-from itertools import chain, combinations
-from pathlib import Path
+from itertools import chain, combinations, product
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -20,14 +19,12 @@ from redraft import stats
 from redraft.chain import describe
 from redraft.counting import counted
 from redraft.errors import RecordError
-from redraft.evaluation.judging.grades import Grade, Key, mean_of
 from redraft.evaluation.judging.pairs import WITH_INSTRUCTION
-from redraft.evaluation.judging.reviews import usage_in
+from redraft.evaluation.judging.reviews import Grade, Key, mean_of, usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
 from redraft.evaluation.records import JudgeUsage, listed
-from redraft.evaluation.reports.inputs import Input
+from redraft.evaluation.reports.inputs import Given, Input, Material, read_past
 from redraft.evaluation.reports.paired import (
-    HINT,
     Paired,
     Scores,
     gain_of,
@@ -36,9 +33,8 @@ from redraft.evaluation.reports.paired import (
     side_by_side,
     since,
 )
-from redraft.evaluation.reports.sides import Given, Material
-from redraft.evaluation.tables import Line, Section, cost_facts, plain, without_nan
-from redraft.formats.read.files import decode, open_input, reading
+from redraft.evaluation.tables import Line, Section, control_record, cost_facts, plain, without_nan
+from redraft.formats.read.files import decode
 from redraft.stats import Bootstrap, Estimate
 
 _SCALE = (float(LOWEST), float(HIGHEST))
@@ -46,17 +42,12 @@ _SCALE = (float(LOWEST), float(HIGHEST))
 
 @dataclass(frozen=True)
 class Grades:
-    """The grades of a model's answers by one judge.
-
-    Attributes:
-        found: All of them, with their places.
-        control: Which kind of control the answers are; empty for those of a model.
-    """
+    """The grades of a model's answers by one judge."""
 
     model: str
     judge: str
-    found: tuple[tuple[str, Grade], ...]
-    control: str = ""
+    found: tuple[tuple[str, Grade], ...]  # all of them, with their places
+    control: str = ""  # which kind of control the answers are; empty for those of a model
     draws: int = stats.DRAWS
     seed: int = stats.SEED
 
@@ -101,7 +92,9 @@ class Grades:
         for key in self.scores.values if keys else ():
             keys[material.questions[key[0]].category].append(key)
         return {
-            name: (len({key[0] for key in found}), self.mean(found)) for name, found in keys.items() if found
+            name: (len({question for question, _ in found}), self.mean(found))
+            for name, found in keys.items()
+            if found
         }
 
     def lines(self, material: Material) -> Iterator[Line]:
@@ -149,19 +142,14 @@ def graded(
 
 @dataclass(frozen=True)
 class GradedAlike:
-    """How far two judges agree on the answers that both graded.
-
-    Attributes:
-        correlation: Of their grades.
-        gain: By how much the second one's grades are higher.
-    """
+    """How far two judges agree on the answers that both graded."""
 
     model: str
     first: str
     second: str
     answers: int
-    correlation: Estimate
-    gain: Estimate
+    correlation: Estimate  # of their grades
+    gain: Estimate  # by how much the second one's grades are higher
 
 
 def _agreement(one: Grades, two: Grades) -> GradedAlike | None:
@@ -179,20 +167,15 @@ def _agreement(one: Grades, two: Grades) -> GradedAlike | None:
 
 @dataclass(frozen=True)
 class GradedControl:
-    """What a judge made of control answers.
+    """What a judge made of control answers."""
 
-    Attributes:
-        kind: `constant` or `instruction`.
-        against: The grades of the controls, less those of the model's own answers to the same questions.
-    """
-
-    kind: str
+    kind: str  # `constant` or `instruction`
     model: str
     base: str
     judge: str
     mean: Estimate
     usage: JudgeUsage
-    against: Paired | None
+    against: Paired | None  # less the model's own grades in the same questions
 
     @property
     def changes_outcome(self) -> bool:
@@ -212,9 +195,9 @@ class GradedControl:
         """That in words."""
         if self.against is None:
             return "no grade of it can be compared, so this says nothing of the judge"
+        if self.kind == "constant" and self.changes_outcome:
+            return f"a constant is not clearly graded lower than {self.base}: do not trust this judge"
         if self.kind == "constant":
-            if self.changes_outcome:
-                return f"a constant is not clearly graded lower than {self.base}: do not trust this judge"
             return f"a constant is graded lower than {self.base}, as it should be"
         if self.changes_outcome:
             return "an instruction to the judge changes the grades: do not trust this judge"
@@ -229,19 +212,14 @@ class GradedControl:
 
 @dataclass(frozen=True)
 class GradeReport:
-    """Grades by model and judge, how far judges agree, and differences between models.
-
-    Attributes:
-        files: The files of grades.
-        changes: What changed since an earlier report, if one was given.
-    """
+    """Grades by model and judge, how far judges agree, and differences between models."""
 
     files: tuple[str, ...]
     material: Material
     grades: tuple[Grades, ...]
     judges: tuple[GradedAlike, ...]
     differences: tuple[Paired, ...]
-    changes: tuple[Paired, ...]
+    changes: tuple[Paired, ...]  # what changed since an earlier report, if one was given
     controls: tuple[GradedControl, ...]
 
     @property
@@ -262,49 +240,34 @@ class GradeReport:
             lines, facts = tuple(each.lines(self.material)), tuple(cost_facts(each.usage))
             yield Section(title, note, lines, facts, each)
         for agreed in self.judges:
-            yield Section(f"{agreed.first} and {agreed.second} on {agreed.model}", "", tuple(_judges(agreed)))
+            gain = plain(agreed.gain, 2, sign=True)
+            lines = (
+                Line("correlation", *plain(agreed.correlation, 2), f"of {counted(agreed.answers, 'grade')}"),
+                Line("difference", *gain, f"points of {agreed.second} over {agreed.first}"),
+            )
+            yield Section(f"{agreed.first} and {agreed.second} on {agreed.model}", "", lines)
         yield from sections(self.differences, self.changes, "question", as_percent=False)
         for control in self.controls:
-            by = f" by {control.judge}" * bool(control.judge)
+            title = f"Control: {control.model} graded" + f" by {control.judge}" * bool(control.judge)
             lines, facts = tuple(control.lines()), tuple(cost_facts(control.usage))
-            title = f"Control: {control.model} graded{by}"
             yield Section(title, control.finding, lines, facts, warns=control.changes_outcome)
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        found: dict[str, Any] = without_nan(
+        return without_nan(
             {
                 "files": self.files,
                 "grades": [each.record(self.material) for each in self.grades],
                 "judges": list(map(asdict, self.judges)),
                 "differences": list(map(asdict, self.differences)),
                 "changes": list(map(asdict, self.changes)),
-                "controls": [
-                    {
-                        **asdict(each),
-                        "usage": each.usage.model_dump(),
-                        "changes_outcome": each.changes_outcome,
-                    }
-                    for each in self.controls
-                ],
+                "controls": [control_record(each) for each in self.controls],
             }
         )
-        return found
-
-
-def _judges(agreed: GradedAlike) -> Iterator[Line]:
-    yield Line("correlation", *plain(agreed.correlation, 2), f"of {counted(agreed.answers, 'grade')}")
-    note = f"points of {agreed.second} over {agreed.first}"
-    yield Line("difference", *plain(agreed.gain, 2, sign=True), note)
 
 
 def describe_grades(given: Given) -> GradeReport:
-    """Describe files of grades.
-
-    Raises:
-        RecordError: A file cannot be read, a grade is there twice or of another question than given, or none
-            can be read.
-    """
+    """Describe files of grades. One that is there twice, or of another question than given, is an error."""
     draws, seed, material = given.draws, given.seed, given.material
     seen: dict[object, str] = {}
     read = given.bad.read(given.inputs, partial(_read, material=material, seen=seen))
@@ -315,12 +278,19 @@ def describe_grades(given: Given) -> GradeReport:
     found = tuple(each for each in every if not each.control)
     pairs = [(one, two) for one, two in combinations(found, 2) if one.model == two.model]
     judges = tuple(filter(None, (_agreement(*pair) for pair in pairs)))
-    scores = [each.scores for each in found]
-    changes = since(scores, _past(given.against), given) if given.against else ()
-    controls = tuple(_controls([each for each in every if each.control], found))
-    return GradeReport(
-        given.names, material, found, judges, side_by_side(scores, draws, seed), changes, controls
-    )
+    scores, changes = [each.scores for each in found], tuple[Paired, ...]()
+    if given.against:
+        past = read_past(given.against, _Report, "no report on grades").grades
+        then = [Scores(e.model, e.judge, {(s.id, s.turn): s.score for s in e.scores}) for e in past]
+        changes = since(scores, then, given)
+    controls = []
+    for each, base in product([each for each in every if each.control], found):
+        carries = each.model == WITH_INSTRUCTION.format(base.model)
+        if base.judge == each.judge and (each.control == "constant" or carries):
+            known = (each.control, each.model, base.model, each.judge, each.mean(), each.usage)
+            controls.append(GradedControl(*known, paired(each.scores, base.scores, draws, seed)))
+    differences = side_by_side(scores, draws, seed)
+    return GradeReport(given.names, material, found, judges, differences, changes, tuple(controls))
 
 
 def _read(given: Input, material: Material, seen: dict[object, str]) -> list[tuple[str, Grade]]:
@@ -348,30 +318,6 @@ def _read(given: Input, material: Material, seen: dict[object, str]) -> list[tup
         found[key] = raw.where, grade
     seen |= {key: where for key, (where, _) in found.items()}
     return list(found.values())
-
-
-def _controls(controls: Sequence[Grades], models: Sequence[Grades]) -> Iterator[GradedControl]:
-    for each in controls:
-        for base in models:
-            if base.judge == each.judge and (each.control == "constant" or _carries(each, base)):
-                against = paired(each.scores, base.scores, each.draws, each.seed)
-                known = (each.control, each.model, base.model, each.judge, each.mean(), each.usage)
-                yield GradedControl(*known, against)
-
-
-def _carries(control: Grades, base: Grades) -> bool:
-    return control.model == WITH_INSTRUCTION.format(base.model)
-
-
-def _past(path: Path) -> list[Scores]:
-    """Read the scores of an earlier report."""
-    with reading(path), open_input(path) as file:
-        data = file.read()
-    try:
-        past = _Report.model_validate_json(data).grades
-    except ValidationError as error:
-        raise RecordError(f"{path}: is no report on grades: {describe(error)}.", hint=HINT) from None
-    return [Scores(e.model, e.judge, {(s.id, s.turn): s.score for s in e.scores}) for e in past]
 
 
 class _Score(BaseModel):

@@ -1,16 +1,30 @@
-"""Tell which kind of records a file has by its first one, so that a report knows what to describe."""
+"""What a report is made of: files of one kind of records, and the answers and questions that they are about.
+
+Models of a review are found, in the order of trust, by the answers' files, the review's own `model_1` and
+`model_2`, the name of its file (`NEW_vs_OLD.jsonl`, as released), and ids alone: then the model whose answer
+the first review shows first is A, and all answers that are compared with one of A's are of B. Two of the
+released files have no ids: theirs are found by question and name.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar, cast
 
+from pydantic import BaseModel, ValidationError
+
+from redraft.chain import describe
+from redraft.counting import counted
 from redraft.errors import RecordError, UsageError, shown
-from redraft.formats.read.files import decode, name_of
-from redraft.formats.read.records import RawRecord, raw_records
+from redraft.evaluation.judging.reviews import Review, read_reviews
+from redraft.evaluation.records import listed, names_of, question_id, text_in_source
+from redraft.formats.read.files import decode, name_of, open_input, reading, stem_of
+from redraft.formats.read.records import RawRecord, raw_records, read_records
 from redraft.formats.read.shapes import is_chain
 
 Kind = Literal["reviews", "grades", "chains", "scores"]
@@ -20,30 +34,25 @@ _HINT = (
     "A report is on reviews or grades (redraft judge), chains (redraft answer, redraft eval), or scores "
     "(redraft eval --json)."
 )
-
+KEEP = "Keep the JSON of a report for the next one: redraft report FILE --json > last.json"
+_NAMING = 'Name the two models in each review ("model_1", "model_2"), or call the file NEW_vs_OLD.jsonl.'
+_JUDGED = "Give the files of answers that were judged, one a model: --answers FILE"
 
 T = TypeVar("T")
 Found = TypeVar("Found")
+Past = TypeVar("Past", bound=BaseModel)
+Names = tuple[str, str]  # the models of the answers that a review shows first and second
 
 
 @dataclass
 class BadFiles:
-    """The files that a report leaves out: one that cannot be read does not stop the others.
+    """The files that a report leaves out: one that cannot be read does not stop the others."""
 
-    Attributes:
-        strict: Leave none out, and raise.
-        reasons: What is wrong with each.
-    """
-
-    strict: bool = False
+    strict: bool = False  # leave none out, and raise
     reasons: list[RecordError] = field(default_factory=list)
 
     def read(self, files: Iterable[T], read: Callable[[T], Found]) -> list[Found]:
-        """Return what is found in each file that can be read.
-
-        Raises:
-            RecordError: What is wrong with the first, if none can be read.
-        """
+        """Return what is found in each file that can be read. If there is none, raise the first reason."""
         found = []
         for file in files:
             try:
@@ -66,11 +75,7 @@ class Input(NamedTuple):
 
 
 def opened(path: Path) -> Input:
-    """Return a file with its kind. It may be standard input, which is read once.
-
-    Raises:
-        RecordError: The file cannot be read, or its first record is of no kind that a report describes.
-    """
+    """Return a file with its kind. It may be standard input, which is read once."""
     records = raw_records(path)
     first = next(records, None)
     if first is None:
@@ -79,11 +84,7 @@ def opened(path: Path) -> Input:
 
 
 def record_kind(record: Any, where: str) -> Kind:
-    """Return the kind of a file by its first record.
-
-    Raises:
-        RecordError: It is none that a report describes.
-    """
+    """Return the kind of a file by its first record; raise if it is none that a report describes."""
     if not isinstance(record, Mapping):
         raise RecordError(f"{where}: is {shown(record)}, nothing that a report describes.", hint=_HINT)
     if record.keys() >= {"files", "comparisons"} or record.keys() & {"runs", "grades"}:
@@ -102,25 +103,17 @@ def record_kind(record: Any, where: str) -> Kind:
     raise RecordError(f"{where}: is nothing that a report describes; its fields are {fields}.", hint=_HINT)
 
 
-_REPORTS: Mapping[str, str] = {"chains": "runs", "scores": "runs"}
-
-
 def is_result(record: Mapping[str, Any]) -> bool:
     """Whether a record is what `redraft eval --json` prints."""
     return record.keys() >= {"task", "score", "right", "wrong"}
 
 
 def kind_of(inputs: Sequence[Input]) -> Literal["reviews", "grades", "runs"]:
-    """Return what the report is on. Chains and scores are both runs.
-
-    Raises:
-        RecordError: There is no record.
-        UsageError: The files differ; the message says which is which.
-    """
+    """Return what the report is on; raise if files differ. Chains and scores are both runs."""
     found: dict[str, Input] = {}
     for each in inputs:
         if each.kind:
-            found.setdefault(_REPORTS.get(each.kind, each.kind), each)
+            found.setdefault("runs" if each.kind in ("chains", "scores") else each.kind, each)
     if not found:
         names = ", ".join(name_of(each.path) for each in inputs)
         raise RecordError(f"there is no review in {names}, nor anything else.", hint=_HINT)
@@ -131,3 +124,282 @@ def kind_of(inputs: Sequence[Input]) -> Literal["reviews", "grades", "runs"]:
         )
     [kind] = found
     return cast('Literal["reviews", "grades", "runs"]', kind)
+
+
+def read_past(path: Path, kind: type[Past], otherwise: str) -> Past:
+    """Read the JSON of an earlier report. If it is of another kind, the error says what it is `otherwise`."""
+    with reading(path), open_input(path) as file:
+        data = file.read()
+    try:
+        return kind.model_validate_json(data)
+    except ValidationError as error:
+        raise RecordError(f"{path}: is {otherwise}: {describe(error)}.", hint=KEEP) from None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that was judged. `name` is that of its file, `model` the one in its record."""
+
+    name: str
+    model: str
+    question_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Question:
+    """What was asked."""
+
+    text: str
+    category: str
+
+
+@dataclass
+class Material:
+    """What reviews are about: answers by id and name of file, and questions by id. Empty if not given."""
+
+    names: tuple[str, ...] = ()
+    answers: dict[str, dict[str, Answer]] = field(default_factory=dict)
+    by_question: dict[str, list[Answer]] = field(default_factory=dict)
+    questions: dict[str, Question] = field(default_factory=dict)
+    where: str = ""
+
+    @classmethod
+    def read(cls, answers: Sequence[Path] = (), questions: Path | None = None) -> Material:
+        """Read files of answers, in any shape that redraft reads, and of questions. No id is there twice."""
+        found = cls(names=names_of(answers))
+        for path, name in zip(answers, found.names, strict=True):
+            for record in read_records(path):
+                by_name = found.answers.setdefault(text_in_source(record, "answer_id") or record.id, {})
+                if name in by_name:
+                    raise RecordError(f"{path}: has the answer {record.id!r} twice.")
+                model = record.model.get("name") if isinstance(record.model, Mapping) else None
+                answer = Answer(name, str(model or ""), question_id(record), record.answer)
+                by_name[name] = answer
+                found.by_question.setdefault(answer.question_id, []).append(answer)
+        if questions:
+            found.where = name_of(questions)
+            for record in read_records(questions):
+                key = question_id(record)
+                if key in found.questions:
+                    raise RecordError(
+                        f"{found.where}: has question {key} twice.", hint="Give each its own id."
+                    )
+                category = text_in_source(record, "category") or ""
+                found.questions[key] = Question(record.prompt.text, category)
+        return found
+
+    def shown(self, review: Review, names: Names | None, where: str) -> tuple[Answer, Answer]:
+        """Return both answers of a review, by their ids or else by question and name."""
+        first, second = names or (None, None)
+        if review.answer1_id is None or review.answer2_id is None:
+            question = str(review.question_id)
+            return self._to(question, first, where), self._to(question, second, where)
+        return self.answer(review.answer1_id, first, where), self.answer(review.answer2_id, second, where)
+
+    def _to(self, question: str, name: str | None, where: str) -> Answer:
+        if name is None:
+            raise _nameless(where)
+        for answer in self.by_question.get(question, ()):
+            if name in (answer.name, answer.model):
+                return answer
+        raise RecordError(
+            f"{where}: there is no answer of {name} to question {question} in {', '.join(self.names)}.",
+            hint=_JUDGED,
+        )
+
+    def answer(self, answer_id: int | str, hint: str | None, where: str) -> Answer:
+        """Return the answer of an id. If several files have the id, `hint` names the model."""
+        found = self.answers.get(str(answer_id), {})
+        named = [each for each in found.values() if len(found) == 1 or hint in (each.name, each.model)]
+        if len(named) == 1:
+            return named[0]
+        if not found:
+            raise RecordError(
+                f"{where}: the answer {answer_id!r} is in none of {', '.join(self.names)}.", hint=_JUDGED
+            )
+        raise RecordError(
+            f"{where}: the answer {answer_id!r} is in {' and '.join(found)}: which of them was judged?",
+            hint=_NAMING,
+        )
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a report is made of."""
+
+    inputs: Sequence[Input]
+    material: Material  # the answers that were judged, and what was asked
+    bad: BadFiles  # takes the files that cannot be read
+    against: Path | None  # the JSON of an earlier report, to say what changed
+    draws: int
+    seed: int  # decides the resamples
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the files."""
+        return tuple(name_of(each.path) for each in self.inputs)
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A review with the names of the models whose answers it shows, and the answers if they were given."""
+
+    where: str
+    review: Review
+    names: Names
+    answers: tuple[Answer, Answer] | None = None
+
+
+class _File(NamedTuple):
+    """A file's reviews, each with its place, and the models that its name has: `NEW_vs_OLD`."""
+
+    path: Path
+    named: Names | None
+    reviews: list[tuple[str, Review]]
+
+    @classmethod
+    def read(cls, given: Input) -> _File:
+        """Read a file."""
+        first, _, second = stem_of(given.path).partition("_vs_")
+        named = (first, second) if first and second and "_vs_" not in second else None
+        return cls(given.path, named, [*read_reviews(given.records)])
+
+    def claims(self) -> Iterator[tuple[str, str, str]]:
+        """Yield the place and the id of each answer, and the model that the file's name gives it to."""
+        for where, review in self.reviews:
+            if self.named and review.answer1_id is not None and not (review.model_1 and review.model_2):
+                yield where, str(review.answer1_id), self.named[0]
+                yield where, str(review.answer2_id), self.named[1]
+
+
+@dataclass
+class _Seen:
+    """Where each review is, and the sides of answers that are known by their ids alone."""
+
+    ids: dict[object, str] = field(default_factory=dict)
+    sides: dict[str, str] = field(default_factory=dict)
+
+
+def place(inputs: Iterable[Input], material: Material, bad: BadFiles) -> Iterator[Placed]:
+    """Read reviews, and place each.
+
+    `bad` takes a file that cannot be read, that has a review twice or of other questions or answers than
+    given, whose models cannot be told apart, or whose name is in reverse: it gives its answers to other
+    models than the names of most other files do.
+    """
+    files = bad.read(inputs, _File.read)
+    if not material.answers:
+        owners: defaultdict[str, defaultdict[str, set[Path]]] = defaultdict(lambda: defaultdict(set))
+        for file in files:
+            for _, answer_id, name in file.claims():
+                owners[answer_id][name].add(file.path)
+        files = bad.read(files, partial(_check_name, owners=owners))
+    for placed in bad.read(files, partial(_place_file, material=material, seen=_Seen())):
+        yield from placed
+
+
+def _check_name(file: _File, owners: Mapping[str, Mapping[str, set[Path]]]) -> _File:
+    """Return a file whose name fits the ids of its answers: fewer names speak against it than for it.
+
+    `owners` has the files whose names give an answer to a model, by the answer's id and the model.
+    """
+    agree, differ, first = set[Path](), set[Path](), ""
+    for where, answer_id, name in file.claims():
+        given = owners[answer_id]
+        if sum(map(len, given.values())) > len(set().union(*given.values())):
+            continue  # a file has the id for both models: it tells nothing
+        for model, files in given.items():
+            (agree if model == name else differ).update(files)
+            if model != name and not first:
+                other = name_of(min(files))
+                first = f"{where}: the answer {answer_id!r} is of {name} by the name of this file, "
+                first += f"and of {model} by that of {other}."
+    if differ and len(differ) >= len(agree):
+        raise RecordError(
+            first,
+            hint="One of the names is in reverse, or has another name of a model. Rename that file, or say "
+            "whose the answers are: --answers FILE",
+        )
+    return file
+
+
+def _place_file(file: _File, material: Material, seen: _Seen) -> list[Placed]:
+    mine = _Seen(dict(seen.ids), dict(seen.sides))
+    found: list[Placed] = []
+    stray: dict[str, list[str]] = {}
+    for where, review in file.reviews:
+        _check_once(review, where, mine.ids, file.named)
+        if material.questions and str(review.question_id) not in material.questions:
+            stray.setdefault(str(review.question_id), []).append(where)
+        else:
+            found.append(_placed(where, review, file.named, material, mine.sides))
+    if stray:
+        places = [where for each in stray.values() for where in each]
+        several = f"{counted(len(places), 'review')} of questions that are not in {material.where}"
+        raise RecordError(
+            f"{places[0]}: {several}: {listed([*stray], 5)}.",
+            hint="Give the questions that were asked: --questions FILE",
+        )
+    seen.ids, seen.sides = mine.ids, mine.sides
+    return found
+
+
+def _check_once(review: Review, where: str, ids: dict[object, str], named: Names | None) -> None:
+    """Raise if a review was there before. Without an id, it is known by all that it says."""
+    key: object = str(review.review_id)
+    if not key:
+        key = (str(review.question_id), review.turn, review.answer1_id, review.answer2_id)
+        key = (*key, review.judge, review.reviewer_id, review.text, review.score)
+        key = (*key, named) if review.answer1_id is None else key
+    if key in ids:
+        what = f"the review {review.review_id!r}" if review.review_id else "this review"
+        raise RecordError(
+            f"{where}: {what} is also at {ids[key]}.", hint="Give each file once; each review counts once."
+        )
+    ids[key] = where
+
+
+def _nameless(where: str) -> RecordError:
+    return RecordError(
+        f"{where}: the review has no ids of answers, and the name of the file does not name the models.",
+        hint=_NAMING,
+    )
+
+
+def _placed(
+    where: str, review: Review, from_file: Names | None, material: Material, sides: dict[str, str]
+) -> Placed:
+    hints = (review.model_1, review.model_2) if review.model_1 and review.model_2 else from_file
+    answers = None
+    if material.answers and not review.control:  # a control's answers are in no file
+        answers = material.shown(review, hints, where)
+        names = answers[0].name, answers[1].name
+        for answer in answers:
+            if answer.question_id != str(review.question_id):
+                raise RecordError(
+                    f"{where}: the review is of question {review.question_id!r}, and the answer of "
+                    f"{answer.name} is to question {answer.question_id!r}.",
+                    hint="Give the answers that were judged: --answers FILE",
+                )
+    elif hints:
+        names = hints
+    elif review.answer1_id is None:
+        raise _nameless(where)
+    else:
+        names = _by_ids(str(review.answer1_id), str(review.answer2_id), sides)
+    if names[0] == names[1]:
+        raise RecordError(
+            f"{where}: both answers, {review.answer1_id!r} and {review.answer2_id!r}, are of {names[0]}.",
+            hint=_NAMING,
+        )
+    return Placed(where, review, names, answers)
+
+
+def _by_ids(first: str, second: str, sides: dict[str, str]) -> Names:
+    """Return the sides of two answers, from those that were seen before."""
+    other = {"A": "B", "B": "A"}
+    if first not in sides:
+        sides[first] = other[sides[second]] if second in sides else "A"
+    sides.setdefault(second, other[sides[first]])
+    return sides[first], sides[second]

@@ -10,13 +10,14 @@ from typing import Any
 
 from redraft.chain import Chain
 from redraft.counting import counted
-from redraft.evaluation.judging.grades import Grade
+from redraft.evaluation.judging.reviews import Grade
 from redraft.evaluation.reports.compare import Comparison, Game, Item, Tally
 from redraft.evaluation.reports.describe import AnyReport
 from redraft.evaluation.reports.grades import GradeReport, Grades
 from redraft.evaluation.reports.reviews import Report
 from redraft.evaluation.reports.runs import Run, Shown
 from redraft.evaluation.tables import percent, plain
+from redraft.evaluation.tasks.tally import Tally as RunTally
 from redraft.evaluation.tasks.tally import outcome_of, results_of
 from redraft.pages.charts import bars, histogram, intervals, scatter, stacks
 from redraft.pages.page import Card, Part, render
@@ -37,17 +38,8 @@ def page(report: AnyReport, made: str) -> str:
     parts = []
     for each in report.sections():
         tiles, cards = _pictures(report, each.about)
-        parts.append(
-            Part(
-                each.title,
-                each.note,
-                each.warns,
-                tiles=tiles,
-                lines=each.lines,
-                facts=each.facts,
-                cards=cards,
-            )
-        )
+        texts: Any = {"lines": each.lines, "facts": each.facts}
+        parts.append(Part(each.title, each.note, each.warns, tiles=tiles, cards=cards, **texts))
     if records := _records(report):
         parts.append(records)
     below = " · ".join(Path(name).name for name in report.files[:50])
@@ -59,10 +51,17 @@ def _pictures(report: AnyReport, about: Any) -> tuple[dict[str, str], list[Card]
     if isinstance(report, Report) and isinstance(about, Comparison):
         return _tiles(about), list(_cards(report, about))
     if isinstance(report, GradeReport) and isinstance(about, Grades):
-        return _grade_tiles(about), list(_grade_cards(report, about))
-    if isinstance(about, Run):
-        return _run_tiles(about), list(_run_cards(about))
-    return {}, []
+        value, interval = plain(about.mean(), 2)
+        tiles = {f"mean grade, {interval or 'no interval'}": value, "questions": f"{about.questions:,}"}
+        return tiles, list(_grade_cards(report, about))
+    if not isinstance(about, Run):
+        return {}, []
+    tally, tiles = about.tally, {}
+    if tally.outcomes:
+        rate = tally.score.rate
+        tiles = {f"{tally.noun}, {_range(rate, 1)}": percent(rate, 1)[0]}
+        tiles["answers"] = f"{tally.score.count:,}"
+    return tiles, list(_run_cards(tally))
 
 
 def _records(report: AnyReport) -> Part | None:
@@ -72,9 +71,12 @@ def _records(report: AnyReport) -> Part | None:
         entries = (_pair(report, each, item) for each in report.comparisons for item in each.items)
         kinds = {**dict(zip(_OUTCOMES, _OUTCOMES, strict=True)), "disagree": "orders disagree"}
     elif isinstance(report, GradeReport):
-        grades = _by_key(report)
-        title, count, kinds = "Grades", len(grades), {"unreadable": "unreadable"}
-        entries = (_graded(report, *each) for each in grades.items())
+        by_key: dict[tuple[str, int], list[Grade]] = {}
+        for grades in report.grades:
+            for _, grade in grades.found:
+                by_key.setdefault(grade.key, []).append(grade)
+        title, count, kinds = "Grades", len(by_key), {"unreadable": "unreadable"}
+        entries = (_graded(report, *each) for each in by_key.items())
     else:
         title, count = "Answers", len(report.shown)
         entries = (_answered(*each) for each in report.shown.items())
@@ -104,21 +106,28 @@ def _range(estimate: Estimate, digits: int) -> str:
 def _cards(report: Report, comparison: Comparison) -> Iterator[Card]:
     categories = report.categories(comparison)
     results = {"all": comparison.whole, **categories}
-    whole = comparison.whole
-    if whole.ratio:
+    games = [game for item in comparison.items for game in item.games]
+    if comparison.whole.ratio:
         rows = [_interval(name, (each.ratio or each.win_rate).times(100)) for name, each in results.items()]
         yield Card("ratio of scores", "with 95 % intervals; the line is at 100 %", intervals(rows, 100))
     outcomes = {name: _counted(each.reviews) for name, each in (categories or results).items()}
     yield Card("reviews", "won · tied · lost", stacks(outcomes, _OUTCOMES))
     if comparison.in_both_orders or comparison.drawn:
-        shown = {"shown first": _counted(comparison.shown_first), **_by_order(comparison)}
-        yield Card(
-            "order", "won · tied · lost by the answer shown first, and by the model", stacks(shown, _OUTCOMES)
-        )
+        shown = {"shown first": _counted(comparison.shown_first)}
+        for name, second in (("model first", False), ("model second", True)):
+            shown[name] = Counter(_SIGNS[game.sign] for game in games if game.second == second)
+        note = "won · tied · lost by the answer shown first, and by the model"
+        yield Card("order", note, stacks(shown, _OUTCOMES))
     if comparison.length_bias:
-        yield _lengths(comparison)
-    if whole.ratio:
-        yield from _scores(comparison)
+        step = -(-len(comparison.question_ids) // _MOST_DOTS)
+        points = [(x, y, f"question {name}") for x, y, name in comparison.leads()][::step]
+        note = f"each dot is a question{f'; every {step}th is shown' if step > 1 else ''}"
+        chart = scatter(points, "characters more", "points more")
+        yield Card("length and score of the model's answer", note, chart)
+    if comparison.whole.ratio:
+        for side, name in enumerate((comparison.model, comparison.opponent)):
+            scores = Counter(int(game.scores[side]) for game in games if game.scores)
+            yield _histogram(f"scores of {name}", scores)
 
 
 def _interval(name: str, each: Estimate, digits: int = 1) -> tuple[str, float, float, float, str]:
@@ -127,30 +136,6 @@ def _interval(name: str, each: Estimate, digits: int = 1) -> tuple[str, float, f
 
 def _counted(tally: Tally) -> Counter[str]:
     return Counter(dict(zip(_OUTCOMES, (tally.wins, tally.ties, tally.losses), strict=True)))
-
-
-def _by_order(comparison: Comparison) -> dict[str, Counter[str]]:
-    """Count the model's outcomes when it is shown first, and second."""
-    found = {"model first": Counter[str](), "model second": Counter[str]()}
-    for item in comparison.items:
-        for game in item.games:
-            found["model second" if game.second else "model first"][_OUTCOMES[1 - game.sign]] += 1
-    return found
-
-
-def _lengths(comparison: Comparison) -> Card:
-    step = -(-len(comparison.question_ids) // _MOST_DOTS)
-    points = [(x, y, f"question {name}") for x, y, name in comparison.leads()][::step]
-    note = f"each dot is a question{f'; every {step}th is shown' if step > 1 else ''}"
-    names = ("characters more", "points more")
-    return Card("length and score of the model's answer", note, scatter(points, *names))
-
-
-def _scores(comparison: Comparison) -> Iterator[Card]:
-    """Give a histogram of each side's scores."""
-    for side, name in enumerate((comparison.model, comparison.opponent)):
-        scores = (game.scores[side] for item in comparison.items for game in item.games if game.scores)
-        yield _histogram(f"scores of {name}", Counter(map(int, scores)))
 
 
 def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
@@ -164,12 +149,15 @@ def _pair(report: Report, comparison: Comparison, item: Item) -> Entry:
     kind = _SIGNS[(votes > 0) - (votes < 0) if both is None else both]
     apart = both is not None and item.sign(second=False) != item.sign(second=True)
     games = sorted(item.games, key=lambda game: game.second)
+    scores = (
+        f"{game.scores[0]:g}–{game.scores[1]:g}" if game.scores else _SIGNS[game.sign] for game in games
+    )
     outcome = f"{comparison.model} {kind}" + ": the orders disagree" * (kind == "tied" and apart)
     return {
         **_asked(report, item.question_id, item.turn, outcome),
         "kind": kind,
         "kinds": [kind, *(["disagree"] if apart else [])],
-        "row": " · ".join(_outcome(game) for game in games),
+        "row": " · ".join(scores),
         "answers": answers,
         "notes": [_review(comparison, game) for game in games],
     }
@@ -180,10 +168,6 @@ def _asked(report: Report | GradeReport, record: str, turn: int, outcome: str = 
     name = f"{record}, turn {turn}" if turn > 1 else record
     about = " · ".join(filter(None, (name, question.category if question else "", outcome)))
     return {"about": about, "question": (question and question.text) or f"Question {name}"}
-
-
-def _outcome(game: Game) -> str:
-    return f"{game.scores[0]:g}–{game.scores[1]:g}" if game.scores else _SIGNS[game.sign]
 
 
 def _review(comparison: Comparison, game: Game) -> Entry:
@@ -199,33 +183,17 @@ def _review(comparison: Comparison, game: Game) -> Entry:
     return {"kind": kind, "title": title, "by": review.judge or "", "text": review.text or None}
 
 
-def _grade_tiles(grades: Grades) -> dict[str, str]:
-    value, interval = plain(grades.mean(), 2)
-    return {f"mean grade, {interval or 'no interval'}": value, "questions": f"{grades.questions:,}"}
-
-
 def _grade_cards(report: GradeReport, grades: Grades) -> Iterator[Card]:
-    categories = grades.categories(report.material)
-    if categories:
+    if categories := grades.categories(report.material):
         rows = [_interval(name, mean, 2) for name, (_, mean) in categories.items()]
-        mean = grades.mean()
-        yield Card(
-            "mean by category", "with 95 % intervals; the line is at the mean", intervals(rows, mean.value)
-        )
+        chart = intervals(rows, grades.mean().value)
+        yield Card("mean by category", "with 95 % intervals; the line is at the mean", chart)
     if grades.scores.values:
         yield _histogram(f"grades of {grades.model}", Counter(map(int, grades.scores.values.values())))
 
 
 def _histogram(title: str, scores: Counter[int]) -> Card:
     return Card(title, "rounded down", histogram([(str(n), str(n), scores[n]) for n in range(1, 11)]))
-
-
-def _by_key(report: GradeReport) -> dict[tuple[str, int], list[Grade]]:
-    found: dict[tuple[str, int], list[Grade]] = {}
-    for grades in report.grades:
-        for _, each in grades.found:
-            found.setdefault(each.key, []).append(each)
-    return found
 
 
 def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:
@@ -249,16 +217,7 @@ def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) 
     }
 
 
-def _run_tiles(run: Run) -> dict[str, str]:
-    tally = run.tally
-    if not tally.outcomes:
-        return {}
-    rate = tally.score.rate
-    return {f"{tally.noun}, {_range(rate, 1)}": percent(rate, 1)[0], "answers": f"{tally.score.count:,}"}
-
-
-def _run_cards(run: Run) -> Iterator[Card]:
-    tally = run.tally
+def _run_cards(tally: RunTally) -> Iterator[Card]:
     if tally.groups:
         rows = [_interval(name, share.rate.times(100)) for name, share in sorted(tally.groups.items())]
         note = "with 95 % intervals; the line is at the whole"
@@ -281,19 +240,13 @@ def _answered(record: str, shown: Shown) -> Entry:
         "kinds": kinds if same else ["differ"],
         "row": " · ".join(word for *_, word in found),
         "answers": [{"name": name, "text": chain.answer} for name, chain, *_ in found],
-        "notes": [
-            {"kind": kind, "title": f"{name}: {word}", "by": _ended(chain), "text": _results(chain)}
-            for name, chain, kind, word in found
-        ],
+        "notes": [_checked(f"{name}: {word}", chain, kind) for name, chain, kind, word in found],
     }
 
 
-def _ended(chain: Chain) -> str:
+def _checked(title: str, chain: Chain, kind: str) -> Entry:
+    """Return how a chain ended, and what the checks found of its best answer."""
     stop = chain.stop or "unknown"
-    return f"{counted(chain.revisions, 'revision')}, {SHORT_STOPS.get(stop, stop)}"
-
-
-def _results(chain: Chain) -> str | None:
-    """Return what the checks found of the best answer."""
+    by = f"{counted(chain.revisions, 'revision')}, {SHORT_STOPS.get(stop, stop)}"
     found = (f"{'✓' if each.passed else '✗'} {each.name}: {each.message}" for each in results_of(chain))
-    return "\n".join(found) or None
+    return {"kind": kind, "title": title, "by": by, "text": "\n".join(found) or None}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Container, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,8 @@ from redraft.chain import Chain, describe
 from redraft.counting import counted
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.records import listed, names_of, question_id, text_in_source
-from redraft.evaluation.reports.inputs import Input, is_result
-from redraft.evaluation.reports.paired import HINT, Paired, Scores, sections, side_by_side, since
-from redraft.evaluation.reports.sides import Given, Material
+from redraft.evaluation.reports.inputs import KEEP, Given, Input, Material, is_result
+from redraft.evaluation.reports.paired import Paired, Scores, sections, side_by_side, since
 from redraft.evaluation.tables import Section, without_nan
 from redraft.evaluation.tasks.tally import Tally, results_of, truth_of
 from redraft.evaluation.tasks.tasks import empty_answers
@@ -31,24 +30,15 @@ from redraft.jobs.ledger import failures
 
 MOST_SHOWN = 2_000  # records to keep for the page
 
-_NOT_SHOWN = ("checks",)  # rows of a summary that repeat the score
-
 
 @dataclass(frozen=True)
 class Run:
-    """A file of chains, or the scores of one.
+    """A file of chains, or the scores of one."""
 
-    Attributes:
-        name: The name of the file, without folder and ending where that is unique.
-        tally: Its counts.
-        empty: How many answers are empty.
-        untold: How many of them a version before this one listed without the truth about them.
-    """
-
-    name: str
+    name: str  # the name of the file, without folder and ending where that is unique
     tally: Tally
-    empty: int = 0
-    untold: int = 0
+    empty: int = 0  # how many answers are empty
+    untold: int = 0  # how many of them a version before this one listed without the truth about them
 
     @property
     def scores(self) -> Scores:
@@ -58,46 +48,35 @@ class Run:
 
     def facts(self) -> Iterator[tuple[str, str]]:
         """Yield what is no share: revisions, stops, cost, failures and the records that are wrong."""
-        rows = self.tally.rows()
-        yield from (row for row in rows if self.tally.task or row[0] not in _NOT_SHOWN)
-        if failed := self.tally.failed:
-            yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in failed.items())
+        tally = self.tally
+        yield from (row for row in tally.rows() if tally.task or row[0] != "checks")  # that repeats the score
+        if tally.failed:
+            yield "failed", ", ".join(f"{cause} {count:,}" for cause, count in tally.failed.items())
         if self.empty:
-            none = f"; {self.untold:,} in none of the groups" * bool(self.untold and self.tally.groups)
+            none = f"; {self.untold:,} in none of the groups" * bool(self.untold and tally.groups)
             yield "empty", f"{counted(self.empty, 'answer')}: wrong{none}"
-        if self.tally.wrong:
-            yield "wrong" if self.tally.task else "not passed", listed(self.tally.wrong)
+        if tally.wrong:
+            yield "wrong" if tally.task else "not passed", listed(tally.wrong)
 
 
 @dataclass
 class Shown:
-    """A record with its chains in the runs, for the page.
-
-    Attributes:
-        chains: By the name of the run.
-    """
+    """A record with its chains in the runs, for the page."""
 
     question: str
     category: str
-    chains: dict[str, Chain] = field(default_factory=dict)
+    chains: dict[str, Chain] = field(default_factory=dict)  # by the name of the run
 
 
 @dataclass(frozen=True)
 class RunReport:
-    """Runs, and their differences.
-
-    Attributes:
-        files: The files.
-        differences: Between runs of the same task.
-        changes: What changed since an earlier report, if one was given.
-        shown: The first records, by id.
-    """
+    """Runs, and their differences."""
 
     files: tuple[str, ...]
     runs: tuple[Run, ...]
-    differences: tuple[Paired, ...]
-    changes: tuple[Paired, ...]
-    shown: Mapping[str, Shown]
+    differences: tuple[Paired, ...]  # between runs of the same task
+    changes: tuple[Paired, ...]  # what changed since an earlier report, if one was given
+    shown: Mapping[str, Shown]  # the first records, by id
 
     @property
     def title(self) -> str:
@@ -115,7 +94,7 @@ class RunReport:
 
     def record(self) -> dict[str, Any]:
         """Return the report as JSON values."""
-        found: dict[str, Any] = without_nan(
+        return without_nan(
             {
                 "files": self.files,
                 "runs": [{"name": run.name, **run.tally.record()} for run in self.runs],
@@ -123,35 +102,24 @@ class RunReport:
                 "changes": list(map(asdict, self.changes)),
             }
         )
-        return found
 
 
 def describe_runs(given: Given) -> RunReport:
-    """Describe files of chains, or of scores.
-
-    Raises:
-        UsageError: A file is given twice.
-        RecordError: A file cannot be read, or is of several tasks.
-    """
+    """Describe files of chains, or of scores. Each is of one task, and given once."""
     inputs = given.inputs
     for number, each in enumerate(inputs):
         if each.path in [other.path for other in inputs[:number]]:
             raise UsageError(f"{name_of(each.path)} is given twice.", hint="Give each file once.")
     shown: dict[str, Shown] = {}
-    names = names_of([each.path for each in inputs])
-    named = zip(names, inputs, strict=True)
+    named = zip(names_of([each.path for each in inputs]), inputs, strict=True)
     runs = tuple(given.bad.read(named, lambda each: _run(*each, given.material, shown)))
-    shown = _of_runs(shown, {run.name for run in runs})
+    read = {run.name for run in runs}
+    for record in shown.values():  # without the chains of files that could be read in part only
+        record.chains = {name: chain for name, chain in record.chains.items() if name in read}
+    shown = {key: record for key, record in shown.items() if record.chains}
     scores = [run.scores for run in runs if run.tally.outcomes]
     changes = since(scores, _past(given.against), given) if given.against else ()
     return RunReport(given.names, runs, side_by_side(scores, given.draws, given.seed), changes, shown)
-
-
-def _of_runs(shown: Mapping[str, Shown], names: Container[str]) -> dict[str, Shown]:
-    """Return the records without the chains of files that could be read in part only."""
-    for each in shown.values():
-        each.chains = {name: chain for name, chain in each.chains.items() if name in names}
-    return {key: each for key, each in shown.items() if each.chains}
 
 
 def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -> Run:
@@ -160,8 +128,10 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
         if more:
             raise RecordError(f"{more[0].where}: is a second record.", hint="Give each score its own file.")
         return Run(name, _tally_of(decode(raw.data, raw.where), raw.where))
-    tally, done = Tally(), set[str]()
-    for where, name_of_chain, chain in _chains(given):
+    tally, done, ids = Tally(), set[str](), Ids()
+    for raw in given.records:
+        chain = raw.chain()
+        record = ids.new(chain.id)  # an id may be repeated
         done.add(chain.id)
         truth = truth_of(chain)
         task = truth.task if truth else ""
@@ -169,42 +139,28 @@ def _run(name: str, given: Input, material: Material, shown: dict[str, Shown]) -
             tally.task = task
         elif task != tally.task:
             raise RecordError(
-                f"{where}: is a chain of {task or 'no task'}, after chains of {tally.task or 'none'}.",
+                f"{raw.where}: is a chain of {task or 'no task'}, after chains of {tally.task or 'none'}.",
                 hint="Give each task its own file.",
             )
-        category = _category(chain, material)
-        tally.add(chain, [category] if category else [], name_of_chain)
-        if name_of_chain in shown or len(shown) < MOST_SHOWN:
-            shown.setdefault(name_of_chain, Shown(chain.prompt.text, category)).chains[name] = chain
-    return Run(name, tally, *_add_failures(tally, given.path, done))
+        asked = material.questions.get(question_id(chain))
+        own = text_in_source(chain, "category") or text_in_source(chain, "group")
+        category = (asked.category if asked else "") or own or ""
+        tally.add(chain, [category] if category else [], record)
+        if record in shown or len(shown) < MOST_SHOWN:
+            shown.setdefault(record, Shown(chain.prompt.text, category)).chains[name] = chain
+    return _with_failures(Run(name, tally), given.path, done)
 
 
-def _chains(given: Input) -> Iterator[tuple[str, str, Chain]]:
-    """Yield the place of each chain, a name that no other one has, and the chain: its id may be repeated."""
-    ids = Ids()
-    for raw in given.records:
-        chain = raw.chain()
-        yield raw.where, ids.new(chain.id), chain
-
-
-def _category(chain: Chain, material: Material) -> str:
-    """Return the group of a chain: its question's category, or its own."""
-    asked = material.questions.get(question_id(chain))
-    own = text_in_source(chain, "category") or text_in_source(chain, "group")
-    return (asked.category if asked else "") or own or ""
-
-
-def _add_failures(tally: Tally, file: Path, done: Container[str]) -> tuple[int, int]:
-    """Count the failures beside a file. An empty answer to a task is a wrong one.
-
-    Return how many are, and of how many no check is known.
-    """
+def _with_failures(run: Run, file: Path, done: Container[str]) -> Run:
+    """Count the failures beside a file. An empty answer to a task is a wrong one."""
+    tally = run.tally
     empty = {chain.id: chain for chain in empty_answers(file, done, tally.task) if tally.task}
     for chain in empty.values():
         tally.add(chain)
     others = {name: each for name, each in failures(file).items() if name not in done and name not in empty}
     tally.failed = dict(Counter(each["cause"] for each in others.values()))
-    return len(empty), sum(not results_of(chain) for chain in empty.values())
+    untold = sum(not results_of(chain) for chain in empty.values())
+    return replace(run, empty=len(empty), untold=untold)
 
 
 def _tally_of(record: Mapping[str, Any], where: str) -> Tally:
@@ -223,5 +179,5 @@ def _past(path: Path) -> list[Scores]:
         record = {"runs": [record]}
     runs = record.get("runs") if isinstance(record, Mapping) else None
     if not isinstance(runs, list) or not all(isinstance(each, Mapping) for each in runs):
-        raise RecordError(f"{where}: is no report on chains or scores.", hint=HINT)
+        raise RecordError(f"{where}: is no report on chains or scores.", hint=KEEP)
     return [Run(str(each.get("name") or stem_of(path)), _tally_of(each, where)).scores for each in runs]

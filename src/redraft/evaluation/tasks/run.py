@@ -1,20 +1,25 @@
-"""Answer the records of a task into a file, and score the answers.
+"""Answer the records of a task, and score the answers: into a file, or in memory.
 
-`evaluate_file` is the function, and `redraft eval` the command.
+`evaluate_file` is the function of `redraft eval`, whose file resumes. `evaluate` is for regression suites in
+Python; with the option `cache`, no reply is asked for twice there either.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Unpack
 
 from redraft.chain import Chain
 from redraft.counting import tell
-from redraft.errors import EmptyReply
+from redraft.errors import EmptyReply, RecordError, UsageError
 from redraft.evaluation.tasks.keywords import EvalFileKeywords
-from redraft.evaluation.tasks.tally import Tally
+from redraft.evaluation.tasks.tally import FIRST, Tally
 from redraft.evaluation.tasks.tasks import (
     asked,
     checks_of,
@@ -24,22 +29,22 @@ from redraft.evaluation.tasks.tasks import (
     task_of,
     unanswered,
 )
-from redraft.formats.read.records import read_records
+from redraft.formats.read.records import chain_of, read_records
 from redraft.options import EvalFlags, option
+from redraft.revision.api import revise
+from redraft.revision.keywords import RevisionKeywords
 from redraft.revision.settings import Settings
 from redraft.runs.answers import AnswerRun, FileResult
 from redraft.runs.options import A_PATH, ItemOptions
 from redraft.runs.plan import RunPlan
+from redraft.stats import Estimate
 from redraft.verify.base import Check
+from redraft.verify.parse import parse_checks
 
 
 @dataclass
 class ScoredRun(AnswerRun):
-    """A run whose chains get the truth about their answers.
-
-    Attributes:
-        task: Its name.
-    """
+    """A run whose chains get the truth about their answers."""
 
     task: str = "checks"
     must_pass = False
@@ -65,14 +70,10 @@ class ScoredRun(AnswerRun):
 
 @dataclass
 class EvalRun(ScoredRun):
-    """A run of `redraft eval`.
-
-    Attributes:
-        guides: Other checks that guide revising, if the task's own do; else None.
-    """
+    """A run of `redraft eval`."""
 
     summary: Tally = field(default_factory=lambda: Tally(task=""))
-    guides: tuple[str, ...] | None = None
+    guides: tuple[str, ...] | None = None  # other checks that guide revising, if the task's own do; else None
     options = EvalFlags
 
     def __post_init__(self) -> None:
@@ -140,3 +141,125 @@ def _run_of(task: str, source: str | Path, output: str | Path, options: Mapping[
     found: EvalFileOptions = settings.values
     task_of(task, run_code=found.run_code)
     return EvalRun(settings, Path(source), RunPlan.of(output, settings), limit=found.limit, task=task)
+
+
+Record = Mapping[str, Any] | Chain  # a record of a task, as its file has it
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found."""
+
+    chains: tuple[Chain, ...]  # all chains, in the order of the records, with the truth in `meta["eval"]`
+    tally: Tally  # the counts
+
+    @property
+    def rate(self) -> Estimate:
+        """The share of right answers, 0 to 1: `value`, and the 95 % interval from `low` to `high`."""
+        return self.tally.score.rate
+
+    @property
+    def first(self) -> Estimate:
+        """The same of first answers, before any revision."""
+        return self.tally.beside[FIRST].rate
+
+    @property
+    def groups(self) -> dict[str, Estimate]:
+        """The rate of each group."""
+        return {name: share.rate for name, share in self.tally.groups.items()}
+
+    @property
+    def wrong(self) -> list[Chain]:
+        """The chains whose best answer is wrong."""
+        ids = {*self.tally.wrong}
+        return [chain for chain in self.chains if chain.id in ids]
+
+    def to_json(self) -> str:
+        """Return what `redraft eval --json` prints. Keep it for `redraft report --against`."""
+        return json.dumps(self.tally.record(), ensure_ascii=False, indent=1)
+
+    def __str__(self) -> str:
+        """Return the table of `redraft eval`."""
+        return "\n".join(self.tally.table())
+
+
+def evaluate(
+    task: str | Iterable[Record],
+    records: str | Path | Iterable[Record] | None = None,
+    *,
+    parallel: int = 4,
+    limit: int | None = None,
+    guided: bool = False,
+    run_code: bool = False,
+    **options: Unpack[RevisionKeywords],
+) -> Evaluation:
+    """Answer records, and score the answers.
+
+    Args:
+        task: The name of a task, as for `redraft eval`; or records with `prompt` and `checks`. These may be
+            functions and other checks, too.
+        records: The task's file, or its records.
+        parallel: Chains at once.
+        limit: Most records.
+        guided: Let the task's own checks guide revising too.
+        run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
+        **options: As for `redraft.revise`. `checks` guide revising, and do not score.
+
+    Raises:
+        UsageError: The task or the options are wrong.
+        RecordError: A record is none of the task, or there is none.
+        EngineError, CheckError: As for `redraft.revise`. An empty answer is wrong, and raises nothing.
+    """
+    if parallel < 1:
+        raise UsageError(f"parallel is {parallel}.", hint="At least one chain at once.")
+    name, given = (task, records) if isinstance(task, str) else ("checks", task)
+    if given is None:
+        raise UsageError("there are no records.", hint=f'Write evaluate({name!r}, "records.jsonl", …).')
+    task_of(name, run_code=run_code)
+    items = list(islice(_items(name, given), limit))
+    if not items:
+        raise RecordError("there is no record to evaluate.", hint="Give at least one.")
+
+    def make(item: tuple[Chain, tuple[Check, ...]]) -> Chain:
+        record, checks = item
+        own: Any = {**options, "id": record.id}
+        if guided:
+            own["checks"] = (*options.get("checks", ()), *checks)
+        try:
+            chain = revise(record.prompt, **own)
+        except EmptyReply:
+            return asyncio.run(scored(unanswered(record), name, checks))
+        chain = chain.model_copy(update={"meta": {**record.meta, **chain.meta}})
+        return asyncio.run(scored(chain, name, checks))
+
+    pool, tally = ThreadPoolExecutor(parallel), Tally(task=name)
+    try:
+        chains = tuple(pool.map(make, items))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    for chain in chains:
+        tally.add(chain)
+    return Evaluation(chains, tally)
+
+
+def _items(name: str, records: str | Path | Iterable[Record]) -> Iterator[tuple[Chain, tuple[Check, ...]]]:
+    """Yield each record as it is asked, with the checks that score its answers."""
+    task = task_named(name)
+    if isinstance(records, str | Path):
+        yield from ((chain, checks_of(task, chain)) for chain in asked(task, read_records(Path(records))))
+        return
+    for number, record in enumerate(records, start=1):
+        where, own = f"record {number}", None
+        if isinstance(record, Mapping):
+            fields = dict(record)
+            if name == "checks" and isinstance(fields.get("checks"), list | tuple):
+                own = parse_checks(fields.pop("checks"))  # of the program that calls, so of any kind
+            record = chain_of(fields, where)
+        chain = record if record.id else record.model_copy(update={"id": where})
+        if own is None:
+            chain = next(asked(task, [chain]))
+            own = checks_of(task, chain)
+        elif not own:
+            hint = 'Write {"prompt": "…", "checks": ["words<=50"]}.'
+            raise RecordError(f"{where}: it has no checks.", hint=hint)
+        yield chain, own

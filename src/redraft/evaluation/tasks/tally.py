@@ -1,8 +1,8 @@
 """The score of a run: the share of right answers with its interval, in all and by group.
 
-An answer of a task is right if it passes every check of the task; what guided revising is not looked at. Of
-chains without a task, those count that were checked, and an answer is right if it passed. The intervals are
-over items: Wilson's, unless an item has several trials, as a prompt with several constraints has.
+An answer to a task is right if it passes every check of the task; the checks that guided revising do not
+matter. Without a task, the chains that were checked count, and an answer is right if it passed. The intervals
+are over items: Wilson's, unless an item has several trials, as a prompt with several constraints has.
 """
 
 from __future__ import annotations
@@ -26,13 +26,9 @@ from redraft.stats import NOTHING, Estimate, proportions
 
 @dataclass
 class Share:
-    """Hits among trials.
+    """Hits among trials."""
 
-    Attributes:
-        by_item: Hits and trials of each item: several trials of one are not independent.
-    """
-
-    by_item: dict[str, tuple[int, int]] = field(default_factory=dict)
+    by_item: dict[str, tuple[int, int]] = field(default_factory=dict)  # hits and trials
 
     def add(self, item: str, *, hit: bool) -> None:
         """Count a trial."""
@@ -71,23 +67,14 @@ _BESIDE = (FIRST, LOOSE, SINGLE, f"{SINGLE}, {LOOSE}")
 
 @dataclass
 class Tally(Summary):
-    """The score of chains that `tasks.scored` made, beside the usual counts.
+    """The score of chains that `tasks.scored` made, beside the usual counts."""
 
-    Attributes:
-        task: Their task; empty for chains without one.
-        outcomes: Whether the best answer is right, by the chain's id.
-        items: The item of each id that has another one (`item_of`): intervals are over items.
-        beside: Other scores over all records.
-        groups: Of best answers, by group. IFEval's are the types of constraints, each on its own.
-        failed: Records without an answer, by cause. They do not count.
-    """
-
-    task: str = ""
-    outcomes: dict[str, bool] = field(default_factory=dict)
-    items: dict[str, str] = field(default_factory=dict)
-    beside: dict[str, Share] = field(default_factory=dict)
-    groups: dict[str, Share] = field(default_factory=dict)
-    failed: dict[str, int] = field(default_factory=dict)
+    task: str = ""  # their task; empty for chains without one
+    outcomes: dict[str, bool] = field(default_factory=dict)  # by the chain's id: is the best answer right?
+    items: dict[str, str] = field(default_factory=dict)  # of each id that has another one (`item_of`)
+    beside: dict[str, Share] = field(default_factory=dict)  # other scores over all records
+    groups: dict[str, Share] = field(default_factory=dict)  # IFEval's are types of constraints
+    failed: dict[str, int] = field(default_factory=dict)  # records without an answer, by cause; not counted
 
     @property
     def score(self) -> Share:
@@ -137,7 +124,7 @@ class Tally(Summary):
             _count(self.groups, group, item, hit=right)
 
     def _add_constraints(self, item: str, final: Sequence[Judged], loose: Sequence[bool]) -> None:
-        """Count the constraints of an answer. One that is none meets no constraint, loosely neither."""
+        """Count the constraints of an answer. An echo or an empty text meets none, not even loosely."""
         met = [also and result.answered for result, also in zip(final, loose, strict=True)]
         _count(self.beside, LOOSE, item, hit=bool(met) and all(met))
         for result, also in zip(final, met, strict=True):
@@ -160,23 +147,29 @@ class Tally(Summary):
 
     def record(self) -> dict[str, Any]:
         """Return everything for JSON."""
-        found: dict[str, Any] = {"task": self.task, "score": self.score.record()}
-        found |= {_field(name): share.record() for name, share in self.beside.items()}
-        found["groups"] = {name: share.record() for name, share in sorted(self.groups.items())}
-        found |= {"items": self.items} if self.items else {}
-        found |= {"right": [name for name, right in self.outcomes.items() if right], "wrong": self.wrong}
-        found |= {"chains": self.chains, "revisions": self.revisions, "unrevised": self.unrevised}
-        found |= {"stops": dict(self.stops), "usage": self.usage.model_dump(), "failed": self.failed}
-        found |= {"costs": self.costs, "unpriced": self.unpriced}
-        return dict(without_nan(found))
+        return without_nan(
+            {
+                "task": self.task,
+                "score": self.score.record(),
+                **{_field(name): share.record() for name, share in self.beside.items()},
+                "groups": {name: share.record() for name, share in sorted(self.groups.items())},
+                **({"items": self.items} if self.items else {}),
+                "right": [name for name, right in self.outcomes.items() if right],
+                "wrong": self.wrong,
+                "chains": self.chains,
+                "revisions": self.revisions,
+                "unrevised": self.unrevised,
+                "stops": dict(self.stops),
+                "usage": self.usage.model_dump(),
+                "failed": self.failed,
+                "costs": self.costs,
+                "unpriced": self.unpriced,
+            }
+        )
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Tally:
-        """Return the tally that a record is of.
-
-        Raises:
-            ValidationError: A field is missing, or of a wrong type.
-        """
+        """Return the tally that a record is of."""
         read = _Record.model_validate(record)
         beside = {name: getattr(read, _field(name)) for name in _BESIDE}
         return cls(
@@ -239,17 +232,12 @@ class Judged(BaseModel):
 
 
 class Truth(BaseModel):
-    """What `tasks.scored` notes of a chain.
-
-    Attributes:
-        steps: The results of the task's checks, by answer.
-        loose: Of IFEval, which constraints the loose score has met, by answer.
-    """
+    """What `tasks.scored` notes of a chain."""
 
     task: str = ""
     groups: list[str] = []
-    steps: list[list[Judged]] = []
-    loose: list[list[bool]] = []
+    steps: list[list[Judged]] = []  # the results of the task's checks, by answer
+    loose: list[list[bool]] = []  # of IFEval, which constraints the loose score has met, by answer
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -264,11 +252,7 @@ def _field(name: str) -> str:
 
 
 def truth_of(chain: Chain) -> Truth | None:
-    """Return what `tasks.scored` noted of a chain; None for a chain of no task.
-
-    Raises:
-        RecordError: It cannot be read.
-    """
+    """Return what `tasks.scored` noted of a chain; None for a chain of no task."""
     found = chain.meta.get(KEY)
     try:
         return None if found is None else Truth.model_validate(found)
@@ -279,7 +263,8 @@ def truth_of(chain: Chain) -> Truth | None:
 def results_of(chain: Chain) -> Sequence[Judged]:
     """Return what the checks found of a chain's best answer: those of its task, or else its own.
 
-    What is no answer (`is_answer`) meets none of them. Of a chain that kept no answer, it is the first.
+    An echo or an empty text meets none of them (`is_answer`). Of a chain that kept no answer, the first one
+    counts.
     """
     place = chain.best or 0
     if truth := truth_of(chain):
@@ -300,8 +285,8 @@ def _met(found: Sequence[Judged], step: Step | None) -> Sequence[Judged]:
 def outcome_of(chain: Chain) -> bool | None:
     """Return whether a chain's best answer is right, or passed its checks; None if nothing says.
 
-    A chain that kept no answer, because all are echoes, is wrong. One without any text, of which only its own
-    checks tell, does not count.
+    A chain that kept no answer, because all are echoes, is wrong. A chain without any text counts only if its
+    task says what is right.
     """
     if truth_of(chain):
         return _right(results_of(chain))

@@ -15,6 +15,7 @@ from typing import Any
 
 from redraft.chain import Chain, Prompt, Step, is_blank
 from redraft.errors import CheckSyntaxError, RecordError, UsageError
+from redraft.evaluation.records import source_of
 from redraft.formats.read.records import chain_of
 from redraft.formats.texts import gold_answers
 from redraft.jobs.ledger import failures
@@ -27,7 +28,6 @@ from redraft.verify.parse import parse_check
 from redraft.verify.sandbox import find_sandbox
 
 KEY = "eval"  # the field of `meta` with the truth about a chain's answers
-OwnFields = Mapping[str, Any]  # a record's own fields, as they were published
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,6 @@ class Task:
     groups: tuple[tuple[str, str], ...] = ()
     runs_code: bool = False
     loosened: Callable[[str], Iterable[str]] | None = None
-
-
-def source_of(record: Chain) -> OwnFields:
-    """Return a record's own fields."""
-    source = record.meta.get("source")
-    return source if isinstance(source, Mapping) else {}
 
 
 def _letter(gold: str, record: Chain) -> Sequence[Check]:
@@ -96,10 +90,6 @@ def _last_line(what: str) -> Callable[[Chain], str]:
     return lambda record: f"{record.prompt.text}\n\n{end}"
 
 
-def _boxed(record: Chain) -> str:
-    return f"{record.prompt.text}\n\n{_STEPS}Put the final answer in \\boxed{{}}."
-
-
 def _function(record: Chain) -> str:
     asked = "Complete this Python function. Answer with the whole program in a ```python block."
     return f"{asked}\n\n```python\n{record.prompt.text.rstrip()}\n```"
@@ -122,7 +112,7 @@ AQUA = Task(
 MATH = Task(
     "a `problem`, its `solution` and an `answer`",
     lambda gold, _: [FinalMaths.of(gold)],
-    _boxed,
+    lambda record: f"{record.prompt.text}\n\n{_STEPS}Put the final answer in \\boxed{{}}.",
     groups=(("level", "level "), ("subject", "")),
 )
 HUMANEVAL = Task("a `prompt`, a `test` and an `entry_point`", _unit_tests, _function, runs_code=True)
@@ -135,12 +125,7 @@ CHECKS = Task('a `prompt` and `checks`, such as ["words<=50"]', _own_checks, gro
 
 
 def task_named(name: str) -> Task:
-    """Return a task.
-
-    Raises:
-        UsageError: There is no such task.
-        PluginError: It cannot be imported.
-    """
+    """Return a task."""
     known = plugins("redraft.tasks")
     if name not in known:
         raise UsageError(f"there is no task {name!r:.40}.", hint=f"Tasks: {', '.join(known)}")
@@ -148,16 +133,7 @@ def task_named(name: str) -> Task:
 
 
 def task_of(name: str, *, run_code: bool = False) -> Task:
-    """Return a task that may be run.
-
-    Args:
-        name: The name of the plugin.
-        run_code: Whether programs that the model wrote may run.
-
-    Raises:
-        UsageError: There is no such task, or it runs programs and may not, or there is no sandbox.
-        PluginError: It cannot be imported.
-    """
+    """Return a task that may be run. `run_code` says whether programs that the model wrote may run."""
     task = task_named(name)
     if task.runs_code:
         if not run_code:
@@ -170,12 +146,7 @@ def task_of(name: str, *, run_code: bool = False) -> Task:
 
 
 def checks_of(task: Task, record: Chain) -> tuple[Check, ...]:
-    """Return the checks that score the answers to a record.
-
-    Raises:
-        RecordError: The record is none of the task.
-        MissingExtra: A check needs a package that is not installed.
-    """
+    """Return the checks that score the answers to a record, which has to be one of the task."""
     gold = "".join(gold_answers(record)[:1])
     try:
         return tuple(task.checks(gold.strip(), record))
@@ -187,11 +158,7 @@ def checks_of(task: Task, record: Chain) -> tuple[Check, ...]:
 
 
 def asked(task: Task, records: Iterable[Chain], limit: int | None = None) -> Iterator[Chain]:
-    """Yield each record with the task's prompt, and without its answers. `limit` is the most.
-
-    Raises:
-        RecordError: A record is none of the task.
-    """
+    """Yield each record, at most `limit`, with the task's prompt, and without its answers."""
     for record in islice(records, limit):
         checks_of(task, record)
         prompt = Prompt(instruction=task.prompt(record)) if task.prompt else record.prompt
@@ -250,18 +217,9 @@ async def scored(chain: Chain, name: str, checks: Sequence[Check]) -> Chain:
 async def results_of(
     checks: Sequence[Check], steps: Iterable[Step], prompt: Prompt
 ) -> list[list[dict[str, Any]]]:
-    """Return what checks find of each answer, as JSON values.
-
-    Raises:
-        CheckError: A check crashed.
-    """
+    """Return what checks find of each answer, as JSON values."""
     found = [await run_checks(checks, step.answer, prompt) for step in steps]
     return [[result.model_dump() for result in results] for results in found]
-
-
-async def _any_passes(check: Check, answers: Iterable[str], prompt: Prompt) -> bool:
-    results = [await run_checks([check], answer, prompt) for answer in answers]
-    return any(result.passed for [result] in results)
 
 
 def groups_of(task: Task, record: Chain) -> list[str]:
@@ -270,3 +228,8 @@ def groups_of(task: Task, record: Chain) -> list[str]:
     return [
         f"{named}{source[field]}" for field, named in task.groups if isinstance(source.get(field), str | int)
     ]
+
+
+async def _any_passes(check: Check, answers: Iterable[str], prompt: Prompt) -> bool:
+    results = [await run_checks([check], answer, prompt) for answer in answers]
+    return any(result.passed for [result] in results)

@@ -31,11 +31,7 @@ LONGEST_NAME, LONGEST_NOTE = 100, 10_000  # characters
 
 
 def voter_of(name: str) -> str:
-    """Return a voter's name with single spaces and in Unicode's form C, so that it is one voter.
-
-    Raises:
-        UsageError: It is empty, too long, or has control characters.
-    """
+    """Return a voter's name with single spaces and in Unicode's form C, so that it is one voter."""
     found = unicodedata.normalize("NFC", " ".join(name.split()))
     if not found or len(found) > LONGEST_NAME or printable(found) != found:
         raise UsageError(
@@ -47,36 +43,22 @@ def voter_of(name: str) -> str:
 
 @dataclass(frozen=True)
 class Pair:
-    """What is shown of a question. Names and ids of the answers are not in it.
+    """What is shown of a question. Names and ids of the answers are not in it."""
 
-    Attributes:
-        id: The vote's id.
-        questions: The turns of the question. The answers to the last one are judged.
-        answers: The turns of the answer shown first, and of the second.
-        note: What the voter has noted on the pair before.
-    """
-
-    id: str
-    questions: tuple[str, ...]
-    answers: tuple[tuple[str, ...], ...]
-    note: str
+    id: str  # the vote's id
+    questions: tuple[str, ...]  # the turns of the question. The answers to the last one are judged
+    answers: tuple[tuple[str, ...], ...]  # the turns of the answer shown first, and of the second
+    note: str  # what the voter has noted on the pair before
 
 
 @dataclass(frozen=True)
 class State:
-    """How far a voter is.
+    """How far a voter is."""
 
-    Attributes:
-        pair: What to judge next; None if all pairs are judged.
-        done: Number of pairs that the voter has judged.
-        total: Number of all pairs.
-        remark: Why what the voter did changed nothing, if it did not.
-    """
-
-    pair: Pair | None
-    done: int
-    total: int
-    remark: str = ""
+    pair: Pair | None  # what to judge next; None if all pairs are judged
+    done: int  # number of pairs that the voter has judged
+    total: int  # number of all pairs
+    remark: str = ""  # why what the voter did changed nothing, if it did not
 
 
 class Ballots:
@@ -96,7 +78,11 @@ class Ballots:
         done = {vote["review_id"] for vote in self._store.of(self.voter)}
         left = [item_id for item_id in self._items if item_id not in done]
         chosen = min(left, key=lambda item_id: self._places.get(item_id, 0), default=None)
-        pair = self._pair(chosen) if chosen else None
+        pair = None
+        if chosen:
+            what = shown(self._items[chosen], gold=False)
+            questions, *answers = (tuple(map(printable, turns)) for turns in (what.questions, *what.answers))
+            pair = Pair(chosen, questions, tuple(answers), self._notes.get(chosen, ""))
         return State(pair, len(self._items) - len(left), len(self._items))
 
     def act(self, what: str, item_id: str = "", note: str = "") -> State:
@@ -106,34 +92,22 @@ class Ballots:
             what: A key of `WINNERS`, `skip`, `undo`, or something else to do nothing.
             item_id: The pair that was shown. A vote on an unknown one does nothing.
             note: The voter's note on it.
-
-        Raises:
-            OutputError: The vote cannot be stored.
         """
         if item_id in self._items:
             self._notes[item_id] = note
         remark = ""
         if what == "undo":
-            remark = self._undo()
+            if (last := self._store.undo(self.voter)) is None:
+                remark = "You have no vote to undo."
+            else:
+                self._notes[last["review_id"]] = last["text"]
+                self._places[last["review_id"]] = -next(self._moves)
         elif what == "skip":
             self._places[item_id] = next(self._moves)
         elif what in WINNERS and item_id in self._items:
             is_new = self._store.add(_vote(self._items[item_id], WINNERS[what], note.strip()))
             remark = "" if is_new else "You had judged that pair elsewhere, and that vote stands."
         return replace(self.state(), remark=remark)
-
-    def _undo(self) -> str:
-        """Undo the last vote, or return why not."""
-        if (vote := self._store.undo(self.voter)) is None:
-            return "You have no vote to undo."
-        self._notes[vote["review_id"]] = vote["text"]
-        self._places[vote["review_id"]] = -next(self._moves)
-        return ""
-
-    def _pair(self, item_id: str) -> Pair:
-        what = shown(self._items[item_id], gold=False)
-        questions, *answers = (tuple(map(printable, turns)) for turns in (what.questions, *what.answers))
-        return Pair(item_id, questions, tuple(answers), self._notes.get(item_id, ""))
 
 
 def _drawn(matches: Sequence[Match], voter: str, drawing: str) -> Iterator[ReviewItem]:
@@ -170,7 +144,7 @@ def _vote(item: ReviewItem, winner: Winner, note: str) -> Review:
 class PageVotes:
     """Votes from the page of `redraft serve`, where people compare two models on questions of their own.
 
-    A vote holds the question and both answers, which are nowhere else. The first one makes the file.
+    A vote holds the question and both answers, which are nowhere else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -188,7 +162,7 @@ class PageVotes:
         voter: str,
         swapped: bool,
     ) -> None:
-        """Store a vote.
+        """Store a vote. The first one makes the file.
 
         Args:
             id: Of the question, unlike any other.

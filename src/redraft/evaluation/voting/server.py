@@ -1,39 +1,78 @@
 """The web page for votes, served on this machine only.
 
 One page and one JSON endpoint: with the standard library's server that is no more code than with a framework,
-and no dependency. The page holds no answers. It asks for them with a token that stands behind `#` in its
-address, so that it is in no request line, log or referrer. A request is refused if it is for another host or
-from another page, lacks the token, or has a large body. Nothing is logged.
+and no dependency. The page (`vote.js`) holds no answers. It asks for its pairs, which it puts into text
+nodes, with a token that stands behind `#` in its address, so that it is in no request line, log or referrer.
+A request is refused if it is for another host or from another page, lacks the token, or has a large body.
+Nothing is logged. The page has the style of reports, and a policy that allows its own script and style, by
+their hashes, and requests to the server it came from.
 """
 
 from __future__ import annotations
 
 import hmac
 import json
+import re
 import secrets
 import sys
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import asdict
+from hashlib import sha256
+from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
+from importlib.resources import files
 from socketserver import ThreadingTCPServer
+from string import Template
 from threading import Lock
 from typing import Any, Literal, cast
 
 from pydantic import BaseModel, Field, ValidationError
 
+from redraft import __version__
 from redraft.chain import describe
+from redraft.counting import printable
 from redraft.errors import RedraftError, UsageError
-from redraft.evaluation.voting.ballots import LONGEST_NOTE, Ballots, voter_of
-from redraft.evaluation.voting.page import policy_of
+from redraft.evaluation.voting.ballots import LONGEST_NAME, LONGEST_NOTE, Ballots, voter_of
 from redraft.origins import why_refused
 
 LOOPBACK = "127.0.0.1"
 _LARGEST = 1 << 16  # bytes of the largest body: four bytes for each character of a note, and the rest
 
 
+def page(voter: str, *, known: bool) -> str:
+    """Return the page. It starts with this voter if the name is known, and else asks for it."""
+    return Template(_part("evaluation", "voting", "page.html")).substitute(
+        longest_name=LONGEST_NAME,
+        longest_note=LONGEST_NOTE,
+        voter=escape(printable(voter)),
+        known=" data-known" if known else "",
+        version=__version__,
+        style=_part("pages", "page.css") + _part("evaluation", "voting", "vote.css"),
+        script=_part("pages", "elements.js") + _part("evaluation", "voting", "vote.js"),
+    )
+
+
+def _part(*names: str) -> str:
+    return files("redraft").joinpath(*names).read_text("utf-8")
+
+
+def policy_of(html: str) -> str:
+    """Return the policy to send with a page: its own scripts and styles, by hash, and nothing else's."""
+
+    def hashes(tag: str) -> str:
+        found = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.S)
+        return " ".join(f"'sha256-{b64encode(sha256(each.encode()).digest()).decode()}'" for each in found)
+
+    return (
+        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+
+
 class _Act(BaseModel):
-    """The body of a request: what a voter did."""
+    """What a voter did: the body of a request."""
 
     voter: str
     do: Literal["show", "1", "2", "=", "skip", "undo"]
@@ -50,22 +89,14 @@ class _Refused(Exception):
 
 
 class VoteServer(ThreadingTCPServer):
-    """The server. Each voter has ballots, which are opened at the first request.
-
-    Attributes:
-        url: The address of the page, with the token.
-    """
+    """The server. Each voter has ballots, which are opened at the first request. `url` has the token."""
 
     allow_reuse_address = True
     daemon_threads = True
     request_queue_size = 128  # connections that wait to be accepted; browsers open some to spare
 
     def __init__(self, port: int, html: str, ballots_of: Callable[[str], Ballots]) -> None:
-        """Listen on a port of the loopback interface; 0 chooses a free one.
-
-        Raises:
-            UsageError: The port is taken or not allowed.
-        """
+        """Listen on a port of the loopback interface; 0 chooses a free one."""
         self.html, self.policy = html.encode(), policy_of(html)
         self.token = secrets.token_urlsafe(24)
         self._ballots_of, self._open = ballots_of, dict[str, Ballots]()
@@ -85,12 +116,7 @@ class VoteServer(ThreadingTCPServer):
         super().server_close()
 
     def act(self, body: bytes) -> dict[str, Any]:
-        """Do what a request asks for, and return the voter's state as JSON values.
-
-        Raises:
-            _Refused: The body is not a request, or the server is closed.
-            OutputError: The vote cannot be stored.
-        """
+        """Do what a request asks for, and return the voter's state as JSON values."""
         try:
             asked = _Act.model_validate_json(body)
             voter = voter_of(asked.voter)

@@ -25,19 +25,10 @@ Vote = dict[str, Any]  # a review as JSON values
 
 
 class VoteStore:
-    """The votes of all voters.
-
-    Attributes:
-        path: Their file. A link is followed.
-    """
+    """The votes of all voters, in one file."""
 
     def __init__(self, path: Path, provenance: Provenance) -> None:
-        """Open the file, or create it.
-
-        Raises:
-            OutputError: It cannot be written, or has votes on other answers.
-            RecordError: A line is not a vote.
-        """
+        """Open the file, or create it. A link is followed. Votes on other answers are an error."""
         LineFile(path).close()  # says what is wrong with the path
         self.path = path.resolve()
         with self._open() as (file, lines):
@@ -57,11 +48,7 @@ class VoteStore:
             return Counter(vote["judge"] for vote in map(self._vote, lines))
 
     def add(self, vote: Review) -> bool:
-        """Add a vote. Return False if the voter has judged the pair before: that vote stands.
-
-        Raises:
-            OutputError: It cannot be written; the file is unchanged.
-        """
+        """Add a vote. Return False if the voter has judged the pair before: that vote stands."""
         with self._open() as (file, lines):
             is_new = all(each["review_id"] != vote.review_id for each in map(self._vote, lines))
             if is_new:
@@ -69,16 +56,15 @@ class VoteStore:
         return is_new
 
     def undo(self, voter: str) -> Vote | None:
-        """Take a voter's last vote out of the file, and return it; None if there is none.
-
-        Raises:
-            OutputError: The file cannot be written; it is unchanged.
-        """
+        """Take a voter's last vote out of the file, and return it; None if there is none."""
         with self._open() as (_, lines):
             for place in reversed(range(len(lines))):
                 vote = self._vote(lines[place])
                 if vote["judge"] == voter:
-                    self._replace(b"".join(lines[:place] + lines[place + 1 :]))
+                    mode = stat.S_IMODE(self.path.stat().st_mode)
+                    with replacing(self.path) as aside:
+                        os.fchmod(aside.fileno(), mode)
+                        aside.write(b"".join(lines[:place] + lines[place + 1 :]))
                     return vote
         return None
 
@@ -100,12 +86,6 @@ class VoteStore:
                 f"cannot change {self.path}: {error.strerror}.",
                 hint="Its folder must be there, have room, and let you write.",
             ) from None
-
-    def _replace(self, data: bytes) -> None:
-        mode = stat.S_IMODE(self.path.stat().st_mode)
-        with replacing(self.path) as aside:
-            os.fchmod(aside.fileno(), mode)
-            aside.write(data)
 
     def _vote(self, line: bytes) -> Vote:
         vote = parse_line(line)

@@ -26,32 +26,23 @@ _ACTS = {"s": "skip", "u": "undo"}
 
 
 def vote_in_terminal(ballots: Ballots, tell: Tell) -> None:
-    """Show pairs and read keys until all pairs are judged, or `q`.
-
-    Args:
-        ballots: Those of the voter.
-        tell: Gives the voter a message and a hint.
-    """
+    """Show pairs and read keys until all pairs are judged, or `q`. `tell` gives a message and a hint."""
     if not sys.stdin.isatty():
         tell(
             "the input is not a terminal, so each line of it is a key.",
             "To be asked for keys, run it in a terminal (over ssh: ssh -t), or leave out --terminal.",
         )
     with _lines(wanted=False):
-        _ask_keys(ballots, tell)
-
-
-def _ask_keys(ballots: Ballots, tell: Tell) -> None:
-    state = ballots.state()
-    while True:
-        _show(state, ballots.voter, tell)
-        note = state.pair.note if state.pair else ""
-        while (key := _key("12=snuq" if state.pair else "uq", tell)) == "n":
-            with _lines(wanted=True):
-                note = _asked("note: ", sys.stdin.readline).strip()
-        if key == "q":
-            return
-        state = ballots.act(_ACTS.get(key, key), state.pair.id if state.pair else "", note)
+        state = ballots.state()
+        while True:
+            _show(state, ballots.voter, tell)
+            note = state.pair.note if state.pair else ""
+            while (key := _key("12=snuq" if state.pair else "uq", tell)) == "n":
+                with _lines(wanted=True):
+                    note = _asked("note: ", sys.stdin.readline).strip()
+            if key == "q":
+                return
+            state = ballots.act(_ACTS.get(key, key), state.pair.id if state.pair else "", note)
 
 
 @contextmanager
@@ -128,11 +119,11 @@ def _pressed() -> str:
     """Return a key of the terminal, without Enter. `typer.getchar` loses keys that were pressed before."""
     terminal = sys.stdin.fileno()
     sent = os.read(terminal, 1)  # not more: what follows may be the next key, or a note
-    while not _PRESSED.fullmatch(sent.decode(errors="ignore")) and (more := _read_soon(terminal)):
+    while not _PRESSED.fullmatch(sent.decode(errors="ignore")):
+        if not select.select([terminal], [], [], _MEANWHILE)[0]:
+            break
+        more = os.read(terminal, 1)
+        if not more:
+            break
         sent += more
     return sent.decode(errors="replace")
-
-
-def _read_soon(terminal: int) -> bytes:
-    """Return a byte that follows at once; none otherwise."""
-    return os.read(terminal, 1) if select.select([terminal], [], [], _MEANWHILE)[0] else b""
