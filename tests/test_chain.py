@@ -187,10 +187,7 @@ class TestErrors:
                 '{"id": 1, "steps": 2}',
                 "id: Input should be a valid string (found 1); steps: Input should be a valid",
             ),
-            (
-                '{"id": ' + "[" * 70 + "]" * 70 + "}",
-                "id: Input should be a valid string (found [[[",
-            ),
+            ('{"id": ' + "[" * 70 + "]" * 70 + "}", "id: Input should be a valid string (found [[["),
         ],
     )
     def test_what_is_wrong_is_said(self, line: str, message: str) -> None:

@@ -149,8 +149,7 @@ class RevisionOptions(PlainOptions):
         "the model or engine of `judge:` checks", what=_REFERENCE
     )
     budget: Annotated[
-        Budget,
-        PlainValidator(budget_of, json_schema_input_type=Budget | Mapping[str, float | None] | None),
+        Budget, PlainValidator(budget_of, json_schema_input_type=Budget | Mapping[str, float | None] | None)
     ] = option(
         "the most that the whole chain may use: tokens, seconds, usd",
         default=Budget(),
@@ -204,12 +203,8 @@ class RevisionOptions(PlainOptions):
         what="a path: 'replies.db'",
     )
     on_event: Annotated[
-        Callable[[Event], object] | None,
-        PlainValidator(_or_none(lambda v: callable(v) and not is_async(v))),
-    ] = option(
-        "called with every event of the chain; one that crashes ends the chain",
-        what=A_HOOK,
-    )
+        Callable[[Event], object] | None, PlainValidator(_or_none(lambda v: callable(v) and not is_async(v)))
+    ] = option("called with every event of the chain; one that crashes ends the chain", what=A_HOOK)
     trace: Annotated[
         Any, PlainValidator(_or_none(lambda v: isinstance(v, bool) or hasattr(v, "get_tracer")))
     ] = option(
@@ -379,13 +374,7 @@ def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 
 
 def choose_mode(
-    mode: str,
-    info: EngineInfo,
-    *,
-    has_checks: bool,
-    has_critic: bool,
-    drafts: int = 1,
-    by_chat: bool = False,
+    mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bool, drafts: int = 1, by_chat: bool = False
 ) -> Mode:
     """Return the mode for a model and a call.
 
