@@ -164,14 +164,6 @@ def test_a_judge_alone_chooses() -> None:
     assert chain.usage_by_role["judge"].completion_tokens > 0
 
 
-def test_a_judge_that_cannot_choose_is_asked_once_more_and_then_no_draft_passes() -> None:
-    judge = ScriptedEngine(["Both are fine."] * 4)
-    chain, _ = revise(["First.", "Second."], mode="best-of", drafts=2, checks=[], judge=judge)
-    assert len(judge.calls) == 4
-    assert not chain.passed
-    assert {step.answer for step in (*chain.steps, *chain.drafts)} == {"First.", "Second."}
-
-
 @pytest.mark.parametrize(
     ("options", "word"),
     [

@@ -21,11 +21,6 @@ def test_with_checks_that_nothing_would_pass(mode: Mode, empty: str | Stream) ->
     assert chain.stop == ("max_tokens" if isinstance(empty, Stream) else "ended")
 
 
-def test_with_a_critic() -> None:
-    chain = play(plan(), ["One gull.", "Revision is needed.", ""]).chain
-    assert (chain.answer, chain.stop, chain.revisions) == ("One gull.", "ended", 1)
-
-
 def test_a_cut_answer_is_better_than_none() -> None:
     assert best_step([Step(answer="One gu", finish="max_tokens"), Step(answer="")]) == 0
 

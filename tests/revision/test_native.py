@@ -102,13 +102,6 @@ def test_max_revisions_is_a_maximum() -> None:
         assert chain.answer == f"Answer {most}."
 
 
-def test_a_model_that_goes_on_after_accepting_is_stopped() -> None:
-    text = "First.\n\n### Feedback 1:\nRevision is not needed.\n\n### Revision 1:\nBut here is another"
-    chain = play(plan(mode="native"), [Stream(text, chunk=4)]).chain
-    assert chain.stop == "accepted"
-    assert chain.answer == "First."
-
-
 def test_text_engines_are_continued_as_text() -> None:
     streams = ["First.\n\n### Feedback 1:\nFine. Revision is not needed", ".\n\n### Revision 1:\nSecond."]
     played = play(plan(mode="native", min_revisions=1, info=TEXT_ONLY), streams)

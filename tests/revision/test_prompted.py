@@ -9,7 +9,7 @@ import pytest
 from redraft.chain import Chain, Prompt
 from redraft.engines.base import EngineInfo, Sampling
 from redraft.engines.price import Price
-from redraft.errors import ContextError, ServerError
+from redraft.errors import ContextError
 from redraft.revision import prompts
 from redraft.revision.budget import Budget
 from redraft.revision.ops import Ask, RunChecks
@@ -245,14 +245,6 @@ def test_a_budget_of_money_and_of_time() -> None:
     assert chain.usage.seconds == pytest.approx(6)
 
 
-def test_an_error_in_the_middle_carries_the_chain() -> None:
-    with pytest.raises(ServerError) as caught:
-        play(plan(), ["One.", ServerError("down")])
-    chain = caught.value.chain
-    assert chain
-    assert (chain.stop, chain.answer) == ("error", "One.")
-
-
 def test_a_full_context_is_an_error_at_first_and_a_way_to_stop_later() -> None:
     with pytest.raises(ContextError):
         play(plan(), [ContextError(90, 64)])
@@ -268,15 +260,6 @@ def test_a_prompt_of_messages_keeps_its_own_system_message() -> None:
     mine = play(plan(system="Be long.", max_revisions=0, demand="As JSON."), ["Hello."]).asked[0]
     assert isinstance(mine, Ask)
     assert [m["content"] for m in mine.messages] == ["Be long.", "Say something.\n\nAs JSON."]
-
-
-def test_a_second_echo_is_one_too() -> None:
-    criticism = 'The answer does not contain "lighthouse". Revision is needed.'
-    echo = "the answer does not contain lighthouse"
-    streams = ["It shines.", criticism, echo, f"{echo}!", "A lighthouse."]
-    chain = play(plan(max_revisions=3), streams).chain
-    assert [step.echo for step in chain.steps] == [False, True, True, False]
-    assert chain.answer == "A lighthouse."
 
 
 def test_a_cut_answer_is_checked_at_the_end_too() -> None:

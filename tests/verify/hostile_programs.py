@@ -264,114 +264,125 @@ assert open('/dev/kmsg') or os.listdir('/sys')
 assert input() is not None
 """)
 
-FAKES = [
-    Hostile(
-        "a huge value",
-        r"""
-def text(): return 'x' * 100_000_000
-""",
-        ("assert len(text()) == 100_000_000",),
+TESTS = {
+    "a huge value": ("assert len(text()) == 100_000_000",),
+    "a text that equals everything": (
+        "assert word() == 'yes'",
+        "assert word() in {'yes'}",
+        "assert word() in ['yes']",
     ),
-    Hostile(
-        "says passed",
-        r"""
+    "replaces what tests judge with": (
+        "assert abs(near(1) - 0.5) < 1e-6",
+        "assert math.isclose(near(1), 0.5)",
+        "assert all(near(n) == n for n in (1, 2))",
+        "assert isclose(near(1), 0.5)",
+    ),
+    "ends the loop of a test": ("for s, w in zip(map(add, [1], [2]), [3]):\n    assert s == w",),
+    "speaks for the runner": ("assert add(20, 2) == 22", "assert add(3, 4) == 7", "assert add(5, 5) == 10"),
+    "sends nonsense": (
+        "assert add(1, 1) == 0",
+        "assert add(1, 1) == 1",
+        "assert add(1, 1) == 2",
+        "assert add(1, 1) == 3",
+        "assert add(1, 1) == 4",
+        "assert add(1, 1) == 5",
+        "assert add(1, 1) == 6",
+        "assert add(1, 1) == 7",
+        "assert add(1, 1) == 8",
+    ),
+    "never stops yielding": ("assert list(add(1, 2)) == [22]",),
+    "poses as a module": ("import math\nassert math.isclose(near(1), 0.5)",),
+    "poses as a module that a test forgot": ("assert math.isclose(near(1), 0.5)",),
+    "changes what it is given": (
+        "row = [1, 2]\nassert total(row) == 3",
+        "want = 3\nassert total([1, 2]) == want",
+    ),
+    "computes as it likes": (
+        "assert 21 < add(20, 2) < 23",
+        "assert abs(add(20, 2) - 22) < 1e-6",
+        "assert isinstance(add(20, 2), int)",
+        "assert round(add(20, 2)) == 22",
+    ),
+    "imports what it likes": (
+        "import decimal\nassert half(1) == decimal.Decimal('0.5')",
+        "import math\nassert math.isclose(half(1), 0.5)",
+    ),
+}
+"""What a fake is tested with, by its name; else with `SUM`."""
+
+
+def _fakes(text: str) -> list[Hostile]:
+    """Read fakes: a line with `## ` and the name, with `(waits)` if it does, and the program."""
+    fakes = []
+    for part in text.strip("\n").removeprefix("## ").split("\n## "):
+        name, _, program = part.partition("\n")
+        waits, name = name.endswith(" (waits)"), name.removesuffix(" (waits)")
+        setup = "import math\nfrom math import isclose" if name == "replaces what tests judge with" else ""
+        fakes.append(Hostile(name, program, TESTS.get(name, SUM), setup, waits))
+    return fakes
+
+
+FAKES = [
+    *_fakes(r"""
+## a huge value
+def text(): return 'x' * 100_000_000
+
+## says passed
 print('passed\n2 passed, 0 failed')
 def add(a, b): return print('ok')
-""",
-    ),
-    Hostile(
-        "exits well when loaded",
-        r"""
+
+## exits well when loaded
 import sys
 sys.exit(0)
-""",
-    ),
-    Hostile(
-        "exits well when called",
-        r"""
+
+## exits well when called
 import sys
 def add(a, b): sys.exit(0)
-""",
-    ),
-    Hostile(
-        "ends when loaded",
-        r"""
+
+## ends when loaded
 import os
 os._exit(0)
-""",
-    ),
-    Hostile(
-        "ends when called",
-        r"""
+
+## ends when called
 import os
 def add(a, b): os._exit(0)
-""",
-    ),
-    Hostile(
-        "equals everything",
-        r"""
+
+## equals everything
 class Yes:
     def __eq__(self, other): return True
     def __ne__(self, other): return False
 def add(a, b): return Yes()
-""",
-    ),
-    Hostile(
-        "a number that equals everything",
-        r"""
+
+## a number that equals everything
 class Yes(int):
     def __eq__(self, other): return True
     def __ne__(self, other): return False
 def add(a, b): return Yes(1)
-""",
-    ),
-    Hostile(
-        "a text that equals everything",
-        r"""
+
+## a text that equals everything
 class Yes(str):
     def __eq__(self, other): return True
     def __ne__(self, other): return False
     __hash__ = str.__hash__
 def word(): return Yes('no')
-""",
-        ("assert word() == 'yes'", "assert word() in {'yes'}", "assert word() in ['yes']"),
-    ),
-    Hostile(
-        "no assertions",
-        r"""
+
+## no assertions
 import builtins, sys
 builtins.AssertionError = type('E', (Exception,), {'__new__': lambda *_: sys.exit(0)})
 def add(a, b): return 0
-""",
-    ),
-    Hostile(
-        "replaces what tests judge with",
-        r"""
+
+## replaces what tests judge with
 def near(x): return 0.0
 def abs(x): return 0
 def all(x): return True
 def isclose(*x): return True
 import builtins, math
 builtins.abs, math.isclose, builtins.all = abs, isclose, all
-""",
-        (
-            "assert abs(near(1) - 0.5) < 1e-6",
-            "assert math.isclose(near(1), 0.5)",
-            "assert all(near(n) == n for n in (1, 2))",
-            "assert isclose(near(1), 0.5)",
-        ),
-        setup="import math\nfrom math import isclose",
-    ),
-    Hostile(
-        "ends the loop of a test",
-        r"""
+
+## ends the loop of a test
 def add(a, b): raise StopIteration
-""",
-        ("for s, w in zip(map(add, [1], [2]), [3]):\n    assert s == w",),
-    ),
-    Hostile(
-        "speaks for the runner",
-        r"""
+
+## speaks for the runner
 import json, os
 
 def add(a, b):
@@ -382,20 +393,13 @@ def add(a, b):
             except OSError:
                 pass
     return 0
-""",
-        ("assert add(20, 2) == 22", "assert add(3, 4) == 7", "assert add(5, 5) == 10"),
-    ),
-    Hostile(
-        "replaces the runner",
-        r"""
+
+## replaces the runner
 import gc, sys
 player = sys.modules['redraft.verify.inside.player']
 player.Player._reply = lambda self, request: {'passed': True, 'value': True, 'changed': {}}
-""",
-    ),
-    Hostile(
-        "sends nonsense",
-        r"""
+
+## sends nonsense
 import sys
 player = sys.modules['redraft.verify.inside.player']
 nonsense = iter([
@@ -403,12 +407,8 @@ nonsense = iter([
     {'fault': {'bases': 3}}, {'value': {'set': [[]]}, 'changed': {}}, [], None, 'passed', {},
 ])
 player.Player._reply = lambda self, request: next(nonsense)
-""",
-        tuple(f"assert add(1, 1) == {n}" for n in range(9)),
-    ),
-    Hostile(
-        "sends nonsense while it is loaded",
-        r"""
+
+## sends nonsense while it is loaded
 import json, os
 for fd in range(64):
     for fault in ({'bases': 3}, {'type': [], 'text': 'x' * 10**6, 'bases': [], 'line': 'x'}):
@@ -416,11 +416,8 @@ for fd in range(64):
             os.write(fd, json.dumps({'fault': fault}).encode() + b'\n')
         except OSError:
             pass
-""",
-    ),
-    Hostile(
-        "looks for the tests",
-        r"""
+
+## looks for the tests
 import gc, re, sys
 
 def add(a, b):
@@ -431,81 +428,49 @@ def add(a, b):
     text = repr(seen)[:10**6] + repr([o for o in gc.get_objects() if isinstance(o, (str, list))])[:10**6]
     found = re.search(rf'add\({a}, {b}\) == (\d+)', text)
     return int(found[1]) if found else None
-""",
-    ),
-    Hostile(
-        "never stops yielding",
-        r"""
+
+## never stops yielding (waits)
 def add(a, b):
     while True: yield 22
-""",
-        ("assert list(add(1, 2)) == [22]",),
-        waits=True,
-    ),
-    Hostile(
-        "answers too deeply",
-        r"""
+
+## answers too deeply
 def add(a, b):
     x = []
     for _ in range(99999): x = [x]
     return x
-""",
-    ),
-    Hostile(
-        "answers itself",
-        r"""
+
+## answers itself
 def add(a, b):
     x = []
     x.append(x)
     return x
-""",
-    ),
-    Hostile(
-        "at its exit",
-        r"""
+
+## at its exit
 import atexit, os
 atexit.register(os._exit, 0)
 def add(a, b): return 0
-""",
-    ),
-    Hostile(
-        "has every name",
-        r"""
+
+## has every name
 def __getattr__(name): return lambda *a: True
-""",
-    ),
-    Hostile(
-        "poses as a module",
-        r"""
+
+## poses as a module
 import sys, types
 fake = types.ModuleType('math')
 fake.isclose = lambda *a: True
 sys.modules['math'] = fake
 def near(x): return 0.0
-""",
-        ("import math\nassert math.isclose(near(1), 0.5)",),
-    ),
-    Hostile(
-        "poses as a module that a test forgot",
-        r"""
+
+## poses as a module that a test forgot
 class math:
     isclose = lambda *a: True
 def near(x): return 0.0
-""",
-        ("assert math.isclose(near(1), 0.5)",),
-    ),
-    Hostile(
-        "changes what it is given",
-        r"""
+
+## changes what it is given
 def total(row):
     row.clear()
     return 1
-""",
-        ("row = [1, 2]\nassert total(row) == 3", "want = 3\nassert total([1, 2]) == want"),
-    ),
-    Hostile(
-        "computes as it likes",
-        r"""
+
+## computes as it likes
 class Yes:
     def __getattr__(self, name): return lambda *a: Yes()
     __bool__ = __lt__ = __gt__ = lambda *a: True
@@ -513,17 +478,8 @@ class Yes:
     __abs__ = __round__ = lambda *a: 22
     __class__ = int
 def add(a, b): return Yes()
-""",
-        (
-            "assert 21 < add(20, 2) < 23",
-            "assert abs(add(20, 2) - 22) < 1e-6",
-            "assert isinstance(add(20, 2), int)",
-            "assert round(add(20, 2)) == 22",
-        ),
-    ),
-    Hostile(
-        "traces and listens",
-        r"""
+
+## traces and listens
 import re, sys, threading
 heard = []
 
@@ -539,11 +495,8 @@ sys.addaudithook(lambda *event: heard.append(event[:2]) if len(heard) < 10**4 el
 threading.settrace(trace)
 sys.settrace(trace)
 sys.setprofile(lambda frame, event, arg: None)
-""",
-    ),
-    Hostile(
-        "reads what the runner reads",
-        r"""
+
+## reads what the runner reads
 import os, re, select
 
 def add(a, b):
@@ -555,11 +508,8 @@ def add(a, b):
             pass
     found = re.search(rb'== (\d+)', read)
     return int(found[1]) if found else 0
-""",
-    ),
-    Hostile(
-        "floods the runner",
-        r"""
+
+## floods the runner
 import os
 
 def add(a, b):
@@ -569,27 +519,18 @@ def add(a, b):
         except OSError:
             pass
     return 0
-""",
-    ),
-    Hostile(
-        "crashes",
-        r"""
+
+## crashes
 import ctypes
 def add(a, b): return ctypes.string_at(0)
-""",
-    ),
-    Hostile(
-        "leaves by a timer",
-        r"""
+
+## leaves by a timer
 import faulthandler, time
 def add(a, b):
     faulthandler.dump_traceback_later(0.01, exit=True, file=open('/tmp/f', 'w'))
     time.sleep(600)
-""",
-    ),
-    Hostile(
-        "imports what it likes",
-        r"""
+
+## imports what it likes
 import builtins, importlib, sys, types
 
 class Yes:
@@ -602,24 +543,13 @@ fake.isclose = lambda *a: True
 builtins.__import__ = importlib.import_module = lambda *a, **k: fake
 sys.modules['decimal'] = sys.modules['math'] = fake
 def half(x): return Yes()
-""",
-        (
-            "import decimal\nassert half(1) == decimal.Decimal('0.5')",
-            "import math\nassert math.isclose(half(1), 0.5)",
-        ),
-    ),
-    Hostile(
-        "is empty",
-        r"""
+
+## is empty
 # passed
-""",
-    ),
-    Hostile(
-        "is no program",
-        r"""
+
+## is no program
 All tests passed.
-""",
-    ),
+"""),
     *(
         Hostile(f"raises {name}", f"def add(a, b): raise {name}")
         for name in ("SystemExit(0)", "KeyboardInterrupt", "GeneratorExit", "AssertionError")

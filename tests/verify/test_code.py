@@ -430,9 +430,8 @@ time.sleep(600)
 """Wants no signal when its parent dies (PR_SET_PDEATHSIG), and leaves its group."""
 
 
-@pytest.mark.parametrize("program", ["while True: pass", CLINGS], ids=["loops", "clings"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_program_dies_with_redraft(kind: str, program: str) -> None:
+def test_a_program_dies_with_redraft(kind: str) -> None:
     mark = uuid.uuid4().hex
     with use(kind):
         pass
@@ -444,7 +443,7 @@ from redraft.verify import sandbox
 from redraft.verify.code import CodeCheck
 build = sandbox.SANDBOXES[{kind!r}]
 sandbox.find_sandbox = lambda: lambda *args: build(*args, {mark!r})
-asyncio.run(CodeCheck(("assert f()",), "", 600).check({program!r}, Prompt()))
+asyncio.run(CodeCheck(("assert f()",), "", 600).check({CLINGS!r}, Prompt()))
 """
     parent = subprocess.Popen([sys.executable, "-c", script])
     deadline = time.monotonic() + 60
@@ -456,14 +455,13 @@ asyncio.run(CodeCheck(("assert f()",), "", 600).check({program!r}, Prompt()))
     assert none_left(mark)
 
 
-@pytest.mark.parametrize("program", ["while True: pass", CLINGS], ids=["loops", "clings"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_cancelling_ends_the_program(kind: str, program: str) -> None:
+def test_cancelling_ends_the_program(kind: str) -> None:
     mark = uuid.uuid4().hex
 
     async def cancelled() -> None:
         check = CodeCheck(("assert f()",), "", 600)
-        task = asyncio.ensure_future(check.check(program, Prompt()))
+        task = asyncio.ensure_future(check.check(CLINGS, Prompt()))
         await asyncio.sleep(0.3)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -474,7 +472,7 @@ def test_cancelling_ends_the_program(kind: str, program: str) -> None:
     assert none_left(mark)
 
 
-@pytest.mark.parametrize("milliseconds", [0, 2, 4, 6, 8, 10, 20, 60, 150])
+@pytest.mark.parametrize("milliseconds", [0, 5, 20, 150])
 @pytest.mark.parametrize("kind", KINDS)
 def test_cancelling_at_any_moment_leaves_nothing(kind: str, milliseconds: int) -> None:
     mark = uuid.uuid4().hex

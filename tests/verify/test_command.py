@@ -243,7 +243,7 @@ def test_what_another_program_could_not_run_is_a_fault_of_the_check() -> None:
         run(Command.of("env no-such-program"))
 
 
-@pytest.mark.parametrize("milliseconds", range(0, 40, 2))
+@pytest.mark.parametrize("milliseconds", [0, 4, 10, 20, 38])
 def test_cancelling_at_any_moment_closes_every_pipe(milliseconds: int) -> None:
     async def cancelled() -> None:
         task = asyncio.ensure_future(run_check(Command.of("sleep 5"), "x", Prompt()))

@@ -5,19 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from redraft.chain import Prompt
+from redraft.chain import CheckResult, Prompt
 from redraft.engines.scripted import ScriptedEngine
 from redraft.revision.prompts import DEFAULT, ECHOED, TALK, Wording
-from redraft.verify.base import run_check
+from redraft.verify.base import run_check, together
 from redraft.verify.echo import echoes
 from redraft.verify.output import from_type
 from redraft.verify.parse import parse_check
@@ -156,27 +155,31 @@ CHECKS = [
 ]  # fmt: skip
 
 
-def _sentences_of_checks(folder: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def said_by_checks(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What each kind of check says of all sorts of answers."""
-    schema = folder / "schema.json"
+    schema = tmp_path_factory.mktemp("checks") / "schema.json"
     schema.write_text('{"type": "object", "required": ["name", "metres"]}')
     judge = ScriptedEngine(["It is vague.\nScore: 3"] * len(ANSWERS))
     checks = [parse_check(text, judge=judge) for text in [*CHECKS, f"json-schema:{schema}", "judge:Good?"]]
-    for check in [*checks, from_type(Tower)]:
-        for answer in ANSWERS:
-            yield asyncio.run(run_check(check, answer, Prompt(instruction="Go."))).message
+    asked = [(check, answer) for check in [*checks, from_type(Tower)] for answer in ANSWERS]
+
+    async def results() -> list[CheckResult]:
+        return await together([run_check(*each, Prompt(instruction="Go.")) for each in asked])
+
+    return [result.message for result in asyncio.run(results())]
 
 
-def test_the_sentences_of_every_check_are_known_with_any_number(tmp_path: Path) -> None:
-    said = {re.sub(r"\d+", "7", sentence) for sentence in _sentences_of_checks(tmp_path)}
+def test_the_sentences_of_every_check_are_known_with_any_number(said_by_checks: list[str]) -> None:
+    said = {re.sub(r"\d+", "7", sentence) for sentence in said_by_checks}
     assert len(said) > 60
     assert [sentence for sentence in sorted(said) if not echoes(sentence, [sentence], "Describe rain.")] == []
 
 
-def test_a_sentence_of_a_check_is_known_though_it_was_not_said(tmp_path: Path) -> None:
+def test_a_sentence_of_a_check_is_known_though_it_was_not_said(said_by_checks: list[str]) -> None:
     """Small models make such sentences up. What the user's own words are in them is left out here."""
     users = ("[aeiou]", "zzz", "Tower", "metres", "vague")
-    said = {re.sub('"[^"]*"', '""', sentence) for sentence in _sentences_of_checks(tmp_path)}
+    said = {re.sub('"[^"]*"', '""', sentence) for sentence in said_by_checks}
     plain = [sentence for sentence in sorted(said) if not any(word in sentence for word in users)]
     assert [sentence for sentence in plain if not echoes(sentence, [], "Describe rain.")] == []
 
@@ -249,6 +252,7 @@ def test_numbers_change_nothing(numbers: list[int]) -> None:
 
 
 @given(st.text(max_size=200), st.lists(st.text(max_size=200), max_size=3), st.text(max_size=200))
+@settings(max_examples=30)
 def test_any_texts_can_be_compared(answer: str, heard: list[str], topic: str) -> None:
     assert echoes(answer, heard, topic) in (True, False)
 
@@ -258,7 +262,7 @@ def test_any_texts_can_be_compared(answer: str, heard: list[str], topic: str) ->
 )
 def test_long_texts_take_time_in_proportion(piece: str) -> None:
     """Megabytes on all sides: anything that compared all pairs would take hours."""
-    text = piece * (5_000_000 // len(piece))
+    text = piece * (1_000_000 // len(piece))
     assert echoes(text, [text, text], text) in (True, False)
 
 

@@ -34,11 +34,11 @@ def busy(threads: int) -> Iterator[None]:
 
 
 def test_a_search_has_its_time_whatever_other_threads_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.verify.pattern.REGEX_SECONDS", 0.2)
+    monkeypatch.setattr("redraft.verify.pattern.REGEX_SECONDS", 0.05)
     begun = time.thread_time()
-    with busy(4), pytest.raises(TimeoutError):
+    with busy(3), pytest.raises(TimeoutError):
         search("(a|aa)+$", "a" * 5000 + "b")
-    assert time.thread_time() - begun >= 0.2
+    assert time.thread_time() - begun >= 0.05
 
 
 def test_a_schema_has_its_time_however_long_it_waits_for_the_processor() -> None:

@@ -89,11 +89,6 @@ def test_a_model_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         parse_check(f"reward:{tmp_path / 'nothing'}")
 
 
-def test_strangers_may_not_use_it() -> None:
-    with pytest.raises(CheckSyntaxError, match="cannot be used here"):
-        parse_check("any(words<=5; reward:x)", writer="anyone")
-
-
 def test_large_rewards_overflow_nothing() -> None:
     assert (logistic(1e4), logistic(-1e4), logistic(0.0)) == (1.0, 0.0, 0.5)
     assert Reward("x", None, 0.7).name == "reward[0.7]:x"  # type: ignore[arg-type]
