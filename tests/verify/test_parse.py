@@ -24,10 +24,9 @@ from redraft.verify.function import FunctionCheck
 from redraft.verify.groups import AllOf, AnyOf
 from redraft.verify.judge import Judge
 from redraft.verify.kinds import check_kinds
-from redraft.verify.language import Language
 from redraft.verify.parse import MAX_DEPTH, parse_check, parse_checks
 from redraft.verify.structure import Json
-from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Matches, Starts
+from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Language, Matches, Starts
 
 JUDGE = ScriptedEngine(["Score: 9"])
 

@@ -11,7 +11,7 @@ import atexit
 import inspect
 import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, aclosing, nullcontext
+from contextlib import AsyncExitStack, ExitStack, aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, Unpack, overload
@@ -40,7 +40,7 @@ from redraft.revision.options import (
 )
 from redraft.revision.prompts import wording_of
 from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
-from redraft.verify.base import Check, demand_of, schema_of
+from redraft.verify.base import demand_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks
 from redraft.verify.structure import Json
@@ -238,22 +238,18 @@ async def make(
     with ExitStack() as stack:
         if options.cache:
             load = _cached(load, stack, Path(options.cache), options.resume)
-        span = stack.enter_context(_traced(options))
+        span: ChainSpan | None = None
+        if options.trace:
+            try:
+                from redraft.revision.trace import chain_span
+            except ImportError:
+                raise MissingExtra("a trace", "otel") from None
+            span = stack.enter_context(chain_span(options.trace))
         async with aclosing(_make(asked, options, load, span)) as events:
             async for event in events:
-                if span is not None:
-                    span.note(event)
+                if span is not None and isinstance(event, Finished):
+                    span.ended(event.chain)
                 yield event
-
-
-def _traced(options: RevisionOptions) -> AbstractContextManager[ChainSpan | None]:
-    if not (provider := options.trace):
-        return nullcontext()
-    try:
-        from redraft.revision.trace import chain_span
-    except ImportError:
-        raise MissingExtra("a trace", "otel") from None
-    return chain_span(provider)
 
 
 def _cached(load: Load, stack: ExitStack, path: Path, made: Chain | None) -> Load:
@@ -382,6 +378,8 @@ def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
         drafts=options.most_drafts,
         by_chat=bool(options.given or options.gold),
     )
+    telling = driver.checks if options.tell_checks else driver.checks[: options.output is not None]
+    demands = list(dict.fromkeys(filter(None, map(demand_of, telling))))
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     special = [schema for schema in schemas if schema != Json().schema]
     return Plan(
@@ -399,7 +397,7 @@ def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
         judge=judge,
         system=options.system,
         wording=wording_of(options.prompts),
-        demand=_demand(options, driver.checks),
+        demand=demands[0] if len(demands) == 1 else "\n".join(f"- {demand}" for demand in demands),
         gold=options.gold,
         given=options.given,
         feedback_tokens=options.feedback_tokens,
@@ -411,11 +409,3 @@ def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
         json=bool(schemas),
         id=options.id,
     )
-
-
-def _demand(options: RevisionOptions, checks: Sequence[Check]) -> str:
-    """Return what is added to the prompt: what the checks demand. The first one is that of `output`."""
-    if not options.tell_checks:
-        checks = checks[: options.output is not None]
-    demands = list(dict.fromkeys(filter(None, map(demand_of, checks))))
-    return demands[0] if len(demands) == 1 else "\n".join(f"- {demand}" for demand in demands)

@@ -104,7 +104,6 @@ def _of_json(reply: str) -> Critique | None:
 
 
 def _of_text(reply: str) -> Critique:
-    """Read a text, or the criticism in JSON that was cut."""
     cut = _CUT.match(reply)
     text = whole(json.loads(f'"{cut[1]}"', strict=False).strip()) if cut else reply
     verdict = verdict_of(text)

@@ -40,7 +40,7 @@ from redraft.revision.ops import (
     RunChecks,
     Text,
 )
-from redraft.revision.state import Plan, State
+from redraft.revision.state import Plan, State, complete_drafts, complete_steps
 from redraft.revision.stop import spent
 from redraft.verify.base import Check, crash_of, run_checks
 from redraft.verify.output import OutputCheck, parse_output, partial_output
@@ -265,7 +265,7 @@ class Driver:
 
 def _texts(plan: Plan) -> tuple[int, int]:
     """Return how many answers and feedbacks of an earlier attempt are complete."""
-    steps = (*plan.drafted, *plan.made)
+    steps = (*complete_drafts(plan.earlier), *complete_steps(plan.earlier))
     return len(steps), sum(step.feedback is not None for step in steps)
 
 

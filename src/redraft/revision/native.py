@@ -255,8 +255,8 @@ def run(state: State) -> Loop[Stop]:
     stream = Stream(state, Transcript(prompt, state.plan.info.aligned))
     stop: Stop | None = None
     try:
-        if state.plan.made:
-            stop, finish = yield from _resume(stream, state.plan.made)
+        if state.steps:
+            stop, finish = yield from _resume(stream, tuple(state.steps))
         if stop is None:
             stop, finish = yield from _write(stream)
     except Exception:
@@ -390,7 +390,6 @@ def _after_feedback(stream: Stream, stop_text: str | None) -> Loop[Stop | None]:
 
 
 def _judge(stream: Stream) -> Loop[Stop | None]:
-    """Let checks or another critic write the feedback of a complete answer."""
     state, index = stream.state, stream.index
     if is_blank(stream.steps()[-1].answer):
         return "ended"

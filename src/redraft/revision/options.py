@@ -75,10 +75,6 @@ def budget_of(value: Any) -> Budget:
         raise UsageError(f"the budget has {found:.80}.", hint=f"Its parts are {parts}.") from None
 
 
-def _output(value: Any) -> OutputCheck | None:
-    return value if value is None or isinstance(value, OutputCheck) else from_type(value)
-
-
 def _is_engine(value: Any) -> bool:
     return is_text(value) or hasattr(value, "info")
 
@@ -216,7 +212,13 @@ class RevisionOptions(PlainOptions):
         "a chain of the same prompt that was cut: its complete steps are kept",
         what="a chain that was cut: resume=error.chain",
     )
-    output: Annotated[OutputCheck | None, PlainValidator(_output, json_schema_input_type=Any)] = option(
+    output: Annotated[
+        OutputCheck | None,
+        PlainValidator(
+            lambda v: v if v is None or isinstance(v, OutputCheck) else from_type(v),
+            json_schema_input_type=Any,
+        ),
+    ] = option(
         "a type that the answer must make, as JSON: a pydantic model, `list[Model]`, a union or a "
         "TypedDict; the value is `chain.value`",
         what="a type that pydantic reads: Person, list[Person]",
@@ -323,7 +325,6 @@ def check_prices(options: RevisionOptions) -> None:
 
 
 def _faults_of_drafts(options: RevisionOptions) -> Iterator[tuple[str, str]]:
-    """Yield why drafts cannot be written and compared, with hints."""
     if (drafts := options.most_drafts) == 1:
         return
     if options.mode == "native":

@@ -216,7 +216,6 @@ def wording_of(value: Any) -> Wording:
 
 
 def _from_mapping(name: str, templates: Any) -> Wording:
-    """Return a wording from its templates. One that is missing is the default's."""
     if not isinstance(templates, Mapping) or not templates:
         raise UsageError(
             "a wording is the two templates criticise and revise.", hint="\n".join(_EXAMPLES.values())

@@ -83,22 +83,13 @@ class Plan:
     waited: float = 0.0  # seconds of the budget that passed before the chain began, while engines were opened
 
     @property
-    def made(self) -> tuple[Step, ...]:
-        """Complete steps of the earlier attempt. The last may lack feedback."""
-        return complete_steps(self.earlier)
-
-    @property
-    def drafted(self) -> tuple[Step, ...]:
-        """Complete drafts of the earlier attempt that were not chosen. The last may lack feedback."""
-        return complete_drafts(self.earlier)
-
-    @property
     def texts(self) -> int:
         """How many complete texts the earlier attempt wrote. Feedback on a repeated answer is a copy."""
-        made = self.made
+        made = complete_steps(self.earlier)
         criticised = [step.feedback is not None and step.feedback.by != "checks" for step in made]
         copied = [(b.answer, b.feedback) == (a.answer, a.feedback) for a, b in pairwise(made)]
-        return len(self.drafted) + len(made) + sum(criticised) - sum(map(min, criticised[1:], copied))
+        written = len(complete_drafts(self.earlier)) + len(made)
+        return written + sum(criticised) - sum(map(min, criticised[1:], copied))
 
     @property
     def critic_role(self) -> Literal["writer", "critic"]:
@@ -163,7 +154,7 @@ class State:
 
     def __post_init__(self) -> None:
         earlier = self.plan.earlier
-        self.steps, self.drafts = list(self.plan.made), list(self.plan.drafted)
+        self.steps, self.drafts = list(complete_steps(earlier)), list(complete_drafts(earlier))
         # All of an earlier usage is the writer's unless it says.
         paid: Mapping[Role, Usage] = earlier.usage_by_role or {"writer": earlier.usage}
         used: dict[Role, Usage] = {role: paid.get(role, Usage()) for role in ROLES}

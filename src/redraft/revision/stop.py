@@ -58,16 +58,6 @@ def stuck(state: State) -> bool:
     return before.answer.strip() == after.answer.strip() and before.verdict == "revise"
 
 
-def may_start_afresh(state: State) -> bool:
-    """Return whether a fresh draft may come next. At temperature 0 it would be the same text again.
-
-    A teacher's chain is to be learned from, and a fresh draft is no correction.
-    """
-    plan = state.plan
-    left = state.revisions < plan.max_revisions
-    return left and plan.sampling.temperature != 0 and not plan.wording.scores
-
-
 # prompted: by messages
 
 
@@ -86,11 +76,15 @@ def after_draft(state: State, *, good: bool) -> Stop | None:
 
 def after_answer(state: State, cut: Stop | None, *, blank: bool) -> Stop | None:
     """Ask after each answer. `cut` is what its finish says. Checks judge a text that was cut, too."""
-    if stuck(state) and not may_start_afresh(state):
+    plan = state.plan
+    # At temperature 0 a fresh draft would be the same text again. A teacher's chain is to be learned from,
+    # and a fresh draft is no correction.
+    afresh = plan.sampling.temperature != 0 and not plan.wording.scores
+    if stuck(state) and not (afresh and state.revisions < plan.max_revisions):
         return cut or "unchanged"
     if blank:
         return cut or "ended"
-    goes_on = state.plan.checks or (cut == "max_tokens" and state.forced(state.revisions))
+    goes_on = plan.checks or (cut == "max_tokens" and state.forced(state.revisions))
     return None if goes_on else cut
 
 

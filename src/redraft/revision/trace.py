@@ -22,7 +22,6 @@ from redraft.chain import Chain, Finish, content_of
 from redraft.engines.base import Delta, Engine
 from redraft.engines.wrapped import Ask, WrappedEngine
 from redraft.errors import RedraftError
-from redraft.revision.ops import Event, Finished
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 """The variable that asks for texts in spans: `true` or, newer, `span_only` or `span_and_event`."""
@@ -41,11 +40,6 @@ class ChainSpan:
         """Return an engine whose calls are spans below this one."""
         named = "writer" if role == "model" else role
         return TracedEngine(engine, self._tracer, trace.set_span_in_context(self._span), named)
-
-    def note(self, event: Event) -> None:
-        """Note how the chain ended."""
-        if isinstance(event, Finished):
-            self.ended(event.chain)
 
     def ended(self, chain: Chain) -> None:
         """Note a chain: why it stopped, and the verdict and score of each step (-1 without checks)."""
@@ -130,13 +124,15 @@ class TracedEngine(WrappedEngine):
             "redraft.role": self._role,
         }
         if _texts_wanted():
-            found["gen_ai.input.messages"] = _input(request["asked"])
+            asked = request["asked"]  # token ids are left as they are
+            messages = asked if isinstance(asked, list) else [{"role": "user", "content": str(asked)}]
+            texts = [_message(each["role"], content_of(each)) for each in messages]
+            found["gen_ai.input.messages"] = json.dumps(texts, ensure_ascii=False)
         unsent = {f"gen_ai.request.{name}" for name in sampling.left_out if info.own_sampling}
         return {name: value for name, value in found.items() if value is not None and name not in unsent}
 
 
 def _replied(last: Delta, seen: int, pieces: Sequence[str]) -> dict[str, Any]:
-    """Return the attributes of a reply by its last delta."""
     finish = _FINISHES.get(last.finish or "stop", last.finish)
     found: dict[str, Any] = {
         "gen_ai.response.finish_reasons": ["tool_calls" if last.tool_calls else finish],
@@ -148,12 +144,6 @@ def _replied(last: Delta, seen: int, pieces: Sequence[str]) -> dict[str, Any]:
         message = {**_message("assistant", "".join(pieces)), "finish_reason": finish}
         found["gen_ai.output.messages"] = json.dumps([message], ensure_ascii=False)
     return found
-
-
-def _input(asked: Any) -> str:
-    """Return a prompt as the conventions write messages. Token ids are left as they are."""
-    messages = asked if isinstance(asked, list) else [{"role": "user", "content": str(asked)}]
-    return json.dumps([_message(each["role"], content_of(each)) for each in messages], ensure_ascii=False)
 
 
 def _message(role: str, text: str) -> dict[str, Any]:

@@ -14,9 +14,9 @@ import shutil
 import signal
 import sys
 import tempfile
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from dataclasses import dataclass
-from typing import IO, Self
+from typing import Self
 
 from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError
@@ -84,7 +84,15 @@ class Command:
                 try:
                     loop = asyncio.get_running_loop()
                     await loop.connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
-                    process = await self._start(given, into)
+                    process = await asyncio.create_subprocess_exec(
+                        *(sys.executable, "-I", "-S", supervisor.__file__, str(given.fileno())),
+                        *shlex.split(self.line),
+                        stdin=PIPE,
+                        stdout=PIPE,
+                        stderr=into,
+                        pass_fds=[given.fileno()],
+                        start_new_session=True,
+                    )
                 finally:
                     os.close(into)
                 assert process.stdin is not None  # noqa: S101  (both are pipes)
@@ -103,18 +111,6 @@ class Command:
                 message = f"the check {self.name!r} could not be started: {reason}."
                 raise CheckError(message, hint=_HINT)
             return int(result[1]), str(output)
-
-    async def _start(self, given: IO[bytes], pipe: int) -> Process:
-        supervised = [sys.executable, "-I", "-S", supervisor.__file__, str(given.fileno())]
-        return await asyncio.create_subprocess_exec(
-            *supervised,
-            *shlex.split(self.line),
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=pipe,
-            pass_fds=[given.fileno()],
-            start_new_session=True,
-        )
 
 
 class _Output(asyncio.Protocol):

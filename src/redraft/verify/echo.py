@@ -143,7 +143,6 @@ def repeats(answer: str, message: str) -> bool:
 
 
 def _is_code(text: str) -> bool:
-    """Return whether enough of a text stands in fences or in lines that look like code."""
     code = total = 0
     fenced = False
     for line in text.splitlines():
@@ -216,12 +215,10 @@ def _runs_of_checks() -> frozenset[Trigram]:
 
 
 def _runs(tokens: Sequence[str]) -> Iterator[Trigram]:
-    """Yield all runs of consecutive tokens."""
     return (tuple(tokens[i : i + RUN]) for i in range(len(tokens) - RUN + 1))
 
 
 def _within(tokens: Sequence[str], runs: Set[Trigram]) -> list[bool]:
-    """Return for each token whether it stands in one of the runs."""
     found = [False] * len(tokens)
     for place, run in enumerate(_runs(tokens)):
         if run in runs:

@@ -17,8 +17,8 @@ from redraft.chain import Prompt
 from redraft.collect.language import BY_NAME
 from redraft.errors import CheckSyntaxError, shown
 from redraft.verify.base import Outcome, failed, passed
-from redraft.verify.language import Language, language_of
 from redraft.verify.segment import sentences, words
+from redraft.verify.text import Language, language_of
 
 Values = Mapping[str, Any]  # the arguments of a constraint, as in `kwargs` of IFEval's records
 Decision = tuple[bool, str]  # whether the constraint is met, and what was found: a clause about the answer

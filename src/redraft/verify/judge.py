@@ -94,7 +94,12 @@ class Judge:
 
         A reply without a score on its last line is asked for it once more.
         """
-        task: Message = {"role": "user", "content": _task(answer, prompt, self.rubric)}
+        # The mark around an answer is its hash, so no answer can contain it.
+        digest = hashlib.sha256(f"{prompt.text}\0{answer}".encode("utf-8", "replace")).hexdigest()
+        asked = _TASK.format(
+            mark=f"=== {digest[:12]}", request=prompt.text, answer=answer, rubric=self.rubric
+        )
+        task: Message = {"role": "user", "content": asked}
         reply = await self._ask(task)
         try:
             reasons, score = _read_score(reply, self.name)
@@ -112,12 +117,6 @@ class Judge:
 
     async def _ask(self, *messages: Message) -> str:
         return "".join([delta.text async for delta in self.engine.chat(messages, _SAMPLING)])
-
-
-def _task(answer: str, prompt: Prompt, rubric: str) -> str:
-    """Return the judge's task. The mark around an answer is its hash, so no answer can contain it."""
-    mark = "=== " + hashlib.sha256(f"{prompt.text}\0{answer}".encode("utf-8", "replace")).hexdigest()[:12]
-    return _TASK.format(mark=mark, request=prompt.text, answer=answer, rubric=rubric)
 
 
 def _read_score(reply: str, name: str) -> tuple[str, int]:

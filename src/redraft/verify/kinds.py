@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from operator import attrgetter
 from typing import TYPE_CHECKING, Literal, get_args
@@ -205,50 +205,38 @@ def _group(written: Written) -> Check:
     return group_of(written)
 
 
-WORDS = CheckKind(
-    "words<=50", "count of words: <= >= < > ==, or a range words=10..20", _count, writer="anyone"
+_for_anyone = partial(CheckKind, writer="anyone")
+
+WORDS = _for_anyone("words<=50", "count of words: <= >= < > ==, or a range words=10..20", _count)
+SENTENCES = _for_anyone("sentences<=3", "count of sentences, compared the same way", _count)
+CHARACTERS = _for_anyone("characters<=280", "count of characters as a reader sees them", _count)
+PARAGRAPHS = _for_anyone("paragraphs==2", "count of paragraphs, separated by blank lines", _count)
+CONTAINS = _for_anyone(
+    "contains:TEXT", "has this word or phrase, ignoring case", _of_text("text", "Contains")
 )
-SENTENCES = CheckKind("sentences<=3", "count of sentences, compared the same way", _count, writer="anyone")
-CHARACTERS = CheckKind(
-    "characters<=280", "count of characters as a reader sees them", _count, writer="anyone"
+LACKS = _for_anyone(
+    "lacks:TEXT", "does not have this word or phrase, ignoring case", _of_text("text", "Lacks")
 )
-PARAGRAPHS = CheckKind(
-    "paragraphs==2", "count of paragraphs, separated by blank lines", _count, writer="anyone"
-)
-CONTAINS = CheckKind(
-    "contains:TEXT", "has this word or phrase, ignoring case", _of_text("text", "Contains"), writer="anyone"
-)
-LACKS = CheckKind(
-    "lacks:TEXT",
-    "does not have this word or phrase, ignoring case",
-    _of_text("text", "Lacks"),
-    writer="anyone",
-)
-MATCHES = CheckKind(
+MATCHES = _for_anyone(
     "matches:REGEX",
     "a regular expression is found in it",
     _of_text("text", "Matches.of"),
-    writer="anyone",
     escapes_itself=True,
 )
-STARTS = CheckKind(
-    "starts:TEXT", "begins with this text, ignoring case", _of_text("text", "Starts"), writer="anyone"
-)
-ENDS = CheckKind("ends:TEXT", "ends with this text, ignoring case", _of_text("text", "Ends"), writer="anyone")
-JSON = CheckKind("json", "is JSON, or has one fenced JSON block", _json, writer="anyone")
+STARTS = _for_anyone("starts:TEXT", "begins with this text, ignoring case", _of_text("text", "Starts"))
+ENDS = _for_anyone("ends:TEXT", "ends with this text, ignoring case", _of_text("text", "Ends"))
+JSON = _for_anyone("json", "is JSON, or has one fenced JSON block", _json)
 JSON_SCHEMA = CheckKind(
     "json-schema:FILE",
     "is JSON that fits the JSON Schema in FILE",
     _of_text("structure", "JsonSchema.of"),
     writer="data",
 )
-NUMBER = CheckKind(
-    "number=3.14~0.01", "its last number is this one, give or take a tolerance", _number, writer="anyone"
-)
+NUMBER = _for_anyone("number=3.14~0.01", "its last number is this one, give or take a tolerance", _number)
 LANGUAGE = CheckKind(
     "language:en",
     "is written in this language (needs the extra 'data')",
-    _of_text("language", "Language.of"),
+    _of_text("text", "Language.of"),
     writer="data",
 )
 IFEVAL = CheckKind(
@@ -280,13 +268,10 @@ REWARD = CheckKind(
     writer="data",
     takes_option=True,
 )
-ANY = CheckKind(
-    "any(A; B)", "at least one of these checks passes", _group, writer="anyone", escapes_itself=True
-)
-ALL = CheckKind(
+ANY = _for_anyone("any(A; B)", "at least one of these checks passes", _group, escapes_itself=True)
+ALL = _for_anyone(
     "all(A; B)",
     "every one of these checks passes; 2*A gives a check twice the weight",
     _group,
-    writer="anyone",
     escapes_itself=True,
 )

@@ -152,7 +152,6 @@ def _split(text: str) -> list[str]:
 
 
 def _number(text: str) -> Fraction | None:
-    """Return the value of a decimal, a fraction or a mixed number."""
     if _DECIMAL.fullmatch(text):
         return Fraction(text)
     found = _FRACTION.fullmatch(text)
@@ -379,7 +378,6 @@ def raised(base: Scalar, power: Scalar) -> Scalar:
 
 
 def _root(value: Fraction, index: int) -> Fraction | None:
-    """Return a root that is rational; None if it is not."""
     if index == 1:
         return value
     if value < 0 or index > 64:

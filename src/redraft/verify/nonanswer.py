@@ -365,7 +365,6 @@ def _plain(text: str) -> str:
 
 
 def _copies(text: str, asked: _Request) -> bool:
-    """Return whether a text is the prompt, with what is demanded or without."""
     said, prompt, told = words(_LABELLED.sub("", text)), words(asked.text), words(asked.told)
     if len(prompt) < COPIED or not asked.anything:
         return False
@@ -378,7 +377,6 @@ def _copies(text: str, asked: _Request) -> bool:
 
 
 def _is_gap(text: str, asked: _Request) -> bool:
-    """Return whether a text is a placeholder, or labels with placeholders."""
     if _NO_FILLER.search(asked.text) or _CODE.search(text):
         return False
     if not text or _FILLER.fullmatch(text) or _LABELS.fullmatch(text):

@@ -132,7 +132,6 @@ def _check_time() -> None:
 
 
 def _timed(name: str, keyword: Keyword) -> Keyword:
-    """Wrap a keyword to raise `GivenUp` after the deadline."""
     unevaluated = name.startswith("unevaluated")
 
     def within(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[Any] | None:
@@ -155,11 +154,15 @@ def _found(pattern: str, text: str) -> bool:
         raise GivenUp(reason, BACKTRACKS) from None
 
 
-def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
+def _fault(message: str) -> Any:
     from jsonschema import ValidationError
 
+    return ValidationError(message)
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
     if validator.is_type(instance, "string") and not _found(pattern, instance):
-        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+        yield _fault(f"{instance!r} does not match {pattern!r}")
 
 
 def _pattern_properties(validator: Any, parts: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
@@ -172,8 +175,6 @@ def _pattern_properties(validator: Any, parts: Any, instance: Any, schema: Any) 
 
 
 def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: Any) -> Iterator[Any]:
-    from jsonschema import ValidationError
-
     if not validator.is_type(instance, "object") or allowed is True:
         return
     regexes = schema.get("patternProperties", {})
@@ -183,33 +184,27 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
         for key in extras:
             yield from validator.descend(instance[key], allowed, path=key)
     elif extras:
-        names = ", ".join(map(repr, sorted(extras)))
-        yield ValidationError(
-            f"{names} {'does' if len(extras) == 1 else 'do'} not match any of the regexes:"
-            f" {', '.join(map(repr, sorted(regexes)))}"
-            if regexes
-            else f"Additional properties are not allowed ({names}"
-            f" {'was' if len(extras) == 1 else 'were'} unexpected)"
-        )
+        names, one = ", ".join(map(repr, sorted(extras))), len(extras) == 1
+        if regexes:
+            patterns = ", ".join(map(repr, sorted(regexes)))
+            yield _fault(f"{names} {'does' if one else 'do'} not match any of the regexes: {patterns}")
+        else:
+            unexpected = f"{names} {'was' if one else 'were'} unexpected"
+            yield _fault(f"Additional properties are not allowed ({unexpected})")
 
 
 def _multiple_of(validator: Any, factor: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
     """`multipleOf` in exact decimals: jsonschema crashes on numbers beyond a float."""
-    from jsonschema import ValidationError
-
     if not validator.is_type(instance, "number"):
         return
     if abs(instance) == float("inf") or (Fraction(str(instance)) / Fraction(str(factor))).denominator != 1:
-        yield ValidationError(f"{instance!r} is not a multiple of {factor}")
+        yield _fault(f"{instance!r} is not a multiple of {factor}")
 
 
 def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[Any]:  # noqa: ARG001
-    from jsonschema import ValidationError
-
-    if not unique or not validator.is_type(instance, "array"):
-        return
-    if len({_identity(item) for item in instance}) < len(instance):
-        yield ValidationError(f"{instance!r} has non-unique elements")
+    listed = unique and validator.is_type(instance, "array")
+    if listed and len({_identity(item) for item in instance}) < len(instance):
+        yield _fault(f"{instance!r} has non-unique elements")
 
 
 def _identity(value: Any) -> Hashable:

@@ -68,7 +68,6 @@ def _end(group: int) -> None:
 
 
 def _descendants() -> list[int]:
-    """Return the running processes below this one; none without /proc."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError, ValueError):
