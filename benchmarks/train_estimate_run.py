@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
 from redraft.train.data.batches import IGNORED
 from redraft.train.model.attention import use_segments
-from redraft.train.model.lora import add_adapter
+from redraft.train.model.load import add_adapter
 from redraft.train.model.loss import fuse
 from redraft.train.model.memory import peak_memory, plan_of
 from redraft.train.settings.options import TrainOptions

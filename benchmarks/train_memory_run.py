@@ -16,7 +16,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from redraft.train.model.attention import use_segments
-from redraft.train.model.lora import add_adapter
+from redraft.train.model.load import add_adapter
 from redraft.train.model.loss import fuse
 from redraft.train.settings.options import TrainOptions
 

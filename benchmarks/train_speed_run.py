@@ -22,8 +22,8 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, default_da
 
 from redraft.train.data.store import Prepared
 from redraft.train.model.load import load_tokenizer
-from redraft.train.run.components import choose_method, prepare_all, rows_of, settled
 from redraft.train.run.loop import Loop
+from redraft.train.run.run import choose_method, prepare_all, rows_of, settled
 from redraft.train.settings.args import TrainSettings, parse
 from redraft.train.settings.machine import training_arguments
 from redraft.train.stages import SFT_STAGES

@@ -26,11 +26,12 @@ from redraft.jobs.harness import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.train.model.memory import peak_memory, size
 from redraft.train.processes import Say, leads, parting
-from redraft.train.run.gguf import check_gguf, export_result
+from redraft.train.run.output import check_gguf, export_result
 from redraft.train.run.run import NEWEST, Ready, get_ready
 from redraft.train.settings.args import RunSettings, settings_of
 from redraft.train.settings.options import DPO, PPO, REWARD, SFT, TrainVerb
 from redraft.train.stages import SFT_STAGES, Stages
+from redraft.weights.output import Run
 
 
 @dataclass(frozen=True)
@@ -156,7 +157,7 @@ def _plain(value: Any) -> Any:
 
 
 def stages_of(verb: TrainVerb) -> Stages[Any]:
-    """Return what a verb does differently from others."""
+    """Return what a verb does differently from others. Each needs libraries of its own."""
     if verb is REWARD:
         from redraft.train.reward import REWARD_STAGES
 
@@ -214,8 +215,13 @@ def train(
             ready.loop.log.hide()
             ready.loop.callbacks.append(_Reports(on_step, ready.steps))
         done = _train(verb, ready, say=say, tell=tell)
-        if ready.stages.measures and done is not None and not ready.stopped_early(done):
-            _measure(ready, say)
+        whole = done is not None and not ready.stopped_early(done)
+        if ready.stages.measures and ready.eval_data and whole:
+            from redraft.train.reward import measured
+
+            say(f"the result is measured on {counted(len(ready.eval_data.rows), 'held-out pair')}.")
+            for line in measured(ready, ready.eval_data).lines():
+                say(line)
     return _result(verb, ready, done, command=command, tell=tell)
 
 
@@ -225,13 +231,11 @@ def no_data() -> UsageError:
 
 
 class _Reports(TrainerCallback):
-    """Calls a function with each line of the log, in the first process."""
-
     def __init__(self, report: Callable[[TrainStep], object], steps: int) -> None:
         self._report, self._steps = report, steps
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-        """After each line."""
+        """After each line of the log, in the first process."""
         if args.should_save and {"loss", "eval_loss"} & logs.keys():
             self._report(TrainStep(state.global_step, self._steps, dict(logs)))
 
@@ -273,15 +277,6 @@ def _train(verb: TrainVerb, ready: Ready, *, say: Say, tell: Say) -> int | None:
     return done
 
 
-def _onwards(output: Path) -> str:
-    """Return, for hints, how to train the result further if there is one."""
-    made = (RunFile(output).read() or {}).get("config") or {}
-    if not (output / ("adapter_config.json" if made.get("lora") else "config.json")).is_file():
-        return ""
-    base = f"{made.get('model_name_or_path')}+" if made.get("lora") else ""
-    return f" (--model_name_or_path {shlex.quote(f'{base}{output}')} trains this one further)"
-
-
 def _memory(ready: Ready, say: Say) -> dict[str, int]:
     """Print the peak memory of the run and the estimate, and return both for its record."""
     if ready.checkpoint and ready.checkpoint.step >= ready.steps:
@@ -293,15 +288,13 @@ def _memory(ready: Ready, say: Say) -> dict[str, int]:
     return {"memory_bytes": took, "memory_estimate_bytes": plan.peak}
 
 
-def _measure(ready: Ready, say: Say) -> None:
-    """Measure a reward model on held-out pairs, if there are any. Every process has to call it."""
-    from redraft.train.reward import measured
-
-    if ready.eval_data:
-        say(f"the result is measured on {counted(len(ready.eval_data.rows), 'held-out pair')}.")
-    if found := measured(ready):
-        for line in found.lines():
-            say(line)
+def _onwards(output: Path) -> str:
+    """Return, for hints, how to train the result further if there is one."""
+    made = (RunFile(output).read() or {}).get("config") or {}
+    if not (output / ("adapter_config.json" if made.get("lora") else "config.json")).is_file():
+        return ""
+    base = f"{made.get('model_name_or_path')}+" if made.get("lora") else ""
+    return f" (--model_name_or_path {shlex.quote(f'{base}{output}')} trains this one further)"
 
 
 def _result(verb: TrainVerb, ready: Ready, done: int | None, *, command: str, tell: Say) -> TrainResult:
@@ -317,9 +310,9 @@ def _result(verb: TrainVerb, ready: Ready, done: int | None, *, command: str, te
         message = f"stopped after step {done:,} of {ready.steps:,}. {how_to_resume(ready)}"
         return TrainResult(output, done, loss, Signals(stopped), message)
     own: Any = ready.settings.own
-    gguf = getattr(own, "gguf", None)
-    if gguf and ready.args.should_save:
-        export_result(ready, command=command, tell=tell)
+    if getattr(own, "gguf", None) and ready.args.should_save:
+        run = Run(force=True, command=command, warn=tell, caution=tell)
+        export_result(own, output, ready.base, run)
     following = what_follows(verb, own, ready.base, str(output))
     return TrainResult(output, done, loss, None, f"{output} holds {ready.method}. {following}")
 

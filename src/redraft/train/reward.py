@@ -37,7 +37,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from peft import PeftModel
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.generic import ModelOutput
@@ -49,7 +49,7 @@ from redraft.stats import Estimate, correlation, proportion
 from redraft.train.data.batches import IGNORED, Batch, Data, Row, Rows, joined, padded, two_a_row
 from redraft.train.data.store import Prepared
 from redraft.train.model.loss import inputs_of, signature_of
-from redraft.train.processes import Say
+from redraft.train.processes import Say, gathered
 from redraft.train.run.run import Ready
 from redraft.train.settings.options import RewardOptions
 from redraft.train.stages import Stages, can_join
@@ -291,14 +291,9 @@ class Measured:
         return lines
 
 
-def measured(ready: Ready) -> Measured | None:
-    """Measure the model of a run on its evaluation data, and write `eval.json`. None without such data.
-
-    Every process has to call it.
-    """
-    if ready.eval_data is None:
-        return None
-    found = measure(*_collected(ready, ready.eval_data))
+def measured(ready: Ready, data: Data) -> Measured:
+    """Measure the model of a run on its evaluation data, in every process, and write `eval.json`."""
+    found = measure(*_collected(ready, data))
     path = ready.loop.folder / NAME
     try:
         if ready.args.should_save:
@@ -352,11 +347,7 @@ def _collected(ready: Ready, data: Data) -> tuple[Numbers, Numbers]:
             there = {name: each.to(ready.args.device) for name, each in batch.items()}
             rewards = model(**there, num_items_in_batch=1).rewards
             found.append((rewards.double().cpu().numpy(), _tokens(batch)))
-    every: list[Any] = [found]
-    if ready.args.world_size > 1:
-        every = [None] * ready.args.world_size
-        distributed.all_gather_object(every, found)
-    parts = [part for process in every for part in process]
+    parts = [part for process in gathered(found) for part in process]
     rewards, tokens = (np.concatenate(each) for each in zip(*parts, strict=True))
     return rewards, tokens
 

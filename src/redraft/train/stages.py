@@ -31,8 +31,7 @@ from redraft.train.data.batches import (
 from redraft.train.data.prepare import Encodes
 from redraft.train.data.store import Prepared
 from redraft.train.model.attention import use_segments
-from redraft.train.model.load import DTYPES, fit_vocabulary, load_model, load_tokenizer
-from redraft.train.model.lora import add_adapter
+from redraft.train.model.load import DTYPES, add_adapter, fit_vocabulary, load_model, load_tokenizer
 from redraft.train.model.loss import fuse
 from redraft.train.processes import Say
 from redraft.train.settings.options import DataOptions, TrainOptions

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from redraft.errors import UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.train.model.lora import add_adapter, default_method
+from redraft.train.model.load import add_adapter, default_method
 from redraft.train.settings.options import TrainOptions
 from tests.train.tiny_models import VOCABULARY, packed, tiny
 

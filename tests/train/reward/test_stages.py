@@ -93,7 +93,7 @@ def test_a_tiny_model_learns_which_answer_is_better(model: str, here: Path, loss
     ]
     made = ready(model, "--lora", "True", *words)
     made.train()
-    found = measured(made)
+    found = measured(made, made.eval_data)
     assert found
     assert found.accuracy.value == 1.0
     assert losses()[-1] < losses()[0] / 2
@@ -108,7 +108,7 @@ def test_swapped_pairs_are_found_on_the_others(model: str, here: Path) -> None:
     words = ["--eval_data_path", "swapped.jsonl", "--learning_rate", "1e-2", "--max_steps", "12"]
     made = ready(model, "--lora", "True", *words)
     made.train()
-    found = measured(made)
+    found = measured(made, made.eval_data)
     assert found
     assert "chosen and rejected may be swapped" in found.lines()[-1]
 

@@ -11,8 +11,7 @@ import torch
 
 from redraft.train.rl import algorithm
 from redraft.train.rl.ppo import BETA, Experience, padded
-from redraft.train.rl.samplers import Response
-from redraft.train.rl.samples import Score
+from redraft.train.rl.samples import Response, Score
 from tests.train.rl.tiny_policy import policy, prompts, rollouts, shaken
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import GraniteConfig, GraniteForCausalLM
 
-from redraft.train.model.lora import leave_inputs_to_autocast
+from redraft.train.model.load import leave_inputs_to_autocast
 from redraft.train.rl.policy import unfreeze_top, unwrapped
 from redraft.train.rl.ppo import Learner
 from redraft.train.settings.options import PpoOptions

@@ -18,7 +18,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from redraft.chain import Chain, Prompt, Step
 from redraft.engines.hf.reward import RewardModel
 from redraft.errors import CheckError, CheckSyntaxError, ServerError, UsageError
-from redraft.train.rl import posting, rewards
+from redraft.train.rl import rewards
 from redraft.train.rl.rewards import parse_rewards
 from tests.engines.fake_server import FakeServer, Reply, Request, json_reply
 from tests.plugin_packages import install
@@ -173,7 +173,7 @@ def test_the_address_of_a_server_is_asked_as_it_was_given(end: str) -> None:
 
 
 def test_a_server_that_is_down_for_a_while_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "PAUSE", 0.0)
+    monkeypatch.setattr(rewards, "PAUSE", 0.0)
     with server((503, {}), (429, {}), (408, {}), (425, {}), (200, [1, 2])) as (url, asked):
         assert judged(url) == [1.0, 2.0]
     assert len(asked) == 5
@@ -181,7 +181,7 @@ def test_a_server_that_is_down_for_a_while_is_asked_again(monkeypatch: pytest.Mo
 
 def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = asyncio.Event()
-    monkeypatch.setattr(posting, "backoff", lambda *_: refused.set() or 0.05)
+    monkeypatch.setattr(rewards, "backoff", lambda *_: refused.set() or 0.05)
     with server((200, [])) as (url, _):
         pass
 
@@ -196,15 +196,15 @@ def test_a_server_that_starts_late_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_server_that_says_nothing_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "PAUSE", 0.0)
-    monkeypatch.setattr(posting, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(rewards, "PAUSE", 0.0)
+    monkeypatch.setattr(rewards, "REQUEST_SECONDS", 0.3)
     with server((200, None), (200, [1, 2])) as (url, asked):
         assert judged(url) == [1.0, 2.0]
     assert len(asked) == 2
 
 
 def test_what_a_server_says_of_its_fault_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "OUTAGE_SECONDS", 0.0)
+    monkeypatch.setattr(rewards, "OUTAGE_SECONDS", 0.0)
     with (
         server((500, b"KeyError: 'texts'")) as (url, _),
         pytest.raises(ServerError, match="status 500, \"KeyError: 'texts'\""),
@@ -219,7 +219,7 @@ def test_an_address_that_is_not_there_says_what_should_be(monkeypatch: pytest.Mo
 
 
 def test_a_server_that_stays_down_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "OUTAGE_SECONDS", 0.0)
+    monkeypatch.setattr(rewards, "OUTAGE_SECONDS", 0.0)
     with server((200, [])) as (url, _):
         pass
     with pytest.raises(ServerError, match=r"no reward from http://127\.0\.0\.1") as raised:

@@ -17,8 +17,8 @@ from peft import PeftModel
 
 from redraft.engines.base import Sampling
 from redraft.errors import ServerError
-from redraft.train.rl import posting
-from redraft.train.rl.samplers import ADAPTER, Response, ServerSampler
+from redraft.train.rl import rewards
+from redraft.train.rl.samples import ADAPTER, Response, ServerSampler
 from tests.engines import fake_server
 from tests.engines.fake_server import FakeServer, Request
 from tests.train.rl.tiny_policy import TOKENIZER, policy, rollouts, shaken
@@ -29,7 +29,7 @@ Reply = tuple[int, Any]
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that is down is not waited for."""
-    monkeypatch.setattr(posting, "OUTAGE_SECONDS", 0.0)
+    monkeypatch.setattr(rewards, "OUTAGE_SECONDS", 0.0)
 
 
 @contextmanager
@@ -162,7 +162,7 @@ def test_an_adapter_is_loaded_from_the_folder_of_this_run(tmp_path: Path) -> Non
 
 
 def test_a_load_whose_reply_was_lost_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(posting, "OUTAGE_SECONDS", 5.0)
+    monkeypatch.setattr(rewards, "OUTAGE_SECONDS", 5.0)
     served, lost = Served(), iter([True])
 
     def reply(path: str, body: Any) -> Reply:

@@ -10,7 +10,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, TrainingArguments
 
 from redraft.chain import Chain, Prompt
-from redraft.train.model.lora import add_adapter
+from redraft.train.model.load import add_adapter
 from redraft.train.rl.policy import unfreeze_top
 from redraft.train.rl.ppo import Learner, Ppo, RolloutPrompt
 from redraft.train.rl.rewards import Reward, Rewards

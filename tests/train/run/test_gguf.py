@@ -7,8 +7,8 @@ from typing import Any, get_args
 import pytest
 
 from redraft.errors import ModelError, OutputError, RedraftError, UsageError
-from redraft.train.run import gguf
-from redraft.train.run.gguf import check_gguf
+from redraft.train.run import output
+from redraft.train.run.output import check_gguf
 from redraft.train.settings.args import TrainSettings, parse
 from redraft.train.settings.options import TrainOptions
 from redraft.weights.gguf.quant import QUANTS
@@ -84,10 +84,10 @@ def test_number_formats_are_those_that_are_written() -> None:
 
 def test_a_base_on_the_hub_is_where_it_was_downloaded_to(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here))
-    assert gguf._folder("org/name") == Path("org/name")
+    assert output._base_folder("org/name") == Path("org/name")
     snapshot = here / "models--org--name" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
     (here / "models--org--name" / "refs").mkdir()
     (here / "models--org--name" / "refs" / "main").write_text("abc")
-    assert gguf._folder("org/name") == snapshot
+    assert output._base_folder("org/name") == snapshot

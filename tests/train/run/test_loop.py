@@ -344,7 +344,7 @@ def test_a_run_neither_begins_nor_ends_to_be_shared_on_its_way(
     (folder / "pytorch_model_fsdp.bin").touch()
     made.trained.check_way(folder)
     made = loop(tmp_path, data(examples))
-    for goes_on in (made.run, lambda each: made.trained.load_model(made.chosen(each))):
+    for goes_on in (made.run, lambda each: made.trained.load_model(each.folder)):
         with pytest.raises(ModelError, match="was saved with FSDP, and this run is without FSDP") as error:
             goes_on(named(folder, tmp_path))
         assert error.value.hint

@@ -42,6 +42,8 @@ parameters, and a server that draws with another adapter has whole nats."""
 
 EXPLODED = 10.0  # times the value loss of the first rollout batches
 
+_SLOWER = "Start again with a lower --learning_rate or --ppo_epochs."
+
 Numbers = Mapping[str, float]
 
 
@@ -131,7 +133,14 @@ class Faults:
 
     def add(self, numbers: Numbers, rollout: int = 0) -> list[str]:
         """Add the numbers of a rollout batch. Return what is to be said."""
-        self._check_rules(numbers)
+        kl, entropy = numbers.get("kl", 0.0), numbers.get("rollout_entropy", float("inf"))
+        hint = f"Try a higher --init_kl_coef or a lower --learning_rate.{self._where()}"
+        if self.stop_kl is not None and kl > self.stop_kl:
+            found = f"the KL of an answer is {kl:.3g} nats, above --stop_kl {self.stop_kl:g}."
+            raise ModelError(found, hint=hint)
+        if self.stop_entropy is not None and entropy < self.stop_entropy:
+            least = f"--stop_entropy {self.stop_entropy:g}"
+            raise ModelError(f"the entropy of a token is {entropy:.3g} nats, below {least}.", hint=hint)
         self._check_moved(numbers, rollout)
         for name, value in numbers.items():
             self._first.setdefault(name, value)
@@ -146,7 +155,9 @@ class Faults:
         """
         moved = f"the steps on a rollout batch moved a token by {kl:.3g} nats of KL"
         if self.stop_step_kl is not None and not kl <= self.stop_step_kl:
-            raise ModelError(f"{moved}, above --stop_step_kl {self.stop_step_kl:g}.", hint=self._slower())
+            raise ModelError(
+                f"{moved}, above --stop_step_kl {self.stop_step_kl:g}.", hint=f"{_SLOWER}{self._where()}"
+            )
         if kl <= MOVED or self._moved:
             return []
         self._moved = {**self._last, "rollout": rollout, "step_kl": kl}
@@ -170,11 +181,8 @@ class Faults:
             f"an update broke the policy: the steps on rollout batch {self._moved['rollout'] + 1:g} moved a "
             f"token by {self._moved['step_kl']:.3g} nats of KL. The mean reward was {before:.3g}, and after "
             f"{LATE} more batches it is {numbers['reward']:.3g}.",
-            hint=self._slower(),
+            hint=f"{_SLOWER}{self._where()}",
         )
-
-    def _slower(self) -> str:
-        return f"Start again with a lower --learning_rate or --ppo_epochs.{self._where()}"
 
     def _where(self) -> str:
         """Return where the checkpoints are, if there are any."""
@@ -201,19 +209,6 @@ class Faults:
     def _lasts(self, name: str, *, there: bool) -> bool:
         self._lasted[name] = self._lasted.get(name, 0) + 1 if there else 0
         return self._lasted[name] == (LONG if name == "blind" else LATE)
-
-    def _check_rules(self, numbers: Numbers) -> None:
-        kl, entropy = numbers.get("kl", 0.0), numbers.get("rollout_entropy", float("inf"))
-        if self.stop_kl is not None and kl > self.stop_kl:
-            found = f"the KL of an answer is {kl:.3g} nats, above --stop_kl {self.stop_kl:g}."
-        elif self.stop_entropy is not None and entropy < self.stop_entropy:
-            found = (
-                f"the entropy of a token is {entropy:.3g} nats, below --stop_entropy {self.stop_entropy:g}."
-            )
-        else:
-            return
-        hint = f"Try a higher --init_kl_coef or a lower --learning_rate.{self._where()}"
-        raise ModelError(found, hint=hint)
 
     def _found(self, now: Numbers) -> Iterator[tuple[str, str]]:
         """Yield each fault by name, with the line that says it: empty if it is not there."""

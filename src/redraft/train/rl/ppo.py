@@ -2,22 +2,21 @@
 
 The loop (`run.loop`) reads `Ppo`. An epoch of the loop is a rollout batch:
 
-1. Rollouts: the policy answers prompts, a chunk at a time (`samplers`).
-2. Rewards: each chunk is judged (`rewards`) and written down (`samples`).
+1. Rollouts: the policy answers prompts, a chunk at a time (`samples`).
+2. Rewards: each chunk is judged (`rewards`) and written down.
 3. Advantages: when all answers are there, `Experience` makes tensors of them. `--algorithm` decides what
    becomes of the scores: see `algorithm` for each formula. β, the price of KL, is adapted after each batch.
 4. Updates: `--ppo_epochs` passes over the answers in minibatches. The loop calls `Learner` for their loss.
 
-A rollout batch is part of a checkpoint, so a run resumes in the middle of one.
-
-Several processes write and judge chunks in turns. All have the same rollout batch then, and each takes its
-share of every minibatch. A chunk is computed in the same batches as with one process.
+A rollout batch is part of a checkpoint, so a run resumes in the middle of one. Several processes write and
+judge chunks in turns, and each takes its share of every minibatch.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import math
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -46,8 +45,16 @@ from redraft.train.rl.algorithm import RunningMoments
 from redraft.train.rl.metrics import Faults
 from redraft.train.rl.policy import Policy, Seen, bare_of, unwrapped
 from redraft.train.rl.rewards import Rewards
-from redraft.train.rl.samplers import Response, Sampler, ServerSampler, ends_of_model
-from redraft.train.rl.samples import Samples, Score, recorded, scored
+from redraft.train.rl.samples import (
+    Response,
+    Sampler,
+    Samples,
+    Score,
+    ServerSampler,
+    ends_of_model,
+    recorded,
+    scored,
+)
 from redraft.train.run.checkpoints import checkpoints
 from redraft.train.settings.options import PpoOptions, room, samples_each
 
@@ -196,7 +203,7 @@ class Ppo:
                     break
                 for written, judged in filter(None, parts):
                     rows = range(len(scores), len(scores) + len(judged))
-                    self._samples.add(epoch, rows, _texts(asked, rows), written, judged)
+                    self._samples.add(epoch, rows, _texts(asked[rows.start : rows.stop]), written, judged)
                     responses += written
                     scores += judged
         return responses, scores
@@ -226,11 +233,14 @@ class Ppo:
         A signal ends the wait for judges and servers. What this process writes itself is finished.
         """
         rows = range(start, start + len(asked))
-        written, scores = self._samples.kept(epoch, rows, _texts(asked, range(len(asked))))
+        written, scores = self._samples.kept(epoch, rows, _texts(asked))
         if written and scores:
             return written, scores
         if not written:
-            sampled = [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)]
+            sampled = []
+            for row, each in zip(rows, asked, strict=True):
+                seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
+                sampled.append(Sampling(self.own.temperature, 1.0, room(self.own, len(each.tokens)), seed))
             writing = sampler.chunk([each.tokens for each in asked], sampled)
             is_remote = isinstance(sampler, ServerSampler)
             written = await (unless_stopped(writing) if is_remote else writing) or []
@@ -240,10 +250,6 @@ class Ppo:
         records = [recorded(each.record, response, chains=self.own.chains) for each, response in pairs]
         judged = await unless_stopped(scored(self.reward, records, written, self._tokenizer))
         return (written, judged) if judged else None
-
-    def _sampling(self, epoch: int, row: int, asked: RolloutPrompt) -> Sampling:
-        seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
-        return Sampling(self.own.temperature, 1.0, room(self.own, len(asked.tokens)), seed)
 
     # 4. Updates. (3 is `Experience`, below.)
 
@@ -330,9 +336,9 @@ class Ppo:
         self._faults.restore(state["watch"])
 
 
-def _texts(asked: Sequence[RolloutPrompt], rows: range) -> list[tuple[str, str]]:
+def _texts(asked: Sequence[RolloutPrompt]) -> list[tuple[str, str]]:
     """Return the id and the text of each prompt."""
-    return [(asked[row].record.id, asked[row].record.prompt.said) for row in rows]
+    return [(each.record.id, each.record.prompt.said) for each in asked]
 
 
 # 3. Advantages.
@@ -346,13 +352,9 @@ class Part(NamedTuple):
 
 
 class Experience:
-    """Makes tensors of rollout batches, and keeps what they need of earlier ones.
+    """Makes tensors of rollout batches of `size` sequences, and keeps what they need of earlier ones.
 
     Log-probabilities and values are those of the policy that wrote the responses, computed once.
-
-    Args:
-        size: Sequences of a minibatch.
-        bf16: Whether layers compute in bf16.
 
     Attributes:
         beta: β, for the next rollout batch.
@@ -407,7 +409,9 @@ class Experience:
             advantages, returns = self._of_each(rewards, seen.values, parts, lam=own.lam)
             if own.algorithm != "ppo-trlx":  # whose advantages are whitened later, in each minibatch
                 advantages = algorithm.whiten(advantages, mask)
-        drawn = _drawn(responses, mask)
+        said = [each.log_probs or (math.nan,) * len(each.tokens) for each in responses]
+        flat = torch.tensor(list(itertools.chain.from_iterable(said)))
+        drawn = torch.full(mask.shape, math.nan).masked_scatter(mask, flat)  # NaN: the sampler did not say
         weights = mask.float()  # what each token counts, because the sampler drew it
         if own.algorithm != "ppo-trlx" and (most := own.importance_sampling_clip_max):
             weights = algorithm.importance_weights(seen.log_probs, drawn, mask & ~drawn.isnan(), most)
@@ -434,13 +438,10 @@ class Experience:
         }
 
     def _seen(self, input_ids: Tensor, starts: Tensor, mask: Tensor) -> tuple[Seen, Tensor]:
-        """Return what the policy and its reference say of all responses, those of a length together.
-
-        The processes share them.
-        """
+        """Return what the policy and its reference say of all responses. The processes share them."""
         device = self._policy.value_head.weight.device
         lengths = starts + mask.sum(1)
-        order = torch.argsort(lengths)
+        order = torch.argsort(lengths)  # those of a length together
 
         def see(rows: Tensor) -> list[Tensor]:
             longest = int(lengths[rows].max())
@@ -580,13 +581,6 @@ def _sharing(batch: Batch, later: Tensor) -> list[list[int]]:
         ids = batch["input_ids"][row, : int(batch["starts"][row]) + opening]
         found.setdefault(tuple(ids.tolist()), []).append(row)
     return list(found.values())
-
-
-def _drawn(responses: Sequence[Response], mask: Tensor) -> Tensor:
-    """Return the sampler's log-probabilities, [sequences, tokens]; NaN where it did not say."""
-    said = [each.log_probs or (math.nan,) * len(each.tokens) for each in responses]
-    flat = torch.tensor([each for row in said for each in row])
-    return torch.full(mask.shape, math.nan).masked_scatter(mask, flat)
 
 
 # 4. The loss of an update.

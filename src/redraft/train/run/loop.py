@@ -1,10 +1,8 @@
 """The loop of a run: steps, guards, evaluations, checkpoints, and what is logged.
 
 A step sums the loss of its batches and divides it by the trained tokens in them, over all processes. So the
-result does not depend on how its rows are divided among batches and processes. A `Source` gives the batches
-and counts their tokens, and the model computes its own loss. `trained` sets up accelerate, and `checkpoints`
-saves folders atomically. transformers' callbacks decide what is due after a step (`DefaultFlowCallback`) and
-report to TensorBoard and others.
+result does not depend on how its rows are divided among batches and processes. transformers' callbacks decide
+what is due after a step (`DefaultFlowCallback`) and report to TensorBoard and others.
 """
 
 from __future__ import annotations
@@ -33,8 +31,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 from redraft.errors import ModelError
 from redraft.jobs.signals import Signals
 from redraft.train.data.batches import Batch, Source
-from redraft.train.model.load import contents
-from redraft.train.model.lora import leave_inputs_to_autocast
+from redraft.train.model.load import contents, leave_inputs_to_autocast
 from redraft.train.processes import Say
 from redraft.train.run import checkpoints
 from redraft.train.run.checkpoints import (
@@ -56,6 +53,7 @@ UNLOGGED = "unlogged.safetensors"
 """What the next line of the log will say about steps already done, in a checkpoint between two lines."""
 
 SOURCE = "source.safetensors"  # what the source of batches keeps in a checkpoint: the same in all processes
+RANDOM = "random-{}.safetensors"  # the states of a process's random generators
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 """Signals that ask to stop. If processes got different ones, SIGTERM decides: its sender starts a new run."""
@@ -65,7 +63,6 @@ class Loop:
     """A run of a model on data.
 
     Attributes:
-        trained: The model with its optimizer and schedule.
         state: Steps done, history and best evaluation: what transformers' Trainer records too.
         stopped: The signal for which all processes stop, or None.
         callbacks: Callbacks of transformers, which are told of each event.
@@ -164,10 +161,11 @@ class Loop:
                 self._divergence.add(float(line["loss"]))
         self.trained.load_model(checkpoint.folder)
         self.trained.load_states(checkpoint.folder)
-        self._load_unlogged(checkpoint.folder / UNLOGGED)
+        if (unlogged := checkpoint.folder / UNLOGGED).is_file():  # else the last step has a line
+            self._load_unlogged(load_state(unlogged))
         if (kept := checkpoint.folder / SOURCE).is_file():
             self.data.load_state_dict(load_state(kept))
-        name = _random(self.args.process_index)
+        name = RANDOM.format(self.args.process_index)
         if (checkpoint.folder / name).is_file() or self.args.world_size == 1:  # else it is a new process
             set_random_state(load_state(part_of(checkpoint.folder, name)))
 
@@ -190,8 +188,9 @@ class Loop:
             self._tell("save")
 
     def _stops(self) -> bool:
-        """Return whether a signal came, and stop at the step that is done."""
-        self.stopped = self._asked()
+        """Return whether a process got a signal, the same in all: the run stops at the step that is done."""
+        counts = self.trained.sums([self.signals.received == number for number in _STOPPING])
+        self.stopped = next((each for each, count in zip(_STOPPING, counts, strict=True) if count), None)
         return self.stopped is not None
 
     def _step(self, batches: list[Batch]) -> None:
@@ -236,16 +235,14 @@ class Loop:
         accelerator.sync_gradients = last
         self.trained.optimizer.train()
         with accelerator.no_sync(wrapped) if not last else nullcontext():
-            loss = wrapped(**self._on_device(batch), num_items_in_batch=count).loss
+            there = {name: each.to(self.args.device) for name, each in batch.items()}
+            loss = wrapped(**there, num_items_in_batch=count).loss
             loss = loss * self.args.world_size  # processes take the mean of their gradients
             if (steps := self.args.torch_empty_cache_steps) and self.state.global_step % steps == 0:
                 torch.cuda.empty_cache()
             accelerator.backward(loss, **({"scale_wrt_gas": False} if self.trained.deepspeed else {}))
         self._losses.append(loss.detach())
         self._unlogged += self._losses[-1]
-
-    def _on_device(self, batch: Batch) -> Batch:
-        return {name: each.to(self.args.device) for name, each in batch.items()}
 
     def _last_loss(self) -> float:
         """Return the loss of the last step, from this process's data: nats a trained token."""
@@ -311,8 +308,7 @@ class Loop:
             self._say(notice)
         if step == last:
             self._check_end()
-        self.stopped = self._asked()
-        stops = self.stopped is not None and step < last
+        stops = self._stops() and step < last
         if self.control.should_log:
             self._log_step()
         better = False
@@ -325,11 +321,6 @@ class Loop:
             self._save_checkpoint()
             self._tell("save")
         self.control.should_training_stop |= stops
-
-    def _asked(self) -> int | None:
-        """Return the signal that a process got, or None. All processes have the same answer."""
-        counts = self.trained.sums([self.signals.received == number for number in _STOPPING])
-        return next((number for number, count in zip(_STOPPING, counts, strict=True) if count), None)
 
     def _log_step(self) -> None:
         loss = float(self.trained.accelerator.gather(self._unlogged).mean())
@@ -362,7 +353,8 @@ class Loop:
         model.eval()
         with torch.no_grad():
             for batch in self.eval_data.batches(0):
-                output = model(**self._on_device(batch), num_items_in_batch=1)
+                there = {name: each.to(self.args.device) for name, each in batch.items()}
+                output = model(**there, num_items_in_batch=1)
                 more = getattr(output, "sums", None) or {}
                 for name, total in {"loss": output.loss, **more}.items():
                     totals[f"eval_{name}"] = totals.get(f"eval_{name}", 0.0) + float(total)
@@ -404,8 +396,12 @@ class Loop:
             self.trained.save_model(to)
             if not args.save_only_model:
                 self.trained.save_states(to)
-                save_state(to / _random(args.process_index), random_state())
-                self._save_unlogged(to / UNLOGGED)
+                save_state(to / RANDOM.format(args.process_index), random_state())
+                if steps := state.global_step - self._logged:
+                    losses = self.trained.accelerator.gather(self._unlogged).reshape(-1).tolist()
+                    unlogged = {"steps": steps, "losses": losses, "counts": self.counts.kept()}
+                    if args.should_save:
+                        save_state(to / UNLOGGED, unlogged)
                 of_source = self.data.state_dict()  # which all processes make together
                 if of_source and args.should_save:
                     save_state(to / SOURCE, of_source)
@@ -416,16 +412,7 @@ class Loop:
             kept = Path(keep) if keep else None
             checkpoints.prune(self.folder, args.save_total_limit, kept, step=state.global_step)
 
-    def _save_unlogged(self, path: Path) -> None:
-        if steps := self.state.global_step - self._logged:
-            losses = self.trained.accelerator.gather(self._unlogged).reshape(-1).tolist()
-            if self.args.should_save:
-                save_state(path, {"steps": steps, "losses": losses, "counts": self.counts.kept()})
-
-    def _load_unlogged(self, path: Path) -> None:
-        if not path.is_file():
-            return  # the last step has a line
-        kept = load_state(path)
+    def _load_unlogged(self, kept: dict[str, Any]) -> None:
         losses = kept["losses"]
         mean = sum(losses) / len(losses)
         as_many = len(losses) == self.args.world_size  # else the mean, which is what a line shows
@@ -440,15 +427,11 @@ class Loop:
         """Report the mean loss of this session, and take the best weights if that was asked for."""
         steps = self.state.global_step - (self._resumed.step if self._resumed else 0)
         self._report({"train_loss": (self._logged_loss + float(self._unlogged)) / max(steps, 1)})
-        if best := self._best(self.state):
+        if best := self.best(self.state):
             self.trained.load_model(best)
         self._tell("train_end")
 
-    def chosen(self, checkpoint: SavedCheckpoint) -> Path:
-        """Return the checkpoint whose weights are the result: the last, or the best if that was asked for."""
-        return self._best(state_of(checkpoint)) or checkpoint.folder
-
-    def _best(self, state: TrainerState) -> Path | None:
+    def best(self, state: TrainerState) -> Path | None:
         """Return the best checkpoint if its weights are to be the result."""
         if not (state.best_model_checkpoint and self.args.load_best_model_at_end):
             return None
@@ -476,8 +459,3 @@ def state_of(checkpoint: SavedCheckpoint) -> TrainerState:
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise unreadable(path, error) from error
     return state
-
-
-def _random(rank: int) -> str:
-    """Return the name of the file with the states of a process's random generators."""
-    return f"random-{rank}.safetensors"

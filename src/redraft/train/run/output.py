@@ -1,17 +1,19 @@
 """The output folder of a run: its lock, what may lie there, and the result with its sources.
 
-A result is written into a temporary folder and moved into place, `config.json` last. Checkpoints are in
-`run.checkpoints`.
+A result is written into a temporary folder and moved into place, `config.json` last. The GGUF file of
+`--gguf` is checked before anything is loaded, and written after training.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -24,7 +26,13 @@ from redraft.licences import UNKNOWN, Source
 from redraft.train.data.store import Prepared
 from redraft.train.run import checkpoints
 from redraft.train.run.loop import Loop
+from redraft.train.settings.args import RunSettings
+from redraft.train.settings.options import TrainOptions
 from redraft.weights.card import CARD, bases_of, card_text, is_known, is_ours, model_name, sources_of
+from redraft.weights.checkpoint import read_json
+from redraft.weights.gguf.sizes import sizes_from_config
+from redraft.weights.output import Run
+from redraft.weights.replace import MANIFEST, refuse_existing
 
 _RESULT = re.compile(r"((adapter|generation)_)?config\.json|(adapter_)?model.*\.safetensors(\.index\.json)?")
 """Files of a trained model or adapter."""
@@ -36,7 +44,7 @@ def check_output(output: Path, *refs: str) -> None:
     Args:
         refs: Folders, or references to models with adapters.
     """
-    for part in (part for ref in refs for part in _parts(ref)):
+    for part in itertools.chain.from_iterable(map(_parts, refs)):
         path, whole = part.expanduser().resolve(), output.resolve()
         inside = path.relative_to(whole).parts if path.is_relative_to(whole) else None
         if inside is not None and (not inside or checkpoints.is_name(inside[0])):
@@ -74,8 +82,10 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
             loop.trained.save_model(aside)
         if not loop.args.should_save:
             return
-        if checkpoint is not None:
-            _take(loop, checkpoint, aside)
+        if checkpoint is not None:  # its model, without the optimizer and other states
+            for path in results_in(checkpoint):
+                shutil.copyfile(path, aside / path.name)
+            loop.trained.save_texts(aside)
         for path in aside.iterdir():
             sync(path)
         remove_result(output)
@@ -86,14 +96,6 @@ def save(loop: Loop, checkpoint: Path | None = None) -> None:
         sync_folder(output)
     except (OSError, SafetensorError) as error:
         raise checkpoints.unwritable(output, error) from error
-
-
-def _take(loop: Loop, checkpoint: Path, folder: Path) -> None:
-    """Copy the model of a checkpoint, without the optimizer and other states."""
-    for path in checkpoint.iterdir():
-        if _RESULT.fullmatch(path.name):
-            shutil.copyfile(path, folder / path.name)
-    loop.trained.save_texts(folder)
 
 
 @contextmanager
@@ -111,9 +113,9 @@ def alone(output: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def holds_result(output: Path) -> bool:
-    """Return whether a folder has any file of a trained model or adapter."""
-    return any(_RESULT.fullmatch(each.name) for each in output.iterdir())
+def results_in(folder: Path) -> list[Path]:
+    """Return the files of a trained model or adapter in a folder."""
+    return [each for each in folder.iterdir() if _RESULT.fullmatch(each.name)]
 
 
 def _decides(path: Path) -> bool:
@@ -124,8 +126,9 @@ def _decides(path: Path) -> bool:
 def remove_result(output: Path) -> None:
     """Delete an earlier result, so that no adapter meets other weights."""
     try:
-        for path in sorted(output.iterdir(), key=_decides, reverse=True):
-            if path.is_file() and (_RESULT.fullmatch(path.name) or (path.name == CARD and is_ours(output))):
+        card = [output / CARD] if (output / CARD).is_file() and is_ours(output) else []
+        for path in sorted([*results_in(output), *card], key=_decides, reverse=True):
+            if path.is_file():
                 path.unlink()
     except OSError as error:
         raise checkpoints.unwritable(output, error) from error
@@ -153,3 +156,67 @@ def _data(prepared: Prepared, paths: Sequence[str]) -> Iterator[Source]:
         for licence in sorted(licences):
             noted = beside.get(name, []) if licence == UNKNOWN else []
             yield from (Source("data", name, each) for each in noted or [licence])
+
+
+def check_gguf(settings: RunSettings[Any], model: str) -> None:
+    """Raise if the file of `--gguf` cannot be written, or cannot hold the result."""
+    own = settings.own
+    if not own.gguf:
+        return
+    if not own.gguf.lower().endswith(".gguf"):
+        hint = f"--gguf {own.gguf.rstrip('/')}.gguf"
+        raise UsageError(f"--gguf {own.gguf} does not end in .gguf.", hint=hint)
+    output = Path(settings.theirs["output_dir"]).expanduser()
+    _check_place(Path(own.gguf), None if own.overwrite_output_dir else output)
+    config = read_json(Path(model) / "config.json")  # a model on the hub has none here yet
+    tied = config and sizes_from_config(config).tied
+    if tied and own.lora is not False and "lm_head" in own.lora_target_modules:
+        raise UsageError(
+            "--gguf: a GGUF adapter cannot change 'lm_head', because this model uses one matrix for input "
+            "and output embeddings.",
+            hint="Leave lm_head out of --lora_target_modules, or leave --gguf out.",
+        )
+
+
+def _check_place(target: Path, output: Path | None) -> None:
+    """Raise `OutputError` if the file cannot be written, or would replace one made from another output."""
+    folder = next(each for each in target.absolute().parents if each.exists())
+    if target.is_dir():
+        raise OutputError(f"--gguf {target} is a folder.", hint=f"--gguf {target / 'NAME.gguf'}")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise OutputError(f"--gguf {target}: {folder} is not writable.", hint="--gguf FILE")
+    hint = "Move it away, or name another --gguf FILE."
+    try:
+        refuse_existing(target, force=True)
+    except OutputError as error:
+        raise OutputError(f"--gguf: {error.message}", hint=hint) from None
+    if not output or not target.exists():
+        return
+    inputs = read_json(target.with_name(f"{target.name}.{MANIFEST}")).get("inputs")
+    listed = inputs.values() if isinstance(inputs, dict) else ()
+    found = [str(each["path"]) for each in listed if isinstance(each, dict) and "path" in each]
+    if found and output.resolve() not in [Path(each).resolve() for each in found]:
+        raise OutputError(f"--gguf: {target} was made from {found[0]}, not from {output}.", hint=hint)
+
+
+def export_result(own: TrainOptions, output: Path, base: str, run: Run) -> None:
+    """Write the file of `--gguf`, of an adapter or of the whole model."""
+    target = Path(own.gguf or "")
+    if own.lora:
+        from redraft.weights.lora.to_gguf import lora_gguf
+
+        lora_gguf(output, target, run, base=_base_folder(base))
+    else:
+        from redraft.weights.gguf.from_folder import export_gguf
+
+        export_gguf(output, target, run, quant=own.gguf_quant)
+
+
+def _base_folder(base: str) -> Path:
+    """Return the folder of the base; for one on the hub, where it was downloaded to."""
+    if Path(base).exists():
+        return Path(base)
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(base, "config.json")
+    return Path(found).parent if isinstance(found, str) else Path(base)

@@ -22,7 +22,7 @@ from redraft.formats.tokens.encoder import Cut
 from redraft.train.data.batches import Order, RowsOf
 from redraft.train.data.store import Stored
 from redraft.train.processes import Say, ranks
-from redraft.train.run.components import prepare_all
+from redraft.train.run.run import prepare_all
 from redraft.train.settings.args import RunSettings
 from redraft.train.settings.options import DataOptions
 from redraft.train.stages import SFT_STAGES, Stages

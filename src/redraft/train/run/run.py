@@ -8,14 +8,16 @@ keeps the record of the run beside the output.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils import logging
@@ -23,29 +25,24 @@ from transformers.utils import logging
 from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
 from redraft.licences import Source, clash, remark
-from redraft.train.data.batches import Data, check_enough_rows
+from redraft.machine import all_cores
+from redraft.train.data.batches import Data, Loader, Order, RowsOf, check_enough_rows
+from redraft.train.data.prepare import prepare
 from redraft.train.data.store import ABOUT, TOKENS, Prepared
+from redraft.train.model.load import Method, default_method, skeleton, weights_dtype
 from redraft.train.model.memory import MemoryPlan, plan_of
-from redraft.train.processes import Say, check_same_start, gathered, leads
+from redraft.train.processes import Say, check_same_start, gathered, leads, ranks
 from redraft.train.run import checkpoints
 from redraft.train.run.checkpoints import SavedCheckpoint
-from redraft.train.run.components import (
-    choose_method,
-    describe,
-    eval_rows,
-    prepare_all,
-    rows_of,
-    settled,
-)
 from redraft.train.run.guards import is_out_of_memory, out_of_memory
 from redraft.train.run.logs import LOG
-from redraft.train.run.loop import Loop
+from redraft.train.run.loop import Loop, state_of
 from redraft.train.run.output import (
     alone,
     check_output,
-    holds_result,
     licensed,
     remove_result,
+    results_in,
     save,
 )
 from redraft.train.run.trained import check_optimizer
@@ -54,6 +51,112 @@ from redraft.train.settings.machine import training_arguments
 from redraft.train.settings.options import OUTPUTS, DataOptions, RunOptions
 from redraft.train.stages import SFT_STAGES, Stages
 from redraft.weights.card import is_known
+
+Opts = TypeVar("Opts", bound=RunOptions)
+
+
+def choose_method(settings: RunSettings[RunOptions], model: str, *, say: Say) -> Method:
+    """Return what to train: as the settings say, or what fits the machine."""
+    own = settings.own
+    if own.qlora and settings.theirs.get("use_cpu"):
+        raise UsageError("--qlora needs a GPU, and --use_cpu disables it.", hint="--lora True")
+    if own.qlora:
+        return Method(lora=True, four_bits=True, why="--qlora")
+    if own.lora is not None:
+        return Method(lora=own.lora, four_bits=False, why=f"--lora {own.lora}")
+    parameters = sum(each.numel() for each in skeleton(model).parameters())
+    can_four_bits = own.dtype == "auto" and find_spec("bitsandbytes") is not None
+    gpu_bytes = None
+    if torch.cuda.is_available() and not settings.theirs.get("use_cpu"):
+        shared = settings.theirs.get("fsdp") or settings.theirs.get("deepspeed")
+        gpu_bytes = int(torch.cuda.get_device_properties(0).total_memory) * (ranks() if shared else 1)
+    method = default_method(parameters, gpu_bytes, can_four_bits=can_four_bits)
+    what = "an adapter" if method.lora else "the whole model"
+    say(f"{what} is trained: {method.why} (--lora True or False decides).")
+    return method
+
+
+def settled(own: Opts, method: Method, *, gpu: bool) -> Opts:
+    """Resolve every `auto`, so that another machine can resume the run."""
+    dtype: Any = str(weights_dtype(own.dtype, lora=method.lora, gpu=gpu)).removeprefix("torch.")
+    return own.model_copy(update={"lora": method.lora, "qlora": method.four_bits, "dtype": dtype})
+
+
+def prepare_all(
+    paths: Sequence[str],
+    own: DataOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    stages: Stages[Any],
+    cache: Path,
+    *,
+    say: Say,
+) -> Prepared:
+    """Prepare the data, by the settings. `say` is called with progress."""
+    return prepare(
+        [Path(path) for path in paths],
+        stages.encoder(own, tokenizer),
+        Path(own.cache_dir) if own.cache_dir else cache,
+        workers=own.workers or all_cores(),
+        say=say,
+    )
+
+
+def rows_of(
+    prepared: Prepared,
+    own: DataOptions,
+    args: TrainingArguments,
+    stages: Stages[Any],
+    *,
+    pad: int | None,
+    size: int | None = None,
+) -> Data:
+    """Return the rows of prepared data with their sampler and loader.
+
+    Args:
+        pad: The token to pad with, or None to join examples without padding.
+        size: Rows of a process's batch; by default as in training.
+    """
+    seed = args.seed if args.data_seed is None else args.data_seed
+    packed = stages.rows(prepared, own, seed)
+    order = Order(
+        packed.lengths,
+        size or args.train_batch_size,
+        seed=seed,
+        rank=args.process_index,
+        ranks=args.world_size,
+        times=args.gradient_accumulation_steps,
+        grouped=args.train_sampling_strategy == "group_by_length",
+    )
+    rows = RowsOf(prepared, packed)
+    collate = partial(stages.collate, pad=pad)
+    loader = Loader(rows, order, collate, args.dataloader_num_workers)
+    return Data(rows, order, loader, stages.counted)
+
+
+def eval_rows(
+    own: DataOptions,
+    tokenizer: PreTrainedTokenizerBase,
+    args: TrainingArguments,
+    stages: Stages[Any],
+    cache: Path,
+    *,
+    pad: int | None,
+    say: Say,
+) -> Data | None:
+    """Return the rows to evaluate on, or None without an evaluation."""
+    strategy = str(getattr(args.eval_strategy, "value", args.eval_strategy))
+    if strategy == "no" and not stages.measures:
+        return None
+    if own.eval_data_path:
+        prepared = prepare_all(own.eval_data_path, own, tokenizer, stages, cache, say=say)
+        return rows_of(prepared, own, args, stages, pad=pad, size=args.eval_batch_size)
+    if strategy == "no":
+        return None
+    raise UsageError(
+        f"--eval_strategy {strategy} needs data to evaluate on.",
+        hint="--eval_data_path FILE, or --eval_strategy no",
+    )
+
 
 _DECIDING = (
     "learning_rate",
@@ -126,7 +229,10 @@ class Ready:
     @property
     def method(self) -> str:
         """A description of what is trained."""
-        return describe(self.settings.own)
+        own = self.settings.own
+        if not own.lora:
+            return f"all weights in {own.dtype}"
+        return f"an adapter of rank {own.lora_r} on weights in {'4 bits' if own.qlora else own.dtype}"
 
     @property
     def steps(self) -> int:
@@ -186,7 +292,7 @@ class Ready:
         output = self.loop.folder
         log = output / LOG
         begun = log.is_file() and log.stat().st_size > 0  # a run without a step leaves an empty one
-        return begun or holds_result(output) or bool(checkpoints.checkpoints(output))
+        return begun or bool(results_in(output)) or bool(checkpoints.checkpoints(output))
 
     def lines(self) -> list[str]:
         """Return the plan of the run as lines of text."""
@@ -198,32 +304,24 @@ class Ready:
             f"(of {counted(len(rows), self.stages.row)}{full}), learning rate "
             f"{self.args.learning_rate:g}, {self.method}"
         )
-        licence = remark(self.sources) if is_known(self.sources) and not clash(self.sources) else ""
-        return [
-            *data.lines(self.stages.marked[0]),
-            plan,
-            *self._warm_up(),
-            *([licence] if licence else []),
-            *self._begun(),
-        ]
+        lines = [*data.lines(self.stages.marked[0]), plan]
+        warm_up = int(self.args.get_warmup_steps(self.steps))
+        if warm_up >= self.steps and self.args.lr_scheduler_type not in _OWN_BEGINNING:
+            rate = f"0 in the first, and stays below {self.args.learning_rate:g}"
+            lines.append(
+                f"the warm-up takes all steps: the learning rate is {rate} (--warmup_steps 0: no warm-up)"
+            )
+        if is_known(self.sources) and not clash(self.sources):
+            lines.append(remark(self.sources))
+        if self.checkpoint is not None:
+            done = ": all steps are done" if self.checkpoint.step >= self.steps else ""
+            lines.append(f"resumes from {self.checkpoint.folder}{done}")
+        return lines
 
     @property
     def caution(self) -> str:
         """What a user should know before publishing the result: licences that clash."""
         return remark(self.sources) if clash(self.sources) else ""
-
-    def _warm_up(self) -> list[str]:
-        warm_up = int(self.args.get_warmup_steps(self.steps))
-        if warm_up < self.steps or self.args.lr_scheduler_type in _OWN_BEGINNING:
-            return []
-        rate = f"0 in the first, and stays below {self.args.learning_rate:g}"
-        return [f"the warm-up takes all steps: the learning rate is {rate} (--warmup_steps 0: no warm-up)"]
-
-    def _begun(self) -> list[str]:
-        if self.checkpoint is None:
-            return []
-        done = self.checkpoint.step >= self.steps
-        return [f"resumes from {self.checkpoint.folder}" + (": all steps are done" if done else "")]
 
     def train(self, begin: Callable[[], object] | None = None) -> int:
         """Train, and save the result unless a signal stopped the run before the last step.
@@ -240,16 +338,13 @@ class Ready:
                 remove_result(self.loop.folder)
             if begin:
                 begin()
-            return self._train()
-
-    def _train(self) -> int:
-        if self.checkpoint and self.checkpoint.step >= self.steps:
-            return self._finish(self.checkpoint)
-        done = self.steps_alone()
-        if not self.stopped_early(done):
-            with self.loop.signals:  # schedulers repeat them, and saving is quick
-                save(self.loop)
-        return done
+            if self.checkpoint and self.checkpoint.step >= self.steps:
+                return self._finish(self.checkpoint)
+            done = self.steps_alone()
+            if not self.stopped_early(done):
+                with self.loop.signals:  # schedulers repeat them, and saving is quick
+                    save(self.loop)
+            return done
 
     def stopped_early(self, done: int) -> bool:
         """Return whether a signal stopped the run before its last step."""
@@ -276,7 +371,7 @@ class Ready:
 
     def _finish(self, checkpoint: SavedCheckpoint) -> int:
         """Save the result of a run that was stopped after its last step."""
-        chosen = self.loop.chosen(checkpoint)
+        chosen = self.loop.best(state_of(checkpoint)) or checkpoint.folder
         if not self.loop.trained.sharded:
             self.loop.trained.load_model(chosen)
         save(self.loop, chosen if self.loop.trained.sharded else None)
@@ -369,9 +464,10 @@ def _begin(args: TrainingArguments, own: RunOptions, say: Say) -> SavedCheckpoin
         return None
     if afresh:
         if found := checkpoints.checkpoints(output):
-            hint = "Start over with --overwrite_output_dir, which deletes it, or name another --output_dir."
             raise UsageError(
-                f"--resume_from_checkpoint False: {found[0].folder} is there already.", hint=hint
+                f"--resume_from_checkpoint False: {found[0].folder} is there already.",
+                hint="Start over with --overwrite_output_dir, which deletes it, or name another "
+                "--output_dir.",
             )
         return None
     if asked and asked.lower() not in NEWEST:

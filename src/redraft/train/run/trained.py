@@ -37,8 +37,7 @@ from transformers import GreedyLR, Trainer, TrainingArguments, get_scheduler
 from transformers.trainer_utils import align_special_tokens
 
 from redraft.errors import ModelError, UsageError
-from redraft.train.model.load import contents, save_weights
-from redraft.train.model.lora import leave_inputs_to_autocast
+from redraft.train.model.load import contents, leave_inputs_to_autocast, save_weights
 from redraft.train.run.checkpoints import load_state, save_state, unreadable
 from redraft.weights.card import CARD
 
