@@ -62,14 +62,12 @@ class PairOutput(ModelOutput):
     """What a model gives for a batch of pairs.
 
     Attributes:
-        loss: The summed loss over `num_items_in_batch`, in nats.
-        rewards: [pairs, 2]: of the chosen and the rejected answer.
         sums: `accuracy`: the pairs whose chosen answer has the higher reward. A tie counts half;
             of DPO, the means of TRL, times the pairs.
     """
 
-    loss: Tensor | None = None
-    rewards: Tensor | None = None
+    loss: Tensor | None = None  # the summed loss over `num_items_in_batch`, in nats
+    rewards: Tensor | None = None  # [pairs, 2]: of the chosen and the rejected answer
     sums: dict[str, Tensor] | dict[str, float] | None = None
 
 
@@ -226,44 +224,28 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Bin:
-    """Pairs for which the model was about as sure.
-
-    Attributes:
-        said: The mean probability that it gave to the answer which it prefers.
-        right: How often that was the chosen one.
-    """
+    """Pairs for which the model was about as sure."""
 
     low: float
     high: float
     pairs: int
-    said: float
-    right: Estimate
+    said: float  # the mean probability that it gave to the answer which it prefers
+    right: Estimate  # how often that was the chosen one
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a reward model does on held-out pairs.
-
-    Attributes:
-        accuracy: The share whose chosen answer has the higher reward. A tie counts half.
-        ties: Pairs with equal rewards.
-        loss: The mean of -log sigmoid(r_chosen - r_rejected), in nats; 0.693 for a coin.
-        calibration: Bins of how sure it was. Those without pairs are left out.
-        miscalibration: The mean of |said - right| over pairs (expected calibration error).
-        length: The correlation of the difference of rewards with the difference of tokens in a pair.
-        prefers_longer: The share of pairs in which the longer answer has the higher reward.
-        longer_is_chosen: The share in which it is the chosen one: what a rule by length would reach.
-    """
+    """What a reward model does on held-out pairs."""
 
     pairs: int
-    accuracy: Estimate
-    ties: int
-    loss: float
-    calibration: tuple[Bin, ...]
-    miscalibration: float
-    length: Estimate
-    prefers_longer: Estimate
-    longer_is_chosen: Estimate
+    accuracy: Estimate  # the share whose chosen answer has the higher reward. A tie counts half
+    ties: int  # pairs with equal rewards
+    loss: float  # the mean of -log sigmoid(r_chosen - r_rejected), in nats; 0.693 for a coin
+    calibration: tuple[Bin, ...]  # bins of how sure it was. Those without pairs are left out
+    miscalibration: float  # the mean of |said - right| over pairs (expected calibration error)
+    length: Estimate  # the correlation of the difference of rewards with the difference of tokens in a pair
+    prefers_longer: Estimate  # the share of pairs in which the longer answer has the higher reward
+    longer_is_chosen: Estimate  # the share in which it is the chosen one: what a rule by length would reach
 
     def lines(self) -> list[str]:
         """Return the figures as lines of text."""

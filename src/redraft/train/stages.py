@@ -43,7 +43,6 @@ class Stages(ABC, Generic[Own]):
     """The stages of a run that differ.
 
     Attributes:
-        row: What a row is called.
         marked: What a preview says of tokens with and without the mark of the prepared data. The first is
             empty if no tokens have it.
         parts: What the examples of a row are called in a preview; empty if they have no names.
@@ -51,7 +50,7 @@ class Stages(ABC, Generic[Own]):
         scores: Whether the model is a classifier with one label, which does not pad with end-of-text.
     """
 
-    row: str
+    row: str  # what a row is called
     marked: tuple[str, str]
     parts: tuple[str, ...] = ()
     measures = False

@@ -38,17 +38,11 @@ from redraft.train.processes import gathered, place
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """The examples of each row.
+    """The examples of each row."""
 
-    Attributes:
-        members: int64 [examples]: the numbers of the examples, row after row.
-        starts: int64 [rows + 1]: where each row starts in `members`, then the end.
-        lengths: int64 [rows]: tokens in each row.
-    """
-
-    members: Ints
-    starts: Ints
-    lengths: Ints
+    members: Ints  # int64 [examples]: the numbers of the examples, row after row
+    starts: Ints  # int64 [rows + 1]: where each row starts in `members`, then the end
+    lengths: Ints  # int64 [rows]: tokens in each row
     capacity: int
 
     def __len__(self) -> int:
@@ -273,38 +267,30 @@ class Source(Protocol):
 
     def __len__(self) -> int:
         """Return the batches of an epoch."""
-        ...
 
     def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
         """Yield the batches of an epoch of this rank, from batch `first`.
 
         One whose batches take minutes asks `stops` now and then, and ends early if it is true.
         """
-        ...
 
     def names(self, epoch: int, number: int) -> list[str]:
         """Return the ids of the records in a batch."""
-        ...
 
     def tokens(self, batch: Batch) -> int:
         """Return the tokens of a batch, without padding."""
-        ...
 
     def counted(self, batch: Batch) -> int:
         """Return what the loss of a step is divided by: the sum of this over its batches."""
-        ...
 
     def metrics(self) -> dict[str, float]:
         """Return what else the next line of the log says, since the last call."""
-        ...
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a checkpoint must hold to read on; empty if step and seed are enough."""
-        ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        ...
 
 
 @dataclass(frozen=True)

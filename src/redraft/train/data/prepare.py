@@ -49,26 +49,19 @@ WORTH_A_PROCESS = 1 << 22  # bytes of records per worker: tokenising them takes 
 
 
 class Encodes(Protocol):
-    """Turns records into examples. It can be pickled.
+    """Turns records into examples. It can be pickled."""
 
-    Attributes:
-        wanted: What a record should be, for a hint.
-    """
-
-    wanted: str
+    wanted: str  # what a record should be, for a hint
 
     @property
     def fingerprint(self) -> str:
         """A hash of all that decides the examples of a record, apart from the code."""
-        ...
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
         """Return the chains of a record that become examples."""
-        ...
 
     def encode(self, chain: Chain) -> Example | tuple[Example, ...] | Skipped:
         """Return the examples of a chain, or why there is none."""
-        ...
 
 
 @dataclass
@@ -76,10 +69,7 @@ class EncodedBatch:
     """The examples of a batch of records.
 
     Attributes:
-        lengths: Tokens of each example.
         tokens: All tokens, example after example, packed by `store.pair`.
-        trained: Number of tokens with loss.
-        cuts: What each example lost to the length limit.
         margins: By how much the first of a pair should be better, for each example.
         places: Which of the chains of this batch each example was made from, from 0.
         shortened: Ids of records that were cut, with what their examples lost together.
@@ -91,10 +81,10 @@ class EncodedBatch:
 
     records: int = 0
     names: list[str] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)  # tokens of each example
     tokens: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
-    trained: int = 0
-    cuts: list[Cut] = field(default_factory=list)
+    trained: int = 0  # number of tokens with loss
+    cuts: list[Cut] = field(default_factory=list)  # what each example lost to the length limit
     margins: list[float] = field(default_factory=list)
     places: list[int] = field(default_factory=list)
     shortened: list[tuple[str, Cut]] = field(default_factory=list)

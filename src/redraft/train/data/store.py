@@ -41,17 +41,11 @@ Ints = NDArray[np.int64]
 
 
 class Stored(NamedTuple):
-    """The tokens of an example.
+    """The tokens of an example."""
 
-    Attributes:
-        ids: uint32 [tokens].
-        trained: bool [tokens].
-        margin: By how much the first of a pair should be better.
-    """
-
-    ids: NDArray[Any]
-    trained: NDArray[np.bool_]
-    margin: float = 0.0
+    ids: NDArray[Any]  # uint32 [tokens]
+    trained: NDArray[np.bool_]  # bool [tokens]
+    margin: float = 0.0  # by how much the first of a pair should be better
 
 
 @dataclass
@@ -75,33 +69,26 @@ class DataReport:
     """Counts of prepared records.
 
     Attributes:
-        examples: Records to train on. Each is one example, or one pair.
-        trained: Tokens with loss.
-        longest: Tokens of the longest example.
         cut: Records that were longer than `--model_max_length`.
-        cut_tokens: Tokens that they lost.
-        cut_prompt: Tokens that they lost from the middle of prompts, not from the end.
         lost: Cut records that lost whole answers: the last revisions, or the last turns of a conversation.
-        broken: Cut records that end within an answer.
         leaves: Conversations that train on their last answer alone, because the format has one turn.
         later: Records that train on one answer other than the first.
-        skipped: Records that gave no example, by reason.
         origins: Examples by data set (else file), and by licence.
     """
 
     records: int = 0
-    examples: int = 0
+    examples: int = 0  # records to train on. Each is one example, or one pair
     tokens: int = 0
-    trained: int = 0
-    longest: int = 0
+    trained: int = 0  # tokens with loss
+    longest: int = 0  # tokens of the longest example
     cut: RecordTally = field(default_factory=RecordTally)
-    cut_tokens: int = 0
-    cut_prompt: int = 0
+    cut_tokens: int = 0  # tokens that they lost
+    cut_prompt: int = 0  # tokens that they lost from the middle of prompts, not from the end
     lost: RecordTally = field(default_factory=RecordTally)
-    broken: RecordTally = field(default_factory=RecordTally)
+    broken: RecordTally = field(default_factory=RecordTally)  # cut records that end within an answer
     leaves: RecordTally = field(default_factory=RecordTally)
     later: RecordTally = field(default_factory=RecordTally)
-    skipped: dict[str, RecordTally] = field(default_factory=dict)
+    skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def skip(self, name: str, reason: str) -> None:
@@ -150,7 +137,6 @@ class Prepared:
     """Examples in a folder, by number.
 
     Attributes:
-        lengths: int64 [examples]: tokens of each example.
         cuts: int64 [examples, 4]: a `Cut` for each example.
         places: int64 [examples]: which of all chains of the data each was made from, from 0.
     """
@@ -159,7 +145,7 @@ class Prepared:
         self.folder, self.report = folder, report
         self._tokens = np.memmap(folder / TOKENS, np.uint32, "r")
         self._offsets = np.memmap(folder / OFFSETS, np.int64, "r").reshape(-1, 2)
-        self.lengths: Ints = np.diff(self._offsets[:, 0])
+        self.lengths: Ints = np.diff(self._offsets[:, 0])  # int64 [examples]: tokens of each example
         self.cuts: Ints = np.memmap(folder / CUTS, np.int64, "r").reshape(-1, len(Cut._fields))
         self._margins = np.memmap(folder / MARGINS, np.float64, "r")
         self.places: Ints = np.memmap(folder / PLACES, np.int64, "r")

@@ -48,16 +48,11 @@ class _Scoring(NamedTuple):
 
 
 class Segments(TypedDict):
-    """The bounds of the examples of a row, by the names that transformers passes on to attention.
+    """The bounds of the examples of a row, by the names that transformers passes on to attention."""
 
-    Attributes:
-        cu_seq_lens_q: The start of each example, and the end of the last: int32 [examples + 1].
-        max_length_q: Tokens of the longest example.
-    """
-
-    cu_seq_lens_q: Tensor
+    cu_seq_lens_q: Tensor  # the start of each example, and the end of the last: int32 [examples + 1]
     cu_seq_lens_k: Tensor
-    max_length_q: int
+    max_length_q: int  # tokens of the longest example
     max_length_k: int
 
 

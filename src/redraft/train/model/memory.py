@@ -54,39 +54,24 @@ _WIDE = 4  # bytes of a number in 32 bits
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """The memory of a run. All sizes are in bytes.
+    """The memory of a run. All sizes are in bytes."""
 
-    Attributes:
-        tokens: Tokens of the longest batch.
-        libraries: The process before training; 0 on a GPU.
-        kept: Activations per token that wait for the backward pass.
-        copies: Copies of weights in 16 bits.
-        edge: Input of a layer, per token.
-        checkpointed: Whether activations are recomputed.
-        accumulates: Whether a batch may start with gradients in memory.
-        head: Gradient of the head's matrix while the loss is computed.
-        table: Gradient of the embedding before it is added to the head's.
-        loss_slice: Logits of a slice, and their gradient.
-        loss_token: Memory of the loss per token.
-        on_cpu: Whether it is the machine's memory: see `SCATTER`.
-    """
-
-    tokens: int
-    libraries: int
+    tokens: int  # tokens of the longest batch
+    libraries: int  # the process before training; 0 on a GPU
     weights: int
     gradients: int
     optimizer: int
-    kept: float
-    copies: float
-    edge: float
+    kept: float  # activations per token that wait for the backward pass
+    copies: float  # copies of weights in 16 bits
+    edge: float  # input of a layer, per token
     layers: int
-    checkpointed: bool
-    accumulates: bool
-    head: int
-    table: int
-    loss_slice: int
-    loss_token: float
-    on_cpu: bool
+    checkpointed: bool  # whether activations are recomputed
+    accumulates: bool  # whether a batch may start with gradients in memory
+    head: int  # gradient of the head's matrix while the loss is computed
+    table: int  # gradient of the embedding before it is added to the head's
+    loss_slice: int  # logits of a slice, and their gradient
+    loss_token: float  # memory of the loss per token
+    on_cpu: bool  # whether it is the machine's memory: see `SCATTER`
 
     @property
     def activations(self) -> int:

@@ -257,16 +257,11 @@ class RunningMoments:
     """Mean and spread of all scores so far; `scores / moments.std` is trlX's `scale_reward=running`.
 
     With `ref`, trlX divides by the deviation of the first rollouts instead: keep the first moments.
-
-    Attributes:
-        count: How many scores.
-        mean: Their mean.
-        squares: The sum of their squared distances from the mean.
     """
 
-    count: int = 0
-    mean: float = 0.0
-    squares: float = 0.0
+    count: int = 0  # how many scores
+    mean: float = 0.0  # their mean
+    squares: float = 0.0  # the sum of their squared distances from the mean
 
     def updated(self, scores: Tensor) -> RunningMoments:
         """Return the moments with more scores, of any shape, merged in.

@@ -112,20 +112,15 @@ class Faults:
     """The faults of a run.
 
     Attributes:
-        target: The KL that β is adapted to, or None.
-        stop_kl: Nats of KL in an answer at which the run ends, or None.
-        stop_entropy: Nats of entropy of a token under which the run ends, or None.
         stop_step_kl: Nats of KL of a token, over the steps on a rollout batch, that end the run, or None.
-        cut_pays: Whether an answer that is cut pays for it.
-        saved: Returns the checkpoints, newest first.
     """
 
-    target: float | None = None
-    stop_kl: float | None = None
-    stop_entropy: float | None = None
+    target: float | None = None  # the KL that β is adapted to, or None
+    stop_kl: float | None = None  # nats of KL in an answer at which the run ends, or None
+    stop_entropy: float | None = None  # nats of entropy of a token under which the run ends, or None
     stop_step_kl: float | None = None
-    cut_pays: bool = False
-    saved: Callable[[], Sequence[SavedCheckpoint]] = tuple
+    cut_pays: bool = False  # whether an answer that is cut pays for it
+    saved: Callable[[], Sequence[SavedCheckpoint]] = tuple  # returns the checkpoints, newest first
     _first: dict[str, float] = field(default_factory=dict)
     _lasted: dict[str, int] = field(default_factory=dict)
     _last: dict[str, float] = field(default_factory=dict)

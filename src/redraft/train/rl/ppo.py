@@ -355,16 +355,12 @@ class Experience:
     """Makes tensors of rollout batches of `size` sequences, and keeps what they need of earlier ones.
 
     Log-probabilities and values are those of the policy that wrote the responses, computed once.
-
-    Attributes:
-        beta: β, for the next rollout batch.
-        metrics: The numbers of the last one.
     """
 
     def __init__(self, policy: Learner, own: PpoOptions, *, size: int, bf16: bool) -> None:
         self._policy, self._own, self._size, self._bf16 = policy, own, size, bf16
-        self.beta = own.init_kl_coef
-        self.metrics: dict[str, float] = {}
+        self.beta = own.init_kl_coef  # β, for the next rollout batch
+        self.metrics: dict[str, float] = {}  # the numbers of the last one
         self._moments = RunningMoments()
         self._first_std: float | None = None
 
@@ -590,16 +586,14 @@ class Learner(Policy):
     """The policy as the loop trains it: called with a minibatch, it returns its loss.
 
     Attributes:
-        kl_coef: β, of the KL that is part of the loss; 0 if it is part of the reward.
         step_kl: KL of a token of the last minibatch, from the policy that wrote it, before its step.
-        sums: The numbers of the steps since the last line of the log.
     """
 
     def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
         super().__init__(model, own)
-        self.kl_coef = 0.0
+        self.kl_coef = 0.0  # β, of the KL that is part of the loss; 0 if it is part of the reward
         self.step_kl = torch.zeros(())
-        self.sums = SharedMeans()
+        self.sums = SharedMeans()  # the numbers of the steps since the last line of the log
 
     def forward(
         self,

@@ -73,7 +73,6 @@ class Reward(Protocol):
 
     async def __call__(self, chains: Sequence[Chain]) -> Sequence[float]:
         """Return a number for each answer."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -198,12 +197,11 @@ class Rewards:
     """A weighted sum of rewards.
 
     Attributes:
-        parts: The weight and the reward of each form.
         fingerprint: A hash of the forms, and of the functions and files that they name. Another one means
             that answers may get other rewards.
     """
 
-    parts: Mapping[str, tuple[float, Reward]]
+    parts: Mapping[str, tuple[float, Reward]]  # the weight and the reward of each form
     fingerprint: str = ""
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:

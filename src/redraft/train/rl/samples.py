@@ -45,13 +45,11 @@ class Response:
     """What the policy wrote.
 
     Attributes:
-        tokens: The ids that were drawn, the stop token too.
-        text: Their text, without the stop token.
         log_probs: What the sampler said of each token at the temperature, in nats; none if it does not say.
     """
 
-    tokens: Tokens
-    text: str
+    tokens: Tokens  # the ids that were drawn, the stop token too
+    text: str  # their text, without the stop token
     ended: bool
     log_probs: tuple[float, ...] = ()
 
@@ -209,15 +207,12 @@ class Score:
     """What a response is worth.
 
     Attributes:
-        reward: The reward of its final answer.
-        first: The reward of answer 0; without a revision, the same.
-        opening: Its tokens up to where feedback begins; all, if there is none.
         parts: What each form of `--reward` adds to `reward`, if there are several.
     """
 
-    reward: float
-    first: float
-    opening: int
+    reward: float  # the reward of its final answer
+    first: float  # the reward of answer 0; without a revision, the same
+    opening: int  # its tokens up to where feedback begins; all, if there is none
     parts: Mapping[str, float] = field(default_factory=dict)
 
 

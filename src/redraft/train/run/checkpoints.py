@@ -1,14 +1,9 @@
 """Save checkpoints atomically, and find the one to resume from.
 
-A checkpoint is written into a temporary folder. Its last file lists the others with size and checksum
+A checkpoint is written into a temporary folder. Its last file lists the others with size and CRC-32
 (`complete.json`), and then the folder gets its name: a run that is killed while it saves loses only that
-save. A resumed run compares the checksums. They are CRC-32, which finds any changed byte and takes a second
-for 3 GB, half the time of SHA-256. They do not protect against deliberate changes.
-
-The states of optimizer, schedule and random generators are trees of dictionaries, lists, tensors and plain
-values. Their tensors go into a safetensors file, and the rest of the tree into the header of that file.
-Nothing is pickled, so a stranger's checkpoint can at worst hold wrong numbers. FSDP and DeepSpeed have
-formats of their own, which do pickle.
+save. States are trees whose tensors go into a safetensors file, and the rest into its header. Nothing is
+pickled, so a stranger's checkpoint can at worst hold wrong numbers.
 """
 
 from __future__ import annotations
@@ -42,16 +37,14 @@ _HEAD = "state"
 def save_state(path: Path, state: Any) -> None:
     """Write a state."""
     tensors: dict[str, torch.Tensor] = {}
-    tree = _pack(state, tensors)
-    save_file(tensors, path, metadata={_HEAD: json.dumps(tree)})
+    save_file(tensors, path, metadata={_HEAD: json.dumps(_pack(state, tensors))})
 
 
 def load_state(path: Path) -> Any:
     """Read a state written by `save_state`."""
     try:
         with safe_open(path, "pt") as file:
-            tree = json.loads(file.metadata()[_HEAD])
-            return _unpack(tree, file)
+            return _unpack(json.loads(file.metadata()[_HEAD]), file)
     except (SafetensorError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise unreadable(path, error) from None
 
@@ -129,13 +122,12 @@ class SavedCheckpoint:
 
     Attributes:
         missing: Files that are missing or have another size; None if the list of files is missing.
-        changed: Files with other checksums. Empty until `_verified` reads them.
     """
 
     folder: Path
     step: int
     missing: tuple[str, ...] | None
-    changed: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()  # files with other checksums. Empty until `_verified` reads them
 
     @property
     def complete(self) -> bool:
@@ -232,13 +224,13 @@ def newest(output: Path) -> tuple[SavedCheckpoint | None, list[str]]:
 
 
 def named(folder: Path, output: Path) -> SavedCheckpoint:
-    """Return the checkpoint that `--resume_from_checkpoint` names.
-
-    It must lie in the output of the run, where its log and record are.
-    """
+    """Return the checkpoint that `--resume_from_checkpoint` names, in the output where its log is."""
+    verified = (_verified(each) for each in checkpoints(output))
+    whole = (f" to resume from {each.folder}." for each in verified if each.complete)
     name = _NAME.fullmatch(folder.name)
     if not folder.is_dir() or not name:
-        raise ModelError(f"{folder} is not a checkpoint.", hint=_without(_whole(output)))
+        hint = f"Leave --resume_from_checkpoint out{next(whole, '.')}"
+        raise ModelError(f"{folder} is not a checkpoint.", hint=hint)
     if folder.parent.resolve() != output.resolve():  # a checkpoint may be a link to another disk
         raise UsageError(
             f"{folder} belongs to the output {folder.parent}, not to {output}.",
@@ -246,21 +238,10 @@ def named(folder: Path, output: Path) -> SavedCheckpoint:
         )
     found = _verified(_look_at(folder, int(name[1])))
     if not found.complete:
-        whole = _whole(output)
-        hint = _without(whole) if whole else _LOST
+        other = next(whole, None)
+        hint = f"Leave --resume_from_checkpoint out{other}" if other else _LOST
         raise ModelError(f"cannot resume from {folder}: {found.fault}.", hint=hint)
     return found
-
-
-def _whole(output: Path) -> Path | None:
-    """Return the newest intact checkpoint."""
-    verified = (_verified(each) for each in checkpoints(output))
-    return next((each.folder for each in verified if each.complete), None)
-
-
-def _without(whole: Path | None) -> str:
-    """Return a hint at what a run resumes from by default."""
-    return "Leave --resume_from_checkpoint out" + (f" to resume from {whole}." if whole else ".")
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Estimate a run: parameters, memory, the largest batch, tokens/s, hours and money.
 
-Memory is computed (`model.memory`). Speed is measured in a few real steps, in a temporary folder. The
-hours do not include evaluations and checkpoints. A run that writes its own data (rollouts) writes one whole
-batch of them first, and judges it; its memory is what that took.
+Memory is computed (`model.memory`). Speed is measured in a few real steps, in a temporary folder, without
+evaluations and checkpoints. A run that writes its own data (rollouts) writes one whole batch of them first.
 """
 
 from __future__ import annotations
@@ -43,56 +42,35 @@ _THROWN_AWAY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TrialPace:
-    """The measured speed and memory.
-
-    Attributes:
-        tokens_per_second: The median, over all processes.
-        memory: Peak bytes of this process, or of its GPU.
-        tokens: Tokens of a batch of each process, in the mean.
-        writing: Seconds for a batch of rollouts before the first step.
-    """
+    """The measured speed and memory."""
 
     steps: int
-    tokens_per_second: float
-    memory: int
-    tokens: float = 0.0
-    writing: float = 0.0
+    tokens_per_second: float  # the median, over all processes
+    memory: int  # peak bytes of this process, or of its GPU
+    tokens: float = 0.0  # tokens of a batch of each process, in the mean
+    writing: float = 0.0  # seconds for a batch of rollouts before the first step
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The estimate of a run.
+    """The estimate of a run."""
 
-    Attributes:
-        parameters: Parameters of the model with its adapter.
-        plan: The memory, or None if it is sharded.
-        room: Bytes that the run can have.
-        row: Tokens of the longest row.
-        batch: Rows of a process's batch.
-        tokens: Tokens read in all steps and processes.
-        pace: The measured speed, or None if the run does not fit.
-        weights: Bytes of the loaded model.
-        processes: Processes on this machine.
-        busy: A notice that other processes use the cores, or None.
-        rollouts: How often a batch of rollouts is written.
-    """
-
-    parameters: int
+    parameters: int  # parameters of the model with its adapter
     trained: int
-    plan: MemoryPlan | None
-    room: int
+    plan: MemoryPlan | None  # the memory, or None if it is sharded
+    room: int  # bytes that the run can have
     rows: int
-    row: int
-    batch: int
+    row: int  # tokens of the longest row
+    batch: int  # rows of a process's batch
     steps: int
-    tokens: int
-    pace: TrialPace | None
+    tokens: int  # tokens read in all steps and processes
+    pace: TrialPace | None  # the measured speed, or None if the run does not fit
     used: Mapping[str, Any]
     price: float | None = None
-    weights: int = 0
-    processes: int = 1
-    busy: str | None = None
-    rollouts: int = 0
+    weights: int = 0  # bytes of the loaded model
+    processes: int = 1  # processes on this machine
+    busy: str | None = None  # a notice that other processes use the cores, or None
+    rollouts: int = 0  # how often a batch of rollouts is written
 
     @property
     def fits(self) -> bool:
@@ -109,21 +87,11 @@ class Estimate:
     def lines(self) -> list[str]:
         """Return the estimate as lines of text."""
         share = self.trained / max(self.parameters, 1)
-        return [
-            f"parameters  {self.parameters:,}, {self.trained:,} of them trained ({share:.2%})",
-            *self._of_loading(),
-            *self._of_memory(),
-            *self._of_time(),
-        ]
-
-    def _of_loading(self) -> list[str]:
-        """Describe the machine's memory that loading takes, before the model moves to GPUs."""
-        if self.processes == 1:
-            return []
-        whole = size(self.processes * self.weights)
-        return [
-            f"loading     {whole} of the machine: each of {self.processes} processes loads the whole model"
-        ]
+        lines = [f"parameters  {self.parameters:,}, {self.trained:,} of them trained ({share:.2%})"]
+        if self.processes > 1:  # before the model moves to GPUs
+            whole = f"{size(self.processes * self.weights)} of the machine"
+            lines.append(f"loading     {whole}: each of {self.processes} processes loads the whole model")
+        return [*lines, *self._of_memory(), *self._of_time()]
 
     def _of_memory(self) -> list[str]:
         if self.rollouts:
@@ -171,13 +139,11 @@ def thrown_away(settings: RunSettings[DataOptions], folder: Path) -> RunSettings
 
 def estimate(ready: Ready) -> Estimate:
     """Estimate a run whose settings are `thrown_away`. Its model is trained a little and must not be used."""
-    rows, model = ready.data.rows.rows, ready.loop.trained.model
-    sizes = [(each.numel(), each.requires_grad) for each in model.parameters()]
-    weights = sum(each.numel() * each.element_size() for each in model.parameters())
-    args = ready.args
+    rows, args = ready.data.rows.rows, ready.args
+    weights = list(ready.loop.trained.model.parameters())
     found = Estimate(
-        parameters=sum(size for size, _ in sizes),
-        trained=sum(size for size, trained in sizes if trained),
+        parameters=sum(each.numel() for each in weights),
+        trained=sum(each.numel() for each in weights if each.requires_grad),
         plan=ready.plan,
         room=room(args.device),
         rows=len(rows),
@@ -188,7 +154,7 @@ def estimate(ready: Ready) -> Estimate:
         pace=None,
         used=ready.used,
         price=ready.settings.own.price_per_hour,
-        weights=weights,
+        weights=sum(each.numel() * each.element_size() for each in weights),
         processes=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
     )
     if not found.fits:
@@ -202,13 +168,11 @@ def estimate(ready: Ready) -> Estimate:
 
 
 class _Patience(TrainerCallback):
-    """Stop the trial after `PATIENCE` seconds."""
-
     def __init__(self) -> None:
         self._began = time.monotonic()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002 - transformers'
-        """After each step."""
+        """Stop the trial after `PATIENCE` seconds."""
         if state.global_step >= 2 and time.monotonic() - self._began > PATIENCE:
             control.should_training_stop = True
 

@@ -1,10 +1,8 @@
 """Stop a run that has gone wrong, and say at which step, with which records, and what to try.
 
-A loss or gradient that is not finite stops a run before the optimizer's step, and the weights are searched
-for the cause. A loss that stays far above its best or its first value stops the run after many steps in a
-row, or at the end. Out of memory, the error lists settings that need less, the cheapest first.
-
-Other processes that compete for the cores are only noticed.
+A loss or gradient that is not finite stops a run before the optimizer's step. A loss that stays far above its
+best or its first value stops it after many steps in a row, or at the end. Other processes that compete for
+the cores are only noticed.
 """
 
 from __future__ import annotations
@@ -44,28 +42,19 @@ class Moment:
     """One step of a run.
 
     Attributes:
-        step: From 1.
-        loss: Mean loss of a trained token in nats, over all processes.
-        grad_norm: Norm of the gradient before clipping, or None if unknown.
-        learning_rate: The learning rate of this step.
-        asked: The peak learning rate of the schedule.
-        records: Ids of this process's records.
-        checkpoint: The newest checkpoint, or None.
-        usual: redraft's default learning rate for a whole model or an adapter.
         begins: Whether this is the first step of the session, so that the weights are still as loaded.
-        resumed: The checkpoint that the session resumed from, or None.
     """
 
-    step: int
-    loss: float
-    grad_norm: float | None
-    learning_rate: float
-    asked: float
-    records: Sequence[str]
-    checkpoint: str | None
-    usual: float = LEARNING_RATE["full"]
+    step: int  # from 1
+    loss: float  # mean loss of a trained token in nats, over all processes
+    grad_norm: float | None  # norm of the gradient before clipping, or None if unknown
+    learning_rate: float  # the learning rate of this step
+    asked: float  # the peak learning rate of the schedule
+    records: Sequence[str]  # ids of this process's records
+    checkpoint: str | None  # the newest checkpoint, or None
+    usual: float = LEARNING_RATE["full"]  # redraft's default learning rate for a whole model or an adapter
     begins: bool = False
-    resumed: str | None = None
+    resumed: str | None = None  # the checkpoint that the session resumed from, or None
 
     @property
     def lower(self) -> float:
@@ -84,16 +73,12 @@ class Moment:
 
 @dataclass(frozen=True)
 class Unsound:
-    """A tensor with values that are not finite.
-
-    Attributes:
-        trained: Whether the run trains it.
-    """
+    """A tensor with values that are not finite."""
 
     name: str
     count: int
     of: int
-    trained: bool
+    trained: bool  # whether the run trains it
 
     def __str__(self) -> str:
         return f"{self.name} has {self.count:,} of {self.of:,} numbers that are not finite"
@@ -144,18 +129,12 @@ class Divergence:
     The first loss is that of the model before any step, so a run that blows up early is detected too. Against
     it, only a loss near that of a random guess is too high (`GUESS`). After `LATE` such steps in a row, the
     loss has to come back near the first one.
-
-    Attributes:
-        patience: Steps in a row; 0 for never.
-        vocabulary: Size of the vocabulary.
-        best: The lowest mean over `STRETCH` steps so far, in nats.
-        first: The first loss, in nats.
     """
 
-    patience: int
-    vocabulary: int = 2
-    best: float = float("inf")
-    first: float | None = None
+    patience: int  # steps in a row; 0 for never
+    vocabulary: int = 2  # size of the vocabulary
+    best: float = float("inf")  # the lowest mean over `STRETCH` steps so far, in nats
+    first: float | None = None  # the first loss, in nats
     _stretch: deque[float] = field(default_factory=lambda: deque(maxlen=STRETCH))
     _off: int = 0
 
@@ -258,10 +237,9 @@ SCHEDSTAT = Path("/proc/thread-self/schedstat")
 
 
 class Contention:
-    """Watch the calling thread."""
+    """Watch the calling thread, of `threads` that compute together. One alone has nothing to wait for."""
 
     def __init__(self, threads: int, path: Path = SCHEDSTAT) -> None:
-        """Set the number of threads that compute together. One alone has nothing to wait for."""
         self.notice: str | None = None
         self._threads, self._path = threads, path
         self._since: tuple[float, float] | None = None
@@ -277,7 +255,13 @@ class Contention:
         self._since = now
         if waited < WAITING * (ran + waited) or not waited:
             return None
-        self.notice = _notice(waited / (ran + waited), self._threads)
+        share = waited / (ran + waited)
+        fewer = max(1, int((1 - share) * self._threads))  # one thread for each core that the run got
+        self.notice = (
+            f"other processes use the cores: with {self._threads} threads, the run waited for one "
+            f"{share:.0%} of the time. Fewer threads may be several times as fast. Stop with Ctrl-C, which "
+            f"saves, and resume with: OMP_NUM_THREADS={fewer} redraft train …"
+        )
         return self.notice
 
 
@@ -288,13 +272,3 @@ def _times(path: Path) -> tuple[float, float] | None:
         return int(ran) / 1e9, int(waited) / 1e9
     except (OSError, ValueError):
         return None
-
-
-def _notice(share: float, threads: int) -> str:
-    """Advise one thread for each core that the run got."""
-    fewer = max(1, int((1 - share) * threads))
-    return (
-        f"other processes use the cores: with {threads} threads, the run waited for one {share:.0%} of the "
-        "time. Fewer threads may be several times as fast. Stop with Ctrl-C, which saves, and resume with: "
-        f"OMP_NUM_THREADS={fewer} redraft train …"
-    )

@@ -64,7 +64,6 @@ class Loop:
 
     Attributes:
         state: Steps done, history and best evaluation: what transformers' Trainer records too.
-        stopped: The signal for which all processes stop, or None.
         callbacks: Callbacks of transformers, which are told of each event.
     """
 
@@ -92,7 +91,7 @@ class Loop:
         ]
         self.counts, self.signals = StepCounts(), Signals()
         self.contention = Contention(torch.get_num_threads() if args.device.type == "cpu" else 1)
-        self.stopped: int | None = None
+        self.stopped: int | None = None  # the signal for which all processes stop, or None
         self._say, self.log = say, Log(self.folder, leads=bool(args.should_save), quiet=quiet)
         self._divergence = Divergence(divergence_steps, model.config.get_text_config().vocab_size)
         self._resumed: SavedCheckpoint | None = None

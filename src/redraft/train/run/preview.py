@@ -1,9 +1,7 @@
 """Show training data as the model will see it: tokens, which of them are marked, and where examples meet.
 
 It decodes the stored tokens one by one, not the text they came from. So a missing stop token, a prompt with
-loss, or a control token that is only text cannot hide. In colour, neighbouring tokens alternate in shade, and
-tokens with loss are bright. Without colour, ⟦ and ⟧ enclose them. Of a pair, the same is done to the tokens
-from where its answers part. No model is loaded.
+loss, or a control token that is only text cannot hide. No model is loaded.
 """
 
 from __future__ import annotations
@@ -40,16 +38,11 @@ _SPECIAL = {True: "bold black on green", False: "dim reverse"}
 
 @dataclass(frozen=True)
 class ShownToken:
-    """A token, or several that form one character.
-
-    Attributes:
-        trained: Whether it carries loss.
-        special: Whether it is a control token.
-    """
+    """A token, or several that form one character."""
 
     text: str
-    trained: bool
-    special: bool = False
+    trained: bool  # whether it carries loss
+    special: bool = False  # whether it is a control token
 
 
 class Decoder:

@@ -202,29 +202,20 @@ NEWEST = {"true", "auto"}
 
 @dataclass(frozen=True)
 class Ready:
-    """A run with everything done except the steps.
-
-    Attributes:
-        base: The base model: a folder, or org/name on the hub.
-        eval_data: The rows to evaluate on, or None.
-        stages: What the verb does differently from others.
-        tokenizer: The model's, with a token to pad with.
-        checkpoint: The checkpoint to resume from, or None.
-        sources: What the result is made from, with licences.
-    """
+    """A run with everything done except the steps."""
 
     settings: RunSettings[DataOptions]
-    base: str
+    base: str  # the base model: a folder, or org/name on the hub
     args: TrainingArguments
     loop: Loop
     prepared: Prepared
     data: Data
-    eval_data: Data | None
-    stages: Stages[Any]
+    eval_data: Data | None  # the rows to evaluate on, or None
+    stages: Stages[Any]  # what the verb does differently from others
     padded: bool
-    tokenizer: PreTrainedTokenizerBase
-    checkpoint: SavedCheckpoint | None
-    sources: tuple[Source, ...] = ()
+    tokenizer: PreTrainedTokenizerBase  # the model's, with a token to pad with
+    checkpoint: SavedCheckpoint | None  # the checkpoint to resume from, or None
+    sources: tuple[Source, ...] = ()  # what the result is made from, with licences
 
     @property
     def method(self) -> str:

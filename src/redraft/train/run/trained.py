@@ -1,11 +1,8 @@
 """A model with its optimizer and schedule, on accelerate: how they are made, saved and loaded.
 
-It knows neither data nor a loss, so any loop can use it. accelerate does DDP, FSDP, DeepSpeed and number
-formats. A model that one process holds whole is saved as safetensors, without pickling. FSDP and DeepSpeed
-have formats of their own for the weights and the optimizer.
-
-The classes of optimizers and their settings are transformers' public choice for `--optim`. Optimizers that
-update weights during the backward pass are refused: there, no gradient is left to check and to clip.
+accelerate does DDP, FSDP, DeepSpeed and number formats. A model that one process holds whole is saved as
+safetensors, without pickling. FSDP and DeepSpeed have formats of their own. The classes of optimizers and
+their settings are transformers' public choice for `--optim`.
 """
 
 from __future__ import annotations
@@ -54,8 +51,12 @@ def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
     kind, settings = Trainer.get_optimizer_cls_and_kwargs(args, model)  # type: ignore[arg-type]
     groups = settings.pop("params", None) or _groups(model, args.weight_decay)  # GaLore brings its own
     made: Optimizer = kind(groups, **settings)
-    if settings.get("optim_bits") == 8:
-        _keep_embeddings_in_32_bits(model)
+    if settings.get("optim_bits") == 8:  # embeddings get unstable with it, and transformers exempts them too
+        import bitsandbytes
+
+        manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
+        for part in (each for each in model.modules() if isinstance(each, nn.Embedding)):
+            manager.register_module_override(part, "weight", {"optim_bits": 32})
     return made
 
 
@@ -79,16 +80,6 @@ def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
         if each.requires_grad:
             groups[id(each) not in norms and not _NO_DECAY.search(name.lower())].append(each)
     return [{"params": groups[True], "weight_decay": decay}, {"params": groups[False], "weight_decay": 0.0}]
-
-
-def _keep_embeddings_in_32_bits(model: nn.Module) -> None:
-    """Exempt embeddings from 8-bit states, as transformers does: they get unstable."""
-    import bitsandbytes
-
-    manager = bitsandbytes.optim.GlobalOptimManager.get_instance()
-    for part in model.modules():
-        if isinstance(part, nn.Embedding):
-            manager.register_module_override(part, "weight", {"optim_bits": 32})
 
 
 def check_optimizer(args: TrainingArguments) -> None:
@@ -141,22 +132,18 @@ class Trained:
         around: The module that computes the loss: the model, or one around it with weights of its own, such
             as a value head. What is trained of those is saved with the states: the result does not need it.
         wrapped: The model to call for gradients: DDP or DeepSpeed may be around it.
-        accelerator: accelerate's, for the backward pass and for clipping.
-        optimizer: From `prepare`.
-        schedule: From `prepare`.
-        card: The text of the model card, or None.
     """
 
-    card: str | None = None
-    optimizer: Any
-    schedule: Any
+    card: str | None = None  # the text of the model card, or None
+    optimizer: Any  # from `prepare`
+    schedule: Any  # from `prepare`
 
     def __init__(
         self, model: Any, args: TrainingArguments, tokenizer: Any = None, *, around: Any = None
     ) -> None:
         self.model, self.args, self.tokenizer = model, args, tokenizer
         self.around = self.wrapped = around or model
-        self.accelerator = _accelerator(args)
+        self.accelerator = _accelerator(args)  # accelerate's, for the backward pass and for clipping
         model.config.use_cache = False
         if args.bf16 or args.fp16:
             leave_inputs_to_autocast(model)
@@ -181,7 +168,12 @@ class Trained:
     def prepare(self, steps: int) -> None:
         """Make the optimizer and the schedule for a run of `steps`, and wrap the model."""
         if self.args.activation_checkpointing:
-            _recompute_activations(self.model, self.args.activation_checkpointing_kwargs)
+            settings = dict(self.args.activation_checkpointing_kwargs or {})
+            self.model.activation_checkpointing_enable(
+                every_n_layers=settings.pop("every_n_layers", 1),
+                offload=settings.pop("offload", False),
+                activation_checkpointing_kwargs=settings or None,
+            )
         if self.deepspeed:
             self.deepspeed.hf_ds_config.trainer_config_finalize(self.args, self.model, steps)
         optimizer = make_optimizer(self.around, self.args)
@@ -315,16 +307,6 @@ def _accelerator(args: TrainingArguments) -> Accelerator:
         kwargs_handlers=[
             DistributedDataParallelKwargs(**{name: value for name, value in ddp.items() if value is not None})
         ],
-    )
-
-
-def _recompute_activations(model: Any, asked: Any) -> None:
-    """Save memory: compute activations again in the backward pass."""
-    settings = dict(asked or {})
-    model.activation_checkpointing_enable(
-        every_n_layers=settings.pop("every_n_layers", 1),
-        offload=settings.pop("offload", False),
-        activation_checkpointing_kwargs=settings or None,
     )
 
 

@@ -57,17 +57,11 @@ Own = TypeVar("Own", bound=RunOptions, covariant=True)
 
 @dataclass(frozen=True)
 class RunSettings(Generic[Own]):
-    """All settings of a run.
+    """All settings of a run."""
 
-    Attributes:
-        own: redraft's settings.
-        theirs: Arguments of `TrainingArguments`, converted, without its defaults.
-        remarks: What to print, such as names that were translated.
-    """
-
-    own: Own
-    theirs: Mapping[str, Any]
-    remarks: tuple[str, ...] = ()
+    own: Own  # redraft's settings
+    theirs: Mapping[str, Any]  # arguments of `TrainingArguments`, converted, without its defaults
+    remarks: tuple[str, ...] = ()  # what to print, such as names that were translated
 
 
 TrainSettings = RunSettings[TrainOptions]

@@ -191,17 +191,12 @@ Without Regret", 2025)."""
 
 @dataclass(frozen=True, eq=False)
 class TrainVerb:
-    """What the settings of a verb of `redraft train` are.
-
-    Attributes:
-        defaults: Defaults that differ from those of transformers.
-        first: Help texts of the settings of transformers that users need first.
-    """
+    """What the settings of a verb of `redraft train` are."""
 
     name: str
     options: type[RunOptions]
-    defaults: Mapping[str, Any]
-    first: Mapping[str, str]
+    defaults: Mapping[str, Any]  # defaults that differ from those of transformers
+    first: Mapping[str, str]  # help texts of the settings of transformers that users need first
 
 
 SFT = TrainVerb("sft", TrainOptions, DEFAULTS, FIRST)
