@@ -16,7 +16,7 @@ import json
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, TrainingArguments
 
-from redraft.train.data.batches import IGNORED
+from redraft.train.batches import IGNORED
 from redraft.train.model.attention import use_segments
 from redraft.train.model.load import add_adapter
 from redraft.train.model.loss import fuse

@@ -18,11 +18,10 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.formats.tokens.encoder import Encoder
-from redraft.train.data.batches import IGNORED, RowsOf, joined, pack
-from redraft.train.data.prepare import prepare
-from redraft.train.data.store import Stored
+from redraft.train.batches import IGNORED, RowsOf, joined, pack
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse
+from redraft.train.prepare import Stored, prepare
 
 
 def main() -> None:

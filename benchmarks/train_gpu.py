@@ -34,10 +34,10 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig
 
-from redraft.train.data.batches import IGNORED, Batch, joined
-from redraft.train.data.store import Stored
+from redraft.train.batches import IGNORED, Batch, joined
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse
+from redraft.train.prepare import Stored
 
 GOAL = 0.45
 """The share of peak to be reached. torchtitan has 33 to 39 % at 8B on an H100, nanochat 41 to 50 %."""

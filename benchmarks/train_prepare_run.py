@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 
 from redraft.formats.tokens.encoder import Encoder
-from redraft.train.data.batches import pack
-from redraft.train.data.prepare import prepare
+from redraft.train.batches import pack
+from redraft.train.prepare import prepare
 
 
 def main() -> None:

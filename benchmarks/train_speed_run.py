@@ -20,8 +20,8 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments, default_data_collator
 
-from redraft.train.data.store import Prepared
 from redraft.train.model.load import load_tokenizer
+from redraft.train.prepare import Prepared
 from redraft.train.run.loop import Loop
 from redraft.train.run.run import choose_method, prepare_all, rows_of, settled
 from redraft.train.settings.args import TrainSettings, parse

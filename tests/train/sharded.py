@@ -23,7 +23,7 @@ from torch.nn import functional
 from transformers import TrainerCallback
 from transformers.utils import logging
 
-from redraft.train.data.batches import IGNORED, Batch, Order, RowsOf, joined, pack
+from redraft.train.batches import IGNORED, Batch, Order, RowsOf, joined, pack
 from redraft.train.model import loss
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from redraft.train.data.store import DataReport, Prepared, Writer, open_prepared, pair
+from redraft.train.prepare import DataReport, Prepared, Writer, open_prepared, pair
 
 
 def stored(folder: Path, lengths: Sequence[int]) -> Prepared:

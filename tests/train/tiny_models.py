@@ -10,7 +10,7 @@ import transformers
 from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
-from redraft.train.data.batches import IGNORED
+from redraft.train.batches import IGNORED
 
 VOCABULARY = 64
 WINDOW = 5

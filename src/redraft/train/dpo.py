@@ -24,8 +24,8 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from redraft.errors import UsageError
 from redraft.formats.tokens.pairs import PairEncoder
-from redraft.train.data.batches import Batch, Data, Row, Rows, SharedMeans, two_a_row
-from redraft.train.data.store import Prepared
+from redraft.train.batches import Batch, Data, Row, Rows, SharedMeans, two_a_row
+from redraft.train.prepare import Prepared
 from redraft.train.processes import Say
 from redraft.train.reward import PairOutput
 from redraft.train.settings.options import DpoOptions

@@ -46,9 +46,9 @@ from redraft.errors import ModelError, OutputError
 from redraft.files import replace_file
 from redraft.formats.tokens.pairs import PairEncoder
 from redraft.stats import Estimate, correlation, proportion
-from redraft.train.data.batches import IGNORED, Batch, Data, Row, Rows, joined, padded, two_a_row
-from redraft.train.data.store import Prepared
+from redraft.train.batches import IGNORED, Batch, Data, Row, Rows, joined, padded, two_a_row
 from redraft.train.model.loss import inputs_of, signature_of
+from redraft.train.prepare import Prepared
 from redraft.train.processes import Say, gathered
 from redraft.train.run.run import Ready
 from redraft.train.settings.options import RewardOptions

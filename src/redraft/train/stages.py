@@ -16,7 +16,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from redraft.errors import ModelError, UsageError
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.formats.tokens.encoder import Encoder
-from redraft.train.data.batches import (
+from redraft.train.batches import (
     Batch,
     Data,
     Row,
@@ -28,11 +28,10 @@ from redraft.train.data.batches import (
     padded,
     trained_in,
 )
-from redraft.train.data.prepare import Encodes
-from redraft.train.data.store import Prepared
 from redraft.train.model.attention import use_segments
 from redraft.train.model.load import DTYPES, add_adapter, fit_vocabulary, load_model, load_tokenizer
 from redraft.train.model.loss import fuse
+from redraft.train.prepare import Encodes, Prepared
 from redraft.train.processes import Say
 from redraft.train.settings.options import DataOptions, TrainOptions
 

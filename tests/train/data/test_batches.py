@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import UsageError
-from redraft.train.data.batches import (
+from redraft.train.batches import (
     Batch,
     Loader,
     Order,

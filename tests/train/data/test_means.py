@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from redraft.train.data.batches import SharedMeans
+from redraft.train.batches import SharedMeans
 
 
 def test_sums_are_means_over_their_count_and_begin_again() -> None:

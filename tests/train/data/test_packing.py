@@ -10,8 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from redraft.errors import UsageError
 from redraft.formats.tokens.encoder import Encoder
-from redraft.train.data.batches import one_a_row, pack
-from redraft.train.data.prepare import prepare
+from redraft.train.batches import one_a_row, pack
+from redraft.train.prepare import prepare
 
 lengths_of_examples = st.lists(st.integers(1, 50), max_size=80).map(lambda found: np.array(found, np.int64))
 

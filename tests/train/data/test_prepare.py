@@ -25,9 +25,8 @@ from redraft import parallel
 from redraft.chain import Chain
 from redraft.errors import OutputError, RecordError, RedraftError, UsageError
 from redraft.formats.tokens.encoder import NO_ROOM, SHORTEST, Cut, Encoder
-from redraft.train.data import prepare as module
-from redraft.train.data.prepare import key_of, prepare
-from redraft.train.data.store import DataReport, Prepared, RecordTally
+from redraft.train import prepare as module
+from redraft.train.prepare import DataReport, EncodedBatch, Prepared, RecordTally, key_of, prepare
 from tests.train.letters import END, Letters
 from tests.train.tokenizer_kinds import tokenizer
 
@@ -131,7 +130,7 @@ def test_the_report_says_which_answers_were_cut(write: Write, cache: Path) -> No
 def test_reasons_and_ids_in_a_report_are_bounded() -> None:
     report = DataReport()
     for number in range(1000):
-        report.skip(f"id{number}", f"reason {number % 500}")
+        report.add(EncodedBatch(records=1, skipped=[(f"id{number}", f"reason {number % 500}")]))
     assert len(report.skipped) <= 21
     assert sum(some.count for some in report.skipped.values()) == 1000
     assert all(len(some.first) <= 5 for some in report.skipped.values())
@@ -265,17 +264,17 @@ def test_what_decides_the_tokens_decides_the_key(
     assert key_of([path], Letters()) == keys[0]
     write(("a", "B"))
     keys.append(key_of([path], Letters()))
-    monkeypatch.setattr(module, "_code", lambda: "changed")
+    monkeypatch.setattr(module, "_SOURCES", ("chain.py",))
     keys.append(key_of([path], Letters()))
     assert len(set(keys)) == len(keys)
 
 
 def test_all_code_that_makes_tokens_is_part_of_the_key() -> None:
     listing = (
-        "import sys, redraft.train.data.prepare\nprint(*(n for n in sys.modules if n.startswith('redraft.')))"
+        "import sys, redraft.train.prepare\nprint(*(n for n in sys.modules if n.startswith('redraft.')))"
     )
     done = subprocess.run([sys.executable, "-c", listing], capture_output=True, text=True, check=True)
-    root = Path(module.__file__).parents[2]
+    root = Path(module.__file__).parents[1]
     loaded = {root.joinpath(*name.split(".")[1:]).with_suffix(".py") for name in done.stdout.split()}
     keyed = {path for pattern in module._SOURCES for path in root.glob(pattern)}
     left = {str(path.relative_to(root)) for path in loaded - keyed if path.is_file()}
@@ -446,7 +445,7 @@ ORPHANS = """
 import sys
 from pathlib import Path
 from redraft import parallel
-from redraft.train.data import prepare
+from redraft.train import prepare
 from tests.train.letters import Letters
 prepare.BATCH, prepare.WORTH_A_PROCESS, parallel.BATCH = 1, 1, 1
 if __name__ == "__main__":
@@ -459,7 +458,7 @@ if __name__ == "__main__":
 UNGUARDED = """
 import sys
 from pathlib import Path
-from redraft.train.data import prepare
+from redraft.train import prepare
 from tests.train.letters import Letters
 prepare.BATCH, prepare.WORTH_A_PROCESS = 1, 1
 prepare.prepare([Path(sys.argv[1])], Letters(), Path(sys.argv[2]), workers=2)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.train.data.batches import padded
+from redraft.train.batches import padded
 from redraft.train.run.estimate import Estimate, TrialPace, estimate, thrown_away
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.settings.args import parse

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from redraft.chain import Chain
 from redraft.formats.tokens.encoder import Encoder, Example
-from redraft.train.data.store import Stored
+from redraft.train.prepare import Stored
 from redraft.train.run.preview import CLOSE, OPEN, Decoder, ShownToken, preview, shown, visible
 from redraft.train.settings.args import parse
 from tests.train.tiny import chains, model_folder

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError
-from redraft.train.data.batches import joined, padded
-from redraft.train.data.store import Stored
+from redraft.train.batches import joined, padded
 from redraft.train.model.attention import use_segments
+from redraft.train.prepare import Stored
 from redraft.train.reward import REWARD_STAGES, bounds, compare, from_parting, pairwise
 from tests.train.tiny_models import VOCABULARY, tiny
 

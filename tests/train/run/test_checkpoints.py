@@ -293,7 +293,7 @@ def test_kill_9_while_saving_loses_nothing_but_that_save(tmp_path: Path) -> None
     assert (found.step, said) == (2, [])
     assert any(each.name.startswith(".saving") for each in out.iterdir())
 
-    from redraft.train.data.store import open_prepared
+    from redraft.train.prepare import open_prepared
 
     read = data(open_prepared(tmp_path / "data", "tiny"))
     six: dict[str, Any] = {"max_steps": 6, "save_steps": 2}

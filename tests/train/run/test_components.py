@@ -37,7 +37,7 @@ def test_without_packing_a_model_that_cannot_join_has_padded_batches(packing: bo
 
 
 def test_how_far_tokens_are_is_said_of_all_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.train.data.prepare.SECONDS", 0)
+    monkeypatch.setattr("redraft.train.prepare.SECONDS", 0)
     one, other = chains(tmp_path / "chains.jsonl"), chains(tmp_path / "held-out.jsonl")
     words = (
         f"--data_path {one} --eval_strategy epoch --eval_data_path {other} --output_dir {tmp_path / 'out'}"

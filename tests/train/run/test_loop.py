@@ -18,9 +18,9 @@ from torch.nn import functional
 from transformers import TrainerCallback
 
 from redraft.errors import ModelError
-from redraft.train.data.batches import IGNORED, Data, Loader, Order, RowsOf, one_a_row, padded
-from redraft.train.data.store import Prepared
+from redraft.train.batches import IGNORED, Data, Loader, Order, RowsOf, one_a_row, padded
 from redraft.train.model.loss import fuse
+from redraft.train.prepare import Prepared
 from redraft.train.run.checkpoints import MARKER, checkpoints, named, newest, save_state
 from redraft.train.run.guards import SEARCH
 from redraft.train.run.logs import LOG

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.errors import ModelError, OutputError, UsageError
-from redraft.train.data import prepare
+from redraft.train import prepare
 from redraft.train.run import checkpoints, run
 from redraft.train.run.checkpoints import MARKER
 from redraft.train.run.logs import LOG, Log

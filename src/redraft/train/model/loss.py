@@ -28,7 +28,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from redraft.train.data.batches import IGNORED
+from redraft.train.batches import IGNORED
 from redraft.train.model import attention
 
 

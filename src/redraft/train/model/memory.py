@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from transformers import TrainingArguments
 
 from redraft.machine import free_memory
-from redraft.train.data.batches import IGNORED
+from redraft.train.batches import IGNORED
 from redraft.train.model import attention
 from redraft.train.settings.options import LARGE
 

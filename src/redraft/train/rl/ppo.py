@@ -38,7 +38,7 @@ from redraft.counting import counted
 from redraft.engines.base import Sampling, Tokens
 from redraft.jobs.signals import unless_stopped
 from redraft.machine import trim_heap
-from redraft.train.data.batches import Batch, SharedMeans
+from redraft.train.batches import Batch, SharedMeans
 from redraft.train.processes import Say, gathered, place, shared_out
 from redraft.train.rl import algorithm, metrics
 from redraft.train.rl.algorithm import RunningMoments

@@ -13,8 +13,8 @@ from redraft.engines.remote.server import check_address
 from redraft.errors import UsageError
 from redraft.formats.read.records import raw_records
 from redraft.formats.tokens.encoder import PromptEncoder
-from redraft.train.data.batches import Batch, Data, Row, Rows, one_a_row, padded
-from redraft.train.data.store import Prepared
+from redraft.train.batches import Batch, Data, Row, Rows, one_a_row, padded
+from redraft.train.prepare import Prepared
 from redraft.train.processes import Say
 from redraft.train.rl.policy import unfreeze_top
 from redraft.train.rl.ppo import Learner, Ppo, RolloutPrompt

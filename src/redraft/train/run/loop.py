@@ -30,7 +30,7 @@ from transformers.integrations.integration_utils import get_reporting_integratio
 
 from redraft.errors import ModelError
 from redraft.jobs.signals import Signals
-from redraft.train.data.batches import Batch, Source
+from redraft.train.batches import Batch, Source
 from redraft.train.model.load import contents, leave_inputs_to_autocast
 from redraft.train.processes import Say
 from redraft.train.run import checkpoints

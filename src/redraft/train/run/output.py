@@ -23,7 +23,7 @@ from redraft.formats.read.files import stem_of
 from redraft.hub import fetch_card
 from redraft.jobs.provenance import licences_beside
 from redraft.licences import UNKNOWN, Source
-from redraft.train.data.store import Prepared
+from redraft.train.prepare import Prepared
 from redraft.train.run import checkpoints
 from redraft.train.run.loop import Loop
 from redraft.train.settings.args import RunSettings

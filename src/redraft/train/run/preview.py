@@ -17,8 +17,8 @@ from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
 from redraft.formats.tokens.encoder import Cut
-from redraft.train.data.batches import Order, RowsOf
-from redraft.train.data.store import Stored
+from redraft.train.batches import Order, RowsOf
+from redraft.train.prepare import Stored
 from redraft.train.processes import Say, ranks
 from redraft.train.run.run import prepare_all
 from redraft.train.settings.args import RunSettings

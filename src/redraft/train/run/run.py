@@ -26,11 +26,10 @@ from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
 from redraft.licences import Source, clash, remark
 from redraft.machine import all_cores
-from redraft.train.data.batches import Data, Loader, Order, RowsOf, check_enough_rows
-from redraft.train.data.prepare import prepare
-from redraft.train.data.store import ABOUT, TOKENS, Prepared
+from redraft.train.batches import Data, Loader, Order, RowsOf, check_enough_rows
 from redraft.train.model.load import Method, default_method, skeleton, weights_dtype
 from redraft.train.model.memory import MemoryPlan, plan_of
+from redraft.train.prepare import ABOUT, TOKENS, Prepared, prepare
 from redraft.train.processes import Say, check_same_start, gathered, leads, ranks
 from redraft.train.run import checkpoints
 from redraft.train.run.checkpoints import SavedCheckpoint

@@ -168,7 +168,8 @@ class Trained:
     def prepare(self, steps: int) -> None:
         """Make the optimizer and the schedule for a run of `steps`, and wrap the model."""
         if self.args.activation_checkpointing:
-            settings = dict(self.args.activation_checkpointing_kwargs or {})
+            asked: Any = self.args.activation_checkpointing_kwargs
+            settings = dict(asked or {})
             self.model.activation_checkpointing_enable(
                 every_n_layers=settings.pop("every_n_layers", 1),
                 offload=settings.pop("offload", False),

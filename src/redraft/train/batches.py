@@ -1,20 +1,9 @@
 """From examples to batches: which examples share a row, in which order rows are read, and their tensors.
 
-Packing is best-fit decreasing: the longest example first, each into the fullest row that has room for it.
-This needs at most 2/9 more rows than the optimum (D. S. Johnson et al., "Worst-case performance bounds for
-simple one-dimensional packing algorithms", SIAM J. Comput. 3(4), 1974). No example is split. The seed decides
-which examples of equal length share a row; the number of rows and their lengths do not depend on it. Examples
-of a row must not see each other: position ids restart with each, and attention follows them
-(`model.attention`).
-
-The order is set by seed and epoch alone. Any batch can be computed from its number, so a resumed run reads
-the same rows and skips at no cost. Ranks share each batch: with equally many rows a step, one process and
-eight take the same rows at the same step. The last step of an epoch takes the rows that are left, spread
-evenly. A rank without rows gets one token without loss (`joined` of no rows), so no row is dropped or read
-twice, and no rank waits for another. Losses are summed and divided by the trained tokens of the step
-(`model.loss`), so the last step counts each token like any other step.
-
-Labels are not shifted: whoever computes the loss does that.
+Examples of a row must not see each other: position ids restart with each, and attention follows them
+(`model.attention`). Ranks share each batch: with equally many rows a step, one process and eight take the
+same rows at the same step. The last step of an epoch takes the rows that are left, and a rank without rows
+gets one token without loss. Labels are not shifted: whoever computes the loss does that.
 """
 
 from __future__ import annotations
@@ -32,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from redraft.counting import counted
 from redraft.errors import UsageError
-from redraft.train.data.store import Ints, Prepared, Stored
+from redraft.train.prepare import Ints, Prepared, Stored
 from redraft.train.processes import gathered, place
 
 
@@ -59,7 +48,11 @@ class Rows:
 
 
 def pack(lengths: Ints, capacity: int, seed: int = 0) -> Rows:
-    """Pack examples into rows of at most `capacity` tokens.
+    """Pack examples into rows of at most `capacity` tokens, by best-fit decreasing.
+
+    The longest example comes first, each into the fullest row that has room for it. This needs at most 2/9
+    more rows than the optimum (D. S. Johnson et al., "Worst-case performance bounds for simple
+    one-dimensional packing algorithms", SIAM J. Comput. 3(4), 1974).
 
     Args:
         lengths: int64 [examples]: tokens of each example.
@@ -141,7 +134,7 @@ class RowsOf(Dataset[Row]):
 
 
 class Order(Sampler[list[int]]):
-    """The rows of each batch of one rank, in order.
+    """The rows of each batch of one rank, in an order that seed and epoch alone decide.
 
     Args:
         lengths: int64 [rows]: tokens in each row.

@@ -1,1 +1,0 @@
-"""Records to packed rows of tokens: render, tokenise, store, pack, batch."""

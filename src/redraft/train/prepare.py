@@ -1,0 +1,536 @@
+"""Prepare training data: read, render and tokenise files of records once, then map the tokens into memory.
+
+Workers return arrays, in order (`redraft.parallel`): any number of them gives the same result. Prepared data
+lies in a cache folder named by a hash of all that decides it: the bytes of the data, the tokenizer, format,
+objective and length, and the source code that turns a record into tokens. It holds six arrays and
+`prepared.json`, which has a hash of each, so that incomplete and damaged folders are recognised and replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from redraft.chain import Chain
+from redraft.counting import counted
+from redraft.errors import OutputError, UsageError
+from redraft.files import locked, open_locked, sync_folder
+from redraft.formats.read.files import STDIO, name_of, reading
+from redraft.formats.read.records import RawRecord, raw_records
+from redraft.formats.tokens.encoder import NO_ROOM, Cut, Example, Skipped
+from redraft.licences import MOST_ORIGINS, origin_of, rest_of
+from redraft.parallel import spread
+from redraft.train.processes import Say, leads
+
+TRAINED = np.uint32(1 << 31)  # the bit of a token with loss. No vocabulary is that large.
+
+TOKENS, OFFSETS, CUTS, NAMES = "tokens.bin", "offsets.bin", "cuts.bin", "names.bin"
+MARGINS, PLACES = "margins.bin", "places.bin"
+_FILES = (TOKENS, OFFSETS, CUTS, NAMES, MARGINS, PLACES)
+ABOUT = "prepared.json"
+FIRST = 5  # ids that a line of the report names
+
+_NO_LOSS = "which carry no loss in this format (--format vicuna trains on all)"
+_FIRST_ANSWER = "(--answer first learns the first, as SelFee did)"
+_REASONS = 20
+
+Ints = NDArray[np.int64]
+
+
+class Stored(NamedTuple):
+    """The tokens of an example."""
+
+    ids: NDArray[Any]  # uint32 [tokens]
+    trained: NDArray[np.bool_]  # bool [tokens]
+    margin: float = 0.0  # by how much the first of a pair should be better
+
+
+@dataclass
+class RecordTally:
+    """A number of records, and the ids of the first."""
+
+    count: int = 0
+    first: list[str] = field(default_factory=list)
+
+    def add(self, *names: str) -> None:
+        """Count records."""
+        self.count += len(names)
+        self.first += names[: FIRST - len(self.first)]
+
+    def __str__(self) -> str:
+        return ", ".join(self.first) + (", …" if self.count > len(self.first) else "")
+
+
+@dataclass
+class DataReport:
+    """Counts of prepared records.
+
+    Attributes:
+        cut: Records that were longer than `--model_max_length`.
+        lost: Cut records that lost whole answers: the last revisions, or the last turns of a conversation.
+        leaves: Conversations that train on their last answer alone, because the format has one turn.
+        later: Records that train on one answer other than the first.
+        origins: Examples by data set (else file), and by licence.
+    """
+
+    records: int = 0
+    examples: int = 0  # records to train on. Each is one example, or one pair
+    tokens: int = 0
+    trained: int = 0  # tokens with loss
+    longest: int = 0  # tokens of the longest example
+    cut: RecordTally = field(default_factory=RecordTally)
+    cut_tokens: int = 0  # tokens that they lost
+    cut_prompt: int = 0  # tokens that they lost from the middle of prompts, not from the end
+    lost: RecordTally = field(default_factory=RecordTally)
+    broken: RecordTally = field(default_factory=RecordTally)  # cut records that end within an answer
+    leaves: RecordTally = field(default_factory=RecordTally)
+    later: RecordTally = field(default_factory=RecordTally)
+    skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
+    origins: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def add(self, batch: EncodedBatch) -> None:
+        """Count the records of a batch."""
+        self.records += batch.records
+        self.examples += batch.records - len(batch.skipped)
+        self.tokens += len(batch.tokens)
+        self.trained += batch.trained
+        self.longest = max(self.longest, *batch.lengths, 0)
+        for name, cut in batch.shortened:
+            self.cut.add(name)
+            self.cut_tokens += cut.tokens
+            self.cut_prompt += cut.prompt
+            self.lost.add(*([name] if cut.lost else []))
+            self.broken.add(*([name] if cut.broken else []))
+        self.leaves.add(*batch.leaves)
+        self.later.add(*batch.later)
+        for (name, licence), count in batch.origins.items():
+            known = name in self.origins or len(self.origins) < MOST_ORIGINS
+            of = self.origins.setdefault(name if known else "other data", {})
+            one = licence if licence in of or len(of) < MOST_ORIGINS else rest_of(licence)
+            of[one] = of.get(one, 0) + count
+        for name, reason in batch.skipped:
+            known = reason in self.skipped or len(self.skipped) < _REASONS
+            self.skipped.setdefault(reason if known else "other reasons", RecordTally()).add(name)
+
+    def lines(self, marked: str = "with loss") -> list[str]:
+        """Return the report as lines of text. `marked` says what the marked tokens are, if any are."""
+        share = self.trained / max(self.tokens, 1)
+        of_them = f", {self.trained:,} of them {marked} ({share:.0%})" if marked else ""
+        read = f"{counted(self.records, 'record')} read, {self.examples:,} to train on"
+        loss = f"{self.tokens:,} tokens{of_them}"
+        of_prompts = f" ({self.cut_prompt:,} of prompts)" if self.cut_prompt else ""
+        skipped = sorted(self.skipped.items(), key=lambda item: -item[1].count)
+        tallies = [
+            (f"cut, by {self.cut_tokens:,} tokens in all{of_prompts}", self.cut),
+            ("of these lost their last answers", self.lost),
+            ("of these end within an answer", self.broken),
+            (f"with earlier answers, {_NO_LOSS}", self.leaves),
+            (f"learn an answer other than the first {_FIRST_ANSWER}", self.later),
+            *((f"skipped, {reason}", tally) for reason, tally in skipped),
+        ]
+        counts = [f"{tally.count:,} {what}: {tally}" for what, tally in tallies if tally.count]
+        return [f"{read}: {loss}; the longest has {self.longest:,}", *counts]
+
+
+class Prepared:
+    """Examples in a folder, by number.
+
+    Attributes:
+        cuts: int64 [examples, 4]: a `Cut` for each example.
+        places: int64 [examples]: which of all chains of the data each was made from, from 0.
+    """
+
+    def __init__(self, folder: Path, report: DataReport) -> None:
+        self.folder, self.report = folder, report
+        self._tokens = np.memmap(folder / TOKENS, np.uint32, "r")
+        self._offsets = np.memmap(folder / OFFSETS, np.int64, "r").reshape(-1, 2)
+        self.lengths: Ints = np.diff(self._offsets[:, 0])  # int64 [examples]: tokens of each example
+        self.cuts: Ints = np.memmap(folder / CUTS, np.int64, "r").reshape(-1, len(Cut._fields))
+        self._margins = np.memmap(folder / MARGINS, np.float64, "r")
+        self.places: Ints = np.memmap(folder / PLACES, np.int64, "r")
+
+    def __reduce__(self) -> tuple[type[Prepared], tuple[Path, DataReport]]:
+        """Pickle the path alone: another process maps the files itself."""
+        return Prepared, (self.folder, self.report)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, number: int) -> Stored:
+        start, end = self._offsets[number : number + 2, 0]
+        raw = self._tokens[start:end]
+        return Stored(raw & ~TRAINED, raw >= TRAINED, float(self._margins[number]))
+
+    def name(self, number: int) -> str:
+        """Return the id of an example's record."""
+        start, end = map(int, self._offsets[number : number + 2, 1])
+        with (self.folder / NAMES).open("rb") as names:
+            names.seek(start)
+            return names.read(end - start).decode()
+
+
+class DamagedData(Exception):
+    """A folder is incomplete or damaged. It is prepared again; no user sees this."""
+
+
+def open_prepared(folder: Path, key: str) -> Prepared:
+    """Open a folder after comparing the hash of every file.
+
+    Raises:
+        DamagedData: It is missing, incomplete or damaged, or has another key.
+    """
+    try:
+        about = json.loads((folder / ABOUT).read_bytes())
+        if about["key"] != key:
+            raise DamagedData(f"{folder} has another key")
+        for name in _FILES:
+            if about["files"][name] != _sum(folder / name):
+                raise DamagedData(f"{folder / name} has changed")
+        return Prepared(folder, TypeAdapter(DataReport).validate_python(about["report"]))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise DamagedData(f"{folder}: {error}") from error
+
+
+def _sum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pair(ids: NDArray[Any], trained: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """Return ids with the bit `TRAINED` where they carry loss."""
+    return ids.astype(np.uint32) | np.where(trained, TRAINED, np.uint32(0))
+
+
+class Writer:
+    """Write a folder example by example. It is valid only after `finish`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files = {name: (folder / name).open("xb") for name in _FILES}
+        self._sums = {name: hashlib.sha256() for name in self._files}
+        self._ends = np.zeros((1, 2), np.int64)
+        self._put(OFFSETS, self._ends.tobytes())
+
+    def add(
+        self,
+        names: Sequence[str],
+        lengths: Sequence[int],
+        tokens: NDArray[np.uint32],
+        cuts: Sequence[Cut] = (),
+        margins: Sequence[float] = (),
+        places: Sequence[int] = (),
+    ) -> None:
+        """Add examples.
+
+        Args:
+            tokens: All tokens from `pair`, example after example.
+            cuts: What each lost. By default, nothing.
+            margins: Of each. By default, 0.
+            places: Of the chain of each, as in `Prepared`. By default, 0.
+        """
+        encoded = [name.encode() for name in names]
+        sizes = np.array([lengths, [len(name) for name in encoded]], np.int64).T
+        offsets = self._ends + np.cumsum(sizes, axis=0)
+        self._put(TOKENS, tokens.tobytes())
+        self._put(OFFSETS, offsets.tobytes())
+        self._put(CUTS, np.array(cuts or [Cut()] * len(names), np.int64).tobytes())
+        self._put(MARGINS, np.array(margins or [0.0] * len(names), np.float64).tobytes())
+        self._put(PLACES, np.array(places or [0] * len(names), np.int64).tobytes())
+        self._put(NAMES, b"".join(encoded))
+        self._ends = offsets[-1:] if len(offsets) else self._ends
+
+    def finish(self, key: str, report: DataReport) -> None:
+        """Sync all files to disk, then write the description."""
+        self.close(sync=True)
+        sums = {name: digest.hexdigest() for name, digest in self._sums.items()}
+        about = {"key": key, "files": sums, "report": asdict(report)}
+        with (self._folder / ABOUT).open("xb") as file:
+            file.write(json.dumps(about, indent=2, ensure_ascii=False).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self, *, sync: bool = False) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+            file.close()
+
+    def _put(self, name: str, data: bytes) -> None:
+        self._files[name].write(data)
+        self._sums[name].update(data)
+
+
+BATCH = 256  # the most records of a batch…
+BATCH_BYTES = 1 << 18  # …and the bytes after which it is full
+WORTH_A_PROCESS = 1 << 22  # bytes of records per worker: tokenising them takes as long as starting a process
+
+
+class Encodes(Protocol):
+    """Turns records into examples. It can be pickled."""
+
+    wanted: str  # what a record should be, for a hint
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides the examples of a record, apart from the code."""
+
+    def chains(self, record: RawRecord) -> Iterable[Chain]:
+        """Return the chains of a record that become examples."""
+
+    def encode(self, chain: Chain) -> Example | tuple[Example, ...] | Skipped:
+        """Return the examples of a chain, or why there is none."""
+
+
+@dataclass
+class EncodedBatch:
+    """The examples of a batch of records.
+
+    Attributes:
+        tokens: All tokens, example after example, packed by `pair`.
+        margins: By how much the first of a pair should be better, for each example.
+        places: Which of the chains of this batch each example was made from, from 0.
+        shortened: Ids of records that were cut, with what their examples lost together.
+        leaves: Ids of conversations that train on their last answer alone, because the format has one turn.
+        later: Ids of records that train on one answer other than the first.
+        skipped: Ids of records that gave no example, with the reason.
+        origins: Records that gave examples, by data set (else file) and licence.
+    """
+
+    records: int = 0
+    names: list[str] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)  # tokens of each example
+    tokens: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    trained: int = 0  # number of tokens with loss
+    cuts: list[Cut] = field(default_factory=list)  # what each example lost to the length limit
+    margins: list[float] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    shortened: list[tuple[str, Cut]] = field(default_factory=list)
+    leaves: list[str] = field(default_factory=list)
+    later: list[str] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    origins: Counter[tuple[str, str]] = field(default_factory=Counter)
+
+
+def encode_files(paths: Sequence[Path], encoder: Encodes, workers: int) -> Iterator[EncodedBatch]:
+    """Encode the records of some files, in order, with at most `workers` processes."""
+    worth = 1 + sum(path.stat().st_size for path in paths) // WORTH_A_PROCESS
+    records = (record for path in paths for record in raw_records(path))
+    return spread(partial(_encoded, encoder), _batches(records), min(workers, worth))
+
+
+def _batches(records: Iterable[RawRecord]) -> Iterator[tuple[RawRecord, ...]]:
+    batch: list[RawRecord] = []
+    size = 0
+    for record in records:
+        batch.append(record)
+        size += len(record.data)
+        if len(batch) >= BATCH or size >= BATCH_BYTES:
+            yield tuple(batch)
+            batch, size = [], 0
+    if batch:
+        yield tuple(batch)
+
+
+def _encoded(encoder: Encodes, batch: Sequence[RawRecord]) -> EncodedBatch:
+    made = EncodedBatch()
+    tokens = []
+    for stem, chain in ((record.stem, chain) for record in batch for chain in encoder.chains(record)):
+        name, found = chain.id, encoder.encode(chain)
+        made.records += 1
+        if isinstance(found, Skipped):
+            made.skipped.append((name, found.reason))
+            continue
+        examples = found if isinstance(found, tuple) else (found,)
+        made.origins[origin_of(chain.meta, stem)] += 1
+        for example in examples:
+            made.names.append(name)
+            made.lengths.append(len(example.ids))
+            made.trained += int(np.count_nonzero(example.trained[1:]))  # nothing predicts the first token
+            tokens.append(pair(example.ids, example.trained))
+            made.cuts.append(example.cut)
+            made.margins.append(example.margin)
+            made.places.append(made.records - 1)
+        lost = Cut(*map(sum, zip(*(example.cut for example in examples), strict=True)))
+        made.shortened += [(name, lost)] if lost.tokens else []
+        made.leaves += [name] * examples[0].leaves
+        made.later += [name] * examples[0].later
+    made.tokens = np.concatenate(tokens) if tokens else made.tokens
+    return made
+
+
+SECONDS = 15.0  # seconds between two lines of progress
+
+_PACKAGES = ("redraft", "tokenizers", "transformers")
+_SOURCES = ("chain.py", "licences.py", "formats/**/*.py", "train/prepare.py")  # what makes tokens of a record
+
+
+def prepare(
+    paths: Sequence[Path], encoder: Encodes, cache: Path, *, workers: int = 1, say: Say = lambda _: None
+) -> Prepared:
+    """Return the records of some files as tokens, from the cache if possible.
+
+    When several processes want the same data, as the ranks of a run do, one prepares it and the others wait.
+
+    Args:
+        workers: The most processes to tokenise with. Little data takes one.
+        say: Called with lines of progress, and by the first rank when it waits for another process.
+    """
+    # A worker that imports a script which prepares data itself: both would wait. multiprocessing makes the
+    # same test before it starts a process.
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise UsageError(
+            "this script prepares data at import, and a worker that tokenises imports it.",
+            hint='Put its code under: if __name__ == "__main__":',
+        )
+    before = [_state(path) for path in paths]
+    key = key_of(paths, encoder)
+    folder = cache / key[:32]
+    try:
+        return open_prepared(folder, key)
+    except DamagedData:
+        pass
+    waiting = "waiting for another process, which tokenises the same data."
+    lock = locked(cache / f"{folder.name}.lock", lambda: say(waiting) if leads() else None)
+    with _writing(cache), lock:
+        try:
+            return open_prepared(folder, key)  # another process has just prepared it
+        except DamagedData:
+            _remove_left(cache)
+            batches = _unchanged(paths, before, encode_files(paths, encoder, workers))
+            return _make(folder, key, batches, encoder.wanted, say)
+
+
+# The key.
+
+
+def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
+    """Return the hash of all that decides the prepared data, in hexadecimal."""
+    root, code = Path(__file__).resolve().parents[1], hashlib.sha256()
+    for path in sorted(path for pattern in _SOURCES for path in root.glob(pattern)):
+        code.update(path.read_bytes())
+    data = []
+    for path in paths:
+        with reading(path):
+            data.append((path.name, _sum(path)))
+    parts = {
+        "data": data,
+        "encoder": encoder.fingerprint,
+        "code": code.hexdigest(),
+        "packages": [_version(name) for name in _PACKAGES],
+    }
+    return hashlib.sha256(json.dumps(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return size and time of a file of records."""
+    if str(path) == STDIO:
+        raise UsageError(
+            "standard input cannot be trained on: the data is read more than once.", hint="Save it to a file."
+        )
+    if path.is_dir():
+        raise UsageError(
+            f"{name_of(path)} is a folder, not a file of records.",
+            hint=f"redraft data import {name_of(path)} -o chains.jsonl",
+        )
+    with reading(path):
+        found = path.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def _unchanged(
+    paths: Sequence[Path], before: Sequence[tuple[int, int]], batches: Iterable[EncodedBatch]
+) -> Iterator[EncodedBatch]:
+    """Yield the batches, then raise if a file has changed since its bytes were hashed."""
+    yield from batches
+    for path, state in zip(paths, before, strict=True):
+        if _state(path) != state:
+            raise UsageError(
+                f"{name_of(path)} changed while it was read.", hint="Run the same command again."
+            )
+
+
+def _version(package: str) -> str:
+    with suppress(PackageNotFoundError):
+        return version(package)
+    return ""
+
+
+# The folder.
+
+
+@contextmanager
+def _writing(cache: Path) -> Iterator[None]:
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"prepared data cannot be written to {cache}: {error.strerror or error}.",
+            hint="Make room there, or name another folder: --cache_dir DIR",
+        ) from error
+
+
+def _remove_left(cache: Path) -> None:
+    """Delete the partial folders of dead processes: those that nobody has locked."""
+    for left in cache.glob("*.partial"):
+        handle = open_locked(left.with_suffix(".lock"))
+        if handle is not None:
+            shutil.rmtree(left, ignore_errors=True)
+            os.close(handle)
+
+
+def _make(folder: Path, key: str, batches: Iterable[EncodedBatch], wanted: str, say: Say) -> Prepared:
+    aside = folder.with_name(f"{folder.name}.partial")
+    for left in (aside, folder):  # incomplete, damaged
+        shutil.rmtree(left, ignore_errors=True)
+    aside.mkdir()
+    writer = Writer(aside)
+    report, due = DataReport(), time.monotonic() + SECONDS
+    try:
+        for batch in batches:
+            places = [report.records + place for place in batch.places]
+            writer.add(batch.names, batch.lengths, batch.tokens, batch.cuts, batch.margins, places)
+            report.add(batch)
+            if time.monotonic() >= due:
+                say(f"{report.records:,} records tokenised so far.")
+                due = time.monotonic() + SECONDS
+        _check_examples(report, wanted)
+        writer.finish(key, report)
+    except BaseException:
+        writer.close()
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    sync_folder(aside)
+    aside.rename(folder)
+    sync_folder(folder.parent)
+    return Prepared(folder, report)
+
+
+def _check_examples(report: DataReport, wanted: str) -> None:
+    if not report.records:
+        raise UsageError("the data has no records.", hint="--data_path FILE, with a record a line")
+    if not report.examples:
+        reasons = "; ".join(report.lines()[1:])
+        no_room = NO_ROOM in report.skipped
+        raise UsageError(
+            f"none of the {report.records:,} records has anything to train on: {reasons}.",
+            hint="Raise --model_max_length: prompt and answer must fit." if no_room else wanted,
+        )
