@@ -34,6 +34,7 @@ from redraft.serve.replies import ChatReply
 from redraft.serve.request_log import RequestLog
 from redraft.serve.requests import Accepted, ChatRequest, ModelRequest
 from redraft.serve.responses import ResponseReply, ResponseRequest
+from redraft.verify.kinds import check_kinds
 from redraft.verify.pattern import within
 
 LIGHT = 16_384
@@ -80,6 +81,7 @@ def make_app(
     """
     if keys is not None and request_log is not None:
         keys.begin_with(request_log.used(utc_now().date()))
+    check_kinds("anyone")  # plugins are imported now, so no request imports one
     metrics = Metrics(lambda: gate.inside, models.watched)
     app = FastAPI(
         title="redraft", version=__version__, docs_url=None, redoc_url=None, responses={"default": ERROR}
