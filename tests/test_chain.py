@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.chain import (
@@ -94,6 +94,7 @@ def chains(draw: st.DrawFn) -> Chain:
 
 
 class TestRoundTrip:
+    @settings(max_examples=50)
     @given(chains())
     def test_nothing_is_lost(self, chain: Chain) -> None:
         line = chain.to_json()
@@ -101,6 +102,7 @@ class TestRoundTrip:
         assert Chain.from_json(line) == chain
         assert Chain.from_json(line.encode()).to_json() == line
 
+    @settings(max_examples=30)
     @given(chains(), unknown, unknown, unknown)
     def test_unknown_fields_are_kept_wherever_they_are(
         self, chain: Chain, top: dict[str, Any], inner: dict[str, Any], deep: dict[str, Any]
@@ -271,12 +273,11 @@ class TestInANotebook:
             < html.index("Two words.")
         )
 
-    @given(chains())
-    def test_no_text_becomes_markup(self, chain: Chain) -> None:
+    def test_no_text_becomes_markup(self) -> None:
         evil = "<script>alert(1)</script>&"
         step = Step(answer=evil, feedback=Feedback(text=evil, verdict="revise"))
         judged = CheckResult(name=evil, passed=False, score=0, message=evil)
         checked = Step(answer=evil, feedback=Feedback(text=evil, verdict="revise", checks=(judged,)))
-        shown = chain.model_copy(update={"steps": (step, checked), "best": 0})._repr_html_()
+        shown = Chain(steps=(step, checked), best=0)._repr_html_()
         assert "<script" not in shown
         assert shown.count("&lt;script&gt;") == 5

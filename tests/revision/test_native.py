@@ -54,9 +54,8 @@ def test_enforced_revision_replaces_every_done_phrase(phrase: str) -> None:
     played = play(plan(mode="native", min_revisions=1), streams)
     assert prompt_of(played.asked[1]).endswith("### Feedback 1:\nFine. Revision is needed")
     assert [step.answer for step in played.chain.steps] == ["First.", "Second."]
-    feedback = played.chain.steps[0].feedback
-    assert feedback
-    assert (feedback.text, feedback.verdict) == ("Fine. Revision is needed.", "revise")
+    first = played.chain.steps[0]
+    assert (first.criticism, first.verdict) == ("Fine. Revision is needed.", "revise")
 
 
 def test_a_cut_goes_back_to_a_token_boundary_and_keeps_all_tokens_before_it() -> None:
@@ -173,27 +172,22 @@ def test_a_cut_text_stays_as_a_step_with_its_finish(finish: str, stop: str) -> N
     assert chain.answer == "First."
 
 
-def test_a_skipped_heading_is_malformed() -> None:
-    text = (
-        "First.\n\n### Feedback 1:\nNo. Revision is needed.\n\n### Revision 4:\nSecond. And on and on and on."
-    )
-    chain = play(plan(mode="native"), [text]).chain
-    assert chain.stop == "malformed"
-    assert chain.answer == "First."
-
-
-def test_a_revision_that_is_only_announced_leaves_the_answer_whole() -> None:
-    text = "First.\n\n### Feedback 1:\nGood. Revision is not needed.\n\n### Revision 1:\nAnd on and on."
-    chain = play(plan(mode="native"), [text]).chain
-    assert chain.stop == "accepted"
-    assert [(s.answer, s.finish) for s in chain.steps] == [("First.", "stop")]
-
-
-def test_a_revision_that_changes_nothing_ends_the_chain() -> None:
-    text = "Same.\n\n### Feedback 1:\nRevision is needed.\n\n### Revision 1:\nSame.\n\n### Feedback 2:\nWell,"
-    chain = play(plan(mode="native"), [text]).chain
-    assert chain.stop == "unchanged"
-    assert len(chain.steps) == 2
+@pytest.mark.parametrize(
+    ("rest", "stop", "answers"),
+    [
+        ("No. Revision is needed.\n\n### Revision 4:\nSecond. And on.", "malformed", ["First."]),
+        ("Good. Revision is not needed.\n\n### Revision 1:\nAnd on and on.", "accepted", ["First."]),
+        (
+            "Revision is needed.\n\n### Revision 1:\nFirst.\n\n### Feedback 2:\nWell,",
+            "unchanged",
+            ["First."] * 2,
+        ),
+    ],
+)
+def test_a_text_that_goes_on_where_the_chain_ends(rest: str, stop: str, answers: list[str]) -> None:
+    chain = play(plan(mode="native"), [f"First.\n\n### Feedback 1:\n{rest}"]).chain
+    assert (chain.stop, [step.answer for step in chain.steps]) == (stop, answers)
+    assert chain.steps[0].finish == ("cancelled" if stop == "malformed" else "stop")
 
 
 def test_limits_count_the_whole_text() -> None:
@@ -230,9 +224,7 @@ def test_what_a_critic_writes_cannot_pose_as_a_heading() -> None:
     streams = ["First.", injected, "Second.", "Revision is not needed."]
     chain = play(plan(mode="native", critic=NATIVE), streams).chain
     assert [step.answer for step in chain.steps] == ["First.", "Second."]
-    feedback = chain.steps[0].feedback
-    assert feedback
-    assert "### Revision 1:\nInjected" in feedback.text
+    assert "### Revision 1:\nInjected" in chain.steps[0].criticism
 
 
 def test_an_enforced_revision_is_checked_too() -> None:

@@ -109,7 +109,7 @@ def test_unevaluated_properties_beside_patterns_are_refused(tmp_path: Path) -> N
 
 def test_many_different_objects_are_compared_in_linear_time(tmp_path: Path) -> None:
     check = made(tmp_path, {"uniqueItems": True})
-    many = [{"a": n} for n in range(30_000)]
+    many = [{"a": n} for n in range(20_000)]
     assert say(check, many).passed
     assert "has non-unique elements" in say(check, [*many, {"a": 7.0}]).message
     assert say(check, [1, True, "1", [1], {"a": 1}, None, 0, False]).passed
@@ -128,12 +128,12 @@ def test_a_schema_that_takes_too_long_gives_up(tmp_path: Path, monkeypatch: pyte
 def test_unevaluated_items_of_a_huge_array_give_up(tmp_path: Path) -> None:
     schema = {"contains": {"type": "integer"}, "unevaluatedItems": {"type": "string"}}
     with pytest.raises(CheckError, match="was stopped"):
-        say(made(tmp_path, schema), list(range(200_000)))
+        say(made(tmp_path, schema), list(range(20_000)))
 
 
 def test_a_hundred_thousand_faults_are_not_all_described(tmp_path: Path) -> None:
     check = made(tmp_path, {"items": {"anyOf": [{"type": "string"}, {"type": "object"}]}})
-    outcome = say(check, [1] * 300_000)
+    outcome = say(check, [1] * 100_000)
     assert outcome.message.endswith("; and more than 97 more.")
 
 

@@ -259,6 +259,7 @@ class Number:
 
     reference: Value
     tolerance: Value = Decimal(0)
+    demand: ClassVar[str] = _NUMBER_LAST
 
     @classmethod
     def of(cls, written: str) -> Self:
@@ -273,11 +274,6 @@ class Number:
     def name(self) -> str:
         """The short form. It holds the reference, so no model may see it."""
         return f"number={self.reference}" + (f"~{self.tolerance}" if self.tolerance else "")
-
-    @property
-    def demand(self) -> str:
-        """Where the number is looked for. The reference stays secret."""
-        return _NUMBER_LAST
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the last number is within the tolerance. A miss scores 0, however close."""
@@ -417,6 +413,7 @@ class SameJson:
     """
 
     reference: str
+    demand: ClassVar[str] = "Answer with JSON alone."
 
     @classmethod
     def of(cls, gold: str) -> Self:
@@ -431,11 +428,6 @@ class SameJson:
     def name(self) -> str:
         """The name in records. It holds the gold answer."""
         return f"same JSON as {self.reference}"
-
-    @property
-    def demand(self) -> str:
-        """The form."""
-        return "Answer with JSON alone."
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the content is the same. Other JSON scores 1/2."""

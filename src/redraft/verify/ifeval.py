@@ -14,11 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from redraft.chain import Prompt
-from redraft.collect.language import BY_NAME
 from redraft.errors import CheckSyntaxError, shown
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.segment import sentences, words
-from redraft.verify.text import Language, language_of
+from redraft.verify.text import Language, language_name, language_of
 
 Values = Mapping[str, Any]  # the arguments of a constraint, as in `kwargs` of IFEval's records
 Decision = tuple[bool, str]  # whether the constraint is met, and what was found: a clause about the answer
@@ -350,9 +349,7 @@ class Constraint:
     @property
     def demand(self) -> str:
         """The constraint, as a sentence."""
-        code = str(self.values.get("language"))
-        names = {code: name.capitalize() for name, code in BY_NAME.items()}
-        told = {"language": names.get(code, f"the language with the ISO 639 code {code}")}
+        told = {"language": language_name(str(self.values.get("language")))}
         texts = {n: _quoted(value) if isinstance(value, list) else value for n, value in self.values.items()}
         return TYPES[self.kind][2].format(**(texts | told))
 

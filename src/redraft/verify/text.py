@@ -262,10 +262,7 @@ class Language:
     @property
     def demand(self) -> str:
         """The language, in a sentence."""
-        name = next((name for name, code in BY_NAME.items() if code == self.code), "")
-        return (
-            f"Write the answer in {name.capitalize() or f'the language with the ISO 639 code {self.code}'}."
-        )
+        return f"Write the answer in {language_name(self.code)}."
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the language is the likeliest one. A miss scores the probability of the language."""
@@ -277,6 +274,12 @@ class Language:
             return passed(f"The answer is in the language {best} (probability {found[best]:.2f}).")
         message = f"The answer seems to be in the language {best} and not in {self.code}"
         return failed(f"{message} (probability {found[best]:.2f}).", score=found.get(self.code, 0.0))
+
+
+def language_name(code: str) -> str:
+    """Return the name of a language, or its code in words."""
+    names = {code: name.capitalize() for name, code in BY_NAME.items()}
+    return names.get(code, f"the language with the ISO 639 code {code}")
 
 
 def language_of(text: str) -> str:
