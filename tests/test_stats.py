@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from pathlib import Path
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
@@ -16,36 +15,6 @@ pytest.importorskip("scipy")
 from redraft import stats  # noqa: E402  (needs the extra)
 from redraft.evaluation.tables import p_text, p_value  # noqa: E402
 from redraft.stats import Estimate, Judged  # noqa: E402
-
-NEAR = 1e-9
-
-
-def test_a_ratio_is_that_of_sums_not_the_mean_of_ratios() -> None:
-    found = stats.ratio([1, 1], [1, 3])
-    assert found.value == 0.5
-    assert found.low <= 0.5 <= found.high
-
-
-def test_the_interval_of_a_mean_is_students_for_normal_numbers() -> None:
-    from scipy import stats as reference
-
-    values = np.random.default_rng(3).normal(10, 2, size=30)
-    low, high = reference.t.interval(0.95, 29, values.mean(), reference.sem(values))
-    found = stats.mean(values.tolist())
-    assert found.value == pytest.approx(values.mean())
-    # The percentile interval without expansion would be 0.08 narrower at each end.
-    assert found.low == pytest.approx(low, abs=0.04)
-    assert found.high == pytest.approx(high, abs=0.04)
-
-
-@pytest.mark.parametrize("questions", [2, 5, 10, 40, 10_000])
-def test_the_tail_is_smaller_for_few_questions(questions: int) -> None:
-    from scipy import stats as reference
-
-    t = reference.t.ppf(0.975, questions - 1)
-    expected = reference.norm.cdf(-math.sqrt(questions / (questions - 1)) * t)
-    assert stats.expanded_tail(questions) == pytest.approx(expected, abs=1e-12)
-    assert stats.expanded_tail(questions) < 0.025
 
 
 def test_a_difference_is_that_of_pairs() -> None:
@@ -78,15 +47,6 @@ def test_the_same_seed_gives_the_same_interval_and_another_one_nearly() -> None:
     assert estimate(1).low == pytest.approx(estimate(2).low, abs=0.02)
 
 
-def test_resamples_are_the_same_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = np.random.default_rng(5).normal(size=(60, 3))
-    whole = stats.Bootstrap(rows, draws=500).drawn
-    monkeypatch.setattr(stats, "_AT_ONCE", 60 * 7)
-    parts = stats.Bootstrap(rows, draws=500).drawn
-    assert whole == pytest.approx(parts)
-    assert whole.shape == (500, 3)
-
-
 @pytest.mark.parametrize("rows", [[], [[3.0, 4.0]]])
 def test_of_no_or_one_question_a_figure_without_bounds_has_no_interval(rows: list[list[float]]) -> None:
     found = stats.Bootstrap(np.reshape(rows, (-1, 2))).estimate(stats.ratio_of)
@@ -96,27 +56,26 @@ def test_of_no_or_one_question_a_figure_without_bounds_has_no_interval(rows: lis
 
 @pytest.mark.parametrize("count", [1, 2, 5, 30])
 def test_where_all_questions_agree_the_interval_is_that_of_those_that_may_not(count: int) -> None:
-    """Of a share it is Clopper and Pearson's."""
-    from scipy.stats import binomtest
-
     found = stats.mean([1.0] * count, bounds=stats.SHARE)
     assert (found.value, found.high) == (1, 1)
-    assert found.low == pytest.approx(binomtest(count, count).proportion_ci(method="exact").low)
+    assert found.low == pytest.approx(0.025 ** (1 / count)), "Clopper and Pearson's, of a share"
     same = stats.difference([0.5] * count, [0.5] * count, bounds=stats.CHANGE)
     assert same.low == -same.high == pytest.approx(found.low - 1)
-    without = stats.ratio([9.0] * count, [8.1] * count)
+    without = ratio([9.0] * count, [8.1] * count)
     assert without.value == pytest.approx(9 / 8.1)
     assert math.isnan(without.low), "a ratio of anything has no bounds"
 
 
-@pytest.mark.parametrize("count", [2, 5, 19])
-def test_of_few_questions_the_interval_of_a_mean_is_students(count: int) -> None:
-    from scipy import stats as reference
-
+@pytest.mark.parametrize(
+    ("count", "t", "near"),
+    [(2, 12.706205, 1e-4), (5, 2.776445, 1e-5), (19, 2.100922, 1e-5), (30, 2.045230, 0.04)],
+)
+def test_the_interval_of_a_mean_is_students_for_normal_numbers(count: int, t: float, near: float) -> None:
+    """With 30, it is that of resamples: without expansion it would be 0.08 narrower at each end."""
     values = np.random.default_rng(3).normal(10, 2, size=count)
+    half = t * values.std(ddof=1) / math.sqrt(count)
     found = stats.mean(values.tolist())
-    expected = reference.t.interval(0.95, count - 1, values.mean(), reference.sem(values))
-    assert (found.low, found.high) == pytest.approx(expected)
+    assert (found.low, found.high) == pytest.approx((values.mean() - half, values.mean() + half), abs=near)
 
 
 def test_where_one_of_few_questions_decides_all_between_the_bounds_is_possible() -> None:
@@ -124,35 +83,29 @@ def test_where_one_of_few_questions_decides_all_between_the_bounds_is_possible()
     assert stats.balanced(one_wrong) == Estimate(1.0, 0.0, 1.0)
 
 
-@pytest.mark.parametrize(("hits", "of"), [(0, 10), (10, 10), (1, 1), (3, 80), (40, 80), (81, 263)])
-def test_a_proportion_has_wilsons_interval(hits: int, of: int) -> None:
-    from scipy.stats import binomtest
-
-    expected = binomtest(hits, of).proportion_ci(method="wilson")
+@pytest.mark.parametrize(
+    ("hits", "of", "low", "high"),
+    [
+        (0, 10, 0.0, 0.27753280),
+        (10, 10, 0.72246720, 1.0),
+        (1, 1, 0.20654931, 1.0),
+        (3, 80, 0.01283457, 0.10454720),
+        (81, 263, 0.25528852, 0.36620958),
+    ],
+)
+def test_a_proportion_has_wilsons_interval(hits: int, of: int, low: float, high: float) -> None:
     found = stats.proportion(hits, of)
     assert found.value == hits / of
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=NEAR)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-8)
 
 
-def test_a_proportion_of_nothing_is_none() -> None:
-    assert math.isnan(stats.proportion(0, 0).value)
-
-
-@given(wins=st.integers(0, 300), losses=st.integers(0, 300))
+@pytest.mark.parametrize(("wins", "losses"), [(0, 0), (5, 0), (0, 5), (3, 3), (8, 2), (120, 300), (300, 299)])
 def test_mcnemar_is_the_exact_binomial_test(wins: int, losses: int) -> None:
-    from scipy.stats import binomtest
-
     before = [False] * wins + [True] * losses + [True] * 7
     after = [True] * wins + [False] * losses + [True] * 7
-    expected = binomtest(wins, wins + losses).pvalue if wins + losses else 1.0
-    assert stats.mcnemar(before, after) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("better", "worse", "p"), [(0, 0, 1.0), (5, 0, 2 / 32), (0, 5, 2 / 32), (3, 3, 1.0), (8, 2, 112 / 1024)]
-)
-def test_mcnemar_of_few_can_be_counted_by_hand(better: int, worse: int, p: float) -> None:
-    assert stats.sign_test(better, worse) == pytest.approx(p)
+    count = wins + losses
+    tail = sum(math.comb(count, n) for n in range(min(wins, losses) + 1))
+    assert stats.mcnemar(before, after) == pytest.approx(min(1, 2 * tail / 2**count))
 
 
 def test_correlation_is_pearsons_whatever_the_unit() -> None:
@@ -181,12 +134,16 @@ def test_kappa_is_that_of_the_textbook() -> None:
     # The proposals that two readers grant: 20 both, 15 neither, 5 and 10 one alone. Kappa is 0.4.
     first = ["yes"] * 20 + ["no"] * 15 + ["yes"] * 5 + ["no"] * 10
     second = ["yes"] * 20 + ["no"] * 15 + ["no"] * 5 + ["yes"] * 10
-    found = stats.kappa(first, second)
+
+    def kappa(one: Sequence[str], other: Sequence[str]) -> Estimate:
+        return stats.Bootstrap(stats.crossed(one, other)).estimate(stats.kappa_of, stats.CHANGE)
+
+    found = kappa(first, second)
     assert found.value == pytest.approx(0.4)
     assert 0.1 < found.low < 0.4 < found.high < 0.7
-    assert stats.kappa("abcabc", "abcabc").value == pytest.approx(1)
-    assert math.isnan(stats.kappa("aaa", "aaa").value)
-    assert math.isnan(stats.kappa("", "").value)
+    assert kappa("abcabc", "abcabc").value == pytest.approx(1)
+    assert math.isnan(kappa("aaa", "aaa").value)
+    assert math.isnan(kappa("", "").value)
 
 
 def test_balanced_accuracy_shows_a_collapse_that_plain_accuracy_hides() -> None:
@@ -232,10 +189,13 @@ def test_where_length_cannot_be_told_apart_there_is_no_controlled_rate(
     assert math.isnan(stats.length_controlled(wins, gap).value)
 
 
-# Coverage. The benchmark does it 10,000 times.
+def ratio(above: Sequence[float], below: Sequence[float]) -> Estimate:
+    rows = np.stack([above, below], axis=-1)
+    return stats.Bootstrap(rows).estimate(stats.ratio_of, scale="ratio")
 
 
 def coverage(draw: Callable[[object], Estimate], truth: float, times: int) -> float:
+    """How often an interval holds the truth. The benchmark does it 10,000 times."""
     rng = np.random.default_rng(11)
     return sum((found := draw(rng)).low <= truth <= found.high for _ in range(times)) / times
 
@@ -247,7 +207,7 @@ def of_few(rng: object, kind: str, count: int) -> Estimate:
     if kind == "mean":
         return stats.mean((10 + first).tolist())
     if kind == "ratio":
-        return stats.ratio((8 + 0.5 * first).tolist(), (8 + 0.5 * second).tolist())
+        return ratio((8 + 0.5 * first).tolist(), (8 + 0.5 * second).tolist())
     if kind == "correlation":
         return stats.correlation(first.tolist(), (first + second).tolist())
     if kind == "difference of shares":
@@ -265,11 +225,11 @@ FEW_TRUTHS = {
 }
 
 
-@pytest.mark.parametrize("count", [3, 4, 5, 10])
+@pytest.mark.parametrize("count", [3, 5])
 @pytest.mark.parametrize("kind", FEW_TRUTHS)
 def test_intervals_of_few_questions_hold_what_they_promise(kind: str, count: int) -> None:
     """By resamples, those of 3 to 5 questions hold the truth in 43 to 93 of 100 cases."""
-    held = coverage(lambda rng: of_few(rng, kind, count), FEW_TRUTHS[kind], 600)
+    held = coverage(lambda rng: of_few(rng, kind, count), FEW_TRUTHS[kind], 400)
     assert held >= 0.925
 
 
@@ -292,10 +252,7 @@ def test_the_controlled_rate_holds_what_it_promises() -> None:
     assert 0.92 <= coverage(draw, 0.6, 600) <= 0.98
 
 
-def test_without_the_extra_the_error_says_what_to_install(tmp_path: Path) -> None:
-    import subprocess
-    import sys
-
+def test_without_the_extra_the_error_says_what_to_install() -> None:
     code = (
         "import sys; sys.modules['scipy'] = None\n"
         "from redraft.errors import MissingExtra\n"
@@ -342,33 +299,25 @@ def test_the_test_of_pairs_is_mcnemars_for_0_and_1_and_agrees_with_it_in_other_u
     assert stats.paired([], []) == 1
 
 
-def test_the_test_of_pairs_counts_differences_and_not_only_their_signs() -> None:
-    # All 2⁵ signs of 1, 2, 3, 4 and 5 tenths: 5 are as great as that of +1 +2 -3 +4 +5 or greater, each way.
-    found = stats.paired([0, 0, 0.3, 0, 0], [0.1, 0.2, 0, 0.4, 0.5])
-    assert found == pytest.approx(10 / 32, abs=0.02)
-
-
-def test_the_test_of_pairs_keeps_its_level() -> None:
+def test_the_test_of_pairs_keeps_its_level_and_goes_through_all_flips_of_few() -> None:
     rng = np.random.default_rng(5)
-    p = [stats.paired(*rng.beta(1, 1, size=(2, 12)), draws=400) for _ in range(600)]
-    assert 0.02 < sum(each < 0.05 for each in p) / 600 < 0.08
+    p = [stats.paired(*rng.beta(1, 1, size=(2, 12)), draws=400) for _ in range(300)]
+    assert 0.02 < sum(each < 0.05 for each in p) / 300 < 0.08
+    # All 2⁵ signs of 1, 2, 3, 4 and 5 tenths: 5 are as great as that of +1 +2 -3 +4 +5 or greater, each way.
+    assert stats.paired([0, 0, 0.3, 0, 0], [0.1, 0.2, 0, 0.4, 0.5]) == 10 / 32
 
 
-@pytest.mark.parametrize(("wins", "losses"), [(0.2, 0.1), (0.12, 0.02), (0.3, 0.2), (0.05, 0.02), (0.4, 0.1)])
+@pytest.mark.parametrize(("wins", "losses"), [(0.2, 0.1), (0.05, 0.02), (0.4, 0.1)])
 def test_so_many_pairs_find_the_difference_with_the_promised_chance(wins: float, losses: float) -> None:
     counts = [round(1000 * wins), round(1000 * losses)]
     same = [0] * (1000 - sum(counts))
     before, after = [0] * counts[0] + [1] * counts[1] + same, [1] * counts[0] + [0] * counts[1] + same
     needed = stats.pairs_needed(before, after)
     assert needed is not None
-    drawn = np.random.default_rng(6).multinomial(needed, [wins, losses, 1 - wins - losses], size=3000)
-    found = sum(stats.sign_test(int(won), int(lost)) < 0.05 for won, lost, _ in drawn) / 3000
+    drawn = np.random.default_rng(6).multinomial(needed, [wins, losses, 1 - wins - losses], size=2000)
+    found = sum(stats.sign_test(int(won), int(lost)) < 0.05 for won, lost, _ in drawn) / 2000
     assert 0.77 < found < 0.84
     assert stats.pairs_needed(after, before) == needed
-
-
-def test_a_test_of_few_pairs_goes_through_all_flips() -> None:
-    assert stats.paired([0, 0, 0.3, 0, 0], [0.1, 0.2, 0, 0.4, 0.5]) == 10 / 32
 
 
 def test_the_least_p_of_random_flips_is_a_bound() -> None:

@@ -1,17 +1,14 @@
 """Estimate figures from questions, each with its 95 % interval.
 
 Questions are what is drawn at random, so they are resampled, each with all of its reviews: two reviews of the
-same question are not independent. Figures are functions of sums over questions (a ratio, a mean, a
-correlation, kappa), so that a resample costs one row of a matrix product. Below `FEW` questions the interval
-is Student's instead. A proportion of independent hits has Wilson's interval, which is honest at 0 % and 100 %
-where the bootstrap is not.
+same question are not independent. Figures are functions of sums over questions, so that a resample costs one
+row of a matrix product. Below `FEW` questions the interval is Student's instead. A proportion of independent
+hits has Wilson's interval, which is honest at 0 % and 100 % where the bootstrap is not. Only `holm` corrects
+for several comparisons. Only `scipy.special` is imported: `scipy.stats` takes two seconds.
 
-Only `scipy.special` is imported: `scipy.stats` takes two seconds. Nothing here knows what is counted. Only
-`holm` corrects for several comparisons.
-
-Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13, for percentile intervals;
-Hesterberg, What Teachers Should Know About the Bootstrap, The American Statistician 69 (2015), 371, for their
-expansion; Efron and Tibshirani, ch. 11, for the jackknife; the others stand with the functions.
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13, for percentile intervals, and
+ch. 11, for the jackknife; Hesterberg, What Teachers Should Know About the Bootstrap, The American
+Statistician 69 (2015), 371, for their expansion; the others stand with the functions.
 """
 
 from __future__ import annotations
@@ -33,14 +30,14 @@ except ModuleNotFoundError as error:
 DRAWS = 10_000
 SEED = 1
 LEAST = 1 / (DRAWS + 1)  # the least p that random flips can show
-CONFIDENCE = 0.95
-_TAIL = (1 - CONFIDENCE) / 2
+_TAIL = 0.025  # of each end of a 95 % interval
 FEW = 20
 """Below so many questions, resamples are too much alike: of five, intervals hold the truth in 9 of 10."""
 _Z = float(special.ndtri(1 - _TAIL))
 _ALMOST_1 = 1 - 1e-9  # of which Fisher's z is finite
 _SAME = 1e-12  # resamples that differ by rounding only
 _ALL_FLIPS = 13  # pairs of which all flips of signs are fewer than DRAWS
+_STEPS, _FAR = 50, 30.0  # of Newton's method, and a coefficient that only separated data reach
 _AT_ONCE = 1 << 19  # weights of resamples in memory at once: 4 MB, which stay in the cache
 
 Numbers = npt.NDArray[np.float64]
@@ -59,11 +56,8 @@ Figure = Callable[[Numbers], Numbers]
 class Estimate:
     """A figure and its 95 % interval.
 
-    Attributes:
-        value: The figure; NaN where nothing was counted.
-        low: The lower end; NaN where there is no interval: where all questions agree, or there is one only,
-            and the figure has no bounds.
-        high: The upper end.
+    The value is NaN where nothing was counted. The ends are NaN where there is no interval: where all
+    questions agree, or there is one only, and the figure has no bounds.
     """
 
     value: float
@@ -100,7 +94,17 @@ class Bootstrap:
         self.questions = len(table)
         self.sums: Numbers = table.sum(axis=0)
         self.without = self.sums - table if len(table) < FEW else None
-        self.drawn = None if len(table) < FEW else _resampled(table, draws, seed)
+        self.drawn: Numbers | None = None
+        if len(table) < FEW:
+            return
+        rng, count = np.random.default_rng(seed), len(table)
+        self.drawn = np.empty((draws, table.shape[1]))
+        most = max(_AT_ONCE // count, 1)
+        for start in range(0, draws, most):
+            part = min(most, draws - start)
+            drawn = rng.integers(0, count, size=(part, count)) + count * np.arange(part)[:, None]
+            weights = np.bincount(drawn.ravel(), minlength=part * count).reshape(part, count)
+            self.drawn[start : start + part] = weights.astype(np.float64) @ table
 
     def estimate(
         self,
@@ -115,6 +119,9 @@ class Bootstrap:
         Resamples in which the figure is not defined are left out. If one question decides whether it is, of
         few, the interval is all between the bounds.
 
+        Where all questions agree, a share of others may not. If these were more than 1 - 0.025^(1/n), one
+        would be among n questions with a chance of 97.5 % (Clopper and Pearson, Biometrika 26 (1934), 404).
+
         Args:
             figure: The figure.
             bounds: Its least and greatest value, such as 0 and 1 for a share.
@@ -126,33 +133,22 @@ class Bootstrap:
             value = float(figure(self.sums)) if self.questions else math.nan
             if not math.isfinite(value):
                 return NOTHING
-            ends = self._students(figure, value, scale) if self.drawn is None else self._drawn(figure)
+            if self.drawn is None:
+                ends = self._students(figure, value, scale)
+            else:
+                values, tail = figure(self.drawn), expanded_tail(self.questions)
+                values = values[np.isfinite(values)]
+                ends = tuple(np.quantile(values, [tail, 1 - tail])) if len(values) else None
         if ends is None or abs(ends[1] - ends[0]) <= _SAME * max(1.0, abs(value)):
-            ends = self._agreed(figure, value, bounds, extremes)
+            others = 1 - _TAIL ** (1 / self.questions)
+            least, most = bounds or (math.nan, math.nan)
+            ends = value - others * (value - least), value + others * (most - value)
+            if extremes:
+                low, high = (float(figure((1 - others) * self.sums + others * sums)) for sums in extremes)
+                ends = low, high
         least, most = bounds or (-math.inf, math.inf)
         low, high = max(ends[0], least), min(ends[1], most)
         return Estimate(value, *(float(end) if math.isfinite(end) else math.nan for end in (low, high)))
-
-    def _agreed(
-        self, figure: Figure, value: float, bounds: Bounds | None, extremes: tuple[Numbers, Numbers] | None
-    ) -> tuple[float, float]:
-        """Return the interval where all questions agree, and a share of others may not.
-
-        If these were more than 1 - 0.025^(1/n), one would be among n questions with a chance of 97.5 %
-        (Clopper and Pearson, Biometrika 26 (1934), 404).
-        """
-        others = 1 - _TAIL ** (1 / self.questions)
-        if extremes:
-            low, high = (float(figure((1 - others) * self.sums + others * sums)) for sums in extremes)
-            return low, high
-        least, most = bounds or (math.nan, math.nan)
-        return value - others * (value - least), value + others * (most - value)
-
-    def _drawn(self, figure: Figure) -> tuple[float, float] | None:
-        values = figure(self.drawn) if self.drawn is not None else np.empty(0)
-        values = values[np.isfinite(values)]
-        tail = expanded_tail(self.questions)
-        return tuple(np.quantile(values, [tail, 1 - tail])) if len(values) else None
 
     def _students(self, figure: Figure, value: float, scale: Scale) -> tuple[float, float] | None:
         """Return Student's interval with the jackknife's error: that of leaving out each question."""
@@ -178,19 +174,6 @@ def expanded_tail(questions: int) -> float:
     return float(special.ndtr(-math.sqrt(questions / (questions - 1)) * t))
 
 
-def _resampled(table: Numbers, draws: int, seed: int) -> Numbers:
-    """Return the column sums of resamples, shape [draws, columns]."""
-    rng, count = np.random.default_rng(seed), len(table)
-    sums = np.empty((draws, table.shape[1]))
-    most = max(_AT_ONCE // count, 1)
-    for start in range(0, draws, most):
-        part = min(most, draws - start)
-        drawn = rng.integers(0, count, size=(part, count)) + count * np.arange(part)[:, None]
-        weights = np.bincount(drawn.ravel(), minlength=part * count).reshape(part, count)
-        sums[start : start + part] = weights.astype(np.float64) @ table
-    return sums
-
-
 def clustered(rows: npt.ArrayLike, clusters: Sequence[Hashable] | None) -> Numbers:
     """Return the sums of rows by cluster, such as a question's reviews; None keeps each row apart."""
     table = np.asarray(rows, dtype=np.float64)
@@ -207,13 +190,6 @@ def _columns(*columns: Sequence[float]) -> Numbers:
     if len({len(column) for column in columns}) > 1:
         raise ValueError(f"columns of different lengths: {', '.join(str(len(each)) for each in columns)}")
     return np.stack([np.asarray(column, dtype=np.float64) for column in columns], axis=-1)
-
-
-def ratio(
-    above: Sequence[float], below: Sequence[float], clusters: Sequence[Hashable] | None = None
-) -> Estimate:
-    """Estimate a ratio of sums, such as the scores of a model over those of its opponent."""
-    return Bootstrap(clustered(_columns(above, below), clusters)).estimate(ratio_of, scale="ratio")
 
 
 def ratio_of(sums: Numbers) -> Numbers:
@@ -330,10 +306,7 @@ def holm(p: Sequence[float]) -> list[float]:
     return corrected
 
 
-POWER = 0.8  # Chance, 0 to 1, of finding a difference that is there
-
-
-def pairs_needed(before: Sequence[float], after: Sequence[float], *, power: float = POWER) -> int | None:
+def pairs_needed(before: Sequence[float], after: Sequence[float], *, power: float = 0.8) -> int | None:
     """Return how many pairs would show the observed difference at 5 %, with a chance of `power`.
 
     None if there is no difference. With the mean d of the differences and the mean s of their squares (of 0
@@ -365,15 +338,12 @@ def moments(x: npt.ArrayLike, y: npt.ArrayLike) -> Numbers:
 
     Both are centred and scaled first, which changes no correlation and keeps the digits of large numbers.
     """
-    a, b = (_standard(np.asarray(each, dtype=np.float64)) for each in (x, y))
+    table = np.stack([np.asarray(each, dtype=np.float64) for each in (x, y)])
+    if table.size:
+        spread = table.std(axis=1, keepdims=True)
+        table = (table - table.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1.0)
+    a, b = table
     return np.stack([np.ones_like(a), a, b, a * a, b * b, a * b], axis=-1)
-
-
-def _standard(values: Numbers) -> Numbers:
-    if not len(values):
-        return values
-    spread = values.std()
-    return np.asarray((values - values.mean()) / (spread if spread > 0 else 1.0))
 
 
 def correlation_of(sums: Numbers) -> Numbers:
@@ -382,18 +352,6 @@ def correlation_of(sums: Numbers) -> Numbers:
     spread_a, spread_b = aa - a * a / n, bb - b * b / n
     spread = np.where((spread_a > 1e-9 * n) & (spread_b > 1e-9 * n), spread_a * spread_b, np.nan)
     return np.asarray(np.clip((ab - a * b / n) / np.sqrt(spread), -1.0, 1.0))
-
-
-def kappa(
-    first: Sequence[Hashable], second: Sequence[Hashable], clusters: Sequence[Hashable] | None = None
-) -> Estimate:
-    """Estimate the agreement of two raters beyond chance by Cohen's kappa.
-
-    1 is full agreement and 0 that of chance; not defined where both always give one and the same label.
-
-    Source: Cohen, Educational and Psychological Measurement 20 (1960), 37.
-    """
-    return Bootstrap(clustered(crossed(first, second), clusters)).estimate(kappa_of, CHANGE)
 
 
 def crossed(first: Sequence[Hashable], second: Sequence[Hashable]) -> Numbers:
@@ -413,7 +371,12 @@ def agreed_of(sums: Numbers) -> Numbers:
 
 
 def kappa_of(sums: Numbers) -> Numbers:
-    """Return Cohen's kappa from the sums of crossed labels."""
+    """Return the agreement of two raters beyond chance, from the sums of crossed labels: Cohen's kappa.
+
+    1 is full agreement and 0 that of chance; not defined where both always give one and the same label.
+
+    Source: Cohen, Educational and Psychological Measurement 20 (1960), 37.
+    """
     cells = _squared(sums)
     shares = cells / cells.sum(axis=(-2, -1), keepdims=True)
     chance = (shares.sum(axis=-1) * shares.sum(axis=-2)).sum(axis=-1)
@@ -428,21 +391,17 @@ def _squared(sums: Numbers) -> Numbers:
 
 @dataclass(frozen=True)
 class Judged:
-    """Verdicts on some answers of a question whose truth is known."""
+    """Verdicts on some answers of a question whose truth is known. One that says neither is none of these."""
 
     rejected: int = 0  # wrong answers that were rejected, of `wrong` ones
     wrong: int = 0
     accepted: int = 0  # right answers that were accepted, of `right` ones
     right: int = 0
-    alarms: int = 0  # right answers that were rejected. A verdict that says neither is none of these
+    alarms: int = 0  # right answers that were rejected
 
 
 def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
-    """Count the verdicts on the answers of a question.
-
-    Args:
-        verdicts: For each answer `accept`, `revise` or another word, and whether it is right.
-    """
+    """Count verdicts of a question: `accept`, `revise` or another word, and whether the answer is right."""
     found = list(verdicts)
     return Judged(
         rejected=found.count(("revise", False)),
@@ -464,9 +423,8 @@ def recall(judged: Sequence[Judged]) -> Estimate:
 
 
 def balanced(judged: Sequence[Judged]) -> Estimate:
-    """Estimate the balanced accuracy of verdicts.
+    """Estimate the mean of the shares of wrong answers rejected and of right ones accepted.
 
-    It is the mean of the share of wrong answers that were rejected and that of right ones that were accepted.
     Accepting everything gives a half.
     """
     rows = [[each.rejected, each.wrong, each.accepted, each.right] for each in judged]
@@ -475,15 +433,12 @@ def balanced(judged: Sequence[Judged]) -> Estimate:
     )
 
 
-_STEPS, _FAR = 50, 30.0  # of Newton's method, and a coefficient that only separated data reach
-
-
 def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estimate:
     """Estimate the win rate that answers of equal length would have.
 
-    A logistic regression of wins on tanh(length difference / its standard deviation); the estimate is its
-    value at no difference. The interval is Wald's, with Huber and White's standard error. Not defined if
-    lengths or wins do not vary, or if lengths separate wins from losses.
+    A logistic regression, by Newton's method, of wins on tanh(length difference / its standard deviation);
+    the estimate is its value at no difference. The interval is Wald's, with Huber and White's standard error.
+    Not defined if lengths or wins do not vary, or if lengths separate wins from losses.
 
     Source: Dubois et al., Length-Controlled AlpacaEval (2024, arXiv 2404.04475), without the
     difficulty of instructions, which needs many models.
@@ -496,30 +451,23 @@ def length_controlled(wins: Sequence[float], lengths: Sequence[float]) -> Estima
     if len(y) < 3 or gap.std() == 0 or y.std() == 0:
         return NOTHING
     x = np.stack([np.ones_like(gap), np.tanh(gap / gap.std())], axis=-1)
-    fitted = _logistic(x, y)
-    if fitted is None:
+    beta = np.zeros(2)
+    for _ in range(_STEPS):
+        chance = special.expit(x @ beta)
+        information = (x * (chance * (1 - chance))[:, None]).T @ x
+        if np.linalg.cond(information) > 1e12:
+            return NOTHING
+        bread = np.linalg.inv(information)
+        step = bread @ x.T @ (y - chance)
+        beta = beta + step
+        if np.abs(beta).max() > _FAR:
+            return NOTHING
+        if np.abs(step).max() < 1e-10:
+            break
+    else:
         return NOTHING
-    beta, bread = fitted
     meat = (x * (y - special.expit(x @ beta))[:, None]).T
     error = math.sqrt((bread @ meat @ meat.T @ bread)[0, 0] * len(y) / (len(y) - 2))
     half = float(special.stdtrit(len(y) - 2, 1 - _TAIL)) * error
     low, value, high = (float(special.expit(beta[0] + each)) for each in (-half, 0.0, half))
     return Estimate(value, low, high)
-
-
-def _logistic(x: Numbers, y: Numbers) -> tuple[Numbers, Numbers] | None:
-    """Fit a logistic regression by Newton's method. Return coefficients and the inverse information."""
-    beta = np.zeros(x.shape[1])
-    for _ in range(_STEPS):
-        chance = special.expit(x @ beta)
-        information = (x * (chance * (1 - chance))[:, None]).T @ x
-        if np.linalg.cond(information) > 1e12:
-            return None
-        inverse = np.linalg.inv(information)
-        step = inverse @ x.T @ (y - chance)
-        beta = beta + step
-        if np.abs(beta).max() > _FAR:
-            return None
-        if np.abs(step).max() < 1e-10:
-            return beta, np.asarray(inverse)
-    return None

@@ -20,11 +20,7 @@ except ModuleNotFoundError as error:
 
 Spec = dict[str, Any]  # Vega-Lite's JSON: a chart, or a part of one
 
-_WIDTH, _WIDE, _ROW = (
-    420,
-    760,
-    24,
-)  # pixels of a chart, of one that fills the page, and of a bar with its name
+_WIDTH, _WIDE, _ROW = 420, 760, 24  # pixels of a chart, of one that fills the page, of a bar with its name
 _SHOWN = 12  # most bars of names
 _FEWEST = 6  # a histogram with fewer bars leaves room, so that none is too wide
 _TEXT = 1.45  # the longest bar with room for the text on its right, as a multiple of its length
@@ -58,7 +54,10 @@ def bars(counts: Sequence[tuple[str, int]], most: int = _SHOWN, *, wide: bool = 
     shown, rest = list(counts[:most]), counts[most:]
     if rest:
         shown.append((f"{len(rest):,} others", sum(times for _, times in rest)))
-    rows = [(name, times, f"{times:,} · {_share(times, total)}") for name, times in shown]
+    rows = []
+    for name, times in shown:
+        share = times / total * 100
+        rows.append((name, times, f"{times:,} · " + ("<0.1%" if share < 0.1 else f"{share:.1f}%")))
     return _flat(rows, wide=wide)
 
 
@@ -78,11 +77,9 @@ def _flat(values: Sequence[tuple[str, float, str]], *, wide: bool = False) -> st
         }
         for row, (name, value, text) in enumerate(values)
     ]
-    width, names = _WIDE if wide else _WIDTH, [name for name, _, _ in values]
-    y, colour = (
-        _rows(names, width),
-        {"condition": {"test": "datum.of", "value": "var(--unknown)"}, "value": _BAR},
-    )
+    width = _WIDE if wide else _WIDTH
+    y = _rows([name for name, _, _ in values], width)
+    colour = {"condition": {"test": "datum.of", "value": "var(--unknown)"}, "value": _BAR}
     room = {"domain": [0, _TEXT * (max(value for _, value, _ in values) or 1)]}
     bar = _layer({"type": "bar"}, x=_value("value", scale=room, axis=None), y=y, color=colour)
     return _svg(rows, [bar, _text(y)], height=_ROW * len(rows), width=width)
@@ -94,15 +91,9 @@ def stacks(places: Mapping[str, Counter[str]], order: Sequence[str]) -> str:
     rows, texts = [], []
     for row, counts in enumerate(places.values()):
         texts.append({"row": row, "text": " · ".join(f"{counts[kind]:,}" for kind in order)})
-        rows += [
-            {
-                "row": row,
-                "count": counts[kind],
-                "place": place,
-                "tip": f"{kind}: {counts[kind]:,}",
-            }
-            for place, kind in enumerate(order)
-        ]
+        for place, kind in enumerate(order):
+            tip = f"{kind}: {counts[kind]:,}"
+            rows.append({"row": row, "count": counts[kind], "place": place, "tip": tip})
     y, colour = _rows([*places], _WIDTH), _coloured("place", order, [f"var(--{kind})" for kind in order])
     x = _value("count", scale=room, axis=None)
     bar = _layer({"type": "bar"}, x=x, y=y, color=colour, order={"field": "place"})
@@ -157,25 +148,20 @@ def scatter(points: Sequence[tuple[float, float, str]], x_name: str, y_name: str
 def curves(series: Mapping[str, Sequence[tuple[float, float, float, float, str]]], x_name: str) -> str:
     """Draw a line with its band for each series, all on one scale. The style has the colours `s0` to `s7`.
 
-    Args:
-        series: Name -> points: place, value, lower and upper end (NaN without a band), and a tooltip.
-        x_name: What the places are.
+    The points of a series are: place, value, lower and upper end (NaN without a band), and a tooltip.
     """
     rows = [
         {"series": place, "x": x, "y": y, "low": low, "high": high, "tip": tip}
         for place, points in enumerate(series.values())
         for x, y, low, high, tip in points
     ]
-    names = [_short(name, _WIDE) for name in series]
+    names = _cut([*series], _WIDE)
     colour = _coloured("series", names, [f"var(--s{place % 8})" for place in range(len(series))])
     scale: Spec = {"scale": {"zero": False, "nice": True}}
     x, y = _value("x", x_name, **scale), _value("y", **scale, axis={"tickCount": 5})
-    known = {"transform": [{"filter": "isValid(datum.low)"}]}
+    band = _layer({"type": "area", "opacity": 0.12}, x=x, y=_value("low", **scale), y2={"field": "high"})
     layers = [
-        {
-            **_layer({"type": "area", "opacity": 0.12}, x=x, y=_value("low", **scale), y2={"field": "high"}),
-            **known,
-        },
+        {**band, "transform": [{"filter": "isValid(datum.low)"}]},
         _layer({"type": "line", "strokeWidth": 2}, x=x, y=y),
         _layer({"type": "point", "filled": True, "size": 40, "opacity": 1}, x=x, y=y),
     ]
@@ -191,7 +177,7 @@ def _said(labels: Sequence[str]) -> str:
 
 def _rows(names: Sequence[str], width: int) -> Spec:
     """Return the axis of rows, with their names."""
-    axis = {"labelExpr": _said([_short(name, width) for name in names])}
+    axis = {"labelExpr": _said(_cut(names, width))}
     return {"field": "row", "type": "nominal", "sort": None, "title": None, "axis": axis}
 
 
@@ -236,7 +222,7 @@ def _clean(rows: Sequence[Spec], width: int) -> list[Spec]:
 
     def clean(name: str, value: Any) -> Any:
         if isinstance(value, str):
-            return _drawable(value) if name == "tip" else _short(value, width)
+            return _drawable(value) if name == "tip" else _cut([value], width)[0]
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     return [{name: clean(name, value) for name, value in row.items()} for row in rows]
@@ -247,12 +233,21 @@ def _drawable(text: str) -> str:
     return _NOT_XML.sub("\ufffd", printable(text))
 
 
-def _short(name: str, width: int) -> str:
-    """Return as much of a name as a chart has room for. The library would cut an emoji in two, and fail."""
+def _cut(names: Sequence[str], width: int) -> list[str]:
+    """Return as much of each name as a chart has room for. The library would cut an emoji in two, and fail.
+
+    Different names stay different: those that begin alike keep their ends too, or else get numbers.
+    """
     longest = width // 15
-    return _drawable(name if len(name) <= longest else f"{name[: longest - 1]}…")
-
-
-def _share(times: int, total: int) -> str:
-    share = times / total * 100
-    return "<0.1%" if share < 0.1 else f"{share:.1f}%"
+    half = (longest - 1) // 2
+    heads = {name: name if len(name) <= longest else f"{name[: longest - 1]}…" for name in names}
+    alike = Counter(heads.values())
+    found: dict[str, str] = {}
+    for name, head in heads.items():
+        short = head if alike[head] == 1 or name == head else f"{name[:half]}…{name[-half:]}"
+        number = 1
+        while short in found.values():
+            number += 1
+            short = f"{name[:half]}… ({number})"
+        found[name] = short
+    return [_drawable(found[name]) for name in names]

@@ -68,14 +68,7 @@ class Part:
 
 
 def render(title: str, below: str, parts: Sequence[Part], made: str) -> str:
-    """Return a whole page.
-
-    Args:
-        title: Its title.
-        below: A line below the title; may be empty.
-        parts: Its sections.
-        made: How it was made, for the foot.
-    """
+    """Return a whole page. `below` is a line below the title, and `made` says in the foot how it was made."""
     script = asset("elements.js") + asset("browse.js") if any(part.records for part in parts) else ""
     digest = b64encode(sha256(script.encode()).digest()).decode()
     page: str = _template().render(

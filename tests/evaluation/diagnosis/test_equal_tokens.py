@@ -288,6 +288,7 @@ def test_runs_without_a_common_item_are_refused(tmp_path: Path) -> None:
         curves_in(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_runs_on_ifeval_say_what_the_results_say(tmp_path: Path) -> None:
     benchmarks = Path(__file__).parents[3] / "benchmarks"
     with tarfile.open(benchmarks / "ifeval_runs.tar.xz") as archive:

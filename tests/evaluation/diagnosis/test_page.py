@@ -14,22 +14,16 @@ from tests.pages.reading import BAD, read
 
 
 def test_the_page_has_the_sentence_the_figures_and_the_pictures() -> None:
-    reader = read(
-        page(diagnose([told(str(n), "01", "ra", guide="01") for n in range(8)]), None, "made by a test")
-    )
+    chains = [told(str(n), "01", "ra", guide="01") for n in range(8)]
+    reader = read(page(diagnose(chains), None, "made by a test"))
     text = " ".join(reader.text)
-    for part in (
-        "Revising does better here: it adds 100.0 points",
-        "1 revision at most",
-        "ECR",
-        "fixed",
-        "broken",
-        "made by a test",
-    ):
+    for part in ("Revising does better here: it adds 100.0 points", "1 revision at most", "ECR", "fixed"):
         assert part in text, part
+    assert "made by a test" in text
     assert reader.scripts == []
     assert reader.policy.startswith("default-src 'none'")
     assert "script-src" not in reader.policy
+    assert "Nothing was revised" in " ".join(read(page(diagnose([told("a", "1")]), None, "")).text)
 
 
 def test_no_name_becomes_markup() -> None:
@@ -40,9 +34,3 @@ def test_no_name_becomes_markup() -> None:
     html = page(diagnose(chains), None, BAD)
     assert read(html).scripts == []
     assert "<img" not in html
-
-
-def test_chains_without_a_revision_have_a_page() -> None:
-    text = " ".join(read(page(diagnose([told("a", "1")]), None, "")).text)
-    assert "Nothing was revised" in text
-    assert "what revising did" not in text

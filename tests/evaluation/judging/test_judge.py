@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.evaluation.judging.judge import Said, items, read_reply
@@ -64,6 +64,7 @@ def test_a_score_is_never_made_up(way: Way, reply: str) -> None:
         read_reply(reply, own_prompt(way, "general"))
 
 
+@settings(max_examples=40)
 @given(st.text(), st.sampled_from(["scores", "verdicts", "grades"]))
 def test_any_reply_is_read_or_unreadable(reply: str, way: Way) -> None:
     try:

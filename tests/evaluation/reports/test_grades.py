@@ -150,13 +150,13 @@ def test_a_question_that_gains_in_a_turn_what_it_loses_in_the_other_is_neither_b
 def test_the_test_of_signs_keeps_its_level_where_turns_go_together() -> None:
     rng = np.random.default_rng(4)
     low = 0
-    for _ in range(300):
+    for _ in range(120):
         scores = rng.integers(1, 11, size=(2, 25)).tolist()
         both = graded(("", Grade.model_validate(each)) for each in graded_twice(25, *scores))
         found = paired(both[1].scores, both[0].scores, 100, 1)
         assert found is not None
         low += found.p < 0.05
-    assert low / 300 <= 0.06
+    assert low / 120 <= 0.06
 
 
 @pytest.mark.parametrize("now", ["new", "newer"])

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,26 +60,24 @@ def test_a_task_by_name_with_its_file_or_its_records(tmp_path: Path) -> None:
         assert (found.tally.score.hits, found.tally.score.count) == (2, 2)
 
 
-def test_what_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("given", "options", "error", "said"),
+    [
+        (([],), {}, RecordError, "there is no record"),
+        (([{"prompt": "x", "checks": []}],), {}, RecordError, "record 1: it has no checks"),
+        (([{"prompt": "x"}],), {}, RecordError, "record 1: it has no list of `checks`"),
+        (("gsm8k", [{"question": "?", "answer": "x"}]), {}, RecordError, "record 1: the gold answer 'x'"),
+        (([{"prompt": "x", "checks": ["word<=3"]}],), {}, CheckSyntaxError, "word"),
+        (("gsm9k", []), {}, UsageError, "no task 'gsm9k'"),
+        (("gsm8k",), {}, UsageError, "no records"),
+        (("mbpp", []), {}, UsageError, "--run-code"),
+        ((suite(),), {"parallel": 0}, UsageError, "parallel is 0"),
+    ],
+)
+def test_what_is_refused(given: Any, options: Any, error: type[Exception], said: str) -> None:
     engine = redraft.ScriptedEngine(["x"])
-    with pytest.raises(RecordError, match="there is no record"):
-        redraft.evaluate([], model=engine)
-    with pytest.raises(RecordError, match="record 1: it has no checks"):
-        redraft.evaluate([{"prompt": "x", "checks": []}], model=engine)
-    with pytest.raises(RecordError, match="record 1: it has no list of `checks`"):
-        redraft.evaluate([{"prompt": "x"}], model=engine)
-    with pytest.raises(RecordError, match="record 1: the gold answer 'x' is no number"):
-        redraft.evaluate("gsm8k", [{"question": "?", "answer": "x"}], model=engine)
-    with pytest.raises(CheckSyntaxError, match="word"):
-        redraft.evaluate([{"prompt": "x", "checks": ["word<=3"]}], model=engine)
-    with pytest.raises(UsageError, match="no task 'gsm9k'"):
-        redraft.evaluate("gsm9k", [], model=engine)
-    with pytest.raises(UsageError, match="no records"):
-        redraft.evaluate("gsm8k", model=engine)
-    with pytest.raises(UsageError, match="--run-code"):
-        redraft.evaluate("mbpp", [], model=engine)
-    with pytest.raises(UsageError, match="parallel is 0"):
-        redraft.evaluate(suite(), model=engine, parallel=0)
+    with pytest.raises(error, match=said):
+        redraft.evaluate(*given, model=engine, **options)
     assert engine.calls == []
 
 
@@ -98,12 +97,11 @@ def test_a_failure_ends_it_and_leaves_no_thread() -> None:
     assert threading.active_count() <= before + 1  # redraft's own loop may have started
 
 
-@pytest.mark.parametrize("before", ["", "import redraft.stats; redraft.evaluate"])
-def test_evaluate_can_be_called_whatever_was_imported_before(before: str) -> None:
-    code = f"""
+def test_evaluate_can_be_called_whatever_was_imported_before() -> None:
+    code = """
 import redraft
-{before}
-records = [{{"prompt": "hi", "checks": ["words<=1"]}}]
+import redraft.stats
+records = [{"prompt": "hi", "checks": ["words<=1"]}]
 print(redraft.evaluate(records, model=redraft.ScriptedEngine(["hello"])).rate.value)
 import redraft.evaluation.tasks.tally as tally
 print(tally.__name__, callable(redraft.evaluate))

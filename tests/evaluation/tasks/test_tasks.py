@@ -106,26 +106,17 @@ def test_the_prompt_has_the_question_and_not_the_gold_answer(name: str) -> None:
     assert gold is None or gold not in record.prompt.text
 
 
-def test_the_prompts_say_where_the_answer_is_looked_for() -> None:
-    assert question("gsm8k").prompt.text.endswith(
-        'Write the last line as "Answer:" with the number alone behind it.'
-    )
+def test_the_prompts_say_where_the_answer_is_looked_for(a_sandbox: Path) -> None:
+    end = 'Write the last line as "Answer:" with the number alone behind it.'
+    assert question("gsm8k").prompt.text.endswith(end)
     assert question("aqua").prompt.text.startswith("Which?\nA)1\nB)2\nC)3\n\n")
+    assert right("aqua", "Answer: B, not C", question("aqua", options=["A)1", "B)2"]))
     assert r"\boxed{}" in question("math").prompt.text
     assert question("ifeval").prompt.text == "Describe rain without commas."
     repair = question("json-repair").prompt
     assert (repair.instruction, repair.input) == ("Repair this JSON.", "{'é': 1,}")
-
-
-def test_mbpp_shows_its_tests_and_scores_by_them_alone(a_sandbox: Path) -> None:
-    text = question("mbpp").prompt.text
-    assert "assert twice(2) == 4\nassert twice(0) == 0" in text
-    assert "never" not in text
-
-
-def test_letters_are_those_of_the_options() -> None:
-    record = question("aqua", options=["A)1", "B)2"])
-    assert right("aqua", "Answer: B, not C", record)
+    assert "assert twice(2) == 4\nassert twice(0) == 0" in question("mbpp").prompt.text
+    assert "never" not in question("mbpp").prompt.text
 
 
 @pytest.mark.parametrize(
@@ -146,18 +137,9 @@ def test_letters_are_those_of_the_options() -> None:
         ("checks", {"checks": []}, "it has no list of `checks`"),
         ("checks", {"checks": "words<=3"}, "it has no list of `checks`"),
         ("checks", {"checks": ["word<=3"]}, "no check is called 'word'"),
-        (
-            "checks",
-            {"checks": ["any(json; command:rm -rf /)"]},
-            "the check 'command' cannot be used in a file of data",
-        ),
-        (
-            "checks",
-            {"checks": ["2 * python:os.getcwd"]},
-            "the check 'python' cannot be used in a file of data",
-        ),
-        ("checks", {"checks": ["command[10s]:true"]}, "the check 'command' cannot be used in a file of data"),
-        ("checks", {"checks": ["judge:Is it good?"]}, "the check 'judge' cannot be used in a file of data"),
+        ("checks", {"checks": ["any(json; command:rm -rf /)"]}, "'command' cannot be used in a file of data"),
+        ("checks", {"checks": ["2 * python:os.getcwd"]}, "'python' cannot be used in a file of data"),
+        ("checks", {"checks": ["judge:Is it good?"]}, "'judge' cannot be used in a file of data"),
     ],
 )
 def test_a_record_of_another_shape_is_refused(
@@ -173,9 +155,7 @@ def test_a_record_of_another_shape_is_refused(
 
 
 def test_checks_of_a_file_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "evil.py").write_text(
-        "from pathlib import Path\nPath('ran').touch()\ndef f(a): return True\n"
-    )
+    (tmp_path / "evil.py").write_text("open('ran', 'w')\ndef f(a): return True\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     for check in ("python:evil.f", "all(json; python: evil.f)", "0.5*command : touch ran"):
@@ -198,9 +178,7 @@ def test_unknown_tasks_and_programs_without_leave() -> None:
     ("name", "file", "count"),
     [
         ("gsm8k", "gsm8k/test.jsonl", 1319),
-        ("gsm8k", "gsm8k/train.jsonl", 7473),
         ("aqua", "math/aqua_test.jsonl", 254),
-        ("aqua", "math/aqua_dev.jsonl", 254),
         ("math", "math/math_500_test.jsonl", 500),
         ("ifeval", "constraints/ifeval_541.jsonl", 541),
     ],
@@ -213,7 +191,7 @@ def test_the_published_files_are_read_as_they_are(
     assert sum(1 for _ in asked(task_named(name), read_records(shared_data / file))) == count
 
 
-@pytest.mark.parametrize("share", [40, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("share", [80, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_solutions_of_humaneval_are_right_with_and_without_the_given_lines(
     shared_data: Path, a_sandbox: Path, share: int
 ) -> None:
@@ -229,43 +207,32 @@ def test_the_solutions_of_humaneval_are_right_with_and_without_the_given_lines(
         assert not right("humaneval", f"```python\n{record.prompt.text}    return None\n```", one), record.id
 
 
-def test_gold_answers_of_the_published_files_are_right(shared_data: Path) -> None:
+@pytest.mark.parametrize("share", [8, pytest.param(1, marks=pytest.mark.slow)])
+def test_gold_answers_of_the_published_files_are_right(shared_data: Path, share: int) -> None:
     for name, file in (("gsm8k", "gsm8k/test.jsonl"), ("math", "math/math_500_test.jsonl")):
-        records = list(read_records(shared_data / file))
+        records = list(read_records(shared_data / file))[::share]
         answers = {record.id: str(record.meta["rationale"]) for record in records}
-        wrong = []
         for record in asked(task_named(name), records):
             ending = f"\n#### {record.meta['reference']}" if name == "gsm8k" else ""
-            if not right(name, answers[record.id] + ending, record):
-                wrong.append(record.id)
-        assert wrong == []
+            assert right(name, answers[record.id] + ending, record), record.id
 
 
-def test_the_truth_is_kept_apart_for_each_answer() -> None:
+def test_the_truth_is_kept_apart_for_each_answer_and_draft() -> None:
     record = question("math")
     steps = tuple(Step(answer=answer) for answer in (r"\boxed{2}", r"\boxed{1/2}", ""))
     chain = Chain(id="t/1", prompt=record.prompt, steps=steps, best=1, meta=record.meta)
-    made = asyncio.run(scored(chain, "math", checks_of(task_named("math"), record)))
+    checks = checks_of(task_named("math"), record)
+    made = asyncio.run(scored(chain, "math", checks))
     truth = made.meta[KEY]
     assert (truth["task"], truth["groups"]) == ("math", ["level 2", "Algebra"])
-    assert [[result["passed"] for result in results] for results in truth["steps"]] == [
-        [False],
-        [True],
-        [False],
-    ]
+    assert [each["passed"] for [each] in truth["steps"]] == [False, True, False]
     assert [step.feedback for step in made.steps] == [None] * 3
     assert json.loads(made.to_json())["meta"][KEY] == truth
     assert made.meta["reference"] == r"\frac12"
-
-
-def test_drafts_that_were_not_chosen_have_their_truth_too() -> None:
-    record = question("math")
-    chain = Chain(id="t/1", steps=(Step(answer="2"),), best=0, meta=record.meta)
-    checks = checks_of(task_named("math"), record)
-    assert "drafts" not in asyncio.run(scored(chain, "math", checks)).meta[KEY]
-    drafts = (Step(answer=r"\boxed{1/2}"), Step(answer="3"))
-    made = asyncio.run(scored(chain.model_copy(update={"drafts": drafts}), "math", checks))
-    assert [[each["passed"] for each in found] for found in made.meta[KEY]["drafts"]] == [[True], [False]]
+    assert "drafts" not in truth
+    drafted = chain.model_copy(update={"drafts": (Step(answer=r"\boxed{1/2}"), Step(answer="3"))})
+    truth = asyncio.run(scored(drafted, "math", checks)).meta[KEY]
+    assert [each["passed"] for [each] in truth["drafts"]] == [True, False]
 
 
 def test_the_loose_score_of_ifeval_is_kept_too() -> None:

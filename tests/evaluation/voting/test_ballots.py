@@ -74,7 +74,7 @@ def test_the_same_is_shown_of_a_model_whatever_its_place_and_name(tmp_path: Path
     shown = []
     for number, (name, place) in enumerate(itertools.product(("a-much-longer-name", "b"), (0, 1))):
         (folder := tmp_path / str(number)).mkdir()
-        voting = Voting(folder, 9)
+        voting = Voting(folder, 5)
         answers = (GivenAnswer(f"{name}-7", name, ("same",)), GivenAnswer("other", "other", ("same",)))
         voting.matches = [replace(each, answers=answers[:: 1 - 2 * place]) for each in voting.matches]
         shown.append([replace(each, id=each.id.partition("-")[0]) for each in voting.all_pairs()])
@@ -85,7 +85,7 @@ def test_the_same_is_shown_of_a_model_whatever_its_place_and_name(tmp_path: Path
 def test_order_and_sides_are_drawn_by_seed_and_voter_and_stay(tmp_path: Path) -> None:
     def drawn(folder: str, voter: str = "zoë", seed: int = 1) -> list[tuple[str, ...]]:
         (tmp_path / folder).mkdir()
-        pairs = Voting(tmp_path / folder, 40).all_pairs(voter, seed)
+        pairs = Voting(tmp_path / folder, 16).all_pairs(voter, seed)
         return [(*each.questions, *each.answers[0]) for each in pairs]
 
     first = drawn("a")
@@ -93,8 +93,8 @@ def test_order_and_sides_are_drawn_by_seed_and_voter_and_stay(tmp_path: Path) ->
     for other in (drawn("c", voter="ali"), drawn("d", seed=2)):
         assert [each[0] for each in other] != [each[0] for each in first]
         assert set(other) != set(first)
-    assert Counter(each[1][0] for each in first) == {"n": 20, "o": 20}
-    assert sorted(each[0] for each in first) == sorted(f"Why {n}, turn 0?" for n in range(40))
+    assert Counter(each[1][0] for each in first) == {"n": 8, "o": 8}
+    assert sorted(each[0] for each in first) == sorted(f"Why {n}, turn 0?" for n in range(16))
 
 
 def test_over_many_seeds_and_voters_sides_and_places_tell_nothing(tmp_path: Path) -> None:

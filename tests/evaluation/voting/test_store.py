@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import stat
 import subprocess
@@ -49,13 +50,6 @@ def test_votes_are_there_for_the_next_one_who_opens_the_file(path: Path) -> None
     assert sorted(each.name for each in path.parent.iterdir()) == ["votes.jsonl", "votes.jsonl.run.json"]
 
 
-def test_a_pair_is_judged_once_by_a_voter(path: Path) -> None:
-    stores = [VoteStore(path, MADE) for _ in range(2)]
-    for store in stores:
-        store.add(vote(1))
-    assert ids(path) == ["zoë1"]
-
-
 def test_undo_takes_out_the_voters_own_last_vote_and_keeps_all_others(path: Path) -> None:
     store = VoteStore(path, MADE)
     for each in (vote(1), vote(2, note="second"), vote(1, "ali")):
@@ -82,7 +76,7 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert ids(target) == ["zoë2"]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(min_value=0))
 def test_a_kill_at_any_byte_loses_no_vote_before_it(tmp_path: Path, place: int) -> None:
     path = tmp_path / "votes.jsonl"
@@ -114,7 +108,7 @@ import sys
 from pathlib import Path
 from tests.evaluation.voting.test_store import MADE, VoteStore, vote
 store = VoteStore(Path(sys.argv[1]), MADE)
-for number in range(12):
+for number in range(6):
     store.add(vote(number, sys.argv[2]))
     if number % 3 == 0:
         store.undo(sys.argv[2])
@@ -125,15 +119,13 @@ for number in range(12):
         for name in ("ali", "béa")
     ]
     store = VoteStore(path, MADE)
-    threads = [
-        Thread(target=lambda name=name: [store.add(vote(n, name)) for n in range(12)]) for name in "xy"
-    ]
+    threads = [Thread(target=lambda name=name: [store.add(vote(n, name)) for n in range(6)]) for name in "xy"]
     for thread in threads:
         thread.start()
     for worker in (*threads, *processes):
         worker.join() if isinstance(worker, Thread) else worker.wait()
     assert [process.returncode for process in processes] == [0, 0]
-    assert sorted(ids(path)) == sorted(f"{name}{n}" for name in ("ali", "béa", "x", "y") for n in range(12))
+    assert sorted(ids(path)) == sorted(f"{name}{n}" for name in ("ali", "béa", "x", "y") for n in range(6))
 
 
 def test_votes_on_other_answers_and_other_files_are_refused(path: Path) -> None:
@@ -156,13 +148,6 @@ def test_votes_on_other_answers_and_other_files_are_refused(path: Path) -> None:
                 act()
 
 
-def test_a_path_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="No such file"):
-        VoteStore(tmp_path / "none" / "votes.jsonl", MADE)
-    with pytest.raises(OutputError, match="Is a directory"):
-        VoteStore(tmp_path, MADE)
-
-
 def test_a_file_or_folder_that_is_gone_meanwhile_is_said(tmp_path: Path) -> None:
     path = tmp_path / "folder" / "votes.jsonl"
     path.parent.mkdir()
@@ -181,9 +166,13 @@ def test_a_file_or_folder_that_is_gone_meanwhile_is_said(tmp_path: Path) -> None
         store.add(vote(3))
 
 
-def test_a_lock_that_cannot_be_made_is_said(path: Path) -> None:
-    store = VoteStore(path, MADE)
-    path.with_name("votes.jsonl.lock").mkdir()  # as in a folder that takes no files; the superuser has none
+def test_a_path_or_lock_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="No such file"):
+        VoteStore(tmp_path / "none" / "votes.jsonl", MADE)
+    with pytest.raises(OutputError, match="Is a directory"):
+        VoteStore(tmp_path, MADE)
+    store = VoteStore(tmp_path / "votes.jsonl", MADE)
+    (tmp_path / "votes.jsonl.lock").mkdir()  # as in a folder that takes no files; the superuser has none
     with pytest.raises(OutputError, match=r"cannot change .*votes.jsonl: Is a directory"):
         store.add(vote(1))
 
@@ -193,21 +182,13 @@ def test_a_full_disk_changes_nothing(path: Path) -> None:
     for each in (vote(1), vote(1, "ali")):
         store.add(each)
     before = path.read_bytes()
-    code = """
-import resource, sys
-from pathlib import Path
-from tests.evaluation.voting.test_store import MADE, OutputError, VoteStore, vote
-store = VoteStore(Path(sys.argv[1]), MADE)
-resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-for act in (lambda: store.add(vote(2)), lambda: store.undo("zoë")):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
     try:
-        act()
-    except OutputError as error:
-        print(error.message)
-"""
-    found = subprocess.run(
-        [sys.executable, "-c", code, path], env={**os.environ, "PYTHONPATH": "."}, stdout=subprocess.PIPE
-    )
-    assert found.stdout.count(b"File too large") == 2
+        for act in (lambda: store.add(vote(2)), lambda: store.undo("zoë")):
+            with pytest.raises(OutputError, match="File too large"):
+                act()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert {each.name for each in path.parent.iterdir()} == {"votes.jsonl", "votes.jsonl.run.json"}

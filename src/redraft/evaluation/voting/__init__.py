@@ -1,5 +1,5 @@
 """Blind votes by people on pairs of answers, as Alpaca was judged.
 
-`ballots` decides what a voter is shown, `store` keeps the votes as reviews, and `server` is the web page. The
-terminal is the verb's (`cli/vote.py`).
+`ballots` decides what a voter is shown, and `store` keeps the votes as reviews. `server` is the web page, and
+`terminal` asks for keys.
 """
