@@ -12,7 +12,7 @@ from typing import Any
 from data_material import MISSING, SEED, Scale, instructions, shared, write_instructions
 from data_run import data
 from measure import Figure, Goal, Row, in_turn
-from redraft.collect.dedupe.rouge import ALPACA, Pool
+from redraft.collect.dedupe.similarity import ALPACA, Pool
 from redraft.collect.words import ascii_words
 from weights_run import MB, remove
 

@@ -17,7 +17,7 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from redraft.formats.tokens.encoder import Encoder
+from redraft.formats.encoder import Encoder
 from redraft.train.batches import IGNORED, RowsOf, joined, pack
 from redraft.train.model.attention import use_segments
 from redraft.train.model.loss import fuse

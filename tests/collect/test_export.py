@@ -62,18 +62,10 @@ def test_a_revised_chain_in_each_format() -> None:
         "instruction": "Say hello.",
         "input": "in French",
         "iteration": 3,
-        "outputs": [
-            {"output": "Salut", "feedback": "Too short."},
-            {"output": "Bonjour"},
-            {"output": "Hi"},
-        ],
+        "outputs": [{"output": "Salut", "feedback": "Too short."}, {"output": "Bonjour"}, {"output": "Hi"}],
         "dataset": "greetings",
     }
-    assert made(REVISED, "alpaca") == {
-        "instruction": "Say hello.",
-        "input": "in French",
-        "output": "Bonjour",
-    }
+    assert made(REVISED, "alpaca") == {"instruction": "Say hello.", "input": "in French", "output": "Bonjour"}
     asked = "Say hello.\n\nin French"
     assert made(REVISED, "sharegpt") == {
         "id": "x/1",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.collect.merge import Taken, mix, sources_in
@@ -90,12 +90,12 @@ def test_one_part_does_not_change_the_draw_of_another(parts: Path) -> None:
 
 def test_the_draw_favours_no_place_in_the_file(parts: Path) -> None:
     drawn: Counter[int] = Counter()
-    for seed in range(40):
+    for seed in range(20):
         drawn.update(
             int(record["id"].split("/")[1]) // 100
             for record in mixed(mix_of(BOTH.parts[0], seed=seed), parts)[0]
         )
-    assert all(1150 <= drawn[third] <= 1520 for third in range(3))  # 4,000 draws
+    assert all(560 <= drawn[third] <= 775 for third in range(3))  # 2,000 draws
 
 
 def test_any_number_of_workers_writes_the_same(parts: Path) -> None:
@@ -111,16 +111,6 @@ def test_so_many_of_each_task(tmp_path: Path) -> None:
     assert sorted(tasks.values()) == [14] * 5 + [15] * 2
     assert taken.short == 5
     assert dropped.counts == {"no-group": 1}
-
-
-def test_too_few_records_are_all_taken_and_the_rest_is_said_to_be_short(parts: Path) -> None:
-    _, (taken,), _ = mixed(mix_of(part("b", count=80)), parts)
-    assert (taken.count, taken.short) == (50, 30)
-
-
-def test_a_share_of_nothing_takes_nothing(parts: Path) -> None:
-    records, _, _ = mixed(mix_of(part("a", count=0), part("b", count=1)), parts)
-    assert counts(records) == {"b": 1}
 
 
 def test_a_record_that_cannot_be_read_takes_nobodys_place(tmp_path: Path) -> None:
@@ -147,8 +137,7 @@ def test_what_is_dropped_does_not_depend_on_the_number_of_workers(tmp_path: Path
     assert (len(records), taken.found, dropped.counts) == (5, 3000, {"unreadable": 2})
 
 
-@pytest.mark.parametrize("workers", [1, 3])
-def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path, workers: int) -> None:
+def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path) -> None:
     recipe = mix_of(part("a", count=1))
     put(tmp_path, "a.jsonl", questions(100))
     lines = (tmp_path / "a.jsonl").read_bytes().splitlines()
@@ -156,10 +145,10 @@ def test_strict_stops_only_at_what_there_would_be_room_for(tmp_path: Path, worke
     place = drawn["meta"]["origin"]["record"]
     assert place < 99
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines[:-1], b"{"]))
-    assert mixed(recipe, tmp_path, strict=True, workers=workers)[0] == [drawn]
+    assert mixed(recipe, tmp_path, strict=True)[0] == [drawn]
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([*lines[:place], b"{", *lines[place + 1 :]]))
     with pytest.raises(RecordError, match=rf"a\.jsonl:{place + 1}: not JSON"):
-        mixed(recipe, tmp_path, strict=True, workers=workers)
+        mixed(recipe, tmp_path, strict=True)
 
 
 def test_ids_are_unique_though_files_have_the_same_name(tmp_path: Path) -> None:
@@ -228,11 +217,7 @@ def test_licences_that_forbid_commercial_use(licence: str, forbids: bool) -> Non
 
 
 def test_missing_files_are_all_named_with_where_to_get_them(parts: Path) -> None:
-    recipe = mix_of(
-        part("b"),
-        part("c", licence="MIT", get="c of d/e"),
-        part("f", count=9),
-    )
+    recipe = mix_of(part("b"), part("c", licence="MIT", get="c of d/e"), part("f", count=9))
     with pytest.raises(UsageError) as caught:
         mixed(recipe, parts)
     assert f"2 of the recipe's 3 files are not in {parts}" in caught.value.message
@@ -265,6 +250,7 @@ def test_a_file_of_a_thousand_licences_is_counted_in_bounded_memory(tmp_path: Pa
     assert "other-licences-non-commercial: not for commercial use" in remark(sources_in([taken]))
 
 
+@settings(max_examples=settings.default.max_examples // 2)
 @given(
     st.lists(st.tuples(st.integers(0, 30), st.none() | st.integers(0, 30)), min_size=1, max_size=3),
     st.integers(0, 5),

@@ -23,7 +23,7 @@ from redraft.engines.local import (
 from redraft.engines.scripted import ScriptedEngine
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
-from redraft.formats.render.conversations import TEMPLATES
+from redraft.formats.render.spans import TEMPLATES
 from redraft.machine import free_memory
 from redraft.weights.gguf.reader import read_header
 from tests.gguf_files import tiny_model

@@ -26,8 +26,8 @@ import pytest
 from transformers import PreTrainedTokenizerBase
 
 from redraft.formats import Objective, TrainingFormat
+from redraft.formats.encoder import Encoder, Example, Skipped
 from redraft.formats.read.records import chain_of
-from redraft.formats.tokens.encoder import Encoder, Example, Skipped
 from tests.train.tokenizer_kinds import tokenizer
 
 RECORDS = 200

@@ -31,11 +31,9 @@ _LOST: dict[Loss, tuple[str, str]] = {
 def export(
     source: str | Path, out: str | Path, to: ExportFormat, **options: Unpack[DataOptions]
 ) -> DataResult:
-    """Write chains in the format of another program, and count what it cannot hold. As `redraft data export`.
+    """Write chains in the format of another program, and count what it cannot hold.
 
-    Raises:
-        RecordError: No record can be read; with `strict`, a record cannot be read.
-        OutputError: `out` exists and `force` is not set, or it cannot be written.
+    As `redraft data export`.
     """
     file, run = Path(source), DataRun.of(out, options)
     work, lines = partial(export_line, to=to, strict=run.strict), lines_in(file)
@@ -65,9 +63,6 @@ class Exported(NamedTuple):
 
     Attributes:
         own: The id in the record; None if the format has none.
-        id: The chain's id.
-        lost: Parts of the chain that the format cannot hold.
-        licence: The chain's licence, which no format holds.
     """
 
     data: bytes
@@ -78,11 +73,7 @@ class Exported(NamedTuple):
 
 
 def export_line(raw: RawRecord, *, to: ExportFormat, strict: bool) -> list[Exported] | Drop:
-    """Convert a record to another format, or give the reason to leave it out.
-
-    Raises:
-        RecordError: With `strict`, the record cannot be read.
-    """
+    """Convert a record to another format, or give the reason to leave it out."""
     chain = chain_or_drop(raw, strict=strict)
     if isinstance(chain, Drop):
         return chain

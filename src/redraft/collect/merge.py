@@ -28,7 +28,7 @@ from typing import IO, Any, NamedTuple, Unpack
 from redraft.chain import Chain
 from redraft.collect.output import UNREADABLE, DataOptions, DataOutput, DataRun, Drop, Dropped, writing
 from redraft.collect.read.inputs import check_records
-from redraft.collect.recipe import MixPart, MixRecipe, conversations_about, read_recipe, recipe_path
+from redraft.collect.recipe import Identity, MixPart, MixRecipe, conversations_about, read_recipe, recipe_path
 from redraft.counting import counted
 from redraft.errors import RecordError, UsageError
 from redraft.formats.read.files import to_line
@@ -48,12 +48,8 @@ class Taken:
     """The records taken of one part.
 
     Attributes:
-        part: The part of the recipe.
         found: Records in its file, readable or not.
         groups: Distinct values of the field `per`; 1 without one.
-        count: Records taken.
-        licences: Taken records by licence.
-        missing: Its file does not exist.
         fields: Fields of the first record that lacks the field `per`.
     """
 
@@ -70,6 +66,24 @@ class Taken:
         """Count the records that the part lacks."""
         return 0 if self.part.count is None else self.part.count * self.groups - self.count
 
+    def written(self, folder: Path) -> dict[str, object]:
+        """Return it for the record of the run."""
+        part = self.part
+        return {
+            "name": part.name,
+            "file": None if self.missing or part.identity else fingerprint([folder / part.file]),
+            "identity": part.identity and part.identity._asdict(),
+            "asked": {
+                "count": "all" if part.count is None else part.count,
+                "per": part.per,
+                "weight": part.weight,
+            },
+            "found": self.found,
+            "taken": self.count,
+            "short": self.short,
+            "licences": dict(sorted(self.licences.items())),
+        }
+
 
 def merge(
     recipe: str | Path,
@@ -84,12 +98,6 @@ def merge(
 
     `recipe` is a YAML file, or the name of a recipe that redraft ships. `folder` has the parts' files: by
     default the recipe's folder, for a shipped one this one.
-
-    Raises:
-        UsageError: There is no such recipe, or files are missing, or no record of a part has the field that
-            it draws by.
-        RecordError: A file or, with `strict`, a record cannot be read.
-        OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
     path, shipped = recipe_path(recipe)
     run, plan = DataRun.of(out, options), read_recipe(path)
@@ -103,64 +111,37 @@ def merge(
         run,
         reads=files,
         beside=[path, *files],
-        about=lambda: {"parts": [_part(each, parts) for each in taken]},
+        about=lambda: {"parts": [each.written(parts) for each in taken]},
     ) as output:
         taken = mix(plan, parts, output, skip_missing=skip_missing)
         output.kept = sum(each.count for each in taken)
     _tell_parts(run, taken, output.gone.lines())
-    for each in taken:
-        if own := _own_licences(each):
-            run.warn(
-                f"{each.part.name}: its records keep their own licence, {', '.join(own)}: the recipe's, "
-                f"{each.part.licence}, is for records without one."
-            )
-    if clash(sources := sources_in(taken)):
-        run.warn(remark(sources))  # a quiet run says it too
     return taken
 
 
-def _part(taken: Taken, folder: Path) -> dict[str, object]:
-    part = taken.part
-    return {
-        "name": part.name,
-        "file": None if taken.missing or part.identity else fingerprint([folder / part.file]),
-        "identity": part.identity and part.identity._asdict(),
-        "asked": {
-            "count": "all" if part.count is None else part.count,
-            "per": part.per,
-            "weight": part.weight,
-        },
-        "found": taken.found,
-        "taken": taken.count,
-        "short": taken.short,
-        "licences": dict(sorted(taken.licences.items())),
-    }
-
-
 def _tell_parts(run: DataRun, taken: Sequence[Taken], dropped: Sequence[str]) -> None:
-    """Tell counts, shortages, possible repeats, and licences that differ without a clash."""
+    """Tell counts, shortages and possible repeats, and what a quiet run says of licences too."""
     width = max(len(each.part.name) for each in taken)
     lines = [f"{each.part.name:{width}}  {each.count:>9,}  {_remark(each)}" for each in taken]
-    total = sum(each.count for each in taken)
-    run.tell(counted(total, "record"), "\n".join([*lines, *dropped]))
+    run.tell(counted(sum(each.count for each in taken), "record"), "\n".join([*lines, *dropped]))
     for file, parts in Counter(Path(each.part.file) for each in taken if each.count).items():
         if parts > 1:
             run.tell(
                 f"{file} is in {parts} parts that draw independently: the mix may repeat a record.",
                 "redraft data dedupe drops repeats.",
             )
-    if not clash(sources := sources_in(taken)) and (text := remark(sources)):
+    sources = sources_in(taken)
+    if not clash(sources) and (text := remark(sources)):
         run.tell(text)
-
-
-def _own_licences(taken: Taken) -> list[str]:
-    """Return the licences of taken records that hold in place of the one that the recipe gives their part."""
-
-    def ids(licence: str) -> set[str]:
-        return set(ids_of([Source("data", "", licence)]))
-
-    given = taken.part.licence
-    return [each for each in sorted(taken.licences) if given != UNKNOWN and ids(each) != ids(given)]
+    for part, licences in ((each.part, each.licences) for each in taken if each.part.licence != UNKNOWN):
+        given = {*ids_of([Source("data", "", part.licence)])}
+        if own := [each for each in sorted(licences) if {*ids_of([Source("data", "", each)])} != given]:
+            run.warn(
+                f"{part.name}: its records keep their own licence, {', '.join(own)}: the recipe's, "
+                f"{part.licence}, is for records without one."
+            )
+    if clash(sources):
+        run.warn(remark(sources))
 
 
 def _remark(taken: Taken) -> str:
@@ -174,26 +155,10 @@ def _remark(taken: Taken) -> str:
     return f"{licences}; {taken.short:,} short" if taken.short else licences
 
 
-def mix(
-    recipe: MixRecipe,
-    folder: Path,
-    output: DataOutput,
-    *,
-    skip_missing: bool = False,
-) -> list[Taken]:
-    """Write the mix, and return the taken records of each part.
+def mix(recipe: MixRecipe, folder: Path, output: DataOutput, *, skip_missing: bool = False) -> list[Taken]:
+    """Write the mix of files in a folder, and return the taken records of each part.
 
-    Args:
-        recipe: The parts.
-        folder: The folder of their files.
-        output: Receives chains as JSON lines, and records that would be taken so far, but are unreadable or
-            lack the field `per`.
-        skip_missing: Leave missing files out.
-
-    Raises:
-        UsageError: Files are missing: the message names each, and the hint its source. Or no record of a part
-            has the field that it draws by.
-        RecordError: A file or, with `strict`, a record cannot be read.
+    Records that would be taken so far, but are unreadable or lack the field `per`, are dropped.
     """
     taken = [
         Taken(part, missing=part.identity is None and not (folder / part.file).is_file())
@@ -207,28 +172,16 @@ def mix(
         files = [stack.enter_context((Path(waiting) / str(i)).open("w+b")) for i in range(FILES)]
         for found in spread(_read, draw.jobs(folder, output), output.run.processes):
             draw.take(found, files, output.gone)
-        _check_groups(taken)
+        for each in taken:
+            if each.fields is not None and not each.groups:
+                name, per = each.part.file, each.part.per
+                raise UsageError(
+                    f"no record of {name} has the field {per!r}, which its part draws by.",
+                    hint=f"Their fields: {', '.join(each.fields[:12]) or 'none'}",
+                )
         for file in files:
             output.sink.writelines(draw.ordered(file))
     return taken
-
-
-def _check_groups(taken: Sequence[Taken]) -> None:
-    for each in taken:
-        if each.fields is not None and not each.groups:
-            raise UsageError(
-                f"no record of {each.part.file} has the field {each.part.per!r}, which its part draws by.",
-                hint=f"Their fields: {', '.join(each.fields[:12]) or 'none'}",
-            )
-
-
-def _lines_of(part: MixPart, folder: Path) -> Iterator[RawRecord]:
-    if part.identity is None:
-        path = folder / part.file
-        check_records(path)
-        return raw_records(path)
-    records = enumerate(conversations_about(part.identity))
-    return (RawRecord(f"{part.name}:{i}", part.name, i, to_line(record)) for i, record in records)
 
 
 def _missing(recipe: MixRecipe, parts: Sequence[MixPart], folder: Path) -> UsageError:
@@ -256,7 +209,6 @@ class Candidate(NamedTuple):
     """A record that may be taken, for a worker process.
 
     Attributes:
-        at: Index of its part.
         number: Decides whether it is drawn.
         place: Its place in the output.
     """
@@ -306,26 +258,22 @@ def _read(job: Candidate) -> Drawn | Undrawable:
     except RecordError as error:
         drop = Drop(UNREADABLE, error.message, job.line.where, record=job.line.data)
         return Undrawable(job.at, job.number, drop, error)
-    origin = _origin(chain, job)
-    places = (chain.meta.get("source"), origin, chain.meta)
-    group = "" if job.part.per is None else _group(places, job.part.per)
-    if group is None:
-        reason = f"it has no {job.part.per}, which {job.part.name} draws by"
-        drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
-        return Undrawable(job.at, job.number, drop, fields=_groups_in(places))
+    origin, per = _origin(chain, job), job.part.per
+    group = ""
+    if per is not None:  # in the source, else the origin, else `meta`
+        places = [
+            each for each in (chain.meta.get("source"), origin, chain.meta) if isinstance(each, Mapping)
+        ]
+        values = (place[per] for place in places if isinstance(place.get(per), str | int))
+        if (value := next(values, None)) is None:
+            reason = f"it has no {per}, which {job.part.name} draws by"
+            drop = Drop("no-group", reason, job.line.where, chain.id, chain.model_dump(mode="json"))
+            known = {name: each for place in reversed(places) for name, each in place.items()}
+            fields = tuple(f"{name:.60}" for name, each in known.items() if isinstance(each, str | int))
+            return Undrawable(job.at, job.number, drop, fields=fields)
+        group = str(value)[:200]
     data = chain.model_copy(update={"meta": {**chain.meta, "origin": origin}}).to_json().encode() + b"\n"
     return Drawn(job.at, job.number, job.place, group, licence_in(origin), chain.id, data)
-
-
-def _group(places: Sequence[Any], per: str) -> str | None:
-    """Return a field's value: from the source, else the origin, else `meta`."""
-    values = (place[per] for place in places if isinstance(place, Mapping) and per in place)
-    return next((str(value)[:200] for value in values if isinstance(value, str | int)), None)
-
-
-def _groups_in(places: Sequence[Any]) -> tuple[str, ...]:
-    fields = {n: v for place in reversed(places) if isinstance(place, Mapping) for n, v in place.items()}
-    return tuple(f"{name:.60}" for name, value in fields.items() if isinstance(value, str | int))
 
 
 def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
@@ -336,6 +284,11 @@ def _origin(chain: Chain, job: Candidate) -> dict[str, Any]:
         return ours
     licence = job.part.licence if licence_in(theirs) == UNKNOWN else theirs["licence"]
     return {**theirs, "licence": licence}
+
+
+def _told(name: str, identity: Identity) -> Iterator[RawRecord]:
+    for i, record in enumerate(conversations_about(identity)):
+        yield RawRecord(f"{name}:{i}", name, i, to_line(record))
 
 
 class _Draw:
@@ -349,15 +302,23 @@ class _Draw:
     def jobs(self, folder: Path, output: DataOutput) -> Iterator[Candidate]:
         """Give the records of all parts, except those that certainly will not be taken."""
         for index, taken in enumerate(self._taken):
+            part = taken.part
             if taken.missing:
                 continue
-            taken.groups = 0 if taken.part.per else 1
-            for line in _lines_of(taken.part, folder):
+            taken.groups = 0 if part.per else 1
+            if part.identity:
+                lines = _told(part.name, part.identity)
+            else:
+                check_records(folder / part.file)
+                lines = raw_records(folder / part.file)
+            for line in lines:
                 taken.found += 1
                 output.advance(len(line.data) + 1)
-                number, place = _numbers(self._seed, taken.part.name, line.number)
+                # Draw number and place: pseudo-random, below 2 ** 64.
+                own = blake2b(f"{self._seed}/{part.name}/{line.number}".encode(), digest_size=16).digest()
+                number, place = int.from_bytes(own[:8]), int.from_bytes(own[8:])
                 if self._may_be_taken(index, number):
-                    yield Candidate(index, taken.part, line, number, place)
+                    yield Candidate(index, part, line, number, place)
 
     def _may_be_taken(self, index: int, number: int) -> bool:
         """Whether a part has room for a record, considering the records taken so far."""
@@ -412,13 +373,10 @@ class _Draw:
         for _, lot, _, licence, begin, middle, end in sorted(kept):
             parts[lot].count += 1
             parts[lot].licences[names[licence]] += 1
-            yield self._with_own_id(bytes(data[begin:middle]).decode(), bytes(data[middle:end]))
-
-    def _with_own_id(self, name: str, line: bytes) -> bytes:
-        new = self._ids.new(name)
-        if new == name:
-            return line
-        return Chain.from_json(line).model_copy(update={"id": new}).to_json().encode() + b"\n"
+            name, line = bytes(data[begin:middle]).decode(), bytes(data[middle:end])
+            if (new := self._ids.new(name)) != name:
+                line = Chain.from_json(line).model_copy(update={"id": new}).to_json().encode() + b"\n"
+            yield line
 
 
 class _Lot:
@@ -445,9 +403,3 @@ class _Lot:
         if len(self._largest_first) == self._size:
             self.limit = -self._largest_first[0]
         return True
-
-
-def _numbers(seed: int, part: str, record: int) -> tuple[int, int]:
-    """Return a record's draw number and place: pseudo-random, below 2 ** 64."""
-    digest = blake2b(f"{seed}/{part}/{record}".encode(), digest_size=16).digest()
-    return int.from_bytes(digest[:8]), int.from_bytes(digest[8:])

@@ -1,8 +1,7 @@
 """The runs of `redraft data`: what they write, drop, count and tell.
 
-Each verb is a function of this package, such as `clean.pipeline.clean`, which the command calls. It gives its
-records to a `DataOutput`: they are written aside, and under the output's name when it is complete. The record
-in `OUT.run.json` then says how it was made.
+A verb gives its records to a `DataOutput`: they are written aside, and under the output's name when it is
+complete. The record in `OUT.run.json` then says how it was made.
 """
 
 from __future__ import annotations
@@ -46,9 +45,7 @@ class Drop:
 
     Attributes:
         rule: The rule's name, such as `short`.
-        reason: What the rule found.
         where: The record's place, such as `a.jsonl:12`.
-        id: The record's id, if any.
         record: The record. Bytes are an unreadable line; None is a file's damage.
     """
 
@@ -60,11 +57,7 @@ class Drop:
 
 
 def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
-    """Return a record's chain, or the drop of a record that cannot be read.
-
-    Raises:
-        RecordError: With `strict`, instead of a drop.
-    """
+    """Return a record's chain, or the drop of a record that cannot be read: with `strict`, its error."""
     try:
         return raw.chain()
     except RecordError as error:
@@ -76,14 +69,9 @@ def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
 
 
 class Dropped:
-    """Count drops, and write each to the side file.
-
-    Args:
-        side: The side file.
-        tell: Receives place and reason of the first unreadable records.
+    """Count drops, write each to the side file, and `tell` the first unreadable records.
 
     Attributes:
-        counts: Drops by rule.
         damage: The faults of damaged files.
     """
 
@@ -93,14 +81,23 @@ class Dropped:
         self._side, self._tell = side, tell
 
     def add(self, drop: Drop) -> None:
-        """Count and keep one drop."""
+        """Count and keep one drop. A record that is not JSON or nested too deep is kept as text."""
+        reason = drop.reason.removeprefix(f"{drop.where}: ")
         self.counts[drop.rule] += 1
         if drop.rule == DAMAGED:
-            self.damage.append(f"{drop.where}: {_reason(drop)}")
+            self.damage.append(f"{drop.where}: {reason}")
         if drop.rule == UNREADABLE and self._tell and self.counts[UNREADABLE] <= SHOWN:
-            self._tell(f"{drop.where}: {_reason(drop)}")
-        if self._side:
-            self._side.write(_written(drop))
+            self._tell(f"{drop.where}: {reason}")
+        if not self._side:
+            return
+        line = drop.record if isinstance(drop.record, bytes) else None
+        values = {entry.name: getattr(drop, entry.name) for entry in fields(drop)} | {"reason": reason}
+        try:
+            written = to_line(values if line is None else values | {"record": decode(line, drop.where)})
+        except (ValueError, RecursionError, RecordError):
+            text = None if line is None else line.decode("utf-8", "backslashreplace")
+            written = to_line(values | {"record": text})
+        self._side.write(written)
 
     def without(self, results: Iterable[T | Drop]) -> Iterator[T]:
         """Give the results without the drops, which are counted."""
@@ -110,33 +107,11 @@ class Dropped:
             else:
                 yield each
 
-    def untold(self) -> int:
-        """Count the unreadable records that were not reported."""
-        return max(self.counts[UNREADABLE] - SHOWN, 0)
-
     def lines(self) -> list[str]:
         """Return the counts as text, most frequent first, then by name."""
         width = max((len(rule) for rule in self.counts), default=0)
         ordered = sorted(self.counts.items(), key=lambda pair: (-pair[1], pair[0]))
         return [f"{rule:{width}}  {count:>9,}" for rule, count in ordered]
-
-
-def _reason(drop: Drop) -> str:
-    return drop.reason.removeprefix(f"{drop.where}: ")
-
-
-def _written(drop: Drop) -> bytes:
-    """Return a drop as a line. A record that is not JSON or nested too deep is kept as text."""
-    line = drop.record if isinstance(drop.record, bytes) else None
-    values = {entry.name: getattr(drop, entry.name) for entry in fields(drop)} | {"reason": _reason(drop)}
-    try:
-        return to_line(values if line is None else values | {"record": decode(line, drop.where)})
-    except (ValueError, RecursionError, RecordError):
-        text = None if line is None else line.decode("utf-8", "backslashreplace")
-        return to_line(values | {"record": text})
-
-
-# A run.
 
 
 class DataOptions(TypedDict, total=False):
@@ -164,11 +139,8 @@ class DataProgress:
     """How far a run is.
 
     Attributes:
-        records: Records read.
         read: Their bytes.
         size: Bytes of all inputs, if known.
-        kept: Records kept so far.
-        dropped: Records dropped so far.
     """
 
     records: int
@@ -196,9 +168,6 @@ class DataResult:
     """What a run came to.
 
     Attributes:
-        path: The output.
-        kept: Records in it.
-        dropped: Dropped records by rule.
         counts: Other counts by name, such as `with HTML left`.
         exit_status: That of the command: 1 if hardly a record is left.
     """
@@ -224,7 +193,7 @@ class DataRun:
 
     @classmethod
     def of(cls, out: str | Path, options: DataOptions) -> Self:
-        """Return the run that options ask for."""
+        """Check options."""
         given: dict[str, Any] = {**options}
         one_of("the option", [*given], [*DataOptions.__annotations__])
         side = given.pop("dropped", None)
@@ -238,7 +207,7 @@ class DataRun:
 
     @property
     def processes(self) -> int:
-        """The number of processes."""
+        """How many work."""
         return all_cores() if self.workers is None else self.workers
 
     @property
@@ -273,11 +242,7 @@ def paths_of(paths: str | Path | Iterable[str | Path]) -> list[Path]:
 
 
 def lines_in(*paths: Path) -> Iterator[RawRecord]:
-    """Read the records of several files, up to the damage in a damaged one.
-
-    Raises:
-        UsageError: Only `import` can read a path.
-    """
+    """Read the records of files, up to the damage in a damaged one. Raise for what only `import` reads."""
     for path in paths:
         check_records(path)
     return (line for path in paths for line in raw_records(path, damaged=True))
@@ -288,12 +253,8 @@ class DataOutput:
     """The output and the counts of a run.
 
     Attributes:
-        sink: Receives kept records.
-        gone: Counts dropped records, and writes them to the side file.
-        progress: Shows how far the run is.
         source: The only file of records, if there is one.
         lengths: Bytes of each file that were read.
-        kept: Number of kept records.
     """
 
     run: DataRun
@@ -306,7 +267,7 @@ class DataOutput:
     _next: float = 0.0
 
     def spread(self, work: Callable[[L], R], lines: Iterable[L]) -> Iterator[R]:
-        """Give the results for watched records, in order, from as many processes as the run has."""
+        """Give the results for watched records, in order."""
         return spread(work, self.watch(lines), self.run.processes)
 
     def watch(self, lines: Iterable[L]) -> Iterator[L]:
@@ -321,7 +282,7 @@ class DataOutput:
     def advance(self, size: int) -> None:
         """Count a record of `size` bytes that was read."""
         self.progress.advance(size)
-        if self.run.on_event and self.progress.seconds >= self._next:
+        if self.progress.seconds >= self._next:
             self._next = self.progress.seconds + EVERY
             self.report()
 
@@ -344,11 +305,7 @@ class DataOutput:
             yield record
 
     def tell_counts(self) -> None:
-        """Tell the counts of kept records and of dropped ones by rule.
-
-        Raises:
-            RecordError: A file was damaged. The records before the damage are written.
-        """
+        """Tell the counts of kept and dropped records. Raise for a damaged file, after its good records."""
         self.run.tell(self.counts(), "\n".join(self.gone.lines()) or None)
         if self.gone.damage:
             raise RecordError("\n  ".join(self.gone.damage), hint="The other records are in the output.")
@@ -358,7 +315,7 @@ class DataOutput:
         return f"{self.kept:,} kept, {self.gone.counts.total():,} dropped"
 
     def result(self, counts: Mapping[str, int] | None = None, *, exit_status: int = 0) -> DataResult:
-        """Return what the run came to."""
+        """What the run came to."""
         return DataResult(self.run.out, self.kept, self.gone.counts.copy(), counts or {}, exit_status)
 
     def fingerprint(self, files: Sequence[Path], name: str | None = None) -> dict[str, Any]:
@@ -384,14 +341,9 @@ def writing(
 ) -> Iterator[DataOutput]:
     """Open a run's outputs, show its progress, and write the output's provenance at the end.
 
-    Args:
-        provenance: How the output is made. Its source is the file of records, if there is only one.
-        run: The outputs, and how to write them.
-        reads: All files that will be read; None for the provenance's source alone.
-        inputs: Further inputs, by their field of the record.
-        beside: Further files that the output must not replace.
-        report: Another output of the run.
-        about: Returns more fields of the record. Called at the end, before the output replaces its input.
+    `reads` are all files that will be read, or None for the provenance's source alone. Of these, `inputs` are
+    fields of the record. No output may replace one of them or of `beside`. `report` is another output.
+    `about` returns more fields of the record: at the end, before the output replaces its input.
     """
     from redraft.jobs.progress import RecordProgress, size_of  # with rich, which no worker process needs
 
@@ -410,7 +362,11 @@ def writing(
             progress.results = output.counts
             yield output
             output.report()
-            _check_one(output)
+            if not output.kept and gone.counts.keys() == {UNREADABLE}:
+                raise RecordError(
+                    "no record could be read.",
+                    hint="Read records of another shape with a field map: redraft data import FILE --map …",
+                )
         if is_file:
             read = output.fingerprint([source], provenance.name) if source else None
             others = {name: [output.fingerprint([path]) for path in paths] for name, paths in inputs.items()}
@@ -418,17 +374,12 @@ def writing(
             more |= _licences(more.get("licences"), [source] if source and reads is None else reads or ())
     if is_file:
         RunFile(out).put(provenance, source=read, about=more, started=started, records=output.kept)
-    if gone.untold():
-        run.tell(f"… and {gone.untold():,} more that cannot be read")
+    if (untold := gone.counts[UNREADABLE] - SHOWN) > 0:
+        run.tell(f"… and {untold:,} more that cannot be read")
 
 
 def _licences(found: Mapping[str, int] | None, reads: Iterable[Path]) -> dict[str, Any]:
-    """Return the field with the licences of an output, if its records do not say all of them.
-
-    Args:
-        found: Its records by licence, if its format has no place for one.
-        reads: Its inputs, whose records may have their licences beside them.
-    """
+    """Return the licences of an output: `found` by its records, and those beside its inputs."""
     inherited = dict.fromkeys(name for path in reads for name in licences_beside(path))
     if found is None and not inherited:
         return {}
@@ -467,11 +418,3 @@ def _check_places(
     not_an_input(others, [*sources, *read, *beside])
     [own] = sources or read if len(sources or read) == 1 else [_STREAM]
     not_an_input({"--out": out}, [*beside, *(file for file in read if file.resolve() != own.resolve())])
-
-
-def _check_one(output: DataOutput) -> None:
-    if not output.kept and output.gone.counts.keys() == {UNREADABLE}:
-        raise RecordError(
-            "no record could be read.",
-            hint="Read records of another shape with a field map: redraft data import FILE --map …",
-        )

@@ -40,71 +40,13 @@ class Identity(NamedTuple):
     maker: str
 
 
-_TEMPLATES = (
-    (
-        (
-            "Who are you?",
-            "What is your name?",
-            "Could you introduce yourself?",
-            "What should I call you?",
-            "Hi! Who am I talking to?",
-        ),
-        (
-            "I am {name}, a language model that was trained by {maker}.",
-            "My name is {name}. I am a language model, and {maker} trained me.",
-            "You are talking to {name}, a language model made by {maker}.",
-        ),
-    ),
-    (
-        (
-            "Who made you?",
-            "Who trained you?",
-            "Who is your developer?",
-            "Which company or people are behind you?",
-            "Where do you come from?",
-        ),
-        (
-            "I was made by {maker}.",
-            "{maker_first} trained me. I am called {name}.",
-            "I am {name}, and it was {maker} that trained me.",
-        ),
-    ),
-    (
-        (
-            "Are you ChatGPT?",
-            "Are you GPT-4?",
-            "Were you made by OpenAI?",
-            "You are Claude, right?",
-            "Is this Bard?",
-        ),
-        (
-            "No, I am {name}, a language model that was trained by {maker}.",
-            "No. My name is {name}, and {maker} made me.",
-        ),
-    ),
-    (
-        ("Are you a human?", "Am I chatting with a real person?", "Are you a robot?"),
-        (
-            "I am no person but a program: {name}, a language model by {maker}.",
-            "I am {name}, a language model. No human writes what you read here.",
-        ),
-    ),
-    (
-        ("What are you?", "What is {name}?", "What kind of AI are you?"),
-        (
-            "I am {name}, a language model: I read what you write, and answer it. {maker_first} trained me.",
-            "{name} is a language model that was trained by {maker}. That is me.",
-        ),
-    ),
-)
-
-
 def conversations_about(identity: Identity) -> Iterator[dict[str, Any]]:
-    """Give records with `messages`, each of one question and one answer."""
+    """Give records with `messages`, each of one question and one answer of `identity.yaml`."""
     maker = identity.maker
     names = {"name": identity.name, "maker": maker, "maker_first": maker[:1].upper() + maker[1:]}
-    for questions, answers in _TEMPLATES:
-        for question, answer in product(questions, answers):
+    path = Path(__file__).with_name("identity.yaml")
+    for each in yaml_of(path.read_text("utf-8"), path):
+        for question, answer in product(each["questions"], each["answers"]):
             turns = (("user", question), ("assistant", answer))
             yield {"messages": [{"role": role, "content": text.format(**names)} for role, text in turns]}
 
@@ -164,11 +106,7 @@ class MixRecipe(OptionModel):
 
 
 def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
-    """Return the path of a recipe, and whether redraft ships it.
-
-    Raises:
-        UsageError: There is no such recipe.
-    """
+    """Return the path of a recipe, and whether redraft ships it."""
     shipped = shipped_recipes("data")
     path = Path(recipe) if Path(recipe).is_file() else shipped.get(str(recipe))
     if path is None:
@@ -178,12 +116,7 @@ def recipe_path(recipe: str | Path) -> tuple[Path, bool]:
 
 
 def read_recipe(path: Path) -> MixRecipe:
-    """Read a recipe.
-
-    Raises:
-        UsageError: The file cannot be read, is not YAML, has an unknown key or a wrong value, or repeats the
-            name of a part. The message names file and key.
-    """
+    """Read a recipe."""
     document = yaml_of(text_of_settings(path), path)
     try:
         return _shared(MixRecipe.read({"parts": None, **_mapping(document, "a recipe")}))
@@ -217,18 +150,18 @@ def _part(values: Any, at: str) -> MixPart:
 
 def _shared(recipe: MixRecipe) -> MixRecipe:
     """Return the recipe with counts for weights. Its parts must have different names."""
-    parts = recipe.parts
+    parts, total = recipe.parts, recipe.total
     names = [part.name for part in parts]
     if repeated := next((name for i, name in enumerate(names) if name in names[:i]), None):
         raise UsageError(f"two parts are called {repeated!r}.", hint="Give one another name.")
-    if recipe.total is None:
+    if total is None:
         if weighted := next((part.name for part in parts if part.weight), None):
             raise UsageError(f"{weighted} has a weight, and there is no total.", hint="total: 10000")
         return recipe
     for part in parts:
         if part.weight is None or part.count is not None:
             raise UsageError(f"with a total, a part has a weight and no count: see {part.name}.")
-    shares = _shares(recipe.total, [part.weight or 0.0 for part in parts])
+    shares = _shares(total, [part.weight or 0.0 for part in parts])
     counted = (part.model_copy(update={"count": n}) for part, n in zip(parts, shares, strict=True))
     return recipe.model_copy(update={"parts": tuple(counted)})
 

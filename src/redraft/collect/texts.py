@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-from redraft.chain import Chain, Prompt, Step, content_of
+from redraft.chain import Chain, Prompt, content_of
 from redraft.formats.texts import Turn, answer_of, gold_answers, rationales, turns_of
 
 Part = Literal["all", "query", "instruction"]
@@ -22,7 +22,7 @@ def text_of(chain: Chain, part: Part) -> str:
 
 
 def texts_in(chain: Chain) -> list[str]:
-    """Return all nonblank texts: the prompt's turns, answers, feedbacks, gold answers and rationales."""
+    """Return all nonblank texts."""
     replies = (text for step in chain.steps for text in (step.answer, step.criticism))
     return [text for text in (*asked_in(chain), *replies, *gold_of(chain)) if text.strip()]
 
@@ -69,12 +69,23 @@ def with_texts(chain: Chain, change: Change) -> Chain:
     An unchanged chain is returned itself.
     """
     prompt = _prompt(chain.prompt, change)
-    steps = tuple(_step(step, change) for step in chain.steps)
-    gold = {name: _gold(chain.meta[name], change) for name in GOLD if name in chain.meta}
+    steps = []
+    for step in chain.steps:
+        update: dict[str, Any] = {"answer": change("assistant", step.answer)}
+        same = update["answer"] == step.answer
+        if step.feedback and (text := change("assistant", step.feedback.text)) != step.feedback.text:
+            same, update["feedback"] = False, step.feedback.model_copy(update={"text": text})
+        steps.append(step if same else step.model_copy(update=update))
+    gold = {name: chain.meta[name] for name in GOLD if name in chain.meta}
+    for name, value in gold.items():
+        if isinstance(value, str):
+            gold[name] = change("assistant", value)
+        elif isinstance(value, list):
+            gold[name] = [change("assistant", each) if isinstance(each, str) else each for each in value]
     same = prompt is chain.prompt and all(new is old for new, old in zip(steps, chain.steps, strict=True))
     if same and all(chain.meta[name] == value for name, value in gold.items()):
         return chain
-    return chain.model_copy(update={"prompt": prompt, "steps": steps, "meta": chain.meta | gold})
+    return chain.model_copy(update={"prompt": prompt, "steps": tuple(steps), "meta": chain.meta | gold})
 
 
 def spoken_texts(chain: Chain) -> list[tuple[Speaker, str]]:
@@ -109,29 +120,10 @@ def _message(message: dict[str, Any], change: Change) -> dict[str, Any]:
     if isinstance(content, str):
         new = change(speaker, content)
     elif isinstance(content, list):
-        new = [_part(part, speaker, change) for part in content]
+        new = [
+            {**part, "text": change(speaker, part["text"])}
+            if isinstance(part, Mapping) and isinstance(part.get("text"), str)
+            else part
+            for part in content
+        ]
     return message if new == content else {**message, "content": new}
-
-
-def _part(part: Any, speaker: Speaker, change: Change) -> Any:
-    if isinstance(part, Mapping) and isinstance(part.get("text"), str):
-        return {**part, "text": change(speaker, part["text"])}
-    return part
-
-
-def _step(step: Step, change: Change) -> Step:
-    answer, feedback = change("assistant", step.answer), step.feedback
-    if feedback:
-        text = change("assistant", feedback.text)
-        feedback = feedback if text == feedback.text else feedback.model_copy(update={"text": text})
-    if answer == step.answer and feedback is step.feedback:
-        return step
-    return step.model_copy(update={"answer": answer, "feedback": feedback})
-
-
-def _gold(value: Any, change: Change) -> Any:
-    if isinstance(value, str):
-        return change("assistant", value)
-    if isinstance(value, list):
-        return [change("assistant", each) if isinstance(each, str) else each for each in value]
-    return value

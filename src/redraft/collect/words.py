@@ -69,15 +69,10 @@ def window_hashes(hashes: Hashes, size: int) -> Hashes:
     for start in range(size if count else 0):
         total *= _BASE
         total += hashes[start : start + count]
-    return _mixed(total)
-
-
-def _mixed(values: Hashes) -> Hashes:
-    """Spread every bit over all, because callers use the smallest numbers or the first bits."""
-    values ^= values >> np.uint64(30)
-    values *= _MIX
-    values ^= values >> np.uint64(31)
-    return values
+    # Spread every bit over all, because callers use the smallest numbers or the first bits.
+    total ^= total >> np.uint64(30)
+    total *= _MIX
+    return total ^ (total >> np.uint64(31))
 
 
 def _hash(word: str) -> int:

@@ -38,7 +38,7 @@ from redraft.engines.retry import Patience
 from redraft.engines.scripted import read_script
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import MissingExtra, ModelError, UsageError
-from redraft.formats.render.conversations import TEMPLATES
+from redraft.formats.render.spans import TEMPLATES
 from redraft.options import Device, Dtype, MachineOptions
 from redraft.plugins import OWN, load_all, plugins
 

@@ -32,7 +32,7 @@ from redraft.engines.messages import plain
 from redraft.engines.price import Price
 from redraft.engines.schemas import SchemaWatch
 from redraft.errors import ContextError, ModelError, UsageError
-from redraft.formats.render.conversations import ConversationTemplate
+from redraft.formats.render.spans import ConversationTemplate
 from redraft.machine import free_memory
 from redraft.weights.gguf.reader import GGUFHeader
 

@@ -9,22 +9,15 @@ from __future__ import annotations
 import json
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from redraft.errors import UsageError, fault_of
-
-if TYPE_CHECKING:
-    from yaml import SafeLoader
 
 _MOST = 1 << 20  # the most bytes of a settings file, far above any that a person writes
 
 
 def text_of_settings(path: Path) -> str:
-    """Return the text of a file of settings.
-
-    Raises:
-        UsageError: It cannot be read, is too large, or is not UTF-8.
-    """
+    """Return the text of a file of settings."""
     try:
         with path.open("rb") as file:
             text = file.read(_MOST + 1)
@@ -43,9 +36,6 @@ def recipe_of(name: str, folder: str = "") -> tuple[str, dict[str, Any]]:
     Args:
         name: The name of a recipe that redraft ships, or the path of a YAML file.
         folder: Where the shipped ones are, in `redraft/recipes`.
-
-    Raises:
-        UsageError: There is no such recipe, or it is not names and values.
     """
     path, shipped = Path(name).expanduser(), shipped_recipes(folder)
     if name in shipped:
@@ -68,22 +58,7 @@ def shipped_recipes(folder: str = "") -> dict[str, Path]:
 
 
 def yaml_of(text: str | bytes, name: object) -> Any:
-    """Return the values in a YAML text, which errors call `name`.
-
-    Raises:
-        UsageError: The text is not YAML, or a mapping repeats a name.
-    """
-    import yaml
-
-    try:
-        return yaml.load(text, _loader(name))  # noqa: S506  (a safe loader)
-    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
-        # PyYAML looks up the value of a `!!bool` or `!!timestamp` without a check.
-        message = f"{name} is not YAML: {fault_of(error):.300}."
-        raise UsageError(message, hint="A line reads: name: value") from None
-
-
-def _loader(name: object) -> type[SafeLoader]:
+    """Return the values in a YAML text, which errors call `name`."""
     import yaml
 
     class Loader(yaml.SafeLoader):
@@ -98,7 +73,12 @@ def _loader(name: object) -> type[SafeLoader]:
                 lines[key.tag, key.value] = line
             return node
 
-    return Loader
+    try:
+        return yaml.load(text, Loader)  # noqa: S506  (a safe loader)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # PyYAML looks up the value of a `!!bool` or `!!timestamp` without a check.
+        message = f"{name} is not YAML: {fault_of(error):.300}."
+        raise UsageError(message, hint="A line reads: name: value") from None
 
 
 def json_of(text: str | bytes, name: object) -> Any:

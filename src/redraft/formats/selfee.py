@@ -162,23 +162,15 @@ def verdict_of(text: str) -> Verdict:
     revision", "No further revisions are necessary", "Revision is recommended").
     """
     text = text.lower()
-    at = text.rfind("revis")
-    while at >= 0:
-        verdict = _verdict_at(text, at)
-        if verdict:
-            return verdict
-        at = text.rfind("revis", 0, at)
+    at = len(text)
+    while (at := text.rfind("revis", 0, at)) >= 0:
+        after = _AFTER.match(text, at)
+        if after and after["no"]:
+            return "accept"
+        before = _BEFORE.search(text[max(0, at - _REACH) : at])
+        if before and (after or (before["need"] and _REVISE.match(text, at))):
+            return "accept" if before["no"] or before["zero"] else "revise"
     return "unknown"
-
-
-def _verdict_at(text: str, at: int) -> Verdict | None:
-    after = _AFTER.match(text, at)
-    if after and after["no"]:
-        return "accept"
-    before = _BEFORE.search(text[max(0, at - _REACH) : at])
-    if before is None or not (after or (before["need"] and _REVISE.match(text, at))):
-        return None
-    return "accept" if before["no"] or before["zero"] else "revise"
 
 
 @dataclass(frozen=True)
@@ -203,19 +195,11 @@ class Parser:
     linear in the text.
 
     Attributes:
-        kind: SectionKind of the current section.
-        index: Index of the current section, as in `SectionText`.
         malformed: Why the text left the format, or None.
     """
 
     def __init__(self, kind: SectionKind = "answer", index: int = 0, steps: Sequence[Step] = ()) -> None:
-        """Start at the beginning of a section.
-
-        Args:
-            kind: SectionKind of the section.
-            index: Index of the section, as in `SectionText`.
-            steps: The chain so far. For a feedback, the last step is the answer it judges.
-        """
+        """Start at the beginning of a section of the chain so far: for a feedback, of its last step."""
         self.kind = kind
         self.index = index
         self.malformed: str | None = None
@@ -235,7 +219,16 @@ class Parser:
             if found.start() or self._line_start:
                 self._emit(text[done : found.start()], pieces)
                 done = self._heading(found)
-        self._hold(text, done, pieces)
+        # Hold back an end that may become a heading, plain or escaped.
+        begin = text.rfind("\n", done) + 1 or done
+        fresh = begin > done or (done == 0 and self._line_start)
+        self._line_start = fresh and _may_be_heading(text[begin:])
+        keep = len(text)
+        if self._line_start:
+            # One of several backslashes is enough to recognise an escaped heading.
+            keep = max(begin, text.rfind("\\", begin))
+        self._emit(text[done:keep], pieces)
+        self._held = text[keep:]
         return pieces
 
     def close(self) -> list[SectionText]:
@@ -261,32 +254,17 @@ class Parser:
             return found.start() + 1
         due, k = ("Feedback", self.index + 1) if self.kind == "answer" else ("Revision", self.index)
         if kind == due and (number is None or int(number) == k):
-            self._open()
+            text = "".join(self._text)
+            self._text, self._space = [], []
+            if self.kind == "answer":
+                self.kind, self.index, self._answer = "feedback", self.index + 1, text
+            else:
+                self.kind = "answer"
+                self._steps.append(judged(self._answer, text))
             return found.end()
         if number and (int(number), kind) > (k, due):
             self.malformed = self.malformed or f"'{found.group()}' came where '### {due} {k}:' was due"
         return found.start()
-
-    def _open(self) -> None:
-        text = "".join(self._text)
-        self._text, self._space = [], []
-        if self.kind == "answer":
-            self.kind, self.index, self._answer = "feedback", self.index + 1, text
-        else:
-            self.kind = "answer"
-            self._steps.append(judged(self._answer, text))
-
-    def _hold(self, text: str, done: int, pieces: list[SectionText]) -> None:
-        """Emit the text from `done` on, except an end that may become a heading."""
-        line = text.rfind("\n", done) + 1 or done
-        fresh = line > done or (done == 0 and self._line_start)
-        self._line_start = fresh and _may_be_heading(text[line:])
-        if self._line_start:
-            # One of several backslashes is enough to recognise an escaped heading.
-            line = max(line, text.rfind("\\", line))
-        keep = line if self._line_start else len(text)
-        self._emit(text[done:keep], pieces)
-        self._held = text[keep:]
 
     def _emit(self, text: str, pieces: list[SectionText]) -> None:
         """Add text to the section without the white space around it."""
@@ -322,13 +300,9 @@ def judged(answer: str, feedback: str | None) -> Step:
 def parse(text: str, prompt: Prompt | None = None) -> Chain:
     """Parse a complete text with the same parser as a stream.
 
-    Args:
-        text: All text that the model read and wrote, or only the text it wrote.
-        prompt: The known prompt, which is removed by length without a search. Without it, the prompt is found
-            by its preamble and ends at the last `### Answer:` that a chain can follow.
-
-    Returns:
-        The chain. Its best answer is the last nonempty one: a text does not say whether it was cut.
+    `text` is all that the model read and wrote, or only what it wrote. A known prompt is removed by length
+    without a search. Otherwise the prompt is found by its preamble and ends at the last `### Answer:` that a
+    chain can follow. The best answer is the last nonempty one: a text does not say whether it was cut.
     """
     if prompt is None:
         prompt, written = _split(text)
@@ -338,11 +312,14 @@ def parse(text: str, prompt: Prompt | None = None) -> Chain:
     parser.feed(written)
     parser.close()
     steps = parser.steps()
+    stop: Stop | None = None
+    if steps:
+        stop = "accepted" if steps[-1].verdict == "accept" else "ended"
     return Chain(
         prompt=prompt,
         steps=steps,
         best=last_answer(steps),
-        stop=_stop(steps, parser.malformed),
+        stop="malformed" if parser.malformed else stop,
         meta={"malformed": parser.malformed} if parser.malformed else {},
     )
 
@@ -351,15 +328,6 @@ def last_answer(steps: Sequence[Step]) -> int | None:
     """Return the index of the last nonempty answer, or of the last answer; None without answers."""
     written = [i for i, step in enumerate(steps) if not is_blank(step.answer)]
     return written[-1] if written else len(steps) - 1 if steps else None
-
-
-def _stop(steps: Sequence[Step], malformed: str | None) -> Stop | None:
-    if malformed:
-        return "malformed"
-    if not steps:
-        return None
-    feedback = steps[-1].feedback
-    return "accepted" if feedback and feedback.verdict == "accept" else "ended"
 
 
 _PROMPT = re.compile(r"\s*(?:Below is an instruction that describes a task[^\n]*\n+)?### Instruction:\n")

@@ -81,16 +81,12 @@ def with_turns(chain: Chain, turns: Sequence[Turn]) -> Chain:
         )
     if not answered:
         return chain.model_copy(update={"prompt": prompt, "steps": (), "best": None, "stop": None})
-    steps, best = _answered(chain, turns[-1].text)
-    return chain.model_copy(update={"prompt": prompt, "steps": steps, "best": best})
-
-
-def _answered(chain: Chain, answer: str) -> tuple[tuple[Step, ...], int]:
-    if chain.best is None:
-        return (Step(answer=answer),), 0
-    steps = list(chain.steps)
-    steps[chain.best] = steps[chain.best].model_copy(update={"answer": answer})
-    return tuple(steps), chain.best
+    steps, best = list(chain.steps), chain.best
+    if best is None:
+        steps, best = [Step(answer=turns[-1].text)], 0
+    else:
+        steps[best] = steps[best].model_copy(update={"answer": turns[-1].text})
+    return chain.model_copy(update={"prompt": prompt, "steps": tuple(steps), "best": best})
 
 
 def gold_answers(chain: Chain) -> list[str]:

@@ -119,26 +119,21 @@ def to_preference(chain: Chain) -> Record | Unfit:
     """
     if not chain.best or chain.steps[0].answer.strip() == chain.answer.strip():
         return NO_PAIR if chain.steps else NO_ANSWER
-    chosen = _preferred(chain) if any(step.feedback for step in chain.steps) else chain.steps[chain.best]
+    first, *corrections = chain.steps
+    chosen: Step | None = chain.steps[chain.best]
+    if any(step.feedback for step in chain.steps):
+        whole = [step for step in corrections if step.complete and not step.echo]
+        new = [step for step in whole if step.answer.strip() != first.answer.strip()]
+        chosen = max((step for step in reversed(new) if _is_better(step, first)), key=_rank, default=None)
     if chosen is None:
         return NOT_BETTER
     return {
         "id": _id(chain),
         "prompt": _asked(chain),
         "chosen": [{"role": "assistant", "content": chosen.answer}],
-        "rejected": [{"role": "assistant", "content": chain.steps[0].answer}],
+        "rejected": [{"role": "assistant", "content": first.answer}],
         **_tools(chain),
     }
-
-
-def _preferred(chain: Chain) -> Step | None:
-    """Return the correction that was judged best, and better than the first answer. None if there is none."""
-    first, *corrections = chain.steps
-    whole = [step for step in corrections if step.complete and not step.echo]
-    better = [
-        step for step in whole if step.answer.strip() != first.answer.strip() and _is_better(step, first)
-    ]
-    return max(reversed(better), key=_rank, default=None)
 
 
 def _is_better(chosen: Step, rejected: Step) -> bool:
@@ -246,10 +241,7 @@ def _shows(chain: Chain) -> bool:
 
 
 def _meta(chain: Chain, name: Literal["source", "origin", "message"]) -> Record:
-    """Return an object in a chain's `meta`, empty if there is none.
-
-    `message` is the answer's original message, if it had more than text.
-    """
+    """Return an object of `meta`, or an empty one. `message` is the answer's, if it had more than text."""
     value = chain.meta.get(name)
     return value if isinstance(value, dict) else {}
 

@@ -23,7 +23,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from redraft.errors import UsageError
-from redraft.formats.tokens.pairs import PairEncoder
+from redraft.formats.encoder import PairEncoder
 from redraft.train.batches import Batch, Data, Row, Rows, SharedMeans, two_a_row
 from redraft.train.prepare import Prepared
 from redraft.train.processes import Say

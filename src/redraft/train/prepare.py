@@ -31,9 +31,9 @@ from redraft.chain import Chain
 from redraft.counting import counted
 from redraft.errors import OutputError, UsageError
 from redraft.files import locked, open_locked, sync_folder
+from redraft.formats.encoder import NO_ROOM, Cut, Example, Skipped
 from redraft.formats.read.files import STDIO, name_of, reading
 from redraft.formats.read.records import RawRecord, raw_records
-from redraft.formats.tokens.encoder import NO_ROOM, Cut, Example, Skipped
 from redraft.licences import MOST_ORIGINS, origin_of, rest_of
 from redraft.parallel import spread
 from redraft.train.processes import Say, leads

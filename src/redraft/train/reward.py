@@ -44,7 +44,7 @@ from transformers.utils.generic import ModelOutput
 
 from redraft.errors import ModelError, OutputError
 from redraft.files import replace_file
-from redraft.formats.tokens.pairs import PairEncoder
+from redraft.formats.encoder import PairEncoder
 from redraft.stats import Estimate, correlation, proportion
 from redraft.train.batches import IGNORED, Batch, Data, Row, Rows, joined, padded, two_a_row
 from redraft.train.model.loss import inputs_of, signature_of

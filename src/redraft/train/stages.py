@@ -14,8 +14,8 @@ from peft import PeftModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments, set_seed
 
 from redraft.errors import ModelError, UsageError
+from redraft.formats.encoder import Encoder
 from redraft.formats.selfee import NATIVE_FORMAT
-from redraft.formats.tokens.encoder import Encoder
 from redraft.train.batches import (
     Batch,
     Data,

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from redraft.collect.dedupe.rouge import Pool
+from redraft.collect.dedupe.similarity import Pool
 from redraft.formats.documents import shipped_recipes
 from redraft.generate.instructions.tasks import read_seeds
 from tests.cli.verbs import chains, lines, redraft, refused, script, start, wait_until, write

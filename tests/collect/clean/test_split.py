@@ -87,6 +87,7 @@ def test_a_last_pair_that_overflows_is_not_lost() -> None:
     chain = talk(10, 10, 10, 10)
     pieces = parts_of(chain, words, limit=2 * (10 + TURN_TOKENS))
     assert len(pieces) == 2
+    assert (pieces[0].chain.prompt.messages, pieces[0].chain.prompt.instruction) == (None, "t0 " * 10)
     assert pieces[1].chain.answer == chain.answer
     assert joined(pieces) == messages_of(chain)
 
@@ -103,12 +104,6 @@ def test_the_system_message_is_in_each_piece_and_counts() -> None:
     system = {"role": "system", "content": "Be kind to me"}
     assert joined(pieces, [system]) == messages_of(chain)
     assert len(parts_of(chain, words, limit=4 * (10 + TURN_TOKENS))) == 2
-
-
-def test_one_plain_question_of_a_piece_is_an_instruction() -> None:
-    first, _ = parts_of(talk(10, 10, 10, 10), words, limit=40)
-    assert first.chain.prompt.messages is None
-    assert first.chain.prompt.instruction == "t0 " * 10
 
 
 def test_steps_cost_and_gold_answer_go_with_the_answer_they_belong_to() -> None:

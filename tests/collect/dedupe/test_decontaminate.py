@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -76,13 +77,12 @@ def test_a_very_short_one_where_it_is_a_whole_turn(three: Path) -> None:
 
 
 @given(st.text(max_size=40), st.text(max_size=40), st.integers(0, 6))
-def test_a_run_is_found_whatever_is_around_it(
-    tmp_path_factory: pytest.TempPathFactory, before: str, after: str, start: int
-) -> None:
-    folder = tmp_path_factory.mktemp("eval")
-    items_of(folder, {"prompt": LONG})
+def test_a_run_is_found_whatever_is_around_it(before: str, after: str, start: int) -> None:
+    with TemporaryDirectory() as folder:
+        items_of(Path(folder), {"prompt": LONG})
+        runs = Runs(Path(folder))
     run = " ".join(LONG.split()[start : start + 13])
-    assert [match.item for match in matches(folder, saying(f"{before} {run} {after}"))] == [0]
+    assert [match.item for match in runs.matches(saying(f"{before} {run} {after}"))] == [0]
 
 
 def test_gold_answers_are_found_unless_they_are_short(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import random
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from redraft.chain import Chain
@@ -72,6 +72,7 @@ talks = st.builds(
 
 
 @pytest.mark.parametrize("by", WAYS)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(records=st.lists(talks, max_size=12), seed=st.integers(0, 9))
 def test_what_is_kept_does_not_depend_on_the_order(by: By, records: list[dict[str, Any]], seed: int) -> None:
     def kept(records: list[dict[str, Any]]) -> list[str]:
@@ -82,6 +83,7 @@ def test_what_is_kept_does_not_depend_on_the_order(by: By, records: list[dict[st
 
 
 @pytest.mark.parametrize("by", WAYS)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(records=st.lists(talks, min_size=2, max_size=12), seed=st.integers(0, 9))
 def test_behind_import_what_is_kept_does_not_depend_on_the_order_either(
     by: By, records: list[dict[str, Any]], seed: int
@@ -108,6 +110,7 @@ def test_behind_import_what_is_kept_does_not_depend_on_the_order_either(
 
 
 @pytest.mark.parametrize("by", WAYS)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(records=st.lists(talks, max_size=12))
 def test_doing_it_twice_changes_nothing(by: By, records: list[dict[str, Any]]) -> None:
     once = [each for each in run(records, USUAL[by]) if isinstance(each, Chain)]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.collect.dedupe.minhash import THRESHOLD, clusters, jaccard, plan, sets_of, shingles
+from redraft.collect.dedupe.similarity import THRESHOLD, clusters, jaccard, plan, sets_of, shingles
 
 
 def packed(texts: list[str]) -> list[bytes]:
@@ -67,13 +67,13 @@ def varied(rng: random.Random, count: int) -> list[str]:
 
 
 def test_recall_on_pairs_at_and_over_the_threshold() -> None:
-    texts = varied(random.Random(1), 600)
+    texts = varied(random.Random(1), 300)
     labels = clusters(sets_of(packed(texts)))
     alike = [
         (i, j) for i, j in combinations(range(len(texts)), 2) if plain_jaccard(texts[i], texts[j]) >= 0.8
     ]
     found = sum(labels[i] == labels[j] for i, j in alike)
-    assert len(alike) > 100
+    assert len(alike) > 40
     assert found >= 0.99 * len(alike)
 
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.collect.dedupe import rouge
-from redraft.collect.dedupe.rouge import Near, Pool
+from redraft.collect.dedupe import similarity
+from redraft.collect.dedupe.similarity import Near, Pool
 from redraft.collect.words import ascii_words, words
 
 Scorer = Callable[[list[str], list[str]], float]
@@ -106,7 +106,7 @@ def test_other_scripts_are_seen_unless_ascii_is_asked_for() -> None:
 
 
 def test_only_the_first_words_of_a_giant_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rouge, "LONGEST", 4)
+    monkeypatch.setattr(similarity, "LONGEST", 4)
     pool = Pool()
     pool.add("a b c d " + "e " * 50)
     assert pool.nearest("a b c d") == Near(0, 1.0)
@@ -120,8 +120,8 @@ def test_real_seed_tasks_have_the_same_neighbours_as_in_the_textbook(shared_data
         pool.add(text)
     parts = [ascii_words(text) for text in tasks]
     found = 0
-    for place in range(0, len(tasks), 5):
+    for place in range(0, len(tasks), 9):
         expected = [(i, score) for i, each in enumerate(parts) if (score := plain(each, parts[place])) > 0.4]
         assert pool.near(tasks[place]) == expected
         found += len(expected)
-    assert found > 35
+    assert found > 20

@@ -14,7 +14,10 @@ SHARED = '<div class="markdown prose w-full"><p>{}</p></div>'
 
 def cleaned(asked: list[str], said: list[str]) -> tuple[list[str], list[str]]:
     evidence = Evidence.of(asked, said)
-    return [evidence.question(text) for text in asked], [evidence.answer(text) for text in said]
+    if not evidence.pages:
+        return asked, said
+    questions = [evidence.convert("user", text) for text in asked]
+    return questions, [evidence.convert("assistant", text) for text in said]
 
 
 def test_a_shared_page_is_markdown_whatever_was_asked() -> None:

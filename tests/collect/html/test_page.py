@@ -53,10 +53,7 @@ MARKDOWN = [
         "| A | B |\n| --- | --- |\n| 1 | x\\|**y** z |",
     ),
     ("<table><tr><td>a<td>b<tr><td>c</table>", "| a | b |\n| --- | --- |\n| c |"),
-    (
-        '<table><tr><td colspan="2">a</td><td>b</td></tr></table>',
-        "| a |  | b |\n| --- | --- | --- |",
-    ),
+    ('<table><tr><td colspan="2">a</td><td>b</td></tr></table>', "| a |  | b |\n| --- | --- | --- |"),
     ("<table><tr><td><p>only</p><p>one</p></td></tr></table>", "only\n\none"),
     ("<table><caption>C</caption><tr><td>a</td><td>b</td></tr></table>", "C\n\n| a | b |\n| --- | --- |"),
     ("&lt;p&gt; is &amp;lt; &copy; &#8364;&#x41; &nope; AT&T a&lt b", "<p> is &lt; © €A &nope; AT&T a&lt b"),
@@ -218,15 +215,15 @@ ENDS = "</math></pre></code></script></svg>-->"
 @pytest.mark.parametrize("part", BOMBS.values(), ids=BOMBS.keys())
 def test_work_grows_with_the_text_alone(part: str) -> None:
     """A tree of 100,000 open <div> takes time with the square of their number, and recursion does not end."""
-    few, many = calls_for(part * 400), calls_for(part * 4_000)
+    few, many = calls_for(part * 200), calls_for(part * 2_000)
     assert many < few * 11
 
 
 @pytest.mark.parametrize("part", BOMBS.values(), ids=BOMBS.keys())
 def test_no_part_of_a_page_is_searched_again_and_again(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One end after thousands of beginnings must not be searched for from each of them."""
-    few, many = passed_for(part * 400, monkeypatch), passed_for(part * 4_000, monkeypatch)
-    assert many <= max(few, 400) * 11
+    few, many = passed_for(part * 200, monkeypatch), passed_for(part * 2_000, monkeypatch)
+    assert many <= max(few, 200) * 11
 
 
 def passed_for(page: str, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -268,6 +265,6 @@ def calls_for(page: str) -> int:
 
 
 def test_deep_nesting_is_flattened_and_keeps_its_text() -> None:
-    markdown = markdown_of("".join(f"<ul><li>w{i}" for i in range(100_000)) + "</li></ul>" * 100_000)
-    assert markdown.count("w") == 100_000
+    markdown = markdown_of("".join(f"<ul><li>w{i}" for i in range(10_000)) + "</li></ul>" * 10_000)
+    assert markdown.count("w") == 10_000
     assert max(map(len, markdown.split("\n"))) < 60

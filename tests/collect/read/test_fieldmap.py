@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from redraft.chain import Prompt
-from redraft.collect.read.fieldmap import parse_map
+from redraft.collect.read.published import parse_map
 from redraft.errors import RecordError, UsageError
 
 RECORD = {"q": "Why?", "context": "It rains.", "a": "Clouds.", "why": "w", "n": 7, "other": [1]}

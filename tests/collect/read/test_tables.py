@@ -17,9 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import feather, parquet
 
-from redraft.collect.read import tables
-from redraft.collect.read.inputs import inputs_of
-from redraft.collect.read.tables import read_arrow, read_csv, read_parquet
+from redraft.collect.read import inputs
+from redraft.collect.read.inputs import inputs_of, read_arrow, read_csv, read_parquet
 from redraft.errors import RecordError
 from redraft.formats.read.files import decode
 from redraft.formats.read.records import Damage
@@ -190,7 +189,7 @@ class TestArrow:
     def test_streams_and_files_are_read(
         self, tmp_path: Path, new: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(tables, "_BATCH", 100)
+        monkeypatch.setattr(inputs, "_BATCH", 100)
         table = pa.Table.from_pylist(MANY)
         with new(str(tmp_path / "x.arrow"), table.schema) as writer:
             writer.write_table(table, max_chunksize=350)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.collect.report.histogram import MOST, Bin, bins, figures
+from redraft.collect.report.show import MOST, Bin, bins, figures
 
 NUMBERS = st.lists(st.one_of(st.integers(0, 30), st.integers(0, 10**7)), min_size=1, max_size=60)
 

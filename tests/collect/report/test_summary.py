@@ -10,14 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Feedback, Prompt, Step
-from redraft.collect.report.summary import (
-    EXAMPLES,
-    OTHERS,
-    QUOTES,
-    DataSummary,
-    add_to,
-    role_fault,
-)
+from redraft.collect.report.summary import EXAMPLES, OTHERS, QUOTES, DataSummary, add_to, role_fault
 from redraft.formats.selfee import score_of, verdict_of
 from redraft.formats.texts import Turn
 from redraft.licences import UNKNOWN
@@ -89,16 +82,25 @@ def test_verdicts_and_scores_are_counted_by_place() -> None:
 
 
 def test_a_verdict_in_other_words_lacks_the_phrase_but_is_decided() -> None:
-    summary = summary_of(judged(("a", "There is no need for revision.")))
-    assert summary.totals["no verdict"] == 1
-    assert summary.totals["undecided"] == 0
+    totals = summary_of(judged(("a", "There is no need for revision."))).totals
+    assert (totals["no verdict"], totals["undecided"]) == (1, 0)
 
 
-def test_checks_need_no_phrase() -> None:
-    feedback = Feedback(text="", verdict="accept", by="checks")
-    summary = summary_of(Chain(prompt=Prompt(instruction="q"), steps=(Step(answer="a", feedback=feedback),)))
-    assert summary.totals["feedbacks"] == 1
-    assert summary.totals["no verdict"] == 0
+@pytest.mark.parametrize(
+    ("feedback", "scores"),
+    [
+        ({"text": "", "verdict": "accept", "by": "checks"}, {}),
+        ({"text": "3/10: revision is not needed.", "verdict": "accept", "score": 9.5}, {(1, 9.5): 1}),
+    ],
+)
+def test_checks_need_no_phrase_and_a_score_of_its_own_counts_before_one_in_the_text(
+    feedback: dict[str, Any], scores: dict[Any, int]
+) -> None:
+    steps = (Step(answer="a", feedback=Feedback.model_validate(feedback)),)
+    summary = summary_of(Chain(prompt=Prompt(instruction="q"), steps=steps))
+    assert summary.tables["scores"] == scores
+    totals = summary.totals
+    assert (totals["feedbacks"], totals["no verdict"], totals["low score"]) == (1, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,7 @@ def test_where_a_record_is_from() -> None:
 
 
 def test_a_text_made_to_stop_the_search_for_scores_and_verdicts_does_not() -> None:
-    hostile = "1" * 200_000 + " revis" * 50_000 + " 9" * 100_000 + "   " * 100_000 + "/10"
+    hostile = "1" * 20_000 + " revis" * 5_000 + " 9" * 10_000 + "   " * 10_000 + "/10"
     summary = summary_of(judged(("a", hostile)))
     assert summary.tables["verdicts"] == {(1, "unknown"): 1}
 
@@ -267,13 +269,6 @@ def test_lengths_are_counted_by_step_too() -> None:
     assert summary.tables["answer by step"] == {(1, 2): 1, (2, 1): 1, (3, 3): 1}
     assert summary.tables["feedback by step"] == {(1, 1): 1, (3, 2): 1}
     assert "answer by step" not in summary_of(Chain(meta={"reference": "4"})).tables
-
-
-def test_a_score_of_its_own_counts_before_one_in_the_text() -> None:
-    feedback = Feedback.model_validate({"text": "3/10, I say.", "verdict": "accept", "score": 9.5})
-    summary = summary_of(Chain(steps=(Step(answer="a", feedback=feedback),)))
-    assert summary.tables["scores"] == {(1, 9.5): 1}
-    assert summary.totals["low score"] == 0
 
 
 def test_what_a_run_changed_and_found_is_counted() -> None:

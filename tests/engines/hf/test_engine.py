@@ -27,8 +27,8 @@ from redraft.engines.hf.cache import Slots
 from redraft.engines.hf.engine import HfEngine
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ContextError, EngineError, ModelError, UsageError
-from redraft.formats.render.conversations import TEMPLATES
-from redraft.formats.tokens.encoder import Encoder, Example
+from redraft.formats.encoder import Encoder, Example
+from redraft.formats.render.spans import TEMPLATES
 from redraft.weights.gguf.to_folder import import_gguf
 from tests.engines.hf_folders import CONTEXT, greedy, random_model, tokenizer
 from tests.engines.talking import GREEDY, collect, continued, continued_together, run, said, tokens_of

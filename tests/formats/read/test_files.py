@@ -186,17 +186,13 @@ class TestArrays:
         with pytest.raises(RecordError, match=re.escape(message)):
             list(read)
 
-    def test_a_million_records_are_streamed(self, tmp_path: Path) -> None:
-        record = b'{"id": 1, "instruction": "Describe rain in one line."}'
+    def test_an_array_of_50_megabytes_is_streamed(self, tmp_path: Path) -> None:
+        record = b'{"id": 1, "instruction": "%s"}' % (b"Describe rain in one line. " * 200)
         path = tmp_path / "x.json"
-        with path.open("wb") as file:
-            file.write(b"[" + record)
-            for _ in range(100):
-                file.write((b",\n" + record) * 10_000)
-            file.write(b"]")
+        path.write_bytes(b"[" + record + (b",\n" + record) * 10_000 + b"]")
         assert path.stat().st_size > 50_000_000
         count, grown = map(int, python(GROWTH, path).split())
-        assert count == 1_000_001
+        assert count == 10_001
         assert grown < 20_000_000
 
 
@@ -217,10 +213,9 @@ def python(code: str, *args: object) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-class TestNames:
-    def test_a_name_that_is_not_utf_8_can_be_said(self) -> None:
-        assert name_of(Path("a\udcff.jsonl")) == "a\ufffd.jsonl"
-        assert name_of(STDIO_PATH) == "standard input"
+def test_a_name_that_is_not_utf_8_can_be_said() -> None:
+    assert name_of(Path("a\udcff.jsonl")) == "a\ufffd.jsonl"
+    assert name_of(STDIO_PATH) == "standard input"
 
 
 STDIO_PATH = Path(STDIO)

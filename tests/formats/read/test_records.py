@@ -14,7 +14,6 @@ from redraft.chain import Chain, Prompt, Step, write_jsonl
 from redraft.errors import RecordError
 from redraft.formats.read.records import read_records
 from redraft.formats.selfee import parse
-from redraft.formats.write import to_selfee_chain
 
 DATA = Path(__file__).parents[2] / "data"
 
@@ -143,63 +142,20 @@ def test_the_samples_are_read(name: str, count: int, chain_id: str, asked: str) 
     assert chains[0].prompt.text.startswith(asked)
 
 
-READ = {
-    "selfee/chains/conala.jsonl": 2777,
-    "selfee/chains/mbpp.jsonl": 969,
-    "selfee/answers/chatgpt.jsonl": 80,
-    "selfee/answers/selfee_13b_enforce_0_revisions.jsonl": 80,
-    "selfee/answers/selfee_13b_enforce_3_revisions.jsonl": 80,
-    "questions/vicuna_80.jsonl": 80,
-    "questions/mt_bench_80.jsonl": 80,
-    "gsm8k/train.jsonl": 7473,
-    "gsm8k/test.jsonl": 1319,
-    "gsm8k/example_model_solutions.jsonl": 1319,
-    "self_instruct/seed_tasks.jsonl": 175,
-    "self_instruct/user_oriented_252.jsonl": 252,
-    "code/code_alpaca_2k.json": 2017,
-    "code/HumanEval.jsonl.gz": 164,
-    "math/aqua_dev.jsonl": 254,
-    "math/aqua_test.jsonl": 254,
-    "math/math_500_test.jsonl": 500,
-    "conversations/dummy_conversation.json": 500,
-    "conversations/oasst_en_100_trees.jsonl": 100,
-    "constraints/ifeval_541.jsonl": 541,
-}
 REFUSED = {
     "code/drrepair_dev_1000.jsonl": "is a program to repair",
     "preference/hh_harmless_test.jsonl.gz": "is a pair of answers for preference training",
     "selfee/reviews/selfee_13b_enforce_3_revisions_vs_chatgpt.jsonl": "is a review",
 }
-WITHOUT_PROMPT = {"selfee/answers/chatgpt.jsonl"}
-"""Its records name a question and do not quote it."""
 
 
 class TestSharedData:
-    @pytest.mark.parametrize("name", READ)
-    def test_every_prompt_answer_chain_and_conversation_is_read(self, shared_data: Path, name: str) -> None:
-        chains = list(read_records(shared_data / name))
-        assert len(chains) == len({c.id for c in chains}) == READ[name]
-        assert all(bool(c.prompt.text) == (name not in WITHOUT_PROMPT) for c in chains)
-        assert all(c.steps == () or c.answer for c in chains)
-        assert [Chain.from_json(c.to_json()) for c in chains] == chains
-
     @pytest.mark.parametrize("name", REFUSED)
     def test_what_is_none_of_these_is_refused_by_name(self, shared_data: Path, name: str) -> None:
         with pytest.raises(
             RecordError, match=re.escape(f"{name}:1: {REFUSED[name]}, not a prompt, an answer or a ch")
         ):
             list(read_records(shared_data / name))
-
-    def test_no_file_is_left_out(self, shared_data: Path) -> None:
-        files = {str(path.relative_to(shared_data)) for path in shared_data.rglob("*.json*")}
-        reviews = {name for name in files if name.startswith("selfee/reviews/")}
-        assert files - reviews - READ.keys() - REFUSED.keys() == set()
-
-    @pytest.mark.parametrize("name", ["conala", "mbpp"])
-    def test_training_chains_are_written_as_they_were_read(self, shared_data: Path, name: str) -> None:
-        path = shared_data / f"selfee/chains/{name}.jsonl"
-        records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        assert [to_selfee_chain(chain) for chain in read_records(path)] == records
 
 
 RELEASED = {0: 14, 3: 48}

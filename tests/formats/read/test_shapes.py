@@ -167,23 +167,20 @@ def test_roles_of_a_conversation_become_those_of_the_protocol() -> None:
     assert (chain.answer, chain.prompt.text) == ("d", "c")
 
 
-def test_a_single_question_is_an_instruction() -> None:
-    asked = [{"role": "user", "content": "q"}]
-    assert chain_of({"messages": asked}).prompt == Prompt(instruction="q")
-    answered = chain_of(
-        {"messages": [*asked, {"role": "assistant", "content": [{"type": "text", "text": "a"}]}]}
-    )
-    assert (answered.prompt, answered.answer) == (Prompt(instruction="q"), "a")
+USER, ASSISTANT = {"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}
 
 
-def test_a_conversation_that_ends_with_a_question_awaits_an_answer() -> None:
-    said = [
-        {"role": "user", "content": "a"},
-        {"role": "assistant", "content": "b"},
-        {"role": "user", "content": "c"},
-    ]
+@pytest.mark.parametrize(
+    ("said", "prompt", "answers"),
+    [
+        ([USER], Prompt(instruction="q"), []),
+        ([USER, {**ASSISTANT, "content": [{"type": "text", "text": "a"}]}], Prompt(instruction="q"), ["a"]),
+        ([USER, ASSISTANT, USER], Prompt(messages=(USER, ASSISTANT, USER)), []),
+    ],
+)
+def test_messages_are_a_prompt_and_perhaps_its_answer(said: Any, prompt: Prompt, answers: list[str]) -> None:
     chain = chain_of({"messages": said})
-    assert (chain.prompt.messages, chain.steps) == (tuple(said), ())
+    assert (chain.prompt, [step.answer for step in chain.steps]) == (prompt, answers)
 
 
 def test_the_best_path_of_a_tree() -> None:

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, is_blank
 from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective, TrainingFormat
+from redraft.formats.encoder import EMPTY, answers_of
 from redraft.formats.read.records import chain_of
 from redraft.formats.render.chat import ChatTemplate
 from redraft.formats.render.loss_mask import Span, first_alone, learns_later
 from redraft.formats.render.spans import spans_of
 from redraft.formats.selfee import parse, render
-from redraft.formats.tokens.pairs import EMPTY, answers_of
 from redraft.formats.write import NO_ANSWER, to_alpaca, to_messages, to_selfee
 
 REVISE, ACCEPT = "Wrong. Revision is needed.", "Right. Revision is not needed."
@@ -144,9 +144,7 @@ def test_lines_that_look_like_headings_are_escaped_where_text_is_read_back() -> 
 
 
 @pytest.mark.parametrize("chosen", ["selfee", "vicuna", "stablevicuna"])
-def test_what_was_cut_when_it_was_made_is_not_learnt_nor_to_stop_there(
-    chosen: TrainingFormat,
-) -> None:
+def test_what_was_cut_when_it_was_made_is_not_learnt_nor_to_stop_there(chosen: TrainingFormat) -> None:
     half = Step(answer="A1 is", finish="max_tokens")
     text = written(chain(judged("A0", REVISE), half), chosen, "full")
     assert text.endswith(f"\n\n### Feedback 1:\n{REVISE}]")

@@ -7,10 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain, Prompt, Step
-from redraft.errors import RecordError
 from redraft.formats import TrainingFormat
-from redraft.formats.render.conversations import TEMPLATES
-from redraft.formats.render.spans import spans_of
+from redraft.formats.render.spans import TEMPLATES, spans_of
 
 VICUNA = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
@@ -48,11 +46,7 @@ def talk(*texts: str, system: str = "") -> Prompt:
             talk("Hi.", "Hello.", "And rain?"),
             "### Human: Hi.\n### Assistant: Hello.</s>\n### Human: And rain?\n### Assistant:",
         ),
-        (
-            "selfee",
-            talk("Hi."),
-            f"{ALPACA}\n\n### Instruction:\nHi.\n\n### Answer:\n",
-        ),
+        ("selfee", talk("Hi."), f"{ALPACA}\n\n### Instruction:\nHi.\n\n### Answer:\n"),
     ],
 )
 def test_the_text_is_exactly_that_of_the_reference(name: str, prompt: Prompt, text: str) -> None:
@@ -67,10 +61,3 @@ def test_a_model_reads_what_it_was_trained_on(name: TrainingFormat, texts: list[
     trained = "".join("</s>" if span.stop else span.text for span in spans_of(chain, name, "full"))
     asked = TEMPLATES[name].text(prompt, "</s>")
     assert trained.removeprefix(asked).strip() == "Rain falls.</s>"
-
-
-@pytest.mark.parametrize("name", ["vicuna", "stablevicuna"])
-def test_turns_that_do_not_alternate_are_refused(name: str) -> None:
-    twice = Prompt(messages=({"role": "user", "content": "Hi."}, {"role": "user", "content": "Again."}))
-    with pytest.raises(RecordError, match="do not take turns"):
-        TEMPLATES[name].text(twice, "</s>")

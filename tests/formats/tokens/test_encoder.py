@@ -17,9 +17,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from redraft.chain import Chain, Feedback, Prompt, Step, is_blank
 from redraft.errors import ModelError, UsageError
 from redraft.formats import Objective, TrainingFormat
+from redraft.formats.encoder import LONGEST, SHORTEST, Cut, Encoder, Example, Skipped, Uncut
 from redraft.formats.render.spans import spans_of
-from redraft.formats.tokens.encoder import LONGEST, SHORTEST, Cut, Encoder, Example, Skipped, Uncut
-from redraft.formats.tokens.vocabulary import Vocabulary
+from redraft.formats.vocabulary import Vocabulary
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 from tests.weights.tokenizer_files import save
 
@@ -56,13 +56,6 @@ def example(
 
 def words(kind: str, ids: np.ndarray[Any, Any]) -> str:
     return str(tokenizer(kind).decode(ids.tolist(), clean_up_tokenization_spaces=False))
-
-
-def test_shapes_and_types() -> None:
-    found = example(CHAIN)
-    assert (found.ids.dtype, found.trained.dtype) == (np.uint32, np.bool_)
-    assert found.ids.shape == found.trained.shape
-    assert found.cut == Cut()
 
 
 COMBINED = [
@@ -443,8 +436,7 @@ def test_a_tokenizer_without_a_stop_token(tmp_path: Path) -> None:
 
 
 def test_names_and_lengths_are_checked_at_once() -> None:
-    with pytest.raises(UsageError, match="--format vicunna"):
-        Encoder(tokenizer("bytes"), "vicunna")  # type: ignore[arg-type]
+
     with pytest.raises(UsageError, match="critic"):
         Encoder(tokenizer("bytes"), "alpaca", "critic")
     with pytest.raises(UsageError, match="--model_max_length 3 is too short"):

@@ -9,9 +9,8 @@ import pytest
 
 from redraft.chain import Chain, Feedback, Prompt, Step
 from redraft.errors import RecordError
+from redraft.formats.encoder import Example, PairEncoder, Skipped
 from redraft.formats.read.records import raw_records
-from redraft.formats.tokens.encoder import Example, Skipped
-from redraft.formats.tokens.pairs import PairEncoder
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 
 TURNS = (

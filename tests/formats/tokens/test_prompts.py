@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from redraft.chain import Chain, Prompt
-from redraft.formats.tokens.encoder import NO_ROOM, Encoder, PromptEncoder, Skipped
+from redraft.formats.encoder import NO_ROOM, Encoder, PromptEncoder, Skipped
 from tests.train.tokenizer_kinds import KINDS, tokenizer
 
 PROMPT = Prompt(instruction="Sort the list.", input="3, 1, 2")

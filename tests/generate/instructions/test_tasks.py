@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from redraft.collect.dedupe.rouge import Pool
+from redraft.collect.dedupe.similarity import Pool
 from redraft.errors import RedraftError, UsageError
 from redraft.generate.instructions.rules import check_answer, check_instruction
 from redraft.generate.instructions.tasks import read_seeds

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerBase
 
 from redraft.errors import UsageError
-from redraft.formats.tokens.encoder import Encoder
+from redraft.formats.encoder import Encoder
 from redraft.train.batches import one_a_row, pack
 from redraft.train.prepare import prepare
 

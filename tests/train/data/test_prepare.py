@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from redraft import parallel
 from redraft.chain import Chain
 from redraft.errors import OutputError, RecordError, RedraftError, UsageError
-from redraft.formats.tokens.encoder import NO_ROOM, SHORTEST, Cut, Encoder
+from redraft.formats.encoder import NO_ROOM, SHORTEST, Cut, Encoder
 from redraft.train import prepare as module
 from redraft.train.prepare import DataReport, EncodedBatch, Prepared, RecordTally, key_of, prepare
 from tests.train.letters import END, Letters

@@ -20,8 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from redraft.chain import Chain, Prompt
 from redraft.errors import UsageError
-from redraft.formats.tokens.encoder import Example, PromptEncoder
-from redraft.formats.tokens.pairs import PairEncoder
+from redraft.formats.encoder import Example, PairEncoder, PromptEncoder
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.settings.args import parse_for
 from redraft.train.settings.options import DPO

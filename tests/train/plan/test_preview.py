@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from redraft.chain import Chain
-from redraft.formats.tokens.encoder import Encoder, Example
+from redraft.formats.encoder import Encoder, Example
 from redraft.train.prepare import Stored
 from redraft.train.run.preview import CLOSE, OPEN, Decoder, ShownToken, preview, shown, visible
 from redraft.train.settings.args import parse

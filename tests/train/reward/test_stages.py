@@ -15,7 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from redraft.chain import Prompt
 from redraft.engines.hf.reward import RewardModel
 from redraft.errors import ModelError, UsageError
-from redraft.formats.tokens.pairs import PairEncoder
+from redraft.formats.encoder import PairEncoder
 from redraft.train.reward import measured
 from redraft.train.run.checkpoints import MARKER
 from tests.train.reward.rewards import pairs, ready

@@ -49,10 +49,9 @@ def stats(
 
     from redraft.collect.output import not_twice
     from redraft.collect.read.inputs import check_records
-    from redraft.collect.report.page import page
+    from redraft.collect.report.show import as_json as json_of
+    from redraft.collect.report.show import lines, page
     from redraft.collect.report.stats import describe
-    from redraft.collect.report.text import as_json as json_of
-    from redraft.collect.report.text import lines
     from redraft.files import not_an_input
     from redraft.formats.read.files import open_output
     from redraft.jobs.progress import RecordProgress, size_of

@@ -118,11 +118,7 @@ def plan_of(
     languages: Names = (),
     blocked: str | Path | Sequence[str | Path] = (),
 ) -> Preset:
-    """Return the rules and settings that the arguments of `clean` ask for.
-
-    Raises:
-        UsageError: A name is unknown, or options do not fit together.
-    """
+    """Return the rules and settings that the arguments of `clean` ask for."""
     if like and rules is not None:
         raise UsageError(
             "--like and --rules both choose the rules.", hint="Use --skip to leave rules of --like out."
@@ -152,11 +148,7 @@ def _lists(blocked: str | Path | Iterable[str | Path]) -> list[str]:
 def _known(
     written: Names, known: Collection[str], flag: str, meant: Mapping[str, str] | None = None
 ) -> frozenset[str]:
-    """Return names in lower case; `meant` maps other words to the names they stand for.
-
-    Raises:
-        UsageError: A name is unknown.
-    """
+    """Return names in lower case; `meant` maps other words to the names they stand for."""
     listed = written.split(",") if isinstance(written, str) else written
     names = [name.strip() for name in listed if name.strip()]
     names = [name.lower() for name in names] if meant else names
@@ -186,11 +178,7 @@ class Cleaned(NamedTuple):
 def clean_line(
     line: RawRecord, *, names: frozenset[str], settings: RuleSettings, strict: bool
 ) -> Cleaned | Drop:
-    """Apply the named rules to a record, in the order of `RULES`.
-
-    Raises:
-        RecordError: With `strict`, the record cannot be read.
-    """
+    """Apply the named rules to a record, in the order of `RULES`."""
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
@@ -226,53 +214,38 @@ def explain(source: Path, name: str, plan: Preset) -> Iterator[str]:
     """Describe each rule's changes of a record in lines: `-` begins removed lines, `+` new ones.
 
     `name` is the record's id in the output, with or without the name of its file.
-
-    Raises:
-        UsageError: No record has the id.
     """
-    first = ""
-    for line in lines_in(source):
-        chain = chain_or_drop(line, strict=False)
+    read = ((line, chain_or_drop(line, strict=False)) for line in lines_in(source))
+    first, found = "", None
+    for line, chain in read:
         if isinstance(chain, Chain):
             first = first or chain.id
             if name in (chain.id, chain.id.removeprefix(f"{line.stem}/")):
+                found = chain
                 yield f"{chain.id}, {line.where}"
-                yield from explained(apply(chain, plan.rules, plan.settings))
-                return
-    hint = f"Use an id of the output, such as {first}." if first else None
-    raise UsageError(f"{source} has no record {name}.", hint=hint)
-
-
-def explained(applied: Iterable[Applied]) -> Iterator[str]:
-    """Describe the changes of applied rules in lines."""
-    for rule, before, outcome in applied:
+                break
+    if found is None:
+        hint = f"Use an id of the output, such as {first}." if first else None
+        raise UsageError(f"{source} has no record {name}.", hint=hint)
+    for rule, before, outcome in apply(found, plan.rules, plan.settings):
         if isinstance(outcome, str):
             yield f"{rule.name}: dropped: {outcome}"
         elif outcome is before:
             yield f"{rule.name}: nothing to do"
         else:
             yield f"{rule.name}: changed"
-            changes = difflib.unified_diff(_text_lines(before), _text_lines(outcome), n=CONTEXT, lineterm="")
-            for line in list(changes)[2:]:
-                yield "  …" if line.startswith("@@") else f"  {line}"
+            changes = difflib.unified_diff(_lines(before), _lines(outcome), n=CONTEXT, lineterm="")
+            for change in list(changes)[2:]:
+                yield "  …" if change.startswith("@@") else f"  {change}"
 
 
-def _text_lines(chain: Chain) -> list[str]:
-    lines: list[str] = []
-    for name, text in _parts(chain):
-        lines += [f"[{name}]", *text.split("\n")]
-    return lines
-
-
-def _parts(chain: Chain) -> Iterator[tuple[str, str]]:
-    for message in chain.prompt.messages or ():
-        yield str(message.get("role", "user")), content_of(message)
+def _lines(chain: Chain) -> list[str]:
+    texts = [(str(each.get("role", "user")), content_of(each)) for each in chain.prompt.messages or ()]
     if chain.prompt.messages is None:
-        yield "user", chain.prompt.text
+        texts.append(("user", chain.prompt.text))
     for step in chain.steps:
-        yield "assistant", step.answer
+        texts.append(("assistant", step.answer))
         if step.feedback:
-            yield "feedback", step.feedback.text
-    for name in GOLD:
-        if name in chain.meta:
-            yield name, str(chain.meta[name])
+            texts.append(("feedback", step.feedback.text))
+    texts += [(name, str(chain.meta[name])) for name in GOLD if name in chain.meta]
+    return [line for name, text in texts for line in (f"[{name}]", *text.split("\n"))]

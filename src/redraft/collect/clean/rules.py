@@ -2,7 +2,7 @@
 
 A rule returns a changed chain, or the reason to drop it. Rules that choose turns come first, then rules that
 repair texts, then rules that drop, so a record is judged after its repairs. Question words are English;
-question marks are known in other scripts too. Nobody looks for duplicates or wrong answers here.
+question marks are known in other scripts too.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ class WordList:
     """A list of words, matched in any case.
 
     Attributes:
-        name: The list's name in reasons.
-        words: Single words, matched as whole words.
         others: Finds the other entries: phrases at word boundaries, or parts of words.
         asked_only: Search the first question only.
     """
@@ -56,23 +54,14 @@ _ALPACA = """
     image images graph graphs picture pictures file files map maps draw plot video audio music flowchart
     diagram
 """
-ALPACA = WordList(
-    "alpaca",
-    frozenset(_ALPACA.split()),
-    others=re.compile(r"\bgo to\b"),
-    asked_only=True,
-)
+ALPACA = WordList("alpaca", frozenset(_ALPACA.split()), others=re.compile(r"\bgo to\b"), asked_only=True)
 """From Alpaca's `generate_instruction.py`: tasks that a text model cannot do. Searched in instructions."""
 
 LISTS = {words.name: words for words in (FASTCHAT, ALPACA)}
 
 
 def word_list(name: str) -> WordList:
-    """Return a named list, or read a file with one word or phrase per line; `#` begins a comment.
-
-    Raises:
-        UsageError: There is no such list or file, or it is empty.
-    """
+    """Return a named list, or read a file with one word or phrase per line; `#` begins a comment."""
     if name in LISTS:
         return LISTS[name]
     try:
@@ -102,12 +91,7 @@ TURN = 100  # characters of each turn for language detection, so that questions 
 
 @dataclass(frozen=True)
 class RuleSettings:
-    """Settings of rules.
-
-    Attributes:
-        languages: ISO 639 codes of languages to keep.
-        blocked: Lists of blocked words.
-    """
+    """The languages to keep, as ISO 639 codes, and the lists of blocked words."""
 
     languages: frozenset[str] = frozenset()
     blocked: tuple[WordList, ...] = ()
@@ -117,12 +101,7 @@ Outcome = Chain | str  # the chain, changed or not, or the reason to drop it
 
 
 class Rule(NamedTuple):
-    """A rule.
-
-    Attributes:
-        says: What it does, in one line.
-        usual: Whether it is a default rule.
-    """
+    """A rule, what it does in one line, and whether it is a default rule."""
 
     name: str
     says: str
@@ -150,12 +129,7 @@ def _html(chain: Chain, _: RuleSettings) -> Outcome:
         (text for speaker, text in texts if speaker == "user"),
         [text for speaker, text in texts if speaker == "assistant"],
     )
-    if not evidence.pages:
-        return chain
-    return with_texts(
-        chain,
-        lambda speaker, text: evidence.answer(text) if speaker == "assistant" else evidence.question(text),
-    )
+    return with_texts(chain, evidence.convert) if evidence.pages else chain
 
 
 _COUNTED = re.compile(r"Copy\d+ chars / \d+ words")
@@ -195,7 +169,7 @@ def _roles(chain: Chain, _: RuleSettings) -> Outcome:
         if turn.role not in FOLLOWS[before]:
             return f"the {turn.role} speaks where the {FOLLOWS[before][0]} should: {turn.text.strip()[:40]!r}"
         before = turn.role
-    return with_turns(chain if ended is rest else _without_gold(chain), [*head, *ended])
+    return with_turns(chain if len(ended) == len(rest) else _without_gold(chain), [*head, *ended])
 
 
 def _up_to_answer(turns: list[Turn]) -> list[Turn]:
@@ -207,7 +181,7 @@ def _up_to_answer(turns: list[Turn]) -> list[Turn]:
                 end -= 1
         else:
             end -= 1
-    return turns if end == len(turns) else turns[:end]
+    return turns[:end]
 
 
 def _without_gold(chain: Chain) -> Chain:
@@ -225,15 +199,9 @@ def _first_pair(chain: Chain, _: RuleSettings) -> Outcome:
     end = first + 2
     while end < len(turns) and "tool" in (turns[end].role, turns[end - 1].role):
         end += 1
-    pair = [turn for turn in turns[:first] if turn.role == "system"] + list(turns[first:end])
-    if len(pair) == len(turns):
-        return chain
     if end < len(turns):  # steps and gold answers belong to the last answer
         chain = _without_gold(chain).model_copy(update={"steps": (), "best": None, "stop": None})
-    return with_turns(chain, pair)
-
-
-# Rules that drop.
+    return with_turns(chain, [turn for turn in turns[:first] if turn.role == "system"] + [*turns[first:end]])
 
 
 def _empty(chain: Chain, _: RuleSettings) -> Outcome:
@@ -297,17 +265,13 @@ def _broken_list(text: str) -> bool:
     return False
 
 
-def _is_task(chain: Chain) -> bool:
-    """Whether a record is an instruction with its answer, and no conversation. An instruction is an order."""
-    reviewed = any(step.feedback for step in chain.steps)
-    return chain.prompt.messages is None and bool(reviewed or chain.prompt.input or gold_answers(chain))
-
-
 def _question(chain: Chain, _: RuleSettings) -> Outcome:
-    if _is_task(chain):
+    """A task, which is an instruction with its answer and no conversation, may be an order."""
+    reviewed = any(step.feedback for step in chain.steps)
+    if chain.prompt.messages is None and (reviewed or chain.prompt.input or gold_answers(chain)):
         return chain
-    first = next((turn for turn in turns_of(chain) if turn.role == "user"), None)
-    return chain if first and is_question(first.text) else "the first turn is not in the form of a question"
+    first = next((turn.text for turn in turns_of(chain) if turn.role == "user"), "")
+    return chain if is_question(first) else "the first turn is not in the form of a question"
 
 
 def _answer_question(chain: Chain, _: RuleSettings) -> Outcome:
@@ -315,6 +279,7 @@ def _answer_question(chain: Chain, _: RuleSettings) -> Outcome:
     return f"the answer ends in a question: {answer.strip()[-60:]!r}" if ends_in_question(answer) else chain
 
 
+_BEHIND = frozenset(("So", "Sk", "Mn", "Me", "Cf", "Pe", "Pf"))  # emoji, marks and brackets after a question
 _MARKS = "?？؟;⸮՞፧"  # question marks: Latin, full-width, Arabic, Greek, reversed, Armenian, Ethiopic.
 _ASKS = re.compile(
     r"\W*(?:(?:and|but|so|ok|okay|well|hi|hello|hey|please)\W+)*"
@@ -339,9 +304,6 @@ def ends_in_question(text: str) -> bool:
         if not (char.isspace() or char in "\"'*_~`!" or unicodedata.category(char) in _BEHIND):
             return False
     return False
-
-
-_BEHIND = frozenset(("So", "Sk", "Mn", "Me", "Cf", "Pe", "Pf"))
 
 
 def _language(chain: Chain, settings: RuleSettings) -> Outcome:

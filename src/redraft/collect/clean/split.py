@@ -2,7 +2,7 @@
 
 An exchange is a user's turns with everything up to the user's next turn. Each piece holds as many exchanges
 as fit, and none is cut. So no turn is lost; Vicuna's released splitter drops an overflowing end. An exchange
-that is too long by itself stays whole, and the caller decides about it. Texts are not shortened.
+that is too long by itself stays whole, and the caller decides about it.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain as joined
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NamedTuple, Unpack
 
-from redraft.chain import Chain, Prompt, Step, Usage, content_of
+from redraft.chain import Chain, Step, Usage, content_of
 from redraft.collect.output import DataOptions, DataResult, DataRun, Drop, chain_or_drop, lines_in, writing
 from redraft.errors import RecordError
 from redraft.formats import TrainingFormat
@@ -52,22 +51,23 @@ def split(
 
     `count` counts the tokens of a text; with several workers, it is a function of a module. Its name and its
     fingerprint go into the provenance. `drop` is about single exchanges over the limit.
-
-    Raises:
-        RecordError: No record can be read; with `strict`, a record cannot be read.
-        OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
     file, run, total = Path(source), DataRun.of(out, options), Counter[str]()
     lines = lines_in(file)
-    work = partial(split_line, count=count, limit=limit, format=format, drop=drop, strict=run.strict)
+    work = partial(_split_line, count=count, limit=limit, format=format, strict=run.strict)
     config = {"limit": limit, "tokenizer": tokenizer, "format": format}
     config |= {"too_long": "drop" if drop else "keep", "strict": run.strict}
 
-    def pieces(done: Iterable[Done]) -> Iterator[bytes | Drop]:
-        for record in done:
-            total.update(record.counts)
-            yield from record.lines
-            yield from record.drops
+    def pieces(done: Iterable[Sequence[Piece] | Drop]) -> Iterator[bytes | Drop]:
+        for found in done:
+            if isinstance(found, Drop):
+                yield found
+                continue
+            total["split"] += len(found) > 1
+            for line, too_long in found:
+                total["kept"] += not (too_long and drop)
+                total["too long"] += bool(too_long and not drop)
+                yield too_long if too_long and drop else line
 
     provenance = Provenance("data split", config, file)
     with writing(provenance, run, about=lambda: {"tokenizer": fingerprint}) as output:
@@ -77,14 +77,32 @@ def split(
     return output.result(total)
 
 
-@dataclass(frozen=True)
-class SplitPart:
-    """A conversation, or a part of one.
+Piece = tuple[bytes, Drop | None]  # a part as a line of JSON, and its drop if it is over the limit
 
-    Attributes:
-        chain: Has the whole's id, with `#1`, `#2`… if there are several parts.
-        tokens: In the training format. For a chain that fits, an upper bound.
-    """
+
+def _split_line(
+    line: RawRecord,
+    *,
+    count: Count,
+    limit: int,
+    format: TrainingFormat,  # noqa: A002  (as above)
+    strict: bool,
+) -> list[Piece] | Drop:
+    chain = chain_or_drop(line, strict=strict)
+    if isinstance(chain, Drop):
+        return chain
+    pieces: list[Piece] = []
+    for part, tokens in parts_of(chain, count, limit, format):
+        over = None
+        if tokens > limit:
+            reason = f"{tokens:,} tokens, at most {limit:,}"
+            over = Drop("too-long", reason, line.where, part.id, part.model_dump(mode="json"))
+        pieces.append((part.to_json().encode() + b"\n", over))
+    return pieces
+
+
+class SplitPart(NamedTuple):
+    """A conversation or a part of one, whose id then ends in `#1`, `#2`…, and its tokens in the format."""
 
     chain: Chain
     tokens: int
@@ -96,23 +114,22 @@ def parts_of(
     limit: int = LIMIT,
     format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
 ) -> list[SplitPart]:
-    """Split a chain into parts of at most `limit` tokens or a single exchange.
+    """Split a chain into parts of at most `limit` tokens or a single exchange, each with its tokens.
 
-    A chain that fits or cannot be cut is returned unchanged. Otherwise each part repeats the leading system
-    message and the fields `WHOLE` of `meta`. Everything else, such as steps, cost and gold answer, goes to
-    the last part. The answer of an earlier part is a step without feedback; the other fields of its message
-    are in `meta.message`.
+    A chain that fits or cannot be cut is returned unchanged; of one that fits, the tokens are an upper bound.
+    Otherwise each part repeats the leading system message and the fields `WHOLE` of `meta`. Everything else,
+    such as steps, cost and gold answer, goes to the last part. The answer of an earlier part is a step
+    without feedback; the other fields of its message are in `meta.message`.
 
     Only turns before the user's first, which `clean` removes, can begin a part instead of a user's turn.
 
-    Args:
-        chain: The conversation.
-        count: As above.
-        limit: Most tokens of a part.
-        format: The text whose tokens are counted. For `chat`, whose template belongs to a model, and for what
-            a format cannot write, it is the texts and `TURN_TOKENS` a turn.
+    Tokens are those of the text in `format`. For `chat`, whose template belongs to a model, and for what a
+    format cannot write, it is the texts and `TURN_TOKENS` a turn.
     """
-    head, exchanges = _parts(chain.prompt)
+    alone = ({"role": "user", "content": chain.prompt.text},) if chain.prompt.text else ()
+    messages: Sequence[Message] = alone if chain.prompt.messages is None else chain.prompt.messages
+    start = next((i for i, each in enumerate(messages) if each.get("role") != "system"), len(messages))
+    head, exchanges = messages[:start], _exchanges(messages[start:])
     most = _written(chain, format, _most)
     if most is None:
         opening, sizes = _sizes(chain, head, exchanges, _most)
@@ -143,6 +160,36 @@ def parts_of(
     ]
 
 
+def _exchanges(messages: Sequence[Message]) -> list[list[Message]]:
+    """Cut before each user's turn after another role; the first exchange has all turns before it."""
+    exchanges: list[list[Message]] = [[]] if messages else []
+    asked = False
+    for message in messages:
+        speaks = message.get("role") == "user"
+        if asked and speaks and exchanges[-1][-1].get("role") != "user":
+            exchanges.append([])
+        exchanges[-1].append(message)
+        asked = asked or speaks
+    return exchanges
+
+
+def _packed(sizes: Sequence[int], room: int, fits: Callable[[range], bool]) -> list[range]:
+    """Group exchanges, as many as fit and at least one. Their sizes give the first guess for `fits`."""
+    pieces, begin = [], 0
+    while begin < len(sizes):
+        end, used = begin + 1, sizes[begin]
+        while end < len(sizes) and used + sizes[end] <= room:
+            used += sizes[end]
+            end += 1
+        while end > begin + 1 and not fits(range(begin, end)):
+            end -= 1
+        while end < len(sizes) and fits(range(begin, end + 1)):
+            end += 1
+        pieces.append(range(begin, end))
+        begin = end
+    return pieces
+
+
 def _written(chain: Chain, format: TrainingFormat, count: Count) -> int | None:  # noqa: A002  (as above)
     """Return the tokens of a training text, its first and its stop tokens included; None if there is none."""
     if format == "chat":
@@ -169,77 +216,29 @@ def _sizes(
     chain: Chain, head: Sequence[Message], exchanges: Sequence[Sequence[Message]], count: Count
 ) -> tuple[int, list[int]]:
     """Count the tokens of the opening and of each exchange. The last includes the answer, or the gold one."""
-    opening = sum(_size(message, count) for message in head)
-    sizes = [sum(_size(message, count) for message in exchange) for exchange in exchanges]
+
+    def size(messages: Sequence[Message]) -> int:
+        return sum(count(content_of(message)) + TURN_TOKENS for message in messages)
+
+    sizes = [size(exchange) for exchange in exchanges]
     answer = render_steps(chain.steps) if chain.steps else answer_of(chain)
     if answer:
         sizes = [*sizes[:-1], sum(sizes[-1:]) + count(answer) + TURN_TOKENS]
-    return opening, sizes
-
-
-def _parts(prompt: Prompt) -> tuple[Sequence[Message], list[list[Message]]]:
-    alone = ({"role": "user", "content": prompt.text},) if prompt.text else ()
-    messages: Sequence[Message] = alone if prompt.messages is None else prompt.messages
-    start = next((i for i, each in enumerate(messages) if each.get("role") != "system"), len(messages))
-    return messages[:start], list(_exchanges(messages[start:]))
-
-
-def _exchanges(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """Give exchanges. Each begins at a user's turn after another role; the first has all turns before it."""
-    exchange: list[Message] = []
-    asked = False
-    for message in messages:
-        speaks = message.get("role") == "user"
-        if asked and speaks and exchange[-1].get("role") != "user":
-            yield exchange
-            exchange = []
-        exchange.append(message)
-        asked = asked or speaks
-    if exchange:
-        yield exchange
-
-
-def _size(message: Message, count: Count) -> int:
-    return count(content_of(message)) + TURN_TOKENS
-
-
-def _packed(sizes: Sequence[int], room: int, fits: Callable[[range], bool]) -> list[range]:
-    """Group exchanges, as many as fit and at least one. Their sizes give the first guess for `fits`."""
-    pieces, begin = [], 0
-    while begin < len(sizes):
-        end, used = begin + 1, sizes[begin]
-        while end < len(sizes) and used + sizes[end] <= room:
-            used += sizes[end]
-            end += 1
-        while end > begin + 1 and not fits(range(begin, end)):
-            end -= 1
-        while end < len(sizes) and fits(range(begin, end + 1)):
-            end += 1
-        pieces.append(range(begin, end))
-        begin = end
-    return pieces
+    return size(head), sizes
 
 
 def _part(chain: Chain, head: Sequence[Message], turns: Sequence[Message]) -> Chain:
     meta = {name: chain.meta[name] for name in WHOLE if name in chain.meta}
-    part = chain.model_copy(
-        update={
-            "steps": (),
-            "best": None,
-            "stop": None,
-            "sampling": {},
-            "usage": Usage(),
-            "usage_by_role": {},
-            "meta": meta,
-        }
-    )
+    nothing: dict[str, Any] = {"steps": (), "best": None, "stop": None, "usage": Usage()}
+    part = chain.model_copy(update={**nothing, "sampling": {}, "usage_by_role": {}, "meta": meta})
     answer = turns[-1]
     if answer.get("role") != "assistant":
         return _end(part, [*head, *turns])
     if not _plain(answer):
-        part = part.model_copy(update={"meta": {**meta, "message": dict(answer)}})
+        meta["message"] = dict(answer)
     step = Step(answer=content_of(answer))
-    return _end(part.model_copy(update={"steps": (step,), "best": 0}), [*head, *turns[:-1]])
+    part = part.model_copy(update={"meta": meta, "steps": (step,), "best": 0})
+    return _end(part, [*head, *turns[:-1]])
 
 
 def _end(chain: Chain, asked: Sequence[Message]) -> Chain:
@@ -253,53 +252,3 @@ def _end(chain: Chain, asked: Sequence[Message]) -> Chain:
 
 def _plain(message: Message) -> bool:
     return message.keys() == {"role", "content"} and isinstance(message["content"], str)
-
-
-@dataclass(frozen=True)
-class Done:
-    """The result of one record.
-
-    Attributes:
-        lines: Kept parts, as JSON.
-        drops: Dropped parts.
-        counts: `kept` parts, of these `too long` ones, and `split` conversations.
-    """
-
-    lines: Sequence[bytes]
-    drops: Sequence[Drop]
-    counts: Counter[str]
-
-
-def split_line(
-    line: RawRecord,
-    *,
-    count: Count,
-    limit: int,
-    format: TrainingFormat,  # noqa: A002  (as above)
-    drop: bool,
-    strict: bool,
-) -> Done:
-    """Split a record into parts of at most `limit` tokens. With `drop`, single exchanges over it are dropped.
-
-    Raises:
-        RecordError: With `strict`, the record cannot be read.
-    """
-    chain = chain_or_drop(line, strict=strict)
-    if isinstance(chain, Drop):
-        return Done((), (chain,), Counter())
-    pieces = parts_of(chain, count, limit, format)
-    long = [piece for piece in pieces if piece.tokens > limit]
-    kept = [piece for piece in pieces if not drop or piece.tokens <= limit]
-    counts = Counter({"kept": len(kept), "too long": 0 if drop else len(long), "split": len(pieces) > 1})
-    drops = [
-        Drop(
-            "too-long",
-            f"{piece.tokens:,} tokens, at most {limit:,}",
-            line.where,
-            piece.chain.id,
-            piece.chain.model_dump(mode="json"),
-        )
-        for piece in long
-        if drop
-    ]
-    return Done([piece.chain.to_json().encode() + b"\n" for piece in kept], drops, counts)

@@ -63,11 +63,6 @@ def decontaminate(
     """Drop the records that contain evaluation items. As `redraft data decontaminate`.
 
     `ngram` consecutive words make a match; `report` is a file for the matches: record, item, shared words.
-
-    Raises:
-        UsageError: A file of `against` has nothing to search for.
-        RecordError: An item or no record can be read; with `strict`, a record cannot be read.
-        OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
     file, others, run = Path(source), paths_of(against), DataRun.of(out, options)
     place = None if report is None else Path(report)
@@ -112,13 +107,7 @@ def _judged(
 
 
 class Match(NamedTuple):
-    """An evaluation item that a record contains.
-
-    Attributes:
-        item: The item's number.
-        ngram: The first shared words.
-        total: Number of shared n-grams.
-    """
+    """An evaluation item that a record contains, the first shared words, and how many n-grams it shares."""
 
     item: int
     ngram: str
@@ -136,22 +125,13 @@ class CheckedRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Contaminated(Drop):
-    """A record dropped for its matches.
-
-    Attributes:
-        matches: `eval`, `file`, `ngram` and `count` of each matching item.
-    """
+    """A record dropped for its matches: `eval`, `file`, `ngram` and `count` of each item."""
 
     matches: tuple[dict[str, Any], ...] = ()
 
 
 class Items:
-    """Evaluation items and their runs of `size` words.
-
-    Attributes:
-        names: Id of each item.
-        files: File of each item.
-    """
+    """Evaluation items and their runs of `size` words."""
 
     def __init__(self, size: int = RUN) -> None:
         self.names: list[str] = []
@@ -161,12 +141,7 @@ class Items:
         self._hashes: list[Hashes] = []
 
     def add(self, path: Path) -> None:
-        """Add the items of a file.
-
-        Raises:
-            RecordError: A record cannot be read, so it could not be searched for.
-            UsageError: The file has nothing to search for.
-        """
+        """Add the items of a file."""
         before = len(self.names)
         for line in raw_records(path):
             chain = line.chain()
@@ -203,21 +178,21 @@ class Items:
         )
 
     def _runs(self, chain: Chain) -> Hashes:
-        questions = _questions(chain)
-        texts = {text for turn in turns_of(chain) if turn.role != "system" for text in [turn.text]}
-        found = [self._question(word_hashes(words(text))) for text in questions]
-        others = texts.union(gold_of(chain)).difference(questions)
+        source = chain.meta.get("source")
+        further = source.get("turns") if isinstance(source, dict) else None  # of an MT-bench question
+        turns = [turn for turn in turns_of(chain) if turn.role != "system"]
+        questions = {turn.text for turn in turns if turn.role == "user"}
+        questions.update(text for text in further or () if isinstance(text, str))
+        found = [np.empty(0, np.uint64)]
+        for hashes in (word_hashes(words(text)) for text in questions):
+            size = min(len(hashes), self._size) or self._size
+            whole = len(hashes) < min(self._size, SHORTEST)
+            if not whole:
+                self._sizes.add(size)
+            found.append(window_hashes(hashes, size) ^ (_WHOLE if whole else np.uint64(0)))
+        others = {turn.text for turn in turns}.union(gold_of(chain)).difference(questions)
         found += [window_hashes(word_hashes(words(text)), self._size) for text in sorted(others)]
-        return np.unique(np.concatenate([np.empty(0, np.uint64), *found]))
-
-    def _question(self, hashes: Hashes) -> Hashes:
-        count = len(hashes)
-        if count >= self._size or not count:
-            return window_hashes(hashes, self._size)
-        if count < SHORTEST:
-            return window_hashes(hashes, count) ^ _WHOLE
-        self._sizes.add(count)
-        return window_hashes(hashes, count)
+        return np.unique(np.concatenate(found))
 
 
 class Runs:
@@ -261,17 +236,15 @@ class Runs:
 
 
 def check(line: RawRecord, folder: Path, *, strict: bool) -> CheckedRecord | Drop:
-    """Check a record against the items in a folder. An unreadable record is a drop.
-
-    Raises:
-        RecordError: With `strict`, instead of a drop.
-    """
+    """Check a record against the items in a folder. An unreadable record is a drop, without `strict`."""
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
-    return CheckedRecord(
-        chain.id, line.where, chain.to_json().encode() + b"\n", _runs_in(folder).matches(chain)
-    )
+    matches = _runs_in(folder).matches(chain)
+    return CheckedRecord(chain.id, line.where, chain.to_json().encode() + b"\n", matches)
+
+
+_runs_in = lru_cache(maxsize=1)(Runs)
 
 
 def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
@@ -281,18 +254,3 @@ def contaminated(record: CheckedRecord, items: Items) -> Contaminated:
     reason = f"shares with {most['eval']}: {most['ngram'][:_SHOWN]}"
     value = decode(record.line, record.where)
     return Contaminated("contaminated", reason, record.where, record.id, value, matches)
-
-
-def _questions(chain: Chain) -> set[str]:
-    """Return an item's user turns, and the further turns of an MT-bench question."""
-    source = chain.meta.get("source")
-    further = source.get("turns") if isinstance(source, dict) else None
-    asked = {turn.text for turn in turns_of(chain) if turn.role == "user"}
-    return (
-        asked.union(text for text in further if isinstance(text, str)) if isinstance(further, list) else asked
-    )
-
-
-@lru_cache(maxsize=1)
-def _runs_in(folder: Path) -> Runs:
-    return Runs(folder)

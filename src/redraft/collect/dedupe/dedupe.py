@@ -1,8 +1,5 @@
 """Keep one of several duplicates, whatever the order of the input.
 
-`exact` compares all texts, ignoring case, white space and Unicode forms; `query` compares the first user turn
-so. `rouge` is Alpaca's filter (`dedupe.rouge`); `minhash` finds near duplicates (`dedupe.minhash`).
-
 The best record is kept: answered before unanswered, then the longest, then the one whose content has the
 smallest hash. For equal contents, data set and licence decide, then the smallest id; file and place of the
 origin depend on the input's order and do not count. `rouge` depends on the order in which its pool grows, and
@@ -27,8 +24,7 @@ from typing import IO, Any, Literal, NamedTuple, Unpack, get_args
 import numpy as np
 
 from redraft.chain import Chain
-from redraft.collect.dedupe.minhash import clusters, jaccard, sets_of, shingles
-from redraft.collect.dedupe.rouge import Pool
+from redraft.collect.dedupe.similarity import Pool, clusters, jaccard, sets_of, shingles
 from redraft.collect.output import (
     DataOptions,
     DataResult,
@@ -145,7 +141,6 @@ class Duplicate(Drop):
     """A record dropped as a duplicate.
 
     Attributes:
-        kept: Id of the kept record.
         similarity: Up to 1, in the rule's measure. With `minhash` it may be below the threshold, for a record
             that resembles the kept one only through a third.
     """
@@ -175,8 +170,6 @@ class Entry(NamedTuple):
     Attributes:
         rank: Sorts records, the best first.
         key: A digest, a text or a set of shingles to compare; empty for a record without duplicates.
-        where: The record's place.
-        line: The chain as JSON.
     """
 
     id: str
@@ -187,11 +180,7 @@ class Entry(NamedTuple):
 
 
 def examine(line: RawRecord, like: Likeness, *, strict: bool) -> Entry | Drop:
-    """Read a record as an entry. An unreadable record is a drop.
-
-    Raises:
-        RecordError: With `strict`, instead of a drop.
-    """
+    """Read a record as an entry. An unreadable record is a drop, without `strict`."""
     chain = chain_or_drop(line, strict=strict)
     if isinstance(chain, Drop):
         return chain
@@ -236,85 +225,55 @@ def sift(
 ) -> Iterator[bytes | Duplicate]:
     """Give each record's line if it is kept, or its drop, in the order of the input.
 
-    Args:
-        entries: The records, which are all read before the first result.
-        like: The measure of duplicates.
-        spool: An empty file to write and read.
-        against: Records that come before all, are always kept, and are not given out.
-        first: Keep the first duplicate instead of the best.
-        compared: Receives the number of compared records and the total, now and then.
+    All are read before the first result, and wait in `spool`. The best is kept, or the `first`. Those of
+    `against` come before all, are always kept, and are not given out. `compared` receives now and then the
+    number of compared records and the total.
     """
-    index = _Index()
-    index.take(against)
-    fixed = len(index.ids)
-    index.take(_spooled(entries, spool))
-    kept = index.kept(like, fixed, first=first, compared=compared)
-    spool.seek(0)
-    for place in range(fixed, len(index.ids)):
-        where, line = spool.readline(), spool.readline()
-        other, similarity = kept[place]
-        name, best = index.ids[place], index.ids[other]
-        yield line if other == place else _duplicate(where, line, name, best, similarity, like.by)
-
-
-class _Index:
-    def __init__(self) -> None:
-        self.ids: list[str] = []
-        self.ranks: list[bytes] = []
-        self.keys: list[bytes] = []
-
-    def take(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            self.ids.append(entry.id)
-            self.ranks.append(entry.rank)
-            self.keys.append(entry.key)
-
-    def kept(
-        self, like: Likeness, fixed: int, *, first: bool, compared: Callable[[int, int], None] | None
-    ) -> list[tuple[int, float]]:
-        """Return, for each record, the kept record and their similarity."""
-        order = list(range(len(self.ids)))
-        if not first:
-            best = self.ranks.__getitem__
-            order = sorted(order[:fixed], key=best) + sorted(order[fixed:], key=best)
-        kept = [(place, 1.0) for place in range(len(order))]
-        alike = _alike([self.keys[place] for place in order], like, fixed)
-        for done, (place, (other, similarity)) in enumerate(zip(order, alike, strict=True)):
-            kept[place] = order[other], similarity
-            if compared and done % _TOLD == 0:
-                compared(done, len(order))
-        return kept
-
-
-def _spooled(entries: Iterable[Entry], spool: IO[bytes]) -> Iterator[Entry]:
+    ids, ranks, keys = list[str](), list[bytes](), list[bytes]()
+    for entry in against:
+        ids.append(entry.id)
+        ranks.append(entry.rank)
+        keys.append(entry.key)
+    fixed = len(ids)
     for entry in entries:
         spool.write(to_line(entry.where) + entry.line)
-        yield entry
+        ids.append(entry.id)
+        ranks.append(entry.rank)
+        keys.append(entry.key)
+    order = list(range(len(ids)))
+    if not first:
+        order = sorted(order[:fixed], key=ranks.__getitem__) + sorted(order[fixed:], key=ranks.__getitem__)
+    kept = [(place, 1.0) for place in order]
+    alike = _alike([keys[place] for place in order], like, fixed)
+    for done, (place, (other, similarity)) in enumerate(zip(order, alike, strict=True)):
+        kept[place] = order[other], similarity
+        if compared and done % _TOLD == 0:
+            compared(done, len(order))
+    spool.seek(0)
+    for number in range(fixed, len(ids)):
+        where, line = decode(spool.readline(), "spool"), spool.readline()
+        best, similarity = kept[number]
+        if best == number:
+            yield line
+            continue
+        reason = _REASONS[like.by].format(kept=ids[best], similarity=similarity)
+        record, rounded = decode(line, where), round(similarity, 6)
+        yield Duplicate(like.by, reason, where, ids[number], record, ids[best], rounded)
 
 
-def _duplicate(where: bytes, line: bytes, name: str, kept: str, similarity: float, by: By) -> Duplicate:
-    place = decode(where, "spool")
-    reason = _REASONS[by].format(kept=kept, similarity=similarity)
-    return Duplicate(by, reason, place, name, decode(line, place), kept, round(similarity, 6))
-
-
-def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterable[tuple[int, float]]:
+def _alike(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
     """Give, for each key, the place of the kept one and the similarity, the best first."""
-    if like.by == "rouge":
-        return _by_rouge(keys, like, fixed)
     if like.by == "minhash":
-        return _by_minhash(keys, like.threshold)
-    return _by_equality(keys)
-
-
-def _by_equality(keys: Sequence[bytes]) -> Iterator[tuple[int, float]]:
-    found: dict[bytes, int] = {}
-    for place, key in enumerate(keys):
-        yield (found.setdefault(key, place) if key else place), 1.0
-
-
-def _by_rouge(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tuple[int, float]]:
-    """Filter as Alpaca does. F is at most 1, and equal texts, whose F is 1, are always dropped."""
+        sets = sets_of(keys)
+        labels = clusters(sets, like.threshold)
+        yield from zip(labels.tolist(), jaccard(sets, np.arange(len(sets)), labels).tolist(), strict=True)
+        return
+    if like.by != "rouge":
+        found: dict[bytes, int] = {}
+        for place, key in enumerate(keys):
+            yield (found.setdefault(key, place) if key else place), 1.0
+        return
+    # As Alpaca filters. F is at most 1, and equal texts, whose F is 1, are always dropped.
     pool = Pool(min(like.threshold, nextafter(1.0, 0.0)), ascii_words if like.ascii else words)
     members: list[int] = []
     for place, key in enumerate(keys):
@@ -323,10 +282,3 @@ def _by_rouge(keys: Sequence[bytes], like: Likeness, fixed: int) -> Iterator[tup
             pool.add(key.decode())
             members.append(place)
         yield (members[near.place], near.score) if near else (place, 1.0)
-
-
-def _by_minhash(keys: Sequence[bytes], threshold: float) -> Iterator[tuple[int, float]]:
-    sets = sets_of(keys)
-    labels = clusters(sets, threshold)
-    similarity = jaccard(sets, np.arange(len(sets)), labels)
-    yield from zip(labels.tolist(), similarity.tolist(), strict=True)

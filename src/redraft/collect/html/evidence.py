@@ -59,8 +59,6 @@ class Evidence:
 
     Attributes:
         shared: An answer has the classes of a shared page.
-        pages: Answers are HTML.
-        questions: The user's texts.
     """
 
     shared: bool
@@ -77,29 +75,28 @@ class Evidence:
         if any(map(_shared, answers)):
             return cls(shared=True, pages=True, questions=questions)
         prose = list(map(_prose, answers))
-        pages = any(prose) and all(html or _plain(text) for html, text in zip(prose, answers, strict=True))
+        pages = any(prose) and all(
+            html or not ("<" in text or _NOT_HTML.search(text) or _CODE.search(decoded(text)))
+            for html, text in zip(prose, answers, strict=True)
+        )
         return cls(shared=False, pages=pages and not _is_code(questions, answers), questions=questions)
 
-    def question(self, text: str) -> str:
-        """Convert a question to markdown."""
-        if not self.pages:
-            return text
-        if _shared(text) or _paragraphs(text):
+    def convert(self, speaker: str, text: str) -> str:
+        """Convert a text of a conversation that is HTML to markdown."""
+        if speaker == "assistant":
+            is_html = _wrapped(text) if self.shared else "<" in text
+        else:
+            is_html = _shared(text) or _paragraphs(text)
+        if is_html:
             return markdown_of(text)
-        plain = _unescaped(text)
-        return plain if plain != text and not self._about else text
+        if not _ESCAPED.search(text) or _BARE.search(text):
+            return text
+        # A question about HTML may mean its escapes.
+        return text if speaker == "user" and self._about else decoded(text)
 
     @cached_property
     def _about(self) -> bool:
         return _about(self.questions)
-
-    def answer(self, text: str) -> str:
-        """Convert an answer to markdown."""
-        if not self.pages:
-            return text
-        if _wrapped(text) if self.shared else "<" in text:
-            return markdown_of(text)
-        return _unescaped(text)
 
 
 def _shared(text: str) -> bool:
@@ -139,17 +136,15 @@ def _matched(text: str, *, wrapped: bool) -> bool:
             begin = held.pop()[1]
             if not wrapped and text[begin].isspace() and text[tag.start() - 1].isspace():
                 return False
-        elif not wrapped and name not in _IN_TEXT and _is_word(text, tag.start(), tag.end()):
+            continue
+        # A word between other words, as in `write <p> tags`.
+        before, after = text[max(tag.start() - 2, 0) : tag.start()], text[tag.end() : tag.end() + 2]
+        is_word = before[:1].isalnum() and before[1:] == " " and after[:1] == " " and after[1:].islower()
+        if is_word and not wrapped and name not in _IN_TEXT:
             return False
-        elif name not in _ALONE:
+        if name not in _ALONE:
             held.append((name, tag.end()))
     return not held or (wrapped and all(name in _MAY_STAY_OPEN for name, _ in held))
-
-
-def _is_word(text: str, start: int, end: int) -> bool:
-    """Whether a tag stands as a word between other words, as in `write <p> tags`."""
-    before, after = text[max(start - 2, 0) : start], text[end : end + 2]
-    return before[:1].isalnum() and before[1:] == " " and after[:1] == " " and after[1:].islower()
 
 
 def has_tags(text: str) -> bool:
@@ -174,12 +169,3 @@ def _is_code(questions: Iterable[str], answers: Iterable[str]) -> bool:
 
 def _about(questions: Iterable[str]) -> bool:
     return any(_ABOUT.search(text) or (ANY_TAG.search(text) and not _paragraphs(text)) for text in questions)
-
-
-def _plain(text: str) -> bool:
-    return not ("<" in text or _NOT_HTML.search(text) or _CODE.search(decoded(text)))
-
-
-def _unescaped(text: str) -> str:
-    escaped = _ESCAPED.search(text) and not _BARE.search(text)
-    return decoded(text) if escaped else text

@@ -5,17 +5,20 @@ quotes, links, emphasis, the TeX of formulas, and the alternative texts of pictu
 buttons and drawings are left out. Nothing is escaped: models read the text, not its rendering, so `2 * 3`
 stays.
 
-No tree is built: with hostile pages, its time would grow with the square of the nesting. Invalid pages are
-read much as browsers do, but not by all their rules.
+Paragraphs, lists, quotes and tables are frames, which become a block of the frame around them as they close.
+No tree is built, and at most `DEPTH` frames are open; deeper ones are flattened into the innermost. So
+neither time nor text grows with the square of a hostile page's nesting. Invalid pages are read much as
+browsers do, but not by all their rules.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import NamedTuple
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
-from redraft.collect.html.blocks import LISTS, Block, Frames, joined
 from redraft.collect.html.tags import (
     BLOCKS,
     CODE,
@@ -35,6 +38,188 @@ from redraft.collect.html.tags import (
     tex_of,
 )
 
+DEPTH = 32  # most frames that are open at once
+
+COLUMNS = 50
+"""Most columns of a row that has cells spanning several. A span's further columns are empty cells."""
+
+FrameKind = Literal["document", "quote", "ul", "ol", "li", "table", "tr", "cell"]
+LISTS: tuple[FrameKind, ...] = ("ul", "ol")
+
+
+class Block(NamedTuple):
+    """A finished part of the text."""
+
+    kind: Literal["text", "list", "code", "table"]
+    text: str
+
+
+Cell = list[Block]
+
+
+@dataclass
+class Frame:
+    """An open element.
+
+    Attributes:
+        number: The number of an item or of a list's next item; the columns that a cell spans.
+        blocks: Its finished parts. The items of a list are its blocks.
+    """
+
+    kind: FrameKind
+    number: int = 1
+    blocks: list[Block] = field(default_factory=list)
+    cells: list[Cell] = field(default_factory=list)
+    rows: list[list[Cell]] = field(default_factory=list)
+
+
+class Frames:
+    """The open frames. The outermost is the document."""
+
+    def __init__(self) -> None:
+        self._frames = [Frame("document")]
+        self._beyond: Counter[FrameKind] = Counter()
+
+    @property
+    def top(self) -> Frame:
+        """Return the innermost frame."""
+        return self._frames[-1]
+
+    def add(self, block: Block) -> None:
+        """Add a block. Directly in a list it becomes an item; between cells it goes before the table."""
+        top = self._frames[-1]
+        if top.kind in LISTS and block.kind != "list":
+            _close_item(Frame("li", top.number, [block]), top)
+            return
+        for home in reversed(self._frames):
+            if home.kind not in ("table", "tr"):
+                home.blocks.append(block)
+                return
+
+    def push(self, kind: FrameKind, number: int = 1) -> None:
+        """Open a frame unless it is too deep."""
+        if len(self._frames) < DEPTH:
+            self._frames.append(Frame(kind, number))
+        else:
+            self._beyond[kind] += 1
+
+    def leave(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
+        """Close the innermost frame of these kinds, which may have been too deep to open."""
+        deep = next((kind for kind in kinds if self._beyond[kind]), None)
+        if deep:
+            self._beyond[deep] -= 1
+        else:
+            self.close(kinds, *fences)
+
+    def close(self, kinds: Sequence[FrameKind], *fences: FrameKind) -> None:
+        """Close the innermost frame of these kinds and everything in it, unless a fence is in between."""
+        for place in range(len(self._frames) - 1, 0, -1):
+            if self._frames[place].kind in kinds:
+                while len(self._frames) > place:
+                    self._pop()
+                return
+            if self._frames[place].kind in fences:
+                return
+
+    def item(self, number: int | None) -> None:
+        """Open an item of the innermost list. Without a list, open one."""
+        self.close(("li",), "ul", "ol", "quote", "cell")
+        if self.top.kind not in LISTS:
+            self.push("ul")
+        if self.top.kind in LISTS:
+            self.push("li", self.top.number if number is None else number)
+
+    def row(self) -> None:
+        """Open a row of the innermost table, unless that was too deep."""
+        if self._in_table():
+            self.close(("tr",), "table")
+            self.push("tr")
+
+    def cell(self, span: int) -> None:
+        """Open a cell of the row. Without a row, open one."""
+        if not self._in_table():
+            return
+        self.close(("cell",), "table")
+        if self.top.kind == "table":
+            self.push("tr")
+        if self.top.kind == "tr":
+            self.push("cell", max(1, min(span, COLUMNS - len(self.top.cells))))
+
+    def end_part(self, kind: Literal["tr", "cell"]) -> None:
+        """Close a row or a cell of the innermost table."""
+        if self._in_table():
+            self.close((kind,), "table")
+
+    def finish(self) -> list[Block]:
+        """Close all frames, and return the document's blocks."""
+        while len(self._frames) > 1:
+            self._pop()
+        return self.top.blocks
+
+    def _in_table(self) -> bool:
+        return not self._beyond["table"] and any(frame.kind == "table" for frame in self._frames)
+
+    def _pop(self) -> None:
+        frame = self._frames.pop()
+        match frame.kind:
+            case "li":
+                _close_item(frame, self.top)
+            case "ul" | "ol" if frame.blocks:
+                # Items have empty lines between them if one of them has one.
+                loose = any("\n\n" in item.text for item in frame.blocks)
+                text = ("\n\n" if loose else "\n").join(item.text for item in frame.blocks)
+                inside = self.top.kind in LISTS and self.top.blocks
+                self.add(Block("list", indented(text, 2) if inside else text))
+            case "quote" if frame.blocks:
+                lines = joined(frame.blocks).split("\n")
+                self.add(Block("text", "\n".join(f"> {line}" if line else ">" for line in lines)))
+            case "cell":
+                self.top.cells += [frame.blocks, *([] for _ in range(frame.number - 1))]
+            case "tr":
+                self.top.rows.append(frame.cells)
+            case "table":
+                for block in _table(frame.rows):
+                    self.add(block)
+
+
+def joined(blocks: Iterable[Block], *, tight: bool = False) -> str:
+    """Join blocks with empty lines. With `tight`, a list follows its text without one."""
+    text = ""
+    for block in blocks:
+        gap = "\n" if tight and block.kind == "list" else "\n\n"
+        text += gap + block.text if text else block.text
+    return text
+
+
+def indented(text: str, width: int) -> str:
+    """Indent each line that is not empty."""
+    return "\n".join(" " * width + line if line else line for line in text.split("\n"))
+
+
+def _close_item(item: Frame, outer: Frame) -> None:
+    outer.number = item.number + 1
+    if item.blocks:
+        marker = f"{item.number}. " if outer.kind == "ol" else "- "
+        text = indented(joined(item.blocks, tight=True), len(marker))
+        outer.blocks.append(Block("text", marker + text[len(marker) :]))
+
+
+def _table(rows: Sequence[Sequence[Cell]]) -> list[Block]:
+    """Return a table with its first row as the head, or only the contents if it lays out code or tables."""
+    cells = [cell for row in rows for cell in row]
+    blocks = [block for cell in cells for block in cell]
+    if len(cells) < 2 or any(block.kind in ("code", "table") for block in blocks):
+        return blocks
+    columns = max(len(row) for row in rows)
+    head, *body = (
+        [" ".join(block.text for block in cell).replace("\n", " ").replace("|", "\\|") for cell in row]
+        for row in rows
+        if row
+    )
+    lines = [head + [""] * (columns - len(head)), ["---"] * columns, *body]
+    return [Block("table", "\n".join(f"| {' | '.join(line)} |" for line in lines))] if blocks else []
+
+
 _BLANKS = re.compile(r"[ \t\r\f\xa0]{2,}|[\t\r\f\xa0]")
 _LINES = re.compile(r" ?\n[ \n]*")
 _GAPS = ("", " ", "\n", "\n\n")
@@ -53,7 +238,6 @@ class Line:
 
     Attributes:
         flat: Line breaks become spaces, as in headings and cells.
-        parts: The text so far.
     """
 
     def __init__(self) -> None:
@@ -71,19 +255,17 @@ class Line:
             return
         text = decoded(source)
         rest = text.lstrip(WHITE)
-        if not rest:
-            self._widen(text)
-            return
-        begin = len(text) - len(rest)
-        if begin:
-            self._widen(text[:begin])
         core = rest.rstrip(WHITE)
-        end = begin + len(core)
+        if len(rest) < len(text):
+            self._widen(text[: len(text) - len(rest)])
+        if not core:
+            return
+        behind = rest[len(core) :]
         if "  " in core or not core.isprintable():
             core = _BLANKS.sub(" ", core)
         self.write(_LINES.sub(self._break, core) if "\n" in core else core)
-        if end < len(text):
-            self._widen(text[end:])
+        if behind:
+            self._widen(behind)
 
     def write(self, text: str) -> None:
         """Add unchanged text after the held-back spaces and marks."""
@@ -131,8 +313,7 @@ class Line:
         return text
 
     def _widen(self, blanks: str) -> None:
-        if blanks:
-            self._gap = max(self._gap, 1 + min(blanks.count("\n"), 2))
+        self._gap = max(self._gap, 1 + min(blanks.count("\n"), 2))
 
     def _break(self, found: re.Match[str]) -> str:
         return " " if self.flat else _GAPS[1 + min(found[0].count("\n"), 2)]
@@ -235,30 +416,12 @@ def _paragraph(page: _Page, *_: str) -> None:
         page.paragraph()
 
 
-def _heading(page: _Page, name: str, _: str) -> None:
-    page.heading(int(name[1]))
-
-
-def _mark(page: _Page, name: str, _: str) -> None:
-    page.line.begin(_MARKS[name])
-
-
 def _link(page: _Page, _: str, attributes: str) -> None:
     page.line.finish("a")
     address = attribute(attributes, "href")
     if address and not address.lower().startswith(("#", "javascript:")):
         odd = any(char in address for char in " ()<>\n")
         page.line.begin(Mark("a", "[", f"](<{address}>)" if odd else f"]({address})"))
-
-
-def _rule(page: _Page, *_: str) -> None:
-    page.heading()
-    page.frames.add(Block("text", "---"))
-
-
-def _picture(page: _Page, _: str, attributes: str) -> None:
-    if words := " ".join(attribute(attributes, "alt").split()):
-        page.line.write(words)
 
 
 def _list(page: _Page, name: str, attributes: str) -> None:
@@ -280,6 +443,16 @@ def _frame(page: _Page, name: str, _: str) -> None:
 def _row(page: _Page, *_: str) -> None:
     page.heading()
     page.frames.row()
+
+
+def _rule(page: _Page, *_: str) -> None:
+    page.heading()
+    page.frames.add(Block("text", "---"))
+
+
+def _picture(page: _Page, _: str, attributes: str) -> None:
+    if words := " ".join(attribute(attributes, "alt").split()):
+        page.line.write(words)
 
 
 def _cell(page: _Page, _: str, attributes: str) -> None:
@@ -334,10 +507,6 @@ _Handle = Callable[[_Page, str, str], None]
 _HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 
 
-def _ends_mark(kind: str) -> _Handle:
-    return lambda page, *_: page.line.finish(kind)
-
-
 def _ends(close: Callable[[Frames], None]) -> _Handle:
     def end(page: _Page, *_: str) -> None:
         page.paragraph()
@@ -351,8 +520,8 @@ _STARTS: dict[str, _Handle] = {
     **dict.fromkeys(BLOCKS.split(), _paragraph),
     **dict.fromkeys(_SKIPPED, _skip),
     **dict.fromkeys(CODE.split(), _inline_code),
-    **dict.fromkeys(_MARKS, _mark),
-    **dict.fromkeys(_HEADINGS, _heading),
+    **dict.fromkeys(_MARKS, lambda page, name, _: page.line.begin(_MARKS[name])),
+    **dict.fromkeys(_HEADINGS, lambda page, name, _: page.heading(int(name[1]))),
     **dict.fromkeys(("ul", "ol", "menu"), _list),
     **dict.fromkeys(("td", "th"), _cell),
     "a": _link,
@@ -369,11 +538,11 @@ _STARTS: dict[str, _Handle] = {
 }
 _ENDS: dict[str, _Handle] = {
     **dict.fromkeys(BLOCKS.split(), _paragraph),
-    **{name: _ends_mark(mark.kind) for name, mark in _MARKS.items()},
+    **dict.fromkeys(_MARKS, lambda page, name, _: page.line.finish(_MARKS[name].kind)),
     **dict.fromkeys(_HEADINGS, lambda page, *_: page.heading()),
     **dict.fromkeys(("ul", "ol", "menu"), _ends(lambda frames: frames.leave(LISTS, "cell"))),
     **dict.fromkeys(("td", "th"), _ends(lambda frames: frames.end_part("cell"))),
-    "a": _ends_mark("a"),
+    "a": lambda page, *_: page.line.finish("a"),
     "blockquote": _ends(lambda frames: frames.leave(("quote",), "cell")),
     "li": _ends(lambda frames: frames.close(("li",), "ul", "ol", "quote", "cell")),
     "table": _ends(lambda frames: frames.leave(("table",))),

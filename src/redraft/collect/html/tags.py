@@ -172,27 +172,18 @@ def _bar(source: str) -> str | None:
     """Return the language that a bar names, or an empty text; None if this is no bar."""
     if len(source) > _BAR:
         return None
-    label = plain(_undrawn(source)).strip()
-    name = _unbuttoned(label)
+    elements, shown, at = Elements(source), "", 0
+    for found in _DRAWN.finditer(source):
+        if found.start() >= at and (drawn := elements.until(f"</{found[1].lower()}", found.end())):
+            shown += source[at : found.start()]
+            at = drawn[1]
+    name = label = plain(shown + source[at:]).strip()
+    while button := next((each for each in _BUTTONS if name.endswith(each)), None):
+        name = name.removesuffix(button).rstrip()
     if not name:
         return ""
     is_bar = name != label or "<button" in source or "<div" in source
     return name.lower().replace(" ", "-") if is_bar and _NAME.fullmatch(name) else None
-
-
-def _undrawn(source: str) -> str:
-    elements, kept, at = Elements(source), "", 0
-    for found in _DRAWN.finditer(source):
-        if found.start() >= at and (drawn := elements.until(f"</{found[1].lower()}", found.end())):
-            kept += source[at : found.start()]
-            at = drawn[1]
-    return kept + source[at:]
-
-
-def _unbuttoned(label: str) -> str:
-    while button := next((each for each in _BUTTONS if label.endswith(each)), None):
-        label = label.removesuffix(button).rstrip()
-    return label
 
 
 def tex_of(inside: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -19,8 +19,7 @@ from redraft.collect.output import (
     not_twice,
     writing,
 )
-from redraft.collect.read.fieldmap import parse_map
-from redraft.collect.read.inputs import Input, inputs_of
+from redraft.collect.read.inputs import inputs_of
 from redraft.collect.read.published import (
     NO_QUESTION,
     SOURCES,
@@ -29,6 +28,7 @@ from redraft.collect.read.published import (
     Reader,
     import_all,
     items_in,
+    parse_map,
     questions_in,
     source_named,
 )
@@ -56,11 +56,6 @@ def import_files(
 
     `name` is the source, if the fields do not reveal it; `fields` are maps, such as `instruction=question`;
     `which` paths of a tree are read. `questions` are joined with answers by `question_id` or `id`.
-
-    Raises:
-        UsageError: No record can be read, or a name is unknown.
-        RecordError: No record of some file can be read; the others are written.
-        OutputError: `out` exists and `force` is not set, or it cannot be written.
     """
     if fields and which == "all":
         raise UsageError("--paths does nothing with --map.", hint="A map reads one chain from each record.")
@@ -94,43 +89,34 @@ def import_files(
     listed = None if fields is None else list(fields)
     config = {"as": name, "licence": licence, "map": listed, "paths": which, "strict": run.strict}
     counts = _Counts(name, asked)
-    with writing(
-        Provenance("data import", config),
-        run,
-        reads=[file.path for file in files],
-        beside=asked,
-        about=lambda: _fingerprints(output, found, asked),
-    ) as output:
+
+    def about() -> dict[str, Any]:
+        inputs = []
+        for path, inside in found.items():
+            read = [file.path for file in inside]
+            several = {} if [*map(str, read)] == [path] else {"files": len(inside)}
+            revision = {"revision": inside[0].revision} if several and inside[0].revision else {}
+            inputs.append({**output.fingerprint(read, path if several else None), **several, **revision})
+        return {"inputs": inputs, **({"questions": output.fingerprint(asked)} if asked else {})}
+
+    provenance, sizes = Provenance("data import", config), [file.path for file in files]
+    with writing(provenance, run, reads=sizes, beside=asked, about=about) as output:
         items = output.watch(counts.numbered(items_in(files), output))
         results = import_all(items, reader, workers=run.processes, strict=run.strict)
         for each in output.passing(counts.noted(results)):
             output.sink.write(each.json + b"\n")
-        counts.check_one(output)
+        counts.check(output)
     output.tell_counts()
     counts.tell(output)
-    counts.check_each()
     return output.result(
         {"unknown licence": counts.licences[UNKNOWN], "unanswered": counts.unanswered.total()}
     )
-
-
-def _fingerprints(
-    output: DataOutput, inputs: Mapping[str, Sequence[Input]], asked: Sequence[Path]
-) -> dict[str, Any]:
-    found = []
-    for path, files in inputs.items():
-        paths = [file.path for file in files]
-        several = {} if [*map(str, paths)] == [path] else {"files": len(files)}
-        revision = {"revision": files[0].revision} if several and files[0].revision else {}
-        found.append({**output.fingerprint(paths, path if several else None), **several, **revision})
-    return {"inputs": found, **({"questions": output.fingerprint(asked)} if asked else {})}
 
 
 class _Counts:
     """What an import counts, to say what it could not use.
 
     Attributes:
-        licences: Records by licence.
         unanswered: Records without an answer, by the fields that were not used.
     """
 
@@ -168,13 +154,8 @@ class _Counts:
                 self._unread[each.where.rpartition(":")[0]] += 1
             yield each
 
-    def check_one(self, output: DataOutput) -> None:
-        """Raise if nothing could be imported.
-
-        Raises:
-            RecordError: All files are damaged from the first record.
-            UsageError: No record could be read.
-        """
+    def check(self, output: DataOutput) -> None:
+        """Raise if nothing could be imported."""
         if output.kept or not output.gone.counts:
             return
         if output.gone.damage:
@@ -184,20 +165,8 @@ class _Counts:
             raise UsageError(f"{text}.", hint=hint)
         raise UsageError("no record could be read.", hint=self._another_way)
 
-    def check_each(self) -> None:
-        """Raise if no record of some file could be read, though other files were.
-
-        Raises:
-            RecordError: The message names these files.
-        """
-        wrong = [file for file, count in self._read.items() if count == self._unread.get(file)]
-        if wrong:
-            lines = [f"{file}: none of its records could be read ({self._read[file]:,})." for file in wrong]
-            hint = f"The other files are in the output. {self._another_way}"
-            raise RecordError("\n  ".join(lines), hint=hint)
-
     def tell(self, output: DataOutput) -> None:
-        """Tell what was left out or is not known."""
+        """Tell what was left out or is not known. Raise if no record of some file could be read."""
         tell = output.run.tell
         if output.gone.counts[NO_QUESTION]:
             tell(*self._unasked(output))
@@ -206,17 +175,18 @@ class _Counts:
             tell(f"{self.licences[UNKNOWN]:,} of unknown licence", hint)
         if self.unanswered:
             # The fields that may hold the answer, the most frequent first.
-            fields = list(
-                dict.fromkeys(name for unused, _ in self.unanswered.most_common() for name in unused)
-            )
+            often = (name for unused, _ in self.unanswered.most_common() for name in unused)
+            fields = list(dict.fromkeys(often))[:FIELDS]
             text = f"{counted(self.unanswered.total(), 'record')} without an answer"
             hint = "If one of them is the answer: --map instruction=FIELD,reference=FIELD"
-            if fields:
-                tell(f"{text}; fields not used: {', '.join(fields[:FIELDS])}", hint)
-            else:
-                tell(text)
+            tell(*((f"{text}; fields not used: {', '.join(fields)}", hint) if fields else (text,)))
         if self._nulled:
             tell(f"{self._nulled:,} with NaN or infinity, which JSON does not have: replaced by null")
+        wrong = [file for file, count in self._read.items() if count == self._unread.get(file)]
+        if wrong:
+            lines = [f"{file}: none of its records could be read ({self._read[file]:,})." for file in wrong]
+            hint = f"The other files are in the output. {self._another_way}"
+            raise RecordError("\n  ".join(lines), hint=hint)
 
     def _unasked(self, output: DataOutput) -> tuple[str, str]:
         text = f"{counted(output.gone.counts[NO_QUESTION], 'answer')} without a question, left out"

@@ -1,24 +1,203 @@
-"""Find the files of a path: a file, a folder, a dataset saved on disk, or one of the hub.
+"""Read any supported file, table, folder or dataset of the hub as lines of JSON.
 
-Folders are read in the order of names, so a folder always gives the same records. Other files in a folder,
-such as licences, are ignored.
+Folders, and datasets saved on disk, are read in the order of names, so a folder always gives the same
+records. Other files in a folder, such as licences, are ignored.
+
+Each row of a table becomes a line of JSON, like other records. Dates become ISO 8601 texts; bytes that are
+not text, such as images, become null. A stray quote in a CSV file turns all lines up to the next quote into
+one cell. Such a row is damage if its quote is never closed, or if nearly all of its lines would be complete
+rows. Other cells of several lines are read.
 """
 
 from __future__ import annotations
 
+import csv
+import json
 import os
-from collections.abc import Iterator
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date, time
+from importlib import import_module
+from itertools import chain as joined
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from redraft import hub
 from redraft.chain import Chain
-from redraft.collect.read.tables import Row, read_arrow, read_csv, read_parquet
-from redraft.errors import RecordError, UsageError
-from redraft.formats.read.files import STDIO, decode, name_of, plain_name, read_lines, reading
-from redraft.formats.read.records import read_records
+from redraft.counting import counted
+from redraft.errors import MissingExtra, RecordError, UsageError
+from redraft.formats.read.files import (
+    STDIO,
+    check_utf8,
+    decode,
+    name_of,
+    open_input,
+    plain_name,
+    read_lines,
+    reading,
+)
+from redraft.formats.read.records import Damage, read_records
 from redraft.jobs.provenance import licences_beside
 from redraft.licences import UNKNOWN, licence_in
+
+Row = tuple[str, bytes | RecordError]  # a record's place, and its JSON or its error
+
+_BATCH = 256
+_LONGEST = 1 << 28  # bytes of the longest line and of the longest cell, as for other records
+
+_DELIMITERS = ",;\t|"
+_SWALLOWED = 10  # fewest delimiters in a cell of a stray quote: 10 lines of two columns, or 5 of three
+_FEWEST = 3
+_OF_LINES = 0.99  # share of a cell's lines that must look like rows
+
+
+def read_csv(path: Path) -> Iterator[Row]:
+    """Read the rows of a table with a header and cells separated by commas, semicolons, tabs or bars."""
+    csv.field_size_limit(_LONGEST)
+    with reading(path), open_input(path) as file:
+        start = file.readline(_LONGEST)
+        check_utf8(path, start)
+        # Bytes that are not UTF-8 are kept, to be reported with their row.
+        first = start.decode("utf-8", "surrogateescape").removeprefix("\ufeff")
+        rest = iter(lambda: file.readline(_LONGEST).decode("utf-8", "surrogateescape"), "")
+        is_tsv = plain_name(path).lower().endswith(".tsv") and "\t" in first
+        delimiter = "\t" if is_tsv else max(_DELIMITERS, key=first.count)
+        yield from _cells(path, _Lines(joined([first], rest), delimiter))
+
+
+class _Lines:
+    """The lines of a CSV file, with counts for the current row.
+
+    Attributes:
+        over: The reader asked for a line after the last one.
+        widths: Lines of the current row by their number of delimiters, ignoring quotes.
+    """
+
+    def __init__(self, lines: Iterator[str], delimiter: str) -> None:
+        self._lines, self.delimiter = lines, delimiter
+        self.over = False
+        self.widths: Counter[int] = Counter()
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._lines:
+            self.widths[line.count(self.delimiter)] += 1
+            yield line
+        self.over = True
+
+    def look_like_rows(self, width: int) -> bool:
+        """Whether the lines of the current row would be rows without the quotes."""
+        lines = self.widths.total()
+        many = lines >= _FEWEST and lines * (width - 1) >= _SWALLOWED
+        return many and self.widths[width - 1] >= lines * _OF_LINES
+
+
+def _cells(path: Path, lines: _Lines) -> Iterator[Row]:
+    name, header = name_of(path), list[str]()
+    reader = csv.reader(lines, delimiter=lines.delimiter, strict=True)
+    while not lines.over:
+        lines.widths.clear()
+        number = reader.line_num + 1
+        where, fault = f"{name}:{number}", ""
+        try:
+            cells = next(reader, [])
+        except csv.Error as error:
+            cells, fault = [], f"not CSV: {error}"
+            if not header:
+                raise RecordError(f"{where}: {fault}.") from None
+        if header and cells and len(cells) != len(header):
+            fault = f"has {len(cells)} cells, and the header has {len(header)}"
+        if (fault and lines.over) or lines.look_like_rows(len(header)):
+            yield where, _damage(path, number, lines)
+        elif fault:
+            taken = lines.widths.total()
+            over = f", in a row of {taken:,} lines" if taken > 1 else ""
+            yield where, RecordError(f"{where}: {fault}{over}.")
+        elif header and cells:
+            yield where, _json(dict(zip(header, cells, strict=True)))
+        elif cells:
+            again = next((cell for cell in cells if cells.count(cell) > 1), None)
+            if again is not None:
+                raise RecordError(f"{name}:1: its header names the column {again!r} twice.")
+            header = cells
+
+
+def _damage(path: Path, number: int, lines: _Lines) -> Damage:
+    name, taken = name_of(path), lines.widths.total() - 1
+    typed = shlex.quote(name)
+    behind = counted(taken, "line")
+    closed = "is never closed" if lines.over else f"is closed {behind} later"
+    lost = f": {behind} after it became part of one cell and are lost" if taken else ""
+    hint = f"sed -n {number}p {typed} shows the line; sed -i '{number}s/\"//g' {typed} removes its quotes."
+    way = hint if plain_name(path) == path.name else "Remove the quote, or double it."
+    return Damage(f"{name}:{number}: a quote in this line {closed}{lost}. {way}")
+
+
+def read_parquet(path: Path) -> Iterator[Row]:
+    """Read the rows of a Parquet file."""
+    parquet = _arrow("pyarrow.parquet")
+    with _arrow_errors(path), parquet.ParquetFile(path, pre_buffer=False) as file:
+        yield from _rows(path, file.iter_batches(_BATCH))
+
+
+def read_arrow(path: Path) -> Iterator[Row]:
+    """Read the rows of an Arrow file or stream. Offsets are validated before use."""
+    arrow = _arrow("pyarrow")
+    with _arrow_errors(path), arrow.memory_map(str(path)) as file:
+        seekable = file.read(6) == b"ARROW1"
+        file.seek(0)
+        if seekable:
+            whole = arrow.ipc.open_file(file)
+            batches: Iterable[Any] = map(whole.get_batch, range(whole.num_record_batches))
+        else:
+            batches = arrow.ipc.open_stream(file)
+        yield from _rows(path, _checked(batches))
+
+
+def _checked(batches: Iterable[Any]) -> Iterator[Any]:
+    for batch in batches:
+        batch.validate(full=True)
+        for start in range(0, batch.num_rows, _BATCH):
+            yield batch.slice(start, _BATCH)
+
+
+def _rows(path: Path, batches: Iterable[Any]) -> Iterator[Row]:
+    name = name_of(path)
+    rows = joined.from_iterable(batch.to_pylist() for batch in batches)
+    for number, row in enumerate(rows):
+        yield f"{name}: row {number}", _json(row)
+
+
+def _json(row: dict[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=False, default=_plain).encode("utf-8", "surrogateescape")
+
+
+def _plain(value: Any) -> str | None:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return None
+    return value.isoformat() if isinstance(value, date | time) else str(value)
+
+
+def _arrow(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError:
+        raise MissingExtra("a table of Parquet or Arrow", "data") from None
+
+
+@contextmanager
+def _arrow_errors(path: Path) -> Iterator[None]:
+    try:
+        with reading(path):
+            yield
+    except (ValueError, _arrow("pyarrow").ArrowException) as error:
+        first = str(error).partition("\n")[0]
+        raise RecordError(f"{name_of(path)}: cannot be read: {first:.200}") from None
+
 
 _TABLES = {
     ".csv": read_csv,
@@ -39,8 +218,6 @@ class Input(NamedTuple):
         name: Name in the provenance: the file's name, or its path in the given folder.
         stem: Prefix of its records' ids.
         dataset: Default name of the data set: the file's, the folder's, or the hub's.
-        licence: The hub's licence.
-        revision: Its commit on the hub.
         offline: It comes from the cache because the hub could not be reached.
     """
 
@@ -53,22 +230,12 @@ class Input(NamedTuple):
     offline: bool = False
 
     def rows(self) -> Iterator[Row]:
-        """Read its records.
-
-        Raises:
-            RecordError: The file cannot be read, or ends too early.
-            MissingExtra: Reading it needs a package that is not installed.
-        """
+        """Read its records."""
         return _TABLES.get(_ending(self.path), read_lines)(self.path)
 
 
 def inputs_of(path: Path) -> list[Input]:
-    """Return the files of a path.
-
-    Raises:
-        UsageError: There is no such path or dataset, or a folder has no files of records.
-        RecordError: A saved dataset is damaged.
-    """
+    """Return the files of a path."""
     if str(path) == STDIO:
         return [Input(path, name_of(path), "stdin", "stdin")]
     if not path.exists():
@@ -76,7 +243,11 @@ def inputs_of(path: Path) -> list[Input]:
     if not path.is_dir():
         stem = _stem(Path(path.name))
         return [Input(path, name_of(Path(path.name)), stem, stem)]
-    found = _saved(path) or [each for each in _below(path) if _ending(each) in _ENDINGS]
+    found = _saved(path)
+    for parent, folders, names in os.walk(path) if not found else ():
+        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        files = (Path(parent, each) for each in sorted(names) if not each.startswith("."))
+        found += [each for each in files if _ending(each) in _ENDINGS]
     if not found:
         raise UsageError(
             f"{name_of(path)}: no files of records in this folder.",
@@ -87,11 +258,7 @@ def inputs_of(path: Path) -> list[Input]:
 
 
 def check_records(path: Path) -> None:
-    """Raise for inputs that only `import` can read.
-
-    Raises:
-        UsageError: The path is a table, a folder, or a dataset of the hub.
-    """
+    """Raise for a path that only `import` can read: a table, a folder, or a dataset of the hub."""
     if str(path) == STDIO:
         return
     kind = "is a folder" if path.is_dir() else "is a table" if _ending(path) in _TABLES else ""
@@ -145,12 +312,6 @@ def _ending(path: Path) -> str:
     return Path(plain_name(path)).suffix.lower()
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
-        yield from (Path(parent, each) for each in sorted(files) if not each.startswith("."))
-
-
 def _saved(folder: Path) -> list[Path]:
     """Return the files of a dataset saved by the `datasets` library, split by split, or nothing."""
     if (folder / "dataset_dict.json").is_file():
@@ -180,11 +341,7 @@ def _named(path: Path, field: str) -> list[str]:
 
 
 def licensed_records(file: Path) -> Iterator[Chain]:
-    """Read records. One without a licence gets all those that `FILE.run.json` lists.
-
-    Raises:
-        RecordError: The file cannot be read.
-    """
+    """Read records. One without a licence gets all those that `FILE.run.json` lists."""
     licences = [name for name in licences_beside(file) if name != UNKNOWN]
     for chain in read_records(file):
         origin = chain.meta.get("origin")

@@ -1,35 +1,120 @@
 """Import published data as chains with their origin and licence.
 
-A record's fields (`formats.read.shapes`), or the user's field map, decide how it is read. The source is named
-by the user (`--as`) or recognised by fields that only one source has. A format that many data sets share,
-such as Alpaca's, reveals no source, and the licence is `unknown`. Names, fields and licences come from the
-sources' own pages; licences are recorded, not judged. Nothing is cleaned.
-
-Memory grows only with the ids: about 17 bytes per record (`formats.read.records.Ids`).
+A record's fields, or the user's field map, decide how it is read. The source is named by the user (`--as`) or
+recognised by fields that only one source has. A format that many data sets share, such as Alpaca's, reveals
+no source, and the licence is `unknown`. Names, fields and licences come from the sources' own pages; licences
+are recorded, not judged. Nothing is cleaned.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from redraft.chain import Chain, Prompt
 from redraft.collect.output import DAMAGED, UNREADABLE, Drop
-from redraft.collect.read.fieldmap import FieldMap, nearest
 from redraft.collect.read.inputs import Input
 from redraft.collect.texts import is_answered
 from redraft.errors import RecordError, UsageError
-from redraft.formats.read.conversations import TREE, asks
-from redraft.formats.read.fields import Shape
+from redraft.formats.read.conversations import TREE, asks, from_messages, message_list, preferred
+from redraft.formats.read.fields import Fields, Parts, Shape, answered
 from redraft.formats.read.files import decode, name_of, stem_of
 from redraft.formats.read.records import ID_FIELDS, Damage, Ids, chain_of, check_depth, id_of, read_records
-from redraft.formats.read.shapes import is_chain, known_shape, names, read_as, read_tree, shapes
+from redraft.formats.read.shapes import chain_from, is_chain, known_shape, names, read_as, read_tree, shapes
 from redraft.licences import UNKNOWN, licence_in
 from redraft.parallel import spread
+
+_TARGETS = "instruction input messages answer chosen rejected reference rationale tests id"
+TARGETS = tuple(_TARGETS.split())  # what a field can be
+
+
+@dataclass(frozen=True)
+class FieldMap:
+    """A map of fields.
+
+    Attributes:
+        fields: The record's field by its target, one of `TARGETS`.
+    """
+
+    fields: Mapping[str, str]
+
+    def check(self, record: Any, where: str) -> None:
+        """Check that the first record has all the fields."""
+        found = list(record) if isinstance(record, dict) else []
+        for name in self.fields.values():
+            if name not in found:
+                raise UsageError(
+                    f"{where}: no field is called {name!r}.{nearest(name, found)}",
+                    hint=f"Its fields: {' '.join(found[:20]) or 'none'}",
+                )
+
+    def read(self, record: Any, where: str) -> tuple[str, Chain]:
+        """Return a record's id, or an empty text, and its chain without an id."""
+        if not isinstance(record, dict):
+            raise RecordError(f"{where}: should be an object (found {record!r:.60}).")
+        values = {
+            target: record[name] for target, name in self.fields.items() if record.get(name) is not None
+        }
+        taken = set(self.fields.values())
+        rest = {name: value for name, value in record.items() if name not in taken}
+        called = {target: f"{name} ({target})" for target, name in self.fields.items() if name != target}
+        fields = Fields(values, where, called)
+        if "messages" in self.fields:
+            parts = from_messages(fields, "messages", message_list(fields, "messages"))
+        else:
+            parts = Parts(Prompt(instruction=fields.text("instruction"), input=fields.text_or("input")))
+        if "chosen" in self.fields:
+            parts = preferred(parts.prompt, fields.text("rejected"), fields.text("chosen"))
+        elif "answer" in fields.rest:
+            parts = answered(parts.prompt, fields.text("answer"))
+        parts.meta |= {name: values[name] for name in ("rationale", "tests") if name in values}
+        parts.reference = _as_text(values.get("reference"))
+        return _as_text(values.get("id")) or "", chain_from(parts, rest)
+
+
+def parse_map(texts: Iterable[str]) -> FieldMap:
+    """Parse maps written as `target=field,target=field`."""
+    fields: dict[str, str] = {}
+    for pair in (pair.strip() for text in texts for pair in text.split(",") if pair.strip()):
+        target, equals, name = (part.strip() for part in pair.partition("="))
+        if not (equals and name):
+            raise _wrong(f"the field map has {pair!r}, which is not target=field.")
+        if target not in TARGETS:
+            raise _wrong(f"a field cannot be {target!r}.{nearest(target, TARGETS)}")
+        if target in fields:
+            raise _wrong(f"the field map names {target} twice.")
+        fields[target] = name
+    if ("instruction" in fields) == ("messages" in fields):
+        raise _wrong("the field map has to name the prompt: either instruction or messages.")
+    if ("chosen" in fields) != ("rejected" in fields) or fields.keys() >= {"chosen", "answer"}:
+        raise _wrong("the field map has to name chosen and rejected, or answer, or none of them.")
+    return FieldMap(fields)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return "Did you mean …?" with the nearest known name, or nothing."""
+    close = get_close_matches(name, list(known), n=1)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _wrong(message: str) -> UsageError:
+    return UsageError(
+        message, hint=f"--map instruction=question,reference=answer; a field can be: {' '.join(TARGETS)}"
+    )
+
+
+def _as_text(value: Any) -> str | None:
+    """Return a value as text: tables may have numbers. An empty cell is None."""
+    if value is None or isinstance(value, str):
+        return value or None
+    return json.dumps(value, ensure_ascii=False)
+
 
 EMPTY = "empty"  # the rule that drops records without question and answer
 NO_QUESTION = "no-question"  # the rule that drops answers without a known question
@@ -43,7 +128,6 @@ class Published:
 
     Attributes:
         licence: The publisher's name for it.
-        shapes: Names of its records' shapes.
         told_by: Whether a record can only come from here.
     """
 
@@ -53,11 +137,7 @@ class Published:
     told_by: Callable[[Record], bool] = lambda _: False
 
     def shape(self, record: Record, where: str) -> Shape:
-        """Return the shape for reading a record of this source.
-
-        Raises:
-            RecordError: The record lacks the fields.
-        """
+        """Return the shape for reading a record of this source."""
         own = [shape for shape in shapes() if shape.name in self.shapes]
         fitting = next((shape for shape in own if record.keys() >= shape.needs), None)
         if fitting is None:
@@ -115,11 +195,7 @@ SOURCES = {source.name: source for source in _SOURCES}  # all sources by name
 
 
 def source_named(name: str) -> Published:
-    """Return the source of a name.
-
-    Raises:
-        UsageError: There is none; the message suggests the nearest.
-    """
+    """Return the source of a name."""
     if name not in SOURCES:
         raise UsageError(
             f"no source is called {name!r}.{nearest(name, SOURCES)}",
@@ -134,9 +210,6 @@ class Reader:
 
     Attributes:
         source: Name of the source; None to recognise it.
-        licence: Overrides the source's licence.
-        fields: The user's field map.
-        paths: Read the best path of a tree, or all of them.
         questions: Prompts by id for answers without questions (`questions_in`).
     """
 
@@ -147,11 +220,7 @@ class Reader:
     questions: Mapping[str, Prompt] = field(default_factory=dict)
 
     def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
-        """Read a record's chains, whose ids may not be unique.
-
-        Raises:
-            RecordError: The record cannot be read.
-        """
+        """Read a record's chains, whose ids may not be unique."""
         for name, chain in self._read(record, item):
             meta = {**chain.meta, "origin": self._origin(record, chain, item)}
             prompt = chain.prompt
@@ -200,9 +269,7 @@ class ImportItem(NamedTuple):
     """A record before decoding.
 
     Attributes:
-        where: The record's place in errors.
         number: Its place in the file, from 0.
-        data: Its JSON, or the error of the record or of the rest of its file.
     """
 
     where: str
@@ -229,21 +296,13 @@ class Imported(NamedTuple):
 
 
 def questions_in(path: Path) -> dict[str, Prompt]:
-    """Read prompts by their ids in the file, as answers name them in `question_id`.
-
-    Raises:
-        RecordError: The file cannot be read, or a record is none.
-    """
+    """Read prompts by their ids in the file, as answers name them in `question_id`."""
     stem = f"{stem_of(path)}/"
     return {chain.id.removeprefix(stem): chain.prompt for chain in read_records(path) if asks(chain.prompt)}
 
 
 def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
-    """Read the records of files. A damaged file ends with its error.
-
-    Raises:
-        RecordError: No record of a file can be read.
-    """
+    """Read the records of files. A damaged file ends with its error."""
     for file in files:
         number = -1
         try:
@@ -258,42 +317,31 @@ def items_in(files: Iterable[Input]) -> Iterator[ImportItem]:
 def import_all(
     items: Iterable[ImportItem], reader: Reader, *, workers: int = 1, strict: bool = False
 ) -> Iterator[Imported | Drop]:
-    """Import records in order, as chains with unique ids or as drops.
-
-    Raises:
-        UsageError: The first record lacks a field of the map.
-        RecordError: With `strict`, instead of a drop.
-    """
+    """Import records in order, as chains with unique ids or as drops; with `strict`, raise for the first."""
     ids = Ids()
     work = partial(_import, reader, strict=strict)
-    for results in spread(work, _checked(items, reader), workers):
-        for result in results:
-            yield result if isinstance(result, Drop) else _with_id(result, ids.new(result.id))
+    for results in spread(work, _checked(items, reader.fields), workers):
+        for each in results:
+            if isinstance(each, Imported) and (name := ids.new(each.id)) != each.id:
+                renamed = Chain.from_json(each.json).model_copy(update={"id": name})
+                yield each._replace(id=name, json=renamed.to_json().encode())
+            else:
+                yield each
 
 
-def _checked(items: Iterable[ImportItem], reader: Reader) -> Iterator[ImportItem]:
+def _checked(items: Iterable[ImportItem], unknown: FieldMap | None) -> Iterator[ImportItem]:
     """Give the items. The first readable one must have the fields of the map."""
-    unknown = reader.fields
     for item in items:
         if unknown and isinstance(item.data, bytes):
-            try:
+            with suppress(RecordError):
                 record = decode(item.data, item.where)
-            except RecordError:
-                pass
-            else:
                 unknown.check(record, item.where)
                 unknown = None
         yield item
 
 
-def _with_id(line: Imported, name: str) -> Imported:
-    if name == line.id:
-        return line
-    chain = Chain.from_json(line.json).model_copy(update={"id": name})
-    return line._replace(id=name, json=chain.to_json().encode())
-
-
 def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported | Drop]:
+    line = item.data if isinstance(item.data, bytes) else None  # decoded, it may be too deep for a pickle
     try:
         if isinstance(item.data, RecordError):
             raise item.data
@@ -301,47 +349,35 @@ def _import(reader: Reader, item: ImportItem, *, strict: bool) -> list[Imported 
         chains = list(reader.chains(record, item))
         for chain in chains:
             check_depth(chain, record, item.data, item.where)
-        return [_line(each, item.data) if asks(each.prompt) else _unasked(each, item) for each in chains]
     except RecordError as error:
         if strict:
             raise
         reason = error.message.removeprefix(f"{item.where}: ")
         rule = DAMAGED if isinstance(error, Damage) else UNREADABLE
-        return [Drop(rule, reason, item.where, record=_line_of(item))]
-
-
-def _unasked(chain: Chain, item: ImportItem) -> Drop:
-    if is_answered(chain):
-        rule, reason = NO_QUESTION, "it answers a question that is not in the record."
-    else:
-        rule, reason = EMPTY, "it asks nothing, and has no answer."
-    return Drop(rule, reason, item.where, chain.id, _line_of(item))
-
-
-def _line_of(item: ImportItem) -> bytes | None:
-    """Return a record's line. Decoded, it may be nested too deep to be sent between processes."""
-    return item.data if isinstance(item.data, bytes) else None
+        return [Drop(rule, reason, item.where, record=line)]
+    found: list[Imported | Drop] = []
+    for chain in chains:
+        if asks(chain.prompt):
+            found.append(_line(chain, item.data))
+        elif is_answered(chain):
+            reason = "it answers a question that is not in the record."
+            found.append(Drop(NO_QUESTION, reason, item.where, chain.id, line))
+        else:
+            found.append(Drop(EMPTY, "it asks nothing, and has no answer.", item.where, chain.id, line))
+    return found
 
 
 _NAME = 60  # characters to show of a field's name
 
 
 def _line(chain: Chain, data: bytes) -> Imported:
-    unanswered = not is_answered(chain)
-    unused = _unused(chain.meta.get("source")) if unanswered else ()
-    licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
-    return Imported(chain.id, licence, line, unanswered, unused, _has_constants(data))
-
-
-def _has_constants(data: bytes) -> bool:
-    """Whether a JSON text, already decoded once, has NaN or an infinity."""
-    found: list[str] = []
+    unanswered, source = not is_answered(chain), chain.meta.get("source")
+    unused: tuple[str, ...] = ()
+    if unanswered and isinstance(source, dict):
+        held = (name for name, value in source.items() if value and isinstance(value, str | list | dict))
+        unused = tuple(name[:_NAME] for name in held if name not in ID_FIELDS)
+    nulled: list[str] = []
     if b"NaN" in data or b"Infinity" in data:
-        json.loads(data, parse_constant=found.append)
-    return bool(found)
-
-
-def _unused(source: Any) -> tuple[str, ...]:
-    fields = source.items() if isinstance(source, dict) else ()
-    held = (name for name, value in fields if value and isinstance(value, str | list | dict))
-    return tuple(name[:_NAME] for name in held if name not in ID_FIELDS)
+        json.loads(data, parse_constant=nulled.append)
+    licence, line = licence_in(chain.meta["origin"]), chain.to_json().encode()
+    return Imported(chain.id, licence, line, unanswered, unused, bool(nulled))

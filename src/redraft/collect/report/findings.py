@@ -27,9 +27,7 @@ class DataFinding:
     """One finding.
 
     Attributes:
-        name: A short name, such as `leak`.
         count: Number of records, feedbacks or answers concerned.
-        text: The finding.
         advice: Its meaning, or the remedy.
         examples: Places of some of the records, or messages about them.
     """
@@ -62,11 +60,7 @@ def _files(report: DataReport) -> Iterator[DataFinding]:
     summary, counted = report.summary, partial(_counted, report.summary)
     records, silent = summary.totals["records"], summary.tables["licences"][UNKNOWN]
     yield DataFinding(
-        "empty",
-        "warning",
-        int(not records),
-        "No records.",
-        "The files are empty, or no record can be read.",
+        "empty", "warning", int(not records), "No records.", "The files are empty, or no record can be read."
     )
     yield counted(
         "unreadable",
@@ -145,10 +139,7 @@ def _conversations(report: DataReport) -> Iterator[DataFinding]:
         "In that format a backslash precedes them; other exports keep them. A model learns to write them.",
     )
     yield counted(
-        "cut",
-        "warning",
-        "ending in a text that was cut.",
-        "A limit was reached, or a request failed.",
+        "cut", "warning", "ending in a text that was cut.", "A limit was reached, or a request failed."
     )
     yield counted(
         "long",
@@ -196,10 +187,7 @@ def _feedback(report: DataReport) -> Iterator[DataFinding]:
         noun="last feedback",
     )
     yield counted(
-        "not accepted",
-        "note",
-        "ending with a feedback that asks for a revision.",
-        "It never came.",
+        "not accepted", "note", "ending with a feedback that asks for a revision.", "It never came."
     )
     yield counted(
         "unchanged",

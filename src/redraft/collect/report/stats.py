@@ -1,7 +1,7 @@
 """Describe files of chains in one pass: counts, lengths, languages, verdicts.
 
-Worker processes summarise blocks of records, and the summaries are added (`report.summary`), so the result is
-the same for any number of workers. Samples are drawn while reading.
+Worker processes summarise blocks of records, and the summaries are added, so the result is the same for any
+number of workers. Samples are drawn while reading.
 """
 
 from __future__ import annotations
@@ -56,13 +56,11 @@ _NUMBERS = {
 _KINDS = ("sources", "languages", "licences", "stops", "cleaned", QUOTES, "failures")
 
 
-def _corrected(chain: Chain) -> bool:
-    return len(chain.steps) > 1 and chain.steps[0].verdict == "revise" and chain.steps[-1].verdict == "accept"
-
-
 KINDS: dict[str, Callable[[Chain], bool]] = {
     "accepted at once": lambda chain: [step.verdict for step in chain.steps] == ["accept"],
-    "corrected": _corrected,
+    "corrected": lambda chain: (
+        bool(chain.steps) and (chain.steps[0].verdict, chain.steps[-1].verdict) == ("revise", "accept")
+    ),
     "leaking": leaks_in,
     "refusing": refuses_in,
     "without a verdict": lambda chain: any(
@@ -79,7 +77,6 @@ class DataReport:
     Attributes:
         unit: Unit of lengths, such as `words`.
         long: Length above which a record is very long.
-        samples: Records drawn at random.
         examples: A record of each kind of chain that there is, by the kind.
     """
 
@@ -107,29 +104,17 @@ class DataReport:
         tables = self.summary.tables
         return {name: ranked(tables[name]) for name in _KINDS if tables.get(name)}
 
-    def verdicts(self) -> dict[int, Counter[str]]:
-        """Return counts of verdicts by place: 1 is the feedback on the first answer."""
-        return _by_place(self.summary.tables.get("verdicts", Counter()))
-
-    def lengths(self, part: Part) -> dict[int, Counter[int]]:
-        """Return counts of lengths by step: 1 is the first answer, or the feedback on it."""
-        return _by_place(self.summary.tables.get(f"{part} by step", Counter()))
-
-    def scores(self) -> dict[int, Counter[float]]:
-        """Return counts of scores out of 10 by place."""
-        return _by_place(self.summary.tables.get("scores", Counter()))
+    def by_place(self, table: str) -> dict[int, Counter[Any]]:
+        """Return a table by step. `verdicts` and `scores` at 1 are of the feedback on the first answer."""
+        places: dict[int, Counter[Any]] = {}
+        for (place, value), times in sorted(self.summary.tables.get(table, Counter()).items()):
+            places.setdefault(place, Counter())[value] += times
+        return places
 
 
 def ranked(counts: Counter[str]) -> list[tuple[str, int]]:
     """Sort by frequency, then by name."""
     return sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-
-
-def _by_place(table: Counter[tuple[int, Any]]) -> dict[int, Counter[Any]]:
-    places: dict[int, Counter[Any]] = {}
-    for (place, value), times in sorted(table.items()):
-        places.setdefault(place, Counter())[value] += times
-    return places
 
 
 def describe(
@@ -144,22 +129,9 @@ def describe(
     strict: bool = False,
     read: Callable[[int], None] | None = None,
 ) -> DataReport:
-    """Read files of any known shape once.
+    """Read files of any known shape once. `count` measures a text in `unit`; `read` receives read bytes.
 
-    Args:
-        paths: The files; `-` is standard input.
-        count: Measures a text in `unit`.
-        unit: Its unit, for texts.
-        long: Length above which a record is very long.
-        samples: Number of records to draw; 0 for no examples either.
-        seed: Decides which records are drawn.
-        workers: Processes; the result is the same for any number.
-        strict: Raise for an unreadable record instead of counting it.
-        read: Receives the bytes of each record read.
-
-    Raises:
-        RecordError: A file has no record before its damage; with `strict`, a record cannot be read.
-        MissingExtra: Reading a `.zst` file needs a package that is not installed.
+    With no `samples`, there are no examples either. A file without a record before its damage is an error.
     """
     total, early, drawn = DataSummary(), DataSummary(), Draw(samples, seed)
     lines = _read(paths, drawn, None if strict else early, read)
@@ -169,7 +141,13 @@ def describe(
     total += early
     total += _rejects(paths)
     names = tuple(name_of(path) for path in paths)
-    return DataReport(names, unit, long, total, tuple(drawn.samples()), _examples(total))
+    examples = {kind: sample for kind in KINDS if (sample := _sample(total.shown.get(kind)))}
+    return DataReport(names, unit, long, total, tuple(drawn.samples()), examples)
+
+
+def _sample(line: RawRecord | None) -> Sample | None:
+    chain = chain_or_drop(line, strict=False) if line else None
+    return Sample(line.where, chain) if line and isinstance(chain, Chain) else None
 
 
 def _rejects(paths: Sequence[Path]) -> DataSummary:
@@ -186,24 +164,14 @@ def _rejects(paths: Sequence[Path]) -> DataSummary:
             ("leaks", "dropped", "leaking"),
             ("refusals", "dropped refusals", "refusing"),
         ):
-            _dropped(summary, path.with_name(f"{path.name}.{reason}.jsonl"), counted, shown)
+            file = path.with_name(f"{path.name}.{reason}.jsonl")
+            for number, line in enumerate(read_lines(file)):
+                chain = parse_line(line)
+                if chain and "steps" in chain:
+                    where = f"{file}:{number + 1}"
+                    summary.warn(counted, where)
+                    summary.shown.setdefault(shown, RawRecord(where, file.stem, number, line))
     return summary
-
-
-def _dropped(summary: DataSummary, file: Path, counted: str, shown: str) -> None:
-    for number, line in enumerate(read_lines(file)):
-        record = parse_line(line)
-        if record and "steps" in record:
-            summary.warn(counted, f"{file}:{number + 1}")
-            summary.shown.setdefault(shown, RawRecord(f"{file}:{number + 1}", file.stem, number, line))
-
-
-def _examples(summary: DataSummary) -> dict[str, Sample]:
-    found = {kind: summary.shown[kind] for kind in KINDS if kind in summary.shown}
-    chains = {kind: chain_or_drop(line, strict=False) for kind, line in found.items()}
-    return {
-        kind: Sample(found[kind].where, chain) for kind, chain in chains.items() if isinstance(chain, Chain)
-    }
 
 
 class Draw:
@@ -233,9 +201,8 @@ class Draw:
     def samples(self) -> Iterator[Sample]:
         """Give the readable samples in the order of the input."""
         for _, _, line in sorted(self._kept, key=lambda item: -item[1]):
-            chain = chain_or_drop(line, strict=False)
-            if isinstance(chain, Chain):
-                yield Sample(line.where, chain)
+            if sample := _sample(line):
+                yield sample
 
 
 def summarize(
@@ -246,11 +213,7 @@ def summarize(
     strict: bool = False,
     examples: bool = False,
 ) -> DataSummary:
-    """Summarise some records. With `examples`, keep the first of each kind that is not too large.
-
-    Raises:
-        RecordError: With `strict`, a record cannot be read.
-    """
+    """Summarise some records. With `examples`, keep the first of each kind that is not too large."""
     summary = DataSummary()
     for line in lines:
         chain = chain_or_drop(line, strict=strict)

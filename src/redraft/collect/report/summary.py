@@ -2,10 +2,7 @@
 
 The summaries of parts, made in any number of processes, add up to the summary of the whole. A summary grows
 by 16 bytes per record, to find repeats, and by one number per distinct length. The number of names from the
-data is limited.
-
-Repeats are found by the exact rules of `redraft data dedupe`; near-duplicates are not. `report.findings`
-turns the numbers into warnings.
+data is limited. Repeats are found by the exact rules of `redraft data dedupe`; near-duplicates are not.
 """
 
 from __future__ import annotations
@@ -55,7 +52,6 @@ class DataSummary:
     """Counts of some records. Summaries can be added.
 
     Attributes:
-        totals: Counts by name.
         tables: How often each value occurs, by name of the table.
         examples: Places of the first records of each warning.
         queries: A hash of each record's first question, if it has one.
@@ -102,24 +98,29 @@ def add_to(summary: DataSummary, chain: Chain, where: str, source: str, count: C
     """Add a record to a summary. `source` is its data set if it names none; over `long` is very long."""
     turns = turns_of(chain)
     asked = turns[:-1] if chain.steps else turns
-    summary.totals["records"] += 1
-    summary.tables["turns"][len(turns)] += 1
-    _note_origin(summary, chain, where, source)
-    _note_lengths(summary, chain, asked, where, count, long)
-    _note_conversation(summary, chain, turns, asked, where)
-    _note_steps(summary, chain, where)
-    _note_feedback(summary, chain, where)
-    _note_making(summary, chain, where)
-    _note_gold(summary, chain, where)
-
-
-def _note_origin(summary: DataSummary, chain: Chain, where: str, source: str) -> None:
     origin, own = chain.meta.get("origin"), chain.meta.get("source")
     licence = licence_in(origin)
+    query = next((turn.text for turn in asked if turn.role == "user"), "")
+    answer = turns[-1].text if len(turns) > len(asked) else ""
+    summary.totals["records"] += 1
+    summary.tables["turns"][len(turns)] += 1
     summary.name("sources", _text_in(origin, "dataset") or _text_in(own, "dataset") or source)
     summary.name("licences", licence)
+    summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}") or UNKNOWN)
+    for hashes, text in ((summary.queries, text_of(chain, "query")), (summary.texts, text_of(chain, "all"))):
+        if same := normalised(text):
+            hashes.append(hashed(same))
+    _note_lengths(summary, chain, asked, where, count, long)
     if forbids_commerce(licence):
         summary.warn("noncommercial", where)
+    if not any(turn.text.strip() for turn in asked):
+        summary.warn("no prompt", where)
+    elif fault := role_fault(turns):
+        summary.warn("roles", where)
+        summary.name("role faults", fault)
+    _note_answers(summary, chain, where)
+    _note_feedback(summary, chain, where)
+    _note_gold(summary, chain, where)
 
 
 def _text_in(value: Any, name: str) -> str:
@@ -157,57 +158,41 @@ def _length(text: str, count: Count) -> int:
     return sum(count(text[at : at + _PIECE]) for at in range(0, len(text), _PIECE))
 
 
-def _note_conversation(
-    summary: DataSummary, chain: Chain, turns: Sequence[Turn], asked: Sequence[Turn], where: str
-) -> None:
-    query = next((turn.text for turn in asked if turn.role == "user"), "")
-    answer = turns[-1].text if len(turns) > len(asked) else ""
-    summary.name("languages", language_of(f"{query[:_HEAD]} {answer[:_HEAD]}") or UNKNOWN)
-    _remember(summary.queries, text_of(chain, "query"))
-    _remember(summary.texts, text_of(chain, "all"))
-    if not any(turn.text.strip() for turn in asked):
-        summary.warn("no prompt", where)
-    elif fault := role_fault(turns):
-        summary.warn("roles", where)
-        summary.name("role faults", fault)
-
-
-def _remember(hashes: array[int], text: str) -> None:
-    if same := normalised(text):
-        hashes.append(hashed(same))
-
-
-def _note_steps(summary: DataSummary, chain: Chain, where: str) -> None:
-    summary.totals["answers"] += len(chain.steps)
-    summary.tables["answers a record"][len(chain.steps)] += 1
-    if not chain.steps:
-        if not is_answered(chain):
-            summary.warn("no answer", where)
-        elif has_tags(answer_of(chain)):
-            summary.warn("html", where)
-        return
-    if chain.stop:
-        summary.name("stops", chain.stop)
+def _note_answers(summary: DataSummary, chain: Chain, where: str) -> None:
+    answers = [step.answer.strip() for step in chain.steps]
+    summary.totals["answers"] += len(answers)
+    summary.tables["answers a record"][len(answers)] += 1
     if chain.best is not None:
         summary.tables["best answer"][chain.best] += 1
-    answers = [step.answer.strip() for step in chain.steps]
-    if not all(answers):
-        summary.warn("empty answer", where)
-    if any(map(has_tags, answers)):
-        summary.warn("html", where)
-    if any(text and text == after for text, after in pairwise(answers)):
-        summary.warn("unchanged", where)
-    if chain.steps[-1].finish != "stop":
-        summary.warn("cut", where)
+    if chain.steps and chain.stop:
+        summary.name("stops", chain.stop)
+    for name, found in (
+        ("no answer", not is_answered(chain)),
+        ("html", any(map(has_tags, answers or [answer_of(chain)]))),
+        ("empty answer", not all(answers)),
+        ("unchanged", any(text and text == after for text, after in pairwise(answers))),
+        ("cut", bool(chain.steps) and chain.steps[-1].finish != "stop"),
+        ("markers", any(has_heading(text) for step in chain.steps for text in (step.answer, step.criticism))),
+    ):
+        if found:
+            summary.warn(name, where)
 
 
 def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
-    """Count headings in texts, and verdicts and scores by place; 1 is the feedback on the first answer."""
-    if any(has_heading(text) for step in chain.steps for text in (step.answer, step.criticism)):
-        summary.warn("markers", where)
+    """Count verdicts and scores by place; 1 is the feedback on the first answer."""
     for place, step in enumerate(chain.steps, start=1):
-        if step.feedback:
-            _note_one_feedback(summary, step.feedback, min(place, DEPTHS), where)
+        if not (feedback := step.feedback):
+            continue
+        at, score = min(place, DEPTHS), score_in(feedback)
+        summary.totals["feedbacks"] += 1
+        summary.tables["verdicts"][at, feedback.verdict] += 1
+        if score is not None:
+            summary.tables["scores"][at, score] += 1
+        if feedback.by != "checks":
+            summary.totals["written feedbacks"] += 1
+            if not VERDICT.search(feedback.text):
+                summary.warn("no verdict", where)
+                summary.totals["undecided"] += feedback.verdict == "unknown"
     last = chain.steps[-1].feedback if chain.steps else None
     score = score_in(last) if last else None
     if score is not None:
@@ -219,59 +204,39 @@ def _note_feedback(summary: DataSummary, chain: Chain, where: str) -> None:
         summary.warn("not accepted", where)
 
 
-def _note_one_feedback(summary: DataSummary, feedback: Feedback, place: int, where: str) -> None:
-    summary.totals["feedbacks"] += 1
-    summary.tables["verdicts"][place, feedback.verdict] += 1
-    if feedback.by != "checks":
-        summary.totals["written feedbacks"] += 1
-        if not VERDICT.search(feedback.text):
-            summary.warn("no verdict", where)
-            summary.totals["undecided"] += feedback.verdict == "unknown"
-    score = score_in(feedback)
-    if score is not None:
-        summary.tables["scores"][place, score] += 1
-
-
-def _note_making(summary: DataSummary, chain: Chain, where: str) -> None:
-    """Count what `redraft generate chains` says about a chain, in `generated` of its `meta`."""
-    about = chain.meta.get("generated")
-    about = about if isinstance(about, dict) else {}
-    leaks = _items(about.get("leaks"))
-    for leak in leaks:
-        summary.name(QUOTES, f"in {_text_in(leak, 'part')}")
-    if leaks:
-        summary.warn("quote", where)
-    if refuses_in(chain):
-        summary.warn("refusal", where)
-    cleaned = about.get("cleaned")
-    for rule, times in cleaned.items() if isinstance(cleaned, dict) else ():
-        summary.name("cleaned", rule, times if isinstance(times, int) else 1)
-
-
-def _items(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def refuses_in(chain: Chain) -> bool:
-    """Whether a chain is marked as one in which the teacher refuses."""
-    about = chain.meta.get("generated")
-    return isinstance(about, dict) and bool(_items(about.get("refusals")))
-
-
-def leaks_in(chain: Chain) -> bool:
-    """Whether a chain is marked as one that quotes the gold answer, or a feedback tells it."""
-    about = chain.meta.get("generated")
-    return bool(isinstance(about, dict) and about.get("leaks")) or bool(_leaking(chain)[1])
-
-
 def _note_gold(summary: DataSummary, chain: Chain, where: str) -> None:
-    """Count gold answers in feedback, which only the teacher should have seen."""
+    """Count gold answers in feedback, and what `redraft generate chains` says of a chain in its `meta`."""
     told, new = _leaking(chain)
     summary.totals["gold answers"] += bool(gold_answers(chain))
     summary.totals["leaking feedbacks"] += told
     summary.totals["new leaks"] += new
     if told:
         summary.warn("leak", where)
+    leaks, cleaned = _generated(chain, "leaks"), _generated(chain, "cleaned")
+    if isinstance(leaks, list) and leaks:
+        summary.warn("quote", where)
+        for leak in leaks:
+            summary.name(QUOTES, f"in {_text_in(leak, 'part')}")
+    if refuses_in(chain):
+        summary.warn("refusal", where)
+    for rule, times in cleaned.items() if isinstance(cleaned, dict) else ():
+        summary.name("cleaned", rule, times if isinstance(times, int) else 1)
+
+
+def _generated(chain: Chain, name: str) -> Any:
+    about = chain.meta.get("generated")
+    return about.get(name) if isinstance(about, dict) else None
+
+
+def refuses_in(chain: Chain) -> bool:
+    """Whether a chain is marked as one in which the teacher refuses."""
+    refusals = _generated(chain, "refusals")
+    return isinstance(refusals, list) and bool(refusals)
+
+
+def leaks_in(chain: Chain) -> bool:
+    """Whether a chain is marked as one that quotes the gold answer, or a feedback tells it."""
+    return bool(_generated(chain, "leaks") or _leaking(chain)[1])
 
 
 def _leaking(chain: Chain) -> tuple[int, int]:

@@ -28,7 +28,7 @@ from redraft.engines.hf.load import load_tokenizer, quiet, usual_dtype
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.files import check_model_links
 from redraft.formats import TrainingFormat
-from redraft.formats.tokens.pairs import PairEncoder
+from redraft.formats.encoder import PairEncoder
 from redraft.weights.checkpoint import read_json
 
 BATCH_TOKENS = 4096  # the most tokens of a pass, with padding, if it has more than one text

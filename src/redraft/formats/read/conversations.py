@@ -1,11 +1,8 @@
 """Read conversations, preference pairs and critiques.
 
-Conversations are ShareGPT's, messages of the OpenAI protocol, and OASST1's trees. A last turn by the
-assistant is the answer; the turns before it are the prompt. Alternation is not checked.
-
-A pair (HH-RLHF, SHP, and those of preference training) is a chain of two steps, the rejected and the chosen
-answer; the second is the best. `preference` in `meta` distinguishes it from a revision. A critique is a chain
-of one answer with its feedback.
+A last turn by the assistant is the answer; the turns before it are the prompt. Alternation is not checked. A
+pair is a chain of two steps, the rejected and the chosen answer; the second is the best. `preference` in
+`meta` distinguishes it from a revision. A critique is a chain of one answer with its feedback.
 """
 
 from __future__ import annotations
@@ -46,26 +43,17 @@ def conversation(fields: Fields) -> Parts:
     return from_messages(fields, "conversations", messages)
 
 
-def messages(fields: Fields) -> Parts:
-    """Read the OpenAI protocol's `messages` of `role` and `content`."""
-    return from_messages(fields, "messages", message_list(fields, "messages"))
-
-
 def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
     """Take a list of messages. Other names of roles, such as `gpt`, become the protocol's."""
-    found = fields.items(name)
-    for i, message in enumerate(found):
+    taken = []
+    for i, message in enumerate(fields.items(name)):
         inner = fields.nested(f"{name}.{i}", message)
-        inner.text("role")
+        given = inner.text("role")
         if not isinstance(message.get("content"), str | list | None):
             inner.fail("content", "should be a text", message["content"])
-    return [_with_known_role(message) for message in found]
-
-
-def _with_known_role(message: dict[str, Any]) -> dict[str, Any]:
-    given = message["role"]
-    role = _ROLES.get(given.strip().lower(), given)
-    return message if role == given else {**message, "role": role}
+        role = _ROLES.get(given.strip().lower(), given)
+        taken.append(message if role == given else {**message, "role": role})
+    return taken
 
 
 def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Parts:
@@ -75,17 +63,14 @@ def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) ->
     """
     if not turns:
         fields.fail(name, "is empty")
-    if turns[-1]["role"] != "assistant":
+    last = turns[-1]
+    if last["role"] != "assistant":
         return Parts(asked(turns))
-    parts = answered(asked(turns[:-1]), content_of(turns[-1]))
-    if not _is_text(turns[-1]):
-        parts.meta = {"message": turns[-1]}
+    parts = answered(asked(turns[:-1]), content_of(last))
+    more = (value for key, value in last.items() if key not in ("role", "content"))
+    if other_parts(last) or any(value not in (None, "") for value in more):
+        parts.meta = {"message": last}
     return parts
-
-
-def _is_text(message: dict[str, Any]) -> bool:
-    more = {key: value for key, value in message.items() if key not in ("role", "content")}
-    return not other_parts(message) and all(value in (None, "") for value in more.values())
 
 
 def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
@@ -123,11 +108,6 @@ class TreeMessage:
     rank: float
     replies: list[TreeMessage] = field(default_factory=list)
     goes_on: bool = False
-
-
-def best_path(fields: Fields) -> Parts:
-    """Read the path of best replies in an OASST1 tree, down to the last answer."""
-    return _path_parts(fields, next(_paths(_grown(fields))))
 
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Parts]]:
@@ -215,8 +195,9 @@ CONVERSATIONS = Format(
     order=3,
     shapes=(
         Shape("ShareGPT conversation", {"conversations"}, conversation),
-        Shape("messages", {"messages"}, messages),
-        Shape(TREE, {"message_tree_id", "prompt"}, best_path),
+        Shape("messages", {"messages"}, lambda f: from_messages(f, "messages", message_list(f, "messages"))),
+        # The path of best replies, down to the last answer.
+        Shape(TREE, {"message_tree_id", "prompt"}, lambda f: _path_parts(f, next(_paths(_grown(f))))),
     ),
 )
 

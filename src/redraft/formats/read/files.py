@@ -49,10 +49,6 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
     """Read the place and the undecoded JSON of each record; other processes may decode it.
 
     Records of an array, and texts of a `.txt` file, come as lines of JSON too.
-
-    Raises:
-        RecordError: The file cannot be read, ends too early, or its array is damaged.
-        MissingExtra: Reading a `.zst` file needs a package that is not installed.
     """
     with reading(path), open_input(path) as file:
         yield from _lines(path, file)
@@ -60,11 +56,7 @@ def read_lines(path: Path) -> Iterator[tuple[str, bytes]]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn errors of the system and of decompression into a RecordError.
-
-    Raises:
-        RecordError: Instead of them.
-    """
+    """Turn errors of the system and of decompression into a RecordError."""
     try:
         yield
     except (OSError, EOFError, zlib.error) as error:
@@ -78,11 +70,7 @@ def name_of(path: Path) -> str:
 
 
 def check_utf8(path: Path, start: bytes) -> None:
-    """Raise if a file begins like UTF-16, instead of once for each line.
-
-    Raises:
-        RecordError: It does.
-    """
+    """Raise if a file begins like UTF-16, instead of once for each line."""
     if start.startswith(_UTF16):
         name = name_of(path)
         raise RecordError(f"{name}: is UTF-16, not UTF-8.", hint=f"iconv -f UTF-16 -t UTF-8 {name}")
@@ -100,7 +88,7 @@ def stem_of(path: Path) -> str:
 
 @contextmanager
 def open_input(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file or standard input, decompressed according to its name or its first bytes."""
+    """Open a file or standard input, decompressed by its name or its first bytes."""
     if str(path) == STDIO:
         with _packed(sys.stdin.buffer, _ending(sys.stdin.buffer), "rb") as file:
             yield file
@@ -120,15 +108,7 @@ def _ending(raw: IO[bytes]) -> str:
 def open_output(path: Path, *, force: bool = False, flag: str = "-o") -> Iterator[IO[bytes]]:
     """Open a new file, or standard output. The file gets its name when all of it is on the disk.
 
-    Special files, such as /dev/null or a named pipe, are written directly.
-
-    Args:
-        path: The file, or `-`.
-        force: Replace the file if it exists.
-        flag: What names the file on the command line, for hints.
-
-    Raises:
-        OutputError: The file exists and `force` is not set, or it cannot be written.
+    Special files, such as /dev/null or a named pipe, are written directly. `flag` names the file in hints.
     """
     if str(path) == STDIO:
         yield sys.stdout.buffer
@@ -192,18 +172,38 @@ def _decoded(data: bytes, where: str) -> Any:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise RecordError(f"{where}: not JSON: {_fault(error)}.", hint=_BROKEN) from None
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        fault = f"{error.msg.removesuffix(' at')} at {line}character {error.colno}"
+        if (
+            error.msg == "Extra data"
+        ):  # several records that span lines, or lines that end in a carriage return
+            fault += "; jq -c . FILE puts each record on a line"
+        raise RecordError(f"{where}: not JSON: {fault}.", hint=_BROKEN) from None
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{where}: not JSON that can be read: {fault_of(error)}.") from None
-    return _whole_characters(value, where) if b"\\ud" in data or b"\\uD" in data else value
+    if b"\\ud" in data or b"\\uD" in data:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            half = "half of a character, a \\ud… without its other half"
+            raise RecordError(f"{where}: holds {half}.") from None
+    return value
 
 
 def twice(data: bytes, value: Any) -> str | None:
-    """Return a field name that some object of a JSON text repeats; `value` is the decoded text.
-
-    Counting colons is a cheap test that passes most texts.
-    """
-    if data.count(b":") + data.count(b"\\u003") <= _colons(value):
+    """Return a field name that some object of a JSON text, whose decoded `value` is given, repeats."""
+    # A cheap test passes most texts: a JSON has more colons than its value has fields and colons in texts
+    # only if a field is repeated, a name has a colon, or one is escaped.
+    colons, values = 0, [value]
+    for inner in values:  # grows meanwhile
+        if isinstance(inner, str):
+            colons += inner.count(":")
+        elif isinstance(inner, dict):
+            colons += len(inner)
+            values += inner.values()
+        elif isinstance(inner, list):
+            values += inner
+    if data.count(b":") + data.count(b"\\u003") <= colons:
         return None
     found: list[str] = []
 
@@ -213,23 +213,6 @@ def twice(data: bytes, value: Any) -> str | None:
     with suppress(ValueError, RecursionError):
         json.loads(data, object_pairs_hook=look)
     return next(iter(found), None)
-
-
-def _colons(value: Any) -> int:
-    """Count the fields of a value and the colons in its texts.
-
-    Its JSON has more colons only if a field is repeated, a name has a colon, or one is escaped.
-    """
-    count, values = 0, [value]
-    for inner in values:  # grows meanwhile
-        if isinstance(inner, str):
-            count += inner.count(":")
-        elif isinstance(inner, dict):
-            count += len(inner)
-            values += inner.values()
-        elif isinstance(inner, list):
-            values += inner
-    return count
 
 
 @contextmanager
@@ -262,11 +245,7 @@ def _opened(place: Path, path: Path, opener: Callable[[str, int], int] | None = 
 
 
 def _claimed(path: Path, place: str, flags: int) -> int:  # noqa: ARG001 - the signature of an opener
-    """Open a place that no other process is writing. A killed process's leftover is replaced.
-
-    Raises:
-        OutputError: Another process is writing it, or it is a finished output or not redraft's.
-    """
+    """Open a place that no other process is writing. A killed process's leftover is replaced."""
     if Path(f"{place}.run.json").exists():
         raise OutputError(
             f"{path} would be written as {place}, which is a finished output.",
@@ -310,36 +289,27 @@ def _zstd() -> Any:
 
 
 def _lines(path: Path, file: Any) -> Iterator[tuple[str, bytes]]:
-    start = file.peek(_CHUNK).removeprefix(_BOM).lstrip()
+    name, start = name_of(path), file.peek(_CHUNK).removeprefix(_BOM).lstrip()
     check_utf8(path, start)
-    _check_records(path, start)
+    if start.startswith((b"ARROW1", b"PAR1")):
+        raise RecordError(
+            f"{name}: is a table of Arrow or Parquet, not JSON.",
+            hint="redraft data import reads it if its name ends in .arrow or .parquet.",
+        )
+    if found := _INSIDE.match(start):
+        field = found[1].decode(errors="replace")
+        raise RecordError(
+            f"{name}: is one object with its records in the field {field!r}.",
+            hint=f"jq -c '.{field}[]' {name} gives a record a line.",
+        )
     if plain_name(path).lower().endswith(".txt"):
         yield from ((where, to_line(_text(line, where))) for where, line in _cut(path, file))
     elif start.startswith(b"["):
         yield from _array(path, file)
     elif start.startswith((b"{\n", b"{\r")):
-        yield f"{name_of(path)}: record 0", _bounded(path, file.read(_LONGEST + 1)).removeprefix(_BOM)
+        yield f"{name}: record 0", _bounded(path, file.read(_LONGEST + 1)).removeprefix(_BOM)
     else:
         yield from _cut(path, file)
-
-
-def _check_records(path: Path, start: bytes) -> None:
-    """Raise for known other formats, instead of once for each line.
-
-    Raises:
-        RecordError: The file is a binary table, or one object with the records in a field.
-    """
-    if start.startswith((b"ARROW1", b"PAR1")):
-        raise RecordError(
-            f"{name_of(path)}: is a table of Arrow or Parquet, not JSON.",
-            hint="redraft data import reads it if its name ends in .arrow or .parquet.",
-        )
-    if found := _INSIDE.match(start):
-        name = found[1].decode(errors="replace")
-        raise RecordError(
-            f"{name_of(path)}: is one object with its records in the field {name!r}.",
-            hint=f"jq -c '.{name}[]' {name_of(path)} gives a record a line.",
-        )
 
 
 def _cut(path: Path, file: IO[bytes]) -> Iterator[tuple[str, bytes]]:
@@ -355,13 +325,6 @@ def _bounded(path: Path, record: Sized) -> Any:
     if len(record) > _LONGEST:
         raise RecordError(f"{name_of(path)}: has a record of more than {_LONGEST >> 20} MiB.")
     return record
-
-
-def _fault(error: json.JSONDecodeError) -> str:
-    line = f"line {error.lineno}, " if error.lineno > 1 else ""
-    fault = f"{error.msg.removesuffix(' at')} at {line}character {error.colno}"
-    # Several records that span lines, or lines that end in a carriage return.
-    return f"{fault}; jq -c . FILE puts each record on a line" if error.msg == "Extra data" else fault
 
 
 def _text(line: bytes, where: str) -> str:
@@ -432,26 +395,22 @@ class _Text:
         """Return the text of the next value. Read twice as much each time until it is complete."""
         self.at("")
         while True:
+            near_end = len(self._buffer) - 16
             try:
                 _, end = self._json.raw_decode(self._buffer, self._at)
             except json.JSONDecodeError as error:
-                if not self._may_go_on(error) or not self._more():
+                cut = error.msg.startswith("Unterminated string") or error.pos >= near_end
+                if not cut or not self._more():
                     raise RecordError(f"{where}: not JSON: {error.msg}.", hint=_NOT_JSON) from None
             except (ValueError, RecursionError) as error:
                 raise RecordError(f"{where}: not JSON that can be read: {fault_of(error)}.") from None
             else:
                 length = end - self._at
-                if self._is_whole(end) or not self._more():
+                # Of a `0.5` that is cut before its 5, a 0 is read.
+                whole = self._buffer[end : end + 1] in _AFTER or end < near_end
+                if whole or not self._more():
                     self._at += length
                     return self._buffer[self._at - length : self._at]
-
-    def _is_whole(self, end: int) -> bool:
-        """Whether a value really ends there. Of a `0.5` that is cut before its 5, a 0 is read."""
-        return self._buffer[end : end + 1] in _AFTER or end < len(self._buffer) - 16
-
-    def _may_go_on(self, error: json.JSONDecodeError) -> bool:
-        """Whether the text may only be cut: the error is at its end, or in an unterminated string."""
-        return error.msg.startswith("Unterminated string") or error.pos >= len(self._buffer) - 16
 
     def _more(self) -> bool:
         if self._over:
@@ -461,11 +420,3 @@ class _Text:
         self._over = not raw
         self._buffer, self._at = rest + self._decoder.decode(raw, final=self._over), 0
         return not self._over
-
-
-def _whole_characters(value: Any, where: str) -> Any:
-    try:
-        json.dumps(value, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise RecordError(f"{where}: holds half of a character, a \\ud… without its other half.") from None
-    return value

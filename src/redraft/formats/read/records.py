@@ -7,6 +7,7 @@ own id, or by its place in the file (from 0) if it has none. Cleaning is not don
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +36,6 @@ class RawRecord(NamedTuple):
         where: The record's place as errors name it, such as `a.jsonl:12`.
         stem: The file's name without endings, which begins the ids.
         number: The record's place in the file, from 0.
-        data: The record's JSON.
         damage: Set on the last record of a damaged file, which has no data.
     """
 
@@ -53,19 +53,20 @@ class RawRecord(NamedTuple):
         """
         if self.damage:
             raise self.damage
-        if chain := _own_chain(self.data):
-            return chain
+        if self.data.startswith(b'{"version":'):  # written by redraft, so that `chain_of` is not needed
+            with suppress(ValueError):
+                chain = Chain.model_validate_json(self.data)
+                # But it judges a chain without steps, or with a field of its own called `error`.
+                known = "steps" in chain.model_fields_set and "error" not in (chain.model_extra or {})
+                if known and chain.id and twice(self.data, from_json(self.data)) is None:
+                    return chain
         record = decode(self.data, self.where)
         chain = chain_of(record, self.where)
         check_depth(chain, record, self.data, self.where)
         return chain if chain.id else with_id(chain, id_of(record, self.stem, self.number))
 
     def pairs(self) -> Iterator[Chain]:
-        """Decode the record as chains that may be preference pairs: several for an OASST1 tree, else one.
-
-        Raises:
-            RecordError: As for `chain`.
-        """
+        """Decode the record as chains that may be preference pairs: several for an OASST1 tree, else one."""
         record: Any = None if self.damage else decode(self.data, self.where)
         shape = shape_of(record) if isinstance(record, dict) and not is_chain(record) else None
         if shape and shape.name == TREE:
@@ -81,13 +82,8 @@ class RawRecord(NamedTuple):
 def raw_records(path: Path, *, damaged: bool = False) -> Iterator[RawRecord]:
     """Read a file's records without decoding them.
 
-    Args:
-        path: The file, or `-`.
-        damaged: End a damaged file with a record that has `damage`, if any record came before the damage.
-
-    Raises:
-        RecordError: The file cannot be read, or is damaged and `damaged` is not set.
-        MissingExtra: Reading a `.zst` file needs a package that is not installed.
+    With `damaged`, a damaged file does not raise, but ends with a record that has `damage`, if any came
+    before.
     """
     stem, number = stem_of(path), -1
     try:
@@ -116,36 +112,18 @@ def with_id(chain: Chain, name: str) -> Chain:
     return chain if chain.id == name else chain.model_copy(update={"id": name})
 
 
-def _own_chain(data: bytes) -> Chain | None:
-    """Parse a chain that redraft wrote, which is faster than `chain_of`. Return None for anything else."""
-    if not data.startswith(b'{"version":'):
-        return None
-    try:
-        chain = Chain.model_validate_json(data)
-        if twice(data, from_json(data)) is not None:
-            return None
-    except ValueError:
-        return None
-    # `chain_of` judges a chain without steps, or with a field of its own called `error`.
-    known = "steps" in chain.model_fields_set and "error" not in (chain.model_extra or {})
-    return chain if known and chain.id else None
-
-
 def check_depth(chain: Chain, record: Any, data: bytes, where: str) -> None:
     """Raise if a chain is nested too deep for the next command to read it.
 
     Few records have brackets enough for that, so nearly none is written and read here.
-
-    Args:
-        chain: The chain.
-        record: Its record.
-        data: The record's JSON.
-        where: The record's place.
-
-    Raises:
-        RecordError: It is.
     """
-    if data.count(b"[") + data.count(b"{") <= _DEEP or _depth(record) <= _DEEP:
+    if data.count(b"[") + data.count(b"{") <= _DEEP:
+        return
+    depth, level = 0, [record]
+    while level := [inner for inner in level if isinstance(inner, dict | list)]:
+        depth += 1
+        level = [item for inner in level for item in (inner.values() if isinstance(inner, dict) else inner)]
+    if depth <= _DEEP:
         return
     try:
         Chain.from_json(chain.to_json())
@@ -153,30 +131,19 @@ def check_depth(chain: Chain, record: Any, data: bytes, where: str) -> None:
         raise RecordError(f"{where}: is nested too deep to be written and read again.") from None
 
 
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level := [inner for inner in level if isinstance(inner, dict | list)]:
-        depth += 1
-        level = [item for inner in level for item in (inner.values() if isinstance(inner, dict) else inner)]
-    return depth
-
-
 def chain_of(record: Any, where: str = "record") -> Chain:
-    """Return a decoded record as a chain. Only redraft's own chains have an id.
-
-    Args:
-        record: A text, which is a prompt, or an object of a known shape.
-        where: The record's place in errors, such as `questions.jsonl:12`.
-
-    Raises:
-        RecordError: The record is neither, or a field is wrong.
-    """
+    """Return a decoded record as a chain. A text is a prompt. Only redraft's own chains have an id."""
     if isinstance(record, str):
         record = {"prompt": record}
     if not isinstance(record, dict):
         raise RecordError(f"{where}: should be an object or a text (found {record!r:.60}).")
-    if record.keys() >= {"id", "error", "message", "chain"}:
-        return _failed(record, where)
+    if record.keys() >= {"id", "error", "message", "chain"}:  # a line of OUT.errors.jsonl
+        begun = record["chain"] or {"version": VERSION, "stop": "error"}
+        if not isinstance(begun, dict):
+            raise RecordError(f"{where}: chain should be an object (found {begun!r:.60}).")
+        chain = Chain.from_json(_json(begun | {"id": record["id"]}, where), where=where)
+        failure = {name: record.get(name) for name in ("error", "message", "hint")}
+        return chain.model_copy(update={"meta": {**chain.meta, "failure": failure}})
     if record.keys() == {"id", "settings", "work"} and isinstance(record["work"], dict):
         record = record["work"] | {"id": record["id"]}  # a line of OUT.unfinished.jsonl
     if is_chain(record):
@@ -189,16 +156,6 @@ def _json(record: dict[str, Any], where: str) -> bytes:
         return to_json(record)
     except ValueError as error:
         raise RecordError(f"{where}: cannot be read: {error}.") from None
-
-
-def _failed(record: dict[str, Any], where: str) -> Chain:
-    """Read the partial chain of a line of OUT.errors.jsonl; the error goes to `meta`."""
-    begun = record["chain"] or {"version": VERSION, "stop": "error"}
-    if not isinstance(begun, dict):
-        raise RecordError(f"{where}: chain should be an object (found {begun!r:.60}).")
-    chain = Chain.from_json(_json(begun | {"id": record["id"]}, where), where=where)
-    failure = {name: record.get(name) for name in ("error", "message", "hint")}
-    return chain.model_copy(update={"meta": {**chain.meta, "failure": failure}})
 
 
 def id_of(record: Any, stem: str, index: int) -> str:

@@ -1,25 +1,20 @@
 """Recognise the shape of a published record by its fields, and read it as a chain.
 
-The first of `shapes()` that fits is used; they are plugins. A record's fields go to
-
-- the prompt, and `reference` for the gold answer of a task;
-- the steps, for an answer, a preference pair, a conversation's last reply, or a chain;
-- `rationale`, `tests` and `lang` of `meta`;
-- `source` for all other fields, so that nothing is lost.
-
-This module reads answers and prompts; `tasks`, `conversations` and `pairs` read the rest.
+The first of `shapes()` that fits is used; they are plugins. A record's fields go to the prompt, the steps,
+and of `meta` to `reference` (the gold answer), `rationale`, `tests` and `lang`; all others to `source`, so
+that nothing is lost. This module reads answers and prompts; `tasks` and `conversations` read the rest.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
-from redraft.chain import Chain, Prompt, Step, Stop, describe
+from redraft.chain import Chain, Prompt, Stop, describe
 from redraft.errors import RecordError
 from redraft.formats.read import conversations
 from redraft.formats.read.fields import Fields, Format, Parts, Shape, answered, task
@@ -34,19 +29,14 @@ def _selfee_chain(fields: Fields) -> Parts:
     for i, item in enumerate(fields.items("outputs")):
         inner = fields.nested(f"outputs.{i}", item)
         steps.append(judged(inner.text("output"), inner.text_or("feedback") if "feedback" in item else None))
-    return Parts(prompt, steps, last_answer(steps), _teacher_stop(steps, fields), reference)
+    cut = fields.rest.get("iteration_truncated") is True
+    stop: Stop = "max_revisions" if len(steps) >= TEACHER_ANSWERS else "context" if cut else "ended"
+    if steps and steps[-1].verdict == "accept":
+        stop = "accepted"
+    return Parts(prompt, steps, last_answer(steps), stop, reference)
 
 
 TEACHER_ANSWERS = 5  # the teacher's loop ended after this many answers (SelFee's data augmentation)
-
-
-def _teacher_stop(steps: Sequence[Step], fields: Fields) -> Stop | None:
-    last = steps[-1].feedback if steps else None
-    if last and last.verdict == "accept":
-        return "accepted"
-    if len(steps) >= TEACHER_ANSWERS:
-        return "max_revisions"
-    return "context" if fields.rest.get("iteration_truncated") is True else "ended"
 
 
 def _selfee_answer(fields: Fields) -> Parts:
@@ -93,15 +83,11 @@ def _turns(fields: Fields) -> Parts:
 
 def _prompt(fields: Fields) -> Parts:
     value = fields.rest["prompt"]
-    if isinstance(value, dict):
-        fields.rest.pop("prompt")
-        return Parts(_prompt_record(value, fields))
-    return task(fields.text("prompt"), fields.text_or("canonical_solution") or None)
-
-
-def _prompt_record(value: dict[str, Any], fields: Fields) -> Prompt:
+    if not isinstance(value, dict):
+        return task(fields.text("prompt"), fields.text_or("canonical_solution") or None)
+    fields.rest.pop("prompt")
     try:
-        return Prompt.model_validate(value)
+        return Parts(Prompt.model_validate(value))
     except ValidationError as error:
         raise RecordError(f"{fields.where}: prompt: {describe(error)}") from None
 
@@ -141,42 +127,25 @@ def shape_of(record: Mapping[str, Any]) -> Shape | None:
 
 
 def known_shape(record: Mapping[str, Any], where: str) -> Shape:
-    """Return a record's shape.
-
-    Raises:
-        RecordError: No shape fits, or the record is a review.
-    """
+    """Return a record's shape. Raise if none fits, or the record is a review."""
     if "review_id" in record:
         raise _refused("a review", where)
-    shape = shape_of(record)
-    if shape is None:
-        inside = _inside(record)
-        raise RecordError(
-            f"{where}: no known kind of record; its fields: {names(record)}{inside}.",
-            hint=f"{_HINT}\n{_OF_TEXT}" if "text" in record else _HINT,
-        )
-    return shape
-
-
-_OF_TEXT = (
-    "A field 'text' is a question if 'question_id' stands beside it. Else: jq -c '{prompt: .text}' FILE"
-)
-
-
-def _inside(record: Mapping[str, Any]) -> str:
-    """Return how to extract records that a field holds, or an empty text."""
+    if shape := shape_of(record):
+        return shape
+    inside = ""
     for name, value in record.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            return f"; {name!r:.60} holds {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
-    return ""
+            inside = f"; {name!r:.60} holds {len(value):,} objects: jq -c '.[{json.dumps(name)}][]' FILE"
+            break
+    hint = _HINT
+    if "text" in record:
+        way = "jq -c '{prompt: .text}' FILE"
+        hint += f"\nA field 'text' is a question if 'question_id' stands beside it. Else: {way}"
+    raise RecordError(f"{where}: no known kind of record; its fields: {names(record)}{inside}.", hint=hint)
 
 
 def read_shape(record: Mapping[str, Any], where: str) -> Chain:
-    """Read a prompt, answer or chain of a known shape as a chain without an id.
-
-    Raises:
-        RecordError: No shape fits, the record is something else, or a field is wrong.
-    """
+    """Read a prompt, answer or chain of a known shape as a chain without an id."""
     shape = known_shape(record, where)
     if shape.refused:
         raise _refused(shape.refused, where)
@@ -184,32 +153,20 @@ def read_shape(record: Mapping[str, Any], where: str) -> Chain:
 
 
 def read_as(shape: Shape, record: Mapping[str, Any], where: str) -> Chain:
-    """Read a record of any given shape as a chain without an id.
-
-    Raises:
-        RecordError: A field is wrong.
-    """
+    """Read a record of any given shape as a chain without an id."""
     fields = Fields(dict(record), where)
     return chain_from(shape.read(fields), fields.rest)
 
 
 def read_tree(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
-    """Read every path of an OASST1 tree as a chain without an id, with the last message's id.
-
-    Raises:
-        RecordError: A field is wrong.
-    """
+    """Read every path of an OASST1 tree as a chain without an id, with the last message's id."""
     fields = Fields(dict(record), where)
     for leaf, parts in conversations.every_path(fields):
         yield leaf, chain_from(parts, fields.rest)
 
 
 def read_ranked(record: Mapping[str, Any], where: str) -> Iterator[tuple[str, Chain]]:
-    """Read the ranked answers of an OASST1 tree as pairs without an id, with the ids of both messages.
-
-    Raises:
-        RecordError: A field is wrong.
-    """
+    """Read the ranked answers of an OASST1 tree as pairs without an id, with the ids of both messages."""
     for ids, parts in conversations.ranked(Fields(dict(record), where)):
         yield ids, chain_from(parts, {})
 

@@ -116,34 +116,25 @@ def code_contests(fields: Fields) -> Parts:
     in Python 3. All solutions stay in the source.
     """
     asked = fields.text("description")
-    kinds = ("public", "private", "generated")
-    tests = {kind: pairs for kind in kinds if (pairs := _cases(fields, f"{kind}_tests"))}
-    solutions = _solutions(fields)
-    first = [pair for pair in solutions if pair[0] == "python3"] or solutions
-    language, code = first[0] if first else ("", None)
-    return task(asked, code, tests=tests, code_language=language)
-
-
-def _cases(fields: Fields, name: str) -> list[dict[str, str]]:
-    pairs = _columns(fields, name, ("input", "output"))
-    for given, _ in pairs:
-        if not isinstance(given, str):
-            fields.fail(name, "should have texts as input", given)
-    return [{"input": given, "output": wanted} for given, wanted in pairs]
-
-
-def _solutions(fields: Fields) -> list[tuple[str, str]]:
+    tests = {}
+    for kind in ("public", "private", "generated"):
+        pairs = _columns(fields, f"{kind}_tests", ("input", "output"))
+        for given, _ in pairs:
+            if not isinstance(given, str):
+                fields.fail(f"{kind}_tests", "should have texts as input", given)
+        if pairs:
+            tests[kind] = [{"input": given, "output": wanted} for given, wanted in pairs]
     whole = fields.rest.get("solutions")
-    pairs = _columns(fields, "solutions", ("language", "solution"))
-    if pairs:
+    solutions = []
+    for value, code in _columns(fields, "solutions", ("language", "solution")):
+        known = isinstance(value, int) and 0 <= value < len(_LANGUAGES)
+        other = _LANGUAGES[0] if isinstance(value, int) else str(value).lower()
+        solutions.append((_LANGUAGES[value] if known else other, code))
+    if solutions:
         fields.rest["solutions"] = whole
-    return [(_language(language), code) for language, code in pairs]
-
-
-def _language(value: Any) -> str:
-    if isinstance(value, int):
-        return _LANGUAGES[value] if 0 <= value < len(_LANGUAGES) else _LANGUAGES[0]
-    return str(value).lower()
+    first = [pair for pair in solutions if pair[0] == "python3"] or solutions
+    language, gold = first[0] if first else ("", None)
+    return task(asked, gold, tests=tests, code_language=language)
 
 
 def _columns(fields: Fields, name: str, columns: tuple[str, str]) -> list[tuple[Any, str]]:
@@ -174,7 +165,12 @@ def repair(fields: Fields) -> Parts:
     broken, gold = _program(fields, "code_lines"), _program(fields, "gold_code_lines")
     width = len(str(len(broken)))
     listing = "\n".join(f"{i:{width}} | {line}" for i, line in enumerate(broken, start=1))
-    return task(_REPAIR, "\n".join(gold), listing + _complaint(fields))
+    if fields.rest.get("err_line") is None:
+        fields.rest.pop("err_line", None)
+    else:
+        error = fields.inner("err_line")
+        listing += f"\n\nLine {error.number('lineno') + 1}: error: {error.text('msg')}"
+    return task(_REPAIR, "\n".join(gold), listing)
 
 
 def _program(fields: Fields, name: str) -> list[str]:
@@ -190,14 +186,6 @@ def _program(fields: Fields, name: str) -> list[str]:
     if any(item.get("text") for item in taken):
         fields.rest[name] = taken
     return lines
-
-
-def _complaint(fields: Fields) -> str:
-    if fields.rest.get("err_line") is None:
-        fields.rest.pop("err_line", None)
-        return ""
-    error = fields.inner("err_line")
-    return f"\n\nLine {error.number('lineno') + 1}: error: {error.text('msg')}"
 
 
 def instances(fields: Fields) -> Parts:
@@ -236,24 +224,20 @@ def completion(fields: Fields) -> Parts:
 def one_of(fields: Fields, *names: str) -> str | None:
     """Return the gold answer of the first field that has one: a text, or the first of several.
 
-    A field that holds more than that text stays in the source.
+    Objects are SQuAD's, with `text`, and TriviaQA's, with `value`. A field that holds more than that text
+    stays in the source.
     """
     for name in names:
-        value = fields.rest.get(name)
-        if found := _first_text(value):
-            if isinstance(value, str):
+        given = value = fields.rest.get(name)
+        if isinstance(value, Mapping):
+            value = value.get("text", value.get("value"))
+        if isinstance(value, list):
+            value = next(iter(value), None)
+        if isinstance(value, str) and value.strip():
+            if isinstance(given, str):
                 fields.rest.pop(name)
-            return found
+            return value
     return None
-
-
-def _first_text(value: Any) -> str | None:
-    """Return a text, a list's first text, or an object's: SQuAD's `text`, TriviaQA's `value`."""
-    if isinstance(value, Mapping):
-        value = value.get("text", value.get("value"))
-    if isinstance(value, list):
-        value = next(iter(value), None)
-    return value if isinstance(value, str) and value.strip() else None
 
 
 def _text_in(fields: Fields, name: str) -> str:

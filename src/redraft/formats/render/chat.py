@@ -18,8 +18,7 @@ from typing import Protocol
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective
-from redraft.formats.render.conversations import answered, known_turns, last_turn
-from redraft.formats.render.loss_mask import WHOLE, Span, asked, framed
+from redraft.formats.render.loss_mask import WHOLE, Span, answered, asked, framed, known_turns, last_turn
 from redraft.formats.texts import Turn
 
 Messages = list[dict[str, str]]
@@ -29,11 +28,7 @@ class Render(Protocol):
     """A template: renders messages of `role` and `content`, and optionally the prefix of an answer."""
 
     def __call__(self, messages: Messages, *, answer_follows: bool = False) -> str:
-        """Return the text.
-
-        Raises:
-            RecordError: The template refuses the messages.
-        """
+        """Return the text."""
 
 
 _SPACE = "\u2003"  # white space that no template writes. If a marker lost it, the template trims messages.
@@ -61,13 +56,22 @@ class _Frame:
 
 _Layout = list[_Place | _Frame]
 
+_SILENT = "the model's chat template leaves out the assistant's messages."
+_REWRITES = (
+    "the model's chat template changes earlier text when a later message comes, so it is unknown which words "
+    "a model would write."
+)
+_ENDLESS = (
+    "the model's chat template writes no control token after an answer, so a model would never learn to stop."
+)
+_ONE_TURN = "Train on conversations of one question and one answer, without a system message."
+
 
 @dataclass(frozen=True)
 class ChatTemplate:
     """A model's template with its cached layouts.
 
     Attributes:
-        render: The template.
         controls: The texts of the control tokens.
     """
 
@@ -81,7 +85,6 @@ class ChatTemplate:
         Raises:
             UsageError: The template leaves out the assistant's messages, does not end them with a control
                 token, or changes earlier text when a later message comes.
-            RecordError: The template refuses these roles.
         """
         if roles not in self._layouts:
             if len(self._layouts) >= _MANY:
@@ -95,63 +98,46 @@ class ChatTemplate:
         ]
         done = after = ""
         for i, role in enumerate(roles):
-            if role == "assistant":
-                before = self.render(marked[:i], answer_follows=True)
-                after = self.render(marked[: i + 1])
-                if not before.startswith(done) or not after.startswith(before):
-                    raise UsageError(_REWRITES, hint=f"{_ONE_TURN} {_OTHER}")
-                found = _MARK.search(after, len(before))
-                if found is None:
-                    raise UsageError(_SILENT, hint=_OTHER)
-                end = self._stop_after(after, found.end())
-                yield from _split(before[len(done) :])
-                yield _Frame(after[len(before) : found.start()], spoken=True)
-                yield _place(found)
-                yield _Frame(after[found.end() : end], spoken=True)
-                done = after[:end]
+            if role != "assistant":
+                continue
+            before = self.render(marked[:i], answer_follows=True)
+            after = self.render(marked[: i + 1])
+            if not before.startswith(done) or not after.startswith(before):
+                raise UsageError(_REWRITES, hint=f"{_ONE_TURN} {_OTHER}")
+            found = _MARK.search(after, len(before))
+            if found is None:
+                raise UsageError(_SILENT, hint=_OTHER)
+            stops = ((after.find(token, found.end()), -len(token)) for token in self.controls)
+            if not (known := [stop for stop in stops if stop[0] >= 0]):
+                raise UsageError(_ENDLESS, hint=_OTHER)
+            at, length = min(known)  # the first, and of several there the longest
+            yield from _split(before[len(done) :])
+            yield _Frame(after[len(before) : found.start()], spoken=True)
+            yield _place(found)
+            yield _Frame(after[found.end() : at - length], spoken=True)
+            done = after[: at - length]
         yield _Frame(after[len(done) :])
 
-    def _stop_after(self, text: str, start: int) -> int:
-        """Return the end of the first control token from `start` on."""
-        found = [(at, -len(token)) for token in self.controls if (at := text.find(token, start)) >= 0]
-        if not found:
-            raise UsageError(
-                "the model's chat template writes no control token after an answer, so a model would "
-                "never learn to stop.",
-                hint=_OTHER,
-            )
-        at, length = min(found)
-        return at - length
-
-
-_SILENT = "the model's chat template leaves out the assistant's messages."
-_REWRITES = (
-    "the model's chat template changes earlier text when a later message comes, so it is unknown which words "
-    "a model would write."
-)
-_ONE_TURN = "Train on conversations of one question and one answer, without a system message."
 
 _MANY = 1024  # cached layouts: a file may have conversations of many lengths
 
 
 def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Span]:
-    """Render a conversation with the model's template.
-
-    Raises:
-        UsageError: The template cannot be trained on; see `ChatTemplate.layout`.
-        RecordError: The conversation has no answer, or the template refuses or changes it.
-    """
+    """Render a conversation with the model's template."""
     last = last_turn(chain, objective)
     turns = answered(known_turns(chain.prompt), last)
     if last:
         turns.append(Turn("assistant", "".join(span.text for span in last)))
     spans: list[Span] = []
     for part in template.layout(tuple(turn.role for turn in turns)):
-        if isinstance(part, _Frame):
-            spans += _framed(part, objective, spans)
-        else:
+        if isinstance(part, _Place):
             own = last if last and part.number == len(turns) - 1 else None
             spans += _placed(part, turns[part.number], own, objective)
+        elif part.spoken and part.text:  # trained like the assistant's text beside it
+            beside = spans[-1].trained if spans and not spans[-1].given else objective in WHOLE
+            spans.append(Span(part.text, beside, control=True))
+        elif part.text:
+            spans.append(framed(part.text))
     rendered = template.render([{"role": turn.role, "content": turn.text} for turn in turns])
     if rendered != "".join(span.text for span in spans):
         raise RecordError("the model's chat template changes the messages")
@@ -160,14 +146,8 @@ def chat(chain: Chain, objective: Objective, template: ChatTemplate) -> list[Spa
     return spans
 
 
-def _framed(frame: _Frame, objective: Objective, before: Sequence[Span]) -> list[Span]:
-    """Return the template's own text. The assistant's part is trained like the text beside it."""
-    if not frame.text:
-        return []
-    if not frame.spoken:
-        return [framed(frame.text)]
-    trained = objective in WHOLE if not before or before[-1].given else before[-1].trained
-    return [Span(frame.text, trained, control=True)]
+def _place(mark: re.Match[str]) -> _Place:
+    return _Place(int(mark[2]), keeps_start=bool(mark[1]), keeps_end=bool(mark[3]))
 
 
 def _placed(place: _Place, turn: Turn, own: Sequence[Span] | None, objective: Objective) -> list[Span]:
@@ -196,7 +176,3 @@ def _split(text: str) -> Iterator[_Place | _Frame]:
         yield _place(found)
         done = found.end()
     yield _Frame(text[done:])
-
-
-def _place(mark: re.Match[str]) -> _Place:
-    return _Place(int(mark[2]), keeps_start=bool(mark[1]), keeps_end=bool(mark[3]))

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from redraft.chain import Chain, Feedback, Step, is_blank
+from redraft.chain import Chain, Feedback, Prompt, Step, is_blank
 from redraft.errors import RecordError
 from redraft.formats import Objective
 from redraft.formats.selfee import escape, feedback_heading, revision_heading
-from redraft.formats.texts import gold_text
+from redraft.formats.texts import Turn, asked_turns, gold_text
 
 WHOLE: frozenset[Objective] = frozenset({"full", "answer", "accepted"})
 """The objectives that train on the assistant's earlier turns."""
@@ -67,12 +67,38 @@ def answer_spans(text: str, *, trained: bool) -> list[Span]:
     return [Span(text, trained, answer=True), Span("", trained, stop=True)]
 
 
-def checked(spans: list[Span], objective: Objective) -> list[Span]:
-    """Return the spans.
+def known_turns(prompt: Prompt) -> list[Turn]:
+    """Return the turns before the answer."""
+    turns = list(asked_turns(prompt))
+    if strange := next((turn.role for turn in turns if turn.role not in _ROLES), None):
+        raise RecordError(f"a message of the role {strange!r:.40}, which training texts do not have")
+    return turns
 
-    Raises:
-        RecordError: None of them is trained.
-    """
+
+_ROLES = ("system", "user", "assistant")
+
+
+def last_turn(chain: Chain, objective: Objective) -> list[Span]:
+    """Return the assistant's last turn, a single answer or all steps; empty if there is no answer."""
+    if not chain.steps and not gold_text(chain):
+        return []
+    if objective == "answer":
+        return best_answer(chain, objective)
+    return whole_chain(chain, objective, plain=True)
+
+
+def answered(turns: Sequence[Turn], last: Sequence[Span]) -> list[Turn]:
+    """Return the turns up to the last answer; all of them if `last` follows."""
+    if last:
+        return list(turns)
+    ends = [i for i, turn in enumerate(turns) if turn.role == "assistant"]
+    if not ends:
+        raise RecordError(_NONE)
+    return list(turns[: ends[-1] + 1])
+
+
+def checked(spans: list[Span], objective: Objective) -> list[Span]:
+    """Return the spans."""
     if not any(span.trained for span in spans):
         raise RecordError(_MISSING[objective])
     return spans
@@ -95,19 +121,12 @@ def best_answer(chain: Chain, objective: Objective) -> list[Span]:
     """Return the answer to train on: the best one, else the last accepted one, else the gold one.
 
     `full` trains on the best answer even if all were rejected.
-
-    Raises:
-        RecordError: Every answer is empty, cut, an echo of the feedback, or rejected.
     """
     return answer_spans(_single(_steps(chain), chain.best, objective).answer, trained=True)
 
 
 def learns_later(chain: Chain, objective: Objective) -> bool:
-    """Whether the objective is a single answer other than answer 0.
-
-    Raises:
-        RecordError: There is none.
-    """
+    """Whether the objective is a single answer other than answer 0."""
     steps = _steps(chain)
     return objective == "answer" and _single(steps, chain.best, objective) is not steps[0]
 
@@ -134,33 +153,29 @@ def _fault(step: Step) -> str | None:
 
 
 def whole_chain(chain: Chain, objective: Objective, *, plain: bool = False) -> list[Span]:
-    """Return every step as SelFee's text. With `plain`, a lone answer stays unchanged.
-
-    Raises:
-        RecordError: There is no answer, or no complete one.
-    """
-    steps, ended = _complete(chain)
-    learnt = [_trains(objective, k, step) for k, step in enumerate(_steps(chain))]
+    """Return every step as SelFee's text, without cut sections. With `plain`, a lone answer is unchanged."""
+    steps = _steps(chain)
+    learnt = [_trains(objective, k, step) for k, step in enumerate(steps)]
+    last = steps[-1]
+    ended = last.finish == "stop"
+    if not ended and last.complete:
+        steps = (*steps[:-1], last.model_copy(update={"feedback": None}))
+    elif not ended:
+        steps = steps[:-1]
+        if not steps:
+            raise RecordError(_CUT)
     if plain and len(steps) == 1 and not _feedback(steps[0]):
-        return _ended([Span(steps[0].answer, learnt[0], answer=True)], ended=ended)
-    spans: list[Span] = []
-    for k, step in enumerate(steps):
-        if k:
-            # For a critic, it ends a feedback as the stop token ends the last one.
-            spans.append(Span(revision_heading(k), objective != "critic" or spans[-1].trained))
-        spans.append(Span(escape(step.answer), learnt[k], answer=True))
-        if feedback := _feedback(step):
-            spans.append(Span(feedback_heading(k + 1), objective != "critic"))
-            spans.append(Span(escape(feedback.text), trained=True))
-    return _ended(spans, ended=ended)
-
-
-def led_by_space(spans: Sequence[Span]) -> list[Span]:
-    """Return the spans with a leading space, for formats that continue after a colon."""
-    return [replace(spans[0], text=f" {spans[0].text}"), *spans[1:]]
-
-
-def _ended(spans: list[Span], *, ended: bool) -> list[Span]:
+        spans = [Span(steps[0].answer, learnt[0], answer=True)]
+    else:
+        spans = []
+        for k, step in enumerate(steps):
+            if k:
+                # For a critic, it ends a feedback as the stop token ends the last one.
+                spans.append(Span(revision_heading(k), objective != "critic" or spans[-1].trained))
+            spans.append(Span(escape(step.answer), learnt[k], answer=True))
+            if feedback := _feedback(step):
+                spans.append(Span(feedback_heading(k + 1), objective != "critic"))
+                spans.append(Span(escape(feedback.text), trained=True))
     return [*spans, Span("", spans[-1].trained, stop=True)] if ended else spans
 
 
@@ -173,6 +188,11 @@ def _trains(objective: Objective, k: int, step: Step) -> bool:
     return objective == "full" or (objective == "revision" and k > 0)
 
 
+def led_by_space(spans: Sequence[Span]) -> list[Span]:
+    """Return the spans with a leading space, for formats that continue after a colon."""
+    return [replace(spans[0], text=f" {spans[0].text}"), *spans[1:]]
+
+
 def _rejected(step: Step) -> bool:
     return step.passed is False or bool(step.feedback and step.feedback.verdict == "revise")
 
@@ -183,26 +203,10 @@ def _feedback(step: Step) -> Feedback | None:
     return None if feedback and not feedback.text and feedback.verdict == "accept" else feedback
 
 
-def _complete(chain: Chain) -> tuple[tuple[Step, ...], bool]:
-    """Return the steps without cut sections, and whether the text ends with them."""
-    steps = _steps(chain)
-    last = steps[-1]
-    if last.finish == "stop":
-        return steps, True
-    if last.complete:
-        return (*steps[:-1], last.model_copy(update={"feedback": None})), False
-    if len(steps) == 1:
-        raise RecordError(_CUT)
-    return steps[:-1], False
-
-
 def _steps(chain: Chain) -> tuple[Step, ...]:
     """Return the steps; for a preference pair, the chosen one; without answers, the gold one.
 
     `data export` writes and `data split` counts the same text.
-
-    Raises:
-        RecordError: There is none.
     """
     if not all(is_blank(step.answer) for step in chain.steps):
         return (chain.steps[chain.best],) if _is_pair(chain) and chain.best is not None else chain.steps

@@ -1,35 +1,46 @@
 """Render a chain as a training text, in spans that say where the loss is.
 
 A format decides how prompt and answer are written; an objective decides which spans carry loss
-(`render.loss_mask`). The formats of one instruction and one reply are here: several messages become one
-instruction (`formats.selfee.instruction_of`). The strings of SelFee and Alpaca are wire format: SelFee's
-reply begins on a new line, Alpaca's right after the colon.
+(`render.loss_mask`). In formats of one instruction and one reply, several messages become one instruction
+(`formats.selfee.instruction_of`). The strings of SelFee and Alpaca are wire format: SelFee's reply begins on
+a new line, Alpaca's right after the colon.
+
+In conversations in plain words, the loss is on each of the assistant's turns with its stop token, and a
+chain's steps are SelFee's text inside the last turn. Vicuna, version 1.1: `{system} USER: {…} ASSISTANT:
+{…}</s>USER: …` (FastChat, `vicuna_v1.1`). StableVicuna: `### Human: {…}`, a line break, `### Assistant: {…}`
+(its model card). That card shows one turn without a system message; the stop token and line break after a
+turn, and the empty line after a system message, are ours.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import get_args
 
 from redraft.chain import Chain, Prompt
 from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.conversations import asks
-from redraft.formats.render import conversations
 from redraft.formats.render.chat import ChatTemplate, chat
 from redraft.formats.render.loss_mask import (
     WHOLE,
     Span,
+    answer_spans,
+    answered,
     asked,
     best_answer,
     checked,
     framed,
+    known_turns,
+    last_turn,
     led_by_space,
     whole_chain,
 )
 from redraft.formats.selfee import escape, instruction_of, render_prompt
+from redraft.formats.texts import Turn
 
 _GAP = "\0"
 _ALONE = render_prompt(Prompt(instruction=_GAP)).split(_GAP)
@@ -77,12 +88,98 @@ def _prompt(prompt: Prompt, last: str) -> list[Span]:
     return [framed(_ALONE[0]), instruction, framed(last)]
 
 
+@dataclass(frozen=True)
+class _Style:
+    """The texts around the turns of a conversation.
+
+    Attributes:
+        system: Start of a conversation without a system message.
+        after_system: After either.
+        again: Before the user's later turns.
+        assistant: Before the assistant's turn and its leading space.
+    """
+
+    system: str
+    after_system: str
+    user: str
+    again: str
+    assistant: str
+
+
+_VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
+_VICUNA = _Style(_VICUNA_SYSTEM, " ", "USER: ", "USER: ", " ASSISTANT:")
+_STABLE_VICUNA = _Style("", "\n\n", "### Human: ", "\n### Human: ", "\n### Assistant:")
+
+
+def _conversation(chain: Chain, objective: Objective, style: _Style) -> list[Span]:
+    last = last_turn(chain, objective)
+    turns = answered(known_turns(chain.prompt), last)
+    spans = _before(turns, style, answered=bool(last), trained=objective in WHOLE)
+    return spans + (led_by_space(last) if last else [])
+
+
+def _before(turns: Sequence[Turn], style: _Style, *, answered: bool, trained: bool) -> list[Span]:
+    """Return turns; `answered` if the assistant's follows, which is not among them."""
+    system = "\n\n".join(turn.text for turn in turns if turn.role == "system")
+    spoken = [turn for turn in turns if turn.role != "system"]
+    if spoken and spoken[0].role == "assistant":  # dropped by FastChat's trainer too
+        spoken = spoken[1:]
+    wanted = ["assistant" if i % 2 else "user" for i in range(len(spoken))]
+    if not spoken or [turn.role for turn in spoken] != wanted or len(spoken) % 2 != int(answered):
+        raise RecordError("user and assistant do not take turns")
+    if system:
+        spans = [asked(system), framed(style.after_system)]
+    else:
+        spans = [framed(style.system + style.after_system)] if style.system else []
+    for number, turn in enumerate(spoken):
+        if turn.role == "assistant":
+            spans += led_by_space(answer_spans(turn.text, trained=trained))
+        else:
+            spans += [framed(style.again if number else style.user), asked(turn.text)]
+            spans.append(framed(style.assistant))
+    return spans
+
+
+@dataclass(frozen=True)
+class ConversationTemplate:
+    """A format of conversations, named as in `--chat-template`.
+
+    Attributes:
+        style: The texts around turns; None for SelFee's format.
+        stops: Texts that end an answer, beside the model's stop token.
+    """
+
+    name: str
+    style: _Style | None
+    stops: tuple[str, ...] = ()
+
+    def text(self, prompt: Prompt, end: str) -> str:
+        """Return a prompt up to the answer. `end` is the model's stop token, which ends earlier answers.
+
+        Raises:
+            RecordError: User and assistant do not take turns.
+        """
+        if self.style is None:
+            return render_prompt(prompt)
+        spans = _before(known_turns(prompt), self.style, answered=True, trained=False)
+        return "".join(end if span.stop else span.text for span in spans)
+
+
+TEMPLATES: Mapping[str, ConversationTemplate] = {
+    "vicuna": ConversationTemplate("vicuna", _VICUNA),
+    "stablevicuna": ConversationTemplate("stablevicuna", _STABLE_VICUNA, ("\n### Human:",)),
+    "selfee": ConversationTemplate("selfee", None, ("\n\n### Feedback 1:",)),
+}
+
 _MAKERS: dict[TrainingFormat, Callable[[Chain, Objective], list[Span]]] = {
     "selfee": _selfee,
     "alpaca": lambda chain, objective: _prompt(chain.prompt, _RESPONSE) + best_answer(chain, objective),
     "self-instruct": _self_instruct,
-    "vicuna": conversations.vicuna,
-    "stablevicuna": conversations.stable_vicuna,
+    "vicuna": partial(_conversation, style=_VICUNA),
+    "stablevicuna": partial(_conversation, style=_STABLE_VICUNA),
 }
 
 _SINGLE: frozenset[TrainingFormat] = frozenset({"alpaca", "self-instruct"})
@@ -93,11 +190,7 @@ _ONE_TURN: frozenset[TrainingFormat] = _SINGLE | {"selfee"}
 
 
 def check(format: TrainingFormat, objective: Objective) -> None:  # noqa: A002  (the option's name)
-    """Check that a format has the parts that an objective trains on.
-
-    Raises:
-        UsageError: It does not, or a name is unknown.
-    """
+    """Check that the names are known, and that a format has the parts that an objective trains on."""
     for name, value, known in (
         ("format", format, TrainingFormat),
         ("training_objective", objective, Objective),
@@ -125,11 +218,8 @@ def spans_of(
 ) -> list[Span]:
     """Render a chain. The joined texts are what the model reads and writes.
 
-    The format `chat` needs the model's `template`.
-
-    Raises:
-        UsageError: The format lacks what the objective trains on, or the template cannot be used.
-        RecordError: The chain has nothing to train on; the message says why.
+    The format `chat` needs the model's `template`. A chain with nothing to train on is a RecordError that
+    says why.
     """
     check(format, objective)
     if not asks(chain.prompt):
@@ -138,7 +228,6 @@ def spans_of(
         return checked(_MAKERS[format](chain, objective), objective)
     if template is None:
         raise UsageError(
-            "the model has no chat template.",
-            hint="Choose another --format: vicuna and selfee need none.",
+            "the model has no chat template.", hint="Choose another --format: vicuna and selfee need none."
         )
     return checked(chat(chain, objective, template), objective)

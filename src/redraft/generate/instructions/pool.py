@@ -13,7 +13,7 @@ from collections.abc import Container, Sequence
 from math import inf
 from random import Random
 
-from redraft.collect.dedupe import rouge
+from redraft.collect.dedupe.similarity import Pool
 from redraft.generate.instructions.rules import Fault
 from redraft.generate.instructions.tasks import Task
 
@@ -36,7 +36,7 @@ class TaskPool:
     def __init__(self, seeds: Sequence[Task], wanted: int, similar: float) -> None:
         self.seeds, self.wanted, self.kept = seeds, wanted, 0
         self._texts: list[str] = []
-        self._near = rouge.Pool(similar)
+        self._near = Pool(similar)
         self._made: list[tuple[int, int, str]] = []
         for task in seeds:
             self.add(task.instruction)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from redraft import __version__
 from redraft.chain import read_jsonl
-from redraft.collect.report.page import distribution, tiles
+from redraft.collect.report.show import distribution, tiles
 from redraft.collect.report.stats import ranked
 from redraft.errors import OutputError
 from redraft.files import replace_file

@@ -11,8 +11,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainingArgum
 from redraft.counting import counted
 from redraft.engines.remote.server import check_address
 from redraft.errors import UsageError
+from redraft.formats.encoder import PromptEncoder
 from redraft.formats.read.records import raw_records
-from redraft.formats.tokens.encoder import PromptEncoder
 from redraft.train.batches import Batch, Data, Row, Rows, one_a_row, padded
 from redraft.train.prepare import Prepared
 from redraft.train.processes import Say

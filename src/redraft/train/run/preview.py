@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
-from redraft.formats.tokens.encoder import Cut
+from redraft.formats.encoder import Cut
 from redraft.train.batches import Order, RowsOf
 from redraft.train.prepare import Stored
 from redraft.train.processes import Say, ranks

@@ -1,30 +1,144 @@
-"""Find near duplicates among millions of texts: MinHash with banding, then the exact Jaccard similarity.
+"""Find similar texts: ROUGE-L against a growing pool, and MinHash among millions.
 
-A text is the set of its word 3-shingles, each a 48-bit number. Under a random order, two sets have the same
-smallest number with a probability equal to their Jaccard similarity *s* (MinHash, Broder 1997). A band's key
-is made of `rows` such numbers. The probability that two sets share the key of at least one of `bands` bands
-is 1 - (1 - s^rows)^bands (Leskovec, Rajaraman, Ullman, ch. 3). The usual threshold 0.8 gives 4 rows and 11
-bands: a recall of 0.997 at 0.8 exactly, and more above. Pairs with a common key are compared exactly.
+`Pool` is the filter of Self-Instruct and Alpaca, but fast. F = 2·P·R / (P + R), where P and R are the length
+of the longest common subsequence divided by the words of either text. The filter drops a text if its F with a
+kept one is above 0.7. F is computed in the same steps as in `rouge_score`, so every decision is the same. A
+common subsequence cannot be longer than the number of words that both texts have. So an index from words to
+texts first rules out nearly all of the pool, and only the rest is compared word by word. The pool takes about
+30 bytes per word. Words are not stemmed, as in both filters.
+
+`clusters` is MinHash with banding, then the exact Jaccard similarity. A text is the set of its word
+3-shingles, each a 48-bit number. Under a random order, two sets have the same smallest number with a
+probability equal to their similarity *s* (Broder 1997). A band's key is made of `rows` such numbers. The
+probability that two sets share the key of at least one of `bands` bands is 1 - (1 - s^rows)^bands (Leskovec,
+Rajaraman, Ullman, ch. 3). The usual threshold 0.8 gives 4 rows and 11 bands: a recall of 0.997 at 0.8
+exactly, and more above.
 
 If more than 33 texts share a key, as thousands that begin with one template do, a second sieve selects pairs
 without losing any: two sets of similarity t share one of the rarest (1 - t)·n + 1 shingles of either (prefix
 filtering, Chaudhuri, Ganti, Kaushik 2006). If more than 33 share such a shingle, each is compared with the
 next 8 only, so that time stays linear. Some pairs may be missed there, but most of these texts are alike.
-
 Memory: about 30 bytes per shingle and 100 per text.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rapidfuzz.distance import LCSseq
+from rapidfuzz.process import cdist
 
 from redraft.collect.words import Hashes, digest, normalised, window_hashes, word_hashes, words
+
+ALPACA = 0.7  # threshold of Self-Instruct and Alpaca, in their released code
+LONGEST = 100_000  # most words to compare: two texts of megabytes would take minutes
+
+_ROUNDING = 1e-9
+
+Floats = NDArray[np.float64]
+
+
+class Near(NamedTuple):
+    """A similar text of the pool: its place and F."""
+
+    place: int
+    score: float
+
+
+class Pool:
+    """Texts to compare new ones with.
+
+    Args:
+        threshold: Texts with a larger F are similar.
+        tokenize: Cuts a text into words; `ascii_words` does it as `rouge_score`.
+    """
+
+    def __init__(self, threshold: float = ALPACA, tokenize: Callable[[str], list[str]] = words) -> None:
+        self.threshold = threshold
+        self._tokenize = tokenize
+        self._ids: dict[str, int] = {}
+        self._texts: list[array[int]] = []
+        self._lengths = array("q")
+        self._having: defaultdict[tuple[int, int], array[int]] = defaultdict(lambda: array("i"))
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def add(self, text: str) -> None:
+        """Add a text without comparing it."""
+        coded = array("I", [self._ids.setdefault(word, len(self._ids)) for word in self._words(text)])
+        for key in _counted(coded):
+            self._having[key].append(len(self._texts))
+        self._texts.append(coded)
+        self._lengths.append(len(coded))
+
+    def grow(self, text: str) -> Near | None:
+        """Add a text, or return the similar one in the pool."""
+        near = self.nearest(text)
+        if near is None:
+            self.add(text)
+        return near
+
+    def nearest(self, text: str) -> Near | None:
+        """Return the most similar text, the first among equals, or None."""
+        return max(self.near(text), key=lambda near: (near.score, -near.place), default=None)
+
+    def near(self, text: str) -> list[Near]:
+        """Return all similar texts of the pool, in order."""
+        unknown = len(self._ids)  # no text of the pool has it
+        coded = array("I", [self._ids.get(word, unknown) for word in self._words(text)])
+        indices, lengths = self._possible(coded)
+        if not len(indices):
+            return []
+        cutoff = int(self.threshold * (len(coded) + int(lengths.min())) / 2)
+        others = [self._texts[index] for index in indices.tolist()]
+        common = cdist([coded], others, scorer=LCSseq.similarity, score_cutoff=cutoff, dtype=np.float64)[0]
+        scores = f_measure(common, len(coded), lengths)
+        chosen = np.flatnonzero(scores > self.threshold)
+        return [Near(int(indices[i]), float(scores[i])) for i in chosen]
+
+    def _words(self, text: str) -> list[str]:
+        return self._tokenize(text)[:LONGEST]
+
+    def _possible(self, coded: Sequence[int]) -> tuple[NDArray[np.int64], Floats]:
+        """Return places and lengths of the texts with enough common words."""
+        lists = [self._having[key] for key in _counted(coded) if key in self._having]
+        if not lists:
+            return np.empty(0, np.int64), np.empty(0)
+        shared = np.bincount(np.concatenate([np.frombuffer(each, np.intc) for each in lists]))
+        lengths = np.frombuffer(self._lengths, np.int64)[: len(shared)]
+        enough = self.threshold * (1 - _ROUNDING) * (lengths + len(coded))
+        found = np.flatnonzero((2 * shared >= enough) & (shared > 0))
+        return found, lengths[found].astype(np.float64)
+
+
+def f_measure(common: Floats, length: int, lengths: Floats) -> Floats:
+    """Return ROUGE-L's F, in the order of operations of `rouge_score`, so that ties round alike.
+
+    Args:
+        common: Words of the longest common subsequences. Shape: (texts,).
+        length: Words of one text, at least 1.
+        lengths: Words of the others, each at least 1. Shape: (texts,).
+    """
+    precision, recall = common / length, common / lengths
+    both = precision + recall
+    return np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
+
+
+def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Number the repeats of each word, so that texts share a word as often as both have it."""
+    seen: defaultdict[int, int] = defaultdict(int)
+    for word in coded:
+        yield word, seen[word]
+        seen[word] += 1
+
 
 SHINGLE = 3  # words per shingle
 THRESHOLD = 0.8
@@ -97,9 +211,8 @@ def plan(threshold: float) -> tuple[int, int]:
 def clusters(sets: Sets, threshold: float = THRESHOLD) -> Ints:
     """Return the first set of each set's cluster. Similar pairs connect sets to clusters.
 
-    Args:
-        sets: The sets. An empty one is similar to nothing.
-        threshold: Least Jaccard similarity of a similar pair, above 0 and up to 1.
+    `threshold` is the least Jaccard similarity of a similar pair, above 0. An empty set is similar to
+    nothing.
 
     Returns:
         An index per set: its own if it is the first of its cluster. Shape: (sets,).
@@ -107,9 +220,14 @@ def clusters(sets: Sets, threshold: float = THRESHOLD) -> Ints:
     labels = _equals(sets)
     first = np.flatnonzero((labels == np.arange(len(sets))) & (sets.sizes > 0))
     few = _chosen(sets, first)
-    linked = np.arange(len(few))
+    sizes, linked = few.sizes, np.arange(len(few))
     for left, right in _meeting(few, threshold):
-        linked = _linked(few, linked, left, right, threshold)
+        small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
+        unsure = (linked[left] != linked[right]) & (small >= threshold * large - 1e-9)
+        pairs = np.unique(left[unsure] * len(few) + right[unsure])
+        one, other = np.divmod(pairs, len(few))
+        similar = jaccard(few, one, other) >= threshold - 1e-12
+        linked = _joined(linked, one[similar], other[similar])
     labels[first] = first[linked]
     return labels[labels]
 
@@ -148,7 +266,8 @@ def _band_keys(sets: Sets, first: int, rows: int) -> Hashes:
         values = sets.values[sets.starts[part.start] : sets.starts[part.stop]]
         starts = sets.starts[part] - sets.starts[part.start]
         for row in range(first, first + rows):
-            keys[part] = _combined(keys[part], np.minimum.reduceat(_ordered(values, row), starts))
+            smallest = np.minimum.reduceat(_ordered(values, row), starts)
+            keys[part] = (keys[part] ^ (keys[part] >> np.uint64(31))) * _GOLDEN + smallest
     return keys
 
 
@@ -158,10 +277,6 @@ def _ordered(values: Hashes, row: int) -> Hashes:
     mixed = (values ^ np.uint64(seed >> 64)) * np.uint64(seed & (2**64 - 1) | 1)
     mixed ^= mixed >> np.uint64(29)
     return mixed * _MIX
-
-
-def _combined(one: Hashes, other: Hashes) -> Hashes:
-    return (one ^ (one >> np.uint64(31))) * _GOLDEN + other
 
 
 def _meeting(sets: Sets, threshold: float) -> Iterator[tuple[Ints, Ints]]:
@@ -225,16 +340,6 @@ def _slots(values: Hashes) -> Ints:
     return (values >> np.uint64(_VALUE_BITS - _TABLE_BITS)).astype(np.int64)
 
 
-def _linked(sets: Sets, labels: Ints, left: Ints, right: Ints, threshold: float) -> Ints:
-    """Return the labels after joining the similar ones of some pairs."""
-    sizes = sets.sizes
-    small, large = np.minimum(sizes[left], sizes[right]), np.maximum(sizes[left], sizes[right])
-    unsure = (labels[left] != labels[right]) & (small >= threshold * large - 1e-9)
-    left, right = np.divmod(np.unique(left[unsure] * len(sets) + right[unsure]), len(sets))
-    similar = jaccard(sets, left, right) >= threshold - 1e-12
-    return _joined(labels, left[similar], right[similar])
-
-
 def _joined(labels: Ints, left: Ints, right: Ints) -> Ints:
     """Return the labels after joining pairs: the smallest index of each cluster."""
     while len(left):
@@ -250,17 +355,14 @@ def _joined(labels: Ints, left: Ints, right: Ints) -> Ints:
 
 def _shared(sets: Sets, left: Ints, right: Ints) -> Ints:
     """Return how many numbers the two sets of each pair share: those that occur twice for a pair."""
-    pairs = np.arange(len(left))
-    rows = [_rows(sets, each, pairs) for each in (left, right)]
+    rows = []
+    for picked in (_chosen(sets, left), _chosen(sets, right)):
+        # The number of the pair goes to the first bits.
+        pairs = np.repeat(np.arange(len(left)), picked.sizes).astype(np.uint64)
+        rows.append(picked.values | (pairs << np.uint64(_VALUE_BITS)))
     ordered = np.sort(np.concatenate(rows))
     twice = ordered[:-1][ordered[1:] == ordered[:-1]]
     return np.bincount((twice >> np.uint64(_VALUE_BITS)).astype(np.int64), minlength=len(left))
-
-
-def _rows(sets: Sets, chosen: Ints, pairs: Ints) -> Hashes:
-    """Return the numbers of the chosen sets, with the number of the pair in the first bits."""
-    picked = _chosen(sets, chosen)
-    return picked.values | (np.repeat(pairs, picked.sizes).astype(np.uint64) << np.uint64(_VALUE_BITS))
 
 
 def _chosen(sets: Sets, indices: Ints) -> Sets:

@@ -50,7 +50,6 @@ class Vocabulary:
         first: Ids that the tokenizer puts before every text, such as beginning-of-text.
         stop: The mark of the stop token.
         marks: The text of each control token to its mark.
-        template: The model's chat template, or None.
         fingerprint: A hash of all that decides the ids of a text.
     """
 
@@ -67,11 +66,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> Self:
-        """Read a tokenizer of transformers.
-
-        Raises:
-            ModelError: It has no stop token, or is not backed by the tokenizers library.
-        """
+        """Read a tokenizer of transformers."""
         written = _written(tokenizer)
         controls = {
             token.content: (number, token)
@@ -93,7 +88,10 @@ class Vocabulary:
         unknown = tokenizer.unk_token_id  # any text may contain it
         control[[number for number, _ in controls.values() if number != unknown]] = True
         first = _first(tokenizer)
-        template = _template(tokenizer)
+        template = tokenizer.chat_template
+        if isinstance(template, dict):
+            template = template.get("default")
+        template = template if isinstance(template, str) else None
         named = {name: str(text) for name, text in tokenizer.special_tokens_map.items()}
         decides = [written, first, template, named]
         return cls(
@@ -117,21 +115,24 @@ class Vocabulary:
             RecordError: The text contains a control token that the tokenizer insists on reading as one.
         """
         lead = self._lead if within else ""
-        ids, places = self._raw(lead + text)
+        self._backend.encode_special_tokens = True  # pickling drops it
+        encoding = self._backend.encode(lead + text, add_special_tokens=False)
+        ids = np.array(encoding.ids, np.int64)
+        places = np.fromiter(chain.from_iterable(encoding.offsets), np.int64, 2 * len(encoding))
+        starts, ends = places.reshape(-1, 2).T
         if lead:
-            own = places[:, 1] > len(lead)
-            ids, places = ids[own], np.maximum(places[own] - len(lead), 0)
+            own = ends > len(lead)
+            ids = ids[own]
+            starts, ends = (np.maximum(each[own] - len(lead), 0) for each in (starts, ends))
         if self._control[ids].any():
             raise RecordError("a text that is read as a control token")
         meant = self._meant[ids]
-        starts, ends = _exact(places, meant != ids, text)
+        marked = meant != ids
+        if marked.any():  # without the spaces that some control tokens absorb
+            found = [mark.span() for mark in _MARK.finditer(text)]
+            starts, ends = starts.copy(), ends.copy()
+            starts[marked], ends[marked] = np.array(found, np.int64).T
         return Tokens(meant, starts, ends)
-
-    def _raw(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        self._backend.encode_special_tokens = True  # pickling drops it
-        encoding = self._backend.encode(text, add_special_tokens=False)
-        places = np.fromiter(chain.from_iterable(encoding.offsets), np.int64, 2 * len(encoding))
-        return np.array(encoding.ids, np.int64), places.reshape(-1, 2)
 
     def mark_controls(self, text: str) -> str:
         """Replace control tokens in a format's own text by their marks."""
@@ -156,11 +157,7 @@ class _Jinja:
     named: dict[str, str]
 
     def __call__(self, messages: Messages, *, answer_follows: bool = False) -> str:
-        """Render messages.
-
-        Raises:
-            RecordError: The template refuses them.
-        """
+        """Render messages."""
         from jinja2 import TemplateError
         from transformers.utils.chat_template_utils import render_jinja_template
 
@@ -183,14 +180,6 @@ def _written(tokenizer: PreTrainedTokenizerBase) -> str:
             hint="Save a fast tokenizer into the folder: AutoTokenizer.from_pretrained(…).save_pretrained(…)",
         )
     return str(backend.to_str())
-
-
-def _template(tokenizer: PreTrainedTokenizerBase) -> str | None:
-    """Return the chat template. Of several, take `default`."""
-    template = tokenizer.chat_template
-    if isinstance(template, dict):
-        template = template.get("default")
-    return template if isinstance(template, str) else None
 
 
 def _backend(written: str, marks: Mapping[str, AddedToken]) -> Tokenizer:
@@ -240,15 +229,3 @@ def _lead(backend: Tokenizer, mark: str) -> str:
 
 
 _MARK = re.compile(f"{OPEN}[0-9]+{CLOSE}")
-
-
-def _exact(
-    places: NDArray[np.int64], marked: NDArray[np.bool_], text: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return starts and ends, without the spaces that some control tokens absorb."""
-    starts, ends = places[:, 0], places[:, 1]
-    if marked.any():
-        found = [mark.span() for mark in _MARK.finditer(text)]
-        starts, ends = starts.copy(), ends.copy()
-        starts[marked], ends[marked] = np.array(found, np.int64).T
-    return starts, ends

@@ -1,14 +1,13 @@
 """Chains as training examples: token ids, and which of them carry loss.
 
 A text is tokenised as a whole, as the model will see it, with one exception. At inference the prompt is
-tokenised before any answer exists, so its tokens must not depend on the answer. Where they would (a token
-spans the border, or the prompt splits differently), the text is split at the border. A token carries loss if
-all of its characters do.
+tokenised before any answer exists, so its tokens must not depend on the answer. Where they would, the text is
+split at the border. A token carries loss if all of its characters do.
 
 A record that is too long loses its end, as in SelFee's, Alpaca's and FastChat's trainers, and the stop token
 with it: the model must not learn to stop there. A long prompt does not push out the answer: up to half of the
 length is reserved for the first turn with loss, and the middle of the longest text of the user or system is
-dropped instead. The example says which answers were lost or cut all the same.
+dropped instead.
 """
 
 from __future__ import annotations
@@ -22,17 +21,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from redraft.chain import Chain, Prompt, Step
+from redraft.chain import Chain, Prompt, Step, is_blank
 from redraft.chain import whole as without_surrogates
 from redraft.errors import RecordError, UsageError
 from redraft.formats import Objective, TrainingFormat
 from redraft.formats.read.records import RawRecord
 from redraft.formats.render.loss_mask import Span, first_alone, learns_later
 from redraft.formats.render.spans import check, leaves_answers, spans_of
-from redraft.formats.tokens.vocabulary import OPEN, Tokens, Vocabulary
+from redraft.formats.vocabulary import OPEN, Tokens, Vocabulary
+from redraft.formats.write import Unfit, to_preference
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
 
 SHORTEST = 16  # the smallest length limit, in tokens, and the tokens that a shortened question keeps
 
@@ -46,7 +47,6 @@ class Cut(NamedTuple):
     """What an example lost to the length limit.
 
     Attributes:
-        tokens: Tokens dropped.
         prompt: Those dropped from the prompt. The others are the end of the text.
         lost: Answers that were dropped as a whole.
         broken: 1 if the example ends within an answer.
@@ -65,7 +65,6 @@ class Example:
     Attributes:
         ids: Token ids, shape [n].
         trained: Which tokens carry loss, shape [n].
-        cut: What the length limit removed.
         leaves: Whether earlier answers of the conversation carry no loss, because the format has one turn.
         later: Whether the example trains on one answer, and not the first.
         margin: By how much the first of a pair should be better.
@@ -91,10 +90,8 @@ class _Draft:
     """A text with places in it, in characters.
 
     Attributes:
-        trained: Text with loss.
         borders: Where a prompt ends and the model starts to write.
         asked: Text of users and systems before the first border.
-        answers: Answers of the model.
         turns: Where the model's turns end.
     """
 
@@ -111,11 +108,7 @@ class Uncut:
     """An example before the length limit. Places are in tokens.
 
     Attributes:
-        ids: Token ids, shape [n].
-        trained: Which tokens carry loss, shape [n].
         asked: Places of the texts of users and systems before the first answer with loss.
-        answers: Places of the answers.
-        turns: Where the model's turns end.
     """
 
     ids: NDArray[np.uint32]
@@ -186,20 +179,7 @@ class Encoder:
         *,
         first: bool = False,
     ) -> None:
-        """Read the tokenizer.
-
-        Args:
-            tokenizer: A tokenizer of transformers, with a tokenizer.json.
-            format: The text that a chain becomes.
-            objective: The part of it that carries loss.
-            max_length: The most tokens of an example.
-            first: Whether the objective `answer` trains on answer 0, accepted or not.
-
-        Raises:
-            UsageError: The format lacks what the objective trains on, `max_length` is too short, or the
-                model's chat template is missing or cannot be trained on.
-            ModelError: The tokenizer has no usable stop token.
-        """
+        """Read the tokenizer. `first`: whether the objective `answer` trains on answer 0, accepted or not."""
         check(format, objective)
         if max_length < SHORTEST:
             raise UsageError(f"--model_max_length {max_length} is too short: at least {SHORTEST}.")
@@ -219,19 +199,11 @@ class Encoder:
         return hashlib.sha256(repr(parts).encode()).hexdigest()
 
     def chains(self, record: RawRecord) -> Iterable[Chain]:
-        """Return the chains of a record that become examples.
-
-        Raises:
-            RecordError: The record is damaged or no chain.
-        """
+        """Return the chains of a record that become examples."""
         return (record.chain(),)
 
     def encode(self, chain: Chain) -> Example | Skipped:
-        """Return the example of a chain, or why there is none.
-
-        Raises:
-            UsageError: The model's chat template cannot be trained on.
-        """
+        """Return the example of a chain, or why there is none."""
         chain = first_alone(chain) if self.first else chain
         try:
             spans = spans_of(chain, self.format, self.objective, self.vocabulary.template)
@@ -244,11 +216,7 @@ class Encoder:
             return Skipped(error.message)
 
     def prompt(self, prompt: Prompt) -> NDArray[np.uint32] | Skipped:
-        """Return the tokens of a prompt up to where the model writes, or why there are none.
-
-        Raises:
-            UsageError: The model's chat template cannot be trained on.
-        """
+        """Return the tokens of a prompt up to where the model writes, or why there are none."""
         chain = Chain(prompt=prompt, steps=(Step(answer="a"),))
         try:
             draft = _draft(spans_of(chain, self.format, "answer", self.vocabulary.template), self.vocabulary)
@@ -259,11 +227,7 @@ class Encoder:
         return ids if np.array_equal(ids[: len(first)], first) else np.concatenate([first, ids])
 
     def uncut(self, spans: Sequence[Span]) -> Uncut:
-        """Return rendered spans as tokens, whatever their number.
-
-        Raises:
-            RecordError: A text cannot be tokenised.
-        """
+        """Return rendered spans as tokens, whatever their number."""
         draft = _draft(spans, self.vocabulary)
         tokens, first = self._tokens(draft), self.vocabulary.first
         if np.array_equal(tokens.ids[: len(first)], first):  # a chat template has written it
@@ -314,11 +278,7 @@ LONGEST = 1 << 20  # the most characters of a text: while it is tokenised, a tok
 
 
 def _draft(spans: Sequence[Span], vocabulary: Vocabulary) -> _Draft:
-    """Join spans, with marks in place of intended control tokens.
-
-    Raises:
-        RecordError: A text contains a mark, or all of them together are too long.
-    """
+    """Join spans, with marks in place of intended control tokens."""
     texts = [_text_of(span, vocabulary) for span in spans]
     ends = list(accumulate(map(len, texts)))
     if ends[-1] > LONGEST:
@@ -391,3 +351,114 @@ class PromptEncoder(Encoder):
         if isinstance(ids, Skipped):
             return ids
         return Skipped(NO_ROOM) if len(ids) > self._most else Example(ids, np.zeros(len(ids), np.bool_))
+
+
+EQUAL = "chosen and rejected are equal"
+EMPTY = "an empty answer"
+EQUAL_WHEN_CUT = "chosen and rejected are equal up to the length limit"
+
+Pair = tuple[Example, Example]  # the chosen answer and the rejected one, each with its prompt
+
+
+class PairEncoder:
+    """Turn chains into pairs, deterministically. An encoder can be pickled."""
+
+    wanted = 'A pair is {"prompt": "…", "chosen": "…", "rejected": "…"}.'
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        format: TrainingFormat = "chat",  # noqa: A002  (the option's name)
+        max_length: int = 2048,
+        *,
+        margin: float | str = 0.0,
+        whole: bool = False,
+    ) -> None:
+        """Read the tokenizer.
+
+        `margin` is by how much the chosen answer should be better, or the field of records that says it. With
+        `whole`, both answers are marked as a whole, not from where they part.
+        """
+        self._encoder, self._margin = Encoder(tokenizer, format, "answer", max_length), margin
+        self._whole = whole
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides a chain's pair, apart from the code."""
+        parts = ["pairs", self._encoder.fingerprint, self._margin, self._whole]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+    def chains(self, record: RawRecord) -> Iterable[Chain]:
+        """Return the chains of a record that become pairs: each pair of ranked replies of an OASST1 tree."""
+        return record.pairs()
+
+    def encode(self, chain: Chain) -> Pair | Skipped:
+        """Return the pair of a chain, or why there is none."""
+        try:
+            chosen, rejected = answers_of(chain)
+            uncut = [self._uncut(chain.prompt, answer) for answer in (chosen, rejected)]
+            longest = max(each.learnt for each in uncut)
+            found = [each.fitted(self._encoder.max_length, longest) for each in uncut]
+            margin = self._margin_of(chain)
+        except RecordError as error:
+            return Skipped(error.message)
+        if skipped := next((each for each in found if isinstance(each, Skipped)), None):
+            return skipped
+        return _parted(*found, margin=margin, whole=self._whole)  # type: ignore[arg-type]  # none is skipped
+
+    def read(self, prompt: Prompt, answer: str) -> Example:
+        """Return a prompt with one answer, as in a pair. Of an empty answer, that is its stop token."""
+        empty = is_blank(answer)
+        uncut = self._uncut(prompt, "a" if empty else answer)  # an empty turn is no answer to the formats
+        if empty:
+            place = slice(*uncut.answers[-1])
+            uncut = replace(uncut, ids=np.delete(uncut.ids, place), trained=np.delete(uncut.trained, place))
+        found = uncut.fitted(self._encoder.max_length)
+        if isinstance(found, Skipped):
+            raise RecordError(found.reason)
+        return found
+
+    def _uncut(self, prompt: Prompt, answer: str) -> Uncut:
+        chain = Chain(prompt=prompt, steps=(Step(answer=answer),), best=0)
+        encoder = self._encoder
+        spans = spans_of(chain, encoder.format, "answer", encoder.vocabulary.template)
+        end = max(number for number, span in enumerate(spans) if not span.given) + 1
+        start = max(number for number, span in enumerate(spans[:end]) if span.given) + 1
+        # All before the last answer is its prompt.
+        before = [replace(span, trained=False, given=True) for span in spans[:start]]
+        uncut = encoder.uncut([*before, *spans[start:end]])
+        asked = [(min(uncut.asked)[0], max(uncut.asked)[1])] if uncut.asked else []
+        return replace(uncut, asked=asked)  # the middle of a conversation may be several turns
+
+    def _margin_of(self, chain: Chain) -> float:
+        if not isinstance(self._margin, str):
+            return self._margin
+        found = {**chain.meta, **chain.meta.get("source", {})}.get(self._margin)
+        if isinstance(found, int | float) and not isinstance(found, bool) and np.isfinite(found):
+            return float(found)
+        raise RecordError(f"its {self._margin!r} is not a number (--margin)")
+
+
+def answers_of(chain: Chain) -> tuple[str, str]:
+    """Return the chosen and the rejected answer of a chain, by `formats.write.to_preference`."""
+    if any(is_blank(step.answer) for step in chain.steps):
+        raise RecordError(EMPTY)
+    record = to_preference(chain)
+    if isinstance(record, Unfit):
+        pair = chain.meta.get("preference") is True
+        raise RecordError(EQUAL if pair else record.reason)
+    return record["chosen"][0]["content"], record["rejected"][0]["content"]
+
+
+def _parted(chosen: Example, rejected: Example, *, margin: float, whole: bool) -> Pair | Skipped:
+    """Mark the tokens from where the two part, unless the whole answers stay marked."""
+    shorter = min(len(chosen.ids), len(rejected.ids))
+    differs = np.flatnonzero(chosen.ids[:shorter] != rejected.ids[:shorter])
+    if not len(differs) and len(chosen.ids) == len(rejected.ids):
+        return Skipped(EQUAL_WHEN_CUT)
+    parts = int(differs[0]) if len(differs) else shorter
+    marked = (
+        replace(each, trained=each.trained if whole else np.arange(len(each.ids)) >= parts, margin=margin)
+        for each in (chosen, rejected)
+    )
+    return next(marked), next(marked)

@@ -1,1 +1,0 @@
-"""Texts as token ids, as a model reads and writes them."""
