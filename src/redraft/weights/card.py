@@ -85,13 +85,7 @@ def card_of(metadata: Mapping[str, Any]) -> str | None:
 
 
 def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) -> str:
-    """Return a card for what was made from some sources.
-
-    Args:
-        title: Its heading.
-        sources: All sources, with their licences.
-        bases: The base models, as org/name on the hub.
-    """
+    """Return a card for what was made from some sources. `bases` are base models, as org/name on the hub."""
     name, listed = _licence(sources)
     licence = [f"license: {name}"] if listed else [f"license: {OTHER}", f"license_name: {name}"]
     data = dict.fromkeys(each.name for each in sources if each.kind == "data" and " " not in each.name)
@@ -106,10 +100,7 @@ def card_text(title: str, sources: Sequence[Source], bases: Iterable[str] = ()) 
 def sources_of(folder: Path, kind: str, name: str = "") -> tuple[Source, ...]:
     """Return what a model or an adapter was made from, by the card in its folder.
 
-    Args:
-        folder: The folder.
-        kind: What it is itself, if the card lists no sources, or says another licence than these have.
-        name: Its name; by default, that of the folder.
+    `kind` is what it is itself, if the card lists no sources, or says another licence than these have.
     """
     fields = _fields(folder)
     own, listed = fields.get("license", []), _listed(fields)
@@ -139,13 +130,8 @@ def is_known(sources: Iterable[Source]) -> bool:
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     """Replace the card in an output that is made from two checkpoints, unless the first one's says it all.
 
-    Say what a user should know of the licences.
-
-    Args:
-        out: The output, with the card of the first.
-        run: What all jobs share.
-        first: The checkpoint whose card is in the output, and what it is.
-        second: The other one. If nothing is known of a base, the first one's card stands.
+    Say what a user should know of the licences. The output has the first one's card, which stands if nothing is
+    known of a base.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)

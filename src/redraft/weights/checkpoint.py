@@ -61,8 +61,8 @@ class Checkpoint:
         path: The folder or file that was opened.
         folder: Its folder, which also holds configuration and tokenizer.
         files: The names of the files with tensors.
-        tensors: The tensors by name, in the order of files and bytes.
-        metadata: The metadata of all file headers, merged.
+        tensors: By name, in the order of files and bytes.
+        metadata: Of all file headers, merged.
     """
 
     path: Path
@@ -77,14 +77,7 @@ class Checkpoint:
         return sum(tensor.size for tensor in self.tensors.values())
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """Read elements `start` to `stop` of a tensor.
-
-        Returns:
-            A flat copy in the tensor's dtype.
-
-        Raises:
-            ModelError: The file ends too early, or cannot be read.
-        """
+        """Read elements `start` to `stop` of a tensor: a flat copy in its dtype."""
         tensor = self.tensors[name]
         stop = tensor.count if stop is None else stop
         if tensor.file.endswith(BIN):
@@ -103,11 +96,7 @@ class Checkpoint:
             yield start, min(start + step, tensor.count)
 
     def json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the folder, such as `config.json`. Return an empty dict if it does not exist.
-
-        Raises:
-            ModelError: It is not a JSON object, or too large.
-        """
+        """Read a JSON file of the folder, such as `config.json`. Return an empty dict if it does not exist."""
         return read_json(self.folder / name)
 
     @cached_property
@@ -116,14 +105,10 @@ class Checkpoint:
 
 
 def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
-    """Open a folder, or a single `.safetensors` or `.bin` file.
-
-    Args:
-        path: The folder or file. If a folder has both formats, safetensors is read.
-        allow_pickle: Read `.bin` files too.
+    """Open a folder, or a single `.safetensors` or `.bin` file. Of both formats, safetensors is read.
 
     Raises:
-        UsageError: There are only `.bin` files, and they are not allowed.
+        UsageError: There are only `.bin` files, and `allow_pickle` is not given.
         ModelError: There are no weights, or a file is missing, damaged or a link out of the folder.
     """
     folder = path if path.is_dir() else path.parent
@@ -163,13 +148,9 @@ def _check_origin(folder: Path, metadata: Mapping[str, str], more: Mapping[str, 
 
 
 def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> Iterator[tuple[int, int]]:
-    """Yield the start and stop row of portions of about `size` bytes in float32 (`CHUNK`).
+    """Yield the start and stop row of portions of about `size` bytes in float32. `row` is elements.
 
-    Args:
-        rows: The number of rows.
-        row: Elements of a row.
-        heads: The number of heads in which rows are permuted, or 0. Portions hold whole heads.
-        size: Bytes of a portion.
+    `heads` is the number of heads in which rows are permuted, or 0: portions hold whole heads.
     """
     unit = rows // heads if heads else 1
     step = max((size or CHUNK) // max(4 * row * unit, 1), 1) * unit
@@ -177,11 +158,7 @@ def portions(rows: int, row: int, heads: int = 0, size: int | None = None) -> It
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object. Return an empty dict if the file does not exist.
-
-    Raises:
-        ModelError: It is not a JSON object, larger than `MAX_JSON`, or has too many values.
-    """
+    """Read a JSON object of limited size. Return an empty dict if the file does not exist."""
     try:
         raw = read_small(path)
         if count_values(raw) > (_MOST_IN_TOKENIZER if path.name == "tokenizer.json" else _MOST_VALUES):
@@ -201,11 +178,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_small(path: Path) -> bytes:
-    """Read a small file, such as a configuration.
+    """Read a small file, such as a configuration: no link out of its folder, no device, not too large.
 
     Raises:
         FileNotFoundError: It does not exist.
-        ModelError: It is a link out of its folder, not a regular file, unreadable, or too large.
     """
     try:
         with open_inside(path) as file:
@@ -221,11 +197,7 @@ def read_small(path: Path) -> bytes:
 
 
 def find_files(path: Path) -> dict[str, str]:
-    """Return the file of each tensor by name; without an index, the only file under an empty name.
-
-    Raises:
-        ModelError: There are no weights, or the index names a file that is not beside it.
-    """
+    """Return the file of each tensor by name; without an index, the only file under an empty name."""
     if path.is_file():
         if path.suffix not in (SAFETENSORS, BIN):
             raise ModelError(
@@ -263,11 +235,7 @@ def _nothing(path: Path) -> ModelError:
 
 
 def read_index(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Return the file of each tensor by an index, and the faults of entries that cannot be files beside it.
-
-    Raises:
-        ModelError: It is damaged, or names no files.
-    """
+    """Return the file of each tensor by an index, and the faults of entries that cannot be files beside it."""
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError(f"{path} has no weight_map.", hint=AGAIN)
@@ -370,9 +338,6 @@ def fingerprint(checkpoint: Checkpoint) -> str:
     """Return the SHA-256 of names, dtypes and shapes of all tensors, and of samples of each.
 
     Training changes it. A change of a few rows or bytes may go unnoticed; checksums detect that.
-
-    Raises:
-        ModelError: A file cannot be read.
     """
     digest = hashlib.sha256()
     for name in sorted(checkpoint.tensors):

@@ -35,15 +35,10 @@ def convert(
     Args:
         src: A folder or file.
         dst: The output folder.
-        run: What all jobs share: see `Run`.
+        run: What all jobs share.
         dtype: `F32`, `F16` or `BF16`. None keeps the dtype of each tensor.
         shard_size: The largest file in bytes. None keeps the layout; 2**63 makes a single file.
         form: The format of the files.
-
-    Raises:
-        ModelError: The checkpoint is damaged, or it is quantised and `dtype` is given.
-        UsageError: There are only `.bin` files, and they are not allowed; or a delta would be broken.
-        OutputError: The output exists or cannot be written.
     """
     source = open_checkpoint(src, allow_pickle=run.allow_pickle)
     delta = {DELTA: source.metadata[DELTA]} if DELTA in source.metadata else {}

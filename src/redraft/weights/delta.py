@@ -71,19 +71,8 @@ def diff(
 ) -> None:
     """Write `target - base` as a folder with the target's layout, configuration and tokenizer.
 
-    Tensors are processed in pieces of 8 MiB, so memory does not grow with the model.
-
-    Args:
-        base: The folder or file of the base.
-        target: The folder or file of the tuned model.
-        dst: The output folder.
-        run: What all jobs share: see `Run`.
-        exact: Store differences of bit patterns.
-
-    Raises:
-        ModelError: A checkpoint is damaged, the architectures differ, or a plain difference is not finite.
-        UsageError: There are only `.bin` files, and they are not allowed.
-        OutputError: The output exists or cannot be written.
+    Tensors are processed in pieces of 8 MiB, so memory does not grow with the model. `exact` stores differences
+    of bit patterns.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(target, allow_pickle=run.allow_pickle)
@@ -121,19 +110,8 @@ def apply(
 
     A wrong base is refused before anything is written: by the fingerprint for redraft's deltas, otherwise by
     shapes, configuration and `plausible`. If the delta's manifest has checksums, base and result are checked
-    against them on the way, and no output is finished if they differ.
-
-    Args:
-        base: The folder or file of the base.
-        delta: The folder or file of the delta.
-        dst: The output folder.
-        run: What all jobs share: see `Run`.
-        vocab: The convention for rows that the base lacks. None detects it.
-
-    Raises:
-        ModelError: A checkpoint is damaged, the base is not that of the delta, or no convention fits.
-        UsageError: There are only `.bin` files, and they are not allowed.
-        OutputError: The output exists or cannot be written.
+    against them on the way, and no output is finished if they differ. Without `vocab`, the convention for rows
+    that the base lacks is detected.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -161,7 +139,6 @@ class _Piece:
     """The same elements of a tensor of both checkpoints.
 
     Attributes:
-        name: The tensor.
         start: The index of the first element.
         last: Whether the piece ends the tensor.
         ours: The base's elements, as far as it has them; None if it lacks the tensor.
@@ -284,11 +261,7 @@ class _Check:
         self._of_base, self._of_target = _TensorSum(), _TensorSum()
 
     def base(self, pieces: Iterator[_Piece]) -> Iterator[_Piece]:
-        """Yield the same pieces.
-
-        Raises:
-            ModelError: A tensor of the base has changed.
-        """
+        """Yield the same pieces, unless a tensor of the base has changed."""
         for piece in pieces:
             known = self._known.get(piece.name, (None, ""))[0]
             found = (
@@ -303,11 +276,7 @@ class _Check:
             yield piece
 
     def target(self, piece: _Piece, total: torch.Tensor) -> None:
-        """Take the next part of the target.
-
-        Raises:
-            ModelError: An exact delta did not restore a tensor of the target.
-        """
+        """Take the next part of the target. An exact delta must restore it."""
         known = self._known.get(piece.name, (None, ""))[1]
         found = self._of_target.add(total, last=piece.last) if self._exact and known else None
         if found and found != known:
@@ -380,11 +349,7 @@ def _wrong_base(base: Checkpoint, delta: Checkpoint) -> ModelError:
 
 
 def recorded_recipe(delta: Checkpoint) -> Recipe | None:
-    """Return the recipe in the header of a delta, or None if redraft did not make it.
-
-    Raises:
-        ModelError: The header does not fit the tensors.
-    """
+    """Return the recipe in the header of a delta, or None if redraft did not make it."""
     text = delta.metadata.get(KEY)
     if text is None:
         return None
@@ -450,11 +415,7 @@ def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
 
 
 def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collection[str] = ()) -> None:
-    """Check that both have the same tensors, except added rows, tensors stored whole, and buffers.
-
-    Raises:
-        ModelError: They have not.
-    """
+    """Check that both have the same tensors, except added rows, tensors stored whole, and buffers."""
     added = vocabulary.added_rows(base, other)
     for name, theirs in other.tensors.items():
         ours = base.tensors.get(name)

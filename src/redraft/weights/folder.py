@@ -32,21 +32,13 @@ ADAPTER = "adapter_model"  # the file name of a peft adapter's weights, without 
 def refuse_delta(
     checkpoint: Checkpoint, *, hint: str = "Apply it first: redraft weights apply BASE DELTA"
 ) -> None:
-    """Raise if a checkpoint is a delta.
-
-    Raises:
-        ModelError: It is a delta that redraft made. Other deltas look like models.
-    """
+    """Raise if redraft made a checkpoint as a delta. Other deltas look like models."""
     if DELTA in checkpoint.metadata:
         raise ModelError(f"{checkpoint.path} is a delta, not a model.", hint=hint)
 
 
 def refuse_quantised(checkpoint: Checkpoint) -> None:
-    """Raise if a model is quantised.
-
-    Raises:
-        NotHandled: Its tensors hold codes that go with scales, not weights.
-    """
+    """Raise if a model is quantised: its tensors hold codes that go with scales, not weights."""
     kind = checkpoint.json("config.json").get("quantization_config")
     scaled = next(
         (name for name in checkpoint.tensors if name.endswith((".weight_scale", ".weight_scale_inv"))), ""
@@ -68,10 +60,6 @@ def copy_side_files(checkpoint: Checkpoint, into: Path, *, tokenizer: bool = Tru
     """Copy a folder's configuration, card, licence and tokenizer. Do nothing if a single file was opened.
 
     The files of two tokenizers must not be mixed, so `tokenizer` may leave them out.
-
-    Raises:
-        ModelError: A file is unreadable, too large, not a regular file, or a link out of the folder.
-        OSError: A copy cannot be written.
     """
     if checkpoint.path != checkpoint.folder:
         return

@@ -55,11 +55,7 @@ def count_values(raw: bytes) -> int:
 
 
 def refuse_pointer(path: Path, head: bytes) -> None:
-    """Raise if a file is a git-lfs pointer, by its first bytes.
-
-    Raises:
-        ModelError: It is.
-    """
+    """Raise if a file is a git-lfs pointer, by its first bytes."""
     if head.startswith(_POINTER):
         raise ModelError(
             f"{path} is a git-lfs pointer: the file itself was not fetched.",
@@ -75,8 +71,7 @@ class TensorInfo:
         name: Such as `model.layers.0.self_attn.q_proj.weight`.
         dtype: The name that safetensors uses: `F32`, `BF16`…
         shape: In torch's order: the fastest-moving dimension last.
-        file: The name of its file.
-        offset: Bytes from the start of that file; 0 if the file is not safetensors.
+        offset: Bytes from the start of its file; 0 if the file is not safetensors.
     """
 
     name: str
@@ -107,23 +102,14 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """The header of a safetensors file.
-
-    Attributes:
-        tensors: In the order of their offsets.
-        metadata: The texts under `__metadata__`.
-    """
+    """The header of a safetensors file. Tensors are in the order of their offsets."""
 
     tensors: tuple[TensorInfo, ...]
     metadata: Mapping[str, str]
 
 
 def read_safetensors_header(path: Path) -> Header:
-    """Read and check the header of a safetensors file.
-
-    Raises:
-        ModelError: The file is missing, unreadable, truncated, not safetensors, or inconsistent.
-    """
+    """Read and check the header of a safetensors file."""
     try:
         size = size_of_file(path)
         with path.open("rb") as file:
@@ -138,12 +124,7 @@ def read_safetensors_header(path: Path) -> Header:
 
 
 def size_of_file(path: Path) -> int:
-    """Return the size of a regular file in bytes.
-
-    Raises:
-        ModelError: It is a device or a pipe.
-        OSError: It does not exist or cannot be accessed.
-    """
+    """Return the size of a file in bytes, and refuse a device or a pipe."""
     info = path.stat()
     if not stat.S_ISREG(info.st_mode):
         raise ModelError(f"{path} is not a regular file.", hint=AGAIN)

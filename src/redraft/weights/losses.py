@@ -67,13 +67,7 @@ class Losses:
                 counts[name] = counts.get(name, 0) + more
 
     def say(self, *, warn: Say, tell: Say, wider: str) -> None:
-        """Report the counts.
-
-        Args:
-            warn: Called with each warning about infinite or NaN values.
-            tell: Called with the number of values that became zero.
-            wider: The option that avoids infinite values, such as `--dtype bf16`.
-        """
+        """Report the counts. `wider` is the option that avoids infinite values, such as `--dtype bf16`."""
         if self.odd:
             warn(f"{_counted(self.odd, 'came infinite or NaN from the source')}: it is damaged.")
         if self.infinite:

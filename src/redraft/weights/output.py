@@ -130,11 +130,8 @@ class OutputFolder:
     def __init__(self, path: Path, run: Run = BY_DEFAULT, *, provenance: Mapping[str, Any]) -> None:
         """Prepare the output. Nothing is written yet.
 
-        Args:
-            path: The output folder.
-            run: What all jobs share. `run.tell` gets the reason if a partial output is discarded.
-            provenance: Everything that determines the result, as JSON: inputs and options. A partial output
-                that was made with other values, or by another version, is discarded.
+        `provenance` is everything that determines the result, as JSON: inputs and options. A partial output that
+        was made with other values, or by another version, is discarded, and `run.tell` gets the reason.
         """
         self.path = path
         self._partial = path.with_name(name_of(path) + ".partial")
@@ -170,12 +167,7 @@ class OutputFolder:
     ) -> Iterator[Shard]:
         """Yield the unfinished shards, and report the finished ones as progress.
 
-        Args:
-            shards: All files of the output.
-            size: Returns how many bytes of progress a tensor counts as.
-
-        Raises:
-            OutputError: The disk has too little space.
+        `size` returns how many bytes of progress a tensor counts as.
         """
         self._shards = shards
         left = [shard for shard in shards if shard.file not in self.done]
@@ -194,14 +186,8 @@ class OutputFolder:
     ) -> Iterator[FileWriter]:
         """Open a writer for the tensors of a shard, in order. At the end the shard is recorded as done.
 
-        Args:
-            shard: The shard. A `.bin` file is converted from safetensors at the end.
-            metadata: Metadata for the header of a safetensors file.
-            notes: What the manifest records about the file. It may be filled during the write.
-
-        Raises:
-            OutputError: The file cannot be written.
-            ValueError: More or fewer bytes were written than the shard has.
+        A `.bin` file is converted from safetensors at the end. `notes`, which the manifest records about the file,
+        may be filled during the write.
         """
         aside = self.aside / (shard.file + ".tmp")
         head = safetensors_header(shard.tensors, metadata or {})
@@ -235,11 +221,8 @@ class OutputFolder:
             shards: All files of the output.
             parts: Yields the values of a tensor before rounding, in parts.
             size: Returns the bytes of a tensor in its source, for the progress.
-            metadata: Metadata for the header of safetensors files.
+            metadata: For the header of safetensors files.
             count: Look for lost values.
-
-        Raises:
-            OutputError: The disk has too little space, or a file cannot be written.
         """
         for shard in self.todo(shards, size):
             losses = Losses()
@@ -322,7 +305,6 @@ class _Partial:
     """A partial output of an earlier run.
 
     Attributes:
-        files: All files in it.
         others: Names of files that redraft did not make.
         finished: Whether it is a finished output whose name happens to end in `.partial`.
         unreadable: Whether its record is damaged.
@@ -371,14 +353,7 @@ def new_file(
 ) -> Iterator[FileWriter]:
     """Open a writer for a single file, which is renamed into place at the end. Its manifest lies beside it.
 
-    Args:
-        path: The output file.
-        run: What all jobs share.
-        manifest: What it is made from, as JSON.
-        size: Its bytes, if known, to check the free space first.
-
-    Raises:
-        OutputError: It exists and may not be replaced, or it cannot be written.
+    If its size in bytes is known, the free space is checked first.
     """
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")

@@ -40,11 +40,7 @@ _ENCRYPTED = 1  # the flag of an encrypted zip record (PKWARE, APPNOTE 4.4.4)
 
 
 def read_pickled(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a `.bin` file by name, mapped if it is a zip file (torch 1.6 and later).
-
-    Raises:
-        ModelError: It is damaged, unreadable, or holds more than tensors.
-    """
+    """Return the tensors of a `.bin` file by name, mapped if it is a zip file (torch 1.6 and later)."""
     import torch
 
     try:
@@ -77,11 +73,7 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
 
 
 def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
-    """Return the description of a tensor in a `.bin` file.
-
-    Raises:
-        ModelError: Its kind is not supported, or it has more elements than the file.
-    """
+    """Return the description of a tensor in a `.bin` file."""
     import torch
 
     dtype = dtype_name(tensor.dtype)
@@ -101,11 +93,7 @@ def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
 
 
 def _check_records(path: Path) -> None:
-    """Check that the records of a zip file are stored the way torch writes them.
-
-    Raises:
-        ModelError: One is compressed, encrypted, duplicated, truncated, or not as long as its tensors need.
-    """
+    """Check that the records of a zip file are stored the way torch writes them."""
     names = set()
     with zipfile.ZipFile(path) as file:
         for record in file.infolist():
@@ -124,8 +112,7 @@ def _check_records(path: Path) -> None:
 def _check_storages(path: Path, file: zipfile.ZipFile) -> None:
     """Check that each record of values is as long as the pickle says.
 
-    Raises:
-        ModelError: One is not. When mapped, its tensor would include whatever follows it in the file.
+    When mapped, the tensor of a shorter one would include whatever follows it in the file.
     """
     sizes = {record.filename: record.file_size for record in file.infolist()}
     top = next((name for name in sizes if name.endswith("/data.pkl")), "data.pkl").removesuffix("data.pkl")
@@ -169,12 +156,9 @@ class _Inert:
 
 
 class _Scan(pickle._Unpickler):  # noqa: SLF001 - see below
-    """Collects the storages that a pickle names, without building its objects.
+    """Collects the storages that a pickle names, without building its objects: bytes by record name.
 
     This is the standard library's unpickler in Python: the one in C allocates whatever size a file claims.
-
-    Attributes:
-        storages: Bytes by record name.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -199,12 +183,9 @@ def _reason(error: Exception) -> str:
 
 
 def pickled(path: Path) -> Path:
-    """Convert a safetensors file to a `.bin` file beside it, and remove the original.
+    """Convert a safetensors file to a `.bin` file beside it, `NAME.bin`, and remove the original.
 
     The tensors are mapped, so that torch writes them from the file's own pages.
-
-    Returns:
-        The new file: the same name with `.bin` appended.
     """
     import torch
 

@@ -36,11 +36,7 @@ _Sample = tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def check_base(base: Checkpoint, delta: Checkpoint) -> None:
-    """Check that base + delta looks like a model.
-
-    Raises:
-        ModelError: The sums are not finite, or lie no nearer to a grid than with a shifted base.
-    """
+    """Check that base + delta looks like a model."""
     off = {grid: [0.0, 0.0] for grid in _GRIDS}
     odd: list[float] = []
     sizes: list[float] = []

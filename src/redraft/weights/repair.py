@@ -40,27 +40,14 @@ _WRONG_IDS = {"bos_token_id": (0, 1), "eos_token_id": (1, 2)}
 
 @dataclass(frozen=True)
 class Repairs:
-    """The changes that repair a folder.
-
-    Attributes:
-        files: The new content of each JSON file that changes.
-        lines: One line per changed key: file, key, old and new value.
-    """
+    """The changes that repair a folder: new contents of JSON files, and a line per changed key."""
 
     files: Mapping[str, dict[str, Any]]
     lines: tuple[str, ...]
 
 
 def find_repairs(folder: Path, *, rows: int | None = None) -> Repairs:
-    """Find known faults.
-
-    Args:
-        folder: The folder with config.json and tokenizer files. Missing files are skipped.
-        rows: Rows of the embedding. None takes `vocab_size` from config.json.
-
-    Raises:
-        ModelError: A file is not a JSON object.
-    """
+    """Find known faults. `rows` are those of the embedding; None takes `vocab_size` from config.json."""
     work = _Work({name: read_json(folder / name) for name in FILES if (folder / name).exists()})
     work.old_names()
     work.old_context()
@@ -77,12 +64,7 @@ def find_repairs(folder: Path, *, rows: int | None = None) -> Repairs:
 
 
 def repair_tokenizer(folder: Path, *, rows: int | None = None) -> list[str]:
-    """Repair the files of an output folder in place, and return the changes: see `find_repairs`.
-
-    Raises:
-        ModelError: A file is not a JSON object.
-        OSError: A file cannot be written.
-    """
+    """Repair the files of an output folder in place, and return the changes: see `find_repairs`."""
     found = find_repairs(folder, rows=rows)
     for name, value in found.files.items():
         write_json(folder / name, value)

@@ -32,22 +32,14 @@ _LIBC = ctypes.CDLL(None)
 
 
 def name_of(path: Path) -> str:
-    """Return the name of an output.
-
-    Raises:
-        OutputError: The path has no name: `.`, `..` or `/`.
-    """
+    """Return the name of an output, and refuse `.`, `..` and `/`."""
     if not path.name or path.name == "..":
         raise OutputError(f"{path} does not name a new file or folder.", hint="-o NAME")
     return path.name
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Raise if an output exists and may not be replaced.
-
-    Raises:
-        OutputError: It exists and `force` is not given, or redraft did not make it.
-    """
+    """Raise if an output exists and may not be replaced: without `force`, or if redraft did not make it."""
     if not os.path.lexists(path):
         return
     if not force:
@@ -82,13 +74,7 @@ def _of_others(path: Path) -> str:
 def refuse_inputs(output: Path, inputs: object, *, folder: bool) -> None:
     """Raise if an output would overwrite one of its inputs, through links too.
 
-    Args:
-        output: The output file or folder.
-        inputs: The manifest's inputs by name: objects with a `path`.
-        folder: Whether the output is a folder. A folder may not lie in an input either.
-
-    Raises:
-        OutputError: The output is an input, holds one, or is a folder that lies in one.
+    `inputs` are the manifest's: objects with a `path`, by name. A folder may not lie in an input either.
     """
     for described in inputs.values() if isinstance(inputs, Mapping) else ():
         source = Path(described["path"])
@@ -108,11 +94,7 @@ def _within(path: Path, folder: Path) -> bool:
 
 
 def check_room(path: Path, size: int) -> None:
-    """Check that the disk has enough space for an output. Its parent folder must exist.
-
-    Raises:
-        OutputError: It has not.
-    """
+    """Check that the disk has enough space for an output. Its parent folder must exist."""
     free = shutil.disk_usage(path.parent).free
     if free < size:
         need, has = next(
@@ -176,11 +158,7 @@ def _exchange(one: Path, other: Path) -> bool:
 def locked(output: Path) -> Iterator[bool]:
     """Hold the lock on an output.
 
-    Yields:
-        Whether an earlier holder was killed, so that its temporary files may still exist.
-
-    Raises:
-        OutputError: Another run holds the lock, a foreign file has its name, or it cannot be written.
+    Yield whether an earlier holder was killed, so that its temporary files may still exist.
     """
     path = output.with_name(output.name + ".redraft-lock")
     with output_errors(output, {}):

@@ -70,9 +70,6 @@ def settle(base: Checkpoint, delta: Checkpoint, asked: Convention | None) -> tup
     """Return the convention of a delta, and the reason as a phrase.
 
     `asked` is the user's choice, which must fit the shapes. None detects the convention.
-
-    Raises:
-        ModelError: The shapes fit no convention, or not `asked`.
     """
     added = added_rows(base, delta)
     rows = {name: (base.tensors[name].shape[0], delta.tensors[name].shape[0]) for name in added}

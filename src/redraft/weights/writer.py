@@ -20,11 +20,7 @@ _LIBC = ctypes.CDLL(None)
 
 
 class FileWriter:
-    """Writes the parts of a file in order.
-
-    Attributes:
-        size: Bytes written so far.
-    """
+    """Writes the parts of a file in order. `size` is the bytes written so far."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -34,22 +30,14 @@ class FileWriter:
         self.size = 0
 
     def write(self, part: bytes | memoryview | torch.Tensor) -> None:
-        """Queue bytes or a tensor, which must not change afterwards.
-
-        Raises:
-            OSError: An earlier part could not be written.
-        """
+        """Queue bytes or a tensor, which must not change afterwards."""
         view = memoryview(part if isinstance(part, bytes | memoryview) else raw_bytes(part)).cast("B")
         self.size += len(view)
         self._queued.extend(thread.submit(work, view) for work, thread in self._threads)
         self._wait(_QUEUED)
 
     def finish(self) -> str:
-        """Wait until everything is on the disk, and return the SHA-256 of the file.
-
-        Raises:
-            OSError: A part could not be written.
-        """
+        """Wait until everything is on the disk, and return the SHA-256 of the file."""
         self._wait(0)
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -35,10 +35,8 @@ class ModelNumbers:
     """The numbers that describe a model.
 
     Attributes:
-        sizes: The numbers that determine its tensors.
         context: `max_position_embeddings`, in tokens.
         eps: `rms_norm_eps`.
-        rope: Base and scaling of the rotary embedding.
     """
 
     sizes: Sizes
@@ -48,11 +46,7 @@ class ModelNumbers:
 
 
 def numbers_from_config(config: Mapping[str, Any]) -> ModelNumbers:
-    """Read and check a config.json.
-
-    Raises:
-        ModelError: An unsupported architecture or feature, or a missing or invalid number.
-    """
+    """Read and check a config.json."""
     sizes = sizes_from_config(config)
     family = sizes.family
     if (act := config.get("hidden_act", "silu")) not in ("silu", "swish"):
@@ -111,9 +105,6 @@ def numbers_from_metadata(
 
     `shapes` are those of its tensors, rows first. `rope_factors` are the values of `rope_freqs.weight`, if
     the file has it.
-
-    Raises:
-        ModelError: An unsupported architecture or feature, or a missing or invalid number.
     """
     family = family_in_gguf(metadata.get("general.architecture"))
     prefix = family.gguf + "."

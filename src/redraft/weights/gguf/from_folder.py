@@ -56,8 +56,6 @@ class Part:
     Attributes:
         name: The name in GGUF.
         shape: Rows first.
-        kind: The GGML type.
-        source: The tensor of the checkpoint.
         heads: The number of heads in which the rows are permuted, or 0.
     """
 
@@ -80,19 +78,14 @@ def export_gguf(
     *,
     quant: str = "f16",
 ) -> None:
-    """Write a model's folder as one GGUF file, with tokenizer and chat template.
+    """Write a model's folder as one GGUF file, with tokenizer and chat template. Its manifest lies beside it.
 
     Args:
         src: The folder.
-        dst: The output file; its manifest lies beside it.
-        run: What all jobs share: see `Run`.
+        dst: The output file.
+        run: What all jobs share.
         quant: f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors stay F32; matrices whose rows are not a
             multiple of 32 become F16, which is reported.
-
-    Raises:
-        UsageError: An unknown quantisation, or an input that is not a model's folder.
-        ModelError: An unsupported architecture, an adapter, a quantised model, or a missing or damaged file.
-        OutputError: The file exists or cannot be written.
     """
     chosen = quant_named(quant)
     checkpoint = _open(src, allow_pickle=run.allow_pickle)

@@ -54,7 +54,6 @@ class Family:
 
     Attributes:
         architecture: The name in `architectures` of config.json.
-        model_type: The name in `model_type` of config.json.
         gguf: The name in `general.architecture` of a GGUF file; also the prefix of its keys.
         permuted: Whether GGUF permutes the rows of q and k.
         bias: Whether q, k and v always have biases.
@@ -81,11 +80,7 @@ _EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """Return the architecture of a config.json, by `architectures` or else `model_type`.
-
-    Raises:
-        NotHandled: It is not supported.
-    """
+    """Return the architecture of a config.json, by `architectures` or else `model_type`."""
     named = config.get("architectures")
     first = named[0] if isinstance(named, list) and named else None
     known = {family.architecture: family for family in FAMILIES} | _OLD
@@ -98,11 +93,7 @@ def family_of(config: Mapping[str, Any]) -> Family:
 
 
 def family_in_gguf(architecture: object) -> Family:
-    """Return the architecture for a GGUF file's `general.architecture`; "llama" becomes Llama.
-
-    Raises:
-        NotHandled: It is not llama, qwen2 or qwen3.
-    """
+    """Return the architecture for a GGUF file's `general.architecture`; "llama" becomes Llama."""
     for family in FAMILIES:
         if family.gguf == architecture:
             return family
@@ -134,9 +125,7 @@ def permuted_heads(family: Family, gguf_name: str, heads: int, kv_heads: int) ->
 def permute(rows: Array, heads: int) -> Array:
     """Reorder rows for GGUF: in each head, rows i and d/2 + i become rows 2i and 2i + 1.
 
-    Args:
-        rows: Shape (heads · d, …), d even. A weight, a bias, or the B of a LoRA pair.
-        heads: The number of heads in `rows`.
+    `rows` is a weight, a bias, or the B of a LoRA pair, of shape (heads · d, …), d even.
     """
     return rows.reshape(heads, 2, -1, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 

@@ -44,11 +44,7 @@ QUANTS = {
 
 
 def quant_named(name: str) -> Kind:
-    """Return the GGML type for a value of `--quant`.
-
-    Raises:
-        UsageError: It is unknown, or a K- or IQ-quant, which only llama.cpp's own tool makes.
-    """
+    """Return the GGML type for a value of `--quant`. K- and IQ-quants only llama.cpp's own tool makes."""
     if found := QUANTS.get(name.lower()):
         return found
     if "_k" in name.lower() or name.lower().startswith(("iq", "tq", "mxfp")):
@@ -60,17 +56,11 @@ def quant_named(name: str) -> Kind:
 
 
 def kind_for(name: str, shape: tuple[int, ...], quant: Kind, *, tied: bool) -> Kind:
-    """Return the GGML type of a tensor.
+    """Return the GGML type of a tensor, by its name in GGUF and its shape, rows first.
 
     Vectors (norms, biases) are F32, as llama.cpp requires. A matrix whose rows are not a multiple of 32 is
-    F16. The output matrix is at least Q8_0: llama-quantize gives it more bits too, because its errors
-    directly affect the probabilities.
-
-    Args:
-        name: The name in GGUF.
-        shape: Rows first.
-        quant: The type chosen for matrices.
-        tied: Whether the embedding is the output matrix.
+    F16. The output matrix (`tied`: the embedding) is at least Q8_0: llama-quantize gives it more bits too,
+    because its errors directly affect the probabilities.
     """
     if len(shape) < 2:
         return Kind.F32
@@ -106,11 +96,7 @@ def lost(raw: Raw, kind: Kind) -> int:
 
 
 def dequantize(raw: Raw, kind: Kind, row: int) -> Rows:
-    """Dequantise the bytes of whole rows to float32, shape (rows, `row`).
-
-    Raises:
-        ModelError: The gguf package does not support the type.
-    """
+    """Dequantise the bytes of whole rows to float32, shape (rows, `row`)."""
     elements, size = GGML_QUANT_SIZES[kind]
     try:
         with np.errstate(all="ignore"):
@@ -128,11 +114,7 @@ class TensorReader:
     header: GGUFHeader
 
     def kind(self, tensor: Tensor) -> Kind:
-        """Return the GGML type of a tensor.
-
-        Raises:
-            ModelError: It is unknown.
-        """
+        """Return the GGML type of a tensor."""
         if tensor.size is None or tensor.kind not in list(Kind):
             raise ModelError(
                 f"{self.path}: {tensor.name!r:.80} has the unknown type {tensor.kind}.",
@@ -141,11 +123,7 @@ class TensorReader:
         return Kind(tensor.kind)
 
     def rows(self, tensor: Tensor, start: int = 0, stop: int | None = None) -> Rows:
-        """Read rows `start` to `stop` as float32, shape (rows, elements). A vector is one row.
-
-        Raises:
-            ModelError: The file became shorter, or the type is unknown.
-        """
+        """Read rows `start` to `stop` as float32, shape (rows, elements). A vector is one row."""
         kind, row = self.kind(tensor), tensor.shape[0] if tensor.shape else 1
         return dequantize(self._raw(tensor, kind, row, start, stop), kind, row)
 

@@ -89,7 +89,6 @@ class GGUFHeader:
 
     Attributes:
         metadata: Keys and values. Skipped arrays are `LongArray`.
-        tensors: By name.
         start: The offset of the tensor data in bytes.
     """
 
@@ -110,11 +109,7 @@ class GGUFHeader:
 
 
 def read_header(path: Path, *, whole: bool = False) -> GGUFHeader:
-    """Read and check the header of a GGUF file. `whole` reads long arrays too, instead of `LongArray`.
-
-    Raises:
-        ModelError: The file is missing, unreadable, not GGUF, truncated, or inconsistent.
-    """
+    """Read and check the header of a GGUF file. `whole` reads long arrays too, instead of `LongArray`."""
     try:
         if path.is_dir():
             raise ModelError(f"{path} is a folder, not a GGUF file.", hint="Name the .gguf file in it.")
@@ -144,11 +139,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 
 def check_model(path: Path, header: GGUFHeader) -> None:
-    """Check that a file is a complete model.
-
-    Raises:
-        ModelError: It is an adapter, or has no tensors.
-    """
+    """Check that a file is a complete model."""
     if header.text("general.type") == "adapter":
         raise ModelError(
             f"{path} is an adapter, not a model.",
@@ -159,11 +150,7 @@ def check_model(path: Path, header: GGUFHeader) -> None:
 
 
 def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader) -> None:
-    """Check that a LoRA adapter fits a model: the same architecture, and matching shapes.
-
-    Raises:
-        ModelError: It is not a LoRA adapter, or it is for another model.
-    """
+    """Check that a LoRA adapter fits a model: the same architecture, and matching shapes."""
     kind, found = header.text("adapter.type"), header.text("general.type")
     if kind != "lora":
         raise ModelError(

@@ -38,7 +38,6 @@ class Rope:
     """Base and scaling of a rotary embedding.
 
     Attributes:
-        theta: The base.
         kind: `default`, `linear`, `yarn` or `llama3`.
         numbers: The scaling's numbers, named as in `rope_parameters`.
     """
@@ -49,11 +48,7 @@ class Rope:
 
 
 def rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> Rope:
-    """Read `rope_parameters`, or `rope_theta` and `rope_scaling` in older files.
-
-    Raises:
-        ModelError: The kind is not supported, or numbers are missing or invalid.
-    """
+    """Read `rope_parameters`, or `rope_theta` and `rope_scaling` in older files."""
     given = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(given, Mapping):
         raise ModelError(f"config.json has rope_parameters {given!r:.60}, which is not an object.")
@@ -96,11 +91,7 @@ def rope_metadata(rope: Rope) -> dict[str, int | float | str]:
 
 
 def rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], head: int) -> Rope:
-    """Read GGUF's keys, without the prefix of the architecture, and the divisors of `rope_freqs.weight`.
-
-    Raises:
-        ModelError: The scaling is not supported, or numbers are invalid.
-    """
+    """Read GGUF's keys, without the prefix of the architecture, and the divisors of `rope_freqs.weight`."""
     theta = _number({"rope.freq_base": THETA, **values}, "rope.freq_base")
     kind = values.get("rope.scaling.type", "none")
     if not all(0 < factor < math.inf for factor in factors):
@@ -121,11 +112,7 @@ def rope_from_metadata(values: Mapping[str, Any], factors: tuple[float, ...], he
 
 
 def rope_factors(rope: Rope, head: int) -> list[float]:
-    """Return Llama 3's head / 2 divisors of the frequencies: 1 for high ones, `factor` for low ones.
-
-    Raises:
-        ModelError: `low_freq_factor` is not below `high_freq_factor`.
-    """
+    """Return Llama 3's head / 2 divisors of the frequencies: 1 for high ones, `factor` for low ones."""
     factor, low, high, original = (rope.numbers[key] for key in _LLAMA3_KEYS)
     if not low < high:
         raise ModelError(
@@ -203,11 +190,7 @@ def shortest(value: float) -> float:
 
 
 def positive(value: Any, what: str, most: float = MOST) -> float:
-    """Return an untrusted value as a float, if it is a positive number below `most`. Errors call it `what`.
-
-    Raises:
-        ModelError: It is anything else.
-    """
+    """Return an untrusted value as a float, if it is a positive number below `most`. Errors call it `what`."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < most:
         raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
     return float(value)

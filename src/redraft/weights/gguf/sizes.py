@@ -29,17 +29,13 @@ class Sizes:
     """The numbers that determine a model's tensors.
 
     Attributes:
-        family: The architecture.
         layers: `num_hidden_layers`.
         width: `hidden_size`.
         inner: `intermediate_size`.
-        heads: `num_attention_heads`.
-        kv_heads: `num_key_value_heads`.
         head: Elements of a head.
         vocabulary: Rows of the embedding.
         tied: Whether the output matrix is the embedding.
         attention_bias: Whether q, k, v and o have biases.
-        mlp_bias: Whether the three matrices of the MLP have biases.
     """
 
     family: Family
@@ -62,11 +58,7 @@ class Sizes:
             )
 
     def tensors(self, layers: Iterable[int] | None = None) -> Iterator[tuple[str, Shape]]:
-        """Yield all tensors of the model, or only those of some layers.
-
-        Yields:
-            The name in GGUF and the shape, rows first as in torch.
-        """
+        """Yield the names in GGUF and shapes, rows first, of all tensors, or only those of some layers."""
         yield "token_embd.weight", (self.vocabulary, self.width)
         for layer in range(self.layers) if layers is None else layers:
             for name, shape in self._block():
@@ -97,11 +89,7 @@ class Sizes:
 
 
 def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
-    """Read and check the sizes in a config.json.
-
-    Raises:
-        ModelError: The architecture is not supported, or a number is missing or invalid.
-    """
+    """Read and check the sizes in a config.json."""
     family = family_of(config)
     read = Numbers(config, "config.json")
     heads, width = read.whole("num_attention_heads"), read.whole("hidden_size")
@@ -121,11 +109,7 @@ def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
 
 
 def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shape]) -> Sizes:
-    """Read and check the sizes in the keys of a GGUF file, without their prefix, and in its tensors' shapes.
-
-    Raises:
-        ModelError: A number is missing or invalid.
-    """
+    """Read and check the sizes in the keys of a GGUF file, without their prefix, and in its tensors' shapes."""
     heads, width = read.whole("attention.head_count"), read.whole("embedding_length")
     return Sizes(
         family,
@@ -143,11 +127,7 @@ def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shap
 
 
 def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = None) -> int:
-    """Return the elements of a head, by default the width over the number of heads.
-
-    Raises:
-        ModelError: The file does not say it, and the width is not a multiple of the heads.
-    """
+    """Return the elements of a head, by default the width over the number of heads."""
     if usual is None and read.values.get(key) is None and width % heads:
         raise ModelError(
             f"{read.where} says hidden size {width}, which is not a multiple of its {heads} attention heads."
@@ -158,12 +138,8 @@ def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = N
 def misfits(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> Iterator[str]:
     """Yield tensors that are missing or have another shape than the configuration says.
 
-    Only existing layers are checked, because a configuration may claim a billion.
-
-    Args:
-        sizes: The sizes in the configuration.
-        found: Shapes by name in GGUF, rows first.
-        in_hf: Whether to use Hugging Face's names in messages.
+    Only existing layers are checked, because a configuration may claim a billion. `found` are shapes by name in
+    GGUF, rows first. Messages have Hugging Face's names if `in_hf`.
     """
     layers = layers_of(found)
     last = max(layers, default=-1)
@@ -184,11 +160,7 @@ def layers_of(names: Iterable[str]) -> set[int]:
 
 
 def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf: bool) -> None:
-    """Check that the model in `where` has exactly the tensors of its configuration: see `misfits`.
-
-    Raises:
-        ModelError: It has not.
-    """
+    """Check that the model in `where` has exactly the tensors of its configuration: see `misfits`."""
     for misfit in misfits(sizes, found, in_hf=in_hf):
         raise ModelError(f"{where} does not fit its configuration: {misfit}.")
     if more := surplus(sizes, found, in_hf=in_hf):
@@ -210,22 +182,14 @@ class Numbers:
     where: str
 
     def whole(self, key: str, default: int | None = None) -> int:
-        """Return a positive integer.
-
-        Raises:
-            ModelError: It is missing or anything else.
-        """
+        """Return a positive integer. Anything else is an error."""
         value = self._value(key, default)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < MOST_TOKENS:
             raise ModelError(f"{self.where} says {key} {value!r:.40}, which is not a positive whole number.")
         return value
 
     def real(self, key: str, default: float | None = None) -> float:
-        """Return a positive number.
-
-        Raises:
-            ModelError: It is missing or anything else.
-        """
+        """Return a positive number. Anything else is an error."""
         return positive(self._value(key, default), f"{key} of {self.where}")
 
     def _value(self, key: str, default: float | None) -> Any:

@@ -58,16 +58,14 @@ def import_gguf(
 ) -> None:
     """Write a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
 
+    Weights are safetensors files of 5 GB at most.
+
     Args:
         file: The GGUF file.
-        dst: The output folder. Weights are safetensors files of 5 GB at most.
-        run: What all jobs share: see `Run`.
+        dst: The output folder.
+        run: What all jobs share.
         dtype: F32, F16 or BF16. The default is that of the file's matrices, or F16 if they are quantised: its
             11 bits are finer than the 4 to 8 of a block. F32 holds them exactly.
-
-    Raises:
-        ModelError: The architecture is not supported, or the file is split, incomplete or damaged.
-        OutputError: The folder exists or cannot be written.
     """
     header = read_header(file, whole=True)
     check_model(file, header)
@@ -101,11 +99,7 @@ def values_of(reader: TensorReader, source: SourceTensor) -> Iterator[torch.Tens
 
 
 def refuse_split(file: Path, header: GGUFHeader) -> None:
-    """Raise if a file is one part of a split model.
-
-    Raises:
-        NotHandled: It is.
-    """
+    """Raise if a file is one part of a split model."""
     parts = header.number("split.count") or 1
     if parts > 1:
         raise NotHandled(
@@ -115,11 +109,7 @@ def refuse_split(file: Path, header: GGUFHeader) -> None:
 
 
 def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:
-    """Return the numbers of a GGUF file, and the shapes (rows first) of its tensors.
-
-    Raises:
-        ModelError: The architecture is not supported, or a number is missing or invalid.
-    """
+    """Return the numbers of a GGUF file, and the shapes (rows first) of its tensors."""
     shapes = {tensor.name: tensor.shape[::-1] for tensor in reader.header.tensors.values()}
     numbers = numbers_from_metadata(reader.header.metadata, shapes, _rope_factors(reader))
     shapes.pop(ROPE_FACTORS, None)

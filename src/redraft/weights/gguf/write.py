@@ -24,11 +24,8 @@ def header_bytes(
 ) -> bytes:
     """Return the bytes before the tensors: keys, then names, shapes and offsets.
 
-    Args:
-        architecture: The value of `general.architecture`.
-        metadata: Other keys, with values of type bool, int (u32), float (f32), str, or a list of one of the
-            last three (i32 for ints). Empty texts and lists are left out: an empty list has no type.
-        tensors: Names, shapes (rows first) and types, in order. Call `pad` between them.
+    Values of `metadata` are of type bool, int (u32), float (f32), str, or a list of one of the last three (i32
+    for ints). Empty texts and lists are left out: an empty list has no type. Shapes are rows first.
     """
     writer = GGUFWriter(None, architecture)
     for key, value in metadata.items():

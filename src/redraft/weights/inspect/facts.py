@@ -100,11 +100,7 @@ def _revises(value: Any) -> Iterator[Fact]:
 
 
 def tokenizer_facts(folder: Path) -> Iterator[Fact]:
-    """Yield the kind and size of a folder's tokenizer, and its chat template.
-
-    Raises:
-        ModelError: One of its files is not JSON.
-    """
+    """Yield the kind and size of a folder's tokenizer, and its chat template."""
     config = read_json(folder / "tokenizer_config.json")
     class_name = config.get("tokenizer_class")
     called = f" ({class_name})" if isinstance(class_name, str) else ""

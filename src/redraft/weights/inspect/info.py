@@ -60,7 +60,6 @@ class Description:
         parameters: The number of trained parameters, tied ones counted once; None if it is unknown.
         dtypes: The parts by dtype, largest first.
         files: Names and bytes.
-        notes: Remarks on parts that were not read or are unknown.
     """
 
     path: Path
@@ -104,9 +103,6 @@ def describe(path: Path, *, allow_pickle: bool = False) -> Description:
     """Describe a folder of a model or an adapter, a file of weights, or a GGUF file.
 
     Without `allow_pickle`, only the sizes of `.bin` files are given.
-
-    Raises:
-        ModelError: It does not exist, holds no weights, or is damaged.
     """
     if is_gguf(path):
         return _describe_gguf(path)

@@ -49,12 +49,9 @@ class Verdict:
     """The results of a verification.
 
     Attributes:
-        path: The file or folder.
         findings: The faults, one per line.
         notes: Parts that could not be checked, one per line.
-        files: The number of files read.
-        tensors: The number of tensors in them.
-        size: Bytes of these tensors.
+        size: Bytes of the tensors.
         checksums: The number of files that match the manifest's checksum.
     """
 
@@ -103,12 +100,7 @@ class Verdict:
 
 
 def verify(path: Path, *, allow_pickle: bool = False, progress: Progress = BY_DEFAULT.progress) -> Verdict:
-    """Verify a folder, a single file of weights, or a GGUF file. `allow_pickle` reads `.bin` files too.
-
-    Raises:
-        ModelError: It does not exist, or holds no weights.
-        UsageError: There are only `.bin` files, and they are not allowed.
-    """
+    """Verify a folder, a single file of weights, or a GGUF file. `allow_pickle` reads `.bin` files too."""
     if is_gguf(path):
         report = Verdict(path)
         verify_gguf(path, report, progress)

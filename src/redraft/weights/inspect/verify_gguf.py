@@ -28,11 +28,7 @@ _WITHIN = {"Q8_1", "Q8_K"}
 
 
 def verify_gguf(path: Path, report: Verdict, progress: Progress) -> None:
-    """Add the faults of a GGUF file to the report.
-
-    Raises:
-        ModelError: The file cannot be read at all.
-    """
+    """Add the faults of a GGUF file to the report."""
     try:
         header = read_header(path, whole=True)
     except ModelError as error:

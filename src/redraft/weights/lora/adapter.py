@@ -93,12 +93,7 @@ class Change:
 
 @dataclass(frozen=True)
 class TrainedTokens:
-    """Rows of an embedding that were trained individually and replace those of the base.
-
-    Attributes:
-        rows: The row indices, in the order of `values`.
-        values: Shape (rows, width).
-    """
+    """Rows of an embedding that replace those of the base. `values` has the shape (rows, width)."""
 
     module: str
     rows: tuple[int, ...]
@@ -140,12 +135,7 @@ class LoraAdapter:
 
 
 def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
-    """Read and check an adapter's settings and headers.
-
-    Raises:
-        UsageError: Its weights are a pickle, and `allow_pickle` is not given.
-        ModelError: It is missing, damaged, or of an unsupported kind.
-    """
+    """Read and check an adapter's settings and headers."""
     config = read_json(folder / CONFIG)
     if not config:
         raise ModelError(
@@ -164,11 +154,7 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
 
 
 def check_finite(adapter: LoraAdapter) -> None:
-    """Check that all values of an adapter are finite. After failed training they are not.
-
-    Raises:
-        ModelError: A value is NaN or infinite.
-    """
+    """Check that all values of an adapter are finite. After failed training they are not."""
     weights = adapter.weights
     for name in weights.tensors:
         bad = sum(sum(not_finite(weights.read(name, *part))) for part in weights.chunks(name))
@@ -177,11 +163,7 @@ def check_finite(adapter: LoraAdapter) -> None:
 
 
 def refuse_adapter(checkpoint: Checkpoint) -> None:
-    """Raise if a checkpoint is an adapter.
-
-    Raises:
-        ModelError: It is.
-    """
+    """Raise if a checkpoint is an adapter."""
     if checkpoint.files[0].startswith(ADAPTER):
         raise ModelError(
             f"{checkpoint.path} is an adapter, but a model is needed.",

@@ -51,8 +51,7 @@ class LowRank:
 def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[torch.Tensor]:
     """Yield a tensor of the merged model before rounding, in parts of about `size` bytes in float32.
 
-    Yields:
-        Flat parts in order: float32 (float64 if the source is), or the source's dtype if nothing changes.
+    Parts are flat: float32 (float64 if the source is), or the source's dtype if nothing changes.
     """
     if not target.change and not target.tokens:
         for start, stop in target.source.chunks(target.origin, size):
@@ -120,19 +119,7 @@ def merge_lora(
 
     Configuration and tokenizer are the base's. If the adapter's folder has a tokenizer, that one is used
     instead, because training may have added tokens. `redraft_format` is copied from the adapter's settings to
-    config.json.
-
-    Args:
-        base: The folder or file of the model that the adapter was trained on.
-        adapter: The folder that peft wrote.
-        dst: The output folder.
-        run: What all jobs share: see `Run`.
-        dtype: The dtype of all weights, such as "BF16". None keeps the base's.
-
-    Raises:
-        ModelError: Base or adapter are damaged or unsupported, or do not fit each other.
-        UsageError: There are only `.bin` files, and they are not allowed.
-        OutputError: The output exists or cannot be written.
+    config.json. Without `dtype`, such as "BF16", weights keep the base's.
     """
     model = open_checkpoint(base, allow_pickle=run.allow_pickle)
     lora = read_adapter(adapter, allow_pickle=run.allow_pickle)

@@ -70,11 +70,7 @@ class MergePlan:
 
 
 def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> MergePlan:
-    """Plan a merge into a result of one dtype, such as "BF16". None keeps the dtype of each tensor.
-
-    Raises:
-        ModelError: The adapter is for another model, or the base is quantised.
-    """
+    """Plan a merge into a result of one dtype, such as "BF16". None keeps the dtype of each tensor."""
     _check_base(base)
     targets = {name: Target(info, base, name) for name, info in base.tensors.items()}
     # An embedding saved with its LoRA is the base's, perhaps with more rows. If tied, it is the output too.
@@ -162,8 +158,7 @@ def _set_tokens(
 def _part_embeddings(base: Checkpoint, adapter: LoraAdapter, targets: dict[str, Target]) -> bool | None:
     """If the base ties its embeddings, give the merged model one or two, as it needs.
 
-    Returns:
-        Whether it needs two; None if the base has two different ones.
+    Return whether it needs two; None if the base has two different ones.
     """
     source = next((name for name in targets if name.endswith(_INPUTS)), None)
     tied = base.json("config.json").get("tie_word_embeddings", OUTPUT not in targets)
@@ -201,11 +196,7 @@ def _same(weights: Checkpoint, one: TensorInfo, other: TensorInfo) -> bool:
 
 
 def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, int]:
-    """Return the new vocabulary size for config.json, if the adapter changes it.
-
-    Raises:
-        ModelError: Input and output embedding would have different sizes.
-    """
+    """Return the new vocabulary size for config.json, if the adapter changes it."""
     tables = [name for name in targets if name == OUTPUT or name.endswith(_INPUTS)]
     rows = {name: targets[name].info.shape[0] for name in tables}
     old = {base.tensors[name].shape[0] for name in rows if name in base.tensors}

@@ -43,12 +43,7 @@ _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
 @dataclass(frozen=True)
 class Base:
-    """The model that an adapter is for.
-
-    Attributes:
-        facts: Its entry for the manifest.
-        shapes: The shapes of its tensors by name in GGUF, rows first.
-    """
+    """The model that an adapter is for: its entry for the manifest, and shapes by name in GGUF, rows first."""
 
     path: Path
     facts: Mapping[str, Any]
@@ -65,7 +60,6 @@ class Half:
     Attributes:
         name: Such as `blk.0.attn_q.weight.lora_b`.
         shape: Rows first.
-        source: The adapter's tensor.
         factor: The factor for its values.
         heads: The number of heads in which its rows are permuted, or 0.
         turned: Whether it is stored transposed.
@@ -88,17 +82,8 @@ def lora_gguf(
 ) -> None:
     """Convert a peft adapter to a GGUF adapter.
 
-    Args:
-        adapter: The folder that peft wrote.
-        dst: The output file.
-        run: What all jobs share: see `Run`.
-        base: The model that it was trained on: a folder with config.json, or a GGUF file. None uses the
-            folder named in the adapter's settings.
-
-    Raises:
-        ModelError: The adapter is damaged, for another model, or has parts that GGUF cannot store.
-        UsageError: The base is unknown, or the adapter is a pickle, which is not allowed.
-        OutputError: The output exists or cannot be written.
+    `base` is the model that it was trained on: a folder with config.json, or a GGUF file. None uses the folder
+    named in the adapter's settings.
     """
     lora = read_adapter(adapter, allow_pickle=run.allow_pickle)
     model = _base(lora, base)
@@ -169,11 +154,7 @@ def _base_of_file(path: Path) -> Base:
 
 
 def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> Iterator[Half]:
-    """Yield both halves of a change for GGUF.
-
-    Raises:
-        ModelError: The base lacks the tensor, has it in another shape, or ties it.
-    """
+    """Yield both halves of a change for GGUF."""
     name = gguf_name(f"{change.module}.weight") or ""
     shape = base.shapes.get(name)
     tied = _OUTPUT not in base.shapes

@@ -45,12 +45,7 @@ class Blank(NamedTuple):
 
 
 class Chunks:
-    """Count tokens by cached chunks.
-
-    Args:
-        tokenizer: A tokenizer of the `tokenizers` library.
-        blank: The result of `blank_of` for it.
-    """
+    """Count tokens by cached chunks, with a tokenizer of the `tokenizers` library."""
 
     def __init__(self, tokenizer: Any, blank: Blank) -> None:
         self._tokenizer = tokenizer

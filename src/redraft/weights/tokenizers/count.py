@@ -22,23 +22,15 @@ _PART = 1 << 16  # characters per call: a record of 50 MB would take gigabytes
 
 @dataclass(frozen=True)
 class TokenCount:
-    """Count tokens. Each process loads the tokenizer at its first count.
+    """Count tokens by a tokenizer.json or a GGUF file. Each process loads the tokenizer at its first count.
 
     A text over 65,536 characters is counted in parts, which may add a token at each cut.
-
-    Attributes:
-        path: A tokenizer.json, or a GGUF file.
     """
 
     path: Path
 
     def __call__(self, text: str) -> int:
-        """Return the number of tokens in a text.
-
-        Raises:
-            MissingExtra: `tokenizers` is not installed.
-            ModelError: The tokenizer is damaged.
-        """
+        """Return the number of tokens in a text."""
         count = _loaded(self.path)
         return sum(count(text[i : i + _PART]) for i in range(0, len(text), _PART))
 

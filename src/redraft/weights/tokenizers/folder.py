@@ -40,7 +40,6 @@ class TokenizerFolder:
     """A folder, and the vocabulary collected from it so far.
 
     Attributes:
-        folder: The folder.
         rows: Rows of the embedding.
         texts: Tokens by id.
         kinds: GGUF's token types by id.
@@ -88,11 +87,7 @@ class TokenizerFolder:
         raise NotHandled(f"{self.folder}: {what}.", hint=ELSEWHERE)
 
     def put(self, number: object, text: object, kind: int) -> None:
-        """Add a token, or change the type of an existing one.
-
-        Raises:
-            ModelError: It is not a token, its id has no row, or its text or id is taken.
-        """
+        """Add a token, or change the type of an existing one."""
         if not isinstance(number, int) or isinstance(number, bool) or not isinstance(text, str):
             self.bad(f"the vocabulary has {text!r:.60} with the id {number!r:.20}")
         if not 0 <= number < self.rows:

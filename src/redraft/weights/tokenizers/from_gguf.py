@@ -40,11 +40,6 @@ def write_tokenizer(metadata: Mapping[str, Any], folder: Path) -> None:
     """Write tokenizer.json, tokenizer_config.json and, if there is a template, chat_template.jinja.
 
     The metadata of the GGUF file needs its long arrays: see `read_header`.
-
-    Raises:
-        ModelError: The metadata is damaged, or the tokenizer is neither byte-level BPE (`gpt2`) nor
-            SentencePiece BPE (`llama`).
-        OSError: The files cannot be written.
     """
     for name, value in tokenizer_files(metadata).items():
         write_json(folder / name, value)
@@ -76,13 +71,7 @@ def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """The vocabulary.
-
-    Attributes:
-        kind: `gpt2` or `llama`.
-        ids: Ids by text, without padding tokens.
-        kinds: Token types by id.
-    """
+    """The vocabulary of `gpt2` or `llama`: ids by text without padding tokens, types by id."""
 
     kind: str
     ids: Mapping[str, int]

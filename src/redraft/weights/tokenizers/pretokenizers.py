@@ -79,11 +79,7 @@ PRE_TOKENIZERS = {each.name: each for each in _KNOWN}
 
 
 def pre_tokenizer_named(name: object) -> PreTokenizer:
-    """Return the rule that a GGUF file names.
-
-    Raises:
-        ModelError: The name is not in the table.
-    """
+    """Return the rule that a GGUF file names."""
     known = _SAME_AS.get(name, name) if isinstance(name, str) else ""
     if known not in PRE_TOKENIZERS:
         raise NotHandled(
@@ -95,11 +91,7 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
 
 
 def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
-    """Return the rule that a tokenizer.json with a byte-level BPE model spells out.
-
-    Raises:
-        NotHandled: llama.cpp has no rule known to be the same.
-    """
+    """Return the rule that a tokenizer.json with a byte-level BPE model spells out."""
     splits = tuple(_splits(tokenizer.get("pre_tokenizer")))
     whole = bool(as_object(tokenizer.get("model")).get("ignore_merges"))
     for each in PRE_TOKENIZERS.values():

@@ -58,11 +58,7 @@ class SentencePiece:
 
 
 def read_sentencepiece(path: Path) -> SentencePiece:
-    """Read a model of the BPE kind.
-
-    Raises:
-        ModelError: The file cannot be read, is damaged, or is of another kind.
-    """
+    """Read a model of the BPE kind."""
     try:
         return _model(path, read_small(path))
     except FileNotFoundError:
@@ -110,11 +106,7 @@ def _piece(data: bytes) -> ScoredPiece:
 
 
 def _message(data: bytes) -> dict[int, Field]:
-    """Return the last value of each field of a message.
-
-    Raises:
-        ValueError: It has too many fields.
-    """
+    """Return the last value of each field of a message."""
     fields = {}
     for count, (number, value) in enumerate(_fields(data)):
         if count == MAX_FIELDS:

@@ -47,13 +47,7 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
     * int (uint32): `bos_token_id`, `eos_token_id`, `unknown_token_id`, `padding_token_id`
     * bool: `add_bos_token`, `add_eos_token`, `add_space_prefix`
 
-    Args:
-        folder: The folder with tokenizer.json or tokenizer.model.
-        rows: Rows of the embedding. Rows without a token get an unused one, `[PAD…]`.
-
-    Raises:
-        ModelError: There is no tokenizer, it is damaged, it does not fit the embedding, or llama.cpp is not
-            known to support it.
+    Rows of the embedding without a token get an unused one, `[PAD…]`.
     """
     if rows > MAX_ROWS:
         raise ModelError(f"{folder}: an embedding of {rows} rows is larger than any vocabulary.")
@@ -75,11 +69,7 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
 
 
 def lost_flags(folder: Path) -> str | None:
-    """Return a sentence on flags of added tokens that a GGUF file cannot store, or None.
-
-    Raises:
-        ModelError: A tokenizer file cannot be read.
-    """
+    """Return a sentence on flags of added tokens that a GGUF file cannot store, or None."""
     found = {flag: texts for flag, texts in TokenizerFolder(folder, 0).flagged().items() if texts}
     if not found:
         return None
