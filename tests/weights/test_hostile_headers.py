@@ -13,8 +13,8 @@ from redraft.cli import app
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import open_checkpoint, read_json
 from redraft.weights.header import MAX_HEADER, read_safetensors_header
-from redraft.weights.inspect.verify import verify
 from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
+from redraft.weights.verify import verify
 
 # Enough for more values than any header or small file may have, whatever they are.
 SIZE = 17_000_000

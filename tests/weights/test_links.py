@@ -16,11 +16,11 @@ from redraft.train.model.load import load_tokenizer
 from redraft.weights.convert import convert
 from redraft.weights.delta import apply, diff
 from redraft.weights.gguf.from_folder import export_gguf
-from redraft.weights.inspect.info import describe
-from redraft.weights.inspect.verify import verify
+from redraft.weights.info import describe
 from redraft.weights.lora.merge import merge_lora
 from redraft.weights.lora.to_gguf import lora_gguf
 from redraft.weights.output import Run
+from redraft.weights.verify import verify
 from tests.weights.adapter_files import lora
 from tests.weights.model_files import save_bin
 from tests.weights.tiny_folders import load, tiny_folder

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from redraft.errors import ModelError
-from redraft.weights import plausible
+from redraft.weights import vocabulary as plausible
 from redraft.weights.checkpoint import open_checkpoint
 from tests.weights.model_files import save
 

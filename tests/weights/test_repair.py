@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from redraft.errors import ModelError
-from redraft.weights.repair import find_repairs, repair_tokenizer
+from redraft.weights.repair import repair_tokenizer
 
 # As decapoda-research/llama-7b-hf had them, which most deltas of spring 2023 were made with.
 CONFIG = {
@@ -47,28 +47,13 @@ def llama(folder: Path, **files: Any) -> Path:
     return folder_with(folder, **files)
 
 
+def files_of(folder: Path) -> dict[str, Any]:
+    return {path.name: json.loads(path.read_text()) for path in folder.glob("*.json")}
+
+
 def test_the_first_conversion_of_llama(tmp_path: Path) -> None:
     folder = llama(tmp_path, config=CONFIG, generation_config=GENERATION, tokenizer_config=TOKENIZER)
-    found = find_repairs(folder)
-    assert found.files == {
-        "config.json": {
-            **CONFIG,
-            "architectures": ["LlamaForCausalLM"],
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "max_position_embeddings": 2048,
-            "pad_token_id": None,
-        },
-        "generation_config.json": {**GENERATION, "bos_token_id": 1, "eos_token_id": 2},
-        "tokenizer_config.json": {
-            "tokenizer_class": "LlamaTokenizer",
-            "bos_token": "<s>",
-            "eos_token": "</s>",
-            "unk_token": "<unk>",
-            "add_bos_token": True,
-        },
-    }
-    assert found.lines == (
+    assert repair_tokenizer(folder) == [
         "tokenizer_config.json: tokenizer_class 'LLaMATokenizer' → 'LlamaTokenizer'",
         "config.json: architectures ['LLaMAForCausalLM'] → ['LlamaForCausalLM']",
         "config.json: max_position_embeddings None → 2048 (from max_sequence_length)",
@@ -81,15 +66,15 @@ def test_the_first_conversion_of_llama(tmp_path: Path) -> None:
         "generation_config.json: bos_token_id 0 → 1 (as in the tokenizer)",
         "generation_config.json: eos_token_id 1 → 2 (as in the tokenizer)",
         "config.json: pad_token_id -1 → None (there is no such token)",
-    )
-    assert json.loads((folder / "config.json").read_text()) == CONFIG, "nothing is written"
-
-
-def test_what_was_repaired_needs_no_repair(tmp_path: Path) -> None:
-    folder = llama(tmp_path, config=CONFIG, generation_config=GENERATION, tokenizer_config=TOKENIZER)
-    found = find_repairs(folder)
-    assert repair_tokenizer(folder) == list(found.lines)
-    assert json.loads((folder / "config.json").read_text()) == found.files["config.json"]
+    ]
+    changes = {"architectures": ["LlamaForCausalLM"], "max_position_embeddings": 2048, "pad_token_id": None}
+    ids = {"bos_token_id": 1, "eos_token_id": 2}
+    tokens = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
+    assert files_of(folder) == {
+        "config.json": CONFIG | changes | ids,
+        "generation_config.json": GENERATION | ids,
+        "tokenizer_config.json": {"tokenizer_class": "LlamaTokenizer", **tokens},
+    }
     assert repair_tokenizer(folder) == []
     assert len(list(folder.iterdir())) == 4
 
@@ -97,15 +82,14 @@ def test_what_was_repaired_needs_no_repair(tmp_path: Path) -> None:
 def test_a_special_token_that_is_an_object(tmp_path: Path) -> None:
     token = {"content": "", "lstrip": False, "special": True}
     folder = llama(tmp_path, special_tokens_map={"bos_token": token, "eos_token": "</s>"})
-    found = find_repairs(folder)
-    assert found.files["special_tokens_map.json"]["bos_token"] == {**token, "content": "<s>"}
-    assert len(found.lines) == 1
+    assert len(repair_tokenizer(folder)) == 1
+    assert files_of(folder)["special_tokens_map.json"]["bos_token"] == {**token, "content": "<s>"}
 
 
 def test_the_vocabulary_of_a_fast_tokenizer_says_as_much(tmp_path: Path) -> None:
     vocabulary = {"<unk>": 0, "<s>": 1, "</s>": 2}
     folder_with(tmp_path, tokenizer={"model": {"vocab": vocabulary}}, generation_config=GENERATION)
-    assert len(find_repairs(tmp_path).lines) == 2
+    assert len(repair_tokenizer(tmp_path)) == 2
 
 
 @pytest.mark.parametrize(
@@ -120,10 +104,11 @@ def test_the_vocabulary_of_a_fast_tokenizer_says_as_much(tmp_path: Path) -> None
         {"config": {"vocab_size": 32001}, "added_tokens": {"[PAD]": 32000}},
         {"config": {"architectures": "LlamaForCausalLM", "max_sequence_length": "long"}},
         {"config": {}, "tokenizer_config": {"added_tokens_decoder": [], "tokenizer_class": None}},
+        {},
     ],
 )
 def test_left_alone(tmp_path: Path, files: dict[str, Any]) -> None:
-    assert find_repairs(llama(tmp_path, **files)).lines == ()
+    assert repair_tokenizer(llama(tmp_path, **files)) == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +118,7 @@ def test_ids_of_another_vocabulary_are_left_alone(tmp_path: Path, model: bytes |
     folder_with(tmp_path, config={"bos_token_id": 0, "eos_token_id": 1}, tokenizer_config={"bos_token": ""})
     if model is not None:
         (tmp_path / "tokenizer.model").write_bytes(model)
-    assert find_repairs(tmp_path).lines == ()
+    assert repair_tokenizer(tmp_path) == []
 
 
 def test_added_tokens_without_a_row(tmp_path: Path) -> None:
@@ -148,34 +133,28 @@ def test_added_tokens_without_a_row(tmp_path: Path) -> None:
         },
         tokenizer={"added_tokens": [{"id": 1, "content": "<s>"}, {"id": 32000, "content": "[PAD]"}]},
     )
-    found = find_repairs(tmp_path)
-    assert found.files == {
+    lines = repair_tokenizer(tmp_path)
+    assert files_of(tmp_path) == {
         "config.json": {"vocab_size": 32000, "pad_token_id": None},
         "added_tokens.json": {"<s>": 1},
         "special_tokens_map.json": {"pad_token": None, "eos_token": "</s>"},
         "tokenizer_config.json": {"pad_token": None, "added_tokens_decoder": {"1": {"content": "<s>"}}},
         "tokenizer.json": {"added_tokens": [{"id": 1, "content": "<s>"}]},
     }
-    assert found.lines[0] == (
-        "added_tokens.json: the added token '[PAD]' → none (the embedding has no row for it)"
-    )
-    assert len(found.lines) == 6
+    first = "added_tokens.json: the added token '[PAD]' → none (the embedding has no row for it)"
+    assert (lines[0], len(lines)) == (first, 6)
 
 
 def test_the_rows_of_the_embedding_count_and_not_what_the_config_says(tmp_path: Path) -> None:
     folder_with(tmp_path, config={"vocab_size": 32000}, added_tokens={"[PAD]": 32000})
-    found = find_repairs(tmp_path, rows=32001)
-    assert found.lines == ("config.json: vocab_size 32000 → 32001 (rows of the embedding)",)
-
-
-def test_a_folder_without_such_files(tmp_path: Path) -> None:
-    assert find_repairs(tmp_path).lines == ()
+    line = "config.json: vocab_size 32000 → 32001 (rows of the embedding)"
+    assert repair_tokenizer(tmp_path, rows=32001) == [line]
 
 
 def test_a_file_that_is_no_object(tmp_path: Path) -> None:
     folder_with(tmp_path, added_tokens=["[PAD]"])
     with pytest.raises(ModelError, match=r"added_tokens.json holds a list, not an object"):
-        find_repairs(tmp_path)
+        repair_tokenizer(tmp_path)
 
 
 def test_a_repaired_tokenizer_loads_and_has_no_token_beyond_the_rows(tmp_path: Path) -> None:

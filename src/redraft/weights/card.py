@@ -41,7 +41,6 @@ _LISTED = re.compile(
 """Licences that the hub knows by their own id (huggingface.co/docs/hub/repositories-licenses)."""
 _CACHED = re.compile(r"-[0-9a-f]{16}$")  # ends the name of a folder that `engines.hf.folders` made
 
-
 Part = tuple[Checkpoint, str]  # a checkpoint and what it is: base, adapter or delta
 
 
@@ -73,7 +72,9 @@ def _models(kind: str, names: Sequence[str]) -> dict[str, str | int]:
 
 def card_of(metadata: Mapping[str, Any]) -> str | None:
     """Return a card with the licence, base models and sources of a GGUF file, or None if it names none."""
-    bases, title = list(_bases(metadata)), _plain(metadata.get("general.name"))
+    urls = [_plain(metadata.get(f"general.base_model.{i}.repo_url")) for i in range(_MOST_BASES)]
+    bases = [url.removeprefix(_HUB) for url in urls if url and url.startswith(_HUB)]
+    title = _plain(metadata.get("general.name"))
     named = metadata.get(_SOURCES_KEY)
     if listed := _listed({_SOURCES: list(named)} if isinstance(named, list | tuple) else {}):
         return card_text(title or "", listed, bases)
@@ -130,8 +131,8 @@ def is_known(sources: Iterable[Source]) -> bool:
 def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
     """Replace the card in an output that is made from two checkpoints, unless the first one's says it all.
 
-    Say what a user should know of the licences. The output has the first one's card, which stands if nothing is
-    known of a base.
+    Say what a user should know of the licences. The output has the first one's card, which stands if nothing
+    is known of a base.
     """
     found = [
         sources_of(each.folder, kind) if each.path == each.folder else (Source(kind, each.path.stem),)
@@ -146,7 +147,9 @@ def join_cards(out: OutputFolder, run: Run, first: Part, second: Part) -> None:
         bases = [base for each, _ in (first, second) for base in bases_of(each.folder)]
         text = card_text(out.path.name, sources, bases)
         if first[1] == "delta":  # its card describes the model that is made, if not by its licence
-            text += f"\n{_body(first[0].folder)}"
+            path = first[0].folder / CARD
+            card = read_small(path).decode("utf-8", "replace") if path.is_file() else ""
+            text += "\n" + (card.split("\n---\n", 1)[-1] if _front_matter(card) else card)
         (out.aside / CARD).write_text(text, "utf-8")
     say_licences(sources, run)
 
@@ -164,13 +167,6 @@ def model_name(folder: Path) -> str:
     if path.parent.name == "snapshots" and owner.startswith("models--"):
         return owner.removeprefix("models--").replace("--", "/", 1)
     return _CACHED.sub("", path.name)
-
-
-def _body(folder: Path) -> str:
-    """Return what follows the front matter of a card."""
-    path = folder / CARD
-    text = read_small(path).decode("utf-8", "replace") if path.is_file() else ""
-    return text.split("\n---\n", 1)[-1] if _front_matter(text) else text
 
 
 def _fields(folder: Path) -> dict[str, list[str]]:
@@ -206,13 +202,6 @@ def _plainly(source: Source) -> Source:
 def _line(source: Source) -> str:
     kind, name, licence = _plainly(source)
     return f"{kind} {name}: {licence}"[:_MOST]
-
-
-def _bases(metadata: Mapping[str, Any]) -> Iterator[str]:
-    for number in range(_MOST_BASES):
-        url = _plain(metadata.get(f"general.base_model.{number}.repo_url"))
-        if url and url.startswith(_HUB):
-            yield url.removeprefix(_HUB)
 
 
 def _plain(value: Any) -> str | None:

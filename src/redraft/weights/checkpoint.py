@@ -49,6 +49,8 @@ _MOST_VALUES, _MOST_IN_TOKENIZER = 1 << 21, 3 << 21
 Within these limits parsing takes up to 0.3 GB (measured).
 """
 
+SAMPLES, SAMPLE = 4, 1024  # places sampled in each tensor for its fingerprint, and elements read at each
+
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin", "adapter_model.bin")
 
@@ -96,7 +98,7 @@ class Checkpoint:
             yield start, min(start + step, tensor.count)
 
     def json(self, name: str) -> dict[str, Any]:
-        """Read a JSON file of the folder, such as `config.json`. Return an empty dict if it does not exist."""
+        """Read a JSON file of the folder, such as `config.json`: empty if it does not exist."""
         return read_json(self.folder / name)
 
     @cached_property
@@ -125,7 +127,13 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     tensors: dict[str, TensorInfo] = {}
     metadata: dict[str, str] = {}
     for file in files:
-        found, texts = _contents(folder / file)
+        inside = folder / file
+        if file.endswith(BIN):
+            found = [tensor_info(inside, name, tensor) for name, tensor in read_pickled(inside).items()]
+            texts: Mapping[str, str] = {}
+        else:
+            header = read_safetensors_header(inside)
+            found, texts = list(header.tensors), header.metadata
         for tensor in found:
             if tensor.name in tensors:
                 first = tensors[tensor.name].file
@@ -133,7 +141,10 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
             tensors[tensor.name] = tensor
         _check_origin(folder, metadata, texts)
         metadata |= texts
-    _check_index(folder, weight_map, tensors)
+    for name, file in weight_map.items():
+        if name and (name not in tensors or tensors[name].file != file):
+            why = f"the index says that {name!r:.80} is in {file}, but it is not there"
+            raise ModelError(f"{folder}: {why}.", hint=AGAIN)
     return Checkpoint(path, folder, files, tensors, metadata)
 
 
@@ -235,21 +246,20 @@ def _nothing(path: Path) -> ModelError:
 
 
 def read_index(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Return the file of each tensor by an index, and the faults of entries that cannot be files beside it."""
+    """Return the file of each tensor by an index, and faults: entries that cannot be files beside it."""
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ModelError(f"{path} has no weight_map.", hint=AGAIN)
     kind = BIN if path.name.startswith("pytorch") else SAFETENSORS
-    valid = {
-        name: file
-        for name, file in weight_map.items()
-        if isinstance(file, str) and PurePath(file).name == file and file.endswith(kind)
-    }
-    return valid, [
-        f"{path} says that {name!r:.80} is in {file!r:.80}, which is not a {kind} file beside it"
-        for name, file in weight_map.items()
-        if name not in valid
-    ]
+    valid: dict[str, str] = {}
+    odd = []
+    for name, file in weight_map.items():
+        if isinstance(file, str) and PurePath(file).name == file and file.endswith(kind):
+            valid[name] = file
+        else:
+            what = f"{name!r:.80} is in {file!r:.80}, which is not a {kind} file beside it"
+            odd.append(f"{path} says that {what}")
+    return valid, odd
 
 
 def _indexed(path: Path) -> dict[str, str]:
@@ -266,21 +276,6 @@ def _indexed(path: Path) -> dict[str, str]:
             hint="Get the missing files again.",
         )
     return weight_map
-
-
-def _contents(path: Path) -> tuple[list[TensorInfo], Mapping[str, str]]:
-    if path.suffix == SAFETENSORS:
-        header = read_safetensors_header(path)
-        return list(header.tensors), header.metadata
-    return [tensor_info(path, name, tensor) for name, tensor in read_pickled(path).items()], {}
-
-
-def _check_index(folder: Path, weight_map: dict[str, str], tensors: Mapping[str, TensorInfo]) -> None:
-    for name, file in weight_map.items():
-        if name and (name not in tensors or tensors[name].file != file):
-            raise ModelError(
-                f"{folder}: the index says that {name!r:.80} is in {file}, but it is not there.", hint=AGAIN
-            )
 
 
 def _cut(tensor: torch.Tensor, start: int, stop: int) -> torch.Tensor:
@@ -311,27 +306,20 @@ def _read_raw(path: Path, tensor: TensorInfo, start: int, stop: int) -> torch.Te
     return raw.view(torch_dtype(tensor.dtype))
 
 
-AHEAD = 2  # items that are produced in advance
-
-
 def ahead(items: Iterator[T]) -> Iterator[T]:
-    """Yield the same items in the same order, while a thread produces the next ones.
+    """Yield the same items in the same order, while a thread produces the next two.
 
     Errors of the iterator are raised here. The thread stops when the consumer does.
     """
     end: Any = object()
     thread = ThreadPoolExecutor(1)
     try:
-        coming = deque(thread.submit(next, items, end) for _ in range(AHEAD))
+        coming = deque(thread.submit(next, items, end) for _ in range(2))
         while (item := coming.popleft().result()) is not end:
             coming.append(thread.submit(next, items, end))
             yield item
     finally:
         thread.shutdown(cancel_futures=True)
-
-
-SAMPLES, SAMPLE = 4, 1024
-"""Places sampled in each tensor, and elements read at each place."""
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:

@@ -15,7 +15,7 @@ import torch
 from redraft.errors import UsageError
 from redraft.weights.checkpoint import BIN, SAFETENSORS, Checkpoint, describe, open_checkpoint
 from redraft.weights.folder import ADAPTER, copy_side_files, refuse_quantised, same_layout, set_dtype
-from redraft.weights.header import DELTA, TensorInfo
+from redraft.weights.header import DELTA
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, Shard, layout
 
 Form = Literal[".safetensors", ".bin"]
@@ -38,7 +38,7 @@ def convert(
         run: What all jobs share.
         dtype: `F32`, `F16` or `BF16`. None keeps the dtype of each tensor.
         shard_size: The largest file in bytes. None keeps the layout; 2**63 makes a single file.
-        form: The format of the files.
+        form: `.safetensors` or `.bin`.
     """
     source = open_checkpoint(src, allow_pickle=run.allow_pickle)
     delta = {DELTA: source.metadata[DELTA]} if DELTA in source.metadata else {}
@@ -50,7 +50,12 @@ def convert(
             hint="Apply it first and convert the result. --shard-size works on deltas too.",
         )
     tensors = [tensor.rounded(dtype) for tensor in source.tensors.values()]
-    shards = _shards(source, tensors, shard_size, form)
+    if source.files[0].startswith(ADAPTER):
+        shards = [Shard(ADAPTER + form, tensors)]
+    elif shard_size is None:
+        shards = same_layout(source, tensors, form)
+    else:
+        shards = layout(tensors, shard_size, form)
     sizes = {shard.file: shard.size for shard in shards}
     provenance = {"inputs": {"source": describe(source)}, "dtype": dtype, "layout": sizes}
     with OutputFolder(dst, run, provenance=provenance) as out:
@@ -63,12 +68,6 @@ def convert(
             metadata=delta,
             count=dtype is not None,
         )
-
-
-def _shards(source: Checkpoint, tensors: list[TensorInfo], size: int | None, form: Form) -> list[Shard]:
-    if source.files[0].startswith(ADAPTER):
-        return [Shard(ADAPTER + form, tensors)]
-    return same_layout(source, tensors, form) if size is None else layout(tensors, size, form)
 
 
 def _parts(source: Checkpoint, name: str, *, widen: bool) -> Iterator[torch.Tensor]:

@@ -5,7 +5,7 @@ and StableVicuna; adding it back is exact except for rounding. An exact delta ho
 patterns as integers that wrap around, and restores the target bit for bit in any dtype. Tensors that the base
 lacks or has in another kind of dtype are stored whole. The recipe of a delta is in the header of each file.
 
-For the rows of added tokens see `vocabulary`. Quantised files are not supported.
+For the rows of added tokens, and deltas that others made, see `vocabulary`. Quantised files are refused.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from redraft.errors import ModelError, UsageError
-from redraft.weights import plausible, vocabulary
+from redraft.weights import vocabulary
 from redraft.weights.card import join_cards
 from redraft.weights.checkpoint import BIN, Checkpoint, ahead, describe, dtypes_of, open_checkpoint, raw_bytes
 from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, same_layout, set_dtype
@@ -61,18 +61,11 @@ class Recipe:
     whole: tuple[str, ...] = ()
 
 
-def diff(
-    base: Path,
-    target: Path,
-    dst: Path,
-    run: Run = BY_DEFAULT,
-    *,
-    exact: bool = False,
-) -> None:
+def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: bool = False) -> None:
     """Write `target - base` as a folder with the target's layout, configuration and tokenizer.
 
-    Tensors are processed in pieces of 8 MiB, so memory does not grow with the model. `exact` stores differences
-    of bit patterns.
+    Tensors are processed in pieces of 8 MiB, so memory does not grow with the model. `exact` stores
+    differences of bit patterns.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(target, allow_pickle=run.allow_pickle)
@@ -85,10 +78,9 @@ def diff(
     provenance = {"inputs": inputs, "delta": asdict(recipe)}
     with OutputFolder(dst, run, provenance=provenance) as out:
         copy_side_files(theirs, out.aside)
-        stored = [
-            replace(each, dtype=_BITS[dtype_size(each.dtype)]) if exact else each
-            for each in theirs.tensors.values()
-        ]
+        stored = list(theirs.tensors.values())
+        if exact:
+            stored = [replace(each, dtype=_BITS[dtype_size(each.dtype)]) for each in stored]
         for shard in out.todo(same_layout(theirs, stored)):
             sums: Sums = {}
             header = {KEY: json.dumps(asdict(recipe))}
@@ -99,19 +91,14 @@ def diff(
 
 
 def apply(
-    base: Path,
-    delta: Path,
-    dst: Path,
-    run: Run = BY_DEFAULT,
-    *,
-    vocab: Convention | None = None,
+    base: Path, delta: Path, dst: Path, run: Run = BY_DEFAULT, *, vocab: Convention | None = None
 ) -> None:
     """Write `base + delta` as a folder with the delta's layout, configuration and tokenizer.
 
     A wrong base is refused before anything is written: by the fingerprint for redraft's deltas, otherwise by
-    shapes, configuration and `plausible`. If the delta's manifest has checksums, base and result are checked
-    against them on the way, and no output is finished if they differ. Without `vocab`, the convention for rows
-    that the base lacks is detected.
+    shapes, configuration and `vocabulary.check_base`. If the delta's manifest has checksums, base and result
+    are checked against them on the way, and no output is finished if they differ. Without `vocab`, the
+    convention for rows that the base lacks is detected.
     """
     ours = open_checkpoint(base, allow_pickle=run.allow_pickle)
     theirs = open_checkpoint(delta, allow_pickle=run.allow_pickle)
@@ -122,13 +109,17 @@ def apply(
     check = _Check(ours, theirs, _recorded_sums(theirs) if recipe.base else {}, exact=recipe.exact)
     provenance = {"inputs": inputs, "vocabulary": recipe.vocabulary}
     with OutputFolder(dst, run, provenance=provenance) as out:
-        _take_side_files(ours, theirs, recipe, out, run.tell)
+        summed = list(theirs.tensors.values())
+        if recipe.exact:
+            summed = [replace(each, dtype=recipe.dtypes[each.name]) for each in summed]
+        _take_side_files(ours, theirs, summed, out, run.tell)
         join_cards(out, run, (theirs, "delta"), (ours, "base"))
-        summed = [_summed(each, recipe) for each in theirs.tensors.values()]
         for shard in out.todo(same_layout(theirs, summed)):
             with out.shard(shard) as writer:
                 for piece in ahead(check.base(_pieces(ours, theirs, shard, recipe))):
-                    total = _total(piece, recipe)
+                    wanted = torch_dtype(recipe.dtypes[piece.name]) if recipe.exact else piece.theirs.dtype
+                    target = piece.theirs.view(wanted)
+                    total = _changed(piece, target, torch.Tensor.add_, exact=recipe.exact)
                     check.target(piece, total)
                     writer.write(total)
                     run.progress(piece.size)
@@ -212,36 +203,16 @@ def _row(base: Checkpoint, other: Checkpoint, name: str, recipe: Recipe) -> torc
     return torch.zeros(tensor.row, dtype=torch_dtype(tensor.dtype))
 
 
-def _total(piece: _Piece, recipe: Recipe) -> torch.Tensor:
-    target = piece.theirs.view(torch_dtype(recipe.dtypes[piece.name])) if recipe.exact else piece.theirs
-    return _changed(piece, target, torch.Tensor.add_, exact=recipe.exact)
-
-
 def _changed(piece: _Piece, values: torch.Tensor, change: _InPlace, *, exact: bool) -> torch.Tensor:
     """Change values by the base: their bit patterns if `exact` or integers, else as rounded floats."""
     base = piece.base
     if base is None:
         return values
-    if not exact and values.is_floating_point():
-        return _checked_finite(piece, _wide(base, values, change))
-    change(_bits(values), _bits(base.to(values.dtype)))
-    return values
-
-
-def _bits(values: torch.Tensor) -> torch.Tensor:
-    """View the same memory as signed integers, whose sums wrap around."""
-    return values.view(_SIGNED[values.element_size()])
-
-
-def _wide(ours: torch.Tensor, theirs: torch.Tensor, change: _InPlace) -> torch.Tensor:
-    """Change `theirs` by `ours`, rounded once to its dtype. Torch cannot add 8-bit floats."""
-    if ours.dtype == theirs.dtype and theirs.element_size() > 1:
-        return change(theirs, ours)
-    wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
-    return change(theirs.to(wide), ours.to(wide)).to(theirs.dtype)
-
-
-def _checked_finite(piece: _Piece, result: torch.Tensor) -> torch.Tensor:
+    if exact or not values.is_floating_point():
+        signed = _SIGNED[values.element_size()]  # the same memory as signed integers, whose sums wrap around
+        change(values.view(signed), base.to(values.dtype).view(signed))
+        return values
+    result = _wide(base, values, change)
     # NaN propagates to the extremes, and finding these is fifty times as fast as `isfinite`.
     extremes = (result if result.element_size() > 1 else result.float()).aminmax()
     if not all(math.isfinite(value) for value in extremes):
@@ -250,6 +221,14 @@ def _checked_finite(piece: _Piece, result: torch.Tensor) -> torch.Tensor:
             hint="Find them with redraft weights verify DIR. An --exact delta keeps them.",
         )
     return result
+
+
+def _wide(ours: torch.Tensor, theirs: torch.Tensor, change: _InPlace) -> torch.Tensor:
+    """Change `theirs` by `ours`, rounded once to its dtype. Torch cannot add 8-bit floats."""
+    if ours.dtype == theirs.dtype and theirs.element_size() > 1:
+        return change(theirs, ours)
+    wide = torch.float64 if torch.float64 in (ours.dtype, theirs.dtype) else torch.float32
+    return change(theirs.to(wide), ours.to(wide)).to(theirs.dtype)
 
 
 class _Check:
@@ -264,15 +243,12 @@ class _Check:
         """Yield the same pieces, unless a tensor of the base has changed."""
         for piece in pieces:
             known = self._known.get(piece.name, (None, ""))[0]
-            found = (
-                self._of_base.add(piece.ours, last=piece.last) if known and piece.ours is not None else None
-            )
-            if found and found != known:
-                raise ModelError(
-                    f"{self._base.path} has changed since {self._delta.path} was made: "
-                    f"{piece.name!r:.120} differs.",
-                    hint="The base is damaged or was edited: get it again.",
-                )
+            if known and piece.ours is not None:
+                found = self._of_base.add(piece.ours, last=piece.last)
+                if found and found != known:
+                    since = f"has changed since {self._delta.path} was made: {piece.name!r:.120} differs"
+                    hint = "The base is damaged or was edited: get it again."
+                    raise ModelError(f"{self._base.path} {since}.", hint=hint)
             yield piece
 
     def target(self, piece: _Piece, total: torch.Tensor) -> None:
@@ -319,22 +295,19 @@ def _found_recipe(
         _check_config(base, delta)
         convention, why = vocabulary.settle(base, delta, vocab)
         recipe = Recipe(exact=False, vocabulary=convention)
-        plausible.check_base(base, delta)
-    else:
-        recipe, why = _with_vocab(recipe, vocab)
-    tell(f"vocabulary: {recipe.vocabulary} ({why})")
-    return recipe
-
-
-def _with_vocab(recipe: Recipe, vocab: Convention | None) -> tuple[Recipe, str]:
-    if vocab is None or vocab == recipe.vocabulary:
-        return recipe, "as the delta says"
-    if recipe.exact:
+        vocabulary.check_base(base, delta)
+    elif vocab in (None, recipe.vocabulary):
+        why = "as the delta says"
+    elif recipe.exact:
         raise UsageError(
             f"--vocab {vocab} does not fit: this delta is exact and records {recipe.vocabulary}.",
             hint="Leave --vocab out.",
         )
-    return replace(recipe, vocabulary=vocab), f"from --vocab, although the delta records {recipe.vocabulary}"
+    else:
+        why = f"from --vocab, although the delta records {recipe.vocabulary}"
+        recipe = replace(recipe, vocabulary=vocab)
+    tell(f"vocabulary: {recipe.vocabulary} ({why})")
+    return recipe
 
 
 def _wrong_base(base: Checkpoint, delta: Checkpoint) -> ModelError:
@@ -356,23 +329,15 @@ def recorded_recipe(delta: Checkpoint) -> Recipe | None:
     try:
         recorded = json.loads(text)
         recipe = Recipe(**recorded | {"whole": tuple(recorded["whole"])})
-        sound = recipe.vocabulary in CONVENTIONS and _fits(delta, recipe)
+        sound = recipe.vocabulary in CONVENTIONS and {*recipe.whole} <= delta.tensors.keys()
+        for each in delta.tensors.values() if recipe.exact else ():
+            # The recipe is untrusted: its dtypes must be as wide as the stored tensors.
+            sound = sound and _BITS.get(dtype_size(recipe.dtypes[each.name])) == each.dtype
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         sound = False
     if not sound:
         raise ModelError(f"{delta.path}: the recipe in its header does not fit its tensors.", hint=AGAIN)
     return recipe
-
-
-def _fits(delta: Checkpoint, recipe: Recipe) -> bool:
-    """Return whether every dtype of an untrusted recipe is as wide as the stored tensor."""
-    if not {*recipe.whole} <= delta.tensors.keys():
-        return False
-    if not recipe.exact:
-        return True
-    return all(
-        _BITS.get(dtype_size(recipe.dtypes[each.name])) == each.dtype for each in delta.tensors.values()
-    )
 
 
 def _recorded_sums(delta: Checkpoint) -> Sums:
@@ -385,11 +350,6 @@ def _recorded_sums(delta: Checkpoint) -> Sums:
             if isinstance(pair, list) and len(pair) == 2:
                 sums[name] = (pair[0], pair[1])
     return sums
-
-
-def _summed(tensor: TensorInfo, recipe: Recipe) -> TensorInfo:
-    """Return a tensor of the delta as stored in the target."""
-    return replace(tensor, dtype=recipe.dtypes[tensor.name]) if recipe.exact else tensor
 
 
 def _with_head(base: Checkpoint, other: Checkpoint) -> Checkpoint:
@@ -406,11 +366,8 @@ def _without_buffers(base: Checkpoint, delta: Checkpoint) -> Checkpoint:
     """Drop buffers that the base lacks from a delta that redraft did not make."""
     if KEY in delta.metadata:
         return delta
-    kept = {
-        name: tensor
-        for name, tensor in delta.tensors.items()
-        if name in base.tensors or not name.endswith(_COMPUTED)
-    }
+    dropped = {name for name in delta.tensors.keys() - base.tensors.keys() if name.endswith(_COMPUTED)}
+    kept = {name: tensor for name, tensor in delta.tensors.items() if name not in dropped}
     return replace(delta, tensors=kept)
 
 
@@ -420,16 +377,14 @@ def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collect
     for name, theirs in other.tensors.items():
         ours = base.tensors.get(name)
         if ours is not None and ours.shape != theirs.shape and name not in added and name not in whole:
-            raise _other_architecture(
-                base, other, role, f"{name!r:.120} is {by(ours.shape)} there and {by(theirs.shape)} here"
-            )
+            why = f"{name!r:.120} is {by(ours.shape)} there and {by(theirs.shape)} here"
+            raise _other_architecture(base, other, role, why)
     for one, two in ((base, other), (other, base)):
         lacking = [name for name in one.tensors if name not in two.tensors and name not in whole]
         lacking = [name for name in lacking if not name.endswith(_COMPUTED)]
         if lacking:
-            raise _other_architecture(
-                base, other, role, f"{two.path} lacks {len(lacking)} tensors, such as {lacking[0]!r:.120}"
-            )
+            why = f"{two.path} lacks {len(lacking)} tensors, such as {lacking[0]!r:.120}"
+            raise _other_architecture(base, other, role, why)
 
 
 def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str) -> ModelError:
@@ -445,18 +400,21 @@ def _check_config(base: Checkpoint, delta: Checkpoint) -> None:
     for key in ("model_type", "num_attention_heads", "num_key_value_heads", "rope_theta", "hidden_act"):
         one, two = ours.get(key), theirs.get(key)
         if one is not None and two is not None and one != two:
-            raise _other_architecture(
-                base, delta, "delta", f"{key} is {one!r:.40} there and {two!r:.40} here"
-            )
+            why = f"{key} is {one!r:.40} there and {two!r:.40} here"
+            raise _other_architecture(base, delta, "delta", why)
 
 
 def _take_side_files(
-    base: Checkpoint, delta: Checkpoint, recipe: Recipe, out: OutputFolder, tell: Callable[[str], None]
+    base: Checkpoint,
+    delta: Checkpoint,
+    summed: Collection[TensorInfo],
+    out: OutputFolder,
+    tell: Callable[[str], None],
 ) -> None:
     copy_side_files(base, out.aside, tokenizer=not has_tokenizer(delta.folder))
     copy_side_files(delta, out.aside)
-    set_dtype(out.aside, [_summed(info, recipe) for info in delta.tensors.values()])
-    rows = next((info.shape[0] for info in delta.tensors.values() if vocabulary.is_table(info.name)), None)
+    set_dtype(out.aside, summed)
+    rows = next((info.shape[0] for info in summed if vocabulary.is_table(info.name)), None)
     repairs = repair_tokenizer(out.aside, rows=rows)
     out.manifest["repairs"] = repairs
     for line in repairs:

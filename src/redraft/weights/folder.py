@@ -25,7 +25,6 @@ _TOKENIZER = (
 )
 _NEVER = ("*.index.json", MANIFEST, "trainer_state.json", "training_args.json")
 
-
 ADAPTER = "adapter_model"  # the file name of a peft adapter's weights, without its suffix
 
 
@@ -40,9 +39,8 @@ def refuse_delta(
 def refuse_quantised(checkpoint: Checkpoint) -> None:
     """Raise if a model is quantised: its tensors hold codes that go with scales, not weights."""
     kind = checkpoint.json("config.json").get("quantization_config")
-    scaled = next(
-        (name for name in checkpoint.tensors if name.endswith((".weight_scale", ".weight_scale_inv"))), ""
-    )
+    scales = (".weight_scale", ".weight_scale_inv")
+    scaled = next((name for name in checkpoint.tensors if name.endswith(scales)), "")
     if kind or scaled:
         method = kind.get("quant_method") if isinstance(kind, dict) else None
         raise NotHandled(

@@ -149,16 +149,11 @@ def safetensors_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str
 
 def _length(path: Path, raw: bytes, size: int) -> int:
     if len(raw) < 8:
-        raise ModelError(
-            f"{path} is truncated: a safetensors file has at least 8 bytes, this one has {size}.", hint=AGAIN
-        )
+        least = f"a safetensors file has at least 8 bytes, this one has {size}"
+        raise ModelError(f"{path} is truncated: {least}.", hint=AGAIN)
     length: int = struct.unpack("<Q", raw)[0]
     if length > min(MAX_HEADER, size - 8):
-        raise ModelError(
-            f"{path} is not a valid safetensors file: its header claims {length:,} bytes, "
-            f"but the file has {size:,}.",
-            hint=AGAIN,
-        )
+        _odd(path, f"its header claims {length:,} bytes, but the file has {size:,}")
     return length
 
 
@@ -178,7 +173,16 @@ def _parse(path: Path, raw: bytes, start: int, size: int) -> Header:
         _odd(path, f"it has {len(entries):,} tensors, more tensors than any model")
     tensors = [_tensor(path, name, entry, start) for name, entry in entries.items()]
     tensors.sort(key=lambda tensor: (tensor.offset, tensor.size))
-    _check_extents(path, tensors, start, size)
+    at = start
+    for tensor in tensors:
+        if tensor.offset != at:
+            _odd(path, f"the tensor {tensor.name!r:.80} begins at byte {tensor.offset:,}, not at {at:,}")
+        at += tensor.size
+    if at > size:
+        ends = f"its tensors end at byte {at:,}, but the file has {size:,}"
+        raise ModelError(f"{path} is truncated: {ends}.", hint=AGAIN)
+    if at < size:
+        _odd(path, f"its tensors end at byte {at:,}, but the file has {size:,}")
     return Header(tuple(tensors), metadata)
 
 
@@ -219,20 +223,6 @@ def is_text(value: str) -> bool:
 
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
-
-
-def _check_extents(path: Path, tensors: list[TensorInfo], start: int, size: int) -> None:
-    at = start
-    for tensor in tensors:
-        if tensor.offset != at:
-            _odd(path, f"the tensor {tensor.name!r:.80} begins at byte {tensor.offset:,}, not at {at:,}")
-        at += tensor.size
-    if at > size:
-        raise ModelError(
-            f"{path} is truncated: its tensors end at byte {at:,}, but the file has {size:,}.", hint=AGAIN
-        )
-    if at < size:
-        _odd(path, f"its tensors end at byte {at:,}, but the file has {size:,}")
 
 
 def _odd(path: Path, what: str) -> NoReturn:

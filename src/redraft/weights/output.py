@@ -12,23 +12,26 @@ rules of replacing finished outputs see `replace`.
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import os
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
 import redraft
 from redraft.errors import ModelError, OutputError
 from redraft.files import create, is_part_of, remove_own, sync, sync_folder
-from redraft.weights.checkpoint import BIN, SAFETENSORS, ahead, read_json
+from redraft.weights.checkpoint import BIN, SAFETENSORS, ahead, raw_bytes, read_json
 from redraft.weights.header import TensorInfo, safetensors_header, torch_dtype
 from redraft.weights.losses import Losses, Say
 from redraft.weights.pickled import pickled
@@ -47,12 +50,14 @@ from redraft.weights.replace import (
     write_json,
     write_state,
 )
-from redraft.weights.writer import FileWriter
 
 INDEX, BIN_INDEX = "model.safetensors.index.json", "pytorch_model.bin.index.json"
 SHARD_SIZE = 5_000_000_000
 """The largest file in bytes, unless an input's layout is kept: the hub's own limit for a shard."""
 
+_WORTH_STARTING = 1 << 20  # bytes
+_QUEUED = 6  # three parts for each of the two threads
+_LIBC = ctypes.CDLL(None)
 _WORK = "redraft.work"  # the folder for unfinished files inside `OUT.partial`
 Progress = Callable[[int], None]  # called with a number of bytes when they are processed
 
@@ -130,8 +135,8 @@ class OutputFolder:
     def __init__(self, path: Path, run: Run = BY_DEFAULT, *, provenance: Mapping[str, Any]) -> None:
         """Prepare the output. Nothing is written yet.
 
-        `provenance` is everything that determines the result, as JSON: inputs and options. A partial output that
-        was made with other values, or by another version, is discarded, and `run.tell` gets the reason.
+        `provenance` is everything that determines the result, as JSON: inputs and options. A partial output
+        that was made with other values, or by another version, is discarded.
         """
         self.path = path
         self._partial = path.with_name(name_of(path) + ".partial")
@@ -186,8 +191,8 @@ class OutputFolder:
     ) -> Iterator[FileWriter]:
         """Open a writer for the tensors of a shard, in order. At the end the shard is recorded as done.
 
-        A `.bin` file is converted from safetensors at the end. `notes`, which the manifest records about the file,
-        may be filled during the write.
+        A `.bin` file is converted from safetensors at the end. `notes`, which the manifest records about the
+        file, may be filled during the write.
         """
         aside = self.aside / (shard.file + ".tmp")
         head = safetensors_header(shard.tensors, metadata or {})
@@ -217,12 +222,8 @@ class OutputFolder:
     ) -> None:
         """Write all shards, rounded to the dtypes of their tensors, and report the values that are lost.
 
-        Args:
-            shards: All files of the output.
-            parts: Yields the values of a tensor before rounding, in parts.
-            size: Returns the bytes of a tensor in its source, for the progress.
-            metadata: For the header of safetensors files.
-            count: Look for lost values.
+        `parts` yields the values of a tensor before rounding. `size` returns its bytes in the source, for the
+        progress.
         """
         for shard in self.todo(shards, size):
             losses = Losses()
@@ -242,38 +243,38 @@ class OutputFolder:
     def _resume(self) -> None:
         """Resume a partial output of the same command, or start again. Foreign files are never touched."""
         if os.path.lexists(self._partial):
-            self._check_partial()
-            self._resume_files()
+            found = self._partial.lstat()
+            if not stat.S_ISDIR(found.st_mode):
+                raise _not_ours(self._partial, self.path, "redraft did not make it")
+            if found.st_uid not in (os.geteuid(), self._partial.parent.stat().st_uid):
+                raise _not_ours(self._partial, self.path, "it is another user's")
+            self._take_up()
         self._partial.mkdir(exist_ok=True)
         self._note()
         self.aside.mkdir()
 
-    def _check_partial(self) -> None:
-        found = self._partial.lstat()
-        if not stat.S_ISDIR(found.st_mode):
-            raise self._not_ours("redraft did not make it")
-        if found.st_uid not in (os.geteuid(), self._partial.parent.stat().st_uid):
-            raise self._not_ours("it is another user's")
-
-    def _resume_files(self) -> None:
-        left = _Partial(self._partial)
-        if left.finished:
-            raise self._not_ours("it is a finished output of another command")
-        if left.others:
-            raise self._not_ours(f"it holds {', '.join(left.others[:3])}, which redraft did not make")
-        if left.unreadable:
+    def _take_up(self) -> None:
+        """Keep the recorded files of a partial output, and remove its others, if all are redraft's."""
+        files = sorted(self._partial.iterdir())
+        names = {path.name for path in files}
+        record = read_state(self._partial)
+        state = record or {}
+        done: dict[str, dict[str, Any]] = state.get("done", {})
+        ours = {STATE, _WORK, MANIFEST, *done, *state.get("small", ()), *_named_by_manifest(self._partial)}
+        if record is None:
+            ours |= {name for name in names if name.endswith((SAFETENSORS, BIN, ".index.json"))}
+        if MANIFEST in names and STATE not in names:
+            raise _not_ours(self._partial, self.path, "it is a finished output of another command")
+        if others := sorted(name for name in names - ours if not is_part_of(name, STATE)):
+            why = f"it holds {', '.join(others[:3])}, which redraft did not make"
+            raise _not_ours(self._partial, self.path, why)
+        if record is None:
             self._run.tell(f"{self._partial / STATE} cannot be read, so {self.path} is started again.")
-        if left.provenance == self.provenance:
-            self.done = left.done
-        for path in left.files:
+        if state.get("provenance") == self.provenance:
+            self.done = {name: note for name, note in done.items() if _is_there(self._partial / name, note)}
+        for path in files:
             if path.name not in self.done and path.name != STATE:
                 remove(path)
-
-    def _not_ours(self, why: str) -> OutputError:
-        return OutputError(
-            f"{self._partial} is needed to write {self.path}, but {why}.",
-            hint="Move it away, or choose another output with -o.",
-        )
 
     def _note(self, *more: str) -> None:
         """Record the finished files, and the names of small files about to be renamed into place."""
@@ -289,7 +290,7 @@ class OutputFolder:
         for path in small:
             sync(path)
             self.done[path.name] = {"size": path.stat().st_size, "sha256": sha256_of(path)}
-        facts = {**stamp(self._run.command), **self.provenance, **self.manifest}
+        facts = {**_stamp(self._run.command), **self.provenance, **self.manifest}
         self.json(MANIFEST, {**facts, "files": self.done})
         self._note(MANIFEST)
         for path in [*small, self.aside / MANIFEST]:
@@ -301,29 +302,9 @@ class OutputFolder:
         sync_folder(self.path)
 
 
-class _Partial:
-    """A partial output of an earlier run.
-
-    Attributes:
-        others: Names of files that redraft did not make.
-        finished: Whether it is a finished output whose name happens to end in `.partial`.
-        unreadable: Whether its record is damaged.
-        provenance: What determined the result, from the record.
-        done: The finished files that are there, from the record.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.files = sorted(folder.iterdir())
-        names = {path.name for path in self.files}
-        found = read_state(folder)
-        self.unreadable, state = found is None, found or {}
-        noted, self.provenance = state.get("done", {}), state.get("provenance")
-        self.done = {name: note for name, note in noted.items() if _is_there(folder / name, note)}
-        ours = {STATE, _WORK, MANIFEST, *noted, *state.get("small", ()), *_named_by_manifest(folder)}
-        if self.unreadable:
-            ours |= {name for name in names if name.endswith((SAFETENSORS, BIN, ".index.json"))}
-        self.finished = MANIFEST in names and STATE not in names
-        self.others = sorted(name for name in names - ours if not is_part_of(name, STATE))
+def _not_ours(partial: Path, output: Path, why: str) -> OutputError:
+    hint = "Move it away, or choose another output with -o."
+    return OutputError(f"{partial} is needed to write {output}, but {why}.", hint=hint)
 
 
 def _named_by_manifest(folder: Path) -> set[str]:
@@ -341,7 +322,7 @@ def _is_there(path: Path, noted: Mapping[str, Any]) -> bool:
     return False
 
 
-def stamp(command: str) -> dict[str, Any]:
+def _stamp(command: str) -> dict[str, Any]:
     """Return the first entries of every manifest."""
     made = datetime.now(UTC).isoformat(timespec="seconds")
     return {"redraft": redraft.__version__, "made": made, "command": command}
@@ -351,10 +332,7 @@ def stamp(command: str) -> dict[str, Any]:
 def new_file(
     path: Path, run: Run = BY_DEFAULT, *, manifest: Mapping[str, Any], size: int = 0
 ) -> Iterator[FileWriter]:
-    """Open a writer for a single file, which is renamed into place at the end. Its manifest lies beside it.
-
-    If its size in bytes is known, the free space is checked first.
-    """
+    """Open a writer for a file of `size` bytes, and rename it into place at the end, beside its manifest."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder, but the output is a file.", hint=f"-o {path}/NAME")
     refuse_inputs(path, manifest.get("inputs"), folder=False)
@@ -367,27 +345,18 @@ def new_file(
             check_room(path, size)
             if was_killed:
                 remove_own(aside)
-            with _temporary(aside, path), _written(aside) as writer:
-                yield writer
-                files = {path.name: {"size": writer.size, "sha256": writer.finish()}}
-                # First the manifest: a file without one could not be replaced with --force.
-                write_json(beside, {**stamp(run.command), **manifest, "files": files})
-                aside.replace(path)
+            if os.path.lexists(aside):
+                raise _not_ours(aside, path, "redraft did not make it")
+            try:
+                with _written(aside) as writer:
+                    yield writer
+                    files = {path.name: {"size": writer.size, "sha256": writer.finish()}}
+                    # First the manifest: a file without one could not be replaced with --force.
+                    write_json(beside, {**_stamp(run.command), **manifest, "files": files})
+                    aside.replace(path)
+            finally:
+                aside.unlink(missing_ok=True)
             sync_folder(path.parent)
-
-
-@contextmanager
-def _temporary(aside: Path, path: Path) -> Iterator[None]:
-    """Remove a temporary file at the end, unless it was renamed. Refuse one that exists already."""
-    if os.path.lexists(aside):
-        raise OutputError(
-            f"{aside} is needed to write {path}, but redraft did not make it.",
-            hint="Move it away, or choose another output with -o.",
-        )
-    try:
-        yield
-    finally:
-        aside.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -404,3 +373,44 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class FileWriter:
+    """Writes the parts of a file in order. `size` is the bytes written so far."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self._threads = (self._put, ThreadPoolExecutor(1)), (self._hash.update, ThreadPoolExecutor(1))
+        self._queued: deque[Future[None]] = deque()
+        self.size = 0
+
+    def write(self, part: bytes | memoryview | torch.Tensor) -> None:
+        """Queue bytes or a tensor, which must not change afterwards."""
+        view = memoryview(part if isinstance(part, bytes | memoryview) else raw_bytes(part)).cast("B")
+        self.size += len(view)
+        self._queued.extend(thread.submit(work, view) for work, thread in self._threads)
+        self._wait(_QUEUED)
+
+    def finish(self) -> str:
+        """Wait until everything is on the disk, and return the SHA-256 of the file."""
+        self._wait(0)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._hash.hexdigest()
+
+    def stop(self) -> None:
+        """Stop the threads, and drop the parts that are still queued."""
+        for _, thread in self._threads:
+            thread.shutdown(cancel_futures=True)
+
+    def _wait(self, most: int) -> None:
+        while len(self._queued) > most:
+            self._queued.popleft().result()
+
+    def _put(self, part: memoryview) -> None:
+        self._file.write(part)
+        # By default Linux starts late to write cached pages to the disk, and `fsync` then waits for most of
+        # the file. This starts it without waiting (SYNC_FILE_RANGE_WRITE, 2).
+        if len(part) > _WORTH_STARTING and (start := getattr(_LIBC, "sync_file_range", None)):
+            start(self._file.fileno(), ctypes.c_int64(0), ctypes.c_int64(self.size), 2)

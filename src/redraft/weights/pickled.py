@@ -55,8 +55,12 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}.") from None
     except pickle.UnpicklingError as error:
+        # What torch's loader refused is in some lines of its long message.
+        told = str(error).splitlines()
+        lines = [line for line in told if "GLOBAL" in line or "Unsupported" in line]
+        reason = (lines or told or ["it is not a valid pickle"])[0].strip()[:160].rstrip(".")
         raise ModelError(
-            f"{path} holds more than tensors and was not loaded: {_reason(error)}.",
+            f"{path} holds more than tensors and was not loaded: {reason}.",
             hint="No code in it was run. Get the model as safetensors, or from a source you trust.",
         ) from None
     except Exception as error:  # noqa: BLE001 - torch raises errors of any kind for damaged files
@@ -79,16 +83,13 @@ def tensor_info(path: Path, name: str, tensor: torch.Tensor) -> TensorInfo:
     dtype = dtype_name(tensor.dtype)
     if not is_text(name):
         raise ModelError(f"{path}: a tensor's name holds half of a character: {name!a:.80}.", hint=AGAIN)
+    what = f"{path}: the tensor {name!r:.80}"
     if dtype is None:
-        raise ModelError(
-            f"{path}: the tensor {name!r:.80} has the dtype {tensor.dtype}, which is not supported."
-        )
+        raise ModelError(f"{what} has the dtype {tensor.dtype}, which is not supported.")
     if tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise ModelError(f"{path}: the tensor {name!r:.80} is sparse or has no values.")
+        raise ModelError(f"{what} is sparse or has no values.")
     if tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
-        raise ModelError(
-            f"{path}: the tensor {name!r:.80} claims more elements than the file holds.", hint=AGAIN
-        )
+        raise ModelError(f"{what} claims more elements than the file holds.", hint=AGAIN)
     return TensorInfo(name, dtype, tuple(tensor.shape), path.name)
 
 
@@ -117,26 +118,14 @@ def _check_storages(path: Path, file: zipfile.ZipFile) -> None:
     sizes = {record.filename: record.file_size for record in file.infolist()}
     top = next((name for name in sizes if name.endswith("/data.pkl")), "data.pkl").removesuffix("data.pkl")
     with file.open(f"{top}data.pkl") as pickled_data:
-        needed = _storages(pickled_data)
-    for key, size in needed.items():
+        scan = _Scan(pickled_data)
+        with suppress(Exception):  # torch's loader will report a fault; the storages before it are known
+            scan.load()
+    for key, size in scan.storages.items():
         found = sizes.get(f"{top}data/{key}")
         if found != size:
-            raise ModelError(
-                f"{path} is damaged: the record data/{key:.40} has {found or 0:,} bytes, but its tensors "
-                f"need {size:,}.",
-                hint=AGAIN,
-            )
-
-
-def _storages(file: IO[bytes]) -> dict[str, int]:
-    """Return the bytes of each storage that a pickle names, without running any of its code.
-
-    If the pickle is damaged, only the storages before the fault are returned: torch's loader will report it.
-    """
-    scan = _Scan(file)
-    with suppress(Exception):
-        scan.load()
-    return scan.storages
+            record = f"the record data/{key:.40} has {found or 0:,} bytes, but its tensors need {size:,}"
+            raise ModelError(f"{path} is damaged: {record}.", hint=AGAIN)
 
 
 class _Inert:
@@ -176,32 +165,24 @@ class _Scan(pickle._Unpickler):  # noqa: SLF001 - see below
         return _Inert()
 
 
-def _reason(error: Exception) -> str:
-    """Extract what torch's loader refused from its long message."""
-    lines = [line for line in str(error).splitlines() if "GLOBAL" in line or "Unsupported" in line]
-    return (lines or str(error).splitlines() or ["it is not a valid pickle"])[0].strip()[:160].rstrip(".")
-
-
 def pickled(path: Path) -> Path:
     """Convert a safetensors file to a `.bin` file beside it, `NAME.bin`, and remove the original.
 
     The tensors are mapped, so that torch writes them from the file's own pages.
     """
+    import numpy as np
     import torch
 
-    tensors = {info.name: _mapped(path, info) for info in read_safetensors_header(path).tensors}
+    tensors = {}
+    for info in read_safetensors_header(path).tensors:
+        dtype = torch_dtype(info.dtype)
+        if info.count:
+            raw = np.memmap(path, dtype=np.uint8, mode="c", offset=info.offset, shape=(info.size,))
+            tensors[info.name] = torch.from_numpy(raw).view(dtype).reshape(info.shape)
+        else:
+            tensors[info.name] = torch.empty(info.shape, dtype=dtype)
     new = path.with_name(path.name + ".bin")
     torch.save(tensors, new)
     sync(new)
     path.unlink()
     return new
-
-
-def _mapped(path: Path, tensor: TensorInfo) -> torch.Tensor:
-    import numpy as np
-    import torch
-
-    if not tensor.count:
-        return torch.empty(tensor.shape, dtype=torch_dtype(tensor.dtype))
-    raw = np.memmap(path, dtype=np.uint8, mode="c", offset=tensor.offset, shape=(tensor.size,))
-    return torch.from_numpy(raw).view(torch_dtype(tensor.dtype)).reshape(tensor.shape)

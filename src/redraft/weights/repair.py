@@ -14,9 +14,7 @@ OpenNMT/CTranslate2 issue 1415.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,44 +36,39 @@ _IDS = {"<unk>": 0, "<s>": 1, "</s>": 2}
 _WRONG_IDS = {"bos_token_id": (0, 1), "eos_token_id": (1, 2)}
 
 
-@dataclass(frozen=True)
-class Repairs:
-    """The changes that repair a folder: new contents of JSON files, and a line per changed key."""
+def repair_tokenizer(folder: Path, *, rows: int | None = None) -> list[str]:
+    """Repair the files of an output folder in place, and return a line per change: see the module.
 
-    files: Mapping[str, dict[str, Any]]
-    lines: tuple[str, ...]
-
-
-def find_repairs(folder: Path, *, rows: int | None = None) -> Repairs:
-    """Find known faults. `rows` are those of the embedding; None takes `vocab_size` from config.json."""
+    `rows` are those of the embedding; None takes `vocab_size` from config.json.
+    """
     work = _Work({name: read_json(folder / name) for name in FILES if (folder / name).exists()})
     work.old_names()
-    work.old_context()
+    config = work.files.get(CONFIG, {})
+    length = config.get("max_sequence_length")
+    if _is_id(length) and length and config.get("max_position_embeddings") is None:
+        work.set(CONFIG, "max_position_embeddings", length, "from max_sequence_length")
     if _is_llama(work.files, folder):
         work.empty_tokens()
         if not (folder / TOKENIZER).exists():
             work.first_token()
         work.shifted_ids()
-    if rows is not None:
-        work.vocabulary(rows)
-    work.beyond(work.files.get(CONFIG, {}).get("vocab_size") if rows is None else rows)
-    work.below_zero()
-    return Repairs({name: work.files[name] for name in work.changed}, tuple(work.lines))
-
-
-def repair_tokenizer(folder: Path, *, rows: int | None = None) -> list[str]:
-    """Repair the files of an output folder in place, and return the changes: see `find_repairs`."""
-    found = find_repairs(folder, rows=rows)
-    for name, value in found.files.items():
-        write_json(folder / name, value)
-    return list(found.lines)
+    size = config.get("vocab_size")
+    if rows is not None and size is not None and size != rows:
+        work.set(CONFIG, "vocab_size", rows, "rows of the embedding")
+    work.beyond(size if rows is None else rows)
+    for file in work.among(CONFIG, GENERATION):
+        if work.files[file].get("pad_token_id") == -1:
+            work.set(file, "pad_token_id", None, "there is no such token")
+    for file in dict.fromkeys(work.changed):
+        write_json(folder / file, work.files[file])
+    return work.lines
 
 
 class _Work:
-    """The files during the repair."""
+    """The files during the repair, those that changed, and a line per changed key."""
 
     def __init__(self, files: dict[str, dict[str, Any]]) -> None:
-        self.files = copy.deepcopy(files)
+        self.files = files
         self.changed: list[str] = []
         self.lines: list[str] = []
 
@@ -87,12 +80,11 @@ class _Work:
 
     def say(self, file: str, line: str) -> None:
         self.lines.append(f"{file}: {line}")
-        if file not in self.changed:
-            self.changed.append(file)
+        self.changed.append(file)
 
     def old_names(self) -> None:
         """Fix class names that were changed before transformers first released them."""
-        for file in self._among(CONFIG, TOKENIZER_CONFIG):
+        for file in self.among(CONFIG, TOKENIZER_CONFIG):
             name = self.files[file].get("tokenizer_class")
             if isinstance(name, str) and name.startswith(_OLD):
                 self.set(file, "tokenizer_class", name.replace(_OLD, "Llama", 1))
@@ -101,15 +93,9 @@ class _Work:
             new = [each.replace(_OLD, "Llama", 1) if isinstance(each, str) else each for each in names]
             self.set(CONFIG, "architectures", new)
 
-    def old_context(self) -> None:
-        config = self.files.get(CONFIG, {})
-        length = config.get("max_sequence_length")
-        if _is_id(length) and length and config.get("max_position_embeddings") is None:
-            self.set(CONFIG, "max_position_embeddings", length, "from max_sequence_length")
-
     def empty_tokens(self) -> None:
         """Fix special tokens that are empty texts, or objects with an empty text."""
-        for file in self._among(TOKENIZER_CONFIG, SPECIAL):
+        for file in self.among(TOKENIZER_CONFIG, SPECIAL):
             for key, piece in _PIECES.items():
                 value = self.files[file].get(key)
                 if value == "":
@@ -125,18 +111,12 @@ class _Work:
 
     def shifted_ids(self) -> None:
         """Fix the ids 0 and 1 for bos and eos, which belong to `<unk>` and `<s>`, if both occur."""
-        for file in self._among(CONFIG, GENERATION):
+        for file in self.among(CONFIG, GENERATION):
             values = self.files[file]
-            if all(
-                _is_id(values.get(key)) and values[key] == wrong for key, (wrong, _) in _WRONG_IDS.items()
-            ):
+            found = [values.get(key) for key in _WRONG_IDS]
+            if all(map(_is_id, found)) and found == [wrong for wrong, _ in _WRONG_IDS.values()]:
                 for key, (_, right) in _WRONG_IDS.items():
                     self.set(file, key, right, "as in the tokenizer")
-
-    def vocabulary(self, rows: int) -> None:
-        size = self.files.get(CONFIG, {}).get("vocab_size")
-        if size is not None and size != rows:
-            self.set(CONFIG, "vocab_size", rows, "rows of the embedding")
 
     def beyond(self, rows: Any) -> None:
         """Remove added tokens, the padding token included, for which the embedding has no row."""
@@ -144,22 +124,23 @@ class _Work:
             return
         gone = set()
         for file, key, piece in list(self._added_beyond(rows)):
-            self._remove(file, key, piece)
+            if file == TOKENIZER:
+                self.files[file]["added_tokens"].remove(key)
+            elif file == TOKENIZER_CONFIG:
+                self.files[file]["added_tokens_decoder"].pop(key)
+            else:
+                self.files[file].pop(key)
+            self.say(file, f"the added token {piece!r:.40} → none (the embedding has no row for it)")
             gone.add(piece)
-        for file in self._among(TOKENIZER_CONFIG, SPECIAL):
+        for file in self.among(TOKENIZER_CONFIG, SPECIAL):
             value = self.files[file].get("pad_token")
             padding = value.get("content") if isinstance(value, dict) else value
             if isinstance(padding, str) and padding in gone:
                 self.set(file, "pad_token", None, f"the embedding has {rows} rows")
-        for file in self._among(CONFIG, GENERATION):
+        for file in self.among(CONFIG, GENERATION):
             value = self.files[file].get("pad_token_id")
             if _is_id(value) and value >= rows:
                 self.set(file, "pad_token_id", None, f"the embedding has {rows} rows")
-
-    def below_zero(self) -> None:
-        for file in self._among(CONFIG, GENERATION):
-            if self.files[file].get("pad_token_id") == -1:
-                self.set(file, "pad_token_id", None, "there is no such token")
 
     def _added_beyond(self, rows: int) -> Iterator[tuple[str, Any, str]]:
         """Yield file, key or entry, and text of each added token with an id of `rows` or more."""
@@ -175,16 +156,7 @@ class _Work:
             if isinstance(entry, dict) and _is_id(entry.get("id")) and entry["id"] >= rows:
                 yield TOKENIZER, entry, str(entry.get("content"))
 
-    def _remove(self, file: str, key: Any, piece: str) -> None:
-        if file == TOKENIZER:
-            self.files[file]["added_tokens"].remove(key)
-        elif file == TOKENIZER_CONFIG:
-            self.files[file]["added_tokens_decoder"].pop(key)
-        else:
-            self.files[file].pop(key)
-        self.say(file, f"the added token {piece!r:.40} → none (the embedding has no row for it)")
-
-    def _among(self, *names: str) -> list[str]:
+    def among(self, *names: str) -> list[str]:
         return [name for name in names if name in self.files]
 
 

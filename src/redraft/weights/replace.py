@@ -97,15 +97,10 @@ def check_room(path: Path, size: int) -> None:
     """Check that the disk has enough space for an output. Its parent folder must exist."""
     free = shutil.disk_usage(path.parent).free
     if free < size:
-        need, has = next(
-            (one, other)
-            for digits in range(1, 10)
-            if (one := f"{size / 1e9:.{digits}f}") != (other := f"{free / 1e9:.{digits}f}")
-        )
-        raise OutputError(
-            f"{path} needs {need} GB, and the disk has {has} GB free.",
-            hint="Free some space, or choose another disk with -o.",
-        )
+        roundings = ((f"{size / 1e9:.{digits}f}", f"{free / 1e9:.{digits}f}") for digits in range(1, 10))
+        need, has = next((need, has) for need, has in roundings if need != has)
+        hint = "Free some space, or choose another disk with -o."
+        raise OutputError(f"{path} needs {need} GB, and the disk has {has} GB free.", hint=hint)
 
 
 def replace_folder(new: Path, old: Path) -> None:
@@ -186,15 +181,12 @@ def output_errors(path: Path, done: Mapping[str, Mapping[str, Any]]) -> Iterator
     try:
         yield
     except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise OutputError(f"{path}: no space left on the disk.", hint=_after(done)) from error
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
-
-
-def _after(done: Mapping[str, Mapping[str, Any]]) -> str:
-    kept = sum(note["size"] for note in done.values()) / 1e9
-    resumes = f": it resumes after the {kept:.1f} GB that are done" if done else ""
-    return f"Free some space, and run the same command again{resumes}."
+        if error.errno not in _NO_ROOM:
+            raise OutputError(f"{path} cannot be written: {error.strerror or error}.") from error
+        kept = sum(note["size"] for note in done.values()) / 1e9
+        resumes = f": it resumes after the {kept:.1f} GB that are done" if done else ""
+        hint = f"Free some space, and run the same command again{resumes}."
+        raise OutputError(f"{path}: no space left on the disk.", hint=hint) from error
 
 
 def write_state(folder: Path, state: Mapping[str, Any]) -> None:

@@ -15,13 +15,15 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from redraft.errors import ModelError
 from redraft.weights.gguf.config import (
+    Rope,
     metadata_of,
     numbers_from_config,
     numbers_from_metadata,
+    rope_factors,
     window_of,
 )
-from redraft.weights.gguf.rope import Rope, rope_factors, rope_metadata, shortest
-from redraft.weights.gguf.write import header_bytes
+from redraft.weights.gguf.quant import header_bytes
+from redraft.weights.gguf.sizes import shortest
 
 SOUND: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -120,9 +122,10 @@ def test_keys_are_those_of_the_gguf_package() -> None:
         gguf.Keys.Rope.SCALING_FACTOR,
     ]
     assert {name.format(arch="llama") for name in names} == metadata_of(numbers).keys()
-    yarn = Rope(1e4, "yarn", {"factor": 4.0, "original_max_position_embeddings": 64, "attention_factor": 2.0})
+    yarn = {"type": "yarn", "factor": 4, "original_max_position_embeddings": 64, "attention_factor": 2}
     more = {gguf.Keys.Rope.SCALING_ORIG_CTX_LEN, gguf.Keys.Rope.SCALING_ATTN_FACTOR}
-    assert {f"{{arch}}.{key}" for key in rope_metadata(yarn)} >= more
+    made = metadata_of(numbers_from_config({**SOUND, "rope_scaling": yarn})).keys()
+    assert made >= {name.format(arch="llama") for name in more}
 
 
 @pytest.mark.parametrize("original", [64, 8192, 131072])

@@ -13,9 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.errors import ModelError
-from redraft.weights.gguf.quant import QUANTS, TensorReader, dequantize, kind_for, quantize, size_of
+from redraft.weights.gguf.quant import (
+    QUANTS,
+    TensorReader,
+    dequantize,
+    header_bytes,
+    kind_for,
+    quantize,
+    size_of,
+)
 from redraft.weights.gguf.reader import read_header
-from redraft.weights.gguf.write import header_bytes
 
 MADE = [Kind.F32, Kind.F16, *(kind for kind in QUANTS.values() if kind != Kind.F16)]
 NAMES = (

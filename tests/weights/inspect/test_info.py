@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 
 from redraft.errors import ModelError
 from redraft.weights.delta import KEY, diff
+from redraft.weights.info import Use, describe
 from redraft.weights.inspect import info
-from redraft.weights.inspect.info import Use, describe
 from redraft.weights.output import Run
 from tests.gguf_files import lora, tiny_model
 from tests.weights import adapter_files
@@ -253,7 +253,7 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
 def test_torch_is_not_needed(tmp_path: Path, kind: str) -> None:
     path = a_model(tmp_path / "m") if kind == "model" else tiny_model(tmp_path / "m.gguf")
     code = (
-        "import sys; from pathlib import Path; from redraft.weights.inspect.info import describe; "
+        "import sys; from pathlib import Path; from redraft.weights.info import describe; "
         f"describe(Path({str(path)!r})).lines(); "
         "print(*({'torch', 'numpy', 'gguf', 'transformers'} & set(sys.modules)))"
     )

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 
 from redraft.errors import ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
-from redraft.weights.inspect.verify import SHOWN, Verdict, verify
+from redraft.weights.verify import SHOWN, Verdict, verify
 from tests.gguf_files import tiny_model
 
 WIDTH, INNER, HEADS, LAYERS, ROWS = 8, 12, 2, 2, 16

@@ -17,8 +17,7 @@ from redraft.errors import ModelError, OutputError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint
 from redraft.weights.lora import merge as module
 from redraft.weights.lora.adapter import read_adapter
-from redraft.weights.lora.merge import merge_lora, merged
-from redraft.weights.lora.plan import plan_merge
+from redraft.weights.lora.merge import merge_lora, merged, plan_merge
 from redraft.weights.output import Run, layout
 from tests.weights.adapter_files import LINEAR, logits, lora, with_adapter
 from tests.weights.tiny_folders import ARCHITECTURES, VOCABULARY, load, tiny_folder

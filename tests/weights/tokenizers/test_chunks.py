@@ -15,9 +15,8 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 
 import redraft.chain
 from redraft.cli.data.tokens import token_count
-from redraft.weights.tokenizers import chunks as module
-from redraft.weights.tokenizers.chunks import RULES, Chunks, blank_of
-from redraft.weights.tokenizers.count import _tokenizer
+from redraft.weights.tokenizers import count as module
+from redraft.weights.tokenizers.count import RULES, Chunks, _tokenizer, blank_of
 from redraft.weights.tokenizers.pretokenizers import PRE_TOKENIZERS, pre_tokenizer_json
 
 END, UNKNOWN = "<|end|>", "<unk>"

@@ -26,7 +26,7 @@ def verify(
     Checks that all files are there, that index, shapes, configuration and tokenizer agree, that no value is
     NaN or infinite, and that checksums match the manifest. The exit status is 1 if there is a fault.
     """
-    from redraft.weights.inspect.verify import verify as look
+    from redraft.weights.verify import verify as look
 
     source = model_of(path, allow_pickle)
     with progress_over(source, quiet, resumes=False) as progress:
@@ -42,7 +42,7 @@ def info(
     allow_pickle: Pickle = False,
 ) -> None:
     """Describe a model, delta or adapter, as a table or JSON."""
-    from redraft.weights.inspect.info import describe
+    from redraft.weights.info import describe
 
     found = describe(model_of(path, allow_pickle), allow_pickle=allow_pickle)
     write(json.dumps(found.json(), indent=2, ensure_ascii=False) if as_json else "\n".join(found.lines()))

@@ -24,8 +24,7 @@ from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint
 from redraft.weights.folder import has_tokenizer, refuse_delta, refuse_quantised
 from redraft.weights.lora.adapter import LoraAdapter, check_finite, read_adapter, refuse_adapter
-from redraft.weights.lora.merge import merged
-from redraft.weights.lora.plan import MergePlan, plan_merge
+from redraft.weights.lora.merge import MergePlan, merged, plan_merge
 
 _KINDS = {"full_attention", "sliding_attention"}
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)

@@ -22,27 +22,32 @@ from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata, say_licences, sources_of
 from redraft.weights.checkpoint import Checkpoint, ahead, describe, open_checkpoint, portions
 from redraft.weights.folder import refuse_delta, refuse_quantised
-from redraft.weights.gguf.config import ModelNumbers, metadata_of, numbers_from_config, window_of
+from redraft.weights.gguf.config import (
+    ModelNumbers,
+    metadata_of,
+    numbers_from_config,
+    rope_factors,
+    window_of,
+)
 from redraft.weights.gguf.names import OTHER_TOOL, gguf_name, permute, permuted_heads
 from redraft.weights.gguf.quant import (
     BLOCK,
     Kind,
+    header_bytes,
     kind_for,
     lost,
+    pad,
     quant_named,
     quantize,
     size_of,
 )
 from redraft.weights.gguf.reader import is_gguf, read_header
-from redraft.weights.gguf.rope import rope_factors
 from redraft.weights.gguf.sizes import COMPUTED, check_tensors
-from redraft.weights.gguf.write import header_bytes, pad
 from redraft.weights.header import TensorInfo
 from redraft.weights.lora.adapter import refuse_adapter
 from redraft.weights.losses import Losses, Say, not_finite
-from redraft.weights.output import BY_DEFAULT, Progress, Run, new_file
+from redraft.weights.output import BY_DEFAULT, FileWriter, Progress, Run, new_file
 from redraft.weights.tokenizers.to_gguf import lost_flags, tokenizer_metadata
-from redraft.weights.writer import FileWriter
 
 ROPE_FACTORS = "rope_freqs.weight"
 _SAME = {"F32": Kind.F32, "F16": Kind.F16, "BF16": Kind.BF16}
@@ -71,21 +76,11 @@ class Part:
         return self.shape[-1] if len(self.shape) > 1 or not self.heads else 1
 
 
-def export_gguf(
-    src: Path,
-    dst: Path,
-    run: Run = BY_DEFAULT,
-    *,
-    quant: str = "f16",
-) -> None:
+def export_gguf(src: Path, dst: Path, run: Run = BY_DEFAULT, *, quant: str = "f16") -> None:
     """Write a model's folder as one GGUF file, with tokenizer and chat template. Its manifest lies beside it.
 
-    Args:
-        src: The folder.
-        dst: The output file.
-        run: What all jobs share.
-        quant: f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors stay F32; matrices whose rows are not a
-            multiple of 32 become F16, which is reported.
+    `quant` is f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0. Vectors stay F32; matrices whose rows are not a
+    multiple of 32 become F16, which is reported.
     """
     chosen = quant_named(quant)
     checkpoint = _open(src, allow_pickle=run.allow_pickle)
@@ -96,18 +91,29 @@ def export_gguf(
     refuse_quantised(checkpoint)
     numbers = numbers_from_config(config)
     parts = _plan(checkpoint, numbers, chosen)
-    metadata = _metadata(checkpoint, config, numbers, chosen)
+    tokenizer = tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary)
+    metadata = {**_general(checkpoint, config, chosen), **metadata_of(numbers), **tokenizer}
+    if isinstance(native := config.get("redraft_format"), str):
+        metadata["redraft.format"] = native
     _tell_before(parts, numbers, config, run.tell)
     if lost := lost_flags(checkpoint.folder):
         run.tell(lost)
     say_licences(sources_of(checkpoint.folder, "model"), run)
+    divisors = b""
+    entries = [(part.name, part.shape, part.kind) for part in parts]
+    if numbers.rope.kind == "llama3":
+        divisors = np.array(rope_factors(numbers.rope, numbers.sizes.head), np.float32).tobytes()
+        entries.insert(0, (ROPE_FACTORS, (numbers.sizes.head // 2,), Kind.F32))
     losses = Losses()
     provenance = {"inputs": {"source": describe(checkpoint)}, "quant": chosen.name.lower()}
-    head = header_bytes(numbers.sizes.family.gguf, metadata, _entries(numbers, parts))
+    head = header_bytes(numbers.sizes.family.gguf, metadata, entries)
     size = len(head) + sum(size_of(part.shape, part.kind) for part in parts)
     with new_file(dst, run, manifest=provenance, size=size) as file:
         file.write(head)
-        _write(file, numbers, checkpoint, parts, losses, run.progress)
+        if divisors:
+            pad(file)
+            file.write(divisors)
+        _write(file, checkpoint, parts, losses, run.progress)
     losses.say(warn=run.warn, tell=run.tell, wider="--quant bf16")
 
 
@@ -149,57 +155,31 @@ def _plan(checkpoint: Checkpoint, numbers: ModelNumbers, quant: Kind) -> list[Pa
     sizes = numbers.sizes
     shapes = {name: tensor.shape for name, tensor in found.items()}
     check_tensors(sizes, shapes, str(checkpoint.path), in_hf=True)
-    return [
-        Part(
-            name,
-            shape,
-            kind_for(name, shape, quant, tied=sizes.tied),
-            found[name],
-            permuted_heads(sizes.family, name, sizes.heads, sizes.kv_heads),
-        )
-        for name, shape in sizes.tensors()
-    ]
+    parts = []
+    for name, shape in sizes.tensors():
+        heads = permuted_heads(sizes.family, name, sizes.heads, sizes.kv_heads)
+        kind = kind_for(name, shape, quant, tied=sizes.tied)
+        parts.append(Part(name, shape, kind, found[name], heads))
+    return parts
 
 
-def _metadata(
-    checkpoint: Checkpoint, config: Mapping[str, Any], numbers: ModelNumbers, quant: Kind
-) -> dict[str, Any]:
+def _general(checkpoint: Checkpoint, config: Mapping[str, Any], quant: Kind) -> dict[str, Any]:
     called = config.get("_name_or_path")
     # A folder's name need not be UTF-8.
     folder = checkpoint.folder.resolve().name.encode("utf-8", "replace").decode()
-    keys: dict[str, Any] = {
+    return {
         "general.type": "model",
         "general.name": Path(called if isinstance(called, str) else "").name or folder,
         **card_metadata(checkpoint.folder),
         "general.file_type": int(LlamaFileType[f"MOSTLY_{quant.name}"]),
         "general.quantization_version": GGML_QUANT_VERSION,
-        **metadata_of(numbers),
-        **tokenizer_metadata(checkpoint.folder, numbers.sizes.vocabulary),
     }
-    if isinstance(native := config.get("redraft_format"), str):
-        keys["redraft.format"] = native
-    return keys
-
-
-def _entries(numbers: ModelNumbers, parts: list[Part]) -> Iterator[tuple[str, tuple[int, ...], Kind]]:
-    if numbers.rope.kind == "llama3":
-        yield ROPE_FACTORS, (numbers.sizes.head // 2,), Kind.F32
-    for part in parts:
-        yield part.name, part.shape, part.kind
 
 
 def _write(
-    file: FileWriter,
-    numbers: ModelNumbers,
-    checkpoint: Checkpoint,
-    parts: list[Part],
-    losses: Losses,
-    progress: Progress,
+    file: FileWriter, checkpoint: Checkpoint, parts: list[Part], losses: Losses, progress: Progress
 ) -> None:
     """Write the tensors, each at an aligned offset."""
-    if numbers.rope.kind == "llama3":
-        pad(file)
-        file.write(np.array(rope_factors(numbers.rope, numbers.sizes.head), np.float32).tobytes())
     written: Part | None = None
     for part, values in ahead((each, values) for each in parts for values in values_of(checkpoint, each)):
         if part is not written:

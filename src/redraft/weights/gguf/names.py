@@ -88,7 +88,12 @@ def family_of(config: Mapping[str, Any]) -> Family:
     found = known.get(str(first)) if first is not None else by_type.get(str(config.get("model_type")))
     if found is None:
         raise _refused(f"the architecture {first or config.get('model_type')!r:.80}")
-    _refuse_variants(config)
+    for key in _EXPERTS:
+        if config.get(key):
+            raise _refused(f"a mixture of experts ({key} is {config[key]!r:.20})")
+    for key in _NESTED:
+        if config.get(key):
+            raise _refused(f"a model of several parts (config.json has {key})")
     return found
 
 
@@ -97,11 +102,9 @@ def family_in_gguf(architecture: object) -> Family:
     for family in FAMILIES:
         if family.gguf == architecture:
             return family
-    raise NotHandled(
-        f"the GGUF architecture {architecture!r:.80} cannot be converted to a folder; "
-        "llama, qwen2 and qwen3 can.",
-        hint="Look for the model's original folder on the hub: its card names it.",
-    )
+    hint = "Look for the model's original folder on the hub: its card names it."
+    why = "cannot be converted to a folder; llama, qwen2 and qwen3 can"
+    raise NotHandled(f"the GGUF architecture {architecture!r:.80} {why}.", hint=hint)
 
 
 def gguf_name(hf_name: str) -> str | None:
@@ -149,16 +152,6 @@ def _renamed(
     return f"{prefix}.{number}.{inside[within]}.{kind}" if within in inside else None
 
 
-def _refuse_variants(config: Mapping[str, Any]) -> None:
-    for key in _EXPERTS:
-        if config.get(key):
-            raise _refused(f"a mixture of experts ({key} is {config[key]!r:.20})")
-    for key in _NESTED:
-        if config.get(key):
-            raise _refused(f"a model of several parts (config.json has {key})")
-
-
 def _refused(what: str) -> ModelError:
-    return NotHandled(
-        f"{what} cannot be converted to GGUF; Llama, Mistral, Qwen2 and Qwen3 can.", hint=OTHER_TOOL
-    )
+    can = "Llama, Mistral, Qwen2 and Qwen3 can"
+    return NotHandled(f"{what} cannot be converted to GGUF; {can}.", hint=OTHER_TOOL)

@@ -1,26 +1,28 @@
-"""Chooses the GGML type of each tensor, and quantises and dequantises rows with the gguf package.
+"""Chooses the GGML type of each tensor, quantises and dequantises rows, and makes the header of a file.
 
+The gguf package does it, but its writer needs whole tensors in memory, so the caller writes these in parts.
 Blocks of 32 lie within a row, so rows can be processed in any portions. The gguf package can dequantise
 K-quants but not make them; llama-quantize can.
 """
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, quants
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType, GGUFWriter, quants
+from gguf.gguf_writer import WriterState
 
 from redraft.errors import ModelError, UsageError
+from redraft.weights.gguf.reader import DEFAULT_ALIGNMENT, GGUFHeader, Tensor
 from redraft.weights.losses import not_finite
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from redraft.weights.gguf.reader import GGUFHeader, Tensor
+from redraft.weights.output import FileWriter
 
 Kind = GGMLQuantizationType
 Rows = np.ndarray[Any, np.dtype[np.float32]]
@@ -34,12 +36,15 @@ _SCALES = {
     Kind.Q4_1: (torch.float16, 2),
     Kind.Q5_1: (torch.float16, 2),
 }
-
-
-QUANTS = {
-    kind.name.lower(): kind
-    for kind in (Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q5_1, Kind.Q5_0, Kind.Q4_1, Kind.Q4_0)
+_TYPES = {
+    bool: GGUFValueType.BOOL,
+    int: GGUFValueType.UINT32,
+    float: GGUFValueType.FLOAT32,
+    str: GGUFValueType.STRING,
 }
+
+_MADE = (Kind.F16, Kind.BF16, Kind.Q8_0, Kind.Q5_1, Kind.Q5_0, Kind.Q4_1, Kind.Q4_0)
+QUANTS = {kind.name.lower(): kind for kind in _MADE}
 """The GGML type of matrices by value of `--quant`."""
 
 
@@ -125,9 +130,6 @@ class TensorReader:
     def rows(self, tensor: Tensor, start: int = 0, stop: int | None = None) -> Rows:
         """Read rows `start` to `stop` as float32, shape (rows, elements). A vector is one row."""
         kind, row = self.kind(tensor), tensor.shape[0] if tensor.shape else 1
-        return dequantize(self._raw(tensor, kind, row, start, stop), kind, row)
-
-    def _raw(self, tensor: Tensor, kind: Kind, row: int, start: int, stop: int | None) -> Raw:
         width = size_of((row,), kind)
         count = prod(tensor.shape[1:]) if stop is None else stop
         at = self.header.start + tensor.offset + start * width
@@ -137,4 +139,32 @@ class TensorReader:
             raise ModelError(f"{self.path} cannot be read: {error.strerror or error}.") from None
         if raw.size < (count - start) * width:
             raise ModelError(f"{self.path} became shorter while it was read.")
-        return raw
+        return dequantize(raw, kind, row)
+
+
+def header_bytes(
+    architecture: str, metadata: Mapping[str, Any], tensors: Iterable[tuple[str, tuple[int, ...], Kind]]
+) -> bytes:
+    """Return the bytes before the tensors: keys, then names, shapes and offsets.
+
+    Values of `metadata` are of type bool, int (u32), float (f32), str, or a list of one of the last three
+    (i32 for ints). Empty texts and lists are left out: an empty list has no type. Shapes are rows first.
+    """
+    writer = GGUFWriter(None, architecture)
+    for key, value in metadata.items():
+        if value not in ("", []):
+            writer.add_key_value(key, value, _TYPES.get(type(value), GGUFValueType.ARRAY))
+    for name, shape, kind in tensors:
+        writer.add_tensor_info(name, shape, np.dtype(np.float32), size_of(shape, kind), raw_dtype=kind)
+    made = io.BytesIO()
+    # The writer can only open files by name, so it gets an open one.
+    writer.fout, writer.state = [made], WriterState.EMPTY  # type: ignore[list-item]
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    return made.getvalue()
+
+
+def pad(file: FileWriter) -> None:
+    """Write zeros up to the start of the next tensor."""
+    file.write(bytes(-file.size % DEFAULT_ALIGNMENT))

@@ -141,10 +141,8 @@ def describe_file(path: Path) -> dict[str, Any]:
 def check_model(path: Path, header: GGUFHeader) -> None:
     """Check that a file is a complete model."""
     if header.text("general.type") == "adapter":
-        raise ModelError(
-            f"{path} is an adapter, not a model.",
-            hint=f"Name its model too: MODEL.gguf+{path}",
-        )
+        hint = f"Name its model too: MODEL.gguf+{path}"
+        raise ModelError(f"{path} is an adapter, not a model.", hint=hint)
     if not header.tensors or header.text("general.architecture") is None:
         raise ModelError(f"{path} holds no model: it has {len(header.tensors)} tensors.", hint=AGAIN)
 
@@ -162,9 +160,20 @@ def check_adapter(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader)
         raise _other_model(path, model, f"it is for {theirs!r} and the model is {ours!r}")
     for fault in adapter_faults(header):
         raise ModelError(f"{path} is damaged: {fault}.", hint=AGAIN)
-    for tensor in header.tensors.values():
-        if tensor.name.endswith(".lora_a"):
-            _check_pair(path, header, model, base, tensor)
+    for a in header.tensors.values():
+        if not a.name.endswith(".lora_a"):
+            continue
+        name = a.name.removesuffix(".lora_a")
+        b, target = header.tensors[name + ".lora_b"], base.tensors.get(name)  # (in, rank) and (rank, out)
+        if target is None:
+            raise _other_model(path, model, f"it changes {name!r:.80}, which the model does not have")
+        if len(target.shape) < 2:
+            raise _other_model(path, model, f"it changes {name!r:.80}, which is not a matrix there")
+        # The A of an embedding is stored transposed.
+        changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
+        if changes != target.shape[:2]:
+            sizes = f"{by(changes)} and the model has {by(target.shape[:2])}"
+            raise _other_model(path, model, f"it changes {name!r:.80} as {sizes}")
 
 
 def adapter_faults(header: GGUFHeader) -> Iterator[str]:
@@ -189,21 +198,6 @@ def adapter_faults(header: GGUFHeader) -> Iterator[str]:
                 yield f"the halves of {name[:-7]!r:.80} have rank {ranks[0]} and rank {ranks[1]}"
 
 
-def _check_pair(path: Path, header: GGUFHeader, model: Path, base: GGUFHeader, a: Tensor) -> None:
-    """Check a `.lora_a` (in, rank) and its `.lora_b` (rank, out) against the model's tensor."""
-    name = a.name.removesuffix(".lora_a")
-    b, target = header.tensors[name + ".lora_b"], base.tensors.get(name)
-    if target is None:
-        raise _other_model(path, model, f"it changes {name!r:.80}, which the model does not have")
-    if len(target.shape) < 2:
-        raise _other_model(path, model, f"it changes {name!r:.80}, which is not a matrix there")
-    # The A of an embedding is stored transposed.
-    changes = (b.shape[1], a.shape[1]) if name.startswith("token_embd") else (a.shape[0], b.shape[1])
-    if changes != target.shape[:2]:
-        sizes = f"{by(changes)} and the model has {by(target.shape[:2])}"
-        raise _other_model(path, model, f"it changes {name!r:.80} as {sizes}")
-
-
 def _other_model(path: Path, model: Path, why: str) -> ModelError:
     return ModelError(
         f"the adapter {path} is for another model than {model}: {why}.",
@@ -215,9 +209,7 @@ class _Reader:
     """A position in a mapped file. Every step is checked against the file's end."""
 
     def __init__(self, path: Path, data: mmap.mmap, *, whole: bool) -> None:
-        self.path = path
-        self.data = data
-        self.whole = whole
+        self.path, self.data, self.whole = path, data, whole
         self.size = len(data)
         self.at = 0
         self.elements, self.text = MAX_ELEMENTS, MAX_TEXT
@@ -229,7 +221,13 @@ class _Reader:
         self._room_for(tensor_count, 24, "tensors")
         if max(tensor_count, value_count) > MAX_ENTRIES:
             self._odd(f"it has {tensor_count} tensors and {value_count} keys")
-        metadata = self._metadata(value_count)
+        metadata: dict[str, Value] = {}
+        for _ in range(value_count):
+            key = self._string()
+            if key in metadata:
+                self._odd(f"the key {key!r:.80} comes twice")
+            kind = self._scalar("<I")
+            metadata[key] = self._array() if kind == _ARRAY else self._simple(kind)
         entries = [self._tensor() for _ in range(tensor_count)]
         tensors = {tensor.name: tensor for tensor in entries}
         if len(tensors) < len(entries):
@@ -259,16 +257,6 @@ class _Reader:
             raise ModelError(f"{self.path} {what}; only versions 2 and 3, little endian, are supported.")
         return version
 
-    def _metadata(self, count: int) -> dict[str, Value]:
-        metadata: dict[str, Value] = {}
-        for _ in range(count):
-            key = self._string()
-            if key in metadata:
-                self._odd(f"the key {key!r:.80} comes twice")
-            kind = self._scalar("<I")
-            metadata[key] = self._array() if kind == _ARRAY else self._simple(kind)
-        return metadata
-
     def _simple(self, kind: int) -> int | float | bool | str:
         if kind == _STRING:
             return self._string()
@@ -293,10 +281,9 @@ class _Reader:
             self.at += length * width
         else:
             self._odd(f"an array has the unknown type {kind}")
-        return self._kept(kind, length, begin) if self.whole else LongArray(length)
-
-    def _kept(self, kind: int, length: int, begin: int) -> Value:
-        """Return a long array, after `_skip_strings` or a size check has shown that it lies in the file."""
+        # From here on it is known that the array lies in the file.
+        if not self.whole:
+            return LongArray(length)
         if kind != _STRING:
             return struct.unpack_from(f"<{length}{_SCALARS[kind][1]}", self.data, begin)
         self.at = begin
@@ -318,15 +305,12 @@ class _Reader:
             self._odd(f"the tensor {name!r:.80} has {dimensions} dimensions")
         shape = tuple(int(self._scalar("<Q")) for _ in range(dimensions))
         kind, offset = self._scalar("<I"), self._scalar("<Q")
-        return Tensor(name, shape, kind, offset, self._bytes(name, shape, kind))
-
-    def _bytes(self, name: str, shape: tuple[int, ...], kind: int) -> int | None:
         if kind not in _BLOCKS:
-            return None
+            return Tensor(name, shape, kind, offset, None)
         elements, size = _BLOCKS[kind]
         if shape and shape[0] % elements:
             self._odd(f"the tensor {name!r:.80} has rows of {shape[0]}, not a multiple of {elements}")
-        return prod(shape) // elements * size
+        return Tensor(name, shape, kind, offset, prod(shape) // elements * size)
 
     def _check_extents(self, tensors: list[Tensor], alignment: Value) -> int:
         """Check the offsets of the tensors, and return where the tensor data begins."""
@@ -338,10 +322,8 @@ class _Reader:
                 self._odd(f"the tensor {tensor.name!r:.80} is not aligned to {alignment} bytes")
         end = max((start + t.offset + (t.size or 0) for t in tensors), default=0)
         if end > self.size:
-            raise ModelError(
-                f"{self.path} is truncated: its tensors end at byte {end}, but the file has {self.size}.",
-                hint=AGAIN,
-            )
+            ends = f"its tensors end at byte {end}, but the file has {self.size}"
+            raise ModelError(f"{self.path} is truncated: {ends}.", hint=AGAIN)
         placed = sorted((each for each in tensors if each.size), key=lambda each: each.offset)
         for first, second in pairwise(placed):
             if first.offset + (first.size or 0) > second.offset:
@@ -372,10 +354,8 @@ class _Reader:
             self._cut_off(f": {count} {what} at byte {self.at}" if what else "")
 
     def _cut_off(self, where: str = "") -> NoReturn:
-        raise ModelError(
-            f"{self.path} is truncated: its header goes beyond the file's {self.size} bytes{where}.",
-            hint=AGAIN,
-        )
+        beyond = f"its header goes beyond the file's {self.size} bytes{where}"
+        raise ModelError(f"{self.path} is truncated: {beyond}.", hint=AGAIN)
 
     def _odd(self, what: str) -> NoReturn:
         raise ModelError(f"{self.path} is not a valid GGUF file: {what} (near byte {self.at}).", hint=AGAIN)

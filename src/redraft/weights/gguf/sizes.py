@@ -11,14 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from redraft.errors import ModelError
 from redraft.weights.gguf.names import LLAMA, OTHER_TOOL, QWEN3, Family, family_of, hf_name
-from redraft.weights.gguf.rope import MOST_TOKENS, positive
 from redraft.weights.header import by
 
 Shape = tuple[int, ...]
 
 COMPUTED = ".rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute it from config.json.
+
+LEAST, MOST = 1e-37, 1e37
+"""The range in which float32 has its full precision."""
+
+MOST_TOKENS = 1 << 31
 
 _QWEN3_HEAD = 128  # transformers' default (configuration_qwen3.py)
 _LAYER = re.compile(r"blk\.([0-9]{1,6})\.")
@@ -109,7 +115,7 @@ def sizes_from_config(config: Mapping[str, Any]) -> Sizes:
 
 
 def sizes_from_metadata(read: Numbers, family: Family, shapes: Mapping[str, Shape]) -> Sizes:
-    """Read and check the sizes in the keys of a GGUF file, without their prefix, and in its tensors' shapes."""
+    """Read and check the sizes in the keys of a GGUF file, without their prefix, and in tensors' shapes."""
     heads, width = read.whole("attention.head_count"), read.whole("embedding_length")
     return Sizes(
         family,
@@ -138,8 +144,8 @@ def _head(read: Numbers, key: str, width: int, heads: int, usual: int | None = N
 def misfits(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> Iterator[str]:
     """Yield tensors that are missing or have another shape than the configuration says.
 
-    Only existing layers are checked, because a configuration may claim a billion. `found` are shapes by name in
-    GGUF, rows first. Messages have Hugging Face's names if `in_hf`.
+    Only existing layers are checked, because a configuration may claim a billion. `found` are shapes by name
+    in GGUF, rows first. Messages have Hugging Face's names if `in_hf`.
     """
     layers = layers_of(found)
     last = max(layers, default=-1)
@@ -170,8 +176,12 @@ def check_tensors(sizes: Sizes, found: Mapping[str, Shape], where: str, *, in_hf
 def surplus(sizes: Sizes, found: Mapping[str, Shape], *, in_hf: bool) -> str:
     """Return a phrase with the tensors that no such model has, or an empty text: see `misfits`."""
     unknown = found.keys() - {name for name, _ in sizes.tensors(sorted(layers_of(found)))}
-    called = [_called(name, in_hf=in_hf) for name in unknown]
-    return f"tensors that no {sizes.family.architecture} has: {_some(called)}" if called else ""
+    if not unknown:
+        return ""
+    called = sorted(_called(name, in_hf=in_hf) for name in unknown)
+    more = f" and {len(called) - 3} more" if len(called) > 3 else ""
+    some = ", ".join(f"{name!r:.80}" for name in called[:3])
+    return f"tensors that no {sizes.family.architecture} has: {some}{more}"
 
 
 @dataclass(frozen=True)
@@ -203,6 +213,14 @@ def _called(name: str, *, in_hf: bool) -> str:
     return (hf_name(name) if in_hf else None) or name
 
 
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(f"{name!r:.80}" for name in sorted(names)[:3]) + more
+def shortest(value: float) -> float:
+    """Return the shortest decimal that rounds to a float32: 1e-05, not 9.999999747378752e-06."""
+    with np.errstate(over="ignore"):  # a float64 may become infinite, and is refused later
+        return float(str(np.float32(value)))
+
+
+def positive(value: Any, what: str, most: float = MOST) -> float:
+    """Return an untrusted value as a float, if it is positive and below `most`. Errors call it `what`."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not LEAST < value < most:
+        raise ModelError(f"{what} is {value!r:.40}, which is not a positive number of a sensible size.")
+    return float(value)

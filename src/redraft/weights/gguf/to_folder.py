@@ -8,10 +8,9 @@ Split files (llama-gguf-split joins them), other architectures and adapters are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -49,23 +48,12 @@ class SourceTensor:
     heads: int
 
 
-def import_gguf(
-    file: Path,
-    dst: Path,
-    run: Run = BY_DEFAULT,
-    *,
-    dtype: str | None = None,
-) -> None:
+def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:
     """Write a GGUF file as a model's folder: weights, config.json, generation_config.json and tokenizer.
 
-    Weights are safetensors files of 5 GB at most.
-
-    Args:
-        file: The GGUF file.
-        dst: The output folder.
-        run: What all jobs share.
-        dtype: F32, F16 or BF16. The default is that of the file's matrices, or F16 if they are quantised: its
-            11 bits are finer than the 4 to 8 of a block. F32 holds them exactly.
+    Weights are safetensors files of 5 GB at most. `dtype` is F32, F16 or BF16. The default is that of the
+    file's matrices, or F16 if they are quantised: its 11 bits are finer than the 4 to 8 of a block. F32 holds
+    them exactly.
     """
     header = read_header(file, whole=True)
     check_model(file, header)
@@ -74,7 +62,14 @@ def import_gguf(
     numbers, shapes = read_numbers(reader)
     check_tensors(numbers.sizes, shapes, str(file), in_hf=False)
     dtype = dtype or _own_dtype(reader)
-    sources = _sources(reader, numbers, dtype)
+    sizes = numbers.sizes
+    sources: dict[str, SourceTensor] = {}  # by name in the folder, in the model's order
+    for name, shape in sizes.tensors():
+        tensor = header.tensors[name]
+        reader.kind(tensor)
+        heads = permuted_heads(sizes.family, name, sizes.heads, sizes.kv_heads)
+        info = TensorInfo(hf_name(name) or name, dtype, shape)
+        sources[info.name] = SourceTensor(info, tensor, heads)
     shards = layout(source.info for source in sources.values())
     provenance = {"inputs": {"source": describe_file(file)}, "dtype": dtype}
     with OutputFolder(dst, run, provenance=provenance) as out:
@@ -111,18 +106,14 @@ def refuse_split(file: Path, header: GGUFHeader) -> None:
 def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:
     """Return the numbers of a GGUF file, and the shapes (rows first) of its tensors."""
     shapes = {tensor.name: tensor.shape[::-1] for tensor in reader.header.tensors.values()}
-    numbers = numbers_from_metadata(reader.header.metadata, shapes, _rope_factors(reader))
+    factors: tuple[float, ...] = ()
+    if divisors := reader.header.tensors.get(ROPE_FACTORS):
+        if len(divisors.shape) != 1 or not 0 < divisors.shape[0] <= MOST_FACTORS:
+            raise ModelError(f"{reader.path}: {ROPE_FACTORS} has the shape {divisors.shape}.")
+        factors = tuple(reader.rows(divisors)[0].tolist())
+    numbers = numbers_from_metadata(reader.header.metadata, shapes, factors)
     shapes.pop(ROPE_FACTORS, None)
     return numbers, shapes
-
-
-def _rope_factors(reader: TensorReader) -> tuple[float, ...]:
-    tensor = reader.header.tensors.get(ROPE_FACTORS)
-    if tensor is None:
-        return ()
-    if len(tensor.shape) != 1 or not 0 < tensor.shape[0] <= MOST_FACTORS:
-        raise ModelError(f"{reader.path}: {ROPE_FACTORS} has the shape {tensor.shape}.")
-    return tuple(reader.rows(tensor)[0].tolist())
 
 
 def _own_dtype(reader: TensorReader) -> str:
@@ -132,21 +123,9 @@ def _own_dtype(reader: TensorReader) -> str:
     return "BF16" if kinds == {Kind.BF16} else "F16"
 
 
-def _sources(reader: TensorReader, numbers: ModelNumbers, dtype: str) -> dict[str, SourceTensor]:
-    """Return the tensors of the folder by name, in the model's order."""
-    sources: dict[str, SourceTensor] = {}
-    sizes = numbers.sizes
-    for name, shape in sizes.tensors():
-        tensor = reader.header.tensors[name]
-        reader.kind(tensor)
-        heads = permuted_heads(sizes.family, name, sizes.heads, sizes.kv_heads)
-        info = TensorInfo(hf_name(name) or name, dtype, shape)
-        sources[info.name] = SourceTensor(info, tensor, heads)
-    return sources
-
-
 def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, dtype: str) -> None:
-    ids = _token_ids(header.metadata)
+    keys = {ours: f"tokenizer.ggml.{theirs}_token_id" for ours, theirs in _IDS.items()}
+    ids = {ours: header.metadata[key] for ours, key in keys.items() if header.number(key) is not None}
     config = config_of(numbers, str(torch_dtype(dtype)).removeprefix("torch.")) | ids
     if native := header.text("redraft.format"):
         config["redraft_format"] = native
@@ -155,8 +134,3 @@ def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, d
     write_tokenizer(header.metadata, out.aside)
     if card := card_of(header.metadata):
         (out.aside / CARD).write_text(card, "utf-8")
-
-
-def _token_ids(metadata: Mapping[str, Any]) -> dict[str, int]:
-    keys = {ours: f"tokenizer.ggml.{theirs}_token_id" for ours, theirs in _IDS.items()}
-    return {ours: metadata[key] for ours, key in keys.items() if isinstance(metadata.get(key), int)}

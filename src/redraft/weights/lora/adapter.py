@@ -15,7 +15,6 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -142,7 +141,14 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
             f"{folder} is not an adapter: it has no {CONFIG}.",
             hint="Name the folder that peft's save_pretrained wrote.",
         )
-    _check_kind(folder, config)
+    kind, start = config.get("peft_type"), config.get("init_lora_weights")
+    if kind != "LORA":
+        raise _not_merged_here(folder, f"its peft_type is {kind!r:.40}")
+    for key, what in _VARIANTS.items():
+        if config.get(key):
+            raise _not_merged_here(folder, f"its {key} asks for {what}")
+    if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
+        raise _not_merged_here(folder, f"it was initialised by {start!r:.40}, which changes the base too")
     weights = open_checkpoint(folder, allow_pickle=allow_pickle)
     parts, replaced = _sorted_out(folder, weights)
     tokens = {name: _tokens(folder, config, name, part) for name, part in parts.items() if _TOKENS in part}
@@ -165,10 +171,8 @@ def check_finite(adapter: LoraAdapter) -> None:
 def refuse_adapter(checkpoint: Checkpoint) -> None:
     """Raise if a checkpoint is an adapter."""
     if checkpoint.files[0].startswith(ADAPTER):
-        raise ModelError(
-            f"{checkpoint.path} is an adapter, but a model is needed.",
-            hint=f"Merge it first: redraft weights merge-lora BASE {checkpoint.path} -o DIR",
-        )
+        hint = f"Merge it first: redraft weights merge-lora BASE {checkpoint.path} -o DIR"
+        raise ModelError(f"{checkpoint.path} is an adapter, but a model is needed.", hint=hint)
 
 
 def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
@@ -190,7 +194,7 @@ def is_frozen(info: TensorInfo) -> bool:
     return info.name.endswith(".base_layer.weight")
 
 
-def not_merged_here(folder: Path, what: str) -> ModelError:
+def _not_merged_here(folder: Path, what: str) -> ModelError:
     """Return the error for an adapter that only peft can merge."""
     return NotHandled(
         f"{folder}: {what}, which redraft does not merge.",
@@ -201,18 +205,6 @@ def not_merged_here(folder: Path, what: str) -> ModelError:
 def damaged(folder: Path, what: str) -> ModelError:
     """Return the error for an inconsistent adapter."""
     return ModelError(f"{folder} is damaged: {what}.", hint="Get it again, or save it again with peft.")
-
-
-def _check_kind(folder: Path, config: Mapping[str, Any]) -> None:
-    kind = config.get("peft_type")
-    if kind != "LORA":
-        raise not_merged_here(folder, f"its peft_type is {kind!r:.40}")
-    for key, what in _VARIANTS.items():
-        if config.get(key):
-            raise not_merged_here(folder, f"its {key} asks for {what}")
-    start = config.get("init_lora_weights")
-    if isinstance(start, str) and start.lower().startswith(_CHANGES_BASE):
-        raise not_merged_here(folder, f"it was initialised by {start!r:.40}, which changes the base too")
 
 
 def _sorted_out(
@@ -228,7 +220,7 @@ def _sorted_out(
         if match := _PART.fullmatch(plain):
             parts[match["module"]][match["part"]] = info
         elif "lora_" in plain or "token_adapter" in _WRAPPED.sub("", plain):
-            raise not_merged_here(folder, f"it holds the tensor {name!r:.120}")
+            raise _not_merged_here(folder, f"it holds the tensor {name!r:.120}")
         else:
             unwrapped = _WRAPPED.sub("", plain)
             if unwrapped in replaced:
@@ -247,10 +239,10 @@ def _change(scales: _Scales, module: str, part: dict[str, TensorInfo]) -> Change
     a, b = (part[name] for name in names)
     rank, scale = scales.of(module)
     if len(a.shape) != 2 or len(b.shape) != 2:
-        raise not_merged_here(folder, f"{module!r:.120} has a lora_A of shape {list(a.shape)}")
+        raise _not_merged_here(folder, f"{module!r:.120} has a lora_A of shape {list(a.shape)}")
     if a.shape[0] != rank or b.shape[1] != rank:
-        sizes = f"lora_A {list(a.shape)} and lora_B {list(b.shape)}"
-        raise damaged(folder, f"{module!r:.120} has {sizes}, and {CONFIG} says rank {rank}")
+        shapes = f"lora_A {list(a.shape)} and lora_B {list(b.shape)}"
+        raise damaged(folder, f"{module!r:.120} has {shapes}, and {CONFIG} says rank {rank}")
     magnitude = part.get("lora_magnitude_vector")
     if (magnitude is None) == bool(scales.config.get("use_dora")):
         raise damaged(folder, f"use_dora and the tensors of {module!r:.120} contradict each other")
@@ -284,38 +276,29 @@ class _Scales:
             raise damaged(self.folder, f"{key} of {CONFIG} is not an object")
         for pattern, value in patterns.items():
             if time.monotonic() > self._deadline:
-                sizes = f"{len(patterns):,} patterns for {self.modules:,} modules"
-                many = f"its {key} has {sizes}, too many to match in {_ALL_SECONDS:g} s"
-                raise not_merged_here(self.folder, many)
-            if self._matches(pattern, module):
-                return value
+                many = f"{len(patterns):,} patterns for {self.modules:,} modules, too many to match in"
+                raise _not_merged_here(self.folder, f"its {key} has {many} {_ALL_SECONDS:g} s")
+            try:
+                # Untrusted patterns may take forever. The standard library's `re` has no time limit.
+                if self._compiled(pattern).fullmatch(module, timeout=_PATTERN_SECONDS):
+                    return value
+            except (regex.error, TimeoutError):
+                what = f"the pattern {pattern!r:.80}, which is invalid or takes too long to match"
+                raise damaged(self.folder, f"{CONFIG} has {what}") from None
         return default
-
-    def _matches(self, pattern: str, module: str) -> bool:
-        # Untrusted patterns may take forever. The standard library's `re` has no time limit.
-        with suppress(regex.error, TimeoutError):
-            return self._compiled(pattern).fullmatch(module, timeout=_PATTERN_SECONDS) is not None
-        what = f"{CONFIG} has the pattern {pattern!r:.80}, which is invalid or takes too long to match"
-        raise damaged(self.folder, what)
 
 
 def _tokens(
     folder: Path, config: Mapping[str, Any], module: str, part: dict[str, TensorInfo]
 ) -> TrainedTokens:
     if len(part) > 1:
-        raise not_merged_here(folder, f"{module!r:.120} has trained tokens and LoRA at once")
-    values, rows = part[_TOKENS], _rows(config, module)
-    if len(values.shape) != 2 or len(rows) != values.shape[0]:
-        raise damaged(
-            folder, f"trainable_token_indices names {len(rows)} rows of {module!r:.120}: {list(values.shape)}"
-        )
-    return TrainedTokens(module, rows, values)
-
-
-def _rows(config: Mapping[str, Any], module: str) -> tuple[int, ...]:
+        raise _not_merged_here(folder, f"{module!r:.120} has trained tokens and LoRA at once")
     listed = config.get("trainable_token_indices")
     if isinstance(listed, dict):
-        found = (rows for name, rows in listed.items() if f".{module}".endswith(f".{name}"))
-        listed = next(found, None)
-    rows = listed if isinstance(listed, list) else []
-    return tuple(row for row in rows if isinstance(row, int) and row >= 0)
+        listed = next((rows for name, rows in listed.items() if f".{module}".endswith(f".{name}")), None)
+    listed = listed if isinstance(listed, list) else []
+    values, rows = part[_TOKENS], tuple(row for row in listed if isinstance(row, int) and row >= 0)
+    if len(values.shape) != 2 or len(rows) != values.shape[0]:
+        named = f"trainable_token_indices names {len(rows)} rows of {module!r:.120}"
+        raise damaged(folder, f"{named}: {list(values.shape)}")
+    return TrainedTokens(module, rows, values)

@@ -1,42 +1,221 @@
 """Merges a LoRA adapter into its base: W + scale·B·A, rounded once.
 
-Sums are computed in float32, some rows at a time, so memory holds one thin factor and a few chunks for models
-of any size. `plan` decides first how each tensor is made, and refuses adapters that do not fit. Adapters of
-other kinds are not supported.
+`plan_merge` decides first how each tensor is made, and refuses adapters that do not fit. Sums are computed in
+float32, some rows at a time, so memory holds one thin factor and a few chunks for models of any size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from redraft.errors import ModelError
 from redraft.weights.card import join_cards
 from redraft.weights.checkpoint import CHUNK, Checkpoint, describe, open_checkpoint, portions
-from redraft.weights.folder import copy_side_files, has_tokenizer, set_dtype
+from redraft.weights.folder import copy_side_files, has_tokenizer, refuse_delta, refuse_quantised, set_dtype
+from redraft.weights.header import FLOATS, NotHandled, TensorInfo
 from redraft.weights.lora.adapter import (
     CONFIG,
     Change,
     LoraAdapter,
     TrainedTokens,
     check_finite,
+    damaged,
+    is_frozen,
+    other_model,
     read_adapter,
+    refuse_adapter,
+    sizes,
 )
-from redraft.weights.lora.plan import MergePlan, Target, plan_merge
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
 
+OUTPUT = "lm_head.weight"
+_INPUTS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight")
+_MERGED = ("F64", "F32", "F16", "BF16")
+
 Rows = tuple[int, torch.Tensor]  # the index of the first row, and some rows
+
+
+@dataclass(frozen=True)
+class Target:
+    """A tensor of the merged model, and how it is made.
+
+    Attributes:
+        info: Its name, dtype and shape, and its file in the base.
+        source: The base or the adapter, which holds its values before the change.
+        origin: Its name in `source`.
+        change: The change to add, or None.
+        transposed: Whether to add B·A transposed: for embeddings, and layers that store (in, out).
+        tokens: The rows to replace, or None.
+    """
+
+    info: TensorInfo
+    source: Checkpoint
+    origin: str
+    change: Change | None = None
+    transposed: bool = False
+    tokens: TrainedTokens | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes in the source."""
+        return self.source.tensors[self.origin].size
+
+
+@dataclass(frozen=True)
+class MergePlan:
+    """All tensors of the merged model in the base's order, and the changes to config.json."""
+
+    targets: Mapping[str, Target]
+    config: Mapping[str, Any]
+
+
+def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> MergePlan:
+    """Plan a merge into a result of one dtype, such as "BF16". None keeps the dtype of each tensor."""
+    refuse_adapter(base)
+    refuse_delta(base)
+    refuse_quantised(base)
+    for info in base.tensors.values():
+        if info.dtype in FLOATS:
+            _check_plain(base, info)
+    work = _Planner(base, adapter, {name: Target(info, base, name) for name, info in base.tensors.items()})
+    # An embedding saved with its LoRA is the base's, perhaps with more rows. If tied, it is the output too.
+    shared = {name for name, info in adapter.replaced.items() if name.endswith(_INPUTS) and is_frozen(info)}
+    for name in sorted(shared):
+        work.replace(name)
+    parted = work.part_embeddings()
+    for name in sorted(adapter.replaced.keys() - shared - ({OUTPUT} if parted is False else set())):
+        work.replace(name)
+    for change in adapter.changes.values():
+        work.change(change)
+    for tokens in adapter.tokens.values():
+        work.set_tokens(tokens)
+    targets = {name: replace(each, info=each.info.rounded(dtype)) for name, each in work.targets.items()}
+    config = {**_vocabulary(base, targets), **({"tie_word_embeddings": False} if parted else {})}
+    return MergePlan(targets, config)
+
+
+def _check_plain(base: Checkpoint, info: TensorInfo) -> None:
+    if info.dtype not in _MERGED:
+        raise NotHandled(
+            f"{base.path} stores {info.name!r:.120} as {info.dtype}, which cannot be merged.",
+            hint="Merge into the unquantised model, then quantise the result.",
+        )
+
+
+@dataclass(frozen=True)
+class _Planner:
+    base: Checkpoint
+    adapter: LoraAdapter
+    targets: dict[str, Target]
+
+    def found(self, name: str) -> Target:
+        """Return a target by the adapter's name. The base may lack the outer module, or have one more."""
+        candidates = (name, f"model.{name}", name.partition(".")[2])
+        found = next((each for each in candidates if each in self.targets), None)
+        if found is None:
+            raise self.unfit(f"it changes {name!r:.120}, which that model does not have")
+        _check_plain(self.base, self.targets[found].info)
+        return self.targets[found]
+
+    def unfit(self, why: str) -> ModelError:
+        return other_model(self.adapter, self.base.path, why)
+
+    def replace(self, name: str) -> None:
+        """Replace a tensor of the base by one that the adapter holds whole, in the base's dtype."""
+        new, target = self.adapter.replaced[name], self.found(name)
+        old = target.info
+        resized = old.name == OUTPUT or old.name.endswith(_INPUTS)
+        if new.shape != old.shape and not (
+            resized and len(new.shape) == 2 and new.shape[1:] == old.shape[1:]
+        ):
+            raise self.unfit(sizes(name, new.shape, old.shape))
+        info = replace(old, shape=new.shape)
+        self.targets[old.name] = replace(target, info=info, source=self.adapter.weights, origin=new.name)
+
+    def change(self, change: Change) -> None:
+        target = self.found(f"{change.module}.weight")
+        info, turned = target.info, change.product[::-1]
+        fan_in_out = bool(self.adapter.config.get("fan_in_fan_out"))
+        transposed = change.embedding or (fan_in_out and turned == info.shape)
+        product = turned if transposed else change.product
+        if product != info.shape:
+            raise self.unfit(sizes(change.module, product, info.shape))
+        if target.change:
+            raise damaged(self.adapter.folder, f"it changes {info.name!r:.120} under two names")
+        self.targets[info.name] = replace(target, change=change, transposed=transposed)
+
+    def set_tokens(self, tokens: TrainedTokens) -> None:
+        target = self.found(f"{tokens.module}.weight")
+        shape = target.info.shape
+        if tokens.values.shape[1:] != shape[1:] or max(tokens.rows, default=0) >= shape[0]:
+            raise self.unfit(sizes(tokens.module, tokens.values.shape, shape))
+        self.targets[target.info.name] = replace(target, tokens=tokens)
+
+    def part_embeddings(self) -> bool | None:
+        """If the base ties its embeddings, give the merged model one or two, as it needs.
+
+        Return whether it needs two; None if the base has two different ones.
+        """
+        source = next((target for name, target in self.targets.items() if name.endswith(_INPUTS)), None)
+        tied = self.base.json("config.json").get("tie_word_embeddings", OUTPUT not in self.targets)
+        if source is None or not tied:
+            return None
+        if not _parts(self.adapter):
+            self.targets.pop(OUTPUT, None)  # some bases keep a copy, which would not change
+            return False
+        self.targets.setdefault(OUTPUT, replace(source, info=replace(source.info, name=OUTPUT)))
+        return True
+
+
+def _parts(adapter: LoraAdapter) -> bool:
+    """Return whether an adapter changes one of two tied embeddings, or both differently."""
+    names = {*adapter.replaced, *(f"{module}.weight" for module in adapter.changes)}
+    trained = {f"{module}.weight" for module in adapter.tokens}  # peft keeps these tied
+    inputs = {name for name in names if name.endswith(_INPUTS)}
+    if OUTPUT not in names | trained:
+        return bool(inputs) and not adapter.config.get("ensure_weight_tying")
+    replaced = [adapter.replaced.get(name) for name in (*inputs, OUTPUT)]
+    modules = {name.removesuffix(".weight") for name in (*inputs, OUTPUT)}
+    if len(replaced) == 2 and all(replaced) and not adapter.changes.keys() & modules:
+        one, other = (info for info in replaced if info)
+        return not _same(adapter.weights, one, other)
+    return True
+
+
+def _same(weights: Checkpoint, one: TensorInfo, other: TensorInfo) -> bool:
+    if (one.shape, one.dtype) != (other.shape, other.dtype):
+        return False
+    return all(
+        torch.equal(weights.read(one.name, start, stop), weights.read(other.name, start, stop))
+        for start, stop in weights.chunks(one.name)
+    )
+
+
+def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, int]:
+    """Return the new vocabulary size for config.json, if the adapter changes it."""
+    tables = [name for name in targets if name == OUTPUT or name.endswith(_INPUTS)]
+    rows = {name: targets[name].info.shape[0] for name in tables}
+    old = {base.tensors[name].shape[0] for name in rows if name in base.tensors}
+    new = set(rows.values())
+    if len(new) > 1:
+        listed = ", ".join(f"{name}: {count}" for name, count in rows.items())
+        raise ModelError(
+            f"the adapter has embeddings of different sizes ({listed}).",
+            hint="Train it again with both in modules_to_save.",
+        )
+    return {"vocab_size": new.pop()} if new and new != old else {}
 
 
 class LowRank:
     """Adds scale·B·A of a module to rows of its weight. Holds one factor: rank × columns."""
 
     def __init__(self, adapter: LoraAdapter, change: Change, dtype: torch.dtype, *, transposed: bool) -> None:
-        self.adapter = adapter
-        self.scale = change.scale
-        self.dtype = dtype
-        self.transposed = transposed
+        self.adapter, self.scale, self.dtype, self.transposed = adapter, change.scale, dtype, transposed
         held, self.cut = (change.b, change.a) if transposed else (change.a, change.b)
         self.held = adapter.rows(held, 0, held.shape[0]).to(dtype)
         if transposed:
@@ -59,8 +238,10 @@ def merged(target: Target, adapter: LoraAdapter, size: int = CHUNK) -> Iterator[
         return
     for start, rows in _changed(target, adapter, size):
         wide = rows.to(torch.promote_types(rows.dtype, torch.float32))
-        if target.tokens:
-            _put_tokens(target.tokens, adapter, wide, start)
+        if tokens := target.tokens:
+            for number, row in enumerate(tokens.rows):
+                if start <= row < start + len(wide):
+                    wide[row - start] = adapter.rows(tokens.values, number, number + 1)[0]
         yield wide.reshape(-1)
 
 
@@ -100,13 +281,6 @@ def _column_lengths(parts: Iterable[torch.Tensor]) -> torch.Tensor:
     return sum(squares, start=torch.zeros(())).sqrt().float()
 
 
-def _put_tokens(tokens: TrainedTokens, adapter: LoraAdapter, rows: torch.Tensor, start: int) -> None:
-    """Overwrite rows of a part with trained rows."""
-    for number, row in enumerate(tokens.rows):
-        if start <= row < start + len(rows):
-            rows[row - start] = adapter.rows(tokens.values, number, number + 1)[0]
-
-
 def merge_lora(
     base: Path,
     adapter: Path,
@@ -128,21 +302,17 @@ def merge_lora(
     inputs = {"base": describe(model), "adapter": describe(lora.weights)}
     provenance = {"inputs": inputs, "settings": dict(lora.config), "dtype": dtype}
     with OutputFolder(dst, run, provenance=provenance) as out:
-        _write_side_files(model, lora, plan, out)
+        own = has_tokenizer(lora.folder)
+        copy_side_files(lora.weights, out.aside, tokenizer=own)
+        copy_side_files(model, out.aside, tokenizer=not own)
+        (out.aside / CONFIG).unlink(missing_ok=True)  # this file would mark the folder as an adapter
+        if config := model.json("config.json"):
+            named = {"redraft_format": lora.format} if lora.format else {}
+            out.json("config.json", {**config, **plan.config, **named})
+        set_dtype(out.aside, [target.info for target in plan.targets.values()])
         join_cards(out, run, (model, "base"), (lora.weights, "adapter"))
         out.write_rounded(
             layout(target.info for target in plan.targets.values()),
             lambda info: merged(plan.targets[info.name], lora),
             size=lambda info: plan.targets[info.name].size,
         )
-
-
-def _write_side_files(base: Checkpoint, adapter: LoraAdapter, plan: MergePlan, out: OutputFolder) -> None:
-    own = has_tokenizer(adapter.folder)
-    copy_side_files(adapter.weights, out.aside, tokenizer=own)
-    copy_side_files(base, out.aside, tokenizer=not own)
-    (out.aside / CONFIG).unlink(missing_ok=True)  # this file would mark the folder as an adapter
-    named = {"redraft_format": adapter.format} if adapter.format else {}
-    if config := base.json("config.json"):
-        out.json("config.json", {**config, **plan.config, **named})
-    set_dtype(out.aside, [target.info for target in plan.targets.values()])

@@ -23,9 +23,9 @@ from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata, say_licences, sources_of
 from redraft.weights.checkpoint import CHUNK, describe, portions, read_json
 from redraft.weights.gguf.names import Family, family_in_gguf, gguf_name, permute, permuted_heads
+from redraft.weights.gguf.quant import header_bytes, pad
 from redraft.weights.gguf.reader import check_model, describe_file, read_header
 from redraft.weights.gguf.sizes import layers_of, sizes_from_config
-from redraft.weights.gguf.write import header_bytes, pad
 from redraft.weights.header import TensorInfo, dtype_size
 from redraft.weights.lora.adapter import (
     Change,
@@ -43,7 +43,7 @@ _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
 @dataclass(frozen=True)
 class Base:
-    """The model that an adapter is for: its entry for the manifest, and shapes by name in GGUF, rows first."""
+    """The model of an adapter: facts for the manifest, and shapes by name in GGUF, rows first."""
 
     path: Path
     facts: Mapping[str, Any]
@@ -73,17 +73,11 @@ class Half:
     turned: bool = False
 
 
-def lora_gguf(
-    adapter: Path,
-    dst: Path,
-    run: Run = BY_DEFAULT,
-    *,
-    base: Path | None = None,
-) -> None:
+def lora_gguf(adapter: Path, dst: Path, run: Run = BY_DEFAULT, *, base: Path | None = None) -> None:
     """Convert a peft adapter to a GGUF adapter.
 
-    `base` is the model that it was trained on: a folder with config.json, or a GGUF file. None uses the folder
-    named in the adapter's settings.
+    `base` is the model that it was trained on: a folder with config.json, or a GGUF file. None uses the
+    folder named in the adapter's settings.
     """
     lora = read_adapter(adapter, allow_pickle=run.allow_pickle)
     model = _base(lora, base)
@@ -93,7 +87,16 @@ def lora_gguf(
     check_finite(lora)
     say_licences(sources_of(lora.folder, "adapter"), run)
     inputs = {"adapter": describe(lora.weights), "base": model.facts}
-    head = _header(model.family, alpha, lora, halves)
+    keys: dict[str, Any] = {
+        "general.type": "adapter",
+        **card_metadata(lora.folder),
+        "adapter.type": "lora",
+        "adapter.lora.alpha": float(alpha),
+        "redraft.format": lora.format or "",
+        "redraft.base": str(lora.config.get("base_model_name_or_path") or ""),
+    }
+    tensors = ((half.name, half.shape, GGMLQuantizationType.F32) for half in halves)
+    head = header_bytes(model.family.gguf, keys, tensors)
     size = len(head) + sum(4 * prod(half.shape) for half in halves)
     with new_file(dst, run, manifest={"inputs": inputs}, size=size) as file:
         file.write(head)
@@ -128,20 +131,17 @@ def _base(adapter: LoraAdapter, given: Path | None) -> Base:
             f"the base of {adapter.folder}, {sought!s:.120}, is not here, but its configuration is needed.",
             hint="Name the base, a folder with config.json or a GGUF file: --base PATH",
         )
-    if path.is_file():
-        return _base_of_file(path)
-    config = read_json(path / "config.json")
-    if not config:
-        raise ModelError(f"{path} has no config.json.", hint="Name the folder of the base model: --base PATH")
-    sizes = sizes_from_config(config)
-    # Only the changed layers: a configuration may claim a billion.
-    changed = (*(f"{module}.weight" for module in adapter.changes), *adapter.replaced)
-    layers = layers_of(gguf_name(name) or "" for name in changed)
-    shapes = dict(sizes.tensors(layer for layer in sorted(layers) if layer < sizes.layers))
-    return Base(path, {"path": str(path)}, sizes.family, sizes.heads, sizes.kv_heads, shapes)
-
-
-def _base_of_file(path: Path) -> Base:
+    if path.is_dir():
+        config = read_json(path / "config.json")
+        if not config:
+            hint = "Name the folder of the base model: --base PATH"
+            raise ModelError(f"{path} has no config.json.", hint=hint)
+        sizes = sizes_from_config(config)
+        # Only the changed layers: a configuration may claim a billion.
+        changed = (*(f"{module}.weight" for module in adapter.changes), *adapter.replaced)
+        layers = layers_of(gguf_name(name) or "" for name in changed)
+        shapes = dict(sizes.tensors(layer for layer in sorted(layers) if layer < sizes.layers))
+        return Base(path, {"path": str(path)}, sizes.family, sizes.heads, sizes.kv_heads, shapes)
     header = read_header(path)
     check_model(path, header)
     family = family_in_gguf(header.text("general.architecture"))
@@ -165,37 +165,20 @@ def _halves(adapter: LoraAdapter, base: Base, change: Change, alpha: float) -> I
             hint=f"Merge it: redraft weights merge-lora {base.path} {adapter.folder} -o DIR",
         )
     if shape is None:
-        raise other_model(
-            adapter, base.path, f"it changes {change.module!r:.120}, which that model does not have"
-        )
+        why = f"it changes {change.module!r:.120}, which that model does not have"
+        raise other_model(adapter, base.path, why)
     changed = change.product[::-1] if change.embedding else change.product
     if changed != shape:
         raise other_model(adapter, base.path, sizes(change.module, changed, shape))
     heads = permuted_heads(base.family, name, base.heads, base.kv_heads)
     if heads and shape[0] % (2 * heads):
-        raise other_model(
-            adapter,
-            base.path,
-            f"{shape[0]} rows of {change.module!r:.80} are not a multiple of {heads} heads",
-        )
+        why = f"{shape[0]} rows of {change.module!r:.80} are not a multiple of {heads} heads"
+        raise other_model(adapter, base.path, why)
     a, b, factor = change.a, change.b, change.scale * change.rank / alpha
     # The A of an embedding is stored with a row for each token.
     a_shape = a.shape[::-1] if change.embedding else a.shape
     yield Half(f"{name}.lora_a", a_shape, a, turned=change.embedding)
     yield Half(f"{name}.lora_b", b.shape, b, factor=factor, heads=heads)
-
-
-def _header(family: Family, alpha: float, adapter: LoraAdapter, halves: list[Half]) -> bytes:
-    keys: dict[str, Any] = {
-        "general.type": "adapter",
-        **card_metadata(adapter.folder),
-        "adapter.type": "lora",
-        "adapter.lora.alpha": float(alpha),
-        "redraft.format": adapter.format or "",
-        "redraft.base": str(adapter.config.get("base_model_name_or_path") or ""),
-    }
-    tensors = ((half.name, half.shape, GGMLQuantizationType.F32) for half in halves)
-    return header_bytes(family.gguf, keys, tensors)
 
 
 def parts_of(adapter: LoraAdapter, half: Half, size: int = CHUNK) -> Iterator[torch.Tensor]:

@@ -54,22 +54,22 @@ class TokenizerFolder:
 
     @cached_property
     def fast(self) -> Mapping[str, Any]:
-        """The content of tokenizer.json; empty if there is none."""
+        """tokenizer.json; empty if there is none."""
         return read_json(self.folder / "tokenizer.json")
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """The content of tokenizer_config.json."""
+        """tokenizer_config.json; empty if there is none."""
         return read_json(self.folder / "tokenizer_config.json")
 
     @cached_property
     def special(self) -> Mapping[str, Any]:
-        """The content of special_tokens_map.json."""
+        """special_tokens_map.json; empty if there is none."""
         return read_json(self.folder / "special_tokens_map.json")
 
     @cached_property
     def pieces(self) -> SentencePiece | None:
-        """The content of tokenizer.model, if there is one."""
+        """tokenizer.model, if there is one."""
         path = self.folder / "tokenizer.model"
         return read_sentencepiece(path) if path.exists() else None
 
@@ -105,14 +105,20 @@ class TokenizerFolder:
     def put_added(self) -> None:
         """Add the added tokens: control tokens, and user-defined texts that are never split."""
         for number, text, special in self._added():
-            if not self.fast:
-                self._make_room(number, text)
+            if not self.fast and text not in self.ids and number in self.texts:
+                # It replaces a piece of tokenizer.model, as in transformers.
+                del self.ids[self.texts.pop(number)]
             if self.ids.get(text) != number or self.kinds[number] not in (UNKNOWN, BYTE):
                 self.put(number, text, CONTROL if special else USER_DEFINED)
 
     def filled(self) -> tuple[list[str], list[int]]:
         """Return texts and types of all rows. Rows without a token get an unused one."""
-        texts = [self.texts[row] if row in self.texts else self._pad(row) for row in range(self.rows)]
+        texts: list[str] = []
+        for row in range(self.rows):
+            unused = f"[PAD{row}]"
+            while unused in self.ids:
+                unused += "_"
+            texts.append(self.texts.get(row, unused))
         return texts, [self.kinds.get(row, UNUSED) for row in range(self.rows)]
 
     def special_id(self, role: str) -> int | None:
@@ -158,25 +164,32 @@ class TokenizerFolder:
 
     def flagged(self) -> dict[str, set[str]]:
         """Return the texts of added tokens by flag. GGUF cannot store these flags."""
-        return {
-            flag: {str(each.get("content")) for each in self._entries() if each.get(flag) is True}
-            for flag in FLAGS
-        }
+        flagged: dict[str, set[str]] = {flag: set() for flag in FLAGS}
+        for each in self._entries():
+            for flag, texts in flagged.items():
+                if each.get(flag) is True:
+                    texts.add(str(each.get("content")))
+        return flagged
 
     def _entries(self) -> list[Mapping[str, Any]]:
         """Return the added tokens of tokenizer.json, then those of tokenizer_config.json."""
         decoder = as_object(self.config.get("added_tokens_decoder"))
         tokens = list(map(as_object, as_list(self.fast.get("added_tokens"))))
-        return tokens + [{**as_object(token), "id": _number(number)} for number, token in decoder.items()]
+        for key, token in decoder.items():
+            number = int(key) if key.isdecimal() and len(key) < 10 else None
+            tokens.append({**as_object(token), "id": number})
+        return tokens
 
     def _added(self) -> Iterator[tuple[int, str, bool]]:
         """Yield id, text, and whether it is special, of each added token. The first file wins."""
         tokens = self._entries()
-        special = set(self._special_texts())
-        tokens += [
-            {"content": text, "id": number, "special": text in special}
-            for text, number in read_json(self.folder / "added_tokens.json").items()
-        ]
+        named: list[object] = []
+        for place in (self.config, self.special):
+            named += [place.get(f"{role}_token") for role in ROLES]
+            named += as_list(place.get("additional_special_tokens"))
+        special = set(map(_text_of, named))
+        for word, at in read_json(self.folder / "added_tokens.json").items():
+            tokens.append({"content": word, "id": at, "special": word in special})
         seen: set[str] = set()
         for token in tokens:
             text, number = token.get("content"), token.get("id")
@@ -185,25 +198,6 @@ class TokenizerFolder:
             if text not in seen:
                 yield number, text, token.get("special") is True
             seen.add(text)
-
-    def _special_texts(self) -> Iterator[str]:
-        for place in (self.config, self.special):
-            named = [place.get(f"{role}_token") for role in ROLES]
-            for token in [*named, *as_list(place.get("additional_special_tokens"))]:
-                text = _text_of(token)
-                if text is not None:
-                    yield text
-
-    def _make_room(self, number: int, text: str) -> None:
-        """Remove the piece of tokenizer.model that an added token replaces, as transformers does."""
-        if text not in self.ids and number in self.texts:
-            del self.ids[self.texts.pop(number)]
-
-    def _pad(self, row: int) -> str:
-        text = f"[PAD{row}]"
-        while text in self.ids:
-            text += "_"
-        return text
 
     def _template_ends(self) -> tuple[str, str]:
         """Return the special tokens that tokenizer.json puts before and after a text, or ""."""
@@ -223,10 +217,6 @@ def as_object(value: object) -> Mapping[str, Any]:
 def as_list(value: object) -> Sequence[Any]:
     """Return a value if it is a JSON array, or an empty one."""
     return value if isinstance(value, list) else []
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isdecimal() and len(text) < 10 else None
 
 
 def _special_of(part: object) -> str:

@@ -33,6 +33,7 @@ from redraft.weights.tokenizers.sentencepiece import (
 
 # llama.cpp's default special tokens for SentencePiece (src/llama-vocab.cpp).
 _USUAL_IDS = {"bos": 1, "eos": 2, "unk": 0}
+_ADDED = (CONTROL, UNKNOWN, USER_DEFINED)
 _AGAIN = "The file is damaged: download it again, or use the tokenizer of the model's own folder."
 
 
@@ -65,7 +66,16 @@ def tokenizer_files(metadata: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         "post_processor": _post_processor(tokens, first, last),
         **(_byte_level(metadata, tokens, rule) if rule else _sentencepiece(metadata, tokens)),
     }
-    config = _config(metadata, special, begins=begins, ends=ends)
+    config: dict[str, Any] = {
+        "tokenizer_class": "PreTrainedTokenizerFast",  # transformers 4 and 5 then use tokenizer.json as is
+        **{f"{role}_token": text for role, text in special.items()},
+        "add_bos_token": begins,
+        "add_eos_token": ends,
+        "clean_up_tokenization_spaces": False,
+    }
+    length = metadata.get(f"{metadata.get('general.architecture')}.context_length")
+    if isinstance(length, int):
+        config["model_max_length"] = length
     return {"tokenizer.json": fast, "tokenizer_config.json": config}
 
 
@@ -88,11 +98,8 @@ def _tokens(metadata: Mapping[str, Any]) -> _Tokens:
             hint="Use the tokenizer of the folder that the GGUF file was made from.",
         )
     texts = _array(metadata, "tokens", str)
-    kinds = (
-        _array(metadata, "token_type", int)
-        if "tokenizer.ggml.token_type" in metadata
-        else [NORMAL] * len(texts)
-    )
+    typed = "tokenizer.ggml.token_type" in metadata
+    kinds = _array(metadata, "token_type", int) if typed else [NORMAL] * len(texts)
     if len(kinds) != len(texts):
         raise _bad(f"{len(texts)} tokens and {len(kinds)} token types")
     ids: dict[str, int] = {}
@@ -173,21 +180,16 @@ def _merges(tokens: _Tokens, scores: Sequence[float]) -> list[tuple[str, str]]:
 def _added(tokens: _Tokens) -> list[dict[str, Any]]:
     """Return the added tokens, which are found in a text before it is split."""
     found = [(number, text) for text, number in tokens.ids.items() if tokens.kinds[number] in _ADDED]
+    flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return [
         {
             "id": number,
             "content": text,
-            "single_word": False,
-            "lstrip": False,
-            "rstrip": False,
-            "normalized": False,
+            **flags,
             "special": tokens.kinds[number] != USER_DEFINED,
         }
         for number, text in found
     ]
-
-
-_ADDED = (CONTROL, UNKNOWN, USER_DEFINED)
 
 
 def _special(metadata: Mapping[str, Any], tokens: _Tokens) -> dict[str, str]:
@@ -211,35 +213,15 @@ def _post_processor(tokens: _Tokens, first: list[str], last: list[str]) -> dict[
         return None
     single, second = _around("A", 0, first, last), _around("B", 1, first, last)
     named = {text: {"id": text, "ids": [tokens.ids[text]], "tokens": [text]} for text in [*first, *last]}
-    return {
-        "type": "TemplateProcessing",
-        "single": single,
-        "pair": [*single, *second],
-        "special_tokens": named,
-    }
+    pair = [*single, *second]
+    return {"type": "TemplateProcessing", "single": single, "pair": pair, "special_tokens": named}
 
 
 def _around(name: str, kind: int, first: list[str], last: list[str]) -> list[dict[str, Any]]:
     """Return a text between special tokens, in the template's form."""
-    before, after = (
-        [{"SpecialToken": {"id": text, "type_id": kind}} for text in texts] for texts in (first, last)
-    )
+    before = [{"SpecialToken": {"id": text, "type_id": kind}} for text in first]
+    after = [{"SpecialToken": {"id": text, "type_id": kind}} for text in last]
     return [*before, {"Sequence": {"id": name, "type_id": kind}}, *after]
-
-
-def _config(
-    metadata: Mapping[str, Any], special: Mapping[str, str], *, begins: bool, ends: bool
-) -> dict[str, Any]:
-    """Return tokenizer_config.json. For this class, transformers 4 and 5 use tokenizer.json unchanged."""
-    config: dict[str, Any] = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        **{f"{role}_token": text for role, text in special.items()},
-        "add_bos_token": begins,
-        "add_eos_token": ends,
-        "clean_up_tokenization_spaces": False,
-    }
-    length = metadata.get(f"{metadata.get('general.architecture')}.context_length")
-    return config | {"model_max_length": length} if isinstance(length, int) else config
 
 
 def _flag(metadata: Mapping[str, Any], name: str, *, usual: bool) -> bool:

@@ -92,7 +92,11 @@ def pre_tokenizer_named(name: object) -> PreTokenizer:
 
 def pre_tokenizer_of(tokenizer: Mapping[str, Any]) -> PreTokenizer:
     """Return the rule that a tokenizer.json with a byte-level BPE model spells out."""
-    splits = tuple(_splits(tokenizer.get("pre_tokenizer")))
+    match tokenizer.get("pre_tokenizer"):
+        case {"type": "Sequence", "pretokenizers": [*parts]}:
+            splits = tuple(split for part in parts for split in _flat(part))
+        case step:
+            splits = tuple(_flat(step))
     whole = bool(as_object(tokenizer.get("model")).get("ignore_merges"))
     for each in PRE_TOKENIZERS.values():
         if (each.splits, each.ignore_merges) == (splits, whole):
@@ -110,26 +114,16 @@ def pre_tokenizer_json(rule: PreTokenizer) -> dict[str, Any]:
     regex = splits[-1] == GPT2
     if regex:
         splits.pop()
-    steps = [_step(split) for split in splits]
+    steps: list[dict[str, Any]] = []
+    for split in splits:
+        isolated = {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False}
+        steps.append({"type": "Digits", "individual_digits": True} if split == DIGIT else isolated)
     steps.append({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": regex})
     return steps[0] if len(steps) == 1 else {"type": "Sequence", "pretokenizers": steps}
 
 
-def _step(split: str) -> dict[str, Any]:
-    if split == DIGIT:
-        return {"type": "Digits", "individual_digits": True}
-    return {"type": "Split", "pattern": {"Regex": split}, "behavior": "Isolated", "invert": False}
-
-
-def _splits(step: object) -> Sequence[str]:
-    """Return the regular expressions of a step and its parts. An unknown step yields its type."""
-    match step:
-        case {"type": "Sequence", "pretokenizers": [*parts]}:
-            return [split for part in parts for split in _flat(part)]
-    return _flat(step)
-
-
 def _flat(step: object) -> Sequence[str]:
+    """Return the regular expressions of a step. An unknown step yields its type."""
     match step:
         case {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}:
             return []

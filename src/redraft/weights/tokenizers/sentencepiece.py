@@ -84,13 +84,12 @@ def _model(path: Path, data: bytes) -> SentencePiece:
     if not pieces:
         raise ValueError("it has no pieces")
     if kind != _BPE:
-        raise NotHandled(
-            f"{path} is a SentencePiece model of the {_KINDS.get(kind, 'unknown')} kind; only bpe "
-            "is supported.",
-            hint="llama.cpp's convert_hf_to_gguf.py supports more tokenizers.",
-        )
+        what = f"a SentencePiece model of the {_KINDS.get(kind, 'unknown')} kind; only bpe is supported"
+        hint = "llama.cpp's convert_hf_to_gguf.py supports more tokenizers."
+        raise NotHandled(f"{path} is {what}.", hint=hint)
     roles = {"unk": (40, 0), "bos": (41, 1), "eos": (42, 2), "pad": (43, -1)}
-    ids = {role: _signed(trainer.get(number, usual)) for role, (number, usual) in roles.items()}
+    # A negative number, which is stored in 64 bits, means that there is none.
+    ids = {role: _int(trainer.get(number, usual)) for role, (number, usual) in roles.items()}
     return SentencePiece(
         pieces=tuple(pieces),
         ids={role: number for role, number in ids.items() if 0 <= number < len(pieces)},
@@ -147,12 +146,6 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
     raise ValueError(f"a number of more than ten bytes at byte {at}")
-
-
-def _signed(value: Field) -> int:
-    """Return an int32 field. Negative numbers are stored in 64 bits."""
-    number = _int(value)
-    return number - (1 << 64) if number >> 63 else number
 
 
 def _int(value: Field) -> int:

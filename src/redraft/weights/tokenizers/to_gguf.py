@@ -63,7 +63,11 @@ def tokenizer_metadata(folder: Path, rows: int) -> dict[str, Any]:
             hint="Copy it from the model's base, or save it with transformers: "
             "AutoTokenizer.from_pretrained(BASE).save_pretrained(FOLDER)",
         )
-    named = {f"tokenizer.ggml.{key}": value for key, value in (keys | _special(source)).items()}
+    ids = {role: source.special_id(role) for role in ROLES}
+    keys |= {f"{name}_token_id": ids[role] for role, name in ROLES.items() if ids[role] is not None}
+    for role in ("bos", "eos"):
+        keys[f"add_{role}_token"] = ids[role] is not None and source.put_around(role)
+    named = {f"tokenizer.ggml.{key}": value for key, value in keys.items()}
     template = source.template()
     return named if template is None else named | {"tokenizer.chat_template": template}
 
@@ -79,17 +83,6 @@ def lost_flags(folder: Path) -> str | None:
         f"{len(tokens)} added tokens have {', '.join(found)}, which a GGUF file cannot store: llama.cpp may "
         f"split the text beside them differently ({named})."
     )
-
-
-def _special(source: TokenizerFolder) -> dict[str, Any]:
-    """Return the ids of the special tokens, and whether texts begin and end with them."""
-    ids = {role: source.special_id(role) for role in ROLES}
-    keys: dict[str, Any] = {
-        f"{name}_token_id": ids[role] for role, name in ROLES.items() if ids[role] is not None
-    }
-    for role in ("bos", "eos"):
-        keys[f"add_{role}_token"] = ids[role] is not None and source.put_around(role)
-    return keys
 
 
 def _byte_level(source: TokenizerFolder) -> dict[str, Any]:
@@ -184,22 +177,16 @@ def _adds_space(source: TokenizerFolder) -> bool:
     changes = list(_parts(source.fast.get("normalizer"), "normalizers"))
     cuts = list(_parts(source.fast.get("pre_tokenizer"), "pretokenizers"))
     match (changes, cuts):
-        case ([{"type": "Prepend", "prepend": "▁"}, {"type": "Replace"} as last], []) if _marks(last):
-            return True
-        case ([{"type": "Replace"} as last], []) if _marks(last):
-            return False
-        case ([], [{"type": "Metaspace", "replacement": "▁"}]) if _keeps_runs(source, cuts[0]):
-            return bool(cuts[0].get("prepend_scheme", "always") != "never")
+        case (
+            [*first, {"type": "Replace", "pattern": {"String": " ", **others}, "content": "▁"}],
+            [],
+        ) if not others and first in ([], [{"type": "Prepend", "prepend": "▁"}]):
+            return bool(first)
+        case ([], [{"type": "Metaspace", "replacement": "▁"}]):
+            # Splitting at marks must make no difference: it is off, or no token has one inside.
+            if cuts[0].get("split") is False or not any(SPACE in text[1:] for text in source.ids):
+                return bool(cuts[0].get("prepend_scheme", "always") != "never")
     return source.elsewhere("tokenizer.json treats spaces in a way that llama.cpp does not")
-
-
-def _marks(step: Mapping[str, Any]) -> bool:
-    return step.get("pattern") == {"String": " "} and step.get("content") == SPACE
-
-
-def _keeps_runs(source: TokenizerFolder, mark: Mapping[str, Any]) -> bool:
-    """Return whether splitting at marks makes no difference: it is off, or no token has one inside."""
-    return mark.get("split") is False or not any(SPACE in text[1:] for text in source.ids)
 
 
 def _parts(step: object, key: str) -> Iterable[Any]:
@@ -223,15 +210,11 @@ def _rank_scores(source: TokenizerFolder) -> dict[int, float]:
     for left, right in _merges(source):
         order.setdefault(left + right, len(order))
     for text, number in source.ids.items():
-        if source.kinds[number] == NORMAL and text not in order:
-            _check_whole(source, text)
-    return {source.ids[text]: -float(rank) for text, rank in order.items()}
-
-
-def _check_whole(source: TokenizerFolder, text: str) -> None:
-    """Refuse a token that no merge forms, but that llama.cpp would form from two others."""
-    if len(text) > MAX_TOKEN:
-        source.bad(f"a token has {len(text)} characters: {text!r:.60}")
-    for at in range(1, len(text)):
-        if text[:at] in source.ids and text[at:] in source.ids:
+        if source.kinds[number] != NORMAL or text in order:
+            continue
+        if len(text) > MAX_TOKEN:
+            source.bad(f"a token has {len(text)} characters: {text!r:.60}")
+        # No merge forms the token, but llama.cpp would form it from two others.
+        if any(text[:at] in source.ids and text[at:] in source.ids for at in range(1, len(text))):
             source.elsewhere(f"tokenizer.json never makes the token {text!r:.60}, and llama.cpp would")
+    return {source.ids[text]: -float(rank) for text, rank in order.items()}

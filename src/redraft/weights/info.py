@@ -1,0 +1,359 @@
+"""Describes a checkpoint, adapter, delta or GGUF file from its headers and configuration.
+
+Torch is not needed: for safetensors and GGUF the headers are read, and for `.bin` files only the sizes,
+unless pickles are allowed. To check the values, see `verify`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from redraft.counting import counted
+from redraft.errors import ModelError, UsageError
+from redraft.files import inside
+from redraft.weights.checkpoint import open_checkpoint, read_json
+from redraft.weights.gguf.reader import GGUFHeader, LongArray, is_gguf, read_header
+from redraft.weights.header import DELTA
+from redraft.weights.replace import MANIFEST
+from redraft.weights.tokenizers.folder import TokenizerFolder
+from redraft.weights.tokenizers.sentencepiece import read_sentencepiece
+
+Fact = tuple[str, str]
+
+_ROLE = re.compile(r"""['"](system|developer|user|human|assistant|gpt|tool|ipython)['"]""")
+_TEMPLATE = 64  # characters shown of a template's first line
+_LINE = 500  # characters shown of any line
+
+# Names of ggml's types (ggml.h), as printed by llama.cpp.
+_KINDS = dict(enumerate(("F32", "F16", "Q4_0", "Q4_1")))
+_KINDS |= dict(enumerate(("Q5_0", "Q5_1", "Q8_0", "Q8_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "Q8_K"), 6))
+_KINDS |= dict(enumerate(("IQ2_XXS", "IQ2_XS", "IQ3_XXS", "IQ1_S", "IQ4_NL", "IQ3_S", "IQ2_S", "IQ4_XS"), 16))
+_KINDS |= dict(enumerate(("I8", "I16", "I32", "I64", "F64", "IQ1_M", "BF16"), 24))
+_KINDS |= {34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4", 40: "NVFP4"}
+
+_NO_PARAMETERS = ("rotary_emb.inv_freq", "rope_freqs.weight", ".masked_bias", ".attn.bias")
+"""Buffers in checkpoints, which are not trained."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """The part of a checkpoint in one dtype."""
+
+    dtype: str
+    tensors: int
+    elements: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """The description of a file or folder.
+
+    Attributes:
+        kind: Such as `model`, `LoRA adapter` or `delta`.
+        facts: Labels and texts, in order. The texts are untrusted.
+        parameters: The number of trained parameters, tied ones counted once; None if it is unknown.
+        dtypes: The parts by dtype, largest first.
+        files: Names and bytes.
+    """
+
+    path: Path
+    kind: str
+    facts: tuple[Fact, ...]
+    parameters: int | None
+    dtypes: tuple[Use, ...]
+    files: tuple[tuple[str, int], ...]
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """Return the description as a table of plain text."""
+        rows = [("what", self.kind)]
+        if self.parameters is not None:
+            rows.append(("parameters", f"{self.parameters:,}"))
+        rows += self.facts
+        numbers = [(f"{use.tensors:,} × {use.dtype}", use.size) for use in self.dtypes]
+        rows += _column("numbers", numbers, f"{sum(use.tensors for use in self.dtypes):,} tensors")
+        rows += _column("files", self.files, f"{len(self.files):,} files")
+        rows += [("note", note) for note in self.notes]
+        width = max(len(label) for label, _ in rows)
+        return [one_line(str(self.path)), *(f"  {label:{width}}  {one_line(text)}" for label, text in rows)]
+
+    def json(self) -> dict[str, Any]:
+        """Return the description as a JSON object. Facts with the same label become lines of one text."""
+        facts: dict[str, str] = {}
+        for label, text in self.facts:
+            facts[label] = f"{facts[label]}\n{one_line(text)}" if label in facts else one_line(text)
+        return {
+            "path": one_line(str(self.path)),
+            "kind": one_line(self.kind),
+            "parameters": self.parameters,
+            "facts": facts,
+            "dtypes": [asdict(use) for use in self.dtypes],
+            "files": [{"name": one_line(name), "size": size} for name, size in self.files],
+            "notes": [one_line(note) for note in self.notes],
+        }
+
+
+def describe(path: Path, *, allow_pickle: bool = False) -> Description:
+    """Describe a folder of a model or an adapter, a file of weights, or a GGUF file.
+
+    Without `allow_pickle`, only the sizes of `.bin` files are given.
+    """
+    if is_gguf(path):
+        return _describe_gguf(path)
+    folder, whole = (path, True) if path.is_dir() else (path.parent, False)
+    try:
+        checkpoint = open_checkpoint(path, allow_pickle=allow_pickle)
+    except UsageError:
+        checkpoint = None  # pickles that may not be read
+    config = read_json(folder / "config.json") if whole else {}
+    kind, facts = _folder_facts(folder, config) if whole else ("file of weights", [])
+    if checkpoint and (recipe := checkpoint.metadata.get(DELTA)):
+        kind = "delta"
+        facts += _delta_facts(recipe)
+    facts += _manifest_facts(_manifest(path))
+    pickles = sorted(file.name for file in path.glob("*.bin")) if whole else [path.name]
+    files = tuple(
+        (file, (folder / file).stat().st_size) for file in (checkpoint.files if checkpoint else pickles)
+    )
+    if checkpoint is None:
+        note = "The weights are pickles and were not read: add --allow-pickle to read them."
+        return Description(path, kind, tuple(facts), None, (), files, (note,))
+    tensors = checkpoint.tensors.values()
+    counts = {each.name: each.count for each in tensors}
+    parameters = _parameters(counts, tied=config.get("tie_word_embeddings") is True)
+    uses = _uses((each.dtype, each.count, each.size) for each in tensors)
+    return Description(path, kind, tuple(facts), parameters, uses, files)
+
+
+def _folder_facts(folder: Path, config: Mapping[str, Any]) -> tuple[str, list[Fact]]:
+    adapter = read_json(folder / "adapter_config.json")
+    if adapter:
+        kind = adapter.get("peft_type")
+        return f"{'LoRA' if kind == 'LORA' else kind} adapter of peft", list(_adapter_facts(adapter))
+    facts = [*_config_facts(config), *_tokenizer_facts(folder)]
+    return "model" if config else "weights without a config.json", facts
+
+
+def _describe_gguf(path: Path) -> Description:
+    header = read_header(path)
+    tensors = header.tensors
+    kind, facts = "model for llama.cpp (GGUF)", list(_header_facts(header))
+    if header.text("general.type") == "adapter":
+        ranks = sorted(
+            {each.shape[-1] for name, each in tensors.items() if name.endswith(".lora_a") and each.shape}
+        )
+        alpha = header.metadata.get("adapter.lora.alpha")
+        kind = f"{header.text('adapter.type')} adapter for llama.cpp (GGUF)"
+        facts = [
+            ("architecture", header.text("general.architecture") or "?"),
+            ("rank", f"{', '.join(map(str, ranks[:8]))}, alpha {alpha}"),
+            *_licence_facts(header),
+        ]
+    unknown = [name for name, each in tensors.items() if each.size is None]
+    return Description(
+        path,
+        kind,
+        (*facts, *_manifest_facts(_manifest(path))),
+        _parameters({name: prod(each.shape) for name, each in tensors.items()}),
+        _uses(
+            (_KINDS.get(each.kind, f"type {each.kind}"), prod(each.shape), each.size or 0)
+            for each in tensors.values()
+        ),
+        ((path.name, path.stat().st_size),),
+        (f"{len(unknown):,} tensors have an unknown type.",) if unknown else (),
+    )
+
+
+def _parameters(counts: Mapping[str, int], *, tied: bool = False) -> int:
+    """Count the parameters. A tied output that is stored again is not counted twice."""
+    total = sum(count for name, count in counts.items() if not name.endswith(_NO_PARAMETERS))
+    table, output = (counts.get(name) for name in ("model.embed_tokens.weight", "lm_head.weight"))
+    return total - (output or 0) if tied and table == output else total
+
+
+def _uses(tensors: Iterable[tuple[str, int, int]]) -> tuple[Use, ...]:
+    sums: dict[str, Use] = {}
+    for dtype, elements, size in tensors:
+        old = sums.get(dtype, Use(dtype, 0, 0, 0))
+        sums[dtype] = Use(dtype, old.tensors + 1, old.elements + elements, old.size + size)
+    return tuple(sorted(sums.values(), key=lambda use: -use.size))
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    return read_json(path / MANIFEST if path.is_dir() else path.with_name(f"{path.name}.{MANIFEST}"))
+
+
+def _column(label: str, rows: Sequence[tuple[str, int]], total: str) -> list[Fact]:
+    """Return rows of names and sizes, with their sum under the name `total`."""
+    if len(rows) > 1:
+        rows = [*rows, (total, sum(size for _, size in rows))]
+    width = max((len(name) for name, _ in rows), default=0)
+    lines = [f"{name:{width}}  {size / 1e6:>12,.2f} MB" for name, size in rows]
+    return [(label if i == 0 else "", line) for i, line in enumerate(lines)]
+
+
+def _config_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
+    names = config.get("architectures")
+    first = names[0] if isinstance(names, list) and names else config.get("model_type")
+    if isinstance(first, str):
+        yield "architecture", first
+    keys = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size")
+    yield from _shape_facts(*(_count(config.get(key)) for key in (*keys, "intermediate_size")))
+    if length := _count(config.get("max_position_embeddings")):
+        yield "context", counted(length, "token")
+    if rows := _count(config.get("vocab_size")):
+        tied = ", shared with the output" if config.get("tie_word_embeddings") is True else ""
+        yield "vocabulary", f"{counted(rows, 'row')}{tied}"
+    quantised = config.get("quantization_config")
+    if isinstance(quantised, dict):
+        yield "quantised", str(quantised.get("quant_method"))
+    yield from _revises(config.get("redraft_format"))
+
+
+def _header_facts(header: GGUFHeader) -> Iterator[Fact]:
+    architecture = header.text("general.architecture") or "?"
+    yield "architecture", architecture
+    if name := header.text("general.name"):
+        yield "name", name
+    keys = ("block_count", "attention.head_count", "attention.head_count_kv", "embedding_length")
+    yield from _shape_facts(
+        *(header.number(f"{architecture}.{key}") for key in (*keys, "feed_forward_length"))
+    )
+    if length := header.number(f"{architecture}.context_length"):
+        yield "context", counted(length, "token")
+    table = header.tensors.get("token_embd.weight")
+    if table and len(table.shape) == 2:
+        tied = "" if "output.weight" in header.tensors else ", shared with the output"
+        yield "vocabulary", f"{table.shape[1]:,} rows{tied}"
+    tokens = header.metadata.get("tokenizer.ggml.tokens")
+    if isinstance(tokens, tuple | LongArray):
+        count = tokens.length if isinstance(tokens, LongArray) else len(tokens)
+        kinds = [header.text("tokenizer.ggml.model"), header.text("tokenizer.ggml.pre")]
+        yield "tokenizer", f"{', '.join(kind for kind in kinds if kind)}: {count:,} tokens"
+    yield from _template_facts(header.text("tokenizer.chat_template"))
+    yield from _revises(header.text("redraft.format"))
+    yield from _licence_facts(header)
+
+
+def _licence_facts(header: GGUFHeader) -> Iterator[Fact]:
+    """Yield the licence in the metadata of a GGUF file, and the sources with theirs."""
+    names = [header.text(f"general.license{part}") for part in ("", ".name", ".link")]
+    if licence := ", ".join(filter(None, names)):
+        yield "licence", licence
+    sources = header.metadata.get("redraft.sources")
+    for source in sources if isinstance(sources, tuple) else ():
+        if isinstance(source, str):
+            yield "source", source
+
+
+def _shape_facts(
+    layers: int | None, heads: int | None, keys: int | None, width: int | None, inner: int | None
+) -> Iterator[Fact]:
+    parts = [counted(layers, "layer")] if layers else []
+    if heads:
+        fewer = f" ({keys:,} for keys and values)" if keys and keys != heads else ""
+        parts.append(counted(heads, "head") + fewer)
+    if width:
+        parts.append(f"{width:,} wide" + (f" ({inner:,} within)" if inner else ""))
+    if parts:
+        yield "shape", ", ".join(parts)
+
+
+def _revises(value: Any) -> Iterator[Fact]:
+    if isinstance(value, str):
+        yield "revises", f"natively: redraft.format is {value}"
+
+
+def _tokenizer_facts(folder: Path) -> Iterator[Fact]:
+    """Yield the kind and size of a folder's tokenizer, and its chat template."""
+    config = read_json(folder / "tokenizer_config.json")
+    class_name = config.get("tokenizer_class")
+    called = f" ({class_name})" if isinstance(class_name, str) else ""
+    kind = _fast(read_json(folder / "tokenizer.json"))
+    pieces = folder / "tokenizer.model"
+    if kind is None and pieces.is_file():
+        inside(pieces)
+        try:
+            kind = f"SentencePiece: {len(read_sentencepiece(pieces).pieces):,} tokens"
+        except ModelError:
+            kind = "SentencePiece, of an unsupported kind"
+    if kind or called:
+        yield "tokenizer", f"{kind or 'without its vocabulary'}{called}"
+    yield from _template_facts(TokenizerFolder(folder, 0).template())
+
+
+def _fast(tokenizer: Mapping[str, Any]) -> str | None:
+    """Return the kind of a tokenizer.json, and the number of its tokens and added tokens."""
+    model = tokenizer.get("model")
+    if not isinstance(model, dict):
+        return None
+    vocabulary = model.get("vocab")
+    count = len(vocabulary) if isinstance(vocabulary, dict | list) else 0
+    added = tokenizer.get("added_tokens")
+    ids = [each.get("id") for each in added if isinstance(each, dict)] if isinstance(added, list) else []
+    more = sum(isinstance(each, int) and each >= count for each in ids)
+    level = "byte-level " if "ByteLevel" in json.dumps(tokenizer.get("pre_tokenizer")) else ""
+    beside = f", {more:,} of them added" if more else ""
+    return f"{level}{model.get('type') or 'BPE'}: {count + more:,} tokens{beside}"
+
+
+def _template_facts(template: str | None) -> Iterator[Fact]:
+    """Yield the roles that a template names, and its first line."""
+    if template is None:
+        yield "template", "none"
+        return
+    roles = dict.fromkeys(_ROLE.findall(template))
+    first = next((line.strip() for line in template.splitlines() if line.strip()), "")
+    cut = first if len(first) <= _TEMPLATE else first[: _TEMPLATE - 1] + "…"
+    yield "template", f"names {', '.join(roles) or 'no roles'}; {cut}"
+
+
+def _adapter_facts(config: Mapping[str, Any]) -> Iterator[Fact]:
+    yield "base", str(config.get("base_model_name_or_path"))
+    variants = {"use_rslora": "rank-stabilised", "use_dora": "DoRA"}
+    more = "".join(f", {name}" for key, name in variants.items() if config.get(key))
+    yield "rank", f"{config.get('r')}, alpha {config.get('lora_alpha')}{more}"
+    for label, key in (("changes", "target_modules"), ("replaces", "modules_to_save")):
+        value = config.get(key)
+        if value:
+            yield label, ", ".join(sorted(map(str, value))) if isinstance(value, list) else str(value)
+    yield from _revises(config.get("redraft_format"))
+
+
+def _manifest_facts(manifest: Mapping[str, Any]) -> Iterator[Fact]:
+    """Yield the command that made a file, and its inputs."""
+    if not manifest:
+        return
+    yield "made by", f"redraft {manifest.get('redraft')}, {manifest.get('made')}: {manifest.get('command')}"
+    inputs = manifest.get("inputs")
+    for name, each in inputs.items() if isinstance(inputs, dict) else ():
+        if isinstance(each, dict):
+            yield "made from", f"{name} {each.get('path')}"
+
+
+def _delta_facts(recipe: str) -> Iterator[Fact]:
+    try:
+        recorded = json.loads(recipe)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(recorded, dict):
+        exact = recorded.get("exact") is True
+        kind = "exact: restores the target bit for bit" if exact else "plain: a difference of numbers"
+        yield "delta", f"{kind}; rows that the base lacks: {recorded.get('vocabulary')}"
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line without control characters, cut if it is too long."""
+    text = "".join(char if char.isprintable() else " " for char in text).strip()
+    return text if len(text) <= _LINE else text[: _LINE - 1] + "…"
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

@@ -1,1 +1,0 @@
-"""Describes models, deltas and adapters, and verifies them."""
