@@ -57,9 +57,8 @@ def test_the_licence_of_a_card_without_sources(tmp_path: Path, front: str, licen
 
 
 def test_a_licence_that_the_user_wrote_into_our_card_counts(tmp_path: Path) -> None:
-    text = card_text("m", MIX).replace(
-        "license: other\nlicense_name: apache-2.0-and-cc-by-nc-4.0", "license: mit"
-    )
+    ours = "license: other\nlicense_name: apache-2.0-and-cc-by-nc-4.0"
+    text = card_text("m", MIX).replace(ours, "license: mit")
     assert sources_of(card(tmp_path / "m", text), "model") == (Source("model", "m", "mit"),)
 
 

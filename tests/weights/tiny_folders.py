@@ -5,6 +5,8 @@ Texts of llama.cpp and of transformers are compared, so every token makes sense 
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 ARCHITECTURES = ("Llama", "Mistral", "Qwen2", "Qwen3")
 SPECIAL, VOCABULARY = 4, 260
 LETTERS = [chr(code) for code in range(33, 127)] + ["Ġ", "Ċ"]
+_KEPT = tempfile.TemporaryDirectory()  # until the end
+_MADE: dict[str, Path] = {}
 PAIRS = [a + b for a in "abcdefgh" for b in LETTERS][: VOCABULARY - SPECIAL - len(LETTERS)]
 
 
@@ -24,8 +28,16 @@ def tiny_folder(
 ) -> Path:
     """Two layers, 64 wide, 4 heads of which 2 share keys and values; or as the configuration's `changes` say.
 
-    It never says a special token: their logits are 0, and another's is always above that.
+    It never says a special token: their logits are 0, and another's is always above that. Each is made once.
     """
+    key = repr((architecture, dtype, changes))
+    if key not in _MADE:
+        _MADE[key] = Path(_KEPT.name, str(len(_MADE)))
+        _make(_MADE[key], architecture, dtype, changes)
+    return shutil.copytree(_MADE[key], path, dirs_exist_ok=True)
+
+
+def _make(path: Path, architecture: str, dtype: torch.dtype, changes: dict[str, Any]) -> None:
     torch.manual_seed(7)
     said = {
         "vocab_size": VOCABULARY,
@@ -51,7 +63,6 @@ def tiny_folder(
     model.to(dtype).save_pretrained(path)
     _silence_special(path / "model.safetensors")
     _save_tokenizer(path)
-    return path
 
 
 def load(folder: Path) -> Any:

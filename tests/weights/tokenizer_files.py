@@ -140,10 +140,7 @@ def model_file(path: Path, tokenizer: Mapping[str, Any]) -> Path:
     shapes = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), square)
     shapes |= {"ffn_gate": up, "ffn_up": up, "ffn_down": down}
     ones = (WIDTH,), [1.0] * WIDTH
-    metadata = {
-        **TINY,
-        **tokenizer,
-    }
+    metadata = {**TINY, **tokenizer}
     tensors = {
         "token_embd.weight": noise((WIDTH, rows), 0.5),
         "output_norm.weight": ones,

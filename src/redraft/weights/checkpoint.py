@@ -57,21 +57,13 @@ SINGLES = ("model.safetensors", "adapter_model.safetensors", "pytorch_model.bin"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a model on disk.
+    """The tensors of a model on disk."""
 
-    Attributes:
-        path: The folder or file that was opened.
-        folder: Its folder, which also holds configuration and tokenizer.
-        files: The names of the files with tensors.
-        tensors: By name, in the order of files and bytes.
-        metadata: Of all file headers, merged.
-    """
-
-    path: Path
-    folder: Path
-    files: tuple[str, ...]
-    tensors: Mapping[str, TensorInfo]
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    path: Path  # the folder or file that was opened
+    folder: Path  # its folder, which also holds configuration and tokenizer
+    files: tuple[str, ...]  # the names of the files with tensors
+    tensors: Mapping[str, TensorInfo]  # by name, in the order of files and bytes
+    metadata: Mapping[str, str] = field(default_factory=dict)  # of all file headers, merged
 
     @cached_property
     def size(self) -> int:
@@ -233,16 +225,12 @@ def _nothing(path: Path) -> ModelError:
     except OSError as error:
         return ModelError(f"{path} cannot be read: {error.strerror}.")
     if any(name.startswith("consolidated.") for name in found):
-        return ModelError(
-            f"{path} holds weights in Meta's own layout ({', '.join(found)[:80]}).",
-            hint="Convert them first with transformers: python -m transformers.models.llama."
-            f"convert_llama_weights_to_hf --input_dir {path} --output_dir DIR",
-        )
-    listed = ", ".join(found[:8]) or "nothing"
-    return ModelError(
-        f"{path} holds no weights: no model.safetensors, no index, no pytorch_model.bin. It holds: {listed}.",
-        hint="Name the folder that has config.json and the weights.",
-    )
+        module = "transformers.models.llama.convert_llama_weights_to_hf"
+        hint = f"Convert them first with transformers: python -m {module} --input_dir {path} --output_dir DIR"
+        return ModelError(f"{path} holds weights in Meta's own layout ({', '.join(found)[:80]}).", hint=hint)
+    what = "no weights: no model.safetensors, no index, no pytorch_model.bin"
+    hint = "Name the folder that has config.json and the weights."
+    return ModelError(f"{path} holds {what}. It holds: {', '.join(found[:8]) or 'nothing'}.", hint=hint)
 
 
 def read_index(path: Path) -> tuple[dict[str, str], list[str]]:

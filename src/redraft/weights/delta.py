@@ -44,21 +44,14 @@ _COMPUTED = "rotary_emb.inv_freq"  # a buffer in old checkpoints. Models compute
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a delta was made, as far as applying it depends on that.
+    """How a delta was made, as far as applying it depends on that."""
 
-    Attributes:
-        exact: Whether it holds differences of bit patterns.
-        vocabulary: What rows that the base lacks count as.
-        base: The fingerprint of the base; empty if redraft did not make the delta.
-        dtypes: The target's dtype of each tensor, if the delta is exact.
-        whole: Tensors that are stored whole.
-    """
-
-    exact: bool
-    vocabulary: Convention
-    base: str = ""
+    exact: bool  # whether it holds differences of bit patterns
+    vocabulary: Convention  # what rows that the base lacks count as
+    base: str = ""  # the fingerprint of the base; empty if redraft did not make the delta
+    # The target's dtype of each tensor, if the delta is exact.
     dtypes: Mapping[str, str] = field(default_factory=dict)
-    whole: tuple[str, ...] = ()
+    whole: tuple[str, ...] = ()  # tensors that are stored whole
 
 
 def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: bool = False) -> None:
@@ -87,7 +80,7 @@ def diff(base: Path, target: Path, dst: Path, run: Run = BY_DEFAULT, *, exact: b
             with out.shard(shard, header, notes={"sources": sums}) as writer:
                 for piece in ahead(_summed_up(_pieces(ours, theirs, shard, recipe), sums)):
                     writer.write(_changed(piece, piece.theirs, torch.Tensor.sub_, exact=exact))
-                    run.progress(piece.size)
+                    run.progress(piece.theirs.nbytes)
 
 
 def apply(
@@ -122,37 +115,19 @@ def apply(
                     total = _changed(piece, target, torch.Tensor.add_, exact=recipe.exact)
                     check.target(piece, total)
                     writer.write(total)
-                    run.progress(piece.size)
+                    run.progress(piece.theirs.nbytes)
 
 
 @dataclass(frozen=True)
 class _Piece:
-    """The same elements of a tensor of both checkpoints.
-
-    Attributes:
-        start: The index of the first element.
-        last: Whether the piece ends the tensor.
-        ours: The base's elements, as far as it has them; None if it lacks the tensor.
-        more: Values for the elements that the base lacks.
-        theirs: The elements of the target or the delta.
-    """
+    """The same elements of a tensor of both checkpoints."""
 
     name: str
-    start: int
-    last: bool
-    ours: torch.Tensor | None
-    more: torch.Tensor | None
-    theirs: torch.Tensor
-
-    @property
-    def base(self) -> torch.Tensor | None:
-        """The values that `theirs` is a difference from, or is added to."""
-        return self.ours if self.ours is None or self.more is None else torch.cat((self.ours, self.more))
-
-    @property
-    def size(self) -> int:
-        """Bytes of `theirs`."""
-        return self.theirs.numel() * self.theirs.element_size()
+    start: int  # the index of the first element
+    last: bool  # whether the piece ends the tensor
+    ours: torch.Tensor | None  # the base's elements, as far as it has them; None if it lacks the tensor
+    base: torch.Tensor | None  # `ours`, and values for the elements that the base lacks
+    theirs: torch.Tensor  # the elements of the target or the delta
 
 
 def _pieces(base: Checkpoint, other: Checkpoint, shard: Shard, recipe: Recipe) -> Iterator[_Piece]:
@@ -161,11 +136,12 @@ def _pieces(base: Checkpoint, other: Checkpoint, shard: Shard, recipe: Recipe) -
         count = 0 if lacks else base.tensors[name].count
         row = None if lacks else _row(base, other, name, recipe)
         for start, stop in other.chunks(name):
-            ours = None if lacks else base.read(name, min(start, count), min(stop, count))
+            ours = whole = None if lacks else base.read(name, min(start, count), min(stop, count))
             beyond = max(start, count)
-            more = row[torch.arange(beyond, stop) % len(row)] if row is not None and beyond < stop else None
+            if ours is not None and row is not None and beyond < stop:
+                whole = torch.cat((ours, row[torch.arange(beyond, stop) % len(row)]))
             theirs = other.read(name, start, stop)
-            yield _Piece(name, start, stop == other.tensors[name].count, ours, more, theirs)
+            yield _Piece(name, start, stop == other.tensors[name].count, ours, whole, theirs)
 
 
 def _summed_up(pieces: Iterator[_Piece], sums: Sums) -> Iterator[_Piece]:
@@ -261,23 +237,15 @@ class _Check:
 
 
 def _new_recipe(base: Checkpoint, target: Checkpoint, base_fingerprint: str, *, exact: bool) -> Recipe:
-    whole = tuple(
-        name
-        for name, tensor in target.tensors.items()
-        if name not in base.tensors or tensor.dtype == "BOOL" or _unlike(base.tensors[name], tensor)
-    )
-    return Recipe(
-        exact=exact,
-        vocabulary="zero" if vocabulary.added_rows(base, target) else "none",
-        base=base_fingerprint,
-        dtypes={name: tensor.dtype for name, tensor in target.tensors.items()} if exact else {},
-        whole=whole,
-    )
-
-
-def _unlike(ours: TensorInfo, theirs: TensorInfo) -> bool:
-    """Return whether two tensors cannot be subtracted: one holds floats and the other does not."""
-    return ours.dtype != theirs.dtype and not {ours.dtype, theirs.dtype} <= FLOATS
+    whole = []
+    for name, tensor in target.tensors.items():
+        both = {base.tensors[name].dtype if name in base.tensors else "", tensor.dtype}
+        # Floats and others cannot be subtracted.
+        if tensor.dtype == "BOOL" or (len(both) > 1 and not both <= FLOATS):
+            whole.append(name)
+    added: Convention = "zero" if vocabulary.added_rows(base, target) else "none"
+    dtypes = {name: tensor.dtype for name, tensor in target.tensors.items()} if exact else {}
+    return Recipe(exact, added, base_fingerprint, dtypes, tuple(whole))
 
 
 def _found_recipe(
@@ -289,7 +257,14 @@ def _found_recipe(
 ) -> Recipe:
     recipe = recorded_recipe(delta)
     if recipe is not None and base_fingerprint != recipe.base:
-        raise _wrong_base(base, delta)
+        inputs = delta.json(MANIFEST).get("inputs")
+        made = inputs.get("base") if isinstance(inputs, dict) else None
+        there = f", {made.get('path')!r:.80} in {made.get('dtypes')!r:.40}" if isinstance(made, dict) else ""
+        raise ModelError(
+            f"{base.path} is not the base that {delta.path} was made from{there}: the fingerprints differ.",
+            hint=f"This one is in {dtypes_of(base)!r}. The same model in another dtype is another base: "
+            "try redraft weights convert --dtype.",
+        )
     _check_shapes(base, delta, "delta", whole=recipe.whole if recipe else ())
     if recipe is None:
         _check_config(base, delta)
@@ -308,17 +283,6 @@ def _found_recipe(
         recipe = replace(recipe, vocabulary=vocab)
     tell(f"vocabulary: {recipe.vocabulary} ({why})")
     return recipe
-
-
-def _wrong_base(base: Checkpoint, delta: Checkpoint) -> ModelError:
-    inputs = delta.json(MANIFEST).get("inputs")
-    made = inputs.get("base") if isinstance(inputs, dict) else None
-    there = f", {made.get('path')!r:.80} in {made.get('dtypes')!r:.40}" if isinstance(made, dict) else ""
-    return ModelError(
-        f"{base.path} is not the base that {delta.path} was made from{there}: the fingerprints differ.",
-        hint=f"This one is in {dtypes_of(base)!r}. The same model in another dtype is another base: "
-        "try redraft weights convert --dtype.",
-    )
 
 
 def recorded_recipe(delta: Checkpoint) -> Recipe | None:

@@ -65,20 +65,13 @@ def refuse_pointer(path: Path, head: bytes) -> None:
 
 @dataclass(frozen=True)
 class TensorInfo:
-    """One tensor of a checkpoint.
+    """One tensor of a checkpoint."""
 
-    Attributes:
-        name: Such as `model.layers.0.self_attn.q_proj.weight`.
-        dtype: The name that safetensors uses: `F32`, `BF16`…
-        shape: In torch's order: the fastest-moving dimension last.
-        offset: Bytes from the start of its file; 0 if the file is not safetensors.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
+    name: str  # such as `model.layers.0.self_attn.q_proj.weight`
+    dtype: str  # the name that safetensors uses: `F32`, `BF16`…
+    shape: tuple[int, ...]  # in torch's order: the fastest-moving dimension last
     file: str = ""
-    offset: int = 0
+    offset: int = 0  # bytes from the start of its file; 0 if the file is not safetensors
 
     @property
     def count(self) -> int:

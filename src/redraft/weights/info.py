@@ -53,22 +53,14 @@ class Use:
 
 @dataclass(frozen=True)
 class Description:
-    """The description of a file or folder.
-
-    Attributes:
-        kind: Such as `model`, `LoRA adapter` or `delta`.
-        facts: Labels and texts, in order. The texts are untrusted.
-        parameters: The number of trained parameters, tied ones counted once; None if it is unknown.
-        dtypes: The parts by dtype, largest first.
-        files: Names and bytes.
-    """
+    """The description of a file or folder."""
 
     path: Path
-    kind: str
-    facts: tuple[Fact, ...]
-    parameters: int | None
-    dtypes: tuple[Use, ...]
-    files: tuple[tuple[str, int], ...]
+    kind: str  # such as `model`, `LoRA adapter` or `delta`
+    facts: tuple[Fact, ...]  # labels and texts, in order. The texts are untrusted.
+    parameters: int | None  # the number of trained parameters, tied ones counted once; None if it is unknown
+    dtypes: tuple[Use, ...]  # the parts by dtype, largest first
+    files: tuple[tuple[str, int], ...]  # names and bytes
     notes: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
@@ -113,15 +105,21 @@ def describe(path: Path, *, allow_pickle: bool = False) -> Description:
     except UsageError:
         checkpoint = None  # pickles that may not be read
     config = read_json(folder / "config.json") if whole else {}
-    kind, facts = _folder_facts(folder, config) if whole else ("file of weights", [])
+    kind, facts = "file of weights", list[Fact]()
+    adapter = read_json(folder / "adapter_config.json") if whole else {}
+    if adapter:
+        peft = adapter.get("peft_type")
+        kind, facts = f"{'LoRA' if peft == 'LORA' else peft} adapter of peft", [*_adapter_facts(adapter)]
+    elif whole:
+        kind = "model" if config else "weights without a config.json"
+        facts = [*_config_facts(config), *_tokenizer_facts(folder)]
     if checkpoint and (recipe := checkpoint.metadata.get(DELTA)):
         kind = "delta"
         facts += _delta_facts(recipe)
     facts += _manifest_facts(_manifest(path))
     pickles = sorted(file.name for file in path.glob("*.bin")) if whole else [path.name]
-    files = tuple(
-        (file, (folder / file).stat().st_size) for file in (checkpoint.files if checkpoint else pickles)
-    )
+    names = checkpoint.files if checkpoint else pickles
+    files = tuple((name, (folder / name).stat().st_size) for name in names)
     if checkpoint is None:
         note = "The weights are pickles and were not read: add --allow-pickle to read them."
         return Description(path, kind, tuple(facts), None, (), files, (note,))
@@ -130,15 +128,6 @@ def describe(path: Path, *, allow_pickle: bool = False) -> Description:
     parameters = _parameters(counts, tied=config.get("tie_word_embeddings") is True)
     uses = _uses((each.dtype, each.count, each.size) for each in tensors)
     return Description(path, kind, tuple(facts), parameters, uses, files)
-
-
-def _folder_facts(folder: Path, config: Mapping[str, Any]) -> tuple[str, list[Fact]]:
-    adapter = read_json(folder / "adapter_config.json")
-    if adapter:
-        kind = adapter.get("peft_type")
-        return f"{'LoRA' if kind == 'LORA' else kind} adapter of peft", list(_adapter_facts(adapter))
-    facts = [*_config_facts(config), *_tokenizer_facts(folder)]
-    return "model" if config else "weights without a config.json", facts
 
 
 def _describe_gguf(path: Path) -> Description:

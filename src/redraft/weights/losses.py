@@ -32,16 +32,11 @@ class Losses:
     """How many values were lost, by tensor. Tensors without losses are left out.
 
     `vars()` of it goes into the manifest as notes on a file, and `noted` reads them back.
-
-    Attributes:
-        odd: NaN or infinite before rounding.
-        infinite: Infinite or NaN only after rounding.
-        zero: Zero only after rounding.
     """
 
-    odd: dict[str, int] = field(default_factory=dict)
-    infinite: dict[str, int] = field(default_factory=dict)
-    zero: dict[str, int] = field(default_factory=dict)
+    odd: dict[str, int] = field(default_factory=dict)  # NaN or infinite before rounding
+    infinite: dict[str, int] = field(default_factory=dict)  # infinite or NaN only after rounding
+    zero: dict[str, int] = field(default_factory=dict)  # zero only after rounding
 
     @classmethod
     def noted(cls, files: Iterable[Mapping[str, Any]]) -> Losses:

@@ -64,24 +64,15 @@ Progress = Callable[[int], None]  # called with a number of bytes when they are 
 
 @dataclass(frozen=True)
 class Run:
-    """What all jobs on weights share.
+    """What all jobs on weights share."""
 
-    Attributes:
-        force: Replace an output that redraft made.
-        allow_pickle: Read `.bin` files.
-        command: The command line, for the manifest.
-        progress: Called with the number of bytes processed.
-        tell: Called with each remark.
-        warn: Called with each warning: values that are NaN or infinite, or became so.
-        caution: Called with what a user should know before publishing the output: licences that clash.
-    """
-
-    force: bool = False
-    allow_pickle: bool = False
-    command: str = ""
-    progress: Progress = lambda _: None
-    tell: Say = lambda _: None
-    warn: Say = lambda _: None
+    force: bool = False  # replace an output that redraft made
+    allow_pickle: bool = False  # read `.bin` files
+    command: str = ""  # the command line, for the manifest
+    progress: Progress = lambda _: None  # called with the number of bytes processed
+    tell: Say = lambda _: None  # called with each remark
+    warn: Say = lambda _: None  # called with each warning: values that are NaN or infinite, or became so
+    # Called with what a user should know before publishing the output: licences that clash.
     caution: Say = lambda _: None
 
 
@@ -260,7 +251,9 @@ class OutputFolder:
         record = read_state(self._partial)
         state = record or {}
         done: dict[str, dict[str, Any]] = state.get("done", {})
-        ours = {STATE, _WORK, MANIFEST, *done, *state.get("small", ()), *_named_by_manifest(self._partial)}
+        ours = {STATE, _WORK, MANIFEST, *done, *state.get("small", ())}
+        with suppress(ModelError, TypeError):
+            ours |= set(read_json(self._partial / MANIFEST).get("files", ()))
         if record is None:
             ours |= {name for name in names if name.endswith((SAFETENSORS, BIN, ".index.json"))}
         if MANIFEST in names and STATE not in names:
@@ -305,13 +298,6 @@ class OutputFolder:
 def _not_ours(partial: Path, output: Path, why: str) -> OutputError:
     hint = "Move it away, or choose another output with -o."
     return OutputError(f"{partial} is needed to write {output}, but {why}.", hint=hint)
-
-
-def _named_by_manifest(folder: Path) -> set[str]:
-    try:
-        return set(read_json(folder / MANIFEST).get("files", ()))
-    except (ModelError, TypeError):
-        return set()
 
 
 def _is_there(path: Path, noted: Mapping[str, Any]) -> bool:

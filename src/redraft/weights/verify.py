@@ -68,22 +68,15 @@ _TIKTOKEN = re.compile(rb"[A-Za-z0-9+/]+=* [0-9]+\r?\n")
 
 @dataclass
 class Verdict:
-    """The results of a verification.
-
-    Attributes:
-        findings: The faults, one per line.
-        notes: Parts that could not be checked, one per line.
-        size: Bytes of the tensors.
-        checksums: The number of files that match the manifest's checksum.
-    """
+    """The results of a verification."""
 
     path: Path
-    findings: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    findings: list[str] = field(default_factory=list)  # the faults, one per line
+    notes: list[str] = field(default_factory=list)  # parts that could not be checked, one per line
     files: int = 0
     tensors: int = 0
-    size: int = 0
-    checksums: int = 0
+    size: int = 0  # bytes of the tensors
+    checksums: int = 0  # the number of files that match the manifest's checksum
 
     @property
     def sound(self) -> bool:

@@ -196,7 +196,11 @@ def _samples(
 ) -> Iterator[tuple[str, torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Yield names and the elements that the delta changes: of the base, their neighbours, of the delta."""
     matrices = (name for name, each in delta.tensors.items() if len(each.shape) == 2)
-    names = [name for name in matrices if _on_grids(base, delta, name)]
+    names = []
+    for name in matrices:
+        both = [side.tensors[name].dtype for side in (base, delta) if name in side.tensors]
+        if len(both) == 2 and all(torch_dtype(dtype) in _GRIDS for dtype in both):
+            names.append(name)
     for name in names[:: max(len(names) // TENSORS, 1)]:
         count = min(base.tensors[name].count, delta.tensors[name].count)
         start = max(count - ELEMENTS, 0) // 2
@@ -204,11 +208,6 @@ def _samples(
         ours, change = base.read(name, start, stop).double(), delta.read(name, start, stop)
         if len(where := change.nonzero().flatten()):
             yield name, ours[where], ours.roll(1)[where], change[where]
-
-
-def _on_grids(base: Checkpoint, delta: Checkpoint, name: str) -> bool:
-    both = [side.tensors[name].dtype for side in (base, delta) if name in side.tensors]
-    return len(both) == 2 and all(torch_dtype(dtype) in _GRIDS for dtype in both)
 
 
 def _off(values: torch.Tensor, grid: torch.dtype) -> float:

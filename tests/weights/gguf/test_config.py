@@ -35,39 +35,13 @@ SOUND: dict[str, Any] = {
     "vocab_size": 260,
     "max_position_embeddings": 256,
 }
-KEYS = [
-    *SOUND,
-    "num_key_value_heads",
-    "head_dim",
-    "hidden_act",
-    "rms_norm_eps",
-    "tie_word_embeddings",
-    "attention_bias",
-    "mlp_bias",
-    "rope_theta",
-    "rope_scaling",
-    "rope_parameters",
-    "partial_rotary_factor",
-    "sliding_window",
-    "use_sliding_window",
-    "quantization_config",
-    "num_experts",
-    "text_config",
-]
-ROPE_KEYS = [
-    "rope_type",
-    "type",
-    "rope_theta",
-    "factor",
-    "low_freq_factor",
-    "high_freq_factor",
-    "original_max_position_embeddings",
-    "attention_factor",
-    "beta_fast",
-    "mscale",
-    "mscale_all_dim",
-    "truncate",
-]
+_MORE = "num_key_value_heads head_dim hidden_act rms_norm_eps tie_word_embeddings attention_bias mlp_bias"
+_MORE += " rope_theta rope_scaling rope_parameters partial_rotary_factor sliding_window use_sliding_window"
+KEYS = [*SOUND, *_MORE.split(), "quantization_config", "num_experts", "text_config"]
+_SCALING = (
+    "rope_type type rope_theta factor low_freq_factor high_freq_factor original_max_position_embeddings"
+)
+ROPE_KEYS = f"{_SCALING} attention_factor beta_fast mscale mscale_all_dim truncate".split()
 odd = (
     st.none()
     | st.booleans()
@@ -105,25 +79,14 @@ def test_any_metadata_is_read_or_refused(changes: dict[str, Any]) -> None:
 
 def test_keys_are_those_of_the_gguf_package() -> None:
     numbers = numbers_from_config({**SOUND, "rope_scaling": {"type": "linear", "factor": 2}})
-    names = [
-        gguf.Keys.LLM.BLOCK_COUNT,
-        gguf.Keys.LLM.CONTEXT_LENGTH,
-        gguf.Keys.LLM.EMBEDDING_LENGTH,
-        gguf.Keys.LLM.FEED_FORWARD_LENGTH,
-        gguf.Keys.LLM.VOCAB_SIZE,
-        gguf.Keys.Attention.HEAD_COUNT,
-        gguf.Keys.Attention.HEAD_COUNT_KV,
-        gguf.Keys.Attention.KEY_LENGTH,
-        gguf.Keys.Attention.VALUE_LENGTH,
-        gguf.Keys.Attention.LAYERNORM_RMS_EPS,
-        gguf.Keys.Rope.DIMENSION_COUNT,
-        gguf.Keys.Rope.FREQ_BASE,
-        gguf.Keys.Rope.SCALING_TYPE,
-        gguf.Keys.Rope.SCALING_FACTOR,
-    ]
+    model, attention, rope = gguf.Keys.LLM, gguf.Keys.Attention, gguf.Keys.Rope
+    names = [model.BLOCK_COUNT, model.CONTEXT_LENGTH, model.EMBEDDING_LENGTH, model.FEED_FORWARD_LENGTH]
+    names += [attention.HEAD_COUNT, attention.HEAD_COUNT_KV, attention.KEY_LENGTH, attention.VALUE_LENGTH]
+    names += [attention.LAYERNORM_RMS_EPS, model.VOCAB_SIZE, rope.DIMENSION_COUNT, rope.FREQ_BASE]
+    names += [rope.SCALING_TYPE, rope.SCALING_FACTOR]
     assert {name.format(arch="llama") for name in names} == metadata_of(numbers).keys()
     yarn = {"type": "yarn", "factor": 4, "original_max_position_embeddings": 64, "attention_factor": 2}
-    more = {gguf.Keys.Rope.SCALING_ORIG_CTX_LEN, gguf.Keys.Rope.SCALING_ATTN_FACTOR}
+    more = {rope.SCALING_ORIG_CTX_LEN, rope.SCALING_ATTN_FACTOR}
     made = metadata_of(numbers_from_config({**SOUND, "rope_scaling": yarn})).keys()
     assert made >= {name.format(arch="llama") for name in more}
 
@@ -131,12 +94,8 @@ def test_keys_are_those_of_the_gguf_package() -> None:
 @pytest.mark.parametrize("original", [64, 8192, 131072])
 def test_llama3s_divisors_are_transformers_own(original: int) -> None:
     numbers = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
-    scaling = {
-        "rope_type": "llama3",
-        "rope_theta": 5e5,
-        "original_max_position_embeddings": original,
-        **numbers,
-    }
+    context = {"original_max_position_embeddings": original}
+    scaling = {"rope_type": "llama3", "rope_theta": 5e5, **context, **numbers}
     config = LlamaConfig(
         hidden_size=512, num_attention_heads=4, max_position_embeddings=2**18, rope_parameters=scaling
     )

@@ -28,33 +28,17 @@ from redraft.weights.gguf.names import (
     unpermute,
 )
 
-MODULES = [
-    "model.embed_tokens",
-    "model.norm",
-    "lm_head",
-    *(
-        f"model.layers.{layer}.{module}"
-        for layer in (0, 11)
-        for module in (
-            "input_layernorm",
-            "post_attention_layernorm",
-            *(f"self_attn.{each}_proj" for each in "qkvo"),
-            "self_attn.q_norm",
-            "self_attn.k_norm",
-            *(f"mlp.{each}_proj" for each in ("gate", "up", "down")),
-        )
-    ),
+_PARTS = ["input_layernorm", "post_attention_layernorm", "self_attn.q_norm", "self_attn.k_norm"]
+_PARTS += [f"self_attn.{each}_proj" for each in "qkvo"] + [
+    f"mlp.{each}_proj" for each in ("gate", "up", "down")
 ]
-ARCHITECTURES = {
-    "llama": gguf.MODEL_ARCH.LLAMA,
-    "qwen2": gguf.MODEL_ARCH.QWEN2,
-    "qwen3": gguf.MODEL_ARCH.QWEN3,
-}
+MODULES = ["model.embed_tokens", "model.norm", "lm_head"]
+MODULES += [f"model.layers.{layer}.{module}" for layer in (0, 11) for module in _PARTS]
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.model_type)
 def test_names_are_those_of_ggufs_own_table(family: Family) -> None:
-    table = gguf.get_tensor_name_map(ARCHITECTURES[family.gguf], 12)
+    table = gguf.get_tensor_name_map(gguf.MODEL_ARCH[family.gguf.upper()], 12)
     for module in MODULES:
         theirs = table.get_name(module)
         if theirs:
@@ -138,24 +122,12 @@ def test_which_family() -> None:
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        (
-            {"architectures": ["GPT2LMHeadModel"]},
-            "the architecture 'GPT2LMHeadModel' cannot be converted to GGUF",
-        ),
-        (
-            {"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"},
-            "SequenceClassification",
-        ),
+        ({"architectures": ["GPT2LMHeadModel"]}, "the architecture 'GPT2LMHeadModel' cannot be converted to"),
+        ({"architectures": ["LlamaForSequenceClassification"], "model_type": "llama"}, "Classification"),
         ({}, "the architecture None"),
         ({"architectures": "LlamaForCausalLM"}, "the architecture None"),
-        (
-            {"architectures": ["LlamaForCausalLM"], "num_local_experts": 8},
-            "a mixture of experts (num_local_experts is 8)",
-        ),
-        (
-            {"model_type": "mistral", "vision_config": {"x": 1}},
-            "several parts (config.json has vision_config)",
-        ),
+        ({"architectures": ["LlamaForCausalLM"], "num_local_experts": 8}, "experts (num_local_experts is 8)"),
+        ({"model_type": "mistral", "vision_config": {"x": 1}}, "parts (config.json has vision_config)"),
     ],
 )
 def test_others_are_refused_with_the_tool_that_does_them(config: dict[str, Any], said: str) -> None:
@@ -163,8 +135,3 @@ def test_others_are_refused_with_the_tool_that_does_them(config: dict[str, Any],
         family_of(config)
     assert said in caught.value.message
     assert "convert_hf_to_gguf.py" in str(caught.value.hint)
-
-
-def test_other_gguf_architectures_are_refused() -> None:
-    with pytest.raises(ModelError, match="the GGUF architecture 'gemma3' cannot be converted"):
-        family_in_gguf("gemma3")

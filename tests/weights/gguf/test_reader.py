@@ -43,6 +43,7 @@ def test_reads_what_a_file_says(tmp_path: Path) -> None:
     assert dict(header.metadata) == {**META, "a.list": ("x", "y")}
     assert {name: t.shape for name, t in header.tensors.items()} == {"one": (8, 4), "two": (16,)}
     assert [(t.offset, t.size) for t in header.tensors.values()] == [(0, 128), (128, 64)]
+    assert header.start + 192 == len(gguf(META, TENSORS))
     assert (header.text("general.name"), header.number("n")) == ("small", 7)
     assert (header.text("n"), header.number("a.flag"), header.text("nothing")) == (None, None, None)
 
@@ -66,43 +67,28 @@ def test_reads_the_default_model(default_model: Path) -> None:
     assert all(tensor.size for tensor in header.tensors.values())
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
-    path = tmp_path / "none.gguf"
+def test_what_is_no_such_file(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
     assert refused(path) == f"there is no model file {path}."
-
-
-def test_a_folder(tmp_path: Path) -> None:
     assert refused(tmp_path) == f"{tmp_path} is a folder, not a GGUF file."
-
-
-def test_an_empty_file(tmp_path: Path) -> None:
-    path = written(tmp_path, b"")
-    assert refused(path) == f"the model file {path} is empty."
-
-
-def test_a_file_of_another_kind(tmp_path: Path) -> None:
-    path = written(tmp_path, b"PK\x03\x04 and so on")
-    assert refused(path) == f"{path} is not a GGUF file: it begins with b'PK\\x03\\x04', not b'GGUF'."
-
-
-def test_other_versions(tmp_path: Path) -> None:
-    path = written(tmp_path, gguf(META, version=1))
-    assert refused(path) == f"{path} has GGUF version 1; only versions 2 and 3, little endian, are supported."
-    path = written(tmp_path, b"GGUF\x00\x00\x00\x03" + bytes(16))
-    assert refused(path) == f"{path} is big-endian; only versions 2 and 3, little endian, are supported."
-
-
-def test_a_file_without_its_last_tensor(tmp_path: Path) -> None:
-    raw = gguf(META, TENSORS)
-    path = written(tmp_path, raw[:-1])
-    end, size = len(raw), len(raw) - 1
-    assert refused(path) == f"{path} is truncated: its tensors end at byte {end}, but the file has {size}."
+    versions = "only versions 2 and 3, little endian, are supported."
+    for raw, said in (
+        (b"", f"the model file {path} is empty."),
+        (b"PK\x03\x04 and so on", f"{path} is not a GGUF file: it begins with b'PK\\x03\\x04', not b'GGUF'."),
+        (gguf(META, version=1), f"{path} has GGUF version 1; {versions}"),
+        (b"GGUF\x00\x00\x00\x03" + bytes(16), f"{path} is big-endian; {versions}"),
+    ):
+        assert refused(written(tmp_path, raw)) == said
 
 
 def test_every_shorter_file_is_refused(tmp_path: Path) -> None:
-    raw = gguf(META, TENSORS)
-    for length in range(len(raw)):
-        refused(written(tmp_path, raw[:length]))
+    path = written(tmp_path, raw := gguf(META, TENSORS))
+    os.truncate(path, len(raw) - 1)
+    end = f"its tensors end at byte {len(raw)}, but the file has {len(raw) - 1}."
+    assert refused(path) == f"{path} is truncated: {end}"
+    for length in reversed(range(0, len(raw), 2)):
+        os.truncate(path, length)
+        refused(path)
 
 
 @given(data=st.data())
@@ -126,6 +112,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(
 
 HUGE = 2**63
 COUNTS = struct.pack("<I", 3)
+ONE, TWO = (gguf({})[:16] + struct.pack("<Q", keys) for keys in (1, 2))
 
 
 @pytest.mark.parametrize(
@@ -148,18 +135,9 @@ def test_claims_beyond_the_file_cost_nothing(tmp_path: Path, body: bytes, said: 
 @pytest.mark.parametrize(
     ("raw", "said"),
     [
-        (
-            gguf({})[:16] + struct.pack("<Q", 1) + text("k") + struct.pack("<I", 77) + bytes(64),
-            "unknown type 77",
-        ),
-        (
-            gguf({})[:16] + struct.pack("<Q", 1) + text("k") + struct.pack("<IIQ", 9, 9, 1) + bytes(64),
-            "unknown type 9",
-        ),
-        (
-            gguf({})[:16] + struct.pack("<Q", 2) + (text("k") + value(1)) * 2 + bytes(64),
-            "the key 'k' comes twice",
-        ),
+        (ONE + text("k") + struct.pack("<I", 77) + bytes(64), "unknown type 77"),
+        (ONE + text("k") + struct.pack("<IIQ", 9, 9, 1) + bytes(64), "unknown type 9"),
+        (TWO + (text("k") + value(1)) * 2 + bytes(64), "the key 'k' comes twice"),
         (gguf({"general.alignment": 7}), "general.alignment is 7"),
         (gguf({"general.alignment": "x"}), "general.alignment is 'x'"),
         (gguf({"general.alignment": 256}, TENSORS) + bytes(512), "'two' is not aligned to 256 bytes"),
@@ -213,29 +191,22 @@ def test_an_adapter_for_another_model(tmp_path: Path) -> None:
         misfit(adapter, model)
         == f"the adapter {adapter} {other} it is for 'gemma3' and the model is 'llama'."
     )
-    adapter = lora(tmp_path / "a.gguf")
-    assert misfit(adapter, model) == (
-        f"the adapter {adapter} {other} it changes 'blk.0.attn_q.weight' as 576 × 576"
-        " and the model has 32 × 32."
-    )
+    said = "it changes 'blk.0.attn_q.weight' as 576 × 576 and the model has 32 × 32."
+    assert misfit(lora(tmp_path / "a.gguf"), model).endswith(f"{other} {said}")
     adapter = lora(tmp_path / "a.gguf", tensor="blk.9.attn_q.weight", size=(32, 32))
-    assert misfit(adapter, model) == (
-        f"the adapter {adapter} {other} it changes 'blk.9.attn_q.weight', which the model does not have."
-    )
+    said = "it changes 'blk.9.attn_q.weight', which the model does not have."
+    assert misfit(adapter, model).endswith(f"{other} {said}")
 
 
 def test_what_is_no_adapter_and_what_is_no_model(tmp_path: Path) -> None:
     model, adapter = tiny_model(tmp_path / "m.gguf"), lora(tmp_path / "a.gguf")
-    assert misfit(model, model) == (
-        f"{model} is not a LoRA adapter: its general.type is None and its adapter.type None."
-    )
-    with pytest.raises(ModelError) as caught:
+    said = "is not a LoRA adapter: its general.type is None and its adapter.type None."
+    assert misfit(model, model) == f"{model} {said}"
+    with pytest.raises(ModelError, match="is an adapter, not a model"):
         check_model(adapter, read_header(adapter))
-    assert caught.value.message == f"{adapter} is an adapter, not a model."
     empty = written(tmp_path, gguf(META))
-    with pytest.raises(ModelError) as caught:
+    with pytest.raises(ModelError, match="holds no model: it has 0 tensors"):
         check_model(empty, read_header(empty))
-    assert caught.value.message == f"{empty} holds no model: it has 0 tensors."
 
 
 # Long arrays, whole
@@ -250,10 +221,11 @@ def test_long_arrays_are_read_where_they_are_asked_for(tmp_path: Path, item: obj
 
 
 def test_every_shorter_file_is_refused_whole(tmp_path: Path) -> None:
-    raw = gguf({"long": ["ab"] * 300, "numbers": [1] * 300})
-    for length in range(0, len(raw) - 32, 7):  # the end is padding
+    path = written(tmp_path, raw := gguf({"long": ["ab"] * 300, "numbers": [1] * 300}))
+    for length in reversed(range(0, len(raw) - 32, 21)):  # the end is padding
+        os.truncate(path, length)
         with pytest.raises(ModelError):
-            read_header(written(tmp_path, raw[:length]), whole=True)
+            read_header(path, whole=True)
 
 
 def test_what_is_kept_of_all_arrays_together_is_bounded(
@@ -296,13 +268,6 @@ def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "zero.gguf").symlink_to("/dev/zero")
     for name in ("pipe.gguf", "zero.gguf"):
         assert refused(tmp_path / name) == f"{tmp_path / name} is not a regular file."
-
-
-def test_where_the_tensors_begin(tmp_path: Path) -> None:
-    raw = gguf(META, TENSORS)
-    header = read_header(written(tmp_path, raw))
-    assert header.start + 192 == len(raw)
-    assert raw[header.start : header.start + 4] == struct.pack("<f", TENSORS["one"][1][0])
 
 
 @pytest.mark.parametrize(

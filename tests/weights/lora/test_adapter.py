@@ -14,6 +14,7 @@ from redraft.weights.lora import adapter as module
 from redraft.weights.lora.adapter import check_finite, read_adapter
 
 Q = "base_model.model.model.layers.0.self_attn.q_proj"
+TOKENS = "token_adapter.trainable_tokens_delta"
 PLAIN = {f"{Q}.lora_A.weight": torch.ones(2, 8), f"{Q}.lora_B.weight": torch.ones(6, 2)}
 
 
@@ -54,20 +55,13 @@ def test_the_scale_follows_the_settings(tmp_path: Path) -> None:
     ("settings", "said"),
     [
         ({"peft_type": "LOHA"}, "its peft_type is 'LOHA'"),
-        ({"peft_type": "PROMPT_TUNING"}, "its peft_type is 'PROMPT_TUNING'"),
         ({"peft_type": None}, "its peft_type is None"),
         ({"lora_bias": True}, "its lora_bias asks for a bias on lora_B"),
         ({"alora_invocation_tokens": [1]}, "its alora_invocation_tokens asks for activated LoRA"),
-        (
-            {"init_lora_weights": "pissa_niter_4"},
-            "it was initialised by 'pissa_niter_4', which changes the base too",
-        ),
-        ({"init_lora_weights": "olora"}, "it was initialised by 'olora', which changes the base too"),
+        ({"init_lora_weights": "pissa_niter_4"}, "it was initialised by 'pissa_niter_4', which changes"),
     ],
 )
-def test_other_kinds_are_refused_and_peft_is_named(
-    tmp_path: Path, settings: dict[str, Any], said: str
-) -> None:
+def test_other_kinds_are_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
     message = refusal(adapter(tmp_path, **settings))
     assert message.startswith(f"ADAPTER: {said}")
     assert "which redraft does not merge.\n  Use peft: " in message
@@ -96,21 +90,9 @@ def test_ways_to_begin_that_leave_the_base_alone_are_taken(tmp_path: Path) -> No
         (PLAIN, {"rank_pattern": {"(": 2}}, "has the pattern '(', which is invalid"),
         (PLAIN, {"use_dora": True}, "use_dora and the tensors of"),
         (PLAIN | {f"{Q}.lora_magnitude_vector": torch.ones(6)}, {}, "use_dora and the tensors of"),
-        (
-            PLAIN | {f"{Q}.lora_magnitude_vector": torch.ones(5)},
-            {"use_dora": True},
-            "the lora_magnitude_vector of 'model.layers.0.self_attn.q_proj' has 5 values",
-        ),
-        (
-            PLAIN | {f"{Q}.lora_A.weight": torch.ones(2, 8, dtype=torch.int8)},
-            {},
-            "holds I8, not floats",
-        ),
-        (
-            {"e.token_adapter.trainable_tokens_delta": torch.ones(2, 8)},
-            {"trainable_token_indices": [5]},
-            "trainable_token_indices names 1 rows of 'e': [2, 8]",
-        ),
+        (PLAIN | {f"{Q}.lora_magnitude_vector": torch.ones(5)}, {"use_dora": True}, "q_proj' has 5 values"),
+        (PLAIN | {f"{Q}.lora_A.weight": torch.ones(2, 8).char()}, {}, "holds I8, not floats"),
+        ({f"e.{TOKENS}": torch.ones(2, 8)}, {"trainable_token_indices": [5]}, "names 1 rows of 'e': [2, 8]"),
     ],
 )
 def test_an_adapter_that_contradicts_itself_is_refused(
@@ -121,7 +103,8 @@ def test_an_adapter_that_contradicts_itself_is_refused(
     assert said in message
 
 
-def test_a_pattern_that_takes_for_ever_is_given_up(tmp_path: Path) -> None:
+def test_a_pattern_that_takes_for_ever_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PATTERN_SECONDS", 0.05)
     long = "a" * 60 + "c"
     tensors = {f"{long}.lora_A.weight": torch.ones(2, 8), f"{long}.lora_B.weight": torch.ones(6, 2)}
     message = refusal(adapter(tmp_path, tensors, rank_pattern={"(a|aa)+$b": 2}))
@@ -138,10 +121,9 @@ def test_each_pattern_is_compiled_once(tmp_path: Path, monkeypatch: pytest.Monke
         return original(pattern, **options)
 
     monkeypatch.setattr(regex, "compile", counting)
-    tensors = {f"m{i}.lora_{half}.weight": torch.ones(1, 1) for i in range(1000) for half in "AB"}
-    found = read_adapter(adapter(tmp_path, tensors, r=2, rank_pattern={f"m{i}": 1 for i in range(1000)}))
-    assert len(found.changes) == 1000
-    assert len(compiled) == 1000
+    tensors = {f"m{i}.lora_{half}.weight": torch.ones(1, 1) for i in range(100) for half in "AB"}
+    found = read_adapter(adapter(tmp_path, tensors, r=2, rank_pattern={f"m{i}": 1 for i in range(100)}))
+    assert len(found.changes) == len(compiled) == 100
 
 
 def test_patterns_without_number_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,56 +16,17 @@ from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizer
 import redraft.chain
 from redraft.cli.data.tokens import token_count
 from redraft.weights.tokenizers import count as module
-from redraft.weights.tokenizers.count import RULES, Chunks, _tokenizer, blank_of
+from redraft.weights.tokenizers.count import RULES, Chunks, blank_of, tokenizer_json
 from redraft.weights.tokenizers.pretokenizers import PRE_TOKENIZERS, pre_tokenizer_json
 
 END, UNKNOWN = "<|end|>", "<unk>"
-_ODD = (
-    *(
-        " ",
-        " ",
-        " ",
-        "  ",
-        "   ",
-        "\n",
-        "\n\n",
-        "\n  ",
-        "\t",
-        "\r\n",
-        "\xa0",
-        "\u3000",
-        "\u2028",
-        "\x1c",
-        "\x85",
-    ),
-    *(
-        "\u180e",
-        "\u200b",
-        "\x00",
-        "\ufeff",
-        "the",
-        "The",
-        "word",
-        "words.",
-        "don't",
-        "'s",
-        "'LL",
-        "def f(x):",
-    ),
-    *("1", "12", "12345", "3.14", "\u00b2", "\u2167", ".", "...", "!?", "$", "/", "=", "```", "**"),
-    *(
-        "e\u0301",
-        "\u0301",
-        "\u0344",
-        "\u00b4",
-        "\ud55c\uad6d\uc5b4",
-        "\u1100",
-        "\u1161",
-        "\u65e5\u672c\u8a9e",
-    ),
-    *("\u0e20\u0e32\u0e29\u0e32", "\U0001f44d\U0001f3fd", "\U0001f469\u200d\U0001f467", "\u0120", "\u010a"),
-    *("\u2581", "\u2581a", END, "<|end", "|>", UNKNOWN),
+_WORDS = "the The word words. don't 's 'LL 1 12 12345 3.14 \u00b2 \u2167 . ... !? $ / = ``` ** e\u0301"
+_WORDS += " \u0301 \u0344 \u00b4 \ud55c\uad6d\uc5b4 \u1100 \u1161 \u65e5\u672c\u8a9e \u0e20\u0e32\u0e29\u0e32"
+_WORDS += (
+    f" \U0001f44d\U0001f3fd \U0001f469\u200d\U0001f467 \u0120 \u010a \u2581 \u2581a {END} <|end |> {UNKNOWN}"
 )
+_BLANKS = ("  ", "   ", "\n", "\n\n", "\n  ", "\t", "\r\n", *"\xa0\u3000\u2028\x1c\x85\u180e\u200b\x00\ufeff")
+_ODD = (" ", " ", " ", *_BLANKS, "def f(x):", *_WORDS.split(" "))
 TEXTS = st.lists(st.sampled_from(_ODD) | st.text(max_size=5), max_size=30).map("".join)
 
 
@@ -212,4 +173,4 @@ def test_the_default_models_tokens_are_counted_by_chunks(default_model: Path, te
 
 @cache
 def tokenizer_in(model: Path) -> Any:
-    return _tokenizer(model)
+    return Tokenizer.from_str(tokenizer_json(model))

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError
+from redraft.weights.gguf.reader import read_header
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
 from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
 from tests.weights.tokenizer_files import (
@@ -31,6 +32,7 @@ from tests.weights.tokenizer_files import (
 )
 
 Metadata = dict[str, Any]
+FIXTURES = [HealthCheck.function_scoped_fixture]
 # Libraries know different versions of Unicode, so only characters that all know are tried with those rules.
 KNOWN = st.characters(exclude_categories=["Cs", "Cn"]).filter(
     lambda character: unicodedata.ucd_3_2_0.category(character) != "Cn"
@@ -66,9 +68,8 @@ def cached(folder: Path) -> Tokenizer:
 
 @functools.cache
 def default_metadata(model: Path) -> Metadata:
-    from gguf import GGUFReader
-
-    return {name: field.contents() for name, field in GGUFReader(str(model)).fields.items()}
+    found = read_header(model, whole=True).metadata
+    return {name: list(each) if isinstance(each, tuple) else each for name, each in found.items()}
 
 
 @pytest.fixture(scope="module")
@@ -116,13 +117,15 @@ def test_the_default_model_comes_back_the_same(default_model: Path, default_fold
 
 @pytest.mark.model
 def test_the_default_model_makes_the_same_ids_of_all_texts(default_model: Path, default_folder: Path) -> None:
+    tokenizer = cached(default_folder)
     for special in (False, True):
         found = llama_cpp_ids(default_model, TEXTS, special=special)
-        assert found == ids(load(default_folder), TEXTS, special=special)
+        assert found == ids(tokenizer, TEXTS, special=special)
+    assert ids(tokenizer, ["}\x06:"]) == ids(tokenizer, ["}:"]), "it has no token of the byte 6"
 
 
 @pytest.mark.model
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=settings().max_examples // 2, suppress_health_check=FIXTURES)
 @given(text=st.text(KNOWN) | PIECES)
 @example("}\x06:")
 def test_the_default_model_makes_the_same_ids_of_any_text(
@@ -132,49 +135,36 @@ def test_the_default_model_makes_the_same_ids_of_any_text(
     assert default_asked.ids(text) == ids(cached(default_folder), [text])[0]
 
 
-@pytest.mark.model
-def test_a_byte_that_is_not_in_the_vocabulary_is_left_out(default_folder: Path) -> None:
-    assert ids(cached(default_folder), ["}\x06:"]) == ids(cached(default_folder), ["}:"])
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=FIXTURES)
 @given(text=st.text() | PIECES)
-def test_sentencepiece_makes_the_same_ids_of_any_text(
-    llama_folder: Path, llama_asked: Asked, text: str
-) -> None:
+def test_sentencepiece_makes_the_same_ids(llama_folder: Path, llama_asked: Asked, text: str) -> None:
     assert llama_asked.ids(text) == ids(cached(llama_folder), [text])[0]
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("kind", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
 def test_transformers_loads_it(kind: str, default_model: Path, default_folder: Path) -> None:
     from transformers import AutoTokenizer
 
     write(default_folder, "config.json", {"model_type": kind})
     tokenizer = AutoTokenizer.from_pretrained(default_folder)
     (default_folder / "config.json").unlink()
-    names = ("bos_token", "eos_token", "pad_token", "unk_token")
-    assert [getattr(tokenizer, name) for name in names] == [
-        "<|im_start|>",
-        "<|im_end|>",
-        "<|im_end|>",
-        "<|endoftext|>",
-    ]
+    assert (tokenizer.bos_token, tokenizer.eos_token) == ("<|im_start|>", "<|im_end|>")
+    assert (tokenizer.pad_token, tokenizer.unk_token) == ("<|im_end|>", "<|endoftext|>")
     assert tokenizer.model_max_length == 8192
     text = "Hello, world"
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     chat = tokenizer.apply_chat_template([{"role": "user", "content": "Hi"}], tokenize=False)
     assert chat.endswith("<|im_start|>user\nHi<|im_end|>\n")
-    if kind in ("llama", "mistral"):
+    if kind == "llama":
         found = llama_cpp_ids(default_model, TEXTS, special=True)
         assert found == [tokenizer(text)["input_ids"] for text in TEXTS]
 
 
-@pytest.mark.parametrize("kind", ["llama", "mistral"])
-def test_transformers_loads_a_sentencepiece_one(kind: str, llama_folder: Path) -> None:
+def test_transformers_loads_a_sentencepiece_one(llama_folder: Path) -> None:
     from transformers import AutoTokenizer
 
-    write(llama_folder, "config.json", {"model_type": kind})
+    write(llama_folder, "config.json", {"model_type": "llama"})
     tokenizer = AutoTokenizer.from_pretrained(llama_folder)
     found = llama_cpp_ids(llama_folder / "m.gguf", TEXTS, special=True, start=True)
     assert found == [tokenizer(text)["input_ids"] for text in TEXTS]
@@ -199,8 +189,7 @@ def metadata(tmp_path: Path) -> Metadata:
     return tokenizer_metadata(tmp_path / "source", 720)
 
 
-@pytest.mark.parametrize("bos", [False, True])
-@pytest.mark.parametrize("eos", [False, True])
+@pytest.mark.parametrize(("bos", "eos"), [(False, True), (True, False)])
 def test_what_is_put_around_a_text(bos: bool, eos: bool, metadata: Metadata, tmp_path: Path) -> None:
     metadata |= {"tokenizer.ggml.add_bos_token": bos, "tokenizer.ggml.add_eos_token": eos}
     write_tokenizer(metadata, tmp_path)
@@ -214,6 +203,7 @@ def test_what_is_put_around_a_text(bos: bool, eos: bool, metadata: Metadata, tmp
 def test_two_texts_have_it_twice(metadata: Metadata, tmp_path: Path) -> None:
     write_tokenizer(metadata | {"tokenizer.ggml.add_bos_token": True}, tmp_path)
     tokenizer = load(tmp_path)
+    assert tokenizer.get_vocab_size() == 701, "rows without a token get none"
     assert tokenizer.encode("one", "two").ids == tokenizer.encode("one").ids + tokenizer.encode("two").ids
 
 
@@ -230,11 +220,6 @@ def test_what_llama_cpp_takes_for_granted(metadata: Metadata, llama_folder: Path
     found = llama_cpp_ids(model_file(tmp_path / "m.gguf", spm), ["one", ""], start=True)
     assert found == ids(load(tmp_path), ["one", ""], start=True)
     assert found[1] == [1]
-
-
-def test_rows_without_a_token_get_none(metadata: Metadata, tmp_path: Path) -> None:
-    write_tokenizer(metadata, tmp_path)
-    assert load(tmp_path).get_vocab_size() == 701
 
 
 def test_the_template_is_written_as_it_is(metadata: Metadata, tmp_path: Path) -> None:

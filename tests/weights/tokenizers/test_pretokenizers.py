@@ -61,13 +61,6 @@ def test_llama_cpp_makes_the_ids_of_the_tokenizers_library(name: str, tmp_path: 
     assert tokenizer_metadata(copy, original.get_vocab_size()) == metadata
 
 
-@pytest.mark.parametrize("name", PRE_TOKENIZERS)
-def test_a_rule_is_recognised_in_the_form_it_is_written(name: str) -> None:
-    rule = PRE_TOKENIZERS[name]
-    written = tokenizer(pre_tokenizer_json(rule), ignore_merges=rule.ignore_merges)
-    assert pre_tokenizer_of(written) is rule
-
-
 def test_other_forms_of_a_rule_are_recognised() -> None:
     gpt2 = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
     assert pre_tokenizer_of(tokenizer(gpt2)).name == "gpt-2"

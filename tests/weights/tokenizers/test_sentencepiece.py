@@ -88,20 +88,10 @@ def test_damage_is_said(data: bytes, said: str, tmp_path: Path) -> None:
         read_sentencepiece(file_of(tmp_path, data))
 
 
-def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
-    path = tmp_path / "large.model"
-    with path.open("wb") as file:
-        file.truncate(1 << 40)
-    with pytest.raises(ModelError, match="more than 64 MB"):
-        read_sentencepiece(path)
-
-
 def test_pipes_and_devices_are_not_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.model")
-    (tmp_path / "zero.model").symlink_to("/dev/zero")
-    for name in ("pipe.model", "zero.model"):
-        with pytest.raises(ModelError, match=f"{name} is (not a regular file|a link to /dev/zero)"):
-            read_sentencepiece(tmp_path / name)
+    with pytest.raises(ModelError, match=r"pipe\.model is not a regular file"):
+        read_sentencepiece(tmp_path / "pipe.model")
     with pytest.raises(ModelError, match=r"there is no file .*none\.model"):
         read_sentencepiece(tmp_path / "none.model")
 
@@ -115,9 +105,7 @@ def test_more_pieces_than_any_model_has(tmp_path: Path, monkeypatch: pytest.Monk
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(at=st.integers(0), bits=st.integers(1, 255), cut=st.integers(0, 40))
-def test_any_damage_is_an_error_or_a_model(
-    folder: Path, tmp_path: Path, at: int, bits: int, cut: int
-) -> None:
+def test_any_damage_is_an_error_or_read(folder: Path, tmp_path: Path, at: int, bits: int, cut: int) -> None:
     data = bytearray((folder / "tokenizer.model").read_bytes())
     data[at % len(data)] ^= bits
     with suppress(ModelError):

@@ -42,30 +42,21 @@ _LLAMA3_KEYS = ("factor", "low_freq_factor", "high_freq_factor", "original_max_p
 
 @dataclass(frozen=True)
 class Rope:
-    """Base and scaling of a rotary embedding.
-
-    Attributes:
-        kind: `default`, `linear`, `yarn` or `llama3`.
-        numbers: The scaling's numbers, named as in `rope_parameters`.
-    """
+    """Base and scaling of a rotary embedding."""
 
     theta: float
-    kind: str = "default"
+    kind: str = "default"  # `default`, `linear`, `yarn` or `llama3`
+    # The scaling's numbers, named as in `rope_parameters`.
     numbers: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ModelNumbers:
-    """The numbers that describe a model.
-
-    Attributes:
-        context: `max_position_embeddings`, in tokens.
-        eps: `rms_norm_eps`.
-    """
+    """The numbers that describe a model."""
 
     sizes: Sizes
-    context: int
-    eps: float
+    context: int  # `max_position_embeddings`, in tokens
+    eps: float  # `rms_norm_eps`
     rope: Rope
 
 
@@ -150,7 +141,8 @@ def numbers_from_metadata(
 
 def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
     """Return a config.json for these numbers and a dtype of torch: float32, float16 or bfloat16."""
-    sizes = numbers.sizes
+    sizes, rope = numbers.sizes, numbers.rope
+    scaling = {key: int(n) if key.startswith("original") else n for key, n in rope.numbers.items()}
     config: dict[str, Any] = {
         "architectures": [sizes.family.architecture],
         "model_type": sizes.family.model_type,
@@ -165,7 +157,7 @@ def config_of(numbers: ModelNumbers, dtype: str) -> dict[str, Any]:
         "hidden_act": "silu",
         "max_position_embeddings": numbers.context,
         "rms_norm_eps": numbers.eps,
-        "rope_parameters": _rope_in_config(numbers.rope),
+        "rope_parameters": {"rope_type": rope.kind, "rope_theta": rope.theta, **scaling},
         "tie_word_embeddings": sizes.tied,
     }
     if sizes.family is LLAMA:
@@ -195,11 +187,6 @@ def _rope_from_config(config: Mapping[str, Any], family: Family, head: int) -> R
             rope_factors(rope, head)
             return rope
     raise _refused(f"rotary scaling of the kind {kind!r:.40} for {family.architecture}")
-
-
-def _rope_in_config(rope: Rope) -> dict[str, Any]:
-    whole = {key: int(n) if key.startswith("original") else n for key, n in rope.numbers.items()}
-    return {"rope_type": rope.kind, "rope_theta": rope.theta, **whole}
 
 
 def _rope_metadata(rope: Rope) -> dict[str, int | float | str]:

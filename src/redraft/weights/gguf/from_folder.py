@@ -56,19 +56,13 @@ _WEIGHTS = ("F64", "F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class Part:
-    """A tensor of the output file.
+    """A tensor of the output file."""
 
-    Attributes:
-        name: The name in GGUF.
-        shape: Rows first.
-        heads: The number of heads in which the rows are permuted, or 0.
-    """
-
-    name: str
-    shape: tuple[int, ...]
+    name: str  # the name in GGUF
+    shape: tuple[int, ...]  # rows first
     kind: Kind
     source: TensorInfo
-    heads: int
+    heads: int  # the number of heads in which the rows are permuted, or 0
 
     @property
     def row(self) -> int:

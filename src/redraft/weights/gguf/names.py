@@ -50,22 +50,14 @@ Array = TypeVar("Array", "np.ndarray[Any, Any]", torch.Tensor)
 
 @dataclass(frozen=True)
 class Family:
-    """A supported architecture.
+    """A supported architecture."""
 
-    Attributes:
-        architecture: The name in `architectures` of config.json.
-        gguf: The name in `general.architecture` of a GGUF file; also the prefix of its keys.
-        permuted: Whether GGUF permutes the rows of q and k.
-        bias: Whether q, k and v always have biases.
-        head_norm: Whether q and k are normalised per head.
-    """
-
-    architecture: str
+    architecture: str  # the name in `architectures` of config.json
     model_type: str
-    gguf: str
-    permuted: bool = False
-    bias: bool = False
-    head_norm: bool = False
+    gguf: str  # the name in `general.architecture` of a GGUF file; also the prefix of its keys
+    permuted: bool = False  # whether GGUF permutes the rows of q and k
+    bias: bool = False  # whether q, k and v always have biases
+    head_norm: bool = False  # whether q and k are normalised per head
 
 
 LLAMA = Family("LlamaForCausalLM", "llama", "llama", permuted=True)

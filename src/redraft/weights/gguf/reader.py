@@ -67,35 +67,23 @@ Value = int | float | bool | str | tuple[int | float | bool | str, ...] | LongAr
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor's entry in the header.
-
-    Attributes:
-        shape: In GGUF's order: the fastest-moving dimension first.
-        kind: The ggml type number.
-        offset: Bytes from the start of the tensor data.
-        size: Bytes, or None if the type is unknown.
-    """
+    """A tensor's entry in the header."""
 
     name: str
-    shape: tuple[int, ...]
-    kind: int
-    offset: int
-    size: int | None
+    shape: tuple[int, ...]  # in GGUF's order: the fastest-moving dimension first
+    kind: int  # the ggml type number
+    offset: int  # bytes from the start of the tensor data
+    size: int | None  # bytes, or None if the type is unknown
 
 
 @dataclass(frozen=True)
 class GGUFHeader:
-    """The header of a GGUF file.
-
-    Attributes:
-        metadata: Keys and values. Skipped arrays are `LongArray`.
-        start: The offset of the tensor data in bytes.
-    """
+    """The header of a GGUF file."""
 
     version: int
-    metadata: Mapping[str, Value]
+    metadata: Mapping[str, Value]  # keys and values. Skipped arrays are `LongArray`.
     tensors: Mapping[str, Tensor]
-    start: int = 0
+    start: int = 0  # the offset of the tensor data in bytes
 
     def text(self, key: str) -> str | None:
         """Return a value if it is a text, or None."""

@@ -32,28 +32,18 @@ _LAYER = re.compile(r"blk\.([0-9]{1,6})\.")
 
 @dataclass(frozen=True)
 class Sizes:
-    """The numbers that determine a model's tensors.
-
-    Attributes:
-        layers: `num_hidden_layers`.
-        width: `hidden_size`.
-        inner: `intermediate_size`.
-        head: Elements of a head.
-        vocabulary: Rows of the embedding.
-        tied: Whether the output matrix is the embedding.
-        attention_bias: Whether q, k, v and o have biases.
-    """
+    """The numbers that determine a model's tensors."""
 
     family: Family
-    layers: int
-    width: int
-    inner: int
+    layers: int  # `num_hidden_layers`
+    width: int  # `hidden_size`
+    inner: int  # `intermediate_size`
     heads: int
     kv_heads: int
-    head: int
-    vocabulary: int
-    tied: bool
-    attention_bias: bool = False
+    head: int  # elements of a head
+    vocabulary: int  # rows of the embedding
+    tied: bool  # whether the output matrix is the embedding
+    attention_bias: bool = False  # whether q, k, v and o have biases
     mlp_bias: bool = False
 
     def __post_init__(self) -> None:

@@ -35,17 +35,11 @@ _IDS = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
 
 @dataclass(frozen=True)
 class SourceTensor:
-    """A tensor of the output folder.
+    """A tensor of the output folder."""
 
-    Attributes:
-        info: Its name, dtype and shape in the folder.
-        tensor: The tensor in the file.
-        heads: The number of heads in which the file permutes its rows, or 0.
-    """
-
-    info: TensorInfo
-    tensor: Tensor
-    heads: int
+    info: TensorInfo  # its name, dtype and shape in the folder
+    tensor: Tensor  # the tensor in the file
+    heads: int  # the number of heads in which the file permutes its rows, or 0
 
 
 def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None) -> None:

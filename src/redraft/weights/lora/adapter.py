@@ -61,23 +61,15 @@ _TOKENS = "token_adapter.trainable_tokens_delta"
 
 @dataclass(frozen=True)
 class Change:
-    """What an adapter adds to the weight of one module: scale · B·A.
+    """What an adapter adds to the weight of one module: scale · B·A."""
 
-    Attributes:
-        module: The module's name in the base, such as `model.layers.0.self_attn.q_proj`.
-        a: Shape (rank, in); for an embedding (rank, vocabulary).
-        b: Shape (out, rank); for an embedding (width, rank).
-        scale: alpha / rank, or alpha / √rank if it is rank-stabilised.
-        embedding: Whether the weight is an embedding (vocabulary, width), the transpose of the product.
-        magnitude: DoRA's magnitudes, shape (out,), or None.
-    """
-
-    module: str
-    a: TensorInfo
-    b: TensorInfo
-    scale: float
+    module: str  # the module's name in the base, such as `model.layers.0.self_attn.q_proj`
+    a: TensorInfo  # shape (rank, in); for an embedding (rank, vocabulary)
+    b: TensorInfo  # shape (out, rank); for an embedding (width, rank)
+    scale: float  # alpha / rank, or alpha / √rank if it is rank-stabilised
+    # Whether the weight is an embedding (vocabulary, width), the transpose of the product.
     embedding: bool = False
-    magnitude: TensorInfo | None = None
+    magnitude: TensorInfo | None = None  # DoRA's magnitudes, shape (out,), or None
 
     @property
     def rank(self) -> int:
@@ -101,22 +93,15 @@ class TrainedTokens:
 
 @dataclass(frozen=True)
 class LoraAdapter:
-    """A LoRA adapter on disk.
-
-    Attributes:
-        config: `adapter_config.json`.
-        weights: Its tensors, under the adapter's own names.
-        changes: By module.
-        replaced: The adapter's tensors that replace tensors of the base, by name in the base.
-        tokens: By module.
-    """
+    """A LoRA adapter on disk."""
 
     folder: Path
-    config: Mapping[str, Any]
-    weights: Checkpoint
-    changes: Mapping[str, Change]
+    config: Mapping[str, Any]  # `adapter_config.json`
+    weights: Checkpoint  # its tensors, under the adapter's own names
+    changes: Mapping[str, Change]  # by module
+    # The adapter's tensors that replace tensors of the base, by name in the base.
     replaced: Mapping[str, TensorInfo]
-    tokens: Mapping[str, TrainedTokens]
+    tokens: Mapping[str, TrainedTokens]  # by module
 
     def rows(self, info: TensorInfo, start: int, stop: int, *, turned: bool = False) -> torch.Tensor:
         """Read rows `start` to `stop` of a matrix, or of its transpose, in the matrix's dtype."""

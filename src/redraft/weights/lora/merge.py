@@ -6,7 +6,7 @@ float32, some rows at a time, so memory holds one thin factor and a few chunks f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -42,23 +42,14 @@ Rows = tuple[int, torch.Tensor]  # the index of the first row, and some rows
 
 @dataclass(frozen=True)
 class Target:
-    """A tensor of the merged model, and how it is made.
+    """A tensor of the merged model, and how it is made."""
 
-    Attributes:
-        info: Its name, dtype and shape, and its file in the base.
-        source: The base or the adapter, which holds its values before the change.
-        origin: Its name in `source`.
-        change: The change to add, or None.
-        transposed: Whether to add B·A transposed: for embeddings, and layers that store (in, out).
-        tokens: The rows to replace, or None.
-    """
-
-    info: TensorInfo
-    source: Checkpoint
-    origin: str
-    change: Change | None = None
-    transposed: bool = False
-    tokens: TrainedTokens | None = None
+    info: TensorInfo  # its name, dtype and shape, and its file in the base
+    source: Checkpoint  # the base or the adapter, which holds its values before the change
+    origin: str  # its name in `source`
+    change: Change | None = None  # the change to add, or None
+    transposed: bool = False  # whether to add B·A transposed: for embeddings, and layers that store (in, out)
+    tokens: TrainedTokens | None = None  # the rows to replace, or None
 
     @property
     def size(self) -> int:
@@ -130,9 +121,8 @@ class _Planner:
         new, target = self.adapter.replaced[name], self.found(name)
         old = target.info
         resized = old.name == OUTPUT or old.name.endswith(_INPUTS)
-        if new.shape != old.shape and not (
-            resized and len(new.shape) == 2 and new.shape[1:] == old.shape[1:]
-        ):
+        longer = resized and len(new.shape) == 2 and new.shape[1:] == old.shape[1:]
+        if new.shape != old.shape and not longer:
             raise self.unfit(sizes(name, new.shape, old.shape))
         info = replace(old, shape=new.shape)
         self.targets[old.name] = replace(target, info=info, source=self.adapter.weights, origin=new.name)
@@ -183,17 +173,10 @@ def _parts(adapter: LoraAdapter) -> bool:
     modules = {name.removesuffix(".weight") for name in (*inputs, OUTPUT)}
     if len(replaced) == 2 and all(replaced) and not adapter.changes.keys() & modules:
         one, other = (info for info in replaced if info)
-        return not _same(adapter.weights, one, other)
+        if (one.shape, one.dtype) == (other.shape, other.dtype):
+            read, parts = adapter.weights.read, adapter.weights.chunks(one.name)
+            return not all(torch.equal(read(one.name, *part), read(other.name, *part)) for part in parts)
     return True
-
-
-def _same(weights: Checkpoint, one: TensorInfo, other: TensorInfo) -> bool:
-    if (one.shape, one.dtype) != (other.shape, other.dtype):
-        return False
-    return all(
-        torch.equal(weights.read(one.name, start, stop), weights.read(other.name, start, stop))
-        for start, stop in weights.chunks(one.name)
-    )
 
 
 def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, int]:
@@ -269,16 +252,12 @@ def _changed(target: Target, adapter: LoraAdapter, size: int) -> Iterator[Rows]:
         return
     lengths = adapter.weights.read(change.magnitude.name).to(wide)
     if target.transposed:
-        across = lengths / _column_lengths(rows for _, rows in summed())
+        squares = (rows.double().square().sum(dim=0) for _, rows in summed())
+        across = lengths / sum(squares, start=torch.zeros(())).sqrt().float()
         yield from ((at, rows * across) for at, rows in summed())
     else:
         for at, rows in summed():
             yield at, rows * (lengths[at : at + len(rows)] / rows.norm(dim=1)).unsqueeze(1)
-
-
-def _column_lengths(parts: Iterable[torch.Tensor]) -> torch.Tensor:
-    squares = (rows.double().square().sum(dim=0) for rows in parts)
-    return sum(squares, start=torch.zeros(())).sqrt().float()
 
 
 def merge_lora(

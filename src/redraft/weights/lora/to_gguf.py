@@ -55,22 +55,14 @@ class Base:
 
 @dataclass(frozen=True)
 class Half:
-    """One of the two tensors of a change in the file.
+    """One of the two tensors of a change in the file."""
 
-    Attributes:
-        name: Such as `blk.0.attn_q.weight.lora_b`.
-        shape: Rows first.
-        factor: The factor for its values.
-        heads: The number of heads in which its rows are permuted, or 0.
-        turned: Whether it is stored transposed.
-    """
-
-    name: str
-    shape: tuple[int, ...]
+    name: str  # such as `blk.0.attn_q.weight.lora_b`
+    shape: tuple[int, ...]  # rows first
     source: TensorInfo
-    factor: float = 1.0
-    heads: int = 0
-    turned: bool = False
+    factor: float = 1.0  # the factor for its values
+    heads: int = 0  # the number of heads in which its rows are permuted, or 0
+    turned: bool = False  # whether it is stored transposed
 
 
 def lora_gguf(adapter: Path, dst: Path, run: Run = BY_DEFAULT, *, base: Path | None = None) -> None:

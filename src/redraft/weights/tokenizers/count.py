@@ -144,10 +144,8 @@ class Chunks:
 
     def _of_words(self, words: Sequence[str]) -> Sequence[int]:
         """Count chunks without blanks in one call: each begins at a marked token."""
-        (found,) = self._tokenizer.encode_batch_fast(
-            [self._blank.before + " ".join(words)], add_special_tokens=False
-        )
-        ids = found.ids  # their texts are not noted, the fast way
+        text = self._blank.before + " ".join(words)
+        ids = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
         starts = [place for place, token in enumerate(ids) if self._marked(token)]
         if len(starts) != len(words) or starts[0]:
             return self._counts([self._blank.before + word for word in words])
@@ -172,10 +170,8 @@ def blank_of(tokenizer: Any) -> Blank | None:
     if normalizer in (None, {"type": "NFC"}) and _known_rule(cuts, ignore_merges=model.ignore_merges):
         return Blank(_BYTES, " ")
     if _is_metaspace(normalizer, cuts) and not model.ignore_merges:
-        over_blanks = any(
-            _META in token.lstrip(_META) for token in tokenizer.get_vocab(with_added_tokens=False)
-        )
-        return None if over_blanks else Blank(_META, "")
+        tokens = tokenizer.get_vocab(with_added_tokens=False)
+        return None if any(_META in token.lstrip(_META) for token in tokens) else Blank(_META, "")
     return None
 
 

@@ -37,20 +37,13 @@ ELSEWHERE = "llama.cpp's convert_hf_to_gguf.py knows more tokenizers."
 
 @dataclass
 class TokenizerFolder:
-    """A folder, and the vocabulary collected from it so far.
-
-    Attributes:
-        rows: Rows of the embedding.
-        texts: Tokens by id.
-        kinds: GGUF's token types by id.
-        ids: Ids by token.
-    """
+    """A folder, and the vocabulary collected from it so far."""
 
     folder: Path
-    rows: int
-    texts: dict[int, str] = field(default_factory=dict)
-    kinds: dict[int, int] = field(default_factory=dict)
-    ids: dict[str, int] = field(default_factory=dict)
+    rows: int  # rows of the embedding
+    texts: dict[int, str] = field(default_factory=dict)  # tokens by id
+    kinds: dict[int, int] = field(default_factory=dict)  # GGUF's token types by id
+    ids: dict[str, int] = field(default_factory=dict)  # ids by token
 
     @cached_property
     def fast(self) -> Mapping[str, Any]:
@@ -141,7 +134,7 @@ class TokenizerFolder:
             return setting
         if not self.fast:
             return role == "bos"  # as SentencePiece models of the Llama family were trained
-        end = self._template_ends()[0 if role == "bos" else -1]
+        end = self._template_end(0 if role == "bos" else -1)
         if end and self.ids.get(end) != self.special_id(role):
             self.elsewhere(f"tokenizer.json puts {end!r:.40} around a text, which is not its {role} token")
         return bool(end)
@@ -199,14 +192,15 @@ class TokenizerFolder:
                 yield number, text, token.get("special") is True
             seen.add(text)
 
-    def _template_ends(self) -> tuple[str, str]:
-        """Return the special tokens that tokenizer.json puts before and after a text, or ""."""
+    def _template_end(self, at: int) -> str:
+        """Return the special token that tokenizer.json puts before (0) or after (-1) a text, or ""."""
         processor = as_object(self.fast.get("post_processor"))
         for part in [processor, *map(as_object, as_list(processor.get("processors")))]:
             single = as_list(part.get("single"))
             if part.get("type") == "TemplateProcessing" and single:
-                return _special_of(single[0]), _special_of(single[-1])
-        return "", ""
+                text = as_object(as_object(single[at]).get("SpecialToken")).get("id")
+                return text if isinstance(text, str) else ""
+        return ""
 
 
 def as_object(value: object) -> Mapping[str, Any]:
@@ -217,11 +211,6 @@ def as_object(value: object) -> Mapping[str, Any]:
 def as_list(value: object) -> Sequence[Any]:
     """Return a value if it is a JSON array, or an empty one."""
     return value if isinstance(value, list) else []
-
-
-def _special_of(part: object) -> str:
-    text = as_object(as_object(part).get("SpecialToken")).get("id")
-    return text if isinstance(text, str) else ""
 
 
 def _text_of(token: object) -> str | None:

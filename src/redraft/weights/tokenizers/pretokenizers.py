@@ -38,21 +38,14 @@ _CJK = "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"
 
 @dataclass(frozen=True)
 class PreTokenizer:
-    """One of llama.cpp's rules.
+    """One of llama.cpp's rules."""
 
-    Attributes:
-        name: The value of `tokenizer.ggml.pre`.
-        splits: Regular expressions. Each splits the pieces of the one before, and loses nothing.
-        ignore_merges: Whether a piece that is a token is used as such, without merging.
-        nfc: Whether models with this rule normalise texts to NFC.
-        add_bos: Whether llama.cpp prepends the first token by default.
-    """
-
-    name: str
+    name: str  # the value of `tokenizer.ggml.pre`
+    # Regular expressions. Each splits the pieces of the one before, and loses nothing.
     splits: tuple[str, ...]
-    ignore_merges: bool = False
-    nfc: bool = False
-    add_bos: bool = False
+    ignore_merges: bool = False  # whether a piece that is a token is used as such, without merging
+    nfc: bool = False  # whether models with this rule normalise texts to NFC
+    add_bos: bool = False  # whether llama.cpp prepends the first token by default
 
 
 _KNOWN = (

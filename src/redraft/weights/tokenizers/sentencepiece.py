@@ -42,19 +42,13 @@ class ScoredPiece:
 
 @dataclass(frozen=True)
 class SentencePiece:
-    """A SentencePiece model.
+    """A SentencePiece model."""
 
-    Attributes:
-        pieces: By id.
-        ids: Ids of the special tokens by role: bos, eos, unk, pad. Missing roles are left out.
-        adds_space: Whether a space is added before a text.
-        normalizes: Whether texts are normalised: characters replaced, or runs of spaces collapsed.
-    """
-
-    pieces: tuple[ScoredPiece, ...]
+    pieces: tuple[ScoredPiece, ...]  # by id
+    # Ids of the special tokens by role: bos, eos, unk, pad. Missing roles are left out.
     ids: Mapping[str, int]
-    adds_space: bool
-    normalizes: bool
+    adds_space: bool  # whether a space is added before a text
+    normalizes: bool  # whether texts are normalised: characters replaced, or runs of spaces collapsed
 
 
 def read_sentencepiece(path: Path) -> SentencePiece:
@@ -73,7 +67,10 @@ def _model(path: Path, data: bytes) -> SentencePiece:
     normalizer: dict[int, Field] = {}
     for number, value in _fields(data):
         if number == 1:
-            pieces.append(_piece(_bytes(value)))
+            fields = _message(_bytes(value))
+            text = _bytes(fields.get(1, b"")).decode("utf-8")
+            score = struct.unpack("<f", _bytes(fields[2]))[0] if 2 in fields else 0.0
+            pieces.append(ScoredPiece(text, score, _int(fields.get(3, NORMAL))))
             if len(pieces) > MAX_PIECES:
                 raise ValueError(f"it has more than {MAX_PIECES} pieces")
         elif number == 2:
@@ -96,12 +93,6 @@ def _model(path: Path, data: bytes) -> SentencePiece:
         adds_space=normalizer.get(3, 1) != 0,
         normalizes=bool(normalizer.get(2)) or normalizer.get(4, 1) != 0,
     )
-
-
-def _piece(data: bytes) -> ScoredPiece:
-    fields = _message(data)
-    score = struct.unpack("<f", _bytes(fields[2]))[0] if 2 in fields else 0.0
-    return ScoredPiece(_bytes(fields.get(1, b"")).decode("utf-8"), score, _int(fields.get(3, NORMAL)))
 
 
 def _message(data: bytes) -> dict[int, Field]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,29 +39,15 @@ INDEX = "model.safetensors.index.json"
 
 def tensors() -> dict[str, torch.Tensor]:
     """A Llama of two layers, with noise in bfloat16."""
-    half = WIDTH // HEADS
-    shapes: dict[str, tuple[int, ...]] = {
-        "model.embed_tokens.weight": (ROWS, WIDTH),
-        "model.norm.weight": (WIDTH,),
-        "lm_head.weight": (ROWS, WIDTH),
-    }
-    for layer in range(LAYERS):
-        shapes |= {
-            f"model.layers.{layer}.{name}.weight": shape
-            for name, shape in {
-                "self_attn.q_proj": (WIDTH, WIDTH),
-                "self_attn.k_proj": (half, WIDTH),
-                "self_attn.v_proj": (half, WIDTH),
-                "self_attn.o_proj": (WIDTH, WIDTH),
-                "mlp.gate_proj": (INNER, WIDTH),
-                "mlp.up_proj": (INNER, WIDTH),
-                "mlp.down_proj": (WIDTH, INNER),
-                "input_layernorm": (WIDTH,),
-                "post_attention_layernorm": (WIDTH,),
-            }.items()
-        }
+    table, square, half = (ROWS, WIDTH), (WIDTH, WIDTH), (WIDTH // HEADS, WIDTH)
+    block: dict[str, tuple[int, ...]] = {"self_attn.q_proj": square, "self_attn.o_proj": square}
+    block |= {"self_attn.k_proj": half, "self_attn.v_proj": half, "mlp.gate_proj": (INNER, WIDTH)}
+    block |= {"mlp.up_proj": (INNER, WIDTH), "mlp.down_proj": (WIDTH, INNER)}
+    block |= dict.fromkeys(("input_layernorm", "post_attention_layernorm"), (WIDTH,))
+    shapes = {f"model.layers.{i}.{name}": shape for i in range(LAYERS) for name, shape in block.items()}
+    shapes |= {"model.embed_tokens": table, "model.norm": (WIDTH,), "lm_head": table}
     draw = torch.Generator().manual_seed(1)
-    return {name: torch.randn(shape, generator=draw).bfloat16() for name, shape in shapes.items()}
+    return {f"{name}.weight": torch.randn(shape, generator=draw).bfloat16() for name, shape in shapes.items()}
 
 
 def model(
@@ -113,17 +100,11 @@ class TestSound:
         assert sum(told) == size
         assert report.lines() == [f"{tmp_path}: sound (2 files, {len(every)} tensors, 0.00 MB; no checksums)"]
 
-    def test_tied_embeddings_need_no_head(self, tmp_path: Path) -> None:
-        assert verify(model(tmp_path, {"lm_head.weight": None}, config={"tie_word_embeddings": True})).sound
-
     def test_checksums_of_all_files(self, tmp_path: Path) -> None:
         manifest(model(tmp_path))
         report = verify(tmp_path)
         assert (report.findings, report.checksums) == ([], 4)
         assert "4 checksums as in the manifest" in report.lines()[-1]
-
-    def test_one_file_of_a_folder_with_a_manifest(self, tmp_path: Path) -> None:
-        manifest(model(tmp_path))
         assert verify(tmp_path / SECOND).checksums == 1
 
     def test_other_dtypes(self, tmp_path: Path) -> None:
@@ -139,59 +120,56 @@ class TestSound:
         assert verify(tmp_path).findings == []
 
     def test_a_pickle_where_it_is_allowed(self, tmp_path: Path) -> None:
-        torch.save(
-            {"a": torch.ones(3), "b": torch.tensor([1.0, float("nan")])}, tmp_path / "pytorch_model.bin"
-        )
+        values = {"a": torch.ones(3), "b": torch.tensor([1.0, float("nan")])}
+        torch.save(values, tmp_path / "pytorch_model.bin")
         with pytest.raises(UsageError, match="is a pickle"):
             verify(tmp_path)
         report = verify(tmp_path, allow_pickle=True)
         assert report.findings == ["pytorch_model.bin: 'b' has 1 NaN and 0 infinite of 2 values"]
 
 
+OF_THE_INDEX: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a missing shard": (lambda m: (m / SECOND).unlink(), f"'{SECOND}' is missing: the index names it"),
+    "a truncated shard": (
+        lambda m: os.truncate(m / FIRST, (m / FIRST).stat().st_size - 1),
+        f"{FIRST} is truncated: its tensors end at byte",
+    ),
+    "elsewhere": (
+        lambda m: edit_index(m, lm_head__weight=SECOND),
+        f"the index says that 'lm_head.weight' is in {SECOND}, but it is in {FIRST}",
+    ),
+    "nowhere": (
+        lambda m: edit_index(m, ghost=FIRST),
+        f"the index says that 'ghost' is in {FIRST}, but it is not there",
+    ),
+    "not in the index": (
+        lambda m: edit_index(m, lm_head__weight=None),
+        f"{FIRST} has 'lm_head.weight', which the index does not name",
+    ),
+    "out of the folder": (
+        lambda m: edit_index(m, lm_head__weight="../x.safetensors"),
+        f"{INDEX} says that 'lm_head.weight' is in '../x.safetensors', which is not a",
+    ),
+    "twice": (lambda m: save_file(tensors(), m / SECOND), f"'lm_head.weight' is in {FIRST} and in {SECOND}"),
+    "a tokenizer that was cut off": (
+        lambda m: (m / "tokenizer.json").write_text('{"model": {"vocab": {"a": 1'),
+        "tokenizer.json is not JSON",
+    ),
+}
+
+
 class TestFaults:
-    def test_a_missing_shard(self, tmp_path: Path) -> None:
-        (model(tmp_path) / SECOND).unlink()
+    @pytest.mark.parametrize("fault", OF_THE_INDEX)
+    def test_files_and_index(self, tmp_path: Path, fault: str) -> None:
+        spoil, finding = OF_THE_INDEX[fault]
+        spoil(model(tmp_path))
         report = verify(tmp_path)
-        assert report.findings == [f"'{SECOND}' is missing: the index names it"]
-        assert report.files == 1, "the other one was looked over all the same"
-
-    def test_a_truncated_shard(self, tmp_path: Path) -> None:
-        path = model(tmp_path) / FIRST
-        path.write_bytes(path.read_bytes()[:-1])
-        (finding,) = verify(tmp_path).findings
-        assert finding.startswith(f"{path} is truncated: its tensors end at byte")
-
-    def test_a_tensor_where_the_index_does_not_say(self, tmp_path: Path) -> None:
-        edit_index(model(tmp_path), lm_head__weight=SECOND)
-        assert verify(tmp_path).findings == [
-            f"the index says that 'lm_head.weight' is in {SECOND}, but it is in {FIRST}"
-        ]
-
-    def test_a_tensor_that_is_nowhere(self, tmp_path: Path) -> None:
-        edit_index(model(tmp_path), ghost=FIRST)
-        assert verify(tmp_path).findings == [
-            f"the index says that 'ghost' is in {FIRST}, but it is not there"
-        ]
-
-    def test_a_tensor_that_the_index_does_not_name(self, tmp_path: Path) -> None:
-        edit_index(model(tmp_path), lm_head__weight=None)
-        assert verify(tmp_path).findings == [f"{FIRST} has 'lm_head.weight', which the index does not name"]
-
-    def test_a_tensor_that_is_there_twice(self, tmp_path: Path) -> None:
-        model(tmp_path)
-        save_file(tensors(), tmp_path / SECOND)
-        findings = verify(tmp_path).findings
-        assert f"'lm_head.weight' is in {FIRST} and in {SECOND}" in findings
-
-    @pytest.mark.parametrize("file", ["../x.safetensors", "/x.safetensors", "x.py", 3, ["x.safetensors"]])
-    def test_an_index_that_climbs_out(self, tmp_path: Path, file: Any) -> None:
-        edit_index(model(tmp_path), lm_head__weight=file)
-        findings = verify(tmp_path).findings
-        assert f"{INDEX} says that 'lm_head.weight' is in {file!r}, which is not a" in findings[0]
+        assert sum(finding in each for each in report.findings) == 1
+        assert len(report.findings) == 1 or fault in ("twice", "out of the folder")
+        assert report.files >= 1, "the other one was looked over all the same"
 
     @pytest.mark.parametrize(
-        "file",
-        ["a\nm: sound.safetensors", "\x1b[2J.safetensors", "x" * 300 + ".safetensors"],
+        "file", ["a\nm: sound.safetensors", "\x1b[2J.safetensors", "x" * 300 + ".safetensors"]
     )
     def test_names_of_strangers_stay_in_their_line(self, tmp_path: Path, file: str) -> None:
         edit_index(model(tmp_path), ghost=file)
@@ -237,11 +215,8 @@ class TestFaults:
              "the configuration says layers 0 to 999999999, but there are 2, up to 1"),
             ({}, {"hidden_size": "8"},
              "config.json says hidden_size '8', which is not a positive whole number."),
-            ({}, {"hidden_size": None}, "config.json does not say hidden_size."),
             ({}, {"num_key_value_heads": 2},
              "model.layers.0.self_attn.k_proj.weight is 4 × 8, but the configuration says 8 × 8"),
-            ({}, {"num_key_value_heads": [1]},
-             "config.json says num_key_value_heads [1], which is not a positive whole number."),
             ({"model.norm.weight": None}, {}, "model.norm.weight is missing"),
             ({"lm_head.weight": None}, {}, "lm_head.weight is missing"),
             ({}, {"attention_bias": True}, "model.layers.1.self_attn.o_proj.bias is missing"),
@@ -267,6 +242,9 @@ class TestFaults:
     )
     def test_other_models_are_not_held_against_a_config(self, tmp_path: Path, config: dict[str, Any]) -> None:
         assert verify(model(tmp_path, config={"vocab_size": 3, **config})).sound
+
+    def test_tied_embeddings_need_no_head(self, tmp_path: Path) -> None:
+        assert verify(model(tmp_path, {"lm_head.weight": None}, config={"tie_word_embeddings": True})).sound
 
     def test_an_adapter_is_called_one(self, tmp_path: Path) -> None:
         model(tmp_path)
@@ -318,7 +296,7 @@ class TestFaults:
 def written(path: Path, arrays: Mapping[str, tuple[np.ndarray[Any, Any], gguf.GGMLQuantizationType]]) -> Path:
     writer = gguf.GGUFWriter(path, "other")
     for name, (array, kind) in arrays.items():
-        raw = array if kind.name in ("F32", "F16", "F64") else gguf.quants.quantize(array, kind)
+        raw = array if kind.name in ("F32", "F16", "F64", "I32") else gguf.quants.quantize(array, kind)
         writer.add_tensor(name, raw, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -360,48 +338,20 @@ class TestGGUF:
         assert finding == f"'t' has {32 if kind in sizes else 1} NaN and 0 infinite values"
 
     def test_other_numbers(self, tmp_path: Path) -> None:
-        path = tmp_path / "m.gguf"
-        writer = gguf.GGUFWriter(path, "other")
-        writer.add_tensor("double", np.array([1.0, np.inf]))
-        writer.add_tensor("whole", np.array([1, 2], np.int32))
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-        writer.close()
+        kinds = gguf.GGMLQuantizationType
+        arrays = {
+            "double": (np.array([1.0, np.inf]), kinds.F64),
+            "whole": (np.array([1, 2], np.int32), kinds.I32),
+        }
+        path = written(tmp_path / "m.gguf", arrays)
         assert self.check(path).findings == ["'double' has 0 NaN and 1 infinite values"]
-
-    def test_a_truncated_file(self, tmp_path: Path) -> None:
-        path = tiny_model(tmp_path / "m.gguf")
-        path.write_bytes(path.read_bytes()[:-100])
-        (finding,) = verify(path).findings
-        assert "is truncated" in finding
 
     def test_a_vocabulary_of_another_length(self, tmp_path: Path) -> None:
         path = tiny_model(tmp_path / "m.gguf", {"tokenizer.ggml.tokens": ["a", "b"]})
         assert "token_embd.weight has 289 rows, but the vocabulary 2 tokens" in verify(path).findings
-
-    def test_tensors_that_share_bytes(self, tmp_path: Path) -> None:
-        raw = bytearray(
-            written(
-                tmp_path / "m.gguf",
-                {name: (np.zeros(16, np.float32), gguf.GGMLQuantizationType.F32) for name in ("one", "two")},
-            ).read_bytes()
-        )
-        at = raw.index(b"two") + 3 + 4 + 8 + 4
-        raw[at : at + 8] = struct.pack("<Q", 32)
-        (tmp_path / "m.gguf").write_bytes(raw)
-        (finding,) = verify(tmp_path / "m.gguf").findings
-        assert "the tensors 'one' and 'two' overlap" in finding
 
     @pytest.mark.slow
     @pytest.mark.model
     def test_the_default_model(self, default_model: Path) -> None:
         report = self.check(default_model)
         assert (report.findings, report.notes, report.tensors) == ([], [], 272)
-
-
-def test_a_tokenizer_that_was_cut_off(tmp_path: Path) -> None:
-    folder = model(tmp_path)
-    (folder / "tokenizer.json").write_text('{"model": {"vocab": {"a": 1')
-    (finding,) = verify(folder).findings
-    assert "tokenizer.json is not JSON" in finding

@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 
 from redraft.errors import ModelError
-from redraft.weights.delta import KEY, diff
+from redraft.weights import info
+from redraft.weights.delta import diff
 from redraft.weights.info import Use, describe
-from redraft.weights.inspect import info
 from redraft.weights.output import Run
 from tests.gguf_files import lora, tiny_model
 from tests.weights import adapter_files
@@ -131,10 +131,6 @@ def test_a_delta_of_ours(tmp_path: Path, exact: bool) -> None:
         f"base {base}",
         f"target {target}",
     ]
-
-
-def test_the_name_of_a_deltas_header_is_known_without_torch() -> None:
-    assert info.DELTA == KEY
 
 
 def test_an_adapter_of_peft(tmp_path: Path) -> None:

@@ -114,22 +114,18 @@ class TestGGUFModel:
     def test_numbers(self, tmp_path: Path, key: str, value: Any, words: str) -> None:
         assert finding(verify(tiny_model(tmp_path / "m.gguf", {key: value})), words)
 
-    def test_another_architecture_is_a_note(self, tmp_path: Path) -> None:
-        path = tiny_model(tmp_path / "m.gguf", {"general.architecture": "mamba"})
-        report = verify(path)
+    @pytest.mark.parametrize(
+        ("key", "value", "words"),
+        [
+            ("general.architecture", "mamba", "'mamba'"),
+            ("llama.expert_count", 8, "mixture of experts"),
+            ("split.count", 2, "one of 2 parts"),
+        ],
+    )
+    def test_what_is_not_checked_is_a_note(self, tmp_path: Path, key: str, value: Any, words: str) -> None:
+        report = verify(tiny_model(tmp_path / "m.gguf", {key: value}))
         assert report.findings == []
-        assert "'mamba'" in report.notes[0]
-
-    def test_a_mixture_of_experts_is_a_note(self, tmp_path: Path) -> None:
-        report = verify(tiny_model(tmp_path / "m.gguf", {"llama.expert_count": 8}))
-        assert report.findings == []
-        assert "mixture of experts" in report.notes[0]
-
-    def test_a_part_of_a_split_model_is_a_note(self, tmp_path: Path) -> None:
-        path = tiny_model(tmp_path / "m.gguf", {"split.count": 2})
-        report = verify(rewritten(path, {"blk.0.ffn_up.weight": None}))
-        assert report.findings == []
-        assert "one of 2 parts" in report.notes[0]
+        assert words in report.notes[0]
 
 
 class TestGGUFAdapter:
@@ -194,17 +190,14 @@ class TestFolder:
         assert report.findings == []
         assert "tiktoken" in report.notes[0]
 
-    def test_tokens_beyond_the_embedding(self, model: Path) -> None:
+    def test_a_vocabulary_that_does_not_fit(self, model: Path) -> None:
         fast = json.loads((model / "tokenizer.json").read_text())
-        fast["model"]["vocab"]["beyond"] = 1000
-        (model / "tokenizer.json").write_text(json.dumps(fast))
-        assert finding(verify(model), "has the id 1000, but the embedding has 260 rows")
-
-    def test_merges_of_no_tokens(self, model: Path) -> None:
-        fast = json.loads((model / "tokenizer.json").read_text())
-        fast["model"]["merges"].append(["nothing", "there"])
-        (model / "tokenizer.json").write_text(json.dumps(fast))
+        merges = {**fast["model"], "merges": [*fast["model"]["merges"], ["nothing", "there"]]}
+        change(model / "tokenizer.json", model=merges)
         assert finding(verify(model), "which are not all tokens")
+        beyond = {**fast["model"], "vocab": {**fast["model"]["vocab"], "beyond": 1000}}
+        change(model / "tokenizer.json", model=beyond)
+        assert finding(verify(model), "has the id 1000, but the embedding has 260 rows")
 
     @pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "generation_config.json"])
     def test_a_pointer_of_git_lfs_in_place_of_a_small_file(self, model: Path, name: str) -> None:
