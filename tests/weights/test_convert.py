@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -132,13 +131,6 @@ def test_a_delta_stays_a_delta(tmp_path: Path) -> None:
     convert(tmp_path / "delta", tmp_path / "shards", shard_size=2000)
     apply(tmp_path / "base", tmp_path / "shards", tmp_path / "again")
     assert same_model(load(tmp_path / "again"), tuned(llama()))
-
-
-def test_a_side_file_without_an_end(tmp_path: Path) -> None:
-    save(tmp_path / "a", llama(), config=CONFIG)
-    os.mkfifo(tmp_path / "a" / "odd.json")
-    with pytest.raises(ModelError, match=r"odd.json is not a regular file"):
-        convert(tmp_path / "a", tmp_path / "b")
 
 
 def test_another_layout_is_not_gone_on_with(tmp_path: Path) -> None:

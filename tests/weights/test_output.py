@@ -37,6 +37,11 @@ def make(path: Path, *, force: bool = False, values: torch.Tensor = VALUES) -> N
                 writer.write(values)
 
 
+def no_file(path: Path, match: str, *, force: bool = False) -> None:
+    with pytest.raises(OutputError, match=match), new_file(path, Run(force=force), manifest={}):
+        pass
+
+
 def test_a_folder_with_its_manifest(tmp_path: Path) -> None:
     make(tmp_path / "out")
     file = tmp_path / "out" / "model.safetensors"
@@ -69,11 +74,7 @@ def test_what_somebody_else_made_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"it holds notes.txt, which redraft did not make"):
         make(tmp_path / "out", force=True)
-    with (
-        pytest.raises(OutputError, match="is a folder, but the output is a file"),
-        new_file(tmp_path, manifest={}),
-    ):
-        pass
+    no_file(tmp_path, "is a folder, but the output is a file")
     with pytest.raises(OutputError, match="cannot be written: File exists"):
         make(tmp_path / "mine" / "thesis.txt" / "out")
     kept = [(tmp_path / "mine" / "thesis.txt").read_text(), (tmp_path / "out" / "notes.txt").read_text()]
@@ -82,11 +83,7 @@ def test_what_somebody_else_made_is_never_replaced(tmp_path: Path) -> None:
 
 def test_a_file_of_somebody_elses_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "a.gguf").write_bytes(b"mine")
-    with (
-        pytest.raises(OutputError, match=r"no a.gguf.redraft.json that names it"),
-        new_file(tmp_path / "a.gguf", Run(force=True), manifest={}),
-    ):
-        pass
+    no_file(tmp_path / "a.gguf", r"no a.gguf.redraft.json that names it", force=True)
     with pytest.raises(OutputError, match="did not make it"):
         make(tmp_path / "a.gguf", force=True)
     assert (tmp_path / "a.gguf").read_bytes() == b"mine"
@@ -112,8 +109,7 @@ def test_an_output_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(tmp_path)
     with pytest.raises(OutputError):
         make(Path(name))
-    with pytest.raises(OutputError), new_file(Path(name), manifest={}):
-        pass
+    no_file(Path(name), "does not name|folder")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -204,8 +200,7 @@ def test_a_file_and_its_manifest(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "deep" / "a.gguf.redraft.json").read_text())
     assert manifest["files"] == {"a.gguf": {"size": 4, "sha256": hashlib.sha256(b"GGUF").hexdigest()}}
     assert sorted(path.name for path in (tmp_path / "deep").iterdir()) == ["a.gguf", "a.gguf.redraft.json"]
-    with pytest.raises(OutputError, match="exists"), new_file(tmp_path / "deep" / "a.gguf", manifest={}):
-        pass
+    no_file(tmp_path / "deep" / "a.gguf", "exists")
     with new_file(tmp_path / "deep" / "a.gguf", Run(force=True), manifest={}) as file:
         file.write(b"more")
     assert (tmp_path / "deep" / "a.gguf").read_bytes() == b"more"
@@ -282,12 +277,10 @@ def test_a_finished_output_of_such_a_name_is_kept(tmp_path: Path) -> None:
 
 def test_a_file_aside_that_no_killed_run_left_is_kept(tmp_path: Path) -> None:
     (tmp_path / "a.redraft-partial").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="did not make it"), new_file(tmp_path / "a", manifest={}):
-        pass
+    no_file(tmp_path / "a", "did not make it")
     assert (tmp_path / "a.redraft-partial").read_bytes() == b"mine"
     (tmp_path / "b.redraft-lock").write_bytes(b"mine")
-    with pytest.raises(OutputError, match="is not redraft's"), new_file(tmp_path / "b", manifest={}):
-        pass
+    no_file(tmp_path / "b", "is not redraft's")
     assert (tmp_path / "b.redraft-lock").read_bytes() == b"mine"
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from redraft.errors import ModelError
-from redraft.weights import vocabulary as plausible
 from redraft.weights.checkpoint import open_checkpoint
+from redraft.weights.vocabulary import check_base
 from tests.weights.model_files import save
 
 SIZE = 256
@@ -25,7 +25,7 @@ def matrix(seed: int, by: float = 0.02) -> torch.Tensor:
 def insist(folder: Path, base: torch.Tensor, delta: torch.Tensor) -> None:
     save(folder / "base", {"a.weight": base})
     save(folder / "delta", {"a.weight": delta})
-    plausible.check_base(open_checkpoint(folder / "base"), open_checkpoint(folder / "delta"))
+    check_base(open_checkpoint(folder / "base"), open_checkpoint(folder / "delta"))
 
 
 F32, F16, BF16 = torch.float32, torch.float16, torch.bfloat16

@@ -22,39 +22,18 @@ from redraft.errors import ModelError, UsageError
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.verify import SHOWN, Verdict, verify
 from tests.gguf_files import tiny_model
+from tests.weights import model_files
+from tests.weights.model_files import llama
 
-WIDTH, INNER, HEADS, LAYERS, ROWS = 8, 12, 2, 2, 16
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": WIDTH,
-    "intermediate_size": INNER,
-    "num_attention_heads": HEADS,
-    "num_key_value_heads": 1,
-    "num_hidden_layers": LAYERS,
-    "vocab_size": ROWS,
-    "max_position_embeddings": 64,
-}
+CONFIG = {key: each for key, each in model_files.CONFIG.items() if key != "architectures"}
 INDEX = "model.safetensors.index.json"
-
-
-def tensors() -> dict[str, torch.Tensor]:
-    """A Llama of two layers, with noise in bfloat16."""
-    table, square, half = (ROWS, WIDTH), (WIDTH, WIDTH), (WIDTH // HEADS, WIDTH)
-    block: dict[str, tuple[int, ...]] = {"self_attn.q_proj": square, "self_attn.o_proj": square}
-    block |= {"self_attn.k_proj": half, "self_attn.v_proj": half, "mlp.gate_proj": (INNER, WIDTH)}
-    block |= {"mlp.up_proj": (INNER, WIDTH), "mlp.down_proj": (WIDTH, INNER)}
-    block |= dict.fromkeys(("input_layernorm", "post_attention_layernorm"), (WIDTH,))
-    shapes = {f"model.layers.{i}.{name}": shape for i in range(LAYERS) for name, shape in block.items()}
-    shapes |= {"model.embed_tokens": table, "model.norm": (WIDTH,), "lm_head": table}
-    draw = torch.Generator().manual_seed(1)
-    return {f"{name}.weight": torch.randn(shape, generator=draw).bfloat16() for name, shape in shapes.items()}
 
 
 def model(
     folder: Path, changed: Mapping[str, Any] | None = None, *, config: Mapping[str, Any] | None = None
 ) -> Path:
     """Make a sound folder of two shards. `changed` replaces tensors by name; None removes one."""
-    every = {name: each for name, each in (tensors() | dict(changed or {})).items() if each is not None}
+    every = {name: each for name, each in (llama() | dict(changed or {})).items() if each is not None}
     names = sorted(every)
     weight_map = {}
     for number, part in enumerate((names[::2], names[1::2]), start=1):
@@ -93,12 +72,14 @@ class TestSound:
     def test_a_folder(self, tmp_path: Path) -> None:
         told: list[int] = []
         report = verify(model(tmp_path), progress=told.append)
-        every = tensors()
+        every = llama()
         size = sum(each.nbytes for each in every.values())
         assert (report.findings, report.notes) == ([], [])
         assert (report.files, report.tensors, report.size) == (2, len(every), size)
         assert sum(told) == size
-        assert report.lines() == [f"{tmp_path}: sound (2 files, {len(every)} tensors, 0.00 MB; no checksums)"]
+        assert report.lines() == [
+            f"{tmp_path}: sound (2 files, {len(every)} tensors, {size / 1e6:.2f} MB; no checksums)"
+        ]
 
     def test_checksums_of_all_files(self, tmp_path: Path) -> None:
         manifest(model(tmp_path))
@@ -150,7 +131,7 @@ OF_THE_INDEX: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda m: edit_index(m, lm_head__weight="../x.safetensors"),
         f"{INDEX} says that 'lm_head.weight' is in '../x.safetensors', which is not a",
     ),
-    "twice": (lambda m: save_file(tensors(), m / SECOND), f"'lm_head.weight' is in {FIRST} and in {SECOND}"),
+    "twice": (lambda m: save_file(llama(), m / SECOND), f"'lm_head.weight' is in {FIRST} and in {SECOND}"),
     "a tokenizer that was cut off": (
         lambda m: (m / "tokenizer.json").write_text('{"model": {"vocab": {"a": 1'),
         "tokenizer.json is not JSON",
@@ -188,12 +169,12 @@ class TestFaults:
             verify(tmp_path)
 
     def test_values_that_are_none(self, tmp_path: Path) -> None:
-        odd = tensors()["model.norm.weight"].clone()
+        odd = llama()["model.norm.weight"].clone()
         odd[1], odd[3], odd[4] = float("nan"), float("inf"), float("-inf")
         small = torch.tensor([0.5, float("nan")]).to(torch.float8_e5m2)
         report = verify(model(tmp_path, {"model.norm.weight": odd, "small": small}))
         assert sorted(report.findings) == [
-            f"{FIRST}: 'model.norm.weight' has 1 NaN and 2 infinite of 8 values",
+            f"{FIRST}: 'model.norm.weight' has 1 NaN and 2 infinite of 16 values",
             f"{SECOND}: 'small' has 1 NaN and 0 infinite of 2 values",
         ]
         assert not report.sound
@@ -208,15 +189,15 @@ class TestFaults:
     @pytest.mark.parametrize(
         ("changed", "config", "finding"),
         [
-            ({}, {"vocab_size": 17}, "lm_head.weight is 16 × 8, but the configuration says 17 × 8"),
+            ({}, {"vocab_size": 17}, "lm_head.weight is 48 × 16, but the configuration says 17 × 16"),
             ({}, {"num_hidden_layers": 3},
              "the configuration says layers 0 to 2, but there are 2, up to 1"),
             ({}, {"num_hidden_layers": 10**9},
              "the configuration says layers 0 to 999999999, but there are 2, up to 1"),
             ({}, {"hidden_size": "8"},
              "config.json says hidden_size '8', which is not a positive whole number."),
-            ({}, {"num_key_value_heads": 2},
-             "model.layers.0.self_attn.k_proj.weight is 4 × 8, but the configuration says 8 × 8"),
+            ({}, {"num_key_value_heads": 1},
+             "model.layers.0.self_attn.k_proj.weight is 16 × 16, but the configuration says 8 × 16"),
             ({"model.norm.weight": None}, {}, "model.norm.weight is missing"),
             ({"lm_head.weight": None}, {}, "lm_head.weight is missing"),
             ({}, {"attention_bias": True}, "model.layers.1.self_attn.o_proj.bias is missing"),

@@ -79,10 +79,7 @@ class TestGGUFModel:
         ("name", "take", "words"),
         [
             ("blk.0.ffn_up.weight", True, "blk.0.ffn_up.weight is missing"),
-            ("output_norm.weight", True, "output_norm.weight is missing"),
-            ("token_embd.weight", True, "token_embd.weight"),
             ("blk.0.attn_q.weight", False, "blk.0.attn_q.weight is"),
-            ("blk.0.ffn_down.weight", False, "blk.0.ffn_down.weight is"),
         ],
     )
     def test_tensors(self, tmp_path: Path, name: str, take: bool, words: str) -> None:
@@ -96,19 +93,12 @@ class TestGGUFModel:
     @pytest.mark.parametrize(
         ("key", "value", "words"),
         [
-            ("llama.attention.head_count", 0, "attention.head_count 0"),
             ("llama.attention.head_count", 3, "3 attention heads"),
-            ("llama.attention.head_count_kv", 2, "key-value heads"),
-            ("llama.block_count", 0, "block_count 0"),
             ("llama.block_count", 2, "says layers 0 to 1"),
-            ("llama.context_length", 0, "context_length 0"),
             (EPS, float("nan"), "epsilon"),
-            (EPS, 0.0, "epsilon"),
-            (EPS, float("inf"), "epsilon"),
             ("llama.rope.freq_base", float("nan"), "rope.freq_base"),
             ("tokenizer.ggml.bos_token_id", 9999, "the bos token 9999"),
             ("tokenizer.ggml.scores", [float("nan")] * 289, "scores that are not finite"),
-            ("tokenizer.ggml.token_type", [1, 1], "2 token types"),
         ],
     )
     def test_numbers(self, tmp_path: Path, key: str, value: Any, words: str) -> None:
@@ -157,12 +147,9 @@ class TestFolder:
         ("values", "words"),
         [
             ({"num_hidden_layers": 0}, "num_hidden_layers 0"),
-            ({"rms_norm_eps": float("nan")}, "rms_norm_eps"),
             ({"rms_norm_eps": -1e-5}, "rms_norm_eps"),
-            ({"num_attention_heads": 0}, "num_attention_heads 0"),
             ({"num_attention_heads": 3, "head_dim": None}, "3 attention heads"),
             ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 0}}, "factor"),
-            ({"max_position_embeddings": 0}, "max_position_embeddings"),
         ],
     )
     def test_numbers_of_the_config(self, model: Path, values: dict[str, Any], words: str) -> None:
@@ -251,8 +238,6 @@ class TestAdapter:
         ("values", "words"),
         [
             ({"r": 5}, "says rank 5"),
-            ({"r": 0}, "the rank 0"),
-            ({"lora_alpha": float("nan")}, "the alpha nan"),
             ({"use_dora": True}, "contradict each other"),
         ],
     )

@@ -1,8 +1,7 @@
 """Deltas, conversion, GGUF and adapters, for checkpoints of any size in little memory.
 
-- `checkpoint` reads (headers in `header`), `output` writes and renames
-- `delta`, with `vocabulary`, `plausible` and `repair`; `convert`
-- `gguf`, `tokenizers` and `lora` convert between formats; `inspect` describes and verifies
+`checkpoint` reads, `output` writes and renames. `delta` and `convert` make checkpoints of others; `gguf`,
+`tokenizers` and `lora` convert between formats; `info` describes and `verify` looks for faults.
 
 Torch is needed to read tensors, not to describe them.
 """

@@ -112,10 +112,8 @@ def open_checkpoint(path: Path, *, allow_pickle: bool = False) -> Checkpoint:
     files = tuple(sorted(set(weight_map.values())))
     pickled = [file for file in files if file.endswith(BIN)]
     if pickled and not allow_pickle:
-        raise UsageError(
-            f"{folder / pickled[0]} is a pickle, which can hold a program.",
-            hint="Add --allow-pickle if you trust its source. Torch's restricted loader then reads it.",
-        )
+        hint = "Add --allow-pickle if you trust its source. Torch's restricted loader then reads it."
+        raise UsageError(f"{folder / pickled[0]} is a pickle, which can hold a program.", hint=hint)
     tensors: dict[str, TensorInfo] = {}
     metadata: dict[str, str] = {}
     for file in files:

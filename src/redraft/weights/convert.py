@@ -45,10 +45,8 @@ def convert(
     if dtype:
         refuse_quantised(source)
     if delta and (dtype or form == BIN):
-        raise UsageError(
-            f"{source.path} is a delta: its dtype and format cannot be changed.",
-            hint="Apply it first and convert the result. --shard-size works on deltas too.",
-        )
+        hint = "Apply it first and convert the result. --shard-size works on deltas too."
+        raise UsageError(f"{source.path} is a delta: its dtype and format cannot be changed.", hint=hint)
     tensors = [tensor.rounded(dtype) for tensor in source.tensors.values()]
     if source.files[0].startswith(ADAPTER):
         shards = [Shard(ADAPTER + form, tensors)]

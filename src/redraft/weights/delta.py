@@ -352,10 +352,8 @@ def _check_shapes(base: Checkpoint, other: Checkpoint, role: str, whole: Collect
 
 
 def _other_architecture(base: Checkpoint, other: Checkpoint, role: str, why: str) -> ModelError:
-    return ModelError(
-        f"{base.path} is not the base of the {role} {other.path}: {why}.",
-        hint=f"redraft weights info {base.path}   and the same for {other.path}",
-    )
+    hint = f"redraft weights info {base.path}   and the same for {other.path}"
+    return ModelError(f"{base.path} is not the base of the {role} {other.path}: {why}.", hint=hint)
 
 
 def _check_config(base: Checkpoint, delta: Checkpoint) -> None:

@@ -57,10 +57,8 @@ def count_values(raw: bytes) -> int:
 def refuse_pointer(path: Path, head: bytes) -> None:
     """Raise if a file is a git-lfs pointer, by its first bytes."""
     if head.startswith(_POINTER):
-        raise ModelError(
-            f"{path} is a git-lfs pointer: the file itself was not fetched.",
-            hint=f"git -C {path.parent} lfs pull",
-        )
+        hint = f"git -C {path.parent} lfs pull"
+        raise ModelError(f"{path} is a git-lfs pointer: the file itself was not fetched.", hint=hint)
 
 
 @dataclass(frozen=True)

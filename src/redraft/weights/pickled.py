@@ -69,10 +69,8 @@ def read_pickled(path: Path) -> dict[str, torch.Tensor]:
     named = loaded.items() if isinstance(loaded, dict) else ()
     tensors = {str(name): value.detach() for name, value in named if isinstance(value, torch.Tensor)}
     if not isinstance(loaded, dict) or (loaded and not tensors):
-        raise ModelError(
-            f"{path} holds a {type(loaded).__name__} without named tensors.",
-            hint="Save weights with torch.save(model.state_dict(), FILE).",
-        )
+        hint = "Save weights with torch.save(model.state_dict(), FILE)."
+        raise ModelError(f"{path} holds a {type(loaded).__name__} without named tensors.", hint=hint)
     return tensors
 
 

@@ -46,10 +46,8 @@ def refuse_existing(path: Path, *, force: bool) -> None:
         hint = "Choose another output with -o, or replace it with --force."
         raise OutputError(f"{path} exists.", hint=hint)
     if others := _of_others(path):
-        raise OutputError(
-            f"{path} is not replaced, even with --force: {others}.",
-            hint="Move it away, or choose another output with -o.",
-        )
+        hint = "Move it away, or choose another output with -o."
+        raise OutputError(f"{path} is not replaced, even with --force: {others}.", hint=hint)
 
 
 def _of_others(path: Path) -> str:

@@ -167,10 +167,8 @@ def check_base(base: Checkpoint, delta: Checkpoint) -> None:
     for name, ours, shifted, change in _samples(base, delta):
         total = ours + change.double()
         if not bool(total.isfinite().all()):
-            raise ModelError(
-                f"base + delta has NaN or infinite values in {name!r:.80}.",
-                hint=f"redraft weights verify {delta.path}   and the same for {base.path}",
-            )
+            hint = f"redraft weights verify {delta.path}   and the same for {base.path}"
+            raise ModelError(f"base + delta has NaN or infinite values in {name!r:.80}.", hint=hint)
         by_chance = shifted + change.double()
         for grid, sums in off.items():
             sums[0] += _off(total, grid)

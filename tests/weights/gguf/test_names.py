@@ -87,18 +87,6 @@ def test_permuting_and_back_changes_nothing(shape: tuple[int, int, list[int]]) -
     assert torch.equal(permute(torch.from_numpy(rows), heads), torch.from_numpy(permute(rows, heads)))
 
 
-@given(shapes, st.data())
-def test_whole_heads_are_permuted_by_themselves(
-    shape: tuple[int, int, list[int]], data: st.DataObject
-) -> None:
-    heads, half, _ = shape
-    rows, cut = np.arange(2 * heads * half), data.draw(st.integers(1, heads))
-    parts = [permute(rows[: 2 * half * cut], cut)]
-    if cut < heads:
-        parts.append(permute(rows[2 * half * cut :], heads - cut))
-    assert np.array_equal(np.concatenate(parts), permute(rows, heads))
-
-
 def test_halves_become_pairs() -> None:
     assert permute(np.arange(8), 1).tolist() == [0, 4, 1, 5, 2, 6, 3, 7]
     assert permute(np.arange(8), 2).tolist() == [0, 2, 1, 3, 4, 6, 5, 7]

@@ -15,10 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import open_checkpoint
-from redraft.weights.lora import merge as module
 from redraft.weights.lora.adapter import read_adapter
 from redraft.weights.lora.merge import merge_lora, merged, plan_merge
-from redraft.weights.output import Run, layout
+from redraft.weights.output import Run
 from tests.weights.adapter_files import LINEAR, logits, lora, with_adapter
 from tests.weights.tiny_folders import ARCHITECTURES, VOCABULARY, load, tiny_folder
 
@@ -293,31 +292,6 @@ def test_the_licence_of_an_adapter_is_not_replaced(base: Path, plain: Path, tmp_
     assert merged == ["license: apache-2.0", "license: other", "license: other"]
     assert [text.partition("'other': ")[2].partition(" (")[0] for text in said] == ["apache-2.0"] * 2
     assert "cc-by-nc-4.0 (adapter cc-by-nc-4.0). cc-by-nc-4.0: not for commercial use." in said[0]
-
-
-def test_a_sharded_base_and_a_run_that_is_cut(
-    base: Path, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "layout", partial(layout, size=60_000))
-    merge_lora(base, plain, tmp_path / "whole")
-    seen: list[int] = []
-
-    def cut(size: int) -> None:
-        seen.append(size)
-        if sum(seen) > 150_000:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        merge_lora(base, plain, tmp_path / "cut", Run(progress=cut))
-    assert not (tmp_path / "cut").exists()
-    again: list[int] = []
-    merge_lora(base, plain, tmp_path / "cut", Run(progress=again.append))
-    assert sum(again) == sum(each.nbytes for each in weights(tmp_path / "whole").values())
-    assert again[0] > 60_000
-    assert len(list((tmp_path / "cut").glob("*.safetensors"))) > 3
-    old, new = weights(tmp_path / "whole"), weights(tmp_path / "cut")
-    assert old.keys() == new.keys()
-    assert all(torch.equal(old[name], new[name]) for name in old)
 
 
 # What does not fit

@@ -108,7 +108,7 @@ async def continued(engine: LlamaCppEngine, prompt: tuple[int, ...]) -> tuple[in
     return tuple([token async for delta in deltas for token in delta.tokens or ()])
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", ["Llama", "Qwen3"])
 def test_llama_cpp_says_what_transformers_says(architecture: str, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     base = tiny_folder(tmp_path / "base", architecture)

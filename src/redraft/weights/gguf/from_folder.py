@@ -125,10 +125,8 @@ def _open(src: Path, *, allow_pickle: bool) -> Checkpoint:
         src = src.parent
     if is_gguf(src):
         read_header(src)
-        raise UsageError(
-            f"{src} is a GGUF file already.",
-            hint=f"Another quantisation of it: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)",
-        )
+        hint = f"Another quantisation of it: llama-quantize {src} OUT.gguf Q4_K_M (llama.cpp)"
+        raise UsageError(f"{src} is a GGUF file already.", hint=hint)
     checkpoint = open_checkpoint(src, allow_pickle=allow_pickle)
     refuse_adapter(checkpoint)
     return checkpoint

@@ -53,10 +53,8 @@ def quant_named(name: str) -> Kind:
     if found := QUANTS.get(name.lower()):
         return found
     if "_k" in name.lower() or name.lower().startswith(("iq", "tq", "mxfp")):
-        raise UsageError(
-            f"--quant {name} is not supported; llama.cpp's llama-quantize makes it.",
-            hint=f"Make a file with --quant f16, then: llama-quantize F16.gguf OUT.gguf {name.upper()}",
-        )
+        hint = f"Make a file with --quant f16, then: llama-quantize F16.gguf OUT.gguf {name.upper()}"
+        raise UsageError(f"--quant {name} is not supported; llama.cpp's llama-quantize makes it.", hint=hint)
     raise UsageError(f"--quant {name} is not known.", hint="Choose one of: " + " ".join(QUANTS))
 
 

@@ -187,10 +187,8 @@ def adapter_faults(header: GGUFHeader) -> Iterator[str]:
 
 
 def _other_model(path: Path, model: Path, why: str) -> ModelError:
-    return ModelError(
-        f"the adapter {path} is for another model than {model}: {why}.",
-        hint="Name the model that the adapter was trained on: MODEL.gguf+ADAPTER.gguf",
-    )
+    hint = "Name the model that the adapter was trained on: MODEL.gguf+ADAPTER.gguf"
+    return ModelError(f"the adapter {path} is for another model than {model}: {why}.", hint=hint)
 
 
 class _Reader:

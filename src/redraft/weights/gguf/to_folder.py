@@ -91,10 +91,8 @@ def refuse_split(file: Path, header: GGUFHeader) -> None:
     """Raise if a file is one part of a split model."""
     parts = header.number("split.count") or 1
     if parts > 1:
-        raise NotHandled(
-            f"{file} is one of {parts} parts of a split model.",
-            hint="Join them first: llama-gguf-split --merge FIRST-00001-of-….gguf WHOLE.gguf (llama.cpp)",
-        )
+        hint = "Join them first: llama-gguf-split --merge FIRST-00001-of-….gguf WHOLE.gguf (llama.cpp)"
+        raise NotHandled(f"{file} is one of {parts} parts of a split model.", hint=hint)
 
 
 def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:

@@ -2,7 +2,7 @@
 
 Supported are plain, rank-stabilised and DoRA adapters of linear layers and embeddings, rank and alpha
 patterns, modules saved whole, biases, and trained tokens. Anything else is an error, because a merge that
-leaves something out makes a wrong model that looks right. `plan` and `to_gguf` check the adapter against its
+leaves something out makes a wrong model that looks right. `merge` and `to_gguf` check the adapter against its
 base.
 
 Format: peft 0.21, `LoraConfig` (tuners/lora/config.py), `get_peft_model_state_dict` (utils/save_and_load.py).
@@ -122,10 +122,8 @@ def read_adapter(folder: Path, *, allow_pickle: bool = False) -> LoraAdapter:
     """Read and check an adapter's settings and headers."""
     config = read_json(folder / CONFIG)
     if not config:
-        raise ModelError(
-            f"{folder} is not an adapter: it has no {CONFIG}.",
-            hint="Name the folder that peft's save_pretrained wrote.",
-        )
+        hint = "Name the folder that peft's save_pretrained wrote."
+        raise ModelError(f"{folder} is not an adapter: it has no {CONFIG}.", hint=hint)
     kind, start = config.get("peft_type"), config.get("init_lora_weights")
     if kind != "LORA":
         raise _not_merged_here(folder, f"its peft_type is {kind!r:.40}")
@@ -163,10 +161,8 @@ def refuse_adapter(checkpoint: Checkpoint) -> None:
 def other_model(adapter: LoraAdapter, base: Path, why: str) -> ModelError:
     """Return the error for an adapter that does not fit the base."""
     trained = adapter.config.get("base_model_name_or_path")
-    return ModelError(
-        f"the adapter {adapter.folder} is for another model than {base}: {why}.",
-        hint=f"It was trained on {trained!r:.120}." if trained else "Name the model that it was trained on.",
-    )
+    hint = f"It was trained on {trained!r:.120}." if trained else "Name the model that it was trained on."
+    return ModelError(f"the adapter {adapter.folder} is for another model than {base}: {why}.", hint=hint)
 
 
 def sizes(name: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
@@ -181,10 +177,8 @@ def is_frozen(info: TensorInfo) -> bool:
 
 def _not_merged_here(folder: Path, what: str) -> ModelError:
     """Return the error for an adapter that only peft can merge."""
-    return NotHandled(
-        f"{folder}: {what}, which redraft does not merge.",
-        hint="Use peft: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(DIR)",
-    )
+    hint = "Use peft: PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(DIR)"
+    return NotHandled(f"{folder}: {what}, which redraft does not merge.", hint=hint)
 
 
 def damaged(folder: Path, what: str) -> ModelError:

@@ -187,10 +187,8 @@ def _vocabulary(base: Checkpoint, targets: Mapping[str, Target]) -> dict[str, in
     new = set(rows.values())
     if len(new) > 1:
         listed = ", ".join(f"{name}: {count}" for name, count in rows.items())
-        raise ModelError(
-            f"the adapter has embeddings of different sizes ({listed}).",
-            hint="Train it again with both in modules_to_save.",
-        )
+        hint = "Train it again with both in modules_to_save."
+        raise ModelError(f"the adapter has embeddings of different sizes ({listed}).", hint=hint)
     return {"vocab_size": new.pop()} if new and new != old else {}
 
 
