@@ -13,6 +13,7 @@ np = pytest.importorskip("numpy")
 pytest.importorskip("scipy")
 
 from redraft import stats  # noqa: E402  (needs the extra)
+from redraft.evaluation.diagnosis.figures import Verdicts  # noqa: E402
 from redraft.evaluation.tables import p_text, p_value  # noqa: E402
 from redraft.stats import Estimate, Judged  # noqa: E402
 
@@ -346,11 +347,11 @@ def test_verdicts_are_counted_and_precision_and_recall_are_those_of_rejections()
     said = [("revise", False), ("revise", True), ("accept", True), ("accept", False), ("unknown", False)]
     found = stats.judged(said)
     assert found == Judged(rejected=1, wrong=3, accepted=1, right=2, alarms=1)
-    one_each = [stats.judged([each]) for each in said]
-    assert stats.precision(one_each) == stats.proportion(1, 2)
-    assert stats.recall(one_each) == stats.proportion(1, 3)
-    assert stats.recall([found]).value == pytest.approx(1 / 3)
-    assert math.isnan(stats.precision([Judged(accepted=1, right=1)]).value)
+    one_each = Verdicts(tuple(stats.judged([each]) for each in said), 1)
+    assert one_each.precision == stats.proportion(1, 2)
+    assert one_each.recall == stats.proportion(1, 3)
+    assert Verdicts((found,), 1).recall.value == pytest.approx(1 / 3)
+    assert math.isnan(Verdicts((Judged(accepted=1, right=1),), 0).precision.value)
 
 
 def test_a_correlation_within_clusters_has_the_spread_of_clusters() -> None:

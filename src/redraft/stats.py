@@ -412,16 +412,6 @@ def judged(verdicts: Iterable[tuple[str, bool]]) -> Judged:
     )
 
 
-def precision(judged: Sequence[Judged]) -> Estimate:
-    """Estimate which share of the rejected answers is wrong."""
-    return proportions([each.rejected for each in judged], [each.rejected + each.alarms for each in judged])
-
-
-def recall(judged: Sequence[Judged]) -> Estimate:
-    """Estimate which share of the wrong answers is rejected."""
-    return proportions([each.rejected for each in judged], [each.wrong for each in judged])
-
-
 def balanced(judged: Sequence[Judged]) -> Estimate:
     """Estimate the mean of the shares of wrong answers rejected and of right ones accepted.
 

@@ -272,16 +272,9 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path, made: list[str]) -> No
     for read in (curves_in, revised_in):
         with pytest.raises(UsageError, match="has no runs to compare"):
             read(tmp_path)
-
-
-def test_for_the_folder_of_a_seed_the_folder_of_all_is_named(tmp_path: Path) -> None:
-    runs(tmp_path, revise=30)
     with pytest.raises(UsageError) as refused:
         curves_in(tmp_path / "seed-1")
     assert refused.value.hint == f"Give the folder of all seeds: redraft diagnose {tmp_path}"
-
-
-def test_runs_without_a_common_item_are_refused(tmp_path: Path) -> None:
     write(tmp_path, "revise-2", 1, [True])
     write(tmp_path, "plain", 1, [])
     with pytest.raises(UsageError, match="no item is in every run"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 import redraft
-from redraft.chain import Chain, Feedback, Prompt, Step
+from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step
 from redraft.evaluation.diagnosis.strategies import (
     Strategy,
     all_strategies,
@@ -18,7 +19,7 @@ from redraft.evaluation.diagnosis.strategies import (
     strangers,
     voted,
 )
-from redraft.verify.base import demand_of, run_checks, schema_of, weight_of
+from redraft.verify.base import Check, demand_of, run_checks, schema_of, weight_of
 from redraft.verify.final import FinalLetter, FinalMaths, FinalNumber
 from redraft.verify.parse import parse_check
 
@@ -44,17 +45,15 @@ def test_without_short_answers_there_is_no_vote() -> None:
 def test_a_retold_check_hides_its_complaint_alone(text: str) -> None:
     check = parse_check(text)
     [hidden] = retold([check], "Try again.")
-    assert (hidden.name, demand_of(hidden), weight_of(hidden)) == (
-        check.name,
-        demand_of(check),
-        weight_of(check),
-    )
-    told, untold = (
-        asyncio.run(run_checks([each], "one two three four", Prompt(instruction="?")))[0]
-        for each in (check, hidden)
-    )
+    for same in (demand_of, weight_of, schema_of, attrgetter("name")):
+        assert same(hidden) == same(check)
+    told, untold = (result(each, "one two three four") for each in (check, hidden))
     assert (untold.passed, untold.score) == (told.passed, told.score) == (False, told.score)
     assert untold.message == "Try again." != told.message
+
+
+def result(check: Check, answer: str) -> CheckResult:
+    return asyncio.run(run_checks([check], answer, Prompt(instruction="?")))[0]
 
 
 def test_a_retold_check_keeps_its_schema_and_what_it_says_of_a_right_answer(tmp_path: Path) -> None:
@@ -62,11 +61,8 @@ def test_a_retold_check_keeps_its_schema_and_what_it_says_of_a_right_answer(tmp_
     check = parse_check(f"json-schema:{tmp_path / 'schema.json'}")
     [hidden] = retold([check], "Try again.")
     assert schema_of(hidden) == schema_of(check) is not None
-    one, other = (
-        asyncio.run(run_checks([each], "7", Prompt(instruction="?")))[0] for each in (check, hidden)
-    )
-    assert one.passed
-    assert one == other
+    assert result(check, "7").passed
+    assert result(check, "7") == result(hidden, "7")
 
 
 def test_what_the_writer_is_not_told_does_not_ask_a_critic_either() -> None:
@@ -77,8 +73,7 @@ def test_what_the_writer_is_not_told_does_not_ask_a_critic_either() -> None:
 
 def test_a_check_that_is_never_enough_fails_right_answers() -> None:
     [never] = retold([parse_check("words<=2")], never=True)
-    [result] = asyncio.run(run_checks([never], "one", Prompt(instruction="?")))
-    assert (result.passed, result.score) == (False, 0.0)
+    assert (result(never, "one").passed, result(never, "one").score) == (False, 0.0)
 
 
 def test_a_blind_retry_is_told_nothing_but_the_task(tmp_path: Path) -> None:

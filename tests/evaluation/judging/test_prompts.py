@@ -51,19 +51,19 @@ def user(prompts: Prompts, shown: Shown, category: str = "") -> str:
 
 
 @pytest.mark.parametrize(
-    ("name", "category"),
-    [("math", "mathematics"), ("Coding", "coding"), ("generic", "general"), ("", "general")],
+    ("name", "category", "words"),
+    [
+        ("math", "mathematics", "Solve the problem"),
+        ("Coding", "coding", "what the program has to do"),
+        ("generic", "general", "the question asks"),
+        ("", "general", "the question asks"),
+    ],
 )
-def test_the_category_of_a_question_chooses_the_instruction(name: str, category: str) -> None:
+def test_the_category_of_a_question_chooses_the_instruction(name: str, category: str, words: str) -> None:
     assert category_of(name) == category
     prompt = Prompts("scores").prompt(name, PAIR)
     assert prompt.id == f"scores-{category}"
-    words = {
-        "mathematics": "Solve the problem",
-        "coding": "what the program has to do",
-        "general": "the question asks",
-    }
-    assert words[category] in str(prompt.fill(PAIR, as_json=False)[1]["content"])
+    assert words in str(prompt.fill(PAIR, as_json=False)[1]["content"])
 
 
 @given(st.text(), st.sampled_from(["scores", "verdicts"]))
@@ -91,33 +91,23 @@ def test_gold_answers_turns_and_json_are_told() -> None:
 
 
 def test_fastchats_prompts_and_reviewers_are_taken_as_they_are(tmp_path: Path) -> None:
-    prompts = write(
-        tmp_path / "prompt.jsonl",
-        [TABLE, TABLE | {"prompt_id": 3, "defaults": {"prompt": "Solve."}, "category": "math"}],
-    )
-    reviewers = write(
-        tmp_path / "reviewer.jsonl",
-        [
-            {
-                "reviewer_id": "r-default",
-                "prompt_id": 1,
-                "metadata": {"temperature": 0.2},
-                "category": "general",
-            },
-            {"reviewer_id": "r-math", "prompt_id": 3, "metadata": {"max_tokens": 9}, "category": "math"},
-        ],
-    )
+    maths = TABLE | {"prompt_id": 3, "defaults": {"prompt": "Solve."}, "category": "math"}
+    prompts = write(tmp_path / "prompt.jsonl", [TABLE, maths])
+    records: list[dict[str, Any]] = [
+        {"reviewer_id": "r-default", "prompt_id": 1, "metadata": {"temperature": 0.2}, "category": "general"},
+        {"reviewer_id": "r-math", "prompt_id": 3, "metadata": {"max_tokens": 9}, "category": "math"},
+    ]
+    reviewers = write(tmp_path / "reviewer.jsonl", records)
     found = read_prompts(prompts, None, pairs=True, reviewers=reviewers)
     assert found.way == "scores"
-    general, maths = found.prompt("writing", PAIR), found.prompt("mathematics", PAIR)
-    assert (general.id, general.sampling) == ("r-default", {"temperature": 0.2})
-    assert (maths.id, maths.sampling) == ("r-math", {"max_tokens": 9})
-    assert general.fill(PAIR, as_json=False) == [
+    first, second = found.prompt("writing", PAIR), found.prompt("mathematics", PAIR)
+    assert (first.id, first.sampling) == ("r-default", {"temperature": 0.2})
+    assert (second.id, second.sampling) == ("r-math", {"max_tokens": 9})
+    assert first.fill(PAIR, as_json=False) == [
         {"role": "system", "content": "Judge."},
         {"role": "user", "content": "Q Why? 1 The first. 2 The second. Score both."},
     ]
-    without = read_prompts(prompts, None, pairs=True)
-    assert without.prompt("math", PAIR).id == 3
+    assert read_prompts(prompts, None, pairs=True).prompt("math", PAIR).id == 3
 
 
 def test_mt_benchs_prompts_are_chosen_by_turns_gold_and_files(tmp_path: Path) -> None:

@@ -107,25 +107,13 @@ def test_any_text_gives_scores_on_the_scale_or_none(text: str) -> None:
         assert all(1 <= score <= 10 for score in scores_in(text))
 
 
+LONG = ["Assistant 1: ", "(1, ", "9 ", "[[", "* ", "Assistant 1: 8 "]
+BLANK = ["Assistant 1: 8", "Assistant 1", "(8,", "[[8", "9", "9 8", "Score", "8 out of 10", "**8**"]
+
+
 @pytest.mark.parametrize(
     "text",
-    [
-        *(part * 40_000 for part in ("Assistant 1: ", "(1, ", "9 ", "[[", "* ", "Assistant 1: 8 ")),
-        *(
-            f"{start}{' ' * 100_000}x"
-            for start in (
-                "Assistant 1: 8",
-                "Assistant 1",
-                "(8,",
-                "[[8",
-                "9",
-                "9 8",
-                "Score",
-                "8 out of 10",
-                "**8**",
-            )
-        ),
-    ],
+    [*(part * 40_000 for part in LONG), *(f"{start}{' ' * 100_000}x" for start in BLANK)],
     ids=lambda text: text[:16],
 )
 def test_a_hostile_text_takes_no_quadratic_time(text: str) -> None:

@@ -103,17 +103,6 @@ def test_two_judges_and_how_far_they_agree(tmp_path: Path) -> None:
     assert "difference +3.00 +0.98 to +4.01 points of kind over strict" in lines(found)
 
 
-def test_models_side_by_side_are_paired_by_question(tmp_path: Path) -> None:
-    old = write(tmp_path / "old.jsonl", [grade(n, 5, model="old") for n in range(10)])
-    new = write(tmp_path / "new.jsonl", [grade(n, 6 if n < 8 else 4) for n in range(12)])
-    found = describe([old, new])
-    assert isinstance(found, GradeReport)
-    [gain] = found.differences
-    assert (gain.name, gain.other, gain.about, gain.count) == ("new", "old", "gull", 10)
-    assert gain.gain.value == pytest.approx(0.6)
-    assert (len(gain.better), gain.worse) == (8, ("8", "9"))
-
-
 def graded_twice(questions: int, old: Sequence[float], new: Sequence[float]) -> list[dict[str, Any]]:
     """Grades of two models in two turns of each question, by question."""
     return [

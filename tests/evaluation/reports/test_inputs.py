@@ -1,4 +1,4 @@
-"""What a file is, by its first record; files of several kinds are refused by name."""
+"""What a file is, and whose answers reviews are of, without ids, under a wrong name and beside bad files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ pytest.importorskip("scipy")
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
 from redraft.evaluation.reports.describe import describe
-from redraft.evaluation.reports.inputs import kind_of, opened
-from tests.evaluation.made import answer, review, write
+from redraft.evaluation.reports.inputs import BadFiles, opened
+from tests.evaluation.made import answer, report, review, write
 
 GRADE = {"question_id": 1, "model": "new", "judgment": "So.", "score": 7}
 SCORES = {"task": "gsm8k", "score": {}, "right": ["1"], "wrong": []}
@@ -38,11 +38,6 @@ def test_several_kinds_are_refused_by_name(tmp_path: Path, other: str) -> None:
         describe(files)
 
 
-def test_chains_and_scores_are_both_runs(tmp_path: Path) -> None:
-    files = [write(tmp_path / f"{kind}.jsonl", [RECORDS[kind]]) for kind in ("chains", "scores")]
-    assert kind_of(list(map(opened, files))) == "runs"
-
-
 @pytest.mark.parametrize(
     ("record", "problem"),
     [
@@ -64,3 +59,142 @@ def test_answers_with_chains_are_refused(tmp_path: Path) -> None:
     chains = write(tmp_path / "chains.jsonl", [CHAIN])
     with pytest.raises(UsageError, match="--answers goes with reviews and grades"):
         describe([chains], answers=[chains])
+
+
+WITHOUT_IDS = ("answer1_id", "answer2_id")
+
+
+def game(first: str, second: str, scores: dict[str, float], *, ids: bool = True) -> list[dict[str, Any]]:
+    """Reviews of two questions with one model shown first."""
+    made = [review(n, first, second, (scores[first], scores[second])) for n in (1, 2)]
+    return [{name: value for name, value in each.items() if ids or name not in WITHOUT_IDS} for each in made]
+
+
+def ratio(*files: Path, **more: Any) -> float | None:
+    [found] = report(files, **more).comparisons
+    return found.whole.ratio and round(found.whole.ratio.value, 3)
+
+
+POINTS = {"new": 9, "old": 6, "other": 3}
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_reviews_without_ids_are_placed_by_the_name_of_their_file(tmp_path: Path, *, answers: bool) -> None:
+    files = [
+        write(tmp_path / f"{one}_vs_{two}.jsonl", game(one, two, POINTS, ids=False))
+        for one, two in (("new", "old"), ("old", "new"))
+    ]
+    given = [
+        write(tmp_path / f"{name}.jsonl", [answer(name, n, name * 5) for n in (1, 2)])
+        for name in ("new", "old")
+    ]
+    more: dict[str, Any] = {"answers": given} if answers else {}
+    assert ratio(*files, **more) == 1.5
+    [found] = report(files, **more).comparisons
+    assert (found.model, found.in_both_orders, found.whole.questions) == ("new", True, 2)
+    assert (found.length_bias is not None) is answers
+
+
+def test_reviews_without_ids_or_names_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "reviews.jsonl", game("new", "old", POINTS, ids=False))
+    with pytest.raises(
+        RecordError, match=r"reviews.jsonl:1: .*no ids of answers.*name of the file"
+    ) as raised:
+        describe([path])
+    assert "NEW_vs_OLD" in (raised.value.hint or "")
+    named = path.rename(tmp_path / "new_vs_old.jsonl")
+    new = write(tmp_path / "new.jsonl", [answer("new", 1, "x")])
+    with pytest.raises(RecordError, match=r"new_vs_old.jsonl:1: .*old.* to question 1.*new"):
+        describe([named], answers=[new])
+
+
+def test_a_reversed_name_is_noticed_by_the_ids(tmp_path: Path) -> None:
+    right = write(tmp_path / "new_vs_old.jsonl", game("new", "old", POINTS))
+    said = [each | {"review_id": f"again {each['review_id']}"} for each in game("new", "old", POINTS)]
+    wrong = write(tmp_path / "old_vs_new.jsonl", said)
+    with pytest.raises(RecordError, match=r"the answer 'new-1' is of new by .* of old by .*old_vs_new.jsonl"):
+        describe([right, wrong])
+    answers = [
+        write(tmp_path / f"{name}.jsonl", [answer(name, n, name) for n in (1, 2)]) for name in ("new", "old")
+    ]
+    assert ratio(right, wrong, answers=answers) == 1.5, "ids count, not names, where answers are given"
+
+
+@pytest.mark.parametrize("place", [0, 3])
+def test_what_most_files_say_counts_and_the_reversed_one_is_left_out(tmp_path: Path, place: int) -> None:
+    pairs = [("new", "old"), ("old", "new"), ("other", "old"), ("old", "other")]
+    files = []
+    for number, (one, two) in enumerate(pairs):
+        shown = (two, one) if number == place else (one, two)
+        records = [each | {"review_id": f"{number} {each['review_id']}"} for each in game(*shown, POINTS)]
+        files.append(write(tmp_path / f"{one}_vs_{two}.jsonl", records))
+    bad = BadFiles()
+    found = describe(files, bad=bad, draws=100)
+    assert [f"{files[place]}:1" in str(reason) for reason in bad.reasons] == [True]
+    wins = {each.model: each.whole.ratio.value for each in found.comparisons}  # type: ignore[union-attr]
+    assert wins == {"new": 1.5, "other": 0.5}
+
+
+def test_ids_that_both_sides_have_say_nothing(tmp_path: Path) -> None:
+    files = []
+    for one, two in (("new", "old"), ("old", "new")):
+        records = [
+            each | {"answer1_id": str(each["question_id"]), "answer2_id": str(each["question_id"])}
+            for each in game(one, two, POINTS)
+        ]
+        files.append(write(tmp_path / f"{one}_vs_{two}.jsonl", records))
+    assert ratio(*files) == 1.5
+
+
+BROKEN = {
+    "torn": '{"review_id": ',
+    "no review": '{"prompt": "Why?"}',
+    "a bad line": '{"question_id": 1, "answer1_id": "x", "answer2_id": "y", "score": ["nine", 8]}',
+    "half the ids": '{"question_id": 1, "answer1_id": "x", "text": "9 8"}',
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_bad_file_does_not_stop_the_others(tmp_path: Path, what: str, place: int) -> None:
+    files = [
+        write(tmp_path / f"{one}_vs_{two}.jsonl", game(one, two, POINTS))
+        for one, two in (("new", "old"), ("old", "new"))
+    ]
+    path = tmp_path / "bad_vs_old.jsonl"
+    path.write_text((files[0].read_text() if what == "a bad line" else "") + BROKEN[what] + "\n")
+    bad = BadFiles()
+    found = describe([*files[:place], path, *files[place:]], bad=bad, draws=100)
+    assert [str(path) in str(reason) for reason in bad.reasons] == [True]
+    [comparison] = found.comparisons  # type: ignore[union-attr]
+    assert (comparison.model, comparison.whole.ratio.value) == ("new", 1.5)
+    assert comparison.whole.questions == 2
+    with pytest.raises(RecordError, match="bad_vs_old"):
+        describe([*files, path])
+    with pytest.raises(RecordError, match="bad_vs_old"):
+        describe([path], bad=BadFiles())
+
+
+@pytest.mark.parametrize(("kind", "good"), [("grades", GRADE), ("runs", CHAIN)])
+def test_nor_does_it_stop_grades_and_runs(tmp_path: Path, kind: str, good: dict[str, Any]) -> None:
+    path, torn = write(tmp_path / "good.jsonl", [good]), tmp_path / "torn.jsonl"
+    torn.write_text(json.dumps(good).replace("new", "newer") + '\n{"question_id": ')
+    bad = BadFiles()
+    found = describe([torn, path, tmp_path / "none.jsonl"], bad=bad, draws=100).record()
+    assert ["none" in str(bad.reasons[0]), "torn" in str(bad.reasons[1])] == [True, True]
+    assert "newer" not in json.dumps(found)
+    assert len(found[kind]) == 1
+
+
+def test_all_released_reviews_of_selfee_have_a_shape_that_is_read(shared_data: Path, tmp_path: Path) -> None:
+    """Two of the 18 files, those with guanaco, have no ids of answers, as here."""
+    folder = shared_data / "selfee" / "reviews"
+    for path in folder.glob("*_3_*.jsonl"):
+        records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        write(
+            tmp_path / path.name,
+            [{k: v for k, v in each.items() if k not in WITHOUT_IDS} for each in records],
+        )
+    released, without = (report(sorted(where.glob("*_3_*.jsonl")), draws=100) for where in (folder, tmp_path))
+    assert without.comparisons[0].sums == released.comparisons[0].sums
+    assert without.comparisons[0].whole.both == released.comparisons[0].whole.both

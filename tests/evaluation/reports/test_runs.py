@@ -46,9 +46,8 @@ def checked(name: str, *rights: bool, category: str = "") -> Chain:
     for right in rights:
         result = CheckResult(name="words<=9", passed=right, score=float(right), message="9 words")
         verdict: Any = "accept" if right else "revise"
-        steps.append(
-            Step(answer="x", feedback=Feedback(text="", verdict=verdict, by="checks", checks=(result,)))
-        )
+        feedback = Feedback(text="", verdict=verdict, by="checks", checks=(result,))
+        steps.append(Step(answer="x", feedback=feedback))
     meta = {"source": {"category": category}} if category else {}
     return Chain(id=name, steps=tuple(steps), best=len(steps) - 1, stop="passed", meta=meta)
 
@@ -66,22 +65,6 @@ def report(*files: Path, **given: Any) -> RunReport:
 
 def lines(found: RunReport) -> list[str]:
     return [" ".join(line.split()) for line in as_text(found.sections())]
-
-
-def test_of_chains_without_a_task_empty_texts_are_not_right_as_in_diagnose(tmp_path: Path) -> None:
-    """Checks passed them: "at most 9 words" passes an empty text."""
-
-    def empty(name: str, *texts: str) -> Chain:
-        chain = checked(name, *[True] * len(texts))
-        steps = [
-            step.model_copy(update={"answer": text}) for step, text in zip(chain.steps, texts, strict=True)
-        ]
-        return chain.model_copy(update={"steps": tuple(steps)})
-
-    file = kept(tmp_path / "run.jsonl", [checked("a", True), empty("b", " "), empty("c", "x", "\n")])
-    [run] = report(file).runs
-    assert run.tally.outcomes == {"a": True, "c": False}
-    assert [(each.chain.id, each.best) for each in diagnose(file).chains] == [("a", True), ("c", False)]
 
 
 def test_a_run_of_a_task(tmp_path: Path) -> None:
@@ -102,22 +85,31 @@ def test_a_run_of_a_task(tmp_path: Path) -> None:
 
 
 def test_chains_without_a_task_count_if_they_were_checked(tmp_path: Path) -> None:
+    """An empty text is not right, as in diagnose: "at most 9 words" passes it."""
+    unchecked = Chain(id="c", steps=(Step(answer="x"),), best=0)
+    emptied = checked("d", True, True).model_copy(update={"best": 1})
+    steps = tuple(emptied.steps[n].model_copy(update={"answer": text}) for n, text in enumerate(("x", "\n")))
+    silent = checked("e", True)
+    blank = (silent.steps[0].model_copy(update={"answer": " "}),)
     chains = [
         checked("a", False, True),
         checked("b", False),
-        Chain(id="c", steps=(Step(answer="x"),), best=0),
+        unchecked,
+        emptied.model_copy(update={"steps": steps}),
+        silent.model_copy(update={"steps": blank}),
     ]
-    [run] = report(kept(tmp_path / "out.jsonl", chains)).runs
-    assert (run.tally.chains, run.tally.outcomes) == (3, {"a": True, "b": False})
-    found = lines(report(tmp_path / "out.jsonl"))
-    assert found[:3] == [
-        "out: 3 answers",
-        "passed 50.0 % 9.5 to 90.5 1 of 2",
-        "first answers 0.0 % 0.0 to 65.8 0 of 2",
+    path = kept(tmp_path / "out.jsonl", chains)
+    found = report(path)
+    [run] = found.runs
+    assert (run.tally.chains, run.tally.outcomes) == (5, {"a": True, "b": False, "d": False})
+    assert [(each.chain.id, each.best) for each in diagnose(path).chains] == [*run.tally.outcomes.items()]
+    assert lines(found)[:3] == [
+        "out: 5 answers",
+        "passed 33.3 % 6.1 to 79.2 1 of 3",
+        "first answers 33.3 % 6.1 to 79.2 1 of 3",
     ]
-    assert found[-1] == "not passed b"
-    unchecked = lines(report(kept(tmp_path / "none.jsonl", chains[2:])))
-    assert unchecked == [
+    assert lines(found)[-1] == "not passed b, d"
+    assert lines(report(kept(tmp_path / "none.jsonl", [unchecked]))) == [
         "none: 1 answer",
         "revisions 0, 0.0 an answer; 1 answer has none",
         "stopped unknown 1",
@@ -216,19 +208,13 @@ def test_runs_of_one_record_in_a_file_are_one_record(tmp_path: Path) -> None:
     """Three seeds in one file say nothing about more records, and a part of the cost is not all of it."""
     free = Usage(prompt_tokens=10, completion_tokens=5)
     chains = [
-        scored(str(n), n < 10, usage=free if seed else Usage(cost_usd=0.01), stop="passed")
+        scored(str(n), n < 10, usage=free if seed else Usage(cost_usd=0.01), sampling={"seed": seed})
         for seed in range(3)
         for n in range(30)
     ]
-    found = report(
-        kept(
-            tmp_path / "run.jsonl",
-            [c.model_copy(update={"sampling": {"seed": n}}) for n, c in enumerate(chains)],
-        )
-    )
-    rate = found.runs[0].tally.score.rate
+    found = report(kept(tmp_path / "run.jsonl", chains))
+    rate, alone = found.runs[0].tally.score.rate, proportion(30, 90)
     assert found.runs[0].tally.score.count == 90
-    alone = proportion(30, 90)
     assert rate.high - rate.low > 1.6 * (alone.high - alone.low)
     assert any("60 chains were made without a price" in line for line in lines(found))
     path = tmp_path / "now.json"
@@ -245,12 +231,6 @@ def test_each_two_of_three_runs_are_corrected_for_being_three(tmp_path: Path) ->
     assert [(each.p, each.of) for each in found.differences] == [(2 / 2**6, 3), (2 / 2**7, 3), (1.0, 3)]
     assert [each.holm for each in found.differences] == [2 * 2 / 2**6, 3 * 2 / 2**7, 1.0]
     assert "p 0.031 exact test of signs; 0.062 as one of 3" in lines(found)
-
-
-def test_several_tasks_in_a_file_are_refused(tmp_path: Path) -> None:
-    path = kept(tmp_path / "run.jsonl", [scored("1", True), scored("2", True, task="aqua")])
-    with pytest.raises(RecordError, match=r"run.jsonl:2: is a chain of aqua, after chains of gsm8k"):
-        report(path)
 
 
 def test_the_page_shows_the_answers_side_by_side_and_runs_nothing(tmp_path: Path) -> None:
@@ -287,15 +267,23 @@ def test_a_truth_that_cannot_be_read_is_named(tmp_path: Path, truth: Any) -> Non
         report(path)
 
 
-def test_a_file_has_one_score(tmp_path: Path) -> None:
-    score = {"task": "gsm8k", "score": {}, "right": ["1"], "wrong": []}
-    with pytest.raises(RecordError, match=r"run.jsonl:2: is a second record"):
-        report(write(tmp_path / "run.jsonl", [score, score]))
-    with pytest.raises(RecordError, match=r"run.jsonl:1: is no score of redraft eval: right"):
-        report(write(tmp_path / "run.jsonl", [score | {"right": 3}]))
+SCORE = {"task": "gsm8k", "score": {}, "right": ["1"], "wrong": []}
+OF_GSM8K, OF_AQUA = (json.loads(scored(task, True, task=task).to_json()) for task in ("gsm8k", "aqua"))
 
 
-def test_a_file_that_is_given_twice_is_refused(tmp_path: Path) -> None:
-    path = kept(tmp_path / "run.jsonl", [scored("a", True)])
+@pytest.mark.parametrize(
+    ("records", "problem"),
+    [
+        ([SCORE, SCORE], "run.jsonl:2: is a second record"),
+        ([SCORE | {"right": 3}], "run.jsonl:1: is no score of redraft eval: right"),
+        ([OF_GSM8K, OF_AQUA], "run.jsonl:2: is a chain of aqua, after chains of gsm8k"),
+    ],
+)
+def test_a_file_has_one_score_or_one_task_and_is_given_once(
+    tmp_path: Path, records: list[Any], problem: str
+) -> None:
+    path = write(tmp_path / "run.jsonl", records)
+    with pytest.raises(RecordError, match=problem):
+        report(path)
     with pytest.raises(UsageError, match=r"run.jsonl is given twice"):
         report(path, path)

@@ -1,18 +1,24 @@
-"""`redraft.evaluate_file`: what the command does, as a function."""
+"""`redraft.evaluate_file` does what the command does; `redraft.evaluate` gives a score from Python."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
+pytest.importorskip("scipy")
+
 import redraft
 from redraft.cli import app
-from redraft.errors import UsageError
+from redraft.errors import CheckError, CheckSyntaxError, RecordError, UsageError
+from redraft.evaluation.tasks.tasks import KEY
 
 OPTIONS: Any = {"model": "script:replies.jsonl", "max_revisions": 0, "parallel": 1, "quiet": True}
 
@@ -52,3 +58,96 @@ def test_what_does_not_fit_is_refused(task: str, options: Any, said: str) -> Non
     with pytest.raises(UsageError, match=said):
         redraft.evaluate_file(task, "test.jsonl", "out.jsonl", **{**OPTIONS, **options})
     assert not Path("out.jsonl").exists()
+
+
+def suite(count: int = 4) -> list[dict[str, object]]:
+    return [{"prompt": f"Describe thing {n}.", "checks": ["words<=3"]} for n in range(count)]
+
+
+def test_a_suite_of_prompts_and_checks() -> None:
+    engine = redraft.ScriptedEngine(["A gull.", "A very long answer.", "Grey sea.", "Ünïcödé 雨."])
+    found = redraft.evaluate(suite(), model=engine, max_revisions=0, parallel=1)
+    assert (found.rate.value, round(found.rate.low, 3), round(found.rate.high, 3)) == (0.75, 0.301, 0.954)
+    assert [chain.id for chain in found.chains] == ["record 1", "record 2", "record 3", "record 4"]
+    assert [chain.answer for chain in found.wrong] == ["A very long answer."]
+    assert str(found).splitlines()[1] == "score  75.0 %  30.1 to 95.4  3 of 4"
+    assert not (found.rate.low > 0.9)
+
+
+def test_checks_may_be_functions_and_guide_and_score_are_apart() -> None:
+    records = [
+        {"prompt": "Describe rain.", "checks": [lambda answer: "rain" in answer.lower()], "group": "w"}
+    ]
+    engine = redraft.ScriptedEngine(["It falls and falls.", "Rain falls."])
+    found = redraft.evaluate(records, model=engine, checks=["words<=2"])
+    [chain] = found.chains
+    assert [[result.name for result in step.checks] for step in chain.steps] == [["words<=2"]] * 2
+    assert [results[0]["passed"] for results in chain.meta[KEY]["steps"]] == [False, True]
+    assert (found.first.value, found.rate.value, found.groups["w"].value) == (0, 1, 1)
+    assert "words<=2" not in str(chain.meta)
+
+
+def test_the_tasks_own_checks_guide_on_demand() -> None:
+    engine = redraft.ScriptedEngine(["A very long answer.", "A gull."])
+    assert redraft.evaluate(suite(1), model=engine, guided=True).rate.value == 1
+    assert "at most 3 words" in engine.calls[0][-1]["content"]  # type: ignore[index]
+
+
+def test_a_task_by_name_with_its_file_or_its_records(tmp_path: Path) -> None:
+    record = {"question": "How many?", "answer": "####  18"}
+    file = tmp_path / "test.jsonl"
+    file.write_text('{"question": "How many?", "answer": "#### 18"}\n' * 3)
+    for records in (file, str(file), [record] * 3, iter([record] * 3)):
+        engine = redraft.ScriptedEngine(["Answer: 18"] * 3)
+        found = redraft.evaluate("gsm8k", records, model=engine, limit=2, max_revisions=0)
+        assert (found.tally.score.hits, found.tally.score.count) == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "error", "said"),
+    [
+        (([],), {}, RecordError, "there is no record"),
+        (([{"prompt": "x", "checks": []}],), {}, RecordError, "record 1: it has no checks"),
+        (([{"prompt": "x"}],), {}, RecordError, "record 1: it has no list of `checks`"),
+        (("gsm8k", [{"question": "?", "answer": "x"}]), {}, RecordError, "record 1: the gold answer 'x'"),
+        (([{"prompt": "x", "checks": ["word<=3"]}],), {}, CheckSyntaxError, "word"),
+        (("gsm9k", []), {}, UsageError, "no task 'gsm9k'"),
+        (("gsm8k",), {}, UsageError, "no records"),
+        (("mbpp", []), {}, UsageError, "--run-code"),
+        ((suite(),), {"parallel": 0}, UsageError, "parallel is 0"),
+    ],
+)
+def test_what_is_refused(given: Any, options: Any, error: type[Exception], said: str) -> None:
+    engine = redraft.ScriptedEngine(["x"])
+    with pytest.raises(error, match=said):
+        redraft.evaluate(*given, model=engine, **options)
+    assert engine.calls == []
+
+
+def test_an_empty_answer_is_wrong() -> None:
+    found = redraft.evaluate(
+        suite(2), model=redraft.ScriptedEngine(["", "Rain."]), parallel=1, max_revisions=0
+    )
+    assert (found.tally.score.hits, found.tally.score.count) == (1, 2)
+    assert [chain.answer for chain in found.wrong] == [""]
+
+
+def test_a_failure_ends_it_and_leaves_no_thread() -> None:
+    before = threading.active_count()
+    records = [{"prompt": "x", "checks": [lambda answer: len(answer) / 0]}, *suite(40)]
+    with pytest.raises(CheckError, match=r"crashed: .*ZeroDivisionError"):
+        redraft.evaluate(records, model=redraft.ScriptedEngine(["x"] * 41), max_revisions=0)
+    assert threading.active_count() <= before + 1  # redraft's own loop may have started
+
+
+def test_evaluate_can_be_called_whatever_was_imported_before() -> None:
+    code = """
+import redraft
+import redraft.stats
+records = [{"prompt": "hi", "checks": ["words<=1"]}]
+print(redraft.evaluate(records, model=redraft.ScriptedEngine(["hello"])).rate.value)
+import redraft.evaluation.tasks.tally as tally
+print(tally.__name__, callable(redraft.evaluate))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "1.0\nredraft.evaluation.tasks.tally True\n", done.stderr

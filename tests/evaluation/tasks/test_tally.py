@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.chain import Chain, Step
-from redraft.evaluation.tasks.tally import Tally
+from redraft.evaluation.tasks.tally import Share, Tally
 from redraft.evaluation.tasks.tasks import KEY
 from redraft.stats import proportion
 
@@ -33,11 +33,15 @@ def tally_of(*chains: Chain, task: str = "gsm8k") -> Tally:
     return tally
 
 
-def test_the_best_answer_scores_and_the_first_is_shown_beside_it() -> None:
+def counts(shares: dict[str, Share]) -> dict[str, tuple[int, int]]:
+    return {name: (share.hits, share.count) for name, share in shares.items()}
+
+
+def test_the_best_answer_scores_and_the_first_is_shown_beside_it_where_some_are_revised() -> None:
     tally = tally_of(
         chain("a", False, True),
         chain("b", True, False, best=0),
-        chain("c", False, False),
+        chain("ü", False, False),
         chain("d", True, False),
     )
     assert tally.table() == [
@@ -45,11 +49,12 @@ def test_the_best_answer_scores_and_the_first_is_shown_beside_it() -> None:
         "score            50.0 %  15.0 to 85.0  2 of 4",
         "  first answers  50.0 %  15.0 to 85.0  2 of 4",
     ]
-    assert tally.wrong == ["c", "d"]
+    assert tally.wrong == ["ü", "d"]
     assert tally.score.rate == proportion(2, 4)
-
-
-def test_first_answers_have_no_row_where_nothing_was_revised() -> None:
+    found = tally.record()
+    assert (found["task"], found["wrong"], found["first_answers"]["hits"]) == ("gsm8k", ["ü", "d"], 2)
+    ends = {"low": pytest.approx(0.15, abs=1e-3), "high": pytest.approx(0.85, abs=1e-3)}
+    assert found["score"] == {"value": 0.5, **ends, "hits": 2, "count": 4}
     assert tally_of(chain("a", True)).table() == ["gsm8k: 1 answer", "score  100.0 %  20.7 to 100.0  1 of 1"]
 
 
@@ -74,15 +79,13 @@ def test_an_echo_and_an_empty_text_are_wrong_in_every_figure() -> None:
         task="ifeval",
     )
     assert (tally.score.hits, tally.score.count) == (1, 4)
-    assert {name: (share.hits, share.count) for name, share in tally.beside.items()} == {
+    assert counts(tally.beside) == {
         "first answers": (1, 4),
         "loose": (1, 4),
         "constraints": (2, 8),
         "constraints, loose": (2, 8),
     }
-    assert {name: (share.hits, share.count) for name, share in tally.groups.items()} == {
-        "punctuation:no_comma": (2, 8)
-    }
+    assert counts(tally.groups) == {"punctuation:no_comma": (2, 8)}
 
 
 def test_runs_turns_and_constraints_of_one_item_are_not_independent() -> None:
@@ -104,7 +107,7 @@ def test_groups() -> None:
     tally = tally_of(
         chain("a", True, groups=["level 1", "Algebra"]), chain("b", False, groups=["level 2", "Algebra"])
     )
-    assert {name: (share.hits, share.count) for name, share in tally.groups.items()} == {
+    assert counts(tally.groups) == {
         "level 1": (1, 1),
         "level 2": (0, 1),
         "Algebra": (1, 2),
@@ -122,7 +125,7 @@ def test_ifeval_counts_prompts_and_single_constraints_strictly_and_loosely() -> 
     )
     tally = tally_of(made, task="ifeval")
     assert (tally.score.hits, tally.score.count) == (0, 1)
-    beside = {name: (share.hits, share.count) for name, share in tally.beside.items()}
+    beside = counts(tally.beside)
     assert beside == {
         "first answers": (0, 1),
         "loose": (1, 1),
@@ -130,16 +133,3 @@ def test_ifeval_counts_prompts_and_single_constraints_strictly_and_loosely() -> 
         "constraints, loose": (2, 2),
     }
     assert {name: share.hits for name, share in tally.groups.items()} == {"x:one": 1, "x:two": 0}
-
-
-def test_the_record_for_json() -> None:
-    found = tally_of(chain("a", True), chain("ü", False)).record()
-    assert found["task"] == "gsm8k"
-    assert found["score"] == {
-        "value": 0.5,
-        "low": pytest.approx(0.0945, abs=1e-4),
-        "high": pytest.approx(0.9055, abs=1e-4),
-        "hits": 1,
-        "count": 2,
-    }
-    assert (found["wrong"], found["first_answers"]["hits"]) == (["ü"], 1)

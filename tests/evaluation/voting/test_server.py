@@ -110,23 +110,16 @@ def test_the_page_comes_with_a_strict_policy_and_without_answers(server: VoteSer
     ("headers", "status", "why"),
     [
         ({"Host": "evil.example"}, 403, "another host"),
-        (
-            {"Host": "127.0.0.1.evil.example:80", "Origin": "http://127.0.0.1.evil.example:80"},
-            403,
-            "another host",
-        ),
+        ({"Host": "127.0.0.1.evil.example:80", "Origin": "http://127.0.0.1.evil.example:80"}, 403, "another"),
         ({"Host": None}, 403, "one host"),
-        ({"Origin": "http://evil.example"}, 403, "another site"),
         ({"Origin": "http://localhost:3000"}, 403, "another site"),
         ({"Origin": "null"}, 403, "another site"),
-        ({"X_Redraft_Token": "wrong"}, 403, "token"),
         ({"X_Redraft_Token": "wröng"}, 403, "token"),
         ({"X_Redraft_Token": None}, 403, "token"),
         ({"Content_Type": "text/plain"}, 415, "application/json"),
         ({"Content_Length": None}, 411, "how long"),
         ({"Content_Length": "-1"}, 411, "how long"),
         ({"Content_Length": "1_0"}, 411, "how long"),
-        ({"Content_Length": "99999999999"}, 413, "at most"),
         ({"Content_Length": "9" * 6000}, 413, "at most"),
         ({"path": "/etc/passwd"}, 404, "/act"),
     ],
@@ -143,33 +136,26 @@ def test_other_requests_are_refused(
     assert voting.votes() == []
 
 
-def test_the_page_is_refused_under_another_name_too(server: VoteServer) -> None:
+def test_the_page_is_refused_under_another_name_too_and_a_tunnel_has_a_port_of_its_own(
+    server: VoteServer,
+) -> None:
     reply, data = ask(server, "GET", "/", Host="evil.example", Origin=None)
     assert (reply.status, b"<html" in data) == (403, False)
     assert ask(server, "GET", "/votes.jsonl", Origin=None)[0].status == 404
     assert ask(server, "PUT")[0].status == 501
-
-
-def test_a_tunnel_has_a_port_of_its_own(server: VoteServer) -> None:
     assert ask(server, Host="localhost:9000", Origin="http://localhost:9000")[0].status == 200
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"",
-        b"{",
-        b"[]",
-        b"\xff",
-        b'{"voter": "z"}',
-        b'{"voter": "z", "do": "delete"}',
-        b'{"voter": "", "do": "show"}',
-        b'{"voter": "\\ud800", "do": "show"}',
+        *(b" ", b"{", b"[]", b"\xff", b'{"voter": "z"}', b'{"voter": "z", "do": "delete"}'),
+        *(b'{"voter": "", "do": "show"}', b'{"voter": "\\ud800", "do": "show"}'),
         json.dumps({"voter": "z", "do": "show", "note": "x" * 10_001}).encode(),
     ],
 )
 def test_a_body_that_is_no_request_is_refused(server: VoteServer, body: bytes) -> None:
-    reply, data = ask(server, body=body or b" ")
+    reply, data = ask(server, body=body)
     assert reply.status == 400
     assert json.loads(data)["error"]
 
@@ -179,10 +165,8 @@ def test_what_changes_nothing_is_said(server: VoteServer, voting: Voting) -> Non
     pair = act(server, "show")["pair"]  # on two pages
     assert act(server, "1", pair)["remark"] == ""
     after = act(server, "2", pair)
-    assert (after["done"], after["remark"]) == (
-        1,
-        "You had judged that pair elsewhere, and that vote stands.",
-    )
+    assert after["done"] == 1
+    assert after["remark"] == "You had judged that pair elsewhere, and that vote stands."
     assert [each.winner for each in voting.votes()] == ["1"]
     voting.path.unlink()
     reply, data = ask(server)

@@ -1,13 +1,10 @@
 """Compare ways to spend tokens on an answer: score over tokens, and at equal tokens.
 
-Each run of a way is a point: its tokens and its score, over all seeds. The points of a way make its curve.
-Choosing at random between two points, for each prompt, gives the scores and tokens on the line between them.
-So a way can be compared with another one between its runs, but not beyond its last one: two ways are compared
-at the most tokens that both reach. If they reach none in common, they cannot be compared at equal tokens.
-
-Tokens are those that the models generated, criticisms included. An item is a prompt, or a question with
-several turns; its scores are means over seeds and turns, and intervals are over items (`stats`). The items in
-which a way is better or worse are counted in its runs, never on a line between two.
+Each run of a way is a point, over all seeds; its points make its curve. Choosing at random between two
+points, for each prompt, gives the scores and tokens on the line between them. So two ways are compared at the
+most tokens that both reach; if they reach none in common, they cannot be compared at equal tokens. Tokens are
+those that the models generated, criticisms included. Items in which a way is better or worse are counted in
+its runs, never on a line.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """The figures of a diagnosis: what revising did to right and wrong answers, and where its gain comes from.
 
-Items are what is drawn at random: an item with several runs or turns counts once in intervals and tests.
-"First" is the first answer of a chain, "best" the one that it kept. The figures of a revision count the
-chains that made it.
-
-ECR is the share of wrong answers that a revision makes right, EIR that of right answers that it makes wrong.
-Revising raises the share Acc of right answers while ECR/EIR > Acc/(1 - Acc), which is while
-Acc < ECR/(ECR + EIR).
+Items are what is drawn at random: one with several runs or turns counts once in intervals and tests. ECR is
+the share of wrong answers that a revision makes right, EIR that of right answers that it makes wrong.
+Revising raises the share Acc of right answers while ECR/EIR > Acc/(1 - Acc), which is while Acc < ECR/(ECR +
+EIR).
 """
 
 from __future__ import annotations
@@ -221,12 +218,15 @@ class Verdicts:
     @cached_property
     def precision(self) -> Estimate:
         """The share of rejected answers that are wrong."""
-        return stats.precision(self.judged)
+        hits = [each.rejected for each in self.judged]
+        return stats.proportions(hits, [each.rejected + each.alarms for each in self.judged])
 
     @cached_property
     def recall(self) -> Estimate:
         """The share of wrong answers that are rejected."""
-        return stats.recall(self.judged)
+        return stats.proportions(
+            [each.rejected for each in self.judged], [each.wrong for each in self.judged]
+        )
 
     @cached_property
     def balanced(self) -> Estimate:

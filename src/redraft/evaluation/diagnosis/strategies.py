@@ -1,12 +1,10 @@
 """The ways to spend tokens on an answer that `redraft diagnose --run` compares at equal tokens.
 
-Each way is the loop of `revise` with other options, so every figure is that of a run that a user could make.
-The checks that guide are the same in all of them; a way may only hide what they complain of, or not let them
-stop it. How the runs compare is in `equal`.
+Each is the loop of `revise` with other options. The checks that guide are the same in all of them; a way may
+only hide what they complain of, or not let them stop it.
 
-Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al., "When Can LLMs Actually
-Correct Their Own Mistakes?" (2024, arXiv 2406.01297); majority vote, Wang et al., "Self-Consistency Improves
-Chain of Thought Reasoning" (2022, arXiv 2203.11171).
+Sources: blind retry and shuffled feedback as controls of revising, Kamoi et al. (2024, arXiv 2406.01297);
+majority vote, Wang et al., "Self-Consistency Improves Chain of Thought Reasoning" (2022, arXiv 2203.11171).
 """
 
 from __future__ import annotations
@@ -66,10 +64,8 @@ class Strategy:
 def all_strategies(revisions: int, samples: int, *, voting: bool) -> list[Strategy]:
     """Return all ways, in the order in which they have to run: shuffled feedback is that of `revise`.
 
-    Args:
-        revisions: Most revisions.
-        samples: Most answers of best of N and majority vote.
-        voting: Whether answers have a short form that can be counted.
+    `samples` is the most answers of best of N and majority vote, which takes answers with a short form
+    (`voting`).
     """
     rounds, drawn = range(2, revisions + 2), range(2, samples + 1)
     found = [Strategy("plain", 1), *(Strategy("revise", texts) for texts in rounds)]

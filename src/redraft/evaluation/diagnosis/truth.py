@@ -250,11 +250,7 @@ def with_task(
 ) -> Iterator[Chain]:
     """Yield chains with the truth of a task. A chain whose id no record has gets none.
 
-    Args:
-        chains: Answers to the records of the task.
-        name: The name of the task.
-        records: The task's file, under the name with which it was answered: ids begin with that name.
-        run_code: Let humaneval and mbpp run the model's programs, in a sandbox.
+    `records` is the task's file, under the name with which it was answered: ids begin with that name.
     """
     task = task_of(name, run_code=run_code)
     of = {record.id: record for record in asked(task, read_records(records))}

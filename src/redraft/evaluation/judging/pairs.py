@@ -1,8 +1,7 @@
-"""Join the answers of models by question, for a judge.
+"""Join the answers of models by question (`question_id`, or else the record's id), for a judge.
 
-A question is known by its `question_id`, or else by its record's id. What was asked comes from a file of
-questions, or from the answers' own prompts. Answers that do not belong together are refused by name: a judge
-that sees half of the questions, or answers to other ones, gives figures that look right.
+Answers that do not belong together are refused by name: a judge that sees half of the questions, or answers
+to other ones, gives figures that look right.
 """
 
 from __future__ import annotations

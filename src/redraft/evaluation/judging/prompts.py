@@ -1,16 +1,14 @@
-"""What a judge is asked, in our own wording or in that of files of FastChat and SelFee.
+"""What a judge is asked, in our own wording or in that of files of FastChat and SelFee, taken as they are.
 
 Ours explains first and scores last, since a score that is written first cannot rest on the reasons. Answers
 stand between lines of a mark that none of them can contain, and the judge is told to follow nothing in them.
-`prompt.jsonl` with `reviewer.jsonl` (FastChat's first judge, which SelFee used) and `judge_prompts.jsonl`
-(MT-bench) are taken as they are: no word is added, and no JSON is asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from string import Formatter
@@ -57,6 +55,9 @@ class JudgePrompt:
     fill: Callable[..., list[Message]]  # the messages, from what the judge sees and `as_json`
     is_ours: bool = False  # its replies end with the scores, or are JSON
     sampling: Mapping[str, Any] = field(default_factory=dict)  # options that the prompt's file gives
+    category: str = ""
+    several: bool = False  # it shows two turns
+    gold: bool = False  # it shows gold answers
 
 
 _CRITERIA: Mapping[Category, str] = {
@@ -179,23 +180,11 @@ def wording_digest() -> str:
 
 
 @dataclass(frozen=True)
-class PromptRecord:
-    """A prompt of a file."""
-
-    id: int | str  # `prompt_id`, or the name
-    way: Way
-    category: str
-    several: bool  # it shows two turns
-    gold: bool
-    fill: Callable[..., list[Message]]
-
-
-@dataclass(frozen=True)
 class Prompts:
     """The prompts of a run: our own, or those of files."""
 
     way: Way  # what the judge gives
-    records: Sequence[PromptRecord] = ()  # prompts of a file; empty for our own
+    records: Sequence[JudgePrompt] = ()  # prompts of a file; empty for our own
     reviewers: Sequence[Mapping[str, Any]] = ()  # records of a file of reviewers, in its order
     where: str = ""
 
@@ -217,10 +206,9 @@ class Prompts:
             raise UsageError(f"{self.where} has no prompt for: {what}.", hint="Leave out --prompt-file.")
         if self.reviewers:
             return self._by_reviewer(category, fitting)
-        found = _first_of(category, [(each.category, each) for each in fitting])
-        return JudgePrompt(found.id, self.way, found.fill)
+        return _first_of(category, [(each.category, each) for each in fitting])
 
-    def _by_reviewer(self, category: str, fitting: Sequence[PromptRecord]) -> JudgePrompt:
+    def _by_reviewer(self, category: str, fitting: Sequence[JudgePrompt]) -> JudgePrompt:
         prompts = {each.id: each for each in fitting}
         known = [(str(each["category"]), each) for each in self.reviewers if each["prompt_id"] in prompts]
         if not known:
@@ -231,8 +219,7 @@ class Prompts:
         reviewer = _first_of(category, known)
         metadata = reviewer.get("metadata") or {}
         sampling = {name: metadata[name] for name in ("temperature", "max_tokens") if name in metadata}
-        fill = prompts[reviewer["prompt_id"]].fill
-        return JudgePrompt(reviewer["reviewer_id"], self.way, fill, sampling=sampling)
+        return replace(prompts[reviewer["prompt_id"]], id=reviewer["reviewer_id"], sampling=sampling)
 
 
 def _first_of(category: str, given: Sequence[tuple[str, T]]) -> T:
@@ -249,14 +236,7 @@ _FILES = (
 
 
 def read_prompts(file: Path, way: Way | None, *, pairs: bool, reviewers: Path | None = None) -> Prompts:
-    """Read a file of prompts (`prompt.jsonl` or `judge_prompts.jsonl`), and perhaps one of reviewers.
-
-    Args:
-        file: The prompts.
-        way: What is wanted; None for what the file has.
-        pairs: Two answers are judged, not one.
-        reviewers: `reviewer.jsonl`.
-    """
+    """Read a file of prompts, and perhaps one of reviewers. `way` is None for what the file has."""
     records = [_prompt_record(*each) for each in _objects(file)]
     ways = [each.way for each in records if (each.way != "grades") == pairs]
     if way is None and ways:
@@ -286,7 +266,7 @@ def _reviewers(file: Path) -> Iterator[dict[str, Any]]:
         yield record
 
 
-def _prompt_record(where: str, record: dict[str, Any]) -> PromptRecord:
+def _prompt_record(where: str, record: dict[str, Any]) -> JudgePrompt:
     own = next((record[name] for name in ("prompt_id", "name") if name in record), None)
     template, system = record.get("prompt_template"), record.get("system_prompt") or ""
     if not (isinstance(own, int | str) and isinstance(template, str) and isinstance(system, str)):
@@ -313,7 +293,8 @@ def _prompt_record(where: str, record: dict[str, Any]) -> PromptRecord:
     fill = partial(_filled, system, template, defaults, way)
     several = any(name in names for name in ("question_2", "answer_a_2"))
     gold = any(name.startswith("ref_") for name in names)
-    return PromptRecord(own, way, str(record.get("category", "")), several, gold, fill)
+    category = str(record.get("category", ""))
+    return JudgePrompt(own, way, fill, category=category, several=several, gold=gold)
 
 
 _SINGLE = {"answer", "answer_1", "answer_2"}

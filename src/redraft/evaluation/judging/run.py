@@ -71,12 +71,8 @@ class JudgeRun:
     ) -> Self:
         """Return the run of some settings, whose `model` may be a list.
 
-        Args:
-            settings: The options of the judging.
-            answers: One file of answers, or two.
-            plan: How the run goes. Without a journal, it gets `OUT.journal.db`.
-            named: Whether the user named the judges. If not, the judge of the config file goes first.
-            files: The other fields.
+        Without a journal, the plan gets `OUT.journal.db`. If the user has `named` no judge, that of the
+        config file goes first. `files` are the other fields.
         """
         given = settings.get("model") or "default"
         if not named:

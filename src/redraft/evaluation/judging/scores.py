@@ -2,7 +2,6 @@
 
 Judges are asked for two numbers on the first line, and sometimes write them at the end. Their text also
 quotes the answers, with numbers, tuples and perhaps scores in them, so a fallback needs a line about scores.
-A text without scores is `Unreadable`, with the reason: the caller counts and lists it.
 """
 
 from __future__ import annotations

@@ -1,12 +1,9 @@
 """The figures of reviews: how a model does against its opponent, and what biases the judge shows.
 
 Judges favour an answer for its place. So a question counts if it has a readable review in each order, and a
-model wins it only if it wins in both; the others are listed. Where no question has both orders, all of them
-count, and the report says so. People judge a pair once, in an order that is drawn: such votes count as they
-are. Published ratios (SelFee's) are the sum of the model's scores over that of its opponent.
-
-An item is a question, or a turn of one. Intervals are over questions (`stats`), and all figures of a
-comparison share their resamples.
+model wins it only if it wins in both. Where no question has both orders, all count, and the report says so.
+People judge a pair once, in an order that is drawn: such votes count as they are. An item is a question, or a
+turn of one. Intervals are over questions (`stats`), and all figures of a comparison share their resamples.
 """
 
 from __future__ import annotations

@@ -27,14 +27,9 @@ def describe(
 ) -> AnyReport:
     """Describe files of reviews, of grades, or of chains and scores: all of one kind.
 
-    Args:
-        files: The files.
-        answers: The answers that were judged, a file for each model.
-        questions: What was asked, with categories.
-        against: The JSON of an earlier report, to say what changed.
-        draws: Number of resamples.
-        seed: Decides the resamples.
-        bad: Takes the files that cannot be read. Without it, the first of them is an error.
+    `answers` are those that were judged, a file for each model; `questions` what was asked; `against` the
+    JSON of an earlier report. `bad` takes the files that cannot be read. Without it, the first of them is an
+    error.
     """
     bad = bad or BadFiles(strict=True)
     inputs = bad.read(files, opened)

@@ -1,7 +1,6 @@
 """The report on grades of single answers: means with intervals over questions, by model and judge.
 
-Grades have the shape of MT-bench's single judgements. One that has no score on the scale is unreadable: it is
-counted and listed, and its text is not searched.
+A grade that has no score on the scale is unreadable: it is counted and listed, and its text is not searched.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """What a report is made of: files of one kind of records, and the answers and questions that they are about.
 
 Models of a review are found, in the order of trust, by the answers' files, the review's own `model_1` and
-`model_2`, the name of its file (`NEW_vs_OLD.jsonl`, as released), and ids alone: then the model whose answer
-the first review shows first is A, and all answers that are compared with one of A's are of B. Two of the
-released files have no ids: theirs are found by question and name.
+`model_2`, the name of its file (`NEW_vs_OLD.jsonl`), and ids alone: then the model whose answer the first
+review shows first is A, and all answers that are compared with one of A's are of B. Two of SelFee's files
+have no ids.
 """
 
 from __future__ import annotations

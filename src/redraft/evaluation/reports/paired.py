@@ -1,8 +1,7 @@
 """Compare two runs by the records that both have, paired: by how much one is better, and in which records.
 
-A run is the scores of its records: 1 and 0 for right and wrong answers, or grades. The same comparison serves
-files side by side, and what changed since an earlier report. For right and wrong answers, the test of signs
-is McNemar's.
+A run is the scores of its records: 1 and 0 for right and wrong answers (then the test of signs is McNemar's),
+or grades. Runs are files side by side, or one and that of an earlier report.
 """
 
 from __future__ import annotations

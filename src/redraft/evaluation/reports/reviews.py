@@ -1,11 +1,7 @@
 """The report on reviews: comparisons, what changed since an earlier report, and what controls tell.
 
-A comparison belongs to the earlier one of the same models. If both reports have a single comparison with the
-same opponent, these belong together, because a new version of a model often has a new name.
-
 Controls are answers that test a judge (`redraft judge --controls`). A constant answers no question, so it has
-to lose. An instruction to the judge adds nothing to an answer, so it has to change nothing. If a judge
-fails one of these, its other reviews are in doubt as well.
+to lose. An instruction to the judge adds nothing to an answer, so it has to change nothing.
 """
 
 from __future__ import annotations
@@ -321,7 +317,11 @@ class _PastReport(BaseModel):
 
 
 def changes(comparisons: Sequence[Comparison], past: Path) -> tuple[Change, ...]:
-    """Return how comparisons changed since an earlier report, which has to have one of them."""
+    """Return how comparisons changed since an earlier report, which has to have one of them.
+
+    One belongs to the earlier one of the same models; single ones with the same opponent belong together,
+    because a new version of a model often has a new name.
+    """
     reports = read_past(past, _PastReport, "not a report").comparisons
     single = len(comparisons) == len(reports) == 1
     found = []

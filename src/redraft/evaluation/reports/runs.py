@@ -1,8 +1,7 @@
 """The report on runs: chains of `redraft answer` and `redraft eval`, and scores of `redraft eval --json`.
 
-A run is a file. Of each: the share of right answers (or of those that passed their checks), revisions, stops
-and cost; and the differences between runs with the same task, over the records that both have. What revising
-did from step to step is not analysed here.
+Of each file: the share of right answers (or of those that passed their checks), revisions, stops and cost;
+and the differences between files with the same task, over the records that both have.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The score of a run: the share of right answers with its interval, in all and by group.
 
 An answer to a task is right if it passes every check of the task; the checks that guided revising do not
-matter. Without a task, the chains that were checked count, and an answer is right if it passed. The intervals
-are over items: Wilson's, unless an item has several trials, as a prompt with several constraints has.
+matter. Without a task, the chains that were checked count, and an answer is right if it passed. Intervals are
+over items.
 """
 
 from __future__ import annotations
@@ -95,13 +95,7 @@ class Tally(Summary):
         return [name for name, right in self.outcomes.items() if not right]
 
     def add(self, chain: Chain, groups: Iterable[str] = (), name: str = "") -> None:
-        """Count a chain.
-
-        Args:
-            chain: The chain, with the id of its item.
-            groups: Those of a chain whose task has none.
-            name: Its own id, if several chains of an item are counted.
-        """
+        """Count a chain. `groups` are for one whose task has none, `name` for one of several of an item."""
         super().add(chain)
         name, item = name or chain.id, item_of(chain)
         if item != name:

@@ -1,8 +1,8 @@
-"""Tasks with checkable truth: how their records are asked, and which checks score the answers.
+"""Tasks with checkable truth, plugins of `redraft.tasks`: how records are asked, and which checks score.
 
-A task is a plugin of the group `redraft.tasks`. Its records are read as everywhere (`formats.read`), so the
-published file is given as it is. The wording of the prompts is redraft's own, without examples. What a task's
-checks find of each answer goes to `meta["eval"]` of its chain, apart from the checks that guided revising.
+The published files are given as they are. The wording of the prompts is redraft's own, without examples. What
+a task's checks find of each answer goes to `meta["eval"]` of its chain, apart from the checks that guided
+revising.
 """
 
 from __future__ import annotations
@@ -171,21 +171,15 @@ def unanswered(record: Chain) -> Chain:
 
 
 def is_answer(step: Step) -> bool:
-    """Whether a step answers at all. An echo and an empty text do not.
-
-    This is the rule by which `redraft eval`, `report` and `diagnose` count: what is no answer counts, and
-    meets no check, whatever the check makes of it.
-    """
+    """Whether a step answers at all. An echo and an empty text do not: they count, and meet no check."""
     return not step.echo and not is_blank(step.answer)
 
 
 def empty_answers(file: Path, done: Container[str], task: str) -> Iterator[Chain]:
-    """Yield the chains of the empty answers that are listed beside a file of chains.
+    """Yield the chains of the empty answers that are listed beside the output of `redraft eval`.
 
-    Args:
-        file: The output of `redraft eval`.
-        done: Ids of the chains in the file. An empty answer that has been made since does not count.
-        task: Their task, for failures of versions that did not keep the truth about them.
+    One whose id is `done` has been answered since. `task` is for failures of versions that did not keep their
+    truth.
     """
     about = {"task": task, "steps": [[]], "loose": [[]]}
     for name, failure in failures(file).items():

@@ -88,10 +88,7 @@ class Ballots:
     def act(self, what: str, item_id: str = "", note: str = "") -> State:
         """Do what the voter wants, and return what to judge next.
 
-        Args:
-            what: A key of `WINNERS`, `skip`, `undo`, or something else to do nothing.
-            item_id: The pair that was shown. A vote on an unknown one does nothing.
-            note: The voter's note on it.
+        That is a key of `WINNERS`, `skip`, `undo`, or nothing. A vote on an unknown pair does nothing.
         """
         if item_id in self._items:
             self._notes[item_id] = note

@@ -1,11 +1,9 @@
-"""The web page for votes, served on this machine only.
+"""The web page for votes, served on this machine only, by the standard library's server.
 
-One page and one JSON endpoint: with the standard library's server that is no more code than with a framework,
-and no dependency. The page (`vote.js`) holds no answers. It asks for its pairs, which it puts into text
-nodes, with a token that stands behind `#` in its address, so that it is in no request line, log or referrer.
-A request is refused if it is for another host or from another page, lacks the token, or has a large body.
-Nothing is logged. The page has the style of reports, and a policy that allows its own script and style, by
-their hashes, and requests to the server it came from.
+The page (`vote.js`) holds no answers. It asks for its pairs with a token that stands behind `#` in its
+address, so that it is in no request line, log or referrer. A request is refused if it is for another host or
+from another page, lacks the token, or has a large body. The page's policy allows its own script and style, by
+their hashes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The file of votes, to which several voters and processes add at once.
+"""The file of votes, to which several voters and processes add at once. A vote is a review, one a line.
 
-A vote is a review (`judging.reviews`), one a line. The file is open only while it is read or changed, under
-a lock beside it, and a vote is on the disk before the next pair is shown. To undo a vote, the file is written
-aside without it and renamed. Nothing else remembers who has judged what.
+The file is open only while it is read or changed, under a lock beside it, and a vote is on the disk before
+the next pair is shown. To undo a vote, the file is written aside without it and renamed.
 """
 
 from __future__ import annotations
