@@ -14,8 +14,8 @@ import pytest
 import redraft
 from redraft.config import Key, key_variable
 from redraft.engines.base import Message, Sampling
-from redraft.engines.remote.connections import Lanes
 from redraft.engines.remote.engine import RemoteEngine
+from redraft.engines.remote.server import Lanes
 from redraft.errors import ServerError
 from redraft.jobs.causes import cause_of, is_doubtful, is_of_item
 from tests.engines.fake_server import FakeServer, chat_reply, error_reply, models_reply

@@ -12,8 +12,7 @@ import pytest
 
 from redraft.engines.base import Message, Sampling
 from redraft.engines.remote.engine import RemoteEngine
-from redraft.engines.remote.rate_limit import CUT, SLACK, RateLimit, Turn, seconds_of
-from redraft.engines.retry import Patience
+from redraft.engines.retry import CUT, SLACK, Patience, RateLimit, Turn, seconds_of
 from tests.engines import clock
 from tests.engines.paid_server import DOWN, MODEL, PaidServer
 

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence, Set
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from math import inf, isfinite
 from typing import Any, Self
 
@@ -33,7 +35,6 @@ from redraft.engines.base import (
     Vectors,
 )
 from redraft.engines.price import Price
-from redraft.engines.remote.listing import choose, has, models, root
 from redraft.engines.remote.server import ADDRESS_HINT, MISSING, Refusal, Server
 from redraft.engines.remote.sse import Halves
 from redraft.engines.remote.wire import (
@@ -54,7 +55,7 @@ from redraft.engines.remote.wire import (
 )
 from redraft.engines.retry import Patience, backoff
 from redraft.engines.schemas import UNBOUND, SchemaWatch, with_plain_patterns
-from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError
+from redraft.errors import ContextError, EngineError, EngineTimeout, ServerError, UsageError
 
 _log = logging.getLogger(__name__)
 
@@ -538,3 +539,86 @@ def _limit(body: Body, sampling: Sampling) -> float:
     extra = sampling.extra_body or {}
     asked = [body.get("max_tokens"), *map(extra.get, ("max_tokens", "max_completion_tokens"))]
     return min((n for n in asked if isinstance(n, int)), default=inf)
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A model as `GET /models` lists it. Its owner is `vllm`, `llamacpp`, or whatever another server says."""
+
+    name: str
+    context: int | None = None
+    owner: str = ""
+    token_ids: bool = False
+
+
+async def choose(server: Server, name: str | None) -> Listed:
+    """Return the model with this name, or the only model if the name is None.
+
+    Raises:
+        UsageError: The name is None, and the server has no model or several.
+        EngineError: The server does not answer, refuses the key, or does not speak the protocol.
+    """
+    listed = await models(server, needed=name is None)
+    if name is not None:
+        # llama.cpp answers to every name.
+        owner = "llamacpp" if any(model.owner == "llamacpp" for model in listed) else ""
+        found = next((model for model in listed if model.name == name), Listed(name, owner=owner))
+    elif len(listed) == 1:
+        found = listed[0]
+    else:
+        names = [model.name for model in listed]
+        raise UsageError(
+            f"{server.url} has {len(names) or 'no'} models; name one of them.{has(names)}",
+            hint=f"--model {server.url}#{names[0] if names else 'name'}",
+        )
+    return replace(found, token_ids=found.owner == "vllm" and await _gives_token_ids(server))
+
+
+async def models(server: Server, *, needed: bool) -> list[Listed]:
+    """Return the server's models. Raises what `choose` raises.
+
+    If the list is not needed, a failure gives an empty list and the request is not repeated: `transformers
+    serve` answers chats while its list fails.
+    """
+    reply = await server.fetch("GET", server.url + "/models", patient=needed)
+    if isinstance(reply, Refusal):
+        if needed or reply.of_key or 300 <= reply.status < 400:
+            error = server.error(reply, "/models")
+            if reply.status == HTTPStatus.INTERNAL_SERVER_ERROR:  # it may answer for a model by name
+                error.hint = f"{error.hint} Or name the model: --model {server.url}#name"
+            raise error
+        return []
+    entries = reply.get("data") if isinstance(reply, dict) else None
+    listed = entries if isinstance(entries, list) else []
+    return [_listed(entry) for entry in listed if isinstance(entry, dict) and entry.get("id")]
+
+
+def has(names: Sequence[str]) -> str:
+    """Return a sentence that names models, with a leading space; empty without names."""
+    shown = [*names[:10], "…"] if len(names) > 10 else names
+    return f" It has: {', '.join(shown)}." if shown else ""
+
+
+def root(url: str) -> str:
+    """Return the address of vLLM's own endpoints, which lie beside `/v1`."""
+    return url.removesuffix("/v1")
+
+
+def _listed(entry: dict[str, Any]) -> Listed:
+    """Read an entry. The context is `max_model_len` for vLLM and `meta.n_ctx` for llama.cpp."""
+    meta = entry.get("meta")
+    lengths = [entry.get(name) for name in ("max_model_len", "context_length", "context_window")]
+    lengths.append(meta.get("n_ctx") if isinstance(meta, dict) else None)
+    context = next((length for length in lengths if isinstance(length, int) and length > 0), None)
+    return Listed(str(entry["id"]), context, str(entry.get("owned_by", "")))
+
+
+async def _gives_token_ids(server: Server) -> bool:
+    """Return whether this vLLM has `return_token_ids`, which came with version 0.10.2."""
+    try:
+        reply = await server.fetch("GET", root(server.url) + "/version")
+    except EngineError:
+        return False
+    version = reply.get("version") if isinstance(reply, dict) else None
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", str(version))
+    return numbers is not None and tuple(map(int, numbers.groups())) >= (0, 10, 2)
