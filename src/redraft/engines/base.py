@@ -131,6 +131,9 @@ class Delta:
     estimated: bool = False
 
 
+Replies = AsyncGenerator[Delta, None]
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """The model of an engine, and its capabilities.
@@ -190,15 +193,11 @@ class Engine(Protocol):
         """The model and its capabilities."""
         ...
 
-    def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages with the model's chat template. Same deltas as `stream`."""
         ...
 
-    def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text. The last delta has `finish`; closing the generator cancels the work."""
         raise EngineError(f"{self.info.name} answers chats, but does not continue raw text.")
 

@@ -22,9 +22,9 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from redraft.engines.base import Delta, Engine
+from redraft.engines.base import Delta, Engine, Replies
 from redraft.engines.load import kind_of, parse_reference, references_of
-from redraft.engines.wrapped import Ask, Replies, WrappedEngine
+from redraft.engines.wrapped import Ask, WrappedEngine
 from redraft.errors import EngineError
 from redraft.jobs.journal import Journal, key_of
 

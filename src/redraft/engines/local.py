@@ -1,7 +1,7 @@
 """The common part of engines on this machine: prompts become token ids, and must leave room for an answer.
 
-Settings are checked before a model is loaded: a context that is too long takes memory without notice, and a
-model writes noise beyond the length that it was trained for. The header of its file is enough to know both.
+Settings are checked before a model is loaded, by the header of its file: a context that is too long takes
+memory without notice, and a model writes noise beyond the length that it was trained for.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 from redraft.chain import Finish, Prompt, content_of
 from redraft.engines.base import (
     OF_TEMPLATE,
-    Delta,
     Engine,
     EngineInfo,
     Message,
     PromptText,
+    Replies,
     Sampling,
     Tokens,
 )
@@ -106,14 +106,10 @@ class LocalEngine(Engine):
         """Return the text of the token that ends an answer; empty if there is none."""
 
     @abstractmethod
-    def _continue(
-        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
-    ) -> AsyncGenerator[Delta, None]:
+    def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
         """Continue token ids that leave room."""
 
-    async def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    async def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue a text or token ids. Closing the generator frees its slot.
 
         Raises:
@@ -130,7 +126,7 @@ class LocalEngine(Engine):
 
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> Replies:
         """Answer messages with the model's template, or that of `converse`. Same deltas as `stream`.
 
         Raises:
@@ -149,14 +145,18 @@ class LocalEngine(Engine):
             async for delta in deltas:
                 yield delta
 
-    async def _reply(
-        self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]
-    ) -> AsyncGenerator[Delta, None]:
+    async def _reply(self, asked: object, prompt: Tokens, sampling: Sampling, stop: Sequence[str]) -> Replies:
         """Continue token ids. What was asked and the reply are logged at debug level, a line each."""
         _log.debug("%s is asked, with %r: %r", self._info.name, sampling, asked)
         pieces: list[str] = []
+        left = self._context - len(prompt)
         try:
-            room = self._room(prompt, sampling)
+            if left <= 0:
+                raise ContextError(len(prompt), self._context, trained=self._trained)
+            if not prompt:
+                raise empty_prompt()
+            fits = sampling.max_tokens <= left
+            room = Room(min(sampling.max_tokens, left), "max_tokens" if fits else "context")
             async with aclosing(self._continue(prompt, sampling, stop, room)) as deltas:
                 async for delta in deltas:
                     pieces.append(delta.text)
@@ -216,15 +216,6 @@ class LocalEngine(Engine):
             tokens += await self._tokenize(after, control=True)
         return tokens
 
-    def _room(self, prompt: Tokens, sampling: Sampling) -> Room:
-        left = self._context - len(prompt)
-        if left <= 0:
-            raise ContextError(len(prompt), self._context, trained=self._trained)
-        if not prompt:
-            raise empty_prompt()
-        fits = sampling.max_tokens <= left
-        return Room(min(sampling.max_tokens, left), "max_tokens" if fits else "context")
-
 
 def empty_prompt() -> UsageError:
     """Return the error for a prompt without a token."""
@@ -250,15 +241,7 @@ def check_settings(*, ctx: int | None, threads: int | None, parallel: int) -> No
 
 
 def context_of(model: Path, asked: int | None, trained: int | None) -> int:
-    """Return the tokens that a chain may fill.
-
-    Args:
-        asked: The user's choice; None for 4,096 or the trained length, whichever is less.
-        trained: The length that the model was trained for; None if its files do not say.
-
-    Raises:
-        UsageError: `asked` is more than the model was trained for.
-    """
+    """Return the tokens that a chain may fill; if none were asked for, 4,096 or the trained length."""
     if asked is not None and trained is not None and asked > trained:
         raise UsageError(
             f"--ctx is {asked}, and {model} was trained for contexts of {trained} tokens.",
@@ -281,8 +264,8 @@ def check_memory(model: Path, header: GGUFHeader, context: int, parallel: int) -
     fits = max(free // token // 2, 1)
     streams = f" for each of {parallel} streams" if parallel > 1 else ""
     raise ModelError(
-        f"a context of {context} tokens{streams} needs {_gigabytes(token * context)} of memory with {model},"
-        f" and {_gigabytes(free)} are free.",
+        f"a context of {context} tokens{streams} needs {token * context / 1e9:.3g} GB of memory with {model},"
+        f" and {free / 1e9:.3g} GB are free.",
         hint=f"--ctx {fits}" + (", or fewer streams: --parallel 1" if parallel > 1 else ""),
     )
 
@@ -308,7 +291,3 @@ def cache_bytes(header: GGUFHeader) -> int:
     else:
         cached = number("block_count") * (number("attention.head_count_kv") or heads)
     return cached * (keys + values) * CACHE_BYTES
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.3g} GB"

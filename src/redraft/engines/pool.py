@@ -27,6 +27,7 @@ from redraft.engines.base import (
     Health,
     Message,
     PromptText,
+    Replies,
     Sampling,
     Tokens,
     Vectors,
@@ -157,17 +158,13 @@ class PoolEngine:
         """Return vectors of texts, from any member. All are alike, so each of them is an `Embedder`."""
         return await self._any(lambda engine: cast("Embedder", engine).embed(texts))
 
-    def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text with a member. Raises what the member raises, as described above."""
         end = len(prompt) - len(prompt) % BLOCK
         parts: list[Hashable] = [prompt[start : start + BLOCK] for start in range(0, end, BLOCK)]
         return _with_lost(self._asked(parts, lambda engine: engine.stream(prompt, sampling, stop), _is_count))
 
-    def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages with a member. Raises what the member raises, as described above."""
         parts = list(map(repr, messages))
         return _with_lost(self._asked(parts, lambda engine: engine.chat(messages, sampling, stop), _is_count))
@@ -358,7 +355,7 @@ def is_of_member(error: EngineError) -> bool:
     return error.passing or isinstance(error, EngineTimeout | EngineCrash)
 
 
-async def _with_lost(deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+async def _with_lost(deltas: Replies) -> Replies:
     """Add what failed tries have cost to the counts of the last delta."""
     lost: list[Delta] = []
     try:

@@ -11,13 +11,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from redraft.chain import Finish, content_of
-from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens, first_stop
+from redraft.engines.base import (
+    Delta,
+    Engine,
+    EngineInfo,
+    Message,
+    PromptText,
+    Replies,
+    Sampling,
+    Tokens,
+    first_stop,
+)
 from redraft.engines.price import Price
 from redraft.errors import ContextError, EngineError, RecordError, ServerError, UsageError, fault_of
 from redraft.options import OptionModel, option
@@ -97,22 +107,16 @@ class ScriptedEngine(Engine):
         """Return the characters of code points."""
         return "".join(map(chr, tokens))
 
-    def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Stream the next canned reply, whatever the prompt."""
         return self._reply(prompt, len(prompt), sampling, stop)
 
-    def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Stream the next canned reply, whatever the messages."""
         length = sum(len(content_of(message)) for message in messages)
         return self._reply(tuple(messages), length, sampling, stop)
 
-    async def _reply(
-        self, asked: Call, length: int, sampling: Sampling, stop: Sequence[str]
-    ) -> AsyncGenerator[Delta, None]:
+    async def _reply(self, asked: Call, length: int, sampling: Sampling, stop: Sequence[str]) -> Replies:
         if self.context is not None and length >= self.context:
             raise ContextError(length, self.context)
         reply = self._next(asked)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
 from redraft.chain import Usage
-from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Delta, Engine, EngineInfo, Message, PromptText, Replies, Sampling, Tokens
 from redraft.engines.remote.wire import estimated_counts
 
-Replies = AsyncGenerator[Delta, None]
 Ask = Callable[[Sampling], Replies]
 
 

@@ -13,8 +13,8 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from redraft.chain import whole
-from redraft.engines.base import Delta, Engine, Likeliest
-from redraft.engines.wrapped import Ask, Replies, WrappedEngine
+from redraft.engines.base import Delta, Engine, Likeliest, Replies
+from redraft.engines.wrapped import Ask, WrappedEngine
 from redraft.errors import EngineError
 from redraft.revision.options import RevisionOptions
 from redraft.serve.errors import invalid

@@ -2,11 +2,8 @@
 
 Each step runs one pass of the model, which adds a token to every sequence whose prompt is read. Sequences
 join and leave between steps. Prompts are read together, `READ` tokens a step, so that many short prompts take
-few passes and a long one does not stop the other sequences. Tokens that a slot holds from an earlier step of
-the same chain are not read again.
-
-Each sequence draws from its own seed, so other sequences change only the last bits of its arithmetic.
-Sampling is temperature and then top-p, as in the other engines.
+few passes and a long one does not stop the other sequences. Each sequence draws from its own seed, so others
+change only the last bits of its arithmetic. Sampling is temperature and then top-p, as in the other engines.
 """
 
 from __future__ import annotations
@@ -166,7 +163,7 @@ class Batch:
             self._changed.notify_all()
 
     def score(self, texts: Sequence[Sequence[int]]) -> list[tuple[float, ...]]:
-        """Score texts beside the sequences, in the caller's thread. Arguments and result as for `score`."""
+        """Score texts beside the sequences, in the caller's thread, as `score` does."""
         with self._changed:
             while self._held and not self._closed:
                 self._changed.wait()
@@ -297,7 +294,11 @@ class Batch:
             if token is None:
                 self._running.remove(request)
                 request.slot.tokens.clear()
-                request.deliver(_diverged(request))
+                said = (
+                    f"the model's logits are not finite (NaN or infinity) after {len(request.tokens)} tokens."
+                )
+                hint = "Its training may have diverged: redraft weights verify FOLDER counts such weights."
+                request.deliver(EngineError(said, hint=hint))
             elif request.take(token, chances, ends=token in self._ends):
                 self._running.remove(request)
 
@@ -322,7 +323,14 @@ class Batch:
 
     def _fail(self, error: Exception) -> None:
         """End all sequences of a failed step, and discard the cache."""
-        reported = error if isinstance(error, EngineError) else _failed(error)
+        reported = EngineError(f"transformers failed: {type(error).__name__}: {str(error)[:300]}")
+        if isinstance(error, EngineError):
+            reported = error
+        elif isinstance(error, torch.OutOfMemoryError):
+            reported = EngineError(
+                "the GPU has not enough memory for so many sequences of this length.",
+                hint="Try a smaller --ctx, fewer at once (--concurrency), or --gpu-layers 0.",
+            )
         with self._changed:
             self._forget()
             ended = [*self._running, *(self._waiting if self._closed else [])]
@@ -422,19 +430,3 @@ def _chances(logits: torch.Tensor, drawn: Sequence[int | None], most: int) -> li
     best = logs.topk(min(most, logs.shape[-1]))
     tops = zip(best.indices.tolist(), best.values.tolist(), strict=True)
     return [(number, tuple(zip(*top, strict=True))) for number, top in zip(chosen, tops, strict=True)]
-
-
-def _diverged(request: Request) -> EngineError:
-    return EngineError(
-        f"the model's logits are not finite (NaN or infinity) after {len(request.tokens)} tokens.",
-        hint="Its training may have diverged: redraft weights verify FOLDER counts such weights.",
-    )
-
-
-def _failed(error: Exception) -> EngineError:
-    if isinstance(error, torch.OutOfMemoryError):
-        return EngineError(
-            "the GPU has not enough memory for so many sequences of this length.",
-            hint="Try a smaller --ctx, fewer at once (--concurrency), or --gpu-layers 0.",
-        )
-    return EngineError(f"transformers failed: {type(error).__name__}: {str(error)[:300]}")

@@ -12,7 +12,7 @@ over several GPUs here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from numbers import Integral
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Sampling, Tokens
+from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Replies, Sampling, Tokens
 from redraft.engines.hf.batch import Batch, Request
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
 from redraft.engines.hf.text import Spelling, Tokenizer
@@ -131,12 +131,15 @@ class HfEngine(LocalEngine):
                 f"{folder} takes one adapter, and {len(adapters)} are given.",
                 hint=f"Merge the first: redraft weights merge-lora {folder} {adapters[0]} -o DIR",
             )
-        where = _device(device or ("cuda" if gpu and torch.cuda.is_available() else "cpu"))
+        where = device or ("cuda" if gpu and torch.cuda.is_available() else "cpu")
+        there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+        if not there[where]:
+            raise UsageError(f"torch finds no device {where!r} on this machine.", hint="--device cpu")
         chosen = getattr(torch, dtype) if dtype else None
         adapter = adapters[0] if adapters else None
 
         def opened() -> HfEngine:
-            loaded = load(folder, adapter, where, chosen, load_8bit=load_8bit)
+            loaded = load(folder, adapter, torch.device(where), chosen, load_8bit=load_8bit)
             engine = cls(
                 loaded.model,
                 loaded.tokenizer,
@@ -253,9 +256,7 @@ class HfEngine(LocalEngine):
         # In a thread, because a template from the internet may run for ever.
         return await in_daemon_thread(lambda: self._tokenizer.render(messages))
 
-    async def _continue(
-        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
-    ) -> AsyncGenerator[Delta, None]:
+    async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
         self._check(prompt)
         deltas: asyncio.Queue[Delta | BaseException] = asyncio.Queue()
         loop = asyncio.get_running_loop()
@@ -287,13 +288,6 @@ class HfEngine(LocalEngine):
             raise ModelError(
                 f"{self._info.name} has no token {wrong}: its vocabulary has {self._tokenizer.size}."
             )
-
-
-def _device(name: str) -> torch.device:
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there[name]:
-        raise UsageError(f"torch finds no device {name!r} on this machine.", hint="--device cpu")
-    return torch.device(name)
 
 
 def _check_texts(texts: Any) -> None:

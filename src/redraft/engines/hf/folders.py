@@ -33,28 +33,21 @@ def folder_for(ref: str, *, command: str = "") -> str:
 def _folder_for(ref: str, cache: Path, command: str) -> str:
     from redraft.engines.load import local_file, parse_reference
 
-    base, adapter = _split(ref)
-    if adapter is not None:
+    base, _, last = ref.rpartition("+")
+    if base and not Path(ref).expanduser().exists():  # or the plus belongs to the name of a folder
+        adapter = Path(last).expanduser()
+        if not (adapter / "adapter_config.json").is_file():
+            is_gguf = last.lower().endswith(".gguf")
+            found = "is for llama.cpp" if is_gguf else "is not the folder of an adapter"
+            raise UsageError(
+                f"training cannot start from {ref}: {last or 'the part after +'} {found}.",
+                hint=f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER",
+            )
         return str(_merged(Path(_folder_for(base, cache, command)).expanduser(), adapter, cache, command))
     file = str(local_file(parse_reference(ref))) if ref == "default" else ref
-    return (
-        str(_converted(Path(file).expanduser(), cache, command)) if file.lower().endswith(".gguf") else file
-    )
-
-
-def _split(ref: str) -> tuple[str, Path | None]:
-    """Split off the last adapter of a reference, unless the plus belongs to the name of a folder."""
-    base, _, last = ref.rpartition("+")
-    if not base or Path(ref).expanduser().exists():
-        return ref, None
-    adapter = Path(last).expanduser()
-    if (adapter / "adapter_config.json").is_file():
-        return base, adapter
-    found = "is for llama.cpp" if last.lower().endswith(".gguf") else "is not the folder of an adapter"
-    raise UsageError(
-        f"training cannot start from {ref}: {last or 'the part after +'} {found}.",
-        hint=f"Name the folder that the adapter was trained into: --model_name_or_path {base}+FOLDER",
-    )
+    if file.lower().endswith(".gguf"):
+        return str(_converted(Path(file).expanduser(), cache, command))
+    return file
 
 
 def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:

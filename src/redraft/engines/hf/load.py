@@ -23,8 +23,8 @@ from redraft.engines.hf.text import Tokenizer
 from redraft.errors import ModelError
 from redraft.weights.checkpoint import Checkpoint, open_checkpoint
 from redraft.weights.folder import has_tokenizer, refuse_delta, refuse_quantised
-from redraft.weights.lora.adapter import LoraAdapter, check_finite, read_adapter, refuse_adapter
-from redraft.weights.lora.merge import MergePlan, merged, plan_merge
+from redraft.weights.lora.adapter import check_finite, read_adapter, refuse_adapter
+from redraft.weights.lora.merge import merged, plan_merge
 
 _KINDS = {"full_attention", "sliding_attention"}
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16)
@@ -77,8 +77,24 @@ def load(
         own = adapter if adapter is not None and has_tokenizer(adapter) else folder
         tokenizer = load_tokenizer(own)
         _check_layers(checkpoint)
-        config = _config(folder, plan)
-        model = _model(folder, config, _tensors(checkpoint, lora, plan), device, dtype, load_8bit=load_8bit)
+        try:
+            config = transformers.AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:  # noqa: BLE001  (a damaged file leads transformers into errors of any kind)
+            raise ModelError(f"{folder / 'config.json'} cannot be read: {_reason(error)}") from None
+        for key, value in (plan.config if plan else {}).items():
+            setattr(config.get_text_config(), key, value)
+        if lora is None or plan is None:
+            tensors = {
+                name: checkpoint.read(name).reshape(at.shape) for name, at in checkpoint.tensors.items()
+            }
+        else:
+            tensors = {
+                name: torch.cat(list(merged(target, lora))).reshape(target.info.shape)
+                for name, target in plan.targets.items()
+            }
+        model = _model(folder, config, tensors, device, dtype, load_8bit=load_8bit)
     settings = checkpoint.json("config.json")
     format_ = (lora.format if lora else None) or settings.get("redraft_format")
     ends = ends_of(tokenizer, settings, checkpoint.json("generation_config.json"))
@@ -154,30 +170,6 @@ def _other_kind(model: Any, why: str) -> ModelError:
     return ModelError(f"{name} is not supported: {why}.", hint=_AS_GGUF)
 
 
-def _config(folder: Path, plan: MergePlan | None) -> Any:
-    try:
-        config = transformers.AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=False
-        )
-    except Exception as error:  # noqa: BLE001  (a damaged file leads transformers into errors of any kind)
-        raise ModelError(f"{folder / 'config.json'} cannot be read: {_reason(error)}") from None
-    for key, value in (plan.config if plan else {}).items():
-        setattr(config.get_text_config(), key, value)
-    return config
-
-
-def _tensors(
-    checkpoint: Checkpoint, lora: LoraAdapter | None, plan: MergePlan | None
-) -> dict[str, torch.Tensor]:
-    """Return the weights by name, with the adapter merged."""
-    if lora is None or plan is None:
-        return {name: checkpoint.read(name).reshape(info.shape) for name, info in checkpoint.tensors.items()}
-    return {
-        name: torch.cat(list(merged(target, lora))).reshape(target.info.shape)
-        for name, target in plan.targets.items()
-    }
-
-
 def usual_dtype(stored: torch.dtype | None, device: torch.device) -> torch.dtype:
     """Return the dtype to compute in, unless the caller chooses.
 
@@ -237,6 +229,13 @@ def _check_size(folder: Path, kind: Any, config: Any, tensors: dict[str, torch.T
         raise _other_size(folder, f"{asked:,} parameters, and the weights have {stored:,}")
 
 
+def _check_complete(folder: Path, names: list[str]) -> None:
+    if names:
+        shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
+        message = f"{folder} lacks {len(names)} tensors that its config.json asks for: {shown}."
+        raise ModelError(message, hint=_ANOTHER)
+
+
 def _check_layers(checkpoint: Checkpoint) -> None:
     """Raise if config.json has more layers than there are tensors: transformers makes a list of them."""
     settings = checkpoint.json("config.json")
@@ -248,17 +247,7 @@ def _check_layers(checkpoint: Checkpoint) -> None:
 
 
 def _other_size(folder: Path, why: str) -> ModelError:
-    return ModelError(
-        f"{folder / 'config.json'} asks for {why}.",
-        hint=_ANOTHER,
-    )
-
-
-def _check_complete(folder: Path, names: list[str]) -> None:
-    if names:
-        shown = f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
-        message = f"{folder} lacks {len(names)} tensors that its config.json asks for: {shown}."
-        raise ModelError(message, hint=_ANOTHER)
+    return ModelError(f"{folder / 'config.json'} asks for {why}.", hint=_ANOTHER)
 
 
 @contextmanager

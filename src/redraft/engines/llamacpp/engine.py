@@ -27,6 +27,7 @@ from redraft.engines.base import (
     EngineInfo,
     Health,
     Message,
+    Replies,
     Sampling,
     Tokens,
     Vectors,
@@ -143,7 +144,7 @@ class LlamaCppEngine(LocalEngine):
 
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> Replies:
         """Answer messages. With tools, or calls of them, llama.cpp writes the prompt and reads the answer.
 
         Raises:
@@ -206,9 +207,7 @@ class LlamaCppEngine(LocalEngine):
         """End the process. May be called twice."""
         await self._kept.aclose()
 
-    async def _continue(
-        self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
-    ) -> AsyncGenerator[Delta, None]:
+    async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
         """Continue token ids. If the process dies, another one goes on where it was.
 
         A JSON Schema cannot be kept to from the middle on: the error is raised then, with `ready`.
@@ -245,7 +244,7 @@ class LlamaCppEngine(LocalEngine):
 
     async def _once(
         self, child: Child, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> Replies:
         """Continue token ids in a process. Tokens whose text is held back come when it is certain."""
         request = _request(prompt, sampling, stop, room.tokens)
         if sampling.schema is not None:
@@ -268,7 +267,7 @@ class LlamaCppEngine(LocalEngine):
 
     async def _deltas(
         self, events: AsyncGenerator[dict[str, Any], None], limit: Finish, sampling: Sampling
-    ) -> AsyncGenerator[Delta, None]:
+    ) -> Replies:
         """Turn events into deltas. Add held text and tokens of split characters, which llama.cpp omits."""
         counted, gap = 0, False
         held: list[int] = []
@@ -429,9 +428,7 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
     }
 
 
-async def _answers(
-    name: str, events: AsyncGenerator[dict[str, Any], None], room: int
-) -> AsyncGenerator[Delta, None]:
+async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:
     """Turn the events of a chat into deltas. The last one has the calls.
 
     Args:

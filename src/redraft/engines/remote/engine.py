@@ -30,6 +30,7 @@ from redraft.engines.base import (
     EngineInfo,
     Message,
     PromptText,
+    Replies,
     Sampling,
     Tokens,
     Vectors,
@@ -173,15 +174,11 @@ class RemoteEngine(Engine):
         body = {"model": self._info.name, "tokens": list(tokens)}
         return str(await self._tokenizer("/detokenize", body, "prompt", str))
 
-    def stream(
-        self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Continue raw text, or token ids where `info.token_ids`. Raises what `chat` raises."""
         return self._deltas(_RAW, completion_body(self._info.name, prompt, sampling, stop), sampling)
 
-    def chat(
-        self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
-    ) -> AsyncGenerator[Delta, None]:
+    def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
         """Answer messages. A reply that breaks off ends with a delta that has counts, and then the error.
 
         Raises:
@@ -198,7 +195,7 @@ class RemoteEngine(Engine):
         """Close the connections."""
         await self._server.aclose()
 
-    async def _deltas(self, path: str, body: Body, sampling: Sampling) -> AsyncGenerator[Delta, None]:
+    async def _deltas(self, path: str, body: Body, sampling: Sampling) -> Replies:
         self._check(path, body)
         limit = _limit(body, sampling)
         reply, halves = _Reply(body, Allowance(body.get("max_tokens", inf))), Halves()
