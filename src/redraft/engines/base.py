@@ -1,10 +1,7 @@
 """The engine protocol: continue text or answer messages, token by token.
 
-The protocol is small and async only. `EngineInfo` says what an engine can do, and the loop chooses
-accordingly. Closing a stream cancels its work. Engines do their own batching: callers open many streams at
-once.
-
-Retries, prompts and formats belong elsewhere.
+`EngineInfo` says what an engine can do, and the loop chooses accordingly. Closing a stream cancels its work.
+Engines do their own batching: callers open many streams at once.
 """
 
 # ruff: noqa: ARG002  (methods that raise by default)
@@ -31,13 +28,10 @@ PromptText = str | Tokens  # a prompt for `Engine.stream`: a text, or token ids 
 
 
 class Message(TypedDict):
-    """One message of a conversation, as in the OpenAI protocol.
+    """One message of a conversation, as in the OpenAI protocol. `content` may be None beside `tool_calls`.
 
     Every engine takes text from `system`, `user` and `assistant`. Anything else needs
     `EngineInfo.any_message`.
-
-    Attributes:
-        content: A text, a list of parts such as images, or None beside `tool_calls`.
     """
 
     role: str
@@ -267,12 +261,7 @@ class Embedder(Engine, Protocol):
     """An engine that may have vectors of texts: `EngineInfo.embeds` says whether this one has."""
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Return the vector of each text, all of one length.
-
-        Raises:
-            ContextError: A text is too long.
-            EngineError: The model or its server failed, or has no vectors.
-        """
+        """Return the vector of each text, all of one length."""
         ...
 
 

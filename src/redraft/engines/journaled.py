@@ -1,15 +1,8 @@
 """An engine whose replies are stored on disk: equal work is replayed without paying again.
 
-A reply is stored when it is complete, before its end is passed on. The key holds everything that determines
-it: the model and its settings, the wording, the sampling, the scope, and how often this engine was asked the
-very same thing before (a second sample is another reply).
-
-A job's journal has its item's id as the scope, so each item gets replies of its own. A cache has no scope:
-equal requests get equal replies, whoever asks. Both are the same kind of file.
-
-Some replies are not stored: those without a text, those that filled the context and those that a content
-filter cut, so that the next run can do better, and those that the caller closes early, as native revision
-does to force a revision.
+The key of a reply holds everything that determines it, and how often this engine was asked the very same
+thing before (a second sample is another reply). A job's journal has its item's id as the scope. A cache has
+no scope: equal requests get equal replies, whoever asks. Replies that the caller closes early are not stored.
 """
 
 from __future__ import annotations
@@ -32,10 +25,8 @@ from redraft.jobs.journal import Journal, key_of
 class JournaledEngine(WrappedEngine):
     """Take replies from a journal if they are in it. Closing it closes neither the engine nor the journal.
 
-    Args:
-        identity: JSON values that tell this model from every other: reference, files, server, adapters.
-        scope: What the calls are for, such as an item's id. Equal calls in two scopes get separate replies.
-        used: Number of replies that a resumed chain has already. It gets none of them again.
+    `identity` has JSON values that tell this model from every other, and `used` is the number of replies that
+    a resumed chain has already: it gets none of them again.
     """
 
     def __init__(
@@ -119,10 +110,6 @@ def identity_of(reference: str) -> Any:
 
     Files are told apart by path, size and time of change. Call it when the model is loaded: a model that was
     fetched is a file then.
-
-    Raises:
-        UsageError: It is no model reference.
-        ModelError: The default model is damaged.
     """
     if len(parts := references_of(reference)) > 1:
         # Which of several servers has the model does not matter.

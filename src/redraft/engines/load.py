@@ -60,7 +60,6 @@ class ModelReference:
     Attributes:
         kind: The plugin that opens it: default, gguf, folder, hub, remote, script, or that of a package.
         selects: The model of the server, or the quantisation or file of the repository.
-        adapters: Files of LoRA adapters, or folders behind a folder.
     """
 
     kind: str
@@ -269,7 +268,6 @@ async def load_engine(
         chat_template: The format of conversations, vicuna, stablevicuna or selfee; None for the model's own.
         speculate: Speculative decoding from earlier drafts, for llama.cpp; None where it pays off.
         config: Holds keys and prices; None for the user's file.
-        batches: Ask a server in these batches. `JournaledEngine` has to be around the engine then.
 
     Raises:
         UsageError: A wrong reference or setting, or a part that is not installed.

@@ -59,12 +59,7 @@ class Room(NamedTuple):
 
 
 class LocalEngine(Engine):
-    """An engine that works on token ids.
-
-    Args:
-        context: Tokens that one chain may fill.
-        trained: The context that the model was trained for, in tokens; None if unknown.
-    """
+    """An engine on token ids. A chain may fill `context` of them; the model was trained for `trained`."""
 
     _marks: frozenset[str] | None = None
     """Characters of which any control token has one, where they are known."""
@@ -110,13 +105,7 @@ class LocalEngine(Engine):
         """Continue token ids that leave room."""
 
     async def stream(self, prompt: PromptText, sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Continue a text or token ids. Closing the generator frees its slot.
-
-        Raises:
-            UsageError: The prompt is empty.
-            ContextError: The prompt leaves no room for an answer.
-            EngineError: The engine was closed, its process died, or the model failed.
-        """
+        """Continue a text or token ids. Closing the generator frees its slot."""
         if isinstance(prompt, str):
             await self._check_length(prompt)
         tokens = await self.encode(prompt, special=True) if isinstance(prompt, str) else prompt
@@ -127,14 +116,7 @@ class LocalEngine(Engine):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> Replies:
-        """Answer messages with the model's template, or that of `converse`. Same deltas as `stream`.
-
-        Raises:
-            UsageError: The model has no template.
-            RecordError: A message has more than text.
-            ModelError: The template refuses the messages.
-            ContextError: They leave no room for an answer.
-        """
+        """Answer messages with the model's template, or that of `converse`. Same deltas as `stream`."""
         if not self._info.chats:
             hint = "Continue text with --mode native, or use a chat model."
             raise UsageError(f"{self._info.name} has no chat template.", hint=hint)

@@ -32,12 +32,9 @@ def message_of(record: Mapping[str, Any]) -> Message:
 
 
 def plain(messages: Iterable[Message], info: EngineInfo) -> list[Message]:
-    """Return messages for an engine that takes only text, or text and tools.
+    """Return messages for an engine that takes only text, or text and tools; `RecordError` names the rest.
 
     Text parts are joined, and `developer` is `system`.
-
-    Raises:
-        RecordError: A message has something else; the error names the engine and the part.
     """
     found = list(messages)
     for number, message in enumerate(found, start=1):

@@ -90,7 +90,6 @@ class PoolEngine:
         """Open the engines, all at once. One whose server does not answer is set aside.
 
         Raises:
-            UsageError: A reference is wrong.
             ModelError: The engines do not have the same model, or not in the same way.
             EngineError: None can be opened, or a server refuses.
         """
@@ -187,11 +186,9 @@ class PoolEngine:
         ask: Callable[[Engine], AsyncGenerator[T, None]],
         is_count: Callable[[T], bool],
     ) -> AsyncGenerator[T, None]:
-        """Ask members until one replies.
+        """Ask members until one replies. A prompt that begins with the same `parts` goes to the same member.
 
-        Args:
-            parts: The prompt in parts: a later call that begins with the same ones goes to the same member.
-            is_count: Whether a piece only counts what a failed reply has cost.
+        `is_count` tells a piece that only counts what a failed reply has cost.
         """
         prefixes = list(accumulate(parts, lambda before, part: hash((before, part)), initial=0))[1:]
         trial = _Trial(self._patience, len(self._members))

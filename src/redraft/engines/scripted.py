@@ -166,14 +166,9 @@ class ScriptedEngine(Engine):
 
 
 def read_script(path: Path) -> ScriptedEngine:
-    r"""Read a script: one reply a line, as a JSON string or as an object with the fields of `ScriptedReply`.
+    """Read a script: one reply a line, as a JSON string or as an object with the fields of `ScriptedReply`.
 
-    An object with `settings` sets attributes of the engine: `native`, `chunk`, `context`, `delay`,
-    `continues`, `token_ids`.
-
-    Raises:
-        RecordError: A line is neither; the message has file, line and what was found.
-        UsageError: The file cannot be read.
+    An object with `settings` sets attributes of the engine: those of `_ScriptSettings`.
     """
     settings: dict[str, Any] = {}
     replies: list[str | ScriptedReply] = []

@@ -50,7 +50,6 @@ class Request:
 
     Attributes:
         tokens: The prompt and the generated tokens.
-        room: Most tokens to generate; at least 1.
         deliver: Takes each delta, or the error that ended the sequence. Called in the thread.
     """
 
@@ -382,13 +381,10 @@ def _scores(
 
 
 def draw(logits: torch.Tensor, samplings: Sequence[Sampling], numbers: Sequence[float]) -> list[int | None]:
-    """Draw one token for each sequence.
+    """Draw one token for each sequence, from logits of the shape (sequences, vocabulary).
 
-    Args:
-        numbers: A number in [0, 1) for each: the position of its token in the cumulative probabilities.
-
-    Returns:
-        Token ids; None where the logits are not finite.
+    Each of `numbers`, in [0, 1), is the position of a token in the cumulative probabilities. Returns token
+    ids; None where the logits are not finite.
     """
     drawn = logits.argmax(dim=-1)
     for nucleus in (False, True):

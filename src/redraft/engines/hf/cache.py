@@ -1,10 +1,8 @@
 """A key-value cache with a slot for each sequence, so that one pass of a model continues many sequences.
 
 The caches of transformers hold one batch that begins and ends together, padded on the left. Here sequences
-join and leave between passes, each begins at position 0 of its slot, and a slot can be continued later. The
-mask selects the visible positions, sliding windows included, so nothing has to be moved.
-
-Models with another state than keys and values, such as recurrent ones, do not fit here.
+join and leave between passes, each begins at position 0 of its slot, and a slot can be continued later.
+Models with another state than keys and values, such as recurrent ones, do not fit.
 """
 
 from __future__ import annotations
@@ -44,11 +42,8 @@ class Pass:
     def mask(self, dtype: torch.dtype, device: torch.device, window: int | None = None) -> torch.Tensor:
         """Return the attention mask: 0 for visible positions, the dtype's minimum for others.
 
-        Args:
-            window: Number of visible tokens, the new one included; None for all.
-
-        Returns:
-            Shape (sequences, 1, count, length), to be added to the scores.
+        `window` tokens are visible, the new one included; None for all. It has the shape (sequences, 1,
+        count, length), to be added to the scores.
         """
         at = self.places(device)[:, None, :, None]
         seen = torch.arange(self.length, device=device)
@@ -143,15 +138,10 @@ def forward(
     *,
     keep: int = 1,
 ) -> torch.Tensor:
-    """Run one pass of a model.
+    """Run one pass of a model, which extends the cache by the new tokens: `step.count` of each sequence.
 
-    Args:
-        windows: Visible tokens by kind of attention (`full_attention`, `sliding_attention`); None for all.
-        ids: The new tokens, `step.count` of each sequence.
-        keep: Number of tokens that need logits, from the last.
-
-    Returns:
-        Logits, shape (sequences, keep, vocabulary).
+    `windows` has the visible tokens by kind of attention; None for all. Returns the logits of the last `keep`
+    tokens, shape (sequences, keep, vocabulary).
     """
     cache.now.step = step
     masks = {kind: step.mask(model.dtype, model.device, window) for kind, window in windows.items()}

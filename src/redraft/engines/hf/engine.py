@@ -3,10 +3,8 @@
     engine = await HfEngine.start(Path("my-model"), parallel=8)
     engine = HfEngine(model, tokenizer, name="step 400", native=True)
 
-Use it to try a model right after training, and as the reference for other engines. Streams run as one batch
-(`batch`), and a single stream repeats its text for the same seed. Prompts are token ids, so a user's text
-never becomes a control token. For speed, use a GGUF file or vLLM: nothing is quantised, compiled or spread
-over several GPUs here.
+Streams run as one batch (`batch`), and a single stream repeats its text for the same seed. For speed, use a
+GGUF file or vLLM: nothing is quantised, compiled or spread over several GPUs here.
 """
 
 from __future__ import annotations
@@ -116,9 +114,6 @@ class HfEngine(LocalEngine):
 
         Args:
             adapters: At most one folder of a LoRA adapter.
-            gpu: Use a GPU if there is one, and `device` does not say otherwise.
-            dtype: Compute in this dtype; None for the one that suits weights and machine (`usual_dtype`).
-            load_8bit: Keep most weights in 8 bits (`load.Linear8`).
 
         Raises:
             ModelError: A file is missing or damaged, does not fit, or is not supported.

@@ -17,9 +17,8 @@ _CARDS = 2  # counted up when cards of made folders change. The first version dr
 def folder_for(ref: str, *, command: str = "") -> str:
     """Return the folder, or org/name on the hub, for a `--model_name_or_path`.
 
-    Raises:
-        ModelError: A file is missing or damaged.
-        UsageError: An adapter has no adapter_config.json, or its base is not on this machine.
+    It may be a folder, a GGUF file, org/name, or `default`; `+FOLDER` merges an adapter. `command` is for the
+    record of a folder that is made.
     """
     from redraft.engines.llamacpp.default_model import cache_folder
     from redraft.files import locked

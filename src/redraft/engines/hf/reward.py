@@ -1,9 +1,8 @@
-"""Reward models: a number for an answer to a prompt, higher for a better one.
+"""Reward models: a number for an answer to a prompt, higher for a better one, read at the last token.
 
 A model is a folder of transformers whose head `score` has one label, or an adapter of peft with such a head.
-Texts are written as in training: the folder's configuration says how (`redraft_reward`; without it, by the
-chat template). They are tokenised by the reward model's own tokenizer, so the model that wrote the answer may
-have another. The reward is read at the last token. No code of a folder is run, and nothing is unpickled.
+Texts are written as in training (`redraft_reward` of the configuration; without it, by the chat template),
+with the reward model's own tokenizer.
 """
 
 from __future__ import annotations
@@ -61,12 +60,7 @@ class RewardModel:
 
     @classmethod
     def load(cls, ref: str) -> RewardModel:
-        """Load a reward model; the last few are kept.
-
-        Raises:
-            ModelError: It is damaged, or no reward model.
-            UsageError: It does not exist.
-        """
+        """Load a reward model; the last few are kept. It is checked, and no code of its folder is run."""
         base, adapter = _parts(ref)
         described = Path(ref).expanduser() if adapter is None else adapter
         state = tuple((str(each), each.stat().st_mtime_ns) for each in sorted(described.glob("*.json")))

@@ -1,12 +1,8 @@
 """Token ids and texts of a transformers folder: encode texts and messages, and detokenize a stream.
 
-A user's text never becomes a control token: `<|im_end|>` in a prompt or message stays ten characters. Only
-the chat template writes control tokens. A tokenizer that puts a space before every text puts none before a
-text that continues another.
-
-A stream gives whole characters, and no text that may become a stop string. A token may be part of a
-character (日 may be three tokens), and a stop string may span tokens. So tokens are held back until their
-text is final, and then released with it: the tokens of a piece always spell its text.
+A user's text never becomes a control token: only the chat template writes those. A stream gives whole
+characters, and no text that may become a stop string: tokens are held back until their text is final, and
+then released with it. So the tokens of a piece always spell its text.
 """
 
 from __future__ import annotations
@@ -42,7 +38,6 @@ class Spelling:
     """Detokenizes one stream.
 
     Attributes:
-        decode: Returns the text of token ids.
         before: The last released tokens, as many as matter for the spelling of the next.
         stop: Strings that end the stream; none is empty.
     """

@@ -1,14 +1,8 @@
 """The process that a llama.cpp model runs in: `python -m redraft.engines.llamacpp.child`.
 
-It reads a JSON object from standard input (see `ChildSettings`), starts xllamacpp's server on 127.0.0.1, and
-writes one line: `{"address": …}` or `{"error": …}`. It ends when its standard input ends, so it cannot
-outlive its parent. While a model loads, native code holds the interpreter and no Python thread runs;
-therefore a second, small process watches standard input too, and kills this one. (Linux can signal a parent's
-death, but does so when the thread ends that started the child.) Ctrl-C is ignored here, because the parent
-handles it.
-
-A native crash in this process does not take the program down. Only the standard library and xllamacpp are
-imported, so that it starts quickly.
+It reads `ChildSettings` from standard input, starts xllamacpp's server on 127.0.0.1, and writes one line:
+`{"address": …}` or `{"error": …}`. It ends when its standard input ends, so it cannot outlive its parent.
+Only the standard library and xllamacpp are imported, so that it starts quickly.
 """
 
 from __future__ import annotations
@@ -84,7 +78,11 @@ def main() -> None:
 
 
 def _watch() -> None:
-    """Fork a process that kills this one when standard input ends. Call it before any thread starts."""
+    """Fork a process that kills this one when standard input ends. Call it before any thread starts.
+
+    While a model loads, native code holds the interpreter and no thread of this process runs. Linux can tell
+    of a parent's death, but does so when the thread ends that started the child.
+    """
     watched = os.getpid()
     if os.fork():
         return

@@ -245,10 +245,7 @@ class KeptChild:
 
     The first restart comes at once, and later ones after growing pauses. After `TRIES` crashes in a row the
     error is raised; from then on a call tries one more start, and calls during the pause after that fail at
-    once. What to do with the text that came before is decided in `engine`.
-
-    Attributes:
-        child: The process now. It may be dead.
+    once.
     """
 
     def __init__(self, child: Child, settings: ChildSettings) -> None:
@@ -278,13 +275,8 @@ class KeptChild:
     async def replace(self, dead: Child, crash: EngineCrash, crashes: int) -> None:
         """Start a process in place of one that died, unless another call has done so.
 
-        If this call is cancelled, the start goes on: it may take minutes.
-
-        Args:
-            crashes: How often this call has seen it crash without a new token.
-
-        Raises:
-            EngineCrash: There were too many crashes in a row.
+        If this call is cancelled, the start goes on: it may take minutes. The call has seen it crash
+        `crashes` times without a new token. Raises if there were too many in a row.
         """
         if crashes >= TRIES:
             self._crashes = max(crashes, self._crashes)

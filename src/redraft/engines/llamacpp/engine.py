@@ -1,11 +1,8 @@
 """llama.cpp models: a GGUF file, with or without LoRA adapters, in a child process (`client`, `child`).
 
-Prompts go to llama.cpp as token ids, so a text never becomes a control token: a user's `<|im_end|>` stays ten
-characters. Steps of a chain reuse their common prefix. The sampling settings of a model file are ignored:
-only the caller's temperature and then top-p apply, as in other engines.
-
-The token that ends an answer comes in a delta without text, as do tokens of a stop string. Text that may
-become a stop string is held back until that is decided, at the latest until the end.
+Prompts go to llama.cpp as token ids, so a text never becomes a control token. The sampling settings of a
+model file are ignored, as in other engines. The token that ends an answer comes in a delta without text, as
+do tokens of a stop string.
 """
 
 from __future__ import annotations
@@ -145,12 +142,7 @@ class LlamaCppEngine(LocalEngine):
     async def chat(
         self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()
     ) -> Replies:
-        """Answer messages. With tools, or calls of them, llama.cpp writes the prompt and reads the answer.
-
-        Raises:
-            RecordError: Besides tools, or for the template, a control token is written out. Or llama.cpp
-                refuses a message or a tool.
-        """
+        """Answer messages. With tools, or calls of them, llama.cpp writes the prompt and reads the answer."""
         called = any(beyond_text(message) for message in messages) and self._info.tools
         if not (sampling.tools or called):
             async with aclosing(super().chat(messages, sampling, stop)) as deltas:
@@ -429,11 +421,7 @@ def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict
 
 
 async def _answers(name: str, events: AsyncGenerator[dict[str, Any], None], room: int) -> Replies:
-    """Turn the events of a chat into deltas. The last one has the calls.
-
-    Args:
-        room: Most tokens that were asked for.
-    """
+    """Turn the events of a chat of at most `room` tokens into deltas. The last one has the calls."""
     calls: list[CallPiece] = []
     finish: Finish | None = None
     counts: TokenCounts | None = None

@@ -62,11 +62,9 @@ _NONE: Mapping[str, str] = {}
 
 
 class Batches(AbstractContextManager["Batches"]):
-    """The batches of one run, at all servers that it asks.
+    """The batches of one run, at all servers that it asks, with a longest pause between two looks in seconds.
 
-    Args:
-        pause: Longest pause between two looks at a batch, in seconds.
-        limit: Called again and again. A text, which names a limit of the run, ends the waiting.
+    `limit` is called again and again. A text, which names a limit of the run, ends the waiting.
     """
 
     def __init__(
@@ -161,12 +159,7 @@ class BatchServer(Server):
     async def asked(
         self, path: str, body: Body, headers: Mapping[str, str] = _NONE, call_id: str = ""
     ) -> AsyncIterator[httpx.Response | Refusal]:
-        """Send a request with the next wave, and yield its reply. Leaving the context does not cancel it.
-
-        Raises:
-            UsageError: The request has headers of its own, or no `call_id`.
-            EngineError: The server takes no batches, or gave the request up each time.
-        """
+        """Send a request with the next wave, and yield its reply. Leaving the context does not cancel it."""
         if headers:
             raise UsageError(
                 "requests of a batch have no headers of their own.", hint="Leave out extra_headers."

@@ -179,13 +179,7 @@ class RemoteEngine(Engine):
         return self._deltas(_RAW, completion_body(self._info.name, prompt, sampling, stop), sampling)
 
     def chat(self, messages: Sequence[Message], sampling: Sampling, stop: Sequence[str] = ()) -> Replies:
-        """Answer messages. A reply that breaks off ends with a delta that has counts, and then the error.
-
-        Raises:
-            ServerError: The server refuses, fails, or breaks off its reply.
-            EngineTimeout: The server is silent for longer than `patience` allows.
-            ContextError: The prompt is longer than the context.
-        """
+        """Answer messages. A reply that breaks off ends with a delta that has counts, and then the error."""
         if sampling.schema is not None:
             schema = with_plain_patterns(sampling.schema, llamacpp=self._llamacpp)
             sampling = replace(sampling, schema=schema)
@@ -549,12 +543,7 @@ class Listed:
 
 
 async def choose(server: Server, name: str | None) -> Listed:
-    """Return the model with this name, or the only model if the name is None.
-
-    Raises:
-        UsageError: The name is None, and the server has no model or several.
-        EngineError: The server does not answer, refuses the key, or does not speak the protocol.
-    """
+    """Return the model with this name, or the only model if the name is None."""
     listed = await models(server, needed=name is None)
     if name is not None:
         # llama.cpp answers to every name.

@@ -142,15 +142,9 @@ class Server:
     ) -> AsyncIterator[httpx.Response | Refusal]:
         """Post a request, with retries. Leaving the context drops the connection, which cancels the work.
 
-        The path begins with a slash. `call_id` names the call for servers that are asked in batches.
-
-        Yields:
-            A 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the time
-            of the request, on the event loop's clock.
-
-        Raises:
-            ServerError: No server answers.
-            EngineTimeout: The server takes no connection, or sends no headers within `first_token`.
+        Yields a 2xx response that is not read yet, or a `Refusal`. `response.extensions["asked_at"]` is the
+        time of the request, on the event loop's clock. `call_id` names the call for servers that are asked in
+        batches.
         """
         request = {"method": "POST", "url": self.url + path, "json": body, "headers": headers}
         reply = await self._settled(request, self.patience.first_token)
@@ -191,11 +185,7 @@ class Server:
         return found
 
     async def lines(self, path: str) -> AsyncGenerator[Any, None]:
-        """Yield the JSON lines of a file. One that breaks off is asked for again.
-
-        Raises:
-            ServerError: The server refuses it, breaks it off each time, or it is not JSON.
-        """
+        """Yield the JSON lines of a file. One that breaks off is asked for again."""
         seen = 0
         for _ in range(self.patience.tries):
             reply = await self._settled({"method": "GET", "url": self.url + path}, self.patience.first_token)
@@ -238,9 +228,6 @@ class Server:
         """Yield the records of a reply, streamed or not. None stands for `[DONE]`.
 
         A broken connection ends the records without an error: a complete reply has a finish reason.
-
-        Raises:
-            ServerError: The reply is not JSON.
         """
         kind = response.headers.get("content-type", "")
         if "json" in kind:
