@@ -69,6 +69,9 @@ LONG = ("tests/test_docs.py", "tests/test_package.py", "tests/train/test_distrib
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "default_model" in getattr(item, "fixturenames", ()):
+            item.add_marker("model")
     items.sort(key=lambda item: not item.nodeid.startswith(LONG))
 
 

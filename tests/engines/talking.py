@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -43,3 +44,15 @@ def continued_together(engine: Engine, prompts: Sequence[PromptText]) -> list[li
         return found
 
     return run(all_of_them())
+
+
+def called(town: str) -> list[Any]:
+    """What a model that calls tools has said before, as an example for a small one."""
+    function = {"name": "weather", "arguments": json.dumps({"town": town})}
+    call = {"id": town, "type": "function", "function": function}
+    return [
+        {"role": "user", "content": f"What is the weather in {town}?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": town, "content": "sunny"},
+        {"role": "assistant", "content": f"It is sunny in {town}."},
+    ]

@@ -354,7 +354,6 @@ class TestDefault:
         assert caught.value.message == "the default model was not fetched yet."
         assert caught.value.hint == "redraft model get default"
 
-    @pytest.mark.model
     async def test_a_file_generates(self, default_model: Path) -> None:
         engine = await load_engine(str(default_model), ctx=256, threads=1)
         sampling = Sampling(temperature=0.0, max_tokens=3)

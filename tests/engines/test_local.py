@@ -220,7 +220,6 @@ def test_a_folder_is_held_to_its_trained_length(tmp_path: Path) -> None:
             asyncio.run(HfEngine.start(model, **settings))
 
 
-@pytest.mark.model
 def test_the_cache_of_the_default_model(default_model: Path) -> None:
     """30 layers, 3 key-value heads of 64 elements, keys and values, two bytes each."""
     assert cache_bytes(read_header(default_model)) == 30 * 3 * 64 * 2 * 2

@@ -25,6 +25,7 @@ from redraft.cli import app
 from redraft.engines.base import Message, Sampling
 from redraft.engines.load import load_engine
 from redraft.errors import ContextError, ServerError
+from tests.engines.talking import called
 from tests.servers.processes import ServerProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.model]
@@ -111,18 +112,6 @@ def test_tools_that_the_model_does_not_know(server: ServerProcess) -> None:
     chain = revised("What is the weather in Ulm?", server.model, tools=[WEATHER])
     assert chain.answer
     assert chain.steps[-1].tool_calls == ()
-
-
-def called(town: str) -> list[dict[str, Any]]:
-    """What a model that calls tools has said before, as an example for a small one."""
-    function = {"name": "weather", "arguments": f'{{"town": "{town}"}}'}
-    call = {"id": town, "type": "function", "function": function}
-    return [
-        {"role": "user", "content": f"What is the weather in {town}?"},
-        {"role": "assistant", "content": None, "tool_calls": [call]},
-        {"role": "tool", "tool_call_id": town, "content": "sunny"},
-        {"role": "assistant", "content": f"It is sunny in {town}."},
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("server", ["llama_tools", "litellm"], indirect=True)

@@ -195,7 +195,6 @@ def _path(text: str) -> Path:
 
 
 def _folder_with_adapters(ref: str) -> ModelReference | None:
-    """Parse a folder with adapters; None if nothing before a plus sign is a folder."""
     for plus in reversed([match.start() for match in re.finditer(r"\+", ref)]):
         base, rest = ref[:plus], ref[plus + 1 :]
         if base and _path(base).is_dir():
@@ -366,7 +365,6 @@ async def _folder(named: ModelReference, opening: Opening) -> Engine:
 
 
 def _finished(engine: Local, opening: Opening) -> Local:
-    """Set the format of conversations and the price of a model on this machine."""
     if template := opening.machine.chat_template:
         engine.converse(TEMPLATES[template])
     if price := price_of((opening.config or load_config()).prices.get(opening.ref)):

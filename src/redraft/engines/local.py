@@ -175,7 +175,6 @@ class LocalEngine(Engine):
             size *= 4
 
     async def _rendered(self, messages: Sequence[Message], told: Told) -> Tokens:
-        """Render with the contents in their places, and encode it all alike."""
         return await self._tokenize(await self._written(messages, told), start=True, control=True)
 
     async def _written(self, messages: Sequence[Message], told: Told = None) -> str:

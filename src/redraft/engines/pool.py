@@ -220,7 +220,6 @@ class PoolEngine:
                 self._wake()
 
     async def _chosen(self, prefixes: Sequence[int], trial: _Trial) -> Member:
-        """Return the member to ask. While there is none, wait. Raises the last failure if none comes back."""
         while True:
             now = _now()
             able = [each for each in self._members if each.takes(now) and each not in trial.asked]
@@ -231,7 +230,6 @@ class PoolEngine:
             await self._wait(trial, now)
 
     async def _wait(self, trial: _Trial, now: float) -> None:
-        """Wait until a member may be asked again, or another call has ended. Raises if that has no use."""
         aside = [member.aside_until - now for member in self._members if member.failures and not member.busy]
         own = trial.pause
         pause = max(min(aside, default=LONGEST_BACKOFF), own, 0.0)
@@ -248,7 +246,6 @@ class PoolEngine:
                 await changed.wait()
 
     async def _engine(self, member: Member) -> Engine:
-        """Return the engine of a member. One that could not be opened at the start is opened now."""
         if member.engine is None:
             engine = await member.open()
             if fault := self._unlike(member.name, engine.info):
@@ -259,7 +256,6 @@ class PoolEngine:
         return member.engine
 
     def _unlike(self, other: str, info: EngineInfo) -> ModelError | None:
-        """Return the error for a member that is not like the first one; None if it is."""
         for name in (each.name for each in fields(EngineInfo)):
             ours, its = getattr(self._info, name), getattr(info, name)
             if ours != its:
@@ -369,7 +365,6 @@ async def _with_lost(deltas: Replies) -> Replies:
 
 
 def _is_count(delta: Delta) -> bool:
-    """Return whether a delta has nothing but the counts of a reply that broke off."""
     return delta.completion_tokens is not None and not (delta.finish or delta.text or delta.tokens)
 
 

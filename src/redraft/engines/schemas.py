@@ -43,18 +43,16 @@ class SchemaWatch:
     def look(self, name: str, answer: str, finish: Finish) -> None:
         """Warn at the first answer that is no JSON. One that was cut off may be the beginning of some."""
         text = answer.strip()
-        if self._warned or not text or (_is_json(text) if finish == "stop" else text[0] in _FIRST):
+        if self._warned or not text or (finish != "stop" and text[0] in _FIRST):
             return
+        try:
+            if finish == "stop":
+                json.loads(text)
+                return
+        except (ValueError, RecursionError):
+            pass
         self._warned = True
         _log.warning("%s does not keep to the JSON schema, so %s: %.60r", name, UNBOUND, answer)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 _ATOM = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\.", re.DOTALL)

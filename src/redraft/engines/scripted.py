@@ -204,8 +204,6 @@ _SCRIPT_HINT = 'Write one reply a line, as a JSON string: "An answer." A reply t
 
 
 class _ScriptSettings(OptionModel):
-    """The settings of a script: see `ScriptedEngine`."""
-
     native: bool | None = option("")
     continues: bool | None = option("")
     token_ids: bool | None = option("")
@@ -215,8 +213,6 @@ class _ScriptSettings(OptionModel):
 
 
 class _ScriptReply(OptionModel):
-    """A reply of a script that is an object: see `ScriptedReply`."""
-
     text: str | None = option("")
     error: str | None = option("")
     finish: Literal["stop", "max_tokens", "context", "filtered"] | None = option("")

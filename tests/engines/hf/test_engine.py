@@ -479,7 +479,6 @@ EMOJI, EMOJI_NEXT = "Emoji: 🎉🎊🎈🎁 Emoji: 🎉🎊", "🎁"
 
 
 @pytest.mark.slow
-@pytest.mark.model
 async def test_it_agrees_with_llama_cpp(default_model: Path, tmp_path: Path) -> None:
     """The same weights by both. llama.cpp rounds what goes into a product to 8 bits, and here nothing is.
 

@@ -20,7 +20,7 @@ from redraft.engines.hf.load import Linear8, computes_in_bfloat16
 from redraft.engines.load import load_engine
 from redraft.errors import ModelError, RedraftError, UsageError
 from redraft.weights.delta import diff
-from tests.engines.hf_folders import CONTEXT, config, folder, greedy, random_model, tokenizer
+from tests.engines.hf_folders import CONTEXT, folder, greedy, random_model, tokenizer
 from tests.engines.talking import continued, run, tokens_of
 from tests.weights.adapter_files import lora, with_adapter
 
@@ -289,10 +289,6 @@ def test_one_adapter_at_a_time(base: Path, tmp_path: Path) -> None:
     error = refused(f"{base}+{adapter}+{adapter}")
     assert error.message == f"{base} takes one adapter, and 2 are given."
     assert error.hint == f"Merge the first: redraft weights merge-lora {base} {adapter} -o DIR"
-
-
-def test_config_of_the_helper_is_the_size_of_its_tokenizer() -> None:
-    assert config().vocab_size == len(tokenizer())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

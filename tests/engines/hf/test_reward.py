@@ -6,6 +6,7 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,6 +26,13 @@ SUMS = [
 ]
 
 
+def run_of(folder: Path, name: str) -> Any:
+    """A run that trains the reward model of this name."""
+    base = str(folder / "base")
+    words = ["--model_name_or_path", base, "--output_dir", name, "--learning_rate", "1e-2"]
+    return ready(base, *words, "--lora", str(name == "adapter"), "--max_steps", "8")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a base, an adapter and a whole reward model."""
@@ -34,16 +42,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patched.setenv("REDRAFT_CACHE", str(folder / "cache"))
         model_folder(folder / "base")
         pairs(folder / "pairs.jsonl")
-        for name, lora in (("adapter", "True"), ("whole", "False")):
-            words = [
-                "--model_name_or_path",
-                str(folder / "base"),
-                "--output_dir",
-                name,
-                "--learning_rate",
-                "1e-2",
-            ]
-            ready(str(folder / "base"), *words, "--lora", lora, "--max_steps", "8").train()
+        for name in ("adapter", "whole"):
+            run_of(folder, name).train()
     return folder
 
 
@@ -55,8 +55,7 @@ def cache(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["adapter", "whole"])
 def test_rewards_are_those_of_training(made: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made)
-    words = ["--model_name_or_path", str(made / "base"), "--output_dir", name, "--learning_rate", "1e-2"]
-    run = ready(str(made / "base"), *words, "--lora", str(name == "adapter"), "--max_steps", "8")
+    run = run_of(made, name)
     run.train()  # all steps are done: the weights of the checkpoint are loaded
     run.loop.trained.model.eval()
     rows = [run.data.rows[number] for number in range(4)]

@@ -19,6 +19,8 @@ from redraft.errors import EngineCrash, EngineError
 from tests.engines.talking import said
 from tests.gguf_files import tiny_model
 
+pytest.importorskip("xllamacpp")
+
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
 TALE: list[Message] = [{"role": "user", "content": "Tell me a tale of a fox."}]
 PERSON = {
@@ -60,7 +62,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(restart, "PAUSE", 0.05)
 
 
-@pytest.mark.model
 @pytest.mark.parametrize("stop", [(), ("the",)])
 async def test_a_reply_goes_on_token_for_token_after_kills(
     default_model: Path, stop: tuple[str, ...]
@@ -78,7 +79,6 @@ async def test_a_reply_goes_on_token_for_token_after_kills(
         assert not engine.health.trouble
 
 
-@pytest.mark.model
 async def test_all_streams_go_on_and_one_process_is_started(default_model: Path) -> None:
     async with opened(default_model, parallel=3) as engine:
         whole = said(await heard(engine.chat(TALE, GREEDY)))
@@ -94,7 +94,6 @@ async def test_all_streams_go_on_and_one_process_is_started(default_model: Path)
         assert engine.health.restarts == 1
 
 
-@pytest.mark.model
 async def test_an_answer_that_has_to_fit_a_schema_is_asked_for_again(default_model: Path) -> None:
     async with opened(default_model) as engine:
         sampling = Sampling(temperature=0.0, max_tokens=60, schema=PERSON)
@@ -106,8 +105,6 @@ async def test_an_answer_that_has_to_fit_a_schema_is_asked_for_again(default_mod
 
 
 async def test_small_requests_do_not_notice(tmp_path: Path) -> None:
-    pytest.importorskip("xllamacpp")
-
     async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
         before = await engine.encode("abc")
         kill(engine, signal.SIGSEGV)
@@ -119,8 +116,6 @@ async def test_a_restart_outlives_the_call_that_began_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Clients may be less patient than a large model takes to load."""
-    pytest.importorskip("xllamacpp")
-
     async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
         start, starting, starts = restart.Child.start, asyncio.Event(), []
 
@@ -140,8 +135,6 @@ async def test_a_restart_outlives_the_call_that_began_it(
 
 
 def test_a_restart_ends_with_the_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("xllamacpp")
-
     async def check() -> None:
         async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
             starting = asyncio.Event()
@@ -164,7 +157,6 @@ def test_a_restart_ends_with_the_engine(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.usefixtures("quick")
 async def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_path: Path) -> None:
     """The file is damaged after the start, and then made whole again."""
-    pytest.importorskip("xllamacpp")
     model = tiny_model(tmp_path / "m.gguf")
     content = model.read_bytes()
 
@@ -189,8 +181,6 @@ async def test_a_model_that_crashes_each_time_is_given_up_and_can_come_back(tmp_
 async def test_a_process_that_dies_at_each_request_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("xllamacpp")
-
     async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
         start = restart.Child.start
 
@@ -207,8 +197,6 @@ async def test_a_process_that_dies_at_each_request_is_given_up(
 
 
 async def test_closing_during_a_reply_starts_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("xllamacpp")
-
     async with opened(tiny_model(tmp_path / "m.gguf")) as engine:
         deltas = engine.stream("a", Sampling(max_tokens=200))
         await anext(deltas)

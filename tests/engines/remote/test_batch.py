@@ -94,6 +94,13 @@ def insist_on_all(server: BatchServer) -> None:
     assert server.live == []
 
 
+def finish(server: BatchServer) -> None:
+    """Run to the end, with each reply paid once."""
+    done = answer(server)
+    assert done.exit_code == 0, done.output
+    insist_on_all(server)
+
+
 def told(chain: Chain) -> Any:
     """What a chain tells, but for the seconds."""
     record = json.loads(chain.to_json())
@@ -277,8 +284,7 @@ def test_ctrl_c_leaves_the_batch_and_says_how_to_go_on(server: BatchServer) -> N
     assert f"{name}: under way at the server" in said
     assert f"0 of {PROMPTS} done; run the same command again to go on." in said
     server.held = 0
-    assert answer(server).exit_code == 0
-    insist_on_all(server)
+    finish(server)
 
 
 def test_a_limit_of_seconds_ends_the_waiting(server: BatchServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -291,8 +297,7 @@ def test_a_limit_of_seconds_ends_the_waiting(server: BatchServer, monkeypatch: p
     assert f"0 of {PROMPTS} done; run the same command again to go on" in done.stderr
     assert "under way at the server" in done.stderr
     server.held = 0
-    assert answer(server).exit_code == 0
-    insist_on_all(server)
+    finish(server)
 
 
 def test_a_live_run_does_not_pay_for_what_a_batch_is_asked_for(server: BatchServer) -> None:
@@ -315,14 +320,6 @@ def test_a_live_run_goes_on_when_batches_are_done_and_their_journal_was_removed(
     assert (len(chains()), len(server.live)) == (PROMPTS + 1, CALLS)
 
 
-def test_a_batch_whose_creation_was_not_heard_of_is_found() -> None:
-    """The server created it and broke off; and the process died before it could write the id."""
-    with BatchServer(says, Fault(lost=True)) as server:
-        assert answer(server).exit_code == 0
-        assert server.waves == [PROMPTS] * CALLS
-        insist_on_all(server)
-
-
 @pytest.mark.parametrize("created", [True, False])
 def test_a_process_that_died_while_it_created_a_batch(server: BatchServer, created: bool) -> None:
     leave_pending(server)
@@ -333,19 +330,10 @@ def test_a_process_that_died_while_it_created_a_batch(server: BatchServer, creat
     for number in range(3):  # so that it is not on the first page of the list
         record = {"id": f"other_{number}", "input_file_id": "other", "created_at": int(time.time())}
         server.batches[f"other_{number}"] = Batch({**record, "status": "completed"}, [], Fault())
-    assert answer(server).exit_code == 0
-    insist_on_all(server)
+    finish(server)
 
 
 # Batches that go wrong.
-
-
-@pytest.mark.parametrize("ends", ["expired", "cancelled"])
-def test_a_batch_that_ends_early_is_used_as_far_as_it_goes(ends: str) -> None:
-    with BatchServer(says, Fault(ends, answered=4)) as server:
-        assert answer(server).exit_code == 0
-        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, 1]
-        insist_on_all(server)
 
 
 def test_a_batch_that_expires_each_time_fails_its_prompts() -> None:
@@ -366,11 +354,20 @@ def some(status: int, message: str) -> Callable[[dict[str, Any]], tuple[int, str
     return lambda body: (status, message) if "thing 3" in str(body) else None
 
 
-def test_lines_that_fail_for_the_moment_are_sent_again() -> None:
-    with BatchServer(says, Fault(refused=some(500, "Internal error"))) as server:
-        assert answer(server).exit_code == 0
-        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, 1]
-        insist_on_all(server)
+@pytest.mark.parametrize(
+    ("fault", "again"),
+    [
+        (Fault("expired", answered=4), [1]),
+        (Fault("cancelled", answered=4), [1]),
+        (Fault(refused=some(500, "Internal error")), [1]),
+        (Fault(lost=True), []),
+    ],
+    ids=["expired", "cancelled", "a line that fails for the moment", "created, and not heard of"],
+)
+def test_what_is_missing_of_a_batch_is_sent_again_and_nothing_else(fault: Fault, again: list[int]) -> None:
+    with BatchServer(says, fault) as server:
+        finish(server)
+        assert server.waves == [PROMPTS, PROMPTS, PROMPTS, *again]
 
 
 def test_a_prompt_that_is_refused_fails_alone() -> None:
@@ -403,8 +400,7 @@ def test_a_batch_that_fails_validation_says_why(code: str) -> None:
         assert f"refuses {name}: line 1: Not for batches.; line 2: Not for" in done.stderr
         assert "Nothing of this batch was paid." in done.stderr
         assert not Path("out.jsonl.errors.jsonl").exists()
-        assert answer(server).exit_code == 0
-        insist_on_all(server)
+        finish(server)
 
 
 def accepted(server: BatchServer) -> list[int]:
@@ -455,8 +451,7 @@ def test_a_queue_without_room_for_one_request_ends_the_run() -> None:
         assert "Please try again once some in_progress batches have been completed." in done.stderr
         assert "Other batches of the account may fill its queue" in done.stderr
         assert not Path("out.jsonl.errors.jsonl").exists()
-        assert answer(server).exit_code == 0
-        insist_on_all(server)
+        finish(server)
 
 
 @pytest.mark.parametrize("route", ["POST /v1/files", "POST /v1/batches"])
@@ -516,8 +511,7 @@ def test_lines_of_a_result_that_nobody_asked_for_are_left_out(server: BatchServe
         '{"custom_id": 5}',
     ]
     changed(server, lambda content: "".join(f"{line}\n" for line in more).encode() + content)
-    assert answer(server).exit_code == 0
-    insist_on_all(server)
+    finish(server)
 
 
 @pytest.mark.parametrize(
@@ -557,8 +551,7 @@ def test_counts_that_are_not_as_usual_are_passed_over(server: BatchServer, count
         look(name),
         json_reply({**server.batches[name].record, "request_counts": counts}),
     )[1]
-    assert answer(server).exit_code == 0
-    insist_on_all(server)
+    finish(server)
 
 
 def test_a_lost_batch_is_found_by_a_server_that_does_not_say_when_it_was_created() -> None:
@@ -573,8 +566,7 @@ def test_a_lost_batch_is_found_by_a_server_that_does_not_say_when_it_was_created
             return json_reply({"data": others, "has_more": True})
 
         server._list = listed  # type: ignore[method-assign]
-        assert answer(server).exit_code == 0
-        insist_on_all(server)
+        finish(server)
 
 
 class Counting(BatchServer):
@@ -591,8 +583,7 @@ class Counting(BatchServer):
 
 def test_ids_may_be_whole_numbers() -> None:
     with Counting(says, Fault(lost=True)) as server:
-        assert answer(server).exit_code == 0
-        insist_on_all(server)
+        finish(server)
 
 
 @pytest.mark.parametrize("status", [["done"], None, {"code": 1}])
@@ -605,8 +596,7 @@ def test_a_batch_without_a_status_that_can_be_read_is_an_error_of_the_server(
     assert done.exit_code == 3
     assert "answered /batches/batch_" in done.stderr
     server._look = look  # type: ignore[method-assign]
-    assert answer(server).exit_code == 0
-    insist_on_all(server)
+    finish(server)
 
 
 def test_a_look_at_a_batch_that_gives_a_web_page_is_repeated(

@@ -38,7 +38,6 @@ def llama_server(default_model: Path) -> Iterator[str]:
         process.communicate()
 
 
-@pytest.mark.model
 async def test_a_real_server(llama_server: str) -> None:
     greedy = Sampling(temperature=0.0, max_tokens=12)
 
@@ -61,7 +60,6 @@ async def test_a_real_server(llama_server: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.model
 async def test_llama_cpp_is_sent_the_image_and_says_that_it_takes_none(llama_server: str) -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
     question: Message = {"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}

@@ -274,7 +274,6 @@ class Batch:
         return sorted(chosen, key=lambda request: request.slot.number)
 
     def _continue(self, requests: Sequence[Request]) -> None:
-        """Read the last token of some sequences, and draw one more for each."""
         parts = [request.tokens[-1:] for request in requests]
         logits = self._forward(requests, parts)[:, -1, : self._size].float()
         if early := [row for row, request in enumerate(requests) if request.made < self._least]:
@@ -302,7 +301,6 @@ class Batch:
                 self._running.remove(request)
 
     def _forward(self, requests: Sequence[Request], parts: Sequence[list[int]]) -> torch.Tensor:
-        """Compute the next tokens of some sequences. Return the logits of the last place."""
         width = max(map(len, parts))
         step = Pass(
             tuple(request.slot.number for request in requests),

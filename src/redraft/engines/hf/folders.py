@@ -50,7 +50,6 @@ def _folder_for(ref: str, cache: Path, command: str) -> str:
 
 
 def _merged(base: Path, adapter: Path, cache: Path, command: str) -> Path:
-    """Return the cached folder of a model merged with an adapter. It depends on the files of both."""
     from redraft.weights.lora.merge import merge_lora
     from redraft.weights.output import Run
 

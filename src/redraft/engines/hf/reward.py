@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -98,7 +97,6 @@ class RewardModel:
 
     @torch.inference_mode()
     def _rewards(self, texts: Sequence[Tensor]) -> Tensor:
-        """Return the reward of each text: float32 [texts]."""
         model, lengths = self._model, torch.tensor([len(text) for text in texts])
         ids = torch.nn.utils.rnn.pad_sequence(list(texts), batch_first=True)
         mask = torch.arange(ids.shape[1]) < lengths[:, None]
@@ -111,7 +109,6 @@ class RewardModel:
 
 
 def _parts(ref: str) -> tuple[str, Path | None]:
-    """Return the base and the adapter of a reference."""
     path = Path(ref).expanduser()
     if (path / _ADAPTER).is_file():
         base = read_json(path / _ADAPTER).get("base_model_name_or_path")
@@ -136,10 +133,16 @@ def _loaded(base: str, adapter: Path | None, ref: str, state: object) -> RewardM
     for each in (folder, described):
         check_model_links(each)
     note = _checked(described, adapter=adapter is not None)
-    with _errors(ref):
-        tokenizer = load_tokenizer(described)
-        encoder = PairEncoder(tokenizer, note["format"], note["max_length"])
-        model = _model(folder, adapter, len(tokenizer))
+    try:
+        with quiet():
+            tokenizer = load_tokenizer(described)
+            encoder = PairEncoder(tokenizer, note["format"], note["max_length"])
+            model = _model(folder, adapter, len(tokenizer))
+    except RedraftError:
+        raise
+    except Exception as error:  # of a library
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ModelError(f"the reward model {ref} cannot be loaded: {first:.300}", hint=_FORMS) from error
     return RewardModel(model, encoder, described.resolve().name)
 
 
@@ -159,7 +162,6 @@ def _checked(folder: Path, *, adapter: bool) -> dict[str, Any]:
 
 
 def _model(folder: Path, adapter: Path | None, tokens: int) -> Any:
-    """Load the classifier, with the adapter beside its weights as in training."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     loader: Any = transformers.AutoModelForSequenceClassification
@@ -190,16 +192,3 @@ def _model(folder: Path, adapter: Path | None, tokens: int) -> Any:
     else:
         model.score.float()
     return model.to(device)
-
-
-@contextmanager
-def _errors(ref: str) -> Iterator[None]:
-    """Turn any exception of a library into an error that names the model, and silence its reports."""
-    try:
-        with quiet():
-            yield
-    except RedraftError:
-        raise
-    except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise ModelError(f"the reward model {ref} cannot be loaded: {first:.300}", hint=_FORMS) from error

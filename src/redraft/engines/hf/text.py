@@ -88,7 +88,12 @@ class Spelling:
         if found := first_stop(whole.text, self.stop):
             self._held = []
             return FinalText(whole.text[: found[0]], whole.tokens, found[1])
-        certain = len(whole.text) - _beginning(whole.text, self.stop)
+        certain = len(whole.text)
+        longest = min(certain, max(map(len, self.stop), default=0) - 1)
+        for count in range(longest, 0, -1):
+            if any(string.startswith(whole.text[-count:]) for string in self.stop):
+                certain -= count
+                break
         ready: list[FinalText] = []
         while self._held and certain >= len(self._held[0].text):
             ready.append(self._held.pop(0))
@@ -98,12 +103,6 @@ class Spelling:
 
 def _joined(pieces: Sequence[FinalText]) -> FinalText:
     return FinalText("".join(p.text for p in pieces), tuple(token for p in pieces for token in p.tokens))
-
-
-def _beginning(text: str, stop: Sequence[str]) -> int:
-    """Return how many characters at the end of a text may begin a stop string."""
-    longest = min(len(text), max(map(len, stop), default=0) - 1)
-    return next((n for n in range(longest, 0, -1) if any(string.startswith(text[-n:]) for string in stop)), 0)
 
 
 _MARK = "\n"  # precedes a text that continues another, so that the tokenizer's space goes before the mark
@@ -124,7 +123,10 @@ class Tokenizer:
         self.vocabulary: dict[str, int] = tokenizer.get_vocab()
         self.size = max(self.vocabulary.values(), default=-1) + 1
         self._mark = self._ids(_MARK)
-        self._first, self._behind = self._put_around("a")
+        plain, special = self._ids("a"), self._ids("a", start=True)
+        found = (at for at in range(len(special)) if special[at : at + len(plain)] == plain)
+        before = next(found, len(special) - len(plain))
+        self._first, self._behind = special[:before], len(special) - before - len(plain)
         self._spaced = self._ids(_MARK + "a")[len(self._mark) :] != self._ids("a")
 
     @property
@@ -180,13 +182,6 @@ class Tokenizer:
                 f"the chat template of {self._name} refuses these messages: {str(error)[:200]}."
             ) from None
         return text
-
-    def _put_around(self, text: str) -> tuple[Tokens, int]:
-        """Return the tokens that the tokenizer puts before a text, and the number that it puts behind."""
-        plain, special = self._ids(text), self._ids(text, start=True)
-        found = (at for at in range(len(special)) if special[at : at + len(plain)] == plain)
-        before = next(found, len(special) - len(plain))
-        return special[:before], len(special) - before - len(plain)
 
     def _ids(self, text: str, *, start: bool = False, control: bool = False) -> Tokens:
         with self._lock:

@@ -308,7 +308,6 @@ class LlamaCppEngine(LocalEngine):
         return str(reply["prompt"])
 
     async def _check_harmless(self, text: str) -> None:
-        """Refuse a text that is too long, or in which a control token is written out."""
         await self._check_length(text)
         if await self._tokenize(text, control=False) != await self._tokenize(text, control=True):
             parts = f"a message, a tool or {OF_TEMPLATE}"
@@ -370,7 +369,6 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
 
 
 def _embeds(header: GGUFHeader) -> bool:
-    """Return whether it is an embedding model: those say how the vectors of tokens become one of the text."""
     return bool(header.number(f"{header.text('general.architecture')}.pooling_type"))
 
 
@@ -403,7 +401,6 @@ def _request(prompt: Tokens, sampling: Sampling, stop: Sequence[str], limit: int
 
 
 def _chat_request(messages: Sequence[Message], sampling: Sampling, request: dict[str, Any]) -> dict[str, Any]:
-    """Return a request to `/v1/chat/completions`, with the sampling of one to `/completion`."""
     if sampling.logprobs:
         raise RecordError("llama.cpp has no log-probabilities beside tools. Leave one of them out.")
     taken = (*OF_TOOLS, OF_TEMPLATE)

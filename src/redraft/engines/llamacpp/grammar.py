@@ -51,7 +51,7 @@ def _reduced(schema: Any, left: set[str]) -> Any:
         return schema
     kept: dict[str, Any] = {}
     for name, value in schema.items():
-        if name in _REFUSED or not _CONDITIONS.get(name, _always)(value, schema):
+        if name in _REFUSED or (name in _CONDITIONS and not _CONDITIONS[name](value, schema)):
             left.update({name} - _ANNOTATIONS)
         elif name in _MAPS:
             kept[name] = {key: _reduced(part, left) for key, part in value.items()}
@@ -92,23 +92,6 @@ def _usable(pattern: str) -> bool:
     return True
 
 
-def _always(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    return True
-
-
-def _few_items(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    return bool(value <= _MOST_ITEMS)
-
-
-def _exact(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    return bool(abs(value) <= _MOST)
-
-
-def _simple_step(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
-    """Return whether a factor is from 0.001 to 1000. A large one kept llguidance busy for minutes."""
-    return bool(0.001 <= value <= 1000 and round(value, 3) == value)
-
-
 def _all_required(value: Any, schema: Mapping[str, Any]) -> bool:  # noqa: ARG001
     return set(schema.get("properties", ())) <= set(schema.get("required", ()))
 
@@ -130,10 +113,12 @@ _CONDITIONS: Mapping[str, Callable[[Any, Mapping[str, Any]], bool]] = {
     "oneOf": lambda _, schema: "anyOf" not in schema,
     "minProperties": _all_required,
     "maxProperties": _all_required,
-    "minItems": _few_items,
-    "maxItems": _few_items,
-    **dict.fromkeys(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), _exact),
-    "multipleOf": _simple_step,
+    **dict.fromkeys(("minItems", "maxItems"), lambda value, _: value <= _MOST_ITEMS),
+    **dict.fromkeys(
+        ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"), lambda value, _: abs(value) <= _MOST
+    ),
+    # A large factor kept llguidance busy for minutes.
+    "multipleOf": lambda value, _: 0.001 <= value <= 1000 and round(value, 3) == value,
     "$ref": lambda value, _: value.startswith("#"),
     "$schema": lambda value, _: "json-schema.org/" in value,
 }

@@ -278,7 +278,6 @@ class BatchServer(Server):
         raise failed
 
     async def _looked_up(self, sent: Sent) -> str:
-        """Return the id of the batch of an input file, or an empty text if there is none."""
         after = ""
         while True:
             found = await self.fetch("GET", f"{self.url}/batches?limit=100{after}")
@@ -334,7 +333,6 @@ class BatchServer(Server):
         self.patience.tell(self._batches.line(sent, ""))
 
     async def _waited_for(self, sent: Sent) -> Body:
-        """Look at a batch until it ends, with growing pauses."""
         pause = min(_FIRST_PAUSE, self._batches.pause)
         said = ""
         while True:
@@ -352,7 +350,6 @@ class BatchServer(Server):
             pause = min(pause * _GROWTH, self._batches.pause)
 
     async def _collect(self, path: str) -> None:
-        """Store the lines of a result in the journal, and give them to those who wait."""
         lines: list[Any] = []
         try:
             async for line in self.lines(path):

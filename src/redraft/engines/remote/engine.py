@@ -300,7 +300,6 @@ class RemoteEngine(Engine):
             _log.debug("%s %s: %s", self._server.host, what, shown)
 
     async def _chunks(self, response: httpx.Response, reply: _Reply) -> AsyncGenerator[Chunk, None]:
-        """Yield the chunks of a reply, each within its time limit, and add each to `reply`."""
         patience, clock = self._server.patience, asyncio.get_running_loop().time
         deadline = response.extensions["asked_at"] + patience.first_token
         async with aclosing(self._server.records(response)) as records:

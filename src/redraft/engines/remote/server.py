@@ -402,7 +402,6 @@ class Server:
     async def _once(
         self, request: Mapping[str, Any], limit: float, key: str | None
     ) -> httpx.Response | Refusal | EngineError:
-        """Ask. Return a response to read, a refusal, or the error of an unreachable server."""
         if self._lanes.closed:
             raise EngineError(
                 f"the engine of {self.url} was closed.",
@@ -449,7 +448,6 @@ class Server:
         )
 
     async def _close(self, response: httpx.Response) -> None:
-        """Close a response, and let the next request have its place."""
         try:
             await self._lanes.close(response)
         finally:
@@ -493,7 +491,6 @@ def _check_key(url: str, key: Key) -> None:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield the texts in a JSON value, without the names of fields."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, list | tuple):

@@ -431,16 +431,13 @@ def _room(complaint: Complaint, body: Body, asked: int) -> int | None:
     long as likely, is tried first, and then half of what was asked for.
     """
     if complaint.context is None or complaint.prompt_tokens is None:
-        room = _named(complaint.message, asked)
+        # The server's own limit is the largest number in its message below what was asked for.
+        numbers = _NUMBER.findall(complaint.message) if _OF_LENGTH.search(complaint.message) else []
+        limits = [int(number.replace(",", "")) for number in numbers]
+        room = max((limit for limit in limits if limit < asked), default=0)
     elif not complaint.at_least:
         room = complaint.context - complaint.prompt_tokens
     else:
         room = complaint.context - 2 * estimated_counts(body, 0).prompt - _TEMPLATE
         room = room if _LEAST_ROOM <= room < asked else asked // 2
     return room if _LEAST_ROOM <= room < asked else None
-
-
-def _named(message: str, asked: int) -> int:
-    """Return the limit of new tokens that a message names: the largest number below what was asked for."""
-    numbers = _NUMBER.findall(message) if _OF_LENGTH.search(message) else []
-    return max((n for n in (int(number.replace(",", "")) for number in numbers) if n < asked), default=0)
