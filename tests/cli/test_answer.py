@@ -248,6 +248,16 @@ def test_a_signal_ends_it_between_two_lines(signum: signal.Signals, status: int)
     assert json.loads(Path("out.jsonl.run.json").read_text())["sessions"][-1]["added"] == len(done)
 
 
+def test_a_quiet_run_that_a_signal_ends_says_its_failures() -> None:
+    script("", *REPLIES, delay=0.03)
+    with start(*PLAIN, "-j", 1, "--quiet", "--max-revisions", 0, "--retries", 0) as job:
+        wait_until(lambda: ERRORS.exists() and OUT.exists() and OUT.read_bytes())
+        job.send_signal(signal.SIGINT)
+        _, said = job.communicate(timeout=30)
+    assert job.returncode == 130
+    assert said.startswith("redraft: 1 prompt failed: see out.jsonl.errors.jsonl.\nredraft: ")
+
+
 def test_a_signal_while_the_model_is_opened() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server = f"http://127.0.0.1:{silent.getsockname()[1]}/v1#gull"

@@ -287,8 +287,11 @@ def test_a_servers_batches_give_the_same_reviews() -> None:
         return "No score." if lacks else GOOD
 
     with BatchServer(says=says, swift=True) as server:
-        result = judge(f"{server.url}#gull", "--batch", "--pause", "0.05", "-j", "9")
-        assert rows(result)["reviews"] == "6 in out.jsonl"
+        batch = ("--batch", "--pause", "0.05", "-j", "9")
+        limited = judge(server.model, *batch, "--limit-tokens", "1")
+        assert (limited.exit_code, len(server.batches)) == (4, 1)
+        assert "the limit of 1 tokens is reached" in limited.stderr
+        assert rows(judge(server.model, *batch))["reviews"] == "6 in out.jsonl, 4 of them from before"
         assert server.live == []
         assert len(server.batches) == 2  # the second one asks for what was missing
         batched = sorted(Path("out.jsonl").read_text().splitlines())

@@ -17,18 +17,16 @@ from typing import Any
 import httpx
 import pytest
 from openai import OpenAI
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
+from tests.cli.verbs import redraft, start
 
 LONG, SHORT = "Rain is water, and it is wet, and it is cold.", "Rain is water that falls."
-COMMAND = [sys.executable, "-m", "redraft", "serve", "--port", "0"]
 WAIT = 60
 
 
 @pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _rain(_folder: None) -> None:
     Path("rain.jsonl").write_text(f"{json.dumps(LONG)}\n{json.dumps(SHORT)}\n")
 
 
@@ -53,7 +51,7 @@ class Running:
 
 @contextmanager
 def running(*words: str) -> Iterator[Running]:
-    with subprocess.Popen([*COMMAND, *words, "--no-page"], stderr=subprocess.PIPE, text=True) as process:
+    with start("serve", "--port", 0, *words, "--no-page", stdout=None) as process:
         assert process.stderr
         try:
             said = process.stderr.readline()
@@ -64,18 +62,17 @@ def running(*words: str) -> Iterator[Running]:
 
 
 def refused(*words: str) -> Result:
-    result = CliRunner().invoke(app, ["serve", *words], prog_name="redraft")
+    result = redraft("serve", *words)
     assert result.exit_code == 2
     return result
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_model_has_two_names_and_a_signal_ends_the_server(number: int) -> None:
+def test_a_model_has_two_names_and_a_signal_ends_the_server() -> None:
     with running("--model", "script:rain.jsonl", "--check", "words<=5") as server:
         assert server.said.startswith("redraft: serving rain and rain-revise at http://127.0.0.1:")
         revised = server.ask("rain-revise")["choices"][0]["message"]
         plain = server.ask("rain")["choices"][0]["message"]
-        status, log = server.end(number)
+        status, log = server.end(signal.SIGINT)
     assert (revised["content"], plain["content"]) == (SHORT, LONG)
     assert "reasoning_content" in revised
     assert "reasoning_content" not in plain
@@ -83,15 +80,6 @@ def test_a_model_has_two_names_and_a_signal_ends_the_server(number: int) -> None
     assert len(log.splitlines()) == 2
     assert "status=200 model='rain-revise' stop=passed" in log
     assert "Traceback" not in log
-
-
-def test_flags_that_do_not_revise_hold_for_both_names() -> None:
-    words = ("--system", "Be brief.", "--max-tokens", "4", "--min-revisions", "1")
-    with running("--model", "script:rain.jsonl", *words) as server:
-        reply = server.ask("rain", redraft=True)
-    chain = reply["redraft"]
-    assert (reply["choices"][0]["message"]["content"], len(chain["steps"])) == ("Rain", 1)
-    assert reply["usage"]["prompt_tokens"] == len("Be brief.") + len("Describe rain.")
 
 
 def test_a_second_signal_ends_what_is_under_way() -> None:
@@ -156,6 +144,7 @@ def test_a_wrong_file_of_models_is_refused(text: str, said: str) -> None:
         (["--api-key-file", "none.txt"], "the keys in none.txt cannot be read"),
         (["--check", "word<=5"], "no check is called 'word'"),
         (["--temperature", "-1"], "temperature is -1"),
+        (["--log-text"], "--request-log FILE"),
         (["--max-seconds", "inf"], "the budget of seconds is inf"),
     ],
 )
@@ -219,10 +208,6 @@ def test_what_is_noted_of_a_request() -> None:
     assert (line["id"], line["status"], line["error"]) == ("mine", 400, "invalid_value")
     with closing(sqlite3.connect("requests.db")) as file:
         assert file.execute("SELECT id, status FROM requests").fetchall() == [("mine", 400)]
-
-
-def test_text_is_kept_in_a_request_log_alone() -> None:
-    assert "--request-log FILE" in refused("--model", "script:rain.jsonl", "--log-text").stderr
 
 
 def test_a_key_for_a_model_that_is_not_served_is_named() -> None:

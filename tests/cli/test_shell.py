@@ -21,6 +21,7 @@ from redraft import __version__, chain
 from redraft.cli import app
 from redraft.cli.shell import Verb, Verbs
 from redraft.errors import CheckError, ContextError, MissingExtra, RedraftError
+from tests.cli.verbs import REDRAFT, redraft
 
 
 def run(verb: object, *args: str) -> Result:
@@ -36,12 +37,6 @@ def raising(error: BaseException) -> object:
         raise error
 
     return do
-
-
-def redraft(*args: str, **kwargs: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # type: ignore[call-overload, no-any-return]
-        [sys.executable, "-m", "redraft", *args], capture_output=True, text=True, timeout=60, **kwargs
-    )
 
 
 LANGUAGE = """\
@@ -80,7 +75,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no /dev/full")
 @pytest.mark.parametrize("buffered", [True, False])
-@pytest.mark.parametrize("verb", [["--version"], ["--help"], ["doctor"], ["show"], ["show", "--json"]])
+@pytest.mark.parametrize("verb", [["--help"], ["show"], ["show", "--json"]])
 def test_a_full_disk_is_said(verb: list[str], buffered: bool, tmp_path: Path) -> None:
     if verb[0] == "show":
         prompts = tmp_path / "prompts.txt"
@@ -88,9 +83,7 @@ def test_a_full_disk_is_said(verb: list[str], buffered: bool, tmp_path: Path) ->
         verb = [*verb, str(prompts)]
     env = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "redraft", *verb], stdout=full, stderr=subprocess.PIPE, text=True, env=env
-        )
+        done = subprocess.run([*REDRAFT, *verb], stdout=full, stderr=subprocess.PIPE, text=True, env=env)
     assert done.stderr == "redraft: the output: No space left on device.\n"
     assert done.returncode == 2
 
@@ -129,20 +122,15 @@ def test_a_mistyped_flag_is_a_usage_error_with_the_nearest() -> None:
     assert "No such option: --sed (Possible options: --seed)" in result.stderr
 
 
-def test_a_mistyped_verb_is_a_usage_error() -> None:
-    done = redraft("doktor")
-    assert done.returncode == 2
-    assert "No such command 'doktor'" in done.stderr
-
-
-def test_the_version() -> None:
+def test_what_needs_no_verb() -> None:
+    mistyped = redraft("doktor")
+    assert (mistyped.exit_code, "No such command 'doktor'" in mistyped.stderr) == (2, True)
     assert redraft("--version").stdout == f"redraft {__version__}\n"
-
-
-def test_no_arguments_show_the_help() -> None:
-    done = redraft()
-    assert done.returncode == 2
-    assert "Usage: redraft [OPTIONS] COMMAND" in done.stdout + done.stderr
+    bare = redraft()
+    assert (bare.exit_code, "Usage: redraft [OPTIONS] COMMAND" in bare.output) == (2, True)
+    late = redraft("ask", "--debug", "x")
+    assert late.exit_code == 2
+    assert late.stderr == "redraft: --debug goes before the command.\n  redraft --debug ask …\n"
 
 
 @pytest.mark.parametrize("length", [10, 50_000], ids=["written at the end", "written at once"])
@@ -178,7 +166,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("delay", [0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("delay", [0.02, 0.1, 0.2, 0.5])
 def test_an_interrupt_while_it_starts(tmp_path: Path, delay: float) -> None:
     """Tested from our first line on. We cannot change what Python prints before that."""
     script = tmp_path / "replies.jsonl"
@@ -251,18 +239,14 @@ def test_no_file_makes_a_traceback(tmp_path: Path, name: str) -> None:
         ["answer", str(file), "-m", f"script:{good}", "-o", str(tmp_path / "out.jsonl")],
         ["weights", "info", str(file)],
     ):
-        result = CliRunner(env={"REDRAFT_CONFIG": None}).invoke(app, verb, prog_name="redraft")
-        assert isinstance(result.exception, SystemExit | None), verb
-    result = CliRunner(env={"REDRAFT_CONFIG": str(file)}).invoke(app, ask, prog_name="redraft")
-    assert isinstance(result.exception, SystemExit | None)
+        redraft(*verb)  # raises what is a fault of ours
+    redraft(*ask, REDRAFT_CONFIG=str(file))
 
 
 @pytest.mark.parametrize(
     ("command", "status"),
     [
         ("--version >&-", 0),
-        ("doctor >&-", 0),
-        ("ask hi -m script:good.jsonl --max-revisions 0 >&-", 0),
         ("ask hi -m script:good.jsonl --max-revisions 0 >&- 2>&-", 0),
         ("ask -m script:good.jsonl <&-", 2),
         ("answer - -o out.jsonl -m script:good.jsonl <&-", 2),
@@ -275,9 +259,3 @@ def test_a_stream_that_the_shell_closed_is_empty(tmp_path: Path, command: str, s
     done = subprocess.run(["bash", "-c", words], capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert done.returncode == status
     assert "Traceback" not in done.stderr
-
-
-def test_debug_after_the_command_says_where_it_goes() -> None:
-    done = redraft("ask", "--debug", "x")
-    assert done.returncode == 2
-    assert done.stderr == "redraft: --debug goes before the command.\n  redraft --debug ask …\n"

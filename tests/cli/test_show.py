@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from redraft.chain import Chain, CheckResult, Feedback, Prompt, Step, Usage, write_jsonl
-from redraft.cli import app
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.unfinished import Unfinished
+from tests.cli.verbs import redraft, refused, script, start, write
 
 
 def chain(name: str) -> Chain:
@@ -36,14 +34,13 @@ def chain(name: str) -> Chain:
 
 
 @pytest.fixture
-def out(tmp_path: Path) -> Path:
-    path = tmp_path / "out.jsonl"
-    write_jsonl(path, [chain("a/1"), chain("a/2"), chain("a/3")])
-    return path
+def out(_folder: None) -> Path:
+    write_jsonl("out.jsonl", [chain("a/1"), chain("a/2"), chain("a/3")])
+    return Path("out.jsonl")
 
 
 def show(*args: object) -> Result:
-    return CliRunner().invoke(app, ["show", *map(str, args)], prog_name="redraft")
+    return redraft("show", *args)
 
 
 def test_all_of_a_chain_is_there_in_80_columns_and_without_escapes(out: Path) -> None:
@@ -80,16 +77,6 @@ def test_json_gives_the_records_back(out: Path) -> None:
     assert json.loads(show(out, "--json", "--id", "a/2").stdout)["id"] == "a/2"
 
 
-def test_other_records_are_shown_as_chains(shared_data: Path) -> None:
-    answers = shared_data / "selfee" / "answers"
-    path = next(iter(sorted(answers.glob("*enforce*3*")))) if list(answers.glob("*enforce*3*")) else None
-    path = path or sorted(answers.iterdir())[-1]
-    result = show(path, shared_data / "questions" / "vicuna_80.jsonl", "--limit", 81)
-    assert result.exit_code == 0
-    assert "Feedback 1" in result.stdout
-    assert "vicuna_80/1 " in result.stdout
-
-
 def test_an_unknown_id_is_told_with_those_that_there_are(out: Path) -> None:
     result = show(out, "--id", "a/9")
     assert result.exit_code == 2
@@ -108,109 +95,68 @@ def test_the_end_of_an_id_will_do_where_it_is_the_only_one(out: Path, tmp_path: 
     )
 
 
-def test_what_failed_is_shown_with_the_reason(tmp_path: Path) -> None:
-    path = tmp_path / "out.jsonl.errors.jsonl"
+def test_what_failed_is_shown_with_the_reason() -> None:
     failed = {"error": "ServerError", "message": "the server is down.", "hint": None}
     begun = chain("a/1").model_copy(update={"stop": "error"}).model_dump(mode="json")
-    lines = [{"id": "a/1", **failed, "chain": begun}, {"id": "a/2", **failed, "chain": None}]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    result = show(path)
+    write(
+        "out.jsonl.errors.jsonl",
+        [{"id": "a/1", **failed, "chain": begun}, {"id": "a/2", **failed, "chain": None}],
+    )
+    result = show("out.jsonl.errors.jsonl")
     assert result.exit_code == 0
     for part in ("a/1", "Rain is water that falls.", "a/2"):
         assert part in result.stdout
     assert result.stdout.count("failed   the server is down.") == 2
 
 
-def test_unfinished_chains_are_shown_as_far_as_they_came(tmp_path: Path) -> None:
-    path = tmp_path / "out.jsonl.unfinished.jsonl"
-    with Unfinished(tmp_path / "out.jsonl", Provenance("answer"), set()) as kept:
+def test_unfinished_chains_are_shown_as_far_as_they_came() -> None:
+    with Unfinished(Path("out.jsonl"), Provenance("answer"), set()) as kept:
         kept.keep("a/1", chain("").to_json())
-    result = show(path)
+    result = show("out.jsonl.unfinished.jsonl")
     assert result.exit_code == 0, result.stderr
     assert "a/1" in result.stdout
     assert "Rain is water that falls." in result.stdout
 
 
-def test_a_file_without_a_record_is_said(tmp_path: Path) -> None:
-    (tmp_path / "empty.jsonl").write_text("\n")
-    done = CliRunner().invoke(app, ["show", str(tmp_path / "empty.jsonl")])
-    assert done.exit_code == 2
-    assert "empty.jsonl" in done.stderr
+def test_a_bad_file_is_named() -> None:
+    write("bad.jsonl", [{"version": 1, "steps": 3}])
+    refused(show("bad.jsonl"), "redraft: bad.jsonl:1: steps: ")
+    Path("empty.jsonl").write_text("\n")
+    refused(show("empty.jsonl"), "empty.jsonl")
+    refused(show("none.jsonl"), "none.jsonl")
 
 
-def test_a_bad_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "bad.jsonl"
-    path.write_text('{"version": 1, "steps": 3}\n')
-    result = show(path)
-    assert result.exit_code == 2
-    assert result.stderr.startswith(f"redraft: {path}:1: steps: ")
-    assert show(tmp_path / "none.jsonl").exit_code == 2
-
-
-def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
-    path = tmp_path / "many.jsonl"
-    write_jsonl(path, [chain(f"a/{n}") for n in range(2000)])
-    command = f"{sys.executable} -m redraft show {path} | head -3"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stderr == ""
-    assert len(done.stdout.splitlines()) == 3
-
-
-def test_a_huge_record_is_shown_from_its_beginning(tmp_path: Path) -> None:
-    """40 MB and 2,000 messages. Laying all of it out took minutes and gigabytes."""
-    file = tmp_path / "huge.jsonl"
-    steps = [{"answer": "lorem ipsum " * 3_000_000}]
+def test_a_huge_record_is_shown_from_its_beginning() -> None:
+    """4 MB and 2,000 messages. Laying all of it out took minutes and gigabytes."""
+    steps = [{"answer": "lorem ipsum " * 300_000}]
     messages = [{"role": "user", "content": f"message {number}"} for number in range(2000)]
-    chain = {"version": 1, "id": "a/1", "prompt": {"messages": messages}, "steps": steps, "best": 0}
-    file.write_text(json.dumps(chain) + "\n")
-    result = CliRunner().invoke(app, ["show", str(file)], prog_name="redraft")
+    write(
+        "huge.jsonl",
+        [{"version": 1, "id": "a/1", "prompt": {"messages": messages}, "steps": steps, "best": 0}],
+    )
+    result = show("huge.jsonl")
     assert result.exit_code == 0
-    assert "35,900,000 more characters. To see them: redraft show --json" in " ".join(result.output.split())
+    assert "3,500,000 more characters. To see them: redraft show --json" in " ".join(result.output.split())
     assert "… and 1,000 more messages." in result.output
     assert len(result.output) < 400_000
-    assert len(CliRunner().invoke(app, ["show", "--json", str(file)]).output) > 36_000_000
+    assert len(show("huge.jsonl", "--json").output) > 3_600_000
 
 
-@pytest.mark.parametrize("failure", ["It broke.", {}, 3])
-def test_a_failure_of_another_kind_is_left_out(tmp_path: Path, failure: object) -> None:
-    path = tmp_path / "odd.jsonl"
-    record = {"version": 1, "id": "a/1", "steps": [], "stop": "error", "meta": {"failure": failure}}
-    path.write_text(json.dumps(record) + "\n")
-    result = show(path)
-    assert (result.exit_code, result.exception) == (0, None)
-    assert "a/1" in result.stdout
-
-
-@pytest.fixture
-def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The command of a run of six prompts at 0.1 s each."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(6)))
-    settings = {"settings": {"delay": 0.025, "chunk": 20}}
-    (tmp_path / "script.jsonl").write_text(f'{json.dumps(settings)}\n"A gull over the grey, grey sea."\n')
-    return ["answer", "prompts.txt", "-o", "run.jsonl", "-m", "script:script.jsonl", "-j", "1", "-q"]
-
-
-def process(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "redraft", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def test_a_run_is_followed_from_before_its_beginning_to_its_end(slow: list[str]) -> None:
-    with process("show", "run.jsonl", "--follow", "--json") as follower:
+def test_a_run_is_followed_from_before_its_beginning_to_its_end() -> None:
+    Path("prompts.txt").write_text("".join(f"Describe thing {n}.\n" for n in range(6)))
+    script("A gull over the grey, grey sea.", delay=0.025, chunk=20)
+    with start("show", "run.jsonl", "--follow", "--json") as follower:
         assert follower.stderr is not None
         assert follower.stderr.readline() == "redraft: run.jsonl does not exist: waiting for it.\n"
-        with process(*slow) as run:
+        words = ["answer", "prompts.txt", "-o", "run.jsonl", "-m", "script:script.jsonl", "-j", "1", "-q"]
+        with start(*words) as run:
             assert follower.stdout is not None
             first = follower.stdout.readline()
             assert run.poll() is None, "the first chain came only when all were done"
-            rest, told = (
-                follower.stdout.read(),
-                follower.stderr.read(),
-            )  # communicate() forgets what was buffered
-    assert [json.loads(line)["id"] for line in [first, *rest.splitlines()]] == [
-        f"prompts/{number}" for number in range(6)
-    ]
+            rest = follower.stdout.read()
+            told = follower.stderr.read()  # communicate() forgets what was buffered
+    found = [json.loads(line)["id"] for line in [first, *rest.splitlines()]]
+    assert found == [f"prompts/{number}" for number in range(6)]
     assert (follower.returncode, told) == (0, "redraft: the run has ended: 6 done.\n")
     text = show("run.jsonl", "-f", "--limit", 2)
     assert text.exit_code == 0
@@ -218,7 +164,7 @@ def test_a_run_is_followed_from_before_its_beginning_to_its_end(slow: list[str])
 
 
 def test_ctrl_c_ends_following_quietly(out: Path) -> None:
-    with process("show", str(out), "--follow") as follower:
+    with start("show", out, "--follow") as follower:
         assert follower.stdout is not None
         while "a/3" not in follower.stdout.readline():
             pass
@@ -231,6 +177,4 @@ def test_ctrl_c_ends_following_quietly(out: Path) -> None:
 
 @pytest.mark.parametrize("more", [["--id", "a/1"], ["other.jsonl"]])
 def test_one_whole_file_is_followed(out: Path, more: list[str]) -> None:
-    result = show(out, "--follow", *more)
-    assert result.exit_code == 2
-    assert "--follow is for all chains of one file" in result.stderr
+    refused(show(out, "--follow", *more), "--follow is for all chains of one file")

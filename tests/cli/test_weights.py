@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.cli.verbs import start, wait_until
 from tests.cli.weights_verb import base_and_target, weights
-from tests.weights.model_files import llama, load, same_model, save, save_bin, tuned
+from tests.weights.model_files import llama, load, same_model, save, tuned
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def here(tmp_path: Path) -> Path:
     return base_and_target(tmp_path)
 
 
@@ -45,12 +43,6 @@ def test_the_manifest_names_the_command_as_it_was_typed(here: Path, monkeypatch:
     assert manifest["inputs"]["base"]["path"] == "base"
 
 
-def test_quiet_says_nothing(here: Path) -> None:
-    weights("diff", "base", "target", "-o", "delta")
-    result = weights("apply", "base", "delta", "-o", "again", "--quiet")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
-
-
 def test_losses_are_a_warning(here: Path) -> None:
     save(here / "wide", {"a.weight": torch.tensor([1e9, 1e9]), "b.weight": torch.tensor([1e9, 1e-9])})
     result = weights("convert", "wide", "-o", "half", "--dtype", "fp16")
@@ -65,17 +57,14 @@ def test_losses_are_a_warning(here: Path) -> None:
     assert "zero" not in quiet.stderr
 
 
-@pytest.mark.parametrize(
-    ("size", "files"), [("single", 1), ("2KB", 9), ("0.01 MB", 2), ("5GB", 1), (None, 2)]
-)
-def test_sizes_of_files(here: Path, size: str | None, files: int) -> None:
-    flags = ["--shard-size", size] if size else []
-    assert weights("convert", "base", "-o", "again", *flags).exit_code == 0
+@pytest.mark.parametrize(("size", "files"), [("single", 1), ("2KB", 9), ("0.01 MB", 2)])
+def test_sizes_of_files(here: Path, size: str, files: int) -> None:
+    assert weights("convert", "base", "-o", "again", "--shard-size", size).exit_code == 0
     assert len(list((here / "again").glob("*.safetensors"))) == files
     assert same_model(load(here / "again"), llama())
 
 
-@pytest.mark.parametrize("size", ["0GB", "many", "5 XB", "-1GB"])
+@pytest.mark.parametrize("size", ["0GB", "many"])
 def test_a_size_that_is_none(here: Path, size: str) -> None:
     result = weights("convert", "base", "-o", "again", f"--shard-size={size}")
     assert result.exit_code == 2
@@ -92,36 +81,12 @@ def test_a_wrong_base_is_a_message(here: Path) -> None:
     assert not (here / "again").exists()
 
 
-class Runs:
-    """What a pickle calls when it is loaded by a loader that is not restricted."""
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("touch ran",)
-
-
-def test_a_program_in_a_pickle_does_not_run(here: Path) -> None:
-    save_bin(here / "odd", {"a": Runs()})  # type: ignore[dict-item]
-    refused = weights("convert", "odd", "-o", "again")
-    assert refused.exit_code == 2
-    assert "--allow-pickle" in refused.stderr
-    allowed = weights("convert", "odd", "-o", "again", "--allow-pickle")
-    assert allowed.exit_code == 3
-    assert "holds more than tensors and was not loaded" in allowed.stderr
-    assert not (here / "ran").exists()
-    assert not (here / "again").exists()
-
-
-@pytest.mark.parametrize("fault", ["missing", "looping", "dangling"])
-def test_a_shard_that_is_not_there(here: Path, fault: str) -> None:
-    shard = here / "base" / "model-00002-of-00002.safetensors"
-    shard.unlink()
-    if fault != "missing":
-        shard.symlink_to(shard.name if fault == "looping" else "nowhere")
+def test_a_shard_that_is_not_there(here: Path) -> None:
+    (here / "base" / "model-00002-of-00002.safetensors").unlink()
     result = weights("convert", "base", "-o", "again")
     assert result.exit_code == 3
-    assert result.stderr.startswith(
-        "redraft: base lacks model-00002-of-00002.safetensors: its index names 2 files"
-    )
+    said = "redraft: base lacks model-00002-of-00002.safetensors: its index names 2 files"
+    assert result.stderr.startswith(said)
     assert weights("verify", "base").exit_code == 1
 
 
@@ -146,7 +111,7 @@ def test_a_path_that_is_not_there(here: Path, ref: str) -> None:
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("name", ["diff", "apply", "convert", "gguf", "from-gguf", "merge-lora", "lora-gguf"])
+@pytest.mark.parametrize("name", ["diff", "from-gguf", "lora-gguf"])
 def test_every_command_has_the_common_flags(name: str) -> None:
     helped = weights(name, "--help")
     assert helped.exit_code == 0
@@ -168,39 +133,11 @@ def test_without_torch_the_extra_is_named(here: Path) -> None:
     assert "pip install '.[weights]'" in result.stderr
 
 
-CONVERT = [
-    sys.executable,
-    "-m",
-    "redraft",
-    *["weights", "convert", "large", "-o", "again", "--dtype", "fp16"],
-]
-
-
-def test_a_run_that_is_killed_goes_on(here: Path) -> None:
-    model = {f"t{i}.weight": torch.randn(600, 1000) for i in range(20)}
-    save(here / "large", model, files=20)
-    run = subprocess.Popen(CONVERT, cwd=here, stderr=subprocess.PIPE)
-    while len(list((here / "again.partial").glob("*.safetensors"))) < 3 and run.poll() is None:
-        time.sleep(0.005)
-    run.send_signal(signal.SIGKILL)
-    run.communicate()
-    if run.returncode == 0:
-        pytest.fail("the run ended before it was killed: make it longer")
-    assert not (here / "again").exists()
-    done = {path.name: path.stat().st_mtime_ns for path in (here / "again.partial").glob("*.safetensors")}
-    subprocess.run(CONVERT, cwd=here, check=True, capture_output=True)
-    assert {
-        name: (here / "again" / name).stat().st_mtime_ns for name in sorted(done)[:2]
-    }.items() <= done.items()
-    assert same_model(load(here / "again"), {name: values.half() for name, values in model.items()})
-
-
 def test_an_interrupted_run_says_how_to_go_on(here: Path) -> None:
     model = {f"t{i}.weight": torch.randn(1000, 1000) for i in range(20)}
     save(here / "large", model, files=20)
-    run = subprocess.Popen(CONVERT, cwd=here, stderr=subprocess.PIPE, text=True)
-    while not list((here / "again.partial").glob("*.safetensors")) and run.poll() is None:
-        time.sleep(0.005)
+    run = start("weights", "convert", "large", "-o", "again", "--dtype", "fp16")
+    wait_until(lambda: list((here / "again.partial").glob("*.safetensors")) or run.poll() is not None)
     run.send_signal(signal.SIGINT)
     _, said = run.communicate()
     assert run.returncode == 130

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
+from tests.cli.verbs import redraft
 from tests.weights.model_files import CONFIG, llama, save, tuned
 
 
 def weights(*args: object) -> Result:
-    return CliRunner().invoke(app, ["weights", *map(str, args)], prog_name="redraft")
+    return redraft("weights", *args)
 
 
 def base_and_target(folder: Path) -> Path:

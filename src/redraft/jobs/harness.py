@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
+from redraft.counting import counted
 from redraft.errors import CheckError, EngineError, RecordError, RedraftError, UsageError
 from redraft.ids import IdSet
 from redraft.jobs.causes import UNFIT, in_words, is_doubtful, is_filtered, is_of_item, is_refusal
@@ -293,6 +294,9 @@ class Job(Generic[T]):
                 try:
                     yield opened
                 except EndedBySignal:
+                    failed = opened.session.counts.failed
+                    if self.quiet and failed:
+                        self.tell(f"{counted(failed, self.noun)} failed: see {self.out}.errors.jsonl.")
                     self.tell(opened.left)
                     raise
                 except RedraftError as error:

@@ -221,7 +221,7 @@ class AnswerRun:
     async def _start(self, session: Session) -> AsyncGenerator[Work[PromptItem]]:
         """Open the journal and the models, and yield the work on one prompt."""
         self.begin(session.done)
-        async with self.plan.opened(session) as opened:
+        async with self.plan.opened(session, finishing=True) as opened:
             options = await self._models(opened, session)
             journaled = None
             if opened.journal:

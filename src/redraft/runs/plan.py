@@ -298,16 +298,21 @@ class RunPlan:
         return settings.waiting(usual=PATIENCE, limit_seconds=self.limits.seconds, tell=session.progress.wait)
 
     @asynccontextmanager
-    async def opened(self, session: Session) -> AsyncGenerator[Opened]:
-        """Open the file of replies and the batches of a session.
+    async def opened(self, session: Session, *, finishing: bool = False) -> AsyncGenerator[Opened]:
+        """Open the file of replies and the batches of a session. Any limit ends the waiting for batches.
+
+        Args:
+            session: As above.
+            finishing: What is begun is finished whatever it costs: the limit of seconds alone ends it.
 
         Raises:
             UsageError: Batches are under way, and `batch` was not given.
             OutputError: A file cannot be used.
         """
+        limits = Limits(seconds=self.limits.seconds) if finishing else self.limits
 
         def over() -> str:
-            return Limits(seconds=self.limits.seconds).reached(session.spent, session.progress.seconds)
+            return limits.reached(session.spent, session.progress.seconds)
 
         async with AsyncExitStack() as stack:
             file = self.own_replies or self.cache

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from redraft.chain import Chain
-from redraft.cli import app
+from tests.cli.verbs import redraft
 
 
 def clean(*args: object) -> Result:
-    return CliRunner().invoke(app, ["data", "clean", *map(str, args)], prog_name="redraft")
+    return redraft("data", "clean", *args)
 
 
 def talk(name: str, *values: str) -> dict[str, Any]:
@@ -85,15 +83,6 @@ def test_rules_are_switched_by_name(shared: Path, flags: list[str], kept: list[s
     assert ids(clean(shared, *flags).stdout) == kept
 
 
-def test_from_standard_input_to_a_packed_file(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl.gz"
-    lines = b"\xef\xbb\xbf" + b"\r\n".join(json.dumps(record).encode() for record in RECORDS)
-    command = [sys.executable, "-m", "redraft", "data", "clean", "-", "-q", "-o", str(out)]
-    done = subprocess.run(command, input=lines, capture_output=True, check=True)
-    assert (done.stdout, done.stderr) == (b"", b"")
-    assert len(gzip.decompress(out.read_bytes()).splitlines()) == 4
-
-
 @pytest.mark.parametrize("flags", [[], ["-q"]])
 def test_rules_that_leave_hardly_a_record_end_with_status_1_and_the_rule(
     flags: list[str], tmp_path: Path
@@ -108,23 +97,6 @@ def test_rules_that_leave_hardly_a_record_end_with_status_1_and_the_rule(
     assert ids(out.read_text()) == ["orders/why"]
 
 
-def test_records_that_cannot_be_read_are_no_rule_to_skip(tmp_path: Path) -> None:
-    path = tmp_path / "odd.jsonl"
-    path.write_text(json.dumps(talk("why", "Why?", "Because.")) + '\n{"odd": 1}' * 30)
-    result = clean(path, "-o", tmp_path / "out.jsonl", "-j", 1)
-    assert result.exit_code == 1
-    assert "0 of 1 records are left: " in result.stderr
-    assert "--skip unreadable" not in result.stderr
-
-
-@pytest.mark.parametrize(("name", "count"), [("mbpp", 969), ("conala", 2777)])
-def test_selfees_rules_keep_selfees_own_tasks(name: str, count: int, shared_data: Path) -> None:
-    """Its chains of code are instructions, which its rules for conversations do not fit."""
-    result = clean(shared_data / "selfee" / "chains" / f"{name}.jsonl", "--like", "selfee", "-j", 1)
-    assert result.exit_code == 0
-    assert len(result.stdout.splitlines()) > 0.95 * count
-
-
 @pytest.mark.parametrize("verb", ["clean", "import"])
 def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path: Path, verb: str) -> None:
     records = [talk(f"r{i}", "What is it?", f"It is the number {i * 7919 % 10007:x}.") for i in range(3000)]
@@ -135,7 +107,7 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
     for path, reason in ((cut, "cannot be read"), (array, "record 2: not JSON")):
         out, side = tmp_path / f"{path.stem}.out", tmp_path / f"{path.stem}.side"
         args = ["data", verb, str(path), "-o", str(out), "-j", "1"]
-        result = CliRunner().invoke(app, [*args, "--dropped", str(side)], prog_name="redraft")
+        result = redraft(*args, "--dropped", side)
         assert result.exit_code == 2
         assert f"redraft: {path}: " in result.stderr
         assert result.stderr.endswith("The other records are in the output.\n")
@@ -145,7 +117,7 @@ def test_of_a_damaged_file_what_came_before_is_kept_and_the_status_is_2(tmp_path
         drop = json.loads(side.read_text("utf-8"))
         assert drop["where"] == str(path)
         assert reason in drop["reason"]
-        strict = CliRunner().invoke(app, [*args, "--force", "--strict"], prog_name="redraft")
+        strict = redraft(*args, "--force", "--strict")
         assert (strict.exit_code, reason in strict.stderr) == (2, True)
 
 

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-import redraft
-from redraft.cli import app
-from redraft.jobs.progress import RecordProgress, size_of
+from redraft import __version__
+from redraft.jobs.progress import RecordProgress
 from tests.cli.data.word_tokenizer import tokenizer_of_words
+from tests.cli.verbs import redraft
 
 RECORDS = [{"id": name, "instruction": f"Name a river, {name}.", "output": name} for name in "abcd"]
 VERBS: dict[str, list[str]] = {
@@ -32,8 +32,7 @@ VERBS: dict[str, list[str]] = {
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def data(tmp_path: Path) -> Path:
     for name, records in (("in", RECORDS), ("other", [{"instruction": "Why?", "output": "So."}])):
         Path(f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     Path("mix.yaml").write_text("parts: [{file: in.jsonl}]")
@@ -46,7 +45,7 @@ def tokens(data: Path) -> None:
 
 
 def run(*args: object) -> Result:
-    return CliRunner().invoke(app, ["data", *map(str, args)], prog_name="redraft")
+    return redraft("data", *args)
 
 
 def made(out: str) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def test_an_output_says_how_it_was_made(verb: str) -> None:
     assert run(verb, *VERBS[verb], "-o", "out.jsonl", "-j", 1).exit_code == 0
     record = made("out.jsonl")
     assert record["command"] == f"data {verb}"
-    assert record["sessions"][0]["redraft"] == redraft.__version__
+    assert record["sessions"][0]["redraft"] == __version__
     assert record["sessions"][0]["records"] == 4
     assert record["dropped"] == {}
     source = {"import": record.get("inputs"), "merge": [record.get("parts", [{}])[0].get("file")]}
@@ -73,9 +72,8 @@ def test_an_output_says_how_it_was_made(verb: str) -> None:
 
 def test_flags_and_drops_are_told_and_standard_input_by_name() -> None:
     twice = {"messages": [{"role": role, "content": "Hm?"} for role in ("user", "user", "assistant")]}
-    command = [sys.executable, "-m", "redraft", "data", "clean", "-", "-o", "out.jsonl", "-j", "1"]
-    done = subprocess.run([*command, "--rules", "empty,roles"], input=json.dumps(twice).encode(), check=False)
-    assert done.returncode == 1  # nothing is left
+    words = ("data", "clean", "-", "-o", "out.jsonl", "-j", "1", "--rules", "empty,roles")
+    assert redraft(*words, stdin=json.dumps(twice)).exit_code == 1  # nothing is left
     record = made("out.jsonl")
     assert record["config"]["rules"] == ["roles", "empty"]
     assert record["dropped"] == {"roles": 1}
@@ -89,14 +87,6 @@ def test_a_folder_is_told_as_one() -> None:
     assert run("import", "folder", "-o", "out.jsonl", "-j", 1).exit_code == 0
     whole = hashlib.sha256(b'{"prompt": "a"}\n{"prompt": "b"}\n').hexdigest()
     assert made("out.jsonl")["inputs"] == [{"path": "folder", "files": 2, "bytes": 32, "sha256": whole}]
-
-
-def test_nothing_is_written_about_standard_output_nor_about_what_failed(data: Path) -> None:
-    before = sorted(data.iterdir())
-    assert run("clean", "in.jsonl", "-j", 1).exit_code == 0
-    Path("in.jsonl").write_text("{\n")
-    assert run("clean", "in.jsonl", "-o", "out.jsonl", "--strict", "-j", 1).exit_code == 2
-    assert sorted(data.iterdir()) == before
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "split"])
@@ -121,7 +111,7 @@ def test_a_report_has_a_file_of_its_own() -> None:
     assert not Path("out.jsonl").exists()
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "stats"])
+@pytest.mark.parametrize("verb", ["clean", "stats"])
 def test_a_verb_without_processes_is_refused(verb: str) -> None:
     result = run(verb, *VERBS.get(verb, ["in.jsonl"]), "--workers", 0)
     assert result.exit_code == 2
@@ -149,14 +139,6 @@ def test_the_line_says_what_was_read_how_fast_and_what_became_of_it() -> None:
     assert progress.line() == "2 records · 1 a second · 2 of 4 MB (50 %) · 1 kept, 1 dropped"
     progress.compare(64, 1000)
     assert progress.line() == "64 of 1,000 records compared"
-
-
-def test_a_share_is_told_only_of_files_that_are_read_as_long_as_they_are() -> None:
-    assert size_of([Path("in.jsonl"), Path("other.jsonl")]) == sum(
-        Path(f"{name}.jsonl").stat().st_size for name in ("in", "other")
-    )
-    for path in ("-", "in.jsonl.gz", "in.parquet", "none.jsonl"):
-        assert size_of([Path("in.jsonl"), Path(path)]) is None
 
 
 @pytest.mark.parametrize(
@@ -256,21 +238,11 @@ def test_a_file_may_be_replaced_by_what_it_becomes(args: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("tokens")
-def test_all_that_decides_the_result_is_told() -> None:
-    Path("words").write_text("volcano\n")
-    assert run("clean", "in.jsonl", "--blocked", "words", "--blocked", "alpaca", "-o", "a").exit_code == 0
-    assert made("a")["blocked"][0]["sha256"] == hashlib.sha256(b"volcano\n").hexdigest()
-    assert run("split", *VERBS["split"], "-o", "b").exit_code == 0
-    own = Path("tokens/tokenizer.json").read_bytes()
-    assert made("b")["tokenizer"]["sha256"] == hashlib.sha256(own).hexdigest()
-
-
-@pytest.mark.usefixtures("tokens")
 @pytest.mark.parametrize(
     ("verb", "more"),
     [
         ("clean", ["--blocked", "fastchat"]),
-        *(("dedupe", ["--by", by]) for by in ("exact", "rouge", "minhash")),
+        ("dedupe", ["--by", "minhash"]),
         ("export", []),
         ("split", ["--limit", "20"]),
         ("decontaminate", []),
@@ -292,23 +264,13 @@ def test_any_number_of_workers_writes_the_same(verb: str, more: list[str]) -> No
     assert Path("out1").read_bytes()
 
 
-def test_an_output_without_a_name_is_refused() -> None:
-    result = run("clean", "in.jsonl", "-o", "", "-j", 1)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert "is a folder, and the output is a file." in result.stderr
-
-
-@pytest.mark.parametrize("verb", ["import", "clean"])
-def test_the_checksum_of_a_file_that_grows_is_of_what_was_read(
-    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_checksum_of_a_file_that_grows_is_of_what_was_read() -> None:
     """The side file is a pipe that holds less than is dropped: the verb waits until the input has grown."""
-    monkeypatch.chdir(tmp_path)
     first = b'{"instruction": "Why is that so?", "output": "So it is."}\n{' + b" " * 100_000 + b"x\n"
     more = b'{"instruction": "Ho"}\n'
     Path("in.jsonl").write_bytes(first)
     os.mkfifo("side")
-    command = [sys.executable, "-m", "redraft", "data", verb, "in.jsonl", "-o", "out.jsonl", "-j", "1"]
+    command = [sys.executable, "-m", "redraft", "data", "clean", "in.jsonl", "-o", "out.jsonl", "-j", "1"]
     with subprocess.Popen([*command, "--dropped", "side"], stderr=subprocess.PIPE) as process:
         with Path("side").open("rb") as side:
             assert side.read(1)  # all is read
@@ -318,8 +280,7 @@ def test_the_checksum_of_a_file_that_grows_is_of_what_was_read(
         assert process.stderr
         said = process.stderr.read().decode()
     assert process.returncode == 0
-    made_of = json.loads(Path("out.jsonl.run.json").read_text())
-    source = made_of["inputs"][0] if verb == "import" else made_of["source"]
+    source = made("out.jsonl")["source"]
     assert source["bytes"] == len(first)
     assert source["sha256"] == hashlib.sha256(first).hexdigest()
     assert f"in.jsonl grew from {len(first):,} to {len(first + more):,} bytes after it was read" in said
@@ -327,6 +288,6 @@ def test_the_checksum_of_a_file_that_grows_is_of_what_was_read(
 
 @pytest.mark.parametrize("more", [["-"], ["--questions", "-"]])
 def test_standard_input_is_imported_once(more: list[str]) -> None:
-    result = CliRunner().invoke(app, ["data", "import", "-", *more], input='{"prompt": "a"}\n')
+    result = redraft("data", "import", "-", *more, stdin='{"prompt": "a"}\n')
     assert (result.exit_code, result.stdout) == (2, "")
     assert "'-' is given twice" in result.stderr

@@ -7,17 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
+from tests.cli.verbs import redraft
 
 QUESTION = "A train leaves the old station at nine and goes north at sixty miles an hour. When is it there?"
 
 
-def decontaminate(*args: object, **settings: Any) -> Result:
-    return CliRunner().invoke(
-        app, ["data", "decontaminate", *map(str, args)], prog_name="redraft", **settings
-    )
+def decontaminate(*args: object) -> Result:
+    return redraft("data", "decontaminate", *args)
 
 
 def written(path: Path, records: list[dict[str, Any]]) -> Path:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
+from tests.cli.verbs import redraft
 
 RECORDS = [
     {"id": "a", "instruction": "Write a poem about the rain in spring.", "output": "Drip."},
@@ -19,8 +19,8 @@ RECORDS = [
 ]
 
 
-def dedupe(*args: object, **settings: Any) -> Result:
-    return CliRunner().invoke(app, ["data", "dedupe", *map(str, args)], prog_name="redraft", **settings)
+def dedupe(*args: object) -> Result:
+    return redraft("data", "dedupe", *args)
 
 
 def written(path: Path, records: list[dict[str, Any]]) -> Path:

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.chain import Chain, Feedback, Prompt, Step, write_jsonl
-from redraft.cli import app
+from redraft.chain import Chain, Prompt, Step, write_jsonl
+from tests.cli.verbs import redraft
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def chains(tmp_path: Path) -> Path:
 
 
 def export(*args: object) -> Result:
-    return CliRunner().invoke(app, ["data", "export", *map(str, args)], prog_name="redraft")
+    return redraft("data", "export", *args)
 
 
 def test_an_array_to_standard_output(chains: Path) -> None:
@@ -45,25 +45,6 @@ def test_pairs_to_a_packed_file_and_the_rest_to_a_side_file(chains: Path, tmp_pa
     assert (pair["id"], pair["chosen"][0]["content"], pair["rejected"][0]["content"]) == ("a/1", "2", "1")
     rules = [json.loads(line)["rule"] for line in side.read_text().splitlines()]
     assert rules == ["no-pair", "no-answer"]
-
-
-def test_a_chain_gives_several_critiques(chains: Path) -> None:
-    bad, good = (Feedback(text=text, verdict="revise") for text in ("Too short.", "Too long."))
-    steps = (Step(answer="1", feedback=bad), Step(answer="2", feedback=good))
-    judged = Chain(id="a/4", prompt=Prompt(instruction="Hi"), steps=steps, best=1)
-    write_jsonl(chains, [judged, Chain(id="a/5", prompt=Prompt(instruction="Ho"), steps=(Step(answer="1"),))])
-    result = export(chains, "--to", "critique", "-j", 1)
-    assert result.exit_code == 0
-    records = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [(record["id"], record["feedback"]) for record in records] == [
-        ("a/4.1", "Too short."),
-        ("a/4.2", "Too long."),
-    ]
-    assert result.stderr.splitlines() == [
-        "redraft: 1 kept, 1 dropped",
-        "  no-feedback          1",
-        "redraft: 2 critiques",
-    ]
 
 
 TALK = {

@@ -6,18 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 
-VERBS = ("dedupe", "decontaminate", "stats")
-
-
-@pytest.mark.parametrize("verb", VERBS)
-def test_the_extra_is_named(tmp_path: Path, verb: str) -> None:
+def test_the_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"instruction": "Say <b>hello</b>, please."}\n')
     missing = "for name in ('numpy', 'rapidfuzz'): sys.modules[name] = None"
     code = f"import sys\n{missing}\nfrom redraft.cli import main\nmain()"
-    more = ["--against", "a.jsonl"] if verb == "decontaminate" else []
-    command = [sys.executable, "-c", code, "data", verb, "a.jsonl", *more, "--workers", "1"]
+    command = [sys.executable, "-c", code, "data", "dedupe", "a.jsonl", "--workers", "1"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 2, result.stderr
     assert "pip install '.[data]'" in result.stderr

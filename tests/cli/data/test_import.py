@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
 from redraft.formats.read.records import read_records
+from tests.cli.verbs import redraft
 
 LINES = b"""{"question": "1+1?", "answer": "Two.\\n#### 2"}
 {"question":
@@ -21,14 +21,13 @@ LINES = b"""{"question": "1+1?", "answer": "Two.\\n#### 2"}
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
+def data(tmp_path: Path) -> Path:
     (tmp_path / "mixed.jsonl").write_bytes(LINES)
     return tmp_path
 
 
 def run(*args: str) -> Result:
-    return CliRunner().invoke(app, ["data", "import", *args, "-j", "1"], prog_name="redraft")
+    return redraft("data", "import", *args, "-j", "1")
 
 
 def chains(text: str) -> list[dict[str, Any]]:
@@ -108,15 +107,6 @@ def test_a_file_of_which_nothing_could_be_read_is_told_beside_others(data: Path)
     (data / "out.jsonl").unlink()
     result = run("mixed.jsonl", "other.jsonl", "-o", "out.jsonl", "--as", "gsm8k")
     assert "Without --as gsm8k, redraft recognises records by their" in result.stderr
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_record_nested_too_deep_is_counted(workers: str, data: Path) -> None:
-    deep = '{"instruction": "Why?", "output": "So.", "x": ' + "[" * 600 + "]" * 600 + "}"
-    (data / "deep.jsonl").write_text(f'{{"instruction": "Why?", "output": "So."}}\n{deep}\n')
-    result = run("deep.jsonl", "--dropped", "side.jsonl", "-o", "out.jsonl", "-j", workers)
-    assert (result.exit_code, "1 kept, 1 dropped" in result.stderr) == (0, True)
-    assert json.loads((data / "side.jsonl").read_text())["record"] == json.loads(deep)
 
 
 def test_it_stands_in_a_pipe(tmp_path: Path) -> None:

@@ -8,14 +8,14 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from redraft.chain import Chain, Prompt
-from redraft.cli import app
 from redraft.collect.read.published import SOURCES
 from redraft.collect.recipe import read_recipe
 from redraft.formats.documents import shipped_recipes
 from redraft.formats.read.files import to_line
+from tests.cli.verbs import redraft
 
 RECIPE = """
 about: a mix
@@ -45,7 +45,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def merge(*args: object) -> Result:
-    return CliRunner().invoke(app, ["data", "merge", *map(str, args), "-j", "1"], prog_name="redraft")
+    return redraft("data", "merge", *args, "-j", "1")
 
 
 def test_a_licence_of_a_part_that_its_records_do_not_take_is_said(tmp_path: Path) -> None:
@@ -139,8 +139,7 @@ def test_the_shipped_recipes_say_how_to_import_each_part() -> None:
     assert len(parts) == 15
 
 
-def test_a_shipped_recipe_looks_for_its_parts_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_a_shipped_recipe_looks_for_its_parts_here(tmp_path: Path) -> None:
     (tmp_path / "alpaca.jsonl").write_bytes(to_line({"instruction": "a", "output": "b"}))
     result = merge("alpaca", "-o", "mix.jsonl")
     assert result.exit_code == 0
@@ -162,8 +161,3 @@ def test_a_file_in_two_parts_and_an_empty_one_are_told(recipe: Path, tmp_path: P
 def test_a_part_that_is_a_folder_is_told(recipe: Path, tmp_path: Path) -> None:
     recipe.write_text("parts:\n- {file: .}\n")
     assert "is a folder, and a part is a file" in merge(recipe, "-o", tmp_path / "out.jsonl").stderr
-
-
-def test_one_record_is_no_records(recipe: Path, tmp_path: Path) -> None:
-    recipe.write_text("parts:\n- {file: sums.jsonl, count: 1}\n")
-    assert "redraft: 1 record\n" in merge(recipe, "-o", tmp_path / "out.jsonl").stderr

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-VERBS = [["import", "--as", "alpaca"], ["clean"], ["dedupe"], ["export", "--to", "messages"]]
+VERBS = [["import", "--as", "alpaca"], ["dedupe"]]
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def started(out: Path) -> None:
         time.sleep(0.005)
 
 
-# By the seed: while processes are started, while they load what they need, and while they work.
-@pytest.mark.parametrize(("verb", "after"), [*zip(VERBS, (0.0, 0.1, 0.6, 1.2), strict=True)])
+# By the seed: while processes are started, and while they work.
+@pytest.mark.parametrize(("verb", "after"), [*zip(VERBS, (0.1, 0.8), strict=True)])
 def test_one_ctrl_c_ends_it(verb: list[str], after: float, big: Path, tmp_path: Path) -> None:
     with begin(big, tmp_path / "out.jsonl", verb) as process:
         started(tmp_path / "out.jsonl")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
-from redraft.cli import app
 from tests.cli.data.word_tokenizer import tokenizer_of_words
+from tests.cli.verbs import redraft
 
 
 @pytest.fixture
@@ -39,7 +37,7 @@ def words(tmp_path: Path) -> Path:
 
 
 def split(*args: object) -> Result:
-    return CliRunner().invoke(app, ["data", "split", *map(str, args)], prog_name="redraft")
+    return redraft("data", "split", *args)
 
 
 def ids(out: str) -> list[str]:
@@ -82,12 +80,3 @@ def test_tokens_are_those_of_the_training_text(
     assert [name for name in ids(result.stdout) if "t0" in name] == [
         f"talks/t0#{n + 1}" for n in range(pieces)
     ]
-
-
-def test_a_pipe_of_several_processes_gives_what_one_gives(talks: Path, words: Path) -> None:
-    once = split(talks, "--tokenizer", words, "--limit", 64, "-j", 1).stdout
-    command = [sys.executable, "-m", "redraft", "data", "split", "-", "--tokenizer", str(words)]
-    done = subprocess.run(
-        [*command, "--limit", "64", "-j", "2"], input=once.encode(), capture_output=True, check=True
-    )
-    assert done.stdout.decode() == once

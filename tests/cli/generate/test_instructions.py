@@ -152,12 +152,13 @@ def test_an_estimate_is_near_the_cost_and_its_requests_are_kept(way: str) -> Non
     assert "estimate" not in rest.stdout
 
 
-def test_batches_give_what_live_calls_give_in_a_few_waves() -> None:
-    def says(body: dict[str, Any]) -> str:
-        rng = Random(str(body["messages"]))
-        return "\n\n".join(GOOD.format(instruction(rng)) for _ in range(12))
+def some(body: dict[str, Any]) -> str:
+    rng = Random(str(body["messages"]))
+    return "\n\n".join(GOOD.format(instruction(rng)) for _ in range(12))
 
-    with BatchServer(says=says, swift=True) as server:
+
+def test_batches_give_what_live_calls_give_in_a_few_waves() -> None:
+    with BatchServer(says=some, swift=True) as server:
         words = ["-m", f"{server.url}#gull", "--count", "60", "--quiet"]
         result = run("-o", "out.jsonl", *words, "--batch", "--pause", "0.05")
         assert result.exit_code == 0, result.output
@@ -166,6 +167,20 @@ def test_batches_give_what_live_calls_give_in_a_few_waves() -> None:
         assert run("-o", "live.jsonl", *words).exit_code == 0
         assert len(server.live) == server.paid.total() == 5
     assert Path("out.jsonl").read_bytes() == Path("live.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("limit", [("--limit-tokens", "1"), ("--limit-usd", "0.001", "--price", "1,1000")])
+def test_a_limit_ends_the_waiting_for_a_batch_and_the_next_run_waits_for_it(limit: tuple[str, ...]) -> None:
+    with BatchServer(says=some, swift=True) as server:
+        words = ["-o", "out.jsonl", "-m", f"{server.url}#gull", "--count", "60", "--quiet", "-j", "1"]
+        words += ["--batch", "--pause", "0.05"]
+        result = run(*words, *limit)
+        assert result.exit_code == 4, result.output
+        assert "is reached" in result.stderr
+        paid = server.paid.total()
+        assert run(*words).exit_code == 0
+        assert 0 < paid < server.paid.total()
+        assert set(server.paid.values()) == {1}
 
 
 @pytest.mark.slow

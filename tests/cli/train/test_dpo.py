@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-from transformers import DefaultFlowCallback
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.jobs.signals import AGAIN
 from redraft.train import api
-from tests.cli.train.test_ranks import TORCHRUN, ended
 from tests.train.reward.rewards import pairs
-from tests.train.tiny import curve, model_folder
+from tests.train.tiny import model_folder
 
 pytest.importorskip("trl", reason="TRL is not installed (the extra 'dpo')")
 
@@ -57,22 +50,6 @@ def test_from_pairs_to_an_answer(lora: str, result: str) -> None:
     words = ["ask", "Add 3 and 3.", "--model", result, "--max-tokens", "4", "--max-revisions", "0"]
     asked = CliRunner().invoke(app, words, prog_name="redraft")
     assert asked.exit_code == 0, asked.output
-
-
-def test_sigterm_saves_and_the_same_command_resumes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def send(_: Any, __: Any, state: Any, ___: Any, **____: Any) -> None:
-        if state.global_step + 1 == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(DefaultFlowCallback, "on_step_begin", send)
-        assert train().exit_code == AGAIN
-    done = train()
-    assert done.exit_code == 0, done.output
-    assert "resumes from out/checkpoint-3" in done.stderr
-    other = train("--beta", "0.5")
-    assert other.exit_code == 2
-    assert "beta" in other.stderr
 
 
 def test_a_preview_marks_the_answers() -> None:
@@ -116,23 +93,3 @@ def test_without_trl_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert done.exit_code == 2
     assert "needs the extra 'dpo'" in done.stderr
     assert ".[dpo]" in done.stderr
-
-
-@pytest.mark.slow
-def test_two_processes_train_as_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also at the end of an epoch, where one has fewer pairs."""
-    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-    pairs(Path("pairs.jsonl"), 11)
-    verb = ["-m", "redraft", "train", "dpo", *USUAL.split(), "--max_steps", "3", "--learning_rate", "1e-3"]
-    one = ended([sys.executable, *verb, "--per_device_train_batch_size", "4"])
-    assert one.returncode == 0, one.stderr
-    port = f"--master_port={20000 + os.getpid() % 20000}"
-    words = ["--per_device_train_batch_size", "2", "--output_dir", "two"]
-    two = ended([*TORCHRUN, port, *verb, *words])
-    assert two.returncode == 0, two.stderr
-    for each, other in zip(curve(Path("out")), curve(Path("two")), strict=True):
-        assert each == pytest.approx(other, rel=1e-5)
-    logs = [Path(folder, "log.jsonl").read_text().splitlines() for folder in ("out", "two")]
-    for line, same in zip(*(map(json.loads, each) for each in logs), strict=True):
-        for name in ("rewards/margins", "rewards/accuracies"):
-            assert line[name] == pytest.approx(same[name], abs=1e-5)

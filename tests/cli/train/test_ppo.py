@@ -98,12 +98,6 @@ def test_another_reward_is_another_run(model: Path, data: Path, tmp_path: Path) 
     assert "reward was characters<=20 and is characters<=20, words<=1" in " ".join(printed.split())
 
 
-def test_starting_over_writes_new_samples(model: Path, data: Path, tmp_path: Path) -> None:
-    ppo(model, data, tmp_path / "out")
-    ppo(model, data, tmp_path / "out", "--overwrite_output_dir", "True", "--seed", "7")
-    assert len((tmp_path / "out" / "samples.jsonl").read_text().splitlines()) == 8
-
-
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
@@ -133,6 +127,17 @@ def test_starting_over_writes_new_samples(model: Path, data: Path, tmp_path: Pat
         ),
         (("--algorithm", "grpo", "--num_generations", "1"), "--num_generations", ""),
         (("--ppo_epoch", "2"), "there is no setting --ppo_epoch", "--ppo_epochs"),
+        (("--data_path", "none.jsonl", "--num_rollouts", "6"), "is no multiple of --chunk_size", ""),
+        (("--reward", ""), "nothing that judges the answers", ""),
+        (("--eval_strategy", "steps", "--eval_data_path", "x"), "PPO has no loss on held-out data", ""),
+        (("--chains", "True"), "--chains: the policy writes chains in the format selfee, not chat.", ""),
+        (("--revision_bonus", "1"), "--revision_bonus is for chains.", ""),
+        (("--first_kl_coef", "1"), "--first_kl_coef is for chains.", ""),
+        (
+            ("--chains", "True", "--format", "selfee", "--algorithm", "grpo", "--first_kl_coef", "1"),
+            "the KL of GRPO is part of the loss",
+            "",
+        ),
     ],
 )
 def test_a_mistake_is_said_before_the_model_writes(
@@ -146,33 +151,6 @@ def test_a_mistake_is_said_before_the_model_writes(
     assert not (tmp_path / "out" / "samples.jsonl").exists()
 
 
-def test_sizes_that_do_not_divide_are_said_before_the_data_are_read(model: Path, tmp_path: Path) -> None:
-    broken = tmp_path / "broken.jsonl"
-    broken.write_text("{")
-    status, printed = ppo(model, broken, tmp_path / "out", "--num_rollouts", "6")
-    assert (status, "is no multiple of --chunk_size" in printed) == (2, True), printed
-
-
-def test_without_a_reward_nothing_is_trained(model: Path, data: Path, tmp_path: Path) -> None:
-    given = [
-        "--model_name_or_path",
-        str(model),
-        "--data_path",
-        str(data),
-        "--output_dir",
-        str(tmp_path / "o"),
-    ]
-    result = CliRunner().invoke(app, ["train", "ppo", *given])
-    assert result.exit_code == 2
-    assert "nothing that judges the answers" in " ".join(result.output.split())
-
-
-def test_held_out_data_has_no_loss(model: Path, data: Path, tmp_path: Path) -> None:
-    words = ("--eval_strategy", "steps", "--eval_data_path", str(data))
-    status, printed = ppo(model, data, tmp_path / "out", *words)
-    assert (status, "PPO has no loss on held-out data" in " ".join(printed.split())) == (2, True), printed
-
-
 def test_records_of_one_id_are_told_apart(model: Path, data: Path, tmp_path: Path) -> None:
     """The first is left out. The second is judged with its own prompt."""
     long = {"id": "q", "instruction": "Sort the list. " * 100}
@@ -183,36 +161,12 @@ def test_records_of_one_id_are_told_apart(model: Path, data: Path, tmp_path: Pat
     assert {json.loads(line)["prompt"] for line in written} == {"Sort."}
 
 
-def test_a_chunk_is_no_larger_than_a_rollout_batch(model: Path, data: Path, tmp_path: Path) -> None:
-    status, printed = ppo(model, data, tmp_path / "out", "--chunk_size", "16", "--max_steps", "2")
-    assert status == 0, printed
-
-
 def test_a_policy_writes_chains_in_their_format(model: Path, data: Path, tmp_path: Path) -> None:
     words = ("--format", "selfee", "--chains", "True", "--revision_bonus", "0.5", "--max_steps", "2")
     status, printed = ppo(model, data, tmp_path / "out", *words)
     assert status == 0, printed
     line = json.loads((tmp_path / "out" / "log.jsonl").read_text().splitlines()[0])
     assert (line["first_reward"], line["with_feedback"], line["harmed"]) == (line["reward"], 0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (("--chains", "True"), "--chains: the policy writes chains in the format selfee, not chat."),
-        (("--revision_bonus", "1"), "--revision_bonus is for chains."),
-        (("--first_kl_coef", "1"), "--first_kl_coef is for chains."),
-        (
-            ("--chains", "True", "--format", "selfee", "--algorithm", "grpo", "--first_kl_coef", "1"),
-            "the KL of GRPO is part of the loss",
-        ),
-    ],
-)
-def test_settings_of_chains_have_to_fit(
-    model: Path, data: Path, tmp_path: Path, words: tuple[str, ...], expected: str
-) -> None:
-    status, printed = ppo(model, data, tmp_path / "out", *words)
-    assert (status, expected in " ".join(printed.split())) == (2, True), printed
 
 
 def test_a_prompt_without_room_for_an_answer_is_left_out_and_counted(

@@ -1,17 +1,12 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
-from transformers import DefaultFlowCallback
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.jobs.signals import AGAIN
 from redraft.train.settings.args import parse_for
 from redraft.train.settings.options import REWARD
 from tests.train.reward.rewards import pairs
@@ -61,22 +56,6 @@ def test_from_pairs_to_a_check(here: Path) -> None:
     assert 0 < check["score"] < 1
 
 
-def test_sigterm_saves_and_the_same_command_resumes(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def send(_: Any, __: Any, state: Any, ___: Any, **____: Any) -> None:
-        if state.global_step + 1 == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(DefaultFlowCallback, "on_step_begin", send)
-        assert train(*USUAL.split()).exit_code == AGAIN
-    done = train(*USUAL.split())
-    assert done.exit_code == 0, done.output
-    assert "resumes from out/checkpoint-3" in done.stderr
-    other = train(*USUAL.split(), "--loss", "pairwise-tokens")
-    assert other.exit_code == 2
-    assert "loss" in other.stderr
-
-
 def test_a_preview_shows_both_answers_from_where_they_part(here: Path) -> None:
     done = train(*USUAL.split(), "--preview", "1")
     assert done.exit_code == 0, done.output
@@ -86,14 +65,6 @@ def test_a_preview_shows_both_answers_from_where_they_part(here: Path) -> None:
     assert " rejected: " in rejected
     assert "### Assistant: I⟦t is" in chosen
     assert "### Assistant: I⟦ do not know" in rejected
-    assert not Path("out").exists()
-
-
-def test_an_estimate_takes_a_few_steps(here: Path) -> None:
-    done = train(*USUAL.split(), "--estimate")
-    assert done.exit_code == 0, done.output
-    assert "parameters " in done.stdout
-    assert "time " in done.stdout
     assert not Path("out").exists()
 
 
