@@ -45,9 +45,7 @@ class Card:
     """What a card is made of.
 
     Attributes:
-        out: The output.
         record: The content of `OUT.run.json`.
-        counts: What is in the output.
         dropped: The chains that were dropped, by reason (`chains.REASONS`).
         failed: Failures by cause.
         usual: Settings of the verb that are not redraft's usual ones; they count as defaults.
@@ -64,26 +62,23 @@ class Card:
 
     def text(self, licence: str) -> str:
         """Return the card. `licence` is the user's part."""
+        first = "A model answered each record"
+        if self._config.get("first"):
+            first = "The first answer is the record's own"
+        what_it_is = (
+            f"Feedback chains, made with `redraft {self.record.get('command')}`. {first}. {self._judge()} "
+            "judged it, and the model corrected it until it was accepted or a limit was reached. Each line "
+            "is a chain: the prompt, and each answer with its feedback and verdict."
+        )
         parts = [
             f"{MARK}\n# {self.out.name}",
-            self._what_it_is(),
+            what_it_is,
             f"## How it was made\n\n{_table(self._making())}",
             f"## What is in it\n\n{_table(self._content())}",
             f"## What it cost\n\n{_table(self._cost())}",
             f"{_LICENCE}\n\n{licence}",
         ]
         return "\n\n".join(parts) + "\n"
-
-    def _what_it_is(self) -> str:
-        config = self._config
-        first = "A model answered each record"
-        if config.get("first"):
-            first = "The first answer is the record's own"
-        return (
-            f"Feedback chains, made with `redraft {self.record.get('command')}`. {first}. {self._judge()} "
-            "judged it, and the model corrected it until it was accepted or a limit was reached. Each line "
-            "is a chain: the prompt, and each answer with its feedback and verdict."
-        )
 
     def _judge(self) -> str:
         """Return who gave the verdicts, as the beginning of a sentence."""
@@ -137,7 +132,11 @@ class Card:
         found = {**config, **self.of_run}.items()
         settings = (f"{name} {_code(value)}" for name, value in found if self._differs(name, value))
         yield "settings", ", ".join(settings) or "the defaults"
-        yield "redraft", "; ".join(dict.fromkeys(map(_version, self._sessions)))
+        versions = (
+            f"{each.get('redraft')}{f', commit {_code(commit)}' if (commit := each.get('commit')) else ''}"
+            for each in self._sessions
+        )
+        yield "redraft", "; ".join(dict.fromkeys(versions))
 
     def _differs(self, name: str, value: Any) -> bool:
         option = options_of(ChainFlags).get(name)
@@ -177,7 +176,9 @@ class Card:
         yield "these chains", f"{tokens}, {money}{how}" if self.counts.chains else "none"
         killed = len(sessions) - len(told)
         yield "paid in all", self._paid(told, killed=bool(killed))
-        time = sum((_time(session) for session in told), timedelta())
+        spans = ((session[name] for name in ("ended", "started")) for session in told)
+        times = (list(map(datetime.fromisoformat, span)) for span in spans)
+        time = sum((end - start for end, start in times), timedelta())
         more = f"; {counted(killed, 'more run')} ended without saying what it took" if killed else ""
         yield "runs", f"{len(told):,}, {time} in all{more}"
 
@@ -222,15 +223,6 @@ def _money(usd: float | None) -> str:
     return "no price known" if usd is None else f"{usd:,.4f} USD"
 
 
-def _version(session: Mapping[str, Any]) -> str:
-    commit = session.get("commit")
-    return f"{session.get('redraft')}{f', commit {_code(commit)}' if commit else ''}"
-
-
-def _time(session: Mapping[str, Any]) -> timedelta:
-    return datetime.fromisoformat(session["ended"]) - datetime.fromisoformat(session["started"])
-
-
 def write_card(
     out: Path,
     counts: ChainCounts,
@@ -238,14 +230,7 @@ def write_card(
     usual: Mapping[str, Any],
     of_run: Mapping[str, Any],
 ) -> None:
-    """Write the card of an output whose run has ended.
-
-    Args:
-        out: The output.
-        counts: What is in it.
-        dropped: The chains that were dropped, by reason.
-        usual: Settings that count as defaults.
-        of_run: Settings of the run that are not in `OUT.run.json`, because they may differ between runs.
+    """Write the card of an output whose run has ended. Arguments are as in `Card`.
 
     Raises:
         OutputError: It cannot be written, or a file that is no card has its name.

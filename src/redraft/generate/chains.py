@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from redraft.chain import Chain, Step
+from redraft.chain import Chain
 from redraft.counting import counted
 from redraft.errors import CheckSyntaxError, EmptyReply, RecordError, UsageError
 from redraft.formats.selfee import has_heading
 from redraft.formats.texts import answer_of, gold_answers, gold_text, gold_texts
 from redraft.generate.cleanup import RULES, cleaned
-from redraft.generate.leaks import leaks
-from redraft.generate.refusals import refusals
+from redraft.generate.leaks import leaks, refusals
 from redraft.jobs.causes import in_words
 from redraft.licences import MOST_ORIGINS, UNKNOWN, Source, ids_of, origin_of, rest_of
 from redraft.revision.words import Summary
@@ -145,11 +144,7 @@ class ChainMaking:
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:
-        """Return what options ask for.
-
-        Args:
-            values: `ChainFlags`.
-            run_code: Whether programs that the model wrote may run. No recipe can say so.
+        """Return what `ChainFlags` ask for. No recipe can say that programs of the model may run.
 
         Raises:
             UsageError: No such clean-up rule, two options that do not go together, or no sandbox.
@@ -169,7 +164,13 @@ class ChainMaking:
                 hint="With --verify no critic is asked: leave out one of the two. Or say --no-gold.",
             )
         if values.get("verify") == "code":
-            _check_sandbox(allowed=run_code)
+            if not run_code:
+                hint = "They run in a sandbox: docs/checks.md#code says what it covers."
+                raise UsageError(
+                    "--verify code runs programs that a model wrote.",
+                    hint=f"Allow it with --run-code. {hint}",
+                )
+            find_sandbox()
         gold, first, checks = bool(values.get("gold")), bool(values.get("first")), values.get("check", ())
         return cls(gold, first, values.get("verify"), tuple(checks), kept)
 
@@ -193,23 +194,18 @@ class ChainMaking:
         if self.gold:
             options["gold"] = self._needed(gold_text(record), record, "gold answer", "--gold")
         if self.first:
-            options["given"] = self._first(record)
-        if self.verify:
-            options["checks"] = (*self.checks, self._verifying(record))
-        return options
-
-    def _verifying(self, record: Chain) -> Check:
+            # It is shown to the writer, so it must not be the gold answer as well.
+            secret = bool(self.gold or self.verify)
+            what = "answer but the gold one" if secret and gold_text(record) else "answer"
+            first = record.answer if secret else answer_of(record)
+            options["given"] = self._needed(first, record, what, "--first")
         if self.verify == "code":
-            return _code(record)
-        gold = "".join(gold_answers(record)[:1])
-        return _number(self._needed(gold, record, "gold answer", "--verify"), record)
-
-    def _first(self, record: Chain) -> str:
-        """Return the first answer. It is shown to the writer, so it must not be the gold answer as well."""
-        if self.gold or self.verify:
-            what = "answer but the gold one" if gold_text(record) else "answer"
-            return self._needed(record.answer, record, what, "--first")
-        return self._needed(answer_of(record), record, "answer", "--first")
+            options["checks"] = (*self.checks, _code(record))
+        elif self.verify:
+            gold = "".join(gold_answers(record)[:1])
+            number = _number(self._needed(gold, record, "gold answer", "--verify"), record)
+            options["checks"] = (*self.checks, number)
+        return options
 
     def _needed(self, text: str, record: Chain, what: str, flag: str) -> str:
         if text.strip():
@@ -225,8 +221,10 @@ class ChainMaking:
         Raises:
             EmptyReply: A content filter cut an answer.
         """
-        if any(map(_filtered, chain.steps)):
-            raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
+        for step in chain.steps:  # a step may end so for its criticism, too
+            of_answer = step.feedback is None or step.feedback.by == "checks"
+            if step.finish == "filtered" and of_answer:
+                raise EmptyReply(f"{chain.id}: the server's content filter cut an answer.")
         chain, counts = cleaned(chain, self.kept)
         golds = gold_texts(record) if self.gold or self.verify else []
         found = [leak._asdict() for leak in leaks(chain, golds)]
@@ -240,22 +238,6 @@ class ChainMaking:
         if isinstance(before, dict):
             marks = {name: value for name, value in before.items() if name not in _MARKS} | marks
         return chain.model_copy(update={"meta": {**others, KEY: marks} if marks else others})
-
-
-def _filtered(step: Step) -> bool:
-    """Return whether a content filter cut an answer. A step may end so for its criticism, too."""
-    of_answer = step.feedback is None or step.feedback.by == "checks"
-    return step.finish == "filtered" and of_answer
-
-
-def _check_sandbox(*, allowed: bool) -> None:
-    """Raise `UsageError` if programs may not run, or there is no sandbox for them."""
-    if not allowed:
-        raise UsageError(
-            "--verify code runs programs that a model wrote.",
-            hint="Allow it with --run-code. They run in a sandbox: docs/checks.md#code says what it covers.",
-        )
-    find_sandbox()
 
 
 def _code(record: Chain) -> Check:

@@ -9,30 +9,37 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import AsyncGenerator, Container, Iterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
 from pathlib import Path
-from typing import Any, ClassVar, Self, Unpack
+from typing import Any, ClassVar, Self, Unpack, get_args
 
 from redraft.chain import Chain, Usage
 from redraft.collect.read.inputs import licensed_records
 from redraft.counting import counted, tell
-from redraft.engines.journaled import identity_of
+from redraft.engines.base import Engine
+from redraft.engines.journaled import JournaledEngine, identity_of
 from redraft.engines.load import model_of
+from redraft.engines.price import Price
 from redraft.engines.threads import in_daemon_thread
-from redraft.errors import EmptyReply
+from redraft.engines.wrapped import MeteredEngine
+from redraft.errors import EmptyReply, RecordError, RedraftError, UsageError
 from redraft.formats.write import to_fastchat_answer, to_selfee_answer
+from redraft.ids import derived_seed
 from redraft.jobs.harness import ItemCounts, Job, JobResult, Session, Work
+from redraft.jobs.journal import Journal
 from redraft.jobs.provenance import Provenance, RunFile
 from redraft.licences import licence_in
 from redraft.options import Flags, OptionModel
-from redraft.revision.api import Role
+from redraft.revision.api import Role, finished, make
+from redraft.revision.ops import Event, Progress
 from redraft.revision.options import RevisionOptions
 from redraft.revision.prompts import DEFAULT, wording_of
 from redraft.revision.settings import Recipes, Settings
+from redraft.revision.state import check_resumable
 from redraft.revision.words import Summary
-from redraft.runs.attempt import Attempt, Journaled, PromptItem
 from redraft.runs.keywords import AnswerKeywords
 from redraft.runs.options import AnswerOptions, Shape
 from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
@@ -40,6 +47,112 @@ from redraft.runs.plan import Opened, RunPlan, RunResult, under_way
 _OF_SPEED = {"threads", "gpu_layers", "timeout", "retries", "patience", "rpm", "tpm"}
 NOT_OF_THE_RESULT = {*_OF_SPEED, "ctx", "price", "drop_leaks", "refusals"}
 """Options that may differ when a run is resumed. `ctx` bounds prompts; the last two say where chains go."""
+
+
+_ROLES: tuple[Role, ...] = get_args(Role)
+
+
+@dataclass(frozen=True)
+class PromptItem:
+    """A prompt to answer, under the id that its result will have in the output."""
+
+    id: str
+    asked: Chain
+
+
+@dataclass(frozen=True)
+class Journaled:
+    """A file of replies, and the identities of the models whose replies go into it."""
+
+    journal: Journal
+    identities: dict[Role, Any]
+    by_item: bool  # each item has replies of its own: a journal. In a cache, equal requests share them.
+
+
+class Attempt:
+    """One attempt to make the chain of a prompt."""
+
+    def __init__(
+        self,
+        item: PromptItem,
+        seed: int | None,
+        options: RevisionOptions,
+        session: Session,
+        journaled: Journaled | None,
+    ) -> None:
+        self._item, self._session, self._journaled = item, session, journaled
+        self._meters: list[tuple[MeteredEngine, Price | None]] = []
+        own: dict[str, Any] = {"id": item.asked.id}
+        own["seed"] = None if seed is None else derived_seed(seed, item.asked.id)
+        for role in _ROLES:
+            if (engine := getattr(options, role)) is not None:
+                own[role] = self._engine(role, engine, options.price if role == "model" else None)
+        self._options = options.model_copy(update=own)
+
+    def _engine(self, role: Role, engine: Any, price: Price | None) -> Engine:
+        """Wrap an engine so that the calls that reach it are paid for, and no others."""
+        metered = MeteredEngine(engine, self._pay)
+        self._meters.append((metered, price or metered.info.price))
+        if self._journaled is None:
+            return metered
+        identity = [role, self._journaled.identities[role]]
+        scope = self._item.id if self._journaled.by_item else ""
+        return JournaledEngine(metered, self._journaled.journal, identity=identity, scope=scope)
+
+    async def chain(self) -> Chain:
+        """Make the chain.
+
+        Raises:
+            RecordError: The prompt is empty.
+            EmptyReply: The budget left no answer.
+            EngineError, CheckError: With the chain until then.
+        """
+        asked = self._item.asked
+        if lack := asked.prompt.lack:
+            raise RecordError(f"{asked.id}: {lack}.", hint="Give a question or an instruction.")
+        if self._journaled is None:
+            kept = _begun(self._session.unfinished.get(self._item.id), asked, self._options.given)
+            self._options = self._options.model_copy(update={"resume": kept})
+        try:
+            async with aclosing(make(asked.prompt, self._options)) as events:
+                chain = await finished(events, self._note)
+        except RedraftError as error:
+            if error.chain is not None:
+                self._keep(error.chain)
+            raise
+        if chain.best is None:
+            raise EmptyReply(
+                "there is no answer: the budget was used up.",
+                hint="Raise --budget-seconds, --budget-tokens or --budget-usd.",
+            )
+        return chain.model_copy(update={"meta": {**asked.meta, **chain.meta}})
+
+    def _note(self, event: Event) -> None:
+        if isinstance(event, Progress):
+            self._keep(event.chain)
+
+    def _keep(self, chain: Chain) -> None:
+        """Keep the complete steps of a chain that is not finished. A journal has them already."""
+        if self._journaled is None:
+            self._session.unfinished.keep(self._item.id, chain.to_json())
+
+    def _pay(self) -> None:
+        """Book what a call used as soon as it ends, for the limits of the run."""
+        for meter, price in self._meters:
+            usage = meter.take()
+            usd = None if price is None else price.cost(usage)
+            self._session.pay(usage.completion_tokens, usd, estimated=usage.estimated)
+
+
+def _begun(kept: Any, asked: Chain, given: str) -> Chain | None:
+    """Return the chain that was kept for a prompt, or None if it cannot be resumed."""
+    try:
+        chain = Chain.model_validate(kept)
+        check_resumable(chain, asked.prompt, given)
+        chain.to_json()
+    except (ValueError, UsageError):  # damaged: a record that pydantic refuses to read or to write
+        return None
+    return chain if 0 <= chain.usage.seconds < inf and chain.usage.completion_tokens >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -96,17 +209,12 @@ class AnswerRun:
     """A run that makes a chain of each record. Subclasses say what more they do with it.
 
     Attributes:
-        settings: The options of the chains.
-        source: The file of records.
-        plan: How the run goes.
-        form: What is written.
         limit: The most records; None for all.
-        name: The name of the file, if that is not its path.
+        name: The name of the file of records, if that is not its path.
         verb: The name in the provenance record.
-        options: The class of its options.
+        options: The class of the options of the chains.
         may_drop: Whether `finish` may return None.
         must_pass: Whether an answer that does not pass its checks makes the exit status 1.
-        summary: Counts over the chains.
     """
 
     settings: Settings
@@ -225,8 +333,10 @@ class AnswerRun:
             options = await self._models(opened, session)
             journaled = None
             if opened.journal:
-                by_item = self.plan.own_replies is not None
-                journaled = Journaled(opened.journal, await self._identities(), by_item)
+                named = self.settings.references().items()
+                # In a thread: for a model of the hub, it asks the hub.
+                models = await in_daemon_thread(lambda: {role: identity_of(each) for role, each in named})
+                journaled = Journaled(opened.journal, models, self.plan.own_replies is not None)
 
             async def work(item: PromptItem) -> list[str]:
                 own = options.model_copy(update=self.options_of(item.asked))
@@ -246,11 +356,7 @@ class AnswerRun:
             yield work
 
     async def _models(self, opened: Opened, session: Session) -> RevisionOptions:
-        """Open the models, within the limit of seconds.
-
-        A silent server gets no longer than a chain's budget of seconds. Loading a model on this machine may
-        take longer, because it happens once for all chains.
-        """
+        """Open the models. A silent server gets no longer than a chain's budget of seconds, loading may."""
         patience = self.plan.patience(self.settings, session).within(self.settings.get("budget_seconds"))
         how: Any = {"parallel": self.plan.parallel, "patience": patience, "batches": opened.batches}
         async with self.plan.limits.opening(session.progress.seconds):
@@ -258,24 +364,19 @@ class AnswerRun:
         self.plan.check_prices(options)
         return options
 
-    async def _identities(self) -> dict[Role, Any]:
-        """Return what tells the models apart, in a thread: for a model of the hub, it asks the hub."""
-        named = self.settings.references().items()
-        return await in_daemon_thread(lambda: {role: identity_of(reference) for role, reference in named})
-
     def _note(self, counts: ItemCounts) -> str:
         """Return a few words on the results so far, for the progress line."""
         found = self.summary
-        parts = [f"{found.passed} passed" if found.checked else f"{found.stops['accepted']} accepted"]
-        return " · ".join([*parts, *([f"{counts.failed} failed"] if counts.failed else [])])
+        well = f"{found.passed} passed" if found.checked else f"{found.stops['accepted']} accepted"
+        return f"{well} · {counts.failed} failed" if counts.failed else well
 
     def _result(self, job: JobResult) -> FileResult:
         spent, summary = job.spent, self.summary
         of_chains = self.form.shape == "chain"
-        before, now = (
-            (summary.before, summary.chains - summary.before) if of_chains else (job.found, job.counts.added)
-        )
-        rows = job.rows("answers", before, now)
+        if of_chains:
+            rows = job.rows("answers", summary.before, summary.chains - summary.before)
+        else:
+            rows = job.rows("answers", job.found, job.counts.added)
         if job.found and not of_chains:
             text = f"the {job.counts.added:,} of this run: {self.form.shape} records keep no checks"
             rows.append(("counted", text))

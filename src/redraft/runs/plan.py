@@ -85,92 +85,6 @@ class RunResult:
         return "\n".join(f"{name:<{self.width}} {text}" for name, text in self.rows)
 
 
-@dataclass(frozen=True)
-class Batching:
-    """Whether and how a run asks servers in batches.
-
-    Attributes:
-        out: The output of the run.
-        wanted: `--batch` was given.
-        pause: Longest pause between two looks at a batch, in seconds; None for the default.
-        tell: Called with each message for the user.
-    """
-
-    out: Path
-    wanted: bool = False
-    pause: float | None = None
-    tell: Callable[[str], None] = print
-
-    @property
-    def file(self) -> Path:
-        """Where the batches of the run are recorded."""
-        return self.out.with_name(self.out.name + ".batches.jsonl")
-
-    def journal(self, given: Path | None, cache: Path | None) -> Path | None:
-        """Return the journal. Batches need one; a run that goes on without batches uses it too."""
-        own = self.out.with_name(self.out.name + ".journal.db")
-        needed = self.wanted or own.exists() or self.file.exists()
-        return given or (own if needed and not cache else None)
-
-    def check(self, settings: Settings) -> None:
-        """Raise what does not go together with batches.
-
-        Raises:
-            UsageError: No model is on a server, or a setting does not fit.
-        """
-        if self.pause is not None and not self.pause > 0:
-            raise UsageError(f"pause is {self.pause}.", hint="Give seconds, above zero.")
-        if not self.wanted:
-            return
-        if not any("://" in reference for reference in settings.references().values()):
-            raise UsageError(
-                "--batch is for servers, and no model is on one.",
-                hint="Leave it out, or name a server that has batches: --model https://host/v1#model",
-            )
-        if settings.get("budget_seconds") is not None:
-            raise UsageError(
-                "--batch and --budget-seconds were given, and a reply may take a day.",
-                hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
-            )
-
-    def opened(
-        self, stack: AsyncExitStack, journal: Journal | None, limit: Callable[[], str]
-    ) -> Batches | None:
-        """Open the batches of the run, which `stack` closes. None if there are none.
-
-        Args:
-            stack: As above.
-            journal: The open journal; there is one if batches are wanted.
-            limit: Returns which limit ends the waiting for replies, in words, or an empty text.
-
-        Raises:
-            UsageError: Batches are under way, and `--batch` was not given.
-            OutputError: The record of batches cannot be used.
-        """
-        if not self.wanted and not self.file.exists():
-            return None
-        from redraft.engines.remote.batch import PAUSE, Batches
-
-        assert journal is not None  # noqa: S101  (`journal` above sees to it)
-        found = Batches(
-            self.file, journal, pause=PAUSE if self.pause is None else self.pause, limit=limit, tell=self.tell
-        )
-        if not self.wanted:
-            self._check_none(found)
-            return None
-        return stack.enter_context(found)
-
-    def _check_none(self, batches: Batches) -> None:
-        """Raise if a batch is under way, because its requests would be sent and paid again."""
-        left = batches.file.pending()
-        batches.file.close()
-        if left:
-            raise UsageError(
-                f"{left[0].batch or left[0].file} is under way for {self.out}, and --batch was not given.",
-                hint=f"Add --batch to wait for it. To pay for its replies again, remove {self.file}",
-            )
-
-
 def under_way(batches: Batches | None) -> AbstractContextManager[Any]:
     """Count a chain as under way while it is made: a wave is sent when all of them wait."""
     return batches.chain() if batches else nullcontext()
@@ -181,15 +95,11 @@ class RunPlan:
     """How a run makes its file.
 
     Attributes:
-        out: The file.
-        parallel: Items at once.
-        limits: Of this run.
         journal: Where replies are stored, for each item its own; None for nowhere.
         cache: Where replies are stored for all equal requests.
         batch: Ask servers in batches.
         pause: Longest pause between two looks at a batch, in seconds; None for the default.
         retry_failed: Make only what failed before.
-        quiet: Show no progress.
         on_event: Is called with progress and messages; None to show them.
         tell: Shows a message, if `on_event` does not get it.
     """
@@ -208,13 +118,7 @@ class RunPlan:
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:
-        """Return the plan that the `RunOptions` among the settings ask for.
-
-        Args:
-            out: The file.
-            settings: The options.
-            journal: Keep a journal beside the file, if none is named.
-        """
+        """Return the plan of these `RunOptions`; `journal` keeps one beside the file if none is named."""
         out, options = Path(out), settings.values
         names = ("journal", "cache", "batch", "pause", "retry_failed", "quiet", "on_event")
         given: Any = {name: value for name in names if (value := getattr(options, name, None)) is not None}
@@ -228,11 +132,6 @@ class RunPlan:
             **given,
         )
 
-    @property
-    def batching(self) -> Batching:
-        """How the run uses batches."""
-        return Batching(self.out, self.batch, self.pause, self.say)
-
     def say(self, message: str) -> None:
         """Give a message to the user."""
         if self.on_event is None:
@@ -240,10 +139,15 @@ class RunPlan:
         else:
             self.on_event(RunMessage(message))
 
+    def _beside(self, ending: str) -> Path:
+        return self.out.with_name(self.out.name + ending)
+
     @property
     def own_replies(self) -> Path | None:
-        """The journal: that of the run, or one that batches need."""
-        return self.batching.journal(self.journal, self.cache)
+        """The journal: that of the run, or one that batches need, and a run that goes on without them."""
+        own, batches = self._beside(".journal.db"), self._beside(".batches.jsonl")
+        needed = self.batch or own.exists() or batches.exists()
+        return self.journal or (own if needed and not self.cache else None)
 
     def of_job(self) -> dict[str, Any]:
         """Return what the plan gives to a `Job`."""
@@ -260,16 +164,11 @@ class RunPlan:
     def check(self, settings: Settings, item: str, **inputs: Path | None) -> None:
         """Raise what can be found wrong before a file or a model is opened.
 
-        Args:
-            settings: The options of the models.
-            item: What is made, in one word.
-            inputs: Files that are read, by what they are.
-
         Raises:
             UsageError: Two options do not go together, or a value does not fit.
         """
         settings.waiting()
-        self.batching.check(settings)
+        self._check_batches(settings)
         if self.parallel < 1:
             raise UsageError(f"parallel is {self.parallel}.", hint=f"At least one {item} at once.")
         if self.journal and self.cache:
@@ -279,6 +178,22 @@ class RunPlan:
         for name, file in (("journal", self.journal), ("cache", self.cache)):
             if file and file.resolve() in taken:
                 raise UsageError(f"{file} cannot be the {name} too.", hint="Name a file of its own.")
+
+    def _check_batches(self, settings: Settings) -> None:
+        if self.pause is not None and not self.pause > 0:
+            raise UsageError(f"pause is {self.pause}.", hint="Give seconds, above zero.")
+        if not self.batch:
+            return
+        if not any("://" in reference for reference in settings.references().values()):
+            raise UsageError(
+                "--batch is for servers, and no model is on one.",
+                hint="Leave it out, or name a server that has batches: --model https://host/v1#model",
+            )
+        if settings.get("budget_seconds") is not None:
+            raise UsageError(
+                "--batch and --budget-seconds were given, and a reply may take a day.",
+                hint="Limit the waiting with --limit-seconds, or each chain with --budget-tokens.",
+            )
 
     def check_prices(self, options: RevisionOptions) -> None:
         """Raise `UsageError` if a limit of money lacks the price of a model."""
@@ -302,7 +217,7 @@ class RunPlan:
         """Open the file of replies and the batches of a session. Any limit ends the waiting for batches.
 
         Args:
-            session: As above.
+            session: What the limits are of.
             finishing: What is begun is finished whatever it costs: the limit of seconds alone ends it.
 
         Raises:
@@ -319,18 +234,35 @@ class RunPlan:
             journal = stack.enter_context(Journal(file)) if file else None
             if journal:
                 stack.callback(lambda: setattr(session.spent, "replayed", journal.replayed))
-            yield Opened(stack, journal, self.batching.opened(stack, journal, over))
+            yield Opened(stack, journal, self._batches(stack, journal, over))
+
+    def _batches(
+        self, stack: AsyncExitStack, journal: Journal | None, limit: Callable[[], str]
+    ) -> Batches | None:
+        """Open the batches of the run, which `stack` closes. None if there are none."""
+        file = self._beside(".batches.jsonl")
+        if not self.batch and not file.exists():
+            return None
+        from redraft.engines.remote.batch import PAUSE, Batches
+
+        assert journal is not None  # noqa: S101  (`own_replies` sees to it)
+        pause = PAUSE if self.pause is None else self.pause
+        found = Batches(file, journal, pause=pause, limit=limit, tell=self.say)
+        if self.batch:
+            return stack.enter_context(found)
+        left = found.file.pending()
+        found.file.close()
+        if left:
+            raise UsageError(
+                f"{left[0].batch or left[0].file} is under way for {self.out}, and --batch was not given.",
+                hint=f"Add --batch to wait for it. To pay for its replies again, remove {file}",
+            )
+        return None
 
 
 @dataclass(frozen=True)
 class Opened:
-    """What a session has open.
-
-    Attributes:
-        stack: Closes what is opened later.
-        journal: The file of replies, if there is one.
-        batches: The batches of the run, if it has any.
-    """
+    """What a session has open. `stack` closes what is opened later."""
 
     stack: AsyncExitStack
     journal: Journal | None

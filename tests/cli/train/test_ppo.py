@@ -19,6 +19,7 @@ from redraft.cli import app
 from redraft.errors import UsageError
 from redraft.train.rl.stages import PPO_STAGES
 from redraft.train.settings.options import PpoOptions
+from tests.cli.verbs import redraft, refused
 from tests.train.tiny import model_folder
 
 SMALL = (
@@ -127,9 +128,6 @@ def test_another_reward_is_another_run(model: Path, data: Path, tmp_path: Path) 
         ),
         (("--algorithm", "grpo", "--num_generations", "1"), "--num_generations", ""),
         (("--ppo_epoch", "2"), "there is no setting --ppo_epoch", "--ppo_epochs"),
-        (("--data_path", "none.jsonl", "--num_rollouts", "6"), "is no multiple of --chunk_size", ""),
-        (("--reward", ""), "nothing that judges the answers", ""),
-        (("--eval_strategy", "steps", "--eval_data_path", "x"), "PPO has no loss on held-out data", ""),
         (("--chains", "True"), "--chains: the policy writes chains in the format selfee, not chat.", ""),
         (("--revision_bonus", "1"), "--revision_bonus is for chains.", ""),
         (("--first_kl_coef", "1"), "--first_kl_coef is for chains.", ""),
@@ -149,6 +147,17 @@ def test_a_mistake_is_said_before_the_model_writes(
     assert said in flat
     assert hint in flat
     assert not (tmp_path / "out" / "samples.jsonl").exists()
+
+
+def test_without_a_reward_or_with_held_out_data_nothing_is_trained(
+    model: Path, data: Path, tmp_path: Path
+) -> None:
+    given = ("--model_name_or_path", model, "--data_path", data, "--output_dir", tmp_path / "o")
+    refused(redraft("train", "ppo", *given), "nothing that judges the answers")
+    status, printed = ppo(
+        model, data, tmp_path / "out", "--eval_strategy", "steps", "--eval_data_path", str(data)
+    )
+    assert (status, "PPO has no loss on held-out data" in " ".join(printed.split())) == (2, True), printed
 
 
 def test_records_of_one_id_are_told_apart(model: Path, data: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from redraft.generate.instructions.rules import check_answer, check_instruction, repeats
 from redraft.generate.instructions.tasks import Task
 from redraft.generate.instructions.wording import Wanted
-from redraft.generate.refusals import is_refusal
+from redraft.generate.leaks import is_refusal
 
 ENGLISH, GERMAN = Wanted("English", "", 4, 150), Wanted("German", "", 4, 150)
 

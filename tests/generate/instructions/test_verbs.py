@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from redraft.generate.instructions.verbs import verb_and_noun
+from redraft.generate.instructions.report import verb_and_noun
 
 
 @pytest.mark.parametrize(

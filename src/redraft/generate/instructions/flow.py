@@ -12,8 +12,7 @@ from typing import Any
 from redraft.engines.base import Sampling
 from redraft.errors import EngineError, RedraftError
 from redraft.generate.instructions import replies, wording
-from redraft.generate.instructions.pool import LAG, TaskPool, Turns, drawn
-from redraft.generate.instructions.rejects import Rejects, rejected, rejected_reply
+from redraft.generate.instructions.pool import LAG, Rejects, TaskPool, Turns, drawn, rejected, rejected_reply
 from redraft.generate.instructions.rules import (
     Fault,
     Found,
@@ -66,13 +65,8 @@ class Flow:
     """The requests of a run.
 
     Attributes:
-        way: How tasks are generated.
-        wanted: What tasks are wanted.
         sampling: How the teacher is sampled. Its seed also draws the examples.
-        pool: The instructions so far.
         shipped: Tasks whose kinds are known, where those of the seeds are not.
-        teacher: The open model.
-        rejects: Where rejected tasks go.
         commits: Lets requests be written in the order of their numbers.
         claims: Lets their instructions be compared with the pool in that order.
         sample: How many requests may begin in this run.
@@ -154,14 +148,15 @@ class Flow:
         found = replies.read_tasks(reply.text, cut=reply.cut)[: wording.NEW_TASKS]
         for place, each in enumerate(found, start=1):
             # The instruction is compared last: only a good task keeps others out.
-            fault = each.fault or self._fault(each.task) or check_answer(each.task, self.wanted)
+            fault = (
+                each.fault
+                or check_instruction(each.task, self.wanted)
+                or check_answer(each.task, self.wanted)
+            )
             origin = Origin(self.way, request.number, place)
             if self._claims(each.task, origin, fault, made):
                 made.kept.append((each.task, origin))
         return self._commit(request, reply, made)
-
-    def _fault(self, task: Task) -> Fault | None:
-        return check_instruction(task, self.wanted)
 
     def _claims(self, task: Task, origin: Origin, fault: Fault | None, made: Made) -> bool:
         """Add the instruction of a task without a fault to the pool, or else the task to the rejects."""
@@ -185,7 +180,8 @@ class Flow:
         listed = replies.read_instructions(reply.text, cut=reply.cut)[: wording.NEW]
         for place, each in enumerate(listed, start=1):
             origin = Origin(self.way, request.number, place)
-            if self._claims(each.task, origin, each.fault or self._fault(each.task), made):
+            fault = each.fault or check_instruction(each.task, self.wanted)
+            if self._claims(each.task, origin, fault, made):
                 works.append(self._solve(each.task, origin, made))
         self.claims.passed(request.number)
         await together(works)
@@ -213,7 +209,10 @@ class Flow:
 
     async def _solve(self, task: Task, origin: Origin, made: Made) -> None:
         """Ask for the kind of a new instruction, and then for its inputs and outputs."""
-        scope, rng, seeds = str(origin.request), self._rng(origin.id), self._of_known_kind()
+        scope, rng = str(origin.request), self._rng(origin.id)
+        # Tasks of both kinds: the seeds if they say which is which, or else the shipped ones.
+        known = [task for task in self.pool.seeds if task.is_classification is not None and task.output]
+        seeds = known if len({task.is_classification for task in known}) == 2 else self.shipped
         greedy = replace(self.sampling, temperature=0.0, top_p=1.0, extra_body=None)
         text = wording.ask_kind(task.instruction, drawn(seeds, wording.KINDS_SHOWN, rng))
         reply = await self.teacher.ask(scope, text, replace(greedy, max_tokens=_KIND_TOKENS), ["\n\n"])
@@ -230,11 +229,6 @@ class Flow:
         reply = await self.teacher.ask(scope, text, greedy, wording.AFTER_INSTANCES)
         if not _is_refused(task, origin, reply, made):
             self._judge_instances(task, origin, reply, made)
-
-    def _of_known_kind(self) -> Sequence[Task]:
-        """Return tasks of both kinds: the seeds if they say which is which, or else the shipped ones."""
-        known = [task for task in self.pool.seeds if task.is_classification is not None and task.output]
-        return known if len({task.is_classification for task in known}) == 2 else self.shipped
 
     def _judge_instances(self, task: Task, origin: Origin, reply: Reply, made: Made) -> None:
         found = check_instances(replies.read_instances(reply.text, task, cut=reply.cut), self.wanted)
@@ -274,15 +268,10 @@ class Flow:
             self.pool.keep(number, place, instruction)
         self.teacher.costs[request.id].kept = len(instructions)
         self.barren = 0 if kept else self.barren + 1
-        how = (self._model(), self._sampled(), self.seeds)
+        info, names = self.teacher.engine.info, ("temperature", "top_p", "max_tokens", "seed")
+        sampled = {name: getattr(self.sampling, name) for name in names}
+        how = ({"name": info.name, "engine": info.engine}, sampled, self.seeds)
         return [to_chain(task, origin, *how).to_json() for task, origin in kept]
-
-    def _model(self) -> dict[str, str]:
-        info = self.teacher.engine.info
-        return {"name": info.name, "engine": info.engine}
-
-    def _sampled(self) -> dict[str, Any]:
-        return {name: getattr(self.sampling, name) for name in ("temperature", "top_p", "max_tokens", "seed")}
 
 
 def _refusal(reply: Reply) -> Fault | None:

@@ -15,7 +15,7 @@ from redraft.collect.clean.rules import ALPACA
 from redraft.collect.language import BY_NAME, language_of
 from redraft.generate.instructions.tasks import Task
 from redraft.generate.instructions.wording import NO_INPUT, Wanted
-from redraft.generate.refusals import is_refusal
+from redraft.generate.leaks import is_refusal
 from redraft.verify.segment import count_words
 
 

@@ -28,8 +28,7 @@ from redraft.generate.instructions import report, wording
 from redraft.generate.instructions.estimate import Estimate
 from redraft.generate.instructions.flow import DRY, Flow, Request
 from redraft.generate.instructions.keywords import KeywordsButModel
-from redraft.generate.instructions.pool import TaskPool, Turns
-from redraft.generate.instructions.rejects import Rejects
+from redraft.generate.instructions.pool import Rejects, TaskPool, Turns
 from redraft.generate.instructions.tasks import FEWEST, SHIPPED, Seeds, place_of, read_seeds
 from redraft.generate.instructions.teacher import Teacher
 from redraft.generate.options import InstructionOptions, TaskFlags
@@ -68,7 +67,6 @@ class Generated:
         kept: Instructions in the file.
         rejected: Rejects by rule.
         dry: The run ended because the teacher gave nothing new any more.
-        stats: Figures of what was kept.
         job: Cost, time and failures.
         estimate: What the missing instructions will cost, after a sample.
     """
@@ -146,13 +144,7 @@ def _run_of(output: str | Path, model: str | Engine, options: Mapping[str, Any])
 
 @dataclass
 class InstructionRun:
-    """A run that generates instructions.
-
-    Attributes:
-        settings: The options: `InstructionOptions`, with the defaults of their way.
-        plan: How the run goes.
-        engine: The open model, if it is not opened by its reference.
-    """
+    """A run that generates instructions; `engine` is the open model, if it is not opened by its reference."""
 
     settings: Settings
     plan: RunPlan
@@ -230,17 +222,21 @@ class InstructionRun:
         """Check the options, read the seeds, and return the job of all requests."""
         self._check()
         self._read_seeds()
-        self._pool = TaskPool(self._seeds.tasks, self.options.count, self.options.similar)
+        options, out = self.options, self.plan.out
+        self._pool = TaskPool(self._seeds.tasks, options.count, options.similar)
         shared = self.plan.of_job()
         shared["parallel"] *= AHEAD
+        seeds = {"name": Path(options.seeds or SHIPPED).name, "sha256": self._seeds.digest}
+        config = {name: getattr(options, name) for name in OF_THE_RESULT}
+        config |= {"model": model_of(options.model or "default"), "seeds": seeds, "wording": wording.digest()}
         return Job(
             items=self._requests,
-            source=str(self.options.seeds or "the shipped seeds"),
-            provenance=Provenance("generate instructions", self._config()),
+            source=str(options.seeds or "the shipped seeds"),
+            provenance=Provenance("generate instructions", config),
             many_lines=True,
-            goal=Goal(self.options.count, lambda: self._pool.kept or len(self._found)),
+            goal=Goal(options.count, lambda: self._pool.kept or len(self._found)),
             noun="request",
-            on_found=self._find,
+            on_found=lambda line: self._found.add(place_of(Chain.from_json(line, where=str(out)))),
             note=lambda counts: f"{counts.added} requests · {self._rejected.total()} rejected",
             **shared,
         )
@@ -256,7 +252,10 @@ class InstructionRun:
                 f"the last {DRY} requests gave nothing new that is sound; {kept:,} instructions are kept.\n"
                 f"  Rejects: {rules or 'none'}. Try a stronger model, more seeds, or another --topic."
             )
-        page = report.write_page(out, stats, self._rejected, self._about())
+        shown = ("way", "model", "language", "topic", "similar", "seed")
+        values = ((name, getattr(self.options, name)) for name in shown)
+        about = " · ".join(f"{name} {value}" for name, value in values if value is not None)
+        page = report.write_page(out, stats, self._rejected, about)
         return Generated(out, page, kept, self._rejected, dry, stats, job, self._estimate())
 
     def _estimate(self) -> Estimate | None:
@@ -269,20 +268,6 @@ class InstructionRun:
         kept = self._pool.kept - sum(cost.kept for cost in costs)
         priced = teacher.price is not None
         return Estimate(self._pool.missing, costs, priced, self.plan.parallel, *limits, (before, kept))
-
-    def _about(self) -> str:
-        """Return how the tasks were made, for the page."""
-        shown = ("way", "model", "language", "topic", "similar", "seed")
-        values = ((name, getattr(self.options, name)) for name in shown)
-        return " · ".join(f"{name} {value}" for name, value in values if value is not None)
-
-    def _config(self) -> dict[str, Any]:
-        seeds = {"name": Path(self.options.seeds or SHIPPED).name, "sha256": self._seeds.digest}
-        return {name: getattr(self.options, name) for name in OF_THE_RESULT} | {
-            "model": model_of(self.options.model or "default"),
-            "seeds": seeds,
-            "wording": wording.digest(),
-        }
 
     @property
     def _is_dry(self) -> bool:
@@ -297,30 +282,26 @@ class InstructionRun:
             if ended:  # it was not made: the runner has looked at the limits before it
                 return
 
-    def _find(self, line: bytes) -> None:
-        self._found.add(place_of(Chain.from_json(line, where=str(self.plan.out))))
-
     @asynccontextmanager
     async def _start(self, session: Session) -> AsyncGenerator[Work[Request]]:
         """Restore the pool, open the journal and the model, and yield the work on a request."""
         with Rejects(self.plan.out, session.done) as rejects:
             self._rejected = rejects.counts
-            self._restore(rejects)
+            # What earlier runs put into the pool, in the same order.
+            for place in sorted({*self._found, *rejects.claimed}):
+                self._pool.add(place[2])
+                if place in self._found:
+                    self._pool.keep(*place)
             session.progress.done = self._pool.kept
             if not self._pool.missing:
-                yield _nothing
+
+                async def nothing(_: Request) -> None: ...
+
+                yield nothing
                 return
             async with self.plan.opened(session) as opened:
                 self._flow = await self._flow_of(opened, session, rejects)
                 yield self._flow.work
-
-    def _restore(self, rejects: Rejects) -> None:
-        """Put into the pool what earlier runs put there, in the same order."""
-        kept = self._found
-        for place in sorted({*kept, *rejects.claimed}):
-            self._pool.add(place[2])
-            if place in kept:
-                self._pool.keep(*place)
 
     async def _flow_of(self, opened: Opened, session: Session, rejects: Rejects) -> Flow:
         """Open the model, and return the flow of requests to it."""
@@ -350,12 +331,17 @@ class InstructionRun:
             1 + options.retries,
             lambda: plan.limits.reached(session.spent, session.progress.seconds),
         )
+        penalty = options.way == "self-instruct" and engine.info.any_request
         return Flow(
             way=options.way,
             wanted=wording.Wanted(
                 options.language, options.topic or "", options.least_words, options.most_words
             ),
-            sampling=self._sampling(engine),
+            sampling=Sampling(
+                **{name: getattr(options, name) for name in _SAMPLED[options.way]},
+                seed=options.seed,
+                extra_body={"presence_penalty": _PRESENCE_PENALTY} if penalty else None,
+            ),
             pool=self._pool,
             shipped=self._seeds.tasks if self._seeds.shipped else read_seeds(None).tasks,
             teacher=teacher,
@@ -365,17 +351,3 @@ class InstructionRun:
             sample=self.options.estimate or inf,
             seeds=self._seeds.origin,
         )
-
-    def _sampling(self, engine: Engine) -> Sampling:
-        options = self.options
-        sampled: Any = {name: getattr(options, name) for name in _SAMPLED[options.way]}
-        penalty = options.way == "self-instruct" and engine.info.any_request
-        return Sampling(
-            **sampled,
-            seed=options.seed,
-            extra_body={"presence_penalty": _PRESENCE_PENALTY} if penalty else None,
-        )
-
-
-async def _nothing(_: Request) -> None:
-    return None
