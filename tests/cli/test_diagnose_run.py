@@ -138,14 +138,6 @@ def test_an_empty_answer_is_wrong_and_the_run_goes_on() -> None:
     assert "one answer                     50.0 %" in result.stdout
 
 
-def test_what_a_check_prints_is_not_in_the_output() -> None:
-    Path("rules.py").write_text("def short(answer):\n    print('here')\n    return len(answer) < 20\n")
-    result = run("--seeds", "1", "--check", "python:rules.short", "--json")
-    assert result.exit_code == 0, result.output
-    assert "here" in result.stderr
-    assert json.loads(result.stdout)["guided_by"] == ["python:rules.short"]
-
-
 def test_a_limit_is_of_all_ways_together_and_the_next_command_goes_on() -> None:
     script(*["Answer: 9"] * 500)
     full = run("--seeds", "1", "--samples", "2", "-o", "full", "--price", "0,1000000")

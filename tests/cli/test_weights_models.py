@@ -148,9 +148,7 @@ def test_remarks_are_left_out_for_who_wants_quiet(here: Path) -> None:
     "command",
     [
         ("gguf", "model", "-o", "out"),
-        ("from-gguf", "m.gguf", "-o", "out"),
         ("merge-lora", "model", "adapter", "-o", "out"),
-        ("lora-gguf", "adapter", "-o", "out"),
     ],
 )
 def test_an_output_that_exists(here: Path, command: tuple[str, ...]) -> None:
@@ -203,13 +201,3 @@ def test_a_fault_of_an_input_is_a_message(
     (here / "old.ggml").write_bytes(b"tjgg" + bytes(100))
     tiny_model(here / "other.gguf", {"general.architecture": "gemma3"})
     assert fails(status, *command).startswith(said)
-
-
-@pytest.mark.parametrize("name", ["m.gguf", "old.ggml"])
-def test_a_fault_of_a_file_ends_verify_with_status_1(here: Path, name: str) -> None:
-    succeeds("gguf", "model", "-o", "m.gguf")
-    (here / "old.ggml").write_bytes(b"tjgg" + bytes(100))
-    (here / "m.gguf").write_bytes((here / "m.gguf").read_bytes()[:-500])
-    verified = weights("verify", name)
-    assert verified.exit_code == 1
-    assert verified.stdout.startswith(f"{name} is ")

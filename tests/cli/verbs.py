@@ -7,7 +7,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,7 @@ REDRAFT = [sys.executable, "-m", "redraft"]
 
 def redraft(*words: object, stdin: str | bytes | None = None, **env: str) -> Result:
     """Run a command in this process. A fault of ours is raised."""
-    given = BytesIO(stdin.encode() if isinstance(stdin, str) else stdin or b"")
-    shown = [*map(str, words)]
-    done = CliRunner().invoke(app, shown, input=BufferedReader(given), env=env, prog_name="redraft")
+    done = CliRunner().invoke(app, [*map(str, words)], input=stdin, env=env, prog_name="redraft")
     if not isinstance(done.exception, SystemExit | None):
         raise done.exception
     return done

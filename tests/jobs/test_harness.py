@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from redraft.errors import ContextError, OutputError, RecordError, UsageError
+from redraft.errors import ContextError, OutputError, RecordError
 from redraft.jobs.harness import Goal, Job, JobResult, Session, Work
 from redraft.jobs.limits import Limits
 from redraft.jobs.provenance import Provenance
@@ -220,26 +220,6 @@ def test_a_limit_that_is_reached_with_the_last_item_ends_nothing(tmp_path: Path)
     items, said = [Item("a", cost=5), Item("b", cost=5)], list[str]()
     assert run(tmp_path / "out.jsonl", items, said=said, limits=Limits(tokens=10)).exit_status == 0
     assert said == []
-
-
-def test_a_run_that_a_limit_ended_says_how_to_go_on(tmp_path: Path) -> None:
-    items, said = [Item("a", cost=7), Item("b", cost=7)], list[str]()
-    assert run(tmp_path / "out.jsonl", items, said=said, limits=Limits(tokens=5)).exit_status == 4
-    assert said == [
-        "the limit of 5 tokens is reached (7 generated): 1 of 2 done; run the same command again to go on."
-    ]
-
-
-def test_a_limit_of_seconds(tmp_path: Path) -> None:
-    outcome = run(tmp_path / "out.jsonl", [Item("a")], limits=Limits(seconds=1e-9))
-    assert (outcome.exit_status, outcome.counts.added) == (4, 0)
-
-
-@pytest.mark.parametrize("name", ["usd", "tokens", "seconds"])
-@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
-def test_limits_that_are_none_are_refused(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"the limit of {name} is"):
-        Limits(**{name: value})  # type: ignore[arg-type]
 
 
 def test_no_items_and_two_of_one_id_are_refused_before_anything_is_done(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import resource
@@ -88,15 +87,6 @@ def test_a_file_cut_at_any_byte_is_gone_on_with(cut: int, junk: bytes) -> None:
         assert lines == [line(name) for name in names] + [""]
         sessions = json.loads(Path(folder, "out.jsonl.run.json").read_text())["sessions"]
         assert sessions[-1]["added"] == 3 - kept
-
-
-def test_a_torn_line_is_counted_in_bytes(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    fill(out, ["a"])
-    with out.open("ab") as file:
-        file.write(b'{"id": "b", "te')
-    with Ledger(out, PROVENANCE) as ledger:
-        assert (ledger.torn, names_in(ledger)) == (15, {"a"})
 
 
 def test_a_bad_line_in_the_middle_is_an_error_and_stays(tmp_path: Path) -> None:
@@ -287,12 +277,6 @@ def test_a_limit_on_the_file_leaves_whole_lines(tmp_path: Path) -> None:
     )
 
 
-def fill_with(out: Path, length: int) -> None:
-    with Ledger(out, PROVENANCE) as ledger:
-        for number in range(100):
-            ledger.append(str(number), line(str(number), "x" * length))
-
-
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 64 KiB."""
@@ -303,25 +287,6 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no right to mount a tmpfs; RLIMIT_FSIZE stands in for it")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_full_disk_leaves_whole_lines_and_can_be_gone_on_from(tiny_disk: Path) -> None:
-    out, filler = tiny_disk / "out.jsonl", tiny_disk / "filler"
-    filler.write_bytes(b"x" * 20_000)
-    with pytest.raises(OutputError) as caught:
-        fill_with(out, 1500)
-    assert str(caught.value) == (
-        f"cannot write {out}: {os.strerror(errno.ENOSPC)}.\n"
-        "  Finished results are safe in it. Make room, and run the same command again to go on."
-    )
-    before = out.read_bytes()
-    assert before.endswith(b"}\n")
-    assert before.count(b"\n") > 10
-    filler.unlink()
-    with Ledger(out, PROVENANCE) as ledger:
-        assert len(ledger.done) == before.count(b"\n")
-        ledger.append("more", line("more"))
-    assert out.read_bytes() == before + line("more").encode() + b"\n"
 
 
 def test_a_disk_too_full_to_begin(tiny_disk: Path) -> None:

@@ -100,12 +100,9 @@ def cleaned(chain: Chain, kept: frozenset[str] = frozenset()) -> tuple[Chain, Co
 
     steps = tuple(clean(index, step) for index, step in enumerate(chain.steps))
     best = chain.best
-    if EMPTY not in kept and len(steps) > 1 and _is_empty(steps[-1]):
+    last = steps[-1] if len(steps) > 1 else None
+    if EMPTY not in kept and last and not (last.answer.strip() or last.tool_calls or last.feedback):
         counts[EMPTY] += 1
         steps = steps[:-1]
         best = best_step(steps)
     return chain.model_copy(update={"steps": steps, "best": best}), +counts
-
-
-def _is_empty(step: Step) -> bool:
-    return not (step.answer.strip() or step.tool_calls or step.feedback)

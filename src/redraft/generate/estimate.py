@@ -94,9 +94,6 @@ class Estimate:
     Attributes:
         count: All records.
         sample: Those that were made.
-        parallel: Chains at once.
-        rpm: The limit of requests a minute; None for none.
-        tpm: That of tokens a minute.
         lengths: The lengths of the sample's prompts.
         mean: The mean length of all prompts.
     """
@@ -132,7 +129,9 @@ class Estimate:
         if self.rpm:
             times.append(self.total(lambda chain: calls(chain) / self.rpm / 60))  # type: ignore[operator]
         if self.tpm:
-            times.append(self.total(lambda chain: _tokens(chain) / self.tpm / 60))  # type: ignore[operator]
+            used = [chain.usage.prompt_tokens + chain.usage.completion_tokens for chain in self.sample]
+            minutes = [tokens / self.tpm for tokens in used]
+            times.append(total([each / 60 for each in minutes], self.count, self.lengths, self.mean))
         return max(times, key=lambda each: each.value)
 
     def rows(self) -> list[tuple[str, str]]:
@@ -154,10 +153,6 @@ def calls(chain: Chain) -> int:
     given = bool(chain.meta.get("generated", {}).get("first"))
     asked = sum(step.feedback is not None and step.feedback.by != "checks" for step in chain.steps)
     return len(chain.steps) - given + asked
-
-
-def _tokens(chain: Chain) -> int:
-    return chain.usage.prompt_tokens + chain.usage.completion_tokens
 
 
 def _short(value: float) -> str:

@@ -25,13 +25,7 @@ PART = 30
 
 
 class Leak(NamedTuple):
-    """A quote of the gold answer.
-
-    Attributes:
-        step: The index of the step.
-        part: The feedback quotes it, and the answer that it judges does not; or the next answer does, after
-            such feedback.
-    """
+    """A quote of the gold answer, in feedback on an answer without it, or in an answer after that."""
 
     step: int
     part: Literal["feedback", "answer"]
@@ -39,7 +33,8 @@ class Leak(NamedTuple):
 
 def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Leak]:
     """Yield each quote of gold texts: in feedback on an answer without it, and in answers after that."""
-    quotes = _quotes(golds) - _pieces(chain.prompt.said)
+    long = (gold for gold in map(str.strip, golds) if len(gold) >= LEAST)
+    quotes = {piece for gold in long for piece in _pieces(gold)} - _pieces(chain.prompt.said)
     told, own = set[str](), set[str]()
     for index, step in enumerate(chain.steps if quotes else ()):
         known = _quoted(quotes, step.answer)
@@ -50,10 +45,6 @@ def leaks(chain: Chain, golds: Iterable[str]) -> Iterator[Leak]:
         if new:
             told |= new
             yield Leak(index, "feedback")
-
-
-def _quotes(golds: Iterable[str]) -> set[str]:
-    return {piece for gold in map(str.strip, golds) if len(gold) >= LEAST for piece in _pieces(gold)}
 
 
 def _pieces(text: str) -> set[str]:

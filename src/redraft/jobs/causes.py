@@ -39,12 +39,8 @@ def cause_of(error: RedraftError) -> str:
         return "content filter"
     if isinstance(error, EmptyReply) and "the budget was used up" in error.message:
         return "budget used up"
-    if isinstance(error, ServerError):
-        return _of_server(error)
-    return _WORDS.get(type(error), "engine error")
-
-
-def _of_server(error: ServerError) -> str:
+    if not isinstance(error, ServerError):
+        return _WORDS.get(type(error), "engine error")
     if error.status is None:
         return "broken reply" if error.passing else "no usable reply"
     if error.status == 429:

@@ -25,7 +25,7 @@ def follow(path: Path, *, last: int | None = None, tell: Callable[[str], None]) 
     """Yield the lines of a file, then each new one, until the run that writes it has ended.
 
     Args:
-        path: The file. If it does not exist, wait for it.
+        path: If it does not exist, wait for it.
         last: How many of the lines that are there to begin with, counted from the end; None for all.
         tell: Called with what happened to the file, in words.
 
@@ -60,7 +60,9 @@ class Tail:
         try:
             file = self._path.open("rb")
         except FileNotFoundError:
-            self._wait()
+            if not self._waits:
+                self._tell(f"{self._path} does not exist: waiting for it.")
+            self._waits = True
             return
         with file:
             self._check(os.fstat(file.fileno()))
@@ -69,11 +71,6 @@ class Tail:
                 self._at += len(line)
                 self._number += 1
                 yield self._number - 1, line
-
-    def _wait(self) -> None:
-        if not self._waits:
-            self._tell(f"{self._path} does not exist: waiting for it.")
-        self._waits = True
 
     def _check(self, found: os.stat_result) -> None:
         """Begin again if this is not the file as it was."""
@@ -92,16 +89,11 @@ def how_it_ended(record: dict[str, Any] | None) -> str | None:
         failed = f", {session['failed']:,} failed" if session.get("failed") else ""
         return f"the run has ended: {session.get('done', 0):,} done{failed}."
     pid = session.get("pid")
-    if isinstance(pid, int) and session.get("host") == socket.gethostname() and not _lives(pid):
-        return f"the run was killed: its process {pid} is gone."
+    if isinstance(pid, int) and session.get("host") == socket.gethostname():
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return f"the run was killed: its process {pid} is gone."
+        except OSError:  # another user's
+            return None
     return None
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's
-        return True
-    return True

@@ -54,11 +54,9 @@ Work = Callable[[T], Awaitable[list[str] | None]]
 
 @dataclass
 class ItemCounts:
-    """Counts of items.
+    """Counts of items of this run.
 
     Attributes:
-        added: Done in this run.
-        failed: Failed in this run. The next run tries them again.
         exit_status: The highest exit status of a failure.
         limit: Which limit was reached while there were items left, in words.
         error: What ended the job while items were under way.
@@ -114,7 +112,7 @@ class Session:
 
     Attributes:
         done: Ids of finished items.
-        counts: Items of this run. An `error` in it ends the run when what is under way is finished.
+        counts: An `error` in it ends the run when what is under way is finished.
     """
 
     unfinished: Unfinished
@@ -140,11 +138,7 @@ class JobResult:
     """What a run came to.
 
     Attributes:
-        counts: Items of this run.
-        spent: What they cost.
-        seconds: How long the run took.
         found: Items that were done before.
-        out: The output.
         causes: Why the items in `OUT.errors.jsonl` failed, in this run or before, counted.
         first_failure: Message and hint of the first of them.
     """
@@ -182,12 +176,7 @@ class JobResult:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is wanted of a job whose number of items is not known before. Its items may have no end.
-
-    Attributes:
-        total: How much is wanted.
-        done: Returns how much there is.
-    """
+    """What is wanted of a job whose number of items is not known before, and how much there is."""
 
     total: int
     done: Callable[[], int]
@@ -201,23 +190,16 @@ class Job(Generic[T]):
         items: Returns all items, in the same order each time. Called twice: to count them, and to do them.
             With a goal, it is called once.
         source: Where they come from, for messages.
-        out: The output file.
-        provenance: How the results are made.
         key: Returns an item's id from the JSON object of its line. Not used with `many_lines`.
         many_lines: An item may give no line, or several.
         goal: What is wanted, if that is not all items.
-        noun: An item, in one word.
         twice: The hint where two items have one id.
-        parallel: Items at once.
         retries: How often an item is tried again whose reply broke off.
-        limits: Limits of this run.
         stop: Called before each new item. A text ends the job as a limit does: it says why.
         only_failed: Do the items that failed before, and no others.
         on_found: Called with each line that is in the output already.
         on_end: Called when the output has been closed, whatever ended the run.
         note: Returns a few words on the results, for the progress line.
-        quiet: Show no progress.
-        tell: Called with each message for the user.
         on_progress: Called with each step of the run, which is not shown then; None to show it.
     """
 
@@ -348,22 +330,19 @@ class _OpenJob(Generic[T]):
             others = self.job.only_failed and item.id not in self.ledger.failed_before
             if others or item.id in self.ledger.done:
                 continue
-            counts.limit = counts.limit or self._limit(session)
+            goal = self.job.goal
+            if not (counts.limit or (goal and goal.done() >= goal.total)):
+                reached = self.job.limits.reached(session.spent, session.progress.seconds)
+                counts.limit = self.job.stop() or reached
             if counts.limit or counts.error:
                 return
             try:
                 await self._do(item, work, counts)
             except (EngineError, CheckError) as error:
                 counts.error = counts.error or error
-            progress.done = self.done + (0 if self.job.goal else counts.failed)
+            progress.done = self.done + (0 if goal else counts.failed)
             progress.note = self.job.note(counts)
             progress.update()
-
-    def _limit(self, session: Session) -> str:
-        """Return why no other item is begun, in words; empty if one is."""
-        if (goal := self.job.goal) and goal.done() >= goal.total:
-            return ""
-        return self.job.stop() or self.job.limits.reached(session.spent, session.progress.seconds)
 
     async def _do(self, item: T, work: Work[T], counts: ItemCounts) -> None:
         for left in reversed(range(1 + self.job.retries)):
@@ -411,19 +390,20 @@ class _OpenJob(Generic[T]):
         """Call `on_progress`, if the job has one."""
         if self.job.on_progress is None or self.session is None:
             return
-        progress, counts, spent = self.session.progress, self.session.counts, self.session.spent
-        event = RunProgress(
-            done=progress.done,
-            total=progress.total or 0,
-            failed=counts.failed,
-            tokens=spent.tokens,
-            usd=spent.usd,
-            seconds=progress.seconds,
-            left=progress.left,
-            note=progress.note,
-            waiting=progress.waiting,
+        progress, spent = self.session.progress, self.session.spent
+        self.job.on_progress(
+            RunProgress(
+                done=progress.done,
+                total=progress.total or 0,
+                failed=self.session.counts.failed,
+                tokens=spent.tokens,
+                usd=spent.usd,
+                seconds=progress.seconds,
+                left=progress.left,
+                note=progress.note,
+                waiting=progress.waiting,
+            )
         )
-        self.job.on_progress(event)
 
     def result(self) -> JobResult:
         """Return what the run came to, now that its output is closed."""
@@ -432,13 +412,5 @@ class _OpenJob(Generic[T]):
             return JobResult(ItemCounts(), Spent(), 0.0, ledger.found, self.job.out)
         if session.counts.limit:
             self.job.tell(f"{session.counts.limit}: {self.left}")
-        seconds, causes = session.progress.seconds, ledger.causes
-        return JobResult(
-            session.counts,
-            session.spent,
-            seconds,
-            ledger.found,
-            self.job.out,
-            causes,
-            ledger.first_failure,
-        )
+        seconds, why = session.progress.seconds, (ledger.causes, ledger.first_failure)
+        return JobResult(session.counts, session.spent, seconds, ledger.found, self.job.out, *why)

@@ -47,10 +47,6 @@ def raw_key(key: str) -> str:
     return key_of(["batch", key])
 
 
-def _text(reply: Any) -> str:
-    return json.dumps(reply, ensure_ascii=True, separators=(",", ":"))
-
-
 class Journal(AbstractContextManager["Journal"]):
     """An open journal.
 
@@ -102,12 +98,12 @@ class Journal(AbstractContextManager["Journal"]):
         Raises:
             OutputError: The file cannot be written.
         """
-        self._write({key: _text(reply) for key, reply in replies.items()})
+        self._write(replies)
         self._sync()
 
     async def store(self, key: str, reply: Any) -> None:
         """Store a reply as `put` does, and sync it together with those of other tasks."""
-        self._write({key: _text(reply)})
+        self._write({key: reply})
         if self._next is None:
             self._next = asyncio.ensure_future(self._sync_all())
         await asyncio.shield(self._next)
@@ -129,13 +125,17 @@ class Journal(AbstractContextManager["Journal"]):
         with self._usable(), suppress(FileNotFoundError):
             sync(Path(f"{os.path.realpath(self.path)}-wal"))
 
-    def _write(self, replies: Mapping[str, str]) -> None:
+    def _write(self, replies: Mapping[str, Any]) -> None:
         """Write replies, and remove the raw ones under the same keys."""
+        texts = [
+            (key, json.dumps(reply, ensure_ascii=True, separators=(",", ":")))
+            for key, reply in replies.items()
+        ]
         with self._usable():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 insert = "INSERT OR IGNORE INTO replies (key, reply) VALUES (?, ?)"
-                self._db.executemany(insert, replies.items())
+                self._db.executemany(insert, texts)
                 raw = ((raw_key(key),) for key in replies)
                 self._db.executemany("DELETE FROM replies WHERE key = ?", raw)
                 self._db.execute("COMMIT")
@@ -153,7 +153,15 @@ class Journal(AbstractContextManager["Journal"]):
             raise self.unusable("it is a database of another program")
         if not empty and version != VERSION:
             raise self.unusable(f"its version is {version}, and this redraft reads version {VERSION}")
-        self._use_wal()
+        until = time.monotonic() + _BUSY_SECONDS
+        while True:  # SQLite's own timeout does not wait here for others who switch the same file to the log
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
         self._db.execute("PRAGMA synchronous = NORMAL")
         self._db.execute(f"PRAGMA application_id = {APPLICATION}")
         self._db.execute(f"PRAGMA user_version = {VERSION}")
@@ -161,19 +169,6 @@ class Journal(AbstractContextManager["Journal"]):
         self._db.execute(
             "CREATE TABLE IF NOT EXISTS replies (key TEXT PRIMARY KEY, reply TEXT NOT NULL) WITHOUT ROWID"
         )
-
-    def _use_wal(self) -> None:
-        """Switch to the log. SQLite's own timeout does not wait here for others who switch the same file."""
-        until = time.monotonic() + _BUSY_SECONDS
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
-                    raise
-                time.sleep(0.01)
-            else:
-                return
 
     @contextmanager
     def _usable(self) -> Iterator[None]:

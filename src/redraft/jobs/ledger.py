@@ -69,10 +69,8 @@ class Ledger(AbstractContextManager["Ledger"]):
     """An output file, open for one process to add results to.
 
     Attributes:
-        path: The output file.
-        done: IdSet of finished items.
         found: Number of items that were done when it was opened.
-        failed_before: IdSet of the items that were listed as failed when it was opened.
+        failed_before: Ids of the items that were listed as failed when it was opened.
         causes: Why items that are not done failed, counted. Complete when the ledger is closed.
         first_failure: Message and hint of the first item that is listed as failed then; empty if none is.
         torn: Bytes of a torn result that were cut off when it was opened.
@@ -89,14 +87,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         many_lines: bool = False,
         on_found: Callable[[bytes], None] = lambda _: None,
     ) -> None:
-        """Open and lock the file, cut off what is torn, and read what is done.
-
-        Args:
-            path: The output file; it is created if it is not there.
-            provenance: How the results are made. An existing file must have been made in the same way.
-            key: Returns an item's id from the JSON object of its line. Not used with `many_lines`.
-            many_lines: An item may give no line, or several.
-            on_found: Called with each line that is in the file already.
+        """Open and lock the file, cut off what is torn, and read what is done. Arguments are as in `Job`.
 
         Raises:
             OutputError: It cannot be written, is in use by another process, was made in another way,
@@ -125,7 +116,12 @@ class Ledger(AbstractContextManager["Ledger"]):
             self._marks = Marks(path, self._lines.size, fresh=self.fresh) if many_lines else None
             if self._lines.size or (self._marks and self._marks.done):
                 self._run.check(provenance)
-            self._check_own_failures()
+            if os.path.lexists(self._errors_path):  # it is rewritten at the end, so it has to be one
+                LineFile(self._errors_path, made_up=True).close()
+                listed = own_lines(
+                    self._errors_path, "failures", lambda record: isinstance(record.get("id"), str)
+                )
+                self.failed_before.update(record["id"] for _, record, _ in listed)
             self._recover(on_found)
             # A run that finished no item may have paid for some: its session is kept too.
             resume = len(self.done) > 0 or (not self.fresh and self._run.is_of(provenance))
@@ -202,16 +198,13 @@ class Ledger(AbstractContextManager["Ledger"]):
         )
 
     def _recover(self, on_found: Callable[[bytes], None]) -> None:
-        if self._marks is None:
-            self._recover_lines(on_found)
+        if self._marks is not None:
+            self.done = self._marks.done
+            self.torn = self._lines.size - self._marks.end
+            self._lines.cut(self._marks.end)
+            for line in read_lines(self.path):
+                on_found(line)
             return
-        self.done = self._marks.done
-        self.torn = self._lines.size - self._marks.end
-        self._lines.cut(self._marks.end)
-        for line in read_lines(self.path):
-            on_found(line)
-
-    def _recover_lines(self, on_found: Callable[[bytes], None]) -> None:
         whole = 0
         for number, line in enumerate(read_lines(self.path), start=1):
             record = parse_line(line)
@@ -231,14 +224,6 @@ class Ledger(AbstractContextManager["Ledger"]):
             return self._key(record)
         except KeyError as field:
             raise RecordError(f"{self.path}:{number}: {field.args[0]} is missing.", hint=hint) from None
-
-    def _check_own_failures(self) -> None:
-        """Check that an existing file of failures is one, because it is rewritten at the end."""
-        if not os.path.lexists(self._errors_path):
-            return
-        LineFile(self._errors_path, made_up=True).close()
-        listed = own_lines(self._errors_path, "failures", lambda record: isinstance(record.get("id"), str))
-        self.failed_before.update(record["id"] for _, record, _ in listed)
 
     def _tidy_failures(self) -> None:
         """Keep the last failure of each item that is not done. Remove the file if there is none."""
@@ -265,20 +250,15 @@ class Marks:
     written after all lines of the item. Lines behind the last mark belong to an item that was cut, and are
     removed, so half an item never counts as done.
 
-    Args:
-        output: The output.
-        size: Its length in bytes.
-        fresh: It was just created: marks of an output that is gone are removed.
-
     Attributes:
-        done: IdSet of finished items.
-        end: The length of the output after the last of them.
+        end: The length of the output in bytes after the last finished item.
 
     Raises:
         OutputError: The marks cannot be written, are missing, or do not fit the output.
     """
 
     def __init__(self, output: Path, size: int, *, fresh: bool) -> None:
+        """Read the marks of an output of `size` bytes; if it is fresh, remove those of one that is gone."""
         self.path = output.with_name(output.name + ".done.jsonl")
         self._output = output
         self.done = IdSet()
@@ -318,7 +298,9 @@ class Marks:
         length = 0
         for number, line in enumerate(read_lines(self.path), start=1):
             mark = parse_line(line)
-            if mark is None and _is_torn(line):
+            begins = line.startswith(_MARK) or _MARK.startswith(line)
+            # Torn: the beginning of a mark, or the zeros that a power cut leaves.
+            if mark is None and not line.endswith(b"\n") and (begins or not line.strip(b"\0")):
                 break
             if not mark or not isinstance(mark.get("id"), str) or not isinstance(mark.get("end"), int):
                 raise self._unusable(f"line {number} of {self.path.name} is damaged")
@@ -340,9 +322,3 @@ class Marks:
         return OutputError(
             f"{self._output} cannot be added to: {reason}.", hint="Write to another file with -o."
         )
-
-
-def _is_torn(line: bytes) -> bool:
-    """Whether a line is the beginning of a mark, or the zeros that a power cut leaves."""
-    begins = line.startswith(_MARK) or _MARK.startswith(line)
-    return not line.endswith(b"\n") and (begins or not line.strip(b"\0"))

@@ -53,12 +53,9 @@ class Spent:
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one run may use. None means no limit.
+    """The most that one run may use: money, generated tokens, and wall-clock time. None means no limit.
 
     Attributes:
-        usd: Money.
-        tokens: Generated tokens.
-        seconds: Wall-clock time since the run began.
         spent_before: What earlier jobs of the same run paid for.
         seconds_before: How long they took.
     """

@@ -22,26 +22,33 @@ _GO_ON = "Finished results are safe in it. Make room, and run the same command a
 
 
 class LineFile:
-    """A file that grows by whole lines.
-
-    Attributes:
-        path: The file.
-        size: Its length in bytes.
-    """
+    """A file that grows by whole lines; `size` is its length in bytes."""
 
     def __init__(self, path: Path, *, made_up: bool = False) -> None:
-        """Open the file, or create it.
-
-        Args:
-            path: The file.
-            made_up: The name is redraft's, not the user's: a link of that name is not followed.
+        """Open the file, or create it. No link is followed of a name that redraft made up.
 
         Raises:
             OutputError: It cannot be written, or is not a plain file.
         """
         self.path = path
-        self._fd = _open(path, open_own if made_up else _open_named)
-        self.size = os.fstat(self._fd).st_size
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            if made_up:
+                self._fd = open_own(path, flags)
+            elif path.is_relative_to("/dev"):  # a redirected /dev/stdout would get files beside it in /dev
+                raise _not_plain(path)
+            else:
+                self._fd = os.open(path, flags, 0o666)
+        except OSError as error:
+            hint = _HINTS.get(error.errno or 0, "Write to another file with -o.")
+            raise OutputError(
+                f"cannot write {path}: {error.strerror}.", hint=hint.format(path=path, folder=path.parent)
+            ) from None
+        found = os.fstat(self._fd)
+        if not stat.S_ISREG(found.st_mode):
+            os.close(self._fd)
+            raise _not_plain(path)
+        self.size = found.st_size
 
     def append(self, *lines: str) -> None:
         """Append lines: all of them or, if they cannot be written, none.
@@ -84,27 +91,6 @@ class LineFile:
         os.close(self._fd)
 
 
-def _open_named(path: Path, flags: int) -> int:
-    """Open a file that the user named. A redirected /dev/stdout would get files beside it in /dev."""
-    if path.is_relative_to("/dev"):
-        raise _not_plain(path)
-    return os.open(path, flags, 0o666)
-
-
-def _open(path: Path, opener: Callable[[Path, int], int]) -> int:
-    try:
-        fd = opener(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
-    except OSError as error:
-        hint = _HINTS.get(error.errno or 0, "Write to another file with -o.")
-        raise OutputError(
-            f"cannot write {path}: {error.strerror}.", hint=hint.format(path=path, folder=path.parent)
-        ) from None
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise _not_plain(path)
-    return fd
-
-
 def _not_plain(path: Path) -> OutputError:
     message = f"{path} is not a plain file, and a job needs one to resume from."
     return OutputError(message, hint="Name one: -o out.jsonl")
@@ -136,7 +122,7 @@ def own_lines(path: Path, what: str, fits: Callable[[dict[str, Any]], object]) -
     A torn last line is left out: a process was killed there.
 
     Args:
-        path: The file.
+        path: As above.
         what: What its records are, for the message.
         fits: Whether an object is such a record.
 

@@ -37,10 +37,7 @@ class ProgressLine:
     Args:
         total: What is to be done in all; None or 0 if it is not known.
         before: What was done before this run.
-        quiet: Show nothing.
         transient: Remove the line from the terminal at the end.
-        console: Where it is shown; standard error by default.
-        clock: Returns seconds.
     """
 
     def __init__(
@@ -226,14 +223,7 @@ class RecordProgress(ProgressLine):
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin to count.
-
-        Args:
-            total: Bytes of the files, if they are known.
-            out: Where records go: a file, or `-`; None for a verb that writes none.
-            quiet: Show nothing.
-            clock: Returns seconds.
-        """
+        """Begin to count, of so many bytes. `out` is where records go: a file, `-`, or None for nowhere."""
         console = Console(stderr=True)
         shown = console.is_jupyter or (sys.stderr.isatty() and not _takes_the_terminal(out))
         super().__init__(total, quiet=quiet or not shown, transient=True, console=console, clock=clock)

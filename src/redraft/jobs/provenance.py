@@ -24,6 +24,7 @@ from redraft.errors import OutputError, UsageError
 from redraft.files import replace_file
 
 _BRIEF = 60  # characters of a setting to show
+_BLOCK = 1 << 20  # bytes of a file that are read at once
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,7 @@ class Provenance:
     Attributes:
         command: The verb, such as `answer`.
         config: Everything that decides the results, as JSON values: model, sampling, seed, mode, checks…
-        source: The file that the items come from, or None.
-        name: The name of that file, if not its path.
+        source: The file that the items come from; `name` is its name, if not its path.
         free: Names of settings that decide nothing; an older record may have them.
     """
 
@@ -56,11 +56,8 @@ class Provenance:
 class RunFile:
     """The file `OUT.run.json`. Only the session that holds the output's lock writes to it.
 
-    Args:
-        output: The output.
-        elsewhere: How to name another output, for hints.
-        as_before: What to add to "run it as before", for hints.
-        start_over: How to start over, for hints. By default, by deleting the output.
+    Three arguments are for hints: how to name another output, what to add to "run it as before", and how to
+    start over, by default by deleting the output.
     """
 
     def __init__(
@@ -107,17 +104,14 @@ class RunFile:
                 hint=f"Write {self._elsewhere}, or {self._start_over or 'move this one away'}.",
             )
         if found := list(_differences(before, provenance)):
+            journal = self.path.with_name(f"{self.path.name.removesuffix('.run.json')}.journal.db")
+            kept = f"\n{journal} keeps the replies: equal requests cost nothing again."
             raise OutputError(
                 f"{self.output} was made in another way: {'; '.join(found)}.",
                 hint=f"Run it as before{self._as_before} to go on, write {self._elsewhere}, or "
-                f"{self._start_over or f'delete {self.output} to start over'}.{self._stored()}",
+                f"{self._start_over or f'delete {self.output} to start over'}."
+                f"{kept if journal.exists() else ''}",
             )
-
-    def _stored(self) -> str:
-        """Return what is said of the journal, if there is one under its usual name."""
-        journal = self.path.with_name(f"{self.path.name.removesuffix('.run.json')}.journal.db")
-        kept = f"\n{journal} keeps the replies: equal requests cost nothing again."
-        return kept if journal.exists() else ""
 
     def is_of(self, provenance: Provenance) -> bool:
         """Return whether there is a record, of results that are made in this way.
@@ -134,7 +128,7 @@ class RunFile:
         Args:
             provenance: How results are made.
             resume: Keep the earlier sessions: the output has results of theirs, or they paid for some.
-            about: More fields of this session, as JSON values. They are never compared.
+            about: More fields of this session. They are never compared.
 
         Raises:
             OutputError: It cannot be written.
@@ -169,11 +163,7 @@ class RunFile:
     ) -> None:
         """Write the record of an output that was made in one session, and has its final name.
 
-        Args:
-            provenance: How it was made.
-            source: The fingerprint of the source.
-            about: More fields of the record, as JSON values.
-            figures: Fields of the session.
+        `about` are more fields of the record, and `figures` of the session.
 
         Raises:
             OutputError: The record cannot be written.
@@ -197,11 +187,10 @@ def _is_record(record: Any) -> bool:
     if not isinstance(record, dict) or not isinstance(record.get("config", {}), dict | None):
         return False
     sessions, source = record.get("sessions", []), record.get("source")
-    listed = isinstance(sessions, list) and all(isinstance(each, dict) for each in sessions)
-    return listed and (source is None or (isinstance(source, dict) and _is_source(source)))
-
-
-def _is_source(source: dict[str, Any]) -> bool:
+    if not isinstance(sessions, list) or not all(isinstance(each, dict) for each in sessions):
+        return False
+    if not isinstance(source, dict):
+        return source is None
     return isinstance(source.get("path"), str) and isinstance(source.get("bytes", 0), int)
 
 
@@ -219,7 +208,7 @@ def fingerprint(
     A stream, which cannot be read twice, has its name only. So has a file that is gone.
 
     Args:
-        files: The files.
+        files: As above.
         name: Their common name, if not the path of the only one.
         lengths: How many bytes of a file to take, if not all.
 
@@ -235,8 +224,10 @@ def fingerprint(
             with path.open("rb") as file:
                 length = (lengths or {}).get(path)
                 size = os.fstat(file.fileno()).st_size if length is None else length
-                for block in _blocks(file, size):
+                left = size
+                while left > 0 and (block := file.read(min(left, _BLOCK))):
                     digest.update(block)
+                    left -= len(block)
                 total += size
         except OSError as error:
             message = f"cannot read {path if len(files) > 1 else name}: {error.strerror}."
@@ -258,12 +249,6 @@ def _record(
 ) -> dict[str, Any]:
     config = _as_json(provenance.config)
     return {"command": provenance.command, "config": config, "source": source, "sessions": sessions}
-
-
-def _blocks(file: Any, size: int, block: int = 1 << 20) -> Iterator[bytes]:
-    while size > 0 and (data := file.read(min(size, block))):
-        size -= len(data)
-        yield data
 
 
 def _differences(before: dict[str, Any], provenance: Provenance) -> Iterator[str]:

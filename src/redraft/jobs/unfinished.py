@@ -46,7 +46,9 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         self, output: Path, provenance: Provenance, done: Container[str], *, forget: bool = False
     ) -> None:
         self.path = output.with_name(output.name + ".unfinished.jsonl")
-        self._settings = _digest(provenance)
+        # The settings that decide results, without the input, which may grow.
+        settings = json.dumps([provenance.command, provenance.config], sort_keys=True)
+        self._settings = hashlib.sha256(settings.encode()).hexdigest()[:16]
         self._done = done
         self._kept: dict[str, bytes] = {}  # the last line of each item
         self._lines: LineFile | None = None
@@ -122,9 +124,3 @@ class Unfinished(AbstractContextManager["Unfinished"]):
         lines = LineFile(self.path)
         self._tidy_at = max(TIDIED_AT, 2 * lines.size)
         return lines
-
-
-def _digest(provenance: Provenance) -> str:
-    """Return a digest of the settings that decide results, without the input, which may grow."""
-    settings = json.dumps([provenance.command, provenance.config], sort_keys=True)
-    return hashlib.sha256(settings.encode()).hexdigest()[:16]

@@ -9,6 +9,7 @@ import pty
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from typer.testing import Result
 from redraft import __version__
 from redraft.jobs.progress import RecordProgress
 from tests.cli.data.word_tokenizer import tokenizer_of_words
-from tests.cli.verbs import redraft
+from tests.cli.verbs import redraft, start
 
 RECORDS = [{"id": name, "instruction": f"Name a river, {name}.", "output": name} for name in "abcd"]
 VERBS: dict[str, list[str]] = {
@@ -72,8 +73,9 @@ def test_an_output_says_how_it_was_made(verb: str) -> None:
 
 def test_flags_and_drops_are_told_and_standard_input_by_name() -> None:
     twice = {"messages": [{"role": role, "content": "Hm?"} for role in ("user", "user", "assistant")]}
-    words = ("data", "clean", "-", "-o", "out.jsonl", "-j", "1", "--rules", "empty,roles")
-    assert redraft(*words, stdin=json.dumps(twice)).exit_code == 1  # nothing is left
+    with start("data", "clean", "-", "-o", "out.jsonl", "-j", 1, "--rules", "empty,roles", stdin=PIPE) as job:
+        job.communicate(json.dumps(twice))
+    assert job.returncode == 1  # nothing is left
     record = made("out.jsonl")
     assert record["config"]["rules"] == ["roles", "empty"]
     assert record["dropped"] == {"roles": 1}

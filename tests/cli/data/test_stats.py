@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from tests.cli.verbs import redraft
+from tests.cli.verbs import redraft, start
 
 CHAIN = {
     "instruction": "Name a colour of the sky.",
@@ -50,7 +50,8 @@ def test_the_table_says_what_there_is(data: Path) -> None:
 
 
 def test_it_reads_standard_input_and_writes_json(data: Path) -> None:
-    said = json.loads(redraft("data", "stats", "-", "--json", stdin=data.read_bytes()).stdout)
+    with data.open() as piped, start("data", "stats", "-", "--json", stdin=piped) as process:
+        said = json.loads(process.communicate()[0])
     assert said["files"] == ["standard input"]
     assert said["totals"] == {"records": 2, "answers": 2, "feedbacks": 2, "gold answers": 1, "words": 23}
     assert said["answers_a_record"] == {"0": 1, "2": 1}

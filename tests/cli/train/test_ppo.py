@@ -83,15 +83,6 @@ def test_layers_to_unfreeze_say_that_an_adapter_has_none(model: Path, data: Path
     assert "--num_layers_unfrozen has no effect with an adapter" in " ".join(printed.split())
 
 
-def test_the_same_command_again_finds_all_steps_done(model: Path, data: Path, tmp_path: Path) -> None:
-    ppo(model, data, tmp_path / "out")
-    before = (tmp_path / "out" / "adapter_model.safetensors").read_bytes()
-    status, printed = ppo(model, data, tmp_path / "out")
-    assert status == 0
-    assert "all steps are done" in printed
-    assert (tmp_path / "out" / "adapter_model.safetensors").read_bytes() == before
-
-
 def test_another_reward_is_another_run(model: Path, data: Path, tmp_path: Path) -> None:
     ppo(model, data, tmp_path / "out")
     status, printed = ppo(model, data, tmp_path / "out", "--reward", "words<=1")

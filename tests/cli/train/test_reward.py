@@ -84,13 +84,6 @@ def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
     assert said in done.stderr
 
 
-def test_help_has_its_own_settings() -> None:
-    shown = train("--help").stdout
-    assert "--margin" in shown
-    assert "--packing" not in shown
-    assert "pairs in a batch of a process" in shown
-
-
 def test_the_shipped_recipe_is_read() -> None:
     settings = parse_for(REWARD, ["reward_hh", "--data_path", "x"])
     assert settings.own.model_max_length == 192

@@ -14,7 +14,6 @@ import pytest
 
 from redraft.chain import read_jsonl
 from redraft.engines.base import Delta, EngineInfo, Message, Sampling
-from redraft.engines.price import Price
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
 from redraft.errors import EngineError, OutputError, ServerError, UsageError
 from redraft.formats.write import to_alpaca
@@ -233,17 +232,6 @@ def test_bad_instances_are_rejects_with_a_name(
     assert (result.kept, result.exit_status) == (0, 3)
     assert set(result.rejected) == {rule, "similar"}
     assert result.rejected[rule] == 1
-
-
-def test_a_limit_of_money_ends_the_run_and_counts_no_replay(tmp_path: Path) -> None:
-    out = tmp_path / "out.jsonl"
-    engine = teacher(price=Price(0, 1000))
-    first = made(out, engine, limit_usd=1.0, parallel=1, count=500)
-    assert first.exit_status == STOPPED
-    assert 1.0 <= first.job.spent.usd < 3.0
-    assert 0 < first.kept < 500
-    with pytest.raises(UsageError, match="price"):
-        made(tmp_path / "other.jsonl", limit_usd=1.0)
 
 
 def test_other_settings_are_refused_and_other_counts_are_not(tmp_path: Path) -> None:

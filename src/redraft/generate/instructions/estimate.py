@@ -27,12 +27,10 @@ class Cost:
     """What a request used, and how many instructions it kept.
 
     Attributes:
-        calls: How often the teacher was asked.
         read: Tokens of prompts.
         new: Tokens of replies.
-        usd: Money; 0 without a price.
+        usd: 0 without a price.
         seconds: Sum over the calls.
-        kept: Instructions.
     """
 
     calls: int = 0
@@ -50,7 +48,6 @@ class Trend:
     Attributes:
         requests: All so far.
         kept: What they kept.
-        beta: The power.
         noise: The variance of what a request keeps, in units of that of independent events; at least 1.
         freedom: Degrees of freedom of the noise.
     """
@@ -115,17 +112,7 @@ def _slope(parts: Sequence[tuple[int, int, int]], beta: float) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What the instructions that are missing will cost.
-
-    Attributes:
-        missing: How many they are.
-        sample: Requests that were made.
-        priced: Whether tokens have a price.
-        parallel: Calls at once.
-        rpm: The limit of requests a minute; None for none.
-        tpm: That of tokens a minute.
-        before: Requests before the sample, and what they kept.
-    """
+    """What missing instructions will cost. `before` are requests before the sample, and what they kept."""
 
     missing: int
     sample: Sequence[Cost]

@@ -35,9 +35,6 @@ class TaskPool:
         seeds: The tasks to begin with.
         wanted: How many instructions are wanted, seeds not counted.
         similar: Instructions with a larger ROUGE-L F are not new.
-
-    Attributes:
-        kept: How many instructions are kept.
     """
 
     def __init__(self, seeds: Sequence[Task], wanted: int, similar: float) -> None:
@@ -83,13 +80,9 @@ def drawn(tasks: Sequence[Task], most: int, rng: Random) -> list[Task]:
 
 
 class Turns:
-    """Let numbered requests pass in the order of their numbers.
+    """Let numbered requests pass in the order of their numbers; `next` is the first that has not passed.
 
-    Args:
-        before: Ids of requests that passed in earlier runs: their numbers as texts.
-
-    Attributes:
-        next: The first request that has not passed.
+    `before` holds ids of requests that passed in earlier runs: their numbers as texts.
     """
 
     def __init__(self, before: Container[str] = ()) -> None:

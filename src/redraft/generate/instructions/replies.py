@@ -56,11 +56,9 @@ Block = dict[str, str]  # the texts of a block by label. Labels that did not com
 
 
 def read_blocks(text: str, labels: Sequence[str]) -> list[Block]:
-    """Return the blocks of a reply. Text before the first label is left out.
+    """Return the blocks of a reply; `labels` are in lower case, and the first one begins a block.
 
-    Args:
-        text: The reply.
-        labels: The labels of a block in lower case, in their order. The first one begins a block.
+    Text before the first label is left out.
     """
     label = re.compile(
         rf"[\s#*>_-]*+((?:task|example)?\s*+\d++\s*+[.:)]*+\s*+)?+[*_]*+({'|'.join(labels)})[*_]*+\s*+:[*_]*+\s?(.*)",
@@ -142,18 +140,14 @@ def input_of(text: str) -> str:
 
 def read_tasks(reply: str, *, cut: bool) -> list[Found]:
     """Return the tasks of a reply. The last one of a reply that was cut by length is not whole."""
-    found = [_found(block) for block in read_blocks(reply, LABELS)]
+    found = []
+    for block in read_blocks(reply, LABELS):
+        task = Task(block["instruction"], input_of(block.get("input", "")), block.get("output", ""))
+        missing = [name.capitalize() for name in LABELS if name not in block]
+        found.append(Found(task, Fault("format", f"no line {missing[0]}:") if missing else None))
     if cut and found:
         found[-1] = Found(found[-1].task, _CUT)
     return found
-
-
-def _found(block: dict[str, str]) -> Found:
-    task = Task(block["instruction"], input_of(block.get("input", "")), block.get("output", ""))
-    missing = [name for name in ("input", "output") if name not in block]
-    if missing:
-        return Found(task, Fault("format", f"no line {missing[0].capitalize()}:"))
-    return Found(task)
 
 
 def read_instructions(reply: str, *, cut: bool) -> list[Found]:

@@ -71,10 +71,8 @@ class TaskStats:
     """Figures of generated tasks.
 
     Attributes:
-        instructions: How many there are.
-        tasks: Their instances.
+        tasks: Instances of the instructions.
         classifications: Instructions that ask for a label, where the way asks for that.
-        without_input: Tasks that need no input.
         lengths: Words by part: instruction, input, output.
         verbs: Pairs of verb and noun.
         without_verb: Instructions that do not begin with a known English verb, such as questions.
@@ -111,20 +109,15 @@ def stats_of(out: Path) -> TaskStats:
             stats.without_input += 1
         stats.lengths["output"][count_words(chain.answer)] += 1
         if place != last:  # an instruction's instances stand together
-            _add(stats, place[2], is_classification=bool(chain.meta["generated"].get("is_classification")))
+            stats.instructions += 1
+            stats.classifications += bool(chain.meta["generated"].get("is_classification"))
+            stats.lengths["instruction"][count_words(place[2])] += 1
+            if found := verb_and_noun(place[2]):
+                stats.verbs[found] += 1
+            else:
+                stats.without_verb += 1
         last = place
     return stats
-
-
-def _add(stats: TaskStats, instruction: str, *, is_classification: bool) -> None:
-    stats.instructions += 1
-    stats.classifications += is_classification
-    stats.lengths["instruction"][count_words(instruction)] += 1
-    found = verb_and_noun(instruction)
-    if found is None:
-        stats.without_verb += 1
-    else:
-        stats.verbs[found] += 1
 
 
 def write_page(out: Path, stats: TaskStats, rejected: Counter[str], made: str) -> Path:
@@ -183,19 +176,14 @@ def verb_and_noun(instruction: str) -> tuple[str, str] | None:
     place = next((n for n, word in enumerate(words) if word not in _OPENERS and word != ","), len(words))
     if place == len(words) or words[place] not in _VERBS:
         return None
-    return words[place], _noun(words[place + 1 :])
-
-
-def _noun(words: list[str]) -> str:
-    """Return the last word of the noun phrase that begins here."""
     phrase: list[str] = []
-    for word in words:
+    for word in words[place + 1 :]:
         if not phrase and (word in _DETERMINERS or word in _PRONOUNS or word.isdigit()):
             continue
         if word in _ENDS or not word[0].isalpha():
             break
         phrase.append(word)
-    return phrase[-1] if phrase and len(phrase) <= 4 else ""
+    return words[place], phrase[-1] if phrase and len(phrase) <= 4 else ""
 
 
 def ranked_verbs(counts: Counter[tuple[str, str]]) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ A task is rejected by the first rule that finds a fault. Whether an answer is ri
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from redraft.collect.clean.rules import ALPACA
@@ -66,42 +66,31 @@ def fault_of_reply(text: str, *, cut: bool) -> Fault:
 
 def check_instruction(task: Task, wanted: Wanted) -> Fault | None:
     """Return the first fault of an instruction, or None. Whether it is new is the pool's to say."""
-    text = task.instruction
+    return next(_instruction_faults(task.instruction, wanted), None)
+
+
+def _instruction_faults(text: str, wanted: Wanted) -> Iterator[Fault]:
     if not text:
-        return Fault("empty", "the instruction is empty")
+        yield Fault("empty", "the instruction is empty")
     number = count_words(text)
     if number < wanted.least_words:
-        return Fault("short", f"the instruction has {number} words, at least {wanted.least_words}")
+        yield Fault("short", f"the instruction has {number} words, at least {wanted.least_words}")
     if number > wanted.most_words:
-        return Fault("long", f"the instruction has {number} words, at most {wanted.most_words}")
-    return next(filter(None, (check(text, wanted) for check in _OF_INSTRUCTIONS)), None)
-
-
-def _start(text: str, wanted: Wanted) -> Fault | None:
+        yield Fault("long", f"the instruction has {number} words, at most {wanted.most_words}")
     first = text[0]
     foreign = not first.isascii() and _code(wanted.language) == "en"
-    if not (first.isalnum() or first in _OPENING) or (foreign and first not in _OPENING):
-        return Fault("start", f"the instruction begins with {first!r}")
-    return None
-
-
-def _blocked(text: str, wanted: Wanted) -> Fault | None:  # noqa: ARG001  (all have one form)
-    word = ALPACA.find(text)
-    return Fault("blocked", f"{word!r}: not a task for text alone") if word else None
-
-
-def _program(text: str, wanted: Wanted) -> Fault | None:  # noqa: ARG001
+    if first not in _OPENING and (foreign or not first.isalnum()):
+        yield Fault("start", f"the instruction begins with {first!r}")
+    if word := ALPACA.find(text):
+        yield Fault("blocked", f"{word!r}: not a task for text alone")
     if text.casefold().startswith(_PROGRAM):
-        return Fault("program", f"begins with {_PROGRAM!r}, without saying for what to run it")
-    return None
+        yield Fault("program", f"begins with {_PROGRAM!r}, without saying for what to run it")
+    yield from _marked(text)
 
 
-def _marked(text: str, wanted: Wanted) -> Fault | None:  # noqa: ARG001
-    found = _MARKERS.search(text)
-    return Fault("markers", f"{found[0].strip()!r} belongs to the form of a prompt") if found else None
-
-
-_OF_INSTRUCTIONS: tuple[Callable[[str, Wanted], Fault | None], ...] = (_start, _blocked, _program, _marked)
+def _marked(text: str) -> Iterator[Fault]:
+    if found := _MARKERS.search(text):
+        yield Fault("markers", f"{found[0].strip()!r} belongs to the form of a prompt")
 
 
 def check_answer(task: Task, wanted: Wanted) -> Fault | None:
@@ -116,8 +105,7 @@ def _answer_faults(task: Task, wanted: Wanted) -> Iterator[Fault]:
         yield Fault("refusal", f"the output refuses: {task.output[:60]!r}")
     if looped := repeats(task.output) or repeats(task.input):
         yield Fault("repeats", f"{looped[:60]!r} again and again")
-    if fault := _marked(f"{task.input}\n{task.output}", wanted):
-        yield fault
+    yield from _marked(f"{task.input}\n{task.output}")
     if task.output == task.input:
         yield Fault("same", "the output is the input")
     if task.output.endswith(":") or task.input.endswith(":"):

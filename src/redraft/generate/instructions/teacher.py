@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from time import monotonic
 from typing import Any
 
-from redraft.chain import Usage
 from redraft.engines.base import Engine, Message, Sampling
 from redraft.engines.journaled import JournaledEngine
 from redraft.engines.price import Price
@@ -46,13 +45,9 @@ class Teacher:
     """An open model, and what its calls share.
 
     Attributes:
-        engine: The model.
         identity: JSON values that tell it from every other model.
-        journal: Where replies are stored.
-        session: The run, which books what is paid.
         slots: Limits the calls at once.
         calling: Returns a context in which a call is made.
-        price: What tokens cost; None if unknown.
         tries: How often a call is tried whose reply broke off.
         limit: Returns which limit of the run is reached, if any.
         costs: What the calls of each scope used, replies from the journal included.
@@ -101,7 +96,12 @@ class Teacher:
         raise AssertionError("there is at least one try")
 
     async def _try(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str]) -> Reply:
-        paid = MeteredEngine(self.engine, lambda: self._pay(paid.take()))
+        def pay() -> None:
+            usage = paid.take()
+            usd = self.price.cost(usage) if self.price else None
+            self.session.pay(usage.completion_tokens, usd, estimated=usage.estimated)
+
+        paid = MeteredEngine(self.engine, pay)
         # A new one for each try: it counts equal calls, and the next run asks for the reply to the first.
         journaled = JournaledEngine(paid, self.journal, identity=self.identity, scope=scope)
         used, begun = MeteredEngine(journaled), monotonic()
@@ -115,18 +115,11 @@ class Teacher:
         except EmptyReply:
             return Reply("", cut=False)
         finally:
-            usage = used.take()
-            self._note(self.costs[scope], usage, monotonic() - begun)
+            usage, cost = used.take(), self.costs[scope]
+            cost.calls += 1
+            cost.read += usage.prompt_tokens
+            cost.new += usage.completion_tokens
+            cost.usd += self.price.cost(usage) if self.price else 0.0
+            cost.seconds += monotonic() - begun
         self.session.spent.unreported |= usage.estimated
         return Reply("".join(pieces), cut=finish != "stop")
-
-    def _pay(self, usage: Usage) -> None:
-        usd = self.price.cost(usage) if self.price else None
-        self.session.pay(usage.completion_tokens, usd, estimated=usage.estimated)
-
-    def _note(self, cost: Cost, usage: Usage, seconds: float) -> None:
-        cost.calls += 1
-        cost.read += usage.prompt_tokens
-        cost.new += usage.completion_tokens
-        cost.usd += self.price.cost(usage) if self.price else 0.0
-        cost.seconds += seconds

@@ -34,14 +34,7 @@ NO_INPUT = "<noinput>"  # stands for an empty input in requests and replies, as 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What tasks are wanted.
-
-    Attributes:
-        language: Of instructions, inputs and outputs.
-        topic: What all tasks are about; empty for any.
-        least_words: Of an instruction.
-        most_words: Of an instruction.
-    """
+    """What tasks are wanted: in which language, on which topic (empty for any), how long instructions are."""
 
     language: str
     topic: str
