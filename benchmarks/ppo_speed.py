@@ -21,7 +21,7 @@ from redraft.train.rl.ppo import Ppo
 from redraft.train.rl.rewards import Rewards
 from redraft.train.rl.stages import PPO_STAGES
 from redraft.train.run.run import Ready, get_ready
-from redraft.train.settings.args import parse_for
+from redraft.train.settings.args import parse
 from redraft.train.settings.options import PPO
 
 MEASURE = "rollout tokens/s of PPO over those of the transformers engine alone"
@@ -60,7 +60,7 @@ def get(work: Path, model: str, rollouts: int, chunk: int, most: int) -> Ready:
         max_new_tokens=most,
         report_to="none",
     )
-    settings: Any = parse_for(PPO, words[5:])
+    settings: Any = parse(words[5:], PPO)
     return get_ready(settings, model, work / "cache", stages=PPO_STAGES, say=lambda _: None)
 
 

@@ -38,7 +38,6 @@ class Rows:
         return len(self.lengths)
 
     def __getitem__(self, row: int) -> Ints:
-        """Return the numbers of the examples in a row."""
         return self.members[self.starts[row] : self.starts[row + 1]]
 
     @property
@@ -165,7 +164,6 @@ class Order(Sampler[list[int]]):
         self._epoch, self._first = epoch, first
 
     def __len__(self) -> int:
-        """Return the batches of an epoch: the same number on every rank."""
         return -(-len(self._lengths) // self._size)
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -258,8 +256,7 @@ class SharedMeans:
 class Source(Protocol):
     """What a loop trains on: epochs of batches. Every rank has the same number of them."""
 
-    def __len__(self) -> int:
-        """Return the batches of an epoch."""
+    def __len__(self) -> int: ...
 
     def batches(self, epoch: int, first: int = 0, stops: Callable[[], bool] = ...) -> Iterator[Batch]:
         """Yield the batches of an epoch of this rank, from batch `first`.

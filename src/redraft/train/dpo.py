@@ -70,12 +70,10 @@ class DpoLoss(nn.Module):
         self.sums = SharedMeans()
         constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL reports the making of a trainer to the hub
         reference = None if own.lora else copy.deepcopy(model)
+        more: dict[str, Any] = {"train_dataset": _NO_DATA, "processing_class": tokenizer}
         try:
             with _old_names():
-                config = _config(own, args)
-                trainer = _Trainer(
-                    model, reference, config, train_dataset=_NO_DATA, processing_class=tokenizer
-                )
+                trainer = _Trainer(model, reference, _config(own, args), **more)
         except ValueError as error:
             raise UsageError(f"TRL does not take these settings: {error!s:.300}") from None
         trainer.remove_callback(PrinterCallback)
@@ -102,7 +100,6 @@ class DpoLoss(nn.Module):
 
 
 def _config(own: DpoOptions, args: TrainingArguments) -> Any:
-    """Return TRL's settings: those that its loss depends on, and the machine's."""
     config = DPOConfig(
         output_dir=str(args.output_dir),
         beta=own.beta,
@@ -184,5 +181,4 @@ def _of(row: Row) -> dict[str, list[int]]:
 
 
 def _pairs(batch: Batch) -> int:
-    """Return the pairs of a batch that have answers."""
     return int(batch["completion_mask"].any(1).sum()) // 2

@@ -440,7 +440,6 @@ def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
 
 
 def _state(path: Path) -> tuple[int, int]:
-    """Return size and time of a file of records."""
     if str(path) == STDIO:
         raise UsageError(
             "standard input cannot be trained on: the data is read more than once.", hint="Save it to a file."
@@ -489,7 +488,6 @@ def _writing(cache: Path) -> Iterator[None]:
 
 
 def _remove_left(cache: Path) -> None:
-    """Delete the partial folders of dead processes: those that nobody has locked."""
     for left in cache.glob("*.partial"):
         handle = open_locked(left.with_suffix(".lock"))
         if handle is not None:

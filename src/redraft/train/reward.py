@@ -5,22 +5,15 @@ The chosen answer should have the higher reward:
     -log sigmoid(r_chosen - r_rejected - margin)
 
 This is the likelihood of Bradley and Terry's model (Biometrika 39, 1952, 324), as in InstructGPT (Ouyang et
-al. 2022, equation 1), where r is a number at the last token of a text. It is summed over pairs and divided by
-those of the whole step (`run.loop`), so a pair counts the same in any batch.
+al. 2022, equation 1), where r is a number at the last token of a text. `pairwise-tokens` is trlX's variant: a
+reward at each token from where the two texts part, with the mean of their losses. trlX reads the shorter
+text's rewards on padding at the end; here it keeps the reward of its last token. Examples lie in the order
+chosen, rejected, chosen, rejected.
 
-`pairwise-tokens` is trlX's variant: a reward at each token from where the two texts part, with the mean of
-their losses. trlX goes on to the end of the longer text and reads the shorter one's rewards on padding. Here
-the shorter text keeps the reward of its last token.
-
-Rows are joined without padding if attention keeps them apart, else padded. Examples lie in the order chosen,
-rejected, chosen, rejected.
-
-The result loads with plain transformers and peft: its head is `score`, and its reward is read at the last
-token that is not padding. So padding is another token than end-of-text. Its configuration records how texts
-are written (`redraft_reward`), so that nobody has to repeat it. The figures on held-out pairs go into
-`eval.json` beside the result, each with its 95 % interval over pairs, which is too narrow where several are
-of one prompt. Nothing is said of answers that optimisation against the reward would write: those differ from
-all pairs.
+The result loads with plain transformers and peft: its reward is read at the last token that is not padding.
+So padding is another token than end-of-text. Its configuration records how texts are written
+(`redraft_reward`). The figures on held-out pairs go into `eval.json`, each with its 95 % interval over pairs,
+which is too narrow where several are of one prompt.
 """
 
 from __future__ import annotations
@@ -311,7 +304,6 @@ def measure(rewards: Numbers, tokens: Numbers) -> Measured:
 
 
 def _bins(gap: Numbers) -> Iterator[Bin]:
-    """Yield the bins of the calibration, for differences of rewards."""
     sure = 1 / (1 + np.exp(-np.abs(gap)))
     for low, high in itertools.pairwise(EDGES):
         inside = (sure >= low) & ((sure < high) | (high == EDGES[-1]))
@@ -321,7 +313,6 @@ def _bins(gap: Numbers) -> Iterator[Bin]:
 
 
 def _collected(ready: Ready, data: Data) -> tuple[Numbers, Numbers]:
-    """Return the rewards and the tokens of all pairs, from all processes."""
     model, found = ready.loop.trained.model, []
     model.eval()
     with torch.no_grad():
@@ -344,7 +335,6 @@ def _tokens(batch: Batch) -> Numbers:
 
 
 def _finite(value: Any) -> Any:
-    """Return a tree with None for numbers that JSON does not have."""
     if isinstance(value, dict):
         return {name: _finite(each) for name, each in value.items()}
     if isinstance(value, list | tuple):

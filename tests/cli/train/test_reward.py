@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from redraft.cli import app
-from redraft.train.settings.args import parse_for
+from redraft.train.settings.args import parse
 from redraft.train.settings.options import REWARD
 from tests.train.reward.rewards import pairs
 from tests.train.tiny import model_folder
@@ -85,6 +85,6 @@ def test_what_is_wrong_is_a_message(words: str, said: str) -> None:
 
 
 def test_the_shipped_recipe_is_read() -> None:
-    settings = parse_for(REWARD, ["reward_hh", "--data_path", "x"])
+    settings = parse(["reward_hh", "--data_path", "x"], REWARD)
     assert settings.own.model_max_length == 192
     assert len(settings.own.lora_target_modules) == 70

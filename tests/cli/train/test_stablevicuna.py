@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from redraft.cli import app
 from redraft.errors import UsageError
-from redraft.train.settings.args import parse, parse_for
+from redraft.train.settings.args import parse
 from redraft.train.settings.options import PPO, REWARD, PpoOptions
 from tests.train.reward.rewards import pairs
 from tests.train.tiny import model_folder
@@ -39,7 +39,7 @@ def commands() -> list[list[str]]:
 
 
 def test_the_recipe_has_every_setting_of_the_card() -> None:
-    settings = parse_for(PPO, ["stablevicuna", "--data_path", "x"])
+    settings = parse(["stablevicuna", "--data_path", "x"], PPO)
     own: Any = settings.own
     assert isinstance(own, PpoOptions)
     card = {
@@ -69,15 +69,15 @@ def test_the_recipe_has_every_setting_of_the_card() -> None:
 @pytest.mark.parametrize("words", ["--top_k 50", "--top_p 0.9", "--do_sample False"])
 def test_answers_are_drawn_from_all_tokens(words: str) -> None:
     with pytest.raises(UsageError, match=f"{words} is not supported") as caught:
-        parse_for(PPO, ["stablevicuna", *words.split()])
+        parse(["stablevicuna", *words.split()], PPO)
     assert "drawn from all tokens" in str(caught.value.hint)
 
 
 def test_the_commands_parse() -> None:
     parsed = {words[2]: words[3:] for words in commands() if words[1] == "train"}
     assert parse(parsed["sft"]).own.format == "stablevicuna"
-    assert parse_for(REWARD, parsed["reward"]).own.format == "stablevicuna"
-    own: Any = parse_for(PPO, parsed["ppo"]).own
+    assert parse(parsed["reward"], REWARD).own.format == "stablevicuna"
+    own: Any = parse(parsed["ppo"], PPO).own
     assert own.reward == ("reward:sft+reward",)
 
 

@@ -22,7 +22,7 @@ from redraft.chain import Chain, Prompt
 from redraft.errors import UsageError
 from redraft.formats.encoder import Example, PairEncoder, PromptEncoder
 from redraft.train.run.run import Ready, get_ready
-from redraft.train.settings.args import parse_for
+from redraft.train.settings.args import parse
 from redraft.train.settings.options import DPO
 from tests.train.reward.rewards import USUAL, pairs
 from tests.train.run.test_run import losses
@@ -53,7 +53,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def ready(model: str, *words: str, lora: bool = True) -> Ready:
     given = [*USUAL.split(), "--model_name_or_path", model, "--lora", str(lora), *words]
-    settings: Any = parse_for(DPO, given)
+    settings: Any = parse(given, DPO)
     return get_ready(settings, model, Path("cache"), stages=DPO_STAGES, say=lambda _: None)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from redraft.train.reward import REWARD_STAGES
 from redraft.train.run.run import Ready, get_ready
-from redraft.train.settings.args import parse_for
+from redraft.train.settings.args import parse
 from redraft.train.settings.options import REWARD
 
 USUAL = (
@@ -29,6 +29,6 @@ def pairs(path: Path, count: int = 24, *, swapped: bool = False) -> Path:
 
 def ready(model: str, *words: str, said: list[str] | None = None, usual: str = USUAL) -> Ready:
     """A run of `redraft train reward` in this folder."""
-    settings = parse_for(REWARD, [*usual.split(), "--format", "stablevicuna", *words])
+    settings = parse([*usual.split(), "--format", "stablevicuna", *words], REWARD)
     say = (said if said is not None else []).append
     return get_ready(settings, model, Path("cache"), stages=REWARD_STAGES, say=say)  # type: ignore[arg-type]

@@ -32,9 +32,9 @@ def run(name: str, words: list[str] | None) -> None:
     _check_data(verb, words or [])
     from redraft.jobs.signals import exit_status
     from redraft.train.api import train
-    from redraft.train.settings.args import parse_for
+    from redraft.train.settings.args import parse
 
-    settings: Any = parse_for(verb, words or [])
+    settings: Any = parse(words or [], verb)
     own = settings.own
     say: Say = (lambda _: None) if own.quiet or not leads() else tell
     if own.preview is not None or own.estimate:

@@ -1,13 +1,9 @@
-"""Keep the examples of a packed row apart: each attends to itself alone.
+"""Keep the examples of a packed row apart: each attends to itself alone, in a call of its own.
 
-A packed row holds examples one after the other, and positions restart at 0 with each. That alone separates
-nothing: in stock attention with a cache, an example reads those before it (logits differed by 0.6). Here each
-example is a call of its own. This is also the cheapest way: no mask is built, and the work grows with the
-squares of the examples' lengths, not with the square of the row's. On a CPU this is a loop; on a GPU in 16
-bits, one call of torch's flash attention for varied lengths.
-
-Rows that are not packed, with padding or a cache, get the mask of `sdpa`, so the model can also be evaluated
-and generate. Other kinds of attention (linear, chunked, with sinks) would leak, and are refused.
+Positions restart at 0 with each example. That alone separates nothing: in stock attention with a cache, an
+example reads those before it (logits differed by 0.6). On a CPU this is a loop; on a GPU in 16 bits, one call
+of torch's flash attention for varied lengths. Rows that are not packed get the mask of `sdpa`. Other kinds of
+attention (linear, chunked, with sinks) would leak, and are refused.
 """
 
 from __future__ import annotations
@@ -128,7 +124,9 @@ def attend(
     """
     if attention_mask is not None or len(query) != 1 or query.shape[2] != key.shape[2]:
         return _masked(module, query, key, value, attention_mask, _Scoring(dropout, scaling, softcap))
-    _check_plain(module, others)
+    for name in ("s_aux", "position_bias"):
+        if others.get(name) is not None:
+            raise _unpacked(module, f"attends with {name}, which packed rows do not support.")
     if cu_seq_lens_q is None or max_length_q is None:
         if position_ids is None:
             why = "gets no positions of its tokens, which separate the examples of a packed row."
@@ -146,14 +144,7 @@ def attend(
     return torch.cat(parts, dim=2).transpose(1, 2).contiguous(), None
 
 
-def _check_plain(module: torch.nn.Module, others: dict[str, Any]) -> None:
-    for name in ("s_aux", "position_bias"):
-        if others.get(name) is not None:
-            raise _unpacked(module, f"attends with {name}, which packed rows do not support.")
-
-
 def _unpacked(module: torch.nn.Module, why: str) -> ModelError:
-    """Return the error for a model whose examples cannot share a row."""
     hint = "Train it with one example a row: --packing false"
     return ModelError(f"{type(module).__name__} {why}", hint=hint)
 
@@ -179,7 +170,6 @@ def _in_one_call(
 
 
 def _one(query: Tensor, key: Tensor, value: Tensor, how: _Scoring) -> Tensor:
-    """Attend in one example: [1, heads, tokens, width]."""
     length = query.shape[2]
     halves = query.dtype in _HALVES or torch.is_autocast_enabled("cpu")
     if query.device.type == "cpu" and halves and length < _long_from:
@@ -225,7 +215,6 @@ def _masked(
     mask: Tensor | None,
     how: _Scoring,
 ) -> tuple[Tensor, None]:
-    """Attend in rows that are not packed, as `sdpa` does."""
     if how.softcap is None:
         return sdpa_attention_forward(
             module, query, key, value, mask, dropout=how.dropout, scaling=how.scaling

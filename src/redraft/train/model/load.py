@@ -1,4 +1,4 @@
-"""Load a model and its tokenizer, reject what training would trip over later, and save the result.
+"""Load a model and its tokenizer, add an adapter, reject what training would trip over later, and save.
 
 transformers is lenient where training must not be: it initialises missing weights at random, a tokenizer
 without an end-of-text token trains a model that never stops, and a tokenizer of another model trains
@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import warnings
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -149,7 +149,8 @@ def load_tokenizer(
         check_tokenizer(folder)
     with _library_errors(ref, "tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(ref, **_closed(folder))
-    _check_end(tokenizer, ref)
+    if tokenizer.eos_token_id is None:
+        raise _endless(tokenizer, ref)
     same = apart and tokenizer.pad_token_id == tokenizer.eos_token_id
     if tokenizer.pad_token is None or same:
         chosen = pad_token or _spare_token(tokenizer)
@@ -164,12 +165,10 @@ def load_tokenizer(
     return tokenizer
 
 
-def _check_end(tokenizer: PreTrainedTokenizerBase, ref: str) -> None:
-    if tokenizer.eos_token_id is not None:
-        return
+def _endless(tokenizer: PreTrainedTokenizerBase, ref: str) -> ModelError:
     known = tokenizer.get_vocab()
     end = next((token for token in _ENDS if token in known), None)
-    raise ModelError(
+    return ModelError(
         f"the tokenizer of {ref} has no end-of-text token, so a model trained with it would never stop.",
         hint=f'Name it in tokenizer_config.json: "eos_token": "{end or "…"}"'
         + (" (its vocabulary has that one)." if end else ", a token of its vocabulary."),
@@ -220,7 +219,12 @@ def load_model(
         model, info = loader.from_pretrained(
             ref, dtype=dtype, use_safetensors=True, output_loading_info=True, **_closed(folder), **more
         )
-    _check_loaded(info, ref, but=_HEADS if scores else ())
+    if missing := sorted(set(info["missing_keys"]).difference(_HEADS if scores else ())):
+        raise ModelError(
+            f"{ref} lacks {len(missing)} of the weights that its config.json describes, such as "
+            f"{', '.join(missing[:3])}.",
+            hint=f"Is config.json that of another model? Look with: redraft weights info {ref}",
+        )
     if getattr(model, "is_quantized", False) and not four_bits:
         raise ModelError(
             f"{ref} is quantised, and its numbers cannot be trained.",
@@ -262,17 +266,6 @@ def _quantised(dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
-def _check_loaded(info: dict[str, Any], ref: str, but: Collection[str]) -> None:
-    """Raise `ModelError` if transformers initialised weights that the files lack; `but` may be new."""
-    missing = sorted(set(info["missing_keys"]).difference(but))
-    if missing:
-        raise ModelError(
-            f"{ref} lacks {len(missing)} of the weights that its config.json describes, such as "
-            f"{', '.join(missing[:3])}.",
-            hint=f"Is config.json that of another model? Look with: redraft weights info {ref}",
-        )
-
-
 @contextmanager
 def _library_errors(ref: str, what: str) -> Iterator[None]:
     """Turn any exception of transformers into an error that names the model."""
@@ -290,19 +283,16 @@ def _library_errors(ref: str, what: str) -> Iterator[None]:
         raise ModelError(f"the {what} of {ref} cannot be loaded: {first:.300}", hint=hint) from error
 
 
-def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, ref: str, say: Say) -> bool:
+def fit_vocabulary(model: Any, tokenizer: PreTrainedTokenizerBase, *, ref: str, say: Say) -> bool:
     """Check that each id of the tokenizer has a row in the model, and add one for a new padding token.
-
-    Args:
-        model: From `load_model`. It is changed in place.
 
     Returns:
         Whether a row was added.
     """
-    rows = _table(model.get_input_embeddings()).shape[0]
+    rows = model.get_input_embeddings().weight.shape[0]
     ids = tokenizer.get_vocab().values()
     needed = max(ids, default=-1) + 1
-    grows = needed > rows
+    grows: bool = needed > rows
     if grows:
         if sum(each >= rows for each in ids) > 1 or tokenizer.pad_token_id != rows:
             raise ModelError(
@@ -310,30 +300,19 @@ def fit_vocabulary(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *
                 "do not belong together.",
                 hint="Take the tokenizer's files from where the model came from.",
             )
-        _grow(model, needed)
+        model.resize_token_embeddings(needed, mean_resizing=False)
+        head = model.get_output_embeddings()
+        # Each new row is the mean of the existing ones, as in SelFee and Alpaca. Both matrices may be one.
+        weights = {each.weight for each in (model.get_input_embeddings(), head) if each is not None}
+        with torch.no_grad():
+            for table in weights:
+                table[rows:] = table[:rows].mean(0, dtype=torch.float32).to(table.dtype)
     elif rows - needed > max(_SPARE, needed // 20):
         say(f"the tokenizer knows {needed:,} of the model's {rows:,} tokens: is it the right one?")
     for config in (model.config, getattr(model, "generation_config", None)):
         if config is not None:
             config.pad_token_id = tokenizer.pad_token_id
     return grows
-
-
-def _grow(model: PreTrainedModel, rows: int) -> None:
-    """Add rows to a model's vocabulary, each the mean of the existing ones, as SelFee and Alpaca do."""
-    before = _table(model.get_input_embeddings()).shape[0]
-    model.resize_token_embeddings(rows, mean_resizing=False)
-    head: Any = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    modules = [each for each in (model.get_input_embeddings(), head) if each is not None]
-    with torch.no_grad():
-        for table in {id(each): each for each in map(_table, modules)}.values():
-            table[before:] = table[:before].mean(0, dtype=torch.float32).to(table.dtype)
-
-
-def _table(module: nn.Module) -> torch.Tensor:
-    """Return the matrix of a vocabulary, [tokens, width]."""
-    weight: torch.Tensor = module.weight  # type: ignore[assignment]
-    return weight
 
 
 ALL = "all-linear"  # every linear layer except the head

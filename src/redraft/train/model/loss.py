@@ -1,15 +1,10 @@
 """Compute the loss of trained tokens, without the logits of a whole batch.
 
-At a vocabulary of 49,152, the logits, their softmax and its gradient are most of a step's memory. Here only
-hidden states that predict a trained token reach the head, a slice at a time, and each slice's gradient is
-taken while its logits are there. The summed loss, in 32 bits, is divided by the trained tokens of the step,
-over all batches and ranks, so each token counts the same.
-
-torch has `linear_cross_entropy` for this. With torch 2.13 on a CPU (1,024 tokens, a head of 49,152 x 576) it
-took 2 to 16 times as long, and in bf16 its sum in 16 bits was off by half a percent.
-
-If the head is not a plain matrix, or the model changes its logits (a bound, a scale), the model computes the
-logits itself, of trained tokens only.
+Only hidden states that predict a trained token reach the head, a slice at a time, and each slice's gradient
+is taken while its logits are there. torch has `linear_cross_entropy` for this. With torch 2.13 on a CPU
+(1,024 tokens, a head of 49,152 x 576) it took 2 to 16 times as long, and in bf16 its sum in 16 bits was off
+by half a percent. If the head is not a plain matrix, or the model changes its logits (a bound, a scale), the
+model computes the logits itself, of trained tokens only.
 """
 
 from __future__ import annotations
@@ -59,7 +54,13 @@ def fuse(model: PreTrainedModel | PeftModel) -> bool:
         head = _head_of(self)
         # FSDP shards the matrix as a DTensor. ZeRO is not supported here: it handles gradients itself.
         if plain and (_is_here(head) or hasattr(head.weight, "device_mesh")):
-            loss = _sliced(self, head, inputs, targets)
+            trained = targets != IGNORED
+            hidden = self.base_model(**inputs).last_hidden_state[trained]
+            if _is_here(head):
+                loss = summed_loss(hidden, head.weight, head.bias, targets[trained])
+            else:
+                with _taking_loss(head, targets[trained]):
+                    loss = head(hidden)
         else:
             loss = _by_logits(whole, inputs, targets)
         count = (targets != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch
@@ -92,17 +93,6 @@ def inputs_of(model: PreTrainedModel, input_ids: Tensor, inputs: dict[str, Any])
     if packed and positions is not None and len(positions) == 1 and "cu_seq_lens_q" not in inputs:
         found = dict(attention.segments(positions))
     return {**inputs, **found, "input_ids": input_ids, "use_cache": False}
-
-
-def _sliced(model: PreTrainedModel, head: Any, inputs: dict[str, Any], targets: Tensor) -> Tensor:
-    hidden = model.base_model(**inputs).last_hidden_state
-    trained = targets != IGNORED
-    hidden, targets = hidden[trained], targets[trained]
-    if _is_here(head):
-        return summed_loss(hidden, head.weight, head.bias, targets)
-    with _taking_loss(head, targets):
-        loss: Tensor = head(hidden)
-    return loss
 
 
 @contextmanager
@@ -156,8 +146,6 @@ def summed_loss(hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Te
 
 
 class _Head(torch.autograd.Function):
-    """The head and its cross entropy. The forward pass already takes the gradients, slice by slice."""
-
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor) -> Tensor:
         wanted = ctx.needs_input_grad
@@ -188,7 +176,9 @@ def _loss_and_grads(
     of_hidden = torch.empty_like(hidden) if wanted[0] else None
     of_weight = torch.zeros_like(weight, dtype=wide) if wanted[1] else None
     of_bias = torch.zeros_like(bias, dtype=wide) if wanted[2] and bias is not None else None
-    for part in _slices(len(hidden), hidden.shape[1]):
+    step = max(hidden.shape[1] // 2, 16)  # tokens whose logits take half the memory of the matrix, in 32 bits
+    for first in range(0, len(hidden), step):
+        part = slice(first, first + step)
         logits = functional.linear(hidden[part], weight, bias)
         loss, change = _cross_entropy(_at_least_32_bits(logits), targets[part], grad=any(wanted))
         total += loss
@@ -205,13 +195,6 @@ def _loss_and_grads(
     kept = wide if weight.dtype == torch.float16 else weight.dtype
     weights = None if of_weight is None else of_weight.to(kept)
     return total, (of_hidden, weights, None if of_bias is None else of_bias.to(kept))
-
-
-def _slices(count: int, width: int) -> Iterator[slice]:
-    """Yield slices of tokens whose logits take half the memory of the head's matrix, both in 32 bits."""
-    step = max(width // 2, 16)
-    for i in range(0, count, step):
-        yield slice(i, i + step)
 
 
 def _cross_entropy(logits: Tensor, targets: Tensor, *, grad: bool) -> tuple[Tensor, Tensor]:

@@ -1,17 +1,11 @@
 """Estimate the memory of a run before it starts: by part, and for other settings.
 
-Weights, gradients and optimizer are counted from the model: a gradient has its weight's dtype, and AdamW
-keeps two moments of it (Rajbhandari et al., "ZeRO", 2020, section 3.1: 4 + 4 + 8 bytes a weight in 32 bits).
-Activations are what autograd keeps for the backward pass, counted in two short rows. They grow with the
-tokens, since attention here keeps no square (Korthikanti et al., "Reducing Activation Recomputation", 2022,
-equation 1, without the part that fused attention saves). Autocast's copies of weights in 16 bits do not grow.
-With activation checkpointing each layer keeps its input, and one layer at a time is recomputed (Chen et al.,
-"Training Deep Nets with Sublinear Memory Cost", 2016). The loss holds the logits of a slice of tokens
-(`model.loss`). The rest is Python and its libraries.
-
-Not all of it is in use at once: activations are freed as gradients appear. `MemoryPlan.peak` is the largest
-of three moments. On a GPU it is what torch allocates, without the driver. If FSDP or DeepSpeed shard the
-model, there is no plan: each GPU holds about its share of weights, gradients and optimizer.
+A gradient has its weight's dtype, and AdamW keeps two moments of it (Rajbhandari et al., "ZeRO", 2020,
+section 3.1). Activations are what autograd keeps for the backward pass, counted in two short rows. They grow
+with the tokens, since attention here keeps no square (Korthikanti et al., "Reducing Activation
+Recomputation", 2022, equation 1). With activation checkpointing each layer keeps its input, and one layer at
+a time is recomputed (Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016). On a GPU it is what
+torch allocates, without the driver. If FSDP or DeepSpeed shard the model, there is no plan.
 """
 
 from __future__ import annotations
@@ -20,7 +14,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,13 +75,9 @@ class MemoryPlan:
             exact = self.tokens * (self.layers * self.edge + RECOMPUTED * layer) + self.copies / self.layers
         else:
             exact = self.tokens * (self.kept + layer) + self.copies
-        return int(self._scatter * exact)
-
-    @property
-    def _scatter(self) -> float:
         if not self.on_cpu:
-            return 1.0
-        return SCATTER if self.tokens * self.edge >= LARGE else IN_HEAP
+            return int(exact)
+        return int((SCATTER if self.tokens * self.edge >= LARGE else IN_HEAP) * exact)
 
     @property
     def loss(self) -> int:
@@ -157,13 +147,14 @@ def plan_of(
     device = next(model.parameters()).device
     long = sum(each for each in examples if each >= attention.LONG)
     with attention.as_long() if 2 * long > sum(examples) else nullcontext():
-        kept, copies = _activations(model, args, share)
+        small, large = (_kept(model, args, length, share) for length in PROBES)
+    kept = (large - small) / (2 * (PROBES[1] - PROBES[0]))
     # After the trial: some libraries are loaded in the first pass.
     libraries = 0 if device.type == "cuda" else max(resident() - weights, 0)
     gradients = _bytes(trained)
     embedding = bare.get_input_embeddings().weight
     head = getattr(bare.get_output_embeddings(), "weight", embedding.detach()[:0])  # a reward model has none
-    computed = _computed_bytes(args, head)
+    computed = 2 if args.bf16 or args.fp16 else head.element_size()  # bytes of a number in the layers
     matrix = head.numel() * (_WIDE + computed) if head.requires_grad else 0
     count = min(max(config.hidden_size // 2, 16), max(int(tokens * share), 1))
     return MemoryPlan(
@@ -173,7 +164,7 @@ def plan_of(
         gradients=gradients,
         optimizer=int(moments(args) * gradients),
         kept=kept,
-        copies=copies,
+        copies=max(small - kept * 2 * PROBES[0], 0.0),
         edge=config.hidden_size * head.element_size(),
         layers=config.num_hidden_layers,
         checkpointed=bool(args.activation_checkpointing),
@@ -199,32 +190,15 @@ def moments(args: TrainingArguments) -> float:
     return count / 4 if "8bit" in name else count
 
 
-def _computed_bytes(args: TrainingArguments, weight: Tensor) -> int:
-    """Return the bytes of a number that layers compute."""
-    return 2 if args.bf16 or args.fp16 else weight.element_size()
-
-
-def _autocast(args: TrainingArguments, device: torch.device) -> AbstractContextManager[Any]:
-    if not (args.bf16 or args.fp16):
-        return nullcontext()
-    return torch.autocast(device.type, torch.bfloat16 if args.bf16 else torch.float16)
-
-
-def _activations(model: nn.Module, args: TrainingArguments, share: float) -> tuple[float, float]:
-    """Return the bytes kept for the backward pass: per token, and independent of tokens."""
-    small, large = (_kept(model, args, length, share) for length in PROBES)
-    slope = (large - small) / (2 * (PROBES[1] - PROBES[0]))
-    return slope, max(small - slope * 2 * PROBES[0], 0.0)
-
-
 def _kept(model: nn.Module, args: TrainingArguments, length: int, share: float) -> int:
-    """Return the bytes kept of a row of two examples of that length."""
     device = next(model.parameters()).device
     ids = torch.zeros(1, 2 * length, dtype=torch.long, device=device)
     positions = torch.arange(length, device=device).repeat(2)[None]
     labels = ids.clone()
     labels[:, : max(int(2 * length * (1 - share)), 1)] = IGNORED
-    with _unchanged(model), _autocast(args, device), _counting(model) as seen:
+    half = torch.bfloat16 if args.bf16 else torch.float16
+    cast = torch.autocast(device.type, half, enabled=bool(args.bf16 or args.fp16))
+    with _unchanged(model), cast, _counting(model) as seen:
         loss = model(input_ids=ids, position_ids=positions, labels=labels).loss
     total = sum(seen.values())
     del loss

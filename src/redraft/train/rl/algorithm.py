@@ -431,7 +431,6 @@ def _log_ratio(log_probs: Tensor, others: Tensor, mask: Tensor) -> Tensor:
 
 
 def _real(values: Tensor, mask: Tensor) -> Tensor:
-    """Return values in 32 bits or more, and 0 at padding."""
     return torch.where(mask, _wide(values), 0)
 
 

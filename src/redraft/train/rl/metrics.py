@@ -159,7 +159,6 @@ class Faults:
         return [f"{moved}: that may have broken the policy. Lower --learning_rate, or --ppo_epochs."]
 
     def _check_moved(self, numbers: Numbers, rollout: int) -> None:
-        """Raise `ModelError` if rewards fell with a step that went far, and stay there."""
         self._last = {name: numbers.get(name, 1.0) for name in ("reward", "reward_std")}
         if not self._moved:
             return
@@ -180,7 +179,6 @@ class Faults:
         )
 
     def _where(self) -> str:
-        """Return where the checkpoints are, if there are any."""
         whole = [each for each in self.saved() if each.complete]
         if not whole:
             return " There is no checkpoint yet."
@@ -251,7 +249,6 @@ class Faults:
         yield "sampler", line if not apart <= APART else ""
 
     def _sameness(self, now: Numbers, *, same: bool) -> str:
-        """Return what is said where rewards do not differ, so that nothing can be learnt."""
         if same:
             found = f"all answers of a rollout batch have the same reward, {now['reward']:.3g}"
         elif now.get("groups_without_spread") == 1:
@@ -269,7 +266,6 @@ class Faults:
         )
 
     def _cut(self, now: Numbers) -> list[str]:
-        """Return, once, that answers are cut and judged all the same."""
         cut = 1 - now.get("ended", 1.0)
         if not cut or self.cut_pays or self._lasted.get("cut"):
             return []

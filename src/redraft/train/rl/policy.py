@@ -4,14 +4,9 @@ The value head reads the policy's own last hidden state (a shared trunk). The re
 model with its adapter switched off, so that no weights are held twice. `unwrapped` takes peft off while
 rollouts are written, for an engine without adapters.
 
-Without an adapter, the top layers alone are trained, and the reference policy has copies of those. The layers
-below stay as they were, and belong to both. The head is trained too, unless it is the embedding, which the
-layers below read.
-
-trlX has that setting (`num_layers_unfrozen`). Its earlier versions froze lower layers alone: embeddings
-were trained, and changed the reference with the policy. Later ones froze embeddings and tied heads, as here.
-trlX runs the lower layers once for both; here they run for each, as with an adapter. Its −1, which trains all
-and holds a second model, is left out.
+Without an adapter, the top layers alone are trained, and the reference policy has copies of those
+(`num_layers_unfrozen` of trlX). The layers below stay as they were, and belong to both. The head is trained
+too, unless it is the embedding, which the layers below read.
 """
 
 from __future__ import annotations
@@ -88,7 +83,6 @@ class Policy(nn.Module):
         return Seen(*(empty.masked_scatter(mask, each) for each in found))  # 0 at padding
 
     def _computed(self, input_ids: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return the last hidden states and the logits at some places."""
         bare = bare_of(self.model)
         if self._plain:
             hidden = bare.base_model(input_ids=input_ids, use_cache=False).last_hidden_state[at]

@@ -132,7 +132,6 @@ class Ppo:
         )
 
     def __len__(self) -> int:
-        """Return the minibatches of an epoch."""
         return self.own.ppo_epochs * self.own.num_rollouts // self._size
 
     def batches(
@@ -187,7 +186,6 @@ class Ppo:
     async def _respond(
         self, epoch: int, asked: Sequence[RolloutPrompt], stops: Callable[[], bool]
     ) -> tuple[list[Response], list[Score]]:
-        """Write and judge the responses of a rollout batch, a chunk at a time in each process."""
         responses: list[Response] = []
         scores: list[Score] = []
         size = min(self.own.chunk_size, self.own.num_rollouts)
@@ -210,7 +208,6 @@ class Ppo:
 
     @asynccontextmanager
     async def _sampler(self, ctx: int) -> AsyncIterator[Sampler | ServerSampler]:
-        """Yield what writes responses with the policy as it is now."""
         if self._server is not None:
             await self._server.load(self.policy.model)
             yield self._server
@@ -275,7 +272,6 @@ class Ppo:
         return {"input_ids": ids, "starts": starts, **cut}
 
     def _add_step(self, kl: float) -> None:
-        """Add how far the steps took the policy, over all processes: they go on or end together."""
         for line in self._faults.add_step(fmean(gathered(kl)), self._epoch):
             self._say(line)
 
@@ -337,7 +333,6 @@ class Ppo:
 
 
 def _texts(asked: Sequence[RolloutPrompt]) -> list[tuple[str, str]]:
-    """Return the id and the text of each prompt."""
     return [(each.record.id, each.record.prompt.said) for each in asked]
 
 

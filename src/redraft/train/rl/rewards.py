@@ -71,8 +71,7 @@ _HINT = (
 class Reward(Protocol):
     """Judges the answers of records."""
 
-    async def __call__(self, chains: Sequence[Chain]) -> Sequence[float]:
-        """Return a number for each answer."""
+    async def __call__(self, chains: Sequence[Chain]) -> Sequence[float]: ...
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,6 @@ class Checked:
     check: Check
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Run the check on all answers."""
         return await together([self._one(each) for each in chains])
 
     async def _one(self, chain: Chain) -> float:
@@ -97,7 +95,6 @@ class Modelled:
     model: RewardModel
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Judge a batch in one thread."""
         asked = [(each.prompt, each.answer) for each in chains]
         found = await in_daemon_thread(lambda: self.model.score(asked))
         return [_number(each, self.model.name, chain) for each, chain in zip(found, chains, strict=True)]
@@ -110,7 +107,6 @@ class Called:
     function: FunctionCheck
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Call the function for each answer."""
         return await together([self._one(each) for each in chains])
 
     async def _one(self, chain: Chain) -> float:
@@ -146,7 +142,6 @@ class Printed:
     program: Command
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Run the program for each answer."""
         ran = await together([self.program.run(each.answer) for each in chains])
         return [self._read(chain, *each) for chain, each in zip(chains, ran, strict=True)]
 
@@ -175,7 +170,6 @@ class Served:
     url: str
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        """Ask the server for a batch of answers."""
         asked = {
             "prompts": [each.prompt.said for each in chains],
             "answers": [each.answer for each in chains],
@@ -205,13 +199,12 @@ class Rewards:
     fingerprint: str = ""
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
-        """Return what each form adds to the reward of each answer. Raises as the parts do."""
-        found = await together([_weighted(*part, chains) for part in self.parts.values()])
-        return [dict(zip(self.parts, each, strict=True)) for each in zip(*found, strict=True)]
-
-
-async def _weighted(weight: float, reward: Reward, chains: Sequence[Chain]) -> list[float]:
-    return [weight * score for score in await reward(chains)]
+        found = await together([reward(chains) for _, reward in self.parts.values()])
+        weights = [weight for weight, _ in self.parts.values()]
+        return [
+            {form: weight * score for form, weight, score in zip(self.parts, weights, each, strict=True)}
+            for each in zip(*found, strict=True)
+        ]
 
 
 def parse_rewards(forms: Sequence[str]) -> Rewards:
@@ -224,7 +217,11 @@ def parse_rewards(forms: Sequence[str]) -> Rewards:
             raise UsageError(
                 f"the reward {form} is there twice.", hint="Give it once, with the weight of both."
             )
-        parts[form] = _parsed_part(form)
+        found = _WEIGHT.match(form)
+        weight = float(found["weight"]) if found else 1.0
+        if not math.isfinite(weight):
+            raise UsageError(f"{form} has a weight that is too large.", hint=_HINT)
+        parts[form] = weight, _parsed(form[found.end() :] if found else form)
     states = [(form, _state(form, reward)) for form, (_, reward) in parts.items()]
     return Rewards(parts, hashlib.sha256(repr(states).encode("utf-8", "replace")).hexdigest()[:8])
 
@@ -245,7 +242,6 @@ def _state(form: str, reward: Reward) -> list[tuple[str, object]]:
 
 
 def _modules(function: FunctionCheck) -> set[Path]:
-    """Return the files of a function, and those of the loaded modules beside them."""
     own = {getattr(sys.modules.get(function.path.rpartition(".")[0]), "__file__", None)}
     with suppress(TypeError):  # an object that can be called, or a function in C
         own.add(inspect.getsourcefile(inspect.unwrap(function.function)))
@@ -268,14 +264,6 @@ def _of_file(path: Path) -> object:
         if found.st_size <= _LONG:
             return hashlib.sha256(path.read_bytes()).hexdigest()
     return found.st_size, found.st_mtime_ns
-
-
-def _parsed_part(form: str) -> tuple[float, Reward]:
-    found = _WEIGHT.match(form)
-    weight = float(found["weight"]) if found else 1.0
-    if not math.isfinite(weight):
-        raise UsageError(f"{form} has a weight that is too large.", hint=_HINT)
-    return weight, _parsed(form[found.end() :] if found else form)
 
 
 def _parsed(form: str) -> Reward:
@@ -326,7 +314,6 @@ SERVER = RewardKind(_served)
 
 
 def _number(found: object, name: str, chain: Chain) -> float:
-    """Return a reward as a finite number. It may be a scalar of numpy or torch."""
     with suppress(OverflowError, ValueError, RuntimeError, TypeError):  # 400 digits, an array of two
         plain = found.item() if hasattr(found, "item") else found
         if isinstance(plain, Real) and math.isfinite(plain):

@@ -192,7 +192,6 @@ class ServerSampler:
 
 
 def _name(folder: Path) -> str:
-    """Return the name of an adapter, by its weights and settings."""
     digest = hashlib.sha256()
     for name in ("adapter_model.safetensors", "adapter_config.json"):
         digest.update((folder / name).read_bytes())

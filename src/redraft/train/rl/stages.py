@@ -94,7 +94,15 @@ class PpoStages(Stages[PpoOptions]):
         warn: Say,
     ) -> tuple[Ppo, Learner]:
         """Return rollout batches of the prompts, and the policy that writes them."""
-        _check_length(model, int(data.rows.rows.lengths.max()), own)
+        longest = int(data.rows.rows.lengths.max())
+        trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+        if trained and longest + (answer := room(own, longest)) > trained:
+            flag = "--model_max_length" if own.max_length is None else "--max_length"
+            raise UsageError(
+                f"a prompt of {longest:,} tokens and an answer of {answer:,} are longer than the {trained:,} "
+                "tokens that the model was trained for.",
+                hint=f"{flag} {trained} leaves out prompts that are too long.",
+            )
         policy = Learner(model, own)
         read = Ppo(
             policy,
@@ -120,7 +128,6 @@ PPO_STAGES = PpoStages()
 
 
 def _check_chains(own: PpoOptions) -> None:
-    """Raise `UsageError` unless the settings of chains fit together."""
     if own.chains and own.format != "selfee":
         raise UsageError(
             f"--chains: the policy writes chains in the format selfee, not {own.format}.",
@@ -170,18 +177,6 @@ def _check_writer(own: PpoOptions, args: TrainingArguments) -> None:
         raise UsageError(
             "--fsdp and --deepspeed share the weights among processes, and PPO writes with whole ones.",
             hint="Leave them out: each process then holds the model.",
-        )
-
-
-def _check_length(model: PreTrainedModel | PeftModel, longest: int, own: PpoOptions) -> None:
-    """Raise `UsageError` if the longest prompt leaves no room for an answer in what the model can read."""
-    trained = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    if trained and longest + (answer := room(own, longest)) > trained:
-        flag = "--model_max_length" if own.max_length is None else "--max_length"
-        raise UsageError(
-            f"a prompt of {longest:,} tokens and an answer of {answer:,} are longer than the {trained:,} "
-            "tokens that the model was trained for.",
-            hint=f"{flag} {trained} leaves out prompts that are too long.",
         )
 
 

@@ -186,7 +186,6 @@ def _listed(folder: Path) -> dict[str, tuple[object, object]] | None:
 
 
 def _verified(checkpoint: SavedCheckpoint) -> SavedCheckpoint:
-    """Compare the checksums of a checkpoint's files."""
     folder, changed = checkpoint.folder, []
     for name, (_, wanted) in (_listed(folder) or {}).items() if checkpoint.complete else ():
         with suppress(OSError):
@@ -280,7 +279,6 @@ def unwritable(output: Path, error: OSError | SafetensorError, part: Path | None
 
 
 def _mark(folder: Path) -> None:
-    """Sync a checkpoint's files to disk, and write the list of them."""
     files = sorted(each for each in folder.rglob("*") if each.is_file())
     for each in files:
         sync(each)

@@ -162,7 +162,6 @@ class Divergence:
         return self.patience > 0 and self._off >= min(LATE, self.patience)
 
     def __str__(self) -> str:
-        """Describe how the loss is too high."""
         if self.best + MARGIN <= self.level:
             above = f"more than {MARGIN:g} above {self.best:.4g}, its best over {STRETCH} steps"
         else:

@@ -1,8 +1,6 @@
 """Log a run: a JSON line per step in `log.jsonl`, and progress on standard error.
 
-A resumed run drops the lines of steps that it repeats, so the log reads like that of an unbroken run. On a
-terminal, progress is one line that is overwritten; elsewhere, a new line now and then. TensorBoard and others
-get the same numbers (`--report_to`).
+A resumed run drops the lines of steps that it repeats, so the log reads like that of an unbroken run.
 """
 
 from __future__ import annotations
@@ -39,7 +37,11 @@ class Log:
         try:
             if self._path:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
-                kept = [line for line in read_lines(self._path) if _is_of(line, step)] if step else []
+                kept = []
+                for line in read_lines(self._path) if step else ():
+                    of = (parse_line(line) or {}).get("step")
+                    if isinstance(of, int) and of <= step:
+                        kept.append(line)
                 replace_file(self._path, b"".join(kept))
                 self._file = self._path.open("a", encoding="utf-8", buffering=1)  # flushed after each line
             yield
@@ -63,12 +65,6 @@ class Log:
     def interrupt(self) -> None:
         """End a line of progress that was being overwritten, so that others can print."""
         self._progress.close()
-
-
-def _is_of(line: bytes, step: int) -> bool:
-    """Return whether a line is whole and of a step up to this one."""
-    found = (parse_line(line) or {}).get("step")
-    return isinstance(found, int) and found <= step
 
 
 class StepCounts:

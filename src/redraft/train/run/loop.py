@@ -125,7 +125,11 @@ class Loop:
                     self._after_step()
                     if self.control.should_training_stop:
                         break
-                self._end()
+                steps = self.state.global_step - (self._resumed.step if self._resumed else 0)
+                self._report({"train_loss": (self._logged_loss + float(self._unlogged)) / max(steps, 1)})
+                if best := self.best(self.state):
+                    self.trained.load_model(best)
+                self._tell("train_end")
         finally:
             leave_inputs_to_autocast(self.trained.model, leave=False)
         return int(self.state.global_step)
@@ -206,7 +210,8 @@ class Loop:
         self._check_numbers(norm)
         self.trained.optimizer.step()
         self._learning_rate = self.trained.learning_rate()
-        if not (self.trained.accelerator.optimizer_step_was_skipped or self._schedule_is_measured):
+        measured = isinstance(self.trained.schedule, MEASURED)
+        if not (self.trained.accelerator.optimizer_step_was_skipped or measured):
             self.trained.schedule.step()
         self.trained.wrapped.zero_grad()
         epoch, done = divmod(self.state.global_step, self.steps_an_epoch)
@@ -229,7 +234,6 @@ class Loop:
         return torch.tensor(int(sums[0]), device=self.args.device)
 
     def _backward(self, batch: Batch, count: torch.Tensor, *, last: bool) -> None:
-        """Run a batch forward and backward. Gradients are exchanged after the last one of a step."""
         accelerator, wrapped = self.trained.accelerator, self.trained.wrapped
         accelerator.sync_gradients = last
         self.trained.optimizer.train()
@@ -314,7 +318,7 @@ class Loop:
         if self.control.should_evaluate:
             loss = self.evaluate()
             better = self._is_better(loss)
-            if self._schedule_is_measured:
+            if isinstance(self.trained.schedule, MEASURED):
                 self.trained.schedule.step(loss)
         if self.control.should_save or stops or (better and self.args.save_strategy == "best"):
             self._save_checkpoint()
@@ -333,7 +337,6 @@ class Loop:
         self._logged, self._logged_loss = self.state.global_step, self._logged_loss + loss
 
     def _report(self, logs: dict[str, Any]) -> None:
-        """Add numbers to the history, the log and the reports."""
         logs = {**logs, "epoch": self.state.epoch}
         self.state.log_history.append({**logs, "step": self.state.global_step})
         self._tell("log", logs=logs)
@@ -365,12 +368,7 @@ class Loop:
         self._tell("evaluate", metrics=found)
         return found["eval_loss"]
 
-    @property
-    def _schedule_is_measured(self) -> bool:
-        return isinstance(self.trained.schedule, MEASURED)
-
     def _is_better(self, loss: float) -> bool:
-        """Return whether an evaluation is the best so far, and remember it."""
         if self.args.metric_for_best_model is None:
             return False
         sign = -1 if self.args.greater_is_better else 1
@@ -422,14 +420,6 @@ class Loop:
 
     # The end.
 
-    def _end(self) -> None:
-        """Report the mean loss of this session, and take the best weights if that was asked for."""
-        steps = self.state.global_step - (self._resumed.step if self._resumed else 0)
-        self._report({"train_loss": (self._logged_loss + float(self._unlogged)) / max(steps, 1)})
-        if best := self.best(self.state):
-            self.trained.load_model(best)
-        self._tell("train_end")
-
     def best(self, state: TrainerState) -> Path | None:
         """Return the best checkpoint if its weights are to be the result."""
         if not (state.best_model_checkpoint and self.args.load_best_model_at_end):
@@ -443,7 +433,6 @@ class Loop:
         return folder
 
     def _tell(self, event: str, **more: Any) -> None:
-        """Tell all callbacks of an event. They may change `control`."""
         objects = {"model": self.trained.model, "processing_class": self.trained.tokenizer}
         for each in self.callbacks:
             tell = getattr(each, f"on_{event}")

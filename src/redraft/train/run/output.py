@@ -179,7 +179,6 @@ def check_gguf(settings: RunSettings[Any], model: str) -> None:
 
 
 def _check_place(target: Path, output: Path | None) -> None:
-    """Raise `OutputError` if the file cannot be written, or would replace one made from another output."""
     folder = next(each for each in target.absolute().parents if each.exists())
     if target.is_dir():
         raise OutputError(f"--gguf {target} is a folder.", hint=f"--gguf {target / 'NAME.gguf'}")

@@ -187,13 +187,13 @@ def show(
             example, name = rows.prepared[number], rows.prepared.name(number)
             cut = Cut(*rows.prepared.cuts[number].tolist())
             name = f"{name} {parts[part]}" if parts else name
-            heading = Text(_heading(name, example, cut, marked[0]), "yellow" if colour else "")
-            console.print(heading, soft_wrap=True)
+            carrying = f", {int(example.trained[1:].sum()):,} {marked[0]}" if marked[0] else ""
+            heading = f"── {visible(name)}: {len(example.ids):,} tokens{carrying}{_lost(cut)}"
+            console.print(Text(heading, "yellow" if colour else ""), soft_wrap=True)
             console.print(shown(list(decoder.pieces(example)), colour=colour), soft_wrap=True)
 
 
 def _first(rows: RowsOf, order: Sequence[int], count: int) -> Iterator[tuple[int, list[int]]]:
-    """Yield rows with their examples, up to `count` examples in all."""
     for row in order:
         if count <= 0:
             return
@@ -221,11 +221,6 @@ def _row_line(rows: RowsOf, row: int, shown_here: int) -> Text:
     more = f", {shown_here} of them shown" if shown_here < members else ""
     examples = "1 example" if members == 1 else f"{members} examples, which do not see each other"
     return Text(f"━━ row {row}: {length:,} of {rows.rows.capacity:,} tokens, {examples}{more}")
-
-
-def _heading(name: str, example: Stored, cut: Cut, marked: str) -> str:
-    carrying = f", {int(example.trained[1:].sum()):,} {marked}" if marked else ""
-    return f"── {visible(name)}: {len(example.ids):,} tokens{carrying}{_lost(cut)}"
 
 
 def _lost(cut: Cut) -> str:

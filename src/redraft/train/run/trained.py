@@ -245,7 +245,6 @@ class Trained:
             self.accelerator.scaler.load_state_dict(states["scaler"])
 
     def _own_weights(self) -> dict[str, torch.nn.Parameter]:
-        """Return the trained weights around the model."""
         inside = {id(each) for each in self.model.parameters()}
         trained = (pair for pair in self.around.named_parameters() if pair[1].requires_grad)
         return {name: each for name, each in trained if id(each) not in inside}
@@ -292,7 +291,6 @@ def part_of(folder: Path, name: str) -> Path:
 
 
 def _accelerator(args: TrainingArguments) -> Accelerator:
-    """Return accelerate's Accelerator by transformers' settings."""
     names = ("find_unused_parameters", "bucket_cap_mb", "broadcast_buffers", "static_graph")
     ddp = {name: getattr(args, f"ddp_{name}") for name in names}
     shards = dict(args.fsdp_plugin_args or {})

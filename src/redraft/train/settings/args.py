@@ -2,9 +2,8 @@
 
     redraft train VERB RECIPE --name value --switch --list a b
 
-The recipe is a shipped one, by name, or a YAML file with the same names as the flags. Flags override it. Old
-names are translated (`settings.renamed`). An unknown name is an error that suggests the nearest one.
-`settings.machine` fits the settings to the machine.
+The recipe has the same names as the flags, which override it. Old names are translated (`settings.renamed`),
+and `settings.machine` fits the settings to the machine.
 """
 
 from __future__ import annotations
@@ -19,18 +18,7 @@ from enum import Enum
 from functools import cache
 from math import isfinite, nan
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    Generic,
-    Literal,
-    TypeVar,
-    Union,
-    cast,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from typing import Annotated, Any, Generic, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from pydantic import PlainValidator
 
@@ -67,12 +55,7 @@ class RunSettings(Generic[Own]):
 TrainSettings = RunSettings[TrainOptions]
 
 
-def parse(words: Sequence[str]) -> TrainSettings:
-    """Parse the words after `redraft train sft`."""
-    return cast(TrainSettings, parse_for(SFT, words))
-
-
-def parse_for(verb: TrainVerb, words: Sequence[str]) -> RunSettings[RunOptions]:
+def parse(words: Sequence[str], verb: TrainVerb = SFT) -> RunSettings[Any]:
     """Parse the words after a verb of `redraft train`."""
     recipe, words = (words[0], words[1:]) if words and not words[0].startswith("--") else (None, words)
     return settings_of(verb, recipe, lambda: read_flags(words, verb))
@@ -80,7 +63,7 @@ def parse_for(verb: TrainVerb, words: Sequence[str]) -> RunSettings[RunOptions]:
 
 def settings_of(
     verb: TrainVerb, recipe: str | None, given: Callable[[], Mapping[str, Any]]
-) -> RunSettings[RunOptions]:
+) -> RunSettings[Any]:
     """Return the settings of a run: those of a recipe, and over them what was given.
 
     Args:
@@ -140,33 +123,26 @@ def read_flags(words: Sequence[str], verb: TrainVerb) -> dict[str, Any]:
         else:
             values[flag].append(word)
     for name, several in values.items():
+        wanted = _wanted(name, verb)
         if len(several) > 1 and name in kinds(verb) and not _takes_several(name, verb):
             raise _too_many(name, several, verb)
-        if not several and not _is_switch(name, verb):
-            raise UsageError(f"--{name} has no value, and should be {_in_words(_wanted(name, verb))}.")
+        is_switch = not wanted or bool in wanted or name == "resume_from_checkpoint"
+        if not several and not is_switch:
+            raise UsageError(f"--{name} has no value, and should be {_in_words(wanted)}.")
     # A switch stands alone.
     return {name: each[0] if len(each) == 1 else each or True for name, each in values.items()}
 
 
 def _too_many(name: str, words: Sequence[str], verb: TrainVerb) -> UsageError:
     last = words[-1]
-    is_recipe = last in shipped_recipes("train") or Path(last).suffix in (".yaml", ".yml")
-    return UsageError(
-        f"--{name} takes one value, and has {len(words)}: {' '.join(words):.60}.",
-        hint=f"The recipe comes first: redraft train {verb.name} {last} --{name} {words[0]}"
-        if is_recipe
-        else None,
-    )
+    hint = None
+    if last in shipped_recipes("train") or Path(last).suffix in (".yaml", ".yml"):
+        hint = f"The recipe comes first: redraft train {verb.name} {last} --{name} {words[0]}"
+    return UsageError(f"--{name} takes one value, and has {len(words)}: {' '.join(words):.60}.", hint=hint)
 
 
 def _takes_several(name: str, verb: TrainVerb) -> bool:
     return any(_plain(each) in (tuple, list) for each in _wanted(name, verb))
-
-
-def _is_switch(name: str, verb: TrainVerb) -> bool:
-    """Whether a flag may stand without a value."""
-    wanted = _wanted(name, verb)
-    return not wanted or bool in wanted or name == "resume_from_checkpoint"
 
 
 def _wanted(name: str, verb: TrainVerb) -> list[Any]:
@@ -251,8 +227,10 @@ def convert(name: str, value: Any, verb: TrainVerb = SFT) -> Any:
         with suppress(ValueError, OverflowError, RecursionError):
             return _read(kind, value)
     message = f"--{name} is {shown(value)}, and should be {_in_words(wanted)}."
-    clips = "--max_grad_norm 0 clips nothing." if name == "max_grad_norm" else None
-    raise UsageError(message, hint=clips or _meant(value, wanted))
+    choices = [str(each) for kind in wanted for each in _choices(kind)]
+    near = difflib.get_close_matches(str(value)[:60], choices, n=1) if isinstance(value, str) else []
+    hint = f"Did you mean {near[0]}?" if near else None
+    raise UsageError(message, hint="--max_grad_norm 0 clips nothing." if name == "max_grad_norm" else hint)
 
 
 _KINDS = {
@@ -270,7 +248,6 @@ _KINDS = {
 
 
 def _members(hint: Any) -> list[Any]:
-    """Return the members of a type in the order to try them."""
     found = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     if any(_choices(kind) for kind in found):
         found = tuple(kind for kind in found if kind is not str)  # only the choices are valid
@@ -283,14 +260,12 @@ def _plain(kind: Any) -> Any:
 
 
 def _choices(kind: Any) -> list[Any]:
-    """Return the values of a literal or an enumeration."""
     if isinstance(kind, type) and issubclass(kind, Enum):
         return [each.value for each in kind]
     return list(get_args(kind)) if get_origin(kind) is Literal else []
 
 
 def _read(kind: Any, value: Any) -> Any:
-    """Convert a value to a type, or raise ValueError."""
     plain = _plain(kind)
     if plain in (int, float):
         return _number(plain, value)
@@ -333,13 +308,6 @@ def _in_words(kinds_: Iterable[Any]) -> str:
         choices = [str(each) for each in _choices(kind)]
         words.append(_KINDS[_plain(kind)] + ", ".join([*choices[:8], "…"] if len(choices) > 8 else choices))
     return " or ".join(dict.fromkeys(filter(None, words)))
-
-
-def _meant(value: Any, kinds_: Iterable[Any]) -> str | None:
-    """Return a hint at the nearest choice."""
-    choices = [str(each) for kind in kinds_ for each in _choices(kind)]
-    near = difflib.get_close_matches(str(value)[:60], choices, n=1) if isinstance(value, str) else []
-    return f"Did you mean {near[0]}?" if near else None
 
 
 _MOST_OF_A_SEED = 2**32 - 1  # NumPy's generator takes a seed of 32 bits

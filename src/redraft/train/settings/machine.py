@@ -28,6 +28,7 @@ from redraft.train.settings.args import RunSettings
 from redraft.train.settings.options import RunOptions
 
 _WHOLE = "FULL_STATE_DICT"  # how FSDP saves a model that others can load: transformers' default
+_ALL_GPUS = "torchrun --nproc_per_node={} -m redraft train …"
 
 
 def computes_bf16(*, gpu: bool = True) -> bool:
@@ -51,11 +52,12 @@ def training_arguments(settings: RunSettings[RunOptions], *, lora: bool, say: Sa
     logging_dir = asked.pop("logging_dir", None)
     if logging_dir:
         os.environ["TENSORBOARD_LOGGING_DIR"] = logging_dir
-    fitted = (
-        _with_gpus(asked, say)
-        if torch.cuda.is_available() and not asked.get("use_cpu")
-        else _on_cpu(_in_bf16(asked, settings.own.dtype, say), say)
-    )
+    if not torch.cuda.is_available() or asked.get("use_cpu"):
+        fitted = _on_cpu(asked, settings.own.dtype, say)
+    elif ranks() > 1:
+        fitted = asked
+    else:
+        fitted = _without_fsdp(asked, say, f"--fsdp: {_ALL_GPUS.format('N')}")
     _check_libraries(fitted)
     try:
         with warnings.catch_warnings():
@@ -66,9 +68,14 @@ def training_arguments(settings: RunSettings[RunOptions], *, lora: bool, say: Sa
     except Exception as error:
         why = str(error) or type(error).__name__
         raise UsageError(f"these settings do not work together: {why:.300}") from error
-    _check_state_dict(made)
+    kind = str((made.fsdp_plugin_args or {}).get("state_dict_type", _WHOLE))
+    if kind.upper() != _WHOLE:
+        raise UsageError(
+            f"--fsdp_config: {kind} saves the model in shards, one per process.",
+            hint="Leave state_dict_type out of --fsdp_config.",
+        )
     if device.type == "cuda" and made.n_gpu > 1:
-        say(f"{made.n_gpu} GPUs and one process: one GPU is used. For all: {_all_gpus(made.n_gpu)}")
+        say(f"{made.n_gpu} GPUs and one process: one GPU is used. For all: {_ALL_GPUS.format(made.n_gpu)}")
         made._n_gpu = 1  # noqa: SLF001  (the size of a batch is for one GPU)
     return made
 
@@ -106,18 +113,7 @@ def _content(config: Any) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _check_state_dict(args: TrainingArguments) -> None:
-    """Raise `UsageError` if FSDP would save the model in shards, which give no result."""
-    kind = str((args.fsdp_plugin_args or {}).get("state_dict_type", _WHOLE))
-    if kind.upper() != _WHOLE:
-        raise UsageError(
-            f"--fsdp_config: {kind} saves the model in shards, one per process.",
-            hint="Leave state_dict_type out of --fsdp_config.",
-        )
-
-
 def _check_evaluation(asked: dict[str, Any]) -> None:
-    """Raise `UsageError` if the best checkpoint is wanted without an evaluation."""
     best = asked.get("save_strategy") == "best"
     if best:
         asked.setdefault("metric_for_best_model", "loss")
@@ -132,21 +128,13 @@ def _check_evaluation(asked: dict[str, Any]) -> None:
         )
 
 
-def _in_bf16(asked: Mapping[str, Any], dtype: str, say: Say) -> dict[str, Any]:
-    """Add `bf16` if nothing was set and the CPU is faster with it.
-
-    For an adapter of the default model it gave 349 instead of 151 tokens/s on weights in 32 bits, and 341
-    instead of 290 on weights in bf16 (2 cores with avx512_bf16).
-    """
-    left_open = {"bf16", "fp16"}.isdisjoint(asked) and dtype in ("auto", "bfloat16")
-    if not left_open or not computes_bf16(gpu=False):
-        return dict(asked)
-    say("layers compute in bf16, which is faster on this CPU (--bf16 False: 32 bits).")
-    return {**asked, "bf16": True}
-
-
-def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
+def _on_cpu(asked: Mapping[str, Any], dtype: str, say: Say) -> dict[str, Any]:
     fitted = {**asked, "use_cpu": True}
+    if {"bf16", "fp16"}.isdisjoint(asked) and dtype in ("auto", "bfloat16") and computes_bf16(gpu=False):
+        # For an adapter of the default model it gave 349 instead of 151 tokens/s on weights in 32 bits, and
+        # 341 instead of 290 on weights in bf16 (2 cores with avx512_bf16).
+        say("layers compute in bf16, which is faster on this CPU (--bf16 False: 32 bits).")
+        fitted["bf16"] = True
     if fitted.get("tf32"):
         say("--tf32 is left out: it needs a GPU, and none is used.")
     fitted.pop("tf32", None)
@@ -158,22 +146,13 @@ def _on_cpu(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
     return _without_fsdp(fitted, say, "FSDP needs GPUs")
 
 
-def _with_gpus(asked: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    return dict(asked) if ranks() > 1 else _without_fsdp(dict(asked), say, f"--fsdp: {_all_gpus(None)}")
-
-
 def _without_fsdp(fitted: dict[str, Any], say: Say, why: str) -> dict[str, Any]:
     if fitted.get("fsdp"):
         each = f"each of the {ranks()} processes" if ranks() > 1 else "one process"
-        whole = f"{each} holds the whole model"
-        say(f"--fsdp is left out: {whole}, with the same loss. {why}.")
+        say(f"--fsdp is left out: {each} holds the whole model, with the same loss. {why}.")
     fitted["fsdp"] = None
     fitted.pop("fsdp_config", None)
     return fitted
-
-
-def _all_gpus(count: int | None) -> str:
-    return f"torchrun --nproc_per_node={count or 'N'} -m redraft train …"
 
 
 def _check_libraries(fitted: Mapping[str, Any]) -> None:
@@ -188,7 +167,6 @@ def _check_libraries(fitted: Mapping[str, Any]) -> None:
 
 
 def _check_report(name: str) -> None:
-    """Raise `UsageError` if transformers does not know where to report to, or its library is missing."""
     if name in get_available_reporting_integrations():  # type: ignore[no-untyped-call]
         return
     if name == "tensorboard":
