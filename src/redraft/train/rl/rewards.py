@@ -35,14 +35,15 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from itertools import count
 from numbers import Real
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -68,36 +69,25 @@ _HINT = (
 )
 
 
-class Reward(Protocol):
-    """Judges the answers of records."""
-
-    async def __call__(self, chains: Sequence[Chain]) -> Sequence[float]: ...
+Reward = Callable[[Sequence[Chain]], Coroutine[Any, Any, Sequence[float]]]
+"""Judges the answers of records: returns a number for each."""
 
 
-@dataclass(frozen=True)
-class Checked:
-    """The score of a check, 0 to 1. An empty answer has 0."""
+async def _checked(check: Check, chains: Sequence[Chain]) -> list[float]:
+    """Return the scores of a check, 0 to 1. An empty answer has 0."""
 
-    check: Check
-
-    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        return await together([self._one(each) for each in chains])
-
-    async def _one(self, chain: Chain) -> float:
+    async def score(chain: Chain) -> float:
         answer = chain.answer
-        return (await run_check(self.check, answer, chain.prompt)).score if not is_blank(answer) else 0.0
+        return (await run_check(check, answer, chain.prompt)).score if not is_blank(answer) else 0.0
+
+    return await together([score(each) for each in chains])
 
 
-@dataclass(frozen=True)
-class Modelled:
-    """The number of a reward model. It reads texts, so its tokenizer may be another than the policy's."""
-
-    model: RewardModel
-
-    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        asked = [(each.prompt, each.answer) for each in chains]
-        found = await in_daemon_thread(lambda: self.model.score(asked))
-        return [_number(each, self.model.name, chain) for each, chain in zip(found, chains, strict=True)]
+async def _modelled(model: RewardModel, chains: Sequence[Chain]) -> list[float]:
+    """Return the numbers of a reward model. It reads texts, so its tokenizer may be its own."""
+    asked = [(each.prompt, each.answer) for each in chains]
+    found = await in_daemon_thread(lambda: model.score(asked))
+    return [_number(each, model.name, chain) for each, chain in zip(found, chains, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -107,11 +97,18 @@ class Called:
     function: FunctionCheck
 
     async def __call__(self, chains: Sequence[Chain]) -> list[float]:
+        """Call the function for each answer."""
         return await together([self._one(each) for each in chains])
 
     async def _one(self, chain: Chain) -> float:
         function = self.function.function
-        given = _given(function, chain)
+        given: tuple[Any, ...] = (chain.answer,)
+        if takes_prompt(function):
+            given = (chain.answer, chain.prompt)
+        else:
+            with suppress(ValueError, TypeError):  # some C functions have no signature
+                if "chain" in inspect.signature(function).parameters:
+                    given = (chain,)
         try:
             found = await in_daemon_thread(lambda: function(*given))
             found = await found if inspect.isawaitable(found) else found
@@ -125,28 +122,12 @@ class Called:
         return _number(found.score if isinstance(found, Outcome) else found, self.function.name, chain)
 
 
-def _given(function: Callable[..., Any], chain: Chain) -> tuple[Any, ...]:
-    """Return what a function is called with: the record if it asks for that by name."""
-    if takes_prompt(function):
-        return chain.answer, chain.prompt
-    with suppress(ValueError, TypeError):  # some C functions have no signature
-        if "chain" in inspect.signature(function).parameters:
-            return (chain,)
-    return (chain.answer,)
-
-
-@dataclass(frozen=True)
-class Printed:
-    """The number that a program prints as its last line."""
-
-    program: Command
-
-    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        ran = await together([self.program.run(each.answer) for each in chains])
-        return [self._read(chain, *each) for chain, each in zip(chains, ran, strict=True)]
-
-    def _read(self, chain: Chain, status: int | None, output: str) -> float:
-        name, seconds = f"score:{self.program.line}", self.program.seconds
+async def _printed(program: Command, chains: Sequence[Chain]) -> list[float]:
+    """Return the numbers that a program prints as its last line."""
+    ran = await together([program.run(each.answer) for each in chains])
+    scores = []
+    for chain, (status, output) in zip(chains, ran, strict=True):
+        name, seconds = f"score:{program.line}", program.seconds
         if status != 0:
             how = f"took longer than {seconds:g} s" if status is None else f"ended with exit status {status}"
             raise CheckError(
@@ -155,35 +136,29 @@ class Printed:
                 hint="Fix the program, and type the same command again: it resumes. "
                 "A new run may give it more time: score[60s]:PROGRAM.",
             )
-        last = output.rpartition("\n")[2]
-        try:
-            found: object = float(last)
-        except ValueError:
-            found = last
-        return _number(found, name, chain)
+        found: object = output.rpartition("\n")[2]
+        with suppress(ValueError):
+            found = float(str(found))
+        scores.append(_number(found, name, chain))
+    return scores
 
 
-@dataclass(frozen=True)
-class Served:
-    """What a server replies."""
-
-    url: str
-
-    async def __call__(self, chains: Sequence[Chain]) -> list[float]:
-        asked = {
-            "prompts": [each.prompt.said for each in chains],
-            "answers": [each.answer for each in chains],
-        }
-        hint = "A reward server takes POST of prompts and answers at this address: docs/rlhf.md."
-        reply = content(await posted(self.url, asked, wanted="reward"), hint=hint)
-        found = reply.get("rewards") if isinstance(reply, dict) else reply
-        if not isinstance(found, list) or len(found) != len(chains):
-            listed = counted(len(found), "reward") if isinstance(found, list) else shown(reply)
-            raise CheckError(
-                f"{self.url} replied with {listed} for {len(chains)} answers.",
-                hint='Reply with {"rewards": [0.5, …]}, a number for each answer.',
-            )
-        return [_number(each, self.url, chain) for each, chain in zip(found, chains, strict=True)]
+async def _served(url: str, chains: Sequence[Chain]) -> list[float]:
+    """Return what a server replies."""
+    asked = {
+        "prompts": [each.prompt.said for each in chains],
+        "answers": [each.answer for each in chains],
+    }
+    hint = "A reward server takes POST of prompts and answers at this address: docs/rlhf.md."
+    reply = content(await posted(url, asked, wanted="reward"), hint=hint)
+    found = reply.get("rewards") if isinstance(reply, dict) else reply
+    if not isinstance(found, list) or len(found) != len(chains):
+        listed = counted(len(found), "reward") if isinstance(found, list) else shown(reply)
+        raise CheckError(
+            f"{url} replied with {listed} for {len(chains)} answers.",
+            hint='Reply with {"rewards": [0.5, …]}, a number for each answer.',
+        )
+    return [_number(each, url, chain) for each, chain in zip(found, chains, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -199,6 +174,7 @@ class Rewards:
     fingerprint: str = ""
 
     async def __call__(self, chains: Sequence[Chain]) -> list[dict[str, float]]:
+        """Return what each form adds to the reward of each answer."""
         found = await together([reward(chains) for _, reward in self.parts.values()])
         weights = [weight for weight, _ in self.parts.values()]
         return [
@@ -273,16 +249,16 @@ def _parsed(form: str) -> Reward:
         if kind.takes_option or not head["option"]:
             return kind.make(form)
     if form.startswith("score["):  # without its colon
-        return _printed(form)
-    return Checked(parse_check(form))
+        return _program(form)
+    return partial(_checked, parse_check(form))
 
 
-def _served(form: str) -> Reward:
+def _server(form: str) -> Reward:
     check_address(form, hint="--reward https://host/path")
-    return Served(form)
+    return partial(_served, form)
 
 
-def _printed(form: str) -> Reward:
+def _program(form: str) -> Reward:
     try:
         program = parse_check(f"command{form.removeprefix('score')}")
     except CheckSyntaxError as error:
@@ -291,7 +267,7 @@ def _printed(form: str) -> Reward:
             hint="score:PROGRAM ARGS, or score[10s]:PROGRAM ARGS.",
         ) from None
     assert isinstance(program, Command)  # noqa: S101  (the kind)
-    return Printed(program)
+    return partial(_printed, program)
 
 
 @dataclass(frozen=True)
@@ -307,10 +283,10 @@ class RewardKind:
     takes_option: bool = False
 
 
-MODEL = RewardKind(lambda form: Modelled(RewardModel.load(form.removeprefix("reward:").strip())))
+MODEL = RewardKind(lambda form: partial(_modelled, RewardModel.load(form.removeprefix("reward:").strip())))
 FUNCTION = RewardKind(lambda form: Called(FunctionCheck.of(form.removeprefix("python:").strip())))
-PROGRAM = RewardKind(_printed, takes_option=True)
-SERVER = RewardKind(_served)
+PROGRAM = RewardKind(_program, takes_option=True)
+SERVER = RewardKind(_server)
 
 
 def _number(found: object, name: str, chain: Chain) -> float:
