@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,18 +67,21 @@ def test_with_several_processes_fsdp_on_a_cpu_is_the_whole_model_in_each(
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "3")
     said: list[str] = []
-    fitted = machine._on_cpu({"fsdp": True, "fsdp_config": {"cpu_offload": True}}, said.append)
+    fitted = machine._on_cpu({"fsdp": True, "fsdp_config": {"cpu_offload": True}}, "auto", said.append)
     assert fitted == {"use_cpu": True, "fsdp": None}
     assert "each of the 3 processes holds the whole model" in said[0]
 
 
 def test_on_one_gpu_fsdp_has_nothing_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
-    assert machine._with_gpus({"fsdp": True, "bf16": True}, said.append) == {"fsdp": None, "bf16": True}
+    of_gpu = {"device": torch.device("cuda"), "n_gpu": 1, "fsdp_plugin_args": None}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(machine, "TrainingArguments", lambda **fitted: SimpleNamespace(**fitted, **of_gpu))
+    args, said = asked("--fsdp", "True", "--bf16", "True")
+    assert (args.fsdp, args.bf16) == (None, True)
     assert "torchrun --nproc_per_node=N -m redraft train …" in said[0]
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert machine._with_gpus({"fsdp": True}, said.append) == {"fsdp": True}
-    assert len(said) == 1
+    args, said = asked("--fsdp", "True")
+    assert (args.fsdp, said) == (True, [])
 
 
 def test_the_learning_rate_is_that_of_an_adapter() -> None:
@@ -96,7 +100,7 @@ def test_settings_that_do_not_go_together_are_named() -> None:
 
 
 def test_a_model_that_would_be_saved_in_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_on_cpu", lambda asked, _: {**asked, "use_cpu": True})
+    monkeypatch.setattr(machine, "_on_cpu", lambda asked, *_: {**asked, "use_cpu": True})
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "")  # transformers sets it
     with pytest.raises(UsageError, match="SHARDED_STATE_DICT saves the model in shards") as error:
         asked("--fsdp", "True", "--fsdp_config", '{"state_dict_type": "SHARDED_STATE_DICT"}')
