@@ -84,11 +84,7 @@ class TestReading:
         piece=st.integers(1, 40),
     )
     def test_the_pieces_make_the_whole(
-        self,
-        tmp_path_factory: pytest.TempPathFactory,
-        shapes: list[list[int]],
-        dtypes: list[str],
-        piece: int,
+        self, tmp_path_factory: pytest.TempPathFactory, shapes: list[list[int]], dtypes: list[str], piece: int
     ) -> None:
         path = tmp_path_factory.mktemp("c") / "model.safetensors"
         every = {

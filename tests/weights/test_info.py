@@ -87,17 +87,10 @@ def test_a_model(tmp_path: Path) -> None:
         "                4 tensors          0.00 MB",
         "  files         model.safetensors          0.00 MB",
     ]
-
-
-def test_a_file_of_a_model_says_nothing_of_its_folder(tmp_path: Path) -> None:
-    said = describe(a_model(tmp_path) / "model.safetensors")
-    assert (said.kind, said.facts) == ("file of weights", ())
-
-
-def test_embeddings_that_are_not_tied_count_twice(tmp_path: Path) -> None:
-    folder = a_model(tmp_path)
-    (folder / "config.json").write_text(json.dumps({**CONFIG, "tie_word_embeddings": False}))
-    assert describe(folder).parameters == 2 * 16 * 8 + 8
+    file = describe(tmp_path / "m" / "model.safetensors")
+    assert (file.kind, file.facts) == ("file of weights", ()), "nothing of its folder"
+    (tmp_path / "m" / "config.json").write_text(json.dumps({**CONFIG, "tie_word_embeddings": False}))
+    assert describe(tmp_path / "m").parameters == 2 * 16 * 8 + 8
 
 
 @pytest.mark.parametrize("exact", [False, True])

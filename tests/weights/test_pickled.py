@@ -65,10 +65,7 @@ class TestDamagedPickles:
         ("change", "says"),
         [
             (numbers(lambda data: data[: len(data) // 2]), "the record data/0 has 2,000 bytes, but its"),
-            (
-                numbers(lambda data: data[:-1]),
-                "data/0 has 3,999 bytes, but its tensors need 4,000",
-            ),
+            (numbers(lambda data: data[:-1]), "data/0 has 3,999 bytes, but its tensors need 4,000"),
             (numbers(lambda data: b""), "the record data/0 has 0 bytes"),
             (numbers(lambda data: data + b"\0"), "the record data/0 has 4,001 bytes"),
             (twice, "/data/0' twice"),

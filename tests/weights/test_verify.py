@@ -160,14 +160,6 @@ class TestFaults:
         assert all(line.isprintable() for line in lines)
         "\n".join(lines).encode()
 
-    @pytest.mark.parametrize("name", [INDEX, "redraft.json"])
-    def test_halves_of_characters_are_refused(self, tmp_path: Path, name: str) -> None:
-        path = model(tmp_path) / name
-        said = json.loads(path.read_text()) if path.exists() else {}
-        path.write_text(json.dumps({**said, "\ud800": 1}))
-        with pytest.raises(ModelError, match=f"{name} holds half of a character"):
-            verify(tmp_path)
-
     def test_values_that_are_none(self, tmp_path: Path) -> None:
         odd = llama()["model.norm.weight"].clone()
         odd[1], odd[3], odd[4] = float("nan"), float("inf"), float("-inf")

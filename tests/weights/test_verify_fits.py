@@ -15,7 +15,6 @@ import torch
 from gguf import GGUFReader, GGUFWriter
 from safetensors.torch import load_file, save_file
 
-from redraft.errors import ModelError
 from redraft.weights.delta import diff
 from redraft.weights.gguf.from_folder import export_gguf
 from redraft.weights.lora.to_gguf import lora_gguf
@@ -67,28 +66,29 @@ def finding(report: Verdict, words: str) -> str:
     return found
 
 
-class TestGGUFModel:
-    """Tiny models without a tensor, with a wrong shape, or with impossible numbers."""
+def noted(path: Path, words: str) -> None:
+    report = verify(path)
+    assert report.findings == []
+    assert words in report.notes[0]
 
-    @pytest.mark.parametrize("name", ["model.gguf", "adapter.gguf"])
-    def test_what_was_converted_is_sound(self, made: Path, name: str) -> None:
-        report = verify(made / name)
+
+def test_what_was_made_is_sound(made: Path, adapter: Path) -> None:
+    for path in (made / "model", made / "model.gguf", made / "adapter.gguf", adapter):
+        report = verify(path)
         assert (report.findings, report.notes) == ([], [])
 
+
+class TestGGUFModel:
     @pytest.mark.parametrize(
-        ("name", "take", "words"),
+        ("changed", "words"),
         [
-            ("blk.0.ffn_up.weight", True, "blk.0.ffn_up.weight is missing"),
-            ("blk.0.attn_q.weight", False, "blk.0.attn_q.weight is"),
+            ({"blk.0.ffn_up.weight": None}, "blk.0.ffn_up.weight is missing"),
+            ({"blk.0.attn_q.weight": (4, 4)}, "blk.0.attn_q.weight is"),
+            ({"blk.0.ghost.weight": (2, 2)}, "tensors that no LlamaForCausalLM has: 'blk.0.ghost.weight'"),
         ],
     )
-    def test_tensors(self, tmp_path: Path, name: str, take: bool, words: str) -> None:
-        path = rewritten(tiny_model(tmp_path / "m.gguf"), {name: None if take else (4, 4)})
-        assert finding(verify(path), words)
-
-    def test_a_tensor_too_many(self, tmp_path: Path) -> None:
-        path = rewritten(tiny_model(tmp_path / "m.gguf"), {"blk.0.ghost.weight": (2, 2)})
-        assert finding(verify(path), "has tensors that no LlamaForCausalLM has: 'blk.0.ghost.weight'")
+    def test_tensors(self, tmp_path: Path, changed: dict[str, Any], words: str) -> None:
+        assert finding(verify(rewritten(tiny_model(tmp_path / "m.gguf"), changed)), words)
 
     @pytest.mark.parametrize(
         ("key", "value", "words"),
@@ -113,22 +113,21 @@ class TestGGUFModel:
         ],
     )
     def test_what_is_not_checked_is_a_note(self, tmp_path: Path, key: str, value: Any, words: str) -> None:
-        report = verify(tiny_model(tmp_path / "m.gguf", {key: value}))
-        assert report.findings == []
-        assert words in report.notes[0]
+        noted(tiny_model(tmp_path / "m.gguf", {key: value}), words)
 
 
 class TestGGUFAdapter:
-    @pytest.mark.parametrize("ending", [".lora_a", ".lora_b"])
-    def test_half_of_a_pair(self, made: Path, tmp_path: Path, ending: str) -> None:
+    @pytest.mark.parametrize(
+        ("ending", "shape", "words"),
+        [
+            (".lora_a", None, "'blk.0.attn_q.weight.lora_b' without its .lora_a"),
+            (".lora_b", None, "'blk.0.attn_q.weight.lora_a' without its .lora_b"),
+            (".lora_a", (3, 64), "rank 3 and rank 4"),
+        ],
+    )
+    def test_pairs(self, made: Path, tmp_path: Path, ending: str, shape: Any, words: str) -> None:
         path = Path(shutil.copy(made / "adapter.gguf", tmp_path / "a.gguf"))
-        name = f"blk.0.attn_q.weight{ending}"
-        assert finding(verify(rewritten(path, {name: None})), "'blk.0.attn_q.weight.lora_")
-
-    def test_two_ranks_in_a_pair(self, made: Path, tmp_path: Path) -> None:
-        path = Path(shutil.copy(made / "adapter.gguf", tmp_path / "a.gguf"))
-        changed = rewritten(path, {"blk.0.attn_q.weight.lora_a": (3, 64)})
-        assert finding(verify(changed), "rank 3 and rank 4")
+        assert finding(verify(rewritten(path, {f"blk.0.attn_q.weight{ending}": shape})), words)
 
     def test_an_alpha_that_is_no_number(self, made: Path, tmp_path: Path) -> None:
         path = Path(shutil.copy(made / "adapter.gguf", tmp_path / "a.gguf"))
@@ -139,10 +138,6 @@ class TestGGUFAdapter:
 
 
 class TestFolder:
-    def test_a_sound_model(self, model: Path) -> None:
-        report = verify(model)
-        assert (report.findings, report.notes) == ([], [])
-
     @pytest.mark.parametrize(
         ("values", "words"),
         [
@@ -173,9 +168,7 @@ class TestFolder:
 
     def test_a_vocabulary_of_tiktoken_is_a_note(self, model: Path) -> None:
         (model / "tokenizer.model").write_bytes(b"IQ== 0\nIg== 1\n")
-        report = verify(model)
-        assert report.findings == []
-        assert "tiktoken" in report.notes[0]
+        noted(model, "tiktoken")
 
     def test_a_vocabulary_that_does_not_fit(self, model: Path) -> None:
         fast = json.loads((model / "tokenizer.json").read_text())
@@ -186,20 +179,16 @@ class TestFolder:
         change(model / "tokenizer.json", model=beyond)
         assert finding(verify(model), "has the id 1000, but the embedding has 260 rows")
 
-    @pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "generation_config.json"])
-    def test_a_pointer_of_git_lfs_in_place_of_a_small_file(self, model: Path, name: str) -> None:
+    @pytest.mark.parametrize(
+        "name",
+        ["model.safetensors", "pytorch_model.bin", "adapter_model.safetensors", "config.json", "m.gguf"],
+    )
+    def test_a_pointer_of_git_lfs_in_place_of_a_file(self, model: Path, name: str) -> None:
+        if name.endswith((".bin", ".safetensors")):
+            (model / "model.safetensors").unlink()
         (model / name).write_bytes(POINTER)
-        assert "git-lfs pointer" in said_of(model)
-
-    @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "adapter_model.safetensors"])
-    def test_a_pointer_of_git_lfs_in_place_of_weights(self, tmp_path: Path, name: str) -> None:
-        (tmp_path / name).write_bytes(POINTER)
-        report = verify(tmp_path, allow_pickle=True)
-        assert "git-lfs pointer" in report.findings[0]
-
-    def test_a_pointer_of_git_lfs_in_place_of_a_gguf_file(self, tmp_path: Path) -> None:
-        (tmp_path / "m.gguf").write_bytes(POINTER)
-        assert "git-lfs pointer" in verify(tmp_path / "m.gguf").findings[0]
+        path = model / name if name == "m.gguf" else model
+        assert any("git-lfs pointer" in each for each in verify(path, allow_pickle=True).findings)
 
     def test_the_header_of_a_delta(self, model: Path, tmp_path: Path) -> None:
         diff(model, model, tmp_path / "delta", exact=True)
@@ -211,15 +200,9 @@ class TestFolder:
 
 
 class TestAdapter:
-    def test_a_sound_one(self, adapter: Path) -> None:
-        report = verify(adapter)
-        assert (report.findings, report.notes) == ([], [])
-
     def test_a_base_that_is_elsewhere_is_a_note(self, adapter: Path) -> None:
         change(adapter / "adapter_config.json", base_model_name_or_path="org/base")
-        report = verify(adapter)
-        assert report.findings == []
-        assert "its base 'org/base' is not a local folder" in report.notes[0]
+        noted(adapter, "its base 'org/base' is not a local folder")
 
     @pytest.mark.parametrize(
         ("endings", "words"),
@@ -234,22 +217,6 @@ class TestAdapter:
         without(adapter / "adapter_model.safetensors", *endings)
         assert finding(verify(adapter), words)
 
-    @pytest.mark.parametrize(
-        ("values", "words"),
-        [
-            ({"r": 5}, "says rank 5"),
-            ({"use_dora": True}, "contradict each other"),
-        ],
-    )
-    def test_settings(self, adapter: Path, values: dict[str, Any], words: str) -> None:
-        change(adapter / "adapter_config.json", **values)
-        assert finding(verify(adapter), words)
-
-    def test_a_module_that_the_base_lacks(self, adapter: Path) -> None:
-        file = adapter / "adapter_model.safetensors"
-        save_file({name.replace("q_proj", "x_proj"): each for name, each in load_file(file).items()}, file)
-        assert finding(verify(adapter), "which that model does not have")
-
     def test_a_base_of_another_size(self, adapter: Path, tmp_path: Path) -> None:
         wider = tiny_folder(tmp_path / "wider", hidden_size=96)
         change(adapter / "adapter_config.json", base_model_name_or_path=str(wider))
@@ -257,16 +224,7 @@ class TestAdapter:
 
     def test_another_kind_is_a_note(self, adapter: Path) -> None:
         change(adapter / "adapter_config.json", peft_type="IA3")
-        report = verify(adapter)
-        assert report.findings == []
-        assert "'IA3'" in report.notes[0]
-
-
-def said_of(path: Path) -> str:
-    try:
-        return "\n".join(verify(path).findings)
-    except ModelError as error:
-        return error.message
+        noted(adapter, "'IA3'")
 
 
 def rewritten(path: Path, changed: dict[str, tuple[int, int] | None]) -> Path:

@@ -106,7 +106,13 @@ def read_safetensors_header(path: Path) -> Header:
         with path.open("rb") as file:
             refuse_pointer(path, file.read(len(_POINTER)))
             file.seek(0)
-            length = _length(path, file.read(8), size)
+            raw = file.read(8)
+            if len(raw) < 8:
+                least = f"a safetensors file has at least 8 bytes, this one has {size}"
+                raise ModelError(f"{path} is truncated: {least}.", hint=AGAIN)
+            length: int = struct.unpack("<Q", raw)[0]
+            if length > min(MAX_HEADER, size - 8):
+                _odd(path, f"its header claims {length:,} bytes, but the file has {size:,}")
             return _parse(path, file.read(length), 8 + length, size)
     except FileNotFoundError:
         raise ModelError(f"there is no file {path}.", hint="Check the path.") from None
@@ -136,16 +142,6 @@ def safetensors_header(tensors: Iterable[TensorInfo], metadata: Mapping[str, str
     raw = json.dumps(entries, separators=(",", ":")).encode()
     raw += b" " * (-len(raw) % 8)
     return struct.pack("<Q", len(raw)) + raw
-
-
-def _length(path: Path, raw: bytes, size: int) -> int:
-    if len(raw) < 8:
-        least = f"a safetensors file has at least 8 bytes, this one has {size}"
-        raise ModelError(f"{path} is truncated: {least}.", hint=AGAIN)
-    length: int = struct.unpack("<Q", raw)[0]
-    if length > min(MAX_HEADER, size - 8):
-        _odd(path, f"its header claims {length:,} bytes, but the file has {size:,}")
-    return length
 
 
 def _parse(path: Path, raw: bytes, start: int, size: int) -> Header:

@@ -38,10 +38,9 @@ from redraft.weights.checkpoint import (
 from redraft.weights.delta import recorded_recipe
 from redraft.weights.folder import ADAPTER, refuse_quantised
 from redraft.weights.gguf.config import numbers_from_config
-from redraft.weights.gguf.names import FAMILIES, gguf_name
+from redraft.weights.gguf.families import FAMILIES, gguf_name, misfits, surplus
 from redraft.weights.gguf.quant import TensorReader, dequantize
 from redraft.weights.gguf.reader import GGUFHeader, adapter_faults, is_gguf, read_header
-from redraft.weights.gguf.sizes import misfits, surplus
 from redraft.weights.gguf.to_folder import read_numbers, refuse_split
 from redraft.weights.header import AGAIN, NotHandled
 from redraft.weights.info import one_line

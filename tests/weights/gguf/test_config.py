@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import gguf
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +21,6 @@ from redraft.weights.gguf.config import (
     window_of,
 )
 from redraft.weights.gguf.quant import header_bytes
-from redraft.weights.gguf.sizes import shortest
 
 SOUND: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
@@ -77,20 +74,6 @@ def test_any_metadata_is_read_or_refused(changes: dict[str, Any]) -> None:
         return
 
 
-def test_keys_are_those_of_the_gguf_package() -> None:
-    numbers = numbers_from_config({**SOUND, "rope_scaling": {"type": "linear", "factor": 2}})
-    model, attention, rope = gguf.Keys.LLM, gguf.Keys.Attention, gguf.Keys.Rope
-    names = [model.BLOCK_COUNT, model.CONTEXT_LENGTH, model.EMBEDDING_LENGTH, model.FEED_FORWARD_LENGTH]
-    names += [attention.HEAD_COUNT, attention.HEAD_COUNT_KV, attention.KEY_LENGTH, attention.VALUE_LENGTH]
-    names += [attention.LAYERNORM_RMS_EPS, model.VOCAB_SIZE, rope.DIMENSION_COUNT, rope.FREQ_BASE]
-    names += [rope.SCALING_TYPE, rope.SCALING_FACTOR]
-    assert {name.format(arch="llama") for name in names} == metadata_of(numbers).keys()
-    yarn = {"type": "yarn", "factor": 4, "original_max_position_embeddings": 64, "attention_factor": 2}
-    more = {rope.SCALING_ORIG_CTX_LEN, rope.SCALING_ATTN_FACTOR}
-    made = metadata_of(numbers_from_config({**SOUND, "rope_scaling": yarn})).keys()
-    assert made >= {name.format(arch="llama") for name in more}
-
-
 @pytest.mark.parametrize("original", [64, 8192, 131072])
 def test_llama3s_divisors_are_transformers_own(original: int) -> None:
     numbers = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -103,11 +86,6 @@ def test_llama3s_divisors_are_transformers_own(original: int) -> None:
     made = rope_factors(Rope(5e5, "llama3", {**numbers, "original_max_position_embeddings": original}), 128)
     plain = [5e5 ** (-2 * index / 128) for index in range(64)]
     assert made == pytest.approx([a / b for a, b in zip(plain, scaled.tolist(), strict=True)], rel=1e-5)
-
-
-@pytest.mark.parametrize("written", [1e-5, 1e-6, 10000.0, 5e5, 1.5, 100000.0])
-def test_numbers_of_32_bits_come_back_as_they_were_written(written: float) -> None:
-    assert shortest(float(np.float32(written))) == written
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from redraft.engines.base import Sampling
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import ModelError, UsageError
 from redraft.weights import checkpoint
+from redraft.weights.gguf.families import gguf_name, permute
 from redraft.weights.gguf.from_folder import export_gguf
-from redraft.weights.gguf.names import gguf_name, permute
 from redraft.weights.gguf.quant import QUANTS
 from redraft.weights.gguf.reader import GGUFHeader, read_header
 from redraft.weights.output import Run
@@ -296,18 +296,12 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        (
-            {"architectures": ["GPTNeoXForCausalLM"]},
-            "architecture 'GPTNeoXForCausalLM' cannot be converted",
-        ),
+        ({"architectures": ["GPTNeoXForCausalLM"]}, "architecture 'GPTNeoXForCausalLM' cannot be converted"),
         ({"num_local_experts": 8}, "a mixture of experts"),
         ({"quantization_config": {"quant_method": "awq"}}, "is quantised ('awq'): it holds codes, not"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"num_hidden_layers": None}, "config.json does not say num_hidden_layers."),
-        (
-            {"num_hidden_layers": 3},
-            "the configuration says layers 0 to 2, but there are 2, up to 1",
-        ),
+        ({"num_hidden_layers": 3}, "the configuration says layers 0 to 2, but there are 2, up to 1"),
         ({"num_hidden_layers": 2**31 - 1}, "says layers 0 to 2147483646, but there are 2, up to 1"),
         ({"num_hidden_layers": 1}, "says layers 0 to 0, but there are 2, up to 1"),
         ({"num_hidden_layers": 2**31}, "num_hidden_layers 2147483648, which is not a positive whole number"),
@@ -324,10 +318,7 @@ LAYER = "model.layers.1.self_attn.k_proj.weight"
             {"architectures": ["Qwen3ForCausalLM"], "attention_bias": True},
             "attention_bias, which llama.cpp's",
         ),
-        (
-            {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}},
-            "scaling of the kind 'dynamic'",
-        ),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2.0}}, "scaling of the kind 'dynamic'"),
         ({"rope_parameters": {"rope_type": ["yarn"]}}, "rotary scaling of the kind ['yarn']"),
         ({"rope_parameters": {"rope_type": "linear"}}, "factor of the rotary embedding is None"),
         ({"rope_parameters": {**YARN, "beta_fast": 16}}, "YaRN with beta_fast 16"),

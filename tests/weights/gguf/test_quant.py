@@ -11,14 +11,7 @@ import pytest
 from gguf import GGMLQuantizationType as Kind
 
 from redraft.errors import ModelError
-from redraft.weights.gguf.quant import (
-    QUANTS,
-    TensorReader,
-    header_bytes,
-    kind_for,
-    quantize,
-    size_of,
-)
+from redraft.weights.gguf.quant import QUANTS, TensorReader, header_bytes, kind_for, quantize, size_of
 from redraft.weights.gguf.reader import read_header
 
 MADE = [Kind.F32, Kind.F16, *(kind for kind in QUANTS.values() if kind != Kind.F16)]

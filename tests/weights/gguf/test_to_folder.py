@@ -22,8 +22,8 @@ from redraft.errors import ModelError
 from redraft.weights import checkpoint, output
 from redraft.weights.gguf import to_folder as from_gguf
 from redraft.weights.gguf.config import metadata_of, numbers_from_config, numbers_from_metadata
+from redraft.weights.gguf.families import hf_name, unpermute
 from redraft.weights.gguf.from_folder import export_gguf
-from redraft.weights.gguf.names import hf_name, unpermute
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.gguf.to_folder import import_gguf
 from redraft.weights.output import Run
@@ -193,10 +193,7 @@ def refused(file: Path, said: str) -> str:
         ({"llama.attention.head_count": 0}, "attention.head_count 0"),
         ({"llama.attention.key_length": 16}, "llama.rope.dimension_count 32, but its heads have 16"),
         ({"llama.attention.value_length": 16}, "llama.attention.value_length 16"),
-        (
-            {"llama.feed_forward_length": 63},
-            "blk.0.ffn_gate.weight is 64 × 32, but the configuration says",
-        ),
+        ({"llama.feed_forward_length": 63}, "blk.0.ffn_gate.weight is 64 × 32, but the configuration says"),
         ({"llama.embedding_length": 64}, "but its heads have 64 elements"),
         ({"llama.attention.layer_norm_rms_epsilon": float("nan")}, "is nan"),
         ({"llama.rope.scaling.type": "longrope"}, "rotary scaling of the kind 'longrope'"),

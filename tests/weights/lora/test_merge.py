@@ -141,12 +141,9 @@ def test_another_dtype_and_what_does_not_fit_it(base: Path, plain: Path, tmp_pat
     assert {each.dtype for each in weights(tmp_path / "half").values()} == {torch.float16}
     assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "float16"
     assert told == []
-
     large = tmp_path / "large.safetensors"
     norms = {name: torch.full_like(each, 9e4) for name, each in weights(base).items() if "norm" in name}
     save_file(weights(base) | norms, large)
-    merge_lora(large, plain, tmp_path / "held", say, dtype="BF16")
-    assert told == []
     merge_lora(large, plain, tmp_path / "lost", say, dtype="F16")
     worst = "at most 64 in one of them, 'model.layers.0.input_layernorm.weight'"
     assert told == [f"320 numbers in 5 tensors became infinite, {worst}: --dtype bf16 holds larger ones."]

@@ -18,15 +18,7 @@ from redraft.weights.tokenizers.pretokenizers import (
     pre_tokenizer_of,
 )
 from redraft.weights.tokenizers.to_gguf import tokenizer_metadata
-from tests.weights.tokenizer_files import (
-    TEXTS,
-    byte_level,
-    from_rule,
-    ids,
-    llama_cpp_ids,
-    load,
-    model_file,
-)
+from tests.weights.tokenizer_files import TEXTS, byte_level, from_rule, ids, llama_cpp_ids, load, model_file
 
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 

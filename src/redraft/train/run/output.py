@@ -30,7 +30,7 @@ from redraft.train.settings.args import RunSettings
 from redraft.train.settings.options import TrainOptions
 from redraft.weights.card import CARD, bases_of, card_text, is_known, is_ours, model_name, sources_of
 from redraft.weights.checkpoint import read_json
-from redraft.weights.gguf.sizes import sizes_from_config
+from redraft.weights.gguf.families import sizes_from_config
 from redraft.weights.output import Run
 from redraft.weights.replace import MANIFEST, refuse_existing
 

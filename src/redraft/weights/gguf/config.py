@@ -1,6 +1,6 @@
 """Converts between config.json and the keys of a GGUF file.
 
-Both sides are read into `ModelNumbers`, so that each is checked once. For sizes and tensors see `sizes`.
+Both sides are read into `ModelNumbers`, so that each is checked once. For sizes and tensors see `families`.
 
 Sliding windows are not converted. llama.cpp attends to the whole context in these architectures, so a model
 trained with a window (Mistral 7B v0.1) attends to more tokens than in training.
@@ -17,12 +17,17 @@ from typing import Any
 import numpy as np
 
 from redraft.errors import ModelError
-from redraft.weights.gguf.names import LLAMA, MISTRAL, OTHER_TOOL, Family, family_in_gguf, family_of
-from redraft.weights.gguf.sizes import (
+from redraft.weights.gguf.families import (
+    LLAMA,
+    MISTRAL,
     MOST_TOKENS,
+    OTHER_TOOL,
+    Family,
     Numbers,
     Shape,
     Sizes,
+    family_in_gguf,
+    family_of,
     positive,
     shortest,
     sizes_from_config,

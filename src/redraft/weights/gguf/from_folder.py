@@ -1,4 +1,4 @@
-"""Converts a Hugging Face folder to a GGUF file in bounded memory, for the architectures of `names`.
+"""Converts a Hugging Face folder to a GGUF file in bounded memory, for the architectures of `families`.
 
 The file's header and size follow from the checkpoint's headers, so the file is written from front to back:
 tensors are read, reordered and quantised some rows at a time while earlier rows are written.
@@ -29,7 +29,14 @@ from redraft.weights.gguf.config import (
     rope_factors,
     window_of,
 )
-from redraft.weights.gguf.names import OTHER_TOOL, gguf_name, permute, permuted_heads
+from redraft.weights.gguf.families import (
+    COMPUTED,
+    OTHER_TOOL,
+    check_tensors,
+    gguf_name,
+    permute,
+    permuted_heads,
+)
 from redraft.weights.gguf.quant import (
     BLOCK,
     Kind,
@@ -42,7 +49,6 @@ from redraft.weights.gguf.quant import (
     size_of,
 )
 from redraft.weights.gguf.reader import is_gguf, read_header
-from redraft.weights.gguf.sizes import COMPUTED, check_tensors
 from redraft.weights.header import TensorInfo
 from redraft.weights.lora.adapter import refuse_adapter
 from redraft.weights.losses import Losses, Say, not_finite

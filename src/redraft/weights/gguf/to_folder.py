@@ -18,11 +18,10 @@ from redraft.errors import ModelError
 from redraft.weights.card import CARD, card_of
 from redraft.weights.checkpoint import portions
 from redraft.weights.gguf.config import ModelNumbers, config_of, numbers_from_metadata
+from redraft.weights.gguf.families import Shape, check_tensors, hf_name, permuted_heads, unpermute
 from redraft.weights.gguf.from_folder import ROPE_FACTORS
-from redraft.weights.gguf.names import hf_name, permuted_heads, unpermute
 from redraft.weights.gguf.quant import Kind, TensorReader
 from redraft.weights.gguf.reader import GGUFHeader, Tensor, check_model, describe_file, read_header
-from redraft.weights.gguf.sizes import Shape, check_tensors
 from redraft.weights.header import NotHandled, TensorInfo, torch_dtype
 from redraft.weights.output import BY_DEFAULT, OutputFolder, Run, layout
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
@@ -55,7 +54,10 @@ def import_gguf(file: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | No
     reader = TensorReader(file, header)
     numbers, shapes = read_numbers(reader)
     check_tensors(numbers.sizes, shapes, str(file), in_hf=False)
-    dtype = dtype or _own_dtype(reader)
+    if dtype is None:
+        kinds = {reader.kind(tensor) for tensor in header.tensors.values() if len(tensor.shape) > 1}
+        fine = Kind.F32 in kinds or {Kind.F16, Kind.BF16} <= kinds
+        dtype = "F32" if fine else "BF16" if kinds == {Kind.BF16} else "F16"
     sizes = numbers.sizes
     sources: dict[str, SourceTensor] = {}  # by name in the folder, in the model's order
     for name, shape in sizes.tensors():
@@ -106,13 +108,6 @@ def read_numbers(reader: TensorReader) -> tuple[ModelNumbers, dict[str, Shape]]:
     numbers = numbers_from_metadata(reader.header.metadata, shapes, factors)
     shapes.pop(ROPE_FACTORS, None)
     return numbers, shapes
-
-
-def _own_dtype(reader: TensorReader) -> str:
-    kinds = {reader.kind(tensor) for tensor in reader.header.tensors.values() if len(tensor.shape) > 1}
-    if Kind.F32 in kinds or {Kind.F16, Kind.BF16} <= kinds:
-        return "F32"
-    return "BF16" if kinds == {Kind.BF16} else "F16"
 
 
 def _write_texts(out: OutputFolder, header: GGUFHeader, numbers: ModelNumbers, dtype: str) -> None:

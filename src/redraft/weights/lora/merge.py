@@ -259,12 +259,7 @@ def _changed(target: Target, adapter: LoraAdapter, size: int) -> Iterator[Rows]:
 
 
 def merge_lora(
-    base: Path,
-    adapter: Path,
-    dst: Path,
-    run: Run = BY_DEFAULT,
-    *,
-    dtype: str | None = None,
+    base: Path, adapter: Path, dst: Path, run: Run = BY_DEFAULT, *, dtype: str | None = None
 ) -> None:
     """Write the base with the adapter merged in: a folder that runs by itself.
 

@@ -22,10 +22,17 @@ from gguf import GGMLQuantizationType
 from redraft.errors import ModelError, UsageError
 from redraft.weights.card import card_metadata, say_licences, sources_of
 from redraft.weights.checkpoint import CHUNK, describe, portions, read_json
-from redraft.weights.gguf.names import Family, family_in_gguf, gguf_name, permute, permuted_heads
+from redraft.weights.gguf.families import (
+    Family,
+    family_in_gguf,
+    gguf_name,
+    layers_of,
+    permute,
+    permuted_heads,
+    sizes_from_config,
+)
 from redraft.weights.gguf.quant import header_bytes, pad
 from redraft.weights.gguf.reader import check_model, describe_file, read_header
-from redraft.weights.gguf.sizes import layers_of, sizes_from_config
 from redraft.weights.header import TensorInfo, dtype_size
 from redraft.weights.lora.adapter import (
     Change,

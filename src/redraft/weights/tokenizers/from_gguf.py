@@ -182,12 +182,7 @@ def _added(tokens: _Tokens) -> list[dict[str, Any]]:
     found = [(number, text) for text, number in tokens.ids.items() if tokens.kinds[number] in _ADDED]
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     return [
-        {
-            "id": number,
-            "content": text,
-            **flags,
-            "special": tokens.kinds[number] != USER_DEFINED,
-        }
+        {"id": number, "content": text, **flags, "special": tokens.kinds[number] != USER_DEFINED}
         for number, text in found
     ]
 

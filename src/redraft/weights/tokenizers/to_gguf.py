@@ -177,10 +177,9 @@ def _adds_space(source: TokenizerFolder) -> bool:
     changes = list(_parts(source.fast.get("normalizer"), "normalizers"))
     cuts = list(_parts(source.fast.get("pre_tokenizer"), "pretokenizers"))
     match (changes, cuts):
-        case (
-            [*first, {"type": "Replace", "pattern": {"String": " ", **others}, "content": "▁"}],
-            [],
-        ) if not others and first in ([], [{"type": "Prepend", "prepend": "▁"}]):
+        case ([*first, {"type": "Replace", "pattern": {"String": " ", **others}, "content": "▁"}], []) if (
+            not others and first in ([], [{"type": "Prepend", "prepend": "▁"}])
+        ):
             return bool(first)
         case ([], [{"type": "Metaspace", "replacement": "▁"}]):
             # Splitting at marks must make no difference: it is off, or no token has one inside.
