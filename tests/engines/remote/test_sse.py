@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from redraft.engines.remote.sse import EventParser, Halves
+from redraft.engines.remote.wire import EventParser, Halves
 
 
 def parse(*pieces: bytes) -> list[str]:

@@ -37,11 +37,11 @@ from redraft.engines.base import (
 )
 from redraft.engines.price import Price
 from redraft.engines.remote.server import ADDRESS_HINT, MISSING, Refusal, Server
-from redraft.engines.remote.sse import Halves
 from redraft.engines.remote.wire import (
     Body,
     CallPiece,
     Chunk,
+    Halves,
     TokenCounts,
     adapted,
     answers_by_tool,

@@ -29,8 +29,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from redraft.config import Key, config_path, key_variable
-from redraft.engines.remote.sse import EventParser, whole
-from redraft.engines.remote.wire import Body, Complaint, read_complaint
+from redraft.engines.remote.wire import Body, Complaint, EventParser, decoded, read_complaint
 from redraft.engines.retry import Failure, Patience, Retry
 from redraft.errors import EngineError, EngineTimeout, ServerError, UsageError
 from redraft.jobs.causes import FILTER
@@ -269,7 +268,7 @@ class Server:
 
     def clean(self, text: str) -> str:
         """Prepare a text of the server for a message: one short line, without the key."""
-        text = " ".join(whole(self.without_secrets(text)).split())
+        text = " ".join(decoded(self.without_secrets(text)).split())
         return text if len(text) <= 300 else text[:299] + "…"
 
     def hide(self, *values: Any) -> None:
