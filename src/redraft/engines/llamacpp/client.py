@@ -148,7 +148,9 @@ class Child:
                 status = int(answer.split(None, 2)[1])
                 if status != 200:
                     chunked = b"\r\ntransfer-encoding: chunked" in answer
-                    raw = b"".join([c async for c in _chunks(reader)]) if chunked else await reader.read()
+                    raw = b"" if chunked else await reader.read()
+                    while chunked and (piece := await _chunk(reader)):
+                        raw += piece
                     try:
                         refused = error_of(json.loads(raw))
                     except (ValueError, KeyError, TypeError):
@@ -224,11 +226,6 @@ async def _connection(
 async def _chunk(reader: asyncio.StreamReader) -> bytes:
     size = int(await reader.readuntil(b"\r\n"), 16)
     return (await reader.readexactly(size + 2))[:-2]
-
-
-async def _chunks(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-    while piece := await _chunk(reader):
-        yield piece
 
 
 def error_of(record: dict[str, Any]) -> dict[str, Any]:

@@ -438,10 +438,12 @@ class Server:
         finally:
             await self._lanes.close(response)
         complaint = read_complaint(_from_json(text))
+        exact = _seconds(response.headers.get("retry-after-ms"))  # Azure and OpenAI
+        after = _seconds(response.headers.get("retry-after")) if exact is None else exact / 1000
         return Refusal(
             status=response.status_code,
             complaint=complaint or Complaint(text.strip() or response.reason_phrase),
-            retry_after=_retry_after(response.headers),
+            retry_after=after,
             location=self.clean(response.headers.get("location", "")),
             asked=response.extensions["asked_at"],
         )
@@ -520,12 +522,6 @@ def _most_tokens(body: Body | None) -> int:
         return 0
     limit = body.get("max_tokens") or body.get("max_completion_tokens") or 0
     return int(limit) + sum(map(len, _texts((body.get("messages"), body.get("prompt"))))) // 4
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    """Return how long the server asks to wait, in seconds. Azure and OpenAI say it in milliseconds too."""
-    exact = _seconds(headers.get("retry-after-ms"))
-    return _seconds(headers.get("retry-after")) if exact is None else exact / 1000
 
 
 def _seconds(header: str | None) -> float | None:
