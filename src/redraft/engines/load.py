@@ -164,18 +164,18 @@ def parse_reference(ref: str) -> ModelReference:
     try:
         if len(references_of(ref)) > 1:
             raise UsageError(f"{ref!r:.120} names several engines, and one is needed.", hint="Name one.")
-        ref = ref.strip()
-        if _is_address(ref):
-            address, _, model = ref.partition("#")
+        text = ref.strip()
+        if _is_address(text):
+            address, _, model = text.partition("#")
             return ModelReference("remote", address, model or None)
-        if found := _named(ref):
+        if found := _named(text):
             return found
-        if _path(ref).exists():
-            return _local(ref, ())
-        if folder := _folder_with_adapters(ref):
+        if _path(text).exists():
+            return _local(text, ())
+        if folder := _folder_with_adapters(text):
             return folder
         # A plus sign inside a path does not count.
-        base, *rest = re.split(r"(?<=\.gguf)\+|(?<=^default)\+|\+(?=[^+]*\.gguf)", ref)
+        base, *rest = re.split(r"(?<=\.gguf)\+|(?<=^default)\+|\+(?=[^+]*\.gguf)", text)
         for name in rest:
             if not name.endswith(".gguf"):
                 raise UsageError(f"the adapter {name!r} is not a .gguf file.", hint=_as_gguf(name, base))
