@@ -193,12 +193,6 @@ def test_a_misspelt_option_names_the_right_one() -> None:
         redraft.revise("Go.", model=ScriptedEngine(["x"]), check=["json"])  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("prompt", [None, 5, {"instruction": "x"}, [{"rol": "user"}], [5]])
-def test_a_prompt_of_another_type_is_refused(prompt: object) -> None:
-    with pytest.raises(UsageError, match="the prompt is"):
-        redraft.revise(prompt, model=ScriptedEngine(["x"]))  # type: ignore[arg-type]
-
-
 def test_a_critic_with_checks_is_asked() -> None:
     writer, critic = ScriptedEngine(["a b c", "a b"]), ScriptedEngine(["Too long. Revision is needed."])
     chain = redraft.revise("Go.", model=writer, critic=critic, checks=["words<=2"])
@@ -206,6 +200,7 @@ def test_a_critic_with_checks_is_asked() -> None:
 
 
 EMPTY, NO_USER = "the prompt is empty", "the prompt has no message of the user: .* of "
+HALF, LONE = "a\ud800b", "the prompt has a lone surrogate"
 
 
 @pytest.mark.parametrize(
@@ -217,9 +212,16 @@ EMPTY, NO_USER = "the prompt is empty", "the prompt has no message of the user: 
         ([{"role": "user", "content": ""}, {"role": "assistant", "content": "Yes?"}], EMPTY),
         ([{"role": "system", "content": "Be brief."}], f"{NO_USER}system"),
         ([{"role": "assistant", "content": "Yes?"}], f"{NO_USER}assistant"),
+        *((wrong, "the prompt is") for wrong in (None, 5, {"instruction": "x"}, [{"rol": "user"}], [5])),
+        (HALF, LONE),
+        (Prompt(instruction=HALF), LONE),
+        ([{"role": "user", "content": HALF}], LONE),
+        ([{"role": "user", "content": [{"type": "text", "text": HALF}]}], LONE),
     ],
 )
-def test_an_empty_prompt_is_refused_before_anything_is_asked(prompt: object, said: str) -> None:
+def test_a_prompt_that_cannot_be_answered_is_refused_before_anything_is_asked(
+    prompt: object, said: str
+) -> None:
     engine = ScriptedEngine(["x"])
     with pytest.raises(UsageError, match=said):
         redraft.revise(prompt, model=engine)  # type: ignore[arg-type]
@@ -241,23 +243,6 @@ def test_a_judge_is_paid_from_the_budget_of_the_chain() -> None:
     assert free.usage.completion_tokens == sum(step.usage.completion_tokens for step in free.steps)
     short = redraft.revise("Go.", max_revisions=1, budget=redraft.Budget(tokens=20), **options)
     assert (short.stop, len(short.steps)) == ("budget", 1)
-
-
-HALF = "a\ud800b"
-
-
-@pytest.mark.parametrize(
-    "prompt",
-    [
-        HALF,
-        Prompt(instruction=HALF),
-        [{"role": "user", "content": HALF}],
-        [{"role": "user", "content": [{"type": "text", "text": HALF}]}],
-    ],
-)
-def test_half_of_a_character_in_a_prompt(prompt: Any) -> None:
-    with pytest.raises(UsageError, match="the prompt has a lone surrogate"):
-        redraft.revise(prompt, model=ScriptedEngine(["A."]))
 
 
 @pytest.mark.parametrize(

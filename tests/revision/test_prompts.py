@@ -67,6 +67,7 @@ def test_braces_of_text_and_of_findings_stay() -> None:
     text = filled("As {{json}}:\n{found}\n\nAgain.", found="{x}", prompt="{y}")
     assert text == "As {json}:\n{x}\n\nAgain."
     assert filled("As {{json}}:\n{found}\n\nAgain: {prompt}", found="", prompt="{y}") == "Again: {y}"
+    assert filled("Keep {{found}}.\n\n{found}", found="", prompt="") == "Keep {found}."
 
 
 @pytest.mark.parametrize("prompts", [*SHIPPED, OWN])
@@ -125,10 +126,6 @@ def test_a_line_of_white_space_separates_paragraphs(blank: str) -> None:
     Wording("own", f"{VERDICTS}\n\n{{found}}", template)
     assert filled(template, found="", prompt="P").strip() == "Again."
     assert "Wrong: F" in filled(template, found="F", prompt="P")
-
-
-def test_plain_braces_are_no_place() -> None:
-    assert filled("Keep {{found}}.\n\n{found}", found="", prompt="") == "Keep {found}."
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -168,22 +169,12 @@ def test_a_text_that_shows_something_is_checked(answer: str) -> None:
     assert asyncio.run(run_checks(parse_checks(["words<=50"]), answer, Prompt()))[0].passed
 
 
-class WithBool:
-    name = "mine"
-
-    async def check(self, answer: str, prompt: Prompt) -> Outcome:
-        return True  # type: ignore[return-value]
+async def yes(answer: str, prompt: Prompt) -> Any:
+    return True
 
 
-class WithText:
-    name = "mine"
-
-    def check(self, answer: str, prompt: Prompt) -> Outcome:
-        return "too long"  # type: ignore[return-value]
-
-
-@pytest.mark.parametrize(("check", "value"), [(WithBool(), "True"), (WithText(), "'too long'")])
-def test_a_check_that_returns_no_outcome_is_told_what_to_return(check: Check, value: str) -> None:
+@pytest.mark.parametrize(("judge", "value"), [(yes, "True"), (lambda *_: "too long", "'too long'")])
+def test_a_check_that_returns_no_outcome_is_told_what_to_return(judge: Any, value: str) -> None:
     with pytest.raises(CheckError, match=f"'mine' returned {value}, which is no result of a check") as caught:
-        asyncio.run(run_check(check, "yes", Prompt()))
+        asyncio.run(run_check(Sync(judge, "mine"), "yes", Prompt()))
     assert "Outcome" in str(caught.value.hint)

@@ -75,6 +75,9 @@ def test_an_echo(answer: str) -> None:
         '{"answer": "Rain is water that falls."}',
         "Rain is water that falls from the clouds.\n\nThe answer has 8 words: too many. It was too long.",
         "Sure, here is a sentence: rain is water that falls from the clouds.",
+        "Rain is water that falls from heavy clouds over the hills.\n\nI removed 14 words to fit the limit.",
+        "Corrected, with fewer words:\n\nRain forms as warm vapour rises, cools and falls back to the earth.",
+        "Rain falls from clouds when drops grow heavy. (I shortened the answer, as you asked.)",
     ],
 )
 def test_no_echo(answer: str) -> None:
@@ -228,18 +231,6 @@ def test_other_answers_in_other_languages_are_no_echoes() -> None:
 def test_json_and_code_are_no_echoes(answer: str) -> None:
     heard = ['The JSON does not fit the schema: "status" is a required property.']
     assert not echoes(answer, [*heard, *BEFORE.requests], "Report the state.")
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "Rain is water that falls from heavy clouds over the hills.\n\nI removed 14 words to fit the limit.",
-        "Corrected, with fewer words:\n\nRain forms as warm vapour rises, cools and falls back to the earth.",
-        "Rain falls from clouds when drops grow heavy. (I shortened the answer, as you asked.)",
-    ],
-)
-def test_an_answer_with_a_remark_about_the_edit_is_no_echo(answer: str) -> None:
-    assert not echoes(answer, [FEEDBACK, *BEFORE.requests], TOPIC)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=3, max_size=3))

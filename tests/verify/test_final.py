@@ -47,6 +47,12 @@ def judged(check: Check, answer: str) -> Outcome:
         (r"The answer is \boxed{\$18}.", "18"),
         ("The answer is found by adding 3 and 4. So it is 7.", "7"),
         ("Total: 8 boxes. Difference: 4", "4"),
+        ("The answer is 18. Wait, let me check: 18 / 9 = 2. Yes, that is right.", "18"),
+        ("The answer is 18.\n\nLet me verify: 2 * 9 = 18, minus 0. It checks out in 3 ways.", "18"),
+        ("They wait 5 hours. The answer is 18.", "18"),
+        ("The answer is 12. Actually, no: I cannot say.", "12"),
+        ("The answer is 2(3+4) = 14.", "14"),
+        ("The answer is (-3).", "-3"),
         ("答えは 18 です。", "18"),
         ("No number here.", None),
         ("", None),
@@ -86,6 +92,10 @@ def test_reading_agrees_with_every_judgement_of_gsm8ks_sampled_solutions(
         ("A) is too small, B) fits.\n\nB", "B"),
         ("Answer: F", None),
         ("It is 37.", None),
+        ("A is a letter.", None),
+        ("The answer is a number.", None),
+        ("Answer: because.", None),
+        ("I am.", None),
         ("", None),
     ],
 )
@@ -210,34 +220,6 @@ def test_of_those_held_out_one_is() -> None:
     assert len(wrong("answers_held_out")) <= 1
 
 
-@pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("The answer is 18. Wait, let me check: 18 / 9 = 2. Yes, that is right.", 18),
-        ("The answer is 18.\n\nLet me verify: 2 * 9 = 18, minus 0. It checks out in 3 ways.", 18),
-        ("They wait 5 hours. The answer is 18.", 18),
-        ("The answer is 12. Actually, no: I cannot say.", 12),
-        ("The answer is 2(3+4) = 14.", 14),
-        ("The answer is (-3).", -3),
-    ],
-)
-def test_what_is_taken_back_and_what_is_only_checked(text: str, number: int) -> None:
-    assert final_number(text) == number
-
-
-@pytest.mark.parametrize(
-    ("text", "letter"),
-    [
-        ("A is a letter.", None),
-        ("The answer is a number.", None),
-        ("Answer: because.", None),
-        ("I am.", None),
-    ],
-)
-def test_a_word_is_no_option(text: str, letter: str | None) -> None:
-    assert final_letter(text) == letter
-
-
 NUMBERS = st.decimals(-(10**9), 10**9, places=3)
 WORDS = st.text(st.characters(categories=["L", "Zs", "Po"], exclude_characters=",.%/*"))
 
@@ -357,15 +339,10 @@ def test_a_long_number_is_cut_with_a_mark() -> None:
         assert f" {'7' * 40}…" in message
 
 
-@pytest.mark.parametrize("written", ["x", "1 2", "", "1~", "~1", "1~2~3", "1/0"])
+@pytest.mark.parametrize("written", ["x", "1 2", "", "1~", "~1", "1~2~3", "1/0", "1~-2"])
 def test_what_is_not_a_number_is_refused(written: str) -> None:
-    with pytest.raises(CheckSyntaxError, match="is not a number"):
+    with pytest.raises(CheckSyntaxError, match=r"is not a number|1~-2: a tolerance cannot be negative\."):
         Number.of(written)
-
-
-def test_a_tolerance_below_zero_is_refused() -> None:
-    with pytest.raises(CheckSyntaxError, match=r"number=1~-2: a tolerance cannot be negative\."):
-        Number.of("1~-2")
 
 
 def test_every_solution_of_gsm8k_passes_with_its_own_answer(shared_data: Path) -> None:
