@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import (
@@ -94,7 +94,6 @@ def chains(draw: st.DrawFn) -> Chain:
 
 
 class TestRoundTrip:
-    @settings(max_examples=50)
     @given(chains())
     def test_nothing_is_lost(self, chain: Chain) -> None:
         line = chain.to_json()
@@ -102,7 +101,6 @@ class TestRoundTrip:
         assert Chain.from_json(line) == chain
         assert Chain.from_json(line.encode()).to_json() == line
 
-    @settings(max_examples=30)
     @given(chains(), unknown, unknown, unknown)
     def test_unknown_fields_are_kept_wherever_they_are(
         self, chain: Chain, top: dict[str, Any], inner: dict[str, Any], deep: dict[str, Any]

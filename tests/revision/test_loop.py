@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from redraft.chain import Chain
@@ -43,7 +43,6 @@ def played_or_empty(a_plan: Plan, streams: list[Stream], check: Any = lambda _: 
     return None
 
 
-@settings(max_examples=60)
 @given(
     streams=streams,
     mode=st.sampled_from(["native", "prompted", "verified", "best-of"]),
@@ -111,7 +110,6 @@ def test_any_reply_ends_in_a_consistent_chain(
     assert announced == [chain.steps[i].answer for i in played.steps_done]
 
 
-@settings(max_examples=40)
 @given(streams=streams, one=st.integers(1, 9), other=st.integers(1, 9))
 def test_where_the_text_is_cut_into_pieces_makes_no_difference(
     streams: list[Stream], one: int, other: int
