@@ -48,18 +48,13 @@ _EXAMPLES = {
 
 @dataclass(frozen=True)
 class Wording:
-    """How a model is asked to criticise and to revise.
+    """How a model is asked to criticise and to revise."""
 
-    Attributes:
-        name: The name of a shipped wording, of a file, or `own`.
-        criticise: Asks for a criticism of the last answer, and for a verdict: at `{verdict}`, or in the
-            phrases of `VERDICTS`.
-        revise: Asks for the next answer.
-    """
-
-    name: str
+    name: str  # the name of a shipped wording, of a file, or `own`
+    # Asks for a criticism of the last answer, and for a verdict: at `{verdict}`, or in the phrases of
+    # `VERDICTS`.
     criticise: str
-    revise: str
+    revise: str  # asks for the next answer
 
     def __post_init__(self) -> None:
         for name in ("criticise", "revise"):

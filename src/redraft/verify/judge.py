@@ -62,16 +62,11 @@ _AGAIN = 'Your score is missing. Write it now: "Score: " and a whole number from
 
 @dataclass(frozen=True)
 class Judge:
-    """`judge:RUBRIC`: a judge model gives the answer at least 7 of 10.
-
-    Attributes:
-        engine: The judge's engine, which the caller closes.
-        bar: The lowest score that passes, 1 to 10.
-    """
+    """`judge:RUBRIC`: a judge model gives the answer at least 7 of 10."""
 
     source: str
-    engine: Engine = field(repr=False, compare=False)
-    bar: int = JUDGE_BAR
+    engine: Engine = field(repr=False, compare=False)  # the judge's engine, which the caller closes
+    bar: int = JUDGE_BAR  # the lowest score that passes, 1 to 10
     rubric: str = field(default="", repr=False)
 
     @classmethod
@@ -152,15 +147,11 @@ REWARD_BAR = 0.5  # the default score of a reward model that passes: a reward of
 
 @dataclass(frozen=True)
 class Reward:
-    """`reward:PATH`: a reward model gives the answer a score of at least 0.5.
-
-    Attributes:
-        bar: The lowest score that passes, between 0 and 1.
-    """
+    """`reward:PATH`: a reward model gives the answer a score of at least 0.5."""
 
     source: str
     model: RewardModel = field(repr=False, compare=False)
-    bar: float = REWARD_BAR
+    bar: float = REWARD_BAR  # the lowest score that passes, between 0 and 1
 
     @classmethod
     def of(cls, source: str, bar: float = REWARD_BAR) -> Self:
