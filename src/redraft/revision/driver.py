@@ -163,8 +163,9 @@ class Driver:
         try:
             step = next(steps)
             # Set after the loop has started its clock, so that the loop agrees that the time is over.
-            left = plan.seconds_left
-            deadline = None if left is None else asyncio.get_running_loop().time() + left
+            limit_seconds, now = plan.budget.seconds, asyncio.get_running_loop().time()
+            used = plan.earlier.usage.seconds + plan.waited
+            deadline = None if limit_seconds is None else now + limit_seconds - used
             with self.cancel.limit(deadline) as limit:
                 if broken is not None:
                     await self._call_hook(steps, broken, deadline)

@@ -116,12 +116,6 @@ class Plan:
         return {name: None if name in own else getattr(self.sampling, name) for name in RECORDED}
 
     @property
-    def seconds_left(self) -> float | None:
-        """Seconds of the budget left when the chain begins; None for no limit."""
-        limit = self.budget.seconds
-        return None if limit is None else limit - self.earlier.usage.seconds - self.waited
-
-    @property
     def asked(self) -> Prompt:
         """The prompt with the demand appended."""
         prompt, demand = self.prompt, self.demand

@@ -110,7 +110,9 @@ def group_of(written: Written) -> AllOf | AnyOf:
         )
     if rest[end + 1 :].strip():
         raise written.error(f"unexpected {rest[end + 1 :].strip()[:30]!r} after {kind}(…)")
-    parts = split_parts(rest[1:end])
+    inside = rest[1:end]
+    cuts = [index for index, char, depth in _nested(inside) if char == ";" and depth == 0]
+    parts = [inside[cut + 1 : to].strip() for cut, to in pairwise([-1, *cuts, len(inside)])]
     if "" in parts:
         raise written.error(f"part {parts.index('') + 1} of {kind}(…) is empty")
     checks = tuple(map(written.nested, parts))
@@ -124,12 +126,6 @@ def group_of(written: Written) -> AllOf | AnyOf:
 def closing(text: str) -> int | None:
     """Return the position that closes the parenthesis at the start of a text, or None."""
     return next((index for index, _, depth in _nested(text) if depth == 0), None)
-
-
-def split_parts(inside: str) -> list[str]:
-    """Split a text at each `;` outside parentheses."""
-    cuts = [index for index, char, depth in _nested(inside) if char == ";" and depth == 0]
-    return [inside[cut + 1 : end].strip() for cut, end in pairwise([-1, *cuts, len(inside)])]
 
 
 def _nested(text: str) -> Iterator[tuple[int, str, int]]:
