@@ -37,6 +37,7 @@ def test_the_end_of_the_interpreter_closes_what_was_kept(tmp_path: Path) -> None
     ends_cleanly(tiny_model(tmp_path / "tiny.gguf"), "native")
 
 
+@pytest.mark.slow
 @pytest.mark.model
 def test_the_end_of_the_interpreter_closes_a_real_model(default_model: Path) -> None:
     ends_cleanly(default_model, "prompted")
