@@ -37,17 +37,6 @@ def test_clusters_are_resampled_whole() -> None:
     assert stats.mean(values * 4).high < apart.high
 
 
-def test_the_same_seed_gives_the_same_interval_and_another_one_nearly() -> None:
-    rows = np.random.default_rng(5).normal(size=(60, 1))
-
-    def estimate(seed: int) -> Estimate:
-        return stats.Bootstrap(rows, seed=seed).estimate(lambda sums: sums[..., 0] / 60)
-
-    assert estimate(1) == estimate(1)
-    assert estimate(1) != estimate(2)
-    assert estimate(1).low == pytest.approx(estimate(2).low, abs=0.02)
-
-
 @pytest.mark.parametrize("rows", [[], [[3.0, 4.0]]])
 def test_of_no_or_one_question_a_figure_without_bounds_has_no_interval(rows: list[list[float]]) -> None:
     found = stats.Bootstrap(np.reshape(rows, (-1, 2))).estimate(stats.ratio_of)
@@ -352,17 +341,6 @@ def test_verdicts_are_counted_and_precision_and_recall_are_those_of_rejections()
     assert one_each.recall == stats.proportion(1, 3)
     assert Verdicts((found,), 1).recall.value == pytest.approx(1 / 3)
     assert math.isnan(Verdicts((Judged(accepted=1, right=1),), 0).precision.value)
-
-
-def test_a_correlation_within_clusters_has_the_spread_of_clusters() -> None:
-    rng = np.random.default_rng(7)
-    x, noise = rng.normal(size=(2, 25))
-    y = x + noise
-    clusters = list(range(25)) * 8
-    together = stats.correlation([*x] * 8, [*y] * 8, clusters)
-    alone = stats.correlation(x.tolist(), y.tolist())
-    assert together.value == pytest.approx(alone.value)
-    assert together.high - together.low == pytest.approx(alone.high - alone.low, rel=0.05)
 
 
 def test_resamples_are_those_drawn_one_by_one() -> None:

@@ -57,57 +57,74 @@ def by_kind(found: Curves) -> dict[str, Versus]:
     return {each.kind: each for each in found.versus}
 
 
-def test_scores_and_tokens_between_two_runs_are_on_the_line_that_joins_them(tmp_path: Path) -> None:
-    found = runs(tmp_path, revise=30, best=(10, 20))
-    best = by_kind(found)["best-of"]
-    assert (best.basis, best.at) == ("equal", 200)
-    assert best.decision.gain.value == pytest.approx((30 - 15) / 40)
-
-
-def test_the_most_revisions_are_compared_and_curves_go_by_tokens(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("written", "kind", "basis", "at", "gain", "finding"),
+    [
+        # Between two runs, scores and tokens are on the line that joins them: 15 right at 200 tokens.
+        ({"best-of-3": (250, 20)}, "best-of", "equal", 200, 30 - 15, "for"),
+        # The most revisions are compared, and curves go by tokens.
+        (
+            {"revise-3": (220, 36), "best-of-2": (230, 20), "best-of-3": (180, 12)},
+            *("best-of", "equal", 220, 36 - (0.2 * 12 + 0.8 * 20), "for"),
+        ),
+        # A way that ends before is compared where it ends: there revising is on its own line, from 8 to 30.
+        ({"blind-2": (160, 9)}, "blind", "equal", 160, 8 + 0.6 * 22 - 9, "for"),
+        # A way that is cheaper than one answer keeps its own figures. It had those of the single answer.
+        ({"mellea-4": (90, 37)}, "mellea", "fewer", 90, 30 - 37, "against"),
+        # One answer is never compared at equal tokens.
+        ({}, "plain", "fewer", 100, 30 - 8, "none"),
+        # A way that takes more says nothing unless it does worse.
+        ({"plain": (300, 8), "dear-2": (400, 38)}, "dear", "more", 400, 30 - 38, "none"),
+        ({"plain": (300, 8), "bad-2": (400, 2)}, "bad", "more", 400, 30 - 2, "for"),
+        # Chains that were made elsewhere are another way.
+        ({"mellea-3": (200, 9)}, "mellea", "equal", 200, 30 - 9, "for"),
+    ],
+)
+def test_ways_are_compared_at_the_most_tokens_that_both_reach(
+    tmp_path: Path,
+    written: dict[str, tuple[int, int]],
+    kind: str,
+    basis: str,
+    at: int,
+    gain: float,
+    finding: str,
+) -> None:
     runs(tmp_path, revise=30)
-    write(tmp_path, "revise-3", 220, shares(36))
-    write(tmp_path, "best-of-2", 230, shares(20))
-    write(tmp_path, "best-of-3", 180, shares(12))
+    for name, (tokens, right) in written.items():
+        write(tmp_path, name, tokens, shares(right))
+    found = by_kind(curves_in(tmp_path))[kind]
+    assert (found.basis, found.at, found.finding) == (basis, at, finding)
+    assert found.decision.gain.value == pytest.approx(gain / 40)
+
+
+def test_items_are_counted_in_runs_and_not_on_the_line_between(tmp_path: Path) -> None:
+    """At 200 tokens best of N is half of each run. One of them has items that the other lacks."""
+    runs(tmp_path, revise=10)
+    write(tmp_path, "best-of-2", 190, shares(10))
+    write(tmp_path, "best-of-3", 290, shares(30))
     found = curves_in(tmp_path)
-    assert (found.revised.way.texts, found.revised.tokens) == (3, 220)
-    best = found.versus[-1]
-    assert (best.kind, best.at) == ("best-of", 220)
-    assert best.decision.gain.value == pytest.approx((36 - (0.2 * 12 + 0.8 * 20)) / 40)
+    best = by_kind(found)["best-of"]
+    assert (best.run.way.name, best.at) == ("best-of-2", 200)
+    assert best.decision.gain.value == pytest.approx(-2 / 40)
+    assert "better in 0 items, worse in 0, runs with 190 and 200" in "\n".join(as_text(found))
 
 
-def test_a_way_that_ends_before_is_compared_where_it_ends(tmp_path: Path) -> None:
-    """Revising is taken on its own line there: it has 8 right at 100 tokens and 30 at 200."""
-    runs(tmp_path, revise=30)
-    write(tmp_path, "blind-2", 160, shares(9))
-    blind = curves_in(tmp_path).versus[-1]
-    assert (blind.kind, blind.basis, blind.at) == ("blind", "equal", 160)
-    assert blind.decision.gain.value == pytest.approx((8 + 0.6 * 22 - 9) / 40)
-    assert (blind.decision.better, blind.decision.worse) == (21, 0), "items of the runs themselves"
-
-
-def test_a_way_that_is_cheaper_than_one_answer_keeps_its_own_figures(tmp_path: Path) -> None:
-    """It had those of the single answer, and the verdict was the reverse."""
+def test_what_is_not_at_equal_tokens_is_marked(tmp_path: Path) -> None:
     runs(tmp_path, plain=8, revise=12, best=(9, 9))
     write(tmp_path, "mellea-4", 90, shares(27))
     found = curves_in(tmp_path)
-    mellea = by_kind(found)["mellea"]
-    assert (mellea.basis, mellea.at, mellea.finding) == ("fewer", 90, "against")
-    assert mellea.decision.gain.value == pytest.approx((12 - 27) / 40)
     text = "\n".join(as_text(found))
+    assert "mellea of 4 " in text
     assert "not comparable at equal tokens, 90 against 200, more than the 100 of one answer" in text
-    assert verdict(found).startswith(
-        "Don't revise here: with fewer tokens mellea does better, by 37.5 points."
+    said = "Don't revise here: with fewer tokens mellea does better, by 37.5 points."
+    assert verdict(found).startswith(said)
+    for name in ("best-of-2", "best-of-3", "mellea-4"):
+        (tmp_path / "seed-1" / f"{name}.jsonl").unlink()
+    write(tmp_path, "revise-2", 600, shares(30))
+    assert verdict(curves_in(tmp_path)) == (
+        "Undecided: no other way can be compared at equal tokens. "
+        "Revising adds 55.0 points to one answer, for 500 more tokens an item."
     )
-
-
-def test_one_answer_is_never_compared_at_equal_tokens(tmp_path: Path) -> None:
-    found = runs(tmp_path, revise=38)
-    plain = by_kind(found)["plain"]
-    assert (plain.basis, plain.at, plain.finding) == ("fewer", 100, "none")
-    assert "not comparable at equal tokens, 100 against 200," in "\n".join(as_text(found))
-    assert "than one answer" not in verdict(found)
-    assert verdict(found).endswith("Revising adds 75.0 points to one answer, for 100 more tokens an item.")
 
 
 @pytest.mark.parametrize("without", ["mellea-4", "revise-2"])
@@ -126,28 +143,6 @@ def test_files_without_usage_are_not_compared_at_equal_tokens(tmp_path: Path, wi
     assert series(found)
 
 
-def test_a_way_that_takes_more_says_nothing_unless_it_does_worse(tmp_path: Path) -> None:
-    runs(tmp_path, revise=20)
-    for name, right, finding in (("dear-2", 30, "none"), ("bad-2", 2, "for")):
-        write(tmp_path, "plain", 300, shares(8))
-        write(tmp_path, name, 400, shares(right))
-        each = by_kind(curves_in(tmp_path))[name[:-2]]
-        assert (each.basis, each.at, each.finding) == ("more", 400, finding)
-
-
-def test_items_are_counted_in_runs_and_not_on_the_line_between(tmp_path: Path) -> None:
-    """At 200 tokens best of N is half of each run. One of them has items that the other lacks."""
-    runs(tmp_path, revise=10)
-    write(tmp_path, "best-of-2", 190, shares(10))
-    write(tmp_path, "best-of-3", 290, shares(30))
-    best = by_kind(curves_in(tmp_path))["best-of"]
-    assert (best.run.way.name, best.at) == ("best-of-2", 200)
-    assert best.decision.gain.value == pytest.approx(-2 / 40)
-    assert (best.decision.better, best.decision.worse) == (0, 0)
-    text = "\n".join(as_text(curves_in(tmp_path)))
-    assert "better in 0 items, worse in 0, runs with 190 and 200" in text
-
-
 @pytest.mark.parametrize(
     ("revise", "said"),
     [
@@ -163,15 +158,6 @@ def test_the_sentence(tmp_path: Path, revise: int, said: str) -> None:
     found = runs(tmp_path, revise=revise)
     assert verdict(found).startswith(said)
     assert list(as_text(found))[-1] == verdict(found)
-
-
-def test_without_another_way_at_equal_tokens_the_sentence_decides_nothing(tmp_path: Path) -> None:
-    write(tmp_path, "plain", 190, shares(8))
-    write(tmp_path, "revise-2", 600, shares(30))
-    assert verdict(curves_in(tmp_path)) == (
-        "Undecided: no other way can be compared at equal tokens. "
-        "Revising adds 55.0 points to one answer, for 410 more tokens an item."
-    )
 
 
 def test_one_of_several_ways_has_to_be_clearly_better(tmp_path: Path) -> None:
@@ -201,15 +187,6 @@ def test_seeds_are_runs_of_the_same_items(tmp_path: Path) -> None:
     assert (found.items, found.seeds) == (40, 2)
     assert found.revised.score.value == 0.5
     assert found.revised.tokens == 150
-
-
-def test_chains_that_were_made_elsewhere_are_another_way(tmp_path: Path) -> None:
-    runs(tmp_path, revise=30)
-    write(tmp_path, "mellea-3", 200, shares(9))
-    found = curves_in(tmp_path)
-    other = found.versus[-1]
-    assert (other.kind, other.basis, other.decision.gain.value) == ("mellea", "equal", (30 - 9) / 40)
-    assert any(line.startswith("mellea of 3 ") for line in as_text(found))
 
 
 def test_revisions_of_an_earlier_command_are_not_those_wanted(tmp_path: Path) -> None:

@@ -173,14 +173,3 @@ def test_enough_items_that_do_not_decide_need_at_least_one_more() -> None:
     found = decide(*columns(5, 0, 0))  # p is 0.062, and the formula says that five pairs are enough
     assert (found.outcome, found.needed, found.more) == ("undecided", 5, 1)
     assert "About 1 more item would decide it" in sentence(found)
-
-
-def test_shares_of_several_runs_are_compared_by_item() -> None:
-    found = decide([0.0, 1 / 3, 2 / 3, 0.0] * 5, [2 / 3, 2 / 3, 2 / 3, 1 / 3] * 5)
-    assert (found.better, found.worse, found.outcome) == (15, 0, "better")
-    assert found.gain.value == pytest.approx(1 / 3)
-
-
-def test_columns_of_different_lengths_are_refused() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        decide([0.0, 1.0], [1.0])

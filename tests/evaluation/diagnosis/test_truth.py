@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("scipy")
 
 from redraft.chain import Chain, Prompt, Step, write_jsonl
-from redraft.errors import RecordError, UsageError
+from redraft.errors import RecordError
 from redraft.evaluation.diagnosis.truth import OWN, SCORE, chains_in, known, with_checks, with_task
 from redraft.verify.parse import parse_checks
 from tests.evaluation.diagnosis.made_chains import step, told
@@ -141,8 +141,3 @@ def test_chains_of_another_file_are_refused_with_both_ids(records: Path) -> None
     assert "name of the file" in (error.value.hint or "")
     with pytest.raises(RecordError, match="no chain with an answer"):
         known(with_task([], "gsm8k", records))
-
-
-def test_programs_run_only_if_allowed(records: Path) -> None:
-    with pytest.raises(UsageError, match="runs programs"):
-        list(with_task([answered("t/1", "1")], "mbpp", records))

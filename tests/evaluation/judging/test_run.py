@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import redraft
 from redraft.cli import app
-from redraft.errors import OutputError, RecordError, UsageError
+from redraft.errors import RecordError, UsageError
 from redraft.jobs.harness import RunEvent, RunMessage, RunProgress
 from tests.evaluation.made import answer, write
 
@@ -79,12 +79,6 @@ def test_what_does_not_fit_is_refused(answers: Any, options: Any, error: type[Ex
     with pytest.raises(error, match=said):
         redraft.judge(answers, "out.jsonl", **{**OPTIONS, **options})
     assert not Path("out.jsonl").exists()
-
-
-def test_other_answers_are_not_mixed_into_an_output() -> None:
-    redraft.judge("new.jsonl", "out.jsonl", **OPTIONS)
-    with pytest.raises(OutputError, match=r"out\.jsonl"):
-        redraft.judge("old.jsonl", "out.jsonl", **OPTIONS)
 
 
 def test_gold_that_is_turned_off_is_gold_that_was_not_set() -> None:

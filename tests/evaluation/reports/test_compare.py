@@ -87,21 +87,15 @@ def test_length_goes_with_score_in_the_released_reviews(shared_data: Path) -> No
 
 
 def test_of_several_comparisons_each_p_is_corrected(tmp_path: Path) -> None:
-    files = []
+    records = []
     for model, lost in (("one", 0), ("two", 1)):
-        records = [
-            each
-            | {"answer1_id": f"{each['answer1_id']}".replace("new", model), "review_id": f"{model} {n} {k}"}
-            | {"answer2_id": f"{each['answer2_id']}".replace("new", model)}
-            for n in range(8)
-            for k, each in enumerate(both(n, *(((9, 9), (5, 5)) if n >= lost else ((5, 5), (9, 9)))))
-        ]
-        files.append(write(tmp_path / f"{model}.jsonl", records))
-        answers = [answer(model, n, "x") for n in range(8)]
-        write(tmp_path / f"{model}_answers.jsonl", answers)
-    old = write(tmp_path / "old_answers.jsonl", [answer("old", n, "x") for n in range(8)])
-    given = [tmp_path / "one_answers.jsonl", tmp_path / "two_answers.jsonl", old]
-    notes = [line.note for s in report(files, answers=given, draws=200).sections() for line in s.lines]
+        for n in range(8):
+            games = both(n, (5, 5), (9, 9)) if n < lost else both(n, (9, 9), (5, 5))
+            for each, shown in zip(games, ((model, "old"), ("old", model)), strict=True):
+                names = {"model_1": shown[0], "model_2": shown[1]}
+                records.append(each | names | {"review_id": f"{model} {n} {shown[0]}"})
+    found = report([write(tmp_path / "r.jsonl", records)], draws=200)
+    notes = [line.note for section in found.sections() for line in section.lines]
     assert "8 won, 0 tied, 0 lost, p = 0.0078; 0.016 as one of 2" in notes
     assert "7 won, 0 tied, 1 lost, p = 0.07; 0.07 as one of 2" in notes
 

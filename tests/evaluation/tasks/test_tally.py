@@ -107,11 +107,7 @@ def test_groups() -> None:
     tally = tally_of(
         chain("a", True, groups=["level 1", "Algebra"]), chain("b", False, groups=["level 2", "Algebra"])
     )
-    assert counts(tally.groups) == {
-        "level 1": (1, 1),
-        "level 2": (0, 1),
-        "Algebra": (1, 2),
-    }
+    assert counts(tally.groups) == {"level 1": (1, 1), "level 2": (0, 1), "Algebra": (1, 2)}
     assert [line.split("  ")[0] for line in tally.table()[2:]] == ["Algebra", "level 1", "level 2"]
 
 

@@ -78,18 +78,6 @@ def act(server: VoteServer, do: str, pair: Any = None, voter: str = "zoë", note
     return found
 
 
-def test_a_voter_votes_ties_skips_and_undoes(server: VoteServer, voting: Voting) -> None:
-    first = act(server, "show")
-    assert (first["done"], first["total"]) == (0, 6)
-    second = act(server, "=", first["pair"], note="beide 🌳")
-    assert second["done"] == 1
-    third = act(server, "skip", second["pair"])
-    assert third["pair"]["id"] != second["pair"]["id"]
-    back = act(server, "undo")
-    assert (back["done"], back["pair"]) == (0, {**first["pair"], "note": "beide 🌳"})
-    assert voting.votes() == []
-
-
 def test_the_page_comes_with_a_strict_policy_and_without_answers(server: VoteServer) -> None:
     reply, data = ask(server, "GET", "/", X_Redraft_Token=None, Origin=None)
     assert reply.status == 200
@@ -236,13 +224,3 @@ def test_a_name_is_no_markup(voting: Voting) -> None:
     html = page('"><script>alert(1)</script>', known=False)
     assert html.count("<script") == 1
     assert "&lt;script&gt;" in html
-
-
-def test_a_vote_that_cannot_be_stored_is_told_and_its_pair_stays(server: VoteServer, voting: Voting) -> None:
-    pair = act(server, "show")["pair"]
-    voting.path.with_name("votes.jsonl.lock").symlink_to("elsewhere")  # as another user might do
-    reply, data = ask(server, body={"voter": "zoë", "do": "1", "id": pair["id"]})
-    assert reply.status == 500
-    assert "votes.jsonl.lock cannot be written: a link is there" in json.loads(data)["error"]
-    voting.path.with_name("votes.jsonl.lock").unlink()
-    assert act(server, "show")["pair"]["id"] == pair["id"]

@@ -23,15 +23,7 @@ from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, split
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
 from redraft.evaluation.diagnosis.truth import chains_of, known
-from redraft.evaluation.tables import (
-    Line,
-    p_text,
-    percent,
-    plain,
-    table,
-    tokens_text,
-    without_nan,
-)
+from redraft.evaluation.tables import Line, p_text, percent, plain, table, tokens_text, without_nan
 from redraft.stats import Estimate
 
 
@@ -68,19 +60,14 @@ class Point:
         return stats.proportions(self.scores, [1] * len(self.scores))
 
     @cached_property
-    def guided(self) -> float:
-        """The share that passes the checks that guide."""
-        return fmean(each.guided for each in self.spent)
+    def mean(self) -> Spent:
+        """What it made of an item on average."""
+        return Spent.mean(self.spent)
 
-    @cached_property
+    @property
     def tokens(self) -> float:
         """New tokens an item; NaN if some chains have no usage."""
-        return fmean(each.tokens for each in self.spent)
-
-    @cached_property
-    def prompts(self) -> float:
-        """Tokens of requests an item."""
-        return fmean(each.prompts for each in self.spent)
+        return self.mean.tokens
 
 
 Basis = Literal["equal", "fewer", "more", "unknown"]
@@ -95,7 +82,7 @@ class Versus:
     basis: Basis  # its tokens: as many as those of the first way, fewer or more
     at: float  # its tokens; those of both ways where they are equal
     run: Point  # its run with the tokens nearest to those of the first way: its items are counted
-    decision: Decision  # what the second way has, and what the first way has instead
+    decision: Decision  # what the first way gains over the second; `better`, `worse` count items of the runs
     p: float  # that of the decision, corrected by Holm's procedure for the number of ways
 
     @property
@@ -215,10 +202,7 @@ def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
         runs[way].append(
             {
                 each.chain.id: Spent(
-                    each.best,
-                    float(each.chain.passed is True),
-                    each.tokens,
-                    each.chain.usage.prompt_tokens,
+                    each.best, float(each.chain.passed is True), each.tokens, each.chain.usage.prompt_tokens
                 )
                 for each in made
             }
@@ -309,8 +293,9 @@ def _point(point: Point) -> Line:
         texts = f", {counted(point.way.texts - 1, 'revision')}"
     else:
         texts = f" of {point.way.texts}" if point.way.texts > 1 else ""
-    guided = "" if point.way.kind == "vote" else f"; {point.guided:.1%} pass what guides".replace("%", " %")
-    note = f"{tokens_text(point.tokens)} new tokens an item, {point.prompts:,.0f} in prompts{guided}"
+    passed = f"{point.mean.guided:.1%}".replace("%", " %")
+    guided = "" if point.way.kind == "vote" else f"; {passed} pass what guides"
+    note = f"{tokens_text(point.tokens)} new tokens an item, {point.mean.prompts:,.0f} in prompts{guided}"
     name = named(point.way.kind).removesuffix(" of N")
     return Line(f"{name}{texts}", *percent(point.score, 1), note)
 
@@ -362,7 +347,7 @@ def verdict(found: Curves) -> str:
 
 
 _AT = {"equal": "at equal tokens", "fewer": "with fewer tokens", "more": "with fewer tokens"}
-"""Where the better way does better, by the tokens of the second way: it never takes more than the other."""
+"""What is said of the way that does better, by the basis: it never takes more tokens than the other."""
 
 
 def _by_basis(found: Sequence[Versus]) -> Iterator[list[Versus]]:
@@ -421,9 +406,9 @@ def as_json(found: Curves) -> dict[str, Any]:
             "way": point.way.kind,
             "texts": point.way.texts,
             "score": asdict(point.score),
-            "guided": None if point.way.kind == "vote" else point.guided,
+            "guided": None if point.way.kind == "vote" else point.mean.guided,
             "tokens": point.tokens,
-            "prompt_tokens": point.prompts,
+            "prompt_tokens": point.mean.prompts,
         }
         for point in found.points
     ]

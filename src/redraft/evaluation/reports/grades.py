@@ -23,15 +23,7 @@ from redraft.evaluation.judging.reviews import Grade, Key, mean_of, usage_in
 from redraft.evaluation.judging.scores import HIGHEST, LOWEST
 from redraft.evaluation.records import JudgeUsage, listed
 from redraft.evaluation.reports.inputs import Given, Input, Material, read_past
-from redraft.evaluation.reports.paired import (
-    Paired,
-    Scores,
-    gain_of,
-    paired,
-    sections,
-    side_by_side,
-    since,
-)
+from redraft.evaluation.reports.paired import Paired, Scores, gain_of, paired, sections, side_by_side, since
 from redraft.evaluation.tables import Line, Section, control_record, cost_facts, plain, without_nan
 from redraft.formats.read.files import decode
 from redraft.stats import Bootstrap, Estimate
@@ -225,11 +217,6 @@ class GradeReport:
     def title(self) -> str:
         """The title of the page."""
         return f"Report on {counted(sum(len(each.found) for each in self.grades), 'grade')}"
-
-    def answer(self, grade: Grade) -> str | None:
-        """Return the answer that was graded; None if it was not given."""
-        found = self.material.answers.get(str(grade.answer_id), {})
-        return found[grade.model].text if grade.model in found else None
 
     def sections(self) -> Iterator[Section]:
         """Yield the sections: the grades, judges, what changed, differences and controls."""

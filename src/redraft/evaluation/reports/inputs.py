@@ -387,19 +387,14 @@ def _placed(
     elif review.answer1_id is None:
         raise _nameless(where)
     else:
-        names = _by_ids(str(review.answer1_id), str(review.answer2_id), sides)
+        first, second = str(review.answer1_id), str(review.answer2_id)
+        other = {"A": "B", "B": "A"}
+        if first not in sides:
+            sides[first] = other[sides[second]] if second in sides else "A"
+        names = sides[first], sides.setdefault(second, other[sides[first]])
     if names[0] == names[1]:
         raise RecordError(
             f"{where}: both answers, {review.answer1_id!r} and {review.answer2_id!r}, are of {names[0]}.",
             hint=_NAMING,
         )
     return Placed(where, review, names, answers)
-
-
-def _by_ids(first: str, second: str, sides: dict[str, str]) -> Names:
-    """Return the sides of two answers, from those that were seen before."""
-    other = {"A": "B", "B": "A"}
-    if first not in sides:
-        sides[first] = other[sides[second]] if second in sides else "A"
-    sides.setdefault(second, other[sides[first]])
-    return sides[first], sides[second]

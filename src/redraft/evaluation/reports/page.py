@@ -197,14 +197,15 @@ def _histogram(title: str, scores: Counter[int]) -> Card:
 
 
 def _graded(report: GradeReport, key: tuple[str, int], grades: Sequence[Grade]) -> Entry:
-    answers = {each.model: report.answer(each) for each in grades}
+    given = [(each.model, report.material.answers.get(str(each.answer_id), {})) for each in grades]
+    answers = {name: found[name].text for name, found in given if name in found}
     scores = [f"{each.score:g}" if each.is_readable else "–" for each in grades]
     return {
         **_asked(report, *key),
         "kind": "tied",
         "kinds": ["unreadable"] if "–" in scores else [],
         "row": " · ".join(scores),
-        "answers": [{"name": name, "text": text} for name, text in answers.items() if text is not None],
+        "answers": [{"name": name, "text": text} for name, text in answers.items()],
         "notes": [
             {
                 "kind": "tied" if each.is_readable else "lost",

@@ -108,7 +108,15 @@ class Tally(Summary):
         first = bool(truth.steps) and _right(_met(truth.steps[0], chain.steps[0]))
         self._add(name, truth.groups or groups, right=_right(final), first=first)
         if self.task == "ifeval" and truth.steps:
-            self._add_constraints(item, final, truth.loose[chain.best or 0])
+            # An echo or an empty text meets no constraint, not even loosely.
+            loose = zip(final, truth.loose[chain.best or 0], strict=True)
+            met = [also and result.answered for result, also in loose]
+            _count(self.beside, LOOSE, item, hit=bool(met) and all(met))
+            for result, also in zip(final, met, strict=True):
+                name = result.name.removeprefix("ifeval:").split(" ")[0]
+                _count(self.beside, SINGLE, item, hit=result.passed)
+                _count(self.beside, f"{SINGLE}, {LOOSE}", item, hit=also)
+                _count(self.groups, name, item, hit=result.passed)
 
     def _add(self, name: str, groups: Iterable[str], *, right: bool, first: bool) -> None:
         self.outcomes[name] = right
@@ -116,15 +124,6 @@ class Tally(Summary):
         _count(self.beside, FIRST, item, hit=first)
         for group in groups:
             _count(self.groups, group, item, hit=right)
-
-    def _add_constraints(self, item: str, final: Sequence[Judged], loose: Sequence[bool]) -> None:
-        """Count the constraints of an answer. An echo or an empty text meets none, not even loosely."""
-        met = [also and result.answered for result, also in zip(final, loose, strict=True)]
-        _count(self.beside, LOOSE, item, hit=bool(met) and all(met))
-        for result, also in zip(final, met, strict=True):
-            _count(self.beside, SINGLE, item, hit=result.passed)
-            _count(self.beside, f"{SINGLE}, {LOOSE}", item, hit=also)
-            _count(self.groups, result.name.removeprefix("ifeval:").split(" ")[0], item, hit=result.passed)
 
     def lines(self) -> Iterator[Line]:
         """Yield the score as rows of a table."""

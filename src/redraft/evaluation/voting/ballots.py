@@ -159,21 +159,10 @@ class PageVotes:
         voter: str,
         swapped: bool,
     ) -> None:
-        """Store a vote. The first one makes the file.
+        """Store a vote. `chains` and `names` are in the order in which they were shown; the sides were drawn.
 
-        Args:
-            id: Of the question, unlike any other.
-            question: Its text.
-            chains: The answers, in the order in which they were shown. The sides were drawn.
-            names: Of the models that gave them, in the same order.
-            winner: Which is better.
-            voter: Who says so.
-            swapped: Whether the first model that was chosen is shown second.
-
-        Raises:
-            OutputError: The file cannot be written, or holds votes on other answers.
-            RecordError: It holds something else.
-            UsageError: The voter has no name that can be stored.
+        `id` is that of the question, unlike any other, and `swapped` whether the first model is shown second.
+        A file of votes on other answers is an error, as is a voter without a name.
         """
         review = Review(
             review_id=f"page/{id}",
