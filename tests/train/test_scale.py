@@ -70,9 +70,6 @@ def test_settings_of_fsdp_are_known(name: str) -> None:
     assert plugin.reshard_after_forward == settings.theirs["fsdp_config"]["reshard_after_forward"]
 
 
-# DeepSpeed, which is not installed here.
-
-
 class Config(HfDeepSpeedConfig):
     """transformers' own, which has accelerate's as its base only where DeepSpeed is installed."""
 

@@ -179,7 +179,6 @@ def ready_for(verb: TrainVerb, settings: RunSettings[Any], model: str, *, tell: 
     """Do everything except the steps.
 
     Args:
-        model: A folder, or org/name on the hub.
         tell: Shows a line. A quiet run tells warnings alone.
     """
     say = (lambda _: None) if settings.own.quiet else tell
@@ -329,11 +328,7 @@ def how_to_resume(ready: Ready) -> str:
 
 
 def what_follows(verb: TrainVerb, own: Any, base: str, output: str) -> str:
-    """Return what to type next with a result.
-
-    Args:
-        base: The folder of its base, or org/name on the hub.
-    """
+    """Return what to type next with a result."""
     named, gguf = own.model_name_or_path, getattr(own, "gguf", None)
     if verb is REWARD:
         form = shlex.quote(f"reward:{f'{named}+{output}' if own.lora else output}")

@@ -138,7 +138,6 @@ class Order(Sampler[list[int]]):
     Args:
         lengths: int64 [rows]: tokens in each row.
         size: Rows of a rank's batch.
-        seed: Sets the order, with the epoch.
         times: Batches accumulated in a step.
         grouped: Put rows of similar lengths into a step, which saves padding. Batches are not grouped by
             themselves, because a resumed run may split a step into other batches.
@@ -285,17 +284,13 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Data:
-    """Rows of examples, their order, and a loader of batches.
-
-    Attributes:
-        sums: What the module around the model says of the steps, if it says more than the loss.
-    """
+    """Rows of examples, their order, and a loader of batches."""
 
     rows: RowsOf
     order: Order
     loader: Loader
     counted: Callable[[Batch], int] = trained_in
-    sums: SharedMeans | None = None
+    sums: SharedMeans | None = None  # what the module around the model says of the steps beside the loss
 
     def __len__(self) -> int:
         return len(self.order)
@@ -347,9 +342,6 @@ def joined(rows: Sequence[Row]) -> Batch:
 
 def padded(rows: Sequence[Row], *, pad: int) -> Batch:
     """Pad examples on the right to the longest, one a row, as any model takes them.
-
-    Args:
-        rows: Rows of one example each.
 
     Returns:
         The tensors of `joined` and `attention_mask`, each int64 [rows, longest].

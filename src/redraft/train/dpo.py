@@ -53,21 +53,14 @@ def _old_names() -> Iterator[None]:
 
 
 class DpoLoss(nn.Module):
-    """A model that is called with pairs and returns TRL's loss of them.
-
-    Args:
-        model: The model. Its forward pass is changed in place, as TRL needs it.
-
-    Attributes:
-        sums: TRL's metrics of the pairs since the last line of the log.
-    """
+    """A model that is called with pairs and returns TRL's loss of them. TRL changes it in place."""
 
     def __init__(
         self, model: Any, own: DpoOptions, args: TrainingArguments, tokenizer: PreTrainedTokenizerBase
     ) -> None:
         super().__init__()
         self.model = model
-        self.sums = SharedMeans()
+        self.sums = SharedMeans()  # TRL's metrics of the pairs since the last line of the log
         constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL reports the making of a trainer to the hub
         reference = None if own.lora else copy.deepcopy(model)
         more: dict[str, Any] = {"train_dataset": _NO_DATA, "processing_class": tokenizer}

@@ -304,13 +304,9 @@ class EncodedBatch:
     """The examples of a batch of records.
 
     Attributes:
-        tokens: All tokens, example after example, packed by `pair`.
         margins: By how much the first of a pair should be better, for each example.
         places: Which of the chains of this batch each example was made from, from 0.
         shortened: Ids of records that were cut, with what their examples lost together.
-        leaves: Ids of conversations that train on their last answer alone, because the format has one turn.
-        later: Ids of records that train on one answer other than the first.
-        skipped: Ids of records that gave no example, with the reason.
         origins: Records that gave examples, by data set (else file) and licence.
     """
 
@@ -418,9 +414,6 @@ def prepare(
             return _make(folder, key, batches, encoder.wanted, say)
 
 
-# The key.
-
-
 def key_of(paths: Sequence[Path], encoder: Encodes) -> str:
     """Return the hash of all that decides the prepared data, in hexadecimal."""
     root, code = Path(__file__).resolve().parents[1], hashlib.sha256()
@@ -470,9 +463,6 @@ def _version(package: str) -> str:
     with suppress(PackageNotFoundError):
         return version(package)
     return ""
-
-
-# The folder.
 
 
 @contextmanager

@@ -115,10 +115,7 @@ class Stages(ABC, Generic[Own]):
         *,
         warn: Say,  # noqa: ARG002
     ) -> tuple[Source, Any]:
-        """Return what the loop reads, and the module around the model that computes the loss, or None.
-
-        By default, that is the data itself, and the model computes its own loss.
-        """
+        """Return what the loop reads, and the module around the model that computes the loss, or None."""
         return data, None
 
 

@@ -64,9 +64,6 @@ def test_weights_have_the_dtype_that_was_asked_for(folder: Path, dtype: torch.dt
     assert {each.dtype for each in model.parameters()} == {dtype}
 
 
-# The tokenizer.
-
-
 def test_no_end_of_text_is_an_error_that_names_one(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", eos_token=None)
     with pytest.raises(ModelError, match="would never stop") as caught:
@@ -127,9 +124,6 @@ def test_a_tokenizer_that_is_damaged_is_an_error(folder: Path) -> None:
     assert "redraft weights verify" in str(caught.value.hint)
 
 
-# The vocabulary.
-
-
 def test_a_tokenizer_with_more_ids_than_rows_is_an_error(folder: Path, tmp_path: Path) -> None:
     small = tiny_folder(tmp_path / "small", dtype=torch.float32, vocab_size=200)
     tokenizer = load_tokenizer(str(folder), say=silent)
@@ -152,9 +146,6 @@ def test_a_model_with_many_more_tokens_is_remarked_on(folder: Path, tmp_path: Pa
         fitted(large, tokenizer, said.append)
         assert len(said) == remarks
     assert said == ["the tokenizer knows 260 of the model's 2,260 tokens: is it the right one?"]
-
-
-# The weights.
 
 
 def test_a_weight_that_the_file_lacks_is_not_made_up(folder: Path) -> None:
@@ -217,9 +208,6 @@ def test_what_does_not_fit_into_memory_is_said(folder: Path, monkeypatch: pytest
     with pytest.raises(ModelError, match="does not fit into memory") as caught:
         load_model(str(folder), dtype=torch.float32)
     assert "--dtype bfloat16" in str(caught.value.hint)
-
-
-# What is planned with.
 
 
 def test_a_skeleton_has_the_shapes_and_no_memory(folder: Path) -> None:

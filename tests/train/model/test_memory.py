@@ -72,9 +72,6 @@ def test_small_activations_leave_holes_on_a_cpu() -> None:
     assert small.activations > large.activations
 
 
-# From a model.
-
-
 def test_weights_gradients_and_moments_are_counted() -> None:
     made = model()
     count = sum(each.numel() for each in made.parameters())
@@ -166,9 +163,6 @@ def test_the_state_of_an_optimizer(optim: str, bytes_a_byte: float) -> None:
     assert moments(arguments(optim=optim)) == bytes_a_byte
 
 
-# What follows from a plan.
-
-
 def test_activations_go_as_gradients_come() -> None:
     assert plan().peak == 100 + 1000 + 2000 + 12_000
     assert plan(tokens=10).peak == 100 + 1000 + 2000 + 1000
@@ -182,18 +176,11 @@ def test_the_largest_batch_fits_and_the_next_does_not(row: int, free: int) -> No
     assert plan().at((most + 1) * row).peak > free
 
 
-def test_a_model_that_does_not_fit_has_no_largest_batch() -> None:
-    assert plan().largest(4000, 10) == 0
-
-
 def test_what_needs_less_says_how_much() -> None:
     big = plan(tokens=10**9, weights=10**9)
     lines = smaller(USED, big)
     assert [line.rsplit(", about ")[1] for line in lines] == ["7.00 GB", "10.00 GB", "13.00 GB", "7.00 GB"]
     assert all(", about" not in line for line in smaller(USED))
-
-
-# The machine.
 
 
 def test_this_process_has_memory_and_may_have_more() -> None:

@@ -34,9 +34,6 @@ def seen(model: str, folder: Path, *words: str, colour: bool = False) -> str:
     return out.getvalue()
 
 
-# Tokens, one by one.
-
-
 @pytest.mark.parametrize("kind", ["llama", "bytes"])
 @pytest.mark.parametrize("text", ["Add 1 and 1.", "naïve — 日本語 👩‍👩‍👧", "a  b\tc"])
 def test_the_pieces_are_the_text(kind: str, text: str) -> None:
@@ -100,9 +97,6 @@ def test_in_colour_no_mark_is_needed_and_neighbours_differ() -> None:
 
 def test_words_in_brackets_are_no_markup(model: str, tmp_path: Path) -> None:
     assert shown([ShownToken("[red]x[/red]", trained=False)], colour=True).plain == "[red]x[/red]"
-
-
-# Whole previews.
 
 
 def test_examples_of_a_row_are_shown_with_what_carries_loss(model: str, tmp_path: Path) -> None:

@@ -103,16 +103,6 @@ def test_a_tiny_model_learns_which_answer_is_better(model: str, here: Path, loss
     assert 0.8 < saved["accuracy"]["low"] < 0.9
 
 
-def test_swapped_pairs_are_found_on_the_others(model: str, here: Path) -> None:
-    pairs(here / "swapped.jsonl", swapped=True)
-    words = ["--eval_data_path", "swapped.jsonl", "--learning_rate", "1e-2", "--max_steps", "12"]
-    made = ready(model, "--lora", "True", *words)
-    made.train()
-    found = measured(made, made.eval_data)
-    assert found
-    assert "chosen and rejected may be swapped" in found.lines()[-1]
-
-
 def test_evaluations_between_steps_log_the_accuracy(model: str, here: Path) -> None:
     words = ["--eval_strategy", "steps", "--eval_steps", "2", "--eval_data_path", "pairs.jsonl"]
     ready(model, "--lora", "True", *words).train()

@@ -55,9 +55,6 @@ def losses(batch: Batch, advantages: Ragged, targets: Ragged, width: int | None 
     return [each.item() for each in found]
 
 
-# Against the loops.
-
-
 @given(st.integers(0, 2**32), st.floats(0.1, 3), st.integers(1, 7))
 def test_log_probs_and_entropy_are_those_of_the_softmax(seed: int, temperature: float, chunk: int) -> None:
     rng = torch.Generator().manual_seed(seed)
@@ -168,9 +165,6 @@ def test_running_moments_are_those_of_all_scores(parts: Ragged) -> None:
         assert moments.std == pytest.approx(expected, rel=1e-6)
 
 
-# What must not change anything, and what must.
-
-
 @given(batches(), st.integers(1, 4))
 def test_more_padding_changes_nothing(batch: Batch, more: int) -> None:
     rows, width = batch.values, max(batch.lengths) + more
@@ -216,34 +210,10 @@ def test_at_ratio_1_the_gradient_is_that_of_the_policy_gradient(batch: Batch) ->
     assert clipped == 0
 
 
-@given(batches())
-def test_with_both_discounts_1_an_advantage_is_the_return_less_the_value(batch: Batch) -> None:
-    rewards, values = batch.log_probs, batch.old_values
-    advantages, returns = algorithm.gae(padded(rewards), padded(values), mask_of(values), 1.0, 1.0)
-    monte_carlo = [[sum(row[t:]) for t in range(len(row))] for row in rewards]
-    check(returns, monte_carlo)
-    check(advantages, loops.log_ratios(monte_carlo, values))
-
-
 def test_advantages_and_returns_are_constants() -> None:
     values = torch.ones(1, 2, requires_grad=True)
     found = algorithm.gae(values, values, torch.ones(1, 2, dtype=torch.bool))
     assert [each.requires_grad for each in found] == [False, False]
-
-
-@given(batches().filter(lambda batch: batch.tokens > 1))
-def test_whitened_values_have_mean_0_and_deviation_1(batch: Batch) -> None:
-    mask = mask_of(batch.values)
-    found = algorithm.whiten(padded(batch.values), mask)[mask]
-    assert found.mean().item() == pytest.approx(0, abs=1e-9)
-    assert found.std(correction=0).item() == pytest.approx(1, rel=1e-3)
-
-
-def test_trlx_lets_padding_change_the_advantages_of_others() -> None:
-    short = [[1.0, 2.0], [3.0]]
-    narrow, wide = (algorithm.whiten_trlx(padded(short, width, filler=0)) for width in (2, 8))
-    assert not torch.allclose(narrow, wide[:, :2])
-    assert wide[1, 3] != 0
 
 
 def test_gradients_reach_real_tokens_only_and_are_numbers() -> None:
@@ -269,9 +239,6 @@ def test_an_infinite_range_clips_no_value() -> None:
         values, torch.zeros(1, 1), torch.ones(1, 1), torch.ones(1, 1, dtype=torch.bool), INF
     )
     assert (found, clipped) == (8, 0)
-
-
-# Numbers at the edge.
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 0), (0, 4), (0, 0)])
@@ -437,9 +404,6 @@ def test_16_bits_are_computed_in_32_and_64_stay() -> None:
     # Both numbers exist in 16 bits, their difference does not.
     pair = (torch.tensor([[each]], dtype=torch.bfloat16) for each in (-10.0, -0.0390625))
     assert algorithm.kl_k1(*pair, mask[:1, :1]).item() == -9.9609375
-
-
-# Memory, and what the module may know.
 
 
 def test_the_softmax_of_all_tokens_is_never_held() -> None:

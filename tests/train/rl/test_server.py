@@ -213,11 +213,3 @@ def test_a_server_that_loads_no_adapters_says_how_to_start_it(tmp_path: Path, st
 def test_what_a_server_should_not_reply_is_said(tmp_path: Path, reply: Any, said: str) -> None:
     with serving(lambda *_: (200, reply)) as url, pytest.raises(ServerError, match=said):
         completed(url, tmp_path)
-
-
-def test_a_server_that_is_down_stops_the_run(tmp_path: Path) -> None:
-    with serving(lambda *_: (200, "")) as url:
-        pass
-    with pytest.raises(ServerError, match="no adapter from") as raised:
-        completed(url, tmp_path)
-    assert "it resumes" in str(raised.value.hint)

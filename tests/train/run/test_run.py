@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import resource
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from redraft.train.run.output import alone
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.run.trained import Trained
 from redraft.train.settings.args import parse
+from redraft.train.settings.options import TrainOptions
+from redraft.train.stages import SFT_STAGES
 from tests.train.tiny import chains, model_folder
+from tests.train.tiny_models import EXPERTS, tiny
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +49,6 @@ def ready(model: str, *words: str, said: list[str] | None = None, usual: str = U
 
 def losses(output: str = "out") -> list[float]:
     return [json.loads(line)["loss"] for line in (Path(output) / LOG).read_text().splitlines()]
-
-
-# What comes out.
 
 
 def test_a_model_comes_out_that_transformers_loads(model: str, here: Path) -> None:
@@ -93,27 +94,9 @@ def test_a_token_that_was_added_is_saved_with_the_adapter(model: str, here: Path
         ready(model, *words, "--gguf", "x.gguf")
 
 
-def test_a_flipped_byte_in_a_checkpoint_is_found(model: str, here: Path) -> None:
-    """In the optimizer's numbers, where any byte is valid."""
-    ready(model, "--lora", "False", "--save_steps", "1").train()
-    path = Path("out/checkpoint-3/optimizer.safetensors")
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
-    said: list[str] = []
-    again = ready(model, "--lora", "False", "--save_steps", "1", said=said)
-    assert again.checkpoint
-    assert again.checkpoint.step == 2
-    fault = "optimizer.safetensors has changed since it was saved"
-    assert any(f"out/checkpoint-3 is skipped: {fault}" in line for line in said)
-
-
 def test_a_model_of_answers_does_not_say_that_it_revises(model: str, here: Path) -> None:
     made = ready(model, "--lora", "False", "--training_objective", "answer")
     assert not hasattr(made.loop.trained.model.config, "redraft_format")
-
-
-# Before the steps.
 
 
 def test_what_is_about_to_be_done_is_said(model: str, here: Path) -> None:
@@ -136,11 +119,6 @@ def test_a_warm_up_that_takes_all_steps_is_said(model: str, here: Path, words: s
     lines = ready(model, "--lora", "False", "--learning_rate", "1e-3", *words.split()).lines()
     known = "the learning rate is 0 in the first, and stays below 0.001 (--warmup_steps 0: no warm-up)"
     assert (f"the warm-up takes all steps: {known}" in lines) == said
-
-
-def test_the_learning_rate_is_that_of_what_is_trained(model: str, here: Path) -> None:
-    assert ready(model, "--lora", "True").args.learning_rate == 2e-4
-    assert ready(model, "--lora", "True", "--learning_rate", "1e-3").args.learning_rate == 1e-3
 
 
 def test_the_record_has_all_that_decides_the_weights(model: str, here: Path) -> None:
@@ -263,11 +241,6 @@ def test_a_file_that_may_not_grow_is_a_message(model: str, here: Path) -> None:
     assert "Make room" in str(error.value.hint)
 
 
-def test_the_model_that_it_begins_from_is_not_replaced(model: str, here: Path) -> None:
-    with pytest.raises(UsageError, match=f"training starts from {model}, which the output"):
-        ready(model, "--lora", "True", usual=USUAL.replace("dir out", f"dir {model}"))
-
-
 def test_what_it_begins_from_is_not_removed(model: str, here: Path) -> None:
     Path("a+b").mkdir()
     with pytest.raises(UsageError, match="training starts from"):
@@ -315,9 +288,6 @@ def test_nothing_is_left_of_an_earlier_result(model: str, here: Path) -> None:
     run.save(ready(model, "--lora", "True").loop)
     assert not list(Path("out").glob("model*"))
     assert not Path("out/config.json").exists()
-
-
-# Going on.
 
 
 def test_a_finished_checkpoint_is_gone_on_from(model: str, here: Path) -> None:
@@ -499,3 +469,41 @@ def test_nothing_is_said_twice_by_other_processes(
     monkeypatch.setattr(prepare, "SECONDS", 0)
     ready(model, "--tf32", "True", said=said)
     assert said == ["24 records tokenised so far."]  # by the one that makes them
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_loss_of_experts_that_is_left_out_is_said(asked: bool) -> None:
+    said: list[str] = []
+    model = tiny("Qwen3Moe", output_router_logits=asked, **EXPERTS)
+    assert SFT_STAGES.joins(model, TrainOptions(), say=said.append)
+    assert said == ["output_router_logits: the loss that spreads tokens over experts is left out."] * asked
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_without_packing_a_model_that_cannot_join_has_padded_batches(packing: bool) -> None:
+    model = tiny()
+    model._supports_flash_attn = False  # what transformers says of it
+    said: list[str] = []
+    with pytest.raises(ModelError, match="its own attention") if packing else nullcontext():
+        assert not SFT_STAGES.joins(model, TrainOptions(packing=packing), say=said.append)
+    assert len(said) == (not packing)
+    assert all(line.startswith("batches are padded: ") for line in said)
+    ids = torch.tensor([[1, 2, 3]])
+    assert model(input_ids=ids, labels=ids, num_items_in_batch=torch.tensor(1)).loss > 0
+
+
+def test_how_far_tokens_are_is_said_of_all_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("redraft.train.prepare.SECONDS", 0)
+    one, other = chains(tmp_path / "chains.jsonl"), chains(tmp_path / "held-out.jsonl")
+    words = (
+        f"--data_path {one} --eval_strategy epoch --eval_data_path {other} --output_dir {tmp_path / 'out'}"
+    )
+    said: list[str] = []
+    model = str(model_folder(tmp_path / "model"))
+    get_ready(
+        parse([*words.split(), "--lora", "True", "--per_device_train_batch_size", "1"]),
+        model,
+        tmp_path / "cache",
+        say=said.append,
+    )
+    assert [line for line in said if "so far" in line] == ["24 records tokenised so far."] * 2

@@ -106,11 +106,7 @@ def check_config(folder: Path) -> None:
 
 
 def save_weights(model: Any, folder: Path, weights: Any = None) -> None:
-    """Save a model or an adapter, as `from_pretrained` loads it, with the modes of other new files.
-
-    Args:
-        weights: What to save in place of the model's own.
-    """
+    """Save a model or an adapter, as `from_pretrained` loads it, with the modes of other new files."""
     model.save_pretrained(folder, state_dict=weights)
     (folder / "README.md").unlink(missing_ok=True)  # peft's card has nothing in it
     mode = next(folder.glob("*config.json")).stat().st_mode
@@ -139,8 +135,6 @@ def load_tokenizer(
     loss.
 
     Args:
-        ref: A folder, or org/name on the hub.
-        pad_token: A token to add if there is no padding token, as SelFee and Alpaca do.
         apart: Whether padding must be another token than end-of-text. transformers finds the last token of a
             text as the last that is not padding, so a reward would be read before the stop token.
     """
@@ -372,10 +366,7 @@ def add_adapter(
     Its initial values are random: seed torch before.
 
     Args:
-        own: The settings: `lora_*`, and the name of the base model for the adapter's config.
         task: The task, in peft's words. Of SEQ_CLS the whole head is trained too.
-        note: `redraft_format` if it learns chains, or `redraft_reward`.
-        whole_vocabulary: Save the vocabulary's matrices too, because rows were added.
     """
     _check_layers(model, own.lora_target_modules)
     if getattr(model, "is_quantized", False):

@@ -136,7 +136,6 @@ def plan_of(
 
     Args:
         model: The model with its adapter, attention and loss. It and the random generators stay unchanged.
-        tokens: Tokens of the longest batch.
         share: Share of tokens with loss, 0 to 1.
         examples: Tokens of each example of that batch.
     """

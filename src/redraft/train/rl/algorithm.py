@@ -43,9 +43,6 @@ ROUNDING = 1e-12
 for each of the operations that they came from."""
 
 
-# Log-probabilities.
-
-
 def log_probs_and_entropy(
     logits: Tensor, tokens: Tensor, temperature: float = 1.0, chunk: int = 128
 ) -> tuple[Tensor, Tensor]:
@@ -58,9 +55,6 @@ def log_probs_and_entropy(
 
     Args:
         logits: [sequences, tokens, vocabulary]; each row predicts the token at the same place in `tokens`.
-        tokens: The tokens that were chosen, [sequences, tokens].
-        temperature: The one that the tokens were sampled with, above 0.
-        chunk: How many tokens' rows are held in 32 bits at once.
     """
     rows = zip(torch.split(logits.flatten(0, 1), chunk), torch.split(tokens.flatten(), chunk), strict=True)
     parts = [
@@ -80,9 +74,6 @@ def _chunk(logits: Tensor, tokens: Tensor, temperature: float) -> tuple[Tensor, 
         # −Σ p·log p = log Z − Σ p·z. Finite logits, because 0 · −inf is NaN.
         entropy = total - (shares * logits.clamp(min=torch.finfo(logits.dtype).min)).sum(-1)
     return log_probs.clamp(min=MIN_LOG_PROB), entropy
-
-
-# Statistics of real tokens.
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
@@ -111,10 +102,6 @@ def whiten_trlx(values: Tensor, *, shift_mean: bool = True) -> Tensor:
     Wrong with it: padding counts. Its zeros pull μ towards 0 and change σ, so the longest response of a
     minibatch changes the advantages of all others. The few sequences of a minibatch also make μ and σ noisy.
     Padding is not 0 afterwards. The variance is divided by n − 1.
-
-    Args:
-        values: Of one minibatch, [sequences, tokens], 0 at padding.
-        shift_mean: Whether the mean is left out.
     """
     values = _wide(values)
     if values.numel() < 2:
@@ -158,9 +145,6 @@ def _centred(values: Tensor, dims: tuple[int, ...] | None = None) -> tuple[Tenso
     return least + mean, torch.where(equal, 0, above - mean)
 
 
-# KL from the reference policy, of tokens sampled from π.
-
-
 def kl_k1(log_probs: Tensor, ref_log_probs: Tensor, mask: Tensor) -> Tensor:
     """Return lr = log π − log π_ref of each token, [sequences, tokens].
 
@@ -190,8 +174,6 @@ def kl_trlx(log_probs: Tensor, ref_log_probs: Tensor, attention_mask: Tensor) ->
 
     Args:
         log_probs: Of prompt and response, [sequences, tokens]. Padding may be on either side.
-        ref_log_probs: The same of the reference policy.
-        attention_mask: Whether a token is neither padding of the prompt nor of the response.
     """
     return kl_k3(ref_log_probs, log_probs, attention_mask).sum() / max(len(log_probs), 1)
 
@@ -203,11 +185,7 @@ def adaptive_beta(beta: float, kl: float, *, target: float, n: int, horizon: flo
     never turns negative. A KL of NaN changes nothing. Call it once a rollout batch.
 
     Args:
-        beta: β so far.
         kl: The measured KL of a sequence, in nats: `kl_k1(…).sum(1).mean()` over the rollout batch.
-        target: The KL to hold, above 0.
-        n: Sequences in the rollout batch, of all processes.
-        horizon: In sequences.
     """
     if math.isnan(kl):
         return beta
@@ -228,18 +206,10 @@ def adaptive_beta_trlx(
     return beta
 
 
-# Scores of sequences, and rewards of tokens.
-
-
 def penalise_missing_eos(scores: Tensor, has_eos: Tensor, penalty: float) -> Tensor:
     """Return scores, less `penalty` where a sequence has no EOS, [sequences].
 
     As TRL's `missing_eos_penalty`. Others give such sequences one fixed score instead.
-
-    Args:
-        scores: [sequences].
-        has_eos: Whether a sequence ended by itself, bool, [sequences].
-        penalty: In units of the score, usually above 0.
     """
     return torch.where(has_eos, _wide(scores), _wide(scores) - penalty)
 
@@ -298,18 +268,10 @@ def token_rewards(
     trlX adds the score up to two places after EOS, where V is never trained. TRL's PPOv2 adds it one place
     after EOS, unless the response fills the width.
 
-    Args:
-        scores: [sequences].
-        log_probs: Of the policy that sampled the tokens.
-        ref_log_probs: Of the reference policy.
-        mask: Real tokens.
         beta: The KL coefficient, per nat: one, or one for each token, [sequences, tokens].
     """
     ratios = _log_ratio(log_probs, ref_log_probs, mask)
     return -beta * ratios + _real(_wide(scores)[:, None], mask & ~pad(mask[:, 1:], (0, 1)))
-
-
-# Advantages.
 
 
 @torch.no_grad()
@@ -324,10 +286,7 @@ def gae(
     TRL's PPOv2 keeps V of the place after the last real token, where it also puts the score.
 
     Args:
-        rewards: From `token_rewards`.
         values: V of the state before each token, from the policy that sampled.
-        mask: Real tokens.
-        gamma: The discount.
         lam: 1 gives the Monte-Carlo return less V, 0 the error of one step.
     """
     rewards, values = _real(rewards, mask), _real(values, mask)
@@ -343,9 +302,6 @@ def rloo_advantages(scores: Tensor) -> Tensor:
     2402.14740, the RLOO estimator. There, as in TRL, β times the summed log-ratio of the sequence is
     subtracted from its score first; the paper's loss is not clipped, TRL's is. All tokens of a sequence get
     its advantage.
-
-    Raises:
-        ValueError: With one sample a prompt, there are no others.
     """
     count, (_, centred) = _samples(scores), _centred(scores, (1,))
     return (centred * count / (count - 1)).to(_wide(scores).dtype)  # x − (Σ − x) / (n − 1), with Σ = n·μ
@@ -358,9 +314,6 @@ def grpo_advantages(scores: Tensor) -> Tensor:
     (2503.20783) leaves the division out, because it gives prompts that are nearly always or never solved too
     much weight. In 32 bits, as in TRL, eight scores of 64.2 have −0.07 each. All tokens of a sequence get
     its advantage. The paper's KL term is `kl_k3`, added to the loss, not to the reward.
-
-    Raises:
-        ValueError: With one sample a prompt, there is no deviation.
     """
     count, (_, centred) = _samples(scores), _centred(scores, (1,))
     spread = (centred.square().sum(1, keepdim=True) / (count - 1)).sqrt()
@@ -415,8 +368,6 @@ def importance_weights(log_probs: Tensor, drawn: Tensor, mask: Tensor, clip_max:
     Args:
         log_probs: Of π, by the trainer, before any step.
         drawn: Of μ.
-        mask: Real tokens.
-        clip_max: The largest weight, 1 or more.
     """
     return _log_ratio(log_probs, drawn, mask).clamp(max=MAX_LOG_RATIO).exp().clamp(max=clip_max)
 

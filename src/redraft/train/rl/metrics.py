@@ -47,9 +47,6 @@ _SLOWER = "Start again with a lower --learning_rate or --ppo_epochs."
 Numbers = Mapping[str, float]
 
 
-# Numbers.
-
-
 def of_scores(scores: Sequence[Score], finals: Tensor, ended: Tensor, mask: Tensor) -> dict[str, float]:
     """Return how good and how long the answers are, and the mean of what each of several rewards adds."""
     tokens = mask.sum(1)
@@ -104,21 +101,14 @@ def of_groups(scores: Sequence[Tensor], samples: int) -> dict[str, float]:
     return {"groups_without_spread": float(algorithm.without_spread(by_prompt).double().mean())}
 
 
-# Faults.
-
-
 @dataclass
 class Faults:
-    """The faults of a run.
-
-    Attributes:
-        stop_step_kl: Nats of KL of a token, over the steps on a rollout batch, that end the run, or None.
-    """
+    """The faults of a run."""
 
     target: float | None = None  # the KL that β is adapted to, or None
     stop_kl: float | None = None  # nats of KL in an answer at which the run ends, or None
     stop_entropy: float | None = None  # nats of entropy of a token under which the run ends, or None
-    stop_step_kl: float | None = None
+    stop_step_kl: float | None = None  # nats of KL of a token, over the steps on a batch, that end it
     cut_pays: bool = False  # whether an answer that is cut pays for it
     saved: Callable[[], Sequence[SavedCheckpoint]] = tuple  # returns the checkpoints, newest first
     _first: dict[str, float] = field(default_factory=dict)
@@ -143,11 +133,7 @@ class Faults:
         return said + self._cut(numbers)
 
     def add_step(self, kl: float, rollout: int) -> list[str]:
-        """Add how far the steps on a rollout batch took the policy. Return what is to be said.
-
-        Args:
-            kl: Of a token, in nats, from the policy that wrote the answers.
-        """
+        """Add the nats of KL of a token over the steps on a rollout batch. Return what is to be said."""
         moved = f"the steps on a rollout batch moved a token by {kl:.3g} nats of KL"
         if self.stop_step_kl is not None and not kl <= self.stop_step_kl:
             raise ModelError(

@@ -38,14 +38,7 @@ class Seen(NamedTuple):
 
 
 class Policy(nn.Module):
-    """A policy that is trained, with a value head.
-
-    Args:
-        model: The model with its adapter, or with its top layers unfrozen, before any training.
-
-    Attributes:
-        frozen: The reference's copies of what is trained without an adapter.
-    """
+    """A policy that is trained, with a value head, made before any training."""
 
     def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
         super().__init__()
@@ -150,9 +143,6 @@ def _plain(layer: Any) -> nn.Module:
     plain.weight = nn.Parameter(torch.addmm(base.weight, up, down), requires_grad=False)
     plain.bias = base.bias
     return plain
-
-
-# The top layers.
 
 
 def unfreeze_top(model: Any, count: int) -> None:

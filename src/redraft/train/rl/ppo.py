@@ -79,13 +79,8 @@ class RolloutPrompt:
 class Ppo:
     """A source of minibatches, which makes a rollout batch at the start of each epoch.
 
-    Args:
-        prompts: The prompts, asked in an order set by the seed.
-        size: Sequences of a minibatch, of this process.
-        seed: Of the order of prompts and minibatches, and of sampling.
-        bf16: Whether layers compute in bf16.
-        folder: Where `samples.jsonl` is written, and adapters for a server.
-        say: Called when the run goes wrong.
+    `size` is the sequences of a minibatch of this process. `folder` gets `samples.jsonl`, and adapters for a
+    server. The seed decides the order of prompts and minibatches, and sampling.
     """
 
     def __init__(
@@ -137,11 +132,7 @@ class Ppo:
     def batches(
         self, epoch: int, first: int = 0, stops: Callable[[], bool] = lambda: False
     ) -> Iterator[Batch]:
-        """Yield the minibatches of a rollout batch, which is made first if it is not there.
-
-        Args:
-            stops: Asked between chunks of responses: whether to end without a minibatch.
-        """
+        """Yield the minibatches of a rollout batch, made first if needed. `stops` is asked between chunks."""
         if self._epoch != epoch and not self._made(epoch, stops):
             return
         for number in range(first, len(self)):
@@ -225,10 +216,7 @@ class Ppo:
     async def _chunk(
         self, sampler: Sampler | ServerSampler, epoch: int, start: int, asked: Sequence[RolloutPrompt]
     ) -> tuple[list[Response], list[Score]] | None:
-        """Write and judge a chunk, unless it is there. Return None if a signal came while it waited.
-
-        A signal ends the wait for judges and servers. What this process writes itself is finished.
-        """
+        """Write and judge a chunk, unless it is there. Return None if a signal came meanwhile."""
         rows = range(start, start + len(asked))
         written, scores = self._samples.kept(epoch, rows, _texts(asked))
         if written and scores:
@@ -334,9 +322,6 @@ class Ppo:
 
 def _texts(asked: Sequence[RolloutPrompt]) -> list[tuple[str, str]]:
     return [(each.record.id, each.record.prompt.said) for each in asked]
-
-
-# 3. Advantages.
 
 
 class Part(NamedTuple):
@@ -574,20 +559,13 @@ def _sharing(batch: Batch, later: Tensor) -> list[list[int]]:
     return list(found.values())
 
 
-# 4. The loss of an update.
-
-
 class Learner(Policy):
-    """The policy as the loop trains it: called with a minibatch, it returns its loss.
-
-    Attributes:
-        step_kl: KL of a token of the last minibatch, from the policy that wrote it, before its step.
-    """
+    """The policy as the loop trains it: called with a minibatch, it returns its loss."""
 
     def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
         super().__init__(model, own)
         self.kl_coef = 0.0  # β, of the KL that is part of the loss; 0 if it is part of the reward
-        self.step_kl = torch.zeros(())
+        self.step_kl = torch.zeros(())  # of a token of the last minibatch, from the policy that wrote it
         self.sums = SharedMeans()  # the numbers of the steps since the last line of the log
 
     def forward(

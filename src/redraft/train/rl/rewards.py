@@ -319,11 +319,7 @@ class Posted(NamedTuple):
 
 
 async def posted(url: str, body: Mapping[str, Any], *, wanted: str, seconds: float | None = None) -> Posted:
-    """Post JSON, again and again while the server is down, and return its reply with any other status.
-
-    Args:
-        seconds: The time limit of one request; None for `REQUEST_SECONDS`.
-    """
+    """Post JSON, again and again while the server is down, and return its reply with any other status."""
     limit, until = seconds or REQUEST_SECONDS, time.monotonic() + OUTAGE_SECONDS
     bare = url.rstrip("/")  # as the client has its base address
     async with aclosing(Server(bare, None, Patience(connect=limit, first_token=limit, tries=1))) as server:

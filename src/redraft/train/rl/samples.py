@@ -42,16 +42,12 @@ DIGITS = 6  # decimal places of a sampler's log-probability: less than what 32 b
 
 @dataclass(frozen=True)
 class Response:
-    """What the policy wrote.
-
-    Attributes:
-        log_probs: What the sampler said of each token at the temperature, in nats; none if it does not say.
-    """
+    """What the policy wrote."""
 
     tokens: Tokens  # the ids that were drawn, the stop token too
     text: str  # their text, without the stop token
     ended: bool
-    log_probs: tuple[float, ...] = ()
+    log_probs: tuple[float, ...] = ()  # what the sampler said of each token, in nats; none if nothing
 
 
 def ends_of_model(model: Any, tokenizer: Any) -> frozenset[int]:
@@ -62,14 +58,9 @@ def ends_of_model(model: Any, tokenizer: Any) -> frozenset[int]:
 class Sampler:
     """Writes responses with the transformers engine, on the weights that are being trained.
 
-    The engine takes the model as it is in memory, without peft (`policy.unwrapped`). A chunk of prompts
-    begins together and ends before the next begins, so that a chunk that is repeated after a stop is computed
-    in the same batches, and gives the same responses.
-
-    Args:
-        ctx: The most tokens of prompt and response.
-        parallel: Responses at once.
-        least: Tokens that a response has at least.
+    A chunk of prompts begins together and ends before the next begins, so that a chunk that is repeated after
+    a stop is computed in the same batches, and gives the same responses. `ctx` is the most tokens of prompt
+    and response, `least` the fewest of a response.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
@@ -203,16 +194,12 @@ SAMPLES = "samples.jsonl"  # the file's name, in the output folder
 
 @dataclass(frozen=True)
 class Score:
-    """What a response is worth.
-
-    Attributes:
-        parts: What each form of `--reward` adds to `reward`, if there are several.
-    """
+    """What a response is worth."""
 
     reward: float  # the reward of its final answer
     first: float  # the reward of answer 0; without a revision, the same
     opening: int  # its tokens up to where feedback begins; all, if there is none
-    parts: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, float] = field(default_factory=dict)  # what each of several forms adds to `reward`
 
 
 def recorded(record: Chain, response: Response, *, chains: bool) -> Chain:
@@ -314,7 +301,7 @@ class Samples:
     def kept(
         self, rollout: int, rows: Sequence[int], asked: Sequence[tuple[str, str]]
     ) -> tuple[list[Response], list[Score]]:
-        """Return responses of a chunk if all are there, to these prompts (id and text), and their rewards.
+        """Return responses of a chunk to these prompts (id and text), and their rewards.
 
         Each list is empty if one is missing, rewards also if another judge gave one.
         """
@@ -337,13 +324,7 @@ class Samples:
         responses: Sequence[Response],
         scores: Sequence[Score],
     ) -> None:
-        """Write a chunk that is not there yet.
-
-        Args:
-            rollout: The number of the rollout batch, from 0.
-            rows: The numbers of the responses in it.
-            asked: Id and text of each prompt.
-        """
+        """Write a chunk that is not there yet, with id and text of each prompt."""
         lines = [
             {
                 "rollout": rollout,

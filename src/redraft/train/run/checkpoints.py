@@ -118,15 +118,11 @@ _MOST = 1 << 24  # the most bytes of `complete.json`. For a thousand shards it h
 
 @dataclass(frozen=True)
 class SavedCheckpoint:
-    """A folder with a checkpoint's name.
-
-    Attributes:
-        missing: Files that are missing or have another size; None if the list of files is missing.
-    """
+    """A folder with a checkpoint's name."""
 
     folder: Path
     step: int
-    missing: tuple[str, ...] | None
+    missing: tuple[str, ...] | None  # files, also those of another size; None without a list of files
     changed: tuple[str, ...] = ()  # files with other checksums. Empty until `_verified` reads them
 
     @property
@@ -172,10 +168,7 @@ def _look_at(folder: Path, step: int) -> SavedCheckpoint:
 
 
 def _listed(folder: Path) -> dict[str, tuple[object, object]] | None:
-    """Return size and checksum of each file by `complete.json`, or None if that is missing or damaged.
-
-    Older versions saved no checksums.
-    """
+    """Return size and CRC-32, if it was saved, of each file by `complete.json`; None if that is damaged."""
     try:
         with (folder / MARKER).open("rb") as file:
             read = json.loads(file.read(_MOST))
@@ -245,11 +238,7 @@ def named(folder: Path, output: Path) -> SavedCheckpoint:
 
 @contextmanager
 def saving(output: Path, step: int, *, leads: bool, wait: Any) -> Iterator[Path]:
-    """Yield a folder to write a checkpoint into. It gets its name if the block succeeds.
-
-    Args:
-        leads: Whether this process creates and names the folder.
-    """
+    """Yield a folder to write a checkpoint into, which is named if the block succeeds."""
     aside = output / f"{_ASIDE}{step}"
     try:
         if leads:

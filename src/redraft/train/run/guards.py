@@ -39,11 +39,7 @@ _NAMED = 8  # the most records of a step to name
 
 @dataclass(frozen=True)
 class Moment:
-    """One step of a run.
-
-    Attributes:
-        begins: Whether this is the first step of the session, so that the weights are still as loaded.
-    """
+    """One step of a run."""
 
     step: int  # from 1
     loss: float  # mean loss of a trained token in nats, over all processes
@@ -53,7 +49,7 @@ class Moment:
     records: Sequence[str]  # ids of this process's records
     checkpoint: str | None  # the newest checkpoint, or None
     usual: float = LEARNING_RATE["full"]  # redraft's default learning rate for a whole model or an adapter
-    begins: bool = False
+    begins: bool = False  # whether it is the first of the session: the weights are still as loaded
     resumed: str | None = None  # the checkpoint that the session resumed from, or None
 
     @property
@@ -189,11 +185,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(
     error: BaseException, used: Mapping[str, Any], tokens: int, plan: MemoryPlan | None = None
 ) -> ModelError:
-    """Return the error for running out of memory.
-
-    Args:
-        tokens: Tokens of the longest batch so far; 0 before the first.
-    """
+    """Return the error for running out of memory with batches of up to so many tokens, 0 before the first."""
     why = f" ({str(error).splitlines()[0]:.160})" if str(error) else ""
     when = f"with batches of up to {tokens:,} tokens" if tokens else "before the first batch"
     about = f" The run takes about {size(plan.peak)}." if plan else ""

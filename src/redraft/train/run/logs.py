@@ -68,12 +68,9 @@ class Log:
 
 
 class StepCounts:
-    """Counts since the last line of the log.
+    """Counts since the last line of the log: without padding, over all processes.
 
-    Attributes:
-        tokens: Tokens without padding, over all processes.
-        trained: Tokens with loss.
-        longest: Tokens of this process's longest batch, with padding, over the whole session.
+    `longest` is of this process's longest batch, with padding, over the whole session.
     """
 
     def __init__(self) -> None:

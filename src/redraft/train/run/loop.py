@@ -60,12 +60,7 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Loop:
-    """A run of a model on data.
-
-    Attributes:
-        state: Steps done, history and best evaluation: what transformers' Trainer records too.
-        callbacks: Callbacks of transformers, which are told of each event.
-    """
+    """A run of a model on data. Its `state` is what transformers' Trainer records too."""
 
     def __init__(
         self,
@@ -265,10 +260,7 @@ class Loop:
             raise no_number(moment, unsound(self.trained.around))
 
     def _check_end(self) -> None:
-        """Raise `ModelError` if the last losses are too high, before the last checkpoint is saved.
-
-        If the result is the best checkpoint instead, it may still be good.
-        """
+        """Raise `ModelError` if the last losses are too high, unless the result is the best checkpoint."""
         (loss,) = self.trained.sums([self._last_loss()])
         loss /= self.args.world_size
         far = self._divergence.add(loss) or self._divergence.ends_off

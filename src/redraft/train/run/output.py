@@ -39,11 +39,7 @@ _RESULT = re.compile(r"((adapter|generation)_)?config\.json|(adapter_)?model.*\.
 
 
 def check_output(output: Path, *refs: str) -> None:
-    """Raise `UsageError` if the output would replace a model or adapter that the run starts from.
-
-    Args:
-        refs: Folders, or references to models with adapters.
-    """
+    """Raise `UsageError` if the output would replace a model or adapter that the run starts from."""
     for part in itertools.chain.from_iterable(map(_parts, refs)):
         path, whole = part.expanduser().resolve(), output.resolve()
         inside = path.relative_to(whole).parts if path.is_relative_to(whole) else None

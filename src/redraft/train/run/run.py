@@ -109,12 +109,7 @@ def rows_of(
     pad: int | None,
     size: int | None = None,
 ) -> Data:
-    """Return the rows of prepared data with their sampler and loader.
-
-    Args:
-        pad: The token to pad with, or None to join examples without padding.
-        size: Rows of a process's batch; by default as in training.
-    """
+    """Return the rows of prepared data with their sampler and loader: padded with `pad`, or joined."""
     seed = args.seed if args.data_seed is None else args.data_seed
     packed = stages.rows(prepared, own, seed)
     order = Order(
@@ -293,11 +288,7 @@ class Ready:
         return remark(self.sources) if clash(self.sources) else ""
 
     def train(self, begin: Callable[[], object] | None = None) -> int:
-        """Train, and save the result unless a signal stopped the run before the last step.
-
-        Args:
-            begin: Called with the output locked and cleared, before anything is written there.
-        """
+        """Train, and save the result unless a signal stopped the run. `begin` is called before any write."""
         with alone(self.loop.folder) if self.args.should_save else nullcontext():
             step = self.checkpoint.step if self.checkpoint else 0
             mine = (step, self.config["tokens_sha256"][:12], len(self.data.rows.rows))
@@ -356,12 +347,7 @@ def get_ready(
     say: Say,
     warn: Say | None = None,
 ) -> Ready:
-    """Do everything except the steps, quick checks first.
-
-    Args:
-        say: Called with remarks in the first process, and with progress in the one that prepares data.
-        warn: Called in the first process with what even a quiet run says; by default, `say`.
-    """
+    """Do everything except the steps, quick checks first. Even a quiet run tells what `warn` gets."""
     tell, alarm = (say, warn or say) if leads() else (lambda _: None,) * 2
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     method = choose_method(settings, model, say=tell)

@@ -64,12 +64,7 @@ def parse(words: Sequence[str], verb: TrainVerb = SFT) -> RunSettings[Any]:
 def settings_of(
     verb: TrainVerb, recipe: str | None, given: Callable[[], Mapping[str, Any]]
 ) -> RunSettings[Any]:
-    """Return the settings of a run: those of a recipe, and over them what was given.
-
-    Args:
-        recipe: The name of a shipped recipe or a path, or None.
-        given: Returns name to value. It is called when the recipe is read.
-    """
+    """Return the settings of a run: those of a recipe, and over them what is given when that is read."""
     layers = [read_recipe(recipe, verb)] if recipe else []
     merged: dict[str, Any] = {}
     remarks: list[str] = []
@@ -165,11 +160,7 @@ def _no_setting(name: str, verb: TrainVerb) -> UsageError:
 
 
 def read_recipe(ref: str, verb: TrainVerb) -> dict[str, Any]:
-    """Return name to value of a recipe, without its `about`.
-
-    Args:
-        ref: The name of a shipped recipe, or the path of a YAML file.
-    """
+    """Return name to value of a recipe, by its name or path, without its `about`."""
     if ref.lower().endswith(_DATA):
         raise UsageError(f"{ref} is a data file by its name, not a recipe.", hint=f"--data_path {ref}")
     _, document = recipe_of(ref, "train")

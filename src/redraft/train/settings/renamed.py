@@ -104,11 +104,7 @@ Returns a remark."""
 
 
 def translate(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings by their current names, and remarks on those that changed.
-
-    Args:
-        values: Name to value, all from one place: a recipe, or the command line.
-    """
+    """Return settings of one place by their current names, and remarks on those that changed."""
     new: dict[str, Any] = {}
     remarks: list[str] = []
     for name, value in values.items():

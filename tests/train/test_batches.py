@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,23 +20,35 @@ from redraft.train.batches import (
     Order,
     Rows,
     RowsOf,
+    SharedMeans,
     check_enough_rows,
     joined,
     one_a_row,
     pack,
     padded,
 )
-from tests.train.stored import stored
+from redraft.train.prepare import DataReport, Prepared, Writer, open_prepared, pair
 
 lengths_of_rows = st.lists(st.integers(1, 60), min_size=1, max_size=70).map(lambda n: np.array(n, np.int64))
 seeds, sizes, many = st.integers(0, 9), st.integers(1, 5), st.integers(1, 4)
 
 
+def stored(folder: Path, lengths: Sequence[int]) -> Prepared:
+    """Examples of these lengths. Example n has the ids 1000 n, 1000 n + 1…
+
+    The second half of each is trained on.
+    """
+    folder.mkdir()
+    writer = Writer(folder)
+    for number, length in enumerate(lengths):
+        ids = 1000 * number + np.arange(length)
+        writer.add([f"data/{number}"], [length], pair(ids, np.arange(length) >= length // 2))
+    writer.finish("key", DataReport(records=len(lengths), examples=len(lengths)))
+    return open_prepared(folder, "key")
+
+
 def orders(lengths: np.ndarray, size: int, ranks: int, **more: Any) -> list[Order]:
     return [Order(lengths, size, rank=rank, ranks=ranks, **more) for rank in range(ranks)]
-
-
-# Order.
 
 
 @given(lengths_of_rows, sizes, many, seeds, st.integers(0, 3), st.booleans())
@@ -100,9 +113,6 @@ def test_rows_of_one_length_meet_where_they_are_grouped() -> None:
     assert lengths[Order(lengths, 8, seed=0, grouped=True).batch(0, 0)].max() == lengths.max()
 
 
-# Tensors.
-
-
 def parts(batch: Batch) -> list[tuple[list[int], list[int]]]:
     """The ids and labels of each example of a joined batch, found by where positions start at 0."""
     ids, labels, positions = (batch[name][0] for name in ("input_ids", "labels", "position_ids"))
@@ -152,9 +162,6 @@ def test_padding_stands_on_the_right_and_carries_nothing(tmp_path: Path) -> None
         "position_ids": [[0, 1, 2, 3], [0, 1, 0, 0]],
         "attention_mask": [[1, 1, 1, 1], [1, 1, 0, 0]],
     }
-
-
-# Going on.
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +217,6 @@ def test_the_records_of_a_batch_have_names(data: RowsOf) -> None:
     assert data.names(rows) == [f"data/{number}" for number in ids]
 
 
-# Less than a step.
-
-
 def rows_of(count: int, examples: int) -> Rows:
     return pack(np.full(examples, 100 * count // examples), 100)
 
@@ -230,3 +234,80 @@ def test_data_smaller_than_a_step_is_refused_with_the_flags_that_fit() -> None:
 def test_data_smaller_than_the_ranks_is_refused() -> None:
     with pytest.raises(UsageError, match="no more processes than rows"):
         check_enough_rows(rows_of(3, 3), size=1, accumulation=1, ranks=4)
+
+
+lengths_of_examples = st.lists(st.integers(1, 50), max_size=80).map(lambda found: np.array(found, np.int64))
+
+
+@given(lengths_of_examples, st.integers(50, 90), st.integers(0, 5))
+def test_every_example_stands_in_one_row_that_it_fits(lengths: np.ndarray, capacity: int, seed: int) -> None:
+    rows = pack(lengths, capacity, seed)
+    assert sorted(rows.members.tolist()) == list(range(len(lengths)))
+    assert [lengths[rows[n]].sum() for n in range(len(rows))] == rows.lengths.tolist()
+    assert rows.lengths.max(initial=0) <= capacity
+
+
+@given(lengths_of_examples, st.integers(50, 90))
+def test_an_example_begins_a_row_only_where_it_fits_in_none(lengths: np.ndarray, capacity: int) -> None:
+    rows = pack(lengths, capacity)
+    room = capacity - rows.lengths
+    for later in range(1, len(rows)):
+        assert lengths[rows[later]].max() > room[:later].max()
+
+
+def test_the_fullest_row_with_room_is_taken() -> None:
+    rows = pack(np.array([6, 8, 2, 4]), 10)
+    assert [sorted(rows[n].tolist()) for n in range(len(rows))] == [[1, 2], [0, 3]]
+    assert rows.efficiency == 1.0
+
+
+def test_a_seed_decides_who_meets_and_nothing_else() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 500)
+    one, again, other = (pack(lengths, 256, seed) for seed in (1, 1, 2))
+    assert one.members.tolist() == again.members.tolist()
+    assert one.members.tolist() != other.members.tolist()
+    assert one.lengths.tolist() == other.lengths.tolist()
+
+
+def test_data_of_many_lengths_wastes_next_to_nothing() -> None:
+    lengths = np.clip(np.random.default_rng(0).lognormal(5.8, 0.7, 20_000).astype(np.int64), 20, 2048)
+    assert pack(lengths, 2048).efficiency > 0.99
+
+
+def test_one_a_row_keeps_the_order() -> None:
+    rows = one_a_row(np.array([3, 1, 2]), 4)
+    assert [rows[n].tolist() for n in range(3)] == [[0], [1], [2]]
+    assert rows.lengths.tolist() == [3, 1, 2]
+    assert rows.efficiency == 0.5
+
+
+@pytest.mark.parametrize("put", [pack, one_a_row])
+def test_an_example_that_is_longer_than_a_row_is_refused(put: object) -> None:
+    with pytest.raises(
+        UsageError, match="an example has 1,200 tokens, and a row has room for 1,000"
+    ) as caught:
+        put(np.array([10, 1200]), 1000)  # type: ignore[operator]
+    assert "--model_max_length 1200" in str(caught.value.hint)
+
+
+def test_sums_are_means_over_their_count_and_begin_again() -> None:
+    sums = SharedMeans()
+    for loss in (1.0, torch.tensor(2.0, requires_grad=True)):
+        sums.add("loss", loss)
+        sums.add("count", 1)
+    assert sums.take() == {"loss": 1.5}
+    assert sums.take() == {}
+
+
+def test_what_was_added_before_a_checkpoint_counts() -> None:
+    sums, again = SharedMeans(), SharedMeans()
+    sums.add("loss", 0.1)
+    sums.add("count", 3)
+    again.restore(sums.parts())
+    assert again.take() == sums.take()
+
+
+def test_sums_of_two_processes_are_taken_over_by_one() -> None:
+    sums = SharedMeans()
+    sums.restore([{"loss": 1.0, "count": 1.0}, {"loss": 3.0, "count": 1.0}])
+    assert sums.take() == {"loss": 2.0}

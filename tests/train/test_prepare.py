@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -218,9 +218,6 @@ def test_another_process_is_sent_the_place_and_not_the_data(write: Write, cache:
     assert texts(pickle.loads(sent)) == texts(prepared)  # noqa: S301
 
 
-# The cache.
-
-
 @dataclass(frozen=True)
 class Counting(Letters):
     """Records each record that it encodes, and may be slow."""
@@ -346,16 +343,12 @@ def test_an_interrupt_leaves_nothing_half(write: Write, cache: Path, monkeypatch
     assert [each.suffix for each in cache.iterdir()] == [".lock"]
 
 
-def _prepared_there(path: Path, encoder: Letters, cache: Path) -> int:
-    return len(prepare([path], encoder, cache))
-
-
 def test_of_many_at_once_one_makes_it(write: Write, cache: Path, counting: Counting) -> None:
     path = write(*[(f"q{n}", "a") for n in range(100)])
     slow = replace(counting, pause=0.005)
-    with ProcessPoolExecutor(2, multiprocessing.get_context("forkserver")) as pool:
-        futures = [pool.submit(_prepared_there, path, slow, cache) for _ in range(2)]
-        assert [future.result() for future in futures] == [100] * 2
+    with ThreadPoolExecutor(2) as pool:
+        futures = [pool.submit(prepare, [path], slow, cache) for _ in range(2)]
+        assert [len(future.result()) for future in futures] == [100] * 2
     assert encoded(counting) == 100
 
 
@@ -364,9 +357,6 @@ def test_a_cache_that_cannot_be_written_is_said(write: Write, tmp_path: Path) ->
     with pytest.raises(OutputError, match=r"data cannot be written to .*: Not a directory") as caught:
         prepare([path], Letters(), path / "cache")
     assert "--cache_dir" in str(caught.value.hint)
-
-
-# Bad input.
 
 
 def test_a_record_that_is_none_is_named(write: Write, cache: Path) -> None:
