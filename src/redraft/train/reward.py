@@ -268,7 +268,15 @@ class Measured:
 
 def measured(ready: Ready, data: Data) -> Measured:
     """Measure the model of a run on its evaluation data, in every process, and write `eval.json`."""
-    found = measure(*_collected(ready, data))
+    model, batches = ready.loop.trained.model, []
+    model.eval()
+    with torch.no_grad():
+        for batch in data.batches(0):
+            there = {name: each.to(ready.args.device) for name, each in batch.items()}
+            rewards = model(**there, num_items_in_batch=1).rewards
+            batches.append((rewards.double().cpu().numpy(), _tokens(batch)))
+    parts = [part for process in gathered(batches) for part in process]
+    found = measure(*(np.concatenate(each) for each in zip(*parts, strict=True)))
     path = ready.loop.folder / NAME
     try:
         if ready.args.should_save:
@@ -310,19 +318,6 @@ def _bins(gap: Numbers) -> Iterator[Bin]:
         if count := int(inside.sum()):
             right = proportion(float(((np.sign(gap[inside]) + 1) / 2).sum()), count)
             yield Bin(low, high, count, float(sure[inside].mean()), right)
-
-
-def _collected(ready: Ready, data: Data) -> tuple[Numbers, Numbers]:
-    model, found = ready.loop.trained.model, []
-    model.eval()
-    with torch.no_grad():
-        for batch in data.batches(0):
-            there = {name: each.to(ready.args.device) for name, each in batch.items()}
-            rewards = model(**there, num_items_in_batch=1).rewards
-            found.append((rewards.double().cpu().numpy(), _tokens(batch)))
-    parts = [part for process in gathered(found) for part in process]
-    rewards, tokens = (np.concatenate(each) for each in zip(*parts, strict=True))
-    return rewards, tokens
 
 
 def _tokens(batch: Batch) -> Numbers:

@@ -147,7 +147,9 @@ def load_tokenizer(
         raise _endless(tokenizer, ref)
     same = apart and tokenizer.pad_token_id == tokenizer.eos_token_id
     if tokenizer.pad_token is None or same:
-        chosen = pad_token or _spare_token(tokenizer)
+        known, end = tokenizer.get_vocab(), str(tokenizer.eos_token)
+        spare = next((each for each in _PADS if each in known and each != end), tokenizer.unk_token or end)
+        chosen = pad_token or spare
         if apart and chosen == tokenizer.eos_token:
             raise ModelError(
                 f"the tokenizer of {ref} has no token to pad with but its end-of-text token.",
@@ -167,13 +169,6 @@ def _endless(tokenizer: PreTrainedTokenizerBase, ref: str) -> ModelError:
         hint=f'Name it in tokenizer_config.json: "eos_token": "{end or "…"}"'
         + (" (its vocabulary has that one)." if end else ", a token of its vocabulary."),
     )
-
-
-def _spare_token(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Return a token of the vocabulary to pad with: a padding token, the unknown one, or end-of-text."""
-    known, end = tokenizer.get_vocab(), str(tokenizer.eos_token)
-    named = (token for token in _PADS if token in known and token != end)
-    return next(named, tokenizer.unk_token or end)
 
 
 def weights_dtype(name: str, *, lora: bool, gpu: bool = True) -> torch.dtype:

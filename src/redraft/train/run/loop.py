@@ -160,7 +160,14 @@ class Loop:
         self.trained.load_model(checkpoint.folder)
         self.trained.load_states(checkpoint.folder)
         if (unlogged := checkpoint.folder / UNLOGGED).is_file():  # else the last step has a line
-            self._load_unlogged(load_state(unlogged))
+            saved = load_state(unlogged)
+            losses = saved["losses"]
+            mean = sum(losses) / len(losses)
+            as_many = len(losses) == self.args.world_size  # else the mean, which is what a line shows
+            self._unlogged += losses[self.args.process_index] if as_many else mean
+            self._logged_loss -= mean  # of another session
+            self._logged -= saved["steps"]
+            self.counts.add_kept(saved["counts"])
         if (kept := checkpoint.folder / SOURCE).is_file():
             self.data.load_state_dict(load_state(kept))
         name = RANDOM.format(self.args.process_index)
@@ -400,15 +407,6 @@ class Loop:
             keep = state.best_model_checkpoint
             kept = Path(keep) if keep else None
             checkpoints.prune(self.folder, args.save_total_limit, kept, step=state.global_step)
-
-    def _load_unlogged(self, kept: dict[str, Any]) -> None:
-        losses = kept["losses"]
-        mean = sum(losses) / len(losses)
-        as_many = len(losses) == self.args.world_size  # else the mean, which is what a line shows
-        self._unlogged += losses[self.args.process_index] if as_many else mean
-        self._logged_loss -= mean  # of another session
-        self._logged -= kept["steps"]
-        self.counts.add_kept(kept["counts"])
 
     # The end.
 

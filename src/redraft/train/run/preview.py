@@ -179,10 +179,19 @@ def show(
     colour = console.is_terminal and not console.no_color and console.color_system is not None
     decoder = Decoder(tokenizer)
     console.print(_legend(marked, colour=colour), soft_wrap=True)
-    for row, examples in _first(rows, order, count):
+    for row in map(int, order):
+        if count <= 0:
+            break
+        members = rows.rows[row].tolist()
+        examples = members[:count]
+        count -= len(examples)
         console.print()
         if packed:
-            console.print(_row_line(rows, row, len(examples)), style="bold" if colour else "", soft_wrap=True)
+            more = f", {len(examples)} of them shown" if len(examples) < len(members) else ""
+            several = f"{len(members)} examples, which do not see each other"
+            fills = f"{int(rows.rows.lengths[row]):,} of {rows.rows.capacity:,} tokens"
+            line = f"━━ row {row}: {fills}, {several if len(members) > 1 else '1 example'}{more}"
+            console.print(Text(line), style="bold" if colour else "", soft_wrap=True)
         for part, number in enumerate(examples):
             example, name = rows.prepared[number], rows.prepared.name(number)
             cut = Cut(*rows.prepared.cuts[number].tolist())
@@ -191,15 +200,6 @@ def show(
             heading = f"── {visible(name)}: {len(example.ids):,} tokens{carrying}{_lost(cut)}"
             console.print(Text(heading, "yellow" if colour else ""), soft_wrap=True)
             console.print(shown(list(decoder.pieces(example)), colour=colour), soft_wrap=True)
-
-
-def _first(rows: RowsOf, order: Sequence[int], count: int) -> Iterator[tuple[int, list[int]]]:
-    for row in order:
-        if count <= 0:
-            return
-        examples = rows.rows[int(row)].tolist()[:count]
-        count -= len(examples)
-        yield int(row), examples
 
 
 def _legend(marked: tuple[str, str], *, colour: bool) -> Text:
@@ -214,13 +214,6 @@ def _legend(marked: tuple[str, str], *, colour: bool) -> Text:
             shown([*words, ShownToken("⟨control token⟩", trained, special=True)], colour=True)
         ).append("  ")
     return text
-
-
-def _row_line(rows: RowsOf, row: int, shown_here: int) -> Text:
-    members, length = len(rows.rows[row]), int(rows.rows.lengths[row])
-    more = f", {shown_here} of them shown" if shown_here < members else ""
-    examples = "1 example" if members == 1 else f"{members} examples, which do not see each other"
-    return Text(f"━━ row {row}: {length:,} of {rows.rows.capacity:,} tokens, {examples}{more}")
 
 
 def _lost(cut: Cut) -> str:

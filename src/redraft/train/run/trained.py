@@ -224,7 +224,9 @@ class Trained:
         else:
             states["optimizer"] = self.optimizer.state_dict()
         states["schedule"] = self.schedule.state_dict()
-        states["around"] = {name: each.data for name, each in self._own_weights().items()}
+        inside = {id(each) for each in self.model.parameters()}
+        trained = (pair for pair in self.around.named_parameters() if pair[1].requires_grad)
+        states["around"] = {name: each.data for name, each in trained if id(each) not in inside}
         if self.accelerator.scaler is not None:
             states["scaler"] = self.accelerator.scaler.state_dict()
         if self.args.should_save:
@@ -243,11 +245,6 @@ class Trained:
         self.around.load_state_dict(states.get("around", {}), strict=False)
         if self.accelerator.scaler is not None and "scaler" in states:
             self.accelerator.scaler.load_state_dict(states["scaler"])
-
-    def _own_weights(self) -> dict[str, torch.nn.Parameter]:
-        inside = {id(each) for each in self.model.parameters()}
-        trained = (pair for pair in self.around.named_parameters() if pair[1].requires_grad)
-        return {name: each for name, each in trained if id(each) not in inside}
 
     def load_model(self, folder: Path) -> None:
         """Load the weights of a checkpoint."""
