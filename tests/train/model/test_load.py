@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from redraft.errors import ModelError, UsageError
 from redraft.train.model import load as module
-from redraft.train.model.load import fit_vocabulary, load_model, load_tokenizer, skeleton, weights_dtype
+from redraft.train.model.load import (
+    check_tokenizer,
+    check_weights,
+    fit_vocabulary,
+    load_model,
+    load_tokenizer,
+    model_folder,
+    save_weights,
+    skeleton,
+    weights_dtype,
+)
 from redraft.train.model.loss import fuse
 from redraft.train.processes import Say
 from redraft.weights.delta import diff
 from redraft.weights.gguf.to_folder import import_gguf
+from tests.train.tiny import SHAPE
 from tests.weights.tiny_folders import VOCABULARY, tiny_folder
 
 
@@ -259,3 +272,73 @@ def test_a_gpu_that_is_left_aside_is_not_asked(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda gpu=gpu: {"avx512_bf16": not gpu})
         assert weights_dtype("auto", lora=True) == (torch.bfloat16 if gpu else torch.float32)
         assert weights_dtype("auto", lora=True, gpu=False) == (torch.float32 if gpu else torch.bfloat16)
+
+
+def holding(path: Path, *names: str) -> Path:
+    path.mkdir(exist_ok=True)
+    for name in names:
+        (path / name).write_text("{}")
+    return path
+
+
+def test_a_missing_part_is_named(tmp_path: Path) -> None:
+    model = holding(tmp_path, "config.json", "model-00001-of-00002.safetensors")
+    names = [f"model-0000{part}-of-00002.safetensors" for part in (1, 2)]
+    weights = {"layer.0": names[0], "layer.1": names[1]}
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    with pytest.raises(ModelError, match=r"lacks model-00002-of-00002\.safetensors"):
+        check_weights(model)
+
+
+@pytest.mark.parametrize(
+    ("names", "message", "hint"),
+    [
+        ((), "no config.json (it is empty)", "config.json"),
+        (("model.safetensors",), "no config.json (there is: model.safetensors)", "config.json"),
+        (("a.gguf",), "no config.json", "a.gguf"),
+        (("config.json",), "no weights", "config.json"),
+        (("config.json", "pytorch_model.bin"), "pickle", "redraft weights convert"),
+        (("config.json", "adapter_config.json", "adapter_model.safetensors"), "adapter", "merge-lora"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path: Path, names: tuple[str, ...], message: str, hint: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        check_weights(holding(tmp_path, *names))
+    assert message in caught.value.message
+    assert hint in str(caught.value.hint)
+
+
+def test_a_long_list_of_files_is_cut(tmp_path: Path) -> None:
+    holding(tmp_path, *(f"{number:02}.txt" for number in range(40)))
+    with pytest.raises(ModelError, match=r"11\.txt and 28 more"):
+        check_weights(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer_is_said_to_be(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no tokenizer.*there is: config\.json"):
+        check_tokenizer(holding(tmp_path, "config.json"))
+
+
+def test_what_a_reference_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    holding(tmp_path / "mine")
+    assert model_folder("mine") == Path("mine")
+    assert model_folder("org/name") is None
+    for wrong in ("llama-7b", "mine/none"):
+        with pytest.raises(UsageError, match="neither a folder nor org/name"):
+            model_folder(wrong)
+    with pytest.raises(UsageError, match="is a file") as caught:
+        model_folder("model.gguf")
+    assert "redraft weights from-gguf model.gguf" in str(caught.value)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_weights_are_as_readable_as_other_new_files(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        save_weights(LlamaForCausalLM(LlamaConfig(vocab_size=8, **SHAPE)), tmp_path)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes["model.safetensors"] == 0o666 & ~mask
+    assert len(set(modes.values())) == 1

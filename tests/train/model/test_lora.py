@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel
+from peft import PeftModel
 from safetensors.torch import load_file
 
 from redraft.errors import UsageError
-from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.train.model.load import add_adapter, default_method
 from redraft.train.settings.options import TrainOptions
-from tests.train.tiny_models import VOCABULARY, packed, tiny
+from tests.train.tiny_models import VOCABULARY, tiny
 
 
 def added(model: Any, redraft_format: str | None = None, **settings: Any) -> PeftModel:
@@ -29,12 +27,6 @@ def test_an_adapter_alone_is_trained_in_32_bits() -> None:
     assert len(trained) == 2 * 2 * 7  # two matrices, two layers, seven linear parts each
     assert all("lora_" in name and each.dtype == torch.float32 for name, each in trained.items())
     assert not any("lm_head" in name for name in trained)
-
-
-def test_a_new_adapter_changes_nothing_yet() -> None:
-    row, model = packed((9,)), tiny()
-    before = model(row.input_ids).logits
-    assert torch.equal(added(model)(row.input_ids).logits, before)
 
 
 def test_its_scale_is_alpha_over_rank() -> None:
@@ -62,32 +54,6 @@ def test_a_name_that_no_layer_has_is_an_error_that_lists_them() -> None:
     with pytest.raises(UsageError, match=r"no linear layer 'query'\.") as caught:
         added(tiny(), lora_target_modules=("q_proj", "query"))
     assert "down_proj gate_proj k_proj" in str(caught.value.hint)
-
-
-@pytest.mark.parametrize("redraft_format", [NATIVE_FORMAT, None])
-def test_a_saved_adapter_says_how_it_revises_and_what_it_is_for(
-    tmp_path: Path, redraft_format: str | None
-) -> None:
-    added(tiny(), redraft_format=redraft_format).save_pretrained(tmp_path)
-    saved = json.loads((tmp_path / "adapter_config.json").read_text())
-    assert saved["redraft_format"] == redraft_format
-    assert saved["base_model_name_or_path"] == "some/base"
-    assert (saved["peft_type"], saved["task_type"], saved["r"]) == ("LORA", "CAUSAL_LM", 4)
-
-
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")
-def test_peft_loads_a_saved_adapter(tmp_path: Path) -> None:
-    row, model = packed((9,)), added(tiny())
-    for name, each in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(each)
-    expected = model(row.input_ids).logits
-    model.save_pretrained(tmp_path)
-    config = json.loads((tmp_path / "adapter_config.json").read_text())
-    del config["redraft_format"], config["redraft_reward"]  # peft warns of keys that are not its own
-    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
-    assert isinstance(LoraConfig.from_pretrained(tmp_path), LoraConfig)
-    torch.testing.assert_close(PeftModel.from_pretrained(tiny(), tmp_path)(row.input_ids).logits, expected)
 
 
 @pytest.mark.parametrize("whole", [False, True])
