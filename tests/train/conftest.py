@@ -9,6 +9,13 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from redraft.weights.gguf.reader import read_header
 from redraft.weights.tokenizers.from_gguf import write_tokenizer
+from tests.train.tiny import model_folder
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The folder of a tiny model of random weights."""
+    return str(model_folder(tmp_path_factory.mktemp("tiny") / "model"))
 
 
 @pytest.fixture(scope="session")

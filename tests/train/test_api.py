@@ -18,16 +18,11 @@ from redraft.errors import UsageError
 from redraft.jobs.harness import RunMessage
 from redraft.train.api import TrainEvent, TrainStep
 from tests.train.reward.rewards import pairs
-from tests.train.tiny import chains, model_folder
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return model_folder(tmp_path_factory.mktemp("api") / "model")
+from tests.train.tiny import chains
 
 
 @pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: Path) -> dict[str, Any]:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> dict[str, Any]:
     """Those of a run of four steps, in a folder with data."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REDRAFT_CACHE", str(tmp_path / "cache"))

@@ -83,11 +83,15 @@ def loop(folder: Path, read: Data, model: Any = None, eval_data: Data | None = N
     return Loop(model, TrainingArguments(**(settings | more)), read, eval_data, quiet=True, **own)
 
 
+def lines(output: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log."""
+    return [json.loads(line) for line in (output / LOG).read_text().splitlines()]
+
+
 def curve(output: Path) -> list[dict[str, float]]:
     """The lines of a run's log, without its speed."""
-    lines = [json.loads(line) for line in (output / LOG).read_text().splitlines()]
     keys = {"step", "loss", "grad_norm", "trained_tokens", "eval_loss"}
-    return [{key: line[key] for key in keys & line.keys()} for line in lines]
+    return [{key: line[key] for key in keys & line.keys()} for line in lines(output)]
 
 
 def model_folder(folder: Path, kind: str = "llama") -> Path:

@@ -26,7 +26,7 @@ from redraft.train.settings.args import parse
 from redraft.train.settings.options import DPO
 from tests.train.reward.rewards import USUAL, pairs
 from tests.train.run.test_run import losses
-from tests.train.tiny import model_folder
+from tests.train.tiny import lines, model_folder
 from tests.train.tokenizer_kinds import CHATML
 
 pytest.importorskip("trl", reason="TRL is not installed (the extra 'dpo')")
@@ -55,10 +55,6 @@ def ready(model: str, *words: str, lora: bool = True) -> Ready:
     given = [*USUAL.split(), "--model_name_or_path", model, "--lora", str(lora), *words]
     settings: Any = parse(given, DPO)
     return get_ready(settings, model, Path("cache"), stages=DPO_STAGES, say=lambda _: None)
-
-
-def log(output: str = "out") -> list[dict[str, float]]:
-    return [json.loads(line) for line in Path(output, "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("form", ["chat", "stablevicuna"])
@@ -120,10 +116,10 @@ def test_the_loss_is_that_of_the_paper(model: str, here: Path, lora: bool) -> No
 def test_the_chosen_answers_become_likelier(model: str, here: Path, lora: bool) -> None:
     words = ["--max_steps", "12", "--eval_strategy", "steps", "--eval_steps", "12"]
     ready(model, *FASTER, *words, "--eval_data_path", "pairs.jsonl", lora=lora).train()
-    steps = [line for line in log() if "loss" in line]
+    steps = [line for line in lines(Path("out")) if "loss" in line]
     assert (steps[0]["rewards/margins"], steps[-1]["rewards/accuracies"]) == (0, 1)
     assert steps[-1]["rewards/margins"] > 0.2
-    (evaluated,) = [line for line in log() if "eval_loss" in line]
+    (evaluated,) = [line for line in lines(Path("out")) if "eval_loss" in line]
     assert evaluated["eval_rewards/accuracies"] == 1
     assert evaluated["eval_loss"] < math.log(2) - 0.1
 
@@ -133,7 +129,7 @@ def test_a_run_that_was_stopped_resumes_as_if_it_had_not(model: str, here: Path,
     """Against the model as it was before the first step, not before the resumed one."""
     words = [*FASTER, "--save_steps", "1", "--save_total_limit", "9", "--logging_steps", "2"]
     ready(model, *words, lora=lora).train()
-    margins = [line["rewards/margins"] for line in log()]
+    margins = [line["rewards/margins"] for line in lines(Path("out"))]
     kind = "adapter_model" if lora else "model"
     expected, weights = losses(), load_file(f"out/{kind}.safetensors")
     for step in (2, 3):
@@ -143,7 +139,7 @@ def test_a_run_that_was_stopped_resumes_as_if_it_had_not(model: str, here: Path,
     assert made.checkpoint.step == 1
     made.train()
     assert losses() == expected
-    assert [line["rewards/margins"] for line in log()] == margins
+    assert [line["rewards/margins"] for line in lines(Path("out"))] == margins
     found = load_file(f"out/{kind}.safetensors")
     assert all(torch.equal(found[name], each) for name, each in weights.items())
 
@@ -165,7 +161,7 @@ def test_batches_may_be_divided(model: str, here: Path) -> None:
     divided = ["--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "4"]
     ready(model, *FASTER, *divided, "--output_dir", "other", lora=False).train()
     assert losses("other") == pytest.approx(losses("out"), rel=1e-4)
-    both = zip(log("out"), log("other"), strict=True)
+    both = zip(lines(Path("out")), lines(Path("other")), strict=True)
     assert all(a["rewards/margins"] == pytest.approx(b["rewards/margins"], abs=1e-5) for a, b in both)
 
 

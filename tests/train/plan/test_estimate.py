@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,14 +10,9 @@ from redraft.train.batches import padded
 from redraft.train.run.estimate import Estimate, TrialPace, estimate, thrown_away
 from redraft.train.run.run import Ready, get_ready
 from redraft.train.settings.args import parse
-from tests.train.tiny import chains, model_folder
+from tests.train.tiny import chains, lines
 
 USUAL = "--model_max_length 128 --per_device_train_batch_size 2 --lora False --num_train_epochs 2"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(model_folder(tmp_path_factory.mktemp("model")))
 
 
 def ready(model: str, folder: Path, *words: str) -> Ready:
@@ -107,10 +101,11 @@ def test_padding_is_no_pace(model: str, tmp_path: Path) -> None:
     made = ready(model, tmp_path, "--packing", "False", "--max_steps", "4")
     made.data.loader.collate_fn = partial(padded, pad=0)
     estimate(made)
-    lines = [json.loads(line) for line in (tmp_path / "aside" / "log.jsonl").read_text().splitlines()]
     read = [made.data.order.batch(0, step) for step in range(4)]
     lengths = made.data.rows.rows.lengths
-    assert [line["tokens"] for line in lines] == [int(lengths[batch].sum()) for batch in read]
+    assert [line["tokens"] for line in lines(tmp_path / "aside")] == [
+        int(lengths[batch].sum()) for batch in read
+    ]
 
 
 def test_a_run_that_logs_no_steps_is_measured_all_the_same(model: str, tmp_path: Path) -> None:

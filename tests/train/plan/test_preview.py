@@ -16,13 +16,8 @@ from redraft.formats.encoder import Encoder, Example
 from redraft.train.prepare import Stored
 from redraft.train.run.preview import CLOSE, OPEN, Decoder, ShownToken, preview, shown, visible
 from redraft.train.settings.args import parse
-from tests.train.tiny import chains, model_folder
+from tests.train.tiny import chains
 from tests.train.tokenizer_kinds import tokenizer
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(model_folder(tmp_path_factory.mktemp("model")))
 
 
 def seen(model: str, folder: Path, *words: str, colour: bool = False) -> str:

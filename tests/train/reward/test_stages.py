@@ -20,14 +20,9 @@ from redraft.train.reward import measured
 from redraft.train.run.checkpoints import MARKER
 from tests.train.reward.rewards import pairs, ready
 from tests.train.run.test_run import losses
-from tests.train.tiny import model_folder
+from tests.train.tiny import lines, model_folder
 
 ASKED = Prompt(instruction="Add 3 and 3.")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(model_folder(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture
@@ -106,8 +101,7 @@ def test_a_tiny_model_learns_which_answer_is_better(model: str, here: Path, loss
 def test_evaluations_between_steps_log_the_accuracy(model: str, here: Path) -> None:
     words = ["--eval_strategy", "steps", "--eval_steps", "2", "--eval_data_path", "pairs.jsonl"]
     ready(model, "--lora", "True", *words).train()
-    lines = [json.loads(line) for line in Path("out/log.jsonl").read_text().splitlines()]
-    found = [each for each in lines if "eval_loss" in each]
+    found = [each for each in lines(Path("out")) if "eval_loss" in each]
     assert found
     assert all(0 <= each["eval_accuracy"] <= 1 for each in found)
 

@@ -24,7 +24,7 @@ from redraft.train.rl.samples import SAMPLES
 from redraft.train.run import checkpoints
 from redraft.train.run.logs import LOG
 from tests.train.rl.tiny_policy import TOKENIZER, loop, policy, prompts, rollouts, shaken, share_of_e
-from tests.train.tiny import SHAPE
+from tests.train.tiny import SHAPE, lines
 from tests.train.tokenizer_kinds import tokenizer
 
 TOP: dict[str, Any] = {"lora": False, "num_layers_unfrozen": 1}
@@ -33,9 +33,8 @@ LEARNS: dict[str, Any] = {"num_rollouts": 32, "chunk_size": 32, "init_kl_coef": 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
     """The lines of a log, without speed and memory."""
-    lines = [json.loads(line) for line in (folder / LOG).read_text().splitlines()]
     dropped = ("tokens_per_second", "memory_gb", "train_loss")
-    return [{name: each for name, each in line.items() if name not in dropped} for line in lines]
+    return [{name: each for name, each in line.items() if name not in dropped} for line in lines(folder)]
 
 
 def numbers(

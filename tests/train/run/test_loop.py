@@ -24,7 +24,7 @@ from redraft.train.prepare import Prepared
 from redraft.train.run.checkpoints import MARKER, checkpoints, named, newest, save_state
 from redraft.train.run.logs import LOG
 from redraft.train.run.loop import UNLOGGED, Loop
-from tests.train.tiny import data, llama, loop, prepared
+from tests.train.tiny import data, lines, llama, loop, prepared
 from tests.train.tiny_models import adapted
 
 
@@ -39,10 +39,6 @@ def unbroken(examples: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("sft") / "unbroken"
     assert loop(out, data(examples), save_total_limit=2).run() == 12
     return out
-
-
-def lines(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (output / LOG).read_text().splitlines()]
 
 
 def curve(output: Path) -> list[tuple[float, ...]]:

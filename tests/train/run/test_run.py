@@ -23,13 +23,8 @@ from redraft.train.run.trained import Trained
 from redraft.train.settings.args import parse
 from redraft.train.settings.options import TrainOptions
 from redraft.train.stages import SFT_STAGES
-from tests.train.tiny import chains, model_folder
+from tests.train.tiny import chains, lines, model_folder
 from tests.train.tiny_models import EXPERTS, tiny
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(model_folder(tmp_path_factory.mktemp("model")))
 
 
 @pytest.fixture
@@ -48,7 +43,7 @@ def ready(model: str, *words: str, said: list[str] | None = None, usual: str = U
 
 
 def losses(output: str = "out") -> list[float]:
-    return [json.loads(line)["loss"] for line in (Path(output) / LOG).read_text().splitlines()]
+    return [line["loss"] for line in lines(Path(output))]
 
 
 def test_a_model_comes_out_that_transformers_loads(model: str, here: Path) -> None:
@@ -184,8 +179,7 @@ def test_the_best_model_is_kept_and_loaded_at_the_end(model: str, here: Path) ->
 
 
 def losses_of_evaluation() -> list[float]:
-    read = [json.loads(line) for line in Path("out", LOG).read_text().splitlines()]
-    return [line["eval_loss"] for line in read if "eval_loss" in line]
+    return [line["eval_loss"] for line in lines(Path("out")) if "eval_loss" in line]
 
 
 def test_memory_that_runs_out_says_what_to_change(
