@@ -1,8 +1,7 @@
 """The stages of DPO: pairs of answers, a causal language model, and the loss of TRL's `DPOTrainer`.
 
-TRL is asked for the loss of each batch and nothing else. Texts and tokens are those of a reward model's
-pairs, and steps, checkpoints, signals and logs are those of `run.loop`. The reference is the model without
-its adapter; if all weights are trained, it is a second copy of them.
+TRL is asked for the loss of each batch and nothing else. The reference is the model without its adapter; if
+all weights are trained, it is a second copy of them.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""What differs between the verbs of `redraft train`: how a record is read, which model is trained.
-
-Everything else (`run`) is the same for all. `Stages` has what most verbs do; `SftStages` is supervised
-fine-tuning. Others are in `reward`, `dpo` and `rl`.
-"""
+"""What differs between the verbs of `redraft train`; `run` is the same for all."""
 
 from __future__ import annotations
 

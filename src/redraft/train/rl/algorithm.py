@@ -1,20 +1,14 @@
 """PPO, RLOO and GRPO as pure functions: tensors in, tensors out.
 
 In the order of a step: scores of whole texts become rewards of tokens, rewards and values become advantages,
-and advantages weigh the losses. There is no model, no state and no file here; who calls these functions holds
-β, the running moments and the optimizer.
+and advantages weigh the losses. Who calls these functions holds β, the running moments and the optimizer.
 
 Tensors of tokens are [sequences, tokens]. They hold response tokens only, padded on the right. `mask` is bool
 and true at real tokens; the EOS token is real. Padding may hold anything, NaN too: it is never read, and
-results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64. Log-probabilities and KL are
-in nats.
+results are 0 there. Computation is in 32 bits, or in 64 if the inputs have 64; statistics of a group are
+computed in 64, where equal numbers have no spread. Log-probabilities and KL are in nats.
 
-Statistics of a group (its mean, deviation, and what is divided by that) are computed in 64 bits, and equal
-numbers have no spread. In 32 bits, the mean of eight times 64.2 is 64.20001: eight equal scores would be
-learnt from.
-
-The names `*_trlx` are trlX as published, with its departures, to reproduce StableVicuna. For anything else
-use the function beside each.
+The names `*_trlx` are trlX as published, with its departures, to reproduce StableVicuna.
 
 Papers: PPO 1707.06347, GAE 1506.02438, KL control 1909.08593, RLOO 2402.14740, GRPO 2402.03300, and Schulman,
 "Approximating KL Divergence" (2020).

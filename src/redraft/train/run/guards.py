@@ -122,9 +122,8 @@ def no_number(moment: Moment, found: Unsound | None = None) -> ModelError:
 class Divergence:
     """Detect a loss that has been too high for too long, against its best mean or its first value.
 
-    The first loss is that of the model before any step, so a run that blows up early is detected too. Against
-    it, only a loss near that of a random guess is too high (`GUESS`). After `LATE` such steps in a row, the
-    loss has to come back near the first one.
+    Against the first, only a loss near that of a random guess is too high (`GUESS`), and after `LATE` such
+    steps in a row, the loss has to come back near it.
     """
 
     patience: int  # steps in a row; 0 for never

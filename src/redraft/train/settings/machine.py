@@ -1,7 +1,6 @@
 """Fit the settings to this machine, with a remark for everything that is left out or done differently.
 
-accelerate is silent about some of it: with `fsdp` on a CPU it shards nothing. With several GPUs and one
-process, transformers' settings count batches for all GPUs. The model is not needed here.
+accelerate is silent about some of it: with `fsdp` on a CPU it shards nothing.
 """
 
 from __future__ import annotations
