@@ -39,7 +39,7 @@ from redraft.errors import ModelError, OutputError
 from redraft.files import replace_file
 from redraft.formats.encoder import PairEncoder
 from redraft.stats import Estimate, correlation, proportion
-from redraft.train.batches import IGNORED, Batch, Data, Row, Rows, joined, padded, two_a_row
+from redraft.train.batches import IGNORED, Batch, Data, Row, Rows, two_a_row
 from redraft.train.model.loss import inputs_of, signature_of
 from redraft.train.prepare import Prepared
 from redraft.train.processes import Say, gathered
@@ -194,7 +194,7 @@ class RewardStages(Stages[RewardOptions]):
 
     def collate(self, rows: Sequence[Row], *, pad: int | None) -> Batch:
         """Join the examples of all pairs, or pad them. Their `margins` are float32 [pairs]."""
-        batch = joined(rows) if pad is None else padded(rows, pad=pad)
+        batch = super().collate(rows, pad=pad)
         return {**batch, "margins": torch.tensor([row[0].margin for row in rows], dtype=torch.float32)}
 
     def counted(self, batch: Batch) -> int:

@@ -66,10 +66,6 @@ class Stages(ABC, Generic[Own]):
     def rows(self, prepared: Prepared, own: Own, seed: int) -> Rows:
         """Assign examples to rows."""
 
-    def packs(self, own: Own) -> bool:  # noqa: ARG002  (most never do)
-        """Return whether rows are filled with as many examples as fit."""
-        return False
-
     def model(
         self, own: Own, model: str, tokenizer: PreTrainedTokenizerBase, *, seed: int, say: Say
     ) -> PreTrainedModel | PeftModel:
@@ -93,13 +89,13 @@ class Stages(ABC, Generic[Own]):
         """Set up the loss, and attention that keeps joined examples apart. False if rows need padding."""
         return False
 
-    @abstractmethod
     def collate(self, rows: Sequence[Row], *, pad: int | None) -> Batch:
         """Return rows as a batch: padded with this token, or joined without padding."""
+        return joined(rows) if pad is None else padded(rows, pad=pad)
 
-    @abstractmethod
     def counted(self, batch: Batch) -> int:
         """Return what the loss of a step is divided by: the sum of this over its batches."""
+        return trained_in(batch)
 
     def source(
         self,
@@ -132,10 +128,6 @@ class SftStages(Stages[TrainOptions]):
             return pack(prepared.lengths, own.model_max_length, seed)
         return one_a_row(prepared.lengths, own.model_max_length)
 
-    def packs(self, own: TrainOptions) -> bool:
-        """Return whether rows are filled with as many examples as fit."""
-        return own.packing
-
     def note(self, own: TrainOptions, *, grown: bool) -> dict[str, Any]:
         """Return that the model writes chains, if it learns them."""
         if own.lora and grown and own.gguf:
@@ -153,14 +145,6 @@ class SftStages(Stages[TrainOptions]):
             say("output_router_logits: the loss that spreads tokens over experts is left out.")
         fuse(bare)
         return can_join(bare, say=say, needed=own.packing)
-
-    def collate(self, rows: Sequence[Row], *, pad: int | None) -> Batch:
-        """Join the examples of all rows, or pad them."""
-        return joined(rows) if pad is None else padded(rows, pad=pad)
-
-    def counted(self, batch: Batch) -> int:
-        """Return the tokens with loss."""
-        return trained_in(batch)
 
 
 SFT_STAGES = SftStages()

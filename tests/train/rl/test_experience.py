@@ -146,14 +146,9 @@ def test_the_share_of_prompts_whose_answers_have_equal_rewards_is_known() -> Non
     made = experience(algorithm="grpo", num_generations=2, cliprange_reward=5.0)
     completed(made, (1.0, 0.0, 0.7, 0.7, 6.0, 9.0, 3.0, 4.0), *[2] * 8)
     assert made.metrics["groups_without_spread"] == 0.5  # 6 and 9 are both clipped to 5
-    assert "groups_without_spread" not in written_by_ppo()
-
-
-def written_by_ppo() -> dict[str, float]:
-    """The numbers of two responses to different prompts."""
-    made = experience()
-    completed(made, (1.0, 1.0), 2, 3)
-    return made.metrics
+    by_ppo = experience()
+    completed(by_ppo, (1.0, 1.0), 2, 3)
+    assert "groups_without_spread" not in by_ppo.metrics
 
 
 def test_an_answer_that_does_not_end_pays_a_penalty() -> None:

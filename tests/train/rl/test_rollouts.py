@@ -14,8 +14,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification
 
-from redraft.chain import Chain, Prompt
-from redraft.engines.hf.reward import RewardModel
+from redraft.chain import Chain
 from redraft.errors import ModelError
 from redraft.train.rl.policy import Policy
 from redraft.train.rl.ppo import BETA
@@ -411,15 +410,3 @@ def test_a_price_that_is_driven_to_an_end_stays_there_and_the_run_goes_on(
     loop(tmp_path, source, learning_rate=1e-4).run()
     assert source._experience.beta == end
     assert [line["beta"] for line in finite(tmp_path) if "beta" in line] == [start, end, end, end]
-
-
-def test_a_reward_model_with_another_tokenizer_reads_the_text_of_the_answer(tmp_path: Path) -> None:
-    form = reward_model(tmp_path / "judge", "llama")
-    assert tokenizer("llama").get_vocab() != TOKENIZER.get_vocab()
-    next(rollouts(tmp_path, policy(), parse_rewards([form])).batches(0))
-    judge, written = RewardModel.load(form.removeprefix("reward:")), samples(tmp_path)
-    asked = {each.record.id: each.record.prompt for each in prompts()}
-    for each in written:
-        prompt: Prompt = asked[each["id"]]
-        assert each["reward"] == pytest.approx(judge.score([(prompt, each["answer"])])[0], abs=1e-5)
-    assert len({each["reward"] for each in written}) > 1

@@ -151,7 +151,7 @@ def preview(
         first,
         tokenizer,
         (own.preview or 1) * max(len(stages.parts), 1),
-        packed=stages.packs(own),
+        packed=getattr(own, "packing", False),
         marked=stages.marked,
         parts=stages.parts,
     )

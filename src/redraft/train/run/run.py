@@ -261,7 +261,7 @@ class Ready:
     def lines(self) -> list[str]:
         """Return the plan of the run as lines of text."""
         rows, data = self.data.rows.rows, self.prepared.report
-        full = f", {rows.efficiency:.1%} full" if self.stages.packs(self.settings.own) else ""
+        full = f", {rows.efficiency:.1%} full" if getattr(self.settings.own, "packing", False) else ""
         row = "answer" if self.writes else self.stages.row
         plan = (
             f"{counted(self.steps, 'step')} of {counted(self.rows_a_step, row)} "
