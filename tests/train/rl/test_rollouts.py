@@ -276,10 +276,10 @@ async def shifted(chains: Sequence[Chain]) -> list[float]:
     return [10 + each for each in await share_of_e(chains)]
 
 
-@pytest.mark.parametrize("algorithm", ["ppo", "rloo", "grpo"])
-def test_a_reward_is_learnt_also_where_it_is_shifted(tmp_path: Path, algorithm: str) -> None:
-    rewards = numbers(tmp_path, "reward", shifted, steps=80, algorithm=algorithm)
-    assert mean(rewards[-4:]) > mean(rewards[:4]) + 0.2
+@pytest.mark.parametrize(("algorithm", "steps"), [("ppo", 80), ("rloo", 48), ("grpo", 48)])
+def test_a_reward_is_learnt_also_where_it_is_shifted(tmp_path: Path, algorithm: str, steps: int) -> None:
+    rewards = numbers(tmp_path, "reward", shifted, steps, algorithm=algorithm)
+    assert mean(rewards[-3:]) > mean(rewards[:3]) + 0.15
 
 
 async def constant(chains: Sequence[Chain]) -> list[float]:
