@@ -144,26 +144,15 @@ def of_teacher(*steps: Step) -> Chain:
 
 
 def test_a_critique_for_each_feedback() -> None:
-    asked = [{"role": "user", "content": "Hi"}]
+    same = {"prompt": [{"role": "user", "content": "Hi"}]}
     chain = of_teacher(
         judged("a", "revise", 3), judged("b", "unknown"), judged("c", "accept", 9.5), Step(answer="d")
     )
     first, second, third = made(chain, "critique")
-    assert first == {
-        "id": "x/3.1",
-        "prompt": asked,
-        "answer": "a",
-        "feedback": "revise!",
-        "verdict": "revise",
-        "score": 3,
-    }
-    assert second == {
-        "id": "x/3.2",
-        "prompt": asked,
-        "answer": "b",
-        "feedback": "unknown!",
-        "verdict": "unknown",
-    }
+    said = {"answer": "a", "feedback": "revise!", "verdict": "revise"}
+    assert first == {"id": "x/3.1", **same, **said, "score": 3}
+    said = {"answer": "b", "feedback": "unknown!", "verdict": "unknown"}
+    assert second == {"id": "x/3.2", **same, **said}
     assert (third["id"], third["score"]) == ("x/3.3", 9.5)
     [alone] = made(of_teacher(judged("a", "accept")), "critique")
     assert alone["id"] == "x/3"

@@ -45,14 +45,5 @@ def test_parts(chain: Chain, part: Part, text: str) -> None:
 
 
 def test_all_that_is_said_has_drafts_feedback_and_gold_answers() -> None:
-    assert texts_in(TALK) == [
-        "Be brief.",
-        "Hi.",
-        "Hello.",
-        "Who are you?",
-        "A cat.",
-        "No. Revise.",
-        "A model.",
-        "x",
-        "y",
-    ]
+    said = "Be brief.|Hi.|Hello.|Who are you?|A cat.|No. Revise.|A model.|x|y"
+    assert texts_in(TALK) == said.split("|")

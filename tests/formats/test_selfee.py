@@ -36,32 +36,14 @@ def step(answer: str, feedback: str | None = None) -> Step:
     return Step(answer=answer, feedback=Feedback(text=feedback, verdict=verdict_of(feedback)))
 
 
+_HEADINGS = (
+    "### Feedback 1:|### Feedback 2:|### Revision 1:|### Revision:|### Feedback:|### Answer:|"
+    "### Instruction:|### |###|#"
+)
 FRAGMENTS = [
-    "### Feedback 1:",
-    "### Feedback 2:",
-    "### Revision 1:",
-    "### Revision:",
-    "### Feedback:",
-    "### Answer:",
-    "### Instruction:",
-    "### ",
-    "###",
-    "#",
-    "\\",
-    "\\\\",
-    "\n",
-    "\n\n",
-    "\r\n",
-    " ",
-    ":",
-    "1",
-    "10",
-    "12345678901",
-    "Revision is needed",
-    "No revision is needed.",
-    "Below is an instruction that describes a task",
-    "雨",
-    "a",
+    *_HEADINGS.split("|"),
+    *("\\", "\\\\", "\n", "\n\n", "\r\n", " ", ":", "1", "10", "12345678901", "雨", "a"),
+    *("Revision is needed", "No revision is needed.", "Below is an instruction that describes a task"),
 ]
 texts = st.lists(st.one_of(st.sampled_from(FRAGMENTS), st.text(max_size=4)), max_size=12).map("".join)
 sections = texts.map(str.strip)
@@ -139,14 +121,13 @@ class TestVerdict:
         assert verdict_of(f"Score: 9. {phrase}.") == "accept"
 
     def test_the_six_released_phrases_are_there(self) -> None:
-        assert set(DONE_PHRASES) >= {
-            "Revision is not needed",
-            "revision is not needed",
-            "No revision is needed",
-            "no revision is needed",
-            "No revisions needed",
-            "no revisions needed",
+        released = ("evision is not needed", "o revision is needed", "o revisions needed")
+        both = {
+            first + rest
+            for rest, firsts in zip(released, ("Rr", "Nn", "Nn"), strict=True)
+            for first in firsts
         }
+        assert set(DONE_PHRASES) >= both
 
     @pytest.mark.parametrize(
         ("text", "verdict"),
@@ -225,12 +206,7 @@ class TestParse:
 
     def test_a_prompt_alone_has_no_steps(self) -> None:
         chain = parse(render_prompt(Prompt(instruction="Describe rain.")))
-        assert (chain.prompt.instruction, chain.steps, chain.best, chain.stop) == (
-            "Describe rain.",
-            (),
-            None,
-            None,
-        )
+        assert chain == Chain(prompt=Prompt(instruction="Describe rain."))
 
     def test_the_best_is_the_last_answer_that_says_something(self) -> None:
         assert parse("a\n\n### Feedback 1:\nf\n\n### Revision 1:\n").answer == "a"

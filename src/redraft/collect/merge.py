@@ -7,9 +7,8 @@ others.
 
 There is one pass. Records that may be taken wait in scratch files, a 128th of the output in each, which are
 sorted one at a time. Memory: one such file, about 80 bytes per output id, and 44 per record drawn from more
-(none if all are taken). Disk: the output once more, and records displaced by later draws.
-
-Files of one name have the same ids: the second `train/0` in the output becomes `train/0~2`, as in an import.
+(none if all are taken). Disk: the output once more, and records displaced by later draws. A second `train/0`
+in the output becomes `train/0~2`.
 """
 
 from __future__ import annotations
@@ -252,7 +251,6 @@ class Undrawable(NamedTuple):
 
 
 def _read(job: Candidate) -> Drawn | Undrawable:
-    """Decode a record, and add its origin if it has none."""
     try:
         chain = job.line.chain()
     except RecordError as error:
@@ -326,10 +324,7 @@ class _Draw:
         return lot is None or number <= self._sizes[lot].limit
 
     def _drop(self, unfit: Undrawable, dropped: Dropped) -> None:
-        """Count a drop that there would be room for.
-
-        Others may be unread: with few processes, records that certainly will not be taken are not decoded.
-        """
+        """Count a drop that there would be room for: with few processes, others are not even decoded."""
         if not self._may_be_taken(unfit.at, unfit.number):
             return
         if self._strict and unfit.error:

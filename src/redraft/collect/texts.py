@@ -46,10 +46,7 @@ def is_answered(chain: Chain) -> bool:
 
 
 def answered_turns(chain: Chain) -> tuple[Turn, ...]:
-    """Return the turns; a gold answer is the last turn if the assistant has not answered.
-
-    So an Alpaca record is judged like the same texts in a conversation.
-    """
+    """Return the turns; a gold answer is the last turn if the assistant has not answered."""
     turns = turns_of(chain)
     gold = "" if chain.steps else answer_of(chain)
     return (*turns, Turn("assistant", gold)) if gold else turns
@@ -64,10 +61,7 @@ GOLD = ("reference", "rationale")
 
 
 def with_texts(chain: Chain, change: Change) -> Chain:
-    """Change every text: the prompt, answers, feedbacks and gold answers.
-
-    An unchanged chain is returned itself.
-    """
+    """Change every text: prompt, answers, feedbacks and gold ones. An unchanged chain is returned itself."""
     prompt = _prompt(chain.prompt, change)
     steps = []
     for step in chain.steps:

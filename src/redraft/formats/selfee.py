@@ -1,18 +1,15 @@
-r"""Parse and render the text that a SelFee model reads and writes, streaming or not.
+"""Parse and render the text that a SelFee model reads and writes, streaming or not.
 
 A prompt has Alpaca's preamble and ends with `### Answer:`. The model then writes answer 0, `### Feedback 1:`,
 `### Revision 1:`, `### Feedback 2:` and so on. Sections count as their headings do: feedback *k* judges
 answer *k - 1*, and revision *k* is answer *k*. The strings are wire format (the SelFee repository): models
 were trained on them, so no character may change.
 
-Headings count in generated text only, at the start of a line:
-
-- the heading that is due next, with its number or none (`### Revision:`), opens the next section;
-- an earlier heading, or one of the wrong kind, is a quotation and stays text;
-- a later heading means that steps are missing. It stays text, and `Parser.malformed` says so.
-
-Lines of an answer or feedback that look like headings are escaped with a backslash, so any chain survives.
-Chat templates and the choice of the best answer by checks are elsewhere.
+Headings count in generated text only, at the start of a line. The heading that is due next, with its number
+or none (`### Revision:`), opens the next section. An earlier heading, or one of the wrong kind, is a
+quotation and stays text. A later one means that steps are missing: it stays text, and `Parser.malformed` says
+so. Lines of an answer or feedback that look like headings are escaped with a backslash, so any chain
+survives.
 """
 
 from __future__ import annotations
@@ -79,10 +76,7 @@ def render_prompt(prompt: Prompt) -> str:
 
 
 def instruction_of(prompt: Prompt) -> str:
-    """Return a prompt's instruction. Messages become one, because the format has one turn.
-
-    A single user message stays as it is; several become a transcript. A system message comes first.
-    """
+    """Return a prompt's instruction. Several messages become a transcript, the system's first."""
     if not prompt.messages:
         return prompt.instruction
     system = [content_of(m) for m in prompt.messages if is_system(m)]
@@ -104,10 +98,7 @@ def revision_heading(k: int) -> str:
 
 
 def render_steps(steps: Sequence[Step]) -> str:
-    """Render the text to write after the prompt, without the end-of-text token.
-
-    `Parser` reads it back; white space around a section is lost.
-    """
+    """Render the text after the prompt. `Parser` reads it back, without white space around sections."""
     parts: list[str] = []
     for k, step in enumerate(steps):
         parts += [revision_heading(k) if k else "", escape(step.answer)]

@@ -1,11 +1,10 @@
 """A model's tokenizer for training: texts to ids and places, with control tokens only where intended.
 
 Everything is copied from a tokenizer of transformers once, so that workers load neither transformers nor
-torch, unless they render a chat template.
-
-Users may type control tokens, which are text; the control tokens of a format are not. The tokenizers library
-reads either all of them as control tokens or none. So each control token gets a second name, a mark of code
-points that no text may contain (U+FDD0 and U+FDD1), and the mark stands where the format means the token.
+torch, unless they render a chat template. Users may type control tokens, which are text. The tokenizers
+library reads either all of them as control tokens or none. So each control token gets a second name, a mark
+of code points that no text may contain (U+FDD0 and U+FDD1), and the mark stands where the format means the
+token.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -94,11 +94,12 @@ class Vocabulary:
         template = template if isinstance(template, str) else None
         named = {name: str(text) for name, text in tokenizer.special_tokens_map.items()}
         decides = [written, first, template, named]
+        render = partial(_rendered, template=template or "", named=named)
         return cls(
             first=np.array(first, np.uint32),
             stop=marks[stop],
             marks=marks,
-            template=None if template is None else ChatTemplate(_Jinja(template, named), tuple(marks)),
+            template=None if template is None else ChatTemplate(render, tuple(marks)),
             fingerprint=hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest(),
             _backend=backend,
             _meant=meant,
@@ -145,30 +146,20 @@ class Vocabulary:
         return self._marked[text]
 
 
-@dataclass(frozen=True)
-class _Jinja:
-    """A chat template, rendered by transformers in its sandbox.
+def _rendered(
+    messages: Messages, template: str, named: dict[str, Any], *, answer_follows: bool = False
+) -> str:
+    """Render a chat template by transformers, in its sandbox. `named` has `bos_token` and so on."""
+    from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import render_jinja_template
 
-    Attributes:
-        named: Values of `bos_token`, `eos_token` and so on.
-    """
-
-    template: str
-    named: dict[str, str]
-
-    def __call__(self, messages: Messages, *, answer_follows: bool = False) -> str:
-        """Render messages."""
-        from jinja2 import TemplateError
-        from transformers.utils.chat_template_utils import render_jinja_template
-
-        named: dict[str, Any] = dict(self.named)
-        try:
-            rendered = render_jinja_template(
-                [messages], chat_template=self.template, add_generation_prompt=answer_follows, **named
-            )
-        except (TemplateError, TypeError, ValueError) as error:
-            raise RecordError(f"the model's chat template refuses it: {error!s:.80}") from None
-        return str(rendered[0][0])
+    try:
+        rendered = render_jinja_template(
+            [messages], chat_template=template, add_generation_prompt=answer_follows, **named
+        )
+    except (TemplateError, TypeError, ValueError) as error:
+        raise RecordError(f"the model's chat template refuses it: {error!s:.80}") from None
+    return str(rendered[0][0])
 
 
 def _written(tokenizer: PreTrainedTokenizerBase) -> str:

@@ -1,10 +1,8 @@
 """Write chains in the formats of other programs.
 
-A record that is written can be read back (`formats.read.records`), and writing it again gives the same. Every
-format holds less than a chain; each function says what is lost. Texts are written unchanged. A chain becomes
-several critiques, and each of them is read back as a chain of its own.
-
-A chain with a gold answer and no other, such as a mathematics problem, is written with the gold answer.
+A record that is written can be read back, and writing it again gives the same. Every format holds less than a
+chain; each function says what is lost. Texts are written unchanged. A chain becomes several critiques, each
+of which is read back as a chain. A gold answer is written where there is no other.
 """
 
 from __future__ import annotations
@@ -272,10 +270,7 @@ def to_selfee_answer(chain: Chain, model_id: str) -> Record:
 
 
 def to_fastchat_answer(chain: Chain, model_id: str) -> Record:
-    """Return the best answer as FastChat's judge reads it.
-
-    `tstamp`, in seconds since 1970, is `created` of the chain's `meta`, or 0.
-    """
+    """Return the best answer as FastChat's judge reads it. `tstamp` is `created` of `meta`, or 0."""
     return {
         "question_id": _question_id(chain),
         "answer_id": _answer_id(chain, model_id),

@@ -65,11 +65,11 @@ def test_what_cannot_be_read_is_dropped_or_raised(data: bytes) -> None:
         clean(data, strict=True)
 
 
-def test_a_record_of_50_megabytes_is_cleaned() -> None:
-    answer = f"<p>A word &amp; {'another ' * 4_000}one.</p>\n" * 1_600
+def test_a_record_of_5_megabytes_is_cleaned() -> None:
+    answer = f"<p>A word &amp; {'another ' * 400}one.</p>\n" * 1_600
     cleaned = clean(talk("What is it?", answer))
     assert isinstance(cleaned, Cleaned)
-    assert len(answer) > 50_000_000
+    assert len(answer) > 5_000_000
     assert Chain.from_json(cleaned.line).answer.count("A word & another another") == 1_600
 
 

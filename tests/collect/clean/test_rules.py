@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,9 @@ from redraft.collect.clean.rules import (
     RuleSettings,
     ends_in_question,
     is_question,
+    word_list,
 )
+from redraft.errors import UsageError
 from redraft.formats.read.records import chain_of
 from redraft.formats.texts import turns_of
 
@@ -273,25 +276,28 @@ def test_the_first_pair_has_not_the_steps_and_gold_of_the_last() -> None:
     assert by("first-pair", single) is single
 
 
-def test_answered() -> None:
-    assert by("answered", Chain(prompt=Prompt(instruction="q"))) == "no answer"
-    assert kept("answered", Chain(prompt=Prompt(instruction="q"), meta={"reference": "gold"}))
-    assert kept("answered", talk("q", "a"))
+ASKED, GOLD = Prompt(instruction="Why?"), {"reference": "So."}
 
 
-def test_empty() -> None:
-    assert by("empty", talk("q", " \n")) == "turn 2, of the assistant, is empty"
-    assert by("empty", talk("\u200b", "a")) == "turn 1, of the user, is empty"
-    assert by("empty", talk("q", "```python\n```")) == "turn 2, of the assistant, is empty"
-    assert by("empty", Chain()) == "no question"
-    assert by("empty", Chain(steps=(Step(answer="a"),), best=0)) == "no question"
-
-
-def test_short_counts_the_whole_conversation() -> None:
-    assert by("short", talk("Hi", " Hello\n ")) == "7 characters of text, at least 16"
-    assert kept("short", talk("Hi", "Hello, my friend."))
-    assert kept("short", Chain(prompt=Prompt(instruction="Why?")))
-    assert not kept("short", Chain(prompt=Prompt(instruction="Why?"), meta={"reference": "So."}))
+@pytest.mark.parametrize(
+    ("rule", "chain", "reason"),
+    [
+        ("answered", Chain(prompt=ASKED), "no answer"),
+        ("answered", Chain(prompt=ASKED, meta=GOLD), None),
+        ("answered", talk("q", "a"), None),
+        ("empty", talk("q", " \n"), "turn 2, of the assistant, is empty"),
+        ("empty", talk("\u200b", "a"), "turn 1, of the user, is empty"),
+        ("empty", talk("q", "```python\n```"), "turn 2, of the assistant, is empty"),
+        ("empty", Chain(), "no question"),
+        ("empty", Chain(steps=(Step(answer="a"),), best=0), "no question"),
+        ("short", talk("Hi", " Hello\n "), "7 characters of text, at least 16"),
+        ("short", talk("Hi", "Hello, my friend."), None),
+        ("short", Chain(prompt=ASKED), None),
+        ("short", Chain(prompt=ASKED, meta=GOLD), "7 characters of text, at least 16"),
+    ],
+)
+def test_what_is_dropped_and_why(rule: str, chain: Chain, reason: str | None) -> None:
+    assert by(rule, chain) == (reason or chain)
 
 
 def test_blocked_words_of_fastchat_are_parts_of_words_anywhere() -> None:
@@ -452,3 +458,41 @@ def test_a_gold_answer_is_judged_with_its_rationale() -> None:
     meta = {"reference": "4", "rationale": "ChatGPT says: I add."}
     chain = Chain(prompt=Prompt(instruction="What is 2 + 2?"), meta=meta)
     assert not kept("blocked", chain, RuleSettings(blocked=(FASTCHAT,)))
+
+
+def test_a_file_has_a_word_or_phrase_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("\ufeff# of ours\n\nStraße\n  go   to\nC++\n.env\n", "utf-8")
+    words = word_list(str(path))
+    assert words.words == {"strasse"}
+    assert words.find("In der STRASSE.") == "strasse"
+    assert words.find("Go to it") == "go to"
+    assert words.find("cargo to it, go together") is None
+    assert words.find("in c++, of course") == "c++"
+    assert words.find("see .env") == ".env"
+    assert words.find("my.environment") is None
+    assert words.find("of ours") is None
+
+
+def test_a_later_place_counts_too(tmp_path: Path) -> None:
+    path = tmp_path / "words.txt"
+    path.write_text("go to\n", "utf-8")
+    assert word_list(str(path)).find("cargo to and go to") == "go to"
+
+
+def test_lists_have_names() -> None:
+    assert word_list("alpaca") is ALPACA
+
+
+def test_no_such_list(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="neither a list") as error:
+        word_list(str(tmp_path / "none"))
+    assert "fastchat, alpaca" in error.value.message
+
+
+@pytest.mark.parametrize(("data", "problem"), [(b"# x\n\n", "no words"), (b"\xff\xfea", "not UTF-8")])
+def test_a_file_without_words(tmp_path: Path, data: bytes, problem: str) -> None:
+    path = tmp_path / "words.txt"
+    path.write_bytes(data)
+    with pytest.raises(UsageError, match=problem):
+        word_list(str(path))

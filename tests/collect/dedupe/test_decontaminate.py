@@ -171,12 +171,8 @@ def test_a_record_is_checked_and_its_drop_names_what_it_has(tmp_path: Path) -> N
     assert isinstance(found, CheckedRecord)
     drop = contaminated(found, items)
     assert isinstance(drop, Contaminated)
-    assert (drop.rule, drop.id, drop.where, drop.record["id"]) == (
-        "contaminated",
-        "in/r1",
-        "in.jsonl:1",
-        "in/r1",
-    )
+    assert (drop.rule, drop.id, drop.where) == ("contaminated", "in/r1", "in.jsonl:1")
+    assert drop.record["id"] == "in/r1"
     assert drop.reason == "shares with eval/q7: natalia sold clips to 48 of her friends in april and then she"
     assert [(match["eval"], match["count"]) for match in drop.matches] == [("eval/q7", 8), ("eval/1", 1)]
     assert {match["file"] for match in drop.matches} == {str(tmp_path / "eval.jsonl")}

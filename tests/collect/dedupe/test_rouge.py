@@ -71,18 +71,6 @@ def test_the_nearest_is_named_and_of_equals_the_first() -> None:
     assert pool.nearest("none of it is here") is None
 
 
-def test_it_grows_by_what_is_new() -> None:
-    pool = Pool()
-    instructions = [
-        "Write a poem about rain.",
-        "write a poem about RAIN",
-        "Name a river.",
-        "Write a poem about snow.",
-    ]
-    assert [pool.grow(text) is None for text in instructions] == [True, False, True, False]
-    assert len(pool) == 2
-
-
 def test_words_that_come_twice_count_as_often_as_both_have_them() -> None:
     pool = Pool(0.5)
     pool.add("the the the the")
@@ -93,7 +81,8 @@ def test_words_that_come_twice_count_as_often_as_both_have_them() -> None:
 def test_texts_without_words_are_near_to_nothing() -> None:
     pool = Pool()
     for text in ("", "…", "🙂"):
-        assert pool.grow(text) is None
+        assert pool.nearest(text) is None
+        pool.add(text)
     assert len(pool) == 3
 
 

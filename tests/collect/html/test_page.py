@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import sys
-from textwrap import dedent
 from types import FrameType
 from typing import Any
 
@@ -15,7 +14,27 @@ from hypothesis import strategies as st
 from redraft.collect.html.page import markdown_of
 from redraft.collect.html.tags import Elements
 
+KATEX = (
+    '<span class="katex"><span class="katex-mathml"><math><semantics><mrow><mi>x</mi></mrow>'
+    '<annotation encoding="application/x-tex">{}</annotation></semantics></math></span>'
+    '<span class="katex-html" aria-hidden="true"><span class="base"><span>x</span></span></span></span>'
+)
+MATHJAX = (
+    '<span class="MathJax_Preview">x2</span><span class="MathJax"><span>x<span>2</span></span></span>'
+    '<script type="math/tex">x^2</script> and <script type="math/tex; mode=display">y < z</script>'
+)
+APART = f'<p>So</p><span class="katex-display">{KATEX.format("x")}</span><p>and {KATEX.format("y")}</p>'
+CODE_TABLE = "<table><tr><td>1</td><td><pre>def f():\n    pass</pre></td></tr></table>"
+CODE_LIST = "<ol><li>a<pre>if x:\n\n    y</pre></li><li>b</li></ol>"
 MARKDOWN = [
+    ('<p>a</p><p title="b>c</p><p>d "e"</p>', 'a\n\nc\n\nd "e"'),  # a quote that does not close
+    (f"<p>So {KATEX.format('x^2 &lt; 1')} holds.</p>", "So $x^2 < 1$ holds."),
+    (APART, "So\n\n$$x$$\n\nand $y$"),
+    (KATEX.format("a\nb").replace("<math>", '<math display="block">'), "$$\na\nb\n$$"),
+    (MATHJAX, "$x^2$ and\n\n$$y < z$$"),
+    ("<p>a <math><mi>x</mi><mo>+</mo><mn>1</mn></math> b</p>", "a x+1 b"),
+    (CODE_TABLE, "1\n\n```\ndef f():\n    pass\n```"),
+    (CODE_LIST, "1. a\n\n   ```\n   if x:\n\n       y\n   ```\n\n2. b"),
     ("<p>one</p><p>two</p>", "one\n\ntwo"),
     ("<div>one</div><div><span>t</span><span>wo</span></div>", "one\n\ntwo"),
     ("one<br>two<br/><br />three", "one\ntwo\n\nthree"),
@@ -89,60 +108,6 @@ def test_text_in_angle_brackets_survives(text: str) -> None:
     assert markdown_of(f"<p>{text}</p>") == text
     assert markdown_of(f"<pre><code>{text}</code></pre>") == f"```\n{text}\n```"
     assert markdown_of(f"<p>{html.escape(text)}</p>") == text
-
-
-def test_a_quote_that_does_not_close_ends_with_its_tag() -> None:
-    assert markdown_of('<p>a</p><p title="b>c</p><p>d "e"</p>') == 'a\n\nc\n\nd "e"'
-
-
-KATEX = (
-    '<span class="katex"><span class="katex-mathml"><math><semantics><mrow><mi>x</mi></mrow>'
-    '<annotation encoding="application/x-tex">{tex}</annotation></semantics></math></span>'
-    '<span class="katex-html" aria-hidden="true"><span class="base"><span>x</span></span></span></span>'
-)
-
-
-def test_formulas_are_their_tex_once() -> None:
-    page = f"<p>So {KATEX.format(tex='x^2 &lt; 1')} holds.</p>"
-    assert markdown_of(page) == "So $x^2 < 1$ holds."
-
-
-def test_formulas_on_a_line_of_their_own() -> None:
-    apart, inside = KATEX.format(tex="x"), KATEX.format(tex="y")
-    page = f'<p>So</p><span class="katex-display">{apart}</span><p>and {inside}</p>'
-    assert markdown_of(page) == "So\n\n$$x$$\n\nand $y$"
-    assert markdown_of(KATEX.format(tex="a\nb").replace("<math>", '<math display="block">')) == "$$\na\nb\n$$"
-
-
-def test_formulas_of_mathjax() -> None:
-    page = (
-        '<span class="MathJax_Preview">x2</span><span class="MathJax"><span>x<span>2</span></span></span>'
-        '<script type="math/tex">x^2</script> and <script type="math/tex; mode=display">y < z</script>'
-    )
-    assert markdown_of(page) == "$x^2$ and\n\n$$y < z$$"
-
-
-def test_formulas_without_tex_stay_text() -> None:
-    assert markdown_of("<p>a <math><mi>x</mi><mo>+</mo><mn>1</mn></math> b</p>") == "a x+1 b"
-
-
-def test_a_table_that_only_places_code_keeps_it() -> None:
-    page = "<table><tr><td>1</td><td><pre>def f():\n    pass</pre></td></tr></table>"
-    assert markdown_of(page) == "1\n\n```\ndef f():\n    pass\n```"
-
-
-def test_code_in_lists_is_indented_with_them() -> None:
-    page = "<ol><li>a<pre>if x:\n\n    y</pre></li><li>b</li></ol>"
-    assert markdown_of(page) == dedent("""\
-        1. a
-
-           ```
-           if x:
-
-               y
-           ```
-
-        2. b""")
 
 
 CODE = st.text(st.sampled_from("ab <>&;`'\"\n\t#*_/\\-é\N{GRINNING FACE}")).filter(str.strip)

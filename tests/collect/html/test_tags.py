@@ -26,27 +26,25 @@ def test_bars_give_the_language_and_are_left_out(inside: str, language: str) -> 
     assert code_block(inside) == f"```{language}\nx\n```"
 
 
-def test_what_is_no_bar_is_code() -> None:
-    inside = "<strong>Input:</strong> <code>5</code>, then <code>6</code> follow"
-    assert code_block(inside) == "```\nInput: 5, then 6 follow\n```"
+COPIES = "Copy " * 1_000 + "x"
 
 
-def test_the_class_of_the_block_counts_too() -> None:
+@pytest.mark.parametrize(
+    ("inside", "block"),
+    [
+        (
+            "<strong>Input:</strong> <code>5</code>, then <code>6</code> follow",
+            "```\nInput: 5, then 6 follow\n```",
+        ),
+        (f"{COPIES}<code>y</code>", f"```\n{COPIES}y\n```"),
+        ("<code># Copy code from here\ncp a b</code>", "```\n# Copy code from here\ncp a b\n```"),
+        ("if x:<br>&nbsp;&nbsp;y", "```\nif x:\n  y\n```"),
+        ("<code> \n</code>", ""),
+    ],
+)
+def test_what_is_no_bar_is_code(inside: str, block: str) -> None:
+    assert code_block(inside) == block
     assert code_block("x", ' class="lang-rust"') == "```rust\nx\n```"
-
-
-def test_code_that_says_copy_code_keeps_it() -> None:
-    assert (
-        code_block("<code># Copy code from here\ncp a b</code>") == "```\n# Copy code from here\ncp a b\n```"
-    )
-
-
-def test_blanks_that_do_not_break_are_blanks() -> None:
-    assert code_block("if x:<br>&nbsp;&nbsp;y") == "```\nif x:\n  y\n```"
-
-
-def test_nothing_is_no_block() -> None:
-    assert code_block("<code> \n</code>") == ""
 
 
 def test_one_line_break_at_the_end_goes() -> None:
@@ -70,8 +68,3 @@ def test_code_in_a_line(code: str, markdown: str) -> None:
 )
 def test_a_bar_may_have_many_buttons(bar: str, language: str) -> None:
     assert code_block(f"{bar}<code>x</code>") == f"```{language}\nx\n```"
-
-
-def test_what_only_has_buttons_inside_is_no_bar() -> None:
-    code = "Copy " * 1_000 + "x"
-    assert code_block(f"{code}<code>y</code>") == f"```\n{code}y\n```"

@@ -36,15 +36,8 @@ def test_endings_are_of_any_case(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_its_files_in_order(tmp_path: Path) -> None:
-    for name in (
-        "b/2.json",
-        "b/10.json",
-        "a/1.json",
-        "z.csv",
-        "LICENSE.txt",
-        "b/.hidden.json",
-        ".git/x.json",
-    ):
+    names = "b/2.json b/10.json a/1.json z.csv LICENSE.txt b/.hidden.json .git/x.json"
+    for name in names.split():
         put(tmp_path / "MATH" / name)
     files = inputs_of(tmp_path / "MATH")
     assert [file.name for file in files] == ["z.csv", "a/1.json", "b/10.json", "b/2.json"]
@@ -164,17 +157,11 @@ SETS = {
 class TestHub:
     def test_the_files_of_records_are_fetched_and_no_code(self, server: FakeServer, tmp_path: Path) -> None:
         [file] = inputs_of(Path("org/questions"))
-        assert file[1:] == (
-            "data/train.jsonl",
-            "questions/data/train",
-            "org/questions",
-            "cc-by-4.0",
-            COMMIT,
-            False,
-        )
-        assert [json.loads(data) for _, data in file.rows() if isinstance(data, bytes)] == [
-            {"question": "q", "answer": "a"}
-        ]
+        assert file[1:4] == ("data/train.jsonl", "questions/data/train", "org/questions")
+        assert (file.licence, file.revision, file.offline) == ("cc-by-4.0", COMMIT, False)
+        [(_, data)] = file.rows()
+        assert isinstance(data, bytes)
+        assert json.loads(data) == {"question": "q", "answer": "a"}
         assert [path.name for path in (tmp_path / "hub").rglob("*.py")] == []
 
     def test_what_is_here_comes_first(self, server: FakeServer, tmp_path: Path) -> None:
@@ -191,12 +178,7 @@ class TestHub:
             inputs_of(Path("org/code"))
 
     @pytest.mark.parametrize(
-        ("status", "message"),
-        [
-            (401, "no such dataset or denies access"),
-            (404, "no such dataset or denies"),
-            (500, "the hub fails \\(500"),
-        ],
+        ("status", "message"), [(401, "no such dataset or denies access"), (500, r"the hub fails \(500")]
     )
     def test_a_refusal_is_said(self, server: FakeServer, status: int, message: str) -> None:
         server.on("GET /api/datasets/org/none", Reply(status))

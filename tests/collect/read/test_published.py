@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -351,9 +352,11 @@ COUNTS = {
 }
 """Records of each real file by its README, and the source that its fields tell."""
 
+SOME = [pytest.param(name, marks=pytest.mark.slow) if COUNTS[name][0] > 2500 else name for name in COUNTS]
+
 
 class TestRealFiles:
-    @pytest.mark.parametrize("name", COUNTS)
+    @pytest.mark.parametrize("name", SOME)
     def test_every_record_is_read(self, shared_data: Path, name: str) -> None:
         count, source = COUNTS[name]
         questions = questions_in(shared_data / "questions/vicuna_80.jsonl")
@@ -377,3 +380,90 @@ class TestRealFiles:
     def test_no_file_is_left_out(self, shared_data: Path) -> None:
         files = {str(path.relative_to(shared_data)) for path in shared_data.rglob("*.json*")}
         assert {name for name in files if not name.startswith("selfee/reviews/")} == COUNTS.keys()
+
+
+RECORD = {"q": "Why?", "context": "It rains.", "a": "Clouds.", "why": "w", "n": 7, "other": [1]}
+
+
+SAID = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+PAIR = {"preference": True, "source": {"context": "It rains.", "n": 7, "other": [1]}}
+ASSERTS = {"asserts": ["assert 1"]}
+
+
+@pytest.mark.parametrize(
+    ("maps", "record", "own", "answers", "meta"),
+    [
+        (
+            ["instruction=q, input=context", "reference=a,rationale=why,id=n"],
+            RECORD,
+            "7",
+            [],
+            {"reference": "Clouds.", "rationale": "w", "source": {"other": [1]}},
+        ),
+        (["instruction=q,answer=a"], {"q": "Why?", "a": "Clouds."}, "", ["Clouds."], {}),
+        (["instruction=q,chosen=a,rejected=why"], RECORD, "", ["w", "Clouds."], PAIR),
+        (["messages=m,tests=t"], {"m": SAID, "t": ASSERTS}, "", ["b"], {"tests": ASSERTS}),
+        # Numbers of a table are texts, and null is nothing. One field may be two things.
+        (["instruction=q,reference=n,rationale=w,id=q"], {"q": "5?", "n": 7}, "5?", [], {"reference": "7"}),
+    ],
+)
+def test_fields_go_where_the_map_says_and_the_rest_is_kept(
+    maps: list[str], record: dict[str, Any], own: str, answers: list[str], meta: dict[str, Any]
+) -> None:
+    name, chain = parse_map(maps).read(record, "f:1")
+    asked = Prompt(instruction="Why?", input="It rains." * (len(maps) == 2))
+    assert chain.prompt == {"7": asked, "5?": Prompt(instruction="5?")}.get(own, chain.prompt)
+    assert chain.prompt.instruction in ("Why?", "5?", "a")
+    assert (name, [step.answer for step in chain.steps], chain.meta) == (own, answers, meta)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("instruction", "the field map has 'instruction', which is not target=field."),
+        ("instruction=", "the field map has 'instruction=', which is not target=field."),
+        ("instructions=q", "a field cannot be 'instructions'. Did you mean 'instruction'?"),
+        (
+            "xyz=q",
+            "a field cannot be 'xyz'.\n  --map instruction=question,reference=answer; a field can be: in",
+        ),
+        ("instruction=q,instruction=r", "the field map names instruction twice."),
+        ("reference=a", "the field map has to name the prompt: either instruction or messages."),
+        ("instruction=a,messages=b", "the field map has to name the prompt"),
+        ("instruction=a,chosen=b", "the field map has to name chosen and rejected, or answer"),
+        (
+            "instruction=a,chosen=b,rejected=c,answer=d",
+            "the field map has to name chosen and rejected, or answer",
+        ),
+        ("", "the field map has to name the prompt"),
+    ],
+)
+def test_a_map_that_cannot_be_is_refused(written: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        parse_map([written])
+
+
+def test_a_field_that_is_not_there_is_named_with_the_nearest() -> None:
+    fields = parse_map(["instruction=question"])
+    with pytest.raises(
+        UsageError, match=r"f:1: no field is called 'question'\. Did you mean 'questions'\?"
+    ) as caught:
+        fields.check({"questions": "q", "answer": "a"}, "f:1")
+    assert caught.value.hint == "Its fields: questions answer"
+    fields.check({"question": None}, "f:1")
+    with pytest.raises(UsageError, match="no field is called 'question'"):
+        fields.check("text", "f:1")
+
+
+@pytest.mark.parametrize(
+    ("record", "message"),
+    [
+        ("text", "f:1: should be an object (found 'text')."),
+        ({}, "f:1: q (instruction) is missing."),
+        ({"q": None}, "f:1: q (instruction) is missing."),
+        ({"q": 3}, "f:1: q (instruction) should be a text (found 3)."),
+    ],
+)
+def test_a_record_without_a_prompt_is_told(record: Any, message: str) -> None:
+    with pytest.raises(RecordError, match=re.escape(message)):
+        parse_map(["instruction=q"]).read(record, "f:1")

@@ -52,9 +52,6 @@ class TestCsv:
         assert values == [{"q": f'x{mark} "y"\r\nz', "a": ""}, {"q": "b", "a": "c"}]
         assert faults == []
 
-    def test_a_column_alone(self, tmp_path: Path) -> None:
-        assert self.table(tmp_path / "x.csv", "q\na\nb\n") == ([{"q": "a"}, {"q": "b"}], [])
-
     def test_rows_that_are_none_are_told_and_passed(self, tmp_path: Path) -> None:
         content = b'q,a\n1\n1,2,3\n"x"y,2\n\xe9,2\n3,\x00\n5,6\n'
         values, faults = self.table(tmp_path / "x.csv", content)
@@ -109,17 +106,20 @@ class TestCsv:
             ":5: not CSV: ',' expected after '\"', in a row of 2 lines.",
         ]
 
-    def test_a_file_of_tabs_may_have_commas_in_its_header(self, tmp_path: Path) -> None:
-        values, faults = self.table(tmp_path / "x.tsv", "q, long, longer\ta\n1,2\t3\n")
-        assert (values, faults) == ([{"q, long, longer": "1,2", "a": "3"}], [])
-
-    def test_a_cell_may_be_long(self, tmp_path: Path) -> None:
-        values, _ = self.table(tmp_path / "x.csv", f"q\n{'x' * 1_000_000}\n")
-        assert len(values[0]["q"]) == 1_000_000
-
-    def test_an_empty_file_has_no_rows(self, tmp_path: Path) -> None:
-        assert self.table(tmp_path / "x.csv", "") == ([], [])
-        assert self.table(tmp_path / "y.csv", "q,a\n") == ([], [])
+    @pytest.mark.parametrize(
+        ("name", "content", "found"),
+        [
+            ("x.csv", "q\na\nb\n", [{"q": "a"}, {"q": "b"}]),
+            ("x.tsv", "q, long, longer\ta\n1,2\t3\n", [{"q, long, longer": "1,2", "a": "3"}]),
+            ("x.csv", f"q\n{'x' * 1_000_000}\n", [{"q": "x" * 1_000_000}]),
+            ("x.csv", "", []),
+            ("x.csv", "q,a\n", []),
+            ("x.csv", gzip.compress(b"q,a\n1,2\n", mtime=0), [{"q": "1", "a": "2"}]),
+        ],
+        ids=["a column", "tabs", "long", "empty", "a header", "packed"],
+    )
+    def test_tables_of_other_forms(self, tmp_path: Path, name: str, content: Any, found: Any) -> None:
+        assert self.table(tmp_path / name, content) == (found, [])
 
     @pytest.mark.parametrize(
         ("content", "message"),
@@ -134,10 +134,6 @@ class TestCsv:
     def test_a_file_that_is_no_table_is_refused(self, tmp_path: Path, content: bytes, message: str) -> None:
         with pytest.raises(RecordError, match=message):
             self.table(tmp_path / "x.csv", content)
-
-    def test_a_packed_table_of_another_name_is_read(self, tmp_path: Path) -> None:
-        values, faults = self.table(tmp_path / "x.csv", gzip.compress(b"q,a\n1,2\n", mtime=0))
-        assert (values, faults) == ([{"q": "1", "a": "2"}], [])
 
     def test_a_cut_off_compression_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(RecordError, match="cannot be read: Compressed file ended"):

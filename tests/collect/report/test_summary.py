@@ -200,11 +200,8 @@ def test_languages_are_told_by_the_beginning_of_question_and_answer() -> None:
         steps=(Step(answer="Der Regen fällt aus den Wolken, weil die Tropfen schwer sind."),),
         best=0,
     )
-    assert summary_of(english, german, judged(("ok", None))).tables["languages"] == {
-        "en": 1,
-        "de": 1,
-        UNKNOWN: 1,
-    }
+    languages = summary_of(english, german, judged(("ok", None))).tables["languages"]
+    assert languages == {"en": 1, "de": 1, UNKNOWN: 1}
 
 
 def test_names_of_strangers_are_bounded() -> None:

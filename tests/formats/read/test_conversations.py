@@ -52,10 +52,7 @@ def test_every_path_ends_in_an_answer_and_none_is_part_of_another() -> None:
     )
     assert paths(root) == ["ag", "abce", "abcd", "aj"]
     assert best(root) == "ag"
-
-
-def test_the_best_path_goes_on_where_it_is_answered() -> None:
-    assert best(ask("a", say("b", ask("c"), ask("d", say("e"))))) == "abde"
+    assert best(ask("a", say("b", ask("c"), ask("d", say("e"))))) == "abde"  # goes on where it is answered
 
 
 def test_what_was_deleted_is_no_path_nor_what_follows_it() -> None:
@@ -148,10 +145,7 @@ def test_roles_have_other_names_too(field: str, asks: str, answers: str) -> None
     said = [{"role": asks, "content": "Hi."}, {"role": answers, "content": "Hello."}]
     chain = chain_of({field: said})
     assert (chain.prompt.instruction, chain.answer) == ("Hi.", "Hello.")
-
-
-def test_speakers_may_have_capitals() -> None:
-    said = [{"from": "Human", "value": "Hi."}, {"from": "GPT", "value": "Hello."}]
+    said = [{"from": asks.upper(), "value": "Hi."}, {"from": answers.upper(), "value": "Hello."}]
     assert chain_of({"conversations": said}).answer == "Hello."
 
 

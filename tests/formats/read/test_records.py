@@ -196,11 +196,8 @@ class TestReleasedAnswers:
             assert chain.answer == record["text"].strip()
             assert chain.prompt.instruction
             if chain.best != len(chain.steps) - 1:
-                assert (chain.stop, chain.steps[-1].finish, chain.steps[-1].complete) == (
-                    "max_tokens",
-                    "max_tokens",
-                    False,
-                )
+                last = chain.steps[-1]
+                assert (chain.stop, last.finish, last.complete) == ("max_tokens", "max_tokens", False)
                 cut += 1
         assert cut == RELEASED[enforced]
 

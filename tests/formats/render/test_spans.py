@@ -13,7 +13,7 @@ from redraft.formats.encoder import EMPTY, answers_of
 from redraft.formats.read.records import chain_of
 from redraft.formats.render.chat import ChatTemplate
 from redraft.formats.render.loss_mask import Span, first_alone, learns_later
-from redraft.formats.render.spans import spans_of
+from redraft.formats.render.spans import TEMPLATES, spans_of
 from redraft.formats.selfee import parse, render
 from redraft.formats.write import NO_ANSWER, to_alpaca, to_messages, to_selfee
 
@@ -82,9 +82,32 @@ def test_selfee_by_objective(objective: Objective, expected: str) -> None:
     assert text == f"{PROMPT}### Answer:\n{expected.format(**headings)}"
 
 
-def test_a_critic_does_not_learn_what_follows_no_feedback() -> None:
-    text = written(chain(Step(answer="A0"), judged("A1", ACCEPT)), "selfee", "critic")
-    assert text.endswith(f"A0\n\n### Revision 1:\nA1\n\n### Feedback 2:\n[{ACCEPT}■]")
+PASSED = Feedback(text="", verdict="accept", by="checks")
+PAIR = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
+
+
+@pytest.mark.parametrize(
+    ("made", "objective", "end"),
+    [
+        # A critic does not learn what follows no feedback.
+        (
+            chain(Step(answer="A0"), judged("A1", ACCEPT)),
+            "critic",
+            f"A0\n\n### Revision 1:\nA1\n\n### Feedback 2:\n[{ACCEPT}■]",
+        ),
+        # A rejected answer at the end is not learnt to be the end.
+        (
+            chain(judged("A0", REVISE), Step(answer="Wrong.", echo=True)),
+            "accepted",
+            "### Revision 1:\n]Wrong.■",
+        ),
+        (PAIR, "full", "### Answer:\n[good■]"),
+        # Checks that accept without a word write no feedback.
+        (chain(Step(answer="A", feedback=PASSED)), "full", "### Answer:\n[A■]"),
+    ],
+)
+def test_how_selfees_text_ends(made: Chain, objective: Objective, end: str) -> None:
+    assert written(made, "selfee", objective).endswith(end)
 
 
 def test_accepted_trains_a_draft_that_was_accepted_and_none_that_failed_a_check() -> None:
@@ -94,12 +117,6 @@ def test_accepted_trains_a_draft_that_was_accepted_and_none_that_failed_a_check(
     assert "Answer:\n[A0" in written(chain(judged("A0", ACCEPT)), "selfee", "accepted")
     unknown = Step(answer="A0", feedback=Feedback(text="Hm.", verdict="unknown"))
     assert "Answer:\n[A0" in written(chain(unknown), "selfee", "accepted")
-
-
-def test_a_rejected_answer_at_the_end_is_not_learnt_to_be_the_end() -> None:
-    echo = judged("A0", REVISE), Step(answer="Wrong.", echo=True)
-    text = written(chain(*echo), "selfee", "accepted")
-    assert text.endswith("### Revision 1:\n]Wrong.■")
 
 
 @pytest.mark.parametrize("chosen", [name for name in get_args(TrainingFormat) if name != "chat"])
@@ -177,16 +194,6 @@ def test_a_problem_is_learnt_as_it_is_exported(
     assert written(made, chosen, objective).partition("[")[2].strip() == f"{exported['output']}■]"
 
 
-def test_of_a_pair_only_the_chosen_answer_is_written() -> None:
-    pair = chain(Step(answer="bad"), Step(answer="good"), meta={"preference": True})
-    assert written(pair, "selfee", "full").endswith("### Answer:\n[good■]")
-
-
-def test_checks_that_accept_without_a_word_write_no_feedback() -> None:
-    passed = Step(answer="A", feedback=Feedback(text="", verdict="accept", by="checks"))
-    assert written(chain(passed), "selfee", "full").endswith("### Answer:\n[A■]")
-
-
 ANSWERING: list[TrainingFormat] = ["selfee", "alpaca", "self-instruct", "vicuna", "stablevicuna", "chat"]
 
 
@@ -210,18 +217,6 @@ def learnt(made: Chain, chosen: TrainingFormat, objective: Objective = "answer")
         chain(judged("A0", ACCEPT), judged("A1", ACCEPT), judged("A2", ACCEPT), best=1),
         chain(judged("A0", REVISE), judged("A1", ACCEPT, finish="context")),
         chain(Step(answer=" "), meta={"reference": "A1"}),
-    ],
-    ids=[
-        "last",
-        "best-rejected",
-        "cut",
-        "cut-best",
-        "echo",
-        "last-rejected",
-        "empty",
-        "best",
-        "half",
-        "gold",
     ],
 )
 def test_every_format_learns_the_accepted_answer(made: Chain, chosen: TrainingFormat) -> None:
@@ -291,18 +286,32 @@ VICUNA = (
 )
 
 
-def test_vicuna_trains_every_turn_and_its_stop_token() -> None:
-    made = talk("Hi", "Hello", "Bye", steps=(Step(answer="See you"),), best=0)
-    expected = f"{VICUNA}USER: Hi ASSISTANT:[ Hello■]USER: Bye ASSISTANT:[ See you■]"
-    assert written(made, "vicuna", "full") == expected
-    assert written(made, "vicuna", "answer") == expected
+SEEN: dict[str, Any] = {"steps": (Step(answer="See you"),), "best": 0}
+FIRST = Prompt(messages=({"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Hi"}))
 
 
-def test_stablevicuna() -> None:
-    made = talk("[Be nice.]", "Hi", "Hello", "Bye", steps=(Step(answer="See you"),), best=0)
-    assert written(made, "stablevicuna", "full") == (
-        "Be nice.\n\n### Human: Hi\n### Assistant:[ Hello■]\n### Human: Bye\n### Assistant:[ See you■]"
-    )
+@pytest.mark.parametrize(
+    ("made", "chosen", "text"),
+    [
+        (
+            talk("Hi", "Hello", "Bye", **SEEN),
+            "vicuna",
+            f"{VICUNA}USER: Hi ASSISTANT:[ Hello■]USER: Bye ASSISTANT:[ See you■]",
+        ),
+        (
+            talk("[Be nice.]", "Hi", "Hello", "Bye", **SEEN),
+            "stablevicuna",
+            "Be nice.\n\n### Human: Hi\n### Assistant:[ Hello■]\n### Human: Bye\n### Assistant:[ See you■]",
+        ),
+        # A first word of the assistant's, and a question that nobody answers, are left out.
+        (Chain(prompt=FIRST, **SEEN), "vicuna", f"{VICUNA}USER: Hi ASSISTANT:[ See you■]"),
+        (talk("Hi", "Hello", "Bye"), "vicuna", f"{VICUNA}USER: Hi ASSISTANT:[ Hello■]"),
+    ],
+)
+def test_every_turn_of_a_conversation_is_trained_with_its_stop_token(
+    made: Chain, chosen: TrainingFormat, text: str
+) -> None:
+    assert written(made, chosen, "full") == written(made, chosen, "answer") == text
 
 
 def test_steps_are_selfees_text_inside_the_last_turn() -> None:
@@ -312,18 +321,6 @@ def test_steps_are_selfees_text_inside_the_last_turn() -> None:
         f"[{REVISE}\n\n### Revision 1:\n]A1\n\n### Feedback 2:\n[{ACCEPT}■]"
     )
     assert written(made, "vicuna", "answer").endswith("ASSISTANT:[ A1■]")
-
-
-def test_a_question_that_nobody_answers_is_left_out() -> None:
-    assert written(talk("Hi", "Hello", "Bye"), "vicuna", "full").endswith("USER: Hi ASSISTANT:[ Hello■]")
-    with pytest.raises(RecordError, match="no answer"):
-        spans_of(talk("Hi"), "vicuna", "full")
-
-
-def test_a_first_word_of_the_assistants_is_left_out() -> None:
-    said = ({"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Hi"})
-    made = Chain(prompt=Prompt(messages=said), steps=(Step(answer="Hello"),), best=0)
-    assert written(made, "vicuna", "full") == f"{VICUNA}USER: Hi ASSISTANT:[ Hello■]"
 
 
 @pytest.mark.parametrize("chosen", ["vicuna", "stablevicuna"])
@@ -402,11 +399,31 @@ CONTROLS = ("<user>", "<system>", "<assistant>", "</>")
 TEMPLATE = ChatTemplate(Plain(), CONTROLS)
 
 
-def test_chat_trains_what_the_assistant_says_until_the_first_control_token() -> None:
-    made = talk("[S]", "Hi", "Hello", "Bye", steps=(Step(answer="See you"),), best=0)
-    assert written(made, "chat", "full", TEMPLATE) == (
-        "<system>S</>\n<user>Hi</>\n<assistant>[Hello</>]\n<user>Bye</>\n<assistant>[See you</>]\n"
-    )
+@pytest.mark.parametrize(
+    ("made", "line", "text"),
+    [
+        (
+            talk("[S]", "Hi", "Hello", "Bye", **SEEN),
+            "<{role}>{content}</>\n",
+            "<system>S</>\n<user>Hi</>\n<assistant>[Hello</>]\n<user>Bye</>\n<assistant>[See you</>]\n",
+        ),
+        # The first control token alone is learnt; a chain that was cut has none.
+        (
+            chain(Step(answer="A")),
+            "<{role}>{content} </><user>\n",
+            "<user>Q </><user>\n<assistant>[A </>]<user>\n",
+        ),
+        (
+            chain(judged("A0", REVISE), Step(answer="A1 is", finish="max_tokens")),
+            "<{role}>{content}</>\n",
+            f"<user>Q</>\n<assistant>[A0\n\n### Feedback 1:\n{REVISE}]",
+        ),
+    ],
+)
+def test_chat_trains_what_the_assistant_says_until_the_first_control_token(
+    made: Chain, line: str, text: str
+) -> None:
+    assert written(made, "chat", "full", ChatTemplate(Plain(line), CONTROLS)) == text
 
 
 def test_chat_with_steps_inside_the_last_turn() -> None:
@@ -416,19 +433,6 @@ def test_chat_with_steps_inside_the_last_turn() -> None:
         f"[\n\n### Feedback 1:\n{REVISE}\n\n### Revision 1:\nA1\n\n### Feedback 2:\n{ACCEPT}</>]\n"
     )
     assert "Hello</>\n<user>Q</>\n<assistant>A0\n\n### Feedback" in written(made, "chat", "critic", TEMPLATE)
-
-
-def test_chat_learns_the_first_control_token_alone() -> None:
-    template = ChatTemplate(Plain("<{role}>{content} </><user>\n"), CONTROLS)
-    assert written(chain(Step(answer="A")), "chat", "full", template) == (
-        "<user>Q </><user>\n<assistant>[A </>]<user>\n"
-    )
-
-
-def test_chat_of_a_chain_that_was_cut_has_no_stop_token() -> None:
-    half = Step(answer="A1 is", finish="max_tokens")
-    text = written(chain(judged("A0", REVISE), half), "chat", "full", TEMPLATE)
-    assert text == f"<user>Q</>\n<assistant>[A0\n\n### Feedback 1:\n{REVISE}]"
 
 
 def test_control_tokens_that_a_user_writes_are_not_the_templates() -> None:
@@ -517,3 +521,56 @@ def test_a_text_that_shows_nothing_is_no_answer_anywhere(nothing: str) -> None:
     assert [to_selfee(made), to_alpaca(made), to_messages(made)] == [NO_ANSWER] * 3
     with pytest.raises(RecordError, match=EMPTY):
         answers_of(chain(Step(answer=nothing), Step(answer="B")))
+
+
+VICUNA_SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+    "detailed, and polite answers to the user's questions."
+)
+"""The system message of version 1.1 (FastChat; reference/vicuna_fastchat.md)."""
+
+ALPACA_SYSTEM = (
+    "Below is an instruction that describes a task. "
+    "Write a response that appropriately completes the request."
+)
+
+PLAIN: list[TrainingFormat] = ["vicuna", "stablevicuna", "selfee"]
+
+
+def asked_in_turns(*texts: str, system: str = "") -> Prompt:
+    turns = [{"role": "assistant" if i % 2 else "user", "content": text} for i, text in enumerate(texts)]
+    return Prompt(messages=(*([{"role": "system", "content": system}] if system else []), *turns))
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "text"),
+    [
+        ("vicuna", asked_in_turns("Hi."), f"{VICUNA_SYSTEM} USER: Hi. ASSISTANT:"),
+        ("vicuna", Prompt(instruction="Hi."), f"{VICUNA_SYSTEM} USER: Hi. ASSISTANT:"),
+        (
+            "vicuna",
+            asked_in_turns("Hi.", "Hello.", "And rain?"),
+            f"{VICUNA_SYSTEM} USER: Hi. ASSISTANT: Hello.</s>USER: And rain? ASSISTANT:",
+        ),
+        ("vicuna", asked_in_turns("Hi.", system="Be brief."), "Be brief. USER: Hi. ASSISTANT:"),
+        ("stablevicuna", asked_in_turns("Hi."), "### Human: Hi.\n### Assistant:"),
+        (
+            "stablevicuna",
+            asked_in_turns("Hi.", "Hello.", "And rain?"),
+            "### Human: Hi.\n### Assistant: Hello.</s>\n### Human: And rain?\n### Assistant:",
+        ),
+        ("selfee", asked_in_turns("Hi."), f"{ALPACA_SYSTEM}\n\n### Instruction:\nHi.\n\n### Answer:\n"),
+    ],
+)
+def test_the_text_is_exactly_that_of_the_reference(name: str, prompt: Prompt, text: str) -> None:
+    assert TEMPLATES[name].text(prompt, "</s>") == text
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@given(texts=st.lists(st.text("abc \n#:", min_size=1).filter(str.strip), min_size=1, max_size=5))
+def test_a_model_reads_what_it_was_trained_on(name: TrainingFormat, texts: list[str]) -> None:
+    prompt = asked_in_turns(*texts[: len(texts) - (len(texts) + 1) % 2])
+    chain = Chain(prompt=prompt, steps=(Step(answer="Rain falls."),), best=0)
+    trained = "".join("</s>" if span.stop else span.text for span in spans_of(chain, name, "full"))
+    asked = TEMPLATES[name].text(prompt, "</s>")
+    assert trained.removeprefix(asked).strip() == "Rain falls.</s>"

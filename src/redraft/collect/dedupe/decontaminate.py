@@ -3,11 +3,8 @@
 A record matches an item if it shares 13 consecutive words (GPT-3: Brown and others 2020, appendix C) with its
 questions, gold answer, rationale or any turn but a system message. A shorter question must match completely,
 anywhere in a text. A question of fewer than 8 words (GPT-3's minimum) says too little, and must be a whole
-turn. Shorter gold answers, such as numbers, are not searched.
-
-Words are those of `collect.words`: without case and punctuation. GPT-3 removed the matching text;
-here the whole record is dropped. Paraphrases and translations are not found. N-grams are 64-bit numbers in
-arrays on disk that all processes map: 32 to 48 bytes each.
+turn. Shorter gold answers, such as numbers, are not searched. GPT-3 removed the matching text; here the whole
+record is dropped. N-grams are 64-bit numbers in arrays on disk that all processes map: 32 to 48 bytes each.
 """
 
 from __future__ import annotations

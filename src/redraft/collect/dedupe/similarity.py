@@ -79,13 +79,6 @@ class Pool:
         self._texts.append(coded)
         self._lengths.append(len(coded))
 
-    def grow(self, text: str) -> Near | None:
-        """Add a text, or return the similar one in the pool."""
-        near = self.nearest(text)
-        if near is None:
-            self.add(text)
-        return near
-
     def nearest(self, text: str) -> Near | None:
         """Return the most similar text, the first among equals, or None."""
         return max(self.near(text), key=lambda near: (near.score, -near.place), default=None)
@@ -100,7 +93,10 @@ class Pool:
         cutoff = int(self.threshold * (len(coded) + int(lengths.min())) / 2)
         others = [self._texts[index] for index in indices.tolist()]
         common = cdist([coded], others, scorer=LCSseq.similarity, score_cutoff=cutoff, dtype=np.float64)[0]
-        scores = f_measure(common, len(coded), lengths)
+        # F in the order of operations of `rouge_score`, so that ties round alike.
+        precision, recall = common / len(coded), common / lengths
+        both = precision + recall
+        scores = np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
         chosen = np.flatnonzero(scores > self.threshold)
         return [Near(int(indices[i]), float(scores[i])) for i in chosen]
 
@@ -117,19 +113,6 @@ class Pool:
         enough = self.threshold * (1 - _ROUNDING) * (lengths + len(coded))
         found = np.flatnonzero((2 * shared >= enough) & (shared > 0))
         return found, lengths[found].astype(np.float64)
-
-
-def f_measure(common: Floats, length: int, lengths: Floats) -> Floats:
-    """Return ROUGE-L's F, in the order of operations of `rouge_score`, so that ties round alike.
-
-    Args:
-        common: Words of the longest common subsequences. Shape: (texts,).
-        length: Words of one text, at least 1.
-        lengths: Words of the others, each at least 1. Shape: (texts,).
-    """
-    precision, recall = common / length, common / lengths
-    both = precision + recall
-    return np.divide(2 * precision * recall, both, out=np.zeros_like(both), where=both > 0)
 
 
 def _counted(coded: Sequence[int]) -> Iterator[tuple[int, int]]:

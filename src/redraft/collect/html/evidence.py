@@ -121,10 +121,7 @@ def _prose(text: str) -> bool:
 
 
 def _matched(text: str, *, wrapped: bool) -> bool:
-    """Whether tags are used, not mentioned: each is closed, and none is a word of a sentence.
-
-    If the text begins and ends with a tag, tags may stay open where HTML allows it.
-    """
+    """Whether tags are used, not mentioned: closed, unless `wrapped` allows it, and no word of a sentence."""
     held: list[tuple[str, int]] = []
     for tag in ANY_TAG.finditer(text):
         name = tag["name"].lower()

@@ -391,13 +391,11 @@ class _Page:
         self.line.flat = level > 0 or self.frames.top.kind == "cell"
 
     def code(self, block: str) -> None:
-        """Add a code block."""
         self.heading()
         if block:
             self.frames.add(Block("code", block))
 
     def formula(self, tex: str, *, display: bool) -> None:
-        """Add a formula, inline or as a block."""
         if not display:
             self.line.write(f"${tex}$")
         elif tex:

@@ -142,7 +142,6 @@ class _Counts:
             output.note_length(path)
 
     def noted(self, results: Iterable[Imported | Drop]) -> Iterator[Imported | Drop]:
-        """Give the results, and count them."""
         for each in results:
             if not isinstance(each, Drop):
                 self.licences[each.licence] += 1
@@ -155,7 +154,6 @@ class _Counts:
             yield each
 
     def check(self, output: DataOutput) -> None:
-        """Raise if nothing could be imported."""
         if output.kept or not output.gone.counts:
             return
         if output.gone.damage:

@@ -1,7 +1,7 @@
 """Show a report on data: as text for a terminal, as JSON values, and as a page.
 
-In a histogram, a short range has a bin per number, and a longer one bins of an equal, round width. With a
-long tail, bins grow with the numbers, so that most records and the few huge ones are both visible.
+A short range has a bin per number, and a longer one bins of an equal, round width. With a long tail, bins
+grow with the numbers, so that most records and the few huge ones are both visible.
 """
 
 from __future__ import annotations

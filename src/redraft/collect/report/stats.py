@@ -151,10 +151,7 @@ def _sample(line: RawRecord | None) -> Sample | None:
 
 
 def _rejects(paths: Sequence[Path]) -> DataSummary:
-    """Return a summary of what a run wrote beside its files: failures by cause, and dropped chains.
-
-    Lines of other programs in files of these names are passed over.
-    """
+    """Summarise what a run wrote beside its files. Lines of other programs there are passed over."""
     summary = DataSummary()
     for path in paths:
         for record in failures(path).values():
@@ -175,10 +172,7 @@ def _rejects(paths: Sequence[Path]) -> DataSummary:
 
 
 class Draw:
-    """Draw records uniformly: those with the smallest hashes of seed and place.
-
-    The draw does not depend on the file's name.
-    """
+    """Draw records uniformly: those with the smallest hashes of seed and place, whatever the file's name."""
 
     LARGEST = 1 << 20
     """Most bytes of a sample, to bound memory and keep the page readable."""

@@ -255,11 +255,7 @@ def score_in(feedback: Feedback) -> float | None:
 
 
 def role_fault(turns: Sequence[Turn]) -> str | None:
-    """Return the fault in the order of roles, or None.
-
-    Valid is at most one system message, then alternating user and assistant, beginning with the user. Tools
-    may speak between two turns of the assistant.
-    """
+    """Return the fault in the order of roles, or None. Tools may speak between the assistant's turns."""
     before = ""
     for place, turn in enumerate(turns):
         if turn.role == "system" and place == 0:

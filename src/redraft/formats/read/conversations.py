@@ -57,10 +57,7 @@ def message_list(fields: Fields, name: str) -> list[dict[str, Any]]:
 
 
 def from_messages(fields: Fields, name: str, turns: Sequence[dict[str, Any]]) -> Parts:
-    """Return messages as a prompt, and as an answer if the assistant speaks last.
-
-    An answer with other fields than its text, such as a weight, is kept in `meta.message`.
-    """
+    """Return messages as a prompt and perhaps an answer, whose other fields are `meta.message`."""
     if not turns:
         fields.fail(name, "is empty")
     last = turns[-1]
@@ -82,10 +79,7 @@ def asked(turns: Sequence[dict[str, Any]]) -> Prompt:
 
 
 def asks(prompt: Prompt) -> bool:
-    """Whether a prompt has an instruction, an input, or a message that is not the assistant's.
-
-    Answer files, such as FastChat's, have their questions in another file.
-    """
+    """Whether a prompt asks anything. Answer files, such as FastChat's, have their questions elsewhere."""
     if prompt.messages is None:
         return not is_blank(prompt.text)
     others = [turn for turn in prompt.messages if turn.get("role") != "assistant"]
@@ -111,19 +105,13 @@ class TreeMessage:
 
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Parts]]:
-    """Read each path of an OASST1 tree to an answer without later answers, with the last message's id.
-
-    No path ends in an unanswered question, so no path begins another. A tree without answers is its question.
-    """
+    """Read each path of an OASST1 tree to an answer without later answers, with the last message's id."""
     for path in _paths(_grown(fields)):
         yield path[-1].id, _path_parts(fields, path)
 
 
 def ranked(fields: Fields) -> Iterator[tuple[str, Parts]]:
-    """Read each pair of answers to one message of an OASST1 tree that people ranked, with both ids.
-
-    The better one is the best. Prompts of users are ranked too, and left out.
-    """
+    """Read each pair of ranked answers to one message of an OASST1 tree, the better one as the best."""
     waiting: list[tuple[TreeMessage, ...]] = [(_grown(fields),)]
     while waiting:
         path = waiting.pop()

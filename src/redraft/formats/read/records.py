@@ -113,10 +113,7 @@ def with_id(chain: Chain, name: str) -> Chain:
 
 
 def check_depth(chain: Chain, record: Any, data: bytes, where: str) -> None:
-    """Raise if a chain is nested too deep for the next command to read it.
-
-    Few records have brackets enough for that, so nearly none is written and read here.
-    """
+    """Raise if a chain is nested too deep for the next command to read it. Nearly none is tried."""
     if data.count(b"[") + data.count(b"{") <= _DEEP:
         return
     depth, level = 0, [record]
@@ -172,10 +169,7 @@ def own_id(record: dict[str, Any]) -> str | int | None:
 
 
 class Ids:
-    """The ids in use, as hashes of 8 bytes: about 17 bytes of memory per id.
-
-    A hash collision only adds a needless `~2`.
-    """
+    """The ids in use, as hashes: about 17 bytes each. A collision only adds a needless `~2`."""
 
     def __init__(self) -> None:
         self._used = IdSet()

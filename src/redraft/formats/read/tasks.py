@@ -96,10 +96,7 @@ def mbpp(fields: Fields) -> Parts:
 
 
 def human_eval(fields: Fields) -> Parts:
-    """Read HumanEval: the beginning of a program, and the tests, in a function `check`.
-
-    The beginning is the setup too, because some programs need its imports and helpers.
-    """
+    """Read HumanEval: the beginning of a program, the setup too, and the tests, in a function `check`."""
     asked, name, test = fields.text("prompt"), fields.rest["entry_point"], fields.rest["test"]
     tests = None
     if isinstance(name, str) and name.isidentifier() and isinstance(test, str) and "def check(" in test:

@@ -4,16 +4,13 @@ Most templates do not mark the assistant's text, so its places are found here. T
 marker in place of each message. The model writes everything from the end of an answer's prompt to the first
 control token after the marker. Messages then replace their markers, so control tokens that they spell out
 stay text. The result must equal the template's own rendering of the messages, or the record is left out.
-
-A chain's steps are SelFee's text inside the last message. Tools are not trained on.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 from redraft.chain import Chain
 from redraft.errors import RecordError, UsageError
@@ -24,11 +21,11 @@ from redraft.formats.texts import Turn
 Messages = list[dict[str, str]]
 
 
-class Render(Protocol):
-    """A template: renders messages of `role` and `content`, and optionally the prefix of an answer."""
+Render = Callable[..., str]
+"""Renders messages of `role` and `content`, and with `answer_follows=True` the prefix of an answer.
 
-    def __call__(self, messages: Messages, *, answer_follows: bool = False) -> str:
-        """Return the text."""
+A template that refuses them raises a RecordError.
+"""
 
 
 _SPACE = "\u2003"  # white space that no template writes. If a marker lost it, the template trims messages.

@@ -105,10 +105,7 @@ def checked(spans: list[Span], objective: Objective) -> list[Span]:
 
 
 def first_alone(chain: Chain) -> Chain:
-    """Return the chain as answer 0 without its feedback: what SelFee's answer-only trainer read.
-
-    A pair for preference training, and a task with a gold answer alone, stay as they are.
-    """
+    """Return the chain as answer 0 without its feedback. Pairs and gold answers alone stay as they are."""
     if not chain.steps or _is_pair(chain):
         return chain
     step = chain.steps[0]
@@ -142,7 +139,6 @@ def _single(steps: Sequence[Step], number: int | None, objective: Objective) -> 
 
 
 def _fault(step: Step) -> str | None:
-    """Return why an answer must not be trained on, or None."""
     if is_blank(step.answer):
         return _NONE
     if step.echo:
@@ -204,10 +200,7 @@ def _feedback(step: Step) -> Feedback | None:
 
 
 def _steps(chain: Chain) -> tuple[Step, ...]:
-    """Return the steps; for a preference pair, the chosen one; without answers, the gold one.
-
-    `data export` writes and `data split` counts the same text.
-    """
+    """Return the steps; for a preference pair, the chosen one; without answers, the gold one."""
     if not all(is_blank(step.answer) for step in chain.steps):
         return (chain.steps[chain.best],) if _is_pair(chain) and chain.best is not None else chain.steps
     if gold := gold_text(chain):

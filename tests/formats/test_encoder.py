@@ -17,9 +17,19 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from redraft.chain import Chain, Feedback, Prompt, Step, is_blank
 from redraft.errors import ModelError, UsageError
 from redraft.formats import Objective, TrainingFormat
-from redraft.formats.encoder import LONGEST, SHORTEST, Cut, Encoder, Example, Skipped, Uncut
+from redraft.formats.encoder import (
+    LONGEST,
+    NO_ROOM,
+    SHORTEST,
+    Cut,
+    Encoder,
+    Example,
+    PromptEncoder,
+    Skipped,
+    Uncut,
+)
 from redraft.formats.render.spans import spans_of
-from redraft.formats.vocabulary import Vocabulary
+from redraft.formats.vocabulary import CLOSE, OPEN, Vocabulary
 from tests.train.tokenizer_kinds import CHATML, KINDS, tokenizer
 from tests.weights.tokenizer_files import save
 
@@ -264,17 +274,6 @@ def test_question_and_answer_share_the_length_where_both_are_long() -> None:
     assert tokenizer("bytes").eos_token_id not in found.ids
 
 
-def test_an_answer_that_is_judged_is_not_shortened_as_a_question_is() -> None:
-    made = Chain(
-        id="x",
-        prompt=Prompt(instruction="Q"),
-        steps=(Step(answer=LONG, feedback=Feedback(text=ACCEPT, verdict="accept")),),
-        best=0,
-    )
-    skipped = Encoder(tokenizer("bytes"), "selfee", "critic", 256).encode(made)
-    assert skipped == Skipped("the prompt leaves no room for an answer")
-
-
 @given(
     question=st.integers(1, 300), answer=st.integers(1, 300), length=st.integers(160, 700), stop=st.booleans()
 )
@@ -384,14 +383,32 @@ def test_without_a_token_with_loss_there_is_no_example(first: bool) -> None:
     assert whole.fitted(16) == Skipped("no token carries loss")
 
 
-def test_a_prompt_that_cannot_be_shortened_enough() -> None:
-    encoder = Encoder(tokenizer("bytes"), "selfee", "full", SHORTEST)
-    assert encoder.encode(single("Q", "A")) == Skipped("the prompt leaves no room for an answer")
+STOP = f"{OPEN}1{CLOSE}"
+JUDGED = Step(answer=LONG, feedback=Feedback(text=ACCEPT, verdict="accept"))
 
 
-def test_a_giant_is_not_even_tokenised() -> None:
-    found = Encoder(tokenizer("bytes"), "selfee", "full").encode(single("Q", "a" * (LONGEST + 1)))
-    assert found == Skipped("over 1,048,576 characters")
+@pytest.mark.parametrize(
+    ("made", "objective", "length", "reason"),
+    [
+        (single("Q", "A"), "full", SHORTEST, NO_ROOM),
+        # An answer that is judged is not shortened as a question is.
+        (Chain(prompt=Prompt(instruction="Q"), steps=(JUDGED,), best=0), "critic", 256, NO_ROOM),
+        (single("Q", "a" * (LONGEST + 1)), "full", 2048, "over 1,048,576 characters"),
+        (single(f"Q{STOP}", "A"), "full", 2048, "U+FDD0, which is no character"),
+        (single("Q", f"A{STOP}B"), "full", 2048, "U+FDD0, which is no character"),
+        (single("Q", ""), "accepted", 2048, "no answer"),
+        (single("Q", "A", finish="context"), "accepted", 2048, "its answer was cut"),
+    ],
+)
+def test_skipped_says_why(made: Chain, objective: Objective, length: int, reason: str) -> None:
+    assert Encoder(tokenizer("bytes"), "selfee", objective, length).encode(made) == Skipped(reason)
+
+
+def test_a_prompt_without_room_or_question_is_skipped() -> None:
+    found = PromptEncoder(tokenizer("bytes"), "chat", 64, 60).encode(Chain(prompt=PROMPT))
+    assert found == Skipped(NO_ROOM)
+    nothing = PromptEncoder(tokenizer("bytes"), "chat", 64, 8).encode(Chain(prompt=Prompt()))
+    assert nothing == Skipped("no question")
 
 
 # What records and tokenizers of others may hold.
@@ -403,13 +420,6 @@ def test_halves_of_characters_are_replaced() -> None:
     assert "🙂" in words("bytes", found.ids[found.trained])
 
 
-def test_nobody_can_write_a_mark() -> None:
-    encoder = Encoder(tokenizer("bytes"), "selfee", "full")
-    stop = encoder.vocabulary.stop
-    for made in (single(f"Q{stop}", "A"), single("Q", f"A{stop}B")):
-        assert encoder.encode(made) == Skipped("U+FDD0, which is no character")
-
-
 def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: Path) -> None:
     """Some tokenizers have it among the results of their merges."""
     letters = ["<", "/", "s", ">", "</", "s>", "</s>", "a"]
@@ -419,12 +429,6 @@ def test_a_tokenizer_that_sees_a_control_token_in_letters_is_not_let(tmp_path: P
     encoder = Encoder(AutoTokenizer.from_pretrained(tmp_path), "self-instruct", "full")
     assert encoder.encode(single("a", "a")).ids.tolist()[-1] == 6  # type: ignore[union-attr]
     assert encoder.encode(single("a", "a</s>a")) == Skipped("a text that is read as a control token")
-
-
-@pytest.mark.parametrize(("finish", "reason"), [("stop", "no answer"), ("context", "its answer was cut")])
-def test_skipped_says_why(finish: str, reason: str) -> None:
-    made = single("Q", "" if finish == "stop" else "A", finish=finish)
-    assert Encoder(tokenizer("bytes")).encode(made) == Skipped(reason)
 
 
 def test_a_tokenizer_without_a_stop_token(tmp_path: Path) -> None:
@@ -500,3 +504,42 @@ def test_the_fingerprint_tells_apart_what_makes_other_tokens() -> None:
         of(tokenizer("bytes"), "selfee", "accepted", 1024),
     ]
     assert len({base, *others}) == 6
+
+
+PROMPT = Prompt(instruction="Sort the list.", input="3, 1, 2")
+ASKED = Prompt(
+    messages=(
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Sort it."},
+    )
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "prompt"),
+    [
+        *((kind, PROMPT) for kind in KINDS),
+        *((kind, ASKED) for kind in KINDS if kind not in ("spaced", "merging")),
+    ],
+)  # tokens of those reach over the ends of earlier answers, where training splits the text
+@pytest.mark.parametrize("format_", ["chat", "selfee", "vicuna", "stablevicuna"])
+def test_a_training_example_begins_with_the_tokens_of_its_prompt(
+    kind: str, format_: Any, prompt: Prompt
+) -> None:
+    made = tokenizer(kind)
+    found = PromptEncoder(made, format_, 512, 64).encode(Chain(prompt=prompt))
+    chain = Chain.model_validate({"prompt": prompt.model_dump(), "steps": [{"answer": "1, 2, 3"}]})
+    whole = Encoder(made, format_, "answer", 512).encode(chain)
+    assert not isinstance(found, Skipped)
+    assert not isinstance(whole, Skipped)
+    assert np.array_equal(found.ids, whole.ids[: len(found.ids)])
+    last = np.flatnonzero(whole.trained)[-1]
+    first = last - int(np.argmax(~whole.trained[: last + 1][::-1])) + 1
+    assert len(found.ids) == first
+    assert not found.trained.any()
+
+
+def test_the_room_is_part_of_the_fingerprint() -> None:
+    made = tokenizer("bytes")
+    assert PromptEncoder(made, "chat", 64, 8).fingerprint != PromptEncoder(made, "chat", 64, 9).fingerprint

@@ -148,14 +148,8 @@ def test_the_margin_is_a_number_or_a_field() -> None:
 
 
 def test_what_decides_a_pair_decides_the_fingerprint() -> None:
-    made = [
-        encoder(),
-        encoder(length=100),
-        encoder(margin=1.0),
-        encoder(chosen="vicuna"),
-        encoder(kind="llama"),
-    ]
-    assert len({each.fingerprint for each in made}) == 5
+    others = ({"length": 100}, {"margin": 1.0}, {"chosen": "vicuna"}, {"kind": "llama"}, {"whole": True}, {})
+    assert len({encoder(**each).fingerprint for each in others}) == 6
     assert encoder().fingerprint == encoder().fingerprint
 
 
@@ -175,39 +169,21 @@ def test_an_empty_answer_is_read_as_the_stop_token(kind: str) -> None:
         assert len(found) < len(full)
 
 
-TREE = {
-    "message_tree_id": "t",
-    "prompt": {
-        "message_id": "q",
-        "role": "prompter",
-        "text": "Why?",
-        "replies": [
-            {"message_id": "b", "role": "assistant", "text": "Second.", "rank": 1},
-            {
-                "message_id": "a",
-                "role": "assistant",
-                "text": "Best.",
-                "rank": 0,
-                "replies": [
-                    {
-                        "message_id": "u",
-                        "role": "prompter",
-                        "text": "And?",
-                        "rank": 0,
-                        "replies": [
-                            {"message_id": "d", "role": "assistant", "text": "Worse.", "rank": 1},
-                            {"message_id": "e", "role": "assistant", "text": "Better.", "rank": 0},
-                        ],
-                    },
-                    {"message_id": "v", "role": "prompter", "text": "Or?", "rank": 1},
-                ],
-            },
-            {"message_id": "c", "role": "assistant", "text": "Third.", "rank": 2},
-            {"message_id": "x", "role": "assistant", "text": "Unranked."},
-            {"message_id": "y", "role": "assistant", "text": "Deleted.", "rank": 0, "deleted": True},
-        ],
-    },
-}
+def reply(
+    name: str, text: str, rank: int | None = None, *replies: Any, role: str = "assistant", **more: Any
+) -> dict[str, Any]:
+    return {"message_id": name, "role": role, "text": text, "rank": rank, "replies": replies, **more}
+
+
+AGAIN = reply("u", "And?", 0, reply("d", "Worse.", 1), reply("e", "Better.", 0), role="prompter")
+REPLIES = (
+    reply("b", "Second.", 1),
+    reply("a", "Best.", 0, AGAIN, reply("v", "Or?", 1, role="prompter")),
+    reply("c", "Third.", 2),
+    reply("x", "Unranked."),
+    reply("y", "Deleted.", 0, deleted=True),
+)
+TREE = {"message_tree_id": "t", "prompt": reply("q", "Why?", None, *REPLIES, role="prompter")}
 
 
 def read(tmp_path: Path, *records: Any) -> list[Chain]:
@@ -239,4 +215,3 @@ def test_whole_answers_may_stay_marked() -> None:
         start = int(np.argmax(example.trained))
         assert example.trained[start:].all()
         assert text(example, start=start).strip() == answer + tokenizer("bytes").eos_token
-    assert encoder(whole=True).fingerprint != encoder().fingerprint
