@@ -248,11 +248,7 @@ def write_card(
 
 
 def _licence_in(path: Path) -> str:
-    """Return the user's part of the card that is there, or what asks for it.
-
-    Raises:
-        OutputError: The file is no card.
-    """
+    """Return the user's part of the card that is there, or what asks for it."""
     if not os.path.lexists(path):
         return _TO_FILL
     before = path.read_text("utf-8", "replace") if path.is_file() and not path.is_symlink() else ""

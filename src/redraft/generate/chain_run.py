@@ -110,14 +110,9 @@ class ChainRun(AnswerRun):
 
     def end(self) -> None:
         """Write the card, or say why not. Say if licences clash. The run did its work either way."""
+        usual = {**USUAL, "accept_score": ACCEPT_SCORE}
         try:
-            write_card(
-                self.plan.out,
-                self.summary,
-                self._count_dropped(),
-                {**USUAL, "accept_score": ACCEPT_SCORE},
-                self._of_run,
-            )
+            write_card(self.plan.out, self.summary, self._count_dropped(), usual, self._of_run)
         except OutputError as error:
             self.plan.say("\n  ".join(filter(None, [error.message, error.hint])))
         if clash(self.summary.sources):

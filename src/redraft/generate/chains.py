@@ -185,11 +185,7 @@ class ChainMaking:
         return found
 
     def options(self, record: Chain) -> dict[str, Any]:
-        """Return the options of `revise` for a record.
-
-        Raises:
-            RecordError: The record lacks what the settings need.
-        """
+        """Return the options of `revise` for a record."""
         options: dict[str, Any] = {}
         if self.gold:
             options["gold"] = self._needed(gold_text(record), record, "gold answer", "--gold")
@@ -216,11 +212,7 @@ class ChainMaking:
         )
 
     def finished(self, chain: Chain, record: Chain) -> Chain:
-        """Return a chain after the clean-up, marked with what was changed, leaked and refused.
-
-        Raises:
-            EmptyReply: A content filter cut an answer.
-        """
+        """Return a chain after the clean-up, marked with what was changed, leaked and refused."""
         for step in chain.steps:  # a step may end so for its criticism, too
             of_answer = step.feedback is None or step.feedback.by == "checks"
             if step.finish == "filtered" and of_answer:

@@ -63,12 +63,7 @@ class DroppedFile:
         self.path = output.with_name(f"{output.name}.{reason}.jsonl")
 
     def chains(self) -> Iterator[Chain]:
-        """Yield the chains.
-
-        Raises:
-            OutputError: A line is not redraft's.
-            RecordError: A chain is damaged.
-        """
+        """Yield the chains."""
         for number, _, line in own_lines(self.path, "dropped chains", lambda record: "steps" in record):
             yield Chain.from_json(line, where=f"{self.path}:{number}")
 
@@ -92,11 +87,7 @@ class DroppedFile:
             raise OutputError(f"cannot write {self.path}: {error.strerror}.") from None
 
     def add(self, chain: Chain) -> None:
-        """Add a chain.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
+        """Add a chain."""
         file = LineFile(self.path, made_up=True)
         file.append(chain.to_json())
         file.close()

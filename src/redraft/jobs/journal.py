@@ -93,11 +93,7 @@ class Journal(AbstractContextManager["Journal"]):
             raise self.unusable("a reply in it is damaged") from None
 
     def put(self, replies: Mapping[str, Any]) -> None:
-        """Store replies under their keys: all or none. The first one under a key is kept: it may be in use.
-
-        Raises:
-            OutputError: The file cannot be written.
-        """
+        """Store replies under their keys: all or none. The first one under a key is kept: it may be in use."""
         self._write(replies)
         self._sync()
 

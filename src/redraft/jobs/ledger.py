@@ -40,11 +40,7 @@ def record_id(record: dict[str, Any]) -> str:
 
 
 def check_ending(path: Path) -> None:
-    """Raise if an output has the name of a compressed file.
-
-    Raises:
-        OutputError: It has.
-    """
+    """Raise if an output has the name of a compressed file."""
     if path.suffix.lower() in _COMPRESSED:
         raise OutputError(
             f"{path} has the name of a compressed file, and a job writes plain lines of JSON.",
@@ -155,11 +151,7 @@ class Ledger(AbstractContextManager["Ledger"]):
         self.done.add(item_id)
 
     def fail(self, item_id: str, error: RedraftError) -> None:
-        """Record that an item failed, with the chain so far. The next run tries the item again.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
+        """Record that an item failed, with the chain so far. The next run tries the item again."""
         if self._errors is None:
             self._errors = LineFile(self._errors_path, made_up=True)
             self._errors.cut(sum(len(line) for line in read_lines(self._errors_path) if line.endswith(b"\n")))
@@ -277,11 +269,7 @@ class Marks:
             raise
 
     def add(self, item_id: str, end: int) -> None:
-        """Mark an item as done, now that the output has `end` bytes.
-
-        Raises:
-            OutputError: The mark cannot be written.
-        """
+        """Mark an item as done, now that the output has `end` bytes."""
         self._lines.append(json.dumps({"id": item_id, "end": end}))
         self.done.add(item_id)
         self.end = end

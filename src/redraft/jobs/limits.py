@@ -86,11 +86,8 @@ class Limits:
 
     def after(self, spent: Spent, seconds: float) -> Limits:
         """Return the limits of the run's next job: what this one paid for and how long it took count too."""
-        return replace(
-            self,
-            spent_before=self.spent_before.plus(spent),
-            seconds_before=self.seconds_before + seconds,
-        )
+        before = self.seconds_before + seconds
+        return replace(self, spent_before=self.spent_before.plus(spent), seconds_before=before)
 
     @asynccontextmanager
     async def opening(self, seconds: float) -> AsyncGenerator[None]:

@@ -235,8 +235,12 @@ class RecordProgress(ProgressLine):
         """Return the records read, their rate, the share of the bytes, and the results."""
         if self._compared:
             return ["{:,} of {:,} records compared".format(*self._compared)]
+        read = f"{self.done / 1e6:,.0f} MB"
+        if self.total:
+            share = f"{min(self.done / self.total, 1.0):.0%}".replace("%", " %")
+            read = f"{self.done / 1e6:,.0f} of {self.total / 1e6:,.0f} MB ({share})"
         pace = f"{self.per_second(self.records):,.0f} a second"
-        return [f"{self.records:,} records", pace, self._read(), self.results()]
+        return [f"{self.records:,} records", pace, read, self.results()]
 
     def advance(self, size: int) -> None:
         """Count a record of `size` bytes."""
@@ -248,13 +252,6 @@ class RecordProgress(ProgressLine):
         """Show how many of the records are compared with the others, once all are read."""
         self._compared = done, total
         self.update()
-
-    def _read(self) -> str:
-        megabytes = f"{self.done / 1e6:,.0f}"
-        if not self.total:
-            return f"{megabytes} MB"
-        share = min(self.done / self.total, 1.0)
-        return f"{megabytes} of {self.total / 1e6:,.0f} MB ({share:.0%})".replace("%", " %")
 
 
 def size_of(paths: Sequence[Path]) -> int | None:

@@ -45,11 +45,7 @@ class Provenance:
     free: Collection[str] = ()
 
     def fingerprint(self, length: int | None = None) -> dict[str, Any] | None:
-        """Return name, size in bytes and SHA-256 of the source, or of its first `length` bytes.
-
-        Raises:
-            UsageError: It cannot be read.
-        """
+        """Return name, size in bytes and SHA-256 of the source, or of its first `length` bytes."""
         return None if self.source is None else fingerprint([self.source], self.name, {self.source: length})
 
 
@@ -85,15 +81,13 @@ class RunFile:
     def holder(self) -> int | None:
         """Return the process id of the last session if that session did not end, or else None."""
         sessions = (self.read() or {}).get("sessions") or [{}]
-        last = sessions[-1]
-        return None if "ended" in last else last.get("pid")
+        return None if "ended" in sessions[-1] else sessions[-1].get("pid")
 
     def check(self, provenance: Provenance) -> None:
         """Check that existing results were made in this way.
 
         Raises:
             OutputError: They were made in another way, or no record says how.
-            UsageError: The input cannot be read.
         """
         before = self.read()
         if before is None:
@@ -114,11 +108,7 @@ class RunFile:
             )
 
     def is_of(self, provenance: Provenance) -> bool:
-        """Return whether there is a record, of results that are made in this way.
-
-        Raises:
-            UsageError: The input cannot be read.
-        """
+        """Return whether there is a record, of results that are made in this way."""
         before = self.read()
         return before is not None and not any(_differences(before, provenance))
 
@@ -129,10 +119,6 @@ class RunFile:
             provenance: How results are made.
             resume: Keep the earlier sessions: the output has results of theirs, or they paid for some.
             about: More fields of this session. They are never compared.
-
-        Raises:
-            OutputError: It cannot be written.
-            UsageError: The input cannot be read.
         """
         before = self.read() if resume else None
         sessions = [*(before or {}).get("sessions", ()), _session() | about]
@@ -145,11 +131,7 @@ class RunFile:
         self._write()
 
     def note(self, **about: Any) -> None:
-        """Add fields to the record of an output, as JSON values.
-
-        Raises:
-            OutputError: It cannot be written.
-        """
+        """Add fields to the record of an output, as JSON values."""
         self.record = (self.read() or {}) | about
         self._write()
 
@@ -164,9 +146,6 @@ class RunFile:
         """Write the record of an output that was made in one session, and has its final name.
 
         `about` are more fields of the record, and `figures` of the session.
-
-        Raises:
-            OutputError: The record cannot be written.
         """
         self.record = _record(provenance, source, [_session() | {"ended": now()} | figures]) | about
         self._write()
@@ -211,9 +190,6 @@ def fingerprint(
         files: As above.
         name: Their common name, if not the path of the only one.
         lengths: How many bytes of a file to take, if not all.
-
-    Raises:
-        UsageError: A file cannot be read.
     """
     name = name or ("standard input" if str(files[0]) == "-" else str(files[0]))
     if len(files) == 1 and not files[0].is_file():
@@ -236,11 +212,7 @@ def fingerprint(
 
 
 def content(file: Path) -> dict[str, Any]:
-    """Return a file's name, without folders, and the size and hash of its content.
-
-    Raises:
-        UsageError: It cannot be read.
-    """
+    """Return a file's name, without folders, and the size and hash of its content."""
     return {**fingerprint([file]), "path": file.name}
 
 

@@ -39,9 +39,6 @@ def run_until_signal(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine as `asyncio.run` does, and cancel it on a signal. A second one cancels its cleaning up.
 
     Where a loop runs already, as in a notebook, the coroutine gets a thread of its own, and Ctrl-C ends it.
-
-    Raises:
-        EndedBySignal: A signal ended the work.
     """
     if asyncio._get_running_loop() is not None:  # noqa: SLF001  (the public one raises)
         return _run_in_thread(work)
@@ -114,19 +111,20 @@ class Signals(ExitStack):
     def __enter__(self) -> Self:
         _noting.append(self)
         self.callback(_noting.remove, self)
-        self.enter_context(handled(self._take, signal.SIGINT, signal.SIGTERM))
-        return self
 
-    def _take(self, signum: int, _: FrameType | None) -> None:
-        if self.received is not None:
-            if signum == signal.SIGINT:
-                raise KeyboardInterrupt
-            return
-        self.received = signum
-        name = signal.Signals(signum).name
-        again = " again" if signum == signal.SIGINT else ""
-        line = f"\nredraft: {name}: finishing what is under way, then saving. Ctrl-C{again} stops at once.\n"
-        os.write(2, line.encode())  # not print: the signal may interrupt one
+        def take(signum: int, _: FrameType | None) -> None:
+            if self.received is not None:
+                if signum == signal.SIGINT:
+                    raise KeyboardInterrupt
+                return
+            self.received = signum
+            again = " again" if signum == signal.SIGINT else ""
+            name = signal.Signals(signum).name
+            line = f"redraft: {name}: finishing what is under way, then saving. Ctrl-C{again} stops at once."
+            os.write(2, f"\n{line}\n".encode())  # not print: the signal may interrupt one
+
+        self.enter_context(handled(take, signal.SIGINT, signal.SIGTERM))
+        return self
 
 
 async def unless_stopped(work: Coroutine[Any, Any, T]) -> T | None:

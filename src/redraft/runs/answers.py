@@ -270,7 +270,6 @@ class AnswerRun:
         Raises:
             RedraftError: An input is wrong, the output cannot be written, or a model failed. What was made
                 until then is in the output.
-            EndedBySignal: A signal ended the run.
         """
         return self._result(self._job().run(self._start))
 

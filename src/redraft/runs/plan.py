@@ -222,7 +222,6 @@ class RunPlan:
 
         Raises:
             UsageError: Batches are under way, and `batch` was not given.
-            OutputError: A file cannot be used.
         """
         limits = Limits(seconds=self.limits.seconds) if finishing else self.limits
 

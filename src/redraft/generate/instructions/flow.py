@@ -96,9 +96,6 @@ class Flow:
         """Return the lines of a request's tasks. None leaves it to a later run.
 
         That is so if enough tasks are kept without it, or if a limit is reached.
-
-        Raises:
-            EngineError: The model or its server failed.
         """
         way = self._alpaca if self.way == "alpaca" else self._self_instruct
         passes = False

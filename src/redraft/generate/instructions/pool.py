@@ -151,11 +151,7 @@ class Rejects(AbstractContextManager["Rejects"]):
             self.claimed.append((record["request"], record["number"], record["record"]["instruction"]))
 
     def add(self, *records: dict[str, Any]) -> None:
-        """Count and write the rejects of a request.
-
-        Raises:
-            OutputError: They cannot be written.
-        """
+        """Count and write the rejects of a request."""
         if not records:
             return
         if self._lines is None:

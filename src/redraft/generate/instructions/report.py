@@ -93,11 +93,7 @@ class TaskStats:
 
 
 def stats_of(out: Path) -> TaskStats:
-    """Read a file of generated tasks.
-
-    Raises:
-        RecordError: A line is not one.
-    """
+    """Read a file of generated tasks."""
     stats = TaskStats(lengths={part: Counter() for part in ("instruction", "input", "output")})
     last = None
     for chain in read_jsonl(out):
@@ -121,11 +117,7 @@ def stats_of(out: Path) -> TaskStats:
 
 
 def write_page(out: Path, stats: TaskStats, rejected: Counter[str], made: str) -> Path:
-    """Write the page beside the output, and return its path. It replaces an older one when it is complete.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
+    """Write the page beside the output, and return its path. It replaces an older one when it is complete."""
     path = out.with_name(f"{out.name}.html")
     try:
         replace_file(path, _page(out.name, stats, rejected, made).encode())

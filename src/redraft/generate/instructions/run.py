@@ -170,14 +170,7 @@ class InstructionRun:
         return values
 
     def run(self) -> Generated:
-        """Generate until there are enough, and write the page. In the main thread, signals end the run.
-
-        Raises:
-            UsageError: An option or the seeds do not fit.
-            OutputError: The output cannot be written, or was made in another way.
-            EngineError: The model or its server failed.
-            EndedBySignal: A signal ended the run.
-        """
+        """Generate until there are enough, and write the page. In the main thread, signals end the run."""
         return self._result(self._job().run(self._start))
 
     async def arun(self) -> Generated:

@@ -90,11 +90,7 @@ def to_chain(
 
 
 def place_of(chain: Chain) -> tuple[int, int, str]:
-    """Return the request of a kept task, its place there, and its instruction.
-
-    Raises:
-        RecordError: It was not generated so.
-    """
+    """Return the request of a kept task, its place there, and its instruction."""
     about = chain.meta.get(GENERATED)
     request, number = (about.get("request"), about.get("number")) if isinstance(about, dict) else (None, None)
     if not isinstance(request, int) or not isinstance(number, int):

@@ -74,7 +74,6 @@ class Teacher:
             stop: Texts that end the reply.
 
         Raises:
-            EngineError: The model or its server failed.
             LimitReached: A limit of the run is reached, or an error has ended it.
         """
         seed = derived_seed(sampling.seed or 0, f"{scope}: {text}")
