@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import resource
 import signal
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -309,3 +311,9 @@ def test_the_real_model_answers_several_at_once(default_model: Path) -> None:
     assert sorted(chain.id for chain in chains()) == ["prompts/0", "prompts/1"]
     assert all(chain.steps[0].answer for chain in chains())
     assert all(chain.usage.completion_tokens > 0 for chain in chains())
+
+
+@pytest.mark.parametrize("packed", [gzip.compress, b"\xef\xbb\xbf".__add__])
+def test_a_pipe_may_be_compressed_or_begin_with_a_byte_order_mark(packed: Callable[[bytes], bytes]) -> None:
+    answer(prompts="-", stdin=packed(b'{"prompt": "One?"}\n{"prompt": "Two?"}\n'))
+    assert sorted(chain.prompt.instruction for chain in chains()) == ["One?", "Two?"]

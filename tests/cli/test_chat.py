@@ -300,6 +300,14 @@ def test_pasted_lines_are_one_question(slow: Terminal) -> None:
     assert [chain.prompt.text for chain in saved()] == ["/one\n\ttwo"]
 
 
+def test_history_brings_back_a_line(slow: Terminal) -> None:
+    slow.say("/undo")
+    slow.type("\x1b[A\r")
+    slow.see("/undo")
+    slow.see("nothing to undo")
+    assert slow.all.count("nothing to undo") == 2
+
+
 def test_ctrl_c_ends_a_pipe() -> None:
     model = script("one " * 1000, delay=0.05)
     child = start("chat", "-m", model, stdin=subprocess.PIPE)
@@ -343,3 +351,9 @@ def test_a_model_whose_process_was_killed_is_started_again(default_model: Path) 
 def children(process: int) -> list[int]:
     """The processes that a process started."""
     return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def test_checks_that_fail_are_said_and_are_status_1() -> None:
+    done = chat("Rain?\n", "-m", script("Too many words."), "-c", "words<=1", "--max-revisions", "0")
+    assert (done.stdout, done.exit_code) == ("Too many words.\n", 1)
+    assert "the answer fails 1 of 1 checks" in done.stderr

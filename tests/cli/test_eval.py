@@ -188,3 +188,10 @@ def test_the_default_model_on_gsm8k(shared_data: Path, default_model: Path) -> N
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("gsm8k: 1 answer\nscore")
     assert len(chains()) == 1
+
+
+def test_a_low_score_is_no_failure() -> None:
+    script(*["no number"] * 4)
+    result = plain("--check", "words<=1")
+    assert result.exit_code == 0
+    assert "score  0.0 %" in result.stdout

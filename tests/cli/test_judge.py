@@ -297,3 +297,10 @@ def test_a_servers_batches_give_the_same_reviews() -> None:
         batched = sorted(Path("out.jsonl").read_text().splitlines())
         assert rows(judge(f"{server.url}#gull", "-o", "live.jsonl"))["asked again"].startswith("2 ")
     assert sorted(Path("live.jsonl").read_text().splitlines()) == batched
+
+
+def test_half_of_the_first_20_is_not_most() -> None:
+    asked = write("asked.jsonl", [{"question_id": n, "text": "Why?"} for n in range(12)])
+    replies = ["No."] * 20 + ["[[9, 8]]"] * 14
+    result = judge(script(*replies), "--questions", str(asked), answers=many(12))
+    assert (result.exit_code, len(reviews())) == (0, 24)

@@ -325,3 +325,11 @@ def test_a_page_whose_command_is_gone_says_so(tmp_path: Path) -> None:
         browser.until("document.getElementById('fault').textContent.includes('does not answer')")
         browser.until("document.getElementById('count').textContent.startsWith('0 of 4')")
     assert votes() == []
+
+
+def test_ctrl_d_may_come_before_it_is_asked_for() -> None:
+    with terminal() as (process, ours):
+        seen(ours, "q(uit) > ")
+        os.write(ours, b"2121\x04")
+        seen(ours, "new against old: 4 questions")
+        assert process.wait(60) == 0

@@ -93,7 +93,7 @@ class Journal(AbstractContextManager["Journal"]):
             raise self.unusable("a reply in it is damaged") from None
 
     def put(self, replies: Mapping[str, Any]) -> None:
-        """Store replies under their keys: all or none. The first one under a key is kept: it may be in use."""
+        """Store replies under their keys: all or none. The first under a key is kept: it may be in use."""
         self._write(replies)
         self._sync()
 

@@ -180,3 +180,12 @@ def test_conversations_of_fastchat(shared_data: Path) -> None:
     sources = json.loads(path.read_text("utf-8"))
     for record, line in zip(sources, result.stdout.splitlines(), strict=True):
         assert Chain.from_json(line).answer == record["conversations"][-1]["value"]
+
+
+def test_records_that_cannot_be_read_are_no_rule_to_skip(tmp_path: Path) -> None:
+    path = tmp_path / "odd.jsonl"
+    path.write_text(json.dumps(talk("why", "Why?", "Because.")) + '\n{"odd": 1}' * 30)
+    result = clean(path, "-o", tmp_path / "out.jsonl", "-j", 1)
+    assert result.exit_code == 1
+    assert "0 of 1 records are left: " in result.stderr
+    assert "--skip unreadable" not in result.stderr

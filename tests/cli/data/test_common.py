@@ -16,7 +16,7 @@ import pytest
 from typer.testing import Result
 
 from redraft import __version__
-from redraft.jobs.progress import RecordProgress
+from redraft.jobs.progress import RecordProgress, size_of
 from tests.cli.data.word_tokenizer import tokenizer_of_words
 from tests.cli.verbs import redraft, start
 
@@ -293,3 +293,21 @@ def test_standard_input_is_imported_once(more: list[str]) -> None:
     result = redraft("data", "import", "-", *more, stdin='{"prompt": "a"}\n')
     assert (result.exit_code, result.stdout) == (2, "")
     assert "'-' is given twice" in result.stderr
+
+
+@pytest.mark.usefixtures("tokens")
+def test_all_that_decides_the_result_is_told() -> None:
+    Path("words").write_text("volcano\n")
+    assert run("clean", "in.jsonl", "--blocked", "words", "--blocked", "alpaca", "-o", "a").exit_code == 0
+    assert made("a")["blocked"][0]["sha256"] == hashlib.sha256(b"volcano\n").hexdigest()
+    assert run("split", *VERBS["split"], "-o", "b").exit_code == 0
+    own = Path("tokens/tokenizer.json").read_bytes()
+    assert made("b")["tokenizer"]["sha256"] == hashlib.sha256(own).hexdigest()
+
+
+def test_a_share_is_told_only_of_files_that_are_read_as_long_as_they_are() -> None:
+    assert size_of([Path("in.jsonl"), Path("other.jsonl")]) == sum(
+        Path(f"{name}.jsonl").stat().st_size for name in ("in", "other")
+    )
+    for path in ("-", "in.jsonl.gz", "in.parquet", "none.jsonl"):
+        assert size_of([Path("in.jsonl"), Path(path)]) is None
