@@ -101,10 +101,6 @@ def test_a_library_of_the_system_that_is_missing(tmp_path: Path, monkeypatch: py
     )
 
 
-def test_long_paths_stay_whole(home: Path) -> None:
-    assert f" {default_model.models_folder()}\n" in CliRunner().invoke(app, ["doctor"]).stdout
-
-
 def test_a_config_file_that_cannot_be_read_is_told_and_not_raised() -> None:
     configure("[default]\n")
     finding = found("config file")

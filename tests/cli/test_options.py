@@ -43,14 +43,6 @@ def test_a_budget_of_money_without_a_price_is_refused_before_a_model_is_loaded(c
         fill_in({"budget_usd": 1, "price": "1,2", "critic": "default"}).options()
 
 
-def test_a_flag_goes_before_the_config_file(config: Path) -> None:
-    config.write_text(
-        '[defaults]\nmodel = "default"\nmax_revisions = 1\ncheck = ["json"]\n', encoding="utf-8"
-    )
-    settings = fill_in({"max_revisions": 0})
-    assert settings.values.explicit == {"model": "default", "max_revisions": 0, "check": ["json"]}
-
-
 def test_a_name_in_both_spellings_is_refused(config: Path, tmp_path: Path) -> None:
     config.write_text("[defaults]\nmax-tokens = 1\nmax_tokens = 2\n", encoding="utf-8")
     with pytest.raises(UsageError, match=r"config\.toml: .*defaults\.max_tokens.* twice"):

@@ -10,9 +10,7 @@ from typer.testing import CliRunner
 
 from redraft.cli.options import Given
 from redraft.cli.parameters import takes
-from redraft.cli.running import RunFlags, check_out
-from redraft.errors import UsageError
-from redraft.jobs.limits import Limits
+from redraft.cli.running import RunFlags
 from redraft.runs.options import IN_BATCHES
 
 
@@ -51,16 +49,3 @@ def test_what_is_not_given_comes_from_the_config_file(
     plans = [run.plan(out) for run in (RunFlags(), RunFlags(parallel=8), RunFlags(batch=True))]
     assert [plan.parallel for plan in plans] == [3, 8, IN_BATCHES]
     assert plans[0].quiet
-
-
-def test_limits_and_batches_are_those_given(tmp_path: Path) -> None:
-    run = RunFlags(limit_usd=1.5, limit_tokens=20, limit_seconds=3.0, batch=True, pause=2.0)
-    plan = run.plan(tmp_path / "out.jsonl", retry_failed=True)
-    assert plan.limits == Limits(1.5, 20, 3.0)
-    assert (plan.batch, plan.pause, plan.retry_failed) == (True, 2.0, True)
-
-
-def test_a_run_needs_a_file() -> None:
-    with pytest.raises(UsageError, match="has to be a file") as caught:
-        check_out(Path("-"), "-o out.jsonl")
-    assert caught.value.hint == "A stopped run resumes from it. Write -o out.jsonl"

@@ -189,9 +189,3 @@ def test_info_as_json(here: Path) -> None:
         "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors",
     ]
-
-
-def test_info_takes_names_of_the_hub(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("redraft.hub.fetch_folder", lambda repo, *, pickle: here / repo.split("/")[1])
-    result = weights("info", "org/base")
-    assert (result.exit_code, result.stdout.splitlines()[0]) == (0, str(here / "base"))

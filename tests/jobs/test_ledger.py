@@ -277,29 +277,6 @@ def test_a_limit_on_the_file_leaves_whole_lines(tmp_path: Path) -> None:
     )
 
 
-@pytest.fixture
-def tiny_disk(tmp_path: Path) -> Iterator[Path]:
-    """A real file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a tmpfs; RLIMIT_FSIZE stands in for it")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-def test_a_disk_too_full_to_begin(tiny_disk: Path) -> None:
-    with contextlib.suppress(OSError), (tiny_disk / "filler").open("wb") as file:
-        for _ in range(100):
-            file.write(b"x" * 4096)
-            file.flush()
-    out = tiny_disk / "out.jsonl"
-    with pytest.raises(OutputError, match=r"cannot write .*: No space left on device\."):
-        Ledger(out, PROVENANCE)
-    assert not list(tiny_disk.glob("*.part"))
-
-
 def test_failures_are_kept_until_they_are_made_good(tmp_path: Path) -> None:
     out, errors = tmp_path / "out.jsonl", tmp_path / "out.jsonl.errors.jsonl"
     failure = ContextError(9000, 2048, trained=32768)

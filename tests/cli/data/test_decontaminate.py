@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from tests.cli.verbs import redraft
+from tests.cli.verbs import redraft, write
 
 QUESTION = "A train leaves the old station at nine and goes north at sixty miles an hour. When is it there?"
 
@@ -18,18 +18,13 @@ def decontaminate(*args: object) -> Result:
     return redraft("data", "decontaminate", *args)
 
 
-def written(path: Path, records: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
 def rows(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.fixture
 def held_out(tmp_path: Path) -> Path:
-    return written(
+    return write(
         tmp_path / "eval.jsonl", [{"id": "q1", "question": QUESTION, "answer": "10"}, {"prompt": "Why so?"}]
     )
 
@@ -41,7 +36,7 @@ def data(tmp_path: Path) -> Path:
         {"id": "quotes", "instruction": f"Solve this: {QUESTION.lower()}", "output": "At ten."},
         {"id": "asks", "instruction": "why so", "output": "Because."},
     ]
-    return written(tmp_path / "in.jsonl", records)
+    return write(tmp_path / "in.jsonl", records)
 
 
 def test_what_matches_goes_and_is_reported(data: Path, held_out: Path, tmp_path: Path) -> None:

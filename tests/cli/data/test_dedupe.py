@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from tests.cli.verbs import redraft
+from tests.cli.verbs import redraft, write
 
 RECORDS = [
     {"id": "a", "instruction": "Write a poem about the rain in spring.", "output": "Drip."},
@@ -23,18 +23,13 @@ def dedupe(*args: object) -> Result:
     return redraft("data", "dedupe", *args)
 
 
-def written(path: Path, records: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
-
-
 def rows(text: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    return written(tmp_path / "in.jsonl", RECORDS)
+    return write(tmp_path / "in.jsonl", RECORDS)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +65,7 @@ def test_the_side_file_names_the_kept_one_and_the_similarity(data: Path, tmp_pat
 
 
 def test_a_pool_is_gone_on_with(data: Path, tmp_path: Path) -> None:
-    pool = written(tmp_path / "pool.jsonl", [{"instruction": "Name three rivers of Spain."}])
+    pool = write(tmp_path / "pool.jsonl", [{"instruction": "Name three rivers of Spain."}])
     result = dedupe(data, "--by", "rouge", "--against", pool)
     assert [row["id"] for row in rows(result.stdout)] == ["in/c"]
 

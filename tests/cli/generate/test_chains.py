@@ -443,15 +443,6 @@ def test_a_card_names_the_settings_of_a_recipe() -> None:
     assert "A critic, which saw the record's gold answer, judged it" in text
 
 
-def test_a_card_of_stored_replies_names_what_they_cost() -> None:
-    generate(LEAKING, "--gold", "--price", "0,1000")
-    Path("out.jsonl").unlink()
-    generate([], "--gold", "--price", "0,1000", "--drop-leaks")
-    tokens = chains(LEAKS)[0].usage.completion_tokens
-    text = card()
-    assert f"| paid in all | at least {tokens} new tokens, {tokens / 1000:.4f} USD; " in text
-
-
 def test_a_file_in_the_place_of_the_card_does_not_fail_the_run() -> None:
     Path("out.jsonl.card.md").write_text("My notes.")
     result = generate(["A bird.", GOOD])

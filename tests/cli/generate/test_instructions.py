@@ -83,13 +83,6 @@ def test_a_limit_has_its_exit_status_and_the_run_can_be_gone_on_with() -> None:
     assert "3 of 9 done; run the same command again to go on." in result.stderr
 
 
-def test_a_limit_in_the_sample_of_an_estimate_is_told_too() -> None:
-    result = scripted("--count", "90", "--limit-tokens", "1", "--estimate", "2")
-    assert result.exit_code == 4
-    assert "the limit of 1 tokens is reached" in result.stderr
-    assert "87 more instructions, from 1 request" in result.stdout
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
