@@ -45,10 +45,7 @@ class Key:
     """The key of a server, or several that are used in turn. Their values are in no `repr`.
 
     Attributes:
-        value: The secret.
-        source: Where it was found.
         plain_http: Whether it may be sent unencrypted to another machine.
-        others: More keys.
     """
 
     value: str = field(repr=False)
@@ -85,7 +82,6 @@ class Config:
     """The contents of the config file.
 
     Attributes:
-        path: The file, which may not exist.
         defaults: Flag name (with `_`) to value.
         keys: `host` or `host:port` to its entry.
         prices: `host#model`, or the reference of a local model, to USD per million tokens: `prompt`,
@@ -103,9 +99,6 @@ class Config:
         The environment comes first (`key_variable`), then `[keys]`; in each, `host:port` before `host`.
         A variable may hold several keys with commas between them.
         `OPENAI_API_KEY` is for api.openai.com over https only, unless `[keys]` names it for another host.
-
-        Raises:
-            UsageError: `[keys]` names an environment variable that is not set.
         """
         names = _host_names(url)
         entry = next((self.keys[name] for name in names if name in self.keys), None)
@@ -127,7 +120,6 @@ class Config:
         return next((price for price in found if price is not None), None)
 
     def _values(self, entry: KeyEntry, host: str) -> tuple[str, ...]:
-        """Return the keys of an entry. A variable may hold several, too."""
         values: list[str] = []
         for text in entry.texts:
             variable = text.removeprefix("env:")
@@ -142,7 +134,6 @@ class Config:
 
 
 def _listed(value: str) -> tuple[str, ...]:
-    """Return the keys in a variable, which commas separate."""
     return tuple(filter(None, (part.strip() if "," in value else part for part in value.split(","))))
 
 
@@ -163,14 +154,7 @@ def config_path() -> Path:
 
 
 def load_config(path: Path | None = None) -> Config:
-    """Read the config file. It may be missing unless `$REDRAFT_CONFIG` or `path` names it.
-
-    Args:
-        path: Another file than `config_path()`.
-
-    Raises:
-        UsageError: Not TOML, an unknown name, or a value of the wrong type. The message names file and field.
-    """
+    """Read the config file. It may be missing unless `$REDRAFT_CONFIG` or `path` names it."""
     named = path is not None or "REDRAFT_CONFIG" in os.environ
     path = path or config_path()
     try:
@@ -189,7 +173,6 @@ def load_config(path: Path | None = None) -> Config:
 
 
 def _config(path: Path, document: Mapping[str, Any]) -> Config:
-    """Check a parsed file. Every error names file and field."""
     tables = {name: _table(path, document[name], name, None) for name in _known(path, document, _TABLES)}
     return Config(
         path=path,
@@ -238,13 +221,11 @@ def _price(path: Path, price: Any, name: str) -> Mapping[str, float]:
 
 
 def _known_as(name: str) -> str:
-    """Return the name of a model with its host in lower case. A path stays as it is."""
     host, mark, model = name.partition("#")
     return f"{host.lower()}#{model}" if mark and "/" not in host else name
 
 
 def _table(path: Path, value: Any, where: str, names: Sequence[str] | None) -> Mapping[str, Any]:
-    """Return a value that is a table, with these names or any."""
     if not isinstance(value, dict):
         raise _fault(path, f"{where} should be a table.", f"[{where}]")
     return value if names is None else _known(path, value, names, f"{where}.")

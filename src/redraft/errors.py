@@ -93,10 +93,7 @@ class MissingExtra(UsageError, ImportError):
     """A part of redraft is needed that is not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(
-            f"{what} needs the extra '{extra}', which is not installed.",
-            hint=install(extra),
-        )
+        super().__init__(f"{what} needs the extra '{extra}', which is not installed.", hint=install(extra))
 
 
 class _Absent(type):
@@ -193,7 +190,6 @@ class ServerError(EngineError):
     """A server refused, failed, or broke the protocol.
 
     Attributes:
-        status: The HTTP status, or None if there was no reply.
         retry_after: Seconds that the server asks to wait, or None.
     """
 

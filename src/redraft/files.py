@@ -32,9 +32,6 @@ def inside(path: Path) -> Path:
 
     In the hub's cache, files in `snapshots/REVISION` are links to `blobs`, beside `snapshots`. These links
     are allowed.
-
-    Raises:
-        ModelError: The file is a link to somewhere outside its folder.
     """
     real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
     if not real.is_relative_to(folder) and not _in_hub_cache(real, folder):
@@ -57,11 +54,7 @@ def model_files(folder: Path) -> list[Path]:
 
 
 def check_model_links(folder: Path) -> None:
-    """Check a model's folder before another library reads it.
-
-    Raises:
-        ModelError: One of its files is a link to somewhere outside it.
-    """
+    """Check a model's folder before another library reads it."""
     for path in model_files(folder):
         inside(path)
 
@@ -71,7 +64,6 @@ def open_inside(path: Path) -> BinaryIO:
 
     Raises:
         ModelError: It is a link to somewhere outside its folder, or a device, a pipe or a folder.
-        OSError: It does not exist or cannot be read.
     """
     # Without O_NONBLOCK, opening a pipe waits for a writer.
     handle = os.open(inside(path), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -87,16 +79,8 @@ def open_inside(path: Path) -> BinaryIO:
 def open_own(path: Path, flags: int = 0) -> int:
     """Open one of redraft's own files, such as a lock, for reading and writing. Create it if it is missing.
 
-    Args:
-        path: The file. Its content stays as it is.
-        flags: More flags for `os.open`.
-
-    Returns:
-        The file descriptor.
-
     Raises:
         OutputError: The existing file is a link, not a regular file, another user's, or has hard links.
-        OSError: It cannot be opened.
     """
     flags |= os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
     try:
@@ -112,7 +96,6 @@ def open_own(path: Path, flags: int = 0) -> int:
 
 
 def _fault(found: os.stat_result, path: Path) -> str | None:
-    """Return why a file cannot be redraft's, or None."""
     if not stat.S_ISREG(found.st_mode):
         return "something that is not a regular file"
     # Some file systems give every file the owner of the folder.
@@ -133,10 +116,6 @@ def lock(handle: int, *, wait: bool = False) -> bool:
 
     A file system without locks locks nothing: other processes cannot be seen there.
 
-    Args:
-        handle: Its file descriptor.
-        wait: Wait for another process that holds the lock.
-
     Returns:
         False if another process holds the lock.
     """
@@ -150,10 +129,6 @@ def lock(handle: int, *, wait: bool = False) -> bool:
 
 def open_locked(path: Path, *, wait: bool = False) -> int | None:
     """Open and lock one of redraft's own files. Its holder may rename or remove it.
-
-    Args:
-        path: The file; it is created if it is missing.
-        wait: Wait for another process that holds the lock.
 
     Returns:
         The file descriptor; None if another process holds the lock.
@@ -181,10 +156,6 @@ def open_locked(path: Path, *, wait: bool = False) -> int | None:
 def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
     """Hold the lock on one of redraft's own files, and wait for it if needed.
 
-    Args:
-        path: The file; it is created if it is missing.
-        on_wait: Called if another process holds the lock.
-
     Raises what `open_own` raises.
     """
     handle = open_locked(path)
@@ -199,11 +170,7 @@ def locked(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[N
 
 
 def remove_own(path: Path) -> None:
-    """Remove one of redraft's own files that an earlier run left behind, if it exists.
-
-    Raises:
-        OutputError: It is a link, not a regular file, another user's, or has hard links.
-    """
+    """Remove one of redraft's own files that an earlier run left behind, if it exists."""
     with suppress(FileNotFoundError):
         found = path.lstat()
         if fault := "a link" if stat.S_ISLNK(found.st_mode) else _fault(found, path):
@@ -216,7 +183,6 @@ def create(path: Path) -> BinaryIO:
 
     Raises:
         FileExistsError: The name is taken, even by a broken link.
-        OSError: It cannot be created.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.fdopen(os.open(path, flags, 0o666), "wb")
@@ -227,9 +193,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write to a temporary file with a random name, and rename it into place once it is on the disk.
 
     If `path` is a link, the link is replaced, not its target.
-
-    Raises:
-        OSError: It cannot be written. The old file stays.
     """
     aside = path.parent.joinpath(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
@@ -246,11 +209,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a small file completely or not at all: see `replacing`.
-
-    Raises:
-        OSError: It cannot be written.
-    """
+    """Write a small file completely or not at all: see `replacing`."""
     with replacing(path) as file:
         file.write(data)
 
@@ -261,11 +220,7 @@ def is_part_of(name: str, whole: str) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Flush a file's content to the disk.
-
-    Raises:
-        OSError: It cannot be flushed.
-    """
+    """Flush a file's content to the disk."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -62,16 +62,7 @@ class Cached:
 
 
 def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
-    """Return the chosen file, or all of its parts in order.
-
-    Args:
-        repo: The repository, for messages.
-        files: All files of the repository.
-        selects: A quantisation such as `Q4_K_M`, a file, or None for `PREFERRED` or the only file.
-
-    Raises:
-        ModelError: No file fits, or several; the message lists the files.
-    """
+    """Return the chosen file, or all of its parts in order."""
     ggufs = sorted(name for name in files if _is_model(name))
     firsts = [name for name in ggufs if not (part := _PART.search(name)) or int(part[1]) == 1]
     found = [name for name in firsts if _matches(name, selects or PREFERRED)]
@@ -85,9 +76,6 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
 
 def fetch(repo: str, selects: str | None) -> Path:
     """Fetch a GGUF file unless it is cached; huggingface_hub shows the progress.
-
-    Returns:
-        The file, or its first part.
 
     Raises:
         ModelError: No such repository or file, no permission, or no connection and nothing cached.
@@ -108,13 +96,6 @@ def fetch(repo: str, selects: str | None) -> Path:
 
 def fetch_folder(repo: str, *, pickle: bool = False) -> Path:
     """Fetch weights, configuration and tokenizer of a model, delta or adapter, unless they are cached.
-
-    Args:
-        repo: `org/name`.
-        pickle: Accept `.bin` files where there are no safetensors.
-
-    Returns:
-        The folder in the cache.
 
     Raises:
         ModelError: No such repository, no usable weights in it, no permission, or no connection and nothing
@@ -167,7 +148,6 @@ def _snapshot(repo: str, weights: Sequence[str], *, here: bool = False) -> Path:
 
 
 def _folder_here(repo: str, kinds: Sequence[Sequence[str]]) -> Path | None:
-    """Return the cached folder if it is complete, without using the network."""
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     for kind in kinds:
@@ -276,8 +256,6 @@ class Dataset(NamedTuple):
     """Local files of a dataset.
 
     Attributes:
-        files: Paths in the folder, in order.
-        revision: Their commit.
         offline: The hub could not be reached, and the files are from the cache.
     """
 
@@ -300,10 +278,6 @@ def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
         name: `org/name`.
         inside: A folder or file of it, or the start of file names; empty for all.
         endings: Wanted endings.
-
-    Raises:
-        UsageError: There is no such dataset or file, it has several sets, access is denied, or there is
-            neither a connection nor a cached copy.
     """
     from huggingface_hub import snapshot_download
 
@@ -328,7 +302,6 @@ def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
 
 
 def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) -> Dataset:
-    """Return the copy of an earlier import from the cache."""
     from huggingface_hub import DatasetCard, snapshot_download
 
     patterns = [f"{escape(inside)}*{ending}" for ending in endings]
@@ -349,7 +322,6 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
 
 
 def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]) -> list[str]:
-    """Return the requested files, if they form one set."""
     known = sorted(file for file in there if file.endswith(tuple(endings)) and not file.startswith("."))
     files = [file for file in known if not inside or _is_in(file, inside)]
     if not files:
@@ -394,13 +366,7 @@ def _endpoint() -> str | None:
 
 @contextmanager
 def _asking(name: str, kind: RepoKind) -> Iterator[None]:
-    """Turn exceptions of huggingface_hub about `org/name` into redraft's.
-
-    Raises:
-        ModelError: There is no such model, access is denied, or the disk is full.
-        UsageError: The same for a dataset.
-        _OutOfReach: The hub does not reply.
-    """
+    """Turn exceptions of huggingface_hub about `org/name` into redraft's."""
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     no_reply: type[BaseException] = HfHubHTTPError.__bases__[0]  # of the HTTP client that this version uses

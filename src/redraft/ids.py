@@ -48,7 +48,6 @@ class IdSet:
             self.add(item_id)
 
     def _slot(self, digest: int) -> int:
-        """Return where a digest is, or where it belongs."""
         table, mask = self._table, len(self._table) - 1
         slot = digest & mask
         while table[slot] not in (0, digest):

@@ -28,10 +28,7 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        what: The thing examined, such as an extra.
         well: Whether it works; None if it is missing and optional.
-        found: Its version, path or fault.
-        type_next: A command that improves it, or an empty text.
     """
 
     what: str
@@ -88,7 +85,6 @@ def _extras() -> Iterator[Finding]:
 
 
 def _plugins() -> Iterator[Finding]:
-    """Yield how much redraft has of each group of plugins, and each plugin of another package, loaded."""
     found = all_plugins()
     own = Counter(each.group.partition(".")[2] for each in found if each.package == OWN)
     yield Finding("built in", well=True, found=", ".join(f"{count} {group}" for group, count in own.items()))
@@ -104,7 +100,6 @@ def _plugins() -> Iterator[Finding]:
 
 
 def _load_fault() -> Finding | None:
-    """Return why the library of llama.cpp does not load, or None if it does."""
     try:
         import xllamacpp  # noqa: F401
     except Exception as error:  # noqa: BLE001  (the user should see any error)
@@ -150,7 +145,6 @@ def _config() -> Iterator[Finding]:
 
 
 def _keys(config: Config) -> Iterator[Finding]:
-    """Yield the hosts and variables with keys, but no key."""
     unset = [name for entry in config.keys.values() for name in entry.variables if name not in os.environ]
     names = [
         f"{host} (from {' '.join(f'${name}' for name in entry.variables)})" if entry.variables else host

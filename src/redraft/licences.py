@@ -30,7 +30,6 @@ class Source(NamedTuple):
 
     Attributes:
         kind: What it is: base, adapter, delta, model or data.
-        name: Its name, without folders.
         licence: Its licence, or several, with commas or AND between them.
     """
 

@@ -17,9 +17,6 @@ def free_memory(group: Path = Path("/sys/fs/cgroup")) -> int:
 
     A container has a limit of its own. Cached files count as free, as in MemAvailable. Without /proc, all
     memory of the machine is the best bound.
-
-    Args:
-        group: The files of the control group of this process.
     """
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:

@@ -53,14 +53,9 @@ class Option:
     """The description of an option: what is said of it beside its type.
 
     Attributes:
-        text: One sentence of help, without a full stop.
         group: The heading of its flag in help texts; empty if it has no flag.
-        metavar: Stands for the value in help texts.
-        short: A short form of the flag.
         default: Its value if it is not given; None if there is none, or if `text` says what happens then.
-        limits: Its range: `ge`, `gt`, `le` or `lt`, each with its number.
         what: The allowed values in words, where type and range do not say it.
-        item: What an item of a list has to be.
         type: Its type, which `options_of` fills in.
     """
 
@@ -114,9 +109,6 @@ class OptionModel(BaseModel):
             values: Name to value.
             where: Begins every message, such as `redraft.yaml: `.
             table: Stands before every name, such as `defaults.`.
-
-        Raises:
-            UsageError: An option is unknown or missing, or has a wrong value.
         """
         known = options_of(cls)
         for name, value in values.items():

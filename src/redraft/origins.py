@@ -11,13 +11,7 @@ from collections.abc import Sequence
 
 
 def why_refused(hosts: Sequence[str], origins: Sequence[str], *, here_alone: bool) -> str:
-    """Return why a request is refused; empty if it may pass.
-
-    Args:
-        hosts: The values of its `Host`.
-        origins: The values of its `Origin`.
-        here_alone: Whether the server is for this machine alone.
-    """
+    """Return why a request is refused; empty if it may pass."""
     if len(hosts) != 1:
         return "a request names one host."
     if here_alone and not is_loopback(_name_of(hosts[0])):

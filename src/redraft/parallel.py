@@ -67,8 +67,6 @@ class _Raised(NamedTuple):
 
 
 class _Worker(NamedTuple):
-    """A process, its connection, and the numbers of its batches."""
-
     process: BaseProcess
     connection: Connection
     has: deque[int]
@@ -79,10 +77,6 @@ class _Pool(Generic[T, R]):
 
     Unlike the pools of the standard library, this uses no threads or locks: an interrupt at any moment may
     leave those waiting for each other for ever.
-
-    Attributes:
-        waiting: Numbers and bytes of the batches in progress, in order.
-        held: Total bytes of those batches.
     """
 
     def __init__(self, function: Callable[[T], R], most: int) -> None:
@@ -106,12 +100,7 @@ class _Pool(Generic[T, R]):
         self._send()
 
     def first(self) -> list[R]:
-        """Return the results of the oldest batch.
-
-        Raises:
-            Exception: Whatever the function raised.
-            RedraftError: A process was killed or could not start.
-        """
+        """Return the results of the oldest batch."""
         number, size = self.waiting.popleft()
         self.held -= size
         while number not in self._done:
@@ -131,11 +120,7 @@ class _Pool(Generic[T, R]):
                 worker.connection.close()
 
     def _begin(self) -> None:
-        """Start a process.
-
-        Raises:
-            RedraftError: It ended before it received the function.
-        """
+        """Start a process."""
         with _uninterrupted():
             context = multiprocessing.get_context("forkserver")
             ours, theirs = context.Pipe()
@@ -159,7 +144,6 @@ class _Pool(Generic[T, R]):
                         worker.connection.send(batch)
 
     def _receive(self, timeout: float | None) -> None:
-        """Collect finished batches, waiting at most `timeout` seconds."""
         busy = {worker.connection: worker for worker in self._workers if worker.has}
         for connection in wait(list(busy), timeout):
             worker = busy[cast(Connection, connection)]
@@ -215,7 +199,6 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def _work(connection: Connection, function: Callable[[T], R]) -> None:
-    """Apply the function to every batch received."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     batches: SimpleQueue[list[T]] = SimpleQueue()
     threading.Thread(target=_take_in, args=(connection, batches), daemon=True).start()
@@ -242,7 +225,6 @@ def _answer(connection: Connection, function: Callable[[T], R], batch: list[T]) 
 
 
 def _batches(items: Iterable[T]) -> Iterator[tuple[list[T], int]]:
-    """Group neighbouring items into batches with their size in bytes."""
     batch: list[T] = []
     size = 0
     for item in items:

@@ -46,11 +46,7 @@ class Plugin:
     """An entry point.
 
     Attributes:
-        group: Its group, such as `redraft.checks`.
-        name: Its name in the group.
         target: Where it is: `module:attribute`.
-        package: The package that has it.
-        version: The version of that package.
         rivals: Other packages that have the same name in the same group.
     """
 
@@ -66,9 +62,6 @@ class Plugin:
 
     def load(self, kind: type[T]) -> T:
         """Import the plugin.
-
-        Args:
-            kind: The type that it should have.
 
         Raises:
             PluginError: Its name is taken, importing it failed, or it is something else.
@@ -141,7 +134,6 @@ def _warn_once(message: str) -> None:
 
 @cache
 def _installed(path: tuple[str, ...]) -> dict[str, dict[str, Plugin]]:
-    """Return the plugins by group and name."""
     found = list(_in_folders(path))
     if not any(each.package == OWN for each in found):
         found = list(_by_importlib())
@@ -195,7 +187,6 @@ def _of_metadata(folder: str) -> Iterator[Plugin]:
 
 
 def _by_importlib() -> Iterator[Plugin]:
-    """Read the metadata wherever Python finds packages: in archives, too."""
     from importlib.metadata import distributions
 
     for package in {each.name: each for each in reversed([*distributions()])}.values():

@@ -9,8 +9,7 @@ import typer
 
 from redraft.cli.options import FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
-from redraft.cli.prompts import prompts_file
-from redraft.cli.running import Out, check_out, print_result
+from redraft.cli.running import Out, check_out, print_result, prompts_file
 
 FLAGS = FlagGroup("redraft.runs.options:AnswerOptions", in_recipes="redraft.options:Flags")
 

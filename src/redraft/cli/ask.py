@@ -93,7 +93,6 @@ async def _make(settings: Settings, prompt: str, cache: Path | None, *, watch: b
 
 
 def _on_interrupt(cancel: CancelToken) -> None:
-    """Let the first Ctrl-C end the chain, and leave a second one to Python."""
     loop = asyncio.get_running_loop()
 
     def stop() -> None:

@@ -123,7 +123,6 @@ class Chat:
         return command != "/quit"
 
     def _answer(self, prompt: Prompt, **more: Any) -> None:
-        """Make a chain, show it, and keep it."""
         from redraft.cli.watch import watched
         from redraft.revision.api import finished
         from redraft.revision.cancel import CancelToken
@@ -141,7 +140,6 @@ class Chat:
         self.status = self.status or status
 
     def _keep(self, chain: Chain) -> None:
-        """Keep a chain as a turn, if it has an answer."""
         kept = self.session.talk.add(chain)
         if self.watching and not kept:
             tell("there is no answer, so the question is not kept.")

@@ -13,7 +13,7 @@ import typer
 from redraft.cli.options import FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.running import AsJson, ReplacePage, RunCode
-from redraft.cli.shell import only_ours, write
+from redraft.cli.shell import flag, only_ours, write
 from redraft.cli.strategies import EXAMPLE, StrategyFlags
 from redraft.errors import UsageError
 from redraft.files import not_an_input
@@ -21,18 +21,14 @@ from redraft.files import not_an_input
 FLAGS = FlagGroup("redraft.options:Flags", {"max_revisions": 1})
 
 
-def _option(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text, show_default=False)
-
-
 Chains = Annotated[
     list[Path],
     typer.Argument(metavar="CHAINS...", help="Chains of redraft eval or answer, or a folder of --run."),
 ]
-Task = Annotated[str | None, _option("TASK", "The task that says what is right.")]
-Records = Annotated[Path | None, _option("FILE", "The task's file, which was answered.")]
-Score = Annotated[list[str] | None, _option("CHECK", "A check that says what is right; repeatable.")]
-Page = Annotated[Path | None, _option("FILE", "Write a page with pictures.")]
+Task = Annotated[str | None, flag("TASK", "The task that says what is right.")]
+Records = Annotated[Path | None, flag("FILE", "The task's file, which was answered.")]
+Score = Annotated[list[str] | None, flag("CHECK", "A check that says what is right; repeatable.")]
+Page = Annotated[Path | None, flag("FILE", "Write a page with pictures.")]
 
 
 def diagnose(

@@ -11,7 +11,6 @@ import typer
 
 from redraft.cli.options import CacheFile, FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
-from redraft.cli.prompts import prompts_file
 from redraft.cli.running import (
     First,
     Journal,
@@ -20,6 +19,7 @@ from redraft.cli.running import (
     RunCode,
     RunFlags,
     check_out,
+    prompts_file,
     tell_failures,
 )
 from redraft.cli.shell import only_ours

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.shell import Verb
+from redraft.cli.shell import group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,12 +14,9 @@ if TYPE_CHECKING:
 
     from redraft.engines.load import ModelReference
 
-app = typer.Typer(help="Fetch, list, find and remove models.", no_args_is_help=True)
-
 Ref = Annotated[str, typer.Argument(metavar="REF", help="default, org/name, org/name:Q4_K_M …")]
 
 
-@app.command(cls=Verb)
 def get(ref: Ref = "default") -> None:
     """Fetch a model, unless it is here, and print its path.
 
@@ -38,7 +35,6 @@ def get(ref: Ref = "default") -> None:
     typer.echo(path)
 
 
-@app.command("list", cls=Verb)
 def list_models() -> None:
     """List the models that are here.
 
@@ -52,7 +48,6 @@ def list_models() -> None:
         typer.echo(f"{ref:{width}}  {in_words(size):>8}  {path}")
 
 
-@app.command(cls=Verb)
 def path(ref: Ref = "default") -> None:
     """Print the path of a model that is here. Nothing is fetched."""
     from redraft import hub
@@ -68,7 +63,6 @@ def path(ref: Ref = "default") -> None:
     typer.echo(found)
 
 
-@app.command(cls=Verb)
 def remove(ref: Ref) -> None:
     """Remove a model from this machine.
 
@@ -96,7 +90,6 @@ def in_words(size: int) -> str:
 
 
 def _fetchable(ref: str) -> ModelReference:
-    """Return the reference of a model that redraft fetches."""
     from redraft.engines.load import parse_reference
     from redraft.errors import UsageError
 
@@ -120,3 +113,8 @@ def _here() -> Iterator[tuple[str, int, Path]]:
     latest = {f"{each.repo}/{each.name}": each for each in hub.cached()}
     for ref, each in latest.items():
         yield ref, each.size, each.path
+
+
+app = group(
+    "Fetch, list, find and remove models.", {"get": get, "list": list_models, "path": path, "remove": remove}
+)

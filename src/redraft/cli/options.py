@@ -13,9 +13,7 @@ from pkgutil import resolve_name
 from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from redraft.cli.shell import tell
+from redraft.cli.shell import flag, tell
 from redraft.errors import UsageError
 from redraft.verify.kinds import check_kinds
 
@@ -23,10 +21,7 @@ if TYPE_CHECKING:
     from redraft.options import OptionModel
     from redraft.revision.settings import Settings
 
-CacheFile = Annotated[
-    Path | None,
-    typer.Option("--cache", metavar="FILE", help="Send no request whose reply is there.", show_default=False),
-]
+CacheFile = Annotated[Path | None, flag("FILE", "Send no request whose reply is there.", "--cache")]
 
 
 @dataclass(frozen=True)
@@ -61,11 +56,7 @@ USUAL = FlagGroup()  # the flags of `ask`, `chat` and `answer`
 
 
 def fill_in(flags: Mapping[str, Any], group: FlagGroup = USUAL) -> Settings:
-    """Fill in the values of recipe and config file.
-
-    Raises:
-        UsageError: The recipe or the config file has an error, or a flag is not UTF-8.
-    """
+    """Fill in the values of recipe and config file."""
     from redraft.config import load_config
     from redraft.revision.settings import Recipes, Settings
 
@@ -80,11 +71,7 @@ def fill_in(flags: Mapping[str, Any], group: FlagGroup = USUAL) -> Settings:
 
 
 def check_utf8(what: str, *values: Any) -> None:
-    """Refuse texts that are not UTF-8, because a record cannot hold them.
-
-    Raises:
-        UsageError: A text is not UTF-8.
-    """
+    """Refuse texts that are not UTF-8, because a record cannot hold them."""
     for value in values:
         try:
             str(value).encode()

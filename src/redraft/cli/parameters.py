@@ -88,7 +88,6 @@ class WithOptions:
 
     @cached_property
     def _own(self) -> dict[str, tuple[Any, list[inspect.Parameter]]]:
-        """The command's own parameters: the type of each, and the options that typer reads for it."""
         hints, found = get_type_hints(self._command, include_extras=True), {}
         for name, each in inspect.signature(self._command).parameters.items():
             kind: Any = hints[name]
@@ -112,7 +111,6 @@ class WithOptions:
         return {p.name: p.annotation for p in self.__signature__.parameters.values()}
 
     def __call__(self, **values: Any) -> None:
-        """Run the command with what typer read."""
         flags = self._gather({p.name: values.pop(p.name) for p in self._options()})
         for name, (kind, spread) in self._own.items():
             if is_dataclass(kind) and isinstance(kind, type):

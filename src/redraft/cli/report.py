@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from redraft.cli.running import AsJson, ReplacePage
-from redraft.cli.shell import tell, write
+from redraft.cli.shell import flag, tell, write
 from redraft.files import not_an_input
 
 
@@ -16,22 +16,10 @@ def report(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILES...", help="Reviews, grades, chains, or scores of a task.")
     ],
-    answers: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="FILE", help="Answers that were judged, one file a model.", show_default=False),
-    ] = None,
-    questions: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="What was asked, with categories.", show_default=False),
-    ] = None,
-    against: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="JSON of an earlier report: what changed?", show_default=False),
-    ] = None,
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write a page with pictures and all answers.", show_default=False),
-    ] = None,
+    answers: Annotated[list[Path] | None, flag("FILE", "Answers that were judged, one file a model.")] = None,
+    questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
+    against: Annotated[Path | None, flag("FILE", "JSON of an earlier report: what changed?")] = None,
+    html: Annotated[Path | None, flag("FILE", "Write a page with pictures and all answers.")] = None,
     as_json: AsJson = False,
     draws: Annotated[
         int, typer.Option(metavar="N", min=100, max=1_000_000, help="Resamples of the questions.")

@@ -1,24 +1,27 @@
-"""The flags of a long run: how many requests at once, through batches, up to which limits.
+"""The flags of a long run (how many requests at once, up to which limits), and its prompts and result.
 
 A verb takes `run: RunFlags`, and `WithOptions` shows each of its fields as a flag.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from redraft.cli.shell import only_ours, tell
+from redraft.cli.shell import flag, only_ours, tell
 from redraft.counting import counted
-from redraft.errors import UsageError
+from redraft.errors import RedraftError, UsageError
 
 if TYPE_CHECKING:
     from redraft.runs.answers import FileResult
     from redraft.runs.plan import RunPlan
+
 
 PARALLEL = 4  # default number of chains at once. More is faster on a GPU or a server.
 
@@ -26,23 +29,10 @@ _LIMITS = "Limits of this run"
 _BATCHES = "Batches of a server"
 
 
-def _limit(metavar: str, text: str) -> Any:
-    return typer.Option(metavar=metavar, help=text, rich_help_panel=_LIMITS, show_default=False)
-
-
-def _journal(text: str) -> Any:
-    return typer.Option("--journal", metavar="FILE", help=text, show_default=False)
-
-
-Parallel = Annotated[
-    int | None,
-    typer.Option(
-        "--parallel", "-j", metavar="N", help=f"How many to make at once.  [{PARALLEL}]", show_default=False
-    ),
-]
-LimitUsd = Annotated[float | None, _limit("USD", "money; needs a price")]
-LimitTokens = Annotated[int | None, _limit("N", "generated tokens")]
-LimitSeconds = Annotated[float | None, _limit("S", "wall-clock time")]
+Parallel = Annotated[int | None, flag("N", f"How many to make at once.  [{PARALLEL}]", "--parallel", "-j")]
+LimitUsd = Annotated[float | None, flag("USD", "money; needs a price", rich_help_panel=_LIMITS)]
+LimitTokens = Annotated[int | None, flag("N", "generated tokens", rich_help_panel=_LIMITS)]
+LimitSeconds = Annotated[float | None, flag("S", "wall-clock time", rich_help_panel=_LIMITS)]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
 BatchFlag = Annotated[
     bool,
@@ -50,27 +40,18 @@ BatchFlag = Annotated[
 ]
 PauseOption = Annotated[
     float | None,
-    typer.Option(
-        "--pause",
-        metavar="S",
-        help="Longest pause between two looks at a batch.  [60]",
-        show_default=False,
-        rich_help_panel=_BATCHES,
-    ),
+    flag("S", "Longest pause between two looks at a batch.  [60]", "--pause", rich_help_panel=_BATCHES),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-First = Annotated[
-    int | None,
-    typer.Option("--limit", metavar="N", min=1, help="Only the first N records.", show_default=False),
-]
+First = Annotated[int | None, flag("N", "Only the first N records.", "--limit", min=1)]
 RunCode = Annotated[
     bool, typer.Option("--run-code", help="Let humaneval and mbpp run the model's programs, in a sandbox.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 ReplacePage = Annotated[bool, typer.Option("--force", help="Replace the page if it exists.")]
 RetryFailed = Annotated[bool, typer.Option("--retry-failed", help="Only what failed before.")]
-Journal = Annotated[Path | None, _journal("Store replies: none is paid for twice.")]
-OwnJournal = Annotated[Path | None, _journal("Where replies are stored.  [FILE.journal.db]")]
+Journal = Annotated[Path | None, flag("FILE", "Store replies: none is paid for twice.", "--journal")]
+OwnJournal = Annotated[Path | None, flag("FILE", "Where replies are stored.  [FILE.journal.db]", "--journal")]
 
 
 @dataclass(frozen=True)
@@ -86,12 +67,7 @@ class RunFlags:
     limit_seconds: LimitSeconds = None
 
     def plan(self, out: Path, **more: Any) -> RunPlan:
-        """Return the plan of a run with this output. Where no flag was given, the config file says.
-
-        Args:
-            out: The output.
-            more: Further fields of the plan.
-        """
+        """Return the plan of a run with this output. Where no flag was given, the config file says."""
         from redraft.config import load_config
         from redraft.jobs.limits import Limits
         from redraft.runs.plan import RunPlan
@@ -137,11 +113,38 @@ def tell_failures(result: FileResult) -> None:
 
 
 def check_out(out: Path, example: str) -> None:
-    """Refuse standard output, because a stopped run resumes from its file.
-
-    Raises:
-        UsageError: The output is '-'.
-    """
+    """Refuse standard output, because a stopped run resumes from its file."""
     if str(out) == "-":
         hint = f"A stopped run resumes from it. Write {example}"
         raise UsageError("the output has to be a file, not '-'.", hint=hint)
+
+
+STDIN = "standard input"  # the name of its copy, in messages and in the provenance record
+
+
+@contextmanager
+def prompts_file(prompts: Path) -> Iterator[tuple[Path, str]]:
+    """Give the prompts as a file that can be read twice, and its name: standard input is copied."""
+    if str(prompts) != "-":
+        yield prompts, str(prompts)
+        return
+    import shutil
+    import tempfile
+    from codecs import BOM_UTF8
+
+    from redraft.formats.read.files import open_input, reading
+
+    if sys.stdin.isatty():
+        raise UsageError("there are no prompts.", hint="redraft answer prompts.jsonl -o out.jsonl")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder, "stdin")
+        with copy.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        try:
+            with reading(copy), open_input(copy) as given:
+                start = given.read(1 << 16).removeprefix(BOM_UTF8).lstrip()
+            copy = copy.rename(copy.with_suffix(".jsonl" if start[:1] in (b"{", b"[", b'"') else ".txt"))
+            yield copy, STDIN
+        except RedraftError as error:
+            error.message = error.message.replace(str(copy), STDIN)
+            raise

@@ -10,7 +10,7 @@ import typer
 
 from redraft.cli.options import Given, fill_in
 from redraft.cli.parameters import takes
-from redraft.cli.shell import tell
+from redraft.cli.shell import flag, tell
 from redraft.errors import UsageError
 
 if TYPE_CHECKING:
@@ -52,19 +52,13 @@ def serve(
     flags: Given,
     page: PageFlags,
     logs: LogFlags,
-    models: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Names, each with the keys of a recipe.", show_default=False),
-    ] = None,
+    models: Annotated[Path | None, flag("FILE", "Names, each with the keys of a recipe.")] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[
         int, typer.Option(metavar="N", min=0, max=65535, help="Where to listen; 0 is any free one.")
     ] = 8321,
     api_key_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="API keys, one a line. Needed for other addresses.", show_default=False
-        ),
+        Path | None, flag("FILE", "API keys, one a line. Needed for other addresses.")
     ] = None,
     parallel: Annotated[int, typer.Option(metavar="N", min=1, help="Chains at once, of each model.")] = 4,
     queue: Annotated[
@@ -114,7 +108,6 @@ _A_MODEL = "A model reads: name: {model: default}"
 
 
 def _of_flags(settings: Settings) -> list[ModelSettings]:
-    """Return a model that gives one answer, and one that revises it."""
     from redraft.options import LOOP, Flags, options_of
 
     known = options_of(Flags)
@@ -128,11 +121,7 @@ def _of_flags(settings: Settings) -> list[ModelSettings]:
 
 
 def _of_file(path: Path, flags: Given) -> list[ModelSettings]:
-    """Return the models of a file. Flags hold for those that do not say otherwise.
-
-    Raises:
-        UsageError: It cannot be read, or has something else. The message names the model.
-    """
+    """Return the models of a file. Flags hold for those that do not say otherwise."""
     from redraft.formats.documents import text_of_settings, yaml_of
     from redraft.options import Flags
 

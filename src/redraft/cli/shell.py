@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,19 @@ class Verb(TyperCommand):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+def group(text: str, commands: Mapping[str, Callable[..., None]]) -> typer.Typer:
+    """Return a verb that is a group of commands."""
+    app = typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+    for name, command in commands.items():
+        app.command(name, cls=Verb)(command)
+    return app
+
+
+def flag(metavar: str, text: str, *names: str, **more: Any) -> Any:
+    """Return an option of a verb, whose text says what happens without it."""
+    return typer.Option(*names, metavar=metavar, help=text, show_default=False, **more)
 
 
 class Verbs(TyperGroup):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.shell import write
+from redraft.cli.shell import flag, write
 from redraft.errors import RecordError
 
 if TYPE_CHECKING:
@@ -18,16 +18,8 @@ if TYPE_CHECKING:
 
 def show(
     files: Annotated[list[Path], typer.Argument(help="Files of chains, answers, conversations or prompts.")],
-    chain_id: Annotated[
-        str | None,
-        typer.Option("--id", metavar="ID", help="Show this one alone; 12 is x/12.", show_default=False),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", min=0, help="Show the first N; with --follow, the last N.", show_default=False
-        ),
-    ] = None,
+    chain_id: Annotated[str | None, flag("ID", "Show this one alone; 12 is x/12.", "--id")] = None,
+    limit: Annotated[int | None, flag("N", "Show the first N; with --follow, the last N.", min=0)] = None,
     follow: Annotated[
         bool, typer.Option("--follow", "-f", help="Then show each chain of a run as it is finished.")
     ] = False,

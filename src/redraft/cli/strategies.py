@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from redraft.cli.running import (
-    LimitSeconds,
-    LimitTokens,
-    LimitUsd,
-    Parallel,
-    Quiet,
-    RetryFailed,
-    parallel_of,
-)
-from redraft.cli.shell import tell
+from redraft.cli.running import LimitSeconds, LimitTokens, LimitUsd, Parallel, Quiet, RetryFailed, parallel_of
+from redraft.cli.shell import flag, tell
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis import SAMPLES, SEEDS
 
@@ -28,19 +19,16 @@ if TYPE_CHECKING:
 EXAMPLE = "--run gsm8k test.jsonl -o runs"
 
 
-def _flag(metavar: str, text: str, *names: str, least: int | None = None) -> Any:
-    return typer.Option(
-        *names, metavar=metavar, help=text, min=least, rich_help_panel="With --run", show_default=False
-    )
+_with_run = partial(flag, rich_help_panel="With --run")
 
 
-Run = Annotated[str | None, _flag("TASK", "Answer the task's file in several ways, and compare them.")]
-Out = Annotated[Path | None, _flag("FOLDER", "Where the runs go.", "--out", "-o")]
-Seeds = Annotated[int | None, _flag("N", f"Rounds over the records.  [{SEEDS}]", least=1)]
+Run = Annotated[str | None, _with_run("TASK", "Answer the task's file in several ways, and compare them.")]
+Out = Annotated[Path | None, _with_run("FOLDER", "Where the runs go.", "--out", "-o")]
+Seeds = Annotated[int | None, _with_run("N", f"Rounds over the records.  [{SEEDS}]", min=1)]
 Samples = Annotated[
-    int | None, _flag("N", f"Most answers of best of N and of a majority vote.  [{SAMPLES}]", least=2)
+    int | None, _with_run("N", f"Most answers of best of N and of a majority vote.  [{SAMPLES}]", min=2)
 ]
-Limit = Annotated[int | None, _flag("N", "Only the first N records.", least=1)]
+Limit = Annotated[int | None, _with_run("N", "Only the first N records.", min=1)]
 
 
 @dataclass(frozen=True)
@@ -66,11 +54,7 @@ class StrategyFlags:
         return {name: value for name, value in vars(self).items() if name not in apart}
 
     def runs(self, files: list[Path], settings: Settings, *, quiet: bool) -> StrategyRuns:
-        """Return the runs on a file of records.
-
-        Raises:
-            UsageError: There are several files, or no folder for the runs.
-        """
+        """Return the runs on a file of records."""
         from redraft.evaluation.diagnosis.runs import StrategyRuns
         from redraft.jobs.limits import Limits
         from redraft.runs.plan import RunPlan

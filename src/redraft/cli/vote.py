@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from redraft.cli.shell import tell, write
+from redraft.cli.shell import flag, tell, write
 from redraft.errors import MissingExtra, UsageError
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ def vote(
     ],
     out: Annotated[Path, _file("Where the votes go.", "--out", "-o")],
     questions: Annotated[Path | None, _file("What was asked, with categories.")] = None,
-    voter: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Who votes.  [the login name; the page asks]", show_default=False),
-    ] = None,
+    voter: Annotated[str | None, flag("NAME", "Who votes.  [the login name; the page asks]")] = None,
     terminal: Annotated[bool, typer.Option("--terminal", help="Vote here, and not on a page.")] = False,
     port: Annotated[
         int, typer.Option(metavar="N", min=0, max=65535, help="Of the page; 0 is any free one.")
@@ -92,14 +89,10 @@ def _store(answers: Sequence[Path], questions: Path | None, out: Path, seed: int
     from redraft.jobs.provenance import Provenance, content
 
     inputs = list(map(content, [*answers, *filter(None, [questions])]))
-    return VoteStore(
-        out,
-        Provenance("vote", {"inputs": inputs, "seed": seed}),
-    )
+    return VoteStore(out, Provenance("vote", {"inputs": inputs, "seed": seed}))
 
 
 def _login() -> str:
-    """Return the login name; empty if the system has none."""
     import getpass
 
     with suppress(KeyError, OSError):
@@ -108,7 +101,6 @@ def _login() -> str:
 
 
 def _on_page(ballots: Callable[[str], Ballots], voter: str | None, port: int) -> None:
-    """Serve the page until Ctrl-C."""
     from redraft.evaluation.voting.ballots import voter_of
     from redraft.evaluation.voting.server import VoteServer, page
 

@@ -69,7 +69,6 @@ class Watch:
             self._live.update(self._moving())
 
     def _moving(self) -> Padding:
-        """Return the end of the new text, as much as the screen holds."""
         kind, index = self._place or ("answer", 0)
         name = f"Feedback {index + 1}" if kind == "feedback" else name_of(index)
         lines = printable("".join(self._pieces)).splitlines()
@@ -81,7 +80,6 @@ class Watch:
         )
 
     def _settle(self) -> None:
-        """Remove the moving text, and print an answer that is complete."""
         if self._live is not None:
             self._live.stop()
         self._live, place, self._place = None, self._place, None
@@ -115,7 +113,6 @@ class Watch:
             self.console.print(render.feedback(step.feedback, index))
 
     def _interrupt(self, event: Interrupted) -> None:
-        """Remove the moving text, which is written again."""
         self._place = None
         self._settle()
         self.console.print(RichText(f"Written again: {printable(event.error.message)}", "yellow"))

@@ -43,7 +43,6 @@ def render_prompt(chain: Chain) -> RenderableType:
 
 
 def _content(message: Mapping[str, Any]) -> str:
-    """Return the text of a message, and the types of its other parts, such as images."""
     others = [f"[{kind}]" for kind in other_parts(message)]
     return " ".join(filter(None, [content_of(message), *others]))
 

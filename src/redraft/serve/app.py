@@ -37,11 +37,8 @@ from redraft.serve.responses import ResponseReply, ResponseRequest
 from redraft.verify.kinds import check_kinds
 from redraft.verify.pattern import within
 
-LIGHT = 16_384
-"""Most bytes of a body that is read without a thread: one for each of hundreds of requests costs time."""
-
-HEAVY = {"revision", "response_format", "text", "tools"}
-"""Fields with checks and schemas, which may take seconds to read."""
+LIGHT = 16_384  # most bytes of a body that is read without a thread, which costs time
+HEAVY = {"revision", "response_format", "text", "tools"}  # checks and schemas may take seconds to read
 
 _TEXT, _NONE = {"type": "string"}, {"type": ["string", "null"]}
 _ERROR = {
@@ -51,8 +48,6 @@ _ERROR = {
 }
 _SCHEMA = {"type": "object", "required": ["error"], "properties": {"error": _ERROR}}
 ERROR: dict[str, Any] = {"description": "An error.", "content": {"application/json": {"schema": _SCHEMA}}}
-"""The description of an error on any route."""
-
 STREAMED: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The reply; a stream of events if `stream` is true.",
@@ -69,16 +64,7 @@ def make_app(
     request_log: RequestLog | None = None,
     store: Store | None = None,
 ) -> ASGIApp:
-    """Return the application.
-
-    Args:
-        models: They may be loaded later.
-        gate: Lets requests in.
-        limits: What a request may ask for.
-        keys: Those that clients may use; None for a server of this machine alone.
-        request_log: Keeps requests to models, and knows what keys have used today; None for no such log.
-        store: Stores the votes of the web page; None for the API without a page.
-    """
+    """Return the application."""
     if keys is not None and request_log is not None:
         keys.begin_with(request_log.used(utc_now().date()))
     check_kinds("anyone")  # plugins are imported now, so no request imports one
@@ -106,7 +92,10 @@ class _Route(APIRoute):
         endpoint, kind = self.endpoint, get_type_hints(self.endpoint)["body"]
 
         async def handle(request: Request) -> Response:
-            _check_type(request)
+            sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if sent != "application/json":
+                message = f"the body is {sent or 'of no type'!a:.80}, and should be application/json."
+                raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
             limits: Limits = request.app.state.limits
             raw = await body_of(request, limits)
 
@@ -125,7 +114,6 @@ class _Route(APIRoute):
 
 
 def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
-    """Return the routes that ask models."""
     router = APIRouter(prefix="/v1", route_class=_Route)
 
     async def accepted(request: Request, body: ModelRequest) -> Accepted:
@@ -164,7 +152,6 @@ def _asking(models: Models, gate: Gate, limits: Limits) -> APIRouter:
 
 
 def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
-    """Return the routes that say what there is, and how it goes."""
     router = APIRouter()
 
     @router.get("/v1/models")
@@ -203,20 +190,11 @@ def _watching(models: Models, gate: Gate, metrics: Metrics) -> APIRouter:
     return router
 
 
-def _check_type(request: Request) -> None:
-    """Refuse a body that is not JSON by its `Content-Type`."""
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
-        message = f"the body is {kind or 'of no type'!a:.80}, and should be application/json."
-        raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message)
-
-
 async def _refused(request: Request, error: Exception) -> Response:
     return reply_of(cast("Refusal", error), request.scope)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
-    """Answer a request for an unknown path, or with a method that the path does not have."""
     found = cast("HTTPException", error)
     status = HTTPStatus(found.status_code)
     message = f"{request.method} {request.url.path} is not served here: {status.phrase}."

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cache
 from http import HTTPStatus
 from math import isfinite
 from typing import Any, ClassVar, Self, get_args
@@ -35,7 +34,6 @@ class Limits:
     """The limits of a server. What is beyond one is refused, and never cut quietly.
 
     Attributes:
-        seconds: The longest that one chain may take.
         body: Bytes of a request's body.
         body_seconds: Seconds in which the body has to come.
         reading: Seconds in which the checks and the schema of a request have to be read.
@@ -48,11 +46,7 @@ class Limits:
 
 
 async def body_of(request: Request, limits: Limits) -> bytes:
-    """Return the body of a request.
-
-    Raises:
-        Refusal: It is too large or too slow, or broke off.
-    """
+    """Return the body of a request."""
     parts, size = [], 0
     try:
         async with asyncio.timeout(limits.body_seconds):
@@ -70,17 +64,11 @@ async def body_of(request: Request, limits: Limits) -> bytes:
     return b"".join(parts)
 
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
-"""A lone surrogate in JSON. It may also be half of a pair, which is a character."""
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # it may be alone, or half of a pair, which is a character
 
 
 def object_of(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in the body of a request, without fields that are null.
-
-    Raises:
-        Refusal: It is not UTF-8, not JSON, not an object, or has half of a character or a name twice: a proxy
-            could read the other one.
-    """
+    """Return the JSON object in the body of a request, without fields that are null."""
     try:
         text = body.decode("utf-8")
         value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
@@ -117,7 +105,6 @@ class Checked:
 
     Attributes:
         check: Returns the value as it is read. Its ValueError says what follows the field's name.
-        schema: Its JSON Schema.
         option: The option of redraft that it is, if it is one.
     """
 
@@ -222,36 +209,32 @@ class Body(BaseModel):
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
-        """Check a body.
-
-        Raises:
-            Refusal: A field is wrong; `param` names it.
-        """
+        """Check a body. The refusal tells of unknown fields first, and then of those that cannot be met."""
         try:
             return cls.model_validate(_few(cls, given, cls.never))
         except ValidationError as error:
             faults: list[Any] = error.errors(include_url=False)
-            raise _refusal(cls, min(faults, key=cls._rank)) from None
 
-    @classmethod
-    def _rank(cls, fault: Mapping[str, Any]) -> int:
-        """Tell of unknown fields first, and then of those that cannot be met."""
-        if fault["type"] == "extra_forbidden":
-            return int(fault["loc"][-1] in cls.never)
-        return 1 if fault["type"] == "unsupported" else 2
+            def rank(fault: Mapping[str, Any]) -> int:
+                if fault["type"] == "extra_forbidden":
+                    return int(fault["loc"][-1] in cls.never)
+                return 1 if fault["type"] == "unsupported" else 2
+
+            raise _refusal(cls, min(faults, key=rank)) from None
 
     @property
     def options(self) -> dict[str, Any]:
         """The options among the fields, by their own names."""
-        values = ((option, getattr(self, name)) for name, option in _options_in(type(self)))
-        return {option: value for option, value in values if value is not None}
+        found = {}
+        for name, field in type(self).model_fields.items():
+            marks = [mark.option for mark in field.metadata if isinstance(mark, Checked) and mark.option]
+            if marks and (value := getattr(self, name)) is not None:
+                found[marks[0]] = value
+        return found
 
 
 def _few(kind: type[Body], part: Mapping[str, Any], never: tuple[str, ...]) -> dict[str, Any]:
-    """Leave out all unknown fields but the one that is told of: each is an error of pydantic.
-
-    It is the first that is not in `never`, as `_rank` has it.
-    """
+    """Leave out all unknown fields but the one that is told of, as `of` ranks them: each costs an error."""
     known = kind.model_fields
     found = {name: part[name] for name in known if name in part}
     for name, value in found.items():
@@ -263,15 +246,10 @@ def _few(kind: type[Body], part: Mapping[str, Any], never: tuple[str, ...]) -> d
     return found
 
 
-@cache
-def _options_in(kind: type[Body]) -> list[tuple[str, str]]:
-    """Return the fields that are options, with the option's name."""
-    marks = ((name, each) for name, field in kind.model_fields.items() for each in field.metadata)
-    return [(name, mark.option) for name, mark in marks if isinstance(mark, Checked) and mark.option]
+_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
 
 
 def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
-    """Return the refusal for an error of pydantic, in a field or in one of an object in the body."""
     place, *below = map(str, fault["loc"])
     name, what = place, kind.whole
     if below and (inner := _object_at(kind, place)):
@@ -287,25 +265,17 @@ def _refusal(kind: type[Body], fault: Mapping[str, Any]) -> Refusal:
     if error == "value_error":
         return invalid(f"{place}{said['error']}", place)
     found = "missing" if error == "missing" else shown(fault["input"])
-    return invalid(f"{place} is {found}. It should be {_wanted(kind, name)}.", place)
+    field = kind.model_fields[name]
+    if not (wanted := field.description):
+        kinds = (field.annotation, *get_args(field.annotation))
+        wanted = next((words for each, words in _KINDS.items() if each in kinds), "an object")
+        low: Any = next((each for each in field.metadata if isinstance(each, Ge)), None)
+        high: Any = next((each for each in field.metadata if isinstance(each, Le)), None)
+        if low and high:
+            wanted = f"{wanted} from {low.ge:,} to {high.le:,}"
+    return invalid(f"{place} is {found}. It should be {wanted}.", place)
 
 
 def _object_at(kind: type[Body], name: str) -> type[Body] | None:
-    """Return the model of a field that is an object with fields; None for other fields."""
     kinds = get_args(kind.model_fields[name].annotation) if name in kind.model_fields else ()
     return next((each for each in kinds if isinstance(each, type) and issubclass(each, Body)), None)
-
-
-_KINDS = {float: "a number", int: "a whole number", bool: "true or false", str: "a text"}
-
-
-def _wanted(kind: type[Body], name: str) -> str:
-    """Return what a field should be, in words."""
-    field = kind.model_fields[name]
-    if field.description:
-        return field.description
-    kinds = (field.annotation, *get_args(field.annotation))
-    what = next((words for each, words in _KINDS.items() if each in kinds), "an object")
-    low: Any = next((each for each in field.metadata if isinstance(each, Ge)), None)
-    high: Any = next((each for each in field.metadata if isinstance(each, Le)), None)
-    return f"{what} from {low.ge:,} to {high.le:,}" if low and high else what

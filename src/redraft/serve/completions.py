@@ -15,11 +15,11 @@ from pydantic import Field
 
 from redraft.chain import Chain, Finish, Usage
 from redraft.engines.base import Delta
-from redraft.revision.cancel import CancelToken, Limit, OutOfTime
+from redraft.revision.cancel import CancelToken, OutOfTime
 from redraft.serve.bodies import OF_TEXTS, Limits, only, texts
 from redraft.serve.errors import invalid
 from redraft.serve.logprobs import MOST_LIKELY, noting, of_completion
-from redraft.serve.models import Model, Models
+from redraft.serve.models import Models
 from redraft.serve.replies import FINISHES, Reply
 from redraft.serve.requests import (
     ANSWERS,
@@ -45,7 +45,12 @@ class CompletionRequest(SampledRequest):
     def accept(self, models: Models, limits: Limits) -> Accepted:
         """Return the texts to continue: of each prompt as many as `n` asks for."""
         model, count = models.named(self.model), self.n or 1
-        _check_continues(model)
+        if model.options.max_revisions != 0:
+            message = f"the model {model.name!r} revises answers, and a completion is not revised."
+            raise invalid(f"{message} Ask it at /v1/chat/completions.", "model", code="unsupported")
+        if not engine_of(model.options).info.continues:
+            message = f"the model {model.name!r} does not continue texts. Ask it at /v1/chat/completions."
+            raise invalid(message, "model", code="unsupported")
         options = chain_options(model, limits, self.options, None)
         options, noted = with_passed(options, passed_in(self), model), None
         if self.logprobs is not None:
@@ -55,22 +60,8 @@ class CompletionRequest(SampledRequest):
             raise invalid(message, "prompt")
         inputs = tuple(text for text in self.prompt for _ in range(count))
         return Accepted(
-            model.name,
-            inputs,
-            options,
-            stream=bool(self.stream),
-            with_usage=self.with_usage,
-            noted=noted,
+            model.name, inputs, options, stream=bool(self.stream), with_usage=self.with_usage, noted=noted
         )
-
-
-def _check_continues(model: Model) -> None:
-    if model.options.max_revisions != 0:
-        message = f"the model {model.name!r} revises answers, and a completion is not revised."
-        raise invalid(f"{message} Ask it at /v1/chat/completions.", "model", code="unsupported")
-    if not engine_of(model.options).info.continues:
-        message = f"the model {model.name!r} does not continue texts. Ask it at /v1/chat/completions."
-        raise invalid(message, "model", code="unsupported")
 
 
 async def continuations(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[tuple[int, Delta], None]:
@@ -87,28 +78,20 @@ async def continuations(asked: Accepted, cancel: CancelToken) -> AsyncGenerator[
         asking = engine.stream(prompt, options.sampling, tuple(options.stop))
         async with aclosing(asking) as deltas:
             with cancel.limit(deadline) as limit:
-                while (delta := await _next(deltas, limit)) is not None:
-                    yield index, delta
-                    if delta.finish:
-                        break
-
-
-async def _next(deltas: AsyncGenerator[Delta, None], limit: Limit) -> Delta | None:
-    """Return the next piece; None at the end. One that does not come in time is the end."""
-    try:
-        with limit:
-            return await anext(deltas, None)
-    except OutOfTime:
-        return Delta(finish="cancelled")
+                delta: Delta | None = Delta()
+                while delta is not None and not delta.finish:
+                    try:
+                        with limit:
+                            delta = await anext(deltas, None)
+                    except OutOfTime:
+                        delta = Delta(finish="cancelled")
+                    if delta is not None:
+                        yield index, delta
 
 
 @dataclass
 class Continuation:
-    """The continuation of one text.
-
-    Attributes:
-        chain: None: there is no chain. The log asks for it.
-    """
+    """The continuation of one text."""
 
     chain: Chain | None = None
     texts: list[str] = field(default_factory=list)
@@ -171,6 +154,5 @@ class CompletionReply(Reply):
             yield self._piece(self._choice(index, "".join(texts), finish))
 
     def _choice(self, index: int, text: str, finish: str | None) -> dict[str, Any]:
-        """Return a choice with the log-probabilities that came since the last time, if they are wanted."""
         logprobs = of_completion(*self.asked.noted.take(index)) if self.asked.noted else None
         return {"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish}

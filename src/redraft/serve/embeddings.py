@@ -75,9 +75,11 @@ class EmbeddingReply(Reply):
     def whole(self) -> dict[str, Any]:
         """Return the whole reply."""
         found = self.messages[0].vectors
+        vectors: list[Any] = list(found.vectors)
+        if self.asked.packed:
+            vectors = [base64.b64encode(array("f", vector).tobytes()).decode() for vector in vectors]
         data = [
-            {"object": "embedding", "index": index, "embedding": _packed(each) if self.asked.packed else each}
-            for index, each in enumerate(found.vectors)
+            {"object": "embedding", "index": index, "embedding": each} for index, each in enumerate(vectors)
         ]
         usage = {"prompt_tokens": found.tokens, "total_tokens": found.tokens}
         return {"object": "list", "data": data, "model": self.asked.model, "usage": usage}
@@ -85,7 +87,3 @@ class EmbeddingReply(Reply):
     def events(self, _index: int, _vectors: Vectors) -> Iterator[bytes]:
         """Yield nothing."""
         return iter(())
-
-
-def _packed(vector: tuple[float, ...]) -> str:
-    return base64.b64encode(array("f", vector).tobytes()).decode()

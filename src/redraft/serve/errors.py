@@ -40,6 +40,9 @@ _BEFORE_THE_BODY = (
 """Refusals of requests whose body was not read."""
 
 
+_CLIENTS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
+"""Statuses by which a server behind us says that the request is wrong: asking again is no use."""
+
 _KINDS = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.FORBIDDEN: "permission_error",
@@ -52,9 +55,7 @@ class Refusal(RedraftError):
     """A request that gets an error for an answer.
 
     Attributes:
-        status: Of the HTTP response.
         code: A word for programs, as in docs/serve.md.
-        param: The field that is wrong.
         wait: Seconds for `Retry-After`.
     """
 
@@ -104,12 +105,7 @@ def reply_of(refusal: Refusal, scope: Scope) -> JSONResponse:
 
 
 def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
-    """Return what a client is told about an error. A bug goes into the log, and the client learns no more.
-
-    Args:
-        error: It ended the request.
-        asked_in: The field of the request that has the prompt.
-    """
+    """Return what a client is told about an error. A bug goes into the log, and the client learns no more."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, ContextError):
@@ -140,16 +136,12 @@ def refusal_of(error: Exception, asked_in: str | None = None) -> Refusal:
     )
 
 
-_CLIENTS = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
-"""Statuses by which a server behind us says that the request is wrong: asking again is no use."""
-
-
 def _of_engine(error: EngineError) -> Refusal:
     _log.warning("a model failed: %s", error.for_log)
-    if isinstance(error, ServerError) and error.status == HTTPStatus.TOO_MANY_REQUESTS:
+    status = error.status if isinstance(error, ServerError) else None
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
         return Refusal(HTTPStatus.TOO_MANY_REQUESTS, "engine_busy", error.message, wait=5)
-    if isinstance(error, ServerError) and error.status in _CLIENTS:
+    if status in _CLIENTS:
         return invalid(error.message, code="engine_refused")
-    late = isinstance(error, EngineTimeout)
-    status = HTTPStatus.GATEWAY_TIMEOUT if late else HTTPStatus.BAD_GATEWAY
-    return Refusal(status, "engine_error", error.message)
+    failed = HTTPStatus.GATEWAY_TIMEOUT if isinstance(error, EngineTimeout) else HTTPStatus.BAD_GATEWAY
+    return Refusal(failed, "engine_error", error.message)

@@ -51,8 +51,6 @@ class Exchange(Response):
     """Answers a checked request.
 
     Args:
-        reply: Knows the request, and becomes its reply.
-        gate: Gives it its turn.
         source: Makes the answers to the request, and yields their events with the index of the answer.
     """
 
@@ -67,7 +65,7 @@ class Exchange(Response):
         self._sent, self._sending = 0, asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, until the client leaves."""
+        """Answer a request, and note what it took."""
         scope["state"]["model"] = self._asked.model
         with parent_of(self._asked.options.trace, scope):
             try:
@@ -84,18 +82,16 @@ class Exchange(Response):
         messages, (tokens, usd) = self._reply.messages, seen.get("paid", (0, 0.0))
         seen["chains"] = [message.chain for message in messages if message.chain]
         seen["usage"] = used = sum((message.usage for message in messages), Usage())
-        seen["paid"] = used.prompt_tokens + used.completion_tokens, sum(map(self._cost, messages))
-        seen["key"].pay(seen["paid"][0] - tokens, seen["paid"][1] - usd)
-
-    def _cost(self, message: Any) -> float:
-        """Return the cost of a message in USD. A chain has it; else the price of the model tells."""
-        if message.chain:
-            return message.chain.usage.cost_usd or 0.0
-        price = price_in(self._asked.options)
-        return price.cost(message.usage) if price else 0.0
+        price, cost = price_in(self._asked.options), 0.0
+        for message in messages:
+            if message.chain:
+                cost += message.chain.usage.cost_usd or 0.0
+            elif price:
+                cost += price.cost(message.usage)
+        seen["paid"] = used.prompt_tokens + used.completion_tokens, cost
+        seen["key"].pay(seen["paid"][0] - tokens, cost - usd)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer when it is its turn. An error becomes a reply, or the end of the stream."""
         try:
             with scope["state"]["key"].entered():
                 async with self._gate.entered(self._asked.options.model):
@@ -119,7 +115,14 @@ class Exchange(Response):
         await JSONResponse(self._reply.whole())(scope, receive, send)
 
     async def _stream(self, scope: Scope, _receive: Receive, send: Send) -> None:
-        pinging = asyncio.ensure_future(self._ping(send))
+        async def ping() -> None:
+            while True:
+                before = self._sent
+                await asyncio.sleep(SILENCE)
+                if self._sent == before:
+                    await self._send(send, PING)
+
+        pinging = asyncio.ensure_future(ping())
         try:
             async with aclosing(self._source(self._asked, self._gate.cancel)) as events:
                 async for index, event in events:
@@ -129,14 +132,6 @@ class Exchange(Response):
             await _ended(pinging)
         self._settle(scope["state"])
         await self._send(send, b"".join(self._reply.end()), more=False)
-
-    async def _ping(self, send: Send) -> None:
-        """Send a comment whenever nothing was sent for a while."""
-        while True:
-            before = self._sent
-            await asyncio.sleep(SILENCE)
-            if self._sent == before:
-                await self._send(send, PING)
 
     async def _send(self, send: Send, data: bytes, *, more: bool = True) -> None:
         async with self._sending:
@@ -186,7 +181,12 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None
     Raises:
         ClientGone: It left before the end. The work was cancelled, and has ended.
     """
-    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
+
+    async def left() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    doing, leaving = asyncio.ensure_future(work), asyncio.ensure_future(left())
     try:
         await asyncio.wait({doing, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
@@ -195,11 +195,6 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None
     finally:
         await _ended(doing)
         await _ended(leaving)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _ended(task: asyncio.Future[Any]) -> None:

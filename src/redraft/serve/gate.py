@@ -24,8 +24,6 @@ GRACE = 5.0  # seconds that cancelled chains have to send what they have
 
 @dataclass
 class _Lane:
-    """The requests to one engine."""
-
     turns: asyncio.Semaphore
     inside: int = 0
 
@@ -33,14 +31,8 @@ class _Lane:
 class Gate:
     """Lets a bounded number of requests in.
 
-    Args:
-        at_once: Requests of one lane that are answered at the same time.
-        queue: Requests of one lane that may wait.
-
     Attributes:
         cancel: Ends all chains of the server. Each chain takes it as its option.
-        draining: No new request is let in.
-        inside: Requests that are answered or wait.
     """
 
     def __init__(self, at_once: int, queue: int) -> None:
@@ -54,11 +46,7 @@ class Gate:
 
     @asynccontextmanager
     async def entered(self, engine: object) -> AsyncIterator[None]:
-        """Wait for a turn in the lane of an engine, and hold it in the body.
-
-        Raises:
-            Refusal: Too many wait, or the server drains.
-        """
+        """Wait for a turn in the lane of an engine, and hold it in the body."""
         if self.draining:
             raise unavailable("draining", "the server is about to end, and takes no new requests.")
         while isinstance(engine, WrappedEngine):

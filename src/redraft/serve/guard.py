@@ -35,10 +35,7 @@ class Guard:
     """An application around another one.
 
     Attributes:
-        app: It answers the requests that pass.
         keys: Those that clients may use; None for a server that listens to this machine alone.
-        metrics: Count the requests.
-        request_log: Keeps requests to models; None for no such log.
         page: The web page. It looks after the keys of its visitors by itself.
     """
 
@@ -49,7 +46,7 @@ class Guard:
     page: Page | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or refuse it. Note it when it ended."""
+        """Answer a request, and note what it took."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -85,7 +82,6 @@ class Guard:
             self.request_log.note(entry, seen.get("chains", ()))
 
     def _checked(self, scope: Scope, headers: Headers, *, with_key: bool) -> Key:
-        """Return the key of a request that may pass."""
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         why = why_refused(hosts, origins, here_alone=self.keys is None)
         if "content-length" in headers and "transfer-encoding" in headers:

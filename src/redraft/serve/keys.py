@@ -69,8 +69,6 @@ class Used:
     """What was used with a key.
 
     Attributes:
-        begun: Requests of the last minute.
-        tokens: Tokens of the last minute.
         inside: Requests under way.
         day: The number of the day that the sums are of.
         today: Sums of that day: requests, tokens and usd.
@@ -98,16 +96,8 @@ class Key:
     """A key, and what was used with it of late.
 
     Attributes:
-        digest: SHA-256 of the key.
         name: For the log; the beginning of the digest if the file has none.
         models: The names of the models that it may use; None for all.
-        requests: Most requests a minute, or None.
-        tokens: Most tokens a minute, read and written, or None.
-        parallel: Most requests at once, or None.
-        requests_a_day: Most requests a day, or None.
-        tokens_a_day: Most tokens a day, or None.
-        usd_a_day: Most money a day in USD, or None.
-        used: What was used with it.
     """
 
     digest: bytes = field(default=b"", repr=False)
@@ -127,11 +117,7 @@ class Key:
 
     @contextmanager
     def entered(self) -> Iterator[None]:
-        """Count a request that asks a model, while the body runs.
-
-        Raises:
-            Refusal: There were too many, or too many are under way. It says how long to wait.
-        """
+        """Count a request that asks a model, while the body runs."""
         now, used = monotonic(), self.used
         if self.parallel is not None and used.inside >= self.parallel:
             raise self._too_many(f"{counted(self.parallel, 'request')} at once", WAIT)
@@ -192,7 +178,6 @@ class Key:
 
 
 def _until_tomorrow() -> int:
-    """Return the seconds until the next day of UTC."""
     now = utc_now()
     return math.ceil(DAY - (now - datetime.combine(now.date(), time(), UTC)).total_seconds())
 
@@ -216,12 +201,7 @@ ANYONE = Key()  # stands for the clients of a server without keys, which is for 
 
 @dataclass
 class Keys:
-    """The keys that clients may use.
-
-    Attributes:
-        all: The keys.
-        path: Their file.
-    """
+    """The keys that clients may use."""
 
     all: tuple[Key, ...]
     path: Path
@@ -229,11 +209,7 @@ class Keys:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read a file of keys. `#` begins a comment.
-
-        Raises:
-            UsageError: It cannot be read, or a line is wrong. No message shows a key.
-        """
+        """Read a file of keys. `#` begins a comment."""
         seen = _seen(path)  # before it is read: a change meanwhile is seen later
         return cls(_read(path), path, seen)
 
@@ -278,7 +254,6 @@ class Keys:
 
 
 def _seen(path: Path) -> tuple[int, ...]:
-    """Return what changes with a file; empty if it is not there."""
     try:
         found = path.stat()
     except OSError:

@@ -29,7 +29,6 @@ REQUEST: ContextVar[str] = ContextVar("request")
 """The id of the request that is answered. Every line of the log that is written meanwhile has it."""
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
 _CLIENTS = ("method", "path", "model")  # facts that are texts of a client: they are quoted and cut
 
 
@@ -43,14 +42,10 @@ class Entry:
     """A request that has ended. What is unknown or does not apply is None.
 
     Attributes:
-        id: As in the header `x-request-id`.
-        key: The name of its key.
         status: None if the client left before there was one.
-        stop: Why the last chain ended.
         revisions: Of all its chains.
         prompt_tokens: Of all attempts of its chains, as are `completion_tokens`.
         usd: What they cost, as far as the price is known.
-        error: The code of the error that it got.
     """
 
     id: str
@@ -95,7 +90,6 @@ class Entry:
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def __str__(self) -> str:
-        """Return it as a line."""
         found = {"status": "-", **self.facts}
         order = [name for name in vars(self) if name in found]
         return " ".join(f"{n}={found[n]!a:.82}" if n in _CLIENTS else f"{n}={found[n]}" for n in order)
@@ -139,9 +133,6 @@ def otlp_provider() -> TracerProvider:
     """Return a provider that sends spans by OTLP over HTTP, where the variables `OTEL_…` say.
 
     The caller shuts it down, which sends what is left.
-
-    Raises:
-        MissingExtra: OpenTelemetry is not installed.
     """
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

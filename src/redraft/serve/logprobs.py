@@ -31,12 +31,7 @@ class Token(NamedTuple):
 
 
 class Noting(WrappedEngine):
-    """An engine that notes the log-probabilities of each answer. Answers are written one after the other.
-
-    Args:
-        engine: The model's own.
-        most: How many of the likeliest tokens to note at each place.
-    """
+    """An engine that notes the log-probabilities of each answer. Answers are written one after the other."""
 
     def __init__(self, engine: Engine, most: int = 0) -> None:
         super().__init__(engine)
@@ -76,22 +71,17 @@ class Noting(WrappedEngine):
         ]
 
     async def _likeliest(self, found: Likeliest) -> tuple[tuple[str, float], ...]:
-        """Return the tokens as texts. A server may send more than were asked for."""
-        return tuple(
-            [
-                (whole(token if isinstance(token, str) else await self.decode([token])), number)
-                for token, number in found[: self._most]
-            ]
-        )
+        others = []
+        for token, number in found[: self._most]:  # a server may send more than were asked for
+            text = token if isinstance(token, str) else await self.decode([token])
+            others.append((whole(text), number))
+        return tuple(others)
 
 
 def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:
     """Return options whose engine notes log-probabilities, and that engine.
 
     `most` is how many of the likeliest tokens it notes at each place.
-
-    Raises:
-        Refusal: The answer is revised, or the engine has none.
     """
     engine = options.model
     assert not isinstance(engine, str)  # noqa: S101  (engines of a server are open)

@@ -23,8 +23,6 @@ _BOUNDS = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000)
 
 
 class _Engines(Collector):
-    """Reads how the engines are whenever it is asked."""
-
     def __init__(self, engines: Callable[[], Mapping[str, Health]]) -> None:
         self._engines = engines
 
@@ -43,12 +41,7 @@ class _Engines(Collector):
 
 
 class Metrics:
-    """The figures of one server.
-
-    Args:
-        inside: Returns how many requests are answered or wait.
-        engines: Returns how the engines are, by the names of their models.
-    """
+    """The figures of one server."""
 
     def __init__(self, inside: Callable[[], int], engines: Callable[[], Mapping[str, Health]] = dict) -> None:
         self._registry = registry = CollectorRegistry()

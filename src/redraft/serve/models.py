@@ -27,7 +27,6 @@ class Model:
     """A name that clients ask.
 
     Attributes:
-        options: The options of its chains, checked. Its engines are open.
         created: Seconds since 1970 at which it was opened.
     """
 
@@ -85,11 +84,7 @@ class Models:
         return found
 
     def all(self) -> list[Model]:
-        """Return the models.
-
-        Raises:
-            Refusal: They are not loaded yet.
-        """
+        """Return the models."""
         if self._by_name is None:
             raise unavailable("loading", "the models are still being loaded.")
         return list(self._by_name.values())
@@ -104,11 +99,7 @@ class Models:
         return found
 
     def named(self, name: str) -> Model:
-        """Return the model of a name.
-
-        Raises:
-            Refusal: There is none, or the models are not loaded yet.
-        """
+        """Return the model of a name."""
         found = {model.name: model for model in self.all()}
         if name in found:
             return found[name]

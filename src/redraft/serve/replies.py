@@ -27,7 +27,6 @@ FINISHES: Mapping[Finish, str] = {"stop": "stop", "filtered": "content_filter"}
 
 DONE = b"data: [DONE]\n\n"
 BROKEN_OFF = "\n\n(This text broke off, and is written again.)"
-
 PING = b": still at work\n\n"
 
 
@@ -53,7 +52,6 @@ class Message:
 
     Attributes:
         sure: The first answer is certain to be the final one.
-        chain: The chain, once it is finished.
     """
 
     sure: bool
@@ -80,8 +78,9 @@ class Message:
         elif isinstance(event, Interrupted):
             yield from self._begin_again(event.chain)
         elif isinstance(event, Finished):
-            self.chain = event.chain
-            yield from self._rest(answer_of(event.chain))
+            self.chain, answer = event.chain, answer_of(event.chain)
+            if answer.startswith(self._sent) and (rest := answer[len(self._sent) :]):
+                yield Piece("content", rest)
         self._count(event)
 
     def streamed(self, event: Event) -> Iterator[Piece]:
@@ -97,7 +96,15 @@ class Message:
     def _begin_again(self, chain: Chain) -> Iterator[Piece]:
         """Drop what is written again, and say so. What was streamed as reasoning comes twice."""
         self._sent, self._held = "", ""
-        while self._sections and _is_void(self._sections[-1][0], chain):
+        steps = complete_steps(chain)
+        while self._sections:
+            kind, index, drafts = self._sections[-1][0]
+            if kind == "answer":
+                complete = index + drafts < len(steps) + len(complete_drafts(chain))
+            else:
+                complete = index < len(steps) and steps[index].feedback is not None
+            if complete:
+                break
             self._sections.pop()
         if self._thought:
             yield Piece("reasoning_content", BROKEN_OFF)
@@ -121,11 +128,6 @@ class Message:
         if new:
             self._sent += new
             yield Piece("content", new)
-
-    def _rest(self, answer: str) -> Iterator[Piece]:
-        """Send what is missing of the final answer."""
-        if answer.startswith(self._sent) and (rest := answer[len(self._sent) :]):
-            yield Piece("content", rest)
 
     def _count(self, event: Event) -> None:
         """Note all tokens, and those of each answer before feedback and checks are added to its step."""
@@ -190,15 +192,6 @@ class Message:
         return message
 
 
-def _is_void(place: Place, chain: Chain) -> bool:
-    """Return whether a chain that broke off writes a section again."""
-    kind, index, drafts = place
-    steps = complete_steps(chain)
-    if kind == "answer":
-        return index + drafts >= len(steps) + len(complete_drafts(chain))
-    return index >= len(steps) or steps[index].feedback is None
-
-
 def _final(chain: Chain) -> int | None:
     """Return the index of the final answer: the best one, or the last if none is complete."""
     return chain.best if chain.best is not None else (len(chain.steps) - 1 if chain.steps else None)
@@ -224,7 +217,6 @@ class Reply(ABC):
     Attributes:
         asked_in: The field of the request that has the prompt.
         kinds: What it calls itself: whole, and as a piece of a stream.
-        messages: The answers, each with its chain and usage.
     """
 
     asked_in: ClassVar[str]
@@ -257,7 +249,6 @@ class Reply(ABC):
         return {"id": self._id, "object": kind, "created": self._created, "model": self.asked.model}
 
     def _piece(self, choice: dict[str, Any], **more: Any) -> bytes:
-        """Return the event of a choice."""
         usage = {"usage": None} if self.asked.with_usage else {}
         return event_of({**self._head(1), "choices": [choice], **usage, **more})
 

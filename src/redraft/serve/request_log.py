@@ -52,15 +52,7 @@ _Row = tuple[str, Entry, Sequence[Chain]]
 
 
 class RequestLog:
-    """Writes rows until it is closed.
-
-    Args:
-        path: The file. If it is there, rows are added.
-        with_text: Keep chains too, with prompts and answers.
-
-    Raises:
-        OutputError: It cannot be written, or is something else.
-    """
+    """Writes rows until it is closed."""
 
     def __init__(self, path: Path, *, with_text: bool = False) -> None:
         self._path, self._with_text = path, with_text
@@ -104,9 +96,12 @@ class RequestLog:
     def _write(self, rows: Sequence[_Row]) -> None:
         try:
             with self._file:
-                for row in rows:
+                for when, entry, chains in rows:
+                    values = (when, *(getattr(entry, name) for name in _COLUMNS))
                     try:
-                        self._insert(*row)
+                        number = self._file.execute(_INSERT, values).lastrowid
+                        lines = [(number, chain.to_json()) for chain in chains]
+                        self._file.executemany("INSERT INTO chains VALUES (?, ?)", lines)
                     except (OverflowError, ValueError) as error:  # a server may report any number of tokens
                         self._warn(str(error))
         except sqlite3.Error as error:
@@ -114,14 +109,7 @@ class RequestLog:
         else:
             self._failing = False
 
-    def _insert(self, when: str, entry: Entry, chains: Sequence[Chain]) -> None:
-        values = (when, *(getattr(entry, name) for name in _COLUMNS))
-        number = self._file.execute(_INSERT, values).lastrowid
-        lines = [(number, chain.to_json()) for chain in chains]
-        self._file.executemany("INSERT INTO chains VALUES (?, ?)", lines)
-
     def _warn(self, why: str) -> None:
-        """Say that rows are lost, once until they are written again."""
         if not self._failing:
             self._failing = True
             _log.warning("requests are not written to %s: %s. They are answered.", self._path, why)

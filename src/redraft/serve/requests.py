@@ -36,6 +36,7 @@ CHECKS = 32  # most checks of one request
 CHECK = 4096  # most characters of a check. To read one takes quadratic time.
 SCHEMA = 65_536  # most characters of a JSON schema
 BIASES = 1024  # most tokens of `logit_bias`
+_SEEDS_APART = 1000  # the seeds of the answers to one request. Each call of a chain takes the next seed.
 
 
 _CHECKS = {"type": "array", "items": {**TEXT, "maxLength": CHECK}, "maxItems": CHECKS}
@@ -73,7 +74,6 @@ _OF_TEMPLATE = "an object, with enable_thinking true or false if it has that"
 
 
 def _biases(given: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Check that token ids stand before numbers in OpenAI's own range."""
     if given and len(given) > BIASES:
         raise ValueError(f" is {shown(given)}. It should be {_OF_BIASES}.")
     for token, bias in (given or {}).items():
@@ -95,12 +95,8 @@ class Accepted:
     """A request that was checked.
 
     Attributes:
-        model: The name that was asked.
         inputs: What is answered: a prompt or a text for each answer.
         options: Those of the model and of the request. Its engine is open.
-        stream: Send each piece as it comes.
-        with_usage: Send the usage at the end of the stream.
-        with_chain: Send the whole chain.
         packed: Send vectors as floats of 32 bits in base64, as the openai SDK asks for.
         noted: Has the log-probabilities of each answer; None if they were not asked for.
     """
@@ -132,10 +128,6 @@ class Accepted:
             chain = chain.with_value(read_json(chain.answer)[0])
         found: dict[str, Any] = json.loads(chain.to_json())
         return found
-
-
-_SEEDS_APART = 1000
-"""Between the seeds of the answers to one request. Each call of a chain takes the next seed."""
 
 
 def engine_of(options: RevisionOptions) -> Engine:
@@ -191,10 +183,7 @@ class SampledRequest(ModelRequest):
     frequency_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
     presence_penalty: Annotated[float | None, Field(ge=-2, le=2)] = None
     logit_bias: Annotated[
-        dict[str, Any] | None,
-        Field(description=_OF_BIASES),
-        AfterValidator(_biases),
-        WithJsonSchema(_BIASES),
+        dict[str, Any] | None, Field(description=_OF_BIASES), AfterValidator(_biases), WithJsonSchema(_BIASES)
     ] = None
 
     @property
@@ -221,13 +210,7 @@ class RevisedRequest(ModelRequest):
     parallel_tool_calls: bool | None = None
 
     def with_tools(self, options: RevisionOptions, choice: Any, model: Model) -> RevisionOptions:
-        """Return the options with the fields beside `tools`, which go to the model's server as they are.
-
-        Args:
-            options: Those so far.
-            choice: `tool_choice`, as chats have it.
-            model: The model.
-        """
+        """Return the options with the fields beside `tools`, which go to the model's server as they are."""
         named = isinstance(choice, dict) and isinstance(choice.get("type"), str)
         if not (named or choice in (None, "none", "auto", "required")):
             message = f"tool_choice is {shown(choice)}. It should be none, auto, required or a tool's name."
@@ -310,18 +293,7 @@ def chain_options(
     revision: Revision | None,
     wanted: Sequence[Check] = (),
 ) -> RevisionOptions:
-    """Return the options of a chain: the model's own, and over them those of the request.
-
-    Args:
-        model: The model that is asked.
-        limits: What a request may ask for.
-        given: The options of the request.
-        revision: How the request wants the answer revised.
-        wanted: Checks that other fields ask for.
-
-    Raises:
-        Refusal: They do not go together; `param` names the field.
-    """
+    """Return the options of a chain: the model's own, and over them those of the request."""
     asked = {**given, **(revision.options if revision else {})}
     own = model.options.explicit
     if revision and own.get("max_revisions") == 0 and "max_revisions" not in asked:
@@ -366,17 +338,7 @@ def _budget(first: Budget, *others: Budget | None) -> Budget:
 
 
 def format_checks(kind: Any, schema: Any, param: str, place: str) -> list[Check]:
-    """Return the format that an answer must have as checks.
-
-    Args:
-        kind: text, json_object or json_schema.
-        schema: The schema, for json_schema.
-        param: The field that says it.
-        place: The field with the schema.
-
-    Raises:
-        Refusal: It is another kind, or no schema.
-    """
+    """Return the format that an answer must have as checks."""
     if kind == "text":
         return []
     if kind == "json_object":
@@ -409,17 +371,7 @@ _NEUTRAL: Mapping[str, Any] = {"frequency_penalty": 0, "presence_penalty": 0, "l
 def with_passed(
     options: RevisionOptions, given: Mapping[str, Any], model: Model, place: str = ""
 ) -> RevisionOptions:
-    """Return the options with the fields that go to the model's engine.
-
-    Args:
-        options: Those so far.
-        given: The fields.
-        model: The model.
-        place: Where the client has the one field, if it is called something else there.
-
-    Raises:
-        Refusal: The engine does not take a field.
-    """
+    """Return the options with the fields that go to the model's engine."""
     asked = {name: value for name, value in given.items() if name not in _NEUTRAL or value != _NEUTRAL[name]}
     info = engine_of(options).info
     for name in asked:

@@ -33,12 +33,8 @@ from redraft.serve.requests import (
 )
 
 _TEXTS = ("input_text", "output_text", "text")  # types of the parts of a message that are text
-
 _OF_FUNCTION = ("name", "description", "parameters", "strict")
-
-_CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}
-"""Why an answer is incomplete, by its `finish_reason`."""
-
+_CUT = {"length": "max_output_tokens", "content_filter": "content_filter"}  # by `finish_reason`
 _INPUT = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]}
 
 
@@ -97,24 +93,18 @@ class ResponseRequest(RevisedRequest):
         wanted = {"type": "text"} if asked is None else asked
         checks = format_checks(wanted.get("type"), wanted.get("schema"), "text.format", "text.format.schema")
         options = chain_options(model, limits, self.options, self.revision, checks)
-        options = self.with_tools(options, self._choice(), model)
-        effort = (
-            {"reasoning_effort": self.reasoning.effort} if self.reasoning and self.reasoning.effort else {}
-        )
-        options = with_passed(options, effort, model, "reasoning.effort")
+        choice = self.tool_choice
+        if isinstance(choice, dict):
+            if choice.get("type") != "function" or not isinstance(choice.get("name"), str):
+                raise invalid("tool_choice is an object that names no function.", "tool_choice")
+            choice = {"type": "function", "function": {"name": choice["name"]}}  # as in chats
+        options = self.with_tools(options, choice, model)
+        if self.reasoning and (effort := self.reasoning.effort):
+            options = with_passed(options, {"reasoning_effort": effort}, model, "reasoning.effort")
         prompt = prompt_in(self._messages(), "input")
         return Accepted(
             model.name, (prompt,), options, stream=bool(self.stream), with_chain=bool(self.redraft)
         )
-
-    def _choice(self) -> Any:
-        """Return `tool_choice` as in chats."""
-        choice = self.tool_choice
-        if not isinstance(choice, dict):
-            return choice
-        if choice.get("type") != "function" or not isinstance(choice.get("name"), str):
-            raise invalid("tool_choice is an object that names no function.", "tool_choice")
-        return {"type": "function", "function": {"name": choice["name"]}}
 
     def _messages(self) -> list[Any]:
         """Return instructions and input as messages. Reasoning of earlier turns is left out."""
@@ -122,20 +112,13 @@ class ResponseRequest(RevisedRequest):
         messages: list[Any] = [{"role": "system", "content": self.instructions}] if self.instructions else []
         kept = [item for item in given if not (isinstance(item, Mapping) and item.get("type") == "reasoning")]
         for message in map(_message, kept):
-            if (
-                _of_assistant(message)
-                and "tool_calls" in message
-                and messages
-                and _of_assistant(messages[-1])
-            ):
-                messages[-1]["tool_calls"] = [*messages[-1].get("tool_calls", ()), *message["tool_calls"]]
+            last = messages[-1] if messages else None
+            calls = isinstance(message, dict) and message.get("tool_calls")
+            if calls and isinstance(last, dict) and last.get("role") == "assistant":
+                last["tool_calls"] = [*last.get("tool_calls", ()), *calls]
             else:
                 messages.append(message)
         return messages
-
-
-def _of_assistant(message: Any) -> bool:
-    return isinstance(message, dict) and message.get("role") == "assistant"
 
 
 def _message(item: Any) -> Any:
@@ -167,7 +150,6 @@ def _text_in(item: Mapping[str, Any], name: str) -> str:
 
 
 def _part(part: Any) -> dict[str, Any]:
-    """Return the part of a message as in chat requests."""
     if isinstance(part, Mapping) and part.get("type") in _TEXTS and isinstance(part.get("text"), str):
         return {"type": "text", "text": part["text"]}
     kind = part.get("type") if isinstance(part, Mapping) else part
@@ -197,7 +179,9 @@ class ResponseReply(Reply):
 
     def events(self, _index: int, event: Event) -> Iterator[bytes]:
         """Take an event of the chain, and yield what is streamed for it."""
-        yield from self._begin()
+        if not self._number:
+            yield self._event("response.created", response=self._response(None))
+            yield self._event("response.in_progress", response=self._response(None))
         for piece in self.messages[0].streamed(event):
             yield from self._add(piece)
         if isinstance(event, Finished):
@@ -205,8 +189,8 @@ class ResponseReply(Reply):
             if not calls and (self._open is None or self._open.field != "content"):
                 yield from self._add(Piece("content", ""))
             yield from self._close()
-            for call in calls:
-                yield from self._called(_call(call))
+            for call in map(_call, calls):
+                yield from self._called(call)
             response = self._response(event.chain)
             yield self._event(f"response.{response['status']}", response=response)
 
@@ -219,13 +203,7 @@ class ResponseReply(Reply):
         error = refusal.body["error"]
         return self._event("error", **{**error, "type": "error"}, error=error)
 
-    def _begin(self) -> Iterator[bytes]:
-        if not self._number:
-            yield self._event("response.created", response=self._response(None))
-            yield self._event("response.in_progress", response=self._response(None))
-
     def _add(self, piece: Piece) -> Iterator[bytes]:
-        """Yield the events of new text, and of the item that it begins."""
         if self._open is None or self._open.field != piece.field:
             yield from self._close()
             item = {**_item(piece.field, ""), "status": "in_progress"}
@@ -236,10 +214,10 @@ class ResponseReply(Reply):
             yield self._of_part("part.added", part=_part_of(item))
         if piece.text:
             _part_of(self._items[-1])["text"] += piece.text
-            yield self._of_part("delta", delta=piece.text, **self._probabilities(piece.field))
+            more = {"logprobs": []} if piece.field == "content" else {}
+            yield self._of_part("delta", delta=piece.text, **more)
 
     def _called(self, item: dict[str, Any]) -> Iterator[bytes]:
-        """Yield the events of a call of a tool."""
         self._items.append(item)
         number = len(self._items) - 1
         where = {"item_id": item["id"], "output_index": number}
@@ -251,19 +229,18 @@ class ResponseReply(Reply):
         yield self._event("response.output_item.done", output_index=number, item=item)
 
     def _close(self) -> Iterator[bytes]:
-        """Yield the events of the end of an item."""
         if self._open is None:
             return
         item = self._items[-1]
         item["status"] = "completed"
         text = _part_of(item)["text"]
-        yield self._of_part("done", text=text, **self._probabilities(self._open.field))
+        more = {"logprobs": []} if self._open.field == "content" else {}
+        yield self._of_part("done", text=text, **more)
         yield self._of_part("part.done", part=_part_of(item))
         yield self._event("response.output_item.done", output_index=len(self._items) - 1, item=item)
         self._open = None
 
     def _of_part(self, what: str, **more: Any) -> bytes:
-        """Return an event of the one part of the open item."""
         item = self._items[-1]
         answers, of_part = item["type"] == "message", what.startswith("part.")
         kinds = ("content_", "output_text.") if answers else ("reasoning_summary_", "reasoning_summary_text.")
@@ -271,15 +248,15 @@ class ResponseReply(Reply):
         where = {"item_id": item["id"], "output_index": len(self._items) - 1, index: 0}
         return self._event(f"response.{kinds[0] if of_part else kinds[1]}{what}", **where, **more)
 
-    @staticmethod
-    def _probabilities(field: str) -> dict[str, Any]:
-        return {"logprobs": []} if field == "content" else {}
-
     def _response(self, chain: Chain | None) -> dict[str, Any]:
-        """Return the response as it is: with a chain, it is finished."""
         message = self.messages[0]
         cut = _CUT.get(message.finish_reason) if chain else None
         more = {"redraft": self.asked.record_of(chain)} if chain and self.asked.with_chain else {}
+        options = self.asked.options
+        beside = options.extra_body or {}
+        choice = beside.get("tool_choice", "auto")
+        if isinstance(choice, dict):
+            choice = {"type": "function", "name": choice["function"]["name"]}
         return {
             "id": self._id,
             "object": "response",
@@ -289,25 +266,14 @@ class ResponseReply(Reply):
             "incomplete_details": {"reason": cut} if cut else None,
             "model": self.asked.model,
             "output": self._items,
-            **self._tools(),
-            "usage": self._usage() if chain else None,
-            **more,
-        }
-
-    def _tools(self) -> dict[str, Any]:
-        """Return the tools of the request, in the words of this API."""
-        options = self.asked.options
-        beside = options.extra_body or {}
-        choice = beside.get("tool_choice", "auto")
-        if isinstance(choice, dict):
-            choice = {"type": "function", "name": choice["function"]["name"]}
-        return {
             "parallel_tool_calls": beside.get("parallel_tool_calls", True),
             "tool_choice": choice,
             "tools": [
                 {"type": "function", "parameters": None, "strict": None, **tool["function"]}
                 for tool in options.tools
             ],
+            "usage": self._usage() if chain else None,
+            **more,
         }
 
     def _usage(self) -> dict[str, Any]:
@@ -327,7 +293,6 @@ class ResponseReply(Reply):
 
 
 def _item(field: str, text: str) -> dict[str, Any]:
-    """Return an item of the output."""
     if field == "content":
         part = {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
         message = {"id": _id("msg"), "type": "message", "status": "completed", "role": "assistant"}
@@ -337,14 +302,12 @@ def _item(field: str, text: str) -> dict[str, Any]:
 
 
 def _call(call: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the call of a tool as an item of the output."""
     function = call["function"]
     named = {"call_id": call["id"], "name": function["name"], "arguments": function["arguments"]}
     return {"id": _id("fc"), "type": "function_call", "status": "completed", **named}
 
 
 def _part_of(item: dict[str, Any]) -> dict[str, Any]:
-    """Return the one part of an item of the output."""
     part: dict[str, Any] = item["content" if item["type"] == "message" else "summary"][0]
     return part
 

@@ -27,26 +27,19 @@ from redraft.serve.keys import Keys
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BACKLOG = 512
-_CONNECTIONS = 2048
-"""Most connections. The body of a request is read before its turn, and so takes memory on each of them."""
-
-OF_ADDRESS = 256
-"""Most connections of one address on which no whole request has come. The oldest is closed for a new one."""
-
+_CONNECTIONS = 2048  # most of them. The body of a request is read before its turn, and takes memory on each.
+OF_ADDRESS = (
+    256  # most of one address on which no whole request has come. The oldest is closed for a new one.
+)
 WAITING = 1024  # most of them in all. So they leave room for requests, such as those that ask for `/health`.
 _IDLE = 30  # seconds that a connection may be idle between two requests
-
-HEAD_SECONDS = 15.0
-"""Seconds in which the head of a request has to come. Slow ones would use up the connections."""
-
+HEAD_SECONDS = 15.0  # in which the head of a request has to come. Slow ones would use up the connections.
 
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 """Its warnings are a line for each malformed request or upgrade: any stranger could fill a disk with them."""
 
 
 class _Waiting:
-    """Connections on which no whole request has come, by address, the oldest first."""
-
     def __init__(self) -> None:
         self._of: dict[str, dict[_Protocol, None]] = {}
         self._count = 0
@@ -136,11 +129,7 @@ class _Server(uvicorn.Server):
 
 
 def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
-    """Return a socket that listens; port 0 chooses a free one.
-
-    Raises:
-        UsageError: The address cannot be used, or it is not this machine's own and there are no keys.
-    """
+    """Return a socket that listens; port 0 chooses a free one."""
     if keys is None and not is_loopback(host):
         raise UsageError(
             f"{host} can be reached from other machines, and there are no keys.",
@@ -171,16 +160,7 @@ async def run(
     *,
     drain: float,
 ) -> None:
-    """Serve until told to end.
-
-    Args:
-        app: The application.
-        gate: Its gate.
-        sock: Listens.
-        load: Loads the models. Its error ends the server, and is raised.
-        told: Is set when the server has to end.
-        drain: Seconds for requests to finish.
-    """
+    """Serve until told to end."""
     config = uvicorn.Config(
         app,
         http=cast("Any", partial(_Protocol, _Waiting())),

@@ -41,22 +41,9 @@ class Server:
     """A server to start.
 
     Attributes:
-        models: Those to open.
-        tell: Tells people a message and a hint.
-        host: Where it listens.
-        port: Where it listens; 0 is any free one.
         keys: Those that clients may use; None for a server of this machine alone.
-        parallel: Chains at once, of each model.
-        queue: Requests that may wait, for each model.
-        max_seconds: The longest that a chain may take.
         drain: Seconds for requests to finish at the end.
         page: Serve a web page too, if Gradio is installed.
-        votes: The file for the votes of the page.
-        share: Give the page a public address.
-        request_log: A SQLite file for a row a request.
-        log_text: Keep chains there too.
-        log_json: Write what is said into the log, for programs.
-        otel: Report chains to OpenTelemetry.
     """
 
     models: Sequence[ModelSettings]
@@ -77,12 +64,7 @@ class Server:
     otel: bool
 
     def check(self) -> None:
-        """Check what can be checked before a model is loaded.
-
-        Raises:
-            UsageError: Settings of a model are wrong; texts are to be kept in no log; votes cannot be stored;
-                the page is to be shared, and there is none or it has no login.
-        """
+        """Check what can be checked before a model is loaded."""
         for _, _, settings in self.models:
             settings.options()
         if self.log_text and self.request_log is None:
@@ -108,11 +90,7 @@ class Server:
         return self.page and find_spec("gradio") is not None
 
     def run(self, store: Store) -> None:
-        """Serve until a signal.
-
-        Args:
-            store: Stores a vote of the page.
-        """
+        """Serve until a signal."""
         with ExitStack() as exits, listen(self.host, self.port, self.keys) as sock:
             asyncio.run(self._serving(sock, exits, store if self._has_page else None))
 
@@ -136,7 +114,6 @@ class Server:
                 await run(app, gate, sock, load, told, drain=self.drain)
 
     async def _announce(self, offered: Models, sock: socket.socket) -> None:
-        """Say what is served where, and what about the keys may be a mistake."""
         names, port = [model.name for model in offered.all()], sock.getsockname()[1]
         if keys := self.keys:
             free = [model.name for model in offered.all() if not model.priced]
@@ -164,17 +141,7 @@ class Server:
 async def opened(
     stack: AsyncExitStack, models: Sequence[ModelSettings], parallel: int, provider: Any = None
 ) -> list[Model]:
-    """Open models, each engine once.
-
-    Args:
-        stack: Closes the engines.
-        models: Those to open.
-        parallel: Chains at once, of each model.
-        provider: Takes their traces; None for no traces.
-
-    Raises:
-        EngineError: One cannot be loaded, or its server does not answer.
-    """
+    """Open models, each engine once."""
     engines: dict[tuple[Any, ...], Engine] = {}
     found = []
     for name, behind, settings in models:
@@ -196,7 +163,6 @@ async def opened(
 
 
 def _name_of(settings: Settings, engine: Any) -> str:
-    """Return the name of a model by its reference."""
     reference, *_ = references_of(settings.references()["model"])
     if "://" in reference:
         return str(engine.info.name)
@@ -208,9 +174,6 @@ def open_tunnel(port: int) -> str:
 
     Gradio's service names a server, to which a program of theirs (frpc, fetched once and checked by its sum)
     opens a tunnel. Everybody who has the address reaches the login of the page.
-
-    Raises:
-        RedraftError: The tunnel cannot be opened.
     """
     from gradio.networking import setup_tunnel
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 import redraft.chain
-from redraft.cli.data.tokens import token_count
+from redraft.cli.data.common import token_count
 from redraft.weights.tokenizers import count as module
 from redraft.weights.tokenizers.count import RULES, Chunks, blank_of, tokenizer_json
 from redraft.weights.tokenizers.pretokenizers import PRE_TOKENIZERS, pre_tokenizer_json

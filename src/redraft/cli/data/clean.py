@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from redraft.cli.data.common import Flags, Source
+from redraft.cli.shell import flag
 
 
 def _list_rules(wanted: bool) -> None:
@@ -25,16 +26,9 @@ def clean(
         Literal["fastchat", "selfee"] | None,
         typer.Option(help="Use the rules of Vicuna's or SelFee's data.", show_default=False),
     ] = None,
-    rules: Annotated[
-        str | None, typer.Option(metavar="A,B…", help="Apply only these rules.", show_default=False)
-    ] = None,
-    skip: Annotated[
-        str, typer.Option(metavar="A,B…", help="Leave these rules out.", show_default=False)
-    ] = "",
-    languages: Annotated[
-        str,
-        typer.Option(metavar="EN,DE…", help="Keep these languages: the rule 'language'.", show_default=False),
-    ] = "",
+    rules: Annotated[str | None, flag("A,B…", "Apply only these rules.")] = None,
+    skip: Annotated[str, flag("A,B…", "Leave these rules out.")] = "",
+    languages: Annotated[str, flag("EN,DE…", "Keep these languages: the rule 'language'.")] = "",
     blocked: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,13 +36,9 @@ def clean(
             help="The rule 'blocked': fastchat, alpaca, or a file with a word a line. Can be repeated.",
         ),
     ] = None,
-    explain: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="Only show what the rules do to this record.", show_default=False),
-    ] = None,
+    explain: Annotated[str | None, flag("ID", "Only show what the rules do to this record.")] = None,
     list_rules: Annotated[  # noqa: ARG001  (its callback does it)
-        bool,
-        typer.Option("--list-rules", callback=_list_rules, is_eager=True, help="List the rules."),
+        bool, typer.Option("--list-rules", callback=_list_rules, is_eager=True, help="List the rules.")
     ] = False,
     *,
     flags: Flags,

@@ -1,19 +1,23 @@
-"""The flags that the commands of `redraft data` share."""
+"""What the commands of `redraft data` share: their flags, and the tokenizer that `--tokenizer` names."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, cast, get_type_hints
 
 import typer
 
 from redraft.cli.parameters import WithOptions
+from redraft.cli.shell import flag
 
 if TYPE_CHECKING:
     from redraft.collect.output import DataOptions
+    from redraft.weights.tokenizers.count import TokenCount
+
 
 Source = Annotated[
     Path,
@@ -21,10 +25,7 @@ Source = Annotated[
         metavar="FILE", help="Records of any known shape, as JSON lines or a JSON array; '-' is stdin."
     ),
 ]
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", "-j", metavar="N", min=1, help="Processes.  [all cores]", show_default=False),
-]
+Workers = Annotated[int | None, flag("N", "Processes.  [all cores]", "--workers", "-j", min=1)]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at a record that cannot be read.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 
@@ -36,10 +37,7 @@ class Flags:
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go; '-' is stdout.")
     ] = Path("-")
-    dropped: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Keep dropped records, with the reason.", show_default=False),
-    ] = None
+    dropped: Annotated[Path | None, flag("FILE", "Keep dropped records, with the reason.")] = None
     workers: Workers = None
     strict: Strict = False
     force: Force = False
@@ -58,3 +56,50 @@ def takes_flags(command: Callable[..., None]) -> Callable[..., None]:
     hints = get_type_hints(Flags, include_extras=True)
     options = [p.replace(annotation=hints[p.name]) for p in inspect.signature(Flags).parameters.values()]
     return WithOptions(command, lambda: options, lambda given: Flags(**given))
+
+
+Tokenizer = Annotated[
+    str,
+    typer.Option(metavar="REF", help="A folder with tokenizer.json, or a model: 'default', a GGUF file …"),
+]
+
+
+def token_count(ref: str) -> TokenCount:
+    """Return a token counter, after loading its tokenizer once to find faults early."""
+    from redraft.weights.tokenizers.count import TokenCount
+
+    count = TokenCount(_file_of(ref))
+    count("")
+    return count
+
+
+def tokenizer_fingerprint(path: Path) -> dict[str, Any] | None:
+    """Return name, bytes and SHA-256 of a tokenizer.json, rebuilt for a GGUF file."""
+    from hashlib import sha256
+
+    from redraft.jobs.provenance import fingerprint
+    from redraft.weights.tokenizers.count import tokenizer_json
+
+    if path.name == "tokenizer.json":
+        return fingerprint([path])
+    written = tokenizer_json(path).encode()
+    return {"path": str(path), "bytes": len(written), "sha256": sha256(written).hexdigest()}
+
+
+def _file_of(ref: str) -> Path:
+    from redraft.engines.load import local_file, parse_reference
+    from redraft.errors import UsageError
+
+    path = Path(ref)
+    found = path / "tokenizer.json" if path.is_dir() else path
+    if found.name == "tokenizer.json" and found.is_file():
+        return found
+    named = None
+    with suppress(UsageError):  # whose hint lists models without a tokenizer
+        named = None if path.is_dir() else parse_reference(ref)
+    if named is None or named.kind not in ("default", "gguf", "hub") or named.adapters:
+        raise UsageError(
+            f"{ref} has no tokenizer.json." if path.exists() else f"there is no tokenizer {ref!r:.120}.",
+            hint="--tokenizer names a folder with one, a GGUF file, org/name on the hub, or 'default'.",
+        )
+    return local_file(named)

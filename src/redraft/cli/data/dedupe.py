@@ -1,4 +1,4 @@
-"""`redraft data dedupe`: keep one of several duplicates."""
+"""`redraft data dedupe` and `decontaminate`: drop what is there twice, or in an evaluation."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from redraft.cli.data.common import Flags, Source
+from redraft.cli.shell import flag
 
 
 def dedupe(
@@ -25,12 +26,11 @@ def dedupe(
     ] = None,
     threshold: Annotated[
         float | None,
-        typer.Option(
-            metavar="X",
+        flag(
+            "X",
+            "Similarity of duplicates: above it for rouge, at least it for minhash.  [0.7; 0.8]",
             min=0.1,
             max=1.0,
-            help="Similarity of duplicates: above it for rouge, at least it for minhash.  [0.7; 0.8]",
-            show_default=False,
         ),
     ] = None,
     letters: Annotated[
@@ -72,3 +72,31 @@ def dedupe(
         keep=keep,
         **flags.options,
     )
+
+
+def decontaminate(
+    file: Source,
+    against: Annotated[
+        list[Path], typer.Option(metavar="FILE", help="Evaluation items of any known shape. Can be repeated.")
+    ],
+    ngram: Annotated[
+        int, typer.Option("--ngram", "-n", metavar="N", min=5, help="Consecutive words that make a match.")
+    ] = 13,
+    report: Annotated[Path | None, flag("FILE", "List the matches: record, item, shared words.")] = None,
+    *,
+    flags: Flags,
+) -> None:
+    """Drop the records that contain evaluation items.
+
+    A record is dropped if it shares 13 consecutive words with an item's question, gold answer or rationale,
+    ignoring case and punctuation. A shorter question must match completely; one of fewer than 8 words must
+    be a whole turn.
+    """
+    from redraft.errors import MissingExtra
+
+    try:
+        from redraft.collect.dedupe.decontaminate import decontaminate as decontaminated
+    except ModuleNotFoundError:
+        raise MissingExtra("redraft data decontaminate", "data") from None
+
+    decontaminated(file, flags.out, against=against, ngram=ngram, report=report, **flags.options)

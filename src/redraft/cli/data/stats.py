@@ -8,26 +8,17 @@ from typing import Annotated
 import typer
 
 from redraft import __version__
-from redraft.cli.data.common import Force, Strict, Workers
-from redraft.cli.data.tokens import token_count
-from redraft.cli.shell import write
+from redraft.cli.data.common import Force, Strict, Workers, token_count
+from redraft.cli.shell import flag, write
 
 
 def stats(
     files: Annotated[
         list[Path], typer.Argument(metavar="FILE...", help="Records of any known shape; '-' is stdin.")
     ],
-    html: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write a page with charts and samples.", show_default=False),
-    ] = None,
+    html: Annotated[Path | None, flag("FILE", "Write a page with charts and samples.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    tokenizer: Annotated[
-        str | None,
-        typer.Option(
-            metavar="REF", help="Count tokens of this folder or model.  [words]", show_default=False
-        ),
-    ] = None,
+    tokenizer: Annotated[str | None, flag("REF", "Count tokens of this folder or model.  [words]")] = None,
     long: Annotated[
         int, typer.Option(metavar="N", min=1, help="Length above which a record is very long.")
     ] = 2048,

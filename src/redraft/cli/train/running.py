@@ -48,12 +48,7 @@ def run(name: str, words: list[str] | None) -> None:
 
 
 def _check_data(verb: TrainVerb, words: list[str]) -> None:
-    """Refuse data that is not there by the words alone: to read all settings, torch is loaded, for seconds.
-
-    Raises:
-        UsageError: No data is named, neither by a recipe nor by a flag that is not known here.
-        RecordError: A file does not exist.
-    """
+    """Refuse missing data by the words alone: to read all settings, torch is loaded, for seconds."""
     from redraft.formats.read.files import reading
     from redraft.options import options_of
 
@@ -74,7 +69,6 @@ def _check_data(verb: TrainVerb, words: list[str]) -> None:
 
 
 def _look(verb: TrainVerb, settings: RunSettings[Any], say: Say) -> None:
-    """Show the first examples of the run, or an estimate, or both."""
     from redraft.engines.hf.folders import folder_for
     from redraft.train.api import no_data
 
@@ -102,7 +96,6 @@ def _preview(verb: TrainVerb, settings: RunSettings[Any], model: str, say: Say) 
 
 
 def _estimate(verb: TrainVerb, settings: RunSettings[Any], model: str, say: Say) -> None:
-    """Print an estimate of the run, from a few steps that are thrown away."""
     from tempfile import TemporaryDirectory
 
     from redraft.jobs.signals import exit_status

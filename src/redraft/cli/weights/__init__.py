@@ -6,29 +6,20 @@ and reports the result. Torch is imported only when a command runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from redraft.cli.shell import group
+from redraft.cli.weights import convert, delta_lora, inspect
 
-import typer
-
-from redraft.cli.shell import Verb
-from redraft.cli.weights import convert, delta, inspect, lora
-
-app = typer.Typer(
-    help="Deltas, conversion, GGUF and adapters, in bounded memory.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
+app = group(
+    "Deltas, conversion, GGUF and adapters, in bounded memory.",
+    {
+        "diff": delta_lora.diff,
+        "apply": delta_lora.apply,
+        "convert": convert.convert,
+        "gguf": convert.gguf,
+        "from-gguf": convert.from_gguf,
+        "merge-lora": delta_lora.merge_lora,
+        "lora-gguf": delta_lora.lora_gguf,
+        "verify": inspect.verify,
+        "info": inspect.info,
+    },
 )
-COMMANDS: dict[str, Callable[..., None]] = {
-    "diff": delta.diff,
-    "apply": delta.apply,
-    "convert": convert.convert,
-    "gguf": convert.gguf,
-    "from-gguf": convert.from_gguf,
-    "merge-lora": lora.merge_lora,
-    "lora-gguf": lora.lora_gguf,
-    "verify": inspect.verify,
-    "info": inspect.info,
-}
-for name, command in COMMANDS.items():
-    app.command(name, cls=Verb)(command)

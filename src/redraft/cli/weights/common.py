@@ -74,7 +74,6 @@ def progress_over(source: Path, quiet: bool, *, resumes: bool) -> Iterator[Calla
 
 
 def _weight_bytes(path: Path) -> int:
-    """Return the bytes of the weights for the progress bar. The job itself reports missing files."""
     kinds = ("model*.safetensors", "pytorch_model*.bin", "adapter_model.*")
     for files in ([path], *(list(path.glob(kind)) for kind in kinds)):
         if size := sum(file.stat().st_size for file in files if file.is_file()):

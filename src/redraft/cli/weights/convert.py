@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from redraft.cli.shell import flag
 from redraft.cli.weights.common import (
     Dtype,
     Force,
@@ -25,10 +26,7 @@ def convert(
     out: Out,
     dtype: Dtype = None,
     shard_size: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SIZE", help="The largest file, such as 5GB, or single.  [as it is]", show_default=False
-        ),
+        str | None, flag("SIZE", "The largest file, such as 5GB, or single.  [as it is]")
     ] = None,
     form: Annotated[
         Literal["safetensors", "bin"], typer.Option("--format", help="The file format.")
@@ -57,8 +55,7 @@ def gguf(
     src: Annotated[str, typer.Argument(metavar="SRC", help="A folder, or org/name.")],
     out: Out,
     quant: Annotated[
-        str,
-        typer.Option(metavar="KIND", help="f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0."),
+        str, typer.Option(metavar="KIND", help="f16, bf16, q8_0, q5_1, q5_0, q4_1 or q4_0.")
     ] = "f16",
     force: Force = False,
     allow_pickle: Pickle = False,

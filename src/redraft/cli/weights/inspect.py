@@ -8,12 +8,7 @@ from typing import Annotated
 import typer
 
 from redraft.cli.shell import write
-from redraft.cli.weights.common import (
-    Pickle,
-    Quiet,
-    model_of,
-    progress_over,
-)
+from redraft.cli.weights.common import Pickle, Quiet, model_of, progress_over
 
 
 def verify(

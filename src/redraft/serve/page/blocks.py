@@ -11,6 +11,7 @@ import os
 import sys
 import traceback
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
@@ -21,6 +22,7 @@ from gradio import queueing
 
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import RedraftError
+from redraft.revision.conversation import Conversation
 from redraft.serve.errors import told
 from redraft.serve.keys import ANYONE, Key
 from redraft.serve.models import Model
@@ -82,21 +84,15 @@ class _Faults:
 
 
 class Choice:
-    """A model and how often it revises, as a visitor chooses them.
-
-    Args:
-        service: Its models can be chosen.
-        label: Of the model.
-    """
+    """A model and how often it revises, as a visitor chooses them."""
 
     def __init__(self, service: Service, label: str) -> None:
         self._service = service
-        most = REVISIONS
         self.model = gr.Dropdown([], label=label, interactive=True, filterable=False)
         self.about = gr.Markdown(elem_classes="about", latex_delimiters=[])
         with gr.Row(elem_classes="sliders"):
-            self.least = gr.Slider(0, most, 0, step=1, label="Revisions, at least")
-            self.most = gr.Slider(0, most, 0, step=1, label="Revisions, at most")
+            self.least = gr.Slider(0, REVISIONS, 0, step=1, label="Revisions, at least")
+            self.most = gr.Slider(0, REVISIONS, 0, step=1, label="Revisions, at most")
         self.model.input(self._chosen, self.model, [self.about, self.least, self.most], **QUIET)
 
     @property
@@ -166,11 +162,6 @@ def about_of(model: Model) -> tuple[str, int, int]:
     return f"<div>{does}{' Checks: ' * bool(listed)}{listed}</div>", wanted.least, wanted.most
 
 
-def wanted_of(model: Any, least: Any, most: Any) -> Wanted:
-    """Return a visitor's choice."""
-    return Wanted(str(model), int(least), int(most))
-
-
 class Chat:
     """The tab with a conversation."""
 
@@ -186,23 +177,20 @@ class Chat:
                 gr.Button("Light or dark", size="sm", elem_id="look")
                 self.leave = gr.Button(visible=False, size="sm", elem_id="logout")
             with gr.Column(scale=4, min_width=300, elem_id="main"):
-                self._conversation()
-        self._events(blocks)
-
-    def _conversation(self) -> None:
-        self.done = gr.Markdown(EMPTY, elem_id="done", latex_delimiters=[])
-        with gr.Row(elem_id="examples") as self.examples:
-            self.tries = [gr.Button(text, size="sm") for text in EXAMPLES]
-        self.live = gr.Markdown(elem_id="live", latex_delimiters=[])
-        with gr.Row(elem_id="actions", visible=False) as self.actions:
-            self.revise = gr.Button("Revise again", size="sm", elem_id="revise")
-            self.retry = gr.Button("Retry", size="sm", elem_id="retry")
-            self.edit = gr.Button("Edit", size="sm", elem_id="edit")
-            self.undo = gr.Button("Undo", size="sm", elem_id="undo")
+                self.done = gr.Markdown(EMPTY, elem_id="done", latex_delimiters=[])
+                with gr.Row(elem_id="examples") as self.examples:
+                    self.tries = [gr.Button(text, size="sm") for text in EXAMPLES]
+                self.live = gr.Markdown(elem_id="live", latex_delimiters=[])
+                with gr.Row(elem_id="actions", visible=False) as self.actions:
+                    self.revise = gr.Button("Revise again", size="sm", elem_id="revise")
+                    self.retry = gr.Button("Retry", size="sm", elem_id="retry")
+                    self.edit = gr.Button("Edit", size="sm", elem_id="edit")
+                    self.undo = gr.Button("Undo", size="sm", elem_id="undo")
+                ids = "composer", "box", "send", "stop"
+                hint = "Ask something"
+                self.box, self.send, self.stop = composer(ids, "Your message", hint, "Send", autofocus=True)
         self._of_a_turn = self.revise, self.retry, self.edit
-        self.box, self.send, self.stop = composer(
-            ("composer", "box", "send", "stop"), "Your message", "Ask something", "Send", autofocus=True
-        )
+        self._events(blocks)
 
     def _events(self, blocks: gr.Blocks) -> None:
         everything = [
@@ -218,13 +206,12 @@ class Chat:
             gr.on(triggers, self._answering(do), given, everything, **QUIET)
         for button, text in zip(self.tries, EXAMPLES, strict=True):
             button.click(self._answering("ask", text), given, everything, **QUIET)
-        for button, change in {self.undo: _undo, self.edit: _edit, self.new: _new}.items():
+        for button, change in {self.undo: "undo", self.edit: "edit", self.new: "new"}.items():
             button.click(self._changing(change), self.talk, everything, **QUIET)
         self.stop.click(self._stop, **QUIET)
         blocks.load(self._open, None, everything, **QUIET)
 
     def _open(self, request: gr.Request) -> Updates:
-        """Begin an empty conversation with what this visitor may choose."""
         talk = Talk()
         self._service.conversations[talk.token] = talk
         key = key_of(request)
@@ -236,8 +223,6 @@ class Chat:
         self._service.leave(str(request.session_hash))
 
     def _answering(self, do: str, example: str = "") -> Callable[..., AsyncIterator[Updates]]:
-        """Return what happens when an answer is wanted."""
-
         async def answer(
             talk: Talk, text: str, model: Any, least: Any, most: Any, request: gr.Request
         ) -> AsyncIterator[Updates]:
@@ -246,7 +231,7 @@ class Chat:
                 yield {self.box: gr.skip()}  # Gradio takes an empty dict for a value
                 return
             try:
-                wanted = wanted_of(model, least, most)
+                wanted = Wanted(str(model), int(least), int(most))
                 work = talk.work(self._service, key_of(request), wanted, do, text)
             except RedraftError as error:
                 yield {self.live: alert(told(error))}
@@ -266,16 +251,19 @@ class Chat:
 
         return answer
 
-    def _changing(self, change: Callable[[Talk], str | None]) -> Callable[[Talk, gr.Request], Updates]:
-        """Return what happens when a conversation is changed. `change` returns a new text for the box."""
-
+    def _changing(self, change: str) -> Callable[[Talk, gr.Request], Updates]:
         def changed(talk: Talk, request: gr.Request) -> Updates:
             self._stop(request)
-            talk.wrong = ""
+            talk.wrong, text = "", None
             try:
-                text = change(talk)
+                if change == "undo":
+                    talk.turns.undo()
+                elif change == "edit":
+                    text = talk.turns.take_back()
+                else:
+                    talk.turns, text = Conversation(), ""
             except RedraftError as error:
-                talk.wrong, text = alert(told(error)), None
+                talk.wrong = alert(told(error))
             box = gr.skip() if text is None else gr.Textbox(value=text)
             return {**self._settled(talk, edited=bool(text)), self.box: box}
 
@@ -307,19 +295,6 @@ EMPTY = (
     "<p>The model drafts an answer, criticises it and rewrites it. You can open each step.</p></div>"
 )
 SAVE = '<a class="button" href="page/{}/conversation.jsonl">Save conversation</a>'
-
-
-def _undo(talk: Talk) -> None:
-    talk.turns.undo()
-
-
-def _edit(talk: Talk) -> str:
-    return talk.turns.take_back()
-
-
-def _new(talk: Talk) -> str:
-    talk.turns = type(talk.turns)()
-    return ""
 
 
 class Compare:
@@ -356,7 +331,8 @@ class Compare:
         given = [self.duel, self.box, *self.left.inputs, *self.right.inputs]
         gr.on([self.ask.click, self.box.submit], self._answer, given, everything, **QUIET)
         for button, winner in self.buttons.items():
-            button.click(self._voting(winner), [self.duel, self.voter], everything, **QUIET)
+            vote = partial(self._vote, winner)
+            button.click(vote, [self.duel, self.voter], everything, **QUIET)
         self.stop.click(self._stop, **QUIET)
         blocks.load(self._open, None, everything, **QUIET)
 
@@ -373,7 +349,7 @@ class Compare:
         if not text.strip():
             yield {self.status: gr.skip()}
             return
-        both = wanted_of(a, b, c), wanted_of(d, e, f)
+        both = Wanted(str(a), int(b), int(c)), Wanted(str(d), int(e), int(f))
         tab, key = str(request.session_hash), key_of(request)
         yield {self.ask: gr.Button(visible=False), self.stop: gr.Button(visible=True)}
         async for line in duel.answer(self._service, tab, key, text, both):
@@ -381,20 +357,15 @@ class Compare:
         shown = await in_daemon_thread(lambda: self._shown(duel))
         yield {**shown, self.ask: gr.Button(visible=True), self.stop: gr.Button(visible=False)}
 
-    def _voting(self, winner: Winner) -> Callable[[Duel, str], Updates]:
-        def vote(duel: Duel, voter: str) -> Updates:
-            duel.vote(winner, voter, self._store)
-            return self._shown(duel)
-
-        return vote
+    def _vote(self, winner: Winner, duel: Duel, voter: str) -> Updates:
+        duel.vote(winner, voter, self._store)
+        return self._shown(duel)
 
     def _shown(self, duel: Duel) -> Updates:
         first, second = duel.html()
-        said = (
-            '<p class="done">Thank you, the vote is stored. Ask the next question.</p>' if duel.voted else ""
-        )
+        thanks = '<p class="done">Thank you, the vote is stored. Ask the next question.</p>' * duel.voted
         return {
-            self.status: duel.wrong or said,
+            self.status: duel.wrong or thanks,
             self.first: first,
             self.second: second,
             self.votes: gr.Row(visible=duel.open),

@@ -56,12 +56,7 @@ def _parser() -> MarkdownIt:
 
 
 class _Safe(HTMLParser):
-    """Builds HTML again from what is allowed; the text of everything else stays as text.
-
-    Attributes:
-        parts: The HTML so far.
-        open: Tags that are open.
-    """
+    """Builds HTML again from what is allowed; the text of everything else stays as text."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -105,7 +100,6 @@ class _Safe(HTMLParser):
             self._hosts.append((host, len(self.parts)))
 
     def _end_link(self) -> None:
-        """Say where the link leads, if its text does not."""
         host, begin = self._hosts.pop()
         if host not in "".join(self.parts[begin:]):
             self.parts.append(f' <span class="host">({escape(host)})</span>')

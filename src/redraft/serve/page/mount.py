@@ -1,12 +1,8 @@
 """The page in front of the API: its few routes, its policy, and the login.
 
-Gradio brings some sixty routes: uploads, files, a proxy, its own API, MCP, monitoring. Those that the page
-needs are let through, and all others do not exist. Nothing of it is open without a login if there are keys.
-The policy lets the page load from this server alone and run no script but its own. Gradio sets styles in
-attributes, so those are allowed.
-
-Gradio is imported when the page is opened for the first time: that takes seconds, which servers of the API
-alone should not wait for.
+Of Gradio's sixty routes (uploads, a proxy, its own API …) those that the page needs are let through. If there
+are keys, nothing is open without a login. The policy lets the page load from this server alone and run no
+script but its own. Gradio is imported when the page is opened for the first time: that takes seconds.
 """
 
 from __future__ import annotations
@@ -50,6 +46,10 @@ _OF_GRADIO = re.compile(
     r"GET /gradio_api/queue/data|GET /gradio_api/heartbeat/\w+"
 )
 _PARTS = {"page.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_DROPPED = re.compile(r'<link rel="manifest"[^>]*>|<meta\s+(?:property="og:|name="twitter:)[^>]*>')
+_HEAD = """<title>redraft</title>
+<link rel="icon" href="page/icon.svg"><link rel="stylesheet" href="page/page.css">
+<script src="page/page.js" defer></script></head>"""
 _POLICY = (
     "default-src 'none'; script-src 'self' 'nonce-{nonce}'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'self'; "
@@ -65,9 +65,7 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
 }
 _ENTRY = 4096  # most bytes of a login
-
 _TAB = re.compile(r"\w{1,64}", re.ASCII)
-
 
 COOKIE = "redraft_session"
 LIFETIME = 12 * 3600  # seconds that a login lasts
@@ -126,13 +124,7 @@ def _cookie(token: str, seconds: int, *, secure: bool) -> str:
 
 @dataclass
 class Page:
-    """The page.
-
-    Attributes:
-        service: What visitors share.
-        logins: Who is logged in; None for a server without keys.
-        store: Stores votes.
-    """
+    """The page."""
 
     service: Service
     logins: Logins | None
@@ -144,11 +136,7 @@ class Page:
         return any(path.startswith(each) if each[1:].endswith("/") else path == each for each in OURS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request for the page.
-
-        Raises:
-            Refusal: There is nothing at its path, or it needs a login.
-        """
+        """Answer a request for the page."""
         nonce = secrets.token_urlsafe(16)
 
         async def sending(message: Message) -> None:
@@ -168,7 +156,6 @@ class Page:
                 raise
 
     async def _app(self, scope: Scope, receive: Receive, nonce: str) -> ASGIApp:
-        """Return what answers a request."""
         headers, asked = Headers(scope=scope), f"{scope['method']} {scope['path']}"
         cookies = headers.get("cookie", "")
         if self.logins is not None:
@@ -178,7 +165,7 @@ class Page:
                 return RedirectResponse("/", 303, {"Set-Cookie": self.logins.leave(cookies)})
             key = self.logins.key_of(cookies)
             if key is None and asked == "GET /":
-                return _login_page()
+                return _small_page("login")
             if key is None:
                 raise Refusal(HTTPStatus.UNAUTHORIZED, "not_logged_in", "there is no login: open /")
             scope["state"]["key"] = key
@@ -186,22 +173,30 @@ class Page:
         if part in _PARTS and scope["method"] == "GET":
             return Response(text_of(part), media_type=_PARTS[part])
         if asked.startswith("GET /page/"):
-            return self._saved(part)
+            talk = self.service.conversations.get(part.removesuffix("/conversation.jsonl"))
+            if talk is None:
+                raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "that conversation is no longer here.")
+            name = {"Content-Disposition": 'attachment; filename="conversation.jsonl"'}
+            return Response(talk.saved(), media_type="application/jsonl", headers=name)
         if not _OF_GRADIO.fullmatch(asked):
             raise Refusal(HTTPStatus.NOT_FOUND, "not_found", f"there is no {asked!a:.100} here.")
         return await self._of_gradio(scope, receive, nonce)
 
-    def _saved(self, part: str) -> Response:
-        talk = self.service.conversations.get(part.removesuffix("/conversation.jsonl"))
-        if talk is None:
-            raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "that conversation is no longer here.")
-        name = {"Content-Disposition": 'attachment; filename="conversation.jsonl"'}
-        return Response(talk.saved(), media_type="application/jsonl", headers=name)
-
     async def _of_gradio(self, scope: Scope, receive: Receive, nonce: str) -> ASGIApp:
         """Return Gradio with what it leaves to us; a page that waits while it is not there yet."""
+
+        async def begin() -> ASGIApp:
+            def build() -> ASGIApp:
+                from redraft.serve.page.blocks import make_page
+
+                return make_page(self.service, self.store)
+
+            app = await in_daemon_thread(build)
+            await app.router.lifespan_context(app).__aenter__()  # type: ignore[attr-defined]  # until the end
+            return app
+
         if self._gradio is None:
-            self._gradio = asyncio.ensure_future(self._begin())
+            self._gradio = asyncio.ensure_future(begin())
         if scope["path"] == "/":
             await asyncio.wait({self._gradio}, timeout=0.2)
             if not self._gradio.done() or not self.service.models.ready:
@@ -214,18 +209,6 @@ class Page:
             _Event.of(object_of(body)).check(gradio.state.inputs)  # type: ignore[attr-defined]
             return _with_body(gradio, body)
         return gradio
-
-    async def _begin(self) -> ASGIApp:
-        """Import Gradio in a thread, and start it."""
-
-        def build() -> ASGIApp:
-            from redraft.serve.page.blocks import make_page
-
-            return make_page(self.service, self.store)
-
-        app = await in_daemon_thread(build)
-        await app.router.lifespan_context(app).__aenter__()  # type: ignore[attr-defined]  # until the process ends
-        return app
 
 
 class _Event(Body):
@@ -247,8 +230,6 @@ class _Event(Body):
 
 
 def _with_body(app: ASGIApp, body: bytes) -> ASGIApp:
-    """Give Gradio the body of a request that was read."""
-
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         whole = iter([{"type": "http.request", "body": body, "more_body": False}])
 
@@ -258,12 +239,6 @@ def _with_body(app: ASGIApp, body: bytes) -> ASGIApp:
         await app(scope, receiving, send)
 
     return answer
-
-
-_DROPPED = re.compile(r'<link rel="manifest"[^>]*>|<meta\s+(?:property="og:|name="twitter:)[^>]*>')
-_HEAD = """<title>redraft</title>
-<link rel="icon" href="page/icon.svg"><link rel="stylesheet" href="page/page.css">
-<script src="page/page.js" defer></script></head>"""
 
 
 def _changed(app: ASGIApp, nonce: str) -> ASGIApp:
@@ -293,16 +268,11 @@ async def _enter(logins: Logins, request: Request, limits: Limits) -> Response:
     secure = request.headers.get("origin", "").startswith("https:")
     if (cookie := logins.enter(given, secure=secure)) is None:
         _log.warning("a login failed, from %s", request.client.host if request.client else "nowhere known")
-        return _login_page('<p class="alert" role="alert">That key is not right.</p>')
+        return _small_page("login", '<p class="alert" role="alert">That key is not right.</p>')
     return RedirectResponse("/", 303, {"Set-Cookie": cookie})
 
 
-def _login_page(wrong: str = "") -> Response:
-    return _small_page("login", wrong)
-
-
 def _small_page(name: str, wrong: str = "") -> Response:
-    """Return a page that stands without Gradio: its style is in it."""
     html = text_of(f"{name}.html").replace("{{style}}", text_of("small.css")).replace("{{wrong}}", wrong)
     return HTMLResponse(html, HTTPStatus.UNAUTHORIZED if name == "login" else HTTPStatus.OK)
 

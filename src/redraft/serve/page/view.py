@@ -36,13 +36,7 @@ def name_of(index: int) -> str:
 
 @dataclass
 class LiveTurn:
-    """A turn while it is made: what is complete, and what is being written.
-
-    Attributes:
-        steps: Complete answers.
-        drafts: Complete drafts, of a chain that will choose one.
-        chain: The chain, once it is finished.
-    """
+    """A turn while it is made: what is complete, and what is being written."""
 
     steps: list[Step] = field(default_factory=list)
     drafts: list[Step] = field(default_factory=list)
@@ -152,7 +146,6 @@ def _steps(steps: Sequence[Step], turn: str, chain: Chain | None = None) -> Iter
 
 
 def _pills(step: Step, before: Step | None, *, best: bool, stop: Stop | None) -> Iterator[str]:
-    """Yield short remarks on a step."""
     if step.echo:
         yield _pill("bad", "talks about the answer")
     if step.finish != "stop":
@@ -183,7 +176,6 @@ def _body(step: Step, before: Step | None, *, best: bool) -> Iterator[str]:
 
 
 def _diff(before: str, after: str) -> str:
-    """Return what a revision changed: by words, or as a whole if little is common."""
     short = max(len(before), len(after)) <= MOST_RENDERED
     if before == after:
         return '<p class="label">Nothing was changed.</p>'
@@ -213,7 +205,6 @@ def _check(result: CheckResult) -> str:
 
 
 def _end(chain: Chain) -> str:
-    """Return how a turn ended and what it cost, in words."""
     used, parts = chain.usage, []
     if chain.stop == "cancelled":
         parts.append("stopped")

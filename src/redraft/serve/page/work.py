@@ -11,8 +11,8 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -47,13 +47,7 @@ QUESTION = 1_000_000  # most characters of a question
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a person chose: a model, and how often it revises.
-
-    Attributes:
-        model: Its name.
-        least: Fewest revisions.
-        most: Most revisions.
-    """
+    """What a person chose: a model, and how often it revises."""
 
     model: str
     least: int
@@ -76,13 +70,6 @@ class Work:
     """A chain that is made.
 
     Attributes:
-        key: Who asks.
-        model: The model.
-        prompt: The conversation.
-        options: Those of the chain.
-        making: What there is of it.
-        waiting: Whether it waits for its turn.
-        refusal: What the person is told if it failed.
         id: Of the request, in the logs. The chain's own is that of a turn, as in other conversations.
     """
 
@@ -112,12 +99,8 @@ class Work:
     def stop(self) -> None:
         """End now. The steps so far are kept. Any thread may call it: Gradio's handlers have their own."""
         self._cancel.cancel()
-        if self._task is not None:
-            self._task.get_loop().call_soon_threadsafe(self._wait_no_more, self._task)
-
-    def _wait_no_more(self, task: asyncio.Task[None]) -> None:
-        if self.waiting:
-            task.cancel()
+        if (task := self._task) is not None:
+            task.get_loop().call_soon_threadsafe(lambda: self.waiting and task.cancel())
 
     async def _run(self, service: Service, after: Sequence[asyncio.Task[None]]) -> None:
         began = time.monotonic()
@@ -144,12 +127,6 @@ class Service:
     """What all visitors of the page share.
 
     Attributes:
-        models: Those that are served.
-        gate: Lets chains in.
-        limits: What a visitor may ask for.
-        metrics: Count the chains.
-        request_log: Keeps them; None for no such log.
-        at_work: The chains of each tab that is being answered.
         conversations: Conversations by their names, as long as a tab holds them.
     """
 
@@ -166,11 +143,7 @@ class Service:
         return self.models.within(key.allows).all()
 
     def work(self, key: Key, wanted: Wanted, prompt: Prompt, **more: Any) -> Work:
-        """Return a chain to make. `more` are options besides those that were chosen.
-
-        Raises:
-            Refusal: The model, or a number, is not allowed; or the question is empty or too long.
-        """
+        """Return a chain to make. `more` are options besides those that were chosen."""
         if len(prompt.text) > QUESTION:
             raise invalid(f"the question has {len(prompt.text):,} characters; {QUESTION:,} are allowed.")
         model = self.models.within(key.allows).named(wanted.model)
@@ -181,21 +154,15 @@ class Service:
         return Work(key, model, prompt_of(prompt), options, LiveTurn())
 
     async def watch(self, tab: str, works: Sequence[Work], draw: Callable[[], str]) -> AsyncIterator[str]:
-        """Make chains, and yield pictures of them while they are made.
-
-        Args:
-            tab: The id of the visitor's tab. When it is closed, Gradio closes this generator.
-            works: The chains.
-            draw: Draws them.
-
-        Raises:
-            Refusal: The tab is being answered already, or a chain failed.
-        """
-        with self._working(tab, works):
-            tasks: list[asyncio.Task[None]] = []
+        """Make chains, and yield pictures of them while they are made."""
+        if tab in self.at_work:
+            raise invalid("another answer is being written. Stop it first.")
+        self.at_work[tab] = works
+        tasks: list[asyncio.Task[None]] = []
+        pause = PAUSE
+        try:
             for work in works:
                 tasks.append(work.begin(self, after=tasks[:] if work.key.parallel == 1 else ()))
-            pause = PAUSE
             while pending := [task for task in tasks if not task.done()]:
                 await asyncio.wait(pending, timeout=pause)
                 if self.gate.cancel.cancelled:
@@ -206,14 +173,6 @@ class Service:
             for work in works:
                 if work.refusal:
                     raise work.refusal
-
-    @contextmanager
-    def _working(self, tab: str, works: Sequence[Work]) -> Iterator[None]:
-        if tab in self.at_work:
-            raise invalid("another answer is being written. Stop it first.")
-        self.at_work[tab] = works
-        try:
-            yield
         finally:
             if self.at_work.get(tab) is works:  # and not those of the next question, after a stop
                 del self.at_work[tab]
@@ -246,13 +205,7 @@ class Service:
 
 @dataclass
 class Talk:
-    """A visitor's conversation.
-
-    Attributes:
-        turns: The conversation.
-        token: Its name in the address under which it is saved.
-        wrong: The last thing that went wrong, as HTML.
-    """
+    """A visitor's conversation."""
 
     turns: Conversation = field(default_factory=Conversation)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(16))
@@ -268,12 +221,7 @@ class Talk:
         return "".join(f"{chain.to_json()}\n" for chain in self.turns.turns).encode()
 
     def work(self, service: Service, key: Key, wanted: Wanted, do: str, text: str) -> Work:
-        """Return the chain that a visitor wants: `ask` a text, `retry` the last question, or `revise` again.
-
-        Raises:
-            UsageError: There is no turn to go on with.
-            Refusal: What was chosen is not allowed.
-        """
+        """Return the chain that a visitor wants: `ask`, `retry` the last question, or `revise` again."""
         if do == "ask":
             return service.work(key, wanted, self.turns.prompt(text), id=self._id(1))
         again: Any = self.turns.again()
@@ -322,11 +270,7 @@ class Duel:
     so that neither speed nor revisions tell which is which. The vote shows names and steps.
 
     Attributes:
-        question: What was asked.
         names: Of the two models, in the order in which they are shown.
-        chains: Their answers, once both are there.
-        voted: The vote was stored.
-        wrong: The last thing that went wrong, as HTML.
     """
 
     question: str = ""
@@ -372,14 +316,14 @@ class Duel:
         """Return both sides as they may be shown."""
         if self.chains is None:
             return "", ""
-        first, second = (self._side(index, chain) for index, chain in enumerate(self.chains))
-        return first, second
 
-    def _side(self, index: int, chain: Chain) -> str:
-        title = f"Answer {index + 1}" + f" · {self.names[index]}" * self.voted
-        shown = turn_of(chain, f"side-{index}", question=False) if self.voted else final(chain)
-        # In one element, so that Gradio also replaces what the script adds.
-        return f'<div><h3 class="side">{safe(title)}</h3>{shown}</div>'
+        def side(index: int, chain: Chain) -> str:
+            title = f"Answer {index + 1}" + f" · {self.names[index]}" * self.voted
+            shown = turn_of(chain, f"side-{index}", question=False) if self.voted else final(chain)
+            # In one element, so that Gradio also replaces what the script adds.
+            return f'<div><h3 class="side">{safe(title)}</h3>{shown}</div>'
+
+        return side(0, self.chains[0]), side(1, self.chains[1])
 
     def vote(self, winner: Winner, voter: str, store: Store) -> None:
         """Store the vote. What goes wrong is in `wrong`; then the vote can be tried again."""

@@ -1,4 +1,4 @@
-"""`redraft weights diff` and `apply`."""
+"""`redraft weights diff`, `apply`, `merge-lora` and `lora-gguf`: what one model has more than another."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from redraft.cli.shell import flag
 from redraft.cli.weights.common import (
+    Adapter,
     Base,
+    Dtype,
     Force,
     Out,
     Pickle,
     Quiet,
+    dtype_of,
+    local_path,
     model_of,
     running,
 )
@@ -64,3 +69,45 @@ def apply(
     ours, theirs = model_of(base, allow_pickle), model_of(delta, allow_pickle)
     with running(theirs, force, allow_pickle, quiet) as run:
         make(ours, theirs, out, run, vocab=vocab)
+
+
+def merge_lora(
+    base: Base,
+    adapter: Adapter,
+    out: Out,
+    dtype: Dtype = None,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Merge a peft LoRA adapter into its base."""
+    from redraft.weights.lora.merge import merge_lora as make
+
+    model, change = model_of(base, allow_pickle), model_of(adapter, allow_pickle)
+    with running(model, force, allow_pickle, quiet) as run:
+        make(model, change, out, run, dtype=dtype_of(dtype))
+
+
+def lora_gguf(
+    adapter: Adapter,
+    out: Out,
+    base: Annotated[
+        str | None, flag("BASE", "The base: a folder, a GGUF file, or default.  [as the adapter says]")
+    ] = None,
+    force: Force = False,
+    allow_pickle: Pickle = False,
+    quiet: Quiet = False,
+) -> None:
+    """Convert a LoRA adapter to a GGUF adapter for llama.cpp.
+
+    Use it as MODEL.gguf+ADAPTER.gguf.
+    """
+    from redraft.engines.load import trained_on
+    from redraft.weights.lora.to_gguf import lora_gguf as make
+
+    change = model_of(adapter, allow_pickle)
+    if base is None and trained_on(change).partition("+")[0] == "default":
+        base = "default"  # its shapes are the same with other adapters added
+    model = None if base is None else local_path(base)
+    with running(change, force, allow_pickle, quiet, resumes=False) as run:
+        make(change, out, run, base=model)

@@ -1,4 +1,4 @@
-"""`redraft data import`: read published files as chains with their origin and licence."""
+"""`redraft data import` and `export`: between published files and chains."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from redraft.cli.data.common import Flags
+from redraft.cli.data.common import Flags, Source
+from redraft.cli.shell import flag
+from redraft.formats import ExportFormat
 
 Paths = Annotated[
     list[Path],
@@ -19,37 +21,19 @@ Paths = Annotated[
 ]
 Named = Annotated[
     str | None,
-    typer.Option(
-        "--as",
-        metavar="NAME",
-        help="The source, if the fields do not reveal it: alpaca, sharegpt, gpt4all, questions …",
-        show_default=False,
+    flag(
+        "NAME", "The source, if the fields do not reveal it: alpaca, sharegpt, gpt4all, questions …", "--as"
     ),
 ]
 Map = Annotated[
     list[str] | None,
-    typer.Option(
-        "--map",
-        metavar="TARGET=FIELD,…",
-        help="Read other fields: instruction=question,reference=answer.",
-        show_default=False,
-    ),
+    flag("TARGET=FIELD,…", "Read other fields: instruction=question,reference=answer.", "--map"),
 ]
-Licence = Annotated[
-    str | None,
-    typer.Option(metavar="TEXT", help="Override the source's licence.", show_default=False),
-]
+Licence = Annotated[str | None, flag("TEXT", "Override the source's licence.")]
 Which = Annotated[
     Literal["best", "all"], typer.Option("--paths", help="Read the best path of a tree, or every path.")
 ]
-Questions = Annotated[
-    Path | None,
-    typer.Option(
-        metavar="FILE",
-        help="Questions for answer files, joined by question_id or id.",
-        show_default=False,
-    ),
-]
+Questions = Annotated[Path | None, flag("FILE", "Questions for answer files, joined by question_id or id.")]
 
 
 def import_(
@@ -79,3 +63,20 @@ def import_(
         questions=questions,
         **flags.options,
     )
+
+
+def export(
+    file: Source,
+    to: Annotated[ExportFormat, typer.Option(help="The format.", show_default=False)],
+    *,
+    flags: Flags,
+) -> None:
+    """Write chains in the formats of other programs.
+
+    alpaca and sharegpt are one JSON array; the others are JSON lines. In a preference pair, the first answer
+    is rejected, and the correction that was judged best is chosen. A chain becomes a critique for each of its
+    feedbacks. Everything that a format cannot hold is left out and counted; licences are in OUT.run.json.
+    """
+    from redraft.collect.export import export as exported
+
+    exported(file, flags.out, to, **flags.options)

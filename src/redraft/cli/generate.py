@@ -1,0 +1,98 @@
+"""`redraft generate`: training data with a teacher, resumable, no reply paid for twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redraft.cli.options import FlagGroup, Given, fill_in
+from redraft.cli.parameters import takes
+from redraft.cli.running import Out, check_out, print_result, prompts_file
+from redraft.cli.shell import group, only_ours
+from redraft.generate import USUAL
+
+CHAIN_FLAGS = FlagGroup(
+    "redraft.generate.options:ChainOptions",
+    USUAL,
+    "generate",
+    never_default=frozenset({"check"}),
+    other="generate instructions",
+    in_recipes="redraft.generate.options:ChainFlags",
+)
+"""Checks replace the critic, so those of the config file, meant for answers, do not apply."""
+
+
+def chains(
+    flags: Given,
+    source: Annotated[
+        Path, typer.Argument(metavar="RECORDS", help="A file of records, of any known shape; '-' is stdin.")
+    ],
+    out: Out,
+) -> None:
+    """Make feedback chains with a teacher, to learn from.
+
+    FILE gets a chain for each record. The model answers, criticises its answer with a score and a verdict,
+    and corrects it until the score is good enough. Where the model's server keeps to JSON schemas, score and
+    verdict are fields; otherwise they are read from the text.
+
+    Every reply is stored before it is used, in FILE.journal.db: after any stop, the same command goes on, and
+    nothing is paid for twice. Failures are in FILE.errors.jsonl and are tried again.
+
+    With --gold the critic sees the record's gold answer, and the writer never does; feedback that quotes it
+    is counted. With --first the record's own answer is criticised. With --verify no teacher's opinion is
+    asked: a check with the gold answer gives the verdict.
+    """
+    from redraft.generate.chain_run import ChainRun
+
+    check_out(out, "-o out.jsonl, then: redraft show out.jsonl --json")
+    settings = fill_in(flags, CHAIN_FLAGS)
+    with prompts_file(source) as (file, name):
+        print_result(ChainRun.of(settings, file, out, name).run, quiet=settings.values.quiet)
+
+
+chains = takes(chains, CHAIN_FLAGS)
+
+
+TASK_FLAGS = FlagGroup(
+    "redraft.generate.options:InstructionOptions",
+    recipes="generate",
+    other="generate chains",
+    in_recipes="redraft.generate.options:TaskFlags",
+)
+
+
+def instructions(
+    flags: Given,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the tasks go, as chains.")],
+) -> None:
+    """Generate instructions with inputs and outputs.
+
+    FILE gets a chain for each task; for Alpaca's shape: redraft data export FILE --to alpaca. FILE is the
+    pool too: the same command goes on after any stop, and a larger --count goes on from what is there. Each
+    reply is stored in FILE.journal.db before it is used, so none is paid for twice.
+
+    Rejected tasks are in FILE.rejected.jsonl, with the rule and the nearest instruction. FILE.html shows
+    verbs, lengths and rejects. FILE.run.json records how FILE was made.
+
+    With --batch calls go through the server's batches, in waves. It is for --way alpaca: its requests depend
+    on the seeds alone.
+
+    The run ends when there are enough instructions, at a limit (exit status 4), or when 25 requests in a row
+    give nothing that is new and sound (exit status 3).
+    """
+    from redraft.generate.instructions.run import InstructionRun
+
+    check_out(out, "-o tasks.jsonl")
+    settings = fill_in(flags, TASK_FLAGS)
+    with only_ours():
+        made = InstructionRun.of(settings, out).run()
+    if not settings.values.quiet:
+        typer.echo(str(made))
+    raise typer.Exit(made.exit_status)
+
+
+instructions = takes(instructions, TASK_FLAGS)
+
+app = group("Generate training data with a teacher.", {"chains": chains, "instructions": instructions})
