@@ -163,8 +163,8 @@ def test_rooms_of_a_package_point_in_one_direction(package: str) -> None:
     assert wrong == []
 
 
-SHARED = {"__init__", "commands", "common", "lines", "options", "parameters", "prompts", "render", "running"}
-SHARED |= {"shell", "strategies", "tokens", "watch", "whole"}
+SHARED = {"__init__", "commands", "common", "lines", "options", "parameters", "render", "running"}
+SHARED |= {"shell", "strategies", "watch", "whole"}
 """Modules of `cli` that verbs share. Each other one is a verb."""
 
 

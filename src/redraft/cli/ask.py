@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from redraft.chain import Chain
-    from redraft.revision.cancel import CancelToken
     from redraft.revision.settings import Settings
 
 
@@ -82,7 +81,13 @@ async def _make(settings: Settings, prompt: str, cache: Path | None, *, watch: b
         patience = settings.waiting(tell=say_wait if sys.stderr.isatty() else None)
         load = partial(settings.load, stack, patience=patience)
         options = settings.options().model_copy(update={"cancel": cancel, "cache": cache})
-        _on_interrupt(cancel)
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            loop.remove_signal_handler(signal.SIGINT)
+            cancel.cancel()
+
+        loop.add_signal_handler(signal.SIGINT, stop)
         events = await stack.enter_async_context(aclosing(make(prompt, options, load)))
         if not watch:
             return await finished(events)
@@ -90,13 +95,3 @@ async def _make(settings: Settings, prompt: str, cache: Path | None, *, watch: b
         from redraft.cli.watch import Watch
 
         return await finished(events, stack.enter_context(Watch()).show)
-
-
-def _on_interrupt(cancel: CancelToken) -> None:
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        loop.remove_signal_handler(signal.SIGINT)
-        cancel.cancel()
-
-    loop.add_signal_handler(signal.SIGINT, stop)

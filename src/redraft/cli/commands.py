@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
-from typer.main import get_group
+from typer.main import get_group, solve_typer_info_help
+from typer.models import TyperInfo
 
 from redraft import __version__
 from redraft.cli.options import check_help
@@ -89,13 +90,14 @@ class _App(Verbs):
         """List each command with the first sentence of its help. Its options are not made for that."""
         width = formatter.width - 6 - max(map(len, verbs()))
         with formatter.section("Commands"):
-            formatter.write_dl([(name, _short(name, width)) for name in verbs()])
+            formatter.write_dl([(name, self._short(name, width)) for name in verbs()])
 
-
-def _short(name: str, width: int) -> str:
-    found = _loaded(name)
-    text = found.info.help if isinstance(found, typer.Typer) else inspect.getdoc(found)
-    return TyperCommand(name, help=text).get_short_help_str(width)
+    @staticmethod
+    def _short(name: str, width: int) -> str:
+        found = _loaded(name)
+        is_group = isinstance(found, typer.Typer)
+        text = solve_typer_info_help(TyperInfo(found)) if is_group else inspect.getdoc(found)
+        return TyperCommand(name, help=text).get_short_help_str(width)
 
 
 app = typer.Typer(

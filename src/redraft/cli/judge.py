@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from redraft.cli.options import FlagGroup, Given, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.running import OwnJournal, RetryFailed, RunFlags, check_out
-from redraft.cli.shell import only_ours
+from redraft.cli.shell import flag, only_ours
 
 FLAGS = FlagGroup("redraft.evaluation.judging.options:JudgeOptions", recipes="judge")
-
-
-def _file(text: str, *names: str) -> Any:
-    return typer.Option(*names, metavar="FILE", help=text, show_default=False)
 
 
 Answers = Annotated[
     list[Path], typer.Argument(metavar="ANSWERS...", help="Answers of a model A, and of its opponent B.")
 ]
-Out = Annotated[Path, _file("Where the reviews go.", "--out", "-o")]
-Questions = Annotated[Path | None, _file("What was asked, with categories and gold answers.")]
-PromptFile = Annotated[Path | None, _file("Prompts of FastChat: prompt.jsonl, judge_prompts.jsonl.")]
-ReviewerFile = Annotated[Path | None, _file("FastChat's reviewer.jsonl for the prompts.")]
+Out = Annotated[Path, flag("FILE", "Where the reviews go.", "--out", "-o")]
+Questions = Annotated[Path | None, flag("FILE", "What was asked, with categories and gold answers.")]
+PromptFile = Annotated[Path | None, flag("FILE", "Prompts of FastChat: prompt.jsonl, judge_prompts.jsonl.")]
+ReviewerFile = Annotated[Path | None, flag("FILE", "FastChat's reviewer.jsonl for the prompts.")]
 
 
 def judge(

@@ -9,9 +9,6 @@ import typer
 from redraft.cli.shell import group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from redraft.engines.load import ModelReference
 
 Ref = Annotated[str, typer.Argument(metavar="REF", help="default, org/name, org/name:Q4_K_M …")]
@@ -40,7 +37,13 @@ def list_models() -> None:
 
     Each line has the reference for --model, the size, and the path.
     """
-    rows = list(_here())
+    from redraft import hub
+    from redraft.engines.llamacpp.default_model import DEFAULT
+
+    latest = {f"{each.repo}/{each.name}": each for each in hub.cached()}
+    rows = [(ref, each.size, each.path) for ref, each in latest.items()]
+    if DEFAULT.path.exists():
+        rows.insert(0, ("default", DEFAULT.path.stat().st_size, DEFAULT.path))
     if not rows:
         typer.echo("No models yet. Fetch the small default one: redraft model get default", err=True)
     width = max((len(ref) for ref, _, _ in rows), default=0)
@@ -55,9 +58,8 @@ def path(ref: Ref = "default") -> None:
     from redraft.errors import ModelError
 
     named = _fetchable(ref)
-    found = (
-        default_model.cached_default() if named.kind == "default" else hub.find(named.target, named.selects)
-    )
+    default = named.kind == "default"
+    found = default_model.cached_default() if default else hub.find(named.target, named.selects)
     if found is None:
         raise ModelError(f"the model {ref} is not here.", hint=f"redraft model get {ref}")
     typer.echo(found)
@@ -73,9 +75,8 @@ def remove(ref: Ref) -> None:
     from redraft.errors import ModelError
 
     named = _fetchable(ref)
-    freed = (
-        default_model.remove_default() if named.kind == "default" else hub.remove(named.target, named.selects)
-    )
+    default = named.kind == "default"
+    freed = default_model.remove_default() if default else hub.remove(named.target, named.selects)
     if not freed:
         raise ModelError(f"the model {ref} is not here.", hint="redraft model list")
     typer.echo(f"Removed {ref}: {in_words(freed)}.", err=True)
@@ -101,18 +102,6 @@ def _fetchable(ref: str) -> ModelReference:
             "or org/name/file.gguf",
         )
     return named
-
-
-def _here() -> Iterator[tuple[str, int, Path]]:
-    from redraft import hub
-    from redraft.engines.llamacpp import default_model
-
-    default = default_model.DEFAULT.path
-    if default.exists():
-        yield "default", default.stat().st_size, default
-    latest = {f"{each.repo}/{each.name}": each for each in hub.cached()}
-    for ref, each in latest.items():
-        yield ref, each.size, each.path
 
 
 app = group(

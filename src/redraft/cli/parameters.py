@@ -111,6 +111,7 @@ class WithOptions:
         return {p.name: p.annotation for p in self.__signature__.parameters.values()}
 
     def __call__(self, **values: Any) -> None:
+        """Run the command with what typer read."""
         flags = self._gather({p.name: values.pop(p.name) for p in self._options()})
         for name, (kind, spread) in self._own.items():
             if is_dataclass(kind) and isinstance(kind, type):

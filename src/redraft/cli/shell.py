@@ -1,7 +1,7 @@
 """How every verb behaves in a shell: help in groups, messages with hints, exit statuses.
 
-Help and messages are plain text: they read the same on a terminal, in a pipe, and in docs/cli.md. Typer
-itself handles usage errors (2, with the nearest flag), Ctrl-C (130), and a closed pipe.
+Help and messages are plain text, the same on a terminal, in a pipe and in docs/cli.md. Typer itself handles
+usage errors (2, with the nearest flag), Ctrl-C (130), and a closed pipe.
 """
 
 from __future__ import annotations
@@ -100,8 +100,7 @@ class Verbs(TyperGroup):
             tell(missing.message, missing.hint)
             raise typer.Exit(missing.exit_status) from error
         except OSError as error:
-            # Without a file name, it is about standard output, or a bug.
-            if error.filename is None:
+            if error.filename is None:  # then it is about standard output, or a bug
                 raise
             tell(f"{error.filename}: {error.strerror}.")
             raise typer.Exit(2) from error

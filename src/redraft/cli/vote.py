@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,16 +19,12 @@ if TYPE_CHECKING:
     from redraft.evaluation.voting.store import VoteStore
 
 
-def _file(text: str, *names: str) -> Any:
-    return typer.Option(*names, metavar="FILE", help=text, show_default=False)
-
-
 def vote(
     answers: Annotated[
         list[Path], typer.Argument(metavar="A B", help="Answers of a model A, and of its opponent B.")
     ],
-    out: Annotated[Path, _file("Where the votes go.", "--out", "-o")],
-    questions: Annotated[Path | None, _file("What was asked, with categories.")] = None,
+    out: Annotated[Path, flag("FILE", "Where the votes go.", "--out", "-o")],
+    questions: Annotated[Path | None, flag("FILE", "What was asked, with categories.")] = None,
     voter: Annotated[str | None, flag("NAME", "Who votes.  [the login name; the page asks]")] = None,
     terminal: Annotated[bool, typer.Option("--terminal", help="Vote here, and not on a page.")] = False,
     port: Annotated[
@@ -48,10 +44,13 @@ def vote(
     """
     from redraft.evaluation.judging.pairs import read_matches
     from redraft.evaluation.voting.ballots import Ballots, voter_of
+    from redraft.evaluation.voting.store import VoteStore
+    from redraft.jobs.provenance import Provenance, content
 
     _check(answers, out, questions)
     matches = read_matches(answers, questions)
-    store = _store(answers, questions, out, seed)
+    inputs = list(map(content, [*answers, *filter(None, [questions])]))
+    store = VoteStore(out, Provenance("vote", {"inputs": inputs, "seed": seed}))
 
     def ballots(name: str) -> Ballots:
         return Ballots(matches, store, voter_of(name), seed)
@@ -82,14 +81,6 @@ def _check(answers: Sequence[Path], out: Path, questions: Path | None) -> None:
         if path.resolve() == out.resolve():
             raise UsageError(f"{path} is an input.", hint="Name another file for the votes.")
     check_ending(out)
-
-
-def _store(answers: Sequence[Path], questions: Path | None, out: Path, seed: int) -> VoteStore:
-    from redraft.evaluation.voting.store import VoteStore
-    from redraft.jobs.provenance import Provenance, content
-
-    inputs = list(map(content, [*answers, *filter(None, [questions])]))
-    return VoteStore(out, Provenance("vote", {"inputs": inputs, "seed": seed}))
 
 
 def _login() -> str:

@@ -54,7 +54,9 @@ class Watch:
         elif isinstance(event, StepDone):
             self._step(event.index, event.step)
         elif isinstance(event, Interrupted):
-            self._interrupt(event)
+            self._place = None  # the moving text is written again
+            self._settle()
+            self.console.print(RichText(f"Written again: {printable(event.error.message)}", "yellow"))
         elif isinstance(event, Finished):
             self._finish(event)
 
@@ -65,19 +67,15 @@ class Watch:
             self._live = Live(console=self.console, transient=True, refresh_per_second=12)
             self._live.start()
         self._pieces.append(event.text)
-        if self._live is not None:
-            self._live.update(self._moving())
-
-    def _moving(self) -> Padding:
-        kind, index = self._place or ("answer", 0)
-        name = f"Feedback {index + 1}" if kind == "feedback" else name_of(index)
-        lines = printable("".join(self._pieces)).splitlines()
-        room = max(self.console.height - 4, 3)
-        tail = RichText("\n".join(lines[-room:]))
-        tail.truncate(self.console.width * room)
-        return Padding(
-            RichText.assemble((f"{name} …\n", "dim"), tail), (0, 0, 0, 2 if kind == "feedback" else 0)
-        )
+        if self._live is not None:  # the end of the text moves, as much as the screen holds
+            lines = printable("".join(self._pieces)).splitlines()
+            room = max(self.console.height - 4, 3)
+            tail = RichText("\n".join(lines[-room:]))
+            tail.truncate(self.console.width * room)
+            criticism = event.kind == "feedback"
+            name = f"Feedback {event.index + 1}" if criticism else name_of(event.index)
+            text = RichText.assemble((f"{name} …\n", "dim"), tail)
+            self._live.update(Padding(text, (0, 0, 0, 2 if criticism else 0)))
 
     def _settle(self) -> None:
         if self._live is not None:
@@ -111,11 +109,6 @@ class Watch:
             self.console.print(note)
         if step.feedback is not None:
             self.console.print(render.feedback(step.feedback, index))
-
-    def _interrupt(self, event: Interrupted) -> None:
-        self._place = None
-        self._settle()
-        self.console.print(RichText(f"Written again: {printable(event.error.message)}", "yellow"))
 
     def _finish(self, event: Finished) -> None:
         self._settle()

@@ -214,7 +214,7 @@ class ResponseReply(Reply):
             yield self._of_part("part.added", part=_part_of(item))
         if piece.text:
             _part_of(self._items[-1])["text"] += piece.text
-            more = {"logprobs": []} if piece.field == "content" else {}
+            more: dict[str, Any] = {"logprobs": []} if piece.field == "content" else {}
             yield self._of_part("delta", delta=piece.text, **more)
 
     def _called(self, item: dict[str, Any]) -> Iterator[bytes]:
@@ -234,7 +234,7 @@ class ResponseReply(Reply):
         item = self._items[-1]
         item["status"] = "completed"
         text = _part_of(item)["text"]
-        more = {"logprobs": []} if self._open.field == "content" else {}
+        more: dict[str, Any] = {"logprobs": []} if self._open.field == "content" else {}
         yield self._of_part("done", text=text, **more)
         yield self._of_part("part.done", part=_part_of(item))
         yield self._event("response.output_item.done", output_index=len(self._items) - 1, item=item)

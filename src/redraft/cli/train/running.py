@@ -78,21 +78,17 @@ def _look(verb: TrainVerb, settings: RunSettings[Any], say: Say) -> None:
         raise no_data()
     model = folder_for(settings.own.model_name_or_path, command=command_line())
     if settings.own.preview is not None and leads():
-        _preview(verb, settings, model, say)
+        from rich.console import Console
+
+        from redraft.engines.llamacpp.default_model import cache_folder
+        from redraft.train.api import stages_of
+        from redraft.train.run.preview import preview
+
+        console = Console(highlight=False)
+        preview(settings, model, cache_folder() / "train", console, stages=stages_of(verb), say=say)
     if settings.own.estimate:
         with parting():
             _estimate(verb, settings, model, say)
-
-
-def _preview(verb: TrainVerb, settings: RunSettings[Any], model: str, say: Say) -> None:
-    from rich.console import Console
-
-    from redraft.engines.llamacpp.default_model import cache_folder
-    from redraft.train.api import stages_of
-    from redraft.train.run.preview import preview
-
-    console = Console(highlight=False)
-    preview(settings, model, cache_folder() / "train", console, stages=stages_of(verb), say=say)
 
 
 def _estimate(verb: TrainVerb, settings: RunSettings[Any], model: str, say: Say) -> None:
