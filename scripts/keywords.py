@@ -14,6 +14,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parent.parent / "src"
 
+
 PAGES = {
     "redraft.revision.keywords": ("redraft.revision.options", "RevisionOptions", ["output"]),
     "redraft.generate.keywords": ("redraft.generate.options", "ChainOptions", []),
@@ -22,7 +23,7 @@ PAGES = {
     "redraft.evaluation.tasks.keywords": ("redraft.evaluation.tasks.run", "EvalFileOptions", []),
     "redraft.runs.keywords": ("redraft.runs.options", "AnswerOptions", []),
 }
-"""Module to write: the module and name of a model, and options that overloads type by themselves."""
+"""Module to write: the module and name of a model, and options that signatures type by themselves."""
 
 
 def parsed(module: str) -> ast.Module:
@@ -102,7 +103,8 @@ def page(module: str, name: str, apart: list[str]) -> str:
                 [each for each in found if each not in apart],
             )
         }
-        classes |= {whole: (rest, "All of them.", apart)}
+        if name == "RevisionOptions":
+            classes |= {whole: (rest, "All of them.", apart)}
     lines = [
         f'"""The keyword arguments of `{name}`. Made by scripts/keywords.py."""\n',
         "from __future__ import annotations\n",

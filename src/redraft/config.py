@@ -169,27 +169,19 @@ def load_config(path: Path | None = None) -> Config:
         raise UsageError(
             f"{path} is not TOML: {fault_of(error)}.", hint='A line reads: name = "text"'
         ) from None
-    return _config(path, document)
-
-
-def _config(path: Path, document: Mapping[str, Any]) -> Config:
     tables = {name: _table(path, document[name], name, None) for name in _known(path, document, _TABLES)}
-    return Config(
-        path=path,
-        defaults=_defaults(path, tables.get("defaults", {})),
-        keys={host.lower(): _key(path, entry, host) for host, entry in tables.get("keys", {}).items()},
-        prices={
-            _known_as(name): _price(path, price, name) for name, price in tables.get("prices", {}).items()
-        },
-    )
+    defaults: Mapping[str, Any] = {}
+    if given := tables.get("defaults"):
+        from redraft.options import Defaults
 
-
-def _defaults(path: Path, table: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not table:
-        return {}
-    from redraft.options import Defaults
-
-    return Defaults.read_file(table, where=f"{path}: ", table="defaults.").explicit
+        defaults = Defaults.read_file(given, where=f"{path}: ", table="defaults.").explicit
+    keys = {host.lower(): _key(path, entry, host) for host, entry in tables.get("keys", {}).items()}
+    prices = {}
+    for name, price in tables.get("prices", {}).items():
+        host, mark, model = name.partition("#")
+        known_as = f"{host.lower()}#{model}" if mark and "/" not in host else name
+        prices[known_as] = _price(path, price, name)
+    return Config(path, defaults, keys, prices)
 
 
 def _key(path: Path, entry: Any, host: str) -> KeyEntry:
@@ -218,11 +210,6 @@ def _price(path: Path, price: Any, name: str) -> Mapping[str, float]:
     if missing := [part for part in _PRICES[:2] if part not in table]:
         raise _fault(path, f"{where} lacks {' and '.join(missing)}.")
     return {part: float(value) for part, value in table.items()}
-
-
-def _known_as(name: str) -> str:
-    host, mark, model = name.partition("#")
-    return f"{host.lower()}#{model}" if mark and "/" not in host else name
 
 
 def _table(path: Path, value: Any, where: str, names: Sequence[str] | None) -> Mapping[str, Any]:

@@ -24,9 +24,6 @@ _MODEL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.tiktoken", "*.safete
 _TEMPLATES = "additional_chat_templates"  # the folder where transformers looks for more chat templates
 
 
-# Files of a model.
-
-
 def inside(path: Path) -> Path:
     """Return the real path of a file of a model's folder.
 
@@ -34,17 +31,13 @@ def inside(path: Path) -> Path:
     are allowed.
     """
     real, folder = Path(os.path.realpath(path)), Path(os.path.realpath(path.parent))
-    if not real.is_relative_to(folder) and not _in_hub_cache(real, folder):
+    blobs = [parent.with_name("blobs") for parent in folder.parents if parent.name == "snapshots"]
+    if not any(map(real.is_relative_to, [folder, *blobs])):
         raise ModelError(
             f"{path} is a link to {real}, outside of its folder.",
             hint="If you trust it, replace the link with a copy: a link could expose any of your files.",
         )
     return real
-
-
-def _in_hub_cache(real: Path, folder: Path) -> bool:
-    snapshots = [parent for parent in folder.parents if parent.name == "snapshots"]
-    return any(real.is_relative_to(parent.with_name("blobs")) for parent in snapshots)
 
 
 def model_files(folder: Path) -> list[Path]:
@@ -71,9 +64,6 @@ def open_inside(path: Path) -> BinaryIO:
         os.close(handle)
         raise ModelError(f"{path} is not a regular file.", hint="Get it again from a source you trust.")
     return os.fdopen(handle, "rb")
-
-
-# Files that redraft writes.
 
 
 def open_own(path: Path, flags: int = 0) -> int:
@@ -239,6 +229,5 @@ def not_an_input(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> 
     read = {path.resolve() for path in inputs if str(path) != "-"}
     for flag, path in outputs.items():
         if path is not None and path.resolve() in read:
-            raise UsageError(
-                f"{flag} would replace the input {path}.", hint=f"Name another file: {flag} FILE"
-            )
+            hint = f"Name another file: {flag} FILE"
+            raise UsageError(f"{flag} would replace the input {path}.", hint=hint)

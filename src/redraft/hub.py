@@ -35,15 +35,12 @@ _TERMS = ("LICENSE*", "LICENCE*", "COPYING*", "NOTICE*", "USE_POLICY*")
 _NEVER = ("*/*", "consolidated*")  # Meta's layout, a second copy of the weights in some repositories
 
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
-
 _NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 _CARD = "README.md"
 _SHARD = re.compile(r"(-\d{5}-of-\d{5})?(-[0-9a-f]{16})?(\.[a-z]+)+$")
 """The part of a file's name that differs within a set, as the `datasets` library names files."""
 
 _EVALUATION = frozenset({"test", "tests", "validation", "valid", "val", "dev", "eval", "evaluation"})
-"""Words in names of evaluation files."""
-
 _SHOWN = 12  # sets to name in an error
 
 
@@ -68,8 +65,14 @@ def choose(repo: str, files: Sequence[str], selects: str | None) -> list[str]:
     found = [name for name in firsts if _matches(name, selects or PREFERRED)]
     if selects is None and len(firsts) == 1:
         found = firsts
+    if not firsts:
+        raise ModelError(
+            f"{repo} has no GGUF file.", hint="Look for a repository of the same model named …-GGUF."
+        )
     if len(found) != 1:
-        raise _not_one(repo, firsts, selects)
+        wanted = f"no single file for {selects!r}" if selects else "several GGUF files"
+        hint = f"--model {repo}/{firsts[0]}"
+        raise ModelError(f"{repo} has {wanted}. It has: {', '.join(firsts)}.", hint=hint)
     stem = _PART.sub("", found[0])
     return [name for name in ggufs if _PART.sub("", name) == stem] if stem != found[0] else found
 
@@ -217,17 +220,6 @@ def _matches(name: str, selects: str) -> bool:
     return re.search(rf"(?:^|[-._/]){re.escape(selects)}(?=[-._/])", name, re.IGNORECASE) is not None
 
 
-def _not_one(repo: str, firsts: Sequence[str], selects: str | None) -> ModelError:
-    if not firsts:
-        return ModelError(
-            f"{repo} has no GGUF file.", hint="Look for a repository of the same model named …-GGUF."
-        )
-    wanted = f"no single file for {selects!r}" if selects else "several GGUF files"
-    return ModelError(
-        f"{repo} has {wanted}. It has: {', '.join(firsts)}.", hint=f"--model {repo}/{firsts[0]}"
-    )
-
-
 def _no_weights(repo: str, names: Sequence[str]) -> ModelError:
     if _holds(names, PICKLED):
         return ModelError(
@@ -290,14 +282,11 @@ def fetch_dataset(name: str, inside: str, endings: Sequence[str]) -> Dataset:
     patterns = [_CARD, *map(escape, files)]
     try:
         with _asking(name, "dataset"):
-            folder = snapshot_download(
-                name, repo_type="dataset", allow_patterns=patterns, endpoint=_endpoint()
-            )
+            how: Any = {"repo_type": "dataset", "allow_patterns": patterns, "endpoint": _endpoint()}
+            folder = snapshot_download(name, **how)
     except _OutOfReach as error:
-        raise UsageError(
-            f"{name} could not be fetched from the hub: {error}",
-            hint="Check the connection and try again: complete files are not fetched again.",
-        ) from None
+        hint = "Check the connection and try again: complete files are not fetched again."
+        raise UsageError(f"{name} could not be fetched from the hub: {error}", hint=hint) from None
     return Dataset(Path(folder), files, _licence(card), Path(folder).name, offline=False)
 
 
@@ -323,7 +312,8 @@ def _cached(name: str, inside: str, endings: Sequence[str], error: _OutOfReach) 
 
 def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]) -> list[str]:
     known = sorted(file for file in there if file.endswith(tuple(endings)) and not file.startswith("."))
-    files = [file for file in known if not inside or _is_in(file, inside)]
+    within = tuple(inside + mark for mark in "/-.")
+    files = [file for file in known if not inside or file == inside or file.startswith(within)]
     if not files:
         what = f"no {inside}" if known else "no files of records"
         has = ", ".join((_sets(known) or list(there))[:_SHOWN]) or "nothing"
@@ -341,10 +331,6 @@ def _chosen(name: str, inside: str, there: Sequence[str], endings: Sequence[str]
             hint=f"Name the sets to train on: redraft data import {name}/{one}",
         )
     return files
-
-
-def _is_in(file: str, inside: str) -> bool:
-    return file == inside or file.startswith(tuple(inside + mark for mark in "/-."))
 
 
 def _evaluates(file: str) -> bool:
@@ -373,7 +359,12 @@ def _asking(name: str, kind: RepoKind) -> Iterator[None]:
     try:
         yield
     except HfHubHTTPError as error:
-        raise _refused(name, kind, error.response.status_code) from None
+        status, failed = error.response.status_code, _ERRORS[kind]
+        if status in (401, 403, 404):
+            message = f"there is no file {name}, and the hub has no such {kind} or denies access ({status})."
+            hint = f"Check the name. For a gated {kind}, accept its terms on its page, then: hf auth login"
+            raise failed(message, hint=hint) from None
+        raise failed(f"the hub fails ({status}) for {name}.", hint="Try again later.") from None
     except HFValidationError as error:
         message = f"{name!r} is not a valid name of a {kind} on the hub: {error}"
         raise _ERRORS[kind](message, hint="org/name") from None
@@ -382,12 +373,3 @@ def _asking(name: str, kind: RepoKind) -> Iterator[None]:
             hint = "Free some room, or keep the cache on another disk with HF_HOME."
             raise _ERRORS[kind](f"the disk is full: no room for {name}.", hint=hint) from None
         raise _OutOfReach(str(error)) from None
-
-
-def _refused(name: str, kind: RepoKind, status: int) -> RedraftError:
-    if status in (401, 403, 404):
-        return _ERRORS[kind](
-            f"there is no file {name}, and the hub has no such {kind} or denies access ({status}).",
-            hint=f"Check the name. For a gated {kind}, accept its terms on its page, then: hf auth login",
-        )
-    return _ERRORS[kind](f"the hub fails ({status}) for {name}.", hint="Try again later.")

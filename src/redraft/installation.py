@@ -48,8 +48,22 @@ def findings() -> Iterator[Finding]:
     yield Finding("python", well=True, found=f"{platform.python_version()} on {system}")
     yield from _extras()
     yield from _plugins()
-    yield _default_model()
-    yield from _config()
+    what, get = "default model", "redraft model get default"
+    try:
+        path = default_model.cached_default()
+    except ModelError as error:
+        yield Finding(what, well=False, found=error.message, type_next=get)
+    else:
+        found = f"not in {default_model.models_folder()}" if path is None else str(path)
+        yield Finding(what, None, found, get) if path is None else Finding(what, well=True, found=found)
+    try:
+        config = load_config()
+    except UsageError as error:
+        yield Finding("config file", well=False, found=error.message, type_next=error.hint or "")
+    else:
+        exists = config_path().exists()
+        yield Finding("config file", exists or None, f"{config.path}" if exists else f"none at {config.path}")
+        yield from _keys(config)
     yield _gpu()
 
 
@@ -78,10 +92,17 @@ def _extras() -> Iterator[Finding]:
         if missing:
             some = "in part; missing: " if len(missing) < len(packages) else "not installed: "
             yield Finding(f"[{extra}]", None, some + ", ".join(missing), install(extra))
-        elif extra == "local" and (fault := _load_fault()):
-            yield fault
         else:
-            yield Finding(f"[{extra}]", well=True, found="installed")
+            try:
+                if extra == "local":
+                    import xllamacpp  # noqa: F401
+            except Exception as error:  # noqa: BLE001  (the user should see any error)
+                found = f"xllamacpp is installed and does not load: {error}"
+                again = install(extra).replace("install ", "install --force-reinstall ")
+                repair = "apt install libgomp1" if "libgomp" in str(error) else again
+                yield Finding(f"[{extra}]", well=False, found=found, type_next=repair)
+            else:
+                yield Finding(f"[{extra}]", well=True, found="installed")
 
 
 def _plugins() -> Iterator[Finding]:
@@ -99,49 +120,11 @@ def _plugins() -> Iterator[Finding]:
             yield Finding("plugin", well=True, found=f"{each} of the package {each.package} {each.version}")
 
 
-def _load_fault() -> Finding | None:
-    try:
-        import xllamacpp  # noqa: F401
-    except Exception as error:  # noqa: BLE001  (the user should see any error)
-        found = f"xllamacpp is installed and does not load: {error}"
-        repair = "apt install libgomp1" if "libgomp" in str(error) else _REINSTALL
-        return Finding("[local]", well=False, found=found, type_next=repair)
-    return None
-
-
-_REINSTALL = install("local").replace("install ", "install --force-reinstall ")
-
-
 def _installed(package: str) -> bool:
-
     try:
         return bool(version(package))
     except PackageNotFoundError:
         return False
-
-
-def _default_model() -> Finding:
-
-    what, get = "default model", "redraft model get default"
-    try:
-        path = default_model.cached_default()
-    except ModelError as error:
-        return Finding(what, well=False, found=error.message, type_next=get)
-    if path is None:
-        return Finding(what, None, f"not in {default_model.models_folder()}", get)
-    return Finding(what, well=True, found=str(path))
-
-
-def _config() -> Iterator[Finding]:
-
-    try:
-        config = load_config()
-    except UsageError as error:
-        yield Finding("config file", well=False, found=error.message, type_next=error.hint or "")
-        return
-    exists = config_path().exists()
-    yield Finding("config file", exists or None, f"{config.path}" if exists else f"none at {config.path}")
-    yield from _keys(config)
 
 
 def _keys(config: Config) -> Iterator[Finding]:

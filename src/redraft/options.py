@@ -152,14 +152,13 @@ class OptionModel(BaseModel):
 @cache
 def options_of(group: type[OptionModel]) -> Mapping[str, Option]:
     """Return the descriptions of a group's options by name."""
-    fields = group.model_fields.items()
-    return {name: replace(_about(each.json_schema_extra), type=each.annotation) for name, each in fields}
-
-
-def _about(extra: Any) -> Option:
-    if not isinstance(extra, Option):
-        raise TypeError("a field of an OptionModel is made with option(...)")
-    return extra
+    found = {}
+    for name, each in group.model_fields.items():
+        about: Any = each.json_schema_extra
+        if not isinstance(about, Option):
+            raise TypeError("a field of an OptionModel is made with option(...)")
+        found[name] = replace(about, type=each.annotation)
+    return found
 
 
 _UNPAIRED = re.compile("[\ud800-\udfff]")  # half of a character: UTF-8 cannot encode it.

@@ -29,9 +29,7 @@ BATCH = 64  # records per message to a process: sending one by one would cost mo
 BATCH_BYTES = 1 << 20  # bytes that close a batch early: some records have megabytes of tests
 WAITING = 4  # batches in progress per process
 AT_ONCE = 2  # batches that a process holds: the current one and the next
-
-WAITING_BYTES = 1 << 26
-"""Bytes of records in progress, 64 MiB, unless one record has more. Bounds the memory."""
+WAITING_BYTES = 1 << 26  # bytes of records in progress, 64 MiB, unless one record has more
 
 
 def spread(function: Callable[[T], R], items: Iterable[T], workers: int = 1) -> Iterator[R]:
@@ -201,27 +199,22 @@ def _uninterrupted() -> Iterator[None]:
 def _work(connection: Connection, function: Callable[[T], R]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     batches: SimpleQueue[list[T]] = SimpleQueue()
-    threading.Thread(target=_take_in, args=(connection, batches), daemon=True).start()
+
+    def take_in() -> None:
+        try:
+            while True:
+                batches.put(connection.recv())
+        finally:
+            os._exit(0)  # the parent has gone
+
+    threading.Thread(target=take_in, daemon=True).start()  # batches come while others are worked on
     with suppress(ConnectionError):  # the parent has gone
         while True:
-            _answer(connection, function, batches.get())
-
-
-def _take_in(connection: Connection, batches: SimpleQueue[list[T]]) -> None:
-    """Receive batches while others are worked on. End the process when the parent has gone."""
-    try:
-        while True:
-            batches.put(connection.recv())
-    finally:
-        os._exit(0)
-
-
-def _answer(connection: Connection, function: Callable[[T], R], batch: list[T]) -> None:
-    try:
-        connection.send([function(item) for item in batch])
-    except Exception as error:  # noqa: BLE001  (raised again in the parent)
-        error.add_note(f"In a process that worked on records:\n{traceback.format_exc()}")
-        connection.send(_Raised(error))
+            try:
+                connection.send([function(item) for item in batches.get()])
+            except Exception as error:  # noqa: BLE001  (raised again in the parent)
+                error.add_note(f"In a process that worked on records:\n{traceback.format_exc()}")
+                connection.send(_Raised(error))
 
 
 def _batches(items: Iterable[T]) -> Iterator[tuple[list[T], int]]:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import redraft
-from redraft.collect.output import DataEvent, DataMessage, DataProgress
+from redraft.collect.output import DataEvent, DataProgress
 from redraft.errors import OutputError, UsageError
+from redraft.jobs.progress import RunMessage
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def test_events_take_the_place_of_what_is_printed(source: Path, capsys: pytest.C
     events: list[DataEvent] = []
     result = redraft.dedupe(source, source.with_name("out.jsonl"), by="minhash", on_event=events.append)
     assert capsys.readouterr() == ("", "")
-    assert events[-1] == DataMessage(f"{result.kept} kept, 1 dropped", "minhash          1")
+    assert events[-1] == RunMessage(f"{result.kept} kept, 1 dropped", "minhash          1")
     assert events[-2] == DataProgress(4, source.stat().st_size, source.stat().st_size, result.kept, 1)
 
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import redraft
 from redraft.cli import app
 from redraft.errors import OutputError, UsageError
-from redraft.jobs.harness import RunEvent, RunMessage, RunProgress
+from redraft.jobs.harness import RunEvent, RunProgress
+from redraft.jobs.progress import RunMessage
 from redraft.runs.answers import FileResult
 
 MODEL = "script:replies.jsonl"

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import redraft
 from redraft.cli import app
 from redraft.errors import UsageError
-from redraft.jobs.harness import RunMessage
+from redraft.jobs.progress import RunMessage
 from redraft.train.api import TrainEvent, TrainStep
 from tests.train.reward.rewards import pairs
 from tests.train.tiny import chains

@@ -20,6 +20,7 @@ from redraft.errors import RecordError, UsageError, shown
 from redraft.files import not_an_input
 from redraft.formats.read.files import STDIO, decode, name_of, open_output, to_line
 from redraft.formats.read.records import Damage, RawRecord, raw_records
+from redraft.jobs.progress import RunMessage
 from redraft.jobs.provenance import Provenance, RunFile, fingerprint, licences_beside, now
 from redraft.licences import UNKNOWN
 from redraft.machine import all_cores
@@ -150,15 +151,7 @@ class DataProgress:
     dropped: int
 
 
-@dataclass(frozen=True)
-class DataMessage:
-    """What the command would print to standard error, with a hint below it."""
-
-    text: str
-    hint: str | None = None
-
-
-DataEvent = DataProgress | DataMessage
+DataEvent = DataProgress | RunMessage
 
 EVERY = 0.25  # seconds between two events of progress
 
@@ -218,7 +211,7 @@ class DataRun:
     def warn(self, text: str, hint: str | None = None) -> None:
         """Tell something, even if the run is quiet."""
         if self.on_event:
-            self.on_event(DataMessage(text, hint))
+            self.on_event(RunMessage(text, hint))
         else:
             tell(text, hint)
 

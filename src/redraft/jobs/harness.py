@@ -26,7 +26,7 @@ from redraft.ids import IdSet
 from redraft.jobs.causes import UNFIT, in_words, is_doubtful, is_filtered, is_of_item, is_refusal
 from redraft.jobs.ledger import Ledger, record_id
 from redraft.jobs.limits import STOPPED, Limits, Spent
-from redraft.jobs.progress import ItemProgress
+from redraft.jobs.progress import ItemProgress, RunMessage
 from redraft.jobs.provenance import Provenance
 from redraft.jobs.signals import EndedBySignal, run_until_signal
 from redraft.jobs.unfinished import Unfinished
@@ -94,13 +94,6 @@ class RunProgress:
     left: float | None
     note: str
     waiting: str
-
-
-@dataclass(frozen=True)
-class RunMessage:
-    """Something that the user should know, such as a limit that was reached."""
-
-    text: str
 
 
 RunEvent = RunProgress | RunMessage

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from redraft.counting import tell
 from redraft.engines.base import Engine
 from redraft.errors import UsageError
-from redraft.jobs.harness import JobResult, RunEvent, RunMessage, Session
+from redraft.jobs.harness import JobResult, RunEvent, Session
 from redraft.jobs.journal import Journal
 from redraft.jobs.limits import Limits
+from redraft.jobs.progress import RunMessage
 from redraft.revision.api import Role
 from redraft.revision.budget import Budget
 from redraft.revision.options import RevisionOptions, check_prices

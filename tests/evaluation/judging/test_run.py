@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import redraft
 from redraft.cli import app
 from redraft.errors import RecordError, UsageError
-from redraft.jobs.harness import RunEvent, RunMessage, RunProgress
+from redraft.jobs.harness import RunEvent, RunProgress
+from redraft.jobs.progress import RunMessage
 from tests.evaluation.made import answer, write
 
 OPTIONS: Any = {"model": "script:judge.jsonl", "questions": "questions.jsonl", "parallel": 1, "quiet": True}

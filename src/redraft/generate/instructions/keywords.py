@@ -51,9 +51,3 @@ class KeywordsButModel(TypedDict, total=False):
     on_event: Callable[[Any], object] | None
     estimate: int | None
     recipe: str | None
-
-
-class InstructionKeywords(KeywordsButModel, total=False):
-    """All of them. Each can be left out."""
-
-    model: str | None
