@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
+from tests.test_architecture import modules_imported
+
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = [*sorted((ROOT / "benchmarks").glob("*.py")), *sorted((ROOT / "scripts").glob("*.py"))]
+SCRIPTS = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "scripts").glob("*.py")]
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("script", sorted(SCRIPTS), ids=lambda path: path.stem)
 def test_what_a_script_imports_is_there(script: Path) -> None:
-    for node in ast.walk(ast.parse(script.read_text("utf-8"))):
-        match node:
-            case ast.ImportFrom(module=str(module), names=names) if module.split(".")[0] == "redraft":
-                found = importlib.import_module(module)
-                for name in (each.name for each in names):
-                    if not hasattr(found, name):
-                        importlib.import_module(f"{module}.{name}")
-            case ast.Import(names=names):
-                for name in (each.name for each in names if each.name.split(".")[0] == "redraft"):
-                    importlib.import_module(name)
+    names = {name for _, name in modules_imported(script) if name.split(".")[0] == "redraft" and "." in name}
+    homes = {name: name.rpartition(".")[0] for name in names}
+    lacking = {
+        name for name, home in homes.items() if not hasattr(import_module(home), name.rpartition(".")[2])
+    }
+    assert [name for name in lacking if not find_spec(name)] == []

@@ -161,8 +161,8 @@ def run_page(
     commands: Path = REAL,
     sandbox: bool = True,
     node: bool = True,
-) -> None:
-    """Runs a page's blocks in order, without those that need something that is not there."""
+) -> int:
+    """Runs a page's blocks in order, without those that need something that is not there. How many it ran."""
     needs = (("model", with_model), ("shared", shared), ("sandbox", sandbox))
     lacking = {name for name, there in needs if not there}
     if shared:
@@ -170,11 +170,13 @@ def run_page(
     with contextlib.chdir(folder), BatchServer(swift=True) as server:
         run = PageRun(folder, server, commands)
         with contextlib.closing(run):
-            skipped = False
+            skipped, ran = False, 0
             for block in blocks_of(page):
                 skipped = (skipped and "output" in block.directives) or (block.language == "js" and not node)
                 if not (skipped or lacking & block.directives.keys()):
                     run.run(block)
+                    ran += 1
+    return ran
 
 
 PYTHON = [block for page in PAGES for block in blocks_of(page) if block.language == "python"]
@@ -337,11 +339,12 @@ def test_the_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureReques
     commands = request.getfixturevalue("warm_with_torch" if page in having(*WITH_TORCH) else "warm")
     sandbox = bool(needed("a_sandbox", SANDBOX))
     node = bool(needed("node", "```js"))
-    run_page(
+    ran = run_page(
         page, tmp_path, with_model=bool(model), shared=shared, commands=commands, sandbox=sandbox, node=node
     )
     if missing:
         pytest.skip("; ".join(missing))
+    assert ran == len(blocks_of(page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -423,13 +426,13 @@ hello
 def test_a_page_is_run_as_described(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text(PAGE)
-    run_page(page, tmp_path, with_model=False)
+    assert run_page(page, tmp_path, with_model=False) == 6
 
 
 def test_without_node_the_blocks_of_javascript_are_left_out_with_their_outputs(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("```js\nthrow 1;\n```\n\n<!-- output -->\n```text\nnothing\n```\n\n" + PAGE)
-    run_page(page, tmp_path, with_model=False, node=False)
+    assert run_page(page, tmp_path, with_model=False, node=False) == 6
     if shutil.which("node"):
         with pytest.raises(AssertionError, match="exit status 1"):
             run_page(page, tmp_path, with_model=False)
@@ -497,7 +500,7 @@ def test_a_block_that_is_left_out_says_why(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="say why"):
         blocks_of(page)
     page.write_text("<!-- no test: it divides by zero -->\n```python\n1/0\n```\n")
-    run_page(page, tmp_path, with_model=False)
+    assert not blocks_of(page)[0].runs
 
 
 def test_shell_blocks_without_redraft_are_not_run() -> None:

@@ -50,7 +50,7 @@ Item = tuple[Callable[[Any], bool], str]
 
 @dataclass(frozen=True)
 class Option:
-    """The description of an option: what is said of it beside its type.
+    """The description of an option, beside its type.
 
     Attributes:
         group: The heading of its flag in help texts; empty if it has no flag.
