@@ -136,15 +136,7 @@ def _warn_once(message: str) -> None:
 def _installed(path: tuple[str, ...]) -> dict[str, dict[str, Plugin]]:
     found = list(_in_folders(path))
     if not any(each.package == OWN for each in found):
-        from importlib.metadata import distributions
-
-        packages = {each.name: each for each in reversed([*distributions()])}.values()
-        found = [
-            Plugin(point.group, point.name, point.value, package.name, package.version)
-            for package in packages
-            for point in package.entry_points
-            if point.group.startswith("redraft.")
-        ]
+        found = list(_by_importlib())
     found.sort(key=lambda each: (each.package != OWN, each.package))
     groups: dict[str, dict[str, Plugin]] = {}
     for each in found:
@@ -192,3 +184,12 @@ def _of_metadata(folder: str) -> Iterator[Plugin]:
         elif group.startswith("redraft.") and "=" in line and not line.startswith(("#", ";")):
             name, target = (part.strip() for part in line.split("=", 1))
             yield Plugin(group, name, target.partition(" ")[0], headers["Name"], headers["Version"])
+
+
+def _by_importlib() -> Iterator[Plugin]:
+    from importlib.metadata import distributions
+
+    for package in {each.name: each for each in reversed([*distributions()])}.values():
+        for point in package.entry_points:
+            if point.group.startswith("redraft."):
+                yield Plugin(point.group, point.name, point.value, package.name, package.version)
