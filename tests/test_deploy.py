@@ -62,12 +62,7 @@ def started(words: list[str]) -> Iterator[str]:
 
 def test_the_unit_starts_a_server_that_keeps_its_state() -> None:
     (line,) = settings("ExecStart")
-    for what, here in (
-        ("/etc/redraft/", ""),
-        ("%d/", ""),
-        ("%S/redraft/", ""),
-        ("--port 8321", "--port 0"),
-    ):
+    for what, here in (("/etc/redraft/", ""), ("%d/", ""), ("%S/redraft/", ""), ("--port 8321", "--port 0")):
         assert what in line
         line = line.replace(what, here)
     command, *words = shlex.split(line)

@@ -42,10 +42,7 @@ WRONG: list[tuple[str, Any, str]] = [
 def test_a_wrong_value_is_refused_everywhere_with_what_is_allowed(
     name: str, value: Any, allowed: str, tmp_path: Path
 ) -> None:
-    for refuse in (
-        lambda: check_options({name: value}),
-        lambda: Flags.read({name: value}),
-    ):
+    for refuse in (lambda: check_options({name: value}), lambda: Flags.read({name: value})):
         with pytest.raises(UsageError, match=rf"^{name} is ") as caught:
             refuse()
         assert allowed in str(caught.value.hint)

@@ -1,10 +1,7 @@
-"""Who may ask at all: checked before a request is read, on every route.
+"""Who may ask at all: checked before a request is read, on every route. There are no CORS headers.
 
-Without keys the server is for this machine alone; `origins` keeps pages of other sites out. With keys, such a
-page would lack the key. There are no CORS headers.
-
-Each request has an id, the client's own `x-request-id` or a new one, which its reply has too. When it ended,
-it is noted in the log, and in the request log if there is one.
+Without keys the server is for this machine alone; `origins` keeps pages of other sites out. Each request has
+an id, the client's own `x-request-id` or a new one, which its reply and the logs have too.
 """
 
 from __future__ import annotations
@@ -69,17 +66,14 @@ class Guard:
         except Refusal as refusal:
             await reply_of(refusal, scope)(scope, receive, noting)
         finally:
-            self._note(scope, time.monotonic() - began, of_page=of_page is not None)
+            seconds = time.monotonic() - began
+            self.metrics.note(seen, seconds)
+            entry = Entry.of(scope, seconds)
+            _log.log(logging.DEBUG if of_page else logging.INFO, entry)  # the page's chains have own lines
+            known = "key" in seen and not of_page  # strangers could fill the disk
+            if self.request_log is not None and scope["method"] == "POST" and known:
+                self.request_log.note(entry, seen.get("chains", ()))
             REQUEST.reset(before)
-
-    def _note(self, scope: Scope, seconds: float, *, of_page: bool) -> None:
-        seen = scope["state"]
-        self.metrics.note(seen, seconds)
-        entry = Entry.of(scope, seconds)
-        _log.log(logging.DEBUG if of_page else logging.INFO, entry)  # the page's chains have their own lines
-        known = "key" in seen and not of_page  # strangers could fill the disk
-        if self.request_log is not None and scope["method"] == "POST" and known:
-            self.request_log.note(entry, seen.get("chains", ()))
 
     def _checked(self, scope: Scope, headers: Headers, *, with_key: bool) -> Key:
         hosts, origins = headers.getlist("host"), headers.getlist("origin")

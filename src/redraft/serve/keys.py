@@ -1,14 +1,8 @@
 """API keys: what each may use, and how much. The server keeps their digests alone.
 
-A file has a key a line, as it is or as `sha256:` and its digest, and behind it what holds for it:
-
-    sha256:5e88…1542 name=alice models=default,default-revise requests-per-minute=60 parallel=4
-
-A key without `models` may use all. Minutes slide: what happened in the last 60 seconds counts. Days are those
-of UTC. Tokens and money count when a request has ended, so that the last one may go beyond the limit, as in
-OpenAI's API.
-
-The file is read again when it has changed. A key that stays keeps what it has used.
+A line of a file has a key, as it is or as `sha256:` and its digest, and what holds for it: docs/serve.md.
+Minutes slide: what happened in the last 60 seconds counts. Days are those of UTC. Tokens and money count when
+a request has ended, so that the last one may go beyond the limit, as in OpenAI's API.
 """
 
 from __future__ import annotations
@@ -36,10 +30,8 @@ from redraft.serve.errors import Refusal
 _log = logging.getLogger(__name__)
 
 SHORTEST = 16  # fewest characters of a key: a shorter one can be guessed
-
 MINUTE = 60.0
 DAY = 86_400
-
 WAIT = 1  # seconds for `Retry-After` of a key that has too many requests under way
 
 _DIGEST = re.compile(r"sha256:([0-9a-f]{64})", re.IGNORECASE)
@@ -291,17 +283,18 @@ def _key(words: list[str], where: str) -> Key:
             raise UsageError(f"{where}: a key has no setting {shown:.40}.", hint=hint)
         if name in found:
             raise UsageError(f"{where}: {name} is there twice.", hint="Keep one.")
-        found[name] = _number(name, value, where) if name in _NUMBERS else value
+        if name in _NUMBERS:
+            money = name.startswith("usd")
+            form = r"[0-9]{1,15}(\.[0-9]+)?" if money else r"[0-9]{1,15}"
+            if not (re.fullmatch(form, value) and float(value)):
+                hint = "It should be a number above 0."
+                raise UsageError(f"{where}: {name} is {value!r:.40}.", hint=hint)
+            found[name] = float(value) if money else int(value)
+        else:
+            found[name] = value
     models = frozenset(found["models"].split(",")) if "models" in found else None
     numbers: Any = {attribute: found.get(name) for name, attribute in _NUMBERS.items()}
     return Key(digest, found.get("name", digest.hex()[:8]), models, **numbers)
-
-
-def _number(name: str, value: str, where: str) -> float:
-    money = name.startswith("usd")
-    if not (re.fullmatch(r"[0-9]{1,15}(\.[0-9]+)?" if money else r"[0-9]{1,15}", value) and float(value)):
-        raise UsageError(f"{where}: {name} is {value!r:.40}.", hint="It should be a number above 0.")
-    return float(value) if money else int(value)
 
 
 def _digest(word: str, where: str) -> bytes:

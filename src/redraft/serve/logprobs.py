@@ -13,7 +13,7 @@ from itertools import accumulate
 from typing import Any, NamedTuple
 
 from redraft.chain import whole
-from redraft.engines.base import Delta, Engine, Likeliest, Replies
+from redraft.engines.base import Delta, Engine, Replies
 from redraft.engines.wrapped import Ask, WrappedEngine
 from redraft.errors import EngineError
 from redraft.revision.options import RevisionOptions
@@ -64,18 +64,18 @@ class Noting(WrappedEngine):
         texts = [delta.text, *[""] * (len(delta.logprobs) - 1)]
         if len(delta.tokens) == len(delta.logprobs) > 1:
             texts = [await self.decode([token]) for token in delta.tokens]
-        others = [await self._likeliest(each) for each in delta.likeliest] or [()] * len(texts)
+        others = []
+        for places in delta.likeliest:
+            named = []
+            for token, number in places[: self._most]:  # a server may send more than were asked for
+                text = token if isinstance(token, str) else await self.decode([token])
+                named.append((whole(text), number))
+            others.append(tuple(named))
+        others = others or [()] * len(texts)
         return [
             Token(whole(text), number, likeliest)
             for text, number, likeliest in zip(texts, delta.logprobs, others, strict=False)
         ]
-
-    async def _likeliest(self, found: Likeliest) -> tuple[tuple[str, float], ...]:
-        others = []
-        for token, number in found[: self._most]:  # a server may send more than were asked for
-            text = token if isinstance(token, str) else await self.decode([token])
-            others.append((whole(text), number))
-        return tuple(others)
 
 
 def noting(options: RevisionOptions, model: str, most: int = 0) -> tuple[RevisionOptions, Noting]:

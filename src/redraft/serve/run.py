@@ -120,14 +120,6 @@ class _Protocol(H11Protocol):
             self._late = None
 
 
-class _Server(uvicorn.Server):
-    """uvicorn's server, which leaves signals to `run`."""
-
-    def capture_signals(self) -> Any:
-        """Capture none."""
-        return nullcontext()
-
-
 def listen(host: str, port: int, keys: Keys | None) -> socket.socket:
     """Return a socket that listens; port 0 chooses a free one."""
     if keys is None and not is_loopback(host):
@@ -173,7 +165,8 @@ async def run(
         timeout_keep_alive=_IDLE,
         timeout_graceful_shutdown=1,
     )
-    server = _Server(config)
+    server = uvicorn.Server(config)
+    server.capture_signals = nullcontext  # type: ignore[method-assign]  # `until_signal` takes them
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     loading, ending = asyncio.ensure_future(load()), asyncio.create_task(told.wait())
     try:

@@ -158,15 +158,12 @@ async def opened(
             opened[role] = engines[key]
         options = options.model_copy(update=opened)
         check_prices(options)
-        found.append(Model((name or _name_of(settings, options.model)) + behind, options))
+        reference, *_ = references_of(settings.references()["model"])
+        usual = Path(reference.removeprefix("script:")).name.removesuffix(".gguf").removesuffix(".jsonl")
+        if "://" in reference:
+            usual = opened["model"].info.name
+        found.append(Model((name or usual) + behind, options))
     return found
-
-
-def _name_of(settings: Settings, engine: Any) -> str:
-    reference, *_ = references_of(settings.references()["model"])
-    if "://" in reference:
-        return str(engine.info.name)
-    return Path(reference.removeprefix("script:")).name.removesuffix(".gguf").removesuffix(".jsonl")
 
 
 def open_tunnel(port: int) -> str:

@@ -1,14 +1,11 @@
 """Texts of models as HTML that can do nothing: it loads nothing, runs nothing and looks like nothing else.
 
-Markdown is rendered without raw HTML, and the result is built again from its tags by a short list of those
-that are allowed (sanitised after rendering, so that no trick of the syntax gets through). Pictures become
-their description: loading one would tell its server what the conversation is about. Links show the host that
-they lead to. There is no LaTeX.
+Markdown is rendered without raw HTML, and built again from the few tags that are allowed. Pictures become
+their description: loading one would tell its server of the conversation. Links show where they lead to.
 """
 
 from __future__ import annotations
 
-from functools import cache
 from html import escape
 from html.parser import HTMLParser
 from urllib.parse import urlsplit
@@ -35,7 +32,8 @@ def html_of(text: str) -> str:
     if len(text) > MOST_RENDERED:
         return as_is(text)
     safe = _Safe()
-    safe.feed(_parser().render(text))
+    parser = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    safe.feed(parser.render(text))
     safe.close()
     return one_line("".join(safe.parts) + "".join(f"</{tag}>" for tag in reversed(safe.open)))
 
@@ -48,11 +46,6 @@ def as_is(text: str, kind: str = "asis") -> str:
 def one_line(html: str) -> str:
     """Write line breaks as entities: to Gradio's own Markdown, an empty line would end the HTML."""
     return html.replace("\n", "&#10;")
-
-
-@cache
-def _parser() -> MarkdownIt:
-    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
 
 
 class _Safe(HTMLParser):
@@ -70,7 +63,12 @@ class _Safe(HTMLParser):
         if tag == "img":
             self.handle_data(f"[picture: {given.get('alt') or 'without a description'}]")
         elif tag == "a":
-            self._begin_link(given.get("href", ""))
+            address = given.get("href", "")
+            host = _host(address)
+            if host and "a" not in self.open:
+                self.parts.append(_LINK.format(escape(address)))
+                self.open.append("a")
+                self._hosts.append((host, len(self.parts)))
         elif tag in _VOID:
             self.parts.append(f"<{tag}>")
         elif tag in _TAGS:
@@ -83,7 +81,9 @@ class _Safe(HTMLParser):
         while tag in self.open:
             last = self.open.pop()
             if last == "a":
-                self._end_link()
+                host, begin = self._hosts.pop()
+                if host not in "".join(self.parts[begin:]):  # say where the link leads
+                    self.parts.append(f' <span class="host">({escape(host)})</span>')
             self.parts.append(f"</{last}>")
             if last == tag:
                 return
@@ -91,18 +91,6 @@ class _Safe(HTMLParser):
     def handle_data(self, data: str) -> None:
         """Take text as text."""
         self.parts.append(escape(data))
-
-    def _begin_link(self, address: str) -> None:
-        host = _host(address)
-        if host and "a" not in self.open:
-            self.parts.append(_LINK.format(escape(address)))
-            self.open.append("a")
-            self._hosts.append((host, len(self.parts)))
-
-    def _end_link(self) -> None:
-        host, begin = self._hosts.pop()
-        if host not in "".join(self.parts[begin:]):
-            self.parts.append(f' <span class="host">({escape(host)})</span>')
 
 
 def _host(address: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from redraft.chain import ESTIMATED, Chain, CheckResult, Feedback, Step, Stop, is_blank
+from redraft.chain import ESTIMATED, Chain, Feedback, Step, Stop, is_blank
 from redraft.counting import counted, printable
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, StepDone, Text
 from redraft.revision.state import complete_drafts, complete_steps
@@ -20,7 +20,7 @@ from redraft.serve.page.markdown import MOST_RENDERED, as_is, html_of, one_line
 MANY = 50  # most checks of an answer that are listed
 LONG = 1500  # most characters of a question that is shown as a whole
 
-_CUT = ("budget", "max_tokens", "context", "malformed", "error")
+_CUT = ("budget", "max_tokens", "context", "malformed")  # ends that are told of a single answer too
 _SIGNS = {"accept": "good", "revise": "bad", "unknown": "plain"}
 
 
@@ -62,10 +62,8 @@ class LiveTurn:
                 self.steps = [*self.steps[: event.index], event.step]
                 self._answer = self._feedback = self._again = ""
             case Interrupted():
-                self.steps, self.drafts = (
-                    list(complete_steps(event.chain)),
-                    list(complete_drafts(event.chain)),
-                )
+                self.steps = list(complete_steps(event.chain))
+                self.drafts = list(complete_drafts(event.chain))
                 self._answer = self._feedback = ""
                 self._again = " again: a reply broke off"
             case Finished():
@@ -89,9 +87,8 @@ class LiveTurn:
         if self._answer:
             parts.append(f'<div class="writing">{html_of(self._answer)}</div>')
         if self._feedback:
-            parts.append(
-                f'<div class="feedback"><p class="label">Feedback</p>{html_of(self._feedback)}</div>'
-            )
+            label = '<p class="label">Feedback</p>'
+            parts.append(f'<div class="feedback">{label}{html_of(self._feedback)}</div>')
         parts.append(status(held_up or self.doing))
         return f'<div class="turn" id="{turn}">{"".join(parts)}</div>'
 
@@ -137,7 +134,13 @@ def _steps(steps: Sequence[Step], turn: str, chain: Chain | None = None) -> Iter
         best = chain is not None and index == chain.best
         last = chain.stop if chain is not None and index == len(steps) - 1 else None
         pills = "".join(_pills(step, before, best=best and len(steps) > 1, stop=last))
-        body = "".join(_body(step, before, best=best))
+        body = ""
+        if before is not None:
+            body = _diff(before.answer, step.answer)
+        elif not best:
+            body = f'<div class="text">{html_of(step.answer)}</div>'
+        if step.feedback is not None:
+            body += "".join(_feedback(step.feedback))
         yield (
             f'<details class="step" id="{turn}-{index}"><summary>'
             f'<span class="name">{name_of(index)}</span>{pills}</summary>'
@@ -166,15 +169,6 @@ def _pill(kind: str, text: str) -> str:
     return f' <span class="pill {kind}">{safe(text)}</span>'
 
 
-def _body(step: Step, before: Step | None, *, best: bool) -> Iterator[str]:
-    if before is not None:
-        yield _diff(before.answer, step.answer)
-    elif not best:
-        yield f'<div class="text">{html_of(step.answer)}</div>'
-    if step.feedback is not None:
-        yield from _feedback(step.feedback)
-
-
 def _diff(before: str, after: str) -> str:
     short = max(len(before), len(after)) <= MOST_RENDERED
     if before == after:
@@ -190,30 +184,22 @@ def _diff(before: str, after: str) -> str:
 def _feedback(given: Feedback) -> Iterator[str]:
     if given.text and (given.by != "checks" or not given.checks):  # else the lines of the checks say it
         yield f'<div class="feedback"><p class="label">Feedback</p>{html_of(given.text)}</div>'
-    if given.checks:
-        yield f'<ul class="checks">{"".join(map(_check, given.checks[:MANY]))}</ul>'
+    lines = []
+    for check in given.checks[:MANY]:
+        kind, said = ("pass", "passed") if check.passed else ("fail", "failed")
+        named = f"<code>{safe(check.name)}</code> {safe(check.message)}"
+        lines.append(f'<li class="{kind}"><span class="sr">{said}: </span>{named}</li>')
+    if lines:
+        yield f'<ul class="checks">{"".join(lines)}</ul>'
     if len(given.checks) > MANY:
         yield f'<p class="label">… and {counted(len(given.checks) - MANY, "more check")}.</p>'
-
-
-def _check(result: CheckResult) -> str:
-    kind, said = ("pass", "passed") if result.passed else ("fail", "failed")
-    return (
-        f'<li class="{kind}"><span class="sr">{said}: </span>'
-        f"<code>{safe(result.name)}</code> {safe(result.message)}</li>"
-    )
 
 
 def _end(chain: Chain) -> str:
     used, parts = chain.usage, []
     if chain.stop == "cancelled":
         parts.append("stopped")
-    elif (chain.stop and len(chain.steps) > 1) or chain.stop in (
-        "budget",
-        "max_tokens",
-        "context",
-        "malformed",
-    ):
+    elif chain.stop and (len(chain.steps) > 1 or chain.stop in _CUT):
         parts.append(STOPS[chain.stop])
     if len(chain.steps) > 1:
         parts.append(counted(chain.revisions, "revision"))
