@@ -7,11 +7,13 @@ fit a glance, files that fit an hour. And a help text that costs nothing.
 from __future__ import annotations
 
 import ast
+import json
 import re
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -80,9 +82,14 @@ def package_of(module: str) -> str | None:
     return parts[1] if parts[0] == "redraft" and len(parts) > 1 and parts[1] in LAYERS else None
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def modules_imported(path: Path) -> Iterator[tuple[int, str]]:
     """Line and full name of every import in a file, wherever it stands."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -180,7 +187,7 @@ def test_the_command_line_parses_calls_and_prints(path: Path) -> None:
 
 def functions_of(path: Path) -> Iterator[tuple[str, int]]:
     """Name and length in lines, with its docstring, of each function in a file."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno
             yield f"{path.relative_to(SRC)}:{node.name}", node.end_lineno - node.lineno + 1
@@ -200,7 +207,7 @@ def test_files_are_short() -> None:
 
 
 def test_modules_say_what_they_do() -> None:
-    assert [str(path) for path in MODULES if not ast.get_docstring(ast.parse(path.read_text("utf-8")))] == []
+    assert [str(path) for path in MODULES if not ast.get_docstring(tree_of(path))] == []
 
 
 def tracked_text() -> Iterator[tuple[str, str]]:
@@ -232,38 +239,43 @@ def test_nothing_of_the_workshop_is_left(pattern: re.Pattern[str]) -> None:
     assert found == []
 
 
-def modules_after(code: str) -> set[str]:
-    """What a fresh Python has imported after running some code."""
-    report = "\nimport sys; print(*sys.modules, sep='\\n', file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True)
-    return set(done.stderr.split())
-
-
-HELP = """
+HELPS = """
+import json, os, sys
 from redraft.cli import app
-try:
-    app({}, prog_name="redraft")
-except SystemExit as end:
-    assert end.code == 0
+for words in json.loads(sys.argv[1]):
+    if not os.fork():
+        try:
+            app(words, prog_name="redraft")
+        except SystemExit as end:
+            assert end.code == 0
+        print(json.dumps(sorted(sys.modules)), file=sys.stderr, flush=True)
+        os._exit(0)
+    assert os.wait()[1] == 0
 """
+"""Prints what was imported after each help, each in a process of its own."""
 
 
-def test_help_imports_nothing_heavy() -> None:
-    loaded = modules_after(HELP.format(["--help"]))
-    assert "redraft.cli" in loaded
-    assert loaded & HEAVY == set()
-    assert {name for name in loaded if name.startswith(BELOW)} == set()
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, set[str]]:
+    """What a fresh Python has imported after the help of each verb, and of the command itself (no name)."""
+    names = ["", *verbs()]
+    words = json.dumps([[*filter(None, [name]), "--help"] for name in names])
+    run = [sys.executable, "-c", HELPS, words]
+    done = subprocess.run(run, capture_output=True, text=True, check=True)
+    return dict(zip(names, map(set, map(json.loads, done.stderr.splitlines())), strict=True))
 
 
-@pytest.mark.parametrize("verb", verbs())
-def test_help_of_a_verb_imports_nothing_heavy(verb: str) -> None:
-    loaded = modules_after(HELP.format([verb, "--help"]))
+@pytest.mark.parametrize("verb", ["", *verbs()])
+def test_help_imports_nothing_heavy(loaded: dict[str, set[str]], verb: str) -> None:
+    assert "redraft.cli" in loaded[verb]
     # typer itself converts the values of a verb's options with pydantic.
-    assert loaded & HEAVY <= {"pydantic"}
-    assert {name for name in loaded if name.startswith(BELOW)} == set()
+    assert loaded[verb] & HEAVY <= ({"pydantic"} if verb else set())
+    assert {name for name in loaded[verb] if name.startswith(BELOW)} == set()
 
 
 def test_importing_redraft_imports_nothing_heavy() -> None:
-    loaded = modules_after("import redraft")
-    assert loaded & HEAVY == set()
-    assert {name for name in loaded if name.startswith("redraft.")} == set()
+    code = "import sys, redraft; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = set(done.stdout.split())
+    assert modules & HEAVY == set()
+    assert {name for name in modules if name.startswith("redraft.")} == set()

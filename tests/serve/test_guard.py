@@ -176,10 +176,25 @@ def test_with_keys_a_name_on_the_network_is_taken(guarded: Server) -> None:
     assert guarded.post(headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://127.0.0.1", "http://localhost:1"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *(
+            "https://evil.example",
+            "null",
+            "",
+            "http://127.0.0.1",
+            "http://localhost:1",
+            "//{}",
+            "x://{}.evil",
+        ),
+        *("http://localhost http://evil", "http://127.0.0.1@evil"),
+    ],
+)
 def test_a_page_of_another_site_is_refused(server: Server, guarded: Server, origin: str) -> None:
-    headers = {"Origin": origin, "Authorization": f"Bearer {KEY}"}
     for each in (server, guarded):
+        ours = origin.format(each.root.removeprefix("http://"))
+        headers = {"Origin": ours, "Authorization": f"Bearer {KEY}"}
         simple = each.post(b"{}", headers={**headers, "Content-Type": "text/plain"})
         assert [each.post(headers=headers).status_code, simple.status_code] == [403, 403]
 
@@ -267,7 +282,7 @@ def test_a_request_that_came_before_its_turn_is_not_among_those_without_one(
 ) -> None:
     monkeypatch.setattr(run, "WAITING", 5)
     asked = request_of({"model": "plain", "messages": HI})
-    with served(both(ScriptedReply("Fine.", stall=0.5))) as server, ExitStack() as stack:
+    with served(both(ScriptedReply("Fine.", stall=0.2))) as server, ExitStack() as stack:
         early = stack.enter_context(server.connection())
         early.sendall(asked * 2)
         said = b""
@@ -282,7 +297,7 @@ def test_a_request_that_came_before_its_turn_is_not_among_those_without_one(
 
 def test_an_answer_may_take_longer_than_a_head(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "HEAD_SECONDS", 0.1)
-    with served(both(ScriptedReply("Fine.", stall=0.5))) as server, httpx.Client() as client:
+    with served(both(ScriptedReply("Fine.", stall=0.2))) as server, httpx.Client() as client:
         for _ in range(2):
             body = {"model": "plain", "messages": HI}
             assert client.post(f"{server.url}/chat/completions", json=body).status_code == 200
@@ -332,19 +347,12 @@ def test_a_path_is_taken_as_it_is(server: Server, path: bytes) -> None:
         assert connection.makefile("rb").read().startswith(b"HTTP/1.1 404 ")
 
 
-@pytest.mark.parametrize(
-    "origin", ["http://localhost http://evil", "http://127.0.0.1@evil", "", "null", "//{}", "x://{}.evil"]
-)
-def test_an_origin_that_only_looks_like_ours_is_refused(server: Server, origin: str) -> None:
-    host = server.root.removeprefix("http://")
-    assert server.post(headers={"Origin": origin.format(host)}).status_code == 403
-
-
 def test_requests_in_a_row_are_answered_in_order(server: Server) -> None:
     one = b"GET /v1/models/%s HTTP/1.1\r\nHost: localhost\r\n%s\r\n"
     with server.connection() as connection:
-        connection.sendall(one % (b"plain", b"") + one % (b"short", b"Connection: close\r\n"))
+        connection.sendall(one % (b"plain", b"") * 200 + one % (b"short", b"Connection: close\r\n"))
         reply = connection.makefile("rb").read()
+    assert reply.count(b'"id":"plain"') == 200
     assert reply.index(b'"id":"plain"') < reply.index(b'"id":"short"')
 
 
@@ -399,15 +407,6 @@ def test_a_body_that_comes_byte_by_byte_is_read(server: Server) -> None:
         for byte in head + b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body:
             connection.sendall(bytes([byte]))
         assert connection.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
-
-
-def test_many_requests_in_one_packet_are_answered_one_after_the_other(server: Server) -> None:
-    one = b"GET /health HTTP/1.1\r\n" + HOST + b"\r\n"
-    with server.connection() as connection:
-        connection.sendall(one * 200)
-        connection.shutdown(1)
-        reply = connection.makefile("rb").read()
-    assert reply.count(b'{"status":"ok"}') == 200
 
 
 def test_a_request_behind_a_refused_one_is_not_answered(server: Server) -> None:

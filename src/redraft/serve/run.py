@@ -166,7 +166,7 @@ async def run(
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)
-    server.capture_signals = nullcontext  # type: ignore[method-assign]  # `until_signal` takes them
+    server.capture_signals = nullcontext  # type: ignore[assignment]  # `until_signal` takes them
     serving = asyncio.create_task(server.serve(sockets=[sock]))
     loading, ending = asyncio.ensure_future(load()), asyncio.create_task(told.wait())
     try:
