@@ -25,20 +25,16 @@ Chains = Annotated[
     list[Path],
     typer.Argument(metavar="CHAINS...", help="Chains of redraft eval or answer, or a folder of --run."),
 ]
-Task = Annotated[str | None, flag("TASK", "The task that says what is right.")]
-Records = Annotated[Path | None, flag("FILE", "The task's file, which was answered.")]
-Score = Annotated[list[str] | None, flag("CHECK", "A check that says what is right; repeatable.")]
-Page = Annotated[Path | None, flag("FILE", "Write a page with pictures.")]
 
 
 def diagnose(
     flags: Given,
     files: Chains,
-    task: Task = None,
-    records: Records = None,
-    score: Score = None,
+    task: Annotated[str | None, flag("TASK", "The task that says what is right.")] = None,
+    records: Annotated[Path | None, flag("FILE", "The task's file, which was answered.")] = None,
+    score: Annotated[list[str] | None, flag("CHECK", "A check that says what is right; repeatable.")] = None,
     run_code: RunCode = False,
-    html: Page = None,
+    html: Annotated[Path | None, flag("FILE", "Write a page with pictures.")] = None,
     as_json: AsJson = False,
     force: ReplacePage = False,
     *,

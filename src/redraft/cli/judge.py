@@ -15,23 +15,20 @@ from redraft.cli.shell import flag, only_ours
 FLAGS = FlagGroup("redraft.evaluation.judging.options:JudgeOptions", recipes="judge")
 
 
-Answers = Annotated[
-    list[Path], typer.Argument(metavar="ANSWERS...", help="Answers of a model A, and of its opponent B.")
-]
-Out = Annotated[Path, flag("FILE", "Where the reviews go.", "--out", "-o")]
-Questions = Annotated[Path | None, flag("FILE", "What was asked, with categories and gold answers.")]
-PromptFile = Annotated[Path | None, flag("FILE", "Prompts of FastChat: prompt.jsonl, judge_prompts.jsonl.")]
-ReviewerFile = Annotated[Path | None, flag("FILE", "FastChat's reviewer.jsonl for the prompts.")]
-
-
 def judge(
     flags: Given,
-    answers: Answers,
-    out: Out,
+    answers: Annotated[
+        list[Path], typer.Argument(metavar="ANSWERS...", help="Answers of a model A, and of its opponent B.")
+    ],
+    out: Annotated[Path, flag("FILE", "Where the reviews go.", "--out", "-o")],
     run: RunFlags,
-    questions: Questions = None,
-    prompt_file: PromptFile = None,
-    reviewer_file: ReviewerFile = None,
+    questions: Annotated[
+        Path | None, flag("FILE", "What was asked, with categories and gold answers.")
+    ] = None,
+    prompt_file: Annotated[
+        Path | None, flag("FILE", "Prompts of FastChat: prompt.jsonl, judge_prompts.jsonl.")
+    ] = None,
+    reviewer_file: Annotated[Path | None, flag("FILE", "FastChat's reviewer.jsonl for the prompts.")] = None,
     journal: OwnJournal = None,
     retry_failed: RetryFailed = False,
 ) -> None:

@@ -34,14 +34,6 @@ LimitUsd = Annotated[float | None, flag("USD", "money; needs a price", rich_help
 LimitTokens = Annotated[int | None, flag("N", "generated tokens", rich_help_panel=_LIMITS)]
 LimitSeconds = Annotated[float | None, flag("S", "wall-clock time", rich_help_panel=_LIMITS)]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="Where the chains go.")]
-BatchFlag = Annotated[
-    bool,
-    typer.Option("--batch", help="Use the server's batches: cheaper, in hours.", rich_help_panel=_BATCHES),
-]
-PauseOption = Annotated[
-    float | None,
-    flag("S", "Longest pause between two looks at a batch.  [60]", "--pause", rich_help_panel=_BATCHES),
-]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 First = Annotated[int | None, flag("N", "Only the first N records.", "--limit", min=1)]
 RunCode = Annotated[
@@ -60,8 +52,16 @@ class RunFlags:
 
     parallel: Parallel = None
     quiet: Quiet = False
-    batch: BatchFlag = False
-    pause: PauseOption = None
+    batch: Annotated[
+        bool,
+        typer.Option(
+            "--batch", help="Use the server's batches: cheaper, in hours.", rich_help_panel=_BATCHES
+        ),
+    ] = False
+    pause: Annotated[
+        float | None,
+        flag("S", "Longest pause between two looks at a batch.  [60]", "--pause", rich_help_panel=_BATCHES),
+    ] = None
     limit_usd: LimitUsd = None
     limit_tokens: LimitTokens = None
     limit_seconds: LimitSeconds = None

@@ -22,24 +22,19 @@ EXAMPLE = "--run gsm8k test.jsonl -o runs"
 _with_run = partial(flag, rich_help_panel="With --run")
 
 
-Run = Annotated[str | None, _with_run("TASK", "Answer the task's file in several ways, and compare them.")]
-Out = Annotated[Path | None, _with_run("FOLDER", "Where the runs go.", "--out", "-o")]
-Seeds = Annotated[int | None, _with_run("N", f"Rounds over the records.  [{SEEDS}]", min=1)]
-Samples = Annotated[
-    int | None, _with_run("N", f"Most answers of best of N and of a majority vote.  [{SAMPLES}]", min=2)
-]
-Limit = Annotated[int | None, _with_run("N", "Only the first N records.", min=1)]
-
-
 @dataclass(frozen=True)
 class StrategyFlags:
     """What a user said of the runs. None stands for the default."""
 
-    run: Run = None
-    out: Out = None
-    seeds: Seeds = None
-    samples: Samples = None
-    limit: Limit = None
+    run: Annotated[
+        str | None, _with_run("TASK", "Answer the task's file in several ways, and compare them.")
+    ] = None
+    out: Annotated[Path | None, _with_run("FOLDER", "Where the runs go.", "--out", "-o")] = None
+    seeds: Annotated[int | None, _with_run("N", f"Rounds over the records.  [{SEEDS}]", min=1)] = None
+    samples: Annotated[
+        int | None, _with_run("N", f"Most answers of best of N and of a majority vote.  [{SAMPLES}]", min=2)
+    ] = None
+    limit: Annotated[int | None, _with_run("N", "Only the first N records.", min=1)] = None
     parallel: Parallel = None
     retry_failed: RetryFailed = False
     quiet: Quiet = False

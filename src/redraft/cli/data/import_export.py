@@ -11,38 +11,35 @@ from redraft.cli.data.common import Flags, Source
 from redraft.cli.shell import flag
 from redraft.formats import ExportFormat
 
-Paths = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="PATH",
-        help="Files of JSON lines, JSON, CSV, Parquet or Arrow, also .gz and .zst; folders of them; "
-        "a dataset saved on disk, or org/name or org/name/part of the hub; '-' is stdin.",
-    ),
-]
-Named = Annotated[
-    str | None,
-    flag(
-        "NAME", "The source, if the fields do not reveal it: alpaca, sharegpt, gpt4all, questions …", "--as"
-    ),
-]
-Map = Annotated[
-    list[str] | None,
-    flag("TARGET=FIELD,…", "Read other fields: instruction=question,reference=answer.", "--map"),
-]
-Licence = Annotated[str | None, flag("TEXT", "Override the source's licence.")]
-Which = Annotated[
-    Literal["best", "all"], typer.Option("--paths", help="Read the best path of a tree, or every path.")
-]
-Questions = Annotated[Path | None, flag("FILE", "Questions for answer files, joined by question_id or id.")]
-
 
 def import_(
-    paths: Paths,
-    name: Named = None,
-    fields: Map = None,
-    licence: Licence = None,
-    which: Which = "best",
-    questions: Questions = None,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH",
+            help="Files of JSON lines, JSON, CSV, Parquet or Arrow, also .gz and .zst; folders of them; "
+            "a dataset saved on disk, or org/name or org/name/part of the hub; '-' is stdin.",
+        ),
+    ],
+    name: Annotated[
+        str | None,
+        flag(
+            "NAME",
+            "The source, if the fields do not reveal it: alpaca, sharegpt, gpt4all, questions …",
+            "--as",
+        ),
+    ] = None,
+    fields: Annotated[
+        list[str] | None,
+        flag("TARGET=FIELD,…", "Read other fields: instruction=question,reference=answer.", "--map"),
+    ] = None,
+    licence: Annotated[str | None, flag("TEXT", "Override the source's licence.")] = None,
+    which: Annotated[
+        Literal["best", "all"], typer.Option("--paths", help="Read the best path of a tree, or every path.")
+    ] = "best",
+    questions: Annotated[
+        Path | None, flag("FILE", "Questions for answer files, joined by question_id or id.")
+    ] = None,
     *,
     flags: Flags,
 ) -> None:
