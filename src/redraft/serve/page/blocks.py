@@ -22,7 +22,7 @@ from gradio import queueing
 
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import RedraftError
-from redraft.revision.conversation import Conversation
+from redraft.revision.session import Conversation
 from redraft.serve.errors import told
 from redraft.serve.keys import ANYONE, Key
 from redraft.serve.models import Model
