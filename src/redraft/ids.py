@@ -11,8 +11,7 @@ from array import array
 from collections.abc import Iterable
 
 _SMALLEST = 64
-_FULL = 0.6
-"""Share of the table at which it doubles. Lookups then probe three slots on average (Knuth, vol. 3, 6.4)."""
+_FULL = 0.6  # of the table: it then doubles. Lookups probe three slots on average (Knuth, vol. 3, 6.4).
 
 
 class IdSet:
@@ -39,7 +38,10 @@ class IdSet:
         self._table[slot] = digest
         self._count += 1
         if self._count > _FULL * len(self._table):
-            self._double()
+            old = self._table
+            self._table = array("q", [0]) * (2 * len(old))
+            for each in filter(None, old):
+                self._table[self._slot(each)] = each
         return True
 
     def update(self, ids: Iterable[str]) -> None:
@@ -53,13 +55,6 @@ class IdSet:
         while table[slot] not in (0, digest):
             slot = (slot + 1) & mask
         return slot
-
-    def _double(self) -> None:
-        old = self._table
-        self._table = array("q", [0]) * (2 * len(old))
-        for digest in old:
-            if digest:
-                self._table[self._slot(digest)] = digest
 
 
 def digest_of(item_id: object) -> int:

@@ -37,18 +37,12 @@ def trim_heap() -> None:
         trim(0)
 
 
-KERNELS = "128"
-"""Kernels that oneDNN caches. A step with an adapter needs about 30 for each number of tokens."""
-
-_MMAP_THRESHOLD = -3
-"""glibc's `M_MMAP_THRESHOLD` (malloc.h): the size in bytes from which a block gets its own mapping. Once set,
-glibc no longer raises it by itself."""
+KERNELS = "128"  # for oneDNN to cache. A step with an adapter needs about 30 for each number of tokens.
+_MMAP_THRESHOLD = -3  # glibc's `M_MMAP_THRESHOLD`, the bytes from which a block has its own mapping
 
 
 def give_back_large(least: int) -> None:
     """Return blocks of at least `least` bytes to the system as soon as they are freed."""
-    import ctypes
-
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(_MMAP_THRESHOLD, least)
 

@@ -14,17 +14,15 @@ def why_refused(hosts: Sequence[str], origins: Sequence[str], *, here_alone: boo
     """Return why a request is refused; empty if it may pass."""
     if len(hosts) != 1:
         return "a request names one host."
-    if here_alone and not is_loopback(_name_of(hosts[0])):
+    name, _, port = hosts[0].rpartition(":")  # a tunnel may have another port
+    name = name if port.isdecimal() else hosts[0]
+    if name.startswith("[") and name.endswith("]"):
+        name = name[1:-1]
+    if here_alone and not is_loopback(name):
         return "this server is for this machine alone, and the request is for another host."
     if any(origin.partition("://")[2] != hosts[0] for origin in origins):
         return "the request is from a page of another site."
     return ""
-
-
-def _name_of(host: str) -> str:
-    """Return the name in `Host`, without the port: a tunnel may have another one."""
-    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
-    return name[1:-1] if name.startswith("[") and name.endswith("]") else name
 
 
 def is_loopback(host: str) -> bool:

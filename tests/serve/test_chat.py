@@ -224,14 +224,6 @@ def test_sampling_reaches_the_engine() -> None:
     assert reply["usage"]["completion_tokens"] == 6
 
 
-def test_a_stop_string_and_max_tokens_end_an_answer() -> None:
-    with served(both("One. END Two.")) as server:
-        stopped = server.post({"stop": ["END"]}).json()["choices"][0]
-        cut = server.post({"max_tokens": 3}).json()["choices"][0]
-    assert (stopped["message"]["content"], stopped["finish_reason"]) == ("One.", "stop")
-    assert (cut["message"]["content"], cut["finish_reason"]) == ("One", "length")
-
-
 def test_earlier_turns_enter_the_prompt_as_final_answers() -> None:
     engine = ScriptedEngine(["Fine."])
     turns = [

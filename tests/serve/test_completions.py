@@ -46,11 +46,6 @@ def test_a_stream_has_the_same_text(usage: bool) -> None:
     assert found == [7 + len(TEXT)] * usage
 
 
-def test_a_stream_ends_with_done() -> None:
-    with served(both(TEXT)) as server:
-        assert events_of(complete(server, stream=True).text)[-1] == "[DONE]"
-
-
 def test_several_prompts_and_answers_are_in_order_and_have_their_own_seeds() -> None:
     seeds = []
 
