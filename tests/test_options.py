@@ -64,12 +64,9 @@ def test_an_unknown_name_is_refused_with_the_nearest(kind: Any) -> None:
     with pytest.raises(UsageError, match="there is no option 'temprature'") as caught:
         kind.read({"temprature": 1})
     assert caught.value.hint == "Did you mean 'temperature'?"
-
-
-def test_a_name_like_no_option_gets_no_guess() -> None:
     with pytest.raises(UsageError, match="there is no option 'nonsense'") as caught:
-        RevisionOptions.read({"nonsense": 1})
-    assert str(caught.value.hint).startswith("Options: mode, ")
+        kind.read({"nonsense": 1})
+    assert str(caught.value.hint).startswith("Options: ")
 
 
 @pytest.mark.parametrize("flag", ["gpu_layers", "seed", "rpm", "retries", "patience", "timeout"])
@@ -83,16 +80,8 @@ def test_a_flag_below_its_range_is_refused(
         fill_in(flags)
 
 
-NOT_OPTIONS = {
-    "schema",
-    "tools",
-    "extra_body",
-    "extra_headers",
-    "logprobs",
-    "top_logprobs",
-    "unset",
-    "call_id",
-}
+NOT_OPTIONS = {"schema", "tools", "unset", "call_id"}
+NOT_OPTIONS |= {"extra_body", "extra_headers", "logprobs", "top_logprobs"}
 
 
 def test_the_defaults_are_those_that_engines_and_chains_have() -> None:
@@ -178,31 +167,20 @@ def test_of_a_list_in_a_message_only_the_type_is_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message", "hint"),
+    ("read", "options", "message", "hint"),
     [
-        ({"check": [{"lacks": "light"}]}, "check: item 1 is a mapping {'lacks': 'light'}.", "'lacks:light'"),
-        ({"check": ["json", 5]}, "check: item 2 is 5.", "It should be a text."),
-        ({"check": "json"}, "check is 'json'.", "a list of texts"),
+        (Flags.read, {"check": [{"lacks": "light"}]},
+         "check: item 1 is a mapping {'lacks': 'light'}.", "'lacks:light'"),
+        (Flags.read, {"check": ["json", 5]}, "check: item 2 is 5.", "It should be a text."),
+        (Flags.read, {"check": "json"}, "check is 'json'.", "a list of texts"),
+        (check_options, {"stop": ["", 5]}, "stop: item 1 is ''.", "a text that is not empty"),
+        (check_options, {"stop": ("END", 5)}, "stop: item 2 is 5.", "a text that is not empty"),
+        (check_options, {"stop": {"END": 1}}, "stop is a dict.", "a list of texts"),
+        (check_options, {"tools": [{}, 5]}, "tools: item 2 is 5.", "a tool: {'type': 'function'"),
     ],
-)
-def test_of_a_list_the_wrong_item_is_named(options: dict[str, Any], message: str, hint: str) -> None:
+)  # fmt: skip
+def test_of_a_list_the_wrong_item_is_named(read: Any, options: Any, message: str, hint: str) -> None:
     with pytest.raises(UsageError) as caught:
-        Flags.read(options)
-    assert caught.value.message == message
-    assert hint in str(caught.value.hint)
-
-
-@pytest.mark.parametrize(
-    ("options", "message", "hint"),
-    [
-        ({"stop": ["", 5]}, "stop: item 1 is ''.", "a text that is not empty"),
-        ({"stop": ("END", 5)}, "stop: item 2 is 5.", "a text that is not empty"),
-        ({"stop": {"END": 1}}, "stop is a dict.", "a list of texts"),
-        ({"tools": [{}, 5]}, "tools: item 2 is 5.", "a tool: {'type': 'function'"),
-    ],
-)
-def test_of_a_list_in_python_the_wrong_item_is_named(options: Any, message: str, hint: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        check_options(options)
+        read(options)
     assert caught.value.message == message
     assert hint in str(caught.value.hint)
