@@ -117,18 +117,6 @@ def allowed(importer: str, imported: str) -> bool:
     return other_line < line or (other_line == line and bool(side) and side == other_side)
 
 
-def test_the_rule_itself() -> None:
-    assert allowed("engines", "jobs")
-    assert allowed("revision", "verify")
-    assert not allowed("verify", "revision")
-    assert not allowed("engines", "train")
-    assert not allowed("jobs", "chain")
-    assert not allowed("chain", "weights")
-    assert not allowed("serve", "evaluation")
-    assert not allowed("serve", "train")
-    assert not allowed("collect", "weights")
-
-
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SRC)))
 def test_imports_only_point_down(path: Path) -> None:
     importer = path.relative_to(SRC).parts[0].removesuffix(".py")

@@ -9,12 +9,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.serve.running import started
 
 ROOT = Path(__file__).resolve().parent.parent
 HADOLINT = shutil.which("hadolint", path=Path(sys.executable).parent)  # a package of [dev]
@@ -44,30 +44,14 @@ def instructions(name: str) -> list[str]:
     ]
 
 
-@contextmanager
-def started(words: list[str]) -> Iterator[str]:
-    """The address of the server that a command starts, with the script instead of the model."""
-    with subprocess.Popen([*REDRAFT, *words], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        try:
-            said = process.stderr.readline()
-            found = re.search(r" at http://[^:]+:(\d+)/v1", said)
-            assert found, said + process.stderr.read()
-            yield f"http://127.0.0.1:{found[1]}"
-            process.terminate()
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
-
-
 def test_the_unit_starts_a_server_that_keeps_its_state() -> None:
     (line,) = settings("ExecStart")
     for what, here in (("/etc/redraft/", ""), ("%d/", ""), ("%S/redraft/", ""), ("--port 8321", "--port 0")):
         assert what in line
         line = line.replace(what, here)
-    command, *words = shlex.split(line)
-    assert command == "/opt/redraft/bin/redraft"
-    with started(words) as root:
+    command, verb, *words = shlex.split(line)
+    assert (command, verb) == ("/opt/redraft/bin/redraft", "serve")
+    with started(*words) as (root, _):
         headers = {"Authorization": f"Bearer {KEY}"}
         body = {"model": "rain", "messages": [{"role": "user", "content": "Hi."}]}
         assert httpx.get(f"{root}/v1/models").status_code == 401
@@ -114,14 +98,14 @@ def test_hadolint_finds_no_fault() -> None:
 
 def test_the_image_serves_and_knows_whether_it_is_healthy() -> None:
     (entry,), (model,) = map(json.loads, instructions("ENTRYPOINT")), map(json.loads, instructions("CMD")[:1])
-    command, *words = entry
-    assert (command, model) == ("redraft", ["--model", "default"])
+    command, verb, *words = entry
+    assert (command, verb, model) == ("redraft", "serve", ["--model", "default"])
     words = [word.replace("/run/secrets/", "").replace("8321", "0") for word in words]
     (health,) = [re.search(r'CMD (\["python".*\])', line) for line in instructions("HEALTHCHECK")]
     assert health
     _, *check = json.loads(health[1])
     check = [sys.executable, *check]
-    with started([*words, "--model", "script:rain.jsonl"]) as root:
+    with started(*words, "--model", "script:rain.jsonl") as (root, _):
         check[-1] = check[-1].replace("http://127.0.0.1:8321", root)
         assert subprocess.run(check, check=False).returncode == 0
     assert subprocess.run(check, capture_output=True, check=False).returncode == 1

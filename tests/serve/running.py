@@ -7,7 +7,10 @@ with served({"one": {"model": ScriptedEngine(["Hi."]), "max_revisions": 0}}) as 
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -131,6 +134,23 @@ def served(
             thread.join(30)
             assert not thread.is_alive()
             server._loop.close()
+
+
+@contextmanager
+def started(*words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """`redraft serve` in a process of its own, which a signal ends: its address without a path."""
+    command = [sys.executable, "-m", "redraft", "serve", *words, "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            said = process.stderr.readline()
+            found = re.search(r" at http://[^:]+:(\d+)/v1", said)
+            assert found, said + process.stderr.read()
+            yield f"http://127.0.0.1:{found[1]}", process
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 def events_of(text: str) -> list[str]:

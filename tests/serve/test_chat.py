@@ -321,14 +321,6 @@ def test_a_crash_of_a_check_is_no_fault_of_the_server() -> None:
     assert (reply.status_code, reply.json()["error"]["code"]) == (422, "check_failed")
 
 
-def test_the_models_are_listed() -> None:
-    with served() as server, server.client() as client:
-        assert [model.id for model in client.models.list()] == ["plain", "short"]
-        assert client.models.retrieve("short").owned_by == "redraft"
-        with pytest.raises(openai.NotFoundError):
-            client.models.retrieve("long")
-
-
 def test_the_api_is_described() -> None:
     with served() as server:
         document = httpx.get(f"{server.root}/openapi.json").json()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx
@@ -11,9 +10,8 @@ import pytest
 
 from redraft.engines.base import EngineInfo
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.errors import ServerError
 from redraft.serve.bodies import Limits
-from tests.serve.running import Server, both, events_of, plain, served
+from tests.serve.running import Server, both, plain, served
 
 TEXT = "  that falls. END It is wet.\n"
 
@@ -85,12 +83,3 @@ def test_a_model_that_cannot_continue_texts_says_so() -> None:
     with served({"plain": plain(Chatting(["x"]))}) as server, server.client() as client:  # noqa: SIM117
         with pytest.raises(openai.BadRequestError, match="does not continue texts"):
             client.completions.create(model="plain", prompt="Rain is")
-
-
-def test_errors_before_and_within_a_stream() -> None:
-    error = ServerError("refused", status=403)
-    with served(both(ScriptedReply(error=error), ScriptedReply("Rain", error=error))) as server:
-        before = complete(server, stream=True)
-        within = events_of(complete(server, stream=True).text)
-    assert before.status_code == 502
-    assert json.loads(within[-1])["error"]["code"] == "engine_error"

@@ -8,12 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
-import openai
 import pytest
 
 from redraft.engines.base import Delta, EngineInfo, Sampling
 from redraft.engines.scripted import ScriptedEngine, ScriptedReply
-from redraft.errors import EngineError
 from tests.serve.running import LONG, SHORT, both, events_of, plain, served, short
 from tests.serve.test_chat import ASK, CALL, TOOL
 from tests.serve.test_interrupted import broken
@@ -254,18 +252,6 @@ def test_tokens_of_completions_are_counted(stream: bool) -> None:
     assert reply.status_code == 200
     assert found["redraft_tokens_total", "completion", "plain"] == len(LONG)
     assert found["redraft_tokens_total", "prompt", "plain"] == 4
-
-
-def test_errors_are_the_sdks_own() -> None:
-    with served(both(ScriptedReply(error=EngineError("it broke")))) as server, server.client() as client:
-        with pytest.raises(openai.InternalServerError, match="it broke"):
-            client.chat.completions.create(model="plain", messages=ASK)
-        with pytest.raises(openai.BadRequestError) as caught:
-            client.chat.completions.create(model="plain", messages=ASK, temperature=-1)
-        assert caught.value.param == "temperature"
-        client.base_url = server.url.replace("127.0.0.1", "localhost")  # still this machine
-        with pytest.raises(openai.PermissionDeniedError):
-            client.models.list(extra_headers={"Origin": "https://evil.example"})
 
 
 MARKUP = "<script>alert(1)</script> [x](javascript:y) \\u2028 \u2028\r\ndata: [DONE]"

@@ -89,7 +89,7 @@ def test_a_key_sees_its_own_models_alone(server: Server) -> None:
     with server.client(ALICE) as alice, server.client(BOB) as bob:
         assert [model.id for model in alice.models.list()] == ["plain"]
         assert [model.id for model in bob.models.list()] == ["plain", "short"]
-        assert alice.models.retrieve("plain").id == "plain"
+        assert alice.models.retrieve("plain").owned_by == "redraft"
         with pytest.raises(openai.NotFoundError):
             alice.models.retrieve("short")
 

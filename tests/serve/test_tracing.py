@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +14,7 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.serve.running import LONG, SHORT
+from tests.serve.running import LONG, SHORT, started
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
@@ -74,39 +71,23 @@ def collecting() -> Iterator[Collector]:
 
 
 @pytest.fixture
-def script(tmp_path: Path) -> str:
+def serve(tmp_path: Path) -> tuple[str, ...]:
     path = tmp_path / "rain.jsonl"
     path.write_text(f"{json.dumps(LONG)}\n{json.dumps(SHORT)}\n")
-    return f"script:{path}"
+    return "--otel", "--no-page", "--check", "words<=5", "--model", f"script:{path}"
 
 
-@contextmanager
-def serving(
-    script: str, endpoint: str, monkeypatch: pytest.MonkeyPatch, *more: str
-) -> Iterator[tuple[str, list[str]]]:
-    """The address of a server, and its log, which is complete at the end."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
-    command = [sys.executable, "-m", "redraft", "serve", "--port", "0", "--otel", "--check", "words<=5"]
-    with subprocess.Popen([*command, "--model", script, *more], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr
-        try:
-            address = re.search(r" at (http\S+/v1)", process.stderr.readline())
-            assert address
-            log: list[str] = []
-            yield address[1], log
-            process.terminate()
-            log += process.stderr.read().splitlines()
-            assert process.wait(60) == 0
-        finally:
-            process.kill()
-
-
-def test_the_chains_of_a_server_reach_a_collector(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_chains_of_a_server_reach_a_collector(
+    serve: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     body = {"model": "rain-revise", "messages": [{"role": "user", "content": "Describe rain."}]}
-    with collecting() as collector, serving(script, collector.root, monkeypatch) as (url, _):
-        httpx.post(f"{url}/chat/completions", json=body, headers={**PARENT, "x-request-id": "mine"})
-        httpx.post(f"{url}/completions", json={"model": "rain", "prompt": "Rain"}, headers=PARENT)
+    with collecting() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.root)
+        with started(*serve) as (root, _):
+            asked = {**PARENT, "x-request-id": "mine"}
+            httpx.post(f"{root}/v1/chat/completions", json=body, headers=asked)
+            text = {"model": "rain", "prompt": "Rain"}
+            httpx.post(f"{root}/v1/completions", json=text, headers=PARENT)
     assert collector.services == {"redraft"}
     names = sorted(span.name for span in collector.spans)
     assert names == ["chat rain", "chat rain", "invoke_workflow redraft", "text_completion rain"]
@@ -116,17 +97,21 @@ def test_the_chains_of_a_server_reach_a_collector(script: str, monkeypatch: pyte
     chain = collector.of("invoke_workflow redraft")
     assert chain["redraft.stop"].string_value == "passed"
     assert chain["redraft.chain.id"].string_value == "mine"
-    assert [each.string_value for each in chain["redraft.verdicts"].array_value.values] == [
-        "revise",
-        "accept",
-    ]
+    verdicts = [each.string_value for each in chain["redraft.verdicts"].array_value.values]
+    assert verdicts == ["revise", "accept"]
     assert "Rain" not in str(collector.spans)
 
 
-def test_a_collector_that_is_away_stops_nothing(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collector_that_is_away_stops_nothing(
+    serve: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     body = {"model": "rain", "messages": [{"role": "user", "content": "Hi."}]}
-    with serving(script, "http://127.0.0.1:9", monkeypatch, "--log-json") as (url, log):
-        reply = httpx.post(f"{url}/chat/completions", json=body)
+    with started(*serve, "--log-json") as (root, process):
+        reply = httpx.post(f"{root}/v1/chat/completions", json=body)
+        process.terminate()
+        assert process.stderr
+        lines = [json.loads(line) for line in process.stderr]  # warnings of the exporter too
     assert reply.json()["choices"][0]["message"]["content"] == LONG
-    lines = [json.loads(line) for line in log]  # warnings of the exporter too
     assert {line["level"] for line in lines} > {"info"}
