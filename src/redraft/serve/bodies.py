@@ -68,7 +68,7 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # it may be alone, or half of a 
 
 
 def object_of(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in the body of a request, without fields that are null."""
+    """Return a JSON object without null fields. A name twice is refused: a proxy could read the other one."""
     try:
         text = body.decode("utf-8")
         value = json.loads(text, parse_constant=_finite, parse_float=_finite, object_pairs_hook=_once)
