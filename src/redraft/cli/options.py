@@ -26,23 +26,17 @@ CacheFile = Annotated[Path | None, flag("FILE", "Send no request whose reply is 
 
 @dataclass(frozen=True)
 class FlagGroup:
-    """The flags of a command.
+    """The flags of a command."""
 
-    Attributes:
-        group: Module and name of the `OptionModel` with the options. It is imported for this command alone.
-        usual: The command's own defaults, where they are not redraft's.
-        recipes: The folder of its shipped recipes, in `redraft/recipes`.
-        never_default: Options that the config file's `[defaults]` do not give to this command.
-        other: The other command whose recipes lie in the same folder.
-        in_recipes: Module and name of the options that a recipe may have, if not all.
-    """
-
+    # Module and name of the `OptionModel` with the options. It is imported for this command alone.
     group: str = "redraft.options:Flags"
+    # The command's own defaults, where they are not redraft's.
     usual: Mapping[str, Any] = field(default_factory=dict)
-    recipes: str = ""
+    recipes: str = ""  # the folder of its shipped recipes, in `redraft/recipes`
+    # Options that the config file's `[defaults]` do not give to this command.
     never_default: frozenset[str] = frozenset()
-    other: str = ""
-    in_recipes: str = ""
+    other: str = ""  # the other command whose recipes lie in the same folder
+    in_recipes: str = ""  # module and name of the options that a recipe may have, if not all
 
     @property
     def model(self) -> type[OptionModel]:

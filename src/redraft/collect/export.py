@@ -59,14 +59,10 @@ def export(
 
 
 class Exported(NamedTuple):
-    """A record in another format, as JSON with a line feed.
-
-    Attributes:
-        own: The id in the record; None if the format has none.
-    """
+    """A record in another format, as JSON with a line feed."""
 
     data: bytes
-    own: str | int | None
+    own: str | int | None  # the id in the record; None if the format has none
     id: str
     lost: frozenset[Loss] = frozenset()
     licence: str = UNKNOWN

@@ -44,21 +44,15 @@ _HEAD = struct.Struct("<QQIIII")
 
 @dataclass
 class Taken:
-    """The records taken of one part.
-
-    Attributes:
-        found: Records in its file, readable or not.
-        groups: Distinct values of the field `per`; 1 without one.
-        fields: Fields of the first record that lacks the field `per`.
-    """
+    """The records taken of one part."""
 
     part: MixPart
-    found: int = 0
-    groups: int = 1
+    found: int = 0  # records in its file, readable or not
+    groups: int = 1  # distinct values of the field `per`; 1 without one
     count: int = 0
     licences: Counter[str] = field(default_factory=Counter)
     missing: bool = False
-    fields: tuple[str, ...] | None = None
+    fields: tuple[str, ...] | None = None  # fields of the first record that lacks the field `per`
 
     @property
     def short(self) -> int:
@@ -205,49 +199,35 @@ def sources_in(taken: Sequence[Taken]) -> list[Source]:
 
 
 class Candidate(NamedTuple):
-    """A record that may be taken, for a worker process.
-
-    Attributes:
-        number: Decides whether it is drawn.
-        place: Its place in the output.
-    """
+    """A record that may be taken, for a worker process."""
 
     at: int
     part: MixPart
     line: RawRecord
-    number: int
-    place: int
+    number: int  # decides whether it is drawn
+    place: int  # its place in the output
 
 
 class Drawn(NamedTuple):
-    """A record as it will be written.
-
-    Attributes:
-        group: Value of the part's field `per`; empty without one.
-    """
+    """A record as it will be written."""
 
     at: int
     number: int
     place: int
-    group: str
+    group: str  # value of the part's field `per`; empty without one
     licence: str
     id: str
     data: bytes
 
 
 class Undrawable(NamedTuple):
-    """A record that cannot be taken, which matters only if it would be drawn.
-
-    Attributes:
-        error: Why it cannot be read; None if it can.
-        fields: Its fields, if it lacks the part's field `per`.
-    """
+    """A record that cannot be taken, which matters only if it would be drawn."""
 
     at: int
     number: int
     drop: Drop
-    error: RecordError | None = None
-    fields: tuple[str, ...] | None = None
+    error: RecordError | None = None  # why it cannot be read; None if it can
+    fields: tuple[str, ...] | None = None  # its fields, if it lacks the part's field `per`
 
 
 def _read(job: Candidate) -> Drawn | Undrawable:

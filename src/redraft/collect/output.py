@@ -42,19 +42,13 @@ SHOWN = 5  # unreadable records to report one by one; all are counted and kept i
 
 @dataclass(frozen=True)
 class Drop:
-    """A dropped record, or a dropped part of one.
+    """A dropped record, or a dropped part of one."""
 
-    Attributes:
-        rule: The rule's name, such as `short`.
-        where: The record's place, such as `a.jsonl:12`.
-        record: The record. Bytes are an unreadable line; None is a file's damage.
-    """
-
-    rule: str
+    rule: str  # the rule's name, such as `short`
     reason: str
-    where: str
+    where: str  # the record's place, such as `a.jsonl:12`
     id: str = ""
-    record: Any = None
+    record: Any = None  # the record. Bytes are an unreadable line; None is a file's damage.
 
 
 def chain_or_drop(raw: RawRecord, *, strict: bool) -> Chain | Drop:
@@ -116,37 +110,24 @@ class Dropped:
 
 
 class DataOptions(TypedDict, total=False):
-    """The options of every function that writes records.
+    """The options of every function that writes records."""
 
-    Attributes:
-        dropped: A file for the dropped records, with the reason.
-        workers: Processes, 1 by default; None for one per core. They import the script that calls.
-        strict: Raise for a record that cannot be read, instead of dropping it.
-        force: Replace the output if it exists.
-        quiet: Show no progress and no counts.
-        on_event: Called with progress and messages, which are not shown then.
-    """
-
-    dropped: str | Path | None
-    workers: int | None
-    strict: bool
-    force: bool
-    quiet: bool
+    dropped: str | Path | None  # a file for the dropped records, with the reason
+    workers: int | None  # processes, 1 by default; None for one per core. They import the script that calls.
+    strict: bool  # raise for a record that cannot be read, instead of dropping it
+    force: bool  # replace the output if it exists
+    quiet: bool  # show no progress and no counts
+    # Called with progress and messages, which are not shown then.
     on_event: Callable[[DataEvent], object] | None
 
 
 @dataclass(frozen=True)
 class DataProgress:
-    """How far a run is.
-
-    Attributes:
-        read: Their bytes.
-        size: Bytes of all inputs, if known.
-    """
+    """How far a run is."""
 
     records: int
-    read: int
-    size: int | None
+    read: int  # their bytes
+    size: int | None  # bytes of all inputs, if known
     kept: int
     dropped: int
 
@@ -158,18 +139,13 @@ EVERY = 0.25  # seconds between two events of progress
 
 @dataclass(frozen=True)
 class DataResult:
-    """What a run came to.
-
-    Attributes:
-        counts: Other counts by name, such as `with HTML left`.
-        exit_status: That of the command: 1 if hardly a record is left.
-    """
+    """What a run came to."""
 
     path: Path
     kept: int
     dropped: Counter[str]
-    counts: Mapping[str, int] = field(default_factory=dict)
-    exit_status: int = 0
+    counts: Mapping[str, int] = field(default_factory=dict)  # other counts by name, such as `with HTML left`
+    exit_status: int = 0  # that of the command: 1 if hardly a record is left
 
 
 @dataclass(frozen=True)
@@ -243,19 +219,14 @@ def lines_in(*paths: Path) -> Iterator[RawRecord]:
 
 @dataclass
 class DataOutput:
-    """The output and the counts of a run.
-
-    Attributes:
-        source: The only file of records, if there is one.
-        lengths: Bytes of each file that were read.
-    """
+    """The output and the counts of a run."""
 
     run: DataRun
     sink: IO[bytes]
     gone: Dropped
     progress: RecordProgress
-    source: Path | None
-    lengths: dict[Path, int | None] = field(default_factory=dict)
+    source: Path | None  # the only file of records, if there is one
+    lengths: dict[Path, int | None] = field(default_factory=dict)  # bytes of each file that were read
     kept: int = 0
     _next: float = 0.0
 

@@ -53,22 +53,16 @@ _PASSING = frozenset({None, 429, 500, 502, 503, 504})  # HTTP statuses after whi
 
 @dataclass(eq=False)
 class Member:
-    """One engine of several.
-
-    Attributes:
-        failures: Failures in a row.
-        aside_until: When it may be tried again, on the event loop's clock.
-        trouble: What was wrong the last time, in words; empty if it works.
-    """
+    """One engine of several."""
 
     name: str
     open: Open
     engine: Engine | None = None
     busy: int = 0
     calls: int = 0
-    failures: int = 0
-    aside_until: float = 0.0
-    trouble: str = ""
+    failures: int = 0  # failures in a row
+    aside_until: float = 0.0  # when it may be tried again, on the event loop's clock
+    trouble: str = ""  # what was wrong the last time, in words; empty if it works
 
     def takes(self, now: float) -> bool:
         """Return whether it takes a call. One that failed gets a single call, to see if it works again."""
@@ -302,18 +296,13 @@ class PoolEngine:
 
 @dataclass
 class _Trial:
-    """One call's tries.
-
-    Attributes:
-        asked: The members that failed since the last wait.
-        pause: Seconds to wait before members that failed are asked again.
-    """
+    """One call's tries."""
 
     patience: Patience
     members: int
-    asked: set[Member] = field(default_factory=set)
+    asked: set[Member] = field(default_factory=set)  # the members that failed since the last wait
     error: EngineError | None = None
-    pause: float = 0.0
+    pause: float = 0.0  # seconds to wait before members that failed are asked again
     _rounds: int = 0
     _since: float | None = None
 

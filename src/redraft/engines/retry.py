@@ -37,27 +37,22 @@ def backoff(failures: int, first: float) -> float:
 
 @dataclass(frozen=True)
 class Patience:
-    """Time limits in seconds, retries and rates.
-
-    Attributes:
-        first_token: Limit from the request to the first token. Long, because a server may load the model.
-        between_tokens: Limit from one token to the next, and for small replies such as the list of models.
-            Pings are no tokens.
-        tries: Most tries of a request. While `outage` lasts, a server that fails all requests gets more.
-        backoff: Pause before the second try where the server names no time; doubled each time, with jitter.
-        longest_wait: The longest `Retry-After` to obey without `outage`.
-        longest_asked: The same with `outage`, unless that is longer.
-        outage: How long a server that has answered before may be down, busy or silent. With 0, only `tries`
-            counts, and a silent server is not asked again. While it serves others, both count.
-    """
+    """Time limits in seconds, retries and rates."""
 
     connect: float = 10.0
+    # Limit from the request to the first token. Long, because a server may load the model.
     first_token: float = 300.0
+    # Limit from one token to the next, and for small replies such as the list of models. Pings are no
+    # tokens.
     between_tokens: float = 60.0
+    # Most tries of a request. While `outage` lasts, a server that fails all requests gets more.
     tries: int = 5
+    # Pause before the second try where the server names no time; doubled each time, with jitter.
     backoff: float = 0.5
-    longest_wait: float = 60.0
-    longest_asked: float = LONGEST_ASKED
+    longest_wait: float = 60.0  # the longest `Retry-After` to obey without `outage`
+    longest_asked: float = LONGEST_ASKED  # the same with `outage`, unless that is longer
+    # How long a server that has answered before may be down, busy or silent. With 0, only `tries`
+    # counts, and a silent server is not asked again. While it serves others, both count.
     outage: float = 0.0
     rpm: int | None = None
     tpm: int | None = None
@@ -76,19 +71,14 @@ class Patience:
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed request that may succeed later.
-
-    Attributes:
-        retry_after: Seconds that the server asks to wait, or None.
-        silence: Seconds without a reply; 0 for other failures.
-    """
+    """A failed request that may succeed later."""
 
     status: int | None
-    retry_after: float | None
+    retry_after: float | None  # seconds that the server asks to wait, or None
     attempt: int
     began: float
     asked: float = 0.0
-    silence: float = 0.0
+    silence: float = 0.0  # seconds without a reply; 0 for other failures
 
     @property
     def of_server(self) -> bool:

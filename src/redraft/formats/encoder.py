@@ -44,38 +44,25 @@ Place = tuple[int, int]  # start and end
 
 
 class Cut(NamedTuple):
-    """What an example lost to the length limit.
-
-    Attributes:
-        prompt: Those dropped from the prompt. The others are the end of the text.
-        lost: Answers that were dropped as a whole.
-        broken: 1 if the example ends within an answer.
-    """
+    """What an example lost to the length limit."""
 
     tokens: int = 0
-    prompt: int = 0
-    lost: int = 0
-    broken: int = 0
+    prompt: int = 0  # those dropped from the prompt. The others are the end of the text.
+    lost: int = 0  # answers that were dropped as a whole
+    broken: int = 0  # 1 if the example ends within an answer
 
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A chain as tokens.
+    """A chain as tokens."""
 
-    Attributes:
-        ids: Token ids, shape [n].
-        trained: Which tokens carry loss, shape [n].
-        leaves: Whether earlier answers of the conversation carry no loss, because the format has one turn.
-        later: Whether the example trains on one answer, and not the first.
-        margin: By how much the first of a pair should be better.
-    """
-
-    ids: NDArray[np.uint32]
-    trained: NDArray[np.bool_]
+    ids: NDArray[np.uint32]  # token ids, shape [n]
+    trained: NDArray[np.bool_]  # which tokens carry loss, shape [n]
     cut: Cut = field(default_factory=Cut)
+    # Whether earlier answers of the conversation carry no loss, because the format has one turn.
     leaves: bool = False
-    later: bool = False
-    margin: float = 0.0
+    later: bool = False  # whether the example trains on one answer, and not the first
+    margin: float = 0.0  # by how much the first of a pair should be better
 
 
 @dataclass(frozen=True)
@@ -87,33 +74,23 @@ class Skipped:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A text with places in it, in characters.
-
-    Attributes:
-        borders: Where a prompt ends and the model starts to write.
-        asked: Text of users and systems before the first border.
-        turns: Where the model's turns end.
-    """
+    """A text with places in it, in characters."""
 
     text: str
     trained: list[Place]
-    borders: list[int]
-    asked: list[Place]
+    borders: list[int]  # where a prompt ends and the model starts to write
+    asked: list[Place]  # text of users and systems before the first border
     answers: list[Place]
-    turns: list[int]
+    turns: list[int]  # where the model's turns end
 
 
 @dataclass(frozen=True, eq=False)
 class Uncut:
-    """An example before the length limit. Places are in tokens.
-
-    Attributes:
-        asked: Places of the texts of users and systems before the first answer with loss.
-    """
+    """An example before the length limit. Places are in tokens."""
 
     ids: NDArray[np.uint32]
     trained: NDArray[np.bool_]
-    asked: Sequence[Place]
+    asked: Sequence[Place]  # places of the texts of users and systems before the first answer with loss
     answers: Sequence[Place]
     turns: Sequence[int]
 

@@ -169,13 +169,10 @@ class SectionText:
     """Text of a section that is certain.
 
     The joined pieces of a section are its text without the white space around it.
-
-    Attributes:
-        index: As headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2.
     """
 
     kind: SectionKind
-    index: int
+    index: int  # as headings count: answer 0, feedback 1, answer 1 (`### Revision 1:`), feedback 2
     text: str
 
 

@@ -24,14 +24,11 @@ FOLLOWS = {
 
 
 class Turn(NamedTuple):
-    """A turn of a conversation.
-
-    Attributes:
-        message: The prompt's message, with its other fields, if the turn is one.
-    """
+    """A turn of a conversation."""
 
     role: Role
     text: str
+    # The prompt's message, with its other fields, if the turn is one.
     message: Mapping[str, Any] | None = None
 
     @property

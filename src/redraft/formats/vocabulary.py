@@ -44,20 +44,13 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """A tokenizer that can be pickled.
+    """A tokenizer that can be pickled."""
 
-    Attributes:
-        first: Ids that the tokenizer puts before every text, such as beginning-of-text.
-        stop: The mark of the stop token.
-        marks: The text of each control token to its mark.
-        fingerprint: A hash of all that decides the ids of a text.
-    """
-
-    first: NDArray[np.uint32]
-    stop: str
-    marks: dict[str, str]
+    first: NDArray[np.uint32]  # ids that the tokenizer puts before every text, such as beginning-of-text
+    stop: str  # the mark of the stop token
+    marks: dict[str, str]  # the text of each control token to its mark
     template: ChatTemplate | None
-    fingerprint: str
+    fingerprint: str  # a hash of all that decides the ids of a text
     _backend: Tokenizer
     _meant: NDArray[np.uint32]
     _control: NDArray[np.bool_]

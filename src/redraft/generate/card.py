@@ -42,23 +42,15 @@ _TOLD_APART = {"model", "critic", "judge", "prompts", "seed", "format", "model_i
 
 @dataclass(frozen=True)
 class Card:
-    """What a card is made of.
-
-    Attributes:
-        record: The content of `OUT.run.json`.
-        dropped: The chains that were dropped, by reason (`chains.REASONS`).
-        failed: Failures by cause.
-        usual: Settings of the verb that are not redraft's usual ones; they count as defaults.
-        of_run: Settings of the last run that may differ between runs.
-    """
+    """What a card is made of."""
 
     out: Path
-    record: Mapping[str, Any]
+    record: Mapping[str, Any]  # the content of `OUT.run.json`
     counts: ChainCounts
-    dropped: Mapping[str, Summary]
-    failed: Counter[str]
-    usual: Mapping[str, Any]
-    of_run: Mapping[str, Any]
+    dropped: Mapping[str, Summary]  # the chains that were dropped, by reason (`chains.REASONS`)
+    failed: Counter[str]  # failures by cause
+    usual: Mapping[str, Any]  # settings of the verb that are not redraft's usual ones; they count as defaults
+    of_run: Mapping[str, Any]  # settings of the last run that may differ between runs
 
     def text(self, licence: str) -> str:
         """Return the card. `licence` is the user's part."""

@@ -30,15 +30,10 @@ from redraft.runs.plan import RunPlan
 
 @dataclass
 class ChainRun(AnswerRun):
-    """A run of `redraft generate chains`.
+    """A run of `redraft generate chains`."""
 
-    Attributes:
-        making: How records become chains.
-        sample: How many chains to make, to estimate what all cost; None makes all.
-    """
-
-    making: ChainMaking = field(default_factory=ChainMaking)
-    sample: int | None = None
+    making: ChainMaking = field(default_factory=ChainMaking)  # how records become chains
+    sample: int | None = None  # how many chains to make, to estimate what all cost; None makes all
     verb: str = "generate chains"
     summary: ChainCounts = field(default_factory=ChainCounts)
     options = ChainFlags

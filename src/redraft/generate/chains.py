@@ -50,24 +50,15 @@ def leaked(chain: Chain) -> bool:
 
 @dataclass
 class ChainCounts(Summary):
-    """What was found in the chains of a file.
+    """What was found in the chains of a file."""
 
-    Attributes:
-        verdicts: Verdicts of feedback.
-        cleaned: Texts that each clean-up rule changed.
-        leaking: Chains in which something quotes the gold answer.
-        marked: Chains in which a text has a heading of the text format (`formats.selfee`).
-        refused: Chains whose best answer or a feedback is a refusal.
-        refusals: Those texts, by part.
-        origins: Chains by data set and licence of their records.
-    """
-
-    verdicts: Counter[str] = field(default_factory=Counter)
-    cleaned: Counter[str] = field(default_factory=Counter)
-    leaking: int = 0
-    marked: int = 0
-    refused: int = 0
-    refusals: Counter[str] = field(default_factory=Counter)
+    verdicts: Counter[str] = field(default_factory=Counter)  # verdicts of feedback
+    cleaned: Counter[str] = field(default_factory=Counter)  # texts that each clean-up rule changed
+    leaking: int = 0  # chains in which something quotes the gold answer
+    marked: int = 0  # chains in which a text has a heading of the text format (`formats.selfee`)
+    refused: int = 0  # chains whose best answer or a feedback is a refusal
+    refusals: Counter[str] = field(default_factory=Counter)  # those texts, by part
+    # Chains by data set and licence of their records.
     origins: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, chain: Chain) -> None:
@@ -125,22 +116,14 @@ class ChainCounts(Summary):
 
 @dataclass(frozen=True)
 class ChainMaking:
-    """How records become chains.
+    """How records become chains."""
 
-    Attributes:
-        gold: Show the critic the gold answer, with its rationale.
-        first: Take the first answer from the record: its answer, else its gold answer if nothing else uses
-            that.
-        verify: Let a check with the gold answer give the verdicts.
-        checks: Other checks.
-        kept: Clean-up rules to leave out (`cleanup.RULES`).
-    """
-
-    gold: bool = False
+    gold: bool = False  # show the critic the gold answer, with its rationale
+    # Take the first answer from the record: its answer, else its gold answer if nothing else uses that.
     first: bool = False
-    verify: Verify | None = None
-    checks: tuple[str, ...] = ()
-    kept: frozenset[str] = frozenset()
+    verify: Verify | None = None  # let a check with the gold answer give the verdicts
+    checks: tuple[str, ...] = ()  # other checks
+    kept: frozenset[str] = frozenset()  # clean-up rules to leave out (`cleanup.RULES`)
 
     @classmethod
     def of(cls, values: Mapping[str, Any], *, run_code: bool = False) -> Self:

@@ -89,22 +89,15 @@ def _student(freedom: int) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What all records will cost.
+    """What all records will cost."""
 
-    Attributes:
-        count: All records.
-        sample: Those that were made.
-        lengths: The lengths of the sample's prompts.
-        mean: The mean length of all prompts.
-    """
-
-    count: int
-    sample: Sequence[Chain]
+    count: int  # all records
+    sample: Sequence[Chain]  # those that were made
     parallel: int
     rpm: int | None = None
     tpm: int | None = None
-    lengths: Sequence[int] = ()
-    mean: float = 0.0
+    lengths: Sequence[int] = ()  # the lengths of the sample's prompts
+    mean: float = 0.0  # the mean length of all prompts
 
     def __post_init__(self) -> None:
         if not self.sample:

@@ -54,46 +54,28 @@ Work = Callable[[T], Awaitable[list[str] | None]]
 
 @dataclass
 class ItemCounts:
-    """Counts of items of this run.
-
-    Attributes:
-        exit_status: The highest exit status of a failure.
-        limit: Which limit was reached while there were items left, in words.
-        error: What ended the job while items were under way.
-    """
+    """Counts of items of this run."""
 
     added: int = 0
     failed: int = 0
-    exit_status: int = 0
-    limit: str = ""
-    error: RedraftError | None = None
+    exit_status: int = 0  # the highest exit status of a failure
+    limit: str = ""  # which limit was reached while there were items left, in words
+    error: RedraftError | None = None  # what ended the job while items were under way
 
 
 @dataclass(frozen=True)
 class RunProgress:
-    """How far a run has come.
+    """How far a run has come."""
 
-    Attributes:
-        done: Items that are done, those of earlier runs included.
-        total: All items, or how many results are wanted.
-        failed: Items that failed in this run.
-        tokens: Generated tokens of this run.
-        usd: Their cost.
-        seconds: How long the run has taken.
-        left: Seconds until the end at this pace; None if that cannot be told.
-        note: A few words on the results.
-        waiting: What the run waits for, such as a server that is down; empty if it does not.
-    """
-
-    done: int
-    total: int
-    failed: int
-    tokens: int
-    usd: float
-    seconds: float
-    left: float | None
-    note: str
-    waiting: str
+    done: int  # items that are done, those of earlier runs included
+    total: int  # all items, or how many results are wanted
+    failed: int  # items that failed in this run
+    tokens: int  # generated tokens of this run
+    usd: float  # their cost
+    seconds: float  # how long the run has taken
+    left: float | None  # seconds until the end at this pace; None if that cannot be told
+    note: str  # a few words on the results
+    waiting: str  # what the run waits for, such as a server that is down; empty if it does not
 
 
 RunEvent = RunProgress | RunMessage
@@ -101,18 +83,13 @@ RunEvent = RunProgress | RunMessage
 
 @dataclass(frozen=True)
 class Session:
-    """One run of a job, as the work on an item sees it.
-
-    Attributes:
-        done: Ids of finished items.
-        counts: An `error` in it ends the run when what is under way is finished.
-    """
+    """One run of a job, as the work on an item sees it."""
 
     unfinished: Unfinished
     progress: ItemProgress
     spent: Spent
-    done: Container[str]
-    counts: ItemCounts
+    done: Container[str]  # ids of finished items
+    counts: ItemCounts  # an `error` in it ends the run when what is under way is finished
 
     def pay(self, tokens: int, usd: float | None, *, estimated: bool = False) -> None:
         """Book generated tokens and money, for the limits and the progress line."""
@@ -128,21 +105,16 @@ Start = Callable[[Session], AbstractAsyncContextManager[Work[T]]]
 
 @dataclass(frozen=True)
 class JobResult:
-    """What a run came to.
-
-    Attributes:
-        found: Items that were done before.
-        causes: Why the items in `OUT.errors.jsonl` failed, in this run or before, counted.
-        first_failure: Message and hint of the first of them.
-    """
+    """What a run came to."""
 
     counts: ItemCounts
     spent: Spent
     seconds: float
-    found: int
+    found: int  # items that were done before
     out: Path
+    # Why the items in `OUT.errors.jsonl` failed, in this run or before, counted.
     causes: Counter[str] = field(default_factory=Counter)
-    first_failure: str = ""
+    first_failure: str = ""  # message and hint of the first of them
 
     @property
     def exit_status(self) -> int:
@@ -177,44 +149,34 @@ class Goal:
 
 @dataclass(frozen=True)
 class Job(Generic[T]):
-    """What is to be done, where results go, and within which limits.
+    """What is to be done, where results go, and within which limits."""
 
-    Attributes:
-        items: Returns all items, in the same order each time. Called twice: to count them, and to do them.
-            With a goal, it is called once.
-        source: Where they come from, for messages.
-        key: Returns an item's id from the JSON object of its line. Not used with `many_lines`.
-        many_lines: An item may give no line, or several.
-        goal: What is wanted, if that is not all items.
-        twice: The hint where two items have one id.
-        retries: How often an item is tried again whose reply broke off.
-        stop: Called before each new item. A text ends the job as a limit does: it says why.
-        only_failed: Do the items that failed before, and no others.
-        on_found: Called with each line that is in the output already.
-        on_end: Called when the output has been closed, whatever ended the run.
-        note: Returns a few words on the results, for the progress line.
-        on_progress: Called with each step of the run, which is not shown then; None to show it.
-    """
-
+    # Returns all items, in the same order each time. Called twice: to count them, and to do them. With
+    # a goal, it is called once.
     items: Callable[[], Iterable[T]]
-    source: str
+    source: str  # where they come from, for messages
     out: Path
     provenance: Provenance
+    # Returns an item's id from the JSON object of its line. Not used with `many_lines`.
     key: Callable[[dict[str, Any]], str] = record_id
-    many_lines: bool = False
-    goal: Goal | None = None
+    many_lines: bool = False  # an item may give no line, or several
+    goal: Goal | None = None  # what is wanted, if that is not all items
     noun: str = "item"
-    twice: str = "Give each its own id."
+    twice: str = "Give each its own id."  # the hint where two items have one id
     parallel: int = 1
-    retries: int = 0
+    retries: int = 0  # how often an item is tried again whose reply broke off
     limits: Limits = field(default_factory=Limits)
+    # Called before each new item. A text ends the job as a limit does: it says why.
     stop: Callable[[], str] = str
-    only_failed: bool = False
-    on_found: Callable[[bytes], None] = lambda _: None
+    only_failed: bool = False  # do the items that failed before, and no others
+    on_found: Callable[[bytes], None] = lambda _: None  # called with each line that is in the output already
+    # Called when the output has been closed, whatever ended the run.
     on_end: Callable[[], None] = lambda: None
+    # Returns a few words on the results, for the progress line.
     note: Callable[[ItemCounts], str] = lambda _: ""
     quiet: bool = False
     tell: Callable[[str], None] = print
+    # Called with each step of the run, which is not shown then; None to show it.
     on_progress: Callable[[RunProgress], object] | None = None
 
     def run(self, start: Start[T]) -> JobResult:

@@ -20,21 +20,13 @@ STOPPED = 4  # the exit status of a run that a limit ended
 
 @dataclass
 class Spent:
-    """What a run has paid for so far, failed items included.
+    """What a run has paid for so far, failed items included."""
 
-    Attributes:
-        tokens: Generated tokens.
-        usd: Money.
-        replayed: Replies that came from a journal, for free.
-        estimated: Tokens and money are estimates, at least in part.
-        unreported: A server did not report the usage of a whole reply.
-    """
-
-    tokens: int = 0
-    usd: float = 0.0
-    replayed: int = 0
-    estimated: bool = False
-    unreported: bool = False
+    tokens: int = 0  # generated tokens
+    usd: float = 0.0  # money
+    replayed: int = 0  # replies that came from a journal, for free
+    estimated: bool = False  # tokens and money are estimates, at least in part
+    unreported: bool = False  # a server did not report the usage of a whole reply
 
     def plus(self, other: Spent) -> Spent:
         """Return what both have paid for."""
@@ -53,18 +45,13 @@ class Spent:
 
 @dataclass(frozen=True)
 class Limits:
-    """The most that one run may use: money, generated tokens, and wall-clock time. None means no limit.
-
-    Attributes:
-        spent_before: What earlier jobs of the same run paid for.
-        seconds_before: How long they took.
-    """
+    """The most that one run may use: money, generated tokens, and wall-clock time. None means no limit."""
 
     usd: float | None = None
     tokens: int | None = None
     seconds: float | None = None
-    spent_before: Spent = field(default_factory=Spent)
-    seconds_before: float = 0.0
+    spent_before: Spent = field(default_factory=Spent)  # what earlier jobs of the same run paid for
+    seconds_before: float = 0.0  # how long they took
 
     def __post_init__(self) -> None:
         for name in ("usd", "tokens", "seconds"):

@@ -29,20 +29,14 @@ _BLOCK = 1 << 20  # bytes of a file that are read at once
 
 @dataclass(frozen=True)
 class Provenance:
-    """How an output is made.
+    """How an output is made."""
 
-    Attributes:
-        command: The verb, such as `answer`.
-        config: Everything that decides the results, as JSON values: model, sampling, seed, mode, checks…
-        source: The file that the items come from; `name` is its name, if not its path.
-        free: Names of settings that decide nothing; an older record may have them.
-    """
-
-    command: str
+    command: str  # the verb, such as `answer`
+    # Everything that decides the results, as JSON values: model, sampling, seed, mode, checks…
     config: dict[str, Any] = field(default_factory=dict)
-    source: Path | None = None
+    source: Path | None = None  # the file that the items come from; `name` is its name, if not its path
     name: str | None = None
-    free: Collection[str] = ()
+    free: Collection[str] = ()  # names of settings that decide nothing; an older record may have them
 
     def fingerprint(self, length: int | None = None) -> dict[str, Any] | None:
         """Return name, size in bytes and SHA-256 of the source, or of its first `length` bytes."""

@@ -101,12 +101,9 @@ class Signals(ExitStack):
 
     Machines that are taken away send SIGTERM first, and schedulers repeat it: a second one is ignored. A
     second Ctrl-C stops at once, without saving.
-
-    Attributes:
-        received: The first signal, or None.
     """
 
-    received: int | None = None
+    received: int | None = None  # the first signal, or None
 
     def __enter__(self) -> Self:
         _noting.append(self)

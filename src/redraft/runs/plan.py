@@ -35,15 +35,10 @@ PATIENCE = 300.0  # default seconds to wait for a server that is down or busy
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run came to.
+    """What a run came to."""
 
-    Attributes:
-        job: Items, failures, cost and time of this run.
-        rows: The summary that the command prints, each row a name and a text.
-    """
-
-    job: JobResult
-    rows: list[tuple[str, str]]
+    job: JobResult  # items, failures, cost and time of this run
+    rows: list[tuple[str, str]]  # the summary that the command prints, each row a name and a text
     width: ClassVar[int] = 10  # of the names
 
     @property
@@ -93,29 +88,20 @@ def under_way(batches: Batches | None) -> AbstractContextManager[Any]:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """How a run makes its file.
-
-    Attributes:
-        journal: Where replies are stored, for each item its own; None for nowhere.
-        cache: Where replies are stored for all equal requests.
-        batch: Ask servers in batches.
-        pause: Longest pause between two looks at a batch, in seconds; None for the default.
-        retry_failed: Make only what failed before.
-        on_event: Is called with progress and messages; None to show them.
-        tell: Shows a message, if `on_event` does not get it.
-    """
+    """How a run makes its file."""
 
     out: Path
     parallel: int = PARALLEL
     limits: Limits = field(default_factory=Limits)
-    journal: Path | None = None
-    cache: Path | None = None
-    batch: bool = False
-    pause: float | None = None
-    retry_failed: bool = False
+    journal: Path | None = None  # where replies are stored, for each item its own; None for nowhere
+    cache: Path | None = None  # where replies are stored for all equal requests
+    batch: bool = False  # ask servers in batches
+    pause: float | None = None  # longest pause between two looks at a batch, in seconds; None for the default
+    retry_failed: bool = False  # make only what failed before
     quiet: bool = False
+    # Is called with progress and messages; None to show them.
     on_event: Callable[[RunEvent], object] | None = None
-    tell: Callable[[str], None] = tell
+    tell: Callable[[str], None] = tell  # shows a message, if `on_event` does not get it
 
     @classmethod
     def of(cls, out: str | Path, settings: Settings, *, journal: bool = False) -> Self:

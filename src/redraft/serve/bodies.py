@@ -31,18 +31,12 @@ from redraft.serve.errors import Refusal, invalid, told
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a server. What is beyond one is refused, and never cut quietly.
-
-    Attributes:
-        body: Bytes of a request's body.
-        body_seconds: Seconds in which the body has to come.
-        reading: Seconds in which the checks and the schema of a request have to be read.
-    """
+    """The limits of a server. What is beyond one is refused, and never cut quietly."""
 
     seconds: float = 600.0
-    body: int = 8 << 20
-    body_seconds: float = 30.0
-    reading: float = 5.0
+    body: int = 8 << 20  # bytes of a request's body
+    body_seconds: float = 30.0  # seconds in which the body has to come
+    reading: float = 5.0  # seconds in which the checks and the schema of a request have to be read
 
 
 async def body_of(request: Request, limits: Limits) -> bytes:
@@ -101,16 +95,12 @@ def _finite(number: str) -> float:
 
 @dataclass(frozen=True)
 class Checked:
-    """How a field is checked that a type does not describe. Null is as if the field were left out.
+    """How a field is checked that a type does not describe. Null is as if the field were left out."""
 
-    Attributes:
-        check: Returns the value as it is read. Its ValueError says what follows the field's name.
-        option: The option of redraft that it is, if it is one.
-    """
-
+    # Returns the value as it is read. Its ValueError says what follows the field's name.
     check: Callable[[Any], Any]
     schema: Mapping[str, Any]
-    option: str = ""
+    option: str = ""  # the option of redraft that it is, if it is one
 
     def __get_pydantic_core_schema__(self, *_: Any) -> Any:
         """Tell pydantic how to check."""
@@ -196,16 +186,11 @@ def texts(most: int) -> Checked:
 
 
 class Body(BaseModel):
-    """The body of a request, or an object in it.
-
-    Attributes:
-        whole: What it is called in messages; an object in a body has the name of its field.
-        never: Fields that cannot be met, whatever they say.
-    """
+    """The body of a request, or an object in it."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, frozen=True)
-    whole: ClassVar[str] = ""
-    never: ClassVar[tuple[str, ...]] = ()
+    whole: ClassVar[str] = ""  # what it is called in messages; an object in a body has the name of its field
+    never: ClassVar[tuple[str, ...]] = ()  # fields that cannot be met, whatever they say
 
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:

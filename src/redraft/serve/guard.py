@@ -29,18 +29,13 @@ OPEN = ("/health", "/ready")  # routes that need no key
 
 @dataclass(frozen=True)
 class Guard:
-    """An application around another one.
-
-    Attributes:
-        keys: Those that clients may use; None for a server that listens to this machine alone.
-        page: The web page. It looks after the keys of its visitors by itself.
-    """
+    """An application around another one."""
 
     app: ASGIApp
-    keys: Keys | None
+    keys: Keys | None  # those that clients may use; None for a server that listens to this machine alone
     metrics: Metrics
     request_log: RequestLog | None = None
-    page: Page | None = None
+    page: Page | None = None  # the web page. It looks after the keys of its visitors by itself.
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, and note what it took."""

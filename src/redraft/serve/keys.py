@@ -58,19 +58,13 @@ def utc_now() -> datetime:
 
 @dataclass
 class Used:
-    """What was used with a key.
-
-    Attributes:
-        inside: Requests under way.
-        day: The number of the day that the sums are of.
-        today: Sums of that day: requests, tokens and usd.
-    """
+    """What was used with a key."""
 
     begun: Past = field(default_factory=deque)
     tokens: Past = field(default_factory=deque)
-    inside: int = 0
-    day: int = 0
-    today: dict[str, float] = field(default_factory=dict)
+    inside: int = 0  # requests under way
+    day: int = 0  # the number of the day that the sums are of
+    today: dict[str, float] = field(default_factory=dict)  # sums of that day: requests, tokens and usd
 
     def of_today(self, what: str) -> float:
         """Return a sum of the day."""
@@ -85,16 +79,11 @@ class Used:
 
 @dataclass
 class Key:
-    """A key, and what was used with it of late.
-
-    Attributes:
-        name: For the log; the beginning of the digest if the file has none.
-        models: The names of the models that it may use; None for all.
-    """
+    """A key, and what was used with it of late."""
 
     digest: bytes = field(default=b"", repr=False)
-    name: str = ""
-    models: frozenset[str] | None = None
+    name: str = ""  # for the log; the beginning of the digest if the file has none
+    models: frozenset[str] | None = None  # the names of the models that it may use; None for all
     requests: int | None = None
     tokens: int | None = None
     parallel: int | None = None

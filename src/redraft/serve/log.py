@@ -39,26 +39,19 @@ def id_of(given: str | None) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """A request that has ended. What is unknown or does not apply is None.
-
-    Attributes:
-        status: None if the client left before there was one.
-        revisions: Of all its chains.
-        prompt_tokens: Of all attempts of its chains, as are `completion_tokens`.
-        usd: What they cost, as far as the price is known.
-    """
+    """A request that has ended. What is unknown or does not apply is None."""
 
     id: str
     key: str | None
     method: str
     path: str
-    status: int | None
+    status: int | None  # none if the client left before there was one
     model: str | None
     stop: str | None
-    revisions: int | None
-    prompt_tokens: int | None
+    revisions: int | None  # of all its chains
+    prompt_tokens: int | None  # of all attempts of its chains, as are `completion_tokens`
     completion_tokens: int | None
-    usd: float | None
+    usd: float | None  # what they cost, as far as the price is known
     error: str | None
     seconds: float
 

@@ -24,14 +24,11 @@ def price_in(options: RevisionOptions) -> Price | None:
 
 @dataclass(frozen=True)
 class Model:
-    """A name that clients ask.
-
-    Attributes:
-        created: Seconds since 1970 at which it was opened.
-    """
+    """A name that clients ask."""
 
     name: str
     options: RevisionOptions
+    # Seconds since 1970 at which it was opened.
     created: int = field(default_factory=lambda: int(time.time()))
 
     @property

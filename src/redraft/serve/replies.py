@@ -48,13 +48,9 @@ def _heading(place: Place) -> str:
 
 @dataclass
 class Message:
-    """The message that one chain becomes.
+    """The message that one chain becomes."""
 
-    Attributes:
-        sure: The first answer is certain to be the final one.
-    """
-
-    sure: bool
+    sure: bool  # the first answer is certain to be the final one
     chain: Chain | None = None
     _counted: Usage = field(default_factory=Usage)
     _pieces: int = 0
@@ -212,15 +208,10 @@ def _said_by_checks(feedback: Feedback) -> str:
 
 
 class Reply(ABC):
-    """The objects that answer one request.
+    """The objects that answer one request."""
 
-    Attributes:
-        asked_in: The field of the request that has the prompt.
-        kinds: What it calls itself: whole, and as a piece of a stream.
-    """
-
-    asked_in: ClassVar[str]
-    kinds: ClassVar[tuple[str, str]] = ("", "")
+    asked_in: ClassVar[str]  # the field of the request that has the prompt
+    kinds: ClassVar[tuple[str, str]] = ("", "")  # what it calls itself: whole, and as a piece of a stream
 
     def __init__(self, asked: Accepted, messages: Sequence[Any], prefix: str = "") -> None:
         self.asked, self.messages = asked, messages

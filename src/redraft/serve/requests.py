@@ -92,23 +92,16 @@ def _of_template(given: dict[str, Any] | None) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Accepted:
-    """A request that was checked.
-
-    Attributes:
-        inputs: What is answered: a prompt or a text for each answer.
-        options: Those of the model and of the request. Its engine is open.
-        packed: Send vectors as floats of 32 bits in base64, as the openai SDK asks for.
-        noted: Has the log-probabilities of each answer; None if they were not asked for.
-    """
+    """A request that was checked."""
 
     model: str
-    inputs: tuple[Any, ...]
-    options: RevisionOptions
+    inputs: tuple[Any, ...]  # what is answered: a prompt or a text for each answer
+    options: RevisionOptions  # those of the model and of the request. Its engine is open.
     stream: bool = False
     with_usage: bool = False
     with_chain: bool = False
-    packed: bool = False
-    noted: Noting | None = None
+    packed: bool = False  # send vectors as floats of 32 bits in base64, as the openai SDK asks for
+    noted: Noting | None = None  # has the log-probabilities of each answer; None if they were not asked for
 
     @property
     def sure(self) -> bool:

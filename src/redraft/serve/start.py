@@ -38,24 +38,18 @@ ModelSettings = tuple[str | None, str, Settings]
 
 @dataclass(frozen=True)
 class Server:
-    """A server to start.
-
-    Attributes:
-        keys: Those that clients may use; None for a server of this machine alone.
-        drain: Seconds for requests to finish at the end.
-        page: Serve a web page too, if Gradio is installed.
-    """
+    """A server to start."""
 
     models: Sequence[ModelSettings]
     tell: Callable[[str, str | None], None]
     host: str
     port: int
-    keys: Keys | None
+    keys: Keys | None  # those that clients may use; None for a server of this machine alone
     parallel: int
     queue: int
     max_seconds: float
-    drain: float
-    page: bool
+    drain: float  # seconds for requests to finish at the end
+    page: bool  # serve a web page too, if Gradio is installed
     votes: Path
     share: bool
     request_log: Path | None

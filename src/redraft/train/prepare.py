@@ -79,29 +79,26 @@ class RecordTally:
 
 @dataclass
 class DataReport:
-    """Counts of prepared records.
-
-    Attributes:
-        cut: Records that were longer than `--model_max_length`.
-        lost: Cut records that lost whole answers: the last revisions, or the last turns of a conversation.
-        leaves: Conversations that train on their last answer alone, because the format has one turn.
-        later: Records that train on one answer other than the first.
-        origins: Examples by data set (else file), and by licence.
-    """
+    """Counts of prepared records."""
 
     records: int = 0
     examples: int = 0  # records to train on. Each is one example, or one pair
     tokens: int = 0
     trained: int = 0  # tokens with loss
     longest: int = 0  # tokens of the longest example
+    # Records that were longer than `--model_max_length`.
     cut: RecordTally = field(default_factory=RecordTally)
     cut_tokens: int = 0  # tokens that they lost
     cut_prompt: int = 0  # tokens that they lost from the middle of prompts, not from the end
+    # Cut records that lost whole answers: the last revisions, or the last turns of a conversation.
     lost: RecordTally = field(default_factory=RecordTally)
     broken: RecordTally = field(default_factory=RecordTally)  # cut records that end within an answer
+    # Conversations that train on their last answer alone, because the format has one turn.
     leaves: RecordTally = field(default_factory=RecordTally)
+    # Records that train on one answer other than the first.
     later: RecordTally = field(default_factory=RecordTally)
     skipped: dict[str, RecordTally] = field(default_factory=dict)  # records that gave no example, by reason
+    # Examples by data set (else file), and by licence.
     origins: dict[str, dict[str, int]] = field(default_factory=dict)
 
     def add(self, batch: EncodedBatch) -> None:
@@ -301,14 +298,7 @@ class Encodes(Protocol):
 
 @dataclass
 class EncodedBatch:
-    """The examples of a batch of records.
-
-    Attributes:
-        margins: By how much the first of a pair should be better, for each example.
-        places: Which of the chains of this batch each example was made from, from 0.
-        shortened: Ids of records that were cut, with what their examples lost together.
-        origins: Records that gave examples, by data set (else file) and licence.
-    """
+    """The examples of a batch of records."""
 
     records: int = 0
     names: list[str] = field(default_factory=list)
@@ -316,12 +306,16 @@ class EncodedBatch:
     tokens: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
     trained: int = 0  # number of tokens with loss
     cuts: list[Cut] = field(default_factory=list)  # what each example lost to the length limit
+    # By how much the first of a pair should be better, for each example.
     margins: list[float] = field(default_factory=list)
+    # Which of the chains of this batch each example was made from, from 0.
     places: list[int] = field(default_factory=list)
+    # Ids of records that were cut, with what their examples lost together.
     shortened: list[tuple[str, Cut]] = field(default_factory=list)
     leaves: list[str] = field(default_factory=list)
     later: list[str] = field(default_factory=list)
     skipped: list[tuple[str, str]] = field(default_factory=list)
+    # Records that gave examples, by data set (else file) and licence.
     origins: Counter[tuple[str, str]] = field(default_factory=Counter)
 
 

@@ -52,15 +52,12 @@ Loss = Literal["pairwise", "pairwise-tokens"]
 
 @dataclass
 class PairOutput(ModelOutput):
-    """What a model gives for a batch of pairs.
-
-    Attributes:
-        sums: `accuracy`: the pairs whose chosen answer has the higher reward. A tie counts half;
-            of DPO, the means of TRL, times the pairs.
-    """
+    """What a model gives for a batch of pairs."""
 
     loss: Tensor | None = None  # the summed loss over `num_items_in_batch`, in nats
     rewards: Tensor | None = None  # [pairs, 2]: of the chosen and the rejected answer
+    # `accuracy`: the pairs whose chosen answer has the higher reward. A tie counts half; of DPO, the
+    # means of TRL, times the pairs.
     sums: dict[str, Tensor] | dict[str, float] | None = None
 
 

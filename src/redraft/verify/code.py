@@ -32,15 +32,12 @@ MAX_SHOWN = 3  # most failed tests in a message: a model does not correct more a
 
 @dataclass(frozen=True)
 class CodeCheck:
-    """The Python program in an answer passes unit tests.
+    """The Python program in an answer passes unit tests."""
 
-    Attributes:
-        tests: Python texts, such as `assert f(1) == 2`. Each runs alone, and passes if it raises nothing.
-        setup: Code for the program, which sees it. The tests see its imports. It runs before the program, or
-            after it if it needs the program's names.
-    """
-
+    # Python texts, such as `assert f(1) == 2`. Each runs alone, and passes if it raises nothing.
     tests: tuple[str, ...]
+    # Code for the program, which sees it. The tests see its imports. It runs before the program, or
+    # after it if it needs the program's names.
     setup: str = ""
     seconds: float = TEST_SECONDS
 

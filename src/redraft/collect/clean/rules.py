@@ -26,17 +26,13 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class WordList:
-    """A list of words, matched in any case.
-
-    Attributes:
-        others: Finds the other entries: phrases at word boundaries, or parts of words.
-        asked_only: Search the first question only.
-    """
+    """A list of words, matched in any case."""
 
     name: str
     words: frozenset[str] = frozenset()
+    # Finds the other entries: phrases at word boundaries, or parts of words.
     others: re.Pattern[str] | None = None
-    asked_only: bool = False
+    asked_only: bool = False  # search the first question only
 
     def find(self, text: str) -> str | None:
         """Return a matching entry, always the same for a text, or None."""

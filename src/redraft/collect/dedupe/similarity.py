@@ -141,15 +141,10 @@ Ints = NDArray[np.int64]
 
 
 class Sets(NamedTuple):
-    """Many sets of numbers in two arrays.
+    """Many sets of numbers in two arrays."""
 
-    Attributes:
-        values: All numbers, set after set, ascending in each set. Shape: (numbers,).
-        starts: The start of each set, and the end of the last. Shape: (sets + 1,).
-    """
-
-    values: Hashes
-    starts: Ints
+    values: Hashes  # all numbers, set after set, ascending in each set. Shape: (numbers,).
+    starts: Ints  # the start of each set, and the end of the last. Shape: (sets + 1,).
 
     @property
     def sizes(self) -> Ints:

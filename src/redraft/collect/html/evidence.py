@@ -55,13 +55,9 @@ _BARE = re.compile(r"[<>]|&(?!\w{2,31};|#\w{1,7};)")
 
 @dataclass(frozen=True)
 class Evidence:
-    """Whether a conversation is HTML.
+    """Whether a conversation is HTML."""
 
-    Attributes:
-        shared: An answer has the classes of a shared page.
-    """
-
-    shared: bool
+    shared: bool  # an answer has the classes of a shared page
     pages: bool
     questions: Sequence[str]
 

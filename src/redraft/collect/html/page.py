@@ -59,15 +59,11 @@ Cell = list[Block]
 
 @dataclass
 class Frame:
-    """An open element.
-
-    Attributes:
-        number: The number of an item or of a list's next item; the columns that a cell spans.
-        blocks: Its finished parts. The items of a list are its blocks.
-    """
+    """An open element."""
 
     kind: FrameKind
-    number: int = 1
+    number: int = 1  # the number of an item or of a list's next item; the columns that a cell spans
+    # Its finished parts. The items of a list are its blocks.
     blocks: list[Block] = field(default_factory=list)
     cells: list[Cell] = field(default_factory=list)
     rows: list[list[Cell]] = field(default_factory=list)

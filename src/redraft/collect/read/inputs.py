@@ -212,22 +212,15 @@ _OF_FILES = (*_ENDINGS, ".txt", ".gz", ".zst", ".yaml", ".yml")
 
 
 class Input(NamedTuple):
-    """A file of records.
-
-    Attributes:
-        name: Name in the provenance: the file's name, or its path in the given folder.
-        stem: Prefix of its records' ids.
-        dataset: Default name of the data set: the file's, the folder's, or the hub's.
-        offline: It comes from the cache because the hub could not be reached.
-    """
+    """A file of records."""
 
     path: Path
-    name: str
-    stem: str
-    dataset: str
+    name: str  # name in the provenance: the file's name, or its path in the given folder
+    stem: str  # prefix of its records' ids
+    dataset: str  # default name of the data set: the file's, the folder's, or the hub's
     licence: str | None = None
     revision: str | None = None
-    offline: bool = False
+    offline: bool = False  # it comes from the cache because the hub could not be reached
 
     def rows(self) -> Iterator[Row]:
         """Read its records."""

@@ -36,13 +36,9 @@ TARGETS = tuple(_TARGETS.split())  # what a field can be
 
 @dataclass(frozen=True)
 class FieldMap:
-    """A map of fields.
+    """A map of fields."""
 
-    Attributes:
-        fields: The record's field by its target, one of `TARGETS`.
-    """
-
-    fields: Mapping[str, str]
+    fields: Mapping[str, str]  # the record's field by its target, one of `TARGETS`
 
     def check(self, record: Any, where: str) -> None:
         """Check that the first record has all the fields."""
@@ -124,17 +120,12 @@ Record = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Published:
-    """A published data set, or a family of them.
-
-    Attributes:
-        licence: The publisher's name for it.
-        told_by: Whether a record can only come from here.
-    """
+    """A published data set, or a family of them."""
 
     name: str
-    licence: str
+    licence: str  # the publisher's name for it
     shapes: tuple[str, ...]
-    told_by: Callable[[Record], bool] = lambda _: False
+    told_by: Callable[[Record], bool] = lambda _: False  # whether a record can only come from here
 
     def shape(self, record: Record, where: str) -> Shape:
         """Return the shape for reading a record of this source."""
@@ -206,17 +197,13 @@ def source_named(name: str) -> Published:
 
 @dataclass(frozen=True)
 class Reader:
-    """How to read records as chains.
+    """How to read records as chains."""
 
-    Attributes:
-        source: Name of the source; None to recognise it.
-        questions: Prompts by id for answers without questions (`questions_in`).
-    """
-
-    source: str | None = None
+    source: str | None = None  # name of the source; None to recognise it
     licence: str | None = None
     fields: FieldMap | None = None
     paths: Literal["best", "all"] = "best"
+    # Prompts by id for answers without questions (`questions_in`).
     questions: Mapping[str, Prompt] = field(default_factory=dict)
 
     def chains(self, record: Any, item: ImportItem) -> Iterator[Chain]:
@@ -266,33 +253,23 @@ class Reader:
 
 
 class ImportItem(NamedTuple):
-    """A record before decoding.
-
-    Attributes:
-        number: Its place in the file, from 0.
-    """
+    """A record before decoding."""
 
     where: str
     file: Input
-    number: int
+    number: int  # its place in the file, from 0
     data: bytes | RecordError
 
 
 class Imported(NamedTuple):
-    """A chain as a line of JSON, without the line feed.
-
-    Attributes:
-        unanswered: It has neither an answer nor a gold one.
-        unused: In this case, unread fields that may hold the answer.
-        nulled: NaN or an infinity, which JSON does not have, became null.
-    """
+    """A chain as a line of JSON, without the line feed."""
 
     id: str
     licence: str
     json: bytes
-    unanswered: bool = False
-    unused: tuple[str, ...] = ()
-    nulled: bool = False
+    unanswered: bool = False  # it has neither an answer nor a gold one
+    unused: tuple[str, ...] = ()  # in this case, unread fields that may hold the answer
+    nulled: bool = False  # naN or an infinity, which JSON does not have, became null
 
 
 def questions_in(path: Path) -> dict[str, Prompt]:

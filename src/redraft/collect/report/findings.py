@@ -26,20 +26,14 @@ _LEVELS: tuple[Level, ...] = ("fault", "warning", "note")
 
 @dataclass(frozen=True)
 class DataFinding:
-    """One finding.
-
-    Attributes:
-        count: Number of records, feedbacks or answers concerned.
-        advice: Its meaning, or the remedy.
-        examples: Places of some of the records, or messages about them.
-    """
+    """One finding."""
 
     name: str
     level: Level
-    count: int
+    count: int  # number of records, feedbacks or answers concerned
     text: str
-    advice: str
-    examples: tuple[str, ...] = ()
+    advice: str  # its meaning, or the remedy
+    examples: tuple[str, ...] = ()  # places of some of the records, or messages about them
 
 
 def findings(report: DataReport) -> tuple[DataFinding, ...]:

@@ -72,20 +72,14 @@ KINDS: dict[str, Callable[[Chain], bool]] = {
 
 @dataclass(frozen=True)
 class DataReport:
-    """The description of some files.
-
-    Attributes:
-        unit: Unit of lengths, such as `words`.
-        long: Length above which a record is very long.
-        examples: A record of each kind of chain that there is, by the kind.
-    """
+    """The description of some files."""
 
     files: tuple[str, ...]
-    unit: str
-    long: int
+    unit: str  # unit of lengths, such as `words`
+    long: int  # length above which a record is very long
     summary: DataSummary
     samples: tuple[Sample, ...]
-    examples: dict[str, Sample]
+    examples: dict[str, Sample]  # a record of each kind of chain that there is, by the kind
 
     def totals(self) -> dict[str, int]:
         """Return the totals by name. A record with several gold answers counts once."""

@@ -49,21 +49,17 @@ Count = Callable[[str], int]
 
 @dataclass
 class DataSummary:
-    """Counts of some records. Summaries can be added.
-
-    Attributes:
-        tables: How often each value occurs, by name of the table.
-        examples: Places of the first records of each warning.
-        queries: A hash of each record's first question, if it has one.
-        texts: A hash of all texts of each record.
-        shown: The first record of each kind of chain (`report.stats`).
-    """
+    """Counts of some records. Summaries can be added."""
 
     totals: Counter[str] = field(default_factory=Counter)
+    # How often each value occurs, by name of the table.
     tables: defaultdict[str, Counter[Any]] = field(default_factory=lambda: defaultdict(Counter))
+    # Places of the first records of each warning.
     examples: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    # A hash of each record's first question, if it has one.
     queries: array[int] = field(default_factory=lambda: array("Q"))
-    texts: array[int] = field(default_factory=lambda: array("Q"))
+    texts: array[int] = field(default_factory=lambda: array("Q"))  # a hash of all texts of each record
+    # The first record of each kind of chain (`report.stats`).
     shown: dict[str, RawRecord] = field(default_factory=dict)
 
     def name(self, table: str, name: str, times: int = 1) -> None:

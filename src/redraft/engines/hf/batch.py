@@ -33,31 +33,24 @@ Chances = tuple[float, Likeliest]
 
 @dataclass
 class Slot:
-    """A slot of the cache, for one sequence.
-
-    Attributes:
-        tokens: The computed tokens. They stay after the sequence ends, for another with the same prefix.
-    """
+    """A slot of the cache, for one sequence."""
 
     number: int
+    # The computed tokens. They stay after the sequence ends, for another with the same prefix.
     tokens: list[int] = field(default_factory=list)
     used: int = 0
 
 
 @dataclass(eq=False)
 class Request:
-    """A sequence to continue.
+    """A sequence to continue."""
 
-    Attributes:
-        tokens: The prompt and the generated tokens.
-        deliver: Takes each delta, or the error that ended the sequence. Called in the thread.
-    """
-
-    tokens: list[int]
+    tokens: list[int]  # the prompt and the generated tokens
     sampling: Sampling
     room: int
     limit: Finish
     spelling: Spelling
+    # Takes each delta, or the error that ended the sequence. Called in the thread.
     deliver: Callable[[Delta | BaseException], None]
     cancelled: bool = False
     slot: Slot = field(default_factory=lambda: Slot(-1))

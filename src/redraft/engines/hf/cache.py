@@ -19,14 +19,10 @@ FIRST_ROOM = 256  # initial positions of a slot; doubled when needed
 
 @dataclass(frozen=True)
 class Pass:
-    """One pass of the model: the next `count` tokens of some sequences.
-
-    Attributes:
-        starts: Number of tokens in each slot before the pass.
-    """
+    """One pass of the model: the next `count` tokens of some sequences."""
 
     slots: tuple[int, ...]
-    starts: tuple[int, ...]
+    starts: tuple[int, ...]  # number of tokens in each slot before the pass
     count: int
 
     @property

@@ -37,15 +37,11 @@ _AS_GGUF = "Run it with llama.cpp: redraft weights gguf FOLDER -o FILE.gguf"
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model that is ready to run.
-
-    Attributes:
-        format: The `redraft_format` of its configuration, or None.
-    """
+    """A model that is ready to run."""
 
     model: Any
     tokenizer: Any
-    format: str | None
+    format: str | None  # the `redraft_format` of its configuration, or None
     ends: frozenset[int]
 
 

@@ -22,29 +22,20 @@ _CONTEXT = 4  # tokens of the prompt that decide whether the first new token kee
 
 @dataclass(frozen=True)
 class FinalText:
-    """Final text with its tokens.
-
-    Attributes:
-        stop_text: The stop string behind the text. Its tokens are among `tokens`.
-    """
+    """Final text with its tokens."""
 
     text: str = ""
     tokens: Tokens = ()
-    stop_text: str | None = None
+    stop_text: str | None = None  # the stop string behind the text. Its tokens are among `tokens`.
 
 
 @dataclass
 class Spelling:
-    """Detokenizes one stream.
-
-    Attributes:
-        before: The last released tokens, as many as matter for the spelling of the next.
-        stop: Strings that end the stream; none is empty.
-    """
+    """Detokenizes one stream."""
 
     decode: Callable[[Sequence[int]], str]
-    before: list[int]
-    stop: tuple[str, ...] = ()
+    before: list[int]  # the last released tokens, as many as matter for the spelling of the next
+    stop: tuple[str, ...] = ()  # strings that end the stream; none is empty
     _unspelt: list[int] = field(default_factory=list)
     _held: list[FinalText] = field(default_factory=list)
 

@@ -32,24 +32,16 @@ CACHE_MIB = 512  # memory for prompts that lost their slot to another stream. ll
 
 
 class ChildSettings(TypedDict):
-    """The settings that the parent sends.
-
-    Attributes:
-        adapters: Paths of LoRA adapters, each applied at scale 1.
-        context: Tokens of each of the `parallel` streams.
-        parallel: Streams at once; more wait in llama.cpp's queue.
-        gpu: Fail if there is no GPU.
-        embeds: Have vectors of texts, as an embedding model does.
-    """
+    """The settings that the parent sends."""
 
     model: str
-    adapters: list[str]
-    context: int
-    parallel: int
+    adapters: list[str]  # paths of LoRA adapters, each applied at scale 1
+    context: int  # tokens of each of the `parallel` streams
+    parallel: int  # streams at once; more wait in llama.cpp's queue
     threads: int | None
     gpu_layers: int | None
-    gpu: bool
-    embeds: bool
+    gpu: bool  # fail if there is no GPU
+    embeds: bool  # have vectors of texts, as an embedding model does
     speculate: bool
     key: str
 

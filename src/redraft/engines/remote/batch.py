@@ -510,21 +510,14 @@ def _is_final(body: Body | Refusal) -> bool:
 
 @dataclass(frozen=True)
 class Sent:
-    """A batch that was sent.
+    """A batch that was sent."""
 
-    Attributes:
-        file: The id of its input file at the server.
-        at: When the file was uploaded, in Unix seconds.
-        number: Its number in this file, from 1: the wave.
-        batch: Its id; empty where the server had not told it before the process died.
-    """
-
-    file: str
+    file: str  # the id of its input file at the server
     server: str
-    at: int
+    at: int  # when the file was uploaded, in Unix seconds
     requests: Sequence[str]
-    number: int
-    batch: str = ""
+    number: int  # its number in this file, from 1: the wave
+    batch: str = ""  # its id; empty where the server had not told it before the process died
 
 
 class BatchFile:

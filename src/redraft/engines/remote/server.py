@@ -58,19 +58,14 @@ _BAD = object()
 
 @dataclass(frozen=True)
 class Refusal:
-    """A reply with a status other than 2xx.
-
-    Attributes:
-        retry_after: Seconds that the server asks to wait, or None.
-        asked: Time of the request, on the event loop's clock.
-    """
+    """A reply with a status other than 2xx."""
 
     status: int
     complaint: Complaint
-    retry_after: float | None = None
+    retry_after: float | None = None  # seconds that the server asks to wait, or None
     location: str = ""
     tries: int = 1
-    asked: float = 0.0
+    asked: float = 0.0  # time of the request, on the event loop's clock
 
     @property
     def of_key(self) -> bool:

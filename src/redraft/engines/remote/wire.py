@@ -81,27 +81,21 @@ class CallPiece:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One record of a reply.
-
-    Attributes:
-        generated: Whether the model generated anything, reasoning included.
-        stop_text: The stop string that ended the text, where the server sends it (vLLM, SGLang, llama.cpp).
-        refusal: The reason for a refusal, which OpenAI sends in its own field.
-        size: Bytes of all that was generated, in UTF-8.
-    """
+    """One record of a reply."""
 
     text: str = ""
     tokens: Tokens = ()
-    generated: bool = False
+    generated: bool = False  # whether the model generated anything, reasoning included
     finish: Finish | None = None
+    # The stop string that ended the text, where the server sends it (vLLM, SGLang, llama.cpp).
     stop_text: str | None = None
     counts: TokenCounts | None = None
     thought: bool = False
     calls: tuple[CallPiece, ...] = ()
-    refusal: str = ""
+    refusal: str = ""  # the reason for a refusal, which OpenAI sends in its own field
     logprobs: tuple[float, ...] = ()
     likeliest: tuple[Likeliest, ...] = ()
-    size: int = field(default=0, compare=False)
+    size: int = field(default=0, compare=False)  # bytes of all that was generated, in UTF-8
 
     @property
     def arguments(self) -> str:
@@ -285,20 +279,13 @@ def _whole(table: Any, name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Complaint:
-    """An error message of a server.
-
-    Attributes:
-        code: Its code or type, such as `model_not_found`; may be empty.
-        prompt_tokens: Length of a prompt that is too long, or None.
-        at_least: Whether the prompt may be longer than that.
-        context: Length of the context that is too short, in tokens.
-    """
+    """An error message of a server."""
 
     message: str
-    code: str = ""
-    prompt_tokens: int | None = None
-    at_least: bool = False
-    context: int | None = None
+    code: str = ""  # its code or type, such as `model_not_found`; may be empty
+    prompt_tokens: int | None = None  # length of a prompt that is too long, or None
+    at_least: bool = False  # whether the prompt may be longer than that
+    context: int | None = None  # length of the context that is too short, in tokens
 
     @property
     def counted(self) -> bool:

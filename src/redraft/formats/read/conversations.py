@@ -88,20 +88,15 @@ def asks(prompt: Prompt) -> bool:
 
 @dataclass
 class TreeMessage:
-    """A message of a tree with its undeleted replies, the best first.
-
-    Attributes:
-        rank: 0 is the best of its siblings; infinite if unranked.
-        goes_on: Whether an answer follows at any depth.
-    """
+    """A message of a tree with its undeleted replies, the best first."""
 
     id: str
     role: str
     text: str
     lang: str
-    rank: float
+    rank: float  # 0 is the best of its siblings; infinite if unranked
     replies: list[TreeMessage] = field(default_factory=list)
-    goes_on: bool = False
+    goes_on: bool = False  # whether an answer follows at any depth
 
 
 def every_path(fields: Fields) -> Iterator[tuple[str, Parts]]:

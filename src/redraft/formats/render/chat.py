@@ -66,14 +66,10 @@ _ONE_TURN = "Train on conversations of one question and one answer, without a sy
 
 @dataclass(frozen=True)
 class ChatTemplate:
-    """A model's template with its cached layouts.
-
-    Attributes:
-        controls: The texts of the control tokens.
-    """
+    """A model's template with its cached layouts."""
 
     render: Render
-    controls: tuple[str, ...]
+    controls: tuple[str, ...]  # the texts of the control tokens
     _layouts: dict[tuple[str, ...], _Layout] = field(default_factory=dict, repr=False, compare=False)
 
     def layout(self, roles: tuple[str, ...]) -> _Layout:

@@ -34,22 +34,15 @@ _MISSING: dict[Objective, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A piece of a training text.
-
-    Attributes:
-        trained: Its tokens carry loss.
-        stop: It is the model's stop token; `text` is empty.
-        given: The model reads it; otherwise the model writes it.
-        control: It is text of the format, so it may spell control tokens. Elsewhere they stay text.
-        answer: It is an answer, not a feedback or heading.
-    """
+    """A piece of a training text."""
 
     text: str
-    trained: bool
-    stop: bool = False
-    given: bool = False
+    trained: bool  # its tokens carry loss
+    stop: bool = False  # it is the model's stop token; `text` is empty
+    given: bool = False  # the model reads it; otherwise the model writes it
+    # It is text of the format, so it may spell control tokens. Elsewhere they stay text.
     control: bool = False
-    answer: bool = False
+    answer: bool = False  # it is an answer, not a feedback or heading
 
 
 def framed(text: str) -> Span:

@@ -90,20 +90,13 @@ def _prompt(prompt: Prompt, last: str) -> list[Span]:
 
 @dataclass(frozen=True)
 class _Style:
-    """The texts around the turns of a conversation.
+    """The texts around the turns of a conversation."""
 
-    Attributes:
-        system: Start of a conversation without a system message.
-        after_system: After either.
-        again: Before the user's later turns.
-        assistant: Before the assistant's turn and its leading space.
-    """
-
-    system: str
-    after_system: str
+    system: str  # start of a conversation without a system message
+    after_system: str  # after either
     user: str
-    again: str
-    assistant: str
+    again: str  # before the user's later turns
+    assistant: str  # before the assistant's turn and its leading space
 
 
 _VICUNA_SYSTEM = (
@@ -145,16 +138,11 @@ def _before(turns: Sequence[Turn], style: _Style, *, answered: bool, trained: bo
 
 @dataclass(frozen=True)
 class ConversationTemplate:
-    """A format of conversations, named as in `--chat-template`.
-
-    Attributes:
-        style: The texts around turns; None for SelFee's format.
-        stops: Texts that end an answer, beside the model's stop token.
-    """
+    """A format of conversations, named as in `--chat-template`."""
 
     name: str
-    style: _Style | None
-    stops: tuple[str, ...] = ()
+    style: _Style | None  # the texts around turns; None for SelFee's format
+    stops: tuple[str, ...] = ()  # texts that end an answer, beside the model's stop token
 
     def text(self, prompt: Prompt, end: str) -> str:
         """Return a prompt up to the answer. `end` is the model's stop token, which ends earlier answers.

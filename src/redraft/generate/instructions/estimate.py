@@ -24,39 +24,25 @@ _LEAST = 0.05  # the smallest power: at twice the instructions, a million times 
 
 @dataclass
 class Cost:
-    """What a request used, and how many instructions it kept.
-
-    Attributes:
-        read: Tokens of prompts.
-        new: Tokens of replies.
-        usd: 0 without a price.
-        seconds: Sum over the calls.
-    """
+    """What a request used, and how many instructions it kept."""
 
     calls: int = 0
-    read: int = 0
-    new: int = 0
-    usd: float = 0.0
-    seconds: float = 0.0
+    read: int = 0  # tokens of prompts
+    new: int = 0  # tokens of replies
+    usd: float = 0.0  # 0 without a price
+    seconds: float = 0.0  # sum over the calls
     kept: int = 0
 
 
 @dataclass(frozen=True)
 class Trend:
-    """How what requests keep declines: n requests keep in proportion to n to the power `beta`.
+    """How what requests keep declines: n requests keep in proportion to n to the power `beta`."""
 
-    Attributes:
-        requests: All so far.
-        kept: What they kept.
-        noise: The variance of what a request keeps, in units of that of independent events; at least 1.
-        freedom: Degrees of freedom of the noise.
-    """
-
-    requests: int
-    kept: int
+    requests: int  # all so far
+    kept: int  # what they kept
     beta: float
-    noise: float
-    freedom: int
+    noise: float  # the variance of what a request keeps, in units of that of independent events; at least 1
+    freedom: int  # degrees of freedom of the noise
 
     @classmethod
     def of(cls, sample: Sequence[int], before: int, kept_before: int) -> Trend:

@@ -62,29 +62,20 @@ class Made:
 
 @dataclass
 class Flow:
-    """The requests of a run.
-
-    Attributes:
-        sampling: How the teacher is sampled. Its seed also draws the examples.
-        shipped: Tasks whose kinds are known, where those of the seeds are not.
-        commits: Lets requests be written in the order of their numbers.
-        claims: Lets their instructions be compared with the pool in that order.
-        sample: How many requests may begin in this run.
-        seeds: The origin of what is made from the seeds, if they have licences.
-        barren: Requests in a row that kept nothing, those that failed included.
-    """
+    """The requests of a run."""
 
     way: Way
     wanted: Wanted
-    sampling: Sampling
+    sampling: Sampling  # how the teacher is sampled. Its seed also draws the examples.
     pool: TaskPool
-    shipped: Sequence[Task]
+    shipped: Sequence[Task]  # tasks whose kinds are known, where those of the seeds are not
     teacher: Teacher
     rejects: Rejects
-    commits: Turns
-    claims: Turns
-    sample: float = inf
-    seeds: Mapping[str, Any] | None = None
+    commits: Turns  # lets requests be written in the order of their numbers
+    claims: Turns  # lets their instructions be compared with the pool in that order
+    sample: float = inf  # how many requests may begin in this run
+    seeds: Mapping[str, Any] | None = None  # the origin of what is made from the seeds, if they have licences
+    # Requests in a row that kept nothing, those that failed included.
     barren: int = field(default=0, init=False)
 
     @property

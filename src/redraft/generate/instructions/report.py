@@ -68,23 +68,16 @@ _WORD = re.compile(r"[A-Za-z][A-Za-z'’-]*|[.,:;?!\"“”()\n]|\d+")
 
 @dataclass
 class TaskStats:
-    """Figures of generated tasks.
-
-    Attributes:
-        tasks: Instances of the instructions.
-        classifications: Instructions that ask for a label, where the way asks for that.
-        lengths: Words by part: instruction, input, output.
-        verbs: Pairs of verb and noun.
-        without_verb: Instructions that do not begin with a known English verb, such as questions.
-    """
+    """Figures of generated tasks."""
 
     instructions: int = 0
-    tasks: int = 0
-    classifications: int = 0
+    tasks: int = 0  # instances of the instructions
+    classifications: int = 0  # instructions that ask for a label, where the way asks for that
     without_input: int = 0
+    # Words by part: instruction, input, output.
     lengths: dict[str, Counter[int]] = field(default_factory=dict)
-    verbs: Counter[tuple[str, str]] = field(default_factory=Counter)
-    without_verb: int = 0
+    verbs: Counter[tuple[str, str]] = field(default_factory=Counter)  # pairs of verb and noun
+    without_verb: int = 0  # instructions that do not begin with a known English verb, such as questions
 
     def rows(self) -> list[tuple[str, str]]:
         """Return rows for a summary."""

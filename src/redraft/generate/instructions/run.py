@@ -59,26 +59,16 @@ _PRESENCE_PENALTY = 2.0
 
 @dataclass(frozen=True)
 class Generated:
-    """What a run came to.
+    """What a run came to."""
 
-    Attributes:
-        out: The file of tasks, as chains.
-        page: The page of statistics.
-        kept: Instructions in the file.
-        rejected: Rejects by rule.
-        dry: The run ended because the teacher gave nothing new any more.
-        job: Cost, time and failures.
-        estimate: What the missing instructions will cost, after a sample.
-    """
-
-    out: Path
-    page: Path
-    kept: int
-    rejected: Counter[str]
-    dry: bool
+    out: Path  # the file of tasks, as chains
+    page: Path  # the page of statistics
+    kept: int  # instructions in the file
+    rejected: Counter[str]  # rejects by rule
+    dry: bool  # the run ended because the teacher gave nothing new any more
     stats: report.TaskStats
-    job: JobResult
-    estimate: Estimate | None = None
+    job: JobResult  # cost, time and failures
+    estimate: Estimate | None = None  # what the missing instructions will cost, after a sample
 
     @property
     def exit_status(self) -> int:

@@ -27,16 +27,12 @@ GENERATED = "generated"  # the field of a chain's `meta` that says how a task wa
 
 @dataclass(frozen=True)
 class Task:
-    """A task with its answer.
-
-    Attributes:
-        is_classification: Whether its outputs are labels; None if that was not asked.
-    """
+    """A task with its answer."""
 
     instruction: str
     input: str = ""
     output: str = ""
-    is_classification: bool | None = None
+    is_classification: bool | None = None  # whether its outputs are labels; None if that was not asked
 
     def record(self) -> dict[str, Any]:
         """Return the fields as JSON values, without what is unknown."""
@@ -45,19 +41,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a task was generated.
+    """Where a task was generated."""
 
-    Attributes:
-        way: `alpaca` or `self-instruct`.
-        request: The number of the request.
-        number: The task's place in the reply, from 1.
-        instance: Which of the instruction's instances it is, from 1.
-    """
-
-    way: str
-    request: int
-    number: int
-    instance: int = 1
+    way: str  # `alpaca` or `self-instruct`
+    request: int  # the number of the request
+    number: int  # the task's place in the reply, from 1
+    instance: int = 1  # which of the instruction's instances it is, from 1
 
     @property
     def id(self) -> str:
@@ -103,21 +92,13 @@ def place_of(chain: Chain) -> tuple[int, int, str]:
 
 @dataclass(frozen=True)
 class Seeds:
-    """The tasks to begin with.
+    """The tasks to begin with."""
 
-    Attributes:
-        tasks: Tasks with different instructions.
-        repeats: How many more repeated an instruction.
-        digest: The SHA-256 of the file.
-        shipped: They are redraft's own.
-        origin: The `meta.origin` of tasks made from them, if a seed has a licence.
-    """
-
-    tasks: tuple[Task, ...]
-    repeats: int
-    digest: str
-    shipped: bool = False
-    origin: dict[str, Any] | None = None
+    tasks: tuple[Task, ...]  # tasks with different instructions
+    repeats: int  # how many more repeated an instruction
+    digest: str  # the SHA-256 of the file
+    shipped: bool = False  # they are redraft's own
+    origin: dict[str, Any] | None = None  # the `meta.origin` of tasks made from them, if a seed has a licence
 
 
 def read_seeds(path: Path | None) -> Seeds:

@@ -28,40 +28,28 @@ class LimitReached(Exception):
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply of the teacher.
-
-    Attributes:
-        cut: It was cut before its end.
-        refused: Why the server refused the text that was asked; then there is no reply.
-    """
+    """A reply of the teacher."""
 
     text: str
-    cut: bool
+    cut: bool  # it was cut before its end
+    # Why the server refused the text that was asked; then there is no reply.
     refused: EngineError | None = None
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """An open model, and what its calls share.
-
-    Attributes:
-        identity: JSON values that tell it from every other model.
-        slots: Limits the calls at once.
-        calling: Returns a context in which a call is made.
-        tries: How often a call is tried whose reply broke off.
-        limit: Returns which limit of the run is reached, if any.
-        costs: What the calls of each scope used, replies from the journal included.
-    """
+    """An open model, and what its calls share."""
 
     engine: Engine
-    identity: Any
+    identity: Any  # JSON values that tell it from every other model
     journal: Journal
     session: Session
-    slots: asyncio.Semaphore
-    calling: Callable[[], AbstractContextManager[Any]]
+    slots: asyncio.Semaphore  # limits the calls at once
+    calling: Callable[[], AbstractContextManager[Any]]  # returns a context in which a call is made
     price: Price | None = None
-    tries: int = 1
-    limit: Callable[[], str] = str
+    tries: int = 1  # how often a call is tried whose reply broke off
+    limit: Callable[[], str] = str  # returns which limit of the run is reached, if any
+    # What the calls of each scope used, replies from the journal included.
     costs: defaultdict[str, Cost] = field(default_factory=lambda: defaultdict(Cost))
 
     async def ask(self, scope: str, text: str, sampling: Sampling, stop: Sequence[str] = ()) -> Reply:

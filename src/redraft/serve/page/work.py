@@ -67,11 +67,7 @@ def own(model: Model) -> Wanted:
 
 @dataclass
 class Work:
-    """A chain that is made.
-
-    Attributes:
-        id: Of the request, in the logs. The chain's own is that of a turn, as in other conversations.
-    """
+    """A chain that is made."""
 
     key: Key
     model: Model
@@ -80,6 +76,7 @@ class Work:
     making: LiveTurn
     waiting: bool = True
     refusal: Refusal | None = None
+    # Of the request, in the logs. The chain's own is that of a turn, as in other conversations.
     id: str = field(default_factory=lambda: id_of(None))
     _cancel: CancelToken = field(default_factory=CancelToken)
     _task: asyncio.Task[None] | None = None
@@ -124,11 +121,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Service:
-    """What all visitors of the page share.
-
-    Attributes:
-        conversations: Conversations by their names, as long as a tab holds them.
-    """
+    """What all visitors of the page share."""
 
     models: Models
     gate: Gate
@@ -136,6 +129,7 @@ class Service:
     metrics: Metrics
     request_log: RequestLog | None = None
     at_work: dict[str, Sequence[Work]] = field(default_factory=dict)
+    # Conversations by their names, as long as a tab holds them.
     conversations: WeakValueDictionary[str, Talk] = field(default_factory=WeakValueDictionary)
 
     def choices(self, key: Key) -> list[Model]:
@@ -268,13 +262,10 @@ class Duel:
 
     The sides are drawn for each question. Both answers are shown when both are there, without names or steps,
     so that neither speed nor revisions tell which is which. The vote shows names and steps.
-
-    Attributes:
-        names: Of the two models, in the order in which they are shown.
     """
 
     question: str = ""
-    names: tuple[str, str] = ("", "")
+    names: tuple[str, str] = ("", "")  # of the two models, in the order in which they are shown
     chains: tuple[Chain, Chain] | None = None
     swapped: bool = False
     voted: bool = False
