@@ -35,6 +35,7 @@ LAYERS = {
     "runs": (6, ""),
     "revision": (5, ""),
     "verify": (4, "verify"),
+    "steering": (2, "steering"),
     "installation": (4, "installation"),
     "engines": (3, "engines"),
     "collect": (3, "collect"),

@@ -152,6 +152,7 @@ class Step(_Record):
             best one.
         tool_calls: Calls of tools, as in a message of the assistant. They are in the record if there are any.
         fresh: The answer is a fresh draft, as the revision before it changed nothing. In the record if true.
+        steered: Names of the checks that steered the model while it wrote. In the record if there are any.
     """
 
     answer: str
@@ -161,11 +162,12 @@ class Step(_Record):
     echo: bool = False
     tool_calls: tuple[dict[str, Any], ...] = ()
     fresh: bool = False
+    steered: tuple[str, ...] = ()
 
     @model_serializer(mode="wrap")
     def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = fields(self)
-        for name in ("tool_calls", "fresh"):
+        for name in ("tool_calls", "fresh", "steered"):
             if not getattr(self, name):
                 found.pop(name, None)
         return found

@@ -240,6 +240,7 @@ class PlainOptions(OptionModel):
         "show critic and writer the last step, or the chain", LOOP, "WHAT", default="last"
     )
     tell_checks: bool = option("tell the writer beforehand what the checks demand", LOOP, default=True)
+    steer: bool = option("let checks steer the writer word by word, where its engine can", LOOP, default=True)
     system: str | None = option("a system message", LOOP, "TEXT")
     temperature: float | None = option("0 is greedy [0.7; a server's own]", SAMPLING, "T", ge=0, lt=100)
     top_p: float | None = option("nucleus size [1; a server's own]", SAMPLING, "P", gt=0, le=1)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_ch
 from redraft.chain import Finish
 from redraft.engines.price import Price
 from redraft.errors import EngineError
+from redraft.steering.form import Form
 
 Tokens = tuple[int, ...]
 OF_TOOLS = ("tool_choice", "parallel_tool_calls")  # fields of `Sampling.extra_body` that belong to its tools
@@ -59,6 +60,8 @@ class Sampling:
         schema: A JSON Schema that an answer to messages should fit. Engines with `EngineInfo.schemas` keep
             to it while they generate. One that cannot express it says so once in the log, and goes on
             without: check the answer.
+        form: The form that an answer to messages should have. Engines with `EngineInfo.forms` keep to it as
+            far as they can: check the answer. A schema goes before it.
         tools: Tools that an answer may call, as in the OpenAI protocol. Needs `EngineInfo.tools`.
         extra_body: More fields of a request, over ours. Needs `any_request`, or `fields` that
             name them. Never logged or recorded.
@@ -76,6 +79,7 @@ class Sampling:
     max_tokens: int = 2048
     seed: int | None = None
     schema: Mapping[str, Any] | None = None
+    form: Form | None = None
     tools: Sequence[Mapping[str, Any]] = ()
     extra_body: Mapping[str, Any] | None = field(default=None, repr=False)
     extra_headers: Mapping[str, str] | None = field(default=None, repr=False)
@@ -147,6 +151,7 @@ class EngineInfo:
         fields: What it takes of `Sampling.extra_body`, if not anything.
         own_sampling: Has sampling parameters of its own, which hold for those in `Sampling.left_out`.
         schemas: Generates JSON that fits `Sampling.schema`.
+        forms: Generates text in the form of `Sampling.form`.
         scores: Scores given texts (`score`).
         embeds: Has vectors of texts (`Embedder`), as far as is known before a server was asked.
         native: The model was trained on chains, according to its metadata (`redraft.format = selfee-1`).
@@ -167,6 +172,7 @@ class EngineInfo:
     tools: bool = False
     own_sampling: bool = False
     schemas: bool = False
+    forms: bool = False
     logprobs: bool = False
     scores: bool = False
     embeds: bool = False

@@ -61,7 +61,7 @@ class JournaledEngine(WrappedEngine):
         if self.info.own_sampling:
             for name in request["sampling"].left_out - {"top_p"}:  # as for journals of older versions
                 del sampling[name]
-        for name in ("schema", "tools", "extra_body", "logprobs", "top_logprobs"):
+        for name in ("schema", "form", "tools", "extra_body", "logprobs", "top_logprobs"):
             if not sampling[name]:
                 del sampling[name]  # so that journals of older versions still fit
         return key_of({**self._about, **request, "sampling": sampling})

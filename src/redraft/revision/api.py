@@ -40,7 +40,8 @@ from redraft.revision.options import (
 )
 from redraft.revision.prompts import wording_of
 from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
-from redraft.verify.base import demand_of, schema_of
+from redraft.steering.form import joined
+from redraft.verify.base import demand_of, form_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks
 from redraft.verify.structure import Json
@@ -382,6 +383,10 @@ def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
     demands = list(dict.fromkeys(filter(None, map(demand_of, telling))))
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     special = [schema for schema in schemas if schema != Json().schema]
+    schema = next(iter([*special, *schemas] if info.schemas else []), None)
+    steers = options.steer and info.forms and schema is None and not options.tools
+    forms = [(check.name, form) for check in driver.checks if (form := form_of(check))]
+    form, steered = joined(forms if steers else ())
     return Plan(
         prompt=prompt,
         info=replace(info, price=options.price or info.price),
@@ -405,7 +410,9 @@ def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
         accept_score=options.accept_score,
         stop=tuple(options.stop),
         tools=tuple(options.tools),
-        schema=next(iter([*special, *schemas] if info.schemas else []), None),
+        schema=schema,
+        form=form if steered else None,
+        steered=steered,
         json=bool(schemas),
         id=options.id,
     )

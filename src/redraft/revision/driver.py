@@ -234,7 +234,7 @@ class Driver:
         self._calls += 1
         if isinstance(op, Continue):
             return self.writer.stream(op.prompt, sampling, op.stop)
-        sampling = replace(sampling, schema=op.schema, tools=op.tools)
+        sampling = replace(sampling, schema=op.schema, form=op.form, tools=op.tools)
         if sampling.extra_body and not op.tools:  # servers refuse these without tools
             extra = {name: part for name, part in sampling.extra_body.items() if name not in OF_TOOLS}
             sampling = replace(sampling, extra_body=extra)

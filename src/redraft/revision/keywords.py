@@ -29,6 +29,7 @@ class KeywordsButOutput(TypedDict, total=False):
     accept_score: float | None
     context: Literal["last", "chain"]
     tell_checks: bool
+    steer: bool
     system: str | None
     temperature: float | None
     top_p: float | None

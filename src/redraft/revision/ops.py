@@ -23,6 +23,7 @@ from redraft.chain import Chain, CheckResult, Finish, Step, Usage
 from redraft.engines.base import Delta, Message, PromptText, Tokens
 from redraft.errors import ContextError, EngineError, RedraftError
 from redraft.revision.state import State
+from redraft.steering.form import Form
 
 Kind = Literal["answer", "feedback"]
 
@@ -44,6 +45,7 @@ class Ask:
     max_tokens: int | None  # the most new tokens; None for as many as its server gives
     who: Literal["writer", "critic"] = "writer"
     schema: Mapping[str, Any] | None = None
+    form: Form | None = None
     stop: tuple[str, ...] = ()
     tools: tuple[Mapping[str, Any], ...] = ()
 

@@ -107,7 +107,7 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     A tool call ends the chain: the caller runs the tool.
     """
     plan = state.plan
-    ask = Ask(messages, state.length(), schema=plan.schema, stop=plan.stop, tools=plan.tools)
+    ask = Ask(messages, state.length(), schema=plan.schema, form=plan.form, stop=plan.stop, tools=plan.tools)
     reply = yield from ask_model(state, ask, "answer", len(state.steps))
     if reply.tool_calls:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=reply.tool_calls)
@@ -115,8 +115,8 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     cut = of_finish(state, reply.finish)
     if is_blank(reply.text) and not state.steps and state.plan.drafts == 1:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
-    fresh = {"fresh": True} if stuck(state) else {}
-    state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps), **fresh)
+    more = {"fresh": stuck(state), "steered": plan.steered}
+    state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps), **more)
     return after_answer(state, cut, blank=is_blank(reply.text))
 
 

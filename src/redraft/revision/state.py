@@ -33,6 +33,7 @@ from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.budget import Budget
 from redraft.revision.prompts import DEFAULT, ECHOED, TALK, Wording, filled
+from redraft.steering.form import Form
 
 Mode = Literal["native", "prompted", "verified", "best-of"]
 ContextPolicy = Literal["last", "chain"]
@@ -66,6 +67,8 @@ class Plan:
     system: str | None = None
     demand: str = ""  # what is added to the prompt: the demands of checks. Empty for nothing.
     schema: Mapping[str, Any] | None = None
+    form: Form | None = None
+    steered: tuple[str, ...] = ()  # names of the checks in the form
     # Whether a check wants JSON. Then no answer is taken for talk: the check says more about it.
     json: bool = False
     stop: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ class AnswerKeywords(TypedDict, total=False):
     accept_score: float | None
     context: Literal["last", "chain"]
     tell_checks: bool
+    steer: bool
     system: str | None
     temperature: float | None
     top_p: float | None

@@ -20,6 +20,7 @@ from weakref import WeakKeyDictionary
 from redraft.chain import CheckResult, Prompt, is_blank, whole
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, RedraftError
+from redraft.steering.form import Form
 
 T = TypeVar("T")
 
@@ -77,6 +78,15 @@ def schema_of(check: Check) -> Mapping[str, Any] | None:
     return schema if isinstance(schema, Mapping) else None
 
 
+def form_of(check: Check) -> Form | None:
+    """Return the form of the answers that pass a check, its property `form`; None if it has none.
+
+    It steers a model while it writes, and need not say all that the check demands.
+    """
+    form = getattr(check, "form", None)
+    return form if isinstance(form, Form) else None
+
+
 @dataclass(frozen=True)
 class Weighted:
     """`2*words<=50`: a check with a weight in the score of an answer."""
@@ -98,6 +108,11 @@ class Weighted:
     def schema(self) -> Mapping[str, Any] | None:
         """The schema of the check itself."""
         return schema_of(self.part)
+
+    @property
+    def form(self) -> Form | None:
+        """The form of the check itself."""
+        return form_of(self.part)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
         """Run the check itself."""

@@ -13,12 +13,14 @@ from itertools import pairwise
 
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError
+from redraft.steering.form import Form, joined
 from redraft.verify.base import (
     Check,
     Outcome,
     Weighted,
     demand_of,
     failed,
+    form_of,
     outcome_of,
     passed,
     together,
@@ -45,6 +47,12 @@ class AllOf:
     def demand(self) -> str:
         """The demands of all parts that have one."""
         return " ".join(filter(None, map(demand_of, self.parts)))
+
+    @property
+    def form(self) -> Form | None:
+        """The forms of all parts, as far as they go together."""
+        form, _ = joined((part.name, form) for part in self.parts if (form := form_of(part)))
+        return form
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Run all parts concurrently. The message joins those of the failed parts."""

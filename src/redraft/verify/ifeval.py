@@ -15,7 +15,9 @@ from typing import Any, Self
 
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError, shown
+from redraft.steering.form import Form
 from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.ifeval_form import form_of
 from redraft.verify.segment import sentences, words
 from redraft.verify.text import Language, language_name, language_of
 
@@ -352,6 +354,11 @@ class Constraint:
         told = {"language": language_name(str(self.values.get("language")))}
         texts = {n: _quoted(value) if isinstance(value, list) else value for n, value in self.values.items()}
         return TYPES[self.kind][2].format(**(texts | told))
+
+    @property
+    def form(self) -> Form | None:
+        """What of the constraint steers a model."""
+        return form_of(self.kind, self.values)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the constraint is met."""

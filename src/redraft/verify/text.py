@@ -20,6 +20,7 @@ import regex
 from redraft.chain import Prompt, visible
 from redraft.collect.language import BY_NAME, LANGUAGES, probabilities
 from redraft.errors import CheckError, CheckSyntaxError, MissingExtra
+from redraft.steering.form import Form
 from redraft.verify import pattern as patterns
 from redraft.verify.base import Outcome, failed, passed
 from redraft.verify.pattern import BadPattern, compiled, search
@@ -63,6 +64,14 @@ class Count:
         only = self.high if self.low in (None, self.high) else self.low
         return f"Write {amount} {self.unit[:-1] if only == 1 else self.unit}."
 
+    @property
+    def form(self) -> Form | None:
+        """The bounds, where they are of words or sentences."""
+        bounds = (self.low or 0, self.high)
+        if self.unit == "words":
+            return Form(words=bounds)
+        return Form(sentences=bounds) if self.unit == "sentences" else None
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass within the bounds. The message has the count, the bounds, and the difference."""
         count = COUNTERS[self.unit](answer)
@@ -105,6 +114,11 @@ class Contains(_Phrase):
 
     asks = 'Use "{}" in the answer.'
 
+    @property
+    def form(self) -> Form:
+        """The phrase is in it."""
+        return Form(has=(self.text,))
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is found."""
         plain = _readable(answer, self.text)
@@ -117,6 +131,14 @@ class Lacks(_Phrase):
     """`lacks:TEXT`: the answer does not have this word or phrase."""
 
     asks = 'Do not use "{}" in the answer.'
+
+    @property
+    def form(self) -> Form:
+        """The phrase is not in it."""
+        sign = self.text.strip()
+        if len(sign) == 1 and not sign.isalnum():
+            return Form(without=frozenset(sign))
+        return Form(lacks=(self.text,))
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
@@ -137,6 +159,11 @@ class Starts(_Phrase):
 
     asks = 'Begin the answer with "{}".'
 
+    @property
+    def form(self) -> Form:
+        """The phrase is its beginning."""
+        return Form(opening=self.text)
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer begins with the text."""
         if _phrase(self.text).match(_readable(answer, self.text).lstrip()):
@@ -149,6 +176,11 @@ class Ends(_Phrase):
     """`ends:TEXT`: the answer ends with this text."""
 
     asks = 'End the answer with "{}".'
+
+    @property
+    def form(self) -> Form:
+        """The phrase is its end."""
+        return Form(closing=self.text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer ends with the text."""

@@ -45,6 +45,7 @@ from redraft.engines.messages import beyond_text, plain
 from redraft.engines.remote.wire import CallPiece, TokenCounts, read_chunk, tool_calls
 from redraft.errors import ContextError, EngineCrash, EngineError, ModelError, RecordError
 from redraft.formats.selfee import NATIVE_FORMAT
+from redraft.steering.lark import lark
 from redraft.weights.gguf.reader import GGUFHeader, check_adapter, check_model, read_header
 from redraft.weights.tokenizers.sentencepiece import BYTE, NORMAL
 
@@ -202,7 +203,7 @@ class LlamaCppEngine(LocalEngine):
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
         """Continue token ids. If the process dies, another one goes on where it was.
 
-        A JSON Schema cannot be kept to from the middle on: the error is raised then, with `ready`.
+        A JSON Schema or a form cannot be kept to from the middle on: the error is raised then, with `ready`.
         """
         said: list[int] = []
         crashes = 0
@@ -229,7 +230,7 @@ class LlamaCppEngine(LocalEngine):
             except EngineCrash as crash:
                 crashes += 1
                 await self._kept.replace(child, crash, crashes)
-                if said and sampling.schema is not None:
+                if said and (sampling.schema is not None or sampling.form is not None):
                     crash.passing = crash.ready = True
                     raise
         yield Delta(finish=room.limit, prompt_tokens=len(prompt), completion_tokens=len(said))
@@ -242,6 +243,8 @@ class LlamaCppEngine(LocalEngine):
         if sampling.schema is not None:
             request["json_schema"], left = expressible(sampling.schema)
             self._schemas.leave(self._info.name, left)
+        elif sampling.form is not None:
+            request["grammar"] = lark(sampling.form, room.tokens)
         held: list[Delta] = []
         try:
             async with (
@@ -362,6 +365,7 @@ def _info(model: Path, headers: Sequence[GGUFHeader], context: int) -> EngineInf
         fields=SAMPLING_FIELDS | {OF_TEMPLATE},
         tools="tools" in (template or ""),
         schemas=True,
+        forms=True,
         embeds=_embeds(headers[0]),
         logprobs=True,
         native=any(header.text("redraft.format") == NATIVE_FORMAT for header in headers),

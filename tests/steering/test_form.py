@@ -1,0 +1,39 @@
+"""Forms of several checks are joined, as far as they go together."""
+
+from __future__ import annotations
+
+import pytest
+
+from redraft.steering.form import Conflict, Form, joined
+
+
+def test_bounds_are_the_narrower_ones() -> None:
+    assert (Form(words=(5, None)) & Form(words=(2, 40))).words == (5, 40)
+
+
+def test_a_text_comes_as_often_as_one_of_them_demands() -> None:
+    assert (Form(has=("a", "a")) & Form(has=("a", "b"))).has == ("a", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Form(words=(9, None)), Form(words=(0, 8))),
+        (Form(opening="Dear"), Form(opening="Hello")),
+        (Form(has=("rain",)), Form(lacks=("rain",))),
+        (Form(closing="Yes, you may."), Form(without=frozenset(","))),
+        (Form(has=("one", "two", "three four")), Form(words=(0, 3))),
+        (Form(quoted=True), Form(has=('"so"',))),
+        (Form(schema={}), Form(has=("rain",))),
+        (Form(sentences=(0, 1)), Form(closing="Bye.")),
+        (Form(case="upper"), Form(case="lower")),
+    ],
+)
+def test_forms_that_exclude_each_other(one: Form, other: Form) -> None:
+    with pytest.raises(Conflict):
+        one & other
+
+
+def test_a_form_that_does_not_go_with_those_before_it_is_left_out() -> None:
+    forms = [("a", Form(words=(9, None))), ("b", Form(words=(0, 8))), ("c", Form(has=("rain",)))]
+    assert joined(forms) == (Form(words=(9, None), has=("rain",)), ("a", "c"))

@@ -1,0 +1,138 @@
+"""Grammars are held against llguidance itself: it draws random texts by them, and the checks judge these."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llguidance import LLMatcher, LLTokenizer
+
+from redraft.chain import Prompt
+from redraft.steering.form import Form, joined
+from redraft.steering.lark import lark
+from redraft.verify.base import Check, form_of, run_checks
+from redraft.verify.parse import parse_check
+
+TOKENIZER = LLTokenizer("byte")
+LIKELY = b"      \n.!?etaoinshrdlu" + bytes(range(97, 123)) + b"ABCDEFGHIJ019,;:'\"()-*"
+TOKENS = 40
+
+
+def form_for(checks: Sequence[Check]) -> tuple[Form, tuple[str, ...]]:
+    return joined((check.name, form) for check in checks if (form := form_of(check)))
+
+
+def matcher(grammar: str) -> LLMatcher:
+    found = LLMatcher(TOKENIZER, grammar)
+    assert not found.is_error(), f"{found.get_error()}\n{grammar}"
+    return found
+
+
+def accepts(grammar: str, text: str) -> bool:
+    found = matcher(grammar)
+    tokens = TOKENIZER.tokenize_str(text)
+    return found.try_consume_tokens(tokens) == len(tokens) and found.is_accepting()
+
+
+def drawn(grammar: str, seed: int) -> str:
+    """Draw a text by a grammar, as a model without any idea would: it ends where it may, sooner or later."""
+    chance, found, text = random.Random(seed), matcher(grammar), bytearray()
+    while len(text) < 4_000:
+        allowed = [token for token, bias in enumerate(found.compute_logit_bias()) if bias]
+        likely = [byte for byte in LIKELY if byte in allowed]
+        if TOKENIZER.eos_token in allowed and (not likely or chance.random() < 0.1):
+            return text.decode(errors="replace")
+        byte = chance.choice(likely or [token for token in allowed if token < 256])
+        text.append(byte)
+        assert found.consume_token(byte), f"{found.get_error()}: {bytes(text)!r}"
+    pytest.fail(f"the text does not end: {text[:200]!r}\n{grammar}")
+
+
+WORD = st.sampled_from(["rain", "the town", "Snow", "a", "U.S.", "well-known", "c++"])
+NUMBER = st.integers(1, 12)
+FORMS = st.one_of(
+    st.builds("words<={}".format, st.integers(8, 60)),
+    st.builds("words>={}".format, NUMBER),
+    st.builds("sentences=={}".format, st.integers(1, 4)),
+    st.builds("sentences<={}".format, st.integers(1, 4)),
+    st.builds("contains:{}".format, WORD),
+    st.builds("lacks:{}".format, st.sampled_from(["sun", "e", ",", "moon", "d"])),
+    st.builds("starts:{}".format, st.sampled_from(["Dear", "Once upon"])),
+    st.builds("ends:{}".format, st.sampled_from(["The end.", "Bye"])),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(FORMS, min_size=1, max_size=3, unique=True), st.integers(0, 2**16))
+def test_what_a_grammar_allows_passes_the_checks_that_steered(texts: list[str], seed: int) -> None:
+    checks = [parse_check(text) for text in texts]
+    form, steered = form_for(checks)
+    grammar = lark(form, TOKENS)
+    if not grammar:
+        return
+    answer = drawn(grammar, seed)
+    results = asyncio.run(run_checks(checks, answer, Prompt(instruction="?")))
+    failed = [result.message for result in results if result.name in steered and not result.passed]
+    assert not failed, f"{answer!r}\n{grammar}"
+
+
+TEXT = "Hello there my friend, how are you? It will rain in the town tomorrow, I think."
+
+
+@pytest.mark.parametrize(
+    ("checks", "good", "bad"),
+    [
+        (["words<=10"], "All is well here in the town.", TEXT),
+        (["words>=9"], TEXT, "All is well."),
+        (["sentences==2"], TEXT, "All is well."),
+        (["sentences<2"], "All is well.", TEXT),
+        (["contains:rain", "contains:friend"], TEXT, "All is well."),
+        (["contains:in the town"], TEXT, "All is well in town."),
+        (["lacks:rain", "lacks:snow"], "It is raining.", TEXT),
+        (["lacks:the town"], "The towns are small.", TEXT),
+        (["lacks:,"], "All is well.", TEXT),
+        (["starts:Hello there"], TEXT, "All is well."),
+        (["ends:It is."], f"{TEXT} It is.", TEXT),
+        (["ends:tomorrow, I think."], TEXT, "All is well."),
+        (["ifeval:startend:quotation"], f'"{TEXT}"', TEXT),
+        (["ifeval:change_case:english_lowercase"], TEXT.lower(), TEXT),
+        (["ifeval:change_case:english_capital"], TEXT.upper(), TEXT),
+        (
+            ['ifeval:detectable_content:postscript {"postscript_marker": "P.S."}'],
+            f"{TEXT}\n\nP.S. Write soon.",
+            TEXT,
+        ),
+        (["ifeval:detectable_format:json_format"], '{"rain": ["now", "later"], "at": 5}', TEXT),
+        (["ifeval:detectable_format:json_format", "lacks:rain"], '{"sun": 1}', '{"at": "rain"}'),
+        (["all(lacks:rain; words<=9)"], "All is well in the town.", TEXT),
+        (["2*contains:rain"], TEXT, "All is well."),
+    ],
+)
+def test_a_grammar_takes_answers_that_pass_and_no_others(checks: list[str], good: str, bad: str) -> None:
+    form, steered = form_for([parse_check(check) for check in checks])
+    grammar = lark(form, 200)
+    assert len(steered) == len(checks)
+    assert accepts(grammar, good)
+    assert not accepts(grammar, bad)
+
+
+def test_a_text_without_a_form_has_no_grammar() -> None:
+    assert lark(Form(), 100) == ""
+
+
+@pytest.mark.parametrize(
+    "word", ["c++", 'say "so"', "a/b", "naïve", "日本", "שלום", "back\\slash", "[x]", "e\u0301t\u0301"]
+)
+def test_a_demanded_text_may_have_any_characters(word: str) -> None:
+    grammar = lark(Form(has=(word,)), 100)
+    assert accepts(grammar, f"Here {word} stands.")
+    assert not accepts(grammar, "Here nothing stands.")
+
+
+def test_many_keywords_are_written() -> None:
+    matcher(lark(Form(has=tuple(f"word{number}" for number in range(60))), 1_000))
+    matcher(lark(Form(lacks=tuple(f"word{number}" for number in range(1_000))), 1_000))
