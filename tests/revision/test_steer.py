@@ -1,0 +1,62 @@
+"""Checks steer a model while it writes: the default model passes at once what it fails without."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import redraft
+from redraft.chain import Step
+
+CHECKS = ["contains:lighthouse", "sentences==3", "ends:Good night."]
+
+
+def note(**options: Any) -> redraft.Chain:
+    given = {"checks": CHECKS, "max_tokens": 90, "temperature": 0.0, "max_revisions": 0, **options}
+    return redraft.revise("Write a note to a friend about a walk by the sea.", **given)
+
+
+def test_the_first_answer_passes() -> None:
+    chain = note()
+    assert chain.passed, chain.answer
+    assert chain.steps[0].steered == tuple(CHECKS)
+    assert chain.steps[0].finish == "stop"
+
+
+def test_without_steering_it_does_not() -> None:
+    chain = note(steer=False)
+    assert not chain.passed
+    assert chain.steps[0].steered == ()
+
+
+def test_checks_that_exclude_each_other_steer_as_far_as_they_go_together() -> None:
+    chain = note(checks=["words<=12", "lacks:sea", "words>=40"])
+    assert chain.steps[0].steered == ("words<=12", "lacks:sea")
+    assert [result.passed for result in chain.steps[0].checks] == [True, True, False]
+
+
+def test_revisions_are_steered_too() -> None:
+    chain = note(checks=["lacks:the", "matches:xyzzy"], max_revisions=1, max_tokens=40)
+    assert [step.steered for step in chain.steps] == [("lacks:the",)] * 2
+    assert [step.checks[0].passed for step in chain.steps if not step.echo] == [True] * sum(
+        not step.echo for step in chain.steps
+    )
+
+
+@pytest.mark.parametrize(
+    "options", [{"output": list[str]}, {"checks": ["python:builtins.len"]}, {"checks": []}]
+)
+def test_what_has_no_form_does_not_steer(options: dict[str, Any]) -> None:
+    assert note(max_tokens=20, **options).steps[0].steered == ()
+
+
+def test_an_engine_that_cannot_is_not_asked() -> None:
+    engine = redraft.ScriptedEngine(["One. Two. The lighthouse. Good night."])
+    assert note(model=engine).steps[0].steered == ()
+
+
+def test_the_record_has_it_only_where_it_happened() -> None:
+    assert "steered" not in Step(answer="a").model_dump()
+    step = Step(answer="a", steered=("words<=3",))
+    assert Step.model_validate_json(step.model_dump_json()) == step
