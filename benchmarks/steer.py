@@ -37,9 +37,9 @@ WAYS: dict[str, dict[str, Any]] = {
 }
 HOW = (
     "{prompts}, the default model behind llama.cpp, temperature 0.7, at most {tokens} new tokens a text, "
-    "seeds {seeds}. All ways have the same checks and are told their demands; an answer counts if it passes all of "
-    "them and is no talk. Best of 4 stops at the first draft that passes. Differences are paired by prompt, "
-    "their intervals at 95 %."
+    "seeds {seeds}. All ways have the same checks and are told their demands. An answer counts if it passes "
+    "all of them and is no talk. Best of 4 stops at the first draft that passes. Differences are paired by "
+    "prompt, their intervals at 95 %."
 )
 
 

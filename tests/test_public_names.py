@@ -17,7 +17,7 @@ from redraft.revision.options import RevisionOptions
 
 PUBLIC = [
     "Budget", "CancelToken", "Chain", "Check", "CheckResult", "DraftDone", "Engine", "Event",
-    "Feedback", "Finished", "HfEngine", "Interrupted", "LlamaCppEngine", "Outcome", "Price", "Progress",
+    "Feedback", "Finished", "Form", "HfEngine", "Interrupted", "LlamaCppEngine", "Outcome", "Price", "Progress",
     "Prompt", "RedraftError", "RemoteEngine", "Sampling", "ScriptedEngine", "Step", "StepDone", "Text",
     "Usage", "__version__", "aanswer_file", "aevaluate_file", "agenerate_chains",
     "agenerate_instructions", "ajudge", "answer_file", "arevise", "clean", "dedupe", "demands",

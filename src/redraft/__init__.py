@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from redraft.revision.ops import Text as Text
     from redraft.runs.answers import aanswer_file as aanswer_file
     from redraft.runs.answers import answer_file as answer_file
+    from redraft.steering.form import Form as Form
     from redraft.train.api import train_dpo as train_dpo
     from redraft.train.api import train_ppo as train_ppo
     from redraft.train.api import train_reward as train_reward
@@ -85,6 +86,7 @@ _HOMES = {
     "redraft.revision.cancel": "CancelToken",
     "redraft.revision.ops": "DraftDone Event Finished Interrupted Progress StepDone Text",
     "redraft.runs.answers": "aanswer_file answer_file",
+    "redraft.steering.form": "Form",
     "redraft.train.api": "train_dpo train_ppo train_reward train_sft",
     "redraft.verify.base": "Check Outcome failed passed",
     "redraft.verify.function": "demands",
