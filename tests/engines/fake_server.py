@@ -107,6 +107,7 @@ class FakeServer:
         self._replies: dict[str, list[Says]] = {}
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
+        self.sent = 0  # pieces that have left: before a large one, the client has read those before it
         self._thread = threading.Thread(target=self._serve)
         self._connections: set[asyncio.Task[None]] = set()
 
@@ -204,6 +205,7 @@ class FakeServer:
             if isinstance(piece, bytes):
                 writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
                 await writer.drain()
+                self.sent += 1
                 await asyncio.sleep(0)
             else:
                 await asyncio.wait([leaving], timeout=piece)

@@ -240,6 +240,12 @@ def test_a_full_context_is_an_error_at_first_and_a_way_to_stop_later() -> None:
     assert (chain.stop, chain.answer) == ("context", "One.")
 
 
+def test_the_first_request_has_the_prompt_as_it_is() -> None:
+    talk = tuple({"role": "user", "content": text} for text in ("One.", "Two."))
+    played = play(plan(prompt=Prompt(messages=talk), max_revisions=0), ["Hello."])
+    assert tuple(played.asked[0].messages) == talk
+
+
 def test_a_prompt_of_messages_keeps_its_own_system_message() -> None:
     talk = ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"})
     own = play(plan(prompt=Prompt(messages=talk), system="Be long.", max_revisions=0), ["Hello."]).asked[0]

@@ -60,7 +60,7 @@ class Taken:
         return 0 if self.part.count is None else self.part.count * self.groups - self.count
 
     def written(self, folder: Path) -> dict[str, object]:
-        """Return it for the record of the run."""
+        """Return the part as JSON for the record of the run."""
         part = self.part
         return {
             "name": part.name,

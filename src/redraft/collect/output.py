@@ -132,6 +132,7 @@ class DataProgress:
     dropped: int
 
 
+DataMessage = RunMessage  # what it was called before
 DataEvent = DataProgress | RunMessage
 
 EVERY = 0.25  # seconds between two events of progress

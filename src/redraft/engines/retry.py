@@ -287,13 +287,13 @@ def _until(headers: Mapping[str, str], name: str, needed: float) -> float:
     return seconds_of(headers.get(f"x-ratelimit-reset-{name}", "")) * missing / (limit - remaining)
 
 
-_PART = re.compile(r"(\d++(?:\.\d++)?)(ms|d|h|m|s)?+")  # possessive: one way to read it, in linear time
+_PART = re.compile(r"(\d++(?:\.\d++)?)(ms|d|h|m|s)?")  # possessive: one way to read it, in linear time
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 
 
 def seconds_of(text: str) -> float:
     """Return a length of time such as `6m0.5s` or `20ms`, in seconds; 0 for anything else."""
-    if not re.fullmatch(f"(?:{_PART.pattern})++", text):
+    if not re.fullmatch(f"(?:{_PART.pattern})+", text):
         return 0.0
     return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
 

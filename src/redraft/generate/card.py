@@ -168,9 +168,8 @@ class Card:
         yield "these chains", f"{tokens}, {money}{how}" if self.counts.chains else "none"
         killed = len(sessions) - len(told)
         yield "paid in all", self._paid(told, killed=bool(killed))
-        spans = ((session[name] for name in ("ended", "started")) for session in told)
-        times = (list(map(datetime.fromisoformat, span)) for span in spans)
-        time = sum((end - start for end, start in times), timedelta())
+        read = datetime.fromisoformat
+        time = sum((read(each["ended"]) - read(each["started"]) for each in told), timedelta())
         more = f"; {counted(killed, 'more run')} ended without saying what it took" if killed else ""
         yield "runs", f"{len(told):,}, {time} in all{more}"
 

@@ -122,9 +122,10 @@ class Estimate:
         if self.rpm:
             times.append(self.total(lambda chain: calls(chain) / self.rpm / 60))  # type: ignore[operator]
         if self.tpm:
-            used = [chain.usage.prompt_tokens + chain.usage.completion_tokens for chain in self.sample]
-            minutes = [tokens / self.tpm for tokens in used]
-            times.append(total([each / 60 for each in minutes], self.count, self.lengths, self.mean))
+            hour = 60 * self.tpm
+            times.append(
+                self.total(lambda chain: (chain.usage.prompt_tokens + chain.usage.completion_tokens) / hour)
+            )
         return max(times, key=lambda each: each.value)
 
     def rows(self) -> list[tuple[str, str]]:

@@ -71,7 +71,7 @@ class RunProgress:
     total: int  # all items, or how many results are wanted
     failed: int  # items that failed in this run
     tokens: int  # generated tokens of this run
-    usd: float  # their cost
+    usd: float  # cost of this run
     seconds: float  # how long the run has taken
     left: float | None  # seconds until the end at this pace; None if that cannot be told
     note: str  # a few words on the results

@@ -25,7 +25,7 @@ class LineFile:
     """A file that grows by whole lines; `size` is its length in bytes."""
 
     def __init__(self, path: Path, *, made_up: bool = False) -> None:
-        """Open the file, or create it. No link is followed of a name that redraft made up.
+        """Open the file, or create it. A link is not followed if redraft made the name up.
 
         Raises:
             OutputError: It cannot be written, or is not a plain file.

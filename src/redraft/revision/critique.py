@@ -79,7 +79,7 @@ def saying(text: str, verdict: Verdict) -> str:
     return said if verdict_of(said) == verdict else f"{text}. {phrase}"  # it was cut after a "no"
 
 
-_BETWEEN = re.compile(r"(?:[\s,]|```(?:json)?)*+")
+_BETWEEN = re.compile(r"(?:[\s,]|```(?:json)?)*")
 
 
 def _of_json(reply: str) -> Critique | None:

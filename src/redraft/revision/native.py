@@ -304,7 +304,7 @@ def _write(stream: Stream) -> Loop[tuple[Stop, Finish]]:
         finish = last.finish or "stop"
         stop = of_finish(stream.state, finish)
         share_is_used = stop == "max_tokens" and stream.state.forced(stream.index) and stream.room() > 0
-        if share_is_used and stream.place != begun:  # by the section before this one
+        if share_is_used and stream.place != begun:  # the section before this one used it up
             stop = None
         elif share_is_used or stop is None:
             # The model stopped, or its section is cut here so that the revisions that are demanded have

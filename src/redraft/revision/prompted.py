@@ -89,9 +89,10 @@ def _draft(state: State) -> Loop[Stop | None]:
 def _write_next(state: State) -> Loop[Stop | None]:
     """Write the next answer, and announce it if it is the last. Return a reason to stop, or None.
 
-    It is a revision, or a fresh draft if the last revision changed nothing.
+    It is a revision, or a fresh draft if there is no answer yet or the last revision changed nothing.
     """
-    stop = yield from _write(state, _base(state) if stuck(state) else _conversation(state))
+    fresh = not state.steps or stuck(state)
+    stop = yield from _write(state, _base(state) if fresh else _conversation(state))
     if stop is not None:
         yield StepDone(state.revisions, state.steps[-1])
     return stop

@@ -190,7 +190,7 @@ DEFAULT = SHIPPED["task"]
 
 
 def wording_of(value: Any) -> Wording:
-    """Return the wording that an option is, or has the templates, the shipped name or the YAML file of."""
+    """Return a wording by its templates, its shipped name or a YAML file, or as it is."""
     if isinstance(value, Wording):
         return value
     if isinstance(value, Mapping):

@@ -36,7 +36,10 @@ class Conversation:
         return Prompt(messages=(*messages, {"role": "user", "content": text}))
 
     def add(self, chain: Chain) -> bool:
-        """Add a turn, or replace the last one if the chain goes on with it. Return False if it has none."""
+        """Add a turn, or replace the last one if the chain goes on with it.
+
+        A chain without an answer is left out; return False then.
+        """
         if is_blank(chain.answer):
             return False
         again = bool(self.turns) and chain.prompt == self.turns[-1].prompt

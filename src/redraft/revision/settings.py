@@ -66,7 +66,7 @@ class Settings:
         recipes: Recipes | None = None,
         tell: Callable[[str], None] = lambda _: None,
     ) -> Self:
-        """Return the settings that options give, a recipe below them, and `below` what that overrides."""
+        """Return the settings of options. They win over the recipe, and the recipe over `below`."""
         given = dict(given)
         name = given.pop("recipe", None)
         if not isinstance(name, str | Path | None):

@@ -62,10 +62,15 @@ class DpoLoss(nn.Module):
         self.sums = SharedMeans()  # TRL's metrics of the pairs since the last line of the log
         constants.HF_HUB_DISABLE_TELEMETRY = True  # TRL reports the making of a trainer to the hub
         reference = None if own.lora else copy.deepcopy(model)
-        more: dict[str, Any] = {"train_dataset": _NO_DATA, "processing_class": tokenizer}
         try:
             with _old_names():
-                trainer = _Trainer(model, reference, _config(own, args), **more)
+                trainer = _Trainer(
+                    model,
+                    reference,
+                    _config(own, args),
+                    train_dataset=_NO_DATA,
+                    processing_class=tokenizer,
+                )
         except ValueError as error:
             raise UsageError(f"TRL does not take these settings: {error!s:.300}") from None
         trainer.remove_callback(PrinterCallback)

@@ -56,8 +56,8 @@ class PairOutput(ModelOutput):
 
     loss: Tensor | None = None  # the summed loss over `num_items_in_batch`, in nats
     rewards: Tensor | None = None  # [pairs, 2]: of the chosen and the rejected answer
-    # `accuracy`: the pairs whose chosen answer has the higher reward. A tie counts half; of DPO, the
-    # means of TRL, times the pairs.
+    # `accuracy`: the pairs whose chosen answer has the higher reward. A tie counts half.
+    # For DPO, TRL's means times the number of pairs.
     sums: dict[str, Tensor] | dict[str, float] | None = None
 
 
@@ -116,7 +116,7 @@ def bounds(position_ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor,
 def compare(model: PreTrainedModel, loss: Loss = "pairwise", smoothing: float = 0.0) -> None:
     """Make a reward model compute the loss of pairs when it is called with labels.
 
-    It then takes the batches of `reward.stages`, and `num_items_in_batch`: the pairs to divide by, by default
+    It then takes the batches of `RewardStages`, and `num_items_in_batch`: the pairs to divide by, by default
     those of the batch. Without labels nothing changes. Rewards have 32 bits: in 16, many would tie.
     """
     if not isinstance(getattr(model, "score", None), torch.nn.Module):

@@ -42,6 +42,7 @@ def _type(name: str, demand: str, values: str = "") -> Callable[[Decide], Decide
 
 
 def _form_of(value: str) -> Any:
+    """Return the type of a value of IFEval by its name. All its names follow this."""
     if value.endswith("relation"):
         return _RELATION
     if value in ("keywords", "forbidden_words"):

@@ -329,8 +329,10 @@ def answers_nothing(answer: str, prompt: str, demand: str = "") -> bool:
         return False
     if _copies(text, asked):
         return True
-    if len(text) > MOST_TALK or _is_gap(text, asked):
-        return len(text) <= MOST_TALK
+    if len(text) > MOST_TALK:
+        return False
+    if _is_gap(text, asked):
+        return True
     found = [] if _SPEECH.fullmatch(answer) else sentences(answer)
     return bool(found) and all(_talks(sentence, asked) for sentence in found)
 

@@ -121,6 +121,12 @@ def test_the_second_turn_of_a_question_is_looked_for(tmp_path: Path) -> None:
     assert [match.item for match in matches(tmp_path, saying(second))] == [0]
 
 
+@pytest.mark.parametrize("turns", [3, "a b c", {"first": 1}])
+def test_turns_that_are_no_list_are_of_another_kind(tmp_path: Path, turns: object) -> None:
+    items_of(tmp_path, {"instruction": MEDIUM, "turns": turns})
+    assert [match.item for match in matches(tmp_path, saying(MEDIUM))] == [0]
+
+
 def test_scripts_without_spaces_are_found_by_characters(tmp_path: Path) -> None:
     items_of(tmp_path, {"prompt": "请问世界上最高的山峰是哪一座它有多高"})
     assert [

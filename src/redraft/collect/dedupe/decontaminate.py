@@ -179,7 +179,8 @@ class Items:
         further = source.get("turns") if isinstance(source, dict) else None  # of an MT-bench question
         turns = [turn for turn in turns_of(chain) if turn.role != "system"]
         questions = {turn.text for turn in turns if turn.role == "user"}
-        questions.update(text for text in further or () if isinstance(text, str))
+        if isinstance(further, list):
+            questions.update(text for text in further if isinstance(text, str))
         found = [np.empty(0, np.uint64)]
         for hashes in (word_hashes(words(text)) for text in questions):
             size = min(len(hashes), self._size) or self._size

@@ -40,7 +40,7 @@ _ABOUT = re.compile(
 _PARAGRAPH = re.compile(r"<p(?=[\s>])[^<>]*>([^<]*(?:<(?!/?p[\s>])[^<]*)*)", re.I)
 _SENTENCE = 6  # fewest words of a paragraph of prose
 _NOT_HTML = re.compile(r"`|\n[ \t]+\S|(?:^|\n)(?:[-*+#>|]|\d+[.)]) ")
-_PRE = re.compile(r"<pre(?:[^<]++|<(?!/pre|pre))*+</pre")
+_PRE = re.compile(r"<pre[^<]*(?:<(?!/?pre)[^<]*)*</pre")
 _CODE = re.compile(r"[{};=\\]|\w\(")
 _ESCAPED = re.compile(r"&(?:lt|gt|amp|quot|nbsp|#39|#x27);")
 _ALONE = frozenset(("br", "hr", "img", "pre"))  # tags without an end tag. That of `pre` was removed before.

@@ -37,7 +37,7 @@ _BARE = (
 TAG = (
     rf"<(?P<end>/?)(?P<name>{'|'.join(NAMES)}|{'|'.join(NAMES).upper()}|mjx-[a-z-]+)"
     rf"(?=[\s/]*>|\s[^<>=]*=|{_BARE})"
-    r"""(?P<attributes>(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*+(?=>)|[^<>]*+)>"""
+    r"""(?P<attributes>(?:[^<>"']++|"[^"<]*+"|'[^'<]*+')*(?=>)|[^<>]*+)>"""
 )
 """A start tag, an end tag or an empty one. Unclosed quotes end with it. `a <b and c> d` has none."""
 ANY_TAG = re.compile(TAG)

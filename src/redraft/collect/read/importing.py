@@ -177,7 +177,10 @@ class _Counts:
             fields = list(dict.fromkeys(often))[:FIELDS]
             text = f"{counted(self.unanswered.total(), 'record')} without an answer"
             hint = "If one of them is the answer: --map instruction=FIELD,reference=FIELD"
-            tell(*((f"{text}; fields not used: {', '.join(fields)}", hint) if fields else (text,)))
+            if fields:
+                tell(f"{text}; fields not used: {', '.join(fields)}", hint)
+            else:
+                tell(text)
         if self._nulled:
             tell(f"{self._nulled:,} with NaN or infinity, which JSON does not have: replaced by null")
         wrong = [file for file, count in self._read.items() if count == self._unread.get(file)]

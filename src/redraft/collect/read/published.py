@@ -269,7 +269,7 @@ class Imported(NamedTuple):
     json: bytes
     unanswered: bool = False  # it has neither an answer nor a gold one
     unused: tuple[str, ...] = ()  # in this case, unread fields that may hold the answer
-    nulled: bool = False  # naN or an infinity, which JSON does not have, became null
+    nulled: bool = False  # NaN or an infinity, which JSON does not have, became null
 
 
 def questions_in(path: Path) -> dict[str, Prompt]:

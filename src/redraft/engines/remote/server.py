@@ -36,7 +36,7 @@ from redraft.jobs.causes import FILTER
 
 _log = logging.getLogger(__name__)
 
-RETRIED = frozenset({429, 500, 502, 503, 504})  # statuses worth another try (reference/engines_serving.md)
+RETRIED = frozenset({429, 500, 502, 503, 504})  # statuses worth another try
 MISSING = (404, 405, 501)  # statuses of a path that a server does not have
 SECRET = 8  # fewest characters of a secret. Shorter keys are placeholders, such as EMPTY.
 HIDDEN = 1000  # texts of earlier requests that are still hidden: those of requests under way, and more
@@ -50,7 +50,7 @@ _UNREADABLE_HINT = "It may pass: try again. If it does not, see the log of the s
 _SILENT_HINT = f"{_LOG_HINT} If it is only slow, raise --timeout, and --budget-seconds if you gave it."
 _LIMIT_HINT = "Wait longer with --patience SECONDS, or send less: --rpm N, or --parallel 1."
 
-_PINGS = re.compile(rb"(:[^\r\n]*|\s)*+")
+_PINGS = re.compile(rb"(?::[^\r\n]*+|\s)*")
 """Comments of server-sent events, by which a server that is busy keeps the connection open."""
 
 _BAD = object()

@@ -405,7 +405,7 @@ def adapted(body: Body, complaint: Complaint) -> Body | None:
 _OF_SCHEMA = re.compile(r"response_format|json.?schema|\bschema\b|grammar|structured", re.I)
 _OF_TOOLS = re.compile(r"tool|function|json.?schema|\bschema\b|grammar|structured", re.I)
 _OF_LENGTH = re.compile(r"\bmax_(completion_|new_|output_)?tokens|\b(completion|output) tokens", re.I)
-_NUMBER = re.compile(r"(?<![\w.-])(?:\d{1,3}(?:,\d{3})++|\d{1,9})(?!\w|[.-]\w)")
+_NUMBER = re.compile(r"(?<![\w.-])(?:\d{1,3}(?:,\d{3})+(?!,\d{3})|\d{1,9})(?!\w|[.-]\w)")
 """A number that stands by itself: no part of a model's name or of a date."""
 
 _LEAST_ROOM = 16  # with room for fewer tokens than this, the context counts as full

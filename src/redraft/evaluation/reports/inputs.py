@@ -126,14 +126,14 @@ def kind_of(inputs: Sequence[Input]) -> Literal["reviews", "grades", "runs"]:
     return cast('Literal["reviews", "grades", "runs"]', kind)
 
 
-def read_past(path: Path, kind: type[Past], otherwise: str) -> Past:
-    """Read the JSON of an earlier report. If it is of another kind, the error says what it is `otherwise`."""
+def read_past(path: Path, kind: type[Past], fault: str) -> Past:
+    """Read the JSON of an earlier report. `fault` is what the error says of another kind: "not a report"."""
     with reading(path), open_input(path) as file:
         data = file.read()
     try:
         return kind.model_validate_json(data)
     except ValidationError as error:
-        raise RecordError(f"{path}: is {otherwise}: {describe(error)}.", hint=KEEP) from None
+        raise RecordError(f"{path}: is {fault}: {describe(error)}.", hint=KEEP) from None
 
 
 @dataclass(frozen=True)

@@ -379,7 +379,7 @@ def add_adapter(
     with warnings.catch_warnings():
         # peft 0.21 asks for a property that transformers 5.23 has renamed.
         warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)
-        # `weights.lora.plan` merges these, and what a GGUF file cannot have is refused earlier.
+        # `weights.lora.merge` merges these, and what a GGUF file cannot have is refused earlier.
         warnings.filterwarnings("ignore", "Model has `tie_word_embeddings=True`", UserWarning)
         added = get_peft_model(model, config)
     added.peft_config["default"].base_model_name_or_path = own.model_name_or_path

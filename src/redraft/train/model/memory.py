@@ -196,7 +196,7 @@ def _kept(model: nn.Module, args: TrainingArguments, length: int, share: float) 
     labels = ids.clone()
     labels[:, : max(int(2 * length * (1 - share)), 1)] = IGNORED
     half = torch.bfloat16 if args.bf16 else torch.float16
-    cast = torch.autocast(device.type, half, enabled=bool(args.bf16 or args.fp16))
+    cast = torch.autocast(device.type, half) if args.bf16 or args.fp16 else nullcontext()
     with _unchanged(model), cast, _counting(model) as seen:
         loss = model(input_ids=ids, position_ids=positions, labels=labels).loss
     total = sum(seen.values())

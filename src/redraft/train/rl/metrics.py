@@ -42,6 +42,7 @@ parameters, and a server that draws with another adapter has whole nats."""
 
 EXPLODED = 10.0  # times the value loss of the first rollout batches
 
+_GENTLER = "Try a higher --init_kl_coef or a lower --learning_rate."
 _SLOWER = "Start again with a lower --learning_rate or --ppo_epochs."
 
 Numbers = Mapping[str, float]
@@ -119,13 +120,13 @@ class Faults:
     def add(self, numbers: Numbers, rollout: int = 0) -> list[str]:
         """Add the numbers of a rollout batch. Return what is to be said."""
         kl, entropy = numbers.get("kl", 0.0), numbers.get("rollout_entropy", float("inf"))
-        hint = f"Try a higher --init_kl_coef or a lower --learning_rate.{self._where()}"
         if self.stop_kl is not None and kl > self.stop_kl:
             found = f"the KL of an answer is {kl:.3g} nats, above --stop_kl {self.stop_kl:g}."
-            raise ModelError(found, hint=hint)
+            raise ModelError(found, hint=f"{_GENTLER}{self._where()}")
         if self.stop_entropy is not None and entropy < self.stop_entropy:
             least = f"--stop_entropy {self.stop_entropy:g}"
-            raise ModelError(f"the entropy of a token is {entropy:.3g} nats, below {least}.", hint=hint)
+            found = f"the entropy of a token is {entropy:.3g} nats, below {least}."
+            raise ModelError(found, hint=f"{_GENTLER}{self._where()}")
         self._check_moved(numbers, rollout)
         for name, value in numbers.items():
             self._first.setdefault(name, value)

@@ -211,6 +211,10 @@ class Ppo:
             finally:
                 await sampler.aclose()
 
+    def _sampling(self, epoch: int, row: int, asked: RolloutPrompt) -> Sampling:
+        seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
+        return Sampling(self.own.temperature, 1.0, room(self.own, len(asked.tokens)), seed)
+
     # 2. Rewards.
 
     async def _chunk(
@@ -222,10 +226,7 @@ class Ppo:
         if written and scores:
             return written, scores
         if not written:
-            sampled = []
-            for row, each in zip(rows, asked, strict=True):
-                seed = int(np.random.SeedSequence((self._seed, epoch, row)).generate_state(1)[0])
-                sampled.append(Sampling(self.own.temperature, 1.0, room(self.own, len(each.tokens)), seed))
+            sampled = [self._sampling(epoch, row, each) for row, each in zip(rows, asked, strict=True)]
             writing = sampler.chunk([each.tokens for each in asked], sampled)
             is_remote = isinstance(sampler, ServerSampler)
             written = await (unless_stopped(writing) if is_remote else writing) or []
@@ -565,7 +566,7 @@ class Learner(Policy):
     def __init__(self, model: PreTrainedModel | PeftModel, own: PpoOptions) -> None:
         super().__init__(model, own)
         self.kl_coef = 0.0  # β, of the KL that is part of the loss; 0 if it is part of the reward
-        self.step_kl = torch.zeros(())  # of a token of the last minibatch, from the policy that wrote it
+        self.step_kl = torch.zeros(())  # nats of KL of a token of the last minibatch, from the sampler
         self.sums = SharedMeans()  # the numbers of the steps since the last line of the log
 
     def forward(

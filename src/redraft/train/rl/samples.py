@@ -65,8 +65,9 @@ class Sampler:
 
     def __init__(self, model: Any, tokenizer: Any, *, ctx: int, parallel: int, least: int = 0) -> None:
         ends = ends_of_model(model, tokenizer)
-        more: dict[str, Any] = {"ends": ends, "least": least, "tempered": True}
-        self._engine = HfEngine(model, tokenizer, name="policy", ctx=ctx, parallel=parallel, **more)
+        self._engine = HfEngine(
+            model, tokenizer, name="policy", ctx=ctx, parallel=parallel, ends=ends, least=least, tempered=True
+        )
 
     async def chunk(self, prompts: Sequence[Tokens], samplings: Sequence[Sampling]) -> list[Response]:
         """Write a response to each prompt, all in the same batches."""

@@ -153,16 +153,37 @@ def eval_rows(
 
 
 _DECIDING = (
-    *("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "num_train_epochs"),
-    *("max_steps", "optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
-    *("max_grad_norm", "bf16", "fp16", "seed", "data_seed", "train_sampling_strategy"),
+    "learning_rate",
+    "lr_scheduler_type",
+    "lr_scheduler_kwargs",
+    "warmup_steps",
+    "num_train_epochs",
+    "max_steps",
+    "optim",
+    "optim_args",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "bf16",
+    "fp16",
+    "seed",
+    "data_seed",
+    "train_sampling_strategy",
 )
 """Settings of transformers that decide the trained weights. The batch is recorded as rows per step."""
 
 _ELSEWHERE = {
     *OUTPUTS,
-    *("data_path", "eval_data_path", "cache_dir", "workers", "overwrite_output_dir", "divergence_steps"),
-    *("rollout_url", "stop_step_kl"),
+    "data_path",
+    "eval_data_path",
+    "cache_dir",
+    "workers",
+    "overwrite_output_dir",
+    "divergence_steps",
+    "rollout_url",
+    "stop_step_kl",
 }
 """redraft's settings that do not decide the weights, or are recorded in another form."""
 

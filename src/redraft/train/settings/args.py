@@ -64,7 +64,7 @@ def parse(words: Sequence[str], verb: TrainVerb = SFT) -> RunSettings[Any]:
 def settings_of(
     verb: TrainVerb, recipe: str | None, given: Callable[[], Mapping[str, Any]]
 ) -> RunSettings[Any]:
-    """Return the settings of a run: those of a recipe, and over them what is given when that is read."""
+    """Return a run's settings: those of the recipe, overridden by `given()`, called after it is read."""
     layers = [read_recipe(recipe, verb)] if recipe else []
     merged: dict[str, Any] = {}
     remarks: list[str] = []

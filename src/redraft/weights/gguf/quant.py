@@ -151,7 +151,8 @@ def header_bytes(
     writer = GGUFWriter(None, architecture)
     for key, value in metadata.items():
         if value not in ("", []):
-            writer.add_key_value(key, value, _TYPES.get(type(value), GGUFValueType.ARRAY))
+            kinds = (kind for plain, kind in _TYPES.items() if isinstance(value, plain))
+            writer.add_key_value(key, value, next(kinds, GGUFValueType.ARRAY))
     for name, shape, kind in tensors:
         writer.add_tensor_info(name, shape, np.dtype(np.float32), size_of(shape, kind), raw_dtype=kind)
     made = io.BytesIO()

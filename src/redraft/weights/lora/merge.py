@@ -77,10 +77,10 @@ def plan_merge(base: Checkpoint, adapter: LoraAdapter, dtype: str | None) -> Mer
     # An embedding saved with its LoRA is the base's, perhaps with more rows. If tied, it is the output too.
     shared = {name for name, info in adapter.replaced.items() if name.endswith(_INPUTS) and is_frozen(info)}
     for name in sorted(shared):
-        work.replace(name)
+        work.take_whole(name)
     parted = work.part_embeddings()
     for name in sorted(adapter.replaced.keys() - shared - ({OUTPUT} if parted is False else set())):
-        work.replace(name)
+        work.take_whole(name)
     for change in adapter.changes.values():
         work.change(change)
     for tokens in adapter.tokens.values():
@@ -104,7 +104,7 @@ class _Planner:
     adapter: LoraAdapter
     targets: dict[str, Target]
 
-    def found(self, name: str) -> Target:
+    def target_of(self, name: str) -> Target:
         """Return a target by the adapter's name. The base may lack the outer module, or have one more."""
         candidates = (name, f"model.{name}", name.partition(".")[2])
         found = next((each for each in candidates if each in self.targets), None)
@@ -116,9 +116,9 @@ class _Planner:
     def unfit(self, why: str) -> ModelError:
         return other_model(self.adapter, self.base.path, why)
 
-    def replace(self, name: str) -> None:
+    def take_whole(self, name: str) -> None:
         """Replace a tensor of the base by one that the adapter holds whole, in the base's dtype."""
-        new, target = self.adapter.replaced[name], self.found(name)
+        new, target = self.adapter.replaced[name], self.target_of(name)
         old = target.info
         resized = old.name == OUTPUT or old.name.endswith(_INPUTS)
         longer = resized and len(new.shape) == 2 and new.shape[1:] == old.shape[1:]
@@ -128,7 +128,7 @@ class _Planner:
         self.targets[old.name] = replace(target, info=info, source=self.adapter.weights, origin=new.name)
 
     def change(self, change: Change) -> None:
-        target = self.found(f"{change.module}.weight")
+        target = self.target_of(f"{change.module}.weight")
         info, turned = target.info, change.product[::-1]
         fan_in_out = bool(self.adapter.config.get("fan_in_fan_out"))
         transposed = change.embedding or (fan_in_out and turned == info.shape)
@@ -140,7 +140,7 @@ class _Planner:
         self.targets[info.name] = replace(target, change=change, transposed=transposed)
 
     def set_tokens(self, tokens: TrainedTokens) -> None:
-        target = self.found(f"{tokens.module}.weight")
+        target = self.target_of(f"{tokens.module}.weight")
         shape = target.info.shape
         if tokens.values.shape[1:] != shape[1:] or max(tokens.rows, default=0) >= shape[0]:
             raise self.unfit(sizes(tokens.module, tokens.values.shape, shape))
