@@ -107,7 +107,7 @@ class FakeServer:
         self._replies: dict[str, list[Says]] = {}
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
-        self.sent = 0  # pieces that have left: before a large one, the client has read those before it
+        self.sent = 0  # pieces that have left
         self._thread = threading.Thread(target=self._serve)
         self._connections: set[asyncio.Task[None]] = set()
 
