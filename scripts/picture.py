@@ -30,9 +30,9 @@ async def draw(seed: int) -> str:
     """Runs the README's command and gives the terminal as SVG."""
     console = Console(record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, highlight=False)
     checks = " ".join(f"--check '{check}'" for check in CHECKS)
-    console.print(RichText.assemble(("$ ", "green"), f"redraft ask {PROMPT!r} {checks}\n"))
+    console.print(RichText.assemble(("$ ", "green"), f"redraft ask {PROMPT!r} {checks} --no-steer\n"))
     with Watch(console) as watch:
-        async for event in redraft.stream(PROMPT, checks=CHECKS, seed=seed, max_tokens=200):
+        async for event in redraft.stream(PROMPT, checks=CHECKS, steer=False, seed=seed, max_tokens=200):
             if not isinstance(event, Text):  # what moves on a real terminal would be drawn again and again
                 watch.show(event)
     return console.export_svg(title="redraft ask")

@@ -27,7 +27,7 @@ _IN = "A-Za-z0-9"
 _MARKS = "\"'(),;:*[]{}<>/|\\=_#@&%+~^`$" + ".!?"  # around a word, and not within
 _STOPS = ".!?"
 _BEFORE = '"(*'  # an apostrophe before a vowel is part of the word for some
-_CLOSERS = "\"')*"
+_CLOSERS = "\"'*"
 _SPACE = r"[ \n]{1,2}"
 _LETTERS = {"": r"A-Za-z0-9\u{c0}-\u{1fff}", "lower": r"a-z0-9\u{df}-\u{ff}", "upper": r"A-Z0-9\u{c0}-\u{de}"}
 
@@ -70,16 +70,14 @@ class _Words:
         self.space = _SPACE if form.sentences == ANY else " "  # a line break may end a sentence
         self.rules: dict[str, str] = {"start": ""}
         self.stop = self._class(_STOPS)
-        stop = self.stop + self._class(_CLOSERS) + "{0,2}"
+        stop = self.stop + self._class(_CLOSERS) + "?"
         self.rules |= {
             "w": "W",
             "W": self._word(self.space),
             "x": "X",
             "X": self._word(self.space, within=True),
             "Z": self._word(stop, within=True),
-            "S": self._word(
-                f"{self._class(':' + _STOPS)}{self._class(_CLOSERS)}{{0,2}}{_SPACE}", within=True
-            ),
+            "S": self._word(f"{self._class(':' + _STOPS)}{self._class(_CLOSERS)}?{_SPACE}", within=True),
             "L": self._word(""),
             "Y": f"/{_SPACE}/",
         }
