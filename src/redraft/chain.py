@@ -37,8 +37,8 @@ T_co = TypeVar("T_co", covariant=True, default=Any)  # the type of a chain's val
 Verdict = Literal["accept", "revise", "unknown"]
 """The decision of feedback; `unknown` if the text has neither."""
 
-Finish = Literal["stop", "max_tokens", "context", "filtered", "cancelled", "error"]
-"""Why the text of a step ended."""
+Finish = Literal["stop", "max_tokens", "context", "filtered", "lost", "cancelled", "error"]
+"""Why the text of a step ended. `lost`: it was ended, as no continuation could pass its checks."""
 
 Stop = Literal[
     "accepted",
@@ -420,19 +420,19 @@ def has_answer(steps: Sequence[Step]) -> bool:
 def best_step(steps: Sequence[Step]) -> int | None:
     """Return the index of the best answer, or None if there is none (`has_answer`).
 
-    With checks: one that passes, then the higher score, then a complete one, then the earlier. Without: the
-    last complete one. An echo is the best only if there is no other.
+    With checks: one that passes, then one that was not lost, then the higher score, then a complete one, then
+    the earlier. Without: the last complete one. An echo is the best only if there is no other.
     """
     if not has_answer(steps):
         return None
     checked = any(step.score is not None for step in steps)
 
-    def rank(index: int) -> tuple[bool, bool, float, bool, int]:
+    def rank(index: int) -> tuple[bool, bool, bool, float, bool, int]:
         step = steps[index]
         real = has_answer([step]) and not step.echo
         if not checked:
-            return (real, False, 0.0, step.complete, index)
-        return (real, bool(step.passed), step.score or 0.0, step.complete, -index)
+            return (real, False, True, 0.0, step.complete, index)
+        return (real, bool(step.passed), step.finish != "lost", step.score or 0.0, step.complete, -index)
 
     return max(range(len(steps)), key=rank)
 

@@ -41,7 +41,7 @@ from redraft.revision.options import (
 from redraft.revision.prompts import wording_of
 from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
 from redraft.steering.form import joined
-from redraft.verify.base import demand_of, form_of, schema_of
+from redraft.verify.base import Prefixed, demand_of, form_of, schema_of
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks
 from redraft.verify.structure import Json
@@ -413,6 +413,8 @@ def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
         schema=schema,
         form=form if steered else None,
         steered=steered,
+        # A text before a call of a tool need not pass. A cache keeps whole replies alone.
+        watched=not (options.tools or options.cache) and any(isinstance(c, Prefixed) for c in driver.checks),
         json=bool(schemas),
         id=options.id,
     )

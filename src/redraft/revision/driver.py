@@ -19,6 +19,7 @@ from typing import Any
 
 from redraft.chain import Chain, Stop, Usage, whole
 from redraft.engines.base import OF_TOOLS, Delta, Engine, Sampling
+from redraft.engines.remote.wire import estimated_counts
 from redraft.engines.threads import in_daemon_thread
 from redraft.engines.wrapped import MeteredEngine
 from redraft.errors import EngineError, HookError, RedraftError
@@ -42,6 +43,7 @@ from redraft.revision.ops import (
 )
 from redraft.revision.state import Plan, State, complete_drafts, complete_steps
 from redraft.revision.stop import spent
+from redraft.revision.watch import Watch
 from redraft.verify.base import Check, crash_of, run_checks
 from redraft.verify.output import OutputCheck, parse_output, partial_output
 
@@ -129,6 +131,8 @@ class Driver:
     hook: Hook | None = None  # called with every event before it is yielded
     output: OutputCheck | None = None
     _stream: AsyncGenerator[Delta, None] | None = None
+    _watch: Watch | None = None
+    _prompt_tokens: int = 0  # of the watched request, estimated: an ended stream does not tell
     _calls: int = 0
     _over: bool = False
     _answer: str = ""
@@ -224,6 +228,9 @@ class Driver:
         if isinstance(op, Encode):
             return await self.writer.encode(op.text, special=op.special)
         self._stream = self._open(op, plan.sampling)
+        if isinstance(op, Ask) and op.watched:
+            self._watch = Watch(self.checks, plan.prompt)
+            self._prompt_tokens = estimated_counts({"messages": list(op.messages)}, 0).prompt
         return await self._more()
 
     def _open(self, op: Continue | Ask, sampling: Sampling) -> AsyncGenerator[Delta, None]:
@@ -244,6 +251,18 @@ class Driver:
         return self.writer.chat(op.messages, sampling, op.stop)
 
     async def _more(self) -> Delta:
+        """Return the next piece; the last one if the text is lost. A text that ends with it stays whole."""
+        watch = self._watch
+        lost = watch is not None and await watch.lost()
+        delta = await self._next()
+        if watch is not None:
+            watch.add(delta.text)
+        if not lost or delta.finish:
+            return delta
+        await self._close()
+        return replace(delta, finish="lost", prompt_tokens=self._prompt_tokens, estimated=True)
+
+    async def _next(self) -> Delta:
         delta = await anext(self._stream, None) if self._stream is not None else None
         if delta is None:
             raise EngineError(f"the engine {self.writer.info.name!r} ended a reply without saying why.")
@@ -251,7 +270,7 @@ class Driver:
         return delta if text == delta.text else replace(delta, text=text)
 
     async def _close(self) -> None:
-        stream, self._stream = self._stream, None
+        stream, self._stream, self._watch = self._stream, None, None
         if stream is not None:
             await stream.aclose()
 

@@ -403,7 +403,7 @@ def _judge(stream: Stream) -> Loop[Stop | None]:
         yield from stream.force(_external(index, state.on_talk))
         return None
     if results and not all_passed(results):
-        yield from stream.force(_external(index, prompts.complaint(results, cut=False)))
+        yield from stream.force(_external(index, prompts.complaint(results, "stop")))
         return None
     if state.plan.critic:
         return "budget" if spent(state, "critic") else (yield from _ask_critic(stream))

@@ -47,6 +47,7 @@ class Ask:
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
     stop: tuple[str, ...] = ()
+    watched: bool = False  # the text may be ended when no continuation can pass
     tools: tuple[Mapping[str, Any], ...] = ()
 
 

@@ -33,6 +33,7 @@ from redraft.revision.stop import (
     after_draft,
     all_passed,
     before_criticism,
+    followed,
     no_room,
     of_finish,
     spent,
@@ -108,7 +109,15 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     A tool call ends the chain: the caller runs the tool.
     """
     plan = state.plan
-    ask = Ask(messages, state.length(), schema=plan.schema, form=plan.form, stop=plan.stop, tools=plan.tools)
+    ask = Ask(
+        messages,
+        state.length(),
+        schema=plan.schema,
+        form=plan.form,
+        stop=plan.stop,
+        watched=plan.watched and followed(state),
+        tools=plan.tools,
+    )
     reply = yield from ask_model(state, ask, "answer", len(state.steps))
     if reply.tool_calls:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=reply.tool_calls)
@@ -117,7 +126,8 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
     if is_blank(reply.text) and not state.steps and state.plan.drafts == 1:
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
     more = {"fresh": stuck(state), "steered": plan.steered}
-    state.begin(reply.text, reply.finish, reply.usage, echo=state.echoes(reply.text, state.steps), **more)
+    echo = reply.finish != "lost" and state.echoes(reply.text, state.steps)
+    state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
     return after_answer(state, cut, blank=is_blank(reply.text))
 
 
@@ -130,7 +140,7 @@ def _criticise(state: State) -> Loop[Stop | None]:
     if results is None:
         return of_finish(state, "cancelled")
     stop = before_criticism(state, good=_good(state, results))
-    verified = state.plan.mode != "prompted" and not _good(state, results)
+    verified = step.finish == "lost" or (state.plan.mode != "prompted" and not _good(state, results))
     if stop is not None or step.echo or (results and verified):
         _note_checks(state, results)
         return stop
@@ -163,7 +173,7 @@ def _note_checks(state: State, results: tuple[CheckResult, ...]) -> None:
         state.criticised(Feedback(text=state.on_talk, verdict="revise", by="checks"))
     elif results:
         good = _good(state, results)
-        text = "" if good else prompts.complaint(results, cut=step.finish == "max_tokens")
+        text = "" if good else prompts.complaint(results, step.finish)
         verdict: Verdict = "accept" if good else "revise"
         state.criticised(Feedback(text=text, verdict=verdict, by="checks", checks=results))
 
@@ -172,7 +182,7 @@ def _ask_critic(state: State, results: tuple[CheckResult, ...]) -> Loop[Stop | N
     """Ask a model for a criticism. The checks' findings come before it."""
     failed = bool(results) and not _good(state, results)
     cut = state.steps[-1].finish == "max_tokens"
-    faults = prompts.complaint(results, cut=cut) if failed or cut else ""
+    faults = prompts.complaint(results, state.steps[-1].finish) if failed or cut else ""
     role = state.plan.critic_role
     reply, found = yield from _criticism(state, faults)
     cut_stop = of_finish(state, reply.finish, role)

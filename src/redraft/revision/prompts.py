@@ -17,7 +17,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from redraft.chain import CheckResult, Prompt, is_system, whole
+from redraft.chain import CheckResult, Finish, Prompt, is_system, whole
 from redraft.engines.base import Message
 from redraft.engines.messages import message_of
 from redraft.errors import UsageError
@@ -27,6 +27,7 @@ TALK = "The reply does not answer. Revision is needed."
 
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
 CUT = "The answer was cut off before its end because it is too long."
+LOST = "The answer was ended there, because nothing that follows could mend that."
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
 """The places of each template. `found` is what was found: by checks, or by a criticism in a wording with
@@ -230,8 +231,9 @@ def base_messages(prompt: Prompt, system: str | None) -> tuple[Message, ...]:
     return tuple(messages)
 
 
-def complaint(results: Sequence[CheckResult], *, cut: bool) -> str:
+def complaint(results: Sequence[CheckResult], finish: Finish) -> str:
     """Return the feedback of checks: the messages of those that failed, each once, as one text."""
+    ended = {"max_tokens": CUT, "lost": LOST}.get(finish, "")
     found = [result.message for result in results if not result.passed]
-    messages = list(dict.fromkeys(filter(None, [*found, CUT * cut])))
+    messages = list(dict.fromkeys(filter(None, [*found, ended])))
     return messages[0] if len(messages) == 1 else "\n".join(f"- {message}" for message in messages)

@@ -69,6 +69,7 @@ class Plan:
     schema: Mapping[str, Any] | None = None
     form: Form | None = None
     steered: tuple[str, ...] = ()  # names of the checks in the form
+    watched: bool = False  # whether checks may end a text that another one follows
     # Whether a check wants JSON. Then no answer is taken for talk: the check says more about it.
     json: bool = False
     stop: tuple[str, ...] = ()

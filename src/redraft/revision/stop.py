@@ -61,6 +61,16 @@ def stuck(state: State) -> bool:
 # prompted: by messages
 
 
+def followed(state: State) -> bool:
+    """Return whether another text follows the one to be written, if that does not pass.
+
+    Chains to learn from, a teacher's, are written in full.
+    """
+    plan, drafting = state.plan, not state.steps
+    another = drafting and len(state.drafts) + 1 < plan.drafts
+    return (another or len(state.steps) < plan.max_revisions) and not plan.wording.scores
+
+
 def when_resumed(state: State) -> Stop | None:
     """Ask before an answer that an earlier attempt did not get to."""
     return "max_revisions" if state.revisions >= state.plan.max_revisions else no_room(state)

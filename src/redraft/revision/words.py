@@ -84,7 +84,8 @@ def why_cut(step: Step, stop: Stop | None = None) -> str:
     """Return why a step was cut, in words. `stop` is the chain's, if the step is its last."""
     if stop in ("budget", "malformed"):
         return STOPS[stop]
-    return "the server filtered it" if step.finish == "filtered" else STOPS.get(step.finish, step.finish)
+    own = {"filtered": "the server filtered it", "lost": "no continuation could pass"}
+    return own.get(step.finish) or STOPS.get(step.finish, step.finish)
 
 
 def faults_of(chain: Chain, *, with_checks: bool) -> Iterator[tuple[str, str | None]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import sysconfig
 import traceback
 from collections.abc import Awaitable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 from weakref import WeakKeyDictionary
 
 from redraft.chain import CheckResult, Prompt, is_blank, whole
@@ -23,6 +24,10 @@ from redraft.errors import CheckError, RedraftError
 from redraft.steering.form import Form
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+Prospect = Literal["open", "lost"]
+"""What the beginning of an answer says: it may still pass, or no continuation can."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,49 @@ def form_of(check: Check) -> Form | None:
     return form if isinstance(form, Form) else None
 
 
+@runtime_checkable
+class Prefixed(Check, Protocol):
+    """A check that knows of the beginning of an answer whether any continuation can pass.
+
+    A draft that is lost is ended at once if another text follows it.
+    """
+
+    def prefix(self, text: str) -> Prospect:
+        """Judge the beginning of an answer: `lost` if no continuation passes, not even none.
+
+        The last word may still grow ("light" becomes "lighthouse"), and the answer will have no white space
+        around it. It is called often: some milliseconds are too long.
+        """
+        ...
+
+
+_unasked: set[str] = set()
+"""Names of the checks whose `prefix` failed. They are not asked again."""
+
+
+def prefix_of(check: Check, text: str) -> Prospect:
+    """Return what a check says of the beginning of an answer; `open` if it has no `prefix`, or that fails."""
+    if not isinstance(check, Prefixed) or check.name in _unasked:
+        return "open"
+    try:
+        found: object = check.prefix(text)
+    except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
+        no_prefix_of(check, f"crashed: {crash_of(error)}")
+        return "open"
+    if found == "lost":
+        return "lost"
+    if found != "open":
+        no_prefix_of(check, f"returned {found!r:.80} and not 'open' or 'lost'")
+    return "open"
+
+
+def no_prefix_of(check: Check, fault: str) -> None:
+    """Say once what is wrong with the `prefix` of a check, and do not ask it again."""
+    if check.name not in _unasked:
+        _unasked.add(check.name)
+        _log.warning("the prefix of the check %r %s. It is not asked again.", check.name, fault)
+
+
 @dataclass(frozen=True)
 class Weighted:
     """`2*words<=50`: a check with a weight in the score of an answer."""
@@ -113,6 +161,10 @@ class Weighted:
     def form(self) -> Form | None:
         """The form of the check itself."""
         return form_of(self.part)
+
+    def prefix(self, text: str) -> Prospect:
+        """Ask the check itself."""
+        return prefix_of(self.part, text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome | Awaitable[Outcome]:
         """Run the check itself."""

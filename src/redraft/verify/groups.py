@@ -17,12 +17,14 @@ from redraft.steering.form import Form, joined
 from redraft.verify.base import (
     Check,
     Outcome,
+    Prospect,
     Weighted,
     demand_of,
     failed,
     form_of,
     outcome_of,
     passed,
+    prefix_of,
     together,
     weight_of,
 )
@@ -54,6 +56,10 @@ class AllOf:
         form, _ = joined((part.name, form) for part in self.parts if (form := form_of(part)))
         return form
 
+    def prefix(self, text: str) -> Prospect:
+        """Lost if a part is."""
+        return "lost" if any(prefix_of(part, text) == "lost" for part in self.parts) else "open"
+
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Run all parts concurrently. The message joins those of the failed parts."""
         outcomes = await together([outcome_of(part, answer, prompt) for part in self.parts])
@@ -81,6 +87,10 @@ class AnyOf:
         """The demands of the parts; empty if one of them has none, because that one may suffice."""
         demands = [demand_of(part) for part in self.parts]
         return f"Do one of these: {' Or: '.join(demands)}" if all(demands) else ""
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost if every part is."""
+        return "lost" if all(prefix_of(part, text) == "lost" for part in self.parts) else "open"
 
     async def check(self, answer: str, prompt: Prompt) -> Outcome:
         """Run the parts in turn until one passes. If none does, the message joins all of theirs."""

@@ -16,8 +16,9 @@ from typing import Any, Self
 from redraft.chain import Prompt
 from redraft.errors import CheckSyntaxError, shown
 from redraft.steering.form import Form
-from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.base import Outcome, Prospect, failed, passed
 from redraft.verify.ifeval_form import form_of
+from redraft.verify.ifeval_prefix import FENCES, is_lost
 from redraft.verify.segment import sentences, words
 from redraft.verify.text import Language, language_name, language_of
 
@@ -213,13 +214,10 @@ def _sections(answer: str, values: Values) -> Decision:
     return count >= values["num_sections"], f"it has {count} sections that begin with {mark} and a number"
 
 
-_FENCES = ("```json", "```Json", "```JSON", "```")
-
-
 @_type("detectable_format:json_format", "Write the whole answer as JSON.")
 def _json(answer: str, _: Values) -> Decision:
     text = answer.strip()
-    text = text.removeprefix(next(filter(text.startswith, _FENCES), "")).removesuffix("```")
+    text = text.removeprefix(next(filter(text.startswith, FENCES), "")).removesuffix("```")
     try:
         json.loads(text)
     except (ValueError, RecursionError):
@@ -360,6 +358,10 @@ class Constraint:
     def form(self) -> Form | None:
         """What of the constraint steers a model."""
         return form_of(self.kind, self.values)
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost once the constraint is broken for good."""
+        return "lost" if is_lost(self.kind, self.values, text) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the constraint is met."""

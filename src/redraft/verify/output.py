@@ -19,8 +19,8 @@ from typing_extensions import is_typeddict
 
 from redraft.chain import Prompt, describe
 from redraft.errors import UsageError, shown
-from redraft.verify.base import Outcome, failed, passed
-from redraft.verify.structure import NotJson, demand_of_schema, read_json
+from redraft.verify.base import Outcome, Prospect, failed, passed
+from redraft.verify.structure import NotJson, demand_of_schema, json_prospect, read_json
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class OutputCheck:
     def demand(self) -> str:
         """The schema, as a demand."""
         return demand_of_schema(self.schema)
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost where a block of JSON goes wrong, or a second one begins."""
+        return json_prospect(text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the JSON makes a value. The message names the wrong fields."""

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from redraft.chain import Prompt
 from redraft.errors import CheckError, CheckSyntaxError, fault_of
 from redraft.formats.documents import json_of
-from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.base import Outcome, Prospect, failed, passed
+from redraft.verify.prefix import begins_json
 from redraft.verify.schema import GivenUp, faults, validator_of
 
 if TYPE_CHECKING:
@@ -85,6 +86,28 @@ def _json_blocks(answer: str) -> list[tuple[str, int]]:
     return blocks
 
 
+def json_prospect(text: str) -> Prospect:
+    """Return whether an answer that begins with a text can have JSON that `read_json` finds.
+
+    Only a fenced block loses it, because one may follow any other text.
+    """
+    lines = text.replace("\r\n", "\n").split("\n")[:-1]  # the last may still grow
+    fenced = text.lstrip().startswith("```")
+    begin, blocks = None, 0
+    for number, line in enumerate(lines):
+        stripped = line.strip()
+        if begin is None and stripped.startswith("```"):
+            mark = stripped.strip("`").strip().lower()
+            begin, counts = number + 1, mark == "json" or (fenced and not mark)
+        elif begin is not None and stripped == "```":
+            blocks += counts
+            if counts and (blocks > 1 or not begins_json("\n".join(lines[begin:number]))):
+                return "lost"
+            begin = None
+    marked = begin is not None and mark == "json"
+    return "lost" if marked and (blocks or not begins_json("\n".join(lines[begin:]))) else "open"
+
+
 @dataclass(frozen=True)
 class Json:
     """`json`: the answer is JSON."""
@@ -96,6 +119,10 @@ class Json:
     def schema(self) -> Schema:
         """JSON of any form but a bare number, text or word, which a model left alone likes to end in."""
         return {"type": ["object", "array"]}
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost where a block of JSON goes wrong, or a second one begins."""
+        return json_prospect(text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass if the answer is JSON. A miss scores the share of the text before the fault."""
@@ -142,6 +169,10 @@ class JsonSchema:
     def demand(self) -> str:
         """The schema, as a demand."""
         return demand_of_schema(self.schema)
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost where a block of JSON goes wrong, or a second one begins."""
+        return json_prospect(text)
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the JSON fits. The message lists up to three faults with their JSON paths."""

@@ -22,8 +22,9 @@ from redraft.collect.language import BY_NAME, LANGUAGES, probabilities
 from redraft.errors import CheckError, CheckSyntaxError, MissingExtra
 from redraft.steering.form import Form
 from redraft.verify import pattern as patterns
-from redraft.verify.base import Outcome, failed, passed
+from redraft.verify.base import Outcome, Prospect, failed, passed
 from redraft.verify.pattern import BadPattern, compiled, search
+from redraft.verify.prefix import LEAST, settled
 from redraft.verify.segment import count_characters, count_words, line_of, paragraphs, sentences
 
 COUNTERS: dict[str, Callable[[str], int]] = {
@@ -71,6 +72,10 @@ class Count:
         if self.unit == "words":
             return Form(words=bounds)
         return Form(sentences=bounds) if self.unit == "sentences" else None
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost above the upper bound."""
+        return "lost" if self.high is not None and LEAST[self.unit](text) > self.high else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002  (every check takes the prompt)
         """Pass within the bounds. The message has the count, the bounds, and the difference."""
@@ -140,6 +145,10 @@ class Lacks(_Phrase):
             return Form(without=frozenset(sign))
         return Form(lacks=(self.text,))
 
+    def prefix(self, text: str) -> Prospect:
+        """Lost once the phrase has come."""
+        return "lost" if _phrase(self.text).search(_readable(settled(text), self.text)) else "open"
+
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the phrase is not found. A miss scores 1/2 for one occurrence, 1/3 for two, and so on."""
         plain = _readable(answer, self.text)
@@ -163,6 +172,12 @@ class Starts(_Phrase):
     def form(self) -> Form:
         """The phrase is its beginning."""
         return Form(opening=self.text)
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost with as many words as the phrase has, and not the phrase."""
+        begins = _readable(settled(text), self.text).lstrip()
+        enough = len(begins.split()) >= len(_plain(self.text).split())
+        return "lost" if enough and not _phrase(self.text).match(begins) else "open"
 
     def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
         """Pass if the stripped answer begins with the text."""

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-from redraft.chain import ESTIMATED, Chain, Feedback, Step, Stop, is_blank
+from redraft.chain import ESTIMATED, PARTLY, Chain, Feedback, Step, Stop, is_blank
 from redraft.counting import counted, printable
 from redraft.revision.ops import DraftDone, Event, Finished, Interrupted, StepDone, Text
 from redraft.revision.state import complete_drafts, complete_steps
-from redraft.revision.words import STOPS, VERDICTS, changes, why_cut
+from redraft.revision.words import STOPS, VERDICTS, changes, is_unreported, why_cut
 from redraft.serve.page.markdown import MOST_RENDERED, as_is, html_of, one_line
 
 MANY = 50  # most checks of an answer that are listed
@@ -206,7 +206,9 @@ def _end(chain: Chain) -> str:
     parts.append(f"{used.seconds:.1f} s")
     if used.completion_tokens:
         tokens = counted(used.completion_tokens, "token")
-        parts.append(f"{tokens} ({ESTIMATED})" if used.estimated else tokens)
+        parts.append(
+            f"{tokens} ({ESTIMATED if is_unreported(chain) else PARTLY})" if used.estimated else tokens
+        )
     if used.cost_usd:
         parts.append(f"{used.cost_usd:.4f} USD")
     return " · ".join(parts)
