@@ -9,7 +9,7 @@ from redraft.chain import Prompt, is_blank
 from redraft.engines.threads import in_daemon_thread
 from redraft.verify.base import Check, Prefixed, no_prefix_of, outcome_of, prefix_of
 
-FIRST = 24  # characters before the first look, a few words
+FIRST = 48  # characters before the first look and between two, some eight words
 SHARE = 16  # The text grows by this part between two looks, so that all of them together read it 17 times.
 SECONDS = 1.0  # a `prefix` that takes longer hangs
 
