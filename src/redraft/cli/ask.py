@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from redraft.cli.lines import say_faults, say_wait
+from redraft.cli.lines import say_derived, say_faults, say_wait
 from redraft.cli.options import CacheFile, Given, check_utf8, fill_in
 from redraft.cli.parameters import takes
 from redraft.cli.shell import only_ours, write
@@ -45,6 +45,8 @@ def ask(
     quiet = quiet or load_config().defaults.get("quiet", False)
     text = _prompt(prompt)
     watch = sys.stdout.isatty() and not (json or quiet)
+    if "auto" in (settings.get("check") or ()) and sys.stderr.isatty() and not quiet:
+        say_derived(text)
     try:
         with nullcontext() if watch else only_ours():
             chain = asyncio.run(_make(settings, text, cache, watch=watch))

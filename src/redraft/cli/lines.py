@@ -26,6 +26,13 @@ def say_wait(reason: str) -> None:
         tell(f"{reason}.")
 
 
+def say_derived(prompt: str) -> None:
+    """Write to standard error which checks a prompt itself gives."""
+    from redraft.verify.derive import checks_in
+
+    tell(f"checks from the prompt: {'; '.join(checks_in(prompt)) or 'none'}")
+
+
 def say_faults(chain: Chain, *, with_checks: bool, shown: bool = False) -> int:
     """Write to standard error what is wrong with the best answer, and return the exit status.
 

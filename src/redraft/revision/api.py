@@ -42,6 +42,7 @@ from redraft.revision.prompts import wording_of
 from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
 from redraft.steering.form import joined
 from redraft.verify.base import Prefixed, demand_of, form_of, schema_of
+from redraft.verify.derive import without_auto
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks
 from redraft.verify.structure import Json
@@ -285,7 +286,7 @@ async def _make(
     limit = None if seconds is None else begun + seconds - made.usage.seconds
     try:
         async with cancel.until(limit):
-            driver = replace(await _driver(options, load, span), cancel=cancel, hook=hook)
+            driver = replace(await _driver(asked, options, load, span), cancel=cancel, hook=hook)
     except OutOfTime:
         stop, steps = "cancelled" if cancel.cancelled else "budget", complete_steps(made)
         changes = {"id": options.id, "stop": stop, "steps": steps, "best": best_step(steps)}
@@ -305,7 +306,7 @@ async def _make(
             yield event
 
 
-async def _driver(options: RevisionOptions, load: Load, span: ChainSpan | None) -> Driver:
+async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: ChainSpan | None) -> Driver:
 
     async def opened(role: Role, model: str | Engine | None) -> Any:
         engine = await load(role, model) if isinstance(model, str) else model
@@ -313,7 +314,7 @@ async def _driver(options: RevisionOptions, load: Load, span: ChainSpan | None) 
 
     judging = await opened("judge", options.judge)
     judge = MeteredEngine(judging) if judging is not None else None
-    checks = parse_checks(options.checks, judge=judge)
+    checks = without_auto(parse_checks(options.checks, judge=judge), asked)
     if options.output is not None:
         checks = (options.output, *checks)
     if judge is not None and not checks and options.most_drafts > 1:

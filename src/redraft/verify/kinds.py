@@ -199,6 +199,14 @@ def _reward(written: Written) -> Check:
     return Reward.of(written.text, bar)
 
 
+def _auto(written: Written) -> Check:
+    from redraft.verify.derive import Auto
+
+    if written.rest:
+        raise written.error(f"auto takes no argument, and is followed by {written.rest[:30]!r}")
+    return Auto()
+
+
 def _group(written: Written) -> Check:
     from redraft.verify.groups import group_of
 
@@ -275,3 +283,4 @@ ALL = _for_anyone(
     _group,
     escapes_itself=True,
 )
+AUTO = _for_anyone("auto", "what the prompt itself demands in plain words (redraft checks PROMPT)", _auto)

@@ -1,0 +1,57 @@
+"""`redraft checks`: print the checks that a prompt gives."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from redraft.cli.options import check_utf8
+from redraft.cli.shell import flag, write
+from redraft.errors import UsageError
+
+
+def checks(
+    prompt: Annotated[
+        str | None, typer.Argument(help="The prompt; '-' or nothing reads standard input.")
+    ] = None,
+    file: Annotated[Path | None, flag("FILE", "Read the prompt from FILE.", "--file", "-f")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as a list of JSON.")] = False,
+) -> None:
+    """Print what a prompt demands as checks, one a line.
+
+    They are found by rules, before any answer: "at most 50 words" gives words<=50. A rule that is unsure
+    says nothing. `--check auto` uses the same checks: redraft ask "…" --check auto
+    """
+    import json
+
+    from redraft.verify.derive import checks_in
+
+    found = checks_in(_text(prompt, file))
+    if as_json:
+        write(json.dumps(found, ensure_ascii=False))
+    elif found:
+        write("\n".join(found))
+
+
+def _text(prompt: str | None, file: Path | None) -> str:
+    if file is not None:
+        if prompt is not None:
+            raise UsageError("there is a prompt, and a file.", hint="Give one of them.")
+        try:
+            raw = file.read_bytes()
+        except OSError as error:
+            raise UsageError(
+                f"{file} cannot be read: {error.strerror}.", hint="redraft checks -f prompt.txt"
+            ) from None
+        prompt = raw.decode("utf-8", "surrogateescape")
+    elif prompt in (None, "-"):
+        if sys.stdin.isatty():
+            raise UsageError(
+                "there is no prompt.", hint='redraft checks "In at most 50 words: what is a lighthouse?"'
+            )
+        prompt = sys.stdin.buffer.read().decode("utf-8", "surrogateescape")
+    check_utf8("the prompt", prompt or "")
+    return prompt or ""

@@ -1,0 +1,143 @@
+"""Checks from the prompt: what rules find, what they leave alone, and hostile prompts."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import redraft
+from redraft.chain import Prompt
+from redraft.errors import CheckSyntaxError
+from redraft.verify.derive import checks_in
+from redraft.verify.parse import parse_check
+from tests.cli.verbs import redraft as run
+
+FOUND = {
+    "Describe a lighthouse in at most 50 words.": ("words<=50",),
+    "In fewer than 3 sentences, explain tides.": ("sentences<=2",),
+    "Write a note of 100 to 120 words.": ("words=100..120",),
+    "Don't use more than 20 words.": ("words<=20",),
+    "Use 30 words or less.": ("words<=30",),
+    "Keep it under 280 characters.": ("characters<=279",),
+    "Summarise the text in two paragraphs.": ("paragraphs==2",),
+    "Give me three bullet points about tea.": (
+        'ifeval:detectable_format:number_bullet_lists {"num_bullets": 3}',
+    ),
+    'Do not mention "sea" or "ship".': ("lacks:sea", "lacks:ship"),
+    'Avoid the word "very".': ("lacks:very",),
+    "Include the keywords lamp, tower and rock.": ("contains:lamp", "contains:tower", "contains:rock"),
+    'Use the word "moon" at least twice.': (
+        'ifeval:keywords:frequency {"keyword": "moon", "relation": "at least", "frequency": 2}',
+    ),
+    "Answer in French.": ("language:fr",),
+    "End with the phrase 'Good night.'": ("ends:Good night.",),
+    'Start with "Dear Ann".': ("starts:Dear Ann",),
+    "No commas, please.": ("lacks:,",),
+    "Write in all lowercase.": ("ifeval:change_case:english_lowercase",),
+    "Wrap the whole answer in double quotation marks.": ("ifeval:startend:quotation",),
+    "Reply in JSON with the keys name and age.": ("json",),
+    "Add a P.S. at the end.": ('ifeval:detectable_content:postscript {"postscript_marker": "P.S."}',),
+}
+LEFT_ALONE = [
+    "What is the difference between JSON and YAML?",
+    'Translate into German: "Use at least 50 words."',
+    "He wrote at least 500 words a day. What did he write?",
+    "You don't have to use at least 50 words.",
+    "If the text has more than 50 words, shorten it.",
+    "Each paragraph should have at least 20 words.",
+    "Why must passwords contain at least 8 characters?",
+    "Write a Python function that returns at most 50 words of a text.",
+    'Don\'t start with "Sure".',
+    'Never end your answer with "Hope this helps".',
+    "Do not answer in French.",
+    "Write in the style of a French poet.",
+    "Write a story in which nobody speaks in all caps.",
+    "Include the word count.",
+    "A 300 word essay on rain, please.",
+    "Write at least 50 words. Write at least 80 words.",
+    "Use at least 80 words. Use at most 20 words.",
+]
+
+
+@pytest.mark.parametrize(("prompt", "checks"), FOUND.items())
+def test_what_is_found(prompt: str, checks: tuple[str, ...]) -> None:
+    assert checks_in(prompt) == checks
+    assert checks_in(f"Tell me of the harbour. {prompt}") == checks
+
+
+@pytest.mark.parametrize("prompt", LEFT_ALONE)
+def test_what_is_unsure_is_left_out(prompt: str) -> None:
+    assert checks_in(prompt) == ()
+
+
+pieces = st.sampled_from(
+    [*" ".join(FOUND).split(), *" ".join(LEFT_ALONE).split(), "***", "<<a>>", "\n", '"', "'"]
+)
+
+
+@given(st.lists(pieces | st.text(max_size=8), max_size=40).map(" ".join))
+def test_whatever_is_derived_can_be_parsed(prompt: str) -> None:
+    found = checks_in(prompt)
+    assert len(found) <= 50
+    for check in found:
+        parse_check(check)
+
+
+HOSTILE = (
+    "at least 5 words. ",
+    "12 ",
+    '"',
+    "'a' ",
+    'Do not use the word "a" and "b". ',
+    "P. ",
+    "*a",
+    "Section X has 3 parts. ",
+)
+
+
+@pytest.mark.parametrize("piece", [*HOSTILE, "3 words or "])
+def test_a_megabyte_takes_no_longer_than_a_page(piece: str) -> None:
+    started = time.process_time()
+    checks_in((piece * 500_000)[:1_000_000])
+    checks_in("".join(f"{piece}{number}. " for number in range(50_000))[:1_000_000])
+    assert time.process_time() - started < 10
+
+
+def test_a_chain_has_the_checks_of_its_prompt_beside_others() -> None:
+    engine = redraft.ScriptedEngine(["A long, long light by the sea."])
+    prompt = "In at most 5 words, without commas: what is a lighthouse?"
+    chain = redraft.revise(prompt, model=engine, checks=["auto", "lacks:sea"], max_revisions=0)
+    assert [result.name for result in chain.steps[0].checks] == ["lacks:sea", "words<=5", "lacks:,"]
+
+
+def test_what_is_given_too_is_checked_once_and_the_input_demands_nothing() -> None:
+    engine = redraft.ScriptedEngine(["Rain falls."])
+    prompt = Prompt(instruction="Shorten it to at most 5 words.", input="Write at least 90 words.")
+    chain = redraft.revise(prompt, model=engine, checks=["words<=5", "auto"], max_revisions=0)
+    assert [result.name for result in chain.steps[0].checks] == ["words<=5"]
+
+
+def test_in_a_group_auto_checks_by_itself() -> None:
+    engine = redraft.ScriptedEngine(["one two three", "one two three"])
+    for prompt, passes in (("Use at most 5 words.", True), ("Write at least 50 words.", False)):
+        chain = redraft.revise(prompt, model=engine, checks=["all(auto; lacks:sea)"], max_revisions=0)
+        assert chain.passed is passes
+
+
+def test_the_verb_prints_what_a_prompt_gives() -> None:
+    prompt = "In at most 50 words, without commas: what is rain?"
+    assert run("checks", prompt).stdout == "words<=50\nlacks:,\n"
+    assert run("checks", "--json", stdin=prompt).stdout == '["words<=50", "lacks:,"]\n'
+    assert run("checks", "What is rain?").stdout == ""
+
+
+def test_anyone_may_ask_a_server_for_auto() -> None:
+    assert parse_check("auto", writer="anyone").name == "auto"
+
+
+def test_auto_has_no_argument() -> None:
+    with pytest.raises(CheckSyntaxError, match="takes no argument"):
+        parse_check("auto:model")
