@@ -1,0 +1,161 @@
+"""Checks from a prompt, by rules for what people write: "at most 50 words" gives `words<=50`.
+
+A rule is unsure about most texts, and then says nothing: a wrong check costs an answer, a missing one costs
+nothing. To add one, put a function into `RULES`: it sees one sentence (`Sentence`).
+
+Of a long text its beginning and its end are read, and of these no long sentence: the time is bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from redraft.chain import Prompt, whole
+from redraft.verify.base import Check, Outcome, passed
+from redraft.verify.derive.amounts import ifeval, lengths
+from redraft.verify.derive.layout import (
+    bullets,
+    first_words,
+    highlights,
+    in_json,
+    paragraphs,
+    placeholders,
+    postscript,
+    repeats,
+    sections,
+    title,
+    two_responses,
+)
+from redraft.verify.derive.sentences import Rule, Text
+from redraft.verify.derive.style import capital_words, case, commas, language, quotation
+from redraft.verify.derive.wording import ends, forbidden, frequencies, starts, wanted
+
+READ = 20_000
+"""Characters; of a longer prompt, half of them from its beginning and half from its end are read."""
+MOST_CHECKS = 50
+
+
+def checks_in(prompt: str) -> tuple[str, ...]:
+    """Return what a prompt demands in plain words as checks, in their short form, without repeats.
+
+    Never more than 50. Those that contradict each other are left out.
+    """
+    if len(prompt) > READ:
+        prompt = f"{prompt[: READ // 2]}\n\n{prompt[-READ // 2 :]}"
+    text = Text.of(whole(prompt))
+    found = list(dict.fromkeys(check for part in text.sentences for rule in RULES for check in rule(part)))
+    return tuple(_consistent(found)[:MOST_CHECKS])
+
+
+RULES: tuple[Rule, ...] = (
+    *(
+        lengths,
+        forbidden,
+        wanted,
+        frequencies,
+        starts,
+        ends,
+        case,
+        capital_words,
+        commas,
+        quotation,
+        language,
+    ),
+    *(in_json, bullets, paragraphs, first_words, title, postscript, highlights, placeholders, sections),
+    *(two_responses, repeats),
+)
+"""What is read from each sentence. A rule yields checks, or nothing where it is unsure."""
+
+
+_COUNT = re.compile(r"(words|sentences|characters|paragraphs)(<=|>=|==|=)(\d+)(?:\.\.(\d+))?")
+
+
+def _consistent(found: list[str]) -> list[str]:
+    """Leave out counts that no text meets, one kind said twice, and what another check says already."""
+    again = {"words", "sentences", "characters", "paragraphs"}
+    of_unit: dict[str, list[str]] = {}
+    for check in found:
+        if match := _COUNT.fullmatch(check):
+            of_unit.setdefault(match[1], []).append(check)
+    unsure = {check for unit in again for check in of_unit.get(unit, []) if not _meet(of_unit[unit])}
+    if any("nth_paragraph_first_word" in check for check in found):
+        unsure |= set(of_unit.get("paragraphs", []))
+    for kind in (
+        "number_bullet_lists",
+        "number_paragraphs",
+        "multiple_sections",
+        "number_highlighted_sections",
+        "number_placeholders",
+        "repeat_prompt",
+        "english_lower",
+        "english_capital",
+    ):
+        same = [check for check in found if kind in check]
+        if len(same) > 1:
+            unsure |= set(same)
+    if {ifeval("change_case:english_lowercase"), ifeval("change_case:english_capital")} & set(found):
+        unsure.add("language:en")
+    languages = [check for check in found if check.startswith("language:")]
+    unsure |= set(languages) if len(languages) > 1 else set()
+    lacking = {check.removeprefix("lacks:").lower() for check in found if check.startswith("lacks:")}
+    unsure |= {
+        check
+        for check in found
+        if check.startswith("contains:") and check.removeprefix("contains:").lower() in lacking
+    }
+    return [check for check in found if check not in unsure]
+
+
+def _meet(checks: list[str]) -> bool:
+    lows, highs = [], []
+    for check in checks:
+        _, op, n, m = _COUNT.fullmatch(check).groups()  # type: ignore[union-attr]
+        if op != "<=":
+            lows.append(int(n))
+        if op != ">=":
+            highs.append(int(m or n))
+    return len(lows) <= 1 and len(highs) <= 1 and (not lows or not highs or lows[0] <= highs[0])
+
+
+@dataclass(frozen=True)
+class Auto:
+    """`auto`: what the prompt itself demands, as far as rules find it.
+
+    A chain puts the derived checks in its place. Elsewhere, as in a group or a reward, it runs them itself.
+    """
+
+    name: str = "auto"
+
+    async def check(self, answer: str, prompt: Prompt) -> Outcome:
+        """Pass if all derived checks pass."""
+        from redraft.verify.groups import AllOf
+
+        if parts := derived(prompt):
+            return await AllOf(parts).check(answer, prompt)
+        return passed("The prompt demands nothing that a rule finds.")
+
+
+def derived(prompt: Prompt) -> tuple[Check, ...]:
+    """Return the checks of a prompt: of its instruction, or of the last message of the user.
+
+    Raises:
+        MissingExtra: One of them needs a package that is not installed.
+    """
+    from redraft.verify.parse import parse_check
+
+    text = prompt.text if prompt.messages else prompt.instruction
+    return tuple(map(parse_check, checks_in(text)))
+
+
+def without_auto(checks: Iterable[Check], prompt: Prompt) -> tuple[Check, ...]:
+    """Return checks and, if `auto` is among them, those that the prompt demands in its place."""
+    checks = tuple(checks)
+    given = {check.name for check in checks}
+    new = (
+        [part for part in derived(prompt) if part.name not in given]
+        if any(isinstance(check, Auto) for check in checks)
+        else []
+    )
+    return (*(check for check in checks if not isinstance(check, Auto)), *new)

@@ -1,0 +1,141 @@
+"""A prompt as sentences that may demand something; quotations in them are hidden, and never read as demands."""
+
+# ruff: noqa: E501  (a pattern is read most easily in one piece)
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+MOST_SENTENCES = 150
+"""At the beginning and at the end; those between are not read."""
+LONGEST_SENTENCE = 1200
+"""Characters; a longer one is hardly a demand, and is not read."""
+LONGEST_PHRASE = 300
+
+
+BASE, LAST = 0xF0000, 0xFFFF0
+HIDDEN = f"{chr(BASE)}-{chr(LAST)}"
+QUOTED = f"[{chr(BASE)}-{chr(LAST - 1)}]"
+"""Stands for a quotation, in a pattern."""
+_QUOTATION = re.compile(
+    r"""```.*?```|"[^"\n]*"|“[^”\n]*”|(?<!\w)'[^'\n]{1,80}'(?!\w)|(?<!\w)‘[^’\n]{1,80}’(?!\w)""", re.DOTALL
+)
+_PRIVATE = re.compile(r"[\U000F0000-\U0010FFFF]")
+_ABBREVIATION = re.compile(r"\b(?:i\.e\.?|e\.g\.?|P\.\s?P\.\s?S\.?|P\.\s?S\.?|etc\.|vs\.)", re.IGNORECASE)
+_END = re.compile(r"(?<=[.!?;])\s+|\n+|(?<=[.!?][)\U000F0000-\U000FFFF0])\s+(?=[A-Z])")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A prompt in which each quotation and abbreviation is one character that stands for it."""
+
+    plain: str
+    masked: str
+    hidden: tuple[str, ...]
+    known: dict[str, bool] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, text: str) -> Text:
+        """Hide the quotations. Of those beyond some thousands all are alike, and give nothing."""
+        hidden: list[str] = []
+
+        def hide(match: re.Match[str]) -> str:
+            hidden.append(match[0])
+            return chr(min(BASE + len(hidden) - 1, LAST))
+
+        plain = _PRIVATE.sub(" ", text)
+        masked = _ABBREVIATION.sub(hide, _QUOTATION.sub(hide, plain))
+        return cls(plain.strip(), masked, tuple(hidden))
+
+    @property
+    def sentences(self) -> Iterator[Sentence]:
+        """The sentences and lines that may hold a demand."""
+        lines = list(dict.fromkeys(_END.split(self.masked)))
+        for line in [*lines[:MOST_SENTENCES], *lines[MOST_SENTENCES:][-MOST_SENTENCES:]]:
+            if 3 <= len(line) <= LONGEST_SENTENCE and not _NO_DEMAND.search(line):
+                yield Sentence(line, self)
+
+    def shown(self, masked: str) -> str:
+        """Return a part of the masked text as it was written."""
+        return re.sub(f"[{chr(BASE)}-{chr(LAST - 1)}]", lambda m: self.hidden[ord(m[0]) - BASE], masked)
+
+    def has(self, pattern: str) -> bool:
+        """Return whether the text has a pattern, written in any case."""
+        if pattern not in self.known:
+            self.known[pattern] = re.search(pattern, self.plain, re.IGNORECASE) is not None
+        return self.known[pattern]
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of a prompt, masked, and the prompt."""
+
+    text: str
+    of: Text
+
+    def all(self, pattern: str, *, negated: bool = False) -> Iterator[re.Match[str]]:
+        """Yield the places of a pattern, written in any case, that are demands; if `negated`, also after a "not"."""
+        for match in compiled(pattern).finditer(self.text):
+            before = self.before(match)
+            if not _TOLD.search(before) and (negated or not is_negated(before)):
+                yield match
+
+    def before(self, match: re.Match[str]) -> str:
+        """Return what precedes a place."""
+        return self.text[max(0, match.start() - 80) : match.start()]
+
+    def phrase(self, masked: str) -> str:
+        """Return a phrase without its quotation marks; empty if it is none."""
+        text = self.of.shown(masked).strip()
+        if len(text) > 1 and (text[0] + text[-1]) in ('""', "''", "“”", "‘’"):
+            text = text[1:-1].strip()
+        return text if text.isprintable() and len(text) <= LONGEST_PHRASE and "```" not in text else ""
+
+
+_cache: dict[str, re.Pattern[str]] = {}
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Return a pattern of a rule, compiled once."""
+    return _cache.setdefault(pattern, re.compile(pattern, re.IGNORECASE))
+
+
+_NO_DEMAND = re.compile(
+    r"(?:\bnot|n['’]t) (?:have|need|necessarily)\b|\bneed not\b|\bno need\b|\boptional"
+    r"|^\W*how (?:do|to|can|many)\b|^\W*(?:if|when|unless|suppose)\b"
+    r"|^\W*(?:should|must|why|is|are|does|do|did|was|were|who|when|where) (?!not\b).*\?\W*$"
+    r"|^\W*(?:the|this|my|his|her|their|our) \w+ (?:contains?|has|had|was|is|were|wrote|used)\b"
+    r"|\b(?:regex|regular expression|function|program|script|parser|SQL|method|class|passwords?|algorithm)\b",
+    re.IGNORECASE,
+)
+"""Sentences that only seem to demand something."""
+OF_PARTS = re.compile(
+    r"\b(?:each|every|per)\b(?! (?:other|separated|divided))|\b(?:first|second|third|last) (?:paragraph|section|line|stanza|verse)",
+    re.IGNORECASE,
+)
+"""Sentences that demand something of the parts of an answer."""
+_TOLD = re.compile(
+    r"\b(?:he|she|they|we|i|who) (?:had|was|were|wrote|used|said|made|has|have|am)\b[^,.;]*$|\bit (?:was|had)\b[^,.;]*$",
+    re.I,
+)
+"""Before a place: a story is told."""
+_NOT_HERE = re.compile(
+    r"(?:\b(?:not|never|avoid|without|nothing|nobody|no one|none|refrain)|n['’]t)\b(?! (?:only|forget|hesitate))",
+    re.IGNORECASE,
+)
+_CLAUSE = re.compile(
+    r"[,.;:]|\b(?:and|but|then)\s(?=(?:please |also |it |you |your \w+ |the \w+ )?(?:should|must|use|write|have|keep|make|"
+    r"contain|include|respond|answer|reply|be|limit|wrap|highlight|add|end|finish|start|only|mention|put|in|with)\b)",
+    re.IGNORECASE,
+)
+
+
+def is_negated(before: str) -> bool:
+    """Return whether what precedes a place negates it."""
+    return _NOT_HERE.search(_CLAUSE.split(before)[-1]) is not None
+
+
+Found = Iterator[str]
+Rule = Callable[[Sentence], Found]
+"""Yields the checks that a sentence demands; nothing where it is unsure."""
