@@ -48,6 +48,7 @@ def test_the_page_has_every_command(page: str) -> None:
         "answer",
         "serve",
         "show",
+        "checks",
         "eval",
         "judge",
         "vote",
