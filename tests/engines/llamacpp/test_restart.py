@@ -16,6 +16,7 @@ from redraft.engines.base import Delta, Message, Sampling
 from redraft.engines.llamacpp import client as restart
 from redraft.engines.llamacpp.engine import LlamaCppEngine
 from redraft.errors import EngineCrash, EngineError
+from redraft.steering.form import Form
 from tests.engines.talking import said
 from tests.gguf_files import tiny_model
 
@@ -102,6 +103,15 @@ async def test_an_answer_that_has_to_fit_a_schema_is_asked_for_again(default_mod
         assert caught.value.ready
         reply = said(await heard(engine.chat(TALE, Sampling(temperature=0.0, max_tokens=200, schema=PERSON))))
         assert list(json.loads(reply)) == ["name"]
+
+
+async def test_an_answer_that_was_steered_goes_on_without_the_form(default_model: Path) -> None:
+    async with opened(default_model) as engine:
+        sampling = Sampling(temperature=0.0, max_tokens=40, form=Form(opening="Once upon a time"))
+        broken = await heard(engine.chat(TALE, sampling), lambda n: kill(engine) if n == 7 else None)
+        assert said(broken).startswith("Once upon a time")
+        assert broken[-1].finish
+        assert engine.health.restarts == 1
 
 
 async def test_small_requests_do_not_notice(tmp_path: Path) -> None:

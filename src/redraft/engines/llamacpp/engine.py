@@ -203,7 +203,8 @@ class LlamaCppEngine(LocalEngine):
     async def _continue(self, prompt: Tokens, sampling: Sampling, stop: Sequence[str], room: Room) -> Replies:
         """Continue token ids. If the process dies, another one goes on where it was.
 
-        A JSON Schema or a form cannot be kept to from the middle on: the error is raised then, with `ready`.
+        A JSON Schema cannot be kept to from the middle on: the error is raised then, with `ready`. A form
+        cannot either, but checks judge the answer: the rest is written without it.
         """
         said: list[int] = []
         crashes = 0
@@ -230,9 +231,11 @@ class LlamaCppEngine(LocalEngine):
             except EngineCrash as crash:
                 crashes += 1
                 await self._kept.replace(child, crash, crashes)
-                if said and (sampling.schema is not None or sampling.form is not None):
+                if said and sampling.schema is not None:
                     crash.passing = crash.ready = True
                     raise
+                if said:
+                    sampling = replace(sampling, form=None)
         yield Delta(finish=room.limit, prompt_tokens=len(prompt), completion_tokens=len(said))
 
     async def _once(
