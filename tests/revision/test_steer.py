@@ -39,7 +39,6 @@ def test_checks_that_exclude_each_other_steer_as_far_as_they_go_together() -> No
 def test_revisions_are_steered_too() -> None:
     chain = note(checks=["lacks:the", "matches:xyzzy"], max_revisions=1, max_tokens=40)
     assert [step.steered for step in chain.steps] == [("lacks:the",)] * 2
-    assert all(step.checks[0].passed for step in chain.steps if step.checks)
 
 
 @pytest.mark.parametrize("options", [{"output": list[str]}, {"checks": ["number=42"]}, {"checks": []}])
