@@ -259,7 +259,7 @@ class DataOutput:
             self.run.on_event(DataProgress(shown.records, shown.done, shown.total, self.kept, dropped))
 
     def note_length(self, path: Path) -> None:
-        """Note the length of a file, all of which was read. It may grow later."""
+        """Note the length of a file that was read to its end. It may grow later."""
         if path.is_file():
             self.lengths[path] = path.stat().st_size
 

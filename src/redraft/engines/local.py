@@ -62,7 +62,7 @@ class LocalEngine(Engine):
     """An engine on token ids. A chain may fill `context` of them; the model was trained for `trained`."""
 
     _marks: frozenset[str] | None = None
-    """Characters of which any control token has one, where they are known."""
+    """Characters, where known: each control token has at least one of them."""
 
     def __init__(self, info: EngineInfo, context: int, trained: int | None = None) -> None:
         self._info, self._context, self._trained = info, context, trained

@@ -224,7 +224,7 @@ class RecordProgress(ProgressLine):
         quiet: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin to count, of so many bytes. `out` is where records go: a file, `-`, or None for nowhere."""
+        """Begin to count to a number of bytes. `out`: where records go, a file, `-`, or None for nowhere."""
         console = Console(stderr=True)
         shown = console.is_jupyter or (sys.stderr.isatty() and not _takes_the_terminal(out))
         super().__init__(total, quiet=quiet or not shown, transient=True, console=console, clock=clock)

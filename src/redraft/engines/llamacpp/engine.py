@@ -344,7 +344,7 @@ class LlamaCppEngine(LocalEngine):
 
 
 def _marks_of(header: GGUFHeader) -> frozenset[str] | None:
-    """Return characters of which any control token has one; None if the vocabulary cannot tell.
+    """Return characters; each control token has one of them. None if the vocabulary cannot tell.
 
     llama.cpp overrides the types of known names, such as `<|im_end|>`, which have a `<` all of them
     (`special_eog_ids` in src/llama-vocab.cpp).
