@@ -24,8 +24,9 @@ from redraft.verify.function import FunctionCheck
 from redraft.verify.groups import AllOf, AnyOf
 from redraft.verify.judge import Judge
 from redraft.verify.kinds import check_kinds
+from redraft.verify.layout import Unique
 from redraft.verify.parse import MAX_DEPTH, parse_check, parse_checks
-from redraft.verify.structure import Json
+from redraft.verify.structure import Json, Keys
 from redraft.verify.text import COUNTERS, Contains, Count, Ends, Lacks, Language, Matches, Starts
 
 JUDGE = ScriptedEngine(["Score: 9"])
@@ -52,7 +53,7 @@ LEAVES: st.SearchStrategy[Check] = st.one_of(
         lambda kind, text: kind(text), st.sampled_from([Contains, Lacks, Starts, Ends]), TEXTS | SPECIAL
     ),
     PATTERNS.map(Matches.of),
-    st.just(Json()),
+    st.sampled_from([Json(), Unique(), Keys(("a",)), Keys(("name", "né (x;y)"))]),
     st.builds(
         Number, st.decimals(-(10**6), 10**6, places=2).map(lambda d: d + 0), st.decimals(0, 9, places=2)
     ),
@@ -131,6 +132,8 @@ def test_any_text_is_a_check_or_a_teaching_error(text: str) -> None:
         ("starts:Dear\nSir", Starts("Dear\nSir")),
         ("ends:.", Ends(".")),
         ("json", Json()),
+        ("keys: name, born", Keys(("name", "born"))),
+        ("bullets==3", Count("bullets", 3, 3)),
         ("number=42", Number(Decimal(42))),
         ("number == $1,000", Number(Decimal(1000))),
         ("language:EN", Language("en")),
@@ -175,6 +178,12 @@ def test_what_is_read(text: str, check: Check) -> None:
             "json takes no argument, and is followed by ':a.json' (a schema is json-schema:FILE).",
             "json",
         ),
+        (
+            "unique:lines",
+            "unique takes no argument, and is followed by ':lines'.",
+            "unique",
+        ),
+        ("keys=a", "keys is followed by '=a', and needs a colon with a text.", "keys:name,born"),
         ("number:4", "number is followed by ':4', and needs = with a number.", "number=3.14~0.01"),
         ("number=", "number is followed by '=', and needs = with a number.", "number=3.14~0.01"),
         ("json[2]", "json has no option in brackets.", "json"),
@@ -195,6 +204,9 @@ def test_what_is_refused(text: str, message: str, form: str) -> None:
 
 
 def test_what_is_refused_with_another_hint() -> None:
+    for written, fault in (("keys:a,,b", "a key is empty"), ("keys:a, a", "a key comes twice")):
+        with pytest.raises(CheckSyntaxError, match=f"{fault}.\n  Write keys:name,born$"):
+            parse_check(written)
     with pytest.raises(CheckSyntaxError, match=r"^a check is empty\.\n  All checks: docs/checks\.md$"):
         parse_check("")
     with pytest.raises(CheckSyntaxError, match="the parenthesis at character 4 is not closed") as caught:

@@ -40,7 +40,8 @@ IFEVAL = [
 CHECKS = [
     "words<=2", "words==0", "sentences<=1", "sentences<=2", "sentences==3", "characters<=3", "paragraphs<=1",
     "lacks:light", "lacks:the light", "lacks:,", "lacks:é", "lacks:。", "starts:The light", "starts:1.",
-    "starts:光", "json", "any(words<=2; lacks:light)", "all(sentences<=2; lacks:the)", "2*words<=3",
+    "starts:光", "json", "lines<=2", "bullets<=1", "items==1", "headings<=1", "unique", "keys:a,e",
+    "any(words<=2; lacks:light)", "all(sentences<=2; lacks:the)", "2*words<=3",
     *(f"ifeval:{written}" for written in IFEVAL),
 ]  # fmt: skip
 WORDS = "light Light house the The t A Dr etc no e.g One two 3 14 光 明 é e Σ ς ß א ก ำ 한 ᄒ ᅡ 🇦 🇧 👩"
@@ -98,6 +99,13 @@ SOON = [
     ("sentences<=1", "雨。雪。", "雨。雪"),
     ("characters<=5", "Rain is", "Rain "),
     ("paragraphs<=1", "One.\n\nT", "One.\n\n"),
+    ("lines<=1", "One\n\nT", "One\n\n"),
+    ("bullets==1", "- one\n- t", "- one\n- "),
+    ("bullets==1", "- one\n* * *\n* t", "- one\n* * *\n```\n- t"),
+    ("items<=1", "1. one\n2) t", "1. one\n2)"),
+    ("headings<=1", "# One\n## T", "# One\n##"),
+    ("unique", "- It rains.\nSo.\n* it  rains.\n", "- It rains.\nSo.\n* it  rains."),
+    ("keys:a", "```json\n{a: 1}\n", "```json\n{a: 1}"),
     ("lacks:light", "The light ", "The light"),
     ("starts:Dear friend", "Dear Ann, ", "Dear Ann,"),
     ("json", "```json\n{a: 1}\n", "```json\n{a: 1}"),

@@ -129,6 +129,20 @@ def _of_text(module: str, maker: str) -> Callable[[Written], Check]:
     return make
 
 
+def _plain(module: str, maker: str, guess: str = "") -> Callable[[Written], Check]:
+    """Return what makes a check that takes no argument: a class. `guess` is what one may have meant."""
+
+    def make(written: Written) -> Check:
+        if written.rest:
+            guessed = f" ({guess})" if guess and written.rest.startswith(":") else ""
+            problem = f"{written.kind} takes no argument, and is followed by {written.rest[:30]!r}{guessed}"
+            raise written.error(problem)
+        found: Check = attrgetter(maker)(import_module(f"redraft.verify.{module}"))()
+        return found
+
+    return make
+
+
 def _count(written: Written) -> Check:
     from redraft.verify.text import Count
 
@@ -145,15 +159,6 @@ def _count(written: Written) -> Check:
     if high is not None and high < (low or 0):
         raise written.error(f"no answer can pass {written.kind}{found[0]}")
     return Count(written.kind, low, high)
-
-
-def _json(written: Written) -> Check:
-    from redraft.verify.structure import Json
-
-    if written.rest:
-        guess = " (a schema is json-schema:FILE)" if written.rest.startswith(":") else ""
-        raise written.error(f"json takes no argument, and is followed by {written.rest[:30]!r}{guess}")
-    return Json()
 
 
 def _number(written: Written) -> Check:
@@ -199,14 +204,6 @@ def _reward(written: Written) -> Check:
     return Reward.of(written.text, bar)
 
 
-def _auto(written: Written) -> Check:
-    from redraft.verify.derive import Auto
-
-    if written.rest:
-        raise written.error(f"auto takes no argument, and is followed by {written.rest[:30]!r}")
-    return Auto()
-
-
 def _group(written: Written) -> Check:
     from redraft.verify.groups import group_of
 
@@ -219,6 +216,11 @@ WORDS = _for_anyone("words<=50", "count of words: <= >= < > ==, or a range words
 SENTENCES = _for_anyone("sentences<=3", "count of sentences, compared the same way", _count)
 CHARACTERS = _for_anyone("characters<=280", "count of characters as a reader sees them", _count)
 PARAGRAPHS = _for_anyone("paragraphs==2", "count of paragraphs, separated by blank lines", _count)
+LINES = _for_anyone("lines<=5", "count of lines that are not empty", _count)
+BULLETS = _for_anyone("bullets==3", "count of lines that begin with a bullet", _count)
+ITEMS = _for_anyone("items==3", "count of bullets and of numbered lines", _count)
+HEADINGS = _for_anyone("headings>=2", "count of lines that begin with # or ##", _count)
+UNIQUE = _for_anyone("unique", "has no line twice", _plain("layout", "Unique"))
 CONTAINS = _for_anyone(
     "contains:TEXT", "has this word or phrase, ignoring case", _of_text("text", "Contains")
 )
@@ -233,7 +235,14 @@ MATCHES = _for_anyone(
 )
 STARTS = _for_anyone("starts:TEXT", "begins with this text, ignoring case", _of_text("text", "Starts"))
 ENDS = _for_anyone("ends:TEXT", "ends with this text, ignoring case", _of_text("text", "Ends"))
-JSON = _for_anyone("json", "is JSON, or has one fenced JSON block", _json)
+JSON = _for_anyone(
+    "json",
+    "is JSON, or has one fenced JSON block",
+    _plain("structure", "Json", "a schema is json-schema:FILE"),
+)
+KEYS = _for_anyone(
+    "keys:name,born", "is a JSON object with these keys and no others", _of_text("structure", "Keys.of")
+)
 JSON_SCHEMA = CheckKind(
     "json-schema:FILE",
     "is JSON that fits the JSON Schema in FILE",
@@ -283,4 +292,6 @@ ALL = _for_anyone(
     _group,
     escapes_itself=True,
 )
-AUTO = _for_anyone("auto", "what the prompt itself demands in plain words (redraft checks PROMPT)", _auto)
+AUTO = _for_anyone(
+    "auto", "what the prompt itself demands in plain words (redraft checks PROMPT)", _plain("derive", "Auto")
+)

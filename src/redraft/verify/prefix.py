@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import regex
 
+from redraft.verify.layout import bullets, headings, items, lines
 from redraft.verify.segment import count_characters, count_words, paragraphs, sentences
 
 _ENDS = " \n\t。！？｡"  # what nothing that follows combines with or makes a part of the word before
@@ -24,6 +25,10 @@ LEAST: dict[str, Callable[[str], int]] = {
     "sentences": lambda text: len(sentences(settled(text))),
     "characters": count_characters,
     "paragraphs": lambda text: len(paragraphs(text)),
+    "lines": lines,
+    "bullets": bullets,
+    "items": items,
+    "headings": headings,
 }
 """Unit -> function that counts what every continuation of a text has at least."""
 

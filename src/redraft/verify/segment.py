@@ -63,7 +63,7 @@ def count_characters(text: str) -> int:
 
 def paragraphs(text: str) -> list[str]:
     """Return the blocks of a text between blank lines."""
-    return [part.strip() for part in _BLANK_LINE.split(_unix(text)) if part.strip()]
+    return [part.strip() for part in _BLANK_LINE.split(unix(text)) if part.strip()]
 
 
 def sentences(text: str) -> list[str]:
@@ -75,7 +75,7 @@ def sentences(text: str) -> list[str]:
     no sentence.
     """
     found = []
-    for block in _blocks(_unix(text)):
+    for block in _blocks(unix(text)):
         ends = [match.end() for match in _STOP.finditer(block) if _is_end(block, match)]
         found += [block[start:end].strip() for start, end in pairwise([0, *ends, len(block)])]
     return [piece for piece in found if _WORD.search(piece)]
@@ -86,7 +86,8 @@ def line_of(text: str, position: int) -> int:
     return text.count("\n", 0, position) + 1
 
 
-def _unix(text: str) -> str:
+def unix(text: str) -> str:
+    """Return a text whose lines end in a line feed alone."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

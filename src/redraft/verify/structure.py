@@ -22,7 +22,7 @@ from redraft.verify.schema import GivenUp, faults, validator_of
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
     from referencing.jsonschema import Schema
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 MAX_ERRORS = 3  # most faults in a message: a model does not correct more at once
 MAX_COUNTED = 100  # most faults to look for: an answer of a megabyte may have hundreds of thousands
@@ -131,6 +131,70 @@ class Json:
         except NotJson as error:
             return failed(str(error), score=error.read)
         return passed("The answer is JSON.")
+
+
+@dataclass(frozen=True)
+class Keys:
+    """`keys:a,b`: the answer is a JSON object with these keys and no others."""
+
+    keys: tuple[str, ...]
+
+    @classmethod
+    def of(cls, written: str) -> Self:
+        """Split keys at commas."""
+        keys = tuple(key.strip() for key in written.split(","))
+        if "" in keys or len(set(keys)) < len(keys):
+            fault = "a key is empty" if "" in keys else "a key comes twice"
+            raise CheckSyntaxError(f"keys:{written:.200}: {fault}.", hint="Write keys:name,born")
+        return cls(keys)
+
+    @property
+    def name(self) -> str:
+        """The short form."""
+        return f"keys:{','.join(self.keys)}"
+
+    @property
+    def demand(self) -> str:
+        """The keys, in a sentence."""
+        return f"Answer with JSON alone, an object with {_keys(self.keys)} and no others."
+
+    @property
+    def schema(self) -> Schema:
+        """An object of any values."""
+        properties: dict[str, Any] = {key: {} for key in self.keys}
+        return {
+            "type": "object",
+            "properties": properties,
+            "required": list(self.keys),
+            "additionalProperties": False,
+        }
+
+    def prefix(self, text: str) -> Prospect:
+        """Lost where a block of JSON goes wrong, or a second one begins."""
+        return json_prospect(text)
+
+    def check(self, answer: str, prompt: Prompt) -> Outcome:  # noqa: ARG002
+        """Pass if the keys are these. JSON that misses scores at least 1/2, the rest by the keys it has."""
+        try:
+            value, _ = read_json(answer)
+        except NotJson as error:
+            return failed(str(error), score=error.read / 2)
+        if not isinstance(value, dict):
+            return failed(f"The JSON is no object, and one with {_keys(self.keys)} is wanted.", score=0.5)
+        missing = [key for key in self.keys if key not in value]
+        others = [key for key in value if key not in self.keys]
+        if not missing and not others:
+            return passed(f"The JSON has {_keys(self.keys)}.")
+        faults = [f"lacks {_keys(missing)}"] * bool(missing) + [f"has {_keys(others)} besides"] * bool(others)
+        right = len(self.keys) - len(missing)
+        score = 0.5 + 0.5 * right / (right + len(missing) + len(others))
+        wanted = f"exactly {_keys(self.keys)} {'are' if len(self.keys) > 1 else 'is'} asked for"
+        return failed(f"The JSON object {' and '.join(faults)}: {wanted}.", score=score)
+
+
+def _keys(keys: Sequence[str]) -> str:
+    shown = ", ".join(f'"{key[:40]}"' for key in keys[:20])
+    return f"the key{'s' if len(keys) > 1 else ''} {shown}{' …' if len(keys) > 20 else ''}"
 
 
 @dataclass(frozen=True)

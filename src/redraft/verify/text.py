@@ -21,6 +21,7 @@ from redraft.chain import Prompt, visible
 from redraft.collect.language import BY_NAME, LANGUAGES, probabilities
 from redraft.errors import CheckError, CheckSyntaxError, MissingExtra
 from redraft.steering.form import Form
+from redraft.verify import layout
 from redraft.verify import pattern as patterns
 from redraft.verify.base import Outcome, Prospect, failed, passed
 from redraft.verify.pattern import BadPattern, compiled, search
@@ -32,13 +33,24 @@ COUNTERS: dict[str, Callable[[str], int]] = {
     "sentences": lambda text: len(sentences(text)),
     "characters": count_characters,
     "paragraphs": lambda text: len(paragraphs(text)),
+    "lines": layout.lines,
+    "bullets": layout.bullets,
+    "items": layout.items,
+    "headings": layout.headings,
 }
 """Unit of a `Count` -> function that counts it."""
+
+WRITTEN = {
+    "bullets": 'A bullet is a line that begins with "- ".',
+    "items": 'An item is a line that begins with "- ", or with a number such as "1. ".',
+    "headings": 'A heading is a line that begins with "# " or "## ".',
+}
+"""Unit -> how it is written, for those who have too few."""
 
 
 @dataclass(frozen=True)
 class Count:
-    """`words<=50`, `words=10..20`: limits on words, sentences, characters or paragraphs; None for none."""
+    """`words<=50`, `words=10..20`: limits on the count of a unit (`COUNTERS`); None for none."""
 
     unit: str
     low: int | None = None
@@ -63,7 +75,8 @@ class Count:
         else:
             amount = f"at least {self.low}" if self.high is None else f"{self.low} to {self.high}"
         only = self.high if self.low in (None, self.high) else self.low
-        return f"Write {amount} {self.unit[:-1] if only == 1 else self.unit}."
+        written = f" {WRITTEN[self.unit]}" if self.unit in WRITTEN and self.high != 0 else ""
+        return f"Write {amount} {self.unit[:-1] if only == 1 else self.unit}.{written}"
 
     @property
     def form(self) -> Form | None:
@@ -90,7 +103,10 @@ class Count:
         else:
             bounds = f"{self.low} to {self.high} are wanted"
         if self.low is not None and count < self.low:
-            return failed(f"{has}, and {bounds}: {self.low - count} too few.", score=count / self.low)
+            written = f" {WRITTEN[self.unit]}" if self.unit in WRITTEN else ""
+            return failed(
+                f"{has}, and {bounds}: {self.low - count} too few.{written}", score=count / self.low
+            )
         if self.high is not None and count > self.high:
             return failed(f"{has}, and {bounds}: {count - self.high} too many.", score=self.high / count)
         return passed(f"{has}.")
