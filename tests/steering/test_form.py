@@ -27,9 +27,14 @@ def test_a_text_comes_as_often_as_one_of_them_demands() -> None:
         (Form(schema={}), Form(has=("rain",))),
         (Form(sentences=(0, 1)), Form(closing="Bye.")),
         (Form(case="upper"), Form(case="lower")),
+        (Form(), Form(has=(" ",))),
+        (Form(), Form(lacks=("",))),
+        (Form(), Form(lacks=("x" * 101,))),
+        (Form(), Form(lacks=tuple(map(str, range(10_000))))),
+        (Form(has=tuple(map(str, range(60)))), Form(has=tuple(map(str, range(70))))),
     ],
 )
-def test_forms_that_exclude_each_other(one: Form, other: Form) -> None:
+def test_forms_that_do_not_go_together(one: Form, other: Form) -> None:
     with pytest.raises(Conflict):
         one & other
 

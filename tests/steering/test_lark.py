@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from llguidance import LLMatcher, LLTokenizer
 
 from redraft.chain import Prompt
-from redraft.steering.form import Form, joined
-from redraft.steering.lark import lark
+from redraft.steering.form import LONGEST_LACKED, MOST_HAS, MOST_LACKS, Form, joined
+from redraft.steering.lark import CLOSE, lark
 from redraft.verify.base import Check, form_of, run_checks
 from redraft.verify.parse import parse_check
 
@@ -120,6 +120,59 @@ def test_a_grammar_takes_answers_that_pass_and_no_others(checks: list[str], good
     assert not accepts(grammar, bad)
 
 
+@pytest.mark.parametrize("text", ["rain", "tea", "the town", "c++ is", "naïve", "don't"])
+def test_a_text_that_is_cut_within_what_it_lacks_does_not_go_on_with_it(text: str) -> None:
+    grammar = lark(Form(lacks=(text,)), 40)
+    limit = int(40 * CLOSE)  # bytes here
+    for cut in range(1, len(text)):
+        before = "a " * limit + text[:cut]
+        assert not accepts(
+            grammar, before[-limit:].replace(" ", "", 1).rjust(limit, "a") + text[cut:] + "."
+        ), cut
+
+
+NEAR = st.text(
+    st.sampled_from("rainsRAINß ςΣσİıéüµſ'’.:,_-²™½天気של\u0301\u00ad\n2") | st.characters(), max_size=6
+)
+LACKED = [
+    "rain",
+    "s",
+    "ς",
+    "straße",
+    "İ",
+    "i",
+    "été",
+    "天",
+    "c++",
+    "a b",
+    "don't",
+    "שלום",
+    "_x_",
+    "µ",
+    "½",
+    "e\u0301",
+]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.sampled_from(LACKED), NEAR, NEAR)
+def test_what_a_text_lacks_forbids_no_text_that_passes(word: str, before: str, after: str) -> None:
+    text = (before + word + after).lstrip()
+    check = parse_check(f"lacks:{word}")
+    form, _ = form_for([check])
+    passes = asyncio.run(run_checks([check], text, Prompt(instruction="?")))[0].passed
+    if text and passes:
+        assert accepts(lark(form, 10_000), text)
+
+
+def test_both_cases_of_a_letter_are_forbidden_only_where_the_check_has_them_as_one() -> None:
+    for letter in filter(str.isalpha, map(chr, range(0x20000))):
+        both = {letter.lower(), letter.upper()}
+        if len(both) == 2 and all(len(each) == 1 for each in both):
+            found = parse_check(f"lacks:{letter}")
+            assert not any(found.check(each, Prompt(instruction="?")).passed for each in both), letter  # type: ignore[union-attr]
+
+
 def test_a_text_without_a_form_has_no_grammar() -> None:
     assert lark(Form(), 100) == ""
 
@@ -133,6 +186,8 @@ def test_a_demanded_text_may_have_any_characters(word: str) -> None:
     assert not accepts(grammar, "Here nothing stands.")
 
 
-def test_many_keywords_are_written() -> None:
-    matcher(lark(Form(has=tuple(f"word{number}" for number in range(60))), 1_000))
-    matcher(lark(Form(lacks=tuple(f"word{number}" for number in range(1_000))), 1_000))
+def test_the_largest_forms_are_written() -> None:
+    matcher(lark(Form(has=tuple(f"word{number}" for number in range(MOST_HAS))), 1_000))
+    lacks = (*(f"word{number}" for number in range(MOST_LACKS - 1)), "x" * LONGEST_LACKED)
+    matcher(lark(Form(lacks=lacks), 1_000))
+    matcher(lark(Form(lacks=lacks, sentences=(3, None)), 1_000))

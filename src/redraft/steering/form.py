@@ -12,6 +12,9 @@ from typing import Any
 
 Bounds = tuple[int, int | None]  # the fewest, and the most or None
 ANY: Bounds = (0, None)
+MOST_HAS = 64  # a grammar of llguidance keeps a set of so many that have come
+MOST_LACKS = 1000  # with 10,000, llguidance takes a second for each answer
+LONGEST_LACKED = 60  # characters; regular expressions of llguidance nest 250 levels, three for each
 
 
 class Conflict(Exception):
@@ -80,6 +83,12 @@ class Form:
         """Raise `Conflict` if what the form has is what it must not have."""
         if self.schema is not None and replace(self, schema=None, lacks=(), without=frozenset()) != Form():
             raise Conflict("JSON is steered by its schema, and by what it lacks")
+        if not all(map(str.strip, (*self.has, *self.lacks))):
+            raise Conflict("one of the texts is empty")
+        if len(set(self.has)) > MOST_HAS or len(self.lacks) > MOST_LACKS:
+            raise Conflict("these are too many texts for a grammar")
+        if any(len(text) > LONGEST_LACKED for text in self.lacks):
+            raise Conflict("one of the texts is too long for a grammar")
         fixed = [*self.has, self.opening, self.closing, self.postscript]
         text = "\n".join(fixed)
         if clash := next((char for char in self.without if char in text), None):

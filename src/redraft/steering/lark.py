@@ -12,7 +12,9 @@ other word then.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
+from functools import reduce
 
 from redraft.steering.form import ANY, Form
 
@@ -23,10 +25,16 @@ LISTED = 0.42  # the same where the answer must come to a given end, even if it 
 LONGEST = 16  # words of a sentence that is to end
 SENTENCE = 12  # words of a usual sentence
 
-_IN = "A-Za-z0-9"
+_ANYTHING = "(?s:.*)"
+# What is surely outside a word.
+_OUT = r"[\x00-\x20\u{22}!#$%&()*+\-\u{2f}<=>?@\[\u{5c}\]^`{|}~\u{a0}«»“”„–—…\u{3000}、。]"
+_LINKS = "['’.:,;]*"  # within a word between two letters or digits: don't, 3.14
+_BEFORE = f"(({_ANYTHING}{_OUT})?{_LINKS})?_*"  # of a whole word
+_AFTER = f"_*({_OUT}{_ANYTHING}|{_LINKS}({_OUT}{_ANYTHING})?)"
+_IN = r"A-Za-z0-9\u{c0}-\u{1fff}\u{3040}-\u{fdff}"  # ranges: Unicode's classes are too much for the lexer
 _MARKS = "\"'(),;:*[]{}<>/|\\=_#@&%+~^`$" + ".!?"  # around a word, and not within
 _STOPS = ".!?"
-_BEFORE = '"(*'  # an apostrophe before a vowel is part of the word for some
+_OPENS = '"(*'  # an apostrophe before a vowel is part of the word for some
 _CLOSERS = "\"'*"
 _SPACE = r"[ \n]{1,2}"
 _LETTERS = {"": r"A-Za-z0-9\u{c0}-\u{1fff}", "lower": r"a-z0-9\u{df}-\u{ff}", "upper": r"A-Z0-9\u{c0}-\u{de}"}
@@ -46,15 +54,15 @@ def lark(form: Form, tokens: int) -> str:
 
 def _free(form: Form, tokens: int) -> str:
     """Return the grammar of a text of any words."""
-    never, lacks = _never(form), _lacks(form.lacks, "s:.")
+    never = _never(form)
     rest = f"[^{never}]*" if never else "(?s:.*)"
     quote = '"\\"" ' if form.quoted else ""
     rules = {
         "start": f"{quote}body tail? {quote}",
         f"body[max_tokens={int(tokens * CLOSE)}]": "BODY",
-        "BODY": rf"/[^\s{never}]{rest}/{lacks}",
+        "BODY": rf"/[^\s{never}]{rest}/{_lacks(form.lacks)}",
         "tail": "TAIL",
-        "TAIL": f"/[^{_STOPS}{never}]*[{_STOPS}]/{lacks}",
+        "TAIL": f"/[^{_STOPS}{never}]*[{_STOPS}]/{_lacks(form.lacks, cut=True)}",
     }
     return _written(rules)
 
@@ -102,6 +110,7 @@ class _Words:
     def json(self) -> str:
         """Return the grammar of a small JSON object."""
         most = max(self.room // 9, 3)
+        letter = rf"[^\s\u{{22}}\u{{5c}}\x00-\x1f{_never(self.form)}]"
         self.rules |= {
             "start": '"{" gap pair ("," gap pair){0,2} /\\n?/ "}"',
             "gap": r"/[ \n]{0,4}/",
@@ -110,7 +119,7 @@ class _Words:
             "string": f'"\\"" t{{0,{most}}} T "\\""',
             "NUMBER": r"/-?[0-9]{1,6}(\.[0-9]{1,3})?/",
             "t": 'T " "',
-            "T": rf"/[^\s\u{{22}}\u{{5c}}\x00-\x1f{_never(self.form)}]{{1,16}}/{_lacks(self.lacks, 'S')}",
+            "T": f"/{letter}{{1,16}}/{_lacks(_words_of(self.lacks))}",
         }
         return _written(self.rules)
 
@@ -149,7 +158,7 @@ class _Words:
         mark = rf"[^\s{_IN}{'' if self.form.sentences == ANY else _STOPS}{never}]"
         first = _plain(text[0]) if self.form.case else _letter(text[0])  # it may begin a sentence
         words = first + self.space.join("".join(map(_plain, word)) for word in re.split(r"\s+", text[1:]))
-        self.rules[name] = f"/{self._class(_BEFORE)}{{0,2}}{words}{mark}{{0,3}}{self.space}/"
+        self.rules[name] = f"/{self._class(_OPENS)}{{0,2}}{words}{mark}{{0,3}}{self.space}/"
         return name
 
     def _given(self, name: str, text: str) -> str:
@@ -175,9 +184,9 @@ class _Words:
         letter = f"[{_LETTERS[self.form.case]}]" if counted else letter
         least = 3 if end.startswith(self.stop) and self.form.sentences != ANY else 1  # `J.` is an initial
         core = f"[{first}]{letter}{{0,19}}" if first else f"{letter}{{{least},20}}"
-        before = self._class(_BEFORE) if counted else self._class(_MARKS, *(_STOPS if within else ""))
+        before = self._class(_OPENS) if counted else self._class(_MARKS, *(_STOPS if within else ""))
         after = self._class(",;:)\"'*" if within else ",;:)\"'*" + _STOPS)
-        lacks = _lacks((*self.lacks, *other), "S")
+        lacks = _lacks(_words_of((*self.lacks, *other)))
         return f"/{before}{{0,2}}/ (/{core}(\\x27{letter}{{1,3}})?/{lacks}) /{after}{{0,3}}{end}/"
 
     def _class(self, marks: str, *without: str) -> str:
@@ -238,27 +247,46 @@ def _never(form: Form) -> str:
     return _codes(banned) + {"upper": r"\p{Ll}", "lower": r"\p{Lu}"}.get(form.case, "")
 
 
-def _lacks(texts: Iterable[str], where: str) -> str:
+def _lacks(texts: Iterable[str], *, cut: bool = False) -> str:
     """Return the part of a terminal that has none of some texts, as whole words in any case.
 
+    It leaves to the check what only the check can tell, and forbids nothing that the check allows.
+
     Args:
-        texts: The texts. Those of several words are not looked for in a word.
-        where: `S` in a word, `s:.` in a text.
+        texts: The texts.
+        cut: What comes before may have been cut within one of them, so it does not begin with an end of one.
     """
-    inside = where == "S"
-    found = [
-        r"\s+".join("".join(map(_letter, word)) for word in text.split())
-        for text in texts
-        if not (inside and re.search(r"\s", text))
-    ]
-    before, after = (rf"(\S*[^\s{_IN}])?", rf"([^\s{_IN}]\S*)?\s*") if inside else (
-        f"((?s:.*)[^{_IN}])?", f"([^{_IN}](?s:.*))?"
-    )  # fmt: skip
-    return f" & ~/{before}({'|'.join(found)}){after}/" if found else ""
+    found: dict[tuple[str, str], list[str]] = {}
+    for text in map(str.strip, texts):
+        units = _units(text)
+        after = _AFTER if _is_edge(text[-1]) else _ANYTHING
+        found.setdefault((_BEFORE if _is_edge(text[0]) else _ANYTHING, after), []).append("".join(units))
+        if cut and len(units) > 1:
+            ends = reduce(lambda end, unit: f"({end})?{unit}", units[2:], units[1])
+            found.setdefault(("", after), []).append(ends)
+    ways = [f"{before}({'|'.join(each)}){after}" for (before, after), each in found.items()]
+    return f" & ~/{'|'.join(ways)}/" if ways else ""
+
+
+def _words_of(texts: Iterable[str]) -> list[str]:
+    """Return the texts that are looked for in a word: those of one word."""
+    return [text for text in texts if len(text.split()) == 1]
+
+
+def _units(text: str) -> list[str]:
+    """Return the characters of a text as regular expressions."""
+    return [r"\s+" if part.isspace() else _letter(part) for part in re.findall(r"\s+|\S", text)]
+
+
+def _is_edge(char: str) -> bool:
+    """Return whether a word begins or ends at a character. Each character of Chinese is a word of its own."""
+    return char.isalnum() and not unicodedata.name(char, "").startswith(("CJK", "HIRAGANA"))
 
 
 def _letter(char: str) -> str:
     """Return a letter in both cases. `(?i)` would take letters beyond ASCII for it."""
+    if char in "'’":
+        return "['’]"
     both = {char.lower(), char.upper()}
     if len(both) == 2 and all(len(each) == 1 for each in both):
         return f"[{''.join(sorted(both))}]"

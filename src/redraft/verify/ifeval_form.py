@@ -33,7 +33,9 @@ def _frequency(values: Values) -> Form | None:
 FORMS: dict[str, Callable[[Values], Form | None]] = {
     "keywords:existence": lambda values: Form(has=tuple(values["keywords"])),
     "keywords:frequency": _frequency,
-    "keywords:forbidden_words": lambda values: Form(lacks=tuple(values["forbidden_words"])),
+    "keywords:forbidden_words": lambda values: Form(
+        lacks=tuple(form for word in values["forbidden_words"] for form in (word, f"{word}'s"))
+    ),
     "length_constraints:number_sentences": lambda values: Form(
         sentences=_bounds(values["relation"], values["num_sentences"])
     ),
