@@ -143,6 +143,23 @@ class Feedback(_Record):
     checks: tuple[CheckResult, ...] = ()
 
 
+Way = Literal["draft", "repair", "revision", "longer"]
+"""How a text comes to be: afresh; afresh, told what failed; from an earlier one; afresh, with more room."""
+
+
+class Choice(_Record):
+    """How the text of a step was to be written, in mode `adaptive` (`revision.choose`).
+
+    Attributes:
+        of: Index of the step that it repairs, revises or replaces.
+        why: In words.
+    """
+
+    way: Way
+    of: int = 0
+    why: str = ""
+
+
 class Step(_Record):
     """An answer with its feedback.
 
@@ -151,8 +168,9 @@ class Step(_Record):
         echo: The answer repeats the feedback or only discusses the answer. It never passes and is never the
             best one.
         tool_calls: Calls of tools, as in a message of the assistant. They are in the record if there are any.
-        fresh: The answer is a fresh draft, as the revision before it changed nothing. In the record if true.
+        fresh: The answer is no revision but another draft. In the record if true.
         steered: Names of the checks that steered the model while it wrote. In the record if there are any.
+        choice: How it was to be written. In the record if that was chosen.
     """
 
     answer: str
@@ -163,11 +181,12 @@ class Step(_Record):
     tool_calls: tuple[dict[str, Any], ...] = ()
     fresh: bool = False
     steered: tuple[str, ...] = ()
+    choice: Choice | None = None
 
     @model_serializer(mode="wrap")
     def _fields(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
         found: dict[str, Any] = fields(self)
-        for name in ("tool_calls", "fresh", "steered"):
+        for name in ("tool_calls", "fresh", "steered", "choice"):
             if not getattr(self, name):
                 found.pop(name, None)
         return found

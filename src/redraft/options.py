@@ -216,8 +216,11 @@ def allowed(option: Option) -> str:
 class PlainOptions(OptionModel):
     """The options of `redraft.revise` that a text or number can hold."""
 
-    mode: Literal["auto", "native", "prompted", "verified", "best-of"] = option(
-        "the way to revise: auto, native, prompted, verified or best-of", LOOP, "MODE", default="auto"
+    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair", "adaptive"] = option(
+        "the way to revise: auto, native, prompted, verified, best-of, repair or adaptive",
+        LOOP,
+        "MODE",
+        default="auto",
     )
     drafts: int | None = option(
         "most first answers; the best one is revised [1, best-of: 4]", LOOP, "N", "--n", ge=1

@@ -12,7 +12,7 @@ from redraft.options import Device, Dtype, Prompts
 class ChainKeywords(TypedDict, total=False):
     """All of them. Each can be left out."""
 
-    mode: Literal["auto", "native", "prompted", "verified", "best-of"]
+    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair", "adaptive"]
     drafts: int | None
     prompts: Prompts
     min_revisions: int

@@ -39,7 +39,7 @@ from redraft.revision.options import (
     is_text,
 )
 from redraft.revision.prompts import wording_of
-from redraft.revision.state import Plan, check_resumable, complete_drafts, complete_steps
+from redraft.revision.state import Mode, Plan, check_resumable, complete_drafts, complete_steps
 from redraft.steering.form import joined
 from redraft.verify.base import Prefixed, demand_of, form_of, schema_of
 from redraft.verify.derive import without_auto
@@ -369,6 +369,13 @@ def _messages(prompt: Any) -> tuple[dict[str, Any], ...]:
 _FORMS = "It should be a text, a Prompt, or messages: [{'role': 'user', 'content': '…'}]"
 
 
+def _most_revisions(mode: Mode, options: RevisionOptions) -> int:
+    """Return the most texts after the first. In mode `adaptive` drafts and revisions are counted together."""
+    if mode == "best-of":
+        return 0
+    return options.most_revisions + (options.most_drafts - 1 if mode == "adaptive" else 0)
+
+
 def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
     info = driver.writer.info
     critic, judge = (engine.info if engine else None for engine in (driver.critic, driver.judge))
@@ -392,10 +399,10 @@ def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
         prompt=prompt,
         info=replace(info, price=options.price or info.price),
         mode=mode,
-        drafts=options.most_drafts,
+        drafts=1 if mode == "adaptive" else options.most_drafts,
         sampling=options.sampling,
         min_revisions=options.min_revisions,
-        max_revisions=0 if mode == "best-of" else options.most_revisions,
+        max_revisions=_most_revisions(mode, options),
         context_policy=options.context,
         budget=options.budget,
         checks=tuple(check.name for check in driver.checks),

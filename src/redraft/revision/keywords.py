@@ -19,7 +19,7 @@ from redraft.verify.base import Check
 class KeywordsButOutput(TypedDict, total=False):
     """All but output. Each can be left out."""
 
-    mode: Literal["auto", "native", "prompted", "verified", "best-of"]
+    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair", "adaptive"]
     drafts: int | None
     prompts: Prompts
     min_revisions: int

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import PlainValidator
 
@@ -276,6 +276,9 @@ class RevisionOptions(PlainOptions):
         return Sampling(**given, unset=frozenset({"temperature", "top_p", "max_tokens"} - given.keys()))
 
 
+BY_CHECKS: tuple[Mode, ...] = ("verified", "repair", "adaptive")
+"""The modes in which checks alone say what is wrong."""
+
 DRAFTS = 4  # default number of samples in mode `best-of`
 
 
@@ -360,12 +363,12 @@ def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
     drafts, critic = options.most_drafts, options.critic is not None
     if options.mode == "native" and options.given:
         yield "mode 'native' writes the first answer itself, and it was given.", "Use mode='prompted'."
-    if options.mode == "verified" and not options.checked:
+    if options.mode in BY_CHECKS and not options.checked:
         hint = "Add one: --check 'words<=50'. All of them: docs/checks.md"
-        yield "mode 'verified' needs checks, and there are none.", hint
-    if options.mode == "verified" and critic:
+        yield f"mode {options.mode!r} needs checks, and there are none.", hint
+    if options.mode in BY_CHECKS and critic:
         hint = "Use --mode prompted: checks judge first, then the critic."
-        yield "mode 'verified' asks no critic, and one was given.", hint
+        yield f"mode {options.mode!r} asks no critic, and one was given.", hint
     if options.mode == "best-of" and options.min_revisions:
         hint = f"Use --mode verified --drafts {drafts}: the best draft is revised."
         yield f"mode 'best-of' revises nothing, and min_revisions is {options.min_revisions}.", hint
@@ -375,7 +378,13 @@ def _faults_of_mode(options: RevisionOptions) -> Iterator[tuple[str, str]]:
 
 
 def choose_mode(
-    mode: str, info: EngineInfo, *, has_checks: bool, has_critic: bool, drafts: int = 1, by_chat: bool = False
+    mode: Mode | Literal["auto"],
+    info: EngineInfo,
+    *,
+    has_checks: bool,
+    has_critic: bool,
+    drafts: int = 1,
+    by_chat: bool = False,
 ) -> Mode:
     """Return the mode for a model and a call.
 
@@ -386,15 +395,13 @@ def choose_mode(
             f"{info.name!r} cannot continue raw text, which native revision needs.",
             hint="Use --mode prompted, or a GGUF file of the model.",
         )
-    if mode in ("prompted", "verified", "best-of") and not info.chats:
+    if mode in ("prompted", "best-of", *BY_CHECKS) and not info.chats:
         raise UsageError(f"{info.name!r} does not answer chat messages.", hint="Use --mode native.")
-    if mode == "best-of":
-        return "best-of"
     if mode == "native" or (mode == "auto" and info.native and drafts == 1 and not by_chat):
         return "native"
-    if mode == "verified" or (mode == "auto" and has_checks and not has_critic):
-        return "verified"
-    return "prompted"
+    if mode != "auto":
+        return mode
+    return "verified" if has_checks and not has_critic else "prompted"
 
 
 def check_plain(plan: Plan) -> None:

@@ -1,20 +1,23 @@
 """Revise with a chat model that was not trained for it: ask for an answer, a criticism, a revision.
 
 Checks judge first, if there are any. An answer that passes is left alone. One that fails is revised by the
-checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks). The wording is
-in `prompts`; this module decides when to stop.
+checks' messages (`verified`), or by these and a model's criticism (`prompted` with checks); or another one is
+written that is told them (`repair`); or what follows is chosen (`adaptive`). The wording is in `prompts`, the
+choice in `choose`; this module decides when to stop.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from redraft.chain import CheckResult, Feedback, Stop, Usage, Verdict, is_blank
+from redraft.chain import CheckResult, Choice, Feedback, Stop, Usage, Verdict, Way, is_blank
 from redraft.engines.base import Message
 from redraft.engines.messages import joined
 from redraft.errors import NoScore
 from redraft.formats.selfee import verdict_of
 from redraft.revision import critique, prompts
+from redraft.revision.choose import Move
 from redraft.revision.critique import Critique
 from redraft.revision.ops import (
     Ask,
@@ -26,7 +29,7 @@ from redraft.revision.ops import (
     ask_model,
     run_checks,
 )
-from redraft.revision.state import State
+from redraft.revision.state import State, appended
 from redraft.revision.stop import (
     after_answer,
     after_criticism,
@@ -66,7 +69,7 @@ def _draft(state: State) -> Loop[Stop | None]:
         return (yield from _write_next(state))
     while True:
         if not state.steps:  # one that an earlier attempt did not check comes first
-            yield from _write(state, _base(state))
+            yield from _write(state, Move(DRAFT))
         try:
             results = yield from _check(state)
         except NoScore as error:  # that ends no run of drafts: another may have one
@@ -88,30 +91,52 @@ def _draft(state: State) -> Loop[Stop | None]:
 
 
 def _write_next(state: State) -> Loop[Stop | None]:
-    """Write the next answer, and announce it if it is the last. Return a reason to stop, or None.
-
-    It is a revision, or a fresh draft if there is no answer yet or the last revision changed nothing.
-    """
-    fresh = not state.steps or stuck(state)
-    stop = yield from _write(state, _base(state) if fresh else _conversation(state))
+    """Write the next answer, and announce it if it is the last. Return a reason to stop, or None."""
+    move = _next_move(state)
+    if move.stop is not None:
+        return move.stop
+    stop = yield from _write(state, move)
     if stop is not None:
         yield StepDone(state.revisions, state.steps[-1])
     return stop
 
 
-def _base(state: State) -> tuple[Message, ...]:
-    return prompts.base_messages(state.plan.asked, state.plan.system)
+DRAFT = Choice(way="draft")
 
 
-def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
+def _next_move(state: State) -> Move:
+    """Return how the next answer is written. After a revision that changed nothing, it is a fresh draft."""
+    mode, last = state.plan.mode, state.revisions
+    if not state.steps:
+        return Move(DRAFT)
+    if mode == "adaptive" and not state.forced(last):
+        return state.chosen()
+    fresh: Way = "repair" if mode == "repair" else "draft"
+    way: Way = fresh if mode == "repair" or stuck(state) else "revision"
+    return Move(Choice(way=way, of=last))
+
+
+def _base(state: State, told: str = "") -> tuple[Message, ...]:
+    return prompts.base_messages(appended(state.plan.asked, told), state.plan.system)
+
+
+def _messages(state: State, choice: Choice) -> tuple[Message, ...]:
+    """Return the request for an answer. A repair is told what failed, and not shown the draft."""
+    if choice.way == "revision":
+        return _conversation(state, of=choice.of)
+    told = choice.way == "repair" and state.steps[choice.of].criticism
+    return _base(state, prompts.REPAIR.format(found=told) if told else "")
+
+
+def _write(state: State, move: Move) -> Loop[Stop | None]:
     """Write the next answer. Return a reason to stop, or None. Checks judge a text that was cut, too.
 
     A tool call ends the chain: the caller runs the tool.
     """
-    plan = state.plan
+    plan, choice = state.plan, move.choice or DRAFT
     ask = Ask(
-        messages,
-        state.length(),
+        _messages(state, choice),
+        state.length(most=move.most),
         schema=plan.schema,
         form=plan.form,
         stop=plan.stop,
@@ -123,9 +148,11 @@ def _write(state: State, messages: tuple[Message, ...]) -> Loop[Stop | None]:
         state.begin(reply.text, reply.finish, reply.usage, tool_calls=reply.tool_calls)
         return "tool_calls"
     cut = of_finish(state, reply.finish)
-    if is_blank(reply.text) and not state.steps and state.plan.drafts == 1:
+    if is_blank(reply.text) and not state.steps and plan.drafts == 1 and plan.mode != "adaptive":
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
-    more = {"fresh": stuck(state), "steered": plan.steered}
+    more: dict[str, Any] = {"fresh": bool(state.steps) and choice.way != "revision", "steered": plan.steered}
+    if choice.why:
+        more["choice"] = choice
     echo = reply.finish != "lost" and state.echoes(reply.text, state.steps)
     state.begin(reply.text, reply.finish, reply.usage, echo=echo, **more)
     return after_answer(state, cut, blank=is_blank(reply.text))
@@ -247,13 +274,15 @@ def _decided(
     return replace(reply, usage=usage, finish=finish), decided
 
 
-def _conversation(state: State, *request: Message) -> tuple[Message, ...]:
+def _conversation(state: State, *request: Message, of: int | None = None) -> tuple[Message, ...]:
     """Return the prompt, the steps that the context policy shows with requests to revise, and a last request.
 
-    Echoes are not shown: the last real answer is, with its feedback. Nor is what stands before a fresh draft.
+    Echoes are not shown: the last real answer is, with its feedback. Nor is what stands before a fresh draft,
+    or after the step `of`.
     """
-    afresh = max((i for i, step in enumerate(state.steps) if step.fresh), default=0)
-    shown = [step for step in state.steps[afresh:] if not step.echo] or state.steps
+    steps = state.steps if of is None else state.steps[: of + 1]
+    afresh = max((i for i, step in enumerate(steps) if step.fresh), default=0)
+    shown = [step for step in steps[afresh:] if not step.echo] or steps
     if state.plan.context_policy == "last":
         shown = shown[-1:]
     messages = list(_base(state))

@@ -27,6 +27,8 @@ TALK = "The reply does not answer. Revision is needed."
 
 ECHOED = "The reply repeats the criticism and does not answer. Revision is needed."
 CUT = "The answer was cut off before its end because it is too long."
+REPAIR = "An earlier answer failed:\n{found}"
+"""Appended to the prompt for a fresh draft. The draft itself is not shown."""
 LOST = "The answer was ended there, because nothing that follows could mend that."
 
 PLACES = {"criticise": ("found", "prompt", "gold", "verdict"), "revise": ("found", "prompt")}
@@ -100,7 +102,7 @@ class Wording:
             for literal, *_ in Formatter().parse(template)
             for piece in _BLANK.split(literal)
         ]
-        return (*filter(None, pieces), TALK, ECHOED, CUT)
+        return (*filter(None, pieces), TALK, ECHOED, CUT, REPAIR.partition("\n")[0])
 
 
 def _check_template(name: str, template: Any) -> None:

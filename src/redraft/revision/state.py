@@ -32,10 +32,11 @@ from redraft.engines.base import EngineInfo, Message, Sampling
 from redraft.engines.messages import message_of, with_text
 from redraft.errors import EmptyReply, UsageError
 from redraft.revision.budget import Budget
+from redraft.revision.choose import PROMPT_SHARE, Counts, Limits, Move, choose
 from redraft.revision.prompts import DEFAULT, ECHOED, TALK, Wording, filled
 from redraft.steering.form import Form
 
-Mode = Literal["native", "prompted", "verified", "best-of"]
+Mode = Literal["native", "prompted", "verified", "best-of", "repair", "adaptive"]
 ContextPolicy = Literal["last", "chain"]
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -84,6 +85,7 @@ class Plan:
     id: str = ""
     # The chain of an earlier attempt to resume. Its usage counts towards the budget.
     earlier: Chain = field(default_factory=Chain)
+    counts: Counts | None = None  # what earlier chains of the run came to, for mode `adaptive`
     waited: float = 0.0  # seconds of the budget that passed before the chain began, while engines were opened
 
     @property
@@ -122,17 +124,7 @@ class Plan:
     @property
     def asked(self) -> Prompt:
         """The prompt with the demand appended."""
-        prompt, demand = self.prompt, self.demand
-        if not demand:
-            return prompt
-        if not prompt.messages:
-            return prompt.model_copy(update={"instruction": f"{prompt.instruction}\n\n{demand}"})
-        *before, last = prompt.messages
-        if last.get("role") == "tool":
-            added: tuple[Any, ...] = (last, {"role": "user", "content": demand})
-        else:
-            added = (with_text(message_of(last), demand),)
-        return prompt.model_copy(update={"messages": (*before, *added)})
+        return appended(self.prompt, self.demand)
 
 
 @dataclass
@@ -266,6 +258,19 @@ class State:
         self.steps, self.drafts = [written.pop(chosen)], written
         self.drafting = False
 
+    def chosen(self) -> Move:
+        """Return what to do next in mode `adaptive`."""
+        plan, price = self.plan, self.plan.info.price
+        limits = Limits(
+            texts=plan.max_revisions - self.revisions,
+            tokens=plan.budget.tokens_left(self.usage, price),
+            may_be_longer="max_tokens" in plan.sampling.unset,
+            greedy=plan.sampling.temperature == 0,
+            share=price.prompt / price.completion if price and price.completion else PROMPT_SHARE,
+            seed=f"{plan.id}:{plan.sampling.seed}",
+        )
+        return choose(self.steps, plan.counts, limits)
+
     def echoes(self, answer: str, before: Sequence[Step]) -> bool:
         """Return whether a text that follows these steps is talk instead of an answer (`verify.echo`)."""
         if self.plan.json:
@@ -345,6 +350,20 @@ class State:
             },
             meta=meta,
         )
+
+
+def appended(prompt: Prompt, text: str) -> Prompt:
+    """Return a prompt with a text appended, if there is one."""
+    if not text:
+        return prompt
+    if not prompt.messages:
+        return prompt.model_copy(update={"instruction": f"{prompt.instruction}\n\n{text}"})
+    *before, last = prompt.messages
+    if last.get("role") == "tool":
+        added: tuple[Any, ...] = (last, {"role": "user", "content": text})
+    else:
+        added = (with_text(message_of(last), text),)
+    return prompt.model_copy(update={"messages": (*before, *added)})
 
 
 CUT = (None, "budget", "cancelled", "error")

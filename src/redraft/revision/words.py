@@ -80,6 +80,17 @@ def name_of(index: int) -> str:
     return "Answer" if index == 0 else f"Revision {index}"
 
 
+def chosen(step: Step) -> str:
+    """Return how the text of a step was chosen to be written, in words; empty if that was not chosen."""
+    choice = step.choice
+    if choice is None:
+        return ""
+    what = {"draft": "Another draft", "longer": "Another draft, with more room"}.get(choice.way, choice.way)
+    if choice.way in ("repair", "revision"):
+        what = f"A {choice.way} of {name_of(choice.of).lower() if choice.of else 'the answer'}"
+    return f"{what}: {choice.why}."
+
+
 def why_cut(step: Step, stop: Stop | None = None) -> str:
     """Return why a step was cut, in words. `stop` is the chain's, if the step is its last."""
     if stop in ("budget", "malformed"):

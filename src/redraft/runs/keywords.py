@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class AnswerKeywords(TypedDict, total=False):
     """All of them. Each can be left out."""
 
-    mode: Literal["auto", "native", "prompted", "verified", "best-of"]
+    mode: Literal["auto", "native", "prompted", "verified", "best-of", "repair", "adaptive"]
     drafts: int | None
     prompts: Prompts
     min_revisions: int
