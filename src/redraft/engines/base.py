@@ -111,6 +111,7 @@ class Delta:
         prompt_tokens: Length of the prompt in tokens, including cached ones; on the last delta.
         cached_tokens: Prompt tokens that were not computed again.
         estimated: The counts are estimated from the texts, because the server sent none.
+        unsteered: `Sampling.form` was asked for, and does not hold from here on.
         aside: Describes content other than text, such as "a call of the tool 'search'"; on the last delta.
         tool_calls: Calls of `Sampling.tools`, as in a message of the assistant; on the last delta.
     """
@@ -127,6 +128,7 @@ class Delta:
     logprobs: tuple[float, ...] = ()
     likeliest: tuple[Likeliest, ...] = ()
     estimated: bool = False
+    unsteered: bool = False
 
 
 Replies = AsyncGenerator[Delta, None]

@@ -224,13 +224,14 @@ class CallMeter:
 
 @dataclass(frozen=True)
 class Generated:
-    """A generated text, why it ended, its usage, its tool calls, and what else came (`Delta.aside`)."""
+    """A generated text, why it ended, its usage, its tool calls, and what else came (`Delta`)."""
 
     text: str
     finish: Finish
     usage: Usage
     aside: str = ""
     tool_calls: tuple[dict[str, Any], ...] = ()
+    unsteered: bool = False
 
 
 def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]:
@@ -242,10 +243,12 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
     yield from announce_progress(state)
     meter, delta = CallMeter(state.clock, index), Delta()
     pieces: list[str] = []
+    unsteered = False
     try:
         delta = yield from receive(ask)
         while True:
             meter.count(delta, index)
+            unsteered = unsteered or delta.unsteered
             if delta.text:
                 pieces.append(delta.text)
                 yield Text(kind, index, delta.text)
@@ -262,7 +265,8 @@ def ask_model(state: State, ask: Ask, kind: Kind, index: int) -> Loop[Generated]
             state.begin("".join(pieces).strip(), "error", usage)
         raise
     usage = state.pay(meter.usages(delta)[index], ask.who)
-    return Generated("".join(pieces).strip(), delta.finish or "stop", usage, delta.aside, delta.tool_calls)
+    text, finish = "".join(pieces).strip(), delta.finish or "stop"
+    return Generated(text, finish, usage, delta.aside, delta.tool_calls, unsteered)
 
 
 def announce_progress(state: State) -> Loop[None]:

@@ -150,7 +150,8 @@ def _write(state: State, move: Move) -> Loop[Stop | None]:
     cut = of_finish(state, reply.finish)
     if is_blank(reply.text) and not state.steps and plan.drafts == 1 and plan.mode != "adaptive":
         state.check_answered(cut, reply.aside, by_itself=reply.finish == "stop")
-    more: dict[str, Any] = {"fresh": bool(state.steps) and choice.way != "revision", "steered": plan.steered}
+    steered = () if reply.unsteered else plan.steered
+    more: dict[str, Any] = {"fresh": bool(state.steps) and choice.way != "revision", "steered": steered}
     if choice.why:
         more["choice"] = choice
     echo = reply.finish != "lost" and state.echoes(reply.text, state.steps)

@@ -110,6 +110,7 @@ async def test_an_answer_that_was_steered_goes_on_without_the_form(default_model
         sampling = Sampling(temperature=0.0, max_tokens=40, form=Form(opening="Once upon a time"))
         broken = await heard(engine.chat(TALE, sampling), lambda n: kill(engine) if n == 7 else None)
         assert said(broken).startswith("Once upon a time")
+        assert [each.unsteered for each in (broken[0], broken[-1])] == [False, True]
         assert broken[-1].finish
         assert engine.health.restarts == 1
 

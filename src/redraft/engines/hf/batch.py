@@ -20,6 +20,7 @@ import torch
 from redraft.chain import Finish
 from redraft.engines.base import Delta, Likeliest, Sampling
 from redraft.engines.hf.cache import Pass, Slots, common_start, forward, layers_of
+from redraft.engines.hf.guide import Guide, guided
 from redraft.engines.hf.text import FinalText, Spelling
 from redraft.errors import EngineError
 
@@ -52,6 +53,7 @@ class Request:
     spelling: Spelling
     # Takes each delta, or the error that ended the sequence. Called in the thread.
     deliver: Callable[[Delta | BaseException], None]
+    guide: Guide | None = None
     cancelled: bool = False
     slot: Slot = field(default_factory=lambda: Slot(-1))
     cached: int = 0
@@ -77,6 +79,8 @@ class Request:
         `chances` are delivered with the token if the caller asked for it.
         """
         self.tokens.append(token)
+        if self.guide:
+            self.guide.take(token)
         if chances is not None and self.sampling.logprobs:
             self._chances.append(chances)
         made = self.made
@@ -272,7 +276,7 @@ class Batch:
         if early := [row for row, request in enumerate(requests) if request.made < self._least]:
             logits[torch.tensor(early)[:, None], torch.tensor(sorted(self._ends))] = -math.inf
         drawn = draw(
-            logits,
+            guided(logits, [request.guide for request in requests]),
             [request.sampling for request in requests],
             [request.random.random() for request in requests],
         )

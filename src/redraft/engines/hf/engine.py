@@ -21,6 +21,7 @@ import torch
 
 from redraft.engines.base import Delta, EngineInfo, Message, PromptText, Replies, Sampling, Tokens
 from redraft.engines.hf.batch import Batch, Request
+from redraft.engines.hf.guide import Guide, installed
 from redraft.engines.hf.load import check_model, ends_of, load, windows_of
 from redraft.engines.hf.text import Spelling, Tokenizer
 from redraft.engines.local import LocalEngine, Room, Told, check_settings, context_of, empty_prompt
@@ -28,6 +29,7 @@ from redraft.engines.threads import in_daemon_thread
 from redraft.errors import ContextError, ModelError, UsageError, shown
 from redraft.formats.selfee import NATIVE_FORMAT
 from redraft.options import Device, Dtype
+from redraft.steering.form import Form
 
 STREAMS = 8  # default number of streams at once
 
@@ -76,6 +78,7 @@ class HfEngine(LocalEngine):
             token_ids=True,
             chats=self._tokenizer.chats,
             native=native,
+            forms=installed(),
             logprobs=True,
             scores=True,
         )
@@ -84,11 +87,12 @@ class HfEngine(LocalEngine):
         self._load_8bit = False
         windows = windows_of(model, context)
         check_model(model, self._tokenizer, windows)
+        self._ends = ends_of(tokenizer, model.generation_config.to_dict()) if ends is None else ends
         self._batch = Batch(
             model,
             slots=parallel,
             context=context,
-            ends=ends_of(tokenizer, model.generation_config.to_dict()) if ends is None else ends,
+            ends=self._ends,
             size=self._tokenizer.size,
             windows=windows,
             threads=threads,
@@ -196,7 +200,7 @@ class HfEngine(LocalEngine):
                 hint=f"Load it as another engine: load_engine('{folder}+{adapter}')",
             )
         async with self.paused():
-            self._model, self._tokenizer = loaded.model, tokenizer
+            self._model, self._tokenizer, self._ends = loaded.model, tokenizer, loaded.ends
             self._batch.swap(loaded.model, loaded.ends)
             self._info = replace(self._info, native=loaded.format == NATIVE_FORMAT)
 
@@ -264,14 +268,17 @@ class HfEngine(LocalEngine):
 
         tokenizer = self._tokenizer  # not self: `deliver` and `request` hold each other, and would keep it
         spelling = Spelling.after(prompt, lambda ids: tokenizer.decode(ids, control=False), stop)
-        request = Request(list(prompt), sampling, room.tokens, room.limit, spelling, deliver)
+        guide, form, ends = None, sampling.form or Form(), self._ends
+        if form != Form() and self._info.forms:
+            guide = await in_daemon_thread(lambda: Guide(form, room.tokens, tokenizer, ends))
+        request = Request(list(prompt), sampling, room.tokens, room.limit, spelling, deliver, guide)
         self._batch.add(request)
         try:
             while True:
                 delta = await deltas.get()
                 if isinstance(delta, BaseException):
                     raise delta
-                yield delta
+                yield replace(delta, unsteered=True) if guide and guide.lost else delta
                 if delta.finish:
                     return
         finally:

@@ -103,12 +103,14 @@ class Tokenizer:
     """A tokenizer of transformers, safe for several threads.
 
     Attributes:
+        name: The model's name.
         size: The largest id, plus one.
     """
 
     def __init__(self, tokenizer: Any, name: str) -> None:
-        self._tokenizer = tokenizer
-        self._name = name
+        self._tokenizer: Any = tokenizer
+        self._of_grammars: Any = None
+        self.name = name
         # A call sets how the tokenizer treats control tokens, and fails while another thread uses it.
         self._lock = threading.Lock()
         self.vocabulary: dict[str, int] = tokenizer.get_vocab()
@@ -129,6 +131,15 @@ class Tokenizer:
     def end(self) -> str:
         """The text of the token that ends an answer; empty if there is none."""
         return self._tokenizer.eos_token or ""
+
+    def for_grammars(self, ends: frozenset[int]) -> Any:
+        """Return llguidance's tokenizer of the same vocabulary. The first time takes about a second."""
+        from llguidance.hf import from_tokenizer
+
+        with self._lock:
+            if self._of_grammars is None:
+                self._of_grammars = from_tokenizer(self._tokenizer, self.size, sorted(ends))
+            return self._of_grammars
 
     def encode(self, text: str, *, special: bool = False) -> Tokens:
         """Return the token ids of a text; `special` for the start of a prompt."""
@@ -170,7 +181,7 @@ class Tokenizer:
             )
         except (TemplateError, ValueError, TypeError) as error:
             raise ModelError(
-                f"the chat template of {self._name} refuses these messages: {str(error)[:200]}."
+                f"the chat template of {self.name} refuses these messages: {str(error)[:200]}."
             ) from None
         return text
 

@@ -207,7 +207,7 @@ class LlamaCppEngine(LocalEngine):
         cannot either, but checks judge the answer: the rest is written without it.
         """
         said: list[int] = []
-        crashes = 0
+        crashes, unsteered = 0, False
         while room.tokens > len(said):
             before = len(said)
             child, left = self._kept.child, room._replace(tokens=room.tokens - before)
@@ -216,6 +216,7 @@ class LlamaCppEngine(LocalEngine):
                     async for delta in deltas:
                         crashes = 0
                         self._kept.worked()
+                        delta = replace(delta, unsteered=True) if unsteered else delta
                         if delta.finish and before:  # the first tokens came from another process
                             yield replace(
                                 delta,
@@ -234,8 +235,8 @@ class LlamaCppEngine(LocalEngine):
                 if said and sampling.schema is not None:
                     crash.passing = crash.ready = True
                     raise
-                if said:
-                    sampling = replace(sampling, form=None)
+                if said and sampling.form is not None:
+                    sampling, unsteered = replace(sampling, form=None), True
         yield Delta(finish=room.limit, prompt_tokens=len(prompt), completion_tokens=len(said))
 
     async def _once(

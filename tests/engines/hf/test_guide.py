@@ -1,0 +1,146 @@
+"""A random model writes anything. In a form it writes what the grammar has, alone and in company."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+
+import pytest
+import tokenizers
+import transformers
+from llguidance import LLMatcher, LLTokenizer
+
+import redraft
+from redraft.engines.base import Sampling
+from redraft.engines.hf import guide
+from redraft.engines.hf.engine import HfEngine
+from redraft.engines.hf.text import Tokenizer
+from redraft.steering.form import Form, joined
+from redraft.steering.lark import lark
+from redraft.verify.base import form_of
+from redraft.verify.parse import parse_check
+from tests.engines.hf_folders import random_model, tokenizer
+from tests.engines.talking import continued, run, said
+
+CHECKS = ["contains:rain", "sentences==2", "ends:Good night.", "words<=9"]
+BYTES = LLTokenizer("byte")
+FITS = 450
+"""Tokens that nine words have room in, of up to twenty letters of any writing: most bytes are tokens."""
+
+
+def made() -> HfEngine:
+    return HfEngine(random_model(), tokenizer(), name="toy", threads=1, parallel=3)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[HfEngine]:
+    opened = made()
+    yield opened
+    run(opened.aclose())
+
+
+def form_for(*checks: str) -> Form:
+    found = [(check, form_of(parse_check(check))) for check in checks]
+    form, steered = joined((name, form) for name, form in found if form)
+    assert len(steered) == len(checks)
+    return form
+
+
+def hot(seed: int, form: Form | None, tokens: int = FITS) -> Sampling:
+    return Sampling(temperature=1.0, max_tokens=tokens, seed=seed, form=form)
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [CHECKS, ["words<=9", "lacks:e"], ["starts:Dear", "2*contains:the town", "words<=9"]],
+    ids=str,
+)
+def test_a_random_model_keeps_to_the_form(engine: HfEngine, checks: list[str]) -> None:
+    form = form_for(*checks)
+
+    async def texts() -> list[str]:
+        asked = (continued(engine, "Rain?", hot(seed, form)) for seed in range(6))
+        return [said(deltas) for deltas in await asyncio.gather(*asked)]
+
+    for text in run(texts()):
+        matcher = LLMatcher(BYTES, lark(form, FITS))
+        assert matcher.consume_tokens(BYTES.tokenize_str(text)), text
+        assert matcher.is_accepting()
+
+
+def test_a_form_is_of_its_own_text_alone(engine: HfEngine) -> None:
+    free = Sampling(temperature=1.0, max_tokens=30, seed=4)
+
+    async def both() -> tuple[str, str, str]:
+        alone = await continued(engine, "Rain?", free)
+        steered, beside = await asyncio.gather(
+            continued(engine, "Rain?", hot(4, form_for("lacks:e", "words<=9"))),
+            continued(engine, "Rain?", free),
+        )
+        return said(alone), said(steered), said(beside)
+
+    alone, steered, beside = run(both())
+    assert alone == beside != steered
+
+
+def test_a_stop_string_ends_a_text_in_a_form(engine: HfEngine) -> None:
+    text = said(run(continued(engine, "Rain?", hot(1, form_for("starts:Dear", "words<=9")))))
+    *_, last = run(continued(engine, "Rain?", hot(1, form_for("starts:Dear", "words<=9")), (text[8:12],)))
+    assert (last.finish, last.stop_text) == ("stop", text[8:12])
+
+
+def test_probabilities_are_the_models_own(engine: HfEngine) -> None:
+    async def both() -> tuple[list[float], tuple[float, ...]]:
+        prompt = await engine.encode("Rain?", special=True)
+        sampling = Sampling(0.0, max_tokens=20, form=form_for("starts:Dear", "words<=9"), logprobs=True)
+        deltas = await continued(engine, prompt, sampling)
+        tokens = [token for delta in deltas for token in delta.tokens]
+        (scores,) = await engine.score([(*prompt, *tokens)])
+        return [each for delta in deltas for each in delta.logprobs], scores[len(prompt) - 1 :]
+
+    found, scores = run(both())
+    assert found == pytest.approx(scores, abs=1e-3)
+
+
+def test_a_chain_is_steered_and_says_so(engine: HfEngine) -> None:
+    options = {"model": engine, "checks": CHECKS, "max_tokens": FITS, "max_revisions": 0, "seed": 3}
+    chain = redraft.revise("Write.", **options)
+    assert chain.steps[0].steered == tuple(CHECKS)
+    assert [result.passed for result in chain.steps[0].checks[:3]] == [True] * 3, chain.answer
+    plain = redraft.revise("Write.", **options, steer=False)
+    assert not any(result.passed for result in plain.steps[0].checks[:3])
+
+
+def test_without_llguidance_checks_only_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guide.importlib.util, "find_spec", lambda _: None)
+    opened = made()
+    assert not opened.info.forms
+    chain = redraft.revise("Write.", model=opened, checks=CHECKS, max_tokens=20, max_revisions=0)
+    assert chain.steps[0].steered == ()
+    run(opened.aclose())
+
+
+def test_a_grammar_that_llguidance_gives_up_is_left_out_and_it_is_said_once(
+    engine: HfEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(guide, "lark", lambda *_: "start: /((?s:.*)word){900}/ & /((?s:.*)rain){900}(?s:.*)/")
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            chain = redraft.revise("?", model=engine, checks=["words<=2"], max_tokens=20, max_revisions=0)
+            assert chain.usage.completion_tokens == 20
+            assert chain.steps[0].steered == ()
+    (record,) = caplog.records
+    assert "toy writes without a form, and checks only check" in record.getMessage()
+
+
+def test_a_tokenizer_that_does_not_spell_bytes_writes_without_a_form(
+    engine: HfEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, "a"))
+    other = transformers.PreTrainedTokenizerFast(tokenizer_object=words)
+    monkeypatch.setattr(engine, "_tokenizer", Tokenizer(other, "wordy"))
+    with caplog.at_level(logging.WARNING):
+        deltas = run(continued(engine, (0,), hot(1, form_for("words<=9"), 20)))
+    assert deltas[-1].unsteered
+    assert "wordy writes without a form" in caplog.text
