@@ -193,6 +193,8 @@ SAID: list[tuple[str, dict[str, Any], str]] = [
         {"revision": {"checks": [{"lacks": "light"}]}},
         "revision.checks: item 1 is a mapping {'lacks': 'light'}. It should be a text: 'lacks:light'.",
     ),
+    (CHAT, {"revision": {"checks": ["words<=3", "words>=5"]}}, "no answer passes both words<=3 and words>=5"),
+    (CHAT, {"revision": {"checks": ["words>=90"]}, "max_tokens": 9}, "no answer of at most 9 tokens passes"),
     (TEXT, {"prompt": ["a", 5]}, "prompt: item 2 is 5. It should be a text that is not empty."),
     (TEXT, {"prompt": None}, "prompt is missing. It should be a text, or a list of texts."),
     (RESPONSE, {"input": [{**CALL, "call_id": None}]}, "input has a function_call whose call_id is None"),

@@ -30,6 +30,7 @@ from redraft.revision.keywords import KeywordsButOutput, RevisionKeywords
 from redraft.revision.ops import Event, Finished
 from redraft.revision.options import (
     RevisionOptions,
+    check_checks,
     check_options,
     check_plain,
     check_prices,
@@ -317,6 +318,7 @@ async def _driver(asked: Prompt, options: RevisionOptions, load: Load, span: Cha
     checks = without_auto(parse_checks(options.checks, judge=judge), asked)
     if options.output is not None:
         checks = (options.output, *checks)
+    check_checks(checks, options)
     if judge is not None and not checks and options.most_drafts > 1:
         checks = (Judge.of(CHOOSING, judge, MAX_SCORE),)
     writer = await opened("model", options.model)

@@ -29,6 +29,7 @@ from redraft.revision.ops import Event
 from redraft.revision.prompts import base_messages, wording_of
 from redraft.revision.state import RECORDED, Mode, Plan
 from redraft.verify.base import Check
+from redraft.verify.exclusion import fault_of
 from redraft.verify.kinds import may_ask_judge
 from redraft.verify.output import OutputCheck, from_type
 
@@ -302,6 +303,7 @@ def check_together(found: RevisionOptions) -> None:
         _faults_of_drafts(found), _faults_of_wording(found), _faults_of_mode(found)
     ):
         raise UsageError(fault, hint=hint)
+    check_checks([check for check in found.checks if isinstance(check, Check)], found)
     for role in ("model", "critic", "judge"):
         if found.cache and not isinstance(getattr(found, role), str | None):
             raise UsageError(
@@ -313,6 +315,13 @@ def check_together(found: RevisionOptions) -> None:
             "a judge was given, and nothing asks it.",
             hint="Add a check: 'judge:Is it kind?'. Or several drafts and no check: it chooses among them.",
         )
+
+
+def check_checks(checks: Sequence[Check], options: RevisionOptions) -> None:
+    """Check that an answer may pass all checks, as far as that is certain. They may be those of a record."""
+    known = "max_tokens" not in options.sampling.unset and not options.given
+    if fault := fault_of(checks, options.sampling.max_tokens if known else None):
+        raise RecordError(fault[0], hint=fault[1])
 
 
 def check_prices(options: RevisionOptions) -> None:

@@ -242,6 +242,12 @@ def _readable(answer: str, phrase: str) -> str:
     return plain if _EMPHASIS.search(_plain(phrase)) else _EMPHASIS.sub(" ", plain)
 
 
+def folded(text: str) -> str:
+    """Return a phrase so that two which match the same text are equal."""
+    plain = _EMPHASIS.sub(" ", _plain(text)).casefold().replace("i\u0307", "i").replace("ı", "i")
+    return " ".join(plain.split())
+
+
 @lru_cache(maxsize=1024)
 def _phrase(text: str, after: str = "") -> regex.Pattern[str]:
     """Compile a phrase as whole words: an edge that is a letter or digit must be a word boundary."""

@@ -1,0 +1,155 @@
+"""What no answer can pass: checks that exclude each other, and texts longer than they may be.
+
+Only what is certain is told, since it is told in place of an answer. So many a pair that no answer is likely
+to pass goes through: `lacks:rain` and `contains:rain.`, because of "rain.com".
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+from redraft.chain import Prompt
+from redraft.verify.base import Check, Weighted
+from redraft.verify.groups import AllOf
+from redraft.verify.ifeval import Constraint
+from redraft.verify.text import Contains, Count, Ends, Lacks, Language, Starts, folded
+
+TOKEN_WORDS = 3
+"""Most words of a token, over a text. In Chinese, each character is a word, and a token has about two."""
+
+_HOLDS = {
+    "sentences": "words",
+    "bullets": "items",
+    "items": "lines",
+    "headings": "lines",
+    "paragraphs": "lines",
+}
+"""Unit -> one of which each of that unit has at least one of its own."""
+
+_WORDS = "words as IFEval counts them"
+Bounds = tuple[str, int, int | None]  # what is counted, and the bounds
+
+_PAIRED = {
+    "length_constraints:number_sentences": "num_sentences",
+    "length_constraints:number_words": "num_words",
+    "keywords:frequency": "frequency",
+    "keywords:letter_frequency": "let_frequency",
+    "change_case:capital_word_frequency": "capital_frequency",
+}
+_LIGATURES = {unicodedata.normalize("NFKC", char): char for char in "\ufdfa\ufdfb"}  # of several words
+
+
+def fault_of(checks: Iterable[Check], max_tokens: int | None = None) -> tuple[str, str] | None:
+    """Return why no answer passes all checks, and what to change; None if one may.
+
+    Args:
+        checks: The checks.
+        max_tokens: The most tokens of an answer; None if that is not known.
+    """
+    parts = [part for check in checks for part in _parts(check)]
+    for one, other in combinations(parts, 2):
+        if why := _clash(one, other) or _clash(other, one):
+            message = f"no answer passes both {one.name:.200} and {other.name:.200}: {why}."
+            return message, "Change one of the two checks, or leave it out."
+    for part in parts:
+        what, low, _ = _bounds(part) or ("", 0, None)
+        if (
+            max_tokens is not None
+            and what in ("words", _WORDS, "sentences")
+            and low > TOKEN_WORDS * max_tokens
+        ):
+            message = f"no answer of at most {max_tokens} tokens passes {part.name:.200}."
+            return message, f"Give it more room: --max-tokens {2 * low}, max_tokens={2 * low}."
+    return None
+
+
+def _parts(check: Check) -> Iterator[Check]:
+    """Yield the checks that all have to pass. Those of `any(…)` do not."""
+    if isinstance(check, Weighted):
+        yield from _parts(check.part)
+    elif isinstance(check, AllOf):
+        for part in check.parts:
+            yield from _parts(part)
+    else:
+        yield check
+
+
+def _clash(one: Check, other: Check) -> str:
+    """Return why two checks exclude each other, as far as the first tells; empty if they may not."""
+    if (first := _bounds(one)) and (second := _bounds(other)) and (why := _outside(first, second)):
+        return why
+    if isinstance(one, Lacks) and _has(other, one):
+        return f"the one demands {one.text!r}, the other forbids it"
+    most = _bounds(one)
+    if most and most[0] in ("words", _WORDS) and most[2] is not None and (least := _words(other)) > most[2]:
+        return f"the text alone has {least} words"
+    if isinstance(one, Starts) and isinstance(other, Starts) and not _extends(one.text, other.text):
+        return "an answer has one beginning"
+    if isinstance(one, Ends) and isinstance(other, Ends) and not _extends(one.text, other.text, end=True):
+        return "an answer has one end"
+    if isinstance(one, Language) and isinstance(other, Language) and one.code != other.code:
+        return "an answer has one language"
+    kinds = {check.kind for check in (one, other) if isinstance(check, Constraint)}
+    if kinds == {"change_case:english_capital", "change_case:english_lowercase"}:
+        return "an answer has one case"
+    return ""
+
+
+def _bounds(check: Check) -> Bounds | None:
+    """Return the bounds of a check that counts."""
+    if isinstance(check, Count):
+        return check.unit, check.low or 0, check.high
+    if not isinstance(check, Constraint) or check.kind not in _PAIRED:
+        return None
+    values, limit = check.values, check.values[_PAIRED[check.kind]]
+    counted = {"length_constraints:number_sentences": "sentences", "length_constraints:number_words": _WORDS}
+    of = values.get("keyword") or values.get("letter") or ""
+    what = counted.get(check.kind) or f"{check.kind} {of.lower()}"
+    fewer = "less than" in (values.get(name) for name in ("relation", "let_relation", "capital_relation"))
+    return (what, 0, limit - 1) if fewer else (what, limit, None)
+
+
+def _outside(first: Bounds, second: Bounds) -> str:
+    """Return why two bounds exclude each other: the fewest of one are more than the most of the other."""
+    (what, low, _), (other, _, high) = first, second
+    held: str | None = what
+    while held and held != other:
+        held = _HOLDS.get(held)
+    if not held or high is None or low <= high:
+        return ""
+    return f"the one wants at least {low}, the other at most {high}" + (
+        "" if what == other else f", and each of the {what} has {other} of its own"
+    )
+
+
+def _has(check: Check, lacked: Lacks) -> bool:
+    """Return whether a check demands what another forbids.
+
+    At an edge of the demanded text that is no letter or digit, a word may go on: "rain." in "rain.com". So
+    its first and last word count only if they end there.
+    """
+    if not isinstance(check, Contains | Starts | Ends):
+        return False
+    text = check.text.strip()
+    if any(char.isalnum() for char in (lacked.text[0], lacked.text[-1])):
+        words = text.split()
+        text = " ".join(words[not text[0].isalnum() : len(words) - (not text[-1].isalnum())])
+    return bool(text) and not lacked.check(text, Prompt(instruction="?")).passed
+
+
+def _words(check: Check) -> int:
+    """Return the fewest words of a text that a check demands: what stands between spaces is one or more."""
+    if not isinstance(check, Contains | Starts | Ends):
+        return 0
+    text = unicodedata.normalize("NFKC", check.text)
+    for words, char in _LIGATURES.items():
+        text = text.replace(words, char)
+    return sum(any(map(str.isalnum, piece)) for piece in text.split())
+
+
+def _extends(one: str, other: str, *, end: bool = False) -> bool:
+    """Return whether one text begins (or ends) with the other, as checks compare them."""
+    short, long = sorted((folded(one), folded(other)), key=len)
+    return long.endswith(short) if end else long.startswith(short)
