@@ -140,6 +140,11 @@ def test_without_a_vote_there_is_no_report() -> None:
     assert "redraft: no vote yet." in result.stderr
 
 
+def test_empty_answers_are_shown_as_such() -> None:
+    write("new.jsonl", [answer("new", id_, " \n" if id_ == 1 else "") for id_ in IDS])
+    assert vote("====").stderr.count("(empty)") == 4
+
+
 def test_the_login_name_is_the_voter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOGNAME", "möwe")
     given = ["new.jsonl", "old.jsonl", "-o", "votes.jsonl", "--terminal"]

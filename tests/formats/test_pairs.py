@@ -209,9 +209,12 @@ def test_published_pairs_are_read(tmp_path: Path) -> None:
     assert (first.id, second.id, third.id) == ("data/0", "data/1", "data/7")
 
 
-def test_whole_answers_may_stay_marked() -> None:
-    good, bad = pair(chosen_over("Red, it is.", "Red!"), whole=True)
+@pytest.mark.parametrize("chosen", ["chat", "stablevicuna", "alpaca", "vicuna", "selfee"])
+def test_whole_answers_may_stay_marked(chosen: Any) -> None:
+    """TRL gets a prompt, which is that of both, and two answers."""
+    good, bad = pair(chosen_over("Red, it is.", "Red!"), chosen=chosen, whole=True)
     for example, answer in ((good, "Red, it is."), (bad, "Red!")):
         start = int(np.argmax(example.trained))
         assert example.trained[start:].all()
+        assert np.array_equal(example.ids[:start], good.ids[: int(np.argmax(good.trained))])
         assert text(example, start=start).strip() == answer + tokenizer("bytes").eos_token

@@ -74,9 +74,10 @@ def test_the_page_is_written_and_an_old_one_kept(data: Path, tmp_path: Path) -> 
     html = page.read_text("utf-8")
     assert "1 feedback quoting the gold answer" in html
     assert "lengths in words · seed 3" in html
-    refused = stats(data, "--html", page)
-    assert refused.exit_code == 2
-    assert "--force" in refused.stderr
+    for wrong, said in ((page, "--force"), (data, "--html would replace the input")):
+        refused = stats(data, "--html", wrong, "--strict")  # which would end at the first unreadable line
+        assert refused.exit_code == 2
+        assert said in refused.stderr
     assert stats(data, "--html", page, "--samples", 0, "--force").exit_code == 0
     assert "Samples" not in page.read_text("utf-8")
 

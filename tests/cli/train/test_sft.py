@@ -292,6 +292,13 @@ def test_dry_run_does_all_but_the_steps(here: Path) -> None:
     assert not Path("out.run.json").exists()
 
 
+def test_the_output_may_be_the_current_folder(here: Path) -> None:
+    done = train(*USUAL.replace("steps 4", "steps 1").split(), "--output_dir", ".")
+    assert done.exit_code == 0, done.output
+    assert Path("adapter_config.json").is_file()
+    assert Path(f"../{here.name}.run.json").is_file()
+
+
 def test_any_process_says_how_far_it_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

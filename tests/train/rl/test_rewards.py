@@ -248,10 +248,18 @@ def test_no_reward_and_an_unknown_one_are_errors() -> None:
         parse_rewards(("1e999*words<=3",))
 
 
-@pytest.mark.parametrize("url", ["http://", "https://host:port/x"])
-def test_what_is_no_address_is_said_at_once(url: str) -> None:
-    with pytest.raises(UsageError, match="is not the address"):
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://", "is not the address"),
+        ("https://host:port/x", "is not the address"),
+        ("https://me:secret@host/x", "the address of host holds a name or password"),
+    ],
+)
+def test_what_is_no_address_is_said_at_once(url: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as raised:
         parse_rewards((url,))
+    assert "secret" not in f"{raised.value} {raised.value.hint}"
 
 
 @pytest.fixture
