@@ -105,9 +105,11 @@ class Visit:
         streams: list[str] = []
         for event in ("requestfinished", "requestfailed"):
             self.page.on(event, lambda ended: streams.append(ended.url))
-        self.page.get_by_role("option", name=name, exact=True).click()
+        option = self.page.get_by_role("option", name=name, exact=True)
+        option.click()
         while not any("/queue/data" in url for url in streams):
             self.page.wait_for_timeout(10)
+        option.wait_for(state="hidden")  # the list fades out, and may cover the next one
 
 
 @dataclass
