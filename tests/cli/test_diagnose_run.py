@@ -180,7 +180,8 @@ def test_quiet_says_nothing_but_the_result() -> None:
     result = run("--seeds", "1", "--samples", "2", "--quiet")
     assert (result.exit_code, result.stderr) == (0, "")
     assert run("--seeds", "1", "--samples", "2").stderr.splitlines() == [
-        f"redraft: {way}, seed 0" for way in ("plain", "revise-2", "best-of-2", "blind-2", "shuffled-2")
+        f"redraft: {way}, seed 0"
+        for way in ("plain", "revise-2", "best-of-2", "blind-2", "shuffled-2", "repair-2", "auto-2")
     ]
 
 
@@ -220,6 +221,7 @@ def test_other_records_and_chains_are_refused() -> None:
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--drafts", "2"], "--drafts is what --run varies"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--min-revisions", "1"], "--min-revisions is what"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "best-of"], "is one of the ways of --run"),
+        (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--mode", "adaptive"], "is one of the ways of --run"),
         (["--run", "gsm8k", "test.jsonl", "-o", "runs", "--max-revisions", "0"], "--max-revisions is 0"),
         (["test.jsonl", "--task", "gsm8k"], "--task and --records go together"),
         (["runs"], "runs"),

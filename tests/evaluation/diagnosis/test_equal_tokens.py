@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("scipy")
 
-from redraft.chain import Chain, Step, Usage, write_jsonl
+from redraft.chain import Chain, Step, Usage, read_jsonl, write_jsonl
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.equal_tokens import (
     Curves,
@@ -21,6 +21,7 @@ from redraft.evaluation.diagnosis.equal_tokens import (
     as_text,
     curves_in,
     revised_in,
+    sections,
     series,
     verdict,
 )
@@ -240,6 +241,28 @@ def test_json_and_the_picture_have_every_way(tmp_path: Path) -> None:
     drawn = series(found)
     assert len(drawn) == 2
     assert any(tip.startswith("best-of-3: 30.0 % (") for points in drawn.values() for *_, tip in points)
+
+
+def test_auto_is_compared_at_equal_tokens_and_at_equal_money(tmp_path: Path) -> None:
+    found = runs(tmp_path, revise=20)
+    assert not [name for name in sections(found) if name.startswith("auto")]
+    write(tmp_path, "auto-2", 200, shares(24))
+    found = curves_in(tmp_path)
+    against = {each.kind: each for each in found.versus_of("auto")}
+    assert against["revise"].decision.gain.value == pytest.approx(4 / 40)
+    priced = {each.kind: each for each in found.by_money.versus_of("auto")}
+    assert (against["revise"].at, priced["revise"].at) == (200, 202)  # ten tokens of a prompt, at a fifth
+    rows = sections(found)
+    assert len(rows["auto less each other way"]) == len(rows["the same, at equal money"]) == 3
+    assert "at a price of 202" in rows["the same, at equal money"][1].note
+
+
+def test_money_is_the_price_where_there_is_one(tmp_path: Path) -> None:
+    write(tmp_path, "revise-2", 200, shares(4))
+    file = tmp_path / "seed-1" / "revise-2.jsonl"
+    used = Usage(completion_tokens=200, prompt_tokens=10, cost_usd=0.0005)
+    write_jsonl(file, [each.model_copy(update={"usage": used}) for each in read_jsonl(file)])
+    assert curves_in(tmp_path).by_money.points[0].tokens == pytest.approx(500)
 
 
 @pytest.mark.parametrize("made", [[], ["plain"], ["notes", "plain"]])

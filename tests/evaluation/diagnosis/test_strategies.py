@@ -30,10 +30,18 @@ def test_every_way_has_a_name_of_its_own_and_is_found_by_it() -> None:
     names = [way.name for way in ALL]
     assert names[:4] == ["plain", "revise-2", "revise-3", "best-of-2"]
     assert names[4:8] == ["best-of-3", "best-of-4", "vote-3", "vote-4"]
-    assert names[8:] == ["blind-2", "blind-3", "shuffled-2", "shuffled-3"]
+    assert names[8:12] == ["blind-2", "blind-3", "shuffled-2", "shuffled-3"]
+    assert names[12:] == ["repair-2", "repair-3", "auto-2", "auto-3"]
     assert [Strategy.of(name) for name in names] == ALL
     assert Strategy.of("mellea-4") == Strategy("mellea", 4)
     assert Strategy.of("notes") == Strategy("notes", 1)
+
+
+def test_steering_is_a_way_where_the_others_do_without() -> None:
+    ways = [way for way in all_strategies(1, 2, voting=False, steered=True) if way.kind == "steered"]
+    assert [way.name for way in ways] == ["steered-1", "steered-2"]
+    assert ways[0].options == {"mode": "best-of", "drafts": 1, "steer": True}
+    assert "steered" not in {way.kind for way in all_strategies(1, 2, voting=False)}
 
 
 def test_without_short_answers_there_is_no_vote() -> None:

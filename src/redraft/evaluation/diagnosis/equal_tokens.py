@@ -3,8 +3,8 @@
 Each run of a way is a point, over all seeds; its points make its curve. Choosing at random between two
 points, for each prompt, gives the scores and tokens on the line between them. So two ways are compared at the
 most tokens that both reach; if they reach none in common, they cannot be compared at equal tokens. Tokens are
-those that the models generated, criticisms included. Items in which a way is better or worse are counted in
-its runs, never on a line.
+those that the models generated, criticisms included; at equal money a prompt's tokens count too. Items in
+which a way is better or worse are counted in its runs, never on a line.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from redraft.counting import counted, printable
 from redraft.errors import UsageError
 from redraft.evaluation.diagnosis.figures import LEVEL, Decision, decide, split
 from redraft.evaluation.diagnosis.strategies import NAMES, Strategy
-from redraft.evaluation.diagnosis.truth import chains_of, known
+from redraft.evaluation.diagnosis.truth import Known, chains_of, known
 from redraft.evaluation.tables import Line, p_text, percent, plain, table, tokens_text, without_nan
+from redraft.revision.choose import PROMPT_SHARE
 from redraft.stats import Estimate
 
 
@@ -35,6 +36,15 @@ class Spent:
     guided: float  # whether it passes the checks that guide
     tokens: float  # new tokens of all texts; NaN if its chain has a text and no usage
     prompts: float  # tokens of all requests
+    money: float = math.nan  # the price, in the unit of `Curves.by_money`
+
+    @classmethod
+    def of(cls, known: Known) -> Spent:
+        """Return what was made of an item in one chain."""
+        chain, used = known.chain, known.chain.usage
+        price = used.cost_usd
+        money = known.tokens + PROMPT_SHARE * used.prompt_tokens if price is None else 1e6 * price
+        return cls(known.best, float(chain.passed is True), known.tokens, used.prompt_tokens, money)
 
     @classmethod
     def mean(cls, found: Sequence[Spent]) -> Spent:
@@ -78,6 +88,7 @@ Basis = Literal["equal", "fewer", "more", "unknown"]
 class Versus:
     """Revising, or another first way, against a second one."""
 
+    ours: str  # the first way
     kind: str  # the second way
     basis: Basis  # its tokens: as many as those of the first way, fewer or more
     at: float  # its tokens; those of both ways where they are equal
@@ -108,13 +119,24 @@ class Curves:
     seeds: int  # rounds over the items
     left_out: int = 0  # items that some run lacks
     unfinished: tuple[str, ...] = ()  # seeds that lack a run
+    held: Literal["tokens", "money"] = "tokens"  # what is held equal
+
+    @cached_property
+    def by_money(self) -> Curves:
+        """The same points over what they cost: their `tokens` are money.
+
+        That is millionths of a USD. Without a price it is new tokens, and a prompt's at `PROMPT_SHARE`.
+        """
+        points = (replace(p, spent=tuple(replace(s, tokens=s.money) for s in p.spent)) for p in self.points)
+        return replace(self, points=tuple(points), held="money")
 
     @cached_property
     def revised(self) -> Point:
         """Revising, with most revisions."""
-        return self._last("revise")
+        return self.last("revise")
 
-    def _last(self, kind: str) -> Point:
+    def last(self, kind: str) -> Point:
+        """Return the run of a way with the most texts."""
         return next(point for point in reversed(self.points) if point.way.kind == kind)
 
     @property
@@ -135,18 +157,22 @@ class Curves:
     @cached_property
     def versus(self) -> tuple[Versus, ...]:
         """Revising against each other way, the single answer included."""
+        return self.versus_of("revise")
+
+    def versus_of(self, ours: str) -> tuple[Versus, ...]:
+        """Return a way against each other one."""
         kinds = dict.fromkeys(point.way.kind for point in self.points)
-        found = [self.against("revise", kind) for kind in kinds if kind != "revise"]
+        found = [self.against(ours, kind) for kind in kinds if kind != ours]
         corrected = stats.holm([each.p for each in found])
         return tuple(replace(each, p=p) for each, p in zip(found, corrected, strict=True))
 
     def against(self, ours: str, kind: str) -> Versus:
         """Compare a way, with its most texts, with another one: at the most tokens that both reach."""
-        last, runs = self._last(ours), self.curve(kind)
+        last, runs = self.last(ours), self.curve(kind)
         run = min(
             (point for point in runs if point.way.kind == kind),
             key=lambda point: abs(point.tokens - last.tokens),
-            default=self._last(kind),
+            default=self.last(kind),
         )
         at = self._budget(ours, kind)
         basis: Basis = "equal"
@@ -159,7 +185,7 @@ class Curves:
                 basis = "unknown"
         better, worse = split(run.scores, last.scores)
         decision = replace(decision, better=better, worse=worse)
-        return Versus(kind, basis, at, run, decision, decision.p)
+        return Versus(ours, kind, basis, at, run, decision, decision.p)
 
     def _budget(self, ours: str, kind: str) -> float | None:
         """Return the most tokens that two ways can both spend; None if there are none.
@@ -169,7 +195,7 @@ class Curves:
         curves = {way: self.curve(way) for way in (ours, kind)}
         if not all(curves.values()):
             return None
-        most = min(self._last(ours).tokens, *(curve[-1].tokens for curve in curves.values()))
+        most = min(self.last(ours).tokens, *(curve[-1].tokens for curve in curves.values()))
         reached = all(
             most > curve[0].tokens or (most == curve[0].tokens and curve[0].way.kind == way)
             for way, curve in curves.items()
@@ -199,14 +225,7 @@ def curves_in(folder: Path, wanted: Collection[Strategy] = ()) -> Curves:
         chains = list(chains_of(files[way]))
         made = known(chains).chains if chains else ()
         items |= {each.chain.id: each.item for each in made}
-        runs[way].append(
-            {
-                each.chain.id: Spent(
-                    each.best, float(each.chain.passed is True), each.tokens, each.chain.usage.prompt_tokens
-                )
-                for each in made
-            }
-        )
+        runs[way].append({each.chain.id: Spent.of(each) for each in made})
     every = [run for of_way in runs.values() for run in of_way]
     common: dict[str, list[str]] = {}
     for name in every[0]:
@@ -260,10 +279,15 @@ def as_text(found: Curves) -> Iterator[str]:
 def sections(found: Curves) -> dict[str, list[Line]]:
     """Return the rows of each part, by its title."""
     seeds = f"{counted(found.items, 'item')}, {counted(found.seeds, 'seed')}"
-    return {
-        f"right answers by way: {seeds}": [_point(point) for point in found.points],
-        "revising less each other way": [_versus(each, found) for each in found.versus],
-    }
+    rows = {f"right answers by way: {seeds}": [_point(point) for point in found.points]}
+    rows["revising less each other way"] = [_versus(each, found) for each in found.versus]
+    if any(point.way.kind == "auto" for point in found.points):
+        for curves, name in (
+            (found, "auto less each other way"),
+            (found.by_money, "the same, at equal money"),
+        ):
+            rows[name] = [_versus(each, curves) for each in curves.versus_of("auto")]
+    return rows
 
 
 def notes(found: Curves) -> Iterator[str]:
@@ -289,7 +313,7 @@ def series(found: Curves) -> dict[str, list[tuple[float, float, float, float, st
 
 
 def _point(point: Point) -> Line:
-    if point.way.kind in ("revise", "blind", "shuffled"):
+    if point.way.kind in ("revise", "repair", "blind", "shuffled"):
         texts = f", {counted(point.way.texts - 1, 'revision')}"
     else:
         texts = f" of {point.way.texts}" if point.way.texts > 1 else ""
@@ -301,18 +325,20 @@ def _point(point: Point) -> Line:
 
 
 def _versus(versus: Versus, found: Curves) -> Line:
-    decision, run, revised = versus.decision, versus.run, found.revised
+    decision, run, revised = versus.decision, versus.run, found.last(versus.ours)
     counts = f"better in {counted(decision.better, 'item')}, worse in {decision.worse:,}"
     if versus.basis == "equal":
-        at = f"at {tokens_text(versus.at)} tokens"
+        price = "a price of " * (found.held == "money")
+        at = f"at {price}{tokens_text(versus.at)}{' tokens' * (not price)}"
         if run.tokens != revised.tokens:
             counts += f", runs with {tokens_text(run.tokens)} and {tokens_text(revised.tokens)}"
     elif versus.basis == "unknown":
-        which = "revise" if math.isnan(revised.tokens) else "this way"
-        at = f"not comparable at equal tokens, no usage in some chains of {which}"
+        which = named(versus.ours) if math.isnan(revised.tokens) else "this way"
+        at = f"not comparable at equal {found.held}, no usage in some chains of {which}"
     else:
-        at = f"not comparable at equal tokens, {tokens_text(versus.at)} against {tokens_text(revised.tokens)}"
-        start = found.curve("revise")[0].tokens
+        both = f"{tokens_text(versus.at)} against {tokens_text(revised.tokens)}"
+        at = f"not comparable at equal {found.held}, {both}"
+        start = found.curve(versus.ours)[0].tokens
         if versus.kind != "plain" and versus.at <= start < revised.tokens:
             at += f", more than the {tokens_text(start)} of one answer"
     figures = plain(decision.gain.times(100), 1, sign=True)

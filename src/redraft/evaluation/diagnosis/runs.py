@@ -103,8 +103,8 @@ class StrategyRuns:
                 raise UsageError(f"{flag} is what --run varies.", hint="Use --samples and --max-revisions.")
         if not self.settings.get("max_revisions"):
             raise UsageError("--max-revisions is 0, and --run compares revising.", hint="Give 1 or more.")
-        if self.settings.get("mode") == "best-of":
-            raise UsageError("--mode best-of is one of the ways of --run.", hint="Leave it out.")
+        if (mode := self.settings.get("mode")) in ("best-of", "repair", "adaptive"):
+            raise UsageError(f"--mode {mode} is one of the ways of --run.", hint="Leave it out.")
         try:
             self._check_folder()
             return self._make_all()
@@ -140,7 +140,8 @@ class StrategyRuns:
     def strategies(self) -> list[Strategy]:
         """The strategies that suit the task."""
         voting = reader_of(checks_of(task_named(self.task), self.records[0])) is not None
-        return all_strategies(self.settings.get("max_revisions"), self.samples, voting=voting)
+        most, unsteered = self.settings.get("max_revisions"), self.settings.get("steer") is False
+        return all_strategies(most, self.samples, voting=voting, steered=unsteered)
 
     def _make(self, strategy: Strategy, seed: int, limits: Limits) -> JobResult:
         """Make a run. Items that failed do not end it: the comparison leaves them out, or they are wrong."""

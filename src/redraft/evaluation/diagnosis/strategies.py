@@ -20,7 +20,10 @@ from redraft.verify.base import Check, Outcome, Weighted, demand_of, failed, out
 NAMES = {
     "plain": "one answer",
     "revise": "revise",
+    "repair": "repair",
     "best-of": "best of N",
+    "steered": "steered best of N",
+    "auto": "auto",
     "vote": "majority vote",
     "blind": "blind retry",
     "shuffled": "shuffled feedback",
@@ -55,23 +58,31 @@ class Strategy:
     @property
     def options(self) -> dict[str, Any]:
         """The options of the loop that make it."""
-        if self.kind in ("best-of", "vote"):
-            return {"mode": "best-of", "drafts": self.texts}
+        if self.kind in ("best-of", "vote", "steered"):
+            steered = {"steer": True} if self.kind == "steered" else {}
+            return {"mode": "best-of", "drafts": self.texts, **steered}
         revisions = {"max_revisions": self.texts - 1}
-        return revisions if self.kind in ("plain", "revise") else {"mode": "verified", **revisions}
+        if self.kind in ("plain", "revise"):
+            return revisions
+        return {"mode": {"auto": "adaptive", "repair": "repair"}.get(self.kind, "verified"), **revisions}
 
 
-def all_strategies(revisions: int, samples: int, *, voting: bool) -> list[Strategy]:
+def all_strategies(revisions: int, samples: int, *, voting: bool, steered: bool = False) -> list[Strategy]:
     """Return all ways, in the order in which they have to run: shuffled feedback is that of `revise`.
 
-    `samples` is the most answers of best of N and majority vote, which takes answers with a short form
-    (`voting`).
+    Args:
+        revisions: Most revisions.
+        samples: Most answers of best of N and majority vote.
+        voting: Whether answers have a short form, which a majority vote takes.
+        steered: Whether steering is a way of its own, as the others do without.
     """
     rounds, drawn = range(2, revisions + 2), range(2, samples + 1)
     found = [Strategy("plain", 1), *(Strategy("revise", texts) for texts in rounds)]
     found += [Strategy("best-of", texts) for texts in drawn]
     found += [Strategy("vote", texts) for texts in drawn[1:] if voting]  # two votes are one answer
-    return [*found, *(Strategy(kind, texts) for kind in ("blind", "shuffled") for texts in rounds)]
+    found += [Strategy("steered", texts) for texts in range(1, samples + 1) if steered]
+    others = ("blind", "shuffled", "repair", "auto")
+    return [*found, *(Strategy(kind, texts) for kind in others for texts in rounds)]
 
 
 @dataclass(frozen=True)
