@@ -41,8 +41,9 @@ from redraft.revision.options import (
 )
 from redraft.revision.prompts import wording_of
 from redraft.revision.state import Mode, Plan, check_resumable, complete_drafts, complete_steps
-from redraft.steering.form import joined
-from redraft.verify.base import Prefixed, demand_of, form_of, schema_of
+from redraft.revision.watch import forms_of
+from redraft.steering.form import Form, joined
+from redraft.verify.base import Prefixed, demand_of, schema_of
 from redraft.verify.derive import without_auto
 from redraft.verify.judge import MAX_SCORE, Judge
 from redraft.verify.parse import parse_checks
@@ -299,7 +300,8 @@ async def _make(
         return
     engines = {"model": driver.writer, "critic": driver.critic, "judge": driver.judge}
     check_prices(options.model_copy(update=engines))
-    plan = replace(_plan(asked, options, driver), earlier=made, waited=clock() - begun)
+    forms = await forms_of(driver.checks) if options.steer and driver.writer.info.forms else ()
+    plan = replace(_plan(asked, options, driver, forms), earlier=made, waited=clock() - begun)
     check_plain(plan)
     check_request(plan)
     async with aclosing(driver.run(plan)) as events:
@@ -378,7 +380,9 @@ def _most_revisions(mode: Mode, options: RevisionOptions) -> int:
     return options.most_revisions + (options.most_drafts - 1 if mode == "adaptive" else 0)
 
 
-def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
+def _plan(
+    prompt: Prompt, options: RevisionOptions, driver: Driver, forms: Sequence[tuple[str, Form]]
+) -> Plan:
     info = driver.writer.info
     critic, judge = (engine.info if engine else None for engine in (driver.critic, driver.judge))
     mode = choose_mode(
@@ -394,9 +398,7 @@ def _plan(prompt: Prompt, options: RevisionOptions, driver: Driver) -> Plan:
     schemas = [schema for schema in map(schema_of, driver.checks) if schema is not None]
     special = [schema for schema in schemas if schema != Json().schema]
     schema = next(iter([*special, *schemas] if info.schemas else []), None)
-    steers = options.steer and info.forms and schema is None and not options.tools
-    forms = [(check.name, form) for check in driver.checks if (form := form_of(check))]
-    form, steered = joined(forms if steers else ())
+    form, steered = joined(forms if schema is None and not options.tools else ())
     return Plan(
         prompt=prompt,
         info=replace(info, price=options.price or info.price),

@@ -1,17 +1,22 @@
-"""Watch an answer that is written: it is lost when a check says that no continuation can pass."""
+"""Ask checks what they say before the answer is whole: its form, and whether its beginning is lost.
+
+A check may be the user's, and raise or hang.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from redraft.chain import Prompt, is_blank
 from redraft.engines.threads import in_daemon_thread
-from redraft.verify.base import Check, Prefixed, no_prefix_of, outcome_of, prefix_of
+from redraft.steering.form import Form
+from redraft.verify.base import Check, Prefixed, ask_no_more, form_of, outcome_of, prefix_of
 
 FIRST = 48  # characters before the first look and between two, some eight words
 SHARE = 16  # The text grows by this part between two looks, so that all of them together read it 17 times.
 SECONDS = 1.0  # a `prefix` that takes longer hangs
+FORM_SECONDS = 10.0  # a `form`, which is asked for once
 
 
 class Watch:
@@ -37,30 +42,46 @@ class Watch:
         self._pieces = [text]
         if is_blank(text):
             return False
-        found = await self._loser(text)
+        found = await _first(self._checks, "prefix", lambda check: prefix_of(check, text) == "lost", SECONDS)
         if found is None:
             return False
         if not (await outcome_of(found, text.rstrip(), self._prompt)).passed:
             return True
-        no_prefix_of(found, "called a text lost that the check passes")
+        ask_no_more(found, "prefix", "called a text lost that the check passes")
         return False
 
-    async def _loser(self, text: str) -> Check | None:
-        """Return the first check that the text has lost. It runs in a thread, where it may hang."""
-        asked: Check | None = None
 
-        def look() -> Check | None:
-            nonlocal asked
-            for asked in self._checks:
-                if prefix_of(asked, text) == "lost":
-                    return asked
-            return None
+async def forms_of(checks: Sequence[Check]) -> list[tuple[str, Form]]:
+    """Return the names of the checks that have a form, and their forms."""
+    found: list[tuple[str, Form]] = []
 
-        work = in_daemon_thread(look)
-        await asyncio.wait([work], timeout=SECONDS)
-        if work.done():
-            return work.result()
-        work.add_done_callback(asyncio.Future.exception)
-        if asked is not None:
-            no_prefix_of(asked, f"took longer than {SECONDS:g} s")
+    def add(check: Check) -> bool:
+        if form := form_of(check):
+            found.append((check.name, form))
+        return False
+
+    await _first(checks, "form", add, FORM_SECONDS)
+    return [*found]  # one that hangs may still come
+
+
+async def _first(
+    checks: Sequence[Check], what: str, holds: Callable[[Check], bool], seconds: float
+) -> Check | None:
+    """Return the first check of which something holds. That is asked in a thread, where it may hang."""
+    asked: Check | None = None
+
+    def look() -> Check | None:
+        nonlocal asked
+        for asked in checks:
+            if holds(asked):
+                return asked
         return None
+
+    work = in_daemon_thread(look)
+    await asyncio.wait([work], timeout=seconds)
+    if work.done():
+        return work.result()
+    work.add_done_callback(asyncio.Future.exception)
+    if asked is not None:
+        ask_no_more(asked, what, f"took longer than {seconds:g} s")
+    return None

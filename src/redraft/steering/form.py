@@ -18,7 +18,7 @@ LONGEST_LACKED = 60  # characters; regular expressions of llguidance nest 250 le
 
 
 class Conflict(Exception):
-    """Two forms cannot hold together, or not in a grammar that redraft can write."""
+    """Forms do not hold together in a grammar that redraft can write. An answer may have both."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Form:
         """Return the form of answers that have both.
 
         Raises:
-            Conflict: There are none, or no grammar for them.
+            Conflict: There is no grammar for them.
         """
         joined = replace(
             self,
@@ -80,15 +80,12 @@ class Form:
         return bool(self.closing) + 2 * bool(self.postscript)
 
     def check(self) -> None:
-        """Raise `Conflict` if what the form has is what it must not have."""
+        """Raise `Conflict` if what the form has is what it must not have, or is too much for a grammar."""
+        if self.case not in ("", "upper", "lower"):
+            raise ValueError(f"case is {self.case!r}, and neither 'upper' nor 'lower'")
         if self.schema is not None and replace(self, schema=None, lacks=(), without=frozenset()) != Form():
             raise Conflict("JSON is steered by its schema, and by what it lacks")
-        if not all(map(str.strip, (*self.has, *self.lacks))):
-            raise Conflict("one of the texts is empty")
-        if len(set(self.has)) > MOST_HAS or len(self.lacks) > MOST_LACKS:
-            raise Conflict("these are too many texts for a grammar")
-        if any(len(text) > LONGEST_LACKED for text in self.lacks):
-            raise Conflict("one of the texts is too long for a grammar")
+        self._check_size()
         fixed = [*self.has, self.opening, self.closing, self.postscript]
         text = "\n".join(fixed)
         if clash := next((char for char in self.without if char in text), None):
@@ -103,6 +100,14 @@ class Form:
         most = self.words[1]
         if most is not None and most < max(len(text.split()), 2 * self.sentences[0]):
             raise Conflict("more words are demanded than allowed")
+
+    def _check_size(self) -> None:
+        if not all(map(str.strip, (*self.has, *self.lacks))):
+            raise Conflict("one of the texts is empty")
+        if len(set(self.has)) > MOST_HAS or len(self.lacks) > MOST_LACKS:
+            raise Conflict("these are too many texts for a grammar")
+        if any(len(text) > LONGEST_LACKED for text in self.lacks):
+            raise Conflict("one of the texts is too long for a grammar")
 
 
 def _one(first: str, second: str) -> str:

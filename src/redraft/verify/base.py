@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 from redraft.chain import CheckResult, Prompt, is_blank, whole
 from redraft.engines.threads import in_daemon_thread
 from redraft.errors import CheckError, RedraftError
-from redraft.steering.form import Form
+from redraft.steering.form import Conflict, Form
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -86,10 +86,21 @@ def schema_of(check: Check) -> Mapping[str, Any] | None:
 def form_of(check: Check) -> Form | None:
     """Return the form of the answers that pass a check, its property `form`; None if it has none.
 
-    It steers a model while it writes, and need not say all that the check demands.
+    None, too, if it fails. It steers a model while it writes, and need not say all that the check demands.
     """
-    form = getattr(check, "form", None)
-    return form if isinstance(form, Form) else None
+    if (check.name, "form") in _unasked:
+        return None
+    try:
+        form = getattr(check, "form", None)
+        if not isinstance(form, Form):
+            return None
+        Form() & form
+    except Conflict:
+        return None
+    except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
+        ask_no_more(check, "form", f"crashed: {crash_of(error)}")
+        return None
+    return form
 
 
 @runtime_checkable
@@ -108,31 +119,31 @@ class Prefixed(Check, Protocol):
         ...
 
 
-_unasked: set[str] = set()
-"""Names of the checks whose `prefix` failed. They are not asked again."""
+_unasked: set[tuple[str, str]] = set()
+"""Names of checks, and what of them failed: `prefix` or `form`. They are not asked for it again."""
 
 
 def prefix_of(check: Check, text: str) -> Prospect:
     """Return what a check says of the beginning of an answer; `open` if it has no `prefix`, or that fails."""
-    if not isinstance(check, Prefixed) or check.name in _unasked:
+    if not isinstance(check, Prefixed) or (check.name, "prefix") in _unasked:
         return "open"
     try:
         found: object = check.prefix(text)
     except BaseException as error:  # noqa: BLE001  (the user's code may raise anything)
-        no_prefix_of(check, f"crashed: {crash_of(error)}")
+        ask_no_more(check, "prefix", f"crashed: {crash_of(error)}")
         return "open"
     if found == "lost":
         return "lost"
     if found != "open":
-        no_prefix_of(check, f"returned {found!r:.80} and not 'open' or 'lost'")
+        ask_no_more(check, "prefix", f"returned {found!r:.80} and not 'open' or 'lost'")
     return "open"
 
 
-def no_prefix_of(check: Check, fault: str) -> None:
-    """Say once what is wrong with the `prefix` of a check, and do not ask it again."""
-    if check.name not in _unasked:
-        _unasked.add(check.name)
-        _log.warning("the prefix of the check %r %s. It is not asked again.", check.name, fault)
+def ask_no_more(check: Check, what: str, fault: str) -> None:
+    """Say once what is wrong with the `prefix` or the `form` of a check, and do not ask for it again."""
+    if (check.name, what) not in _unasked:
+        _unasked.add((check.name, what))
+        _log.warning("the %s of the check %r %s. It is not asked again.", what, check.name, fault)
 
 
 @dataclass(frozen=True)
